@@ -1,0 +1,83 @@
+"""Every error that a user can meet, and how it is shown.
+
+An error says what was expected, what was found, and where: the message, then the user's own line with a caret,
+then the other places it speaks of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lstmc.source import SrcLoc
+
+
+class LstmcError(Exception):
+    """The root of all errors raised on purpose. ``str(error)`` is the whole text a person should see.
+
+    ``loc`` is the place in the user's file, ``scope`` the cell or model it is in, ``notes`` further lines.
+    """
+
+    def __init__(
+        self, message: str, *, loc: SrcLoc | None = None, scope: str | None = None, notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.loc = loc
+        self.scope = scope
+        self.notes = tuple(notes)
+
+    def __str__(self) -> str:
+        lines = [f"{type(self).__name__}: {self.message}"]
+        if self.loc is not None:
+            lines.append(f"  {self.loc}" + (f" in {self.scope}" if self.scope else ""))
+            lines += [f"    {text}" for text in self.loc.excerpt() or ()]
+        lines += [f"  {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+class DslError(LstmcError):
+    """Something written in a cell or model that the language does not have."""
+
+
+class ShapeError(DslError):
+    """Shapes that do not fit together."""
+
+
+class DimError(DslError):
+    """A dimension that is unbound, unknown or bound to two sizes."""
+
+
+class ModelFileError(LstmcError):
+    """A model file that does not exist, does not import or does not hold the model asked for."""
+
+
+class ParseError(LstmcError):
+    """Text that is not a graph."""
+
+
+class VerifyError(LstmcError):
+    """A graph that is not well formed, or not legal at its stage: always a bug of a pass or a backend."""
+
+
+class PassError(LstmcError):
+    """A pass that failed; names the pass and those that ran before it."""
+
+
+class PluginError(LstmcError):
+    """A cell or backend that cannot be found or loaded, or whose name is taken twice."""
+
+
+class BackendError(LstmcError):
+    """Something the backend cannot express, or cannot do on this machine."""
+
+
+class WeightsError(LstmcError):
+    """Weights that are missing, extra, of another shape, or not finite."""
+
+
+class OutputError(LstmcError):
+    """A folder or file that cannot be written."""
+
+
+class InterpreterError(LstmcError):
+    """Inputs or weights that the interpreter was not given, or was given in another shape."""

@@ -1,0 +1,190 @@
+"""The meaning of every graph, at every stage: forward and reverse-mode backward, two folds over the nodes.
+
+NumPy, float64 unless float32 is asked for. Whatever a pass or a backend makes of a model is held against this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lstmc.errors import InterpreterError
+from lstmc.ir import Graph, Node, Ref, Scan
+from lstmc.ops import Array, Input, Leaf, Param
+from lstmc.types import TensorType
+
+
+@dataclass
+class Run:
+    """One forward evaluation of a graph: every value of it, kept for reading and for :func:`backward`."""
+
+    graph: Graph
+    values: dict[Ref, Array]
+    steps: dict[str, dict[int, Run]] = field(default_factory=dict)  # of each scan: its steps' own runs
+
+    @property
+    def outputs(self) -> dict[str, Array]:
+        return {output.name: self.values[output.ref] for output in self.graph.outputs}
+
+    def by_name(self) -> dict[str, Array]:
+        """Every value under its own name."""
+        return {self.graph.value_name(ref): array for ref, array in self.values.items()}
+
+
+@dataclass
+class Gradients:
+    """Cotangents of a graph's inputs and parameters, by name; zero where nothing flows."""
+
+    inputs: dict[str, Array]
+    params: dict[str, Array]
+
+
+def forward(
+    graph: Graph,
+    inputs: Mapping[str, Any] = {},
+    params: Mapping[str, Any] = {},
+    dtype: DTypeLike = np.float64,
+    seed: int = 0,
+) -> Run:
+    """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
+
+    An input that has a fill and is not given is drawn from it (``seed``). Raises :class:`InterpreterError`
+    for what is missing or has another shape.
+    """
+    leaves: dict[str, Array] = {}
+    for node in graph:
+        if isinstance(node.op, Input):
+            given = inputs.get(node.name)
+            if given is None and node.op.fill is not None:
+                given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
+            leaves[node.name] = _checked("input", node.name, given, node.types[0], dtype)
+        elif isinstance(node.op, Param):
+            leaves[node.name] = _checked("parameter", node.name, params.get(node.name), node.types[0], dtype)
+    with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
+        return _run(graph, leaves, dtype)
+
+
+def named_rng(seed: int, name: str) -> np.random.Generator:
+    """A generator for one named array: independent of every other name and of the order they are drawn in."""
+    return np.random.default_rng([seed, crc32(name.encode())])
+
+
+def _checked(kind: str, name: str, given: Any, wanted: TensorType, dtype: DTypeLike) -> Array:
+    if given is None:
+        raise InterpreterError(f"{kind} {name} is not given: expected {wanted}")
+    array: Array = np.asarray(given, dtype)
+    if array.shape != wanted.shape:
+        found = TensorType(array.shape, wanted.dtype)
+        raise InterpreterError(f"{kind} {name} has the wrong shape: expected {wanted}, found {found}")
+    return array
+
+
+def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike) -> Run:
+    run = Run(graph, {})
+    for node in graph:
+        args = [run.values[ref] for ref in graph.args(node.name)]
+        if node.name in leaves:
+            results: tuple[Array, ...] = (leaves[node.name],)
+        elif isinstance(node.op, Scan):
+            results = _run_scan(run, node, node.op, args, dtype)
+        else:
+            results = node.op.eval(*args)
+            if isinstance(node.op, Leaf):
+                results = (results[0].astype(dtype),)
+        run.values.update((Ref(node.name, i), array) for i, array in enumerate(results))
+    return run
+
+
+def _body(scan: Scan, position: int) -> Graph:
+    return scan.first if position == 0 and scan.first is not None else scan.body
+
+
+def _run_scan(run: Run, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike) -> tuple[Array, ...]:
+    roles = [scan.role(i) for i in range(len(args))]
+    states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
+    outputs: dict[int, list[Array]] = {}
+    steps = run.steps[node.name] = {}
+    for position, t in enumerate(scan.order()):
+        body = _body(scan, position)
+        following = iter(states)
+        leaves = {
+            param.name: arg[t] if role == "x" else next(following) if role == "state" else arg
+            for param, arg, role in zip(body.body_args(), args, roles, strict=True)
+        }
+        step = steps[t] = _run(body, leaves, dtype)
+        results = [step.values[output.ref] for output in body.outputs]
+        cut = len(results) - len(states)
+        outputs[t], states = results[:cut], results[cut:]
+    stacked = [np.stack(values) for values in zip(*(outputs[t] for t in range(scan.length)), strict=True)]
+    return (*stacked, *states)
+
+
+def backward(run: Run, cotangents: Mapping[str, Any]) -> Gradients:
+    """Cotangents of the outputs (by name; a missing one is zero) to those of inputs and parameters."""
+    seeds: dict[Ref, Array] = {}
+    for output in run.graph.outputs:
+        if output.name in cotangents:
+            value = run.values[output.ref]
+            _accumulate(seeds, output.ref, np.asarray(cotangents[output.name], value.dtype).reshape(value.shape))
+    with np.errstate(all="ignore"):
+        found = _back(run, seeds)
+
+    def of(kind: type[Leaf]) -> dict[str, Array]:
+        leaves = (node for node in run.graph if isinstance(node.op, kind))
+        return {n.name: found.get(Ref(n.name), np.zeros_like(run.values[Ref(n.name)])) for n in leaves}
+
+    return Gradients(of(Input), of(Param))
+
+
+def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
+    into[ref] = into[ref] + ct if ref in into else ct
+
+
+def _back(run: Run, seeds: dict[Ref, Array]) -> dict[Ref, Array]:
+    """From cotangents of some values to those of all values that they depend on."""
+    cts = dict(seeds)
+    for node in reversed(list(run.graph)):
+        refs = [Ref(node.name, i) for i in range(len(node.types))]
+        if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
+            continue
+        outs = tuple(run.values[ref] for ref in refs)
+        given = tuple(cts.get(ref, np.zeros_like(out)) for ref, out in zip(refs, outs, strict=True))
+        operands = run.graph.args(node.name)
+        args = [run.values[ref] for ref in operands]
+        if isinstance(node.op, Scan):
+            back: tuple[Array | None, ...] = _back_scan(run, node, node.op, given, args)
+        else:
+            back = node.op.vjp(given, outs, *args)
+        for ref, ct in zip(operands, back, strict=True):
+            if ct is not None:
+                _accumulate(cts, ref, ct)
+    return cts
+
+
+def _back_scan(run: Run, node: Node, scan: Scan, cts: tuple[Array, ...], args: list[Array]) -> tuple[Array, ...]:
+    roles = [scan.role(i) for i in range(len(args))]
+    count = len(cts) - scan.states
+    state_cts = list(cts[count:])
+    grads = [np.zeros_like(arg) for arg in args]
+    for position, t in reversed(list(enumerate(scan.order()))):
+        step, body = run.steps[node.name][t], _body(scan, position)
+        seeds: dict[Ref, Array] = {}
+        for output, ct in zip(body.outputs, [*(c[t] for c in cts[:count]), *state_cts], strict=True):
+            _accumulate(seeds, output.ref, ct)
+        found = _back(step, seeds)
+        state_cts = []
+        for i, (param, role) in enumerate(zip(body.body_args(), roles, strict=True)):
+            ct = found.get(Ref(param.name))
+            if role == "state":
+                state_cts.append(np.zeros(param.types[0].shape, args[i].dtype) if ct is None else ct)
+            elif ct is not None and role == "x":
+                grads[i][t] = ct
+            elif ct is not None:
+                grads[i] += ct
+    initial = iter(state_cts)
+    return tuple(next(initial) if role == "state" else grad for role, grad in zip(roles, grads, strict=True))

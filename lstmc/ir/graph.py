@@ -1,0 +1,226 @@
+"""The graph: a networkx multigraph whose nodes are ops and whose edges are operands.
+
+The only file that imports networkx. A node of the networkx graph is a :class:`Node`'s name with the Node as its
+one attribute; an edge's key is the operand slot, its one attribute ``out`` the producer's output. It is a
+*multi*graph because ``x * x`` has two edges between the same two nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import networkx as nx
+
+from lstmc.errors import VerifyError
+from lstmc.ops import Arg, Leaf, Op, Types
+from lstmc.source import SrcLoc
+from lstmc.types import TensorType
+
+
+class Ref(NamedTuple):
+    """One value: output ``out`` of the node called ``node``."""
+
+    node: str
+    out: int = 0
+
+
+class Output(NamedTuple):
+    """A result of a graph: the name a caller reads it by, and the value."""
+
+    name: str
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One op in a graph. ``names`` names its results, one each; the first is the node's own name."""
+
+    names: tuple[str, ...]
+    op: Op
+    types: Types
+    loc: SrcLoc | None = None
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
+
+
+class Graph:
+    """A frozen graph. Made by :class:`Builder`; nodes are kept, and iterated, in topological order."""
+
+    def __init__(self, name: str, digraph: nx.MultiDiGraph[str], outputs: tuple[Output, ...]) -> None:
+        self.name = name
+        self.outputs = outputs
+        self._digraph = nx.freeze(digraph)
+
+    def __iter__(self) -> Iterator[Node]:
+        for _, node in self._digraph.nodes(data="node"):
+            yield node
+
+    def __len__(self) -> int:
+        return len(self._digraph)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._digraph
+
+    def node(self, name: str) -> Node:
+        return self._digraph.nodes[name]["node"]  # type: ignore[no-any-return]
+
+    def args(self, name: str) -> tuple[Ref, ...]:
+        """The operands of a node, in slot order."""
+        return _operands(self._digraph, name)
+
+    def type(self, ref: Ref) -> TensorType:
+        return self.node(ref.node).types[ref.out]
+
+    def value_name(self, ref: Ref) -> str:
+        """The name of a value, as the text form and the emitted net show it."""
+        return self.node(ref.node).names[ref.out]
+
+    def body_args(self) -> tuple[Node, ...]:
+        """The arguments of a scan body, in operand order."""
+        return tuple(node for node in self if isinstance(node.op, Arg))
+
+    def readers(self) -> dict[Ref, int]:
+        """How many operand slots and graph outputs read each value that is read at all."""
+        counts: dict[Ref, int] = {}
+        for producer, _, out in self._digraph.edges(data="out"):
+            counts[Ref(producer, out)] = counts.get(Ref(producer, out), 0) + 1
+        for output in self.outputs:
+            counts[output.ref] = counts.get(output.ref, 0) + 1
+        return counts
+
+    def needed(self, roots: Iterable[Ref] | None = None) -> set[str]:
+        """The names of the nodes that ``roots`` (the outputs, if not given) depend on."""
+        seen = {ref.node for ref in ([output.ref for output in self.outputs] if roots is None else roots)}
+        stack = list(seen)
+        predecessors = self._digraph.pred
+        while stack:
+            for producer in predecessors[stack.pop()]:
+                if producer not in seen:
+                    seen.add(producer)
+                    stack.append(producer)
+        return seen
+
+    def dependents(self, names: set[str]) -> set[str]:
+        """The names of the nodes that depend on any of ``names``, those included."""
+        found = set(names)
+        for name in names:
+            found |= nx.descendants(self._digraph, name)
+        return found
+
+    def check_structure(self) -> None:
+        """Raise :class:`VerifyError` unless edges and order are well formed: slots without gaps, producers first."""
+        position = {name: i for i, name in enumerate(self._digraph)}
+        for name, predecessors in self._digraph.pred.items():
+            slots = []
+            for producer, edges in predecessors.items():
+                if position[producer] >= position[name]:
+                    raise VerifyError(f"%{name} stands before its operand %{producer}")
+                for slot, edge in edges.items():
+                    slots.append(slot)
+                    if not 0 <= edge["out"] < len(self.node(producer).types):
+                        raise VerifyError(f"%{name} reads output {edge['out']} of %{producer}, which has none such")
+            if sorted(slots) != list(range(len(slots))):
+                raise VerifyError(f"%{name} has operand slots {sorted(slots)}, expected 0 to {len(slots) - 1}")
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.name, self.outputs, tuple((node, self.args(node.name)) for node in self)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, Graph) and len(self) == len(other) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.outputs, len(self)))
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self)} nodes>"
+
+
+class Builder:
+    """Makes a graph, node by node; types are inferred, and so checked, as each node is added."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        self._taken: dict[str, int] = {}
+
+    def add(
+        self,
+        op: Op,
+        *operands: Ref,
+        names: Sequence[str] = (),
+        loc: SrcLoc | None = None,
+        types: Types | None = None,
+    ) -> tuple[Ref, ...]:
+        """Add a node and return its values. A taken name gets a number; ``types`` skips inference (trusted)."""
+        if types is None:
+            types = op.infer(*[self.type(ref) for ref in operands])
+        bases = names or (op.name.rpartition(".")[2].lower(),)
+        unique = tuple(self._unique(bases[i] if i < len(bases) else bases[0]) for i in range(len(types)))
+        node = Node(unique, op, types, loc)
+        self._digraph.add_node(unique[0], node=node)
+        for slot, ref in enumerate(operands):
+            self._digraph.add_edge(ref.node, unique[0], key=slot, out=ref.out)
+        return tuple(Ref(unique[0], out) for out in range(len(types)))
+
+    def copy(self, node: Node, operands: Sequence[Ref]) -> tuple[Ref, ...]:
+        """Add a node like ``node`` of another graph, on these operands."""
+        return self.add(node.op, *operands, names=node.names, loc=node.loc)
+
+    def _unique(self, base: str) -> str:
+        count = self._taken.get(base)
+        if count is None:
+            self._taken[base] = 1
+            return base
+        while True:
+            count += 1
+            name = f"{base}_{count}"
+            if name not in self._taken:
+                self._taken[base] = count
+                self._taken[name] = 1
+                return name
+
+    def node(self, name: str) -> Node:
+        return self._digraph.nodes[name]["node"]  # type: ignore[no-any-return]
+
+    def type(self, ref: Ref) -> TensorType:
+        return self.node(ref.node).types[ref.out]
+
+    def args(self, name: str) -> tuple[Ref, ...]:
+        return _operands(self._digraph, name)
+
+    def finish(self, outputs: Sequence[tuple[str, Ref]]) -> Graph:
+        """The finished, frozen graph."""
+        return Graph(self.name, self._digraph, tuple(Output(name, ref) for name, ref in outputs))
+
+
+def rename_values(graph: Graph, names: Mapping[Ref, str]) -> Graph:
+    """The same graph with some values called otherwise; leaves keep their names, others make way."""
+    wanted = {ref: name for ref, name in names.items() if not isinstance(graph.node(ref.node).op, Leaf)}
+    reserved = set(wanted.values())
+    builder = Builder(graph.name)
+    new: dict[Ref, Ref] = {}
+    for node in graph:
+        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        keep = isinstance(node.op, Leaf)
+        shown = [
+            wanted.get(ref, f"{name}_2" if name in reserved and not keep else name)
+            for ref, name in zip(refs, node.names, strict=True)
+        ]
+        made = builder.add(node.op, *[new[ref] for ref in graph.args(node.name)], names=shown, loc=node.loc)
+        new.update(zip(refs, made, strict=True))
+    return builder.finish([(output.name, new[output.ref]) for output in graph.outputs])
+
+
+def _operands(digraph: nx.MultiDiGraph[str], name: str) -> tuple[Ref, ...]:
+    slots = {
+        slot: Ref(producer, edge["out"])
+        for producer, edges in digraph.pred[name].items()
+        for slot, edge in edges.items()
+    }
+    return tuple(slots[slot] for slot in sorted(slots))

@@ -1,0 +1,200 @@
+"""The text form: one line a node. ``parse_graph(print_graph(g)) == g``, exactly.
+
+    graph demo {
+      %X: f32[3,4,5] = input()  # demo.py:9:10-9:24
+      %W: f32[8,5] = param(fill=uniform(-0.05, 0.05))
+      %z: f32[3,4,8] = linear(%X, %W, axis=2)
+      return z=%z
+    }
+
+A field that has its default is left out; a leaf's shape stands in its type. A scan's bodies follow it in braces.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+from lstmc.errors import ParseError, ShapeError
+from lstmc.ir.graph import Builder, Graph, Node, Ref
+from lstmc.ir.scan import Scan
+from lstmc.ops import CORE, FILLERS, Leaf, Op
+from lstmc.source import SrcLoc
+from lstmc.types import TensorType
+
+_NODE = re.compile(
+    r"(?P<names>%\S+(?:, %\S+)*): (?P<types>\w+\[[\d,]*\](?:, \w+\[[\d,]*\])*)"
+    r" = (?P<op>[\w.]+)\((?P<args>.*?)\)(?P<block> \{)?(?:  # (?P<loc>.*))?"
+)
+_LOC = re.compile(r"(.*):(\d+):(\d+)-(\d+):(\d+)")
+_OPERANDS = re.compile(r"((?:%[^\s,()]+(?:, )?)*)(.*)")
+
+
+def print_graph(graph: Graph) -> str:
+    """The text of a graph, ending in a newline."""
+    return "\n".join(_graph_lines(graph, "graph")) + "\n"
+
+
+def _graph_lines(graph: Graph, keyword: str) -> Iterator[str]:
+    yield f"{keyword} {graph.name} {{"
+    for node in graph:
+        yield from (f"  {line}" for line in _node_lines(graph, node))
+    returned = ", ".join(f"{o.name}=%{graph.value_name(o.ref)}" for o in graph.outputs)
+    yield f"  return {returned}".rstrip()
+    yield "}"
+
+
+def print_node(graph: Graph, node: Node) -> str:
+    """One node's first line, without its place."""
+    names = ", ".join(f"%{name}" for name in node.names)
+    types = ", ".join(map(str, node.types))
+    parts = [f"%{graph.value_name(ref)}" for ref in graph.args(node.name)] + list(_attributes(node.op))
+    return f"{names}: {types} = {node.op.name}({', '.join(parts)})"
+
+
+def _node_lines(graph: Graph, node: Node) -> Iterator[str]:
+    loc = node.loc
+    place = f"  # {loc.file}:{loc.line}:{loc.col}-{loc.end_line}:{loc.end_col}" if loc else ""
+    if not isinstance(node.op, Scan):
+        yield print_node(graph, node) + place
+        return
+    yield print_node(graph, node) + " {" + place
+    yield from (f"  {line}" for line in _graph_lines(node.op.body, "body"))
+    if node.op.first is not None:
+        yield from (f"  {line}" for line in _graph_lines(node.op.first, "first"))
+    yield "}"
+
+
+def _attributes(op: Op) -> Iterator[str]:
+    for field in fields(op):
+        value = getattr(op, field.name)
+        if isinstance(value, Graph) or (isinstance(op, Leaf) and field.name == "shape"):
+            continue
+        if field.default is MISSING or value != field.default or type(value) is not type(field.default):
+            yield f"{field.name}={value!r}"
+
+
+def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
+    """The graph that ``text`` prints. ``ops`` are the ops it may use besides the core's (a backend's).
+
+    Raises :class:`ParseError` with the line's number and text.
+    """
+    known: tuple[type[Op], ...] = (*CORE, Scan, *ops)
+    return _Parser(text, {op.name: op for op in known}).whole()
+
+
+class _Parser:
+    def __init__(self, text: str, ops: dict[str, type[Op]]) -> None:
+        self.lines = [line for line in text.splitlines() if not line.startswith("#")]
+        self.at = 0
+        self.ops = ops
+
+    def whole(self) -> Graph:
+        graph = self.graph("graph")
+        if any(line.strip() for line in self.lines[self.at :]):
+            raise self.error("nothing after the graph's closing brace")
+        return graph
+
+    def error(self, expected: str) -> ParseError:
+        found = self.lines[self.at].strip() if self.at < len(self.lines) else "the end of the text"
+        return ParseError(f"line {self.at + 1}: expected {expected}, found: {found}")
+
+    def peek(self) -> str:
+        return self.lines[self.at].strip() if self.at < len(self.lines) else ""
+
+    def graph(self, keyword: str) -> Graph:
+        head = re.fullmatch(rf"{keyword} (\S+) \{{", self.peek())
+        if head is None:
+            raise self.error(f"`{keyword} NAME {{`")
+        self.at += 1
+        builder, values = Builder(head[1]), dict[str, Ref]()
+        while not re.match(r"return\b", self.peek()):
+            self.node(builder, values)
+        outputs = self.outputs(values)
+        if self.peek() != "}":
+            raise self.error("`}`")
+        self.at += 1
+        return builder.finish(outputs)
+
+    def outputs(self, values: dict[str, Ref]) -> list[tuple[str, Ref]]:
+        outputs = []
+        for item in filter(None, self.peek()[len("return") :].strip().split(", ")):
+            name, _, value = item.partition("=%")
+            outputs.append((name, self.value(value, values)))
+        self.at += 1
+        return outputs
+
+    def value(self, name: str, values: dict[str, Ref]) -> Ref:
+        if name not in values:
+            raise self.error(f"a value defined above, not %{name}")
+        return values[name]
+
+    def node(self, builder: Builder, values: dict[str, Ref]) -> None:
+        match = _NODE.fullmatch(self.peek())
+        if match is None:
+            raise self.error("`%NAME: TYPE = OP(...)` or `return`")
+        start = self.at
+        names = tuple(name[1:] for name in match["names"].split(", "))
+        types = tuple(_parse_type(text) for text in re.findall(r"\w+\[[\d,]*\]", match["types"]))
+        split = _OPERANDS.fullmatch(match["args"])
+        assert split is not None
+        operands = [self.value(name[1:], values) for name in split[1].split(", ") if name]
+        op = self.op(match["op"], split[2], types, bool(match["block"]))
+        try:
+            inferred = op.infer(*[builder.type(ref) for ref in operands])
+        except (ShapeError, TypeError) as error:
+            self.at = start
+            raise self.error(f"a well-typed node ({getattr(error, 'message', error)})") from None
+        if inferred != types or len(names) != len(types) or any(name in values for name in names):
+            self.at = start
+            raise self.error(f"{len(types)} new names and types {', '.join(map(str, inferred))}")
+        refs = builder.add(op, *operands, names=names, loc=_parse_loc(match["loc"]), types=types)
+        values.update(zip(names, refs, strict=True))
+
+    def op(self, name: str, attributes: str, types: tuple[TensorType, ...], block: bool) -> Op:
+        if name not in self.ops:
+            raise self.error(f"a known op, not {name}")
+        cls = self.ops[name]
+        try:
+            call = ast.parse(f"f({attributes})", mode="eval").body
+            assert isinstance(call, ast.Call)
+            given: dict[str, Any] = {k.arg: _literal(k.value) for k in call.keywords if k.arg}
+        except (SyntaxError, ValueError, AssertionError):
+            raise self.error("attributes as NAME=VALUE") from None
+        if issubclass(cls, Leaf):
+            given["shape"] = types[0].shape
+        self.at += 1
+        if block:
+            given["body"] = self.graph("body")
+            if self.peek().startswith("first"):
+                given["first"] = self.graph("first")
+            if self.peek() != "}":
+                raise self.error("`}`")
+            self.at += 1
+        try:
+            return cls(**given)
+        except TypeError as error:
+            self.at -= 1
+            raise self.error(f"attributes of {name} ({error})") from None
+
+
+def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        fillers = {filler.name: filler for filler in FILLERS}
+        if node.func.id not in fillers:
+            raise ValueError(node.func.id)
+        return fillers[node.func.id](*[_literal(arg) for arg in node.args])
+    return ast.literal_eval(node)
+
+
+def _parse_type(text: str) -> TensorType:
+    dtype, _, sizes = text[:-1].partition("[")
+    return TensorType(tuple(int(size) for size in sizes.split(",") if size), dtype)
+
+
+def _parse_loc(text: str | None) -> SrcLoc | None:
+    match = _LOC.fullmatch(text) if text else None
+    return SrcLoc(match[1], *(int(match[i]) for i in range(2, 6))) if match else None

@@ -1,0 +1,83 @@
+"""What a well-formed graph is, and what each stage allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+from lstmc.errors import ShapeError, VerifyError
+from lstmc.ir.graph import Graph, Node
+from lstmc.ir.scan import Scan
+from lstmc.ir.text import print_node
+from lstmc.ops import CORE, Arg, Full, Input, Leaf, Op, Param
+
+
+class Stage(Enum):
+    """The three stages of a model graph."""
+
+    MODEL = "model"  # core ops and scans
+    LEGAL = "legal"  # the same, but only a backend's ops, parameters and scans
+    EXPANDED = "expanded"  # no scan: every step's nodes are there, parameters shared by being the same node
+
+
+def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] | None = None) -> None:
+    """Raise :class:`VerifyError` unless ``graph`` is well formed and legal at ``stage``.
+
+    ``legal`` are the ops allowed besides parameters and scans: the core's unless a backend says otherwise.
+    """
+    allowed = frozenset((*(CORE if legal is None else legal), Param, *(() if stage is Stage.EXPANDED else (Scan,))))
+    _verify_graph(graph, allowed - {Arg}, stage)
+
+
+def _verify_graph(graph: Graph, allowed: frozenset[type[Op]], stage: Stage) -> None:
+    graph.check_structure()
+    seen: set[str] = set()
+    for node in graph:
+        if type(node.op) not in allowed:
+            raise _at(graph, node, f"op {node.op.name} is not legal at stage {stage.value}")
+        if seen.intersection(node.names) or len(set(node.names)) != len(node.names):
+            raise _at(graph, node, "a value's name is taken twice")
+        seen.update(node.names)
+        _verify_types(graph, node)
+        if isinstance(node.op, Scan):
+            _verify_scan(node.op, allowed, stage)
+    for output in graph.outputs:
+        if output.ref.node not in graph or not 0 <= output.ref.out < len(graph.node(output.ref.node).types):
+            raise VerifyError(f"output {output.name} of graph {graph.name} is no value of it")
+    names = [output.name for output in graph.outputs]
+    if len(set(names)) != len(names):
+        raise VerifyError(f"graph {graph.name} has two outputs of one name: {', '.join(names)}")
+
+
+def _verify_types(graph: Graph, node: Node) -> None:
+    try:
+        inferred = node.op.infer(*[graph.type(ref) for ref in graph.args(node.name)])
+    except (ShapeError, TypeError) as error:
+        raise _at(graph, node, f"is not well typed: {getattr(error, 'message', error)}") from None
+    if inferred != node.types:
+        raise _at(graph, node, f"has the wrong type: expected {', '.join(map(str, inferred))}")
+    if len(node.names) != len(node.types):
+        raise _at(graph, node, f"has {len(node.names)} names for {len(node.types)} values")
+
+
+def _verify_scan(scan: Scan, allowed: frozenset[type[Op]], stage: Stage) -> None:
+    if scan.length < 1:
+        raise VerifyError(f"scan of {scan.body.name}: length must be at least 1, found {scan.length}")
+    for body in scan.bodies:
+        leaves = frozenset(op for op in allowed if issubclass(op, Leaf) and op in (Input, Param))
+        _verify_graph(body, (allowed - leaves) | {Arg, *({Full} & allowed)}, stage)
+        if [(a.op, a.types) for a in body.body_args()] != [(a.op, a.types) for a in scan.body.body_args()]:
+            raise VerifyError(f"scan of {body.name}: the first step's arguments differ from the body's")
+        if [body.type(o.ref) for o in body.outputs] != [scan.body.type(o.ref) for o in scan.body.outputs]:
+            raise VerifyError(f"scan of {body.name}: the first step's results differ from the body's")
+    states = [arg for i, arg in enumerate(scan.body.body_args()) if scan.role(i) == "state"]
+    for arg, following in zip(states, scan.next_states, strict=True):
+        if scan.body.type(following.ref) != arg.types[0]:
+            raise VerifyError(
+                f"scan of {scan.body.name}: state {arg.name} is {arg.types[0]},"
+                f" its next value is {scan.body.type(following.ref)}"
+            )
+
+
+def _at(graph: Graph, node: Node, problem: str) -> VerifyError:
+    return VerifyError(f"graph {graph.name}: {problem}", loc=node.loc, notes=(print_node(graph, node),))

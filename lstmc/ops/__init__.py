@@ -1,0 +1,79 @@
+"""The core ops. ``CORE`` is the explicit list of every one of them; the tests find a forgotten one."""
+
+from lstmc.ops.base import Array, Arrays, Draw, Leaf, Op, Pointwise, Sample, Types
+from lstmc.ops.binary import Add, Binary, Mul, Sub
+from lstmc.ops.fillers import FILLERS, Constant, Filler, Gaussian, Msra, Uniform, Xavier
+from lstmc.ops.leaf import Arg, Full, Input, Param, Role
+from lstmc.ops.linear import Linear
+from lstmc.ops.pointwise import Abs, Affine, Elu, Exp, Log, Power, Relu, Sigmoid, Tanh
+from lstmc.ops.shape import Concat, Reshape, Softmax, Split, Stack, Unstack
+
+CORE: tuple[type[Op], ...] = (
+    Input,
+    Param,
+    Arg,
+    Full,
+    Linear,
+    Add,
+    Sub,
+    Mul,
+    Affine,
+    Sigmoid,
+    Tanh,
+    Relu,
+    Elu,
+    Abs,
+    Exp,
+    Log,
+    Power,
+    Softmax,
+    Split,
+    Concat,
+    Reshape,
+    Unstack,
+    Stack,
+)
+
+__all__ = [
+    "CORE",
+    "FILLERS",
+    "Abs",
+    "Add",
+    "Affine",
+    "Arg",
+    "Array",
+    "Arrays",
+    "Binary",
+    "Concat",
+    "Constant",
+    "Draw",
+    "Elu",
+    "Exp",
+    "Filler",
+    "Full",
+    "Gaussian",
+    "Input",
+    "Leaf",
+    "Linear",
+    "Log",
+    "Msra",
+    "Mul",
+    "Op",
+    "Param",
+    "Pointwise",
+    "Power",
+    "Relu",
+    "Reshape",
+    "Role",
+    "Sample",
+    "Sigmoid",
+    "Softmax",
+    "Split",
+    "Stack",
+    "Sub",
+    "Tanh",
+    "Types",
+    "Uniform",
+    "Unstack",
+    "Xavier",
+]

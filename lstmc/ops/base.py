@@ -1,0 +1,121 @@
+"""The contract of one op: types in, types out; arrays in, arrays out; cotangents back.
+
+An op is one frozen dataclass. Its attributes are its fields, so printing, comparing and common-subexpression
+elimination come free. ``tests/ops/test_contract.py`` holds every op to this contract through :meth:`Op.sample`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmc.errors import ShapeError
+from lstmc.types import TensorType
+
+Array = NDArray[np.floating[Any]]
+Arrays = tuple[Array, ...]
+Types = tuple[TensorType, ...]
+T = TypeVar("T")
+
+
+class Draw(Protocol):
+    """Where samples come from: hypothesis in the tests, a random generator elsewhere."""
+
+    def integer(self, low: int, high: int) -> int: ...
+
+    def choice(self, options: Sequence[T]) -> T: ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A legal instance of an op: operand types, and the range its operand values may be drawn from."""
+
+    op: Op
+    operands: Types
+    low: float = -2.0
+    high: float = 2.0
+
+
+@dataclass(frozen=True)
+class Op(ABC):
+    """One operation. ``operands`` names its operands; a last name ``*xs`` stands for one or more."""
+
+    name: ClassVar[str]
+    operands: ClassVar[tuple[str, ...]]
+
+    # The overrides name their operands, so that a formula reads like a formula; hence Any here.
+    @abstractmethod
+    def infer(self, *args: Any, **kwargs: Any) -> Types:
+        """Operand types to result types. Raises :class:`~lstmc.errors.ShapeError`."""
+
+    @abstractmethod
+    def eval(self, *args: Any, **kwargs: Any) -> Arrays:
+        """Operand arrays to result arrays, in the operands' own precision: the reference meaning."""
+
+    @abstractmethod
+    def vjp(self, cts: Arrays, outs: Arrays, *args: Any) -> tuple[Array | None, ...]:
+        """Cotangents of the results to cotangents of the operands (None: no gradient flows)."""
+
+    @classmethod
+    @abstractmethod
+    def sample(cls, draw: Draw) -> Sample:
+        """A random legal instance, for the contract test."""
+
+
+@dataclass(frozen=True)
+class Leaf(Op):
+    """An op without operands."""
+
+    operands = ()
+    shape: tuple[int, ...]
+
+    def infer(self) -> Types:
+        if not all(isinstance(d, int) and d > 0 for d in self.shape):
+            raise ShapeError(f"{self.name}: sizes must be positive whole numbers, found {self.shape}")
+        return (TensorType(self.shape),)
+
+    def vjp(self, cts: Arrays, outs: Arrays) -> tuple[Array | None, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class Pointwise(Op):
+    """y = f(x), element by element; ``df`` is dy/dx from y and x. One array of any shape in and out."""
+
+    operands = ("x",)
+    sample_range: ClassVar[tuple[float, float]] = (-2.0, 2.0)
+
+    @abstractmethod
+    def f(self, x: Array) -> Array: ...
+
+    @abstractmethod
+    def df(self, y: Array, x: Array) -> Array: ...
+
+    def infer(self, x: TensorType) -> Types:
+        return (x,)
+
+    def eval(self, x: Array) -> Arrays:
+        return (self.f(x),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (cts[0] * self.df(outs[0], x),)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(), (sample_type(draw),), *cls.sample_range)
+
+
+def sample_type(draw: Draw, rank: tuple[int, int] = (1, 3), size: tuple[int, int] = (1, 4)) -> TensorType:
+    """A random type with ``rank`` axes of ``size`` elements, both ends included."""
+    return TensorType(tuple(draw.integer(*size) for _ in range(draw.integer(*rank))))
+
+
+def check_axis(op: str, axis: int, x: TensorType, what: str = "x") -> None:
+    """Raise unless ``axis`` is one of x's axes."""
+    if not 0 <= axis < x.rank:
+        raise ShapeError(f"{op}: axis {axis} does not exist: {what} is {x}, with {x.rank} axes")

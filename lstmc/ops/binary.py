@@ -1,0 +1,105 @@
+"""Element-wise ops on two arrays, and the broadcasting they allow.
+
+NumPy's broadcasting, restricted to what stock Caffe layers can do: one of the two operands already has the
+result's shape, and the other one covers a run of adjacent axes of it (Scale and Bias, ``axis`` and ``num_axes``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstmc.errors import ShapeError
+from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
+from lstmc.types import TensorType
+
+
+def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, int] | None:
+    """The run of axes [start, stop) of ``large`` that ``small`` varies over when broadcast; None if it cannot be.
+
+    (4,) over (2, 4) is (1, 2); (2, 1) over (2, 4) is (0, 1); (1,) over (2, 4) is (0, 0).
+    """
+    if len(small) > len(large):
+        return None
+    padded = (1,) * (len(large) - len(small)) + small
+    if any(s not in (1, n) for s, n in zip(padded, large, strict=True)):
+        return None
+    varying = [axis for axis, s in enumerate(padded) if s > 1]
+    if not varying:
+        return 0, 0
+    start, stop = varying[0], varying[-1] + 1
+    if padded[start:stop] != large[start:stop]:
+        return None
+    return start, stop
+
+
+@dataclass(frozen=True)
+class Binary(Op):
+    """An element-wise op on x and y."""
+
+    operands = ("x", "y")
+
+    def infer(self, x: TensorType, y: TensorType) -> Types:
+        if x.shape == y.shape:
+            return (x,)
+        if covered_axes(y.shape, x.shape) is not None:
+            return (x,)
+        if covered_axes(x.shape, y.shape) is not None:
+            return (y,)
+        raise ShapeError(f"{self.name}: shapes do not fit: x is {x}, y is {y}")
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        start = draw.integer(0, x.rank - 1)
+        stop = draw.integer(start + 1, x.rank)
+        covering = x.shape[start:stop] + (1,) * (x.rank - stop)
+        y = TensorType(draw.choice((x.shape, covering)))
+        return Sample(cls(), draw.choice(((x, y), (y, x))))
+
+
+@dataclass(frozen=True)
+class Add(Binary):
+    """z = x + y."""
+
+    name = "add"
+
+    def eval(self, x: Array, y: Array) -> Arrays:
+        return (x + y,)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
+        return sum_to(cts[0], x.shape), sum_to(cts[0], y.shape)
+
+
+@dataclass(frozen=True)
+class Sub(Binary):
+    """z = x - y."""
+
+    name = "sub"
+
+    def eval(self, x: Array, y: Array) -> Arrays:
+        return (x - y,)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
+        return sum_to(cts[0], x.shape), sum_to(-cts[0], y.shape)
+
+
+@dataclass(frozen=True)
+class Mul(Binary):
+    """z = x * y."""
+
+    name = "mul"
+
+    def eval(self, x: Array, y: Array) -> Arrays:
+        return (x * y,)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
+        return sum_to(cts[0] * y, x.shape), sum_to(cts[0] * x, y.shape)
+
+
+def sum_to(ct: Array, shape: tuple[int, ...]) -> Array:
+    """Undo broadcasting: sum a cotangent over the axes along which an operand of ``shape`` was repeated."""
+    padded = (1,) * (ct.ndim - len(shape)) + shape
+    axes = tuple(a for a, (s, n) in enumerate(zip(padded, ct.shape, strict=True)) if s != n)
+    return np.asarray(ct.sum(axis=axes, keepdims=True)).reshape(shape)

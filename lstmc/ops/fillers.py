@@ -1,0 +1,128 @@
+"""How a parameter or a constant blob gets its first values: Caffe's own fillers, drawn by NumPy.
+
+Source of each formula: Caffe ``include/caffe/filler.hpp`` (Constant, Uniform, Gaussian, Xavier, MSRA).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import isfinite, prod, sqrt
+from typing import ClassVar
+
+import numpy as np
+
+from lstmc.errors import DslError
+from lstmc.ops.base import Array
+
+VARIANCE_NORMS = ("fan_in", "fan_out", "average")
+
+
+@dataclass(frozen=True)
+class Filler:
+    """A distribution over arrays of any shape. Prints as the call that makes it: ``uniform(-0.05, 0.05)``."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, str):
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+                raise DslError(f"{self.name}: {field.name} must be a finite number, found {value!r}")
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        """An array of ``shape``, float64."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(repr(getattr(self, f.name)) for f in fields(self))})"
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(Filler):
+    """Every element is ``value``."""
+
+    name = "constant"
+    value: float = 0.0
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return np.full(shape, float(self.value))
+
+
+@dataclass(frozen=True, repr=False)
+class Uniform(Filler):
+    """Uniform on [``min``, ``max``]."""
+
+    name = "uniform"
+    min: float = 0.0
+    max: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min > self.max:
+            raise DslError(f"uniform: expected min <= max, found min {self.min!r} and max {self.max!r}")
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.uniform(self.min, self.max, shape)
+
+
+@dataclass(frozen=True, repr=False)
+class Gaussian(Filler):
+    """Normal with ``mean`` and standard deviation ``std``."""
+
+    name = "gaussian"
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.std < 0:
+            raise DslError(f"gaussian: expected std >= 0, found {self.std!r}")
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.normal(self.mean, self.std, shape)
+
+
+@dataclass(frozen=True, repr=False)
+class _FanScaled(Filler):
+    """A filler whose spread shrinks with the number of inputs or outputs of a unit."""
+
+    variance_norm: str = "fan_in"
+
+    def __post_init__(self) -> None:
+        if self.variance_norm not in VARIANCE_NORMS:
+            raise DslError(
+                f"{self.name}: variance_norm must be one of {', '.join(VARIANCE_NORMS)}, found {self.variance_norm!r}"
+            )
+
+    def fan(self, shape: tuple[int, ...]) -> float:
+        """Caffe's count: fan_in is size / shape[0], fan_out is size / shape[1] (size where there is no axis 1)."""
+        size = prod(shape)
+        fan_in = size / shape[0]
+        fan_out = size / shape[1] if len(shape) > 1 else size
+        return {"fan_in": fan_in, "fan_out": fan_out, "average": (fan_in + fan_out) / 2}[self.variance_norm]
+
+
+@dataclass(frozen=True, repr=False)
+class Xavier(_FanScaled):
+    """Uniform on +-sqrt(3 / fan). Glorot and Bengio 2010, as in Caffe's XavierFiller."""
+
+    name = "xavier"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        bound = sqrt(3 / self.fan(shape))
+        return rng.uniform(-bound, bound, shape)
+
+
+@dataclass(frozen=True, repr=False)
+class Msra(_FanScaled):
+    """Normal with standard deviation sqrt(2 / fan). He et al. 2015, as in Caffe's MSRAFiller."""
+
+    name = "msra"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.normal(0.0, sqrt(2 / self.fan(shape)), shape)
+
+
+FILLERS: tuple[type[Filler], ...] = (Constant, Uniform, Gaussian, Xavier, Msra)

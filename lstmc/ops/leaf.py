@@ -1,0 +1,88 @@
+"""Ops without operands: what enters a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from lstmc.errors import ShapeError
+from lstmc.ops.base import Arrays, Draw, Leaf, Sample, Types, sample_type
+from lstmc.ops.fillers import Constant, Filler
+
+Role = Literal["x", "state", "static", "weight"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True)
+class Input(Leaf):
+    """An array the caller feeds. With ``fill`` it has a value of its own, drawn anew unless one is fed."""
+
+    name = "input"
+    fill: Filler | None = None
+
+    def eval(self) -> Arrays:
+        raise NotImplementedError("an input is fed, not evaluated")
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(sample_type(draw).shape, draw.choice((None, Constant(0.5)))), ())
+
+
+@dataclass(frozen=True)
+class Param(Leaf):
+    """A trained array. ``lr_mult`` and ``decay_mult`` scale the solver's learning rate and weight decay for it."""
+
+    name = "param"
+    fill: Filler = Constant(0.0)
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+
+    def eval(self) -> Arrays:
+        raise NotImplementedError("a parameter is bound, not evaluated")
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(sample_type(draw).shape), ())
+
+
+@dataclass(frozen=True)
+class Arg(Leaf):
+    """What a scan's body receives at each step. ``role`` is one of
+
+    - ``x``: this step's slice of a sequence,
+    - ``state``: the previous step's value (the initial one at the first step),
+    - ``static``: the same value at every step,
+    - ``weight``: the same, and computed from parameters alone.
+    """
+
+    name = "arg"
+    role: Role = "x"
+
+    def infer(self) -> Types:
+        if self.role not in ROLES:
+            raise ShapeError(f"arg: role must be one of {', '.join(ROLES)}, found {self.role!r}")
+        return super().infer()
+
+    def eval(self) -> Arrays:
+        raise NotImplementedError("an argument is passed, not evaluated")
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(sample_type(draw).shape, draw.choice(ROLES)), ())
+
+
+@dataclass(frozen=True)
+class Full(Leaf):
+    """An array whose every element is ``value``."""
+
+    name = "full"
+    value: float = 0.0
+
+    def eval(self) -> Arrays:
+        return (np.full(self.shape, self.value),)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(sample_type(draw).shape, draw.choice((0.0, 1.0, -0.5))), ())

@@ -1,0 +1,156 @@
+"""Ops that work on each element alone.
+
+Where a function has a kink, the gradient at the kink is Caffe's: relu and abs 0, elu ``alpha``
+(``src/caffe/layers/{relu,absval,elu}_layer.cpp``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstmc.ops.base import Array, Draw, Pointwise, Sample, sample_type
+
+
+@dataclass(frozen=True)
+class Sigmoid(Pointwise):
+    """y = 1 / (1 + exp(-x)), computed as (1 + tanh(x / 2)) / 2, which cannot overflow."""
+
+    name = "sigmoid"
+
+    def f(self, x: Array) -> Array:
+        y: Array = 0.5 * np.tanh(0.5 * x) + 0.5
+        return y
+
+    def df(self, y: Array, x: Array) -> Array:
+        return y * (1 - y)
+
+
+@dataclass(frozen=True)
+class Tanh(Pointwise):
+    """y = tanh(x)."""
+
+    name = "tanh"
+
+    def f(self, x: Array) -> Array:
+        return np.tanh(x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return 1 - y * y
+
+
+@dataclass(frozen=True)
+class Relu(Pointwise):
+    """y = max(x, 0)."""
+
+    name = "relu"
+
+    def f(self, x: Array) -> Array:
+        return np.maximum(x, 0)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return (x > 0).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Elu(Pointwise):
+    """y = x for x > 0, else alpha (exp(x) - 1). Clevert et al. 2015."""
+
+    name = "elu"
+    alpha: float = 1.0
+
+    def f(self, x: Array) -> Array:
+        return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.where(x > 0, 1, y + self.alpha).astype(x.dtype)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(draw.choice((1.0, 0.5))), (sample_type(draw),))
+
+
+@dataclass(frozen=True)
+class Abs(Pointwise):
+    """y = |x|."""
+
+    name = "abs"
+
+    def f(self, x: Array) -> Array:
+        return np.abs(x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.sign(x)
+
+
+@dataclass(frozen=True)
+class Exp(Pointwise):
+    """y = e ** x."""
+
+    name = "exp"
+
+    def f(self, x: Array) -> Array:
+        return np.exp(x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return y
+
+
+@dataclass(frozen=True)
+class Log(Pointwise):
+    """y = ln(x), for x > 0."""
+
+    name = "log"
+    sample_range = (0.3, 2.0)
+
+    def f(self, x: Array) -> Array:
+        return np.log(x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return 1 / x
+
+
+@dataclass(frozen=True)
+class Power(Pointwise):
+    """y = x ** exponent; x must be positive unless the exponent is a whole number."""
+
+    name = "power"
+    exponent: float = 1.0
+
+    def f(self, x: Array) -> Array:
+        return np.power(x, _whole(self.exponent))
+
+    def df(self, y: Array, x: Array) -> Array:
+        if self.exponent == 0:
+            return np.zeros_like(x)
+        return self.exponent * np.power(x, _whole(self.exponent - 1))
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(draw.choice((0.0, 1.0, 2.0, 3.0, 0.5, -1.0))), (sample_type(draw),), 0.3, 2.0)
+
+
+def _whole(exponent: float) -> float:
+    # NumPy's power is exact for small whole exponents only when they are given as such
+    return int(exponent) if exponent == int(exponent) and exponent >= 0 else exponent
+
+
+@dataclass(frozen=True)
+class Affine(Pointwise):
+    """y = scale * x + shift, with two numbers."""
+
+    name = "affine"
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def f(self, x: Array) -> Array:
+        return self.scale * x + self.shift
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.full_like(x, self.scale)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        scale, shift = draw.choice((-1.0, 0.5, 2.0)), draw.choice((0.0, 1.0, -0.25))
+        return Sample(cls(scale, shift), (sample_type(draw),))

@@ -1,0 +1,177 @@
+"""Ops that move elements and compute nothing, and softmax, which needs an axis as they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from lstmc.errors import ShapeError
+from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
+from lstmc.types import TensorType
+
+
+def _resized(x: TensorType, axis: int, size: int) -> TensorType:
+    return TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
+
+
+@dataclass(frozen=True)
+class Split(Op):
+    """Cut x along ``axis`` into pieces of ``sizes``, which add up to that axis."""
+
+    name = "split"
+    operands = ("x",)
+    axis: int
+    sizes: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> Types:
+        check_axis(self.name, self.axis, x)
+        if not self.sizes or min(self.sizes) < 1 or sum(self.sizes) != x.shape[self.axis]:
+            raise ShapeError(f"{self.name}: sizes must add up to axis {self.axis}: found {self.sizes}, x is {x}")
+        return tuple(_resized(x, self.axis, size) for size in self.sizes)
+
+    def eval(self, x: Array) -> Arrays:
+        return tuple(np.split(x, list(accumulate(self.sizes))[:-1], axis=self.axis))
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (np.concatenate(cts, axis=self.axis),)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        axis = draw.integer(0, x.rank - 1)
+        sizes = tuple(draw.integer(1, 3) for _ in range(draw.integer(1, 3)))
+        return Sample(cls(axis, sizes), (_resized(x, axis, sum(sizes)),))
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Join arrays along ``axis``; every other axis must agree."""
+
+    name = "concat"
+    operands = ("*xs",)
+    axis: int
+
+    def infer(self, *xs: TensorType) -> Types:
+        check_axis(self.name, self.axis, xs[0], "the first")
+        total = sum(x.shape[self.axis] for x in xs if x.rank > self.axis)
+        for x in xs:
+            if x.rank != xs[0].rank or _resized(x, self.axis, total) != _resized(xs[0], self.axis, total):
+                raise ShapeError(
+                    f"{self.name}: axes other than {self.axis} must agree: found {', '.join(map(str, xs))}"
+                )
+        return (_resized(xs[0], self.axis, total),)
+
+    def eval(self, *xs: Array) -> Arrays:
+        return (np.concatenate(xs, axis=self.axis),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
+        points = list(accumulate(x.shape[self.axis] for x in xs))[:-1]
+        return tuple(np.split(cts[0], points, axis=self.axis))
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        axis = draw.integer(0, x.rank - 1)
+        pieces = draw.integer(1, 3)
+        return Sample(cls(axis), tuple(_resized(x, axis, draw.integer(1, 3)) for _ in range(pieces)))
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """The same elements in the same (row-major) order, as ``shape``."""
+
+    name = "reshape"
+    operands = ("x",)
+    shape: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> Types:
+        result = TensorType(self.shape, x.dtype)
+        if any(size < 1 for size in self.shape) or result.size != x.size:
+            raise ShapeError(f"{self.name}: cannot make {result} of x, which is {x}")
+        return (result,)
+
+    def eval(self, x: Array) -> Arrays:
+        return (x.reshape(self.shape),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (cts[0].reshape(x.shape),)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw, rank=(2, 3))
+        shape = draw.choice((x.shape[::-1], (x.size,), (1, *x.shape), (x.shape[0], x.size // x.shape[0])))
+        return Sample(cls(shape), (x,))
+
+
+@dataclass(frozen=True)
+class Unstack(Op):
+    """Cut x [T, ...] into T arrays [...]: a sequence into its steps."""
+
+    name = "unstack"
+    operands = ("x",)
+
+    def infer(self, x: TensorType) -> Types:
+        if x.rank < 2:
+            raise ShapeError(f"{self.name}: x must have 2 axes or more, time first: x is {x}")
+        return (TensorType(x.shape[1:], x.dtype),) * x.shape[0]
+
+    def eval(self, x: Array) -> Arrays:
+        return tuple(x)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (np.stack(cts),)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(), (sample_type(draw, rank=(2, 4)),))
+
+
+@dataclass(frozen=True)
+class Stack(Op):
+    """Join T arrays [...] into one [T, ...]: steps into a sequence."""
+
+    name = "stack"
+    operands = ("*xs",)
+
+    def infer(self, *xs: TensorType) -> Types:
+        if any(x != xs[0] for x in xs):
+            raise ShapeError(f"{self.name}: all must have one shape: found {', '.join(map(str, xs))}")
+        return (TensorType((len(xs), *xs[0].shape), xs[0].dtype),)
+
+    def eval(self, *xs: Array) -> Arrays:
+        return (np.stack(xs),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
+        return tuple(cts[0])
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(), (sample_type(draw),) * draw.integer(1, 4))
+
+
+@dataclass(frozen=True)
+class Softmax(Op):
+    """y = exp(x) / sum(exp(x)) along ``axis``, computed from x minus its maximum."""
+
+    name = "softmax"
+    operands = ("x",)
+    axis: int
+
+    def infer(self, x: TensorType) -> Types:
+        check_axis(self.name, self.axis, x)
+        return (x,)
+
+    def eval(self, x: Array) -> Arrays:
+        e = np.exp(x - x.max(axis=self.axis, keepdims=True))
+        return (e / e.sum(axis=self.axis, keepdims=True),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        (y,) = outs
+        return (y * (cts[0] - (cts[0] * y).sum(axis=self.axis, keepdims=True)),)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))

@@ -1,0 +1,67 @@
+"""The contract of a pass: what it requires, what it does, what it ensures.
+
+A pass is a frozen dataclass. It never changes its input: it returns a new graph, or the same one and
+``modified=False``. Its docstring lists its rules, numbered, as ``before => after``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
+
+Refs = tuple[Ref, ...]
+Visit = Callable[[Builder, Node, Refs], Refs | None]
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """A pass's graph, whether it differs from the input, and how often each rule was used."""
+
+    graph: Graph
+    modified: bool
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """One transformation of a graph. ``after`` is the stage it brings a graph to, None if it keeps the stage."""
+
+    name: ClassVar[str]
+    after: ClassVar[Stage | None] = None
+
+    def requires(self, graph: Graph) -> None:  # noqa: B027 (no requirement is a requirement too)
+        """Raise :class:`~lstmc.errors.LstmcError` if ``graph`` is not what this pass works on."""
+
+    @abstractmethod
+    def run(self, graph: Graph) -> PassResult: ...
+
+    def ensures(self, graph: Graph) -> None:  # noqa: B027
+        """Raise :class:`~lstmc.errors.LstmcError` if the result is not what this pass promises."""
+
+
+def rewrite(graph: Graph, visit: Visit) -> Graph:
+    """Rebuild a graph node by node: ``visit`` gives a node's new values, or None to keep the node."""
+    builder = Builder(graph.name)
+    new: dict[Ref, Ref] = {}
+    for node in graph:
+        operands = tuple(new[ref] for ref in graph.args(node.name))
+        made = visit(builder, node, operands) or builder.copy(node, operands)
+        new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+    return builder.finish([(output.name, new[output.ref]) for output in graph.outputs])
+
+
+def in_bodies(scan: Scan, change: Callable[[Graph], Graph]) -> Scan:
+    """The scan with ``change`` done to its bodies."""
+    first = None if scan.first is None else change(scan.first)
+    return replace(scan, body=change(scan.body), first=first)
+
+
+def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
+    """The outcome of rule-counting passes: modified if any rule was used."""
+    modified = sum(counts.values()) > 0
+    return PassResult(after if modified else before, modified, dict(counts))

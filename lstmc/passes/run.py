@@ -1,0 +1,73 @@
+"""Running passes: each one's contract is checked, its result verified, printed and shown to observers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lstmc.errors import LstmcError, PassError
+from lstmc.ir import Graph, Stage, print_graph, verify
+from lstmc.ops import Op
+from lstmc.passes.base import Pass, PassResult
+
+Observer = Callable[[Pass, Graph, PassResult], None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A graph as one pass left it (``model`` is the graph before the first)."""
+
+    pass_name: str
+    stage: Stage
+    graph: Graph
+
+
+def run_passes(
+    graph: Graph,
+    passes: Sequence[Pass],
+    legal: Sequence[type[Op]] | None = None,
+    dump_dir: Path | None = None,
+    observe: Observer | None = None,
+) -> list[Snapshot]:
+    """The graph after every pass, the model itself first.
+
+    After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on.
+    ``dump_dir`` gets each as ``NN-pass.lir``. Raises :class:`PassError` naming the pass and those before it.
+    """
+    stage = Stage.MODEL
+    verify(graph, stage)
+    history = [Snapshot("model", stage, graph)]
+    _dump(dump_dir, 0, history[0], "the model as it was written", len(graph), {})
+    for number, step in enumerate(passes, 1):
+        try:
+            step.requires(graph)
+            outcome = step.run(graph)
+            stage = step.after or stage
+            verify(outcome.graph, stage, None if stage is Stage.MODEL else legal)
+            step.ensures(outcome.graph)
+        except LstmcError as error:
+            before = ", ".join(s.pass_name for s in history[1:]) or "none"
+            error.add_note(f"while running pass {step.name}, after: {before}")
+            raise
+        except Exception as error:
+            before = ", ".join(s.pass_name for s in history[1:]) or "none"
+            raise PassError(f"pass {step.name} failed ({type(error).__name__}: {error}), after: {before}") from error
+        if observe is not None:
+            observe(step, graph, outcome)
+        history.append(Snapshot(step.name, stage, outcome.graph))
+        summary = (step.__doc__ or "").strip().splitlines()[0]
+        _dump(dump_dir, number, history[-1], summary, len(graph), outcome.counts)
+        graph = outcome.graph
+    return history
+
+
+def _dump(
+    folder: Path | None, number: int, snapshot: Snapshot, summary: str, before: int, counts: dict[str, int]
+) -> None:
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rules = ", ".join(f"{name} {count}" for name, count in counts.items()) or "no rule used"
+    header = f"# {snapshot.pass_name}: {summary}\n# nodes: {before} -> {len(snapshot.graph)}; {rules}\n"
+    (folder / f"{number:02d}-{snapshot.pass_name}.lir").write_text(header + print_graph(snapshot.graph))

@@ -1,0 +1,255 @@
+"""Algebraic simplification: rules that hold exactly, and leave fewer layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite, prod
+
+import numpy as np
+
+from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ops import (
+    Add,
+    Affine,
+    Concat,
+    Full,
+    Linear,
+    Mul,
+    Op,
+    Pointwise,
+    Power,
+    Relu,
+    Reshape,
+    Softmax,
+    Split,
+    Sub,
+)
+from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite
+
+Rule = Callable[[Builder, Node, Refs], Refs | None]
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Use the rules below until none applies, in the model and in every scan body.
+
+    1. affine(x, 1, 0)                  => x
+    2. affine(affine(x))                => affine(x), scales and shifts combined
+    3. x + 0, x - 0, x * 1              => x
+    4. x + c, x * c (c a full array)    => affine(x)
+    5. f(full)  (pointwise, softmax)    => full, where the value is finite
+    6. x * 0, 0 * x, affine(x, 0, c)    => full
+    7. linear(0, W), linear(0, W, b)    => 0, b broadcast
+    8. (0 + b) + y                      => y + b
+    9. reshape to its own shape; reshape(reshape(x)) => x; one reshape
+    10. linear(reshape(x)) that flattens => linear(x)
+    11. split or concat of one piece    => x
+    12. split(concat(xs)) with the same cuts; concat(split(x)) in order => xs; x
+    13. split, reshape, concat of full arrays => full
+    14. power(x, 1), power(x, 0)        => x, 1
+    15. relu(relu(x))                   => relu(x)
+
+    Exact: results differ at most where an input is not finite (0 * inf is taken as 0).
+    """
+
+    name = "simplify"
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        return result(graph, simplified(graph, counts), counts)
+
+
+def simplified(graph: Graph, counts: Counter[str]) -> Graph:
+    """The fixed point of the rules; ``counts`` gains a rule's name each time it is used."""
+    while True:
+        before = sum(counts.values())
+        graph = rewrite(graph, lambda b, node, args: _visit(b, node, args, counts))
+        if sum(counts.values()) == before:
+            return graph
+
+
+def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | None:
+    if isinstance(node.op, Scan):
+        scan = in_bodies(node.op, lambda body: simplified(body, counts))
+        return b.add(scan, *args, names=node.names, loc=node.loc)
+    for rule in RULES:
+        made = rule(b, node, args)
+        if made is not None:
+            counts[rule.__name__] += 1
+            return made
+    return None
+
+
+def _full_value(b: Builder, ref: Ref) -> float | None:
+    op = b.node(ref.node).op
+    return op.value if isinstance(op, Full) else None
+
+
+def _add(b: Builder, node: Node, op: Op, *args: Ref) -> Refs:
+    """A replacement under the old node's name and place."""
+    return b.add(op, *args, names=node.names, loc=node.loc)
+
+
+def drop_identity_affine(b: Builder, node: Node, args: Refs) -> Refs | None:
+    return args if node.op == Affine(1.0, 0.0) else None
+
+
+def merge_affines(b: Builder, node: Node, args: Refs) -> Refs | None:
+    inner = b.node(args[0].node) if isinstance(node.op, Affine) else None
+    if inner is None or not isinstance(inner.op, Affine) or not isinstance(node.op, Affine):
+        return None
+    merged = Affine(node.op.scale * inner.op.scale, node.op.scale * inner.op.shift + node.op.shift)
+    if not (isfinite(merged.scale) and isfinite(merged.shift)):
+        return None
+    return _add(b, node, merged, b.args(inner.name)[0])
+
+
+def fold_neutral_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if not isinstance(node.op, Add | Sub | Mul):
+        return None
+    neutral = 1.0 if isinstance(node.op, Mul) else 0.0
+    for kept, other in ((0, 1), (1, 0)):
+        if isinstance(node.op, Sub) and other == 0:
+            continue
+        if _full_value(b, args[other]) == neutral and b.type(args[kept]) == node.types[0]:
+            return (args[kept],)
+    return None
+
+
+def absorb_full_operand(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if not isinstance(node.op, Add | Sub | Mul):
+        return None
+    for kept, other in ((0, 1), (1, 0)):
+        value = _full_value(b, args[other])
+        if value is None or b.type(args[kept]) != node.types[0]:
+            continue
+        if isinstance(node.op, Mul):
+            return _add(b, node, Affine(value, 0.0), args[kept])
+        if isinstance(node.op, Add):
+            return _add(b, node, Affine(1.0, value), args[kept])
+        return _add(b, node, Affine(1.0, -value) if other == 1 else Affine(-1.0, value), args[kept])
+    return None
+
+
+def fold_function_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if not isinstance(node.op, Pointwise | Softmax):
+        return None
+    value = _full_value(b, args[0])
+    if value is None:
+        return None
+    with np.errstate(all="ignore"):
+        (folded,) = node.op.eval(np.full(node.types[0].shape, value))
+    first = float(folded.flat[0])
+    return _add(b, node, Full(node.types[0].shape, first)) if isfinite(first) else None
+
+
+def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if isinstance(node.op, Affine) and node.op.scale == 0:
+        return _add(b, node, Full(node.types[0].shape, node.op.shift))
+    if isinstance(node.op, Mul) and 0.0 in (_full_value(b, args[0]), _full_value(b, args[1])):
+        return _add(b, node, Full(node.types[0].shape, 0.0))
+    return None
+
+
+def fold_linear_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if not isinstance(node.op, Linear) or _full_value(b, args[0]) != 0.0:
+        return None
+    zero = Full(node.types[0].shape, 0.0)
+    if len(args) == 2:
+        return _add(b, node, zero)
+    return _add(b, node, Add(), *b.add(zero, loc=node.loc), args[2])
+
+
+def add_without_broadcast_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if not isinstance(node.op, Add):
+        return None
+    for outer, other in ((0, 1), (1, 0)):
+        inner = b.node(args[outer].node)
+        if not isinstance(inner.op, Add) or b.type(args[other]) != node.types[0]:
+            continue
+        x, y = b.args(inner.name)
+        for zero, small in ((x, y), (y, x)):
+            if _full_value(b, zero) == 0.0:
+                return _add(b, node, Add(), args[other], small)
+    return None
+
+
+def merge_reshapes(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if not isinstance(node.op, Reshape):
+        return None
+    if b.type(args[0]) == node.types[0]:
+        return args
+    inner = b.node(args[0].node)
+    return _add(b, node, node.op, b.args(inner.name)[0]) if isinstance(inner.op, Reshape) else None
+
+
+def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:
+    inner = b.node(args[0].node) if isinstance(node.op, Linear) else None
+    if inner is None or not isinstance(inner.op, Reshape) or not isinstance(node.op, Linear):
+        return None
+    source = b.args(inner.name)[0]
+    axis, shape = node.op.axis, b.type(source).shape
+    if shape[:axis] != node.types[0].shape[:-1] or prod(shape[axis:]) != b.type(args[1]).shape[1] or len(shape) <= axis:
+        return None
+    return _add(b, node, node.op, source, *args[1:])
+
+
+def drop_single_piece(b: Builder, node: Node, args: Refs) -> Refs | None:
+    return args if isinstance(node.op, Split | Concat) and len(node.types) == len(args) == 1 else None
+
+
+def cancel_split_and_concat(b: Builder, node: Node, args: Refs) -> Refs | None:
+    inner = b.node(args[0].node) if args else None
+    if inner is None:
+        return None
+    if isinstance(node.op, Split) and inner.op == Concat(node.op.axis):
+        pieces = b.args(inner.name)
+        return pieces if tuple(b.type(p) for p in pieces) == node.types else None
+    if isinstance(node.op, Concat) and isinstance(inner.op, Split) and inner.op.axis == node.op.axis:
+        whole = tuple((inner.name, out) for out in range(len(inner.types)))
+        return b.args(inner.name) if args == whole else None
+    return None
+
+
+def fold_shape_of_full(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if not isinstance(node.op, Split | Concat | Reshape):
+        return None
+    values = {_full_value(b, ref) for ref in args}
+    value = values.pop()
+    if value is None or values:
+        return None
+    return tuple(
+        b.add(Full(t.shape, value), names=(name,), loc=node.loc)[0]
+        for t, name in zip(node.types, node.names, strict=True)
+    )
+
+
+def fold_trivial_power(b: Builder, node: Node, args: Refs) -> Refs | None:
+    if node.op == Power(1.0):
+        return args
+    return _add(b, node, Full(node.types[0].shape, 1.0)) if node.op == Power(0.0) else None
+
+
+def drop_double_relu(b: Builder, node: Node, args: Refs) -> Refs | None:
+    return args if isinstance(node.op, Relu) and isinstance(b.node(args[0].node).op, Relu) else None
+
+
+RULES: tuple[Rule, ...] = (
+    drop_identity_affine,
+    merge_affines,
+    fold_neutral_operand,
+    fold_zero_product,
+    absorb_full_operand,
+    fold_function_of_full,
+    fold_linear_of_zero,
+    add_without_broadcast_zero,
+    merge_reshapes,
+    flatten_in_linear,
+    drop_single_piece,
+    cancel_split_and_concat,
+    fold_shape_of_full,
+    fold_trivial_power,
+    drop_double_relu,
+)
