@@ -1,0 +1,69 @@
+"""The Caffe backend: what it offers to the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lstmc.backend import Artifact, Compiled, Finding
+from lstmc.ops import Array, Op
+from lstmc.passes import Cse, Dead, Expand, Pass
+from lstmc_caffe.emit import prototxt, write_net
+from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.legalize import Legalize
+from lstmc_caffe.locate import attempt_all, gpu_state
+from lstmc_caffe.manifest import manifest, manifest_json
+from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.runner import Runner
+from lstmc_caffe.time_axis import CaffeTimeAxis
+from lstmc_caffe.weights import caffemodel
+
+INSTALL = "python -m lstmc_caffe.install"
+
+
+class CaffeBackend:
+    """Writes nets of stock BVLC Caffe 1.0 layers, and runs them in real Caffe."""
+
+    name = "caffe"
+    summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
+    targets: Mapping[str, str] = {"caffe": "training and inference in Caffe, CPU and GPU"}
+    ops: tuple[type[Op], ...] = CAFFE_OPS
+
+    def passes(self, target: str) -> tuple[Pass, ...]:
+        """Legalise on the one-step bodies, then expand."""
+        return (Legalize(), Cse(), Dead(), Expand(CaffeTimeAxis()), Dead())
+
+    def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+        """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
+        net = write_net(compiled.expanded)
+        described = manifest(compiled, net)
+        return Artifact(
+            files={
+                f"{compiled.name}.prototxt": prototxt(compiled, net).encode(),
+                f"{compiled.name}.caffemodel": caffemodel(net, weights),
+                f"{compiled.name}.manifest.json": manifest_json(described).encode(),
+            },
+            layers=sum(1 for _ in net.layers()),
+            inputs={n: entry["blob"] for n, entry in described["inputs"].items() if not entry["filled"]},
+            outputs={n: entry["blob"] for n, entry in described["outputs"].items()},
+        )
+
+    def executors(self) -> Sequence[CaffeExecutor]:
+        """Caffe on the CPU and on a GPU, in one worker process."""
+        runner = Runner()
+        return (CaffeExecutor(runner, "cpu"), CaffeExecutor(runner, "gpu"))
+
+    def doctor(self) -> Iterator[Finding]:
+        """Which Caffe there is, what was tried, and whether a GPU can be used."""
+        location = None
+        for attempt in attempt_all():
+            location = location or attempt.location
+            yield Finding(f"Caffe at {attempt.place}", attempt.location is not None, attempt.reason or "real Caffe")
+            if location is not None:
+                break
+        if location is None:
+            yield Finding("Caffe", False, "no Python here has real Caffe", INSTALL)
+            return
+        gpu = gpu_state(location)
+        yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
+        yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
+        yield Finding("GPU", gpu.usable, gpu.reason or "usable")

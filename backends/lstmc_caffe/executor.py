@@ -1,0 +1,76 @@
+"""Running a written net in real Caffe, as the compiler's differential check wants it run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.ops import Array, Input
+from lstmc_caffe.locate import CaffeNotFound
+from lstmc_caffe.runner import Mode, Runner
+
+
+class CaffeExecutor:
+    """Caffe on the CPU (``caffe-cpu``) or on a GPU (``caffe-gpu``). Several may share one :class:`Runner`."""
+
+    def __init__(self, runner: Runner, mode: Mode) -> None:
+        self.runner = runner
+        self.mode: Mode = mode
+        self.name = f"caffe-{mode}"
+
+    def unavailable(self) -> str | None:
+        """Why this Caffe cannot be used here, or None."""
+        try:
+            gpu = self.runner.gpu if self.mode == "gpu" else None
+            location = self.runner.location
+        except CaffeNotFound as error:
+            return str(error)
+        if gpu is not None and not gpu.usable:
+            return f"{location.python}: {gpu.reason}"
+        return None
+
+    def run(
+        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+    ) -> Execution:
+        """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back.
+
+        Each output gets a reader of its own (a probe), so that a gradient can enter at a blob that other layers
+        read too. Gradients of two outputs that are one blob add up.
+        """
+        graph = compiled.expanded
+        given: dict[str, Array] = {}
+        for output in graph.outputs:
+            blob = graph.value_name(output.ref)
+            given[blob] = given.get(blob, 0) + np.asarray(cotangents[output.name])
+        leaves = [node for node in graph if isinstance(node.op, Input)]
+        with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
+            weights = Path(folder, "net.caffemodel")
+            weights.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
+            net = self.runner.load(
+                artifact.files[f"{compiled.name}.prototxt"].decode(),
+                weights=weights,
+                force_backward=True,
+                probes=given,
+                mode=self.mode,
+            )
+        with net:
+            result = net.run(
+                {node.name: inputs[node.name] for node in leaves if node.op.fill is None},  # type: ignore[attr-defined]
+                want="all",
+                backward=given,
+                want_diffs=[node.name for node in leaves],
+                want_param_diffs=True,
+            )
+        names = {name for node in graph for name in node.names}
+        return Execution(
+            values={name: array for name, array in result.blobs.items() if name in names},
+            input_gradients=dict(result.diffs),
+            param_gradients=dict(result.param_diffs),
+        )
+
+    def close(self) -> None:
+        self.runner.close()

@@ -1,0 +1,290 @@
+"""Core ops to Caffe layers, by named rules. The result is still a graph, and still means the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lstmc.errors import BackendError
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
+from lstmc.ops import (
+    Abs,
+    Add,
+    Affine,
+    Arg,
+    Concat,
+    Elu,
+    Exp,
+    Full,
+    Input,
+    Linear,
+    Log,
+    Mul,
+    Op,
+    Param,
+    Power,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Softmax,
+    Split,
+    Stack,
+    Sub,
+    Tanh,
+    Unstack,
+)
+from lstmc.ops.binary import covered_axes
+from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.time_axis import CaffeTimeAxis
+
+Rule = Callable[[Builder, Node, Refs], Refs]
+
+# Up to here a whole power becomes a product: Power's backward divides by x, which is NaN at x = 0.
+LARGEST_PRODUCT = 8
+
+
+@dataclass(frozen=True)
+class Legalize(Pass):
+    """Write every core op as layers of stock BVLC Caffe.
+
+    1. input; input with a fill; full   => Input; DummyData; DummyData
+    2. linear on parameters             => InnerProduct, with its bias where that is a parameter too
+    3. x + y, x - y, x * y of one shape => Eltwise SUM, SUM with coeff 1 and -1, PROD
+    4. x + y, x * y broadcast           => Bias, Scale: of the layer's own blob where y is a parameter
+    5. a parameter read as a value      => DummyData of zeros, then Bias of its own blob
+    6. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD)
+    7. sigmoid tanh relu elu abs exp log softmax split concat reshape => the layer of that name
+    8. unstack; stack                   => Reshape and Slice; Concat and Reshape
+
+    Refused: a linear whose matrix is computed (Caffe has no product of two computed matrices).
+    """
+
+    name = "legalize"
+    after = Stage.LEGAL
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        legal = legalized(graph, counts)
+        return PassResult(legal if counts else graph, bool(counts), dict(counts))
+
+
+def legalized(graph: Graph, counts: Counter[str]) -> Graph:
+    """The graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, Scan):
+            scan = in_bodies(node.op, lambda body: legalized(body, counts))
+            values = [_operand(b, scan, i, ref) for i, ref in enumerate(args)]
+            return b.add(scan, *values, names=node.names, loc=node.loc)
+        if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp):
+            return None
+        rule = RULES.get(type(node.op))
+        if rule is None:
+            raise BackendError(f"Caffe has no layer for {node.op.name}", loc=node.loc)
+        counts[rule.__name__] += 1
+        return rule(b, node, args)
+
+    legal = rewrite(graph, visit)
+    leaked = {o.ref: o.name for o in legal.outputs if isinstance(legal.node(o.ref.node).op, Param)}
+    return _outputs_as_values(legal, leaked) if leaked else legal
+
+
+def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
+    return ref if scan.role(slot) == "weight" else as_value(b, ref)
+
+
+def _outputs_as_values(graph: Graph, leaked: dict[Ref, str]) -> Graph:
+    b = Builder(graph.name)
+    new: dict[Ref, Ref] = {}
+    for node in graph:
+        made = b.copy(node, [new[ref] for ref in graph.args(node.name)])
+        new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
+    values = {ref: as_value(b, new[ref], name) for ref, name in leaked.items()}
+    return b.finish([(o.name, values[o.ref] if o.ref in values else new[o.ref]) for o in graph.outputs])
+
+
+def is_weight(b: Builder, ref: Ref) -> bool:
+    """Whether a value is a parameter, or a body's argument that stands for one."""
+    op = b.node(ref.node).op
+    return isinstance(op, Param) or (isinstance(op, Arg) and op.role == "weight")
+
+
+def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
+    """A value that layers can have as a bottom: a parameter is added to zeros (rule 5), others are as they are.
+
+    Not Caffe's Parameter layer: it lends its diff out, so a parameter with another reader loses gradient.
+    """
+    if not is_weight(b, ref):
+        return ref
+    node = b.node(ref.node)
+    shape = b.type(ref).shape
+    (zeros,) = b.add(caffe.DummyData(shape), names=(f"{node.name}/zeros",), loc=node.loc)
+    bias = caffe.Bias(axis=0, num_axes=len(shape), learned=True)
+    return b.add(bias, zeros, ref, names=(name or f"{node.name}/value",), loc=node.loc)[0]
+
+
+def _layer(b: Builder, node: Node, op: Op, *args: Ref, learned: Sequence[Ref] = ()) -> Refs:
+    return b.add(op, *[as_value(b, ref) for ref in args], *learned, names=node.names, loc=node.loc)
+
+
+def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Input)
+    layer = caffe.Input if node.op.fill is None else caffe.FilledInput
+    return _layer(b, node, layer(node.op.shape, node.op.fill))
+
+
+def full_to_dummy_data(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Full)
+    return _layer(b, node, caffe.DummyData(node.op.shape, node.op.value))
+
+
+def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Linear)
+    x, w, *bias = args
+    if not is_weight(b, w):
+        raise BackendError(
+            "linear: the matrix must be a Param: Caffe has no layer for the product of two computed matrices",
+            loc=node.loc,
+            notes=(f"found {b.node(w.node).names[w.out]}: {b.type(w)}, computed by {b.node(w.node).op.name}",),
+        )
+    out = node.types[0].shape[-1]
+    if bias and not is_weight(b, bias[0]):
+        product = b.add(caffe.InnerProduct(node.op.axis, out, False), as_value(b, x), w, loc=node.loc)
+        return _layer(b, node, caffe.Bias(axis=node.op.axis), *product, bias[0])
+    return _layer(b, node, caffe.InnerProduct(node.op.axis, out, bool(bias)), x, learned=(w, *bias))
+
+
+def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) == b.type(args[1]):
+        return _same_shape_sum(b, node, args)
+    return _broadcast(b, node, caffe.Bias, *args)
+
+
+def _same_shape_sum(b: Builder, node: Node, args: Refs) -> Refs:
+    for value, weight in (args, args[::-1]):
+        if is_weight(b, weight) and not is_weight(b, value):
+            bias = caffe.Bias(axis=0, num_axes=len(node.types[0].shape), learned=True)
+            return _layer(b, node, bias, value, learned=(weight,))
+    return _layer(b, node, caffe.Eltwise("SUM"), *args)
+
+
+def sub_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) == b.type(args[1]):
+        return _layer(b, node, caffe.Eltwise("SUM", (1.0, -1.0)), *args)
+    negated = b.add(caffe.PowerLayer(scale=-1.0), as_value(b, args[1]), loc=node.loc)
+    return _broadcast(b, node, caffe.Bias, args[0], *negated)
+
+
+def mul_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) != b.type(args[1]):
+        return _broadcast(b, node, caffe.Scale, *args)
+    for value, weight in (args, args[::-1]):
+        if is_weight(b, weight) and not is_weight(b, value):
+            scale = caffe.Scale(axis=0, num_axes=len(node.types[0].shape), learned=True)
+            return _layer(b, node, scale, value, learned=(weight,))
+    return _layer(b, node, caffe.Eltwise("PROD"), *args)
+
+
+def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x: Ref, y: Ref) -> Refs:
+    """x and y by a layer that repeats the smaller one along the other axes of the larger one."""
+    large, small = (x, y) if b.type(x) == node.types[0] else (y, x)
+    covered = covered_axes(b.type(small).shape, b.type(large).shape)
+    assert covered is not None
+    start, stop = covered
+    if start == stop:  # one element: let it cover an axis of its own length, or be a blob without axes
+        start, stop = 0, 0
+    shape = b.type(large).shape[start:stop]
+    learned = is_weight(b, small) and b.type(small).shape == shape
+    if not learned:
+        small = as_value(b, small)
+        if b.type(small).shape != shape:
+            (small,) = b.add(caffe.ReshapeLayer(shape), small, loc=node.loc)
+    op = layer(axis=start, num_axes=stop - start, learned=learned)
+    if learned:
+        return _layer(b, node, op, large, learned=(small,))
+    return _layer(b, node, op, large, small)
+
+
+def affine_to_power(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Affine)
+    return _layer(b, node, caffe.PowerLayer(1.0, node.op.scale, node.op.shift), *args)
+
+
+def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Power)
+    exponent = node.op.exponent
+    if exponent in range(3, LARGEST_PRODUCT + 1):
+        value = as_value(b, args[0])
+        return _layer(b, node, caffe.Eltwise("PROD"), *(value,) * int(exponent))
+    return _layer(b, node, caffe.PowerLayer(exponent), *args)
+
+
+FUNCTION_LAYERS: dict[type[Op], Op] = {
+    Sigmoid: caffe.SigmoidLayer(),
+    Tanh: caffe.TanHLayer(),
+    Relu: caffe.ReLULayer(),
+    Abs: caffe.AbsValLayer(),
+    Exp: caffe.ExpLayer(),
+    Log: caffe.LogLayer(),
+}
+
+
+def function_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    return _layer(b, node, FUNCTION_LAYERS[type(node.op)], *args)
+
+
+def elu_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Elu)
+    return _layer(b, node, caffe.ELULayer(node.op.alpha), *args)
+
+
+def softmax_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Softmax)
+    return _layer(b, node, caffe.SoftmaxLayer(node.op.axis), *args)
+
+
+def split_to_slice(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Split)
+    return _layer(b, node, caffe.SliceLayer(node.op.axis, node.op.sizes), *args)
+
+
+def concat_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Concat)
+    return _layer(b, node, caffe.ConcatLayer(node.op.axis), *args)
+
+
+def reshape_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Reshape)
+    return _layer(b, node, caffe.ReshapeLayer(node.op.shape), *args)
+
+
+def unstack_to_slice(b: Builder, node: Node, args: Refs) -> Refs:
+    return CaffeTimeAxis().unstack(b, as_value(b, args[0]), node.names)
+
+
+def stack_to_concat(b: Builder, node: Node, args: Refs) -> Refs:
+    return (CaffeTimeAxis().stack(b, [as_value(b, ref) for ref in args], node.name),)
+
+
+# Every core op is here or in KEPT; a test holds it.
+RULES: dict[type[Op], Rule] = {
+    Input: input_to_layer,
+    Full: full_to_dummy_data,
+    Linear: linear_to_inner_product,
+    Add: add_to_layers,
+    Sub: sub_to_layers,
+    Mul: mul_to_layers,
+    Affine: affine_to_power,
+    Power: power_to_layers,
+    **dict.fromkeys(FUNCTION_LAYERS, function_to_layer),
+    Elu: elu_to_layer,
+    Softmax: softmax_to_layer,
+    Split: split_to_slice,
+    Concat: concat_to_layer,
+    Reshape: reshape_to_layer,
+    Unstack: unstack_to_slice,
+    Stack: stack_to_concat,
+}
+KEPT: frozenset[type[Op]] = frozenset((Param, Arg))

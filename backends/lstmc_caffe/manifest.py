@@ -1,0 +1,85 @@
+"""The manifest: what a program needs to know to feed, read and train a written net, as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lstmc import __version__
+from lstmc.backend import Compiled
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Input
+from lstmc.passes import step_prefix
+from lstmc.weights import parameters
+from lstmc_caffe.emit import WrittenNet
+
+FORMAT = 1
+
+
+def manifest(compiled: Compiled, net: WrittenNet) -> dict[str, Any]:
+    """Names of the model to blobs of the net, with shapes; parameters with their owners; blobs of every step."""
+    graph = compiled.expanded
+    return {
+        "format": FORMAT,
+        "lstmc": __version__,
+        "name": net.name,
+        "source": compiled.source,
+        "target": compiled.target,
+        "inputs": {
+            node.name: {"blob": node.name, "shape": list(node.types[0].shape), "filled": node.op.fill is not None}
+            for node in graph
+            if isinstance(node.op, Input)
+        },
+        "outputs": {
+            o.name: {"blob": graph.value_name(o.ref), "shape": list(graph.type(o.ref).shape)} for o in graph.outputs
+        },
+        "parameters": {name: _parameter(compiled, net, name) for name in parameters(compiled.model)},
+        "scans": _scans(compiled),
+    }
+
+
+def manifest_json(described: dict[str, Any]) -> str:
+    """A manifest as text."""
+    return json.dumps(described, indent=2) + "\n"
+
+
+def _parameter(compiled: Compiled, net: WrittenNet, name: str) -> dict[str, Any]:
+    op = parameters(compiled.model)[name]
+    owner = net.owners.get(name)  # none where no step of this net uses it, as W_h at T = 1 from a zero state
+    return {
+        "shape": list(op.shape),
+        "layer": owner.layer if owner else None,
+        "blob": owner.blob if owner else None,
+        "lr_mult": op.lr_mult,
+        "decay_mult": op.decay_mult,
+    }
+
+
+def _scans(compiled: Compiled) -> dict[str, Any]:
+    """For each scan: its steps, and for each state and output the pattern of its blobs' names, where there is one."""
+    last_with_scans = next(
+        s.graph for s in reversed(compiled.history) if _has_scans(s.graph) or s is compiled.history[0]
+    )
+    values = {name for node in compiled.expanded for name in node.names}
+    found = {}
+    for node in last_with_scans:
+        if not isinstance(node.op, Scan):
+            continue
+        scan = node.op
+        names = dict.fromkeys(o.name.partition(".")[2] for o in (*scan.next_states, *scan.step_outputs))
+        prefixes = [step_prefix(scan, t) for t in range(scan.length)]
+        digits = len(prefixes[0]) - len(scan.body.name) - 3
+        found[scan.body.name] = {
+            "steps": scan.length,
+            "reverse": scan.reverse,
+            "blobs": {
+                name: f"{scan.body.name}/t%0{digits}d/{name}"
+                for name in names
+                if name and all(prefix + name in values for prefix in prefixes)
+            },
+        }
+    return found
+
+
+def _has_scans(graph: Graph) -> bool:
+    return any(isinstance(node.op, Scan) for node in graph)

@@ -1,0 +1,65 @@
+"""The Caffe layers that lstmc writes, each an op with a meaning of its own. ``CAFFE_OPS`` lists them all."""
+
+from lstmc.ops import Op
+from lstmc_caffe.ops.base import CaffeOp, write_filler
+from lstmc_caffe.ops.leaf import DummyData, FilledInput, Input
+from lstmc_caffe.ops.pointwise import (
+    AbsValLayer,
+    ELULayer,
+    ExpLayer,
+    LogLayer,
+    PowerLayer,
+    ReLULayer,
+    SigmoidLayer,
+    SoftmaxLayer,
+    TanHLayer,
+)
+from lstmc_caffe.ops.product import Bias, Eltwise, InnerProduct, Scale
+from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer
+
+CAFFE_OPS: tuple[type[Op], ...] = (
+    Input,
+    FilledInput,
+    DummyData,
+    InnerProduct,
+    Eltwise,
+    Bias,
+    Scale,
+    PowerLayer,
+    SigmoidLayer,
+    TanHLayer,
+    ReLULayer,
+    ELULayer,
+    AbsValLayer,
+    ExpLayer,
+    LogLayer,
+    SoftmaxLayer,
+    SliceLayer,
+    ConcatLayer,
+    ReshapeLayer,
+)
+
+__all__ = [
+    "CAFFE_OPS",
+    "AbsValLayer",
+    "Bias",
+    "CaffeOp",
+    "ConcatLayer",
+    "DummyData",
+    "ELULayer",
+    "Eltwise",
+    "ExpLayer",
+    "FilledInput",
+    "InnerProduct",
+    "Input",
+    "LogLayer",
+    "PowerLayer",
+    "ReLULayer",
+    "ReshapeLayer",
+    "Scale",
+    "SigmoidLayer",
+    "SliceLayer",
+    "SoftmaxLayer",
+    "TanHLayer",
+    "write_filler",
+]

@@ -1,0 +1,117 @@
+"""Layers that work on each element alone: the core's functions under their Caffe names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstmc.ops import Abs, Array, Draw, Elu, Exp, Log, Pointwise, Relu, Sample, Sigmoid, Softmax, Tanh
+from lstmc.ops.base import sample_type
+from lstmc_caffe.ops.base import CaffeOp
+
+
+@dataclass(frozen=True)
+class SigmoidLayer(CaffeOp, Sigmoid):
+    """Sigmoid (``sigmoid_layer.cpp``)."""
+
+    name = "caffe.Sigmoid"
+    layer_type = "Sigmoid"
+
+
+@dataclass(frozen=True)
+class TanHLayer(CaffeOp, Tanh):
+    """TanH (``tanh_layer.cpp``)."""
+
+    name = "caffe.TanH"
+    layer_type = "TanH"
+
+
+@dataclass(frozen=True)
+class ReLULayer(CaffeOp, Relu):
+    """ReLU (``relu_layer.cpp``)."""
+
+    name = "caffe.ReLU"
+    layer_type = "ReLU"
+
+
+@dataclass(frozen=True)
+class ELULayer(CaffeOp, Elu):
+    """ELU (``elu_layer.cpp``)."""
+
+    name = "caffe.ELU"
+    layer_type = "ELU"
+
+    def write(self, layer: Any) -> None:
+        layer.elu_param.alpha = self.alpha
+
+
+@dataclass(frozen=True)
+class AbsValLayer(CaffeOp, Abs):
+    """AbsVal (``absval_layer.cpp``)."""
+
+    name = "caffe.AbsVal"
+    layer_type = "AbsVal"
+
+
+@dataclass(frozen=True)
+class ExpLayer(CaffeOp, Exp):
+    """Exp (``exp_layer.cpp``), base e."""
+
+    name = "caffe.Exp"
+    layer_type = "Exp"
+
+
+@dataclass(frozen=True)
+class LogLayer(CaffeOp, Log):
+    """Log (``log_layer.cpp``), base e."""
+
+    name = "caffe.Log"
+    layer_type = "Log"
+
+
+@dataclass(frozen=True)
+class SoftmaxLayer(CaffeOp, Softmax):
+    """Softmax (``softmax_layer.cpp``)."""
+
+    name = "caffe.Softmax"
+    layer_type = "Softmax"
+
+    def write(self, layer: Any) -> None:
+        if self.axis != 1:
+            layer.softmax_param.axis = self.axis
+
+
+@dataclass(frozen=True)
+class PowerLayer(CaffeOp, Pointwise):
+    """Power (``power_layer.cpp``): y = (shift + scale * x) ** power.
+
+    Its backward divides y by x unless ``power`` is 1 or 2: there the gradient at x = 0 is NaN.
+    """
+
+    name = "caffe.Power"
+    layer_type = "Power"
+    power: float = 1.0
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def f(self, x: Array) -> Array:
+        inner: Array = self.shift + self.scale * x
+        return inner if self.power == 1 else np.power(inner, self.power)
+
+    def df(self, y: Array, x: Array) -> Array:
+        if self.power == 1:
+            return np.full_like(x, self.scale)
+        slope: Array = self.power * self.scale * np.power(self.shift + self.scale * x, self.power - 1)
+        return slope
+
+    def write(self, layer: Any) -> None:
+        for field, default in (("power", 1.0), ("scale", 1.0), ("shift", 0.0)):
+            if getattr(self, field) != default:
+                setattr(layer.power_param, field, getattr(self, field))
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        power, scale = draw.choice((1.0, 2.0, 0.5, -1.0)), draw.choice((1.0, 0.5))
+        return Sample(cls(power, scale, draw.choice((0.0, 0.25))), (sample_type(draw),), 0.3, 2.0)

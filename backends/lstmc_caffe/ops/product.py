@@ -1,0 +1,185 @@
+"""Layers on two operands: products and sums, by matrix, by element, and broadcast along axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from lstmc.errors import ShapeError
+from lstmc.ops import Array, Arrays, Draw, Linear, Sample, Types
+from lstmc.ops.base import sample_type
+from lstmc.types import TensorType
+from lstmc_caffe.ops.base import CaffeOp
+
+
+@dataclass(frozen=True)
+class InnerProduct(CaffeOp, Linear):
+    """InnerProduct (``inner_product_layer.cpp``): flattens from ``axis`` on; blobs W [out, in], b [out]."""
+
+    name = "caffe.InnerProduct"
+    layer_type = "InnerProduct"
+    num_output: int = 0
+    bias: bool = False
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        if w.shape[:1] != (self.num_output,) or self.bias != (b is not None):
+            raise ShapeError(f"{self.name}: num_output {self.num_output}, bias {self.bias}, but w is {w}, b is {b}")
+        return super().infer(x, w, b)
+
+    def blobs(self, operands: int) -> range:
+        return range(1, operands)
+
+    def write(self, layer: Any) -> None:
+        layer.inner_product_param.num_output = self.num_output
+        if not self.bias:
+            layer.inner_product_param.bias_term = False
+        if self.axis != 1:
+            layer.inner_product_param.axis = self.axis
+
+    def fillers(self, layer: Any) -> list[Any]:
+        param = layer.inner_product_param
+        return [param.weight_filler, param.bias_filler] if self.bias else [param.weight_filler]
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        linear = Linear.sample(draw)
+        assert isinstance(linear.op, Linear)
+        out = linear.operands[1].shape[0]
+        return Sample(cls(linear.op.axis, out, len(linear.operands) == 3), linear.operands)
+
+
+@dataclass(frozen=True)
+class Eltwise(CaffeOp):
+    """Eltwise (``eltwise_layer.cpp``): PROD or SUM of bottoms of one shape; SUM may weigh them by ``coeff``."""
+
+    name = "caffe.Eltwise"
+    layer_type = "Eltwise"
+    operands = ("*xs",)
+    operation: str = "SUM"
+    coeff: tuple[float, ...] = ()
+
+    def infer(self, *xs: TensorType) -> Types:
+        if self.operation not in ("SUM", "PROD") or len(xs) < 2 or any(x != xs[0] for x in xs):
+            raise ShapeError(f"{self.name}: needs two or more of one shape, found {', '.join(map(str, xs))}")
+        if self.coeff and (self.operation != "SUM" or len(self.coeff) != len(xs)):
+            raise ShapeError(f"{self.name}: coeff {self.coeff} does not go with {self.operation} of {len(xs)}")
+        return (xs[0],)
+
+    def _weights(self, count: int) -> tuple[float, ...]:
+        return self.coeff or (1.0,) * count
+
+    def eval(self, *xs: Array) -> Arrays:
+        result = xs[0].copy() if self.operation == "PROD" else self._weights(len(xs))[0] * xs[0]
+        for weight, x in zip(self._weights(len(xs))[1:], xs[1:], strict=True):
+            result = result * x if self.operation == "PROD" else result + weight * x
+        return (result,)
+
+    def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
+        (ct,) = cts
+        if self.operation == "SUM":
+            return tuple(weight * ct for weight in self._weights(len(xs)))
+        grads = []
+        for i in range(len(xs)):  # the product of the others, as stable_prod_grad has it
+            grad = ct
+            for j, x in enumerate(xs):
+                grad = grad * x if j != i else grad
+            grads.append(grad)
+        return tuple(grads)
+
+    def write(self, layer: Any) -> None:
+        if self.operation != "SUM":
+            layer.eltwise_param.operation = getattr(type(layer.eltwise_param), self.operation)
+        if self.coeff:
+            layer.eltwise_param.coeff.extend(self.coeff)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x, count = sample_type(draw), draw.integer(2, 3)
+        op = draw.choice((cls("SUM"), cls("PROD"), cls("SUM", (1.0, -1.0, 0.5)[:count])))
+        return Sample(op, (x,) * count)
+
+
+@dataclass(frozen=True)
+class _Broadcast(CaffeOp):
+    """x and y, where y has the shape of x's axes from ``axis`` on, ``num_axes`` of them.
+
+    ``learned``: y is the layer's own blob, and so a parameter; otherwise it is a second bottom.
+    """
+
+    operands = ("x", "y")
+    axis: int = 1
+    num_axes: int = 1
+    learned: bool = False
+
+    def infer(self, x: TensorType, y: TensorType) -> Types:
+        covered = x.shape[self.axis : self.axis + self.num_axes]
+        if not 0 <= self.axis < x.rank or y.shape != covered or len(covered) != self.num_axes:
+            raise ShapeError(f"{self.name}: y must cover axes {self.axis} on of x: x is {x}, y is {y}")
+        return (x,)
+
+    def blobs(self, operands: int) -> range:
+        return range(1, 2) if self.learned else range(0)
+
+    def _spread(self, x: Array, y: Array) -> Array:
+        return y.reshape(*y.shape, *(1,) * (x.ndim - self.axis - self.num_axes))
+
+    def _gather(self, ct: Array, y: Array) -> Array:
+        outer = prod(ct.shape[: self.axis])
+        total: Array = ct.reshape(outer, y.size, -1).sum(axis=(0, 2))
+        return total.reshape(y.shape)
+
+    def _write_axes(self, param: Any) -> None:
+        param.SetInParent()
+        if self.axis != 1:
+            param.axis = self.axis
+        if self.learned and self.num_axes != 1:  # with two bottoms the second one's shape says it
+            param.num_axes = self.num_axes
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        axis = draw.integer(0, x.rank - 1)
+        count = draw.integer(1, x.rank - axis)
+        y = TensorType(x.shape[axis : axis + count])
+        return Sample(cls(axis, count, draw.choice((False, True))), (x, y))
+
+
+@dataclass(frozen=True)
+class Bias(_Broadcast):
+    """Bias (``bias_layer.cpp``): z = x + y, y broadcast."""
+
+    name = "caffe.Bias"
+    layer_type = "Bias"
+
+    def eval(self, x: Array, y: Array) -> Arrays:
+        return (x + self._spread(x, y),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
+        return cts[0], self._gather(cts[0], y)
+
+    def write(self, layer: Any) -> None:
+        self._write_axes(layer.bias_param)
+
+    def fillers(self, layer: Any) -> list[Any]:
+        return [layer.bias_param.filler]
+
+
+@dataclass(frozen=True)
+class Scale(_Broadcast):
+    """Scale (``scale_layer.cpp``): z = x * y, y broadcast."""
+
+    name = "caffe.Scale"
+    layer_type = "Scale"
+
+    def eval(self, x: Array, y: Array) -> Arrays:
+        return (x * self._spread(x, y),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
+        return cts[0] * self._spread(x, y), self._gather(cts[0] * x, y)
+
+    def write(self, layer: Any) -> None:
+        self._write_axes(layer.scale_param)
+
+    def fillers(self, layer: Any) -> list[Any]:
+        return [layer.scale_param.filler]

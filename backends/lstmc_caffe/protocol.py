@@ -1,0 +1,226 @@
+"""The lstmc side of the pipe to worker.py: its process, its frames, deadlines, and what its end means.
+
+The frames are described in worker.py, which shares no code with this file: it runs on another Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lstmc.errors import BackendError
+
+PROTOCOL = 1
+
+Array = NDArray[Any]
+Groups = Mapping[str, Mapping[str, Array]]
+Reply = tuple[dict[str, Any], dict[str, dict[str, Array]]]
+
+_FATAL = re.compile(r"F\d{4,8} \d\d:\d\d:\d\d\.\d+ +\d+ (.*)")
+
+
+class CaffeError(BackendError):
+    """Something that real Caffe, in its own process, could not do."""
+
+
+class CaffeTimeout(CaffeError):
+    """A request whose deadline passed. The worker was ended; the next request starts a new one."""
+
+    def __init__(self, asked: str, seconds: float) -> None:
+        super().__init__(f"Caffe did not {asked} within {seconds:g} s; its process was ended")
+
+
+class CaffeAborted(CaffeError):
+    """A request during which the worker ended: a failed CHECK, a crash, or a kill from outside.
+
+    ``checks`` are Caffe's own fatal lines, from the file's name on; ``status`` is the process's return code,
+    negative for a signal. The next request starts a new worker.
+    """
+
+    def __init__(self, asked: str, status: int, log: str) -> None:
+        self.status = status
+        self.checks = fatal_lines(log)
+        notes = list(self.checks)
+        if status == -signal.SIGKILL:
+            notes.append("it was killed from outside, as a system does that runs out of memory")
+        elif not notes:
+            notes = [f"last on stderr: {line}" for line in log.strip().splitlines()[-5:]]
+        how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+        super().__init__(f"Caffe's process ended ({how}) when asked to {asked}", notes=notes)
+
+
+class CaffeRequestError(CaffeError):
+    """A request that was refused, or that raised a Python exception in the worker, which lives on.
+
+    ``kind`` is the exception's class name there, ``traceback`` its traceback.
+    """
+
+    def __init__(self, asked: str, message: str, *, kind: str = "RequestError", traceback: str = "") -> None:
+        super().__init__(f"cannot {asked}: {message.removeprefix('RequestError: ')}")
+        self.kind = kind
+        self.traceback = traceback
+        if traceback and kind != "RequestError":
+            self.add_note("In the worker:\n" + traceback.rstrip())
+
+
+def fatal_lines(log: str) -> tuple[str, ...]:
+    """glog's fatal messages in a log, without severity, date and thread: ``net.cpp:70] Check failed: ...``."""
+    found: list[str] = []
+    inside = False
+    for line in log.splitlines():
+        if match := _FATAL.fullmatch(line):
+            found.append(match[1].rstrip())
+            inside = True
+        elif line.startswith("*** "):
+            inside = False
+        elif inside and line.strip():
+            found[-1] += f" {line.strip()}"
+    return tuple(found)
+
+
+def encode(header: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview]:
+    """The parts of a frame. Arrays go out as they are where they are little-endian and in C order."""
+    items: list[dict[str, Any]] = []
+    parts: list[bytes | memoryview] = []
+    for group, arrays in groups.items():
+        for name, array in arrays.items():
+            flat = array.reshape(-1)
+            flat = np.ascontiguousarray(flat, dtype=flat.dtype.newbyteorder("<"))
+            items.append({"group": group, "name": name, "dtype": flat.dtype.str, "shape": array.shape})
+            if flat.size:
+                parts.append(flat.view(np.uint8).data)
+    text = json.dumps({**header, "arrays": items}).encode()
+    return [struct.pack(">I", len(text)), text, *parts]
+
+
+class WorkerProcess:
+    """One running worker.py. ``ask`` sends a request and waits for the reply; ``end`` leaves nothing behind."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        # A file, as nobody has to read it for the worker to go on; without a name, as it must not be left behind.
+        with contextlib.ExitStack() as stack:
+            self._log = stack.enter_context(tempfile.TemporaryFile())
+            fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_RDWR | os.O_APPEND)
+            self._process = subprocess.Popen(
+                command,
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                bufsize=0,
+                start_new_session=True,  # so that Ctrl-C reaches lstmc alone, and ``end`` all that it started
+            )
+            stack.pop_all()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input = self._process.stdin
+        self._output = self._process.stdout
+        for pipe in (self._input, self._output):
+            os.set_blocking(pipe.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, asked: str, header: Mapping[str, Any], groups: Groups, seconds: float) -> Reply:
+        """The worker's reply, its header and arrays by group. ``asked`` completes "Caffe did not ...".
+
+        Raises CaffeTimeout and CaffeAborted, after which the worker is gone, and CaffeRequestError.
+        """
+        deadline = time.monotonic() + seconds
+        os.ftruncate(self._log.fileno(), 0)
+        try:
+            self._send(encode(header, groups), deadline)
+            reply, arrays = self._receive(deadline)
+        except TimeoutError:
+            raise CaffeTimeout(asked, seconds) from None
+        except (BrokenPipeError, EOFError):
+            status = self._wait()
+            raise CaffeAborted(asked, status, self._read_log()) from None
+        if reply["kind"] == "error":
+            raise CaffeRequestError(asked, reply["message"], kind=reply["type"], traceback=reply["traceback"])
+        return reply, arrays
+
+    def end(self) -> None:
+        """Kills the worker and what it started, and closes everything. Safe to call again."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for file in (self._input, self._output, self._log):
+            file.close()
+
+    def _wait(self) -> int:
+        """The return code of a worker that has closed its pipe, and so is ending."""
+        try:
+            return self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _read_log(self) -> str:
+        size = os.fstat(self._log.fileno()).st_size
+        kept = min(size, 1 << 20)
+        return os.pread(self._log.fileno(), kept, size - kept).decode(errors="replace")
+
+    def _send(self, parts: Sequence[bytes | memoryview], deadline: float) -> None:
+        descriptor = self._input.fileno()
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                try:
+                    view = view[os.write(descriptor, view) :]
+                except BlockingIOError:
+                    _wait_until_ready(descriptor, select.POLLOUT, deadline)
+
+    def _receive(self, deadline: float) -> Reply:
+        length = bytearray(4)
+        self._fill(memoryview(length), deadline)
+        text = bytearray(struct.unpack(">I", length)[0])
+        self._fill(memoryview(text), deadline)
+        reply = json.loads(text)
+        groups: dict[str, dict[str, Array]] = {}
+        for item in reply.pop("arrays"):
+            array = np.empty(item["shape"], item["dtype"])
+            if array.size:
+                self._fill(array.reshape(-1).view(np.uint8).data, deadline)
+            groups.setdefault(item["group"], {})[item["name"]] = array
+        return reply, groups
+
+    def _fill(self, view: memoryview, deadline: float) -> None:
+        """Reads as many bytes as ``view`` has; EOFError where the pipe closes before."""
+        descriptor = self._output.fileno()
+        while view:
+            try:
+                count = os.readv(descriptor, [view])
+            except BlockingIOError:
+                _wait_until_ready(descriptor, select.POLLIN, deadline)
+                continue
+            if count == 0:
+                raise EOFError
+            view = view[count:]
+
+
+def _wait_until_ready(descriptor: int, event: int, deadline: float) -> None:
+    """Returns when the pipe can be used or has closed; TimeoutError at the deadline, which may be infinite."""
+    poller = select.poll()
+    poller.register(descriptor, event)
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if poller.poll(min(left, 3600) * 1000):
+            return

@@ -1,0 +1,128 @@
+"""The part of Caffe's protocol that lstmc writes, as protobuf messages.
+
+Built from a table, in a descriptor pool of its own, so that it lives beside an installed pycaffe's ``caffe``
+package in one process. Numbers and names are facts of BVLC Caffe's ``src/caffe/proto/caffe.proto``; a test
+compares every field with the installed Caffe's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+PACKAGE = "lstmc_caffe"
+
+# MESSAGE -> (field, number, type): * repeated, ** repeated and packed, = default. Types in capitals are messages.
+MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
+    "BlobShape": (("dim", 1, "int64**"),),
+    "BlobProto": (("data", 5, "float**"), ("shape", 7, "BlobShape")),
+    "FillerParameter": (
+        ("type", 1, "string=constant"),
+        ("value", 2, "float=0"),
+        ("min", 3, "float=0"),
+        ("max", 4, "float=1"),
+        ("mean", 5, "float=0"),
+        ("std", 6, "float=1"),
+        ("variance_norm", 8, "VarianceNorm=FAN_IN"),
+    ),
+    "ParamSpec": (("name", 1, "string"), ("lr_mult", 3, "float=1"), ("decay_mult", 4, "float=1")),
+    "BiasParameter": (("axis", 1, "int32=1"), ("num_axes", 2, "int32=1"), ("filler", 3, "FillerParameter")),
+    "ConcatParameter": (("axis", 2, "int32=1"),),
+    "DummyDataParameter": (("data_filler", 1, "FillerParameter*"), ("shape", 6, "BlobShape*")),
+    "ELUParameter": (("alpha", 1, "float=1"),),
+    "EltwiseParameter": (("operation", 1, "EltwiseOp=SUM"), ("coeff", 2, "float*")),
+    "InnerProductParameter": (
+        ("num_output", 1, "uint32"),
+        ("bias_term", 2, "bool=true"),
+        ("weight_filler", 3, "FillerParameter"),
+        ("bias_filler", 4, "FillerParameter"),
+        ("axis", 5, "int32=1"),
+    ),
+    "InputParameter": (("shape", 1, "BlobShape*"),),
+    "PowerParameter": (("power", 1, "float=1"), ("scale", 2, "float=1"), ("shift", 3, "float=0")),
+    "ReshapeParameter": (("shape", 1, "BlobShape"),),
+    "ScaleParameter": (("axis", 1, "int32=1"), ("num_axes", 2, "int32=1"), ("filler", 3, "FillerParameter")),
+    "SliceParameter": (("slice_point", 2, "uint32*"), ("axis", 3, "int32=1")),
+    "SoftmaxParameter": (("axis", 2, "int32=1"),),
+    "LayerParameter": (
+        ("name", 1, "string"),
+        ("type", 2, "string"),
+        ("bottom", 3, "string*"),
+        ("top", 4, "string*"),
+        ("param", 6, "ParamSpec*"),
+        ("blobs", 7, "BlobProto*"),
+        ("concat_param", 104, "ConcatParameter"),
+        ("dummy_data_param", 109, "DummyDataParameter"),
+        ("eltwise_param", 110, "EltwiseParameter"),
+        ("inner_product_param", 117, "InnerProductParameter"),
+        ("power_param", 122, "PowerParameter"),
+        ("softmax_param", 125, "SoftmaxParameter"),
+        ("slice_param", 126, "SliceParameter"),
+        ("reshape_param", 133, "ReshapeParameter"),
+        ("elu_param", 140, "ELUParameter"),
+        ("bias_param", 141, "BiasParameter"),
+        ("scale_param", 142, "ScaleParameter"),
+        ("input_param", 143, "InputParameter"),
+    ),
+    "NetParameter": (("name", 1, "string"), ("force_backward", 5, "bool=false"), ("layer", 100, "LayerParameter*")),
+}
+
+# ENUM -> (message it is nested in, its values in order from 0)
+ENUMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "VarianceNorm": ("FillerParameter", ("FAN_IN", "FAN_OUT", "AVERAGE")),
+    "EltwiseOp": ("EltwiseParameter", ("PROD", "SUM", "MAX")),
+}
+
+# Not Caffe's: the same messages as seen by a writer that has the floats as bytes. On the wire, packed floats and
+# bytes are the same, so an array goes into a caffemodel without becoming a list of Python floats first.
+_RAW: dict[str, tuple[tuple[str, int, str], ...]] = {
+    "RawBlob": (("data", 5, "bytes"), ("shape", 7, "BlobShape")),
+    "RawLayer": (("name", 1, "string"), ("type", 2, "string"), ("blobs", 7, "RawBlob*")),
+    "RawNet": (("name", 1, "string"), ("layer", 100, "RawLayer*")),
+}
+
+
+def _field(message: Any, name: str, number: int, spec: str) -> None:
+    kind, _, default = spec.partition("=")
+    field = message.field.add(name=name, number=number)
+    repeated = kind.endswith("*")
+    field.label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+    if kind.endswith("**"):
+        field.options.packed = True
+    kind = kind.rstrip("*")
+    if kind in ENUMS:
+        field.type, field.type_name = field.TYPE_ENUM, f".{PACKAGE}.{ENUMS[kind][0]}.{kind}"
+    elif kind[0].isupper():
+        field.type, field.type_name = field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+    else:
+        field.type = getattr(field, f"TYPE_{kind.upper()}")
+    if default:
+        field.default_value = default
+
+
+def _file() -> Any:
+    file = descriptor_pb2.FileDescriptorProto(name=f"{PACKAGE}.proto", package=PACKAGE, syntax="proto2")
+    for name, fields in (MESSAGES | _RAW).items():
+        message = file.message_type.add(name=name)
+        for field in fields:
+            _field(message, *field)
+        for enum, (owner, values) in ENUMS.items():
+            if owner == name:
+                declared = message.enum_type.add(name=enum)
+                for number, value in enumerate(values):
+                    declared.value.add(name=value, number=number)
+    return file
+
+
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.Add(_file())
+
+
+def _message(name: str) -> Any:
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+
+
+LayerParameter: Any = _message("LayerParameter")
+NetParameter: Any = _message("NetParameter")
+RawNet: Any = _message("RawNet")

@@ -1,0 +1,299 @@
+"""Runs Caffe for lstmc in a process of its own: requests come in on stdin, replies go out on what was stdout.
+
+The runner starts this file with the interpreter that has pycaffe, whatever its age: it needs only numpy and
+caffe, and runs on Python 2.7 as on 3.13. It stays one file without annotations, f-strings and pathlib.
+
+A frame, in both directions: the length of a JSON header (4 bytes, big-endian), the header, then the bytes of
+the arrays that header["arrays"] lists in order, each as {group, name, dtype, shape}, C order, little-endian.
+A request's header has "request" (a method on_<request> of Worker, which documents it); a reply's has "kind":
+"reply", or "error" with type, message and traceback. The worker ends when its stdin closes.
+"""
+
+# ruff: noqa: E402
+import os
+import sys
+
+# Beside this file lie lstmc's own modules; they must not be taken for modules that caffe or a user imports.
+_HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
+
+import ctypes
+import fcntl
+import io
+import json
+import resource
+import signal
+import struct
+import tempfile
+import traceback
+
+import numpy as np
+
+PROTOCOL = 1
+DTYPES = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
+PROBE = "lstmc:probe:"  # begins the names of the reader layers that carry injected gradients
+
+
+class RequestError(Exception):
+    """A request that asks for something that is not there or does not fit."""
+
+
+class Channel(object):
+    """The two ends of the pipe, kept away from everything else that writes to stdout or reads stdin."""
+
+    def __init__(self):
+        self.source = io.open(_private(0), "rb")
+        self.sink = io.open(_private(1), "wb")
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+
+    def receive(self):
+        """The next frame as (header, {group: {name: array}}), or None where the pipe has closed."""
+        length = self.source.read(4)
+        if len(length) < 4:
+            return None
+        header = _native(json.loads(self.source.read(struct.unpack(">I", length)[0]).decode("utf-8")))
+        groups = {}
+        for item in header.pop("arrays"):
+            array = np.empty(item["shape"], np.dtype(item["dtype"]))
+            view, done = memoryview(array.reshape(-1).view(np.uint8)), 0
+            while done < array.nbytes:
+                count = self.source.readinto(view[done:])
+                if not count:
+                    return None
+                done += count
+            groups.setdefault(item["group"], {})[item["name"]] = array
+        return header, groups
+
+    def send(self, frame):
+        for part in frame:
+            self.sink.write(part)
+        self.sink.flush()
+
+
+def _private(descriptor):
+    """A copy of a file descriptor that programs started from here do not inherit."""
+    copy = os.dup(descriptor)
+    fcntl.fcntl(copy, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    return copy
+
+
+def _native(value):
+    """JSON data with its text as ``str``, which on Python 2 is what names of blobs and files are."""
+    if isinstance(value, dict):
+        return {_native(key): _native(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_native(item) for item in value]
+    return value.encode("utf-8") if str is bytes and isinstance(value, type(b"".decode())) else value
+
+
+def encode(header, groups):
+    """The parts of a frame; an array's part is its own memory, not a copy, where it is already in C order."""
+    items, parts = [], []
+    for group in groups:
+        for name, array in groups[group].items():
+            array = np.asarray(array)
+            dtype = array.dtype.newbyteorder("<").str
+            if dtype not in DTYPES:
+                raise RequestError("array %r: expected a dtype of %s, found %s" % (name, DTYPES, array.dtype))
+            # Through reshape(-1), as ascontiguousarray would turn the shape () into (1,).
+            flat = np.ascontiguousarray(array.reshape(-1), dtype=dtype)
+            items.append({"group": group, "name": name, "dtype": dtype, "shape": list(array.shape)})
+            parts += [memoryview(flat.view(np.uint8))] if flat.size else []
+    text = json.dumps(dict(header, arrays=items)).encode("utf-8")
+    return [struct.pack(">I", len(text)), text] + parts
+
+
+class LoadedNet(object):
+    """A caffe.Net and what its prototxt says: blobs without those of probes, parameters by name."""
+
+    def __init__(self, net, message, probes, mode):
+        self.net, self.mode, self.last, self.params = net, mode, len(net.layers) - 1, {}
+        # Not net.blobs, net.inputs and so on: pycaffe miscounts where a layer has unnamed tops.
+        names, layer_names, layers = list(net._blob_names), list(net._layer_names), []
+        self.blobs = dict(zip(names, net._blobs))
+        self.probes = {name: self.blobs.pop(PROBE + name) for name in probes}
+        outputs = {names[index] for index in net._outputs}
+        specs = {_native(layer.name): layer.param for layer in message.layer}
+        for index, (name, layer) in enumerate(zip(layer_names, net.layers)):
+            if not name.startswith(PROBE):
+                keys = self.own_params(name, layer.blobs, specs.get(name, ()))
+                layers.append([name, layer.type, keys])
+            elif names[net._bottom_ids(index)[0]] == name[len(PROBE) :]:
+                outputs.add(name[len(PROBE) :])  # no Split between: the probe is the only reader
+        self.description = {
+            "blobs": [[name, list(blob.shape)] for name, blob in self.blobs.items()],
+            "params": [[name, list(blob.shape)] for name, blob in self.params.items()],
+            "inputs": [names[index] for index in net._inputs],
+            "outputs": sorted(name for name in outputs if not name.startswith(PROBE)),
+            "layers": layers,
+            "has_loss": any(net._blob_loss_weights),
+        }
+
+    def own_params(self, layer, blobs, specs):
+        """The names of a layer's parameters; of those that share a name, the first blob is the owner."""
+        keys = [spec.name for spec in specs] + [""] * (len(blobs) - len(specs))
+        for index, blob in enumerate(blobs):
+            if not keys[index] and "%s/%d" % (layer, index) in self.params:
+                raise RequestError("two parameters are called %s/%d: give layers unique names" % (layer, index))
+            keys[index] = _native(keys[index]) or "%s/%d" % (layer, index)
+            self.params.setdefault(keys[index], blob)
+        return keys
+
+
+def copy_into(what, blobs, arrays, part):
+    """Copies arrays to the data or the diff of the blobs of their names: all, or none where a shape differs."""
+    for name in sorted(arrays):
+        expected, found = tuple(blobs[name].shape), arrays[name].shape
+        if expected != found:
+            raise RequestError("%s %s: expected shape %s, found %s" % (what, name, expected, found))
+    for name, array in arrays.items():
+        getattr(blobs[name], part)[...] = array
+
+
+class Worker(object):
+    """The requests, from (header, arrays) to a reply's. The runner checks names, shapes are checked here."""
+
+    def __init__(self):
+        self.nets, self.count = {}, 0
+
+    def on_hello(self, request, arrays):
+        """Imports caffe. Reply: the protocol's version and those of everything else, the types of layers."""
+        import caffe
+        from caffe.proto import caffe_pb2
+        from google.protobuf import text_format
+
+        self.caffe, self.messages, self.text_format = caffe, caffe_pb2, text_format
+        versions = {"protocol": PROTOCOL, "python": sys.version.split()[0], "numpy": np.__version__}
+        versions["caffe"] = getattr(caffe, "__version__", "unknown")
+        files = {"executable": sys.executable, "caffe_file": os.path.abspath(caffe.__file__)}
+        return dict(versions, layer_types=sorted(caffe.layer_type_list()), **files), {}
+
+    def on_schema(self, request, arrays):
+        """Reply's array: file, a serialized FileDescriptorProto of this Caffe's caffe.proto."""
+        return {}, {"schema": {"file": np.frombuffer(self.messages.DESCRIPTOR.serialized_pb, np.uint8)}}
+
+    def on_load(self, request, arrays):
+        """prototxt (text) or path; weights (a path or None); phase; mode; force_backward; probes.
+
+        Reply: net, the number to name it by; blobs and params with shapes; inputs; outputs; layers as
+        [name, type, names of params]; has_loss.
+        """
+        message = self.read(request)
+        getattr(self.caffe, "set_mode_" + request["mode"])()
+        text = self.text_format.MessageToString(message, as_utf8=True)
+        # Unlinked and read through /dev/fd, so that nothing is left behind where Caffe aborts.
+        with tempfile.TemporaryFile() as file:
+            file.write(text if isinstance(text, bytes) else text.encode("utf-8"))
+            file.seek(0)
+            net = self.caffe.Net("/dev/fd/%d" % file.fileno(), getattr(self.messages, request["phase"]))
+        if request["weights"] is not None:
+            net.copy_from(request["weights"])
+        self.count += 1
+        self.nets[self.count] = LoadedNet(net, message, request["probes"], request["mode"])
+        return dict(self.nets[self.count].description, net=self.count), {}
+
+    def read(self, request):
+        """The NetParameter of a request, with what the request adds to it.
+
+        Caffe overwrites the gradient of a blob that has readers, but sums those of several readers. So a probe
+        is one more reader, which changes nothing; its loss weight makes Caffe go backward from it.
+        """
+        text = request["prototxt"]
+        if text is None:
+            with io.open(request["path"], encoding="utf-8") as source:
+                text = source.read()
+        message = self.messages.NetParameter()
+        self.text_format.Merge(text, message)
+        if message.layers:
+            raise RequestError("the net has old 'layers' fields; rewrite it by Caffe's upgrade_net_proto_text")
+        tops = {_native(top) for layer in message.layer for top in layer.top}.union(message.input)
+        for blob in request["probes"]:
+            if blob not in tops:
+                raise RequestError("cannot probe blob %s: no layer of the net makes it" % blob)
+            name = PROBE + blob
+            message.layer.add(name=name, type="Power", bottom=[blob], top=[name], loss_weight=[1])
+        if request["force_backward"]:
+            message.force_backward = True
+        return message
+
+    def use(self, request):
+        """The net that a request names, with its mode set: the mode is the process's, not the net's."""
+        loaded = self.nets[request["net"]]
+        getattr(self.caffe, "set_mode_" + loaded.mode)()
+        return loaded
+
+    def on_unload(self, request, arrays):
+        self.nets.pop(request["net"], None)
+        return {}, {}
+
+    def on_run(self, request, arrays):
+        """Forward, and backward where asked. Arrays: inputs, backward ({probed blob: its gradient}).
+
+        blobs, diffs: names of blobs to return; backward, param_diffs: booleans.
+        Reply's arrays: blobs, diffs, param_diffs.
+        """
+        loaded = self.use(request)
+        copy_into("input", loaded.blobs, arrays.get("inputs", {}), "data")
+        loaded.net._forward(0, loaded.last)
+        reply = {"blobs": {name: loaded.blobs[name].data for name in request["blobs"]}}
+        if request["backward"]:
+            for blob in list(loaded.params.values()) + list(loaded.probes.values()):
+                blob.diff[...] = 0
+            copy_into("gradient of", loaded.probes, arrays.get("backward", {}), "diff")
+            loaded.net._backward(loaded.last, 0)
+            reply["diffs"] = {name: loaded.blobs[name].diff for name in request["diffs"]}
+            params = loaded.params if request["param_diffs"] else {}
+            reply["param_diffs"] = {name: blob.diff for name, blob in params.items()}
+        return {}, reply
+
+    def on_params(self, request, arrays):
+        """Sets parameters to the arrays of params, all or none; then returns those in names, as params."""
+        loaded = self.use(request)
+        copy_into("parameter", loaded.params, arrays.get("params", {}), "data")
+        return {}, {"params": {name: loaded.params[name].data for name in request["names"]}}
+
+    def on_call(self, request, arrays):
+        """Calls function(args, arrays) of the Python file at path: it returns (JSON data, {name: array})."""
+        path, name = request["path"], request["function"]
+        module = {"__name__": os.path.splitext(os.path.basename(path))[0], "__file__": path}
+        with io.open(path, "rb") as source:
+            exec(compile(source.read(), path, "exec"), module)
+        if not callable(module.get(name)):
+            raise RequestError("%s has no function %s" % (os.path.basename(path), name))
+        result = module[name](request["args"], arrays.get("arrays", {}))
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise RequestError("%s: expected (JSON data, {name: array}), found %.80r" % (name, result))
+        return {"value": result[0]}, {"arrays": result[1]}
+
+
+def end_with(parent):
+    """Has the kernel end this process when its parent ends, even in the middle of a computation (Linux)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # 1: PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def main():
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an abort is an everyday thing here
+    channel, worker = Channel(), Worker()
+    while True:
+        received = channel.receive()
+        if received is None:
+            os._exit(0)  # not through the static destructors of Caffe and its libraries
+        header, arrays = received
+        try:
+            reply, groups = getattr(worker, "on_" + header["request"])(header, arrays)
+            frame = encode(dict(reply, kind="reply"), groups)
+        except (Exception, SystemExit) as error:
+            message = "".join(traceback.format_exception_only(type(error), error)).strip()
+            reply = {"kind": "error", "type": type(error).__name__, "message": message}
+            frame = encode(dict(reply, traceback=traceback.format_exc()), {})
+        channel.send(frame)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        end_with(int(sys.argv[1]))
+    main()

@@ -1,0 +1,160 @@
+"""The seam between the compiler and what it compiles for: what a backend offers, and how one is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Protocol, cast
+
+from lstmc.dsl import Cell
+from lstmc.errors import PluginError
+from lstmc.ir import Graph
+from lstmc.ops import Array, Op
+from lstmc.passes import Pass, Snapshot
+
+BACKENDS = "lstmc.backends"
+CELLS = "lstmc.cells"
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model that went through a backend's passes. ``history`` has the graph after each of them."""
+
+    name: str
+    source: str  # what it was made from, for people: demo.py:demo
+    backend: str
+    target: str
+    model: Graph
+    expanded: Graph
+    history: tuple[Snapshot, ...]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a backend made: file contents by name, and figures for people to read."""
+
+    files: dict[str, bytes]
+    layers: int
+    inputs: dict[str, str] = field(default_factory=dict)  # what to feed: the model's name -> the net's
+    outputs: dict[str, str] = field(default_factory=dict)  # what to read
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's."""
+
+    values: dict[str, Array]
+    input_gradients: dict[str, Array]
+    param_gradients: dict[str, Array]
+
+
+class Executor(Protocol):
+    """A place where written nets can be run."""
+
+    name: str
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be used on this machine, or None when it can."""
+        ...
+
+    def run(
+        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+    ) -> Execution:
+        """Feed ``inputs``, run forward, send ``cotangents`` (by output name) back. Shapes as in the model."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds (a worker process, say)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of ``lstmc doctor``: what was looked for, whether it is there, and the command that mends it."""
+
+    subject: str
+    found: bool
+    detail: str
+    mend: str = ""
+
+
+class Backend(Protocol):
+    """What a backend package offers through the entry-point group ``lstmc.backends``."""
+
+    name: str
+    summary: str
+    targets: Mapping[str, str]  # name -> what it is for; the first is the default
+    ops: tuple[type[Op], ...]
+
+    def passes(self, target: str) -> tuple[Pass, ...]:
+        """The passes that bring a model graph from MODEL to EXPANDED for ``target``."""
+        ...
+
+    def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+        """The files of a compiled model with these parameter values."""
+        ...
+
+    def executors(self) -> Sequence[Executor]:
+        """Where its nets can be run."""
+        ...
+
+    def doctor(self) -> Iterable[Finding]:
+        """What it needs, and what of that is there."""
+        ...
+
+
+def find_backends() -> dict[str, EntryPoint]:
+    """Every installed backend's entry point by name. Raises :class:`PluginError` for a name taken twice."""
+    return _find(BACKENDS)
+
+
+def find_cells() -> dict[str, EntryPoint]:
+    """Every installed library cell's entry point by name. Raises :class:`PluginError` for a name taken twice."""
+    return _find(CELLS)
+
+
+def load_backend(name: str) -> Backend:
+    """An installed backend. Raises :class:`PluginError` if there is none of that name or it does not load."""
+    return cast(Backend, _load(find_backends(), name, "backend")())
+
+
+def load_cell(name: str) -> Cell:
+    """An installed library cell. Raises :class:`PluginError` if there is none of that name or it does not load."""
+    loaded = _load(find_cells(), name, "cell")
+    if not isinstance(loaded, Cell):
+        raise PluginError(f"cell {name} is not a cell: expected a function made with @cell, found {loaded!r}")
+    return loaded
+
+
+def _find(group: str) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        if point.name in found and found[point.name].value != point.value:
+            ours, theirs = (_distribution(p) for p in (found[point.name], point))
+            raise PluginError(f"{point.name} is offered twice in {group}: by {ours} and by {theirs}")
+        found[point.name] = point
+    return dict(sorted(found.items()))
+
+
+def _distribution(point: EntryPoint) -> str:
+    return f"{point.dist.name if point.dist else 'an unknown distribution'} ({point.value})"
+
+
+def _load(points: Mapping[str, EntryPoint], name: str, kind: str) -> Any:
+    if name not in points:
+        raise PluginError(f"there is no {kind} called {name}: found {', '.join(points) or 'none'}")
+    try:
+        return points[name].load()
+    except Exception as error:
+        where = _distribution(points[name])
+        raise PluginError(f"{kind} {name} of {where} does not load: {type(error).__name__}: {error}") from error
+
+
+def target_of(backend: Backend, target: str | None) -> str:
+    """The target's name, checked; the backend's first one if none is given."""
+    if target is None:
+        return next(iter(backend.targets))
+    if target not in backend.targets:
+        raise PluginError(f"backend {backend.name} has no target {target}: found {', '.join(backend.targets)}")
+    return target

@@ -1,0 +1,45 @@
+"""Writing results so that nothing is lost: every file is written beside its place, then renamed into it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from lstmc.errors import OutputError
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write all files into ``folder`` (made if need be), or none: they are renamed only when all are on the disk.
+
+    Raises :class:`OutputError` when the folder cannot be made or written, or the disk is full.
+    """
+    staged: list[tuple[str, Path]] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            staged.append((_write_beside(folder / name, content), folder / name))
+        for temporary, path in staged:
+            os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write into {folder}: {reason}: nothing was changed there") from None
+    finally:
+        for temporary, _ in staged:
+            Path(temporary).unlink(missing_ok=True)
+    return [path for _, path in staged]
+
+
+def _write_beside(path: Path, content: bytes) -> str:
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return temporary

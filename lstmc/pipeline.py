@@ -1,0 +1,55 @@
+"""The whole compiler on one page: the list of passes, and the function that runs it.
+
+MODEL     simplify, cse, dead          the one-step body and the model around it
+          (hoist, sink and fuse_linears will stand here: they need nothing but this stage)
+          peel                         the first step on its own, where states start from a constant
+LEGAL     the backend's: legalize      core ops become the target's
+          cse, dead                    what legalisation repeated
+          (re-rolling to a target's own recurrent layers will stand here)
+EXPANDED  the backend's: expand        every step's nodes, parameters shared by being the same node
+          dead                         what no step reads
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lstmc.backend import Backend, Compiled, target_of
+from lstmc.ir import Graph
+from lstmc.passes import Cse, Dead, Expand, Observer, Pass, Peel, Simplify, run_passes
+
+MODEL_PASSES: tuple[Pass, ...] = (Simplify(), Cse(), Dead(), Peel(), Dead())
+CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())
+
+
+def all_passes(backend: Backend | None, target: str | None = None) -> tuple[Pass, ...]:
+    """The passes a model goes through, in order; without a backend, to an expanded graph of core ops."""
+    if backend is None:
+        return (*MODEL_PASSES, *CORE_EXPANSION)
+    return (*MODEL_PASSES, *backend.passes(target_of(backend, target)))
+
+
+def compile_graph(
+    graph: Graph,
+    backend: Backend,
+    target: str | None = None,
+    source: str = "",
+    dump_dir: Path | None = None,
+    observe: Observer | None = None,
+) -> Compiled:
+    """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
+
+    ``dump_dir`` gets the graph after each pass as text. Raises what the passes raise:
+    :class:`~lstmc.errors.BackendError` where the target cannot express something.
+    """
+    target = target_of(backend, target)
+    history = run_passes(graph, all_passes(backend, target), backend.ops, dump_dir, observe)
+    return Compiled(
+        name=graph.name,
+        source=source or graph.name,
+        backend=backend.name,
+        target=target,
+        model=graph,
+        expanded=history[-1].graph,
+        history=tuple(history),
+    )

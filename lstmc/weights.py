@@ -1,0 +1,69 @@
+"""Parameter values: drawn by the declared fillers, or bound from a file under the user's own names and shapes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmc.errors import WeightsError
+from lstmc.interp import named_rng
+from lstmc.ir import Graph
+from lstmc.ops import Array, Param
+from lstmc.types import TensorType
+
+
+def parameters(graph: Graph) -> dict[str, Param]:
+    """A model's parameters by name, in the order they were declared."""
+    return {node.name: node.op for node in graph if isinstance(node.op, Param)}
+
+
+def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
+    """Every parameter drawn by its filler: float32, and the same for the same name, shape, filler and ``seed``."""
+    drawn = {name: op.fill.draw(named_rng(seed, name), op.shape) for name, op in parameters(graph).items()}
+    return {name: array.astype(np.float32) for name, array in drawn.items()}
+
+
+def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
+    """The parameters of ``graph`` from an ``.npz`` file: names and shapes as in the model.
+
+    Raises :class:`WeightsError` that names every missing, extra, misshaped and not finite one at once.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise WeightsError(f"{path}: expected an .npz file of named arrays, found a single array")
+            given = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path}: expected an .npz file of named arrays: {error}") from None
+    return check_weights(given, graph, str(path))
+
+
+def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
+    """``given`` as float32 if it is exactly what ``graph`` needs; ``source`` names it in the error."""
+    wanted = parameters(graph)
+    problems = [f"missing: {name} {TensorType(op.shape)}" for name, op in wanted.items() if name not in given]
+    problems += [f"extra: {name} {_type(given[name])}" for name in given if name not in wanted]
+    for name, op in wanted.items():
+        if name not in given:
+            continue
+        array = np.asarray(given[name])
+        if array.shape != op.shape:
+            problems.append(f"wrong shape: {name} must be {TensorType(op.shape)}, found {_type(array)}")
+        elif not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
+            problems.append(f"not numbers: {name} has dtype {array.dtype}")
+        elif not np.isfinite(np.asarray(array, np.float32)).all():
+            count = int((~np.isfinite(np.asarray(array, np.float32))).sum())
+            problems.append(f"not finite: {name} has {count} of {array.size} elements NaN or infinite")
+    if problems:
+        raise WeightsError(f"{source} does not fit {graph.name}", notes=problems)
+    return {name: np.asarray(given[name], np.float32) for name in wanted}
+
+
+def _type(array: Any) -> TensorType:
+    return TensorType(np.asarray(array).shape)
