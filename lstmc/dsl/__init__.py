@@ -1,6 +1,7 @@
 """The language that cells and models are written in."""
 
 from lstmc.dsl.cell import BoundCell, Cell, cell
+from lstmc.dsl.cell_model import CellModel
 from lstmc.dsl.declare import Input, Param, State
 from lstmc.dsl.dims import Dim, DimExpr, dims
 from lstmc.dsl.functions import abs, concat, elu, exp, linear, log, power, relu, reshape, sigmoid, softmax, split, tanh
@@ -11,6 +12,7 @@ from lstmc.dsl.value import Value
 __all__ = [
     "BoundCell",
     "Cell",
+    "CellModel",
     "Dim",
     "DimExpr",
     "Input",

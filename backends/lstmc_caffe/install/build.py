@@ -1,0 +1,161 @@
+"""From the unpacked source to pycaffe and the ``caffe`` program: protoc, compile in parallel, link."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from lstmc_caffe.install import source
+from lstmc_caffe.install.command import run
+from lstmc_caffe.install.interpreter import Interpreter
+from lstmc_caffe.install.progress import Report
+from lstmc_caffe.install.recipe import Recipe
+
+_PROTO = "src/caffe/proto/caffe.proto"
+_BINDING = "python/caffe/_caffe.cpp"
+_PROGRAM = "tools/caffe.cpp"
+_MESSAGES = "generated/caffe/proto/caffe.pb.cc"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One build: what to build, for which interpreter, where.
+
+    ``work`` keeps source and objects, and outlives a killed build, which the next one goes on from. ``stage``
+    is to hold ``python/caffe`` and ``bin/caffe`` in the end. ``jobs`` compilers run at a time.
+    """
+
+    recipe: Recipe
+    interpreter: Interpreter
+    work: Path
+    stage: Path
+    downloads: Path
+    jobs: int
+    report: Report
+    sdist: Path | None = None
+
+
+def build(order: Order) -> None:
+    """Fills ``order.stage``.
+
+    Raises InstallError with the failing command and its last lines when a step fails, OSError on a full disk.
+    """
+    order.report.step(f"fetching {order.recipe.source}, which holds the source of BVLC Caffe")
+    archive = source.fetch(order.recipe, order.downloads, order.sdist)
+    source.unpack(archive, order.work / "source")
+    shutil.rmtree(order.stage, ignore_errors=True)
+    _copy_python(order)
+    _generate_messages(order)
+    objects = _compile_all(order)
+    _link(order, objects)
+
+
+def _run(order: Order, command: Sequence[str], what: str) -> str:
+    # Compilers write temporary files: on the disk that was checked for space. The system's own directories come
+    # first, because a protoc of another version (conda's, say) makes code that does not fit the system's headers.
+    temporary = order.work / "temporary"
+    temporary.mkdir(parents=True, exist_ok=True)
+    path = os.pathsep.join(["/usr/bin", "/bin", os.environ.get("PATH", "")])
+    return run(command, what, cwd=order.work / "source", env={"TMPDIR": str(temporary), "PATH": path, "LC_ALL": "C"})
+
+
+def _copy_python(order: Order) -> None:
+    shutil.copytree(
+        order.work / "source/python/caffe",
+        order.stage / "python/caffe",
+        ignore=shutil.ignore_patterns("*.cpp"),
+    )
+    for name in ("LICENSE", _PROTO):
+        shutil.copy(order.work / "source" / name, order.stage)
+
+
+def _generate_messages(order: Order) -> None:
+    generated = order.work / "source/generated/caffe/proto"
+    generated.mkdir(parents=True)
+    python = order.stage / "python/caffe/proto"
+    folder = str(Path(_PROTO).parent)
+    command = [
+        order.recipe.protoc,
+        f"--proto_path={folder}",
+        f"--cpp_out={generated}",
+        f"--python_out={python}",
+        _PROTO,
+    ]
+    _run(order, command, "generating Caffe's messages")
+
+
+def _sources(order: Order) -> list[str]:
+    """Every C++ file to compile, relative to the source folder, the largest first so that none is left at the end."""
+    root = order.work / "source"
+    found = [path.relative_to(root).as_posix() for path in (root / "src/caffe").rglob("*.cpp")]
+    found += [_MESSAGES, _BINDING, _PROGRAM]
+    return sorted(found, key=lambda path: (-(root / path).stat().st_size, path))
+
+
+def _compile_command(order: Order, path: str) -> list[str]:
+    folders = ["generated", "include", "src", *order.interpreter.includes]
+    flags = [*order.recipe.flags_for(path), *(f"-I{folder}" for folder in folders)]
+    return [order.recipe.compiler, *flags, "-c", path]
+
+
+def _compile_all(order: Order) -> dict[str, Path]:
+    """Compiles what is not compiled yet; gives each source file's object file."""
+    programs = (order.recipe.compiler, order.recipe.protoc)
+    tools = [_run(order, [program, "--version"], f"asking {program} for its version") for program in programs]
+    objects = {path: _object(order, path, tools) for path in _sources(order)}
+    todo = [path for path, target in objects.items() if not target.exists()]
+    if len(todo) < len(objects):
+        order.report.step(f"going on: {len(objects) - len(todo)} of {len(objects)} files are already compiled")
+    if not todo:
+        return objects
+    (order.work / "objects").mkdir(parents=True, exist_ok=True)
+    with (
+        ThreadPoolExecutor(order.jobs) as pool,
+        order.report.counted(f"compiling Caffe ({order.jobs} at a time)", len(todo)) as advance,
+    ):
+        futures = [pool.submit(_compile, order, path, objects[path]) for path in todo]
+        try:
+            for future in as_completed(futures):
+                future.result()
+                advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return objects
+
+
+def _object(order: Order, path: str, tools: Sequence[str]) -> Path:
+    """The object file of a source file, named by all that it is made from: whatever has that name can be used."""
+    content = (order.work / "source" / path).read_bytes()
+    made_of = [order.recipe.sha256, *tools, *_compile_command(order, path)]
+    digest = hashlib.sha256("\0".join(made_of).encode() + content).hexdigest()
+    return order.work / "objects" / f"{Path(path).stem}-{digest[:16]}.o"
+
+
+def _compile(order: Order, path: str, target: Path) -> None:
+    # Renamed when whole, so that a killed compiler leaves no half object under the final name. The process id
+    # keeps apart from a compiler that outlived its killed parent.
+    partial = target.with_suffix(f".{os.getpid()}.partial")
+    _run(order, [*_compile_command(order, path), "-o", str(partial)], f"compiling {path}")
+    partial.rename(target)
+
+
+def _link(order: Order, objects: dict[str, Path]) -> None:
+    common = [str(target) for path, target in sorted(objects.items()) if path not in (_BINDING, _PROGRAM)]
+    libraries = [f"-l{name}" for name in order.recipe.libraries]
+    python = [f"-l{name}" for name in order.recipe.libraries_for_python(order.interpreter.version)]
+    binding, program = order.stage / "python/caffe/_caffe.so", order.stage / "bin/caffe"
+    program.parent.mkdir(parents=True)
+    link = [order.recipe.compiler, "-Wl,--as-needed"]
+    order.report.step("linking")
+    _run(
+        order,
+        [*link, "-shared", "-o", str(binding), str(objects[_BINDING]), *common, *python],
+        "linking pycaffe",
+    )
+    _run(order, [*link, "-o", str(program), str(objects[_PROGRAM]), *common, *libraries], "linking caffe")

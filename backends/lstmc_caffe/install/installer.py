@@ -1,0 +1,153 @@
+"""The order of things: found, or locked, built aside, proved, recorded, and only then put in place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from lstmc_caffe.install import packages, record
+from lstmc_caffe.install.build import Order, build
+from lstmc_caffe.install.command import run
+from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.interpreter import Interpreter, describe
+from lstmc_caffe.install.progress import Report
+from lstmc_caffe.install.recipe import CPU, Platform, Recipe
+
+REQUIRED_LAYERS = ("InnerProduct", "LSTM", "LSTMUnit", "RNN", "Slice", "Concat", "Eltwise", "Power")
+
+
+def prepare(recipe: Recipe, report: Report) -> Interpreter:
+    """System packages and the interpreter, ready for a build."""
+    packages.require(recipe.packages, report, packages.Apt())
+    return describe(recipe.interpreter)
+
+
+def smoke_test(order: Order) -> str:
+    """Runs what was built; gives the version that Caffe says it has. Raises InstallError when it does not work."""
+    script = Path(__file__).with_name("smoke_test.py")
+    env = {"PYTHONPATH": str(order.stage / "python"), "PYTHONNOUSERSITE": "1", "GLOG_minloglevel": "1"}
+    printed = run([str(order.interpreter.executable), str(script)], "trying the new pycaffe", env=env)
+    answer = json.loads(printed.splitlines()[-1])
+    absent = [name for name in REQUIRED_LAYERS if name not in answer["layers"]]
+    if absent:
+        raise InstallError(f"the new pycaffe lacks the layers {', '.join(absent)}")
+    run([str(order.stage / record.PROGRAM), "--version"], "trying the new caffe program")
+    return str(answer["caffe"])
+
+
+def install(
+    cache: Path | None = None,
+    jobs: int | None = None,
+    console: Console | None = None,
+    *,
+    force: bool = False,
+    sdist: Path | None = None,
+    recipe: Recipe = CPU,
+    prepare: Callable[[Recipe, Report], Interpreter] = prepare,
+    build: Callable[[Order], None] = build,
+    smoke_test: Callable[[Order], str] = smoke_test,
+) -> record.Installed:
+    """See ``lstmc_caffe.install.install``; the steps can be replaced, which the tests do."""
+    report = Report(console or Console(stderr=True))
+    folder = record.caffe_folder(cache)
+    if not force and (found := record.installed(cache, recipe)):
+        return found
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "install.lock", report):
+            # Another process may have finished it meanwhile.
+            if not force and (found := record.installed(cache, recipe)):
+                return found
+            started = time.monotonic()
+            interpreter = prepare(recipe, report)
+            work = folder / f".work-{recipe.key(Platform.current(interpreter.version))}"
+            order = Order(
+                recipe, interpreter, work, work / "stage", folder / "downloads", jobs or _jobs(), report, sdist
+            )
+            if force:
+                shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(exist_ok=True)
+            _check_space(folder, recipe)
+            build(order)
+            _finish(order, folder, smoke_test(order), started)
+    except OSError as error:
+        raise _disk_error(error, folder, recipe) from error
+    done = record.installed(cache, recipe)
+    if done is None:
+        raise InstallError(f"the new build in {folder} is not accepted", notes=record.refusals(cache, recipe))
+    return done
+
+
+def _finish(order: Order, folder: Path, caffe: str, started: float) -> None:
+    """Records a build that works, and puts it in place."""
+    platform = Platform.current(order.interpreter.version)
+    record.write(
+        order.stage,
+        order.recipe,
+        platform,
+        order.interpreter.executable,
+        caffe=caffe,
+        built=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=time.monotonic() - started,
+    )
+    target = folder / order.recipe.key(platform)
+    if target.exists():
+        old = order.work / "replaced"
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    order.stage.rename(target)
+    shutil.rmtree(order.work, ignore_errors=True)
+    order.report.step(f"Caffe {caffe} installed in {time.monotonic() - started:.0f} s")
+
+
+@contextmanager
+def _locked(path: Path, report: Report) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        report.step("another process is installing Caffe: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _jobs() -> int:
+    """As many compilers as this process has cores, but no more than there is memory for."""
+    # One file takes 1.2 GB, the others at most 0.6.
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // 10**9))
+
+
+def _check_space(folder: Path, recipe: Recipe) -> None:
+    if shutil.disk_usage(folder).free < recipe.needed_mb * 10**6:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _disk_error(error: OSError, folder: Path, recipe: Recipe) -> InstallError:
+    notes = ["give another folder with --cache DIR"]
+    inside = Path(str(error.filename)).is_relative_to(folder)
+    if inside and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InstallError(f"cannot write to {folder}: {error.strerror}", notes=notes)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return InstallError(f"installing into {folder} failed: {error}")
+    try:
+        free = f"{shutil.disk_usage(folder).free // 10**6} MB are free"
+    except OSError:
+        free = "how much is free is not known"
+    return InstallError(
+        f"no space left on the disk that holds {folder}: a build needs {recipe.needed_mb} MB, {free}",
+        notes=["what is compiled already is kept for the next run", *notes],
+    )

@@ -1,0 +1,62 @@
+"""What the user sees while Caffe is built: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Report:
+    """Tells ``console`` what is being done. Where it is not a terminal, each message is one plain line."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def step(self, text: str) -> None:
+        """One line: something begins, or has ended."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """For work of unknown length."""
+        self.step(text)
+        if self.console.is_terminal:
+            with self.console.status("working"):
+                yield
+        else:
+            yield
+
+    @contextmanager
+    def counted(self, text: str, total: int) -> Iterator[Callable[[], None]]:
+        """For ``total`` pieces of work; what it gives is to be called after each of them."""
+        with self._bar(text, total) if self.console.is_terminal else self._lines(text, total) as advance:
+            yield advance
+
+    @contextmanager
+    def _bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task(text, total=total)
+            yield lambda: progress.advance(task)
+
+    @contextmanager
+    def _lines(self, text: str, total: int) -> Iterator[Callable[[], None]]:
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if done * 10 // total != (done - 1) * 10 // total:
+                self.step(f"{text}: {done} of {total}")
+
+        self.step(f"{text}: {total} to do")
+        yield advance

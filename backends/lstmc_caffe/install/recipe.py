@@ -1,0 +1,149 @@
+"""What is built, from what, and with which flags: the one place to change any of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one build of Caffe is made. Two recipes that differ in what they produce have different keys.
+
+    ``flags`` go to every compilation, ``file_flags`` (source path, flags) to single files after those;
+    ``libraries`` are linked into everything, ``python_libraries`` into pycaffe alone, where ``{major}`` and
+    ``{minor}`` stand for the interpreter's version. ``needed_mb`` is the free disk space a build takes at its
+    peak, in 10^6 bytes. ``revision`` counts changes to the build that the other fields do not show.
+    """
+
+    distribution: str
+    version: str
+    sha256: str
+    flags: tuple[str, ...]
+    libraries: tuple[str, ...]
+    python_libraries: tuple[str, ...]
+    file_flags: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    packages: tuple[str, ...] = ()
+    interpreter: str = "/usr/bin/python3"
+    compiler: str = "g++"
+    protoc: str = "protoc"
+    needed_mb: int = 150
+    revision: int = 1
+
+    @property
+    def source(self) -> str:
+        """The source package and its version, as pip writes it."""
+        return f"{self.distribution}=={self.version}"
+
+    @property
+    def archive(self) -> str:
+        """The file name of the source package."""
+        return f"{self.distribution}-{self.version}.tar.gz"
+
+    def flags_for(self, path: str) -> tuple[str, ...]:
+        """The flags that compile the source file at ``path`` (relative to the source folder)."""
+        return self.flags + dict(self.file_flags).get(path, ())
+
+    def libraries_for_python(self, version: str) -> tuple[str, ...]:
+        """What pycaffe is linked with for an interpreter of ``version`` (as in ``3.13``)."""
+        major, minor = version.split(".")
+        own = tuple(name.format(major=major, minor=minor) for name in self.python_libraries)
+        return self.libraries + own
+
+    def key(self, platform: Platform) -> str:
+        """The name of the folder that holds this build on ``platform``."""
+        made_of = (
+            self.sha256,
+            self.compiler,
+            self.flags,
+            self.file_flags,
+            self.libraries,
+            self.python_libraries,
+            self.revision,
+            platform.system,
+            platform.machine,
+            platform.python,
+        )
+        digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+        return f"{self.version}-py{platform.python}-{digest[:12]}"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a build is good for.
+
+    ``system`` as in ``debian-13``, ``machine`` as in ``x86_64``, ``python`` (its version) as in ``3.13``.
+    """
+
+    system: str
+    machine: str
+    python: str
+
+    @classmethod
+    def current(cls, python: str) -> Self:
+        """This machine, with an interpreter of version ``python``."""
+        try:
+            release = platform.freedesktop_os_release()
+        except OSError:
+            release = {"ID": platform.system().lower()}
+        system = f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}"
+        return cls(system, platform.machine(), python)
+
+
+# Debian and Ubuntu split Boost by library, and build Boost.Python for their own python3 only.
+CPU = Recipe(
+    distribution="brocolli-caffe",
+    version="9.0.2",
+    sha256="c6410cc60bdd6db685d441b66be7df05410f8850ac88d6b75d48ef9b2315c08a",
+    flags=(
+        "-std=c++17",
+        "-O2",
+        "-fPIC",
+        "-w",
+        "-pipe",
+        # Caffe uses FLT_MAX without including its header, which older compilers let pass.
+        *("-include", "cfloat"),
+        "-DCPU_ONLY",
+        "-DCAFFE_VERSION=1.0.0",
+        "-DUSE_HDF5",
+        # Boost no longer puts _1, _2 in the global namespace by itself.
+        "-DBOOST_BIND_GLOBAL_PLACEHOLDERS",
+        "-I/usr/include/hdf5/serial",
+    ),
+    libraries=(
+        "glog",
+        "gflags",
+        "protobuf",
+        "boost_thread",
+        "boost_filesystem",
+        "boost_regex",
+        "hdf5_serial_hl",
+        "hdf5_serial",
+        "openblas",
+        "pthread",
+    ),
+    python_libraries=("boost_python{major}{minor}",),
+    packages=(
+        "g++",
+        "libboost-filesystem-dev",
+        "libboost-python-dev",
+        "libboost-regex-dev",
+        "libboost-thread-dev",
+        "libgflags-dev",
+        "libgoogle-glog-dev",
+        "libhdf5-dev",
+        "libopenblas-dev",
+        "libprotobuf-dev",
+        "protobuf-compiler",
+        "python3",
+        "python3-dev",
+        "python3-numpy",
+        "python3-protobuf",
+        "python3-scipy",
+        "python3-six",
+        "python3-skimage",
+    ),
+)

@@ -1,0 +1,123 @@
+"""What was installed where: written after a build has proved itself, read by whoever wants Caffe.
+
+This module is cheap to import; it runs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from lstmc_caffe.install.recipe import CPU, Platform, Recipe
+
+RECORD = "install.json"
+BINDING = Path("python/caffe/_caffe.so")
+PROGRAM = Path("bin/caffe")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A Caffe that the installer built, and whose files were there when this was made.
+
+    ``python`` runs pycaffe when ``pythonpath`` is its PYTHONPATH; ``caffe_binary`` is the command-line tool;
+    ``source`` is the source package with its version; ``key`` names the build among others.
+    """
+
+    python: Path
+    pythonpath: Path
+    caffe_binary: Path
+    source: str
+    key: str
+
+
+def caffe_folder(cache: Path | None = None) -> Path:
+    """The folder of all builds; ``cache`` is the compiler's cache folder, by default the user's own."""
+    return (cache or platformdirs.user_cache_path("lstmc")) / "caffe"
+
+
+def installed(cache: Path | None = None, recipe: Recipe = CPU) -> Installed | None:
+    """The build of ``recipe`` for this machine, or None. With several, for several interpreters, the latest one."""
+    found = [record for record in _records(cache) if _refusal(record, recipe) is None]
+    if not found:
+        return None
+    folder, fields = max(found, key=lambda record: str(record[1]["built"]))
+    return Installed(Path(fields["python"]), folder / "python", folder / PROGRAM, fields["source"], fields["key"])
+
+
+def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]:
+    """Why builds that are in the cache are not used, one line each."""
+    reasons = ((folder, _refusal((folder, fields), recipe)) for folder, fields in _records(cache))
+    return tuple(f"{folder}: {reason}" for folder, reason in reasons if reason is not None)
+
+
+def write(
+    folder: Path, recipe: Recipe, platform: Platform, python: Path, *, caffe: str, built: str, seconds: float
+) -> None:
+    """Writes the record of a build in ``folder``: the last file to be written there.
+
+    ``caffe`` is the version that Caffe gives of itself, ``built`` the UTC time in ISO form, ``seconds`` what
+    the build took. The folder itself is not named in it, so it can be renamed.
+    """
+    fields = {
+        "key": recipe.key(platform),
+        "source": recipe.source,
+        "sha256": recipe.sha256,
+        "caffe": caffe,
+        "compiler": recipe.compiler,
+        "flags": recipe.flags,
+        "file_flags": dict(recipe.file_flags),
+        "libraries": recipe.libraries_for_python(platform.python),
+        "system": platform.system,
+        "machine": platform.machine,
+        "python_version": platform.python,
+        "python": str(python),
+        "pythonpath": BINDING.parts[0],
+        "caffe_binary": str(PROGRAM),
+        "built": built,
+        "seconds": round(seconds, 1),
+    }
+    partial = folder / f"{RECORD}.partial"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(fields, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(folder / RECORD)
+
+
+def _records(cache: Path | None) -> list[tuple[Path, dict[str, Any]]]:
+    """Each build's folder and what its record says, an unreadable one saying nothing."""
+    try:
+        # Folders that begin with a dot are builds in progress.
+        paths = sorted(caffe_folder(cache).glob(f"[!.]*/{RECORD}"))
+    except OSError:
+        return []  # a cache that cannot be read holds nothing that could be used
+    records = []
+    for path in paths:
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            fields = {}
+        records.append((path.parent, fields if isinstance(fields, dict) else {}))
+    return records
+
+
+def _refusal(record: tuple[Path, dict[str, Any]], recipe: Recipe) -> str | None:
+    """Why a recorded build cannot be used, or None."""
+    folder, fields = record
+    needed = ("key", "source", "python_version", "python", "built")
+    absent = [name for name in needed if not isinstance(fields.get(name), str)]
+    if absent:
+        return f"{RECORD} lacks {', '.join(absent)}"
+    key = recipe.key(Platform.current(fields["python_version"]))
+    if fields["key"] != key:
+        return f"built as {fields['key']}, but this machine and this version of lstmc need {key}"
+    for path in (Path(fields["python"]), folder / BINDING, folder / PROGRAM):
+        if not path.is_file():
+            return f"{path} is gone"
+    return None

@@ -1,0 +1,49 @@
+"""Run by the interpreter that pycaffe was built for: does the fresh Caffe load, compute, and know its layers?
+
+Prints one line of JSON. Needs nothing but numpy and caffe.
+"""
+
+import json
+import os
+import sys
+import tempfile
+
+import caffe  # type: ignore[import-not-found]  # it is in another interpreter
+import numpy as np
+
+NET = """
+layer { name: "x" type: "Input" top: "x"
+        input_param { shape { dim: 3 dim: 2 dim: 4 } } }
+layer { name: "cont" type: "Input" top: "cont"
+        input_param { shape { dim: 3 dim: 2 } } }
+layer { name: "y" type: "InnerProduct" bottom: "x" top: "y"
+        inner_product_param { num_output: 5 axis: 2 weight_filler { type: "xavier" } } }
+layer { name: "h" type: "LSTM" bottom: "y" bottom: "cont" top: "h"
+        recurrent_param { num_output: 6 weight_filler { type: "xavier" } } }
+"""
+
+
+def main() -> None:
+    caffe.set_mode_cpu()
+    caffe.set_random_seed(1)
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt", delete=False) as file:
+        file.write(NET)
+    try:
+        net = caffe.Net(file.name, caffe.TEST)
+    finally:
+        os.unlink(file.name)
+    x = np.random.RandomState(1).uniform(-1, 1, (3, 2, 4)).astype(np.float32)
+    net.blobs["x"].data[...] = x
+    net.blobs["cont"].data[...] = [[0, 0], [1, 1], [1, 1]]
+    net.forward()
+    weight, bias = (blob.data for blob in net.params["y"])
+    error = float(np.abs(net.blobs["y"].data - (x.dot(weight.T) + bias)).max())
+    h = net.blobs["h"].data
+    if not error < 1e-5:
+        sys.exit(f"InnerProduct differs from NumPy by {error:g}")
+    if h.shape != (3, 2, 6) or not np.isfinite(h).all() or not np.abs(h).max() > 0:
+        sys.exit(f"LSTM gave shape {h.shape} and {h}")
+    print(json.dumps({"caffe": caffe.__version__, "layers": sorted(caffe.layer_type_list())}))
+
+
+main()

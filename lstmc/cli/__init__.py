@@ -1,0 +1,42 @@
+"""The command line. ``lstmc --help`` lists the commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lstmc.cli.compile import compile_command
+from lstmc.cli.doctor import doctor_command
+from lstmc.cli.listing import backends_command, cells_command
+from lstmc.cli.show import show_command
+from lstmc.cli.verify import verify_command
+from lstmc.errors import LstmcError
+
+app = typer.Typer(
+    name="lstmc",
+    help="Compile recurrent cells written in Python into nets that real Caffe trains and runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compile")(compile_command)
+app.command("verify")(verify_command)
+app.command("show")(show_command)
+app.command("cells")(cells_command)
+app.command("backends")(backends_command)
+app.command("doctor")(doctor_command)
+
+
+def main() -> None:
+    """Run the command line. What a user can mend is said without a traceback, with exit code 2."""
+    try:
+        app()
+    except LstmcError as error:
+        for line in (str(error), *getattr(error, "__notes__", ())):
+            print(line, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,106 @@
+"""From what a user names on the command line (FILE, FILE:MODEL, --cell NAME) to a traced graph."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from lstmc.backend import load_cell
+from lstmc.dsl import Cell, CellModel, Model
+from lstmc.errors import LstmcError, ModelFileError
+from lstmc.ir import Graph
+from lstmc.source import SrcLoc, display
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model, and how a person would name it: ``demo.py:demo``."""
+
+    model: Model
+    name: str
+
+    def graph(self, sizes: Mapping[str, int]) -> Graph:
+        """The model traced with these sizes. What the user's own code raises becomes a :class:`ModelFileError`."""
+        try:
+            return self.model.graph(**sizes)
+        except LstmcError:
+            raise
+        except Exception as error:
+            raise _from_user_code(
+                f"{self.name} does not trace", error, self.model.function.__code__.co_filename
+            ) from error
+
+
+def find_model(file: str | None, cell: str | None) -> ModelSource:
+    """The model that FILE[:MODEL] or ``--cell NAME`` names; exactly one of the two is given."""
+    if (file is None) == (cell is None):
+        found = "both" if file is not None else "neither"
+        raise ModelFileError(f"expected a model file, FILE or FILE:MODEL, or --cell NAME, found {found}")
+    if cell is not None:
+        return ModelSource(CellModel(load_cell(cell)), f"cell {cell}")
+    assert file is not None
+    path, name = _split(file)
+    module = _import(path)
+    model = _pick(module, path, name)
+    return ModelSource(model, f"{display(str(path))}:{model.name}")
+
+
+def _split(file: str) -> tuple[Path, str | None]:
+    path, colon, name = file.rpartition(":")
+    return (Path(path), name) if colon and name.isidentifier() else (Path(file), None)
+
+
+def _import(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelFileError(f"no such model file: {path}")
+    spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path.resolve())
+    if spec is None or spec.loader is None:
+        raise ModelFileError(f"{path} is not a Python file: expected a name ending in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, str(path.resolve().parent))  # as for a script: its neighbours can be imported
+    try:
+        spec.loader.exec_module(module)
+    except LstmcError:
+        raise
+    except Exception as error:
+        raise _from_user_code(f"{path} does not import", error, str(path.resolve())) from error
+    return module
+
+
+def _from_user_code(what: str, error: Exception, filename: str) -> ModelFileError:
+    """An error of the user's own code, at the last of its lines that was running."""
+    loc = None
+    if isinstance(error, SyntaxError) and error.lineno:
+        column = (error.offset or 1) - 1
+        loc = SrcLoc(display(error.filename or filename), error.lineno, column, error.lineno, column + 1)
+        text = error.msg
+    else:
+        text = str(error)
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == filename and frame.lineno is not None:
+                end = frame.end_lineno or frame.lineno
+                loc = SrcLoc(display(filename), frame.lineno, frame.colno or 0, end, frame.end_colno or 0)
+    return ModelFileError(f"{what}: {type(error).__name__}: {text}", loc=loc)
+
+
+def _pick(module: ModuleType, path: Path, name: str | None) -> Model:
+    models = {key: value for key, value in vars(module).items() if isinstance(value, Model)}
+    cells = {key: value for key, value in vars(module).items() if isinstance(value, Cell)}
+    if name is not None:
+        if name in cells:
+            return CellModel(cells[name])
+        if name not in models:
+            raise ModelFileError(f"{path} has no model {name}: found {', '.join([*models, *cells]) or 'none'}")
+        return models[name]
+    if not models:
+        found = f"the cells {', '.join(cells)}: name one, {path}:{next(iter(cells))}" if cells else "none"
+        raise ModelFileError(f"{path} has no model: expected a function made with @model, found {found}")
+    if len(models) > 1:
+        raise ModelFileError(f"{path} has several models: expected {path}:NAME with one of {', '.join(models)}")
+    return next(iter(models.values()))

@@ -1,0 +1,38 @@
+"""The arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lstmc.errors import DimError
+
+
+def parse_sizes(given: list[str]) -> dict[str, int]:
+    """``["T=3", "N=10"]`` as sizes by name. Raises :class:`DimError` for anything else."""
+    sizes: dict[str, int] = {}
+    for text in given:
+        name, equals, number = text.partition("=")
+        if not equals or not name.isidentifier() or not number.lstrip("-").isdigit():
+            raise DimError(f"-D takes NAME=INT, as in -D T=3, found {text!r}")
+        if name in sizes and sizes[name] != int(number):
+            raise DimError(f"-D {name} is given twice: as {sizes[name]} and as {number}")
+        sizes[name] = int(number)
+    return sizes
+
+
+FileArgument = Annotated[
+    str | None, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model; :MODEL names one of several.")
+]
+CellOption = Annotated[str | None, typer.Option("--cell", metavar="NAME", help="A library cell instead of a file.")]
+SizesOption = Annotated[
+    list[str] | None, typer.Option("-D", metavar="NAME=INT", help="The size of a dimension. Repeatable.")
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE.npz", help="Parameter values, by the model's own names.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="For the fillers that draw parameters not given.", min=0)]
+BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
+TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]

@@ -1,0 +1,181 @@
+"""The steps of a build, with a compiler and a protoc that only pretend."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shlex
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lstmc_caffe.install.build import Order, build
+from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.interpreter import Interpreter
+from lstmc_caffe.install.progress import Report
+from lstmc_caffe.install.recipe import CPU
+from rich.console import Console
+
+FILES = {
+    "src/caffe/net.cpp": "net",
+    "src/caffe/layers/lstm_layer.cpp": "lstm layer",
+    "src/caffe/proto/caffe.proto": "proto",
+    "python/caffe/__init__.py": "",
+    "python/caffe/_caffe.cpp": "binding",
+    "python/caffe/proto/__init__.py": "",
+    "tools/caffe.cpp": "program",
+    "LICENSE": "licence",
+}
+
+# Both append what they do to the file LOG. The compiler copies its source and refuses one that begins with "bad".
+PROTOC = """
+folders = dict(a.split("=") for a in arguments if a.startswith("--") and "=" in a)
+if folders:
+    (Path(folders["--cpp_out"]) / "caffe.pb.cc").write_text("messages")
+    (Path(folders["--python_out"]) / "caffe_pb2.py").write_text("messages")
+"""
+COMPILER = """
+if "-c" in arguments:
+    content = Path(arguments[arguments.index("-c") + 1]).read_text()
+    if content.startswith("bad"):
+        sys.exit("error: " + content)
+    Path(arguments[-1]).write_text(content)
+elif "-o" in arguments:
+    objects = [a for a in arguments if a.endswith(".o")]
+    libraries = [a for a in arguments if a.startswith("-l")]
+    target = Path(arguments[arguments.index("-o") + 1])
+    target.write_text(" + ".join(sorted(Path(o).read_text() for o in objects)) + " " + " ".join(libraries))
+"""
+
+
+class Workshop:
+    """A folder with a fake source archive and fake tools."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.log = folder / "log"
+        self.output = io.StringIO()
+        self.files = dict(FILES)
+        self.recipe = replace(
+            CPU,
+            flags=("-O2",),
+            libraries=("glog",),
+            compiler=self._tool("compiler", COMPILER),
+            protoc=self._tool("protoc", PROTOC),
+        )
+
+    def _tool(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(
+            f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\narguments = sys.argv[1:]\n"
+            f"with open({str(self.log)!r}, 'a') as log:\n    log.write({name!r} + ' ' + ' '.join(arguments) + '\\n')\n"
+            + text
+        )
+        path.chmod(0o755)
+        return str(path)
+
+    def order(self) -> Order:
+        archive = self.folder / "source.tar"
+        with tarfile.open(archive, "w") as tar:
+            for name, text in self.files.items():
+                member = tarfile.TarInfo(f"caffe/{name}")
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text.encode()))
+        recipe = replace(self.recipe, sha256=hashlib.sha256(archive.read_bytes()).hexdigest())
+        work = self.folder / "work"
+        return Order(
+            recipe,
+            Interpreter(Path(sys.executable), "3.13", ("/include/python",)),
+            work,
+            work / "stage",
+            self.folder / "downloads",
+            jobs=2,
+            report=Report(Console(file=self.output)),
+            sdist=archive,
+        )
+
+    def compiled(self) -> list[str]:
+        """The source files that were compiled, and forgets them."""
+        lines = [shlex.split(line) for line in self.log.read_text().splitlines()]
+        self.log.unlink()
+        return sorted(line[line.index("-c") + 1] for line in lines if "-c" in line)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def test_build(workshop: Workshop) -> None:
+    order = workshop.order()
+    build(order)
+    files = {p.relative_to(order.stage).as_posix(): p.read_text() for p in order.stage.rglob("*") if p.is_file()}
+    assert files == {
+        "LICENSE": "licence",
+        "caffe.proto": "proto",
+        "bin/caffe": "lstm layer + messages + net + program -lglog",
+        "python/caffe/__init__.py": "",
+        "python/caffe/_caffe.so": "binding + lstm layer + messages + net -lglog -lboost_python313",
+        "python/caffe/proto/__init__.py": "",
+        "python/caffe/proto/caffe_pb2.py": "messages",
+    }
+    assert workshop.compiled() == [
+        "generated/caffe/proto/caffe.pb.cc",
+        "python/caffe/_caffe.cpp",
+        "src/caffe/layers/lstm_layer.cpp",
+        "src/caffe/net.cpp",
+        "tools/caffe.cpp",
+    ]
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(workshop: Workshop) -> None:
+    build(workshop.order())
+    assert workshop.output.getvalue().splitlines() == [
+        "fetching brocolli-caffe==9.0.2, which holds the source of BVLC Caffe",
+        "compiling Caffe (2 at a time): 5 to do",
+        *(f"compiling Caffe (2 at a time): {n} of 5" for n in range(1, 6)),
+        "linking",
+    ]
+
+
+def test_a_failing_compile_names_the_command_and_a_second_run_goes_on(workshop: Workshop) -> None:
+    workshop.files["src/caffe/net.cpp"] = "bad net"
+    order = replace(workshop.order(), jobs=1)
+    with pytest.raises(InstallError) as caught:
+        build(order)
+    text = str(caught.value)
+    assert text.startswith(
+        "InstallError: compiling src/caffe/net.cpp failed (exit code 1)\n"
+        f"  command: {order.recipe.compiler} -O2 -Igenerated -Iinclude -Isrc -I/include/python -c src/caffe/net.cpp -o "
+    )
+    assert text.endswith(f"  run in: {order.work / 'source'}\n  its last lines:\n    error: bad net")
+    first = workshop.compiled()
+    with pytest.raises(InstallError):
+        build(order)
+    again = workshop.compiled()
+    assert "src/caffe/net.cpp" in first
+    assert "src/caffe/net.cpp" in again
+    assert set(first) & set(again) == {"src/caffe/net.cpp"}
+    assert f"going on: {len(first) - 1} of 5 files are already compiled" in workshop.output.getvalue()
+
+
+def test_other_flags_compile_again_only_what_they_touch(workshop: Workshop) -> None:
+    build(workshop.order())
+    workshop.compiled()
+    workshop.recipe = replace(workshop.recipe, file_flags=(("src/caffe/net.cpp", ("-O3",)),))
+    build(workshop.order())
+    assert workshop.compiled() == ["src/caffe/net.cpp"]
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    output = io.StringIO()
+    report = Report(Console(file=output, force_terminal=True, width=100))
+    with report.busy("installing"):
+        pass
+    with report.counted("compiling", 3) as advance:
+        for _ in range(3):
+            advance()
+    assert "installing" in output.getvalue()
+    assert "3/3" in output.getvalue()

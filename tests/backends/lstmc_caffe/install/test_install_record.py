@@ -1,0 +1,106 @@
+"""The record of a build: written, read back, refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lstmc_caffe.install import record
+from lstmc_caffe.install.recipe import CPU, Platform
+
+HERE = Platform.current("3.13")
+KEY = CPU.key(HERE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A recorded build in the cache ``tmp_path``, whose interpreter is the file ``tmp_path/python3.13``."""
+    folder = tmp_path / "caffe" / KEY
+    for path in (folder / record.BINDING, folder / record.PROGRAM, tmp_path / "python3.13"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    write(folder, tmp_path)
+    return folder
+
+
+def write(folder: Path, cache: Path, built: str = "2026-01-02T03:04:05+00:00") -> None:
+    record.write(folder, CPU, HERE, cache / "python3.13", caffe="1.0.0", built=built, seconds=12.345)
+
+
+def test_round_trip(folder: Path, tmp_path: Path) -> None:
+    assert record.installed(tmp_path) == record.Installed(
+        python=tmp_path / "python3.13",
+        pythonpath=folder / "python",
+        caffe_binary=folder / "bin/caffe",
+        source="brocolli-caffe==9.0.2",
+        key=KEY,
+    )
+    assert record.refusals(tmp_path) == ()
+    fields = json.loads((folder / "install.json").read_text(encoding="utf-8"))
+    assert (fields["seconds"], fields["caffe"]) == (12.3, "1.0.0")
+    assert "boost_python313" in fields["libraries"]
+
+
+def test_nothing_installed(tmp_path: Path) -> None:
+    assert record.installed(tmp_path / "absent") is None
+    assert record.refusals(tmp_path / "absent") == ()
+
+
+@pytest.mark.parametrize("name", ["python/caffe/_caffe.so", "bin/caffe"])
+def test_refuses_a_record_whose_files_are_gone(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert record.installed(tmp_path) is None
+    assert record.refusals(tmp_path) == (f"{folder}: {folder / name} is gone",)
+
+
+def test_refuses_a_record_whose_interpreter_is_gone(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "python3.13").unlink()
+    assert record.installed(tmp_path) is None
+    assert record.refusals(tmp_path) == (f"{folder}: {tmp_path / 'python3.13'} is gone",)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"key": 3}', "{"])
+def test_refuses_a_damaged_record(folder: Path, tmp_path: Path, text: str) -> None:
+    (folder / "install.json").write_text(text, encoding="utf-8")
+    assert record.installed(tmp_path) is None
+    assert record.refusals(tmp_path) == (f"{folder}: install.json lacks key, source, python_version, python, built",)
+
+
+def test_refuses_another_recipe(folder: Path, tmp_path: Path) -> None:
+    other = replace(CPU, flags=("-O3",))
+    assert record.installed(tmp_path, other) is None
+    assert record.refusals(tmp_path, other) == (
+        f"{folder}: built as {KEY}, but this machine and this version of lstmc need {other.key(HERE)}",
+    )
+
+
+def test_a_build_in_progress_is_not_looked_at(folder: Path, tmp_path: Path) -> None:
+    folder.rename(folder.with_name(f".work-{KEY}"))
+    assert record.installed(tmp_path) is None
+
+
+def test_the_latest_of_several_counts(folder: Path, tmp_path: Path) -> None:
+    newer = folder.with_name("newer")
+    for path in (newer / record.BINDING, newer / record.PROGRAM):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    write(newer, tmp_path, built="2026-01-03T00:00:00+00:00")
+    found = record.installed(tmp_path)
+    assert found is not None
+    assert found.pythonpath == newer / "python"
+
+
+def test_reading_the_record_is_cheap() -> None:
+    script = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "import lstmc_caffe\n"
+        "before = set(sys.modules)\n"
+        "import lstmc_caffe.install.record\n"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    assert {"rich", "filelock", "concurrent"}.isdisjoint(loaded)
