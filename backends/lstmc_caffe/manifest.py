@@ -7,7 +7,7 @@ from typing import Any
 
 from lstmc import __version__
 from lstmc.backend import Compiled
-from lstmc.ir import Graph, Scan
+from lstmc.ir import Scan
 from lstmc.ops import Input
 from lstmc.passes import step_prefix
 from lstmc.weights import parameters
@@ -57,12 +57,10 @@ def _parameter(compiled: Compiled, net: WrittenNet, name: str) -> dict[str, Any]
 
 def _scans(compiled: Compiled) -> dict[str, Any]:
     """For each scan: its steps, and for each state and output the pattern of its blobs' names, where there is one."""
-    last_with_scans = next(
-        s.graph for s in reversed(compiled.history) if _has_scans(s.graph) or s is compiled.history[0]
-    )
+    rolled = [snapshot.graph for snapshot in compiled.history if snapshot.stage is not Stage.EXPANDED]
     values = {name for node in compiled.expanded for name in node.names}
     found = {}
-    for node in last_with_scans:
+    for node in rolled[-1]:
         if not isinstance(node.op, Scan):
             continue
         scan = node.op
@@ -79,7 +77,3 @@ def _scans(compiled: Compiled) -> dict[str, Any]:
             },
         }
     return found
-
-
-def _has_scans(graph: Graph) -> bool:
-    return any(isinstance(node.op, Scan) for node in graph)

@@ -58,7 +58,7 @@ class CaffeAborted(CaffeError):
         if status == -signal.SIGKILL:
             notes.append("it was killed from outside, as a system does that runs out of memory")
         elif not notes:
-            notes = [f"last on stderr: {line}" for line in log.strip().splitlines()[-5:]]
+            notes = [f"last on stderr: {line[:300]}" for line in log.strip().splitlines()[-5:]]
         how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
         super().__init__(f"Caffe's process ended ({how}) when asked to {asked}", notes=notes)
 
@@ -173,7 +173,7 @@ class WorkerProcess:
 
     def _read_log(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
-        kept = min(size, 1 << 20)
+        kept = min(size, 1 << 18)
         return os.pread(self._log.fileno(), kept, size - kept).decode(errors="replace")
 
     def _send(self, parts: Sequence[bytes | memoryview], deadline: float) -> None:
@@ -222,5 +222,6 @@ def _wait_until_ready(descriptor: int, event: int, deadline: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        if poller.poll(min(left, 3600) * 1000):
+        # In slices, so that Ctrl-C is heeded also where another thread was given the signal.
+        if poller.poll(min(left, 1.0) * 1000):
             return

@@ -18,6 +18,8 @@ class CaffeTimeAxis:
         """x [T, N, ...] as T values [N, ...]."""
         steps, size, *rest = b.type(x).shape
         name = b.node(x.node).names[x.out]
+        if isinstance(b.node(x.node).op, caffe.ReshapeLayer):
+            (x,) = b.args(x.node)  # two reshapes in a row are one
         if steps == 1:
             return b.add(caffe.ReshapeLayer((size, *rest)), x, names=names)
         (rows,) = b.add(caffe.ReshapeLayer((steps * size, *rest)), x, names=(f"{name}/rows",))

@@ -25,7 +25,8 @@ class CellModel(Model):
         time = Dim("T")
 
         def run(**sequences: Value) -> dict[str, Value]:
-            bound = cell(**{name: Dim(name) for name in cell.dims})
+            sizes: dict[str, Any] = {name: Dim(name) for name in cell.dims}
+            bound = cell(**sizes)
             y, last = scan(bound, sequences)
             return {**_named(y), **{f"{name}_T": value for name, value in last.items()}}
 

@@ -7,6 +7,7 @@ one attribute; an edge's key is the operand slot, its one attribute ``out`` the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -47,6 +48,10 @@ class Node:
         return self.names[0]
 
 
+_Slots = dict[str, dict[int, dict[str, int]]]  # producer -> operand slot -> {"out": its output}
+_Producers = dict[str, _Slots]
+
+
 class Graph:
     """A frozen graph. Made by :class:`Builder`; nodes are kept, and iterated, in topological order."""
 
@@ -54,23 +59,26 @@ class Graph:
         self.name = name
         self.outputs = outputs
         self._digraph = nx.freeze(digraph)
+        # networkx's own dictionaries: at 100 000 nodes its views, one Python call an access, cost more than all else
+        self._nodes: dict[str, dict[str, Node]] = digraph._node  # type: ignore[attr-defined]
+        self._producers: _Producers = digraph._pred  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator[Node]:
-        for _, node in self._digraph.nodes(data="node"):
-            yield node
+        for attributes in self._nodes.values():
+            yield attributes["node"]
 
     def __len__(self) -> int:
-        return len(self._digraph)
+        return len(self._nodes)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._digraph
+        return name in self._nodes
 
     def node(self, name: str) -> Node:
-        return self._digraph.nodes[name]["node"]  # type: ignore[no-any-return]
+        return self._nodes[name]["node"]
 
     def args(self, name: str) -> tuple[Ref, ...]:
         """The operands of a node, in slot order."""
-        return _operands(self._digraph, name)
+        return _operands(self._producers[name])
 
     def type(self, ref: Ref) -> TensorType:
         return self.node(ref.node).types[ref.out]
@@ -85,20 +93,19 @@ class Graph:
 
     def readers(self) -> dict[Ref, int]:
         """How many operand slots and graph outputs read each value that is read at all."""
-        counts: dict[Ref, int] = {}
-        for producer, _, out in self._digraph.edges(data="out"):
-            counts[Ref(producer, out)] = counts.get(Ref(producer, out), 0) + 1
-        for output in self.outputs:
-            counts[output.ref] = counts.get(output.ref, 0) + 1
+        counts: Counter[Ref] = Counter(output.ref for output in self.outputs)
+        for producers in self._producers.values():
+            for producer, edges in producers.items():
+                for edge in edges.values():
+                    counts[Ref(producer, edge["out"])] += 1
         return counts
 
     def needed(self, roots: Iterable[Ref] | None = None) -> set[str]:
         """The names of the nodes that ``roots`` (the outputs, if not given) depend on."""
         seen = {ref.node for ref in ([output.ref for output in self.outputs] if roots is None else roots)}
         stack = list(seen)
-        predecessors = self._digraph.pred
         while stack:
-            for producer in predecessors[stack.pop()]:
+            for producer in self._producers[stack.pop()]:
                 if producer not in seen:
                     seen.add(producer)
                     stack.append(producer)
@@ -113,10 +120,10 @@ class Graph:
 
     def check_structure(self) -> None:
         """Raise :class:`VerifyError` unless edges and order are well formed: slots without gaps, producers first."""
-        position = {name: i for i, name in enumerate(self._digraph)}
-        for name, predecessors in self._digraph.pred.items():
+        position = {name: i for i, name in enumerate(self._nodes)}
+        for name, producers in self._producers.items():
             slots = []
-            for producer, edges in predecessors.items():
+            for producer, edges in producers.items():
                 if position[producer] >= position[name]:
                     raise VerifyError(f"%{name} stands before its operand %{producer}")
                 for slot, edge in edges.items():
@@ -147,6 +154,8 @@ class Builder:
     def __init__(self, name: str) -> None:
         self.name = name
         self._digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
+        self._producers: _Producers = self._digraph._pred  # type: ignore[attr-defined]
         self._taken: dict[str, int] = {}
 
     def add(
@@ -186,13 +195,13 @@ class Builder:
                 return name
 
     def node(self, name: str) -> Node:
-        return self._digraph.nodes[name]["node"]  # type: ignore[no-any-return]
+        return self._nodes[name]["node"]
 
     def type(self, ref: Ref) -> TensorType:
         return self.node(ref.node).types[ref.out]
 
     def args(self, name: str) -> tuple[Ref, ...]:
-        return _operands(self._digraph, name)
+        return _operands(self._producers[name])
 
     def finish(self, outputs: Sequence[tuple[str, Ref]]) -> Graph:
         """The finished, frozen graph."""
@@ -217,10 +226,7 @@ def rename_values(graph: Graph, names: Mapping[Ref, str]) -> Graph:
     return builder.finish([(output.name, new[output.ref]) for output in graph.outputs])
 
 
-def _operands(digraph: nx.MultiDiGraph[str], name: str) -> tuple[Ref, ...]:
-    slots = {
-        slot: Ref(producer, edge["out"])
-        for producer, edges in digraph.pred[name].items()
-        for slot, edge in edges.items()
-    }
-    return tuple(slots[slot] for slot in sorted(slots))
+def _operands(producers: _Slots) -> tuple[Ref, ...]:
+    slots = [(slot, Ref(name, edge["out"])) for name, edges in producers.items() for slot, edge in edges.items()]
+    slots.sort()
+    return tuple([ref for _, ref in slots])

@@ -9,7 +9,7 @@ from lstmc.errors import ShapeError, VerifyError
 from lstmc.ir.graph import Graph, Node
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
-from lstmc.ops import CORE, Arg, Full, Input, Leaf, Op, Param
+from lstmc.ops import CORE, Arg, Full, Input, Leaf, Op, Param, Types
 
 
 class Stage(Enum):
@@ -32,13 +32,15 @@ def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] |
 def _verify_graph(graph: Graph, allowed: frozenset[type[Op]], stage: Stage) -> None:
     graph.check_structure()
     seen: set[str] = set()
+    # steps of one scan share their ops and types as objects, so what is inferred once holds for all of them
+    inferred: dict[tuple[int, ...], Types] = {}
     for node in graph:
         if type(node.op) not in allowed:
             raise _at(graph, node, f"op {node.op.name} is not legal at stage {stage.value}")
         if seen.intersection(node.names) or len(set(node.names)) != len(node.names):
             raise _at(graph, node, "a value's name is taken twice")
         seen.update(node.names)
-        _verify_types(graph, node)
+        _verify_types(graph, node, inferred)
         if isinstance(node.op, Scan):
             _verify_scan(node.op, allowed, stage)
     for output in graph.outputs:
@@ -49,12 +51,16 @@ def _verify_graph(graph: Graph, allowed: frozenset[type[Op]], stage: Stage) -> N
         raise VerifyError(f"graph {graph.name} has two outputs of one name: {', '.join(names)}")
 
 
-def _verify_types(graph: Graph, node: Node) -> None:
-    try:
-        inferred = node.op.infer(*[graph.type(ref) for ref in graph.args(node.name)])
-    except (ShapeError, TypeError) as error:
-        raise _at(graph, node, f"is not well typed: {getattr(error, 'message', error)}") from None
-    if inferred != node.types:
+def _verify_types(graph: Graph, node: Node, known: dict[tuple[int, ...], Types]) -> None:
+    operands = [graph.type(ref) for ref in graph.args(node.name)]
+    key = (id(node.op), *map(id, operands))
+    if key not in known:
+        try:
+            known[key] = node.op.infer(*operands)
+        except (ShapeError, TypeError) as error:
+            raise _at(graph, node, f"is not well typed: {getattr(error, 'message', error)}") from None
+    inferred = known[key]
+    if inferred is not node.types and inferred != node.types:
         raise _at(graph, node, f"has the wrong type: expected {', '.join(map(str, inferred))}")
     if len(node.names) != len(node.types):
         raise _at(graph, node, f"has {len(node.names)} names for {len(node.types)} values")

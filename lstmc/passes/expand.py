@@ -8,7 +8,7 @@ from typing import Protocol
 
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, rename_values
-from lstmc.ops import Arg, Stack, Unstack
+from lstmc.ops import Arg, Input, Leaf, Stack, Unstack
 from lstmc.passes.base import Pass, PassResult, Refs
 
 
@@ -42,7 +42,8 @@ class Expand(Pass):
     1. scan(body) over T steps => T copies of the body (the first of ``first``), each on the previous one's states
     2. an ``x`` argument       => the step's slice of the sequence, cut once and shared by all scans of it
     3. a ``static`` or ``weight`` argument => the outer node itself: sharing is identity
-    4. a step output that is read => the steps' values stacked; a last state => the last step's value
+    4. an initial state that the first step does not read, and that has no other reader => nothing
+    5. a step output that is read => the steps' values stacked; a last state => the last step's value
 
     A step's nodes are called ``SCAN/tNNN/NAME``; its next states and outputs have their own names.
     """
@@ -57,8 +58,11 @@ class Expand(Pass):
         new: dict[Ref, Ref] = {}
         cuts: dict[Ref, Refs] = {}
         steps = 0
+        unread = _unread_leaves(graph)
         for node in graph:
-            args = [new[ref] for ref in graph.args(node.name)]
+            if node.name in unread:
+                continue
+            args = [new.get(ref, ref) for ref in graph.args(node.name)]
             if isinstance(node.op, Scan):
                 made = _Unroller(builder, node, node.op, self.time_axis, cuts).run(args, readers)
                 new.update((Ref(node.name, out), ref) for out, ref in made.items())
@@ -73,6 +77,20 @@ class Expand(Pass):
         for node in graph:
             if isinstance(node.op, Scan | Arg):
                 raise PassError(f"expand left %{node.name} behind")
+
+
+def _unread_leaves(graph: Graph) -> set[str]:
+    """The leaves that only scans have as initial states, and whose first steps do not look at them."""
+    read = {output.ref.node for output in graph.outputs}
+    for node in graph:
+        args = graph.args(node.name)
+        if isinstance(node.op, Scan):
+            first = node.op.first or node.op.body
+            used = first.needed()
+            names = [arg.name for arg in first.body_args()]
+            args = tuple(ref for i, ref in enumerate(args) if node.op.role(i) != "state" or names[i] in used)
+        read.update(ref.node for ref in args)
+    return {node.name for node in graph if isinstance(node.op, Leaf) and not isinstance(node.op, Input)} - read
 
 
 def step_prefix(scan: Scan, t: int) -> str:

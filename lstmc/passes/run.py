@@ -44,7 +44,8 @@ def run_passes(
             step.requires(graph)
             outcome = step.run(graph)
             stage = step.after or stage
-            verify(outcome.graph, stage, None if stage is Stage.MODEL else legal)
+            if outcome.modified or step.after is not None:  # else it is the graph verified before
+                verify(outcome.graph, stage, None if stage is Stage.MODEL else legal)
             step.ensures(outcome.graph)
         except LstmcError as error:
             before = ", ".join(s.pass_name for s in history[1:]) or "none"

@@ -1,0 +1,58 @@
+# `make help` lists what there is. On a new machine `make demo` and `make test` do all of the set-up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench golden docs caffe clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "lstmc needs Python 3.11 or newer; found: $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null; \
+	  else \
+	    echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv"; exit 2; \
+	  fi; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[test,check]'
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## compile the post's example and verify it with the interpreter; no Caffe needed
+	$(BIN)/lstmc compile docs/examples/lstm_demo.py -o $(OUT)
+	$(BIN)/lstmc verify docs/examples/lstm_demo.py --on interpreter
+
+caffe: $(VENV)/.test ## build real Caffe into the cache folder, unless it is there or a setting names another
+	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install; fi
+
+test: check caffe ## every check and every test, with real Caffe
+	$(BIN)/python -m pytest --hypothesis-profile=ci
+
+check: $(VENV)/.test ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check lstmc backends tests
+	$(BIN)/mypy
+
+bench: caffe ## ratios of compile times; not a test
+	$(BIN)/python tests/benchmarks/compile_time.py
+
+golden: $(VENV)/.test ## write the expected texts of tests/goldens anew; read the difference before you commit it
+	$(BIN)/python tests/goldens/update.py
+
+docs: $(VENV)/.test ## write the generated pages anew
+	$(BIN)/python docs/generate_semantics.py
+
+clean: ## remove the environment and what was built here (real Caffe stays in the cache folder)
+	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,64 @@
+"""Write docs/semantics.md from the ops themselves. A test holds the page to what this makes: ``make docs``."""
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from lstmc.ir import Scan
+from lstmc.ops import CORE, Op
+from lstmc_caffe.legalize import RULES
+from lstmc_caffe.ops import CAFFE_OPS
+
+PAGE = Path(__file__).with_name("semantics.md")
+
+TEMPLATE = """\
+# What the ops mean
+
+Written by `docs/generate_semantics.py` from the docstrings of the ops; the ops' `eval` and `vjp` are the reference,
+and one contract test holds every op to them.
+
+## The core
+{% for op in core %}
+
+### `{{ op.name }}({{ op.signature }})`
+
+{{ op.text }}
+{% if op.rule %}
+
+Written in Caffe by rule `{{ op.rule }}`.
+{% endif %}
+{% endfor %}
+
+## Caffe layers
+{% for op in caffe %}
+
+### `{{ op.name }}({{ op.signature }})`
+
+{{ op.text }}
+{% endfor %}
+"""
+
+
+def describe(op: type[Op]) -> dict[str, str]:
+    """One op as the page shows it."""
+    rule = RULES.get(op)
+    return {
+        "name": op.name,
+        "signature": ", ".join([*op.operands, *(f"{field.name}=" for field in fields(op))]),
+        "text": inspect.getdoc(op) or "",
+        "rule": rule.__name__ if rule else "",
+    }
+
+
+def page() -> str:
+    """The whole page."""
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    core = [describe(op) for op in (*CORE, Scan)]
+    return environment.from_string(TEMPLATE).render(core=core, caffe=[describe(op) for op in CAFFE_OPS]).strip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(f"wrote {PAGE.name}")
