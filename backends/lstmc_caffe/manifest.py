@@ -7,7 +7,7 @@ from typing import Any
 
 from lstmc import __version__
 from lstmc.backend import Compiled
-from lstmc.ir import Scan
+from lstmc.ir import Scan, Stage
 from lstmc.ops import Input
 from lstmc.passes import step_prefix
 from lstmc.weights import parameters
