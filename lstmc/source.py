@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
+import os
 import sys
 from dataclasses import dataclass
 from itertools import islice
@@ -39,7 +40,9 @@ class SrcLoc:
 
     def excerpt(self) -> tuple[str, str] | None:
         """The source line and a line of carets under the span, or None where the file cannot be read."""
-        text = linecache.getline(resolve(self.file), self.line).rstrip("\n")
+        path = resolve(self.file)
+        linecache.checkcache(path)  # the file may have been edited since
+        text = linecache.getline(path, self.line).rstrip("\n")
         if not text.strip():
             return None
         end = self.end_col if self.end_line == self.line else len(text.encode())
@@ -62,12 +65,12 @@ def display(filename: str) -> str:
 
 
 def resolve(file: str) -> str:
-    """The inverse of :func:`display`: a path that can be opened."""
+    """The inverse of :func:`display`: a whole path that can be opened."""
     if file.startswith("<"):
         return file
     if file.startswith(PACKAGE.name + "/") and not Path(file).exists():
         return str(PACKAGE.parent / file)
-    return file
+    return os.path.abspath(file)
 
 
 def here() -> SrcLoc | None:

@@ -39,8 +39,10 @@ def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
             given = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: expected an .npz file of named arrays: {error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise WeightsError(f"{path}: expected an .npz file of named arrays, found something else") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
     return check_weights(given, graph, str(path))
 
 

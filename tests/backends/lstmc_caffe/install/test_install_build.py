@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.interpreter import Interpreter
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU
-from rich.console import Console
 
 FILES = {
     "src/caffe/net.cpp": "net",

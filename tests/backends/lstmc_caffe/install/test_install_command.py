@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from lstmc_caffe.install.command import run
 from lstmc_caffe.install.errors import InstallError
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from rich.console import Console
+
 from lstmc_caffe.install import record
 from lstmc_caffe.install.__main__ import main
 from lstmc_caffe.install.build import Order
@@ -27,7 +29,6 @@ from lstmc_caffe.install.installer import install, smoke_test
 from lstmc_caffe.install.interpreter import Interpreter
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
-from rich.console import Console
 
 KEY = CPU.key(Platform.current("3.13"))
 

@@ -6,10 +6,11 @@ import io
 from collections.abc import Sequence
 
 import pytest
+from rich.console import Console
+
 from lstmc_caffe.install import packages
 from lstmc_caffe.install.errors import InstallError, MissingPackagesError
 from lstmc_caffe.install.progress import Report
-from rich.console import Console
 
 WANTED = ("g++", "libgflags-dev", "python3-numpy")
 

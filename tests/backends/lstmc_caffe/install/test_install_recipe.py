@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 
 HERE = Platform("debian-13", "x86_64", "3.13")

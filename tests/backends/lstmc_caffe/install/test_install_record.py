@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from lstmc_caffe.install import record
 from lstmc_caffe.install.recipe import CPU, Platform
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from lstmc_caffe.install import source
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.recipe import CPU

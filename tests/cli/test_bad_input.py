@@ -1,0 +1,192 @@
+"""What a person can get wrong on the command line: the exact text, exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import LSTMC, MODEL
+
+SIZES = ("-D", "T=3", "-D", "N=2")
+
+
+def refused(lstmc: LSTMC, *arguments: str) -> str:
+    """What is printed when a command is refused; nothing may be written."""
+    before = sorted(Path().rglob("*"))
+    ended = lstmc(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    after = [path for path in sorted(Path().rglob("*")) if "__pycache__" not in path.parts]
+    assert after == [path for path in before if "__pycache__" not in path.parts]
+    assert "Traceback" not in ended.err
+    return ended.err
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        (("T3",), "DimError: -D takes NAME=INT, as in -D T=3, found 'T3'\n"),
+        (("T=three",), "DimError: -D takes NAME=INT, as in -D T=3, found 'T=three'\n"),
+        (("T=3", "T=4"), "DimError: -D T is given twice: as 3 and as 4\n"),
+        (
+            ("T=3", "N=2", "Q=5"),
+            "DimError: unknown dimension Q: net has T, N\n"
+            "  net.py:12:1 in model 'net'\n"
+            "    @model\n"
+            "    ^\n",
+        ),
+        (
+            ("T=3",),
+            "DimError: dimension N of input X [T, N, 3] is not bound: write -D N=SIZE\n"
+            "  net.py:13:11 in model 'net'\n"
+            "    def net(X=Input(T, N, 3)):\n"
+            "              ^^^^^^^^^^^^^^\n",
+        ),
+        (
+            ("T=0", "N=2"),
+            "DimError: dimension T must be at least 1, found 0 (given as T=0)\n"
+            "  net.py:12:1 in model 'net'\n"
+            "    @model\n"
+            "    ^\n",
+        ),
+    ],
+)
+def test_sizes(lstmc: LSTMC, model_file: Path, sizes: tuple[str, ...], text: str) -> None:
+    given = [word for size in sizes for word in ("-D", size)]
+    assert refused(lstmc, "compile", str(model_file), *given, "-o", "made") == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "ModelFileError: expected a model file, FILE or FILE:MODEL, or --cell NAME, found neither\n"),
+        (
+            ("net.py", "--cell", "gru"),
+            "ModelFileError: expected a model file, FILE or FILE:MODEL, or --cell NAME, found both\n",
+        ),
+        (("absent.py",), "ModelFileError: no such model file: absent.py\n"),
+        (("net.py:other",), "ModelFileError: net.py has no model other: found net, step\n"),
+        (
+            ("--cell", "lstn"),
+            "PluginError: there is no cell called lstn: found gru, gru_reset_after, lstm, lstm_peephole, rnn\n",
+        ),
+        (("net.py", *SIZES, "--backend", "torch"), "PluginError: there is no backend called torch: found caffe\n"),
+        (
+            ("net.py", *SIZES, "--target", "toaster"),
+            "PluginError: backend caffe has no target toaster: found caffe\n",
+        ),
+        (("net.py", *SIZES, "--weights", "absent.npz"), "WeightsError: absent.npz: no such file\n"),
+        (
+            ("net.py", *SIZES, "--weights", "net.py"),
+            "WeightsError: net.py: expected an .npz file of named arrays, found something else\n",
+        ),
+    ],
+)
+def test_names(lstmc: LSTMC, model_file: Path, arguments: tuple[str, ...], text: str) -> None:
+    assert refused(lstmc, "compile", *arguments, "-o", "made") == text
+
+
+def test_a_file_with_several_models(lstmc: LSTMC, model_file: Path) -> None:
+    model_file.write_text(MODEL + MODEL[MODEL.index("@model") :].replace("net", "net2"))
+    expected = "ModelFileError: net.py has several models: expected net.py:NAME with one of net, net2\n"
+    assert refused(lstmc, "compile", "net.py", *SIZES) == expected
+
+
+def test_a_file_without_a_model(lstmc: LSTMC, model_file: Path) -> None:
+    model_file.write_text(MODEL[: MODEL.index("@model")])
+    expected = (
+        "ModelFileError: net.py has no model: expected a function made with @model,"
+        " found the cells step: name one, net.py:step\n"
+    )
+    assert refused(lstmc, "compile", "net.py", *SIZES) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (
+            "import lstmc\n\nx = lstmc.cel\n",
+            "ModelFileError: bad.py does not import: AttributeError: module 'lstmc' has no attribute 'cel'\n"
+            "  bad.py:3:5\n"
+            "    x = lstmc.cel\n"
+            "        ^^^^^^^^^\n",
+        ),
+        (
+            "def f(:\n    pass\n",
+            "ModelFileError: bad.py does not import: SyntaxError: invalid syntax\n"
+            "  bad.py:1:7\n"
+            "    def f(:\n"
+            "          ^\n",
+        ),
+    ],
+)
+def test_a_file_that_does_not_import(lstmc: LSTMC, content: str, text: str) -> None:
+    Path("bad.py").write_text(content)
+    assert refused(lstmc, "compile", "bad.py") == text
+
+
+def test_the_users_own_mistake_while_tracing(lstmc: LSTMC, model_file: Path) -> None:
+    model_file.write_text(MODEL.replace('return {"Y"', 'return {1 / 0: y, "Y"'))
+    expected = (
+        "ModelFileError: net.py:net does not trace: ZeroDivisionError: division by zero\n"
+        "  net.py:15:13\n"
+        '    return {1 / 0: y, "Y": y, "h_T": last["h"]}\n'
+        "            ^^^^^\n"
+    )
+    assert refused(lstmc, "compile", "net.py", *SIZES) == expected
+
+
+def test_weights_name_every_problem_at_once(lstmc: LSTMC, model_file: Path) -> None:
+    np.savez("w.npz", **{"step/W": np.zeros((4, 4)), "step/V": np.zeros(2)})
+    assert refused(lstmc, "compile", "net.py", *SIZES, "--weights", "w.npz") == (
+        "WeightsError: w.npz does not fit net\n"
+        "  missing: step/U f32[4,4]\n"
+        "  extra: step/V f32[2]\n"
+        "  wrong shape: step/W must be f32[4,3], found f32[4,4]\n"
+    )
+
+
+def test_weights_that_are_not_finite(lstmc: LSTMC, model_file: Path) -> None:
+    bad = np.zeros((4, 3))
+    bad[1, 2] = np.nan
+    np.savez("w.npz", **{"step/W": bad, "step/U": np.zeros((4, 4))})
+    assert refused(lstmc, "compile", "net.py", *SIZES, "--weights", "w.npz") == (
+        "WeightsError: w.npz does not fit net\n  not finite: step/W has 1 of 12 elements NaN or infinite\n"
+    )
+
+
+def test_a_folder_that_cannot_be_made(lstmc: LSTMC, model_file: Path) -> None:
+    assert refused(lstmc, "compile", "net.py", *SIZES, "-o", "net.py/made") == (
+        "OutputError: cannot write into net.py/made: Not a directory: nothing was changed there\n"
+    )
+
+
+def run_limited(folder: Path, limit: str) -> subprocess.CompletedProcess[str]:
+    command = f"{limit} exec {sys.executable} -m lstmc compile --cell lstm -D T=2 -D N=1 -D D=200 -D H=200 -o {folder}"
+    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+
+
+def test_a_disk_that_is_full_keeps_what_was_there(tmp_path: Path) -> None:
+    """A limit on file sizes stands in for a full disk where there is no right to mount one."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "lstm.prototxt").write_text("the old one")
+    mounted = os.geteuid() == 0 and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+    ).returncode == 0
+    try:
+        if mounted:
+            (folder / "lstm.prototxt").write_text("the old one")
+        ended = run_limited(folder, "" if mounted else "ulimit -f 64;")
+        reason = "No space left on device" if mounted else "File too large"
+        assert ended.returncode == 2
+        assert ended.stderr == f"OutputError: cannot write into {folder}: {reason}: nothing was changed there\n"
+        assert [path.name for path in folder.iterdir()] == ["lstm.prototxt"]
+        assert (folder / "lstm.prototxt").read_text() == "the old one"
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)

@@ -1,0 +1,92 @@
+"""``lstmc compile``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from google.protobuf import text_format
+
+from lstmc_caffe.schema import NetParameter
+from tests.cli.conftest import LSTMC
+
+SIZES = ("-D", "T=3", "-D", "N=2")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_compile_writes_net_weights_and_manifest_and_says_so(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("compile", str(model_file), *SIZES, "-o", "made")
+    assert (ended.code, ended.err) == (0, "")
+    files = contents(Path("made"))
+    assert list(files) == ["net.caffemodel", "net.manifest.json", "net.prototxt"]
+    for name, content in files.items():
+        assert f"made/{name}" in ended.out
+        assert f"{len(content):,}" in ended.out
+    layers = len(text_format.Parse(files["net.prototxt"].decode(), NetParameter()).layer)
+    assert f"{layers} layers, 2 parameters, 28 weights" in ended.out
+    rows = [line.split() for line in ended.out.splitlines()]
+    assert ["X", "X", "3", "x", "2", "x", "3"] in rows
+    assert ["Y", "Y", "3", "x", "2", "x", "4"] in rows
+    assert ["h_T", "step/t002/h", "2", "x", "4"] in rows
+
+
+def test_same_input_gives_the_same_bytes(lstmc: LSTMC, model_file: Path) -> None:
+    for folder in ("one", "two"):
+        assert lstmc("compile", str(model_file), *SIZES, "--seed", "7", "-o", folder).code == 0
+    assert contents(Path("one")) == contents(Path("two"))
+
+
+def test_the_seed_changes_the_weights_alone(lstmc: LSTMC) -> None:
+    sizes = ("-D", "T=2", "-D", "N=1", "-D", "D=3", "-D", "H=4")
+    for seed in ("0", "1"):
+        assert lstmc("compile", "--cell", "gru", *sizes, "--seed", seed, "-o", seed).code == 0
+    changed = [name for name, content in contents(Path("0")).items() if content != Path("1", name).read_bytes()]
+    assert changed == ["gru.caffemodel"]
+
+
+def test_given_weights_are_in_the_caffemodel(lstmc: LSTMC, model_file: Path) -> None:
+    given = {
+        "step/W": np.arange(12, dtype=np.float32).reshape(4, 3),
+        "step/U": -np.arange(16, dtype=np.float32).reshape(4, 4),
+    }
+    np.savez("w.npz", **given)
+    assert lstmc("compile", str(model_file), *SIZES, "--weights", "w.npz").code == 0
+    model = NetParameter.FromString(Path("net.caffemodel").read_bytes())
+    manifest = json.loads(Path("net.manifest.json").read_text())
+    layers = {layer.name: layer for layer in model.layer}
+    for name, array in given.items():
+        where = manifest["parameters"][name]
+        blob = layers[where["layer"]].blobs[where["blob"]]
+        assert list(blob.shape.dim) == list(array.shape)
+        assert np.array_equal(np.array(blob.data, np.float32).reshape(array.shape), array)
+
+
+def test_a_cell_of_a_file_compiles_without_a_model(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("compile", f"{model_file}:step", *SIZES, "-D", "D=5", "-D", "H=2")
+    assert ended.code == 0
+    assert sorted(path.name for path in Path().glob("step.*")) == [
+        "step.caffemodel",
+        "step.manifest.json",
+        "step.prototxt",
+    ]
+
+
+def test_dump_dir_gets_the_graph_after_every_pass(lstmc: LSTMC, model_file: Path) -> None:
+    assert lstmc("compile", str(model_file), *SIZES, "--dump-dir", "dump").code == 0
+    names = sorted(path.name for path in Path("dump").iterdir())
+    assert names[:3] == ["00-model.lir", "01-simplify.lir", "02-cse.lir"]
+    assert [name for name in names if "expand" in name]
+    assert Path("dump", names[0]).read_text().startswith("# model: the model as it was written\n")
+
+
+def test_the_module_is_the_command() -> None:
+    ended = subprocess.run([sys.executable, "-m", "lstmc", "--help"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0
+    for command in ("compile", "verify", "show", "cells", "backends", "doctor"):
+        assert command in ended.stdout

@@ -1,0 +1,67 @@
+"""``lstmc verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstmc_caffe.ops import TanHLayer
+from lstmc_caffe.runner import Runner
+from tests.cli.conftest import LSTMC
+
+SIZES = ("-D", "T=3", "-D", "N=2")
+
+
+def test_the_interpreter_agrees_and_every_row_is_shown(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("verify", str(model_file), *SIZES, "--on", "interpreter")
+    assert (ended.code, ended.err) == (0, "")
+    rows = [line.split()[:2] for line in ended.out.splitlines() if line.endswith("ok")]
+    for row in (["output", "Y"], ["output", "h_T"], ["blob", "step/t*/h"], ["gradient", "X"], ["gradient", "step/U"]):
+        assert row in rows
+    assert f"interpreter: all {len(rows)} agree" in ended.out
+
+
+@pytest.mark.caffe
+def test_by_default_every_place_found_is_used(lstmc: LSTMC, model_file: Path, caffe: Runner) -> None:
+    ended = lstmc("verify", str(model_file), *SIZES)
+    assert ended.code == 0
+    assert "interpreter: all " in ended.out
+    assert "caffe-cpu: all " in ended.out
+    assert "caffe-gpu: all " in ended.out or "caffe-gpu: not run: " in ended.out
+
+
+@pytest.mark.caffe
+def test_a_net_that_is_wrong_fails_with_1(
+    lstmc: LSTMC, model_file: Path, caffe: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TanHLayer, "layer_type", "Sigmoid")  # the net really computes something else
+    ended = lstmc("verify", str(model_file), *SIZES, "--on", "caffe-cpu")
+    assert ended.code == 1
+    rows = [line for line in ended.out.splitlines() if line.endswith("PAST TOLERANCE")]
+    assert [row.split()[:2] for row in rows][0] == ["output", "Y"]
+    assert f"caffe-cpu: {len(rows)} of " in ended.out
+
+
+def test_an_unknown_place_is_refused(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("verify", str(model_file), *SIZES, "--on", "moon")
+    assert ended.code == 2
+    assert ended.err == "BackendError: --on takes one of interpreter, caffe-cpu, caffe-gpu, found 'moon'\n"
+
+
+def test_caffe_absent_where_it_is_asked_for(
+    lstmc: LSTMC, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LSTMC_CAFFE_PYTHON", "/no/such/python")
+    monkeypatch.delenv("LSTMC_CAFFE_PYTHONPATH", raising=False)
+    ended = lstmc("verify", str(model_file), *SIZES, "--on", "caffe-cpu")
+    assert ended.code == 2
+    assert ended.err == (
+        "BackendError: caffe-cpu cannot be used here\n"
+        "  CaffeNotFound: the Caffe that the settings name does not work\n"
+        "    tried LSTMC_CAFFE_PYTHON=/no/such/python: /no/such/python does not exist\n"
+        "    to mend it: correct or unset LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH\n"
+    )
+    without = lstmc("verify", str(model_file), *SIZES)
+    assert without.code == 0
+    assert "caffe-cpu: not run: CaffeNotFound: the Caffe that the settings name does not work" in without.out
