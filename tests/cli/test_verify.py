@@ -39,7 +39,7 @@ def test_a_net_that_is_wrong_fails_with_1(
     ended = lstmc("verify", str(model_file), *SIZES, "--on", "caffe-cpu")
     assert ended.code == 1
     rows = [line for line in ended.out.splitlines() if line.endswith("PAST TOLERANCE")]
-    assert [row.split()[:2] for row in rows][0] == ["output", "Y"]
+    assert rows[0].split()[:2] == ["output", "Y"]
     assert f"caffe-cpu: {len(rows)} of " in ended.out
 
 
