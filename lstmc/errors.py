@@ -7,6 +7,7 @@ then the other places it speaks of.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from lstmc.source import SrcLoc
 
@@ -25,6 +26,13 @@ class LstmcError(Exception):
         self.loc = loc
         self.scope = scope
         self.notes = tuple(notes)
+
+    def located(self, loc: SrcLoc | None = None, scope: str | None = None, notes: Sequence[str] = ()) -> Self:
+        """The same error, with what was not known where it was made: its place, its scope, and more notes."""
+        self.loc = self.loc or loc
+        self.scope = self.scope or scope
+        self.notes = (*self.notes, *notes)
+        return self
 
     def __str__(self) -> str:
         lines = [f"{type(self).__name__}: {self.message}"]

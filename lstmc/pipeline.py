@@ -16,9 +16,14 @@ from pathlib import Path
 
 from lstmc.backend import Backend, Compiled, target_of
 from lstmc.ir import Graph
-from lstmc.passes import Cse, Dead, Expand, Observer, Pass, Peel, Simplify, run_passes
+from lstmc.passes import Cse, Dead, Expand, Hoist, Observer, Pass, Peel, Simplify, Sink, run_passes
 
-MODEL_PASSES: tuple[Pass, ...] = (Simplify(), Cse(), Dead(), Peel(), Dead())
+MODEL_PASSES: tuple[Pass, ...] = (
+    *(Simplify(), Cse(), Dead()),
+    *(Hoist(), Sink()),
+    *(Simplify(), Cse(), Dead()),
+    *(Peel(), Dead()),
+)
 CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from lstmc.errors import ParseError, ShapeError
+from lstmc.errors import DslError, ParseError, ShapeError
 from lstmc.ir.graph import Builder, Graph, Node, Ref
 from lstmc.ir.scan import Scan
 from lstmc.ops import CORE, FILLERS, Leaf, Op
@@ -88,22 +88,24 @@ def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
 
 class _Parser:
     def __init__(self, text: str, ops: dict[str, type[Op]]) -> None:
-        self.lines = [line for line in text.splitlines() if not line.startswith("#")]
+        lines = [*text.splitlines(), "the end of the text"]
+        # the number of each line that says something, and the line
+        kept = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+        self.numbers, self.lines = [n for n, _ in kept], [line for _, line in kept]
         self.at = 0
         self.ops = ops
 
     def whole(self) -> Graph:
         graph = self.graph("graph")
-        if any(line.strip() for line in self.lines[self.at :]):
+        if self.at < len(self.lines) - 1:
             raise self.error("nothing after the graph's closing brace")
         return graph
 
     def error(self, expected: str) -> ParseError:
-        found = self.lines[self.at].strip() if self.at < len(self.lines) else "the end of the text"
-        return ParseError(f"line {self.at + 1}: expected {expected}, found: {found}")
+        return ParseError(f"line {self.numbers[self.at]}: expected {expected}, found: {self.lines[self.at]}")
 
     def peek(self) -> str:
-        return self.lines[self.at].strip() if self.at < len(self.lines) else ""
+        return self.lines[self.at]
 
     def graph(self, keyword: str) -> Graph:
         head = re.fullmatch(rf"{keyword} (\S+) \{{", self.peek())
@@ -148,7 +150,8 @@ class _Parser:
         except (ShapeError, TypeError) as error:
             self.at = start
             raise self.error(f"a well-typed node ({getattr(error, 'message', error)})") from None
-        if inferred != types or len(names) != len(types) or any(name in values for name in names):
+        new = len(set(names)) == len(names) and values.keys().isdisjoint(names)
+        if inferred != types or len(names) != len(types) or not new:
             self.at = start
             raise self.error(f"{len(types)} new names and types {', '.join(map(str, inferred))}")
         refs = builder.add(op, *operands, names=names, loc=_parse_loc(match["loc"]), types=types)
@@ -157,13 +160,13 @@ class _Parser:
     def op(self, name: str, attributes: str, types: tuple[TensorType, ...], block: bool) -> Op:
         if name not in self.ops:
             raise self.error(f"a known op, not {name}")
-        cls = self.ops[name]
+        cls, start = self.ops[name], self.at
         try:
-            call = ast.parse(f"f({attributes})", mode="eval").body
-            assert isinstance(call, ast.Call)
-            given: dict[str, Any] = {k.arg: _literal(k.value) for k in call.keywords if k.arg}
-        except (SyntaxError, ValueError, AssertionError):
+            given = _attribute_values(attributes)
+        except (SyntaxError, ValueError):
             raise self.error("attributes as NAME=VALUE") from None
+        except (TypeError, DslError) as error:
+            raise self.error(f"attributes of {name} ({getattr(error, 'message', error)})") from None
         if issubclass(cls, Leaf):
             given["shape"] = types[0].shape
         self.at += 1
@@ -177,8 +180,15 @@ class _Parser:
         try:
             return cls(**given)
         except TypeError as error:
-            self.at -= 1
+            self.at = start
             raise self.error(f"attributes of {name} ({error})") from None
+
+
+def _attribute_values(text: str) -> dict[str, Any]:
+    call = ast.parse(f"f({text})", mode="eval").body
+    if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise ValueError(text)
+    return {keyword.arg: _literal(keyword.value) for keyword in call.keywords if keyword.arg}
 
 
 def _literal(node: ast.expr) -> Any:

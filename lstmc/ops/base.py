@@ -61,6 +61,14 @@ class Op(ABC):
     def vjp(self, cts: Arrays, outs: Arrays, *args: Any) -> tuple[Array | None, ...]:
         """Cotangents of the results to cotangents of the operands (None: no gradient flows)."""
 
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        """The op that does for all steps at once what this one does for each, or None if there is none.
+
+        Operands in ``mapped`` then have a leading axis of ``steps``, as do the results; the others are the same for
+        all steps. Whoever asks infers the types again: where broadcasting would line up otherwise, they do not fit.
+        """
+        return None
+
     @classmethod
     @abstractmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -104,6 +112,9 @@ class Pointwise(Op):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (cts[0] * self.df(outs[0], x),)
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return self
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -6,6 +6,7 @@ result's shape, and the other one covers a run of adjacent axes of it (Scale and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,9 @@ class Binary(Op):
         if covered_axes(x.shape, y.shape) is not None:
             return (y,)
         raise ShapeError(f"{self.name}: shapes do not fit: x is {x}, y is {y}")
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return self
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -26,10 +26,10 @@ class Filler:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, str):
-                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
                 raise DslError(f"{self.name}: {field.name} must be a finite number, found {value!r}")
+            if isinstance(value, float):  # a NumPy number prints as no call that makes a filler
+                object.__setattr__(self, field.name, float(value))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """An array of ``shape``, float64."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 from lstmc.errors import ShapeError
@@ -40,6 +41,9 @@ class Linear(Op):
         ct = cts[0].reshape(-1, w.shape[0])
         dx, dw = (ct @ w).reshape(x.shape), ct.T @ self._rows(x, w)
         return (dx, dw) if b is None else (dx, dw, ct.sum(axis=0))
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, axis=self.axis + 1) if mapped[0] and not any(mapped[1:]) else None
 
     @staticmethod
     def _rows(x: Array, w: Array) -> Array:

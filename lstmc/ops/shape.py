@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
@@ -37,6 +38,9 @@ class Split(Op):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (np.concatenate(cts, axis=self.axis),)
 
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, axis=self.axis + 1)
+
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw)
@@ -54,6 +58,8 @@ class Concat(Op):
     axis: int
 
     def infer(self, *xs: TensorType) -> Types:
+        if not xs:
+            raise ShapeError(f"{self.name}: needs one array or more, found none")
         check_axis(self.name, self.axis, xs[0], "the first")
         total = sum(x.shape[self.axis] for x in xs if x.rank > self.axis)
         for x in xs:
@@ -69,6 +75,9 @@ class Concat(Op):
     def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
         points = list(accumulate(x.shape[self.axis] for x in xs))[:-1]
         return tuple(np.split(cts[0], points, axis=self.axis))
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, axis=self.axis + 1) if all(mapped) else None
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -97,6 +106,9 @@ class Reshape(Op):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (cts[0].reshape(x.shape),)
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, shape=(steps, *self.shape))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -136,6 +148,8 @@ class Stack(Op):
     operands = ("*xs",)
 
     def infer(self, *xs: TensorType) -> Types:
+        if not xs:
+            raise ShapeError(f"{self.name}: needs one array or more, found none")
         if any(x != xs[0] for x in xs):
             raise ShapeError(f"{self.name}: all must have one shape: found {', '.join(map(str, xs))}")
         return (TensorType((len(xs), *xs[0].shape), xs[0].dtype),)
@@ -170,6 +184,9 @@ class Softmax(Op):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         (y,) = outs
         return (y * (cts[0] - (cts[0] * y).sum(axis=self.axis, keepdims=True)),)
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, axis=self.axis + 1)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -4,21 +4,25 @@ from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_prefix
+from lstmc.passes.hoist import Hoist
 from lstmc.passes.peel import Peel
 from lstmc.passes.run import Observer, Snapshot, run_passes
 from lstmc.passes.simplify import Simplify
+from lstmc.passes.sink import Sink
 
 __all__ = [
     "CoreTimeAxis",
     "Cse",
     "Dead",
     "Expand",
+    "Hoist",
     "Observer",
     "Pass",
     "PassResult",
     "Peel",
     "Refs",
     "Simplify",
+    "Sink",
     "Snapshot",
     "TimeAxis",
     "in_bodies",
