@@ -16,11 +16,11 @@ from pathlib import Path
 
 from lstmc.backend import Backend, Compiled, target_of
 from lstmc.ir import Graph
-from lstmc.passes import Cse, Dead, Expand, Hoist, Observer, Pass, Peel, Simplify, Sink, run_passes
+from lstmc.passes import Cse, Dead, Expand, FuseLinears, Hoist, Observer, Pass, Peel, Simplify, Sink, Widen, run_passes
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
-    *(Hoist(), Sink()),
+    *(FuseLinears(), Widen(), Hoist(), Sink()),
     *(Simplify(), Cse(), Dead()),
     *(Peel(), Dead()),
 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc.errors import WeightsError
 from lstmc.interp import named_rng
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Ref
 from lstmc.ops import Array, Param
 from lstmc.types import TensorType
 
@@ -69,3 +69,24 @@ def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[s
 
 def _type(array: Any) -> TensorType:
     return TensorType(np.asarray(array).shape)
+
+
+def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:
+    """The user's parameters from the blobs that a weight graph makes of them: its exact inverse.
+
+    A parameter of which a part is in no blob (a gate that no step of the net uses) cannot be read back and is left
+    out. ``blobs`` must have every output of ``weights``.
+    """
+    known: dict[Ref, Array] = {output.ref: np.asarray(blobs[output.name]) for output in weights.outputs}
+    for node in reversed(list(weights)):
+        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        if isinstance(node.op, Param) or not all(ref in known for ref in refs):
+            continue
+        # every weight op only moves elements or changes signs, so its inverse is its gradient
+        values = tuple(known[ref] for ref in refs)
+        operands = weights.args(node.name)
+        shapes = [np.empty(weights.type(ref).shape, values[0].dtype) for ref in operands]
+        for ref, value in zip(operands, node.op.vjp(values, values, *shapes), strict=True):
+            assert value is not None
+            known[ref] = value
+    return {name: known[Ref(name)] for name in parameters(weights) if Ref(name) in known}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lstmc import __version__
 from lstmc.backend import Compiled
-from lstmc.ir import Graph, Node, Ref
-from lstmc.ops import Param
+from lstmc.errors import BackendError
+from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
+from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform
 from lstmc.weights import parameters
 from lstmc_caffe.ops import CaffeOp, Input, write_filler
 from lstmc_caffe.schema import LayerParameter, NetParameter
@@ -43,6 +44,7 @@ class WrittenNet:
     name: str
     sections: tuple[Section, ...]
     owners: dict[str, Owner]
+    weights: Graph  # from the user's parameters to the blobs, outputs named as the blobs' ``param { name }``
 
     def layers(self) -> Iterator[Any]:
         """Every layer, in order."""
@@ -65,18 +67,29 @@ def write_net(graph: Graph) -> WrittenNet:
     """
     sections: list[Section] = []
     owners: dict[str, Owner] = {}
+    blobs: dict[Ref, None] = {}
     for node in graph:
-        if isinstance(node.op, Param):
-            continue
+        if not isinstance(node.op, CaffeOp):
+            continue  # a parameter, or a blob made of some
         title = _section_title(node)
         if not sections or sections[-1].title != title:
             sections.append(Section(title))
-        _write_layer(sections[-1].net.layer.add(), graph, node, owners)
+        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs)
     unread = _unread(graph)
     if unread:
         sections.append(Section("values that nothing reads"))
         sections[-1].net.layer.append(LayerParameter(name="silence", type="Silence", bottom=unread))
-    return WrittenNet(graph.name, tuple(sections), owners)
+    return WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs)))
+
+
+def _checked_weights(weights: Graph) -> Graph:
+    twice = twice_stored(weights)
+    if twice:
+        raise BackendError(
+            f"{', '.join(twice)} would be in two blobs of the net, and come apart in training:"
+            " use a parameter either as it is or in one concat or split"
+        )
+    return weights
 
 
 def _section_title(node: Node) -> str:
@@ -87,31 +100,65 @@ def _section_title(node: Node) -> str:
     return f"{step[0]}, step {int(step[1])}"
 
 
-def _write_layer(layer: Any, graph: Graph, node: Node, owners: dict[str, Owner]) -> None:
+def _write_layer(layer: Any, graph: Graph, node: Node, owners: dict[str, Owner], blobs: dict[Ref, None]) -> None:
     op = node.op
     assert isinstance(op, CaffeOp), op
     layer.name = node.name
     layer.type = op.layer_type
     args = graph.args(node.name)
-    blobs = op.blobs(len(args))
-    layer.bottom.extend(graph.value_name(ref) for slot, ref in enumerate(args) if slot not in blobs)
+    learned = op.blobs(len(args))
+    layer.bottom.extend(graph.value_name(ref) for slot, ref in enumerate(args) if slot not in learned)
     layer.top.extend(node.names)
     op.write(layer)
-    for index, slot in enumerate(blobs):
-        param = graph.node(args[slot].node)
-        assert isinstance(param.op, Param), param
-        _write_param(layer.param.add(), param.name, param.op)
-        if param.name not in owners:
-            owners[param.name] = Owner(node.name, index)
-            write_filler(op.fillers(layer)[index], param.op.fill)
+    for index, slot in enumerate(learned):
+        blob = graph.value_name(args[slot])
+        params = _parameters_in(graph, args[slot])
+        _write_param(layer.param.add(), blob, params)
+        if blob not in owners:
+            owners[blob] = Owner(node.name, index)
+            blobs[args[slot]] = None
+            filler = _common_filler(graph, args[slot], params)
+            if filler is not None:
+                write_filler(op.fillers(layer)[index], filler)
 
 
-def _write_param(spec: Any, name: str, param: Param) -> None:
+def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
+    """The user's parameters that a blob is made of, by name."""
+    op = graph.node(blob.node).op
+    if isinstance(op, Param):
+        return {blob.node: op}
+    inside = [_parameters_in(graph, ref) for ref in graph.args(blob.node)]
+    return {name: param for params in inside for name, param in params.items()}
+
+
+def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Filler | None:
+    """A packed blob's filler, if every element of it would be drawn as the user declared it."""
+    fillers = {param.fill for param in params.values()}
+    if isinstance(graph.node(blob.node).op, Param):
+        return fillers.pop()
+    if len(fillers) > 1 or not isinstance(next(iter(fillers)), Constant | Uniform | Gaussian):
+        return None
+    filler = fillers.pop()
+    symmetric = filler in (Constant(0), Constant(0.0)) or (isinstance(filler, Uniform) and filler.min == -filler.max)
+    return filler if symmetric or not _negated(graph, blob) else None
+
+
+def _negated(graph: Graph, blob: Ref) -> bool:
+    node = graph.node(blob.node)
+    return isinstance(node.op, Affine) or any(_negated(graph, ref) for ref in graph.args(blob.node))
+
+
+def _write_param(spec: Any, name: str, params: Mapping[str, Param]) -> None:
+    multipliers = {(param.lr_mult, param.decay_mult) for param in params.values()}
+    if len(multipliers) > 1:
+        found = ", ".join(f"{n} has {p.lr_mult:g} and {p.decay_mult:g}" for n, p in params.items())
+        raise BackendError(f"one blob has one lr_mult and one decay_mult, but {name} is made of several: {found}")
+    ((lr_mult, decay_mult),) = multipliers
     spec.name = name
-    if param.lr_mult != 1:
-        spec.lr_mult = param.lr_mult
-    if param.decay_mult != 1:
-        spec.decay_mult = param.decay_mult
+    if lr_mult != 1:
+        spec.lr_mult = lr_mult
+    if decay_mult != 1:
+        spec.decay_mult = decay_mult
 
 
 def _unread(graph: Graph) -> list[str]:
@@ -119,7 +166,7 @@ def _unread(graph: Graph) -> list[str]:
     return [
         name
         for node in graph
-        if not isinstance(node.op, Param)
+        if isinstance(node.op, CaffeOp)
         for out, name in enumerate(node.names)
         if Ref(node.name, out) not in readers
     ]

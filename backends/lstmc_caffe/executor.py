@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.interp import backward, forward
 from lstmc.ops import Array, Input
+from lstmc_caffe.emit import write_net
 from lstmc_caffe.locate import CaffeNotFound
 from lstmc_caffe.runner import Mode, Runner
 
@@ -69,8 +71,16 @@ class CaffeExecutor:
         return Execution(
             values={name: array for name, array in result.blobs.items() if name in names},
             input_gradients=dict(result.diffs),
-            param_gradients=dict(result.param_diffs),
+            param_gradients=_parameter_gradients(compiled, inputs, result.param_diffs),
         )
 
     def close(self) -> None:
         self.runner.close()
+
+
+def _parameter_gradients(
+    compiled: Compiled, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
+) -> dict[str, Array]:
+    """From gradients of a net's blobs to those of the parameters that the blobs are made of."""
+    graph = write_net(compiled.expanded).weights
+    return backward(forward(graph, params=weights), blob_gradients).params

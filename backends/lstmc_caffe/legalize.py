@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, is_weight, is_weight_op
 from lstmc.ops import (
     Abs,
     Add,
@@ -52,7 +53,8 @@ class Legalize(Pass):
     1. input; input with a fill; full   => Input; DummyData; DummyData
     2. linear on parameters             => InnerProduct, with its bias where that is a parameter too
     3. x + y, x - y, x * y of one shape => Eltwise SUM, SUM with coeff 1 and -1, PROD
-    4. x + y, x * y broadcast           => Bias, Scale: of the layer's own blob where y is a parameter
+    4. x + y, x * y broadcast           => Bias, Scale: of the layer's own blob where y is a parameter (unless Scale
+                                           would lose its gradient)
     5. a parameter read as a value      => DummyData of zeros, then Bias of its own blob
     6. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD)
     7. sigmoid tanh relu elu abs exp log softmax split concat reshape => the layer of that name
@@ -80,35 +82,33 @@ def legalized(graph: Graph, counts: Counter[str]) -> Graph:
             return b.add(scan, *values, names=node.names, loc=node.loc)
         if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp):
             return None
+        if is_weight_op(node.op) and all(is_weight(b, ref) for ref in args):
+            return None  # it computes a blob, not a layer
         rule = RULES.get(type(node.op))
         if rule is None:
             raise BackendError(f"Caffe has no layer for {node.op.name}", loc=node.loc)
         counts[rule.__name__] += 1
         return rule(b, node, args)
 
-    legal = rewrite(graph, visit)
-    leaked = {o.ref: o.name for o in legal.outputs if isinstance(legal.node(o.ref.node).op, Param)}
-    return _outputs_as_values(legal, leaked) if leaked else legal
+    return _outputs_as_values(rewrite(graph, visit))
 
 
 def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
     return ref if scan.role(slot) == "weight" else as_value(b, ref)
 
 
-def _outputs_as_values(graph: Graph, leaked: dict[Ref, str]) -> Graph:
-    b = Builder(graph.name)
+def _outputs_as_values(graph: Graph) -> Graph:
+    """A model or a step that returns a parameter itself returns a value; a model's is called like the output."""
+    leaked = {o.ref: o.name.partition(".")[2] or o.name for o in graph.outputs if is_weight(graph, o.ref)}
+    if not leaked:
+        return graph
+    b = Builder(graph.name, graph)
     new: dict[Ref, Ref] = {}
     for node in graph:
         made = b.copy(node, [new[ref] for ref in graph.args(node.name)])
         new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
     values = {ref: as_value(b, new[ref], name) for ref, name in leaked.items()}
     return b.finish([(o.name, values[o.ref] if o.ref in values else new[o.ref]) for o in graph.outputs])
-
-
-def is_weight(b: Builder, ref: Ref) -> bool:
-    """Whether a value is a parameter, or a body's argument that stands for one."""
-    op = b.node(ref.node).op
-    return isinstance(op, Param) or (isinstance(op, Arg) and op.role == "weight")
 
 
 def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
@@ -180,10 +180,6 @@ def sub_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 def mul_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     if b.type(args[0]) != b.type(args[1]):
         return _broadcast(b, node, caffe.Scale, *args)
-    for value, weight in (args, args[::-1]):
-        if is_weight(b, weight) and not is_weight(b, value):
-            scale = caffe.Scale(axis=0, num_axes=len(node.types[0].shape), learned=True)
-            return _layer(b, node, scale, value, learned=(weight,))
     return _layer(b, node, caffe.Eltwise("PROD"), *args)
 
 
@@ -196,7 +192,11 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x:
     if start == stop:  # one element: let it cover an axis of its own length, or be a blob without axes
         start, stop = 0, 0
     shape = b.type(large).shape[start:stop]
-    learned = is_weight(b, small) and b.type(small).shape == shape
+    # A Scale whose blob covers x from its first axis on, or from one of size 1 on, overwrites the blob's gradient
+    # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers
+    # and other steps gave would be lost.
+    summed = layer is caffe.Bias or prod(b.type(large).shape[:start]) > 1
+    learned = is_weight(b, small) and b.type(small).shape == shape and summed
     if not learned:
         small = as_value(b, small)
         if b.type(small).shape != shape:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lstmc import __version__
 from lstmc.backend import Compiled
-from lstmc.ir import Scan, Stage
+from lstmc.ir import Scan, Stage, print_graph
 from lstmc.ops import Input
 from lstmc.passes import step_prefix
 from lstmc.weights import parameters
@@ -17,7 +17,8 @@ FORMAT = 1
 
 
 def manifest(compiled: Compiled, net: WrittenNet) -> dict[str, Any]:
-    """Names of the model to blobs of the net, with shapes; parameters with their owners; blobs of every step."""
+    """Names of the model to blobs of the net, with shapes; the blobs of its weights and how they
+    are made of the parameters; the blobs of every step."""
     graph = compiled.expanded
     return {
         "format": FORMAT,
@@ -33,7 +34,20 @@ def manifest(compiled: Compiled, net: WrittenNet) -> dict[str, Any]:
         "outputs": {
             o.name: {"blob": graph.value_name(o.ref), "shape": list(graph.type(o.ref).shape)} for o in graph.outputs
         },
-        "parameters": {name: _parameter(compiled, net, name) for name in parameters(compiled.model)},
+        "parameters": {
+            name: {"shape": list(op.shape), "lr_mult": op.lr_mult, "decay_mult": op.decay_mult}
+            for name, op in parameters(compiled.model).items()
+        },
+        # a parameter that no step uses is in no blob, as W_h at T = 1 from a zero state
+        "blobs": {
+            o.name: {
+                "layer": net.owners[o.name].layer,
+                "index": net.owners[o.name].blob,
+                "shape": list(net.weights.type(o.ref).shape),
+            }
+            for o in net.weights.outputs
+        },
+        "weights": print_graph(net.weights),
         "scans": _scans(compiled),
     }
 
@@ -41,18 +55,6 @@ def manifest(compiled: Compiled, net: WrittenNet) -> dict[str, Any]:
 def manifest_json(described: dict[str, Any]) -> str:
     """A manifest as text."""
     return json.dumps(described, indent=2) + "\n"
-
-
-def _parameter(compiled: Compiled, net: WrittenNet, name: str) -> dict[str, Any]:
-    op = parameters(compiled.model)[name]
-    owner = net.owners.get(name)  # none where no step of this net uses it, as W_h at T = 1 from a zero state
-    return {
-        "shape": list(op.shape),
-        "layer": owner.layer if owner else None,
-        "blob": owner.blob if owner else None,
-        "lr_mult": op.lr_mult,
-        "decay_mult": op.decay_mult,
-    }
 
 
 def _scans(compiled: Compiled) -> dict[str, Any]:

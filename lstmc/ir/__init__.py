@@ -4,6 +4,7 @@ from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, rename_values
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
+from lstmc.ir.weight_graph import is_weight, is_weight_op, twice_stored, weight_graph
 
 __all__ = [
     "Builder",
@@ -13,9 +14,13 @@ __all__ = [
     "Ref",
     "Scan",
     "Stage",
+    "is_weight",
+    "is_weight_op",
     "parse_graph",
     "print_graph",
     "print_node",
     "rename_values",
+    "twice_stored",
     "verify",
+    "weight_graph",
 ]

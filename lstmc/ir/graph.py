@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 
 from lstmc.errors import VerifyError
-from lstmc.ops import Arg, Leaf, Op, Types
+from lstmc.ops import Arg, Input, Leaf, Op, Param, Types
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
@@ -50,6 +50,9 @@ class Node:
 
 _Slots = dict[str, dict[int, dict[str, int]]]  # producer -> operand slot -> {"out": its output}
 _Producers = dict[str, _Slots]
+
+
+_NAMED = (Input, Param, Arg)  # the ops whose nodes are told apart by name alone
 
 
 class Graph:
@@ -149,14 +152,20 @@ class Graph:
 
 
 class Builder:
-    """Makes a graph, node by node; types are inferred, and so checked, as each node is added."""
+    """Makes a graph, node by node; types are inferred, and so checked, as each node is added.
 
-    def __init__(self, name: str) -> None:
+    ``like`` is the graph that is being rebuilt, if there is one: inputs, parameters and arguments are who they are,
+    so their names are kept for them, and other nodes make way.
+    """
+
+    def __init__(self, name: str, like: Graph | None = None) -> None:
         self.name = name
+        self._kept = frozenset(node.name for node in like or () if isinstance(node.op, _NAMED))
         self._digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = self._digraph._pred  # type: ignore[attr-defined]
-        self._taken: dict[str, int] = {}
+        self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}
 
     def add(
         self,
@@ -170,7 +179,8 @@ class Builder:
         if types is None:
             types = op.infer(*[self.type(ref) for ref in operands])
         bases = names or (op.name.rpartition(".")[2].lower(),)
-        unique = tuple(self._unique(bases[i] if i < len(bases) else bases[0]) for i in range(len(types)))
+        kept = frozenset[str]() if isinstance(op, _NAMED) else self._kept
+        unique = tuple(self._unique(bases[i] if i < len(bases) else bases[0], kept) for i in range(len(types)))
         node = Node(unique, op, types, loc)
         self._digraph.add_node(unique[0], node=node)
         for slot, ref in enumerate(operands):
@@ -181,18 +191,14 @@ class Builder:
         """Add a node like ``node`` of another graph, on these operands."""
         return self.add(node.op, *operands, names=node.names, loc=node.loc)
 
-    def _unique(self, base: str) -> str:
-        count = self._taken.get(base)
-        if count is None:
-            self._taken[base] = 1
-            return base
-        while True:
+    def _unique(self, base: str, kept: frozenset[str]) -> str:
+        name, count = base, self._counts.get(base, 1)
+        while name in self._taken or name in kept:
             count += 1
             name = f"{base}_{count}"
-            if name not in self._taken:
-                self._taken[base] = count
-                self._taken[name] = 1
-                return name
+        self._counts[base] = count
+        self._taken.add(name)
+        return name
 
     def node(self, name: str) -> Node:
         return self._nodes[name]["node"]
@@ -212,7 +218,7 @@ def rename_values(graph: Graph, names: Mapping[Ref, str]) -> Graph:
     """The same graph with some values called otherwise; leaves keep their names, others make way."""
     wanted = {ref: name for ref, name in names.items() if not isinstance(graph.node(ref.node).op, Leaf)}
     reserved = set(wanted.values())
-    builder = Builder(graph.name)
+    builder = Builder(graph.name, graph)
     new: dict[Ref, Ref] = {}
     for node in graph:
         refs = [Ref(node.name, out) for out in range(len(node.types))]

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from enum import Enum
 
 from lstmc.errors import ShapeError, VerifyError
-from lstmc.ir.graph import Graph, Node
+from lstmc.ir.graph import Graph, Node, Ref
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
-from lstmc.ops import CORE, Arg, Full, Input, Leaf, Op, Param, Types
+from lstmc.ir.weight_graph import is_weight, is_weight_op
+from lstmc.ops import CORE, Arg, Input, Op, Param, Types
 
 
 class Stage(Enum):
@@ -35,14 +36,17 @@ def _verify_graph(graph: Graph, allowed: frozenset[type[Op]], stage: Stage) -> N
     # steps of one scan share their ops and types as objects, so what is inferred once holds for all of them
     inferred: dict[tuple[int, ...], Types] = {}
     for node in graph:
-        if type(node.op) not in allowed:
+        on_weights = is_weight_op(node.op) and is_weight(graph, Ref(node.name))
+        if type(node.op) not in allowed and not on_weights:
             raise _at(graph, node, f"op {node.op.name} is not legal at stage {stage.value}")
         if seen.intersection(node.names) or len(set(node.names)) != len(node.names):
             raise _at(graph, node, "a value's name is taken twice")
         seen.update(node.names)
+        if isinstance(node.op, Scan):  # its types come from its body
+            _verify_scan(node.op, allowed, stage)
         _verify_types(graph, node, inferred)
         if isinstance(node.op, Scan):
-            _verify_scan(node.op, allowed, stage)
+            _verify_weights(graph, node, node.op)
     for output in graph.outputs:
         if output.ref.node not in graph or not 0 <= output.ref.out < len(graph.node(output.ref.node).types):
             raise VerifyError(f"output {output.name} of graph {graph.name} is no value of it")
@@ -69,10 +73,15 @@ def _verify_types(graph: Graph, node: Node, known: dict[tuple[int, ...], Types])
 def _verify_scan(scan: Scan, allowed: frozenset[type[Op]], stage: Stage) -> None:
     if scan.length < 1:
         raise VerifyError(f"scan of {scan.body.name}: length must be at least 1, found {scan.length}")
+    inside = frozenset(op for op in allowed if not issubclass(op, Input | Param)) | {Arg}
     for body in scan.bodies:
-        leaves = frozenset(op for op in allowed if issubclass(op, Leaf) and op in (Input, Param))
-        _verify_graph(body, (allowed - leaves) | {Arg, *({Full} & allowed)}, stage)
-        if [(a.op, a.types) for a in body.body_args()] != [(a.op, a.types) for a in scan.body.body_args()]:
+        _verify_graph(body, inside, stage)
+    if len(scan.body.outputs) < scan.states:
+        raise VerifyError(
+            f"scan of {scan.body.name}: has {scan.states} states, its body returns {len(scan.body.outputs)} results"
+        )
+    for body in scan.bodies:
+        if [(a.name, a.op) for a in body.body_args()] != [(a.name, a.op) for a in scan.body.body_args()]:
             raise VerifyError(f"scan of {body.name}: the first step's arguments differ from the body's")
         if [body.type(o.ref) for o in body.outputs] != [scan.body.type(o.ref) for o in scan.body.outputs]:
             raise VerifyError(f"scan of {body.name}: the first step's results differ from the body's")
@@ -83,6 +92,12 @@ def _verify_scan(scan: Scan, allowed: frozenset[type[Op]], stage: Stage) -> None
                 f"scan of {scan.body.name}: state {arg.name} is {arg.types[0]},"
                 f" its next value is {scan.body.type(following.ref)}"
             )
+
+
+def _verify_weights(graph: Graph, node: Node, scan: Scan) -> None:
+    for slot, ref in enumerate(graph.args(node.name)):
+        if scan.role(slot) == "weight" and not is_weight(graph, ref):
+            raise _at(graph, node, f"argument {slot} is a weight, but %{graph.value_name(ref)} is computed")
 
 
 def _at(graph: Graph, node: Node, problem: str) -> VerifyError:

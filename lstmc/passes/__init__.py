@@ -4,17 +4,20 @@ from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_prefix
+from lstmc.passes.fuse_linears import FuseLinears
 from lstmc.passes.hoist import Hoist
 from lstmc.passes.peel import Peel
 from lstmc.passes.run import Observer, Snapshot, run_passes
 from lstmc.passes.simplify import Simplify
 from lstmc.passes.sink import Sink
+from lstmc.passes.widen import Widen
 
 __all__ = [
     "CoreTimeAxis",
     "Cse",
     "Dead",
     "Expand",
+    "FuseLinears",
     "Hoist",
     "Observer",
     "Pass",
@@ -25,6 +28,7 @@ __all__ = [
     "Sink",
     "Snapshot",
     "TimeAxis",
+    "Widen",
     "in_bodies",
     "rewrite",
     "run_passes",

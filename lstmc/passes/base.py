@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
 
+MAX_JOINED = 24  # characters
 Refs = tuple[Ref, ...]
 Visit = Callable[[Builder, Node, Refs], Refs | None]
 
@@ -46,7 +47,7 @@ class Pass(ABC):
 
 def rewrite(graph: Graph, visit: Visit) -> Graph:
     """Rebuild a graph node by node: ``visit`` gives a node's new values, or None to keep the node."""
-    builder = Builder(graph.name)
+    builder = Builder(graph.name, graph)
     new: dict[Ref, Ref] = {}
     for node in graph:
         operands = tuple(new[ref] for ref in graph.args(node.name))
@@ -59,6 +60,12 @@ def in_bodies(scan: Scan, change: Callable[[Graph], Graph]) -> Scan:
     """The scan with ``change`` done to its bodies."""
     first = None if scan.first is None else change(scan.first)
     return replace(scan, body=change(scan.body), first=first)
+
+
+def joined_name(names: Sequence[str]) -> str:
+    """A name for one value that stands for several neighbours: ``i_f_o``, or ``first_to_last`` where that is long."""
+    together = "_".join(names)
+    return together if len(together) <= MAX_JOINED else f"{names[0]}_to_{names[-1]}"
 
 
 def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:

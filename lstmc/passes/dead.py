@@ -97,7 +97,7 @@ def pruned(body: Graph, results: Iterable[int], keep: Collection[str]) -> Graph:
 def _rebuilt(
     graph: Graph, dropped: Collection[str], shrunk: dict[str, _Shrunk], outputs: Iterable[Output] | None = None
 ) -> Graph:
-    builder = Builder(graph.name)
+    builder = Builder(graph.name, graph)
     new: dict[Ref, Ref] = {}
     for node in graph:
         if node.name in dropped:

@@ -53,7 +53,7 @@ class Expand(Pass):
     time_axis: TimeAxis = CoreTimeAxis()
 
     def run(self, graph: Graph) -> PassResult:
-        builder = Builder(graph.name)
+        builder = Builder(graph.name, graph)
         readers = graph.readers()
         new: dict[Ref, Ref] = {}
         cuts: dict[Ref, Refs] = {}

@@ -49,7 +49,8 @@ class Outer:
 def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
     """``op`` for all steps at once, if that has just the results of the steps; operand types are those of a step."""
     wide = op.over_time(steps, mapped)
-    if wide is None:
+    ranks = {t.rank for t, m in zip(operands, mapped, strict=True) if m}
+    if wide is None or len(ranks) > 1:  # axes of a lower rank would line up with the steps where sizes agree
         return None
     types = [over_steps(t, steps) if m else t for t, m in zip(operands, mapped, strict=True)]
     try:
@@ -132,7 +133,7 @@ class _Hoister:
         return tuple(made[i] for i in range(len(self.body.outputs)))
 
     def _new_body(self, kept: Sequence[int]) -> tuple[Graph, list[Ref]]:
-        inner = Builder(self.body.name)
+        inner = Builder(self.body.name, self.body)
         operands: list[Ref] = []
         new: dict[Ref, Ref] = {}
 

@@ -46,7 +46,7 @@ def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
     }
     if not constants:
         return None
-    builder = Builder(scan.body.name)
+    builder = Builder(scan.body.name, scan.body)
     new: dict[Ref, Ref] = {}
     for node in scan.body:
         made = builder.copy(node, [new[ref] for ref in scan.body.args(node.name)])

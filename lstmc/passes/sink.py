@@ -110,7 +110,7 @@ class _Sinker:
 
     def _scan_without(self, kept: list[Output]) -> tuple[dict[str, Ref], Refs]:
         """Add the scan that returns ``kept``: their sequences by name, and the last states."""
-        inner = Builder(self.body.name)
+        inner = Builder(self.body.name, self.body)
         new: dict[Ref, Ref] = {}
         for node in self.body:
             if node.name not in self.sunk:

@@ -61,8 +61,8 @@ def test_given_weights_are_in_the_caffemodel(lstmc: LSTMC, model_file: Path) -> 
     manifest = json.loads(Path("net.manifest.json").read_text())
     layers = {layer.name: layer for layer in model.layer}
     for name, array in given.items():
-        where = manifest["parameters"][name]
-        blob = layers[where["layer"]].blobs[where["blob"]]
+        where = manifest["blobs"][name]
+        blob = layers[where["layer"]].blobs[where["index"]]
         assert list(blob.shape.dim) == list(array.shape)
         assert np.array_equal(np.array(blob.data, np.float32).reshape(array.shape), array)
 

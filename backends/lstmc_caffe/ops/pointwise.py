@@ -87,7 +87,7 @@ class SoftmaxLayer(CaffeOp, Softmax):
 class PowerLayer(CaffeOp, Pointwise):
     """Power (``power_layer.cpp``): y = (shift + scale * x) ** power.
 
-    Its backward divides y by x unless ``power`` is 1 or 2: there the gradient at x = 0 is NaN.
+    Its backward divides y by x unless ``power`` is 0, 1 or 2: there the gradient at x = 0 is NaN.
     """
 
     name = "caffe.Power"
@@ -101,8 +101,8 @@ class PowerLayer(CaffeOp, Pointwise):
         return inner if self.power == 1 else np.power(inner, self.power)
 
     def df(self, y: Array, x: Array) -> Array:
-        if self.power == 1:
-            return np.full_like(x, self.scale)
+        if self.power == 1 or self.power * self.scale == 0:
+            return np.full_like(x, self.power * self.scale)
         slope: Array = self.power * self.scale * np.power(self.shift + self.scale * x, self.power - 1)
         return slope
 

@@ -1,0 +1,210 @@
+"""Matrix products on the same value become one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ops import Add, Arg, Concat, Linear, Param, Split
+from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, joined_name, result, rewrite
+
+
+@dataclass(frozen=True)
+class FuseLinears(Pass):
+    """Make one product of several, in the model and in every scan body.
+
+    1. linear(x, W1), linear(x, W2), ... => split(linear(x, concat(W1, W2, ...))), biases likewise
+    2. y + linear(h, W, b), where y depends on no state and h does => (y + b) + linear(h, W)
+
+    Rule 1 packs parameters of one lr_mult and decay_mult that are used nowhere else, so that what is trained is
+    the same; the packed blob is a weight sub-graph over them. After rule 2 ``hoist`` adds the bias for all steps at
+    once. Two biases are not made one blob: each would learn only half as fast.
+    """
+
+    name = "fuse_linears"
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        moved = _with_biases_moved(graph, counts)
+        groups = _groups(moved)
+        counts["fuse_linears"] += len(groups)
+        fused = _Fuser(moved, groups).run() if groups else moved
+        return result(graph, fused, +counts)
+
+
+def _with_biases_moved(graph: Graph, counts: Counter[str]) -> Graph:
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Scan):
+            return None
+        return b.add(in_bodies(node.op, lambda body: _move_biases(body, counts)), *args, names=node.names, loc=node.loc)
+
+    return rewrite(graph, visit)
+
+
+def _move_biases(body: Graph, counts: Counter[str]) -> Graph:
+    on_state = body.dependents({a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"})
+    readers = body.readers()
+    moved = {}  # the linears that lose their bias, and where it goes
+    for node in body:
+        if not isinstance(node.op, Add):
+            continue
+        for y, z in (body.args(node.name), body.args(node.name)[::-1]):
+            product = body.node(z.node)
+            takes_bias = isinstance(product.op, Linear) and len(body.args(z.node)) == 3 and readers[z] == 1
+            if takes_bias and z.node in on_state and y.node not in on_state and body.type(y) == node.types[0]:
+                moved[z.node] = node.name
+    counts["move_bias"] += len(moved)
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if node.name in moved:
+            return b.add(node.op, *args[:2], names=node.names, loc=node.loc)
+        for slot, ref in enumerate(body.args(node.name)):
+            if moved.get(ref.node) == node.name:
+                bias = body.args(ref.node)[2]
+                (shifted,) = b.add(Add(), args[1 - slot], bias, names=(f"{node.name}_bias",), loc=node.loc)
+                return b.add(Add(), shifted, args[slot], names=node.names, loc=node.loc)
+        return None
+
+    return rewrite(body, visit) if moved else body
+
+
+@dataclass
+class _Group:
+    """Linears of one graph (a scan's body, or the model) on one value: their nodes, and the model's parameters."""
+
+    scan: str | None
+    nodes: list[str] = field(default_factory=list)
+    weights: list[str] = field(default_factory=list)
+    biases: list[str] = field(default_factory=list)
+
+
+def _groups(graph: Graph) -> list[_Group]:
+    found: dict[object, _Group] = {}
+    for scan, node, x, params in _linears(graph):
+        kinds = tuple(
+            (p.lr_mult, p.decay_mult) for p in (graph.node(name).op for name in params) if isinstance(p, Param)
+        )
+        assert isinstance(node.op, Linear)
+        group = found.setdefault((scan, x, node.op.axis, kinds), _Group(scan))
+        group.nodes.append(node.name)
+        group.weights.append(params[0])
+        group.biases += params[1:]
+    groups = [group for group in found.values() if len(group.nodes) > 1]
+    uses = _parameter_uses(graph)
+    packed = Counter(tuple(params) for group in groups for params in (group.weights, group.biases) if params)
+    return [
+        group
+        for group in groups
+        if all(
+            len(set(params)) == len(params) and all(uses[name] == packed[tuple(params)] for name in params)
+            for params in (group.weights, group.biases)
+            if params
+        )
+    ]
+
+
+def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
+    """Every linear whose weights are parameters: its scan, itself, what it multiplies, and the parameters."""
+    for node in graph:
+        if isinstance(node.op, Linear):
+            params = [ref.node for ref in graph.args(node.name)[1:]]
+            if all(isinstance(graph.node(name).op, Param) for name in params):
+                yield None, node, graph.args(node.name)[0], params
+        elif isinstance(node.op, Scan) and node.op.first is None:
+            body = node.op.body
+            outer = dict(zip([a.name for a in body.body_args()], graph.args(node.name), strict=True))
+            for inner in body:
+                if isinstance(inner.op, Linear):
+                    names = [outer[r.node].node for r in body.args(inner.name)[1:] if r.node in outer]
+                    if len(names) == len(body.args(inner.name)) - 1 and all(
+                        isinstance(graph.node(name).op, Param) for name in names
+                    ):
+                        yield node.name, inner, body.args(inner.name)[0], names
+
+
+def _parameter_uses(graph: Graph) -> Counter[str]:
+    """How often each value of the model is read, the readers inside scan bodies counted each."""
+    uses = Counter(output.ref.node for output in graph.outputs)
+    for node in graph:
+        args = graph.args(node.name)
+        if not isinstance(node.op, Scan):
+            uses.update(ref.node for ref in args)
+            continue
+        readers = node.op.body.readers()
+        for arg, ref in zip(node.op.body.body_args(), args, strict=True):
+            uses[ref.node] += readers.get(Ref(arg.name), 0)
+    return uses
+
+
+class _Fuser:
+    """Rebuilds a model with every group fused."""
+
+    def __init__(self, graph: Graph, groups: Sequence[_Group]) -> None:
+        self.graph = graph
+        self.groups = groups
+        self.packed: dict[tuple[str, ...], Ref] = {}
+
+    def run(self) -> Graph:
+        inside = {group.scan for group in self.groups}
+        here = [group for group in self.groups if group.scan is None]
+        pieces: dict[str, Ref] = {}
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if node.name in inside and isinstance(node.op, Scan):
+                return self._scan(b, node, node.op, args)
+            for group in here:
+                if node.name == group.nodes[0]:
+                    weights = [self._pack(b, params) for params in (group.weights, group.biases) if params]
+                    pieces.update(_fused(b, self.graph, group, args[0], weights))
+                if node.name in group.nodes:
+                    return (pieces[node.name],)
+            return None
+
+        return rewrite(self.graph, visit)
+
+    def _pack(self, b: Builder, params: Sequence[str]) -> Ref:
+        key = tuple(params)
+        if key not in self.packed:
+            folder = params[0].rpartition("/")[0]
+            short = joined_name([name.rpartition("/")[2] for name in params])
+            name = f"{folder}/{short}" if folder else short
+            (self.packed[key],) = b.add(Concat(0), *map(Ref, params), names=(name,))
+        return self.packed[key]
+
+    def _scan(self, b: Builder, node: Node, scan: Scan, args: Refs) -> Refs:
+        groups = [group for group in self.groups if group.scan == node.name]
+        inner = Builder(scan.body.name)
+        operands: list[Ref] = []
+        new: dict[Ref, Ref] = {}
+        given = iter(args)
+        for old in scan.body:
+            for group in groups:
+                if old.name == group.nodes[0]:
+                    outer = [self._pack(b, params) for params in (group.weights, group.biases) if params]
+                    operands += outer
+                    weights = [
+                        inner.add(Arg(b.type(ref).shape, "weight"), names=(b.node(ref.node).name,))[0] for ref in outer
+                    ]
+                    x = new[scan.body.args(old.name)[0]]
+                    fused = _fused(inner, scan.body, group, x, weights)
+                    new.update((Ref(name), ref) for name, ref in fused.items())
+            if Ref(old.name) in new:
+                continue
+            if isinstance(old.op, Arg):
+                operands.append(next(given))
+            made = inner.copy(old, [new[ref] for ref in scan.body.args(old.name)])
+            new.update((Ref(old.name, out), ref) for out, ref in enumerate(made))
+        body = inner.finish([(o.name, new[o.ref]) for o in scan.body.outputs])
+        return b.add(replace(scan, body=body), *operands, names=node.names, loc=node.loc)
+
+
+def _fused(b: Builder, graph: Graph, group: _Group, x: Ref, weights: Sequence[Ref]) -> dict[str, Ref]:
+    """Add the one linear and the split of its result; the pieces by the names of the linears they replace."""
+    nodes = [graph.node(name) for name in group.nodes]
+    (product,) = b.add(nodes[0].op, x, *weights, names=(joined_name(group.nodes),), loc=nodes[0].loc)
+    sizes = tuple(node.types[0].shape[-1] for node in nodes)
+    axis = len(nodes[0].types[0].shape) - 1
+    pieces = b.add(Split(axis, sizes), product, names=group.nodes, loc=nodes[0].loc)
+    return dict(zip(group.nodes, pieces, strict=True))
