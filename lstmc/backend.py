@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from lstmc.dsl import Cell
@@ -93,6 +94,10 @@ class Backend(Protocol):
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """The files of a compiled model with these parameter values."""
+        ...
+
+    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+        """The model's parameters from a trained net and the manifest written with it; and those that are not in it."""
         ...
 
     def executors(self) -> Sequence[Executor]:
