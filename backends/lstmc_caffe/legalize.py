@@ -74,6 +74,7 @@ class Legalize(Pass):
 
 def legalized(graph: Graph, counts: Counter[str]) -> Graph:
     """The graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
+    packing = _packing_nodes(graph)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan):
@@ -82,26 +83,43 @@ def legalized(graph: Graph, counts: Counter[str]) -> Graph:
             return b.add(scan, *values, names=node.names, loc=node.loc)
         if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp):
             return None
-        if is_weight_op(node.op) and all(is_weight(b, ref) for ref in args):
-            return None  # it computes a blob, not a layer
+        if node.name in packing:
+            return None  # it makes a blob, not a layer
         rule = RULES.get(type(node.op))
         if rule is None:
             raise BackendError(f"Caffe has no layer for {node.op.name}", loc=node.loc)
         counts[rule.__name__] += 1
         return rule(b, node, args)
 
-    return _outputs_as_values(rewrite(graph, visit))
+    return _outputs_as_values(rewrite(graph, visit), counts)
+
+
+def _packing_nodes(graph: Graph) -> set[str]:
+    """The weight ops whose results must be blobs: a matrix product or a scan reads them as weights.
+
+    Other ops on parameters alone are layers on their values: the same parameter may be in several of those.
+    """
+    found: set[str] = set()
+    for node in reversed(list(graph)):
+        for slot, ref in enumerate(graph.args(node.name)):
+            as_weight = (isinstance(node.op, Linear) and slot > 0) or node.name in found
+            if isinstance(node.op, Scan):
+                as_weight = node.op.role(slot) == "weight"
+            if as_weight and is_weight_op(graph.node(ref.node).op) and is_weight(graph, ref):
+                found.add(ref.node)
+    return found
 
 
 def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
     return ref if scan.role(slot) == "weight" else as_value(b, ref)
 
 
-def _outputs_as_values(graph: Graph) -> Graph:
+def _outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
     """A model or a step that returns a parameter itself returns a value; a model's is called like the output."""
     leaked = {o.ref: o.name.partition(".")[2] or o.name for o in graph.outputs if is_weight(graph, o.ref)}
     if not leaked:
         return graph
+    counts["output_to_value"] += len(leaked)
     b = Builder(graph.name, graph)
     new: dict[Ref, Ref] = {}
     for node in graph:
