@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -121,7 +121,7 @@ def find_cells() -> dict[str, EntryPoint]:
 
 def load_backend(name: str) -> Backend:
     """An installed backend. Raises :class:`PluginError` if there is none of that name or it does not load."""
-    return cast(Backend, _load(find_backends(), name, "backend")())
+    return cast(Backend, _load(find_backends(), name, "backend", lambda loaded: loaded()))
 
 
 def load_cell(name: str) -> Cell:
@@ -146,11 +146,11 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name if point.dist else 'an unknown distribution'} ({point.value})"
 
 
-def _load(points: Mapping[str, EntryPoint], name: str, kind: str) -> Any:
+def _load(points: Mapping[str, EntryPoint], name: str, kind: str, make: Callable[[Any], Any] = lambda x: x) -> Any:
     if name not in points:
         raise PluginError(f"there is no {kind} called {name}: found {', '.join(points) or 'none'}")
     try:
-        return points[name].load()
+        return make(points[name].load())
     except Exception as error:
         where = _distribution(points[name])
         raise PluginError(f"{kind} {name} of {where} does not load: {type(error).__name__}: {error}") from error
