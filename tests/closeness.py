@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from lstmc.differential import GRADIENT_TOLERANCE, SCALE_FLOOR, VALUE_TOLERANCE
 
 

@@ -231,7 +231,9 @@ class Body:
         kept = self.draw(st.integers(0, len(x.shape)))
         rest = prod(x.shape[kept:])
         first = self.choose([d for d in range(1, rest + 1) if rest % d == 0])
-        shape = self.choose(((*x.shape[:kept], first, rest // first), (*x.shape[:kept], rest), (*x.shape[:kept], rest, 1)))
+        shape = self.choose(
+            ((*x.shape[:kept], first, rest // first), (*x.shape[:kept], rest), (*x.shape[:kept], rest, 1))
+        )
         self.let(f"reshape({x.name}, {text(shape)})", shape, x.bound)
 
     # making a value of a given shape ------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Random models for hypothesis, as the Python source that a user would write; a failing one prints itself.
 
-    @given(random_models())
-    def test_it(model): graph = model.graph(); ...
+@given(random_models())
+def test_it(model): graph = model.graph(); ...
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
-from zlib import crc32
 
 from hypothesis import strategies as st
-from tests.random_bodies import SIZES, Body, Known, Shape, text
 
 from lstmc.ir import Graph
+from tests.random_bodies import SIZES, Body, Known, Shape, text
 
 IMPORTS = """\
 from lstmc import *
@@ -37,7 +37,7 @@ class RandomModel:
 
     def graph(self) -> Graph:
         """Run the source and trace the model."""
-        file = f"<random model {crc32(self.source.encode()):08x}>"
+        file = f"<random model {sha256(self.source.encode()).hexdigest()[:16]}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(keepends=True), file)
         module: dict[str, Any] = {"__name__": "random_model"}
         exec(compile(self.source, file, "exec"), module)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+
 from lstmc import Input, Param, constant, linear, model, scan, tanh, uniform
 from lstmc.backend import Artifact, Compiled, Execution, load_backend
 from lstmc.cells.lstm import lstm

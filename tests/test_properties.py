@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from hypothesis import given, settings
-from tests.strategies import RandomModel, random_models
+from hypothesis import assume, given, settings
+from numpy.typing import DTypeLike
 
 from lstmc.backend import Compiled
-from lstmc.differential import Report, check, random_inputs
+from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report, check, random_inputs
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph, Scan, parse_graph, print_graph
 from lstmc.ops import CORE, Stack, Unstack
@@ -25,8 +25,11 @@ from lstmc_caffe.emit import write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.schema import NetParameter
+from tests.closeness import relative_gap
+from tests.strategies import RandomModel, random_models
 
 BACKEND = CaffeBackend()
+FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)  # where one of many shows it
 EXACT = 1e-9  # what two ways to compute the same thing in float64 may differ by, relative to the largest element
 
 
@@ -49,10 +52,24 @@ def test_real_caffe_computes_what_the_model_means(caffe: Runner, model: RandomMo
     compiled = compile_graph(graph, BACKEND)
     weights = initial_weights(graph, model.seed)
     report = check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"), model.seed)
+    assume(report.passed or float32_suffices(compiled, model.seed))
     assert report.passed, gaps(report)
     wanted = {("output", o.name) for o in graph.outputs} | {("gradient", name) for name in weights}
     wanted |= {("gradient", name) for name in random_inputs(compiled, 0)}
     assert wanted <= {(difference.kind, difference.name) for difference in report.differences}
+
+
+def float32_suffices(compiled: Compiled, seed: int) -> bool:
+    """Whether NumPy's own float32, on the very graph that was written, stays within a third of the tolerances.
+
+    A random model whose gradients cancel or grow so much that it does not is no evidence about Caffe.
+    """
+    exact, rounded = (meaning_of(compiled.expanded, compiled, seed, dtype) for dtype in (np.float64, np.float32))
+    return all(
+        relative_gap(rounded[kind][name], array) < (VALUE_TOLERANCE if kind == "outputs" else GRADIENT_TOLERANCE) / 3
+        for kind, arrays in exact.items()
+        for name, array in arrays.items()
+    )
 
 
 @given(random_models())
@@ -71,10 +88,12 @@ def test_every_pass_keeps_outputs_and_gradients_and_a_second_run_changes_nothing
         assert again.graph == outcome.graph, step.name
 
 
-def meaning_of(graph: Graph, compiled: Compiled, seed: int) -> dict[str, Mapping[str, Any]]:
+def meaning_of(
+    graph: Graph, compiled: Compiled, seed: int, dtype: DTypeLike = np.float64
+) -> dict[str, Mapping[str, Any]]:
     """Outputs, and gradients of inputs and parameters, of one stage of a compiled model."""
     weights = initial_weights(compiled.model, seed)
-    run = forward(graph, random_inputs(compiled, seed), weights, seed=seed)
+    run = forward(graph, random_inputs(compiled, seed), weights, dtype, seed)
     cotangents = {name: named_rng(seed, name).normal(size=value.shape) for name, value in run.outputs.items()}
     gradients = backward(run, cotangents)
     return {"outputs": run.outputs, "inputs": gradients.inputs, "params": gradients.params}
@@ -90,6 +109,7 @@ def assert_same(wanted: dict[str, Mapping[str, Any]], found: dict[str, Mapping[s
             np.testing.assert_allclose(other, array, rtol=0, atol=EXACT * scale, err_msg=f"{kind} {name} after {after}")
 
 
+@FEWER
 @given(random_models())
 def test_the_text_of_every_stage_is_exact(model: RandomModel) -> None:
     compiled, _ = observed(model.graph())
@@ -100,6 +120,7 @@ def test_the_text_of_every_stage_is_exact(model: RandomModel) -> None:
         assert print_graph(parsed) == text, snapshot.pass_name
 
 
+@FEWER
 @given(random_models())
 def test_the_same_model_makes_the_same_bytes(model: RandomModel) -> None:
     made = []
@@ -110,6 +131,7 @@ def test_the_same_model_makes_the_same_bytes(model: RandomModel) -> None:
     assert made[0] == made[1]
 
 
+@FEWER
 @given(random_models())
 def test_the_prototxt_parses_back_to_the_same_message(model: RandomModel) -> None:
     graph = model.graph()
@@ -118,6 +140,7 @@ def test_the_prototxt_parses_back_to_the_same_message(model: RandomModel) -> Non
     assert text_format.Parse(files["net.prototxt"].decode(), NetParameter()) == write_net(compiled.expanded).message()
 
 
+@FEWER
 @given(random_models())
 def test_weights_read_from_an_npz_file_are_those_written(tmp_path: Path, model: RandomModel) -> None:
     graph = model.graph()

@@ -3,26 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from lstmc.ir import Builder, Graph, Ref, Scan, is_weight, is_weight_op
-from lstmc.ops import Linear
+from lstmc.ops import Arg, Linear, Param
 from lstmc_caffe import ops as caffe
 
 
 def packing_nodes(graph: Graph) -> set[str]:
-    """The weight ops whose results must be blobs: a matrix product or a scan reads them as weights.
+    """The weight ops whose results are blobs: a matrix product or a scan reads them as weights.
 
-    Other ops on parameters alone are layers on their values: the same parameter may be in several of those.
+    Other ops on parameters alone are layers on their values: the same parameter may be in several of those. A bias
+    is a value too where as a blob it would be refused.
     """
     found: set[str] = set()
+    readers = graph.readers()
     for node in reversed(list(graph)):
         for slot, ref in enumerate(graph.args(node.name)):
-            as_weight = (isinstance(node.op, Linear) and slot > 0) or node.name in found
+            as_weight = node.name in found
+            if isinstance(node.op, Linear):
+                as_weight = slot == 1 or (slot == 2 and _alone_in_a_blob(graph, ref, readers))
             if isinstance(node.op, Scan):
                 as_weight = node.op.role(slot) == "weight"
             if as_weight and is_weight_op(graph.node(ref.node).op) and is_weight(graph, ref):
                 found.add(ref.node)
     return found
+
+
+def _alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
+    """Whether a blob's parameters are used for nothing else, and are trained alike."""
+    multipliers = set()
+    stack = [blob]
+    while stack:
+        node = graph.node(stack.pop().node)
+        if isinstance(node.op, Param):
+            multipliers.add((node.op.lr_mult, node.op.decay_mult))
+        elif isinstance(node.op, Arg):
+            return False  # of a scan's body: the model may use it elsewhere
+        operands = graph.args(node.name)
+        if any(readers[ref] > 1 for ref in operands):
+            return False
+        stack += operands
+    return len(multipliers) == 1
 
 
 def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:

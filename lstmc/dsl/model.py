@@ -56,12 +56,16 @@ class Model(Definition):
         graph = trace.builder.finish(list(outputs.items()))
         return rename_values(graph, {ref: name for name, ref in reversed(outputs.items())})
 
+    @property
+    def mend(self) -> str:
+        """How to give a dimension called ``{name}`` a size."""
+        return f"give it a size with -D {{name}}=SIZE, or {self.name}.graph({{name}}=SIZE) in Python"
+
     def _argument(self, trace: Trace, name: str, declared: Declaration) -> Value:
-        mend = f"give it a size with -D {{name}}=SIZE, or {self.name}.graph({{name}}=SIZE) in Python"
         try:
-            shape = trace.scope.sizes(declared.shape, f"{declared.kind} {name}", mend)
+            shape = trace.scope.sizes(declared.shape, f"{declared.kind} {name}", self.mend)
         except DimError as error:
-            raise error.located(declared.loc) from None
+            raise error.located(declared.loc, self.owner) from None
         op: Leaf
         if isinstance(declared, ParamDeclaration):
             op = Param(shape, declared.fill, declared.lr_mult, declared.decay_mult)

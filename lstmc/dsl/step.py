@@ -160,7 +160,8 @@ def call_step(
     cell, use = bound.cell, use_of(bound, trace)
     if use.running:
         raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)
-    values = {name: bind_argument(bound, use, name, value, loc) for name, value in arguments.items()}
+    adopted = {name: trace.adopt(value, loc) for name, value in arguments.items()}
+    values = {name: bind_argument(bound, use, name, value, loc) for name, value in adopted.items()}
     declare_params(bound, use, trace.root)
     values |= {name: trace.adopt(value, loc) for name, value in use.params.items()}
     outer_scope, outer_owner = trace.scope, trace.owner

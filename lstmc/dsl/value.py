@@ -235,11 +235,12 @@ def finite(number: Any) -> float:
 
 
 def inner_trace(*values: Traced) -> Trace:
-    """The innermost trace among values: where an op on them is recorded."""
-    trace = values[0].trace
-    for value in values[1:]:
-        if value.trace.parent is trace:
-            trace = value.trace
+    """The innermost trace among values that is not finished: where an op on them is recorded."""
+    traces = [value.trace for value in values]
+    trace = next((trace for trace in traces if not trace.finished), traces[0])
+    for other in traces:
+        if other.parent is trace and not other.finished:
+            trace = other
     return trace
 
 

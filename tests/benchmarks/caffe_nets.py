@@ -10,8 +10,8 @@ import tempfile
 import time
 
 import caffe
-from caffe import layers as L  # noqa: N812
-from caffe import params as P  # noqa: N812
+from caffe import layers as L
+from caffe import params as P
 
 FILLER = {"type": "uniform", "min": -0.05, "max": 0.05}
 
@@ -127,7 +127,9 @@ def measure(args, arrays):
     loaded, found = {}, {}
     for name, text in args["nets"].items():
         whole = makers[text](*size) if text in makers else text
-        whole += f'\nlayer {{ name: "loss" type: "Power" bottom: "{args["outputs"][name]}" top: "loss" loss_weight: 1 }}\n'
+        whole += (
+            f'\nlayer {{ name: "loss" type: "Power" bottom: "{args["outputs"][name]}" top: "loss" loss_weight: 1 }}\n'
+        )
         loads = []
         for _ in range(args["loads"]):
             loaded[name], seconds = load_net(whole)

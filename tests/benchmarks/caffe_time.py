@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from lstmc_caffe import CaffeBackend
-from lstmc_caffe.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
@@ -24,9 +22,18 @@ from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.runner import Runner
 
 NETS = Path(__file__).with_name("caffe_nets.py")
-ROWS = ((3, 10, 1024, 500), (20, 10, 128, 256), (100, 1, 64, 128), (50, 32, 256, 512), (300, 1, 32, 64), (1000, 1, 32, 64))
+ROWS = (
+    (3, 10, 1024, 500),
+    (20, 10, 128, 256),
+    (100, 1, 64, 128),
+    (50, 32, 256, 512),
+    (300, 1, 32, 64),
+    (1000, 1, 32, 64),
+)
 QUICK = ((20, 10, 128, 256), (300, 1, 32, 64))
 SECONDS_A_ROW = 12.0
 
@@ -58,7 +65,16 @@ def measure_row(caffe: Runner, size: tuple[int, ...], rounds: int, loads: int) -
 def table_of(rows: dict[str, dict[str, Any]]) -> Table:
     """Ratios: forward and both to the bare products, and to Caffe's LSTM layer; load to the NetSpec net's."""
     table = Table(title="in real Caffe (minima of interleaved rounds)")
-    for column in ("T,N,D,H", "net", "layers", "forward/gemms", "both/gemms", "forward/LSTM", "both/LSTM", "load/NetSpec"):
+    for column in (
+        "T,N,D,H",
+        "net",
+        "layers",
+        "forward/gemms",
+        "both/gemms",
+        "forward/LSTM",
+        "both/LSTM",
+        "load/NetSpec",
+    ):
         table.add_column(column, justify="left" if column in ("T,N,D,H", "net") else "right")
     for size, nets in rows.items():
         for name, f in nets.items():

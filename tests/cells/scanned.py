@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
 from lstmc import Input, dims, model, scan
 from lstmc.backend import load_cell
 from lstmc.interp import forward, named_rng

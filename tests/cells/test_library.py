@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from lstmc.backend import find_cells, load_backend, load_cell
 from lstmc.differential import check
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.runner import Runner
-
 from tests.cells.scanned import SIZES, assert_equal, cell_graph, scanned
 
 CELLS = sorted(find_cells())

@@ -13,7 +13,10 @@ def test_lstm_peephole_is_that_of_arxiv_1308_0850(sizes: tuple[int, int, int, in
     p = {name: np.diag(getattr(run.params, f"p_{name}")) for name in "ifo"}
     h, c = run.initial["h"], run.initial["c"]
     for x_t, y_t in zip(run.x, run.y, strict=True):
-        z = {k: x_t @ run.params.W_x[rows].T + h @ run.params.W_h[rows].T + run.params.b[rows] for k, rows in gate.items()}
+        z = {
+            k: x_t @ run.params.W_x[rows].T + h @ run.params.W_h[rows].T + run.params.b[rows]
+            for k, rows in gate.items()
+        }
         i = sigmoid(z["i"] + c @ p["i"])  # (7)
         f = sigmoid(z["f"] + c @ p["f"])  # (8)
         c = f * c + i * np.tanh(z["g"])  # (9)

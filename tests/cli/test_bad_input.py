@@ -176,9 +176,13 @@ def test_a_disk_that_is_full_keeps_what_was_there(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "lstm.prototxt").write_text("the old one")
-    mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
-    ).returncode == 0
+    mounted = (
+        os.geteuid() == 0
+        and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
     try:
         if mounted:
             (folder / "lstm.prototxt").write_text("the old one")

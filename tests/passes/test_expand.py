@@ -8,7 +8,7 @@ import pytest
 
 from lstmc.errors import PassError
 from lstmc.ir import Graph, Ref, Scan, Stage, parse_graph, print_graph, verify
-from lstmc.ops import Arg, Param, Unstack
+from lstmc.ops import Affine, Arg, Param, Unstack
 from lstmc.passes import Expand, PassResult, step_prefix
 from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.time_axis import CaffeTimeAxis
@@ -124,8 +124,11 @@ def test_what_is_shared_is_one_node() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
-def test_the_step_that_runs_first_is_the_first_body(length: int) -> None:
-    graph = expanded(FIRST.replace("LENGTH", str(length)))
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_step_that_runs_first_is_the_first_body(length: int, reverse: bool) -> None:
+    text = FIRST.replace("length=LENGTH", f"length=LENGTH, reverse={reverse}")
+    graph = expanded(text.replace("LENGTH", str(length)))
+    assert graph.node(f"c/t{length - 1 if reverse else 0:03d}/h").op == Affine(9.0)
     kinds = Counter(type(node.op).__name__ for node in graph)
     assert kinds["Affine"] == 1
     assert kinds["Mul"] == length - 1

@@ -79,14 +79,17 @@ USED: list[tuple[str, str, str]] = [
         %c: f32[2,6] = sub(%x, %two)
         %d: f32[2,6] = sub(%three, %x)
         %e: f32[2,6] = mul(%x, %two)
-        return a=%a, c=%c, d=%d, e=%e
+        %zero: f32[2,6] = full()
+        %f: f32[2,6] = sub(%zero, %x)
+        return a=%a, c=%c, d=%d, e=%e, f=%f
         """,
         """
         %a: f32[2,6] = affine(%x, shift=3.0)
         %c: f32[2,6] = affine(%x, shift=-2.0)
         %d: f32[2,6] = affine(%x, scale=-1.0, shift=3.0)
         %e: f32[2,6] = affine(%x, scale=2.0)
-        return a=%a, c=%c, d=%d, e=%e
+        %f: f32[2,6] = affine(%x, scale=-1.0)
+        return a=%a, c=%c, d=%d, e=%e, f=%f
         """,
     ),
     (

@@ -55,6 +55,14 @@ KEPT_AS_IT_IS = {
         %z: f32[3,5] = linear(%a, %V)
         return z=%z
         """,
+    "a reshape that swaps leading axes": """
+        %a: f32[2,3,2] = reshape(%x, shape=(2, 3, 2))
+        %c: f32[2,3,2] = tanh(%a)
+        %d: f32[3,2,2] = reshape(%c, shape=(3, 2, 2))
+        %V: f32[5,2] = param()
+        %z: f32[3,2,5] = linear(%d, %V, axis=2)
+        return z=%z
+        """,
     "split of a concat with other cuts": """
         %c: f32[4,6] = concat(%x, %x, axis=0)
         %a, %d: f32[1,6], f32[3,6] = split(%c, axis=0, sizes=(1, 3))

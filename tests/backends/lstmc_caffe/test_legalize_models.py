@@ -94,6 +94,13 @@ def legalized(text: str) -> Graph:
     return outcome.graph
 
 
+@pytest.mark.parametrize(("shape", "learned"), [("1,3,4", False), ("2,3,4", True)])
+def test_a_scale_keeps_its_own_blob_only_where_caffe_adds_up_its_gradient(shape: str, learned: bool) -> None:
+    x = f"%x: f32[{shape}] = input()"
+    text = f"graph g {{\n{x}\n%Q: f32[3,4] = param()\n%z: f32[{shape}] = mul(%x, %Q)\nreturn z=%z\n}}"
+    assert ("learned=True" in print_graph(legalized(text)).splitlines()[-3]) == learned
+
+
 def test_a_model_that_returns_parameters_returns_values() -> None:
     graph = legalized("graph g {\n%V: f32[5,4] = param()\nreturn w=%V, again=%V\n}\n")
     assert (
@@ -114,12 +121,16 @@ def test_bodies_are_legalised_and_parameters_enter_them_by_what_they_are_for() -
 
 
 def test_arguments_keep_their_names_whatever_they_are_called() -> None:
-    # legalisation itself makes values called %power and %P/value
-    text = SCAN.replace("%s: f32[2,4] = arg", "%power: f32[2,4] = arg").replace("mul(%b, %s)", "mul(%b, %power)")
-    text = text.replace("%b: f32[2,4] = sub(%a, %P)", "%r: f32[2] = full()\n%b: f32[2,4] = sub(%a, %r)", 1)
-    text = text.replace("f32[2] = full()", "f32[4] = full()")
+    # legalisation itself makes a value called %power here, before the argument of that name
+    static = "      %s: f32[2,4] = arg(role='static')\n"
+    difference = "      %b: f32[2,4] = sub(%a, %P)\n"
+    constant = "      %r: f32[4] = full(value=2.0)\n"
+    text = SCAN.replace(static, "", 1).replace(difference, constant + difference.replace("%P", "%r") + static)
+    text = text.replace("%s:", "%power:").replace("mul(%b, %s)", "mul(%b, %power)")
     (scan,) = [node.op for node in legalized(text) if isinstance(node.op, Scan)]
-    assert [arg.name for arg in scan.body.body_args()] == ["x", "h_prev", "V", "P", "power"]
+    names = [[arg.name for arg in body.body_args()] for body in scan.bodies]
+    assert names == [["x", "h_prev", "V", "P", "power"]] * 2
+    assert "power_2" in scan.body
 
 
 def test_a_product_of_computed_matrices_is_refused() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.closeness import assert_gradients_agree, assert_values_agree
+
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, split, tanh, uniform
 from lstmc.backend import Execution
 from lstmc.cells.lstm import lstm
@@ -22,6 +22,7 @@ from lstmc.weights import initial_weights, parameters
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.runner import Runner
+from tests.closeness import assert_gradients_agree, assert_values_agree
 
 pytestmark = pytest.mark.caffe
 
@@ -126,8 +127,7 @@ def native(
     bottoms = " ".join(f'bottom: "{name}"' for name in inputs)
     filler = 'weight_filler { type: "constant" } bias_filler { type: "constant" }'
     lines.append(
-        f'layer {{ name: "r" type: "{layer}" {bottoms} top: "y"'
-        f" recurrent_param {{ num_output: {units} {filler} }} }}"
+        f'layer {{ name: "r" type: "{layer}" {bottoms} top: "y" recurrent_param {{ num_output: {units} {filler} }} }}'
     )
     with caffe.load("\n".join(lines), probes=["y"], force_backward=True) as net:
         assert list(net.params.values()) == [array.shape for array in params]
