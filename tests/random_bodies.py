@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from math import prod, sqrt
 from typing import Any
 
-from hypothesis import strategies as st
-
+from lstmc.ops import Draw
 from lstmc.ops.binary import covered_axes
 from lstmc.ops.linear import flatten_axis
 from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
-SIZES = st.integers(1, 5)
+SIZES = (1, 5)
 LARGEST = 120  # elements of one value
 SQUASHED_ABOVE = 5.0
 OPS_OF_STEP, OPS_OF_FIT = 5, 4  # at most
@@ -79,7 +78,7 @@ class Known:
 class Body:
     """One function while it is drawn."""
 
-    draw: Callable[[st.SearchStrategy[Any]], Any]
+    draw: Draw
     lead: int  # how many axes in front stand for time and batch, and are kept by linear
     most: int = 99  # ops
     values: list[Known] = field(default_factory=list)
@@ -89,10 +88,10 @@ class Body:
     ops: int = 0
 
     def choose(self, options: Sequence[Any]) -> Any:
-        return self.draw(st.sampled_from(list(options)))
+        return self.draw.choice(options)
 
     def chance(self, one_in: int) -> bool:
-        return bool(self.draw(st.integers(1, one_in)) == one_in)
+        return self.draw.integer(1, one_in) == one_in
 
     def know(self, *args: Any, **kwargs: Any) -> Known:
         self.values.append(Known(*args, **kwargs))
@@ -145,7 +144,7 @@ class Body:
         axis = min(self.lead, rank - 1) if keep is None else keep
         if keep is None and rank - axis > 1 and self.chance(3):
             axis += 1
-        width, out = prod(x.shape[axis:]), out or self.draw(SIZES)
+        width, out = prod(x.shape[axis:]), out or self.draw.integer(*SIZES)
         shared = [name for name, declared in self.params.items() if declared.startswith(f"Param({out}, {width}, fill")]
         w = self.choose(shared) if shared and self.chance(2) else self.param((out, width), value=False).name
         bias = ""
@@ -162,7 +161,7 @@ class Body:
         tables = [SMOOTH, SMOOTH, SCALED, KINKED, "softmax", *([POLYNOMIAL] if x.bound <= 1.7 else [])]
         table = self.choose(tables)
         if table == "softmax":
-            axis = self.draw(st.integers(-1, len(x.shape) - 1))
+            axis = self.draw.integer(-1, len(x.shape) - 1)
             return self.let(f"softmax({x.name})" if axis < 0 else f"softmax({x.name}, axis={axis})", x.shape, 1)
         expression, bound = self.choose(table)
         operand, size = x.name, x.bound
@@ -174,7 +173,7 @@ class Body:
     def binary(self) -> Known:
         x = self.pick()
         assert x is not None
-        if self.chance(4):
+        if self.chance(2):
             y: Known | None = self.broadcast_param(x)
         else:
             y = self.pick(lambda v: fits(v.shape, x.shape) or fits(x.shape, v.shape))
@@ -182,7 +181,7 @@ class Body:
         large = x if fits(y.shape, x.shape) else y
         if self.chance(5):
             return self.let(f"{x.name} / (1.5 + tanh({y.name}))", large.shape, 2 * x.bound, 4)
-        symbol = self.choose("+-*")
+        symbol = self.choose("*+-*")
         x, y = (x, y) if self.chance(2) else (y, x)
         bound = x.bound * y.bound if symbol == "*" else x.bound + y.bound
         return self.let(f"{x.name} {symbol} {y.name}", large.shape, bound)
@@ -190,8 +189,8 @@ class Body:
     def broadcast_param(self, x: Known) -> Known:
         """A parameter over a run of x's axes: [H] over [N, H], [N, 1], the whole shape, or one number."""
         rank = len(x.shape)
-        start = self.draw(st.integers(0, rank - 1))
-        stop = self.draw(st.integers(start, rank))
+        start = self.draw.integer(0, rank - 1)
+        stop = self.draw.integer(start, rank)
         return self.param(x.shape[start:stop] + (1,) * (rank - stop) or (1,))
 
     def split(self) -> None:
@@ -199,7 +198,7 @@ class Body:
         if x is None:
             return
         axis = self.choose([a for a, size in enumerate(x.shape) if size > 1])
-        cut = self.draw(st.integers(1, x.shape[axis] - 1))
+        cut = self.draw.integer(1, x.shape[axis] - 1)
         sizes = (cut, x.shape[axis] - cut)
         parts = "2" if sizes[0] == sizes[1] else f"({text(sizes)})"
         names = [f"v{len(self.values) + i}" for i in (0, 1)]
@@ -213,7 +212,7 @@ class Body:
         x = self.pick(lambda v: 2 * prod(v.shape) <= LARGEST)
         if x is None:
             return
-        axis = self.draw(st.integers(0, len(x.shape) - 1))
+        axis = self.draw.integer(0, len(x.shape) - 1)
 
         def joins(v: Known) -> bool:
             same_rank = len(v.shape) == len(x.shape) and prod(v.shape) + prod(x.shape) <= LARGEST
@@ -228,7 +227,7 @@ class Body:
     def reshape(self) -> None:
         x = self.pick()
         assert x is not None
-        kept = self.draw(st.integers(0, len(x.shape)))
+        kept = self.draw.integer(0, len(x.shape))
         rest = prod(x.shape[kept:])
         first = self.choose([d for d in range(1, rest + 1) if rest % d == 0])
         shape = self.choose(

@@ -1,13 +1,11 @@
-"""Random models for hypothesis, as the Python source that a user would write; a failing one prints itself.
+"""Random models for hypothesis, as the Python source that a user would write: ``@given(random_models())``.
 
-@given(random_models())
-def test_it(model): graph = model.graph(); ...
+A failing model prints itself.
 """
 
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -15,6 +13,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lstmc.ir import Graph
+from lstmc.ops import Draw
+from tests.draws import HypothesisDraw, SeededDraw
 from tests.random_bodies import SIZES, Body, Known, Shape, text
 
 IMPORTS = """\
@@ -63,14 +63,23 @@ class RandomCell:
 
 @st.composite
 def random_models(draw: Any) -> RandomModel:
-    """A model of one to three scans of one to three cells, and ops around them."""
-    steps, batch, seed = draw(st.integers(1, 6)), draw(st.integers(1, 4)), draw(st.integers(0, 99))
+    """A model of one to three scans of one to three cells, and ops around them.
+
+    One in four is drawn by hypothesis itself, which may make it smaller; the others are independent of each other.
+    """
+    if draw(st.integers(0, 3)) == 0:
+        return _random_model(HypothesisDraw(draw))
+    return _random_model(SeededDraw(draw(st.integers(0, 2**64 - 1))))
+
+
+def _random_model(draw: Draw) -> RandomModel:
+    steps, batch, seed = draw.integer(1, 6), draw.integer(1, 4), draw.integer(0, 99)
     cells: list[RandomCell] = []
     bound: dict[str, RandomCell] = {}
-    for i in range(draw(st.sampled_from((1, 1, 2)))):
+    for i in range(draw.choice((1, 1, 2))):
         cells.append(_random_cell(draw, f"cell{i}", batch, bound))
         bound["ABC"[i]] = cells[-1]
-    if draw(st.integers(1, 3)) == 3:
+    if draw.integer(1, 3) == 3:
         bound["C"] = cells[0]  # the same cell again, with parameters of its own
     parts = [IMPORTS]
     for cell in cells:
@@ -83,31 +92,31 @@ def _declared(kind: str, shape: Shape, fill: str = "") -> str:
     return f"{kind}({text(shape)}{fill})"
 
 
-def _step_shape(draw: Any, batch: int) -> Shape:
-    return (batch, *draw(st.lists(SIZES, min_size=1, max_size=draw(st.sampled_from((1, 1, 1, 2))))))
+def _step_shape(draw: Draw, batch: int) -> Shape:
+    return (batch, *(draw.integer(*SIZES) for _ in range(draw.choice((1, 1, 1, 2)))))
 
 
 # cells ---------------------------------------------------------------------------------------------------------
 
 
-def _random_cell(draw: Any, name: str, batch: int, bound: dict[str, RandomCell]) -> RandomCell:
+def _random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell]) -> RandomCell:
     """A cell of 2 to 12 ops; it may call a bound cell, whose states it then carries."""
     body = Body(draw, lead=1, most=MOST_OPS)
-    hidden = draw(SIZES)
-    inputs: dict[str, Shape] = {"x": (batch, draw(SIZES))}
+    hidden = draw.integer(*SIZES)
+    inputs: dict[str, Shape] = {"x": (batch, draw.integer(*SIZES))}
     if body.chance(3):
         inputs["u"] = _step_shape(draw, batch)
     states: dict[str, Shape] = {"h": (batch, hidden)}
     callable_here = [b for b in bound if len(bound[b].states) < 3]
     inner = body.choose(callable_here) if callable_here and body.chance(2) else None
-    for extra in "cm"[: draw(st.integers(0, 2 - (len(bound[inner].states) if inner else 0)))]:
+    for extra in "cm"[: draw.integer(0, 2 - (len(bound[inner].states) if inner else 0))]:
         states[extra] = _step_shape(draw, batch)
     filled = frozenset(s for s in states if body.chance(5))
     for argument, shape in (inputs | states).items():
         body.know(argument, shape, 3.0 if argument in inputs else 1.5, raw=argument in inputs)
     _first_lines(body, states)
     following = _call_inner(body, inner, bound[inner], states) if inner else {}
-    for _ in range(draw(st.integers(1, 8))):
+    for _ in range(draw.integer(1, 8)):
         body.step()
     for state, shape in list(states.items()):
         if state not in following:
@@ -177,7 +186,7 @@ def _cell_outputs(body: Body) -> tuple[tuple[Known, ...], str]:
 class _Net:
     """The model function around the scans, while it is drawn."""
 
-    def __init__(self, draw: Any, steps: int, batch: int) -> None:
+    def __init__(self, draw: Draw, steps: int, batch: int) -> None:
         self.draw, self.steps, self.batch = draw, steps, batch
         self.body = Body(draw, lead=1)
         self.inputs: dict[str, str] = {}
@@ -236,19 +245,19 @@ def _items(values: dict[str, str]) -> str:
     return ", ".join(f'"{name}": {value}' for name, value in values.items())
 
 
-def _random_net(draw: Callable[..., Any], bound: dict[str, RandomCell], steps: int, batch: int) -> str:
+def _random_net(draw: Draw, bound: dict[str, RandomCell], steps: int, batch: int) -> str:
     net = _Net(draw, steps, batch)
     body = net.body
-    net.input("X", (steps, batch, draw(SIZES)))
+    net.input("X", (steps, batch, draw.integer(*SIZES)))
     net.inputs["X"] = f"Input(T, N, {body.values[0].shape[2]})"
-    for _ in range(draw(st.sampled_from((0, 0, 1, 2)))):
+    for _ in range(draw.choice((0, 0, 1, 2))):
         body.step()
-    uses = [*bound, *draw(st.lists(st.sampled_from(list(bound)), max_size=1))]
+    uses = [*bound, *(draw.choice(list(bound)) for _ in range(draw.integer(0, 1)))]
     for number, name in enumerate(uses):
         net.scan(name, bound[name], number)
-    for _ in range(draw(st.integers(0, 4))):
+    for _ in range(draw.integer(0, 4)):
         body.step()
-    results = [v for v in (body.pick() for _ in range(draw(st.integers(1, 4)))) if v is not None]
+    results = [v for v in (body.pick() for _ in range(draw.integer(1, 4))) if v is not None]
     results += body.unread()[-2:]
     if body.chance(4):
         returned = ", ".join(v.name for v in results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,7 @@ TORCH = {"rnn": ("RNN", (0,)), "lstm": ("LSTM", (0, 1, 3, 2)), "gru_reset_after"
 def test_cells_are_pytorch_s(name: str, sizes: tuple[int, int, int, int]) -> None:
     if find_spec("torch") is None:
         pytest.skip(f"NOT CHECKED: {name} against PyTorch, which is not installed (an optional extra check)")
-    import torch
-
+    torch: Any = import_module("torch")
     run, (_, _, width, units) = scanned(name, sizes), sizes
     kind, order = TORCH[name]
     theirs: Any = getattr(torch.nn, kind)(width, units).double()

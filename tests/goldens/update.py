@@ -2,6 +2,9 @@
 
 ``make golden`` runs this as a program and writes the files anew: ``lstm.model.lir`` is written by hand, and each
 ``lstm.NN-PASS.lir`` is what a pass makes of the file before it. Read the difference before you commit it.
+
+``lstm.prototxt`` is the net of the library's LSTM over two steps, from a given h and a zero c, with an input that
+nothing reads.
 """
 
 from __future__ import annotations
@@ -9,13 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from lstmc import Input, __version__, constant, model, scan
+from lstmc.cells.lstm import lstm
 from lstmc.ir import Graph, parse_graph
 from lstmc.passes import Pass, run_passes
-from lstmc.pipeline import all_passes
+from lstmc.pipeline import all_passes, compile_graph
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.emit import prototxt, write_net
 
 FOLDER = Path(__file__).parent
 MODEL = FOLDER / "lstm.model.lir"
+PROTOTXT = FOLDER / "lstm.prototxt"
 BACKEND = CaffeBackend()
 
 
@@ -29,7 +36,20 @@ def read(path: Path) -> Graph:
     return parse_graph(path.read_text(), BACKEND.ops)
 
 
+@model
+def small_lstm(X=Input(2, 1, 3), h0=Input(1, 2, fill=constant(0.5)), unread=Input(3)):
+    y, last = scan(lstm(H=2, name="lstm"), X, init={"h": h0})
+    return {"y": y, "c_T": last["c"]}
+
+
+def golden_prototxt() -> str:
+    compiled = compile_graph(small_lstm.graph(), BACKEND, source="tests/goldens/update.py:small_lstm")
+    text = prototxt(compiled, write_net(compiled.expanded))
+    return text.replace(f"lstmc {__version__} from", "lstmc VERSION from", 1)
+
+
 def main() -> None:
+    PROTOTXT.write_text(golden_prototxt())
     steps = list(golden_passes())
     for stale in set(FOLDER.glob("lstm.[0-9]*.lir")) - {path for path, _ in steps}:
         stale.unlink()

@@ -47,7 +47,7 @@ def one_step(ns, prefix, x, h, c, units):
     cuts = [units, 2 * units, 3 * units]
     raw = L.Slice(total, ntop=4, slice_param={"axis": 2, "slice_point": cuts})
     ns.tops.update({prefix + "Mx+Mh": total})
-    ns.tops.update({prefix + "raw_" + gate: top for gate, top in zip("ifog", raw)})
+    ns.tops.update({prefix + "raw_" + gate: top for gate, top in zip("ifog", raw, strict=True)})
     i, f, o = (L.Sigmoid(top, in_place=True) for top in raw[:3])
     g = L.TanH(raw[3], in_place=True)
     c_f = L.Eltwise(f, c, eltwise_param={"operation": P.Eltwise.PROD})
@@ -70,7 +70,7 @@ def unrolled(shape, units):
     xt = L.Slice(ns.X, ntop=steps, slice_param={"axis": 0, "slice_point": list(range(1, steps))})
     h, c, hs = ns.h0, ns.c0, []
     for t, x in enumerate(xt if steps > 1 else [xt]):
-        h, c = one_step(ns, "t%d/lstm/" % t, x, h, c, units)
+        h, c = one_step(ns, f"t{t}/lstm/", x, h, c, units)
         hs.append(h)
     ns.H = L.Concat(*hs, concat_param={"axis": 0})
     return ns
@@ -99,7 +99,7 @@ def run(args, arrays):
     found = {"H": net.blobs["H"].data, "dX": net.blobs["X"].diff}
     for t in range(args["shape"][0]):
         for name in "hc":
-            found["%s%d" % (name, t)] = net.blobs["t%d/lstm/%s" % (t, name)].data
+            found[f"{name}{t}"] = net.blobs[f"t{t}/lstm/{name}"].data
     found.update({"d" + name: params[name].diff for name in WEIGHTS})
     types = [layer.type for layer in message.layer]
     return {"params": sorted(owners), "types": {name: types.count(name) for name in set(types)}}, found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from docs.examples.lstm_demo import lstm_demo
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, split, tanh, uniform
 from lstmc.backend import Execution
 from lstmc.cells.lstm import lstm
@@ -26,7 +26,6 @@ from tests.closeness import assert_gradients_agree, assert_values_agree
 
 pytestmark = pytest.mark.caffe
 
-EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
 POST = Path(__file__).with_name("netspec_post.py")
 BACKEND = CaffeBackend()
 T, N, D, H, S = dims("T N D H S")
@@ -59,11 +58,6 @@ def gradients(execution: Execution, params: dict[str, Array]) -> dict[str, Array
 
 
 def test_the_demo_computes_what_the_post_s_netspec_net_computes(caffe: Runner) -> None:
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        from lstm_demo import lstm_demo
-    finally:
-        sys.path.remove(str(EXAMPLES))
     graph = lstm_demo.graph()
     weights = initial_weights(graph) | {"lstm/b": normal("b", 2000, scale=0.05)}
     x, dh = normal("X", 3, 10, 128, 10, 10), normal("dH", 3, 10, 500)
