@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lstmc.backend import Artifact, Compiled, Finding
 from lstmc.ops import Array, Op
 from lstmc.passes import Cse, Dead, Expand, Pass
+from lstmc_caffe.bound_fan import BoundFan
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.legalize import Legalize
@@ -30,7 +31,7 @@ class CaffeBackend:
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Legalise on the one-step bodies, then expand."""
-        return (Legalize(), Cse(), Dead(), Expand(CaffeTimeAxis()), Dead())
+        return (Legalize(), Cse(), Dead(), Expand(CaffeTimeAxis()), Dead(), BoundFan())
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""

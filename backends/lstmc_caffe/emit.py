@@ -15,8 +15,9 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform
 from lstmc.weights import parameters
+from lstmc_caffe.fan import FAN
 from lstmc_caffe.ops import CaffeOp, Input, write_filler
-from lstmc_caffe.schema import LayerParameter, NetParameter
+from lstmc_caffe.schema import NetParameter
 
 _STEP = re.compile(r"(.+)/t(\d+)/[^/]+")
 
@@ -63,7 +64,7 @@ def write_net(graph: Graph) -> WrittenNet:
     """A net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
 
     The first layer that uses a parameter owns it: only there the filler is written. Values that nothing reads
-    go to one Silence layer at the end, so that the net's outputs are the model's.
+    go to a Silence layer at the end, so that the net's outputs are the model's.
     """
     sections: list[Section] = []
     owners: dict[str, Owner] = {}
@@ -78,7 +79,9 @@ def write_net(graph: Graph) -> WrittenNet:
     unread = _unread(graph)
     if unread:
         sections.append(Section("values that nothing reads"))
-        sections[-1].net.layer.append(LayerParameter(name="silence", type="Silence", bottom=unread))
+        for start in range(0, len(unread), FAN):
+            name = "silence" if start == 0 else f"silence_{start}"
+            sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
     return WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs)))
 
 

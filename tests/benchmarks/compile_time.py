@@ -1,6 +1,6 @@
 """How the time to compile grows with the number of steps: seconds of CPU a step, as ratios inside one process.
 
-    make bench
+make bench
 """
 
 import gc

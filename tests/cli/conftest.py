@@ -24,9 +24,7 @@ class Ended:
 
 
 @pytest.fixture
-def lstmc(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[LSTMC]:
+def lstmc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[LSTMC]:
     """Runs ``lstmc ARGS...`` in an empty folder, and puts back what loading a model file changes."""
     monkeypatch.chdir(tmp_path)
     modules, path = set(sys.modules), list(sys.path)

@@ -34,10 +34,7 @@ def refused(lstmc: LSTMC, *arguments: str) -> str:
         (("T=3", "T=4"), "DimError: -D T is given twice: as 3 and as 4\n"),
         (
             ("T=3", "N=2", "Q=5"),
-            "DimError: unknown dimension Q: net has T, N\n"
-            "  net.py:12:1 in model 'net'\n"
-            "    @model\n"
-            "    ^\n",
+            "DimError: unknown dimension Q: net has T, N\n  net.py:12:1 in model 'net'\n    @model\n    ^\n",
         ),
         (
             ("T=3",),
@@ -175,9 +172,13 @@ def test_a_disk_that_is_full_keeps_what_was_there(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "lstm.prototxt").write_text("the old one")
-    mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
-    ).returncode == 0
+    mounted = (
+        os.geteuid() == 0
+        and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+        ).returncode
+        == 0
+    )
     try:
         if mounted:
             (folder / "lstm.prototxt").write_text("the old one")

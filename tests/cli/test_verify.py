@@ -49,9 +49,7 @@ def test_an_unknown_place_is_refused(lstmc: LSTMC, model_file: Path) -> None:
     assert ended.err == "BackendError: --on takes one of interpreter, caffe-cpu, caffe-gpu, found 'moon'\n"
 
 
-def test_caffe_absent_where_it_is_asked_for(
-    lstmc: LSTMC, model_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_caffe_absent_where_it_is_asked_for(lstmc: LSTMC, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LSTMC_CAFFE_PYTHON", "/no/such/python")
     monkeypatch.delenv("LSTMC_CAFFE_PYTHONPATH", raising=False)
     ended = lstmc("verify", str(model_file), *SIZES, "--on", "caffe-cpu")

@@ -15,7 +15,7 @@ from lstmc_caffe.ops.pointwise import (
     TanHLayer,
 )
 from lstmc_caffe.ops.product import Bias, Eltwise, InnerProduct, Scale
-from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer
+from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer, SplitLayer
 
 CAFFE_OPS: tuple[type[Op], ...] = (
     Input,
@@ -37,6 +37,7 @@ CAFFE_OPS: tuple[type[Op], ...] = (
     SliceLayer,
     ConcatLayer,
     ReshapeLayer,
+    SplitLayer,
 )
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "SigmoidLayer",
     "SliceLayer",
     "SoftmaxLayer",
+    "SplitLayer",
     "TanHLayer",
     "write_filler",
 ]
