@@ -10,9 +10,10 @@ from lstmc.passes import Cse, Dead, Expand, Pass
 from lstmc_caffe.bound_fan import BoundFan
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.locate import attempt_all, gpu_state
-from lstmc_caffe.manifest import manifest, manifest_json
+from lstmc_caffe.manifest import manifest, manifest_json, step_blobs
 from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.time_axis import CaffeTimeAxis
@@ -35,7 +36,7 @@ class CaffeBackend:
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
-        net = write_net(compiled.expanded)
+        net = write_net(compiled.expanded, overwritten(compiled.expanded, step_blobs(compiled)))
         described = manifest(compiled, net)
         return Artifact(
             files={

@@ -60,8 +60,10 @@ class WrittenNet:
         return whole
 
 
-def write_net(graph: Graph) -> WrittenNet:
+def write_net(graph: Graph, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
     """A net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
+
+    ``in_place`` are the values that a layer overwrites, and what their blobs are called (``overwritten``).
 
     The first layer that uses a parameter owns it: only there the filler is written. Values that nothing reads
     go to a Silence layer at the end, so that the net's outputs are the model's.
@@ -75,7 +77,7 @@ def write_net(graph: Graph) -> WrittenNet:
         title = _section_title(node)
         if not sections or sections[-1].title != title:
             sections.append(Section(title))
-        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs)
+        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {})
     unread = _unread(graph)
     if unread:
         sections.append(Section("values that nothing reads"))
@@ -103,15 +105,22 @@ def _section_title(node: Node) -> str:
     return f"{step[0]}, step {int(step[1])}"
 
 
-def _write_layer(layer: Any, graph: Graph, node: Node, owners: dict[str, Owner], blobs: dict[Ref, None]) -> None:
+def _write_layer(
+    layer: Any,
+    graph: Graph,
+    node: Node,
+    owners: dict[str, Owner],
+    blobs: dict[Ref, None],
+    in_place: Mapping[Ref, str],
+) -> None:
     op = node.op
     assert isinstance(op, CaffeOp), op
     layer.name = node.name
     layer.type = op.layer_type
     args = graph.args(node.name)
     learned = op.blobs(len(args))
-    layer.bottom.extend(graph.value_name(ref) for slot, ref in enumerate(args) if slot not in learned)
-    layer.top.extend(node.names)
+    layer.bottom.extend(in_place.get(r) or graph.value_name(r) for slot, r in enumerate(args) if slot not in learned)
+    layer.top.extend(in_place.get(Ref(node.name, out)) or name for out, name in enumerate(node.names))
     op.write(layer)
     for index, slot in enumerate(learned):
         blob = graph.value_name(args[slot])
