@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lstmc.backend import Artifact, Compiled, Finding
 from lstmc.ops import Array, Op
-from lstmc.passes import Cse, Dead, Expand, Pass
+from lstmc.passes import Cse, Dead, Expand, KeepTimeAxis, Pass
 from lstmc_caffe.bound_fan import BoundFan
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
@@ -14,12 +14,18 @@ from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.locate import attempt_all, gpu_state
 from lstmc_caffe.manifest import manifest, manifest_json, step_blobs
-from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.ops import CAFFE_OPS, ReshapeLayer
+from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.time_axis import CaffeTimeAxis
 from lstmc_caffe.weights import caffemodel
 
 INSTALL = "python -m lstmc_caffe.install"
+
+GATES = RerollGates()
+LEGAL_PASSES: Mapping[str, tuple[Pass, ...]] = {
+    "caffe": (Legalize(), Cse(), Dead(), KeepTimeAxis(GATES.applies, ReshapeLayer), GATES, Cse(), Dead()),
+}
 
 
 class CaffeBackend:
@@ -31,8 +37,8 @@ class CaffeBackend:
     ops: tuple[type[Op], ...] = CAFFE_OPS
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Legalise on the one-step bodies, then expand."""
-        return (Legalize(), Cse(), Dead(), Expand(CaffeTimeAxis()), Dead(), BoundFan())
+        """Legalise and re-roll on the one-step bodies, then expand."""
+        return (*LEGAL_PASSES[target], Expand(CaffeTimeAxis()), Dead(), BoundFan())
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""

@@ -6,6 +6,7 @@ from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_prefix
 from lstmc.passes.fuse_linears import FuseLinears
 from lstmc.passes.hoist import Hoist
+from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.peel import Peel
 from lstmc.passes.run import Observer, Snapshot, run_passes
 from lstmc.passes.simplify import Simplify
@@ -19,6 +20,7 @@ __all__ = [
     "Expand",
     "FuseLinears",
     "Hoist",
+    "KeepTimeAxis",
     "Observer",
     "Pass",
     "PassResult",

@@ -15,6 +15,7 @@ from lstmc_caffe.ops.pointwise import (
     TanHLayer,
 )
 from lstmc_caffe.ops.product import Bias, Eltwise, InnerProduct, Scale
+from lstmc_caffe.ops.recurrent import LSTMUnit
 from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer, SplitLayer
 
 CAFFE_OPS: tuple[type[Op], ...] = (
@@ -38,6 +39,7 @@ CAFFE_OPS: tuple[type[Op], ...] = (
     ConcatLayer,
     ReshapeLayer,
     SplitLayer,
+    LSTMUnit,
 )
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "FilledInput",
     "InnerProduct",
     "Input",
+    "LSTMUnit",
     "LogLayer",
     "PowerLayer",
     "ReLULayer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-
+from lstmc.backend import load_backend, load_cell
 from lstmc.differential import check
 from lstmc.dsl import CellModel
 from lstmc.ir import parse_graph
