@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Ref
-from lstmc.ops import Param
+from lstmc.ir import Builder, Graph, Node, Ref, is_weight
 from lstmc.passes import Pass, PassResult, Refs, rewrite
 from lstmc_caffe.fan import FAN, concat_tree, slice_tree, split_tree
 from lstmc_caffe.ops import ConcatLayer, SliceLayer
@@ -30,7 +29,7 @@ class BoundFan(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        wide = {ref for ref, readers in _layers_reading(graph).items() if readers > self.most}
+        wide = {ref for ref, n in _layers_reading(graph).items() if n > self.most and not is_weight(graph, ref)}
         wide_nodes = any(self._is_wide(graph, node) for node in graph)
         if not wide and not wide_nodes:
             return PassResult(graph, False)
@@ -48,10 +47,10 @@ class BoundFan(Pass):
 
 
 def _layers_reading(graph: Graph) -> Counter[Ref]:
-    """How many bottoms read each value; parameters are shared by name, and have no tops."""
+    """How many bottoms read each value (or blobs of layers: weights are shared by name, and have no tops)."""
     readers = Counter(graph.readers())
     readers.subtract(output.ref for output in graph.outputs)
-    return Counter({ref: n for ref, n in readers.items() if n > 1 and not isinstance(graph.node(ref.node).op, Param)})
+    return readers
 
 
 class _Trees:

@@ -19,9 +19,12 @@ class Sources:
     sequences: list[str] = field(default_factory=list)
 
 
-def sources_of(graph: Graph, ref: Ref, found: Sources) -> bool:
-    """Collect what ``ref`` is a sum of; False if its quarters cannot be re-ordered by weights alone."""
-    if graph.readers().get(ref) != 1:
+def sources_of(graph: Graph, ref: Ref, found: Sources, readers: int = 1) -> bool:
+    """Collect what ``ref`` is a sum of; False if its quarters cannot be re-ordered by weights alone.
+
+    ``readers`` is how many there may be that know of the new order.
+    """
+    if graph.readers().get(ref) != readers:
         return False
     node = graph.node(ref.node)
     args = graph.args(node.name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from lstmc.ir import Builder, Graph, Node, Ref, Scan
 from lstmc.ops import Arg, Input, Leaf, Param, Reshape
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes.dead import pruned
 from lstmc.passes.hoist import op_over_time
 
 
@@ -61,32 +62,47 @@ class KeepTimeAxis(Pass):
         """A first state as the step before the first."""
         node = b.node(state.node)
         shape = (1, *b.type(state).shape)
-        if isinstance(node.op, Leaf) and not isinstance(node.op, Input | Param | Arg):  # a constant
-            return b.add(replace(node.op, shape=shape), names=(f"{node.name}/step",), loc=node.loc)[0]
+        if isinstance(node.op, Leaf) and _is_constant(b, state):
+            return b.add(_with_axis(node.op), names=(f"{node.name}/step",), loc=node.loc)[0]
         return b.add(self.reshape(shape), state, names=(f"{node.names[state.out]}/step",), loc=node.loc)[0]
 
 
 def _kept_body(body: Graph) -> Graph | None:
     """The body on steps that keep their axis; None if a node of it has no such form."""
     builder = Builder(body.name, body)
-    new: dict[Ref, Ref] = {}
-    mapped: set[Ref] = set()
+    same: dict[Ref, Ref] = {}  # values that are the same at every step, without the axis
+    kept: dict[Ref, Ref] = {}  # values with the axis
     for node in body:
         refs = [Ref(node.name, out) for out in range(len(node.types))]
+        if isinstance(node.op, Arg) and node.op.role in ("x", "state"):
+            kept[refs[0]] = builder.add(_with_axis(node.op), names=node.names, loc=node.loc)[0]
+            continue
         operands = body.args(node.name)
-        op = node.op
-        if isinstance(op, Arg):
-            if op.role in ("x", "state"):
-                op = replace(op, shape=(1, *op.shape))
-                mapped.update(refs)
-        elif not isinstance(op, Leaf) and mapped.intersection(operands):
-            wide = op_over_time(op, 1, [body.type(r) for r in operands], [r in mapped for r in operands])
-            if wide is None:
-                return None
-            op = wide
-            mapped.update(refs)
-        made = builder.add(op, *[new[ref] for ref in operands], names=node.names, loc=node.loc)
-        new.update(zip(refs, made, strict=True))
-    if not mapped.issuperset(output.ref for output in body.outputs):
+        if kept.keys().isdisjoint(operands):
+            made = builder.copy(node, [same[ref] for ref in operands])
+            same.update(zip(refs, made, strict=True))
+            continue
+        for ref in operands:
+            if ref not in kept and _is_constant(body, ref) and body.type(ref).rank == node.types[0].rank:
+                leaf = body.node(ref.node)
+                assert isinstance(leaf.op, Leaf)
+                (kept[ref],) = builder.add(_with_axis(leaf.op), names=(f"{leaf.name}/step",), loc=leaf.loc)
+        mapped = [ref in kept for ref in operands]
+        op = op_over_time(node.op, 1, [body.type(ref) for ref in operands], mapped)
+        if op is None:
+            return None
+        made = builder.add(op, *[kept.get(r) or same[r] for r in operands], names=node.names, loc=node.loc)
+        kept.update(zip(refs, made, strict=True))
+    if not kept.keys() >= {output.ref for output in body.outputs}:
         return None  # a result that is the same at every step has no axis to keep
-    return builder.finish([(o.name, new[o.ref]) for o in body.outputs])
+    whole = builder.finish([(o.name, kept[o.ref]) for o in body.outputs])
+    return pruned(whole, range(len(whole.outputs)), {arg.name for arg in whole.body_args()})
+
+
+def _is_constant(graph: Graph | Builder, ref: Ref) -> bool:
+    op = graph.node(ref.node).op
+    return isinstance(op, Leaf) and not isinstance(op, Input | Param | Arg)
+
+
+def _with_axis(op: Leaf) -> Leaf:
+    return replace(op, shape=(1, *op.shape))
