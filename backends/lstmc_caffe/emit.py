@@ -122,6 +122,8 @@ def _write_layer(
     layer.bottom.extend(in_place.get(r) or graph.value_name(r) for slot, r in enumerate(args) if slot not in learned)
     layer.top.extend(in_place.get(Ref(node.name, out)) or name for out, name in enumerate(node.names))
     op.write(layer)
+    messages = op.fillers(layer)
+    declared: dict[int, list[Filler]] = {}  # of each filler message: a recurrent layer has one for several blobs
     for index, slot in enumerate(learned):
         blob = graph.value_name(args[slot])
         params = _parameters_in(graph, args[slot])
@@ -131,7 +133,10 @@ def _write_layer(
             blobs[args[slot]] = None
             filler = _common_filler(graph, args[slot], params)
             if filler is not None:
-                write_filler(op.fillers(layer)[index], filler)
+                declared.setdefault(id(messages[index]), []).append(filler)
+    for message in {id(message): message for message in messages}.values():
+        if len(set(declared.get(id(message), []))) == 1:
+            write_filler(message, declared[id(message)][0])
 
 
 def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:

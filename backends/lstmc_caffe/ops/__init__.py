@@ -15,7 +15,7 @@ from lstmc_caffe.ops.pointwise import (
     TanHLayer,
 )
 from lstmc_caffe.ops.product import Bias, Eltwise, InnerProduct, Scale
-from lstmc_caffe.ops.recurrent import LSTMUnit
+from lstmc_caffe.ops.recurrent import LSTM, RNN, LSTMUnit
 from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer, SplitLayer
 
 CAFFE_OPS: tuple[type[Op], ...] = (
@@ -40,10 +40,14 @@ CAFFE_OPS: tuple[type[Op], ...] = (
     ReshapeLayer,
     SplitLayer,
     LSTMUnit,
+    LSTM,
+    RNN,
 )
 
 __all__ = [
     "CAFFE_OPS",
+    "LSTM",
+    "RNN",
     "AbsValLayer",
     "Bias",
     "CaffeOp",
