@@ -16,6 +16,7 @@ from lstmc_caffe.locate import attempt_all, gpu_state
 from lstmc_caffe.manifest import manifest, manifest_json, step_blobs
 from lstmc_caffe.ops import CAFFE_OPS, ReshapeLayer
 from lstmc_caffe.reroll_gates import RerollGates
+from lstmc_caffe.reroll_layers import RerollLayers
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.time_axis import CaffeTimeAxis
 from lstmc_caffe.weights import caffemodel
@@ -25,6 +26,7 @@ INSTALL = "python -m lstmc_caffe.install"
 GATES = RerollGates()
 LEGAL_PASSES: Mapping[str, tuple[Pass, ...]] = {
     "caffe": (Legalize(), Cse(), Dead(), KeepTimeAxis(GATES.applies, ReshapeLayer), GATES, Cse(), Dead()),
+    "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead()),
 }
 
 
@@ -33,7 +35,10 @@ class CaffeBackend:
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
-    targets: Mapping[str, str] = {"caffe": "training and inference in Caffe, CPU and GPU"}
+    targets: Mapping[str, str] = {
+        "caffe": "training and inference in Caffe, CPU and GPU",
+        "caffe-native": "scans as Caffe's own LSTM and RNN layers, for readers of those; others are refused",
+    }
     ops: tuple[type[Op], ...] = CAFFE_OPS
 
     def passes(self, target: str) -> tuple[Pass, ...]:
