@@ -30,7 +30,8 @@ class RerollLayers(Pass):
 
     Matched on the graph, not on names. ``cont`` is 0 at the first step and 1 after it, so that no forward pass goes
     on where the one before ended. Refused, with the first difference: every other scan; and a layer whose blobs
-    another layer uses too, for its steps share them inside, and Caffe would tie only the first step to the other.
+    another layer uses too: its steps share them inside, and in phase TRAIN Caffe ties only the first step to the other
+    layer (in TEST, ``recurrent_layer.cpp`` shares them anew at each forward pass).
     """
 
     name = "reroll_layers"
@@ -69,7 +70,7 @@ class RerollLayers(Pass):
                     names = ", ".join(graph.value_name(ref) for ref in shared)
                     raise BackendError(
                         f"{names} would be in two layers, one of them the {node.op.layer_type} layer {node.name}: its"
-                        " steps share their blobs inside, and only the first step would be tied to the other layer",
+                        " steps share their blobs inside, and in training only the first step would be tied to the other",
                         loc=node.loc,
                     )
 

@@ -241,6 +241,6 @@ def test_a_layer_scanned_twice_is_refused() -> None:
         return {"z": z}
 
     assert refusal(tied) == (
-        "bound/W_x, bound/b, bound/W_h would be in two layers, one of them the LSTM layer y: its steps share their"
-        " blobs inside, and only the first step would be tied to the other layer",
+        "bound/W_x, bound/b, bound/W_h would be in two layers, one of them the LSTM layer bound/y: its steps share"
+        " their blobs inside, and in training only the first step would be tied to the other",
     )
