@@ -69,8 +69,9 @@ class RerollLayers(Pass):
                 if shared:
                     names = ", ".join(graph.value_name(ref) for ref in shared)
                     raise BackendError(
-                        f"{names} would be in two layers, one of them the {node.op.layer_type} layer {node.name}: its"
-                        " steps share their blobs inside, and in training only the first step would be tied to the other",
+                        f"{names} would be in two layers, one of them the {node.op.layer_type} layer {node.name}:"
+                        " its steps share their blobs inside, and in training only the first step would be"
+                        " tied to the other",
                         loc=node.loc,
                     )
 
