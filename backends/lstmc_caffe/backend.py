@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from lstmc.backend import Artifact, Compiled, Finding
 from lstmc.ops import Array, Op
-from lstmc.passes import Cse, Dead, Expand, KeepTimeAxis, Pass
+from lstmc.passes import Cse, Dead, Expand, KeepTimeAxis, Pass, collector_paused
 from lstmc_caffe.bound_fan import BoundFan
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
@@ -47,6 +47,10 @@ class CaffeBackend:
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
+        with collector_paused():
+            return self._artifact(compiled, weights)
+
+    def _artifact(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         net = write_net(compiled.expanded, overwritten(compiled.expanded, step_blobs(compiled)))
         described = manifest(compiled, net)
         return Artifact(

@@ -41,9 +41,9 @@ class BoundFan(Pass):
                 raise PassError(f"bound_fan left %{node.name} with more than {self.most} tops or bottoms")
 
     def _is_wide(self, graph: Graph, node: Node) -> bool:
-        if isinstance(node.op, SliceLayer):
-            return len(node.types) > self.most
-        return isinstance(node.op, ConcatLayer) and len(graph.args(node.name)) > self.most
+        if len(node.types) > self.most:
+            return type(node.op) is SliceLayer
+        return type(node.op) is ConcatLayer and len(graph.args(node.name)) > self.most
 
 
 def _layers_reading(graph: Graph) -> Counter[Ref]:

@@ -24,7 +24,7 @@ def overwritten(graph: Graph, kept: Collection[str] = ()) -> dict[Ref, str]:
     readers = graph.readers()
     found = {}
     for node in graph:
-        if isinstance(node.op, OVERWRITING):
+        if type(node.op) in OVERWRITING:
             (bottom,) = graph.args(node.name)
             if readers[bottom] == 1 and graph.value_name(bottom) not in kept and _own_memory(graph, bottom):
                 found[bottom] = node.name
@@ -37,4 +37,4 @@ def _own_memory(graph: Graph, value: Ref) -> bool:
         return len(node.types) > 1
     if isinstance(node.op, caffe.ConcatLayer):
         return len(graph.args(node.name)) > 1
-    return isinstance(node.op, OVERWRITTEN)
+    return type(node.op) in OVERWRITTEN

@@ -1,6 +1,7 @@
 """The passes of the core: each file holds one, each graph it returns means what its input means."""
 
 from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, rewrite
+from lstmc.passes.collector import collector_paused
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_prefix
@@ -31,6 +32,7 @@ __all__ = [
     "Snapshot",
     "TimeAxis",
     "Widen",
+    "collector_paused",
     "in_bodies",
     "rewrite",
     "run_passes",
