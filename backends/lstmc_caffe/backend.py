@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Finding
+from lstmc.ir import parse_graph
 from lstmc.ops import Array, Op
 from lstmc.passes import Cse, Dead, Expand, KeepTimeAxis, Pass, collector_paused
+from lstmc.weights import unpack_weights
 from lstmc_caffe.bound_fan import BoundFan
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.locate import attempt_all, gpu_state
-from lstmc_caffe.manifest import manifest, manifest_json, step_blobs
+from lstmc_caffe.manifest import manifest, manifest_json, read_manifest, step_blobs
 from lstmc_caffe.ops import CAFFE_OPS, ReshapeLayer
 from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.reroll_layers import RerollLayers
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.time_axis import CaffeTimeAxis
-from lstmc_caffe.weights import caffemodel
+from lstmc_caffe.weights import caffemodel, read_blobs
 
 INSTALL = "python -m lstmc_caffe.install"
 
@@ -63,6 +66,13 @@ class CaffeBackend:
             inputs={n: entry["blob"] for n, entry in described["inputs"].items() if not entry["filled"]},
             outputs={n: entry["blob"] for n, entry in described["outputs"].items()},
         )
+
+    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+        """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""
+        described = read_manifest(manifest)
+        weights = parse_graph(described["weights"])
+        found = unpack_weights(weights, read_blobs(trained, described["blobs"]))
+        return found, [name for name in described["parameters"] if name not in found]
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, in one worker process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from lstmc.dsl.cell import Cell
@@ -10,7 +11,9 @@ from lstmc.dsl.declare import InputDeclaration
 from lstmc.dsl.dims import Dim
 from lstmc.dsl.model import Model
 from lstmc.dsl.scan import scan
+from lstmc.dsl.scope import Scope
 from lstmc.dsl.value import Value
+from lstmc.errors import DimError
 
 
 class CellModel(Model):
@@ -26,7 +29,7 @@ class CellModel(Model):
 
         def run(**sequences: Value) -> dict[str, Value]:
             sizes: dict[str, Any] = {name: Dim(name) for name in cell.dims}
-            bound = cell(**sizes)
+            bound = cell(name=cell.name, **sizes)
             y, last = scan(bound, sequences)
             return {**_named(y), **{f"{name}_T": value for name, value in last.items()}}
 
@@ -42,10 +45,20 @@ class CellModel(Model):
             ]
         )
         super().__init__(run)
+        self.loc, self.owner = cell.loc, cell.owner  # what errors speak of is the cell
 
     @property
     def dims(self) -> list[str]:
         return list(dict.fromkeys(["T", *self.cell.dims]))
+
+    def _scope(self, sizes: Mapping[str, int]) -> Scope:
+        scope = super()._scope(sizes)
+        for name, declared in self.cell.signature.declarations.items():
+            try:
+                scope.sizes(declared.shape, f"{declared.kind} {name}", self.mend)
+            except DimError as error:
+                raise error.located(declared.loc, self.owner) from None
+        return scope
 
 
 def _named(y: Any) -> dict[str, Value]:

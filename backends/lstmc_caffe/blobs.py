@@ -1,0 +1,76 @@
+"""Parameters in Caffe are blobs of layers; where one is read as a value, a layer must give it as a top."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from lstmc.ir import Builder, Graph, Ref, Scan, is_weight, is_weight_op
+from lstmc.ops import Arg, Linear, Param
+from lstmc_caffe import ops as caffe
+
+
+def packing_nodes(graph: Graph) -> set[str]:
+    """The weight ops whose results are blobs: a matrix product or a scan reads them as weights.
+
+    Other ops on parameters alone are layers on their values: the same parameter may be in several of those. A bias
+    is a value too where as a blob it would be refused.
+    """
+    found: set[str] = set()
+    readers = graph.readers()
+    for node in reversed(list(graph)):
+        for slot, ref in enumerate(graph.args(node.name)):
+            as_weight = node.name in found
+            if isinstance(node.op, Linear):
+                as_weight = slot == 1 or (slot == 2 and _alone_in_a_blob(graph, ref, readers))
+            if isinstance(node.op, Scan):
+                as_weight = node.op.role(slot) == "weight"
+            if as_weight and is_weight_op(graph.node(ref.node).op) and is_weight(graph, ref):
+                found.add(ref.node)
+    return found
+
+
+def _alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
+    """Whether a blob's parameters are used for nothing else, and are trained alike."""
+    multipliers = set()
+    stack = [blob]
+    while stack:
+        node = graph.node(stack.pop().node)
+        if isinstance(node.op, Param):
+            multipliers.add((node.op.lr_mult, node.op.decay_mult))
+        elif isinstance(node.op, Arg):
+            return False  # of a scan's body: the model may use it elsewhere
+        operands = graph.args(node.name)
+        if any(readers[ref] > 1 for ref in operands):
+            return False
+        stack += operands
+    return len(multipliers) == 1
+
+
+def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
+    """A value that layers can have as a bottom: a parameter is added to zeros (rule 5), others are as they are.
+
+    Not Caffe's Parameter layer: it lends its diff out, so a parameter with another reader loses gradient.
+    """
+    if not is_weight(b, ref):
+        return ref
+    node = b.node(ref.node)
+    shape = b.type(ref).shape
+    (zeros,) = b.add(caffe.DummyData(shape), names=(f"{node.name}/zeros",), loc=node.loc)
+    bias = caffe.Bias(axis=0, num_axes=len(shape), learned=True)
+    return b.add(bias, zeros, ref, names=(name or f"{node.name}/value",), loc=node.loc)[0]
+
+
+def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
+    """A model or a step that returns a parameter itself returns a value; a model's is called like the output."""
+    leaked = {o.ref: o.name.partition(".")[2] or o.name for o in graph.outputs if is_weight(graph, o.ref)}
+    if not leaked:
+        return graph
+    counts["output_to_value"] += len(leaked)
+    b = Builder(graph.name, graph)
+    new: dict[Ref, Ref] = {}
+    for node in graph:
+        made = b.copy(node, [new[ref] for ref in graph.args(node.name)])
+        new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
+    values = {ref: as_value(b, new[ref], name) for ref, name in leaked.items()}
+    return b.finish([(o.name, values[o.ref] if o.ref in values else new[o.ref]) for o in graph.outputs])

@@ -1,0 +1,60 @@
+"""How an error is shown: the message, the user's line with a caret, the other places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstmc import errors
+from lstmc.errors import DimError, DslError, LstmcError, ShapeError
+from lstmc.source import SrcLoc
+
+
+@pytest.fixture
+def loc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SrcLoc:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text("\n    h = tanh(x + y)\n")
+    return SrcLoc("net.py", 2, 13, 2, 18)
+
+
+def test_an_error_is_its_kind_and_its_message() -> None:
+    assert str(ShapeError("x is [2], y is [3]")) == "ShapeError: x is [2], y is [3]"
+
+
+def test_then_the_place_with_a_caret_and_the_notes(loc: SrcLoc) -> None:
+    error = ShapeError("x is [2], y is [3]", loc=loc, scope="cell 'rnn'", notes=("x: declared at net.py:1", "y: too"))
+    assert str(error) == (
+        "ShapeError: x is [2], y is [3]\n"
+        "  net.py:2:14 in cell 'rnn'\n"
+        "    h = tanh(x + y)\n"
+        "             ^^^^^\n"
+        "  x: declared at net.py:1\n"
+        "  y: too"
+    )
+
+
+def test_a_place_that_cannot_be_read_is_named_only() -> None:
+    error = DslError("no", loc=SrcLoc("<stdin>", 2, 13, 2, 18))
+    assert str(error) == "DslError: no\n  <stdin>:2:14"
+
+
+def test_a_place_is_added_where_there_is_none_and_kept_where_there_is(loc: SrcLoc) -> None:
+    other = SrcLoc("other.py", 1, 0, 1, 1)
+    error = DimError("no", notes=["first"]).located(loc, notes=["second"]).located(other, "cell 'a'").located(scope="b")
+    assert (error.loc, error.scope, error.notes) == (loc, "cell 'a'", ("first", "second"))
+    assert isinstance(error, DimError)
+
+
+def test_every_error_is_of_one_root_and_says_what_it_is_for() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert len(kinds) > 10
+    for kind in kinds:
+        assert issubclass(kind, LstmcError)
+        assert kind.__doc__
+        assert kind("message").message == "message"
+
+
+def test_what_a_user_writes_wrong_is_a_dsl_error() -> None:
+    assert issubclass(ShapeError, DslError)
+    assert issubclass(DimError, DslError)
