@@ -11,7 +11,7 @@ from lstmc.ops import Array, Op
 from lstmc.passes import Cse, Dead, Expand, KeepTimeAxis, Pass, collector_paused
 from lstmc.weights import unpack_weights
 from lstmc_caffe.bound_fan import BoundFan
-from lstmc_caffe.emit import prototxt, write_net
+from lstmc_caffe.emit import WrittenNet, prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize import Legalize
@@ -31,6 +31,11 @@ LEGAL_PASSES: Mapping[str, tuple[Pass, ...]] = {
     "caffe": (Legalize(), Cse(), Dead(), KeepTimeAxis(GATES.applies, ReshapeLayer), GATES, Cse(), Dead()),
     "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead()),
 }
+
+
+def written_net(compiled: Compiled) -> WrittenNet:
+    """The net of a compiled model, activations in place except on blobs that the manifest names."""
+    return write_net(compiled.expanded, overwritten(compiled.expanded, step_blobs(compiled)))
 
 
 class CaffeBackend:
@@ -54,7 +59,7 @@ class CaffeBackend:
             return self._artifact(compiled, weights)
 
     def _artifact(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        net = write_net(compiled.expanded, overwritten(compiled.expanded, step_blobs(compiled)))
+        net = written_net(compiled)
         described = manifest(compiled, net)
         return Artifact(
             files={

@@ -167,6 +167,7 @@ class Builder:
         self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = self._digraph._pred  # type: ignore[attr-defined]
         self._readers: _Producers = self._digraph._succ  # type: ignore[attr-defined]
+        self._finished = False
         self._taken: set[str] = set()
         self._counts: dict[str, int] = {}
 
@@ -191,9 +192,14 @@ class Builder:
         """What ``add_node(node.name, node=node)`` and an ``add_edge`` for each operand do, five times as fast; edges
         that say the same share their attributes."""
         name = node.name
+        if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx refuses, or makes a place
+            self._digraph.add_node(name, node=node)
+            for slot, ref in enumerate(operands):
+                self._digraph.add_edge(ref.node, name, key=slot, out=ref.out)
+            return
         self._nodes[name] = {"node": node}
-        self._readers[name] = {}
-        producers = self._producers[name] = {}
+        self._readers.setdefault(name, {})
+        producers = self._producers.setdefault(name, {})
         for slot, (producer, out) in enumerate(operands):
             edges = producers.get(producer)
             if edges is None:
@@ -224,6 +230,7 @@ class Builder:
 
     def finish(self, outputs: Sequence[tuple[str, Ref]]) -> Graph:
         """The finished, frozen graph."""
+        self._finished = True
         return Graph(self.name, self._digraph, tuple(Output(name, ref) for name, ref in outputs))
 
 
