@@ -18,8 +18,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lstmc import Input, Value, model, scan
 from lstmc.backend import load_cell
-from lstmc.dsl import CellModel
+from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
@@ -38,15 +39,26 @@ QUICK = ((20, 10, 128, 256), (300, 1, 32, 64))
 SECONDS_A_ROW = 12.0
 
 
+def sequence_model(cell: str, size: tuple[int, ...]) -> Graph:
+    """A library cell over a sequence, its output alone: what Caffe's own layer gives."""
+    steps, batch, width, units = size
+
+    @model
+    def net(x: Value = Input(steps, batch, width)) -> dict[str, Value]:
+        return {"y": scan(load_cell(cell)(H=units), x)[0]}
+
+    return net.graph()
+
+
 def compiled_nets(size: tuple[int, ...], cell: str = "lstm") -> dict[str, str]:
     """The prototxt of the cell for every target that can express it."""
     backend = CaffeBackend()
-    graph = CellModel(load_cell(cell)).graph(**dict(zip("TNDH", size, strict=True)))
+    graph = sequence_model(cell, size)
     weights = initial_weights(graph)
     found = {}
     for target in backend.targets:
         artifact = backend.emit(compile_graph(graph, backend, target), weights)
-        found[f"lstmc {target}"] = artifact.files[f"{cell}.prototxt"].decode()
+        found[f"lstmc {target}"] = artifact.files["net.prototxt"].decode()
     return found
 
 
