@@ -14,7 +14,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.gate_tail import CAFFE_ORDER, GateTail, gate_tails
 from lstmc_caffe.row_order import Sources, in_order, sources_of, stored_twice
 
-LARGEST = 256  # elements of a state, N x H; see the class
+LARGEST = 128  # elements of a state, N x H; see the class
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class RerollGates(Pass):
     Rule 3 only where all that z comes from has no other reader; otherwise the gates stay as they are.
 
     LSTMUnit is one layer instead of seven or more, but it computes exp and tanh one by one in double precision, where
-    Sigmoid and TanH layers vectorise. Measured, forward, LSTMUnit to separate layers: 0.70 of the time at N x H = 64,
-    0.93 at 128, 0.85 at 256, 1.0 from 512 on; forward and backward 0.6, 0.97, 1.0 and 1.1; to load, 0.4 always.
+    Sigmoid and TanH layers vectorise (as lstmc's installer compiles them). Measured, LSTMUnit to separate layers, for
+    N x H of 32, 64, 96, 128, 256: forward 0.81, 0.75 to 0.93, 1.0, 0.9 to 1.1, 1.1; forward and backward 0.76, 0.66 to
+    0.9, 0.8 to 1.0, 0.94 to 1.1, 1.1; to load, 0.4 always. Compiled without that, LSTMUnit stays ahead up to 256.
     """
 
     name = "reroll_gates"

@@ -66,4 +66,5 @@ def test_order(order: str, target: str) -> None:
     # and the user's parameters are read back from the re-ordered blobs, exactly
     weights = written_net(built).weights
     again = unpack_weights(weights, forward(weights, params=params).outputs)
-    assert list(again) and all(np.array_equal(again[name], params[name]) for name in again)
+    assert list(again)
+    assert all(np.array_equal(again[name], params[name]) for name in again)
