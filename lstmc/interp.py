@@ -104,6 +104,11 @@ def _body(scan: Scan, position: int) -> Graph:
     return scan.first if position == 0 and scan.first is not None else scan.body
 
 
+def _at(scan: Scan, t: int) -> int | slice:
+    """Where step ``t`` is in a sequence."""
+    return slice(t, t + 1) if scan.kept else t
+
+
 def _run_scan(run: Run, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
@@ -113,14 +118,15 @@ def _run_scan(run: Run, node: Node, scan: Scan, args: list[Array], dtype: DTypeL
         body = _body(scan, position)
         following = iter(states)
         leaves = {
-            param.name: arg[t] if role == "x" else next(following) if role == "state" else arg
+            param.name: arg[_at(scan, t)] if role == "x" else next(following) if role == "state" else arg
             for param, arg, role in zip(body.body_args(), args, roles, strict=True)
         }
         step = steps[t] = _run(body, leaves, dtype)
         results = [step.values[output.ref] for output in body.outputs]
         cut = len(results) - len(states)
         outputs[t], states = results[:cut], results[cut:]
-    stacked = [np.stack(values) for values in zip(*(outputs[t] for t in range(scan.length)), strict=True)]
+    join = np.concatenate if scan.kept else np.stack
+    stacked = [join(values) for values in zip(*(outputs[t] for t in range(scan.length)), strict=True)]
     return (*stacked, *states)
 
 
@@ -178,8 +184,8 @@ def _back_scan(run: Run, node: Node, scan: Scan, cts: tuple[Array, ...], args: l
     for position, t in reversed(list(enumerate(scan.order()))):
         step, body = run.steps[node.name][t], _body(scan, position)
         seeds: dict[Ref, Array] = {}
-        for output, ct in zip(body.outputs, [*(c[t] for c in cts[:count]), *state_cts], strict=True):
-            _accumulate(seeds, output.ref, ct)
+        for output, seed in zip(body.outputs, [*(c[_at(scan, t)] for c in cts[:count]), *state_cts], strict=True):
+            _accumulate(seeds, output.ref, seed)
         found = _back(step, seeds)
         state_cts = []
         for i, (param, role) in enumerate(zip(body.body_args(), roles, strict=True)):
@@ -187,7 +193,7 @@ def _back_scan(run: Run, node: Node, scan: Scan, cts: tuple[Array, ...], args: l
             if role == "state":
                 state_cts.append(np.zeros(param.types[0].shape, args[i].dtype) if ct is None else ct)
             elif ct is not None and role == "x":
-                grads[i][t] = ct
+                grads[i][_at(scan, t)] = ct
             elif ct is not None:
                 grads[i] += ct
     initial = iter(state_cts)

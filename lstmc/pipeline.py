@@ -1,11 +1,13 @@
 """The whole compiler on one page: the list of passes, and the function that runs it.
 
 MODEL     simplify, cse, dead          the one-step body and the model around it
-          (hoist, sink and fuse_linears will stand here: they need nothing but this stage)
-          peel                         the first step on its own, where states start from a constant
+          fuse_linears, widen          products on one value, and ops on neighbouring pieces, become one
+          hoist, sink                  what needs no state leaves the loop, before it and after it
+          simplify, cse, dead
+          peel, dead                   the first step on its own, where states start from a constant
 LEGAL     the backend's: legalize      core ops become the target's
           cse, dead                    what legalisation repeated
-          (re-rolling to a target's own recurrent layers will stand here)
+          re-rolling                   bodies become a target's own recurrent layers (in Caffe: LSTMUnit, LSTM, RNN)
 EXPANDED  the backend's: expand        every step's nodes, parameters shared by being the same node
           dead                         what no step reads
 """
@@ -16,7 +18,21 @@ from pathlib import Path
 
 from lstmc.backend import Backend, Compiled, target_of
 from lstmc.ir import Graph
-from lstmc.passes import Cse, Dead, Expand, FuseLinears, Hoist, Observer, Pass, Peel, Simplify, Sink, Widen, run_passes
+from lstmc.passes import (
+    Cse,
+    Dead,
+    Expand,
+    FuseLinears,
+    Hoist,
+    Observer,
+    Pass,
+    Peel,
+    Simplify,
+    Sink,
+    Widen,
+    collector_paused,
+    run_passes,
+)
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
@@ -48,7 +64,8 @@ def compile_graph(
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
     """
     target = target_of(backend, target)
-    history = run_passes(graph, all_passes(backend, target), backend.ops, dump_dir, observe)
+    with collector_paused():
+        history = run_passes(graph, all_passes(backend, target), backend.ops, dump_dir, observe)
     return Compiled(
         name=graph.name,
         source=source or graph.name,

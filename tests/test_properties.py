@@ -21,7 +21,7 @@ from lstmc.passes import Pass, PassResult
 from lstmc.pipeline import all_passes, compile_graph
 from lstmc.weights import initial_weights, read_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.emit import write_net
+from lstmc_caffe.backend import written_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.schema import NetParameter
@@ -137,7 +137,7 @@ def test_the_prototxt_parses_back_to_the_same_message(model: RandomModel) -> Non
     graph = model.graph()
     compiled = compile_graph(graph, BACKEND)
     files = BACKEND.emit(compiled, initial_weights(graph)).files
-    assert text_format.Parse(files["net.prototxt"].decode(), NetParameter()) == write_net(compiled.expanded).message()
+    assert text_format.Parse(files["net.prototxt"].decode(), NetParameter()) == written_net(compiled).message()
 
 
 @FEWER

@@ -8,19 +8,34 @@ from pathlib import Path
 from lstmc.backend import Artifact, Compiled, Finding
 from lstmc.ir import parse_graph
 from lstmc.ops import Array, Op
-from lstmc.passes import Cse, Dead, Expand, Pass
+from lstmc.passes import Cse, Dead, Expand, KeepTimeAxis, Pass, collector_paused
 from lstmc.weights import unpack_weights
-from lstmc_caffe.emit import prototxt, write_net
+from lstmc_caffe.bound_fan import BoundFan
+from lstmc_caffe.emit import WrittenNet, prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.locate import attempt_all, gpu_state
-from lstmc_caffe.manifest import manifest, manifest_json, read_manifest
-from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.manifest import manifest, manifest_json, read_manifest, step_blobs
+from lstmc_caffe.ops import CAFFE_OPS, ReshapeLayer
+from lstmc_caffe.reroll_gates import RerollGates
+from lstmc_caffe.reroll_layers import RerollLayers
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.time_axis import CaffeTimeAxis
 from lstmc_caffe.weights import caffemodel, read_blobs
 
 INSTALL = "python -m lstmc_caffe.install"
+
+GATES = RerollGates()
+LEGAL_PASSES: Mapping[str, tuple[Pass, ...]] = {
+    "caffe": (Legalize(), Cse(), Dead(), KeepTimeAxis(GATES.applies, ReshapeLayer), GATES, Cse(), Dead()),
+    "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead()),
+}
+
+
+def written_net(compiled: Compiled) -> WrittenNet:
+    """The net of a compiled model, activations in place except on blobs that the manifest names."""
+    return write_net(compiled.expanded, overwritten(compiled.expanded, step_blobs(compiled)))
 
 
 class CaffeBackend:
@@ -28,16 +43,23 @@ class CaffeBackend:
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
-    targets: Mapping[str, str] = {"caffe": "training and inference in Caffe, CPU and GPU"}
+    targets: Mapping[str, str] = {
+        "caffe": "training and inference in Caffe, CPU and GPU",
+        "caffe-native": "scans as Caffe's own LSTM and RNN layers, for readers of those; others are refused",
+    }
     ops: tuple[type[Op], ...] = CAFFE_OPS
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Legalise on the one-step bodies, then expand."""
-        return (Legalize(), Cse(), Dead(), Expand(CaffeTimeAxis()), Dead())
+        """Legalise and re-roll on the one-step bodies, then expand."""
+        return (*LEGAL_PASSES[target], Expand(CaffeTimeAxis()), Dead(), BoundFan())
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
-        net = write_net(compiled.expanded)
+        with collector_paused():
+            return self._artifact(compiled, weights)
+
+    def _artifact(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+        net = written_net(compiled)
         described = manifest(compiled, net)
         return Artifact(
             files={

@@ -15,8 +15,9 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform
 from lstmc.weights import parameters
+from lstmc_caffe.fan import FAN
 from lstmc_caffe.ops import CaffeOp, Input, write_filler
-from lstmc_caffe.schema import LayerParameter, NetParameter
+from lstmc_caffe.schema import NetParameter
 
 _STEP = re.compile(r"(.+)/t(\d+)/[^/]+")
 
@@ -59,11 +60,13 @@ class WrittenNet:
         return whole
 
 
-def write_net(graph: Graph) -> WrittenNet:
+def write_net(graph: Graph, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
     """A net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
 
+    ``in_place`` are the values that a layer overwrites, and what their blobs are called (``overwritten``).
+
     The first layer that uses a parameter owns it: only there the filler is written. Values that nothing reads
-    go to one Silence layer at the end, so that the net's outputs are the model's.
+    go to a Silence layer at the end, so that the net's outputs are the model's.
     """
     sections: list[Section] = []
     owners: dict[str, Owner] = {}
@@ -74,11 +77,13 @@ def write_net(graph: Graph) -> WrittenNet:
         title = _section_title(node)
         if not sections or sections[-1].title != title:
             sections.append(Section(title))
-        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs)
+        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {})
     unread = _unread(graph)
     if unread:
         sections.append(Section("values that nothing reads"))
-        sections[-1].net.layer.append(LayerParameter(name="silence", type="Silence", bottom=unread))
+        for start in range(0, len(unread), FAN):
+            name = "silence" if start == 0 else f"silence_{start}"
+            sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
     return WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs)))
 
 
@@ -100,16 +105,25 @@ def _section_title(node: Node) -> str:
     return f"{step[0]}, step {int(step[1])}"
 
 
-def _write_layer(layer: Any, graph: Graph, node: Node, owners: dict[str, Owner], blobs: dict[Ref, None]) -> None:
+def _write_layer(
+    layer: Any,
+    graph: Graph,
+    node: Node,
+    owners: dict[str, Owner],
+    blobs: dict[Ref, None],
+    in_place: Mapping[Ref, str],
+) -> None:
     op = node.op
     assert isinstance(op, CaffeOp), op
     layer.name = node.name
     layer.type = op.layer_type
     args = graph.args(node.name)
     learned = op.blobs(len(args))
-    layer.bottom.extend(graph.value_name(ref) for slot, ref in enumerate(args) if slot not in learned)
-    layer.top.extend(node.names)
+    layer.bottom.extend(in_place.get(r) or graph.value_name(r) for slot, r in enumerate(args) if slot not in learned)
+    layer.top.extend(in_place.get(Ref(node.name, out)) or name for out, name in enumerate(node.names))
     op.write(layer)
+    messages = op.fillers(layer)
+    declared: dict[int, list[Filler]] = {}  # of each filler message: a recurrent layer has one for several blobs
     for index, slot in enumerate(learned):
         blob = graph.value_name(args[slot])
         params = _parameters_in(graph, args[slot])
@@ -119,7 +133,10 @@ def _write_layer(layer: Any, graph: Graph, node: Node, owners: dict[str, Owner],
             blobs[args[slot]] = None
             filler = _common_filler(graph, args[slot], params)
             if filler is not None:
-                write_filler(op.fillers(layer)[index], filler)
+                declared.setdefault(id(messages[index]), []).append(filler)
+    for message in {id(message): message for message in messages}.values():
+        if len(set(declared.get(id(message), []))) == 1:
+            write_filler(message, declared[id(message)][0])
 
 
 def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:

@@ -54,6 +54,12 @@ def manifest(compiled: Compiled, net: WrittenNet) -> dict[str, Any]:
     }
 
 
+def step_blobs(compiled: Compiled) -> set[str]:
+    """The blobs of every step that the manifest names."""
+    scans = _scans(compiled).values()
+    return {pattern % t for scan in scans for pattern in scan["blobs"].values() for t in range(scan["steps"])}
+
+
 def manifest_json(described: dict[str, Any]) -> str:
     """A manifest as text."""
     return json.dumps(described, indent=2) + "\n"

@@ -41,6 +41,11 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     ),
     "InputParameter": (("shape", 1, "BlobShape*"),),
     "PowerParameter": (("power", 1, "float=1"), ("scale", 2, "float=1"), ("shift", 3, "float=0")),
+    "RecurrentParameter": (
+        ("num_output", 1, "uint32=0"),
+        ("weight_filler", 2, "FillerParameter"),
+        ("bias_filler", 3, "FillerParameter"),
+    ),
     "ReshapeParameter": (("shape", 1, "BlobShape"),),
     "ScaleParameter": (("axis", 1, "int32=1"), ("num_axes", 2, "int32=1"), ("filler", 3, "FillerParameter")),
     "SliceParameter": (("slice_point", 2, "uint32*"), ("axis", 3, "int32=1")),
@@ -64,6 +69,7 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("bias_param", 141, "BiasParameter"),
         ("scale_param", 142, "ScaleParameter"),
         ("input_param", 143, "InputParameter"),
+        ("recurrent_param", 146, "RecurrentParameter"),
     ),
     "NetParameter": (("name", 1, "string"), ("force_backward", 5, "bool=false"), ("layer", 100, "LayerParameter*")),
 }

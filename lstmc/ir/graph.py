@@ -50,6 +50,7 @@ class Node:
 
 _Slots = dict[str, dict[int, dict[str, int]]]  # producer -> operand slot -> {"out": its output}
 _Producers = dict[str, _Slots]
+_EDGE: dict[int, dict[str, int]] = {}  # the attributes of an edge, by the output it comes from; graphs only read them
 
 
 _NAMED = (Input, Param, Arg)  # the ops whose nodes are told apart by name alone
@@ -96,11 +97,12 @@ class Graph:
 
     def readers(self) -> dict[Ref, int]:
         """How many operand slots and graph outputs read each value that is read at all."""
-        counts: Counter[Ref] = Counter(output.ref for output in self.outputs)
+        counts: dict[Ref, int] = Counter(output.ref for output in self.outputs)
         for producers in self._producers.values():
             for producer, edges in producers.items():
                 for edge in edges.values():
-                    counts[Ref(producer, edge["out"])] += 1
+                    ref = tuple.__new__(Ref, (producer, edge["out"]))  # Ref(...), twice as fast
+                    counts[ref] = counts.get(ref, 0) + 1
         return counts
 
     def needed(self, roots: Iterable[Ref] | None = None) -> set[str]:
@@ -164,6 +166,8 @@ class Builder:
         self._digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = self._digraph._pred  # type: ignore[attr-defined]
+        self._readers: _Producers = self._digraph._succ  # type: ignore[attr-defined]
+        self._finished = False
         self._taken: set[str] = set()
         self._counts: dict[str, int] = {}
 
@@ -181,11 +185,26 @@ class Builder:
         bases = names or (op.name.rpartition(".")[2].lower(),)
         kept = frozenset[str]() if isinstance(op, _NAMED) else self._kept
         unique = tuple(self._unique(bases[i] if i < len(bases) else bases[0], kept) for i in range(len(types)))
-        node = Node(unique, op, types, loc)
-        self._digraph.add_node(unique[0], node=node)
-        for slot, ref in enumerate(operands):
-            self._digraph.add_edge(ref.node, unique[0], key=slot, out=ref.out)
-        return tuple(Ref(unique[0], out) for out in range(len(types)))
+        self._connect(Node(unique, op, types, loc), operands)
+        return tuple([Ref(unique[0], out) for out in range(len(types))])
+
+    def _connect(self, node: Node, operands: Sequence[Ref]) -> None:
+        """What ``add_node(node.name, node=node)`` and an ``add_edge`` for each operand do, five times as fast; edges
+        that say the same share their attributes."""
+        name = node.name
+        if self._finished or not all(ref.node in self._nodes for ref in operands):  # networkx refuses, or makes a place
+            self._digraph.add_node(name, node=node)
+            for slot, ref in enumerate(operands):
+                self._digraph.add_edge(ref.node, name, key=slot, out=ref.out)
+            return
+        self._nodes[name] = {"node": node}
+        self._readers.setdefault(name, {})
+        producers = self._producers.setdefault(name, {})
+        for slot, (producer, out) in enumerate(operands):
+            edges = producers.get(producer)
+            if edges is None:
+                edges = producers[producer] = self._readers[producer][name] = {}
+            edges[slot] = _EDGE.setdefault(out, {"out": out})
 
     def copy(self, node: Node, operands: Sequence[Ref]) -> tuple[Ref, ...]:
         """Add a node like ``node`` of another graph, on these operands."""
@@ -211,6 +230,7 @@ class Builder:
 
     def finish(self, outputs: Sequence[tuple[str, Ref]]) -> Graph:
         """The finished, frozen graph."""
+        self._finished = True
         return Graph(self.name, self._digraph, tuple(Output(name, ref) for name, ref in outputs))
 
 

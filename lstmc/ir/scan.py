@@ -19,7 +19,8 @@ class Scan(Op):
     takes its initial value; ``static`` and ``weight`` take the value all steps see. The body's outputs are the
     step's outputs, then the next states in the order of the state arguments. Results: each step output stacked
     to [T, ...], then the last states. ``reverse`` runs from the last step to the first; results keep their
-    places in time. ``first``, if there is one, is what the body amounts to at the step that runs first.
+    places in time. ``first``, if there is one, is what the body amounts to at the step that runs first. Where the
+    time axis is ``kept``, an ``x`` argument is [1, ...] and takes [T, ...], and so with step outputs.
 
     Its meaning is in ``lstmc/interp.py``.
     """
@@ -30,6 +31,7 @@ class Scan(Op):
     length: int
     reverse: bool = False
     first: Graph | None = None
+    kept: bool = False
 
     @property
     def states(self) -> int:
@@ -69,7 +71,9 @@ class Scan(Op):
         return steps + tuple(self.body.type(o.ref) for o in self.next_states)
 
     def _sequence(self, step: TensorType) -> TensorType:
-        return TensorType((self.length, *step.shape), step.dtype)
+        if self.kept and step.shape[:1] != (1,):
+            raise ShapeError(f"scan: a step that keeps its time axis must be [1, ...], found {step}")
+        return TensorType((self.length, *(step.shape[1:] if self.kept else step.shape)), step.dtype)
 
     def eval(self, *args: Any) -> Arrays:
         raise NotImplementedError("lstmc.interp runs scans")

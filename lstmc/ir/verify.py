@@ -36,8 +36,7 @@ def _verify_graph(graph: Graph, allowed: frozenset[type[Op]], stage: Stage) -> N
     # steps of one scan share their ops and types as objects, so what is inferred once holds for all of them
     inferred: dict[tuple[int, ...], Types] = {}
     for node in graph:
-        on_weights = is_weight_op(node.op) and is_weight(graph, Ref(node.name))
-        if type(node.op) not in allowed and not on_weights:
+        if type(node.op) not in allowed and not (is_weight_op(node.op) and is_weight(graph, Ref(node.name))):
             raise _at(graph, node, f"op {node.op.name} is not legal at stage {stage.value}")
         if seen.intersection(node.names) or len(set(node.names)) != len(node.names):
             raise _at(graph, node, "a value's name is taken twice")

@@ -1,11 +1,13 @@
 """The passes of the core: each file holds one, each graph it returns means what its input means."""
 
 from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, rewrite
+from lstmc.passes.collector import collector_paused
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_prefix
 from lstmc.passes.fuse_linears import FuseLinears
 from lstmc.passes.hoist import Hoist
+from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.peel import Peel
 from lstmc.passes.run import Observer, Snapshot, run_passes
 from lstmc.passes.simplify import Simplify
@@ -19,6 +21,7 @@ __all__ = [
     "Expand",
     "FuseLinears",
     "Hoist",
+    "KeepTimeAxis",
     "Observer",
     "Pass",
     "PassResult",
@@ -29,6 +32,7 @@ __all__ = [
     "Snapshot",
     "TimeAxis",
     "Widen",
+    "collector_paused",
     "in_bodies",
     "rewrite",
     "run_passes",

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, rename_values
-from lstmc.ops import Arg, Input, Leaf, Stack, Unstack
+from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
 from lstmc.passes.base import Pass, PassResult, Refs
+
+Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, with the axis kept or not
 
 
 class TimeAxis(Protocol):
     """How a sequence is cut into steps and joined again, in the ops of the stage."""
 
-    def unstack(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
-        """x [T, ...] as T values [...], called ``names``."""
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
+        """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``, called ``names``."""
         ...
 
-    def stack(self, b: Builder, steps: Sequence[Ref], name: str) -> Ref:
-        """T values [...] as one [T, ...], called ``name``."""
+    def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
+        """T values [...], or [1, ...] where the axis is ``kept``, as one [T, ...], called ``name``."""
+        ...
+
+    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
+        """x once for each of the steps that read it; ``names`` are there for what must be added for that."""
         ...
 
 
 @dataclass(frozen=True)
 class CoreTimeAxis:
-    """In core ops: ``unstack`` and ``stack``."""
+    """In core ops: ``unstack`` and ``stack``, or ``split`` and ``concat`` of steps that keep their axis."""
 
-    def unstack(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
-        return b.add(Unstack(), x, names=names)
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
+        return b.add(Split(0, (1,) * len(names)) if kept else Unstack(), x, names=names)
 
-    def stack(self, b: Builder, steps: Sequence[Ref], name: str) -> Ref:
-        return b.add(Stack(), *steps, names=(name,))[0]
+    def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
+        return b.add(Concat(0) if kept else Stack(), *steps, names=(name,))[0]
+
+    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
+        return (x,) * len(names)
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,11 @@ class Expand(Pass):
 
     1. scan(body) over T steps => T copies of the body (the first of ``first``), each on the previous one's states
     2. an ``x`` argument       => the step's slice of the sequence, cut once and shared by all scans of it
-    3. a ``static`` or ``weight`` argument => the outer node itself: sharing is identity
+    3. a ``weight`` argument   => the outer node itself: sharing is identity; a ``static`` one => what the time axis
+       makes of it for each step that reads it
     4. an initial state that the first step does not read, and that has no other reader => nothing
     5. a step output that is read => the steps' values stacked; a last state => the last step's value
+    6. a body's node on weights, static arguments and constants alone => one node, shared like a static argument
 
     A step's nodes are called ``SCAN/tNNN/NAME``; its next states and outputs have their own names.
     """
@@ -56,7 +67,7 @@ class Expand(Pass):
         builder = Builder(graph.name, graph)
         readers = graph.readers()
         new: dict[Ref, Ref] = {}
-        cuts: dict[Ref, Refs] = {}
+        cuts: Cuts = {}
         steps = 0
         unread = _unread_leaves(graph)
         for node in graph:
@@ -110,39 +121,60 @@ def _named_results(body: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class _Template:
-    """A body read once: its nodes, and where each operand comes from."""
+    """A body read once: its nodes, where each operand comes from, and which nodes are the same at every step."""
 
     nodes: tuple[tuple[Node, tuple[Ref, ...]], ...]
     arguments: tuple[str, ...]
     results: tuple[Ref, ...]
+    same: tuple[tuple[Node, tuple[Ref, ...]], ...] = ()
 
     @classmethod
     def of(cls, body: Graph) -> _Template:
         nodes = tuple((n, body.args(n.name)) for n in body if not isinstance(n.op, Arg))
         return cls(nodes, tuple(a.name for a in body.body_args()), tuple(o.ref for o in body.outputs))
 
+    def with_shared(self, body: Graph) -> _Template:
+        """The template with what depends on no step apart from its nodes."""
+        varying = {a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role in ("x", "state")}
+        varying = body.dependents(varying)
+        same = tuple(pair for pair in self.nodes if pair[0].name not in varying)
+        return replace(self, nodes=tuple(pair for pair in self.nodes if pair[0].name in varying), same=same)
+
+    def reads(self) -> set[Ref]:
+        """What the nodes and results of a step read."""
+        return {ref for _, operands in self.nodes for ref in operands}.union(self.results)
+
 
 class _Unroller:
     """One scan's expansion into ``builder``."""
 
-    def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: dict[Ref, Refs]) -> None:
+    def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: Cuts) -> None:
         self.builder, self.node, self.scan, self.time_axis, self.cuts = builder, node, scan, time_axis, cuts
-        self.body = _Template.of(_named_results(scan.body))
-        self.first = self.body if scan.first is None else _Template.of(_named_results(scan.first))
+        named = _named_results(scan.body)
+        whole = _Template.of(named)
+        self.first = whole if scan.first is None else _Template.of(_named_results(scan.first))
+        self.body = whole.with_shared(named)
+        if scan.first is None:
+            self.first = self.body
+        self.prefixes = [step_prefix(scan, t) for t in range(scan.length)]
 
     def run(self, args: Sequence[Ref], readers: dict[Ref, int]) -> dict[int, Ref]:
         """The scan's results by position: those that are read, and the last states."""
         scan = self.scan
         roles = [scan.role(i) for i in range(len(args))]
-        sliced = {i: self._cut(args[i], i) for i, role in enumerate(roles) if role == "x"}
         state_slots = [i for i, role in enumerate(roles) if role == "state"]
+        varying: dict[int, Refs | dict[int, Ref]] = {
+            i: self._cut(args[i], i) for i, role in enumerate(roles) if role == "x"
+        }
+        varying |= {i: self._share(args[i], i) for i, role in enumerate(roles) if role == "static"}
+        same = self._same(args)
         current = list(args)
         outputs: dict[int, tuple[Ref, ...]] = {}
         count = len(scan.step_outputs)
         for position, t in enumerate(scan.order()):
-            for i, cut in sliced.items():
-                current[i] = cut[t]
-            results = self._step(self.first if position == 0 else self.body, current, step_prefix(scan, t))
+            for i, values in varying.items():
+                current[i] = values[t]
+            results = self._step(self.first if position == 0 else self.body, current, same, t)
             outputs[t] = results[:count]
             for slot, ref in zip(state_slots, results[count:], strict=True):
                 current[slot] = ref
@@ -150,18 +182,48 @@ class _Unroller:
         for out in range(count):
             if Ref(self.node.name, out) in readers:
                 steps = [outputs[t][out] for t in range(scan.length)]
-                made[out] = self.time_axis.stack(self.builder, steps, self.node.names[out])
+                made[out] = self.time_axis.stack(self.builder, steps, self.node.names[out], scan.kept)
         return made
 
     def _cut(self, sequence: Ref, slot: int) -> Refs:
-        if sequence not in self.cuts:
-            argument = self.body.arguments[slot]
-            names = [step_prefix(self.scan, t) + argument for t in range(self.scan.length)]
-            self.cuts[sequence] = self.time_axis.unstack(self.builder, sequence, names)
-        return self.cuts[sequence]
+        key = sequence, self.scan.kept
+        if key not in self.cuts:
+            names = [prefix + self.body.arguments[slot] for prefix in self.prefixes]
+            self.cuts[key] = self.time_axis.unstack(self.builder, sequence, names, self.scan.kept)
+        return self.cuts[key]
 
-    def _step(self, template: _Template, args: Sequence[Ref], prefix: str) -> Refs:
+    def _share(self, value: Ref, slot: int) -> dict[int, Ref]:
+        """What each step reads where the body has a static argument."""
+        return self._shared(Ref(self.body.arguments[slot]), value, self.first.reads())
+
+    def _shared(self, inside: Ref, value: Ref, first: set[Ref]) -> dict[int, Ref]:
+        body = self.body.reads()
+        reading = [t for i, t in enumerate(self.scan.order()) if inside in (first if i == 0 else body)]
+        name = inside.node if inside.out == 0 else f"{inside.node}_{inside.out}"
+        shared = self.time_axis.share(self.builder, value, [self.prefixes[t] + name for t in reading])
+        return dict.fromkeys(self.scan.order(), value) | dict(zip(reading, shared, strict=True))
+
+    def _same(self, args: Sequence[Ref]) -> dict[Ref, dict[int, Ref]]:
+        """For each value of the body that is the same at every step: what each step reads of it."""
+        new = {Ref(name): ref for name, ref in zip(self.body.arguments, args, strict=True)}
+        found = {}
+        first = self.first.reads() if self.first is self.body else set[Ref]()
+        for node, operands in self.body.same:
+            names = [f"{self.scan.body.name}/{name}" for name in node.names]
+            made = self.builder.add(node.op, *[new[ref] for ref in operands], names=names, loc=node.loc)
+            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+        read = self.body.reads()
+        for node, _ in self.body.same:
+            for ref in (Ref(node.name, out) for out in range(len(node.types))):
+                if ref in read:
+                    found[ref] = self._shared(ref, new[ref], first)
+        return found
+
+    def _step(self, template: _Template, args: Sequence[Ref], same: dict[Ref, dict[int, Ref]], t: int) -> Refs:
+        prefix = self.prefixes[t]
         new = {Ref(name): ref for name, ref in zip(template.arguments, args, strict=True)}
+        if template is self.body:
+            new.update((inside, values[t]) for inside, values in same.items())
         add = self.builder.add
         for node, operands in template.nodes:
             names = [prefix + name for name in node.names]

@@ -86,6 +86,24 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
     (caffe.SliceLayer(0, (1,)), ((2,),), "caffe.Slice: sizes must add up to axis 0: found (1,), x is f32[2]"),
     (caffe.ConcatLayer(1), ((2,),), "caffe.Concat: axis 1 does not exist: the first is f32[2], with 1 axes"),
     (caffe.ReshapeLayer((3,)), ((2,),), "caffe.Reshape: cannot make f32[3] of x, which is f32[2]"),
+    (caffe.SplitLayer(0), ((2,),), "caffe.Split: copies must be at least 1, found 0"),
+    (
+        caffe.LSTMUnit(),
+        ((1, 2, 3), (1, 2, 9), (1, 2)),
+        "caffe.LSTMUnit: needs c_prev [1, N, H], gates [1, N, 4H], cont [1, N], found f32[1,2,3], f32[1,2,9], f32[1,2]",
+    ),
+    (
+        caffe.LSTM(2),
+        ((4, 1, 3), (4, 1), (8, 3), (8,), (8, 3)),
+        "caffe.LSTM: needs x [T, N, ...], cont [T, N], blobs [8, 3], [8], [8, 2],"
+        " found f32[4,1,3], f32[4,1], f32[8,3], f32[8], f32[8,3]",
+    ),
+    (
+        caffe.RNN(2),
+        ((4, 3), (4, 3), (2, 3), (2,), (2, 2), (2, 2), (2,)),
+        "caffe.RNN: needs x [T, N, ...], cont [T, N], blobs [2, 0], [2], [2, 2], [2, 2], [2],"
+        " found f32[4,3], f32[4,3], f32[2,3], f32[2], f32[2,2], f32[2,2], f32[2]",
+    ),
     (caffe.SoftmaxLayer(1), ((2,),), "caffe.Softmax: axis 1 does not exist: x is f32[2], with 1 axes"),
 ]
 

@@ -47,7 +47,8 @@ def test_every_pass_has_something_to_do() -> None:
         return step.run(read(BEFORE[number])).modified
 
     busy = {step.name for number, (_, step) in enumerate(STEPS) if does(number, step)}
-    assert busy == {step.name for _, step in STEPS}
+    long = {"bound_fan"}  # these need more than 100 steps, and have texts of their own
+    assert busy == {step.name for _, step in STEPS} - long
 
 
 def test_there_are_no_other_golden_texts() -> None:

@@ -15,7 +15,8 @@ from lstmc_caffe.ops.pointwise import (
     TanHLayer,
 )
 from lstmc_caffe.ops.product import Bias, Eltwise, InnerProduct, Scale
-from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer
+from lstmc_caffe.ops.recurrent import LSTM, RNN, LSTMUnit
+from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer, SplitLayer
 
 CAFFE_OPS: tuple[type[Op], ...] = (
     Input,
@@ -37,10 +38,16 @@ CAFFE_OPS: tuple[type[Op], ...] = (
     SliceLayer,
     ConcatLayer,
     ReshapeLayer,
+    SplitLayer,
+    LSTMUnit,
+    LSTM,
+    RNN,
 )
 
 __all__ = [
     "CAFFE_OPS",
+    "LSTM",
+    "RNN",
     "AbsValLayer",
     "Bias",
     "CaffeOp",
@@ -52,6 +59,7 @@ __all__ = [
     "FilledInput",
     "InnerProduct",
     "Input",
+    "LSTMUnit",
     "LogLayer",
     "PowerLayer",
     "ReLULayer",
@@ -60,6 +68,7 @@ __all__ = [
     "SigmoidLayer",
     "SliceLayer",
     "SoftmaxLayer",
+    "SplitLayer",
     "TanHLayer",
     "write_filler",
 ]

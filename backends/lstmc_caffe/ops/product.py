@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Linear, Sample, Types
+from lstmc.ops import Array, Arrays, Draw, Linear, Op, Sample, Types
 from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
@@ -87,6 +88,9 @@ class Eltwise(CaffeOp):
             grads.append(grad)
         return tuple(grads)
 
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return self if all(mapped) else None
+
     def write(self, layer: Any) -> None:
         if self.operation != "SUM":
             layer.eltwise_param.operation = getattr(type(layer.eltwise_param), self.operation)
@@ -120,6 +124,12 @@ class _Broadcast(CaffeOp):
 
     def blobs(self, operands: int) -> range:
         return range(1, 2) if self.learned else range(0)
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        if mapped[0] and not mapped[1]:
+            return replace(self, axis=self.axis + 1)
+        # y of each step covers x of that step: together they cover from the first axis on
+        return replace(self, num_axes=self.num_axes + 1) if all(mapped) and self.axis == 0 else None
 
     def _spread(self, x: Array, y: Array) -> Array:
         return y.reshape(*y.shape, *(1,) * (x.ndim - self.axis - self.num_axes))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from lstmc.ops import Concat, Reshape, Split
+from lstmc.errors import ShapeError
+from lstmc.ops import Array, Arrays, Concat, Draw, Op, Reshape, Sample, Split, Types
+from lstmc.ops.base import sample_type
+from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
 
@@ -46,3 +50,34 @@ class ReshapeLayer(CaffeOp, Reshape):
         layer.reshape_param.shape.dim.extend(self.shape)
         if not self.shape:
             layer.reshape_param.shape.SetInParent()
+
+
+@dataclass(frozen=True)
+class SplitLayer(CaffeOp):
+    """Split (``split_layer.cpp``): its tops share its bottom's memory; their gradients add up."""
+
+    name = "caffe.Split"
+    layer_type = "Split"
+    operands = ("x",)
+    copies: int = 2
+
+    def infer(self, x: TensorType) -> Types:
+        if self.copies < 1:
+            raise ShapeError(f"{self.name}: copies must be at least 1, found {self.copies}")
+        return (x,) * self.copies
+
+    def eval(self, x: Array) -> Arrays:
+        return (x,) * self.copies
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        total = cts[0]
+        for ct in cts[1:]:
+            total = total + ct
+        return (total,)
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return self
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(draw.integer(1, 3)), (sample_type(draw),))

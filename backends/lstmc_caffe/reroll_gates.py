@@ -1,0 +1,196 @@
+"""The end of an LSTM's step as one layer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ops import Arg
+from lstmc.passes import Pass, PassResult, Refs, rewrite
+from lstmc.passes.dead import pruned
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.gate_tail import CAFFE_ORDER, GateTail, gate_tails
+from lstmc_caffe.row_order import Sources, in_order, sources_of, stored_twice
+
+LARGEST = 128  # elements of a state, N x H; see the class
+
+
+@dataclass(frozen=True)
+class RerollGates(Pass):
+    """Use LSTMUnit where a scan keeps its time axis and a state has at most ``largest`` elements.
+
+    1. c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), where i, f, o, g are the quarters of z
+       => c, h = LSTMUnit(c_prev, z, cont), cont being ones
+    2. c = sigmoid(i) tanh(g), ... in a first step from a zero state  => the same, on that zero
+    3. quarters of z in another order => the rows of the weights that z is a sum of products with, re-ordered
+
+    Matched on the graph: any order of operands, quarters cut in one or several steps, a sigmoid over several of them.
+    Rule 3 only where all that z comes from has no other reader; otherwise the gates stay as they are.
+
+    LSTMUnit is one layer instead of seven or more, but it computes exp and tanh one by one in double precision, where
+    Sigmoid and TanH layers vectorise (as lstmc's installer compiles them). Measured, LSTMUnit to separate layers, for
+    N x H of 32, 64, 96, 128, 256: forward 0.81, 0.75 to 0.93, 1.0, 0.9 to 1.1, 1.1; forward and backward 0.76, 0.66 to
+    0.9, 0.8 to 1.0, 0.94 to 1.1, 1.1; to load, 0.4 always. Compiled without that, LSTMUnit stays ahead up to 256.
+    """
+
+    name = "reroll_gates"
+    largest: int = LARGEST
+
+    def applies(self, scan: Scan) -> bool:
+        """Whether a scan has a gate tail that would become an LSTMUnit if it kept its time axis."""
+        return any(scan.body.type(tail.c).size <= self.largest for tail in gate_tails(scan.body))
+
+    def run(self, graph: Graph) -> PassResult:
+        refused: set[str] = set()  # the scans whose rows cannot be re-ordered
+        while True:
+            rolled = _Rerolled(graph, self, refused)
+            refused |= rolled.refused
+            if rolled.refused:
+                continue
+            after = rolled.graph()
+            if not rolled.orders or not stored_twice(after):
+                return PassResult(after if rolled.counts else graph, bool(rolled.counts), dict(rolled.counts))
+            refused.update(rolled.orders)
+
+
+class _Rerolled:
+    """A model with every gate tail rolled.
+
+    ``orders`` has, for each scan that needs another order, that order; ``moved`` the weight operands of the model's
+    nodes that get it; ``refused`` the scans that turned out not to get it: then all must be done again without them.
+    """
+
+    def __init__(self, graph: Graph, rule: RerollGates, refused: set[str]) -> None:
+        self.before, self.rule = graph, rule
+        self.counts: Counter[str] = Counter()
+        self.orders: dict[str, tuple[int, ...]] = {}
+        self.moved: dict[tuple[str, int], tuple[int, ...]] = {}
+        self.refused: set[str] = set()
+        self.sequences: dict[Ref, list[str]] = {}  # what such scans read the gates' terms from
+        self.scans: dict[str, Scan] = {}
+        self.cont: dict[str, int] = {}
+        for node in graph:
+            if isinstance(node.op, Scan) and node.op.kept:
+                self._roll(node, node.op, node.name not in refused)
+        self._move_sequences()
+
+    def graph(self) -> Graph:
+        weights: dict[tuple[Ref, tuple[int, ...]], Ref] = {}
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            operands = list(args)
+            for slot, ref in enumerate(args):
+                moved = self.moved.get((node.name, slot))
+                if moved is not None:
+                    if (ref, moved) not in weights:
+                        weights[ref, moved] = in_order(b, ref, moved)
+                    operands[slot] = weights[ref, moved]
+            if node.name in self.scans:
+                (cont,) = b.add(caffe.DummyData((1, self.cont[node.name]), 1.0), names=(f"{node.name}/cont",))
+                operands.insert(0, cont)
+                return b.add(self.scans[node.name], *operands, names=node.names, loc=node.loc)
+            return b.copy(node, operands)
+
+        return rewrite(self.before, visit)
+
+    def _roll(self, node: Node, scan: Scan, reorder: bool) -> None:
+        """Roll one scan if all of its tails that fit, in the body and in the first step, can be."""
+        zeros = self._zero_states(node, scan)
+        tails = [self._fitting(scan.body), [] if scan.first is None else self._fitting(scan.first)]
+        tails[1] = [on for tail in tails[1] if (on := _on_zero(tail, tails[0], zeros)) is not None]
+        if not tails[0]:
+            return
+        name = _free_name("cont", scan)
+        size = scan.body.type(tails[0][0].c).shape[1]
+        bodies = [_rolled_body(body, found, name, size) for body, found in zip(scan.bodies, tails, strict=False)]
+        if {tail.order for found in tails for tail in found} != {CAFFE_ORDER}:
+            if not reorder or not self._reorder(node, scan, bodies, tails):
+                return
+            self.counts["reorder_rows"] += 1
+        self.scans[node.name] = replace(scan, body=bodies[0], first=bodies[1] if scan.first is not None else None)
+        self.cont[node.name] = size
+        self.counts["roll_gate_tail"] += len(tails[0])
+        if tails[1]:
+            self.counts["roll_first_step"] += len(tails[1])
+
+    def _fitting(self, body: Graph) -> list[GateTail]:
+        return [tail for tail in gate_tails(body) if body.type(tail.c).size <= self.rule.largest]
+
+    def _zero_states(self, node: Node, scan: Scan) -> set[Ref]:
+        operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
+        zero = [(arg, self.before.node(ref.node).op) for arg, ref in operands]
+        return {Ref(arg.name) for arg, op in zero if isinstance(op, caffe.DummyData) and op.value == 0.0}
+
+    def _reorder(self, node: Node, scan: Scan, bodies: Sequence[Graph], tails: Sequence[list[GateTail]]) -> bool:
+        """Note which operands of a scan need other rows; False if the tail's order cannot be had that way."""
+        orders = {tail.order for found in tails for tail in found}
+        whole_first = scan.first is None or len(tails[1]) == len(tails[0])
+        if len(orders) > 1 or len(tails[0]) > 1 or not whole_first:
+            return False
+        order = orders.pop()
+        moved = tuple(order.index(gate) for gate in CAFFE_ORDER)
+        slots: set[int] = set()
+        sequences: set[int] = set()
+        arguments = {arg.name: i for i, arg in enumerate(scan.body.body_args())}
+        for body in bodies:
+            unit = next(n for n in body if isinstance(n.op, caffe.LSTMUnit))
+            found = Sources()
+            if not sources_of(body, body.args(unit.name)[1], found):
+                return False
+            read = [body.args(name)[slot] for name, slot in found.weights]
+            if any(ref.node not in arguments or body.readers()[ref] != read.count(ref) for ref in read):
+                return False
+            slots |= {arguments[ref.node] for ref in read}
+            sequences |= {arguments[name] for name in found.sequences}
+        self.orders[node.name] = moved
+        self.moved |= {(node.name, slot): moved for slot in slots}
+        for slot in sequences:
+            self.sequences.setdefault(self.before.args(node.name)[slot], []).append(node.name)
+        return True
+
+    def _move_sequences(self) -> None:
+        """Re-order the rows of what is computed before the scans, if only scans of one order read it."""
+        for ref, scans in self.sequences.items():
+            found = Sources()
+            orders = {self.orders[name] for name in scans}
+            if len(orders) == 1 and sources_of(self.before, ref, found, len(scans)) and not found.sequences:
+                self.moved |= dict.fromkeys(found.weights, orders.pop())
+            else:
+                self.refused.update(scans)
+
+
+def _on_zero(tail: GateTail, body_tails: Sequence[GateTail], zeros: set[Ref]) -> GateTail | None:
+    """A first step's tail with the zero state that it starts from; None if that is not known."""
+    if tail.c_prev is not None:
+        return tail
+    same = [t for t in body_tails if t.h.node == tail.h.node] or body_tails  # the first step's nodes keep their names
+    return replace(tail, c_prev=same[0].c_prev) if len(same) == 1 and same[0].c_prev in zeros else None
+
+
+def _free_name(name: str, scan: Scan) -> str:
+    while any(name in body for body in scan.bodies):
+        name += "_"
+    return name
+
+
+def _rolled_body(body: Graph, tails: Sequence[GateTail], cont: str, size: int) -> Graph:
+    """The body with LSTMUnits for its tails, and one more argument, the first: ``cont``."""
+    by_c = {tail.c: tail for tail in tails}
+    b = Builder(body.name, body)
+    (ones,) = b.add(Arg((1, size), "static"), names=(cont,))
+    new: dict[Ref, Ref] = {}
+    for node in body:
+        ref = Ref(node.name)
+        if ref in by_c:
+            tail = by_c[ref]
+            assert tail.c_prev is not None
+            operands = (new[tail.c_prev], new[tail.gates], ones)
+            made = b.add(caffe.LSTMUnit(), *operands, names=(node.name, tail.h.node), loc=node.loc)
+            new[tail.c], new[tail.h] = made
+        elif ref not in new:
+            made = b.copy(node, [new[arg] for arg in body.args(node.name)])
+            new.update((Ref(node.name, out), value) for out, value in enumerate(made))
+    rolled = b.finish([(o.name, new[o.ref]) for o in body.outputs])
+    return pruned(rolled, range(len(rolled.outputs)), {arg.name for arg in rolled.body_args()})
