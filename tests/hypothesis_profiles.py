@@ -13,6 +13,6 @@ COMMON = {
     "print_blob": True,
 }
 
-settings.register_profile("ci", max_examples=250, derandomize=True, **COMMON)
+settings.register_profile("ci", max_examples=300, derandomize=True, **COMMON)
 settings.register_profile("nightly", max_examples=5000, verbosity=Verbosity.normal, **COMMON)
 settings.load_profile(os.environ.get("LSTMC_HYPOTHESIS_PROFILE", "ci"))

@@ -7,6 +7,7 @@ raw inputs or shifted values, because a value that is zero up to rounding has no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod, sqrt
@@ -18,10 +19,11 @@ from lstmc.ops.linear import flatten_axis
 from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
+NAME = re.compile(r"[A-Za-z_]\w*(?:\[[^]]*\])?")
 SIZES = (1, 5)
 LARGEST = 120  # elements of one value
 SQUASHED_ABOVE = 5.0
-OPS_OF_STEP, OPS_OF_FIT = 5, 4  # at most
+OPS_OF_STEP, OPS_OF_FIT = 3, 4  # at most
 
 MATRIX_FILLS = ("uniform(-0.6, 0.6)", "xavier()", "gaussian(0.1, 0.4)", 'xavier("average")', 'msra("fan_out")')
 VECTOR_FILLS = ("uniform(-0.6, 0.6)", "constant(0.3)", "gaussian(0, 0.5)", "uniform(0.2, 1)")
@@ -72,6 +74,7 @@ class Known:
     shape: Shape
     bound: float = 1.0
     raw: bool = False  # an input: its elements are random numbers, none of them zero by construction
+    recurrent: bool = False  # it depends on a state
 
 
 @dataclass
@@ -102,17 +105,23 @@ class Body:
         if bound > SQUASHED_ABOVE:
             expression, bound, ops = f"tanh({expression})", 1.0, ops + 1
         self.ops += ops
-        known = self.know(f"v{len(self.values)}", shape, bound)
+        known = self.know(f"v{len(self.values)}", shape, bound, recurrent=self.recurs(expression))
         self.lines.append(f"{known.name} = {expression}")
         return known
 
+    def recurs(self, expression: str) -> bool:
+        """Whether an expression reads a value that depends on a state."""
+        return not {v.name for v in self.values if v.recurrent}.isdisjoint(NAME.findall(expression))
+
     def pick(self, fits: Callable[[Known], bool] = lambda v: True) -> Known | None:
-        """A value that fits, an unread one if possible."""
+        """A value that fits; rather an unread one, and rather one that depends on a state."""
         found = [v for v in self.values if fits(v)]
-        unread = [v for v in found if v.name not in self.used]
         if not found:
             return None
-        known: Known = self.choose(unread if unread and not self.chance(3) else found)
+        for preferred in (lambda v: v.name not in self.used, lambda v: v.recurrent):
+            some = [v for v in found if preferred(v)]
+            found = some if some and not self.chance(3) else found
+        known: Known = self.choose(found)
         self.used.add(known.name)
         return known
 
@@ -179,7 +188,7 @@ class Body:
             y = self.pick(lambda v: fits(v.shape, x.shape) or fits(x.shape, v.shape))
         assert y is not None  # x itself, if nothing else
         large = x if fits(y.shape, x.shape) else y
-        if self.chance(5):
+        if self.chance(5) and self.ops + 6 <= self.most:
             return self.let(f"{x.name} / (1.5 + tanh({y.name}))", large.shape, 2 * x.bound, 4)
         symbol = self.choose("*+-*")
         x, y = (x, y) if self.chance(2) else (y, x)
@@ -206,7 +215,7 @@ class Body:
         self.lines.append(f"{', '.join(names)} = split({x.name}, {parts}{where})")
         self.ops += 1
         for name, size in zip(names, sizes, strict=True):
-            self.know(name, replaced(x.shape, axis, size), x.bound)
+            self.know(name, replaced(x.shape, axis, size), x.bound, recurrent=x.recurrent)
 
     def concat(self) -> None:
         x = self.pick(lambda v: 2 * prod(v.shape) <= LARGEST)

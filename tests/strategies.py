@@ -113,10 +113,10 @@ def _random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell]
         states[extra] = _step_shape(draw, batch)
     filled = frozenset(s for s in states if body.chance(5))
     for argument, shape in (inputs | states).items():
-        body.know(argument, shape, 3.0 if argument in inputs else 1.5, raw=argument in inputs)
+        body.know(argument, shape, 3.0 if argument in inputs else 1.5, argument in inputs, argument in states)
     _first_lines(body, states)
     following = _call_inner(body, inner, bound[inner], states) if inner else {}
-    for _ in range(draw.integer(1, 8)):
+    for _ in range(draw.integer(2, 9)):
         body.step()
     for state, shape in list(states.items()):
         if state not in following:
@@ -159,7 +159,7 @@ def _call_inner(body: Body, name: str, cell: RandomCell, states: dict[str, Shape
         arguments.append(f"{state}=in_{state}")
     body.lines.append(f"y, s = {name}({', '.join(arguments)})")
     for output in cell.outputs:
-        body.know(f"y{output.name}", output.shape, output.bound)
+        body.know(f"y{output.name}", output.shape, output.bound, recurrent=True)
     return {f"in_{state}": f's["{state}"]' for state in cell.states}
 
 
