@@ -79,6 +79,27 @@ class Finding:
     mend: str = ""
 
 
+@dataclass(frozen=True)
+class Violation:
+    """One place where a net breaks a target's rule: what was found, what was expected, why, and where that is said."""
+
+    layer: str
+    type: str
+    found: str
+    expected: str
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What a linter found. ``unknown`` are layers whose shapes could not be found, so not all could be checked."""
+
+    violations: tuple[Violation, ...]
+    unknown: tuple[str, ...]
+    layers: int
+
+
 class Backend(Protocol):
     """What a backend package offers through the entry-point group ``lstmc.backends``."""
 
@@ -93,6 +114,10 @@ class Backend(Protocol):
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """The files of a compiled model with these parameter values."""
+        ...
+
+    def lint(self, text: str, target: str) -> LintReport:
+        """A net's text, whoever wrote it, against a target. Raises :class:`BackendError` for what is no net."""
         ...
 
     def executors(self) -> Sequence[Executor]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lstmc.backend import Artifact, Compiled, Finding
+from lstmc.backend import Artifact, Compiled, Finding, LintReport
 from lstmc.ops import Array, Op
 from lstmc.passes import Cse, Dead, Expand, Pass
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.legalize import Legalize
+from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import attempt_all, gpu_state
 from lstmc_caffe.manifest import manifest, manifest_json
 from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.runner import Runner
+from lstmc_caffe.target import load_target, targets
 from lstmc_caffe.time_axis import CaffeTimeAxis
 from lstmc_caffe.weights import caffemodel
 
@@ -25,7 +27,7 @@ class CaffeBackend:
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
-    targets: Mapping[str, str] = {"caffe": "training and inference in Caffe, CPU and GPU"}
+    targets: Mapping[str, str] = {name: target.summary for name, target in targets().items()}
     ops: tuple[type[Op], ...] = CAFFE_OPS
 
     def passes(self, target: str) -> tuple[Pass, ...]:
@@ -46,6 +48,10 @@ class CaffeBackend:
             inputs={n: entry["blob"] for n, entry in described["inputs"].items() if not entry["filled"]},
             outputs={n: entry["blob"] for n, entry in described["outputs"].items()},
         )
+
+    def lint(self, text: str, target: str) -> LintReport:
+        """A prototxt against ``targets/TARGET.toml``."""
+        return lint_text(text, load_target(target))
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, in one worker process."""
