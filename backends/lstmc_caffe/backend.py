@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from lstmc.backend import Artifact, Compiled, Finding, LintReport
 from lstmc.ops import Array, Op
@@ -10,11 +11,14 @@ from lstmc.passes import Cse, Dead, Expand, Pass
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.legalize import Legalize
+from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import attempt_all, gpu_state
 from lstmc_caffe.manifest import manifest, manifest_json
 from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.rows import RowsTimeAxis
 from lstmc_caffe.runner import Runner
+from lstmc_caffe.settle import Constants, SettleViews
 from lstmc_caffe.target import load_target, targets
 from lstmc_caffe.time_axis import CaffeTimeAxis
 from lstmc_caffe.weights import caffemodel
@@ -32,21 +36,26 @@ class CaffeBackend:
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Legalise on the one-step bodies, then expand."""
+        rules = load_target(target)
+        if rules.rows_only:
+            expand = (Expand(RowsTimeAxis(rules)), Dead(), SettleViews(rules), Constants(rules), Dead())
+            return (LegalizeRows(rules), Cse(), Dead(), *expand)
         return (Legalize(), Cse(), Dead(), Expand(CaffeTimeAxis()), Dead())
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
-        net = write_net(compiled.expanded)
+        target = load_target(compiled.target)
+        net = write_net(compiled.expanded, target)
         described = manifest(compiled, net)
         return Artifact(
             files={
                 f"{compiled.name}.prototxt": prototxt(compiled, net).encode(),
-                f"{compiled.name}.caffemodel": caffemodel(net, weights),
+                f"{compiled.name}.caffemodel": caffemodel(net, weights, target.sharers_carry_blobs),
                 f"{compiled.name}.manifest.json": manifest_json(described).encode(),
             },
             layers=sum(1 for _ in net.layers()),
-            inputs={n: entry["blob"] for n, entry in described["inputs"].items() if not entry["filled"]},
-            outputs={n: entry["blob"] for n, entry in described["outputs"].items()},
+            inputs={n: _blob_name(entry) for n, entry in described["inputs"].items() if not entry["filled"]},
+            outputs={n: _blob_name(entry) for n, entry in described["outputs"].items()},
         )
 
     def lint(self, text: str, target: str) -> LintReport:
@@ -73,3 +82,8 @@ class CaffeBackend:
         yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
         yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
         yield Finding("GPU", gpu.usable, gpu.reason or "usable")
+
+
+def _blob_name(place: Mapping[str, Any]) -> str:
+    """The blob of an input or output of a manifest, or the first and the last of them."""
+    return place["blob"] or " ... ".join(place.get("blobs", ["none"])[:: max(1, len(place.get("blobs", "x")) - 1)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf import text_format
@@ -10,7 +11,7 @@ from google.protobuf import text_format
 from lstmc.backend import LintReport, Violation
 from lstmc.errors import BackendError
 from lstmc_caffe.schema import NetParameter
-from lstmc_caffe.shapes import Shape, infer_shapes
+from lstmc_caffe.shapes import Shape, Shapes, infer_shapes, old_inputs
 from lstmc_caffe.target import Rule, Target
 
 
@@ -33,21 +34,31 @@ def lint_text(text: str, target: Target) -> LintReport:
 
 def lint_net(net: Any, target: Target) -> LintReport:
     """A NetParameter against a target."""
-    shapes = infer_shapes(net)
-    violations = [*_old_inputs(net, shapes.blobs, target)]
-    for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
-        violations += _layer(layer, bottoms, tops, target)
-    # only where a rule asks for shapes does it matter that one is not known
-    ask = any(rule.axes or rule.steps_at_most for rule in target.rules)
-    unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items()) if ask else ()
-    return LintReport(tuple(violations), unknown, len(net.layer))
+    shapes = infer_shapes(net.layer, old_inputs(net)) if _asks_for_shapes(target) else Shapes()
+    report = lint_layers(net.layer, target, shapes)
+    return replace(report, violations=(*_old_inputs(net, shapes.blobs, target), *report.violations))
+
+
+def lint_layers(layers: Sequence[Any], target: Target, shapes: Shapes | None = None) -> LintReport:
+    """LayerParameters against a target; their shapes are found here unless they are given."""
+    if not _asks_for_shapes(target):
+        found = [violation for layer in layers for violation in _layer(layer, [], [], target)]
+        return LintReport(tuple(found), (), len(layers))
+    shapes = shapes or infer_shapes(layers)
+    found = [v for layer, seen in zip(layers, shapes.seen, strict=True) for v in _layer(layer, *seen, target)]
+    unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items())
+    return LintReport(tuple(found), unknown, len(layers))
+
+
+def _asks_for_shapes(target: Target) -> bool:
+    return any(rule.axes or rule.steps_at_most for rule in target.rules)
 
 
 def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> Iterator[Violation]:
     for name in net.input:
         for rule in target.rules_for("Input"):
             if rule.axes:
-                yield from _axes(rule, f"input {name}", "Input", [(name, shapes[name])])
+                yield from _axes(rule, f"input {name}", "Input", [(name, shapes.get(name))])
 
 
 def _layer(layer: Any, bottoms: list[Shape | None], tops: list[Shape | None], target: Target) -> Iterator[Violation]:
@@ -78,8 +89,7 @@ def _check(rule: Rule, layer: Any, bottoms: list[Shape | None], tops: list[Shape
         if bottoms and bottoms[0] is not None and bottoms[0][0] > rule.steps_at_most:
             yield _violation(rule, layer, f"{bottoms[0][0]} steps", f"at most {rule.steps_at_most} steps")
     elif rule.axes:
-        named = [*zip(layer.bottom, bottoms, strict=True), *zip(layer.top, tops, strict=True)]
-        yield from _axes(rule, layer.name, layer.type, named[len(layer.bottom) :])
+        yield from _axes(rule, layer.name, layer.type, zip(layer.top, tops, strict=True))
     elif not rule.in_place:
         for name in layer.top:
             if name in layer.bottom:

@@ -5,7 +5,7 @@ Each rule is Caffe's own ``Reshape`` of that layer (``src/caffe/layers/*_layer.c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
@@ -28,11 +28,10 @@ class Shapes:
     unknown: dict[str, str] = field(default_factory=dict)
 
 
-def infer_shapes(net: Any) -> Shapes:
-    """The shapes of all blobs of a NetParameter, as far as its layers' types are known here."""
-    shapes = Shapes()
-    _old_inputs(net, shapes)
-    for layer in net.layer:
+def infer_shapes(layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}) -> Shapes:
+    """The shapes of all blobs that LayerParameters write, as far as their types are known here."""
+    shapes = Shapes(dict(inputs))
+    for layer in layers:
         bottoms = [shapes.blobs.get(name) for name in layer.bottom]
         tops: list[Shape | None] = list(_tops(layer, bottoms, shapes))
         tops += [None] * (len(layer.top) - len(tops))
@@ -41,14 +40,16 @@ def infer_shapes(net: Any) -> Shapes:
     return shapes
 
 
-def _old_inputs(net: Any, shapes: Shapes) -> None:
+def old_inputs(net: Any) -> dict[str, Shape | None]:
     """The inputs of a net without Input layers: ``input`` with ``input_shape``, or with four ``input_dim`` each."""
+    found: dict[str, Shape | None] = {}
     for i, name in enumerate(net.input):
         if net.input_shape:
             shape = tuple(net.input_shape[min(i, len(net.input_shape) - 1)].dim)
         else:
             shape = tuple(net.input_dim[4 * i : 4 * i + 4])
-        shapes.blobs[name] = shape or None
+        found[name] = shape or None
+    return found
 
 
 def _tops(layer: Any, bottoms: list[Shape | None], shapes: Shapes) -> list[Shape]:

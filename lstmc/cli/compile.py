@@ -89,5 +89,6 @@ def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
     refs = {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names)}
     made = table(title, "name", "blob", "shape")
     for name, blob in names.items():
-        made.add_row(name, blob, " x ".join(map(str, graph.type(refs[blob]).shape)))
+        first = refs.get(blob.partition(" ... ")[0])
+        made.add_row(name, blob, "" if first is None else " x ".join(map(str, graph.type(first).shape)))
     return made

@@ -2,6 +2,7 @@
 
 from lstmc.ops import Op
 from lstmc_caffe.ops.base import CaffeOp, write_filler
+from lstmc_caffe.ops.host import Feed, HostInput, HostStack, View
 from lstmc_caffe.ops.leaf import DummyData, FilledInput, Input
 from lstmc_caffe.ops.pointwise import (
     AbsValLayer,
@@ -37,6 +38,10 @@ CAFFE_OPS: tuple[type[Op], ...] = (
     SliceLayer,
     ConcatLayer,
     ReshapeLayer,
+    HostInput,
+    Feed,
+    View,
+    HostStack,
 )
 
 __all__ = [
@@ -49,7 +54,10 @@ __all__ = [
     "ELULayer",
     "Eltwise",
     "ExpLayer",
+    "Feed",
     "FilledInput",
+    "HostInput",
+    "HostStack",
     "InnerProduct",
     "Input",
     "LogLayer",
@@ -61,5 +69,6 @@ __all__ = [
     "SliceLayer",
     "SoftmaxLayer",
     "TanHLayer",
+    "View",
     "write_filler",
 ]

@@ -214,4 +214,4 @@ layer { name: "q" type: "Softmax" bottom: "e" top: "q" }
 def test_shapes_are_caffes(caffe: Runner, text: str) -> None:
     with caffe.load(text) as net:
         wanted = {name: shape for name, shape in net.blobs.items() if "_split_" not in name}
-    assert infer_shapes(text_format.Parse(text, NetParameter())).blobs == wanted
+    assert infer_shapes(text_format.Parse(text, NetParameter()).layer).blobs == wanted
