@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from lstmc.errors import BackendError, PassError
-from lstmc.ir import Builder, Graph, Node, Ref
+from lstmc.ir import Builder, Graph, Node, Output, Ref
 from lstmc.passes import Pass, PassResult
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows import matrix_at
@@ -22,6 +22,8 @@ class SettleViews(Pass):
     3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
     4. a layer reads another view   => Reshape
     5. only outputs read a view     => the host reads the blob so
+    6. a layer reads an output => a Power that changes nothing, under the output's name (for targets whose outputs
+       must be unread)
 
     After it every blob has two axes.
     """
@@ -49,10 +51,12 @@ class _Settler:
 
     def run(self) -> Graph:
         self.b = Builder(self.graph.name, self.graph)
+        self.read: set[Ref] = set()  # by layers
+        self.copies: dict[Ref, Ref] = {}
         self.stepwise = {self.graph.args(node.name)[0].node for node in self.graph if isinstance(node.op, caffe.Feed)}
         for node in self.graph:
             self._node(node)
-        outputs = [(o.name, self._output(o.ref)) for o in self.graph.outputs]
+        outputs = [(o.name, self._output(o)) for o in self.graph.outputs]
         return self.b.finish(outputs)
 
     def _node(self, node: Node) -> None:
@@ -70,6 +74,7 @@ class _Settler:
                 for slot, ref in enumerate(args)
             ]
             made = self.b.copy(node, operands)
+            self.read.update(operands if isinstance(node.op, caffe.CaffeOp) else ())
         self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
@@ -104,12 +109,26 @@ class _Settler:
             self.made[source, ()] = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)[0]
         return self.made[source, ()]
 
-    def _output(self, ref: Ref) -> Ref:
-        shape, old = self.graph.type(ref).shape, self.graph.node(ref.node)
-        source = self._fed(self.sources[ref], matrix_at(shape, max(len(shape) - 1, 0)))
+    def _output(self, output: Output) -> Ref:
+        shape, old = self.graph.type(output.ref).shape, self.graph.node(output.ref.node)
+        source = self._fed(self.sources[output.ref], matrix_at(shape, max(len(shape) - 1, 0)))
+        if isinstance(self.b.node(source.node).op, caffe.HostStack):
+            steps = self.b.args(source.node)
+            copies = [self._unread(step, f"{output.name}/{t}") for t, step in enumerate(steps)]
+            return self.b.add(caffe.HostStack(), *copies, names=(output.name,))[0] if copies != list(steps) else source
+        source = self._unread(source, output.name)
         if self.b.type(source).shape == shape:
             return source
-        return self.b.add(caffe.View(shape), source, names=(old.names[ref.out],), loc=old.loc)[0]
+        return self.b.add(caffe.View(shape), source, names=(old.names[output.ref.out],), loc=old.loc)[0]
+
+    def _unread(self, blob: Ref, name: str) -> Ref:
+        """A blob that no layer reads; outputs that are one value are one blob, as MNN makes one of two copies."""
+        if not self.target.outputs_unread or blob not in self.read:
+            return blob
+        if blob not in self.copies:
+            self.counts["copy_output"] += 1
+            self.copies[blob] = self.b.add(caffe.PowerLayer(), blob, names=(name,))[0]
+        return self.copies[blob]
 
     def _refused(self, reader: Node, source: Ref, why: str) -> BackendError:
         return BackendError(

@@ -65,6 +65,7 @@ class Target:
     layers_reason: str
     layers_source: str
     rules: tuple[Rule, ...]
+    outputs_unread: bool = False  # a model's output is a blob that no layer reads
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
 
     def allows(self, layer_type: str) -> bool:
@@ -104,7 +105,7 @@ def load_target(name: str) -> Target:
 
 def parse_target(data: Mapping[str, Any], where: str) -> Target:
     """A target from its TOML. Raises :class:`BackendError` for a key that is not known or a rule without one check."""
-    known = {"name", "summary", "reader", "layers", "rule", "sources", "sharers_carry_blobs"}
+    known = {"name", "summary", "reader", "layers", "rule", "sources", "outputs_unread", "sharers_carry_blobs"}
     if unknown := sorted(set(data) - known):
         raise BackendError(f"{where}: expected keys of {', '.join(sorted(known))}, found {', '.join(unknown)}")
     sources = data["sources"]
@@ -117,6 +118,7 @@ def parse_target(data: Mapping[str, Any], where: str) -> Target:
         layers_reason=layers["reason"],
         layers_source=_source(sources, layers["source"], where),
         rules=tuple(_rule(entry, sources, where) for entry in data.get("rule", ())),
+        outputs_unread=data.get("outputs_unread", False),
         sharers_carry_blobs=data.get("sharers_carry_blobs", False),
     )
 

@@ -45,8 +45,8 @@ def test_what_legalisation_asks() -> None:
     [
         (
             {"colour": "red"},
-            "BackendError: x.toml: expected keys of layers, name, reader, rule, sharers_carry_blobs, sources, summary,"
-            " found colour",
+            "BackendError: x.toml: expected keys of layers, name, outputs_unread, reader, rule, sharers_carry_blobs,"
+            " sources, summary, found colour",
         ),
         (
             {"rule": [{"layer": "Slice", "reason": "r", "source": "b", "forbidden": True}]},
