@@ -11,7 +11,7 @@ from lstmc.dsl import Cell
 from lstmc.errors import PluginError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
-from lstmc.passes import Pass, Snapshot
+from lstmc.passes import Pass, Snapshot, StatePair
 
 BACKENDS = "lstmc.backends"
 CELLS = "lstmc.cells"
@@ -28,6 +28,7 @@ class Compiled:
     model: Graph
     expanded: Graph
     history: tuple[Snapshot, ...]
+    states: tuple[StatePair, ...] = ()  # of a one-step net: what to read after a step and feed to the next
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,14 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Execution:
-    """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's."""
+    """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's.
+
+    ``param_gradients`` is None where the net cannot be trained there.
+    """
 
     values: dict[str, Array]
     input_gradients: dict[str, Array]
-    param_gradients: dict[str, Array]
+    param_gradients: dict[str, Array] | None
 
 
 class Executor(Protocol):
@@ -107,6 +111,10 @@ class Backend(Protocol):
     summary: str
     targets: Mapping[str, str]  # name -> what it is for; the first is the default
     ops: tuple[type[Op], ...]
+
+    def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
+        """The passes on core ops for ``target``: ``standard`` as the pipeline lists them, or what fits better."""
+        ...
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """The passes that bring a model graph from MODEL to EXPANDED for ``target``."""

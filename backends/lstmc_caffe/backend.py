@@ -7,7 +7,7 @@ from typing import Any
 
 from lstmc.backend import Artifact, Compiled, Finding, LintReport
 from lstmc.ops import Array, Op
-from lstmc.passes import Cse, Dead, Expand, Pass
+from lstmc.passes import Cse, Dead, Expand, FuseLinears, Hoist, InLoop, Pass, PerPiece, Sink, Widen
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.legalize import Legalize
@@ -33,6 +33,14 @@ class CaffeBackend:
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
     targets: Mapping[str, str] = {name: target.summary for name, target in targets().items()}
     ops: tuple[type[Op], ...] = CAFFE_OPS
+
+    def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
+        """The pipeline's own; without Slice, what packs gates and joins steps is left out, and undone in the model."""
+        if load_target(target).allows("Slice"):
+            return standard
+        kept = tuple(p for p in standard if not isinstance(p, FuseLinears | Widen | Hoist | Sink))
+        cleaning = next(i for i, p in enumerate(kept) if isinstance(p, Dead)) + 1
+        return (*kept[:cleaning], InLoop(), PerPiece(), *kept[cleaning:])
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Legalise on the one-step bodies, then expand."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Execution
 from lstmc.interp import backward, forward
+from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc_caffe.emit import write_net
 from lstmc_caffe.host import blob_gradients, feed_blobs, host_arrays, host_values, input_gradients
 from lstmc_caffe.locate import CaffeNotFound
-from lstmc_caffe.ops import FilledInput, HostInput
+from lstmc_caffe.ops import FilledInput, HostInput, Scale
 from lstmc_caffe.runner import Mode, Runner
 from lstmc_caffe.target import load_target
 
@@ -72,11 +74,25 @@ class CaffeExecutor:
         return Execution(
             values=arrays | blobs | host_values(graph, blobs),
             input_gradients=input_gradients(graph, result.diffs),
-            param_gradients=_parameter_gradients(compiled, inputs, result.param_diffs),
+            param_gradients=None
+            if _loses_gradients(graph)
+            else _parameter_gradients(compiled, inputs, result.param_diffs),
         )
 
     def close(self) -> None:
         self.runner.close()
+
+
+def _loses_gradients(graph: Graph) -> bool:
+    """Whether a Scale of the net overwrites the gradient of its blob where it should add to it.
+
+    It does where it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
+    Legalisation for targets that train avoids it; others need the Scale.
+    """
+    return any(
+        isinstance(node.op, Scale) and node.op.learned and prod(node.types[0].shape[: node.op.axis]) == 1
+        for node in graph
+    )
 
 
 def _parameter_gradients(

@@ -30,6 +30,9 @@ def manifest(compiled: Compiled, net: WrittenNet) -> dict[str, Any]:
         "target": compiled.target,
         "inputs": {fed.node.name: _input(compiled, fed) for fed in fed_inputs(graph)},
         "outputs": {o.name: _output(graph, o) for o in graph.outputs},
+        "states": {
+            pair.name: {"input": pair.before, "output": pair.after, "initial": pair.initial} for pair in compiled.states
+        },
         "parameters": {
             name: {"shape": list(op.shape), "lr_mult": op.lr_mult, "decay_mult": op.decay_mult}
             for name, op in parameters(compiled.model).items()
