@@ -27,10 +27,11 @@ from lstmc.ops import (
     Sub,
     Unstack,
 )
-from lstmc.ops.binary import covered_axes
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize import FUNCTION_LAYERS, KEPT, LARGEST_PRODUCT
+from lstmc_caffe.row_binary import binary_to_eltwise
+from lstmc_caffe.row_layers import RowLayers
 from lstmc_caffe.rows import RowsTimeAxis, as_matrix, matrix_at, viewed
 from lstmc_caffe.target import Target
 
@@ -45,14 +46,15 @@ class LegalizeRows(Pass):
     4. x * p, p a parameter of x's last axis => Scale of its own blob
     5. x + p, likewise                  => Eltwise SUM of x and a Scale of ones
     6. a parameter read as a value      => Scale of ones
+       x + y, x * y broadcast, computed => Concat of the smaller one with itself, then rule 3
     7. split, concat on axis k          => Slice, Concat on axis 1 of the matrix whose columns begin at k; on axis 0
     8. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD, two bottoms at a time)
     9. sigmoid tanh relu elu abs exp log softmax => the layer of that name
     10. full                            => a constant, for ``constants`` to find an expression for
     11. reshape; unstack; stack         => a view; rows of the matrix
 
-    Refused: a linear whose matrix or bias is computed, a broadcast of a computed value, and what the target has no
-    layer for.
+    Refused: a linear whose matrix or bias is computed, a broadcast along inner axes or of more than 1000 times, and
+    what the target has no layer for.
     """
 
     name = "legalize_rows"
@@ -61,19 +63,19 @@ class LegalizeRows(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        return PassResult(_Legalizer(self.target, counts).legalized(graph), True, dict(counts))
+        return PassResult(_Legalizer(RowLayers(self.target), counts).legalized(graph), True, dict(counts))
 
 
 @dataclass(frozen=True)
 class _Legalizer:
-    target: Target
+    layers: RowLayers
     counts: Counter[str]
 
     def legalized(self, graph: Graph) -> Graph:
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if isinstance(node.op, Scan):
                 scan = in_bodies(node.op, self.legalized)
-                values = [ref if scan.role(i) == "weight" else self.value(b, ref) for i, ref in enumerate(args)]
+                values = [ref if scan.role(i) == "weight" else self.layers.value(b, ref) for i, ref in enumerate(args)]
                 return b.add(scan, *values, names=node.names, loc=node.loc)
             on_weights = is_weight_op(node.op) and all(is_weight(b, ref) for ref in args)
             if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp) or on_weights:
@@ -82,7 +84,7 @@ class _Legalizer:
             if rule is None:
                 raise BackendError(f"Caffe has no layer for {node.op.name}", loc=node.loc)
             self.counts[rule.__name__] += 1
-            return rule(self, b, node, args)
+            return rule(self.layers, b, node, args)
 
         rebuilt = rewrite(graph, visit)
         b = Builder(rebuilt.name, rebuilt)
@@ -90,58 +92,25 @@ class _Legalizer:
         for node in rebuilt:
             made = b.copy(node, [new[ref] for ref in rebuilt.args(node.name)])
             new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
-        return b.finish([(o.name, self.value(b, new[o.ref])) for o in rebuilt.outputs])
-
-    def value(self, b: Builder, ref: Ref) -> Ref:
-        """A value that layers can have as a bottom (rule 6)."""
-        if not is_weight(b, ref):
-            return ref
-        node, shape = b.node(ref.node), b.type(ref).shape
-        size = prod(shape)
-        blob = ref if len(shape) == 1 else b.add(Reshape((size,)), ref, names=(f"{node.name}/flat",))[0]
-        scaled = self._ones_times(b, (1, size), blob, f"{node.name}/value")
-        return viewed(b, scaled, shape, (f"{node.name}/value",))
-
-    def _ones_times(self, b: Builder, matrix: tuple[int, int], blob: Ref, name: str) -> Ref:
-        (ones,) = b.add(caffe.DummyData(matrix, 1.0), names=(f"{name}/ones",))
-        return b.add(caffe.Scale(axis=1, num_axes=1, learned=True), ones, blob, names=(name,))[0]
-
-    def layer(self, b: Builder, node: Node, op: Op, *args: Ref) -> Ref:
-        """A layer of one top under the node's name, if the target has its type."""
-        assert isinstance(op, caffe.CaffeOp)
-        self.check_type(op.layer_type, node)
-        return b.add(op, *args, names=node.names, loc=node.loc)[0]
-
-    def check_type(self, layer_type: str, node: Node) -> None:
-        """Raise unless layers of this type may be written."""
-        target = self.target
-        if target.allows(layer_type):
-            return
-        rule = next((r for r in target.rules_for(layer_type) if r.forbidden), None)
-        reason, source = (rule.reason, rule.source) if rule else (target.layers_reason, target.layers_source)
-        raise BackendError(
-            f"target {target.name} has no {layer_type} layer, which {node.op.name} needs",
-            loc=node.loc,
-            notes=(reason, f"documented in: {source}"),
-        )
+        return b.finish([(o.name, self.layers.value(b, new[o.ref])) for o in rebuilt.outputs])
 
 
-Rule = Callable[[_Legalizer, Builder, Node, Refs], Refs]
+Rule = Callable[[RowLayers, Builder, Node, Refs], Refs]
 
 
-def input_of_host(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def input_of_host(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Input)
     return b.add(caffe.HostInput(node.op.shape, node.op.fill), names=node.names, loc=node.loc)
 
 
-def full_to_constant(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def full_to_constant(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Full)
     shape = node.op.shape
     made = b.add(caffe.DummyData(matrix_at(shape, len(shape) - 1), node.op.value), names=node.names, loc=node.loc)
     return (viewed(b, made[0], shape, node.names),)
 
 
-def linear_to_inner_product(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def linear_to_inner_product(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Linear)
     x, *params = args
     for ref, what in zip(params, ("matrix", "bias"), strict=False):
@@ -159,53 +128,7 @@ def linear_to_inner_product(to: _Legalizer, b: Builder, node: Node, args: Refs) 
     return (viewed(b, product, out, node.names),)
 
 
-def binary_to_eltwise(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
-    shape = node.types[0].shape
-    for value, other in (args, args[::-1]):
-        if is_weight(b, other) and not is_weight(b, value) and b.type(value).shape == shape:
-            size = b.type(other).size
-            if size == shape[-1] and covered_axes(b.type(other).shape, shape) in ((len(shape) - 1, len(shape)), (0, 0)):
-                return _with_parameter(to, b, node, value, other, other == args[1])
-    x, y = (to.value(b, ref) for ref in args)
-    if b.type(x) != b.type(y):
-        return _refuse_broadcast(to, b, node, x, y)
-    x = as_matrix(b, x)
-    y = as_matrix(b, y, b.type(x).shape)  # type: ignore[arg-type]
-    if isinstance(node.op, Sub):
-        (y,) = b.add(caffe.PowerLayer(scale=-1.0), y, names=(f"{node.name}/negated",), loc=node.loc)
-    op = caffe.Eltwise("PROD" if isinstance(node.op, Mul) else "SUM")
-    return (viewed(b, to.layer(b, node, op, x, y), shape, node.names),)
-
-
-def _with_parameter(to: _Legalizer, b: Builder, node: Node, x: Ref, p: Ref, second: bool) -> Refs:
-    """x * p, x + p, x - p or p - x, where p is a parameter of x's last axis."""
-    shape = node.types[0].shape
-    if len(b.type(p).shape) != 1:
-        (p,) = b.add(Reshape((shape[-1],)), p, names=(f"{b.node(p.node).name}/flat",))
-    rows = as_matrix(b, x, matrix_at(shape, len(shape) - 1))
-    if isinstance(node.op, Mul):
-        return (viewed(b, to.layer(b, node, caffe.Scale(1, 1, True), rows, p), shape, node.names),)
-    matrix = matrix_at(shape, len(shape) - 1)
-    term = to._ones_times(b, matrix, p, f"{node.name}/{b.node(p.node).name.rpartition('/')[2]}")
-    if isinstance(node.op, Sub):
-        negated = term if second else rows
-        (negative,) = b.add(caffe.PowerLayer(scale=-1.0), negated, names=(f"{node.name}/negated",), loc=node.loc)
-        term, rows = (negative, rows) if second else (term, negative)
-    if b.node(rows.node).op == caffe.DummyData(matrix, 0.0):
-        return (viewed(b, term, shape, node.names),)
-    return (viewed(b, to.layer(b, node, caffe.Eltwise("SUM"), rows, term), shape, node.names),)
-
-
-def _refuse_broadcast(to: _Legalizer, b: Builder, node: Node, x: Ref, y: Ref) -> Refs:
-    rule = next(rule for rule in to.target.rules_for("Scale") if rule.bottoms == 1)
-    raise BackendError(
-        f"{node.op.name}: for target {to.target.name} x and y must have one shape, or one be a Param of the last axis",
-        loc=node.loc,
-        notes=(f"found x: {b.type(x)}, y: {b.type(y)}", rule.reason, f"documented in: {rule.source}"),
-    )
-
-
-def on_elements(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def on_elements(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     match node.op:
         case Affine(scale, shift):
             layer: Op = caffe.PowerLayer(1.0, scale, shift)
@@ -224,7 +147,7 @@ def on_elements(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
     return (viewed(b, to.layer(b, node, layer, rows), node.types[0].shape, node.names),)
 
 
-def softmax_to_layer(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def softmax_to_layer(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Softmax)
     shape = node.types[0].shape
     if node.op.axis != len(shape) - 1:
@@ -237,7 +160,7 @@ def softmax_to_layer(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs
     return (viewed(b, to.layer(b, node, caffe.SoftmaxLayer(1), rows), shape, node.names),)
 
 
-def split_to_slice(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def split_to_slice(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Split)
     to.check_type("Slice", node)
     axis, shape = node.op.axis, b.type(args[0]).shape
@@ -248,34 +171,24 @@ def split_to_slice(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
     return tuple(viewed(b, p, t.shape, (f"{n}/view",)) for p, t, n in zip(pieces, node.types, node.names, strict=True))
 
 
-def concat_to_layer(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def concat_to_layer(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Concat)
     axis = node.op.axis
-    _check_concat(to, node, min(axis, 1))
+    to.check_concat(node, min(axis, 1))
     rows = [as_matrix(b, to.value(b, ref), matrix_at(b.type(ref).shape, axis or 1)) for ref in args]
     return (viewed(b, to.layer(b, node, caffe.ConcatLayer(min(axis, 1)), *rows), node.types[0].shape, node.names),)
 
 
-def _check_concat(to: _Legalizer, node: Node, axis: int) -> None:
-    for rule in to.target.rules_for("Concat"):
-        if rule.field == "concat_param.axis" and axis not in rule.one_of:
-            raise BackendError(
-                f"target {to.target.name} has no Concat on axis {axis}, which {node.op.name} needs",
-                loc=node.loc,
-                notes=(rule.reason, f"documented in: {rule.source}"),
-            )
-
-
-def reshape_to_view(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def reshape_to_view(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Reshape)
     return (viewed(b, to.value(b, args[0]), node.op.shape, node.names),)
 
 
-def unstack_to_rows(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def unstack_to_rows(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     return RowsTimeAxis(to.target).unstack(b, to.value(b, args[0]), node.names)
 
 
-def stack_to_rows(to: _Legalizer, b: Builder, node: Node, args: Refs) -> Refs:
+def stack_to_rows(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     return (RowsTimeAxis(to.target).stack(b, [to.value(b, ref) for ref in args], node.name),)
 
 
