@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from lstmc.dsl import Cell
@@ -128,6 +129,10 @@ class Backend(Protocol):
         """A net's text, whoever wrote it, against a target. Raises :class:`BackendError` for what is no net."""
         ...
 
+    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+        """The model's parameters from a trained net and the manifest written with it; and those that are not in it."""
+        ...
+
     def executors(self) -> Sequence[Executor]:
         """Where its nets can be run."""
         ...
@@ -149,7 +154,7 @@ def find_cells() -> dict[str, EntryPoint]:
 
 def load_backend(name: str) -> Backend:
     """An installed backend. Raises :class:`PluginError` if there is none of that name or it does not load."""
-    return cast(Backend, _load(find_backends(), name, "backend")())
+    return cast(Backend, _load(find_backends(), name, "backend", lambda loaded: loaded()))
 
 
 def load_cell(name: str) -> Cell:
@@ -174,11 +179,11 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name if point.dist else 'an unknown distribution'} ({point.value})"
 
 
-def _load(points: Mapping[str, EntryPoint], name: str, kind: str) -> Any:
+def _load(points: Mapping[str, EntryPoint], name: str, kind: str, make: Callable[[Any], Any] = lambda x: x) -> Any:
     if name not in points:
         raise PluginError(f"there is no {kind} called {name}: found {', '.join(points) or 'none'}")
     try:
-        return points[name].load()
+        return make(points[name].load())
     except Exception as error:
         where = _distribution(points[name])
         raise PluginError(f"{kind} {name} of {where} does not load: {type(error).__name__}: {error}") from error

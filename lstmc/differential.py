@@ -142,11 +142,10 @@ def _gradients(reference: Gradients, execution: Execution) -> Iterable[Differenc
 
 
 def _compare(kind: str, name: str, pairs: list[tuple[Any, Any]], tolerance: float) -> Difference:
-    absolute = relative = 0.0
+    gaps, relative_gaps = [0.0], [0.0]
     for wanted, found in pairs:
         gap = float(np.max(np.abs(np.asarray(wanted) - np.asarray(found).reshape(np.shape(wanted))), initial=0.0))
-        scale = max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR)
-        # a NaN must win over every number, so no max() here
-        absolute = gap if not gap <= absolute else absolute
-        relative = gap / scale if not gap / scale <= relative else relative
-    return Difference(kind, name, len(pairs), absolute, relative, tolerance)
+        gaps.append(gap)
+        relative_gaps.append(gap / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR))
+    # NumPy's max, not Python's: a NaN in any step must win over every number
+    return Difference(kind, name, len(pairs), float(np.max(gaps)), float(np.max(relative_gaps)), tolerance)

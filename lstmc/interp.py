@@ -125,12 +125,16 @@ def _run_scan(run: Run, node: Node, scan: Scan, args: list[Array], dtype: DTypeL
 
 
 def backward(run: Run, cotangents: Mapping[str, Any]) -> Gradients:
-    """Cotangents of the outputs (by name; a missing one is zero) to those of inputs and parameters."""
+    """Cotangents of the outputs (by name; a missing one is zero) to those of inputs and parameters.
+
+    Raises :class:`InterpreterError` for one of another shape than its output.
+    """
     seeds: dict[Ref, Array] = {}
     for output in run.graph.outputs:
         if output.name in cotangents:
-            value = run.values[output.ref]
-            _accumulate(seeds, output.ref, np.asarray(cotangents[output.name], value.dtype).reshape(value.shape))
+            dtype, wanted = run.values[output.ref].dtype, run.graph.type(output.ref)
+            ct = _checked("cotangent", output.name, cotangents[output.name], wanted, dtype)
+            _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
         found = _back(run, seeds)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
+from errno import EISDIR
 from pathlib import Path
 
 from lstmc.errors import OutputError
@@ -16,18 +18,27 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     Raises :class:`OutputError` when the folder cannot be made or written, or the disk is full.
     """
     staged: list[tuple[str, Path]] = []
+    new_folders: list[Path] = []
+    done = False
     try:
+        new_folders += [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
+            if (folder / name).is_dir():  # nothing could be renamed to this
+                raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
             staged.append((_write_beside(folder / name, content), folder / name))
         for temporary, path in staged:
             os.replace(temporary, path)
+        done = True
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write into {folder}: {reason}: nothing was changed there") from None
     finally:
         for temporary, _ in staged:
             Path(temporary).unlink(missing_ok=True)
+        for path in () if done else new_folders:
+            with suppress(OSError):
+                path.rmdir()
     return [path for _, path in staged]
 
 
@@ -39,7 +50,7 @@ def _write_beside(path: Path, content: bytes) -> str:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-    except OSError:
+    except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     return temporary

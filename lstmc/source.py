@@ -1,23 +1,30 @@
-"""Where in the user's files a value was made: exact spans, and the names it was assigned to.
+"""Where in the user's files a value was made: exact spans, the names it was assigned to, the argument meant.
 
-Spans come from ``code.co_positions()`` (PEP 657), names from matching that span in the file's syntax tree.
+Spans come from ``code.co_positions()`` (PEP 657); what they stand for from the same span in the file's syntax tree.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import linecache
 import os
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 PACKAGE = Path(__file__).resolve().parent
-# Frames of these modules are the compiler's own; the library cells are written as a user would write them.
+# Frames of these modules are the language's own. Other modules of the package call it without a user's line, but the
+# library cells are written as a user would write them.
 _INTERNAL = ("lstmc.source", "lstmc.dsl", "lstmc.ir", "lstmc.ops", "lstmc.passes")
+_LIBRARY = "lstmc.cells"
+
+Span = tuple[int, int, int, int]  # line, column, end line, end column, as in ``ast``
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,13 @@ class SrcLoc:
         """``file:line``, for the second place that an error names."""
         return f"{self.file}:{self.line}"
 
+    @property
+    def span(self) -> Span:
+        return self.line, self.col, self.end_line, self.end_col
+
     def excerpt(self) -> tuple[str, str] | None:
         """The source line and a line of carets under the span, or None where the file cannot be read."""
-        path = resolve(self.file)
-        linecache.checkcache(path)  # the file may have been edited since
-        text = linecache.getline(path, self.line).rstrip("\n")
+        text = self._line_text()
         if not text.strip():
             return None
         end = self.end_col if self.end_line == self.line else len(text.encode())
@@ -52,13 +61,26 @@ class SrcLoc:
         indent = len(text) - len(text.lstrip())
         return text[indent:], " " * (start_char - indent) + "^" * width
 
+    def text(self) -> str | None:
+        """The source text of the span, or None where it goes over lines or cannot be read."""
+        raw = self._line_text().encode()[self.col : self.end_col]
+        return raw.decode(errors="replace") or None if self.line == self.end_line else None
+
+    def _line_text(self) -> str:
+        path = resolve(self.file)
+        linecache.checkcache(path)  # the file may have been edited since
+        return linecache.getline(path, self.line).rstrip("\n")
+
 
 def display(filename: str) -> str:
     """The path a person reads: below the package ``lstmc/...``, below the current folder relative, else whole."""
-    if filename.startswith("<"):
-        return filename
+    return filename if filename.startswith("<") else _displayed(filename, os.getcwd())
+
+
+@functools.lru_cache(maxsize=256)
+def _displayed(filename: str, folder: str) -> str:
     path = Path(filename).resolve()
-    for root, prefix in ((PACKAGE, PACKAGE.name), (Path.cwd(), "")):
+    for root, prefix in ((PACKAGE, PACKAGE.name), (Path(folder), "")):
         if path.is_relative_to(root):
             return (Path(prefix) / path.relative_to(root)).as_posix()
     return path.as_posix()
@@ -74,11 +96,23 @@ def resolve(file: str) -> str:
 
 
 def here() -> SrcLoc | None:
-    """The span of the expression being evaluated in the nearest frame that is not the compiler's own."""
+    """The span of the expression being evaluated in the nearest frame that is not the compiler's own.
+
+    None where the package itself calls the language, as the command line does.
+    """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(_INTERNAL):
+    while frame is not None and _is_in(frame, *_INTERNAL):
         frame = frame.f_back
-    return None if frame is None else _span(frame)
+    if frame is None or (_is_in(frame, PACKAGE.name) and not _is_in(frame, _LIBRARY)):
+        return None
+    loc = _span(frame)
+    looked_at = _tree(loc.file).looked_at.get(loc.span)
+    return SrcLoc(loc.file, *looked_at) if looked_at else loc
+
+
+def _is_in(frame: FrameType, *modules: str) -> bool:
+    name = frame.f_globals.get("__name__") or ""
+    return any(name == module or name.startswith(module + ".") for module in modules)
 
 
 def _span(frame: FrameType) -> SrcLoc:
@@ -86,47 +120,162 @@ def _span(frame: FrameType) -> SrcLoc:
         islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None, None, None, None)
     )
     line = line or frame.f_lineno
-    return SrcLoc(_display_cached(frame.f_code.co_filename), line, col or 0, end_line or line, end_col or 0)
-
-
-@functools.lru_cache(maxsize=256)
-def _display_cached(filename: str) -> str:
-    return display(filename)
-
-
-def function_location(function: object) -> SrcLoc | None:
-    """Where a function's ``def`` stands."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return None
-    line = code.co_firstlineno
-    return SrcLoc(display(code.co_filename), line, 0, line, 0)
+    return SrcLoc(display(frame.f_code.co_filename), line, col or 0, end_line or line, end_col or 0)
 
 
 def assigned_names(loc: SrcLoc | None) -> tuple[str, ...]:
     """The variable names that the expression at ``loc`` is assigned to: ``i, f = split(z)`` gives (i, f)."""
-    if loc is None:
-        return ()
-    return _assignments(resolve(loc.file)).get((loc.line, loc.col, loc.end_line, loc.end_col), ())
+    return () if loc is None else _tree(loc.file).assigned.get(loc.span, ())
 
 
-@functools.lru_cache(maxsize=64)
-def _assignments(filename: str) -> dict[tuple[int, int, int, int], tuple[str, ...]]:
-    try:
-        tree = ast.parse("".join(linecache.getlines(filename)))
-    except (SyntaxError, ValueError):
-        return {}
-    found: dict[tuple[int, int, int, int], tuple[str, ...]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target, value = node.targets[0], node.value
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            target, value = node.target, node.value
-        else:
-            continue
-        elements = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
-        names = tuple(e.id for e in elements if isinstance(e, ast.Name))
-        if len(names) == len(elements):
-            span = (value.lineno, value.col_offset, value.end_lineno or 0, value.end_col_offset or 0)
-            found[span] = names
-    return found
+def argument_location(loc: SrcLoc | None, position: int | None, keyword: str | None = None) -> SrcLoc | None:
+    """Where an argument of the call at ``loc`` stands; the whole call where that cannot be told."""
+    call = _tree(loc.file).calls.get(loc.span) if loc else None
+    if loc is None or call is None:
+        return loc
+    for named in call.keywords:
+        if named.arg is not None and named.arg == keyword:
+            return _at(loc.file, named)
+    given = call.args[: (position or 0) + 1]
+    if position is None or len(given) <= position or any(isinstance(a, ast.Starred) for a in given):
+        return loc
+    return _at(loc.file, given[position])
+
+
+def function_location(function: object) -> SrcLoc | None:
+    """Where a function's ``def`` and name stand."""
+    code = _code(function)
+    if code is None:
+        return None
+    file, node = display(code.co_filename), _definition(code)
+    if node is None:
+        return SrcLoc(file, code.co_firstlineno, 0, code.co_firstlineno, 0)
+    start = _at(file, node)
+    header = SrcLoc(file, start.line, start.col, start.line, sys.maxsize).text() or ""
+    name = re.match(r"(async\s+)?def\s+\w+", header)
+    return SrcLoc(file, start.line, start.col, start.line, start.col + len(name[0].encode() if name else b""))
+
+
+def parameter_location(function: object, name: str) -> SrcLoc | None:
+    """Where one of a function's parameters is declared; the ``def`` where that cannot be told."""
+    code = _code(function)
+    node = _definition(code) if code else None
+    if code is not None and node is not None:
+        found = [a for a in ast.walk(node.args) if isinstance(a, ast.arg) and a.arg == name]
+        if found:
+            return _at(display(code.co_filename), found[0])
+    return function_location(function)
+
+
+def return_location(function: object) -> SrcLoc | None:
+    """The one ``return`` statement of a function; its ``def`` where there are none or several."""
+    code, returned = _code(function), _one_return(function)
+    return function_location(function) if not code or not returned else _at(display(code.co_filename), returned)
+
+
+def returned_names(function: object) -> tuple[str | None, ...]:
+    """The variables in a function's one ``return``: ``return y, f(z)`` gives (y, None)."""
+    returned = _one_return(function)
+    value = returned.value if returned else None
+    elements = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
+    return tuple(element.id if isinstance(element, ast.Name) else None for element in elements)
+
+
+def _one_return(function: object) -> ast.Return | None:
+    code = _code(function)
+    node = _definition(code) if code else None
+    returns = list(_returns(node)) if node else []
+    return returns[0] if len(returns) == 1 else None
+
+
+def encloses(function: object, loc: SrcLoc | None) -> bool:
+    """Whether ``loc`` is in a function's own lines."""
+    code = _code(function)
+    if code is None or loc is None or loc.file != display(code.co_filename):
+        return False
+    return code.co_firstlineno <= loc.line <= max(_lines(code), default=0)
+
+
+def _code(function: object) -> CodeType | None:
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    return code if isinstance(code, CodeType) else None
+
+
+def _lines(code: CodeType) -> Iterator[int]:
+    yield from (line for _, _, line in code.co_lines() if line is not None)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _lines(constant)
+
+
+def _returns(node: ast.AST) -> Iterator[ast.Return]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Return):
+            yield child
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            yield from _returns(child)
+
+
+def _definition(code: CodeType) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    node = _tree(display(code.co_filename)).functions.get(code.co_firstlineno)
+    return node if node is not None and node.name == code.co_name else None
+
+
+def _span_of(node: ast.expr | ast.stmt | ast.arg | ast.keyword) -> Span:
+    return node.lineno, node.col_offset, node.end_lineno or node.lineno, node.end_col_offset or 0
+
+
+def _at(file: str, node: ast.expr | ast.stmt | ast.arg | ast.keyword) -> SrcLoc:
+    return SrcLoc(file, *_span_of(node))
+
+
+class _Tree:
+    """What a file's syntax tree says of the spans in it."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        self.assigned: dict[Span, tuple[str, ...]] = {}
+        self.looked_at: dict[Span, Span] = {}  # a statement -> the expression whose truth or elements it asks for
+        self.calls: dict[Span, ast.Call] = {}
+        self.functions: dict[int, ast.FunctionDef | ast.AsyncFunctionDef] = {}  # by first line, decorators included
+        try:
+            tree = ast.parse("".join(lines))
+        except (SyntaxError, ValueError):
+            return
+        for node in ast.walk(tree):
+            self._note(node)
+
+    def _note(self, node: ast.AST) -> None:
+        match node:
+            case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value):
+                elements = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+                names = tuple(e.id for e in elements if isinstance(e, ast.Name))
+                if len(names) == len(elements):
+                    self.assigned[_span_of(value)] = names
+                if isinstance(target, ast.Tuple | ast.List):
+                    self.looked_at[_span_of(target)] = _span_of(value)
+            case ast.If() | ast.While() | ast.IfExp() | ast.Assert():
+                self.looked_at[_span_of(node)] = _span_of(node.test)
+            case ast.For():
+                self.looked_at[_span_of(node)] = _span_of(node.iter)
+            case ast.Call():
+                self.calls[_span_of(node)] = node
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                self.functions[min(n.lineno for n in (node, *node.decorator_list))] = node
+            case _:
+                pass
+
+
+_MOST_TREES = 64
+_trees: dict[str, _Tree] = {}  # by whole path; a file that was edited gets a new one
+
+
+def _tree(file: str) -> _Tree:
+    path = resolve(file)
+    linecache.checkcache(path)
+    lines = linecache.getlines(path)
+    if path not in _trees or _trees[path].lines is not lines:
+        if len(_trees) >= _MOST_TREES:
+            _trees.clear()
+        _trees[path] = _Tree(lines)
+    return _trees[path]

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lstmc.backend import Artifact, Compiled, Finding, LintReport
+from lstmc.errors import BackendError
+from lstmc.ir import parse_graph
 from lstmc.ops import Array, Op
 from lstmc.passes import Cse, Dead, Expand, FuseLinears, Hoist, InLoop, Pass, PerPiece, Sink, Widen
+from lstmc.weights import unpack_weights
 from lstmc_caffe.emit import prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import attempt_all, gpu_state
-from lstmc_caffe.manifest import manifest, manifest_json
-from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.manifest import manifest, manifest_json, read_manifest
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.rows import RowsTimeAxis
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.settle import Constants, SettleViews
 from lstmc_caffe.target import load_target, targets
 from lstmc_caffe.time_axis import CaffeTimeAxis
-from lstmc_caffe.weights import caffemodel
+from lstmc_caffe.weights import caffemodel, read_blobs
 
 INSTALL = "python -m lstmc_caffe.install"
 
@@ -32,7 +36,7 @@ class CaffeBackend:
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
     targets: Mapping[str, str] = {name: target.summary for name, target in targets().items()}
-    ops: tuple[type[Op], ...] = CAFFE_OPS
+    ops: tuple[type[Op], ...] = CAFFE_OPS + HOST_OPS
 
     def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
         """The pipeline's own; without Slice, what packs gates and joins steps is left out, and undone in the model."""
@@ -45,6 +49,8 @@ class CaffeBackend:
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Legalise on the one-step bodies, then expand."""
         rules = load_target(target)
+        if target == "caffe-native":
+            raise BackendError("target caffe-native is for lint alone: nothing writes Caffe's own recurrent layers yet")
         if rules.rows_only:
             expand = (Expand(RowsTimeAxis(rules)), Dead(), SettleViews(rules), Constants(rules), Dead())
             return (LegalizeRows(rules), Cse(), Dead(), *expand)
@@ -69,6 +75,13 @@ class CaffeBackend:
     def lint(self, text: str, target: str) -> LintReport:
         """A prototxt against ``targets/TARGET.toml``."""
         return lint_text(text, load_target(target))
+
+    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+        """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""
+        described = read_manifest(manifest)
+        weights = parse_graph(described["weights"])
+        found = unpack_weights(weights, read_blobs(trained, described["blobs"]))
+        return found, [name for name in described["parameters"] if name not in found]
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, in one worker process."""

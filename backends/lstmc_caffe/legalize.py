@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, is_weight, is_weight_op
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, is_weight
 from lstmc.ops import (
     Abs,
     Add,
@@ -38,6 +38,7 @@ from lstmc.ops import (
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.blobs import as_value, outputs_as_values, packing_nodes
 from lstmc_caffe.time_axis import CaffeTimeAxis
 
 Rule = Callable[[Builder, Node, Refs], Refs]
@@ -74,6 +75,7 @@ class Legalize(Pass):
 
 def legalized(graph: Graph, counts: Counter[str]) -> Graph:
     """The graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
+    packing = packing_nodes(graph)
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan):
@@ -82,47 +84,19 @@ def legalized(graph: Graph, counts: Counter[str]) -> Graph:
             return b.add(scan, *values, names=node.names, loc=node.loc)
         if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp):
             return None
-        if is_weight_op(node.op) and all(is_weight(b, ref) for ref in args):
-            return None  # it computes a blob, not a layer
+        if node.name in packing:
+            return None  # it makes a blob, not a layer
         rule = RULES.get(type(node.op))
         if rule is None:
             raise BackendError(f"Caffe has no layer for {node.op.name}", loc=node.loc)
         counts[rule.__name__] += 1
         return rule(b, node, args)
 
-    return _outputs_as_values(rewrite(graph, visit))
+    return outputs_as_values(rewrite(graph, visit), counts)
 
 
 def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
     return ref if scan.role(slot) == "weight" else as_value(b, ref)
-
-
-def _outputs_as_values(graph: Graph) -> Graph:
-    """A model or a step that returns a parameter itself returns a value; a model's is called like the output."""
-    leaked = {o.ref: o.name.partition(".")[2] or o.name for o in graph.outputs if is_weight(graph, o.ref)}
-    if not leaked:
-        return graph
-    b = Builder(graph.name, graph)
-    new: dict[Ref, Ref] = {}
-    for node in graph:
-        made = b.copy(node, [new[ref] for ref in graph.args(node.name)])
-        new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
-    values = {ref: as_value(b, new[ref], name) for ref, name in leaked.items()}
-    return b.finish([(o.name, values[o.ref] if o.ref in values else new[o.ref]) for o in graph.outputs])
-
-
-def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
-    """A value that layers can have as a bottom: a parameter is added to zeros (rule 5), others are as they are.
-
-    Not Caffe's Parameter layer: it lends its diff out, so a parameter with another reader loses gradient.
-    """
-    if not is_weight(b, ref):
-        return ref
-    node = b.node(ref.node)
-    shape = b.type(ref).shape
-    (zeros,) = b.add(caffe.DummyData(shape), names=(f"{node.name}/zeros",), loc=node.loc)
-    bias = caffe.Bias(axis=0, num_axes=len(shape), learned=True)
-    return b.add(bias, zeros, ref, names=(name or f"{node.name}/value",), loc=node.loc)[0]
 
 
 def _layer(b: Builder, node: Node, op: Op, *args: Ref, learned: Sequence[Ref] = ()) -> Refs:

@@ -29,6 +29,7 @@ from lstmc.ops import (
 )
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.blobs import packing_nodes
 from lstmc_caffe.legalize import FUNCTION_LAYERS, KEPT, LARGEST_PRODUCT
 from lstmc_caffe.row_binary import binary_to_eltwise
 from lstmc_caffe.row_layers import RowLayers
@@ -72,14 +73,17 @@ class _Legalizer:
     counts: Counter[str]
 
     def legalized(self, graph: Graph) -> Graph:
+        packing = packing_nodes(graph)
+
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if isinstance(node.op, Scan):
                 scan = in_bodies(node.op, self.legalized)
                 values = [ref if scan.role(i) == "weight" else self.layers.value(b, ref) for i, ref in enumerate(args)]
                 return b.add(scan, *values, names=node.names, loc=node.loc)
-            on_weights = is_weight_op(node.op) and all(is_weight(b, ref) for ref in args)
-            if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp) or on_weights:
+            if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp) or node.name in packing:
                 return None
+            if not self.layers.target.allows("Slice") and is_weight_op(node.op) and all(is_weight(b, a) for a in args):
+                return None  # a piece of a parameter is a blob: there is no layer to cut its value
             rule = RULES.get(type(node.op))
             if rule is None:
                 raise BackendError(f"Caffe has no layer for {node.op.name}", loc=node.loc)

@@ -6,30 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from google.protobuf import text_format
-
 from lstmc.backend import LintReport, Violation
-from lstmc.errors import BackendError
-from lstmc_caffe.schema import NetParameter
+from lstmc_caffe.schema import net_from_text
 from lstmc_caffe.shapes import Shape, Shapes, infer_shapes, old_inputs
 from lstmc_caffe.target import Rule, Target
 
 
 def lint_text(text: str, target: Target) -> LintReport:
     """A prototxt against a target. Raises :class:`BackendError` for text that is no net, or a net of V1 layers."""
-    net = NetParameter()
-    try:
-        text_format.Parse(text, net, allow_unknown_field=True)
-    except text_format.ParseError as error:
-        raise BackendError(f"expected the text of a Caffe net, found something else: {error}") from None
-    if net.layers:
-        raise BackendError(
-            f"expected layer {{ }} entries, found {len(net.layers)} of the old form, layers {{ }} (V1LayerParameter)",
-            notes=("Caffe's upgrade_net_proto_text rewrites such a file",),
-        )
-    if not net.layer:
-        raise BackendError("expected the text of a Caffe net, found no layer")
-    return lint_net(net, target)
+    return lint_net(net_from_text(text), target)
 
 
 def lint_net(net: Any, target: Target) -> LintReport:

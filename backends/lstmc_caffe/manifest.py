@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from lstmc import __version__
 from lstmc.backend import Compiled
+from lstmc.errors import WeightsError
 from lstmc.ir import Graph, Output, Scan, Stage, print_graph
 from lstmc.ops import Input
 from lstmc.passes import step_prefix
@@ -78,6 +80,20 @@ def _place(wanted: TensorType, blobs: tuple[tuple[str, TensorType], ...]) -> dic
 def manifest_json(described: dict[str, Any]) -> str:
     """A manifest as text."""
     return json.dumps(described, indent=2) + "\n"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A manifest from its file. Raises :class:`WeightsError` for a file that is none, or of another format."""
+    try:
+        described = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such manifest: name it with --manifest") from None
+    except (OSError, ValueError):
+        described = None
+    found = described.get("format") if isinstance(described, dict) else None
+    if found != FORMAT:
+        raise WeightsError(f"{path}: expected a manifest of format {FORMAT}, found {found or 'something else'}")
+    return dict(described)
 
 
 def _scans(compiled: Compiled) -> dict[str, Any]:

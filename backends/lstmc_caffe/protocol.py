@@ -142,10 +142,10 @@ class WorkerProcess:
         Raises CaffeTimeout and CaffeAborted, after which the worker is gone, and CaffeRequestError.
         """
         deadline = time.monotonic() + seconds
-        os.ftruncate(self._log.fileno(), 0)
         try:
             self._send(encode(header, groups), deadline)
             reply, arrays = self._receive(deadline)
+            os.ftruncate(self._log.fileno(), 0)  # what it said until here was not about a request that failed
         except TimeoutError:
             raise CaffeTimeout(asked, seconds) from None
         except (BrokenPipeError, EOFError):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from lstmc.errors import BackendError
 
 PACKAGE = "lstmc_caffe"
 
@@ -166,3 +168,23 @@ def _message(name: str) -> Any:
 LayerParameter: Any = _message("LayerParameter")
 NetParameter: Any = _message("NetParameter")
 RawNet: Any = _message("RawNet")
+
+
+def net_from_text(text: str) -> Any:
+    """The NetParameter of a prototxt, whoever wrote it: fields that are not in the table are passed over.
+
+    Raises :class:`BackendError` for text that is no net, or a net of V1 layers.
+    """
+    net = NetParameter()
+    try:
+        text_format.Parse(text, net, allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise BackendError(f"expected the text of a Caffe net, found something else: {error}") from None
+    if net.layers:
+        raise BackendError(
+            f"expected layer {{ }} entries, found {len(net.layers)} of the old form, layers {{ }} (V1LayerParameter)",
+            notes=("Caffe's upgrade_net_proto_text rewrites such a file",),
+        )
+    if not net.layer:
+        raise BackendError("expected the text of a Caffe net, found no layer")
+    return net

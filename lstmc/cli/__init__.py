@@ -12,6 +12,7 @@ from lstmc.cli.lint import lint_command
 from lstmc.cli.listing import backends_command, cells_command
 from lstmc.cli.show import show_command
 from lstmc.cli.verify import verify_command
+from lstmc.cli.weights import weights_app
 from lstmc.errors import LstmcError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command("lint")(lint_command)
 app.command("cells")(cells_command)
 app.command("backends")(backends_command)
 app.command("doctor")(doctor_command)
+app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:

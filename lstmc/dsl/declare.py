@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
-from lstmc.dsl.dims import Size, is_size, shape_text
+from lstmc.dsl.dims import Size, as_size, shape_text
+from lstmc.dsl.value import is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler
-from lstmc.source import SrcLoc, function_location, here
+from lstmc.source import SrcLoc, argument_location, here
 
 _SCALARS = ("lr_mult", "decay_mult")
 
@@ -27,16 +27,22 @@ class Declaration:
     def __post_init__(self) -> None:
         if not self.shape:
             raise DslError(f"{self.kind} needs a shape of at least one axis, found none", loc=self.loc)
-        for size in self.shape:
-            if not is_size(size):
+        for axis, size in enumerate(self.shape):
+            if as_size(size) is None:
                 raise DslError(
-                    f"{self.kind} shape: expected positive whole numbers or dimensions, found {size!r}", loc=self.loc
+                    f"{self.kind} shape: expected positive whole numbers and dimensions one by one, as in (N, 64),"
+                    f" found {size!r}",
+                    loc=argument_location(self.loc, axis),
                 )
-        if self.fill is not None and not isinstance(self.fill, Filler):
+        object.__setattr__(self, "shape", tuple(map(as_size, self.shape)))
+        if not self._takes_fill(self.fill):
             raise DslError(
                 f"{self.kind} fill: expected a filler such as constant(0) or uniform(-0.1, 0.1), found {self.fill!r}",
-                loc=self.loc,
+                loc=argument_location(self.loc, None, "fill"),
             )
+
+    def _takes_fill(self, fill: object) -> bool:
+        return fill is None or isinstance(fill, Filler)
 
     def told(self, name: str) -> str:
         """How an error's note names it."""
@@ -71,8 +77,15 @@ class ParamDeclaration(Declaration):
         super().__post_init__()
         for name in _SCALARS:
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise DslError(f"parameter {name}: expected a number of at least 0, found {value!r}", loc=self.loc)
+            if not is_scalar(value) or not value >= 0 or not isfinite(value):
+                raise DslError(
+                    f"parameter {name}: expected a finite number of at least 0, found {value!r}",
+                    loc=argument_location(self.loc, None, name),
+                )
+            object.__setattr__(self, name, float(value))
+
+    def _takes_fill(self, fill: object) -> bool:
+        return isinstance(fill, Filler)
 
 
 # The three return Any so that a strict type checker accepts them as the default of an argument used as a Value.
@@ -89,36 +102,3 @@ def State(*shape: Size, fill: Filler | None = None) -> Any:
 def Param(*shape: Size, fill: Filler = Constant(0), lr_mult: float = 1, decay_mult: float = 1) -> Any:
     """A trained array, shared by all steps. The multipliers scale the solver's learning rate and weight decay."""
     return ParamDeclaration(shape, fill, here(), lr_mult, decay_mult)
-
-
-@dataclass(frozen=True)
-class Signature:
-    """A traced function's arguments: declarations, and plain options with their defaults, in order."""
-
-    declarations: dict[str, Declaration]
-    options: dict[str, Any]
-
-    def of_kind(self, kind: type[Declaration]) -> dict[str, Any]:
-        return {name: d for name, d in self.declarations.items() if isinstance(d, kind)}
-
-
-def read_signature(function: Callable[..., Any], owner: str) -> Signature:
-    """The declarations of a function. Raises :class:`DslError` for an argument that has none."""
-    declarations: dict[str, Declaration] = {}
-    options: dict[str, Any] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        loc = function_location(function)
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise DslError(f"argument {name} must be an ordinary named argument, without * or /", loc=loc, scope=owner)
-        if parameter.default is parameter.empty:
-            raise DslError(
-                f"argument {name} is not declared: expected {name}=Input(...), State(...), Param(...)"
-                " or a default value that makes it an option",
-                loc=loc,
-                scope=owner,
-            )
-        if isinstance(parameter.default, Declaration):
-            declarations[name] = parameter.default
-        else:
-            options[name] = parameter.default
-    return Signature(declarations, options)

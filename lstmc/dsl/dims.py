@@ -1,18 +1,21 @@
-"""Dimensions: names for sizes, with arithmetic, and the scope that gives them values."""
+"""Dimensions: names for sizes, with arithmetic. ``lstmc/dsl/scope.py`` gives them values."""
 
 from __future__ import annotations
 
+import keyword
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Union
 
-from lstmc.errors import DimError, DslError
-from lstmc.source import SrcLoc, here
+import numpy as np
+
+from lstmc.errors import DslError
+from lstmc.source import here
 
 Size = Union[int, "DimExpr"]
 
-_OPERATORS: dict[str, Callable[[int, int], int]] = {
+OPERATORS: dict[str, Callable[[int, int], int]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
@@ -44,31 +47,44 @@ class DimExpr:
     def __floordiv__(self, other: Size) -> DimExpr:
         return _combine("//", self, other)
 
-    def __bool__(self) -> bool:
-        self._refuse()
+    def __rfloordiv__(self, other: Size) -> DimExpr:
+        return _combine("//", other, self)
 
-    def __index__(self) -> int:
-        self._refuse()
+    def _no_operation(self, *others: object) -> NoReturn:
+        raise DslError(f"dimension {self} takes part in + - * and // only: for a half write {self}//2", loc=here())
 
-    __int__ = __index__
+    __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = _no_operation
 
-    def _refuse(self) -> NoReturn:
+    def _no_number(self, *others: object) -> NoReturn:
         raise DslError(
-            f"dimension {self} has no number here: it is a name until the model is compiled."
-            " Use it in shapes, or pass a number to the cell",
+            f"dimension {self} has no number here: it is a name until the model is compiled. Use it in shapes; where"
+            " Python needs the number, take it from a Value, as in x.shape[-1]",
             loc=here(),
         )
+
+    __bool__ = __int__ = __index__ = __float__ = __lt__ = __le__ = __gt__ = __ge__ = _no_number
+
+    def __eq__(self, other: object) -> bool:
+        return True if other is self else self._no_number()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def free(self) -> Iterator[str]:
         """The names of the dimensions in it."""
         raise NotImplementedError
 
-    def value(self, sizes: dict[str, int]) -> int:
+    def value(self, sizes: Mapping[str, int]) -> int:
         """Its size; ``sizes`` has every dimension in it."""
         raise NotImplementedError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dim(DimExpr):
     """One named dimension."""
 
@@ -77,38 +93,53 @@ class Dim(DimExpr):
     def free(self) -> Iterator[str]:
         yield self.name
 
-    def value(self, sizes: dict[str, int]) -> int:
+    def value(self, sizes: Mapping[str, int]) -> int:
         return sizes[self.name]
 
     def __str__(self) -> str:
         return self.name
 
 
-@dataclass(frozen=True, eq=False)
-class _Combined(DimExpr):
+@dataclass(frozen=True, eq=False, repr=False)
+class Combined(DimExpr):
+    """Two sizes and the operator between them."""
+
     symbol: str
     left: Size
     right: Size
 
     def free(self) -> Iterator[str]:
-        for side in (self.left, self.right):
-            if isinstance(side, DimExpr):
-                yield from side.free()
+        yield from free((self.left, self.right))
 
-    def value(self, sizes: dict[str, int]) -> int:
+    def value(self, sizes: Mapping[str, int]) -> int:
         left, right = (s.value(sizes) if isinstance(s, DimExpr) else s for s in (self.left, self.right))
-        return _OPERATORS[self.symbol](left, right)
+        return OPERATORS[self.symbol](left, right)
 
     def __str__(self) -> str:
-        sides = (f"({s})" if isinstance(s, _Combined) and s.symbol in "+-" else str(s) for s in (self.left, self.right))
-        return f"{self.symbol}".join(sides) if self.symbol in ("*", "//") else f" {self.symbol} ".join(sides)
+        binds_tight = self.symbol in ("*", "//")
+        left = _in_brackets(self.left, ("+", "-") if binds_tight else ())
+        right = _in_brackets(self.right, tuple(OPERATORS) if binds_tight else ("+", "-") if self.symbol == "-" else ())
+        return f"{left}{self.symbol}{right}" if binds_tight else f"{left} {self.symbol} {right}"
+
+
+def _in_brackets(size: Size, symbols: tuple[str, ...]) -> str:
+    return f"({size})" if isinstance(size, Combined) and size.symbol in symbols else str(size)
 
 
 def _combine(symbol: str, left: Any, right: Any) -> DimExpr:
+    sides = []
     for side in (left, right):
-        if isinstance(side, bool) or not isinstance(side, int | DimExpr):
-            raise DslError(f"dimensions combine with whole numbers and dimensions, found {side!r}", loc=here())
-    return _Combined(symbol, left, right)
+        whole = side if isinstance(side, DimExpr) else whole_number(side)
+        if whole is None:
+            raise DslError(
+                f"a dimension combines with whole numbers and dimensions, found {side!r}. Where Python needs the"
+                " number of a dimension, take it from a Value, as in x.shape[-1]",
+                loc=here(),
+            )
+        sides.append(whole)
+    if symbol == "//" and isinstance(sides[1], int) and sides[1] < 1:
+        raise DslError(f"a dimension can be divided by a positive number, found {sides[0]}//{sides[1]}", loc=here())
+    return Combined(symbol, *sides)
 
 
 def dims(names: str) -> Any:
@@ -116,118 +147,33 @@ def dims(names: str) -> Any:
 
     Typed ``Any`` so that unpacking needs no annotation.
     """
-    made = tuple(Dim(name) for name in names.replace(",", " ").split())
-    if not made or not all(dim.name.isidentifier() for dim in made):
+    listed = names.replace(",", " ").split() if isinstance(names, str) else []
+    if not listed or not all(name.isidentifier() and not keyword.iskeyword(name) for name in listed):
         raise DslError(f'dims takes names, as in dims("T N D H"), found {names!r}', loc=here())
+    if len(set(listed)) < len(listed):
+        raise DslError(f"dims takes each name once, found {names!r}", loc=here())
+    made = tuple(Dim(name) for name in listed)
     return made if len(made) > 1 else made[0]
 
 
-def is_size(thing: object) -> bool:
-    """Whether it can stand in a shape: a positive whole number or a dimension."""
-    return isinstance(thing, DimExpr) or (isinstance(thing, int) and not isinstance(thing, bool) and thing > 0)
+def free(shape: Iterable[object]) -> list[str]:
+    """The names of the dimensions in a shape, each once, in order."""
+    return list(dict.fromkeys(name for size in shape if isinstance(size, DimExpr) for name in size.free()))
 
 
-def shape_text(shape: Sequence[Size]) -> str:
+def whole_number(thing: object) -> int | None:
+    """A Python or NumPy whole number as a plain one; None for anything else."""
+    return int(thing) if isinstance(thing, int | np.integer) and not isinstance(thing, bool) else None
+
+
+def as_size(thing: object) -> Size | None:
+    """What can stand in a shape: a dimension, or a positive whole number; None for anything else."""
+    if isinstance(thing, DimExpr):
+        return thing
+    number = whole_number(thing)
+    return number if number is not None and number > 0 else None
+
+
+def shape_text(shape: Iterable[Size]) -> str:
     """How a declared shape is shown: ``[N, 4*H]``."""
     return f"[{', '.join(map(str, shape))}]"
-
-
-@dataclass(frozen=True)
-class _Binding:
-    size: int
-    because: str
-
-
-class Scope:
-    """The sizes of the dimensions of one cell or model, and why each has its size."""
-
-    def __init__(self, owner: str) -> None:
-        self.owner = owner
-        self._bound: dict[str, _Binding] = {}
-
-    def bind(self, name: str, size: int, because: str, loc: SrcLoc | None, notes: Sequence[str] = ()) -> None:
-        """Give a dimension its size. Raises :class:`DimError` if it has another one already."""
-        known = self._bound.get(name)
-        if known is not None and known.size != size:
-            raise DimError(
-                f"dimension {name} is {known.size} ({known.because}) and {size} ({because})",
-                loc=loc,
-                scope=self.owner,
-                notes=notes,
-            )
-        if size < 1:
-            raise DimError(
-                f"dimension {name} must be at least 1, found {size} ({because})", loc=loc, scope=self.owner, notes=notes
-            )
-        self._bound.setdefault(name, _Binding(size, because))
-
-    def unify(
-        self, declared: Sequence[Size], found: Sequence[int], because: str, loc: SrcLoc | None, notes: Sequence[str]
-    ) -> None:
-        """Make a declared shape equal a found one of the same rank, binding what is free in it."""
-        for expected, size in zip(declared, found, strict=True):
-            name, value = self._solve(expected, size)
-            if name is not None:
-                self.bind(name, value, because, loc, notes)
-            elif self.missing((expected,)):
-                raise DimError(
-                    f"cannot find the dimensions of {expected} from {size} ({because})",
-                    loc=loc,
-                    scope=self.owner,
-                    notes=notes,
-                )
-            elif self.size(expected) != size:
-                raise DimError(
-                    f"{expected} is {self.size(expected)}{self._reasons(expected)}, found {size} ({because})",
-                    loc=loc,
-                    scope=self.owner,
-                    notes=notes,
-                )
-
-    def _reasons(self, expected: Size) -> str:
-        if not isinstance(expected, DimExpr):
-            return ""
-        known = {name: self._bound[name] for name in expected.free()}
-        return " (" + "; ".join(f"{name} is {b.size}, {b.because}" for name, b in known.items()) + ")"
-
-    def _solve(self, expected: Size, size: int) -> tuple[str | None, int]:
-        """The one unknown dimension of ``expected`` and the value it must have; (None, 0) if there is not just one."""
-        if isinstance(expected, Dim):
-            return expected.name, size
-        if not isinstance(expected, _Combined) or len(self.missing((expected,))) != 1:
-            return None, 0
-        left, right, symbol = expected.left, expected.right, expected.symbol
-        if not self.missing((left,)):
-            known, unknown = self.size(left), right
-            value = {"+": size - known, "-": known - size, "*": size // known}.get(symbol)
-        elif not self.missing((right,)):
-            known, unknown = self.size(right), left
-            value = {"+": size - known, "-": size + known, "*": size // known}.get(symbol)
-        else:
-            return None, 0
-        if value is None or (symbol == "*" and size % known):
-            return None, 0
-        return self._solve(unknown, value)
-
-    def missing(self, shape: Sequence[Size]) -> list[str]:
-        """The dimensions in ``shape`` that have no size yet."""
-        names = (name for size in shape if isinstance(size, DimExpr) for name in size.free())
-        return [name for name in dict.fromkeys(names) if name not in self._bound]
-
-    def size(self, expected: Size) -> int:
-        """The number a size stands for; every dimension in it must be bound."""
-        if isinstance(expected, DimExpr):
-            return expected.value({name: binding.size for name, binding in self._bound.items()})
-        return operator.index(expected)
-
-    def sizes(self, shape: Sequence[Size], what: str, loc: SrcLoc | None, mend: str) -> tuple[int, ...]:
-        """A whole shape in numbers. ``mend`` (with ``{name}``) says how to bind what is missing."""
-        missing = self.missing(shape)
-        if missing:
-            name = missing[0]
-            raise DimError(
-                f"dimension {name} of {what} {shape_text(shape)} is not bound: {mend.format(name=name)}",
-                loc=loc,
-                scope=self.owner,
-            )
-        return tuple(self.size(size) for size in shape)

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CodeType, FunctionType
 from typing import Any
 
-from lstmc.dsl.declare import (
-    InputDeclaration,
-    ParamDeclaration,
-    Signature,
-    StateDeclaration,
-    read_signature,
-)
-from lstmc.dsl.dims import DimExpr, Scope
-from lstmc.dsl.trace import Trace
-from lstmc.dsl.value import Value
+from lstmc.dsl.declare import Declaration, ParamDeclaration
+from lstmc.dsl.definition import Definition
+from lstmc.dsl.dims import DimExpr, free, whole_number
+from lstmc.dsl.scope import Scope
+from lstmc.dsl.step import Binding
+from lstmc.dsl.trace import Trace, check_name
+from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
-from lstmc.ir import Builder, Graph, rename_values
+from lstmc.ir import Builder, Graph, Scan, rename_values
 from lstmc.ops import Input, Leaf, Param
-from lstmc.source import assigned_names, function_location
+from lstmc.source import assigned_names, encloses, return_location, returned_names
 
 
-class Model:
+class Model(Definition):
     """A function from inputs and parameters to named outputs. :meth:`graph` traces it."""
 
+    kind = "model"
+
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.name = function.__name__
-        self.owner = f"model {self.name!r}"
-        self.loc = function_location(function)
-        self.__doc__ = function.__doc__
-        self.signature: Signature = read_signature(function, self.owner)
-        for name, declared in self.signature.of_kind(StateDeclaration).items():
+        super().__init__(function)
+        for name, declared in self.states.items():
             raise DslError(
                 f"{name} is declared as a State: a model has Inputs and Params, states belong to cells",
                 loc=declared.loc,
@@ -40,11 +35,8 @@ class Model:
 
     @property
     def dims(self) -> list[str]:
-        """The names of its dimensions: those of its signature in order, then those its body uses as global names."""
-        sizes: list[Any] = [size for d in self.signature.declarations.values() for size in d.shape]
-        names: tuple[str, ...] = self.function.__code__.co_names
-        sizes += [self.function.__globals__.get(name) for name in names]  # scan(lstm(H=H), X)
-        return list(dict.fromkeys(name for size in sizes if isinstance(size, DimExpr) for name in size.free()))
+        """The names of its dimensions: those of its signature in order, then those that its body refers to."""
+        return list(dict.fromkeys([*super().dims, *_dims_referred_to(self.function, set())]))
 
     def graph(self, **sizes: int) -> Graph:
         """The model's graph, its dimensions bound to ``sizes``.
@@ -52,26 +44,35 @@ class Model:
         Raises :class:`~lstmc.errors.DslError` and its kinds, at the user's own lines.
         """
         trace = Trace(self.owner, Builder(self.name), self._scope(sizes))
-        arguments: dict[str, Any] = {}
-        for name, declared in self.signature.declarations.items():
-            shape = trace.scope.sizes(declared.shape, f"{declared.kind} {name}", declared.loc, "write -D {name}=SIZE")
-            op: Leaf
-            if isinstance(declared, ParamDeclaration):
-                op = Param(shape, declared.fill, float(declared.lr_mult), float(declared.decay_mult))
-            else:
-                assert isinstance(declared, InputDeclaration)
-                op = Input(shape, declared.fill)
-            (ref,) = trace.builder.add(op, names=(name,), loc=declared.loc)
-            trace.declared[ref] = declared.told(name)
-            arguments[name] = Value(trace, ref)
-        result = self.function(**arguments, **self.signature.options)
-        outputs = {name: value.ref for name, value in self._outputs(result, trace).items()}
+        try:
+            arguments = {name: self._argument(trace, name, d) for name, d in self.signature.declarations.items()}
+            result = self.function(**arguments, **self.signature.options)
+            outputs = {name: value.ref for name, value in self._outputs(result, trace).items()}
+        except DslError as error:
+            error.located(scope=self.owner if encloses(self.function, error.loc) else None)
+            raise
+        finally:
+            trace.finished = True
         graph = trace.builder.finish(list(outputs.items()))
         return rename_values(graph, {ref: name for name, ref in reversed(outputs.items())})
 
+    def _argument(self, trace: Trace, name: str, declared: Declaration) -> Value:
+        mend = f"give it a size with -D {{name}}=SIZE, or {self.name}.graph({{name}}=SIZE) in Python"
+        try:
+            shape = trace.scope.sizes(declared.shape, f"{declared.kind} {name}", mend)
+        except DimError as error:
+            raise error.located(declared.loc) from None
+        op: Leaf
+        if isinstance(declared, ParamDeclaration):
+            op = Param(shape, declared.fill, declared.lr_mult, declared.decay_mult)
+        else:
+            op = Input(shape, declared.fill)
+        (ref,) = trace.builder.add(op, names=(name,), loc=declared.loc)
+        trace.declared[ref] = declared.told(name)
+        return Value(trace, ref)
+
     def _scope(self, sizes: Mapping[str, int]) -> Scope:
-        scope = Scope(self.owner)
-        known = self.dims
+        scope, known = Scope(), self.dims
         for name, size in sizes.items():
             if name not in known:
                 raise DimError(
@@ -79,33 +80,93 @@ class Model:
                     loc=self.loc,
                     scope=self.owner,
                 )
-            scope.bind(name, size, f"given as {name}={size}", self.loc)
+            number = whole_number(size)
+            try:
+                if number is None:
+                    raise DimError(f"dimension {name} must be a positive whole number, found {described(size)}")
+                scope.bind(name, number, f"given as {name}={number}")
+            except DimError as error:
+                raise error.located(self.loc, self.owner) from None
         return scope
 
     def _outputs(self, result: Any, trace: Trace) -> dict[str, Value]:
-        if isinstance(result, Value):
-            named: dict[Any, Any] = {self._name_of(result, "out"): result}
+        loc = return_location(self.function)
+        if isinstance(result, Mapping):
+            named: dict[Any, Any] = dict(result)
         elif isinstance(result, tuple | list):
-            named = {self._name_of(v, f"out_{i}") if isinstance(v, Value) else i: v for i, v in enumerate(result)}
+            named = dict(zip(self._names(result), result, strict=True))
             if len(named) != len(result):
                 named = {f"out_{i}": value for i, value in enumerate(result)}
         else:
-            named = dict(result) if isinstance(result, Mapping) else {"": result}
+            named = dict(zip(self._names([result]), [result], strict=True))
         if not named:
-            raise DslError("a model must return at least one Value, found none", loc=self.loc, scope=self.owner)
+            raise DslError("a model must return at least one Value, found none", loc=loc)
         for name, value in named.items():
-            if not isinstance(value, Value) or not isinstance(name, str):
+            if not isinstance(value, Value):
                 raise DslError(
-                    f"a model returns a Value, a tuple of Values or a dict of them by name, found {value!r}",
-                    loc=self.loc,
-                    scope=self.owner,
+                    f"a model returns a Value, a tuple of Values or a dict of them by name, found {described(value)}"
+                    f"{'' if value is result else ' in it'}{_hint(value)}",
+                    loc=loc,
                 )
-        return {name: trace.adopt(value, self.loc) for name, value in named.items()}
+            check_name(name, "the name of a model's output", loc)
+        return {name: trace.adopt(value, loc) for name, value in named.items()}
+
+    def _names(self, results: Sequence[Any]) -> list[str]:
+        """Names of outputs that are not named in a dict: the returned variables, else what the values are called."""
+        written = returned_names(self.function)
+        if len(written) != len(results):
+            written = (None,) * len(results)
+        names = []
+        for i, (name, value) in enumerate(zip(written, results, strict=True)):
+            default = "out" if len(results) == 1 else f"out_{i}"
+            names.append(name or (self._name_of(value, default) if isinstance(value, Value) else default))
+        return names
 
     @staticmethod
     def _name_of(value: Value, default: str) -> str:
-        names = assigned_names(value.trace.builder.node(value.ref.node).loc)
-        return names[value.ref.out] if value.ref.out < len(names) and names[0].isidentifier() else default
+        """What a value is called: the variable it was assigned to; ``h_T`` for a scan's last h."""
+        node = value.trace.builder.node(value.ref.node)
+        names, out = assigned_names(node.loc), value.ref.out
+        if isinstance(node.op, Scan):
+            steps = len(node.op.step_outputs)
+            if out >= steps:
+                return node.names[out].rpartition("/")[2]
+            names = names[:1] if steps == 1 else ()
+        return names[out] if out < len(names) else default
+
+
+def _hint(value: object) -> str:
+    last_states = isinstance(value, dict) and all(isinstance(item, Value) for item in value.values())
+    return ": scan returns its outputs and the last states, as in y, last = scan(...)" if last_states else ""
+
+
+def _dims_referred_to(function: FunctionType | Callable[..., Any], seen: set[int]) -> Iterator[str]:
+    """The dimensions that a function's body mentions by a global or enclosing name, itself or in a bound cell there."""
+    if not isinstance(function, FunctionType) or id(function) in seen:
+        return
+    seen.add(id(function))
+    names = [name for code in _codes(function.__code__) for name in code.co_names]
+    found = [function.__globals__[name] for name in names if name in function.__globals__]
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # not assigned yet
+            continue
+    for thing in found:
+        for item in thing if isinstance(thing, list | tuple) else (thing,):
+            if isinstance(item, DimExpr):
+                yield from free((item,))
+            elif isinstance(item, Binding):
+                yield from free(item.sizes.values())
+            elif isinstance(item, FunctionType) and item.__module__ == function.__module__:
+                yield from _dims_referred_to(item, seen)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
 
 
 def model(function: Callable[..., Any]) -> Model:

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lstmc.dsl.cell import (
-    BoundCell,
-    Cell,
-    CellUse,
-    bind_argument,
-    call_step,
-    declare_params,
-    use_of,
-)
-from lstmc.dsl.trace import Trace
-from lstmc.dsl.value import Value
+from lstmc.dsl.cell import BoundCell, Cell
+from lstmc.dsl.result import like, step_outputs
+from lstmc.dsl.step import CellUse, bind_argument, call_step, check_value, declare_params, declared_shape, use_of
+from lstmc.dsl.trace import Trace, check_name
+from lstmc.dsl.value import Value, described, inner_trace
 from lstmc.errors import DslError, ShapeError
-from lstmc.ir import Builder, Ref, Scan, rename_values
+from lstmc.ir import Builder, Scan, rename_values
 from lstmc.ops import Arg, Full, Input, Role
-from lstmc.source import SrcLoc, here
+from lstmc.source import SrcLoc, argument_location, here
 
 Sequences = Value | tuple[Value, ...] | list[Value] | Mapping[str, Value]
 
@@ -40,89 +34,117 @@ def scan(
     gives an input the same value at every step. ``reverse`` runs from the last step to the first, outputs keeping
     their places in time. ``name`` names the layers; parameters keep the bound cell's name.
     """
-    loc = here()
-    _check_bound(bound, loc)
-    sequences = _match_sequences(bound, xs, dict(static or {}), loc)
-    trace = next(iter(sequences.values())).trace
-    if trace.parent is not None:
+    call = _Call(here())
+    call.check_bound(bound)
+    constant = call.static(bound, static)
+    sequences = call.sequences(bound, xs, constant)
+    initial = call.initial(bound, init)
+    if name is not None:
+        check_name(name, "the name of a scan", call.at("name"))
+    if not isinstance(reverse, bool):
+        raise DslError(f"reverse must be True or False, found {described(reverse)}", loc=call.at("reverse"))
+    trace = inner_trace(*sequences.values(), *constant.values(), *initial.values())
+    if trace.parent is not None and not trace.finished:
         raise DslError(
-            "scan inside a cell's body is not possible: a body is one step. Call the bound cell,"
-            f" {bound.usage()}, or scan in the model",
-            loc=loc,
-            scope=trace.owner,
+            f"scan cannot stand in a cell: a cell is one step. Call {bound.usage()} here, or scan in the model",
+            loc=call.loc,
         )
-    return _Scanner(bound, trace, use_of(bound, trace), loc, reverse).run(
-        sequences, dict(static or {}), _match_init(bound, init, loc), name
-    )
+    return _Scanner(bound, trace, call, reverse).run(sequences, constant, initial, name)
 
 
-def _check_bound(bound: Any, loc: SrcLoc | None) -> None:
-    if isinstance(bound, BoundCell):
-        return
-    found = f"the unbound cell {bound.name}" if isinstance(bound, Cell) else repr(bound)
-    hint = f"{bound.name}({', '.join(f'{d}=...' for d in bound.dims)})" if isinstance(bound, Cell) else "lstm(H=64)"
-    raise DslError(f"scan takes a bound cell, such as {hint}, found {found}", loc=loc)
+class _Call:
+    """The call of scan in the user's file: its arguments are checked, each at its own place."""
 
+    def __init__(self, loc: SrcLoc | None) -> None:
+        self.loc = loc
 
-def _match_sequences(bound: BoundCell, xs: Any, static: dict[str, Value], loc: SrcLoc | None) -> dict[str, Value]:
-    cell = bound.cell
-    wanted = [name for name in cell.inputs if name not in static]
-    listed = list(xs) if isinstance(xs, list | tuple) else [xs]
-    given = dict(xs) if isinstance(xs, Mapping) else dict(zip(wanted, listed, strict=False))
-    count = len(given) if isinstance(xs, Mapping) else len(listed)
-    unknown = [name for name in static if name not in cell.inputs]
-    if unknown or set(given) != set(wanted) or count != len(wanted) or not wanted:
-        raise DslError(
-            f"scan of {cell.name}: expected a sequence for each of {', '.join(wanted) or 'its inputs'},"
-            f" found {count} sequences and static {', '.join(static) or 'none'}",
-            loc=loc,
-            scope=cell.owner,
-            notes=[declared.told(name) for name, declared in cell.inputs.items()],
-        )
-    for name, value in {**given, **static}.items():
-        if not isinstance(value, Value):
-            raise DslError(f"scan of {cell.name}: {name} must be a Value, found {value!r}", loc=loc, scope=cell.owner)
-    return {name: given[name] for name in wanted}
+    def at(self, keyword: str, position: int | None = None) -> SrcLoc | None:
+        return argument_location(self.loc, position, keyword)
 
+    def check_bound(self, bound: object) -> None:
+        if isinstance(bound, BoundCell):
+            return
+        if isinstance(bound, Cell):
+            problem = f"such as {bound.name}({', '.join(f'{d}=...' for d in bound.dims)}), found {bound.name} unbound"
+        else:
+            problem = f"such as lstm(H=64), found {described(bound)}"
+        raise DslError(f"scan takes a bound cell, {problem}", loc=self.at("bound", 0))
 
-def _match_init(bound: BoundCell, init: Any, loc: SrcLoc | None) -> dict[str, Value]:
-    states = list(bound.cell.states)
-    if init is None:
-        return {}
-    given = {states[0]: init} if isinstance(init, Value) and len(states) == 1 else init
-    if not isinstance(given, Mapping) or not set(given) <= set(states):
-        found = ", ".join(map(str, given)) if isinstance(given, Mapping) else repr(given)
-        raise DslError(
-            f"scan of {bound.cell.name}: init gives states by name, of {', '.join(states)}, found {found}",
-            loc=loc,
-            scope=bound.cell.owner,
-        )
-    for name, value in given.items():
-        if not isinstance(value, Value):
+    def static(self, bound: BoundCell, static: Any) -> dict[str, Value]:
+        cell, loc = bound.cell, self.at("static")
+        if static is None:
+            return {}
+        inputs = ", ".join(cell.inputs)
+        if not isinstance(static, Mapping):
+            raise DslError(f"static takes a dict of inputs by name, of {inputs}, found {described(static)}", loc=loc)
+        for name, value in static.items():
+            if name not in cell.inputs:
+                hint = f": {name} is a state, which init gives its first value" if name in cell.states else ""
+                raise DslError(f"static names inputs of {cell.name}, of {inputs}, found {name!r}{hint}", loc=loc)
+            check_value(value, f"static {name}", loc)
+        if len(static) == len(cell.inputs):
             raise DslError(
-                f"scan of {bound.cell.name}: the initial {name} must be a Value, found {value!r}",
+                "static gives every input, so there is no sequence to scan over: expected one input or more in xs",
                 loc=loc,
-                scope=bound.cell.owner,
             )
-    return dict(given)
+        return dict(static)
+
+    def sequences(self, bound: BoundCell, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
+        cell, loc = bound.cell, self.at("xs", 1)
+        wanted = [name for name in cell.inputs if name not in static]
+        if not wanted:
+            raise DslError(f"{cell.owner} has no input, so there is no sequence to scan it over", loc=loc)
+        listed = list(xs) if isinstance(xs, list | tuple) else [xs]
+        given = dict(xs) if isinstance(xs, Mapping) else dict(zip(wanted, listed, strict=False))
+        count = len(given) if isinstance(xs, Mapping) else len(listed)
+        if count != len(wanted) or set(given) != set(wanted):
+            found = ", ".join(map(str, given)) or "none" if isinstance(xs, Mapping) else count
+            raise DslError(
+                f"{cell.name} takes {'a sequence' if len(wanted) == 1 else f'{len(wanted)} sequences'}"
+                f" here, for {', '.join(wanted)}: found {found}",
+                loc=loc,
+                notes=[declared.told(name) for name, declared in cell.inputs.items()],
+            )
+        for name in wanted:
+            check_value(given[name], f"the sequence for {name}", loc)
+        return {name: given[name] for name in wanted}
+
+    def initial(self, bound: BoundCell, init: Any) -> dict[str, Value]:
+        cell, loc = bound.cell, self.at("init")
+        if init is None:
+            return {}
+        given = {next(iter(cell.states)): init} if isinstance(init, Value) and len(cell.states) == 1 else init
+        states = ", ".join(cell.states) or "none"
+        if not isinstance(given, Mapping):
+            one = "a Value or " if len(cell.states) == 1 else ""
+            raise DslError(
+                f"init takes {one}a dict of states by name, of {states}, found {described(init)}: a state without"
+                " init starts at its fill, or at zero",
+                loc=loc,
+            )
+        for name, value in given.items():
+            if name not in cell.states:
+                raise DslError(f"init names states of {cell.name}, of {states}, found {name!r}", loc=loc)
+            hint = ": a state without init starts at its fill, or at zero"
+            check_value(value, f"the initial {name}", loc, hint)
+        return dict(given)
 
 
 class _Scanner:
     """One call of scan: the operands are made to fit, then the body is traced on arguments of one step."""
 
-    def __init__(self, bound: BoundCell, trace: Trace, use: CellUse, loc: SrcLoc | None, reverse: bool) -> None:
-        self.bound, self.trace, self.use, self.loc, self.reverse = bound, trace, use, loc, reverse
+    def __init__(self, bound: BoundCell, trace: Trace, call: _Call, reverse: bool) -> None:
+        self.bound, self.cell, self.trace, self.call, self.reverse = bound, bound.cell, trace, call, reverse
+        self.use: CellUse = use_of(bound, trace)
 
     def run(
         self, sequences: dict[str, Value], static: dict[str, Value], init: dict[str, Value], name: str | None
     ) -> tuple[Any, dict[str, Value]]:
-        declared = self.bound.cell.signature.declarations
-        length = self._length(sequences)
-
-        def fitted(values: dict[str, Value], lead: int) -> dict[str, Value]:
-            return {n: bind_argument(self.use, n, declared[n], v, lead, self.loc) for n, v in values.items()}
-
-        sequences, static, init = fitted(sequences, 1), fitted(static, 0), fitted(init, 0)
+        xs, at_static, at_init = self.call.at("xs", 1), self.call.at("static"), self.call.at("init")
+        sequences = {n: self._fitted(n, value, xs, sequence=True) for n, value in sequences.items()}
+        length = self._length(sequences, xs)
+        static = {n: self._fitted(n, value, at_static) for n, value in static.items()}
+        init = {n: self._fitted(n, value, at_init) for n, value in init.items()}
         # the first scan of a bound cell may have its very name: then layers and parameters share their prefix
         title = self.trace.unique_name(name or self.use.name) if name or self.use.scanned else self.use.name
         self.use.scanned = True
@@ -130,27 +152,28 @@ class _Scanner:
         declare_params(self.bound, self.use, self.trace)
         return self._scan(title, operands, set(sequences), length)
 
-    def _length(self, sequences: dict[str, Value]) -> int:
+    def _fitted(self, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False) -> Value:
+        return bind_argument(self.bound, self.use, name, self.trace.adopt(value, loc), loc, sequence)
+
+    def _length(self, sequences: dict[str, Value], loc: SrcLoc | None) -> int:
         lengths = {name: value.shape[0] for name, value in sequences.items()}
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise ShapeError(
-                f"scan of {self.bound.cell.name}: sequences differ in their number of steps: {found}",
-                loc=self.loc,
-                scope=self.bound.cell.owner,
-                notes=[v.trace.origin(v.ref, n) for n, v in sequences.items()],
+                f"the sequences for {self.cell.name} must have the same number of steps: {found}",
+                loc=loc,
+                notes=[f"{name} is {value.told()}" for name, value in sequences.items()],
             )
         return next(iter(lengths.values()))
 
     def _initial(self, init: dict[str, Value], title: str) -> dict[str, Value]:
         """Every state's first value: the given one, a blob made by its fill, or zero."""
         found = {}
-        for name, declared in self.bound.cell.states.items():
+        for name, declared in self.cell.states.items():
             if name in init:
                 found[name] = init[name]
                 continue
-            mend = f"write {self.bound.cell.name}({{name}}=SIZE)"
-            shape = self.use.scope.sizes(declared.shape, f"state {name}", declared.loc, mend)
+            shape = declared_shape(self.bound, self.use, name)
             op = Full(shape) if declared.fill is None else Input(shape, declared.fill)
             (ref,) = self.trace.builder.add(op, names=(f"{title}/{name}_0",), loc=declared.loc)
             found[name] = Value(self.trace, ref)
@@ -159,61 +182,33 @@ class _Scanner:
     def _scan(
         self, title: str, operands: dict[str, Value], sequences: set[str], length: int
     ) -> tuple[Any, dict[str, Value]]:
-        cell = self.bound.cell
-        body = Trace(cell.owner, Builder(title), self.use.scope, self.trace)
-        arguments: dict[str, Value] = {}
-        passed: dict[str, Ref] = {}
-        for name, value in operands.items():
-            role: Role = "x" if name in sequences else "state" if name in cell.states else "static"
-            shape = value.shape[1:] if role == "x" else value.shape
-            declared = cell.signature.declarations[name]
-            shown = f"{name}_prev" if role == "state" else name  # the plain name is the next state's
-            (ref,) = body.builder.add(Arg(shape, role), names=(shown,), loc=declared.loc)
-            body.declared[ref] = declared.told(name)
-            passed[ref.node] = value.ref
-            arguments[name] = Value(body, ref)
-        output, following = call_step(self.bound, body, arguments, self.loc)
-        step_outputs = _named_outputs(output, body, cell)
-        following = {name: body.adopt(value, self.loc) for name, value in following.items()}
-        results = [(f"y.{n}" if n else "y", v.ref) for n, v in step_outputs.items()]
+        loc = self.call.loc
+        body = Trace(self.cell.owner, Builder(title), self.use.scope, self.trace)
+        try:
+            arguments = {name: self._argument(body, name, value, sequences) for name, value in operands.items()}
+            passed = {argument.ref.node: operands[name].ref for name, argument in arguments.items()}
+            output, following = call_step(self.bound, body, arguments, loc, "scanned")
+            outputs = {n: body.adopt(value, loc) for n, value in step_outputs(output).items()}
+            following = {name: body.adopt(value, loc) for name, value in following.items()}
+        finally:
+            body.finished = True
+        results = [(f"y.{n}" if n else "y", v.ref) for n, v in outputs.items()]
         results += [(f"next.{name}", value.ref) for name, value in following.items()]
-        wanted = {value.ref: name for name, value in (*following.items(), *step_outputs.items()) if name}
+        wanted = {value.ref: name for name, value in (*following.items(), *outputs.items()) if name}
         graph = rename_values(body.builder.finish(results), wanted)
-        op = Scan(graph, length, self.reverse)
         passed |= {argument.ref.node: outer.ref for outer, argument in body.captured.values()}
         refs = [passed[arg.name] for arg in graph.body_args()]
-        names = [f"{title}/{n or 'y'}" for n in step_outputs] + [f"{title}/{n}_T" for n in following]
-        made = [Value(self.trace, ref) for ref in self._add(op, refs, names)]
-        steps, last = made[: len(step_outputs)], made[len(step_outputs) :]
-        return _like(output, steps), dict(zip(following, last, strict=True))
+        names = [f"{title}/{n or 'y'}" for n in outputs] + [f"{title}/{n}_T" for n in following]
+        op = Scan(graph, length, self.reverse)
+        made = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
+        steps, last = made[: len(outputs)], made[len(outputs) :]
+        return like(output, steps), dict(zip(following, last, strict=True))
 
-    def _add(self, op: Scan, operands: list[Ref], names: list[str]) -> tuple[Ref, ...]:
-        return self.trace.builder.add(op, *operands, names=names, loc=self.loc)
-
-
-def _named_outputs(output: Any, body: Trace, cell: Cell) -> dict[str, Value]:
-    """A step's output as values by name; a single one is called ''."""
-    if output is None:
-        named: dict[str, Any] = {}
-    elif isinstance(output, Value):
-        named = {"": output}
-    elif isinstance(output, tuple | list):
-        named = {str(i): value for i, value in enumerate(output)}
-    else:
-        named = dict(output) if isinstance(output, Mapping) else {"": output}
-    for name, value in named.items():
-        if not isinstance(value, Value) or not isinstance(name, str):
-            raise DslError(
-                f"a step's output must be a Value, a tuple or dict of Values, or None, found {value!r}",
-                loc=cell.loc,
-                scope=cell.owner,
-            )
-    return {name: body.adopt(value, cell.loc) for name, value in named.items()}
-
-
-def _like(output: Any, values: list[Value]) -> Any:
-    if output is None:
-        return None
-    if isinstance(output, Mapping):
-        return dict(zip(output, values, strict=True))
-    return tuple(values) if isinstance(output, tuple | list) else values[0]
+    def _argument(self, body: Trace, name: str, value: Value, sequences: set[str]) -> Value:
+        role: Role = "x" if name in sequences else "state" if name in self.cell.states else "static"
+        shape = value.shape[1:] if role == "x" else value.shape
+        declared = self.cell.signature.declarations[name]
+        shown = f"{name}_prev" if role == "state" else name  # the plain name is the next state's
+        (ref,) = body.builder.add(Arg(shape, role), names=(shown,), loc=declared.loc)
+        body.declared[ref] = declared.told(name)
+        return Value(body, ref)

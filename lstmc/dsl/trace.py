@@ -6,18 +6,46 @@ used in a body enters it as a ``static`` argument, a parameter as a ``weight``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from lstmc.dsl.dims import Scope
+from lstmc.dsl.scope import Scope
 from lstmc.errors import DslError, ShapeError
-from lstmc.ir import Builder, Ref
+from lstmc.ir import Builder, Ref, Scan
 from lstmc.ops import Arg, Op, Param, Role
 from lstmc.source import SrcLoc, assigned_names, here
+from lstmc.types import TensorType
 
-if TYPE_CHECKING:
-    from lstmc.dsl.value import Value
+_NAME = re.compile(r"[^\W\d][\w./-]*")
+_LONGEST_TEXT = 60
+
+
+class Traced:
+    """One array of a trace. :class:`~lstmc.dsl.value.Value` is the kind that a user's function works with."""
+
+    __slots__ = ("ref", "trace")
+
+    def __init__(self, trace: Trace, ref: Ref) -> None:
+        self.trace = trace
+        self.ref = ref
+
+    @property
+    def type(self) -> TensorType:
+        return self.trace.builder.type(self.ref)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The sizes of its axes."""
+        return self.type.shape
+
+    def told(self, name: str | None = None) -> str:
+        """How an error's note names it, with where it was declared or made."""
+        return self.trace.origin(self.ref, name)
+
+
+T = TypeVar("T", bound=Traced)
 
 
 @dataclass(eq=False)
@@ -28,11 +56,12 @@ class Trace:
     builder: Builder
     scope: Scope
     parent: Trace | None = None
+    finished: bool = False
 
     def __post_init__(self) -> None:
-        self.captured: dict[Ref, tuple[Value, Value]] = {}  # the parent's ref -> its value, and the argument here
+        self.captured: dict[Ref, tuple[Traced, Traced]] = {}  # the parent's ref -> its value, and the argument here
         self.declared: dict[Ref, str] = {}  # how an error's note names an argument
-        self.cells: dict[int, Any] = {}  # the model's: what is shared by all uses of one bound cell
+        self.cells: dict[Hashable, Any] = {}  # the model's: what is shared by all uses of one bound cell
         self.names: set[str] = set()  # the model's: names of bound cells and scans that are taken
 
     @property
@@ -48,48 +77,62 @@ class Trace:
         self.root.names.add(name)
         return name
 
-    def apply(self, op: Op, *operands: Value, names: Sequence[str] = (), loc: SrcLoc | None = None) -> tuple[Ref, ...]:
+    def apply(self, op: Op, *operands: Traced, names: Sequence[str] = (), loc: SrcLoc | None = None) -> tuple[Ref, ...]:
         """Record one op. A shape error is raised on the user's own line and names where the operands come from."""
         loc = loc or here()
         values = [self.adopt(value, loc) for value in operands]
         try:
             return self.builder.add(op, *[v.ref for v in values], names=names or assigned_names(loc), loc=loc)
         except ShapeError as error:
-            raise ShapeError(error.message, loc=loc, scope=self.owner, notes=self._origins(op, values)) from None
+            notes = [f"{_operand_name(op, slot)} is {value.told()}" for slot, value in enumerate(values)]
+            raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
 
-    def adopt(self, value: Value, loc: SrcLoc | None) -> Value:
+    def adopt(self, value: T, loc: SrcLoc | None) -> T:
         """The value as one of this trace: itself, or an argument standing for a value of the parent."""
+        if self.finished or value.trace.finished or value.trace not in (self, self.parent):
+            owner = self.owner if self.finished else value.trace.owner
+            raise DslError(
+                f"a value of {owner} is used outside the call that made it. Return it from there, or pass"
+                " it on as an input, a state or a static input",
+                loc=loc,
+            )
         if value.trace is self:
             return value
-        if self.parent is None or value.trace.root is not self.root:
-            raise DslError(
-                f"a value of {value.trace.owner} is used in {self.owner}: values do not outlive the call they are made"
-                " in. Return it, or pass it as an input, a state or a static input",
-                loc=loc,
-                scope=self.owner,
-            )
-        outer = self.parent.adopt(value, loc)
-        if outer.ref not in self.captured:
-            node = self.parent.builder.node(outer.ref.node)
-            weight = isinstance(node.op, Param) or (isinstance(node.op, Arg) and node.op.role == "weight")
+        if value.ref not in self.captured:
+            outer = value.trace
+            node = outer.builder.node(value.ref.node)
+            weight = isinstance(node.op, Param)
             role: Role = "weight" if weight else "static"
-            (ref,) = self.builder.add(Arg(outer.shape, role), names=(node.names[outer.ref.out],), loc=node.loc)
-            self.declared[ref] = self.parent.origin(outer.ref, node.names[outer.ref.out])
-            self.captured[outer.ref] = (outer, type(outer)(self, ref))
-        return self.captured[outer.ref][1]
+            (ref,) = self.builder.add(Arg(value.shape, role), names=(node.names[value.ref.out],), loc=node.loc)
+            self.declared[ref] = value.told()
+            self.captured[value.ref] = (value, type(value)(self, ref))
+        argument = self.captured[value.ref][1]
+        assert isinstance(argument, type(value))
+        return argument
 
-    def origin(self, ref: Ref, name: str) -> str:
-        """Where a value comes from, for an error's note."""
+    def origin(self, ref: Ref, name: str | None = None) -> str:
+        """Where a value comes from: what is declared, else its name (or its expression) and where it was made."""
         if ref in self.declared:
             return self.declared[ref]
         node = self.builder.node(ref.node)
+        if name is None:
+            assigned = () if isinstance(node.op, Scan) else assigned_names(node.loc)
+            text = node.loc.text() if node.loc and not isinstance(node.op, Scan) else None
+            written = text if text and len(text) <= _LONGEST_TEXT else node.names[ref.out]
+            name = assigned[ref.out] if ref.out < len(assigned) else written
         place = f", made at {node.loc.short}" if node.loc else ""
         return f"{name}: {node.types[ref.out]}{place}"
-
-    def _origins(self, op: Op, values: Sequence[Value]) -> list[str]:
-        return list(dict.fromkeys(self.origin(value.ref, _operand_name(op, slot)) for slot, value in enumerate(values)))
 
 
 def _operand_name(op: Op, slot: int) -> str:
     named = op.operands[min(slot, len(op.operands) - 1)]
-    return f"{named[1:-1]} {slot + 1}" if named.startswith("*") else named
+    return f"operand {slot + 1}" if named.startswith("*") else named
+
+
+def check_name(name: object, what: str, loc: SrcLoc | None) -> None:
+    """Raise unless ``name`` can name layers and blobs."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DslError(
+            f"{what} must be a letter or _, then letters, digits and any of _ . / -, found {name!r}",
+            loc=loc,
+        )

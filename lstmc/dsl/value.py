@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, NoReturn
 
 import numpy as np
 
-from lstmc.dsl.trace import Trace
+from lstmc.dsl.dims import DimExpr
+from lstmc.dsl.trace import Trace, Traced
 from lstmc.errors import DslError
-from lstmc.ir import Ref
 from lstmc.ops import Abs, Add, Affine, Mul, Op, Power, Sub
 from lstmc.source import here
-from lstmc.types import TensorType
 
-Scalar = int | float
+LARGEST = float(np.finfo(np.float32).max)
+
+FUNCTIONS = (
+    *("linear", "split", "concat", "reshape", "sigmoid", "tanh", "relu", "elu", "abs", "exp", "log", "power"),
+    "softmax",
+)
 
 
-class Value:
+def _refused(why: str) -> Callable[..., NoReturn]:
+    """A method that raises."""
+
+    def refuse(self: Value, *args: object, **kwargs: object) -> NoReturn:
+        self._refuse(why)
+
+    return refuse
+
+
+def _no_operation(symbol: str) -> Callable[..., NoReturn]:
+    return _refused(f"{symbol} is no operation on Values: there are + - * / **, and {', '.join(FUNCTIONS)}")
+
+
+class Value(Traced):
     """One array of the traced cell or model. It has a shape but no numbers yet."""
 
-    __slots__ = ("ref", "trace")
-
-    def __init__(self, trace: Trace, ref: Ref) -> None:
-        self.trace = trace
-        self.ref = ref
-
-    @property
-    def type(self) -> TensorType:
-        return self.trace.builder.type(self.ref)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The sizes of its axes."""
-        return self.type.shape
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<Value %{self.trace.builder.node(self.ref.node).names[self.ref.out]}: {self.type}>"
@@ -58,14 +64,15 @@ class Value:
 
     def __truediv__(self, other: Any) -> Value:
         if is_scalar(other):
-            if other == 0:
-                raise DslError("division by zero", loc=here(), scope=self.trace.owner)
-            return self._affine(1 / other, 0)
+            divisor = finite(other)
+            if divisor == 0 or not isfinite(1 / divisor):
+                self._refuse(f"/ takes a divisor whose inverse is finite, found {other!r}")
+            return self._affine(1 / divisor, 0)
         return self._binary(Mul(), "/", self, apply(Power(-1.0), other) if isinstance(other, Value) else other)
 
     def __rtruediv__(self, other: Any) -> Value:
         if not is_scalar(other):
-            self._refuse(f"/ takes a Value or a number, found {_kind(other)}")
+            self._refuse(f"/ takes a Value or a number, found {described(other)}")
         return apply(Power(-1.0), self)._affine(other, 0)
 
     def __neg__(self) -> Value:
@@ -76,101 +83,139 @@ class Value:
 
     def __pow__(self, exponent: Any) -> Value:
         if not is_scalar(exponent):
-            self._refuse(f"** takes a number on the right, found {_kind(exponent)}")
-        return apply(Power(float(exponent)), self)
+            self._refuse(f"** takes a number on the right, found {described(exponent)}: a ** b is exp(b * log(a))")
+        return apply(Power(finite(exponent)), self)
+
+    __rpow__ = _refused("** takes a number on the right, found a Value there: 2 ** x is exp(x * math.log(2))")
 
     def __abs__(self) -> Value:
         return apply(Abs(), self)
 
     def _affine(self, scale: Any, shift: Any) -> Value:
-        if not (isfinite(scale) and isfinite(shift)):
-            self._refuse(f"a scalar must be finite, found {scale if not isfinite(scale) else shift}")
-        return apply(Affine(float(scale), float(shift)), self)
+        return apply(Affine(finite(scale), finite(shift)), self)
 
     def _binary(self, op: Op, symbol: str, left: Any, right: Any) -> Value:
         other = right if left is self else left
         if not isinstance(other, Value):
-            self._refuse(f"{symbol} takes a Value or a number, found {_kind(other)}")
-        trace = inner_trace(left, right)
-        (ref,) = trace.apply(op, left, right)
-        return Value(trace, ref)
+            self._refuse(f"{symbol} takes a Value or a number, found {described(other)}")
+        return apply(op, left, right)
 
     def _refuse(self, why: str) -> NoReturn:
-        raise DslError(why, loc=here(), scope=self.trace.owner)
+        raise DslError(why, loc=here())
 
-    def __bool__(self) -> bool:
-        self._refuse(
-            "a Value has no truth value: the cell is traced once, before there are numbers, so `if`, `while`, `and`"
-            " and `not` cannot look at it. Write the choice as arithmetic, for instance m * a + (1 - m) * b"
-        )
-
-    def __iter__(self) -> NoReturn:
-        self._refuse(
-            "a Value cannot be looped over or unpacked: write split(x, parts) for its pieces, or scan(cell, x) to run"
-            " a cell over time"
-        )
-
-    def __len__(self) -> int:
-        self._refuse("a Value has no length: write x.shape[0]")
-
-    def __getitem__(self, index: object) -> NoReturn:
-        self._refuse(f"a Value cannot be indexed, found [{index!r}]: write split(x, sizes, axis=...) and take a piece")
-
-    def __matmul__(self, other: object) -> NoReturn:
-        self._refuse("@ is not an operation here: write linear(x, W), which is x @ W.T with W a parameter")
-
-    __rmatmul__ = __matmul__
-
-    def _no_comparison(self, other: object) -> NoReturn:
-        self._refuse("Values cannot be compared: there are no numbers yet. Write the choice as arithmetic")
-
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _no_comparison
+    __bool__ = _refused(
+        "a Value has no truth value: the function is traced once, before there are numbers, so `if`, `while`, `and`,"
+        " `or` and `not` cannot look at it. Write the choice as arithmetic, for instance m * a + (1 - m) * b"
+    )
+    __iter__ = __contains__ = _refused(
+        "a Value cannot be looped over, unpacked or searched: write split(x, parts) for its pieces, or scan(cell, x)"
+        " in a model to run a cell over time"
+    )
+    __len__ = _refused("a Value has no length: write x.shape[0]")
+    __setitem__ = __delitem__ = _refused(
+        "a Value cannot be changed: build the new one, for instance with split and concat"
+    )
+    __matmul__ = __rmatmul__ = _refused(
+        "@ is not an operation here: write linear(x, W), which is x @ W.T with W a parameter"
+    )
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused(
+        "Values cannot be compared: there are no numbers yet. Write the choice as arithmetic, for instance"
+        " m * a + (1 - m) * b with m = sigmoid(8 * x), or take relu(a - b)"
+    )
+    _no_number = _refused(
+        "a Value has no number yet: float(), int(), round(), range(), formats and the functions of math cannot take"
+        f" it. What can: {', '.join(FUNCTIONS)}"
+    )
+    __float__ = __int__ = __index__ = __complex__ = __round__ = _no_number
+    __mod__ = __rmod__ = _no_operation("%")
+    __floordiv__ = __rfloordiv__ = _no_operation("//")
+    __and__ = __rand__ = _no_operation("&")
+    __or__ = __ror__ = _no_operation("|")
+    __xor__ = __rxor__ = _no_operation("^")
+    __lshift__ = __rlshift__ = _no_operation("<<")
+    __rshift__ = __rrshift__ = _no_operation(">>")
+    __invert__ = _no_operation("~")
     __hash__ = object.__hash__
 
-    def __float__(self) -> float:
-        self._refuse("a Value has no number yet, so float() and int() cannot take it")
+    def __format__(self, spec: str) -> str:
+        return self._no_number() if spec else str(self)
 
-    __int__ = __index__ = __float__
+    def __getitem__(self, index: object) -> NoReturn:
+        self._refuse(
+            "a Value cannot be indexed: write split(x, sizes, axis=...) and take a piece, as in a, b = split(x, 2)"
+        )
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
+        if name.startswith("_"):  # what Python and its tools look for, and can do without
             raise AttributeError(name)
-        self._refuse(f"a Value has no attribute {name!r}: it has shape, and the functions of lstmc take it")
+        hint = f": write {name}(x)" if name in FUNCTIONS else f": it has shape. Functions are {', '.join(FUNCTIONS)}"
+        self._refuse(f"a Value has no attribute {name!r}{hint}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in Traced.__slots__:
+            self._refuse(f"a Value takes no attributes, found {name!r}: keep what belongs to it in a variable")
+        object.__setattr__(self, name, value)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        # a NumPy scalar on the left of + - * / arrives here; everything else is a NumPy function called on a Value
-        symbol = {"add": "__radd__", "subtract": "__rsub__", "multiply": "__rmul__", "divide": "__rtruediv__"}
-        if method == "__call__" and ufunc.__name__ in symbol and isinstance(inputs[0], np.generic) and not kwargs:
-            return getattr(self, symbol[ufunc.__name__])(inputs[0].item())
+        # a NumPy scalar or array on the left of an operator arrives here; else it is a NumPy function on a Value
+        operator = _REFLECTED.get(ufunc.__name__)
+        if operator and method == "__call__" and isinstance(inputs[0], np.generic | np.ndarray) and not kwargs:
+            return getattr(self, operator)(inputs[0].item() if isinstance(inputs[0], np.generic) else inputs[0])
         return self._refuse(f"NumPy's {ufunc.__name__} cannot take a Value: {_instead(ufunc.__name__)}")
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
         self._refuse(f"NumPy's {function.__name__} cannot take a Value: {_instead(function.__name__)}")
 
-    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self._refuse("a Value cannot become a NumPy array: there are no numbers yet")
+    __array__ = _refused("a Value cannot become a NumPy array: there are no numbers yet")
 
 
-_NUMPY_NAMES = {
-    "absolute": "abs",
-    "concatenate": "concat",
-    "maximum": "relu",
-    "dot": "linear",
-    "matmul": "linear",
-    **{name: name for name in ("tanh", "exp", "log", "reshape", "split", "power")},
+_REFLECTED = {
+    "add": "__radd__",
+    "subtract": "__rsub__",
+    "multiply": "__rmul__",
+    "divide": "__rtruediv__",
+    "power": "__rpow__",
+    "matmul": "__rmatmul__",
+    **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), "__eq__"),
+}
+_INSTEAD = {
+    "absolute": "abs(x)",
+    "concatenate": "concat(a, b)",
+    "hstack": "concat(a, b)",
+    "vstack": "concat(a, b, axis=0)",
+    "maximum": "relu(a - b) + b",
+    "minimum": "b - relu(b - a)",
+    "where": "m * a + (1 - m) * b",
+    "dot": "linear(x, W)",
+    "matmul": "linear(x, W)",
+    "sqrt": "power(x, 0.5)",
+    "square": "x * x",
+    "negative": "-x",
+    "reciprocal": "1 / x",
+    "tanh": "tanh(x)",
+    "exp": "exp(x)",
+    "log": "log(x)",
+    "reshape": "reshape(x, shape)",
+    "split": "split(x, parts)",
+    "power": "power(x, exponent)",
 }
 
 
 def _instead(name: str) -> str:
-    if name in _NUMPY_NAMES:
-        return f"write lstmc.{_NUMPY_NAMES[name]}"
-    return "only the functions of lstmc can"
+    return f"write {_INSTEAD[name]}" if name in _INSTEAD else f"what can is {', '.join(FUNCTIONS)}"
 
 
-def _kind(thing: object) -> str:
+def described(thing: object) -> str:
+    """How an error names what was found where something else was expected."""
+    if thing is None or isinstance(thing, bool):
+        return repr(thing)
     if isinstance(thing, np.ndarray):
         return "a NumPy array (declare it as an Input or a Param)"
-    return f"{type(thing).__name__} {thing!r}"
+    if isinstance(thing, DimExpr):
+        return f"dimension {thing} (for its number write x.shape[axis])"
+    if isinstance(thing, Value):
+        return "a Value"
+    return f"{type(thing).__name__} {reprlib.repr(thing)}"
 
 
 def is_scalar(thing: object) -> bool:
@@ -178,7 +223,18 @@ def is_scalar(thing: object) -> bool:
     return isinstance(thing, int | float | np.integer | np.floating) and not isinstance(thing, bool)
 
 
-def inner_trace(*values: Value) -> Trace:
+def finite(number: Any) -> float:
+    """A scalar as a float, if float32 can hold it."""
+    try:
+        value = float(number)
+    except OverflowError:
+        value = float("inf")
+    if not abs(value) <= LARGEST:
+        raise DslError(f"a scalar must be a finite float32 number, found {reprlib.repr(number)}", loc=here())
+    return value
+
+
+def inner_trace(*values: Traced) -> Trace:
     """The innermost trace among values: where an op on them is recorded."""
     trace = values[0].trace
     for value in values[1:]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lstmc.errors import DslError
 from lstmc.ops.base import Array
+from lstmc.source import argument_location, here
 
 VARIANCE_NORMS = ("fan_in", "fan_out", "average")
 
@@ -24,12 +25,16 @@ class Filler:
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for position, field in enumerate(fields(self)):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-                raise DslError(f"{self.name}: {field.name} must be a finite number, found {value!r}")
-            if isinstance(value, float):  # a NumPy number prints as no call that makes a filler
-                object.__setattr__(self, field.name, float(value))
+            number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            if not number or not isfinite(value):
+                raise DslError(
+                    f"{self.name}: {field.name} must be a finite number, found {value!r}",
+                    loc=argument_location(here(), position, field.name),
+                )
+            # a NumPy number prints as no call that makes a filler
+            object.__setattr__(self, field.name, int(value) if isinstance(value, int | np.integer) else float(value))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         """An array of ``shape``, float64."""
@@ -61,7 +66,7 @@ class Uniform(Filler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.min > self.max:
-            raise DslError(f"uniform: expected min <= max, found min {self.min!r} and max {self.max!r}")
+            raise DslError(f"uniform: expected min <= max, found min {self.min!r} and max {self.max!r}", loc=here())
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return rng.uniform(self.min, self.max, shape)
@@ -78,7 +83,7 @@ class Gaussian(Filler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.std < 0:
-            raise DslError(f"gaussian: expected std >= 0, found {self.std!r}")
+            raise DslError(f"gaussian: expected std >= 0, found {self.std!r}", loc=argument_location(here(), 1, "std"))
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return rng.normal(self.mean, self.std, shape)
@@ -93,7 +98,8 @@ class _FanScaled(Filler):
     def __post_init__(self) -> None:
         if self.variance_norm not in VARIANCE_NORMS:
             raise DslError(
-                f"{self.name}: variance_norm must be one of {', '.join(VARIANCE_NORMS)}, found {self.variance_norm!r}"
+                f"{self.name}: variance_norm must be one of {', '.join(VARIANCE_NORMS)}, found {self.variance_norm!r}",
+                loc=argument_location(here(), 0, "variance_norm"),
             )
 
     def fan(self, shape: tuple[int, ...]) -> float:

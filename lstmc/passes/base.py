@@ -70,5 +70,5 @@ def joined_name(names: Sequence[str]) -> str:
 
 def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
     """The outcome of rule-counting passes: modified if any rule was used."""
-    modified = sum(counts.values()) > 0
-    return PassResult(after if modified else before, modified, dict(counts))
+    used = {rule: count for rule, count in counts.items() if count}
+    return PassResult(after if used else before, bool(used), used)

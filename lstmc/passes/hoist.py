@@ -78,6 +78,7 @@ class _Hoister:
             Ref(a.name): Outer(args[i], scan.role(i) == "x") for i, a in enumerate(params) if scan.role(i) != "state"
         }
         self.hoisted: set[str] = set()
+        self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def run(self, counts: Counter[str]) -> Refs | None:
         for node in self.body:
@@ -103,9 +104,10 @@ class _Hoister:
             op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in found])
         if op is None:
             return False
-        names = [self._name(name) for name in node.names]
+        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        names = [self.titles.get(r) or self._name(n) for r, n in zip(refs, node.names, strict=True)]
         made = self.b.add(op, *[o.ref for o in found], names=names, loc=node.loc)
-        self.outer.update((Ref(node.name, out), Outer(ref, mapped)) for out, ref in enumerate(made))
+        self.outer.update((r, Outer(m, mapped)) for r, m in zip(refs, made, strict=True))
         self.hoisted.add(node.name)
         return True
 
@@ -114,7 +116,6 @@ class _Hoister:
 
     def _remaining(self, counts: Counter[str]) -> Refs:
         """The scan of what is left, if anything is; its results and the hoisted ones, in the old order."""
-        steps = len(self.scan.step_outputs)
         direct = {
             i: self.outer[o.ref].ref
             for i, o in enumerate(self.scan.step_outputs)
@@ -129,7 +130,6 @@ class _Hoister:
             names = [self.node.names[i] for i in kept]
             refs = self.b.add(scan, *operands, names=names, loc=self.node.loc)
             made.update(zip(kept, refs, strict=True))
-        assert steps <= len(self.body.outputs)
         return tuple(made[i] for i in range(len(self.body.outputs)))
 
     def _new_body(self, kept: Sequence[int]) -> tuple[Graph, list[Ref]]:

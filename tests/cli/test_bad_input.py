@@ -35,13 +35,14 @@ def refused(lstmc: LSTMC, *arguments: str) -> str:
         (
             ("T=3", "N=2", "Q=5"),
             "DimError: unknown dimension Q: net has T, N\n"
-            "  net.py:12:1 in model 'net'\n"
-            "    @model\n"
-            "    ^\n",
+            "  net.py:13:1 in model 'net'\n"
+            "    def net(X=Input(T, N, 3)):\n"
+            "    ^^^^^^^\n",
         ),
         (
             ("T=3",),
-            "DimError: dimension N of input X [T, N, 3] is not bound: write -D N=SIZE\n"
+            "DimError: dimension N of input X [T, N, 3] is not bound: give it a size with -D N=SIZE,"
+            " or net.graph(N=SIZE) in Python\n"
             "  net.py:13:11 in model 'net'\n"
             "    def net(X=Input(T, N, 3)):\n"
             "              ^^^^^^^^^^^^^^\n",
@@ -49,9 +50,9 @@ def refused(lstmc: LSTMC, *arguments: str) -> str:
         (
             ("T=0", "N=2"),
             "DimError: dimension T must be at least 1, found 0 (given as T=0)\n"
-            "  net.py:12:1 in model 'net'\n"
-            "    @model\n"
-            "    ^\n",
+            "  net.py:13:1 in model 'net'\n"
+            "    def net(X=Input(T, N, 3)):\n"
+            "    ^^^^^^^\n",
         ),
     ],
 )
@@ -77,7 +78,7 @@ def test_sizes(lstmc: LSTMC, model_file: Path, sizes: tuple[str, ...], text: str
         (("net.py", *SIZES, "--backend", "torch"), "PluginError: there is no backend called torch: found caffe\n"),
         (
             ("net.py", *SIZES, "--target", "toaster"),
-            "PluginError: backend caffe has no target toaster: found caffe\n",
+            "PluginError: backend caffe has no target toaster: found caffe, flat, noslice, caffe-native\n",
         ),
         (("net.py", *SIZES, "--weights", "absent.npz"), "WeightsError: absent.npz: no such file\n"),
         (

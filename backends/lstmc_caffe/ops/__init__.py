@@ -38,14 +38,15 @@ CAFFE_OPS: tuple[type[Op], ...] = (
     SliceLayer,
     ConcatLayer,
     ReshapeLayer,
-    HostInput,
     Feed,
-    View,
-    HostStack,
 )
+
+# What the host does for targets whose blobs have other shapes than the model's values: no layers.
+HOST_OPS: tuple[type[Op], ...] = (HostInput, View, HostStack)
 
 __all__ = [
     "CAFFE_OPS",
+    "HOST_OPS",
     "AbsValLayer",
     "Bias",
     "CaffeOp",

@@ -1,0 +1,45 @@
+"""``lstmc weights``: the user's parameters, out of a net that was trained."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from lstmc.backend import load_backend
+from lstmc.cli.console import out, table
+from lstmc.cli.options import BackendOption
+from lstmc.output import write_files
+
+weights_app = typer.Typer(help="Read parameters back, by the names and shapes of the model.", no_args_is_help=True)
+
+
+@weights_app.callback()
+def _weights() -> None:
+    """Without this, typer would make a single sub-command the command itself."""
+
+
+@weights_app.command("extract")
+def extract_command(
+    trained: Annotated[Path, typer.Argument(metavar="NET.caffemodel", help="As lstmc wrote it or Caffe trained it.")],
+    to: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Where the parameters go.")],
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", metavar="FILE", help="Default: NET.manifest.json beside the net.")
+    ] = None,
+    backend: BackendOption = "caffe",
+) -> None:
+    """Write the model's parameters from a trained net: what the compiler packed is unpacked, exactly."""
+    described = manifest or trained.with_name(f"{trained.stem}.manifest.json")
+    found, absent = load_backend(backend).read_weights(trained, described)
+    content = io.BytesIO()
+    np.savez(content, **found)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+    write_files(to.parent, {to.name: content.getvalue()})
+    made = table(f"wrote {to}", "parameter", "shape")
+    for name, array in found.items():
+        made.add_row(name, " x ".join(map(str, array.shape)))
+    out.print(made)
+    if absent:
+        out.print(f"\nno step of this net uses {', '.join(absent)}: left out")

@@ -1,0 +1,186 @@
+"""One step of a bound cell: its arguments are made to fit, then its function is traced on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from lstmc.dsl.declare import Declaration
+from lstmc.dsl.definition import Definition
+from lstmc.dsl.dims import Size, shape_text
+from lstmc.dsl.result import StepResult, checked_result
+from lstmc.dsl.scope import Scope
+from lstmc.dsl.trace import Trace
+from lstmc.dsl.value import Value, described
+from lstmc.errors import DimError, DslError, ShapeError
+from lstmc.ops import Filler, Param, Reshape
+from lstmc.source import SrcLoc, argument_location, assigned_names, encloses
+
+
+@dataclass(eq=False)
+class CellUse:
+    """What all uses of one bound cell in one model share: its sizes, its name and its parameters."""
+
+    name: str
+    scope: Scope
+    params: dict[str, Value]
+    scanned: bool = False
+    running: bool = False
+    births: int = 0  # how many bound cells the body has made so far, while it is traced
+
+
+@dataclass(frozen=True)
+class Birth:
+    """Where a bound cell was made, if in another cell's body: the how-many-eth there.
+
+    A body that is traced again makes its bound cells again; by this they are known to be the same ones.
+    """
+
+    use: CellUse
+    number: int
+
+
+_tracing: ContextVar[CellUse | None] = ContextVar("the bound cell whose body is being traced", default=None)
+
+
+def birth() -> Birth | None:
+    """The birth of a bound cell that is made now; None outside of cells' bodies."""
+    use = _tracing.get()
+    if use is None:
+        return None
+    use.births += 1
+    return Birth(use, use.births)
+
+
+@dataclass(frozen=True, eq=False)
+class Binding:
+    """A cell with its sizes, options and fillers. It is an identity: every use of one object shares its parameters."""
+
+    cell: Definition
+    name: str
+    loc: SrcLoc | None
+    sizes: dict[str, Size]
+    options: dict[str, Any]
+    fills: dict[str, Filler]
+    birth: Birth | None
+
+    def usage(self) -> str:
+        """How a step of it is called, for errors."""
+        arguments = [*self.cell.inputs, *(f"{name}={name}" for name in self.cell.states)]
+        return f"{self.cell.name}(...)({', '.join(arguments)})"
+
+
+def use_of(bound: Binding, trace: Trace) -> CellUse:
+    """The model's record of a bound cell, made at its first use, its sizes bound from where ``trace`` is."""
+    root = trace.root
+    key = bound if bound.birth is None else (bound.birth, bound.cell)
+    if key not in root.cells:
+        assigned = assigned_names(bound.loc)
+        name = bound.name or (assigned[0] if len(assigned) == 1 else bound.cell.name)
+        root.cells[key] = CellUse(root.unique_name(name), Scope(), {}), bound  # the key lives as long as the record
+    use: CellUse = root.cells[key][0]
+    for dim in bound.sizes:
+        written = f"{bound.cell.name}({dim}={bound.sizes[dim]})"
+        place = f" at {bound.loc.short}" if bound.loc else ""
+        try:
+            use.scope.bind(dim, _number(bound, dim, written, trace), f"bound by {written}{place}")
+        except DimError as error:
+            raise error.located(argument_location(bound.loc, None, dim)) from None
+    return use
+
+
+def _number(bound: Binding, dim: str, written: str, trace: Trace) -> int:
+    """A bound size in the dimensions of the function where the cell is used, or else of the model."""
+    size = bound.sizes[dim]
+    for scope in (trace.scope, trace.root.scope):
+        missing = scope.missing((size,))
+        if not missing:
+            return scope.size(size)
+    raise DimError(
+        f"dimension {missing[0]} of {written} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}."
+        f" Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with -D {missing[0]}=SIZE"
+    )
+
+
+def bind_argument(
+    bound: Binding, use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
+) -> Value:
+    """Make a value fit a declared shape, binding dimensions; before a sequence's there is the time axis.
+
+    More axes than declared are flattened into the last declared one.
+    """
+    declared: Declaration = bound.cell.signature.declarations[name]
+    lead = 1 if sequence else 0
+    rank = lead + len(declared.shape)
+    notes = (declared.told(f"{name} of {bound.cell.owner}"), f"given {value.told()}")
+    because = f"from {name}, which is {value.type}"
+    if len(value.shape) < rank:
+        wanted = f"a sequence of {shape_text(declared.shape)}, time first" if sequence else shape_text(declared.shape)
+        raise ShapeError(f"{declared.kind} {name} must be {wanted}, found {value.type}", loc=loc, notes=notes)
+    if len(value.shape) > rank:
+        shape = (*value.shape[: rank - 1], prod(value.shape[rank - 1 :]))
+        (ref,) = value.trace.apply(Reshape(shape), value, names=(f"{use.name}/{name}",), loc=loc)
+        value = Value(value.trace, ref)
+        because += f" flattened to {value.type}"
+    try:
+        use.scope.unify(declared.shape, value.shape[lead:], because, notes)
+    except DimError as error:
+        raise error.located(loc) from None
+    return value
+
+
+def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
+    """A declared shape in numbers, for what the cell makes itself: parameters, and states at their first step."""
+    declared = bound.cell.signature.declarations[name]
+    mend = f"write {bound.cell.name}({{name}}=SIZE)"
+    try:
+        return use.scope.sizes(declared.shape, f"{declared.kind} {name}", mend, [declared.told(name)])
+    except DimError as error:
+        raise error.located(bound.loc) from None
+
+
+def declare_params(bound: Binding, use: CellUse, root: Trace) -> None:
+    """Make the cell's parameters in the model, once. All its dimensions must be bound by now."""
+    for name, declared in bound.cell.params.items():
+        shape = declared_shape(bound, use, name)
+        if name not in use.params:
+            op = Param(shape, bound.fills.get(name, declared.fill), declared.lr_mult, declared.decay_mult)
+            (ref,) = root.builder.add(op, names=(f"{use.name}/{name}",), loc=declared.loc)
+            root.declared[ref] = declared.told(name)
+            use.params[name] = Value(root, ref)
+
+
+def call_step(
+    bound: Binding, trace: Trace, arguments: Mapping[str, Value], loc: SrcLoc | None, how: str = "called"
+) -> StepResult:
+    """Run a bound cell's function in ``trace`` on values of one step. ``how`` it got here is for errors."""
+    cell, use = bound.cell, use_of(bound, trace)
+    if use.running:
+        raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)
+    values = {name: bind_argument(bound, use, name, value, loc) for name, value in arguments.items()}
+    declare_params(bound, use, trace.root)
+    values |= {name: trace.adopt(value, loc) for name, value in use.params.items()}
+    outer_scope, outer_owner = trace.scope, trace.owner
+    trace.scope, trace.owner = use.scope, cell.owner
+    use.running, use.births = True, 0
+    token = _tracing.set(use)
+    try:
+        result = cell.function(**values, **bound.options)
+        return checked_result(cell, result, values)
+    except DslError as error:
+        place = [f"{cell.owner} is {how} at {loc.short}"] if loc else []
+        error.located(scope=cell.owner if encloses(cell.function, error.loc) else None, notes=place)
+        raise
+    finally:
+        _tracing.reset(token)
+        use.running = False
+        trace.scope, trace.owner = outer_scope, outer_owner
+
+
+def check_value(value: object, what: str, loc: SrcLoc | None, hint: str = "") -> None:
+    """Raise unless it is a Value."""
+    if not isinstance(value, Value):
+        raise DslError(f"{what} must be a Value, found {described(value)}{hint}", loc=loc)

@@ -1,0 +1,151 @@
+"""Runs inside the Caffe worker (its Python has pycaffe): the nets to compare with, and the clock.
+
+Every function takes JSON arguments and arrays, and returns JSON and arrays, as ``Runner.call`` wants it.
+"""
+
+import ctypes
+import os
+import re
+import tempfile
+import time
+
+import caffe
+from caffe import layers as L  # noqa: N812
+from caffe import params as P  # noqa: N812
+
+FILLER = {"type": "uniform", "min": -0.05, "max": 0.05}
+
+
+def unrolled_by_hand(steps, batch, width, units):
+    """The post's net, by NetSpec: every step its own two products, Slice, gates in place, Eltwise, all at axis 2."""
+    net = caffe.NetSpec()
+    zeros = {"shape": {"dim": [1, batch, units]}, "data_filler": {"type": "constant", "value": 0}}
+    h = net.h0 = L.DummyData(dummy_data_param=zeros)
+    c = net.c0 = L.DummyData(dummy_data_param=zeros)
+    net.X = L.Input(input_param={"shape": {"dim": [steps, batch, width]}})
+    xs = [net.X]
+    if steps > 1:
+        xs = L.Slice(net.X, ntop=steps, slice_param={"axis": 0, "slice_point": list(range(1, steps))})
+    hs = []
+    for t in range(steps):
+        pre = f"t{t}/"
+        x_product = L.InnerProduct(
+            xs[t],
+            param=[{"name": "W_x"}, {"name": "b", "lr_mult": 2, "decay_mult": 0}],
+            inner_product_param={"num_output": 4 * units, "axis": 2, "weight_filler": FILLER},
+        )
+        h_product = L.InnerProduct(
+            h,
+            param=[{"name": "W_h"}],
+            inner_product_param={"num_output": 4 * units, "axis": 2, "bias_term": False, "weight_filler": FILLER},
+        )
+        gates = L.Eltwise(x_product, h_product, operation=P.Eltwise.SUM)
+        cuts = [units, 2 * units, 3 * units]
+        i, f, o, g = L.Slice(gates, ntop=4, slice_param={"axis": 2, "slice_point": cuts})
+        i, f, o = (L.Sigmoid(gate, in_place=True) for gate in (i, f, o))
+        g = L.TanH(g, in_place=True)
+        kept = L.Eltwise(f, c, operation=P.Eltwise.PROD)
+        new = L.Eltwise(i, g, operation=P.Eltwise.PROD)
+        c = L.Eltwise(kept, new, operation=P.Eltwise.SUM)
+        h = L.Eltwise(o, L.TanH(c), operation=P.Eltwise.PROD)
+        net[pre + "c"], net[pre + "h"] = c, h
+        hs.append(h)
+    net.H = L.Concat(*hs, concat_param={"axis": 0})
+    return str(net.to_proto())
+
+
+def native(steps, batch, width, units):
+    """Caffe's own LSTM layer."""
+    net = caffe.NetSpec()
+    net.X = L.Input(input_param={"shape": {"dim": [steps, batch, width]}})
+    net.cont = L.DummyData(
+        dummy_data_param={"shape": {"dim": [steps, batch]}, "data_filler": {"type": "constant", "value": 1}}
+    )
+    net.H = L.LSTM(
+        net.X, net.cont, recurrent_param={"num_output": units, "weight_filler": FILLER, "bias_filler": {"value": 0}}
+    )
+    return str(net.to_proto())
+
+
+def netspec_seconds(args, arrays):
+    """Seconds to build and print the post's net, the least of ``rounds``."""
+    best = float("inf")
+    for _ in range(args["rounds"]):
+        start = time.process_time()
+        unrolled_by_hand(*args["size"])
+        best = min(best, time.process_time() - start)
+    return best, {}
+
+
+class Gemms:
+    """The matrix products of one LSTM forward, and of forward and backward, alone: cblas_sgemm on the same sizes."""
+
+    def __init__(self, steps, batch, width, units):
+        self.blas = self._library()
+        floats = max(steps * batch * max(width, 4 * units), 4 * units * max(width, units))
+        self.buffers = [(ctypes.c_float * floats)() for _ in range(3)]
+        gates, rows = 4 * units, steps * batch
+        self.forward_sizes = [(rows, gates, width, 1), (batch, gates, units, steps)]
+        # dW_x; then a step: the gradient of h, and dW_h
+        self.backward_sizes = [(gates, width, rows, 1), (batch, units, gates, steps), (gates, units, batch, steps)]
+
+    @staticmethod
+    def _library():
+        # the one that this process has loaded for Caffe
+        with open("/proc/self/maps") as maps:
+            found = re.search(r"\S*(?:openblas|libblas)\S*\.so\S*", maps.read())
+        return ctypes.CDLL(found.group(0))
+
+    def run(self, backward):
+        a, b, c = self.buffers
+        one, zero = ctypes.c_float(1), ctypes.c_float(0)
+        for m, n, k, times in self.forward_sizes + (self.backward_sizes if backward else []):
+            for _ in range(times):
+                self.blas.cblas_sgemm(101, 111, 112, m, n, k, one, a, k, b, k, zero, c, n)
+
+
+def load_net(text, weights=None):
+    """A net whose last blob ``H`` (or another, named in the text's own loss) is summed into a loss."""
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt", delete=False) as file:
+        file.write(text)
+    try:
+        start = time.perf_counter()
+        net = caffe.Net(file.name, caffe.TRAIN)
+        return net, time.perf_counter() - start
+    finally:
+        os.unlink(file.name)
+
+
+def measure(args, arrays):
+    """Interleaved times of several nets and of the bare products.
+
+    ``nets`` maps names to prototxt text, or to "netspec" and "native"; ``outputs`` to the blob whose sum is the
+    loss. Returns, for each: seconds to load, forward, forward and backward (all rounds), and its layers.
+    """
+    size = args["size"]
+    makers = {"netspec": unrolled_by_hand, "native": native}
+    loaded, found = {}, {}
+    for name, text in args["nets"].items():
+        whole = makers[text](*size) if text in makers else text
+        whole += f'\nlayer {{ name: "loss" type: "Power" bottom: "{args["outputs"][name]}" top: "loss" loss_weight: 1 }}\n'
+        loads = []
+        for _ in range(args["loads"]):
+            loaded[name], seconds = load_net(whole)
+            loads.append(seconds)
+        found[name] = {"load": loads, "forward": [], "both": [], "layers": len(loaded[name].layers)}
+    gemms = Gemms(*size)
+    found["gemms"] = {"load": [0.0], "forward": [], "both": [], "layers": 0}
+    for _ in range(args["rounds"]):
+        for name, net in [*loaded.items(), ("gemms", None)]:
+            last = len(net.layers) - 1 if net else 0
+            start = time.perf_counter()
+            net._forward(0, last) if net else gemms.run(False)
+            middle = time.perf_counter()
+            if net:
+                net._forward(0, last)
+                net._backward(last, 0)
+            else:
+                gemms.run(True)
+            found[name]["forward"].append(middle - start)
+            found[name]["both"].append(time.perf_counter() - middle)
+    return found, {}

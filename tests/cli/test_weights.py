@@ -1,0 +1,86 @@
+"""``lstmc weights extract``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.cli.conftest import LSTMC
+
+SIZES = ("-D", "T=3", "-D", "N=2")
+
+GATES = """\
+from lstmc import Input, Param, State, cell, dims, gaussian, linear, model, scan, sigmoid, tanh
+
+T, N, D, H = dims("T N D H")
+
+
+@cell
+def gated(
+    x=Input(N, D), h=State(N, H), *,
+    W_a=Param(H, D, fill=gaussian(0, 1)), W_b=Param(H, D, fill=gaussian(0, 1)),
+    U_a=Param(H, H, fill=gaussian(0, 1)), U_b=Param(H, H, fill=gaussian(0, 1)),
+):
+    h = sigmoid(linear(x, W_a) + linear(h, U_a)) * tanh(linear(x, W_b) + linear(h, U_b))
+    return h, {"h": h}
+
+
+@model
+def net(X=Input(T, N, 3)):
+    return scan(gated(H=4), X)[0]
+"""
+
+
+def test_packed_parameters_come_back_exactly(lstmc: LSTMC) -> None:
+    Path("net.py").write_text(GATES)
+    rng = np.random.default_rng(0)
+    shapes = {"W_a": (4, 3), "W_b": (4, 3), "U_a": (4, 4), "U_b": (4, 4)}
+    given = {f"gated/{name}": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    np.savez("given.npz", **given)
+    assert lstmc("compile", "net.py", *SIZES, "--weights", "given.npz").code == 0
+    assert "gated/W_a_W_b" in Path("net.prototxt").read_text()  # the compiler did pack them
+    ended = lstmc("weights", "extract", "net.caffemodel", "-o", "found.npz")
+    assert (ended.code, ended.err) == (0, "")
+    with np.load("found.npz") as found:
+        assert set(found.files) == set(given)
+        for name, array in given.items():
+            assert np.array_equal(found[name], array)
+
+
+def test_what_no_step_uses_is_named_and_left_out(lstmc: LSTMC, model_file: Path) -> None:
+    assert lstmc("compile", str(model_file), "-D", "T=1", "-D", "N=2").code == 0
+    ended = lstmc("weights", "extract", "net.caffemodel", "-o", "found.npz")
+    assert ended.code == 0
+    assert "no step of this net uses step/U: left out" in ended.out
+    with np.load("found.npz") as found:
+        assert found.files == ["step/W"]
+
+
+def test_files_that_do_not_fit(lstmc: LSTMC, model_file: Path) -> None:
+    assert lstmc("compile", str(model_file), *SIZES).code == 0
+    Path("other.caffemodel").write_bytes(b"not a net")
+    Path("other.json").write_text("{}")
+    extract = ("weights", "extract", "other.caffemodel", "-o", "w.npz")
+    for arguments, text in (
+        (extract, "WeightsError: other.manifest.json: no such manifest: name it with --manifest\n"),
+        (
+            (*extract, "--manifest", "other.json"),
+            "WeightsError: other.json: expected a manifest of format 1, found something else\n",
+        ),
+        (
+            (*extract, "--manifest", "net.manifest.json"),
+            "WeightsError: other.caffemodel: expected a caffemodel, found something else\n",
+        ),
+    ):
+        ended = lstmc(*arguments)
+        assert (ended.code, ended.out, ended.err) == (2, "", text)
+    Path("other.caffemodel").write_bytes(b"")
+    ended = lstmc(*extract, "--manifest", "net.manifest.json")
+    assert (ended.code, ended.err) == (
+        2,
+        "WeightsError: other.caffemodel is not a caffemodel of this net\n"
+        "  missing: blob 0 of layer step/linear, which holds step/W\n"
+        "  missing: blob 0 of layer step/t001/linear_2, which holds step/U\n",
+    )
+    assert not Path("w.npz").exists()

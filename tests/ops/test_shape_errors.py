@@ -1,0 +1,113 @@
+"""What each op says of operands that do not fit, word for word."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc.errors import ShapeError
+from lstmc.ops import (
+    CORE,
+    Add,
+    Arg,
+    Concat,
+    Full,
+    Input,
+    Linear,
+    Mul,
+    Op,
+    Param,
+    Pointwise,
+    Reshape,
+    Softmax,
+    Split,
+    Stack,
+    Sub,
+    Unstack,
+)
+from lstmc.types import TensorType
+from lstmc_caffe import ops as caffe
+
+Shapes = tuple[tuple[int, ...], ...]
+
+REFUSED: list[tuple[Op, Shapes, str]] = [
+    (caffe.Feed((4, 2), 3), ((3, 4, 2),), "caffe.Feed: cannot feed f32[4,2] from step 3 of f32[3,4,2]"),
+    (caffe.Feed((4, 3)), ((3, 4, 2),), "caffe.Feed: cannot feed f32[4,3] from step None of f32[3,4,2]"),
+    (Input((2, 0)), (), "input: sizes must be positive whole numbers, found (2, 0)"),
+    (Param((-1,)), (), "param: sizes must be positive whole numbers, found (-1,)"),
+    (Full((2.0,)), (), "full: sizes must be positive whole numbers, found (2.0,)"),  # type: ignore[arg-type]
+    (Arg((0,)), (), "arg: sizes must be positive whole numbers, found (0,)"),
+    (Arg((1,), "y"), (), "arg: role must be one of x, state, static, weight, found 'y'"),  # type: ignore[arg-type]
+    (Linear(), ((2, 3), (3,)), "linear: w must have 2 axes, [out, in]: w is f32[3]"),
+    (Linear(), ((2, 3), (4, 5)), "linear: last axes differ: x is f32[2,3], w is f32[4,5]"),
+    (Linear(2), ((2, 3), (4, 3)), "linear: last axes differ: x is f32[2,3], w is f32[4,3]"),
+    (Linear(-1), ((2, 3), (4, 3)), "linear: last axes differ: x is f32[2,3], w is f32[4,3]"),
+    (Linear(), ((2, 3), (4, 3), (3,)), "linear: b must be [out]: b is f32[3], w is f32[4,3]"),
+    (Linear(), ((2, 3), (4, 3), (1, 4)), "linear: b must be [out]: b is f32[1,4], w is f32[4,3]"),
+    (Add(), ((2, 3), (2,)), "add: shapes do not fit: x is f32[2,3], y is f32[2]"),
+    (Sub(), ((2, 1), (1, 3)), "sub: shapes do not fit: x is f32[2,1], y is f32[1,3]"),
+    (Mul(), ((2, 3, 4), (2, 1, 4)), "mul: shapes do not fit: x is f32[2,3,4], y is f32[2,1,4]"),
+    (Softmax(2), ((2, 3),), "softmax: axis 2 does not exist: x is f32[2,3], with 2 axes"),
+    (Softmax(-1), ((2, 3),), "softmax: axis -1 does not exist: x is f32[2,3], with 2 axes"),
+    (Split(1, (1, 2)), ((4,),), "split: axis 1 does not exist: x is f32[4], with 1 axes"),
+    (Split(0, (1, 2)), ((4,),), "split: sizes must add up to axis 0: found (1, 2), x is f32[4]"),
+    (Split(0, (4, 0)), ((4,),), "split: sizes must add up to axis 0: found (4, 0), x is f32[4]"),
+    (Split(0, ()), ((4,),), "split: sizes must add up to axis 0: found (), x is f32[4]"),
+    (Concat(2), ((2, 3), (2, 3)), "concat: axis 2 does not exist: the first is f32[2,3], with 2 axes"),
+    (Concat(1), ((2, 3), (4, 3)), "concat: axes other than 1 must agree: found f32[2,3], f32[4,3]"),
+    (Concat(1), ((2, 3), (2,)), "concat: axes other than 1 must agree: found f32[2,3], f32[2]"),
+    (Concat(0), (), "concat: needs one array or more, found none"),
+    (Reshape((2, 3)), ((5,),), "reshape: cannot make f32[2,3] of x, which is f32[5]"),
+    (Reshape((-2, -3)), ((6,),), "reshape: cannot make f32[-2,-3] of x, which is f32[6]"),
+    (Unstack(), ((3,),), "unstack: x must have 2 axes or more, time first: x is f32[3]"),
+    (Stack(), ((2, 3), (3, 2)), "stack: all must have one shape: found f32[2,3], f32[3,2]"),
+    (Stack(), (), "stack: needs one array or more, found none"),
+    (caffe.Input((0,)), (), "caffe.Input: sizes must be positive whole numbers, found (0,)"),
+    (
+        caffe.InnerProduct(1, 5),
+        ((2, 3), (4, 3)),
+        "caffe.InnerProduct: num_output 5, bias False, but w is f32[4,3], b is None",
+    ),
+    (
+        caffe.InnerProduct(1, 4, True),
+        ((2, 3), (4, 3)),
+        "caffe.InnerProduct: num_output 4, bias True, but w is f32[4,3], b is None",
+    ),
+    (
+        caffe.InnerProduct(1, 4),
+        ((2, 3), (4, 3), (4,)),
+        "caffe.InnerProduct: num_output 4, bias False, but w is f32[4,3], b is f32[4]",
+    ),
+    (caffe.InnerProduct(1, 4), ((2, 5), (4, 3)), "caffe.InnerProduct: last axes differ: x is f32[2,5], w is f32[4,3]"),
+    (caffe.Eltwise(), ((2,),), "caffe.Eltwise: needs two or more of one shape, found f32[2]"),
+    (caffe.Eltwise(), ((2,), (3,)), "caffe.Eltwise: needs two or more of one shape, found f32[2], f32[3]"),
+    (caffe.Eltwise("SUM", (1.0,)), ((2,), (2,)), "caffe.Eltwise: coeff (1.0,) does not go with SUM of 2"),
+    (caffe.Eltwise("PROD", (1.0, 2.0)), ((2,), (2,)), "caffe.Eltwise: coeff (1.0, 2.0) does not go with PROD of 2"),
+    (caffe.Bias(1, 1), ((2, 3), (2,)), "caffe.Bias: y must cover axes 1 on of x: x is f32[2,3], y is f32[2]"),
+    (caffe.Bias(1, 2), ((2, 3), (3,)), "caffe.Bias: y must cover axes 1 on of x: x is f32[2,3], y is f32[3]"),
+    (caffe.Scale(2, 0), ((2, 3), ()), "caffe.Scale: y must cover axes 2 on of x: x is f32[2,3], y is f32[]"),
+    (caffe.SliceLayer(0, (1,)), ((2,),), "caffe.Slice: sizes must add up to axis 0: found (1,), x is f32[2]"),
+    (caffe.ConcatLayer(1), ((2,),), "caffe.Concat: axis 1 does not exist: the first is f32[2], with 1 axes"),
+    (caffe.ReshapeLayer((3,)), ((2,),), "caffe.Reshape: cannot make f32[3] of x, which is f32[2]"),
+    (caffe.SoftmaxLayer(1), ((2,),), "caffe.Softmax: axis 1 does not exist: x is f32[2], with 1 axes"),
+]
+
+
+@pytest.mark.parametrize(("op", "shapes", "text"), REFUSED, ids=lambda value: getattr(value, "name", None))
+def test_operands_that_do_not_fit_are_refused(op: Op, shapes: Shapes, text: str) -> None:
+    with pytest.raises(ShapeError) as caught:
+        op.infer(*map(TensorType, shapes))
+    assert caught.value.message == text
+
+
+def test_every_op_that_can_refuse_is_in_the_list() -> None:
+    anything_goes = {op for op in (*CORE, *caffe.CAFFE_OPS) if issubclass(op, Pointwise)}
+    same_check = {caffe.FilledInput, caffe.DummyData, caffe.HostInput}  # Leaf's own, as for Input
+    same_check |= {caffe.View, caffe.HostStack}  # as for Reshape and Stack
+    listed = {type(op) for op, _, _ in REFUSED}
+    assert {*CORE, *caffe.CAFFE_OPS, *caffe.HOST_OPS} - anything_goes - same_check == listed
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_wrong_number_of_operands_is_a_type_error(count: int) -> None:
+    with pytest.raises(TypeError):
+        Add().infer(*[TensorType((2,))] * count)

@@ -1,0 +1,123 @@
+"""``hoist``: text before, text after, and the same meaning."""
+
+from __future__ import annotations
+
+from lstmc.ir import parse_graph, print_graph, verify
+from lstmc.passes import Hoist
+from tests.equivalence import assert_same_meaning
+
+BEFORE = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %S: f32[2,4] = input()
+  %h0: f32[2,5] = input()
+  %W: f32[5,4] = param()
+  %Y, %G, %h_T: f32[3,2,5], f32[3,2,4], f32[2,5] = scan(%X, %h0, %S, %W, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %s: f32[2,4] = arg(role='static')
+      %W: f32[5,4] = arg(role='weight')
+      %g: f32[2,4] = tanh(%x)
+      %k: f32[2,5] = linear(%s, %W)
+      %z: f32[2,5] = linear(%g, %W)
+      %a: f32[2,5] = add(%z, %k)
+      %h: f32[2,5] = mul(%a, %h_prev)
+      return y.h=%h, y.g=%g, next.h=%h
+    }
+  }
+  return Y=%Y, G=%G, h_T=%h_T
+}
+"""
+
+AFTER = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %S: f32[2,4] = input()
+  %h0: f32[2,5] = input()
+  %W: f32[5,4] = param()
+  %G: f32[3,2,4] = tanh(%X)
+  %step/k: f32[2,5] = linear(%S, %W)
+  %step/z: f32[3,2,5] = linear(%G, %W, axis=2)
+  %step/a: f32[3,2,5] = add(%step/z, %step/k)
+  %Y, %h_T: f32[3,2,5], f32[2,5] = scan(%X, %h0, %S, %W, %step/a, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %s: f32[2,4] = arg(role='static')
+      %W: f32[5,4] = arg(role='weight')
+      %a: f32[2,5] = arg()
+      %h: f32[2,5] = mul(%a, %h_prev)
+      return y.h=%h, next.h=%h
+    }
+  }
+  return Y=%Y, G=%G, h_T=%h_T
+}
+"""
+
+
+def test_hoist_before_and_after() -> None:
+    before = parse_graph(BEFORE)
+    found = Hoist().run(before)
+    assert print_graph(found.graph) == AFTER
+    assert found.counts == {"hoist_node": 4, "hoist_output": 1}
+    verify(found.graph)
+    assert_same_meaning(before, found.graph)
+
+
+def test_hoist_again_changes_nothing() -> None:
+    again = Hoist().run(parse_graph(AFTER))
+    assert not again.modified
+    assert print_graph(again.graph) == AFTER
+
+
+STATELESS = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %Y: f32[3,2,4] = scan(%X, length=3, reverse=True) {
+    body step {
+      %x: f32[2,4] = arg()
+      %y: f32[2,4] = exp(%x)
+      return y=%y
+    }
+  }
+  return Y=%Y
+}
+"""
+
+
+def test_a_scan_that_has_no_state_is_gone() -> None:
+    before = parse_graph(STATELESS)
+    after = Hoist().run(before).graph
+    assert [node.op.name for node in after] == ["input", "exp"]
+    assert_same_meaning(before, after)
+
+
+# the step's [4] and [2, 4] become [3, 4] and [3, 2, 4], which do not line up
+MISALIGNED = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %V: f32[3,4] = input()
+  %h0: f32[2,4] = input()
+  %h_T: f32[2,4] = scan(%X, %V, %h0, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %v: f32[4] = arg()
+      %h_prev: f32[2,4] = arg(role='state')
+      %t: f32[2,4] = tanh(%x)
+      %a: f32[2,4] = add(%t, %v)
+      %h: f32[2,4] = mul(%a, %h_prev)
+      return next.h=%h
+    }
+  }
+  return h_T=%h_T
+}
+"""
+
+
+def test_what_would_broadcast_otherwise_stays_in_the_body() -> None:
+    before = parse_graph(MISALIGNED)
+    found = Hoist().run(before)
+    assert found.counts == {"hoist_node": 1}
+    assert "add(%t, %v)" in print_graph(found.graph)
+    assert_same_meaning(before, found.graph)

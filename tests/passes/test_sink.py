@@ -1,0 +1,83 @@
+"""``sink``: text before, text after, and the same meaning."""
+
+from __future__ import annotations
+
+from lstmc.ir import parse_graph, print_graph, verify
+from lstmc.passes import Sink
+from tests.equivalence import assert_same_meaning
+
+BEFORE = """\
+graph net {
+  %X: f32[3,2,5] = input()
+  %h0: f32[2,5] = input()
+  %V: f32[4,5] = param()
+  %Y, %h_T: f32[3,2,4], f32[2,5] = scan(%X, %h0, %V, length=3) {
+    body step {
+      %x: f32[2,5] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %V: f32[4,5] = arg(role='weight')
+      %h: f32[2,5] = add(%x, %h_prev)
+      %t: f32[2,5] = mul(%h, %x)
+      %o: f32[2,4] = linear(%t, %V)
+      return y=%o, next.h=%h
+    }
+  }
+  return Y=%Y, h_T=%h_T
+}
+"""
+
+AFTER = """\
+graph net {
+  %X: f32[3,2,5] = input()
+  %h0: f32[2,5] = input()
+  %V: f32[4,5] = param()
+  %step/h, %h_T: f32[3,2,5], f32[2,5] = scan(%X, %h0, %V, length=3) {
+    body step {
+      %x: f32[2,5] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %V: f32[4,5] = arg(role='weight')
+      %h: f32[2,5] = add(%x, %h_prev)
+      return y.h=%h, next.h=%h
+    }
+  }
+  %step/t: f32[3,2,5] = mul(%step/h, %X)
+  %Y: f32[3,2,4] = linear(%step/t, %V, axis=2)
+  return Y=%Y, h_T=%h_T
+}
+"""
+
+
+def test_sink_before_and_after() -> None:
+    before = parse_graph(BEFORE)
+    found = Sink().run(before)
+    assert print_graph(found.graph) == AFTER
+    assert found.counts == {"sink_node": 2, "sink_output": 1}
+    verify(found.graph)
+    assert_same_meaning(before, found.graph)
+
+
+def test_sink_again_changes_nothing() -> None:
+    again = Sink().run(parse_graph(AFTER))
+    assert not again.modified
+    assert print_graph(again.graph) == AFTER
+
+
+def test_a_value_that_feeds_a_state_stays() -> None:
+    text = BEFORE.replace("next.h=%h", "next.h=%t")
+    found = Sink().run(parse_graph(text))
+    assert found.counts == {"sink_node": 1, "sink_output": 1}
+    assert_same_meaning(parse_graph(text), found.graph)
+
+
+def test_the_previous_state_can_be_read_after_the_scan() -> None:
+    text = BEFORE.replace("mul(%h, %x)", "mul(%h_prev, %x)")
+    before = parse_graph(text)
+    found = Sink().run(before)
+    assert "y.h_prev=%h_prev" in print_graph(found.graph)
+    assert_same_meaning(before, found.graph)
+
+
+def test_reverse_keeps_places_in_time() -> None:
+    text = BEFORE.replace("length=3", "length=3, reverse=True")
+    before = parse_graph(text)
+    assert_same_meaning(before, Sink().run(before).graph)

@@ -1,0 +1,67 @@
+"""``widen``: text before, text after, and the same meaning."""
+
+from __future__ import annotations
+
+from lstmc.ir import parse_graph, print_graph, verify
+from lstmc.passes import Widen
+from tests.equivalence import assert_same_meaning
+
+BEFORE = """\
+graph net {
+  %X: f32[2,8] = input()
+  %Z: f32[2,8] = input()
+  %i, %f, %o, %g: f32[2,2], f32[2,2], f32[2,2], f32[2,2] = split(%X, axis=1, sizes=(2, 2, 2, 2))
+  %hi, %hf, %ho, %hg: f32[2,2], f32[2,2], f32[2,2], f32[2,2] = split(%Z, axis=1, sizes=(2, 2, 2, 2))
+  %ai: f32[2,2] = add(%i, %hi)
+  %af: f32[2,2] = add(%f, %hf)
+  %ao: f32[2,2] = add(%o, %ho)
+  %ag: f32[2,2] = add(%g, %hg)
+  %si: f32[2,2] = sigmoid(%ai)
+  %sf: f32[2,2] = sigmoid(%af)
+  %so: f32[2,2] = sigmoid(%ao)
+  %tg: f32[2,2] = tanh(%ag)
+  return i=%si, f=%sf, o=%so, g=%tg
+}
+"""
+
+AFTER = """\
+graph net {
+  %X: f32[2,8] = input()
+  %Z: f32[2,8] = input()
+  %ai_af_ao_ag: f32[2,8] = add(%X, %Z)
+  %ai_af_ao, %ag: f32[2,6], f32[2,2] = split(%ai_af_ao_ag, axis=1, sizes=(6, 2))
+  %si_sf_so: f32[2,6] = sigmoid(%ai_af_ao)
+  %si, %sf, %so: f32[2,2], f32[2,2], f32[2,2] = split(%si_sf_so, axis=1, sizes=(2, 2, 2))
+  %tg: f32[2,2] = tanh(%ag)
+  return i=%si, f=%sf, o=%so, g=%tg
+}
+"""
+
+
+def test_widen_before_and_after() -> None:
+    before = parse_graph(BEFORE)
+    found = Widen().run(before)
+    assert print_graph(found.graph) == AFTER
+    assert found.counts == {"widen_binary": 1, "widen_function": 1}
+    verify(found.graph)
+    assert_same_meaning(before, found.graph)
+
+
+def test_widen_again_changes_nothing() -> None:
+    again = Widen().run(parse_graph(AFTER))
+    assert not again.modified
+    assert print_graph(again.graph) == AFTER
+
+
+def test_pieces_with_another_reader_are_left_alone() -> None:
+    text = BEFORE.replace("return i=%si", "return first=%i, i=%si").replace(", g=%tg", "")
+    found = Widen().run(parse_graph(text))
+    assert "add(%f_o_g, %hf_ho_hg)" in print_graph(found.graph)
+    assert_same_meaning(parse_graph(text), found.graph)
+
+
+def test_pieces_in_another_order_are_left_alone() -> None:
+    text = BEFORE.replace("add(%i, %hi)", "add(%i, %hg)").replace("add(%g, %hg)", "add(%g, %hi)")
+    found = Widen().run(parse_graph(text))
+    assert "add(%f_o, %hf_ho)" in print_graph(found.graph)
+    assert_same_meaning(parse_graph(text), found.graph)

@@ -1,0 +1,272 @@
+"""The lines of one random function in the DSL: values in scope with their shapes, and every op that can follow.
+
+Shapes are tracked as the text is drawn, so that each drawn line is legal. Magnitudes are tracked roughly, and
+squashed where they grow: what is compared in float32 must be well conditioned. ``relu``, ``abs`` and ``elu`` get
+raw inputs or shifted values, because a value that is zero up to rounding has no defined slope there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod, sqrt
+from typing import Any
+
+from hypothesis import strategies as st
+
+from lstmc.ops.binary import covered_axes
+from lstmc.ops.linear import flatten_axis
+from lstmc.types import TensorType
+
+Shape = tuple[int, ...]
+SIZES = st.integers(1, 5)
+LARGEST = 120  # elements of one value
+SQUASHED_ABOVE = 5.0
+OPS_OF_STEP, OPS_OF_FIT = 5, 4  # at most
+
+MATRIX_FILLS = ("uniform(-0.6, 0.6)", "xavier()", "gaussian(0.1, 0.4)", 'xavier("average")', 'msra("fan_out")')
+VECTOR_FILLS = ("uniform(-0.6, 0.6)", "constant(0.3)", "gaussian(0, 0.5)", "uniform(0.2, 1)")
+MULTIPLIERS = ("", "", "", ", lr_mult=2, decay_mult=0", ", lr_mult=0.5")
+
+# (expression of one value, the bound of its result from the operand's); the count of ops is taken from the text
+SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("sigmoid({})", lambda x: 1),
+    ("tanh({})", lambda x: 1),
+    ("exp(tanh({}))", lambda x: 2.8),
+    ("log(sigmoid({}) + 0.5)", lambda x: 0.7),
+    ("power(sigmoid({}) + 0.5, 1.5)", lambda x: 1.9),
+    ("power(sigmoid({}) + 0.5, -1)", lambda x: 2),
+    ("power(sigmoid({}) + 0.5, 0.5)", lambda x: 1.3),
+    ("1 / (1.5 + tanh({}))", lambda x: 2),
+)
+SCALED: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("{} * 0.5", lambda x: x / 2),
+    ("2 * {}", lambda x: 2 * x),
+    ("{} / 2", lambda x: x / 2),
+    ("1 - {}", lambda x: x + 1),
+    ("{} - 0.25", lambda x: x + 0.25),
+    ("0.5 + {}", lambda x: x + 0.5),
+    ("-{}", lambda x: x),
+    ("{} * 0", lambda x: 0),
+    ("{} + 0", lambda x: x),
+    ("power({}, 1)", lambda x: x),
+    ("power({}, 0)", lambda x: 1),
+)
+POLYNOMIAL: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("power({}, 2)", lambda x: x**2),
+    ("{} ** 3", lambda x: x**3),
+)
+KINKED: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("relu({})", lambda x: x),
+    ("abs({})", lambda x: x),
+    ("elu({})", lambda x: x),
+    ("elu({}, 0.7)", lambda x: x),
+    ("log(abs({}) + 0.5)", lambda x: 2),
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A value in scope: the expression that names it, its shape, and about how large its elements are."""
+
+    name: str
+    shape: Shape
+    bound: float = 1.0
+    raw: bool = False  # an input: its elements are random numbers, none of them zero by construction
+
+
+@dataclass
+class Body:
+    """One function while it is drawn."""
+
+    draw: Callable[[st.SearchStrategy[Any]], Any]
+    lead: int  # how many axes in front stand for time and batch, and are kept by linear
+    most: int = 99  # ops
+    values: list[Known] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    ops: int = 0
+
+    def choose(self, options: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(list(options)))
+
+    def chance(self, one_in: int) -> bool:
+        return bool(self.draw(st.integers(1, one_in)) == one_in)
+
+    def know(self, *args: Any, **kwargs: Any) -> Known:
+        self.values.append(Known(*args, **kwargs))
+        return self.values[-1]
+
+    def let(self, expression: str, shape: Shape, bound: float, ops: int = 1) -> Known:
+        """One more line, ``vN = expression``; squashed where the result may be large."""
+        if bound > SQUASHED_ABOVE:
+            expression, bound, ops = f"tanh({expression})", 1.0, ops + 1
+        self.ops += ops
+        known = self.know(f"v{len(self.values)}", shape, bound)
+        self.lines.append(f"{known.name} = {expression}")
+        return known
+
+    def pick(self, fits: Callable[[Known], bool] = lambda v: True) -> Known | None:
+        """A value that fits, an unread one if possible."""
+        found = [v for v in self.values if fits(v)]
+        unread = [v for v in found if v.name not in self.used]
+        if not found:
+            return None
+        known: Known = self.choose(unread if unread and not self.chance(3) else found)
+        self.used.add(known.name)
+        return known
+
+    def unread(self) -> list[Known]:
+        return [v for v in self.values if v.name not in self.used]
+
+    def param(self, shape: Shape, value: bool = True) -> Known:
+        """A new parameter; ``value``: other ops may read it too, as a value."""
+        name = f"P{len(self.params)}"
+        fill = self.choose(MATRIX_FILLS if len(shape) == 2 else VECTOR_FILLS)
+        self.params[name] = f"Param({text(shape)}, fill={fill}{self.choose(MULTIPLIERS)})"
+        known = Known(name, shape, 1.0)
+        if value:
+            self.values.append(known)
+        return known
+
+    def step(self) -> None:
+        """One random op, if there is room for it and one more."""
+        if self.ops + OPS_OF_STEP > self.most - 1:
+            return
+        kind = self.choose((self.linear, self.linear, self.unary, self.unary, self.binary, self.binary, *SHAPING))
+        kind(self) if kind in SHAPING else kind()
+
+    # the ops -----------------------------------------------------------------------------------------------
+
+    def linear(self, x: Known | None = None, out: int | None = None, keep: int | None = None) -> Known:
+        x = x or self.pick(lambda v: len(v.shape) > 0) or self.param((3,))
+        rank = len(x.shape)
+        axis = min(self.lead, rank - 1) if keep is None else keep
+        if keep is None and rank - axis > 1 and self.chance(3):
+            axis += 1
+        width, out = prod(x.shape[axis:]), out or self.draw(SIZES)
+        shared = [name for name, declared in self.params.items() if declared.startswith(f"Param({out}, {width}, fill")]
+        w = self.choose(shared) if shared and self.chance(2) else self.param((out, width), value=False).name
+        bias = ""
+        if self.chance(2):
+            known = self.pick(lambda v: v.shape == (out,)) if self.chance(2) else None
+            bias = f", {(known or self.param((out,), value=self.chance(2))).name}"
+        explicit = "" if flatten_axis(TensorType(x.shape), width) == axis else f", axis={axis}"
+        bound = x.bound * max(1.0, 0.5 * sqrt(width))
+        return self.let(f"linear({x.name}, {w}{bias}{explicit})", (*x.shape[:axis], out), bound)
+
+    def unary(self) -> Known:
+        x = self.pick()
+        assert x is not None
+        tables = [SMOOTH, SMOOTH, SCALED, KINKED, "softmax", *([POLYNOMIAL] if x.bound <= 1.7 else [])]
+        table = self.choose(tables)
+        if table == "softmax":
+            axis = self.draw(st.integers(-1, len(x.shape) - 1))
+            return self.let(f"softmax({x.name})" if axis < 0 else f"softmax({x.name}, axis={axis})", x.shape, 1)
+        expression, bound = self.choose(table)
+        operand, size = x.name, x.bound
+        if table is KINKED and not x.raw:
+            operand, size = f"{x.name} {self.choose(('+ 0.37', '- 0.41'))}", size + 0.4
+        ops = expression.count("(") + (table is SCALED)
+        return self.let(expression.format(operand), x.shape, bound(size), max(1, ops))
+
+    def binary(self) -> Known:
+        x = self.pick()
+        assert x is not None
+        if self.chance(4):
+            y: Known | None = self.broadcast_param(x)
+        else:
+            y = self.pick(lambda v: fits(v.shape, x.shape) or fits(x.shape, v.shape))
+        assert y is not None  # x itself, if nothing else
+        large = x if fits(y.shape, x.shape) else y
+        if self.chance(5):
+            return self.let(f"{x.name} / (1.5 + tanh({y.name}))", large.shape, 2 * x.bound, 4)
+        symbol = self.choose("+-*")
+        x, y = (x, y) if self.chance(2) else (y, x)
+        bound = x.bound * y.bound if symbol == "*" else x.bound + y.bound
+        return self.let(f"{x.name} {symbol} {y.name}", large.shape, bound)
+
+    def broadcast_param(self, x: Known) -> Known:
+        """A parameter over a run of x's axes: [H] over [N, H], [N, 1], the whole shape, or one number."""
+        rank = len(x.shape)
+        start = self.draw(st.integers(0, rank - 1))
+        stop = self.draw(st.integers(start, rank))
+        return self.param(x.shape[start:stop] + (1,) * (rank - stop) or (1,))
+
+    def split(self) -> None:
+        x = self.pick(lambda v: max(v.shape) > 1)
+        if x is None:
+            return
+        axis = self.choose([a for a, size in enumerate(x.shape) if size > 1])
+        cut = self.draw(st.integers(1, x.shape[axis] - 1))
+        sizes = (cut, x.shape[axis] - cut)
+        parts = "2" if sizes[0] == sizes[1] else f"({text(sizes)})"
+        names = [f"v{len(self.values) + i}" for i in (0, 1)]
+        where = "" if axis == len(x.shape) - 1 else f", axis={axis}"
+        self.lines.append(f"{', '.join(names)} = split({x.name}, {parts}{where})")
+        self.ops += 1
+        for name, size in zip(names, sizes, strict=True):
+            self.know(name, replaced(x.shape, axis, size), x.bound)
+
+    def concat(self) -> None:
+        x = self.pick(lambda v: 2 * prod(v.shape) <= LARGEST)
+        if x is None:
+            return
+        axis = self.draw(st.integers(0, len(x.shape) - 1))
+
+        def joins(v: Known) -> bool:
+            same_rank = len(v.shape) == len(x.shape) and prod(v.shape) + prod(x.shape) <= LARGEST
+            return same_rank and replaced(v.shape, axis, 1) == replaced(x.shape, axis, 1)
+
+        y = self.pick(joins)
+        assert y is not None  # x itself, if nothing else
+        where = "" if axis == len(x.shape) - 1 else f", axis={axis}"
+        total = replaced(x.shape, axis, x.shape[axis] + y.shape[axis])
+        self.let(f"concat({x.name}, {y.name}{where})", total, max(x.bound, y.bound))
+
+    def reshape(self) -> None:
+        x = self.pick()
+        assert x is not None
+        kept = self.draw(st.integers(0, len(x.shape)))
+        rest = prod(x.shape[kept:])
+        first = self.choose([d for d in range(1, rest + 1) if rest % d == 0])
+        shape = self.choose(((*x.shape[:kept], first, rest // first), (*x.shape[:kept], rest), (*x.shape[:kept], rest, 1)))
+        self.let(f"reshape({x.name}, {text(shape)})", shape, x.bound)
+
+    # making a value of a given shape ------------------------------------------------------------------------
+
+    def fit(self, shape: Shape, keep: int, bound: float = SQUASHED_ABOVE) -> Known | None:
+        """A value of ``shape``: one in scope, or one made by a linear that keeps the first ``keep`` axes."""
+        room = self.ops + OPS_OF_FIT <= self.most
+
+        def right(v: Known) -> bool:
+            return v.shape == shape and (room or v.bound <= bound)
+
+        known = self.pick(lambda v: right(v) and v.name.startswith("v")) or self.pick(right)
+        if room and (known is None or self.chance(4)):
+            source = self.pick(lambda v: len(v.shape) > keep and v.shape[:keep] == shape[:keep])
+            if source is not None:
+                known = self.linear(source, prod(shape[keep:]), keep)
+                if known.shape != shape:
+                    known = self.let(f"reshape({known.name}, {text(shape)})", shape, known.bound)
+        if known is not None and known.bound > bound:
+            known = self.let(f"{self.choose(('tanh', 'sigmoid'))}({known.name})", shape, 1.0)
+        if known is not None:
+            self.used.add(known.name)
+        return known
+
+
+SHAPING: tuple[Callable[[Body], None], ...] = (Body.split, Body.concat, Body.reshape)
+
+
+def fits(small: Shape, large: Shape) -> bool:
+    return covered_axes(small, large) is not None
+
+
+def replaced(shape: Shape, axis: int, size: int) -> Shape:
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def text(shape: Iterable[object]) -> str:
+    return ", ".join(map(str, shape))

@@ -1,0 +1,259 @@
+"""Random models for hypothesis, as the Python source that a user would write; a failing one prints itself.
+
+    @given(random_models())
+    def test_it(model): graph = model.graph(); ...
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+from hypothesis import strategies as st
+from tests.random_bodies import SIZES, Body, Known, Shape, text
+
+from lstmc.ir import Graph
+
+IMPORTS = """\
+from lstmc import *
+from lstmc import abs
+
+T, N, D, H = dims("T N D H")
+"""
+MOST_OPS = 12  # of a cell's own
+
+
+@dataclass(frozen=True)
+class RandomModel:
+    """The source of a module with a model ``net``, the sizes to bind, and a seed for weights and inputs."""
+
+    source: str
+    T: int
+    N: int
+    seed: int
+
+    def graph(self) -> Graph:
+        """Run the source and trace the model."""
+        file = f"<random model {crc32(self.source.encode()):08x}>"
+        linecache.cache[file] = (len(self.source), None, self.source.splitlines(keepends=True), file)
+        module: dict[str, Any] = {"__name__": "random_model"}
+        exec(compile(self.source, file, "exec"), module)
+        graph: Graph = module["net"].graph(T=self.T, N=self.N)
+        return graph
+
+    def __repr__(self) -> str:
+        return f"T={self.T}, N={self.N}, seed={self.seed}\n{self.source}"
+
+
+@dataclass(frozen=True)
+class RandomCell:
+    """What a caller must know of a drawn cell: argument shapes of one step, and where its outputs are."""
+
+    name: str
+    source: str
+    hidden: int
+    inputs: dict[str, Shape]
+    states: dict[str, Shape]
+    outputs: tuple[Known, ...]  # each name continues the name of what the cell returned: [0], ["a"] or nothing
+    filled: frozenset[str]  # states that start at their fill
+
+
+@st.composite
+def random_models(draw: Any) -> RandomModel:
+    """A model of one to three scans of one to three cells, and ops around them."""
+    steps, batch, seed = draw(st.integers(1, 6)), draw(st.integers(1, 4)), draw(st.integers(0, 99))
+    cells: list[RandomCell] = []
+    bound: dict[str, RandomCell] = {}
+    for i in range(draw(st.sampled_from((1, 1, 2)))):
+        cells.append(_random_cell(draw, f"cell{i}", batch, bound))
+        bound["ABC"[i]] = cells[-1]
+    if draw(st.integers(1, 3)) == 3:
+        bound["C"] = cells[0]  # the same cell again, with parameters of its own
+    parts = [IMPORTS]
+    for cell in cells:
+        parts.append(cell.source)
+        parts += [f"{name} = {cell.name}(H={cell.hidden})\n" for name, of in bound.items() if of is cell]
+    return RandomModel("\n".join((*parts, _random_net(draw, bound, steps, batch))), steps, batch, seed)
+
+
+def _declared(kind: str, shape: Shape, fill: str = "") -> str:
+    return f"{kind}({text(shape)}{fill})"
+
+
+def _step_shape(draw: Any, batch: int) -> Shape:
+    return (batch, *draw(st.lists(SIZES, min_size=1, max_size=draw(st.sampled_from((1, 1, 1, 2))))))
+
+
+# cells ---------------------------------------------------------------------------------------------------------
+
+
+def _random_cell(draw: Any, name: str, batch: int, bound: dict[str, RandomCell]) -> RandomCell:
+    """A cell of 2 to 12 ops; it may call a bound cell, whose states it then carries."""
+    body = Body(draw, lead=1, most=MOST_OPS)
+    hidden = draw(SIZES)
+    inputs: dict[str, Shape] = {"x": (batch, draw(SIZES))}
+    if body.chance(3):
+        inputs["u"] = _step_shape(draw, batch)
+    states: dict[str, Shape] = {"h": (batch, hidden)}
+    callable_here = [b for b in bound if len(bound[b].states) < 3]
+    inner = body.choose(callable_here) if callable_here and body.chance(2) else None
+    for extra in "cm"[: draw(st.integers(0, 2 - (len(bound[inner].states) if inner else 0)))]:
+        states[extra] = _step_shape(draw, batch)
+    filled = frozenset(s for s in states if body.chance(5))
+    for argument, shape in (inputs | states).items():
+        body.know(argument, shape, 3.0 if argument in inputs else 1.5, raw=argument in inputs)
+    _first_lines(body, states)
+    following = _call_inner(body, inner, bound[inner], states) if inner else {}
+    for _ in range(draw(st.integers(1, 8))):
+        body.step()
+    for state, shape in list(states.items()):
+        if state not in following:
+            known = body.fit(shape, keep=1, bound=1.5)
+            assert known is not None
+            following[state] = known.name
+    assert body.ops <= MOST_OPS
+    outputs, result = _cell_outputs(body)
+    fills = {n: f", fill={body.choose(('constant(0.4)', 'gaussian(0, 0.5)'))}" for n in sorted(filled)}
+    arguments = [f"{n}={_signature(n, shape, fills.get(n, ''))}" for n, shape in (inputs | states).items()]
+    arguments += ["*", *(f"{n}={declared}" for n, declared in body.params.items())] if body.params else []
+    returned = ", ".join(f'"{state}": {value}' for state, value in following.items())
+    lines = [f"def {name}({', '.join(arguments)}):", *body.lines, f"return {result}, {{{returned}}}"]
+    return RandomCell(name, "@cell\n" + "\n    ".join(lines) + "\n", hidden, inputs, states, outputs, filled)
+
+
+def _first_lines(body: Body, states: dict[str, Shape]) -> None:
+    """What most cells start with: a product of the input, and of a state, added up."""
+    x = body.linear(body.values[0])
+    if body.chance(3):
+        return
+    h = body.pick(lambda v: v.name in states and len(v.shape) == 2)
+    y = body.linear(h, x.shape[1], keep=1)
+    body.used |= {x.name, y.name}
+    body.let(f"{x.name} + {y.name}", x.shape, x.bound + y.bound)
+
+
+def _signature(name: str, shape: Shape, fill: str = "") -> str:
+    """The declaration of a cell's input or state; x and h by dimensions, the rest by numbers."""
+    sizes: tuple[object, ...] = ("N", {"x": "D", "h": "H"}[name]) if name in "xh" else ("N", *shape[1:])
+    return f"{'Input' if name in 'xu' else 'State'}({text(sizes)}{fill})"
+
+
+def _call_inner(body: Body, name: str, cell: RandomCell, states: dict[str, Shape]) -> dict[str, str]:
+    """Call a bound cell; its states become states of this one. Returns their next values."""
+    given = [body.fit(shape, keep=1) for shape in cell.inputs.values()]
+    arguments = [known.name for known in given if known is not None]
+    for state, shape in cell.states.items():
+        states[f"in_{state}"] = shape
+        arguments.append(f"{state}=in_{state}")
+    body.lines.append(f"y, s = {name}({', '.join(arguments)})")
+    for output in cell.outputs:
+        body.know(f"y{output.name}", output.shape, output.bound)
+    return {f"in_{state}": f's["{state}"]' for state in cell.states}
+
+
+def _cell_outputs(body: Body) -> tuple[tuple[Known, ...], str]:
+    """What the cell returns besides its states: a value, a tuple, a dict, or None."""
+    kind = body.choose(("value", "value", "tuple", "dict", "none"))
+    if kind == "none":
+        return (), "None"
+    first, second = (body.pick() for _ in range(2))
+    assert first is not None
+    assert second is not None
+    if kind == "value":
+        return (Known("", first.shape, first.bound),), first.name
+    keys = ("[0]", "[1]") if kind == "tuple" else ('["a"]', '["b"]')
+    pair = tuple(Known(key, v.shape, v.bound) for key, v in zip(keys, (first, second), strict=True))
+    if kind == "tuple":
+        return pair, f"({first.name}, {second.name})"
+    return pair, f'{{"a": {first.name}, "b": {second.name}}}'
+
+
+# models --------------------------------------------------------------------------------------------------------
+
+
+class _Net:
+    """The model function around the scans, while it is drawn."""
+
+    def __init__(self, draw: Any, steps: int, batch: int) -> None:
+        self.draw, self.steps, self.batch = draw, steps, batch
+        self.body = Body(draw, lead=1)
+        self.inputs: dict[str, str] = {}
+
+    def input(self, name: str, shape: Shape, fill: str = "") -> Known:
+        self.inputs[name] = _declared("Input", shape, fill)
+        return self.body.know(name, shape, 3.0, raw=not fill)
+
+    def scan(self, bound: str, cell: RandomCell, number: int) -> None:
+        body = self.body
+        static = {n: self.step_value(n, shape) for n, shape in cell.inputs.items() if n != "x" and body.chance(2)}
+        xs = []
+        for name, shape in cell.inputs.items():
+            if name not in static:
+                known = body.fit((self.steps, *shape), keep=2)
+                xs.append(f"{name}={known.name}" if known else "")
+        init = {s: self.initial(f"{s}{number}", shape) for s, shape in cell.states.items()}
+        init = {state: value for state, value in init.items() if value and (state not in cell.filled)}
+        arguments = [bound, self.sequences(xs)]
+        arguments += [f"init={{{_items(init)}}}"] if init else []
+        arguments += [f"static={{{_items(static)}}}"] if static else []
+        arguments += ["reverse=True"] if body.chance(4) else []
+        arguments += [f'name="scan{number}"'] if body.chance(4) else []
+        body.lines.append(f"y{number}, last{number} = scan({', '.join(arguments)})")
+        for output in cell.outputs:
+            body.know(f"y{number}{output.name}", (self.steps, *output.shape), output.bound)
+        for state, shape in cell.states.items():
+            body.know(f'last{number}["{state}"]', shape, 1.5)
+
+    def sequences(self, xs: list[str]) -> str:
+        """Sequences as a dict by name, as a list in order, or a single one."""
+        names = [x.partition("=")[2] for x in xs]
+        if self.body.chance(3):
+            return f"{{{', '.join(f'{x[0]!r}: {n}' for x, n in zip(xs, names, strict=True))}}}"
+        return names[0] if len(names) == 1 else f"[{', '.join(names)}]"
+
+    def step_value(self, name: str, shape: Shape) -> str:
+        known = self.body.fit(shape, keep=1) if self.body.chance(2) else None
+        return (known or self.input(f"static_{name}{len(self.inputs)}", shape)).name
+
+    def initial(self, name: str, shape: Shape) -> str:
+        """A state's first value: zero (''), fed, filled, a parameter, or something computed."""
+        kind = self.body.choose(("zero", "zero", "fed", "filled", "param", "computed"))
+        if kind == "fed":
+            return self.input(f"init_{name}", shape).name
+        if kind == "filled":
+            fill = self.body.choose(("constant(0)", "constant(0.3)", "uniform(-1, 1)"))
+            return self.input(f"init_{name}", shape, f", fill={fill}").name
+        if kind == "param":
+            return self.body.param(shape).name
+        known = self.body.fit(shape, keep=1) if kind == "computed" else None
+        return known.name if known else ""
+
+
+def _items(values: dict[str, str]) -> str:
+    return ", ".join(f'"{name}": {value}' for name, value in values.items())
+
+
+def _random_net(draw: Callable[..., Any], bound: dict[str, RandomCell], steps: int, batch: int) -> str:
+    net = _Net(draw, steps, batch)
+    body = net.body
+    net.input("X", (steps, batch, draw(SIZES)))
+    net.inputs["X"] = f"Input(T, N, {body.values[0].shape[2]})"
+    for _ in range(draw(st.sampled_from((0, 0, 1, 2)))):
+        body.step()
+    uses = [*bound, *draw(st.lists(st.sampled_from(list(bound)), max_size=1))]
+    for number, name in enumerate(uses):
+        net.scan(name, bound[name], number)
+    for _ in range(draw(st.integers(0, 4))):
+        body.step()
+    results = [v for v in (body.pick() for _ in range(draw(st.integers(1, 4)))) if v is not None]
+    results += body.unread()[-2:]
+    if body.chance(4):
+        returned = ", ".join(v.name for v in results)
+    else:
+        returned = "{" + _items({f"out{i}": v.name for i, v in enumerate(results)}) + "}"
+    arguments = [f"{n}={declared}" for n, declared in (*net.inputs.items(), *body.params.items())]
+    lines = [f"def net({', '.join(arguments)}):", *body.lines, f"return {returned}"]
+    return "@model\n" + "\n    ".join(lines) + "\n"

@@ -1,0 +1,198 @@
+"""The rules that no part may break: who imports whom, what is listed where, how large a file may be."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import networkx as nx  # noqa: TID251 - for cycles among modules
+import pytest
+
+import lstmc
+from lstmc.ir import Scan
+from lstmc.ops import CORE, Op
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {"lstmc": ROOT / "lstmc", "lstmc_caffe": ROOT / "backends" / "lstmc_caffe"}
+
+# Each part of lstmc may import what stands on a line above its own, and nothing else of lstmc.
+# "lstmc" itself is lstmc/__init__.py, the public language.
+ORDER: tuple[tuple[str, ...], ...] = (
+    ("types",),
+    ("source",),
+    ("errors",),
+    ("output",),
+    ("ops",),
+    ("ir",),
+    ("interp", "dsl", "passes"),
+    ("lstmc", "weights"),
+    ("cells",),
+    ("backend",),
+    ("pipeline", "differential"),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
+# What is imported from elsewhere, and by whom: a part, a file, or (ending in /) a folder.
+THIRD_PARTY = {
+    "numpy": ("lstmc/", "lstmc_caffe/"),
+    "networkx": ("lstmc/ir/graph.py",),
+    "typer": ("lstmc/cli/",),
+    "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
+    "jinja2": ("lstmc_caffe/emit.py",),
+    "google": ("lstmc_caffe/schema.py", "lstmc_caffe/weights.py", "lstmc_caffe/worker.py"),
+    "filelock": ("lstmc_caffe/install/installer.py",),
+    "platformdirs": ("lstmc_caffe/install/record.py",),
+    "caffe": ("lstmc_caffe/worker.py", "lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py"),
+}
+WORKER_SIDE = THIRD_PARTY["caffe"]  # these run in the Python that has Caffe, which may have nothing else
+LONGEST = 300
+
+
+def modules() -> dict[str, Path]:
+    """Every module of lstmc and its backends by its full name."""
+    found = {}
+    for package, folder in SOURCES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = [package, *path.relative_to(folder).with_suffix("").parts]
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def short(path: Path) -> str:
+    """``lstmc/ir/graph.py``, ``lstmc_caffe/emit.py``."""
+    return path.relative_to(ROOT).as_posix().removeprefix("backends/")
+
+
+def imports(path: Path, name: str = "", at_import: bool = False) -> Iterator[str]:
+    """The full names of all modules that a file imports; ``at_import``: only those it needs to be imported itself."""
+    nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if at_import and (
+            isinstance(node, ast.FunctionDef)
+            or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        ):
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{short(path)} has a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else str(node.module)
+
+
+def part_of(module: str) -> str:
+    """``lstmc.ir.graph`` is in ``ir``; ``lstmc`` is a part of its own."""
+    return module.split(".")[1] if "." in module else module
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] == "lstmc"])
+def test_imports_go_one_way(name: str) -> None:
+    own = part_of(name)
+    found = [module for module in imports(MODULES[name]) if module.split(".")[0] == "lstmc"]
+    wrong = [module for module in found if part_of(module) != own and RANK[part_of(module)] >= RANK[own]]
+    assert not wrong, f"{name} imports {', '.join(wrong)}, which stand beside or above it"
+
+
+def test_every_part_has_its_place() -> None:
+    assert {part_of(name) for name in MODULES if name.split(".")[0] == "lstmc"} == set(RANK)
+
+
+def test_the_compiler_knows_no_backend() -> None:
+    for name, path in MODULES.items():
+        if name.split(".")[0] == "lstmc":
+            assert not [module for module in imports(path) if module.split(".")[0] in set(SOURCES) - {"lstmc"}], name
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = nx.DiGraph()
+    for name, path in MODULES.items():
+        graph.add_edges_from((name, module) for module in imports(path, at_import=True) if module in MODULES)
+    assert list(nx.simple_cycles(graph)) == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("lstmc.cells.")])
+def test_cells_are_written_in_the_public_language(name: str) -> None:
+    assert set(imports(MODULES[name])) <= {"lstmc", "__future__"}
+    written = {n.id for n in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(n, ast.Name)}
+    assert not [n for n in written if n.startswith("_")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_other_packages_are_imported_only_where_they_belong(name: str) -> None:
+    path = MODULES[name]
+    known = {*sys.stdlib_module_names, *SOURCES}
+    for package in {module.split(".")[0] for module in imports(path)} - known:
+        places = THIRD_PARTY.get(package, ())
+        assert any(
+            short(path) == place or (place.endswith("/") and short(path).startswith(place)) for place in places
+        ), f"{short(path)} imports {package}, which is for {', '.join(places) or 'no part'}"
+
+
+@pytest.mark.parametrize("file", WORKER_SIDE)
+def test_what_runs_beside_caffe_needs_nothing_of_ours(file: str) -> None:
+    (path,) = [path for path in MODULES.values() if short(path) == file]
+    assert not {module.split(".")[0] for module in imports(path)} & set(SOURCES)
+
+
+def python_files() -> list[Path]:
+    return [path for folder in ("lstmc", "backends", "tests", "docs") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_files_are_short_and_named_for_what_they_are_about() -> None:
+    long = {short(path): n for path in python_files() if (n := len(path.read_text().splitlines())) > LONGEST}
+    assert not long, f"files of more than {LONGEST} lines: {long}"
+    vague = ("utils", "util", "helpers", "helper", "misc", "manager", "common")
+    assert not [short(path) for path in python_files() if path.stem.removeprefix("test_") in vague]
+
+
+@pytest.mark.parametrize("name", [n for n, path in MODULES.items() if path.name == "__init__.py"])
+def test_packages_say_what_they_offer(name: str) -> None:
+    path = MODULES[name]
+    tree = ast.parse(path.read_text())
+    if not any(isinstance(node, ast.ImportFrom) for node in tree.body):
+        return
+    package = importlib.import_module(name)
+    # constants, then classes, then the rest, as ruff sorts them
+    assert package.__all__ == sorted(package.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+    assert len(set(package.__all__)) == len(package.__all__)
+    for offered in package.__all__:
+        assert getattr(package, offered) is not None
+
+
+def test_every_op_is_in_its_list() -> None:
+    for package in (lstmc, importlib.import_module("lstmc_caffe.ops")):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            if not found.name.endswith("__main__"):
+                importlib.import_module(found.name)
+    concrete, waiting = set(), [Op]
+    while waiting:
+        op = waiting.pop()
+        waiting += op.__subclasses__()
+        if not inspect.isabstract(op) and op.__module__.split(".")[0] in SOURCES:
+            concrete.add(op)
+    assert {op for op in concrete if not issubclass(op, CaffeOp)} == {*CORE, *HOST_OPS, Scan}
+    assert {op for op in concrete if issubclass(op, CaffeOp)} == set(CAFFE_OPS)
+    assert len(set(CORE)) == len(CORE)
+    assert len(set(CAFFE_OPS)) == len(CAFFE_OPS)
+
+
+def test_the_page_of_semantics_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("generate_semantics", ROOT / "docs" / "generate_semantics.py")
+    assert spec is not None
+    assert spec.loader is not None
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert generate.PAGE.read_text() == generate.page(), "run `make docs`"

@@ -1,0 +1,133 @@
+"""Backends and library cells are found by entry point; what is wrong with a plug-in is said in full."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from lstmc.backend import find_backends, find_cells, load_backend, load_cell, target_of
+from lstmc.dsl import Cell
+from lstmc.errors import PluginError
+from lstmc_caffe import CaffeBackend
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a distribution with one module and its entry points on the path, as pip would."""
+
+    def put(name: str, source: str, entry_points: str) -> None:
+        folder = tmp_path / name
+        metadata = folder / f"{name}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (folder / f"{name}.py").write_text(dedent(source))
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(dedent(entry_points))
+        monkeypatch.syspath_prepend(str(folder))
+
+    return put
+
+
+def refused(call: Callable[[], object]) -> str:
+    with pytest.raises(PluginError) as caught:
+        call()
+    return caught.value.message
+
+
+def test_installed_backends_and_cells_are_found() -> None:
+    assert isinstance(load_backend("caffe"), CaffeBackend)
+    assert "caffe" in find_backends()
+    assert {"gru", "gru_reset_after", "lstm", "lstm_peephole", "rnn"} <= set(find_cells())
+    assert list(find_cells()) == sorted(find_cells())
+    for name in ("gru", "lstm"):
+        cell = load_cell(name)
+        assert isinstance(cell, Cell)
+        assert cell.name == name
+
+
+def test_a_plug_in_is_found_beside_the_rest(install: Install) -> None:
+    install(
+        "mine_plugin",
+        """
+        from lstmc import Input, State, cell
+
+        class Nowhere:
+            name = "nowhere"
+
+        @cell
+        def tiny(x=Input(2), h=State(2)):
+            return x, {"h": x}
+        """,
+        """
+        [lstmc.backends]
+        nowhere = mine_plugin:Nowhere
+
+        [lstmc.cells]
+        tiny = mine_plugin:tiny
+        """,
+    )
+    assert load_backend("nowhere").name == "nowhere"
+    assert load_cell("tiny").name == "tiny"
+    assert isinstance(load_backend("caffe"), CaffeBackend)
+
+
+def test_a_name_that_nothing_has() -> None:
+    backends, cells = ", ".join(find_backends()), ", ".join(find_cells())
+    assert refused(lambda: load_backend("coffee")) == f"there is no backend called coffee: found {backends}"
+    assert refused(lambda: load_cell("lsmt")) == f"there is no cell called lsmt: found {cells}"
+
+
+def test_a_name_taken_twice(install: Install) -> None:
+    install("clash_plugin", "lstm = caffe = None", "[lstmc.cells]\nlstm = clash_plugin:lstm\n")
+    expected = (
+        "lstm is offered twice in lstmc.cells: by clash_plugin (clash_plugin:lstm) and by lstmc (lstmc.cells.lstm:lstm)"
+    )
+    assert refused(find_cells) == expected
+    assert refused(lambda: load_cell("rnn")) == expected
+    assert isinstance(load_backend("caffe"), CaffeBackend)  # another group
+
+
+def test_the_same_entry_point_seen_twice_is_no_clash(install: Install) -> None:
+    install("again_plugin", "", "[lstmc.cells]\nlstm = lstmc.cells.lstm:lstm\n")
+    assert load_cell("lstm").name == "lstm"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("made = 1", "AttributeError: module 'broken_plugin' has no attribute 'Made'"),
+        ("Made = None", "TypeError: 'NoneType' object is not callable"),
+        ("def Made():\n    raise OSError('no licence')", "OSError: no licence"),
+    ],
+)
+def test_a_backend_that_does_not_load(
+    install: Install, monkeypatch: pytest.MonkeyPatch, source: str, text: str
+) -> None:
+    install("broken_plugin", source, "[lstmc.backends]\nbroken = broken_plugin:Made\n")
+    monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)  # the one of the case before
+    assert refused(lambda: load_backend("broken")) == (
+        f"backend broken of broken_plugin (broken_plugin:Made) does not load: {text}"
+    )
+    assert isinstance(load_backend("caffe"), CaffeBackend)  # the others still do
+
+
+def test_a_cell_that_is_no_cell(install: Install) -> None:
+    install("plain_plugin", "plain = 3", "[lstmc.cells]\nplain = plain_plugin:plain\n")
+    assert refused(lambda: load_cell("plain")) == (
+        "cell plain is not a cell: expected a function made with @cell, found 3"
+    )
+
+
+def test_the_first_target_is_the_default() -> None:
+    backend = CaffeBackend()
+    assert target_of(backend, None) == "caffe"
+    assert target_of(backend, "caffe") == "caffe"
+    expected = f"backend caffe has no target tpu: found {', '.join(backend.targets)}"
+    assert refused(lambda: target_of(backend, "tpu")) == expected

@@ -1,0 +1,160 @@
+"""The differential check itself: what is wrong in a net is found, and where; what is right passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from lstmc import Input, Param, constant, linear, model, scan, tanh, uniform
+from lstmc.backend import Artifact, Compiled, Execution, load_backend
+from lstmc.cells.lstm import lstm
+from lstmc.differential import (
+    GRADIENT_TOLERANCE,
+    VALUE_TOLERANCE,
+    Difference,
+    InterpreterExecutor,
+    Report,
+    check,
+    random_inputs,
+)
+from lstmc.ops import Array
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+
+LSTM = lstm(H=3, name="lstm")
+
+
+@model
+def net(
+    X=Input(4, 2, 5),
+    h0=Input(2, 3, fill=constant(0.25)),
+    noise=Input(2, 3, fill=uniform(-1, 1)),
+    W=Param(2, 3, fill=uniform(-1, 1)),
+    unused=Param(7),
+):
+    y, last = scan(LSTM, X, init={"h": h0, "c": noise})
+    return {"y": y, "z": linear(tanh(last["c"]), W)}
+
+
+@dataclass
+class Meddling(InterpreterExecutor):
+    """The interpreter, and then something done to what it found."""
+
+    meddle: Callable[[Execution], Execution]
+    name = "meddling"
+
+    def run(
+        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+    ) -> Execution:
+        return self.meddle(super().run(compiled, artifact, inputs, cotangents))
+
+
+def compiled_net() -> tuple[Compiled, Artifact, dict[str, Array]]:
+    backend = load_backend("caffe")
+    graph = net.graph()
+    compiled, weights = compile_graph(graph, backend), initial_weights(graph)
+    return compiled, backend.emit(compiled, weights), weights
+
+
+def report_of(meddle: Callable[[Execution], Execution], seed: int = 0) -> Report:
+    return check(*compiled_net(), Meddling(meddle), seed)
+
+
+def failed(report: Report) -> set[tuple[str, str]]:
+    return {(d.kind, d.name) for d in report.differences if not d.passed}
+
+
+def shifted(arrays: Mapping[str, Array], name: str, by: float) -> dict[str, Array]:
+    """The arrays, with one element of one of them changed."""
+    array = np.array(arrays[name])
+    array.flat[-1] += by
+    return {**arrays, name: array}
+
+
+def test_what_is_right_passes_and_every_array_is_in_the_report() -> None:
+    report = report_of(lambda found: found)
+    assert report.executor == "meddling"
+    assert report.passed
+    named = {(d.kind, d.name): d for d in report.differences}
+    outputs = {("output", "y"), ("output", "z")}
+    gradients = {("gradient", name) for name in ("X", "h0", "noise", "W", "unused", "lstm/W_x", "lstm/b", "lstm/W_h")}
+    assert outputs | gradients == {key for key in named if key[0] != "blob"}
+    assert all(d.tolerance == (GRADIENT_TOLERANCE if d.kind == "gradient" else VALUE_TOLERANCE) for d in named.values())
+    assert named["blob", "lstm/t*/h"].count == 4  # the steps of one name are one line
+    assert named["blob", "X"].count == 1
+
+
+@pytest.mark.parametrize("by", [2e-5, -1.0, np.nan, np.inf])
+def test_one_wrong_element_of_an_output_is_found(by: float) -> None:
+    report = report_of(lambda found: replace(found, values=shifted(found.values, "z", by)))
+    assert failed(report) == {("output", "z"), ("blob", "z")}
+
+
+@pytest.mark.parametrize("by", [2e-4, np.nan])
+def test_one_wrong_element_of_one_step_s_blob_is_found(by: float) -> None:
+    report = report_of(lambda found: replace(found, values=shifted(found.values, "lstm/t001/c", by)))
+    assert failed(report) == {("blob", "lstm/t*/c")}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("param_gradients", "lstm/W_h"), ("input_gradients", "X")])
+@pytest.mark.parametrize("by", [0.01, np.nan])
+def test_one_wrong_element_of_a_gradient_is_found(kind: str, name: str, by: float) -> None:
+    report = report_of(lambda found: replace(found, **{kind: shifted(getattr(found, kind), name, by)}))
+    assert failed(report) == {("gradient", name)}
+
+
+def test_a_gradient_that_is_not_there_counts_as_zero() -> None:
+    def without(name: str) -> Callable[[Execution], Execution]:
+        return lambda found: replace(
+            found, param_gradients={n: a for n, a in found.param_gradients.items() if n != name}
+        )
+
+    assert failed(report_of(without("W"))) == {("gradient", "W")}
+    assert report_of(without("unused")).passed  # it is zero
+
+
+def test_differences_within_rounding_pass() -> None:
+    def rounded(found: Execution) -> Execution:
+        return Execution(
+            {name: a * (1 + 3e-6) for name, a in found.values.items()},
+            {name: a * (1 + 3e-5) for name, a in found.input_gradients.items()},
+            {name: a * (1 - 3e-5) for name, a in found.param_gradients.items()},
+        )
+
+    assert report_of(rounded).passed
+
+
+def test_differences_are_relative_to_the_largest_element_but_never_to_less_than_a_tenth() -> None:
+    difference = Difference("output", "y", 1, absolute=1.0, relative=0.5, tolerance=0.5)
+    assert difference.passed
+    assert not replace(difference, relative=0.50001).passed
+    assert not replace(difference, relative=float("nan")).passed
+    report = report_of(lambda found: replace(found, values=shifted(found.values, "h0", 0.5)))
+    (h0,) = (d for d in report.differences if (d.kind, d.name) == ("blob", "h0"))
+    assert (h0.absolute, h0.relative) == (0.5, 2.0)  # every element of h0 is 0.25
+    unwanted = {"unused": np.full(7, 1e-3)}
+    report = report_of(lambda found: replace(found, param_gradients=found.param_gradients | unwanted))
+    (unused,) = (d for d in report.differences if d.name == "unused")
+    assert unused.relative == pytest.approx(1e-2)  # of 0.1, not of 0
+
+
+def test_what_a_net_draws_by_itself_is_taken_from_the_net() -> None:
+    compiled, _, _ = compiled_net()
+    assert set(random_inputs(compiled, 0)) == {"X", "h0"}  # noise is drawn anew at each forward
+    assert np.all(random_inputs(compiled, 0)["h0"] == 0.25)
+
+
+def test_the_same_seed_draws_the_same_inputs_and_another_seed_others() -> None:
+    compiled, _, _ = compiled_net()
+    first, same, other = (random_inputs(compiled, seed)["X"] for seed in (3, 3, 4))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+    assert np.array_equal(first, first.astype(np.float32))  # float32 can hold them, so feeding loses nothing
+
+
+def test_two_seeds_both_pass_and_differ() -> None:
+    reports = [report_of(lambda found: found, seed) for seed in (1, 2)]
+    assert all(report.passed for report in reports)
+    assert reports[0].differences != reports[1].differences

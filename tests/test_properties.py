@@ -1,0 +1,151 @@
+"""Random models: every pass keeps their meaning, every text is exact, and real Caffe computes what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from hypothesis import given, settings
+from tests.strategies import RandomModel, random_models
+
+from lstmc.backend import Compiled
+from lstmc.differential import Report, check, random_inputs
+from lstmc.interp import backward, forward, named_rng
+from lstmc.ir import Graph, Scan, parse_graph, print_graph
+from lstmc.ops import CORE, Stack, Unstack
+from lstmc.passes import Pass, PassResult
+from lstmc.pipeline import all_passes, compile_graph
+from lstmc.weights import initial_weights, read_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.emit import write_net
+from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.runner import Runner
+from lstmc_caffe.schema import NetParameter
+
+BACKEND = CaffeBackend()
+EXACT = 1e-9  # what two ways to compute the same thing in float64 may differ by, relative to the largest element
+
+
+def observed(graph: Graph, source: str = "") -> tuple[Compiled, list[tuple[Pass, Graph, PassResult]]]:
+    """A graph compiled, and what each pass was given and made."""
+    seen: list[tuple[Pass, Graph, PassResult]] = []
+    compiled = compile_graph(graph, BACKEND, source=source, observe=lambda *what: seen.append(what))
+    return compiled, seen
+
+
+def gaps(report: Report) -> str:
+    """The differences past their tolerance, for the message of a failing test."""
+    return "\n".join(str(difference) for difference in report.differences if not difference.passed)
+
+
+@pytest.mark.caffe
+@given(random_models())
+def test_real_caffe_computes_what_the_model_means(caffe: Runner, model: RandomModel) -> None:
+    graph = model.graph()
+    compiled = compile_graph(graph, BACKEND)
+    weights = initial_weights(graph, model.seed)
+    report = check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"), model.seed)
+    assert report.passed, gaps(report)
+    wanted = {("output", o.name) for o in graph.outputs} | {("gradient", name) for name in weights}
+    wanted |= {("gradient", name) for name in random_inputs(compiled, 0)}
+    assert wanted <= {(difference.kind, difference.name) for difference in report.differences}
+
+
+@given(random_models())
+def test_every_pass_keeps_outputs_and_gradients_and_a_second_run_changes_nothing(model: RandomModel) -> None:
+    graph = model.graph()
+    compiled, seen = observed(graph)
+    assert [step for step, _, _ in seen] == list(all_passes(BACKEND))
+    meaning = meaning_of(graph, compiled, model.seed)
+    for step, before, outcome in seen:
+        if outcome.modified:
+            assert_same(meaning, meaning_of(outcome.graph, compiled, model.seed), step.name)
+        else:
+            assert outcome.graph == before, step.name
+        again = step.run(outcome.graph)
+        assert not again.modified, step.name
+        assert again.graph == outcome.graph, step.name
+
+
+def meaning_of(graph: Graph, compiled: Compiled, seed: int) -> dict[str, Mapping[str, Any]]:
+    """Outputs, and gradients of inputs and parameters, of one stage of a compiled model."""
+    weights = initial_weights(compiled.model, seed)
+    run = forward(graph, random_inputs(compiled, seed), weights, seed=seed)
+    cotangents = {name: named_rng(seed, name).normal(size=value.shape) for name, value in run.outputs.items()}
+    gradients = backward(run, cotangents)
+    return {"outputs": run.outputs, "inputs": gradients.inputs, "params": gradients.params}
+
+
+def assert_same(wanted: dict[str, Mapping[str, Any]], found: dict[str, Mapping[str, Any]], after: str) -> None:
+    assert wanted["outputs"].keys() == found["outputs"].keys()
+    assert wanted["inputs"].keys() == found["inputs"].keys()
+    for kind, arrays in wanted.items():
+        for name, array in arrays.items():
+            other = found[kind].get(name, np.zeros_like(array))  # a parameter that is gone had no gradient
+            scale = max(1.0, float(np.max(np.abs(array))))
+            np.testing.assert_allclose(other, array, rtol=0, atol=EXACT * scale, err_msg=f"{kind} {name} after {after}")
+
+
+@given(random_models())
+def test_the_text_of_every_stage_is_exact(model: RandomModel) -> None:
+    compiled, _ = observed(model.graph())
+    for snapshot in compiled.history:
+        text = print_graph(snapshot.graph)
+        parsed = parse_graph(text, BACKEND.ops)
+        assert parsed == snapshot.graph, snapshot.pass_name
+        assert print_graph(parsed) == text, snapshot.pass_name
+
+
+@given(random_models())
+def test_the_same_model_makes_the_same_bytes(model: RandomModel) -> None:
+    made = []
+    for _ in range(2):
+        graph = model.graph()
+        compiled = compile_graph(graph, BACKEND, source="model.py:net")
+        made.append(BACKEND.emit(compiled, initial_weights(graph, model.seed)).files)
+    assert made[0] == made[1]
+
+
+@given(random_models())
+def test_the_prototxt_parses_back_to_the_same_message(model: RandomModel) -> None:
+    graph = model.graph()
+    compiled = compile_graph(graph, BACKEND)
+    files = BACKEND.emit(compiled, initial_weights(graph)).files
+    assert text_format.Parse(files["net.prototxt"].decode(), NetParameter()) == write_net(compiled.expanded).message()
+
+
+@given(random_models())
+def test_weights_read_from_an_npz_file_are_those_written(tmp_path: Path, model: RandomModel) -> None:
+    graph = model.graph()
+    weights = initial_weights(graph, model.seed)
+    np.savez(tmp_path / "weights.npz", **weights)
+    assert_equal(read_weights(tmp_path / "weights.npz", graph), weights)
+
+
+def assert_equal(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    assert list(found) == list(wanted)
+    for name, array in wanted.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_random_models_use_every_op_of_the_language() -> None:
+    seen: set[type] = set()
+
+    def collect(graph: Graph) -> None:
+        for node in graph:
+            seen.add(type(node.op))
+            if isinstance(node.op, Scan):
+                collect(node.op.body)
+
+    @settings(max_examples=100)
+    @given(random_models())
+    def trace(model: RandomModel) -> None:
+        collect(model.graph())
+
+    trace()
+    assert seen >= {*CORE, Scan} - {Stack, Unstack}  # those two come from expansion alone
