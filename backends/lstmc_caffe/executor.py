@@ -10,11 +10,11 @@ from pathlib import Path
 from lstmc.backend import Artifact, Compiled, Execution
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
-from lstmc.ops import Array, Input
+from lstmc.ops import Array
 from lstmc_caffe.emit import write_net
-from lstmc_caffe.host import blob_gradients, feed_blobs, host_arrays, host_values, input_gradients
+from lstmc_caffe.host import blob_gradients, feed_blobs, given_arrays, host_values, input_gradients
 from lstmc_caffe.locate import CaffeNotFound
-from lstmc_caffe.ops import FilledInput, HostInput, Scale
+from lstmc_caffe.ops import FilledInput, Scale
 from lstmc_caffe.runner import Mode, Runner
 from lstmc_caffe.target import load_target
 
@@ -48,9 +48,9 @@ class CaffeExecutor:
         """
         graph = compiled.expanded
         given = blob_gradients(graph, cotangents)
-        arrays = host_arrays(graph, inputs)
-        leaves = [node for node in graph if isinstance(node.op, Input) and not isinstance(node.op, HostInput)]
+        arrays = given_arrays(compiled.model, graph, inputs)
         fed = feed_blobs(graph, arrays)
+        filled = [node.name for node in graph if isinstance(node.op, FilledInput)]
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             weights = Path(folder, "net.caffemodel")
             weights.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
@@ -63,10 +63,10 @@ class CaffeExecutor:
             )
         with net:
             result = net.run(
-                fed | {node.name: inputs[node.name] for node in leaves if not isinstance(node.op, FilledInput)},
+                fed,
                 want="all",
                 backward=given,
-                want_diffs=[*fed, *(node.name for node in leaves)],
+                want_diffs=[*fed, *filled],
                 want_param_diffs=True,
             )
         names = {name for node in graph for name in node.names}

@@ -57,23 +57,30 @@ def read_blobs(graph: Graph, output: Ref) -> tuple[Ref, ...]:
     return tuple(blob for ref in graph.args(node.name) for blob in read_blobs(graph, ref))
 
 
-def host_arrays(graph: Graph, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
-    """The arrays of the inputs of the host; one that has a fill and is not given is drawn from it."""
+def given_arrays(model: Graph, graph: Graph, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
+    """An array for each input that the net does not fill itself; one that has a fill and is not given is drawn."""
     found: dict[str, Array] = {}
-    for node in graph:
-        if isinstance(node.op, HostInput):
-            given = inputs.get(node.name)
-            if given is None and node.op.fill is not None:
-                given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            assert given is not None, node.name
-            found[node.name] = np.asarray(given, np.float32)
+    for fed in fed_inputs(graph):
+        if fed.filled:
+            continue
+        name = fed.node.name
+        given, op = inputs.get(name), model.node(name).op
+        if given is None and isinstance(op, Input) and op.fill is not None:
+            given = op.fill.draw(named_rng(seed, name), op.shape)
+        assert given is not None, name
+        found[name] = np.asarray(given, np.float32)
     return found
 
 
 def feed_blobs(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """The blobs to feed, from the arrays of the inputs of the host."""
-    feeds = (node for node in graph if isinstance(node.op, Feed))
-    return {node.name: node.op.eval(arrays[graph.args(node.name)[0].node])[0] for node in feeds}
+    """The blobs to feed, from the arrays of the model's inputs."""
+    found = {}
+    for node in graph:
+        if isinstance(node.op, Feed):
+            (found[node.name],) = node.op.eval(arrays[graph.args(node.name)[0].node])
+        elif isinstance(node.op, Input) and not isinstance(node.op, HostInput) and node.name in arrays:
+            found[node.name] = arrays[node.name]
+    return found
 
 
 def host_values(graph: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:

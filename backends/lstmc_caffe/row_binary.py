@@ -55,18 +55,28 @@ def _spread(to: RowLayers, b: Builder, node: Node, x: Ref, y: Ref) -> tuple[Ref,
     shape = node.types[0].shape
     small, large = (y, x) if b.type(x).shape == shape else (x, y)
     start, stop = covered_axes(b.type(small).shape, shape) or (0, 0)
-    axis, matrix = (1, matrix_at(shape, stop)) if start == 0 and stop else (0, matrix_at(shape, start))
-    limit = min(rule.bottoms_at_most or matrix[axis] for rule in to.target.rules_for("Concat"))
-    if (start and stop < len(shape)) or matrix[axis] > limit:
+    if start == stop:  # one element
+        matrix = matrix_at(shape, len(shape) - 1)
+        axes, source = ([1] if matrix[0] == 1 else [1, 0]), (1, 1)
+    elif start == 0:
+        matrix = matrix_at(shape, stop)
+        axes, source = [1], (matrix[0], 1)
+    else:
+        matrix = matrix_at(shape, start)
+        axes, source = [0], (1, matrix[1])
+    limits = [rule.bottoms_at_most for rule in to.target.rules_for("Concat") if rule.bottoms_at_most]
+    limit = min(limits, default=max(matrix))
+    if (start and stop < len(shape)) or any(matrix[axis] > limit for axis in axes):
         raise BackendError(
             f"{node.op.name}: target {to.target.name} cannot broadcast %{b.node(small.node).name} {b.type(small)} to"
             f" {node.types[0]}",
             loc=node.loc,
             notes=(f"expected a value of its first or of its last axes, repeated at most {limit} times",),
         )
-    to.check_concat(node, axis)
-    rows = as_matrix(b, small, (matrix[0], 1) if axis else (1, matrix[1]))
+    spread = as_matrix(b, small, source)
     name = f"{b.node(small.node).names[small.out]}/spread"
-    (spread,) = b.add(caffe.ConcatLayer(axis), *[rows] * matrix[axis], names=(name,), loc=node.loc)
+    for axis in axes:
+        to.check_concat(node, axis)
+        (spread,) = b.add(caffe.ConcatLayer(axis), *[spread] * matrix[axis], names=(name,), loc=node.loc)
     whole = as_matrix(b, large, matrix)
     return (whole, spread) if large == x else (spread, whole)
