@@ -22,7 +22,7 @@ from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.schema import LayerParameter, NetParameter
 from lstmc_caffe.target import Target, load_target
 
-_STEP = re.compile(r"(.+)/t(\d+)/[^/]+")
+_STEP = re.compile(r"(.+?)/t(\d+)/.+")
 
 
 @dataclass(frozen=True)
