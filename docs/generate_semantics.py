@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from lstmc.ir import Scan
 from lstmc.ops import CORE, Op
 from lstmc_caffe.legalize import RULES
-from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 PAGE = Path(__file__).with_name("semantics.md")
 
@@ -38,6 +38,16 @@ Written in Caffe by rule `{{ op.rule }}`.
 
 {{ op.text }}
 {% endfor %}
+
+## What whoever runs a net does
+
+For targets whose blobs have other shapes than the model's values (`docs/targets.md`).
+{% for op in host %}
+
+### `{{ op.name }}({{ op.signature }})`
+
+{{ op.text }}
+{% endfor %}
 """
 
 
@@ -56,7 +66,8 @@ def page() -> str:
     """The whole page."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     core = [describe(op) for op in (*CORE, Scan)]
-    return environment.from_string(TEMPLATE).render(core=core, caffe=[describe(op) for op in CAFFE_OPS]).strip() + "\n"
+    caffe, host = ([describe(op) for op in ops] for ops in (CAFFE_OPS, HOST_OPS))
+    return environment.from_string(TEMPLATE).render(core=core, caffe=caffe, host=host).strip() + "\n"
 
 
 if __name__ == "__main__":

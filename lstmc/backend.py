@@ -12,7 +12,7 @@ from lstmc.dsl import Cell
 from lstmc.errors import PluginError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
-from lstmc.passes import Pass, Snapshot
+from lstmc.passes import Pass, Snapshot, StatePair
 
 BACKENDS = "lstmc.backends"
 CELLS = "lstmc.cells"
@@ -29,6 +29,7 @@ class Compiled:
     model: Graph
     expanded: Graph
     history: tuple[Snapshot, ...]
+    states: tuple[StatePair, ...] = ()  # of a one-step net: what to read after a step and feed to the next
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,14 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Execution:
-    """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's."""
+    """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's.
+
+    ``param_gradients`` is None where the net cannot be trained there.
+    """
 
     values: dict[str, Array]
     input_gradients: dict[str, Array]
-    param_gradients: dict[str, Array]
+    param_gradients: dict[str, Array] | None
 
 
 class Executor(Protocol):
@@ -80,6 +84,27 @@ class Finding:
     mend: str = ""
 
 
+@dataclass(frozen=True)
+class Violation:
+    """One place where a net breaks a target's rule: what was found, what was expected, why, and where that is said."""
+
+    layer: str
+    type: str
+    found: str
+    expected: str
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What a linter found. ``unknown`` are layers whose shapes could not be found, so not all could be checked."""
+
+    violations: tuple[Violation, ...]
+    unknown: tuple[str, ...]
+    layers: int
+
+
 class Backend(Protocol):
     """What a backend package offers through the entry-point group ``lstmc.backends``."""
 
@@ -88,12 +113,20 @@ class Backend(Protocol):
     targets: Mapping[str, str]  # name -> what it is for; the first is the default
     ops: tuple[type[Op], ...]
 
+    def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
+        """The passes on core ops for ``target``: ``standard`` as the pipeline lists them, or what fits better."""
+        ...
+
     def passes(self, target: str) -> tuple[Pass, ...]:
         """The passes that bring a model graph from MODEL to EXPANDED for ``target``."""
         ...
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """The files of a compiled model with these parameter values."""
+        ...
+
+    def lint(self, text: str, target: str) -> LintReport:
+        """A net's text, whoever wrote it, against a target. Raises :class:`BackendError` for what is no net."""
         ...
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:

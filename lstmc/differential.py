@@ -134,6 +134,8 @@ def _gradients(reference: Gradients, execution: Execution) -> Iterable[Differenc
         ("gradient", reference.inputs, execution.input_gradients),
         ("gradient", reference.params, execution.param_gradients),
     ):
+        if found is None:
+            continue
         for name, value in wanted.items():
             # what no layer of the net uses has no blob there; its gradient must then be zero
             yield _compare(kind, name, [(value, found.get(name, np.zeros_like(value)))], GRADIENT_TOLERANCE)

@@ -25,12 +25,14 @@ from lstmc.passes import (
     FuseLinears,
     Hoist,
     Observer,
+    OneStep,
     Pass,
     Peel,
     Simplify,
     Sink,
     Widen,
     collector_paused,
+    one_step,
     run_passes,
 )
 
@@ -47,7 +49,8 @@ def all_passes(backend: Backend | None, target: str | None = None) -> tuple[Pass
     """The passes a model goes through, in order; without a backend, to an expanded graph of core ops."""
     if backend is None:
         return (*MODEL_PASSES, *CORE_EXPANSION)
-    return (*MODEL_PASSES, *backend.passes(target_of(backend, target)))
+    target = target_of(backend, target)
+    return (*backend.model_passes(target, MODEL_PASSES), *backend.passes(target))
 
 
 def compile_graph(
@@ -57,14 +60,18 @@ def compile_graph(
     source: str = "",
     dump_dir: Path | None = None,
     observe: Observer | None = None,
+    step: bool = False,
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
 
-    ``dump_dir`` gets the graph after each pass as text. Raises what the passes raise:
+    ``step`` compiles one time step, with states as inputs and outputs (``passes/one_step.py``). ``dump_dir`` gets the
+    graph after each pass as text. Raises what the passes raise:
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
     """
     target = target_of(backend, target)
     with collector_paused():
+        stepped = one_step(graph) if step else OneStep(graph, ())
+        graph = stepped.graph
         history = run_passes(graph, all_passes(backend, target), backend.ops, dump_dir, observe)
     return Compiled(
         name=graph.name,
@@ -74,4 +81,5 @@ def compile_graph(
         model=graph,
         expanded=history[-1].graph,
         history=tuple(history),
+        states=stepped.states,
     )

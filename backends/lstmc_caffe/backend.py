@@ -4,29 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from lstmc.backend import Artifact, Compiled, Finding
+from lstmc.backend import Artifact, Compiled, Finding, LintReport
 from lstmc.ir import parse_graph
 from lstmc.ops import Array, Op
-from lstmc.passes import Cse, Dead, Expand, KeepTimeAxis, Pass, collector_paused
+from lstmc.passes import (
+    Cse,
+    Dead,
+    Expand,
+    FuseLinears,
+    Hoist,
+    InLoop,
+    KeepTimeAxis,
+    Pass,
+    PerPiece,
+    Sink,
+    Widen,
+    collector_paused,
+)
 from lstmc.weights import unpack_weights
 from lstmc_caffe.bound_fan import BoundFan
 from lstmc_caffe.emit import WrittenNet, prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize import Legalize
+from lstmc_caffe.legalize_rows import LegalizeRows
+from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import attempt_all, gpu_state
 from lstmc_caffe.manifest import manifest, manifest_json, read_manifest, step_blobs
-from lstmc_caffe.ops import CAFFE_OPS, ReshapeLayer
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, ReshapeLayer
 from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.reroll_layers import RerollLayers
+from lstmc_caffe.rows import RowsTimeAxis
 from lstmc_caffe.runner import Runner
+from lstmc_caffe.settle import Constants, SettleViews
+from lstmc_caffe.target import load_target, targets
 from lstmc_caffe.time_axis import CaffeTimeAxis
 from lstmc_caffe.weights import caffemodel, read_blobs
 
 INSTALL = "python -m lstmc_caffe.install"
 
 GATES = RerollGates()
+# The targets for Caffe itself; the others see every blob as a matrix of rows.
 LEGAL_PASSES: Mapping[str, tuple[Pass, ...]] = {
     "caffe": (Legalize(), Cse(), Dead(), KeepTimeAxis(GATES.applies, ReshapeLayer), GATES, Cse(), Dead()),
     "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead()),
@@ -34,8 +54,10 @@ LEGAL_PASSES: Mapping[str, tuple[Pass, ...]] = {
 
 
 def written_net(compiled: Compiled) -> WrittenNet:
-    """The net of a compiled model, activations in place except on blobs that the manifest names."""
-    return write_net(compiled.expanded, overwritten(compiled.expanded, step_blobs(compiled)))
+    """The net of a compiled model; for Caffe itself activations are in place, but not on blobs the manifest names."""
+    target = load_target(compiled.target)
+    in_place = {} if target.rows_only else overwritten(compiled.expanded, step_blobs(compiled))
+    return write_net(compiled.expanded, target, in_place)
 
 
 class CaffeBackend:
@@ -43,15 +65,24 @@ class CaffeBackend:
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
-    targets: Mapping[str, str] = {
-        "caffe": "training and inference in Caffe, CPU and GPU",
-        "caffe-native": "scans as Caffe's own LSTM and RNN layers, for readers of those; others are refused",
-    }
-    ops: tuple[type[Op], ...] = CAFFE_OPS
+    targets: Mapping[str, str] = {name: target.summary for name, target in targets().items()}
+    ops: tuple[type[Op], ...] = CAFFE_OPS + HOST_OPS
+
+    def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
+        """The pipeline's own; without Slice, what packs gates and joins steps is left out, and undone in the model."""
+        if load_target(target).allows("Slice") or target in LEGAL_PASSES:
+            return standard
+        kept = tuple(p for p in standard if not isinstance(p, FuseLinears | Widen | Hoist | Sink))
+        cleaning = next(i for i, p in enumerate(kept) if isinstance(p, Dead)) + 1
+        return (*kept[:cleaning], InLoop(), PerPiece(), *kept[cleaning:])
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Legalise and re-roll on the one-step bodies, then expand."""
-        return (*LEGAL_PASSES[target], Expand(CaffeTimeAxis()), Dead(), BoundFan())
+        if target in LEGAL_PASSES:
+            return (*LEGAL_PASSES[target], Expand(CaffeTimeAxis()), Dead(), BoundFan())
+        rules = load_target(target)
+        expand = (Expand(RowsTimeAxis(rules)), Dead(), SettleViews(rules), Constants(rules), Dead())
+        return (LegalizeRows(rules), Cse(), Dead(), *expand)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
@@ -59,18 +90,23 @@ class CaffeBackend:
             return self._artifact(compiled, weights)
 
     def _artifact(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+        target = load_target(compiled.target)
         net = written_net(compiled)
         described = manifest(compiled, net)
         return Artifact(
             files={
                 f"{compiled.name}.prototxt": prototxt(compiled, net).encode(),
-                f"{compiled.name}.caffemodel": caffemodel(net, weights),
+                f"{compiled.name}.caffemodel": caffemodel(net, weights, target.sharers_carry_blobs),
                 f"{compiled.name}.manifest.json": manifest_json(described).encode(),
             },
             layers=sum(1 for _ in net.layers()),
-            inputs={n: entry["blob"] for n, entry in described["inputs"].items() if not entry["filled"]},
-            outputs={n: entry["blob"] for n, entry in described["outputs"].items()},
+            inputs={n: _blob_name(entry) for n, entry in described["inputs"].items() if not entry["filled"]},
+            outputs={n: _blob_name(entry) for n, entry in described["outputs"].items()},
         )
+
+    def lint(self, text: str, target: str) -> LintReport:
+        """A prototxt against ``targets/TARGET.toml``."""
+        return lint_text(text, load_target(target))
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""
@@ -99,3 +135,8 @@ class CaffeBackend:
         yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
         yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
         yield Finding("GPU", gpu.usable, gpu.reason or "usable")
+
+
+def _blob_name(place: Mapping[str, Any]) -> str:
+    """The blob of an input or output of a manifest, or the first and the last of them."""
+    return place["blob"] or " ... ".join(place.get("blobs", ["none"])[:: max(1, len(place.get("blobs", "x")) - 1)])

@@ -12,14 +12,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lstmc import __version__
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
+from lstmc.ir import Graph, Node, Output, Ref, twice_stored, weight_graph
 from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform
+from lstmc.types import TensorType
 from lstmc.weights import parameters
 from lstmc_caffe.fan import FAN
-from lstmc_caffe.ops import CaffeOp, Input, write_filler
+from lstmc_caffe.host import Fed, fed_inputs, read_blobs
+from lstmc_caffe.lint import lint_layers
+from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.schema import NetParameter
+from lstmc_caffe.target import Target, load_target
 
-_STEP = re.compile(r"(.+)/t(\d+)/[^/]+")
+_STEP = re.compile(r"(.+?)/t(\d+)/.+")
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,16 @@ class WrittenNet:
         return whole
 
 
-def write_net(graph: Graph, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
+def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
     """A net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
 
     ``in_place`` are the values that a layer overwrites, and what their blobs are called (``overwritten``).
 
     The first layer that uses a parameter owns it: only there the filler is written. Values that nothing reads
-    go to a Silence layer at the end, so that the net's outputs are the model's.
+    go to Silence layers at the end, so that the net's outputs are the model's (if the target has Silence). What is
+    written is held against the target's rules: a finding is a bug of the compiler.
     """
+    target = target or load_target("caffe")
     sections: list[Section] = []
     owners: dict[str, Owner] = {}
     blobs: dict[Ref, None] = {}
@@ -79,12 +85,19 @@ def write_net(graph: Graph, in_place: Mapping[Ref, str] | None = None) -> Writte
             sections.append(Section(title))
         _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {})
     unread = _unread(graph)
-    if unread:
+    if unread and target.allows("Silence"):
         sections.append(Section("values that nothing reads"))
         for start in range(0, len(unread), FAN):
             name = "silence" if start == 0 else f"silence_{start}"
             sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
-    return WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs)))
+    net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs)))
+    for violation in lint_layers(list(net.layers()), target).violations:
+        raise BackendError(
+            f"target {target.name}: layer {violation.layer} ({violation.type}) was written with {violation.found},"
+            f" expected {violation.expected}",
+            notes=(violation.reason, f"documented in: {violation.source}", "this is a bug of lstmc"),
+        )
+    return net
 
 
 def _checked_weights(weights: Graph) -> Graph:
@@ -119,7 +132,9 @@ def _write_layer(
     layer.type = op.layer_type
     args = graph.args(node.name)
     learned = op.blobs(len(args))
-    layer.bottom.extend(in_place.get(r) or graph.value_name(r) for slot, r in enumerate(args) if slot not in learned)
+    if not isinstance(op, Feed):  # whose operand is the caller's, not a blob
+        bottoms = [ref for slot, ref in enumerate(args) if slot not in learned]
+        layer.bottom.extend(in_place.get(ref) or graph.value_name(ref) for ref in bottoms)
     layer.top.extend(in_place.get(Ref(node.name, out)) or name for out, name in enumerate(node.names))
     op.write(layer)
     messages = op.fillers(layer)
@@ -211,16 +226,32 @@ def prototxt(compiled: Compiled, net: WrittenNet) -> str:
         layers=sum(1 for _ in net.layers()),
         numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
         params=len(params),
-        feed=[f"{node.name} {_shape(graph, Ref(node.name))}" for node in graph if isinstance(node.op, Input)],
-        read=[f"{o.name} {_shape(graph, o.ref)}{_blob_note(graph, o.name, o.ref)}" for o in graph.outputs],
+        feed=[_feed_line(fed) for fed in fed_inputs(graph) if not fed.filled],
+        read=[_read_line(graph, o) for o in graph.outputs],
         sections=[{"title": section.title, "text": str(section.net)} for section in net.sections],
     )
 
 
-def _shape(graph: Graph, ref: Ref) -> str:
-    return f"[{', '.join(map(str, graph.type(ref).shape))}]"
+def _feed_line(fed: Fed) -> str:
+    name, type_ = fed.node.name, fed.node.types[0]
+    return _line(name, type_, fed.blobs)
 
 
-def _blob_note(graph: Graph, name: str, ref: Ref) -> str:
-    blob = graph.value_name(ref)
-    return "" if blob == name else f", blob {blob}"
+def _read_line(graph: Graph, output: Output) -> str:
+    blobs = tuple((graph.value_name(ref), graph.type(ref)) for ref in read_blobs(graph, output.ref))
+    return _line(output.name, graph.type(output.ref), blobs)
+
+
+def _line(name: str, wanted: TensorType, blobs: tuple[tuple[str, TensorType], ...]) -> str:
+    """``y [3, 2, 4]``, and the blob where it is called otherwise, or has another shape, or there is one a step."""
+    line = f"{name} {_shape(wanted)}"
+    if len(blobs) > 1:
+        return f"{line}: for each step a blob {_shape(blobs[0][1])}, {blobs[0][0]} to {blobs[-1][0]}"
+    for blob, type_ in blobs:
+        shape = "" if type_ == wanted else f" {_shape(type_)}"
+        line += f", blob {blob}{shape}" if blob != name or shape else ""
+    return line
+
+
+def _shape(type_: TensorType) -> str:
+    return f"[{', '.join(map(str, type_.shape))}]"

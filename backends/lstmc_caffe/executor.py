@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-
-import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution
 from lstmc.interp import backward, forward
-from lstmc.ops import Array, Input
+from lstmc.ir import Graph
+from lstmc.ops import Array
 from lstmc_caffe.emit import write_net
+from lstmc_caffe.host import blob_gradients, feed_blobs, given_arrays, host_values, input_gradients
 from lstmc_caffe.locate import CaffeNotFound
+from lstmc_caffe.ops import FilledInput, Scale
 from lstmc_caffe.runner import Mode, Runner
+from lstmc_caffe.target import load_target
 
 
 class CaffeExecutor:
@@ -44,11 +47,10 @@ class CaffeExecutor:
         read too. Gradients of two outputs that are one blob add up.
         """
         graph = compiled.expanded
-        given: dict[str, Array] = {}
-        for output in graph.outputs:
-            blob = graph.value_name(output.ref)
-            given[blob] = given.get(blob, 0) + np.asarray(cotangents[output.name])
-        leaves = [node for node in graph if isinstance(node.op, Input)]
+        given = blob_gradients(graph, cotangents)
+        arrays = given_arrays(compiled.model, graph, inputs)
+        fed = feed_blobs(graph, arrays)
+        filled = [node.name for node in graph if isinstance(node.op, FilledInput)]
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             weights = Path(folder, "net.caffemodel")
             weights.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
@@ -61,26 +63,41 @@ class CaffeExecutor:
             )
         with net:
             result = net.run(
-                {node.name: inputs[node.name] for node in leaves if node.op.fill is None},  # type: ignore[attr-defined]
+                fed,
                 want="all",
                 backward=given,
-                want_diffs=[node.name for node in leaves],
+                want_diffs=[*fed, *filled],
                 want_param_diffs=True,
             )
         names = {name for node in graph for name in node.names}
+        blobs = {name: array for name, array in result.blobs.items() if name in names}
         return Execution(
-            values={name: array for name, array in result.blobs.items() if name in names},
-            input_gradients=dict(result.diffs),
-            param_gradients=_parameter_gradients(compiled, inputs, result.param_diffs),
+            values=arrays | blobs | host_values(graph, blobs),
+            input_gradients=input_gradients(graph, result.diffs),
+            param_gradients=None
+            if _loses_gradients(graph)
+            else _parameter_gradients(compiled, inputs, result.param_diffs),
         )
 
     def close(self) -> None:
         self.runner.close()
 
 
+def _loses_gradients(graph: Graph) -> bool:
+    """Whether a Scale of the net overwrites the gradient of its blob where it should add to it.
+
+    It does where it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
+    Legalisation for targets that train avoids it; others need the Scale.
+    """
+    return any(
+        isinstance(node.op, Scale) and node.op.learned and prod(node.types[0].shape[: node.op.axis]) == 1
+        for node in graph
+    )
+
+
 def _parameter_gradients(
     compiled: Compiled, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
 ) -> dict[str, Array]:
     """From gradients of a net's blobs to those of the parameters that the blobs are made of."""
-    graph = write_net(compiled.expanded).weights
+    graph = write_net(compiled.expanded, load_target(compiled.target)).weights
     return backward(forward(graph, params=weights), blob_gradients).params

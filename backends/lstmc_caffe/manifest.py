@@ -9,11 +9,13 @@ from typing import Any
 from lstmc import __version__
 from lstmc.backend import Compiled
 from lstmc.errors import WeightsError
-from lstmc.ir import Scan, Stage, print_graph
+from lstmc.ir import Graph, Output, Scan, Stage, print_graph
 from lstmc.ops import Input
 from lstmc.passes import step_prefix
+from lstmc.types import TensorType
 from lstmc.weights import parameters
 from lstmc_caffe.emit import WrittenNet
+from lstmc_caffe.host import Fed, fed_inputs, read_blobs
 
 FORMAT = 1
 
@@ -28,13 +30,10 @@ def manifest(compiled: Compiled, net: WrittenNet) -> dict[str, Any]:
         "name": net.name,
         "source": compiled.source,
         "target": compiled.target,
-        "inputs": {
-            node.name: {"blob": node.name, "shape": list(node.types[0].shape), "filled": node.op.fill is not None}
-            for node in graph
-            if isinstance(node.op, Input)
-        },
-        "outputs": {
-            o.name: {"blob": graph.value_name(o.ref), "shape": list(graph.type(o.ref).shape)} for o in graph.outputs
+        "inputs": {fed.node.name: _input(compiled, fed) for fed in fed_inputs(graph)},
+        "outputs": {o.name: _output(graph, o) for o in graph.outputs},
+        "states": {
+            pair.name: {"input": pair.before, "output": pair.after, "initial": pair.initial} for pair in compiled.states
         },
         "parameters": {
             name: {"shape": list(op.shape), "lr_mult": op.lr_mult, "decay_mult": op.decay_mult}
@@ -58,6 +57,28 @@ def step_blobs(compiled: Compiled) -> set[str]:
     """The blobs of every step that the manifest names."""
     scans = _scans(compiled).values()
     return {pattern % t for scan in scans for pattern in scan["blobs"].values() for t in range(scan["steps"])}
+def _input(compiled: Compiled, fed: Fed) -> dict[str, Any]:
+    op = compiled.model.node(fed.node.name).op
+    fill = {} if fed.filled or not isinstance(op, Input) or op.fill is None else {"fill": repr(op.fill)}
+    return {**_place(fed.node.types[0], fed.blobs), "filled": fed.filled, **fill}
+
+
+def _output(graph: Graph, output: Output) -> dict[str, Any]:
+    blobs = tuple((graph.value_name(ref), graph.type(ref)) for ref in read_blobs(graph, output.ref))
+    return _place(graph.type(output.ref), blobs)
+
+
+def _place(wanted: TensorType, blobs: tuple[tuple[str, TensorType], ...]) -> dict[str, Any]:
+    """Where a value of the model is in the net. A blob may have another shape: the same elements in the same order
+    (``[T, N, D]`` as the rows ``[T*N, D]``); or there are several blobs, one for each step."""
+    names = [name for name, _ in blobs]
+    where: dict[str, Any] = {"blob": names[0] if len(names) == 1 else None}
+    if len(names) > 1:
+        where["blobs"] = names
+    where["shape"] = list(wanted.shape)
+    if blobs and blobs[0][1] != wanted:
+        where["blob_shape"] = list(blobs[0][1].shape)
+    return where
 
 
 def manifest_json(described: dict[str, Any]) -> str:

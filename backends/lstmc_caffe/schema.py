@@ -1,4 +1,4 @@
-"""The part of Caffe's protocol that lstmc writes, as protobuf messages.
+"""The part of Caffe's protocol that lstmc writes, and what the linter reads of it, as protobuf messages.
 
 Built from a table, in a descriptor pool of its own, so that it lives beside an installed pycaffe's ``caffe``
 package in one process. Numbers and names are facts of BVLC Caffe's ``src/caffe/proto/caffe.proto``; a test
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from lstmc.errors import BackendError
 
 PACKAGE = "lstmc_caffe"
 
@@ -28,28 +30,51 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     ),
     "ParamSpec": (("name", 1, "string"), ("lr_mult", 3, "float=1"), ("decay_mult", 4, "float=1")),
     "BiasParameter": (("axis", 1, "int32=1"), ("num_axes", 2, "int32=1"), ("filler", 3, "FillerParameter")),
-    "ConcatParameter": (("axis", 2, "int32=1"),),
+    "ConcatParameter": (("concat_dim", 1, "uint32=1"), ("axis", 2, "int32=1")),
     "DummyDataParameter": (("data_filler", 1, "FillerParameter*"), ("shape", 6, "BlobShape*")),
     "ELUParameter": (("alpha", 1, "float=1"),),
-    "EltwiseParameter": (("operation", 1, "EltwiseOp=SUM"), ("coeff", 2, "float*")),
+    "EltwiseParameter": (
+        ("operation", 1, "EltwiseOp=SUM"),
+        ("coeff", 2, "float*"),
+        ("stable_prod_grad", 3, "bool=true"),
+    ),
+    "EmbedParameter": (
+        ("num_output", 1, "uint32"),
+        ("input_dim", 2, "uint32"),
+        ("bias_term", 3, "bool=true"),
+        ("weight_filler", 4, "FillerParameter"),
+        ("bias_filler", 5, "FillerParameter"),
+    ),
+    "FlattenParameter": (("axis", 1, "int32=1"), ("end_axis", 2, "int32=-1")),
     "InnerProductParameter": (
         ("num_output", 1, "uint32"),
         ("bias_term", 2, "bool=true"),
         ("weight_filler", 3, "FillerParameter"),
         ("bias_filler", 4, "FillerParameter"),
         ("axis", 5, "int32=1"),
+        ("transpose", 6, "bool=false"),
     ),
     "InputParameter": (("shape", 1, "BlobShape*"),),
     "PowerParameter": (("power", 1, "float=1"), ("scale", 2, "float=1"), ("shift", 3, "float=0")),
+    "ReshapeParameter": (("shape", 1, "BlobShape"), ("axis", 2, "int32=0"), ("num_axes", 3, "int32=-1")),
+    "ScaleParameter": (
+        ("axis", 1, "int32=1"),
+        ("num_axes", 2, "int32=1"),
+        ("filler", 3, "FillerParameter"),
+        ("bias_term", 4, "bool=false"),
+        ("bias_filler", 5, "FillerParameter"),
+    ),
     "RecurrentParameter": (
         ("num_output", 1, "uint32=0"),
         ("weight_filler", 2, "FillerParameter"),
         ("bias_filler", 3, "FillerParameter"),
+        ("debug_info", 4, "bool=false"),
+        ("expose_hidden", 5, "bool=false"),
     ),
-    "ReshapeParameter": (("shape", 1, "BlobShape"),),
-    "ScaleParameter": (("axis", 1, "int32=1"), ("num_axes", 2, "int32=1"), ("filler", 3, "FillerParameter")),
-    "SliceParameter": (("slice_point", 2, "uint32*"), ("axis", 3, "int32=1")),
+    "SliceParameter": (("slice_dim", 1, "uint32=1"), ("slice_point", 2, "uint32*"), ("axis", 3, "int32=1")),
     "SoftmaxParameter": (("axis", 2, "int32=1"),),
+    "TileParameter": (("axis", 1, "int32=1"), ("tiles", 2, "int32")),
+    "V1LayerParameter": (("name", 4, "string"),),
     "LayerParameter": (
         ("name", 1, "string"),
         ("type", 2, "string"),
@@ -65,13 +90,24 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("softmax_param", 125, "SoftmaxParameter"),
         ("slice_param", 126, "SliceParameter"),
         ("reshape_param", 133, "ReshapeParameter"),
+        ("flatten_param", 135, "FlattenParameter"),
+        ("embed_param", 137, "EmbedParameter"),
+        ("tile_param", 138, "TileParameter"),
         ("elu_param", 140, "ELUParameter"),
         ("bias_param", 141, "BiasParameter"),
         ("scale_param", 142, "ScaleParameter"),
         ("input_param", 143, "InputParameter"),
         ("recurrent_param", 146, "RecurrentParameter"),
     ),
-    "NetParameter": (("name", 1, "string"), ("force_backward", 5, "bool=false"), ("layer", 100, "LayerParameter*")),
+    "NetParameter": (
+        ("name", 1, "string"),
+        ("layers", 2, "V1LayerParameter*"),
+        ("input", 3, "string*"),
+        ("input_dim", 4, "int32*"),
+        ("force_backward", 5, "bool=false"),
+        ("input_shape", 8, "BlobShape*"),
+        ("layer", 100, "LayerParameter*"),
+    ),
 }
 
 # ENUM -> (message it is nested in, its values in order from 0)
@@ -132,3 +168,23 @@ def _message(name: str) -> Any:
 LayerParameter: Any = _message("LayerParameter")
 NetParameter: Any = _message("NetParameter")
 RawNet: Any = _message("RawNet")
+
+
+def net_from_text(text: str) -> Any:
+    """The NetParameter of a prototxt, whoever wrote it: fields that are not in the table are passed over.
+
+    Raises :class:`BackendError` for text that is no net, or a net of V1 layers.
+    """
+    net = NetParameter()
+    try:
+        text_format.Parse(text, net, allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise BackendError(f"expected the text of a Caffe net, found something else: {error}") from None
+    if net.layers:
+        raise BackendError(
+            f"expected layer {{ }} entries, found {len(net.layers)} of the old form, layers {{ }} (V1LayerParameter)",
+            notes=("Caffe's upgrade_net_proto_text rewrites such a file",),
+        )
+    if not net.layer:
+        raise BackendError("expected the text of a Caffe net, found no layer")
+    return net

@@ -16,17 +16,18 @@ from lstmc_caffe.emit import WrittenNet
 from lstmc_caffe.schema import RawNet
 
 
-def caffemodel(net: WrittenNet, weights: Mapping[str, Array]) -> bytes:
+def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_layer: bool = False) -> bytes:
     """The bytes of a NetParameter that holds, for every layer owning a blob, all of that layer's blobs.
 
-    Layers that only share are left out: Caffe loads a blob once, through its owner
-    (``net.cpp: CopyTrainedLayersFrom``), but wants all blobs of a layer that the file names.
+    Layers that only share are left out, unless ``every_layer`` asks for them as other readers do: Caffe loads a
+    blob once, through its owner (``net.cpp: CopyTrainedLayersFrom``), but wants all blobs of a layer that the file
+    names.
     """
     values = forward(net.weights, params=weights, dtype=np.float32).outputs
     model = RawNet(name=net.name)
     owning = {owner.layer for owner in net.owners.values()}
     for layer in net.layers():
-        if layer.name not in owning:
+        if layer.name not in owning and not (every_layer and layer.param):
             continue
         written = model.layer.add(name=layer.name, type=layer.type)
         for spec in layer.param:

@@ -8,6 +8,7 @@ import typer
 
 from lstmc.cli.compile import compile_command
 from lstmc.cli.doctor import doctor_command
+from lstmc.cli.lint import lint_command
 from lstmc.cli.listing import backends_command, cells_command
 from lstmc.cli.show import show_command
 from lstmc.cli.verify import verify_command
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command("compile")(compile_command)
 app.command("verify")(verify_command)
 app.command("show")(show_command)
+app.command("lint")(lint_command)
 app.command("cells")(cells_command)
 app.command("backends")(backends_command)
 app.command("doctor")(doctor_command)

@@ -17,6 +17,7 @@ from lstmc.cli.options import (
     FileArgument,
     SeedOption,
     SizesOption,
+    StepOption,
     TargetOption,
     WeightsOption,
     parse_sizes,
@@ -47,13 +48,14 @@ def build(
     backend: str,
     target: str | None,
     dump_dir: Path | None = None,
+    step: bool = False,
 ) -> Build:
     """What ``compile`` and ``verify`` share: find, trace, compile, bind weights, emit. Writes nothing but dumps."""
     source = find_model(file, cell)
     graph = source.graph(parse_sizes(sizes or []))
     loaded = load_backend(backend)
     bound = initial_weights(graph, seed) if weights is None else read_weights(weights, graph)
-    compiled = compile_graph(graph, loaded, target, source.name, dump_dir)
+    compiled = compile_graph(graph, loaded, target, source.name, dump_dir, step=step)
     return Build(loaded, compiled, bound, loaded.emit(compiled, bound))
 
 
@@ -65,13 +67,14 @@ def compile_command(
     seed: SeedOption = 0,
     backend: BackendOption = "caffe",
     target: TargetOption = None,
+    step: StepOption = False,
     folder: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")] = Path(),
     dump_dir: Annotated[
         Path | None, typer.Option("--dump-dir", metavar="DIR", help="The graph after each pass, as text.")
     ] = None,
 ) -> None:
     """Compile a model, and write its net, its weights and its manifest."""
-    built = build(file, cell, sizes, weights, seed, backend, target, dump_dir)
+    built = build(file, cell, sizes, weights, seed, backend, target, dump_dir, step)
     paths = write_files(folder, built.artifact.files)
     wrote = table("wrote", "file", "bytes", right=("bytes",))
     for path in paths:
@@ -89,5 +92,6 @@ def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
     refs = {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names)}
     made = table(title, "name", "blob", "shape")
     for name, blob in names.items():
-        made.add_row(name, blob, " x ".join(map(str, graph.type(refs[blob]).shape)))
+        first = refs.get(blob.partition(" ... ")[0])
+        made.add_row(name, blob, "" if first is None else " x ".join(map(str, graph.type(first).shape)))
     return made

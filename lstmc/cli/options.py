@@ -36,3 +36,6 @@ WeightsOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="For the fillers that draw parameters not given.", min=0)]
 BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
 TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
+StepOption = Annotated[
+    bool, typer.Option("--step", help="A net of one time step, with states as inputs and outputs, for streaming.")
+]

@@ -16,6 +16,7 @@ from lstmc.cli.options import (
     FileArgument,
     SeedOption,
     SizesOption,
+    StepOption,
     TargetOption,
     WeightsOption,
 )
@@ -31,6 +32,7 @@ def verify_command(
     seed: SeedOption = 0,
     backend: BackendOption = "caffe",
     target: TargetOption = None,
+    step: StepOption = False,
     on: Annotated[
         list[str] | None,
         typer.Option("--on", metavar="PLACE", help="interpreter, caffe-cpu or caffe-gpu. Default: every one found."),
@@ -40,7 +42,7 @@ def verify_command(
 
     Exits with 1 if a difference is past its tolerance.
     """
-    built = build(file, cell, sizes, weights, seed, backend, target)
+    built = build(file, cell, sizes, weights, seed, backend, target, step=step)
     executors: list[Executor] = [InterpreterExecutor(), *built.backend.executors()]
     try:
         passed = True

@@ -7,8 +7,11 @@ from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_prefix
 from lstmc.passes.fuse_linears import FuseLinears
 from lstmc.passes.hoist import Hoist
+from lstmc.passes.in_loop import InLoop
 from lstmc.passes.keep_axis import KeepTimeAxis
+from lstmc.passes.one_step import OneStep, StatePair, one_step
 from lstmc.passes.peel import Peel
+from lstmc.passes.per_piece import PerPiece
 from lstmc.passes.run import Observer, Snapshot, run_passes
 from lstmc.passes.simplify import Simplify
 from lstmc.passes.sink import Sink
@@ -21,19 +24,24 @@ __all__ = [
     "Expand",
     "FuseLinears",
     "Hoist",
+    "InLoop",
     "KeepTimeAxis",
     "Observer",
+    "OneStep",
     "Pass",
     "PassResult",
     "Peel",
+    "PerPiece",
     "Refs",
     "Simplify",
     "Sink",
     "Snapshot",
+    "StatePair",
     "TimeAxis",
     "Widen",
     "collector_paused",
     "in_bodies",
+    "one_step",
     "rewrite",
     "run_passes",
     "step_prefix",

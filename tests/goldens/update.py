@@ -1,5 +1,7 @@
 """The expected texts of every pass: an LSTM written gate by gate, as each pass of the pipeline leaves it.
 
+Beside them the nets of a small LSTM for each portable target, and its one-step net: ``lstm.TARGET.prototxt``.
+
 ``make golden`` runs this as a program and writes the files anew: ``lstm.model.lir`` is written by hand, and each
 ``lstm.NN-PASS.lir`` is what a pass makes of the file before it. Read the difference before you commit it.
 
@@ -13,10 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lstmc import Input, __version__, constant, model, scan
+from lstmc.backend import load_cell
 from lstmc.cells.lstm import lstm
+from lstmc.dsl import CellModel
 from lstmc.ir import Graph, parse_graph
 from lstmc.passes import Pass, run_passes
 from lstmc.pipeline import all_passes, compile_graph
+from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.emit import prototxt, write_net
 
@@ -30,6 +35,15 @@ def golden_passes() -> Iterator[tuple[Path, Pass]]:
     """Each pass of the pipeline, and the file that has its result."""
     for number, step in enumerate(all_passes(BACKEND), 1):
         yield FOLDER / f"lstm.{number:02d}-{step.name}.lir", step
+
+
+def golden_nets() -> Iterator[tuple[Path, str]]:
+    """The prototxts of the library's LSTM, small, and the file that has each."""
+    lstm = CellModel(load_cell("lstm")).graph(T=2, N=2, D=3, H=2)
+    for target, step in (("flat", False), ("noslice", False), ("flat", True)):
+        compiled = compile_graph(lstm, BACKEND, target, "cell lstm", step=step)
+        files = BACKEND.emit(compiled, initial_weights(lstm)).files
+        yield FOLDER / f"lstm.{target}{'.step' * step}.prototxt", files["lstm.prototxt"].decode()
 
 
 def read(path: Path) -> Graph:
@@ -60,6 +74,8 @@ def main() -> None:
     for left in dumps.iterdir():
         left.unlink()
     dumps.rmdir()
+    for path, text in golden_nets():
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from lstmc.ir import Builder, parse_graph, print_graph
 from lstmc.ops import CORE, Arg, Array, Arrays, Input, Leaf, Op, Param, Sample
 from lstmc.passes.hoist import op_over_time
 from lstmc.types import TensorType
-from lstmc_caffe.ops import CAFFE_OPS, CaffeOp
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
 
-ALL = (*CORE, *CAFFE_OPS)
+ALL = (*CORE, *CAFFE_OPS, *HOST_OPS)
 EVALUATED = [op for op in ALL if not issubclass(op, Input | Param | Arg)]  # the others are fed
 DRAWN = settings(deadline=None, max_examples=25)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -191,7 +191,7 @@ def test_one_node_prints_and_parses_back(kind: type[Op], data: st.DataObject) ->
     operands = [builder.add(Input(t.shape), names=(f"x{i}",))[0] for i, t in enumerate(sample.operands)]
     results = builder.add(sample.op, *operands)
     graph = builder.finish([(f"out{i}", ref) for i, ref in enumerate(results)])
-    again = parse_graph(print_graph(graph), CAFFE_OPS)
+    again = parse_graph(print_graph(graph), (*CAFFE_OPS, *HOST_OPS))
     assert again == graph
     assert print_graph(again) == print_graph(graph)
 
@@ -215,7 +215,7 @@ def test_is_frozen_and_compares_by_its_fields(kind: type[Op]) -> None:
 
 @each(CAFFE_OPS)
 def test_caffe_op_is_called_by_its_layer(kind: type[CaffeOp]) -> None:
-    expected = "FilledInput" if kind.__name__ == "FilledInput" else kind.layer_type
+    expected = kind.__name__ if kind.__name__ in ("FilledInput", "Feed") else kind.layer_type
     assert kind.name == f"caffe.{expected}"
 
 

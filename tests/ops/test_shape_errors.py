@@ -30,6 +30,8 @@ from lstmc_caffe import ops as caffe
 Shapes = tuple[tuple[int, ...], ...]
 
 REFUSED: list[tuple[Op, Shapes, str]] = [
+    (caffe.Feed((4, 2), 3), ((3, 4, 2),), "caffe.Feed: cannot feed f32[4,2] from step 3 of f32[3,4,2]"),
+    (caffe.Feed((4, 3)), ((3, 4, 2),), "caffe.Feed: cannot feed f32[4,3] from step None of f32[3,4,2]"),
     (Input((2, 0)), (), "input: sizes must be positive whole numbers, found (2, 0)"),
     (Param((-1,)), (), "param: sizes must be positive whole numbers, found (-1,)"),
     (Full((2.0,)), (), "full: sizes must be positive whole numbers, found (2.0,)"),  # type: ignore[arg-type]
@@ -117,9 +119,10 @@ def test_operands_that_do_not_fit_are_refused(op: Op, shapes: Shapes, text: str)
 
 def test_every_op_that_can_refuse_is_in_the_list() -> None:
     anything_goes = {op for op in (*CORE, *caffe.CAFFE_OPS) if issubclass(op, Pointwise)}
-    same_check = {caffe.FilledInput, caffe.DummyData}  # Leaf's own, as for Input
+    same_check = {caffe.FilledInput, caffe.DummyData, caffe.HostInput}  # Leaf's own, as for Input
+    same_check |= {caffe.View, caffe.HostStack}  # as for Reshape and Stack
     listed = {type(op) for op, _, _ in REFUSED}
-    assert {*CORE, *caffe.CAFFE_OPS} - anything_goes - same_check == listed
+    assert {*CORE, *caffe.CAFFE_OPS, *caffe.HOST_OPS} - anything_goes - same_check == listed
 
 
 @pytest.mark.parametrize("count", [1, 3])

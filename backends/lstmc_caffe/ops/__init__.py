@@ -2,6 +2,7 @@
 
 from lstmc.ops import Op
 from lstmc_caffe.ops.base import CaffeOp, write_filler
+from lstmc_caffe.ops.host import Feed, HostInput, HostStack, View
 from lstmc_caffe.ops.leaf import DummyData, FilledInput, Input
 from lstmc_caffe.ops.pointwise import (
     AbsValLayer,
@@ -42,10 +43,15 @@ CAFFE_OPS: tuple[type[Op], ...] = (
     LSTMUnit,
     LSTM,
     RNN,
+    Feed,
 )
+
+# What the host does for targets whose blobs have other shapes than the model's values: no layers.
+HOST_OPS: tuple[type[Op], ...] = (HostInput, View, HostStack)
 
 __all__ = [
     "CAFFE_OPS",
+    "HOST_OPS",
     "LSTM",
     "RNN",
     "AbsValLayer",
@@ -56,7 +62,10 @@ __all__ = [
     "ELULayer",
     "Eltwise",
     "ExpLayer",
+    "Feed",
     "FilledInput",
+    "HostInput",
+    "HostStack",
     "InnerProduct",
     "Input",
     "LSTMUnit",
@@ -70,5 +79,6 @@ __all__ = [
     "SoftmaxLayer",
     "SplitLayer",
     "TanHLayer",
+    "View",
     "write_filler",
 ]

@@ -25,6 +25,7 @@ from lstmc import (
     xavier,
 )
 from lstmc.backend import Artifact, Compiled
+from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
@@ -92,10 +93,10 @@ def test_the_header_says_what_the_net_is_made_from_and_what_to_feed_and_read() -
 def test_an_output_that_goes_by_another_name_has_its_blob_in_the_header() -> None:
     @model
     def last_state(X=Input(3, 2, 5)):
-        _, last = scan(lstm(H=4, name="lstm"), X)
+        _, last = scan(gru(H=4, name="gru"), X)
         return {"h_T": last["h"]}
 
-    assert "# read h_T [2, 4], blob lstm/t002/h\n" in text_of(last_state)
+    assert "# read h_T [2, 4], blob gru/t002/h\n" in text_of(last_state)
 
 
 def test_a_banner_stands_before_each_step_and_before_what_stands_between() -> None:

@@ -65,7 +65,7 @@ def test_it_names_inputs_and_outputs_with_their_blobs_and_shapes() -> None:
     assert found["outputs"] == {
         "y": {"blob": "y", "shape": [3, 2, 4]},
         "z": {"blob": "z", "shape": [2, 2]},
-        "c_T": {"blob": "lstm/t002/c", "shape": [2, 4]},
+        "c_T": {"blob": "c_T", "shape": [2, 4]},
         "back": {"blob": "back", "shape": [3, 2, 3]},
     }
 

@@ -1,0 +1,101 @@
+"""Values as matrices, for targets whose blobs have two axes: which matrix a value is, and time in rows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from lstmc.errors import BackendError
+from lstmc.ir import Builder, Ref
+from lstmc.passes import Refs
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.target import Target
+
+Matrix = tuple[int, int]
+
+
+def matrix_at(shape: tuple[int, ...], axis: int) -> Matrix:
+    """The matrix whose columns are the axes from ``axis`` on."""
+    return prod(shape[:axis]), prod(shape[axis:])
+
+
+def as_matrix(b: Builder, ref: Ref, matrix: Matrix | None = None) -> Ref:
+    """A value as ``matrix`` if one is asked for; else as the matrix it is, or with its last axis as columns."""
+    shape = b.type(ref).shape
+    if matrix is None:
+        source = _source(b, ref)
+        if len(b.type(source).shape) == 2:
+            return source
+        matrix = matrix_at(shape, len(shape) - 1)
+    return viewed(b, ref, matrix)
+
+
+def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = ()) -> Ref:
+    """A value in another shape, by at most one view."""
+    source = _source(b, ref)
+    if b.type(source).shape == shape:
+        return source
+    return b.add(caffe.View(shape), source, names=names or (f"{b.node(ref.node).names[ref.out]}/rows",))[0]
+
+
+def _source(b: Builder, ref: Ref) -> Ref:
+    return b.args(ref.node)[0] if isinstance(b.node(ref.node).op, caffe.View) else ref
+
+
+@dataclass(frozen=True)
+class RowsTimeAxis:
+    """A sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it.
+
+    For a target without Slice, a step is a blob of its own: an input is fed step by step, an output read so.
+    """
+
+    target: Target
+
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
+        """x [T, N, ...] as T values [N, ...]."""
+        steps, *rest = b.type(x).shape
+        matrix = (rest[0], prod(rest[1:])) if len(rest) > 1 else (1, rest[0])
+        if steps == 1:
+            return (viewed(b, x, tuple(rest), names),)
+        if not self.target.allows("Slice"):
+            cut: Refs = self._steps(b, x, matrix, names)
+        else:
+            rows = viewed(b, x, (steps * matrix[0], matrix[1]))
+            cut = b.add(caffe.SliceLayer(0, (matrix[0],) * steps), rows, names=names)
+        return tuple(viewed(b, step, tuple(rest), (f"{b.node(step.node).names[step.out]}/step",)) for step in cut)
+
+    def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
+        source = b.node(_source(b, x).node)
+        if isinstance(source.op, caffe.HostStack):
+            return b.args(source.name)
+        if not isinstance(source.op, caffe.HostInput):
+            raise BackendError(
+                f"target {self.target.name}: a sequence that a scan reads must be an Input or a scan's own output",
+                loc=source.loc,
+                notes=(
+                    f"found {source.name}: {source.types[0]}, computed by {source.op.name}",
+                    "there is no Slice to cut it into steps; compute it inside the cell",
+                ),
+            )
+        return tuple(
+            b.add(caffe.Feed(matrix, t), Ref(source.name), names=(name,), loc=source.loc)[0]
+            for t, name in enumerate(names)
+        )
+
+    def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
+        """T values [N, ...] as one [T, N, ...]."""
+        shape = (len(steps), *b.type(steps[0]).shape)
+        if not self.target.allows_value("Concat", "concat_param.axis", 0):
+            if len(steps) == 1:
+                return viewed(b, steps[0], shape, (name,))
+            return b.add(caffe.HostStack(), *steps, names=(name,))[0]
+        rows = [as_matrix(b, step) for step in steps]
+        joined = rows[0]
+        if len(steps) > 1:
+            (joined,) = b.add(caffe.ConcatLayer(0), *rows, names=(f"{name}/rows",))
+        return viewed(b, joined, shape, (name,))
+
+    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
+        """x itself: none of these readers needs a Split."""
+        return (x,) * len(names)

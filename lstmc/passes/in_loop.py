@@ -1,0 +1,71 @@
+"""Into a loop: what is computed on whole sequences is computed step by step, for targets that cannot cut time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
+from lstmc.ops import Arg, Concat, Full, Input, Linear, Op, Reshape, Role, Softmax, Split
+from lstmc.ops.base import Pointwise
+from lstmc.ops.binary import Binary
+from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes.hoist import op_over_time
+from lstmc.passes.one_step import values_over_time
+from lstmc.types import TensorType
+
+
+@dataclass(frozen=True)
+class InLoop(Pass):
+    """The reverse of ``hoist`` and ``sink``.
+
+    1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step
+    """
+
+    name = "in_loop"
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        over_time = values_over_time(graph)
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if Ref(node.name) not in over_time or isinstance(node.op, Scan | Input | Full):
+                return None
+            mapped = [ref in over_time for ref in graph.args(node.name)]
+            scan = _scan_of(b, node, args, mapped)
+            if scan is None:
+                return None
+            counts["op_to_scan"] += 1
+            return b.add(scan, *args, names=node.names, loc=node.loc)
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | None:
+    steps = node.types[0].shape[0]
+    op = _op_of_step(node.op)
+    types = [_step(b.type(ref)) if m else b.type(ref) for ref, m in zip(args, mapped, strict=True)]
+    if op is None or not any(mapped) or op_over_time(op, steps, types, mapped) != node.op:
+        return None
+    body = Builder(node.name)
+    operands: list[Ref] = []
+    for i, (ref, type_, m) in enumerate(zip(args, types, mapped, strict=True)):
+        role: Role = "x" if m else "weight" if is_weight(b, ref) else "static"
+        operands += body.add(Arg(type_.shape, role), names=(f"x{i}",))
+    made = body.add(op, *operands, names=node.names, loc=node.loc)
+    return Scan(body.finish([(f"y.{n}", ref) for n, ref in zip(node.names, made, strict=True)]), steps)
+
+
+def _step(sequence: TensorType) -> TensorType:
+    return TensorType(sequence.shape[1:], sequence.dtype)
+
+
+def _op_of_step(op: Op) -> Op | None:
+    """The op whose ``over_time`` is ``op``."""
+    if isinstance(op, Pointwise | Binary):
+        return op
+    if isinstance(op, Linear | Split | Concat | Softmax) and op.axis > 0:
+        return replace(op, axis=op.axis - 1)
+    if isinstance(op, Reshape) and len(op.shape) > 1:
+        return replace(op, shape=op.shape[1:])
+    return None

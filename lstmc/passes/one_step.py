@@ -1,0 +1,162 @@
+"""A model of one step: states come in and go out, so that a net of one step can run sequences of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lstmc.errors import PassError
+from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ops import Arg, Concat, Full, Input, Linear, Op, Param, Reshape, Softmax, Split
+from lstmc.ops.base import Pointwise
+from lstmc.ops.binary import Binary
+
+
+@dataclass(frozen=True)
+class StatePair:
+    """One state of a one-step model: feed ``before``, read ``after``, and feed that at the next step.
+
+    ``initial`` is what to feed at the first step: a number for all elements, the name of an input of the original
+    model, or what else it was, in words.
+    """
+
+    name: str  # of the state: lstm/h
+    before: str  # an input of the one-step model: lstm/h_in
+    after: str  # an output of it: lstm/h_out
+    initial: float | str
+
+
+@dataclass(frozen=True)
+class OneStep:
+    """A one-step model and its states."""
+
+    graph: Graph
+    states: tuple[StatePair, ...]
+
+
+def one_step(graph: Graph) -> OneStep:
+    """A model graph with T = 1, its scans' initial states as inputs and their last states as outputs.
+
+    1. input [T, ...] that a scan reads         => input [1, ...]; so for all that is computed along time
+    2. scan of T steps                          => scan of one
+    3. the initial state h of a scan called S   => input ``S/h_in``
+    4. the last state h of it                   => output ``S/h_out``
+
+    Outputs keep their names. Refused: a scan that runs backwards (its first step needs the last input), and what
+    mixes steps, as a concat along time.
+    """
+    scans = [node for node in graph if isinstance(node.op, Scan)]
+    if not scans:
+        raise PassError(f"one step of {graph.name}: expected a model with a scan, found none")
+    for node in scans:
+        if isinstance(node.op, Scan) and node.op.reverse:
+            raise PassError(
+                f"one step of {graph.name}: {node.op.body.name} runs backwards, so its first step needs the last input",
+                loc=node.loc,
+            )
+    return _Stepper(graph, values_over_time(graph)).run()
+
+
+def values_over_time(graph: Graph) -> set[Ref]:
+    """The values that have an axis of time, first: found from what scans read and give, both ways along ops."""
+    found: set[Ref] = set()
+    for node in graph:
+        if isinstance(node.op, Scan):
+            found |= {ref for i, ref in enumerate(graph.args(node.name)) if node.op.role(i) == "x"}
+            found |= {Ref(node.name, i) for i in range(len(node.op.step_outputs))}
+    while True:
+        before = len(found)
+        for node in graph:
+            if isinstance(node.op, Scan):
+                continue
+            results = {Ref(node.name, i) for i in range(len(node.types))}
+            carried = set(_carriers(graph, node))
+            if found & (results | carried):
+                found |= results | carried
+        if len(found) == before:
+            return found
+
+
+def _carriers(graph: Graph, node: Node) -> Iterator[Ref]:
+    """The operands that would carry time into a node's result: those of its rank, not weights."""
+    for slot, ref in enumerate(graph.args(node.name)):
+        alike = graph.type(ref).rank >= node.types[0].rank and not isinstance(graph.node(ref.node).op, Param)
+        if not (isinstance(node.op, Linear) and slot > 0) and alike and graph.type(ref).shape[0] != 1:
+            yield ref
+
+
+class _Stepper:
+    def __init__(self, graph: Graph, over_time: set[Ref]) -> None:
+        self.graph, self.over_time = graph, over_time
+        self.b = Builder(graph.name, graph)
+        self.new: dict[Ref, Ref] = {}
+        self.outputs: list[tuple[str, Ref]] = []
+        self.states: list[StatePair] = []
+        self.replaced = self._initial_inputs()
+
+    def _initial_inputs(self) -> set[str]:
+        """The inputs that only were initial states: the one-step model has others in their place."""
+        states: set[str] = set()
+        others = {output.ref.node for output in self.graph.outputs}
+        for node in self.graph:
+            for i, ref in enumerate(self.graph.args(node.name)):
+                initial = isinstance(node.op, Scan) and node.op.role(i) == "state"
+                (states if initial else others).add(ref.node)
+        return {n.name for n in self.graph if isinstance(n.op, Input) and n.name in states - others}
+
+    def run(self) -> OneStep:
+        for node in self.graph:
+            if node.name in self.replaced:
+                continue
+            args = self.graph.args(node.name)
+            if isinstance(node.op, Scan):
+                made = self._scan(node, node.op)
+            else:
+                op = self._op(node) if Ref(node.name) in self.over_time else node.op
+                made = self.b.add(op, *[self.new[ref] for ref in args], names=node.names, loc=node.loc)
+            self.new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
+        outputs = [(o.name, self.new[o.ref]) for o in self.graph.outputs]
+        return OneStep(self.b.finish([*outputs, *self.outputs]), tuple(self.states))
+
+    def _scan(self, node: Node, scan: Scan) -> tuple[Ref, ...]:
+        title = scan.body.name
+        args = self.graph.args(node.name)
+        operands = []
+        names = [output.name.partition(".")[2] for output in scan.next_states]
+        following = iter(names)
+        for i, (arg, ref) in enumerate(zip(scan.body.body_args(), args, strict=True)):
+            if scan.role(i) != "state":
+                operands.append(self.new[ref])
+                continue
+            name = f"{title}/{next(following)}"
+            assert isinstance(arg.op, Arg)
+            operands += self.b.add(Input(arg.op.shape), names=(f"{name}_in",), loc=node.loc)
+            self.states.append(StatePair(name, f"{name}_in", f"{name}_out", self._initial(ref)))
+        made = self.b.add(replace(scan, length=1), *operands, names=node.names, loc=node.loc)
+        last = made[len(scan.step_outputs) :]
+        self.outputs += [(f"{title}/{name}_out", ref) for name, ref in zip(names, last, strict=True)]
+        return made
+
+    def _initial(self, ref: Ref) -> float | str:
+        node = self.graph.node(ref.node)
+        if isinstance(node.op, Full):
+            return node.op.value
+        if isinstance(node.op, Input):
+            return node.name
+        return f"{self.graph.value_name(ref)}, computed by {node.op.name}"
+
+    def _op(self, node: Node) -> Op:
+        """The op of a value along time, for one step."""
+        op, (steps, *rest) = node.op, node.types[0].shape
+        if isinstance(op, Input | Full):
+            return replace(op, shape=(1, *rest))
+        if isinstance(op, Reshape):
+            source = self.graph.type(self.graph.args(node.name)[0]).shape
+            if source[0] == steps:
+                return replace(op, shape=(1, *rest))
+        elif isinstance(op, Pointwise | Binary) or (isinstance(op, Linear | Split | Concat | Softmax) and op.axis > 0):
+            return op
+        raise PassError(
+            f"one step of {self.graph.name}: {op.name} mixes the steps of %{node.name} {node.types[0]}",
+            loc=node.loc,
+        )

@@ -1,0 +1,154 @@
+"""One matrix product a piece: what is computed to be cut is computed in pieces, for targets that cannot cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
+from lstmc.ops import Arg, Linear, Pointwise, Split
+from lstmc.ops.binary import Binary, covered_axes
+from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
+
+Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis it is cut along, and the sizes
+
+
+@dataclass(frozen=True)
+class PerPiece(Pass):
+    """Move splits up to the weights, in the model and in every scan body.
+
+    1. split(f(x))                => f(split(x)[0]), f(split(x)[1]), ...
+    2. split(x + y)               => split(x)[0] + split(y)[0], ...; also for - and *, and for a parameter of the
+                                     axis that is cut
+    3. split(linear(x, W, b))     => linear(x, split(W)[0], split(b)[0]), ...
+    4. split of a weight          => a weight: the blobs are pieces of the user's parameter
+
+    The reverse of ``fuse_linears``, which is then left out.
+    """
+
+    name = "per_piece"
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan) and node.op.first is None:
+                return _in_scan(b, node, node.op, args, counts)
+            return _Pieces(b, counts).of_node(node, args)
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+class _Pieces:
+    """Cuts values of one graph that is being rebuilt."""
+
+    def __init__(self, b: Builder, counts: Counter[str]) -> None:
+        self.b, self.counts = b, counts
+        self.made: dict[Cut, Refs] = {}
+
+    def of_node(self, node: Node, args: Refs) -> Refs | None:
+        """What replaces a split, or None where it stays."""
+        if not isinstance(node.op, Split) or len(node.types) == 1 or is_weight(self.b, args[0]):
+            return None
+        return self._pieces(args[0], node.op.axis, node.op.sizes, node.names)
+
+    def _pieces(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
+        cut = (ref, axis, sizes)
+        if cut not in self.made:
+            made = self._cut(ref, axis, sizes, names)
+            if made is None:
+                return None
+            self.made[cut] = made
+        return self.made[cut]
+
+    def _cut(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
+        node, args = self.b.node(ref.node), self.b.args(ref.node)
+        last = self.b.type(ref).rank - 1
+        if isinstance(node.op, Split) and node.op.axis == axis and sizes == (self.b.type(ref).shape[axis],):
+            return (ref,)
+        if isinstance(node.op, Linear) and axis == last:
+            parts = [(args[0],) * len(sizes), *(self.weight(arg, 0, sizes) for arg in args[1:])]
+            if any(not is_weight(self.b, arg) for arg in args[1:]):
+                return None
+            self.counts["linear_per_piece"] += 1
+        elif isinstance(node.op, Pointwise | Binary):
+            found = [self._operand(arg, ref, axis, sizes, names) for arg in args]
+            parts = [part for part in found if part is not None]
+            if len(parts) < len(found):
+                return None
+            self.counts["function_per_piece"] += 1
+        else:
+            return None
+        made = [
+            self.b.add(node.op, *operands, names=(name,), loc=node.loc)[0]
+            for name, *operands in zip(names, *parts, strict=True)
+        ]
+        return tuple(made)
+
+    def _operand(self, arg: Ref, whole: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
+        """An operand of an element-wise op whose result is cut."""
+        wanted, found = self.b.type(whole).shape, self.b.type(arg).shape
+        if is_weight(self.b, arg):
+            if len(found) == 1 and axis == len(wanted) - 1 and found[0] == wanted[axis]:
+                return self.weight(arg, 0, sizes)
+            return None
+        if found == wanted:
+            operand = self.b.node(arg.node)
+            return self._pieces(arg, axis, sizes, tuple(f"{name}/{operand.name}" for name in names)) or self._split(
+                arg, axis, sizes
+            )
+        start, stop = covered_axes(found, wanted) or (axis, axis + 1)
+        return None if start <= axis < stop else (arg,) * len(sizes)
+
+    def _split(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+        return self.b.add(Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))
+
+    def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+        """The pieces of a weight."""
+        cut = (ref, axis, sizes)
+        if cut not in self.made:
+            name = self.b.node(ref.node).names[ref.out]
+            names = [f"{name}/{i}" for i in range(len(sizes))]
+            self.made[cut] = self.b.add(Split(axis, sizes), ref, names=names)
+        return self.made[cut]
+
+
+class _PiecesInBody(_Pieces):
+    """The same in a scan's body, where a piece of a weight is an argument of its own."""
+
+    def __init__(self, b: Builder, counts: Counter[str]) -> None:
+        super().__init__(b, counts)
+        self.arguments: dict[str, tuple[str, int, int, tuple[int, ...]]] = {}  # to the argument, and which piece of it
+
+    def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+        cut = (ref, axis, sizes)
+        if cut not in self.made:
+            shape = self.b.type(ref).shape
+            made: list[Ref] = []
+            for i, size in enumerate(sizes):
+                arg = Arg((*shape[:axis], size, *shape[axis + 1 :]), "weight")
+                made += self.b.add(arg, names=(f"{ref.node}/{i}",))
+                self.arguments[made[-1].node] = (ref.node, i, axis, sizes)
+            self.made[cut] = tuple(made)
+        return self.made[cut]
+
+
+def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs:
+    inner = Builder(scan.body.name, scan.body)
+    pieces = _PiecesInBody(inner, counts)
+    new: dict[Ref, Ref] = {}
+    for old in scan.body:
+        operands = tuple(new[ref] for ref in scan.body.args(old.name))
+        made = pieces.of_node(old, operands) or inner.copy(old, operands)
+        new.update((Ref(old.name, i), ref) for i, ref in enumerate(made))
+    body = inner.finish([(o.name, new[o.ref]) for o in scan.body.outputs])
+    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
+    whole = _Pieces(b, counts)
+    operands_outside = []
+    for arg in body.body_args():
+        if arg.name in pieces.arguments:
+            source, i, axis, sizes = pieces.arguments[arg.name]
+            operands_outside.append(whole.weight(outer[source], axis, sizes)[i])
+        else:
+            operands_outside.append(outer[arg.name])
+    return b.add(replace(scan, body=body), *operands_outside, names=node.names, loc=node.loc)

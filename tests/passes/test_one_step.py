@@ -1,0 +1,135 @@
+"""``one_step``: a step with states given and read is the scan's own step; what has no single step is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from lstmc import Input, Param, State, cell, concat, dims, linear, model, reshape, scan, tanh
+from lstmc.cells.gru import gru
+from lstmc.errors import PassError
+from lstmc.interp import forward
+from lstmc.ir import parse_graph, print_graph, verify
+from lstmc.passes import StatePair, one_step
+from lstmc.weights import initial_weights
+
+N, D, H = dims("N D H")
+
+BEFORE = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %h0: f32[2,5] = input()
+  %W: f32[5,4] = param()
+  %V: f32[1,5] = param()
+  %G: f32[3,2,4] = tanh(%X)
+  %Y, %h_T: f32[3,2,5], f32[2,5] = scan(%G, %h0, %W, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %W: f32[5,4] = arg(role='weight')
+      %z: f32[2,5] = linear(%x, %W)
+      %h: f32[2,5] = mul(%z, %h_prev)
+      return y.h=%h, next.h=%h
+    }
+  }
+  %R: f32[3,2,1] = linear(%Y, %V, axis=2)
+  %F: f32[3,2] = reshape(%R, shape=(3, 2))
+  return F=%F, h_T=%h_T
+}
+"""
+
+AFTER = """\
+graph net {
+  %X: f32[1,2,4] = input()
+  %W: f32[5,4] = param()
+  %V: f32[1,5] = param()
+  %G: f32[1,2,4] = tanh(%X)
+  %step/h_in: f32[2,5] = input()
+  %Y, %h_T: f32[1,2,5], f32[2,5] = scan(%G, %step/h_in, %W, length=1) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %W: f32[5,4] = arg(role='weight')
+      %z: f32[2,5] = linear(%x, %W)
+      %h: f32[2,5] = mul(%z, %h_prev)
+      return y.h=%h, next.h=%h
+    }
+  }
+  %R: f32[1,2,1] = linear(%Y, %V, axis=2)
+  %F: f32[1,2] = reshape(%R, shape=(1, 2))
+  return F=%F, h_T=%h_T, step/h_out=%h_T
+}
+"""
+
+
+def test_before_and_after() -> None:
+    made = one_step(parse_graph(BEFORE))
+    assert print_graph(made.graph) == AFTER
+    assert made.states == (StatePair("step/h", "step/h_in", "step/h_out", "h0"),)
+    verify(made.graph)
+
+
+@model
+def stacked(X=Input(7, 2, 3), W=Param(2, 4)):
+    y, _ = scan(gru(H=4, name="one"), X)
+    y, last = scan(gru(H=4, name="two"), tanh(y))
+    return {"y": linear(y, W), "h": last["h"]}
+
+
+def test_steps_one_after_another_are_the_sequence() -> None:
+    graph = stacked.graph()
+    weights = initial_weights(graph)
+    x = np.random.default_rng(0).normal(size=(7, 2, 3))
+    wanted = forward(graph, {"X": x}, weights).outputs
+    made = one_step(graph)
+    states = {pair.before: np.full((2, 4), pair.initial) for pair in made.states}
+    for t in range(7):
+        found = forward(made.graph, {"X": x[t : t + 1]} | states, weights).outputs
+        states = {pair.before: found[pair.after] for pair in made.states}
+        assert_allclose(found["y"][0], wanted["y"][t], rtol=1e-12, atol=1e-12)
+    assert_allclose(found["h"], wanted["h"], rtol=1e-12, atol=1e-12)
+
+
+@cell
+def plain(x=Input(N, D), h=State(N, H), *, W=Param(H, D)):
+    h = tanh(linear(x, W) + h)
+    return h, {"h": h}
+
+
+@model
+def backwards(X=Input(3, 2, 4)):
+    y, _ = scan(plain(H=2), X, reverse=True)
+    return {"y": y}
+
+
+@model
+def no_scan(X=Input(3, 2, 4)):
+    return {"y": tanh(X)}
+
+
+@model
+def mixed(X=Input(3, 2, 4)):
+    y, _ = scan(plain(H=4), concat(X, X, axis=0))
+    return {"y": y}
+
+
+@model
+def flattened(X=Input(3, 2, 4)):
+    y, _ = scan(plain(H=4), X)
+    return {"y": reshape(y, 6, 4)}
+
+
+@pytest.mark.parametrize(
+    ("made", "error"),
+    [
+        (backwards, "PassError: one step of backwards: plain runs backwards, so its first step needs the last input"),
+        (no_scan, "PassError: one step of no_scan: expected a model with a scan, found none"),
+        (mixed, "PassError: one step of mixed: concat mixes the steps of %concat f32[6,2,4]"),
+        (flattened, "PassError: one step of flattened: reshape mixes the steps of %y f32[6,4]"),
+    ],
+)
+def test_what_has_no_single_step(made: object, error: str) -> None:
+    with pytest.raises(PassError) as raised:
+        one_step(made.graph())  # type: ignore[attr-defined]
+    assert str(raised.value).splitlines()[0] == error

@@ -1,0 +1,146 @@
+"""``per_piece`` and ``in_loop``: text before, text after, and the same meaning."""
+
+from __future__ import annotations
+
+from lstmc.ir import parse_graph, print_graph, verify
+from lstmc.passes import Dead, InLoop, PerPiece
+from tests.equivalence import assert_same_meaning
+
+PACKED = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %h0: f32[2,5] = input()
+  %W: f32[10,4] = param()
+  %b: f32[10] = param()
+  %p: f32[10] = param()
+  %h_T: f32[2,5] = scan(%X, %h0, %W, %b, %p, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %W: f32[10,4] = arg(role='weight')
+      %b: f32[10] = arg(role='weight')
+      %p: f32[10] = arg(role='weight')
+      %z: f32[2,10] = linear(%x, %W, %b)
+      %y: f32[2,10] = mul(%z, %p)
+      %t: f32[2,10] = tanh(%y)
+      %i, %g: f32[2,5], f32[2,5] = split(%t, axis=1, sizes=(5, 5))
+      %c: f32[2,5] = mul(%i, %h_prev)
+      %h: f32[2,5] = add(%c, %g)
+      return next.h=%h
+    }
+  }
+  return h_T=%h_T
+}
+"""
+
+PIECES = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %h0: f32[2,5] = input()
+  %W: f32[10,4] = param()
+  %b: f32[10] = param()
+  %p: f32[10] = param()
+  %W/0, %W/1: f32[5,4], f32[5,4] = split(%W, axis=0, sizes=(5, 5))
+  %b/0, %b/1: f32[5], f32[5] = split(%b, axis=0, sizes=(5, 5))
+  %p/0, %p/1: f32[5], f32[5] = split(%p, axis=0, sizes=(5, 5))
+  %h_T: f32[2,5] = scan(%X, %h0, %W/0, %W/1, %b/0, %b/1, %p/0, %p/1, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %W/0: f32[5,4] = arg(role='weight')
+      %W/1: f32[5,4] = arg(role='weight')
+      %b/0: f32[5] = arg(role='weight')
+      %b/1: f32[5] = arg(role='weight')
+      %i/y/z: f32[2,5] = linear(%x, %W/0, %b/0)
+      %g/y/z: f32[2,5] = linear(%x, %W/1, %b/1)
+      %p/0: f32[5] = arg(role='weight')
+      %p/1: f32[5] = arg(role='weight')
+      %i/y: f32[2,5] = mul(%i/y/z, %p/0)
+      %g/y: f32[2,5] = mul(%g/y/z, %p/1)
+      %i: f32[2,5] = tanh(%i/y)
+      %g: f32[2,5] = tanh(%g/y)
+      %c: f32[2,5] = mul(%i, %h_prev)
+      %h: f32[2,5] = add(%c, %g)
+      return next.h=%h
+    }
+  }
+  return h_T=%h_T
+}
+"""
+
+
+def test_per_piece_before_and_after() -> None:
+    before = parse_graph(PACKED)
+    made = PerPiece().run(before)
+    after = Dead().run(made.graph).graph
+    assert print_graph(after) == PIECES
+    assert made.counts == {"linear_per_piece": 1, "function_per_piece": 2}
+    verify(after)
+    assert_same_meaning(before, after)
+    assert not PerPiece().run(after).modified
+
+
+def test_a_split_of_what_cannot_be_cut_stays() -> None:
+    text = """\
+graph net {
+  %X: f32[2,4] = input()
+  %a, %b: f32[2,2], f32[2,2] = split(%X, axis=1, sizes=(2, 2))
+  %y: f32[2,2] = mul(%a, %b)
+  return y=%y
+}
+"""
+    assert not PerPiece().run(parse_graph(text)).modified
+
+
+OUTSIDE = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %h0: f32[2,4] = input()
+  %W: f32[5,4] = param()
+  %Y: f32[3,2,4] = scan(%X, %h0, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,4] = arg(role='state')
+      %h: f32[2,4] = add(%x, %h_prev)
+      return y.h=%h, next.h=%h
+    }
+  }
+  %Z: f32[3,2,5] = linear(%Y, %W, axis=2)
+  return Z=%Z
+}
+"""
+
+INSIDE = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %h0: f32[2,4] = input()
+  %W: f32[5,4] = param()
+  %Y, %h_T: f32[3,2,4], f32[2,4] = scan(%X, %h0, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,4] = arg(role='state')
+      %h: f32[2,4] = add(%x, %h_prev)
+      return y.h=%h, next.h=%h
+    }
+  }
+  %Z: f32[3,2,5] = scan(%Y, %W, length=3) {
+    body Z {
+      %x0: f32[2,4] = arg()
+      %x1: f32[5,4] = arg(role='weight')
+      %Z: f32[2,5] = linear(%x0, %x1)
+      return y.Z=%Z
+    }
+  }
+  return Z=%Z
+}
+"""
+
+
+def test_in_loop_before_and_after() -> None:
+    before = parse_graph(OUTSIDE.replace("%Y: f32[3,2,4] =", "%Y, %h_T: f32[3,2,4], f32[2,4] ="))
+    made = InLoop().run(before)
+    assert print_graph(made.graph) == INSIDE
+    assert made.counts == {"op_to_scan": 1}
+    verify(made.graph)
+    assert_same_meaning(before, made.graph)
+    assert not InLoop().run(made.graph).modified
