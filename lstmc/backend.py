@@ -121,6 +121,18 @@ class Backend(Protocol):
         """The passes that bring a model graph from MODEL to EXPANDED for ``target``."""
         ...
 
+    def forms(self, target: str, standard: tuple[Pass, ...]) -> Mapping[str, tuple[Pass, ...]]:
+        """Other ways to write the same net for ``target``, by name: whole pass lists, for ``--tune`` to measure."""
+        ...
+
+    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+        """How long a forward and backward pass of each net takes on this machine, measured side by side."""
+        ...
+
+    def build(self) -> str:
+        """What ``seconds`` measures with: a name that changes when its figures may."""
+        ...
+
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """The files of a compiled model with these parameter values."""
         ...

@@ -45,11 +45,16 @@ MODEL_PASSES: tuple[Pass, ...] = (
 CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())
 
 
-def all_passes(backend: Backend | None, target: str | None = None) -> tuple[Pass, ...]:
-    """The passes a model goes through, in order; without a backend, to an expanded graph of core ops."""
+def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> tuple[Pass, ...]:
+    """The passes a model goes through, in order; without a backend, to an expanded graph of core ops.
+
+    ``form`` is one of ``backend.forms``; without it the target's own rule decides.
+    """
     if backend is None:
         return (*MODEL_PASSES, *CORE_EXPANSION)
     target = target_of(backend, target)
+    if form is not None:
+        return backend.forms(target, MODEL_PASSES)[form]
     return (*backend.model_passes(target, MODEL_PASSES), *backend.passes(target))
 
 
@@ -61,6 +66,7 @@ def compile_graph(
     dump_dir: Path | None = None,
     observe: Observer | None = None,
     step: bool = False,
+    form: str | None = None,
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
 
@@ -72,7 +78,7 @@ def compile_graph(
     with collector_paused():
         stepped = one_step(graph) if step else OneStep(graph, ())
         graph = stepped.graph
-        history = run_passes(graph, all_passes(backend, target), backend.ops, dump_dir, observe)
+        history = run_passes(graph, all_passes(backend, target, form), backend.ops, dump_dir, observe)
     return Compiled(
         name=graph.name,
         source=source or graph.name,

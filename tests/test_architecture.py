@@ -35,6 +35,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("cells",),
     ("backend",),
     ("pipeline", "differential"),
+    ("tune",),
     ("cli",),
     ("__main__",),
 )
@@ -48,8 +49,11 @@ THIRD_PARTY = {
     "jinja2": ("lstmc_caffe/emit.py",),
     "google": ("lstmc_caffe/schema.py", "lstmc_caffe/weights.py", "lstmc_caffe/worker.py"),
     "filelock": ("lstmc_caffe/install/installer.py",),
-    "platformdirs": ("lstmc_caffe/install/record.py",),
-    "caffe": ("lstmc_caffe/worker.py", "lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py"),
+    "platformdirs": ("lstmc_caffe/install/record.py", "lstmc/tune.py"),
+    "caffe": (
+        *("lstmc_caffe/worker.py", "lstmc_caffe/stopwatch.py"),
+        *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py"),
+    ),
 }
 WORKER_SIDE = THIRD_PARTY["caffe"]  # these run in the Python that has Caffe, which may have nothing else
 LIMIT = 300  # lines of a file, not reached

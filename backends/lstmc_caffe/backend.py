@@ -16,7 +16,6 @@ from lstmc.passes import (
     FuseLinears,
     Hoist,
     InLoop,
-    KeepTimeAxis,
     Pass,
     PerPiece,
     Sink,
@@ -24,32 +23,31 @@ from lstmc.passes import (
     collector_paused,
 )
 from lstmc.weights import unpack_weights
-from lstmc_caffe.bound_fan import BoundFan
+from lstmc_caffe.clock import measured, processor, with_loss
 from lstmc_caffe.emit import WrittenNet, prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.forms import EXPANSION, caffe_forms, caffe_passes
 from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
-from lstmc_caffe.locate import attempt_all, gpu_state
+from lstmc_caffe.locate import attempt_all, gpu_state, locate
 from lstmc_caffe.manifest import manifest, manifest_json, read_manifest, step_blobs
-from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, ReshapeLayer
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.reroll_layers import RerollLayers
 from lstmc_caffe.rows import RowsTimeAxis
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.settle import Constants, SettleViews
 from lstmc_caffe.target import load_target, targets
-from lstmc_caffe.time_axis import CaffeTimeAxis
 from lstmc_caffe.weights import caffemodel, read_blobs
 
 INSTALL = "python -m lstmc_caffe.install"
 
-GATES = RerollGates()
 # The targets for Caffe itself; the others see every blob as a matrix of rows.
-LEGAL_PASSES: Mapping[str, tuple[Pass, ...]] = {
-    "caffe": (Legalize(), Cse(), Dead(), KeepTimeAxis(GATES.applies, ReshapeLayer), GATES, Cse(), Dead()),
-    "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead()),
+CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {
+    "caffe": caffe_passes(RerollGates()),
+    "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead(), *EXPANSION),
 }
 
 
@@ -70,7 +68,7 @@ class CaffeBackend:
 
     def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
         """The pipeline's own; without Slice, what packs gates and joins steps is left out, and undone in the model."""
-        if load_target(target).allows("Slice") or target in LEGAL_PASSES:
+        if load_target(target).allows("Slice") or target in CAFFE_PASSES:
             return standard
         kept = tuple(p for p in standard if not isinstance(p, FuseLinears | Widen | Hoist | Sink))
         cleaning = next(i for i, p in enumerate(kept) if isinstance(p, Dead)) + 1
@@ -78,11 +76,29 @@ class CaffeBackend:
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """Legalise and re-roll on the one-step bodies, then expand."""
-        if target in LEGAL_PASSES:
-            return (*LEGAL_PASSES[target], Expand(CaffeTimeAxis()), Dead(), BoundFan())
+        if target in CAFFE_PASSES:
+            return CAFFE_PASSES[target]
         rules = load_target(target)
         expand = (Expand(RowsTimeAxis(rules)), Dead(), SettleViews(rules), Constants(rules), Dead())
         return (LegalizeRows(rules), Cse(), Dead(), *expand)
+
+    def forms(self, target: str, standard: tuple[Pass, ...]) -> Mapping[str, tuple[Pass, ...]]:
+        """For Caffe itself: with and without LSTMUnit, gates packed or apart, products hoisted or not."""
+        return caffe_forms(standard) if target == "caffe" else {}
+
+    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+        """Minima of passes that take turns in one worker, on the CPU."""
+        nets = {}
+        for form, artifact in artifacts.items():
+            (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
+            nets[form] = with_loss(text, sorted(set(artifact.outputs.values())))
+        with Runner() as runner:
+            return measured(runner, nets)
+
+    def build(self) -> str:
+        """The Caffe that is used, and the processor it runs on."""
+        location = locate()
+        return f"{location.python} {location.pythonpath} {processor()}"
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""

@@ -57,6 +57,8 @@ def step_blobs(compiled: Compiled) -> set[str]:
     """The blobs of every step that the manifest names."""
     scans = _scans(compiled).values()
     return {pattern % t for scan in scans for pattern in scan["blobs"].values() for t in range(scan["steps"])}
+
+
 def _input(compiled: Compiled, fed: Fed) -> dict[str, Any]:
     op = compiled.model.node(fed.node.name).op
     fill = {} if fed.filled or not isinstance(op, Input) or op.fill is None else {"fill": repr(op.fill)}

@@ -8,24 +8,28 @@ from typing import Annotated
 
 import typer
 
-from lstmc.backend import Artifact, Backend, Compiled, load_backend
+from lstmc.backend import Artifact, Backend, Compiled, load_backend, target_of
 from lstmc.cli.console import out, table
 from lstmc.cli.model_source import find_model
 from lstmc.cli.options import (
     BackendOption,
     CellOption,
     FileArgument,
+    OutputsOption,
     SeedOption,
     SizesOption,
     StepOption,
     TargetOption,
+    TuneOption,
     WeightsOption,
     parse_sizes,
 )
+from lstmc.errors import ModelFileError
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
+from lstmc.tune import RULE, tune
 from lstmc.weights import initial_weights, parameters, read_weights
 
 
@@ -49,14 +53,37 @@ def build(
     target: str | None,
     dump_dir: Path | None = None,
     step: bool = False,
+    outputs: list[str] | None = None,
+    tuned: bool = False,
 ) -> Build:
     """What ``compile`` and ``verify`` share: find, trace, compile, bind weights, emit. Writes nothing but dumps."""
     source = find_model(file, cell)
-    graph = source.graph(parse_sizes(sizes or []))
+    graph = _only(source.graph(parse_sizes(sizes or [])), outputs)
     loaded = load_backend(backend)
     bound = initial_weights(graph, seed) if weights is None else read_weights(weights, graph)
-    compiled = compile_graph(graph, loaded, target, source.name, dump_dir, step=step)
+    form = _tuned_form(graph, loaded, target_of(loaded, target), bound, step) if tuned else None
+    compiled = compile_graph(graph, loaded, target, source.name, dump_dir, step=step, form=form)
     return Build(loaded, compiled, bound, loaded.emit(compiled, bound))
+
+
+def _only(graph: Graph, names: list[str] | None) -> Graph:
+    """The graph with the outputs that ``--read`` names."""
+    known = [output.name for output in graph.outputs]
+    for name in names or []:
+        if name not in known:
+            raise ModelFileError(f"--read {name}: {graph.name} has no such output: found {', '.join(known)}")
+    return graph.returning(list(dict.fromkeys(names))) if names else graph
+
+
+def _tuned_form(graph: Graph, backend: Backend, target: str, weights: dict[str, Array], step: bool) -> str | None:
+    """The fastest form, after saying what was measured; None stands for the target's own rule."""
+    tuning = tune(graph, backend, target, weights, step)
+    out.print("forms, as measured before" if tuning.remembered else "forms, measured now")
+    made = table("", "form", "ms", right=("ms",))
+    for form, seconds in tuning.seconds.items():
+        made.add_row(form, f"{seconds * 1e3:.3f}")
+    out.print(made)
+    return None if tuning.form == RULE else tuning.form
 
 
 def compile_command(
@@ -68,13 +95,15 @@ def compile_command(
     backend: BackendOption = "caffe",
     target: TargetOption = None,
     step: StepOption = False,
+    outputs: OutputsOption = None,
+    tuned: TuneOption = False,
     folder: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")] = Path(),
     dump_dir: Annotated[
         Path | None, typer.Option("--dump-dir", metavar="DIR", help="The graph after each pass, as text.")
     ] = None,
 ) -> None:
     """Compile a model, and write its net, its weights and its manifest."""
-    built = build(file, cell, sizes, weights, seed, backend, target, dump_dir, step)
+    built = build(file, cell, sizes, weights, seed, backend, target, dump_dir, step, outputs, tuned)
     paths = write_files(folder, built.artifact.files)
     wrote = table("wrote", "file", "bytes", right=("bytes",))
     for path in paths:

@@ -15,7 +15,9 @@ err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH_WITHOUT_
 
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """An empty table with a title and columns, those in ``right`` aligned to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+    made = Table(
+        title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made

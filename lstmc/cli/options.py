@@ -36,6 +36,12 @@ WeightsOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="For the fillers that draw parameters not given.", min=0)]
 BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
 TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
+OutputsOption = Annotated[
+    list[str] | None, typer.Option("--read", metavar="NAME", help="Keep only this output. Repeatable. Default: all.")
+]
+TuneOption = Annotated[
+    bool, typer.Option("--tune", help="Measure every form of the net on this machine's Caffe and take the fastest.")
+]
 StepOption = Annotated[
     bool, typer.Option("--step", help="A net of one time step, with states as inputs and outputs, for streaming.")
 ]

@@ -14,10 +14,12 @@ from lstmc.cli.options import (
     BackendOption,
     CellOption,
     FileArgument,
+    OutputsOption,
     SeedOption,
     SizesOption,
     StepOption,
     TargetOption,
+    TuneOption,
     WeightsOption,
 )
 from lstmc.differential import InterpreterExecutor, Report, check
@@ -33,6 +35,8 @@ def verify_command(
     backend: BackendOption = "caffe",
     target: TargetOption = None,
     step: StepOption = False,
+    outputs: OutputsOption = None,
+    tuned: TuneOption = False,
     on: Annotated[
         list[str] | None,
         typer.Option("--on", metavar="PLACE", help="interpreter, caffe-cpu or caffe-gpu. Default: every one found."),
@@ -42,7 +46,7 @@ def verify_command(
 
     Exits with 1 if a difference is past its tolerance.
     """
-    built = build(file, cell, sizes, weights, seed, backend, target, step=step)
+    built = build(file, cell, sizes, weights, seed, backend, target, None, step, outputs, tuned)
     executors: list[Executor] = [InterpreterExecutor(), *built.backend.executors()]
     try:
         passed = True

@@ -91,6 +91,11 @@ class Graph:
         """The name of a value, as the text form and the emitted net show it."""
         return self.node(ref.node).names[ref.out]
 
+    def returning(self, names: Sequence[str]) -> Graph:
+        """The same graph with only these of its outputs."""
+        outputs = {output.name: output for output in self.outputs}
+        return Graph(self.name, self._digraph, tuple(outputs[name] for name in names))
+
     def body_args(self) -> tuple[Node, ...]:
         """The arguments of a scan body, in operand order."""
         return tuple(node for node in self if isinstance(node.op, Arg))

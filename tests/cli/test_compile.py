@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from google.protobuf import text_format
 
+from lstmc_caffe.runner import Runner
 from lstmc_caffe.schema import NetParameter
 from tests.cli.conftest import LSTMC
 
@@ -90,3 +92,30 @@ def test_the_module_is_the_command() -> None:
     assert ended.returncode == 0
     for command in ("compile", "verify", "show", "cells", "backends", "doctor"):
         assert command in ended.stdout
+
+
+def test_read_keeps_only_the_outputs_it_names(lstmc: LSTMC, model_file: Path) -> None:
+    assert lstmc("compile", str(model_file), *SIZES, "--read", "h_T").code == 0
+    assert list(json.loads(Path("net.manifest.json").read_text())["outputs"]) == ["h_T"]
+    refused = lstmc("compile", str(model_file), *SIZES, "--read", "z")
+    assert (refused.code, refused.err) == (
+        2,
+        "ModelFileError: --read z: net has no such output: found Y, h_T\n",
+    )
+
+
+@pytest.mark.caffe
+def test_tune_says_what_it_measured_and_remembers_it(
+    lstmc: LSTMC, model_file: Path, caffe: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = caffe.location
+    monkeypatch.setenv("LSTMC_CAFFE_PYTHON", str(installed.python))
+    monkeypatch.setenv("LSTMC_CAFFE_PYTHONPATH", str(installed.pythonpath))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("cache").resolve()))
+    first = lstmc("compile", str(model_file), *SIZES, "--tune")
+    again = lstmc("compile", str(model_file), *SIZES, "--tune")
+    assert (first.code, again.code) == (0, 0)
+    assert first.out.startswith("forms, measured now\n")
+    assert again.out.startswith("forms, as measured before\n")
+    for form in ("rule", "unit", "packed", "separate-in-loop"):
+        assert f"\n{form} " in first.out

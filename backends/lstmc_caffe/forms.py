@@ -1,0 +1,38 @@
+"""The forms that a net can take for one target: the same numbers by other layers. Which is fastest is measured."""
+
+from __future__ import annotations
+
+from lstmc.passes import Cse, Dead, Expand, Hoist, KeepTimeAxis, Pass, Widen
+from lstmc_caffe.bound_fan import BoundFan
+from lstmc_caffe.legalize import Legalize
+from lstmc_caffe.ops import ReshapeLayer
+from lstmc_caffe.reroll_gates import RerollGates
+from lstmc_caffe.time_axis import CaffeTimeAxis
+
+ALWAYS = 1 << 62  # elements of a state: every one is smaller
+NEVER = 0
+EXPANSION: tuple[Pass, ...] = (Expand(CaffeTimeAxis()), Dead(), BoundFan())
+
+
+def caffe_passes(gates: RerollGates) -> tuple[Pass, ...]:
+    """From MODEL to EXPANDED for Caffe itself: LSTMUnit where ``gates`` says so, activations in layers elsewhere."""
+    legal = (Legalize(), Cse(), Dead(), KeepTimeAxis(gates.applies, ReshapeLayer), gates, Cse(), Dead())
+    return (*legal, *EXPANSION)
+
+
+def caffe_forms(standard: tuple[Pass, ...]) -> dict[str, tuple[Pass, ...]]:
+    """Whole pass lists by name; ``standard`` are the pipeline's passes on core ops.
+
+    ``unit``: LSTMUnit wherever there is a gate tail. ``packed``: never; one Sigmoid over neighbouring gates.
+    ``separate``: a layer for each gate. ``...-in-loop``: products with the inputs step by step, not all at once.
+    """
+    apart = tuple(p for p in standard if not isinstance(p, Widen))
+    forms = {
+        "unit": (*standard, *caffe_passes(RerollGates(ALWAYS))),
+        "packed": (*standard, *caffe_passes(RerollGates(NEVER))),
+        "separate": (*apart, *caffe_passes(RerollGates(NEVER))),
+    }
+    in_loop = {
+        f"{name}-in-loop": tuple(p for p in passes if not isinstance(p, Hoist)) for name, passes in forms.items()
+    }
+    return forms | in_loop

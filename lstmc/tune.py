@@ -1,0 +1,68 @@
+"""Choosing the fastest form of a net by measuring all of them, once for each model, shape and machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from lstmc.backend import Artifact, Backend
+from lstmc.ir import Graph, print_graph
+from lstmc.ops import Array
+from lstmc.output import write_files
+from lstmc.pipeline import MODEL_PASSES, compile_graph
+
+TUNED = "tuned.json"
+RULE = "rule"  # the form that is taken without tuning: the target's documented rule
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was measured: seconds of a forward and backward pass by form, the fastest first; or remembered."""
+
+    form: str
+    seconds: dict[str, float]
+    remembered: bool
+
+
+def tune(
+    graph: Graph,
+    backend: Backend,
+    target: str,
+    weights: Mapping[str, Array],
+    step: bool = False,
+    folder: Path | None = None,
+) -> Tuning:
+    """The fastest form of a model for a target, on the Caffe (or whatever the backend has) of this machine.
+
+    Remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
+    measured it. Raises :class:`~lstmc.errors.BackendError` where nothing can be measured.
+    """
+    folder = folder or platformdirs.user_cache_path("lstmc")
+    known = _read(folder / TUNED)
+    text = re.sub(r"  # .*", "", print_graph(graph))  # without places in source files
+    made_of = [backend.name, backend.build(), target, str(step), text]
+    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
+    if key in known:
+        seconds = known[key]
+        return Tuning(next(iter(seconds)), seconds, True)
+    artifacts: dict[str, Artifact] = {}
+    for form in (RULE, *backend.forms(target, MODEL_PASSES)):
+        compiled = compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
+        artifacts[form] = backend.emit(compiled, weights)
+    measured = backend.seconds(artifacts)
+    seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
+    write_files(folder, {TUNED: json.dumps({**_read(folder / TUNED), key: seconds}, indent=1).encode()})
+    return Tuning(next(iter(seconds)), seconds, False)
+
+
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}  # nothing measured yet, or a file that cannot be trusted: measure again

@@ -1,0 +1,103 @@
+"""``--tune``: every form of a net means the same, the fastest measured one is taken, and it is remembered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lstmc.backend import Artifact, load_cell
+from lstmc.differential import InterpreterExecutor, check
+from lstmc.dsl import CellModel
+from lstmc.pipeline import MODEL_PASSES, compile_graph
+from lstmc.tune import RULE, TUNED, tune
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.clock import measured, with_loss
+from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.runner import Runner
+
+FORMS = ("unit", "packed", "separate", "unit-in-loop", "packed-in-loop", "separate-in-loop")
+
+
+class Stopwatch(CaffeBackend):
+    """The Caffe backend with a clock that says what it is told to."""
+
+    def __init__(self, seconds: Mapping[str, float], build: str = "this one") -> None:
+        self.told = seconds
+        self.named = build
+        self.asked: list[set[str]] = []
+
+    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+        self.asked.append(set(artifacts))
+        return {form: self.told.get(form, 9.0) for form in artifacts}
+
+    def build(self) -> str:
+        return self.named
+
+
+def lstm(steps: int = 3) -> tuple:
+    graph = CellModel(load_cell("lstm")).graph(T=steps, N=2, D=3, H=4)
+    return graph, initial_weights(graph)
+
+
+def test_the_fastest_form_is_taken_and_remembered(tmp_path: Path) -> None:
+    backend = Stopwatch({"packed": 0.5})
+    graph, weights = lstm()
+    first = tune(graph, backend, "caffe", weights, folder=tmp_path)
+    assert (first.form, first.remembered) == ("packed", False)
+    assert backend.asked == [{RULE, *FORMS}]
+    again = tune(graph, backend, "caffe", weights, folder=tmp_path)
+    assert (again.form, again.seconds, again.remembered) == ("packed", first.seconds, True)
+    assert len(backend.asked) == 1
+
+
+@pytest.mark.parametrize("what", ["shape", "build", "target"])
+def test_what_changes_the_figures_is_measured_anew(tmp_path: Path, what: str) -> None:
+    backend = Stopwatch({"unit": 0.5})
+    graph, weights = lstm()
+    tune(graph, backend, "caffe", weights, folder=tmp_path)
+    if what == "shape":
+        graph, weights = lstm(steps=4)
+    if what == "build":
+        backend.named = "another one"
+    tune(graph, backend, "flat" if what == "target" else "caffe", weights, folder=tmp_path)
+    assert len(backend.asked) == 2
+    assert len(json.loads((tmp_path / TUNED).read_text())) == 2
+
+
+def test_a_damaged_record_is_measured_anew(tmp_path: Path) -> None:
+    backend = Stopwatch({})
+    (tmp_path / TUNED).write_text("{")
+    graph, weights = lstm()
+    assert not tune(graph, backend, "caffe", weights, folder=tmp_path).remembered
+    assert tune(graph, backend, "caffe", weights, folder=tmp_path).remembered
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("cell", ["lstm", "gru", "lstm_peephole"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_means_the_same(caffe: Runner, cell: str, form: str) -> None:
+    backend = CaffeBackend()
+    assert tuple(backend.forms("caffe", MODEL_PASSES)) == FORMS
+    graph = CellModel(load_cell(cell)).graph(T=3, N=2, D=3, H=4)
+    weights = initial_weights(graph)
+    compiled = compile_graph(graph, backend, "caffe", form=form)
+    artifact = backend.emit(compiled, weights)
+    for executor in (InterpreterExecutor(), CaffeExecutor(caffe, "cpu")):
+        assert check(compiled, artifact, weights, executor).passed
+
+
+@pytest.mark.caffe
+def test_the_clock_times_every_net_forward_and_backward(caffe: Runner) -> None:
+    backend = CaffeBackend()
+    nets = {}
+    for steps in (2, 40):
+        graph, weights = lstm(steps)
+        artifact = backend.emit(compile_graph(graph, backend), weights)
+        nets[str(steps)] = with_loss(artifact.files["lstm.prototxt"].decode(), sorted(artifact.outputs.values()))
+    seconds = measured(caffe, nets)
+    assert set(seconds) == {"2", "40"}
+    assert 0 < seconds["2"] < seconds["40"] < 1  # twenty times the layers; no close race
