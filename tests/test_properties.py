@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from lstmc.backend import Compiled
 from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report, check, random_inputs
+from lstmc.errors import BackendError
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph, Scan, parse_graph, print_graph
 from lstmc.ops import CORE, Stack, Unstack
@@ -172,3 +173,19 @@ def test_random_models_use_every_op_of_the_language() -> None:
 
     trace()
     assert seen >= {*CORE, Scan} - {Stack, Unstack}  # those two come from expansion alone
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["flat", "noslice"])
+@given(random_models())
+def test_a_portable_target_means_the_model_or_is_refused(caffe: Runner, target: str, model: RandomModel) -> None:
+    graph = model.graph()
+    weights = initial_weights(graph, model.seed)
+    try:
+        compiled = compile_graph(graph, BACKEND, target)
+        artifact = BACKEND.emit(compiled, weights)
+    except BackendError as error:
+        assert target in error.message or "two blobs of the net" in error.message or "linear" in error.message
+        return
+    report = check(compiled, artifact, weights, CaffeExecutor(caffe, "cpu"), model.seed)
+    assert report.passed, gaps(report)

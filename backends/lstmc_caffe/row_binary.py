@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Node, Ref, is_weight
-from lstmc.ops import Mul, Reshape, Sub
+from lstmc.ops import Mul, Sub
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -15,10 +15,9 @@ from lstmc_caffe.rows import as_matrix, matrix_at, viewed
 def binary_to_eltwise(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     shape = node.types[0].shape
     for value, other in (args, args[::-1]):
-        if is_weight(b, other) and not is_weight(b, value) and b.type(value).shape == shape:
-            size = b.type(other).size
-            if size == shape[-1] and covered_axes(b.type(other).shape, shape) in ((len(shape) - 1, len(shape)), (0, 0)):
-                return _with_parameter(to, b, node, value, other, other == args[1])
+        fits = b.type(value).shape == shape and b.type(other).shape == shape[-1:]
+        if fits and is_weight(b, other) and not is_weight(b, value):
+            return _with_parameter(to, b, node, value, other, other == args[1])
     x, y = (to.value(b, ref) for ref in args)
     if b.type(x) != b.type(y):
         x, y = _spread(to, b, node, x, y)
@@ -34,8 +33,6 @@ def binary_to_eltwise(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs
 def _with_parameter(to: RowLayers, b: Builder, node: Node, x: Ref, p: Ref, second: bool) -> Refs:
     """x * p, x + p, x - p or p - x, where p is a parameter of x's last axis."""
     shape = node.types[0].shape
-    if len(b.type(p).shape) != 1:
-        (p,) = b.add(Reshape((shape[-1],)), p, names=(f"{b.node(p.node).name}/flat",))
     rows = as_matrix(b, x, matrix_at(shape, len(shape) - 1))
     if isinstance(node.op, Mul):
         return (viewed(b, to.layer(b, node, caffe.Scale(1, 1, True), rows, p), shape, node.names),)

@@ -24,6 +24,9 @@ class RowLayers:
         if not is_weight(b, ref):
             return ref
         node, shape = b.node(ref.node), b.type(ref).shape
+        if len(shape) == 2:
+            (ones,) = b.add(caffe.DummyData(shape, 1.0), names=(f"{node.name}/ones",))
+            return b.add(caffe.Scale(axis=0, num_axes=2, learned=True), ones, ref, names=(f"{node.name}/value",))[0]
         size = prod(shape)
         blob = ref if len(shape) == 1 else b.add(Reshape((size,)), ref, names=(f"{node.name}/flat",))[0]
         scaled = self.ones_times(b, (1, size), blob, f"{node.name}/value")

@@ -43,6 +43,11 @@ def _source(b: Builder, ref: Ref) -> Ref:
     return b.args(ref.node)[0] if isinstance(b.node(ref.node).op, caffe.View) else ref
 
 
+def _step_matrix(shape: tuple[int, ...]) -> Matrix:
+    """A step [N, ...] as N rows of a sequence's matrix; a step [N] as one."""
+    return matrix_at(shape, 1) if len(shape) > 1 else (1, shape[0])
+
+
 @dataclass(frozen=True)
 class RowsTimeAxis:
     """A sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it.
@@ -55,7 +60,7 @@ class RowsTimeAxis:
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
         """x [T, N, ...] as T values [N, ...]."""
         steps, *rest = b.type(x).shape
-        matrix = (rest[0], prod(rest[1:])) if len(rest) > 1 else (1, rest[0])
+        matrix = _step_matrix(tuple(rest))
         if steps == 1:
             return (viewed(b, x, tuple(rest), names),)
         if not self.target.allows("Slice"):
@@ -90,7 +95,8 @@ class RowsTimeAxis:
             if len(steps) == 1:
                 return viewed(b, steps[0], shape, (name,))
             return b.add(caffe.HostStack(), *steps, names=(name,))[0]
-        rows = [as_matrix(b, step) for step in steps]
+        matrix = _step_matrix(b.type(steps[0]).shape)
+        rows = [as_matrix(b, step, matrix) for step in steps]
         joined = rows[0]
         if len(steps) > 1:
             (joined,) = b.add(caffe.ConcatLayer(0), *rows, names=(f"{name}/rows",))

@@ -67,15 +67,20 @@ class _Settler:
         if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and node.name not in self.stepwise:
             made = self.b.add(caffe.Input(node.op.shape), names=node.names, loc=node.loc)
         else:
-            learned = node.op.blobs(len(args)) if isinstance(node.op, caffe.CaffeOp) else range(len(args))
-            host = isinstance(node.op, caffe.Feed | caffe.HostStack)
-            operands = [
-                self.sources[ref] if slot in learned or host else self._operand(node, ref)
-                for slot, ref in enumerate(args)
-            ]
+            operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
             made = self.b.copy(node, operands)
             self.read.update(operands if isinstance(node.op, caffe.CaffeOp) else ())
         self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
+
+    def _source(self, node: Node, slot: int, ref: Ref) -> Ref:
+        """What a node of the new graph has as an operand."""
+        if isinstance(node.op, caffe.HostStack):
+            shape = self.graph.type(ref).shape
+            return self._fed(self.sources[ref], matrix_at(shape, max(len(shape) - 1, 0)))
+        learned = node.op.blobs(len(self.graph.args(node.name))) if isinstance(node.op, caffe.CaffeOp) else None
+        if isinstance(node.op, caffe.Feed) or learned is None or slot in learned:
+            return self.sources[ref]
+        return self._operand(node, ref)
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
         """The value that a layer reads, as a blob."""
@@ -115,8 +120,10 @@ class _Settler:
         if isinstance(self.b.node(source.node).op, caffe.HostStack):
             steps = self.b.args(source.node)
             copies = [self._unread(step, f"{output.name}/{t}") for t, step in enumerate(steps)]
-            return self.b.add(caffe.HostStack(), *copies, names=(output.name,))[0] if copies != list(steps) else source
-        source = self._unread(source, output.name)
+            if copies != list(steps):
+                (source,) = self.b.add(caffe.HostStack(), *copies, names=(output.name,))
+        else:
+            source = self._unread(source, output.name)
         if self.b.type(source).shape == shape:
             return source
         return self.b.add(caffe.View(shape), source, names=(old.names[output.ref.out],), loc=old.loc)[0]

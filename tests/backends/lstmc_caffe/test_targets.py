@@ -22,6 +22,7 @@ from lstmc import (
     linear,
     model,
     relu,
+    reshape,
     scan,
     sigmoid,
     softmax,
@@ -220,3 +221,41 @@ def test_what_a_target_cannot_express_is_refused(made: Any, target: str, error: 
         compile_graph(made.graph(**sizes), BACKEND, target)
     lines = [line for line in str(raised.value).splitlines() if not line.startswith("    ") and ".py:" not in line]
     assert "\n".join(lines) == error
+
+
+@model
+def only_constants(X=Input(2, 3), W=Param(9)):
+    return {"x": tanh(X), "w": W * 2}
+
+
+@model
+def twice(X=Input(T, N, 4)):
+    y, _ = scan(lstm(H=2), X)
+    return {"y": y, "z": reshape(X, 2, -1)}
+
+
+@pytest.mark.parametrize(
+    ("graph", "target", "error"),
+    [
+        (
+            only_constants.graph(),
+            "flat",
+            "BackendError: target flat: nothing makes a constant f32[1,9]: there is no DummyData, and no blob before"
+            " it is as large",
+        ),
+        (
+            twice.graph(T=3, N=2),
+            "noslice",
+            "BackendError: target noslice: input X is read step by step and as a whole",
+        ),
+        (
+            graph_of("lstm", 3, 2),
+            "caffe-native",
+            "BackendError: target caffe-native is for lint alone: nothing writes Caffe's own recurrent layers yet",
+        ),
+    ],
+)
+def test_what_is_found_out_late_is_refused_too(graph: Graph, target: str, error: str) -> None:
+    with pytest.raises(BackendError) as raised:
+        compile_graph(graph, BACKEND, target)
+    assert str(raised.value).splitlines()[0] == error
