@@ -144,11 +144,9 @@ def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str
     body = inner.finish([(o.name, new[o.ref]) for o in scan.body.outputs])
     outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
     whole = _Pieces(b, counts)
-    operands_outside = []
-    for arg in body.body_args():
+    for arg in body.body_args():  # a piece may be cut again: what it is a piece of stands before it
         if arg.name in pieces.arguments:
             source, i, axis, sizes = pieces.arguments[arg.name]
-            operands_outside.append(whole.weight(outer[source], axis, sizes)[i])
-        else:
-            operands_outside.append(outer[arg.name])
+            outer[arg.name] = whole.weight(outer[source], axis, sizes)[i]
+    operands_outside = [outer[arg.name] for arg in body.body_args()]
     return b.add(replace(scan, body=body), *operands_outside, names=node.names, loc=node.loc)

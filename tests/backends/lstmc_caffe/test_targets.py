@@ -248,11 +248,6 @@ def twice(X=Input(T, N, 4)):
             "noslice",
             "BackendError: target noslice: input X is read step by step and as a whole",
         ),
-        (
-            graph_of("lstm", 3, 2),
-            "caffe-native",
-            "BackendError: target caffe-native is for lint alone: nothing writes Caffe's own recurrent layers yet",
-        ),
     ],
 )
 def test_what_is_found_out_late_is_refused_too(graph: Graph, target: str, error: str) -> None:
