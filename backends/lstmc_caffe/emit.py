@@ -14,6 +14,7 @@ from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Output, Ref, twice_stored, weight_graph
 from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform
+from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 from lstmc.weights import parameters
 from lstmc_caffe.fan import FAN
@@ -103,9 +104,11 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
 def _checked_weights(weights: Graph) -> Graph:
     twice = twice_stored(weights)
     if twice:
+        loc = next((node.loc for node in weights if set(node.names) & set(twice)), None)
         raise BackendError(
             f"{', '.join(twice)} would be in two blobs of the net, and come apart in training:"
-            " use a parameter either as it is or in one concat or split"
+            " use a parameter either as it is or in one concat or split",
+            loc=loc,
         )
     return weights
 
@@ -142,7 +145,7 @@ def _write_layer(
     for index, slot in enumerate(learned):
         blob = graph.value_name(args[slot])
         params = _parameters_in(graph, args[slot])
-        _write_param(layer.param.add(), blob, params)
+        _write_param(layer.param.add(), blob, params, node.loc)
         if blob not in owners:
             owners[blob] = Owner(node.name, index)
             blobs[args[slot]] = None
@@ -180,11 +183,13 @@ def _negated(graph: Graph, blob: Ref) -> bool:
     return isinstance(node.op, Affine) or any(_negated(graph, ref) for ref in graph.args(blob.node))
 
 
-def _write_param(spec: Any, name: str, params: Mapping[str, Param]) -> None:
+def _write_param(spec: Any, name: str, params: Mapping[str, Param], loc: SrcLoc | None) -> None:
     multipliers = {(param.lr_mult, param.decay_mult) for param in params.values()}
     if len(multipliers) > 1:
         found = ", ".join(f"{n} has {p.lr_mult:g} and {p.decay_mult:g}" for n, p in params.items())
-        raise BackendError(f"one blob has one lr_mult and one decay_mult, but {name} is made of several: {found}")
+        raise BackendError(
+            f"one blob has one lr_mult and one decay_mult, but {name} is made of several: {found}", loc=loc
+        )
     ((lr_mult, decay_mult),) = multipliers
     spec.name = name
     if lr_mult != 1:

@@ -10,6 +10,7 @@ import tempfile
 import time
 
 import caffe
+import numpy as np
 from caffe import layers as L
 from caffe import params as P
 
@@ -54,17 +55,24 @@ def unrolled_by_hand(steps, batch, width, units):
     return str(net.to_proto())
 
 
-def native(steps, batch, width, units):
-    """Caffe's own LSTM layer."""
+def native(steps, batch, width, units, layers=1):
+    """Caffe's own LSTM layer, or several of them, each on the one below."""
     net = caffe.NetSpec()
     net.X = L.Input(input_param={"shape": {"dim": [steps, batch, width]}})
     net.cont = L.DummyData(
         dummy_data_param={"shape": {"dim": [steps, batch]}, "data_filler": {"type": "constant", "value": 1}}
     )
-    net.H = L.LSTM(
-        net.X, net.cont, recurrent_param={"num_output": units, "weight_filler": FILLER, "bias_filler": {"value": 0}}
-    )
+    h = net.X
+    for _ in range(layers):
+        recurrent = {"num_output": units, "weight_filler": FILLER, "bias_filler": {"value": 0}}
+        h = L.LSTM(h, net.cont, recurrent_param=recurrent)
+    net.H = h
     return str(net.to_proto())
+
+
+def native_two(*size):
+    """Two of Caffe's own LSTM layers."""
+    return native(*size, layers=2)
 
 
 def netspec_seconds(args, arrays):
@@ -104,14 +112,18 @@ class Gemms:
                 self.blas.cblas_sgemm(101, 111, 112, m, n, k, one, a, k, b, k, zero, c, n)
 
 
-def load_net(text, weights=None):
-    """A net whose last blob ``H`` (or another, named in the text's own loss) is summed into a loss."""
+def load_net(text):
+    """A net in phase TRAIN with random inputs, and the seconds that Caffe took to load it."""
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt", delete=False) as file:
         file.write(text)
     try:
         start = time.perf_counter()
         net = caffe.Net(file.name, caffe.TRAIN)
-        return net, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        rng = np.random.RandomState(0)
+        for name in net.inputs:
+            net.blobs[name].data[...] = rng.normal(size=net.blobs[name].data.shape)
+        return net, seconds
     finally:
         os.unlink(file.name)
 
@@ -119,17 +131,16 @@ def load_net(text, weights=None):
 def measure(args, arrays):
     """Interleaved times of several nets and of the bare products.
 
-    ``nets`` maps names to prototxt text, or to "netspec" and "native"; ``outputs`` to the blob whose sum is the
-    loss. Returns, for each: seconds to load, forward, forward and backward (all rounds), and its layers.
+    ``nets`` maps names to prototxt text, or to the name of a function above; ``outputs`` to the blobs whose sum is
+    the loss. Returns, for each: seconds to load, forward, forward and backward (all rounds), and its layers.
     """
     size = args["size"]
-    makers = {"netspec": unrolled_by_hand, "native": native}
+    makers = {"unrolled_by_hand": unrolled_by_hand, "native": native, "native_two": native_two}
     loaded, found = {}, {}
     for name, text in args["nets"].items():
         whole = makers[text](*size) if text in makers else text
-        whole += (
-            f'\nlayer {{ name: "loss" type: "Power" bottom: "{args["outputs"][name]}" top: "loss" loss_weight: 1 }}\n'
-        )
+        for i, blob in enumerate(args["outputs"][name]):
+            whole += f'\nlayer {{ name: "loss{i}" type: "Power" bottom: "{blob}" top: "loss{i}" loss_weight: 1 }}\n'
         loads = []
         for _ in range(args["loads"]):
             loaded[name], seconds = load_net(whole)

@@ -4,13 +4,16 @@
     ... --quick           two rows, few rounds: under a minute
 
 One BLAS thread; all nets of a row are loaded in one process and take turns, so that every figure is a ratio of
-minima from one run.
+minima from one run. Where PyTorch is installed its LSTM runs in this process, one thread, after the others.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +22,23 @@ from rich.console import Console
 from rich.table import Table
 
 from lstmc import Input, Value, model, scan
-from lstmc.backend import load_cell
+from lstmc.backend import Artifact, load_cell
+from lstmc.errors import LstmcError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.runner import Runner
 
+Size = tuple[int, ...]
 NETS = Path(__file__).with_name("caffe_nets.py")
-ROWS = (
-    (3, 10, 1024, 500),
-    (20, 10, 128, 256),
-    (100, 1, 64, 128),
-    (50, 32, 256, 512),
-    (300, 1, 32, 64),
-    (1000, 1, 32, 64),
-)
-QUICK = ((20, 10, 128, 256), (300, 1, 32, 64))
+SMALL = ((20, 10, 128, 256), (300, 1, 32, 64))
+ROWS = ((3, 10, 1024, 500), SMALL[0], (100, 1, 64, 128), (50, 32, 256, 512), SMALL[1], (1000, 1, 32, 64))
+LOADS = ((1000, 1, 32, 64), (10000, 1, 32, 64))
 SECONDS_A_ROW = 12.0
 
 
-def sequence_model(cell: str, size: tuple[int, ...]) -> Graph:
+def one_layer(cell: str, size: Size) -> Graph:
     """A library cell over a sequence, its output alone: what Caffe's own layer gives."""
     steps, batch, width, units = size
 
@@ -50,22 +49,52 @@ def sequence_model(cell: str, size: tuple[int, ...]) -> Graph:
     return net.graph()
 
 
-def compiled_nets(size: tuple[int, ...], cell: str = "lstm") -> dict[str, str]:
-    """The prototxt of the cell for every target that can express it."""
+def two_lstms(size: Size) -> Graph:
+    """An LSTM on an LSTM."""
+    steps, batch, width, units = size
+    lower, upper = load_cell("lstm")(H=units), load_cell("lstm")(H=units)
+
+    @model
+    def net(x: Value = Input(steps, batch, width)) -> dict[str, Value]:
+        return {"y": scan(upper, scan(lower, x)[0])[0]}
+
+    return net.graph()
+
+
+KINDS: dict[str, tuple[Callable[[Size], Graph], dict[str, str], tuple[Size, ...]]] = {
+    # what is compiled; what it is held against, by the functions of caffe_nets.py; the sizes
+    "LSTM": (lambda size: one_layer("lstm", size), {"NetSpec": "unrolled_by_hand", "LSTM layer": "native"}, ROWS),
+    "two LSTMs": (two_lstms, {"LSTM layers": "native_two"}, SMALL),
+    "GRU": (lambda size: one_layer("gru", size), {}, SMALL),
+}
+
+
+def compiled_nets(graph: Graph) -> dict[str, tuple[str, list[str]]]:
+    """For every target that can express a model: its prototxt, and the blobs of its output."""
     backend = CaffeBackend()
-    graph = sequence_model(cell, size)
     weights = initial_weights(graph)
     found = {}
     for target in backend.targets:
-        artifact = backend.emit(compile_graph(graph, backend, target), weights)
-        found[f"lstmc {target}"] = artifact.files["net.prototxt"].decode()
+        try:
+            artifact = backend.emit(compile_graph(graph, backend, target), weights)
+        except LstmcError:
+            continue  # caffe-native has no GRU
+        found[f"lstmc {target}"] = (artifact.files["net.prototxt"].decode(), output_blobs(artifact))
     return found
 
 
-def measure_row(caffe: Runner, size: tuple[int, ...], rounds: int, loads: int) -> dict[str, Any]:
+def output_blobs(artifact: Artifact) -> list[str]:
+    """The blobs of the output ``y``: one, or one a step."""
+    place = json.loads(artifact.files["net.manifest.json"])["outputs"]["y"]
+    return place.get("blobs") or [place["blob"]]
+
+
+def measure_row(caffe: Runner, kind: str, size: Size, rounds: int, loads: int) -> dict[str, Any]:
     """One row's figures: for each net its minima."""
-    nets = {"netspec": "netspec", "native": "native", **compiled_nets(size)}
-    outputs = {name: "H" if name in ("netspec", "native") else "y" for name in nets}
+    make, others, _ = KINDS[kind]
+    compiled = compiled_nets(make(size))
+    nets = others | {name: text for name, (text, _) in compiled.items()}
+    outputs = {name: ["H"] for name in others} | {name: blobs for name, (_, blobs) in compiled.items()}
     args = {"size": size, "nets": nets, "outputs": outputs, "rounds": rounds, "loads": loads}
     found = caffe.call(NETS, "measure", args, timeout=600).value
     return {
@@ -74,42 +103,95 @@ def measure_row(caffe: Runner, size: tuple[int, ...], rounds: int, loads: int) -
     }
 
 
+def torch_seconds(size: Size, rounds: int) -> dict[str, float]:
+    """PyTorch's own LSTM on the CPU, one thread."""
+    import torch  # noqa: PLC0415 (an optional rival)
+
+    torch.set_num_threads(1)
+    steps, batch, width, units = size
+    lstm, x = torch.nn.LSTM(width, units), torch.randn(steps, batch, width)
+    best = {"forward": float("inf"), "both": float("inf")}
+    for _ in range(rounds):
+        start = time.perf_counter()
+        with torch.no_grad():
+            lstm(x)
+        middle = time.perf_counter()
+        lstm(x)[0].sum().backward()
+        best["forward"] = min(best["forward"], middle - start)
+        best["both"] = min(best["both"], time.perf_counter() - middle)
+    return best
+
+
 def table_of(rows: dict[str, dict[str, Any]]) -> Table:
-    """Ratios: forward and both to the bare products, and to Caffe's LSTM layer; load to the NetSpec net's."""
-    table = Table(title="in real Caffe (minima of interleaved rounds)")
+    """Ratios: to the bare products (of an LSTM), to Caffe's own layer, to PyTorch; load to the NetSpec net's."""
+    table = Table(title="in real Caffe: forward, forward and backward (minima of interleaved rounds)")
     for column in (
         "T,N,D,H",
         "net",
         "layers",
-        "forward/gemms",
+        "fwd/gemms",
         "both/gemms",
-        "forward/LSTM",
-        "both/LSTM",
-        "load/NetSpec",
+        "fwd/layer",
+        "both/layer",
+        "both/torch",
+        "load",
     ):
         table.add_column(column, justify="left" if column in ("T,N,D,H", "net") else "right")
     for size, nets in rows.items():
+        native = nets.get("LSTM layer") or nets.get("LSTM layers")
+        by_hand, torch = nets.get("NetSpec"), nets.get("torch")
+        gemms = nets["gemms"] if native is nets.get("LSTM layer") and native else None
         for name, f in nets.items():
-            if name == "gemms":
+            if name in ("gemms", "torch"):
                 continue
-            ratios = [f[key] / nets[base][key] for base in ("gemms", "native") for key in ("forward", "both")]
-            ratios.append(f["load"] / nets["netspec"]["load"])
-            table.add_row(size, name, str(f["layers"]), *(f"{ratio:.2f}" for ratio in ratios))
+            cells = [
+                f"{f[key] / base[key]:.2f}" if base else "-" for base in (gemms, native) for key in ("forward", "both")
+            ]
+            cells.append(f"{f['both'] / torch['both']:.2f}" if torch else "-")
+            cells.append(f"{f['load'] / by_hand['load']:.2f}" if by_hand else f"{f['load']:.2f} s")
+            table.add_row(size, name, str(f["layers"]), *cells)
         table.add_section()
     return table
 
 
+def load_table(caffe: Runner) -> Table:
+    """Seconds to load long nets, each once, and how they grow."""
+    table = Table(title="load (seconds; NetSpec's net is flat, and takes minutes at the larger size)")
+    for column in ("T", "net", "seconds", "to T=1000"):
+        table.add_column(column, justify="left" if column == "net" else "right")
+    first: dict[str, float] = {}
+    for size in LOADS:
+        graph = one_layer("lstm", size)
+        ours = {name: net for name, net in compiled_nets(graph).items() if name == "lstmc caffe"}
+        nets = {"LSTM layer": "native"} | {name: text for name, (text, _) in ours.items()}
+        outputs = {"LSTM layer": ["H"]} | {name: blobs for name, (_, blobs) in ours.items()}
+        args = {"size": size, "nets": nets, "outputs": outputs, "rounds": 0, "loads": 3}
+        found = caffe.call(NETS, "measure", args, timeout=600).value
+        for name in nets:
+            seconds = min(found[name]["load"])
+            first.setdefault(name, seconds)
+            table.add_row(str(size[0]), name, f"{seconds:.2f}", f"{seconds / first[name]:.1f}")
+    return table
+
+
 def main(quick: bool = False, to: Path = Path("out/bench.json")) -> None:
-    """Measure every row, print the table, write the figures."""
+    """Measure every row, print the tables, write the figures."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     rows: dict[str, dict[str, Any]] = {}
+    console = Console(width=130)
     with Runner() as caffe:
-        for size in QUICK if quick else ROWS:
-            once = measure_row(caffe, size, 1, 1)
-            seconds = sum(f["forward"] + f["both"] for f in once.values())
-            rounds = max(3, min(100, int((SECONDS_A_ROW if not quick else 5) / seconds)))
-            rows[",".join(map(str, size))] = measure_row(caffe, size, rounds, 3)
-    Console(width=130).print(table_of(rows))
+        for kind, (_, _, sizes) in KINDS.items():
+            for size in (SMALL if kind == "LSTM" else ()) if quick else sizes:
+                once = measure_row(caffe, kind, size, 1, 1)
+                seconds = sum(f["forward"] + f["both"] for f in once.values())
+                rounds = max(3, min(100, int((5 if quick else SECONDS_A_ROW) / seconds)))
+                row = measure_row(caffe, kind, size, rounds, 3)
+                if kind == "LSTM" and importlib.util.find_spec("torch"):
+                    row["torch"] = torch_seconds(size, rounds)
+                rows[f"{kind} {','.join(map(str, size))}"] = row
+        console.print(table_of(rows))
+        if not quick:
+            console.print(load_table(caffe))
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(rows, indent=1) + "\n")
 
