@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from lstmc import __version__
 from lstmc.cli.compile import compile_command
 from lstmc.cli.doctor import doctor_command
 from lstmc.cli.lint import lint_command
@@ -23,6 +25,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lstmc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What comes before a command."""
+
+
 app.command("compile")(compile_command)
 app.command("verify")(verify_command)
 app.command("show")(show_command)

@@ -9,7 +9,7 @@ from lstmc.errors import PluginError
 
 
 def cells_command() -> None:
-    """List the library cells that ``--cell`` takes, with their dimensions."""
+    """List the library cells that --cell takes, with their dimensions."""
     made = table("cells", "name", "inputs", "states", "parameters", "what it is")
     for name in find_cells():
         try:
