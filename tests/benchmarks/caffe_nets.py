@@ -128,6 +128,34 @@ def load_net(text):
         os.unlink(file.name)
 
 
+def with_loss(text, outputs):
+    """A net's text with a layer that makes a loss of each output, so that Caffe goes backward."""
+    for i, blob in enumerate(outputs):
+        text += f'\nlayer {{ name: "loss{i}" type: "Power" bottom: "{blob}" top: "loss{i}" loss_weight: 1 }}\n'
+    return text
+
+
+def layer_seconds(args, arrays):
+    """For each type of layer: how many, and the sums of their least forward and backward seconds, one by one."""
+    net, _ = load_net(with_loss(args["net"], args["outputs"]))
+    count = len(net.layers)
+    forward, backward = [1e9] * count, [1e9] * count
+    for _ in range(args["rounds"]):
+        for i in range(count):
+            start = time.perf_counter()
+            net._forward(i, i)
+            forward[i] = min(forward[i], time.perf_counter() - start)
+        for i in reversed(range(count)):
+            start = time.perf_counter()
+            net._backward(i, i)
+            backward[i] = min(backward[i], time.perf_counter() - start)
+    found = {}
+    for i, layer in enumerate(net.layers):
+        number, ahead, back = found.get(layer.type, (0, 0.0, 0.0))
+        found[layer.type] = (number + 1, ahead + forward[i], back + backward[i])
+    return found, {}
+
+
 def measure(args, arrays):
     """Interleaved times of several nets and of the bare products.
 
@@ -139,8 +167,7 @@ def measure(args, arrays):
     loaded, found = {}, {}
     for name, text in args["nets"].items():
         whole = makers[text](*size) if text in makers else text
-        for i, blob in enumerate(args["outputs"][name]):
-            whole += f'\nlayer {{ name: "loss{i}" type: "Power" bottom: "{blob}" top: "loss{i}" loss_weight: 1 }}\n'
+        whole = with_loss(whole, args["outputs"][name])
         loads = []
         for _ in range(args["loads"]):
             loaded[name], seconds = load_net(whole)
