@@ -1,9 +1,7 @@
 """Hypothesis profiles: ``ci`` (the default; the same examples every time) and ``nightly`` (many, new every time).
 
-``LSTMC_HYPOTHESIS_PROFILE=nightly pytest tests/test_properties.py``, or pytest's ``--hypothesis-profile=nightly``.
+Another one: ``pytest --hypothesis-profile=nightly tests/test_properties.py``.
 """
-
-import os
 
 from hypothesis import HealthCheck, Verbosity, settings
 
@@ -15,4 +13,4 @@ COMMON = {
 
 settings.register_profile("ci", max_examples=300, derandomize=True, **COMMON)
 settings.register_profile("nightly", max_examples=5000, verbosity=Verbosity.normal, **COMMON)
-settings.load_profile(os.environ.get("LSTMC_HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile("ci")

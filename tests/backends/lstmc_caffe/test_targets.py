@@ -145,7 +145,7 @@ def test_opencv_agrees(name: str, target: str, tmp_path: Path) -> None:
 )
 def test_mnn_agrees(name: str, target: str, tmp_path: Path) -> None:
     if find_spec("MNN") is None:
-        pytest.skip(f"NOT CHECKED: {name} for {target} in MNN, which is not installed: pip install 'lstmc[mnn]'")
+        pytest.skip(f"NOT CHECKED: {name} for {target} in MNN, which is not installed: pip install MNN")
     outputs_agree(readers.mnn, name, target, SIZES[0], tmp_path / "net")
 
 
