@@ -10,6 +10,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Builder, Ref
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.fan import concat_tree, slice_tree
 from lstmc_caffe.target import Target
 
 Matrix = tuple[int, int]
@@ -50,7 +51,7 @@ def _step_matrix(shape: tuple[int, ...]) -> Matrix:
 
 @dataclass(frozen=True)
 class RowsTimeAxis:
-    """A sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it.
+    """A sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it, cut and joined by trees of layers.
 
     For a target without Slice, a step is a blob of its own: an input is fed step by step, an output read so.
     """
@@ -67,7 +68,7 @@ class RowsTimeAxis:
             cut: Refs = self._steps(b, x, matrix, names)
         else:
             rows = viewed(b, x, (steps * matrix[0], matrix[1]))
-            cut = b.add(caffe.SliceLayer(0, (matrix[0],) * steps), rows, names=names)
+            cut = slice_tree(b, rows, 0, (matrix[0],) * steps, names)
         return tuple(viewed(b, step, tuple(rest), (f"{b.node(step.node).names[step.out]}/step",)) for step in cut)
 
     def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
@@ -97,9 +98,7 @@ class RowsTimeAxis:
             return b.add(caffe.HostStack(), *steps, names=(name,))[0]
         matrix = _step_matrix(b.type(steps[0]).shape)
         rows = [as_matrix(b, step, matrix) for step in steps]
-        joined = rows[0]
-        if len(steps) > 1:
-            (joined,) = b.add(caffe.ConcatLayer(0), *rows, names=(f"{name}/rows",))
+        joined = concat_tree(b, rows, 0, f"{name}/rows")
         return viewed(b, joined, shape, (name,))
 
     def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
