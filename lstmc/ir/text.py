@@ -177,7 +177,11 @@ class _Parser:
             if self.peek() != "}":
                 raise self.error("`}`")
             self.at += 1
+        known = [field.name for field in fields(cls)]
+        unknown = [field for field in given if field not in known]
         try:
+            if unknown:
+                raise TypeError(f"it has {', '.join(known) or 'none'}, not {', '.join(unknown)}")
             return cls(**given)
         except TypeError as error:
             self.at = start

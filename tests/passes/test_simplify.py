@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import pytest
@@ -258,5 +259,5 @@ def test_rule(rule: str, before: str, after: str) -> None:
 
 def test_every_rule_has_its_case_and_its_line_in_the_docstring() -> None:
     assert [rule for rule, _, _ in USED] == [rule.__name__ for rule in RULES]
-    numbers = [int(n) for n in re.findall(r"^    (\d+)\. ", Simplify.__doc__ or "", re.MULTILINE)]
+    numbers = [int(n) for n in re.findall(r"^(\d+)\. ", inspect.getdoc(Simplify) or "", re.MULTILINE)]
     assert numbers == list(range(1, len(RULES) + 1))
