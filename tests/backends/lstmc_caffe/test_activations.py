@@ -1,4 +1,4 @@
-"""The installer compiles Sigmoid and TanH so that they vectorise: they still mean what they mean."""
+"""The installer compiles Sigmoid, TanH and LSTMUnit in single precision: they still mean what they mean."""
 
 from __future__ import annotations
 
@@ -38,6 +38,31 @@ def test_nan_and_infinity_keep_their_meaning(caffe: Runner, kind: str) -> None:
     low = 0.0 if kind == "Sigmoid" else -1.0
     middle = 0.5 if kind == "Sigmoid" else 0.0
     assert_allclose(run(caffe, kind, x), np.resize([np.nan, 1.0, low, middle, 1.0, low], 19), rtol=1e-7, atol=1e-30)
+
+
+UNIT = """
+name: "unit"
+layer { name: "c" type: "Input" top: "c" input_param { shape { dim: 1 dim: 1 dim: 9 } } }
+layer { name: "z" type: "Input" top: "z" input_param { shape { dim: 1 dim: 1 dim: 36 } } }
+layer { name: "cont" type: "Input" top: "cont" input_param { shape { dim: 1 dim: 1 } } }
+layer { name: "unit" type: "LSTMUnit" bottom: "c" bottom: "z" bottom: "cont" top: "c_new" top: "h" }
+"""
+
+
+@pytest.mark.caffe
+def test_lstm_units_too_keep_nan_and_infinity(caffe: Runner) -> None:
+    i, f, o, g = (np.zeros(9, np.float32) for _ in range(4))
+    i[0], f[1], o[2], g[3] = np.nan, np.nan, np.nan, np.nan
+    i[4], f[5], o[6], g[7] = np.inf, -np.inf, -np.inf, -np.inf
+    c = np.ones((1, 1, 9), np.float32)
+    gates = np.concatenate([i, f, o, g]).reshape(1, 1, 36)
+    with caffe.load(UNIT) as net:
+        found = net.run({"c": c, "z": gates, "cont": np.ones((1, 1))}, want=["c_new", "h"]).blobs
+    sigmoid = MEANING["Sigmoid"]
+    new = sigmoid(f) + sigmoid(i) * np.tanh(g)
+    assert_allclose(found["c_new"].ravel(), new, rtol=1e-6)
+    assert_allclose(found["h"].ravel(), sigmoid(o) * np.tanh(new), rtol=1e-6, atol=1e-30)
+    assert np.isnan(found["c_new"].ravel()[[0, 1, 3]]).all()
 
 
 def test_no_flag_promises_that_there_are_no_special_values() -> None:
