@@ -95,8 +95,9 @@ class Platform:
 
 
 # The layers whose time is all exp and tanh. Compiled so, they use single precision, and the loops of Sigmoid and TanH
-# call libmvec's vector functions: a wide CPU does eight at a time. Not -ffast-math: without -ffinite-math-only NaN and infinity keep their meaning. The macro is what
-# glibc's headers look at before they declare the vector functions, and what -ffast-math would define.
+# call libmvec's vector functions: a wide CPU does eight at a time. Not -ffast-math: without -ffinite-math-only NaN and
+# infinity keep their meaning. The macro is what glibc's headers look at before they declare the vector functions, and
+# what -ffast-math would define.
 VECTORISED = tuple(f"src/caffe/layers/{name}_layer.cpp" for name in ("sigmoid", "tanh", "lstm_unit"))
 VECTOR_FLAGS = (
     "-O3",
