@@ -14,7 +14,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.gate_tail import CAFFE_ORDER, GateTail, gate_tails
 from lstmc_caffe.row_order import Sources, in_order, sources_of, stored_twice
 
-LARGEST = 128  # elements of a state, N x H; see the class
+LARGEST = 256  # elements of a state, N x H; see the class
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class RerollGates(Pass):
     Matched on the graph: any order of operands, quarters cut in one or several steps, a sigmoid over several of them.
     Rule 3 only where all that z comes from has no other reader; otherwise the gates stay as they are.
 
-    LSTMUnit is one layer instead of seven or more, but it computes exp and tanh one by one in double precision, where
-    Sigmoid and TanH layers vectorise (as lstmc's installer compiles them). Measured, LSTMUnit to separate layers, for
-    N x H of 32, 64, 96, 128, 256: forward 0.81, 0.75 to 0.93, 1.0, 0.9 to 1.1, 1.1; forward and backward 0.76, 0.66 to
-    0.9, 0.8 to 1.0, 0.94 to 1.1, 1.1; to load, 0.4 always. Compiled without that, LSTMUnit stays ahead up to 256.
+    LSTMUnit is one layer instead of seven or more, but it computes exp and tanh one by one, where Sigmoid and TanH
+    layers vectorise (as lstmc's installer compiles them). Measured there, LSTMUnit to separate layers, for N x H of 64,
+    128, 256, 512, 2560, 16384: forward 0.65 to 0.72, 0.76 to 0.99, 0.93, 1.01, 1.06, 1.09; forward and backward 0.58 to
+    0.78, 0.91 to 0.97, 0.96, 1.03, 1.05, 1.08; to load, 0.4 always. On another build ``--tune`` finds out.
     """
 
     name = "reroll_gates"
