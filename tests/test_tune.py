@@ -91,6 +91,15 @@ def test_every_form_means_the_same(caffe: Runner, cell: str, form: str) -> None:
 
 
 @pytest.mark.caffe
+@pytest.mark.parametrize("target", ["flat", "noslice"])
+def test_a_target_whose_outputs_are_other_blobs_is_timed_too(caffe: Runner, target: str) -> None:
+    backend = CaffeBackend()
+    graph, weights = lstm()
+    seconds = backend.seconds({RULE: backend.emit(compile_graph(graph, backend, target), weights)})
+    assert 0 < seconds[RULE] < 1
+
+
+@pytest.mark.caffe
 def test_the_clock_times_every_net_forward_and_backward(caffe: Runner) -> None:
     backend = CaffeBackend()
     nets = {}

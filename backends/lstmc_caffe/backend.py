@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import attempt_all, gpu_state, locate
-from lstmc_caffe.manifest import manifest, manifest_json, read_manifest, step_blobs
+from lstmc_caffe.manifest import manifest, manifest_json, output_blobs, read_manifest, step_blobs
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.reroll_layers import RerollLayers
@@ -91,7 +92,8 @@ class CaffeBackend:
         nets = {}
         for form, artifact in artifacts.items():
             (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
-            nets[form] = with_loss(text, sorted(set(artifact.outputs.values())))
+            (described,) = (content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
+            nets[form] = with_loss(text, output_blobs(json.loads(described)))
         with Runner() as runner:
             return measured(runner, nets)
 

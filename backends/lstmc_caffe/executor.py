@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from math import prod
@@ -9,14 +10,12 @@ from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Execution
 from lstmc.interp import backward, forward
-from lstmc.ir import Graph
+from lstmc.ir import Graph, parse_graph
 from lstmc.ops import Array
-from lstmc_caffe.emit import write_net
 from lstmc_caffe.host import blob_gradients, feed_blobs, given_arrays, host_values, input_gradients
 from lstmc_caffe.locate import CaffeNotFound
 from lstmc_caffe.ops import FilledInput, Scale
 from lstmc_caffe.runner import Mode, Runner
-from lstmc_caffe.target import load_target
 
 
 class CaffeExecutor:
@@ -76,7 +75,7 @@ class CaffeExecutor:
             input_gradients=input_gradients(graph, result.diffs),
             param_gradients=None
             if _loses_gradients(graph)
-            else _parameter_gradients(compiled, inputs, result.param_diffs),
+            else _parameter_gradients(artifact.files[f"{compiled.name}.manifest.json"], inputs, result.param_diffs),
         )
 
     def close(self) -> None:
@@ -96,8 +95,8 @@ def _loses_gradients(graph: Graph) -> bool:
 
 
 def _parameter_gradients(
-    compiled: Compiled, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
+    manifest: bytes, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """From gradients of a net's blobs to those of the parameters that the blobs are made of."""
-    graph = write_net(compiled.expanded, load_target(compiled.target)).weights
+    """From gradients of a net's blobs to those of the parameters that its manifest says the blobs are made of."""
+    graph = parse_graph(json.loads(manifest)["weights"])
     return backward(forward(graph, params=weights), blob_gradients).params

@@ -83,6 +83,12 @@ def _place(wanted: TensorType, blobs: tuple[tuple[str, TensorType], ...]) -> dic
     return where
 
 
+def output_blobs(described: dict[str, Any]) -> list[str]:
+    """The blobs of all outputs of a manifest, each once: an output may be several, or share one."""
+    places = described["outputs"].values()
+    return list(dict.fromkeys(blob for place in places for blob in place.get("blobs") or [place["blob"]]))
+
+
 def manifest_json(described: dict[str, Any]) -> str:
     """A manifest as text."""
     return json.dumps(described, indent=2) + "\n"

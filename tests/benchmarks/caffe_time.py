@@ -27,7 +27,7 @@ from lstmc.errors import LstmcError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
-from lstmc_caffe import CaffeBackend
+from lstmc_caffe import CaffeBackend, manifest
 from lstmc_caffe.runner import Runner
 
 Size = tuple[int, ...]
@@ -85,8 +85,7 @@ def compiled_nets(graph: Graph) -> dict[str, tuple[str, list[str]]]:
 
 def output_blobs(artifact: Artifact) -> list[str]:
     """The blobs of the output ``y``: one, or one a step."""
-    place = json.loads(artifact.files["net.manifest.json"])["outputs"]["y"]
-    return place.get("blobs") or [place["blob"]]
+    return manifest.output_blobs(json.loads(artifact.files["net.manifest.json"]))
 
 
 def measure_row(caffe: Runner, kind: str, size: Size, rounds: int, loads: int) -> dict[str, Any]:
