@@ -32,7 +32,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("ir",),
     ("interp", "dsl", "passes"),
     ("lstmc", "weights"),
-    ("cells",),
+    ("cells", "training"),
     ("backend",),
     ("pipeline", "differential"),
     ("tune",),

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
 from lstmc.errors import DslError, ParseError, ShapeError
 from lstmc.ir.graph import Builder, Graph, Node, Ref
 from lstmc.ir.scan import Scan
-from lstmc.ops import CORE, FILLERS, Leaf, Op
+from lstmc.ops import CORE, FILLERS, Leaf, Op, Whole
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
@@ -197,10 +197,10 @@ def _attribute_values(text: str) -> dict[str, Any]:
 
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        fillers = {filler.name: filler for filler in FILLERS}
-        if node.func.id not in fillers:
+        made: dict[str, Callable[..., Any]] = {Whole.name: Whole} | {filler.name: filler for filler in FILLERS}
+        if node.func.id not in made:
             raise ValueError(node.func.id)
-        return fillers[node.func.id](*[_literal(arg) for arg in node.args])
+        return made[node.func.id](*[_literal(arg) for arg in node.args])
     return ast.literal_eval(node)
 
 

@@ -2,6 +2,7 @@
 
 from lstmc.ops.base import Array, Arrays, Draw, Leaf, Op, Pointwise, Sample, Types
 from lstmc.ops.binary import Add, Binary, Mul, Sub
+from lstmc.ops.domain import Whole
 from lstmc.ops.fillers import FILLERS, Constant, Filler, Gaussian, Msra, Uniform, Xavier
 from lstmc.ops.leaf import Arg, Full, Input, Param, Role
 from lstmc.ops.linear import Linear
@@ -75,5 +76,6 @@ __all__ = [
     "Types",
     "Uniform",
     "Unstack",
+    "Whole",
     "Xavier",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
+from lstmc.ops.domain import Whole
 from lstmc.types import TensorType
 
 Array = NDArray[np.floating[Any]]
@@ -47,6 +48,7 @@ class Op(ABC):
 
     name: ClassVar[str]
     operands: ClassVar[tuple[str, ...]]
+    for_training: ClassVar[bool] = False  # a loss or a score: what depends on it is no part of a deployed net
 
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.
     @abstractmethod
@@ -68,6 +70,10 @@ class Op(ABC):
         all steps. Whoever asks infers the types again: where broadcasting would line up otherwise, they do not fit.
         """
         return None
+
+    def domains(self, *operands: TensorType) -> tuple[Whole | None, ...]:
+        """What the elements of each operand must be; None where every number will do."""
+        return (None,) * len(operands)
 
     @classmethod
     @abstractmethod

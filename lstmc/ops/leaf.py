@@ -9,6 +9,7 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Arrays, Draw, Leaf, Sample, Types, sample_type
+from lstmc.ops.domain import Whole
 from lstmc.ops.fillers import Constant, Filler
 
 Role = Literal["x", "state", "static", "weight"]
@@ -17,17 +18,23 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 @dataclass(frozen=True)
 class Input(Leaf):
-    """An array the caller feeds. With ``fill`` it has a value of its own, drawn anew unless one is fed."""
+    """An array the caller feeds. With ``fill`` it has a value of its own, drawn anew unless one is fed.
+
+    ``values`` says what its elements must be; ``after`` names the output whose value it takes in the next batch.
+    """
 
     name = "input"
     fill: Filler | None = None
+    values: Whole | None = None
+    after: str = ""
 
     def eval(self) -> Arrays:
         raise NotImplementedError("an input is fed, not evaluated")
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(sample_type(draw).shape, draw.choice((None, Constant(0.5)))), ())
+        fill, values = draw.choice(((None, None), (Constant(0.5), None), (None, Whole(0, 4)), (None, Whole(1, 2, -1))))
+        return Sample(cls(sample_type(draw).shape, fill, values, draw.choice(("", "lstm/h_T"))), ())
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""What the elements of an input must be, where not every number will do: indices, labels, indicators, lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, repr=False)
+class Whole:
+    """Whole numbers from ``low`` to ``high``, both included; ``also`` is one more that may stand among them."""
+
+    name: ClassVar[str] = "whole"
+    low: int
+    high: int
+    also: int | None = None
+
+    def __repr__(self) -> str:
+        """The call that makes it, as the text form has it."""
+        more = "" if self.also is None else f", {self.also}"
+        return f"{self.name}({self.low}, {self.high}{more})"
+
+    def __str__(self) -> str:
+        more = "" if self.also is None else f", or {self.also}"
+        return f"whole numbers from {self.low} to {self.high}{more}"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
+        """An array of such numbers, each as likely; ``also`` stands in about one place of five."""
+        drawn = rng.integers(self.low, self.high + 1, shape).astype(np.float64)
+        return drawn if self.also is None else np.where(rng.random(shape) < 0.2, self.also, drawn)
+
+    def holds(self, array: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Which elements are such numbers."""
+        inside: NDArray[np.bool_] = (array == np.floor(array)) & (array >= self.low) & (array <= self.high)
+        return inside if self.also is None else inside | (array == self.also)
+
+    def both(self, other: Whole) -> Whole:
+        """What is allowed by this one and by ``other``."""
+        also = self.also if self.also == other.also else None
+        return Whole(max(self.low, other.low), min(self.high, other.high), also)

@@ -1,0 +1,60 @@
+"""What training is made of, whoever trains: the batches that go in, what is told while it runs, what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lstmc.ops import Array
+
+
+class Batches(Protocol):
+    """The arrays of each iteration by the model's input names: the same for the same iteration, whenever asked."""
+
+    per_epoch: int  # after so many batches every example has been seen once
+
+    def batch(self, iteration: int) -> dict[str, Array]: ...
+
+
+class TrainingObserver(Protocol):
+    """Is told what happens, as it happens. Iterations count from 1: what a solver has done so far."""
+
+    def stepped(self, iteration: int, loss: float, rate: float) -> None:
+        """One update is done: the loss it went down from, and its learning rate."""
+        ...
+
+    def tested(self, iteration: int, scores: Mapping[str, float]) -> None:
+        """The means of the model's losses and scores over the test batches."""
+        ...
+
+    def saved(self, iteration: int, snapshot: Path) -> None:
+        """A snapshot is whole and on disk."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What is asked of a backend that trains: where, for how long is in the backend's own settings.
+
+    ``stop`` is asked after every iteration; where it says True a snapshot is written and the run ends.
+    """
+
+    folder: Path
+    batches: Batches
+    test_batches: Batches | None
+    observer: TrainingObserver
+    stop: Callable[[], bool]
+    resume: bool = False
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a run ended, and the parameters by the model's own names and shapes."""
+
+    iteration: int
+    ended: Literal["finished", "stopped"]
+    weights: dict[str, Array]
+    snapshot: Path
