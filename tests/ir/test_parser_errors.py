@@ -58,7 +58,8 @@ BAD: list[tuple[str, str, str]] = [
     (
         "= input()",
         "= input(filler=1)",
-        "line 2: expected attributes of input (it has shape, fill, values, after, not filler), found: %x: f32[2,4] = input(filler=1)",
+        "line 2: expected attributes of input (it has shape, fill, values, after, not filler),"
+        " found: %x: f32[2,4] = input(filler=1)",
     ),
     (
         "length=2",
@@ -126,7 +127,8 @@ BAD: list[tuple[str, str, str]] = [
     (
         "= input()\n",
         "= input() {\n    body b {\n      return\n    }\n  }\n",
-        "line 2: expected attributes of input (it has shape, fill, values, after, not body), found: %x: f32[2,4] = input() {",
+        "line 2: expected attributes of input (it has shape, fill, values, after, not body),"
+        " found: %x: f32[2,4] = input() {",
     ),
     (
         "scan(%x, length=2)",
