@@ -151,7 +151,7 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("a, b = «h»", LOOPED),
         ("z = «[*h]»", LOOPED),
         ("z = «list(h)»", LOOPED),
-        ("z = «sum(h)»", LOOPED),
+        ("z = «sorted(h)»", LOOPED),
         ("z = «3 in h»", LOOPED),
         ("z = «len(h)»", "a Value has no length: write x.shape[0]"),
         (
@@ -225,7 +225,8 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
             "z = «np.concatenate([h, x])»",
             "NumPy's concatenate cannot take a Value: write concat(a, b)",
         ),
-        ("z = «np.sum(h)»", f"NumPy's sum cannot take a Value: what can is {FUNCTIONS}"),
+        ("z = «np.sum(h)»", "NumPy's sum cannot take a Value: write sum(x, axis=0)"),
+        ("z = «np.std(h)»", f"NumPy's std cannot take a Value: what can is {FUNCTIONS}"),
         ("z = «np.add.reduce(h)»", f"NumPy's add cannot take a Value: what can is {FUNCTIONS}"),
         ("z = «np.asarray(h)»", "a Value cannot become a NumPy array: there are no numbers yet"),
         ("z = «np.array([h, h])»", "a Value cannot become a NumPy array: there are no numbers yet"),
