@@ -109,7 +109,10 @@ def net(X=Input(T, N, D)):
     y, last = scan(rnn(H=4), X)
     return y
 """
-FUNCTIONS = "linear, split, concat, reshape, sigmoid, tanh, relu, elu, abs, exp, log, power, softmax"
+FUNCTIONS = (
+    "linear, split, concat, reshape, sigmoid, tanh, relu, elu, abs, exp, log, power, softmax, embed, conv, max_pool,"
+    " ave_pool, dropout, sum, mean, softmax_loss, sigmoid_cross_entropy_loss, euclidean_loss, accuracy"
+)
 TRUTH = (
     "a Value has no truth value: the function is traced once, before there are numbers, so `if`, `while`, `and`, `or`"
     " and `not` cannot look at it. Write the choice as arithmetic, for instance m * a + (1 - m) * b"
