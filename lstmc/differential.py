@@ -79,7 +79,9 @@ def random_inputs(compiled: Compiled, seed: int) -> dict[str, Array]:
     for node in compiled.model:
         if isinstance(node.op, Input):
             rng = named_rng(seed, node.name)
-            if node.op.fill is None:
+            if node.op.values is not None:
+                found[node.name] = node.op.values.draw(rng, node.op.shape)
+            elif node.op.fill is None:
                 found[node.name] = rng.normal(size=node.op.shape).astype(np.float32).astype(np.float64)
             elif isinstance(node.op.fill, Constant):
                 found[node.name] = node.op.fill.draw(rng, node.op.shape)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from lstmc.backend import Compiled
-from lstmc.interp import forward
 from lstmc.ir import Graph, Ref
-from lstmc.ops import Array, Constant, Input
+from lstmc.ops import Input
 from lstmc.passes import LOSS
 from lstmc_caffe.emit import Section, WrittenNet, write_net
 from lstmc_caffe.in_place import overwritten
-from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
-from lstmc_caffe.schema import LayerParameter, phase_value
+from lstmc_caffe.ops import CaffeOp, FilledInput
+from lstmc_caffe.schema import phase_value
 from lstmc_caffe.target import load_target
 
 TRAIN, TEST = "TRAIN", "TEST"
