@@ -169,7 +169,8 @@ class _Scanner:
         if value.shape[0] != batch:
             name = "lengths" if self.options.cont is None or what == "output" else "cont"
             raise ShapeError(
-                f"{name} is for {batch} sequences, but {what} of {self.cell.name} is {value.type}: expected [{batch}, ...]",
+                f"{name} is for {batch} sequences, but {what} of {self.cell.name} is {value.type}:"
+                f" expected [{batch}, ...]",
                 loc=self.call.at(name),
                 notes=(f"{what} is {value.told()}",),
             )

@@ -138,7 +138,7 @@ def test_what_a_mask_multiplies_has_a_row_for_each_sequence(
     code = code if option == "cont=C" else code.replace(", s=State(2)", "").replace(', "s": s', "")
     told = user.refused(code, T=STEPS, N=BATCH, D=WIDTH)
     assert told.splitlines()[0] == f"ShapeError: {message}: expected [4, ...]"
-    assert f"{note}: " in told.splitlines()[-1]
+    assert note in told
 
 
 FREE = """\
