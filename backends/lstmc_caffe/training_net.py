@@ -11,7 +11,6 @@ from lstmc.passes import LOSS
 from lstmc_caffe.emit import Section, WrittenNet, write_net
 from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.ops import CaffeOp, FilledInput
-from lstmc_caffe.schema import phase_value
 from lstmc_caffe.target import load_target
 
 TRAIN, TEST = "TRAIN", "TEST"
@@ -36,7 +35,7 @@ def training_net(compiled: Compiled, sources: Mapping[str, str]) -> WrittenNet:
     trained |= {node.name for node in graph if isinstance(node.op, Input)}
     for name, layer in layers.items():
         if name in graph and name not in trained:
-            layer.include.add(phase=phase_value(TEST))
+            layer.include.add(phase=TEST)
     sections = [*_data_sections(graph, sources), *_without_inputs(net.sections, graph, sources)]
     kept = [section for section in sections if section.net.layer and section.net.layer[0].type != "Silence"]
     reported = {output.ref for output in graph.outputs if output.name not in carried}
@@ -56,7 +55,7 @@ def _data_sections(graph: Graph, sources: Mapping[str, str]) -> Iterator[Section
     section = Section("data, one row of its files a batch")
     for phase, source in sources.items():
         layer = section.net.layer.add(name=f"data/{phase.lower()}", type="HDF5Data", top=[f"{n}/batch" for n in inputs])
-        layer.include.add(phase=phase_value(phase))
+        layer.include.add(phase=phase)
         layer.hdf5_data_param.source, layer.hdf5_data_param.batch_size = source, 1
     for name in inputs:
         layer = section.net.layer.add(name=name, type="Reshape", bottom=[f"{name}/batch"], top=[name])
@@ -91,7 +90,7 @@ def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref])
         ]
         if unread:
             name = f"silence/{phase.lower()}"
-            section.net.layer.add(name=name, type="Silence", bottom=unread).include.add(phase=phase_value(phase))
+            section.net.layer.add(name=name, type="Silence", bottom=unread).include.add(phase=phase)
     if section.net.layer:
         yield section
 

@@ -160,7 +160,20 @@ class _Scanner:
         if lengths is not None:
             self._check_along("lengths", lengths, "[N]", (batch,))
             masks["valid"] = valid_mask(self.trace, lengths, steps, self.call.loc)
+        for state in self.cell.states if masks else ():
+            self._check_batch(f"state {state}", operands[state], batch)
         return masks
+
+    def _check_batch(self, what: str, value: Value, batch: int) -> None:
+        """What a mask multiplies must have one row for each sequence."""
+        if value.shape[0] != batch:
+            name = "lengths" if self.options.cont is None or what == "output" else "cont"
+            raise ShapeError(
+                f"{name} is for {batch} sequences, but {what} of {self.cell.name} is {value.type}:"
+                f" expected [{batch}, ...]",
+                loc=self.call.at(name),
+                notes=(f"{what} is {value.told()}",),
+            )
 
     def _along(self, value: Value | None) -> Value | None:
         return None if value is None else self.trace.adopt(value, self.call.loc)
@@ -210,6 +223,8 @@ class _Scanner:
         following = {name: body.adopt(value, loc) for name, value in following.items()}
         if "valid" in masks:
             valid = masks["valid"]
+            for value in outputs.values():
+                self._check_batch("output", value, valid.shape[0])
             outputs = {n: value * over_batch(valid, len(value.shape)) for n, value in outputs.items()}
             following = {n: keep(value, arguments[n], valid) for n, value in following.items()}
         return like(output, list(outputs.values())), following
