@@ -25,7 +25,8 @@ class Run(object):
         self.mode, self.carried, self.scores = args["mode"], args["carried"], args["scores"]
         message = solver_message(args["solver"], args["net"], args["test"])
         self.use()
-        self.solver = from_text(caffe.get_solver, message)
+        text = text_format.MessageToString(message, as_utf8=True)
+        self.solver = through_file(caffe.get_solver, text if isinstance(text, bytes) else text.encode("utf-8"))
         self.net = self.solver.net
         self.blobs = blobs_of(self.net)
         self.weighted = [(blob, w) for blob, w in zip(self.net._blobs, self.net._blob_loss_weights) if w]
@@ -54,11 +55,16 @@ def solver_message(solver_text, net_text, test):
     return message
 
 
-def from_text(read, message):
-    """What ``read`` makes of the path of a message's text. The file has no name, so it is not left behind."""
-    text = text_format.MessageToString(message, as_utf8=True)
-    with tempfile.TemporaryFile() as file:
-        file.write(text if isinstance(text, bytes) else text.encode("utf-8"))
+def unnamed_file():
+    """A file that nothing is left of: in memory where this Python can, so that no disk can be full."""
+    memory = getattr(os, "memfd_create", None)
+    return os.fdopen(memory("lstmc"), "w+b") if memory else tempfile.TemporaryFile()
+
+
+def through_file(read, content):
+    """What ``read`` makes of the path of a file with this content."""
+    with unnamed_file() as file:
+        file.write(content)
         file.flush()
         return read("/dev/fd/%d" % file.fileno())
 
@@ -94,10 +100,7 @@ def start(args, arrays):
     copy(run.params, picked(arrays, "param:"))
     if args["restored"]:
         copy(run.blobs, picked(arrays, "carried:"))
-        with tempfile.TemporaryFile() as file:
-            file.write(arrays["state"].tobytes())
-            file.flush()
-            run.solver.restore("/dev/fd/%d" % file.fileno())
+        through_file(run.solver.restore, arrays["state"].tobytes())
     _RUNS["now"] = run
     shapes = dict((name, list(blob.data.shape)) for name, blob in run.params.items())
     return {"layers": run.layers, "params": shapes, "iteration": run.solver.iter}, {}
@@ -176,7 +179,7 @@ def solver_state(solver):
     before, folder = os.getcwd(), tempfile.mkdtemp(prefix="lstmc-")
     try:
         os.chdir(folder)
-        with tempfile.TemporaryFile() as file:
+        with unnamed_file() as file:
             stem = "lstmc_iter_%d" % solver.iter
             os.symlink(os.devnull, stem + ".caffemodel")
             os.symlink("/dev/fd/%d" % file.fileno(), stem + ".solverstate")
