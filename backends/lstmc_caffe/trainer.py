@@ -198,16 +198,16 @@ class _Training:
             raise TrainingError(f"{where}: {error.message}", notes=(*error.notes, *self.way_on())) from error
 
     def stopped(self, message: str, batch: Mapping[str, Array] | None = None) -> LstmcError:
-        return TrainingError(message, notes=(*what_to_try(self.solver, batch or {}), *self.way_on()))
+        """An error for a run that would fail again in the same way: so nothing of --resume."""
+        return TrainingError(message, notes=(*what_to_try(self.solver, batch or {}), self.last_good()))
 
-    def way_on(self) -> tuple[str, ...]:
-        """Notes that name the last snapshot, and how to go on from it."""
+    def way_on(self) -> tuple[str, str]:
+        return self.last_good(), f"--resume goes on from {'it' if self.saved else 'the start'}"
+
+    def last_good(self) -> str:
         if self.saved is None or self.state is None:
-            return ("there is no snapshot yet: --resume begins from the start",)
-        return (
-            f"the last good snapshot is of iteration {self.state.iteration}: {self.saved}",
-            "--resume goes on from it",
-        )
+            return "there is no snapshot yet"
+        return f"the last good snapshot is of iteration {self.state.iteration}: {self.saved}"
 
 
 def _due(iteration: int, interval: int) -> bool:
