@@ -9,6 +9,7 @@ from lstmc.dsl.layers import ave_pool, conv, dropout, embed, max_pool, mean, sum
 from lstmc.dsl.losses import accuracy, euclidean_loss, sigmoid_cross_entropy_loss, softmax_loss
 from lstmc.dsl.model import Model, model
 from lstmc.dsl.scan import scan
+from lstmc.dsl.valid import last_valid
 from lstmc.dsl.value import Value
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "embed",
     "euclidean_loss",
     "exp",
+    "last_valid",
     "linear",
     "log",
     "max_pool",
