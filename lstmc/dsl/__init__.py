@@ -7,6 +7,7 @@ from lstmc.dsl.dims import Dim, DimExpr, dims
 from lstmc.dsl.functions import abs, concat, elu, exp, linear, log, power, relu, reshape, sigmoid, softmax, split, tanh
 from lstmc.dsl.model import Model, model
 from lstmc.dsl.scan import scan
+from lstmc.dsl.valid import last_valid
 from lstmc.dsl.value import Value
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "dims",
     "elu",
     "exp",
+    "last_valid",
     "linear",
     "log",
     "model",

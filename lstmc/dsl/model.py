@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -11,7 +12,7 @@ from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import DimExpr, free, whole_number
 from lstmc.dsl.scope import Scope
 from lstmc.dsl.step import Binding
-from lstmc.dsl.trace import Trace, check_name
+from lstmc.dsl.trace import Trace, check_name, opened
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Scan, rename_values
@@ -45,14 +46,16 @@ class Model(Definition):
         """
         trace = Trace(self.owner, Builder(self.name), self._scope(sizes))
         try:
-            arguments = {name: self._argument(trace, name, d) for name, d in self.signature.declarations.items()}
-            result = self.function(**arguments, **self.signature.options)
-            outputs = {name: value.ref for name, value in self._outputs(result, trace).items()}
+            with opened(trace):
+                arguments = {name: self._argument(trace, name, d) for name, d in self.signature.declarations.items()}
+                result = self.function(**arguments, **self.signature.options)
+                outputs = {name: value.ref for name, value in self._outputs(result, trace).items()}
         except DslError as error:
             error.located(scope=self.owner if encloses(self.function, error.loc) else None)
             raise
-        finally:
-            trace.finished = True
+        outputs |= {name: value.ref for name, value in trace.carried.items()}
+        for name, domain in trace.expected.items():
+            trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
         graph = trace.builder.finish(list(outputs.items()))
         return rename_values(graph, {ref: name for name, ref in reversed(outputs.items())})
 

@@ -57,7 +57,12 @@ def each(ops: Any) -> pytest.MarkDecorator:
 def operands_of(sample: Sample, seed: int, dtype: type = np.float64) -> list[Array]:
     rng = np.random.default_rng(seed)
     drawn = [np.asarray(rng.uniform(sample.low, sample.high, t.shape)) for t in sample.operands]
-    return [np.where(abs(x) < KINK, KINK, x).astype(dtype) for x in drawn]
+    away = [np.where(abs(x) < KINK, KINK, x) for x in drawn]
+    domains = sample.op.domains(*sample.operands)
+    return [
+        (x if values is None else values.draw(rng, x.shape)).astype(dtype)
+        for x, values in zip(away, domains, strict=True)
+    ]
 
 
 def cotangents_of(outs: Arrays, seed: int) -> Arrays:
@@ -112,6 +117,9 @@ def test_vjp_equals_finite_differences(kind: type[Op], data: st.DataObject, seed
     found = op.vjp(cotangents, outs, *operands)
     assert len(found) == len(operands)
     for slot, gradient in enumerate(found):
+        if slot in op.undifferentiated:
+            assert gradient is None
+            continue
         expected = finite_differences(op, operands, slot, cotangents)
         if gradient is None:
             gradient = np.zeros_like(expected)
@@ -180,6 +188,16 @@ def test_over_time_is_every_step_at_once(kind: type[Op], data: st.DataObject, se
     expected = zip(*(sample.op.eval(*step) for step in each_step), strict=True)
     for found, results in zip(wide.eval(*operands), expected, strict=True):
         assert_allclose(found, np.stack(results), rtol=1e-12, atol=1e-12)
+
+
+@each(ALL)
+@DRAWN
+@given(data=st.data())
+def test_operands_that_are_numbers_of_things_have_no_gradient(kind: type[Op], data: st.DataObject) -> None:
+    sample = kind.sample(HypothesisDraw(data))
+    domains = sample.op.domains(*sample.operands)
+    assert len(domains) == len(sample.operands)
+    assert {slot for slot, values in enumerate(domains) if values is not None} <= set(sample.op.undifferentiated)
 
 
 @each(ALL)
