@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,28 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return content.getvalue()
 
 
-def is_real(array: NDArray[Any]) -> bool:
-    """Whether the elements are whole or floating-point numbers."""
-    return np.issubdtype(array.dtype, np.number) and not np.issubdtype(array.dtype, np.complexfloating)
-
-
-def not_finite(array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which elements are not finite in Caffe's precision, float32."""
+def element_problem(name: str, array: NDArray[Any]) -> str | None:
+    """Why an array cannot go into a net: its elements are no numbers, or not finite in Caffe's float32."""
+    real = np.issubdtype(array.dtype, np.number) and not np.issubdtype(array.dtype, np.complexfloating)
+    if not real and array.dtype != np.bool_:
+        return f"not numbers: {name} has dtype {array.dtype}"
     with np.errstate(over="ignore"):
-        return ~np.isfinite(array.astype(np.float32))
+        bad = ~np.isfinite(array.astype(np.float32))
+    return f"not finite: {name} has {places(bad)} NaN or infinite{first_place(bad)}" if bad.any() else None
+
+
+def places(bad: NDArray[np.bool_]) -> str:
+    """How many elements are meant: ``2 of 8 elements``."""
+    return f"{np.count_nonzero(bad)} of {bad.size} elements"
+
+
+def first_place(bad: NDArray[np.bool_]) -> str:
+    """Where the first of them is: ``, the first at [0, 3]``."""
+    return f", the first at {[int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]}" if bad.ndim else ""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint at the name that is nearest to one that was not expected, or nothing."""
+    by_lower = {one.lower(): one for one in known}
+    near = get_close_matches(name.lower(), by_lower, 1)
+    return f": did you mean {by_lower[near[0]]}?" if near else ""

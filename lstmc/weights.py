@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.arrays import is_real, not_finite, read_npz
+from lstmc.arrays import element_problem, read_npz
 from lstmc.errors import WeightsError
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
@@ -46,10 +46,8 @@ def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[s
         array = np.asarray(given[name])
         if array.shape != op.shape:
             problems.append(f"wrong shape: {name} must be {TensorType(op.shape)}, found {_type(array)}")
-        elif not is_real(array):
-            problems.append(f"not numbers: {name} has dtype {array.dtype}")
-        elif count := np.count_nonzero(not_finite(array)):
-            problems.append(f"not finite: {name} has {count} of {array.size} elements NaN or infinite")
+        elif problem := element_problem(name, array):
+            problems.append(problem)
     if problems:
         raise WeightsError(f"{source} does not fit {graph.name}", notes=problems)
     return {name: np.asarray(given[name], np.float32) for name in wanted}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.arrays import is_real, not_finite
+from lstmc.arrays import did_you_mean, element_problem, first_place, places
 from lstmc.data.axes import Axes
 from lstmc.ops import Input
 
@@ -59,19 +57,13 @@ class Given:
 
     def element_problem(self) -> str | None:
         """What is wrong with its elements: no numbers, not finite, or not what the model's ops read."""
-        array = self.array
-        if not is_real(array) and array.dtype != np.bool_:
-            return f"not numbers: {self.name} has dtype {array.dtype}"
-        bad = not_finite(array)
-        if bad.any():
-            return f"not finite: {self.name} has {_counted(bad)} NaN or infinite, the first at {_first(bad)}"
-        if self.op.values is not None:
-            bad = ~self.op.values.holds(array)
+        problem = element_problem(self.name, self.array)
+        if problem is None and self.op.values is not None:
+            bad = ~self.op.values.holds(self.array)
             if bad.any():
-                at = _first(bad)
-                found = f"{_counted(bad)} that are not, the first at {at}: {array[tuple(at)]:g}"
+                found = f"{places(bad)} that are not{first_place(bad)}: {self.array[bad][0]:g}"
                 return f"outside: {self.name} must be {self.op.values}, has {found}"
-        return None
+        return problem
 
 
 def missing_and_extra(
@@ -88,9 +80,7 @@ def missing_and_extra(
             after = others[name].after
             why = f": it takes the value of {after}" if after else ": the net fills it"
         else:
-            free = {n.lower(): n for n in needed if n not in arrays}
-            near = get_close_matches(name.lower(), free, 1)
-            why = f": did you mean {free[near[0]]}?" if near else ""
+            why = did_you_mean(name, [n for n in needed if n not in arrays])
         yield f"extra: {name} {list(array.shape)}{why}"
 
 
@@ -116,11 +106,3 @@ def batch_size(given: Given) -> int:
     """The number of examples of a batch that an input declares."""
     assert given.axes.batch is not None
     return given.op.shape[given.axes.batch]
-
-
-def _counted(bad: NDArray[np.bool_]) -> str:
-    return f"{np.count_nonzero(bad)} of {bad.size} elements"
-
-
-def _first(bad: NDArray[np.bool_]) -> list[int]:
-    return [int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]
