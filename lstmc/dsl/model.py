@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, overload
 
 from lstmc.dsl.declare import Declaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
@@ -21,12 +21,16 @@ from lstmc.source import assigned_names, encloses, return_location, returned_nam
 
 
 class Model(Definition):
-    """A function from inputs and parameters to named outputs. :meth:`graph` traces it."""
+    """A function from inputs and parameters to named outputs. :meth:`graph` traces it.
+
+    ``solver`` are the settings that a backend trains it with, of the backend's own type.
+    """
 
     kind = "model"
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], solver: object = None) -> None:
         super().__init__(function)
+        self.solver = solver
         for name, declared in self.states.items():
             raise DslError(
                 f"{name} is declared as a State: a model has Inputs and Params, states belong to cells",
@@ -176,9 +180,20 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def model(function: Callable[..., Any]) -> Model:
+@overload
+def model(function: Callable[..., Any]) -> Model: ...
+
+
+@overload
+def model(*, solver: object = None) -> Callable[[Callable[..., Any]], Model]: ...
+
+
+def model(function: Callable[..., Any] | None = None, *, solver: object = None) -> Any:
     """Make a model of a function whose arguments default to ``Input`` and ``Param`` declarations.
 
-    It returns a Value, a tuple of Values, or a dict of them by name.
+    It returns a Value, a tuple of Values, or a dict of them by name. ``@model(solver=Solver(...))`` says how it is
+    trained: the settings are a backend's own, as ``lstmc_caffe.Solver``.
     """
+    if function is None:
+        return lambda decorated: Model(decorated, solver)
     return Model(function)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan
-from lstmc.ops import Arg, Concat, Full, Input, Linear, Op, Param, Reshape, Softmax, Split
+from lstmc.ops import Arg, Concat, Conv, Dropout, Embed, Full, Input, Linear, Op, Param, Reshape, Softmax, Split, Sum
 from lstmc.ops.base import Pointwise
 from lstmc.ops.binary import Binary
+from lstmc.ops.images import Pool
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def values_over_time(graph: Graph) -> set[Ref]:
     while True:
         before = len(found)
         for node in graph:
-            if isinstance(node.op, Scan):
+            if isinstance(node.op, Scan) or _ends_time(node.op):
                 continue
             results = {Ref(node.name, i) for i in range(len(node.types))}
             carried = set(_carriers(graph, node))
@@ -77,11 +78,17 @@ def values_over_time(graph: Graph) -> set[Ref]:
             return found
 
 
+def _ends_time(op: Op) -> bool:
+    """Whether an op has one result of all steps together."""
+    return op.for_training or (isinstance(op, Sum) and op.axis == 0)
+
+
 def _carriers(graph: Graph, node: Node) -> Iterator[Ref]:
     """The operands that would carry time into a node's result: those of its rank, not weights."""
     for slot, ref in enumerate(graph.args(node.name)):
-        alike = graph.type(ref).rank >= node.types[0].rank and not isinstance(graph.node(ref.node).op, Param)
-        if not (isinstance(node.op, Linear) and slot > 0) and alike and graph.type(ref).shape[0] != 1:
+        type_ = graph.type(ref)
+        alike = slot == 0 if isinstance(node.op, Linear | Conv | Embed) else type_.rank >= node.types[0].rank
+        if alike and not isinstance(graph.node(ref.node).op, Param) and type_.rank and type_.shape[0] != 1:
             yield ref
 
 
@@ -112,7 +119,8 @@ class _Stepper:
             if isinstance(node.op, Scan):
                 made = self._scan(node, node.op)
             else:
-                op = self._op(node) if Ref(node.name) in self.over_time else node.op
+                over_time = not self.over_time.isdisjoint((Ref(node.name), *args))
+                op = self._op(node) if over_time else node.op
                 made = self.b.add(op, *[self.new[ref] for ref in args], names=node.names, loc=node.loc)
             self.new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
         outputs = [(o.name, self.new[o.ref]) for o in self.graph.outputs]
@@ -147,15 +155,21 @@ class _Stepper:
 
     def _op(self, node: Node) -> Op:
         """The op of a value along time, for one step."""
-        op, (steps, *rest) = node.op, node.types[0].shape
+        op, shape = node.op, node.types[0].shape
         if isinstance(op, Input | Full):
-            return replace(op, shape=(1, *rest))
-        if isinstance(op, Reshape):
-            source = self.graph.type(self.graph.args(node.name)[0]).shape
-            if source[0] == steps:
-                return replace(op, shape=(1, *rest))
-        elif isinstance(op, Pointwise | Binary) or (isinstance(op, Linear | Split | Concat | Softmax) and op.axis > 0):
-            return op
+            return replace(op, shape=(1, *shape[1:]))
+        if Ref(node.name) in self.over_time:
+            source = self.graph.type(self.graph.args(node.name)[0])
+            if isinstance(op, Reshape):
+                if source.shape[:1] == shape[:1]:
+                    return replace(op, shape=(1, *shape[1:]))
+            elif isinstance(op, Conv):
+                if source.rank > 3:
+                    return op
+            elif isinstance(op, Pointwise | Binary | Embed | Pool | Dropout) or (
+                isinstance(op, Linear | Split | Concat | Softmax | Sum) and op.axis > 0
+            ):
+                return op
         raise PassError(
             f"one step of {self.graph.name}: {op.name} mixes the steps of %{node.name} {node.types[0]}",
             loc=node.loc,
