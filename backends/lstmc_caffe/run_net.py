@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +76,7 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, Array]) -> dict[str, Ar
     """An array for every input that the net does not fill, each in the model's shape."""
     wanted = files.inputs
     problems = []
-    given = {**_drawn(files), **inputs}
+    given = {**_drawn(files, inputs), **inputs}
     problems += [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given]
     for name, array in inputs.items():
         found = list(np.shape(array))
@@ -110,9 +110,9 @@ class StepSession:
                 f"{files.prototxt}: expected a net of one step, as --step makes: found one without states"
             )
         before, after = ({pair[end] for pair in self._pairs.values()} for end in ("input", "output"))
-        self.inputs = {name: shape for name, shape in files.inputs.items() if name not in before}
-        self.outputs = {name: shape for name, shape in files.outputs.items() if name not in after}
-        self.states: dict[str, Shape] = {name: files.inputs[pair["input"]] for name, pair in self._pairs.items()}
+        self.inputs: Mapping[str, Shape] = {n: shape for n, shape in files.inputs.items() if n not in before}
+        self.outputs: Mapping[str, Shape] = {n: shape for n, shape in files.outputs.items() if n not in after}
+        self.states: Mapping[str, Shape] = {n: files.inputs[pair["input"]] for n, pair in self._pairs.items()}
         self.initial: dict[str, float | str] = {name: pair["initial"] for name, pair in self._pairs.items()}
 
     def __enter__(self) -> Self:
@@ -187,11 +187,11 @@ def _fed(described: Mapping[str, Any], arrays: Mapping[str, Array]) -> Iterator[
             yield place["blob"], array.reshape(shape)
 
 
-def _drawn(files: NetFiles) -> dict[str, Array]:
-    """Values for the inputs that have a fill which the host draws."""
+def _drawn(files: NetFiles, given: Container[str]) -> dict[str, Array]:
+    """Values for the inputs that are not given and have a fill which the host draws."""
     found = {}
     for name, place in files.described["inputs"].items():
-        if "fill" in place:
+        if "fill" in place and name not in given:
             wanted = TensorType(tuple(place["shape"]))
             text = f"graph inputs {{\n  %{name}: {wanted} = input(fill={place['fill']})\n  return x=%{name}\n}}\n"
             op = parse_graph(text).node(name).op
