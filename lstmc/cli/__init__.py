@@ -15,6 +15,7 @@ from lstmc.cli.lint import lint_command
 from lstmc.cli.listing import backends_command, cells_command
 from lstmc.cli.run import run_command
 from lstmc.cli.show import show_command
+from lstmc.cli.train import train_command
 from lstmc.cli.verify import verify_command
 from lstmc.cli.weights import weights_app
 from lstmc.errors import LstmcError
@@ -47,6 +48,7 @@ def _common(
 app.command("compile")(compile_command)
 app.command("verify")(verify_command)
 app.command("show")(show_command)
+app.command("train")(train_command)
 app.command("run")(run_command)
 app.command("generate")(generate_command)
 app.command("lint")(lint_command)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.data.axes import Axes, axes_of
+from lstmc.data.axes import BATCH, Axes, axes_of
 from lstmc.data.check import Given, batch_size, form_problems, missing_and_extra
 from lstmc.errors import DataError
 from lstmc.ir import Graph
@@ -103,6 +103,10 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
     problems += form_problems([one for one in given if shapes[one.name] is None])
     problems += filter(None, (one.element_problem() for one in given))
     if problems:
+        if any(shapes.values()) and all(one.axes.batch is None for one in given):
+            problems.append(
+                f"no input of {graph.name} has an axis that counts examples: {BATCH} = dims({BATCH!r}) is one"
+            )
         raise DataError(f"{source} does not fit {graph.name}", notes=problems)
     for one in given:
         if one.form == "batches":
@@ -140,6 +144,11 @@ class _Epochs:
         first = iteration * self.dataset.per_batch
         places = [divmod(at, self.dataset.rows) for at in range(first, first + self.dataset.per_batch)]
         return self.dataset.take(np.array([self._epoch(epoch)[row] for epoch, row in places]))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that batches of other data, or in another order, do not have."""
+        return hashlib.sha256(f"{self.dataset.fingerprint} {self.seed} {self.shuffle}".encode()).hexdigest()
 
     def _epoch(self, number: int) -> Order:
         if number not in self.orders:
