@@ -197,7 +197,12 @@ class _Net:
 
     def scan(self, bound: str, cell: RandomCell, number: int) -> None:
         body = self.body
-        static = {n: self.step_value(n, shape) for n, shape in cell.inputs.items() if n != "x" and body.chance(2)}
+        unrolled = body.chance(8)  # over no sequence: every input is the same at each step
+        static = {
+            n: self.step_value(n, shape)
+            for n, shape in cell.inputs.items()
+            if unrolled or (n != "x" and body.chance(2))
+        }
         xs = []
         for name, shape in cell.inputs.items():
             if name not in static:
@@ -205,16 +210,32 @@ class _Net:
                 xs.append(f"{name}={known.name}" if known else "")
         init = {s: self.initial(f"{s}{number}", shape) for s, shape in cell.states.items()}
         init = {state: value for state, value in init.items() if value and (state not in cell.filled)}
-        arguments = [bound, self.sequences(xs)]
+        arguments = [bound, "length=T" if unrolled else self.sequences(xs)]
         arguments += [f"init={{{_items(init)}}}"] if init else []
         arguments += [f"static={{{_items(static)}}}"] if static else []
-        arguments += ["reverse=True"] if body.chance(4) else []
+        arguments += self.masks(cell, bool(init))
         arguments += [f'name="scan{number}"'] if body.chance(4) else []
         body.lines.append(f"y{number}, last{number} = scan({', '.join(arguments)})")
         for output in cell.outputs:
             body.know(f"y{number}{output.name}", (self.steps, *output.shape), output.bound)
         for state, shape in cell.states.items():
             body.know(f'last{number}["{state}"]', shape, 1.5)
+
+    def masks(self, cell: RandomCell, begun: bool) -> list[str]:
+        """What a scan may be told of its steps; a scan whose states have begun somewhere carries none on."""
+        body = self.body
+        found = []
+        if body.chance(5):
+            self.inputs["cont"] = "Input(T, N)"
+            found.append("cont=cont")
+        if body.chance(5) and all(output.shape[0] == self.batch for output in cell.outputs):
+            self.inputs["lengths"] = "Input(N)"
+            found.append("lengths=lengths")
+        if body.chance(4):
+            found.append("reverse=True")
+        elif not begun and body.chance(6):
+            found.append("carry=True")
+        return found
 
     def sequences(self, xs: list[str]) -> str:
         """Sequences as a dict by name, as a list in order, or a single one."""
@@ -229,7 +250,7 @@ class _Net:
 
     def initial(self, name: str, shape: Shape) -> str:
         """A state's first value: zero (''), fed, filled, a parameter, or something computed."""
-        kind = self.body.choose(("zero", "zero", "fed", "filled", "param", "computed"))
+        kind = self.body.choose(("zero", "zero", "fed", "filled", "param", "learned", "computed"))
         if kind == "fed":
             return self.input(f"init_{name}", shape).name
         if kind == "filled":
@@ -237,6 +258,8 @@ class _Net:
             return self.input(f"init_{name}", shape, f", fill={fill}").name
         if kind == "param":
             return self.body.param(shape).name
+        if kind == "learned":  # the same for the whole batch
+            return self.body.param(shape[1:], value=False).name
         known = self.body.fit(shape, keep=1) if kind == "computed" else None
         return known.name if known else ""
 

@@ -58,7 +58,10 @@ THIRD_PARTY = {
         *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py"),
     ),
 }
-WORKER_SIDE = THIRD_PARTY["caffe"]  # these run in the Python that has Caffe, which may have nothing else
+WORKER_SIDE = (
+    *THIRD_PARTY["caffe"],
+    "lstmc_caffe/instrument.py",
+)  # these run in the Python that has Caffe, which may have nothing else
 LIMIT = 300  # lines of a file, not reached
 
 

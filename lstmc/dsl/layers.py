@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Iterable
 from itertools import count
+from typing import Any
 
 from lstmc.dsl.arguments import axis_of, check_values, number_of, pair_of, whole_number_of
 from lstmc.dsl.value import Value, apply, inner_trace
@@ -87,8 +90,13 @@ def dropout(x: Value, ratio: float = 0.5) -> Value:
     return apply(Dropout(share, next(draws)), x)
 
 
-def sum(x: Value, *, axis: int | None = None) -> Value:
-    """x summed along ``axis``, which is gone in the result; along all axes, if none is given."""
+def sum(x: Value | Iterable[Any], start: Any = 0, *, axis: int | None = None) -> Any:
+    """x summed along ``axis``, which is gone in the result; along all axes, if none is given.
+
+    ``sum`` of several things, as in ``sum(w * x for w, x in pairs)``, is Python's own.
+    """
+    if not isinstance(x, Value) and isinstance(x, Iterable):
+        return builtins.sum(x, start)
     check_values("sum", x=x)
     if axis is not None:
         return apply(Sum(axis_of("sum", axis, x)), x)
@@ -101,4 +109,5 @@ def mean(x: Value, *, axis: int | None = None) -> Value:
     """The mean of x along ``axis``, which is gone in the result; of all elements, if none is given."""
     check_values("mean", x=x)
     number = x.type.size if axis is None else x.shape[axis_of("mean", axis, x)]
-    return sum(x, axis=axis) / number
+    total: Value = sum(x, axis=axis)
+    return total / number

@@ -28,6 +28,9 @@ from lstmc.ops.base import Pointwise
 from lstmc.ops.binary import Binary
 from lstmc.ops.images import Pool
 
+_SAME_AT_ANY_LENGTH = Pointwise | Binary | Embed | Pool | Dropout
+_ALONG_AN_AXIS = Linear | Split | Concat | Softmax | Sum
+
 
 @dataclass(frozen=True)
 class StatePair:
@@ -184,9 +187,7 @@ class _Stepper:
             elif isinstance(op, Conv):
                 if source.rank > 3:
                     return op
-            elif isinstance(op, Pointwise | Binary | Embed | Pool | Dropout) or (
-                isinstance(op, Linear | Split | Concat | Softmax | Sum) and op.axis > 0
-            ):
+            elif isinstance(op, _SAME_AT_ANY_LENGTH) or (isinstance(op, _ALONG_AN_AXIS) and op.axis > 0):
                 return op
         raise PassError(
             f"one step of {self.graph.name}: {op.name} mixes the steps of %{node.name} {node.types[0]}",

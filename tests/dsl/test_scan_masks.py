@@ -109,6 +109,38 @@ def test_inputs_know_what_their_elements_must_be(user: UserFile) -> None:
     assert inputs == {"X": None, "L": Whole(0, STEPS), "C": Whole(0, 1)}
 
 
+@pytest.mark.parametrize(
+    ("option", "returned", "message", "note"),
+    [
+        (
+            "lengths=L",
+            "reshape(h, 3, 4)",
+            "lengths is for 4 sequences, but output of odd is f32[3,4]",
+            "reshape(h, 3, 4)",
+        ),
+        ("cont=C", "h", "cont is for 4 sequences, but state s of odd is f32[2]", "s"),
+    ],
+)
+def test_what_a_mask_multiplies_has_a_row_for_each_sequence(
+    user: UserFile, option: str, returned: str, message: str, note: str
+) -> None:
+    code = f"""\
+        @cell
+        def odd(x=Input(N, D), h=State(N, D), s=State(2)):
+            h = h + x
+            return {returned}, {{"h": h, "s": s}}
+
+        @model
+        def net(X=Input(T, N, D), C=Input(T, N), L=Input(N)):
+            y, last = scan(odd(), X, {option})
+            return last["h"]
+        """
+    code = code if option == "cont=C" else code.replace(", s=State(2)", "").replace(', "s": s', "")
+    told = user.refused(code, T=STEPS, N=BATCH, D=WIDTH)
+    assert told.splitlines()[0] == f"ShapeError: {message}: expected [4, ...]"
+    assert note in told
+
+
 FREE = """\
 @cell
 def free(h=State(N, H), *, U=Param(H, H)):

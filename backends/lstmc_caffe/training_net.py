@@ -1,0 +1,100 @@
+"""The net that a model is trained by: NAME.train.prototxt, with its TRAIN and TEST phases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from lstmc.backend import Compiled
+from lstmc.ir import Graph, Ref
+from lstmc.ops import Input
+from lstmc.passes import LOSS
+from lstmc_caffe.emit import Section, WrittenNet, write_net
+from lstmc_caffe.in_place import overwritten
+from lstmc_caffe.ops import CaffeOp, FilledInput
+from lstmc_caffe.target import load_target
+
+TRAIN, TEST = "TRAIN", "TEST"
+TARGETS = ("caffe", "caffe-native")  # where a net can be trained: every input is a blob of its own name and shape
+
+
+def training_net(compiled: Compiled, sources: Mapping[str, str]) -> WrittenNet:
+    """The net of ``training_graph``: ``loss`` has loss weight 1, and what only scores need is in phase TEST alone.
+
+    ``sources`` name, by phase, the text file that lists the HDF5 files of HDF5Data layers, one row a batch (as
+    ``hdf5_data_layer.cpp`` reads them); without them inputs are Input layers, for a program to fill.
+    """
+    graph = compiled.expanded
+    net = write_net(graph, load_target(compiled.target), overwritten(graph))
+    layers = {layer.name: layer for layer in net.layers()}
+    objective = next(output.ref for output in graph.outputs if output.name == LOSS)
+    weight = layers[objective.node].loss_weight
+    del weight[:]
+    weight.append(1.0)
+    carried = set(carried_outputs(compiled))
+    trained = graph.needed([objective, *(output.ref for output in graph.outputs if output.name in carried)])
+    trained |= {node.name for node in graph if isinstance(node.op, Input)}
+    for name, layer in layers.items():
+        if name in graph and name not in trained:
+            layer.include.add(phase=TEST)
+    sections = [*_data_sections(graph, sources), *_without_inputs(net.sections, graph, sources)]
+    kept = [section for section in sections if section.net.layer and section.net.layer[0].type != "Silence"]
+    reported = {output.ref for output in graph.outputs if output.name not in carried}
+    return WrittenNet(net.name, (*kept, *_silenced(graph, trained, reported)), net.owners, net.weights)
+
+
+def _fed(graph: Graph) -> list[str]:
+    """The inputs that a caller feeds."""
+    return [node.name for node in graph if isinstance(node.op, Input) and not isinstance(node.op, FilledInput)]
+
+
+def _data_sections(graph: Graph, sources: Mapping[str, str]) -> Iterator[Section]:
+    """An HDF5Data layer for each phase, and the layers that take the axis of batches off its tops."""
+    if not sources:
+        return
+    inputs = _fed(graph)
+    section = Section("data, one row of its files a batch")
+    for phase, source in sources.items():
+        layer = section.net.layer.add(name=f"data/{phase.lower()}", type="HDF5Data", top=[f"{n}/batch" for n in inputs])
+        layer.include.add(phase=phase)
+        layer.hdf5_data_param.source, layer.hdf5_data_param.batch_size = source, 1
+    for name in inputs:
+        layer = section.net.layer.add(name=name, type="Reshape", bottom=[f"{name}/batch"], top=[name])
+        layer.reshape_param.shape.dim.extend(graph.type(Ref(name)).shape)
+    yield section
+
+
+def _without_inputs(sections: tuple[Section, ...], graph: Graph, sources: Mapping[str, str]) -> Iterator[Section]:
+    """The sections without the Input layers that data layers stand for."""
+    replaced = set(_fed(graph)) if sources else set()
+    for section in sections:
+        kept = Section(section.title)
+        kept.net.layer.extend(layer for layer in section.net.layer if layer.name not in replaced)
+        yield kept
+
+
+def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref]) -> Iterator[Section]:
+    """Silence for what would be an output of the net in a phase and is neither the loss nor a score."""
+    reading: dict[Ref, set[str]] = {}
+    for node in graph:
+        for ref in graph.args(node.name):
+            reading.setdefault(ref, set()).add(node.name)
+    section = Section("values that nothing reads")
+    for phase in (TRAIN, TEST):
+        present = {n.name for n in graph if isinstance(n.op, CaffeOp) and (phase == TEST or n.name in trained)}
+        unread = [
+            graph.value_name(ref)
+            for node in graph
+            if node.name in present
+            for ref in (Ref(node.name, out) for out in range(len(node.types)))
+            if ref not in reported and not reading.get(ref, set()) & present
+        ]
+        if unread:
+            name = f"silence/{phase.lower()}"
+            section.net.layer.add(name=name, type="Silence", bottom=unread).include.add(phase=phase)
+    if section.net.layer:
+        yield section
+
+
+def carried_outputs(compiled: Compiled) -> dict[str, str]:
+    """The outputs that inputs take in the next batch: output -> input."""
+    return {node.op.after: node.name for node in compiled.model if isinstance(node.op, Input) and node.op.after}
