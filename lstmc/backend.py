@@ -169,8 +169,14 @@ class Settings(Protocol):
 class TrainsModels(Protocol):
     """What a backend that trains offers besides."""
 
+    training_targets: tuple[str, ...]  # the targets whose nets can be trained
+
     def settings(self, given: object | None, overrides: Sequence[str]) -> Settings:
         """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
+        ...
+
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, str]) -> Artifact:
+        """The files that train a compiled training graph without lstmc. ``sources``: by phase, where data come from."""
         ...
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:

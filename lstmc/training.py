@@ -18,6 +18,11 @@ class Batches(Protocol):
 
     per_epoch: int  # after so many batches every example has been seen once
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash that other data, or another order of them, does not have."""
+        ...
+
     def batch(self, iteration: int) -> dict[str, Array]: ...
 
 

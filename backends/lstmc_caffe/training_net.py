@@ -1,17 +1,26 @@
-"""The net that a model is trained by: NAME.train.prototxt, with its TRAIN and TEST phases."""
+"""The net that a model is trained by, with its TRAIN and TEST phases: written for ``caffe train``, or trained here."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from lstmc.backend import Compiled
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled
+from lstmc.interp import forward
 from lstmc.ir import Graph, Ref
-from lstmc.ops import Input
+from lstmc.ops import Array, Constant, Input, Op
 from lstmc.passes import LOSS
-from lstmc_caffe.emit import Section, WrittenNet, write_net
+from lstmc.training import Trained, TrainingRun
+from lstmc.weights import unpack_weights
+from lstmc_caffe.emit import Section, WrittenNet, prototxt, write_net
 from lstmc_caffe.in_place import overwritten
-from lstmc_caffe.ops import CaffeOp, FilledInput
+from lstmc_caffe.manifest import manifest, manifest_json
+from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
+from lstmc_caffe.runner import Runner
+from lstmc_caffe.solver import Solver, solver_text
 from lstmc_caffe.target import load_target
+from lstmc_caffe.trainer import TrainableNet, train_net
 
 TRAIN, TEST = "TRAIN", "TEST"
 TARGETS = ("caffe", "caffe-native")  # where a net can be trained: every input is a blob of its own name and shape
@@ -98,3 +107,47 @@ def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref])
 def carried_outputs(compiled: Compiled) -> dict[str, str]:
     """The outputs that inputs take in the next batch: output -> input."""
     return {node.op.after: node.name for node in compiled.model if isinstance(node.op, Input) and node.op.after}
+
+
+def training_files(compiled: Compiled, solver: Solver, sources: Mapping[str, str]) -> Artifact:
+    """``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest that reads trained weights back.
+
+    ``caffe train --solver=NAME.solver.prototxt`` takes them as they are, run in their folder.
+    """
+    name, net = compiled.name, training_net(compiled, sources)
+    described = manifest(compiled, net)
+    data = [f"data of phase {phase}: {source}" for phase, source in sources.items()] if sources else None
+    text = solver_text(solver, f"{name}.train.prototxt", name, "cpu")
+    return Artifact(
+        files={
+            f"{name}.train.prototxt": prototxt(compiled, net, data).encode(),
+            f"{name}.solver.prototxt": text.encode(),
+            f"{name}.train.manifest.json": manifest_json(described).encode(),
+        },
+        layers=sum(1 for _ in net.layers()),
+    )
+
+
+def train(
+    runner: Runner, compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRun
+) -> Trained:
+    """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value."""
+    graph, net = compiled.expanded, training_net(compiled, {})
+    carried = carried_outputs(compiled)
+    places = {output.name: graph.value_name(output.ref) for output in graph.outputs}
+    trainable = TrainableNet(
+        name=compiled.name,
+        prototxt=prototxt(compiled, net),
+        inputs={name: graph.type(Ref(name)).shape for name in (*_fed(graph), *carried.values())},
+        scores=tuple(name for name in places.values() if name not in carried),
+        carried=tuple((places[output], target) for output, target in carried.items()),
+        blobs=forward(net.weights, params=weights, dtype=np.float32).outputs,
+        random=any(_is_random(node.op) for node in graph),
+    )
+    done = train_net(runner, trainable, solver, run, run.batches.fingerprint)
+    return Trained(done.iteration, done.ended, {**weights, **unpack_weights(net.weights, done.blobs)}, done.snapshot)
+
+
+def _is_random(op: Op) -> bool:
+    """Whether a layer draws other numbers at each forward pass."""
+    return isinstance(op, DropoutLayer) or (isinstance(op, FilledInput) and not isinstance(op.fill, Constant))
