@@ -14,7 +14,7 @@ from lstmc.errors import PluginError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass, Snapshot, StatePair
-from lstmc.training import Trained, TrainingRun
+from lstmc.training import Source, Trained, TrainingRun
 
 BACKENDS = "lstmc.backends"
 CELLS = "lstmc.cells"
@@ -175,7 +175,7 @@ class TrainsModels(Protocol):
         """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
         ...
 
-    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, str]) -> Artifact:
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
         """The files that train a compiled training graph without lstmc. ``sources``: by phase, where data come from."""
         ...
 

@@ -23,7 +23,7 @@ from lstmc.passes import (
     Widen,
     collector_paused,
 )
-from lstmc.training import Trained, TrainingRun
+from lstmc.training import Source, Trained, TrainingRun
 from lstmc.weights import unpack_weights
 from lstmc_caffe.clock import measured, processor, with_loss
 from lstmc_caffe.emit import WrittenNet, prototxt, write_net
@@ -134,7 +134,7 @@ class CaffeBackend:
             raise SolverError(f"@model(solver=...) takes a lstmc_caffe.Solver, found {type(given).__name__} {given!r}")
         return parse_overrides(overrides, given)
 
-    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, str]) -> Artifact:
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
         """``NAME.train.prototxt``, ``NAME.solver.prototxt`` and a manifest for the weights that they train."""
         assert isinstance(settings, Solver)
         return training_files(compiled, settings, sources)
