@@ -28,6 +28,7 @@ from lstmc.weights import unpack_weights
 from lstmc_caffe.clock import measured, processor, with_loss
 from lstmc_caffe.emit import WrittenNet, prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.fit_readers import FitReaders
 from lstmc_caffe.forms import EXPANSION, LEGAL, caffe_forms, caffe_passes
 from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize_rows import LegalizeRows
@@ -85,7 +86,8 @@ class CaffeBackend:
         if target in CAFFE_PASSES:
             return CAFFE_PASSES[target]
         rules = load_target(target)
-        expand = (Expand(RowsTimeAxis(rules)), Dead(), SettleViews(rules), Constants(rules), Dead())
+        fit = () if rules.allows("Reshape") else (FitReaders(),)
+        expand = (Expand(RowsTimeAxis(rules)), Dead(), *fit, SettleViews(rules), Constants(rules), Dead())
         return (LegalizeRows(rules), Cse(), Dead(), *expand)
 
     def forms(self, target: str, standard: tuple[Pass, ...]) -> Mapping[str, tuple[Pass, ...]]:
