@@ -84,6 +84,7 @@ class _Training:
         self.state = read_snapshot(self.saved) if self.saved else None
         self.iteration = self.state.iteration if self.state else 0
         self.watch = LossWatch(list(self.state.first_losses) if self.state else [])
+        self.started = False
         self.fed = set(net.inputs) - {target for _, target in net.carried}
 
     def run_to_end(self) -> TrainedNet:
@@ -123,6 +124,7 @@ class _Training:
             "scores": self.net.scores,
             "restored": state is not None,
         }
+        self.started = True
         reply = self.ask("start", args, arrays).value
         self.layers = [(name, kind, tuple(keys)) for name, kind, keys in reply["layers"]]
         if missing := sorted(set(reply["params"]) - {name.removeprefix("param:") for name in arrays}):
@@ -176,8 +178,9 @@ class _Training:
 
     def end(self) -> None:
         """Frees the net in the worker, where there still is one."""
-        with suppress(CaffeError):
-            self.runner.call(SIDE, "end")
+        if self.started:
+            with suppress(CaffeError):
+                self.runner.call(SIDE, "end")
 
     def batch(self, arrays: Mapping[str, Array], what: str) -> dict[str, Array]:
         """A batch as Caffe takes it. Raises :class:`TrainingError` where it does not fit the net's inputs."""
@@ -194,6 +197,7 @@ class _Training:
         try:
             return self.runner.call(SIDE, function, args, arrays, timeout=SECONDS)
         except (CaffeAborted, CaffeTimeout) as error:
+            self.started = False  # the net went with the worker
             where = f"training {self.net.name} after iteration {self.iteration}"
             raise TrainingError(f"{where}: {error.message}", notes=(*error.notes, *self.way_on())) from error
 

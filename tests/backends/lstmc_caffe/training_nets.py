@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from lstmc.errors import TrainingError
 from lstmc.training import TrainingRun
-from lstmc_caffe.trainer import TrainableNet
+from lstmc_caffe.runner import Runner
+from lstmc_caffe.solver import Solver
+from lstmc_caffe.trainer import TrainableNet, TrainedNet, train_net
 
 Array = NDArray[np.float32]
 
@@ -134,3 +138,19 @@ def run_of(net: TrainableNet, folder: Path, **changes: object) -> TrainingRun:
         "stop": lambda: False,
     }
     return TrainingRun(**(values | changes))  # type: ignore[arg-type]
+
+
+def train(caffe: Runner, net: TrainableNet, solver: Solver, folder: Path, **changes: object) -> TrainedNet:
+    return train_net(caffe, net, solver, run_of(net, folder, **changes), "the data")
+
+
+def refused(caffe: Runner, net: TrainableNet, solver: Solver, folder: Path, **changes: object) -> str:
+    """The whole text of the error that training ends with."""
+    with pytest.raises(TrainingError) as caught:
+        train(caffe, net, solver, folder, **changes)
+    return str(caught.value)
+
+
+def same(first: Mapping[str, Array], second: Mapping[str, Array]) -> bool:
+    """Whether both have the same names, and to each the same numbers to the last bit."""
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
