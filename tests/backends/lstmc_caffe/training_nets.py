@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,17 @@ from lstmc_caffe.solver import Solver
 from lstmc_caffe.trainer import TrainableNet, TrainedNet, train_net
 
 Array = NDArray[np.float32]
+
+# What each policy of the learning rate needs.
+NEEDED: dict[str, dict[str, Any]] = {
+    "fixed": {},
+    "step": {"gamma": 0.5, "stepsize": 2},
+    "exp": {"gamma": 0.9},
+    "inv": {"gamma": 0.1, "power": 0.5},
+    "multistep": {"gamma": 0.5, "stepvalue": (2, 4)},
+    "poly": {"power": 1.5},
+    "sigmoid": {"gamma": -0.5, "stepsize": 3},
+}
 
 # y = W x + b, loss = |y - t|^2 / 2N, for gradients that are written down in a line.
 LINE = """
