@@ -93,6 +93,12 @@ class TestRequest:
             "TrainingError: batch 0: expected x of shape [4, 3], found [4, 4]"
         )
 
+    def test_test_batches_that_do_not_fit(self, caffe: Runner, tmp_path: Path) -> None:
+        wide = Drawn(line(), change=lambda i, batch: batch.update(x=drawn(0, 4, 4)) if i == 2 else None)
+        assert refused(caffe, line(), SHORT, tmp_path, test_batches=wide) == (
+            "TrainingError: test batch 2: expected x of shape [4, 3], found [4, 4]"
+        )
+
     def test_first_values_that_do_not_fit(self, caffe: Runner, tmp_path: Path) -> None:
         lacking = replace(line(), blobs={"W": drawn(0, 2, 3)})
         assert refused(caffe, lacking, SHORT, tmp_path / "a") == (
