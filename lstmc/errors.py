@@ -93,3 +93,7 @@ class OutputError(LstmcError):
 
 class InterpreterError(LstmcError):
     """Inputs or weights that the interpreter was not given, or was given in another shape."""
+
+
+class TrainingError(LstmcError):
+    """A training run that cannot start, cannot go on from where it was, or had to stop."""

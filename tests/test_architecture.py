@@ -50,11 +50,14 @@ THIRD_PARTY = {
     "h5py": ("lstmc/data/files.py",),
     "matplotlib": ("lstmc/cli/loss_curve.py",),
     "jinja2": ("lstmc_caffe/emit.py",),
-    "google": ("lstmc_caffe/schema.py", "lstmc_caffe/weights.py", "lstmc_caffe/worker.py"),
+    "google": (
+        *("lstmc_caffe/schema.py", "lstmc_caffe/solver.py", "lstmc_caffe/snapshots.py", "lstmc_caffe/weights.py"),
+        *("lstmc_caffe/worker.py", "lstmc_caffe/training_side.py"),
+    ),
     "filelock": ("lstmc_caffe/install/installer.py",),
     "platformdirs": ("lstmc_caffe/install/record.py", "lstmc/tune.py"),
     "caffe": (
-        *("lstmc_caffe/worker.py", "lstmc_caffe/stopwatch.py"),
+        *("lstmc_caffe/worker.py", "lstmc_caffe/stopwatch.py", "lstmc_caffe/training_side.py"),
         *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py"),
     ),
 }

@@ -5,6 +5,7 @@ from lstmc.passes.collector import collector_paused
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_prefix
+from lstmc.passes.fixed_masks import fixed_masks
 from lstmc.passes.fuse_linears import FuseLinears
 from lstmc.passes.hoist import Hoist
 from lstmc.passes.in_loop import InLoop
@@ -43,6 +44,7 @@ __all__ = [
     "Widen",
     "collector_paused",
     "deploy_graph",
+    "fixed_masks",
     "has_loss",
     "in_bodies",
     "one_step",
