@@ -168,3 +168,8 @@ class _InOrder:
         """The batch of an iteration, counted from 0, and from the start again after the last."""
         first = iteration % self.per_epoch * self.dataset.per_batch
         return self.dataset.take(np.arange(first, first + self.dataset.per_batch))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that other data do not have."""
+        return self.dataset.fingerprint
