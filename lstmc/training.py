@@ -11,7 +11,10 @@ from lstmc.ops import Array
 
 
 class Batches(Protocol):
-    """The arrays of each iteration by the model's input names: the same for the same iteration, whenever asked."""
+    """The arrays of each iteration by the model's input names: the same for the same iteration, whenever asked.
+
+    Here iterations count from 0: the updates that were done before.
+    """
 
     per_epoch: int  # after so many batches every example has been seen once
 

@@ -38,6 +38,7 @@ from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.reroll_layers import RerollLayers
 from lstmc_caffe.rows import RowsTimeAxis
+from lstmc_caffe.run_net import StepSession, find_files, run_net
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.settle import Constants, SettleViews
 from lstmc_caffe.target import load_target, targets
@@ -132,6 +133,16 @@ class CaffeBackend:
         weights = parse_graph(described["weights"])
         found = unpack_weights(weights, read_blobs(trained, described["blobs"]))
         return found, [name for name in described["parameters"] if name not in found]
+
+    def run(self, net: Path, inputs: Mapping[str, Array], weights: Path | None, gpu: bool) -> dict[str, Array]:
+        """One forward pass in real Caffe, by the manifest beside the net."""
+        files = find_files(net, weights)
+        with Runner() as runner:
+            return run_net(runner, files, inputs, "gpu" if gpu else "cpu")
+
+    def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
+        """A one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
+        return StepSession(Runner(), find_files(net, weights), "gpu" if gpu else "cpu", owned=True)
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, in one worker process."""

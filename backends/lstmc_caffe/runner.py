@@ -183,7 +183,7 @@ class Runner:
         """Calls ``function(args, arrays)`` of a Python file in the worker, by the worker's Python.
 
         ``args`` is JSON data; arrays may be of float32, float64, int32, int64, uint8 and bool. The function must
-        return (JSON data, {name: array}). The file is run anew by each call.
+        return (JSON data, {name: array}). The file is run once by each worker, so its globals last as long as that.
         """
         request = {"request": "call", "path": os.path.abspath(path), "function": function, "args": args}
         asked = f"call {function} of {path.name}"

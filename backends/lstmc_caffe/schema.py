@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from lstmc.errors import BackendError
+from lstmc_caffe.solver_schema import RAW_STATE, SOLVER_ENUMS, SOLVER_MESSAGES
 
 PACKAGE = "lstmc_caffe"
 
@@ -167,12 +168,16 @@ ENUMS: dict[str, tuple[str, tuple[str, ...], int]] = {
     "Phase": ("", ("TRAIN", "TEST"), 0),
 }
 
+MESSAGES |= SOLVER_MESSAGES
+ENUMS |= SOLVER_ENUMS
+
 # Not Caffe's: the same messages as seen by a writer that has the floats as bytes. On the wire, packed floats and
 # bytes are the same, so an array goes into a caffemodel without becoming a list of Python floats first.
 _RAW: dict[str, tuple[tuple[str, int, str], ...]] = {
     "RawBlob": (("data", 5, "bytes"), ("shape", 7, "BlobShape")),
     "RawLayer": (("name", 1, "string"), ("type", 2, "string"), ("blobs", 7, "RawBlob*")),
     "RawNet": (("name", 1, "string"), ("layer", 100, "RawLayer*")),
+    **RAW_STATE,
 }
 
 
@@ -220,6 +225,8 @@ def _message(name: str) -> Any:
 LayerParameter: Any = _message("LayerParameter")
 NetParameter: Any = _message("NetParameter")
 RawNet: Any = _message("RawNet")
+RawState: Any = _message("RawState")
+SolverParameter: Any = _message("SolverParameter")
 
 
 def net_from_text(text: str) -> Any:

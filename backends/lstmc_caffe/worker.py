@@ -161,7 +161,7 @@ class Worker(object):
     """The requests, from (header, arrays) to a reply's. The runner checks names, shapes are checked here."""
 
     def __init__(self):
-        self.nets, self.count = {}, 0
+        self.nets, self.count, self.modules = {}, 0, {}
 
     def on_hello(self, request, arrays):
         """Imports caffe. Reply: the protocol's version and those of everything else, the types of layers."""
@@ -249,11 +249,13 @@ class Worker(object):
         return {}, {"params": {name: loaded.params[name].data for name in request["names"]}}
 
     def on_call(self, request, arrays):
-        """Calls function(args, arrays) of the Python file at path: it returns (JSON data, {name: array})."""
+        """Calls function(args, arrays) of the Python file at path, run once: it returns (JSON data, {name: array})."""
         path, name = request["path"], request["function"]
-        module = {"__name__": os.path.splitext(os.path.basename(path))[0], "__file__": path}
-        with io.open(path, "rb") as source:
-            exec(compile(source.read(), path, "exec"), module)
+        module = self.modules.get(path) or {"__name__": os.path.basename(path)[:-3], "__file__": path}
+        if path not in self.modules:
+            with io.open(path, "rb") as source:
+                exec(compile(source.read(), path, "exec"), module)
+        self.modules[path] = module
         if not callable(module.get(name)):
             raise RequestError("%s has no function %s" % (os.path.basename(path), name))
         result = module[name](request["args"], arrays.get("arrays", {}))
@@ -277,9 +279,8 @@ def main():
         received = channel.receive()
         if received is None:
             os._exit(0)  # not through the static destructors of Caffe and its libraries
-        header, arrays = received
         try:
-            reply, groups = getattr(worker, "on_" + header["request"])(header, arrays)
+            reply, groups = getattr(worker, "on_" + received[0]["request"])(*received)
             frame = encode(dict(reply, kind="reply"), groups)
         except (Exception, SystemExit) as error:
             message = "".join(traceback.format_exception_only(type(error), error)).strip()

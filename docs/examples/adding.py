@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmc import Input, Param, constant, dims, euclidean_loss, linear, mean, model, scan, xavier
+from lstmc import Input, Param, euclidean_loss, linear, mean, model, scan, xavier
 from lstmc.cells.lstm import lstm
 from lstmc.cells.rnn import rnn
 from lstmc_caffe import Solver

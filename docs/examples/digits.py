@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmc import Input, Param, accuracy, concat, constant, dims, linear, model, scan, softmax, softmax_loss, xavier
+from lstmc import Input, Param, accuracy, concat, linear, model, scan, softmax, softmax_loss, xavier
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.cells.lstm_peephole import lstm_peephole
@@ -19,7 +19,6 @@ from lstmc_caffe import Solver
 
 ROWS, N, PIXELS = 8, 64, 8
 HIDDEN, DIGITS = 64, 10
-(K,) = dims("K")
 SOLVER = Solver(
     type="Adam", base_lr=0.01, lr_policy="step", gamma=0.3, stepsize=600, max_iter=1500, clip_gradients=5,
     weight_decay=1e-4, test_interval=250, snapshot=500,
@@ -34,11 +33,6 @@ def classified(last, label, W, b):
         "loss": softmax_loss(scores, label),
         "accuracy": accuracy(scores, label),
     }
-
-
-def readout(width):
-    """The parameters of the scores."""
-    return {"W": Param(DIGITS, width, fill=xavier()), "b": Param(DIGITS, fill=constant(0))}
 
 
 @model(solver=SOLVER)

@@ -45,3 +45,10 @@ TuneOption = Annotated[
 StepOption = Annotated[
     bool, typer.Option("--step", help="A net of one time step, with states as inputs and outputs, for streaming.")
 ]
+GpuOption = Annotated[bool, typer.Option("--gpu", help="On a GPU instead of the CPU.")]
+NetArgument = Annotated[
+    Path, typer.Argument(metavar="NET.prototxt", help="A net that lstmc wrote, its manifest and weights beside it.")
+]
+TrainedOption = Annotated[
+    Path | None, typer.Option("--weights", metavar="NET.caffemodel", help="Default: NET.caffemodel beside the net.")
+]

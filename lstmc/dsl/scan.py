@@ -11,7 +11,7 @@ from lstmc.dsl.result import StepResult, like, step_outputs
 from lstmc.dsl.scan_call import ScanCall, ScanOptions
 from lstmc.dsl.step import CellUse, bind_argument, call_step, declare_params, declared_shape, size_in, use_of
 from lstmc.dsl.trace import Trace, check_name, open_trace, opened
-from lstmc.dsl.valid import keep, over_batch, valid_mask
+from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError
 from lstmc.ir import Builder, Scan, rename_values
@@ -217,7 +217,7 @@ class _Scanner:
         loc, states = self.call.loc, self.cell.states
         given = dict(arguments)
         if "cont" in masks:
-            given |= {n: arguments[n] * over_batch(masks["cont"], len(arguments[n].shape)) for n in states}
+            given |= {n: masked(arguments[n], masks["cont"], f"{n}_cont") for n in states}
         output, following = call_step(self.bound, body, given, loc, "scanned")
         outputs = {n: body.adopt(value, loc) for n, value in step_outputs(output).items()}
         following = {name: body.adopt(value, loc) for name, value in following.items()}
@@ -225,8 +225,8 @@ class _Scanner:
             valid = masks["valid"]
             for value in outputs.values():
                 self._check_batch("output", value, valid.shape[0])
-            outputs = {n: value * over_batch(valid, len(value.shape)) for n, value in outputs.items()}
-            following = {n: keep(value, arguments[n], valid) for n, value in following.items()}
+            outputs = {n: masked(value, valid, n or "y") for n, value in outputs.items()}
+            following = {n: keep(value, arguments[n], valid, n) for n, value in following.items()}
         return like(output, list(outputs.values())), following
 
     def _argument(self, body: Trace, name: str, value: Value, sequences: set[str]) -> Value:

@@ -7,7 +7,7 @@ from lstmc.dsl.trace import Trace
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import ShapeError
 from lstmc.ir import Builder, Ref, Scan
-from lstmc.ops import Affine, Arg, Full, Relu, Reshape, Whole
+from lstmc.ops import Add, Affine, Arg, Full, Mul, Relu, Reshape, Whole
 from lstmc.source import SrcLoc, argument_location, here
 
 
@@ -37,18 +37,22 @@ def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
     return trace.builder.add(Scan(graph, steps), lengths.ref, names=(title, f"{title}_T"), loc=loc)[0]
 
 
-def keep(new: Value, old: Value, mask: Value) -> Value:
+def masked(value: Value, mask: Value, name: str) -> Value:
+    """A value [N, ...] times a mask [N]; the product is called ``name``."""
+    trace = value.trace
+    if len(value.shape) > 1:
+        shape = (mask.shape[0], *(1,) * (len(value.shape) - 1))
+        mask_name = trace.builder.node(mask.ref.node).names[mask.ref.out]
+        mask = Value(trace, trace.apply(Reshape(shape), mask, names=(f"{mask_name}_rows",))[0])
+    return Value(trace, trace.apply(Mul(), value, mask, names=(name,))[0])
+
+
+def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
     """``new`` where the mask [N] is 1, ``old`` where it is 0; exact, as one of the two terms is a product with 0."""
-    valid = over_batch(mask, len(new.shape))
-    return new * valid + old * (1 - valid)
-
-
-def over_batch(mask: Value, rank: int) -> Value:
-    """A mask [N] as [N, 1, ...], which multiplies values [N, ...] of ``rank`` axes."""
-    if rank == 1:
-        return mask
-    shape = (mask.shape[0], *(1,) * (rank - 1))
-    return Value(mask.trace, mask.trace.apply(Reshape(shape), mask)[0])
+    trace = new.trace
+    missing = Value(trace, trace.apply(Affine(-1.0, 1.0), mask, names=("missing",))[0])
+    terms = masked(new, mask, f"{name}_new"), masked(old, missing, f"{name}_old")
+    return Value(trace, trace.apply(Add(), *terms, names=(name,))[0])
 
 
 def last_valid(y: Value, lengths: Value) -> Value:
@@ -72,7 +76,7 @@ def last_valid(y: Value, lengths: Value) -> Value:
     (before,) = body.builder.add(Arg(y.shape[1:], "state"), names=("last_prev",))
     (here_y,) = body.builder.add(Arg(y.shape[1:], "x"), names=("y",))
     (valid,) = body.builder.add(Arg(mask.shape[1:], "x"), names=("valid",))
-    last = keep(Value(body, here_y), Value(body, before), Value(body, valid))
+    last = keep(Value(body, here_y), Value(body, before), Value(body, valid), "last")
     body.finished = True
     graph = body.builder.finish([("next.last", last.ref)])
     (zero,) = trace.builder.add(Full(y.shape[1:]), names=(f"{graph.name}/last_0",), loc=loc)

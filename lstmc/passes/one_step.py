@@ -7,7 +7,23 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan
-from lstmc.ops import Arg, Concat, Conv, Dropout, Embed, Full, Input, Linear, Op, Param, Reshape, Softmax, Split, Sum
+from lstmc.ops import (
+    Arg,
+    Concat,
+    Constant,
+    Conv,
+    Dropout,
+    Embed,
+    Full,
+    Input,
+    Linear,
+    Op,
+    Param,
+    Reshape,
+    Softmax,
+    Split,
+    Sum,
+)
 from lstmc.ops.base import Pointwise
 from lstmc.ops.binary import Binary
 from lstmc.ops.images import Pool
@@ -21,7 +37,7 @@ class StatePair:
     """One state of a one-step model: feed ``before``, read ``after``, and feed that at the next step.
 
     ``initial`` is what to feed at the first step: a number for all elements, the name of an input of the original
-    model, or what else it was, in words.
+    model that is no constant, or what else it was, in words.
     """
 
     name: str  # of the state: lstm/h
@@ -152,6 +168,8 @@ class _Stepper:
         node = self.graph.node(ref.node)
         if isinstance(node.op, Full):
             return node.op.value
+        if isinstance(node.op, Input) and isinstance(node.op.fill, Constant):  # as of a state carried over batches
+            return node.op.fill.value
         if isinstance(node.op, Input):
             return node.name
         return f"{self.graph.value_name(ref)}, computed by {node.op.name}"

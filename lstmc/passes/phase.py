@@ -13,9 +13,9 @@ LOSS = "loss"  # the output that training makes small
 def deploy_graph(graph: Graph) -> Graph:
     """The model as it is used: without losses and scores, and what only they need; with all of its inputs otherwise.
 
-    1. an output that depends on a loss or a score, and a scalar called ``loss``  => nothing
-    2. an input that only such outputs depend on (labels)                        => nothing
-    3. dropout(x)                                                                 => x
+    1. an output that depends on a loss or a score        => nothing; beside a ``loss`` so is every single number
+    2. an input that only such outputs depend on (labels) => nothing
+    3. dropout(x)                                         => x
 
     Raises :class:`PassError` for a model that has nothing else.
     """
@@ -33,8 +33,8 @@ def deploy_graph(graph: Graph) -> Graph:
 def training_graph(graph: Graph) -> Graph:
     """The model as it is trained: its losses and scores and what they need. ``loss`` is what training makes small.
 
-    1. an output that no loss or score is in          => nothing, unless an input takes it in the next batch
-    2. an input that only such outputs depend on       => nothing
+    1. an output that no loss or score is in     => nothing, unless an input takes it in the next batch
+    2. an input that only such outputs depend on => nothing
 
     Raises :class:`PassError` for a model without a scalar output called ``loss``.
     """
@@ -56,9 +56,12 @@ def has_loss(graph: Graph) -> bool:
 
 
 def _for_training(graph: Graph) -> list[Output]:
-    """The outputs that are losses or scores."""
+    """The outputs that are losses or scores; beside a loss every single number is one."""
     found = _training_values(graph, set())
-    return [o for o in graph.outputs if o.ref in found or (o.name == LOSS and graph.type(o.ref).shape == ())]
+    numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
+    if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
+        found |= numbers
+    return [o for o in graph.outputs if o.ref in found]
 
 
 def _training_values(graph: Graph, given: set[str]) -> set[Ref]:
