@@ -83,6 +83,10 @@ class WeightsError(LstmcError):
     """Weights that are missing, extra, of another shape, or not finite."""
 
 
+class DataError(LstmcError):
+    """Data that cannot be read, or that do not fit a model's inputs."""
+
+
 class OutputError(LstmcError):
     """A folder or file that cannot be written."""
 

@@ -13,9 +13,14 @@ from lstmc.ops import Array, Input, Param
 
 
 def random_leaves(graph: Graph, kind: type[Input | Param], low: float = -2.0, high: float = 2.0) -> dict[str, Array]:
-    """An array for each input or parameter: uniform, and the same for the same name and shape."""
-    leaves = (node for node in graph if isinstance(node.op, kind))
-    return {n.name: named_rng(0, n.name).uniform(low, high, n.types[0].shape) for n in leaves}
+    """An array for each input or parameter: of the input's own numbers, or uniform; the same for the same name."""
+    found = {}
+    for node in graph:
+        if isinstance(node.op, kind):
+            rng, values = named_rng(0, node.name), node.op.values if isinstance(node.op, Input) else None
+            shape = node.types[0].shape
+            found[node.name] = rng.uniform(low, high, shape) if values is None else values.draw(rng, shape)
+    return found
 
 
 def random_cotangents(graph: Graph) -> dict[str, Array]:

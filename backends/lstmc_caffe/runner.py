@@ -133,6 +133,7 @@ class Runner:
         weights: Path | None = None,
         phase: Phase = "TEST",
         force_backward: bool = False,
+        gradients: Iterable[str] | None = None,
         probes: Iterable[str] = (),
         mode: Mode = "cpu",
         timeout: float | None = None,
@@ -141,7 +142,8 @@ class Runner:
 
         A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it.
         ``force_backward`` has Caffe compute gradients of everything, inputs and ``lr_mult: 0`` included; Caffe
-        aborts going backward so through layers that have no gradient of an input, as Embed and Accuracy.
+        aborts going backward so through layers that have no gradient of an input, as Embed and Accuracy. There
+        ``gradients`` names the inputs whose gradients to compute, besides those of all parameters.
         Raises CaffeAborted with Caffe's own message where Caffe does not take the net.
         """
         title = _title(prototxt)
@@ -152,6 +154,7 @@ class Runner:
             if isinstance(path, Path) and not path.is_file():
                 raise CaffeRequestError(asked, f"there is no file {path}")
         probes = tuple(dict.fromkeys(probes))
+        wanted = None if gradients is None else tuple(dict.fromkeys(gradients))
         request = {
             "request": "load",
             "prototxt": None if isinstance(prototxt, Path) else prototxt,
@@ -161,11 +164,12 @@ class Runner:
             "mode": mode,
             "force_backward": force_backward,
             "probes": probes,
+            "gradients": wanted,
         }
         with self._lock:
             reply, _ = self._ask(None, asked, request, {}, timeout)
             ask = functools.partial(self._ask, self._worker)
-        return Net(title, ask, reply, probes=probes, force_backward=force_backward)
+        return Net(title, ask, reply, probes=probes, force_backward=force_backward, gradients=wanted or ())
 
     def call(
         self,

@@ -34,7 +34,7 @@ SOLVER_MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     ),
 }
 
-SOLVER_ENUMS: dict[str, tuple[str, tuple[str, ...]]] = {"SolverMode": ("SolverParameter", ("CPU", "GPU"))}
+SOLVER_ENUMS: dict[str, tuple[str, tuple[str, ...], int]] = {"SolverMode": ("SolverParameter", ("CPU", "GPU"), 0)}
 
 # As in schema.py: floats as bytes. A snapshot of a solver: history has one or two blobs a parameter.
 RAW_STATE: dict[str, tuple[tuple[str, int, str], ...]] = {

@@ -70,6 +70,11 @@ def test_before_and_after() -> None:
     verify(made.graph)
 
 
+def test_a_state_that_starts_from_a_constant_input_starts_from_its_number() -> None:
+    graph = parse_graph(BEFORE.replace("%h0: f32[2,5] = input()", "%h0: f32[2,5] = input(fill=constant(0.5))"))
+    assert one_step(graph).states == (StatePair("step/h", "step/h_in", "step/h_out", 0.5),)
+
+
 @model
 def stacked(X=Input(7, 2, 3), W=Param(2, 4)):
     y, _ = scan(gru(H=4, name="one"), X)

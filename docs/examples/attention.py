@@ -1,0 +1,130 @@
+"""The soft-attention LSTM of arXiv:1511.04119 (Sharma, Kiros, Salakhutdinov), the paper that the post's cell is from.
+
+    python docs/examples/attention.py data out/attention # train.npz, test.npz (scikit-learn's digits on a grid)
+    lstmc train docs/examples/attention.py:attention -D N=50 --data out/attention/train.npz --test-data out/attention/test.npz -o out/attention/run
+    python docs/examples/attention.py draw out/attention # attention.png: where the net looks
+
+A frame is a grid of 3 x 3 places. One holds a digit, the others hold pieces of other digits; from frame to frame the
+digit goes on to the next place of a round, and where it starts is different for each sequence. The net sees in each
+frame one vector: the mean of the places, weighted by attention.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lstmc import (
+    Input, Param, State, accuracy, cell, dims, linear, mean, model, reshape, scan, softmax, softmax_loss, sum, tanh,
+    xavier,
+)
+from lstmc.cells.lstm import lstm
+from lstmc_caffe import Solver
+
+STEPS, PLACES, PIXELS = 8, 9, 64
+SEQUENCES = 50  # a batch
+FEATURES, HIDDEN, DIGITS = 48, 96, 10
+N, P, D, H = dims("N P D H")
+
+inner = lstm(name="lstm", H=HIDDEN)
+
+
+@cell
+def attending(x=Input(N, P, D), h=State(N, H), c=State(N, H), *, W_l=Param(P, H, fill=xavier())):
+    """l_t = softmax(W h_{t-1}) over the places (equation 4); x_t = sum_i l_{t,i} X_{t,i} (equation 5); then the LSTM."""
+    look = softmax(linear(h, W_l))
+    seen = sum(x * reshape(look, N, P, 1), axis=1)
+    h, states = inner(seen, h=h, c=c)
+    return {"h": h, "look": look}, states
+
+
+@model(
+    solver=Solver(
+        type="Adam", base_lr=0.002, lr_policy="step", gamma=0.3, stepsize=3000, max_iter=6000, clip_gradients=5,
+        test_interval=500, snapshot=2000,
+    )
+)
+def attention(
+    frames=Input(STEPS, N, PLACES, PIXELS), label=Input(N),
+    W_f=Param(FEATURES, PIXELS, fill=xavier()), place=Param(PLACES, FEATURES, fill=xavier()),
+    W_h=Param(HIDDEN, FEATURES, fill=xavier()), W_c=Param(HIDDEN, FEATURES, fill=xavier()),
+    W=Param(DIGITS, HIDDEN, fill=xavier()), b=Param(DIGITS),
+):
+    features = tanh(linear(frames, W_f) + place)
+    overall = mean(mean(features, axis=2), axis=0)
+    first = {"h": tanh(linear(overall, W_h)), "c": tanh(linear(overall, W_c))}  # equation 6
+    y, last = scan(attending(H=HIDDEN), features, init=first)
+    scores = linear(last["h"], W, b)
+    return {
+        "prob": softmax(scores),
+        "look": y["look"],
+        "loss": softmax_loss(scores, label),
+        "accuracy": accuracy(scores, label),
+    }
+
+
+ROUND = (0, 1, 2, 5, 8, 7, 6, 3)  # the places along the border, in the order in which a digit visits them
+
+
+def sequences(images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Frames [T, count, 9, 64] and labels [count]."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.integers(0, len(images), count)
+    start = rng.integers(0, len(ROUND), count)
+    frames = np.zeros((STEPS, count, PLACES, 8, 8), np.float32)
+    for t in range(STEPS):
+        for place in range(PLACES):
+            frames[t, :, place] = clutter(images, count, rng)
+        frames[t, np.arange(count), np.take(ROUND, (start + t) % len(ROUND))] = images[chosen]
+    return {"frames": frames.reshape(STEPS, count, PLACES, PIXELS), "label": labels[chosen].astype(np.float32)}
+
+
+def clutter(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Halves of two digits, put together: strokes like a digit's, without being one."""
+    left, right = images[rng.integers(0, len(images), (2, count))]
+    return np.concatenate([left[:, :, 4:], right[:, :, :4]], axis=2)
+
+
+def write_data(folder: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    images, labels = (digits.images[order] / 16).astype(np.float32), digits.target[order]
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "train.npz", **sequences(images[:1437], labels[:1437], 10_000, seed=1))
+    np.savez(folder / "test.npz", **sequences(images[1437:], labels[1437:], 500, seed=2))
+
+
+def draw(folder: Path) -> None:
+    """Some test sequences: above the frames, below them how much the net looks at each place."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    test = np.load(folder / "test.npz")
+    frames = test["frames"][:, :SEQUENCES]
+    np.savez(folder / "batch.npz", frames=frames)
+    run = ["lstmc", "run", folder / "run" / "attention.prototxt", "--inputs", folder / "batch.npz"]
+    subprocess.run([*run, "-o", folder / "looked.npz"], check=True, stdout=subprocess.DEVNULL)
+    looked = np.load(folder / "looked.npz")
+    shown = 3
+    figure, axes = pyplot.subplots(2 * shown, STEPS, figsize=(STEPS * 1.1, shown * 2.4))
+    for n in range(shown):
+        for t in range(STEPS):
+            grid = frames[t, n].reshape(3, 3, 8, 8).transpose(0, 2, 1, 3).reshape(24, 24)
+            axes[2 * n, t].imshow(grid, cmap="gray_r")
+            axes[2 * n + 1, t].imshow(looked["look"][t, n].reshape(3, 3), cmap="magma", vmin=0, vmax=1)
+        said, wanted = looked["prob"][n].argmax(), int(test["label"][n])
+        axes[2 * n, 0].set_ylabel(f"a {wanted}", fontsize=8)
+        axes[2 * n + 1, 0].set_ylabel(f"said {said}", fontsize=8)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    figure.tight_layout()
+    figure.savefig(folder / "attention.png", dpi=120)
+
+
+if __name__ == "__main__":
+    {"data": write_data, "draw": draw}[sys.argv[1]](Path(sys.argv[2]))
