@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 
 from lstmc import (
     Input,
@@ -29,12 +31,15 @@ from lstmc import (
     tanh,
     uniform,
 )
-from lstmc.differential import check
+from lstmc.differential import check, random_inputs
 from lstmc.dsl import Model
+from lstmc.interp import backward, forward
+from lstmc.passes import fixed_masks
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.ops import DropoutLayer
 from lstmc_caffe.runner import Runner
 
 pytestmark = pytest.mark.caffe

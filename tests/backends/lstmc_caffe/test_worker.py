@@ -1,4 +1,4 @@
-"""worker.py and trial.py: they stay readable by Python 2.7, and the worker's pipe stays clean."""
+"""worker.py, instrument.py and trial.py: they stay readable by Python 2.7, and the worker's pipe stays clean."""
 
 from __future__ import annotations
 
@@ -107,7 +107,10 @@ def newer_syntax(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [WORKER, TRIAL], ids=lambda path: path.name)
+ON_CAFFES_PYTHON = [WORKER, WORKER.with_name("instrument.py"), TRIAL]
+
+
+@pytest.mark.parametrize("path", ON_CAFFES_PYTHON, ids=lambda path: path.name)
 def test_it_is_python_2_7(path: Path) -> None:
     assert newer_syntax(path.read_text(encoding="ascii")) == []
 
@@ -133,7 +136,7 @@ def test_the_test_for_it_finds_newer_syntax(source: str) -> None:
     assert newer_syntax(source) != []
 
 
-@pytest.mark.parametrize("path", [WORKER, TRIAL], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", ON_CAFFES_PYTHON, ids=lambda path: path.name)
 def test_it_imports_nothing_of_lstmc(path: Path) -> None:
     tree = ast.parse(path.read_text())
     plain = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
