@@ -14,7 +14,7 @@ from lstmc.errors import PluginError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass, Snapshot, StatePair
-from lstmc.training import Trained, TrainingRun
+from lstmc.training import Source, Trained, TrainingRun
 
 BACKENDS = "lstmc.backends"
 CELLS = "lstmc.cells"
@@ -169,8 +169,14 @@ class Settings(Protocol):
 class TrainsModels(Protocol):
     """What a backend that trains offers besides."""
 
+    training_targets: tuple[str, ...]  # the targets whose nets can be trained
+
     def settings(self, given: object | None, overrides: Sequence[str]) -> Settings:
         """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
+        ...
+
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
+        """The files that train a compiled training graph without lstmc. ``sources``: by phase, where data come from."""
         ...
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:

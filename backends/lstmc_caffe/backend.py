@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lstmc.backend import Artifact, Compiled, Finding, LintReport
+from lstmc.backend import Artifact, Compiled, Finding, LintReport, Settings
 from lstmc.ir import parse_graph
 from lstmc.ops import Array, Op
 from lstmc.passes import (
@@ -23,13 +23,13 @@ from lstmc.passes import (
     Widen,
     collector_paused,
 )
+from lstmc.training import Source, Trained, TrainingRun
 from lstmc.weights import unpack_weights
 from lstmc_caffe.clock import measured, processor, with_loss
 from lstmc_caffe.emit import WrittenNet, prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.forms import EXPANSION, caffe_forms, caffe_passes
+from lstmc_caffe.forms import EXPANSION, LEGAL, caffe_forms, caffe_passes
 from lstmc_caffe.in_place import overwritten
-from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import attempt_all, gpu_state, locate
@@ -41,7 +41,10 @@ from lstmc_caffe.rows import RowsTimeAxis
 from lstmc_caffe.run_net import StepSession, find_files, run_net
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.settle import Constants, SettleViews
+from lstmc_caffe.solver import Solver, SolverError, parse_overrides
 from lstmc_caffe.target import load_target, targets
+from lstmc_caffe.training_net import TARGETS as TRAINING_TARGETS
+from lstmc_caffe.training_net import train, training_files
 from lstmc_caffe.weights import caffemodel, read_blobs
 
 INSTALL = "python -m lstmc_caffe.install"
@@ -49,7 +52,7 @@ INSTALL = "python -m lstmc_caffe.install"
 # The targets for Caffe itself; the others see every blob as a matrix of rows.
 CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {
     "caffe": caffe_passes(RerollGates()),
-    "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead(), *EXPANSION),
+    "caffe-native": (*LEGAL, RerollLayers(), Cse(), Dead(), *EXPANSION),
 }
 
 
@@ -66,6 +69,7 @@ class CaffeBackend:
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
     targets: Mapping[str, str] = {name: target.summary for name, target in targets().items()}
+    training_targets: tuple[str, ...] = TRAINING_TARGETS
     ops: tuple[type[Op], ...] = CAFFE_OPS + HOST_OPS
 
     def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
@@ -122,6 +126,23 @@ class CaffeBackend:
             inputs={n: _blob_name(entry) for n, entry in described["inputs"].items() if not entry["filled"]},
             outputs={n: _blob_name(entry) for n, entry in described["outputs"].items()},
         )
+
+    def settings(self, given: object, overrides: Sequence[str] = ()) -> Solver:
+        """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
+        if given is not None and not isinstance(given, Solver):
+            raise SolverError(f"@model(solver=...) takes a lstmc_caffe.Solver, found {type(given).__name__} {given!r}")
+        return parse_overrides(overrides, given)
+
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
+        """``NAME.train.prototxt``, ``NAME.solver.prototxt`` and a manifest for the weights that they train."""
+        assert isinstance(settings, Solver)
+        return training_files(compiled, settings, sources)
+
+    def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
+        """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""
+        assert isinstance(settings, Solver)
+        with Runner() as runner:
+            return train(runner, compiled, weights, settings, run)
 
     def lint(self, text: str, target: str) -> LintReport:
         """A prototxt against ``targets/TARGET.toml``."""

@@ -1,8 +1,8 @@
 """The adding problem (Hochreiter and Schmidhuber 1997, section 5.4): 100 numbers, of which two are marked; their sum.
 
     python docs/examples/adding.py out/adding            # train.npz, test.npz
-    lstmc train docs/examples/adding.py:lstm_adds --data out/adding/train.npz --test-data out/adding/test.npz -o out/adding/lstm
-    lstmc train docs/examples/adding.py:rnn_adds  --data out/adding/train.npz --test-data out/adding/test.npz -o out/adding/rnn
+    lstmc train docs/examples/adding.py:lstm_adds -D N=50 --data out/adding/train.npz --test-data out/adding/test.npz -o out/adding/lstm
+    lstmc train docs/examples/adding.py:rnn_adds  -D N=50 --data out/adding/train.npz --test-data out/adding/test.npz -o out/adding/rnn
 
 A net that says 1 each time has a mean squared error of 0.167: the variance of a sum of two numbers from 0 to 1.
 """
@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmc import Input, Param, euclidean_loss, linear, mean, model, scan, xavier
+from lstmc import Input, Param, dims, euclidean_loss, linear, mean, model, scan, xavier
 from lstmc.cells.lstm import lstm
 from lstmc.cells.rnn import rnn
 from lstmc_caffe import Solver
 
-T, N, HIDDEN = 100, 50, 64
+T, HIDDEN = 100, 64
+N = dims("N")
 SOLVER = Solver(
     type="Adam", base_lr=0.005, lr_policy="step", gamma=0.3, stepsize=2000, max_iter=5000, clip_gradients=1,
     test_interval=250, snapshot=1000,

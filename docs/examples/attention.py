@@ -1,7 +1,7 @@
 """The soft-attention LSTM of arXiv:1511.04119 (Sharma, Kiros, Salakhutdinov), the paper that the post's cell is from.
 
     python docs/examples/attention.py data out/attention # train.npz, test.npz (scikit-learn's digits on a grid)
-    lstmc train docs/examples/attention.py:attention --data out/attention/train.npz --test-data out/attention/test.npz -o out/attention/run
+    lstmc train docs/examples/attention.py:attention -D N=50 --data out/attention/train.npz --test-data out/attention/test.npz -o out/attention/run
     python docs/examples/attention.py draw out/attention # attention.png: where the net looks
 
 A frame is a grid of 3 x 3 places. One holds a digit, the others hold pieces of other digits; from frame to frame the
@@ -22,7 +22,8 @@ from lstmc import (
 from lstmc.cells.lstm import lstm
 from lstmc_caffe import Solver
 
-STEPS, SEQUENCES, PLACES, PIXELS = 8, 50, 9, 64
+STEPS, PLACES, PIXELS = 8, 9, 64
+SEQUENCES = 50  # a batch
 FEATURES, HIDDEN, DIGITS = 48, 96, 10
 N, P, D, H = dims("N P D H")
 
@@ -45,7 +46,7 @@ def attending(x=Input(N, P, D), h=State(N, H), c=State(N, H), *, W_l=Param(P, H,
     )
 )
 def attention(
-    frames=Input(STEPS, SEQUENCES, PLACES, PIXELS), label=Input(SEQUENCES),
+    frames=Input(STEPS, N, PLACES, PIXELS), label=Input(N),
     W_f=Param(FEATURES, PIXELS, fill=xavier()), place=Param(PLACES, FEATURES, fill=xavier()),
     W_h=Param(HIDDEN, FEATURES, fill=xavier()), W_c=Param(HIDDEN, FEATURES, fill=xavier()),
     W=Param(DIGITS, HIDDEN, fill=xavier()), b=Param(DIGITS),

@@ -1,7 +1,7 @@
 """A character language model of two LSTM layers, on the language reference that Python carries (pydoc_data.topics).
 
     python docs/examples/char_lm.py out/chars            # train.npz, test.npz, symbols.txt, and the n-gram's score
-    lstmc train docs/examples/char_lm.py:char_lm --data out/chars/train.npz --test-data out/chars/test.npz -o out/chars/run
+    lstmc train docs/examples/char_lm.py:char_lm -D T=50 -D N=32 --data out/chars/train.npz --test-data out/chars/test.npz -o out/chars/run
     lstmc compile docs/examples/char_lm.py:char_lm -D T=1 -D N=1 --step --weights out/chars/run/weights.npz -o out/chars/step
     lstmc generate out/chars/step/char_lm.prototxt --vocab out/chars/symbols.txt --prime "The "
 
@@ -17,7 +17,7 @@ from pydoc_data.topics import topics
 
 import numpy as np
 
-from lstmc import Input, Param, constant, dims, dropout, embed, linear, model, scan, softmax, softmax_loss, uniform, xavier
+from lstmc import Input, Param, dims, dropout, embed, linear, model, scan, softmax, softmax_loss, uniform, xavier
 from lstmc.cells.lstm import lstm
 from lstmc_caffe import Solver
 
@@ -35,7 +35,7 @@ WIDTH, HIDDEN = 48, 192
     )
 )
 def char_lm(
-    ids=Input(T, N), cont=Input(T, N, fill=constant(1)), following=Input(T, N),
+    ids=Input(T, N), cont=Input(T, N), following=Input(T, N),
     E=Param(len(SYMBOLS), WIDTH, fill=uniform(-0.1, 0.1)),
     W=Param(len(SYMBOLS), HIDDEN, fill=xavier()), b=Param(len(SYMBOLS)),
 ):

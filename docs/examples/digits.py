@@ -1,7 +1,7 @@
 """Handwritten digits, read row by row: an image of 8 x 8 is a sequence of 8 rows of 8 pixels.
 
     python docs/examples/digits.py out/digits            # train.npz, test.npz (scikit-learn's digits)
-    lstmc train docs/examples/digits.py:lstm_digits --data out/digits/train.npz --test-data out/digits/test.npz -o out/digits/lstm
+    lstmc train docs/examples/digits.py:lstm_digits -D N=60 --data out/digits/train.npz --test-data out/digits/test.npz -o out/digits/lstm
 
 Four models of the same task: ``lstm_digits``, ``gru_digits``, ``peephole_digits``, ``bidirectional_digits``.
 """
@@ -11,17 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmc import Input, Param, accuracy, concat, linear, model, scan, softmax, softmax_loss, xavier
+from lstmc import Input, Param, accuracy, concat, dims, linear, model, scan, softmax, softmax_loss, xavier
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.cells.lstm_peephole import lstm_peephole
 from lstmc_caffe import Solver
 
-ROWS, N, PIXELS = 8, 64, 8
+ROWS, PIXELS = 8, 8
 HIDDEN, DIGITS = 64, 10
+N = dims("N")
 SOLVER = Solver(
-    type="Adam", base_lr=0.01, lr_policy="step", gamma=0.3, stepsize=600, max_iter=1500, clip_gradients=5,
-    weight_decay=1e-4, test_interval=250, snapshot=500,
+    type="Adam", base_lr=0.01, lr_policy="step", gamma=0.3, stepsize=300, max_iter=600, clip_gradients=5,
+    weight_decay=1e-4, test_interval=100, snapshot=200,
 )
 
 

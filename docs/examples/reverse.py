@@ -1,7 +1,7 @@
 """An encoder and a decoder that reverse strings of digits; the decoder reads its own last output (PR 2033's wish).
 
     python docs/examples/reverse.py data out/reverse     # train.npz, test.npz
-    lstmc train docs/examples/reverse.py:reverse --data out/reverse/train.npz --test-data out/reverse/test.npz -o out/reverse/run
+    lstmc train docs/examples/reverse.py:reverse -D N=64 --data out/reverse/train.npz --test-data out/reverse/test.npz -o out/reverse/run
     python docs/examples/reverse.py score out/reverse    # strings of the test data that come out right in every digit
 
 The encoder's last states are the decoder's first ones, and gradients flow through them. What the decoder reads at
@@ -20,7 +20,8 @@ from lstmc import (
 from lstmc.cells.lstm import lstm
 from lstmc_caffe import Solver
 
-LENGTH, STRINGS, DIGITS, WIDTH, HIDDEN = 8, 64, 10, 16, 128
+LENGTH, DIGITS, WIDTH, HIDDEN = 8, 10, 16, 128
+STRINGS = 64  # a batch
 N, H, K, E = dims("N H K E")
 
 inner = lstm(name="decoder", H=HIDDEN)
@@ -44,11 +45,11 @@ def speaking(
     )
 )
 def reverse(
-    digits=Input(LENGTH, STRINGS), reversed_digits=Input(LENGTH, STRINGS),
+    digits=Input(LENGTH, N), reversed_digits=Input(LENGTH, N),
     table=Param(DIGITS, WIDTH, fill=uniform(-0.1, 0.1)),
 ):
     _, encoded = scan(lstm(name="encoder", H=HIDDEN), embed(digits, table))
-    scores, _ = scan(speaking(N=STRINGS, H=HIDDEN, K=DIGITS, E=WIDTH), length=LENGTH, init=encoded)
+    scores, _ = scan(speaking(N=N, H=HIDDEN, K=DIGITS, E=WIDTH), length=LENGTH, init=encoded)
     return {
         "prob": softmax(scores),
         "loss": softmax_loss(scores, reversed_digits),

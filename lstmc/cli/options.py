@@ -36,6 +36,13 @@ WeightsOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="For the fillers that draw parameters not given.", min=0)]
 BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
 TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
+SolverOption = Annotated[
+    list[str] | None,
+    typer.Option("--solver", metavar="KEY=VALUE", help="A setting of the solver, over the model's. Repeatable."),
+]
+BatchOption = Annotated[
+    str | None, typer.Option("--batch", metavar="NAME", help="The dimension that counts examples. Default: N.")
+]
 OutputsOption = Annotated[
     list[str] | None, typer.Option("--read", metavar="NAME", help="Keep only this output. Repeatable. Default: all.")
 ]

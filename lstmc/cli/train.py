@@ -17,9 +17,11 @@ from lstmc.cli.metrics import METRICS, Metrics, Record
 from lstmc.cli.model_source import find_model
 from lstmc.cli.options import (
     BackendOption,
+    BatchOption,
     GpuOption,
     SeedOption,
     SizesOption,
+    SolverOption,
     TargetOption,
     WeightsOption,
     parse_sizes,
@@ -52,15 +54,10 @@ def train_command(
         float | None, typer.Option("--test-split", metavar="PART", help="Or such a part of --data, as 0.2.")
     ] = None,
     sizes: SizesOption = None,
-    solver: Annotated[
-        list[str] | None,
-        typer.Option("--solver", metavar="KEY=VALUE", help="A setting of the solver, over the model's. Repeatable."),
-    ] = None,
+    solver: SolverOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
-    batch: Annotated[
-        str | None, typer.Option("--batch", metavar="NAME", help="The dimension that counts examples. Default: N.")
-    ] = None,
+    batch: BatchOption = None,
     no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Take examples in the order they have.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN from its last snapshot.")] = False,
     gpu: GpuOption = False,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lstmc.arrays import read_npz
 from lstmc.errors import DataError, OutputError
-from lstmc.training import Batches
+from lstmc.training import Batches, batch_dataset
 
 EXPECTED = "an .npz or HDF5 file of named arrays"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -61,8 +61,8 @@ def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
 def write_batches_hdf5(batches: Batches, path: Path, count: int | None = None) -> None:
     """The first ``count`` batches (an epoch's, if not given) as the rows of an HDF5 file for HDF5Data.
 
-    There is one float32 dataset ``[count, *shape]`` for each input. Like all output it is written beside its place,
-    then renamed into it. Raises :class:`OutputError` where it cannot be written.
+    There is one float32 dataset ``[count, *shape]`` for each input, called as ``batch_dataset`` says. Like all output
+    it is written beside its place, then renamed into it. Raises :class:`OutputError` where it cannot be written.
     """
     count = batches.per_epoch if count is None else count
     try:
@@ -86,8 +86,8 @@ def _write_rows(made: h5py.File, batches: Batches, count: int) -> None:
     for row in range(count):
         for name, array in batches.batch(row).items():
             if row == 0:
-                made.create_dataset(name, (count, *array.shape), np.float32)
-            made[name][row] = array
+                made.create_dataset(batch_dataset(name), (count, *array.shape), np.float32)
+            made[batch_dataset(name)][row] = array
 
 
 def _file_bytes(batches: Batches, count: int) -> int:
