@@ -1,7 +1,4 @@
-"""Batches through one net in a row, forward or in Caffe's own solver; runs in the worker, on the worker's Python."""
-
-import os
-import tempfile
+"""Batches through one net in a row; runs in the worker, on the worker's Python."""
 
 import caffe
 
@@ -17,23 +14,6 @@ def forward(args, arrays):
         for before, after in args["carried"].items():
             net.blobs[before].data[...] = net.blobs[after].data
     return None, found
-
-
-def solve(args, arrays):
-    """As many solver steps as ``arrays`` have rows, each on a row; the trained net is saved."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "solver.prototxt")
-        with open(path, "w") as file:
-            file.write(f'net: "{args["prototxt"]}" {args["solver"]}')
-        solver = caffe.get_solver(path)
-    solver.net.copy_from(args["weights"])
-    losses = []
-    for batch in range(args["batches"]):
-        fill(solver.net, arrays, batch)
-        solver.step(1)
-        losses.append(float(solver.net.blobs["loss"].data))
-    solver.net.save(args["to"])
-    return losses, {}
 
 
 def fill(net, arrays, batch):
