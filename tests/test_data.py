@@ -162,12 +162,12 @@ def test_the_fingerprint_is_of_names_types_and_elements() -> None:
 def test_every_problem_is_named_at_once() -> None:
     assert refused({"Y": np.zeros(8), "X": np.zeros((2, 8)), "noise": np.zeros(5), "h0": np.zeros(5)}) == (
         "DataError: data.npz does not fit net\n"
-        "  missing: y [M]\n"
+        "  missing: y [examples]\n"
         "  missing: table [5]\n"
         "  extra: Y [8]: did you mean y?\n"
         "  extra: noise [5]: the net fills it\n"
         "  extra: h0 [5]: it takes the value of lstm/h_T\n"
-        "  wrong shape: X must be [T=2, M, 3] (M examples) or [B, T=2, N=4, 3] (B batches), found [2, 8]"
+        "  wrong shape: X must be [T=2, examples, 3] or [batches, T=2, N=4, 3], found [2, 8]"
     )
 
 
@@ -175,7 +175,7 @@ def test_every_problem_is_named_at_once() -> None:
     ("others", "text"),
     [
         ({"labels": np.zeros(1)}, "extra: labels [1]"),
-        ({"table": np.zeros(6)}, "wrong shape: table must be [5] or [B, 5] (B batches), found [6]"),
+        ({"table": np.zeros(6)}, "wrong shape: table must be [5] or [batches, 5], found [6]"),
         ({"table": np.array(["a"] * 5)}, "not numbers: table has dtype <U1"),
         ({"table": np.zeros(5, complex)}, "not numbers: table has dtype complex128"),
         (
@@ -190,7 +190,7 @@ def test_every_problem_is_named_at_once() -> None:
         ({"y": np.zeros((2, 4))}, "mixed: y as whole batches, X as examples: give all in one form"),
         (
             {"y": np.zeros((2, 3))},
-            "wrong shape: y must be [M] (M examples) or [B, N=4] (B batches), found [2, 3]",
+            "wrong shape: y must be [examples] or [batches, N=4], found [2, 3]",
         ),
         (
             {"X": np.zeros((2, 3, 3)), "y": np.zeros(3)},

@@ -147,7 +147,7 @@ class StepSession:
             if name not in states and isinstance(first, str)
         ]
         if problems:
-            raise DataError(f"the first states of {self._files.prototxt}", notes=problems)
+            raise DataError(f"the first states do not fit {self._files.prototxt}", notes=problems)
         self._states = {
             pair["input"]: np.asarray(states[name], np.float32)
             if name in states

@@ -105,7 +105,10 @@ def drawn(probabilities: Array, temperature: float, rng: np.random.Generator) ->
     """
     p = probabilities.astype(np.float64)
     if not (p >= 0).all() or not abs(p.sum() - 1) <= SLACK:
-        raise DataError(f"expected probabilities that add up to 1, as of softmax, found numbers that make {p.sum():g}")
+        raise DataError(
+            "expected probabilities that add up to 1 and are not below 0, as softmax makes them,"
+            f" found numbers from {p.min():g} to {p.max():g} that make {p.sum():g}: name others with --read"
+        )
     if temperature == 0:
         return int(p.argmax())
     with np.errstate(divide="ignore"):

@@ -33,7 +33,9 @@ class Vocabulary:
         pattern = re.compile("|".join(longest_first), re.DOTALL)
         if unknown := dict.fromkeys(pattern.sub("", text)):
             listed = ", ".join(map(repr, unknown))
-            raise DataError(f"--prime has {listed}, not in the {len(self.symbols)} symbols of {self.source}")
+            raise DataError(
+                f"--prime has {listed}, which are not among the {len(self.symbols)} symbols of {self.source}"
+            )
         return [numbers[symbol] for symbol in pattern.findall(text)]
 
 

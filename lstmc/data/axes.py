@@ -20,7 +20,7 @@ class Axes:
     batch: int | None = None
 
     def text(self, shape: tuple[int, ...], any_number: str = "") -> str:
-        """``[T=3, N=4, 8]``; with ``any_number`` the batch axis is called so: ``[T=3, M, 8]``."""
+        """``[T=3, N=4, 8]``; with ``any_number`` the batch axis is called so: ``[T=3, examples, 8]``."""
         parts = []
         for axis, (written, size) in enumerate(zip(self.sizes, shape, strict=True)):
             named = str(size) if written == str(size) else f"{written}={size}"

@@ -42,8 +42,7 @@ class Given:
     def expected(self) -> str:
         """The shapes it may have, in words."""
         whole = self.axes.text(self.op.shape)
-        single = f"{self.axes.text(self.op.shape, 'M')} (M examples)" if self.axes.batch is not None else whole
-        return f"{single} or [B, {whole[1:]} (B batches)"
+        return f"{self.axes.text(self.op.shape, 'examples')} or [batches, {whole[1:]}"
 
     def shape_problem(self) -> str | None:
         shape = list(self.op.shape)
@@ -72,7 +71,7 @@ def missing_and_extra(
     """What has no array, and what no input takes. ``others`` are inputs that get their values elsewhere."""
     for name, (op, axes) in needed.items():
         if name not in arrays:
-            yield f"missing: {name} {axes.text(op.shape, 'M' if axes.batch is not None else '')}"
+            yield f"missing: {name} {axes.text(op.shape, 'examples')}"
     for name, array in arrays.items():
         if name in needed:
             continue

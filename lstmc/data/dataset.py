@@ -105,7 +105,7 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
     if problems:
         if any(shapes.values()) and all(one.axes.batch is None for one in given):
             problems.append(
-                f"no input of {graph.name} has an axis that counts examples: {BATCH} = dims({BATCH!r}) is one"
+                f"no input of {graph.name} has an axis that counts examples, as {BATCH} = dims('{BATCH}') is"
             )
         raise DataError(f"{source} does not fit {graph.name}", notes=problems)
     for one in given:

@@ -20,15 +20,17 @@ from tests.plugin_example.lstmc_plugin_example import TextBackend
 
 @dataclass(frozen=True)
 class Descent:
-    """How it trains. At update ``interrupt`` the process gets ``number`` as from a keyboard; at ``fail`` it fails."""
+    """How it trains. At update ``interrupt`` the process gets ``number`` as from a keyboard; at ``fail`` it fails;
+    with ``refuse`` it does not begin."""
 
     max_iter: int = 20
     base_lr: float = 0.1
     test_interval: int = 10
     snapshot: int = 5
     interrupt: int = 0
-    number: int = signal.SIGINT
+    number: int = int(signal.SIGINT)
     fail: int = 0
+    refuse: int = 0
 
 
 class InterpreterBackend(TextBackend):
@@ -50,6 +52,8 @@ class InterpreterBackend(TextBackend):
         assert isinstance(settings, Descent)
         snapshot = run.folder / "snapshot.npz"
         now, done = {name: array.astype(np.float64) for name, array in weights.items()}, 0
+        if settings.refuse:
+            raise BackendError(f"{run.folder} has a run already")
         if run.resume:
             with np.load(snapshot) as saved:
                 now = {name: saved[name] for name in now}
