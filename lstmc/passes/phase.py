@@ -24,7 +24,7 @@ def deploy_graph(graph: Graph) -> Graph:
     after = {node.op.after for node in graph if isinstance(node.op, Input)}
     if all(output.name in after for output in kept):
         raise PassError(
-            f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which are for training:"
+            f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which training alone needs:"
             " return what the model is for too, such as its scores"
         )
     return _without_dropout(_part(graph, kept, training) if training else graph)
