@@ -28,9 +28,9 @@ from lstmc.weights import unpack_weights
 from lstmc_caffe.clock import measured, processor, with_loss
 from lstmc_caffe.emit import WrittenNet, prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.forms import EXPANSION, caffe_forms, caffe_passes
+from lstmc_caffe.fit_readers import FitReaders
+from lstmc_caffe.forms import EXPANSION, LEGAL, caffe_forms, caffe_passes
 from lstmc_caffe.in_place import overwritten
-from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import attempt_all, gpu_state, locate
@@ -53,7 +53,7 @@ INSTALL = "python -m lstmc_caffe.install"
 # The targets for Caffe itself; the others see every blob as a matrix of rows.
 CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {
     "caffe": caffe_passes(RerollGates()),
-    "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead(), *EXPANSION),
+    "caffe-native": (*LEGAL, RerollLayers(), Cse(), Dead(), *EXPANSION),
 }
 
 
@@ -86,7 +86,8 @@ class CaffeBackend:
         if target in CAFFE_PASSES:
             return CAFFE_PASSES[target]
         rules = load_target(target)
-        expand = (Expand(RowsTimeAxis(rules)), Dead(), SettleViews(rules), Constants(rules), Dead())
+        fit = () if rules.allows("Reshape") else (FitReaders(),)
+        expand = (Expand(RowsTimeAxis(rules)), Dead(), *fit, SettleViews(rules), Constants(rules), Dead())
         return (LegalizeRows(rules), Cse(), Dead(), *expand)
 
     def forms(self, target: str, standard: tuple[Pass, ...]) -> Mapping[str, tuple[Pass, ...]]:

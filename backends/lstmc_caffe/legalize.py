@@ -106,7 +106,7 @@ def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
 def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Input)
     layer = caffe.Input if node.op.fill is None else caffe.FilledInput
-    return layer_of(b, node, layer(node.op.shape, node.op.fill))
+    return layer_of(b, node, layer(node.op.shape, node.op.fill, node.op.values, node.op.after))
 
 
 def full_to_dummy_data(b: Builder, node: Node, args: Refs) -> Refs:
@@ -164,7 +164,7 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x:
     assert covered is not None
     start, stop = covered
     if start == stop:  # one element: let it cover an axis of its own length, or be a blob without axes
-        start, stop = 0, 0
+        start, stop = (0, 1) if b.type(large).shape[:1] == (1,) else (0, 0)
     shape = b.type(large).shape[start:stop]
     # A Scale whose blob covers x from its first axis on, or from one of size 1 on, overwrites the blob's gradient
     # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers

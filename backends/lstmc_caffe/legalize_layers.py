@@ -24,10 +24,10 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.blobs import Rule, as_value, layer_of
 
 
-def _check_matrix(b: Builder, node: Node, w: Ref, layer: str) -> None:
+def _check_blob(b: Builder, node: Node, w: Ref, layer: str, name: str = "W") -> None:
     if not is_weight(b, w):
         raise BackendError(
-            f"{node.op.name}: W must be a Param: Caffe's {layer} has its weights as a blob of its own",
+            f"{node.op.name}: {name} must be a Param: Caffe's {layer} has its weights as a blob of its own",
             loc=node.loc,
             notes=(f"found {b.node(w.node).names[w.out]}: {b.type(w)}, computed by {b.node(w.node).op.name}",),
         )
@@ -41,7 +41,7 @@ def _shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
 
 def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     x, w = args
-    _check_matrix(b, node, w, "Embed")
+    _check_blob(b, node, w, "Embed")
     return layer_of(b, node, caffe.EmbedLayer(*b.type(w).shape), x, learned=(w,))
 
 
@@ -58,9 +58,9 @@ def _on_images(b: Builder, node: Node, op: Op, x: Ref, *learned: Ref) -> Refs:
 def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     op, (x, w, *bias) = node.op, args
     assert isinstance(op, Conv)
-    _check_matrix(b, node, w, "Convolution")
+    _check_blob(b, node, w, "Convolution")
     if bias:
-        _check_matrix(b, node, bias[0], "Convolution")
+        _check_blob(b, node, bias[0], "Convolution", "b")
     out, _, height, width = b.type(w).shape
     layer = caffe.Convolution(op.stride, op.pad, op.dilation, op.group, out, (height, width), bool(bias))
     return _on_images(b, node, layer, x, w, *bias)

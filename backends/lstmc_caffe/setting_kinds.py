@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 LARGEST = 2**31 - 1  # Caffe's counts are int32
+HIGHEST = float(np.finfo(np.float32).max)
 
 
 class WrongValue(Exception):
@@ -48,10 +49,11 @@ def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
     def convert(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             return None
-        if not abs(value) <= np.finfo(np.float32).max:  # type: ignore[operator]
+        number: Any = value
+        if not abs(number) <= HIGHEST:
             return None
         with np.errstate(under="ignore"):
-            return float(value) if fits(np.float32(value)) else None
+            return float(number) if fits(np.float32(number)) else None
 
     return Kind(expected, convert, float)
 

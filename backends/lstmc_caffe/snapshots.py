@@ -24,6 +24,7 @@ from lstmc.ops import Array
 from lstmc_caffe.schema import RawNet, RawState
 
 WEIGHTS, STATE, CARRIED, ABOUT = "weights.caffemodel", "solver.solverstate", "carried.npz", "snapshot.json"
+FILES = (WEIGHTS, STATE, CARRIED, ABOUT)
 KEPT = 3
 
 # name, type, names of its parameters: of every layer that owns one

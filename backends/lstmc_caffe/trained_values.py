@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref, Scan, has_gradient
-from lstmc.ops import Op, Param
+from lstmc.ops import Param
 
 REASON = "Caffe has no gradient there, and aborts where one is asked for"
 
@@ -55,11 +55,7 @@ def _check(graph: Graph, node: Node, args: tuple[Ref, ...], trained: set[Ref]) -
     for slot in node.op.undifferentiated:
         if args[slot] in trained:
             raise BackendError(
-                f"{node.op.name}: {_operand(node.op, slot)} must not depend on a Param: {REASON}",
+                f"{node.op.name}: {node.op.operands[slot]} must not depend on a Param: {REASON}",
                 loc=node.loc,
                 notes=(f"found {graph.value_name(args[slot])}: {graph.type(args[slot])}",),
             )
-
-
-def _operand(op: Op, slot: int) -> str:
-    return op.operands[slot]

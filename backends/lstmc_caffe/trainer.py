@@ -84,6 +84,7 @@ class _Training:
         self.state = read_snapshot(self.saved) if self.saved else None
         self.iteration = self.state.iteration if self.state else 0
         self.watch = LossWatch(list(self.state.first_losses) if self.state else [])
+        self.loaded = False
         self.fed = set(net.inputs) - {target for _, target in net.carried}
 
     def run_to_end(self) -> TrainedNet:
@@ -129,7 +130,7 @@ class _Training:
             raise TrainingError(f"cannot train {self.net.name}: no values were given for {', '.join(missing)}")
 
     def step(self) -> None:
-        batch = self.batch(self.run.batches.batch(self.iteration), "batch")
+        batch = self.batch(self.run.batches.batch(self.iteration), f"batch {self.iteration}")
         rate = self.solver.rate(self.iteration)
         seed = self.solver.random_seed if self.net.random else None
         reply = self.ask("step", {"seed": seed}, batch).value
@@ -145,7 +146,7 @@ class _Training:
         totals = dict.fromkeys(self.net.scores, 0.0)
         count = self.solver.test_iter or batches.per_epoch
         for index in range(count):
-            batch = self.batch(batches.batch(index), "test batch")
+            batch = self.batch(batches.batch(index), f"test batch {index}")
             for name, score in self.ask("test", {"first": index == 0}, batch).value.items():
                 totals[name] += score / count
         self.run.observer.tested(self.iteration, totals)
@@ -176,26 +177,29 @@ class _Training:
 
     def end(self) -> None:
         """Frees the net in the worker, where there still is one."""
-        with suppress(CaffeError):
-            self.runner.call(SIDE, "end")
+        if self.loaded:
+            with suppress(CaffeError):
+                self.runner.call(SIDE, "end")
 
     def batch(self, arrays: Mapping[str, Array], what: str) -> dict[str, Array]:
         """A batch as Caffe takes it. Raises :class:`TrainingError` where it does not fit the net's inputs."""
-        place = f"{what} {self.iteration}"
         if set(arrays) != self.fed:
-            raise TrainingError(f"{place}: expected {_listed(self.fed)}, found {_listed(arrays)}")
+            raise TrainingError(f"{what}: expected {_listed(self.fed)}, found {_listed(arrays)}")
         for name, array in arrays.items():
             if tuple(array.shape) != tuple(self.net.inputs[name]):
                 shapes = f"{list(self.net.inputs[name])}, found {list(array.shape)}"
-                raise TrainingError(f"{place}: expected {name} of shape {shapes}")
+                raise TrainingError(f"{what}: expected {name} of shape {shapes}")
         return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
     def ask(self, function: str, args: Any = None, arrays: Mapping[str, Array] | None = None) -> CallResult:
+        self.loaded = False  # unless the worker is still there afterwards
         try:
-            return self.runner.call(SIDE, function, args, arrays, timeout=SECONDS)
+            result = self.runner.call(SIDE, function, args, arrays, timeout=SECONDS)
         except (CaffeAborted, CaffeTimeout) as error:
             where = f"training {self.net.name} after iteration {self.iteration}"
             raise TrainingError(f"{where}: {error.message}", notes=(*error.notes, *self.way_on())) from error
+        self.loaded = True
+        return result
 
     def stopped(self, message: str, batch: Mapping[str, Array] | None = None) -> LstmcError:
         """An error for a run that would fail again in the same way: so nothing of --resume."""

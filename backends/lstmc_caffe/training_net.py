@@ -105,8 +105,8 @@ def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref])
 
 
 def carried_outputs(compiled: Compiled) -> dict[str, str]:
-    """The outputs that inputs take in the next batch: output -> input."""
-    return {node.op.after: node.name for node in compiled.model if isinstance(node.op, Input) and node.op.after}
+    """The outputs that the net's inputs take in the next batch: output -> input. LSTM and RNN layers need none."""
+    return {node.op.after: node.name for node in compiled.expanded if isinstance(node.op, Input) and node.op.after}
 
 
 def training_files(compiled: Compiled, solver: Solver, sources: Mapping[str, Source]) -> Artifact:

@@ -79,7 +79,8 @@ def _windows(function: str, size: Pairs, stride: Pairs | None, pad: Pairs) -> tu
 def dropout(x: Value, ratio: float = 0.5) -> Value:
     """x; in training with each element zero with probability ``ratio``, and the others divided by 1 - ``ratio``.
 
-    Each call draws for itself, anew at each step and each iteration.
+    Each call draws for itself, anew at each iteration and each step; in a cell, what is the same at every step has one
+    draw for all of them.
     """
     check_values("dropout", x=x)
     share = number_of("dropout", "ratio", ratio)

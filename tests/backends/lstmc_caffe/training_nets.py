@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from lstmc.errors import TrainingError
 from lstmc.training import TrainingRun
-from lstmc_caffe.trainer import TrainableNet
+from lstmc_caffe.runner import Runner
+from lstmc_caffe.solver import Solver
+from lstmc_caffe.trainer import TrainableNet, TrainedNet, train_net
 
 Array = NDArray[np.float32]
+
+# What each policy of the learning rate needs.
+NEEDED: dict[str, dict[str, Any]] = {
+    "fixed": {},
+    "step": {"gamma": 0.5, "stepsize": 2},
+    "exp": {"gamma": 0.9},
+    "inv": {"gamma": 0.1, "power": 0.5},
+    "multistep": {"gamma": 0.5, "stepvalue": (2, 4)},
+    "poly": {"power": 1.5},
+    "sigmoid": {"gamma": -0.5, "stepsize": 3},
+}
 
 # y = W x + b, loss = |y - t|^2 / 2N, for gradients that are written down in a line.
 LINE = """
@@ -134,3 +150,19 @@ def run_of(net: TrainableNet, folder: Path, **changes: object) -> TrainingRun:
         "stop": lambda: False,
     }
     return TrainingRun(**(values | changes))  # type: ignore[arg-type]
+
+
+def train(caffe: Runner, net: TrainableNet, solver: Solver, folder: Path, **changes: object) -> TrainedNet:
+    return train_net(caffe, net, solver, run_of(net, folder, **changes), "the data")
+
+
+def refused(caffe: Runner, net: TrainableNet, solver: Solver, folder: Path, **changes: object) -> str:
+    """The whole text of the error that training ends with."""
+    with pytest.raises(TrainingError) as caught:
+        train(caffe, net, solver, folder, **changes)
+    return str(caught.value)
+
+
+def same(first: Mapping[str, Array], second: Mapping[str, Array]) -> bool:
+    """Whether both have the same names, and to each the same numbers to the last bit."""
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
