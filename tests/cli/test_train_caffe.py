@@ -18,6 +18,7 @@ from lstmc.interp import forward
 from lstmc.passes import deploy_graph
 from tests.cli.conftest import LSTMC
 from tests.cli.test_train import MODEL, SIZES, arrays
+from tests.cli.test_train_refusals import CARRYING
 
 GIVEN = ("train", "net.py", "--data", "data.npz", *SIZES, "--solver", "type=Adam", "--solver", "base_lr=0.02")
 
@@ -60,6 +61,17 @@ def test_it_learns_and_its_net_gives_what_the_model_means(lstmc: LSTMC, caffe: o
     assert taken.code == 0
     for name, array in saved(Path("again.npz")).items():
         assert_array_equal(array, weights[name])
+
+
+@pytest.mark.caffe
+def test_scores_are_losses_and_scores_alone(lstmc: LSTMC, caffe: object) -> None:
+    prepared()
+    Path("net.py").write_text(CARRYING)
+    solver = ("--solver", "max_iter=4", "--solver", "test_interval=2")
+    ended = lstmc(*GIVEN, "--test-data", "test.npz", *solver, "-o", "run")
+    assert (ended.code, ended.err) == (0, "")
+    tests = [record for record in read_metrics(Path("run/metrics.jsonl")) if record["kind"] == "test"]
+    assert [set(record["scores"]) for record in tests] == [{"loss", "accuracy"}] * 2
 
 
 def started(folder: Path, run: str, *more: str) -> subprocess.Popen[str]:
