@@ -159,6 +159,14 @@ def test_the_fingerprint_is_of_names_types_and_elements() -> None:
     assert len({same, made(table=table), made(table=np.arange(5, dtype=np.float32)), made(y=np.zeros(8))}) == 4
 
 
+def test_batches_have_the_fingerprint_of_data_and_order() -> None:
+    made = [data(20, 4).for_training(0), data(20, 4).for_training(0)]
+    others = [data(20, 4).for_training(1), data(20, 4).for_training(0, shuffle=False), data(21, 4).for_training(0)]
+    assert made[0].fingerprint == made[1].fingerprint
+    assert len({batches.fingerprint for batches in (*made, *others)}) == 4
+    assert data(20, 4).for_scoring().fingerprint == data(20, 4).fingerprint
+
+
 def test_every_problem_is_named_at_once() -> None:
     assert refused({"Y": np.zeros(8), "X": np.zeros((2, 8)), "noise": np.zeros(5), "h0": np.zeros(5)}) == (
         "DataError: data.npz does not fit net\n"

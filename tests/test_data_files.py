@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 from lstmc.data import Axes, dataset_for, read_arrays, write_batches_hdf5
 from lstmc.errors import DataError, OutputError
 from lstmc.ir import parse_graph
-from lstmc.training import Batches
+from lstmc.training import Batches, batch_dataset
 
 
 def numbered(examples: int, batch: int) -> Batches:
@@ -94,13 +94,11 @@ def test_batches_are_written_as_rows(tmp_path: Path, batch: int, more: int) -> N
     path = tmp_path / "made" / "train.h5"
     write_batches_hdf5(batches, path)
     with h5py.File(path) as file:
-        assert {name: file[name].dtype for name in batches.batch(0)} == dict.fromkeys(
-            ("X", "cell/y"), np.dtype(np.float32)
-        )
-        assert file["X"].shape == (batches.per_epoch, 2, batch, 3)
+        assert [file[name].dtype for name in ("X_batch", "cell/y_batch")] == [np.float32, np.float32]
+        assert file["X_batch"].shape == (batches.per_epoch, 2, batch, 3)
         for n in range(batches.per_epoch):
             for name, array in batches.batch(n).items():
-                assert_array_equal(file[name][n], array)
+                assert_array_equal(file[batch_dataset(name)][n], array)
     assert [found.name for found in path.parent.iterdir()] == ["train.h5"]
 
 

@@ -140,7 +140,7 @@ def train(
         name=compiled.name,
         prototxt=prototxt(compiled, net),
         inputs={name: graph.type(Ref(name)).shape for name in (*_fed(graph), *carried.values())},
-        scores=tuple(name for name in places.values() if name not in carried),
+        scores=tuple(blob for output, blob in places.items() if output not in carried),
         carried=tuple((places[output], target) for output, target in carried.items()),
         blobs=forward(net.weights, params=weights, dtype=np.float32).outputs,
         random=any(_is_random(node.op) for node in graph),

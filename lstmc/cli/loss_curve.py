@@ -52,7 +52,8 @@ def loss_figure(records: Iterable[Record], title: str) -> Figure:
     trained = [(r["iteration"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"] is not None]
     if trained:
         iterations, losses = zip(*trained, strict=True)
-        axes.plot(iterations, losses, color="C0", alpha=0.25, linewidth=0.7)
+        # as pixels also in the SVG, which would have a point for every update otherwise
+        axes.plot(iterations, losses, color="C0", alpha=0.25, linewidth=0.7, rasterized=True)
         mean = Smoothed(len(losses) / PARTS)
         axes.plot(iterations, [mean.add(loss) for loss in losses], color="C0", label="training loss")
     scores = _scores(records)

@@ -116,6 +116,6 @@ class Observer:
         self._last = self._clock()
 
     def saved(self, iteration: int, snapshot: Path) -> None:
-        self._display.say(f"iteration {iteration}: {snapshot}")
+        self._display.say(f"iteration {iteration}, snapshot: {snapshot}")
         self._drawing.start()
         self._last = self._clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Dataset:
     per_batch: int
     of: str
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of all names, types and elements: other data have another one."""
         digest = hashlib.sha256()

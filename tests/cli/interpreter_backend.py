@@ -14,7 +14,7 @@ from lstmc.backend import Artifact, Compiled, Settings
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ops import Array
-from lstmc.training import Trained, TrainingRun
+from lstmc.training import Source, Trained, TrainingRun
 from tests.plugin_example.lstmc_plugin_example import TextBackend
 
 
@@ -38,6 +38,7 @@ class InterpreterBackend(TextBackend):
 
     name = "interpreter"
     targets: Mapping[str, str] = {"text": "reading"}
+    training_targets = ("text",)
 
     def settings(self, given: object | None, overrides: Sequence[str]) -> Settings:
         pairs = [text.partition("=") for text in overrides]
@@ -47,6 +48,9 @@ class InterpreterBackend(TextBackend):
         made = super().emit(compiled, weights)
         total = sum(float(array.sum()) for array in weights.values())
         return Artifact({**made.files, f"{compiled.name}.sum": f"{total:.6f}".encode()}, made.layers)
+
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
+        return super().emit(compiled, {})
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
         assert isinstance(settings, Descent)

@@ -78,7 +78,7 @@ def test_the_observer_writes_and_says_what_it_is_told(tmp_path: Path) -> None:
         {"kind": "test", "iteration": 2, "scores": {"loss": 1.5, "accuracy": 0.25}, "seconds": 3},
     ]
     assert console.file.getvalue() == (  # type: ignore[attr-defined]
-        "iteration 2, test: loss 1.5, accuracy 0.25\niteration 2: run/2.state\n"
+        "iteration 2, test: loss 1.5, accuracy 0.25\niteration 2, snapshot: run/2.state\n"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "about.txt", "asked"}
 

@@ -95,7 +95,7 @@ def test_what_a_run_leaves(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> Non
         "training on 22 examples in batches of 4, shuffled: 200 iterations, 36.4 epochs\n"
         "test scores are means over 8 of 11 examples: the others fill no batch\n"
     )
-    assert "\niteration 50: run/snapshot.npz\n" in ended.out
+    assert "\niteration 50, snapshot: run/snapshot.npz\n" in ended.out
     assert re.search(r"\niteration 10, test: loss [\d.]+, accuracy [\d.]+\n", ended.out)
     assert re.search(r"\niteration 200 of 200: loss [\d.]+, rate 0.1, [\d,]+ examples/s, 0:00:00 left\n", ended.out)
     assert ended.out.endswith("finished after 200 iterations\n")
