@@ -4,7 +4,7 @@
     lstmc train docs/examples/attention.py:attention -D N=50 --data out/attention/train.npz --test-data out/attention/test.npz -o out/attention/run
     python docs/examples/attention.py draw out/attention # attention.png: where the net looks
 
-A frame is a grid of 3 x 3 places. One holds a digit, the others hold pieces of other digits; from frame to frame the
+A frame is a grid of 3 x 3 places. One holds a digit, the others hold as much ink without any strokes; from frame to frame the
 digit goes on to the next place of a round, and where it starts is different for each sequence. The net sees in each
 frame one vector: the mean of the places, weighted by attention.
 """
@@ -81,9 +81,9 @@ def sequences(images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> 
 
 
 def clutter(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Halves of two digits, put together: strokes like a digit's, without being one."""
-    left, right = images[rng.integers(0, len(images), (2, count))]
-    return np.concatenate([left[:, :, 4:], right[:, :, :4]], axis=2)
+    """The pixels of digits in random order: as much ink as a digit has, but no strokes."""
+    pixels = images[rng.integers(0, len(images), count)].reshape(count, PIXELS)
+    return rng.permuted(pixels, axis=1).reshape(count, 8, 8)
 
 
 def write_data(folder: Path) -> None:

@@ -107,7 +107,9 @@ def _carriers(graph: Graph, node: Node) -> Iterator[Ref]:
     for slot, ref in enumerate(graph.args(node.name)):
         type_ = graph.type(ref)
         alike = slot == 0 if isinstance(node.op, Linear | Conv | Embed) else type_.rank >= node.types[0].rank
-        if alike and not isinstance(graph.node(ref.node).op, Param) and type_.rank and type_.shape[0] != 1:
+        # one of 1 is repeated along time, unless there is but one step
+        long = type_.shape[:1] != (1,) or node.types[0].shape[:1] == (1,)
+        if alike and long and type_.rank and not isinstance(graph.node(ref.node).op, Param):
             yield ref
 
 

@@ -204,3 +204,17 @@ def test_what_has_no_single_step(made: object, error: str) -> None:
     with pytest.raises(PassError) as raised:
         one_step(made.graph())  # type: ignore[attr-defined]
     assert str(raised.value).splitlines()[0] == error
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_model_of_one_step_is_its_own_step(steps: int) -> None:
+    @model
+    def scored(ids=Input(steps, 1), E=Param(4, 3), W=Param(2, 5)):
+        y, _ = scan(gru(H=5, name="cell"), embed(ids, E))
+        return linear(y, W)
+
+    made = one_step(scored.graph())
+    assert [(o.name, made.graph.type(o.ref).shape) for o in made.graph.outputs] == [
+        ("out", (1, 1, 2)),
+        ("cell/h_out", (1, 5)),
+    ]
