@@ -23,7 +23,8 @@ from lstmc import (
 )
 from lstmc.errors import PassError
 from lstmc.ir import Graph, Scan, print_graph
-from lstmc.ops import Dropout, Input as InputOp
+from lstmc.ops import Dropout
+from lstmc.ops import Input as InputOp
 from lstmc.passes import deploy_graph, has_loss, training_graph
 from tests.equivalence import assert_same_meaning
 
@@ -38,9 +39,7 @@ def judged(x=Input(N, D), wanted=Input(N, D), h=State(N, D), *, U=Param(D, D)):
 
 
 @model
-def whole(
-    X=Input(T, N, D), wanted=Input(T, N, D), label=Input(N), weight=Input(N, 1), unread=Input(2), W=Param(5, D)
-):
+def whole(X=Input(T, N, D), wanted=Input(T, N, D), label=Input(N), weight=Input(N, 1), unread=Input(2), W=Param(5, D)):
     y, last = scan(judged(), [X, wanted], carry=True)
     scores = linear(dropout(last["h"]), W)
     return {
