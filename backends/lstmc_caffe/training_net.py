@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled
+from lstmc.errors import BackendError
 from lstmc.interp import forward
-from lstmc.ir import Graph, Ref
+from lstmc.ir import Graph, Ref, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Op
 from lstmc.passes import LOSS
 from lstmc.training import Source, Trained, TrainingRun, batch_dataset
@@ -35,6 +36,11 @@ def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNe
     graph = compiled.expanded
     net = write_net(graph, load_target(compiled.target), overwritten(graph))
     layers = {layer.name: layer for layer in net.layers()}
+    if LOSS not in differentiable_outputs(graph):
+        raise BackendError(
+            f"{compiled.name} cannot be trained: its {LOSS} has no gradient, as a score such as accuracy has none",
+            loc=next(graph.node(output.ref.node).loc for output in graph.outputs if output.name == LOSS),
+        )
     objective = next(output.ref for output in graph.outputs if output.name == LOSS)
     weight = layers[objective.node].loss_weight
     del weight[:]

@@ -31,6 +31,7 @@ from lstmc import (
 )
 from lstmc.backend import Compiled
 from lstmc.cells.lstm import lstm
+from lstmc.errors import BackendError
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
@@ -230,3 +231,19 @@ def test_dropout_is_there_in_training_alone(caffe: Runner) -> None:
             drawn[phase] = net.run(arrays, want=["dropout"]).blobs["dropout"]
     assert np.all(drawn["TEST"] > 0)
     assert 0 < np.count_nonzero(drawn["TRAIN"]) < drawn["TRAIN"].size
+
+
+@pytest.mark.parametrize("term", ["loss + accuracy", "accuracy alone"])
+def test_a_loss_without_a_gradient_is_refused(term: str) -> None:
+    @model
+    def wrong(X=Input(N, 3), label=Input(N), W=Param(2, 3)):
+        scores = linear(X, W)
+        error = 1 - accuracy(scores, label)
+        return {"y": scores, "loss": error + softmax_loss(scores, label) if term == "loss + accuracy" else error}
+
+    made = compile_graph(training_graph(wrong.graph(N=4)), CaffeBackend())
+    with pytest.raises(BackendError) as caught:
+        training_net(made, {})
+    assert caught.value.message == (
+        "wrong cannot be trained: its loss has no gradient, as a score such as accuracy has none"
+    )
