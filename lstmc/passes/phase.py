@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan
 from lstmc.ops import Dropout, Input
 from lstmc.passes.base import Refs, in_bodies, rewrite
+from lstmc.passes.dead import without_dead
 
 LOSS = "loss"  # the output that training makes small
 
@@ -92,15 +95,15 @@ def _training_results(scan: Scan, operands: list[bool]) -> set[int]:
 
 def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
     """The graph of some of the outputs; the inputs that only the others need are gone too."""
-    needed = graph.needed([output.ref for output in kept])
-    unneeded = graph.needed([output.ref for output in dropped]) - needed
-    builder = Builder(graph.name, graph)
+    live = without_dead(graph.returning([output.name for output in kept]), Counter())
+    needed, unneeded = live.needed(), graph.needed([output.ref for output in dropped])
+    builder = Builder(graph.name, live)
     new: dict[Ref, Ref] = {}
-    for node in graph:
-        if node.name in needed or (isinstance(node.op, Input) and node.name not in unneeded):
-            made = builder.copy(node, [new[ref] for ref in graph.args(node.name)])
+    for node in live:
+        if node.name in needed or node.name not in unneeded:
+            made = builder.copy(node, [new[ref] for ref in live.args(node.name)])
             new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-    return builder.finish([(output.name, new[output.ref]) for output in kept])
+    return builder.finish([(output.name, new[output.ref]) for output in live.outputs])
 
 
 def _without_dropout(graph: Graph) -> Graph:
