@@ -1,12 +1,14 @@
 """The adding problem (Hochreiter and Schmidhuber 1997, section 5.4): 100 numbers, of which two are marked; their sum.
 
-    python docs/examples/adding.py out/adding            # train.npz, test.npz
+    python docs/examples/adding.py data out/adding       # train.npz, test.npz
     lstmc train docs/examples/adding.py:lstm_adds -D N=50 --data out/adding/train.npz --test-data out/adding/test.npz -o out/adding/lstm
     lstmc train docs/examples/adding.py:rnn_adds  -D N=50 --data out/adding/train.npz --test-data out/adding/test.npz -o out/adding/rnn
+    python docs/examples/adding.py plot out/adding       # adding.png: both errors while they train
 
 A net that says 1 each time has a mean squared error of 0.167: the variance of a sum of two numbers from 0 to 1.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -55,8 +57,31 @@ def problems(count: int, seed: int) -> dict[str, np.ndarray]:
     return {"X": np.stack([numbers, marks], axis=-1).astype(np.float32), "total": total.astype(np.float32)}
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+def write_data(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "train.npz", **problems(20_000, seed=1))
     np.savez(folder / "test.npz", **problems(1_000, seed=2))
+
+
+def plot(folder: Path) -> None:
+    """The test errors of both runs over their iterations, from what `lstmc train` wrote down."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(6, 3.5))
+    for name, title in (("rnn", "plain RNN"), ("lstm", "LSTM")):
+        lines = map(json.loads, (folder / name / "metrics.jsonl").read_text().splitlines())
+        tests = [line for line in lines if line["kind"] == "test"]
+        axis.plot([line["iteration"] for line in tests], [line["scores"]["squared_error"] for line in tests], label=title)
+    axis.axhline(1 / 6, color="gray", linestyle=":", label="always 1")
+    axis.axhline(0.01, color="gray", linestyle="--", label="solved: 0.01")
+    axis.set(yscale="log", xlabel="iteration", ylabel="mean squared error on unseen sequences", title=f"Adding, T = {T}")
+    axis.legend()
+    figure.tight_layout()
+    figure.savefig(folder / "adding.png", dpi=110)
+
+
+if __name__ == "__main__":
+    {"data": write_data, "plot": plot}[sys.argv[1]](Path(sys.argv[2]))

@@ -4,9 +4,10 @@
     lstmc train docs/examples/attention.py:attention -D N=50 --data out/attention/train.npz --test-data out/attention/test.npz -o out/attention/run
     python docs/examples/attention.py draw out/attention # attention.png: where the net looks
 
-A frame is a grid of 3 x 3 places. One holds a digit, the others hold as much ink without any strokes; from frame to frame the
-digit goes on to the next place of a round, and where it starts is different for each sequence. The net sees in each
-frame one vector: the mean of the places, weighted by attention.
+A frame is a grid of 3 x 3 places. The first frame shows a black square. In the next frame there is a digit on the
+place after it, then on the next one, and so on around the grid; all other places hold other digits, new ones in each
+frame. Only who follows the round can say which digit it is. The net sees in each frame one vector: the mean of the
+places, weighted by attention.
 """
 
 import subprocess
@@ -24,7 +25,8 @@ from lstmc_caffe import Solver
 
 STEPS, PLACES, PIXELS = 8, 9, 64
 SEQUENCES = 50  # a batch
-FEATURES, HIDDEN, DIGITS = 48, 96, 10
+FEATURES, HIDDEN, DIGITS = 64, 128, 10
+INK = 16  # of a black pixel
 N, P, D, H = dims("N P D H")
 
 inner = lstm(name="lstm", H=HIDDEN)
@@ -51,7 +53,7 @@ def attention(
     W_h=Param(HIDDEN, FEATURES, fill=xavier()), W_c=Param(HIDDEN, FEATURES, fill=xavier()),
     W=Param(DIGITS, HIDDEN, fill=xavier()), b=Param(DIGITS),
 ):
-    features = tanh(linear(frames, W_f) + place)
+    features = tanh(linear(frames / INK, W_f) + place)
     overall = mean(mean(features, axis=2), axis=0)
     first = {"h": tanh(linear(overall, W_h)), "c": tanh(linear(overall, W_c))}  # equation 6
     y, last = scan(attending(H=HIDDEN), features, init=first)
@@ -64,26 +66,19 @@ def attention(
     }
 
 
-ROUND = (0, 1, 2, 5, 8, 7, 6, 3)  # the places along the border, in the order in which a digit visits them
+ROUND = (0, 1, 2, 5, 8, 7, 6, 3)  # the places along the border, in the order in which the digit visits them
 
 
 def sequences(images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
     """Frames [T, count, 9, 64] and labels [count]."""
     rng = np.random.default_rng(seed)
-    chosen = rng.integers(0, len(images), count)
-    start = rng.integers(0, len(ROUND), count)
-    frames = np.zeros((STEPS, count, PLACES, 8, 8), np.float32)
-    for t in range(STEPS):
-        for place in range(PLACES):
-            frames[t, :, place] = clutter(images, count, rng)
+    chosen, start = rng.integers(0, len(images), count), rng.integers(0, len(ROUND), count)
+    frames = np.zeros((STEPS, count, PLACES, PIXELS), np.uint8)
+    frames[0, np.arange(count), np.take(ROUND, start)] = INK
+    for t in range(1, STEPS):
+        frames[t] = images[rng.integers(0, len(images), (count, PLACES))]
         frames[t, np.arange(count), np.take(ROUND, (start + t) % len(ROUND))] = images[chosen]
-    return {"frames": frames.reshape(STEPS, count, PLACES, PIXELS), "label": labels[chosen].astype(np.float32)}
-
-
-def clutter(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """The pixels of digits in random order: as much ink as a digit has, but no strokes."""
-    pixels = images[rng.integers(0, len(images), count)].reshape(count, PIXELS)
-    return rng.permuted(pixels, axis=1).reshape(count, 8, 8)
+    return {"frames": frames, "label": labels[chosen].astype(np.uint8)}
 
 
 def write_data(folder: Path) -> None:
@@ -91,10 +86,10 @@ def write_data(folder: Path) -> None:
 
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
-    images, labels = (digits.images[order] / 16).astype(np.float32), digits.target[order]
+    images, labels = digits.images[order].reshape(-1, PIXELS), digits.target[order]
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "train.npz", **sequences(images[:1437], labels[:1437], 10_000, seed=1))
-    np.savez(folder / "test.npz", **sequences(images[1437:], labels[1437:], 500, seed=2))
+    np.savez(folder / "train.npz", **sequences(images[:1437], labels[:1437], 12_000, seed=1))
+    np.savez(folder / "test.npz", **sequences(images[1437:], labels[1437:], 1_000, seed=2))
 
 
 def draw(folder: Path) -> None:
