@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmc import (
-    Input, Param, State, accuracy, cell, dims, linear, mean, model, reshape, scan, softmax, softmax_loss, sum, tanh,
+    Input, Param, State, accuracy, cell, dims, gaussian, linear, mean, model, reshape, scan, softmax, softmax_loss, sum, tanh,
     xavier,
 )
 from lstmc.cells.lstm import lstm
@@ -43,13 +43,13 @@ def attending(x=Input(N, P, D), h=State(N, H), c=State(N, H), *, W_l=Param(P, H,
 
 @model(
     solver=Solver(
-        type="Adam", base_lr=0.002, lr_policy="step", gamma=0.3, stepsize=3000, max_iter=6000, clip_gradients=5,
+        type="Adam", base_lr=0.002, lr_policy="step", gamma=0.3, stepsize=3000, max_iter=8000, weight_decay=1e-4, clip_gradients=5,
         test_interval=500, snapshot=2000,
     )
 )
 def attention(
     frames=Input(STEPS, N, PLACES, PIXELS), label=Input(N),
-    W_f=Param(FEATURES, PIXELS, fill=xavier()), place=Param(PLACES, FEATURES, fill=xavier()),
+    W_f=Param(FEATURES, PIXELS, fill=xavier()), place=Param(PLACES, FEATURES, fill=gaussian(0, 0.7)),
     W_h=Param(HIDDEN, FEATURES, fill=xavier()), W_c=Param(HIDDEN, FEATURES, fill=xavier()),
     W=Param(DIGITS, HIDDEN, fill=xavier()), b=Param(DIGITS),
 ):
@@ -88,16 +88,17 @@ def write_data(folder: Path) -> None:
     order = np.random.default_rng(0).permutation(len(digits.target))
     images, labels = digits.images[order].reshape(-1, PIXELS), digits.target[order]
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "train.npz", **sequences(images[:1437], labels[:1437], 12_000, seed=1))
+    np.savez(folder / "train.npz", **sequences(images[:1437], labels[:1437], 24_000, seed=1))
     np.savez(folder / "test.npz", **sequences(images[1437:], labels[1437:], 1_000, seed=2))
 
 
 def draw(folder: Path) -> None:
-    """Some test sequences: above the frames, below them how much the net looks at each place."""
+    """Some test sequences: above the frames, below them how much the net looks at each place; red is where it should."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.patches import Rectangle
 
     test = np.load(folder / "test.npz")
     frames = test["frames"][:, :SEQUENCES]
@@ -108,7 +109,12 @@ def draw(folder: Path) -> None:
     shown = 3
     figure, axes = pyplot.subplots(2 * shown, STEPS, figsize=(STEPS * 1.1, shown * 2.4))
     for n in range(shown):
+        start = ROUND.index(int(frames[0, n].max(axis=1).argmax()))
         for t in range(STEPS):
+            row, column = divmod(ROUND[(start + t) % len(ROUND)], 3)
+            for axis, size in ((axes[2 * n, t], 8), (axes[2 * n + 1, t], 1)):
+                corner = (column * size - 0.5, row * size - 0.5)
+                axis.add_patch(Rectangle(corner, size, size, fill=False, edgecolor="tab:red", linewidth=1.5))
             grid = frames[t, n].reshape(3, 3, 8, 8).transpose(0, 2, 1, 3).reshape(24, 24)
             axes[2 * n, t].imshow(grid, cmap="gray_r")
             axes[2 * n + 1, t].imshow(looked["look"][t, n].reshape(3, 3), cmap="magma", vmin=0, vmax=1)
