@@ -74,10 +74,11 @@ def plot(folder: Path) -> None:
     for name, title in (("rnn", "plain RNN"), ("lstm", "LSTM")):
         lines = map(json.loads, (folder / name / "metrics.jsonl").read_text().splitlines())
         tests = [line for line in lines if line["kind"] == "test"]
-        axis.plot([line["iteration"] for line in tests], [line["scores"]["squared_error"] for line in tests], label=title)
+        errors = [line["scores"]["squared_error"] for line in tests]
+        axis.plot([line["iteration"] for line in tests], errors, label=title)
     axis.axhline(1 / 6, color="gray", linestyle=":", label="always 1")
     axis.axhline(0.01, color="gray", linestyle="--", label="solved: 0.01")
-    axis.set(yscale="log", xlabel="iteration", ylabel="mean squared error on unseen sequences", title=f"Adding, T = {T}")
+    axis.set(yscale="log", xlabel="iteration", ylabel="mean squared error, unseen data", title=f"Adding, T = {T}")
     axis.legend()
     figure.tight_layout()
     figure.savefig(folder / "adding.png", dpi=110)

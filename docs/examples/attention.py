@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from lstmc import (
-    Input, Param, State, accuracy, cell, dims, gaussian, linear, mean, model, reshape, scan, softmax, softmax_loss, sum, tanh,
-    xavier,
+    Input, Param, State, accuracy, cell, dims, gaussian, linear, mean, model, reshape, scan, softmax, softmax_loss, sum,
+    tanh, xavier,
 )
 from lstmc.cells.lstm import lstm
 from lstmc_caffe import Solver
@@ -34,7 +34,7 @@ inner = lstm(name="lstm", H=HIDDEN)
 
 @cell
 def attending(x=Input(N, P, D), h=State(N, H), c=State(N, H), *, W_l=Param(P, H, fill=xavier())):
-    """l_t = softmax(W h_{t-1}) over the places (equation 4); x_t = sum_i l_{t,i} X_{t,i} (equation 5); then the LSTM."""
+    """l_t = softmax(W h_{t-1}) over the places (equation 4); x_t = sum_i l_{t,i} X_{t,i} (equation 5); the LSTM."""
     look = softmax(linear(h, W_l))
     seen = sum(x * reshape(look, N, P, 1), axis=1)
     h, states = inner(seen, h=h, c=c)
@@ -43,8 +43,8 @@ def attending(x=Input(N, P, D), h=State(N, H), c=State(N, H), *, W_l=Param(P, H,
 
 @model(
     solver=Solver(
-        type="Adam", base_lr=0.002, lr_policy="step", gamma=0.3, stepsize=3000, max_iter=8000, weight_decay=1e-4, clip_gradients=5,
-        test_interval=500, snapshot=2000,
+        type="Adam", base_lr=0.002, lr_policy="step", gamma=0.3, stepsize=3000, max_iter=8000, clip_gradients=5,
+        weight_decay=1e-4, test_interval=500, snapshot=2000,
     )
 )
 def attention(
@@ -93,7 +93,7 @@ def write_data(folder: Path) -> None:
 
 
 def draw(folder: Path) -> None:
-    """Some test sequences: above the frames, below them how much the net looks at each place; red is where it should."""
+    """Some test sequences: the frames, and below them how much the net looks at each place; red is where it should."""
     import matplotlib
 
     matplotlib.use("Agg")
