@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,9 +176,13 @@ def test_random_models_use_every_op_of_the_language() -> None:
     assert seen >= {*CORE, Scan} - {Stack, Unstack}  # those two come from expansion alone
 
 
+# What the portable targets refuse always: a few models show it, and the others are to be compiled.
+REFUSED_ALWAYS = re.compile(r"\b(embed|conv|sum|mean|\w+_loss|accuracy)\(")
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", ["flat", "noslice"])
-@given(random_models())
+@given(random_models().filter(lambda m: m.seed % 10 == 0 or not REFUSED_ALWAYS.search(m.source)))
 def test_a_portable_target_means_the_model_or_is_refused(caffe: Runner, target: str, model: RandomModel) -> None:
     graph = model.graph()
     weights = initial_weights(graph, model.seed)

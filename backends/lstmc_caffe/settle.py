@@ -9,7 +9,7 @@ from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref
 from lstmc.passes import Pass, PassResult
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows import matrix_at
+from lstmc_caffe.rows import matrix_at, viewed
 from lstmc_caffe.target import Target
 
 
@@ -68,6 +68,9 @@ class _Settler:
             made = self.b.add(caffe.Input(node.op.shape), names=node.names, loc=node.loc)
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
+            if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:
+                # blobs of several shapes, as a first step's may be: the host reads each in the shape of a step
+                operands = [viewed(self.b, ref, self.graph.type(args[0]).shape) for ref in operands]
             made = self.b.copy(node, operands)
             self.read.update(operands if isinstance(node.op, caffe.CaffeOp) else ())
         self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
