@@ -83,7 +83,7 @@ def test_options(lstmc: LSTMC, more: tuple[str, ...], text: str) -> None:
         (
             ONLY_LOSS,
             "PassError: net returns nothing but loss, accuracy, which training alone needs: return what the model is"
-            " too, such as its scores\n",
+            " for too, such as its scores\n",
         ),
         (
             CARRYING,
