@@ -32,7 +32,7 @@ from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
-from lstmc_caffe.locate import attempt_all, gpu_state, locate
+from lstmc_caffe.locate import INSTALL, INSTALL_CUDA, CaffeNotFound, attempt_all, gpu_state, locate, locate_for_gpu
 from lstmc_caffe.manifest import manifest, manifest_json, output_blobs, read_manifest, step_blobs
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.reroll_gates import RerollGates
@@ -42,8 +42,6 @@ from lstmc_caffe.runner import Runner
 from lstmc_caffe.settle import Constants, SettleViews
 from lstmc_caffe.target import load_target, targets
 from lstmc_caffe.weights import caffemodel, read_blobs
-
-INSTALL = "python -m lstmc_caffe.install"
 
 # The targets for Caffe itself; the others see every blob as a matrix of rows.
 CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {
@@ -134,9 +132,8 @@ class CaffeBackend:
         return found, [name for name in described["parameters"] if name not in found]
 
     def executors(self) -> Sequence[CaffeExecutor]:
-        """Caffe on the CPU and on a GPU, in one worker process."""
-        runner = Runner()
-        return (CaffeExecutor(runner, "cpu"), CaffeExecutor(runner, "gpu"))
+        """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""
+        return (CaffeExecutor(Runner(), "cpu"), CaffeExecutor(Runner(for_gpu=True), "gpu"))
 
     def doctor(self) -> Iterator[Finding]:
         """Which Caffe there is, what was tried, and whether a GPU can be used."""
@@ -149,10 +146,22 @@ class CaffeBackend:
         if location is None:
             yield Finding("Caffe", False, "no Python here has real Caffe", INSTALL)
             return
-        gpu = gpu_state(location)
         yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
         yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
-        yield Finding("GPU", gpu.usable, gpu.reason or "usable")
+        yield from _gpu_findings()
+
+
+def _gpu_findings() -> Iterator[Finding]:
+    """Which Caffe works on a GPU, and whether it can here."""
+    try:
+        location = locate_for_gpu()
+    except CaffeNotFound as error:
+        yield Finding("GPU", False, str(error), f"{INSTALL_CUDA} --force")
+        return
+    gpu = gpu_state(location)
+    if gpu.built:
+        yield Finding("Caffe for GPUs", True, f"{location.python} {location.pythonpath or ''}".rstrip())
+    yield Finding("GPU", gpu.usable, gpu.reason or "usable", gpu.mend)
 
 
 def _blob_name(place: Mapping[str, Any]) -> str:
