@@ -52,8 +52,9 @@ THIRD_PARTY = {
     "platformdirs": ("lstmc_caffe/install/record.py", "lstmc/tune.py"),
     "caffe": (
         *("lstmc_caffe/worker.py", "lstmc_caffe/stopwatch.py"),
-        *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py"),
+        *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py", "lstmc_caffe/gpu_check/on_worker.py"),
     ),
+    "torch": ("lstmc_caffe/gpu_check/torch_lstm.py",),
 }
 WORKER_SIDE = THIRD_PARTY["caffe"]  # these run in the Python that has Caffe, which may have nothing else
 LIMIT = 300  # lines of a file, not reached

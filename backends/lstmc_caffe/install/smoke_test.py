@@ -11,7 +11,9 @@ import tempfile
 import caffe  # type: ignore[import-not-found]  # it is in another interpreter
 import numpy as np
 
+# force_backward, as a net without a loss is not differentiated otherwise
 NET = """
+force_backward: true
 layer { name: "x" type: "Input" top: "x"
         input_param { shape { dim: 3 dim: 2 dim: 4 } } }
 layer { name: "cont" type: "Input" top: "cont"
