@@ -45,7 +45,7 @@ THIRD_PARTY = {
     "numpy": ("lstmc/", "lstmc_caffe/"),
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
-    "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
+    "rich": ("lstmc/cli/", "lstmc_caffe/install/", "lstmc_caffe/bundle/"),
     "jinja2": ("lstmc_caffe/emit.py",),
     "google": ("lstmc_caffe/schema.py", "lstmc_caffe/weights.py", "lstmc_caffe/worker.py"),
     "filelock": ("lstmc_caffe/install/installer.py",),

@@ -56,8 +56,7 @@ def build(order: Order) -> None:
         order = replace(order, toolkit=toolkit.prepare(order.recipe, order.work, order.report))
     unpack(order, archive)
     shutil.rmtree(order.stage, ignore_errors=True)
-    _copy_python(order)
-    _generate_messages(order)
+    prepare_python(order)
     objects = _compile_all(order)
     _link(order, objects)
 
@@ -68,7 +67,21 @@ def unpack(order: Order, archive: Path) -> None:
     source.add(order.recipe, order.work / "source")
 
 
-def _run(order: Order, command: Sequence[str], what: str) -> str:
+def prepare_python(order: Order) -> None:
+    """The caffe package in ``order.stage``, but for its compiled module; and Caffe's messages, for it and for C++."""
+    _copy_python(order)
+    _generate_messages(order)
+
+
+def compile_binding(order: Order) -> Path:
+    """Compiles pycaffe's own file alone, the only one that depends on the interpreter; gives its object file."""
+    target = order.work / "binding.o"
+    _compile(order, _BINDING, target)
+    return target
+
+
+def run_step(order: Order, command: Sequence[str], what: str) -> str:
+    """Runs a command in the source folder; gives what it printed. InstallError as :func:`command.run` raises it."""
     # Compilers write temporary files: on the disk that was checked for space. The system's own directories come
     # first, because a protoc of another version (conda's, say) makes code that does not fit the system's headers.
     temporary = order.work / "temporary"
@@ -99,7 +112,7 @@ def _generate_messages(order: Order) -> None:
         f"--python_out={python}",
         _PROTO,
     ]
-    _run(order, command, "generating Caffe's messages")
+    run_step(order, command, "generating Caffe's messages")
 
 
 def _sources(order: Order) -> list[str]:
@@ -126,7 +139,7 @@ def _compile_all(order: Order) -> dict[str, Path]:
     """Compiles what is not compiled yet; gives each source file's object file."""
     programs = [order.recipe.compiler, order.recipe.protoc]
     programs += [str(order.toolkit.nvcc)] if order.toolkit is not None else []
-    tools = [_run(order, [program, "--version"], f"asking {program} for its version") for program in programs]
+    tools = [run_step(order, [program, "--version"], f"asking {program} for its version") for program in programs]
     objects = {path: _object(order, path, tools) for path in _sources(order)}
     todo = [path for path, target in objects.items() if not target.exists()]
     if len(todo) < len(objects):
@@ -161,13 +174,13 @@ def _compile(order: Order, path: str, target: Path) -> None:
     # Renamed when whole, so that a killed compiler leaves no half object under the final name. The process id
     # keeps apart from a compiler that outlived its killed parent.
     unfinished = target.with_suffix(f".{os.getpid()}.partial")
-    _run(order, [*_compile_command(order, path), "-o", str(unfinished)], f"compiling {path}")
+    run_step(order, [*_compile_command(order, path), "-o", str(unfinished)], f"compiling {path}")
     unfinished.rename(target)
 
 
 def _link(order: Order, objects: dict[str, Path]) -> None:
     common = [target for path, target in sorted(objects.items()) if path not in (_BINDING, _PROGRAM)]
-    version, run = order.interpreter.version, partial(_run, order)
+    version, run = order.interpreter.version, partial(run_step, order)
     own = (order.stage, objects[_BINDING], objects[_PROGRAM], common)
     order.report.step("linking")
     if order.toolkit is None:

@@ -48,7 +48,8 @@ def link_with_cuda(
         # They are large: the same file under a second name. CUDA's own second library is found by the first.
         (stage / record.CUDA / library.name).hardlink_to(library)
     library = stage / record.LIBRARY
-    found = [*_rpath("$ORIGIN", "$ORIGIN/../cuda"), "-Wl,-z,defs"]  # what no file defines fails here, not at import
+    # What no file defines fails here, not at import. The name is what others will look for, whatever folder it is in.
+    found = [*_rpath("$ORIGIN", "$ORIGIN/../cuda"), "-Wl,-z,defs", f"-Wl,-soname,{library.name}"]
     run(
         [
             *(recipe.compiler, "-Wl,--as-needed", "-shared", *found, *_into(library), *_names(common)),
