@@ -156,7 +156,8 @@ def _gpu_findings() -> Iterator[Finding]:
     try:
         location = locate_for_gpu()
     except CaffeNotFound as error:
-        yield Finding("GPU", False, str(error), f"{INSTALL_CUDA} --force")
+        reasons = ", ".join(str(attempt.reason) for attempt in error.attempts)
+        yield Finding("GPU", False, f"{error.message}: {reasons}", f"{INSTALL_CUDA} --force")
         return
     gpu = gpu_state(location)
     if gpu.built:

@@ -10,9 +10,10 @@ import pytest
 
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe import locate as locating
+from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.install.record import Installed
 from lstmc_caffe.locate import CaffeLocation, CaffeNotFound, GpuState, gpu_state, locate, locate_for_gpu
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.runner import CaffeRequestError, Runner
 from tests.backends.lstmc_caffe.pythons import ABORTING, GOOD, caffe_package, script
 
 
@@ -131,6 +132,14 @@ def set_device(number): os.abort()
 """
 
 
+def fake_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, status: int, text: str) -> None:
+    """Has processes load a libcuda.so.1 whose cuInit gives ``status``, and which counts no GPU."""
+    (folder / "driver.c").write_text(DRIVER)
+    command = ["g++", "-x", "c", f"-DSTATUS={status}", f"-DTEXT={text}", "-shared", "-fPIC", "driver.c"]
+    subprocess.run([*command, "-o", "libcuda.so.1"], cwd=folder, check=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize(
     ("status", "text", "reason"),
@@ -143,10 +152,67 @@ def set_device(number): os.abort()
 def test_a_driver_without_a_gpu_says_what_it_found(
     status: int, text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "driver.c").write_text(DRIVER)
-    command = ["g++", "-x", "c", f"-DSTATUS={status}", f"-DTEXT={text}", "-shared", "-fPIC", "driver.c"]
-    subprocess.run([*command, "-o", "libcuda.so.1"], cwd=tmp_path, check=True)
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    fake_driver(tmp_path, monkeypatch, status, text)
     package = caffe_package(tmp_path / "site", UNUSABLE)
     state = gpu_state(CaffeLocation(Path(sys.executable), str(package), None, "setting"))
     assert state == GpuState(True, False, f"NVIDIA's driver finds no GPU ({reason})")
+
+
+@pytest.mark.caffe
+def test_real_caffe_refuses_a_gpu_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a build for the CPU, and with one that has CUDA where that is installed."""
+    fake_driver(tmp_path, monkeypatch, 100, '"no CUDA-capable device is detected"')
+    reason = "NVIDIA's driver finds no GPU (cuInit returned 100: no CUDA-capable device is detected)"
+    for executor in CaffeBackend().executors():
+        python, gpu = executor.runner.location.python, executor.runner.gpu
+        refusal = CaffeExecutor(executor.runner, "gpu").unavailable()
+        if gpu.built:
+            assert refusal == f"{python}: {reason}"
+        else:
+            mend = "where there is a GPU: python -m lstmc_caffe.install --cuda"
+            assert refusal == f"{python}: this Caffe was built without CUDA, and {reason}; {mend}"
+        asked = "cannot load a net without a name (TEST, gpu): no GPU can be used: "
+        with pytest.raises(CaffeRequestError) as caught:
+            executor.runner.load("", mode="gpu")
+        assert str(caught.value) == f"CaffeRequestError: {asked}{gpu.reason}"
+        executor.close()
+
+
+def test_what_mends_it_is_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = script(tmp_path / "python", f'echo \'{{"reason": ""}}\'; {ABORTING % "Cannot use GPU in CPU-only Caffe"}')
+    executor = CaffeExecutor(Runner(CaffeLocation(python, None, None, "setting")), "gpu")
+    assert executor.unavailable() == (
+        f"{python}: this Caffe was built without CUDA\nto mend it: python -m lstmc_caffe.install --cuda"
+    )
+
+
+def doctor(monkeypatch: pytest.MonkeyPatch, builds: Builds, state: GpuState) -> list[tuple[str, bool, str, str]]:
+    monkeypatch.setattr("lstmc_caffe.backend.gpu_state", lambda location: state)
+    for name in ("LSTMC_CAFFE_PYTHON", "LSTMC_CAFFE_PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    found = CaffeBackend().doctor()
+    return [(f.subject, f.found, f.detail, f.mend) for f in found if "GPU" in f.subject]
+
+
+def test_doctor_says_which_caffe_is_for_gpus_and_what_is_missing(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caffe = ("Caffe for GPUs", True, f"{builds.python} {builds.python.parent / 'cuda'}", "")
+    usable = doctor(monkeypatch, builds, GpuState(True, True, ""))
+    assert usable == [caffe, ("GPU", True, "usable", "")]
+    no_driver = doctor(monkeypatch, builds, GpuState(True, False, "there is no NVIDIA driver"))
+    assert no_driver == [caffe, ("GPU", False, "there is no NVIDIA driver", "")]
+    without = doctor(monkeypatch, builds, GpuState(False, False, "built without CUDA", "install --cuda"))
+    assert without == [("GPU", False, "built without CUDA", "install --cuda")]
+
+
+def test_doctor_says_when_the_build_with_cuda_is_broken(builds: Builds, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = script(builds.python.parent / "broken", "exit 1")
+    builds.cuda = Installed(broken, Path("/cuda"), Path("/cuda/caffe"), "source==1", "key-cuda", ("sm_90",))
+    (found,) = doctor(monkeypatch, builds, GpuState(True, True, ""))
+    assert found == (
+        "GPU",
+        False,
+        "the Caffe that was built with CUDA does not work: import caffe fails: exit status 1",
+        "python -m lstmc_caffe.install --cuda --force",
+    )
