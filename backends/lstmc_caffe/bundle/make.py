@@ -81,8 +81,7 @@ def _add_caffe(plan: Plan, python: python312.Python312, work: Path, stage: Path)
     shutil.copy(work / "boost" / boost_python.LICENCE, stage / "licences/boost.txt")
     (licence,) = (work / "cuda-libraries").glob("nvidia_cuda_runtime-*.dist-info/licenses/*")
     shutil.copy(licence, stage / "licences/nvidia-cuda-runtime.txt")
-    for name in ("LICENSE", "caffe.proto"):
-        (stage / name).rename(stage / ("licences/caffe.txt" if name == "LICENSE" else name))
+    (stage / "LICENSE").rename(stage / "licences/caffe.txt")
     newest = libraries.check_glibc([*(stage / "lib").iterdir(), *(stage / "python/caffe").glob("*.so")])
     report.step(f"it needs glibc {newest}, for GPUs {', '.join(recipe.architectures)} and later")
 

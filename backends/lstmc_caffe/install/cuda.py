@@ -63,7 +63,7 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
         added=(PROPERTIES, PROPOSAL, ON_CPU),
         cuda_libraries=CUDA_LIBRARIES,
         cuda_compiler=CUDA_COMPILER,
-        needed_mb=1700,
+        needed_mb=1300,
     )
 
 

@@ -60,8 +60,9 @@ def link_with_cuda(
     link_binding(run, recipe, python, stage, binding)
     run(
         [
-            *(recipe.compiler, "-Wl,--as-needed", *_rpath("$ORIGIN/../lib"), *_into(stage / record.PROGRAM)),
-            *(str(program), str(library), *_libraries(recipe), f"-Wl,-rpath-link,{stage / record.CUDA}"),
+            *(recipe.compiler, "-Wl,--as-needed", *_rpath("$ORIGIN/../lib", "$ORIGIN/../cuda")),
+            *(*_into(stage / record.PROGRAM), str(program), str(library)),
+            *(*_libraries(recipe), *_names(toolkit.libraries)),  # it counts the GPUs itself
         ],
         "linking caffe",
     )

@@ -186,7 +186,8 @@ def test_the_commands_of_a_build_with_cuda(workshop: Workshop) -> None:
     assert library[-4:] == [str(workshop.folder / name) for name in LIBRARIES]
     assert {"-Wl,-z,defs", "-Wl,-soname,libcaffe.so"} <= set(library)
     assert "-Wl,-rpath,$ORIGIN/../../lib" in binding
-    assert "-Wl,-rpath,$ORIGIN/../lib" in program
+    assert {"-Wl,-rpath,$ORIGIN/../lib", "-Wl,-rpath,$ORIGIN/../cuda"} <= set(program)
+    assert program[-4:] == library[-4:]
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(workshop: Workshop) -> None:
