@@ -39,9 +39,10 @@ def main() -> int:
         if reason is None:
             usable.append(executor)
         else:
-            _count(Outcome(f"{executor.name} can be used", 0, 0, reason.splitlines()[0]), tally)
-    for outcome in suite(cases(CHECKED), usable):
-        _count(outcome, tally)
+            _count(Outcome(f"{executor.name} can be used", 0, 0, "; ".join(map(str.strip, reason.splitlines()))), tally)
+    if usable:
+        for outcome in suite(cases(CHECKED), usable):
+            _count(outcome, tally)
     _print_benchmark(usable, tally)
     for executor in executors:
         executor.close()

@@ -37,7 +37,10 @@ class _Kept:
 
 
 def suite(cases: Iterable[Case], executors: Sequence[CaffeExecutor]) -> Iterator[Outcome]:
-    """Forward, gradients and solver steps of every case on every executor; then the others against the first."""
+    """Forward, gradients and solver steps of every case on every executor, and the others against the first.
+
+    ``executors`` is not empty.
+    """
     kept = [_Kept(executor) for executor in executors]
     for case in cases:
         for executor in kept:

@@ -167,6 +167,25 @@ def test_without_a_gpu_the_cpu_s_part_passes_and_the_gpu_s_is_refused_with_its_r
     assert passed
 
 
+def test_without_any_caffe_it_still_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Nowhere(CaffeExecutor):
+        def unavailable(self) -> str | None:
+            return "CaffeNotFound: real Caffe was not found\n  tried nothing"
+
+    executors = (Nowhere(Runner(), "cpu"), Nowhere(Runner(), "gpu"))
+    monkeypatch.setattr(program, "CaffeBackend", type("Backend", (), {"executors": lambda self: executors}))
+    assert program.main() == 1
+    reason = "CaffeNotFound: real Caffe was not found; tried nothing"
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        f"FAILED caffe-cpu can be used: {reason}",
+        f"FAILED caffe-gpu can be used: {reason}",
+        "no benchmark: there is no GPU to measure",
+        "0 passed, 2 failed",
+    ]
+
+
 def test_the_card_is_what_nvidia_s_program_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert program.card() == "not known: there is no nvidia-smi"

@@ -9,9 +9,8 @@ command -v "$python" >/dev/null || {
   exit 2
 }
 cuda=$("$python" "$here/find_cuda.py") || { echo "$cuda"; exit 2; }
-# Before the system's own, as libraries of one name cannot be loaded twice.
-export LD_LIBRARY_PATH="$here/lib:$cuda${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-export LSTMC_CAFFE_PYTHON="$python"
+export LSTMC_BUNDLE_PYTHON="$python" LSTMC_BUNDLE_LIBRARIES="$here/lib:$cuda"
+export LSTMC_CAFFE_PYTHON="$here/pycaffe_python.sh"
 export LSTMC_CAFFE_PYTHONPATH="$here/python:$here/placeholders:$here/site"
 export PYTHONPATH="$here/site" PYTHONDONTWRITEBYTECODE=1
 exec "$python" -m lstmc_caffe.gpu_check

@@ -25,7 +25,7 @@ def run(*command: object, path: str = "/usr/bin:/bin") -> tuple[int, str]:
     return ended.returncode, ended.stdout + ended.stderr
 
 
-def test_the_check_runs_with_the_bundle_s_own_libraries_first(tmp_path: Path) -> None:
+def test_the_check_runs_lstmc_and_names_the_bundle_s_caffe(tmp_path: Path) -> None:
     body = f'case "$1" in {FIND}) echo /cuda/lib ;; *) echo "$@"; env | grep -E "^(LSTMC|LD_|PYTHON)" | sort ;; esac'
     python = script(tmp_path / "python", body)
     status, output = run(CHECK, python)
@@ -33,13 +33,24 @@ def test_the_check_runs_with_the_bundle_s_own_libraries_first(tmp_path: Path) ->
         0,
         [
             "-m lstmc_caffe.gpu_check",
-            f"LD_LIBRARY_PATH={CARRIED}/lib:/cuda/lib:/theirs",
-            f"LSTMC_CAFFE_PYTHON={python}",
+            "LD_LIBRARY_PATH=/theirs",
+            f"LSTMC_BUNDLE_LIBRARIES={CARRIED}/lib:/cuda/lib",
+            f"LSTMC_BUNDLE_PYTHON={python}",
+            f"LSTMC_CAFFE_PYTHON={CARRIED}/pycaffe_python.sh",
             f"LSTMC_CAFFE_PYTHONPATH={CARRIED}/python:{CARRIED}/placeholders:{CARRIED}/site",
             "PYTHONDONTWRITEBYTECODE=1",
             f"PYTHONPATH={CARRIED}/site",
         ],
     )
+
+
+def test_pycaffe_alone_has_the_bundle_s_libraries_before_the_system_s(tmp_path: Path) -> None:
+    python = script(tmp_path / "python", 'echo "$LD_LIBRARY_PATH" "$@"')
+    bundle = {"LSTMC_BUNDLE_LIBRARIES": "/bundle/lib:/cuda", "LSTMC_BUNDLE_PYTHON": str(python)}
+    command = [str(CARRIED / "pycaffe_python.sh"), "worker.py", "4242"]
+    for theirs, expected in (({}, ""), ({"LD_LIBRARY_PATH": "/theirs"}, ":/theirs")):
+        ended = subprocess.run(command, env={"PATH": "/bin", **bundle, **theirs}, capture_output=True, text=True)
+        assert ended.stdout == f"/bundle/lib:/cuda{expected} worker.py 4242\n"
 
 
 def test_its_exit_code_is_the_check_s(tmp_path: Path) -> None:
