@@ -38,7 +38,7 @@ def solver_steps(args, arrays):
 
 def finisher(mode):
     """What waits for the work that was begun: a GPU's goes on by itself."""
-    return ctypes.CDLL("libcudart.so.13").cudaDeviceSynchronize if mode == "gpu" else lambda: None
+    return ctypes.CDLL("libcuda.so.1").cuCtxSynchronize if mode == "gpu" else lambda: None
 
 
 def seconds(args, arrays):
