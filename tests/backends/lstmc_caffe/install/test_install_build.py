@@ -46,11 +46,10 @@ if "-c" in arguments:
         sys.exit("error: " + content)
     Path(arguments[-1]).write_text(content)
 elif "-o" in arguments:
-    objects = [a for a in arguments if a.endswith(".o") or (a.endswith("libcaffe.so") and a != arguments[-1])]
-    objects = [a for a in objects if a != arguments[arguments.index("-o") + 1]]
+    made = arguments[arguments.index("-o") + 1]
+    objects = [a for a in arguments if a.endswith((".o", "/libcaffe.so")) and a != made]
     libraries = [a for a in arguments if a.startswith("-l")]
-    target = Path(arguments[arguments.index("-o") + 1])
-    target.write_text(" + ".join(sorted(Path(o).read_text() for o in objects)) + " " + " ".join(libraries))
+    Path(made).write_text(" + ".join(sorted(Path(o).read_text() for o in objects)) + " " + " ".join(libraries))
 """
 
 
