@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from lstmc.dsl import Cell
 from lstmc.errors import PluginError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass, Snapshot, StatePair
+from lstmc.training import Source, Trained, TrainingRun
 
 BACKENDS = "lstmc.backends"
 CELLS = "lstmc.cells"
@@ -151,6 +153,63 @@ class Backend(Protocol):
 
     def doctor(self) -> Iterable[Finding]:
         """What it needs, and what of that is there."""
+        ...
+
+
+class Settings(Protocol):
+    """How a backend trains: its own typed settings, which have at least this."""
+
+    @property
+    def max_iter(self) -> int:
+        """How many updates a run makes."""
+        ...
+
+
+@runtime_checkable
+class TrainsModels(Protocol):
+    """What a backend that trains offers besides."""
+
+    training_targets: tuple[str, ...]  # the targets whose nets can be trained
+
+    def settings(self, given: object | None, overrides: Sequence[str]) -> Settings:
+        """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
+        ...
+
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
+        """The files that train a compiled training graph without lstmc. ``sources``: by phase, where data come from."""
+        ...
+
+    def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
+        """Train a compiled training graph from these weights until it has made all updates, or is told to stop."""
+        ...
+
+
+class Steps(Protocol):
+    """A one-step net that keeps its states from each step to the next. Shapes are the model's, states left out."""
+
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
+    states: Mapping[str, tuple[int, ...]]
+
+    def start(self, states: Mapping[str, Array]) -> None:
+        """Begin a sequence with these states; those left out begin as the model says."""
+        ...
+
+    def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One step's outputs."""
+        ...
+
+
+@runtime_checkable
+class RunsNets(Protocol):
+    """What a backend that runs its written nets, from their files alone, offers besides."""
+
+    def run(self, net: Path, inputs: Mapping[str, Array], weights: Path | None, gpu: bool) -> dict[str, Array]:
+        """One forward pass: outputs by name. ``weights`` may be other than those written with the net."""
+        ...
+
+    def steps(self, net: Path, weights: Path | None, gpu: bool) -> AbstractContextManager[Steps]:
+        """A one-step net, loaded once for many steps."""
         ...
 
 

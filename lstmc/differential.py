@@ -14,6 +14,7 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Executor
 from lstmc.interp import Gradients, Run, backward, forward, named_rng
+from lstmc.ir import differentiable_inputs, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Param
 
 VALUE_TOLERANCE = 1e-5
@@ -74,16 +75,27 @@ class InterpreterExecutor:
 
 
 def random_inputs(compiled: Compiled, seed: int) -> dict[str, Array]:
-    """Standard normal arrays for every input that is to be fed, and the values of constant ones; float64."""
+    """What every input that is to be fed may hold, and the values of constant ones; float64.
+
+    Standard normal numbers, or such as the input's ``values`` say.
+    """
     found: dict[str, Array] = {}
     for node in compiled.model:
         if isinstance(node.op, Input):
             rng = named_rng(seed, node.name)
-            if node.op.fill is None:
+            if node.op.fill is None and node.op.values is not None:
+                found[node.name] = node.op.values.draw(rng, node.op.shape)
+            elif node.op.fill is None:
                 found[node.name] = rng.normal(size=node.op.shape).astype(np.float32).astype(np.float64)
             elif isinstance(node.op.fill, Constant):
                 found[node.name] = node.op.fill.draw(rng, node.op.shape)
     return found
+
+
+def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
+    """The inputs whose gradients of ``outputs`` are compared: not indices, labels and what else has none."""
+    whole = {n.name for n in compiled.model if isinstance(n.op, Input) and n.op.values is not None}
+    return tuple(name for name in differentiable_inputs(compiled.expanded, outputs) if name not in whole)
 
 
 def check(
@@ -93,8 +105,8 @@ def check(
     inputs = random_inputs(compiled, seed)
     types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
     cotangents = {
-        name: named_rng(seed, f"cotangent of {name}").normal(size=type_.shape).astype(np.float32)
-        for name, type_ in types.items()
+        name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
+        for name in differentiable_outputs(compiled.expanded)
     }
     execution = executor.run(compiled, artifact, inputs | dict(weights), cotangents)
     # what a net draws anew at each forward (an input with a random fill) is taken from the net
@@ -108,7 +120,7 @@ def check(
         (
             *_outputs(compiled, reference, execution),
             *_blobs(expanded, execution),
-            *_gradients(gradients, execution),
+            *_gradients(gradients, execution, wanted_gradients(compiled, cotangents)),
         ),
     )
 
@@ -129,9 +141,9 @@ def _blobs(expanded: Run, execution: Execution) -> Iterable[Difference]:
         yield _compare("blob", name, pairs, VALUE_TOLERANCE)
 
 
-def _gradients(reference: Gradients, execution: Execution) -> Iterable[Difference]:
+def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]) -> Iterable[Difference]:
     for kind, wanted, found in (
-        ("gradient", reference.inputs, execution.input_gradients),
+        ("gradient", {name: reference.inputs[name] for name in inputs}, execution.input_gradients),
         ("gradient", reference.params, execution.param_gradients),
     ):
         if found is None:

@@ -83,9 +83,17 @@ class WeightsError(LstmcError):
     """Weights that are missing, extra, of another shape, or not finite."""
 
 
+class DataError(LstmcError):
+    """Data that cannot be read, or that do not fit a model's inputs."""
+
+
 class OutputError(LstmcError):
     """A folder or file that cannot be written."""
 
 
 class InterpreterError(LstmcError):
     """Inputs or weights that the interpreter was not given, or was given in another shape."""
+
+
+class TrainingError(LstmcError):
+    """A training run that cannot start, cannot go on from where it was, or had to stop."""

@@ -95,13 +95,14 @@ def resolve(file: str) -> str:
     return os.path.abspath(file)
 
 
-def here() -> SrcLoc | None:
+def here(*own: str) -> SrcLoc | None:
     """The span of the expression being evaluated in the nearest frame that is not the compiler's own.
 
-    None where the package itself calls the language, as the command line does.
+    None where the package itself calls the language, as the command line does. ``own`` are further modules to pass
+    over, such as a backend's that model files call.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _is_in(frame, *_INTERNAL):
+    while frame is not None and _is_in(frame, *_INTERNAL, *own):
         frame = frame.f_back
     if frame is None or (_is_in(frame, PACKAGE.name) and not _is_in(frame, _LIBRARY)):
         return None

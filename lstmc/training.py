@@ -10,10 +10,31 @@ from typing import Literal, Protocol
 from lstmc.ops import Array
 
 
+def batch_dataset(name: str) -> str:
+    """What a file of batches calls the batches of an input: a net that reads them needs the plain name for itself."""
+    return f"{name}_batch"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a net that is trained without lstmc finds a phase's data: a file, and how many batches it has."""
+
+    file: str
+    batches: int
+
+
 class Batches(Protocol):
-    """The arrays of each iteration by the model's input names: the same for the same iteration, whenever asked."""
+    """The arrays of each iteration by the model's input names: the same for the same iteration, whenever asked.
+
+    Here iterations count from 0: the updates that were done before.
+    """
 
     per_epoch: int  # after so many batches every example has been seen once
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that other data, or another order of them, does not have."""
+        ...
 
     def batch(self, iteration: int) -> dict[str, Array]: ...
 

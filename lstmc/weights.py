@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lstmc.arrays import element_problem, read_npz
 from lstmc.errors import WeightsError
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
@@ -33,20 +32,7 @@ def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
 
     Raises :class:`WeightsError` that names every missing, extra, misshaped and not finite one at once.
     """
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise WeightsError(f"{path}: expected an .npz file of named arrays, found a single array")
-            with archive:
-                given = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file") from None
-    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):  # what zipfile and NumPy raise
-        raise WeightsError(f"{path}: expected an .npz file of named arrays, found something else") from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
-    return check_weights(given, graph, str(path))
+    return check_weights(read_npz(path, WeightsError), graph, str(path))
 
 
 def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
@@ -60,19 +46,11 @@ def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[s
         array = np.asarray(given[name])
         if array.shape != op.shape:
             problems.append(f"wrong shape: {name} must be {TensorType(op.shape)}, found {_type(array)}")
-        elif not np.issubdtype(array.dtype, np.number) or np.issubdtype(array.dtype, np.complexfloating):
-            problems.append(f"not numbers: {name} has dtype {array.dtype}")
-        elif count := _not_finite(array):
-            problems.append(f"not finite: {name} has {count} of {array.size} elements NaN or infinite")
+        elif problem := element_problem(name, array):
+            problems.append(problem)
     if problems:
         raise WeightsError(f"{source} does not fit {graph.name}", notes=problems)
     return {name: np.asarray(given[name], np.float32) for name in wanted}
-
-
-def _not_finite(array: Array) -> int:
-    """How many elements are not finite in Caffe's precision."""
-    with np.errstate(over="ignore"):
-        return int(np.count_nonzero(~np.isfinite(array.astype(np.float32))))
 
 
 def _type(array: Any) -> TensorType:

@@ -39,6 +39,7 @@ SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("power(sigmoid({}) + 0.5, -1)", lambda x: 2),
     ("power(sigmoid({}) + 0.5, 0.5)", lambda x: 1.3),
     ("1 / (1.5 + tanh({}))", lambda x: 2),
+    ("dropout({}, 0.25)", lambda x: x),
 )
 SCALED: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("{} * 0.5", lambda x: x / 2),
@@ -244,6 +245,15 @@ class Body:
         )
         self.let(f"reshape({x.name}, {text(shape)})", shape, x.bound)
 
+    def reduce(self) -> None:
+        x = self.pick(lambda v: len(v.shape) > 1)
+        if x is None:
+            return
+        axis = self.draw.integer(0, len(x.shape) - 1)
+        kind, size = self.choose(("sum", "mean")), x.shape[axis]
+        shape = (*x.shape[:axis], *x.shape[axis + 1 :])
+        self.let(f"{kind}({x.name}, axis={axis})", shape, x.bound * size if kind == "sum" else x.bound)
+
     # making a value of a given shape ------------------------------------------------------------------------
 
     def fit(self, shape: Shape, keep: int, bound: float = SQUASHED_ABOVE) -> Known | None:
@@ -267,7 +277,7 @@ class Body:
         return known
 
 
-SHAPING: tuple[Callable[[Body], None], ...] = (Body.split, Body.concat, Body.reshape)
+SHAPING: tuple[Callable[[Body], None], ...] = (Body.split, Body.concat, Body.reshape, Body.reduce)
 
 
 def fits(small: Shape, large: Shape) -> bool:

@@ -16,6 +16,8 @@ from lstmc.ir import Graph
 from lstmc.ops import Draw
 from tests.draws import HypothesisDraw, SeededDraw
 from tests.random_bodies import SIZES, Body, Known, Shape, text
+from tests.random_cells import RandomCell, random_cell
+from tests.random_layers import embedded, fed, images, losses
 
 IMPORTS = """\
 from lstmc import *
@@ -23,7 +25,6 @@ from lstmc import abs
 
 T, N, D, H = dims("T N D H")
 """
-MOST_OPS = 12  # of a cell's own
 
 
 @dataclass(frozen=True)
@@ -48,19 +49,6 @@ class RandomModel:
         return f"T={self.T}, N={self.N}, seed={self.seed}\n{self.source}"
 
 
-@dataclass(frozen=True)
-class RandomCell:
-    """What a caller must know of a drawn cell: argument shapes of one step, and where its outputs are."""
-
-    name: str
-    source: str
-    hidden: int
-    inputs: dict[str, Shape]
-    states: dict[str, Shape]
-    outputs: tuple[Known, ...]  # each name continues the name of what the cell returned: [0], ["a"] or nothing
-    filled: frozenset[str]  # states that start at their fill
-
-
 @st.composite
 def random_models(draw: Any) -> RandomModel:
     """A model of one to three scans of one to three cells, and ops around them.
@@ -77,7 +65,7 @@ def _random_model(draw: Draw) -> RandomModel:
     cells: list[RandomCell] = []
     bound: dict[str, RandomCell] = {}
     for i in range(draw.choice((1, 1, 2))):
-        cells.append(_random_cell(draw, f"cell{i}", batch, bound))
+        cells.append(random_cell(draw, f"cell{i}", batch, bound))
         bound["ABC"[i]] = cells[-1]
     if draw.integer(1, 3) == 3:
         bound["C"] = cells[0]  # the same cell again, with parameters of its own
@@ -90,94 +78,6 @@ def _random_model(draw: Draw) -> RandomModel:
 
 def _declared(kind: str, shape: Shape, fill: str = "") -> str:
     return f"{kind}({text(shape)}{fill})"
-
-
-def _step_shape(draw: Draw, batch: int) -> Shape:
-    return (batch, *(draw.integer(*SIZES) for _ in range(draw.choice((1, 1, 1, 2)))))
-
-
-# cells ---------------------------------------------------------------------------------------------------------
-
-
-def _random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell]) -> RandomCell:
-    """A cell of 2 to 12 ops; it may call a bound cell, whose states it then carries."""
-    body = Body(draw, lead=1, most=MOST_OPS)
-    hidden = draw.integer(*SIZES)
-    inputs: dict[str, Shape] = {"x": (batch, draw.integer(*SIZES))}
-    if body.chance(3):
-        inputs["u"] = _step_shape(draw, batch)
-    states: dict[str, Shape] = {"h": (batch, hidden)}
-    callable_here = [b for b in bound if len(bound[b].states) < 3]
-    inner = body.choose(callable_here) if callable_here and body.chance(2) else None
-    for extra in "cm"[: draw.integer(0, 2 - (len(bound[inner].states) if inner else 0))]:
-        states[extra] = _step_shape(draw, batch)
-    filled = frozenset(s for s in states if body.chance(5))
-    for argument, shape in (inputs | states).items():
-        body.know(argument, shape, 3.0 if argument in inputs else 1.5, argument in inputs, argument in states)
-    _first_lines(body, states)
-    following = _call_inner(body, inner, bound[inner], states) if inner else {}
-    for _ in range(draw.integer(2, 9)):
-        body.step()
-    for state, shape in list(states.items()):
-        if state not in following:
-            known = body.fit(shape, keep=1, bound=1.5)
-            assert known is not None
-            following[state] = known.name
-    assert body.ops <= MOST_OPS
-    outputs, result = _cell_outputs(body)
-    fills = {n: f", fill={body.choose(('constant(0.4)', 'gaussian(0, 0.5)'))}" for n in sorted(filled)}
-    arguments = [f"{n}={_signature(n, shape, fills.get(n, ''))}" for n, shape in (inputs | states).items()]
-    arguments += ["*", *(f"{n}={declared}" for n, declared in body.params.items())] if body.params else []
-    returned = ", ".join(f'"{state}": {value}' for state, value in following.items())
-    lines = [f"def {name}({', '.join(arguments)}):", *body.lines, f"return {result}, {{{returned}}}"]
-    return RandomCell(name, "@cell\n" + "\n    ".join(lines) + "\n", hidden, inputs, states, outputs, filled)
-
-
-def _first_lines(body: Body, states: dict[str, Shape]) -> None:
-    """What most cells start with: a product of the input, and of a state, added up."""
-    x = body.linear(body.values[0])
-    if body.chance(3):
-        return
-    h = body.pick(lambda v: v.name in states and len(v.shape) == 2)
-    y = body.linear(h, x.shape[1], keep=1)
-    body.used |= {x.name, y.name}
-    body.let(f"{x.name} + {y.name}", x.shape, x.bound + y.bound)
-
-
-def _signature(name: str, shape: Shape, fill: str = "") -> str:
-    """The declaration of a cell's input or state; x and h by dimensions, the rest by numbers."""
-    sizes: tuple[object, ...] = ("N", {"x": "D", "h": "H"}[name]) if name in "xh" else ("N", *shape[1:])
-    return f"{'Input' if name in 'xu' else 'State'}({text(sizes)}{fill})"
-
-
-def _call_inner(body: Body, name: str, cell: RandomCell, states: dict[str, Shape]) -> dict[str, str]:
-    """Call a bound cell; its states become states of this one. Returns their next values."""
-    given = [body.fit(shape, keep=1) for shape in cell.inputs.values()]
-    arguments = [known.name for known in given if known is not None]
-    for state, shape in cell.states.items():
-        states[f"in_{state}"] = shape
-        arguments.append(f"{state}=in_{state}")
-    body.lines.append(f"y, s = {name}({', '.join(arguments)})")
-    for output in cell.outputs:
-        body.know(f"y{output.name}", output.shape, output.bound, recurrent=True)
-    return {f"in_{state}": f's["{state}"]' for state in cell.states}
-
-
-def _cell_outputs(body: Body) -> tuple[tuple[Known, ...], str]:
-    """What the cell returns besides its states: a value, a tuple, a dict, or None."""
-    kind = body.choose(("value", "value", "tuple", "dict", "none"))
-    if kind == "none":
-        return (), "None"
-    first, second = (body.pick() for _ in range(2))
-    assert first is not None
-    assert second is not None
-    if kind == "value":
-        return (Known("", first.shape, first.bound),), first.name
-    keys = ("[0]", "[1]") if kind == "tuple" else ('["a"]', '["b"]')
-    pair = tuple(Known(key, v.shape, v.bound) for key, v in zip(keys, (first, second), strict=True))
-    if kind == "tuple":
-        return pair, f"({first.name}, {second.name})"
-    return pair, f'{{"a": {first.name}, "b": {second.name}}}'
 
 
 # models --------------------------------------------------------------------------------------------------------
@@ -197,24 +97,47 @@ class _Net:
 
     def scan(self, bound: str, cell: RandomCell, number: int) -> None:
         body = self.body
-        static = {n: self.step_value(n, shape) for n, shape in cell.inputs.items() if n != "x" and body.chance(2)}
+        unrolled = body.chance(8)  # over no sequence: every input is the same at each step
+        static = {
+            n: self.step_value(n, shape)
+            for n, shape in cell.inputs.items()
+            if unrolled or (n != "x" and body.chance(2))
+        }
         xs = []
         for name, shape in cell.inputs.items():
-            if name not in static:
+            if name == "k" and name not in static:
+                xs.append(f"{name}={fed(self, name, (self.steps, *shape))}")
+            elif name not in static:
                 known = body.fit((self.steps, *shape), keep=2)
                 xs.append(f"{name}={known.name}" if known else "")
         init = {s: self.initial(f"{s}{number}", shape) for s, shape in cell.states.items()}
         init = {state: value for state, value in init.items() if value and (state not in cell.filled)}
-        arguments = [bound, self.sequences(xs)]
+        arguments = [bound, "length=T" if unrolled else self.sequences(xs)]
         arguments += [f"init={{{_items(init)}}}"] if init else []
         arguments += [f"static={{{_items(static)}}}"] if static else []
-        arguments += ["reverse=True"] if body.chance(4) else []
+        arguments += self.masks(cell, bool(init))
         arguments += [f'name="scan{number}"'] if body.chance(4) else []
         body.lines.append(f"y{number}, last{number} = scan({', '.join(arguments)})")
         for output in cell.outputs:
             body.know(f"y{number}{output.name}", (self.steps, *output.shape), output.bound)
         for state, shape in cell.states.items():
             body.know(f'last{number}["{state}"]', shape, 1.5)
+
+    def masks(self, cell: RandomCell, begun: bool) -> list[str]:
+        """What a scan may be told of its steps; a scan whose states have begun somewhere carries none on."""
+        body = self.body
+        found = []
+        if body.chance(5):
+            self.inputs["cont"] = "Input(T, N)"
+            found.append("cont=cont")
+        if body.chance(5) and all(output.shape[0] == self.batch for output in cell.outputs):
+            self.inputs["lengths"] = "Input(N)"
+            found.append("lengths=lengths")
+        if body.chance(4):
+            found.append("reverse=True")
+        elif not begun and body.chance(6):
+            found.append("carry=True")
+        return found
 
     def sequences(self, xs: list[str]) -> str:
         """Sequences as a dict by name, as a list in order, or a single one."""
@@ -224,12 +147,14 @@ class _Net:
         return names[0] if len(names) == 1 else f"[{', '.join(names)}]"
 
     def step_value(self, name: str, shape: Shape) -> str:
+        if name == "k":
+            return fed(self, name, shape)
         known = self.body.fit(shape, keep=1) if self.body.chance(2) else None
         return (known or self.input(f"static_{name}{len(self.inputs)}", shape)).name
 
     def initial(self, name: str, shape: Shape) -> str:
         """A state's first value: zero (''), fed, filled, a parameter, or something computed."""
-        kind = self.body.choose(("zero", "zero", "fed", "filled", "param", "computed"))
+        kind = self.body.choose(("zero", "zero", "fed", "filled", "param", "learned", "computed"))
         if kind == "fed":
             return self.input(f"init_{name}", shape).name
         if kind == "filled":
@@ -237,6 +162,8 @@ class _Net:
             return self.input(f"init_{name}", shape, f", fill={fill}").name
         if kind == "param":
             return self.body.param(shape).name
+        if kind == "learned":  # the same for the whole batch
+            return self.body.param(shape[1:], value=False).name
         known = self.body.fit(shape, keep=1) if kind == "computed" else None
         return known.name if known else ""
 
@@ -250,6 +177,10 @@ def _random_net(draw: Draw, bound: dict[str, RandomCell], steps: int, batch: int
     body = net.body
     net.input("X", (steps, batch, draw.integer(*SIZES)))
     net.inputs["X"] = f"Input(T, N, {body.values[0].shape[2]})"
+    if body.chance(6):
+        images(net)
+    if body.chance(6):
+        embedded(body, fed(net, "ids", (steps, batch)), (steps, batch))
     for _ in range(draw.choice((0, 0, 1, 2))):
         body.step()
     uses = [*bound, *(draw.choice(list(bound)) for _ in range(draw.integer(0, 1)))]
@@ -259,6 +190,7 @@ def _random_net(draw: Draw, bound: dict[str, RandomCell], steps: int, batch: int
         body.step()
     results = [v for v in (body.pick() for _ in range(draw.integer(1, 4))) if v is not None]
     results += body.unread()[-2:]
+    results += losses(net) if body.chance(5) else []
     if body.chance(4):
         returned = ", ".join(v.name for v in results)
     else:

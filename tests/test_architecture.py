@@ -27,12 +27,13 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("types",),
     ("source",),
     ("errors",),
-    ("output",),
+    ("output", "arrays"),
     ("ops",),
     ("ir",),
     ("interp", "dsl", "passes"),
     ("lstmc", "weights"),
     ("cells", "training"),
+    ("data",),
     ("backend",),
     ("pipeline", "differential"),
     ("tune",),
@@ -46,17 +47,25 @@ THIRD_PARTY = {
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/", "lstmc_caffe/bundle/"),
+    "h5py": ("lstmc/data/files.py",),
+    "matplotlib": ("lstmc/cli/loss_curve.py",),
     "jinja2": ("lstmc_caffe/emit.py",),
-    "google": ("lstmc_caffe/schema.py", "lstmc_caffe/weights.py", "lstmc_caffe/worker.py"),
+    "google": (
+        *("lstmc_caffe/schema.py", "lstmc_caffe/solver.py", "lstmc_caffe/snapshots.py", "lstmc_caffe/weights.py"),
+        *("lstmc_caffe/worker.py", "lstmc_caffe/training_side.py"),
+    ),
     "filelock": ("lstmc_caffe/install/installer.py",),
     "platformdirs": ("lstmc_caffe/install/record.py", "lstmc/tune.py"),
     "caffe": (
-        *("lstmc_caffe/worker.py", "lstmc_caffe/stopwatch.py"),
+        *("lstmc_caffe/worker.py", "lstmc_caffe/stopwatch.py", "lstmc_caffe/training_side.py"),
         *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py", "lstmc_caffe/gpu_check/on_worker.py"),
     ),
     "torch": ("lstmc_caffe/gpu_check/torch_lstm.py",),
 }
-WORKER_SIDE = THIRD_PARTY["caffe"]  # these run in the Python that has Caffe, which may have nothing else
+WORKER_SIDE = (
+    *THIRD_PARTY["caffe"],
+    "lstmc_caffe/instrument.py",
+)  # these run in the Python that has Caffe, which may have nothing else
 LIMIT = 300  # lines of a file, not reached
 
 

@@ -8,7 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from lstmc import Input, Param, constant, linear, model, scan, tanh, uniform
+from lstmc import (
+    Input,
+    Param,
+    accuracy,
+    constant,
+    embed,
+    linear,
+    model,
+    scan,
+    sigmoid_cross_entropy_loss,
+    softmax_loss,
+    tanh,
+    uniform,
+)
 from lstmc.backend import Artifact, Compiled, Execution, load_backend
 from lstmc.cells.lstm import lstm
 from lstmc.differential import (
@@ -19,6 +32,7 @@ from lstmc.differential import (
     Report,
     check,
     random_inputs,
+    wanted_gradients,
 )
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
@@ -159,3 +173,51 @@ def test_two_seeds_both_pass_and_differ() -> None:
     reports = [report_of(lambda found: found, seed) for seed in (1, 2)]
     assert all(report.passed for report in reports)
     assert reports[0].differences != reports[1].differences
+
+
+@model
+def judged(
+    X=Input(3, 2),
+    label=Input(3, 2),
+    target=Input(3, 2, 4),
+    E=Param(5, 4, fill=uniform(-1, 1)),
+    noise=Input(3, 2, 4),
+):
+    scores = embed(X, E) + noise
+    return {
+        "loss": softmax_loss(scores, label, ignore_label=-1),
+        "cross": sigmoid_cross_entropy_loss(scores, target),
+        "right": accuracy(scores, label, ignore_label=-1),
+    }
+
+
+def test_inputs_are_drawn_from_what_their_elements_must_be() -> None:
+    backend = load_backend("caffe")
+    compiled = compile_graph(judged.graph(), backend)
+    drawn = [random_inputs(compiled, seed) for seed in range(20)]
+    assert {n for found in drawn for n in np.unique(found["X"])} == {0, 1, 2, 3, 4}
+    assert {n for found in drawn for n in np.unique(found["label"])} == {-1, 0, 1, 2, 3}
+    assert len({n for found in drawn for n in np.unique(found["noise"])}) == 20 * 24
+
+
+def test_what_has_no_gradient_is_not_compared_and_sends_none_back() -> None:
+    backend = load_backend("caffe")
+    graph = judged.graph()
+    compiled, weights = compile_graph(graph, backend), initial_weights(graph)
+    assert wanted_gradients(compiled, ["loss", "cross", "right"]) == ()
+    assert wanted_gradients(compiled, ["loss", "cross"]) == ("noise",)
+    asked: list[set[str]] = []
+
+    @dataclass
+    class Listening(InterpreterExecutor):
+        name = "listening"
+
+        def run(self, compiled, artifact, inputs, cotangents):
+            asked.append(set(cotangents))
+            return super().run(compiled, artifact, inputs, cotangents)
+
+    report = check(compiled, backend.emit(compiled, weights), weights, Listening())
+    assert report.passed
+    assert asked == [{"loss", "cross"}]
+    assert {d.name for d in report.differences if d.kind == "gradient"} == {"noise", "E"}
+    assert {d.name for d in report.differences if d.kind == "output"} == {"loss", "cross", "right"}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lstmc.backend import Artifact, Compiled, Finding, LintReport
+from lstmc.backend import Artifact, Compiled, Finding, LintReport, Settings
 from lstmc.ir import parse_graph
 from lstmc.ops import Array, Op
 from lstmc.passes import (
@@ -23,13 +23,14 @@ from lstmc.passes import (
     Widen,
     collector_paused,
 )
+from lstmc.training import Source, Trained, TrainingRun
 from lstmc.weights import unpack_weights
 from lstmc_caffe.clock import measured, processor, with_loss
 from lstmc_caffe.emit import WrittenNet, prototxt, write_net
 from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.forms import EXPANSION, caffe_forms, caffe_passes
+from lstmc_caffe.fit_readers import FitReaders
+from lstmc_caffe.forms import EXPANSION, LEGAL, caffe_forms, caffe_passes
 from lstmc_caffe.in_place import overwritten
-from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import INSTALL, INSTALL_CUDA, CaffeNotFound, attempt_all, gpu_state, locate, locate_for_gpu
@@ -38,15 +39,19 @@ from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.reroll_layers import RerollLayers
 from lstmc_caffe.rows import RowsTimeAxis
+from lstmc_caffe.run_net import StepSession, find_files, run_net
 from lstmc_caffe.runner import Runner
 from lstmc_caffe.settle import Constants, SettleViews
+from lstmc_caffe.solver import Solver, SolverError, parse_overrides
 from lstmc_caffe.target import load_target, targets
+from lstmc_caffe.training_net import TARGETS as TRAINING_TARGETS
+from lstmc_caffe.training_net import train, training_files
 from lstmc_caffe.weights import caffemodel, read_blobs
 
 # The targets for Caffe itself; the others see every blob as a matrix of rows.
 CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {
     "caffe": caffe_passes(RerollGates()),
-    "caffe-native": (Legalize(), Cse(), Dead(), RerollLayers(), Cse(), Dead(), *EXPANSION),
+    "caffe-native": (*LEGAL, RerollLayers(), Cse(), Dead(), *EXPANSION),
 }
 
 
@@ -63,6 +68,7 @@ class CaffeBackend:
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
     targets: Mapping[str, str] = {name: target.summary for name, target in targets().items()}
+    training_targets: tuple[str, ...] = TRAINING_TARGETS
     ops: tuple[type[Op], ...] = CAFFE_OPS + HOST_OPS
 
     def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
@@ -78,7 +84,8 @@ class CaffeBackend:
         if target in CAFFE_PASSES:
             return CAFFE_PASSES[target]
         rules = load_target(target)
-        expand = (Expand(RowsTimeAxis(rules)), Dead(), SettleViews(rules), Constants(rules), Dead())
+        fit = () if rules.allows("Reshape") else (FitReaders(),)
+        expand = (Expand(RowsTimeAxis(rules)), Dead(), *fit, SettleViews(rules), Constants(rules), Dead())
         return (LegalizeRows(rules), Cse(), Dead(), *expand)
 
     def forms(self, target: str, standard: tuple[Pass, ...]) -> Mapping[str, tuple[Pass, ...]]:
@@ -120,6 +127,23 @@ class CaffeBackend:
             outputs={n: _blob_name(entry) for n, entry in described["outputs"].items()},
         )
 
+    def settings(self, given: object, overrides: Sequence[str] = ()) -> Solver:
+        """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
+        if given is not None and not isinstance(given, Solver):
+            raise SolverError(f"@model(solver=...) takes a lstmc_caffe.Solver, found {type(given).__name__} {given!r}")
+        return parse_overrides(overrides, given)
+
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
+        """``NAME.train.prototxt``, ``NAME.solver.prototxt`` and a manifest for the weights that they train."""
+        assert isinstance(settings, Solver)
+        return training_files(compiled, settings, sources)
+
+    def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
+        """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""
+        assert isinstance(settings, Solver)
+        with Runner(for_gpu=run.gpu) as runner:
+            return train(runner, compiled, weights, settings, run)
+
     def lint(self, text: str, target: str) -> LintReport:
         """A prototxt against ``targets/TARGET.toml``."""
         return lint_text(text, load_target(target))
@@ -130,6 +154,16 @@ class CaffeBackend:
         weights = parse_graph(described["weights"])
         found = unpack_weights(weights, read_blobs(trained, described["blobs"]))
         return found, [name for name in described["parameters"] if name not in found]
+
+    def run(self, net: Path, inputs: Mapping[str, Array], weights: Path | None, gpu: bool) -> dict[str, Array]:
+        """One forward pass in real Caffe, by the manifest beside the net."""
+        files = find_files(net, weights)
+        with Runner(for_gpu=gpu) as runner:
+            return run_net(runner, files, inputs, "gpu" if gpu else "cpu")
+
+    def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
+        """A one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
+        return StepSession(Runner(for_gpu=gpu), find_files(net, weights), "gpu" if gpu else "cpu", owned=True)
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from lstmc.ir import Builder, Graph, Ref, Scan, is_weight, is_weight_op
-from lstmc.ops import Arg, Linear, Param
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight, is_weight_op
+from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param
+from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
+
+Rule = Callable[[Builder, Node, Refs], Refs]
 
 
 def packing_nodes(graph: Graph) -> set[str]:
-    """The weight ops whose results are blobs: a matrix product or a scan reads them as weights.
+    """The weight ops whose results are blobs: a layer with weights or a scan reads them as such.
 
     Other ops on parameters alone are layers on their values: the same parameter may be in several of those. A bias
     is a value too where as a blob it would be refused.
@@ -21,7 +24,9 @@ def packing_nodes(graph: Graph) -> set[str]:
     for node in reversed(list(graph)):
         for slot, ref in enumerate(graph.args(node.name)):
             as_weight = node.name in found
-            if isinstance(node.op, Linear):
+            if isinstance(node.op, Embed):
+                as_weight = slot == 1
+            if isinstance(node.op, Linear | Conv):
                 as_weight = slot == 1 or (slot == 2 and _alone_in_a_blob(graph, ref, readers))
             if isinstance(node.op, Scan):
                 as_weight = node.op.role(slot) == "weight"
@@ -59,6 +64,11 @@ def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
     (zeros,) = b.add(caffe.DummyData(shape), names=(f"{node.name}/zeros",), loc=node.loc)
     bias = caffe.Bias(axis=0, num_axes=len(shape), learned=True)
     return b.add(bias, zeros, ref, names=(name or f"{node.name}/value",), loc=node.loc)[0]
+
+
+def layer_of(b: Builder, node: Node, op: Op, *args: Ref, learned: Sequence[Ref] = ()) -> Refs:
+    """A layer that stands for a node: on values, and with ``learned`` as blobs of its own."""
+    return b.add(op, *[as_value(b, ref) for ref in args], *learned, names=node.names, loc=node.loc)
 
 
 def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -219,8 +219,11 @@ _TEMPLATES = Environment(
 )
 
 
-def prototxt(compiled: Compiled, net: WrittenNet) -> str:
-    """The net as text: a header for people, then its sections under banners. It parses back to ``net.message()``."""
+def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None) -> str:
+    """The net as text: a header for people, then its sections under banners. It parses back to ``net.message()``.
+
+    ``data`` are lines that say where its inputs come from, if not from whoever runs it.
+    """
     graph = compiled.expanded
     params = parameters(graph)
     return _TEMPLATES.get_template("prototxt.j2").render(
@@ -231,7 +234,7 @@ def prototxt(compiled: Compiled, net: WrittenNet) -> str:
         layers=sum(1 for _ in net.layers()),
         numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
         params=len(params),
-        feed=[_feed_line(fed) for fed in fed_inputs(graph) if not fed.filled],
+        feed=[f"feed {_feed_line(fed)}" for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
         read=[_read_line(graph, o) for o in graph.outputs],
         sections=[{"title": section.title, "text": str(section.net)} for section in net.sections],
     )

@@ -9,12 +9,13 @@ from math import prod
 from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.differential import wanted_gradients
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph, parse_graph
 from lstmc.ops import Array
-from lstmc_caffe.host import blob_gradients, feed_blobs, given_arrays, host_values, input_gradients
+from lstmc_caffe.host import blob_gradients, fed_inputs, feed_blobs, given_arrays, host_values, input_gradients
 from lstmc_caffe.locate import CaffeNotFound
-from lstmc_caffe.ops import FilledInput, Scale
+from lstmc_caffe.ops import Scale
 from lstmc_caffe.runner import Mode, Runner
 
 
@@ -49,14 +50,15 @@ class CaffeExecutor:
         given = blob_gradients(graph, cotangents)
         arrays = given_arrays(compiled.model, graph, inputs)
         fed = feed_blobs(graph, arrays)
-        filled = [node.name for node in graph if isinstance(node.op, FilledInput)]
+        blobs_of = {fed.node.name: [name for name, _ in fed.blobs] for fed in fed_inputs(graph)}
+        wanted = [blob for name in wanted_gradients(compiled, cotangents) for blob in blobs_of.get(name, ())]
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             weights = Path(folder, "net.caffemodel")
             weights.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
             net = self.runner.load(
                 artifact.files[f"{compiled.name}.prototxt"].decode(),
                 weights=weights,
-                force_backward=True,
+                gradients=wanted,
                 probes=given,
                 mode=self.mode,
             )
@@ -65,7 +67,7 @@ class CaffeExecutor:
                 fed,
                 want="all",
                 backward=given,
-                want_diffs=[*fed, *filled],
+                want_diffs=wanted,
                 want_param_diffs=True,
             )
         names = {name for node in graph for name in node.names}

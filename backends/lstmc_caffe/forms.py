@@ -7,17 +7,18 @@ from lstmc_caffe.bound_fan import BoundFan
 from lstmc_caffe.legalize import Legalize
 from lstmc_caffe.ops import ReshapeLayer
 from lstmc_caffe.reroll_gates import RerollGates
+from lstmc_caffe.reshape_once import ReshapeOnce
 from lstmc_caffe.time_axis import CaffeTimeAxis
 
 ALWAYS = 1 << 62  # elements of a state: every one is smaller
 NEVER = 0
+LEGAL: tuple[Pass, ...] = (Legalize(), Cse(), ReshapeOnce(), Dead())
 EXPANSION: tuple[Pass, ...] = (Expand(CaffeTimeAxis()), Dead(), BoundFan())
 
 
 def caffe_passes(gates: RerollGates) -> tuple[Pass, ...]:
     """From MODEL to EXPANDED for Caffe itself: LSTMUnit where ``gates`` says so, activations in layers elsewhere."""
-    legal = (Legalize(), Cse(), Dead(), KeepTimeAxis(gates.applies, ReshapeLayer), gates, Cse(), Dead())
-    return (*legal, *EXPANSION)
+    return (*LEGAL, KeepTimeAxis(gates.applies, ReshapeLayer), gates, Cse(), Dead(), *EXPANSION)
 
 
 def caffe_forms(standard: tuple[Pass, ...]) -> dict[str, tuple[Pass, ...]]:

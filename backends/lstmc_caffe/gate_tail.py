@@ -14,13 +14,15 @@ CAFFE_ORDER = "ifog"
 @dataclass(frozen=True)
 class GateTail:
     """c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c): its values, and the one value that the
-    gates are the quarters of, in ``order``. Without the first product, ``c_prev`` is None."""
+    gates are the quarters of, in ``order``. Without the first product, ``c_prev`` is None. ``cont`` is the indicator
+    that c_prev is multiplied by, where one is known: a sequence outside of the scan."""
 
     c: Ref
     h: Ref
     c_prev: Ref | None
     gates: Ref
     order: str
+    cont: Ref | None = None
 
 
 @dataclass(frozen=True)

@@ -111,14 +111,17 @@ def blob_gradients(graph: Graph, cotangents: Mapping[str, Array]) -> dict[str, A
         found[blob] = found[blob] + gradient if blob in found else gradient
 
     for output in graph.outputs:
-        give(output.ref, np.asarray(cotangents[output.name]))
+        if output.name in cotangents:
+            give(output.ref, np.asarray(cotangents[output.name]))
     return found
 
 
 def input_gradients(graph: Graph, gradients: Mapping[str, Array]) -> dict[str, Array]:
-    """Gradients of fed blobs as gradients of the model's inputs."""
+    """Gradients of fed blobs, where there are some, as gradients of the model's inputs."""
     found: dict[str, Array] = {}
     for node in graph:
+        if node.name not in gradients:
+            continue
         if isinstance(node.op, Feed):
             source = graph.args(node.name)[0]
             (part,) = node.op.vjp((gradients[node.name],), (), np.empty(graph.type(source).shape, np.float32))

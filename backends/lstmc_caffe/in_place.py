@@ -12,7 +12,10 @@ from lstmc_caffe import ops as caffe
 OVERWRITING = (caffe.SigmoidLayer, caffe.TanHLayer, caffe.ReLULayer, caffe.ELULayer)
 # Layers whose backward does not read their top, and whose top is memory of its own. Not so an activation (it reads its
 # top), Reshape and Split (their top is their bottom's memory), nor a Slice or Concat of one.
-OVERWRITTEN = (caffe.InnerProduct, caffe.Eltwise, caffe.Bias, caffe.Scale, caffe.SliceLayer, caffe.ConcatLayer)
+OVERWRITTEN = (
+    *(caffe.InnerProduct, caffe.Eltwise, caffe.Bias, caffe.Scale, caffe.SliceLayer, caffe.ConcatLayer),
+    *(caffe.EmbedLayer, caffe.Convolution, caffe.MaxPooling, caffe.AvePooling),
+)
 
 
 def overwritten(graph: Graph, kept: Collection[str] = ()) -> dict[Ref, str]:

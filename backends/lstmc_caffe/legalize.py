@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -38,10 +37,10 @@ from lstmc.ops import (
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.blobs import as_value, outputs_as_values, packing_nodes
+from lstmc_caffe.blobs import Rule, as_value, layer_of, outputs_as_values, packing_nodes
+from lstmc_caffe.legalize_layers import LAYER_RULES
 from lstmc_caffe.time_axis import CaffeTimeAxis
-
-Rule = Callable[[Builder, Node, Refs], Refs]
+from lstmc_caffe.trained_values import check_gradients_end
 
 # Up to here a whole power becomes a product: Power's backward divides by x, which is NaN at x = 0.
 LARGEST_PRODUCT = 8
@@ -60,8 +59,12 @@ class Legalize(Pass):
     6. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD)
     7. sigmoid tanh relu elu abs exp log softmax split concat reshape => the layer of that name
     8. unstack; stack                   => Reshape and Slice; Concat and Reshape
+    9. embed conv max_pool ave_pool dropout, losses, accuracy => the layer of that name; images of more axes or fewer
+                                           than 4 are reshaped
+    10. sum over the last axes; others  => Reduction; Pooling AVE of images of one column, and Power
 
-    Refused: a linear whose matrix is computed (Caffe has no product of two computed matrices).
+    Refused: a linear, embed or conv whose matrix is computed (Caffe has no product of two computed matrices); indices,
+    labels and targets that depend on a parameter.
     """
 
     name = "legalize"
@@ -69,6 +72,7 @@ class Legalize(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
+        check_gradients_end(graph)
         legal = legalized(graph, counts)
         return PassResult(legal if counts else graph, bool(counts), dict(counts))
 
@@ -99,19 +103,15 @@ def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
     return ref if scan.role(slot) == "weight" else as_value(b, ref)
 
 
-def _layer(b: Builder, node: Node, op: Op, *args: Ref, learned: Sequence[Ref] = ()) -> Refs:
-    return b.add(op, *[as_value(b, ref) for ref in args], *learned, names=node.names, loc=node.loc)
-
-
 def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Input)
     layer = caffe.Input if node.op.fill is None else caffe.FilledInput
-    return _layer(b, node, layer(node.op.shape, node.op.fill))
+    return layer_of(b, node, layer(node.op.shape, node.op.fill, node.op.values, node.op.after))
 
 
 def full_to_dummy_data(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Full)
-    return _layer(b, node, caffe.DummyData(node.op.shape, node.op.value))
+    return layer_of(b, node, caffe.DummyData(node.op.shape, node.op.value))
 
 
 def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
@@ -126,8 +126,8 @@ def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
     out = node.types[0].shape[-1]
     if bias and not is_weight(b, bias[0]):
         product = b.add(caffe.InnerProduct(node.op.axis, out, False), as_value(b, x), w, loc=node.loc)
-        return _layer(b, node, caffe.Bias(axis=node.op.axis), *product, bias[0])
-    return _layer(b, node, caffe.InnerProduct(node.op.axis, out, bool(bias)), x, learned=(w, *bias))
+        return layer_of(b, node, caffe.Bias(axis=node.op.axis), *product, bias[0])
+    return layer_of(b, node, caffe.InnerProduct(node.op.axis, out, bool(bias)), x, learned=(w, *bias))
 
 
 def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
@@ -140,13 +140,13 @@ def _same_shape_sum(b: Builder, node: Node, args: Refs) -> Refs:
     for value, weight in (args, args[::-1]):
         if is_weight(b, weight) and not is_weight(b, value):
             bias = caffe.Bias(axis=0, num_axes=len(node.types[0].shape), learned=True)
-            return _layer(b, node, bias, value, learned=(weight,))
-    return _layer(b, node, caffe.Eltwise("SUM"), *args)
+            return layer_of(b, node, bias, value, learned=(weight,))
+    return layer_of(b, node, caffe.Eltwise("SUM"), *args)
 
 
 def sub_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     if b.type(args[0]) == b.type(args[1]):
-        return _layer(b, node, caffe.Eltwise("SUM", (1.0, -1.0)), *args)
+        return layer_of(b, node, caffe.Eltwise("SUM", (1.0, -1.0)), *args)
     negated = b.add(caffe.PowerLayer(scale=-1.0), as_value(b, args[1]), loc=node.loc)
     return _broadcast(b, node, caffe.Bias, args[0], *negated)
 
@@ -154,7 +154,7 @@ def sub_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 def mul_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     if b.type(args[0]) != b.type(args[1]):
         return _broadcast(b, node, caffe.Scale, *args)
-    return _layer(b, node, caffe.Eltwise("PROD"), *args)
+    return layer_of(b, node, caffe.Eltwise("PROD"), *args)
 
 
 def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x: Ref, y: Ref) -> Refs:
@@ -164,7 +164,7 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x:
     assert covered is not None
     start, stop = covered
     if start == stop:  # one element: let it cover an axis of its own length, or be a blob without axes
-        start, stop = 0, 0
+        start, stop = (0, 1) if b.type(large).shape[:1] == (1,) else (0, 0)
     shape = b.type(large).shape[start:stop]
     # A Scale whose blob covers x from its first axis on, or from one of size 1 on, overwrites the blob's gradient
     # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers
@@ -177,13 +177,13 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x:
             (small,) = b.add(caffe.ReshapeLayer(shape), small, loc=node.loc)
     op = layer(axis=start, num_axes=stop - start, learned=learned)
     if learned:
-        return _layer(b, node, op, large, learned=(small,))
-    return _layer(b, node, op, large, small)
+        return layer_of(b, node, op, large, learned=(small,))
+    return layer_of(b, node, op, large, small)
 
 
 def affine_to_power(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Affine)
-    return _layer(b, node, caffe.PowerLayer(1.0, node.op.scale, node.op.shift), *args)
+    return layer_of(b, node, caffe.PowerLayer(1.0, node.op.scale, node.op.shift), *args)
 
 
 def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
@@ -191,8 +191,8 @@ def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     exponent = node.op.exponent
     if exponent in range(3, LARGEST_PRODUCT + 1):
         value = as_value(b, args[0])
-        return _layer(b, node, caffe.Eltwise("PROD"), *(value,) * int(exponent))
-    return _layer(b, node, caffe.PowerLayer(exponent), *args)
+        return layer_of(b, node, caffe.Eltwise("PROD"), *(value,) * int(exponent))
+    return layer_of(b, node, caffe.PowerLayer(exponent), *args)
 
 
 FUNCTION_LAYERS: dict[type[Op], Op] = {
@@ -206,32 +206,32 @@ FUNCTION_LAYERS: dict[type[Op], Op] = {
 
 
 def function_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    return _layer(b, node, FUNCTION_LAYERS[type(node.op)], *args)
+    return layer_of(b, node, FUNCTION_LAYERS[type(node.op)], *args)
 
 
 def elu_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Elu)
-    return _layer(b, node, caffe.ELULayer(node.op.alpha), *args)
+    return layer_of(b, node, caffe.ELULayer(node.op.alpha), *args)
 
 
 def softmax_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Softmax)
-    return _layer(b, node, caffe.SoftmaxLayer(node.op.axis), *args)
+    return layer_of(b, node, caffe.SoftmaxLayer(node.op.axis), *args)
 
 
 def split_to_slice(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Split)
-    return _layer(b, node, caffe.SliceLayer(node.op.axis, node.op.sizes), *args)
+    return layer_of(b, node, caffe.SliceLayer(node.op.axis, node.op.sizes), *args)
 
 
 def concat_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Concat)
-    return _layer(b, node, caffe.ConcatLayer(node.op.axis), *args)
+    return layer_of(b, node, caffe.ConcatLayer(node.op.axis), *args)
 
 
 def reshape_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Reshape)
-    return _layer(b, node, caffe.ReshapeLayer(node.op.shape), *args)
+    return layer_of(b, node, caffe.ReshapeLayer(node.op.shape), *args)
 
 
 def unstack_to_slice(b: Builder, node: Node, args: Refs) -> Refs:
@@ -260,5 +260,6 @@ RULES: dict[type[Op], Rule] = {
     Reshape: reshape_to_layer,
     Unstack: unstack_to_slice,
     Stack: stack_to_concat,
+    **LAYER_RULES,
 }
 KEPT: frozenset[type[Op]] = frozenset((Param, Arg))

@@ -10,21 +10,31 @@ from math import prod
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, is_weight, is_weight_op
 from lstmc.ops import (
+    Accuracy,
     Add,
     Affine,
+    AvePool,
     Concat,
+    Conv,
+    Dropout,
     Elu,
+    Embed,
+    EuclideanLoss,
     Full,
     Input,
     Linear,
+    MaxPool,
     Mul,
     Op,
     Power,
     Reshape,
+    SigmoidCrossEntropyLoss,
     Softmax,
+    SoftmaxLoss,
     Split,
     Stack,
     Sub,
+    Sum,
     Unstack,
 )
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
@@ -53,9 +63,10 @@ class LegalizeRows(Pass):
     9. sigmoid tanh relu elu abs exp log softmax => the layer of that name
     10. full                            => a constant, for ``constants`` to find an expression for
     11. reshape; unstack; stack         => a view; rows of the matrix
+    12. dropout(x)                      => x
 
     Refused: a linear whose matrix or bias is computed, a broadcast along inner axes or of more than 1000 times, and
-    what the target has no layer for.
+    what the target has no layer for: embed, conv, pooling, sums, losses and accuracy.
     """
 
     name = "legalize_rows"
@@ -196,6 +207,30 @@ def stack_to_rows(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
     return (RowsTimeAxis(to.target).stack(b, [to.value(b, ref) for ref in args], node.name),)
 
 
+def dropout_to_nothing(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
+    value = to.value(b, args[0])
+    return (viewed(b, value, node.types[0].shape, node.names),)
+
+
+# The layers that an op would need, which no target of rows has.
+WITHOUT_LAYERS: dict[type[Op], str] = {
+    Embed: "Embed",
+    Conv: "Convolution",
+    MaxPool: "Pooling",
+    AvePool: "Pooling",
+    Sum: "Reduction",
+    SoftmaxLoss: "SoftmaxWithLoss",
+    SigmoidCrossEntropyLoss: "SigmoidCrossEntropyLoss",
+    EuclideanLoss: "EuclideanLoss",
+    Accuracy: "Accuracy",
+}
+
+
+def refused(to: RowLayers, b: Builder, node: Node, args: Refs) -> Refs:
+    to.check_type(WITHOUT_LAYERS[type(node.op)], node)
+    raise AssertionError(f"target {to.target.name} has {WITHOUT_LAYERS[type(node.op)]}, and no rule for it")
+
+
 RULES: dict[type[Op], Rule] = {
     Input: input_of_host,
     Full: full_to_constant,
@@ -208,4 +243,6 @@ RULES: dict[type[Op], Rule] = {
     Reshape: reshape_to_view,
     Unstack: unstack_to_rows,
     Stack: stack_to_rows,
+    Dropout: dropout_to_nothing,
+    **dict.fromkeys(WITHOUT_LAYERS, refused),
 }

@@ -45,6 +45,8 @@ class CaffeLocation:
         """The environment variables for a process that is to import caffe."""
         environment = _environment(self.pythonpath)
         environment["GLOG_minloglevel"] = "2"  # errors and failed checks only
+        # products of one step are small: several threads cost more than they give, most of all on a busy machine
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
         return environment
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from lstmc.ir import Graph, Node, Ref, Scan, is_weight, print_node
-from lstmc.ops import Arg
+from lstmc.ops import Arg, Constant
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.gate_tail import gate_tails
+from lstmc_caffe.indicator import conted, indicator
 
 
 class Difference(Exception):
@@ -28,6 +29,8 @@ class NativeLayer:
     blobs: tuple[Ref, ...]
     order: str = ""
     replaced: str | None = None  # the node outside whose value the layer gives, where that is not the scan's own
+    cont: Ref | None = None  # the indicator of the model that multiplies every state
+    carried: Mapping[str, str] = field(default_factory=dict)  # see ScanInModel.carried
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,35 @@ class ScanInModel:
         graph = self.graph if outside else self.scan.body
         return print_node(graph, graph.node(ref.node))
 
+    def states(self) -> list[Ref]:
+        """The state arguments of the body."""
+        return [Ref(a.name) for a in self.scan.body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"]
+
+    def carried(self) -> dict[str, str]:
+        """The inputs that start a state at zero and take its last value in the next batch: to the output of that."""
+        found = {}
+        outputs = {output.name: output.ref for output in self.graph.outputs}
+        for number, state in enumerate(self.states(), len(self.scan.step_outputs)):
+            ref, last = self.outer(state), Ref(self.node.name, number)
+            op = self.graph.node(ref.node).op
+            if not isinstance(op, caffe.FilledInput) or not op.after or op.fill != Constant(0):
+                continue
+            if outputs.get(op.after, last) == last and self.graph.readers()[ref] == 1:
+                found[ref.node] = op.after
+        return found
+
     def readers(self, result: int) -> list[str]:
-        """Who reads a result of the scan: nodes, and outputs of the model as ``return NAME``."""
+        """Who reads a result of the scan: nodes, and outputs of the model as ``return NAME``, but for carried ones."""
         ref = Ref(self.node.name, result)
         nodes = [node.name for node in self.graph if ref in self.graph.args(node.name)]
-        return nodes + [f"return {output.name}" for output in self.graph.outputs if output.ref == ref]
+        outputs = [o.name for o in self.graph.outputs if o.ref == ref and o.name not in self.carried().values()]
+        return nodes + [f"return {name}" for name in outputs]
 
 
 def match_lstm(where: ScanInModel) -> NativeLayer:
     """The scan as Caffe's LSTM layer; raises :class:`Difference`."""
     scan, body = where.scan, where.scan.body
-    states = _from_zero(where, 2, "two states, h and c")
+    states = _states(where, 2, "two states, h and c")
     tails = list(gate_tails(body))
     if not tails:
         raise _no_tail(where, states)
@@ -66,24 +87,28 @@ def match_lstm(where: ScanInModel) -> NativeLayer:
     if len(tails) > 1 or sorted(following.values()) != sorted((tail.c, tail.h)):
         raise Difference("the next states to be c and h of one gate tail", _returned(scan))
     c, h = (next(arg for arg, ref in following.items() if ref == value) for value in (tail.c, tail.h))
-    if tail.c_prev != c:
-        assert tail.c_prev is not None
-        raise Difference(f"sigmoid(f) to multiply the state c, %{c.node}", where.text(tail.c_prev))
+    assert tail.c_prev is not None
+    c_prev, factor = _conted(where, tail.c_prev)
+    if c_prev != c:
+        raise Difference(f"sigmoid(f) to multiply the state c, %{c.node}", where.text(c_prev))
     _only_result(where, tail.h, c)
-    projected, recurrent = _sum_of_products(where, tail.gates, h)
+    projected, recurrent, h_factor = _sum_of_products(where, tail.gates, h)
+    if factor != h_factor:
+        found = [f"%{ref.node} times %{by.node}" if by else f"%{ref.node}" for ref, by in ((h, h_factor), (c, factor))]
+        raise Difference("h and c to be multiplied by the same cont, or neither", " and ".join(found))
     x, *blobs = _projection(where, projected)
-    return NativeLayer(caffe.LSTM, x, projected, (*blobs, recurrent), tail.order)
+    return NativeLayer(caffe.LSTM, x, projected, (*blobs, recurrent), tail.order, cont=_indicator(where, factor))
 
 
 def match_rnn(where: ScanInModel) -> NativeLayer:
     """The scan and the readout of its states as Caffe's RNN layer; raises :class:`Difference`."""
     scan, body = where.scan, where.scan.body
-    (h,) = _from_zero(where, 1, "one state, h")
+    (h,) = _states(where, 1, "one state, h")
     following = scan.next_states[0].ref
     if not isinstance(body.node(following.node).op, caffe.TanHLayer):
         raise Difference("h to be a tanh", where.text(following))
     _only_result(where, following, None)
-    projected, recurrent = _sum_of_products(where, body.args(following.node)[0], h)
+    projected, recurrent, factor = _sum_of_products(where, body.args(following.node)[0], h)
     x, *blobs = _projection(where, projected)
     readers = [name for result in range(len(scan.body.outputs)) for name in where.readers(result)]
     readout = where.graph.node(readers[0]) if readers and readers[0] in where.graph else None
@@ -97,17 +122,19 @@ def match_rnn(where: ScanInModel) -> NativeLayer:
     if not isinstance(after[0].op, caffe.TanHLayer):
         raise Difference("tanh(W_ho h + b_o)", where.text(Ref(after[0].name), True))
     weights = (*blobs, recurrent, *outside.args(readout.name)[1:])
-    return NativeLayer(caffe.RNN, x, projected, weights, replaced=after[0].name)
+    return NativeLayer(caffe.RNN, x, projected, weights, replaced=after[0].name, cont=_indicator(where, factor))
 
 
-def _from_zero(where: ScanInModel, count: int, names: str) -> list[Ref]:
-    """The state arguments, if there are ``count``, the scan runs forward, and all begin at zero."""
+def _states(where: ScanInModel, count: int, names: str) -> list[Ref]:
+    """The state arguments, if there are ``count``, the scan runs forward, and all begin at zero or all are carried."""
     scan = where.scan
     if scan.reverse:
         raise Difference("steps that run forward (Caffe has no layer that reverses a sequence)", "reverse=True")
-    states = [Ref(a.name) for a in scan.body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"]
+    states = where.states()
     if len(states) != count:
         raise Difference(names, ", ".join(f"%{ref.node}" for ref in states))
+    if len(where.carried()) == count:
+        return states
     for state in states:
         first = where.graph.node(where.outer(state).node)
         if not isinstance(first.op, caffe.DummyData) or first.op.value != 0:
@@ -177,8 +204,27 @@ def _only_result(where: ScanInModel, h: Ref, c: Ref | None) -> None:
             )
 
 
-def _sum_of_products(where: ScanInModel, ref: Ref, h: Ref) -> tuple[Ref, Ref]:
-    """The sequence and the matrix (both of the model) in x_t + W h."""
+def _conted(where: ScanInModel, ref: Ref) -> tuple[Ref, Ref | None]:
+    """A state, and the argument that it is multiplied by, if there is one."""
+    found = conted(where.scan.body, ref)
+    return (ref, None) if found is None else (found.state, found.factor)
+
+
+def _indicator(where: ScanInModel, factor: Ref | None) -> Ref | None:
+    """The model's input that the states are multiplied by."""
+    if factor is None:
+        return None
+    found = indicator(where.graph, where.outer(factor), where.scan)
+    if found is None:
+        raise Difference(
+            "what multiplies the states to be an input [T, N] of 0 and 1 (Caffe's layer passes no gradient to cont)",
+            where.text(where.outer(factor), True),
+        )
+    return found
+
+
+def _sum_of_products(where: ScanInModel, ref: Ref, h: Ref) -> tuple[Ref, Ref, Ref | None]:
+    """The sequence and the matrix (both of the model) in x_t + W h, and what argument h is multiplied by, if any."""
     body = where.scan.body
     node = body.node(ref.node)
     terms = body.args(node.name) if isinstance(node.op, caffe.Eltwise) and node.op.operation == "SUM" else ()
@@ -188,9 +234,10 @@ def _sum_of_products(where: ScanInModel, ref: Ref, h: Ref) -> tuple[Ref, Ref]:
     if not plain or len(terms) != 2 or len(sequences) != 1 or len(products) != 1:
         raise Difference("the sum of a product of x and one of h, W_x x + b + W_h h", where.text(ref))
     operands = body.args(products[0].node)
-    if operands[0] != h or len(operands) != 2:
+    state, factor = _conted(where, operands[0])
+    if state != h or len(operands) != 2:
         raise Difference(f"a product of the state %{h.node} without a bias", where.text(products[0]))
-    return where.outer(sequences[0]), where.outer(operands[1])
+    return where.outer(sequences[0]), where.outer(operands[1]), factor
 
 
 def _projection(where: ScanInModel, ref: Ref) -> tuple[Ref, Ref, Ref]:

@@ -46,7 +46,14 @@ class Net:
     """
 
     def __init__(
-        self, title: str, ask: Ask, reply: Mapping[str, Any], *, probes: tuple[str, ...], force_backward: bool
+        self,
+        title: str,
+        ask: Ask,
+        reply: Mapping[str, Any],
+        *,
+        probes: tuple[str, ...],
+        force_backward: bool,
+        gradients: tuple[str, ...] = (),
     ) -> None:
         self.title = title
         self.blobs: dict[str, Shape] = {name: tuple(shape) for name, shape in reply["blobs"]}
@@ -56,6 +63,7 @@ class Net:
         self.layers = tuple(Layer(name, kind, tuple(params)) for name, kind, params in reply["layers"])
         self.probes = probes
         self.force_backward = force_backward
+        self.gradients = gradients  # the inputs whose gradients are computed
         self._differentiable = force_backward or bool(probes) or bool(reply["has_loss"])
         self._number: int = reply["net"]
         self._ask = ask
@@ -85,7 +93,7 @@ class Net:
         zero; losses of the net's own take part with their weight. ``want_diffs`` names blobs whose gradients to
         return: that of a blob that a layer overwrites in place is the one before that layer, and where Caffe
         computes none it is zero. Gradients of parameters are of this run alone. With ``lr_mult: 0`` they are
-        computed only under ``force_backward``.
+        computed only where the net was loaded with ``force_backward`` or ``gradients``.
         """
         passes = "forward" if backward is None else "forward and backward"
         asked = f"run {self.title} {passes}"
@@ -134,9 +142,10 @@ class Net:
         self._pick(asked, "probe", self.probes, backward)
         if not self._differentiable:
             raise CaffeRequestError(asked, "it has no loss and was loaded without probes")
-        if not self.force_backward and (unforced := sorted(set(diffs).intersection(self.inputs))):
+        unforced = sorted(set(diffs).intersection(self.inputs).difference(self.gradients))
+        if unforced and not self.force_backward:
             listed = ", ".join(unforced)
-            raise CaffeRequestError(asked, f"the gradient of input {listed} needs force_backward when loading")
+            raise CaffeRequestError(asked, f"the gradient of input {listed} must be asked for when loading: gradients")
 
     def _pick(self, asked: str, kind: str, known: Iterable[str], names: Names | Iterable[str]) -> list[str]:
         """The names as a list, all known; CaffeRequestError lists every unknown one."""

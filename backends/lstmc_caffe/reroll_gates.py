@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Ref, Scan
@@ -12,6 +12,7 @@ from lstmc.passes import Pass, PassResult, Refs, rewrite
 from lstmc.passes.dead import pruned
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.gate_tail import CAFFE_ORDER, GateTail, gate_tails
+from lstmc_caffe.indicator import conted, indicator
 from lstmc_caffe.row_order import Sources, in_order, sources_of, stored_twice
 
 LARGEST = 256  # elements of a state, N x H; see the class
@@ -25,6 +26,7 @@ class RerollGates(Pass):
        => c, h = LSTMUnit(c_prev, z, cont), cont being ones
     2. c = sigmoid(i) tanh(g), ... in a first step from a zero state  => the same, on that zero
     3. quarters of z in another order => the rows of the weights that z is a sum of products with, re-ordered
+    4. c_prev = c cont_t, where cont is an input [T, N] of 0 and 1 => c, h = LSTMUnit(c, z, cont_t)
 
     Matched on the graph: any order of operands, quarters cut in one or several steps, a sigmoid over several of them.
     Rule 3 only where all that z comes from has no other reader; otherwise the gates stay as they are.
@@ -70,7 +72,7 @@ class _Rerolled:
         self.refused: set[str] = set()
         self.sequences: dict[Ref, list[str]] = {}  # what such scans read the gates' terms from
         self.scans: dict[str, Scan] = {}
-        self.cont: dict[str, int] = {}
+        self.cont: dict[str, list[Ref | int]] = {}  # what they have as cont: an indicator, or ones of this size
         for node in graph:
             if isinstance(node.op, Scan) and node.op.kept:
                 self._roll(node, node.op, node.name not in refused)
@@ -78,6 +80,7 @@ class _Rerolled:
 
     def graph(self) -> Graph:
         weights: dict[tuple[Ref, tuple[int, ...]], Ref] = {}
+        new: dict[Ref, Ref] = {}
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             operands = list(args)
@@ -88,35 +91,55 @@ class _Rerolled:
                         weights[ref, moved] = in_order(b, ref, moved)
                     operands[slot] = weights[ref, moved]
             if node.name in self.scans:
-                (cont,) = b.add(caffe.DummyData((1, self.cont[node.name]), 1.0), names=(f"{node.name}/cont",))
-                operands.insert(0, cont)
-                return b.add(self.scans[node.name], *operands, names=node.names, loc=node.loc)
-            return b.copy(node, operands)
+                operands[:0] = [self._cont_operand(b, node, cont, new) for cont in self.cont[node.name]]
+            made = b.add(self.scans.get(node.name, node.op), *operands, names=node.names, loc=node.loc)
+            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+            return made
 
         return rewrite(self.before, visit)
+
+    def _cont_operand(self, b: Builder, node: Node, cont: Ref | int, new: dict[Ref, Ref]) -> Ref:
+        if isinstance(cont, Ref):
+            return new[cont]
+        return b.add(caffe.DummyData((1, cont), 1.0), names=(f"{node.name}/cont",))[0]
 
     def _roll(self, node: Node, scan: Scan, reorder: bool) -> None:
         """Roll one scan if all of its tails that fit, in the body and in the first step, can be."""
         zeros = self._zero_states(node, scan)
-        tails = [self._fitting(scan.body), [] if scan.first is None else self._fitting(scan.first)]
+        tails = [self._fitting(node, scan, body) for body in (scan.body, *scan.bodies[1:])]
+        tails += [[]] * (2 - len(tails))
         tails[1] = [on for tail in tails[1] if (on := _on_zero(tail, tails[0], zeros)) is not None]
         if not tails[0]:
             return
-        name = _free_name("cont", scan)
+        conts = list(dict.fromkeys(tail.cont for found in tails for tail in found))
+        names = _free_names("cont", len(conts), scan)
         size = scan.body.type(tails[0][0].c).shape[1]
-        bodies = [_rolled_body(body, found, name, size) for body, found in zip(scan.bodies, tails, strict=False)]
+        named = dict(zip(conts, names, strict=True))
+        bodies = [_rolled_body(body, found, named, size) for body, found in zip(scan.bodies, tails, strict=False)]
         if {tail.order for found in tails for tail in found} != {CAFFE_ORDER}:
             if not reorder or not self._reorder(node, scan, bodies, tails):
                 return
             self.counts["reorder_rows"] += 1
         self.scans[node.name] = replace(scan, body=bodies[0], first=bodies[1] if scan.first is not None else None)
-        self.cont[node.name] = size
+        self.cont[node.name] = [cont or size for cont in conts]
         self.counts["roll_gate_tail"] += len(tails[0])
         if tails[1]:
             self.counts["roll_first_step"] += len(tails[1])
+        if conted := sum(tail.cont is not None for tail in tails[0]):
+            self.counts["roll_cont"] += conted
 
-    def _fitting(self, body: Graph) -> list[GateTail]:
-        return [tail for tail in gate_tails(body) if body.type(tail.c).size <= self.rule.largest]
+    def _fitting(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
+        tails = [tail for tail in gate_tails(body) if body.type(tail.c).size <= self.rule.largest]
+        return [self._with_cont(node, scan, body, tail) for tail in tails]
+
+    def _with_cont(self, node: Node, scan: Scan, body: Graph, tail: GateTail) -> GateTail:
+        """The tail with the indicator that its c_prev is multiplied by (rule 4)."""
+        found = None if tail.c_prev is None else conted(body, tail.c_prev)
+        if found is None:
+            return tail
+        slot = [arg.name for arg in body.body_args()].index(found.factor.node)
+        cont = indicator(self.before, self.before.args(node.name)[slot], scan)
+        return tail if cont is None else replace(tail, c_prev=found.state, cont=cont)
 
     def _zero_states(self, node: Node, scan: Scan) -> set[Ref]:
         operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
@@ -166,27 +189,33 @@ def _on_zero(tail: GateTail, body_tails: Sequence[GateTail], zeros: set[Ref]) ->
     if tail.c_prev is not None:
         return tail
     same = [t for t in body_tails if t.h.node == tail.h.node] or body_tails  # the first step's nodes keep their names
-    return replace(tail, c_prev=same[0].c_prev) if len(same) == 1 and same[0].c_prev in zeros else None
+    known = len(same) == 1 and same[0].c_prev in zeros
+    return replace(tail, c_prev=same[0].c_prev, cont=same[0].cont) if known else None
 
 
-def _free_name(name: str, scan: Scan) -> str:
-    while any(name in body for body in scan.bodies):
+def _free_names(name: str, count: int, scan: Scan) -> list[str]:
+    found: list[str] = []
+    while len(found) < count:
+        if not any(name in body for body in scan.bodies):
+            found.append(name)
         name += "_"
-    return name
+    return found
 
 
-def _rolled_body(body: Graph, tails: Sequence[GateTail], cont: str, size: int) -> Graph:
-    """The body with LSTMUnits for its tails, and one more argument, the first: ``cont``."""
+def _rolled_body(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
+    """The body with LSTMUnits for its tails, and more arguments, the first ones: each ``cont`` by its name."""
     by_c = {tail.c: tail for tail in tails}
     b = Builder(body.name, body)
-    (ones,) = b.add(Arg((1, size), "static"), names=(cont,))
+    arguments = {}
+    for cont, name in conts.items():
+        (arguments[cont],) = b.add(Arg((1, size), "static" if cont is None else "x"), names=(name,))
     new: dict[Ref, Ref] = {}
     for node in body:
         ref = Ref(node.name)
         if ref in by_c:
             tail = by_c[ref]
             assert tail.c_prev is not None
-            operands = (new[tail.c_prev], new[tail.gates], ones)
+            operands = (new[tail.c_prev], new[tail.gates], arguments[tail.cont])
             made = b.add(caffe.LSTMUnit(), *operands, names=(node.name, tail.h.node), loc=node.loc)
             new[tail.c], new[tail.h] = made
         elif ref not in new:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
@@ -27,11 +27,15 @@ class RerollLayers(Pass):
     2. tanh(W_ho h + b_o) of the h of a scan of h = tanh(W_xh x + b_h + W_hh h), from zero
        => RNN(x, cont, W_xh, b_h, W_hh, W_ho, b_o)
     3. the last h => the last step of the layer's top
+    4. in 1 and 2, every state multiplied by an input [T, N] of 0 and 1 => the layer's cont is that input, but 0 at the
+       first step
+    5. in 1 and 2, first states that are the last ones of the batch before, not zero => the layer keeps them itself:
+       these inputs go, and the outputs that they take; its cont is 1, or rule 4's input as it is
 
-    Matched on the graph, not on names. ``cont`` is 0 at the first step and 1 after it, so that no forward pass goes
-    on where the one before ended. Refused, with the first difference: every other scan; and a layer whose blobs
-    another layer uses too: its steps share them inside, and in phase TRAIN Caffe ties only the first step to the other
-    layer (in TEST, ``recurrent_layer.cpp`` shares them anew at each forward pass).
+    Matched on the graph, not on names. Without 4 and 5 ``cont`` is 0 at the first step and 1 after it, so that no
+    forward pass goes on where the one before ended. Refused, with the first difference: every other scan; and a layer
+    whose blobs another layer uses too: its steps share them inside, and in phase TRAIN Caffe ties only the first step
+    to the other layer (in TEST, ``recurrent_layer.cpp`` shares them anew at each forward pass).
     """
 
     name = "reroll_layers"
@@ -51,6 +55,8 @@ class RerollLayers(Pass):
                 scan = graph.node(made_at[node.name])
                 found = matched[scan.name]
                 counts[f"reroll_{found.layer.layer_type.lower()}"] += 1
+                counts["keep_cont"] += found.cont is not None
+                counts["carry_states"] += bool(found.carried)
                 layer = _layer(b, node, found.layer(scan.types[0].shape[-1]), new, found)
                 made = _results(b, scan, layer) if node is scan else (layer,)
             elif node.name in matched:  # what reads h goes with it: until then x W_xh stands in
@@ -59,7 +65,9 @@ class RerollLayers(Pass):
             new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
             return made
 
-        return PassResult(without_dead(rewrite(graph, visit), Counter()), True, dict(counts))
+        carried = {name: after for layer in matched.values() for name, after in layer.carried.items()}
+        rolled = without_dead(_without_carried(rewrite(graph, visit), carried), Counter())
+        return PassResult(rolled, True, {rule: count for rule, count in counts.items() if count})
 
     def ensures(self, graph: Graph) -> None:
         readers = graph.readers()
@@ -81,7 +89,7 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
     differences = []
     for name, match in MATCHES.items():
         try:
-            return match(where)
+            return replace(match(where), carried=where.carried())
         except Difference as difference:
             differences.append(f"{name}: {difference}")
     raise BackendError(
@@ -95,17 +103,34 @@ def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Re
         moved = tuple(found.order.index(gate) for gate in CAFFE_ORDER)
         blobs = [in_order(b, ref, moved) for ref in blobs]
     steps, batch = b.type(new[found.x]).shape[:2]
-    cont = _cont(b, node.name, steps, batch)
+    cont = _cont(b, node.name, (steps, batch), new[found.cont] if found.cont else None, bool(found.carried))
     return b.add(op, new[found.x], cont, *blobs, names=(node.names[0],), loc=node.loc)[0]
 
 
-def _cont(b: Builder, name: str, steps: int, batch: int) -> Ref:
-    """0 for the first step, 1 for the others."""
+def _cont(b: Builder, name: str, shape: tuple[int, int], given: Ref | None, carried: bool) -> Ref:
+    """``given``, or ones; but 0 for the first step where the states of the pass before are not to be ``carried``."""
+    steps, batch = shape
+    if carried:
+        return given or b.add(caffe.DummyData(shape, 1.0), names=(f"{name}/cont",))[0]
     (first,) = b.add(caffe.DummyData((1, batch), 0.0), names=(f"{name}/cont_first",))
     if steps == 1:
         return first
     (others,) = b.add(caffe.DummyData((steps - 1, batch), 1.0), names=(f"{name}/cont_others",))
-    return b.add(caffe.ConcatLayer(0), first, others, names=(f"{name}/cont",))[0]
+    if given is None:
+        return b.add(caffe.ConcatLayer(0), first, others, names=(f"{name}/cont",))[0]
+    (mask,) = b.add(caffe.ConcatLayer(0), first, others, names=(f"{name}/cont_mask",))
+    return b.add(caffe.Eltwise("PROD"), given, mask, names=(f"{name}/cont",))[0]
+
+
+def _without_carried(graph: Graph, carried: Mapping[str, str]) -> Graph:
+    """The graph without these inputs, which nothing reads any more, and without the outputs that they take."""
+    b = Builder(graph.name, graph)
+    new: dict[Ref, Ref] = {}
+    for node in graph:
+        if node.name not in carried:
+            made = b.copy(node, [new[ref] for ref in graph.args(node.name)])
+            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+    return b.finish([(o.name, new[o.ref]) for o in graph.outputs if o.name not in carried.values()])
 
 
 def _results(b: Builder, node: Node, h: Ref) -> Refs:

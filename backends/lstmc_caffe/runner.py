@@ -137,6 +137,7 @@ class Runner:
         weights: Path | None = None,
         phase: Phase = "TEST",
         force_backward: bool = False,
+        gradients: Iterable[str] | None = None,
         probes: Iterable[str] = (),
         mode: Mode = "cpu",
         timeout: float | None = None,
@@ -145,7 +146,8 @@ class Runner:
 
         A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it.
         ``force_backward`` has Caffe compute gradients of everything, inputs and ``lr_mult: 0`` included; Caffe
-        aborts going backward so through layers that have no gradient of an input, as Embed and Accuracy.
+        aborts going backward so through layers that have no gradient of an input, as Embed and Accuracy. There
+        ``gradients`` names the inputs whose gradients to compute, besides those of all parameters.
         Raises CaffeAborted with Caffe's own message where Caffe does not take the net.
         """
         title = _title(prototxt)
@@ -156,6 +158,7 @@ class Runner:
             if isinstance(path, Path) and not path.is_file():
                 raise CaffeRequestError(asked, f"there is no file {path}")
         probes = tuple(dict.fromkeys(probes))
+        wanted = None if gradients is None else tuple(dict.fromkeys(gradients))
         request = {
             "request": "load",
             "prototxt": None if isinstance(prototxt, Path) else prototxt,
@@ -165,11 +168,12 @@ class Runner:
             "mode": mode,
             "force_backward": force_backward,
             "probes": probes,
+            "gradients": wanted,
         }
         with self._lock:
             reply, _ = self._ask(None, asked, request, {}, timeout)
             ask = functools.partial(self._ask, self._worker)
-        return Net(title, ask, reply, probes=probes, force_backward=force_backward)
+        return Net(title, ask, reply, probes=probes, force_backward=force_backward, gradients=wanted or ())
 
     def call(
         self,
@@ -183,7 +187,7 @@ class Runner:
         """Calls ``function(args, arrays)`` of a Python file in the worker, by the worker's Python.
 
         ``args`` is JSON data; arrays may be of float32, float64, int32, int64, uint8 and bool. The function must
-        return (JSON data, {name: array}). The file is run anew by each call.
+        return (JSON data, {name: array}). The file is run once by each worker, so its globals last as long as that.
         """
         request = {"request": "call", "path": os.path.abspath(path), "function": function, "args": args}
         asked = f"call {function} of {path.name}"

@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from lstmc.errors import BackendError
+from lstmc_caffe.solver_schema import RAW_STATE, SOLVER_ENUMS, SOLVER_MESSAGES
 
 PACKAGE = "lstmc_caffe"
 
@@ -29,8 +30,28 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("variance_norm", 8, "VarianceNorm=FAN_IN"),
     ),
     "ParamSpec": (("name", 1, "string"), ("lr_mult", 3, "float=1"), ("decay_mult", 4, "float=1")),
+    "AccuracyParameter": (("top_k", 1, "uint32=1"), ("axis", 2, "int32=1"), ("ignore_label", 3, "int32")),
     "BiasParameter": (("axis", 1, "int32=1"), ("num_axes", 2, "int32=1"), ("filler", 3, "FillerParameter")),
     "ConcatParameter": (("concat_dim", 1, "uint32=1"), ("axis", 2, "int32=1")),
+    "ConvolutionParameter": (
+        ("num_output", 1, "uint32"),
+        ("bias_term", 2, "bool=true"),
+        ("pad", 3, "uint32*"),
+        ("kernel_size", 4, "uint32*"),
+        ("group", 5, "uint32=1"),
+        ("stride", 6, "uint32*"),
+        ("weight_filler", 7, "FillerParameter"),
+        ("bias_filler", 8, "FillerParameter"),
+        ("pad_h", 9, "uint32=0"),
+        ("pad_w", 10, "uint32=0"),
+        ("kernel_h", 11, "uint32"),
+        ("kernel_w", 12, "uint32"),
+        ("stride_h", 13, "uint32=1"),
+        ("stride_w", 14, "uint32=1"),
+        ("axis", 16, "int32=1"),
+        ("dilation", 18, "uint32*"),
+    ),
+    "DropoutParameter": (("dropout_ratio", 1, "float=0.5"),),
     "DummyDataParameter": (("data_filler", 1, "FillerParameter*"), ("shape", 6, "BlobShape*")),
     "ELUParameter": (("alpha", 1, "float=1"),),
     "EltwiseParameter": (
@@ -46,6 +67,7 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("bias_filler", 5, "FillerParameter"),
     ),
     "FlattenParameter": (("axis", 1, "int32=1"), ("end_axis", 2, "int32=-1")),
+    "HDF5DataParameter": (("source", 1, "string"), ("batch_size", 2, "uint32"), ("shuffle", 3, "bool=false")),
     "InnerProductParameter": (
         ("num_output", 1, "uint32"),
         ("bias_term", 2, "bool=true"),
@@ -55,7 +77,23 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("transpose", 6, "bool=false"),
     ),
     "InputParameter": (("shape", 1, "BlobShape*"),),
+    "LossParameter": (("ignore_label", 1, "int32"), ("normalization", 3, "NormalizationMode=VALID")),
+    "NetStateRule": (("phase", 1, "Phase"),),
+    "PoolingParameter": (
+        ("pool", 1, "PoolMethod=MAX"),
+        ("kernel_size", 2, "uint32"),
+        ("stride", 3, "uint32=1"),
+        ("pad", 4, "uint32=0"),
+        ("kernel_h", 5, "uint32"),
+        ("kernel_w", 6, "uint32"),
+        ("stride_h", 7, "uint32"),
+        ("stride_w", 8, "uint32"),
+        ("pad_h", 9, "uint32=0"),
+        ("pad_w", 10, "uint32=0"),
+        ("global_pooling", 12, "bool=false"),
+    ),
     "PowerParameter": (("power", 1, "float=1"), ("scale", 2, "float=1"), ("shift", 3, "float=0")),
+    "ReductionParameter": (("operation", 1, "ReductionOp=SUM"), ("axis", 2, "int32=0"), ("coeff", 3, "float=1")),
     "ReshapeParameter": (("shape", 1, "BlobShape"), ("axis", 2, "int32=0"), ("num_axes", 3, "int32=-1")),
     "ScaleParameter": (
         ("axis", 1, "int32=1"),
@@ -80,17 +118,27 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
         ("type", 2, "string"),
         ("bottom", 3, "string*"),
         ("top", 4, "string*"),
+        ("loss_weight", 5, "float*"),
         ("param", 6, "ParamSpec*"),
         ("blobs", 7, "BlobProto*"),
+        ("include", 8, "NetStateRule*"),
+        ("phase", 10, "Phase"),
+        ("loss_param", 101, "LossParameter"),
+        ("accuracy_param", 102, "AccuracyParameter"),
         ("concat_param", 104, "ConcatParameter"),
+        ("convolution_param", 106, "ConvolutionParameter"),
+        ("dropout_param", 108, "DropoutParameter"),
         ("dummy_data_param", 109, "DummyDataParameter"),
         ("eltwise_param", 110, "EltwiseParameter"),
+        ("hdf5_data_param", 112, "HDF5DataParameter"),
         ("inner_product_param", 117, "InnerProductParameter"),
+        ("pooling_param", 121, "PoolingParameter"),
         ("power_param", 122, "PowerParameter"),
         ("softmax_param", 125, "SoftmaxParameter"),
         ("slice_param", 126, "SliceParameter"),
         ("reshape_param", 133, "ReshapeParameter"),
         ("flatten_param", 135, "FlattenParameter"),
+        ("reduction_param", 136, "ReductionParameter"),
         ("embed_param", 137, "EmbedParameter"),
         ("tile_param", 138, "TileParameter"),
         ("elu_param", 140, "ELUParameter"),
@@ -110,11 +158,18 @@ MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     ),
 }
 
-# ENUM -> (message it is nested in, its values in order from 0)
-ENUMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "VarianceNorm": ("FillerParameter", ("FAN_IN", "FAN_OUT", "AVERAGE")),
-    "EltwiseOp": ("EltwiseParameter", ("PROD", "SUM", "MAX")),
+# ENUM -> (message it is nested in, or "" if it is in none; its values; the number of the first)
+ENUMS: dict[str, tuple[str, tuple[str, ...], int]] = {
+    "VarianceNorm": ("FillerParameter", ("FAN_IN", "FAN_OUT", "AVERAGE"), 0),
+    "EltwiseOp": ("EltwiseParameter", ("PROD", "SUM", "MAX"), 0),
+    "NormalizationMode": ("LossParameter", ("FULL", "VALID", "BATCH_SIZE", "NONE"), 0),
+    "PoolMethod": ("PoolingParameter", ("MAX", "AVE", "STOCHASTIC"), 0),
+    "ReductionOp": ("ReductionParameter", ("SUM", "ASUM", "SUMSQ", "MEAN"), 1),
+    "Phase": ("", ("TRAIN", "TEST"), 0),
 }
+
+MESSAGES |= SOLVER_MESSAGES
+ENUMS |= SOLVER_ENUMS
 
 # Not Caffe's: the same messages as seen by a writer that has the floats as bytes. On the wire, packed floats and
 # bytes are the same, so an array goes into a caffemodel without becoming a list of Python floats first.
@@ -122,6 +177,7 @@ _RAW: dict[str, tuple[tuple[str, int, str], ...]] = {
     "RawBlob": (("data", 5, "bytes"), ("shape", 7, "BlobShape")),
     "RawLayer": (("name", 1, "string"), ("type", 2, "string"), ("blobs", 7, "RawBlob*")),
     "RawNet": (("name", 1, "string"), ("layer", 100, "RawLayer*")),
+    **RAW_STATE,
 }
 
 
@@ -134,7 +190,8 @@ def _field(message: Any, name: str, number: int, spec: str) -> None:
         field.options.packed = True
     kind = kind.rstrip("*")
     if kind in ENUMS:
-        field.type, field.type_name = field.TYPE_ENUM, f".{PACKAGE}.{ENUMS[kind][0]}.{kind}"
+        owner = f".{ENUMS[kind][0]}" if ENUMS[kind][0] else ""
+        field.type, field.type_name = field.TYPE_ENUM, f".{PACKAGE}{owner}.{kind}"
     elif kind[0].isupper():
         field.type, field.type_name = field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
     else:
@@ -149,11 +206,11 @@ def _file() -> Any:
         message = file.message_type.add(name=name)
         for field in fields:
             _field(message, *field)
-        for enum, (owner, values) in ENUMS.items():
-            if owner == name:
-                declared = message.enum_type.add(name=enum)
-                for number, value in enumerate(values):
-                    declared.value.add(name=value, number=number)
+    owners = {message.name: message for message in file.message_type}
+    for enum, (owner, values, first) in ENUMS.items():
+        declared = (owners[owner] if owner else file).enum_type.add(name=enum)
+        for number, value in enumerate(values, first):
+            declared.value.add(name=value, number=number)
     return file
 
 
@@ -168,6 +225,8 @@ def _message(name: str) -> Any:
 LayerParameter: Any = _message("LayerParameter")
 NetParameter: Any = _message("NetParameter")
 RawNet: Any = _message("RawNet")
+RawState: Any = _message("RawState")
+SolverParameter: Any = _message("SolverParameter")
 
 
 def net_from_text(text: str) -> Any:

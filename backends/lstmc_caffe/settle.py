@@ -93,7 +93,12 @@ class _Settler:
             raise self._refused(reader, source, "a layer cannot read a sequence whose steps are blobs of their own")
         if (source, shape) not in self.made:
             if not self.target.allows("Reshape"):
-                raise self._refused(reader, source, "there is no Reshape")
+                raise self._refused(
+                    reader,
+                    source,
+                    "there is no Reshape",
+                    f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from",
+                )
             self.counts["view_to_reshape"] += 1
             self.made[source, shape] = self.b.add(caffe.ReshapeLayer(shape), source, names=old.names, loc=old.loc)[0]
         return self.made[source, shape]
@@ -137,11 +142,11 @@ class _Settler:
             self.copies[blob] = self.b.add(caffe.PowerLayer(), blob, names=(name,))[0]
         return self.copies[blob]
 
-    def _refused(self, reader: Node, source: Ref, why: str) -> BackendError:
+    def _refused(self, reader: Node, source: Ref, why: str, *notes: str) -> BackendError:
         return BackendError(
             f"target {self.target.name}: {reader.name} cannot read {source.node} in another shape: {why}",
             loc=reader.loc,
-            notes=(f"found {self.b.type(source)}",),
+            notes=(f"found {self.b.type(source)}", *notes),
         )
 
 

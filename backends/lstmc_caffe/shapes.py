@@ -140,6 +140,53 @@ def _embed(layer: Any, bottoms: list[Shape]) -> list[Shape]:
     return [(*bottoms[0], layer.embed_param.num_output)]
 
 
+def _convolution(layer: Any, bottoms: list[Shape]) -> list[Shape]:
+    param, shape = layer.convolution_param, bottoms[0]
+    axis = _axis(param.axis, shape)
+    sizes = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(
+            shape[axis + 1 :],
+            _of_each_axis(param, "kernel_size", ("kernel_h", "kernel_w"), 0, shape[axis + 1 :]),
+            _of_each_axis(param, "stride", ("stride_h", "stride_w"), 1, shape[axis + 1 :]),
+            _of_each_axis(param, "pad", ("pad_h", "pad_w"), 0, shape[axis + 1 :]),
+            _of_each_axis(param, "dilation", (), 1, shape[axis + 1 :]),
+            strict=True,
+        )
+    ]
+    return [(*shape[:axis], param.num_output, *sizes)]
+
+
+def _of_each_axis(param: Any, field: str, pair: tuple[str, ...], default: int, axes: Shape) -> list[int]:
+    """A number for each axis of an image: from two fields of their own, or a repeated one with one or all of them."""
+    if pair and any(param.HasField(name) for name in pair):
+        return [getattr(param, name) for name in pair]
+    given = list(getattr(param, field)) or [default]
+    return given * len(axes) if len(given) == 1 else given
+
+
+def _pooling(layer: Any, bottoms: list[Shape]) -> list[Shape]:
+    param, (batch, channels, *image) = layer.pooling_param, bottoms[0]
+    if param.global_pooling:
+        return [(batch, channels, 1, 1)] * len(layer.top)
+    pairs = [
+        [
+            getattr(param, f"{field}_{axis}") if param.HasField(f"{field}_{axis}") else getattr(param, both)
+            for axis in "hw"
+        ]
+        for field, both in (("kernel", "kernel_size"), ("stride", "stride"), ("pad", "pad"))
+    ]
+    sizes = []
+    for n, k, s, p in zip(image, *pairs, strict=True):
+        size = -((k - n - 2 * p) // s) + 1
+        sizes.append(size - 1 if any(pairs[2]) and (size - 1) * s >= n + p else size)
+    return [(batch, channels, *sizes)] * len(layer.top)
+
+
+def _reduction(layer: Any, bottoms: list[Shape]) -> list[Shape]:
+    return [bottoms[0][: _axis(layer.reduction_param.axis, bottoms[0])]]
+
+
 def _recurrent(layer: Any, bottoms: list[Shape]) -> list[Shape]:
     steps, size, units = *bottoms[0][:2], layer.recurrent_param.num_output
     return [(steps, size, units), *[(1, size, units)] * (len(layer.top) - 1)]
@@ -175,6 +222,9 @@ RULES: dict[str, Infer] = {
     "Flatten": _flatten,
     "Tile": _tile,
     "Embed": _embed,
+    "Convolution": _convolution,
+    "Pooling": _pooling,
+    "Reduction": _reduction,
     "LSTM": _recurrent,
     "RNN": _recurrent,
     "LSTMUnit": _lstm_unit,

@@ -1,7 +1,7 @@
 """Runs Caffe for lstmc in a process of its own: requests come in on stdin, replies go out on what was stdout.
 
 The runner starts this file with the interpreter that has pycaffe, whatever its age: it needs only numpy and
-caffe, and runs on Python 2.7 as on 3.13. It stays one file without annotations, f-strings and pathlib.
+caffe, and runs on Python 2.7 as on 3.13: no annotations, f-strings and pathlib, here and in instrument.py.
 
 A frame, in both directions: the length of a JSON header (4 bytes, big-endian), the header, then the bytes of
 the arrays that header["arrays"] lists in order, each as {group, name, dtype, shape}, C order, little-endian.
@@ -31,11 +31,12 @@ import numpy as np
 
 PROTOCOL = 1
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
-PROBE = "lstmc:probe:"  # begins the names of the reader layers that carry injected gradients
 
-
-class RequestError(Exception):
-    """A request that asks for something that is not there or does not fit."""
+# instrument.py, which is no module here as sys.path is without this folder
+INSTRUMENT = {"__name__": __name__}
+with io.open(os.path.join(_HERE, "instrument.py"), "rb") as _source:
+    exec(compile(_source.read(), _source.name, "exec"), INSTRUMENT)
+PROBE, FED, RequestError = (INSTRUMENT[name] for name in ("PROBE", "FED", "RequestError"))
 
 
 class Channel(object):
@@ -105,7 +106,7 @@ def encode(header, groups):
 
 
 class LoadedNet(object):
-    """A caffe.Net and what its prototxt says: blobs without those of probes, parameters by name."""
+    """A caffe.Net and what its prototxt says: blobs without those of instruments, parameters by name."""
 
     def __init__(self, net, message, probes, mode):
         self.net, self.mode, self.last, self.params = net, mode, len(net.layers) - 1, {}
@@ -113,9 +114,14 @@ class LoadedNet(object):
         names, layer_names, layers = list(net._blob_names), list(net._layer_names), []
         self.blobs = dict(zip(names, net._blobs))
         self.probes = {name: self.blobs.pop(PROBE + name) for name in probes}
+        fed = [name for name in self.blobs if name.startswith(FED)]
+        self.fed = dict(self.blobs, **{name[len(FED) :]: self.blobs[name] for name in fed})
+        self.blobs = {name: blob for name, blob in self.blobs.items() if name not in fed}
         outputs = {names[index] for index in net._outputs}
         specs = {_native(layer.name): layer.param for layer in message.layer}
         for index, (name, layer) in enumerate(zip(layer_names, net.layers)):
+            if name.startswith(FED):
+                continue
             if not name.startswith(PROBE):
                 keys = self.own_params(name, layer.blobs, specs.get(name, ()))
                 layers.append([name, layer.type, keys])
@@ -124,7 +130,7 @@ class LoadedNet(object):
         self.description = {
             "blobs": [[name, list(blob.shape)] for name, blob in self.blobs.items()],
             "params": [[name, list(blob.shape)] for name, blob in self.params.items()],
-            "inputs": [names[index] for index in net._inputs],
+            "inputs": [names[index].replace(FED, "", 1) for index in net._inputs],
             "outputs": sorted(name for name in outputs if not name.startswith(PROBE)),
             "layers": layers,
             "has_loss": any(net._blob_loss_weights),
@@ -155,7 +161,7 @@ class Worker(object):
     """The requests, from (header, arrays) to a reply's. The runner checks names, shapes are checked here."""
 
     def __init__(self):
-        self.nets, self.count = {}, 0
+        self.nets, self.count, self.modules = {}, 0, {}
 
     def on_hello(self, request, arrays):
         """Imports caffe. Reply: the protocol's version and those of everything else, the types of layers."""
@@ -174,7 +180,7 @@ class Worker(object):
         return {}, {"schema": {"file": np.frombuffer(self.messages.DESCRIPTOR.serialized_pb, np.uint8)}}
 
     def on_load(self, request, arrays):
-        """prototxt (text) or path; weights (a path or None); phase; mode; force_backward; probes.
+        """prototxt (text) or path; weights (a path or None); phase; mode; force_backward; probes; gradients.
 
         Reply: net, the number to name it by; blobs and params with shapes; inputs; outputs; layers as
         [name, type, names of params]; has_loss.
@@ -194,11 +200,7 @@ class Worker(object):
         return dict(self.nets[self.count].description, net=self.count), {}
 
     def read(self, request):
-        """The NetParameter of a request, with what the request adds to it.
-
-        Caffe overwrites the gradient of a blob that has readers, but sums those of several readers. So a probe
-        is one more reader, which changes nothing; its loss weight makes Caffe go backward from it.
-        """
+        """The NetParameter of a request, with what the request adds to it."""
         text = request["prototxt"]
         if text is None:
             with io.open(request["path"], encoding="utf-8") as source:
@@ -207,14 +209,7 @@ class Worker(object):
         self.text_format.Merge(text, message)
         if message.layers:
             raise RequestError("the net has old 'layers' fields; rewrite it by Caffe's upgrade_net_proto_text")
-        tops = {_native(top) for layer in message.layer for top in layer.top}.union(message.input)
-        for blob in request["probes"]:
-            if blob not in tops:
-                raise RequestError("cannot probe blob %s: no layer of the net makes it" % blob)
-            name = PROBE + blob
-            message.layer.add(name=name, type="Power", bottom=[blob], top=[name], loss_weight=[1])
-        if request["force_backward"]:
-            message.force_backward = True
+        INSTRUMENT["instrument"](message, request)
         return message
 
     def use(self, request):
@@ -234,7 +229,7 @@ class Worker(object):
         Reply's arrays: blobs, diffs, param_diffs.
         """
         loaded = self.use(request)
-        copy_into("input", loaded.blobs, arrays.get("inputs", {}), "data")
+        copy_into("input", loaded.fed, arrays.get("inputs", {}), "data")
         loaded.net._forward(0, loaded.last)
         reply = {"blobs": {name: loaded.blobs[name].data for name in request["blobs"]}}
         if request["backward"]:
@@ -254,11 +249,13 @@ class Worker(object):
         return {}, {"params": {name: loaded.params[name].data for name in request["names"]}}
 
     def on_call(self, request, arrays):
-        """Calls function(args, arrays) of the Python file at path: it returns (JSON data, {name: array})."""
+        """Calls function(args, arrays) of the Python file at path, run once: it returns (JSON data, {name: array})."""
         path, name = request["path"], request["function"]
-        module = {"__name__": os.path.splitext(os.path.basename(path))[0], "__file__": path}
-        with io.open(path, "rb") as source:
-            exec(compile(source.read(), path, "exec"), module)
+        module = self.modules.get(path) or {"__name__": os.path.basename(path)[:-3], "__file__": path}
+        if path not in self.modules:
+            with io.open(path, "rb") as source:
+                exec(compile(source.read(), path, "exec"), module)
+        self.modules[path] = module
         if not callable(module.get(name)):
             raise RequestError("%s has no function %s" % (os.path.basename(path), name))
         result = module[name](request["args"], arrays.get("arrays", {}))
@@ -282,9 +279,8 @@ def main():
         received = channel.receive()
         if received is None:
             os._exit(0)  # not through the static destructors of Caffe and its libraries
-        header, arrays = received
         try:
-            reply, groups = getattr(worker, "on_" + header["request"])(header, arrays)
+            reply, groups = getattr(worker, "on_" + received[0]["request"])(*received)
             frame = encode(dict(reply, kind="reply"), groups)
         except (Exception, SystemExit) as error:
             message = "".join(traceback.format_exception_only(type(error), error)).strip()

@@ -10,9 +10,12 @@ import typer
 from lstmc import __version__
 from lstmc.cli.compile import compile_command
 from lstmc.cli.doctor import doctor_command
+from lstmc.cli.generate import generate_command
 from lstmc.cli.lint import lint_command
 from lstmc.cli.listing import backends_command, cells_command
+from lstmc.cli.run import run_command
 from lstmc.cli.show import show_command
+from lstmc.cli.train import train_command
 from lstmc.cli.verify import verify_command
 from lstmc.cli.weights import weights_app
 from lstmc.errors import LstmcError
@@ -45,6 +48,9 @@ def _common(
 app.command("compile")(compile_command)
 app.command("verify")(verify_command)
 app.command("show")(show_command)
+app.command("train")(train_command)
+app.command("run")(run_command)
+app.command("generate")(generate_command)
 app.command("lint")(lint_command)
 app.command("cells")(cells_command)
 app.command("backends")(backends_command)

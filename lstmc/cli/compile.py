@@ -8,26 +8,30 @@ from typing import Annotated
 
 import typer
 
-from lstmc.backend import Artifact, Backend, Compiled, load_backend, target_of
+from lstmc.backend import Artifact, Backend, Compiled, TrainsModels, load_backend, target_of
 from lstmc.cli.console import out, table
-from lstmc.cli.model_source import find_model
+from lstmc.cli.model_source import ModelSource, find_model
 from lstmc.cli.options import (
     BackendOption,
+    BatchOption,
     CellOption,
     FileArgument,
     OutputsOption,
     SeedOption,
     SizesOption,
+    SolverOption,
     StepOption,
     TargetOption,
     TuneOption,
     WeightsOption,
     parse_sizes,
 )
+from lstmc.cli.training_files import TrainingOptions, training_files
 from lstmc.errors import ModelFileError
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Array
 from lstmc.output import write_files
+from lstmc.passes import deploy_graph, has_loss
 from lstmc.pipeline import compile_graph
 from lstmc.tune import RULE, tune
 from lstmc.weights import initial_weights, parameters, read_weights
@@ -35,8 +39,10 @@ from lstmc.weights import initial_weights, parameters, read_weights
 
 @dataclass(frozen=True)
 class Build:
-    """Everything one model became."""
+    """Everything one model became. ``graph`` is all of it, ``compiled`` what is deployed or verified of it."""
 
+    source: ModelSource
+    graph: Graph
     backend: Backend
     compiled: Compiled
     weights: dict[str, Array]
@@ -55,15 +61,27 @@ def build(
     step: bool = False,
     outputs: list[str] | None = None,
     tuned: bool = False,
+    losses: bool = False,
 ) -> Build:
-    """What ``compile`` and ``verify`` share: find, trace, compile, bind weights, emit. Writes nothing but dumps."""
+    """What ``compile`` and ``verify`` share: find, trace, compile, bind weights, emit. Writes nothing but dumps.
+
+    Losses and scores are in the net only with ``losses``, for a target that is trained.
+    """
     source = find_model(file, cell)
-    graph = _only(source.graph(parse_sizes(sizes or [])), outputs)
-    loaded = load_backend(backend)
-    bound = initial_weights(graph, seed) if weights is None else read_weights(weights, graph)
-    form = _tuned_form(graph, loaded, target_of(loaded, target), bound, step) if tuned else None
+    whole, loaded = source.graph(parse_sizes(sizes or [])), load_backend(backend)
+    bound = initial_weights(whole, seed) if weights is None else read_weights(weights, whole)
+    graph = _only(whole, outputs)
+    if not (losses and not step and target_of(loaded, target) in training_targets(loaded)):
+        graph = deploy_graph(graph)
+    bound_here = {name: bound[name] for name in parameters(graph)}
+    form = _tuned_form(graph, loaded, target_of(loaded, target), bound_here, step) if tuned else None
     compiled = compile_graph(graph, loaded, target, source.name, dump_dir, step=step, form=form)
-    return Build(loaded, compiled, bound, loaded.emit(compiled, bound))
+    return Build(source, whole, loaded, compiled, bound_here, loaded.emit(compiled, bound_here))
+
+
+def training_targets(backend: Backend) -> tuple[str, ...]:
+    """The targets of a backend whose nets can be trained."""
+    return backend.training_targets if isinstance(backend, TrainsModels) else ()
 
 
 def _only(graph: Graph, names: list[str] | None) -> Graph:
@@ -98,13 +116,33 @@ def compile_command(
     outputs: OutputsOption = None,
     tuned: TuneOption = False,
     folder: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")] = Path(),
+    solver: SolverOption = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DATA", help="Write the training net for these arrays, as HDF5.")
+    ] = None,
+    test_data: Annotated[
+        Path | None, typer.Option("--test-data", metavar="DATA", help="And these for its phase TEST.")
+    ] = None,
+    batch: BatchOption = None,
     dump_dir: Annotated[
         Path | None, typer.Option("--dump-dir", metavar="DIR", help="The graph after each pass, as text.")
     ] = None,
 ) -> None:
-    """Compile a model, and write its net, its weights and its manifest."""
+    """Compile a model, and write its net, its weights and its manifest.
+
+    A model that returns a loss gets a second net, to be trained, and a solver's settings: `caffe train` takes both.
+    """
     built = build(file, cell, sizes, weights, seed, backend, target, dump_dir, step, outputs, tuned)
-    paths = write_files(folder, built.artifact.files)
+    files = dict(built.artifact.files)
+    options = TrainingOptions(solver or (), data, test_data, batch)
+    why_not = _why_not(built, step, outputs)
+    if why_not is None:
+        assert isinstance(built.backend, TrainsModels)
+        target = built.compiled.target
+        files |= training_files(built.source, built.graph, built.backend, target, options, seed, folder)
+    elif options.given:
+        raise ModelFileError(f"--solver, --data, --test-data and --batch are for training, but {why_not}")
+    paths = write_files(folder, files)
     wrote = table("wrote", "file", "bytes", right=("bytes",))
     for path in paths:
         wrote.add_row(str(path), f"{path.stat().st_size:,}")
@@ -115,6 +153,18 @@ def compile_command(
     out.print(f"\n{built.artifact.layers} layers, {len(params)} parameters, {count:,} weights\n")
     out.print(_blobs("feed", built.artifact.inputs, built.compiled.expanded))
     out.print(_blobs("read", built.artifact.outputs, built.compiled.expanded))
+
+
+def _why_not(built: Build, step: bool, outputs: list[str] | None) -> str | None:
+    """Why there is no training net, or None where there is one."""
+    if not has_loss(built.graph):
+        return f"{built.compiled.name} returns no loss"
+    if step or outputs:
+        return f"{'--step' if step else '--read'} makes a net that is not trained"
+    known = training_targets(built.backend)
+    if built.compiled.target in known:
+        return None
+    return f"nets for target {built.compiled.target} are not trained: those for {', '.join(known) or 'none'} are"
 
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:

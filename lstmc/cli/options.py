@@ -36,6 +36,13 @@ WeightsOption = Annotated[
 SeedOption = Annotated[int, typer.Option("--seed", help="For the fillers that draw parameters not given.", min=0)]
 BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
 TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
+SolverOption = Annotated[
+    list[str] | None,
+    typer.Option("--solver", metavar="KEY=VALUE", help="A setting of the solver, over the model's. Repeatable."),
+]
+BatchOption = Annotated[
+    str | None, typer.Option("--batch", metavar="NAME", help="The dimension that counts examples. Default: N.")
+]
 OutputsOption = Annotated[
     list[str] | None, typer.Option("--read", metavar="NAME", help="Keep only this output. Repeatable. Default: all.")
 ]
@@ -44,4 +51,11 @@ TuneOption = Annotated[
 ]
 StepOption = Annotated[
     bool, typer.Option("--step", help="A net of one time step, with states as inputs and outputs, for streaming.")
+]
+GpuOption = Annotated[bool, typer.Option("--gpu", help="On a GPU instead of the CPU.")]
+NetArgument = Annotated[
+    Path, typer.Argument(metavar="NET.prototxt", help="A net that lstmc wrote, its manifest and weights beside it.")
+]
+TrainedOption = Annotated[
+    Path | None, typer.Option("--weights", metavar="NET.caffemodel", help="Default: NET.caffemodel beside the net.")
 ]

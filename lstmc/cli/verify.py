@@ -46,7 +46,7 @@ def verify_command(
 
     Exits with 1 if a difference is past its tolerance.
     """
-    built = build(file, cell, sizes, weights, seed, backend, target, None, step, outputs, tuned)
+    built = build(file, cell, sizes, weights, seed, backend, target, None, step, outputs, tuned, losses=True)
     executors: list[Executor] = [InterpreterExecutor(), *built.backend.executors()]
     try:
         passed = True

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
+from lstmc.arrays import npz_bytes
 from lstmc.backend import load_backend
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption
@@ -34,9 +33,7 @@ def extract_command(
     """Write the model's parameters from a trained net: what the compiler packed is unpacked, exactly."""
     described = manifest or trained.with_name(f"{trained.stem}.manifest.json")
     found, absent = load_backend(backend).read_weights(trained, described)
-    content = io.BytesIO()
-    np.savez(content, **found)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
-    write_files(to.parent, {to.name: content.getvalue()})
+    write_files(to.parent, {to.name: npz_bytes(found)})
     made = table(f"wrote {to}", "parameter", "shape")
     for name, array in found.items():
         made.add_row(name, " x ".join(map(str, array.shape)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, overload
 
 from lstmc.dsl.declare import Declaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import DimExpr, free, whole_number
 from lstmc.dsl.scope import Scope
 from lstmc.dsl.step import Binding
-from lstmc.dsl.trace import Trace, check_name
+from lstmc.dsl.trace import Trace, check_name, opened
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Scan, rename_values
@@ -20,12 +21,16 @@ from lstmc.source import assigned_names, encloses, return_location, returned_nam
 
 
 class Model(Definition):
-    """A function from inputs and parameters to named outputs. :meth:`graph` traces it."""
+    """A function from inputs and parameters to named outputs. :meth:`graph` traces it.
+
+    ``solver`` are the settings that a backend trains it with, of the backend's own type.
+    """
 
     kind = "model"
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], solver: object = None) -> None:
         super().__init__(function)
+        self.solver = solver
         for name, declared in self.states.items():
             raise DslError(
                 f"{name} is declared as a State: a model has Inputs and Params, states belong to cells",
@@ -45,14 +50,16 @@ class Model(Definition):
         """
         trace = Trace(self.owner, Builder(self.name), self._scope(sizes))
         try:
-            arguments = {name: self._argument(trace, name, d) for name, d in self.signature.declarations.items()}
-            result = self.function(**arguments, **self.signature.options)
-            outputs = {name: value.ref for name, value in self._outputs(result, trace).items()}
+            with opened(trace):
+                arguments = {name: self._argument(trace, name, d) for name, d in self.signature.declarations.items()}
+                result = self.function(**arguments, **self.signature.options)
+                outputs = {name: value.ref for name, value in self._outputs(result, trace).items()}
         except DslError as error:
             error.located(scope=self.owner if encloses(self.function, error.loc) else None)
             raise
-        finally:
-            trace.finished = True
+        outputs |= {name: value.ref for name, value in trace.carried.items()}
+        for name, domain in trace.expected.items():
+            trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
         graph = trace.builder.finish(list(outputs.items()))
         return rename_values(graph, {ref: name for name, ref in reversed(outputs.items())})
 
@@ -173,9 +180,20 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def model(function: Callable[..., Any]) -> Model:
+@overload
+def model(function: Callable[..., Any]) -> Model: ...
+
+
+@overload
+def model(*, solver: object = None) -> Callable[[Callable[..., Any]], Model]: ...
+
+
+def model(function: Callable[..., Any] | None = None, *, solver: object = None) -> Any:
     """Make a model of a function whose arguments default to ``Input`` and ``Param`` declarations.
 
-    It returns a Value, a tuple of Values, or a dict of them by name.
+    It returns a Value, a tuple of Values, or a dict of them by name. ``@model(solver=Solver(...))`` says how it is
+    trained: the settings are a backend's own, as ``lstmc_caffe.Solver``.
     """
+    if function is None:
+        return lambda decorated: Model(decorated, solver)
     return Model(function)

@@ -7,19 +7,22 @@ used in a body enters it as a ``static`` argument, a parameter as a ``weight``.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lstmc.dsl.scope import Scope
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import Builder, Ref, Scan
-from lstmc.ops import Arg, Op, Param, Role
+from lstmc.ops import Arg, Concat, Input, Op, Param, Reshape, Role, Split, Stack, Unstack, Whole
 from lstmc.source import SrcLoc, assigned_names, here
 from lstmc.types import TensorType
 
 _NAME = re.compile(r"[^\W\d][\w./-]*")
 _LONGEST_TEXT = 60
+MOVING = (Concat, Reshape, Split, Stack, Unstack)  # ops that leave the elements as they are
 
 
 class Traced:
@@ -63,6 +66,9 @@ class Trace:
         self.declared: dict[Ref, str] = {}  # how an error's note names an argument
         self.cells: dict[Hashable, Any] = {}  # the model's: what is shared by all uses of one bound cell
         self.names: set[str] = set()  # the model's: names of bound cells and scans that are taken
+        self.expected: dict[str, Whole] = {}  # what the elements of inputs and arguments must be
+        self.masks: dict[tuple[Ref, int], Ref] = {}  # the model's: which steps are valid, by lengths and steps
+        self.carried: dict[str, Traced] = {}  # the model's: outputs that inputs take in the next batch
 
     @property
     def root(self) -> Trace:
@@ -82,10 +88,24 @@ class Trace:
         loc = loc or here()
         values = [self.adopt(value, loc) for value in operands]
         try:
-            return self.builder.add(op, *[v.ref for v in values], names=names or assigned_names(loc), loc=loc)
+            made = self.builder.add(op, *[v.ref for v in values], names=names or assigned_names(loc), loc=loc)
+            for value, domain in zip(values, op.domains(*[v.type for v in values]), strict=True):
+                if domain is not None:
+                    self.expect(value.ref, domain)
+            return made
         except ShapeError as error:
             notes = [f"{_operand_name(op, slot)} is {value.told()}" for slot, value in enumerate(values)]
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
+
+    def expect(self, ref: Ref, domain: Whole) -> None:
+        """Note that a value's elements must be such numbers; what they come from, unchanged, must be so too."""
+        op = self.builder.node(ref.node).op
+        if isinstance(op, Input | Arg):
+            known = self.expected.get(ref.node)
+            self.expected[ref.node] = domain if known is None else known.both(domain)
+        elif isinstance(op, MOVING):
+            for operand in self.builder.args(ref.node):
+                self.expect(operand, domain)
 
     def adopt(self, value: T, loc: SrcLoc | None) -> T:
         """The value as one of this trace: itself, or an argument standing for a value of the parent."""
@@ -136,3 +156,25 @@ def check_name(name: object, what: str, loc: SrcLoc | None) -> None:
             f"{what} must be a letter or _, then letters, digits and any of _ . / -, found {name!r}",
             loc=loc,
         )
+
+
+_OPEN: ContextVar[Trace | None] = ContextVar("the trace that a function is being run for", default=None)
+
+
+@contextmanager
+def opened(trace: Trace) -> Iterator[None]:
+    """Inside, calls without any Value are of this trace; it is finished at the end."""
+    token = _OPEN.set(trace)
+    try:
+        yield
+    finally:
+        _OPEN.reset(token)
+        trace.finished = True
+
+
+def open_trace(loc: SrcLoc | None) -> Trace:
+    """The trace of the function that is being run."""
+    trace = _OPEN.get()
+    if trace is None:
+        raise DslError("scan stands in a model: expected a function made with @model around it", loc=loc)
+    return trace

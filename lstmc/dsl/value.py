@@ -19,7 +19,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 FUNCTIONS = (
     *("linear", "split", "concat", "reshape", "sigmoid", "tanh", "relu", "elu", "abs", "exp", "log", "power"),
-    "softmax",
+    *("softmax", "embed", "conv", "max_pool", "ave_pool", "dropout", "sum", "mean"),
+    *("softmax_loss", "sigmoid_cross_entropy_loss", "euclidean_loss", "accuracy"),
 )
 
 
@@ -198,6 +199,8 @@ _INSTEAD = {
     "reshape": "reshape(x, shape)",
     "split": "split(x, parts)",
     "power": "power(x, exponent)",
+    "sum": "sum(x, axis=0)",
+    "mean": "mean(x, axis=0)",
 }
 
 

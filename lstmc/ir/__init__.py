@@ -1,5 +1,6 @@
 """The graph IR: values, nodes, scans, their text and their laws."""
 
+from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
 from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, rename_values
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import parse_graph, print_graph, print_node
@@ -14,6 +15,9 @@ __all__ = [
     "Ref",
     "Scan",
     "Stage",
+    "differentiable_inputs",
+    "differentiable_outputs",
+    "has_gradient",
     "is_weight",
     "is_weight_op",
     "parse_graph",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -226,6 +226,13 @@ class Builder:
 
     def node(self, name: str) -> Node:
         return self._nodes[name]["node"]
+
+    def amend(self, name: str, op: Op) -> None:
+        """Give a leaf other attributes, of the same type, before the graph is finished."""
+        node = self.node(name)
+        if self._finished or op.infer() != node.types:
+            raise VerifyError(f"%{name} cannot become {op}")
+        self._nodes[name]["node"] = replace(node, op=op)
 
     def type(self, ref: Ref) -> TensorType:
         return self.node(ref.node).types[ref.out]

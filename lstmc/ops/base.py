@@ -49,6 +49,7 @@ class Op(ABC):
     name: ClassVar[str]
     operands: ClassVar[tuple[str, ...]]
     for_training: ClassVar[bool] = False  # a loss or a score: what depends on it is no part of a deployed net
+    undifferentiated: ClassVar[tuple[int, ...]] = ()  # operands that no gradient flows to, and none can be asked of
 
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.
     @abstractmethod
@@ -71,9 +72,9 @@ class Op(ABC):
         """
         return None
 
-    def domains(self, *operands: TensorType) -> tuple[Whole | None, ...]:
-        """What the elements of each operand must be; None where every number will do."""
-        return (None,) * len(operands)
+    def domains(self, *args: Any, **kwargs: Any) -> tuple[Whole | None, ...]:
+        """Of operand types: what the elements of each operand must be; None where every number will do."""
+        return (None,) * len(args)
 
     @classmethod
     @abstractmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import ShapeError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan
-from lstmc.ops import Arg, Leaf, Op, Role
+from lstmc.ops import Arg, Binary, Leaf, Op, Role
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.types import TensorType
 
@@ -50,7 +50,8 @@ def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Seq
     """``op`` for all steps at once, if that has just the results of the steps; operand types are those of a step."""
     wide = op.over_time(steps, mapped)
     ranks = {t.rank for t, m in zip(operands, mapped, strict=True) if m}
-    if wide is None or len(ranks) > 1:  # axes of a lower rank would line up with the steps where sizes agree
+    # broadcasting counts axes from the last: those of a lower rank would line up with the steps where sizes agree
+    if wide is None or (isinstance(op, Binary) and len(ranks) > 1):
         return None
     types = [over_steps(t, steps) if m else t for t, m in zip(operands, mapped, strict=True)]
     try:

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
-from lstmc.ops import Arg, Concat, Full, Input, Linear, Op, Reshape, Role, Softmax, Split
+from lstmc.ops import Arg, Concat, Conv, Dropout, Embed, Full, Input, Linear, Op, Reshape, Role, Softmax, Split, Sum
 from lstmc.ops.base import Pointwise
 from lstmc.ops.binary import Binary
+from lstmc.ops.images import Pool
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.hoist import op_over_time
 from lstmc.passes.one_step import values_over_time
@@ -62,9 +63,9 @@ def _step(sequence: TensorType) -> TensorType:
 
 def _op_of_step(op: Op) -> Op | None:
     """The op whose ``over_time`` is ``op``."""
-    if isinstance(op, Pointwise | Binary):
+    if isinstance(op, Pointwise | Binary | Embed | Conv | Pool | Dropout):
         return op
-    if isinstance(op, Linear | Split | Concat | Softmax) and op.axis > 0:
+    if isinstance(op, Linear | Split | Concat | Softmax | Sum) and op.axis > 0:
         return replace(op, axis=op.axis - 1)
     if isinstance(op, Reshape) and len(op.shape) > 1:
         return replace(op, shape=op.shape[1:])

@@ -7,9 +7,29 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan
-from lstmc.ops import Arg, Concat, Full, Input, Linear, Op, Param, Reshape, Softmax, Split
+from lstmc.ops import (
+    Arg,
+    Concat,
+    Constant,
+    Conv,
+    Dropout,
+    Embed,
+    Full,
+    Input,
+    Linear,
+    Op,
+    Param,
+    Reshape,
+    Softmax,
+    Split,
+    Sum,
+)
 from lstmc.ops.base import Pointwise
 from lstmc.ops.binary import Binary
+from lstmc.ops.images import Pool
+
+_SAME_AT_ANY_LENGTH = Pointwise | Binary | Embed | Pool | Dropout
+_ALONG_AN_AXIS = Linear | Split | Concat | Softmax | Sum
 
 
 @dataclass(frozen=True)
@@ -17,7 +37,7 @@ class StatePair:
     """One state of a one-step model: feed ``before``, read ``after``, and feed that at the next step.
 
     ``initial`` is what to feed at the first step: a number for all elements, the name of an input of the original
-    model, or what else it was, in words.
+    model that is no constant, or what else it was, in words.
     """
 
     name: str  # of the state: lstm/h
@@ -67,7 +87,7 @@ def values_over_time(graph: Graph) -> set[Ref]:
     while True:
         before = len(found)
         for node in graph:
-            if isinstance(node.op, Scan):
+            if isinstance(node.op, Scan) or _ends_time(node.op):
                 continue
             results = {Ref(node.name, i) for i in range(len(node.types))}
             carried = set(_carriers(graph, node))
@@ -77,11 +97,19 @@ def values_over_time(graph: Graph) -> set[Ref]:
             return found
 
 
+def _ends_time(op: Op) -> bool:
+    """Whether an op has one result of all steps together."""
+    return op.for_training or (isinstance(op, Sum) and op.axis == 0)
+
+
 def _carriers(graph: Graph, node: Node) -> Iterator[Ref]:
     """The operands that would carry time into a node's result: those of its rank, not weights."""
     for slot, ref in enumerate(graph.args(node.name)):
-        alike = graph.type(ref).rank >= node.types[0].rank and not isinstance(graph.node(ref.node).op, Param)
-        if not (isinstance(node.op, Linear) and slot > 0) and alike and graph.type(ref).shape[0] != 1:
+        type_ = graph.type(ref)
+        alike = slot == 0 if isinstance(node.op, Linear | Conv | Embed) else type_.rank >= node.types[0].rank
+        # one of 1 is repeated along time, unless there is but one step
+        long = type_.shape[:1] != (1,) or node.types[0].shape[:1] == (1,)
+        if alike and long and type_.rank and not isinstance(graph.node(ref.node).op, Param):
             yield ref
 
 
@@ -112,7 +140,8 @@ class _Stepper:
             if isinstance(node.op, Scan):
                 made = self._scan(node, node.op)
             else:
-                op = self._op(node) if Ref(node.name) in self.over_time else node.op
+                over_time = not self.over_time.isdisjoint((Ref(node.name), *args))
+                op = self._op(node) if over_time else node.op
                 made = self.b.add(op, *[self.new[ref] for ref in args], names=node.names, loc=node.loc)
             self.new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
         outputs = [(o.name, self.new[o.ref]) for o in self.graph.outputs]
@@ -141,21 +170,27 @@ class _Stepper:
         node = self.graph.node(ref.node)
         if isinstance(node.op, Full):
             return node.op.value
+        if isinstance(node.op, Input) and isinstance(node.op.fill, Constant):  # as of a state carried over batches
+            return node.op.fill.value
         if isinstance(node.op, Input):
             return node.name
         return f"{self.graph.value_name(ref)}, computed by {node.op.name}"
 
     def _op(self, node: Node) -> Op:
         """The op of a value along time, for one step."""
-        op, (steps, *rest) = node.op, node.types[0].shape
+        op, shape = node.op, node.types[0].shape
         if isinstance(op, Input | Full):
-            return replace(op, shape=(1, *rest))
-        if isinstance(op, Reshape):
-            source = self.graph.type(self.graph.args(node.name)[0]).shape
-            if source[0] == steps:
-                return replace(op, shape=(1, *rest))
-        elif isinstance(op, Pointwise | Binary) or (isinstance(op, Linear | Split | Concat | Softmax) and op.axis > 0):
-            return op
+            return replace(op, shape=(1, *shape[1:]))
+        if Ref(node.name) in self.over_time:
+            source = self.graph.type(self.graph.args(node.name)[0])
+            if isinstance(op, Reshape):
+                if source.shape[:1] == shape[:1]:
+                    return replace(op, shape=(1, *shape[1:]))
+            elif isinstance(op, Conv):
+                if source.rank > 3:
+                    return op
+            elif isinstance(op, _SAME_AT_ANY_LENGTH) or (isinstance(op, _ALONG_AN_AXIS) and op.axis > 0):
+                return op
         raise PassError(
             f"one step of {self.graph.name}: {op.name} mixes the steps of %{node.name} {node.types[0]}",
             loc=node.loc,

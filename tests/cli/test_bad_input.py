@@ -156,7 +156,8 @@ def test_weights_that_are_not_finite(lstmc: LSTMC, model_file: Path) -> None:
     bad[1, 2] = np.nan
     np.savez("w.npz", **{"step/W": bad, "step/U": np.zeros((4, 4))})
     assert refused(lstmc, "compile", "net.py", *SIZES, "--weights", "w.npz") == (
-        "WeightsError: w.npz does not fit net\n  not finite: step/W has 1 of 12 elements NaN or infinite\n"
+        "WeightsError: w.npz does not fit net\n"
+        "  not finite: step/W has 1 of 12 elements NaN or infinite, the first at [1, 2]\n"
     )
 
 

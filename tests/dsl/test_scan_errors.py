@@ -40,8 +40,46 @@ OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
         ("scan(«bound=None», xs=X)", "DslError: scan takes a bound cell, such as lstm(H=64), found None", ()),
         # the sequences
         ("scan(rnn(H=4), «3»)", "DslError: the sequence for x must be a Value, found int 3", ()),
-        ("scan(rnn(H=4), «None»)", "DslError: the sequence for x must be a Value, found None", ()),
+        (
+            "scan(rnn(H=4), «None»)",
+            "DslError: rnn takes a sequence here, for x: found none",
+            ("x: input [N, D], declared at user.py:6",),
+        ),
         ("scan(rnn(H=4), «xs=np.ones(3)»)", f"DslError: the sequence for x must be a Value, found {ARRAY}", ()),
+        (
+            "scan(rnn(H=4), X, «length=T»)",
+            "DslError: length is for a scan without a sequence: here the sequence tells the steps",
+            (),
+        ),
+        # masks and what is carried
+        ("scan(rnn(H=4), X, «cont=1»)", "DslError: cont must be a Value, found int 1: it takes a Value [T, N]", ()),
+        (
+            "scan(rnn(H=4), X, «lengths=[1, 2]»)",
+            "DslError: lengths must be a Value, found list [1, 2]: it takes a Value [N]",
+            (),
+        ),
+        (
+            "scan(rnn(H=4), X, «cont=S»)",
+            "ShapeError: cont must be [T, N], here [3, 2]: found f32[2]",
+            ("given S: input [N], declared at user.py:16",),
+        ),
+        (
+            "scan(rnn(H=4), X, «lengths=V»)",
+            "ShapeError: lengths must be [N], here [2]: found f32[2,4]",
+            ("given V: input [N, 4], declared at user.py:16",),
+        ),
+        ("scan(rnn(H=4), X, «carry=1»)", "DslError: carry must be True or False, found int 1", ()),
+        (
+            "scan(rnn(H=4), X, init=V, «carry=True»)",
+            "DslError: carry gives every state its first value, and so does init to h: expected one of them",
+            (),
+        ),
+        (
+            "scan(rnn(H=4), X, reverse=True, «carry=True»)",
+            "DslError: carry starts where the batch before ended, but a reversed scan ends at the first step: expected"
+            " only one of carry and reverse",
+            (),
+        ),
         ("scan(two(), «X»)", "DslError: two takes 2 sequences here, for x, z: found 1", TWO),
         ("scan(two(), «(X, X, X)»)", "DslError: two takes 2 sequences here, for x, z: found 3", TWO),
         ("scan(two(), «{'x': X}»)", "DslError: two takes 2 sequences here, for x, z: found x", TWO),
@@ -71,9 +109,9 @@ OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
         ),
         ("scan(two(), X, «static={'z': 0}»)", "DslError: static z must be a Value, found int 0", ()),
         (
-            "scan(two(), X, «static={'x': X, 'z': X}»)",
-            "DslError: static gives every input, so there is no sequence to scan over: expected one input or more in"
-            " xs",
+            "scan(two(), «X», static={'x': X, 'z': X})",
+            "DslError: cell 'two' takes no sequence, because static gives every input of it: expected"
+            " scan(two(...), length=T), found xs",
             (),
         ),
         (
@@ -106,7 +144,7 @@ OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
         ("scan(rnn(H=4), X, «init={'h': 0}»)", f"DslError: the initial h must be a Value, found int 0{START}", ()),
         (
             "scan(rnn(H=4), X, «init=S»)",
-            "ShapeError: state h must be [N, H], found f32[2]",
+            "DimError: dimension H is 4 (bound by rnn(H=4) at user.py:17) and 2 (from the initial h, which is f32[2])",
             (*OF_RNN, "given S: input [N], declared at user.py:16"),
         ),
         (
@@ -156,7 +194,7 @@ def test_what_scan_refuses(user: UserFile, marked: str, message: str, notes: tup
     )
 
 
-def test_a_cell_without_inputs_cannot_be_scanned(user: UserFile) -> None:
+def test_a_cell_without_inputs_takes_no_sequence(user: UserFile) -> None:
     code = """\
         @cell
         def free(h=State(N, H)):
@@ -168,7 +206,8 @@ def test_a_cell_without_inputs_cannot_be_scanned(user: UserFile) -> None:
             return y
         """
     assert user.refused(code) == lines(
-        "DslError: cell 'free' has no input, so there is no sequence to scan it over",
+        "DslError: cell 'free' takes no sequence, because it has no input: expected scan(free(...), length=T),"
+        " found xs",
         "  user.py:11:28 in model 'net'",
         "    y, last = scan(free(), [], init=h0)",
         "                           ^^",

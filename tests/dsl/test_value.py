@@ -109,7 +109,10 @@ def net(X=Input(T, N, D)):
     y, last = scan(rnn(H=4), X)
     return y
 """
-FUNCTIONS = "linear, split, concat, reshape, sigmoid, tanh, relu, elu, abs, exp, log, power, softmax"
+FUNCTIONS = (
+    "linear, split, concat, reshape, sigmoid, tanh, relu, elu, abs, exp, log, power, softmax, embed, conv, max_pool,"
+    " ave_pool, dropout, sum, mean, softmax_loss, sigmoid_cross_entropy_loss, euclidean_loss, accuracy"
+)
 TRUTH = (
     "a Value has no truth value: the function is traced once, before there are numbers, so `if`, `while`, `and`, `or`"
     " and `not` cannot look at it. Write the choice as arithmetic, for instance m * a + (1 - m) * b"
@@ -151,7 +154,7 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("a, b = «h»", LOOPED),
         ("z = «[*h]»", LOOPED),
         ("z = «list(h)»", LOOPED),
-        ("z = «sum(h)»", LOOPED),
+        ("z = «sorted(h)»", LOOPED),
         ("z = «3 in h»", LOOPED),
         ("z = «len(h)»", "a Value has no length: write x.shape[0]"),
         (
@@ -225,7 +228,8 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
             "z = «np.concatenate([h, x])»",
             "NumPy's concatenate cannot take a Value: write concat(a, b)",
         ),
-        ("z = «np.sum(h)»", f"NumPy's sum cannot take a Value: what can is {FUNCTIONS}"),
+        ("z = «np.sum(h)»", "NumPy's sum cannot take a Value: write sum(x, axis=0)"),
+        ("z = «np.std(h)»", f"NumPy's std cannot take a Value: what can is {FUNCTIONS}"),
         ("z = «np.add.reduce(h)»", f"NumPy's add cannot take a Value: what can is {FUNCTIONS}"),
         ("z = «np.asarray(h)»", "a Value cannot become a NumPy array: there are no numbers yet"),
         ("z = «np.array([h, h])»", "a Value cannot become a NumPy array: there are no numbers yet"),

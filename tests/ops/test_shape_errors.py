@@ -7,21 +7,31 @@ import pytest
 from lstmc.errors import ShapeError
 from lstmc.ops import (
     CORE,
+    Accuracy,
     Add,
     Arg,
+    AvePool,
     Concat,
+    Conv,
+    Dropout,
+    Embed,
+    EuclideanLoss,
     Full,
     Input,
     Linear,
+    MaxPool,
     Mul,
     Op,
     Param,
     Pointwise,
     Reshape,
+    SigmoidCrossEntropyLoss,
     Softmax,
+    SoftmaxLoss,
     Split,
     Stack,
     Sub,
+    Sum,
     Unstack,
 )
 from lstmc.types import TensorType
@@ -29,6 +39,7 @@ from lstmc_caffe import ops as caffe
 
 Shapes = tuple[tuple[int, ...], ...]
 
+IMAGE = (2, 4, 5, 6)
 REFUSED: list[tuple[Op, Shapes, str]] = [
     (caffe.Feed((4, 2), 3), ((3, 4, 2),), "caffe.Feed: cannot feed f32[4,2] from step 3 of f32[3,4,2]"),
     (caffe.Feed((4, 3)), ((3, 4, 2),), "caffe.Feed: cannot feed f32[4,3] from step None of f32[3,4,2]"),
@@ -106,6 +117,107 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
         "caffe.RNN: needs x [T, N, ...], cont [T, N], blobs [2, 0], [2], [2, 2], [2, 2], [2],"
         " found f32[4,3], f32[4,3], f32[2,3], f32[2], f32[2,2], f32[2,2], f32[2]",
     ),
+    (Embed(), ((2, 3), (4,)), "embed: w must have 2 axes, [rows, size]: w is f32[4]"),
+    (Dropout(1.0), ((2,),), "dropout: ratio must be from 0 up to, not including, 1, found 1.0"),
+    (Sum(1), ((3,),), "sum: axis 1 does not exist: x is f32[3], with 1 axes"),
+    (Conv(), ((4, 5), (3, 4, 1, 1)), "conv: x must have 3 axes or more, [..., C, H, W]: x is f32[4,5]"),
+    (Conv((0, 1)), (IMAGE, (3, 4, 1, 1)), "conv: stride must be two whole numbers of 1 or more, found (0, 1)"),
+    (Conv(pad=(0, -1)), (IMAGE, (3, 4, 1, 1)), "conv: pad must be two whole numbers of 0 or more, found (0, -1)"),
+    (Conv(), (IMAGE, (3, 4)), "conv: w must have 4 axes, [out, C / group, kh, kw]: w is f32[3,4]"),
+    (
+        Conv(group=2),
+        (IMAGE, (3, 2, 1, 1)),
+        "conv: channels do not fit: x is f32[2,4,5,6], w is f32[3,2,1,1], [out, C / group, kh, kw], group is 2",
+    ),
+    (Conv(), (IMAGE, (3, 4, 1, 1), (4,)), "conv: b must be [out]: b is f32[4], w is f32[3,4,1,1]"),
+    (
+        Conv(dilation=(3, 1)),
+        (IMAGE, (3, 4, 3, 1)),
+        "conv: the window is larger than the padded image: x is f32[2,4,5,6], w is f32[3,4,3,1]",
+    ),
+    (MaxPool((2, 2)), ((4, 5),), "max_pool: x must have 3 axes or more, [..., C, H, W]: x is f32[4,5]"),
+    (AvePool((2, 0)), (IMAGE,), "ave_pool: size must be two whole numbers of 1 or more, found (2, 0)"),
+    (
+        AvePool((2, 2), pad=(0, 2)),
+        (IMAGE,),
+        "ave_pool: pad must be less than size, found pad (0, 2) and size (2, 2)",
+    ),
+    (
+        MaxPool((6, 2)),
+        (IMAGE,),
+        "max_pool: the window (6, 2) is larger than the padded image: x is f32[2,4,5,6]",
+    ),
+    (
+        MaxPool((1, 1), (1, 4)),
+        ((1, 2, 6),),
+        "max_pool: the last window would be empty, with size (1, 1) and stride (1, 4): x is f32[1,2,6]",
+    ),
+    (
+        SoftmaxLoss(1),
+        ((2, 3), (3,)),
+        "softmax_loss: label must have the axes of x without axis 1: expected f32[2], found f32[3]",
+    ),
+    (
+        SoftmaxLoss(0, normalization="mean"),
+        ((2, 3), (3,)),
+        "softmax_loss: normalization must be one of valid, full, batch_size, none, found 'mean'",
+    ),
+    (
+        Accuracy(1),
+        ((2, 3), (2, 1)),
+        "accuracy: label must have the axes of x without axis 1: expected f32[2], found f32[2,1]",
+    ),
+    (Accuracy(1, 4), ((2, 3), (2,)), "accuracy: top_k must be from 1 to 3, found 4: x is f32[2,3]"),
+    (
+        SigmoidCrossEntropyLoss("batch"),
+        ((2, 3), (2, 3)),
+        "sigmoid_cross_entropy_loss: normalization must be one of valid, full, batch_size, none, found 'batch'",
+    ),
+    (
+        SigmoidCrossEntropyLoss(),
+        ((2, 3), (2, 1)),
+        "sigmoid_cross_entropy_loss: x and target must have one shape: x is f32[2,3], target is f32[2,1]",
+    ),
+    (
+        EuclideanLoss(),
+        ((), ()),
+        "euclidean_loss: x and target must have one shape: x is f32[], target is f32[]",
+    ),
+    (
+        caffe.EmbedLayer(4, 2),
+        ((3,), (2, 4)),
+        "caffe.Embed: input_dim 4, num_output 2, but w is f32[2,4]",
+    ),
+    (caffe.DropoutLayer(-0.5), ((2,),), "caffe.Dropout: ratio must be from 0 up to, not including, 1, found -0.5"),
+    (caffe.Reduction(2), ((2, 3),), "caffe.Reduction: axis 2 does not exist: x is f32[2,3], with 2 axes"),
+    (
+        caffe.Convolution(num_output=3),
+        ((4, 5, 6), (3, 4, 1, 1)),
+        "caffe.Convolution: x must have 4 axes, [N, C, H, W]: x is f32[4,5,6]",
+    ),
+    (
+        caffe.Convolution(num_output=3, kernel=(2, 2)),
+        (IMAGE, (3, 4, 1, 1)),
+        "caffe.Convolution: num_output 3, kernel (2, 2), bias False, but w is f32[3,4,1,1], b is None",
+    ),
+    (caffe.MaxPooling((2, 2)), ((4, 5, 6),), "caffe.MaxPooling: x must have 4 axes, [N, C, H, W]: x is f32[4,5,6]"),
+    (caffe.AvePooling((2, 2)), ((4, 5, 6),), "caffe.AvePooling: x must have 4 axes, [N, C, H, W]: x is f32[4,5,6]"),
+    (
+        caffe.SoftmaxWithLoss(0),
+        ((2, 3), (3,)),
+        "caffe.SoftmaxWithLoss: first axes must agree (loss_layer.cpp): found f32[2,3], f32[3]",
+    ),
+    (
+        caffe.SigmoidCrossEntropyLossLayer("valid"),
+        ((2,), (2,)),
+        "caffe.SigmoidCrossEntropyLoss: normalization must be batch_size, found 'valid'",
+    ),
+    (
+        caffe.EuclideanLossLayer(),
+        ((1,) * 5, (1,) * 5),
+        "caffe.EuclideanLoss: x must have at most 4 axes (Blob::num): x is f32[1,1,1,1,1]",
+    ),
+    (caffe.AccuracyLayer(1, 0), ((2, 3), (2,)), "caffe.Accuracy: top_k must be from 1 to 3, found 0: x is f32[2,3]"),
     (caffe.SoftmaxLayer(1), ((2,),), "caffe.Softmax: axis 1 does not exist: x is f32[2], with 1 axes"),
 ]
 

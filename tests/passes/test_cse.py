@@ -61,6 +61,7 @@ def test_repeats_are_merged_into_the_first() -> None:
         "%x: f32[2] = input()\n%a: f32[2] = power(%x, exponent=2.0)\n%b: f32[2] = power(%x, exponent=3.0)",
         "%a: f32[2] = full()\n%b: f32[2] = full(value=1.0)",
         "%x: f32[2] = input()\n%a: f32[2] = elu(%x)\n%b: f32[2] = relu(%x)",
+        "%x: f32[2] = input()\n%a: f32[2] = dropout(%x, ratio=0.5)\n%b: f32[2] = dropout(%x, ratio=0.5, draw=1)",
     ],
 )
 def test_what_differs_stays_apart(lines: str) -> None:

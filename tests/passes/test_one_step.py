@@ -6,7 +6,27 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from lstmc import Input, Param, State, cell, concat, dims, linear, model, reshape, scan, tanh
+from lstmc import (
+    Input,
+    Param,
+    State,
+    cell,
+    concat,
+    conv,
+    dims,
+    dropout,
+    embed,
+    linear,
+    max_pool,
+    mean,
+    model,
+    reshape,
+    scan,
+    softmax_loss,
+    sum,
+    tanh,
+    uniform,
+)
 from lstmc.cells.gru import gru
 from lstmc.errors import PassError
 from lstmc.interp import forward
@@ -70,6 +90,11 @@ def test_before_and_after() -> None:
     verify(made.graph)
 
 
+def test_a_state_that_starts_from_a_constant_input_starts_from_its_number() -> None:
+    graph = parse_graph(BEFORE.replace("%h0: f32[2,5] = input()", "%h0: f32[2,5] = input(fill=constant(0.5))"))
+    assert one_step(graph).states == (StatePair("step/h", "step/h_in", "step/h_out", 0.5),)
+
+
 @model
 def stacked(X=Input(7, 2, 3), W=Param(2, 4)):
     y, _ = scan(gru(H=4, name="one"), X)
@@ -120,6 +145,49 @@ def flattened(X=Input(3, 2, 4)):
     return {"y": reshape(y, 6, 4)}
 
 
+@model
+def film(
+    X=Input(5, 2, 1, 3, 3),
+    words=Input(5, 2),
+    E=Param(6, 4, fill=uniform(-1, 1)),
+    F=Param(4, 1, 2, 2, fill=uniform(-1, 1)),
+):
+    y, _ = scan(plain(H=4, name="plain"), mean(mean(max_pool(conv(X, F), 2, stride=1), axis=4), axis=3))
+    return {"y": dropout(y) + embed(words, E)}
+
+
+def test_layers_on_whole_sequences_have_a_step_too() -> None:
+    graph = film.graph()
+    rng, weights = np.random.default_rng(0), initial_weights(graph)
+    x, words = rng.normal(size=(5, 2, 1, 3, 3)), rng.integers(0, 6, (5, 2))
+    wanted = forward(graph, {"X": x, "words": words}, weights).outputs["y"]
+    made = one_step(graph)
+    state = np.zeros((2, 4))
+    for t in range(5):
+        fed = {"X": x[t : t + 1], "words": words[t : t + 1], "plain/h_in": state}
+        found = forward(made.graph, fed, weights).outputs
+        state = found["plain/h_out"]
+        assert_allclose(found["y"][0], wanted[t], rtol=1e-12, atol=1e-12)
+
+
+@model
+def summed(X=Input(3, 2, 4)):
+    y, _ = scan(plain(H=4), X)
+    return {"total": sum(y, axis=0)}
+
+
+@model
+def judged(X=Input(3, 2, 4), label=Input(3, 2)):
+    y, _ = scan(plain(H=4), X)
+    return {"y": y, "loss": softmax_loss(y, label) * 2}
+
+
+@model
+def convolved(X=Input(3, 2, 4), F=Param(1, 3, 1, 1)):
+    y, _ = scan(plain(H=4), X)
+    return {"z": conv(y, F)}
+
+
 @pytest.mark.parametrize(
     ("made", "error"),
     [
@@ -127,9 +195,26 @@ def flattened(X=Input(3, 2, 4)):
         (no_scan, "PassError: one step of no_scan: expected a model with a scan, found none"),
         (mixed, "PassError: one step of mixed: concat mixes the steps of %concat f32[6,2,4]"),
         (flattened, "PassError: one step of flattened: reshape mixes the steps of %y f32[6,4]"),
+        (summed, "PassError: one step of summed: sum mixes the steps of %total f32[2,4]"),
+        (judged, "PassError: one step of judged: softmax_loss mixes the steps of %softmax_loss f32[]"),
+        (convolved, "PassError: one step of convolved: conv mixes the steps of %z f32[1,2,4]"),
     ],
 )
 def test_what_has_no_single_step(made: object, error: str) -> None:
     with pytest.raises(PassError) as raised:
         one_step(made.graph())  # type: ignore[attr-defined]
     assert str(raised.value).splitlines()[0] == error
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_model_of_one_step_is_its_own_step(steps: int) -> None:
+    @model
+    def scored(ids=Input(steps, 1), E=Param(4, 3), W=Param(2, 5)):
+        y, _ = scan(gru(H=5, name="cell"), embed(ids, E))
+        return linear(y, W)
+
+    made = one_step(scored.graph())
+    assert [(o.name, made.graph.type(o.ref).shape) for o in made.graph.outputs] == [
+        ("out", (1, 1, 2)),
+        ("cell/h_out", (1, 5)),
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lstmc.ir import parse_graph, print_graph, verify
+from lstmc.ir import Scan, parse_graph, print_graph, verify
+from lstmc.ops import Leaf
 from lstmc.passes import Dead, InLoop, PerPiece
 from tests.equivalence import assert_same_meaning
 
@@ -144,3 +145,43 @@ def test_in_loop_before_and_after() -> None:
     verify(made.graph)
     assert_same_meaning(before, made.graph)
     assert not InLoop().run(made.graph).modified
+
+
+SEQUENCES = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %I: f32[3,2] = input(values=whole(0, 4))
+  %P: f32[3,2,1,2,2] = input()
+  %h0: f32[2,4] = input()
+  %W: f32[5,4] = param()
+  %F: f32[2,1,1,1] = param()
+  %Y, %K, %Q, %h_T: f32[3,2,4], f32[3,2], f32[3,2,1,2,2], f32[2,4] = scan(%X, %I, %P, %h0, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %i: f32[2] = arg()
+      %p: f32[2,1,2,2] = arg()
+      %h_prev: f32[2,4] = arg(role='state')
+      %h: f32[2,4] = add(%x, %h_prev)
+      return y.h=%h, y.i=%i, y.p=%p, next.h=%h
+    }
+  }
+  %E: f32[3,2,4] = embed(%K, %W)
+  %C: f32[3,2,2,2,2] = conv(%Q, %F)
+  %M: f32[3,2,2,1,2] = max_pool(%C, size=(2, 1))
+  %A: f32[3,2,2,2,1] = ave_pool(%C, size=(1, 2))
+  %D: f32[3,2,4] = dropout(%Y, ratio=0.5)
+  %S: f32[3,2] = sum(%Y, axis=2)
+  %N: f32[2,4] = sum(%Y, axis=0)
+  return E=%E, M=%M, A=%A, D=%D, S=%S, N=%N
+}
+"""
+
+
+def test_every_op_that_has_a_step_goes_into_a_loop() -> None:
+    before = parse_graph(SEQUENCES)
+    made = InLoop().run(before)
+    assert made.counts == {"op_to_scan": 6}
+    outside = {node.op.name for node in made.graph if not isinstance(node.op, Leaf | Scan)}
+    assert outside == {"sum"}  # the one over time
+    verify(made.graph)
+    assert_same_meaning(before, made.graph)

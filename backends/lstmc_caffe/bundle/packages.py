@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 from lstmc_caffe.install.command import run
 from lstmc_caffe.install.errors import InstallError
 
 _SOURCES = ("lstmc", "backends", "pyproject.toml", "README.md", "LICENSE")
-_GIVEN = ("numpy", "numpy.libs", "numpy-*", "google", "protobuf-*", "bin")
-"""What the machine has, or nobody needs there."""
+NEEDED = ("networkx", "jinja2", "platformdirs")
+"""Of what lstmc requires, the packages that the check imports; NumPy and protobuf are there."""
+_THEIRS = ("markupsafe", "six")  # Jinja's own, and pycaffe's
 
 
 def project_folder() -> Path:
@@ -37,10 +40,20 @@ def build_wheel(project: Path, python: Path, folder: Path) -> Path:
     return wheel
 
 
+def requirements(wheel: Path) -> list[str]:
+    """What the wheel says of the versions of NEEDED, as pip reads it."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(name).decode().splitlines()
+    stated = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
+    return [text for text in stated if re.split(r"[<>=!~ ;\[]", text)[0] in NEEDED]
+
+
 def install_into(folder: Path, wheel: Path, python: Path) -> None:
-    """Unpacks the wheel and what it needs, and six for pycaffe, but not NumPy and protobuf."""
-    options = ["-q", "--disable-pip-version-check", "--no-compile", "--only-binary", ":all:", "--target", str(folder)]
-    run([str(python), "-m", "pip", "install", *options, str(wheel), "six"], "fetching the packages that lstmc needs")
-    for pattern in _GIVEN:
-        for path in folder.glob(pattern):
-            shutil.rmtree(path)
+    """Unpacks the wheel and what its check imports, and six for pycaffe."""
+    options = ["-q", "--disable-pip-version-check", "--no-deps", "--no-compile", "--only-binary", ":all:"]
+    packages = [str(wheel), *requirements(wheel), *_THEIRS]
+    run(
+        [str(python), "-m", "pip", "install", *options, "--target", str(folder), *packages],
+        "fetching the packages that lstmc needs",
+    )

@@ -3,7 +3,9 @@
 from lstmc.ops import Op
 from lstmc_caffe.ops.base import CaffeOp, write_filler
 from lstmc_caffe.ops.host import Feed, HostInput, HostStack, View
+from lstmc_caffe.ops.images import AvePooling, Convolution, MaxPooling
 from lstmc_caffe.ops.leaf import DummyData, FilledInput, Input
+from lstmc_caffe.ops.loss import AccuracyLayer, EuclideanLossLayer, SigmoidCrossEntropyLossLayer, SoftmaxWithLoss
 from lstmc_caffe.ops.pointwise import (
     AbsValLayer,
     ELULayer,
@@ -17,6 +19,7 @@ from lstmc_caffe.ops.pointwise import (
 )
 from lstmc_caffe.ops.product import Bias, Eltwise, InnerProduct, Scale
 from lstmc_caffe.ops.recurrent import LSTM, RNN, LSTMUnit
+from lstmc_caffe.ops.sequence import DropoutLayer, EmbedLayer, Reduction
 from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer, SplitLayer
 
 CAFFE_OPS: tuple[type[Op], ...] = (
@@ -40,6 +43,16 @@ CAFFE_OPS: tuple[type[Op], ...] = (
     ConcatLayer,
     ReshapeLayer,
     SplitLayer,
+    EmbedLayer,
+    Convolution,
+    MaxPooling,
+    AvePooling,
+    DropoutLayer,
+    Reduction,
+    SoftmaxWithLoss,
+    SigmoidCrossEntropyLossLayer,
+    EuclideanLossLayer,
+    AccuracyLayer,
     LSTMUnit,
     LSTM,
     RNN,
@@ -55,12 +68,18 @@ __all__ = [
     "LSTM",
     "RNN",
     "AbsValLayer",
+    "AccuracyLayer",
+    "AvePooling",
     "Bias",
     "CaffeOp",
     "ConcatLayer",
+    "Convolution",
+    "DropoutLayer",
     "DummyData",
     "ELULayer",
     "Eltwise",
+    "EmbedLayer",
+    "EuclideanLossLayer",
     "ExpLayer",
     "Feed",
     "FilledInput",
@@ -70,13 +89,17 @@ __all__ = [
     "Input",
     "LSTMUnit",
     "LogLayer",
+    "MaxPooling",
     "PowerLayer",
     "ReLULayer",
+    "Reduction",
     "ReshapeLayer",
     "Scale",
+    "SigmoidCrossEntropyLossLayer",
     "SigmoidLayer",
     "SliceLayer",
     "SoftmaxLayer",
+    "SoftmaxWithLoss",
     "SplitLayer",
     "TanHLayer",
     "View",

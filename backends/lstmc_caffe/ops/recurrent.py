@@ -105,7 +105,8 @@ class LSTM(_Recurrent):
     """LSTM (``lstm_layer.cpp``): blobs W_xc [4H, D], b_c [4H], W_hc [4H, H], gates in the order i, f, o, g.
 
     z = W_xc x + b_c + W_hc (cont h);  c = cont sigmoid(f) c + sigmoid(i) tanh(g);  h = sigmoid(o) tanh(c).
-    With cont = 0 at the first step it starts from zero, whatever the forward pass before left.
+    With cont = 0 at the first step it starts from zero, whatever the forward pass before left; with 1, in Caffe, from
+    where that ended (``recurrent_layer.cpp``, Forward_cpu), and here from zero, as in the first pass of a net.
     """
 
     name = "caffe.LSTM"

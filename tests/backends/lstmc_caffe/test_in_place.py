@@ -70,6 +70,25 @@ def test_pieces_of_a_slice() -> None:
     assert names(text) == {"a": "s", "b": "t"}
 
 
+@pytest.mark.parametrize(
+    ("producer", "shape"),
+    [
+        ("caffe.Embed(%i, %W, input_dim=3, num_output=4)", "2,4"),
+        ("caffe.Convolution(%p, %F, num_output=1)", "1,1,2,2"),
+        ("caffe.MaxPooling(%p, size=(1, 1))", "1,1,2,2"),
+        ("caffe.AvePooling(%p, size=(1, 1))", "1,1,2,2"),
+    ],
+)
+def test_what_embed_convolution_and_pooling_make_can_be_overwritten(producer: str, shape: str) -> None:
+    leaves = (
+        "%i: f32[2] = caffe.Input()\n%W: f32[3,4] = param()\n"
+        "%p: f32[1,1,2,2] = caffe.Input()\n%F: f32[1,1,1,1] = param()\n"
+    )
+    assert names(f"{leaves}%z: f32[{shape}] = {producer}\n%y: f32[{shape}] = caffe.ReLU(%z)\nreturn y=%y\n") == {
+        "z": "y"
+    }
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("cell", ["lstm", "lstm_peephole", "gru", "gru_reset_after", "rnn"])
 def test_nets_with_layers_in_place_in_real_caffe(caffe: Runner, cell: str) -> None:

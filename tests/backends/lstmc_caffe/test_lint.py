@@ -111,7 +111,7 @@ def test_the_posts_netspec_form_is_clean_for_caffe() -> None:
             "noslice",
             "s (Slice): the type is Slice; no layer of this type",
         ),
-        ('name: "v" type: "Convolution" bottom: "x" top: "v"', "caffe-native", None),
+        ('name: "v" type: "Deconvolution" bottom: "x" top: "v"', "caffe-native", None),
         (
             'name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param { shape { dim: 0 dim: -1 } }',
             "flat",
@@ -205,6 +205,22 @@ layer { name: "l" type: "LSTM" bottom: "p" bottom: "cont" top: "l" recurrent_par
   weight_filler { type: "xavier" } } }
 layer { name: "e" type: "Embed" bottom: "cont" top: "e" embed_param { num_output: 4 input_dim: 2 } }
 layer { name: "q" type: "Softmax" bottom: "e" top: "q" }
+layer { name: "o" type: "Dropout" bottom: "q" top: "o" }
+layer { name: "u" type: "Reduction" bottom: "o" top: "u" reduction_param { axis: -1 } }
+layer { name: "i" type: "DummyData" top: "i" dummy_data_param { shape { dim: 2 dim: 4 dim: 9 dim: 8 } } }
+layer { name: "v1" type: "Convolution" bottom: "i" top: "v1" convolution_param { num_output: 6 kernel_size: 3
+  stride: 2 pad: 1 group: 2 } }
+layer { name: "v2" type: "Convolution" bottom: "i" top: "v2" convolution_param { num_output: 3 kernel_h: 2
+  kernel_w: 3 stride_h: 1 stride_w: 2 pad_h: 2 pad_w: 0 } }
+layer { name: "v3" type: "Convolution" bottom: "i" top: "v3" convolution_param { num_output: 1 kernel_size: 3
+  kernel_size: 2 dilation: 2 } }
+layer { name: "p1" type: "Pooling" bottom: "i" top: "p1" pooling_param { kernel_size: 3 stride: 2 pad: 1 } }
+layer { name: "p2" type: "Pooling" bottom: "i" top: "p2" pooling_param { pool: AVE kernel_h: 3 kernel_w: 2
+  stride_h: 1 stride_w: 3 pad_h: 2 pad_w: 1 } }
+layer { name: "p3" type: "Pooling" bottom: "i" top: "p3" pooling_param { global_pooling: true } }
+layer { name: "w" type: "DummyData" top: "w" dummy_data_param { shape { dim: 2 } } }
+layer { name: "l1" type: "SoftmaxWithLoss" bottom: "p3" bottom: "p3" top: "l1" softmax_param { axis: 2 } }
+layer { name: "l2" type: "EuclideanLoss" bottom: "w" bottom: "w" top: "l2" }
 """
 )
 

@@ -234,7 +234,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "input's gradient": (
         {"backward": {}, "want_diffs": ["a", "x"]},
-        "forward and backward: the gradient of input x needs force_backward when loading",
+        "forward and backward: the gradient of input x must be asked for when loading: gradients",
     ),
 }
 

@@ -96,10 +96,10 @@ def default_of_nothing(default: str) -> str:
 
 @pytest.mark.parametrize("name", schema.ENUMS)
 def test_every_enumeration_is_caffe_s_own(theirs: Any, name: str) -> None:
-    owner, values = schema.ENUMS[name]
-    (message,) = (message for message in theirs.message_type if message.name == owner)
-    (enum,) = (enum for enum in message.enum_type if enum.name == name)
-    assert [(value.name, value.number) for value in enum.value] == [(n, i) for i, n in enumerate(values)]
+    owner, values, first = schema.ENUMS[name]
+    (place,) = [theirs] if not owner else (message for message in theirs.message_type if message.name == owner)
+    (enum,) = (enum for enum in place.enum_type if enum.name == name)
+    assert [(value.name, value.number) for value in enum.value] == [(n, i) for i, n in enumerate(values, first)]
 
 
 def test_the_messages_of_floats_as_bytes_have_the_same_wire_format(theirs: Any) -> None:

@@ -1,4 +1,4 @@
-"""worker.py and trial.py: they stay readable by Python 2.7, and the worker's pipe stays clean."""
+"""worker.py and what else runs there: they stay readable by Python 2.7, and the worker's pipe stays clean."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from lstmc_caffe import protocol
 from lstmc_caffe.locate import TRIAL
 from lstmc_caffe.runner import WORKER, CaffeRequestError, Runner
+from lstmc_caffe.trainer import SIDE
 
 # What Python 2.7 cannot parse.
 NEWER = (
@@ -107,7 +108,10 @@ def newer_syntax(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [WORKER, TRIAL], ids=lambda path: path.name)
+ON_CAFFES_PYTHON = [WORKER, WORKER.with_name("instrument.py"), TRIAL, SIDE]
+
+
+@pytest.mark.parametrize("path", ON_CAFFES_PYTHON, ids=lambda path: path.name)
 def test_it_is_python_2_7(path: Path) -> None:
     assert newer_syntax(path.read_text(encoding="ascii")) == []
 
@@ -133,7 +137,7 @@ def test_the_test_for_it_finds_newer_syntax(source: str) -> None:
     assert newer_syntax(source) != []
 
 
-@pytest.mark.parametrize("path", [WORKER, TRIAL], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", ON_CAFFES_PYTHON, ids=lambda path: path.name)
 def test_it_imports_nothing_of_lstmc(path: Path) -> None:
     tree = ast.parse(path.read_text())
     plain = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
@@ -183,6 +187,21 @@ class TestCall:
     def test_a_hundred_megabytes(self, caffe: Runner, functions: Path) -> None:
         big = np.arange(25_000_000, dtype="f4")
         assert np.array_equal(caffe.call(functions, "echo", None, {"big": big}).arrays["big"], big)
+
+    def test_a_file_is_run_once_by_each_worker(self, caffe: Runner, tmp_path: Path) -> None:
+        path = tmp_path / "counting.py"
+        path.write_text("count = [0]\ndef counted(args, arrays):\n    count[0] += 1\n    return count[0], {}\n")
+        assert [caffe.call(path, "counted").value for _ in range(3)] == [1, 2, 3]
+        with Runner(caffe.location) as another:
+            assert another.call(path, "counted").value == 1
+
+    def test_a_file_that_failed_is_run_again(self, caffe: Runner, tmp_path: Path) -> None:
+        path = tmp_path / "mended.py"
+        path.write_text("def f(args, arrays):\n    return 1, {}\nraise ValueError('broken')")
+        with pytest.raises(CaffeRequestError, match="ValueError: broken"):
+            caffe.call(path, "f")
+        path.write_text("def f(args, arrays):\n    return 2, {}\n")
+        assert caffe.call(path, "f").value == 2
 
     def test_what_is_printed_does_not_reach_the_pipe(self, caffe: Runner, functions: Path) -> None:
         # More on stderr than a pipe holds: the worker must not wait for someone to read it.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -198,10 +200,29 @@ def test_an_installed_package_makes_no_bundle(tmp_path: Path, monkeypatch: pytes
     )
 
 
-def test_what_the_other_machine_has_is_not_carried(tmp_path: Path) -> None:
-    target, names = tmp_path / "site", ("numpy", "numpy-2.0.dist-info", "google", "protobuf-6.dist-info", "bin", "rich")
-    python = tmp_path / "python"
-    python.write_text(f"#!{sys.executable}\nimport os\n[os.makedirs({str(target)!r} + '/' + n) for n in {names!r}]\n")
-    python.chmod(0o755)
-    packages.install_into(target, tmp_path / "lstmc.whl", python)
-    assert [path.name for path in target.iterdir()] == ["rich"]
+def test_only_what_the_check_imports_is_carried(tmp_path: Path, programs: Programs) -> None:
+    wheel = tmp_path / "lstmc-1.0-py3-none-any.whl"
+    metadata = "Name: lstmc\n" + "".join(
+        f"Requires-Dist: {text}\n"
+        for text in ("numpy>=1", "networkx<4,>=3.2", "jinja2", "h5py", 'jinja2-x; extra == "x"')
+    )
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("lstmc-1.0.dist-info/METADATA", metadata)
+    python = programs.add("python", f'echo "$@" > {tmp_path}/log')
+    packages.install_into(tmp_path / "site", wheel, python)
+    said = (tmp_path / "log").read_text()
+    assert said.endswith(f"--target {tmp_path}/site {wheel} networkx<4,>=3.2 jinja2 markupsafe six\n")
+    assert "--no-deps" in said
+
+
+def test_the_check_imports_nothing_that_the_bundle_lacks() -> None:
+    script = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "before = set(sys.modules)\n"
+        "import lstmc_caffe.gpu_check.__main__\n"
+        "found = {name.split('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names\n"
+        "print(*sorted(name for name in found if not name.startswith('_')))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    ours, there = {"lstmc", "lstmc_caffe"}, {"numpy", "google"}
+    assert set(found) - ours - there == {*packages.NEEDED, "markupsafe"}

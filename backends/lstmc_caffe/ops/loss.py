@@ -1,0 +1,114 @@
+"""Layers of losses and scores. Each has one top without axes.
+
+``loss_weight`` is what the layer's own loss counts for where the net itself goes backward. Caffe takes it to be 1
+where a loss layer does not say it (``loss_layer.cpp``), so it is always written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lstmc.errors import ShapeError
+from lstmc.ops import Accuracy, Draw, EuclideanLoss, Sample, SigmoidCrossEntropyLoss, SoftmaxLoss, Types
+from lstmc.types import TensorType
+from lstmc_caffe.ops.base import CaffeOp
+
+
+def _check_first_axes(name: str, x: TensorType, target: TensorType) -> None:
+    if x.shape[:1] != target.shape[:1]:
+        raise ShapeError(f"{name}: first axes must agree (loss_layer.cpp): found {x}, {target}")
+
+
+def _check_four_axes(name: str, x: TensorType) -> None:
+    if x.rank > 4:
+        raise ShapeError(f"{name}: x must have at most 4 axes (Blob::num): x is {x}")
+
+
+@dataclass(frozen=True)
+class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
+    """SoftmaxWithLoss (``softmax_loss_layer.cpp``); the first axes of x and label must agree."""
+
+    name = "caffe.SoftmaxWithLoss"
+    layer_type = "SoftmaxWithLoss"
+    loss_weight: float = 0.0
+
+    def infer(self, x: TensorType, label: TensorType) -> Types:
+        result = super().infer(x, label)
+        _check_first_axes(self.name, x, label)
+        return result
+
+    def write(self, layer: Any) -> None:
+        layer.loss_weight.append(self.loss_weight)
+        if self.axis != 1:
+            layer.softmax_param.axis = self.axis
+        if self.ignore_label is not None:
+            layer.loss_param.ignore_label = self.ignore_label
+        if self.normalization != "valid":
+            layer.loss_param.normalization = getattr(type(layer.loss_param), self.normalization.upper())
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        core = SoftmaxLoss.sample(draw)
+        assert isinstance(core.op, SoftmaxLoss)
+        x, label = (TensorType((2, *t.shape)) for t in core.operands)
+        return Sample(cls(core.op.axis + 1, core.op.ignore_label, core.op.normalization), (x, label))
+
+
+@dataclass(frozen=True)
+class SigmoidCrossEntropyLossLayer(CaffeOp, SigmoidCrossEntropyLoss):
+    """SigmoidCrossEntropyLoss (``sigmoid_cross_entropy_loss_layer.cpp``), over the size of the first axis.
+
+    That is what every version of it does unless told otherwise; only later ones can be told.
+    """
+
+    name = "caffe.SigmoidCrossEntropyLoss"
+    layer_type = "SigmoidCrossEntropyLoss"
+    normalization: str = "batch_size"
+    loss_weight: float = 0.0
+
+    def infer(self, x: TensorType, target: TensorType) -> Types:
+        if self.normalization != "batch_size":
+            raise ShapeError(f"{self.name}: normalization must be batch_size, found {self.normalization!r}")
+        _check_four_axes(self.name, x)
+        return super().infer(x, target)
+
+    def write(self, layer: Any) -> None:
+        layer.loss_weight.append(self.loss_weight)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(), SigmoidCrossEntropyLoss.sample(draw).operands)
+
+
+@dataclass(frozen=True)
+class EuclideanLossLayer(CaffeOp, EuclideanLoss):
+    """EuclideanLoss (``euclidean_loss_layer.cpp``)."""
+
+    name = "caffe.EuclideanLoss"
+    layer_type = "EuclideanLoss"
+    loss_weight: float = 0.0
+
+    def infer(self, x: TensorType, target: TensorType) -> Types:
+        _check_four_axes(self.name, x)
+        return super().infer(x, target)
+
+    def write(self, layer: Any) -> None:
+        layer.loss_weight.append(self.loss_weight)
+
+
+@dataclass(frozen=True)
+class AccuracyLayer(CaffeOp, Accuracy):
+    """Accuracy (``accuracy_layer.cpp``)."""
+
+    name = "caffe.Accuracy"
+    layer_type = "Accuracy"
+
+    def write(self, layer: Any) -> None:
+        layer.accuracy_param.SetInParent()
+        if self.top_k != 1:
+            layer.accuracy_param.top_k = self.top_k
+        if self.axis != 1:
+            layer.accuracy_param.axis = self.axis
+        if self.ignore_label is not None:
+            layer.accuracy_param.ignore_label = self.ignore_label

@@ -1,0 +1,202 @@
+"""Runs inside the worker, by the Python that has pycaffe: one of Caffe's own solvers, one iteration at a time.
+
+Each function is called as ``function(args, arrays)`` and returns (JSON data, {name: array}). What a run needs to go
+on is all handed out by ``snapshot`` and taken back by ``start``; nothing here writes into a folder of the user's.
+"""
+
+import os
+import shutil
+import tempfile
+import zlib
+
+import caffe
+import numpy as np
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+NEVER = 2**31 - 1
+_RUNS = {}  # {"now": Run}: a worker trains one net at a time
+
+
+class Run(object):
+    """A solver with its nets, and which blobs carry state from one batch to the next."""
+
+    def __init__(self, args):
+        self.mode, self.carried, self.scores = args["mode"], args["carried"], args["scores"]
+        message = solver_message(args["solver"], args["net"], args["test"])
+        self.use()
+        text = text_format.MessageToString(message, as_utf8=True)
+        self.solver = through_file(caffe.get_solver, text if isinstance(text, bytes) else text.encode("utf-8"))
+        self.net = self.solver.net
+        self.blobs = blobs_of(self.net)
+        self.weighted = [(blob, w) for blob, w in zip(self.net._blobs, self.net._blob_loss_weights) if w]
+        self.layers, self.params = layers_of(self.net, message.net_param)
+        self.test_net = self.solver.test_nets[0] if args["test"] else None
+        if self.test_net is not None:
+            self.test_net.share_with(self.net)
+
+    def use(self):
+        """The mode is the process's, not the net's."""
+        getattr(caffe, "set_mode_" + self.mode)()
+
+
+def solver_message(solver_text, net_text, test):
+    """The SolverParameter for a run in which lstmc says when to test and to save."""
+    message = caffe_pb2.SolverParameter()
+    text_format.Merge(solver_text, message)
+    message.ClearField("net")
+    text_format.Merge(net_text, message.net_param)
+    message.snapshot, message.display, message.snapshot_prefix = 0, 0, "lstmc"
+    del message.test_iter[:]
+    message.test_interval, message.test_initialization = 0, False
+    if test:  # Caffe makes a test net only for a number of batches, and wants an interval
+        message.test_iter.append(1)
+        message.test_interval = NEVER
+    return message
+
+
+def unnamed_file():
+    """A file that nothing is left of: in memory where this Python can, so that no disk can be full."""
+    memory = getattr(os, "memfd_create", None)
+    return os.fdopen(memory("lstmc"), "w+b") if memory else tempfile.TemporaryFile()
+
+
+def through_file(read, content):
+    """What ``read`` makes of the path of a file with this content."""
+    with unnamed_file() as file:
+        file.write(content)
+        file.flush()
+        return read("/dev/fd/%d" % file.fileno())
+
+
+def blobs_of(net):
+    """{name: blob}; net.blobs miscounts where a layer has tops without names."""
+    return dict(zip(net._blob_names, net._blobs))
+
+
+def layers_of(net, message):
+    """[[name, type, names of its parameters]] of layers that have some, and {name: blob}, the owner's being first."""
+    specs, layers, params = {}, [], {}
+    for layer in message.layer:
+        specs.setdefault(str(layer.name), [str(spec.name) for spec in layer.param])
+    for name, layer in zip(net._layer_names, net.layers):
+        given = specs.get(name, [])
+        keys = [(given[i] if i < len(given) else "") or "%s/%d" % (name, i) for i in range(len(layer.blobs))]
+        if any(key not in params for key in keys):
+            layers.append([name, layer.type, keys])
+        for key, blob in zip(keys, layer.blobs):
+            params.setdefault(key, blob)
+    return layers, params
+
+
+def start(args, arrays):
+    """Makes the solver and its nets. Returns the layers that own parameters, and the shapes of all.
+
+    args: solver and net (texts), mode, test (whether there is a test net), carried ([[from, to]]), scores, and where
+    a run goes on: restored. arrays: ``param:NAME``; ``carried:NAME`` and ``state`` where it goes on.
+    """
+    end(args, arrays)
+    run = Run(args)
+    copy(run.params, picked(arrays, "param:"))
+    if args["restored"]:
+        copy(run.blobs, picked(arrays, "carried:"))
+        through_file(run.solver.restore, arrays["state"].tobytes())
+    _RUNS["now"] = run
+    shapes = dict((name, list(blob.data.shape)) for name, blob in run.params.items())
+    return {"layers": run.layers, "params": shapes, "iteration": run.solver.iter}, {}
+
+
+def picked(arrays, prefix):
+    return dict((name[len(prefix) :], array) for name, array in arrays.items() if name.startswith(prefix))
+
+
+def copy(blobs, arrays):
+    """Copies arrays into the blobs of their names, all or none."""
+    for name in sorted(arrays):
+        if name not in blobs:
+            raise ValueError("the net has no %s" % name)
+        if tuple(blobs[name].data.shape) != arrays[name].shape:
+            found = list(arrays[name].shape)
+            raise ValueError("%s: expected shape %s, found %s" % (name, list(blobs[name].data.shape), found))
+    for name, array in arrays.items():
+        blobs[name].data[...] = array
+
+
+def carry(blobs, pairs):
+    """The values that the next batch starts from. They are read before any is written, as pairs may form a chain."""
+    values = [(target, blobs[source].data.copy()) for source, target in pairs]
+    for target, value in values:
+        blobs[target].data[...] = value.reshape(blobs[target].data.shape)
+
+
+def step(args, arrays):
+    """One update by the batch in arrays. args: seed, the run's, or None where the net draws nothing.
+
+    Returns the iterations done, and the loss before the update: the sum of loss_weight * top, as Caffe has it.
+    """
+    run = _RUNS["now"]
+    run.use()
+    if args["seed"] is not None:
+        caffe.set_random_seed(zlib.crc32(("%d %d" % (args["seed"], run.solver.iter)).encode("ascii")) & 0xFFFFFFFF)
+    copy(run.blobs, arrays)
+    run.solver.step(1)
+    loss = sum(weight * float(np.sum(blob.data)) for blob, weight in run.weighted)
+    carry(run.blobs, run.carried)
+    return {"iteration": run.solver.iter, "loss": loss}, {}
+
+
+def test(args, arrays):
+    """The scores of one batch in phase TEST. args: first, where state that is carried over starts from zeros."""
+    run = _RUNS["now"]
+    run.use()
+    blobs = blobs_of(run.test_net)
+    if args["first"]:
+        for _, target in run.carried:
+            blobs[target].data[...] = 0
+    copy(blobs, arrays)
+    run.test_net._forward(0, len(run.test_net.layers) - 1)
+    scores = dict((name, float(np.mean(blobs[name].data))) for name in run.scores)
+    carry(blobs, run.carried)
+    return scores, {}
+
+
+def snapshot(args, arrays):
+    """All that the next iterations depend on: ``param:NAME``, ``carried:NAME``, and ``state``, Caffe's solverstate."""
+    run = _RUNS["now"]
+    found = dict(("carried:" + target, run.blobs[target].data) for _, target in run.carried)
+    found.update(blobs(args, arrays)[1])
+    found["state"] = np.frombuffer(solver_state(run.solver), np.uint8)
+    return {"iteration": run.solver.iter}, found
+
+
+def solver_state(solver):
+    """The bytes of the solverstate that Caffe writes.
+
+    Caffe names its two files after the prefix, which is relative, and writes into whatever is called so. So what it
+    writes goes into a file without a name, and its caffemodel, with one copy of a parameter for each layer that
+    shares it, goes nowhere.
+    """
+    before, folder = os.getcwd(), tempfile.mkdtemp(prefix="lstmc-")
+    try:
+        os.chdir(folder)
+        with unnamed_file() as file:
+            stem = "lstmc_iter_%d" % solver.iter
+            os.symlink(os.devnull, stem + ".caffemodel")
+            os.symlink("/dev/fd/%d" % file.fileno(), stem + ".solverstate")
+            solver.snapshot()
+            file.seek(0)
+            return file.read()
+    finally:
+        os.chdir(before)
+        shutil.rmtree(folder)
+
+
+def blobs(args, arrays):
+    """``param:NAME`` of every parameter."""
+    return None, dict(("param:" + name, blob.data) for name, blob in _RUNS["now"].params.items())
+
+
+def end(args, arrays):
+    """Frees the nets."""
+    _RUNS.clear()
+    return None, {}

@@ -1,0 +1,107 @@
+"""``metrics.jsonl``: everything that a run measured, a line of JSON for each update and each test."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from lstmc.errors import OutputError
+from lstmc.output import write_files
+
+METRICS = "metrics.jsonl"
+Record = dict[str, Any]
+
+
+class Metrics:
+    """The file, open for adding lines; each is on its way to the disk before the next is measured.
+
+    A run that goes on first loses the lines past the snapshot that it goes on from: they will be measured again.
+    """
+
+    def __init__(self, folder: Path, resume: bool = False, beside: Mapping[str, bytes] = {}) -> None:
+        """``beside`` are files to write when the first line is: until then it is not known that the run begins."""
+        self.path = folder / METRICS
+        self._resume, self._beside = resume, beside
+        self._file: TextIO | None = None
+
+    def train(self, iteration: int, loss: float, rate: float, seconds: float) -> None:
+        """One update: the loss before it, its learning rate, and the seconds since the run began."""
+        self._add("train", iteration, {"loss": _number(loss), "rate": rate, "seconds": round(seconds, 3)})
+
+    def test(self, iteration: int, scores: Mapping[str, float], seconds: float) -> None:
+        """The scores over the test data after ``iteration`` updates."""
+        numbers = {name: _number(score) for name, score in scores.items()}
+        self._add("test", iteration, {"scores": numbers, "seconds": round(seconds, 3)})
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether this run has measured something."""
+        return self._file is not None
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _add(self, kind: str, iteration: int, measured: Record) -> None:
+        record = {"kind": kind, "iteration": iteration, **measured}
+        if self._file is None:
+            kept = [r for r in read_metrics(self.path) if _order(r) < _order(record)] if self._resume else []
+            lines = "".join(map(_line, kept)).encode()
+            write_files(self.path.parent, {METRICS: lines, **self._beside})
+            self._file = _opened(self.path)
+        try:
+            self._file.write(_line(record))
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from None
+
+
+class Smoothed:
+    """A running mean in which what came ``window`` numbers ago counts for a third; right from the first number on."""
+
+    def __init__(self, window: float) -> None:
+        self._keep = 1 - 1 / max(window, 1)
+        self._sum = self._weight = 0.0
+
+    def add(self, number: float) -> float:
+        self._sum = self._keep * self._sum + number
+        self._weight = self._keep * self._weight + 1
+        return self._sum / self._weight
+
+
+def read_metrics(path: Path) -> list[Record]:
+    """The lines of a file; none if it is not there. A last line that a killed run left unfinished is left out."""
+    return list(_records(path.read_text()) if path.is_file() else ())
+
+
+def _records(text: str) -> Iterator[Record]:
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return
+        yield record
+
+
+def _order(record: Record) -> tuple[int, bool]:
+    """When it was measured: a test after k updates comes after the k-th."""
+    return record["iteration"], record["kind"] == "test"
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,121 @@
+"""What a person sees of a run while it trains: a bar that moves on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from lstmc.cli.curve_drawing import CurveDrawing
+from lstmc.cli.metrics import Metrics, Smoothed
+
+LINE_SECONDS = 10.0  # between two lines where there is no terminal
+WINDOW = 50  # updates that the loss shown is a mean of
+
+Clock = Callable[[], float]
+
+
+class Display(Protocol):
+    """Shows how far a run is."""
+
+    def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
+        """``iteration`` updates are done, each of which took about so long; the loss is a mean of the last ones."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Work:
+    """How many updates a run makes, and how much each of them does: ``amount`` examples, say."""
+
+    total: int
+    amount: int
+    unit: str
+
+    def pace(self, update_seconds: float) -> str:
+        return f"{self.amount / max(update_seconds, 1e-9):,.0f} {self.unit}/s"
+
+    def left(self, iteration: int, update_seconds: float) -> str:
+        """The time left: ``0:01:30 left``."""
+        return f"{timedelta(seconds=round(update_seconds * (self.total - iteration)))} left"
+
+
+class Bar:
+    """A progress bar with the loss, what is done in a second, and the time left."""
+
+    def __init__(self, console: Console, work: Work) -> None:
+        self._work = work
+        self._progress = Progress(
+            MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.fields[state]}"), console=console
+        )
+        self._task = self._progress.add_task("", total=work.total, state="")
+        self._progress.start()
+
+    def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
+        state = f"loss {loss:.4g}  {self._work.pace(update_seconds)}  {self._work.left(iteration, update_seconds)}"
+        self._progress.update(self._task, completed=iteration, state=state)
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class Lines:
+    """A line every ten seconds, and at the last update."""
+
+    def __init__(self, console: Console, work: Work, clock: Clock = time.monotonic) -> None:
+        self._console, self._work, self._clock = console, work, clock
+        self._next = clock() + LINE_SECONDS
+
+    def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
+        if self._clock() >= self._next or iteration == self._work.total:
+            self._next = self._clock() + LINE_SECONDS
+            times = f"{self._work.pace(update_seconds)}, {self._work.left(iteration, update_seconds)}"
+            self.say(f"iteration {iteration} of {self._work.total}: loss {loss:.4g}, rate {rate:.3g}, {times}")
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Observer:
+    """Tells the display and the metrics what the training tells it."""
+
+    def __init__(
+        self, display: Display, metrics: Metrics, drawing: CurveDrawing, clock: Clock = time.monotonic
+    ) -> None:
+        self._display, self._metrics, self._drawing, self._clock = display, metrics, drawing, clock
+        self._start = self._last = clock()
+        self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
+
+    def stepped(self, iteration: int, loss: float, rate: float) -> None:
+        now = self._clock()
+        seconds, self._last = now - self._last, now
+        self._metrics.train(iteration, loss, rate, now - self._start)
+        self._display.show(iteration, self._loss.add(loss), rate, self._seconds.add(seconds))
+
+    def tested(self, iteration: int, scores: Mapping[str, float]) -> None:
+        self._metrics.test(iteration, scores, self._clock() - self._start)
+        listed = ", ".join(f"{name} {score:.4g}" for name, score in scores.items())
+        self._display.say(f"iteration {iteration}, test: {listed}")
+        self._last = self._clock()
+
+    def saved(self, iteration: int, snapshot: Path) -> None:
+        self._display.say(f"iteration {iteration}, snapshot: {snapshot}")
+        self._drawing.start()
+        self._last = self._clock()

@@ -1,0 +1,55 @@
+"""``lstmc run``: a compiled net on arrays from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from lstmc.arrays import npz_bytes
+from lstmc.backend import RunsNets, load_backend
+from lstmc.cli.console import out, table
+from lstmc.cli.options import BackendOption, GpuOption, NetArgument, TrainedOption
+from lstmc.data import read_arrays
+from lstmc.errors import BackendError
+from lstmc.ops import Array
+from lstmc.output import write_files
+
+
+def run_command(
+    net: NetArgument,
+    inputs: Annotated[
+        Path, typer.Option("--inputs", metavar="FILE", help="Arrays (.npz or HDF5) by the names of the inputs.")
+    ],
+    to: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE.npz", help="Where the outputs go, by their names.")
+    ] = None,
+    weights: TrainedOption = None,
+    gpu: GpuOption = False,
+    backend: BackendOption = "caffe",
+) -> None:
+    """Run a compiled net forward, and print what comes out. Names and shapes are the model's."""
+    found = running(backend).run(net, read_arrays(inputs), weights, gpu)
+    if to is not None:
+        write_files(to.parent, {to.name: npz_bytes(found)})
+    out.print(_summary(found))
+    if to is not None:
+        out.print(f"wrote {to}")
+
+
+def running(name: str) -> RunsNets:
+    """A backend that runs nets. Raises :class:`BackendError` for one that does not."""
+    loaded = load_backend(name)
+    if not isinstance(loaded, RunsNets):
+        raise BackendError(f"backend {name} writes nets but does not run them")
+    return loaded
+
+
+def _summary(arrays: dict[str, Array]) -> object:
+    made = table("", "output", "shape", "min", "mean", "max", right=("min", "mean", "max"))
+    for name, array in arrays.items():
+        figures = (np.min(array), np.mean(array), np.max(array))
+        made.add_row(name, " x ".join(map(str, array.shape)), *(f"{figure:.6g}" for figure in figures))
+    return made

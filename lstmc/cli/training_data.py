@@ -1,0 +1,76 @@
+"""The data of a run: what it trains on, what it is scored on, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lstmc.data import Axes, Dataset, dataset_for, read_arrays
+from lstmc.errors import DataError
+from lstmc.ir import Builder, Graph, Node
+from lstmc.ops import Input
+from lstmc.passes import Refs, rewrite
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run, and the graph that takes them."""
+
+    graph: Graph
+    train: Dataset
+    test: Dataset | None
+    shuffle: bool
+
+    @property
+    def amount(self) -> tuple[int, str]:
+        """What an update goes through, for telling how fast it is: 32 examples; one batch where they are not known."""
+        return (self.train.per_batch, "examples") if self.train.of == "examples" else (1, "batches")
+
+
+def read_data(
+    graph: Graph,
+    axes: Mapping[str, Axes],
+    data: Path,
+    test_data: Path | None,
+    test_split: float | None,
+    seed: int,
+    shuffle: bool,
+) -> RunData:
+    """All data of a run, checked against its training graph. Raises :class:`DataError` for what does not fit.
+
+    An input with a fill may be among the data; then it is fed.
+
+    Where states are carried from batch to batch nothing is shuffled, and every place in the batch goes on from one
+    batch to the next, so examples must come in whole batches.
+    """
+    if test_data is not None and test_split is not None:
+        raise DataError("--test-data and --test-split both say what to score on: expected one of them")
+    if test_split is not None and not 0 < test_split < 1:
+        raise DataError(f"--test-split takes a part between 0 and 1, found {test_split:g}")
+    carried = [node.name for node in graph if isinstance(node.op, Input) and node.op.after]
+    shuffle = shuffle and not carried
+    arrays = read_arrays(data)
+    graph = _fed(graph, arrays)
+    train, test = dataset_for(graph, axes, arrays, str(data)), None
+    if test_data is not None:
+        test = dataset_for(graph, axes, read_arrays(test_data), str(test_data))
+    elif test_split is not None:
+        train, test = train.split(test_split, seed, shuffle)
+    if carried and train.rows % train.per_batch:
+        raise DataError(
+            f"{carried[0]} is carried over from batch to batch: expected a number of examples that whole batches of"
+            f" {train.per_batch} make, found {train.rows}"
+        )
+    return RunData(graph, train, test, shuffle)
+
+
+def _fed(graph: Graph, names: Container[str]) -> Graph:
+    """The graph in which the inputs that there are data for are fed, also those that have a fill otherwise."""
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Input) or node.op.after or node.name not in names:
+            return None
+        return b.add(replace(node.op, fill=None), names=node.names, loc=node.loc)
+
+    return rewrite(graph, visit)

@@ -1,0 +1,86 @@
+"""Which steps of a batch of sequences are there: masks made from their lengths, by ordinary ops."""
+
+from __future__ import annotations
+
+from lstmc.dsl.step import check_value
+from lstmc.dsl.trace import Trace
+from lstmc.dsl.value import Value, inner_trace
+from lstmc.errors import ShapeError
+from lstmc.ir import Builder, Ref, Scan
+from lstmc.ops import Add, Affine, Arg, Full, Mul, Relu, Reshape, Whole
+from lstmc.source import SrcLoc, argument_location, here
+
+
+def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Value:
+    """1 where step t is before the end of sequence n, else 0: [T, N] from ``lengths`` [N], whole numbers up to T.
+
+    1 - relu(1 - relu(lengths - t)), made once for all that ask. Its gradient is zero.
+    """
+    masks = trace.root.masks
+    if (lengths.ref, steps) not in masks:
+        trace.expect(lengths.ref, Whole(0, steps))
+        value = Value(trace, _left(trace, lengths, steps, loc))
+        ops = (("left", Relu()), ("missing", Affine(-1.0, 1.0)), ("past", Relu()), ("valid", Affine(-1.0, 1.0)))
+        for name, op in ops:
+            value = Value(trace, trace.apply(op, value, names=(name,), loc=loc)[0])
+        masks[lengths.ref, steps] = value.ref
+    return Value(trace, masks[lengths.ref, steps])
+
+
+def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
+    """How many steps of each sequence are left before step t: [T, N], the lengths counted down."""
+    title = trace.unique_name("steps_left")
+    body = Builder(title)
+    (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
+    (following,) = body.add(Affine(1.0, -1.0), left, names=("left",))
+    graph = body.finish([("y", left), ("next.left", following)])
+    return trace.builder.add(Scan(graph, steps), lengths.ref, names=(title, f"{title}_T"), loc=loc)[0]
+
+
+def masked(value: Value, mask: Value, name: str) -> Value:
+    """A value [N, ...] times a mask [N]; the product is called ``name``."""
+    trace = value.trace
+    if len(value.shape) > 1:
+        shape = (mask.shape[0], *(1,) * (len(value.shape) - 1))
+        mask_name = trace.builder.node(mask.ref.node).names[mask.ref.out]
+        mask = Value(trace, trace.apply(Reshape(shape), mask, names=(f"{mask_name}_rows",))[0])
+    return Value(trace, trace.apply(Mul(), value, mask, names=(name,))[0])
+
+
+def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
+    """``new`` where the mask [N] is 1, ``old`` where it is 0; exact, as one of the two terms is a product with 0."""
+    trace = new.trace
+    missing = Value(trace, trace.apply(Affine(-1.0, 1.0), mask, names=("missing",))[0])
+    terms = masked(new, mask, f"{name}_new"), masked(old, missing, f"{name}_old")
+    return Value(trace, trace.apply(Add(), *terms, names=(name,))[0])
+
+
+def last_valid(y: Value, lengths: Value) -> Value:
+    """The value of each sequence's last step: y [T, N, ...], lengths [N], result [N, ...]; zero for a length of 0.
+
+    A scan that gives zeros past each sequence's end (``scan(..., lengths=lengths)``) has its last *states* frozen
+    there already: this is for its outputs.
+    """
+    loc = here()
+    for position, (name, value) in enumerate((("y", y), ("lengths", lengths))):
+        check_value(value, f"{name} of last_valid", argument_location(loc, position, name))
+    if len(y.shape) < 2 or lengths.shape != y.shape[1:2]:
+        raise ShapeError(
+            f"last_valid takes y [T, N, ...] and lengths [N]: y is {y.type}, lengths is {lengths.type}",
+            loc=loc,
+            notes=(f"y is {y.told()}", f"lengths is {lengths.told()}"),
+        )
+    trace = inner_trace(y, lengths)
+    mask = valid_mask(trace, lengths, y.shape[0], loc)
+    body = Trace(trace.owner, Builder(trace.unique_name("last_valid")), trace.scope, trace)
+    (before,) = body.builder.add(Arg(y.shape[1:], "state"), names=("last_prev",))
+    (here_y,) = body.builder.add(Arg(y.shape[1:], "x"), names=("y",))
+    (valid,) = body.builder.add(Arg(mask.shape[1:], "x"), names=("valid",))
+    last = keep(Value(body, here_y), Value(body, before), Value(body, valid), "last")
+    body.finished = True
+    graph = body.builder.finish([("next.last", last.ref)])
+    (zero,) = trace.builder.add(Full(y.shape[1:]), names=(f"{graph.name}/last_0",), loc=loc)
+    (made,) = trace.builder.add(
+        Scan(graph, y.shape[0]), zero, y.ref, mask.ref, names=(f"{graph.name}/last_T",), loc=loc
+    )
+    return Value(trace, made)

@@ -1,0 +1,260 @@
+"""Convolution and pooling: windows that move over the last two axes of [..., C, H, W]."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstmc.errors import ShapeError
+from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types
+from lstmc.types import TensorType
+
+Pair = tuple[int, int]  # (height, width)
+
+
+def _check_image(op: str, x: TensorType) -> None:
+    if x.rank < 3:
+        raise ShapeError(f"{op}: x must have 3 axes or more, [..., C, H, W]: x is {x}")
+
+
+def _check_pairs(op: str, least: int, **pairs: Pair) -> None:
+    for name, pair in pairs.items():
+        if len(pair) != 2 or not all(isinstance(n, int) and n >= least for n in pair):
+            raise ShapeError(f"{op}: {name} must be two whole numbers of {least} or more, found {pair}")
+
+
+def _padded(x: Array, pad: Pair, value: float, more: Pair = (0, 0)) -> Array:
+    """x with ``pad`` elements of ``value`` around each image, and ``more`` at its ends."""
+    around = [(0, 0)] * (x.ndim - 2) + [(p, p + m) for p, m in zip(pad, more, strict=True)]
+    return np.pad(x, around, constant_values=value)
+
+
+def _ends(place: int, count: int, stride: int) -> slice:
+    """The elements that one place of ``count`` windows sees."""
+    return slice(place, place + (count - 1) * stride + 1, stride)
+
+
+@dataclass(frozen=True)
+class Conv(Op):
+    """y[..., o, i, j] = b[o] + the sum over c, u, v of w[o, c, u, v] x[..., c, i s + u d - p, j s + v d - p].
+
+    x is [..., C, H, W], w is [out, C / group, kh, kw], b is [out]; s, p and d are stride, pad and dilation, each
+    (height, width); x is zero outside. With groups, the outputs of a group see the channels of that group only. The
+    size of y is that of Caffe: (H + 2 p - d (kh - 1) - 1) // s + 1 (``conv_layer.cpp``).
+    """
+
+    name = "conv"
+    operands = ("x", "w", "b")
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    group: int = 1
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        _check_image(self.name, x)
+        _check_pairs(self.name, 1, stride=self.stride, dilation=self.dilation)
+        _check_pairs(self.name, 0, pad=self.pad)
+        if w.rank != 4:
+            raise ShapeError(f"{self.name}: w must have 4 axes, [out, C / group, kh, kw]: w is {w}")
+        channels, out = x.shape[-3], w.shape[0]
+        if self.group < 1 or channels != w.shape[1] * self.group or out % self.group:
+            raise ShapeError(
+                f"{self.name}: channels do not fit: x is {x}, w is {w}, [out, C / group, kh, kw], group is {self.group}"
+            )
+        if b is not None and b.shape != (out,):
+            raise ShapeError(f"{self.name}: b must be [out]: b is {b}, w is {w}")
+        size = tuple(self._sizes(x.shape[-2:], w.shape[2:]))
+        if min(size) < 1:
+            raise ShapeError(f"{self.name}: the window is larger than the padded image: x is {x}, w is {w}")
+        return (TensorType((*x.shape[:-3], out, *size), x.dtype),)
+
+    def _sizes(self, image: Sequence[int], window: Sequence[int]) -> Iterator[int]:
+        for n, k, s, p, d in zip(image, window, self.stride, self.pad, self.dilation, strict=True):
+            yield (n + 2 * p - d * (k - 1) - 1) // s + 1
+
+    def eval(self, x: Array, w: Array, b: Array | None = None) -> Arrays:
+        size = tuple(self._sizes(x.shape[-2:], w.shape[2:]))
+        padded = self._grouped(_padded(x, self.pad, 0.0))
+        kernel = w.reshape(self.group, -1, *w.shape[1:])
+        y = np.zeros((len(padded), self.group, kernel.shape[1], *size), x.dtype)
+        for u, v, at in self._places(w.shape[2:], size):
+            y += np.einsum("ngchw,goc->ngohw", padded[at], kernel[..., u, v])
+        y = y.reshape(*x.shape[:-3], w.shape[0], *size)
+        return (y if b is None else y + b[:, None, None],)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
+        size = cts[0].shape[-2:]
+        ct, padded = self._grouped(cts[0]), self._grouped(_padded(x, self.pad, 0.0))
+        kernel = w.reshape(self.group, -1, *w.shape[1:])
+        dx, dw = np.zeros_like(padded), np.zeros_like(kernel)
+        for u, v, at in self._places(w.shape[2:], size):
+            dx[at] += np.einsum("ngohw,goc->ngchw", ct, kernel[..., u, v])
+            dw[..., u, v] = np.einsum("ngohw,ngchw->goc", ct, padded[at])
+        (top, left), (height, width) = self.pad, x.shape[-2:]
+        inside = dx[..., top : top + height, left : left + width].reshape(x.shape)
+        found = (inside, dw.reshape(w.shape))
+        return found if b is None else (*found, ct.sum(axis=(0, 3, 4)).reshape(b.shape))
+
+    def _grouped(self, x: Array) -> Array:
+        """[..., C, H, W] as [N, group, C / group, H, W]."""
+        return x.reshape(-1, self.group, x.shape[-3] // self.group, *x.shape[-2:])
+
+    def _places(self, window: Sequence[int], size: Sequence[int]) -> Iterator[tuple[int, int, Any]]:
+        """Each place (u, v) of the window, and where in the padded image all windows have it."""
+        for u, v in np.ndindex(*window):
+            rows = _ends(u * self.dilation[0], size[0], self.stride[0])
+            yield u, v, (..., rows, _ends(v * self.dilation[1], size[1], self.stride[1]))
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return self if mapped[0] and not any(mapped[1:]) else None
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        group, (kh, kw) = draw.choice((1, 2)), (draw.integer(1, 3), draw.integer(1, 2))
+        stride, pad, dilation = ((draw.integer(least, 2), draw.integer(least, 2)) for least in (1, 0, 1))
+        op = cls(stride, pad, dilation, group)
+        lead = draw.choice(((2,), (), (2, 1)))
+        channels = group * draw.integer(1, 2)
+        height, width = op.dilation[0] * (kh - 1) + draw.integer(1, 3), op.dilation[1] * (kw - 1) + draw.integer(1, 3)
+        w = TensorType((group * draw.integer(1, 2), channels // group, kh, kw))
+        bias = draw.choice(((), (TensorType(w.shape[:1]),)))
+        return Sample(op, (TensorType((*lead, channels, height, width)), w, *bias))
+
+
+@dataclass(frozen=True)
+class Pool(Op):
+    """Windows of ``size`` over the images of x [..., C, H, W]; ``size``, ``stride`` and ``pad`` are (height, width).
+
+    There are ceil((H + 2 pad - size) / stride) + 1 windows along an axis, less one that would start behind the image
+    (``pooling_layer.cpp``).
+    """
+
+    operands = ("x",)
+    size: Pair
+    stride: Pair = (1, 1)
+    pad: Pair = (0, 0)
+
+    def infer(self, x: TensorType) -> Types:
+        _check_image(self.name, x)
+        _check_pairs(self.name, 1, size=self.size, stride=self.stride)
+        _check_pairs(self.name, 0, pad=self.pad)
+        if any(p >= k for p, k in zip(self.pad, self.size, strict=True)):
+            raise ShapeError(f"{self.name}: pad must be less than size, found pad {self.pad} and size {self.size}")
+        image = x.shape[-2:]
+        if any(k > n + 2 * p for k, n, p in zip(self.size, image, self.pad, strict=True)):
+            raise ShapeError(f"{self.name}: the window {self.size} is larger than the padded image: x is {x}")
+        counts = self._counts(image)
+        # without padding Caffe keeps a last window that starts behind the image, and reads outside of it
+        if any((c - 1) * s - p >= n for c, s, p, n in zip(counts, self.stride, self.pad, image, strict=True)):
+            raise ShapeError(
+                f"{self.name}: the last window would be empty, with size {self.size} and stride {self.stride}: x is {x}"
+            )
+        return (TensorType((*x.shape[:-2], *counts), x.dtype),)
+
+    def _counts(self, image: Sequence[int]) -> Pair:
+        counts = []
+        for n, k, s, p in zip(image, self.size, self.stride, self.pad, strict=True):
+            count = -((k - n - 2 * p) // s) + 1
+            counts.append(count - 1 if any(self.pad) and (count - 1) * s >= n + p else count)
+        return counts[0], counts[1]
+
+    def _room(self, x: Array, value: float) -> Array:
+        """x padded so far that every window is whole."""
+        more = [
+            max(0, (c - 1) * s + k - n - 2 * p)
+            for c, s, k, n, p in zip(
+                self._counts(x.shape[-2:]), self.stride, self.size, x.shape[-2:], self.pad, strict=True
+            )
+        ]
+        return _padded(x, self.pad, value, (more[0], more[1]))
+
+    def _places(self, x: Array) -> list[tuple[slice, slice]]:
+        """Where in the padded image all windows have their first element, their second, and so on."""
+        rows, columns = self._counts(x.shape[-2:])
+        return [(_ends(u, rows, self.stride[0]), _ends(v, columns, self.stride[1])) for u, v in np.ndindex(*self.size)]
+
+    def _without_padding(self, padded: Array, x: Array) -> Array:
+        (top, left), (height, width) = self.pad, x.shape[-2:]
+        return padded[..., top : top + height, left : left + width]
+
+    @abstractmethod
+    def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
+        """The derivative of each window's value by its first element, its second, and so on."""
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        gradient = np.zeros_like(self._room(x, 0.0))
+        for (rows, columns), share in self._shares(x, outs[0]):
+            gradient[..., rows, columns] += cts[0] * share
+        return (self._without_padding(gradient, x),)
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return self
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        size, stride = (draw.integer(1, 3), draw.integer(1, 3)), (draw.integer(1, 2), draw.integer(1, 2))
+        pad = (draw.integer(0, size[0] - 1), draw.integer(0, size[1] - 1))
+        image = [max(k, s) + draw.integer(0, 2) for k, s in zip(size, stride, strict=True)]
+        stride = tuple(min(s, k) for s, k in zip(stride, size, strict=True))  # type: ignore[assignment]
+        x = TensorType((*draw.choice(((2,), (), (2, 1))), draw.integer(1, 2), *image))
+        return Sample(cls(size, stride, pad), (x,), 0.3, 2.0)
+
+
+@dataclass(frozen=True)
+class MaxPool(Pool):
+    """y is the largest element of each window that lies in the image; the gradient goes to the first of several.
+
+    The windows of ``size``, every ``stride``, with ``pad`` around the image, over the last two axes of x
+    [..., C, H, W]: ceil((H + 2 pad - size) / stride) + 1 along an axis, less one that would start behind the image
+    (``pooling_layer.cpp``, MAX).
+    """
+
+    name = "max_pool"
+
+    def eval(self, x: Array) -> Arrays:
+        padded = self._room(x, -np.inf)
+        return (np.max([padded[..., rows, columns] for rows, columns in self._places(x)], axis=0),)
+
+    def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
+        padded, found = self._room(x, -np.inf), np.zeros(y.shape, bool)
+        for rows, columns in self._places(x):
+            first = (padded[..., rows, columns] == y) & ~found
+            found |= first
+            yield (rows, columns), first.astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class AvePool(Pool):
+    """y is the sum of each window's elements over the number of places that it has in the padded image.
+
+    The windows of ``size``, every ``stride``, with ``pad`` zeros around the image, over the last two axes of x
+    [..., C, H, W]: ceil((H + 2 pad - size) / stride) + 1 along an axis, less one that would start behind the image
+    (``pooling_layer.cpp``, AVE).
+    """
+
+    name = "ave_pool"
+
+    def _places_of_windows(self, x: Array) -> Array:
+        """How many places each window has in the padded image."""
+        counts = []
+        for n, k, s, p, c in zip(
+            x.shape[-2:], self.size, self.stride, self.pad, self._counts(x.shape[-2:]), strict=True
+        ):
+            starts = np.arange(c) * s - p
+            counts.append(np.minimum(starts + k, n + p) - starts)
+        places: Array = np.multiply.outer(counts[0], counts[1]).astype(x.dtype)
+        return places
+
+    def eval(self, x: Array) -> Arrays:
+        padded = self._room(x, 0.0)
+        total = np.sum([padded[..., rows, columns] for rows, columns in self._places(x)], axis=0)
+        return (total / self._places_of_windows(x),)
+
+    def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
+        share = 1 / self._places_of_windows(x)
+        for place in self._places(x):
+            yield place, share

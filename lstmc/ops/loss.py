@@ -1,0 +1,221 @@
+"""Losses and scores: one number from what a model computed and what it should have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from lstmc.errors import ShapeError
+from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
+from lstmc.ops.domain import Whole
+from lstmc.types import TensorType
+
+NORMALIZATIONS = ("valid", "full", "batch_size", "none")
+SMALLEST = float(np.finfo(np.float32).tiny)  # FLT_MIN
+
+
+def _check_normalization(op: str, normalization: str) -> None:
+    if normalization not in NORMALIZATIONS:
+        raise ShapeError(f"{op}: normalization must be one of {', '.join(NORMALIZATIONS)}, found {normalization!r}")
+
+
+@dataclass(frozen=True)
+class _OfClasses(Op):
+    """What compares scores of classes along ``axis`` with the numbers of the right ones, at every other place."""
+
+    operands = ("x", "label")
+    for_training = True
+    axis: int
+
+    def infer(self, x: TensorType, label: TensorType) -> Types:
+        check_axis(self.name, self.axis, x)
+        wanted = TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :]), x.dtype)
+        if label != wanted:
+            raise ShapeError(
+                f"{self.name}: label must have the axes of x without axis {self.axis}: expected {wanted}, found {label}"
+            )
+        return (TensorType((), x.dtype),)
+
+    def _rows(self, x: Array) -> Array:
+        """The scores of each place as a row."""
+        return np.moveaxis(x, self.axis, -1).reshape(-1, x.shape[self.axis])
+
+    def _counted(self, label: Array, ignore_label: int | None) -> tuple[Array, Array]:
+        """The labels as indices, and where there is one."""
+        flat = label.reshape(-1).astype(int)
+        counted = np.full(flat.shape, True) if ignore_label is None else flat != ignore_label
+        return np.where(counted, flat, 0), counted
+
+    def _domains(self, x: TensorType, ignore_label: int | None) -> tuple[Whole | None, ...]:
+        classes = x.shape[self.axis]
+        outside = ignore_label is not None and not 0 <= ignore_label < classes
+        return None, Whole(0, classes - 1, ignore_label if outside else None)
+
+
+@dataclass(frozen=True)
+class SoftmaxLoss(_OfClasses):
+    """y = -the sum of ln softmax(x)[label] over a number; label holds the right class's number at every place.
+
+    ``axis`` is that of the classes in x; label has the others. Probabilities are taken to be at least FLT_MIN. Places
+    whose label is ``ignore_label`` are left out. The number, which is at least 1, is by ``normalization``: ``valid``,
+    of the places that are not left out; ``full``, of all places; ``batch_size``, of those along the axes before
+    ``axis``; ``none``, 1 (``softmax_loss_layer.cpp``, ``loss_layer.cpp``). The gradient to x is softmax(x) less 1 at
+    the label, over the same number.
+    """
+
+    name = "softmax_loss"
+    undifferentiated = (1,)
+    ignore_label: int | None = None
+    normalization: str = "valid"
+
+    def infer(self, x: TensorType, label: TensorType) -> Types:
+        _check_normalization(self.name, self.normalization)
+        return super().infer(x, label)
+
+    def eval(self, x: Array, label: Array) -> Arrays:
+        index, counted = self._counted(label, self.ignore_label)
+        chosen = self._probabilities(x)[np.arange(len(index)), index]
+        losses = -np.log(np.maximum(chosen, np.asarray(SMALLEST, x.dtype)))
+        return (np.asarray(losses[counted].sum() / self._number(x, counted), x.dtype),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, label: Array) -> tuple[Array | None, ...]:
+        index, counted = self._counted(label, self.ignore_label)
+        rows = self._probabilities(x)
+        rows[np.arange(len(index)), index] -= 1
+        rows = np.where(counted[:, None], rows, 0) * (cts[0] / self._number(x, counted))
+        others = [size for axis, size in enumerate(x.shape) if axis != self.axis]
+        return np.moveaxis(rows.astype(x.dtype).reshape(*others, -1), -1, self.axis), None
+
+    def _probabilities(self, x: Array) -> Array:
+        rows = self._rows(x)
+        e = np.exp(rows - rows.max(axis=1, keepdims=True))
+        probabilities: Array = e / e.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def _number(self, x: Array, counted: Array) -> int:
+        numbers = {
+            "valid": int(counted.sum()),
+            "full": counted.size,
+            "batch_size": prod(x.shape[: self.axis]),
+            "none": 1,
+        }
+        return max(1, numbers[self.normalization])
+
+    def domains(self, x: TensorType, label: TensorType) -> tuple[Whole | None, ...]:
+        return self._domains(x, self.ignore_label)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        axis = draw.integer(0, x.rank - 1)
+        op = cls(axis, draw.choice((None, -1, 0)), draw.choice(NORMALIZATIONS))
+        return Sample(op, (x, TensorType((*x.shape[:axis], *x.shape[axis + 1 :]))))
+
+
+@dataclass(frozen=True)
+class Accuracy(_OfClasses):
+    """y is how often the label is among the ``top_k`` best classes, over the places that are not left out.
+
+    ``axis`` is that of the classes in x; label has the others. Places whose label is ``ignore_label`` are left out; y
+    is 0 where all are. Of equal scores that of the higher class is the better one (``accuracy_layer.cpp`` as lstmc
+    installs it; later ones count every equal score as a better one). No gradient flows.
+    """
+
+    name = "accuracy"
+    undifferentiated = (0, 1)
+    top_k: int = 1
+    ignore_label: int | None = None
+
+    def infer(self, x: TensorType, label: TensorType) -> Types:
+        result = super().infer(x, label)
+        if not 1 <= self.top_k <= x.shape[self.axis]:
+            raise ShapeError(f"{self.name}: top_k must be from 1 to {x.shape[self.axis]}, found {self.top_k}: x is {x}")
+        return result
+
+    def eval(self, x: Array, label: Array) -> Arrays:
+        index, counted = self._counted(label, self.ignore_label)
+        rows = self._rows(x)
+        own = rows[np.arange(len(index)), index][:, None]
+        better = (rows > own) | ((rows == own) & (np.arange(rows.shape[1]) > index[:, None]))
+        right = better.sum(axis=1) < self.top_k
+        return (np.asarray(right[counted].sum() / max(1, counted.sum()), x.dtype),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, label: Array) -> tuple[Array | None, ...]:
+        return None, None
+
+    def domains(self, x: TensorType, label: TensorType) -> tuple[Whole | None, ...]:
+        return self._domains(x, self.ignore_label)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        axis = draw.integer(0, x.rank - 1)
+        op = cls(axis, draw.integer(1, x.shape[axis]), draw.choice((None, -1, 0)))
+        return Sample(op, (x, TensorType((*x.shape[:axis], *x.shape[axis + 1 :]))))
+
+
+@dataclass(frozen=True)
+class _OfArrays(Op):
+    """What compares two arrays of one shape, element by element."""
+
+    operands = ("x", "target")
+    for_training = True
+
+    def infer(self, x: TensorType, target: TensorType) -> Types:
+        if x.rank < 1 or x != target:
+            raise ShapeError(f"{self.name}: x and target must have one shape: x is {x}, target is {target}")
+        return (TensorType((), x.dtype),)
+
+
+@dataclass(frozen=True)
+class SigmoidCrossEntropyLoss(_OfArrays):
+    """y = -the sum of target ln p + (1 - target) ln(1 - p), p = sigmoid(x), over a number.
+
+    The number is by ``normalization``: ``valid`` and ``full``, of elements; ``batch_size``, the size of the first
+    axis; ``none``, 1 (``sigmoid_cross_entropy_loss_layer.cpp``, whose own way is ``batch_size``). No gradient flows to
+    target.
+    """
+
+    name = "sigmoid_cross_entropy_loss"
+    undifferentiated = (1,)
+    normalization: str = "valid"
+
+    def infer(self, x: TensorType, target: TensorType) -> Types:
+        _check_normalization(self.name, self.normalization)
+        return super().infer(x, target)
+
+    def eval(self, x: Array, target: Array) -> Arrays:
+        losses = np.maximum(x, 0) - x * target + np.log1p(np.exp(-np.abs(x)))
+        return (np.asarray(losses.sum() / self.number(x.shape), x.dtype),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, target: Array) -> tuple[Array | None, ...]:
+        gradient = (0.5 * np.tanh(0.5 * x) + 0.5 - target) * (cts[0] / self.number(x.shape))
+        return np.asarray(gradient, x.dtype), None
+
+    def number(self, shape: tuple[int, ...]) -> int:
+        """What the sum is divided by."""
+        return {"batch_size": shape[0], "none": 1}.get(self.normalization, prod(shape))
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(draw.choice(NORMALIZATIONS)), (sample_type(draw),) * 2)
+
+
+@dataclass(frozen=True)
+class EuclideanLoss(_OfArrays):
+    """y = the sum of (x - target) ** 2, over twice the size of the first axis (``euclidean_loss_layer.cpp``)."""
+
+    name = "euclidean_loss"
+
+    def eval(self, x: Array, target: Array) -> Arrays:
+        return (np.asarray(((x - target) ** 2).sum() / (2 * len(x)), x.dtype),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, target: Array) -> tuple[Array | None, ...]:
+        gradient = (x - target) * np.asarray(cts[0] / len(x), x.dtype)
+        return gradient, -gradient
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(), (sample_type(draw),) * 2)

@@ -1,0 +1,38 @@
+"""Sums along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
+from lstmc.types import TensorType
+
+
+@dataclass(frozen=True)
+class Sum(Op):
+    """y is x summed along ``axis``, which y has no more: [A, L, B] summed along 1 is [A, B]."""
+
+    name = "sum"
+    operands = ("x",)
+    axis: int
+
+    def infer(self, x: TensorType) -> Types:
+        check_axis(self.name, self.axis, x)
+        return (TensorType((*x.shape[: self.axis], *x.shape[self.axis + 1 :]), x.dtype),)
+
+    def eval(self, x: Array) -> Arrays:
+        return (np.asarray(x.sum(axis=self.axis)),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (np.repeat(np.expand_dims(cts[0], self.axis), x.shape[self.axis], self.axis),)
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, axis=self.axis + 1)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))

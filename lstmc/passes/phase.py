@@ -1,0 +1,115 @@
+"""What a model is trained by, and what of it is deployed: two graphs of one model."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lstmc.errors import PassError
+from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan
+from lstmc.ops import Dropout, Input
+from lstmc.passes.base import Refs, in_bodies, rewrite
+from lstmc.passes.dead import without_dead
+
+LOSS = "loss"  # the output that training makes small
+
+
+def deploy_graph(graph: Graph) -> Graph:
+    """The model as it is used: without losses and scores, and what only they need; with all of its inputs otherwise.
+
+    1. an output that depends on a loss or a score        => nothing; beside a ``loss`` so is every single number
+    2. an input that only such outputs depend on (labels) => nothing
+    3. dropout(x)                                         => x
+
+    Raises :class:`PassError` for a model that has nothing else.
+    """
+    training = _for_training(graph)
+    kept = [output for output in graph.outputs if output not in training]
+    after = {node.op.after for node in graph if isinstance(node.op, Input)}
+    if all(output.name in after for output in kept):
+        raise PassError(
+            f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which training alone needs:"
+            " return what the model is for too, such as its scores"
+        )
+    return _without_dropout(_part(graph, kept, training) if training else graph)
+
+
+def training_graph(graph: Graph) -> Graph:
+    """The model as it is trained: its losses and scores and what they need. ``loss`` is what training makes small.
+
+    1. an output that no loss or score is in     => nothing, unless an input takes it in the next batch
+    2. an input that only such outputs depend on => nothing
+
+    Raises :class:`PassError` for a model without a scalar output called ``loss``.
+    """
+    training = _for_training(graph)
+    found = ", ".join(f"{o.name} {graph.type(o.ref)}" for o in graph.outputs)
+    if LOSS not in [output.name for output in training]:
+        raise PassError(
+            f"{graph.name} cannot be trained: expected an output called {LOSS} that is one number, such as"
+            f" softmax_loss(scores, labels), found {found}"
+        )
+    after = {node.op.after for node in graph if isinstance(node.op, Input)}
+    kept = [output for output in graph.outputs if output in training or output.name in after]
+    return _part(graph, kept, [output for output in graph.outputs if output not in kept])
+
+
+def has_loss(graph: Graph) -> bool:
+    """Whether a model can be trained."""
+    return LOSS in [output.name for output in _for_training(graph)]
+
+
+def _for_training(graph: Graph) -> list[Output]:
+    """The outputs that are losses or scores; beside a loss every single number is one."""
+    found = _training_values(graph, set())
+    numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
+    if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
+        found |= numbers
+    return [o for o in graph.outputs if o.ref in found]
+
+
+def _training_values(graph: Graph, given: set[str]) -> set[Ref]:
+    """The values that depend on a loss or a score, or on one of the leaves in ``given``."""
+    found = {Ref(name) for name in given}
+    for node in graph:
+        args = graph.args(node.name)
+        if isinstance(node.op, Scan):
+            found |= {Ref(node.name, out) for out in _training_results(node.op, [ref in found for ref in args])}
+        elif node.op.for_training or not found.isdisjoint(args):
+            found |= {Ref(node.name, out) for out in range(len(node.types))}
+    return found
+
+
+def _training_results(scan: Scan, operands: list[bool]) -> set[int]:
+    """Which results of a scan depend on a loss, given which of its operands do."""
+    args = [arg.name for arg in scan.body.body_args()]
+    given = {name for name, is_training in zip(args, operands, strict=True) if is_training}
+    states = [name for i, name in enumerate(args) if scan.role(i) == "state"]
+    while True:
+        values = _training_values(scan.body, given)
+        following = zip(states, scan.next_states, strict=True)
+        more = {state for state, output in following if output.ref in values} - given
+        if not more:
+            return {i for i, output in enumerate(scan.body.outputs) if output.ref in values}
+        given |= more
+
+
+def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
+    """The graph of some of the outputs; the inputs that only the others need are gone too."""
+    live = without_dead(graph.returning([output.name for output in kept]), Counter())
+    needed, unneeded = live.needed(), graph.needed([output.ref for output in dropped])
+    builder = Builder(graph.name, live)
+    new: dict[Ref, Ref] = {}
+    for node in live:
+        if node.name in needed or node.name not in unneeded:
+            made = builder.copy(node, [new[ref] for ref in live.args(node.name)])
+            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+    return builder.finish([(output.name, new[output.ref]) for output in live.outputs])
+
+
+def _without_dropout(graph: Graph) -> Graph:
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, Scan):
+            return b.add(in_bodies(node.op, _without_dropout), *args, names=node.names, loc=node.loc)
+        return args if isinstance(node.op, Dropout) else None
+
+    return rewrite(graph, visit)

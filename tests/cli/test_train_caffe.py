@@ -1,0 +1,137 @@
+"""``lstmc train`` with real Caffe: it learns, its files can be used, and a killed run goes on to the same end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from lstmc.cli.metrics import read_metrics
+from lstmc.interp import forward
+from lstmc.passes import deploy_graph
+from tests.cli.conftest import LSTMC
+from tests.cli.test_train import MODEL, SIZES, arrays
+from tests.cli.test_train_refusals import CARRYING
+
+GIVEN = ("train", "net.py", "--data", "data.npz", *SIZES, "--solver", "type=Adam", "--solver", "base_lr=0.02")
+
+
+def prepared(folder: Path = Path()) -> None:
+    (folder / "net.py").write_text(MODEL)
+    np.savez(folder / "data.npz", **arrays(44))
+    np.savez(folder / "test.npz", **arrays(20))
+
+
+def saved(path: Path) -> dict[str, Any]:
+    with np.load(path) as found:
+        return dict(found)
+
+
+@pytest.mark.caffe
+def test_it_learns_and_its_net_gives_what_the_model_means(lstmc: LSTMC, caffe: object) -> None:
+    prepared()
+    solver = ("--solver", "max_iter=200", "--solver", "test_interval=100", "--solver", "snapshot=100")
+    ended = lstmc(*GIVEN, "--test-data", "test.npz", *solver, "-o", "run")
+    assert (ended.code, ended.err) == (0, "")
+    tests = [record for record in read_metrics(Path("run/metrics.jsonl")) if record["kind"] == "test"]
+    assert [record["iteration"] for record in tests] == [100, 200]
+    assert tests[-1]["scores"]["accuracy"] == 1
+    namespace: dict[str, Any] = {}
+    exec(compile(MODEL, "net.py", "exec"), namespace)
+    graph = namespace["net"].graph(T=3, N=4)
+    X = arrays(20)["X"][:, :4]
+    np.savez("x.npz", X=X)
+    ran = lstmc("run", "run/net.prototxt", "--inputs", "x.npz", "-o", "out.npz")
+    assert (ran.code, ran.err) == (0, "")
+    weights = saved(Path("run/weights.npz"))
+    assert_allclose(
+        saved(Path("out.npz"))["p"], forward(deploy_graph(graph), {"X": X}, weights).outputs["p"], atol=1e-5
+    )
+    scored = forward(graph, {"X": X, "label": arrays(20)["label"][:4]}, weights).outputs
+    assert scored["accuracy"] == 1
+    assert scored["loss"] < 0.1
+    taken = lstmc("weights", "extract", "run/net.caffemodel", "-o", "again.npz")
+    assert taken.code == 0
+    for name, array in saved(Path("again.npz")).items():
+        assert_array_equal(array, weights[name])
+
+
+@pytest.mark.caffe
+def test_scores_are_losses_and_scores_alone(lstmc: LSTMC, caffe: object) -> None:
+    prepared()
+    Path("net.py").write_text(CARRYING)
+    solver = ("--solver", "max_iter=4", "--solver", "test_interval=2")
+    ended = lstmc(*GIVEN, "--test-data", "test.npz", *solver, "-o", "run")
+    assert (ended.code, ended.err) == (0, "")
+    tests = [record for record in read_metrics(Path("run/metrics.jsonl")) if record["kind"] == "test"]
+    assert [set(record["scores"]) for record in tests] == [{"loss", "accuracy"}] * 2
+
+
+def started(folder: Path, run: str, *more: str) -> subprocess.Popen[str]:
+    solver = ("--solver", "max_iter=150", "--solver", "snapshot=30")
+    return subprocess.Popen(
+        [sys.executable, "-m", "lstmc", *GIVEN, *solver, "-o", run, *more],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for_updates(process: subprocess.Popen[str], metrics: Path, count: int) -> None:
+    while process.poll() is None and (not metrics.is_file() or metrics.read_bytes().count(b"\n") < count):
+        time.sleep(0.002)
+    assert process.poll() is None, process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.caffe
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_however_it_is_ended_it_goes_on_to_the_same_weights(
+    tmp_path: Path, caffe: object, number: signal.Signals, code: int
+) -> None:
+    prepared(tmp_path)
+    whole = started(tmp_path, "whole")
+    assert whole.communicate()[1] == ""
+    process = started(tmp_path, "run")
+    for updates in np.random.default_rng(int(number)).integers(5, 50, 2).cumsum():
+        wait_for_updates(process, tmp_path / "run" / "metrics.jsonl", int(updates))
+        process.send_signal(number)
+        out, err = process.communicate()
+        assert (process.returncode, err) == (code, "")
+        assert ("\ngo on with: lstmc train " in out) == (code > 0)
+        process = started(tmp_path, "run", "--resume")
+    assert process.communicate()[1] == ""
+    assert process.returncode == 0
+    found, wanted = (saved(tmp_path / run / "weights.npz") for run in ("run", "whole"))
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        assert_array_equal(found[name], array)
+    lines = [read_metrics(tmp_path / run / "metrics.jsonl") for run in ("run", "whole")]
+    lines = [[(record["iteration"], record["loss"]) for record in records] for records in lines]
+    assert lines[0] == lines[1]
+
+
+@pytest.mark.caffe
+def test_a_folder_with_another_run_is_refused(lstmc: LSTMC, caffe: object) -> None:
+    prepared()
+    short = ("--solver", "max_iter=3", "-o", "run")
+    assert lstmc(*GIVEN, *short).code == 0
+    before = Path("run/metrics.jsonl").read_bytes()
+    again = lstmc(*GIVEN, *short)
+    assert again.code == 2
+    assert again.err == (
+        "TrainingError: run has a run already\n  go on with it by --resume, or give another folder by -o\n"
+    )
+    other = lstmc(*GIVEN, *short, "--resume", "--seed", "1")
+    assert other.code == 2
+    assert other.err.startswith("TrainingError: cannot resume the run in run: it was started otherwise\n")
+    assert "the data is other data" in other.err
+    assert Path("run/metrics.jsonl").read_bytes() == before

@@ -1,0 +1,118 @@
+"""What ``lstmc train`` refuses: before anything is trained or written, by exact text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import LSTMC
+from tests.cli.test_train import MODEL, SIZES, arrays, interpreter, train
+
+__all__ = ["interpreter"]  # a fixture of these tests too
+WITHOUT_LOSS = MODEL.replace('"loss": softmax_loss(scores, label), "accuracy": accuracy(scores, label)', '"q": scores')
+ONLY_LOSS = MODEL.replace('"p": softmax(scores), ', "")
+CARRYING = MODEL.replace("X, cont=cont)", "X, cont=cont, carry=True)")
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (arrays(label=None), "missing: label [examples]"),
+        (
+            arrays(lable=np.zeros(22), label=None),
+            "missing: label [examples]\n  extra: lable [22]: did you mean label?",
+        ),
+        (
+            arrays(label=np.full(22, 3)),
+            "outside: label must be whole numbers from 0 to 2, has 22 of 22 elements that are not, the first at [0]: 3",
+        ),
+        (arrays(3), "too few examples: found 3, a batch has N = 4: make it smaller with -D N=SIZE"),
+    ],
+)
+def test_data(lstmc: LSTMC, data: Mapping[str, Any], text: str) -> None:
+    ended = train(lstmc, "-o", "run", data=dict(data))
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == f"DataError: data.npz does not fit net\n  {text}\n"
+    assert not Path("run").exists()
+
+
+def test_test_data_are_held_against_the_model_too(lstmc: LSTMC) -> None:
+    np.savez("test.npz", **arrays(X=np.zeros((4, 22, 2))))
+    ended = train(lstmc, "-o", "run", "--test-data", "test.npz")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "DataError: test.npz does not fit net\n"
+        "  wrong shape: X must be [T=3, examples, 2] or [batches, T=3, N=4, 2], found [4, 22, 2]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (("--batch", "Q"), "DataError: --batch Q: no input of net has an axis Q: found T, N\n"),
+        (("--backend", "text"), "BackendError: backend text does not train\n"),
+        (("--target", "flat"), "PluginError: backend interpreter has no target flat: found text\n"),
+        (("--weights", "none.npz"), "WeightsError: none.npz: no such file\n"),
+        (("--data", "none.npz"), "DataError: none.npz: no such file\n"),
+        (("--test-split", "1.5"), "DataError: --test-split takes a part between 0 and 1, found 1.5\n"),
+        (("--test-split", "0.1"), "DataError: --test-split 0.1 makes 20 and 2 examples: a batch has 4\n"),
+        (
+            ("--test-split", "0.5", "--test-data", "data.npz"),
+            "DataError: --test-data and --test-split both say what to score on: expected one of them\n",
+        ),
+    ],
+)
+def test_options(lstmc: LSTMC, more: tuple[str, ...], text: str) -> None:
+    ended = train(lstmc, "-o", "run", *more)
+    assert (ended.code, ended.out, ended.err) == (2, "", text)
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (
+            WITHOUT_LOSS,
+            "PassError: net cannot be trained: expected an output called loss that is one number, such as"
+            " softmax_loss(scores, labels), found p f32[4,3], q f32[4,3]\n",
+        ),
+        (
+            ONLY_LOSS,
+            "PassError: net returns nothing but loss, accuracy, which are for training: return what the model is for"
+            " too, such as its scores\n",
+        ),
+        (
+            CARRYING,
+            "DataError: step/h_0 is carried over from batch to batch: expected a number of examples that whole batches"
+            " of 4 make, found 22\n",
+        ),
+    ],
+)
+def test_models(lstmc: LSTMC, model: str, text: str) -> None:
+    Path("other.py").write_text(model)
+    np.savez("data.npz", **arrays())
+    ended = lstmc("train", "other.py", "--data", "data.npz", *SIZES, "-o", "run")
+    assert (ended.code, ended.out, ended.err) == (2, "", text)
+    assert not Path("run").exists()
+
+
+def test_a_run_of_another_kind_is_not_touched_before_training_begins(lstmc: LSTMC) -> None:
+    """The backend refuses to begin: what lies in the folder stays."""
+    assert train(lstmc, "-o", "run").code == 0
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    ended = train(lstmc, "-o", "run", "--solver", "refuse=1")
+    assert (ended.code, ended.err) == (2, "BackendError: run has a run already\n")
+    left = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    assert {name: left[name] for name in before} == before
+
+
+def test_states_that_are_carried_keep_the_order(lstmc: LSTMC) -> None:
+    Path("other.py").write_text(CARRYING)
+    np.savez("data.npz", **arrays(20))
+    ended = lstmc("train", "other.py", "--data", "data.npz", *SIZES, "-o", "run", "--solver", "max_iter=2")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("training on 20 examples in batches of 4, in order: 2 iterations, 0.4 epochs\n")

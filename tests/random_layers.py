@@ -1,0 +1,87 @@
+"""What stands around the scans of a random model: embeddings and images in front of them, losses behind them."""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+from typing import Protocol
+
+from tests.random_bodies import Body, Known, Shape, text
+
+ROWS = 4  # of a matrix that is embedded from
+NORMALIZATIONS = ("", ', normalization="full"', ', normalization="batch_size"', ', normalization="none"')
+
+
+class Net(Protocol):
+    """The model function while it is drawn."""
+
+    body: Body
+    steps: int
+    batch: int
+    inputs: dict[str, str]
+
+    def input(self, name: str, shape: Shape, fill: str = "") -> Known: ...
+
+
+def fed(net: Net, name: str, shape: Shape) -> str:
+    """A new input that no other op reads: numbers of rows or classes."""
+    name = f"{name}{len(net.inputs)}"
+    net.inputs[name] = f"Input({text(shape)})"
+    return name
+
+
+def embedded(body: Body, ids: str, shape: Shape) -> Known:
+    """Rows of a new matrix."""
+    size = body.draw.integer(1, 4)
+    matrix = body.param((ROWS, size), value=body.chance(3)).name
+    return body.let(f"embed({ids}, {matrix})", (*shape, size), 1.0)
+
+
+def images(net: Net) -> Known:
+    """Small images for every step, convolved, pooled, and flattened to vectors."""
+    body = net.body
+    channels, size = body.choose(((1, 4), (2, 3))), (body.draw.integer(3, 4), body.draw.integer(2, 3))
+    group = channels[0] if channels[1] % channels[0] == 0 and body.chance(3) else 1
+    x = net.input(f"images{len(net.inputs)}", (net.steps, net.batch, channels[0], *size))
+    body.used.add(x.name)
+    w = (channels[1] // group * group, channels[0] // group, body.draw.integer(1, 2), body.draw.integer(1, 2))
+    window, bias = body.param(w, value=False).name, body.choose(("", f", {body.param(w[:1], value=False).name}"))
+    stride = (body.draw.integer(1, 2), 1)
+    pad = body.draw.integer(0, 1)
+    more = f", stride=({text(stride)}), pad={pad}" + (f", group={group}" if group > 1 else "")
+    made = [(n + 2 * pad - k) // s + 1 for n, k, s in zip(size, w[2:], stride, strict=True)]
+    bound = x.bound * max(1.0, 0.5 * sqrt(prod(w[1:])))
+    y = body.let(f"conv({x.name}, {window}{bias}{more})", (*x.shape[:2], w[0], *made), bound)
+    body.used.add(y.name)
+    kind = body.choose(("max_pool", "ave_pool"))
+    pooled = [n - 1 if n > 1 else 1 for n in made]
+    kernel = text(2 if n > 1 else 1 for n in made)
+    z = body.let(f"{kind}({y.name}, ({kernel}), stride=1)", (*x.shape[:2], w[0], *pooled), y.bound)
+    body.used.add(z.name)
+    return body.let(f"reshape({z.name}, T, N, -1)", (*x.shape[:2], w[0] * prod(pooled)), z.bound)
+
+
+def losses(net: Net) -> list[Known]:
+    """Losses and scores of values in scope, and a weighted sum of two; none has axes."""
+    body = net.body
+    x = body.pick(lambda v: len(v.shape) > 1)
+    if x is None:
+        return []
+    axis = body.draw.integer(0, len(x.shape) - 1)
+    places = (*x.shape[:axis], *x.shape[axis + 1 :])
+    label, ignored = fed(net, "label", places), body.choose(("", ", ignore_label=-1"))
+    target = net.input(f"target{len(net.inputs)}", x.shape).name
+    body.used.add(target)
+    more = f", axis={axis}{ignored}"
+    noisy = net.input(f"noise{len(net.inputs)}", x.shape).name  # equal scores would be ordered by their rounding
+    body.used.add(noisy)
+    expressions = {
+        "entropy": f"softmax_loss({x.name}, {label}{more}{body.choose(NORMALIZATIONS)})",
+        "cross": f"sigmoid_cross_entropy_loss({x.name}, {target}{body.choose(NORMALIZATIONS)})",
+        "distance": f"euclidean_loss({x.name}, {target})",
+        "weighted": "entropy + 0.3 * distance",
+        "right": f"accuracy({x.name} + {noisy}, {label}, axis={axis}, top_k={body.draw.integer(1, x.shape[axis])})",
+    }
+    if ignored:
+        del expressions["right"]  # where every label is left out, Caffe divides by zero
+    body.lines += [f"{name} = {expression}" for name, expression in expressions.items()]
+    return [Known(name, ()) for name in expressions]

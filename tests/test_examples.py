@@ -1,0 +1,127 @@
+"""The examples in docs/examples: each of their models is checked in real Caffe, and one is trained as its text says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from lstmc.cli.model_source import find_model
+from lstmc.data import batch_axes, dataset_for, read_arrays
+from lstmc.differential import check
+from lstmc.passes import training_graph
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend, Solver
+from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.runner import Runner
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "docs" / "examples"
+# Small sizes: of dimensions, and of what a file has as numbers.
+MODELS = {
+    "digits.py:lstm_digits": {"N": 3},
+    "digits.py:gru_digits": {"N": 3},
+    "digits.py:peephole_digits": {"N": 3},
+    "digits.py:bidirectional_digits": {"N": 3},
+    "adding.py:lstm_adds": {"N": 2},
+    "adding.py:rnn_adds": {"N": 2},
+    "char_lm.py:char_lm": {"T": 4, "N": 2},
+    "reverse.py:reverse": {"N": 2},
+    "attention.py:attention": {"N": 2},
+}
+
+
+def test_every_model_of_the_examples_is_here() -> None:
+    found = {path.name for path in EXAMPLES.glob("*.py")} - {"lstm_demo.py"}
+    assert found == {name.partition(":")[0] for name in MODELS}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("name", MODELS)
+def test_the_net_of_an_example_means_its_model(caffe: Runner, name: str) -> None:
+    """Everything of it: what is deployed, the losses and the scores, forward and backward."""
+    source = find_model(str(EXAMPLES / name), None)
+    assert isinstance(source.model.solver, Solver)
+    graph = source.graph(MODELS[name])
+    backend, weights = CaffeBackend(), initial_weights(graph)
+    compiled = compile_graph(graph, backend)
+    report = check(compiled, backend.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
+    assert report.passed, [difference for difference in report.differences if not difference.passed]
+
+
+@pytest.mark.slow
+@pytest.mark.caffe
+def test_digits_are_learned_as_the_example_says(caffe: Runner, tmp_path: Path) -> None:
+    """The commands of its own text, word for word, but for the model: the one that is trained fastest."""
+    text = (EXAMPLES / "digits.py").read_text().split('"""')[1]
+    commands = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("    ")]
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(Path.home())}
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for words in commands:
+        line = [word.replace("lstm_digits", "gru_digits") for word in words]
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out/digits/lstm/metrics.jsonl").read_text().splitlines()]
+    (last,) = [line for line in lines if line["kind"] == "test" and line["iteration"] == 600]
+    assert last["scores"]["accuracy"] >= 0.96
+
+
+def made_by(name: str, tmp_path: Path, *arguments: str) -> None:
+    command = [sys.executable, EXAMPLES / name, *arguments, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "rows"),
+    [
+        ("digits.py:lstm_digits", {"N": 60}, 1437),
+        ("adding.py:lstm_adds", {"N": 50}, 20_000),
+        ("char_lm.py:char_lm", {"T": 50, "N": 32}, None),
+        ("reverse.py:reverse", {"N": 64}, None),
+        ("attention.py:attention", {"N": 50}, 24_000),
+    ],
+)
+def test_the_data_of_an_example_fit_its_model(
+    name: str, sizes: dict[str, int], rows: int | None, tmp_path: Path
+) -> None:
+    file = name.partition(":")[0]
+    made_by(file, tmp_path, *([] if file in ("digits.py", "char_lm.py") else ["data"]))
+    source = find_model(str(EXAMPLES / name), None)
+    graph, axes = training_graph(source.graph(sizes)), batch_axes(source.model)
+    for part in ("train", "test"):
+        dataset = dataset_for(graph, axes, read_arrays(tmp_path / f"{part}.npz"), part)
+        assert dataset.rows > 1
+        if part == "train" and rows is not None:
+            assert dataset.rows == rows
+
+
+def loaded(name: str) -> ModuleType:
+    source = find_model(str(EXAMPLES / name), None)
+    return sys.modules[source.model.function.__module__]
+
+
+def test_strings_to_test_on_are_not_among_those_to_train_on(tmp_path: Path) -> None:
+    made_by("reverse.py", tmp_path, "data")
+    train, test = ({tuple(s) for s in np.load(tmp_path / f"{part}.npz")["digits"].T} for part in ("train", "test"))
+    assert not train & test
+    assert len(test) == 1920
+
+
+def test_the_n_gram_model_gives_probabilities() -> None:
+    """What follows a context adds up to 1: 2 ** -bits of each symbol after the same text."""
+    module = loaded("char_lm.py:char_lm")
+    train, before = ["abcabd", "abe"], "ab"
+    total = 0.0
+    alone = module.ngram_bits(train, [before]) * len(before)
+    for symbol in module.SYMBOLS:
+        bits = module.ngram_bits(train, [before + symbol]) * (len(before) + 1) - alone
+        total += 2**-bits
+    assert total == pytest.approx(1)
