@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lstmc_caffe import CaffeBackend
@@ -16,8 +18,22 @@ from lstmc_caffe.install.record import installed_with_cuda
 from lstmc_caffe.locate import INSTALL_CUDA, CaffeLocation
 from lstmc_caffe.net import Net
 from lstmc_caffe.runner import Runner
+from lstmc_caffe.solver import Solver
 from tests import test_properties
-from tests.backends.lstmc_caffe import test_caffe_native, test_differential, test_step, test_targets
+from tests.backends.lstmc_caffe import (
+    test_caffe_native,
+    test_differential,
+    test_fit_readers,
+    test_in_place,
+    test_layers,
+    test_native_cont,
+    test_post,
+    test_reroll_cont,
+    test_reroll_gates,
+    test_step,
+    test_targets,
+)
+from tests.backends.lstmc_caffe.training_nets import line, train
 
 pytestmark = pytest.mark.gpu
 
@@ -44,9 +60,12 @@ def executor(caffe: Runner) -> CaffeExecutor:
     return CaffeExecutor(caffe, "gpu")
 
 
-MODULES = (test_differential, test_targets, test_caffe_native, test_step, test_properties)
+MODULES = (
+    *(test_differential, test_layers, test_targets, test_fit_readers, test_step, test_properties, test_post),
+    *(test_caffe_native, test_native_cont, test_in_place, test_reroll_gates, test_reroll_cont),
+)
 COMPARING = {
-    f"{name}_on_a_gpu": function
+    f"{name}_of_{module.__name__.rpartition('.')[2]}": function
     for module in MODULES
     for name, function in vars(module).items()
     if name.startswith("test_") and {"caffe", "executor"} & inspect.signature(function).parameters.keys()
@@ -61,6 +80,15 @@ def test_the_suite_of_the_bundle_passes(caffe: Runner) -> None:
         executor.close()
     assert len(outcomes) > len(COMPARING)
     assert not [str(outcome) for outcome in outcomes if not outcome.passed]
+
+
+def test_a_run_of_the_trainer_ends_with_the_same_weights(caffe: Runner, tmp_path: Path) -> None:
+    settings = Solver(max_iter=6, snapshot=2, momentum=0.9)
+    there = train(caffe, line(), settings, tmp_path / "gpu", gpu=True).blobs
+    here = train(caffe, line(), settings, tmp_path / "cpu").blobs
+    assert there.keys() == here.keys()
+    for name, weight in here.items():
+        np.testing.assert_allclose(there[name], weight, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
