@@ -57,3 +57,4 @@ def install_into(folder: Path, wheel: Path, python: Path) -> None:
         [str(python), "-m", "pip", "install", *options, "--target", str(folder), *packages],
         "fetching the packages that lstmc needs",
     )
+    shutil.rmtree(folder / "bin", ignore_errors=True)  # scripts that name a Python of this machine

@@ -208,11 +208,12 @@ def test_only_what_the_check_imports_is_carried(tmp_path: Path, programs: Progra
     )
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("lstmc-1.0.dist-info/METADATA", metadata)
-    python = programs.add("python", f'echo "$@" > {tmp_path}/log')
+    python = programs.add("python", f'echo "$@" > {tmp_path}/log; mkdir -p {tmp_path}/site/bin {tmp_path}/site/jinja2')
     packages.install_into(tmp_path / "site", wheel, python)
     said = (tmp_path / "log").read_text()
     assert said.endswith(f"--target {tmp_path}/site {wheel} networkx<4,>=3.2 jinja2 markupsafe six\n")
     assert "--no-deps" in said
+    assert [path.name for path in (tmp_path / "site").iterdir()] == ["jinja2"]
 
 
 def test_the_check_imports_nothing_that_the_bundle_lacks() -> None:
