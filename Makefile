@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench golden docs caffe clean
+.PHONY: help demo test check bench golden docs caffe gpu-bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ demo: $(VENV)/.demo ## compile the post's example and verify it with the interpr
 
 caffe: $(VENV)/.test ## build real Caffe into the cache folder, unless it is there or a setting names another
 	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install; fi
+
+gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GPU; builds Caffe with CUDA first
+	$(BIN)/python -m lstmc_caffe.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
 test: check caffe ## every check and every test, with real Caffe
 	$(BIN)/python -m pytest --hypothesis-profile=ci

@@ -46,7 +46,7 @@ THIRD_PARTY = {
     "numpy": ("lstmc/", "lstmc_caffe/"),
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
-    "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
+    "rich": ("lstmc/cli/", "lstmc_caffe/install/", "lstmc_caffe/bundle/"),
     "h5py": ("lstmc/data/files.py",),
     "matplotlib": ("lstmc/cli/loss_curve.py",),
     "jinja2": ("lstmc_caffe/emit.py",),
@@ -58,8 +58,9 @@ THIRD_PARTY = {
     "platformdirs": ("lstmc_caffe/install/record.py", "lstmc/tune.py"),
     "caffe": (
         *("lstmc_caffe/worker.py", "lstmc_caffe/stopwatch.py", "lstmc_caffe/training_side.py"),
-        *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py"),
+        *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py", "lstmc_caffe/gpu_check/on_worker.py"),
     ),
+    "torch": ("lstmc_caffe/gpu_check/torch_lstm.py",),
 }
 WORKER_SIDE = (
     *THIRD_PARTY["caffe"],

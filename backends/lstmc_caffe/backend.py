@@ -33,7 +33,7 @@ from lstmc_caffe.forms import EXPANSION, LEGAL, caffe_forms, caffe_passes
 from lstmc_caffe.in_place import overwritten
 from lstmc_caffe.legalize_rows import LegalizeRows
 from lstmc_caffe.lint import lint_text
-from lstmc_caffe.locate import attempt_all, gpu_state, locate
+from lstmc_caffe.locate import INSTALL, INSTALL_CUDA, CaffeNotFound, attempt_all, gpu_state, locate, locate_for_gpu
 from lstmc_caffe.manifest import manifest, manifest_json, output_blobs, read_manifest, step_blobs
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.reroll_gates import RerollGates
@@ -47,8 +47,6 @@ from lstmc_caffe.target import load_target, targets
 from lstmc_caffe.training_net import TARGETS as TRAINING_TARGETS
 from lstmc_caffe.training_net import train, training_files
 from lstmc_caffe.weights import caffemodel, read_blobs
-
-INSTALL = "python -m lstmc_caffe.install"
 
 # The targets for Caffe itself; the others see every blob as a matrix of rows.
 CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {
@@ -143,7 +141,7 @@ class CaffeBackend:
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
         """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""
         assert isinstance(settings, Solver)
-        with Runner() as runner:
+        with Runner(for_gpu=run.gpu) as runner:
             return train(runner, compiled, weights, settings, run)
 
     def lint(self, text: str, target: str) -> LintReport:
@@ -160,17 +158,16 @@ class CaffeBackend:
     def run(self, net: Path, inputs: Mapping[str, Array], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass in real Caffe, by the manifest beside the net."""
         files = find_files(net, weights)
-        with Runner() as runner:
+        with Runner(for_gpu=gpu) as runner:
             return run_net(runner, files, inputs, "gpu" if gpu else "cpu")
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
         """A one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
-        return StepSession(Runner(), find_files(net, weights), "gpu" if gpu else "cpu", owned=True)
+        return StepSession(Runner(for_gpu=gpu), find_files(net, weights), "gpu" if gpu else "cpu", owned=True)
 
     def executors(self) -> Sequence[CaffeExecutor]:
-        """Caffe on the CPU and on a GPU, in one worker process."""
-        runner = Runner()
-        return (CaffeExecutor(runner, "cpu"), CaffeExecutor(runner, "gpu"))
+        """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""
+        return (CaffeExecutor(Runner(), "cpu"), CaffeExecutor(Runner(for_gpu=True), "gpu"))
 
     def doctor(self) -> Iterator[Finding]:
         """Which Caffe there is, what was tried, and whether a GPU can be used."""
@@ -183,10 +180,23 @@ class CaffeBackend:
         if location is None:
             yield Finding("Caffe", False, "no Python here has real Caffe", INSTALL)
             return
-        gpu = gpu_state(location)
         yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
         yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
-        yield Finding("GPU", gpu.usable, gpu.reason or "usable")
+        yield from _gpu_findings()
+
+
+def _gpu_findings() -> Iterator[Finding]:
+    """Which Caffe works on a GPU, and whether it can here."""
+    try:
+        location = locate_for_gpu()
+    except CaffeNotFound as error:
+        reasons = ", ".join(str(attempt.reason) for attempt in error.attempts)
+        yield Finding("GPU", False, f"{error.message}: {reasons}", f"{INSTALL_CUDA} --force")
+        return
+    gpu = gpu_state(location)
+    if gpu.built:
+        yield Finding("Caffe for GPUs", True, f"{location.python} {location.pythonpath or ''}".rstrip())
+    yield Finding("GPU", gpu.usable, gpu.reason or "usable", gpu.mend)
 
 
 def _blob_name(place: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ class CaffeExecutor:
         except CaffeNotFound as error:
             return str(error)
         if gpu is not None and not gpu.usable:
-            return f"{location.python}: {gpu.reason}"
+            return f"{location.python}: {gpu.reason}" + (f"\nto mend it: {gpu.mend}" if gpu.mend else "")
         return None
 
     def run(

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lstmc_caffe.install.record import installed, refusals
+from lstmc_caffe.install.record import Installed, installed, installed_with_cuda, refusals
 from lstmc_caffe.protocol import CaffeError, fatal_lines
 
 PYTHON = "LSTMC_CAFFE_PYTHON"
 PYTHONPATH = "LSTMC_CAFFE_PYTHONPATH"
 INSTALL = "python -m lstmc_caffe.install"
+INSTALL_CUDA = f"{INSTALL} --cuda"
 TRIAL = Path(__file__).with_name("trial.py")
 TRIAL_SECONDS = 60.0
 
@@ -63,18 +64,22 @@ class Attempt:
 
 @dataclass(frozen=True)
 class GpuState:
-    """What Caffe can do with a GPU: whether it was built for one, whether one can be used, and why not."""
+    """What Caffe can do with a GPU: whether it was built for one, whether one can be used, and why not.
+
+    ``mend`` is the command that mends it, empty where there is none for this machine.
+    """
 
     built: bool
     usable: bool
     reason: str
+    mend: str = ""
 
 
 class CaffeNotFound(CaffeError):
     """No interpreter has real Caffe, or the settings name one that has not. ``attempts`` were made."""
 
-    def __init__(self, message: str, attempts: tuple[Attempt, ...]) -> None:
-        mend = f"correct or unset {PYTHON} and {PYTHONPATH}" if _is_setting(attempts) else INSTALL
+    def __init__(self, message: str, attempts: tuple[Attempt, ...], mend: str = INSTALL) -> None:
+        mend = f"correct or unset {PYTHON} and {PYTHONPATH}" if _is_setting(attempts) else mend
         super().__init__(message, notes=[*(f"tried {attempt}" for attempt in attempts), f"to mend it: {mend}"])
         self.attempts = attempts
 
@@ -106,16 +111,37 @@ def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = 
         yield _attempt(str(python), CaffeLocation(python, None, None, "found"))
 
 
+def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
+    """The Caffe for work on a GPU: the one that is set, else the installer's with CUDA, else what ``locate`` finds.
+
+    The last may be built for the CPU only, which :func:`gpu_state` says. CaffeNotFound where the build with CUDA
+    cannot be imported, or nothing is found.
+    """
+    environment = os.environ if settings is None else settings
+    record = installed_with_cuda(cache)
+    if environment.get(PYTHON) or environment.get(PYTHONPATH) or record is None:
+        return locate(settings, cache)
+    attempt = _attempt_record(record)
+    if attempt.location is None:
+        message = "the Caffe that was built with CUDA does not work"
+        raise CaffeNotFound(message, (attempt,), f"{INSTALL_CUDA} --force")
+    return attempt.location
+
+
 def gpu_state(location: CaffeLocation) -> GpuState:
     """Tries to use a GPU, in a process that Caffe may abort. Takes half a second, or a few where there is one."""
     ended = _run_trial(location, "--gpu")
     if isinstance(ended, str):
         return GpuState(True, False, ended)
-    if ended.returncode == 0:
-        return GpuState(True, True, "")
+    reason = str(_last_json(ended.stdout).get("reason", ""))
     if "CPU-only" in ended.stderr:
-        return GpuState(False, False, "this Caffe was built for the CPU only")
-    return GpuState(True, False, _last_json(ended.stdout).get("reason") or _why_it_failed(ended))
+        without = "this Caffe was built without CUDA"
+        if reason:
+            return GpuState(False, False, f"{without}, and {reason}; where there is a GPU: {INSTALL_CUDA}")
+        return GpuState(False, False, without, INSTALL_CUDA)
+    if ended.returncode == 0 and not reason:
+        return GpuState(True, True, "")
+    return GpuState(True, False, reason or _why_it_failed(ended))
 
 
 def _is_setting(attempts: tuple[Attempt, ...]) -> bool:
@@ -136,12 +162,16 @@ def _attempt_setting(python: str | None, pythonpath: str | None) -> Attempt:
 
 def _attempt_installed(cache: Path | None) -> Iterator[Attempt]:
     yield from (Attempt("the installer's cache", refusal) for refusal in refusals(cache))
-    record = installed(cache)
+    record = installed(cache) or installed_with_cuda(cache)  # the second can do what the first can, more slowly
     if record is None:
         yield Attempt("the installer's record", "nothing is installed")
         return
+    yield _attempt_record(record)
+
+
+def _attempt_record(record: Installed) -> Attempt:
     location = CaffeLocation(record.python, str(record.pythonpath), record.caffe_binary, "installed")
-    yield _attempt(f"the installer's record ({record.key})", location)
+    return _attempt(f"the installer's record ({record.key})", location)
 
 
 def _usual_pythons(path: str | None) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from lstmc_caffe.locate import CaffeLocation, CaffeNotFound, GpuState, gpu_state, locate
+from lstmc_caffe.locate import CaffeLocation, CaffeNotFound, GpuState, gpu_state, locate, locate_for_gpu
 from lstmc_caffe.net import Layer, Net, RunResult
 from lstmc_caffe.protocol import (
     PROTOCOL,
@@ -78,11 +78,15 @@ class Runner:
     starts a new worker, and nets loaded before say that they must be loaded again. Where no Caffe is found, the
     first request raises CaffeNotFound. Threads may share a Runner; their requests wait for each other.
     ``close()``, or the end of a ``with`` block, ends the worker; so does the end of this process.
+    ``for_gpu`` asks for the Caffe that was built with CUDA, which is slower to import and larger in memory.
     """
 
-    def __init__(self, location: CaffeLocation | None = None, *, timeout: float = REQUEST_SECONDS) -> None:
+    def __init__(
+        self, location: CaffeLocation | None = None, *, timeout: float = REQUEST_SECONDS, for_gpu: bool = False
+    ) -> None:
         self.timeout = timeout
         self._given = location
+        self._for_gpu = for_gpu
         self._lock = threading.RLock()
         self._worker: WorkerProcess | None = None
         self._end_worker: weakref.finalize[[], Runner] | None = None
@@ -100,7 +104,7 @@ class Runner:
     @functools.cached_property
     def location(self) -> CaffeLocation:
         """Where Caffe is; it is searched for when first asked for."""
-        return self._given or locate()
+        return self._given or (locate_for_gpu() if self._for_gpu else locate())
 
     @functools.cached_property
     def gpu(self) -> GpuState:

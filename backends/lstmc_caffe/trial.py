@@ -1,7 +1,8 @@
 """What the caffe of the Python that runs this file is worth: the last line on stdout is JSON that says so.
 
 Without arguments {"version", "file"} or {"reason"}; with --gpu {"reason"}, empty where a GPU can be used, or
-an abort by Caffe. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's own process.
+what the driver says and an abort by Caffe. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's
+own process.
 """
 
 # mypy: ignore-errors
@@ -15,6 +16,7 @@ sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
 import ctypes
 import json
 import resource
+import tempfile
 
 
 def try_import():
@@ -28,22 +30,47 @@ def try_import():
     return {"version": getattr(caffe, "__version__", "unknown"), "file": caffe.__file__}
 
 
-def try_gpu():
-    """Uses a GPU. The driver is asked first, as Caffe aborts without saying why there is none."""
+def driver_refusal():
+    """Why NVIDIA's driver has no GPU for this process; empty where it has one."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver (no libcuda.so.1)"
+    status, text, count = driver.cuInit(0), ctypes.c_char_p(), ctypes.c_int()
+    if status != 0:
+        driver.cuGetErrorString(status, ctypes.byref(text))
+        meaning = (text.value or b"an unknown error").decode()
+        return "NVIDIA's driver finds no GPU (cuInit returned %d: %s)" % (status, meaning)
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    return "" if count.value else "NVIDIA's driver finds no GPU (it counts 0)"
+
+
+def computed():
+    """What is wrong with a small net on the GPU; empty where nothing is. Caffe aborts without code for this GPU."""
     import caffe
 
-    reason = ""
-    try:
-        status = ctypes.CDLL("libcuda.so.1").cuInit(0)
-        if status != 0:
-            reason = "NVIDIA's driver finds no GPU (cuInit returned %d)" % status
-    except OSError:
-        reason = "there is no NVIDIA driver (no libcuda.so.1)"
+    caffe.set_mode_gpu()
+    text = b'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 } } }'
+    text += b'layer { name: "y" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }'
+    with tempfile.TemporaryFile() as file:
+        file.write(text)
+        file.seek(0)
+        net = caffe.Net("/dev/fd/%d" % file.fileno(), caffe.TEST)
+    net.blobs["x"].data[...] = [1, 2]
+    net.forward()
+    found = net.blobs["y"].data.tolist()
+    return "" if found == [2, 4] else "it computes wrongly: twice 1 and 2 is %s" % found
+
+
+def try_gpu():
+    """Computes on a GPU. The driver is asked first, as Caffe aborts without saying why there is none."""
+    import caffe
+
+    reason = driver_refusal()
     print(json.dumps({"reason": reason}))
     sys.stdout.flush()
-    caffe.set_mode_gpu()
-    caffe.set_device(0)
-    return {"reason": ""}
+    caffe.set_device(0)  # aborts without a GPU, and says so where Caffe was built for the CPU only
+    return {"reason": reason or computed()}
 
 
 if __name__ == "__main__":

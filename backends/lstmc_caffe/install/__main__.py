@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lstmc.errors import LstmcError
 from lstmc_caffe.install import install
+from lstmc_caffe.install.cuda import DEFAULT_ARCHITECTURES, parse_architectures
+from lstmc_caffe.install.errors import InstallError
 
 
 def _positive(text: str) -> int:
@@ -21,20 +23,37 @@ def _positive(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lstmc_caffe.install",
-        description="Builds Caffe (CPU), pycaffe and the caffe program for lstmc, unless that is done already.",
+        description="Builds Caffe, pycaffe and the caffe program for lstmc, unless that is done already.",
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="install below DIR (default: the user's cache)")
     parser.add_argument("--jobs", type=_positive, metavar="N", help="compilers at a time (default: one per core)")
     parser.add_argument("--force", action="store_true", help="build anew even when it is there")
     parser.add_argument("--sdist", type=Path, metavar="FILE", help="use this source archive, download none")
+    parser.add_argument("--cuda", action="store_true", help="a second build, for GPUs; CPU work keeps the first")
+    default = ",".join(DEFAULT_ARCHITECTURES)
+    parser.add_argument("--arch", metavar="sm_NN,...", help=f"GPUs that --cuda compiles for (default: {default})")
     return parser
+
+
+def _architectures(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.arch is None:
+        return DEFAULT_ARCHITECTURES if options.cuda else ()
+    if not options.cuda:
+        raise InstallError("--arch names GPUs to compile for, and is for --cuda: found no --cuda")
+    return parse_architectures(options.arch)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Installs, prints what is where, and gives the exit code: 0, 2 for an error, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        done = install(options.cache, options.jobs, force=options.force, sdist=options.sdist)
+        architectures = _architectures(options)
+        done = install(
+            *(options.cache, options.jobs),
+            force=options.force,
+            sdist=options.sdist,
+            architectures=architectures,
+        )
     except LstmcError as error:
         print(error, file=sys.stderr)
         return 2
@@ -44,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"python      {done.python}")
     print(f"PYTHONPATH  {done.pythonpath}")
     print(f"caffe       {done.caffe_binary}")
+    if done.architectures:
+        print(f"GPUs        {', '.join(done.architectures)} and later")
     return 0
 
 

@@ -7,14 +7,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from lstmc_caffe.install import source
+from lstmc_caffe.install import source, toolkit
 from lstmc_caffe.install.command import run
 from lstmc_caffe.install.interpreter import Interpreter
+from lstmc_caffe.install.link import link, link_with_cuda
 from lstmc_caffe.install.progress import Report
-from lstmc_caffe.install.recipe import Recipe
+from lstmc_caffe.install.recipe import ADDED, Recipe
+from lstmc_caffe.install.toolkit import Toolkit
 
 _PROTO = "src/caffe/proto/caffe.proto"
 _BINDING = "python/caffe/_caffe.cpp"
@@ -27,7 +30,8 @@ class Order:
     """One build: what to build, for which interpreter, where.
 
     ``work`` keeps source and objects, and outlives a killed build, which the next one goes on from. ``stage``
-    is to hold ``python/caffe`` and ``bin/caffe`` in the end. ``jobs`` compilers run at a time.
+    is to hold ``python/caffe`` and ``bin/caffe`` in the end. ``jobs`` compilers run at a time. ``toolkit`` is CUDA's,
+    which a recipe with architectures needs; None is for the build to find it.
     """
 
     recipe: Recipe
@@ -38,6 +42,7 @@ class Order:
     jobs: int
     report: Report
     sdist: Path | None = None
+    toolkit: Toolkit | None = None
 
 
 def build(order: Order) -> None:
@@ -47,15 +52,36 @@ def build(order: Order) -> None:
     """
     order.report.step(f"fetching {order.recipe.source}, which holds the source of BVLC Caffe")
     archive = source.fetch(order.recipe, order.downloads, order.sdist)
-    source.unpack(archive, order.work / "source")
+    if order.recipe.architectures and order.toolkit is None:
+        order = replace(order, toolkit=toolkit.prepare(order.recipe, order.work, order.report))
+    unpack(order, archive)
     shutil.rmtree(order.stage, ignore_errors=True)
-    _copy_python(order)
-    _generate_messages(order)
+    prepare_python(order)
     objects = _compile_all(order)
     _link(order, objects)
 
 
-def _run(order: Order, command: Sequence[str], what: str) -> str:
+def unpack(order: Order, archive: Path) -> None:
+    """Caffe's source, with what the recipe adds to it, in ``order.work/source``."""
+    source.unpack(archive, order.work / "source")
+    source.add(order.recipe, order.work / "source")
+
+
+def prepare_python(order: Order) -> None:
+    """The caffe package in ``order.stage``, but for its compiled module; and Caffe's messages, for it and for C++."""
+    _copy_python(order)
+    _generate_messages(order)
+
+
+def compile_binding(order: Order) -> Path:
+    """Compiles pycaffe's own file alone, the only one that depends on the interpreter; gives its object file."""
+    target = order.work / "binding.o"
+    _compile(order, _BINDING, target)
+    return target
+
+
+def run_step(order: Order, command: Sequence[str], what: str) -> str:
+    """Runs a command in the source folder; gives what it printed. InstallError as :func:`command.run` raises it."""
     # Compilers write temporary files: on the disk that was checked for space. The system's own directories come
     # first, because a protoc of another version (conda's, say) makes code that does not fit the system's headers.
     temporary = order.work / "temporary"
@@ -86,27 +112,34 @@ def _generate_messages(order: Order) -> None:
         f"--python_out={python}",
         _PROTO,
     ]
-    _run(order, command, "generating Caffe's messages")
+    run_step(order, command, "generating Caffe's messages")
 
 
 def _sources(order: Order) -> list[str]:
-    """Every C++ file to compile, relative to the source folder, the largest first so that none is left at the end."""
+    """Every file to compile, relative to the source folder, the largest first so that none is left at the end."""
     root = order.work / "source"
-    found = [path.relative_to(root).as_posix() for path in (root / "src/caffe").rglob("*.cpp")]
-    found += [_MESSAGES, _BINDING, _PROGRAM]
+    patterns = ("*.cpp", "*.cu") if order.recipe.architectures else ("*.cpp",)
+    folders = [root / folder for folder in ("src/caffe", ADDED)]
+    paths = [path for folder in folders for pattern in patterns for path in folder.rglob(pattern)]
+    found = [*(path.relative_to(root).as_posix() for path in paths), _MESSAGES, _BINDING, _PROGRAM]
     return sorted(found, key=lambda path: (-(root / path).stat().st_size, path))
 
 
 def _compile_command(order: Order, path: str) -> list[str]:
-    folders = ["generated", "include", "src", *order.interpreter.includes]
+    own, folders = [order.recipe.compiler], ["generated", "include", "src", *order.interpreter.includes]
+    if order.toolkit is not None:
+        folders += order.toolkit.includes
+        if path.endswith(".cu"):
+            own = [str(order.toolkit.nvcc), "-ccbin", order.recipe.compiler]
     flags = [*order.recipe.flags_for(path), *(f"-I{folder}" for folder in folders)]
-    return [order.recipe.compiler, *flags, "-c", path]
+    return [*own, *flags, "-c", path]
 
 
 def _compile_all(order: Order) -> dict[str, Path]:
     """Compiles what is not compiled yet; gives each source file's object file."""
-    programs = (order.recipe.compiler, order.recipe.protoc)
-    tools = [_run(order, [program, "--version"], f"asking {program} for its version") for program in programs]
+    programs = [order.recipe.compiler, order.recipe.protoc]
+    programs += [str(order.toolkit.nvcc)] if order.toolkit is not None else []
+    tools = [run_step(order, [program, "--version"], f"asking {program} for its version") for program in programs]
     objects = {path: _object(order, path, tools) for path in _sources(order)}
     todo = [path for path, target in objects.items() if not target.exists()]
     if len(todo) < len(objects):
@@ -140,22 +173,17 @@ def _object(order: Order, path: str, tools: Sequence[str]) -> Path:
 def _compile(order: Order, path: str, target: Path) -> None:
     # Renamed when whole, so that a killed compiler leaves no half object under the final name. The process id
     # keeps apart from a compiler that outlived its killed parent.
-    partial = target.with_suffix(f".{os.getpid()}.partial")
-    _run(order, [*_compile_command(order, path), "-o", str(partial)], f"compiling {path}")
-    partial.rename(target)
+    unfinished = target.with_suffix(f".{os.getpid()}.partial")
+    run_step(order, [*_compile_command(order, path), "-o", str(unfinished)], f"compiling {path}")
+    unfinished.rename(target)
 
 
 def _link(order: Order, objects: dict[str, Path]) -> None:
-    common = [str(target) for path, target in sorted(objects.items()) if path not in (_BINDING, _PROGRAM)]
-    libraries = [f"-l{name}" for name in order.recipe.libraries]
-    python = [f"-l{name}" for name in order.recipe.libraries_for_python(order.interpreter.version)]
-    binding, program = order.stage / "python/caffe/_caffe.so", order.stage / "bin/caffe"
-    program.parent.mkdir(parents=True)
-    link = [order.recipe.compiler, "-Wl,--as-needed"]
+    common = [target for path, target in sorted(objects.items()) if path not in (_BINDING, _PROGRAM)]
+    version, run = order.interpreter.version, partial(run_step, order)
+    own = (order.stage, objects[_BINDING], objects[_PROGRAM], common)
     order.report.step("linking")
-    _run(
-        order,
-        [*link, "-shared", "-o", str(binding), str(objects[_BINDING]), *common, *python],
-        "linking pycaffe",
-    )
-    _run(order, [*link, "-o", str(program), str(objects[_PROGRAM]), *common, *libraries], "linking caffe")
+    if order.toolkit is None:
+        link(run, order.recipe, version, *own)
+    else:
+        link_with_cuda(run, order.recipe, order.toolkit, version, *own)

@@ -22,6 +22,7 @@ from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.interpreter import Interpreter, describe
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
+from lstmc_caffe.locate import CaffeLocation, gpu_state
 
 REQUIRED_LAYERS = ("InnerProduct", "LSTM", "LSTMUnit", "RNN", "Slice", "Concat", "Eltwise", "Power")
 
@@ -42,7 +43,17 @@ def smoke_test(order: Order) -> str:
     if absent:
         raise InstallError(f"the new pycaffe lacks the layers {', '.join(absent)}")
     run([str(order.stage / record.PROGRAM), "--version"], "trying the new caffe program")
+    if order.recipe.architectures:
+        _try_gpu(order)
     return str(answer["caffe"])
+
+
+def _try_gpu(order: Order) -> None:
+    """Says whether a GPU can be used; a machine may have none, but the build must know that it is for GPUs."""
+    gpu = gpu_state(CaffeLocation(order.interpreter.executable, str(order.stage / "python"), None, "installed"))
+    if not gpu.built:
+        raise InstallError(f"the new pycaffe cannot use GPUs: {gpu.reason}")
+    order.report.step("it computes on this GPU" if gpu.usable else f"it was not tried on a GPU: {gpu.reason}")
 
 
 def install(

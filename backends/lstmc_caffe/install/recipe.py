@@ -6,8 +6,26 @@ import hashlib
 import json
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
+
+ADDED = "lstmc"
+"""The folder beside Caffe's own that files of ours are compiled from."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package that holds files to compile and link with, of one version, to the byte."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def requirement(self) -> str:
+        """As pip reads it, with the hash that the file must have."""
+        return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
 
 
 @dataclass(frozen=True)
@@ -18,6 +36,11 @@ class Recipe:
     ``libraries`` are linked into everything, ``python_libraries`` into pycaffe alone, where ``{major}`` and
     ``{minor}`` stand for the interpreter's version. ``needed_mb`` is the free disk space a build takes at its
     peak, in 10^6 bytes. ``revision`` counts changes to the build that the other fields do not show.
+
+    ``architectures`` are those of the GPUs that it is compiled for, as in ``sm_90``: none is a Caffe for the CPU
+    alone, and the other fields of this paragraph are then empty too. ``gpu_flags`` take the place of ``flags`` for
+    CUDA sources; ``added`` are files of this folder that are compiled, or included, with Caffe's own;
+    ``cuda_libraries`` are the wheels of what is linked, ``cuda_compiler`` those of nvcc.
     """
 
     distribution: str
@@ -33,6 +56,11 @@ class Recipe:
     protoc: str = "protoc"
     needed_mb: int = 150
     revision: int = 1
+    architectures: tuple[str, ...] = ()
+    gpu_flags: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    cuda_libraries: tuple[Wheel, ...] = ()
+    cuda_compiler: tuple[Wheel, ...] = ()
 
     @property
     def source(self) -> str:
@@ -46,7 +74,8 @@ class Recipe:
 
     def flags_for(self, path: str) -> tuple[str, ...]:
         """The flags that compile the source file at ``path`` (relative to the source folder)."""
-        return self.flags + dict(self.file_flags).get(path, ())
+        common = self.gpu_flags if path.endswith(".cu") else self.flags
+        return common + dict(self.file_flags).get(path, ())
 
     def libraries_for_python(self, version: str) -> tuple[str, ...]:
         """What pycaffe is linked with for an interpreter of ``version`` (as in ``3.13``)."""
@@ -54,9 +83,14 @@ class Recipe:
         own = tuple(name.format(major=major, minor=minor) for name in self.python_libraries)
         return self.libraries + own
 
+    @cached_property
+    def added_content(self) -> dict[str, bytes]:
+        """What is in the files that are ``added``, by their names."""
+        return {name: Path(__file__).with_name(name).read_bytes() for name in self.added}
+
     def key(self, platform: Platform) -> str:
         """The name of the folder that holds this build on ``platform``."""
-        made_of = (
+        made_of: tuple[object, ...] = (
             self.sha256,
             self.compiler,
             self.flags,
@@ -68,8 +102,12 @@ class Recipe:
             platform.machine,
             platform.python,
         )
+        if self.architectures:
+            added = [hashlib.sha256(content).hexdigest() for content in self.added_content.values()]
+            wheels = [wheel.requirement for wheel in self.cuda_libraries]
+            made_of += (self.architectures, self.gpu_flags, added, wheels)
         digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
-        return f"{self.version}-py{platform.python}-{digest[:12]}"
+        return f"{self.version}{'-cuda' if self.architectures else ''}-py{platform.python}-{digest[:12]}"
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 
 RECORD = "install.json"
 BINDING = Path("python/caffe/_caffe.so")
 PROGRAM = Path("bin/caffe")
+# of a build with CUDA only
+LIBRARY = Path("lib/libcaffe.so")
+CUDA = Path("cuda")
+
+Record = tuple[Path, dict[str, Any]]
+"""A build's folder, and what its record says."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,8 @@ class Installed:
     """A Caffe that the installer built, and whose files were there when this was made.
 
     ``python`` runs pycaffe when ``pythonpath`` is its PYTHONPATH; ``caffe_binary`` is the command-line tool;
-    ``source`` is the source package with its version; ``key`` names the build among others.
+    ``source`` is the source package with its version; ``key`` names the build among others; ``architectures`` are
+    those of the GPUs it was compiled for, none for the CPU alone.
     """
 
     python: Path
@@ -33,6 +42,7 @@ class Installed:
     caffe_binary: Path
     source: str
     key: str
+    architectures: tuple[str, ...] = ()
 
 
 def caffe_folder(cache: Path | None = None) -> Path:
@@ -42,16 +52,18 @@ def caffe_folder(cache: Path | None = None) -> Path:
 
 def installed(cache: Path | None = None, recipe: Recipe = CPU) -> Installed | None:
     """The build of ``recipe`` for this machine, or None. With several, for several interpreters, the latest one."""
-    found = [record for record in _records(cache) if _refusal(record, recipe) is None]
-    if not found:
-        return None
-    folder, fields = max(found, key=lambda record: str(record[1]["built"]))
-    return Installed(Path(fields["python"]), folder / "python", folder / PROGRAM, fields["source"], fields["key"])
+    return _latest([record for record in _records(cache) if _refusal(record, recipe) is None])
+
+
+def installed_with_cuda(cache: Path | None = None) -> Installed | None:
+    """The latest build with CUDA for this machine, whatever GPUs it is for, or None."""
+    return _latest([found for found in _records(cache) if _for_gpus(found) and _refusal(found, _recipe(found)) is None])
 
 
 def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]:
-    """Why builds that are in the cache are not used, one line each."""
-    reasons = ((folder, _refusal((folder, fields), recipe)) for folder, fields in _records(cache))
+    """Why builds of that kind (with or without CUDA) that are in the cache are not used, one line each."""
+    kind = bool(recipe.architectures)
+    reasons = ((found[0], _refusal(found, recipe)) for found in _records(cache) if _for_gpus(found) == kind)
     return tuple(f"{folder}: {reason}" for folder, reason in reasons if reason is not None)
 
 
@@ -72,6 +84,7 @@ def write(
         "flags": recipe.flags,
         "file_flags": dict(recipe.file_flags),
         "libraries": recipe.libraries_for_python(platform.python),
+        "architectures": recipe.architectures,
         "system": platform.system,
         "machine": platform.machine,
         "python_version": platform.python,
@@ -90,7 +103,37 @@ def write(
     partial.rename(folder / RECORD)
 
 
-def _records(cache: Path | None) -> list[tuple[Path, dict[str, Any]]]:
+def _latest(records: list[Record]) -> Installed | None:
+    if not records:
+        return None
+    folder, fields = max(records, key=lambda record: str(record[1]["built"]))
+    return Installed(
+        Path(fields["python"]),
+        folder / "python",
+        folder / PROGRAM,
+        fields["source"],
+        fields["key"],
+        _architectures(fields),
+    )
+
+
+def _architectures(fields: dict[str, Any]) -> tuple[str, ...]:
+    # Builds of earlier versions of lstmc do not name any.
+    found = fields.get("architectures")
+    good = isinstance(found, list) and all(re.fullmatch(r"sm_\d+", str(name)) for name in found)
+    return tuple(found or ()) if good else ()
+
+
+def _for_gpus(record: Record) -> bool:
+    return bool(_architectures(record[1]))
+
+
+def _recipe(record: Record) -> Recipe:
+    """The recipe with CUDA that makes this version's build for the same GPUs."""
+    return cuda_recipe(_architectures(record[1]))
+
+
+def _records(cache: Path | None) -> list[Record]:
     """Each build's folder and what its record says, an unreadable one saying nothing."""
     try:
         # Folders that begin with a dot are builds in progress.
@@ -107,7 +150,7 @@ def _records(cache: Path | None) -> list[tuple[Path, dict[str, Any]]]:
     return records
 
 
-def _refusal(record: tuple[Path, dict[str, Any]], recipe: Recipe) -> str | None:
+def _refusal(record: Record, recipe: Recipe) -> str | None:
     """Why a recorded build cannot be used, or None."""
     folder, fields = record
     needed = ("key", "source", "python_version", "python", "built")
@@ -117,7 +160,8 @@ def _refusal(record: tuple[Path, dict[str, Any]], recipe: Recipe) -> str | None:
     key = recipe.key(Platform.current(fields["python_version"]))
     if fields["key"] != key:
         return f"built as {fields['key']}, but this machine and this version of lstmc need {key}"
-    for path in (Path(fields["python"]), folder / BINDING, folder / PROGRAM):
+    loaded = (LIBRARY, *(CUDA / name for name in LIBRARIES)) if recipe.architectures else ()
+    for path in (Path(fields["python"]), *(folder / file for file in (BINDING, PROGRAM, *loaded))):
         if not path.is_file():
             return f"{path} is gone"
     return None

@@ -11,7 +11,9 @@ import tempfile
 import caffe  # type: ignore[import-not-found]  # it is in another interpreter
 import numpy as np
 
+# force_backward, as a net without a loss is not differentiated otherwise
 NET = """
+force_backward: true
 layer { name: "x" type: "Input" top: "x"
         input_param { shape { dim: 3 dim: 2 dim: 4 } } }
 layer { name: "cont" type: "Input" top: "cont"
@@ -21,6 +23,23 @@ layer { name: "y" type: "InnerProduct" bottom: "x" top: "y"
 layer { name: "h" type: "LSTM" bottom: "y" bottom: "cont" top: "h"
         recurrent_param { num_output: 6 weight_filler { type: "xavier" } } }
 """
+
+
+def try_backward(net: caffe.Net, x: np.ndarray) -> None:
+    """The gradient of the sum of h by the first weights: from that of y, and by moving one of them."""
+    net.backward(h=np.ones((3, 2, 6), np.float32))
+    weight, dy = net.params["y"][0], net.blobs["y"].diff
+    error = float(np.abs(weight.diff - np.einsum("tnh,tnd->hd", dy, x)).max())
+    if not error < 1e-5:
+        sys.exit(f"the gradient of InnerProduct differs from NumPy by {error:g}")
+    sums = []
+    for step in (0.05, -0.1):  # forward, then as far back
+        weight.data[0, 0] += step
+        net.forward()
+        sums.append(float(net.blobs["h"].data.sum(dtype=np.float64)))
+    expected, found = (sums[0] - sums[1]) / 0.1, float(weight.diff[0, 0])
+    if not abs(found - expected) < 1e-3 + 0.02 * abs(expected):
+        sys.exit(f"the gradient through LSTM is {found:g}, and {expected:g} by differences")
 
 
 def main() -> None:
@@ -43,6 +62,7 @@ def main() -> None:
         sys.exit(f"InnerProduct differs from NumPy by {error:g}")
     if h.shape != (3, 2, 6) or not np.isfinite(h).all() or not np.abs(h).max() > 0:
         sys.exit(f"LSTM gave shape {h.shape} and {h}")
+    try_backward(net, x)
     print(json.dumps({"caffe": caffe.__version__, "layers": sorted(caffe.layer_type_list())}))
 
 

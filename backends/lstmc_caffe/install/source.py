@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path, PurePosixPath
 
 from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.recipe import Recipe
+from lstmc_caffe.install.pip import failure, pip, wrong_hash
+from lstmc_caffe.install.recipe import ADDED, Recipe
 
 _WANTED = ("include/", "src/caffe/", "src/gtest/gtest.h", "python/caffe/", "tools/caffe.cpp", "LICENSE")
 # Made anew by this machine's protoc: the shipped ones fit one version of protobuf only.
@@ -50,28 +48,16 @@ def download(recipe: Recipe, folder: Path) -> None:
     requirement = folder / "requirements.txt"
     # With the hash here pip refuses a wrong archive before it runs anything in it.
     requirement.write_text(f"{recipe.source} --hash=sha256:{recipe.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-    command += ["--no-binary", recipe.distribution, "--dest", str(folder), "--requirement", str(requirement)]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
+    returncode, output = pip(
+        *("download", "--no-deps", "--disable-pip-version-check", "--no-binary", recipe.distribution),
+        *("--dest", str(folder), "--requirement", str(requirement)),
     )
-    if done.returncode == 0:
+    if returncode == 0:
         return
-    wrong = re.search(r"DO NOT MATCH THE HASHES.*Got\s+([0-9a-f]{64})", done.stdout, re.DOTALL)
-    if wrong:
-        raise _wrong_sha256(recipe, wrong.group(1), "the package index")
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    notes = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
-    # Without a network that line only says that there is no such package; the reason is in a warning before it.
-    broken = re.findall(r"after connection broken by '(.*)': /", done.stdout)
-    notes += [f"its connection:  {reason}" for reason in broken[-1:]]
-    notes.append(f"without a network: bring {recipe.archive} here and give it with --sdist FILE")
-    raise InstallError(f"pip could not download {recipe.source}, Caffe's source", notes=notes)
+    if found := wrong_hash(output):
+        raise _wrong_sha256(recipe, found, "the package index")
+    offline = f"without a network: bring {recipe.archive} here and give it with --sdist FILE"
+    raise failure(f"pip could not download {recipe.source}, Caffe's source", output, [offline])
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -88,6 +74,13 @@ def unpack(archive: Path, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with content, target.open("wb") as out:
                 shutil.copyfileobj(content, out)
+
+
+def add(recipe: Recipe, folder: Path) -> None:
+    """Puts the files that the recipe adds beside Caffe's own in ``folder``."""
+    for name, content in recipe.added_content.items():
+        (folder / ADDED).mkdir(exist_ok=True)
+        (folder / ADDED / name).write_bytes(content)
 
 
 def _needed(path: str) -> bool:

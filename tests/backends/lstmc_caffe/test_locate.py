@@ -14,30 +14,12 @@ from lstmc_caffe.locate import (
     Attempt,
     CaffeLocation,
     CaffeNotFound,
-    GpuState,
     attempt_all,
     gpu_state,
     locate,
 )
 from lstmc_caffe.runner import Runner
-
-GOOD = 'echo "noise from a module"; echo \'{"version": "1.0.0", "file": "caffe/__init__.py"}\''
-ABORTING = 'ulimit -c 0; echo "F1124 22:57:01.123456  4242 common.cpp:70] %s" >&2; kill -ABRT $$'
-NO_CAFFE = """echo '{"reason": "import caffe fails: ImportError: No module named caffe"}'"""
-
-
-def script(path: Path, body: str) -> Path:
-    """An executable that stands for a Python."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-    return path
-
-
-def caffe_package(folder: Path, source: str) -> Path:
-    (folder / "caffe").mkdir(parents=True)
-    (folder / "caffe" / "__init__.py").write_text(source)
-    return folder
+from tests.backends.lstmc_caffe.pythons import ABORTING, GOOD, NO_CAFFE, caffe_package, script
 
 
 @pytest.fixture
@@ -175,31 +157,6 @@ def test_the_environment_of_caffe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (given["PYTHONPATH"], given["GLOG_minloglevel"]) == ("/caffe", "2")
     assert "PYTHONHOME" not in given
     assert CaffeLocation(Path("python"), None, None, "found").environment()["PYTHONPATH"] == "/mine"
-
-
-@pytest.mark.parametrize(
-    ("body", "state"),
-    [
-        ("""echo '{"reason": ""}'""", GpuState(True, True, "")),
-        (
-            'echo \'{"reason": "there is no NVIDIA driver"}\'; '
-            + ABORTING % "Cannot use GPU in CPU-only Caffe: check mode.",
-            GpuState(False, False, "this Caffe was built for the CPU only"),
-        ),
-        (
-            'echo \'{"reason": "there is no NVIDIA driver"}\'; ' + ABORTING % "Check failed: error",
-            GpuState(True, False, "there is no NVIDIA driver"),
-        ),
-        (
-            'echo \'{"reason": ""}\'; ' + ABORTING % "Check failed: error == cudaSuccess (46 vs. 0)",
-            GpuState(True, False, "SIGABRT: common.cpp:70] Check failed: error == cudaSuccess (46 vs. 0)"),
-        ),
-    ],
-    ids=["usable", "cpu-only", "no-driver", "busy"],
-)
-def test_what_is_said_of_a_gpu(tmp_path: Path, body: str, state: GpuState) -> None:
-    python = script(tmp_path / "python", f'test "$2" = --gpu || exit 9; {body}')
-    assert gpu_state(CaffeLocation(python, None, None, "setting")) == state
 
 
 @pytest.mark.caffe

@@ -14,10 +14,12 @@ import pytest
 from rich.console import Console
 
 from lstmc_caffe.install.build import Order, build
+from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.interpreter import Interpreter
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU
+from lstmc_caffe.install.toolkit import Toolkit
 
 FILES = {
     "src/caffe/net.cpp": "net",
@@ -44,10 +46,10 @@ if "-c" in arguments:
         sys.exit("error: " + content)
     Path(arguments[-1]).write_text(content)
 elif "-o" in arguments:
-    objects = [a for a in arguments if a.endswith(".o")]
+    made = arguments[arguments.index("-o") + 1]
+    objects = [a for a in arguments if a.endswith((".o", "/libcaffe.so")) and a != made]
     libraries = [a for a in arguments if a.startswith("-l")]
-    target = Path(arguments[arguments.index("-o") + 1])
-    target.write_text(" + ".join(sorted(Path(o).read_text() for o in objects)) + " " + " ".join(libraries))
+    Path(made).write_text(" + ".join(sorted(Path(o).read_text() for o in objects)) + " " + " ".join(libraries))
 """
 
 
@@ -97,11 +99,31 @@ class Workshop:
             sdist=archive,
         )
 
-    def compiled(self) -> list[str]:
-        """The source files that were compiled, and forgets them."""
+    def cuda(self) -> Order:
+        """The order of a build with CUDA, whose nvcc is one more of these tools."""
+        self.files["src/caffe/layers/lstm_layer.cu"] = "lstm kernels"
+        recipe = cuda_recipe(("sm_90",))
+        self.recipe = replace(
+            self.recipe,
+            architectures=recipe.architectures,
+            gpu_flags=("-gencode=sm_90",),
+            file_flags=(("src/caffe/net.cpp", ("-include", "lstmc/cuda_device_properties.h")),),
+            added=recipe.added,
+        )
+        libraries = tuple(self.folder / name for name in LIBRARIES)
+        for library in libraries:
+            library.write_text("of NVIDIA")
+        return replace(self.order(), toolkit=Toolkit(Path(self._tool("nvcc", COMPILER)), ("/cuda",), libraries))
+
+    def commands(self) -> list[list[str]]:
+        """What was run, and forgets it."""
         lines = [shlex.split(line) for line in self.log.read_text().splitlines()]
         self.log.unlink()
-        return sorted(line[line.index("-c") + 1] for line in lines if "-c" in line)
+        return lines
+
+    def compiled(self) -> list[str]:
+        """The source files that were compiled, and forgets them."""
+        return sorted(line[line.index("-c") + 1] for line in self.commands() if "-c" in line)
 
 
 @pytest.fixture
@@ -129,6 +151,42 @@ def test_build(workshop: Workshop) -> None:
         "src/caffe/net.cpp",
         "tools/caffe.cpp",
     ]
+
+
+def test_build_with_cuda(workshop: Workshop) -> None:
+    order = workshop.cuda()
+    build(order)
+    files = {p.relative_to(order.stage).as_posix(): p.read_text() for p in order.stage.rglob("*") if p.is_file()}
+    library = files["lib/libcaffe.so"]
+    assert library.startswith("// Six of this Caffe's layers declare")
+    assert library.endswith(" + lstm kernels + lstm layer + messages + net -lglog")
+    assert files["bin/caffe"] == f"{library} + program -lglog"
+    assert files["python/caffe/_caffe.so"] == f"{library} + binding -lglog -lboost_python313"
+    assert {name: text for name, text in files.items() if name.startswith("cuda/")} == {
+        f"cuda/{name}": "of NVIDIA" for name in LIBRARIES
+    }
+
+
+def test_the_commands_of_a_build_with_cuda(workshop: Workshop) -> None:
+    order = workshop.cuda()
+    build(order)
+    commands = workshop.commands()
+    compiled = {command[command.index("-c") + 1]: command for command in commands if "-c" in command}
+    folders = ["-Igenerated", "-Iinclude", "-Isrc", "-I/include/python", "-I/cuda"]
+    assert compiled["src/caffe/layers/lstm_layer.cu"][:-2] == (
+        ["nvcc", "-ccbin", order.recipe.compiler, "-gencode=sm_90", *folders, "-c", "src/caffe/layers/lstm_layer.cu"]
+    )
+    forced = ["-include", "lstmc/cuda_device_properties.h"]
+    assert compiled["src/caffe/net.cpp"][:-2] == ["compiler", "-O2", *forced, *folders, "-c", "src/caffe/net.cpp"]
+    assert compiled["lstmc/cuda_layers_on_cpu.cpp"][0] == "compiler"
+    library, binding, program = (command for command in commands if "-c" not in command and "-o" in command)
+    rpath = ["-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN", "-Wl,-rpath,$ORIGIN/../cuda"]
+    assert library[1:6] == ["-Wl,--as-needed", "-shared", *rpath]
+    assert library[-4:] == [str(workshop.folder / name) for name in LIBRARIES]
+    assert {"-Wl,-z,defs", "-Wl,-soname,libcaffe.so"} <= set(library)
+    assert "-Wl,-rpath,$ORIGIN/../../lib" in binding
+    assert {"-Wl,-rpath,$ORIGIN/../lib", "-Wl,-rpath,$ORIGIN/../cuda"} <= set(program)
+    assert program[-4:] == library[-4:]
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(workshop: Workshop) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import re
 import subprocess
@@ -22,10 +23,10 @@ import pytest
 from rich.console import Console
 
 from lstmc_caffe.install import record
-from lstmc_caffe.install.__main__ import main
 from lstmc_caffe.install.build import Order
-from lstmc_caffe.install.errors import InstallError, MissingPackagesError
-from lstmc_caffe.install.installer import install, smoke_test
+from lstmc_caffe.install.cuda import cuda_recipe
+from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.installer import REQUIRED_LAYERS, install, smoke_test
 from lstmc_caffe.install.interpreter import Interpreter
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
@@ -186,46 +187,37 @@ def test_cache_that_is_a_file(tmp_path: Path) -> None:
     )
 
 
-def test_command_line_prints_where_caffe_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    done = record.Installed(Path("/python"), Path("/path"), Path("/caffe"), "source", "key")
-    monkeypatch.setattr("lstmc_caffe.install.__main__.install", lambda *_, **__: done)
-    assert main(["--cache", str(tmp_path), "--jobs", "3"]) == 0
-    assert capsys.readouterr().out == "python      /python\nPYTHONPATH  /path\ncaffe       /caffe\n"
+def gpu_order(tmp_path: Path, said: str, output: TextIO) -> Order:
+    """A build with CUDA that is done, and whose pycaffe says ``said`` of GPUs."""
+    stage = tmp_path / "stage"
+    for name, body in (
+        ("bin/caffe", ""),
+        ("python3", f'test "$2" = --gpu && {{ {said}; }}\necho \'{{"caffe": "1.0.0", "layers": {layers()}}}\''),
+    ):
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).write_text(f"#!/bin/sh\n{body}\n")
+        (stage / name).chmod(0o755)
+    python = Interpreter(stage / "python3", "3.13", ())
+    return Order(cuda_recipe(("sm_90",)), python, tmp_path, stage, tmp_path, 1, Report(Console(file=output, width=200)))
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "text"),
-    [
-        (
-            MissingPackagesError("g++ is missing", ["g++"], "sudo", notes=["install with: sudo"]),
-            2,
-            "MissingPackagesError: g++ is missing\n  install with: sudo\n",
-        ),
-        (KeyboardInterrupt(), 130, "interrupted: what is compiled is kept, run it again to go on\n"),
-    ],
-)
-def test_command_line_errors(
-    error: BaseException,
-    code: int,
-    text: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr("lstmc_caffe.install.__main__.install", fail)
-    assert main([]) == code
-    assert capsys.readouterr().err == text
+def layers() -> str:
+    return json.dumps(list(REQUIRED_LAYERS))
 
 
-def test_command_line_refuses_no_jobs(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--jobs", "0"])
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.endswith("error: argument --jobs: expected at least 1, found 0\n")
+def test_a_new_build_with_cuda_says_what_it_does_with_a_gpu(tmp_path: Path) -> None:
+    output = io.StringIO()
+    assert smoke_test(gpu_order(tmp_path, """echo '{"reason": ""}'; exit 0""", output)) == "1.0.0"
+    said = """echo '{"reason": "there is no NVIDIA driver"}'; kill -ABRT $$"""
+    assert smoke_test(gpu_order(tmp_path, said, output)) == "1.0.0"
+    assert output.getvalue() == "it computes on this GPU\nit was not tried on a GPU: there is no NVIDIA driver\n"
+
+
+def test_a_new_build_with_cuda_that_cannot_use_gpus_is_refused(tmp_path: Path) -> None:
+    said = """echo '{"reason": ""}'; echo "Cannot use GPU in CPU-only Caffe: check mode." >&2; exit 1"""
+    with pytest.raises(InstallError) as caught:
+        smoke_test(gpu_order(tmp_path, said, io.StringIO()))
+    assert str(caught.value) == "InstallError: the new pycaffe cannot use GPUs: this Caffe was built without CUDA"
 
 
 @pytest.mark.caffe

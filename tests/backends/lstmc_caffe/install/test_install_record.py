@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from lstmc_caffe.install import record
-from lstmc_caffe.install.recipe import CPU, Platform
+from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
+from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 
 HERE = Platform.current("3.13")
 KEY = CPU.key(HERE)
+CUDA = cuda_recipe(("sm_90",))
 
 
 @pytest.fixture
@@ -28,8 +30,20 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def write(folder: Path, cache: Path, built: str = "2026-01-02T03:04:05+00:00") -> None:
-    record.write(folder, CPU, HERE, cache / "python3.13", caffe="1.0.0", built=built, seconds=12.345)
+@pytest.fixture
+def cuda(tmp_path: Path) -> Path:
+    """A recorded build with CUDA in the same cache."""
+    folder = tmp_path / "caffe" / CUDA.key(HERE)
+    files = (record.BINDING, record.PROGRAM, record.LIBRARY, *(record.CUDA / name for name in LIBRARIES))
+    for path in (*(folder / file for file in files), tmp_path / "python3.13"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    write(folder, tmp_path, recipe=CUDA)
+    return folder
+
+
+def write(folder: Path, cache: Path, built: str = "2026-01-02T03:04:05+00:00", recipe: Recipe = CPU) -> None:
+    record.write(folder, recipe, HERE, cache / "python3.13", caffe="1.0.0", built=built, seconds=12.345)
 
 
 def test_round_trip(folder: Path, tmp_path: Path) -> None:
@@ -105,3 +119,34 @@ def test_reading_the_record_is_cheap() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
     assert {"rich", "filelock", "concurrent"}.isdisjoint(loaded)
+
+
+def test_a_build_with_cuda_stands_beside_the_other(folder: Path, cuda: Path, tmp_path: Path) -> None:
+    ours, gpu = record.installed(tmp_path), record.installed_with_cuda(tmp_path)
+    assert ours is not None
+    assert gpu is not None
+    assert (ours.pythonpath, ours.architectures) == (folder / "python", ())
+    assert (gpu.pythonpath, gpu.architectures) == (cuda / "python", ("sm_90",))
+    assert record.installed(tmp_path, CUDA) == gpu
+    assert record.refusals(tmp_path) == record.refusals(tmp_path, CUDA) == ()
+
+
+def test_a_build_with_cuda_alone_is_none_for_the_cpu(cuda: Path, tmp_path: Path) -> None:
+    assert record.installed(tmp_path) is None
+    assert record.refusals(tmp_path) == ()
+    assert record.installed(tmp_path, cuda_recipe(("sm_80",))) is None
+
+
+@pytest.mark.parametrize("name", ["lib/libcaffe.so", "cuda/libcublas.so.13", "cuda/libcurand.so.10"])
+def test_refuses_a_build_with_cuda_whose_libraries_are_gone(cuda: Path, tmp_path: Path, name: str) -> None:
+    (cuda / name).unlink()
+    assert record.installed_with_cuda(tmp_path) is None
+    assert record.refusals(tmp_path, CUDA) == (f"{cuda}: {cuda / name} is gone",)
+
+
+@pytest.mark.parametrize("found", [["h100"], "sm_90", [90], None])
+def test_a_record_of_unknown_architectures_is_of_no_use(cuda: Path, tmp_path: Path, found: object) -> None:
+    path = cuda / record.RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": found}))
+    assert record.installed_with_cuda(tmp_path) is None
+    assert record.installed(tmp_path) is None

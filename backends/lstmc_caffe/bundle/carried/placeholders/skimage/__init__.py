@@ -1,0 +1,1 @@
+"""Stands for scikit-image, which pycaffe imports for images and nets here do not need."""

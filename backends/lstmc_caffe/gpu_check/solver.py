@@ -1,0 +1,78 @@
+"""A few steps of Caffe's SGD solver, and the same steps by the interpreter.
+
+The loss is Caffe's EuclideanLoss of y [T, ...] and a fixed target, the sum of squared differences over 2 T, so the
+gradient at y is (y - target) / T. A step is as in ``sgd_solver.cpp``: with the gradient g of parameter w and its own
+``lr_mult`` and ``decay_mult``, v = momentum v + rate lr_mult (g + decay decay_mult w), then w = w - v.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lstmc.differential import random_inputs
+from lstmc.interp import backward, forward, named_rng
+from lstmc.ops import Array
+from lstmc.weights import parameters
+from lstmc_caffe.backend import CaffeBackend
+from lstmc_caffe.executor import CaffeExecutor
+from lstmc_caffe.gpu_check.cases import Case
+from lstmc_caffe.host import feed_blobs, given_arrays
+
+STEPS = 5
+RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
+ON_WORKER = Path(__file__).with_name("on_worker.py")
+
+_SOLVER = f'base_lr: {RATE} momentum: {MOMENTUM} weight_decay: {DECAY} lr_policy: "fixed" type: "SGD" display: 0\n'
+_LOSS = """
+layer {{ name: "target" type: "Input" top: "target" input_param {{ shape {{ {dims} }} }} }}
+layer {{ name: "loss" type: "EuclideanLoss" bottom: "{y}" bottom: "target" top: "loss" }}
+"""
+
+
+def target_of(case: Case) -> Array:
+    """What y is to become: normal numbers of its shape, float32."""
+    (output,) = case.compiled.model.outputs
+    shape = case.compiled.model.type(output.ref).shape
+    return named_rng(0, "target").normal(size=shape).astype(np.float32)
+
+
+def interpreter_steps(case: Case) -> dict[str, Array]:
+    """The parameters after STEPS steps in float64, by the model's own names."""
+    inputs, target = random_inputs(case.compiled, 0), target_of(case).astype(np.float64)
+    weights: dict[str, Array] = {name: value.astype(np.float64) for name, value in case.weights.items()}
+    speed = {name: np.zeros_like(value) for name, value in weights.items()}
+    declared = parameters(case.compiled.model)
+    for _ in range(STEPS):
+        run = forward(case.compiled.model, inputs, weights)
+        gradients = backward(run, {"y": (run.outputs["y"] - target) / len(target)}).params
+        for name, param in declared.items():
+            gradient = gradients[name] + DECAY * param.decay_mult * weights[name]
+            speed[name] = MOMENTUM * speed[name] + RATE * param.lr_mult * gradient
+            weights[name] = weights[name] - speed[name]
+    return weights
+
+
+def caffe_steps(case: Case, executor: CaffeExecutor) -> dict[str, Array]:
+    """The parameters after STEPS steps of Caffe's solver, those that the net has."""
+    target = target_of(case)
+    (y,) = case.outputs
+    graph = case.compiled.expanded
+    fed = feed_blobs(graph, given_arrays(case.compiled.model, graph, random_inputs(case.compiled, 0)))
+    dims = " ".join(f"dim: {size}" for size in target.shape)
+    name = case.compiled.name
+    with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
+        case.write(Path(folder))
+        trained = Path(folder, "trained.caffemodel")
+        args = {
+            "mode": executor.mode,
+            "net": case.prototxt + _LOSS.format(dims=dims, y=y),
+            "solver": _SOLVER,
+            "weights": str(Path(folder, f"{name}.caffemodel")),
+            "steps": STEPS,
+            "trained": str(trained),
+        }
+        executor.runner.call(ON_WORKER, "solver_steps", args, {**fed, "target": target})
+        return CaffeBackend().read_weights(trained, Path(folder, f"{name}.manifest.json"))[0]
