@@ -73,14 +73,15 @@ class RowsTimeAxis:
 
     def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
         source = b.node(_source(b, x).node)
-        if isinstance(source.op, caffe.HostStack):
+        whole = source.types[0].shape[0] == len(names)  # else it was made a sequence of other steps
+        if whole and isinstance(source.op, caffe.HostStack):
             return b.args(source.name)
-        if not isinstance(source.op, caffe.HostInput):
+        if not whole or not isinstance(source.op, caffe.HostInput):
             raise BackendError(
                 f"target {self.target.name}: a sequence that a scan reads must be an Input or a scan's own output",
                 loc=source.loc,
                 notes=(
-                    f"found {source.name}: {source.types[0]}, computed by {source.op.name}",
+                    f"found {source.name}: {source.types[0]}, computed by {source.op.name}, for {len(names)} steps",
                     "there is no Slice to cut it into steps; compute it inside the cell",
                 ),
             )
