@@ -73,7 +73,7 @@ class RowsTimeAxis:
 
     def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
         source = b.node(_source(b, x).node)
-        whole = source.types[0].shape[0] == len(names)  # else it was made a sequence of other steps
+        whole = source.types[0].shape[:1] == (len(names),)  # else it was made a sequence of other steps
         if whole and isinstance(source.op, caffe.HostStack):
             return b.args(source.name)
         if not whole or not isinstance(source.op, caffe.HostInput):
