@@ -27,12 +27,16 @@ class InLoop(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        over_time = values_over_time(graph)
+        lengths = {node.op.length for node in graph if isinstance(node.op, Scan)}
+        over_time = {
+            ref for ref in values_over_time(graph) if graph.type(ref).rank > 1 and graph.type(ref).shape[0] in lengths
+        }
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if Ref(node.name) not in over_time or isinstance(node.op, Scan | Input | Full):
                 return None
-            mapped = [ref in over_time for ref in graph.args(node.name)]
+            steps = node.types[0].shape[0]
+            mapped = [ref in over_time and graph.type(ref).shape[0] == steps for ref in graph.args(node.name)]
             scan = _scan_of(b, node, args, mapped)
             if scan is None:
                 return None

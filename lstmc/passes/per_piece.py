@@ -121,6 +121,8 @@ class _PiecesInBody(_Pieces):
         self.arguments: dict[str, tuple[str, int, int, tuple[int, ...]]] = {}  # to the argument, and which piece of it
 
     def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
+        if not isinstance(self.b.node(ref.node).op, Arg):
+            return super().weight(ref, axis, sizes)  # made in the body, of weights
         cut = (ref, axis, sizes)
         if cut not in self.made:
             shape = self.b.type(ref).shape
