@@ -100,6 +100,15 @@ def test_models(lstmc: LSTMC, model: str, text: str) -> None:
     assert not Path("run").exists()
 
 
+def test_a_net_of_one_output_takes_no_labels(lstmc: LSTMC) -> None:
+    Path("other.py").write_text(MODEL)
+    ended = lstmc("compile", "other.py", *SIZES, "--read", "p")
+    assert (ended.code, ended.err) == (0, "")
+    assert "label" not in Path("net.manifest.json").read_text()
+    refused = lstmc("compile", "other.py", *SIZES, "--read", "loss")
+    assert (refused.code, refused.err) == (2, "ModelFileError: --read loss: net has no such output: found p\n")
+
+
 TRAINING = "ModelFileError: --solver, --data, --test-data and --batch are for training, but "
 
 
