@@ -52,13 +52,15 @@ def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def element_problem(name: str, array: NDArray[Any]) -> str | None:
-    """Why an array cannot go into a net: its elements are no numbers, or not finite in Caffe's float32."""
+    """Why an array cannot go into a net: its elements are no numbers, not finite, or too large for float32."""
     real = np.issubdtype(array.dtype, np.number) and not np.issubdtype(array.dtype, np.complexfloating)
     if not real and array.dtype != np.bool_:
         return f"not numbers: {name} has dtype {array.dtype}"
+    if (bad := ~np.isfinite(array)).any():
+        return f"not finite: {name} has {places(bad)} NaN or infinite{first_place(bad)}"
     with np.errstate(over="ignore"):
         bad = ~np.isfinite(array.astype(np.float32))
-    return f"not finite: {name} has {places(bad)} NaN or infinite{first_place(bad)}" if bad.any() else None
+    return f"too large for float32: {name} has {places(bad)} that are{first_place(bad)}" if bad.any() else None
 
 
 def places(bad: NDArray[np.bool_]) -> str:

@@ -188,7 +188,11 @@ def test_every_problem_is_named_at_once() -> None:
         ({"table": np.zeros(5, complex)}, "not numbers: table has dtype complex128"),
         (
             {"table": np.array([0, np.nan, 1e300, 2, np.inf])},
-            "not finite: table has 3 of 5 elements NaN or infinite, the first at [1]",
+            "not finite: table has 2 of 5 elements NaN or infinite, the first at [1]",
+        ),
+        (
+            {"table": np.array([0, 1e300, -1e39, 2, 3.4e38])},
+            "too large for float32: table has 2 of 5 elements that are, the first at [1]",
         ),
         (
             {"y": np.array([1, 2, 10, 4, 0.5, 5, 6, 7])},

@@ -114,7 +114,7 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
         "  not finite: c has 3 of 6 elements NaN or infinite, the first at [0, 1]\n"
         "  not numbers: d has dtype <U1\n"
         "  not numbers: e has dtype complex128\n"
-        "  not finite: f has 1 of 6 elements NaN or infinite, the first at [0, 0]"
+        "  too large for float32: f has 1 of 6 elements that are, the first at [0, 0]"
     )
 
 

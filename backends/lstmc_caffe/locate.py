@@ -205,6 +205,7 @@ def _run_trial(location: CaffeLocation, *arguments: str) -> subprocess.Completed
             errors="replace",
             timeout=TRIAL_SECONDS,
             check=False,
+            start_new_session=True,  # Ctrl-C is not meant for it: it would look like a Caffe that is broken
         )
     except OSError as error:
         return f"cannot be started: {error.strerror}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def step_blobs(compiled: Compiled) -> set[str]:
 def _input(compiled: Compiled, fed: Fed) -> dict[str, Any]:
     op = compiled.model.node(fed.node.name).op
     fill = {} if fed.filled or not isinstance(op, Input) or op.fill is None else {"fill": repr(op.fill)}
-    return {**_place(fed.node.types[0], fed.blobs), "filled": fed.filled, **fill}
+    values = {} if not isinstance(op, Input) or op.values is None else {"values": dataclasses.asdict(op.values)}
+    return {**_place(fed.node.types[0], fed.blobs), "filled": fed.filled, **fill, **values}
 
 
 def _output(graph: Graph, output: Output) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class RunIdentity:
             if before.solver.get(name) != value
         ]
         found += ["the net is another one"] if self.net != before.net else []
-        found += ["the data is other data"] if self.data != before.data else []
+        found += ["the data is other data, or comes in another order"] if self.data != before.data else []
         return found
 
 

@@ -11,10 +11,11 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.arrays import did_you_mean, element_problem
+from lstmc.data import value_problem
 from lstmc.errors import BackendError, DataError
 from lstmc.interp import named_rng
 from lstmc.ir import parse_graph
-from lstmc.ops import Array, Input
+from lstmc.ops import Array, Input, Whole
 from lstmc.types import TensorType
 from lstmc_caffe.manifest import output_blobs, read_manifest
 from lstmc_caffe.net import Net
@@ -41,6 +42,11 @@ class NetFiles:
     def outputs(self) -> dict[str, Shape]:
         return {n: tuple(place["shape"]) for n, place in self.described["outputs"].items()}
 
+    def values(self, name: str) -> Whole | None:
+        """What the elements of an input must be, where not every number will do."""
+        allowed = self.described["inputs"][name].get("values")
+        return None if allowed is None else Whole(**allowed)
+
     def load(self, runner: Runner, mode: Mode) -> Net:
         """The net in real Caffe, its weights checked against the manifest before."""
         read_blobs(self.caffemodel, self.described["blobs"])
@@ -65,7 +71,7 @@ def run_net(runner: Runner, files: NetFiles, inputs: Mapping[str, Array], mode: 
     """The outputs of one forward pass, by the model's names and in its shapes, as are ``inputs``.
 
     An input with a fill that is not given is drawn from it. Raises :class:`DataError` that names everything that
-    is missing, extra, of another shape or not finite, before Caffe starts.
+    is missing, extra, of another shape, not finite or not what layers read, before Caffe starts.
     """
     arrays = checked_inputs(files, inputs)
     with files.load(runner, mode) as net:
@@ -86,7 +92,7 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, Array]) -> dict[str, Ar
             problems.append(f"extra: {name} {found}{did_you_mean(name, [n for n in wanted if n not in given])}")
         elif tuple(found) != wanted[name]:
             problems.append(f"wrong shape: {name} must be {list(wanted[name])}, found {found}")
-        elif problem := element_problem(name, np.asarray(array)):
+        elif problem := value_problem(name, np.asarray(array), files.values(name)):
             problems.append(problem)
     if problems:
         raise DataError(f"the inputs do not fit {files.prototxt}", notes=problems)
@@ -129,7 +135,8 @@ class StepSession:
     def start(self, states: Mapping[str, Array] = {}) -> None:
         """Begin a sequence: each state at the value given, or at its own first value.
 
-        Raises :class:`DataError` for one that is unknown, of another shape, or whose first value is not a number.
+        Raises :class:`DataError` for one that is unknown, of another shape or not finite, or whose first value is not
+        a number.
         """
         problems = [
             f"extra: {name} {list(np.shape(array))}{did_you_mean(name, self.states)}"
@@ -141,6 +148,8 @@ class StepSession:
             for name, shape in self.states.items()
             if name in states and np.shape(states[name]) != shape
         ]
+        given = ((name, np.asarray(states[name])) for name in self.states if name in states)
+        problems += filter(None, (element_problem(name, array) for name, array in given))
         problems += [
             f"missing: {name} {list(self.states[name])}: it starts at {first}"
             for name, first in self.initial.items()

@@ -10,7 +10,7 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, differentiable_outputs
-from lstmc.ops import Array, Constant, Input, Op
+from lstmc.ops import Array, Constant, Input, Op, Param
 from lstmc.passes import LOSS
 from lstmc.training import Source, Trained, TrainingRun, batch_dataset
 from lstmc.weights import unpack_weights
@@ -42,6 +42,10 @@ def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNe
             loc=next(graph.node(output.ref.node).loc for output in graph.outputs if output.name == LOSS),
         )
     objective = next(output.ref for output in graph.outputs if output.name == LOSS)
+    if not any(isinstance(graph.node(name).op, Param) for name in graph.needed([objective])):
+        raise BackendError(
+            f"{compiled.name} cannot be trained: no parameter goes into its {LOSS}", loc=graph.node(objective.node).loc
+        )
     weight = layers[objective.node].loss_weight
     del weight[:]
     weight.append(1.0)

@@ -70,9 +70,9 @@ def build(
     source = find_model(file, cell)
     whole, loaded = source.graph(parse_sizes(sizes or [])), load_backend(backend)
     bound = initial_weights(whole, seed) if weights is None else read_weights(weights, whole)
-    graph = _only(whole, outputs)
-    if not (losses and not step and target_of(loaded, target) in training_targets(loaded)):
-        graph = deploy_graph(graph)
+    trains = losses and not step and target_of(loaded, target) in training_targets(loaded)
+    # deployed first: what only losses read, as labels, is fed to no net of other outputs
+    graph = _only(whole if trains else deploy_graph(whole), outputs)
     bound_here = {name: bound[name] for name in parameters(graph)}
     form = _tuned_form(graph, loaded, target_of(loaded, target), bound_here, step) if tuned else None
     compiled = compile_graph(graph, loaded, target, source.name, dump_dir, step=step, form=form)

@@ -125,7 +125,10 @@ def _ids_input(steps: Steps, net: Path, wanted: str | None) -> str:
             raise BackendError(f"--feed {wanted}: {net} has no such input: found {', '.join(possible) or 'none'}")
         possible = {wanted: possible[wanted]}
     if len(possible) != 1:
-        raise BackendError(f"{net}: expected one input for the ids, found {', '.join(possible) or 'none'}")
+        raise BackendError(
+            f"{net}: expected one input for the ids, besides one called {CONTINUES}, found"
+            f" {', '.join(possible) or 'none'}"
+        )
     ((name, shape),) = possible.items()
     if prod(shape) != 1:
         raise BackendError(f"{net}: {name} is {list(shape)}: expected one id a step, compile it with a batch of one")

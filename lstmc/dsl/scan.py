@@ -43,7 +43,8 @@ def scan(
     time. ``name`` names the layers; parameters keep the bound cell's name.
 
     ``cont`` [T, N] is Caffe's indicator (``lstm_layer.cpp``): every state is multiplied by it before step t uses it,
-    so 0 starts a new sequence there. ``lengths`` [N] are numbers of steps: past its end a sequence's states stay as
+    so 0 starts a new sequence there. Under ``reverse`` the step used before t is t + 1: 0 belongs at a sequence's last
+    step then, not at its first. ``lengths`` [N] are numbers of steps: past its end a sequence's states stay as
     they are and its outputs are zero, so its last states are those of its last step. With ``carry`` states start
     where the batch before ended, as in Caffe's own recurrent layers, and at zero in the first.
     """

@@ -185,9 +185,26 @@ def test_what_does_not_fit_is_said_before_caffe_starts(lstmc: LSTMC) -> None:
         "  extra: GRU/h [6]: did you mean gru/h?\n"
         "  wrong shape: gru/h must be [1, 6], found [1, 5]\n"
     )
+    for given, text in (
+        (np.full((1, 6), np.nan), "not finite: gru/h has 6 of 6 elements NaN or infinite, the first at [0, 0]"),
+        (np.array([["a"] * 6]), "not numbers: gru/h has dtype <U1"),
+    ):
+        np.savez("states.npz", **{"gru/h": given})
+        assert refused(lstmc, "--read", "p", "--states", "states.npz") == (
+            f"DataError: the first states do not fit lm.prototxt\n  {text}\n"
+        )
     Path("symbols.txt").write_text("abc")
     assert refused(lstmc, "--read", "p") == (
         "BackendError: symbols.txt has 3 symbols, but no output of lm.prototxt has as many: found p [1, 1, 8]\n"
+    )
+
+
+def test_an_indicator_of_another_name(lstmc: LSTMC) -> None:
+    Path("lm.py").write_text(MODEL.replace("cont=Input(T, N)", "C=Input(T, N)").replace("cont=cont", "cont=C"))
+    Path("symbols.txt").write_text(SYMBOLS)
+    assert lstmc("compile", "lm.py", "-D", "T=9", "-D", "N=1", "-D", "V=8", "--step").code == 0
+    assert refused(lstmc) == (
+        "BackendError: lm.prototxt: expected one input for the ids, besides one called cont, found ids, C\n"
     )
 
 

@@ -38,6 +38,18 @@ def net(X=Input(T, N, 3), h0=Input(N, 4, fill=constant(0.5)), c0=Input(N, 4)):
 """
 
 
+INDEXED = """\
+from lstmc import Input, Param, embed, model, scan, xavier
+from lstmc.cells.lstm import lstm
+
+
+@model
+def net(ids=Input(3, 2), cont=Input(3, 2), *, E=Param(6, 4, fill=xavier())):
+    y, _ = scan(lstm(H=4), embed(ids, E), cont=cont)
+    return {"y": y}
+"""
+
+
 def graph_of(cell: str) -> Graph:
     return CellModel(load_cell(cell)).graph(**SIZES)
 
@@ -148,6 +160,22 @@ def test_inputs_that_do_not_fit_are_all_named(lstmc: LSTMC) -> None:
         assert (ended.code, ended.out) == (2, "")
         assert ended.err == "DataError: the inputs do not fit net.prototxt\n" + text
         assert not Path("out.npz").exists()
+
+
+@pytest.mark.parametrize("target", ["caffe", "caffe-native"])
+def test_elements_that_no_layer_reads_are_named_before_caffe_starts(lstmc: LSTMC, target: str) -> None:
+    Path("net.py").write_text(INDEXED)
+    assert lstmc("compile", "net.py", "--target", target).code == 0
+    ids = np.array([[0, 1], [2, 6], [4, 5]])
+    np.savez("x.npz", ids=ids, cont=np.ones((3, 2)) / 2)
+    ended = lstmc("run", "net.prototxt", "--inputs", "x.npz")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "DataError: the inputs do not fit net.prototxt\n"
+        "  outside: ids must be whole numbers from 0 to 5, has 1 of 6 elements that are not, the first at [1, 1]: 6\n"
+        "  outside: cont must be whole numbers from 0 to 1, has 6 of 6 elements that are not,"
+        " the first at [0, 0]: 0.5\n"
+    )
 
 
 def test_files_that_are_not_there(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:

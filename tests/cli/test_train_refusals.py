@@ -100,6 +100,49 @@ def test_models(lstmc: LSTMC, model: str, text: str) -> None:
     assert not Path("run").exists()
 
 
+def test_a_net_of_one_output_takes_no_labels(lstmc: LSTMC) -> None:
+    Path("other.py").write_text(MODEL)
+    ended = lstmc("compile", "other.py", *SIZES, "--read", "p")
+    assert (ended.code, ended.err) == (0, "")
+    assert "label" not in Path("net.manifest.json").read_text()
+    refused = lstmc("compile", "other.py", *SIZES, "--read", "loss")
+    assert (refused.code, refused.err) == (2, "ModelFileError: --read loss: net has no such output: found p\n")
+
+
+TRAINING = "ModelFileError: --solver, --data, --test-data and --batch are for training, but "
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "text"),
+    [
+        (WITHOUT_LOSS, ("--solver", "base_lr=1"), f"{TRAINING}net returns no loss\n"),
+        (MODEL, ("--data", "data.npz", "--step"), f"{TRAINING}--step makes a net that is not trained\n"),
+        (MODEL, ("--batch", "N", "--read", "p"), f"{TRAINING}--read makes a net that is not trained\n"),
+        (
+            MODEL,
+            ("--data", "data.npz", "--target", "flat"),
+            f"{TRAINING}nets for target flat are not trained: those for caffe, caffe-native are\n",
+        ),
+        (
+            MODEL,
+            ("--test-data", "data.npz"),
+            "DataError: --test-data is for phase TEST of a net that has --data for phase TRAIN: expected both\n",
+        ),
+        (
+            MODEL.replace("@model", '@model(solver={"base_lr": 1})'),
+            (),
+            "SolverError: @model(solver=...) takes a lstmc_caffe.Solver, found dict {'base_lr': 1}\n",
+        ),
+    ],
+)
+def test_a_training_net_that_is_not_written(lstmc: LSTMC, model: str, more: tuple[str, ...], text: str) -> None:
+    Path("other.py").write_text(model)
+    np.savez("data.npz", **arrays())
+    ended = lstmc("compile", "other.py", *SIZES, *more, "-o", "made")
+    assert (ended.code, ended.out, ended.err) == (2, "", text)
+    assert not Path("made").exists()
+
+
 def test_a_run_of_another_kind_is_not_touched_before_training_begins(lstmc: LSTMC) -> None:
     """The backend refuses to begin: what lies in the folder stays."""
     assert train(lstmc, "-o", "run").code == 0

@@ -64,6 +64,12 @@ IMAGES = "x is I: input [T, N, 3, 4, 4], declared at user.py:6"
             " f32[3,2,3,4,4]",
             (IMAGES,),
         ),
+        (
+            "z = «last_valid(X, L)»",
+            "ShapeError: last_valid takes y [T, N, ...] and lengths [N]: y is f32[3,2,5], lengths is f32[3,2]",
+            ("y is X: input [T, N, D], declared at user.py:6", "lengths is L: input [T, N], declared at user.py:6"),
+        ),
+        ("z = last_valid(X, «lengths=2»)", "DslError: lengths of last_valid must be a Value, found int 2", ()),
         ("z = dropout(X, «'half'»)", "DslError: dropout: ratio must be a number, found str 'half'", ()),
         (
             "z = dropout(X, «ratio=1»)",

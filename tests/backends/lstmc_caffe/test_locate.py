@@ -34,6 +34,12 @@ def test_a_setting_comes_first(tmp_path: Path) -> None:
     assert locate(settings, tmp_path) == CaffeLocation(python, str(tmp_path), None, "setting")
 
 
+def test_what_interrupts_lstmc_does_not_reach_a_python_that_is_tried(tmp_path: Path) -> None:
+    python = script(tmp_path / "python", f"ps -o sid= -p $$ > {tmp_path}/session\n{GOOD}")
+    locate({"LSTMC_CAFFE_PYTHON": str(python)}, tmp_path)
+    assert int((tmp_path / "session").read_text()) != os.getsid(0)
+
+
 def test_a_setting_may_be_a_name_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = script(tmp_path / "pycaffe", GOOD)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)

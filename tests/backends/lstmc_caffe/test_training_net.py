@@ -247,3 +247,13 @@ def test_a_loss_without_a_gradient_is_refused(term: str) -> None:
     assert caught.value.message == (
         "wrong cannot be trained: its loss has no gradient, as a score such as accuracy has none"
     )
+
+
+def test_a_loss_that_no_parameter_goes_into_is_refused() -> None:
+    @model
+    def fixed(X=Input(N, 3), target=Input(N, 3), W=Param(2, 3)):
+        return {"y": linear(X, W), "loss": euclidean_loss(0.5 * X, target)}
+
+    with pytest.raises(BackendError) as caught:
+        training_net(compile_graph(training_graph(fixed.graph(N=4)), CaffeBackend()), {})
+    assert caught.value.message == "fixed cannot be trained: no parameter goes into its loss"

@@ -51,7 +51,7 @@ class TestFolder:
             "  solver base_lr: started with 0.01, now 0.1\n"
             "  solver clip_gradients: started with None, now 5.0\n"
             "  the net is another one\n"
-            "  the data is other data\n"
+            "  the data is other data, or comes in another order\n"
             "  give what it was started with, or start a new run in another folder by -o"
         )
 
