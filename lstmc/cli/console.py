@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
@@ -9,7 +10,23 @@ from rich.table import Table
 
 WIDTH_WITHOUT_TERMINAL = 120
 
-out = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False, soft_wrap=False)
+
+class _Output(Console):
+    """Standard output. When nobody reads it any more (``| head``), the work goes on: its files are what matters."""
+
+    def on_broken_pipe(self) -> None:
+        silence(sys.stdout.fileno())
+
+
+def silence(*descriptors: int) -> None:
+    """Send what is written there to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+out = _Output(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False, soft_wrap=False)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
 
 

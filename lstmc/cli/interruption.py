@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while something runs that must come to a clean end."""
+"""Ctrl-C, SIGTERM and a closed terminal while something runs that must come to a clean end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from lstmc.cli.console import silence
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
@@ -20,14 +22,17 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """What a shell reports of a process that the signal ended: 130 or 143."""
+        """What a shell reports of a process that the signal ended: 130, 143 or 129."""
         assert self.signal is not None
         return 128 + self.signal
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Inside, the first SIGINT or SIGTERM is only noted; a second one, of either, ends the process at once."""
+    """Inside, the first SIGINT, SIGTERM or SIGHUP is only noted; a second one, of any, ends the process at once.
+
+    A signal that the process was started to ignore, as nohup has SIGHUP ignored, stays so.
+    """
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
@@ -35,9 +40,12 @@ def interruptible() -> Iterator[Interruption]:
         if interruption.signal is not None:
             raise SystemExit(128 + number)  # unwinds, so that the terminal has its cursor again
         interruption.signal = signal.Signals(number)
+        if number == signal.SIGHUP:  # the terminal is gone: what is printed would fail
+            silence(1, 2)
 
-    for number in SIGNALS:
-        signal.signal(number, note)
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, note)
     try:
         yield interruption
     finally:

@@ -33,7 +33,9 @@ SizesOption = Annotated[
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", metavar="FILE.npz", help="Parameter values, by the model's own names.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="For the fillers that draw parameters not given.", min=0)]
+SeedOption = Annotated[
+    int, typer.Option("--seed", help="For what is drawn: parameters not given, and the order of data.", min=0)
+]
 BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
 TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
 SolverOption = Annotated[

@@ -67,7 +67,8 @@ def train_command(
     """Train a model. Its output called loss is made small; its other losses and scores are reported for test data.
 
     An array of DATA has the shape of its input, with any number of examples on the axis N; or one more axis in
-    front, a batch in each row. Ctrl-C and SIGTERM write a snapshot and end the run: --resume goes on with it.
+    front, a batch in each row. Ctrl-C, SIGTERM and a closed terminal write a snapshot and end the run: --resume goes
+    on with it.
     """
     source = find_model(file, None)
     graph = source.graph(parse_sizes(sizes or []))

@@ -75,7 +75,7 @@ def test_scores_are_losses_and_scores_alone(lstmc: LSTMC, caffe: object) -> None
 
 
 def started(folder: Path, run: str, *more: str) -> subprocess.Popen[str]:
-    solver = ("--solver", "max_iter=300", "--solver", "snapshot=30")
+    solver = ("--solver", "max_iter=200", "--solver", "snapshot=30")
     return subprocess.Popen(
         [sys.executable, "-m", "lstmc", *GIVEN, *solver, "-o", run, *more],
         cwd=folder,
@@ -137,3 +137,25 @@ def test_a_folder_with_another_run_is_refused(lstmc: LSTMC, caffe: object) -> No
     assert other.err.startswith("TrainingError: cannot resume the run in run: it was started otherwise\n")
     assert "the data is other data, or comes in another order" in other.err
     assert Path("run/metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.caffe
+def test_a_run_that_nobody_reads_any_more_goes_on(tmp_path: Path, caffe: object) -> None:
+    prepared(tmp_path)
+    with started(tmp_path, "run", "--solver", "test_interval=2") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("training on ")
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 0)
+    assert (tmp_path / "run" / "weights.npz").is_file()
+
+
+@pytest.mark.caffe
+def test_a_closed_terminal_stops_a_run_with_a_snapshot(tmp_path: Path, caffe: object) -> None:
+    prepared(tmp_path)
+    process = started(tmp_path, "run")
+    wait_for_updates(process, tmp_path / "run" / "metrics.jsonl", 5)
+    process.send_signal(signal.SIGHUP)
+    assert (process.communicate()[1], process.returncode) == ("", 129)
+    assert len(list((tmp_path / "run" / "snapshots").iterdir())) >= 1
