@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,21 @@ def element_problem(name: str, array: NDArray[Any]) -> str | None:
     with np.errstate(over="ignore"):
         bad = ~np.isfinite(array.astype(np.float32))
     return f"too large for float32: {name} has {places(bad)} that are{first_place(bad)}" if bad.any() else None
+
+
+class Values(Protocol):
+    """What elements must be, beyond being numbers; its text says it."""
+
+    def holds(self, array: NDArray[Any]) -> NDArray[np.bool_]: ...
+
+
+def value_problem(name: str, array: NDArray[Any], values: Values | None) -> str | None:
+    """What is wrong with an array's elements: no numbers, not finite, or not the ``values`` that ops read."""
+    problem = element_problem(name, array)
+    if problem is None and values is not None and (bad := ~values.holds(array)).any():
+        found = f"{places(bad)} that are not{first_place(bad)}: {array[bad][0]:g}"
+        return f"outside: {name} must be {values}, has {found}"
+    return problem
 
 
 def places(bad: NDArray[np.bool_]) -> str:

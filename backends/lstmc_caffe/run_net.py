@@ -10,8 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lstmc.arrays import did_you_mean, element_problem
-from lstmc.data import value_problem
+from lstmc.arrays import did_you_mean, element_problem, value_problem
 from lstmc.errors import BackendError, DataError
 from lstmc.interp import named_rng
 from lstmc.ir import parse_graph

@@ -1,7 +1,6 @@
 """Data for training: read from files, held against the model's inputs, drawn as batches."""
 
 from lstmc.data.axes import Axes, batch_axes
-from lstmc.data.check import value_problem
 from lstmc.data.dataset import Dataset, dataset_for, needed_inputs
 from lstmc.data.files import read_arrays, write_batches_hdf5
 
@@ -12,6 +11,5 @@ __all__ = [
     "dataset_for",
     "needed_inputs",
     "read_arrays",
-    "value_problem",
     "write_batches_hdf5",
 ]

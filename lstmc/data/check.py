@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from lstmc.arrays import did_you_mean, element_problem, first_place, places
+from lstmc.arrays import did_you_mean, value_problem
 from lstmc.data.axes import Axes
-from lstmc.ops import Input, Whole
+from lstmc.ops import Input
 
 # examples: the batch axis is of any length. batches: one more axis in front. whole: the same in each batch.
 Form = Literal["examples", "batches", "whole"]
@@ -56,15 +56,6 @@ class Given:
 
     def element_problem(self) -> str | None:
         return value_problem(self.name, self.array, self.op.values)
-
-
-def value_problem(name: str, array: NDArray[Any], values: Whole | None) -> str | None:
-    """What is wrong with an array's elements: no numbers, not finite, or not the ``values`` that ops read."""
-    problem = element_problem(name, array)
-    if problem is None and values is not None and (bad := ~values.holds(array)).any():
-        found = f"{places(bad)} that are not{first_place(bad)}: {array[bad][0]:g}"
-        return f"outside: {name} must be {values}, has {found}"
-    return problem
 
 
 def missing_and_extra(
