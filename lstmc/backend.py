@@ -225,21 +225,23 @@ def find_cells() -> dict[str, EntryPoint]:
 
 def load_backend(name: str) -> Backend:
     """An installed backend. Raises :class:`PluginError` if there is none of that name or it does not load."""
-    return cast(Backend, _load(find_backends(), name, "backend", lambda loaded: loaded()))
+    return cast(Backend, _load(_find(BACKENDS, name), name, "backend", lambda loaded: loaded()))
 
 
 def load_cell(name: str) -> Cell:
     """An installed library cell. Raises :class:`PluginError` if there is none of that name or it does not load."""
-    loaded = _load(find_cells(), name, "cell")
+    loaded = _load(_find(CELLS, name), name, "cell")
     if not isinstance(loaded, Cell):
         raise PluginError(f"cell {name} is not a cell: expected a function made with @cell, found {loaded!r}")
     return loaded
 
 
-def _find(group: str) -> dict[str, EntryPoint]:
+def _find(group: str, wanted: str | None = None) -> dict[str, EntryPoint]:
+    """The entry points of a group. A name that is taken twice does not matter to who wants another one."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=group):
-        if point.name in found and found[point.name].value != point.value:
+        twice = point.name in found and found[point.name].value != point.value
+        if twice and wanted in (None, point.name):
             ours, theirs = (_distribution(p) for p in (found[point.name], point))
             raise PluginError(f"{point.name} is offered twice in {group}: by {ours} and by {theirs}")
         found[point.name] = point

@@ -88,6 +88,8 @@ def test_a_name_taken_twice(install: Install) -> None:
         "lstm is offered twice in lstmc.cells: by clash_plugin (clash_plugin:lstm) and by lstmc (lstmc.cells.lstm:lstm)"
     )
     assert refused(find_cells) == expected
+    assert refused(lambda: load_cell("lstm")) == expected
+    assert load_cell("gru").name == "gru"
     assert refused(lambda: load_cell("rnn")) == expected
     assert isinstance(load_backend("caffe"), CaffeBackend)  # another group
 
