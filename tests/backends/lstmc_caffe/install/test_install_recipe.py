@@ -54,6 +54,11 @@ def test_file_flags_come_after_the_common_ones() -> None:
     assert recipe.flags_for("b.cpp") == ("-O2",)
 
 
+def test_only_the_loading_of_nets_is_compiled_without_checks_for_developers() -> None:
+    assert "-DNDEBUG" not in CPU.flags
+    assert [path for path, flags in CPU.file_flags if "-DNDEBUG" in flags] == ["src/caffe/net.cpp"]
+
+
 def test_boost_python_is_the_interpreter_s() -> None:
     assert CPU.libraries_for_python("3.13")[-1] == "boost_python313"
 
