@@ -36,7 +36,6 @@ from lstmc_caffe.lint import lint_text
 from lstmc_caffe.locate import INSTALL, INSTALL_CUDA, CaffeNotFound, attempt_all, gpu_state, locate, locate_for_gpu
 from lstmc_caffe.manifest import manifest, manifest_json, output_blobs, read_manifest, step_blobs
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.reroll_layers import RerollLayers
 from lstmc_caffe.rows import RowsTimeAxis
 from lstmc_caffe.run_net import StepSession, find_files, run_net
@@ -50,7 +49,7 @@ from lstmc_caffe.weights import caffemodel, read_blobs
 
 # The targets for Caffe itself; the others see every blob as a matrix of rows.
 CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {
-    "caffe": caffe_passes(RerollGates()),
+    "caffe": caffe_passes(),
     "caffe-native": (*LEGAL, RerollLayers(), Cse(), Dead(), *EXPANSION),
 }
 

@@ -10,28 +10,29 @@ from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.reshape_once import ReshapeOnce
 from lstmc_caffe.time_axis import CaffeTimeAxis
 
-ALWAYS = 1 << 62  # elements of a state: every one is smaller
-NEVER = 0
 LEGAL: tuple[Pass, ...] = (Legalize(), Cse(), ReshapeOnce(), Dead())
 EXPANSION: tuple[Pass, ...] = (Expand(CaffeTimeAxis()), Dead(), BoundFan())
 
 
-def caffe_passes(gates: RerollGates) -> tuple[Pass, ...]:
-    """From MODEL to EXPANDED for Caffe itself: LSTMUnit where ``gates`` says so, activations in layers elsewhere."""
-    return (*LEGAL, KeepTimeAxis(gates.applies, ReshapeLayer), gates, Cse(), Dead(), *EXPANSION)
+def caffe_passes(unit: bool = True) -> tuple[Pass, ...]:
+    """From MODEL to EXPANDED for Caffe itself: gate tails become LSTMUnit if ``unit``, layers of their own if not."""
+    gates = RerollGates()
+    rolled = (KeepTimeAxis(gates.applies, ReshapeLayer), gates, Cse(), Dead()) if unit else ()
+    return (*LEGAL, *rolled, *EXPANSION)
 
 
 def caffe_forms(standard: tuple[Pass, ...]) -> dict[str, tuple[Pass, ...]]:
     """Whole pass lists by name; ``standard`` are the pipeline's passes on core ops.
 
-    ``unit``: LSTMUnit wherever there is a gate tail. ``packed``: never; one Sigmoid over neighbouring gates.
-    ``separate``: a layer for each gate. ``...-in-loop``: products with the inputs step by step, not all at once.
+    ``unit``: LSTMUnit wherever there is a gate tail, as without a form. ``packed``: never; one Sigmoid over
+    neighbouring gates. ``separate``: a layer for each gate. ``...-in-loop``: products with the inputs step by step,
+    not all at once.
     """
     apart = tuple(p for p in standard if not isinstance(p, Widen))
     forms = {
-        "unit": (*standard, *caffe_passes(RerollGates(ALWAYS))),
-        "packed": (*standard, *caffe_passes(RerollGates(NEVER))),
-        "separate": (*apart, *caffe_passes(RerollGates(NEVER))),
+        "unit": (*standard, *caffe_passes()),
+        "packed": (*standard, *caffe_passes(unit=False)),
+        "separate": (*apart, *caffe_passes(unit=False)),
     }
     in_loop = {
         f"{name}-in-loop": tuple(p for p in passes if not isinstance(p, Hoist)) for name, passes in forms.items()

@@ -15,12 +15,10 @@ from lstmc_caffe.gate_tail import CAFFE_ORDER, GateTail, gate_tails
 from lstmc_caffe.indicator import conted, indicator
 from lstmc_caffe.row_order import Sources, in_order, sources_of, stored_twice
 
-LARGEST = 256  # elements of a state, N x H; see the class
-
 
 @dataclass(frozen=True)
 class RerollGates(Pass):
-    """Use LSTMUnit where a scan keeps its time axis and a state has at most ``largest`` elements.
+    """Use LSTMUnit where a scan keeps its time axis.
 
     1. c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), where i, f, o, g are the quarters of z
        => c, h = LSTMUnit(c_prev, z, cont), cont being ones
@@ -31,23 +29,23 @@ class RerollGates(Pass):
     Matched on the graph: any order of operands, quarters cut in one or several steps, a sigmoid over several of them.
     Rule 3 only where all that z comes from has no other reader; otherwise the gates stay as they are.
 
-    LSTMUnit is one layer instead of seven or more, but it computes exp and tanh one by one, where Sigmoid and TanH
-    layers vectorise (as lstmc's installer compiles them). Measured there, LSTMUnit to separate layers, for N x H of 64,
-    128, 256, 512, 2560, 16384: forward 0.65 to 0.72, 0.76 to 0.99, 0.93, 1.01, 1.06, 1.09; forward and backward 0.58 to
-    0.78, 0.91 to 0.97, 0.96, 1.03, 1.05, 1.08; to load, 0.4 always. On another build ``--tune`` finds out.
+    LSTMUnit is one layer instead of seven or more, and lstmc's installer compiles it so that it computes exp and tanh
+    in vectors, as Sigmoid and TanH do. Measured there, LSTMUnit to separate layers, for N x H of 128, 256, 512, 2560,
+    16384 (minima of two runs): forward 0.84 to 0.94, 0.82 to 0.85, 0.83 to 0.96, 0.92, 0.91 to 0.97; forward and
+    backward 0.92 to 0.96, 0.86 to 0.91, 0.82 to 0.97, 0.91, 0.73 to 0.88; to load, 0.4 always. In a Caffe that was
+    compiled with -O2 alone it is 1.02 to 1.12, and 1.03 to 1.31: there ``--tune`` finds out.
     """
 
     name = "reroll_gates"
-    largest: int = LARGEST
 
     def applies(self, scan: Scan) -> bool:
         """Whether a scan has a gate tail that would become an LSTMUnit if it kept its time axis."""
-        return any(scan.body.type(tail.c).size <= self.largest for tail in gate_tails(scan.body))
+        return next(gate_tails(scan.body), None) is not None
 
     def run(self, graph: Graph) -> PassResult:
         refused: set[str] = set()  # the scans whose rows cannot be re-ordered
         while True:
-            rolled = _Rerolled(graph, self, refused)
+            rolled = _Rerolled(graph, refused)
             refused |= rolled.refused
             if rolled.refused:
                 continue
@@ -64,8 +62,8 @@ class _Rerolled:
     nodes that get it; ``refused`` the scans that turned out not to get it: then all must be done again without them.
     """
 
-    def __init__(self, graph: Graph, rule: RerollGates, refused: set[str]) -> None:
-        self.before, self.rule = graph, rule
+    def __init__(self, graph: Graph, refused: set[str]) -> None:
+        self.before = graph
         self.counts: Counter[str] = Counter()
         self.orders: dict[str, tuple[int, ...]] = {}
         self.moved: dict[tuple[str, int], tuple[int, ...]] = {}
@@ -104,9 +102,9 @@ class _Rerolled:
         return b.add(caffe.DummyData((1, cont), 1.0), names=(f"{node.name}/cont",))[0]
 
     def _roll(self, node: Node, scan: Scan, reorder: bool) -> None:
-        """Roll one scan if all of its tails that fit, in the body and in the first step, can be."""
+        """Roll one scan if all of its tails, in the body and in the first step, can be."""
         zeros = self._zero_states(node, scan)
-        tails = [self._fitting(node, scan, body) for body in (scan.body, *scan.bodies[1:])]
+        tails = [self._tails(node, scan, body) for body in (scan.body, *scan.bodies[1:])]
         tails += [[]] * (2 - len(tails))
         tails[1] = [on for tail in tails[1] if (on := _on_zero(tail, tails[0], zeros)) is not None]
         if not tails[0]:
@@ -128,9 +126,8 @@ class _Rerolled:
         if conted := sum(tail.cont is not None for tail in tails[0]):
             self.counts["roll_cont"] += conted
 
-    def _fitting(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
-        tails = [tail for tail in gate_tails(body) if body.type(tail.c).size <= self.rule.largest]
-        return [self._with_cont(node, scan, body, tail) for tail in tails]
+    def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
+        return [self._with_cont(node, scan, body, tail) for tail in gate_tails(body)]
 
     def _with_cont(self, node: Node, scan: Scan, body: Graph, tail: GateTail) -> GateTail:
         """The tail with the indicator that its c_prev is multiplied by (rule 4)."""

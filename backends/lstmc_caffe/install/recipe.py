@@ -33,14 +33,14 @@ class Recipe:
     """How one build of Caffe is made. Two recipes that differ in what they produce have different keys.
 
     ``flags`` go to every compilation, ``file_flags`` (source path, flags) to single files after those;
-    ``libraries`` are linked into everything, ``python_libraries`` into pycaffe alone, where ``{major}`` and
-    ``{minor}`` stand for the interpreter's version. ``needed_mb`` is the free disk space a build takes at its
-    peak, in 10^6 bytes. ``revision`` counts changes to the build that the other fields do not show.
+    ``added`` are files of this folder that are compiled, or included, with Caffe's own; ``libraries`` are linked into
+    everything, ``python_libraries`` into pycaffe alone, where ``{major}`` and ``{minor}`` stand for the interpreter's
+    version. ``needed_mb`` is the free disk space a build takes at its peak, in 10^6 bytes. ``revision`` counts
+    changes to the build that the other fields do not show.
 
     ``architectures`` are those of the GPUs that it is compiled for, as in ``sm_90``: none is a Caffe for the CPU
     alone, and the other fields of this paragraph are then empty too. ``gpu_flags`` take the place of ``flags`` for
-    CUDA sources; ``added`` are files of this folder that are compiled, or included, with Caffe's own;
-    ``cuda_libraries`` are the wheels of what is linked, ``cuda_compiler`` those of nvcc.
+    CUDA sources; ``cuda_libraries`` are the wheels of what is linked, ``cuda_compiler`` those of nvcc.
     """
 
     distribution: str
@@ -50,6 +50,7 @@ class Recipe:
     libraries: tuple[str, ...]
     python_libraries: tuple[str, ...]
     file_flags: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    added: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     interpreter: str = "/usr/bin/python3"
     compiler: str = "g++"
@@ -58,7 +59,6 @@ class Recipe:
     revision: int = 1
     architectures: tuple[str, ...] = ()
     gpu_flags: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
     cuda_libraries: tuple[Wheel, ...] = ()
     cuda_compiler: tuple[Wheel, ...] = ()
 
@@ -102,10 +102,11 @@ class Recipe:
             platform.machine,
             platform.python,
         )
+        if self.added:
+            made_of += ([hashlib.sha256(content).hexdigest() for content in self.added_content.values()],)
         if self.architectures:
-            added = [hashlib.sha256(content).hexdigest() for content in self.added_content.values()]
             wheels = [wheel.requirement for wheel in self.cuda_libraries]
-            made_of += (self.architectures, self.gpu_flags, added, wheels)
+            made_of += (self.architectures, self.gpu_flags, wheels)
         digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         return f"{self.version}{'-cuda' if self.architectures else ''}-py{platform.python}-{digest[:12]}"
 
@@ -132,11 +133,12 @@ class Platform:
         return cls(system, platform.machine(), python)
 
 
-# The layers whose time is all exp and tanh. Compiled so, they use single precision, and the loops of Sigmoid and TanH
-# call libmvec's vector functions: a wide CPU does eight at a time. Not -ffast-math: without -ffinite-math-only NaN and
-# infinity keep their meaning. The macro is what glibc's headers look at before they declare the vector functions, and
-# what -ffast-math would define.
-VECTORISED = tuple(f"src/caffe/layers/{name}_layer.cpp" for name in ("sigmoid", "tanh", "lstm_unit"))
+# The layers whose time is all exp and tanh. Compiled so, they use single precision, and their loops call libmvec's
+# vector functions: a wide CPU does eight at a time. Not -ffast-math: without -ffinite-math-only NaN and infinity keep
+# their meaning. The macro is what glibc's headers look at before they declare the vector functions, and what
+# -ffast-math would define.
+LSTM_UNIT = "src/caffe/layers/lstm_unit_layer.cpp"
+VECTORISED = (*(f"src/caffe/layers/{name}_layer.cpp" for name in ("sigmoid", "tanh")), LSTM_UNIT)
 VECTOR_FLAGS = (
     "-O3",
     *("-include", "math.h"),
@@ -146,6 +148,14 @@ VECTOR_FLAGS = (
     "-funsafe-math-optimizations",
     "-D__FAST_MATH__",
 )
+# LSTMUnit's loops read and write by many pointers, which g++ compares with each other before it takes many elements at
+# a time: more than 12 comparisons forward, more than 50 backward, where by itself it makes ten at most.
+COUNTERS = "lstm_unit_counters.h"
+LSTM_UNIT_FLAGS = ("-include", f"{ADDED}/{COUNTERS}", "--param=vect-max-version-for-alias-checks=100")
+# While it loads a net, this copy of Caffe composes log lines, the whole net's text among them, even where nobody reads
+# them, unless NDEBUG is defined. Caffe's Makefile defines it for all files; here the others keep their checks (Embed's
+# that there is a row for an index).
+QUIET = (("src/caffe/net.cpp", ("-DNDEBUG",)),)
 X86_64_V3 = frozenset(("avx2", "bmi2", "f16c", "fma", "movbe"))
 
 
@@ -161,7 +171,8 @@ def vector_file_flags() -> tuple[tuple[str, tuple[str, ...]], ...]:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         cpuinfo = ""
-    return tuple((path, VECTOR_FLAGS + processor_flags(cpuinfo)) for path in VECTORISED)
+    own = {LSTM_UNIT: LSTM_UNIT_FLAGS}
+    return tuple((path, VECTOR_FLAGS + processor_flags(cpuinfo) + own.get(path, ())) for path in VECTORISED)
 
 
 # Debian and Ubuntu split Boost by library, and build Boost.Python for their own python3 only.
@@ -184,7 +195,8 @@ CPU = Recipe(
         "-DBOOST_BIND_GLOBAL_PLACEHOLDERS",
         "-I/usr/include/hdf5/serial",
     ),
-    file_flags=vector_file_flags(),
+    file_flags=vector_file_flags() + QUIET,
+    added=(COUNTERS,),
     libraries=(
         "glog",
         "gflags",

@@ -34,7 +34,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.reroll_gates import LARGEST, RerollGates
+from lstmc_caffe.reroll_gates import RerollGates
 from lstmc_caffe.runner import Runner
 
 T, N, D, H = dims("T N D H")
@@ -290,8 +290,8 @@ def test_a_long_net_in_real_caffe(caffe: Runner) -> None:
     assert report.passed, [d for d in report.differences if not d.passed]
 
 
-def test_large_states_keep_their_gates() -> None:
+def test_gates_stay_in_the_forms_that_say_so() -> None:
     made = CellModel(caffe_order)
-    for n, expected in ((LARGEST // 4, 2), (LARGEST // 4 + 1, 0)):
-        built = compile_graph(made.graph(T=2, N=n, D=3, H=4), load_backend("caffe"))
+    for form, expected in ((None, 2), ("unit", 2), ("packed", 0), ("separate", 0)):
+        built = compile_graph(made.graph(T=2, N=200, D=3, H=4), load_backend("caffe"), form=form)
         assert units(built.expanded) == expected

@@ -64,6 +64,7 @@ class Workshop:
         self.recipe = replace(
             CPU,
             flags=("-O2",),
+            file_flags=(),
             libraries=("glog",),
             compiler=self._tool("compiler", COMPILER),
             protoc=self._tool("protoc", PROTOC),

@@ -30,6 +30,7 @@ def test_key_is_readable_and_stable() -> None:
         replace(CPU, sha256="0" * 64),
         replace(CPU, version="9.0.3"),
         replace(CPU, revision=CPU.revision + 1),
+        replace(CPU, added=()),
     ],
 )
 def test_key_changes_with_what_is_built(other: Recipe) -> None:
@@ -51,6 +52,11 @@ def test_file_flags_come_after_the_common_ones() -> None:
     recipe = replace(CPU, flags=("-O2",), file_flags=(("a.cpp", ("-O3",)),))
     assert recipe.flags_for("a.cpp") == ("-O2", "-O3")
     assert recipe.flags_for("b.cpp") == ("-O2",)
+
+
+def test_only_the_loading_of_nets_is_compiled_without_checks_for_developers() -> None:
+    assert "-DNDEBUG" not in CPU.flags
+    assert [path for path, flags in CPU.file_flags if "-DNDEBUG" in flags] == ["src/caffe/net.cpp"]
 
 
 def test_boost_python_is_the_interpreter_s() -> None:
@@ -82,7 +88,7 @@ def test_the_key_of_a_build_for_the_cpu_does_not_depend_on_cuda() -> None:
 
 def test_nvcc_gets_the_same_flags_in_its_own_form() -> None:
     assert "-DCPU_ONLY" in CPU.flags
-    assert CUDA.flags_for("src/caffe/net.cpp") == tuple(flag for flag in CPU.flags if flag != "-DCPU_ONLY")
+    assert CUDA.flags_for("src/caffe/blob.cpp") == tuple(flag for flag in CPU.flags if flag != "-DCPU_ONLY")
     found = CUDA.flags_for("src/caffe/net.cu")
     assert found[-3:] == (
         "-gencode=arch=compute_80,code=sm_80",
