@@ -97,10 +97,15 @@ class Gemms:
         floats = max(steps * batch * max(width, 4 * units), 4 * units * max(width, units))
         self.buffers = [(ctypes.c_float * floats)() for _ in range(3)]
         gates, rows = 4 * units, steps * batch
-        self.forward_sizes = [(rows, gates, width, 1), (batch, gates, units, steps)]
-        # dW_x; then a step: the gradient of h, and dW_h
-        self.backward_sizes = [(gates, width, rows, 1), (batch, units, gates, steps), (gates, units, batch, steps)]
-        self.calling = {backward: self._least_calling(self._sizes(backward)) for backward in (False, True)}
+        # as inner_product_layer.cpp calls them: which of the two is transposed, m, n, k, and how often
+        self.forward_products = [((False, True), rows, gates, width, 1), ((False, True), batch, gates, units, steps)]
+        # dW_x; then a step: the gradient of h, and dW_h, which is added up
+        self.backward_products = [
+            ((True, False), gates, width, rows, 1),
+            ((False, False), batch, units, gates, steps),
+            ((True, False), gates, units, batch, steps),
+        ]
+        self.calling = {backward: self._least_calling(self._products(backward)) for backward in (False, True)}
 
     @staticmethod
     def _library():
@@ -109,22 +114,26 @@ class Gemms:
             found = re.search(r"\S*(?:openblas|libblas)\S*\.so\S*", maps.read())
         return ctypes.CDLL(found.group(0))
 
-    def _sizes(self, backward):
-        return self.forward_sizes + (self.backward_sizes if backward else [])
+    def _products(self, backward):
+        return self.forward_products + (self.backward_products if backward else [])
 
-    def _least_calling(self, sizes):
-        return min(self._seconds([(0, n, k, times) for _, n, k, times in sizes]) for _ in range(50))
+    def _least_calling(self, products):
+        nothing = [(transposed, 0, n, k, times) for transposed, _, n, k, times in products]
+        return min(self._seconds(nothing) for _ in range(50))
 
     def run(self, backward):
-        return self._seconds(self._sizes(backward)) - self.calling[backward]
+        return self._seconds(self._products(backward)) - self.calling[backward]
 
-    def _seconds(self, sizes):
+    def _seconds(self, products):
         a, b, c = self.buffers
         one, zero = ctypes.c_float(1), ctypes.c_float(0)
         start = time.perf_counter()
-        for m, n, k, times in sizes:
+        for transposed, m, n, k, times in products:
+            which = [112 if is_so else 111 for is_so in transposed]
+            strides = (m if transposed[0] else k), (k if transposed[1] else n)
+            added = one if transposed[0] else zero
             for _ in range(times):
-                self.blas.cblas_sgemm(101, 111, 112, m, n, k, one, a, k, b, k, zero, c, n)
+                self.blas.cblas_sgemm(101, *which, m, n, k, one, a, max(strides[0], 1), b, strides[1], added, c, n)
         return time.perf_counter() - start
 
 

@@ -13,7 +13,7 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from lstmc_caffe import CaffeBackend, manifest
 from lstmc_caffe.runner import Runner
 
 Size = tuple[int, ...]
+Compiled = tuple[str, list[str]]
 NETS = Path(__file__).with_name("caffe_nets.py")
 SMALL = ((20, 10, 128, 256), (300, 1, 32, 64))
 ROWS = ((3, 10, 1024, 500), SMALL[0], (100, 1, 64, 128), (50, 32, 256, 512), SMALL[1], (1000, 1, 32, 64))
@@ -69,12 +70,12 @@ KINDS: dict[str, tuple[Callable[[Size], Graph], dict[str, str], tuple[Size, ...]
 }
 
 
-def compiled_nets(graph: Graph) -> dict[str, tuple[str, list[str]]]:
-    """For every target that can express a model: its prototxt, and the blobs of its output."""
+def compiled_nets(graph: Graph, targets: Iterable[str] = tuple(CaffeBackend.targets)) -> dict[str, Compiled]:
+    """For each of the targets that can express a model: its prototxt, and the blobs of its output."""
     backend = CaffeBackend()
     weights = initial_weights(graph)
     found = {}
-    for target in backend.targets:
+    for target in targets:
         try:
             artifact = backend.emit(compile_graph(graph, backend, target), weights)
         except LstmcError:
@@ -161,7 +162,7 @@ def load_table(caffe: Runner) -> Table:
     first: dict[str, float] = {}
     for size in LOADS:
         graph = one_layer("lstm", size)
-        ours = {name: net for name, net in compiled_nets(graph).items() if name == "lstmc caffe"}
+        ours = compiled_nets(graph, ["caffe"])
         nets = {"LSTM layer": "native"} | {name: text for name, (text, _) in ours.items()}
         outputs = {"LSTM layer": ["H"]} | {name: blobs for name, (_, blobs) in ours.items()}
         args = {"size": size, "nets": nets, "outputs": outputs, "rounds": 0, "loads": 3}

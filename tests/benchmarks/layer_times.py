@@ -18,7 +18,7 @@ from tests.benchmarks.caffe_time import NETS, compiled_nets, one_layer
 def main(size: tuple[int, ...]) -> None:
     """Print the shares of the target ``caffe``'s net for an LSTM of T, N, D, H."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    text, outputs = compiled_nets(one_layer("lstm", size))["lstmc caffe"]
+    text, outputs = compiled_nets(one_layer("lstm", size), ["caffe"])["lstmc caffe"]
     with Runner() as caffe:
         args = {"size": size, "net": text, "outputs": outputs, "rounds": 30}
         found = caffe.call(NETS, "layer_seconds", args, timeout=600).value
