@@ -118,7 +118,7 @@ def test_the_demo_has_three_parameters_and_its_blobs_have_the_post_s_names(caffe
             "c0": (10, 500),
             "H": (3, 10, 500),
         }
-        assert all(net.blobs[f"lstm/t{t:03d}/{state}"] == (10, 500) for t in range(3) for state in "hc")
+        assert all(net.blobs[f"lstm/t{t:03d}/{state}"] == (1, 10, 500) for t in range(3) for state in "hc")
 
 
 # what once went wrong, or nearly -------------------------------------------------------------------------------------

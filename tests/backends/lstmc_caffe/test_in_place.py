@@ -94,7 +94,7 @@ def test_what_embed_convolution_and_pooling_make_can_be_overwritten(producer: st
 def test_nets_with_layers_in_place_in_real_caffe(caffe: Runner, cell: str) -> None:
     backend = load_backend("caffe")
     graph = CellModel(load_cell(cell)).graph(T=3, N=40, D=3, H=60)
-    compiled = compile_graph(graph, backend)
+    compiled = compile_graph(graph, backend, form="packed")
     weights = initial_weights(graph)
     artifact = backend.emit(compiled, weights)
     assert overwritten(compiled.expanded)
