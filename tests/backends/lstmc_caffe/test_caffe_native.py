@@ -244,3 +244,19 @@ def test_a_layer_scanned_twice_is_refused() -> None:
         "bound/W_x, bound/b, bound/W_h would be in two layers, one of them the LSTM layer bound/y: its steps share"
         " their blobs inside, and in training only the first step would be tied to the other",
     )
+
+
+def test_more_steps_than_ascend_takes_are_refused() -> None:
+    @model
+    def long(X: Value = Input(257, 1, 3)) -> dict[str, Value]:
+        y, _ = scan(load_cell("lstm")(H=4), X)
+        return {"y": y}
+
+    backend, graph = load_backend("caffe"), long.graph()
+    with pytest.raises(BackendError) as caught:
+        backend.emit(compile_graph(graph, backend, "caffe-native"), initial_weights(graph))
+    assert caught.value.message == (
+        "target caffe-native: layer y (LSTM) was written with 257 steps, expected at most 256 steps"
+    )
+    assert caught.value.notes[0] == "Ascend's LSTM takes at most 256 steps"
+    assert len(caught.value.notes) == 2  # the second is the place; nothing is said of a bug
