@@ -58,7 +58,7 @@ THIRD_PARTY = {
     "platformdirs": ("lstmc_caffe/install/record.py", "lstmc/tune.py"),
     "caffe": (
         *("lstmc_caffe/worker.py", "lstmc_caffe/stopwatch.py", "lstmc_caffe/training_side.py"),
-        *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py", "lstmc_caffe/gpu_check/on_worker.py"),
+        *("lstmc_caffe/trial.py", "lstmc_caffe/install/smoke_test.py"),
     ),
     "torch": ("lstmc_caffe/gpu_check/torch_lstm.py",),
 }

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.runner import Mode, Runner
 
 STOPWATCH = Path(__file__).with_name("stopwatch.py")
 SECONDS = 4.0  # for all nets together
@@ -31,7 +31,7 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def measured(runner: Runner, nets: Mapping[str, str]) -> dict[str, float]:
+def measured(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:
     """The least seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker."""
-    args = {"nets": dict(nets), "rounds": MOST_ROUNDS, "seconds": SECONDS}
+    args = {"mode": mode, "nets": dict(nets), "rounds": MOST_ROUNDS, "seconds": SECONDS}
     return dict(runner.call(STOPWATCH, "nets_seconds", args, timeout=600).value)

@@ -8,13 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lstmc_caffe.clock import with_loss
+from lstmc_caffe.clock import measured, with_loss
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.gpu_check.cases import NATIVE, Size, cases
-from lstmc_caffe.gpu_check.solver import ON_WORKER
 
 TORCH = Path(__file__).with_name("torch_lstm.py")
-ROUNDS, SECONDS = 200, 4.0
 
 
 def benchmark(executor: CaffeExecutor, sizes: tuple[Size, ...]) -> Iterator[str]:
@@ -22,8 +20,7 @@ def benchmark(executor: CaffeExecutor, sizes: tuple[Size, ...]) -> Iterator[str]
     yield f"{'T, N, D, H':>18}  {'net':<12}  {'ms':>9}  times the LSTM layer's"
     for size in sizes:
         nets = {c.compiled.target: with_loss(c.prototxt, c.outputs) for c in cases((size,), ("lstm",))}
-        args = {"mode": executor.mode, "nets": nets, "rounds": ROUNDS, "seconds": SECONDS}
-        found = dict(executor.runner.call(ON_WORKER, "seconds", args, timeout=600).value)
+        found = measured(executor.runner, nets, executor.mode)
         found, reason = _with_torch(found, size) if executor.mode == "gpu" else (found, "")
         for name, seconds in found.items():
             yield f"{', '.join(map(str, size)):>18}  {name:<12}  {1000 * seconds:9.3f}  {seconds / found[NATIVE]:.2f}"

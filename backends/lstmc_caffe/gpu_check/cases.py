@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from lstmc import Input, Value, model, scan
 from lstmc.backend import Artifact, Compiled, find_cells, load_cell
@@ -42,14 +42,14 @@ class Case:
         return self.artifact.files[f"{self.compiled.name}.prototxt"].decode()
 
     @property
+    def manifest(self) -> dict[str, Any]:
+        described: dict[str, Any] = json.loads(self.artifact.files[f"{self.compiled.name}.manifest.json"])
+        return described
+
+    @property
     def outputs(self) -> list[str]:
         """The blobs that the model's outputs are read from."""
-        return output_blobs(json.loads(self.artifact.files[f"{self.compiled.name}.manifest.json"]))
-
-    def write(self, folder: Path) -> None:
-        """Puts its files into ``folder``."""
-        for name, content in self.artifact.files.items():
-            (folder / name).write_bytes(content)
+        return output_blobs(self.manifest)
 
     def __str__(self) -> str:
         sizes = " ".join(f"{name}={size}" for name, size in zip("TNDH", self.size, strict=True))

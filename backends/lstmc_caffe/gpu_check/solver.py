@@ -7,23 +7,20 @@ gradient at y is (y - target) / T. A step is as in ``sgd_solver.cpp``: with the 
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 
 from lstmc.differential import random_inputs
 from lstmc.interp import backward, forward, named_rng
+from lstmc.ir import parse_graph
 from lstmc.ops import Array
-from lstmc.weights import parameters
-from lstmc_caffe.backend import CaffeBackend
+from lstmc.weights import parameters, unpack_weights
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.gpu_check.cases import Case
 from lstmc_caffe.host import feed_blobs, given_arrays
+from lstmc_caffe.trainer import SIDE
 
 STEPS = 5
 RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
-ON_WORKER = Path(__file__).with_name("on_worker.py")
 
 _SOLVER = f'base_lr: {RATE} momentum: {MOMENTUM} weight_decay: {DECAY} lr_policy: "fixed" type: "SGD" display: 0\n'
 _LOSS = """
@@ -62,17 +59,21 @@ def caffe_steps(case: Case, executor: CaffeExecutor) -> dict[str, Array]:
     graph = case.compiled.expanded
     fed = feed_blobs(graph, given_arrays(case.compiled.model, graph, random_inputs(case.compiled, 0)))
     dims = " ".join(f"dim: {size}" for size in target.shape)
-    name = case.compiled.name
-    with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
-        case.write(Path(folder))
-        trained = Path(folder, "trained.caffemodel")
-        args = {
-            "mode": executor.mode,
-            "net": case.prototxt + _LOSS.format(dims=dims, y=y),
-            "solver": _SOLVER,
-            "weights": str(Path(folder, f"{name}.caffemodel")),
-            "steps": STEPS,
-            "trained": str(trained),
-        }
-        executor.runner.call(ON_WORKER, "solver_steps", args, {**fed, "target": target})
-        return CaffeBackend().read_weights(trained, Path(folder, f"{name}.manifest.json"))[0]
+    packed = parse_graph(case.manifest["weights"])
+    blobs = forward(packed, params=case.weights, dtype=np.float32).outputs
+    args = {
+        "mode": executor.mode,
+        "net": case.prototxt + _LOSS.format(dims=dims, y=y),
+        "solver": _SOLVER,
+        "test": False,
+        "carried": [],
+        "scores": [],
+        "restored": False,
+    }
+    call = executor.runner.call
+    call(SIDE, "start", args, {f"param:{name}": array for name, array in blobs.items()})
+    for _ in range(STEPS):
+        call(SIDE, "step", {"seed": None}, {**fed, "target": target})
+    trained = call(SIDE, "blobs").arrays
+    call(SIDE, "end")
+    return unpack_weights(packed, {name: trained[f"param:{name}"] for name in blobs})
