@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from lstmc.errors import ShapeError
 from lstmc.ops import AvePool, Conv, Draw, MaxPool, Op, Sample, Types
-from lstmc.ops.images import Pair
+from lstmc.ops.images import Pair, Pool
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
@@ -81,13 +81,14 @@ class Convolution(CaffeOp, Conv):
 
 
 @dataclass(frozen=True)
-class _Pooling(CaffeOp):
+class _Pooling(CaffeOp, Pool):
     """Pooling of x [N, C, H, W]."""
 
     method: ClassVar[str]
-    size: Pair
-    stride: Pair = (1, 1)
-    pad: Pair = (0, 0)
+
+    def infer(self, x: TensorType) -> Types:
+        _check_axes(self.name, x)
+        return super().infer(x)
 
     def over_time(self, steps: int, mapped: Any) -> Op | None:
         return None  # its images have no fifth axis
@@ -103,6 +104,11 @@ class _Pooling(CaffeOp):
             elif pair[0] != default:
                 setattr(param, "kernel_size" if field == "kernel" else field, pair[0])
 
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        core = super().sample(draw)
+        return Sample(core.op, (_four_axes(core),), core.low, core.high)
+
 
 @dataclass(frozen=True)
 class MaxPooling(_Pooling, MaxPool):
@@ -112,16 +118,6 @@ class MaxPooling(_Pooling, MaxPool):
     layer_type = "Pooling"
     method = "MAX"
 
-    def infer(self, x: TensorType) -> Types:
-        _check_axes(self.name, x)
-        return super().infer(x)
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        core = MaxPool.sample(draw)
-        assert isinstance(core.op, MaxPool)
-        return Sample(cls(core.op.size, core.op.stride, core.op.pad), (_four_axes(core),), core.low, core.high)
-
 
 @dataclass(frozen=True)
 class AvePooling(_Pooling, AvePool):
@@ -130,13 +126,3 @@ class AvePooling(_Pooling, AvePool):
     name = "caffe.AvePooling"
     layer_type = "Pooling"
     method = "AVE"
-
-    def infer(self, x: TensorType) -> Types:
-        _check_axes(self.name, x)
-        return super().infer(x)
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        core = AvePool.sample(draw)
-        assert isinstance(core.op, AvePool)
-        return Sample(cls(core.op.size, core.op.stride, core.op.pad), (_four_axes(core),), core.low, core.high)

@@ -1,7 +1,7 @@
 """Layers of losses and scores. Each has one top without axes.
 
-``loss_weight`` is what the layer's own loss counts for where the net itself goes backward. Caffe takes it to be 1
-where a loss layer does not say it (``loss_layer.cpp``), so it is always written.
+Caffe takes a loss layer's ``loss_weight`` to be 1 where it does not say one (``loss_layer.cpp``). So 0 is always
+written: what a net goes backward from is said where it is written to be trained (``training_net.py``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
 
     name = "caffe.SoftmaxWithLoss"
     layer_type = "SoftmaxWithLoss"
-    loss_weight: float = 0.0
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
         result = super().infer(x, label)
@@ -39,7 +38,7 @@ class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
         return result
 
     def write(self, layer: Any) -> None:
-        layer.loss_weight.append(self.loss_weight)
+        layer.loss_weight.append(0.0)
         if self.axis != 1:
             layer.softmax_param.axis = self.axis
         if self.ignore_label is not None:
@@ -65,7 +64,6 @@ class SigmoidCrossEntropyLossLayer(CaffeOp, SigmoidCrossEntropyLoss):
     name = "caffe.SigmoidCrossEntropyLoss"
     layer_type = "SigmoidCrossEntropyLoss"
     normalization: str = "batch_size"
-    loss_weight: float = 0.0
 
     def infer(self, x: TensorType, target: TensorType) -> Types:
         if self.normalization != "batch_size":
@@ -74,7 +72,7 @@ class SigmoidCrossEntropyLossLayer(CaffeOp, SigmoidCrossEntropyLoss):
         return super().infer(x, target)
 
     def write(self, layer: Any) -> None:
-        layer.loss_weight.append(self.loss_weight)
+        layer.loss_weight.append(0.0)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -87,14 +85,13 @@ class EuclideanLossLayer(CaffeOp, EuclideanLoss):
 
     name = "caffe.EuclideanLoss"
     layer_type = "EuclideanLoss"
-    loss_weight: float = 0.0
 
     def infer(self, x: TensorType, target: TensorType) -> Types:
         _check_four_axes(self.name, x)
         return super().infer(x, target)
 
     def write(self, layer: Any) -> None:
-        layer.loss_weight.append(self.loss_weight)
+        layer.loss_weight.append(0.0)
 
 
 @dataclass(frozen=True)
