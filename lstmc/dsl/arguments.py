@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lstmc.dsl.dims import DimExpr, Size, whole_number
+from lstmc.dsl.step import size_in
 from lstmc.dsl.value import Value, described, finite, is_scalar
-from lstmc.errors import DimError, DslError, ShapeError
+from lstmc.errors import DslError, ShapeError
 from lstmc.source import argument_location, here
 
 
@@ -36,17 +37,7 @@ def axis_of(function: str, axis: int, x: Value) -> int:
 def size_of(x: Value, size: Size) -> int:
     """A size that is a whole number, or a dimension of the function in which x is."""
     if isinstance(size, DimExpr):
-        scope = x.trace.scope
-        missing = scope.missing((size,))
-        if missing:
-            raise DimError(
-                f"dimension {missing[0]} has no size in {x.trace.owner}: it has {', '.join(scope.names) or 'none'}",
-                loc=here(),
-            )
-        try:
-            return scope.size(size)
-        except DimError as error:
-            raise error.located(here()) from None
+        return size_in(x.trace, size, here())
     number = whole_number(size)
     if number is None:
         raise DslError(f"a size must be a whole number or a dimension, found {described(size)}", loc=here())
