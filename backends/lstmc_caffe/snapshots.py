@@ -7,7 +7,6 @@ with the state that the next batch starts from, and ``snapshot.json`` with the s
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from lstmc.arrays import npz_bytes
 from lstmc.errors import OutputError, TrainingError
 from lstmc.ops import Array
 from lstmc_caffe.schema import RawNet, RawState
@@ -129,9 +129,7 @@ def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
             layer.blobs.add(data=array.tobytes()).shape.dim.extend(array.shape)
     solver = RawState.FromString(state.solver)
     solver.learned_net = str(final / WEIGHTS)  # so that `caffe train --snapshot` goes on from it too
-    carried = io.BytesIO()
-    np.savez(carried, **state.carried)  # type: ignore[arg-type]
-    files = {WEIGHTS: net.SerializeToString(), STATE: solver.SerializeToString(), CARRIED: carried.getvalue()}
+    files = {WEIGHTS: net.SerializeToString(), STATE: solver.SerializeToString(), CARRIED: npz_bytes(state.carried)}
     about: dict[str, Any] = {
         "iteration": state.iteration,
         "files": {name: {"size": len(data), "sha256": _digest(data)} for name, data in files.items()},
