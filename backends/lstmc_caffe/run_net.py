@@ -13,9 +13,8 @@ import numpy as np
 from lstmc.arrays import did_you_mean, element_problem, value_problem
 from lstmc.errors import BackendError, DataError
 from lstmc.interp import named_rng
-from lstmc.ir import parse_graph
-from lstmc.ops import Array, Input, Whole
-from lstmc.types import TensorType
+from lstmc.ir import parse_filler
+from lstmc.ops import Array, Whole
 from lstmc_caffe.manifest import output_blobs, read_manifest
 from lstmc_caffe.net import Net
 from lstmc_caffe.runner import Mode, Runner
@@ -200,10 +199,5 @@ def _drawn(files: NetFiles, given: Container[str]) -> dict[str, Array]:
     found = {}
     for name, place in files.described["inputs"].items():
         if "fill" in place and name not in given:
-            wanted = TensorType(tuple(place["shape"]))
-            text = f"graph inputs {{\n  %{name}: {wanted} = input(fill={place['fill']})\n  return x=%{name}\n}}\n"
-            op = parse_graph(text).node(name).op
-            assert isinstance(op, Input)
-            assert op.fill is not None
-            found[name] = op.fill.draw(named_rng(0, name), op.shape)
+            found[name] = parse_filler(place["fill"]).draw(named_rng(0, name), tuple(place["shape"]))
     return found

@@ -3,7 +3,7 @@
 from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
 from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, rename_values
 from lstmc.ir.scan import Scan
-from lstmc.ir.text import parse_graph, print_graph, print_node
+from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
 from lstmc.ir.weight_graph import is_weight, is_weight_op, twice_stored, weight_graph
 
@@ -20,6 +20,7 @@ __all__ = [
     "has_gradient",
     "is_weight",
     "is_weight_op",
+    "parse_filler",
     "parse_graph",
     "print_graph",
     "print_node",

@@ -21,7 +21,7 @@ from typing import Any
 from lstmc.errors import DslError, ParseError, ShapeError
 from lstmc.ir.graph import Builder, Graph, Node, Ref
 from lstmc.ir.scan import Scan
-from lstmc.ops import CORE, FILLERS, Leaf, Op, Whole
+from lstmc.ops import CORE, FILLERS, Filler, Leaf, Op, Whole
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
@@ -186,6 +186,17 @@ class _Parser:
         except TypeError as error:
             self.at = start
             raise self.error(f"attributes of {name} ({error})") from None
+
+
+def parse_filler(text: str) -> Filler:
+    """The filler that ``text`` prints: ``uniform(-0.1, 0.1)``. Raises :class:`ParseError` for anything else."""
+    try:
+        filler = _literal(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, DslError):
+        filler = None
+    if not isinstance(filler, Filler):
+        raise ParseError(f"expected a filler, found: {text}")
+    return filler
 
 
 def _attribute_values(text: str) -> dict[str, Any]:

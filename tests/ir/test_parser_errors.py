@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lstmc.errors import ParseError
-from lstmc.ir import parse_graph
+from lstmc.ir import parse_filler, parse_graph
+from lstmc.ops import Constant, Filler, Uniform, Xavier
 
 GOOD = """\
 graph g {
@@ -158,3 +159,15 @@ def test_a_backend_s_ops_are_known_only_when_they_are_given() -> None:
     with pytest.raises(ParseError) as caught:
         parse_graph("graph g {\n  %x: f32[2] = caffe.Input()\n  return\n}\n")
     assert caught.value.message == "line 2: expected a known op, not caffe.Input, found: %x: f32[2] = caffe.Input()"
+
+
+@pytest.mark.parametrize("filler", [Constant(0.5), Uniform(-0.1, 0.1), Xavier("average")], ids=repr)
+def test_a_filler_is_read_as_it_is_printed(filler: Filler) -> None:
+    assert parse_filler(repr(filler)) == filler
+
+
+@pytest.mark.parametrize("text", ["", "uniform", "uniform(1", "cauchy(1)", "whole(0, 1)", "0.5", "uniform(x, 1)"])
+def test_text_that_is_no_filler_is_refused(text: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_filler(text)
+    assert caught.value.message == f"expected a filler, found: {text}"
