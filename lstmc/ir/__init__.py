@@ -1,5 +1,6 @@
 """The graph IR: values, nodes, scans, their text and their laws."""
 
+from lstmc.ir.dependence import depending
 from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
 from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, rename_values
 from lstmc.ir.scan import Scan
@@ -15,6 +16,7 @@ __all__ = [
     "Ref",
     "Scan",
     "Stage",
+    "depending",
     "differentiable_inputs",
     "differentiable_outputs",
     "has_gradient",

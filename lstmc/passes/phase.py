@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan, depending
 from lstmc.ops import Dropout, Input
 from lstmc.passes.base import Refs, in_bodies, rewrite
 from lstmc.passes.dead import without_dead
@@ -60,37 +60,11 @@ def has_loss(graph: Graph) -> bool:
 
 def _for_training(graph: Graph) -> list[Output]:
     """The outputs that are losses or scores; beside a loss every single number is one."""
-    found = _training_values(graph, set())
+    found = depending(graph, lambda node: node.op.for_training)
     numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
     if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
         found |= numbers
     return [o for o in graph.outputs if o.ref in found]
-
-
-def _training_values(graph: Graph, given: set[str]) -> set[Ref]:
-    """The values that depend on a loss or a score, or on one of the leaves in ``given``."""
-    found = {Ref(name) for name in given}
-    for node in graph:
-        args = graph.args(node.name)
-        if isinstance(node.op, Scan):
-            found |= {Ref(node.name, out) for out in _training_results(node.op, [ref in found for ref in args])}
-        elif node.op.for_training or not found.isdisjoint(args):
-            found |= {Ref(node.name, out) for out in range(len(node.types))}
-    return found
-
-
-def _training_results(scan: Scan, operands: list[bool]) -> set[int]:
-    """Which results of a scan depend on a loss, given which of its operands do."""
-    args = [arg.name for arg in scan.body.body_args()]
-    given = {name for name, is_training in zip(args, operands, strict=True) if is_training}
-    states = [name for i, name in enumerate(args) if scan.role(i) == "state"]
-    while True:
-        values = _training_values(scan.body, given)
-        following = zip(states, scan.next_states, strict=True)
-        more = {state for state, output in following if output.ref in values} - given
-        if not more:
-            return {i for i, output in enumerate(scan.body.outputs) if output.ref in values}
-        given |= more
 
 
 def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
