@@ -28,6 +28,7 @@ from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, manifest
+from lstmc_caffe.gpu_check.cases import sequence_of
 from lstmc_caffe.runner import Runner
 
 Size = tuple[int, ...]
@@ -37,17 +38,6 @@ SMALL = ((20, 10, 128, 256), (300, 1, 32, 64))
 ROWS = ((3, 10, 1024, 500), SMALL[0], (100, 1, 64, 128), (50, 32, 256, 512), SMALL[1], (1000, 1, 32, 64))
 LOADS = ((1000, 1, 32, 64), (10000, 1, 32, 64))
 SECONDS_A_ROW = 12.0
-
-
-def one_layer(cell: str, size: Size) -> Graph:
-    """A library cell over a sequence, its output alone: what Caffe's own layer gives."""
-    steps, batch, width, units = size
-
-    @model
-    def net(x: Value = Input(steps, batch, width)) -> dict[str, Value]:
-        return {"y": scan(load_cell(cell)(H=units), x)[0]}
-
-    return net.graph()
 
 
 def two_lstms(size: Size) -> Graph:
@@ -64,9 +54,9 @@ def two_lstms(size: Size) -> Graph:
 
 KINDS: dict[str, tuple[Callable[[Size], Graph], dict[str, str], tuple[Size, ...]]] = {
     # what is compiled; what it is held against, by the functions of caffe_nets.py; the sizes
-    "LSTM": (lambda size: one_layer("lstm", size), {"NetSpec": "unrolled_by_hand", "LSTM layer": "native"}, ROWS),
+    "LSTM": (lambda size: sequence_of("lstm", size), {"NetSpec": "unrolled_by_hand", "LSTM layer": "native"}, ROWS),
     "two LSTMs": (two_lstms, {"LSTM layers": "native_two"}, SMALL),
-    "GRU": (lambda size: one_layer("gru", size), {}, SMALL),
+    "GRU": (lambda size: sequence_of("gru", size), {}, SMALL),
 }
 
 
@@ -161,7 +151,7 @@ def load_table(caffe: Runner) -> Table:
         table.add_column(column, justify="left" if column == "net" else "right")
     first: dict[str, float] = {}
     for size in LOADS:
-        graph = one_layer("lstm", size)
+        graph = sequence_of("lstm", size)
         ours = compiled_nets(graph, ["caffe"])
         nets = {"LSTM layer": "native"} | {name: text for name, (text, _) in ours.items()}
         outputs = {"LSTM layer": ["H"]} | {name: blobs for name, (_, blobs) in ours.items()}

@@ -11,14 +11,15 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from lstmc_caffe.gpu_check.cases import sequence_of
 from lstmc_caffe.runner import Runner
-from tests.benchmarks.caffe_time import NETS, compiled_nets, one_layer
+from tests.benchmarks.caffe_time import NETS, compiled_nets
 
 
 def main(size: tuple[int, ...]) -> None:
     """Print the shares of the target ``caffe``'s net for an LSTM of T, N, D, H."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    text, outputs = compiled_nets(one_layer("lstm", size), ["caffe"])["lstmc caffe"]
+    text, outputs = compiled_nets(sequence_of("lstm", size), ["caffe"])["lstmc caffe"]
     with Runner() as caffe:
         args = {"size": size, "net": text, "outputs": outputs, "rounds": 30}
         found = caffe.call(NETS, "layer_seconds", args, timeout=600).value

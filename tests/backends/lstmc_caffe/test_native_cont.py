@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from lstmc import Input, Param, State, Value, cell, dims, linear, model, scan, tanh, uniform
+from lstmc import Input, Value, dims, model, scan
 from lstmc.backend import Compiled, load_backend, load_cell
 from lstmc.differential import check
 from lstmc.dsl import Model
@@ -21,28 +21,11 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.executor import CaffeExecutor
 from lstmc_caffe.runner import Runner
+from tests.backends.lstmc_caffe.test_caffe_native import elman
 from tests.equivalence import assert_same_meaning, random_cotangents, random_leaves
 
 BATCHES = Path(__file__).with_name("batches.py")
 T, N, D, H = dims("T N D H")
-FILL = uniform(-0.5, 0.5)
-Step = tuple[Value, dict[str, Value]]
-
-
-@cell
-def elman(
-    x: Value = Input(N, D),
-    h: Value = State(N, H),
-    *,
-    W_xh: Value = Param(H, D, fill=FILL),
-    b_h: Value = Param(H, fill=FILL),
-    W_hh: Value = Param(H, H, fill=FILL),
-    W_ho: Value = Param(H, H, fill=FILL),
-    b_o: Value = Param(H, fill=FILL),
-) -> Step:
-    """Caffe's RNN: the output is a readout of h."""
-    h = tanh(linear(h, W_hh) + linear(x, W_xh, b_h))
-    return tanh(linear(h, W_ho, b_o)), {"h": h}
 
 
 @model
