@@ -88,7 +88,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Violation:
-    """One place where a net breaks a target's rule: what was found, what was expected, why, and where that is said."""
+    """One place where a net breaks a target's rule: what was found, what was expected, why, and where that is said.
+
+    ``limit``: a size of the model itself is past what the target can have.
+    """
 
     layer: str
     type: str
@@ -96,6 +99,7 @@ class Violation:
     expected: str
     reason: str
     source: str
+    limit: bool = False
 
 
 @dataclass(frozen=True)

@@ -93,14 +93,13 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
             sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
     net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs)))
     for violation in lint_layers(list(net.layers()), target).violations:
-        limit = violation.expected.startswith("at most")  # of the model's own sizes
         raise BackendError(
             f"target {target.name}: layer {violation.layer} ({violation.type}) was written with {violation.found},"
             f" expected {violation.expected}",
             notes=(
                 violation.reason,
                 f"documented in: {violation.source}",
-                *(() if limit else ("this is a bug of lstmc",)),
+                *(() if violation.limit else ("this is a bug of lstmc",)),
             ),
         )
     return net

@@ -116,7 +116,7 @@ def _axes(rule: Rule, layer: str, kind: str, blobs: Iterable[tuple[str, Shape | 
 
 
 def _violation(rule: Rule, layer: Any, found: str, expected: str) -> Violation:
-    return Violation(layer.name, layer.type, found, expected, rule.reason, rule.source)
+    return Violation(layer.name, layer.type, found, expected, rule.reason, rule.source, rule.is_limit)
 
 
 def _count(number: int, one: str, several: str = "") -> str:

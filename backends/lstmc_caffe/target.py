@@ -50,6 +50,11 @@ class Rule:
     in_place: bool = True
     every_size_given: bool = False
 
+    @property
+    def is_limit(self) -> bool:
+        """Whether it is a size that a model may be too large for; anything else the compiler has to get right."""
+        return any(limit is not None for limit in (self.at_most, self.bottoms_at_most, self.steps_at_most))
+
     def applies_to(self, layer_type: str) -> bool:
         return self.layer in (ANY_LAYER, layer_type)
 

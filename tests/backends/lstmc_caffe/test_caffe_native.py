@@ -260,3 +260,19 @@ def test_more_steps_than_ascend_takes_are_refused() -> None:
     )
     assert caught.value.notes[0] == "Ascend's LSTM takes at most 256 steps"
     assert len(caught.value.notes) == 2  # the second is the place; nothing is said of a bug
+
+
+def test_more_outputs_than_ascend_takes_are_refused() -> None:
+    @model
+    def wide(X: Value = Input(2, 1, 3), W: Value = Param(32769, 4)) -> dict[str, Value]:
+        y, _ = scan(load_cell("lstm")(H=4), X)
+        return {"z": linear(y, W)}
+
+    backend, graph = load_backend("caffe"), wide.graph()
+    with pytest.raises(BackendError) as caught:
+        backend.emit(compile_graph(graph, backend, "caffe-native"), initial_weights(graph))
+    assert caught.value.message == (
+        "target caffe-native: layer z (InnerProduct) was written with num_output is 32769, expected num_output of at"
+        " most 32768"
+    )
+    assert len(caught.value.notes) == 2
