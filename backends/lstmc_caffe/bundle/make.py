@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from lstmc.output import write_files
 from lstmc_caffe.bundle import boost_python, libraries, packages, python312
 from lstmc_caffe.install import source, toolkit
 from lstmc_caffe.install.build import Order, compile_binding, prepare_python, run_step, unpack
@@ -103,9 +104,7 @@ def pack(stage: Path, target: Path) -> Path:
     size = content.tell()
     if size > LIMIT:
         raise InstallError(f"the bundle has {size / 2**20:.1f} MiB: expected at most {LIMIT // 2**20}")
-    partial_target = target.with_name(f"{target.name}.partial")
-    partial_target.write_bytes(content.getvalue())
-    partial_target.rename(target)
+    write_files(target.parent, {target.name: content.getvalue()})
     return target
 
 
