@@ -38,14 +38,14 @@ caffe: $(VENV)/.test ## build real Caffe into the cache folder, unless it is the
 	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install; fi
 
 gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GPU; builds Caffe with CUDA first
-	$(BIN)/python -m lstmc_caffe.bundle -o $(OUT)/lstmc-gpu.tar.xz
+	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
 test: check caffe ## every check and every test, with real Caffe
 	$(BIN)/python -m pytest --hypothesis-profile=ci
 
 check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check lstmc backends tests
+	$(BIN)/ruff format --check lstmc backends tests tools
 	$(BIN)/mypy
 
 bench: caffe ## compile, load and run times as ratios, not a test; quick: make bench BENCH=--quick

@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 
 from lstmc.ir import Scan
 from lstmc.ops import CORE, Op
-from lstmc_caffe.legalize import RULES
+from lstmc_caffe.legalize.legalize import RULES
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 PAGE = Path(__file__).with_name("semantics.md")

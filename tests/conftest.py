@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 import tests.hypothesis_profiles  # noqa: F401 (registers and loads them)
-from lstmc_caffe.locate import CaffeNotFound
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.run.locate import CaffeNotFound
+from lstmc_caffe.run.runner import Runner
 
 
 @pytest.fixture(scope="session")

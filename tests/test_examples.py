@@ -20,8 +20,8 @@ from lstmc.passes import training_graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
-from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"

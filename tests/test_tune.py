@@ -15,9 +15,9 @@ from lstmc.pipeline import MODEL_PASSES, compile_graph
 from lstmc.tune import RULE, TUNED, tune
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.clock import measured, with_loss
-from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.run.timing import measured, with_loss
 
 FORMS = ("unit", "packed", "separate", "unit-in-loop", "packed-in-loop", "separate-in-loop")
 

@@ -25,27 +25,30 @@ from lstmc.passes import (
 )
 from lstmc.training import Source, Trained, TrainingRun
 from lstmc.weights import unpack_weights
-from lstmc_caffe.clock import measured, processor, with_loss
-from lstmc_caffe.emit import WrittenNet, prototxt, write_net
-from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.fit_readers import FitReaders
-from lstmc_caffe.forms import EXPANSION, LEGAL, caffe_forms, caffe_passes
-from lstmc_caffe.in_place import overwritten
-from lstmc_caffe.legalize_rows import LegalizeRows
-from lstmc_caffe.lint import lint_text
-from lstmc_caffe.locate import INSTALL, INSTALL_CUDA, CaffeNotFound, attempt_all, gpu_state, locate, locate_for_gpu
-from lstmc_caffe.manifest import manifest, manifest_json, output_blobs, read_manifest, step_blobs
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.reroll_layers import RerollLayers
-from lstmc_caffe.rows import RowsTimeAxis
-from lstmc_caffe.run_net import StepSession, find_files, run_net
-from lstmc_caffe.runner import Runner
-from lstmc_caffe.settle import Constants, SettleViews
-from lstmc_caffe.solver import Solver, SolverError, parse_overrides
-from lstmc_caffe.target import load_target, targets
-from lstmc_caffe.training_net import TARGETS as TRAINING_TARGETS
-from lstmc_caffe.training_net import train, training_files
-from lstmc_caffe.weights import caffemodel, read_blobs
+from lstmc_caffe.pipelines import EXPANSION, LEGAL, caffe_forms, caffe_passes
+from lstmc_caffe.place.place import INSTALL, INSTALL_CUDA, gpu_state
+from lstmc_caffe.recurrent.native_layers import RerollLayers
+from lstmc_caffe.rows.constants import Constants
+from lstmc_caffe.rows.fit_readers import FitReaders
+from lstmc_caffe.rows.legalize_rows import LegalizeRows
+from lstmc_caffe.rows.settle import SettleViews
+from lstmc_caffe.rows.time_axis import RowsTimeAxis
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.locate import CaffeNotFound, attempt_all, locate, locate_for_gpu
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.run.session import StepSession, find_files, run_net
+from lstmc_caffe.run.timing import measured, processor, with_loss
+from lstmc_caffe.targets.lint import lint_text
+from lstmc_caffe.targets.target import load_target, targets
+from lstmc_caffe.train.net import TARGETS as TRAINING_TARGETS
+from lstmc_caffe.train.net import train, training_files
+from lstmc_caffe.train.solver import Solver, SolverError, parse_overrides
+from lstmc_caffe.write.caffemodel import caffemodel, read_blobs
+from lstmc_caffe.write.in_place import overwritten
+from lstmc_caffe.write.manifest import manifest, manifest_json, output_blobs, read_manifest, step_blobs
+from lstmc_caffe.write.net import WrittenNet, write_net
+from lstmc_caffe.write.prototxt import prototxt
 
 # The targets for Caffe itself; the others see every blob as a matrix of rows.
 CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {

@@ -27,9 +27,10 @@ from lstmc.errors import LstmcError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
-from lstmc_caffe import CaffeBackend, manifest
-from lstmc_caffe.gpu_check.cases import sequence_of
-from lstmc_caffe.runner import Runner
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.write.manifest import output_blobs
+from tools.gpu_check.cases import sequence_of
 
 Size = tuple[int, ...]
 Compiled = tuple[str, list[str]]
@@ -76,7 +77,7 @@ def compiled_nets(graph: Graph, targets: Iterable[str] = tuple(CaffeBackend.targ
 
 def output_blobs(artifact: Artifact) -> list[str]:
     """The blobs of the output ``y``: one, or one a step."""
-    return manifest.output_blobs(json.loads(artifact.files["net.manifest.json"]))
+    return output_blobs(json.loads(artifact.files["net.manifest.json"]))
 
 
 def measure_row(caffe: Runner, kind: str, size: Size, rounds: int, loads: int) -> dict[str, Any]:

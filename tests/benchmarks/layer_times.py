@@ -11,9 +11,9 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from lstmc_caffe.gpu_check.cases import sequence_of
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.run.runner import Runner
 from tests.benchmarks.caffe_time import NETS, compiled_nets
+from tools.gpu_check.cases import sequence_of
 
 
 def main(size: tuple[int, ...]) -> None:

@@ -14,8 +14,8 @@ from lstmc.backend import find_cells, load_backend, load_cell
 from lstmc.differential import check
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
-from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
 from tests.cells.scanned import SIZES, assert_equal, cell_graph, scanned
 
 CELLS = sorted(find_cells())

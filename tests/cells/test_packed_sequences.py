@@ -18,8 +18,8 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.executor import CaffeExecutor
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
 
 T, N, D = dims("T N D")
 STEPS, BATCH, WIDTH, UNITS = 7, 5, 3, 4

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from lstmc_caffe.runner import Runner
-from lstmc_caffe.schema import NetParameter
+from lstmc_caffe.proto.net import NetParameter
+from lstmc_caffe.run.runner import Runner
 from tests.cli.conftest import LSTMC
 
 SIZES = ("-D", "T=3", "-D", "N=2")

@@ -10,7 +10,7 @@ from lstmc.backend import find_cells, load_backend
 from lstmc.ir import Stage, parse_graph, verify
 from lstmc.pipeline import all_passes
 from lstmc_caffe.ops import CAFFE_OPS
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.run.runner import Runner
 from tests.cli.conftest import LSTMC
 
 SIZES = ("-D", "T=3", "-D", "N=2")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lstmc_caffe.ops import TanHLayer
-from lstmc_caffe.runner import Runner
+from lstmc_caffe.run.runner import Runner
 from tests.cli.conftest import LSTMC
 
 SIZES = ("-D", "T=3", "-D", "N=2")

@@ -11,7 +11,7 @@ from lstmc.ir import Graph, Ref, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import Affine, Arg, Param, Unstack
 from lstmc.passes import Expand, PassResult, step_prefix
 from lstmc_caffe.ops import CAFFE_OPS
-from lstmc_caffe.time_axis import CaffeTimeAxis
+from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
 from tests.equivalence import assert_same_meaning
 
 BOTH_WAYS = """\

@@ -13,7 +13,7 @@ from lstmc.ir import Builder, Graph, Ref, Stage, parse_graph, print_graph
 from lstmc.ops import Tanh
 from lstmc.passes import Cse, Dead, Expand, Pass, PassResult, Simplify, run_passes
 from lstmc.types import TensorType
-from lstmc_caffe.legalize import Legalize
+from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS
 
 TEXT = """\

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lstmc.errors import LstmcError
-from lstmc_caffe.install import install
-from lstmc_caffe.install.cuda import DEFAULT_ARCHITECTURES, parse_architectures
+from lstmc_caffe.install.cuda import DEFAULT_ARCHITECTURES, cuda_recipe, parse_architectures
 from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.installer import install
+from lstmc_caffe.install.recipe import CPU
 
 
 def _positive(text: str) -> int:
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             *(options.cache, options.jobs),
             force=options.force,
             sdist=options.sdist,
-            architectures=architectures,
+            recipe=cuda_recipe(architectures) if architectures else CPU,
         )
     except LstmcError as error:
         print(error, file=sys.stderr)

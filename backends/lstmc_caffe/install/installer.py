@@ -22,7 +22,7 @@ from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.interpreter import Interpreter, describe
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
-from lstmc_caffe.locate import CaffeLocation, gpu_state
+from lstmc_caffe.place.place import CaffeLocation, gpu_state
 
 REQUIRED_LAYERS = ("InnerProduct", "LSTM", "LSTMUnit", "RNN", "Slice", "Concat", "Eltwise", "Power")
 
@@ -68,7 +68,15 @@ def install(
     build: Callable[[Order], None] = build,
     smoke_test: Callable[[Order], str] = smoke_test,
 ) -> record.Installed:
-    """See ``lstmc_caffe.install.install``; the steps can be replaced, which the tests do."""
+    """Builds Caffe unless it is there already, and says where it is. Takes minutes, and about 150 MB at its peak.
+
+    ``cache`` is the compiler's cache folder (default: the user's), ``jobs`` how many compilers run at a time
+    (default: one per core), ``console`` where progress goes (default: standard error). ``force`` builds anew,
+    ``sdist`` is a source archive to use instead of a download. ``recipe`` says for what: ``cuda_recipe(("sm_90",))``
+    is the build for GPUs, which stands beside the one for the CPU and takes far more of both. Two calls at once, in
+    one process or two, build once. The steps can be replaced, which the tests do. Raises InstallError; its subclass
+    MissingPackagesError when system packages are missing.
+    """
     report = Report(console or Console(stderr=True))
     folder = record.caffe_folder(cache)
     if not force and (found := record.installed(cache, recipe)):

@@ -2,7 +2,7 @@
 
 from lstmc.ops import Op
 from lstmc_caffe.ops.base import CaffeOp, write_filler
-from lstmc_caffe.ops.host import Feed, HostInput, HostStack, View
+from lstmc_caffe.ops.feed import Feed, HostInput, HostStack, View
 from lstmc_caffe.ops.images import AvePooling, Convolution, MaxPooling
 from lstmc_caffe.ops.leaf import DummyData, FilledInput, Input
 from lstmc_caffe.ops.loss import AccuracyLayer, EuclideanLossLayer, SigmoidCrossEntropyLossLayer, SoftmaxWithLoss

@@ -8,7 +8,9 @@ import pytest
 
 from lstmc_caffe.install import record
 from lstmc_caffe.install.__main__ import main
+from lstmc_caffe.install.cuda import cuda_recipe
 from lstmc_caffe.install.errors import MissingPackagesError
+from lstmc_caffe.install.recipe import CPU, Recipe
 
 
 def test_command_line_prints_where_caffe_is(
@@ -79,9 +81,9 @@ def test_command_line_refuses_architectures(
 def test_command_line_asks_for_architectures(
     arguments: list[str], asked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def install(*_: object, architectures: tuple[str, ...], **__: object) -> record.Installed:
-        assert architectures == asked
-        return record.Installed(Path("/python"), Path("/path"), Path("/caffe"), "source", "key", architectures)
+    def install(*_: object, recipe: Recipe, **__: object) -> record.Installed:
+        assert recipe == (cuda_recipe(asked) if asked else CPU)
+        return record.Installed(Path("/python"), Path("/path"), Path("/caffe"), "source", "key", asked)
 
     monkeypatch.setattr("lstmc_caffe.install.__main__.install", install)
     assert main(arguments) == 0

@@ -1,0 +1,1 @@
+"""Core ops to layers of stock Caffe."""

@@ -1,0 +1,1 @@
+"""One Python that has Caffe, and a process of it."""

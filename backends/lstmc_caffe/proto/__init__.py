@@ -1,0 +1,1 @@
+"""Caffe's messages, made from tables of their fields: no caffe.proto is shipped."""

@@ -1,0 +1,249 @@
+"""The part of Caffe's protocol that lstmc writes, and what the linter reads of it, as protobuf messages.
+
+Built from a table, in a descriptor pool of its own, so that it lives beside an installed pycaffe's ``caffe``
+package in one process. Numbers and names are facts of BVLC Caffe's ``src/caffe/proto/caffe.proto``; a test
+compares every field with the installed Caffe's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from lstmc.errors import BackendError
+from lstmc_caffe.proto.solver import RAW_STATE, SOLVER_ENUMS, SOLVER_MESSAGES
+
+PACKAGE = "lstmc_caffe"
+
+# MESSAGE -> (field, number, type): * repeated, ** repeated and packed, = default. Types in capitals are messages.
+MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
+    "BlobShape": (("dim", 1, "int64**"),),
+    "BlobProto": (("data", 5, "float**"), ("shape", 7, "BlobShape")),
+    "FillerParameter": (
+        ("type", 1, "string=constant"),
+        ("value", 2, "float=0"),
+        ("min", 3, "float=0"),
+        ("max", 4, "float=1"),
+        ("mean", 5, "float=0"),
+        ("std", 6, "float=1"),
+        ("variance_norm", 8, "VarianceNorm=FAN_IN"),
+    ),
+    "ParamSpec": (("name", 1, "string"), ("lr_mult", 3, "float=1"), ("decay_mult", 4, "float=1")),
+    "AccuracyParameter": (("top_k", 1, "uint32=1"), ("axis", 2, "int32=1"), ("ignore_label", 3, "int32")),
+    "BiasParameter": (("axis", 1, "int32=1"), ("num_axes", 2, "int32=1"), ("filler", 3, "FillerParameter")),
+    "ConcatParameter": (("concat_dim", 1, "uint32=1"), ("axis", 2, "int32=1")),
+    "ConvolutionParameter": (
+        ("num_output", 1, "uint32"),
+        ("bias_term", 2, "bool=true"),
+        ("pad", 3, "uint32*"),
+        ("kernel_size", 4, "uint32*"),
+        ("group", 5, "uint32=1"),
+        ("stride", 6, "uint32*"),
+        ("weight_filler", 7, "FillerParameter"),
+        ("bias_filler", 8, "FillerParameter"),
+        ("pad_h", 9, "uint32=0"),
+        ("pad_w", 10, "uint32=0"),
+        ("kernel_h", 11, "uint32"),
+        ("kernel_w", 12, "uint32"),
+        ("stride_h", 13, "uint32=1"),
+        ("stride_w", 14, "uint32=1"),
+        ("axis", 16, "int32=1"),
+        ("dilation", 18, "uint32*"),
+    ),
+    "DropoutParameter": (("dropout_ratio", 1, "float=0.5"),),
+    "DummyDataParameter": (("data_filler", 1, "FillerParameter*"), ("shape", 6, "BlobShape*")),
+    "ELUParameter": (("alpha", 1, "float=1"),),
+    "EltwiseParameter": (
+        ("operation", 1, "EltwiseOp=SUM"),
+        ("coeff", 2, "float*"),
+        ("stable_prod_grad", 3, "bool=true"),
+    ),
+    "EmbedParameter": (
+        ("num_output", 1, "uint32"),
+        ("input_dim", 2, "uint32"),
+        ("bias_term", 3, "bool=true"),
+        ("weight_filler", 4, "FillerParameter"),
+        ("bias_filler", 5, "FillerParameter"),
+    ),
+    "FlattenParameter": (("axis", 1, "int32=1"), ("end_axis", 2, "int32=-1")),
+    "HDF5DataParameter": (("source", 1, "string"), ("batch_size", 2, "uint32"), ("shuffle", 3, "bool=false")),
+    "InnerProductParameter": (
+        ("num_output", 1, "uint32"),
+        ("bias_term", 2, "bool=true"),
+        ("weight_filler", 3, "FillerParameter"),
+        ("bias_filler", 4, "FillerParameter"),
+        ("axis", 5, "int32=1"),
+        ("transpose", 6, "bool=false"),
+    ),
+    "InputParameter": (("shape", 1, "BlobShape*"),),
+    "LossParameter": (("ignore_label", 1, "int32"), ("normalization", 3, "NormalizationMode=VALID")),
+    "NetStateRule": (("phase", 1, "Phase"),),
+    "PoolingParameter": (
+        ("pool", 1, "PoolMethod=MAX"),
+        ("kernel_size", 2, "uint32"),
+        ("stride", 3, "uint32=1"),
+        ("pad", 4, "uint32=0"),
+        ("kernel_h", 5, "uint32"),
+        ("kernel_w", 6, "uint32"),
+        ("stride_h", 7, "uint32"),
+        ("stride_w", 8, "uint32"),
+        ("pad_h", 9, "uint32=0"),
+        ("pad_w", 10, "uint32=0"),
+        ("global_pooling", 12, "bool=false"),
+    ),
+    "PowerParameter": (("power", 1, "float=1"), ("scale", 2, "float=1"), ("shift", 3, "float=0")),
+    "ReductionParameter": (("operation", 1, "ReductionOp=SUM"), ("axis", 2, "int32=0"), ("coeff", 3, "float=1")),
+    "ReshapeParameter": (("shape", 1, "BlobShape"), ("axis", 2, "int32=0"), ("num_axes", 3, "int32=-1")),
+    "ScaleParameter": (
+        ("axis", 1, "int32=1"),
+        ("num_axes", 2, "int32=1"),
+        ("filler", 3, "FillerParameter"),
+        ("bias_term", 4, "bool=false"),
+        ("bias_filler", 5, "FillerParameter"),
+    ),
+    "RecurrentParameter": (
+        ("num_output", 1, "uint32=0"),
+        ("weight_filler", 2, "FillerParameter"),
+        ("bias_filler", 3, "FillerParameter"),
+        ("debug_info", 4, "bool=false"),
+        ("expose_hidden", 5, "bool=false"),
+    ),
+    "SliceParameter": (("slice_dim", 1, "uint32=1"), ("slice_point", 2, "uint32*"), ("axis", 3, "int32=1")),
+    "SoftmaxParameter": (("axis", 2, "int32=1"),),
+    "TileParameter": (("axis", 1, "int32=1"), ("tiles", 2, "int32")),
+    "V1LayerParameter": (("name", 4, "string"),),
+    "LayerParameter": (
+        ("name", 1, "string"),
+        ("type", 2, "string"),
+        ("bottom", 3, "string*"),
+        ("top", 4, "string*"),
+        ("loss_weight", 5, "float*"),
+        ("param", 6, "ParamSpec*"),
+        ("blobs", 7, "BlobProto*"),
+        ("include", 8, "NetStateRule*"),
+        ("phase", 10, "Phase"),
+        ("loss_param", 101, "LossParameter"),
+        ("accuracy_param", 102, "AccuracyParameter"),
+        ("concat_param", 104, "ConcatParameter"),
+        ("convolution_param", 106, "ConvolutionParameter"),
+        ("dropout_param", 108, "DropoutParameter"),
+        ("dummy_data_param", 109, "DummyDataParameter"),
+        ("eltwise_param", 110, "EltwiseParameter"),
+        ("hdf5_data_param", 112, "HDF5DataParameter"),
+        ("inner_product_param", 117, "InnerProductParameter"),
+        ("pooling_param", 121, "PoolingParameter"),
+        ("power_param", 122, "PowerParameter"),
+        ("softmax_param", 125, "SoftmaxParameter"),
+        ("slice_param", 126, "SliceParameter"),
+        ("reshape_param", 133, "ReshapeParameter"),
+        ("flatten_param", 135, "FlattenParameter"),
+        ("reduction_param", 136, "ReductionParameter"),
+        ("embed_param", 137, "EmbedParameter"),
+        ("tile_param", 138, "TileParameter"),
+        ("elu_param", 140, "ELUParameter"),
+        ("bias_param", 141, "BiasParameter"),
+        ("scale_param", 142, "ScaleParameter"),
+        ("input_param", 143, "InputParameter"),
+        ("recurrent_param", 146, "RecurrentParameter"),
+    ),
+    "NetParameter": (
+        ("name", 1, "string"),
+        ("layers", 2, "V1LayerParameter*"),
+        ("input", 3, "string*"),
+        ("input_dim", 4, "int32*"),
+        ("force_backward", 5, "bool=false"),
+        ("input_shape", 8, "BlobShape*"),
+        ("layer", 100, "LayerParameter*"),
+    ),
+}
+
+# ENUM -> (message it is nested in, or "" if it is in none; its values; the number of the first)
+ENUMS: dict[str, tuple[str, tuple[str, ...], int]] = {
+    "VarianceNorm": ("FillerParameter", ("FAN_IN", "FAN_OUT", "AVERAGE"), 0),
+    "EltwiseOp": ("EltwiseParameter", ("PROD", "SUM", "MAX"), 0),
+    "NormalizationMode": ("LossParameter", ("FULL", "VALID", "BATCH_SIZE", "NONE"), 0),
+    "PoolMethod": ("PoolingParameter", ("MAX", "AVE", "STOCHASTIC"), 0),
+    "ReductionOp": ("ReductionParameter", ("SUM", "ASUM", "SUMSQ", "MEAN"), 1),
+    "Phase": ("", ("TRAIN", "TEST"), 0),
+}
+
+MESSAGES |= SOLVER_MESSAGES
+ENUMS |= SOLVER_ENUMS
+
+# Not Caffe's: the same messages as seen by a writer that has the floats as bytes. On the wire, packed floats and
+# bytes are the same, so an array goes into a caffemodel without becoming a list of Python floats first.
+_RAW: dict[str, tuple[tuple[str, int, str], ...]] = {
+    "RawBlob": (("data", 5, "bytes"), ("shape", 7, "BlobShape")),
+    "RawLayer": (("name", 1, "string"), ("type", 2, "string"), ("blobs", 7, "RawBlob*")),
+    "RawNet": (("name", 1, "string"), ("layer", 100, "RawLayer*")),
+    **RAW_STATE,
+}
+
+
+def _field(message: Any, name: str, number: int, spec: str) -> None:
+    kind, _, default = spec.partition("=")
+    field = message.field.add(name=name, number=number)
+    repeated = kind.endswith("*")
+    field.label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+    if kind.endswith("**"):
+        field.options.packed = True
+    kind = kind.rstrip("*")
+    if kind in ENUMS:
+        owner = f".{ENUMS[kind][0]}" if ENUMS[kind][0] else ""
+        field.type, field.type_name = field.TYPE_ENUM, f".{PACKAGE}{owner}.{kind}"
+    elif kind[0].isupper():
+        field.type, field.type_name = field.TYPE_MESSAGE, f".{PACKAGE}.{kind}"
+    else:
+        field.type = getattr(field, f"TYPE_{kind.upper()}")
+    if default:
+        field.default_value = default
+
+
+def _file() -> Any:
+    file = descriptor_pb2.FileDescriptorProto(name=f"{PACKAGE}.proto", package=PACKAGE, syntax="proto2")
+    for name, fields in (MESSAGES | _RAW).items():
+        message = file.message_type.add(name=name)
+        for field in fields:
+            _field(message, *field)
+    owners = {message.name: message for message in file.message_type}
+    for enum, (owner, values, first) in ENUMS.items():
+        declared = (owners[owner] if owner else file).enum_type.add(name=enum)
+        for number, value in enumerate(values, first):
+            declared.value.add(name=value, number=number)
+    return file
+
+
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.Add(_file())
+
+
+def _message(name: str) -> Any:
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+
+
+LayerParameter: Any = _message("LayerParameter")
+NetParameter: Any = _message("NetParameter")
+RawNet: Any = _message("RawNet")
+RawState: Any = _message("RawState")
+SolverParameter: Any = _message("SolverParameter")
+
+
+def net_from_text(text: str) -> Any:
+    """The NetParameter of a prototxt, whoever wrote it: fields that are not in the table are passed over.
+
+    Raises :class:`BackendError` for text that is no net, or a net of V1 layers.
+    """
+    net = NetParameter()
+    try:
+        text_format.Parse(text, net, allow_unknown_field=True)
+    except text_format.ParseError as error:
+        raise BackendError(f"expected the text of a Caffe net, found something else: {error}") from None
+    if net.layers:
+        raise BackendError(
+            f"expected layer {{ }} entries, found {len(net.layers)} of the old form, layers {{ }} (V1LayerParameter)",
+            notes=("Caffe's upgrade_net_proto_text rewrites such a file",),
+        )
+    if not net.layer:
+        raise BackendError("expected the text of a Caffe net, found no layer")
+    return net

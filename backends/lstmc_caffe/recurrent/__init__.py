@@ -1,0 +1,1 @@
+"""Recurrent layers of Caffe found in the graph: LSTMUnit, LSTM and RNN."""

@@ -1,0 +1,222 @@
+"""The end of an LSTM's step as one layer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ops import Arg
+from lstmc.passes import Pass, PassResult, Refs, rewrite
+from lstmc.passes.dead import pruned
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.recurrent.gate_order import Sources, in_order, sources_of, stored_twice
+from lstmc_caffe.recurrent.gate_tail import CAFFE_ORDER, GateTail, gate_tails
+from lstmc_caffe.recurrent.indicator import conted, indicator
+
+
+@dataclass(frozen=True)
+class RerollGates(Pass):
+    """Use LSTMUnit where a scan keeps its time axis.
+
+    1. c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), where i, f, o, g are the quarters of z
+       => c, h = LSTMUnit(c_prev, z, cont), cont being ones
+    2. c = sigmoid(i) tanh(g), ... in a first step from a zero state  => the same, on that zero
+    3. quarters of z in another order => the rows of the weights that z is a sum of products with, re-ordered
+    4. c_prev = c cont_t, where cont is an input [T, N] of 0 and 1 => c, h = LSTMUnit(c, z, cont_t)
+
+    Matched on the graph: any order of operands, quarters cut in one or several steps, a sigmoid over several of them.
+    Rule 3 only where all that z comes from has no other reader; otherwise the gates stay as they are.
+
+    LSTMUnit is one layer instead of seven or more, and lstmc's installer compiles it so that it computes exp and tanh
+    in vectors, as Sigmoid and TanH do. Measured there, LSTMUnit to separate layers, for N x H of 128, 256, 512, 2560,
+    16384 (minima of two runs): forward 0.84 to 0.94, 0.82 to 0.85, 0.83 to 0.96, 0.92, 0.91 to 0.97; forward and
+    backward 0.92 to 0.96, 0.86 to 0.91, 0.82 to 0.97, 0.91, 0.73 to 0.88; to load, 0.4 always. In a Caffe that was
+    compiled with -O2 alone it is 1.02 to 1.12, and 1.03 to 1.31: there ``--tune`` finds out.
+    """
+
+    name = "reroll_gates"
+
+    def applies(self, scan: Scan) -> bool:
+        """Whether a scan has a gate tail that would become an LSTMUnit if it kept its time axis."""
+        return next(gate_tails(scan.body), None) is not None
+
+    def run(self, graph: Graph) -> PassResult:
+        refused: set[str] = set()  # the scans whose rows cannot be re-ordered
+        while True:
+            rolled = _Rerolled(graph, refused)
+            refused |= rolled.refused
+            if rolled.refused:
+                continue
+            after = rolled.graph()
+            if not rolled.orders or not stored_twice(after):
+                return PassResult(after if rolled.counts else graph, bool(rolled.counts), dict(rolled.counts))
+            refused.update(rolled.orders)
+
+
+class _Rerolled:
+    """A model with every gate tail rolled.
+
+    ``orders`` has, for each scan that needs another order, that order; ``moved`` the weight operands of the model's
+    nodes that get it; ``refused`` the scans that turned out not to get it: then all must be done again without them.
+    """
+
+    def __init__(self, graph: Graph, refused: set[str]) -> None:
+        self.before = graph
+        self.counts: Counter[str] = Counter()
+        self.orders: dict[str, tuple[int, ...]] = {}
+        self.moved: dict[tuple[str, int], tuple[int, ...]] = {}
+        self.refused: set[str] = set()
+        self.sequences: dict[Ref, list[str]] = {}  # what such scans read the gates' terms from
+        self.scans: dict[str, Scan] = {}
+        self.cont: dict[str, list[Ref | int]] = {}  # what they have as cont: an indicator, or ones of this size
+        for node in graph:
+            if isinstance(node.op, Scan) and node.op.kept:
+                self._roll(node, node.op, node.name not in refused)
+        self._move_sequences()
+
+    def graph(self) -> Graph:
+        weights: dict[tuple[Ref, tuple[int, ...]], Ref] = {}
+        new: dict[Ref, Ref] = {}
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            operands = list(args)
+            for slot, ref in enumerate(args):
+                moved = self.moved.get((node.name, slot))
+                if moved is not None:
+                    if (ref, moved) not in weights:
+                        weights[ref, moved] = in_order(b, ref, moved)
+                    operands[slot] = weights[ref, moved]
+            if node.name in self.scans:
+                operands[:0] = [self._cont_operand(b, node, cont, new) for cont in self.cont[node.name]]
+            made = b.add(self.scans.get(node.name, node.op), *operands, names=node.names, loc=node.loc)
+            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+            return made
+
+        return rewrite(self.before, visit)
+
+    def _cont_operand(self, b: Builder, node: Node, cont: Ref | int, new: dict[Ref, Ref]) -> Ref:
+        if isinstance(cont, Ref):
+            return new[cont]
+        return b.add(caffe.DummyData((1, cont), 1.0), names=(f"{node.name}/cont",))[0]
+
+    def _roll(self, node: Node, scan: Scan, reorder: bool) -> None:
+        """Roll one scan if all of its tails, in the body and in the first step, can be."""
+        zeros = self._zero_states(node, scan)
+        tails = [self._tails(node, scan, body) for body in (scan.body, *scan.bodies[1:])]
+        tails += [[]] * (2 - len(tails))
+        tails[1] = [on for tail in tails[1] if (on := _on_zero(tail, tails[0], zeros)) is not None]
+        if not tails[0]:
+            return
+        conts = list(dict.fromkeys(tail.cont for found in tails for tail in found))
+        names = _free_names("cont", len(conts), scan)
+        size = scan.body.type(tails[0][0].c).shape[1]
+        named = dict(zip(conts, names, strict=True))
+        bodies = [_rolled_body(body, found, named, size) for body, found in zip(scan.bodies, tails, strict=False)]
+        if {tail.order for found in tails for tail in found} != {CAFFE_ORDER}:
+            if not reorder or not self._reorder(node, scan, bodies, tails):
+                return
+            self.counts["reorder_rows"] += 1
+        self.scans[node.name] = replace(scan, body=bodies[0], first=bodies[1] if scan.first is not None else None)
+        self.cont[node.name] = [cont or size for cont in conts]
+        self.counts["roll_gate_tail"] += len(tails[0])
+        if tails[1]:
+            self.counts["roll_first_step"] += len(tails[1])
+        if conted := sum(tail.cont is not None for tail in tails[0]):
+            self.counts["roll_cont"] += conted
+
+    def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
+        return [self._with_cont(node, scan, body, tail) for tail in gate_tails(body)]
+
+    def _with_cont(self, node: Node, scan: Scan, body: Graph, tail: GateTail) -> GateTail:
+        """The tail with the indicator that its c_prev is multiplied by (rule 4)."""
+        found = None if tail.c_prev is None else conted(body, tail.c_prev)
+        if found is None:
+            return tail
+        slot = [arg.name for arg in body.body_args()].index(found.factor.node)
+        cont = indicator(self.before, self.before.args(node.name)[slot], scan)
+        return tail if cont is None else replace(tail, c_prev=found.state, cont=cont)
+
+    def _zero_states(self, node: Node, scan: Scan) -> set[Ref]:
+        operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
+        zero = [(arg, self.before.node(ref.node).op) for arg, ref in operands]
+        return {Ref(arg.name) for arg, op in zero if isinstance(op, caffe.DummyData) and op.value == 0.0}
+
+    def _reorder(self, node: Node, scan: Scan, bodies: Sequence[Graph], tails: Sequence[list[GateTail]]) -> bool:
+        """Note which operands of a scan need other rows; False if the tail's order cannot be had that way."""
+        orders = {tail.order for found in tails for tail in found}
+        whole_first = scan.first is None or len(tails[1]) == len(tails[0])
+        if len(orders) > 1 or len(tails[0]) > 1 or not whole_first:
+            return False
+        order = orders.pop()
+        moved = tuple(order.index(gate) for gate in CAFFE_ORDER)
+        slots: set[int] = set()
+        sequences: set[int] = set()
+        arguments = {arg.name: i for i, arg in enumerate(scan.body.body_args())}
+        for body in bodies:
+            unit = next(n for n in body if isinstance(n.op, caffe.LSTMUnit))
+            found = Sources()
+            if not sources_of(body, body.args(unit.name)[1], found):
+                return False
+            read = [body.args(name)[slot] for name, slot in found.weights]
+            if any(ref.node not in arguments or body.readers()[ref] != read.count(ref) for ref in read):
+                return False
+            slots |= {arguments[ref.node] for ref in read}
+            sequences |= {arguments[name] for name in found.sequences}
+        self.orders[node.name] = moved
+        self.moved |= {(node.name, slot): moved for slot in slots}
+        for slot in sequences:
+            self.sequences.setdefault(self.before.args(node.name)[slot], []).append(node.name)
+        return True
+
+    def _move_sequences(self) -> None:
+        """Re-order the rows of what is computed before the scans, if only scans of one order read it."""
+        for ref, scans in self.sequences.items():
+            found = Sources()
+            orders = {self.orders[name] for name in scans}
+            if len(orders) == 1 and sources_of(self.before, ref, found, len(scans)) and not found.sequences:
+                self.moved |= dict.fromkeys(found.weights, orders.pop())
+            else:
+                self.refused.update(scans)
+
+
+def _on_zero(tail: GateTail, body_tails: Sequence[GateTail], zeros: set[Ref]) -> GateTail | None:
+    """A first step's tail with the zero state that it starts from; None if that is not known."""
+    if tail.c_prev is not None:
+        return tail
+    same = [t for t in body_tails if t.h.node == tail.h.node] or body_tails  # the first step's nodes keep their names
+    known = len(same) == 1 and same[0].c_prev in zeros
+    return replace(tail, c_prev=same[0].c_prev, cont=same[0].cont) if known else None
+
+
+def _free_names(name: str, count: int, scan: Scan) -> list[str]:
+    found: list[str] = []
+    while len(found) < count:
+        if not any(name in body for body in scan.bodies):
+            found.append(name)
+        name += "_"
+    return found
+
+
+def _rolled_body(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
+    """The body with LSTMUnits for its tails, and more arguments, the first ones: each ``cont`` by its name."""
+    by_c = {tail.c: tail for tail in tails}
+    b = Builder(body.name, body)
+    arguments = {}
+    for cont, name in conts.items():
+        (arguments[cont],) = b.add(Arg((1, size), "static" if cont is None else "x"), names=(name,))
+    new: dict[Ref, Ref] = {}
+    for node in body:
+        ref = Ref(node.name)
+        if ref in by_c:
+            tail = by_c[ref]
+            assert tail.c_prev is not None
+            operands = (new[tail.c_prev], new[tail.gates], arguments[tail.cont])
+            made = b.add(caffe.LSTMUnit(), *operands, names=(node.name, tail.h.node), loc=node.loc)
+            new[tail.c], new[tail.h] = made
+        elif ref not in new:
+            made = b.copy(node, [new[arg] for arg in body.args(node.name)])
+            new.update((Ref(node.name, out), value) for out, value in enumerate(made))
+    rolled = b.finish([(o.name, new[o.ref]) for o in body.outputs])
+    return pruned(rolled, range(len(rolled.outputs)), {arg.name for arg in rolled.body_args()})

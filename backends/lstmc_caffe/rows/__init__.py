@@ -1,0 +1,1 @@
+"""Targets whose blobs are matrices."""

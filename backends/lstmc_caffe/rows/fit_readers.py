@@ -1,0 +1,106 @@
+"""Blobs in the shapes that layers read them in, where a target has no Reshape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lstmc.ir import Builder, Graph, Node, Ref
+from lstmc.ops import Op, Pointwise
+from lstmc.passes import Pass, PassResult, Refs, rewrite
+from lstmc.types import TensorType
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.layout import viewed
+
+Shape = tuple[int, ...]
+RULES = {caffe.Feed: "fit_step", caffe.HostInput: "fit_input"}  # else fit_layer
+
+
+@dataclass(frozen=True)
+class FitReaders(Pass):
+    """Give what works on each element alone the one shape that its readers want.
+
+    1. a layer that works element by element, or a constant, that layers read as one other matrix => that matrix; so its
+       operands, if they can
+    2. a step of an input that layers read as one other matrix => fed so
+    3. an input of two axes that layers read as one other matrix => a blob fed so
+
+    A step [N] is one row, until a broadcast along the other axes wants it as a column: so indicators and masks.
+    """
+
+    name = "fit_readers"
+
+    def run(self, graph: Graph) -> PassResult:
+        shapes = _shapes(graph)
+        counts = Counter(RULES.get(type(graph.node(name).op), "fit_layer") for name in shapes)
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs:
+            if isinstance(node.op, caffe.View):
+                return (viewed(b, args[0], node.op.shape, node.names),)
+            shape = shapes.get(node.name)
+            if shape is not None and isinstance(node.op, caffe.HostInput):
+                return b.add(caffe.Feed(shape), *b.copy(node, args), names=(f"{node.name}/rows",), loc=node.loc)
+            if shape is not None and not isinstance(node.op, caffe.Feed):
+                args = tuple(viewed(b, ref, shape) for ref in args)
+            elif not isinstance(node.op, caffe.Feed):
+                before = [graph.type(ref) for ref in graph.args(node.name)]
+                args = tuple(_as_before(b, ref, type_) for ref, type_ in zip(args, before, strict=True))
+            return b.add(_in_shape(node.op, shape), *args, names=node.names, loc=node.loc)
+
+        if not shapes:
+            return PassResult(graph, False)
+        return PassResult(rewrite(graph, visit), True, dict(counts))
+
+
+def _as_before(b: Builder, ref: Ref, before: TensorType) -> Ref:
+    """The value in the shape that it had."""
+    return ref if b.type(ref) == before else viewed(b, ref, before.shape)
+
+
+def _in_shape(op: Op, shape: Shape | None) -> Op:
+    """The op in another shape; one that works element by element has that of its operands."""
+    return replace(op, shape=shape) if shape is not None and isinstance(op, caffe.Feed | caffe.DummyData) else op
+
+
+def _shapes(graph: Graph) -> dict[str, Shape]:
+    """The nodes that get another shape, and that."""
+    wanted: dict[Ref, set[Shape]] = {}
+    for output in graph.outputs:
+        wanted.setdefault(output.ref, set()).update(_wanted_by_host(graph, output.ref))
+    found: dict[str, Shape] = {}
+    stepwise = {graph.args(node.name)[0].node for node in graph if isinstance(node.op, caffe.Feed)}
+    for node in reversed(list(graph)):
+        shapes = wanted.get(Ref(node.name), set())
+        if _fits(node) and node.name not in stepwise and len(shapes) == 1 and shapes != {node.types[0].shape}:
+            (found[node.name],) = shapes
+        for slot, arg in enumerate(graph.args(node.name)):
+            wanted.setdefault(arg, set()).update(_wanted(graph, node, slot, arg, wanted, found))
+    return found
+
+
+def _fits(node: Node) -> bool:
+    """Whether a node's value could be a matrix of another shape."""
+    if isinstance(node.op, caffe.HostInput):
+        return len(node.op.shape) == 2
+    return isinstance(node.op, Pointwise | caffe.Eltwise | caffe.Feed | caffe.DummyData)
+
+
+def _wanted(
+    graph: Graph, node: Node, slot: int, arg: Ref, wanted: dict[Ref, set[Shape]], found: dict[str, Shape]
+) -> Iterator[Shape]:
+    """The shapes that a node wants an operand in."""
+    if isinstance(node.op, caffe.View):
+        yield from wanted.get(Ref(node.name), ())
+    elif isinstance(node.op, caffe.HostStack):
+        yield from _wanted_by_host(graph, arg)
+    elif isinstance(node.op, caffe.Feed) or not isinstance(node.op, caffe.CaffeOp):
+        return  # the caller's arrays, and weights
+    elif slot not in node.op.blobs(len(graph.args(node.name))):
+        yield found.get(node.name, graph.type(arg).shape)
+
+
+def _wanted_by_host(graph: Graph, ref: Ref) -> Iterator[Shape]:
+    """The host reads a view of any shape; what it reads as it is must stay so."""
+    if not isinstance(graph.node(ref.node).op, caffe.View):
+        yield graph.type(ref).shape

@@ -1,0 +1,153 @@
+"""What is left of views and constants once every step is there: fed blobs, layers, or work for the host."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from lstmc.errors import BackendError, PassError
+from lstmc.ir import Builder, Graph, Node, Output, Ref
+from lstmc.passes import Pass, PassResult
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.layout import matrix_at, viewed
+from lstmc_caffe.targets.target import Target
+
+
+@dataclass(frozen=True)
+class SettleViews(Pass):
+    """Give every view its place.
+
+    1. view(view(x)) => one view of x; a view in x's own shape => x
+    2. an input of the host that is fed as it is, with two axes => Input
+    3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
+    4. a layer reads another view   => Reshape
+    5. only outputs read a view     => the host reads the blob so
+    6. a layer reads an output => a Power that changes nothing, under the output's name (for targets whose outputs
+       must be unread)
+
+    After it every blob has two axes.
+    """
+
+    name = "settle_views"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        settler = _Settler(graph, self.target)
+        return PassResult(settler.run(), True, dict(settler.counts))
+
+    def ensures(self, graph: Graph) -> None:
+        for node in graph:
+            if isinstance(node.op, caffe.CaffeOp) and any(t.rank != 2 for t in node.types):
+                raise PassError(f"settle_views left %{node.name} with a blob that has not two axes", loc=node.loc)
+
+
+@dataclass
+class _Settler:
+    graph: Graph
+    target: Target
+    counts: Counter[str] = field(default_factory=Counter)
+    sources: dict[Ref, Ref] = field(default_factory=dict)  # old values to new ones, views to what they are views of
+    made: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
+
+    def run(self) -> Graph:
+        self.b = Builder(self.graph.name, self.graph)
+        self.read: set[Ref] = set()  # by layers
+        self.copies: dict[Ref, Ref] = {}
+        self.stepwise = {self.graph.args(node.name)[0].node for node in self.graph if isinstance(node.op, caffe.Feed)}
+        for node in self.graph:
+            self._node(node)
+        outputs = [(o.name, self._output(o)) for o in self.graph.outputs]
+        return self.b.finish(outputs)
+
+    def _node(self, node: Node) -> None:
+        args = self.graph.args(node.name)
+        if isinstance(node.op, caffe.View):
+            self.sources[Ref(node.name)] = self.sources[args[0]]
+            return
+        if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and node.name not in self.stepwise:
+            made = self.b.add(caffe.Input(node.op.shape), names=node.names, loc=node.loc)
+        else:
+            operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
+            if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:
+                # blobs of several shapes, as a first step's may be: the host reads each in the shape of a step
+                operands = [viewed(self.b, ref, self.graph.type(args[0]).shape) for ref in operands]
+            made = self.b.copy(node, operands)
+            self.read.update(operands if isinstance(node.op, caffe.CaffeOp) else ())
+        self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
+
+    def _source(self, node: Node, slot: int, ref: Ref) -> Ref:
+        """What a node of the new graph has as an operand."""
+        if isinstance(node.op, caffe.HostStack):
+            shape = self.graph.type(ref).shape
+            return self._fed(self.sources[ref], matrix_at(shape, max(len(shape) - 1, 0)))
+        learned = node.op.blobs(len(self.graph.args(node.name))) if isinstance(node.op, caffe.CaffeOp) else None
+        if isinstance(node.op, caffe.Feed) or learned is None or slot in learned:
+            return self.sources[ref]
+        return self._operand(node, ref)
+
+    def _operand(self, reader: Node, ref: Ref) -> Ref:
+        """The value that a layer reads, as a blob."""
+        source, old = self.sources[ref], self.graph.node(ref.node)
+        shape = self.graph.type(ref).shape
+        source = self._fed(source, shape)
+        if self.b.type(source).shape == shape:
+            return source
+        if not isinstance(self.b.node(source.node).op, caffe.CaffeOp):
+            raise self._refused(reader, source, "a layer cannot read a sequence whose steps are blobs of their own")
+        if (source, shape) not in self.made:
+            if not self.target.allows("Reshape"):
+                raise self._refused(
+                    reader,
+                    source,
+                    "there is no Reshape",
+                    f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from",
+                )
+            self.counts["view_to_reshape"] += 1
+            self.made[source, shape] = self.b.add(caffe.ReshapeLayer(shape), source, names=old.names, loc=old.loc)[0]
+        return self.made[source, shape]
+
+    def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
+        """The blob that an input of the host is fed to; other values are what they are."""
+        node = self.b.node(source.node)
+        if not isinstance(node.op, caffe.HostInput):
+            return source
+        if (source, ()) not in self.made:
+            if node.name in self.stepwise:
+                raise BackendError(
+                    f"target {self.target.name}: input {node.name} is read step by step and as a whole",
+                    loc=node.loc,
+                    notes=("there is no Slice to cut it into steps: make it two inputs",),
+                )
+            self.counts["feed"] += 1
+            self.made[source, ()] = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)[0]
+        return self.made[source, ()]
+
+    def _output(self, output: Output) -> Ref:
+        shape, old = self.graph.type(output.ref).shape, self.graph.node(output.ref.node)
+        source = self._fed(self.sources[output.ref], matrix_at(shape, max(len(shape) - 1, 0)))
+        if isinstance(self.b.node(source.node).op, caffe.HostStack):
+            steps = self.b.args(source.node)
+            copies = [self._unread(step, f"{output.name}/{t}") for t, step in enumerate(steps)]
+            if copies != list(steps):
+                (source,) = self.b.add(caffe.HostStack(), *copies, names=(output.name,))
+        else:
+            source = self._unread(source, output.name)
+        if self.b.type(source).shape == shape:
+            return source
+        return self.b.add(caffe.View(shape), source, names=(old.names[output.ref.out],), loc=old.loc)[0]
+
+    def _unread(self, blob: Ref, name: str) -> Ref:
+        """A blob that no layer reads; outputs that are one value are one blob, as MNN makes one of two copies."""
+        if not self.target.outputs_unread or blob not in self.read:
+            return blob
+        if blob not in self.copies:
+            self.counts["copy_output"] += 1
+            self.copies[blob] = self.b.add(caffe.PowerLayer(), blob, names=(name,))[0]
+        return self.copies[blob]
+
+    def _refused(self, reader: Node, source: Ref, why: str, *notes: str) -> BackendError:
+        return BackendError(
+            f"target {self.target.name}: {reader.name} cannot read {source.node} in another shape: {why}",
+            loc=reader.loc,
+            notes=(f"found {self.b.type(source)}", *notes),
+        )

@@ -1,0 +1,77 @@
+"""Time in the rows of a matrix, or in blobs of single steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lstmc.errors import BackendError
+from lstmc.ir import Builder, Ref
+from lstmc.passes import Refs
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.layout import Matrix, as_matrix, matrix_at, unviewed, viewed
+from lstmc_caffe.targets.target import Target
+from lstmc_caffe.unroll.fan import concat_tree, slice_tree
+
+
+def _step_matrix(shape: tuple[int, ...]) -> Matrix:
+    """A step [N, ...] as N rows of a sequence's matrix; a step [N] as one."""
+    return matrix_at(shape, 1) if len(shape) > 1 else (1, shape[0])
+
+
+@dataclass(frozen=True)
+class RowsTimeAxis:
+    """A sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it, cut and joined by trees of layers.
+
+    For a target without Slice, a step is a blob of its own: an input is fed step by step, an output read so.
+    """
+
+    target: Target
+
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
+        """x [T, N, ...] as T values [N, ...]."""
+        steps, *rest = b.type(x).shape
+        matrix = _step_matrix(tuple(rest))
+        if steps == 1:
+            return (viewed(b, x, tuple(rest), names),)
+        if not self.target.allows("Slice"):
+            cut: Refs = self._steps(b, x, matrix, names)
+        else:
+            rows = viewed(b, x, (steps * matrix[0], matrix[1]))
+            cut = slice_tree(b, rows, 0, (matrix[0],) * steps, names)
+        return tuple(viewed(b, step, tuple(rest), (f"{b.node(step.node).names[step.out]}/step",)) for step in cut)
+
+    def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
+        source = b.node(unviewed(b, x).node)
+        whole = source.types[0].shape[:1] == (len(names),)  # else it was made a sequence of other steps
+        if whole and isinstance(source.op, caffe.HostStack):
+            return b.args(source.name)
+        if not whole or not isinstance(source.op, caffe.HostInput):
+            raise BackendError(
+                f"target {self.target.name}: a sequence that a scan reads must be an Input or a scan's own output",
+                loc=source.loc,
+                notes=(
+                    f"found {source.name}: {source.types[0]}, computed by {source.op.name}, for {len(names)} steps",
+                    "there is no Slice to cut it into steps; compute it inside the cell",
+                ),
+            )
+        return tuple(
+            b.add(caffe.Feed(matrix, t), Ref(source.name), names=(name,), loc=source.loc)[0]
+            for t, name in enumerate(names)
+        )
+
+    def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
+        """T values [N, ...] as one [T, N, ...]."""
+        shape = (len(steps), *b.type(steps[0]).shape)
+        if not self.target.allows_value("Concat", "concat_param.axis", 0):
+            if len(steps) == 1:
+                return viewed(b, steps[0], shape, (name,))
+            return b.add(caffe.HostStack(), *steps, names=(name,))[0]
+        matrix = _step_matrix(b.type(steps[0]).shape)
+        rows = [as_matrix(b, step, matrix) for step in steps]
+        joined = concat_tree(b, rows, 0, f"{name}/rows")
+        return viewed(b, joined, shape, (name,))
+
+    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
+        """x itself: none of these readers needs a Split."""
+        return (x,) * len(names)

@@ -1,0 +1,1 @@
+"""Real Caffe: where it is, and nets that run in it."""

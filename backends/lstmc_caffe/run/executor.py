@@ -1,0 +1,104 @@
+"""Running a written net in real Caffe, as the compiler's differential check wants it run."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+
+from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.differential import wanted_gradients
+from lstmc.interp import backward, forward
+from lstmc.ir import Graph, parse_graph
+from lstmc.ops import Array
+from lstmc_caffe.ops import Scale
+from lstmc_caffe.run.locate import CaffeNotFound
+from lstmc_caffe.run.runner import Mode, Runner
+from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, given_arrays, host_values, input_gradients
+
+
+class CaffeExecutor:
+    """Caffe on the CPU (``caffe-cpu``) or on a GPU (``caffe-gpu``). Several may share one :class:`Runner`."""
+
+    def __init__(self, runner: Runner, mode: Mode) -> None:
+        self.runner = runner
+        self.mode: Mode = mode
+        self.name = f"caffe-{mode}"
+
+    def unavailable(self) -> str | None:
+        """Why this Caffe cannot be used here, or None."""
+        try:
+            gpu = self.runner.gpu if self.mode == "gpu" else None
+            location = self.runner.location
+        except CaffeNotFound as error:
+            return str(error)
+        if gpu is not None and not gpu.usable:
+            return f"{location.python}: {gpu.reason}" + (f"\nto mend it: {gpu.mend}" if gpu.mend else "")
+        return None
+
+    def run(
+        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+    ) -> Execution:
+        """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back.
+
+        Each output gets a reader of its own (a probe), so that a gradient can enter at a blob that other layers
+        read too. Gradients of two outputs that are one blob add up.
+        """
+        graph = compiled.expanded
+        given = blob_gradients(graph, cotangents)
+        arrays = given_arrays(compiled.model, graph, inputs)
+        fed = feed_blobs(graph, arrays)
+        blobs_of = {fed.node.name: [name for name, _ in fed.blobs] for fed in fed_inputs(graph)}
+        wanted = [blob for name in wanted_gradients(compiled, cotangents) for blob in blobs_of.get(name, ())]
+        with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
+            weights = Path(folder, "net.caffemodel")
+            weights.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
+            net = self.runner.load(
+                artifact.files[f"{compiled.name}.prototxt"].decode(),
+                weights=weights,
+                gradients=wanted,
+                probes=given,
+                mode=self.mode,
+            )
+        with net:
+            result = net.run(
+                fed,
+                want="all",
+                backward=given,
+                want_diffs=wanted,
+                want_param_diffs=True,
+            )
+        names = {name for node in graph for name in node.names}
+        blobs = {name: array for name, array in result.blobs.items() if name in names}
+        return Execution(
+            values=arrays | blobs | host_values(graph, blobs),
+            input_gradients=input_gradients(graph, result.diffs),
+            param_gradients=None
+            if _loses_gradients(graph)
+            else _parameter_gradients(artifact.files[f"{compiled.name}.manifest.json"], inputs, result.param_diffs),
+        )
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+def _loses_gradients(graph: Graph) -> bool:
+    """Whether a Scale of the net overwrites the gradient of its blob where it should add to it.
+
+    It does where it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
+    Legalisation for targets that train avoids it; others need the Scale.
+    """
+    return any(
+        isinstance(node.op, Scale) and node.op.learned and prod(node.types[0].shape[: node.op.axis]) == 1
+        for node in graph
+    )
+
+
+def _parameter_gradients(
+    manifest: bytes, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
+) -> dict[str, Array]:
+    """From gradients of a net's blobs to those of the parameters that its manifest says the blobs are made of."""
+    graph = parse_graph(json.loads(manifest)["weights"])
+    return backward(forward(graph, params=weights), blob_gradients).params

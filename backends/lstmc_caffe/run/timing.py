@@ -1,0 +1,37 @@
+"""How long nets take in real Caffe, measured side by side in one worker (``worker/timing.py``)."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from lstmc_caffe.run.runner import Mode, Runner
+from lstmc_caffe.worker import TIMING
+
+SECONDS = 4.0  # for all nets together
+MOST_ROUNDS = 200
+
+
+def with_loss(text: str, outputs: list[str]) -> str:
+    """The net with a layer that makes a loss of each output, so that Caffe goes backward."""
+    layers = [
+        f'layer {{ name: "clock/{i}" type: "Power" bottom: "{blob}" top: "clock/{i}" loss_weight: 1 }}'
+        for i, blob in enumerate(outputs)
+    ]
+    return "\n".join([text, *layers, ""])
+
+
+def processor() -> str:
+    """The name of this machine's processor, where it says one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def measured(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:
+    """The least seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker."""
+    args = {"mode": mode, "nets": dict(nets), "rounds": MOST_ROUNDS, "seconds": SECONDS}
+    return dict(runner.call(TIMING, "nets_seconds", args, timeout=600).value)

@@ -1,0 +1,1 @@
+"""Targets as data, and nets held against them."""

@@ -1,0 +1,127 @@
+"""The linter: any net's prototxt against a target's rules, whoever wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lstmc.backend import LintReport, Violation
+from lstmc_caffe.proto.net import net_from_text
+from lstmc_caffe.targets.shapes import Shape, Shapes, infer_shapes, old_inputs
+from lstmc_caffe.targets.target import Rule, Target
+
+
+def lint_text(text: str, target: Target) -> LintReport:
+    """A prototxt against a target. Raises :class:`BackendError` for text that is no net, or a net of V1 layers."""
+    return lint_net(net_from_text(text), target)
+
+
+def lint_net(net: Any, target: Target) -> LintReport:
+    """A NetParameter against a target."""
+    shapes = infer_shapes(net.layer, old_inputs(net)) if _asks_for_shapes(target) else Shapes()
+    report = lint_layers(net.layer, target, shapes)
+    return replace(report, violations=(*_old_inputs(net, shapes.blobs, target), *report.violations))
+
+
+def lint_layers(layers: Sequence[Any], target: Target, shapes: Shapes | None = None) -> LintReport:
+    """LayerParameters against a target; their shapes are found here unless they are given."""
+    if not _asks_for_shapes(target):
+        found = [violation for layer in layers for violation in _layer(layer, [], [], target)]
+        return LintReport(tuple(found), (), len(layers))
+    shapes = shapes or infer_shapes(layers)
+    found = [v for layer, seen in zip(layers, shapes.seen, strict=True) for v in _layer(layer, *seen, target)]
+    unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items())
+    return LintReport(tuple(found), unknown, len(layers))
+
+
+def _asks_for_shapes(target: Target) -> bool:
+    return any(rule.axes or rule.steps_at_most for rule in target.rules)
+
+
+def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> Iterator[Violation]:
+    for name in net.input:
+        for rule in target.rules_for("Input"):
+            if rule.axes:
+                yield from _axes(rule, f"input {name}", "Input", [(name, shapes.get(name))])
+
+
+def _layer(layer: Any, bottoms: list[Shape | None], tops: list[Shape | None], target: Target) -> Iterator[Violation]:
+    rules = target.rules_for(layer.type)
+    forbidden = next((rule for rule in rules if rule.forbidden), None)
+    if forbidden is not None:
+        yield _violation(forbidden, layer, f"the type is {layer.type}", "no layer of this type")
+        return
+    if target.layers and layer.type not in target.layers:
+        allowed = f"one of {', '.join(target.layers)}"
+        reason, source = target.layers_reason, target.layers_source
+        yield Violation(layer.name, layer.type, f"the type is {layer.type}", allowed, reason, source)
+        return
+    for rule in rules:
+        yield from _check(rule, layer, bottoms, tops)
+
+
+def _check(rule: Rule, layer: Any, bottoms: list[Shape | None], tops: list[Shape | None]) -> Iterator[Violation]:
+    if rule.field:
+        yield from _field(rule, layer)
+    elif rule.bottoms is not None:
+        if len(layer.bottom) != rule.bottoms:
+            yield _violation(rule, layer, _count(len(layer.bottom), "bottom"), _count(rule.bottoms, "bottom"))
+    elif rule.bottoms_at_most is not None:
+        if len(layer.bottom) > rule.bottoms_at_most:
+            yield _violation(rule, layer, f"{len(layer.bottom)} bottoms", f"at most {rule.bottoms_at_most} bottoms")
+    elif rule.steps_at_most is not None:
+        if bottoms and bottoms[0] is not None and bottoms[0][0] > rule.steps_at_most:
+            yield _violation(rule, layer, f"{bottoms[0][0]} steps", f"at most {rule.steps_at_most} steps")
+    elif rule.axes:
+        yield from _axes(rule, layer.name, layer.type, zip(layer.top, tops, strict=True))
+    elif not rule.in_place:
+        for name in layer.top:
+            if name in layer.bottom:
+                yield _violation(rule, layer, f"{name} is overwritten in place", "a top of another name")
+    elif rule.every_size_given:
+        sizes = list(layer.reshape_param.shape.dim)
+        if any(size < 1 for size in sizes):
+            yield _violation(rule, layer, f"shape {sizes}", "every size written out")
+
+
+def _field(rule: Rule, layer: Any) -> Iterator[Violation]:
+    param, _, name = rule.field.rpartition(".")
+    message = getattr(layer, param)
+    value = getattr(message, name)
+    if rule.absent:
+        if len(value):
+            shown = ", ".join(f"{number:g}" for number in value)
+            yield _violation(rule, layer, f"{name} is {shown}", f"no {name}")
+        return
+    written = name
+    # the old names of two fields, which Caffe still reads
+    old = {"concat_param.axis": "concat_dim", "slice_param.axis": "slice_dim"}.get(rule.field)
+    if old is not None and message.HasField(old):
+        value, written = getattr(message, old), old
+    if rule.one_of and value not in rule.one_of:
+        yield _violation(
+            rule, layer, f"{written} is {_shown(value)}", f"{name} {' or '.join(map(_shown, rule.one_of))}"
+        )
+    if rule.at_most is not None and value > rule.at_most:
+        yield _violation(rule, layer, f"{written} is {value}", f"{name} of at most {rule.at_most}")
+
+
+def _axes(rule: Rule, layer: str, kind: str, blobs: Iterable[tuple[str, Shape | None]]) -> Iterator[Violation]:
+    for name, shape in blobs:
+        if shape is not None and len(shape) not in rule.axes:
+            found = f"blob {name} is {list(shape)}, with {_count(len(shape), 'axis', 'axes')}"
+            expected = f"{' or '.join(map(str, rule.axes))} axes"
+            yield Violation(layer, kind, found, expected, rule.reason, rule.source)
+
+
+def _violation(rule: Rule, layer: Any, found: str, expected: str) -> Violation:
+    return Violation(layer.name, layer.type, found, expected, rule.reason, rule.source, rule.is_limit)
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

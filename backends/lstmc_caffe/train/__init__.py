@@ -1,0 +1,1 @@
+"""Training by Caffe's own solvers."""

@@ -1,0 +1,165 @@
+"""The net that a model is trained by, with its TRAIN and TEST phases: written for ``caffe train``, or trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled
+from lstmc.errors import BackendError
+from lstmc.interp import forward
+from lstmc.ir import Graph, Ref, differentiable_outputs
+from lstmc.ops import Array, Constant, Input, Op, Param
+from lstmc.passes import LOSS
+from lstmc.training import Source, Trained, TrainingRun, batch_dataset
+from lstmc.weights import unpack_weights
+from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.targets.target import load_target
+from lstmc_caffe.train.solver import Solver, solver_text
+from lstmc_caffe.train.trainer import TrainableNet, train_net
+from lstmc_caffe.write.in_place import overwritten
+from lstmc_caffe.write.manifest import manifest, manifest_json
+from lstmc_caffe.write.net import Section, WrittenNet, write_net
+from lstmc_caffe.write.prototxt import prototxt
+
+TRAIN, TEST = "TRAIN", "TEST"
+TARGETS = ("caffe", "caffe-native")  # where a net can be trained: every input is a blob of its own name and shape
+
+
+def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNet:
+    """The net of ``training_graph``: ``loss`` has loss weight 1, and what only scores need is in phase TEST alone.
+
+    ``sources`` name, by phase, the text file that lists the HDF5 files of HDF5Data layers, one row a batch (as
+    ``hdf5_data_layer.cpp`` reads them); without them inputs are Input layers, for a program to fill.
+    """
+    graph = compiled.expanded
+    net = write_net(graph, load_target(compiled.target), overwritten(graph))
+    layers = {layer.name: layer for layer in net.layers()}
+    if LOSS not in differentiable_outputs(graph):
+        raise BackendError(
+            f"{compiled.name} cannot be trained: its {LOSS} has no gradient, as a score such as accuracy has none",
+            loc=next(graph.node(output.ref.node).loc for output in graph.outputs if output.name == LOSS),
+        )
+    objective = next(output.ref for output in graph.outputs if output.name == LOSS)
+    if not any(isinstance(graph.node(name).op, Param) for name in graph.needed([objective])):
+        raise BackendError(
+            f"{compiled.name} cannot be trained: no parameter goes into its {LOSS}", loc=graph.node(objective.node).loc
+        )
+    weight = layers[objective.node].loss_weight
+    del weight[:]
+    weight.append(1.0)
+    carried = set(carried_outputs(compiled))
+    trained = graph.needed([objective, *(output.ref for output in graph.outputs if output.name in carried)])
+    trained |= {node.name for node in graph if isinstance(node.op, Input)}
+    for name, layer in layers.items():
+        if name in graph and name not in trained:
+            layer.include.add(phase=TEST)
+    sections = [*_data_sections(graph, sources), *_without_inputs(net.sections, graph, sources)]
+    kept = [section for section in sections if section.net.layer and section.net.layer[0].type != "Silence"]
+    reported = {output.ref for output in graph.outputs if output.name not in carried}
+    return WrittenNet(net.name, (*kept, *_silenced(graph, trained, reported)), net.owners, net.weights)
+
+
+def _fed(graph: Graph) -> list[str]:
+    """The inputs that a caller feeds."""
+    return [node.name for node in graph if isinstance(node.op, Input) and not isinstance(node.op, FilledInput)]
+
+
+def _data_sections(graph: Graph, sources: Mapping[str, Source]) -> Iterator[Section]:
+    """An HDF5Data layer for each phase, and the layers that take the axis of batches off its tops."""
+    if not sources:
+        return
+    inputs = _fed(graph)
+    section = Section("data, one row of its files a batch")
+    for phase, source in sources.items():
+        layer = section.net.layer.add(name=f"data/{phase.lower()}", type="HDF5Data", top=[*map(batch_dataset, inputs)])
+        layer.include.add(phase=phase)
+        layer.hdf5_data_param.source, layer.hdf5_data_param.batch_size = source.file, 1
+    for name in inputs:
+        layer = section.net.layer.add(name=name, type="Reshape", bottom=[batch_dataset(name)], top=[name])
+        layer.reshape_param.shape.dim.extend(graph.type(Ref(name)).shape)
+    yield section
+
+
+def _without_inputs(sections: tuple[Section, ...], graph: Graph, sources: Mapping[str, Source]) -> Iterator[Section]:
+    """The sections without the Input layers that data layers stand for."""
+    replaced = set(_fed(graph)) if sources else set()
+    for section in sections:
+        kept = Section(section.title)
+        kept.net.layer.extend(layer for layer in section.net.layer if layer.name not in replaced)
+        yield kept
+
+
+def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref]) -> Iterator[Section]:
+    """Silence for what would be an output of the net in a phase and is neither the loss nor a score."""
+    reading: dict[Ref, set[str]] = {}
+    for node in graph:
+        for ref in graph.args(node.name):
+            reading.setdefault(ref, set()).add(node.name)
+    section = Section("values that nothing reads")
+    for phase in (TRAIN, TEST):
+        present = {n.name for n in graph if isinstance(n.op, CaffeOp) and (phase == TEST or n.name in trained)}
+        unread = [
+            graph.value_name(ref)
+            for node in graph
+            if node.name in present
+            for ref in (Ref(node.name, out) for out in range(len(node.types)))
+            if ref not in reported and not reading.get(ref, set()) & present
+        ]
+        if unread:
+            name = f"silence/{phase.lower()}"
+            section.net.layer.add(name=name, type="Silence", bottom=unread).include.add(phase=phase)
+    if section.net.layer:
+        yield section
+
+
+def carried_outputs(compiled: Compiled) -> dict[str, str]:
+    """The outputs that the net's inputs take in the next batch: output -> input. LSTM and RNN layers need none."""
+    return {node.op.after: node.name for node in compiled.expanded if isinstance(node.op, Input) and node.op.after}
+
+
+def training_files(compiled: Compiled, solver: Solver, sources: Mapping[str, Source]) -> Artifact:
+    """``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest that reads trained weights back.
+
+    ``caffe train --solver=NAME.solver.prototxt`` takes them as they are, run in their folder.
+    """
+    name, net = compiled.name, training_net(compiled, sources)
+    described = manifest(compiled, net)
+    data = [f"data of phase {phase}: {source.file}" for phase, source in sources.items()] if sources else None
+    tests = sources[TEST].batches if TEST in sources else 0
+    text = solver_text(solver, f"{name}.train.prototxt", name, "cpu", test_batches=tests)
+    return Artifact(
+        files={
+            f"{name}.train.prototxt": prototxt(compiled, net, data).encode(),
+            f"{name}.solver.prototxt": text.encode(),
+            f"{name}.train.manifest.json": manifest_json(described).encode(),
+        },
+        layers=sum(1 for _ in net.layers()),
+    )
+
+
+def train(
+    runner: Runner, compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRun
+) -> Trained:
+    """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value."""
+    graph, net = compiled.expanded, training_net(compiled, {})
+    carried = carried_outputs(compiled)
+    places = {output.name: graph.value_name(output.ref) for output in graph.outputs}
+    trainable = TrainableNet(
+        name=compiled.name,
+        prototxt=prototxt(compiled, net),
+        inputs={name: graph.type(Ref(name)).shape for name in (*_fed(graph), *carried.values())},
+        scores=tuple(blob for output, blob in places.items() if output not in carried),
+        carried=tuple((places[output], target) for output, target in carried.items()),
+        blobs=forward(net.weights, params=weights, dtype=np.float32).outputs,
+        random=any(_is_random(node.op) for node in graph),
+    )
+    done = train_net(runner, trainable, solver, run, run.batches.fingerprint)
+    return Trained(done.iteration, done.ended, {**weights, **unpack_weights(net.weights, done.blobs)}, done.snapshot)
+
+
+def _is_random(op: Op) -> bool:
+    """Whether a layer draws other numbers at each forward pass."""
+    return isinstance(op, DropoutLayer) or (isinstance(op, FilledInput) and not isinstance(op.fill, Constant))

@@ -1,0 +1,105 @@
+"""The folder of a training run: what the run is, who trains there, and whether another may go on with it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lstmc.errors import OutputError, TrainingError
+from lstmc.output import write_files
+from lstmc_caffe.train.solver import SETTINGS, Solver
+
+RUN = "run.json"
+LOCK = ".lock"
+SNAPSHOTS = "snapshots"
+# These change when things are shown, tested and saved, or when the run ends, but no update.
+FREE = ("max_iter", "snapshot", "display", "average_loss", "test_iter", "test_interval", "test_initialization")
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run's weights depend on: the net and the data, as hashes, and the solver's settings by name."""
+
+    net: str
+    data: str
+    solver: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, net: str, data: str, solver: Solver) -> RunIdentity:
+        """``net`` is all that describes the net, as text; ``data`` a fingerprint of the data."""
+        # the rate of poly depends on when the run ends
+        free = set(FREE) - ({"max_iter"} if solver.lr_policy == "poly" else set())
+        settings = {name: getattr(solver, name) for name in SETTINGS if name not in free}
+        return cls(hashlib.sha256(net.encode()).hexdigest(), data, json.loads(json.dumps(settings)))
+
+    def differences(self, before: RunIdentity) -> list[str]:
+        """What this run has that the one before had otherwise, a line each."""
+        found = [
+            f"solver {name}: started with {before.solver.get(name)}, now {value}"
+            for name, value in self.solver.items()
+            if before.solver.get(name) != value
+        ]
+        found += ["the net is another one"] if self.net != before.net else []
+        found += ["the data is other data, or comes in another order"] if self.data != before.data else []
+        return found
+
+
+@contextmanager
+def run_folder(folder: Path, identity: RunIdentity, resume: bool) -> Iterator[Path]:
+    """Holds the run's folder for this process alone, and yields where its snapshots are.
+
+    Raises :class:`TrainingError` where a new run would write over another one, where one that should go on is not
+    there or is of other settings, and where another process trains in it; :class:`OutputError` where the folder
+    cannot be written.
+    """
+    if resume and not (folder / RUN).is_file():
+        raise TrainingError(f"{folder} has no run to resume: start one without --resume")
+    with _locked(folder):
+        _agree(folder, identity, resume)
+        yield folder / SNAPSHOTS
+
+
+def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
+    path = folder / RUN
+    if not resume:
+        if path.exists():
+            raise TrainingError(
+                f"{folder} has a run already", notes=("go on with it by --resume, or give another folder by -o",)
+            )
+        about = {"net": identity.net, "data": identity.data, "solver": dict(identity.solver)}
+        write_files(folder, {RUN: json.dumps(about, indent=1).encode()})
+        return
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        before = RunIdentity(about["net"], about["data"], about["solver"])
+    except (ValueError, KeyError, TypeError, OSError):
+        raise TrainingError(f"{path}: expected what lstmc writes of a run, found something else") from None
+    if differences := identity.differences(before):
+        raise TrainingError(
+            f"cannot resume the run in {folder}: it was started otherwise",
+            notes=(*differences, "give what it was started with, or start a new run in another folder by -o"),
+        )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """A lock that ends with this process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise TrainingError(f"another process trains in {folder}: wait for it, or give another folder by -o") from None
+    finally:
+        os.close(descriptor)

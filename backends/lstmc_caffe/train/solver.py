@@ -1,0 +1,238 @@
+"""The settings of Caffe's solvers, typed and checked where they are written: ``Solver(type="Adam", base_lr=2e-3)``.
+
+Names and meanings are those of SolverParameter in ``src/caffe/proto/caffe.proto``; which type and which policy uses
+which setting is read from ``src/caffe/solvers/*.cpp`` and ``include/caffe/sgd_solvers.hpp``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn
+
+import numpy as np
+from google.protobuf import text_format
+
+from lstmc.errors import BackendError
+from lstmc.source import argument_location, here
+from lstmc_caffe.proto.net import SolverParameter
+from lstmc_caffe.train.settings import (
+    ABOVE_0,
+    BELOW_1,
+    COUNT,
+    COUNTS,
+    DIFFERENT_FROM_0,
+    FLAG,
+    FROM_0,
+    FROM_0_COUNT,
+    SEED,
+    Kind,
+    WrongValue,
+    one_of,
+)
+
+TYPES = ("SGD", "Nesterov", "Adam", "AdaGrad", "RMSProp", "AdaDelta")
+POLICIES = ("fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid")
+# Fields of Caffe's SolverParameter that are no settings: lstmc fills them in.
+FILLED_IN = (
+    *("net", "net_param", "train_net", "train_net_param", "test_net", "test_net_param", "train_state", "test_state"),
+    *("snapshot_prefix", "snapshot_format", "snapshot_after_train", "solver_mode"),
+)
+RESET = "default"
+
+
+class SolverError(BackendError):
+    """A solver setting that does not exist, has a wrong value, is missing, or is not used by what was chosen."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a setting takes, what it is for, and where it is used: ``types`` and ``policies``, all where empty.
+
+    ``default`` is a value or one for each type; a setting of some policies that has none must be given for them.
+    """
+
+    kind: Kind
+    meaning: str
+    default: Any = None
+    types: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+
+
+def _setting(kind: Kind, meaning: str, default: Any = None, **used_by: tuple[str, ...]) -> Any:
+    return field(default=None, metadata={"setting": Setting(kind, meaning, default, **used_by)})
+
+
+_RATES = {"SGD": 0.01, "Nesterov": 0.01, "Adam": 0.001, "AdaGrad": 0.01, "RMSProp": 0.001, "AdaDelta": 1.0}
+_MOMENTA = {"SGD": 0.9, "Nesterov": 0.9, "Adam": 0.9, "AdaDelta": 0.95}
+_DELTAS = {"Adam": 1e-8, "AdaGrad": 1e-8, "RMSProp": 1e-8, "AdaDelta": 1e-6}
+
+
+@dataclass(frozen=True, init=False)
+class Solver:
+    """Typed settings of a solver, each with a default. What the type or the policy does not use is None.
+
+    Raises :class:`SolverError`, at the user's own argument, for a setting that is unknown, wrong, missing or unused.
+    """
+
+    type: str = _setting(one_of(TYPES), "the rule of the update", "SGD")
+    base_lr: float = _setting(ABOVE_0, "the learning rate that the policy starts from", _RATES)
+    lr_policy: str = _setting(one_of(POLICIES), "how the learning rate changes with the iteration", "fixed")
+    gamma: float | None = _setting(
+        DIFFERENT_FROM_0,
+        "the policy's factor; for sigmoid its slope, below 0 for a rate that falls",
+        policies=("step", "exp", "inv", "multistep", "sigmoid"),
+    )
+    power: float | None = _setting(FROM_0, "the policy's exponent", policies=("inv", "poly"))
+    stepsize: int | None = _setting(
+        COUNT, "iterations between two steps; for sigmoid its middle", policies=("step", "sigmoid")
+    )
+    stepvalue: tuple[int, ...] | None = _setting(COUNTS, "the iterations of the steps", policies=("multistep",))
+    max_iter: int = _setting(COUNT, "how many iterations to train", 1000)
+    momentum: float | None = _setting(
+        BELOW_1, "how much of the last update stays; beta1 of Adam, rho of AdaDelta", _MOMENTA, types=tuple(_MOMENTA)
+    )
+    momentum2: float | None = _setting(BELOW_1, "beta2 of Adam", 0.999, types=("Adam",))
+    delta: float | None = _setting(ABOVE_0, "keeps the divisor away from 0", _DELTAS, types=tuple(_DELTAS))
+    rms_decay: float | None = _setting(BELOW_1, "how much of the mean square stays", 0.99, types=("RMSProp",))
+    weight_decay: float = _setting(FROM_0, "the factor of the regularization", 0.0)
+    regularization_type: str = _setting(one_of(("L1", "L2")), "what the weights are regularized by", "L2")
+    clip_gradients: float | None = _setting(ABOVE_0, "the largest L2 norm of all gradients; none where not given")
+    iter_size: int = _setting(COUNT, "batches whose gradients make one update (`caffe train` only)", 1)
+    random_seed: int = _setting(SEED, "what all random draws of a run depend on", 0)
+    display: int = _setting(FROM_0_COUNT, "iterations between two lines of `caffe train`; 0: none", 100)
+    average_loss: int = _setting(COUNT, "iterations whose mean loss `caffe train` shows", 1)
+    snapshot: int = _setting(FROM_0_COUNT, "iterations between two snapshots; 0: only at the end", 0)
+    test_iter: int = _setting(FROM_0_COUNT, "batches of one test; 0: all test data once", 0)
+    test_interval: int = _setting(FROM_0_COUNT, "iterations between two tests; 0: only at the end", 0)
+    test_initialization: bool = _setting(FLAG, "whether to test before the first iteration", False)
+
+    def __init__(self, *positional: Any, **given: Any) -> None:
+        _fill(self, positional, given)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, by name; the others have their defaults."""
+        return dict(self.__dict__["_given"])
+
+    def rate(self, iteration: int) -> float:
+        """The learning rate of the update after ``iteration`` updates (``sgd_solver.cpp: GetLearningRate``)."""
+        with np.errstate(over="ignore"):
+            return float(self.base_lr * _factor(self, iteration))
+
+
+def _factor(solver: Solver, iteration: int) -> Any:
+    """What ``base_lr`` is multiplied by."""
+    gamma, power = np.float64(solver.gamma or 0), np.float64(solver.power or 0)
+    match solver.lr_policy:
+        case "step":
+            return gamma ** (iteration // (solver.stepsize or 1))
+        case "exp":
+            return gamma**iteration
+        case "inv":
+            return (1 + gamma * iteration) ** -power
+        case "multistep":
+            return gamma ** sum(at <= iteration for at in solver.stepvalue or ())
+        case "poly":
+            return np.float64(max(0.0, 1 - iteration / solver.max_iter)) ** power
+        case "sigmoid":
+            return 1 / (1 + np.exp(-gamma * (iteration - (solver.stepsize or 0))))
+    return 1.0
+
+
+SETTINGS: Mapping[str, Setting] = {item.name: item.metadata["setting"] for item in fields(Solver)}
+
+
+def _refuse(message: str, name: str | None = None) -> NoReturn:
+    loc = here("lstmc_caffe")
+    raise SolverError(f"solver: {message}", loc=argument_location(loc, None, name) if name else loc)
+
+
+def _fill(solver: Solver, positional: Sequence[Any], given: Mapping[str, Any]) -> None:
+    """Checks every setting given, then gives all of them their values."""
+    if positional:
+        _refuse(f"expected settings by name, as base_lr=0.01, found {positional[0]!r}")
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in SETTINGS:
+            _refuse(unknown(name), name)
+        if value is None:
+            continue
+        try:
+            values[name] = SETTINGS[name].kind.take(value)
+        except WrongValue as wrong:
+            _refuse(f"{name} {wrong}", name)
+    object.__setattr__(solver, "_given", dict(values))
+    chosen = {"type": values.get("type", TYPES[0]), "lr_policy": values.get("lr_policy", POLICIES[0])}
+    for name, setting in SETTINGS.items():
+        for key, users in (("type", setting.types), ("lr_policy", setting.policies)):
+            if users and chosen[key] not in users and name in values:
+                _refuse(f"{name} is for {key} {' or '.join(users)}, found {key} {chosen[key]}", name)
+        used = chosen["lr_policy"] in setting.policies
+        if used and name not in values:
+            _refuse(f"lr_policy {chosen['lr_policy']} needs {name}: {setting.meaning}", "lr_policy")
+        default = setting.default
+        if isinstance(default, Mapping):
+            default = default.get(chosen["type"])
+        elif setting.types and chosen["type"] not in setting.types:
+            default = None
+        object.__setattr__(solver, name, values.get(name, default))
+    if solver.gamma is not None and solver.gamma < 0 and solver.lr_policy != "sigmoid":
+        _refuse(f"gamma must be a number above 0 for lr_policy {solver.lr_policy}, found {solver.gamma!r}", "gamma")
+
+
+def unknown(name: str) -> str:
+    """What is said of a setting that does not exist: that lstmc fills it in, the nearest one, or all there are."""
+    if name in FILLED_IN:
+        return f"{name} is no setting: lstmc fills it in"
+    near = difflib.get_close_matches(name.lower(), SETTINGS, n=1)
+    return f"there is no setting {name}" + (f"; did you mean {near[0]}?" if near else f": it has {', '.join(SETTINGS)}")
+
+
+def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solver:
+    """``solver`` (or one of defaults) with settings replaced, each a text ``key=value``; ``key=default`` unsets one.
+
+    Lists are written ``stepvalue=100,200``, flags ``true`` and ``false``. Raises :class:`SolverError`, naming the text.
+    """
+    given, seen = (solver or Solver()).given, set()
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise SolverError(f"--solver {text}: expected key=value, found {text!r}")
+        if name not in SETTINGS:
+            raise SolverError(f"--solver {text}: {unknown(name)}")
+        if name in seen:
+            raise SolverError(f"--solver {text}: {name} is given twice")
+        seen.add(name)
+        given.pop(name, None)
+        if value != RESET:
+            try:
+                given[name] = SETTINGS[name].kind.read(value)
+            except WrongValue as wrong:
+                raise SolverError(f"--solver {text}: {name} {wrong}") from None
+    try:
+        return Solver(**given)
+    except SolverError as error:
+        raise SolverError(f"{error.message} (after --solver {' --solver '.join(texts)})") from None
+
+
+def solver_text(solver: Solver, net_file: str, snapshot_prefix: str, mode: str, *, test_batches: int = 0) -> str:
+    """``NAME.solver.prototxt``: what ``caffe train --solver=`` reads. ``mode`` is ``cpu`` or ``gpu``.
+
+    The net is tested only where it is known with how many batches: ``test_iter``, or ``test_batches`` where that is 0.
+    Raises nothing: a :class:`Solver` has been checked.
+    """
+    message = SolverParameter(net=net_file, snapshot_prefix=snapshot_prefix, solver_mode=mode.upper())
+    tests = solver.test_iter or test_batches
+    for name in SETTINGS:
+        value = getattr(solver, name)
+        if name == "stepvalue":
+            message.stepvalue.extend(value or ())
+        elif value is not None and not name.startswith("test_"):
+            setattr(message, name, value)
+    if tests:
+        message.test_iter.append(tests)
+        message.test_interval = solver.test_interval or solver.max_iter
+        message.test_initialization = solver.test_initialization
+    return str(text_format.MessageToString(message))

@@ -1,0 +1,222 @@
+"""Training in real Caffe: its own solver makes the updates, one a request; lstmc feeds it, watches it and saves it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from lstmc.errors import LstmcError, OutputError, TrainingError
+from lstmc.ops import Array
+from lstmc.training import TrainingRun
+from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeTimeout
+from lstmc_caffe.run.runner import CallResult, Runner
+from lstmc_caffe.train.divergence import LossWatch, what_to_try
+from lstmc_caffe.train.run_folder import RunIdentity, run_folder
+from lstmc_caffe.train.snapshots import TrainingState, clean, last_whole, read_snapshot, write_snapshot
+from lstmc_caffe.train.solver import Solver, solver_text
+from lstmc_caffe.worker import TRAINING
+
+SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but not endless
+
+
+@dataclass(frozen=True)
+class TrainableNet:
+    """A net that Caffe's solver can train, and what lstmc has to know of it.
+
+    ``prototxt`` has phases TRAIN and, where scores are wanted, TEST, with Input layers for ``inputs`` (blob to shape).
+    ``scores`` are scalar tops to report in phase TEST. After a batch the first blob of each pair of ``carried`` is
+    copied to the second, an input of the next batch. ``blobs`` are first values of all parameters by name (LAYER/INDEX
+    for one without). ``random`` says whether a layer draws random numbers.
+    """
+
+    name: str
+    prototxt: str
+    inputs: Mapping[str, tuple[int, ...]]
+    scores: tuple[str, ...]
+    carried: tuple[tuple[str, str], ...]
+    blobs: Mapping[str, Array]
+    random: bool
+
+
+class TrainedNet(NamedTuple):
+    """Where a run ended, and the parameters there by name. ``snapshot`` holds them."""
+
+    iteration: int
+    ended: Literal["finished", "stopped"]
+    blobs: dict[str, Array]
+    snapshot: Path
+
+
+def train_net(runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRun, fingerprint: str) -> TrainedNet:
+    """Trains to ``solver.max_iter``, or until ``run.stop()``; ``fingerprint`` is of the data.
+
+    Raises :class:`TrainingError` where the run cannot start or go on, where its loss is no number or runs away, and
+    where Caffe's process ends; :class:`OutputError` where a snapshot cannot be written. Both name the last snapshot.
+    """
+    if run.gpu and not runner.gpu.usable:
+        raise TrainingError(f"cannot train {net.name} on a GPU: {runner.gpu.reason}")
+    if solver.iter_size > 1:
+        raise TrainingError(
+            f"cannot train {net.name} with iter_size {solver.iter_size}: lstmc gives Caffe one batch an update",
+            notes=("make the batch larger in the model, or run `caffe train` on the files of `lstmc compile`",),
+        )
+    described = repr((net.prototxt, sorted(net.inputs.items()), net.carried, net.random))
+    with run_folder(run.folder, RunIdentity.of(described, fingerprint, solver), run.resume) as snapshots:
+        training = _Training(runner, net, solver, run, snapshots)
+        try:
+            return training.run_to_end()
+        finally:
+            training.end()
+
+
+class _Training:
+    """One run, from its start or from its last snapshot."""
+
+    def __init__(self, runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRun, snapshots: Path) -> None:
+        self.runner, self.net, self.solver, self.run, self.snapshots = runner, net, solver, run, snapshots
+        clean(snapshots)
+        self.saved = last_whole(snapshots)
+        self.state = read_snapshot(self.saved) if self.saved else None
+        self.iteration = self.state.iteration if self.state else 0
+        self.watch = LossWatch(list(self.state.first_losses) if self.state else [])
+        self.loaded = False
+        self.fed = set(net.inputs) - {target for _, target in net.carried}
+
+    def run_to_end(self) -> TrainedNet:
+        if self.state is None or self.iteration < self.solver.max_iter:
+            self.start()
+        if self.state is None and self.solver.test_initialization:
+            self.test()
+        stopped = False
+        while self.iteration < self.solver.max_iter and not stopped:
+            self.step()
+            stopped = self.run.stop()
+            done = self.iteration >= self.solver.max_iter
+            if done or (not stopped and _due(self.iteration, self.solver.test_interval)):
+                self.test()
+            if done or stopped or _due(self.iteration, self.solver.snapshot):
+                self.save()
+        assert self.state is not None
+        assert self.saved is not None
+        ended: Literal["finished", "stopped"] = "finished" if self.iteration >= self.solver.max_iter else "stopped"
+        return TrainedNet(self.iteration, ended, self.state.blobs, self.saved)
+
+    def start(self) -> None:
+        state = self.state
+        arrays = {f"param:{name}": array for name, array in (state.blobs if state else self.net.blobs).items()}
+        if state:
+            arrays |= {f"carried:{name}": array for name, array in state.carried.items()}
+        arrays = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+        if state:
+            arrays["state"] = np.frombuffer(state.solver, np.uint8)
+        mode = "gpu" if self.run.gpu else "cpu"
+        args = {
+            "solver": solver_text(self.solver, "", "", mode),
+            "net": self.net.prototxt,
+            "mode": mode,
+            "test": self.run.test_batches is not None,
+            "carried": self.net.carried,
+            "scores": self.net.scores,
+            "restored": state is not None,
+        }
+        reply = self.ask("start", args, arrays).value
+        self.layers = [(name, kind, tuple(keys)) for name, kind, keys in reply["layers"]]
+        if missing := sorted(set(reply["params"]) - {name.removeprefix("param:") for name in arrays}):
+            raise TrainingError(f"cannot train {self.net.name}: no values were given for {', '.join(missing)}")
+
+    def step(self) -> None:
+        batch = self.batch(self.run.batches.batch(self.iteration), f"batch {self.iteration}")
+        rate = self.solver.rate(self.iteration)
+        seed = self.solver.random_seed if self.net.random else None
+        reply = self.ask("step", {"seed": seed}, batch).value
+        self.iteration, loss = int(reply["iteration"]), float(reply["loss"])
+        if problem := self.watch.problem(loss):
+            raise self.stopped(f"the loss of iteration {self.iteration} {problem}", batch)
+        self.run.observer.stepped(self.iteration, loss, rate)
+
+    def test(self) -> None:
+        batches = self.run.test_batches
+        if batches is None:
+            return
+        totals = dict.fromkeys(self.net.scores, 0.0)
+        count = self.solver.test_iter or batches.per_epoch
+        for index in range(count):
+            batch = self.batch(batches.batch(index), f"test batch {index}")
+            for name, score in self.ask("test", {"first": index == 0}, batch).value.items():
+                totals[name] += score / count
+        self.run.observer.tested(self.iteration, totals)
+
+    def save(self) -> None:
+        """Writes a snapshot, unless what it would hold is not finite."""
+        arrays = self.ask("snapshot").arrays
+        by_kind = {
+            kind: {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
+            for kind in ("param:", "carried:")
+        }
+        state = TrainingState(
+            iteration=self.iteration,
+            blobs=by_kind["param:"],
+            carried=by_kind["carried:"],
+            solver=arrays["state"].tobytes(),
+            layers=self.layers,
+            first_losses=tuple(self.watch.first),
+        )
+        if found := state.not_finite():
+            raise self.stopped(f"after iteration {self.iteration} {found} has values that are NaN or infinite")
+        try:
+            self.saved = write_snapshot(self.snapshots, state)
+        except OutputError as error:
+            raise error.located(notes=self.way_on()) from None
+        self.state = state
+        self.run.observer.saved(self.iteration, self.saved)
+
+    def end(self) -> None:
+        """Frees the net in the worker, where there still is one."""
+        if self.loaded:
+            with suppress(CaffeError):
+                self.runner.call(TRAINING, "end")
+
+    def batch(self, arrays: Mapping[str, Array], what: str) -> dict[str, Array]:
+        """A batch as Caffe takes it. Raises :class:`TrainingError` where it does not fit the net's inputs."""
+        if set(arrays) != self.fed:
+            raise TrainingError(f"{what}: expected {_listed(self.fed)}, found {_listed(arrays)}")
+        for name, array in arrays.items():
+            if tuple(array.shape) != tuple(self.net.inputs[name]):
+                shapes = f"{list(self.net.inputs[name])}, found {list(array.shape)}"
+                raise TrainingError(f"{what}: expected {name} of shape {shapes}")
+        return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+
+    def ask(self, function: str, args: Any = None, arrays: Mapping[str, Array] | None = None) -> CallResult:
+        self.loaded = False  # unless the worker is still there afterwards
+        try:
+            result = self.runner.call(TRAINING, function, args, arrays, timeout=SECONDS)
+        except (CaffeAborted, CaffeTimeout) as error:
+            where = f"training {self.net.name} after iteration {self.iteration}"
+            raise TrainingError(f"{where}: {error.message}", notes=(*error.notes, *self.way_on())) from error
+        self.loaded = True
+        return result
+
+    def stopped(self, message: str, batch: Mapping[str, Array] | None = None) -> LstmcError:
+        """An error for a run that would fail again in the same way: so nothing of --resume."""
+        return TrainingError(message, notes=(*what_to_try(self.solver, batch or {}), self.last_good()))
+
+    def way_on(self) -> tuple[str, str]:
+        return self.last_good(), f"--resume goes on from {'it' if self.saved else 'the start'}"
+
+    def last_good(self) -> str:
+        if self.saved is None or self.state is None:
+            return "there is no snapshot yet"
+        return f"the last good snapshot is of iteration {self.state.iteration}: {self.saved}"
+
+
+def _due(iteration: int, interval: int) -> bool:
+    return interval > 0 and iteration % interval == 0
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(sorted(names)) or "nothing"

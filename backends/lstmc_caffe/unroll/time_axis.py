@@ -1,0 +1,45 @@
+"""Cutting a sequence into steps, joining steps, and giving every step what all of them share, by Caffe layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lstmc.ir import Builder, Ref
+from lstmc.passes import Refs
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.unroll.fan import concat_tree, slice_tree, split_tree
+
+
+@dataclass(frozen=True)
+class CaffeTimeAxis:
+    """A sequence [T, N, ...] is seen as [T*N, ...], so that a slice of it is a step [N, ...] without a time axis.
+
+    Steps that keep their axis, [1, N, ...], need no such view. No layer gets a top or bottom for every step: long
+    sequences are cut and joined, and values shared, by trees of layers.
+    """
+
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
+        """x [T, N, ...] as T values [N, ...], or [1, N, ...] where the axis is ``kept``."""
+        steps, size, *rest = b.type(x).shape
+        if kept:
+            return slice_tree(b, x, 0, (1,) * steps, names)
+        name = b.node(x.node).names[x.out]
+        if isinstance(b.node(x.node).op, caffe.ReshapeLayer):
+            (x,) = b.args(x.node)  # two reshapes in a row are one
+        if steps == 1:
+            return b.add(caffe.ReshapeLayer((size, *rest)), x, names=names)
+        (rows,) = b.add(caffe.ReshapeLayer((steps * size, *rest)), x, names=(f"{name}/rows",))
+        return slice_tree(b, rows, 0, (size,) * steps, names)
+
+    def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
+        """T values [N, ...], or [1, N, ...] where the axis is ``kept``, as one [T, N, ...]."""
+        if kept:
+            return concat_tree(b, steps, 0, name)
+        shape = (len(steps), *b.type(steps[0]).shape)
+        rows = concat_tree(b, steps, 0, f"{name}/rows")
+        return b.add(caffe.ReshapeLayer(shape), rows, names=(name,))[0]
+
+    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
+        """x for each of the steps, which call it ``names``."""
+        return split_tree(b, x, names)

@@ -1,0 +1,206 @@
+"""An expanded graph of Caffe ops to NetParameter messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lstmc.errors import BackendError
+from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
+from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform
+from lstmc.source import SrcLoc
+from lstmc_caffe.ops import CaffeOp, Feed, write_filler
+from lstmc_caffe.proto.net import NetParameter
+from lstmc_caffe.targets.lint import lint_layers
+from lstmc_caffe.targets.target import Target, load_target
+from lstmc_caffe.unroll.fan import FAN
+
+_STEP = re.compile(r"(.+?)/t(\d+)/.+")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Neighbouring layers that belong together: one step of a scan, or what stands between scans."""
+
+    title: str
+    net: Any = field(default_factory=NetParameter)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The layer that owns a parameter, and which of its blobs it is."""
+
+    layer: str
+    blob: int
+
+
+@dataclass(frozen=True)
+class WrittenNet:
+    """A written net: its layers in sections, and the owner of each parameter that it has."""
+
+    name: str
+    sections: tuple[Section, ...]
+    owners: dict[str, Owner]
+    weights: Graph  # from the user's parameters to the blobs, outputs named as the blobs' ``param { name }``
+
+    def layers(self) -> Iterator[Any]:
+        """Every layer, in order."""
+        for section in self.sections:
+            yield from section.net.layer
+
+    def message(self) -> Any:
+        """The whole net as one NetParameter."""
+        whole = NetParameter(name=self.name)
+        for section in self.sections:
+            whole.layer.extend(section.net.layer)
+        return whole
+
+
+def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
+    """A net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
+
+    ``in_place`` are the values that a layer overwrites, and what their blobs are called (``overwritten``).
+
+    The first layer that uses a parameter owns it: only there the filler is written. Values that nothing reads
+    go to Silence layers at the end, so that the net's outputs are the model's (if the target has Silence). What is
+    written is held against the target's rules: a finding is a size past a limit, or a bug of the compiler.
+    """
+    target = target or load_target("caffe")
+    sections: list[Section] = []
+    owners: dict[str, Owner] = {}
+    blobs: dict[Ref, None] = {}
+    for node in graph:
+        if not isinstance(node.op, CaffeOp):
+            continue  # a parameter, or a blob made of some
+        title = _section_title(node)
+        if not sections or sections[-1].title != title:
+            sections.append(Section(title))
+        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {})
+    unread = _unread(graph)
+    if unread and target.allows("Silence"):
+        sections.append(Section("values that nothing reads"))
+        for start in range(0, len(unread), FAN):
+            name = "silence" if start == 0 else f"silence_{start}"
+            sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
+    net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs)))
+    for violation in lint_layers(list(net.layers()), target).violations:
+        raise BackendError(
+            f"target {target.name}: layer {violation.layer} ({violation.type}) was written with {violation.found},"
+            f" expected {violation.expected}",
+            notes=(
+                violation.reason,
+                f"documented in: {violation.source}",
+                *(() if violation.limit else ("this is a bug of lstmc",)),
+            ),
+        )
+    return net
+
+
+def _checked_weights(weights: Graph) -> Graph:
+    twice = twice_stored(weights)
+    if twice:
+        loc = next((node.loc for node in weights if set(node.names) & set(twice)), None)
+        raise BackendError(
+            f"{', '.join(twice)} would be in two blobs of the net, and come apart in training:"
+            " use a parameter either as it is or in one concat or split",
+            loc=loc,
+        )
+    return weights
+
+
+def _section_title(node: Node) -> str:
+    steps = {match.groups() if (match := _STEP.fullmatch(name)) else None for name in node.names}
+    step = steps.pop()
+    if step is None or steps:
+        return "the model"
+    return f"{step[0]}, step {int(step[1])}"
+
+
+def _write_layer(
+    layer: Any,
+    graph: Graph,
+    node: Node,
+    owners: dict[str, Owner],
+    blobs: dict[Ref, None],
+    in_place: Mapping[Ref, str],
+) -> None:
+    op = node.op
+    assert isinstance(op, CaffeOp), op
+    layer.name = node.name
+    layer.type = op.layer_type
+    args = graph.args(node.name)
+    learned = op.blobs(len(args))
+    if not isinstance(op, Feed):  # whose operand is the caller's, not a blob
+        bottoms = [ref for slot, ref in enumerate(args) if slot not in learned]
+        layer.bottom.extend(in_place.get(ref) or graph.value_name(ref) for ref in bottoms)
+    layer.top.extend(in_place.get(Ref(node.name, out)) or name for out, name in enumerate(node.names))
+    op.write(layer)
+    messages = op.fillers(layer)
+    declared: dict[int, list[Filler]] = {}  # of each filler message: a recurrent layer has one for several blobs
+    for index, slot in enumerate(learned):
+        blob = graph.value_name(args[slot])
+        params = _parameters_in(graph, args[slot])
+        _write_param(layer.param.add(), blob, params, node.loc)
+        if blob not in owners:
+            owners[blob] = Owner(node.name, index)
+            blobs[args[slot]] = None
+            filler = _common_filler(graph, args[slot], params)
+            if filler is not None:
+                declared.setdefault(id(messages[index]), []).append(filler)
+    for message in {id(message): message for message in messages}.values():
+        if len(set(declared.get(id(message), []))) == 1:
+            write_filler(message, declared[id(message)][0])
+
+
+def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
+    """The user's parameters that a blob is made of, by name."""
+    op = graph.node(blob.node).op
+    if isinstance(op, Param):
+        return {blob.node: op}
+    inside = [_parameters_in(graph, ref) for ref in graph.args(blob.node)]
+    return {name: param for params in inside for name, param in params.items()}
+
+
+def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Filler | None:
+    """A packed blob's filler, if every element of it would be drawn as the user declared it."""
+    fillers = {param.fill for param in params.values()}
+    if isinstance(graph.node(blob.node).op, Param):
+        return fillers.pop()
+    if len(fillers) > 1 or not isinstance(next(iter(fillers)), Constant | Uniform | Gaussian):
+        return None
+    filler = fillers.pop()
+    symmetric = filler in (Constant(0), Constant(0.0)) or (isinstance(filler, Uniform) and filler.min == -filler.max)
+    return filler if symmetric or not _negated(graph, blob) else None
+
+
+def _negated(graph: Graph, blob: Ref) -> bool:
+    node = graph.node(blob.node)
+    return isinstance(node.op, Affine) or any(_negated(graph, ref) for ref in graph.args(blob.node))
+
+
+def _write_param(spec: Any, name: str, params: Mapping[str, Param], loc: SrcLoc | None) -> None:
+    multipliers = {(param.lr_mult, param.decay_mult) for param in params.values()}
+    if len(multipliers) > 1:
+        found = ", ".join(f"{n} has {p.lr_mult:g} and {p.decay_mult:g}" for n, p in params.items())
+        raise BackendError(
+            f"one blob has one lr_mult and one decay_mult, but {name} is made of several: {found}", loc=loc
+        )
+    ((lr_mult, decay_mult),) = multipliers
+    spec.name = name
+    if lr_mult != 1:
+        spec.lr_mult = lr_mult
+    if decay_mult != 1:
+        spec.decay_mult = decay_mult
+
+
+def _unread(graph: Graph) -> list[str]:
+    readers = graph.readers()
+    return [
+        name
+        for node in graph
+        if isinstance(node.op, CaffeOp)
+        for out, name in enumerate(node.names)
+        if Ref(node.name, out) not in readers
+    ]

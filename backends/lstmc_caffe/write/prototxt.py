@@ -1,0 +1,70 @@
+"""A written net as a prototxt that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lstmc import __version__
+from lstmc.backend import Compiled
+from lstmc.ir import Graph, Output, Ref
+from lstmc.types import TensorType
+from lstmc.weights import parameters
+from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
+from lstmc_caffe.write.net import WrittenNet
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("lstmc_caffe", "write"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,
+)
+
+
+def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None) -> str:
+    """The net as text: a header for people, then its sections under banners. It parses back to ``net.message()``.
+
+    ``data`` are lines that say where its inputs come from, if not from whoever runs it.
+    """
+    graph = compiled.expanded
+    params = parameters(graph)
+    return _TEMPLATES.get_template("prototxt.j2").render(
+        name=net.name,
+        version=__version__,
+        source=compiled.source,
+        target=compiled.target,
+        layers=sum(1 for _ in net.layers()),
+        numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
+        params=len(params),
+        feed=[f"feed {_feed_line(fed)}" for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
+        read=[_read_line(graph, o) for o in graph.outputs],
+        sections=[{"title": section.title, "text": str(section.net)} for section in net.sections],
+    )
+
+
+def _feed_line(fed: Fed) -> str:
+    name, type_ = fed.node.name, fed.node.types[0]
+    return _line(name, type_, fed.blobs)
+
+
+def _read_line(graph: Graph, output: Output) -> str:
+    blobs = tuple((graph.value_name(ref), graph.type(ref)) for ref in read_blobs(graph, output.ref))
+    return _line(output.name, graph.type(output.ref), blobs)
+
+
+def _line(name: str, wanted: TensorType, blobs: tuple[tuple[str, TensorType], ...]) -> str:
+    """``y [3, 2, 4]``, and the blob where it is called otherwise, or has another shape, or there is one a step."""
+    line = f"{name} {_shape(wanted)}"
+    if len(blobs) > 1:
+        return f"{line}: for each step a blob {_shape(blobs[0][1])}, {blobs[0][0]} to {blobs[-1][0]}"
+    for blob, type_ in blobs:
+        shape = "" if type_ == wanted else f" {_shape(type_)}"
+        line += f", blob {blob}{shape}" if blob != name or shape else ""
+    return line
+
+
+def _shape(type_: TensorType) -> str:
+    return f"[{', '.join(map(str, type_.shape))}]"

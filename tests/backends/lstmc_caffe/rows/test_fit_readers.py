@@ -1,0 +1,156 @@
+"""Indicators, masks and carried states for readers without Reshape: golden text, the same meaning, real Caffe."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc import Input, Value, dims, model, scan, sigmoid
+from lstmc.backend import Compiled, load_backend, load_cell
+from lstmc.differential import check
+from lstmc.dsl import Model
+from lstmc.errors import BackendError
+from lstmc.ir import parse_graph, print_graph
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.fit_readers import FitReaders
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
+from tests.equivalence import assert_same_meaning
+
+T, N, H = dims("T N H")
+
+
+@model
+def with_cont(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
+    y, last = scan(load_cell("lstm")(H=H), X, cont=C)
+    return {"y": y, "c_T": last["c"]}
+
+
+@model
+def carried(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
+    y, _ = scan(load_cell("gru")(H=H), X, cont=C, carry=True)
+    return {"y": y}
+
+
+@model
+def with_lengths(X: Value = Input(T, N, 3), L: Value = Input(N)) -> dict[str, Value]:
+    y, last = scan(load_cell("lstm")(H=H), X, lengths=L)
+    return {"y": y, "h_T": last["h"]}
+
+
+MODELS = {m.name: m for m in (with_cont, carried, with_lengths)}
+SIZES = {"usual": (3, 2, 4), "one step": (1, 2, 4), "one sequence": (3, 1, 4), "one unit": (3, 2, 1)}
+each = [pytest.mark.parametrize(n, v) for n, v in (("target", ["flat", "noslice"]), ("name", MODELS), ("size", SIZES))]
+
+
+def compiled(made: Model, target: str, size: str = "usual") -> Compiled:
+    steps, batch, units = SIZES[size]
+    return compile_graph(made.graph(T=steps, N=batch, H=units), load_backend("caffe"), target)
+
+
+@each[0]
+@each[1]
+@each[2]
+def test_the_net_means_the_model(target: str, name: str, size: str) -> None:
+    built = compiled(MODELS[name], target, size)
+    assert_same_meaning(built.model, built.expanded, -1, 1, rtol=1e-11)
+
+
+@pytest.mark.caffe
+@each[0]
+@each[1]
+@each[2]
+def test_in_real_caffe(caffe: Runner, target: str, name: str, size: str) -> None:
+    built = compiled(MODELS[name], target, size)
+    weights = initial_weights(built.model, 1)
+    artifact = load_backend("caffe").emit(built, weights)
+    report = check(built, artifact, weights, CaffeExecutor(caffe, "cpu"))
+    assert report.passed, [d for d in report.differences if not d.passed]
+
+
+BEFORE = """\
+graph net {
+  %x: f32[2,3] = host.input()
+  %L: f32[3] = host.input()
+  %y: f32[3,4] = host.input()
+  %step: f32[1,3] = caffe.Feed(%x, shape=(1, 3), step=0)
+  %rows: f32[1,3] = host.view(%L, shape=(1, 3))
+  %ones: f32[1,3] = caffe.DummyData(value=1.0)
+  %left: f32[1,3] = caffe.Power(%rows, shift=-1.0)
+  %row: f32[3] = host.view(%left, shape=(3,))
+  %again: f32[1,3] = host.view(%row, shape=(1, 3))
+  %valid: f32[1,3] = caffe.Eltwise(%again, %step, %ones, operation='PROD')
+  %column: f32[3,1] = host.view(%valid, shape=(3, 1))
+  %spread: f32[3,4] = caffe.Concat(%column, %column, %column, %column)
+  %z: f32[3,4] = caffe.Eltwise(%y, %spread, operation='PROD')
+  return z=%z, row=%row
+}
+"""
+AFTER = """\
+graph net {
+  %x: f32[2,3] = host.input()
+  %L: f32[3] = host.input()
+  %y: f32[3,4] = host.input()
+  %step: f32[3,1] = caffe.Feed(%x, shape=(3, 1), step=0)
+  %rows: f32[1,3] = host.view(%L, shape=(1, 3))
+  %ones: f32[3,1] = caffe.DummyData(value=1.0)
+  %rows/rows: f32[3,1] = host.view(%L, shape=(3, 1))
+  %left: f32[3,1] = caffe.Power(%rows/rows, shift=-1.0)
+  %row: f32[3] = host.view(%left, shape=(3,))
+  %again: f32[1,3] = host.view(%left, shape=(1, 3))
+  %valid: f32[3,1] = caffe.Eltwise(%left, %step, %ones, operation='PROD')
+  %spread: f32[3,4] = caffe.Concat(%valid, %valid, %valid, %valid)
+  %z: f32[3,4] = caffe.Eltwise(%y, %spread, operation='PROD')
+  return z=%z, row=%row
+}
+"""
+OPS = caffe.CAFFE_OPS + caffe.HOST_OPS
+
+
+def test_text() -> None:
+    before = parse_graph(BEFORE.replace("%column, %column)", "%column, %column, axis=1)"), OPS)
+    outcome = FitReaders().run(before)
+    assert print_graph(outcome.graph) == AFTER.replace("%valid, %valid)", "%valid, %valid, axis=1)")
+    assert outcome.counts == {"fit_layer": 3, "fit_step": 1}
+    assert_same_meaning(before, outcome.graph)
+    assert not FitReaders().run(outcome.graph).modified
+
+
+@pytest.mark.parametrize("output", ["%valid", "%step"])
+def test_what_the_host_reads_as_it_is_stays(output: str) -> None:
+    text = BEFORE.replace("%column, %column)", "%column, %column, axis=1)").replace("row=%row", f"as_it_is={output}")
+    before = parse_graph(text, OPS)
+    assert_same_meaning(before, FitReaders().run(before).graph)
+
+
+def test_an_input_of_one_step_is_fed_so() -> None:
+    text = """\
+graph net {
+  %C: f32[1,3] = host.input()
+  %y: f32[3,4] = host.input()
+  %column: f32[3,1] = host.view(%C, shape=(3, 1))
+  %z: f32[3,5] = caffe.Concat(%y, %column, axis=1)
+  return z=%z
+}
+"""
+    outcome = FitReaders().run(parse_graph(text, OPS))
+    assert print_graph(outcome.graph) == text.replace(
+        "  %y:", "  %C/rows: f32[3,1] = caffe.Feed(%C, shape=(3, 1))\n  %y:"
+    ).replace("  %column: f32[3,1] = host.view(%C, shape=(3, 1))\n", "").replace("%column", "%C/rows")
+    assert outcome.counts == {"fit_input": 1}
+
+
+def test_two_shapes_of_one_value_are_refused() -> None:
+    @model
+    def both(X: Value = Input(T, N, 4), C: Value = Input(T, N)) -> dict[str, Value]:
+        y, _ = scan(load_cell("rnn")(H=4), X, cont=C)
+        return {"y": y, "gate": sigmoid(C)}
+
+    with pytest.raises(BackendError) as caught:
+        compile_graph(both.graph(T=3, N=2), load_backend("caffe"), "noslice")
+    assert (caught.value.message, *caught.value.notes[:2]) == (
+        "target noslice: rnn/t001/cont_rows/spread cannot read rnn/t001/cont in another shape: there is no Reshape",
+        "found f32[1,2]",
+        "expected f32[2,1]: give this reader an input of its own to compute it from",
+    )

@@ -1,0 +1,63 @@
+"""Long sequences for ``flat``: cut and joined by trees of layers, which every reader takes as it takes one layer."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import text_format
+from numpy.testing import assert_allclose
+
+from lstmc import Input, model, scan
+from lstmc.backend import Artifact, Compiled
+from lstmc.cells.lstm import lstm
+from lstmc.differential import check, random_inputs
+from lstmc.interp import forward
+from lstmc.ops import Array
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.proto.net import NetParameter
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.unroll.fan import FAN
+from tests.backends.lstmc_caffe.rows import readers
+
+STEPS = 250
+
+
+@model
+def long(X=Input(STEPS, 2, 3)):
+    return {"y": scan(lstm(H=4), X)[0]}
+
+
+def built() -> tuple[Compiled, Artifact, dict[str, Array]]:
+    backend, graph = CaffeBackend(), long.graph()
+    compiled, weights = compile_graph(graph, backend, "flat"), initial_weights(graph)
+    return compiled, backend.emit(compiled, weights), weights
+
+
+def test_no_layer_has_a_top_or_bottom_for_every_step() -> None:
+    _, artifact, _ = built()
+    net = text_format.Parse(artifact.files["long.prototxt"].decode(), NetParameter())
+    assert max(max(len(layer.top), len(layer.bottom)) for layer in net.layer) <= FAN < STEPS
+
+
+@pytest.mark.caffe
+def test_real_caffe_agrees(caffe: Runner) -> None:
+    compiled, artifact, weights = built()
+    assert check(compiled, artifact, weights, CaffeExecutor(caffe, "cpu")).passed
+
+
+@pytest.mark.parametrize("name", ["opencv", "mnn"])
+def test_other_readers_agree(name: str, tmp_path: Path) -> None:
+    reader = {"opencv": readers.opencv, "mnn": readers.mnn}[name]
+    if name == "mnn" and find_spec("MNN") is None:
+        pytest.skip("NOT CHECKED: a long sequence in MNN, which is not installed: pip install MNN")
+    compiled, artifact, weights = built()
+    inputs = random_inputs(compiled, 0)
+    found = reader(compiled, artifact, inputs, tmp_path)
+    wanted = forward(compiled.model, inputs, weights).outputs["y"]
+    assert_allclose(found["y"], np.asarray(wanted), rtol=0, atol=1e-5)

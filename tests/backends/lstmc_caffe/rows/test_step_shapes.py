@@ -1,0 +1,84 @@
+"""Sequences without Slice and Concat: steps whose blobs have several shapes, and steps that are none."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc import Input, Param, State, cell, concat, dims, linear, model, reshape, scan, tanh, uniform
+from lstmc.differential import check
+from lstmc.dsl import Model
+from lstmc.errors import BackendError
+from lstmc.ir import Scan
+from lstmc.passes import InLoop
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
+from tests.equivalence import assert_same_meaning
+
+N, D, H = dims("N D H")
+
+
+@cell
+def late(x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=uniform(-1, 1)), U=Param(H, H, fill=uniform(-1, 1))):
+    """It gives the state that it got, in another shape: at the first step an input's blob."""
+    return reshape(h, 4, 2), {"h": tanh(linear(x, W) + linear(h, U))}
+
+
+@model
+def delayed(X=Input(3, 2, 5), h0=Input(2, 4)):
+    y, last = scan(late(H=4), X, init={"h": h0})
+    return {"y": y, "h": last["h"]}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["flat", "noslice"])
+def test_a_first_step_may_have_a_blob_of_another_shape(caffe: Runner, target: str) -> None:
+    graph = delayed.graph()
+    weights, backend = initial_weights(graph), CaffeBackend()
+    compiled = compile_graph(graph, backend, target)
+    report = check(compiled, backend.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
+    assert report.passed, [difference for difference in report.differences if not difference.passed]
+
+
+def test_steps_of_another_number_are_refused() -> None:
+    @model
+    def recut(X=Input(3, 2, 5)):
+        y, _ = scan(late(H=4), X)
+        z, _ = scan(late(H=4), reshape(y, 6, 2, 2))
+        return z
+
+    with pytest.raises(BackendError) as caught:
+        compile_graph(recut.graph(), CaffeBackend(), "noslice")
+    assert caught.value.message == (
+        "target noslice: a sequence that a scan reads must be an Input or a scan's own output"
+    )
+    assert caught.value.notes == (
+        "found late/y: f32[3,4,2], computed by host.stack, for 6 steps",
+        "there is no Slice to cut it into steps; compute it inside the cell",
+    )
+
+
+@model
+def flattened(X=Input(3, 2, 1), P=Param(3, 1, fill=uniform(-1, 1))):
+    v = linear(X, P)
+    y, _ = scan(late(H=4), concat(v, v))
+    w = reshape(v, 18)
+    return {"y": y, "w": tanh(w + w)}
+
+
+@model
+def spread(X=Input(3, 2, 5), once=Input(1, 2, 4)):
+    y, _ = scan(late(H=4), X)
+    z = reshape(y, 3, 2, 4)
+    return {"z": z + tanh(once), "t": tanh(once)}
+
+
+@pytest.mark.parametrize("net", [flattened, spread], ids=lambda net: net.name)
+def test_what_has_no_axis_of_time_is_not_taken_into_a_loop(net: Model) -> None:
+    graph = net.graph()
+    for inner in InLoop().run(graph).graph:
+        if isinstance(inner.op, Scan):
+            assert inner.op.length == 3, inner.name
+    assert_same_meaning(graph, InLoop().run(graph).graph)

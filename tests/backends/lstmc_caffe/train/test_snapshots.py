@@ -1,0 +1,200 @@
+"""Snapshots: whole or not there, whatever moment the process ends at; damage is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lstmc.errors import OutputError, TrainingError
+from lstmc_caffe.proto.net import RawNet, RawState
+from lstmc_caffe.train import snapshots
+from lstmc_caffe.train.snapshots import FILES, TrainingState, last_whole, read_snapshot, write_snapshot
+
+
+def state(iteration: int, value: float = 1.0) -> TrainingState:
+    solver = RawState(iter=iteration, learned_net="elsewhere", current_step=2)
+    solver.history.add(data=np.array([0.5, value], "<f4").tobytes()).shape.dim.append(2)
+    return TrainingState(
+        iteration=iteration,
+        blobs={"W": np.full((2, 3), value, np.float32), "b": np.arange(2, dtype=np.float32)},
+        carried={"h/0": np.full((1, 2), -value, np.float32)},
+        solver=solver.SerializeToString(),
+        layers=(("first", "InnerProduct", ("W", "b")), ("second", "Scale", ("b",))),
+        first_losses=(0.1, 1 / 3),
+    )
+
+
+def assert_same(found: TrainingState, expected: TrainingState) -> None:
+    for part in ("iteration", "layers", "first_losses"):
+        assert getattr(found, part) == getattr(expected, part)
+    for part in ("blobs", "carried"):
+        ours, theirs = getattr(found, part), getattr(expected, part)
+        assert ours.keys() == theirs.keys()
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    ours, theirs = RawState.FromString(found.solver), RawState.FromString(expected.solver)
+    assert (ours.iter, ours.current_step, ours.history) == (theirs.iter, theirs.current_step, theirs.history)
+    assert not ours.HasField("learned_net")
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = write_snapshot(tmp_path / "s", state(12))
+    assert path == tmp_path / "s" / "000012"
+    assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
+    assert_same(read_snapshot(path), state(12))
+    assert_same(read_snapshot(path.rename(tmp_path / "moved")), state(12))
+
+
+def test_the_files_are_caffes(tmp_path: Path) -> None:
+    path = write_snapshot(tmp_path, state(12))
+    net = RawNet.FromString((path / "weights.caffemodel").read_bytes())
+    assert [(layer.name, len(layer.blobs)) for layer in net.layer] == [("first", 2), ("second", 1)]
+    assert RawState.FromString((path / "solver.solverstate").read_bytes()).learned_net == str(
+        tmp_path / "000012" / "weights.caffemodel"
+    )
+
+
+def test_the_last_three_are_kept(tmp_path: Path) -> None:
+    for iteration in (2, 999_999, 1_000_000, 1_000_001):
+        write_snapshot(tmp_path, state(iteration))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1000000", "1000001", "999999"]
+    assert last_whole(tmp_path) == tmp_path / "1000001"
+
+
+def test_there_may_be_none(tmp_path: Path) -> None:
+    assert last_whole(tmp_path / "absent") is None
+    (tmp_path / "000003").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert last_whole(tmp_path) is None
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "removed"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_one_is_passed_over(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    older, newer = write_snapshot(tmp_path, state(1)), write_snapshot(tmp_path, state(2))
+    damage(newer / name)
+    assert last_whole(tmp_path) == older
+    with pytest.raises(TrainingError) as caught:
+        read_snapshot(newer)
+    assert str(caught.value) == f"TrainingError: {newer} is no whole snapshot"
+    assert_same(read_snapshot(write_snapshot(tmp_path, state(2, 7.0))), state(2, 7.0))  # it takes its place
+
+
+def test_a_description_of_something_else_is_none(tmp_path: Path) -> None:
+    path = write_snapshot(tmp_path, state(1))
+    for text in ("", "[]", "{}", '{"files": 3}', '{"files": {"snapshot.json": 3}}'):
+        (path / "snapshot.json").write_text(text)
+        assert last_whole(tmp_path) is None
+
+
+CHANGES = ((os, "replace"), (os, "fsync"), (Path, "mkdir"), (Path, "open"), (shutil, "rmtree"))
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nothing catches it to clean up."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[], object]) -> bool:
+    """Runs ``work`` until its ``count``-th call that changes the disk, which is not made. False where it has fewer."""
+    left = [count]
+
+    def dying(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return original(*args, **options)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        for owner, name in (
+            (os, "replace"),
+            (os, "fsync"),
+            (Path, "mkdir"),
+            (Path, "open"),
+            (snapshots.shutil, "rmtree"),
+        ):
+            patched.setattr(owner, name, dying(getattr(owner, name)))
+        try:
+            work()
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_a_kill_at_any_moment_leaves_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
+) -> None:
+    monkeypatch.setattr(snapshots, "KEPT", 2)
+    for moment in range(100):
+        folder = tmp_path / str(moment)
+        write_snapshot(folder, state(3))
+        if replacing:
+            truncate(write_snapshot(folder, state(4)) / "weights.caffemodel")
+        died = killed_at(monkeypatch, moment, lambda folder=folder: write_snapshot(folder, state(4, 9.0)))  # type: ignore[misc]
+        last = last_whole(folder)
+        assert last in (folder / "000003", folder / "000004")
+        found = read_snapshot(last)
+        assert_same(found, state(3) if found.iteration == 3 else state(4, 9.0))
+        assert_same(read_snapshot(write_snapshot(folder, state(5))), state(5))
+        assert len(list(folder.iterdir())) == 2
+        if not died:
+            break
+    assert not died
+    assert moment > 10
+
+
+def test_one_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
+    write_snapshot(tmp_path, state(1))
+    (tmp_path / ".000002.part").write_text("a file where the folder should be")
+    with pytest.raises(OutputError) as caught:
+        write_snapshot(tmp_path, state(2))
+    assert str(caught.value) == f"OutputError: cannot write snapshot {tmp_path}/000002: File exists"
+    assert last_whole(tmp_path) == tmp_path / "000001"
+
+
+def test_a_disk_that_gives_back_something_else_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = snapshots._write
+    monkeypatch.setattr(snapshots, "_write", lambda path, content: real(path, content[:-1]))
+    with pytest.raises(OutputError) as caught:
+        write_snapshot(tmp_path, state(2))
+    assert str(caught.value) == (
+        f"OutputError: cannot write snapshot {tmp_path}/000002: {tmp_path}/.000002.part is no whole snapshot"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_finite_is_named() -> None:
+    good = state(1)
+    assert good.not_finite() is None
+    assert state(1, np.nan).not_finite() == "W"
+    assert replace(good, carried={"h/0": np.array([np.inf])}).not_finite() == "h/0"
+    assert replace(good, solver=state(1, -np.inf).solver).not_finite() == "the solver's history"
+
+
+def test_the_description_says_what_there_is(tmp_path: Path) -> None:
+    path = write_snapshot(tmp_path, state(1))
+    about = json.loads((path / "snapshot.json").read_text())
+    assert about["iteration"] == 1
+    assert {name: facts["size"] for name, facts in about["files"].items()} == {
+        name: (path / name).stat().st_size for name in FILES if name != "snapshot.json"
+    }

@@ -1,0 +1,175 @@
+"""Caffemodels: what ours hold, that Caffe loads them, and that parameters come back out of Caffe's own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from numpy.testing import assert_array_equal
+
+from lstmc import Input, Param, concat, linear, model, scan, tanh, uniform
+from lstmc.backend import Artifact
+from lstmc.cells.lstm import lstm
+from lstmc.errors import WeightsError
+from lstmc.ops import Array
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.proto.net import NetParameter, RawNet
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.write.caffemodel import read_blobs
+
+BACKEND = CaffeBackend()
+SAVE = Path(__file__).with_name("save_net.py")
+
+
+@model
+def net(
+    X=Input(3, 2, 5),
+    A=Param(2, 4, fill=uniform(-1, 1)),
+    B=Param(3, 4, fill=uniform(-1, 1)),
+    unused=Param(7, fill=uniform(-1, 1)),
+):
+    """An LSTM with shared weights, a blob packed of two parameters, and a parameter that the net does not use."""
+    y, _ = scan(lstm(H=4, name="lstm"), X)
+    return {"y": linear(tanh(y), concat(A, B, axis=0))}
+
+
+def emitted() -> tuple[dict[str, Array], Artifact]:
+    graph = net.graph()
+    weights = initial_weights(graph) | {"lstm/b": np.linspace(-1, 1, 16, dtype=np.float32)}
+    return weights, BACKEND.emit(compile_graph(graph, BACKEND), weights)
+
+
+def written(folder: Path) -> dict[str, Array]:
+    """The net's files in a folder; returns the weights in them."""
+    weights, artifact = emitted()
+    for name, content in artifact.files.items():
+        (folder / name).write_bytes(content)
+    return weights
+
+
+def blobs_of(folder: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads((folder / "net.manifest.json").read_text())["blobs"]
+    return found
+
+
+def assert_parameters(read: tuple[dict[str, Array], list[str]], wanted: dict[str, Array]) -> None:
+    found, left_out = read
+    assert left_out == ["unused"]
+    assert found.keys() == wanted.keys() - {"unused"}
+    for name, array in found.items():
+        assert_array_equal(array, wanted[name], err_msg=name)
+
+
+@pytest.mark.caffe
+def test_a_caffemodel_holds_the_blobs_of_owning_layers_alone_by_caffe_s_own_parser(caffe: Runner) -> None:
+    weights, artifact = emitted()
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(descriptor_pb2.FileDescriptorProto.FromString(caffe.schema()))
+    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
+    read = kind.FromString(artifact.files["net.caffemodel"])
+    owners = json.loads(artifact.files["net.manifest.json"])["blobs"]
+    assert read.name == "net"
+    assert {layer.name for layer in read.layer} == {owner["layer"] for owner in owners.values()}
+    layers = {layer.name: layer for layer in read.layer}
+    assert sum(len(layer.blobs) for layer in read.layer) == len(owners) == 4
+    packed = np.concatenate([weights["A"], weights["B"]])
+    for name, owner in owners.items():
+        blob = layers[owner["layer"]].blobs[owner["index"]]
+        array = np.array(blob.data, np.float32).reshape(blob.shape.dim)
+        assert_array_equal(array, weights.get(name, packed), err_msg=name)
+    assert {layer.type for layer in read.layer} == {"InnerProduct"}
+
+
+@pytest.mark.caffe
+def test_caffe_loads_a_caffemodel_into_the_shared_parameters(caffe: Runner, tmp_path: Path) -> None:
+    weights = written(tmp_path)
+    with caffe.load(tmp_path / "net.prototxt", weights=tmp_path / "net.caffemodel") as loaded:
+        params = loaded.get_params()
+        sharers = [layer for layer in loaded.layers if "lstm/W_h" in layer.params]
+    assert len(sharers) == 2  # the first step starts from zero
+    packed = params.keys() - weights.keys()
+    assert params.keys() - packed == {"lstm/W_x", "lstm/b", "lstm/W_h"}
+    for name, array in params.items():
+        wanted = np.concatenate([weights["A"], weights["B"]]) if name in packed else weights[name]
+        assert_array_equal(array, wanted, err_msg=name)
+
+
+def test_parameters_come_back_out_of_our_own_caffemodel(tmp_path: Path) -> None:
+    weights = written(tmp_path)
+    assert_parameters(BACKEND.read_weights(tmp_path / "net.caffemodel", tmp_path / "net.manifest.json"), weights)
+
+
+@pytest.mark.caffe
+def test_parameters_come_back_out_of_a_caffemodel_that_caffe_saved(caffe: Runner, tmp_path: Path) -> None:
+    """Caffe stores a copy in every sharing layer; changed parameters stand for trained ones."""
+    weights = written(tmp_path)
+    trained = {name: array + np.float32(1) for name, array in weights.items()}
+    blobs = {n: trained.get(n, np.concatenate([trained["A"], trained["B"]])) for n in blobs_of(tmp_path)}
+    change = [[where["layer"], where["index"], name] for name, where in blobs_of(tmp_path).items()]
+    paths = {"prototxt": "net.prototxt", "weights": "net.caffemodel", "to": "trained.caffemodel"}
+    request = {key: str(tmp_path / name) for key, name in paths.items()}
+    saved = caffe.call(SAVE, "save", {**request, "change": change}, blobs).value
+    assert sorted(count for _, count in saved) == [1, 1, 1, 2]  # W_h twice, the packed one, W_x with b
+    assert_parameters(BACKEND.read_weights(tmp_path / "trained.caffemodel", tmp_path / "net.manifest.json"), trained)
+
+
+# files that are not this net's ---------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=re.escape(f"{tmp_path / 'none.caffemodel'}: no such file")):
+        read_blobs(tmp_path / "none.caffemodel", {})
+
+
+def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=re.escape(f"{tmp_path}: cannot be read: Is a directory")):
+        read_blobs(tmp_path, {})
+
+
+def test_a_file_that_is_no_caffemodel(tmp_path: Path) -> None:
+    path = tmp_path / "text.caffemodel"
+    path.write_text("hello, this is no protobuf message")
+    with pytest.raises(WeightsError, match=re.escape(f"{path}: expected a caffemodel, found something else")):
+        read_blobs(path, {})
+
+
+def test_every_blob_that_is_missing_or_has_another_shape_is_named_at_once(tmp_path: Path) -> None:
+    written(tmp_path)
+    path = tmp_path / "net.caffemodel"
+    cut = RawNet.FromString(path.read_bytes())
+    blobs = blobs_of(tmp_path)
+    for layer in list(cut.layer):
+        if layer.name == blobs["lstm/W_h"]["layer"]:
+            cut.layer.remove(layer)
+        if layer.name == blobs["lstm/b"]["layer"]:
+            del layer.blobs[blobs["lstm/b"]["index"]]
+            del layer.blobs[0].shape.dim[1]
+    path.write_bytes(cut.SerializeToString())
+    with pytest.raises(WeightsError) as caught:
+        read_blobs(path, blobs)
+    W_h, b = blobs["lstm/W_h"]["layer"], blobs["lstm/b"]["layer"]
+    assert caught.value.message == f"{path} is not a caffemodel of this net"
+    assert sorted(caught.value.notes) == [
+        f"missing: blob 0 of layer {W_h}, which holds lstm/W_h",
+        f"missing: blob 1 of layer {b}, which holds lstm/b",
+        "wrong shape: lstm/W_x must be [16, 5], found [16]",
+    ]
+
+
+def test_a_blob_with_fewer_numbers_than_its_shape_says_is_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    path = tmp_path / "net.caffemodel"
+    short = NetParameter.FromString(path.read_bytes())
+    blobs = blobs_of(tmp_path)
+    (layer,) = (layer for layer in short.layer if layer.name == blobs["lstm/W_h"]["layer"])
+    del layer.blobs[0].data[-1]
+    path.write_bytes(short.SerializeToString())
+    with pytest.raises(WeightsError, match="is not a caffemodel of this net"):
+        read_blobs(path, blobs)

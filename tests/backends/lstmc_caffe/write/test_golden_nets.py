@@ -1,0 +1,30 @@
+"""The nets of the portable targets, word for word: ``make golden`` writes them anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstmc.backend import load_backend
+from lstmc.weights import check_weights
+from tests.backends.lstmc_caffe.rows.test_readers import CELLS, PORTABLE, built
+from tests.goldens.update import golden_nets
+
+
+@pytest.mark.parametrize(("path", "text"), [pytest.param(*found, id=found[0].name) for found in golden_nets()])
+def test_a_golden_net(path: Path, text: str) -> None:
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("target", PORTABLE)
+@pytest.mark.parametrize("name", CELLS)
+def test_weights_come_back_exactly(name: str, target: str, tmp_path: Path) -> None:
+    compiled, artifact, weights = built(name, target)
+    for file, content in artifact.files.items():
+        (tmp_path / file).write_bytes(content)
+    base = tmp_path / compiled.name
+    found, missing = load_backend("caffe").read_weights(Path(f"{base}.caffemodel"), Path(f"{base}.manifest.json"))
+    assert missing == []
+    for parameter, array in check_weights(found, compiled.model, "found").items():
+        assert (array == weights[parameter]).all(), parameter

@@ -1,0 +1,148 @@
+"""The manifest tells a program all that it needs: what to feed, read and train, and where every step's states are."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lstmc import Input, Param, __version__, constant, linear, model, scan, sigmoid, uniform
+from lstmc.cells.gru import gru
+from lstmc.cells.lstm import lstm
+from lstmc.dsl import Model
+from lstmc.errors import WeightsError
+from lstmc.interp import forward
+from lstmc.ir import parse_graph
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.write.manifest import read_manifest
+
+BACKEND = CaffeBackend()
+
+
+@model
+def net(
+    X=Input(3, 2, 5),
+    h0=Input(2, 4, fill=constant(0.5)),
+    W=Param(2, 4, fill=uniform(-1, 1), lr_mult=0.5, decay_mult=0),
+    unused=Param(7),
+):
+    y, last = scan(lstm(H=4, name="lstm"), X, init={"h": h0})
+    z, _ = scan(gru(H=3, name="back"), y, reverse=True)
+    return {"y": sigmoid(y), "z": linear(last["h"], W), "c_T": last["c"], "back": z}
+
+
+def described(of: Model = net, **sizes: int) -> dict[str, Any]:
+    graph = of.graph(**sizes)
+    artifact = BACKEND.emit(compile_graph(graph, BACKEND, source="net.py:net"), initial_weights(graph))
+    manifest: dict[str, Any] = json.loads(artifact.files[f"{of.name}.manifest.json"])
+    return manifest
+
+
+def test_it_says_what_made_it() -> None:
+    found = described()
+    assert {key: found[key] for key in ("format", "lstmc", "name", "source", "target")} == {
+        "format": 1,
+        "lstmc": __version__,
+        "name": "net",
+        "source": "net.py:net",
+        "target": "caffe",
+    }
+
+
+def test_it_names_inputs_and_outputs_with_their_blobs_and_shapes() -> None:
+    found = described()
+    assert found["inputs"] == {
+        "X": {"blob": "X", "shape": [3, 2, 5], "filled": False},
+        "h0": {"blob": "h0", "shape": [2, 4], "filled": True},
+    }
+    assert found["outputs"] == {
+        "y": {"blob": "y", "shape": [3, 2, 4]},
+        "z": {"blob": "z", "shape": [2, 2]},
+        "c_T": {"blob": "c_T", "shape": [2, 4]},
+        "back": {"blob": "back", "shape": [3, 2, 3]},
+    }
+
+
+def test_it_names_every_parameter_of_the_model_with_its_multipliers() -> None:
+    found = described()["parameters"]
+    assert found["W"] == {"shape": [2, 4], "lr_mult": 0.5, "decay_mult": 0}
+    assert found["lstm/W_h"] == {"shape": [16, 4], "lr_mult": 1, "decay_mult": 1}
+    cells = {"lstm/W_x", "lstm/b", "lstm/W_h", "back/W_x", "back/b", "back/W_h", "back/U"}
+    assert found.keys() == {"W", "unused"} | cells
+
+
+def test_it_says_how_blobs_are_made_of_parameters() -> None:
+    found = described()
+    weights = initial_weights(net.graph())
+    graph = parse_graph(found["weights"])
+    made = forward(graph, params=weights).outputs
+    assert made.keys() == found["blobs"].keys()
+    for name, where in found["blobs"].items():
+        assert list(made[name].shape) == where["shape"]
+    assert "unused" not in found["weights"]
+    np.testing.assert_array_equal(made["W"], weights["W"])
+
+
+@pytest.mark.caffe
+def test_every_blob_is_where_it_says_in_real_caffe(caffe: Runner) -> None:
+    graph = net.graph()
+    artifact = BACKEND.emit(compile_graph(graph, BACKEND), initial_weights(graph))
+    found = json.loads(artifact.files["net.manifest.json"])
+    with caffe.load(artifact.files["net.prototxt"].decode()) as loaded:
+        layers = {layer.name: layer for layer in loaded.layers}
+        for name, where in found["blobs"].items():
+            assert layers[where["layer"]].params[where["index"]] == name
+            assert loaded.params[name] == tuple(where["shape"])
+        for entry in (*found["inputs"].values(), *found["outputs"].values()):
+            assert loaded.blobs[entry["blob"]] == tuple(entry["shape"])
+        for scan_entry in found["scans"].values():
+            for pattern in scan_entry["blobs"].values():
+                assert all(pattern % t in loaded.blobs for t in range(scan_entry["steps"]))
+
+
+def test_it_has_the_pattern_of_every_state_s_blobs() -> None:
+    assert described()["scans"] == {
+        "lstm": {"steps": 3, "reverse": False, "blobs": {"h": "lstm/t%03d/h", "c": "lstm/t%03d/c"}},
+        "back": {"steps": 3, "reverse": True, "blobs": {"h": "back/t%03d/h"}},
+    }
+
+
+def test_steps_have_as_many_digits_as_the_last_one_needs() -> None:
+    @model
+    def long(X=Input(1001, 1, 1)):
+        return scan(lstm(H=1, name="lstm"), X)[0]
+
+    assert described(long)["scans"]["lstm"]["blobs"]["h"] == "lstm/t%04d/h"
+
+
+# reading one ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "net.manifest.json"
+    path.write_text(json.dumps(described()))
+    assert read_manifest(path) == described()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [('{"format": 2}', "2"), ("{}", "something else"), ("[1]", "something else"), ("not json", "something else")],
+)
+def test_another_file_is_refused(tmp_path: Path, content: str, found: str) -> None:
+    path = tmp_path / "net.manifest.json"
+    path.write_text(content)
+    with pytest.raises(WeightsError, match=re.escape(f"{path}: expected a manifest of format 1, found {found}")):
+        read_manifest(path)
+
+
+def test_a_file_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "net.manifest.json"
+    with pytest.raises(WeightsError, match=re.escape(f"{path}: no such manifest: name it with --manifest")):
+        read_manifest(path)

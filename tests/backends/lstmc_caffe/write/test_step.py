@@ -1,0 +1,95 @@
+"""One-step nets: a stream through them gives what the net of the whole sequence gives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from lstmc.backend import Compiled, load_backend
+from lstmc.differential import check, random_inputs
+from lstmc.interp import forward
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Net, Runner
+from tests.backends.lstmc_caffe.rows import readers
+from tests.backends.lstmc_caffe.rows.test_readers import CELLS, TARGETS, graph_of
+
+BACKEND = load_backend("caffe")
+STEPS = 300
+
+
+def stepped(name: str, target: str, size: int = 2) -> tuple[Compiled, Any, dict[str, Any]]:
+    graph = graph_of(name, STEPS, size)
+    compiled, weights = compile_graph(graph, BACKEND, target, step=True), initial_weights(graph, 1)
+    return compiled, BACKEND.emit(compiled, weights), weights
+
+
+def stream(net: Net, manifest: dict[str, Any], sequences: dict[str, Any], size: int) -> dict[str, list[Any]]:
+    """Feed a one-step net step by step, by its manifest alone: each output's values."""
+    places = manifest["inputs"]
+    states = {
+        pair["input"]: np.full(places[pair["input"]]["shape"], pair["initial"]) for pair in manifest["states"].values()
+    }
+    found: dict[str, list[Any]] = {name: [] for name in manifest["outputs"]}
+    for t in range(STEPS):
+        inputs = {name: array[t : t + 1] for name, array in sequences.items()} | states
+        blobs = net.run(readers.fed(manifest, inputs), want=readers.wanted_blobs(manifest)).blobs
+        outputs = readers.read(manifest, blobs)
+        states = {pair["input"]: outputs[pair["output"]] for pair in manifest["states"].values()}
+        for name, array in outputs.items():
+            found[name].append(array)
+    return found
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", CELLS)
+def test_a_stream_of_300_steps_is_the_sequence(caffe: Runner, name: str, target: str) -> None:
+    compiled, artifact, weights = stepped(name, target)
+    manifest = json.loads(artifact.files[f"{compiled.name}.manifest.json"])
+    model = graph_of(name, STEPS, 2)
+    inputs = {"x": np.random.default_rng(0).normal(size=(STEPS, 2, 3)).astype(np.float32)}
+    wanted = forward(model, inputs, weights).outputs
+    text = artifact.files[f"{compiled.name}.prototxt"].decode()
+    with caffe.load(text) as net:
+        net.set_params(blobs_of(artifact, compiled, manifest))
+        found = stream(net, manifest, inputs, 2)
+    assert_allclose(np.concatenate(found["y"]), wanted["y"], rtol=0, atol=1e-5)
+    assert_allclose(found["h_T"][-1], wanted["h_T"], rtol=0, atol=1e-5)
+
+
+def blobs_of(artifact: Any, compiled: Compiled, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The learned blobs by name, from the caffemodel."""
+    from lstmc_caffe.proto.net import RawNet  # noqa: PLC0415
+
+    layers = {layer.name: layer for layer in RawNet.FromString(artifact.files[f"{compiled.name}.caffemodel"]).layer}
+    return {
+        name: np.frombuffer(layers[where["layer"]].blobs[where["index"]].data, "<f4").reshape(where["shape"])
+        for name, where in manifest["blobs"].items()
+    }
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", [*CELLS, "masked", "stacked", "encoder_decoder"])
+def test_real_caffe_agrees_on_one_step(caffe: Runner, name: str, target: str) -> None:
+    compiled, artifact, weights = stepped(name, target)
+    report = check(compiled, artifact, weights, CaffeExecutor(caffe, "cpu"))
+    assert report.passed, [d for d in report.differences if not d.passed]
+
+
+def test_the_manifest_pairs_states() -> None:
+    compiled, artifact, _ = stepped("stacked", "flat")
+    manifest = json.loads(artifact.files["stacked.manifest.json"])
+    assert manifest["states"] == {
+        "lstm/h": {"input": "lstm/h_in", "output": "lstm/h_out", "initial": 0.0},
+        "lstm/c": {"input": "lstm/c_in", "output": "lstm/c_out", "initial": "noise"},
+        "gru/h": {"input": "gru/h_in", "output": "gru/h_out", "initial": 0.0},
+    }
+    assert list(random_inputs(compiled, 0)) == ["X", "lstm/h_in", "lstm/c_in", "gru/h_in"]
+    assert list(manifest["outputs"]) == ["classes", "c", "lstm/h_out", "lstm/c_out", "gru/h_out"]

@@ -1,0 +1,200 @@
+"""The check that goes to a machine with a GPU, run here on the CPU; and what it says where there is no GPU."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.place.place import CaffeLocation
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.run.pythons import script
+from tools.gpu_check import __main__ as program
+from tools.gpu_check import benchmark as timing
+from tools.gpu_check import solver
+from tools.gpu_check.cases import Case, cases
+from tools.gpu_check.outcome import Outcome, distance
+from tools.gpu_check.suite import suite
+
+SIZE = (3, 2, 3, 4)
+
+
+def case(cell: str = "lstm", target: str = "caffe") -> Case:
+    return next(found for found in cases((SIZE,), (cell,)) if found.compiled.target == target)
+
+
+def names(outcomes: list[Outcome], *, passed: bool) -> set[str]:
+    """Of those that passed, or failed: what was compared with what."""
+    return {outcome.name.partition(": ")[2] for outcome in outcomes if outcome.passed == passed}
+
+
+FORWARD, GRADIENTS, STEPS = (
+    f"caffe-cpu against the interpreter, {what}" for what in ("forward", "gradients", "5 solver steps")
+)
+
+
+def test_every_target_that_has_the_cell_is_a_case() -> None:
+    found = [str(case) for case in cases((SIZE,), ("lstm", "gru"))]
+    sizes = "T=3 N=2 D=3 H=4"
+    assert found == [
+        *(f"lstm as {target} {sizes}" for target in ("caffe", "flat", "noslice", "caffe-native")),
+        *(f"gru as {target} {sizes}" for target in ("caffe", "flat", "noslice")),
+    ]
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["caffe", "caffe-native", "flat"])
+def test_forward_gradients_and_steps_pass(caffe: Runner, target: str) -> None:
+    outcomes = list(suite([case(target=target)], [CaffeExecutor(caffe, "cpu")]))
+    assert names(outcomes, passed=False) == set()
+    assert names(outcomes, passed=True) == {FORWARD, GRADIENTS, STEPS} - ({STEPS} if target == "flat" else set())
+
+
+@pytest.mark.caffe
+def test_two_places_are_compared_with_each_other_too(caffe: Runner) -> None:
+    class Other(CaffeExecutor):
+        """One whose weights are not the ones it is given."""
+
+        def run(self, compiled, artifact, inputs, cotangents):  # type: ignore[no-untyped-def]
+            other = CaffeBackend().emit(compiled, {name: 2 * value for name, value in case().weights.items()})
+            return super().run(compiled, other, inputs, cotangents)
+
+    other = Other(caffe, "cpu")
+    other.name = "caffe-other"
+    outcomes = list(suite([case()], [CaffeExecutor(caffe, "cpu"), other]))
+    wrong = ("against the interpreter", "against caffe-cpu")
+    assert names(outcomes, passed=False) == {
+        f"caffe-other {pair}, {what}" for pair in wrong for what in ("forward", "gradients")
+    }
+    assert {FORWARD, GRADIENTS, STEPS} <= names(outcomes, passed=True)
+
+
+@pytest.mark.caffe
+def test_other_solver_steps_are_noticed(caffe: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver, "MOMENTUM", 0.8)  # the interpreter's alone: the solver's text is made already
+    outcomes = list(suite([case()], [CaffeExecutor(caffe, "cpu")]))
+    assert names(outcomes, passed=False) == {STEPS}
+
+
+def test_a_place_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
+    python = script(tmp_path / "python", "exit 3")
+    with Runner(CaffeLocation(python, None, None, "setting")) as runner:
+        outcomes = list(suite([case()], [CaffeExecutor(runner, "cpu")]))
+    assert [outcome.passed for outcome in outcomes] == [False, False]
+    reason = "CaffeAborted: Caffe's process ended (exit status 3) when asked to start"
+    assert all(outcome.error == reason for outcome in outcomes), outcomes
+
+
+def test_outcomes_read_well() -> None:
+    assert str(Outcome("a", 2e-7, 1e-5)) == "ok     a: 2.0e-07 (allowed 1e-05)"
+    assert str(Outcome("a", 2e-5, 1e-5)) == "FAILED a: 2.0e-05 (allowed 1e-05)"
+    assert str(Outcome("a", np.nan, 1e-5)) == "FAILED a: nan (allowed 1e-05)"
+    assert str(Outcome("a", 0, 1e-5, "no GPU")) == "FAILED a: no GPU"
+
+
+def test_distances_are_relative_to_the_largest_magnitude() -> None:
+    assert distance(np.array([1.0, 4.5]), np.array([1.0, 4.0])) == 0.125
+    assert distance(np.array([[0.01]]), np.array([0.0])) == pytest.approx(0.1)
+    assert np.isnan(distance(np.array([np.nan, 1]), np.array([1.0, 1])))
+
+
+@pytest.mark.caffe
+def test_the_benchmark_is_a_table_of_ratios(caffe: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lstmc_caffe.run.timing.SECONDS", 0.05)
+    header, *rows = timing.benchmark(CaffeExecutor(caffe, "cpu"), (SIZE,))
+    assert header.split() == ["T,", "N,", "D,", "H", "net", "ms", "times", "the", "LSTM", "layer's"]
+    cells = [row.split() for row in rows]
+    assert {row[4] for row in cells} == {"caffe", "flat", "noslice", "caffe-native"}
+    assert all(row[:4] == ["3,", "2,", "3,", "4"] and float(row[5]) > 0 and float(row[6]) > 0 for row in cells)
+    assert [row[6] for row in cells if row[4] == "caffe-native"] == ["1.00"]
+
+
+def torch_program(monkeypatch: pytest.MonkeyPatch, folder: Path, source: str) -> None:
+    (folder / "torch_lstm.py").write_text(source)
+    monkeypatch.setattr(timing, "TORCH", folder / "torch_lstm.py")
+
+
+@pytest.mark.parametrize(
+    ("source", "rows"),
+    [
+        ('print(\'{"seconds": 0.002, "version": "2.9.0+cu130"}\')', ["torch 2.9.0+      2.000  0.50"]),
+        ('print(\'{"reason": "PyTorch is not installed"}\')', ["torch         not measured: PyTorch is not installed"]),
+        ("raise SystemExit('no memory')", ["torch         not measured: no memory"]),
+        ("raise SystemExit(3)", ["torch         not measured: exit status 3"]),
+    ],
+)
+def test_torch_is_measured_where_it_can_be(
+    source: str, rows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Measured(Runner):
+        def call(self, *_, **__):  # type: ignore[no-untyped-def]
+            return type("Result", (), {"value": {"caffe-native": 0.004}})
+
+    torch_program(monkeypatch, tmp_path, source)
+    found = list(timing.benchmark(CaffeExecutor(Measured(), "gpu"), (SIZE,)))[1:]
+    assert [re.sub("^ *3, 2, 3, 4  ", "", row) for row in found] == ["caffe-native      4.000  1.00", *rows]
+
+
+@pytest.mark.caffe
+def test_without_a_gpu_the_cpu_s_part_passes_and_the_gpu_s_is_refused_with_its_reason(
+    caffe: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class NoGpu(CaffeExecutor):
+        def unavailable(self) -> str | None:
+            return "there is no NVIDIA driver (no libcuda.so.1)"
+
+        def close(self) -> None:
+            pass
+
+    class Cpu(CaffeExecutor):
+        def close(self) -> None:
+            pass
+
+    backend = type("Backend", (), {"executors": lambda self: (Cpu(caffe, "cpu"), NoGpu(caffe, "gpu"))})
+    monkeypatch.setattr(program, "CaffeBackend", backend)
+    monkeypatch.setattr(program, "CHECKED", (SIZE,))
+    assert program.main() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("lstmc ")
+    assert lines[1].startswith("card: ")
+    assert lines[2] == "FAILED caffe-gpu can be used: there is no NVIDIA driver (no libcuda.so.1)"
+    passed = [line for line in lines if line.startswith("ok ")]
+    assert lines[-2:] == ["no benchmark: there is no GPU to measure", f"{len(passed)} passed, 1 failed"]
+    assert passed
+
+
+def test_without_any_caffe_it_still_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Nowhere(CaffeExecutor):
+        def unavailable(self) -> str | None:
+            return "CaffeNotFound: real Caffe was not found\n  tried nothing"
+
+    executors = (Nowhere(Runner(), "cpu"), Nowhere(Runner(), "gpu"))
+    monkeypatch.setattr(program, "CaffeBackend", type("Backend", (), {"executors": lambda self: executors}))
+    assert program.main() == 1
+    reason = "CaffeNotFound: real Caffe was not found; tried nothing"
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        f"FAILED caffe-cpu can be used: {reason}",
+        f"FAILED caffe-gpu can be used: {reason}",
+        "no benchmark: there is no GPU to measure",
+        "0 passed, 2 failed",
+    ]
+
+
+def test_the_card_is_what_nvidia_s_program_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program.card() == "not known: there is no nvidia-smi"
+    path = tmp_path / "nvidia-smi"
+    for body, card in (
+        ("echo 'NVIDIA H100, 9.0, 81559 MiB, 580.65.06'", "NVIDIA H100, 9.0, 81559 MiB, 580.65.06"),
+        ("exit 9", "not known: nvidia-smi ended with exit status 9"),
+        (":", "none"),
+    ):
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+        assert program.card() == card

@@ -1,0 +1,118 @@
+"""The steps: pycaffe for Python 3.12 beside the library that is built already, what it needs, and the archive."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lstmc.output import write_files
+from lstmc_caffe import install
+from lstmc_caffe.install import source, toolkit
+from lstmc_caffe.install.build import Order, compile_binding, prepare_python, run_step, unpack
+from lstmc_caffe.install.command import run
+from lstmc_caffe.install.cuda import cuda_recipe
+from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.link import link_binding
+from lstmc_caffe.install.progress import Report
+from lstmc_caffe.install.record import CUDA, LIBRARY, Installed, caffe_folder
+from tools.bundle import boost_python, libraries, packages, python312
+
+CARRIED = Path(__file__).with_name("carried")
+SMOKE_TEST = Path(install.__file__).with_name("smoke_test.py")
+GPU_CHECK = Path(__file__).parents[1] / "gpu_check"
+RUNTIME = "libcudart.so.13"  # small, and beside cuBLAS and cuRAND it need not be there
+LIMIT = 60 * 2**20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is bundled, and with what: the build with CUDA, a Python 3.12, and how many compilers run at a time."""
+
+    installed: Installed
+    python: Path
+    target: Path
+    jobs: int
+    report: Report
+
+
+def make(plan: Plan) -> Path:
+    """Writes the archive; gives its path. Raises InstallError where a step fails or it is larger than LIMIT."""
+    project = packages.project_folder()
+    plan.target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=caffe_folder()) as name:
+        work = Path(name)
+        python = python312.prepare(plan.python, work / "environment")
+        stage = work / "stage/lstmc-gpu"
+        _add_caffe(plan, python, work, stage)
+        plan.report.step("adding lstmc and what it needs")
+        packages.install_into(stage / "site", packages.build_wheel(project, python.executable, work), python.executable)
+        without = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(GPU_CHECK, stage / "site/tools/gpu_check", ignore=without)
+        shutil.copytree(CARRIED, stage, dirs_exist_ok=True, ignore=without)
+        shutil.copy(project / "docs/gpu.md", stage / "README.md")
+        _try(plan, python, stage)
+        plan.report.step("compressing")
+        return pack(stage, plan.target)
+
+
+def _add_caffe(plan: Plan, python: python312.Python312, work: Path, stage: Path) -> None:
+    """``python/``, ``lib/`` and ``licences/``."""
+    report, built = plan.report, plan.installed.pythonpath.parent
+    recipe = cuda_recipe(plan.installed.architectures)
+    order = Order(recipe, python.interpreter, work, stage, caffe_folder() / "downloads", plan.jobs, report)
+    order = replace(order, toolkit=toolkit.prepare(recipe, work, report))
+    unpack(order, source.fetch(recipe, order.downloads))
+    prepare_python(order)
+    report.step("fetching and compiling Boost.Python")
+    (work / "boost").mkdir()
+    archive = boost_python.fetch(boost_python.source_package(), work / "boost")
+    sources = boost_python.unpack(archive, work / "boost")
+    boost = boost_python.compile_sources(sources, python.interpreter.includes, work / "boost/objects", plan.jobs)
+    report.step("compiling pycaffe")
+    binding = compile_binding(order)
+    (stage / "lib").mkdir()
+    run(["strip", "--strip-unneeded", "-o", str(stage / LIBRARY), str(built / LIBRARY)], "stripping libcaffe")
+    link_binding(partial(run_step, order), recipe, python312.VERSION, stage, binding, list(map(str, boost)))
+    found = libraries.needed(built / LIBRARY)
+    runtime = found.pop(RUNTIME)
+    libraries.copy({**found, RUNTIME: runtime}, stage / "lib")
+    (stage / "licences").mkdir()
+    libraries.copy_licences(found.values(), stage / "licences")
+    shutil.copy(work / "boost" / boost_python.LICENCE, stage / "licences/boost.txt")
+    (licence,) = (work / "cuda-libraries").glob("nvidia_cuda_runtime-*.dist-info/licenses/*")
+    shutil.copy(licence, stage / "licences/nvidia-cuda-runtime.txt")
+    (stage / "LICENSE").rename(stage / "licences/caffe.txt")
+    newest = libraries.check_glibc([*(stage / "lib").iterdir(), *(stage / "python/caffe").glob("*.so")])
+    report.step(f"it needs glibc {newest}, for GPUs {', '.join(recipe.architectures)} and later")
+
+
+def _try(plan: Plan, python: python312.Python312, stage: Path) -> None:
+    """Whether the new pycaffe computes in its Python, with the libraries of the bundle."""
+    path = ":".join(str(stage / name) for name in ("python", "placeholders", "site"))
+    folders = f"{stage / 'lib'}:{plan.installed.pythonpath.parent / CUDA}"
+    env = {"PYTHONPATH": path, "LD_LIBRARY_PATH": folders, "PYTHONDONTWRITEBYTECODE": "1", "GLOG_minloglevel": "1"}
+    run([str(python.executable), str(SMOKE_TEST)], "trying the bundle's pycaffe", env=env)
+
+
+def pack(stage: Path, target: Path) -> Path:
+    """``target``, written aside first. Names, order and times depend on what is in it alone."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:xz") as tar:
+        for path in sorted(stage.rglob("*")):
+            tar.add(path, path.relative_to(stage.parent).as_posix(), recursive=False, filter=_anonymous)
+    size = content.tell()
+    if size > LIMIT:
+        raise InstallError(f"the bundle has {size / 2**20:.1f} MiB: expected at most {LIMIT // 2**20}")
+    write_files(target.parent, {target.name: content.getvalue()})
+    return target
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = "root"
+    return member

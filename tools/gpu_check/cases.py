@@ -1,0 +1,82 @@
+"""The nets that are checked and timed: the cells of the library, for every target that takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lstmc import Input, Value, model, scan
+from lstmc.backend import Artifact, Compiled, find_cells, load_cell
+from lstmc.errors import BackendError
+from lstmc.ir import Graph
+from lstmc.ops import Array
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe.backend import CaffeBackend
+from lstmc_caffe.write.manifest import output_blobs
+
+Size = tuple[int, int, int, int]
+"""T, N, D, H."""
+
+CHECKED: tuple[Size, ...] = ((1, 1, 1, 1), (7, 3, 5, 4), (20, 10, 64, 96))
+TIMED: tuple[Size, ...] = ((20, 10, 128, 256), (100, 1, 64, 128), (50, 32, 256, 512))
+NATIVE = "caffe-native"
+TRAINED = ("caffe", NATIVE)
+"""The targets of which every input and output is one blob."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One written net. ``__str__`` is how it is called in a line of output."""
+
+    cell: str
+    size: Size
+    compiled: Compiled
+    artifact: Artifact
+    weights: dict[str, Array]
+
+    @property
+    def prototxt(self) -> str:
+        return self.artifact.files[f"{self.compiled.name}.prototxt"].decode()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        described: dict[str, Any] = json.loads(self.artifact.files[f"{self.compiled.name}.manifest.json"])
+        return described
+
+    @property
+    def outputs(self) -> list[str]:
+        """The blobs that the model's outputs are read from."""
+        return output_blobs(self.manifest)
+
+    def __str__(self) -> str:
+        sizes = " ".join(f"{name}={size}" for name, size in zip("TNDH", self.size, strict=True))
+        return f"{self.cell} as {self.compiled.target} {sizes}"
+
+
+def sequence_of(cell: str, size: Size) -> Graph:
+    """The cell over a sequence X [T, N, D]; its output alone, y [T, N, H], which Caffe's own layers give too."""
+    steps, batch, width, units = size
+
+    @model
+    def net(X: Value = Input(steps, batch, width)) -> dict[str, Value]:
+        return {"y": scan(load_cell(cell)(H=units), X)[0]}
+
+    return net.graph()
+
+
+def cases(sizes: tuple[Size, ...], cells: tuple[str, ...] | None = None) -> Iterator[Case]:
+    """Each cell (default: all that are installed) at each size, for every target that can express it."""
+    backend = CaffeBackend()
+    for cell in find_cells() if cells is None else cells:
+        for size in sizes:
+            graph = sequence_of(cell, size)
+            weights = initial_weights(graph)
+            for target in backend.targets:
+                try:
+                    compiled = compile_graph(graph, backend, target)
+                except BackendError:
+                    continue  # caffe-native has layers for two of the cells
+                yield Case(cell, size, compiled, backend.emit(compiled, weights), weights)

@@ -1,0 +1,79 @@
+"""A few steps of Caffe's SGD solver, and the same steps by the interpreter.
+
+The loss is Caffe's EuclideanLoss of y [T, ...] and a fixed target, the sum of squared differences over 2 T, so the
+gradient at y is (y - target) / T. A step is as in ``sgd_solver.cpp``: with the gradient g of parameter w and its own
+``lr_mult`` and ``decay_mult``, v = momentum v + rate lr_mult (g + decay decay_mult w), then w = w - v.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstmc.differential import random_inputs
+from lstmc.interp import backward, forward, named_rng
+from lstmc.ir import parse_graph
+from lstmc.ops import Array
+from lstmc.weights import parameters, unpack_weights
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.worker import TRAINING
+from lstmc_caffe.write.feeds import feed_blobs, given_arrays
+from tools.gpu_check.cases import Case
+
+STEPS = 5
+RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
+
+_SOLVER = f'base_lr: {RATE} momentum: {MOMENTUM} weight_decay: {DECAY} lr_policy: "fixed" type: "SGD" display: 0\n'
+_LOSS = """
+layer {{ name: "target" type: "Input" top: "target" input_param {{ shape {{ {dims} }} }} }}
+layer {{ name: "loss" type: "EuclideanLoss" bottom: "{y}" bottom: "target" top: "loss" }}
+"""
+
+
+def target_of(case: Case) -> Array:
+    """What y is to become: normal numbers of its shape, float32."""
+    (output,) = case.compiled.model.outputs
+    shape = case.compiled.model.type(output.ref).shape
+    return named_rng(0, "target").normal(size=shape).astype(np.float32)
+
+
+def interpreter_steps(case: Case) -> dict[str, Array]:
+    """The parameters after STEPS steps in float64, by the model's own names."""
+    inputs, target = random_inputs(case.compiled, 0), target_of(case).astype(np.float64)
+    weights: dict[str, Array] = {name: value.astype(np.float64) for name, value in case.weights.items()}
+    speed = {name: np.zeros_like(value) for name, value in weights.items()}
+    declared = parameters(case.compiled.model)
+    for _ in range(STEPS):
+        run = forward(case.compiled.model, inputs, weights)
+        gradients = backward(run, {"y": (run.outputs["y"] - target) / len(target)}).params
+        for name, param in declared.items():
+            gradient = gradients[name] + DECAY * param.decay_mult * weights[name]
+            speed[name] = MOMENTUM * speed[name] + RATE * param.lr_mult * gradient
+            weights[name] = weights[name] - speed[name]
+    return weights
+
+
+def caffe_steps(case: Case, executor: CaffeExecutor) -> dict[str, Array]:
+    """The parameters after STEPS steps of Caffe's solver, those that the net has."""
+    target = target_of(case)
+    (y,) = case.outputs
+    graph = case.compiled.expanded
+    fed = feed_blobs(graph, given_arrays(case.compiled.model, graph, random_inputs(case.compiled, 0)))
+    dims = " ".join(f"dim: {size}" for size in target.shape)
+    packed = parse_graph(case.manifest["weights"])
+    blobs = forward(packed, params=case.weights, dtype=np.float32).outputs
+    args = {
+        "mode": executor.mode,
+        "net": case.prototxt + _LOSS.format(dims=dims, y=y),
+        "solver": _SOLVER,
+        "test": False,
+        "carried": [],
+        "scores": [],
+        "restored": False,
+    }
+    call = executor.runner.call
+    call(TRAINING, "start", args, {f"param:{name}": array for name, array in blobs.items()})
+    for _ in range(STEPS):
+        call(TRAINING, "step", {"seed": None}, {**fed, "target": target})
+    trained = call(TRAINING, "blobs").arrays
+    call(TRAINING, "end")
+    return unpack_weights(packed, {name: trained[f"param:{name}"] for name in blobs})

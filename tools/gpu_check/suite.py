@@ -1,0 +1,93 @@
+"""The differential suite: Caffe on the CPU and on the GPU against the interpreter, and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report, check
+from lstmc.errors import LstmcError
+from lstmc.ops import Array
+from lstmc_caffe.run.executor import CaffeExecutor
+from tools.gpu_check.cases import TRAINED, Case
+from tools.gpu_check.outcome import Outcome, distance
+from tools.gpu_check.solver import STEPS, caffe_steps, interpreter_steps
+
+
+class _Kept:
+    """An executor that keeps what it gave last."""
+
+    def __init__(self, executor: CaffeExecutor) -> None:
+        self.executor, self.name = executor, executor.name
+        self.last: Execution | None = None
+
+    def unavailable(self) -> str | None:
+        return self.executor.unavailable()
+
+    def run(
+        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+    ) -> Execution:
+        self.last = self.executor.run(compiled, artifact, inputs, cotangents)
+        return self.last
+
+    def close(self) -> None:
+        self.executor.close()
+
+
+def suite(cases: Iterable[Case], executors: Sequence[CaffeExecutor]) -> Iterator[Outcome]:
+    """Forward, gradients and solver steps of every case on every executor, and the others against the first.
+
+    ``executors`` is not empty.
+    """
+    kept = [_Kept(executor) for executor in executors]
+    for case in cases:
+        for executor in kept:
+            yield from _against_interpreter(case, executor)
+        first = kept[0]
+        for other in kept[1:]:
+            if first.last is not None and other.last is not None:
+                name = f"{case}: {other.name} against {first.name}"
+                yield from _against_each_other(name, other.last, first.last)
+        if case.compiled.target in TRAINED:
+            yield from _steps(case, executors)
+
+
+def _against_interpreter(case: Case, executor: _Kept) -> Iterator[Outcome]:
+    name = f"{case}: {executor.name} against the interpreter"
+    executor.last = None
+    try:
+        report = check(case.compiled, case.artifact, case.weights, executor)
+    except LstmcError as error:
+        yield Outcome(name, np.nan, VALUE_TOLERANCE, str(error))
+        return
+    yield Outcome(f"{name}, forward", _worst(report, "output", "blob"), VALUE_TOLERANCE)
+    yield Outcome(f"{name}, gradients", _worst(report, "gradient"), GRADIENT_TOLERANCE)
+
+
+def _worst(report: Report, *kinds: str) -> float:
+    # NumPy's max, which a NaN wins
+    return float(np.max([d.relative for d in report.differences if d.kind in kinds], initial=0.0))
+
+
+def _against_each_other(name: str, found: Execution, wanted: Execution) -> Iterator[Outcome]:
+    values = [distance(found.values[blob], value) for blob, value in wanted.values.items()]
+    yield Outcome(f"{name}, forward", float(np.max(values, initial=0.0)), VALUE_TOLERANCE)
+    pairs = [(found.input_gradients, wanted.input_gradients)]
+    pairs += [(found.param_gradients or {}, wanted.param_gradients or {})]
+    gradients = [distance(ours[key], value) for ours, theirs in pairs for key, value in theirs.items()]
+    yield Outcome(f"{name}, gradients", float(np.max(gradients, initial=0.0)), GRADIENT_TOLERANCE)
+
+
+def _steps(case: Case, executors: Sequence[CaffeExecutor]) -> Iterator[Outcome]:
+    wanted = interpreter_steps(case)
+    for executor in executors:
+        name = f"{case}: {executor.name} against the interpreter, {STEPS} solver steps"
+        try:
+            found = caffe_steps(case, executor)
+        except LstmcError as error:
+            yield Outcome(name, np.nan, GRADIENT_TOLERANCE, str(error))
+            continue
+        worst = [distance(found[parameter], value) for parameter, value in wanted.items() if parameter in found]
+        yield Outcome(name, float(np.max(worst, initial=0.0)), GRADIENT_TOLERANCE)
