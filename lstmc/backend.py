@@ -13,7 +13,8 @@ from lstmc.dsl import Cell
 from lstmc.errors import PluginError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
-from lstmc.passes import Pass, Snapshot, StatePair
+from lstmc.passes import Pass, Snapshot
+from lstmc.prepare import StatePair
 from lstmc.training import Source, Trained, TrainingRun
 
 BACKENDS = "lstmc.backends"
@@ -119,15 +120,11 @@ class Backend(Protocol):
     targets: Mapping[str, str]  # name -> what it is for; the first is the default
     ops: tuple[type[Op], ...]
 
-    def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
-        """The passes on core ops for ``target``: ``standard`` as the pipeline lists them, or what fits better."""
-        ...
-
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """The passes that bring a model graph from MODEL to EXPANDED for ``target``."""
+        """The passes that bring a model graph from MODEL to EXPANDED for ``target``, all of them in order."""
         ...
 
-    def forms(self, target: str, standard: tuple[Pass, ...]) -> Mapping[str, tuple[Pass, ...]]:
+    def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         """Other ways to write the same net for ``target``, by name: whole pass lists, for ``--tune`` to measure."""
         ...
 

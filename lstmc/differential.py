@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Executor
-from lstmc.interp import Gradients, Run, backward, forward, named_rng
+from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import differentiable_inputs, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Param
 
@@ -125,13 +125,13 @@ def check(
     )
 
 
-def _outputs(compiled: Compiled, reference: Run, execution: Execution) -> Iterable[Difference]:
+def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) -> Iterable[Difference]:
     for output in compiled.expanded.outputs:
         found = execution.values[compiled.expanded.value_name(output.ref)]
         yield _compare("output", output.name, [(reference.outputs[output.name], found)], VALUE_TOLERANCE)
 
 
-def _blobs(expanded: Run, execution: Execution) -> Iterable[Difference]:
+def _blobs(expanded: Evaluation, execution: Execution) -> Iterable[Difference]:
     """Every blob of the net against the same value of the expanded graph, the steps of one name together."""
     groups: dict[str, list[tuple[Array, Array]]] = {}
     for name, value in expanded.by_name().items():

@@ -20,12 +20,12 @@ from lstmc.types import TensorType
 
 
 @dataclass
-class Run:
+class Evaluation:
     """One forward evaluation of a graph: every value of it, kept for reading and for :func:`backward`."""
 
     graph: Graph
     values: dict[Ref, Array]
-    steps: dict[str, dict[int, Run]] = field(default_factory=dict)  # of each scan: its steps' own runs
+    steps: dict[str, dict[int, Evaluation]] = field(default_factory=dict)  # of each scan: its steps' own runs
 
     @property
     def outputs(self) -> dict[str, Array]:
@@ -50,7 +50,7 @@ def forward(
     params: Mapping[str, Any] = {},
     dtype: DTypeLike = np.float64,
     seed: int = 0,
-) -> Run:
+) -> Evaluation:
     """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
 
     An input that has a fill and is not given is drawn from it (``seed``). Raises :class:`InterpreterError`
@@ -84,8 +84,8 @@ def _checked(kind: str, name: str, given: Any, wanted: TensorType, dtype: DTypeL
     return array
 
 
-def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike) -> Run:
-    run = Run(graph, {})
+def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike) -> Evaluation:
+    run = Evaluation(graph, {})
     for node in graph:
         args = [run.values[ref] for ref in graph.args(node.name)]
         if node.name in leaves:
@@ -109,7 +109,7 @@ def _at(scan: Scan, t: int) -> int | slice:
     return slice(t, t + 1) if scan.kept else t
 
 
-def _run_scan(run: Run, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike) -> tuple[Array, ...]:
+def _run_scan(run: Evaluation, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
     outputs: dict[int, list[Array]] = {}
@@ -130,7 +130,7 @@ def _run_scan(run: Run, node: Node, scan: Scan, args: list[Array], dtype: DTypeL
     return (*stacked, *states)
 
 
-def backward(run: Run, cotangents: Mapping[str, Any]) -> Gradients:
+def backward(run: Evaluation, cotangents: Mapping[str, Any]) -> Gradients:
     """Cotangents of the outputs (by name; a missing one is zero) to those of inputs and parameters.
 
     Raises :class:`InterpreterError` for one of another shape than its output.
@@ -155,7 +155,7 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
     into[ref] = into[ref] + ct if ref in into else ct
 
 
-def _back(run: Run, seeds: dict[Ref, Array]) -> dict[Ref, Array]:
+def _back(run: Evaluation, seeds: dict[Ref, Array]) -> dict[Ref, Array]:
     """From cotangents of some values to those of all values that they depend on."""
     cts = dict(seeds)
     for node in reversed(list(run.graph)):
@@ -176,7 +176,7 @@ def _back(run: Run, seeds: dict[Ref, Array]) -> dict[Ref, Array]:
     return cts
 
 
-def _back_scan(run: Run, node: Node, scan: Scan, cts: tuple[Array, ...], args: list[Array]) -> tuple[Array, ...]:
+def _back_scan(run: Evaluation, node: Node, scan: Scan, cts: tuple[Array, ...], args: list[Array]) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     count = len(cts) - scan.states
     state_cts = list(cts[count:])

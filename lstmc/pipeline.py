@@ -1,7 +1,7 @@
 """The whole compiler on one page: the list of passes, and the function that runs it.
 
 MODEL     simplify, cse, dead          the one-step body and the model around it
-          fuse_linears, widen          products on one value, and ops on neighbouring pieces, become one
+          fuse_linears, fuse_horizontal  products on one value, and ops on neighbouring pieces, become one
           hoist, sink                  what needs no state leaves the loop, before it and after it
           simplify, cse, dead
           peel, dead                   the first step on its own, where states start from a constant
@@ -17,28 +17,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from lstmc.backend import Backend, Compiled, target_of
+from lstmc.collector import collector_paused
 from lstmc.ir import Graph
 from lstmc.passes import (
     Cse,
     Dead,
     Expand,
+    FuseHorizontal,
     FuseLinears,
     Hoist,
-    Observer,
-    OneStep,
     Pass,
+    PassObserver,
     Peel,
     Simplify,
     Sink,
-    Widen,
-    collector_paused,
-    one_step,
     run_passes,
 )
+from lstmc.prepare import OneStep, one_step
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
-    *(FuseLinears(), Widen(), Hoist(), Sink()),
+    *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
     *(Simplify(), Cse(), Dead()),
     *(Peel(), Dead()),
 )
@@ -54,8 +53,8 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
         return (*MODEL_PASSES, *CORE_EXPANSION)
     target = target_of(backend, target)
     if form is not None:
-        return backend.forms(target, MODEL_PASSES)[form]
-    return (*backend.model_passes(target, MODEL_PASSES), *backend.passes(target))
+        return backend.forms(target)[form]
+    return backend.passes(target)
 
 
 def compile_graph(
@@ -64,7 +63,7 @@ def compile_graph(
     target: str | None = None,
     source: str = "",
     dump_dir: Path | None = None,
-    observe: Observer | None = None,
+    observe: PassObserver | None = None,
     step: bool = False,
     form: str | None = None,
 ) -> Compiled:

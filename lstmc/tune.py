@@ -15,7 +15,7 @@ from lstmc.backend import Artifact, Backend
 from lstmc.ir import Graph, print_graph
 from lstmc.ops import Array
 from lstmc.output import write_files
-from lstmc.pipeline import MODEL_PASSES, compile_graph
+from lstmc.pipeline import compile_graph
 
 TUNED = "tuned.json"
 RULE = "rule"  # the form that is taken without tuning: the target's documented rule
@@ -52,7 +52,7 @@ def tune(
         seconds = known[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
-    for form in (RULE, *backend.forms(target, MODEL_PASSES)):
+    for form in (RULE, *backend.forms(target)):
         compiled = compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
         artifacts[form] = backend.emit(compiled, weights)
     measured = backend.seconds(artifacts)

@@ -23,7 +23,7 @@ def graph(batch: int) -> Graph:
     return parse_graph(f"""\
 graph net {{
   %X: f32[2,{batch},3] = input()
-  %y: f32[{batch}] = input(values=whole(0, 9))
+  %y: f32[{batch}] = input(values=integers(0, 9))
   %table: f32[5] = input()
   %noise: f32[5] = input(fill=gaussian(0.0, 1.0))
   %h0: f32[5] = input(after="lstm/h_T")

@@ -16,8 +16,8 @@ import pytest
 from lstmc.cli.model_source import find_model
 from lstmc.data import batch_axes, dataset_for, read_arrays
 from lstmc.differential import check
-from lstmc.passes import training_graph
 from lstmc.pipeline import compile_graph
+from lstmc.prepare import training_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.run.executor import CaffeExecutor

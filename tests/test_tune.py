@@ -11,7 +11,7 @@ import pytest
 from lstmc.backend import Artifact, load_cell
 from lstmc.differential import InterpreterExecutor, check
 from lstmc.dsl import CellModel
-from lstmc.pipeline import MODEL_PASSES, compile_graph
+from lstmc.pipeline import compile_graph
 from lstmc.tune import RULE, TUNED, tune
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
@@ -81,7 +81,7 @@ def test_a_damaged_record_is_measured_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_means_the_same(caffe: Runner, cell: str, form: str) -> None:
     backend = CaffeBackend()
-    assert tuple(backend.forms("caffe", MODEL_PASSES)) == FORMS
+    assert tuple(backend.forms("caffe")) == FORMS
     graph = CellModel(load_cell(cell)).graph(T=3, N=2, D=3, H=4)
     weights = initial_weights(graph)
     compiled = compile_graph(graph, backend, "caffe", form=form)

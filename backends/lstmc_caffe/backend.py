@@ -8,32 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lstmc.backend import Artifact, Compiled, Finding, LintReport, Settings
+from lstmc.collector import collector_paused
 from lstmc.ir import parse_graph
 from lstmc.ops import Array, Op
-from lstmc.passes import (
-    Cse,
-    Dead,
-    Expand,
-    FuseLinears,
-    Hoist,
-    InLoop,
-    Pass,
-    PerPiece,
-    Sink,
-    Widen,
-    collector_paused,
-)
+from lstmc.passes import Pass
 from lstmc.training import Source, Trained, TrainingRun
 from lstmc.weights import unpack_weights
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.pipelines import EXPANSION, LEGAL, caffe_forms, caffe_passes
+from lstmc_caffe.pipelines import FORMS, PIPELINES
 from lstmc_caffe.place.place import INSTALL, INSTALL_CUDA, gpu_state
-from lstmc_caffe.recurrent.native_layers import RerollLayers
-from lstmc_caffe.rows.constants import Constants
-from lstmc_caffe.rows.fit_readers import FitReaders
-from lstmc_caffe.rows.legalize_rows import LegalizeRows
-from lstmc_caffe.rows.settle import SettleViews
-from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.locate import CaffeNotFound, attempt_all, locate, locate_for_gpu
 from lstmc_caffe.run.runner import Runner
@@ -49,12 +32,6 @@ from lstmc_caffe.write.in_place import overwritten
 from lstmc_caffe.write.manifest import manifest, manifest_json, output_blobs, read_manifest, step_blobs
 from lstmc_caffe.write.net import WrittenNet, write_net
 from lstmc_caffe.write.prototxt import prototxt
-
-# The targets for Caffe itself; the others see every blob as a matrix of rows.
-CAFFE_PASSES: Mapping[str, tuple[Pass, ...]] = {
-    "caffe": caffe_passes(),
-    "caffe-native": (*LEGAL, RerollLayers(), Cse(), Dead(), *EXPANSION),
-}
 
 
 def written_net(compiled: Compiled) -> WrittenNet:
@@ -73,26 +50,13 @@ class CaffeBackend:
     training_targets: tuple[str, ...] = TRAINING_TARGETS
     ops: tuple[type[Op], ...] = CAFFE_OPS + HOST_OPS
 
-    def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
-        """The pipeline's own; without Slice, what packs gates and joins steps is left out, and undone in the model."""
-        if load_target(target).allows("Slice") or target in CAFFE_PASSES:
-            return standard
-        kept = tuple(p for p in standard if not isinstance(p, FuseLinears | Widen | Hoist | Sink))
-        cleaning = next(i for i, p in enumerate(kept) if isinstance(p, Dead)) + 1
-        return (*kept[:cleaning], InLoop(), PerPiece(), *kept[cleaning:])
-
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """Legalise and re-roll on the one-step bodies, then expand."""
-        if target in CAFFE_PASSES:
-            return CAFFE_PASSES[target]
-        rules = load_target(target)
-        fit = () if rules.allows("Reshape") else (FitReaders(),)
-        expand = (Expand(RowsTimeAxis(rules)), Dead(), *fit, SettleViews(rules), Constants(rules), Dead())
-        return (LegalizeRows(rules), Cse(), Dead(), *expand)
+        """The target's list, as ``pipelines.py`` writes it out."""
+        return PIPELINES[target]
 
-    def forms(self, target: str, standard: tuple[Pass, ...]) -> Mapping[str, tuple[Pass, ...]]:
+    def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         """For Caffe itself: with and without LSTMUnit, gates packed or apart, products hoisted or not."""
-        return caffe_forms(standard) if target == "caffe" else {}
+        return FORMS.get(target, {})
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
         """Minima of passes that take turns in one worker, on the CPU."""

@@ -1,40 +1,150 @@
-"""The forms that a net can take for one target: the same numbers by other layers. Which is fastest is measured."""
+"""Every list of passes of the backend, written out: what each target, and each form of a net, goes through.
+
+MODEL     what is decided once for all steps, on core ops
+LEGAL     core ops become layers, and layers what the target can have
+EXPANDED  every step's layers
+
+A form is another net of the same numbers for one target; which is fastest is measured (``lstmc compile --tune``).
+``unit``: LSTMUnit wherever there is a gate tail, as without a form. ``packed``: never; one Sigmoid over neighbouring
+gates. ``separate``: a layer for each gate. ``...-in-loop``: products with the inputs step by step, not all at once.
+"""
 
 from __future__ import annotations
 
-from lstmc.passes import Cse, Dead, Expand, Hoist, KeepTimeAxis, Pass, Widen
+from collections.abc import Mapping
+
+from lstmc.passes import (
+    Cse,
+    Dead,
+    Expand,
+    FuseHorizontal,
+    FuseLinears,
+    Hoist,
+    KeepTimeAxis,
+    Pass,
+    Peel,
+    RollIn,
+    Simplify,
+    Sink,
+    SplitProducts,
+)
 from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.legalize.reshape_once import ReshapeOnce
 from lstmc_caffe.ops import ReshapeLayer
-from lstmc_caffe.recurrent.lstm_unit import RerollGates
-from lstmc_caffe.unroll.limit_fan import BoundFan
+from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
+from lstmc_caffe.recurrent.native_layers import FindNativeLayers
+from lstmc_caffe.rows.constants import Constants
+from lstmc_caffe.rows.fit_readers import FitReaders
+from lstmc_caffe.rows.legalize_rows import LegalizeRows
+from lstmc_caffe.rows.settle import SettleViews
+from lstmc_caffe.rows.time_axis import RowsTimeAxis
+from lstmc_caffe.targets.target import load_target
+from lstmc_caffe.unroll.limit_fan import LimitFan
 from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
 
-LEGAL: tuple[Pass, ...] = (Legalize(), Cse(), ReshapeOnce(), Dead())
-EXPANSION: tuple[Pass, ...] = (Expand(CaffeTimeAxis()), Dead(), BoundFan())
+Passes = tuple[Pass, ...]
 
 
-def caffe_passes(unit: bool = True) -> tuple[Pass, ...]:
-    """From MODEL to EXPANDED for Caffe itself: gate tails become LSTMUnit if ``unit``, layers of their own if not."""
-    gates = RerollGates()
-    rolled = (KeepTimeAxis(gates.applies, ReshapeLayer), gates, Cse(), Dead()) if unit else ()
-    return (*LEGAL, *rolled, *EXPANSION)
+def _caffe() -> Passes:
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(KeepTimeAxis(FindLSTMUnit().applies, ReshapeLayer), FindLSTMUnit(), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+    )
 
 
-def caffe_forms(standard: tuple[Pass, ...]) -> dict[str, tuple[Pass, ...]]:
-    """Whole pass lists by name; ``standard`` are the pipeline's passes on core ops.
+def _caffe_in_loop() -> Passes:
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Sink()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(KeepTimeAxis(FindLSTMUnit().applies, ReshapeLayer), FindLSTMUnit(), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+    )
 
-    ``unit``: LSTMUnit wherever there is a gate tail, as without a form. ``packed``: never; one Sigmoid over
-    neighbouring gates. ``separate``: a layer for each gate. ``...-in-loop``: products with the inputs step by step,
-    not all at once.
-    """
-    apart = tuple(p for p in standard if not isinstance(p, Widen))
-    forms = {
-        "unit": (*standard, *caffe_passes()),
-        "packed": (*standard, *caffe_passes(unit=False)),
-        "separate": (*apart, *caffe_passes(unit=False)),
+
+def _packed() -> Passes:
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+    )
+
+
+def _packed_in_loop() -> Passes:
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Sink()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+    )
+
+
+def _separate() -> Passes:
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(), Sink()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+    )
+
+
+def _separate_in_loop() -> Passes:
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), Sink()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+    )
+
+
+def _caffe_native() -> Passes:
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(FindNativeLayers(), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+    )
+
+
+def _flat() -> Passes:
+    target = load_target("flat")
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(LegalizeRows(target), Cse(), Dead()),
+        *(Expand(RowsTimeAxis(target)), Dead(), SettleViews(target), Constants(target), Dead()),
+    )
+
+
+def _noslice() -> Passes:
+    """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
+    target = load_target("noslice")
+    return (
+        *(Simplify(), Cse(), Dead(), RollIn(), SplitProducts()),
+        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
+        *(LegalizeRows(target), Cse(), Dead()),
+        *(Expand(RowsTimeAxis(target)), Dead(), FitReaders(), SettleViews(target), Constants(target), Dead()),
+    )
+
+
+PIPELINES: Mapping[str, Passes] = {
+    "caffe": _caffe(),
+    "flat": _flat(),
+    "noslice": _noslice(),
+    "caffe-native": _caffe_native(),
+}
+FORMS: Mapping[str, Mapping[str, Passes]] = {
+    "caffe": {
+        "unit": _caffe(),
+        "packed": _packed(),
+        "separate": _separate(),
+        "unit-in-loop": _caffe_in_loop(),
+        "packed-in-loop": _packed_in_loop(),
+        "separate-in-loop": _separate_in_loop(),
     }
-    in_loop = {
-        f"{name}-in-loop": tuple(p for p in passes if not isinstance(p, Hoist)) for name, passes in forms.items()
-    }
-    return forms | in_loop
+}

@@ -31,8 +31,8 @@ from lstmc.errors import ModelFileError
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Array
 from lstmc.output import write_files
-from lstmc.passes import deploy_graph, has_loss
 from lstmc.pipeline import compile_graph
+from lstmc.prepare import deploy_graph, has_loss
 from lstmc.tune import RULE, tune
 from lstmc.weights import initial_weights, parameters, read_weights
 

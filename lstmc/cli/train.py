@@ -33,8 +33,8 @@ from lstmc.data import batch_axes
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.output import write_files
-from lstmc.passes import deploy_graph, training_graph
 from lstmc.pipeline import compile_graph
+from lstmc.prepare import deploy_graph, training_graph
 from lstmc.training import Trained, TrainingRun
 from lstmc.weights import initial_weights, parameters, read_weights
 

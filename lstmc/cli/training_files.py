@@ -12,8 +12,8 @@ from lstmc.cli.training_data import read_data
 from lstmc.data import Dataset, batch_axes, write_batches_hdf5
 from lstmc.errors import DataError
 from lstmc.ir import Graph
-from lstmc.passes import training_graph
 from lstmc.pipeline import compile_graph
+from lstmc.prepare import training_graph
 from lstmc.training import Source
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import as_size
 from lstmc.dsl.result import StepResult
-from lstmc.dsl.step import Binding, birth, call_step, check_value
+from lstmc.dsl.step import Binding, birth, call_step, check_is_value
 from lstmc.dsl.trace import check_name
 from lstmc.dsl.value import Value, described, inner_trace
 from lstmc.errors import DimError, DslError
@@ -105,7 +105,7 @@ class BoundCell(Binding):
                 loc=loc,
             )
         for position, (name, value) in enumerate(given.items()):
-            check_value(value, f"{name} of {self.cell.owner}", argument_location(loc, position, name))
+            check_is_value(value, f"{name} of {self.cell.owner}", argument_location(loc, position, name))
         return given
 
 

@@ -15,7 +15,7 @@ from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError
 from lstmc.ir import Builder, Scan, rename_values
-from lstmc.ops import Add, Arg, Constant, Full, Input, Leaf, Role, Whole
+from lstmc.ops import Add, Arg, Constant, Full, Input, IntegerRange, Leaf, Role
 from lstmc.source import SrcLoc, here
 
 Sequences = Value | tuple[Value, ...] | list[Value] | Mapping[str, Value]
@@ -156,7 +156,7 @@ class _Scanner:
         masks = {}
         if cont is not None:
             self._check_along("cont", cont, "[T, N]", (steps, batch))
-            self.trace.expect(cont.ref, Whole(0, 1))
+            self.trace.expect(cont.ref, IntegerRange(0, 1))
             masks["cont"] = cont
         if lengths is not None:
             self._check_along("lengths", lengths, "[N]", (batch,))

@@ -8,7 +8,7 @@ from typing import Any
 
 from lstmc.dsl.cell import BoundCell, Cell
 from lstmc.dsl.dims import Size, as_size
-from lstmc.dsl.step import check_value
+from lstmc.dsl.step import check_is_value
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DslError
 from lstmc.source import SrcLoc, argument_location
@@ -55,7 +55,7 @@ class ScanCall:
             if name not in cell.inputs:
                 hint = f": {name} is a state, which init gives its first value" if name in cell.states else ""
                 raise DslError(f"static names inputs of {cell.name}, of {inputs}, found {name!r}{hint}", loc=loc)
-            check_value(value, f"static {name}", loc)
+            check_is_value(value, f"static {name}", loc)
         return dict(static)
 
     def sequences(self, bound: BoundCell, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
@@ -81,7 +81,7 @@ class ScanCall:
                 notes=[declared.told(name) for name, declared in cell.inputs.items()],
             )
         for name in wanted:
-            check_value(given[name], f"the sequence for {name}", loc)
+            check_is_value(given[name], f"the sequence for {name}", loc)
         return {name: given[name] for name in wanted}
 
     def length(self, bound: BoundCell, length: Any, sequences: Mapping[str, Value]) -> Size | None:
@@ -109,7 +109,7 @@ class ScanCall:
     def along(self, name: str, value: Any, shape: str) -> Value | None:
         """``cont`` or ``lengths``: a Value, or None."""
         if value is not None:
-            check_value(value, name, self.at(name), f": it takes a Value {shape}")
+            check_is_value(value, name, self.at(name), f": it takes a Value {shape}")
         return value  # type: ignore[no-any-return]
 
     def initial(self, bound: BoundCell, init: Any) -> dict[str, Value]:
@@ -129,7 +129,7 @@ class ScanCall:
             if name not in cell.states:
                 raise DslError(f"init names states of {cell.name}, of {states}, found {name!r}", loc=loc)
             hint = ": a state without init starts at its fill, or at zero"
-            check_value(value, f"the initial {name}", loc, hint)
+            check_is_value(value, f"the initial {name}", loc, hint)
         return dict(given)
 
     def check_carry(self, options: ScanOptions, init: Mapping[str, Value]) -> None:

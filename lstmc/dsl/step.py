@@ -195,7 +195,7 @@ def call_step(
         trace.scope, trace.owner = outer_scope, outer_owner
 
 
-def check_value(value: object, what: str, loc: SrcLoc | None, hint: str = "") -> None:
+def check_is_value(value: object, what: str, loc: SrcLoc | None, hint: str = "") -> None:
     """Raise unless it is a Value."""
     if not isinstance(value, Value):
         raise DslError(f"{what} must be a Value, found {described(value)}{hint}", loc=loc)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from lstmc.dsl.scope import Scope
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import Builder, Ref, Scan
-from lstmc.ops import Arg, Concat, Input, Op, Param, Reshape, Role, Split, Stack, Unstack, Whole
+from lstmc.ops import Arg, Concat, Input, IntegerRange, Op, Param, Reshape, Role, Split, Stack, Unstack
 from lstmc.source import SrcLoc, assigned_names, here
 from lstmc.types import TensorType
 
@@ -66,7 +66,7 @@ class Trace:
         self.declared: dict[Ref, str] = {}  # how an error's note names an argument
         self.cells: dict[Hashable, Any] = {}  # the model's: what is shared by all uses of one bound cell
         self.names: set[str] = set()  # the model's: names of bound cells and scans that are taken
-        self.expected: dict[str, Whole] = {}  # what the elements of inputs and arguments must be
+        self.expected: dict[str, IntegerRange] = {}  # what the elements of inputs and arguments must be
         self.masks: dict[tuple[Ref, int], Ref] = {}  # the model's: which steps are valid, by lengths and steps
         self.carried: dict[str, Traced] = {}  # the model's: outputs that inputs take in the next batch
 
@@ -97,7 +97,7 @@ class Trace:
             notes = [f"{_operand_name(op, slot)} is {value.told()}" for slot, value in enumerate(values)]
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
 
-    def expect(self, ref: Ref, domain: Whole) -> None:
+    def expect(self, ref: Ref, domain: IntegerRange) -> None:
         """Note that a value's elements must be such numbers; what they come from, unchanged, must be so too."""
         op = self.builder.node(ref.node).op
         if isinstance(op, Input | Arg):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lstmc.dsl.step import check_value
+from lstmc.dsl.step import check_is_value
 from lstmc.dsl.trace import Trace
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import ShapeError
 from lstmc.ir import Builder, Ref, Scan
-from lstmc.ops import Add, Affine, Arg, Full, Mul, Relu, Reshape, Whole
+from lstmc.ops import Add, Affine, Arg, Full, IntegerRange, Mul, Relu, Reshape
 from lstmc.source import SrcLoc, argument_location, here
 
 
@@ -18,7 +18,7 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
     """
     masks = trace.root.masks
     if (lengths.ref, steps) not in masks:
-        trace.expect(lengths.ref, Whole(0, steps))
+        trace.expect(lengths.ref, IntegerRange(0, steps))
         value = Value(trace, _left(trace, lengths, steps, loc))
         ops = (("left", Relu()), ("missing", Affine(-1.0, 1.0)), ("past", Relu()), ("valid", Affine(-1.0, 1.0)))
         for name, op in ops:
@@ -63,7 +63,7 @@ def last_valid(y: Value, lengths: Value) -> Value:
     """
     loc = here()
     for position, (name, value) in enumerate((("y", y), ("lengths", lengths))):
-        check_value(value, f"{name} of last_valid", argument_location(loc, position, name))
+        check_is_value(value, f"{name} of last_valid", argument_location(loc, position, name))
     if len(y.shape) < 2 or lengths.shape != y.shape[1:2]:
         raise ShapeError(
             f"last_valid takes y [T, N, ...] and lengths [N]: y is {y.type}, lengths is {lengths.type}",

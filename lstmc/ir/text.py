@@ -21,7 +21,7 @@ from typing import Any
 from lstmc.errors import DslError, ParseError, ShapeError
 from lstmc.ir.graph import Builder, Graph, Node, Ref
 from lstmc.ir.scan import Scan
-from lstmc.ops import CORE, FILLERS, Filler, Leaf, Op, Whole
+from lstmc.ops import CORE, FILLERS, Filler, IntegerRange, Leaf, Op
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
@@ -208,7 +208,9 @@ def _attribute_values(text: str) -> dict[str, Any]:
 
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        made: dict[str, Callable[..., Any]] = {Whole.name: Whole} | {filler.name: filler for filler in FILLERS}
+        made: dict[str, Callable[..., Any]] = {IntegerRange.name: IntegerRange} | {
+            filler.name: filler for filler in FILLERS
+        }
         if node.func.id not in made:
             raise ValueError(node.func.id)
         return made[node.func.id](*[_literal(arg) for arg in node.args])

@@ -2,7 +2,7 @@
 
 from lstmc.ops.base import Array, Arrays, Draw, Leaf, Op, Pointwise, Sample, Types
 from lstmc.ops.binary import Add, Binary, Mul, Sub
-from lstmc.ops.domain import Whole
+from lstmc.ops.domain import IntegerRange
 from lstmc.ops.dropout import Dropout
 from lstmc.ops.embed import Embed
 from lstmc.ops.fillers import FILLERS, Constant, Filler, Gaussian, Msra, Uniform, Xavier
@@ -75,6 +75,7 @@ __all__ = [
     "Full",
     "Gaussian",
     "Input",
+    "IntegerRange",
     "Leaf",
     "Linear",
     "Log",
@@ -101,6 +102,5 @@ __all__ = [
     "Types",
     "Uniform",
     "Unstack",
-    "Whole",
     "Xavier",
 ]

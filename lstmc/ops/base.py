@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
-from lstmc.ops.domain import Whole
+from lstmc.ops.domain import IntegerRange
 from lstmc.types import TensorType
 
 Array = NDArray[np.floating[Any]]
@@ -72,7 +72,7 @@ class Op(ABC):
         """
         return None
 
-    def domains(self, *args: Any, **kwargs: Any) -> tuple[Whole | None, ...]:
+    def domains(self, *args: Any, **kwargs: Any) -> tuple[IntegerRange | None, ...]:
         """Of operand types: what the elements of each operand must be; None where every number will do."""
         return (None,) * len(args)
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, repr=False)
-class Whole:
+class IntegerRange:
     """Whole numbers from ``low`` to ``high``, both included; ``also`` is one more that may stand among them."""
 
-    name: ClassVar[str] = "whole"
+    name: ClassVar[str] = "integers"
     low: int
     high: int
     also: int | None = None
@@ -37,7 +37,7 @@ class Whole:
         inside: NDArray[np.bool_] = (array == np.floor(array)) & (array >= self.low) & (array <= self.high)
         return inside if self.also is None else inside | (array == self.also)
 
-    def both(self, other: Whole) -> Whole:
+    def both(self, other: IntegerRange) -> IntegerRange:
         """What is allowed by this one and by ``other``."""
         also = self.also if self.also == other.also else None
-        return Whole(max(self.low, other.low), min(self.high, other.high), also)
+        return IntegerRange(max(self.low, other.low), min(self.high, other.high), also)

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
-from lstmc.ops.domain import Whole
+from lstmc.ops.domain import IntegerRange
 from lstmc.types import TensorType
 
 
@@ -40,8 +40,8 @@ class Embed(Op):
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         return self if mapped[0] and not mapped[1] else None
 
-    def domains(self, x: TensorType, w: TensorType) -> tuple[Whole | None, ...]:
-        return Whole(0, w.shape[0] - 1), None
+    def domains(self, x: TensorType, w: TensorType) -> tuple[IntegerRange | None, ...]:
+        return IntegerRange(0, w.shape[0] - 1), None
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

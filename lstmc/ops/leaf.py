@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Arrays, Draw, Leaf, Sample, Types, sample_type
-from lstmc.ops.domain import Whole
+from lstmc.ops.domain import IntegerRange
 from lstmc.ops.fillers import Constant, Filler
 
 Role = Literal["x", "state", "static", "weight"]
@@ -25,7 +25,7 @@ class Input(Leaf):
 
     name = "input"
     fill: Filler | None = None
-    values: Whole | None = None
+    values: IntegerRange | None = None
     after: str = ""
 
     def eval(self) -> Arrays:
@@ -33,7 +33,9 @@ class Input(Leaf):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        fill, values = draw.choice(((None, None), (Constant(0.5), None), (None, Whole(0, 4)), (None, Whole(1, 2, -1))))
+        fill, values = draw.choice(
+            ((None, None), (Constant(0.5), None), (None, IntegerRange(0, 4)), (None, IntegerRange(1, 2, -1)))
+        )
         return Sample(cls(sample_type(draw).shape, fill, values, draw.choice(("", "lstm/h_T"))), ())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
-from lstmc.ops.domain import Whole
+from lstmc.ops.domain import IntegerRange
 from lstmc.types import TensorType
 
 NORMALIZATIONS = ("valid", "full", "batch_size", "none")
@@ -48,10 +48,10 @@ class _OfClasses(Op):
         counted = np.full(flat.shape, True) if ignore_label is None else flat != ignore_label
         return np.where(counted, flat, 0), counted
 
-    def _domains(self, x: TensorType, ignore_label: int | None) -> tuple[Whole | None, ...]:
+    def _domains(self, x: TensorType, ignore_label: int | None) -> tuple[IntegerRange | None, ...]:
         classes = x.shape[self.axis]
         outside = ignore_label is not None and not 0 <= ignore_label < classes
-        return None, Whole(0, classes - 1, ignore_label if outside else None)
+        return None, IntegerRange(0, classes - 1, ignore_label if outside else None)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class SoftmaxLoss(_OfClasses):
         }
         return max(1, numbers[self.normalization])
 
-    def domains(self, x: TensorType, label: TensorType) -> tuple[Whole | None, ...]:
+    def domains(self, x: TensorType, label: TensorType) -> tuple[IntegerRange | None, ...]:
         return self._domains(x, self.ignore_label)
 
     @classmethod
@@ -145,7 +145,7 @@ class Accuracy(_OfClasses):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, label: Array) -> tuple[Array | None, ...]:
         return None, None
 
-    def domains(self, x: TensorType, label: TensorType) -> tuple[Whole | None, ...]:
+    def domains(self, x: TensorType, label: TensorType) -> tuple[IntegerRange | None, ...]:
         return self._domains(x, self.ignore_label)
 
     @classmethod

@@ -11,7 +11,7 @@ from lstmc.ir import Graph, Stage, print_graph, verify
 from lstmc.ops import Op
 from lstmc.passes.base import Pass, PassResult
 
-Observer = Callable[[Pass, Graph, PassResult], None]
+PassObserver = Callable[[Pass, Graph, PassResult], None]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def run_passes(
     passes: Sequence[Pass],
     legal: Sequence[type[Op]] | None = None,
     dump_dir: Path | None = None,
-    observe: Observer | None = None,
+    observe: PassObserver | None = None,
 ) -> list[Snapshot]:
     """The graph after every pass, the model itself first.
 

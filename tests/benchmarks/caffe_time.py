@@ -75,7 +75,7 @@ def compiled_nets(graph: Graph, targets: Iterable[str] = tuple(CaffeBackend.targ
     return found
 
 
-def output_blobs(artifact: Artifact) -> list[str]:
+def blobs_of_y(artifact: Artifact) -> list[str]:
     """The blobs of the output ``y``: one, or one a step."""
     return output_blobs(json.loads(artifact.files["net.manifest.json"]))
 

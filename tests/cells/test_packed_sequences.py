@@ -12,7 +12,7 @@ import pytest
 from lstmc import Input, dims, last_valid, model, scan
 from lstmc.cells.lstm import lstm
 from lstmc.differential import check
-from lstmc.interp import Run, backward, forward
+from lstmc.interp import Evaluation, backward, forward
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
@@ -43,7 +43,7 @@ def arrays() -> dict[str, Array]:
     return {"X": np.random.default_rng(0).normal(size=(STEPS, BATCH, WIDTH)), "L": LENGTHS.astype(float)}
 
 
-def torch_way(run: Run, weights: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+def torch_way(run: Evaluation, weights: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
     """The same outputs and gradients of X and W_x from a packed bidirectional ``torch.nn.LSTM``."""
     torch: Any = import_module("torch")
     net = torch.nn.LSTM(WIDTH, UNITS, bidirectional=True).double()
@@ -70,7 +70,7 @@ def torch_way(run: Run, weights: dict[str, Array]) -> tuple[dict[str, Array], di
     return {n: v.detach().numpy() for n, v in found.items()}, {n: np.asarray(v) for n, v in gradients.items()}
 
 
-def cotangents(run: Run) -> dict[str, Array]:
+def cotangents(run: Evaluation) -> dict[str, Array]:
     rng = np.random.default_rng(1)
     return {name: rng.normal(size=value.shape) for name, value in sorted(run.outputs.items())}
 

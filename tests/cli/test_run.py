@@ -15,7 +15,7 @@ from lstmc.backend import load_cell
 from lstmc.dsl import CellModel
 from lstmc.interp import forward
 from lstmc.ir import Graph
-from lstmc.passes import one_step
+from lstmc.prepare import one_step
 from lstmc.weights import initial_weights
 from tests.cli.conftest import LSTMC
 from tests.plugin_example.lstmc_plugin_example import TextBackend

@@ -30,7 +30,7 @@ from lstmc import (
 )
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Dropout, Whole
+from lstmc.ops import Dropout, IntegerRange
 from lstmc.ops import Input as InputOp
 from tests.dsl.conftest import outputs, random_arrays
 from tests.dsl.test_functions import computed
@@ -120,7 +120,7 @@ def test_what_labels_and_indices_must_be_is_known_of_the_inputs() -> None:
 
     graph = net.graph(T=3, N=2)
     found = {node.name: node.op.values for node in graph if isinstance(node.op, InputOp)}
-    assert found == {"X": Whole(0, 8), "y": Whole(0, 3, -1)}
+    assert found == {"X": IntegerRange(0, 8), "y": IntegerRange(0, 3, -1)}
 
 
 def dropouts(graph: Graph) -> list[Dropout]:

@@ -9,7 +9,7 @@ import pytest
 
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
-from lstmc.ops import Input, Whole
+from lstmc.ops import Input, IntegerRange
 from tests.dsl.conftest import UserFile, lines, random_arrays
 
 STEPS, BATCH, WIDTH = 6, 4, 3
@@ -106,7 +106,7 @@ def test_inputs_know_what_their_elements_must_be(user: UserFile) -> None:
         "scan(leaky(), X, lengths=reshape(L, N), cont=C)", "X=Input(T, N, D), L=Input(N, 1), C=Input(T, N)", OUTPUTS
     )
     inputs = {node.name: node.op.values for node in graph_of(user, code) if isinstance(node.op, Input)}
-    assert inputs == {"X": None, "L": Whole(0, STEPS), "C": Whole(0, 1)}
+    assert inputs == {"X": None, "L": IntegerRange(0, STEPS), "C": IntegerRange(0, 1)}
 
 
 @pytest.mark.parametrize(

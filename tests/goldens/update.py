@@ -3,7 +3,8 @@
 Beside them the nets of a small LSTM for each portable target, and its one-step net: ``lstm.TARGET.prototxt``.
 
 ``make golden`` runs this as a program and writes the files anew: ``lstm.model.lir`` is written by hand, and each
-``lstm.NN-PASS.lir`` is what a pass makes of the file before it. Read the difference before you commit it.
+``lstm.PASS1.lir`` is what the first use of a pass makes of the file before it. Read the difference before you commit
+it.
 
 ``lstm.prototxt`` is the net of the library's LSTM over two steps, from a given h and a zero c, with an input that
 nothing reads.
@@ -11,6 +12,7 @@ nothing reads.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,8 +36,10 @@ BACKEND = CaffeBackend()
 
 def golden_passes() -> Iterator[tuple[Path, Pass]]:
     """Each pass of the pipeline, and the file that has its result."""
-    for number, step in enumerate(all_passes(BACKEND), 1):
-        yield FOLDER / f"lstm.{number:02d}-{step.name}.lir", step
+    used: Counter[str] = Counter()
+    for step in all_passes(BACKEND):
+        used[step.name] += 1
+        yield FOLDER / f"lstm.{step.name}{used[step.name]}.lir", step
 
 
 def golden_nets() -> Iterator[tuple[Path, str]]:
@@ -66,7 +70,7 @@ def golden_prototxt() -> str:
 def main() -> None:
     PROTOTXT.write_text(golden_prototxt())
     steps = list(golden_passes())
-    for stale in set(FOLDER.glob("lstm.[0-9]*.lir")) - {path for path, _ in steps}:
+    for stale in set(FOLDER.glob("*.lir")) - {MODEL, *(path for path, _ in steps)}:
         stale.unlink()
     dumps = FOLDER / "dumps"
     run_passes(read(MODEL), [step for _, step in steps], BACKEND.ops, dumps)

@@ -166,7 +166,7 @@ def test_a_filler_is_read_as_it_is_printed(filler: Filler) -> None:
     assert parse_filler(repr(filler)) == filler
 
 
-@pytest.mark.parametrize("text", ["", "uniform", "uniform(1", "cauchy(1)", "whole(0, 1)", "0.5", "uniform(x, 1)"])
+@pytest.mark.parametrize("text", ["", "uniform", "uniform(1", "cauchy(1)", "integers(0, 1)", "0.5", "uniform(x, 1)"])
 def test_text_that_is_no_filler_is_refused(text: str) -> None:
     with pytest.raises(ParseError) as caught:
         parse_filler(text)

@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lstmc.ops import Accuracy, SigmoidCrossEntropyLoss, SoftmaxLoss, Whole
+from lstmc.ops import Accuracy, IntegerRange, SigmoidCrossEntropyLoss, SoftmaxLoss
 from lstmc.ops.loss import NORMALIZATIONS, SMALLEST
 from lstmc.types import TensorType
 
@@ -87,9 +87,10 @@ def test_of_equal_scores_the_higher_class_is_the_better_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ignored", "wanted"), [(None, Whole(0, 4)), (3, Whole(0, 4)), (-1, Whole(0, 4, -1)), (255, Whole(0, 4, 255))]
+    ("ignored", "wanted"),
+    [(None, IntegerRange(0, 4)), (3, IntegerRange(0, 4)), (-1, IntegerRange(0, 4, -1)), (255, IntegerRange(0, 4, 255))],
 )
-def test_labels_are_numbers_of_classes_or_the_one_that_is_left_out(ignored: int | None, wanted: Whole) -> None:
+def test_labels_are_numbers_of_classes_or_the_one_that_is_left_out(ignored: int | None, wanted: IntegerRange) -> None:
     types = (TensorType(X.shape), TensorType(LABEL.shape))
     assert SoftmaxLoss(2, ignored).domains(*types) == (None, wanted)
     assert Accuracy(2, 1, ignored).domains(*types) == (None, wanted)

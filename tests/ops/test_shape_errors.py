@@ -72,7 +72,7 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
     (Unstack(), ((3,),), "unstack: x must have 2 axes or more, time first: x is f32[3]"),
     (Stack(), ((2, 3), (3, 2)), "stack: all must have one shape: found f32[2,3], f32[3,2]"),
     (Stack(), (), "stack: needs one array or more, found none"),
-    (caffe.Input((0,)), (), "caffe.Input: sizes must be positive whole numbers, found (0,)"),
+    (caffe.InputLayer((0,)), (), "caffe.Input: sizes must be positive whole numbers, found (0,)"),
     (
         caffe.InnerProduct(1, 5),
         ((2, 3), (4, 3)),

@@ -47,7 +47,7 @@ def test_every_pass_has_something_to_do() -> None:
         return step.run(read(BEFORE[number])).modified
 
     busy = {step.name for number, (_, step) in enumerate(STEPS) if does(number, step)}
-    elsewhere = {"bound_fan", "reshape_once"}  # these need 100 steps or an indicator, and have texts of their own
+    elsewhere = {"limit_fan", "reshape_once"}  # these need 100 steps or an indicator, and have texts of their own
     assert busy == {step.name for _, step in STEPS} - elsewhere
 
 

@@ -11,6 +11,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import print_graph
 from lstmc.ops import CORE, Array, Op
 from lstmc.passes import Dead, Expand, Pass
+from lstmc.pipeline import MODEL_PASSES
 
 N, D, H = dims("N D H")
 
@@ -39,13 +40,10 @@ class TextBackend:
     targets: Mapping[str, str] = {"text": "reading"}
     ops: tuple[type[Op], ...] = CORE
 
-    def model_passes(self, target: str, standard: tuple[Pass, ...]) -> tuple[Pass, ...]:
-        return standard
-
     def passes(self, target: str) -> tuple[Pass, ...]:
-        return (Expand(), Dead())
+        return (*MODEL_PASSES, Expand(), Dead())
 
-    def forms(self, target: str, standard: tuple[Pass, ...]) -> Mapping[str, tuple[Pass, ...]]:
+    def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         return {}
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:

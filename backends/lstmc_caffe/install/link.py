@@ -9,12 +9,12 @@ from lstmc_caffe.install import record
 from lstmc_caffe.install.recipe import Recipe
 from lstmc_caffe.install.toolkit import Toolkit
 
-Run = Callable[[Sequence[str], str], str]
+RunCommand = Callable[[Sequence[str], str], str]
 """Runs a command, and says in an error what was being done."""
 
 
 def link(
-    run: Run,
+    run: RunCommand,
     recipe: Recipe,
     python: str,
     stage: Path,
@@ -33,7 +33,7 @@ def link(
 
 
 def link_with_cuda(
-    run: Run,
+    run: RunCommand,
     recipe: Recipe,
     toolkit: Toolkit,
     python: str,
@@ -69,7 +69,7 @@ def link_with_cuda(
 
 
 def link_binding(
-    run: Run, recipe: Recipe, python: str, stage: Path, binding: Path, boost: Sequence[str] | None = None
+    run: RunCommand, recipe: Recipe, python: str, stage: Path, binding: Path, boost: Sequence[str] | None = None
 ) -> None:
     """Links pycaffe to ``stage/lib/libcaffe.so``; ``boost`` takes the place of the system's Boost.Python."""
     own = _libraries(recipe, python) if boost is None else [*_libraries(recipe), *boost]

@@ -105,7 +105,7 @@ def _operand(b: Builder, scan: Scan, slot: int, ref: Ref) -> Ref:
 
 def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Input)
-    layer = caffe.Input if node.op.fill is None else caffe.FilledInput
+    layer = caffe.InputLayer if node.op.fill is None else caffe.FilledInput
     return layer_of(b, node, layer(node.op.shape, node.op.fill, node.op.values, node.op.after))
 
 

@@ -4,7 +4,7 @@ from lstmc.ops import Op
 from lstmc_caffe.ops.base import CaffeOp, write_filler
 from lstmc_caffe.ops.feed import Feed, HostInput, HostStack, View
 from lstmc_caffe.ops.images import AvePooling, Convolution, MaxPooling
-from lstmc_caffe.ops.leaf import DummyData, FilledInput, Input
+from lstmc_caffe.ops.leaf import DummyData, FilledInput, InputLayer
 from lstmc_caffe.ops.loss import AccuracyLayer, EuclideanLossLayer, SigmoidCrossEntropyLossLayer, SoftmaxWithLoss
 from lstmc_caffe.ops.pointwise import (
     AbsValLayer,
@@ -23,7 +23,7 @@ from lstmc_caffe.ops.sequence import DropoutLayer, EmbedLayer, Reduction
 from lstmc_caffe.ops.shape import ConcatLayer, ReshapeLayer, SliceLayer, SplitLayer
 
 CAFFE_OPS: tuple[type[Op], ...] = (
-    Input,
+    InputLayer,
     FilledInput,
     DummyData,
     InnerProduct,
@@ -86,7 +86,7 @@ __all__ = [
     "HostInput",
     "HostStack",
     "InnerProduct",
-    "Input",
+    "InputLayer",
     "LSTMUnit",
     "LogLayer",
     "MaxPooling",

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Reshape, Sample, Stack, Types
-from lstmc.ops import Input as CoreInput
+from lstmc.ops import Array, Arrays, Draw, Input, Reshape, Sample, Stack, Types
 from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
 
 @dataclass(frozen=True)
-class HostInput(CoreInput):
+class HostInput(Input):
     """An array the caller has, in the model's own shape; blobs are fed from it."""
 
     name = "host.input"

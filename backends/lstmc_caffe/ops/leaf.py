@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.ops import Arrays, Constant, Draw, Filler, Leaf, Sample
-from lstmc.ops import Input as CoreInput
+from lstmc.ops import Arrays, Constant, Draw, Filler, Input, Leaf, Sample
 from lstmc.ops.base import sample_type
 from lstmc_caffe.ops.base import CaffeOp, write_filler
 
 
 @dataclass(frozen=True)
-class Input(CaffeOp, CoreInput):
+class InputLayer(CaffeOp, Input):
     """Input (``input_layer.cpp``): a blob that the caller fills."""
 
     name = "caffe.Input"
@@ -29,7 +28,7 @@ class Input(CaffeOp, CoreInput):
 
 
 @dataclass(frozen=True)
-class FilledInput(CaffeOp, CoreInput):
+class FilledInput(CaffeOp, Input):
     """DummyData standing for an input that has a fill. The caller may still overwrite a constant one."""
 
     name = "caffe.FilledInput"

@@ -9,14 +9,14 @@ from lstmc.ops import Arg, Input
 from lstmc_caffe import ops as caffe
 
 
-class Conted(NamedTuple):
+class MaskedState(NamedTuple):
     """A state of a body times one number for each sequence of the batch, which is an argument of the body."""
 
     state: Ref
     factor: Ref
 
 
-def conted(body: Graph, ref: Ref) -> Conted | None:
+def masked_state(body: Graph, ref: Ref) -> MaskedState | None:
     """What ``ref`` is the product of, if it is a state [N, ...], or [1, N, ...], times an ``x`` argument [N]."""
     node = body.node(ref.node)
     args = body.args(node.name)
@@ -29,7 +29,7 @@ def conted(body: Graph, ref: Ref) -> Conted | None:
     for state, factor in pairs:
         of, by = body.node(state.node).op, body.node(factor.node).op
         if isinstance(of, Arg) and isinstance(by, Arg) and (of.role, by.role) == ("state", "x"):
-            return Conted(state, factor)
+            return MaskedState(state, factor)
     return None
 
 

@@ -13,11 +13,11 @@ from lstmc.passes.dead import pruned
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.gate_order import Sources, in_order, sources_of, stored_twice
 from lstmc_caffe.recurrent.gate_tail import CAFFE_ORDER, GateTail, gate_tails
-from lstmc_caffe.recurrent.indicator import conted, indicator
+from lstmc_caffe.recurrent.indicator import indicator, masked_state
 
 
 @dataclass(frozen=True)
-class RerollGates(Pass):
+class FindLSTMUnit(Pass):
     """Use LSTMUnit where a scan keeps its time axis.
 
     1. c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), where i, f, o, g are the quarters of z
@@ -36,7 +36,7 @@ class RerollGates(Pass):
     compiled with -O2 alone it is 1.02 to 1.12, and 1.03 to 1.31: there ``--tune`` finds out.
     """
 
-    name = "reroll_gates"
+    name = "find_lstm_unit"
 
     def applies(self, scan: Scan) -> bool:
         """Whether a scan has a gate tail that would become an LSTMUnit if it kept its time axis."""
@@ -131,7 +131,7 @@ class _Rerolled:
 
     def _with_cont(self, node: Node, scan: Scan, body: Graph, tail: GateTail) -> GateTail:
         """The tail with the indicator that its c_prev is multiplied by (rule 4)."""
-        found = None if tail.c_prev is None else conted(body, tail.c_prev)
+        found = None if tail.c_prev is None else masked_state(body, tail.c_prev)
         if found is None:
             return tail
         slot = [arg.name for arg in body.body_args()].index(found.factor.node)

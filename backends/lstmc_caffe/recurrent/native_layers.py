@@ -13,13 +13,13 @@ from lstmc.passes.dead import without_dead
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.gate_order import in_order
 from lstmc_caffe.recurrent.gate_tail import CAFFE_ORDER
-from lstmc_caffe.recurrent.native_match import Difference, NativeLayer, ScanInModel, match_lstm, match_rnn
+from lstmc_caffe.recurrent.native_match import Mismatch, NativeLayer, ScanInModel, match_lstm, match_rnn
 
 MATCHES: dict[str, Callable[[ScanInModel], NativeLayer]] = {"LSTM": match_lstm, "RNN": match_rnn}
 
 
 @dataclass(frozen=True)
-class RerollLayers(Pass):
+class FindNativeLayers(Pass):
     """Use Caffe's LSTM and RNN layers for the scans that are what those layers compute.
 
     1. scan of z = W_x x + b + W_h h, c = sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), from zero
@@ -38,7 +38,7 @@ class RerollLayers(Pass):
     to the other layer (in TEST, ``recurrent_layer.cpp`` shares them anew at each forward pass).
     """
 
-    name = "reroll_layers"
+    name = "find_native_layers"
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -90,7 +90,7 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
     for name, match in MATCHES.items():
         try:
             return replace(match(where), carried=where.carried())
-        except Difference as difference:
+        except Mismatch as difference:
             differences.append(f"{name}: {difference}")
     raise BackendError(
         f"the scan {scan.body.name} is neither Caffe's LSTM layer nor its RNN layer", loc=node.loc, notes=differences

@@ -9,10 +9,10 @@ from lstmc.ir import Graph, Node, Ref, Scan, is_weight, print_node
 from lstmc.ops import Arg, Constant
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.gate_tail import gate_tails
-from lstmc_caffe.recurrent.indicator import conted, indicator
+from lstmc_caffe.recurrent.indicator import indicator, masked_state
 
 
-class Difference(Exception):
+class Mismatch(Exception):
     """Where a scan first differs from a layer: what the layer has there, and what the scan has."""
 
     def __init__(self, expected: str, found: str) -> None:
@@ -76,7 +76,7 @@ class ScanInModel:
 
 
 def match_lstm(where: ScanInModel) -> NativeLayer:
-    """The scan as Caffe's LSTM layer; raises :class:`Difference`."""
+    """The scan as Caffe's LSTM layer; raises :class:`Mismatch`."""
     scan, body = where.scan, where.scan.body
     states = _states(where, 2, "two states, h and c")
     tails = list(gate_tails(body))
@@ -85,42 +85,42 @@ def match_lstm(where: ScanInModel) -> NativeLayer:
     tail = tails[0]
     following = {arg: output.ref for arg, output in zip(states, scan.next_states, strict=True)}
     if len(tails) > 1 or sorted(following.values()) != sorted((tail.c, tail.h)):
-        raise Difference("the next states to be c and h of one gate tail", _returned(scan))
+        raise Mismatch("the next states to be c and h of one gate tail", _returned(scan))
     c, h = (next(arg for arg, ref in following.items() if ref == value) for value in (tail.c, tail.h))
     assert tail.c_prev is not None
     c_prev, factor = _conted(where, tail.c_prev)
     if c_prev != c:
-        raise Difference(f"sigmoid(f) to multiply the state c, %{c.node}", where.text(c_prev))
+        raise Mismatch(f"sigmoid(f) to multiply the state c, %{c.node}", where.text(c_prev))
     _only_result(where, tail.h, c)
     projected, recurrent, h_factor = _sum_of_products(where, tail.gates, h)
     if factor != h_factor:
         found = [f"%{ref.node} times %{by.node}" if by else f"%{ref.node}" for ref, by in ((h, h_factor), (c, factor))]
-        raise Difference("h and c to be multiplied by the same cont, or neither", " and ".join(found))
+        raise Mismatch("h and c to be multiplied by the same cont, or neither", " and ".join(found))
     x, *blobs = _projection(where, projected)
     return NativeLayer(caffe.LSTM, x, projected, (*blobs, recurrent), tail.order, cont=_indicator(where, factor))
 
 
 def match_rnn(where: ScanInModel) -> NativeLayer:
-    """The scan and the readout of its states as Caffe's RNN layer; raises :class:`Difference`."""
+    """The scan and the readout of its states as Caffe's RNN layer; raises :class:`Mismatch`."""
     scan, body = where.scan, where.scan.body
     (h,) = _states(where, 1, "one state, h")
     following = scan.next_states[0].ref
     if not isinstance(body.node(following.node).op, caffe.TanHLayer):
-        raise Difference("h to be a tanh", where.text(following))
+        raise Mismatch("h to be a tanh", where.text(following))
     _only_result(where, following, None)
     projected, recurrent, factor = _sum_of_products(where, body.args(following.node)[0], h)
     x, *blobs = _projection(where, projected)
     readers = [name for result in range(len(scan.body.outputs)) for name in where.readers(result)]
     readout = where.graph.node(readers[0]) if readers and readers[0] in where.graph else None
     if len(readers) != 1 or readout is None or not isinstance(readout.op, caffe.InnerProduct):
-        raise Difference("h to be read by one product alone, W_ho h + b_o", ", ".join(readers) or "no reader")
+        raise Mismatch("h to be read by one product alone, W_ho h + b_o", ", ".join(readers) or "no reader")
     outside = where.graph
     after = [node for node in outside if Ref(readout.name) in outside.args(node.name)]
     square = readout.op.axis == 2 and readout.op.bias and readout.types[0] == where.node.types[0]
     if not square or len(after) != 1 or outside.readers()[Ref(readout.name)] != 1:
-        raise Difference("W_ho h + b_o of as many units as h, read by one tanh", where.text(Ref(readout.name), True))
+        raise Mismatch("W_ho h + b_o of as many units as h, read by one tanh", where.text(Ref(readout.name), True))
     if not isinstance(after[0].op, caffe.TanHLayer):
-        raise Difference("tanh(W_ho h + b_o)", where.text(Ref(after[0].name), True))
+        raise Mismatch("tanh(W_ho h + b_o)", where.text(Ref(after[0].name), True))
     weights = (*blobs, recurrent, *outside.args(readout.name)[1:])
     return NativeLayer(caffe.RNN, x, projected, weights, replaced=after[0].name, cont=_indicator(where, factor))
 
@@ -129,16 +129,16 @@ def _states(where: ScanInModel, count: int, names: str) -> list[Ref]:
     """The state arguments, if there are ``count``, the scan runs forward, and all begin at zero or all are carried."""
     scan = where.scan
     if scan.reverse:
-        raise Difference("steps that run forward (Caffe has no layer that reverses a sequence)", "reverse=True")
+        raise Mismatch("steps that run forward (Caffe has no layer that reverses a sequence)", "reverse=True")
     states = where.states()
     if len(states) != count:
-        raise Difference(names, ", ".join(f"%{ref.node}" for ref in states))
+        raise Mismatch(names, ", ".join(f"%{ref.node}" for ref in states))
     if len(where.carried()) == count:
         return states
     for state in states:
         first = where.graph.node(where.outer(state).node)
         if not isinstance(first.op, caffe.DummyData) or first.op.value != 0:
-            raise Difference(
+            raise Mismatch(
                 f"%{state.node} to start from zero (through a given first state Caffe's layer passes no gradient)",
                 where.text(where.outer(state), True),
             )
@@ -149,7 +149,7 @@ def _returned(scan: Scan) -> str:
     return ", ".join(f"{o.name}=%{scan.body.value_name(o.ref)}" for o in scan.next_states)
 
 
-def _no_tail(where: ScanInModel, states: list[Ref]) -> Difference:
+def _no_tail(where: ScanInModel, states: list[Ref]) -> Mismatch:
     """The first thing that keeps a body with two states from having a gate tail."""
     body = where.scan.body
     following = [output.ref for output in where.scan.next_states]
@@ -159,22 +159,22 @@ def _no_tail(where: ScanInModel, states: list[Ref]) -> Difference:
     ]
     if not found:
         nodes = "; ".join(where.text(ref) for ref in following)
-        return Difference("h = sigmoid(o) * tanh(c)", nodes)
+        return Mismatch("h = sigmoid(o) * tanh(c)", nodes)
     h = found[0]
     c = next(ref for ref in following if ref != h)
     if not any(True for _ in _functions(body, h, caffe.SigmoidLayer)):
-        return Difference("h = sigmoid(o) * tanh(c)", where.text(h))
+        return Mismatch("h = sigmoid(o) * tanh(c)", where.text(h))
     node = body.node(c.node)
     terms = body.args(c.node) if isinstance(node.op, caffe.Eltwise) and node.op.operation == "SUM" else ()
     if len(terms) != 2 or not all(_is_product(body, term) for term in terms):
-        return Difference("c = sigmoid(f) * c + sigmoid(i) * tanh(g)", where.text(c))
+        return Mismatch("c = sigmoid(f) * c + sigmoid(i) * tanh(g)", where.text(c))
     # the products are there, so some gate is not a piece of the value that the others are pieces of
     for owner in (*terms, h):
         for gate in (*_functions(body, owner, caffe.SigmoidLayer), *_functions(body, owner, caffe.TanHLayer)):
             (inside,) = body.args(gate.node)
             if not isinstance(body.node(inside.node).op, caffe.SliceLayer) and inside not in following:
-                return Difference("i, f, o and g to be the quarters of W_x x + b + W_h h", where.text(inside))
-    return Difference("i, f, o and g to be the quarters of one value", where.text(h))
+                return Mismatch("i, f, o and g to be the quarters of W_x x + b + W_h h", where.text(inside))
+    return Mismatch("i, f, o and g to be the quarters of one value", where.text(h))
 
 
 def _is_product(body: Graph, ref: Ref) -> bool:
@@ -198,7 +198,7 @@ def _only_result(where: ScanInModel, h: Ref, c: Ref | None) -> None:
         readers = where.readers(number)
         if readers and output.ref != h:
             what = "the last c" if number >= len(scan.step_outputs) and c else f"%{scan.body.value_name(output.ref)}"
-            raise Difference(
+            raise Mismatch(
                 "h to be all that is read of the scan (Caffe's layer shows its states only without gradient)",
                 f"{what} read by {', '.join(readers)}",
             )
@@ -206,7 +206,7 @@ def _only_result(where: ScanInModel, h: Ref, c: Ref | None) -> None:
 
 def _conted(where: ScanInModel, ref: Ref) -> tuple[Ref, Ref | None]:
     """A state, and the argument that it is multiplied by, if there is one."""
-    found = conted(where.scan.body, ref)
+    found = masked_state(where.scan.body, ref)
     return (ref, None) if found is None else (found.state, found.factor)
 
 
@@ -216,7 +216,7 @@ def _indicator(where: ScanInModel, factor: Ref | None) -> Ref | None:
         return None
     found = indicator(where.graph, where.outer(factor), where.scan)
     if found is None:
-        raise Difference(
+        raise Mismatch(
             "what multiplies the states to be an input [T, N] of 0 and 1 (Caffe's layer passes no gradient to cont)",
             where.text(where.outer(factor), True),
         )
@@ -232,11 +232,11 @@ def _sum_of_products(where: ScanInModel, ref: Ref, h: Ref) -> tuple[Ref, Ref, Re
     products = [t for t in terms if isinstance(body.node(t.node).op, caffe.InnerProduct)]
     plain = isinstance(node.op, caffe.Eltwise) and set(node.op.coeff) <= {1.0}
     if not plain or len(terms) != 2 or len(sequences) != 1 or len(products) != 1:
-        raise Difference("the sum of a product of x and one of h, W_x x + b + W_h h", where.text(ref))
+        raise Mismatch("the sum of a product of x and one of h, W_x x + b + W_h h", where.text(ref))
     operands = body.args(products[0].node)
     state, factor = _conted(where, operands[0])
     if state != h or len(operands) != 2:
-        raise Difference(f"a product of the state %{h.node} without a bias", where.text(products[0]))
+        raise Mismatch(f"a product of the state %{h.node} without a bias", where.text(products[0]))
     return where.outer(sequences[0]), where.outer(operands[1]), factor
 
 
@@ -252,7 +252,7 @@ def _projection(where: ScanInModel, ref: Ref) -> tuple[Ref, Ref, Ref]:
         args = graph.args(node.name)
     product = isinstance(node.op, caffe.InnerProduct) and node.op.axis == 2
     if not product or len(args) - 2 + len(bias) != 1:
-        raise Difference("a product of x with one bias, W_x x + b", where.text(Ref(node.name), True))
+        raise Mismatch("a product of x with one bias, W_x x + b", where.text(Ref(node.name), True))
     x, w, b = (*args, *bias)
     assert is_weight(graph, w)
     return x, w, b

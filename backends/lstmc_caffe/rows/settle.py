@@ -65,7 +65,7 @@ class _Settler:
             self.sources[Ref(node.name)] = self.sources[args[0]]
             return
         if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and node.name not in self.stepwise:
-            made = self.b.add(caffe.Input(node.op.shape), names=node.names, loc=node.loc)
+            made = self.b.add(caffe.InputLayer(node.op.shape), names=node.names, loc=node.loc)
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
             if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:

@@ -14,7 +14,7 @@ from lstmc.arrays import did_you_mean, element_problem, value_problem
 from lstmc.errors import BackendError, DataError
 from lstmc.interp import named_rng
 from lstmc.ir import parse_filler
-from lstmc.ops import Array, Whole
+from lstmc.ops import Array, IntegerRange
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import Mode, Runner
 from lstmc_caffe.write.caffemodel import read_blobs
@@ -40,10 +40,10 @@ class NetFiles:
     def outputs(self) -> dict[str, Shape]:
         return {n: tuple(place["shape"]) for n, place in self.described["outputs"].items()}
 
-    def values(self, name: str) -> Whole | None:
+    def values(self, name: str) -> IntegerRange | None:
         """What the elements of an input must be, where not every number will do."""
         allowed = self.described["inputs"][name].get("values")
-        return None if allowed is None else Whole(**allowed)
+        return None if allowed is None else IntegerRange(**allowed)
 
     def load(self, runner: Runner, mode: Mode) -> Net:
         """The net in real Caffe, its weights checked against the manifest before."""

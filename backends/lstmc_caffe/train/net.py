@@ -11,7 +11,7 @@ from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Op, Param
-from lstmc.passes import LOSS
+from lstmc.prepare import LOSS
 from lstmc.training import Source, Trained, TrainingRun, batch_dataset
 from lstmc.weights import unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput

@@ -14,7 +14,7 @@ from lstmc_caffe.unroll.fan import FAN, concat_tree, slice_tree, split_tree
 
 
 @dataclass(frozen=True)
-class BoundFan(Pass):
+class LimitFan(Pass):
     """Make trees of what is cut, joined or read more than ``most`` times.
 
     1. a Slice with more tops      => Slices of Slices
@@ -24,7 +24,7 @@ class BoundFan(Pass):
     Sequences are cut and joined by trees to begin with (``CaffeTimeAxis``); here is what else a model has.
     """
 
-    name = "bound_fan"
+    name = "limit_fan"
     most: int = FAN
 
     def run(self, graph: Graph) -> PassResult:
@@ -38,7 +38,7 @@ class BoundFan(Pass):
     def ensures(self, graph: Graph) -> None:
         for node in graph:
             if self._is_wide(graph, node):
-                raise PassError(f"bound_fan left %{node.name} with more than {self.most} tops or bottoms")
+                raise PassError(f"limit_fan left %{node.name} with more than {self.most} tops or bottoms")
 
     def _is_wide(self, graph: Graph, node: Node) -> bool:
         if len(node.types) > self.most:
@@ -54,7 +54,7 @@ def _layers_reading(graph: Graph) -> Counter[Ref]:
 
 
 class _Trees:
-    def __init__(self, graph: Graph, bound: BoundFan, wide: set[Ref], counts: Counter[str]) -> None:
+    def __init__(self, graph: Graph, bound: LimitFan, wide: set[Ref], counts: Counter[str]) -> None:
         self.graph, self.most, self.counts = graph, bound.most, counts
         self.readers = {ref: count for ref, count in _layers_reading(graph).items() if ref in wide}
         self.copies: dict[Ref, Iterator[Ref]] = {}

@@ -16,9 +16,9 @@ from tests.equivalence import assert_same_meaning
 
 LEAVES = {
     "x": "f32[2,3,4] = input()",
-    "i": "f32[2,3] = input(values=whole(0, 4))",
-    "k": "f32[2,3] = input(values=whole(0, 3))",
-    "j": "f32[2,4] = input(values=whole(0, 2))",
+    "i": "f32[2,3] = input(values=integers(0, 4))",
+    "k": "f32[2,3] = input(values=integers(0, 3))",
+    "j": "f32[2,4] = input(values=integers(0, 2))",
     "t": "f32[2,3,4] = input()",
     "p": "f32[2,3,5,6] = input()",
     "q": "f32[7,2,3,5,6] = input()",

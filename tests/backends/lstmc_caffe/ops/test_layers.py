@@ -34,13 +34,13 @@ from lstmc import (
 from lstmc.differential import check, random_inputs
 from lstmc.dsl import Model
 from lstmc.interp import backward, forward
-from lstmc.passes import fixed_masks
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import DropoutLayer
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.fixed_masks import fixed_masks
 
 pytestmark = pytest.mark.caffe
 

@@ -33,7 +33,7 @@ from lstmc.ops import Param as CoreParam
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.lstm_unit import RerollGates
+from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 
@@ -267,8 +267,8 @@ def test_every_stage_means_the_model(case: str) -> None:
 
 @each_case
 def test_a_second_run_changes_nothing(case: str) -> None:
-    rolled = [s.graph for s in compiled(case).history if s.pass_name == "reroll_gates"]
-    assert not RerollGates().run(rolled[0]).modified
+    rolled = [s.graph for s in compiled(case).history if s.pass_name == "find_lstm_unit"]
+    assert not FindLSTMUnit().run(rolled[0]).modified
 
 
 @pytest.mark.caffe

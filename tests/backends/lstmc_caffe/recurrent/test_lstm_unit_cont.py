@@ -13,7 +13,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.reshape_once import ReshapeOnce
-from lstmc_caffe.recurrent.lstm_unit import RerollGates
+from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from tests.equivalence import assert_same_meaning
@@ -87,7 +87,7 @@ def test_the_layers_of_a_step(size: str) -> None:
 LEGAL = """\
 graph net {
   %z: f32[2,3,8] = caffe.Input()
-  %C: f32[2,3] = caffe.Input(values=whole(0, 1))
+  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
   %h_0: f32[3,2] = caffe.DummyData()
   %V: f32[8,2] = param()
   %column: f32[2,3,1] = caffe.Reshape(%C, shape=(2, 3, 1))
@@ -111,7 +111,7 @@ graph net {
 ONCE = """\
 graph net {
   %z: f32[2,3,8] = caffe.Input()
-  %C: f32[2,3] = caffe.Input(values=whole(0, 1))
+  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
   %h_0: f32[3,2] = caffe.DummyData()
   %V: f32[8,2] = param()
   %column: f32[2,3,1] = caffe.Reshape(%C, shape=(2, 3, 1))
@@ -158,7 +158,7 @@ def test_reshape_once_where_the_first_step_reads_a_sequence_as_it_is() -> None:
 GATES = """\
 graph net {
   %z: f32[2,3,8] = caffe.Input()
-  %C: f32[2,3] = caffe.Input(values=whole(0, 1))
+  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
   %h_0: f32[1,3,2] = caffe.Input()
   %c_0: f32[1,3,2] = caffe.Input()
   %V: f32[8,2] = param()
@@ -191,7 +191,7 @@ graph net {
 UNIT = """\
 graph net {
   %z: f32[2,3,8] = caffe.Input()
-  %C: f32[2,3] = caffe.Input(values=whole(0, 1))
+  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
   %h_0: f32[1,3,2] = caffe.Input()
   %c_0: f32[1,3,2] = caffe.Input()
   %V: f32[8,2] = param()
@@ -217,18 +217,18 @@ graph net {
 
 def test_reroll_gates_as_text() -> None:
     before = parse_graph(GATES, caffe.CAFFE_OPS)
-    outcome = RerollGates().run(before)
+    outcome = FindLSTMUnit().run(before)
     assert print_graph(outcome.graph) == UNIT
     assert outcome.counts == {"roll_gate_tail": 1, "roll_cont": 1}
     verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
     assert_same_meaning(before, outcome.graph)
 
 
-@pytest.mark.parametrize("other", ["", "values=whole(0, 2)", "values=whole(0, 1, -1)"])
+@pytest.mark.parametrize("other", ["", "values=integers(0, 2)", "values=integers(0, 1, -1)"])
 def test_what_is_no_indicator_keeps_its_product(other: str) -> None:
     """A gradient may be wanted there, or LSTMUnit's would not be right."""
-    before = parse_graph(GATES.replace("values=whole(0, 1)", other), caffe.CAFFE_OPS)
-    outcome = RerollGates().run(before)
+    before = parse_graph(GATES.replace("values=integers(0, 1)", other), caffe.CAFFE_OPS)
+    outcome = FindLSTMUnit().run(before)
     assert outcome.counts == {"roll_gate_tail": 1}
     assert "caffe.LSTMUnit(%cc, %a, %cont)" in print_graph(outcome.graph)
     assert_same_meaning(before, outcome.graph)

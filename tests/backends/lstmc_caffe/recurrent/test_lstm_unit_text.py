@@ -1,4 +1,4 @@
-"""reroll_gates as text: what it makes of one scan, and what it leaves alone."""
+"""find_lstm_unit as text: what it makes of one scan, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.ir import Stage, parse_graph, print_graph, verify
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.lstm_unit import RerollGates
+from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 
 BEFORE = """\
 graph net {
@@ -73,7 +73,7 @@ graph net {
 
 def test_text() -> None:
     before = parse_graph(BEFORE, caffe.CAFFE_OPS)
-    outcome = RerollGates().run(before)
+    outcome = FindLSTMUnit().run(before)
     assert print_graph(outcome.graph) == AFTER
     assert outcome.counts == {"roll_gate_tail": 1, "reorder_rows": 1}
     verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
@@ -92,4 +92,4 @@ def test_text() -> None:
 )
 def test_what_does_not_match(line: str, other: str) -> None:
     assert BEFORE.count(line) == 1
-    assert not RerollGates().run(parse_graph(BEFORE.replace(line, other), caffe.CAFFE_OPS)).modified
+    assert not FindLSTMUnit().run(parse_graph(BEFORE.replace(line, other), caffe.CAFFE_OPS)).modified

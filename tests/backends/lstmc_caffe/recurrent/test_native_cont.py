@@ -14,8 +14,8 @@ from lstmc.differential import check
 from lstmc.dsl import Model
 from lstmc.interp import backward, forward
 from lstmc.ops import Input as CoreInput
+from lstmc.ops import IntegerRange
 from lstmc.ops import Param as CoreParam
-from lstmc.ops import Whole
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
@@ -183,7 +183,7 @@ def test_inputs_keep_what_they_say() -> None:
     inputs = {n.name: n.op for n in compiled(lstm_carried, target="caffe").expanded if isinstance(n.op, CoreInput)}
     assert {name: (op.values, op.after) for name, op in inputs.items()} == {
         "X": (None, ""),
-        "C": (Whole(0, 1), ""),
+        "C": (IntegerRange(0, 1), ""),
         "lstm/h_0": (None, "lstm/h_T"),
         "lstm/c_0": (None, "lstm/c_T"),
     }

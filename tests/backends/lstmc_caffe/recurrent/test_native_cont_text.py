@@ -1,4 +1,4 @@
-"""reroll_layers as text, where states are multiplied by an indicator or carried; and what of that is refused."""
+"""find_native_layers as text, where states are multiplied by an indicator or carried; and what of that is refused."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc.ir import parse_graph, print_graph
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.native_layers import RerollLayers
+from lstmc_caffe.recurrent.native_layers import FindNativeLayers
 
 BEFORE = """\
 graph net {
   %x: f32[2,3,4] = caffe.Input()
-  %C: f32[2,3] = caffe.Input(values=whole(0, 1))
+  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
   %h_0: f32[3,2] = caffe.FilledInput(fill=constant(0), after='h_T')
   %c_0: f32[3,2] = caffe.FilledInput(fill=constant(0), after='c_T')
   %W: f32[8,4] = param()
@@ -49,7 +49,7 @@ graph net {
 HEAD = """\
 graph net {
   %x: f32[2,3,4] = caffe.Input()
-  %C: f32[2,3] = caffe.Input(values=whole(0, 1))
+  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
   %W: f32[8,4] = param()
   %b: f32[8] = param()
   %V: f32[8,2] = param()
@@ -104,12 +104,12 @@ PLAIN = (
     ids=["carried", "from zero", "without cont", "outputs not kept"],
 )
 def test_text(before: str, after: str, counts: dict[str, int]) -> None:
-    outcome = RerollLayers().run(parse_graph(before, caffe.CAFFE_OPS))
+    outcome = FindNativeLayers().run(parse_graph(before, caffe.CAFFE_OPS))
     assert print_graph(outcome.graph) == after
     assert outcome.counts == counts
 
 
-FREE = "%C: f32[2,3] = caffe.Input(values=whole(0, 1))"
+FREE = "%C: f32[2,3] = caffe.Input(values=integers(0, 1))"
 GIVEN_ZERO = (
     "LSTM: expected %{0}_prev to start from zero (through a given first state Caffe's layer passes no gradient),"
     " found %{0}_0: f32[3,2] = "
@@ -128,8 +128,8 @@ INDICATOR = (
             INDICATOR + "caffe.Input()",
         ),
         (
-            ((FREE, "%C: f32[2,3] = caffe.Input(values=whole(0, 2))"),),
-            INDICATOR + "caffe.Input(values=whole(0, 2))",
+            ((FREE, "%C: f32[2,3] = caffe.Input(values=integers(0, 2))"),),
+            INDICATOR + "caffe.Input(values=integers(0, 2))",
         ),
         (
             (("InnerProduct(%hc", "InnerProduct(%h_prev"),),
@@ -166,5 +166,5 @@ INDICATOR = (
 )
 def test_what_is_refused(changes: tuple[tuple[str, str], ...], difference: str) -> None:
     with pytest.raises(BackendError) as caught:
-        RerollLayers().run(parse_graph(changed(*changes), caffe.CAFFE_OPS))
+        FindNativeLayers().run(parse_graph(changed(*changes), caffe.CAFFE_OPS))
     assert caught.value.notes[0] == difference

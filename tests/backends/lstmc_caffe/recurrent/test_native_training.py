@@ -11,8 +11,8 @@ from lstmc import Input, Param, State, Value, cell, dims, euclidean_loss, linear
 from lstmc.backend import load_backend, load_cell
 from lstmc.dsl import Cell, Model
 from lstmc.ops import Array
-from lstmc.passes import training_graph
 from lstmc.pipeline import compile_graph
+from lstmc.prepare import training_graph
 from lstmc.training import TrainingRun
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe_ops

@@ -35,8 +35,8 @@ from lstmc.errors import BackendError
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
-from lstmc.passes import training_graph
 from lstmc.pipeline import compile_graph
+from lstmc.prepare import training_graph
 from lstmc.training import Source, batch_dataset
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_caffe import CaffeBackend, Solver

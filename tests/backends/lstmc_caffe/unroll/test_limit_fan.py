@@ -17,7 +17,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.unroll.fan import FAN, branches
-from lstmc_caffe.unroll.limit_fan import BoundFan
+from lstmc_caffe.unroll.limit_fan import LimitFan
 from lstmc_caffe.write.net import write_net
 
 T, N, D, H = dims("T N D H")
@@ -102,15 +102,15 @@ graph net {
 
 def test_each_rule_as_text() -> None:
     before = parse_graph(BEFORE, caffe.CAFFE_OPS)
-    outcome = BoundFan(3).run(before)
+    outcome = LimitFan(3).run(before)
     assert print_graph(outcome.graph) == AFTER
     assert outcome.counts == {"slice_of_slices": 1, "split_readers": 1, "concat_of_concats": 1}
-    BoundFan(3).ensures(outcome.graph)
+    LimitFan(3).ensures(outcome.graph)
 
 
 def test_the_tree_means_the_same() -> None:
     before = parse_graph(BEFORE, caffe.CAFFE_OPS)
-    after = BoundFan(3).run(before).graph
+    after = LimitFan(3).run(before).graph
     rng = np.random.default_rng(0)
     x, ct = rng.normal(size=(5, 2)), {"z": rng.normal(size=(5, 2)), "a": rng.normal(size=(1, 2))}
     runs = [forward(graph, {"x": x}) for graph in (before, after)]
@@ -120,8 +120,8 @@ def test_the_tree_means_the_same() -> None:
 
 
 def test_a_second_run_changes_nothing() -> None:
-    once = BoundFan(3).run(parse_graph(BEFORE, caffe.CAFFE_OPS)).graph
-    assert not BoundFan(3).run(once).modified
+    once = LimitFan(3).run(parse_graph(BEFORE, caffe.CAFFE_OPS)).graph
+    assert not LimitFan(3).run(once).modified
 
 
 @pytest.mark.parametrize("steps", [1, 100, 101, 1000])
@@ -137,9 +137,9 @@ def test_what_is_the_same_at_every_step_is_made_once() -> None:
 
 def test_values_that_nothing_reads_are_silenced_in_parts() -> None:
     b = Builder("net")
-    (x,) = b.add(caffe.Input((250, 2)), names=("x",))
+    (x,) = b.add(caffe.InputLayer((250, 2)), names=("x",))
     pieces = b.add(caffe.SliceLayer(0, (1,) * 250), x, names=[f"piece{i}" for i in range(250)])
-    graph = BoundFan().run(b.finish([("first", pieces[0])])).graph
+    graph = LimitFan().run(b.finish([("first", pieces[0])])).graph
     silence = [len(layer.bottom) for layer in write_net(graph).layers() if layer.type == "Silence"]
     assert silence == [100, 100, 49]
 

@@ -31,7 +31,7 @@ from lstmc.cells.gru import gru
 from lstmc.errors import PassError
 from lstmc.interp import forward
 from lstmc.ir import parse_graph, print_graph, verify
-from lstmc.passes import StatePair, one_step
+from lstmc.prepare import StatePair, one_step
 from lstmc.weights import initial_weights
 
 N, D, H = dims("N D H")

@@ -1,9 +1,9 @@
-"""``widen``: text before, text after, and the same meaning."""
+"""``fuse_horizontal``: text before, text after, and the same meaning."""
 
 from __future__ import annotations
 
 from lstmc.ir import parse_graph, print_graph, verify
-from lstmc.passes import Widen
+from lstmc.passes import FuseHorizontal
 from tests.equivalence import assert_same_meaning
 
 BEFORE = """\
@@ -40,7 +40,7 @@ graph net {
 
 def test_widen_before_and_after() -> None:
     before = parse_graph(BEFORE)
-    found = Widen().run(before)
+    found = FuseHorizontal().run(before)
     assert print_graph(found.graph) == AFTER
     assert found.counts == {"widen_binary": 1, "widen_function": 1}
     verify(found.graph)
@@ -48,20 +48,20 @@ def test_widen_before_and_after() -> None:
 
 
 def test_widen_again_changes_nothing() -> None:
-    again = Widen().run(parse_graph(AFTER))
+    again = FuseHorizontal().run(parse_graph(AFTER))
     assert not again.modified
     assert print_graph(again.graph) == AFTER
 
 
 def test_pieces_with_another_reader_are_left_alone() -> None:
     text = BEFORE.replace("return i=%si", "return first=%i, i=%si").replace(", g=%tg", "")
-    found = Widen().run(parse_graph(text))
+    found = FuseHorizontal().run(parse_graph(text))
     assert "add(%f_o_g, %hf_ho_hg)" in print_graph(found.graph)
     assert_same_meaning(parse_graph(text), found.graph)
 
 
 def test_pieces_in_another_order_are_left_alone() -> None:
     text = BEFORE.replace("add(%i, %hi)", "add(%i, %hg)").replace("add(%g, %hg)", "add(%g, %hi)")
-    found = Widen().run(parse_graph(text))
+    found = FuseHorizontal().run(parse_graph(text))
     assert "add(%f_o, %hf_ho)" in print_graph(found.graph)
     assert_same_meaning(parse_graph(text), found.graph)

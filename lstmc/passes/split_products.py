@@ -14,7 +14,7 @@ Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis it is cut along, and
 
 
 @dataclass(frozen=True)
-class PerPiece(Pass):
+class SplitProducts(Pass):
     """Move splits up to the weights, in the model and in every scan body.
 
     1. split(f(x))                => f(split(x)[0]), f(split(x)[1]), ...
@@ -26,7 +26,7 @@ class PerPiece(Pass):
     The reverse of ``fuse_linears``, which is then left out.
     """
 
-    name = "per_piece"
+    name = "split_products"
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()

@@ -1,10 +1,10 @@
-"""``per_piece`` and ``in_loop``: text before, text after, and the same meaning."""
+"""``split_products`` and ``roll_in``: text before, text after, and the same meaning."""
 
 from __future__ import annotations
 
 from lstmc.ir import Scan, parse_graph, print_graph, verify
 from lstmc.ops import Leaf
-from lstmc.passes import Dead, InLoop, PerPiece
+from lstmc.passes import Dead, RollIn, SplitProducts
 from tests.equivalence import assert_same_meaning
 
 PACKED = """\
@@ -72,13 +72,13 @@ graph net {
 
 def test_per_piece_before_and_after() -> None:
     before = parse_graph(PACKED)
-    made = PerPiece().run(before)
+    made = SplitProducts().run(before)
     after = Dead().run(made.graph).graph
     assert print_graph(after) == PIECES
     assert made.counts == {"linear_per_piece": 1, "function_per_piece": 2}
     verify(after)
     assert_same_meaning(before, after)
-    assert not PerPiece().run(after).modified
+    assert not SplitProducts().run(after).modified
 
 
 def test_a_split_of_what_cannot_be_cut_stays() -> None:
@@ -90,7 +90,7 @@ graph net {
   return y=%y
 }
 """
-    assert not PerPiece().run(parse_graph(text)).modified
+    assert not SplitProducts().run(parse_graph(text)).modified
 
 
 OUTSIDE = """\
@@ -139,18 +139,18 @@ graph net {
 
 def test_in_loop_before_and_after() -> None:
     before = parse_graph(OUTSIDE.replace("%Y: f32[3,2,4] =", "%Y, %h_T: f32[3,2,4], f32[2,4] ="))
-    made = InLoop().run(before)
+    made = RollIn().run(before)
     assert print_graph(made.graph) == INSIDE
     assert made.counts == {"op_to_scan": 1}
     verify(made.graph)
     assert_same_meaning(before, made.graph)
-    assert not InLoop().run(made.graph).modified
+    assert not RollIn().run(made.graph).modified
 
 
 SEQUENCES = """\
 graph net {
   %X: f32[3,2,4] = input()
-  %I: f32[3,2] = input(values=whole(0, 4))
+  %I: f32[3,2] = input(values=integers(0, 4))
   %P: f32[3,2,1,2,2] = input()
   %h0: f32[2,4] = input()
   %W: f32[5,4] = param()
@@ -179,7 +179,7 @@ graph net {
 
 def test_every_op_that_has_a_step_goes_into_a_loop() -> None:
     before = parse_graph(SEQUENCES)
-    made = InLoop().run(before)
+    made = RollIn().run(before)
     assert made.counts == {"op_to_scan": 6}
     outside = {node.op.name for node in made.graph if not isinstance(node.op, Leaf | Scan)}
     assert outside == {"sum"}  # the one over time

@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.errors import PassError
 from lstmc.ir import parse_graph, print_graph, verify
-from lstmc.passes import fixed_masks
+from tests.fixed_masks import fixed_masks
 
 BEFORE = """\
 graph net {

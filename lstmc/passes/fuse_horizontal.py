@@ -13,7 +13,7 @@ from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, joined_name, re
 
 
 @dataclass(frozen=True)
-class Widen(Pass):
+class FuseHorizontal(Pass):
     """Do once what is done alike to neighbouring pieces, in the model and in every scan body.
 
     1. f(split(z)[i]), ..., f(split(z)[j])                           => split(f(z[i..j]))
@@ -23,20 +23,22 @@ class Widen(Pass):
     one sigmoid over i, f and o.
     """
 
-    name = "widen"
+    name = "fuse_horizontal"
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        return result(graph, widened(graph, counts), counts)
+        return result(graph, fused_horizontally(graph, counts), counts)
 
 
-def widened(graph: Graph, counts: Counter[str]) -> Graph:
+def fused_horizontally(graph: Graph, counts: Counter[str]) -> Graph:
     """The fixed point of the rules; ``counts`` gains a rule's name each time it is used."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if not isinstance(node.op, Scan):
             return None
-        return b.add(in_bodies(node.op, lambda body: widened(body, counts)), *args, names=node.names, loc=node.loc)
+        return b.add(
+            in_bodies(node.op, lambda body: fused_horizontally(body, counts)), *args, names=node.names, loc=node.loc
+        )
 
     graph = rewrite(graph, visit)
     while (run := _find_run(graph)) is not None:

@@ -25,7 +25,7 @@ from lstmc.errors import PassError
 from lstmc.ir import Graph, Scan, print_graph
 from lstmc.ops import Dropout
 from lstmc.ops import Input as InputOp
-from lstmc.passes import deploy_graph, has_loss, training_graph
+from lstmc.prepare import deploy_graph, has_loss, training_graph
 from tests.equivalence import assert_same_meaning
 
 T, N, D = dims("T N D")

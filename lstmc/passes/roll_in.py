@@ -6,24 +6,24 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
+from lstmc.ir.over_time import values_over_time
 from lstmc.ops import Arg, Concat, Conv, Dropout, Embed, Full, Input, Linear, Op, Reshape, Role, Softmax, Split, Sum
 from lstmc.ops.base import Pointwise
 from lstmc.ops.binary import Binary
 from lstmc.ops.images import Pool
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.hoist import op_over_time
-from lstmc.passes.one_step import values_over_time
 from lstmc.types import TensorType
 
 
 @dataclass(frozen=True)
-class InLoop(Pass):
+class RollIn(Pass):
     """The reverse of ``hoist`` and ``sink``.
 
     1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step
     """
 
-    name = "in_loop"
+    name = "roll_in"
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
