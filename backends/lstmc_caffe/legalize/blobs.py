@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight, is_weight_op
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param
 from lstmc.passes import Refs
@@ -53,7 +54,7 @@ def _alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> boo
 
 
 def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
-    """A value that layers can have as a bottom: a parameter is added to zeros (rule 5), others are as they are.
+    """A value that layers can have as a bottom: a parameter is added to zeros, others are as they are.
 
     Not Caffe's Parameter layer: it lends its diff out, so a parameter with another reader loses gradient.
     """
@@ -69,6 +70,22 @@ def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
 def layer_of(b: Builder, node: Node, op: Op, *args: Ref, learned: Sequence[Ref] = ()) -> Refs:
     """A layer that stands for a node: on values, and with ``learned`` as blobs of its own."""
     return b.add(op, *[as_value(b, ref) for ref in args], *learned, names=node.names, loc=node.loc)
+
+
+def check_blob(b: Builder, node: Node, w: Ref, layer: str, name: str = "W") -> None:
+    """Raise unless ``w`` can be a blob of the layer."""
+    if not is_weight(b, w):
+        raise BackendError(
+            f"{node.op.name}: {name} must be a Param: Caffe's {layer} has its weights as a blob of its own",
+            loc=node.loc,
+            notes=(f"found {b.node(w.node).names[w.out]}: {b.type(w)}, computed by {b.node(w.node).op.name}",),
+        )
+
+
+def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
+    """The value in another shape, by a Reshape where it has not that shape already."""
+    value = as_value(b, ref)
+    return value if b.type(value).shape == shape else b.add(caffe.ReshapeLayer(shape), value)[0]
 
 
 def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:

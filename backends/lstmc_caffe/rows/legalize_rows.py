@@ -40,7 +40,8 @@ from lstmc.ops import (
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import packing_nodes
-from lstmc_caffe.legalize.legalize import FUNCTION_LAYERS, KEPT, LARGEST_PRODUCT
+from lstmc_caffe.legalize.legalize import KEPT
+from lstmc_caffe.legalize.pointwise import FUNCTION_LAYERS, LARGEST_PRODUCT
 from lstmc_caffe.rows.layout import as_matrix, matrix_at, viewed
 from lstmc_caffe.rows.row_binary import binary_to_eltwise
 from lstmc_caffe.rows.row_layers import RowLayers

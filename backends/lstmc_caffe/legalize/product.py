@@ -1,0 +1,88 @@
+"""Products and sums of two operands: by matrix, by element, and broadcast along axes."""
+
+from __future__ import annotations
+
+from math import prod
+
+from lstmc.errors import BackendError
+from lstmc.ir import Builder, Node, Ref, is_weight
+from lstmc.ops import Add, Linear, Mul, Op, Sub
+from lstmc.ops.binary import covered_axes
+from lstmc.passes import Refs
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of
+
+
+def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Linear)
+    x, w, *bias = args
+    if not is_weight(b, w):
+        raise BackendError(
+            "linear: the matrix must be a Param: Caffe has no layer for the product of two computed matrices",
+            loc=node.loc,
+            notes=(f"found {b.node(w.node).names[w.out]}: {b.type(w)}, computed by {b.node(w.node).op.name}",),
+        )
+    out = node.types[0].shape[-1]
+    if bias and not is_weight(b, bias[0]):
+        product = b.add(caffe.InnerProduct(node.op.axis, out, False), as_value(b, x), w, loc=node.loc)
+        return layer_of(b, node, caffe.Bias(axis=node.op.axis), *product, bias[0])
+    return layer_of(b, node, caffe.InnerProduct(node.op.axis, out, bool(bias)), x, learned=(w, *bias))
+
+
+def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) == b.type(args[1]):
+        return _same_shape_sum(b, node, args)
+    return _broadcast(b, node, caffe.Bias, *args)
+
+
+def _same_shape_sum(b: Builder, node: Node, args: Refs) -> Refs:
+    for value, weight in (args, args[::-1]):
+        if is_weight(b, weight) and not is_weight(b, value):
+            bias = caffe.Bias(axis=0, num_axes=len(node.types[0].shape), learned=True)
+            return layer_of(b, node, bias, value, learned=(weight,))
+    return layer_of(b, node, caffe.Eltwise("SUM"), *args)
+
+
+def sub_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) == b.type(args[1]):
+        return layer_of(b, node, caffe.Eltwise("SUM", (1.0, -1.0)), *args)
+    negated = b.add(caffe.PowerLayer(scale=-1.0), as_value(b, args[1]), loc=node.loc)
+    return _broadcast(b, node, caffe.Bias, args[0], *negated)
+
+
+def mul_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) != b.type(args[1]):
+        return _broadcast(b, node, caffe.Scale, *args)
+    return layer_of(b, node, caffe.Eltwise("PROD"), *args)
+
+
+def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x: Ref, y: Ref) -> Refs:
+    """x and y by a layer that repeats the smaller one along the other axes of the larger one."""
+    large, small = (x, y) if b.type(x) == node.types[0] else (y, x)
+    covered = covered_axes(b.type(small).shape, b.type(large).shape)
+    assert covered is not None
+    start, stop = covered
+    if start == stop:  # one element: let it cover an axis of its own length, or be a blob without axes
+        start, stop = (0, 1) if b.type(large).shape[:1] == (1,) else (0, 0)
+    shape = b.type(large).shape[start:stop]
+    # A Scale whose blob covers x from its first axis on, or from one of size 1 on, overwrites the blob's gradient
+    # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers
+    # and other steps gave would be lost.
+    summed = layer is caffe.Bias or prod(b.type(large).shape[:start]) > 1
+    learned = is_weight(b, small) and b.type(small).shape == shape and summed
+    if not learned:
+        small = as_value(b, small)
+        if b.type(small).shape != shape:
+            (small,) = b.add(caffe.ReshapeLayer(shape), small, loc=node.loc)
+    op = layer(axis=start, num_axes=stop - start, learned=learned)
+    if learned:
+        return layer_of(b, node, op, large, learned=(small,))
+    return layer_of(b, node, op, large, small)
+
+
+RULES: dict[type[Op], Rule] = {
+    Linear: linear_to_inner_product,
+    Add: add_to_layers,
+    Sub: sub_to_layers,
+    Mul: mul_to_layers,
+}
