@@ -14,7 +14,6 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -117,11 +116,25 @@ def _is_in(frame: FrameType, *modules: str) -> bool:
 
 
 def _span(frame: FrameType) -> SrcLoc:
-    line, end_line, col, end_col = next(
-        islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), (None, None, None, None)
-    )
+    positions = _positions(frame.f_code)
+    at = frame.f_lasti // 2
+    line, end_line, col, end_col = positions[at] if at < len(positions) else (None, None, None, None)
     line = line or frame.f_lineno
     return SrcLoc(display(frame.f_code.co_filename), line, col or 0, end_line or line, end_col or 0)
+
+
+_Position = tuple[int | None, int | None, int | None, int | None]
+_MOST_CODES = 64
+_codes: dict[int, tuple[CodeType, list[_Position]]] = {}  # by identity: a code object's hash reads all of it
+
+
+def _positions(code: CodeType) -> list[_Position]:
+    """The positions of all instructions. They can only be read from the first on, and each op of a function asks."""
+    if id(code) not in _codes:
+        if len(_codes) >= _MOST_CODES:
+            _codes.clear()
+        _codes[id(code)] = code, list(code.co_positions())
+    return _codes[id(code)][1]
 
 
 def assigned_names(loc: SrcLoc | None) -> tuple[str, ...]:

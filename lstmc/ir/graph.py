@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -98,6 +99,10 @@ class Graph:
 
     def body_args(self) -> tuple[Node, ...]:
         """The arguments of a scan body, in operand order."""
+        return self._body_args
+
+    @cached_property
+    def _body_args(self) -> tuple[Node, ...]:
         return tuple(node for node in self if isinstance(node.op, Arg))
 
     def readers(self) -> dict[Ref, int]:

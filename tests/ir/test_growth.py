@@ -1,0 +1,100 @@
+"""What a model costs grows with its size, not with the square of it: counted, not timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from lstmc import source
+from lstmc.dsl import Model
+from lstmc.ir import Graph, Node
+from lstmc.passes import run_passes
+from lstmc.pipeline import MODEL_PASSES
+
+CHAIN = """
+@model
+def net(x=Input(2, 3)):
+{steps}
+    return x
+"""
+MANY_PARAMETERS = """
+@cell
+def step(x=Input(2, 3), h=State(2, 3), *, {params}):
+    h = tanh(x + h)
+{steps}
+    return h, {{"h": h}}
+
+@model
+def net(X=Input(4, 2, 3)):
+    y, last = scan(step(), X)
+    return y
+"""
+
+
+def chain(n: int) -> str:
+    return CHAIN.format(steps="    x = tanh(x)\n" * n)
+
+
+def many_parameters(n: int) -> str:
+    params = ", ".join(f"p{i}=Param(3)" for i in range(n))
+    return MANY_PARAMETERS.format(params=params, steps="".join(f"    h = h * p{i}\n" for i in range(n)))
+
+
+def traced(text: str, folder: Path) -> Graph:
+    path = folder / f"m{len(text)}.py"
+    path.write_text("from lstmc import *\n" + text)
+    names: dict[str, Model] = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    return names["net"].graph()
+
+
+@pytest.fixture
+def visits(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many nodes were looked at by walking graphs since it was last asked."""
+    count = 0
+    walk = Graph.__iter__
+
+    def counted(self: Graph) -> Iterator[Node]:
+        nonlocal count
+        for node in walk(self):
+            count += 1
+            yield node
+
+    def since() -> int:
+        nonlocal count
+        found, count = count, 0
+        return found
+
+    monkeypatch.setattr(Graph, "__iter__", counted)
+    return since
+
+
+@pytest.mark.parametrize("text", [chain, many_parameters])
+def test_passes_walk_a_graph_a_fixed_number_of_times(
+    text: Callable[[int], str], tmp_path: Path, visits: Callable[[], int]
+) -> None:
+    counts = []
+    for n in (40, 160):
+        graph = traced(text(n), tmp_path)
+        visits()
+        run_passes(graph, MODEL_PASSES)
+        counts.append(visits())
+    assert counts[1] < 5 * counts[0]
+
+
+def test_the_positions_of_a_function_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[FrameType] = []
+    span = source._span
+
+    def counted(frame: FrameType) -> source.SrcLoc:
+        asked.append(frame)
+        return span(frame)
+
+    monkeypatch.setattr(source, "_span", counted)
+    monkeypatch.setattr(source, "_codes", {})
+    traced(chain(50), tmp_path)
+    assert len(asked) >= 50
+    assert len({id(frame.f_code) for frame in asked}) == len(source._codes)
