@@ -1,45 +1,77 @@
 """Every error that a user can meet, and how it is shown.
 
 An error says what was expected, what was found, and where: the message, then the user's own line with a caret,
-then the other places it speaks of.
+then the other places it speaks of, then what can be done about it. That last part is a :class:`Mend`, as how it is
+done depends on who is asked: the command line has an option for it, Python an argument.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Self
 
 from lstmc.source import SrcLoc
 
 
+class Mend(Enum):
+    """What a person can do about an error, in words that hold for everyone."""
+
+    NAME_MANIFEST = "give the path of the manifest"
+    ONE_STEP = "compile the model as a net of one step"
+    OTHER_FOLDER = "give another folder"
+    RESUME = "resume the run"
+    START = "start a run instead of resuming one"
+
+
 class LstmcError(Exception):
     """The root of all errors raised on purpose. ``str(error)`` is the whole text a person should see.
 
-    ``loc`` is the place in the user's file, ``scope`` the cell or model it is in, ``notes`` further lines.
+    ``loc`` is the place in the user's file, ``scope`` the cell or model it is in, ``notes`` further lines, ``mends``
+    what can be done.
     """
 
     def __init__(
-        self, message: str, *, loc: SrcLoc | None = None, scope: str | None = None, notes: Sequence[str] = ()
+        self,
+        message: str,
+        *,
+        loc: SrcLoc | None = None,
+        scope: str | None = None,
+        notes: Sequence[str] = (),
+        mends: Sequence[Mend] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.loc = loc
         self.scope = scope
         self.notes = tuple(notes)
+        self.mends = tuple(mends)
 
-    def located(self, loc: SrcLoc | None = None, scope: str | None = None, notes: Sequence[str] = ()) -> Self:
-        """The same error, with what was not known where it was made: its place, its scope, and more notes."""
+    def located(
+        self,
+        loc: SrcLoc | None = None,
+        scope: str | None = None,
+        notes: Sequence[str] = (),
+        mends: Sequence[Mend] = (),
+    ) -> Self:
+        """The same error, with what was not known where it was made: its place, its scope, more notes and mends."""
         self.loc = self.loc or loc
         self.scope = self.scope or scope
         self.notes = (*self.notes, *notes)
+        self.mends = (*self.mends, *mends)
         return self
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, words: Mapping[Mend, str] | None = None) -> str:
+        """The whole text, with a program's own ``words`` for what can be done."""
         lines = [f"{type(self).__name__}: {self.message}"]
         if self.loc is not None:
             lines.append(f"  {self.loc}" + (f" in {self.scope}" if self.scope else ""))
             lines += [f"    {text}" for text in self.loc.excerpt() or ()]
         lines += [f"  {note}" for note in self.notes]
+        lines += [f"  {mend.value if words is None else words.get(mend, mend.value)}" for mend in self.mends]
         return "\n".join(lines)
 
 

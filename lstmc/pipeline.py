@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lstmc.backend import Backend, Compiled, target_of
+from lstmc.backend import Backend, Compiled, Tunes, require, target_of
 from lstmc.collector import collector_paused
 from lstmc.ir import Graph
 from lstmc.passes import (
@@ -47,13 +47,14 @@ CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> tuple[Pass, ...]:
     """The passes a model goes through, in order; without a backend, to an expanded graph of core ops.
 
-    ``form`` is one of ``backend.forms``; without it the target's own rule decides.
+    ``form`` is one of the ``forms`` of a backend that tunes (:class:`~lstmc.backend.Tunes`); without it the target's
+    own rule decides.
     """
     if backend is None:
         return (*MODEL_PASSES, *CORE_EXPANSION)
     target = target_of(backend, target)
     if form is not None:
-        return backend.forms(target)[form]
+        return require(backend, Tunes).forms(target)[form]
     return backend.passes(target)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-from lstmc.backend import Artifact, Backend
+from lstmc.backend import Artifact, Backend, Tunes, require
 from lstmc.ir import Graph, print_graph
 from lstmc.ops import Array
 from lstmc.output import write_files
@@ -43,19 +43,20 @@ def tune(
     Remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
     measured it. Raises :class:`~lstmc.errors.BackendError` where nothing can be measured.
     """
+    tuner = require(backend, Tunes)
     folder = folder or platformdirs.user_cache_path("lstmc")
     known = _read(folder / TUNED)
     text = re.sub(r"  # .*", "", print_graph(graph))  # without places in source files
-    made_of = [backend.name, backend.build(), target, str(step), text]
+    made_of = [backend.name, tuner.build(), target, str(step), text]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
     if key in known:
         seconds = known[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
-    for form in (RULE, *backend.forms(target)):
+    for form in (RULE, *tuner.forms(target)):
         compiled = compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
         artifacts[form] = backend.emit(compiled, weights)
-    measured = backend.seconds(artifacts)
+    measured = tuner.seconds(artifacts)
     seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
     write_files(folder, {TUNED: json.dumps({**_read(folder / TUNED), key: seconds}, indent=1).encode()})
     return Tuning(next(iter(seconds)), seconds, False)

@@ -9,10 +9,26 @@ from textwrap import dedent
 
 import pytest
 
-from lstmc.backend import find_backends, find_cells, load_backend, load_cell, target_of
+from lstmc.backend import (
+    Backend,
+    Diagnoses,
+    Executes,
+    Lints,
+    ReadsWeights,
+    Runs,
+    Trains,
+    Tunes,
+    find_backends,
+    find_cells,
+    load_backend,
+    load_cell,
+    require,
+    target_of,
+)
 from lstmc.dsl import Cell
-from lstmc.errors import PluginError
+from lstmc.errors import BackendError, PluginError
 from lstmc_caffe import CaffeBackend
+from tests.plugin_example.lstmc_plugin_example import TextBackend
 
 Install = Callable[..., None]
 
@@ -58,6 +74,15 @@ def test_a_plug_in_is_found_beside_the_rest(install: Install) -> None:
 
         class Nowhere:
             name = "nowhere"
+            summary = "writes nothing"
+            targets = {"nowhere": "nobody"}
+            ops = ()
+
+            def passes(self, target):
+                return ()
+
+            def emit(self, compiled, weights):
+                raise NotImplementedError
 
         @cell
         def tiny(x=Input(2), h=State(2)):
@@ -117,6 +142,41 @@ def test_a_backend_that_does_not_load(
         f"backend broken of broken_plugin (broken_plugin:Made) does not load: {text}"
     )
     assert isinstance(load_backend("caffe"), CaffeBackend)  # the others still do
+
+
+def test_a_backend_that_is_not_whole(install: Install) -> None:
+    source = """
+        class Half:
+            name, summary, targets = "half", "", {}
+
+            def emit(self, compiled, weights):
+                raise NotImplementedError
+        """
+    install("half_plugin", source, "[lstmc.backends]\nhalf = half_plugin:Half\n")
+    assert refused(lambda: load_backend("half")) == (
+        "backend half of half_plugin (half_plugin:Half) is not whole: expected it to have ops, passes too"
+    )
+
+
+OPTIONAL = {
+    Lints: "does not check nets: it has no lint",
+    Tunes: "does not measure forms of a net: it has no forms, seconds, build",
+    Executes: "does not run nets for a comparison: it has no executors",
+    Trains: "does not train: it has no training_targets, settings, emit_training, train, build",
+    Runs: "does not run nets: it has no run, steps",
+    ReadsWeights: "does not read weights back: it has no read_weights",
+    Diagnoses: "does not look for what it needs: it has no doctor",
+}
+
+
+@pytest.mark.parametrize("protocol", OPTIONAL)
+def test_what_a_backend_need_not_do_is_asked_for(protocol: type) -> None:
+    whole, least = CaffeBackend(), TextBackend()
+    assert isinstance(least, Backend)
+    assert require(whole, protocol) is whole
+    with pytest.raises(BackendError) as caught:
+        require(least, protocol)
+    assert caught.value.message == f"backend text {OPTIONAL[protocol]}"
 
 
 def test_a_cell_that_is_no_cell(install: Install) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from lstmc import errors
-from lstmc.errors import DimError, DslError, LstmcError, ShapeError
+from lstmc.cli.mends import OPTIONS
+from lstmc.errors import DimError, DslError, LstmcError, Mend, ShapeError, TrainingError
 from lstmc.source import SrcLoc
 
 
@@ -44,6 +45,19 @@ def test_a_place_is_added_where_there_is_none_and_kept_where_there_is(loc: SrcLo
     error = DimError("no", notes=["first"]).located(loc, notes=["second"]).located(other, "cell 'a'").located(scope="b")
     assert (error.loc, error.scope, error.notes) == (loc, "cell 'a'", ("first", "second"))
     assert isinstance(error, DimError)
+
+
+def test_what_can_be_done_comes_last_in_the_words_of_whoever_shows_it() -> None:
+    error = TrainingError("run has a run already", mends=[Mend.RESUME]).located(notes=["it"], mends=[Mend.OTHER_FOLDER])
+    assert str(error) == "TrainingError: run has a run already\n  it\n  resume the run\n  give another folder"
+    assert error.text({Mend.RESUME: "run --on"}) == (
+        "TrainingError: run has a run already\n  it\n  run --on\n  give another folder"
+    )
+
+
+def test_the_command_line_has_an_option_for_all_that_can_be_done() -> None:
+    assert set(OPTIONS) == set(Mend)
+    assert not [mend for mend in Mend if " -" in mend.value or mend.value.startswith("-")]
 
 
 def test_every_error_is_of_one_root_and_says_what_it_is_for() -> None:

@@ -23,10 +23,10 @@ from lstmc.passes import Pass, PassResult
 from lstmc.pipeline import all_passes, compile_graph
 from lstmc.weights import initial_weights, read_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.backend import written_net
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.write.artifact import written_net
 from tests.closeness import relative_gap
 from tests.strategies import RandomModel, random_models
 

@@ -13,6 +13,7 @@ from lstmc.cli.doctor import doctor_command
 from lstmc.cli.generate import generate_command
 from lstmc.cli.lint import lint_command
 from lstmc.cli.listing import backends_command, cells_command
+from lstmc.cli.mends import OPTIONS
 from lstmc.cli.run import run_command
 from lstmc.cli.show import show_command
 from lstmc.cli.train import train_command
@@ -63,7 +64,7 @@ def main() -> None:
     try:
         app()
     except LstmcError as error:
-        for line in (str(error), *getattr(error, "__notes__", ())):
+        for line in (error.text(OPTIONS), *getattr(error, "__notes__", ())):
             print(line, file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.backend import Artifact, Backend, Compiled, TrainsModels, load_backend, target_of
+from lstmc.backend import Artifact, Backend, Compiled, Trains, load_backend, target_of
 from lstmc.cli.console import out, table
 from lstmc.cli.model_source import ModelSource, find_model
 from lstmc.cli.options import (
@@ -81,7 +81,7 @@ def build(
 
 def training_targets(backend: Backend) -> tuple[str, ...]:
     """The targets of a backend whose nets can be trained."""
-    return backend.training_targets if isinstance(backend, TrainsModels) else ()
+    return backend.training_targets if isinstance(backend, Trains) else ()
 
 
 def _only(graph: Graph, names: list[str] | None) -> Graph:
@@ -137,7 +137,7 @@ def compile_command(
     options = TrainingOptions(solver or (), data, test_data, batch)
     why_not = _why_not(built, step, outputs)
     if why_not is None:
-        assert isinstance(built.backend, TrainsModels)
+        assert isinstance(built.backend, Trains)
         target = built.compiled.target
         files |= training_files(built.source, built.graph, built.backend, target, options, seed, folder)
     elif options.given:

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 import typer
 
 from lstmc import __version__
-from lstmc.backend import Finding, find_backends, load_backend
+from lstmc.backend import Diagnoses, Finding, find_backends, load_backend
 from lstmc.cli.console import out, table
 from lstmc.errors import PluginError
 
@@ -38,9 +38,14 @@ def _findings() -> Iterator[Finding]:
     yield from _packages()
     for name in find_backends():
         try:
-            yield from load_backend(name).doctor()
+            backend = load_backend(name)
         except PluginError as error:
             yield Finding(f"backend {name}", False, error.message)
+            continue
+        if isinstance(backend, Diagnoses):
+            yield from backend.doctor()
+        else:
+            yield Finding(f"backend {name}", True, backend.summary)
 
 
 def _packages() -> Iterator[Finding]:

@@ -11,10 +11,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lstmc.backend import Steps
+from lstmc.backend import Runs, Steps, load_backend, require
 from lstmc.cli.console import out
 from lstmc.cli.options import BackendOption, GpuOption, NetArgument, TrainedOption
-from lstmc.cli.run import running
 from lstmc.cli.vocabulary import Vocabulary, read_vocabulary
 from lstmc.data import read_arrays
 from lstmc.errors import BackendError, DataError
@@ -57,7 +56,7 @@ def generate_command(
     """
     symbols = read_vocabulary(vocabulary)
     ids = symbols.ids(prime)
-    with running(backend).steps(net, weights, gpu) as steps:
+    with require(load_backend(backend), Runs).steps(net, weights, gpu) as steps:
         writer = Writer(steps, _ids_input(steps, net, feed), _probabilities(steps, net, symbols, read))
         steps.start(read_arrays(states) if states is not None else {})
         text = [prime]

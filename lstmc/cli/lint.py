@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.backend import LintReport, load_backend, target_of
+from lstmc.backend import LintReport, Lints, load_backend, require, target_of
 from lstmc.cli.options import BackendOption, TargetOption
 from lstmc.errors import BackendError, ModelFileError
 
@@ -24,9 +24,9 @@ def lint_command(
     loaded = load_backend(backend)
     name = target_of(loaded, target)
     try:
-        report = loaded.lint(_text(file), name)
+        report = require(loaded, Lints).lint(_text(file), name)
     except BackendError as error:
-        raise BackendError(f"{file}: {error.message}", notes=error.notes) from None
+        raise BackendError(f"{file}: {error.message}", notes=error.notes, mends=error.mends) from None
     typer.echo(report_text(file.name, name, report), nl=False)
     if report.violations:
         raise typer.Exit(1)

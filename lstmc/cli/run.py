@@ -9,11 +9,10 @@ import numpy as np
 import typer
 
 from lstmc.arrays import npz_bytes
-from lstmc.backend import RunsNets, load_backend
+from lstmc.backend import Runs, load_backend, require
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption, GpuOption, NetArgument, TrainedOption
 from lstmc.data import read_arrays
-from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.output import write_files
 
@@ -31,20 +30,12 @@ def run_command(
     backend: BackendOption = "caffe",
 ) -> None:
     """Run a compiled net forward, and print what comes out. Names and shapes are the model's."""
-    found = running(backend).run(net, read_arrays(inputs), weights, gpu)
+    found = require(load_backend(backend), Runs).run(net, read_arrays(inputs), weights, gpu)
     if to is not None:
         write_files(to.parent, {to.name: npz_bytes(found)})
     out.print(_summary(found))
     if to is not None:
         out.print(f"wrote {to}")
-
-
-def running(name: str) -> RunsNets:
-    """A backend that runs nets. Raises :class:`BackendError` for one that does not."""
-    loaded = load_backend(name)
-    if not isinstance(loaded, RunsNets):
-        raise BackendError(f"backend {name} writes nets but does not run them")
-    return loaded
 
 
 def _summary(arrays: dict[str, Array]) -> object:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lstmc.arrays import npz_bytes
-from lstmc.backend import Backend, Compiled, Settings, TrainsModels, load_backend, target_of
+from lstmc.backend import Backend, Compiled, Settings, Trains, load_backend, require, target_of
 from lstmc.cli.console import out, table
 from lstmc.cli.curve_drawing import CURVES, CurveDrawing
 from lstmc.cli.interruption import Interruption, interruptible
@@ -30,7 +30,6 @@ from lstmc.cli.progress import Bar, Display, Lines, Observer, Work
 from lstmc.cli.run_record import RECORD, about_data, command, record, record_file
 from lstmc.cli.training_data import RunData, read_data
 from lstmc.data import batch_axes
-from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
@@ -73,9 +72,8 @@ def train_command(
     source = find_model(file, None)
     graph = source.graph(parse_sizes(sizes or []))
     trained, loaded = training_graph(graph), load_backend(backend)
-    if not isinstance(loaded, TrainsModels):
-        raise BackendError(f"backend {backend} does not train")
-    settings = loaded.settings(source.model.solver, solver or [])
+    trainer = require(loaded, Trains)
+    settings = trainer.settings(source.model.solver, solver or [])
     name = target_of(loaded, target)
     given = read_data(trained, batch_axes(source.model, batch), data, test_data, test_split, seed, not no_shuffle)
     deployed = compile_graph(deploy_graph(graph), loaded, name, source.name)
@@ -84,7 +82,7 @@ def train_command(
         settings,
         model=source.name,
         sizes=sizes or [],
-        backend=f"{backend}: {loaded.build()}",
+        backend=f"{backend}: {trainer.build()}",
         target=name,
         seed=seed,
         shuffle=given.shuffle,
@@ -95,7 +93,7 @@ def train_command(
     run = Run(folder, given, first, settings, seed, resume, gpu, facts)
     run.say_what_it_is()
     with interruptible() as interruption:
-        ended = run.train(loaded, compiled, interruption)
+        ended = run.train(trainer, compiled, interruption)
     _write_results(loaded, deployed, {**first, **ended.weights}, folder)
     if ended.ended == "stopped":
         out.print(f"stopped after {ended.iteration} iterations, with the snapshot {ended.snapshot}", markup=False)
@@ -117,7 +115,7 @@ class Run:
     gpu: bool
     facts: Record  # to be written down when it begins
 
-    def train(self, backend: TrainsModels, compiled: Compiled, interruption: Interruption) -> Trained:
+    def train(self, backend: Trains, compiled: Compiled, interruption: Interruption) -> Trained:
         """The training itself. However it ends, its loss curve is drawn."""
         work = Work(self.settings.max_iter, *self.data.amount)
         display: Display = Bar(out, work) if out.is_terminal else Lines(out, work)

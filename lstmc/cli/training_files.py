@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lstmc.backend import TrainsModels
+from lstmc.backend import Trains
 from lstmc.cli.model_source import ModelSource
 from lstmc.cli.training_data import read_data
 from lstmc.data import Dataset, batch_axes, write_batches_hdf5
@@ -32,7 +32,7 @@ class TrainingOptions:
 
 
 def training_files(
-    source: ModelSource, graph: Graph, backend: TrainsModels, target: str, options: TrainingOptions, seed: int, to: Path
+    source: ModelSource, graph: Graph, backend: Trains, target: str, options: TrainingOptions, seed: int, to: Path
 ) -> dict[str, bytes]:
     """The contents of the text files by name. HDF5 files, which may be large, are written to folder ``to`` at once."""
     settings = backend.settings(source.model.solver, options.solver)

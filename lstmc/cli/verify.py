@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.backend import Executor
+from lstmc.backend import Executes, Executor
 from lstmc.cli.compile import build
 from lstmc.cli.console import out, table
 from lstmc.cli.options import (
@@ -47,7 +47,9 @@ def verify_command(
     Exits with 1 if a difference is past its tolerance.
     """
     built = build(file, cell, sizes, weights, seed, backend, target, None, step, outputs, tuned, losses=True)
-    executors: list[Executor] = [InterpreterExecutor(), *built.backend.executors()]
+    executors: list[Executor] = [InterpreterExecutor()]
+    if isinstance(built.backend, Executes):
+        executors += built.backend.executors()
     try:
         passed = True
         for executor in _chosen(executors, on):

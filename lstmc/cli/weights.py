@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lstmc.arrays import npz_bytes
-from lstmc.backend import load_backend
+from lstmc.backend import ReadsWeights, load_backend, require
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption
 from lstmc.output import write_files
@@ -32,7 +32,7 @@ def extract_command(
 ) -> None:
     """Write the model's parameters from a trained net: what the compiler packed is unpacked, exactly."""
     described = manifest or trained.with_name(f"{trained.stem}.manifest.json")
-    found, absent = load_backend(backend).read_weights(trained, described)
+    found, absent = require(load_backend(backend), ReadsWeights).read_weights(trained, described)
     write_files(to.parent, {to.name: npz_bytes(found)})
     made = table(f"wrote {to}", "parameter", "shape")
     for name, array in found.items():

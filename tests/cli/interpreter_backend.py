@@ -40,6 +40,9 @@ class InterpreterBackend(TextBackend):
     targets: Mapping[str, str] = {"text": "reading"}
     training_targets = ("text",)
 
+    def build(self) -> str:
+        return "text"
+
     def settings(self, given: object | None, overrides: Sequence[str]) -> Settings:
         pairs = [text.partition("=") for text in overrides]
         return Descent(**{key: type(getattr(Descent, key))(value) for key, _, value in pairs})

@@ -199,7 +199,7 @@ def test_files_that_are_not_there(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch)
     Path("gru.caffemodel").write_bytes(b"")
     assert said(*run) == "WeightsError: gru.manifest.json: expected a manifest of format 1, found something else\n"
     monkeypatch.setattr("lstmc.cli.run.load_backend", lambda name: TextBackend())
-    assert said(*run) == "BackendError: backend caffe writes nets but does not run them\n"
+    assert said(*run) == "BackendError: backend text does not run nets: it has no run, steps\n"
 
 
 @pytest.mark.caffe

@@ -54,7 +54,11 @@ def test_test_data_are_held_against_the_model_too(lstmc: LSTMC) -> None:
     ("more", "text"),
     [
         (("--batch", "Q"), "DataError: --batch Q: no input of net has an axis Q: found T, N\n"),
-        (("--backend", "text"), "BackendError: backend text does not train\n"),
+        (
+            ("--backend", "text"),
+            "BackendError: backend text does not train: it has no training_targets, settings, emit_training, train,"
+            " build\n",
+        ),
         (("--target", "flat"), "PluginError: backend interpreter has no target flat: found text\n"),
         (("--weights", "none.npz"), "WeightsError: none.npz: no such file\n"),
         (("--data", "none.npz"), "DataError: none.npz: no such file\n"),

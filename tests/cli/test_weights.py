@@ -63,7 +63,7 @@ def test_files_that_do_not_fit(lstmc: LSTMC, model_file: Path) -> None:
     Path("other.json").write_text("{}")
     extract = ("weights", "extract", "other.caffemodel", "-o", "w.npz")
     for arguments, text in (
-        (extract, "WeightsError: other.manifest.json: no such manifest: name it with --manifest\n"),
+        (extract, "WeightsError: other.manifest.json: no such manifest\n  name it by --manifest\n"),
         (
             (*extract, "--manifest", "other.json"),
             "WeightsError: other.json: expected a manifest of format 1, found something else\n",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from lstmc import Input, Param, State, Value, cell, dims, linear, sigmoid, tanh, xavier
-from lstmc.backend import Artifact, Compiled, Executor, Finding, LintReport
-from lstmc.errors import BackendError
+from lstmc.backend import Artifact, Compiled
 from lstmc.ir import print_graph
 from lstmc.ops import CORE, Array, Op
 from lstmc.passes import Dead, Expand, Pass
@@ -43,15 +41,6 @@ class TextBackend:
     def passes(self, target: str) -> tuple[Pass, ...]:
         return (*MODEL_PASSES, Expand(), Dead())
 
-    def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        return {}
-
-    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-        raise BackendError("text does not run, so nothing can be measured")
-
-    def build(self) -> str:
-        return "text"
-
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         graph = compiled.expanded
         return Artifact(
@@ -59,15 +48,3 @@ class TextBackend:
             layers=len(graph),
             outputs={output.name: graph.value_name(output.ref) for output in graph.outputs},
         )
-
-    def lint(self, text: str, target: str) -> LintReport:
-        return LintReport((), (), 0)
-
-    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        raise BackendError("text holds no weights")
-
-    def executors(self) -> Sequence[Executor]:
-        return ()
-
-    def doctor(self) -> Iterable[Finding]:
-        return (Finding("text", True, "nothing is needed"),)

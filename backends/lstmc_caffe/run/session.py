@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.arrays import did_you_mean, element_problem, value_problem
-from lstmc.errors import BackendError, DataError
+from lstmc.errors import BackendError, DataError, Mend
 from lstmc.interp import named_rng
 from lstmc.ir import parse_filler
 from lstmc.ops import Array, IntegerRange
@@ -111,7 +111,7 @@ class StepSession:
         self._pairs = files.described["states"]
         if not self._pairs:
             raise BackendError(
-                f"{files.prototxt}: expected a net of one step, as --step makes: found one without states"
+                f"{files.prototxt}: expected a net of one step, found one without states", mends=[Mend.ONE_STEP]
             )
         before, after = ({pair[end] for pair in self._pairs.values()} for end in ("input", "output"))
         self.inputs: Mapping[str, Shape] = {n: shape for n, shape in files.inputs.items() if n not in before}

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+from lstmc.backend import Artifact
+from lstmc_caffe.run.locate import locate
 from lstmc_caffe.run.runner import Mode, Runner
 from lstmc_caffe.worker import TIMING
+from lstmc_caffe.write.manifest import output_blobs
 
 SECONDS = 4.0  # for all nets together
 MOST_ROUNDS = 200
+
+
+def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+    """Seconds of a forward and backward pass of each written net on the CPU: minima of passes that take turns."""
+    nets = {}
+    for form, artifact in artifacts.items():
+        (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
+        (described,) = (content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
+        nets[form] = with_loss(text, output_blobs(json.loads(described)))
+    with Runner() as runner:
+        return measured(runner, nets)
+
+
+def build() -> str:
+    """The Caffe that measures, and the processor that it runs on."""
+    location = locate()
+    return f"{location.python} {location.pythonpath} {processor()}"
 
 
 def with_loss(text: str, outputs: list[str]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lstmc.errors import OutputError, TrainingError
+from lstmc.errors import Mend, OutputError, TrainingError
 from lstmc.output import write_files
 from lstmc_caffe.train.solver import SETTINGS, Solver
 
@@ -60,7 +60,7 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool) -> Iterator[Pa
     cannot be written.
     """
     if resume and not (folder / RUN).is_file():
-        raise TrainingError(f"{folder} has no run to resume: start one without --resume")
+        raise TrainingError(f"{folder} has no run to resume", mends=[Mend.START])
     with _locked(folder):
         _agree(folder, identity, resume)
         yield folder / SNAPSHOTS
@@ -70,9 +70,7 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
     path = folder / RUN
     if not resume:
         if path.exists():
-            raise TrainingError(
-                f"{folder} has a run already", notes=("go on with it by --resume, or give another folder by -o",)
-            )
+            raise TrainingError(f"{folder} has a run already", mends=[Mend.RESUME, Mend.OTHER_FOLDER])
         about = {"net": identity.net, "data": identity.data, "solver": dict(identity.solver)}
         write_files(folder, {RUN: json.dumps(about, indent=1).encode()})
         return
@@ -84,7 +82,8 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
     if differences := identity.differences(before):
         raise TrainingError(
             f"cannot resume the run in {folder}: it was started otherwise",
-            notes=(*differences, "give what it was started with, or start a new run in another folder by -o"),
+            notes=(*differences, "give what it was started with, or start a new run"),
+            mends=[Mend.OTHER_FOLDER],
         )
 
 
@@ -100,6 +99,6 @@ def _locked(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise TrainingError(f"another process trains in {folder}: wait for it, or give another folder by -o") from None
+        raise TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER]) from None
     finally:
         os.close(descriptor)

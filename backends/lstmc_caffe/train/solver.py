@@ -217,6 +217,13 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
         raise SolverError(f"{error.message} (after --solver {' --solver '.join(texts)})") from None
 
 
+def solver_of(given: object, overrides: Sequence[str] = ()) -> Solver:
+    """A model's own solver, or one of defaults, with texts put over it. Raises :class:`SolverError`."""
+    if given is not None and not isinstance(given, Solver):
+        raise SolverError(f"@model(solver=...) takes a lstmc_caffe.Solver, found {type(given).__name__} {given!r}")
+    return parse_overrides(overrides, given)
+
+
 def solver_text(solver: Solver, net_file: str, snapshot_prefix: str, mode: str, *, test_batches: int = 0) -> str:
     """``NAME.solver.prototxt``: what ``caffe train --solver=`` reads. ``mode`` is ``cpu`` or ``gpu``.
 

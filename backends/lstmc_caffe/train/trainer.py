@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lstmc.errors import LstmcError, OutputError, TrainingError
+from lstmc.errors import LstmcError, Mend, OutputError, TrainingError
 from lstmc.ops import Array
 from lstmc.training import TrainingRun
 from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeTimeout
@@ -171,7 +171,7 @@ class _Training:
         try:
             self.saved = write_snapshot(self.snapshots, state)
         except OutputError as error:
-            raise error.located(notes=self.way_on()) from None
+            raise error.located(notes=[self.last_good()], mends=[Mend.RESUME]) from None
         self.state = state
         self.run.observer.saved(self.iteration, self.saved)
 
@@ -197,16 +197,15 @@ class _Training:
             result = self.runner.call(TRAINING, function, args, arrays, timeout=SECONDS)
         except (CaffeAborted, CaffeTimeout) as error:
             where = f"training {self.net.name} after iteration {self.iteration}"
-            raise TrainingError(f"{where}: {error.message}", notes=(*error.notes, *self.way_on())) from error
+            raise TrainingError(
+                f"{where}: {error.message}", notes=(*error.notes, self.last_good()), mends=[Mend.RESUME]
+            ) from error
         self.loaded = True
         return result
 
     def stopped(self, message: str, batch: Mapping[str, Array] | None = None) -> LstmcError:
-        """An error for a run that would fail again in the same way: so nothing of --resume."""
+        """An error for a run that would fail again in the same way: so nothing of resuming."""
         return TrainingError(message, notes=(*what_to_try(self.solver, batch or {}), self.last_good()))
-
-    def way_on(self) -> tuple[str, str]:
-        return self.last_good(), f"--resume goes on from {'it' if self.saved else 'the start'}"
 
     def last_good(self) -> str:
         if self.saved is None or self.state is None:

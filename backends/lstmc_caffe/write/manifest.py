@@ -9,7 +9,7 @@ from typing import Any
 
 from lstmc import __version__
 from lstmc.backend import Compiled
-from lstmc.errors import WeightsError
+from lstmc.errors import Mend, WeightsError
 from lstmc.ir import Graph, Output, Scan, Stage, print_graph
 from lstmc.ops import Input
 from lstmc.passes import step_prefix
@@ -101,7 +101,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         described = json.loads(path.read_text())
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such manifest: name it with --manifest") from None
+        raise WeightsError(f"{path}: no such manifest", mends=[Mend.NAME_MANIFEST]) from None
     except (OSError, ValueError):
         described = None
     found = described.get("format") if isinstance(described, dict) else None

@@ -17,7 +17,7 @@ from lstmc.ops import Param as CoreParam
 from lstmc.pipeline import compile_graph
 from lstmc.weights import unpack_weights
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.backend import written_net
+from lstmc_caffe.write.artifact import written_net
 
 N, D, H = dims("N D H")
 FILL = uniform(-0.5, 0.5)

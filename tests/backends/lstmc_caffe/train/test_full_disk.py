@@ -85,7 +85,7 @@ def test_the_last_snapshot_stays_and_the_run_goes_on_when_there_is_space(
     assert str(caught.value) == (
         f"OutputError: cannot write snapshot {snapshots}/000012: {disk.reason}\n"
         f"  the last good snapshot is of iteration 8: {snapshots}/000008\n"
-        "  --resume goes on from it"
+        "  resume the run"
     )
     assert sorted(path.name for path in snapshots.iterdir()) == ["000004", "000008"]
     assert last_whole(snapshots) == snapshots / "000008"
@@ -104,7 +104,7 @@ def test_a_disk_that_is_full_before_the_first_snapshot(caffe: Runner, disk: Smal
     assert str(caught.value) == (
         f"OutputError: cannot write snapshot {folder}/snapshots/000004: {disk.reason}\n"
         "  there is no snapshot yet\n"
-        "  --resume goes on from the start"
+        "  resume the run"
     )
     disk.free()
     assert train(caffe, carrying(), SOLVER, folder, resume=True).iteration == 12

@@ -206,7 +206,7 @@ class TestWorker:
                 " when asked to call step of training.py\n"
                 "  it was killed from outside, as a system does that runs out of memory\n"
                 f"  the last good snapshot is of iteration 4: {folder}/snapshots/000004\n"
-                "  --resume goes on from it"
+                "  resume the run"
             )
             assert same(train(runner, net, SHORT, folder, resume=True).blobs, whole.blobs)
 
@@ -217,7 +217,7 @@ class TestWorker:
                 "TrainingError: training line after iteration 0: Caffe did not call start of training.py"
                 " within 1e-09 s; its process was ended\n"
                 "  there is no snapshot yet\n"
-                "  --resume goes on from the start"
+                "  resume the run"
             )
 
     def test_what_the_run_is_stands_in_its_folder(self, caffe: Runner, tmp_path: Path) -> None:

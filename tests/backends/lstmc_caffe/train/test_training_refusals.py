@@ -23,12 +23,12 @@ class TestFolder:
     def test_a_folder_that_has_a_run(self, caffe: Runner, tmp_path: Path) -> None:
         train(caffe, line(), SHORT, tmp_path)
         assert refused(caffe, line(), SHORT, tmp_path) == (
-            f"TrainingError: {tmp_path} has a run already\n  go on with it by --resume, or give another folder by -o"
+            f"TrainingError: {tmp_path} has a run already\n  resume the run\n  give another folder"
         )
 
     def test_a_folder_that_has_none(self, caffe: Runner, tmp_path: Path) -> None:
         assert refused(caffe, line(), SHORT, tmp_path / "run", resume=True) == (
-            f"TrainingError: {tmp_path}/run has no run to resume: start one without --resume"
+            f"TrainingError: {tmp_path}/run has no run to resume\n  start a run instead of resuming one"
         )
         assert list(tmp_path.iterdir()) == []
 
@@ -37,7 +37,7 @@ class TestFolder:
         with (tmp_path / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             assert refused(caffe, line(), SHORT, tmp_path, resume=True) == (
-                f"TrainingError: another process trains in {tmp_path}: wait for it, or give another folder by -o"
+                f"TrainingError: another process trains in {tmp_path}: wait for it\n  give another folder"
             )
 
     def test_other_settings_another_net_and_other_data(self, caffe: Runner, tmp_path: Path) -> None:
@@ -52,7 +52,8 @@ class TestFolder:
             "  solver clip_gradients: started with None, now 5.0\n"
             "  the net is another one\n"
             "  the data is other data, or comes in another order\n"
-            "  give what it was started with, or start a new run in another folder by -o"
+            "  give what it was started with, or start a new run\n"
+            "  give another folder"
         )
 
     def test_another_end_where_the_rate_depends_on_it(self, caffe: Runner, tmp_path: Path) -> None:

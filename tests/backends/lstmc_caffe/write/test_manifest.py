@@ -144,5 +144,5 @@ def test_another_file_is_refused(tmp_path: Path, content: str, found: str) -> No
 
 def test_a_file_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "net.manifest.json"
-    with pytest.raises(WeightsError, match=re.escape(f"{path}: no such manifest: name it with --manifest")):
+    with pytest.raises(WeightsError, match=re.escape(f"{path}: no such manifest\n  give the path of the manifest")):
         read_manifest(path)

@@ -1,0 +1,44 @@
+"""The files of a compiled model: its net as text, its weights as a caffemodel, and its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lstmc.backend import Artifact, Compiled
+from lstmc.ops import Array
+from lstmc_caffe.targets.target import load_target
+from lstmc_caffe.write.caffemodel import caffemodel
+from lstmc_caffe.write.in_place import overwritten
+from lstmc_caffe.write.manifest import manifest, manifest_json, step_blobs
+from lstmc_caffe.write.net import WrittenNet, write_net
+from lstmc_caffe.write.prototxt import prototxt
+
+
+def written_net(compiled: Compiled) -> WrittenNet:
+    """The net of a compiled model; for Caffe itself activations are in place, but not on blobs the manifest names."""
+    target = load_target(compiled.target)
+    in_place = {} if target.rows_only else overwritten(compiled.expanded, step_blobs(compiled))
+    return write_net(compiled.expanded, target, in_place)
+
+
+def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+    """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
+    target = load_target(compiled.target)
+    net = written_net(compiled)
+    described = manifest(compiled, net)
+    return Artifact(
+        files={
+            f"{compiled.name}.prototxt": prototxt(compiled, net).encode(),
+            f"{compiled.name}.caffemodel": caffemodel(net, weights, target.sharers_carry_blobs),
+            f"{compiled.name}.manifest.json": manifest_json(described).encode(),
+        },
+        layers=sum(1 for _ in net.layers()),
+        inputs={n: _blob_name(entry) for n, entry in described["inputs"].items() if not entry["filled"]},
+        outputs={n: _blob_name(entry) for n, entry in described["outputs"].items()},
+    )
+
+
+def _blob_name(place: Mapping[str, Any]) -> str:
+    """The blob of an input or output of a manifest, or the first and the last of them."""
+    return place["blob"] or " ... ".join(place.get("blobs", ["none"])[:: max(1, len(place.get("blobs", "x")) - 1)])

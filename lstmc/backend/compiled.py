@@ -1,0 +1,81 @@
+"""What passes between the compiler and a backend: a compiled model, its files, and what is found out about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lstmc.ir import Graph
+from lstmc.ops import Array
+from lstmc.passes import Snapshot
+from lstmc.prepare import StatePair
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model that went through a backend's passes. ``history`` has the graph after each of them."""
+
+    name: str
+    source: str  # what it was made from, for people: demo.py:demo
+    backend: str
+    target: str
+    model: Graph
+    expanded: Graph
+    history: tuple[Snapshot, ...]
+    states: tuple[StatePair, ...] = ()  # of a one-step net: what to read after a step and feed to the next
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a backend made: file contents by name, and figures for people to read."""
+
+    files: dict[str, bytes]
+    layers: int
+    inputs: dict[str, str] = field(default_factory=dict)  # what to feed: the model's name -> the net's
+    outputs: dict[str, str] = field(default_factory=dict)  # what to read
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's.
+
+    ``param_gradients`` is None where the net cannot be trained there.
+    """
+
+    values: dict[str, Array]
+    input_gradients: dict[str, Array]
+    param_gradients: dict[str, Array] | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of ``lstmc doctor``: what was looked for, whether it is there, and the command that mends it."""
+
+    subject: str
+    found: bool
+    detail: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One place where a net breaks a target's rule: what was found, what was expected, why, and where that is said.
+
+    ``limit``: a size of the model itself is past what the target can have.
+    """
+
+    layer: str
+    type: str
+    found: str
+    expected: str
+    reason: str
+    source: str
+    limit: bool = False
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What a linter found. ``unknown`` are layers whose shapes could not be found, so not all could be checked."""
+
+    violations: tuple[Violation, ...]
+    unknown: tuple[str, ...]
+    layers: int

@@ -1,0 +1,196 @@
+"""What a backend offers: :class:`Backend` is what every one has, each other protocol is one more thing it may do.
+
+A backend offers a protocol by having its members; :func:`require` asks for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, LintReport
+from lstmc.errors import BackendError
+from lstmc.ops import Array, Op
+from lstmc.passes import Pass
+from lstmc.training import Source, Trained, TrainingRun
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Writes nets. What a backend package offers through the entry-point group ``lstmc.backends``."""
+
+    name: str
+    summary: str
+    targets: Mapping[str, str]  # name -> what it is for; the first is the default
+    ops: tuple[type[Op], ...]
+
+    def passes(self, target: str) -> tuple[Pass, ...]:
+        """The passes that bring a model graph from MODEL to EXPANDED for ``target``, all of them in order."""
+        ...
+
+    def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+        """The files of a compiled model with these parameter values."""
+        ...
+
+
+@runtime_checkable
+class Lints(Protocol):
+    """Checks nets, whoever wrote them."""
+
+    def lint(self, text: str, target: str) -> LintReport:
+        """A net's text against a target. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
+        ...
+
+
+@runtime_checkable
+class Tunes(Protocol):
+    """Writes one net in several forms, and measures which is the fastest on this machine."""
+
+    def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
+        """The forms besides the target's own, by name: a whole list of passes each."""
+        ...
+
+    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+        """How long a forward and backward pass of each net takes on this machine, measured side by side."""
+        ...
+
+    def build(self) -> str:
+        """What ``seconds`` measures with: a name that changes when its figures may."""
+        ...
+
+
+class Executor(Protocol):
+    """A place where written nets can be run."""
+
+    name: str
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be used on this machine, or None when it can."""
+        ...
+
+    def run(
+        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+    ) -> Execution:
+        """Feed ``inputs``, run forward, send ``cotangents`` (by output name) back. Shapes as in the model."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds (a worker process, say)."""
+        ...
+
+
+@runtime_checkable
+class Executes(Protocol):
+    """Runs a compiled net forward and backward, for it to be compared with the interpreter."""
+
+    def executors(self) -> Sequence[Executor]:
+        """Where its nets can be run."""
+        ...
+
+
+class Settings(Protocol):
+    """How a backend trains: its own typed settings, which have at least this."""
+
+    @property
+    def max_iter(self) -> int:
+        """How many updates a run makes."""
+        ...
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """Trains models."""
+
+    training_targets: tuple[str, ...]  # the targets whose nets can be trained
+
+    def settings(self, given: object | None, overrides: Sequence[str]) -> Settings:
+        """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
+        ...
+
+    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
+        """The files that train a compiled training graph without lstmc. ``sources``: by phase, where data come from."""
+        ...
+
+    def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
+        """Train a compiled training graph from these weights until it has made all updates, or is told to stop."""
+        ...
+
+    def build(self) -> str:
+        """What it trains with, as a run writes it down."""
+        ...
+
+
+class Steps(Protocol):
+    """A one-step net that keeps its states from each step to the next. Shapes are the model's, states left out."""
+
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
+    states: Mapping[str, tuple[int, ...]]
+
+    def start(self, states: Mapping[str, Array]) -> None:
+        """Begin a sequence with these states; those left out begin as the model says."""
+        ...
+
+    def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """One step's outputs."""
+        ...
+
+
+@runtime_checkable
+class Runs(Protocol):
+    """Runs its written nets from their files alone."""
+
+    def run(self, net: Path, inputs: Mapping[str, Array], weights: Path | None, gpu: bool) -> dict[str, Array]:
+        """One forward pass: outputs by name. ``weights`` may be other than those written with the net."""
+        ...
+
+    def steps(self, net: Path, weights: Path | None, gpu: bool) -> AbstractContextManager[Steps]:
+        """A one-step net, loaded once for many steps."""
+        ...
+
+
+@runtime_checkable
+class ReadsWeights(Protocol):
+    """Reads parameters back."""
+
+    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+        """The model's parameters from a trained net and the manifest written with it; and those that are not in it."""
+        ...
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """Knows what it needs on this machine."""
+
+    def doctor(self) -> Iterable[Finding]:
+        """What it needs, and what of that is there."""
+        ...
+
+
+# What an error says that a backend does not do.
+WORDS: Mapping[type, str] = {
+    Lints: "check nets",
+    Tunes: "measure forms of a net",
+    Executes: "run nets for a comparison",
+    Trains: "train",
+    Runs: "run nets",
+    ReadsWeights: "read weights back",
+    Diagnoses: "look for what it needs",
+}
+Offered = TypeVar("Offered")
+
+
+def require(backend: Backend, protocol: type[Offered]) -> Offered:
+    """The backend, as one that offers ``protocol``. Raises :class:`BackendError` that names what it lacks."""
+    if isinstance(backend, protocol):
+        return backend
+    lacking = ", ".join(lacks(backend, protocol))
+    raise BackendError(f"backend {backend.name} does not {WORDS[protocol]}: it has no {lacking}")
+
+
+def lacks(backend: object, protocol: type) -> list[str]:
+    """The members of a protocol that an object does not have."""
+    members = [*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_"))]
+    return [name for name in members if not hasattr(backend, name)]
