@@ -41,8 +41,8 @@ def gru_reset_after(
 ) -> tuple[Value, dict[str, Value]]:
     """The reset gate acts after the recurrent product: n = tanh(W_n x + b_xn + r (U_n h + b_hn)).
 
-    The convention of cuDNN, PyTorch and ONNX (``linear_before_reset = 1``), with h' = z h + (1 - z) n. Rows in
-    PyTorch's order r, z, n, so that its weights can be used as they are.
+    The variant of Cho et al. 2014, arXiv:1406.1078v1, that cuDNN, PyTorch and ONNX (``linear_before_reset = 1``)
+    have, with h' = z h + (1 - z) n. Rows in PyTorch's order r, z, n, so that its weights can be used as they are.
     """
     x_r, x_z, x_n = split(linear(x, W_x, b_x), 3)
     h_r, h_z, h_n = split(linear(h, W_h, b_h), 3)

@@ -1,70 +1,90 @@
-"""A library cell, found as a user finds it, scanned from random initial states on random weights."""
+"""A library cell, found as a user finds it, scanned from states that are fed, on random weights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import Parameter, Signature
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
-from lstmc import Input, dims, model, scan
+from lstmc import Input, scan
 from lstmc.backend import load_cell
+from lstmc.dsl import Model
 from lstmc.interp import forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.weights import parameters
+from tests.cells.references import REFERENCES
 
-T, N, D, H = dims("T N D H")
-SIZES = ((1, 1, 1, 1), (4, 3, 5, 2), (6, 2, 3, 4))
+SIZES = {"D": 3, "H": 4, "P": 2, "B": 5, "C": 2, "F": 3, "Y": 4, "X": 5, "K": 3}
+LENGTHS = ((1, 1), (1, 3), (2, 1), (2, 3), (7, 1), (7, 3))  # T, N
+# What an input or parameter must be, where not every number makes sense.
+RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
+    "cfc": {"dt": np.abs},
+    "gru_d": {"delta": np.abs, "mask": lambda drawn: (drawn > 0).astype(float)},
+    "ltc": {"tau": lambda drawn: 0.5 + np.abs(drawn)},
+}
+
+
+def cell_graph(name: str, length: tuple[int, int], reverse: bool = False, states: bool = True) -> Graph:
+    """A model of one scan of the library cell; with ``states`` its initial states are inputs ``h_0``."""
+    cell = load_cell(name)
+    sizes = {dim: size for dim, size in SIZES.items() if dim in cell.dims}
+    given = {"T": length[0], "N": length[1]}
+
+    def net(**values: object) -> dict[str, object]:
+        xs = {n: values[n] for n in cell.inputs}
+        init = {n: values[f"{n}_0"] for n in cell.states} if states else None
+        y, last = scan(cell(name="cell", N=length[1], **sizes), xs, init=init, reverse=reverse)
+        return {"y": y, **{f"{state}_T": value for state, value in last.items()}}
+
+    def sized(shape: tuple[object, ...]) -> list[int]:
+        return [dim if isinstance(dim, int) else (sizes | given)[str(dim)] for dim in shape]
+
+    shapes = {n: [length[0], *sized(declared.shape)] for n, declared in cell.inputs.items()}
+    shapes |= {f"{n}_0": sized(declared.shape) for n, declared in cell.states.items() if states}
+    net.__name__ = name
+    net.__signature__ = Signature(  # type: ignore[attr-defined]
+        [Parameter(n, Parameter.KEYWORD_ONLY, default=Input(*shape)) for n, shape in shapes.items()]
+    )
+    return Model(net).graph()
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """Everything of one run: parameters by the cell's own names, inputs, initial states, results."""
+class Drawn:
+    """Values for all that a cell's graph needs: its inputs, first states and parameters, each in its range."""
 
-    params: SimpleNamespace
-    x: Array
-    initial: dict[str, Array]
-    y: Array
-    last: dict[str, Array]
+    inputs: dict[str, Array]
+    weights: dict[str, Array]
 
 
-def cell_graph(name: str, sizes: tuple[int, int, int, int], reverse: bool = False, states: bool = True) -> Graph:
-    """A model of one scan of the library cell; with ``states`` its initial states are inputs."""
-    bound = load_cell(name)(H=sizes[3], name="cell")
-    one = bound.cell.states
+def drawn(name: str, graph: Graph) -> Drawn:
+    ranges = RANGES.get(name, {})
 
-    @model
-    def net(X=Input(T, N, D), h0=Input(N, H), c0=Input(N, H)):
-        init = {state: value for state, value in (("h", h0), ("c", c0)) if state in one} if states else None
-        y, last = scan(bound, X, init=init, reverse=reverse)
-        return {"y": y, **{f"{state}_T": value for state, value in last.items()}}
+    def draw(n: str, shape: tuple[int, ...]) -> Array:
+        values: Array = named_rng(7, n).normal(size=shape).astype(np.float32).astype(float)
+        return ranges.get(n.removeprefix("cell/"), np.asarray)(values)
 
-    steps, batch, width, units = sizes
-    return net.graph(T=steps, N=batch, D=width, H=units)
+    inputs = {node.name: draw(node.name, node.types[0].shape) for node in graph if node.op.name == "input"}
+    return Drawn(inputs, {n: draw(n, op.shape) for n, op in parameters(graph).items()})
 
 
-def scanned(name: str, sizes: tuple[int, int, int, int]) -> Scanned:
-    """Run it in the float64 interpreter."""
-    steps, batch, width, units = sizes
-    graph = cell_graph(name, sizes)
-    weights = {n: draw(n, *op.shape) for n, op in parameters(graph).items()}
-    x, h0, c0 = draw("X", steps, batch, width), draw("h0", batch, units), draw("c0", batch, units)
-    outputs = forward(graph, {"X": x, "h0": h0, "c0": c0}, weights).outputs
-    params: dict[str, Any] = {n.removeprefix("cell/"): array for n, array in weights.items()}
-    last = {n.removesuffix("_T"): array for n, array in outputs.items() if n != "y"}
-    return Scanned(SimpleNamespace(**params), x, {"h": h0, "c": c0}, outputs["y"], last)
+def interpreted(graph: Graph, values: Drawn) -> dict[str, Array]:
+    """Its outputs in the float64 interpreter."""
+    return forward(graph, values.inputs, values.weights).outputs
 
 
-def draw(name: str, *shape: int) -> Array:
-    return named_rng(7, name).normal(size=shape)
-
-
-def sigmoid(x: Array) -> Array:
-    """The logistic function, from its definition."""
-    return 1 / (1 + np.exp(-x))
-
-
-def assert_equal(found: Array, wanted: Array) -> None:
-    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+def by_hand(name: str, graph: Graph, values: Drawn) -> dict[str, Array]:
+    """The same outputs by the NumPy reference, step after step."""
+    cell = load_cell(name)
+    params = SimpleNamespace(**{n.removeprefix("cell/"): array for n, array in values.weights.items()})
+    states = {n: values.inputs[f"{n}_0"] for n in cell.states}
+    sequences = {n: values.inputs[n] for n in cell.inputs}
+    outputs = []
+    for t in range(len(next(iter(sequences.values())))):
+        x = SimpleNamespace(**{n: sequence[t] for n, sequence in sequences.items()})
+        y, states = REFERENCES[name](params, x, SimpleNamespace(**states))
+        outputs.append(y)
+    return {"y": np.stack(outputs), **{f"{n}_T": array for n, array in states.items()}}

@@ -73,7 +73,7 @@ def test_sizes(lstmc: LSTMC, model_file: Path, sizes: tuple[str, ...], text: str
         (("net.py:other",), "ModelFileError: net.py has no model other: found net, step\n"),
         (
             ("--cell", "lstn"),
-            "PluginError: there is no cell called lstn: found gru, gru_reset_after, lstm, lstm_peephole, rnn\n",
+            f"PluginError: there is no cell called lstn: found {', '.join(find_cells())}\n",
         ),
         (("net.py", *SIZES, "--backend", "torch"), "PluginError: there is no backend called torch: found caffe\n"),
         (

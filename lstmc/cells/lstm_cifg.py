@@ -1,0 +1,26 @@
+"""Long short-term memory with coupled input and forget gates."""
+
+from lstmc import Input, Param, State, Value, cell, constant, dims, linear, sigmoid, split, tanh, xavier
+
+N, D, H = dims("N D H")
+
+
+@cell
+def lstm_cifg(
+    x: Value = Input(N, D),
+    h: Value = State(N, H),
+    c: Value = State(N, H),
+    *,
+    W_x: Value = Param(3 * H, D, fill=xavier()),
+    b: Value = Param(3 * H, fill=constant(0)),
+    W_h: Value = Param(3 * H, H, fill=xavier()),
+) -> tuple[Value, dict[str, Value]]:
+    """What is forgotten makes room for what comes in: c' = f c + (1 - f) tanh(g).
+
+    Greff et al. 2015, arXiv:1503.04069, section 4, variant CIFG (here without peepholes). Rows in the order f, o, g.
+    """
+    f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 3)
+    f = sigmoid(f)
+    c = f * c + (1 - f) * tanh(g)
+    h = sigmoid(o) * tanh(c)
+    return h, {"h": h, "c": c}

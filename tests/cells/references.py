@@ -1,0 +1,236 @@
+"""Every library cell's step in plain NumPy, from the equations that its docstring names: the truth it is held to.
+
+``p`` has the cell's parameters, ``x`` its inputs and ``s`` its states, by the cell's own names. Each function returns
+the step's output and its next states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace as Named
+
+import numpy as np
+
+from lstmc.ops import Array
+
+Step = tuple[Array, dict[str, Array]]
+REFERENCES: dict[str, Callable[[Named, Named, Named], Step]] = {}
+
+
+def reference(step: Callable[[Named, Named, Named], Step]) -> Callable[[Named, Named, Named], Step]:
+    REFERENCES[step.__name__] = step
+    return step
+
+
+def sigmoid(x: Array) -> Array:
+    """The logistic function, from its definition."""
+    return 1 / (1 + np.exp(-x))
+
+
+def rows(matrix: Array, units: int) -> list[Array]:
+    """A matrix or vector of several gates as those of each gate."""
+    return [matrix[k : k + units] for k in range(0, len(matrix), units)]
+
+
+def lstm_state(i: Array, f: Array, o: Array, g: Array, c: Array) -> Step:
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return h, {"h": h, "c": c}
+
+
+@reference
+def rnn(p: Named, x: Named, s: Named) -> Step:
+    h = np.tanh(x.x @ p.W_x.T + s.h @ p.W_h.T + p.b)
+    return h, {"h": h}
+
+
+@reference
+def lstm(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    i, f, o, g = (x.x @ W.T + s.h @ U.T + b for W, U, b in gates)
+    return lstm_state(i, f, o, g, s.c)
+
+
+@reference
+def lstm_peephole(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    i, f, o, g = (x.x @ W.T + s.h @ U.T + b for W, U, b in gates)
+    c = sigmoid(f + p.p_f * s.c) * s.c + sigmoid(i + p.p_i * s.c) * np.tanh(g)
+    h = sigmoid(o + p.p_o * c) * np.tanh(c)
+    return h, {"h": h, "c": c}
+
+
+@reference
+def lstm_cifg(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    f, o, g = (x.x @ W.T + s.h @ U.T + b for W, U, b in gates)
+    c = sigmoid(f) * s.c + (1 - sigmoid(f)) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return h, {"h": h, "c": c}
+
+
+@reference
+def lstm_projected(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.c.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    i, f, o, g = (x.x @ W.T + s.h @ U.T + b for W, U, b in gates)
+    m, states = lstm_state(i, f, o, g, s.c)
+    return m @ p.W_p.T, {"h": m @ p.W_p.T, "c": states["c"]}
+
+
+@reference
+def lstm_multiplicative(p: Named, x: Named, s: Named) -> Step:
+    m = (x.x @ p.W_mx.T) * (s.h @ p.W_mh.T)
+    gates = zip(*(rows(w, s.h.shape[1]) for w in (p.W_x, p.W_m, p.b)), strict=True)
+    i, f, o, g = (x.x @ W.T + m @ U.T + b for W, U, b in gates)
+    return lstm_state(i, f, o, g, s.c)
+
+
+@reference
+def gru(p: Named, x: Named, s: Named) -> Step:
+    units = s.h.shape[1]
+    (W_z, W_r, W), (b_z, b_r, b), (U_z, U_r) = rows(p.W_x, units), rows(p.b, units), rows(p.W_h, units)
+    r = sigmoid(x.x @ W_r.T + s.h @ U_r.T + b_r)  # (5)
+    z = sigmoid(x.x @ W_z.T + s.h @ U_z.T + b_z)  # (6)
+    n = np.tanh(x.x @ W.T + (r * s.h) @ p.U.T + b)  # (8)
+    h = z * s.h + (1 - z) * n  # (7)
+    return h, {"h": h}
+
+
+@reference
+def gru_reset_after(p: Named, x: Named, s: Named) -> Step:
+    """ONNX operator GRU: ht = tanh(Xt Wh' + rt (Ht-1 Rh' + Rbh) + Wbh); Ht = (1 - zt) ht + zt Ht-1."""
+    units = s.h.shape[1]
+    (W_r, W_z, W_h), (R_r, R_z, R_h) = rows(p.W_x, units), rows(p.W_h, units)
+    (Wb_r, Wb_z, Wb_h), (Rb_r, Rb_z, Rb_h) = rows(p.b_x, units), rows(p.b_h, units)
+    z = sigmoid(x.x @ W_z.T + s.h @ R_z.T + Wb_z + Rb_z)
+    r = sigmoid(x.x @ W_r.T + s.h @ R_r.T + Wb_r + Rb_r)
+    n = np.tanh(x.x @ W_h.T + r * (s.h @ R_h.T + Rb_h) + Wb_h)
+    h = (1 - z) * n + z * s.h
+    return h, {"h": h}
+
+
+@reference
+def mgu(p: Named, x: Named, s: Named) -> Step:
+    f = sigmoid(x.x @ p.W_f.T + s.h @ p.U_f.T + p.b_f)
+    n = np.tanh(x.x @ p.W_h.T + (f * s.h) @ p.U_h.T + p.b_h)
+    h = (1 - f) * s.h + f * n
+    return h, {"h": h}
+
+
+@reference
+def ugrnn(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    g, c = (x.x @ W.T + s.h @ U.T + b for W, U, b in gates)
+    h = sigmoid(g) * s.h + (1 - sigmoid(g)) * np.tanh(c)
+    return h, {"h": h}
+
+
+@reference
+def janet(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    forget, c = (x.x @ W.T + s.h @ U.T + b for W, U, b in gates)
+    h = sigmoid(forget) * s.h + (1 - sigmoid(forget - 1.0)) * np.tanh(c)
+    return h, {"h": h}
+
+
+@reference
+def indrnn(p: Named, x: Named, s: Named) -> Step:
+    h = np.maximum(x.x @ p.W.T + p.u * s.h + p.b, 0)
+    return h, {"h": h}
+
+
+@reference
+def sru(p: Named, x: Named, s: Named) -> Step:
+    W, W_f, W_r = rows(p.W, s.c.shape[1])
+    f = sigmoid(x.x @ W_f.T + p.v_f * s.c + p.b_f)  # (1)
+    c = f * s.c + (1 - f) * (x.x @ W.T)  # (2)
+    r = sigmoid(x.x @ W_r.T + p.v_r * s.c + p.b_r)  # (3)
+    return r * c + (1 - r) * x.x, {"c": c}  # (4)
+
+
+@reference
+def qrnn(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.c.shape[1]) for m in (p.W, p.V, p.b)), strict=True)
+    z, f, o = (s.before @ V.T + x.x @ W.T + b for W, V, b in gates)  # (2)
+    c = sigmoid(f) * s.c + (1 - sigmoid(f)) * np.tanh(z)  # (4)
+    return sigmoid(o) * c, {"before": x.x, "c": c}
+
+
+@reference
+def min_gru(p: Named, x: Named, s: Named) -> Step:
+    z, n = (x.x @ W.T + b for W, b in zip(rows(p.W, s.h.shape[1]), rows(p.b, s.h.shape[1]), strict=True))
+    h = (1 - sigmoid(z)) * s.h + sigmoid(z) * n
+    return h, {"h": h}
+
+
+@reference
+def min_lstm(p: Named, x: Named, s: Named) -> Step:
+    f, i, n = (x.x @ W.T + b for W, b in zip(rows(p.W, s.h.shape[1]), rows(p.b, s.h.shape[1]), strict=True))
+    share = sigmoid(f) / (sigmoid(f) + sigmoid(i))
+    h = share * s.h + (1 - share) * n
+    return h, {"h": h}
+
+
+@reference
+def cfc(p: Named, x: Named, s: Named) -> Step:
+    z = np.tanh(np.concatenate([x.x, s.h], 1) @ p.W.T + p.b)
+    g, k, a, t = (z @ V.T + v for V, v in zip(rows(p.V, s.h.shape[1]), rows(p.v, s.h.shape[1]), strict=True))
+    late = sigmoid(a * x.dt + t)
+    h = (1 - late) * np.tanh(g) + late * np.tanh(k)
+    return h, {"h": h}
+
+
+@reference
+def ltc(p: Named, x: Named, s: Named) -> Step:
+    h, d = s.h, 1.0 / 6
+    for _ in range(6):
+        f = np.tanh(x.x @ p.W.T + h @ p.U.T + p.b)
+        h = (h + d * f * p.A) / (1 + d * (1 / p.tau + f))  # (3)
+    return h, {"h": h}
+
+
+@reference
+def gru_d(p: Named, x: Named, s: Named) -> Step:
+    units = s.h.shape[1]
+    near = np.exp(-np.maximum(0, p.w * x.delta + p.b_x))  # (10), W diagonal
+    known = x.mask * x.x + (1 - x.mask) * (near * s.seen + (1 - near) * p.mean)  # (11)
+    h = np.exp(-np.maximum(0, x.delta @ p.W_d.T + p.b_d)) * s.h  # (12)
+    (Z, R, W), (b_z, b_r, b), (U_z, U_r) = rows(p.W_x, units), rows(p.b, units), rows(p.W_h, units)
+    both = np.concatenate([known, x.mask], 1)
+    z = sigmoid(both @ Z.T + h @ U_z.T + b_z)  # (14)
+    r = sigmoid(both @ R.T + h @ U_r.T + b_r)  # (13)
+    n = np.tanh(both @ W.T + (r * h) @ p.U.T + b)  # (15)
+    h = (1 - z) * h + z * n  # (16)
+    return h, {"h": h, "seen": np.where(x.mask == 1, x.x, s.seen)}
+
+
+def correlated(images: Array, window: Array) -> Array:
+    """Images [N, C, Y, X] and windows [F, C, K, K] to [N, F, Y, X], zeros around the images."""
+    size = window.shape[-1]
+    pad = size // 2
+    padded = np.pad(images, [(0, 0), (0, 0), (pad, pad), (pad, pad)])
+    height, width = images.shape[2:]
+    found = np.zeros((len(images), len(window), height, width))
+    for i in range(size):
+        for j in range(size):
+            found += np.einsum("ncyx,fc->nfyx", padded[:, :, i : i + height, j : j + width], window[:, :, i, j])
+    return found
+
+
+@reference
+def conv_lstm(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    i, f, o, g = (correlated(x.x, W) + correlated(s.h, U) + b[:, None, None] for W, U, b in gates)
+    return lstm_state(i, f, o, g, s.c)
+
+
+@reference
+def conv_gru(p: Named, x: Named, s: Named) -> Step:
+    units = s.h.shape[1]
+    (W_z, W_r, W), (U_z, U_r) = rows(p.W_x, units), rows(p.W_h, units)
+    b_z, b_r, b = (b[:, None, None] for b in rows(p.b, units))
+    z = sigmoid(correlated(x.x, W_z) + correlated(s.h, U_z) + b_z)  # (6)
+    r = sigmoid(correlated(x.x, W_r) + correlated(s.h, U_r) + b_r)  # (7)
+    n = np.tanh(correlated(x.x, W) + correlated(r * s.h, p.U) + b)  # (8)
+    h = (1 - z) * s.h + z * n  # (9)
+    return h, {"h": h}
