@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lstmc.backend import find_cells
 from tests.cli.conftest import LSTMC, MODEL
 
 SIZES = ("-D", "T=3", "-D", "N=2")
