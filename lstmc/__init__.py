@@ -48,8 +48,7 @@ from lstmc.ops import Gaussian as gaussian
 from lstmc.ops import Msra as msra
 from lstmc.ops import Uniform as uniform
 from lstmc.ops import Xavier as xavier
-
-__version__ = "0.1.0"
+from lstmc.version import __version__ as __version__
 
 __all__ = [
     "BoundCell",

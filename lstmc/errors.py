@@ -2,12 +2,14 @@
 
 An error says what was expected, what was found, and where: the message, then the user's own line with a caret,
 then the other places it speaks of, then what can be done about it. That last part is a :class:`Mend`, as how it is
-done depends on who is asked: the command line has an option for it, Python an argument.
+done depends on who is asked; so does how an :class:`Argument` is written: the command line has options.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
@@ -24,11 +26,32 @@ class Mend(Enum):
     START = "start a run instead of resuming one"
 
 
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a function of the library, where an error speaks of it: put into the text with ``{argument}``.
+
+    Its text is Python's, ``test_split=0.5``, or ``test_split=`` without a value; the command line says its own option
+    instead. ``text`` is for what is not written so, as the size of a dimension, ``T=3``.
+    """
+
+    name: str
+    value: str = ""
+    text: str = ""
+
+    def __str__(self) -> str:
+        return self.text or f"{self.name}={self.value}"
+
+
+def size_argument(name: str) -> Argument:
+    """The size of a dimension that is still to be given: ``T=SIZE``."""
+    return Argument("sizes", f"{name}=SIZE", f"{name}=SIZE")
+
+
 class LstmcError(Exception):
     """The root of all errors raised on purpose. ``str(error)`` is the whole text a person should see.
 
     ``loc`` is the place in the user's file, ``scope`` the cell or model it is in, ``notes`` further lines, ``mends``
-    what can be done.
+    what can be done. ``arguments`` are those that the message and the notes speak of, each as its own ``str`` says it.
     """
 
     def __init__(
@@ -39,6 +62,7 @@ class LstmcError(Exception):
         scope: str | None = None,
         notes: Sequence[str] = (),
         mends: Sequence[Mend] = (),
+        arguments: Sequence[Argument] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -46,6 +70,7 @@ class LstmcError(Exception):
         self.scope = scope
         self.notes = tuple(notes)
         self.mends = tuple(mends)
+        self.arguments = tuple(arguments)
 
     def located(
         self,
@@ -64,15 +89,23 @@ class LstmcError(Exception):
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, words: Mapping[Mend, str] | None = None) -> str:
-        """The whole text, with a program's own ``words`` for what can be done."""
-        lines = [f"{type(self).__name__}: {self.message}"]
+    def text(self, words: Mapping[Mend, str] | None = None, word: Callable[[Argument], str] = str) -> str:
+        """The whole text, with a program's own ``words`` for what can be done, and its own ``word`` for arguments."""
+        lines = [f"{type(self).__name__}: {self._worded(self.message, word)}"]
         if self.loc is not None:
             lines.append(f"  {self.loc}" + (f" in {self.scope}" if self.scope else ""))
             lines += [f"    {text}" for text in self.loc.excerpt() or ()]
-        lines += [f"  {note}" for note in self.notes]
+        lines += [f"  {self._worded(note, word)}" for note in self.notes]
         lines += [f"  {mend.value if words is None else words.get(mend, mend.value)}" for mend in self.mends]
         return "\n".join(lines)
+
+    def _worded(self, text: str, word: Callable[[Argument], str]) -> str:
+        words = {str(argument): word(argument) for argument in self.arguments}
+        if not words:
+            return text
+        longest_first = sorted(map(re.escape, words), key=len, reverse=True)
+        # not what is part of a longer word, nor in a call, as lstm(H=SIZE) is one in the user's file
+        return re.sub(rf"(?<![\w(])({'|'.join(longest_first)})", lambda found: words[found.group()], text)
 
 
 class DslError(LstmcError):

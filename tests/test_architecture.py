@@ -25,7 +25,7 @@ SOURCES = {"lstmc": ROOT / "lstmc", "lstmc_caffe": ROOT / "backends" / "lstmc_ca
 # package. "lstmc" itself is lstmc/__init__.py, the public language.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
-    ("types",),
+    ("types", "version"),
     ("source",),
     ("errors",),
     ("collector", "output", "arrays"),
@@ -36,8 +36,8 @@ ORDER["lstmc"] = (
     ("cells", "prepare", "training"),
     ("data",),
     ("backend",),
-    ("pipeline", "differential"),
-    ("tune",),
+    ("pipeline", "differential", "model_file", "generate"),
+    ("tune", "runs"),
     ("cli",),
     ("__main__",),
 )
@@ -58,7 +58,7 @@ THIRD_PARTY = {
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
     "h5py": ("lstmc/data/files.py",),
-    "matplotlib": ("lstmc/cli/loss_curve.py",),
+    "matplotlib": ("lstmc/runs/loss_curve.py",),
     "jinja2": ("lstmc_caffe/write/prototxt.py",),
     "google": (
         *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),

@@ -146,7 +146,7 @@ def test_a_split_has_every_example_on_one_side(batch: int, more: int, fraction: 
 def test_a_split_that_leaves_less_than_a_batch() -> None:
     with pytest.raises(DataError) as caught:
         data(20, 4).split(0.1)
-    assert str(caught.value) == "DataError: --test-split 0.1 makes 18 and 2 examples: a batch has 4"
+    assert str(caught.value) == "DataError: test_split=0.1 makes 18 and 2 examples: a batch has 4"
 
 
 def test_the_fingerprint_is_of_names_types_and_elements() -> None:
@@ -206,7 +206,7 @@ def test_every_problem_is_named_at_once() -> None:
         ),
         (
             {"X": np.zeros((2, 3, 3)), "y": np.zeros(3)},
-            "too few examples: found 3, a batch has N = 4: make it smaller with -D N=SIZE",
+            "too few examples: found 3, a batch has N = 4: make it smaller with N=SIZE",
         ),
         (
             {"X": np.zeros((2, 2, 4, 3)), "y": np.zeros((3, 4))},
@@ -254,7 +254,7 @@ def test_the_batch_axis_is_the_dimension_alone() -> None:
 def test_a_batch_axis_that_is_not_there() -> None:
     with pytest.raises(DataError) as caught:
         batch_axes(declared, "B")
-    assert str(caught.value) == "DataError: --batch B: no input of declared has an axis B: found T, N, D"
+    assert str(caught.value) == "DataError: batch=B: no input of declared has an axis B: found T, N, D"
 
 
 def test_a_batch_axis_that_is_there_twice() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lstmc import errors
-from lstmc.cli.mends import OPTIONS
-from lstmc.errors import DimError, DslError, LstmcError, Mend, ShapeError, TrainingError
+from lstmc.cli.wording import MENDS
+from lstmc.errors import Argument, DimError, DslError, LstmcError, Mend, ShapeError, TrainingError, size_argument
 from lstmc.source import SrcLoc
 
 
@@ -56,7 +56,7 @@ def test_what_can_be_done_comes_last_in_the_words_of_whoever_shows_it() -> None:
 
 
 def test_the_command_line_has_an_option_for_all_that_can_be_done() -> None:
-    assert set(OPTIONS) == set(Mend)
+    assert set(MENDS) == set(Mend)
     assert not [mend for mend in Mend if " -" in mend.value or mend.value.startswith("-")]
 
 
@@ -72,3 +72,20 @@ def test_every_error_is_of_one_root_and_says_what_it_is_for() -> None:
 def test_what_a_user_writes_wrong_is_a_dsl_error() -> None:
     assert issubclass(ShapeError, DslError)
     assert issubclass(DimError, DslError)
+
+
+def test_arguments_are_python_s_unless_they_are_worded_otherwise() -> None:
+    split, data, size = Argument("test_split", "0.5"), Argument("data"), size_argument("N")
+    error = DimError(
+        f"{split} makes 1 and 1 examples of {data}test.npz",
+        notes=[f"make N smaller with {size}, or write lstm(N=SIZE), not test_data=x"],
+        arguments=(split, data, size),
+    )
+    assert str(error) == (
+        "DimError: test_split=0.5 makes 1 and 1 examples of data=test.npz\n"
+        "  make N smaller with N=SIZE, or write lstm(N=SIZE), not test_data=x"
+    )
+    assert error.text(word=lambda argument: f"<{argument.name}>") == (
+        "DimError: <test_split> makes 1 and 1 examples of <data>test.npz\n"
+        "  make N smaller with <sizes>, or write lstm(N=SIZE), not test_data=x"
+    )

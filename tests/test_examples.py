@@ -13,9 +13,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from lstmc.cli.model_source import find_model
 from lstmc.data import batch_axes, dataset_for, read_arrays
 from lstmc.differential import check
+from lstmc.model_file import model_in
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
 from lstmc.weights import initial_weights
@@ -48,7 +48,7 @@ def test_every_model_of_the_examples_is_here() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_the_net_of_an_example_means_its_model(caffe: Runner, name: str) -> None:
     """Everything of it: what is deployed, the losses and the scores, forward and backward."""
-    source = find_model(str(EXAMPLES / name), None)
+    source = model_in(str(EXAMPLES / name))
     assert isinstance(source.model.solver, Solver)
     graph = source.graph(MODELS[name])
     backend, weights = CaffeBackend(), initial_weights(graph)
@@ -95,7 +95,7 @@ def test_the_data_of_an_example_fit_its_model(
 ) -> None:
     file = name.partition(":")[0]
     made_by(file, tmp_path, *([] if file in ("digits.py", "char_lm.py") else ["data"]))
-    source = find_model(str(EXAMPLES / name), None)
+    source = model_in(str(EXAMPLES / name))
     graph, axes = training_graph(source.graph(sizes)), batch_axes(source.model)
     for part in ("train", "test"):
         dataset = dataset_for(graph, axes, read_arrays(tmp_path / f"{part}.npz"), part)
@@ -105,7 +105,7 @@ def test_the_data_of_an_example_fit_its_model(
 
 
 def loaded(name: str) -> ModuleType:
-    source = find_model(str(EXAMPLES / name), None)
+    source = model_in(str(EXAMPLES / name))
     return sys.modules[source.model.function.__module__]
 
 

@@ -7,19 +7,19 @@ from typing import Annotated
 
 import typer
 
-from lstmc import __version__
 from lstmc.cli.compile import compile_command
 from lstmc.cli.doctor import doctor_command
 from lstmc.cli.generate import generate_command
 from lstmc.cli.lint import lint_command
 from lstmc.cli.listing import backends_command, cells_command
-from lstmc.cli.mends import OPTIONS
 from lstmc.cli.run import run_command
 from lstmc.cli.show import show_command
 from lstmc.cli.train import train_command
 from lstmc.cli.verify import verify_command
 from lstmc.cli.weights import weights_app
+from lstmc.cli.wording import error_text
 from lstmc.errors import LstmcError
+from lstmc.version import __version__
 
 app = typer.Typer(
     name="lstmc",
@@ -64,8 +64,7 @@ def main() -> None:
     try:
         app()
     except LstmcError as error:
-        for line in (error.text(OPTIONS), *getattr(error, "__notes__", ())):
-            print(line, file=sys.stderr)
+        print(error_text(error), file=sys.stderr)
         raise SystemExit(2) from None
 
 

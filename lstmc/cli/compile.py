@@ -10,7 +10,6 @@ import typer
 
 from lstmc.backend import Artifact, Backend, Compiled, Trains, load_backend, target_of
 from lstmc.cli.console import out, table
-from lstmc.cli.model_source import ModelSource, find_model
 from lstmc.cli.options import (
     BackendOption,
     BatchOption,
@@ -24,15 +23,17 @@ from lstmc.cli.options import (
     TargetOption,
     TuneOption,
     WeightsOption,
+    named_model,
     parse_sizes,
 )
-from lstmc.cli.training_files import TrainingOptions, training_files
 from lstmc.errors import ModelFileError
 from lstmc.ir import Graph, Ref
+from lstmc.model_file import ModelSource
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, has_loss
+from lstmc.runs.training_files import TrainingOptions, training_files
 from lstmc.tune import RULE, tune
 from lstmc.weights import initial_weights, parameters, read_weights
 
@@ -67,7 +68,7 @@ def build(
 
     Losses and scores are in the net only with ``losses``, for a target that is trained.
     """
-    source = find_model(file, cell)
+    source = named_model(file, cell)
     whole, loaded = source.graph(parse_sizes(sizes or [])), load_backend(backend)
     bound = initial_weights(whole, seed) if weights is None else read_weights(weights, whole)
     trains = losses and not step and target_of(loaded, target) in training_targets(loaded)

@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 import typer
 
-from lstmc import __version__
 from lstmc.backend import Diagnoses, Finding, find_backends, load_backend
 from lstmc.cli.console import out, table
 from lstmc.errors import PluginError
+from lstmc.version import __version__
 
 
 def doctor_command() -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lstmc.errors import DimError
+from lstmc.errors import DimError, ModelFileError
+from lstmc.model_file import ModelSource, model_in
 
 
 def parse_sizes(given: list[str]) -> dict[str, int]:
@@ -21,6 +22,16 @@ def parse_sizes(given: list[str]) -> dict[str, int]:
             raise DimError(f"-D {name} is given twice: as {sizes[name]} and as {number}")
         sizes[name] = int(number)
     return sizes
+
+
+def named_model(file: str | None, cell: str | None) -> ModelSource:
+    """The model that FILE[:MODEL] or ``--cell NAME`` names; exactly one of the two is given."""
+    if file is not None and cell is None:
+        return model_in(file)
+    if cell is not None and file is None:
+        return ModelSource.of(cell)
+    found = "neither" if file is None else "both"
+    raise ModelFileError(f"expected a model file, FILE or FILE:MODEL, or --cell NAME, found {found}")
 
 
 FileArgument = Annotated[

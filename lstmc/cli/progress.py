@@ -12,8 +12,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from lstmc.cli.curve_drawing import CurveDrawing
-from lstmc.cli.metrics import Metrics, Smoothed
+from lstmc.runs.curve_drawing import CurveDrawing
+from lstmc.runs.metrics import Metrics, Smoothed
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
 WINDOW = 50  # updates that the loss shown is a mean of

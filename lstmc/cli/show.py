@@ -8,8 +8,15 @@ from typing import Annotated
 import typer
 
 from lstmc.backend import load_backend
-from lstmc.cli.model_source import find_model
-from lstmc.cli.options import BackendOption, CellOption, FileArgument, SizesOption, TargetOption, parse_sizes
+from lstmc.cli.options import (
+    BackendOption,
+    CellOption,
+    FileArgument,
+    SizesOption,
+    TargetOption,
+    named_model,
+    parse_sizes,
+)
 from lstmc.errors import PassError
 from lstmc.ir import Stage, print_graph
 from lstmc.passes import Snapshot
@@ -28,7 +35,7 @@ def show_command(
     stage: Annotated[Stage | None, typer.Option("--stage", help="The graph as it leaves this stage.")] = None,
 ) -> None:
     """Print a model's graph as text: as it was written, after a pass, or at the end of a stage."""
-    source = find_model(file, cell)
+    source = named_model(file, cell)
     graph = source.graph(parse_sizes(sizes or []))
     if after is None and stage is None:
         typer.echo(print_graph(graph), nl=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +13,7 @@ import typer
 from lstmc.arrays import npz_bytes
 from lstmc.backend import Backend, Compiled, Settings, Trains, load_backend, require, target_of
 from lstmc.cli.console import out, table
-from lstmc.cli.curve_drawing import CURVES, CurveDrawing
 from lstmc.cli.interruption import Interruption, interruptible
-from lstmc.cli.metrics import METRICS, Metrics, Record
-from lstmc.cli.model_source import find_model
 from lstmc.cli.options import (
     BackendOption,
     BatchOption,
@@ -27,13 +26,16 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.cli.progress import Bar, Display, Lines, Observer, Work
-from lstmc.cli.run_record import RECORD, about_data, command, record, record_file
-from lstmc.cli.training_data import RunData, read_data
 from lstmc.data import batch_axes
+from lstmc.data.run_data import RunData, read_data
+from lstmc.model_file import model_in
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, training_graph
+from lstmc.runs.curve_drawing import CURVES, CurveDrawing
+from lstmc.runs.metrics import METRICS, Metrics, Record
+from lstmc.runs.record import RECORD, about_data, record, record_file
 from lstmc.training import Trained, TrainingRun
 from lstmc.weights import initial_weights, parameters, read_weights
 
@@ -69,7 +71,7 @@ def train_command(
     front, a batch in each row. Ctrl-C, SIGTERM and a closed terminal write a snapshot and end the run: --resume goes
     on with it.
     """
-    source = find_model(file, None)
+    source = model_in(file)
     graph = source.graph(parse_sizes(sizes or []))
     trained, loaded = training_graph(graph), load_backend(backend)
     trainer = require(loaded, Trains)
@@ -79,6 +81,7 @@ def train_command(
     deployed = compile_graph(deploy_graph(graph), loaded, name, source.name)
     first = initial_weights(graph, seed) if weights is None else read_weights(weights, graph)
     facts = record(
+        command(),
         settings,
         model=source.name,
         sizes=sizes or [],
@@ -100,6 +103,11 @@ def train_command(
         out.print(f"go on with: {command('--resume')}", markup=False, soft_wrap=True)
         raise typer.Exit(interruption.exit_code)
     out.print(f"finished after {ended.iteration} iterations")
+
+
+def command(*more: str) -> str:
+    """The command that runs, without --resume, and ``more`` words at its end: as one types it."""
+    return shlex.join(["lstmc", *[word for word in sys.argv[1:] if word != "--resume"], *more])
 
 
 @dataclass(frozen=True)

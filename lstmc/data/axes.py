@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lstmc.dsl import Dim, Model
-from lstmc.errors import DataError
+from lstmc.errors import Argument, DataError
 from lstmc.ops import Input
 
 BATCH = "N"  # as Caffe's own documents call the batch axis
@@ -43,7 +43,8 @@ def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
     if dim is not None and all(axes.batch is None for axes in found.values()):
         names = [size.name for declared in model.inputs.values() for size in declared.shape if isinstance(size, Dim)]
         known = ", ".join(dict.fromkeys(names)) or "none"
-        raise DataError(f"--batch {dim}: no input of {model.name} has an axis {dim}: found {known}")
+        argument = Argument("batch", dim)
+        raise DataError(f"{argument}: no input of {model.name} has an axis {dim}: found {known}", arguments=(argument,))
     return found
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lstmc.arrays import did_you_mean, value_problem
 from lstmc.data.axes import Axes
+from lstmc.errors import size_argument
 from lstmc.ops import Input
 
 # examples: the batch axis is of any length. batches: one more axis in front. whole: the same in each batch.
@@ -91,7 +92,8 @@ def form_problems(given: Iterable[Given]) -> Iterator[str]:
             yield "too few batches: found 0"
         elif form == "examples" and found and (count := found[0].count) < (size := batch_size(found[0])):
             name = found[0].axes.sizes[found[0].axes.batch or 0]
-            yield f"too few examples: found {count}, a batch has {name} = {size}: make it smaller with -D {name}=SIZE"
+            mend = f"make it smaller with {size_argument(name)}"
+            yield f"too few examples: found {count}, a batch has {name} = {size}: {mend}"
 
 
 def batch_size(given: Given) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lstmc.data.axes import BATCH, Axes, axes_of
 from lstmc.data.check import Given, batch_size, form_problems, missing_and_extra
-from lstmc.errors import DataError
+from lstmc.errors import Argument, DataError, size_argument
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc.training import Batches
@@ -68,7 +68,8 @@ class Dataset:
         parts = [np.sort(order[:cut]), np.sort(order[cut:])]
         if min(map(len, parts)) < self.per_batch:
             counts = " and ".join(str(len(part)) for part in parts)
-            raise DataError(f"--test-split {fraction:g} makes {counts} {self.of}: a batch has {self.per_batch}")
+            argument = Argument("test_split", f"{fraction:g}")
+            raise DataError(f"{argument} makes {counts} {self.of}: a batch has {self.per_batch}", arguments=(argument,))
         train, test = (
             replace(
                 self,
@@ -108,7 +109,8 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
             problems.append(
                 f"no input of {graph.name} has an axis that counts examples, as {BATCH} = dims('{BATCH}') is"
             )
-        raise DataError(f"{source} does not fit {graph.name}", notes=problems)
+        sizes = [size_argument(one.axes.sizes[one.axes.batch]) for one in given if one.axes.batch is not None]
+        raise DataError(f"{source} does not fit {graph.name}", notes=problems, arguments=sizes)
     for one in given:
         if one.form == "batches":
             return Dataset(tuple(given), one.count, 1, "batches")

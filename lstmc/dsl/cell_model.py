@@ -55,7 +55,7 @@ class CellModel(Model):
         scope = super()._scope(sizes)
         for name, declared in self.cell.signature.declarations.items():
             try:
-                scope.sizes(declared.shape, f"{declared.kind} {name}", self.mend)
+                scope.sizes(declared.shape, f"{declared.kind} {name}")
             except DimError as error:
                 raise error.located(declared.loc, self.owner) from None
         return scope

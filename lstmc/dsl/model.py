@@ -63,14 +63,9 @@ class Model(Definition):
         graph = trace.builder.finish(list(outputs.items()))
         return rename_values(graph, {ref: name for name, ref in reversed(outputs.items())})
 
-    @property
-    def mend(self) -> str:
-        """How to give a dimension called ``{name}`` a size."""
-        return f"give it a size with -D {{name}}=SIZE, or {self.name}.graph({{name}}=SIZE) in Python"
-
     def _argument(self, trace: Trace, name: str, declared: Declaration) -> Value:
         try:
-            shape = trace.scope.sizes(declared.shape, f"{declared.kind} {name}", self.mend)
+            shape = trace.scope.sizes(declared.shape, f"{declared.kind} {name}")
         except DimError as error:
             raise error.located(declared.loc, self.owner) from None
         op: Leaf

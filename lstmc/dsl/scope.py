@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lstmc.dsl.dims import Combined, Dim, DimExpr, Size, free, shape_text
-from lstmc.errors import DimError
+from lstmc.errors import DimError, size_argument
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,16 @@ class Scope:
                 notes=list(dict.fromkeys((*self._notes(expected), *notes))),
             ) from None
 
-    def sizes(self, shape: Sequence[Size], what: str, mend: str, notes: Sequence[str] = ()) -> tuple[int, ...]:
-        """A whole shape in numbers. ``mend`` (with ``{name}``) says how to bind what is missing."""
+    def sizes(self, shape: Sequence[Size], what: str, cell: str = "", notes: Sequence[str] = ()) -> tuple[int, ...]:
+        """A whole shape in numbers. What is missing is bound with the model's sizes, or where ``cell`` is bound."""
         missing = self.missing(shape)
         if missing:
-            name = missing[0]
+            argument = size_argument(missing[0])
+            mend = f"write {cell}({argument})" if cell else f"give it a size with {argument}"
             raise DimError(
-                f"dimension {name} of {what} {shape_text(shape)} is not bound: {mend.format(name=name)}", notes=notes
+                f"dimension {missing[0]} of {what} {shape_text(shape)} is not bound: {mend}",
+                notes=notes,
+                arguments=() if cell else (argument,),
             )
         found = tuple(self.size(size, notes) for size in shape)
         for size, number in zip(shape, found, strict=True):

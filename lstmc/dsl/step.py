@@ -15,7 +15,7 @@ from lstmc.dsl.result import StepResult, checked_result
 from lstmc.dsl.scope import Scope
 from lstmc.dsl.trace import Trace
 from lstmc.dsl.value import Value, described
-from lstmc.errors import DimError, DslError, ShapeError
+from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ops import Filler, Param, Reshape
 from lstmc.source import SrcLoc, argument_location, assigned_names, encloses
 
@@ -99,9 +99,11 @@ def _number(bound: Binding, dim: str, written: str, trace: Trace) -> int:
         missing = scope.missing((size,))
         if not missing:
             return scope.size(size)
+    argument = size_argument(missing[0])
     raise DimError(
         f"dimension {missing[0]} of {written} has no size: {trace.owner} has {', '.join(trace.scope.names) or 'none'}."
-        f" Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with -D {missing[0]}=SIZE"
+        f" Write {bound.cell.name}({dim}=SIZE), or give the model's {missing[0]} a size with {argument}",
+        arguments=(argument,),
     )
 
 
@@ -149,9 +151,8 @@ def bind_argument(
 def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
     """A declared shape in numbers, for what the cell makes itself: parameters, and states at their first step."""
     declared = bound.cell.signature.declarations[name]
-    mend = f"write {bound.cell.name}({{name}}=SIZE)"
     try:
-        return use.scope.sizes(declared.shape, f"{declared.kind} {name}", mend, [declared.told(name)])
+        return use.scope.sizes(declared.shape, f"{declared.kind} {name}", bound.cell.name, [declared.told(name)])
     except DimError as error:
         raise error.located(bound.loc) from None
 

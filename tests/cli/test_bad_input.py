@@ -42,8 +42,7 @@ def refused(lstmc: LSTMC, *arguments: str) -> str:
         ),
         (
             ("T=3",),
-            "DimError: dimension N of input X [T, N, 3] is not bound: give it a size with -D N=SIZE,"
-            " or net.graph(N=SIZE) in Python\n"
+            "DimError: dimension N of input X [T, N, 3] is not bound: give it a size with -D N=SIZE\n"
             "  net.py:13:11 in model 'net'\n"
             "    def net(X=Input(T, N, 3)):\n"
             "              ^^^^^^^^^^^^^^\n",

@@ -1,27 +1,20 @@
-"""What is shown and written down while a run trains: lines, a bar, metrics, a curve; and how a signal is noted."""
+"""What is shown while a run trains, lines or a bar; and how a signal is noted."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
-from lstmc.cli.curve_drawing import CurveDrawing
 from lstmc.cli.interruption import interruptible
-from lstmc.cli.loss_curve import draw, loss_figure
-from lstmc.cli.metrics import Metrics, Smoothed, read_metrics
 from lstmc.cli.progress import Bar, Lines, Observer, Work
-from lstmc.errors import OutputError
+from lstmc.runs.metrics import Metrics, read_metrics
 from tests.cli.test_train import Undrawn
 
 WORK = Work(total=100, amount=32, unit="examples")
@@ -81,78 +74,6 @@ def test_the_observer_writes_and_says_what_it_is_told(tmp_path: Path) -> None:
         "iteration 2, test: loss 1.5, accuracy 0.25\niteration 2, snapshot: run/2.state\n"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "about.txt", "asked"}
-
-
-@given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.floats(0, 100))
-def test_a_smoothed_number_is_a_mean(numbers: list[float], window: float) -> None:
-    mean = Smoothed(window)
-    for count, number in enumerate(numbers, 1):
-        found = mean.add(number)
-        assert min(numbers[:count]) - 1e-9 <= found <= max(numbers[:count]) + 1e-9
-        if window <= 1 or count == 1:
-            assert found == number
-
-
-@given(st.integers(0, 12), st.integers(0, 12), st.booleans())
-def test_a_run_that_goes_on_measures_each_update_once(tmp_path: Path, reached: int, snapshot: int, torn: bool) -> None:
-    snapshot = min(snapshot, reached)
-    (tmp_path / "metrics.jsonl").unlink(missing_ok=True)
-
-    def measure(metrics: Metrics, first: int, last: int) -> None:
-        for iteration in range(first, last + 1):
-            metrics.train(iteration, 1.0, 0.1, 0.0)
-            if iteration % 3 == 0:
-                metrics.test(iteration, {"loss": 1.0}, 0.0)
-        metrics.close()
-
-    measure(Metrics(tmp_path), 1, reached)
-    if torn:
-        with (tmp_path / "metrics.jsonl").open("a") as file:
-            file.write('{"kind": "tra')
-    measure(Metrics(tmp_path, resume=True), snapshot + 1, 13)
-    found = [(record["kind"], record["iteration"]) for record in read_metrics(tmp_path / "metrics.jsonl")]
-    assert found == [(kind, i) for i in range(1, 14) for kind in (("train", "test") if i % 3 == 0 else ("train",))]
-
-
-def test_metrics_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError) as caught:
-        Metrics(tmp_path / "file").train(1, 1.0, 0.1, 0.0)
-    assert str(caught.value).startswith(f"OutputError: cannot write into {tmp_path}/file: ")
-
-
-def records(*scores: str) -> list[dict[str, Any]]:
-    trained = [{"kind": "train", "iteration": i, "loss": 1 / i if i != 5 else None} for i in range(1, 41)]
-    tested = [{"kind": "test", "iteration": i, "scores": dict.fromkeys(scores, 0.5)} for i in (20, 40)]
-    return [*trained, *tested]
-
-
-def test_the_curve_shows_losses_and_scores() -> None:
-    left, right = loss_figure(records("loss", "accuracy"), "digits").axes
-    faint, smooth, tested = left.lines
-    assert (len(faint.get_xdata()), 5 in faint.get_xdata()) == (39, False)  # type: ignore[arg-type,operator]
-    assert next(iter(smooth.get_ydata())) == 1  # type: ignore[arg-type]
-    assert list(tested.get_xdata()) == [20, 40]  # type: ignore[arg-type]
-    assert (left.get_title(), left.get_ylabel(), right.get_ylabel()) == ("digits", "loss", "accuracy")
-    assert [line.get_label() for line in right.lines] == ["test accuracy"]
-    assert len(loss_figure(records(), "digits").axes) == 1
-
-
-def test_the_curve_is_drawn_beside_training_and_the_same_each_time(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records("loss")))
-    assert draw(tmp_path / "nothing") == []
-    drawing = CurveDrawing(tmp_path)
-    drawing.start()
-    drawing.start()  # the first one is not done yet
-    assert drawing.finish() is None
-    made = {name: (tmp_path / name).read_bytes() for name in ("loss.png", "loss.svg")}
-    draw(tmp_path)
-    assert {name: (tmp_path / name).read_bytes() for name in made} == made
-
-
-def test_a_curve_that_cannot_be_drawn_is_said(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"kind": "train"}\n')
-    assert CurveDrawing(tmp_path).finish() == "the loss curve could not be drawn: KeyError: 'loss'"
 
 
 TWICE = """\

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from lstmc.backend import load_backend
-from lstmc.cli.curve_drawing import CurveDrawing
+from lstmc.runs.curve_drawing import CurveDrawing
 from tests.cli.conftest import LSTMC, Ended
 from tests.cli.interpreter_backend import InterpreterBackend
 from tests.plugin_example.lstmc_plugin_example import TextBackend

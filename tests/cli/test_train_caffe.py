@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lstmc.cli.metrics import read_metrics
 from lstmc.interp import forward
 from lstmc.prepare import deploy_graph
+from lstmc.runs.metrics import read_metrics
 from tests.cli.conftest import LSTMC
 from tests.cli.test_train import MODEL, SIZES, arrays
 from tests.cli.test_train_refusals import CARRYING

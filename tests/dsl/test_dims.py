@@ -214,7 +214,7 @@ def test_a_dimension_bound_to_another_takes_its_size_from_the_model(user: UserFi
     assert leaves(user.graph(code, K=4), Param) == {"rnn/W": (8, 5), "rnn/U": (8, 8)}
     assert user.refused(code) == lines(
         "DimError: dimension K of rnn(H=2*K) has no size: model 'net' has T, N, D. Write rnn(H=SIZE), or give the"
-        " model's K a size with -D K=SIZE",
+        " model's K a size with K=SIZE",
         "  user2.py:12:24 in model 'net'",
         "    y, last = scan(rnn(H=2*K), X)",
         "                       ^^^^^",

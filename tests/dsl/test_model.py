@@ -184,8 +184,7 @@ def test_a_model_without_dimensions_says_so(user: UserFile) -> None:
 
 def test_a_dimension_without_a_size_says_how_to_give_one(user: UserFile) -> None:
     assert user.refused("@model\ndef net(X=Input(T, N, H)):\n    return X\n") == lines(
-        "DimError: dimension H of input X [T, N, H] is not bound: give it a size with -D H=SIZE, or net.graph(H=SIZE)"
-        " in Python",
+        "DimError: dimension H of input X [T, N, H] is not bound: give it a size with H=SIZE",
         "  user.py:6:11 in model 'net'",
         "    def net(X=Input(T, N, H)):",
         "              ^^^^^^^^^^^^^^",

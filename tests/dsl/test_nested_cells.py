@@ -156,7 +156,7 @@ EXPECTED = "DslError: rnn takes x, h: expected rnn(...)(x, h=h), found {} by pos
         (
             "rnn(«H=K»)(x, h)",
             "DimError: dimension K of rnn(H=K) has no size: cell 'outer' has N, D. Write rnn(H=SIZE), or give the"
-            " model's K a size with -D K=SIZE",
+            " model's K a size with K=SIZE",
             (),
         ),
     ],

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from google.protobuf import text_format
 
-from lstmc.errors import BackendError
+from lstmc.errors import Argument, BackendError
 from lstmc.source import argument_location, here
 from lstmc_caffe.proto.net import SolverParameter
 from lstmc_caffe.train.settings import (
@@ -197,24 +197,27 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
     """
     given, seen = (solver or Solver()).given, set()
     for text in texts:
+        said = Argument("solver", text)
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
-            raise SolverError(f"--solver {text}: expected key=value, found {text!r}")
+            raise SolverError(f"{said}: expected key=value, found {text!r}", arguments=(said,))
         if name not in SETTINGS:
-            raise SolverError(f"--solver {text}: {unknown(name)}")
+            raise SolverError(f"{said}: {unknown(name)}", arguments=(said,))
         if name in seen:
-            raise SolverError(f"--solver {text}: {name} is given twice")
+            raise SolverError(f"{said}: {name} is given twice", arguments=(said,))
         seen.add(name)
         given.pop(name, None)
         if value != RESET:
             try:
                 given[name] = SETTINGS[name].kind.read(value)
             except WrongValue as wrong:
-                raise SolverError(f"--solver {text}: {name} {wrong}") from None
+                raise SolverError(f"{said}: {name} {wrong}", arguments=(said,)) from None
     try:
         return Solver(**given)
     except SolverError as error:
-        raise SolverError(f"{error.message} (after --solver {' --solver '.join(texts)})") from None
+        arguments = [Argument("solver", text) for text in texts]
+        after = " ".join(map(str, arguments))
+        raise SolverError(f"{error.message} (after {after})", arguments=arguments) from None
 
 
 def solver_of(given: object, overrides: Sequence[str] = ()) -> Solver:

@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lstmc import __version__
 from lstmc.backend import Compiled
 from lstmc.errors import Mend, WeightsError
 from lstmc.ir import Graph, Output, Scan, Stage, print_graph
 from lstmc.ops import Input
 from lstmc.passes import step_prefix
 from lstmc.types import TensorType
+from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
 from lstmc_caffe.write.net import WrittenNet

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lstmc import __version__
 from lstmc.backend import Compiled
 from lstmc.ir import Graph, Output, Ref
 from lstmc.types import TensorType
+from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
 from lstmc_caffe.write.net import WrittenNet

@@ -172,22 +172,22 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("texts", "message"),
         [
-            (["base_lr"], "--solver base_lr: expected key=value, found 'base_lr'"),
-            (["=3"], "--solver =3: expected key=value, found '=3'"),
-            (["momentun=0.9"], "--solver momentun=0.9: there is no setting momentun; did you mean momentum?"),
-            (["base_lr=fast"], "--solver base_lr=fast: base_lr must be a number above 0, found 'fast'"),
-            (["base_lr=nan"], "--solver base_lr=nan: base_lr must be a number above 0, found 'nan'"),
-            (["base_lr="], "--solver base_lr=: base_lr must be a number above 0, found ''"),
+            (["base_lr"], "solver=base_lr: expected key=value, found 'base_lr'"),
+            (["=3"], "solver==3: expected key=value, found '=3'"),
+            (["momentun=0.9"], "solver=momentun=0.9: there is no setting momentun; did you mean momentum?"),
+            (["base_lr=fast"], "solver=base_lr=fast: base_lr must be a number above 0, found 'fast'"),
+            (["base_lr=nan"], "solver=base_lr=nan: base_lr must be a number above 0, found 'nan'"),
+            (["base_lr="], "solver=base_lr=: base_lr must be a number above 0, found ''"),
             (
                 ["max_iter=1e3"],
-                "--solver max_iter=1e3: max_iter must be a whole number from 1 to 2147483647, found '1e3'",
+                "solver=max_iter=1e3: max_iter must be a whole number from 1 to 2147483647, found '1e3'",
             ),
             (
                 ["test_initialization=yes"],
-                "--solver test_initialization=yes: test_initialization must be true or false, found 'yes'",
+                "solver=test_initialization=yes: test_initialization must be true or false, found 'yes'",
             ),
-            (["base_lr=1", "base_lr=2"], "--solver base_lr=2: base_lr is given twice"),
-            (["type=SGD"], "solver: momentum2 is for type Adam, found type SGD (after --solver type=SGD)"),
+            (["base_lr=1", "base_lr=2"], "solver=base_lr=2: base_lr is given twice"),
+            (["type=SGD"], "solver: momentum2 is for type Adam, found type SGD (after solver=type=SGD)"),
         ],
     )
     def test_what_is_wrong_is_said(self, texts: list[str], message: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lstmc.errors import DataError
+from lstmc.errors import Argument, DataError
 
 START = "\n"
 
@@ -33,8 +33,10 @@ class Vocabulary:
         pattern = re.compile("|".join(longest_first), re.DOTALL)
         if unknown := dict.fromkeys(pattern.sub("", text)):
             listed = ", ".join(map(repr, unknown))
+            argument = Argument("prime")
             raise DataError(
-                f"--prime has {listed}, which are not among the {len(self.symbols)} symbols of {self.source}"
+                f"{argument} has {listed}, which are not among the {len(self.symbols)} symbols of {self.source}",
+                arguments=(argument,),
             )
         return [numbers[symbol] for symbol in pattern.findall(text)]
 

@@ -1,6 +1,6 @@
 """The loss curve of a run as ``loss.png`` and ``loss.svg``, drawn from its metrics.
 
-It is a program of its own, ``python -m lstmc.cli.loss_curve RUN``: matplotlib takes longer to import than all of
+It is a program of its own, ``python -m lstmc.runs.loss_curve RUN``: matplotlib takes longer to import than all of
 lstmc, and training need not wait while it draws.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from lstmc.cli.curve_drawing import CURVES
-from lstmc.cli.metrics import METRICS, Record, Smoothed, read_metrics
 from lstmc.output import write_files
+from lstmc.runs.curve_drawing import CURVES
+from lstmc.runs.metrics import METRICS, Record, Smoothed, read_metrics
 
 PARTS = 50  # the smoothed line follows what takes longer than such a part of the run
 STYLE: dict[Any, Any] = {

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lstmc.backend import Trains
-from lstmc.cli.model_source import ModelSource
-from lstmc.cli.training_data import read_data
 from lstmc.data import Dataset, batch_axes, write_batches_hdf5
-from lstmc.errors import DataError
+from lstmc.data.run_data import read_data
+from lstmc.errors import Argument, DataError
 from lstmc.ir import Graph
+from lstmc.model_file import ModelSource
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
 from lstmc.training import Source
@@ -53,6 +53,10 @@ def training_files(
             write_batches_hdf5(batches, to / f"{name}.h5")
             sources[phase], lists[f"{name}.txt"] = Source(f"{name}.txt", batches.per_epoch), f"{name}.h5\n".encode()
     elif options.test_data is not None:
-        raise DataError("--test-data is for phase TEST of a net that has --data for phase TRAIN: expected both")
+        test, train = Argument("test_data"), Argument("data")
+        raise DataError(
+            f"{test} is for phase TEST of a net that has {train} for phase TRAIN: expected both",
+            arguments=(test, train),
+        )
     compiled = compile_graph(trained, backend, target, source.name)  # type: ignore[arg-type]
     return {**backend.emit_training(compiled, settings, sources).files, **lists}

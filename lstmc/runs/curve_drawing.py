@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lstmc
 
-PROGRAM = "lstmc.cli.loss_curve"
+PROGRAM = "lstmc.runs.loss_curve"
 CURVES = ("loss.png", "loss.svg")  # what it writes
 ROOT = Path(lstmc.__file__).parents[1]
 

@@ -1,4 +1,4 @@
-"""From what a user names on the command line (FILE, FILE:MODEL, --cell NAME) to a traced graph."""
+"""From what a user names to a model: a file, FILE or FILE:MODEL, or a cell of the library."""
 
 from __future__ import annotations
 
@@ -24,6 +24,20 @@ class ModelSource:
     model: Model
     name: str
 
+    @classmethod
+    def of(cls, model: Model | Cell | str) -> ModelSource:
+        """A model; a cell, which is scanned over T steps; or a cell of the library by its name."""
+        if isinstance(model, str):
+            model = load_cell(model)
+        if isinstance(model, Cell):
+            return cls(CellModel(model), f"cell {model.name}")
+        if not isinstance(model, Model):
+            raise ModelFileError(
+                "expected a function made with @model or @cell, or the name of a library cell, found"
+                f" {type(model).__name__} {model!r}"
+            )
+        return cls(model, f"{model.loc.file}:{model.name}" if model.loc else model.name)
+
     def graph(self, sizes: Mapping[str, int]) -> Graph:
         """The model traced with these sizes. What the user's own code raises becomes a :class:`ModelFileError`."""
         try:
@@ -36,14 +50,11 @@ class ModelSource:
             ) from error
 
 
-def find_model(file: str | None, cell: str | None) -> ModelSource:
-    """The model that FILE[:MODEL] or ``--cell NAME`` names; exactly one of the two is given."""
-    if (file is None) == (cell is None):
-        found = "both" if file is not None else "neither"
-        raise ModelFileError(f"expected a model file, FILE or FILE:MODEL, or --cell NAME, found {found}")
-    if cell is not None:
-        return ModelSource(CellModel(load_cell(cell)), f"cell {cell}")
-    assert file is not None
+def model_in(file: str) -> ModelSource:
+    """The model that FILE names, or FILE:MODEL where it has several.
+
+    Raises :class:`ModelFileError` for a file that is not there, does not import, or has no such model.
+    """
     path, name = _split(file)
     module = _import(path)
     model = _pick(module, path, name)

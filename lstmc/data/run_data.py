@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lstmc.data import Axes, Dataset, dataset_for, read_arrays
-from lstmc.errors import DataError
+from lstmc.errors import Argument, DataError
 from lstmc.ir import Builder, Graph, Node
 from lstmc.ops import Input
 from lstmc.passes import Refs, rewrite
@@ -45,9 +45,11 @@ def read_data(
     batch to the next, so examples must come in whole batches.
     """
     if test_data is not None and test_split is not None:
-        raise DataError("--test-data and --test-split both say what to score on: expected one of them")
+        both = Argument("test_data"), Argument("test_split")
+        raise DataError(f"{both[0]} and {both[1]} both say what to score on: expected one of them", arguments=both)
     if test_split is not None and not 0 < test_split < 1:
-        raise DataError(f"--test-split takes a part between 0 and 1, found {test_split:g}")
+        argument = Argument("test_split")
+        raise DataError(f"{argument} takes a part between 0 and 1, found {test_split:g}", arguments=(argument,))
     carried = [node.name for node in graph if isinstance(node.op, Input) and node.op.after]
     shuffle = shuffle and not carried
     arrays = read_arrays(data)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmc import __version__
 from lstmc.data import Dataset
+from lstmc.version import __version__
 
 RECORD = "command.json"
 
@@ -23,20 +21,15 @@ def about_data(data: Dataset, path: Path) -> dict[str, Any]:
     return {"file": str(path), data.of: data.rows, "sha256": data.fingerprint}
 
 
-def record(settings: object, **facts: Any) -> dict[str, Any]:
+def record(command: str, settings: object, **facts: Any) -> dict[str, Any]:
     """The command and what it was given, the settings of its solver, and the versions of what it ran with."""
     is_typed = dataclasses.is_dataclass(settings) and not isinstance(settings, type)
     return {
-        "command": command(),
+        "command": command,
         **facts,
         "settings": dataclasses.asdict(settings) if is_typed else repr(settings),  # type: ignore[call-overload]
         "versions": {"lstmc": __version__, "python": platform.python_version(), "numpy": np.__version__},
     }
-
-
-def command(*more: str) -> str:
-    """The command that runs, without --resume, and ``more`` words at its end: as one types it."""
-    return shlex.join(["lstmc", *[word for word in sys.argv[1:] if word != "--resume"], *more])
 
 
 def record_file(facts: dict[str, Any]) -> dict[str, bytes]:

@@ -1,0 +1,29 @@
+"""How the command line words an error of the library: its arguments are options here, and so is what can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lstmc.errors import Argument, LstmcError, Mend
+
+MENDS: Mapping[Mend, str] = {
+    Mend.NAME_MANIFEST: "name it by --manifest",
+    Mend.ONE_STEP: "compile it with --step",
+    Mend.OTHER_FOLDER: "give another folder by -o",
+    Mend.RESUME: "go on with the run by --resume",
+    Mend.START: "start one without --resume",
+}
+# options that are called otherwise than their argument; a flag takes no value
+OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--read"}
+FLAGS = ("resume", "step", "gpu", "tune")
+
+
+def option(argument: Argument) -> str:
+    """``--test-split 0.5`` for ``test_split=0.5``, ``-D T=3`` for the size ``T=3``."""
+    name = OPTIONS.get(argument.name, f"--{argument.name.replace('_', '-')}")
+    return name if argument.name in FLAGS or not argument.value else f"{name} {argument.value}"
+
+
+def error_text(error: LstmcError) -> str:
+    """All that is said of an error: its text, with options for arguments, and the notes that were added to it."""
+    return "\n".join((error.text(MENDS, option), *getattr(error, "__notes__", ())))

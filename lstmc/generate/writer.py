@@ -1,0 +1,112 @@
+"""A language model's net, writing: one symbol after another, each drawn and fed back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Self
+
+import numpy as np
+
+from lstmc.backend import Steps
+from lstmc.errors import Argument, BackendError, DataError
+from lstmc.generate.vocabulary import Vocabulary
+from lstmc.ops import Array
+
+CONTINUES = "cont"  # Caffe's indicator: 1 where a sequence goes on
+READ = Argument("read")
+SLACK = 1e-3  # how far from 1 probabilities in float32 may add up to
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A language model at work: where its ids go in, and where its probabilities come out."""
+
+    steps: Steps
+    ids: str
+    probabilities: str
+
+    @classmethod
+    def of(cls, steps: Steps, net: str, symbols: Vocabulary, feed: str | None = None, read: str | None = None) -> Self:
+        """The writer of a one-step net. ``net`` is how errors call it; ``feed`` and ``read`` name its ids and its
+        probabilities where several could be.
+
+        Raises :class:`BackendError` for a net that is no language model of these symbols.
+        """
+        return cls(steps, _ids_input(steps, net, feed), _probabilities(steps, net, symbols, read))
+
+    def write(self, prime: list[int], length: int, temperature: float, seed: int) -> Iterator[int]:
+        """``length`` ids after those of ``prime``, of which there is one or more."""
+        rng = np.random.default_rng(seed)
+        for number in prime[:-1]:
+            self._next(number)
+        number = prime[-1]
+        for _ in range(length):
+            number = drawn(self._next(number), temperature, rng)
+            yield number
+
+    def _next(self, number: int) -> Array:
+        fed = {name: np.ones(shape, np.float32) for name, shape in self.steps.inputs.items() if name == CONTINUES}
+        fed[self.ids] = np.full(self.steps.inputs[self.ids], number, np.float32)
+        return self.steps.step(fed)[self.probabilities].ravel()
+
+
+def drawn(probabilities: Array, temperature: float, rng: np.random.Generator) -> int:
+    """An id drawn from p^(1/temperature), scaled to add up to 1; the likeliest where the temperature is 0.
+
+    Raises :class:`DataError` for what are no probabilities.
+    """
+    p = probabilities.astype(np.float64)
+    if not (p >= 0).all() or not abs(p.sum() - 1) <= SLACK:
+        raise DataError(
+            "expected probabilities that add up to 1 and are not below 0, as softmax makes them,"
+            f" found numbers from {p.min():g} to {p.max():g} that make {p.sum():g}: name others with {READ}",
+            arguments=(READ,),
+        )
+    if temperature == 0:
+        return int(p.argmax())
+    with np.errstate(divide="ignore"):
+        scaled = np.log(p / p.max()) / temperature  # the largest is 0, so nothing overflows
+    weights = np.exp(scaled)
+    return int(rng.choice(p.size, p=weights / weights.sum()))
+
+
+def _ids_input(steps: Steps, net: str, wanted: str | None) -> str:
+    """The input that takes the ids: it must be one number, and the others must be known."""
+    possible = {name: shape for name, shape in steps.inputs.items() if name != CONTINUES}
+    if wanted is not None:
+        if wanted not in possible:
+            argument, found = Argument("feed", wanted), ", ".join(possible) or "none"
+            raise BackendError(f"{argument}: {net} has no such input: found {found}", arguments=(argument,))
+        possible = {wanted: possible[wanted]}
+    if len(possible) != 1:
+        raise BackendError(
+            f"{net}: expected one input for the ids, besides one called {CONTINUES}, found"
+            f" {', '.join(possible) or 'none'}"
+        )
+    ((name, shape),) = possible.items()
+    if prod(shape) != 1:
+        raise BackendError(f"{net}: {name} is {list(shape)}: expected one id a step, compile it with a batch of one")
+    return name
+
+
+def _probabilities(steps: Steps, net: str, symbols: Vocabulary, wanted: str | None) -> str:
+    """The output that has a probability for each symbol."""
+    possible: Mapping[str, tuple[int, ...]] = steps.outputs
+    if wanted is not None:
+        if wanted not in possible:
+            argument, known = Argument("read", wanted), ", ".join(possible)
+            raise BackendError(f"{argument}: {net} has no such output: found {known}", arguments=(argument,))
+        possible = {wanted: possible[wanted]}
+    count = len(symbols.symbols)
+    fitting = [name for name, shape in possible.items() if shape and prod(shape) == shape[-1] == count]
+    if not fitting:
+        found = ", ".join(f"{name} {list(shape)}" for name, shape in possible.items())
+        raise BackendError(f"{symbols.source} has {count} symbols, but no output of {net} has as many: found {found}")
+    if len(fitting) > 1:
+        raise BackendError(
+            f"{net}: expected one output for {count} symbols: name it with {READ}, one of {', '.join(fitting)}",
+            arguments=(READ,),
+        )
+    return fitting[0]

@@ -1,0 +1,1 @@
+"""Training runs: what one measures, records and leaves, whichever backend trains."""

@@ -1,0 +1,68 @@
+"""Errors of the library speak of arguments; the command line makes options of them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lstmc.cli.wording import error_text, option
+from lstmc.errors import Argument, DataError, size_argument
+
+ROOT = Path(__file__).parents[2]
+# A word that is an option: --name, -D, -o, but for --force of the installer. Programs speak of their own.
+OPTION = re.compile(r"(?<![\w-])(--(?!force)[a-z][a-z-]+|-D|-o)(?![\w.])")
+CAFFE = "backends/lstmc_caffe"
+PROGRAMS = ("lstmc/cli/", f"{CAFFE}/install/", f"{CAFFE}/place/", f"{CAFFE}/worker/")
+LIBRARY = [
+    path
+    for folder in ("lstmc", "backends")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if not path.relative_to(ROOT).as_posix().startswith(PROGRAMS)
+]
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        (Argument("test_split", "0.5"), "--test-split 0.5"),
+        (Argument("test_data"), "--test-data"),
+        (Argument("resume", "True"), "--resume"),
+        (Argument("step", "True"), "--step"),
+        (Argument("out"), "-o"),
+        (Argument("outputs", "y"), "--read y"),
+        (size_argument("T"), "-D T=SIZE"),
+    ],
+)
+def test_an_argument_is_an_option(argument: Argument, text: str) -> None:
+    assert option(argument) == text
+
+
+def test_an_error_with_what_was_added_to_it() -> None:
+    argument = Argument("batch", "B")
+    error = DataError(f"{argument}: no such axis", notes=["see docs"], arguments=(argument,))
+    error.add_note("while running pass cse, after: none")
+    assert error_text(error) == "DataError: --batch B: no such axis\n  see docs\nwhile running pass cse, after: none"
+
+
+def texts(path: Path) -> Iterator[str]:
+    """What is said: every text of a file that is no docstring."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield node.value
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_library_speaks_no_options(path: Path) -> None:
+    said = [text for text in texts(path) if OPTION.search(text)]
+    assert not said, f"an error of the library speaks of arguments, as errors.Argument: {said}"
