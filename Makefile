@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
+# Tests run in a process a core. Which random examples they draw is new each time; SEED=N draws those of N again.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench golden docs caffe gpu-bundle clean
+.PHONY: help demo quick test check bench golden docs caffe gpu-bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,8 +42,11 @@ caffe: $(VENV)/.test ## build real Caffe into the cache folder, unless it is the
 gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GPU; builds Caffe with CUDA first
 	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
-test: check caffe ## every check and every test, with real Caffe
-	$(BIN)/python -m pytest --hypothesis-profile=ci
+quick: $(VENV)/.test ## the tests that need no Caffe and are not slow, in less than a minute
+	$(PYTEST) -q -m "not caffe and not gpu and not slow" --hypothesis-profile=quick
+
+test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
+	$(PYTEST)
 
 check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and the seed of what they draw at random."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,20 @@ import pytest
 import tests.hypothesis_profiles  # noqa: F401 (registers and loads them)
 from lstmc_caffe.run.locate import CaffeNotFound
 from lstmc_caffe.run.runner import Runner
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis reads the option, and before xdist passes it to its workers
+def pytest_configure(config: pytest.Config) -> None:
+    """A new seed each time, unless ``--hypothesis-seed`` gives one."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbelow(10**9))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    seed = terminalreporter.config.option.hypothesis_seed
+    terminalreporter.write_line(
+        f"random examples of seed {seed}; the same again: make test SEED={seed}, or pytest --hypothesis-seed={seed}"
+    )
 
 
 @pytest.fixture(scope="session")

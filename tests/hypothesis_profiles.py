@@ -1,9 +1,10 @@
-"""Hypothesis profiles: ``ci`` (the default; the same examples every time) and ``nightly`` (many, new every time).
+"""Hypothesis profiles, each with new examples every time: ``quick``, ``ci`` (the default) and ``nightly`` (many).
 
-Another one: ``pytest --hypothesis-profile=nightly tests/test_properties.py``.
+Another one: ``pytest --hypothesis-profile=nightly tests/test_properties.py``. tests/conftest.py draws the seed, says
+it, and takes one to repeat.
 """
 
-from hypothesis import HealthCheck, Verbosity, settings
+from hypothesis import HealthCheck, settings
 
 COMMON = {
     "deadline": None,  # a shared machine may be slow
@@ -11,6 +12,7 @@ COMMON = {
     "print_blob": True,
 }
 
-settings.register_profile("ci", max_examples=300, derandomize=True, **COMMON)
-settings.register_profile("nightly", max_examples=5000, verbosity=Verbosity.normal, **COMMON)
+settings.register_profile("quick", max_examples=25, **COMMON)
+settings.register_profile("ci", max_examples=300, **COMMON)
+settings.register_profile("nightly", max_examples=5000, **COMMON)
 settings.load_profile("ci")

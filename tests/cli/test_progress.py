@@ -79,6 +79,7 @@ def test_the_observer_writes_and_says_what_it_is_told(tmp_path: Path) -> None:
 TWICE = """\
 import os, signal, sys
 from lstmc.cli.interruption import interruptible
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what runs in the background
 with interruptible() as interruption:
     os.kill(os.getpid(), signal.SIGINT)
     print(interruption.asked(), interruption.exit_code, flush=True)

@@ -74,10 +74,23 @@ def test_scores_are_losses_and_scores_alone(lstmc: LSTMC, caffe: object) -> None
     assert [set(record["scores"]) for record in tests] == [{"loss", "accuracy"}] * 2
 
 
-def started(folder: Path, run: str, *more: str) -> subprocess.Popen[str]:
-    solver = ("--solver", "max_iter=200", "--solver", "snapshot=30")
+ENDLESS = 10**9  # iterations of a run that is ended by a signal, whenever that comes
+# Handlers are inherited: what is started in the background ignores SIGINT, and SIGHUP under nohup.
+DEFAULT_SIGNALS = """\
+import signal, sys
+for number in (signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from lstmc.cli import main
+sys.argv[0] = "lstmc"
+main()
+"""
+
+
+def started(folder: Path, run: str, *more: str, iterations: int = 200) -> subprocess.Popen[str]:
+    solver = ("--solver", f"max_iter={iterations}", "--solver", "snapshot=30")
     return subprocess.Popen(
-        [sys.executable, "-m", "lstmc", *GIVEN, *solver, "-o", run, *more],
+        [sys.executable, "-c", DEFAULT_SIGNALS, *GIVEN, *solver, "-o", run, *more],
         cwd=folder,
         text=True,
         stdout=subprocess.PIPE,
@@ -98,9 +111,7 @@ def test_however_it_is_ended_it_goes_on_to_the_same_weights(
     tmp_path: Path, caffe: object, number: signal.Signals, code: int
 ) -> None:
     prepared(tmp_path)
-    whole = started(tmp_path, "whole")
-    assert whole.communicate()[1] == ""
-    process = started(tmp_path, "run")
+    process = started(tmp_path, "run", iterations=ENDLESS)
     metrics, done = tmp_path / "run" / "metrics.jsonl", 0
     for updates in np.random.default_rng(int(number)).integers(5, 50, 2):
         wait_for_updates(process, metrics, done + int(updates))  # more than there were: this process's own
@@ -109,9 +120,15 @@ def test_however_it_is_ended_it_goes_on_to_the_same_weights(
         assert (process.returncode, err) == (code, "")
         assert ("\ngo on with: lstmc train " in out) == (code > 0)
         done = metrics.read_bytes().count(b"\n")
-        process = started(tmp_path, "run", "--resume")
-    assert process.communicate()[1] == ""
-    assert process.returncode == 0
+        process = started(tmp_path, "run", "--resume", iterations=ENDLESS)
+    wait_for_updates(process, metrics, done + 5)
+    process.kill()
+    process.communicate()
+    enough = metrics.read_bytes().count(b"\n") + 30
+    for run, *more in (("run", "--resume"), ("whole",)):
+        process = started(tmp_path, run, *more, iterations=enough)
+        assert process.communicate()[1] == ""
+        assert process.returncode == 0
     found, wanted = (saved(tmp_path / run / "weights.npz") for run in ("run", "whole"))
     assert set(found) == set(wanted)
     for name, array in wanted.items():
@@ -154,7 +171,7 @@ def test_a_run_that_nobody_reads_any_more_goes_on(tmp_path: Path, caffe: object)
 @pytest.mark.caffe
 def test_a_closed_terminal_stops_a_run_with_a_snapshot(tmp_path: Path, caffe: object) -> None:
     prepared(tmp_path)
-    process = started(tmp_path, "run")
+    process = started(tmp_path, "run", iterations=ENDLESS)
     wait_for_updates(process, tmp_path / "run" / "metrics.jsonl", 5)
     process.send_signal(signal.SIGHUP)
     assert (process.communicate()[1], process.returncode) == ("", 129)

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,10 @@ import os, signal, time
 def sleep(args, arrays):
     time.sleep(args)
     return "slept", {}
+
+def interrupt_and_sleep(args, arrays):
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(1000)
 
 def die(args, arrays):
     os.kill(os.getpid(), args)
@@ -206,10 +209,10 @@ class TestDeadline:
         pid, began = runner.pid, time.monotonic()
         with pytest.raises(CaffeTimeout) as caught:
             runner.call(functions, "sleep", 1000, timeout=0.5)
+        assert time.monotonic() - began >= 0.5
         assert str(caught.value) == (
             "CaffeTimeout: Caffe did not call sleep of functions.py within 0.5 s; its process was ended"
         )
-        assert 0.5 <= time.monotonic() - began < 10
         assert not alive(pid)
         assert_next_request_works(runner, net)
 
@@ -224,10 +227,9 @@ class TestDeadline:
         pid = runner.pid
         # a shell starts what runs in the background with SIGINT ignored, and Python then leaves it so
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT]).start()
         try:
             with pytest.raises(KeyboardInterrupt):
-                runner.call(functions, "sleep", 1000)
+                runner.call(functions, "interrupt_and_sleep")
         finally:
             signal.signal(signal.SIGINT, before)
         assert not alive(pid)

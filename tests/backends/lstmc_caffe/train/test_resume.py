@@ -26,18 +26,22 @@ from tests.backends.lstmc_caffe.train.training_nets import Told, carrying, dropp
 pytestmark = pytest.mark.caffe
 
 ROOT = Path(__file__).parents[4]
-# Trains until it is done, printing each iteration.
+# Trains until it is done, printing each iteration; one that is to be killed waits for that after some iterations,
+# so that it is, however busy the machine.
 TRAINING = """
-import sys, time
+import sys
 from pathlib import Path
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.train.solver import parse_overrides
 from tests.backends.lstmc_caffe.train import training_nets
 class Printing(training_nets.Told):
     def stepped(self, iteration, loss, rate):
+        super().stepped(iteration, loss, rate)
         print(iteration, flush=True)
-        time.sleep(0.002)
-folder, resume, *settings = sys.argv[1:]
+        if len(self.steps) == most:
+            sys.stdin.read()
+folder, resume, most, *settings = sys.argv[1:]
+most = int(most)
 with Runner() as runner:
     training_nets.train(runner, training_nets.dropping(), parse_overrides(settings), Path(folder),
         observer=Printing(), resume=resume == "True")
@@ -50,14 +54,15 @@ def train_and_kill(folder: Path, resume: bool, after: int, seconds: float) -> tu
 
     Returns the exit status, how many iterations there were, and what was said on stderr.
     """
-    command = [sys.executable, "-c", TRAINING, str(folder), str(resume), *SETTINGS]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", TRAINING, str(folder), str(resume), str(after + 5), *SETTINGS]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
         lines = (process.stdout.readline() for _ in range(after))
         done = sum(1 for _ in itertools.takewhile(bool, lines))
         time.sleep(seconds)
         process.kill()
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate()
         return process.returncode, done + len(out.splitlines()), err
 
 
@@ -67,7 +72,7 @@ def test_lstmc_is_killed(caffe: Runner, tmp_path: Path) -> None:
     folder, rng, statuses, steps = tmp_path / "killed", random.Random(0), [], 0
     while not statuses or statuses[-1] != 0:
         resume = bool(statuses)
-        status, done, err = train_and_kill(folder, resume, rng.randint(40, 65), rng.uniform(0, 0.01))
+        status, done, err = train_and_kill(folder, resume, rng.randint(40, 60), rng.uniform(0, 0.01))
         assert status in (0, -signal.SIGKILL), err
         statuses.append(status)
         steps += done
@@ -86,13 +91,16 @@ class Killing(Told):
 
     def __init__(self, runner: Runner, rng: random.Random) -> None:
         super().__init__()
-        self.pid, self.seconds, self.left = runner.pid, rng.uniform(0, 0.003), rng.randint(20, 60)
+        self.pid, self.left = runner.pid, rng.randint(20, 60)
+        self.timer = threading.Timer(rng.uniform(0, 0.003), self.kill)
 
     def stepped(self, iteration: int, loss: float, rate: float) -> None:
         super().stepped(iteration, loss, rate)
         self.left -= 1
         if self.left == 0:
-            threading.Timer(self.seconds, self.kill).start()
+            self.timer.start()
+        elif self.left == -5:
+            self.timer.join()
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):  # it may be done by then
