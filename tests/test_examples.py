@@ -87,7 +87,7 @@ def made_by(name: str, tmp_path: Path, *arguments: str) -> None:
         ("adding.py:lstm_adds", {"N": 50}, 20_000),
         ("char_lm.py:char_lm", {"T": 50, "N": 32}, None),
         ("reverse.py:reverse", {"N": 64}, None),
-        ("attention.py:attention", {"N": 50}, 24_000),
+        pytest.param("attention.py:attention", {"N": 50}, 24_000, marks=pytest.mark.slow),
     ],
 )
 def test_the_data_of_an_example_fit_its_model(

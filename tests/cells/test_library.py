@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lstmc.backend import CELLS as GROUP
 from lstmc.backend import find_cells, load_backend, load_cell
@@ -83,9 +82,6 @@ TORCH = {"rnn": ("RNN", (0,)), "lstm": ("LSTM", (0, 1, 3, 2)), "gru_reset_after"
 @pytest.mark.parametrize("length", LENGTHS, ids=str)
 @pytest.mark.parametrize("name", TORCH)
 def test_cells_are_pytorch_s(name: str, length: tuple[int, int]) -> None:
-    if find_spec("torch") is None:
-        pytest.skip(f"NOT CHECKED: {name} against PyTorch, which is not installed (an optional extra check)")
-    torch: Any = import_module("torch")
     graph = cell_graph(name, length)
     values = drawn(name, graph)
     run, params = interpreted(graph, values), SimpleNamespace(b_x=None, b_h=None)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
-
 import numpy as np
 import pytest
+import torch
 
 from lstmc import Input, dims, last_valid, model, scan
 from lstmc.cells.lstm import lstm
@@ -45,7 +42,6 @@ def arrays() -> dict[str, Array]:
 
 def torch_way(run: Evaluation, weights: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
     """The same outputs and gradients of X and W_x from a packed bidirectional ``torch.nn.LSTM``."""
-    torch: Any = import_module("torch")
     net = torch.nn.LSTM(WIDTH, UNITS, bidirectional=True).double()
     for way, suffix in (("fore", ""), ("back", "_reverse")):
         given = {"weight_ih": f"{way}/W_x", "weight_hh": f"{way}/W_h", "bias_ih": f"{way}/b"}
@@ -76,8 +72,6 @@ def cotangents(run: Evaluation) -> dict[str, Array]:
 
 
 def test_lengths_are_pytorch_s_packed_sequences() -> None:
-    if find_spec("torch") is None:
-        pytest.skip("NOT CHECKED: lengths against packed sequences of PyTorch, which is not installed")
     weights = initial_weights(graph(), 3)
     run = forward(graph(), arrays(), weights)
     values, gradients = torch_way(run, weights)
