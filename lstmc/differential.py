@@ -5,7 +5,6 @@ Every output, every blob and every gradient that an executor reads back is compa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +13,15 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Executor
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
-from lstmc.ir import differentiable_inputs, differentiable_outputs
+from lstmc.ir import Scan, differentiable_inputs, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Param
+from lstmc.passes import step_pattern, unrolled_scans
 
 VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 # Differences are relative to the largest magnitude in the blob, but never to less than this: where large terms
 # cancel to almost nothing, float32 leaves the rounding of those terms, not of what is left.
 SCALE_FLOOR = 0.1
-
-_STEP = re.compile(r"/t\d+/")
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def check(
         executor.name,
         (
             *_outputs(compiled, reference, execution),
-            *_blobs(expanded, execution),
+            *_blobs(expanded, execution, unrolled_scans(compiled.history)),
             *_gradients(gradients, execution, wanted_gradients(compiled, cotangents)),
         ),
     )
@@ -131,12 +129,17 @@ def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) ->
         yield _compare("output", output.name, [(reference.outputs[output.name], found)], VALUE_TOLERANCE)
 
 
-def _blobs(expanded: Evaluation, execution: Execution) -> Iterable[Difference]:
+def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
     """Every blob of the net against the same value of the expanded graph, the steps of one name together."""
     groups: dict[str, list[tuple[Array, Array]]] = {}
-    for name, value in expanded.by_name().items():
+    patterns = {title: step_pattern(scan) for title, scan in scans.items()}
+    for ref, value in expanded.values.items():
+        name, step = expanded.graph.value_name(ref), expanded.graph.node(ref.node).of_step(ref.out)
         if name in execution.values:
-            groups.setdefault(_STEP.sub("/t*/", name), []).append((value, execution.values[name]))
+            group = name
+            if step is not None:
+                group = f"{step.scan}/t*/{name.removeprefix(patterns[step.scan] % step.t)}"
+            groups.setdefault(group, []).append((value, execution.values[name]))
     for name, pairs in groups.items():
         yield _compare("blob", name, pairs, VALUE_TOLERANCE)
 

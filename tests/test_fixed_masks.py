@@ -37,7 +37,7 @@ graph net {
       %x: f32[2,4] = arg()
       %h_prev: f32[2,4] = arg(role='state')
       %h: f32[2,4] = dropout(%x, ratio=0.5)
-      return y.h=%h, next.h=%h
+      return h=%h, next h=%h
     }
   }
   return Y=%Y

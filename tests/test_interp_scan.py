@@ -34,7 +34,7 @@ graph elman {
       %c: f32[3,5] = add(%a, %b)
       %d: f32[3,5] = tanh(%c)
       %h: f32[3,5] = mul(%d, %s)
-      return y=%d, next.h=%h
+      return %d, next h=%h
     }
   }
   return y=%y, h_T=%h_T
@@ -54,7 +54,7 @@ graph two {
       %b: f32[3] = arg(role='state')
       %p: f32[3] = mul(%x, %b)
       %q: f32[3] = sub(%a, %z)
-      return y=%p, v=%a, next.a=%p, next.b=%q
+      return %p, v=%a, next a=%p, next b=%q
     }
     FIRST
   }
@@ -67,7 +67,7 @@ FIRST_STEP = """first step {
       %z: f32[3] = arg()
       %b: f32[3] = arg(role='state')
       %p: f32[3] = exp(%z)
-      return y=%x, v=%z, next.a=%p, next.b=%b
+      return %x, v=%z, next a=%p, next b=%b
     }"""
 
 
@@ -196,7 +196,7 @@ graph g {
       %x: f32[1,1] = arg()
       %h_prev: f32[1,1] = arg(role='state')
       %h: f32[1,1] = mul(%x, %h_prev)
-      return y=%h, next.h=%h
+      return %h, next h=%h
     }
   }
   return y=%y, h=%h_T

@@ -202,8 +202,7 @@ class _Scanner:
         for name, domain in body.expected.items():
             self.trace.expect(outer[name].ref, domain)
         outputs = step_outputs(output)
-        results = [(f"y.{n}" if n else "y", v.ref) for n, v in outputs.items()]
-        results += [(f"next.{name}", value.ref) for name, value in following.items()]
+        results = [(name, value.ref) for name, value in (*outputs.items(), *following.items())]
         wanted = {value.ref: name for name, value in (*following.items(), *outputs.items()) if name}
         graph = rename_values(body.builder.finish(results), wanted)
         refs = [outer[arg.name].ref for arg in graph.body_args()]

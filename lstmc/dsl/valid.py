@@ -33,7 +33,7 @@ def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
     body = Builder(title)
     (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
     (following,) = body.add(Affine(1.0, -1.0), left, names=("left",))
-    graph = body.finish([("y", left), ("next.left", following)])
+    graph = body.finish([("", left), ("left", following)])
     return trace.builder.add(Scan(graph, steps), lengths.ref, names=(title, f"{title}_T"), loc=loc)[0]
 
 
@@ -78,7 +78,7 @@ def last_valid(y: Value, lengths: Value) -> Value:
     (valid,) = body.builder.add(Arg(mask.shape[1:], "x"), names=("valid",))
     last = keep(Value(body, here_y), Value(body, before), Value(body, valid), "last")
     body.finished = True
-    graph = body.builder.finish([("next.last", last.ref)])
+    graph = body.builder.finish([("last", last.ref)])
     (zero,) = trace.builder.add(Full(y.shape[1:]), names=(f"{graph.name}/last_0",), loc=loc)
     (made,) = trace.builder.add(
         Scan(graph, y.shape[0]), zero, y.ref, mask.ref, names=(f"{graph.name}/last_T",), loc=loc

@@ -2,7 +2,8 @@
 
 from lstmc.ir.dependence import depending
 from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
-from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, rename_values
+from lstmc.ir.graph import Builder, Graph, rename_values
+from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
@@ -16,6 +17,8 @@ __all__ = [
     "Ref",
     "Scan",
     "Stage",
+    "Step",
+    "Steps",
     "depending",
     "differentiable_inputs",
     "differentiable_outputs",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lstmc.ir.graph import Graph, Node, Ref
+from lstmc.ir.graph import Graph
+from lstmc.ir.node import Node, Ref
 from lstmc.ops import Input
 
 

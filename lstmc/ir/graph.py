@@ -9,45 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import networkx as nx
 
 from lstmc.errors import VerifyError
+from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ops import Arg, Input, Leaf, Op, Param, Types
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
-
-
-class Ref(NamedTuple):
-    """One value: output ``out`` of the node called ``node``."""
-
-    node: str
-    out: int = 0
-
-
-class Output(NamedTuple):
-    """A result of a graph: the name a caller reads it by, and the value."""
-
-    name: str
-    ref: Ref
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One op in a graph. ``names`` names its results, one each; the first is the node's own name."""
-
-    names: tuple[str, ...]
-    op: Op
-    types: Types
-    loc: SrcLoc | None = None
-
-    @property
-    def name(self) -> str:
-        return self.names[0]
-
 
 _Slots = dict[str, dict[int, dict[str, int]]]  # producer -> operand slot -> {"out": its output}
 _Producers = dict[str, _Slots]
@@ -188,14 +160,22 @@ class Builder:
         names: Sequence[str] = (),
         loc: SrcLoc | None = None,
         types: Types | None = None,
+        steps: Steps = (),
     ) -> tuple[Ref, ...]:
-        """Add a node and return its values. A taken name gets a number; ``types`` skips inference (trusted)."""
+        """Add a node and return its values. A taken name gets a number; ``types`` skips inference (trusted).
+
+        ``steps`` are one for each value, or none.
+        """
         if types is None:
             types = op.infer(*[self.type(ref) for ref in operands])
         bases = names or (op.name.rpartition(".")[2].lower(),)
         kept = frozenset[str]() if isinstance(op, _NAMED) else self._kept
         unique = tuple(self._unique(bases[i] if i < len(bases) else bases[0], kept) for i in range(len(types)))
-        self._connect(Node(unique, op, types, loc), operands)
+        if steps and len(steps) != len(types):
+            raise VerifyError(f"%{unique[0]} has {len(types)} results, and steps for {len(steps)}", loc=loc)
+        if None in steps and not any(steps):
+            steps = ()
+        self._connect(Node(unique, op, types, loc, steps), operands)
         return tuple([Ref(unique[0], out) for out in range(len(types))])
 
     def _connect(self, node: Node, operands: Sequence[Ref]) -> None:
@@ -216,9 +196,13 @@ class Builder:
                 edges = producers[producer] = self._readers[producer][name] = {}
             edges[slot] = _EDGE.setdefault(out, {"out": out})
 
-    def copy(self, node: Node, operands: Sequence[Ref]) -> tuple[Ref, ...]:
-        """Add a node like ``node`` of another graph, on these operands."""
-        return self.add(node.op, *operands, names=node.names, loc=node.loc)
+    def copy(self, node: Node, operands: Sequence[Ref], op: Op | None = None) -> tuple[Ref, ...]:
+        """Add a node like ``node`` of another graph, on these operands; with another ``op``, if one is given."""
+        return self.add(op or node.op, *operands, names=node.names, loc=node.loc, steps=node.steps)
+
+    def of_step(self, ref: Ref) -> Step | None:
+        """The step that a value is of."""
+        return self.node(ref.node).of_step(ref.out)
 
     def _unique(self, base: str, kept: frozenset[str]) -> str:
         name, count = base, self._counts.get(base, 1)
@@ -264,7 +248,7 @@ def rename_values(graph: Graph, names: Mapping[Ref, str]) -> Graph:
             wanted.get(ref, f"{name}_2" if name in reserved and not keep else name)
             for ref, name in zip(refs, node.names, strict=True)
         ]
-        made = builder.add(node.op, *[new[ref] for ref in graph.args(node.name)], names=shown, loc=node.loc)
+        made = builder.copy(replace(node, names=tuple(shown)), [new[ref] for ref in graph.args(node.name)])
         new.update(zip(refs, made, strict=True))
     return builder.finish([(output.name, new[output.ref]) for output in graph.outputs])
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lstmc.ir.graph import Graph, Node, Ref
+from lstmc.ir.graph import Graph
+from lstmc.ir.node import Node, Ref
 from lstmc.ir.scan import Scan
 from lstmc.ops import Conv, Embed, Linear, Op, Param, Sum
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmc.errors import ShapeError
-from lstmc.ir.graph import Graph, Output
+from lstmc.ir.graph import Graph
+from lstmc.ir.node import Output
 from lstmc.ops import Arg, Arrays, Draw, Op, Role, Sample, Types
 from lstmc.types import TensorType
 
@@ -17,10 +18,11 @@ class Scan(Op):
 
     Operands are the body's arguments in order: an ``x`` argument [...] takes a sequence [T, ...]; a ``state``
     takes its initial value; ``static`` and ``weight`` take the value all steps see. The body's outputs are the
-    step's outputs, then the next states in the order of the state arguments. Results: each step output stacked
-    to [T, ...], then the last states. ``reverse`` runs from the last step to the first; results keep their
-    places in time. ``first``, if there is one, is what the body amounts to at the step that runs first. Where the
-    time axis is ``kept``, an ``x`` argument is [1, ...] and takes [T, ...], and so with step outputs.
+    step's outputs, then the next states in the order of the state arguments, each called as the user wrote it: the
+    only output may have no name, and a state that of an output. Results: each step output stacked to [T, ...], then
+    the last states. ``reverse`` runs from the last step to the first; results keep their places in time. ``first``,
+    if there is one, is what the body amounts to at the step that runs first. Where the time axis is ``kept``, an
+    ``x`` argument is [1, ...] and takes [T, ...], and so with step outputs.
 
     Its meaning is in ``lstmc/interp.py``.
     """

@@ -7,7 +7,12 @@
       return z=%z
     }
 
-A field that has its default is left out; a leaf's shape stands in its type. A scan's bodies follow it in braces.
+A field that has its default is left out; a leaf's shape stands in its type. A scan's bodies follow it in braces; a
+body returns the step's outputs, the only one without a name, then the ``next`` states:
+
+    return %y, next h=%h, next c=%c
+
+What unrolling made says which step of which scan it is of, a cut sequence for each of its pieces: ``@ lstm:3``.
 """
 
 from __future__ import annotations
@@ -19,16 +24,19 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from lstmc.errors import DslError, ParseError, ShapeError
-from lstmc.ir.graph import Builder, Graph, Node, Ref
+from lstmc.ir.graph import Builder, Graph
+from lstmc.ir.node import Node, Ref, Step, Steps
 from lstmc.ir.scan import Scan
-from lstmc.ops import CORE, FILLERS, Filler, IntegerRange, Leaf, Op
+from lstmc.ops import CORE, FILLERS, Arg, Filler, IntegerRange, Leaf, Op
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
 _NODE = re.compile(
     r"(?P<names>%\S+(?:, %\S+)*): (?P<types>\w+\[[\d,]*\](?:, \w+\[[\d,]*\])*)"
-    r" = (?P<op>[\w.]+)\((?P<args>.*?)\)(?P<block> \{)?(?:  # (?P<loc>.*))?"
+    r" = (?P<op>[\w.]+)\((?P<args>.*?)\)(?P<block> \{)?(?:  @ (?P<steps>[^\s,]+(?:, [^\s,]+)*))?(?:  # (?P<loc>.*))?"
 )
+_NO_STEP = "-"
+_STEP = re.compile(r"(\S+):(\d+)")
 _LOC = re.compile(r"(.*):(\d+):(\d+)-(\d+):(\d+)")
 _OPERANDS = re.compile(r"((?:%[^\s,()]+(?:, )?)*)(.*)")
 
@@ -42,9 +50,15 @@ def _graph_lines(graph: Graph, keyword: str) -> Iterator[str]:
     yield f"{keyword} {graph.name} {{"
     for node in graph:
         yield from (f"  {line}" for line in _node_lines(graph, node))
-    returned = ", ".join(f"{o.name}=%{graph.value_name(o.ref)}" for o in graph.outputs)
-    yield f"  return {returned}".rstrip()
+    yield f"  return {', '.join(_returned(graph))}".rstrip()
     yield "}"
+
+
+def _returned(graph: Graph) -> Iterator[str]:
+    following = _next_states(graph)
+    for i, output in enumerate(graph.outputs):
+        word = "next " if i in following else ""
+        yield f"{word}{output.name}{'=' if output.name else ''}%{graph.value_name(output.ref)}"
 
 
 def print_node(graph: Graph, node: Node) -> str:
@@ -57,7 +71,8 @@ def print_node(graph: Graph, node: Node) -> str:
 
 def _node_lines(graph: Graph, node: Node) -> Iterator[str]:
     loc = node.loc
-    place = f"  # {loc.file}:{loc.line}:{loc.col}-{loc.end_line}:{loc.end_col}" if loc else ""
+    place = f"  @ {', '.join(_step_texts(node))}" if node.steps else ""
+    place += f"  # {loc.file}:{loc.line}:{loc.col}-{loc.end_line}:{loc.end_col}" if loc else ""
     if not isinstance(node.op, Scan):
         yield print_node(graph, node) + place
         return
@@ -66,6 +81,17 @@ def _node_lines(graph: Graph, node: Node) -> Iterator[str]:
     if node.op.first is not None:
         yield from (f"  {line}" for line in _graph_lines(node.op.first, "first"))
     yield "}"
+
+
+def _next_states(graph: Graph) -> range:
+    """Which of a graph's results are next states: the last ones, one for each state that there is."""
+    states = sum(isinstance(arg.op, Arg) and arg.op.role == "state" for arg in graph.body_args())
+    return range(max(0, len(graph.outputs) - states), len(graph.outputs))
+
+
+def _step_texts(node: Node) -> list[str]:
+    texts = [f"{step.scan}:{step.t}" if step else _NO_STEP for step in node.steps]
+    return texts[:1] if node.step else texts
 
 
 def _attributes(op: Op) -> Iterator[str]:
@@ -115,19 +141,25 @@ class _Parser:
         builder, values = Builder(head[1]), dict[str, Ref]()
         while not re.match(r"return\b", self.peek()):
             self.node(builder, values)
-        outputs = self.outputs(values)
+        graph = self.returning(builder, values)
         if self.peek() != "}":
             raise self.error("`}`")
         self.at += 1
-        return builder.finish(outputs)
+        return graph
 
-    def outputs(self, values: dict[str, Ref]) -> list[tuple[str, Ref]]:
+    def returning(self, builder: Builder, values: dict[str, Ref]) -> Graph:
+        items = [item for item in self.peek()[len("return") :].strip().split(", ") if item]
         outputs = []
-        for item in filter(None, self.peek()[len("return") :].strip().split(", ")):
-            name, _, value = item.partition("=%")
-            outputs.append((name, self.value(value, values)))
+        for item in items:
+            name, percent, value = item.removeprefix("next ").rpartition("%")
+            if not percent:
+                raise self.error("each result as NAME=%VALUE")
+            outputs.append((name.removesuffix("="), self.value(value, values)))
+        graph = builder.finish(outputs)
+        if [item.startswith("next ") for item in items] != [i in _next_states(graph) for i in range(len(items))]:
+            raise self.error("`next NAME=%VALUE` for each state, after the step's outputs")
         self.at += 1
-        return outputs
+        return graph
 
     def value(self, name: str, values: dict[str, Ref]) -> Ref:
         if name not in values:
@@ -154,7 +186,12 @@ class _Parser:
         if inferred != types or len(names) != len(types) or not new:
             self.at = start
             raise self.error(f"{len(types)} new names and types {', '.join(map(str, inferred))}")
-        refs = builder.add(op, *operands, names=names, loc=_parse_loc(match["loc"]), types=types)
+        steps = _parse_steps(match["steps"])
+        if steps is None or len(steps) not in (0, 1, len(types)):
+            self.at = start
+            raise self.error(f"SCAN:STEP, for all or for each of {len(types)}, after @")
+        steps = steps * len(types) if len(steps) == 1 else steps
+        refs = builder.add(op, *operands, names=names, loc=_parse_loc(match["loc"]), types=types, steps=steps)
         values.update(zip(names, refs, strict=True))
 
     def op(self, name: str, attributes: str, types: tuple[TensorType, ...], block: bool) -> Op:
@@ -220,6 +257,17 @@ def _literal(node: ast.expr) -> Any:
 def _parse_type(text: str) -> TensorType:
     dtype, _, sizes = text[:-1].partition("[")
     return TensorType(tuple(int(size) for size in sizes.split(",") if size), dtype)
+
+
+def _parse_steps(text: str | None) -> Steps | None:
+    """The steps that stand after ``@``, () where nothing does; None for a text that is none."""
+    found: list[Step | None] = []
+    for item in text.split(", ") if text else ():
+        match = _STEP.fullmatch(item)
+        if match is None and item != _NO_STEP:
+            return None
+        found.append(Step(match[1], int(match[2])) if match else None)
+    return tuple(found)
 
 
 def _parse_loc(text: str | None) -> SrcLoc | None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from enum import Enum
 
 from lstmc.errors import ShapeError, VerifyError
-from lstmc.ir.graph import Graph, Node, Ref
+from lstmc.ir.graph import Graph
+from lstmc.ir.node import Node, Ref
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
 from lstmc.ir.weight_graph import is_weight, is_weight_op
@@ -28,6 +29,11 @@ def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] |
     """
     allowed = frozenset((*(CORE if legal is None else legal), Param, *(() if stage is Stage.EXPANDED else (Scan,))))
     _verify_graph(graph, allowed - {Arg}, stage)
+    names = [output.name for output in graph.outputs]
+    if len(set(names)) != len(names):
+        raise VerifyError(f"graph {graph.name} has two outputs of one name: {', '.join(names)}")
+    if "" in names:
+        raise VerifyError(f"graph {graph.name} has an output without a name")
 
 
 def _verify_graph(graph: Graph, allowed: frozenset[type[Op]], stage: Stage) -> None:
@@ -48,10 +54,8 @@ def _verify_graph(graph: Graph, allowed: frozenset[type[Op]], stage: Stage) -> N
             _verify_weights(graph, node, node.op)
     for output in graph.outputs:
         if output.ref.node not in graph or not 0 <= output.ref.out < len(graph.node(output.ref.node).types):
-            raise VerifyError(f"output {output.name} of graph {graph.name} is no value of it")
-    names = [output.name for output in graph.outputs]
-    if len(set(names)) != len(names):
-        raise VerifyError(f"graph {graph.name} has two outputs of one name: {', '.join(names)}")
+            what = f"output {output.name}" if output.name else "the output"
+            raise VerifyError(f"{what} of graph {graph.name} is no value of it")
 
 
 def _verify_types(graph: Graph, node: Node, known: dict[tuple[int, ...], Types]) -> None:
@@ -82,8 +86,14 @@ def _verify_scan(scan: Scan, allowed: frozenset[type[Op]], stage: Stage) -> None
     for body in scan.bodies:
         if [(a.name, a.op) for a in body.body_args()] != [(a.name, a.op) for a in scan.body.body_args()]:
             raise VerifyError(f"scan of {body.name}: the first step's arguments differ from the body's")
-        if [body.type(o.ref) for o in body.outputs] != [scan.body.type(o.ref) for o in scan.body.outputs]:
+        if [(o.name, body.type(o.ref)) for o in body.outputs] != [
+            (o.name, scan.body.type(o.ref)) for o in scan.body.outputs
+        ]:
             raise VerifyError(f"scan of {body.name}: the first step's results differ from the body's")
+    for kind, results in (("step outputs", scan.step_outputs), ("next states", scan.next_states)):
+        names = [output.name for output in results]
+        if len(set(names)) != len(names) or (kind == "next states" and "" in names):
+            raise VerifyError(f"scan of {scan.body.name}: its {kind} need names of their own, found {names}")
     states = [arg for i, arg in enumerate(scan.body.body_args()) if scan.role(i) == "state"]
     for arg, following in zip(states, scan.next_states, strict=True):
         if scan.body.type(following.ref) != arg.types[0]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lstmc.ir.graph import Builder, Graph, Ref
+from lstmc.ir.graph import Builder, Graph
+from lstmc.ir.node import Ref
 from lstmc.ops import Affine, Arg, Concat, Op, Param, Reshape, Split
 
 NEGATE = Affine(-1.0, 0.0)

@@ -3,14 +3,14 @@
 from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
-from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_prefix
+from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_pattern
 from lstmc.passes.fuse_horizontal import FuseHorizontal
 from lstmc.passes.fuse_linears import FuseLinears
 from lstmc.passes.hoist import Hoist
 from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.peel import Peel
 from lstmc.passes.roll_in import RollIn
-from lstmc.passes.run import PassObserver, Snapshot, run_passes
+from lstmc.passes.run import PassObserver, Snapshot, run_passes, unrolled_scans
 from lstmc.passes.simplify import Simplify
 from lstmc.passes.sink import Sink
 from lstmc.passes.split_products import SplitProducts
@@ -38,5 +38,6 @@ __all__ = [
     "in_bodies",
     "rewrite",
     "run_passes",
-    "step_prefix",
+    "step_pattern",
+    "unrolled_scans",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, rename_values
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, Step, rename_values
 from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
 from lstmc.passes.base import Pass, PassResult, Refs
 
@@ -17,16 +17,16 @@ Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, 
 class TimeAxis(Protocol):
     """How a sequence is cut into steps and joined again, in the ops of the stage."""
 
-    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
-        """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``, called ``names``."""
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
+        """x [T, ...] as T values [...], or [1, ...] where the axis is ``kept``, called ``names`` and of ``steps``."""
         ...
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
         """T values [...], or [1, ...] where the axis is ``kept``, as one [T, ...], called ``name``."""
         ...
 
-    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
-        """x once for each of the steps that read it; ``names`` are there for what must be added for that."""
+    def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
+        """x once for each of the ``steps`` that read it; ``names`` are there for what must be added for that."""
         ...
 
 
@@ -34,13 +34,13 @@ class TimeAxis(Protocol):
 class CoreTimeAxis:
     """In core ops: ``unstack`` and ``stack``, or ``split`` and ``concat`` of steps that keep their axis."""
 
-    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
-        return b.add(Split(0, (1,) * len(names)) if kept else Unstack(), x, names=names)
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
+        return b.add(Split(0, (1,) * len(names)) if kept else Unstack(), x, names=names, steps=tuple(steps))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
         return b.add(Concat(0) if kept else Stack(), *steps, names=(name,))[0]
 
-    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
+    def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
         return (x,) * len(names)
 
 
@@ -104,19 +104,16 @@ def _unread_leaves(graph: Graph) -> set[str]:
     return {node.name for node in graph if isinstance(node.op, Leaf) and not isinstance(node.op, Input)} - read
 
 
-def step_prefix(scan: Scan, t: int) -> str:
-    """What the names of step ``t``'s nodes start with."""
-    return f"{scan.body.name}/t{t:0{max(3, len(str(scan.length - 1)))}d}/"
+def step_pattern(scan: Scan) -> str:
+    """What the names of a step's nodes start with, with a ``%`` for the step: ``lstm/t%03d/``."""
+    return f"{scan.body.name}/t%0{max(3, len(str(scan.length - 1)))}d/"
 
 
-def _named_results(body: Graph) -> Graph:
-    """The body with its next states, then its outputs, called by their own names."""
-    wanted: dict[Ref, str] = {}
-    for output in reversed(body.outputs):
-        kind, _, name = output.name.partition(".")
-        if name and not (kind == "y" and output.ref in wanted):
-            wanted[output.ref] = name
-    return rename_values(body, wanted)
+def _named_results(scan: Scan, body: Graph) -> Graph:
+    """The body with its outputs called by their own names; a value that is a next state too, by the state's."""
+    count = len(scan.step_outputs)
+    named = (*body.outputs[:count], *reversed(body.outputs[count:]))
+    return rename_values(body, {output.ref: output.name for output in named if output.name})
 
 
 @dataclass(frozen=True)
@@ -150,13 +147,15 @@ class _Unroller:
 
     def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: Cuts) -> None:
         self.builder, self.node, self.scan, self.time_axis, self.cuts = builder, node, scan, time_axis, cuts
-        named = _named_results(scan.body)
+        named = _named_results(scan, scan.body)
         whole = _Template.of(named)
-        self.first = whole if scan.first is None else _Template.of(_named_results(scan.first))
+        self.first = whole if scan.first is None else _Template.of(_named_results(scan, scan.first))
         self.body = whole.with_shared(named)
         if scan.first is None:
             self.first = self.body
-        self.prefixes = [step_prefix(scan, t) for t in range(scan.length)]
+        pattern = step_pattern(scan)
+        self.prefixes = [pattern % t for t in range(scan.length)]
+        self.steps = [Step(scan.body.name, t) for t in range(scan.length)]
 
     def run(self, args: Sequence[Ref], readers: dict[Ref, int]) -> dict[int, Ref]:
         """The scan's results by position: those that are read, and the last states."""
@@ -189,7 +188,7 @@ class _Unroller:
         key = sequence, self.scan.kept
         if key not in self.cuts:
             names = [prefix + self.body.arguments[slot] for prefix in self.prefixes]
-            self.cuts[key] = self.time_axis.unstack(self.builder, sequence, names, self.scan.kept)
+            self.cuts[key] = self.time_axis.unstack(self.builder, sequence, names, self.steps, self.scan.kept)
         return self.cuts[key]
 
     def _share(self, value: Ref, slot: int) -> dict[int, Ref]:
@@ -200,7 +199,8 @@ class _Unroller:
         body = self.body.reads()
         reading = [t for i, t in enumerate(self.scan.order()) if inside in (first if i == 0 else body)]
         name = inside.node if inside.out == 0 else f"{inside.node}_{inside.out}"
-        shared = self.time_axis.share(self.builder, value, [self.prefixes[t] + name for t in reading])
+        names, steps = [self.prefixes[t] + name for t in reading], [self.steps[t] for t in reading]
+        shared = self.time_axis.share(self.builder, value, names, steps)
         return dict.fromkeys(self.scan.order(), value) | dict(zip(reading, shared, strict=True))
 
     def _same(self, args: Sequence[Ref]) -> dict[Ref, dict[int, Ref]]:
@@ -220,14 +220,21 @@ class _Unroller:
         return found
 
     def _step(self, template: _Template, args: Sequence[Ref], same: dict[Ref, dict[int, Ref]], t: int) -> Refs:
-        prefix = self.prefixes[t]
+        prefix, at = self.prefixes[t], (self.steps[t],)
         new = {Ref(name): ref for name, ref in zip(template.arguments, args, strict=True)}
         if template is self.body:
             new.update((inside, values[t]) for inside, values in same.items())
         add = self.builder.add
         for node, operands in template.nodes:
             names = [prefix + name for name in node.names]
-            made = add(node.op, *[new[ref] for ref in operands], names=names, loc=node.loc, types=node.types)
+            made = add(
+                node.op,
+                *[new[ref] for ref in operands],
+                names=names,
+                loc=node.loc,
+                types=node.types,
+                steps=at * len(node.types),
+            )
             for out, ref in enumerate(made):
                 new[Ref(node.name, out)] = ref
         return tuple(new[ref] for ref in template.results)

@@ -58,7 +58,7 @@ def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | N
         role: Role = "x" if m else "weight" if is_weight(b, ref) else "static"
         operands += body.add(Arg(type_.shape, role), names=(f"x{i}",))
     made = body.add(op, *operands, names=node.names, loc=node.loc)
-    return Scan(body.finish([(f"y.{n}", ref) for n, ref in zip(node.names, made, strict=True)]), steps)
+    return Scan(body.finish(list(zip(node.names, made, strict=True))), steps)
 
 
 def _step(sequence: TensorType) -> TensorType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lstmc.errors import LstmcError, PassError
-from lstmc.ir import Graph, Stage, print_graph, verify
+from lstmc.ir import Graph, Scan, Stage, print_graph, verify
 from lstmc.ops import Op
 from lstmc.passes.base import Pass, PassResult
 
@@ -21,6 +21,12 @@ class Snapshot:
     pass_name: str
     stage: Stage
     graph: Graph
+
+
+def unrolled_scans(history: Sequence[Snapshot]) -> dict[str, Scan]:
+    """The scans that were unrolled, by name, as they were just before."""
+    rolled = [snapshot.graph for snapshot in history if snapshot.stage is not Stage.EXPANDED]
+    return {node.op.body.name: node.op for graph in rolled[-1:] for node in graph if isinstance(node.op, Scan)}
 
 
 def run_passes(

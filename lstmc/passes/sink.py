@@ -88,7 +88,7 @@ class _Sinker:
         names = {o.name for o in steps}
         for ref in crossing:
             if ref not in known:
-                name = f"y.{self.body.value_name(ref)}"
+                name = self.body.value_name(ref)
                 while name in names:
                     name += "_"
                 names.add(name)
@@ -121,7 +121,7 @@ class _Sinker:
             return {}, ()
         scan = replace(self.scan, body=inner.finish([(o.name, new[o.ref]) for o in outputs]))
         titles = dict(zip([o.name for o in self.scan.step_outputs], self.node.names, strict=False))
-        names = [titles.get(o.name, f"{self.body.name}/{o.name.partition('.')[2]}") for o in kept]
+        names = [titles.get(o.name, f"{self.body.name}/{o.name}") for o in kept]
         names += self.node.names[len(self.scan.step_outputs) :]
         refs = self.b.add(scan, *self.args, names=names, loc=self.node.loc)
         results = {o.name: ref for o, ref in zip(kept, refs, strict=False)}

@@ -114,7 +114,7 @@ class _Stepper:
         title = scan.body.name
         args = self.graph.args(node.name)
         operands = []
-        names = [output.name.partition(".")[2] for output in scan.next_states]
+        names = [output.name for output in scan.next_states]
         following = iter(names)
         for i, (arg, ref) in enumerate(zip(scan.body.body_args(), args, strict=True)):
             if scan.role(i) != "state":

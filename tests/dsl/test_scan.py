@@ -206,7 +206,7 @@ def test_a_states_next_value_is_called_by_the_states_name(user: UserFile) -> Non
         """
     (scan,) = scans(user.graph(dedent(code) + NET.format("swap()")))
     results = {output.name: scan.body.value_name(output.ref) for output in scan.body.outputs}
-    assert results == {"y": "mul", "next.h": "h", "next.c": "c"}
+    assert results == {"": "mul", "h": "h", "c": "c"}
     assert {node.name: node.op.name for node in scan.body if node.name in "hc"} == {"h": "sigmoid", "c": "tanh"}
 
 

@@ -20,7 +20,7 @@ graph net {
       %m: f32[2] = arg(role='state')
       %next_c: f32[2] = add(%c, %h)
       %next_m: f32[2] = add(%m, %x)
-      return y=%next_m, next.h=%x, next.c=%next_c, next.m=%next_m
+      return %next_m, next h=%x, next c=%next_c, next m=%next_m
     }
   }
   return y=%y, h=%h_T, c=%c_T, m=%m_T

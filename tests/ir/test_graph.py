@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lstmc.errors import ShapeError
-from lstmc.ir import Builder, Graph, Output, Ref, parse_graph, print_node, rename_values
+from lstmc.errors import ShapeError, VerifyError
+from lstmc.ir import Builder, Graph, Output, Ref, Step, parse_graph, print_node, rename_values
 from lstmc.ops import Add, Full, Input, Mul, Param, Split, Tanh
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
@@ -180,3 +180,25 @@ def test_a_leaf_keeps_its_name_though_a_value_before_it_wants_it() -> None:
     (z,) = builder.add(Mul(), y, late, names=("z",))
     renamed = rename_values(builder.finish([("z", z)]), {y: "late"})
     assert [node.name for node in renamed] == ["x", "late_2", "late", "z"]
+
+
+def test_a_value_s_step_is_kept_by_a_copy_and_no_step_is_no_entry() -> None:
+    builder = Builder("g")
+    (x,) = builder.add(Input((2, 3)), names=("x",), steps=(None,))
+    pieces = builder.add(Split(0, (1, 1)), x, names=("a", "b"), steps=(Step("s", 0), Step("s", 1)))
+    builder.add(Split(1, (1, 2)), pieces[1], names=("c", "d"), steps=(Step("s", 1),) * 2)
+    graph = builder.finish([("a", pieces[0])])
+    assert graph.node("x").steps == ()
+    assert (graph.node("a").step, graph.node("c").step) == (None, Step("s", 1))
+    assert (graph.node("a").of_step(1), graph.node("x").of_step(0)) == (Step("s", 1), None)
+    again = Builder("g")
+    for node in graph:
+        assert again.node(again.copy(node, graph.args(node.name))[0].node).steps == node.steps
+
+
+def test_steps_for_another_number_of_results_are_refused() -> None:
+    builder = Builder("g")
+    (x,) = builder.add(Input((2, 3)), names=("x",))
+    with pytest.raises(VerifyError) as caught:
+        builder.add(Split(0, (1, 1)), x, names=("a", "b"), steps=(Step("s", 0),))
+    assert caught.value.message == "%a has 2 results, and steps for 1"

@@ -116,7 +116,24 @@ BAD: list[tuple[str, str, str]] = [
         "line 2: expected 1 new names and types f32[2,4], found: %x: f64[2,4] = input()",
     ),
     ("return y=%w", "return y=%x", "line 8: expected a value defined above, not %x, found: return y=%x"),
-    ("b=%b", "b", "line 11: expected a value defined above, not %, found: return y=%y, b"),
+    (
+        "return y=%w",
+        "return next y=%w",
+        "line 8: expected `next NAME=%VALUE` for each state, after the step's outputs, found: return next y=%w",
+    ),
+    (
+        "%a, %b: f32[2,1], f32[2,3] = split(%x, axis=1, sizes=(1, 3))",
+        "%a, %b: f32[2,1], f32[2,3] = split(%x, axis=1, sizes=(1, 3))  @ lstm",
+        "line 3: expected SCAN:STEP, for all or for each of 2, after @,"
+        " found: %a, %b: f32[2,1], f32[2,3] = split(%x, axis=1, sizes=(1, 3))  @ lstm",
+    ),
+    (
+        "%a, %b: f32[2,1], f32[2,3] = split(%x, axis=1, sizes=(1, 3))",
+        "%a, %b: f32[2,1], f32[2,3] = split(%x, axis=1, sizes=(1, 3))  @ s:0, s:1, s:2",
+        "line 3: expected SCAN:STEP, for all or for each of 2, after @,"
+        " found: %a, %b: f32[2,1], f32[2,3] = split(%x, axis=1, sizes=(1, 3))  @ s:0, s:1, s:2",
+    ),
+    ("b=%b", "b", "line 11: expected each result as NAME=%VALUE, found: return y=%y, b"),
     ("    }\n  }\n", "    }\n", "line 10: expected `}`, found: return y=%y, b=%b"),
     ("    }\n  }\n", "    }\n    second s {\n", "line 10: expected `}`, found: second s {"),
     (

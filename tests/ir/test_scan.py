@@ -18,7 +18,7 @@ graph step {
   %z: f32[4,2] = linear(%x, %W)
   %h: f32[4,2] = add(%z, %h_prev)
   %y: f32[4,2] = mul(%h, %s)
-  return y.a=%y, y.b=%z, next.h=%h, next.c=%c_prev
+  return a=%y, b=%z, next h=%h, next c=%c_prev
 }
 """)
 OPERANDS = [(2, 5), (6, 4, 5), (4, 2), (4, 2), (3,)]
@@ -33,8 +33,8 @@ def test_roles_outputs_and_states_are_read_off_the_body() -> None:
     scan = Scan(BODY, 6)
     assert [scan.role(i) for i in range(5)] == ["weight", "x", "state", "static", "state"]
     assert scan.states == 2
-    assert [output.name for output in scan.step_outputs] == ["y.a", "y.b"]
-    assert [output.name for output in scan.next_states] == ["next.h", "next.c"]
+    assert [output.name for output in scan.step_outputs] == ["a", "b"]
+    assert [output.name for output in scan.next_states] == ["h", "c"]
     assert scan.bodies == (BODY,)
     assert Scan(BODY, 6, first=BODY).bodies == (BODY, BODY)
 

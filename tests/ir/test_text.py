@@ -45,14 +45,14 @@ graph two_scans {
       %W: f32[2,5] = arg(role='weight')
       %z: f32[4,2] = linear(%x, %W)
       %h: f32[4,2] = add(%z, %h_prev)  # cell.py:4:8-4:20
-      return y=%h, next.h=%h
+      return %h, next h=%h
     }
     first a {
       %x: f32[4,5] = arg()
       %h_prev: f32[4,2] = arg(role='state')
       %W: f32[2,5] = arg(role='weight')
       %z: f32[4,2] = linear(%x, %W)
-      return y=%z, next.h=%z
+      return %z, next h=%z
     }
   }
   %b/h_T: f32[4,2] = scan(%a/y, %a/h_T, %h0, length=3, reverse=True) {
@@ -61,10 +61,21 @@ graph two_scans {
       %h_prev: f32[4,2] = arg(role='state')
       %s: f32[4,2] = arg(role='static')
       %h: f32[4,2] = mul(%x, %s)
-      return next.h=%h
+      return next h=%h
     }
   }
   return h=%b/h_T
+}
+"""
+
+UNROLLED = """\
+graph unrolled {
+  %X: f32[2,3] = input()
+  %enc/t1/t000/x, %enc/t1/t001/x: f32[3], f32[3] = unstack(%X)  @ enc/t1:0, enc/t1:1  # net.py:1:0-1:4
+  %a, %b: f32[1], f32[2] = split(%enc/t1/t001/x, axis=0, sizes=(1, 2))  @ enc/t1:1
+  %c, %d: f32[1], f32[1] = split(%b, axis=0, sizes=(1, 1))  @ -, dec:12
+  %last: f32[1] = tanh(%d)  @ dec:12
+  return y=%last
 }
 """
 
@@ -81,7 +92,9 @@ graph net {
 """
 
 
-@pytest.mark.parametrize("text", [LEAVES_AND_PLACES, SCANS, CAFFE], ids=["leaves", "scans", "caffe"])
+@pytest.mark.parametrize(
+    "text", [LEAVES_AND_PLACES, SCANS, UNROLLED, CAFFE], ids=["leaves", "scans", "unrolled", "caffe"]
+)
 def test_what_is_written_prints_the_same(text: str) -> None:
     graph = parse_graph(text, CAFFE_OPS)
     assert print_graph(graph) == text

@@ -17,7 +17,7 @@ graph step {
   %x: f32[4,2] = arg()
   %h_prev: f32[4,2] = arg(role='state')
   %h: f32[4,2] = add(%x, %h_prev)
-  return y=%h, next.h=%h
+  return %h, next h=%h
 }
 """
 MODEL = """\
@@ -31,7 +31,7 @@ graph model {
       %x: f32[4,2] = arg()
       %h_prev: f32[4,2] = arg(role='state')
       %h: f32[4,2] = add(%x, %h_prev)
-      return y=%h, next.h=%h
+      return %h, next h=%h
     }
   }
   return y=%y, h=%h_T
@@ -64,15 +64,15 @@ def body_of(text: str) -> Callable[[Scan], Scan]:
     [
         (lambda s: replace(s, length=0), "scan of step: length must be at least 1, found 0"),
         (
-            body_of(STEP.replace("next.h=%h", "next.h=%n").replace("  return", "  %n: f32[2] = full()\n  return")),
+            body_of(STEP.replace("next h=%h", "next h=%n").replace("  return", "  %n: f32[2] = full()\n  return")),
             "scan of step: state h_prev is f32[4,2], its next value is f32[2]",
         ),
         (
-            body_of(STEP.replace("y=%h, next.h=%h", "")),
+            body_of(STEP.replace("%h, next h=%h", "")),
             "scan of step: has 1 states, its body returns 0 results",
         ),
         (
-            lambda s: replace(s, first=parse_graph(STEP.replace("role='state'", "role='static'"))),
+            lambda s: replace(s, first=parse_graph(STEP.replace("role='state'", "role='static'").replace("next ", ""))),
             "scan of step: the first step's arguments differ from the body's",
         ),
         (
@@ -80,8 +80,20 @@ def body_of(text: str) -> Callable[[Scan], Scan]:
             "scan of step: the first step's arguments differ from the body's",
         ),
         (
-            lambda s: replace(s, first=parse_graph(STEP.replace("y=%h, ", ""))),
+            lambda s: replace(s, first=parse_graph(STEP.replace("%h, next", "next"))),
             "scan of step: the first step's results differ from the body's",
+        ),
+        (
+            lambda s: replace(s, first=parse_graph(STEP.replace("%h, next", "h=%h, next"))),
+            "scan of step: the first step's results differ from the body's",
+        ),
+        (
+            body_of(STEP.replace("return %h", "return a=%h, a=%x")),
+            "scan of step: its step outputs need names of their own, found ['a', 'a']",
+        ),
+        (
+            body_of(STEP.replace("next h=", "next ")),
+            "scan of step: its next states need names of their own, found ['']",
         ),
         (
             body_of(STEP.replace("arg()", "input()")),
@@ -101,8 +113,8 @@ def test_a_scan_whose_body_returns_what_it_has_not() -> None:
     body = Builder("step")
     for arg, role in (("x", "x"), ("h_prev", "state")):
         body.add(Arg((4, 2), role), names=(arg,))  # type: ignore[arg-type]
-    broken = body.finish([("y", Ref("nowhere")), ("next.h", Ref("x"))])
-    assert refused(with_scan(lambda s: replace(s, body=broken))) == "output y of graph step is no value of it"
+    broken = body.finish([("", Ref("nowhere")), ("h", Ref("x"))])
+    assert refused(with_scan(lambda s: replace(s, body=broken))) == "the output of graph step is no value of it"
 
 
 def test_a_scan_whose_operands_do_not_fit() -> None:

@@ -83,7 +83,7 @@ SCAN = """\
       %d: f32[2] = sub(%a, %b)
       %e: f32[2] = add(%d, %c)
       %n: f32[2] = add(%e, %h)
-      return y=%n, next.h=%n
+      return %n, next h=%n
     }
   }
 """

@@ -31,7 +31,7 @@ graph net {
       %h_b: f32[2,5] = linear(%h_prev, %U_b, %b_b)
       %b: f32[2,5] = add(%h_b, %x_b)
       %h: f32[2,5] = mul(%a, %b)
-      return next.h=%h
+      return next h=%h
     }
   }
   return h_T=%h_T
@@ -68,7 +68,7 @@ graph net {
       %b_bias: f32[2,5] = add(%x_b, %b_b)
       %b: f32[2,5] = add(%b_bias, %h_b)
       %h: f32[2,5] = mul(%a, %b)
-      return next.h=%h
+      return next h=%h
     }
   }
   return h_T=%h_T

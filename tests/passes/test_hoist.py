@@ -23,7 +23,7 @@ graph net {
       %z: f32[2,5] = linear(%g, %W)
       %a: f32[2,5] = add(%z, %k)
       %h: f32[2,5] = mul(%a, %h_prev)
-      return y.h=%h, y.g=%g, next.h=%h
+      return h=%h, g=%g, next h=%h
     }
   }
   return Y=%Y, G=%G, h_T=%h_T
@@ -48,7 +48,7 @@ graph net {
       %W: f32[5,4] = arg(role='weight')
       %a: f32[2,5] = arg()
       %h: f32[2,5] = mul(%a, %h_prev)
-      return y.h=%h, next.h=%h
+      return h=%h, next h=%h
     }
   }
   return Y=%Y, G=%G, h_T=%h_T
@@ -107,7 +107,7 @@ graph net {
       %t: f32[2,4] = tanh(%x)
       %a: f32[2,4] = add(%t, %v)
       %h: f32[2,4] = mul(%a, %h_prev)
-      return next.h=%h
+      return next h=%h
     }
   }
   return h_T=%h_T

@@ -31,7 +31,7 @@ graph net {
       %p, %q: f32[2,1], f32[2,3] = split(%b, axis=1, sizes=(1, 3))
       %h: f32[2,4] = concat(%q, %p, axis=1)
       %c: f32[2,4] = softmax(%c_prev, axis=1)
-      return y=%h, next.h=%h, next.c=%c
+      return %h, next h=%h, next c=%c
     }
   }
   return y=%y, h_T=%h_T, c_T=%c_T
@@ -60,7 +60,7 @@ scan(%x, %h0/step, %c0/step, %W, %s, length=3, reverse=True, kept=True) {
       %p, %q: f32[1,2,1], f32[1,2,3] = split(%b, axis=2, sizes=(1, 3))
       %h: f32[1,2,4] = concat(%q, %p, axis=2)
       %c: f32[1,2,4] = softmax(%c_prev, axis=2)
-      return y=%h, next.h=%h, next.c=%c
+      return %h, next h=%h, next c=%c
     }
   }
   %h_T: f32[2,4] = reshape(%h_T/step, shape=(2, 4))

@@ -26,7 +26,7 @@ graph g {
       %r: f32[2,5] = linear(%h_prev, %U)
       %s: f32[2,5] = add(%z, %r)
       %h: f32[2,5] = tanh(%s)  # elman.py:4:4-4:20
-      return y=%h, next.h=%h
+      return %h, next h=%h
     }
   }
   return y=%y, h=%h_T
@@ -41,7 +41,7 @@ ELMAN_FIRST = """\
       %b: f32[5] = arg(role='weight')
       %z: f32[2,5] = linear(%x, %W, %b)
       %h: f32[2,5] = tanh(%z)  # elman.py:4:4-4:20
-      return y=%h, next.h=%h
+      return %h, next h=%h
     }
 """
 
@@ -112,7 +112,7 @@ graph g {
       %b: f32[2] = arg(role='state')
       %p: f32[2] = mul(%a, %b)
       %q: f32[2] = add(%b, %x)
-      return next.a=%p, next.b=%q
+      return next a=%p, next b=%q
     }
   }
   return a=%a_T, b=%b_T
@@ -129,7 +129,7 @@ graph step {
   %b: f32[2] = arg(role='state')
   %p: f32[2] = affine(%a, scale=2.0)
   %q: f32[2] = affine(%x, shift=2.0)
-  return next.a=%p, next.b=%q
+  return next a=%p, next b=%q
 }
 """
     )
@@ -145,7 +145,7 @@ graph g {
       %x: f32[2] = arg()
       %h: f32[2] = arg(role='state')
       %p: f32[2] = mul(%x, %h)
-      return y=%p, next.h=%h
+      return %p, next h=%h
     }
   }
   return y=%y, h=%h_T

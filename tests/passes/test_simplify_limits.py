@@ -144,13 +144,13 @@ graph g {
       %h: f32[2] = arg(role='state')
       %a: f32[2] = affine(%x)
       %n: f32[2] = mul(%a, %h)
-      return next.h=%n
+      return next h=%n
     }
     first s {
       %x: f32[2] = arg()
       %h: f32[2] = arg(role='state')
       %a: f32[2] = power(%x)
-      return next.h=%a
+      return next h=%a
     }
   }
   return y=%y

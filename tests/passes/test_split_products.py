@@ -27,7 +27,7 @@ graph net {
       %i, %g: f32[2,5], f32[2,5] = split(%t, axis=1, sizes=(5, 5))
       %c: f32[2,5] = mul(%i, %h_prev)
       %h: f32[2,5] = add(%c, %g)
-      return next.h=%h
+      return next h=%h
     }
   }
   return h_T=%h_T
@@ -62,7 +62,7 @@ graph net {
       %g: f32[2,5] = tanh(%g/y)
       %c: f32[2,5] = mul(%i, %h_prev)
       %h: f32[2,5] = add(%c, %g)
-      return next.h=%h
+      return next h=%h
     }
   }
   return h_T=%h_T
@@ -103,7 +103,7 @@ graph net {
       %x: f32[2,4] = arg()
       %h_prev: f32[2,4] = arg(role='state')
       %h: f32[2,4] = add(%x, %h_prev)
-      return y.h=%h, next.h=%h
+      return h=%h, next h=%h
     }
   }
   %Z: f32[3,2,5] = linear(%Y, %W, axis=2)
@@ -121,7 +121,7 @@ graph net {
       %x: f32[2,4] = arg()
       %h_prev: f32[2,4] = arg(role='state')
       %h: f32[2,4] = add(%x, %h_prev)
-      return y.h=%h, next.h=%h
+      return h=%h, next h=%h
     }
   }
   %Z: f32[3,2,5] = scan(%Y, %W, length=3) {
@@ -129,7 +129,7 @@ graph net {
       %x0: f32[2,4] = arg()
       %x1: f32[5,4] = arg(role='weight')
       %Z: f32[2,5] = linear(%x0, %x1)
-      return y.Z=%Z
+      return Z=%Z
     }
   }
   return Z=%Z
@@ -162,7 +162,7 @@ graph net {
       %p: f32[2,1,2,2] = arg()
       %h_prev: f32[2,4] = arg(role='state')
       %h: f32[2,4] = add(%x, %h_prev)
-      return y.h=%h, y.i=%i, y.p=%p, next.h=%h
+      return h=%h, i=%i, p=%p, next h=%h
     }
   }
   %E: f32[3,2,4] = embed(%K, %W)

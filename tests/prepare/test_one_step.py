@@ -50,7 +50,7 @@ graph net {
       %W: f32[5,4] = arg(role='weight')
       %z: f32[2,5] = linear(%x, %W)
       %h: f32[2,5] = mul(%z, %h_prev)
-      return y.h=%h, next.h=%h
+      return h=%h, next h=%h
     }
   }
   %R: f32[3,2,1] = linear(%Y, %V, axis=2)
@@ -73,7 +73,7 @@ graph net {
       %W: f32[5,4] = arg(role='weight')
       %z: f32[2,5] = linear(%x, %W)
       %h: f32[2,5] = mul(%z, %h_prev)
-      return y.h=%h, next.h=%h
+      return h=%h, next h=%h
     }
   }
   %R: f32[1,2,1] = linear(%Y, %V, axis=2)

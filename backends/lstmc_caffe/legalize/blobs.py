@@ -89,8 +89,8 @@ def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
 
 
 def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
-    """A model or a step that returns a parameter itself returns a value; a model's is called like the output."""
-    leaked = {o.ref: o.name.partition(".")[2] or o.name for o in graph.outputs if is_weight(graph, o.ref)}
+    """A model or a step that returns a parameter itself returns a value; called like the output."""
+    leaked = {o.ref: o.name or "y" for o in graph.outputs if is_weight(graph, o.ref)}
     if not leaked:
         return graph
     counts["output_to_value"] += len(leaked)

@@ -146,7 +146,7 @@ def _states(where: ScanInModel, count: int, names: str) -> list[Ref]:
 
 
 def _returned(scan: Scan) -> str:
-    return ", ".join(f"{o.name}=%{scan.body.value_name(o.ref)}" for o in scan.next_states)
+    return ", ".join(f"next {o.name}=%{scan.body.value_name(o.ref)}" for o in scan.next_states)
 
 
 def _no_tail(where: ScanInModel, states: list[Ref]) -> Mismatch:

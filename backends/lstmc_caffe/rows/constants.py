@@ -64,7 +64,7 @@ class _ConstantMaker:
         if key not in self.made:
             self.count += 1
             layer = caffe.PowerLayer(1.0, 0.0, node.op.value)
-            self.made[key] = self.b.add(layer, self._anchor(node), names=node.names, loc=node.loc)[0]
+            self.made[key] = self.b.copy(node, (self._anchor(node),), layer)[0]
         return self.made[key]
 
     def _anchor(self, node: Node) -> Ref:
@@ -85,5 +85,6 @@ class _ConstantMaker:
         for axis, size in enumerate((rows, columns)):
             if shape[axis] > size:
                 cut = caffe.SliceLayer(axis, (size, shape[axis] - size))
-                piece = self.b.add(cut, piece, names=(f"{node.name}/like", f"{node.name}/rest"), loc=node.loc)[0]
+                names = (f"{node.name}/like", f"{node.name}/rest")
+                piece = self.b.add(cut, piece, names=names, loc=node.loc, steps=(node.step,) * 2)[0]
         return piece

@@ -37,7 +37,7 @@ class FitReaders(Pass):
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs:
             if isinstance(node.op, caffe.View):
-                return (viewed(b, args[0], node.op.shape, node.names),)
+                return (viewed(b, args[0], node.op.shape, node.names, node.steps),)
             shape = shapes.get(node.name)
             if shape is not None and isinstance(node.op, caffe.HostInput):
                 return b.add(caffe.Feed(shape), *b.copy(node, args), names=(f"{node.name}/rows",), loc=node.loc)
@@ -46,7 +46,7 @@ class FitReaders(Pass):
             elif not isinstance(node.op, caffe.Feed):
                 before = [graph.type(ref) for ref in graph.args(node.name)]
                 args = tuple(_as_before(b, ref, type_) for ref, type_ in zip(args, before, strict=True))
-            return b.add(_in_shape(node.op, shape), *args, names=node.names, loc=node.loc)
+            return b.copy(node, args, _in_shape(node.op, shape))
 
         if not shapes:
             return PassResult(graph, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from lstmc.ir import Builder, Ref
+from lstmc.ir import Builder, Ref, Steps
 from lstmc_caffe import ops as caffe
 
 Matrix = tuple[int, int]
@@ -27,12 +27,15 @@ def as_matrix(b: Builder, ref: Ref, matrix: Matrix | None = None) -> Ref:
     return viewed(b, ref, matrix)
 
 
-def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = ()) -> Ref:
-    """A value in another shape, by at most one view."""
+def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
+    """A value in another shape, by at most one view. Without ``names`` it is called after the value, and
+    of its step."""
     source = unviewed(b, ref)
     if b.type(source).shape == shape:
         return source
-    return b.add(caffe.View(shape), source, names=names or (f"{b.node(ref.node).names[ref.out]}/rows",))[0]
+    if not names:
+        names, steps = (f"{b.node(ref.node).names[ref.out]}/rows",), (b.of_step(ref),)
+    return b.add(caffe.View(shape), source, names=names, steps=steps)[0]
 
 
 def unviewed(b: Builder, ref: Ref) -> Ref:

@@ -65,7 +65,7 @@ class _Settler:
             self.sources[Ref(node.name)] = self.sources[args[0]]
             return
         if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and node.name not in self.stepwise:
-            made = self.b.add(caffe.InputLayer(node.op.shape), names=node.names, loc=node.loc)
+            made = self.b.copy(node, (), caffe.InputLayer(node.op.shape))
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
             if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:
@@ -103,7 +103,7 @@ class _Settler:
                     f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from",
                 )
             self.counts["view_to_reshape"] += 1
-            self.made[source, shape] = self.b.add(caffe.ReshapeLayer(shape), source, names=old.names, loc=old.loc)[0]
+            self.made[source, shape] = self.b.copy(old, (source,), caffe.ReshapeLayer(shape))[0]
         return self.made[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
@@ -134,7 +134,8 @@ class _Settler:
             source = self._unread(source, output.name)
         if self.b.type(source).shape == shape:
             return source
-        return self.b.add(caffe.View(shape), source, names=(old.names[output.ref.out],), loc=old.loc)[0]
+        name, step = old.names[output.ref.out], old.of_step(output.ref.out)
+        return self.b.add(caffe.View(shape), source, names=(name,), loc=old.loc, steps=(step,))[0]
 
     def _unread(self, blob: Ref, name: str) -> Ref:
         """A blob that no layer reads; outputs that are one value are one blob, as MNN makes one of two copies."""

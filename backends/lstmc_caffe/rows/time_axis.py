@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Ref
+from lstmc.ir import Builder, Ref, Step
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.layout import Matrix, as_matrix, matrix_at, unviewed, viewed
@@ -28,20 +28,23 @@ class RowsTimeAxis:
 
     target: Target
 
-    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         """x [T, N, ...] as T values [N, ...]."""
-        steps, *rest = b.type(x).shape
+        length, *rest = b.type(x).shape
         matrix = _step_matrix(tuple(rest))
-        if steps == 1:
-            return (viewed(b, x, tuple(rest), names),)
+        if length == 1:
+            return (viewed(b, x, tuple(rest), names, tuple(steps)),)
         if not self.target.allows("Slice"):
-            cut: Refs = self._steps(b, x, matrix, names)
+            cut: Refs = self._steps(b, x, matrix, names, steps or (None,) * length)
         else:
-            rows = viewed(b, x, (steps * matrix[0], matrix[1]))
-            cut = slice_tree(b, rows, 0, (matrix[0],) * steps, names)
-        return tuple(viewed(b, step, tuple(rest), (f"{b.node(step.node).names[step.out]}/step",)) for step in cut)
+            rows = viewed(b, x, (length * matrix[0], matrix[1]))
+            cut = slice_tree(b, rows, 0, (matrix[0],) * length, names, steps)
+        return tuple(
+            viewed(b, step, tuple(rest), (f"{b.node(step.node).names[step.out]}/step",), (b.of_step(step),))
+            for step in cut
+        )
 
-    def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
+    def _steps(self, b: Builder, x: Ref, matrix: Matrix, names: Sequence[str], steps: Sequence[Step | None]) -> Refs:
         source = b.node(unviewed(b, x).node)
         whole = source.types[0].shape[:1] == (len(names),)  # else it was made a sequence of other steps
         if whole and isinstance(source.op, caffe.HostStack):
@@ -56,8 +59,8 @@ class RowsTimeAxis:
                 ),
             )
         return tuple(
-            b.add(caffe.Feed(matrix, t), Ref(source.name), names=(name,), loc=source.loc)[0]
-            for t, name in enumerate(names)
+            b.add(caffe.Feed(matrix, t), Ref(source.name), names=(name,), loc=source.loc, steps=(step,))[0]
+            for t, (name, step) in enumerate(zip(names, steps, strict=True))
         )
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
@@ -72,6 +75,6 @@ class RowsTimeAxis:
         joined = concat_tree(b, rows, 0, f"{name}/rows")
         return viewed(b, joined, shape, (name,))
 
-    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
+    def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
         """x itself: none of these readers needs a Split."""
         return (x,) * len(names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from lstmc.ir import Builder, Ref
+from lstmc.ir import Builder, Ref, Step, Steps
 from lstmc.passes import Refs
 from lstmc_caffe.ops.shape import ConcatLayer, SliceLayer, SplitLayer
 
@@ -35,48 +35,68 @@ def _top_names(name: str, leaves: Sequence[str], inside: Sequence[range]) -> lis
     return [leaves[i.start] if len(i) == 1 else _branch_name(name, i) for i in inside]
 
 
-def slice_tree(b: Builder, x: Ref, axis: int, sizes: Sequence[int], names: Sequence[str], most: int = FAN) -> Refs:
-    """The pieces of x along ``axis``, by Slices of at most ``most`` tops."""
+def _top_steps(step: Step | None, leaves: Sequence[Step | None], inside: Sequence[range]) -> Steps:
+    """The steps of a layer's tops: a leaf's own for one that is a leaf."""
+    return tuple([leaves[i.start] if len(i) == 1 else step for i in inside])
+
+
+def slice_tree(
+    b: Builder,
+    x: Ref,
+    axis: int,
+    sizes: Sequence[int],
+    names: Sequence[str],
+    steps: Sequence[Step | None] = (),
+    most: int = FAN,
+) -> Refs:
+    """The pieces of x along ``axis``, called ``names`` and of ``steps``, by Slices of at most ``most`` tops."""
     if len(sizes) == 1:
         return (x,)
     inside = branches(len(sizes), most)
     if len(inside) == len(sizes):
-        return b.add(SliceLayer(axis, tuple(sizes)), x, names=names)
+        return b.add(SliceLayer(axis, tuple(sizes)), x, names=names, steps=tuple(steps))
     ends = [0, *accumulate(sizes)]
     blocks = tuple(ends[branch.stop] - ends[branch.start] for branch in inside)
     name = b.node(x.node).names[x.out]
-    tops = b.add(SliceLayer(axis, blocks), x, names=_top_names(name, names, inside))
-    pairs = zip(tops, inside, strict=True)
-    pieces = (slice_tree(b, top, axis, sizes[i.start : i.stop], names[i.start : i.stop], most) for top, i in pairs)
-    return tuple(piece for tree in pieces for piece in tree)
+    steps = steps or (None,) * len(names)
+    top_steps = _top_steps(b.of_step(x), steps, inside)
+    tops = b.add(SliceLayer(axis, blocks), x, names=_top_names(name, names, inside), steps=top_steps)
+    pieces: list[Ref] = []
+    for top, i in zip(tops, inside, strict=True):
+        of = slice(i.start, i.stop)
+        pieces += slice_tree(b, top, axis, sizes[of], names[of], steps[of], most)
+    return tuple(pieces)
 
 
-def concat_tree(b: Builder, xs: Sequence[Ref], axis: int, name: str, most: int = FAN) -> Ref:
+def concat_tree(b: Builder, xs: Sequence[Ref], axis: int, name: str, step: Step | None = None, most: int = FAN) -> Ref:
     """xs joined along ``axis``, by Concats of at most ``most`` bottoms."""
     if len(xs) == 1:
         return xs[0]
     inside = branches(len(xs), most)
     if len(inside) == len(xs):
-        return b.add(ConcatLayer(axis), *xs, names=(name,))[0]
-    blocks = [concat_tree(b, xs[i.start : i.stop], axis, _branch_name(name, i), most) for i in inside]
-    return b.add(ConcatLayer(axis), *blocks, names=(name,))[0]
+        return b.add(ConcatLayer(axis), *xs, names=(name,), steps=(step,))[0]
+    blocks = [concat_tree(b, xs[i.start : i.stop], axis, _branch_name(name, i), step, most) for i in inside]
+    return b.add(ConcatLayer(axis), *blocks, names=(name,), steps=(step,))[0]
 
 
-def split_tree(b: Builder, x: Ref, names: Sequence[str], most: int = FAN) -> Refs:
-    """A copy of x for every name, by Splits of at most ``most`` tops; x itself where one layer would do.
+def split_tree(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None], most: int = FAN) -> Refs:
+    """A copy of x for every name and step, by Splits of at most ``most`` tops; x itself where one layer would do.
 
     Caffe inserts that one layer itself.
     """
-    return (x,) * len(names) if len(names) <= most else _split(b, x, names, most)
+    return (x,) * len(names) if len(names) <= most else _split(b, x, names, steps, most)
 
 
-def _split(b: Builder, x: Ref, names: Sequence[str], most: int) -> Refs:
+def _split(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step | None], most: int) -> Refs:
     if len(names) == 1:
         return (x,)
     inside = branches(len(names), most)
     if len(inside) == len(names):
-        return b.add(SplitLayer(len(names)), x, names=names)
+        return b.add(SplitLayer(len(names)), x, names=names, steps=tuple(steps))
     name = b.node(x.node).names[x.out]
-    tops = b.add(SplitLayer(len(inside)), x, names=_top_names(name, names, inside))
-    pairs = zip(tops, inside, strict=True)
-    return tuple(leaf for top, i in pairs for leaf in _split(b, top, names[i.start : i.stop], most))
+    top_steps = _top_steps(b.of_step(x), steps, inside)
+    tops = b.add(SplitLayer(len(inside)), x, names=_top_names(name, names, inside), steps=top_steps)
+    leaves: list[Ref] = []
+    for top, i in zip(tops, inside, strict=True):
+        leaves += _split(b, top, names[i.start : i.stop], steps[i.start : i.stop], most)
+    return tuple(leaves)

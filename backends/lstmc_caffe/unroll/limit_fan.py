@@ -69,18 +69,17 @@ class _Trees:
         for out, ref in enumerate(made):
             if (count := self.readers.get(Ref(node.name, out), 0)) > 0:
                 self.counts["split_readers"] += 1
-                name = node.names[out]
-                self.copies[Ref(node.name, out)] = iter(
-                    split_tree(b, ref, [f"{name}_copy{i}" for i in range(count)], self.most)
-                )
+                names = [f"{node.names[out]}_copy{i}" for i in range(count)]
+                steps = (node.of_step(out),) * count
+                self.copies[Ref(node.name, out)] = iter(split_tree(b, ref, names, steps, self.most))
         return made
 
     def _narrow(self, b: Builder, node: Node, args: Refs) -> Refs:
         op = node.op
         if isinstance(op, SliceLayer) and len(op.sizes) > self.most:
             self.counts["slice_of_slices"] += 1
-            return slice_tree(b, args[0], op.axis, op.sizes, node.names, self.most)
+            return slice_tree(b, args[0], op.axis, op.sizes, node.names, node.steps, self.most)
         if isinstance(op, ConcatLayer) and len(args) > self.most:
             self.counts["concat_of_concats"] += 1
-            return (concat_tree(b, args, op.axis, node.name, self.most),)
+            return (concat_tree(b, args, op.axis, node.name, node.step, self.most),)
         return b.copy(node, args)

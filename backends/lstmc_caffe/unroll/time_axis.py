@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstmc.ir import Builder, Ref
+from lstmc.ir import Builder, Ref, Step
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.unroll.fan import concat_tree, slice_tree, split_tree
@@ -19,18 +19,18 @@ class CaffeTimeAxis:
     sequences are cut and joined, and values shared, by trees of layers.
     """
 
-    def unstack(self, b: Builder, x: Ref, names: Sequence[str], kept: bool = False) -> Refs:
+    def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         """x [T, N, ...] as T values [N, ...], or [1, N, ...] where the axis is ``kept``."""
-        steps, size, *rest = b.type(x).shape
+        length, size, *rest = b.type(x).shape
         if kept:
-            return slice_tree(b, x, 0, (1,) * steps, names)
+            return slice_tree(b, x, 0, (1,) * length, names, steps)
         name = b.node(x.node).names[x.out]
         if isinstance(b.node(x.node).op, caffe.ReshapeLayer):
             (x,) = b.args(x.node)  # two reshapes in a row are one
-        if steps == 1:
-            return b.add(caffe.ReshapeLayer((size, *rest)), x, names=names)
-        (rows,) = b.add(caffe.ReshapeLayer((steps * size, *rest)), x, names=(f"{name}/rows",))
-        return slice_tree(b, rows, 0, (size,) * steps, names)
+        if length == 1:
+            return b.add(caffe.ReshapeLayer((size, *rest)), x, names=names, steps=tuple(steps))
+        (rows,) = b.add(caffe.ReshapeLayer((length * size, *rest)), x, names=(f"{name}/rows",))
+        return slice_tree(b, rows, 0, (size,) * length, names, steps)
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
         """T values [N, ...], or [1, N, ...] where the axis is ``kept``, as one [T, N, ...]."""
@@ -40,6 +40,6 @@ class CaffeTimeAxis:
         rows = concat_tree(b, steps, 0, f"{name}/rows")
         return b.add(caffe.ReshapeLayer(shape), rows, names=(name,))[0]
 
-    def share(self, b: Builder, x: Ref, names: Sequence[str]) -> Refs:
+    def share(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
         """x for each of the steps, which call it ``names``."""
-        return split_tree(b, x, names)
+        return split_tree(b, x, names, steps)

@@ -9,9 +9,9 @@ from typing import Any
 
 from lstmc.backend import Compiled
 from lstmc.errors import Mend, WeightsError
-from lstmc.ir import Graph, Output, Scan, Stage, print_graph
+from lstmc.ir import Graph, Output, Step, print_graph
 from lstmc.ops import Input
-from lstmc.passes import step_prefix
+from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -112,23 +112,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def _scans(compiled: Compiled) -> dict[str, Any]:
     """For each scan: its steps, and for each state and output the pattern of its blobs' names, where there is one."""
-    rolled = [snapshot.graph for snapshot in compiled.history if snapshot.stage is not Stage.EXPANDED]
-    values = {name for node in compiled.expanded for name in node.names}
+    values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
     found = {}
-    for node in rolled[-1]:
-        if not isinstance(node.op, Scan):
-            continue
-        scan = node.op
-        names = dict.fromkeys(o.name.partition(".")[2] for o in (*scan.next_states, *scan.step_outputs))
-        prefixes = [step_prefix(scan, t) for t in range(scan.length)]
-        digits = len(prefixes[0]) - len(scan.body.name) - 3
-        found[scan.body.name] = {
+    for title, scan in unrolled_scans(compiled.history).items():
+        names = dict.fromkeys(output.name for output in (*scan.next_states, *scan.step_outputs))
+        pattern = step_pattern(scan)
+        found[title] = {
             "steps": scan.length,
             "reverse": scan.reverse,
             "blobs": {
-                name: f"{scan.body.name}/t%0{digits}d/{name}"
+                name: pattern + name
                 for name in names
-                if name and all(prefix + name in values for prefix in prefixes)
+                if name and all((pattern % t + name, Step(title, t)) in values for t in range(scan.length))
             },
         }
     return found

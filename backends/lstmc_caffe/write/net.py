@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +15,6 @@ from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.targets.lint import lint_layers
 from lstmc_caffe.targets.target import Target, load_target
 from lstmc_caffe.unroll.fan import FAN
-
-_STEP = re.compile(r"(.+?)/t(\d+)/.+")
 
 
 @dataclass(frozen=True)
@@ -111,11 +108,7 @@ def _checked_weights(weights: Graph) -> Graph:
 
 
 def _section_title(node: Node) -> str:
-    steps = {match.groups() if (match := _STEP.fullmatch(name)) else None for name in node.names}
-    step = steps.pop()
-    if step is None or steps:
-        return "the model"
-    return f"{step[0]}, step {int(step[1])}"
+    return "the model" if node.step is None else f"{node.step.scan}, step {node.step.t}"
 
 
 def _write_layer(

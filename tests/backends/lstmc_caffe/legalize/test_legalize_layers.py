@@ -184,7 +184,7 @@ SCAN = """\
       %e: f32[2,5] = embed(%h_prev, %W)
       %s: f32[2] = sum(%e, axis=1)
       %h: f32[2] = NEXT
-      return y.h=%x, next.h=%h
+      return h=%x, next h=%h
     }
   }
   return Y=%Y

@@ -28,7 +28,7 @@ graph g {
       %a: f32[2,4] = linear(%x, %V)
       %b: f32[2,4] = sub(%a, %P)
       %h: f32[2,4] = mul(%b, %s)
-      return y=%h, next.h=%P
+      return %h, next h=%P
     }
     first step {
       %x: f32[2,4] = arg()
@@ -37,7 +37,7 @@ graph g {
       %P: f32[2,4] = arg(role='weight')
       %s: f32[2,4] = arg(role='static')
       %h: f32[2,4] = tanh(%h_prev)
-      return y=%h, next.h=%x
+      return %h, next h=%x
     }
   }
   return y=%y, h=%h_T
@@ -67,7 +67,7 @@ graph g {
       %h: f32[2,4] = caffe.Eltwise(%b, %s, operation='PROD')
       %P/zeros_2: f32[2,4] = caffe.DummyData()
       %h_2: f32[2,4] = caffe.Bias(%P/zeros_2, %P, axis=0, num_axes=2, learned=True)
-      return y=%h, next.h=%h_2
+      return %h, next h=%h_2
     }
     first step {
       %x: f32[2,4] = arg()
@@ -76,7 +76,7 @@ graph g {
       %P: f32[2,4] = arg(role='weight')
       %s: f32[2,4] = arg(role='static')
       %h: f32[2,4] = caffe.TanH(%h_prev)
-      return y=%h, next.h=%x
+      return %h, next h=%x
     }
   }
   return y=%y, h=%h_T

@@ -102,7 +102,7 @@ graph net {
       %p, %q: f32[3,2,2], f32[3,2,2] = caffe.Slice(%pairs, axis=1, sizes=(2, 2))
       %first, %rest: f32[3,2], f32[3,6] = caffe.Slice(%z, axis=1, sizes=(2, 6))
       %h: f32[3,2] = caffe.Eltwise(%hc, %first)
-      return y=%h, next.h=%h
+      return %h, next h=%h
     }
   }
   return y=%y
@@ -126,7 +126,7 @@ graph net {
       %p, %q: f32[3,2,2], f32[3,2,2] = caffe.Slice(%z/3x4x2, axis=1, sizes=(2, 2))
       %first, %rest: f32[3,2], f32[3,6] = caffe.Slice(%z, axis=1, sizes=(2, 6))
       %h: f32[3,2] = caffe.Eltwise(%hc, %first)
-      return y=%h, next.h=%h
+      return %h, next h=%h
     }
   }
   return y=%y
@@ -182,7 +182,7 @@ graph net {
       %c: f32[1,3,2] = caffe.Eltwise(%new, %old)
       %tc: f32[1,3,2] = caffe.TanH(%c)
       %h: f32[1,3,2] = caffe.Eltwise(%o, %tc, operation='PROD')
-      return y=%h, next.h=%h, next.c=%c
+      return %h, next h=%h, next c=%c
     }
   }
   return y=%y, c_T=%c_T
@@ -207,7 +207,7 @@ graph net {
       %r: f32[1,3,8] = caffe.InnerProduct(%hc, %V, axis=2, num_output=8)
       %a: f32[1,3,8] = caffe.Eltwise(%r, %z)
       %c, %h: f32[1,3,2], f32[1,3,2] = caffe.LSTMUnit(%c_prev, %a, %cont)
-      return y=%h, next.h=%h, next.c=%c
+      return %h, next h=%h, next c=%c
     }
   }
   return y=%y, c_T=%c_T

@@ -34,7 +34,7 @@ graph net {
       %c: f32[1,3,2] = caffe.Eltwise(%new, %old)
       %tc: f32[1,3,2] = caffe.TanH(%c)
       %h: f32[1,3,2] = caffe.Eltwise(%so, %tc, operation='PROD')
-      return y=%h, next.h=%h, next.c=%c
+      return %h, next h=%h, next c=%c
     }
   }
   return y=%y, c_T=%c_T
@@ -63,7 +63,7 @@ graph net {
       %r: f32[1,3,8] = caffe.InnerProduct(%h_prev, %W, axis=2, num_output=8)
       %a: f32[1,3,8] = caffe.Eltwise(%r, %z)
       %c, %h: f32[1,3,2], f32[1,3,2] = caffe.LSTMUnit(%c_prev, %a, %cont)
-      return y=%h, next.h=%h, next.c=%c
+      return %h, next h=%h, next c=%c
     }
   }
   return y=%y, c_T=%c_T

@@ -40,7 +40,7 @@ graph net {
       %c: f32[3,2] = caffe.Eltwise(%new, %old)
       %tc: f32[3,2] = caffe.TanH(%c)
       %h: f32[3,2] = caffe.Eltwise(%so, %tc, operation='PROD')
-      return y=%h, next.h=%h, next.c=%c
+      return %h, next h=%h, next c=%c
     }
   }
   return y=%y, h_T=%h_T, c_T=%c_T
