@@ -31,7 +31,7 @@ ORDER["lstmc"] = (
     ("collector", "output", "arrays"),
     ("ops",),
     ("ir",),
-    ("interp", "dsl", "passes"),
+    ("interp", "dsl", "passes", "patterns"),
     ("lstmc", "weights"),
     ("cells", "prepare", "training"),
     ("data",),

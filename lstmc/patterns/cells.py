@@ -1,0 +1,232 @@
+"""What is found in a scan: an LSTM, a GRU or an RNN in the field's terms, with where each of its weights is.
+
+Names follow the papers and ONNX: W multiplies what enters, R the state h, b is added, P (a peephole) multiplies the
+cell state c element by element. A prime marks the value after the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lstmc.ir import Graph, Ref, Scan
+from lstmc.ops import Op
+from lstmc.patterns.polynomial import Matrix, Place
+from lstmc.source import SrcLoc
+
+
+@dataclass(frozen=True)
+class Entering:
+    """W x: ``x`` is a sequence, or a value of the step that depends on no state; ``matrix`` is [H, D]."""
+
+    matrix: Matrix
+    x: Place
+
+
+@dataclass(frozen=True)
+class Gate:
+    """activation(sum of W x, R h, b, P c, ``added`` values, and ``constant``), all [N, H]; ``total`` is that sum."""
+
+    activation: Op
+    total: Place
+    entering: tuple[Entering, ...] = ()
+    recurrent: tuple[Matrix, ...] = ()
+    biases: tuple[Place, ...] = ()
+    peephole: Place | None = None
+    added: tuple[Place, ...] = ()
+    constant: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """A state: the body's argument, its first value in the model, and the body's value that it becomes."""
+
+    name: str
+    arg: Ref
+    initial: Ref
+    following: Ref
+
+
+@dataclass(frozen=True)
+class Valid:
+    """What says which steps of a sequence are there: elsewhere states stay as they are.
+
+    ``mask`` has a number for each row, 1 where a step is there (``inverted``: where it is not). ``lengths`` is the
+    model's [N] that the mask is made from, if it is one of lengths.
+    """
+
+    mask: Place
+    inverted: bool
+    lengths: Ref | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a step returns: h' or c', zero where a step is not there if ``masked``."""
+
+    of: str
+    masked: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the three kinds have in common. ``results`` are the scan's step outputs, in order.
+
+    ``reset``, if there is one, has a number for each row that every state is multiplied by before each step, such as
+    Caffe's ``cont``, which is 0 where a sequence begins.
+    """
+
+    scan: str
+    units: int
+    steps: int
+    reverse: bool
+    states: tuple[State, ...]
+    results: tuple[Result, ...]
+    reset: Place | None
+    valid: Valid | None
+
+
+@dataclass(frozen=True)
+class LSTM(Cell):
+    """c' = f c + i g, h' = o activation(c'). States are h and c.
+
+    ``f`` is None where it is 1 - i, and ``i`` where it is 1 - f (coupled gates). ``activation`` None is the identity.
+    ``c`` and ``h`` are the body's values c' and h'.
+    """
+
+    i: Gate | None
+    f: Gate | None
+    o: Gate
+    g: Gate
+    activation: Op | None
+    c: Ref
+
+    def gates(self) -> dict[str, Gate]:
+        found = {"i": self.i, "f": self.f, "o": self.o, "g": self.g}
+        return {name: gate for name, gate in found.items() if gate is not None}
+
+
+@dataclass(frozen=True)
+class GRU(Cell):
+    """h' = z h + (1 - z) n, or with ``update_new`` h' = (1 - z) h + z n. The state is h.
+
+    The reset gate r acts on h before the product, n = activation(W x + b + R (r h)), or ``reset_after`` it,
+    n = activation(W x + b + r (R h + ``inner_biases``)).
+    """
+
+    z: Gate
+    r: Gate
+    n: Gate
+    update_new: bool
+    reset_after: bool
+    inner_biases: tuple[Place, ...] = ()
+
+    def gates(self) -> dict[str, Gate]:
+        return {"z": self.z, "r": self.r, "n": self.n}
+
+
+@dataclass(frozen=True)
+class RNN(Cell):
+    """h' = activation(W x + b + R h). The state is h."""
+
+    h: Gate
+
+    def gates(self) -> dict[str, Gate]:
+        return {"h": self.h}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where a scan first differs from a kind of cell: what that has there, what the scan has, and where it stands."""
+
+    expected: str
+    found: str
+    loc: SrcLoc | None = None
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True)
+class Unrecognised:
+    """A scan that is none of them: its first difference from each kind, by the kind's name."""
+
+    scan: str
+    differences: dict[str, Difference]
+
+
+def describe(found: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
+    """What was found, as a person reads it: one equation a line. ``graph`` is the one that the scan stands in."""
+    if isinstance(found, Unrecognised):
+        return "".join(f"{kind}: {difference}\n" for kind, difference in found.differences.items())
+    text = _Text(graph, found)
+    direction = ", backward" if found.reverse else ""
+    lines = [f"{type(found).__name__} {found.scan}: {found.units} units, {found.steps} steps{direction}"]
+    lines += [f"{name} = {text.gate(name, gate)}" for name, gate in found.gates().items() if not isinstance(found, RNN)]
+    lines += text.update()
+    for state in found.states:
+        lines.append(f"{state.name} starts from {graph.value_name(state.initial)}")
+    if found.reset is not None:
+        lines.append(f"states are multiplied by {text.place(found.reset)} before each step")
+    if found.valid is not None:
+        lines.append(f"a step is there {text.valid(found.valid)}")
+    returned = [f"{result.of}'{' or zero' if result.masked else ''}" for result in found.results]
+    lines.append(f"each step returns {', '.join(returned) or 'nothing'}")
+    return "\n  ".join(lines) + "\n"
+
+
+class _Text:
+    def __init__(self, graph: Graph, cell: LSTM | GRU | RNN) -> None:
+        self.graph, self.cell = graph, cell
+        scan = graph.node(cell.scan).op
+        assert isinstance(scan, Scan)
+        self.body = scan.body
+
+    def _name(self, at: Place | Matrix) -> str:
+        return (self.body if at.where == "step" else self.graph).value_name(at.ref)
+
+    def _part(self, at: Place | Matrix, part: tuple[int, int] | None, axis: int) -> str:
+        graph = self.body if at.where == "step" else self.graph
+        if part is None or part == (0, graph.type(at.ref).shape[axis]):
+            return ""
+        return f"{part[0]}:{part[1]}"
+
+    def place(self, at: Place) -> str:
+        part = self._part(at, at.columns, -1)
+        return self._name(at) + (f"[{part}]" if part else "")
+
+    def matrix(self, at: Matrix) -> str:
+        rows, columns = self._part(at, at.rows, 0), self._part(at, at.columns, 1)
+        part = f"{rows or ':'}, {columns}" if columns else rows
+        return self._name(at) + (f"[{part}]" if part else "")
+
+    def gate(self, name: str, gate: Gate) -> str:
+        terms = [f"{self.matrix(product.matrix)} {self.place(product.x)}" for product in gate.entering]
+        terms += [self.place(at) for at in (*gate.added, *gate.biases)]
+        inside = "h"
+        if isinstance(self.cell, GRU) and name == "n" and not self.cell.reset_after:
+            inside = "(r h)"
+        products = [f"{self.matrix(at)} {inside}" for at in gate.recurrent]
+        if isinstance(self.cell, GRU) and name == "n" and self.cell.reset_after:
+            products = [f"r ({' + '.join([*products, *map(self.place, self.cell.inner_biases)])})"]
+        terms += products
+        if gate.peephole is not None:
+            terms.append(self.place(gate.peephole) + (" c'" if name == "o" else " c"))
+        if gate.constant:
+            terms.append(f"{gate.constant:g}")
+        return f"{gate.activation.name}({' + '.join(terms)})"
+
+    def valid(self, valid: Valid) -> str:
+        if valid.lengths is not None:
+            return f"before the length of its sequence, {self.graph.value_name(valid.lengths)}"
+        return f"where {self.place(valid.mask)} is {0 if valid.inverted else 1}"
+
+    def update(self) -> list[str]:
+        cell = self.cell
+        if isinstance(cell, RNN):
+            return [f"h' = {self.gate('h', cell.h)}"]
+        if isinstance(cell, GRU):
+            return ["h' = (1 - z) h + z n" if cell.update_new else "h' = z h + (1 - z) n"]
+        forget = "f" if cell.f is not None else "(1 - i)"
+        new = "i" if cell.i is not None else "(1 - f)"
+        shown = "c'" if cell.activation is None else f"{cell.activation.name}(c')"
+        return [f"c' = {forget} c + {new} g", f"h' = o {shown}"]

@@ -1,0 +1,250 @@
+"""The formulas of a scan's step, read from its graph.
+
+Every value is read by columns of its last axis, so gates that are packed in one value are read apart, and through the
+scan's arguments into the graph around it, so a product that was hoisted is read like one in the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import fields, replace
+
+from lstmc.ir import Graph, Node, Ref, is_weight
+from lstmc.ops import CORE, Arg, Concat, Op, Split
+from lstmc.patterns.polynomial import (
+    Atom,
+    Columns,
+    Function,
+    Given,
+    Matrix,
+    Place,
+    Polynomial,
+    Product,
+    Weight,
+    Where,
+)
+
+DEEPEST = 80  # ops that are looked through, one in the other: more would be no cell, and Python's stack has an end
+
+
+class Equations:
+    """The formulas of one body of a scan.
+
+    ``rules`` say which ops are looked through, and how. ``around`` is the graph that the scan stands in, and its node
+    there: without it nothing is read through the arguments. ``cuts`` are values of the body that are not looked into,
+    each with the one that stands for it: for itself, or for its equals. Equal formulas are equal polynomials, within
+    one object of this class.
+    """
+
+    def __init__(
+        self,
+        body: Graph,
+        rules: Mapping[type[Op], Rule],
+        around: tuple[Graph, str] | None = None,
+        cuts: Mapping[Ref, Ref] = {},
+    ) -> None:
+        self.body = body
+        self.around = around
+        self.rules = rules
+        self.cuts = dict(cuts)
+        self._atoms: dict[Hashable, Atom] = {}
+        self._known: dict[Place, Polynomial] = {}
+        self._depth = 0
+        states = {a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"}
+        self._recurrent = body.dependents(states)
+        self._operands: dict[str, Ref] = {}
+        if around is not None:
+            graph, name = around
+            names = [arg.name for arg in body.body_args()]
+            self._operands = dict(zip(names, graph.args(name), strict=True))
+
+    def graph(self, where: Where) -> Graph:
+        """The graph that a place is in."""
+        if where == "step":
+            return self.body
+        assert self.around is not None
+        return self.around[0]
+
+    def value(self, ref: Ref) -> Polynomial:
+        """The formula of a whole value of the body."""
+        return self.at(Place(ref, self.whole(ref)))
+
+    def whole(self, ref: Ref) -> Columns:
+        """All columns of a value of the body."""
+        shape = self.body.type(ref).shape
+        return (0, shape[-1]) if shape else None
+
+    def equal_to(self, formula: Polynomial) -> list[Ref]:
+        """The values of the body that have this formula, in order."""
+        refs = [Ref(node.name, out) for node in self.body for out in range(len(node.types))]
+        return [ref for ref in refs if self.body.type(ref).rank and self.value(ref) == formula]
+
+    def cut(self, ref: Ref) -> None:
+        """From now on, do not look into a value."""
+        self.cuts[ref] = ref
+        self._known = {
+            place: known for place, known in self._known.items() if place.where != "step" or place.ref != ref
+        }
+
+    def inside(self, ref: Ref) -> Polynomial:
+        """The formula of a whole value, though it be cut."""
+        place = Place(ref, self.whole(ref))
+        found = self._op(place)
+        return Polynomial.atom(self.given(place)) if found is None else found
+
+    def at(self, place: Place) -> Polynomial:
+        """The formula of what is at a place."""
+        if place not in self._known:
+            self._depth += 1
+            found = None if self._depth > DEEPEST else self._read(place)
+            self._depth -= 1
+            self._known[place] = Polynomial.atom(self.given(place)) if found is None else found
+        return self._known[place]
+
+    # atoms ---------------------------------------------------------------------------------------------------
+
+    def given(self, place: Place) -> Atom:
+        recurrent = place.where == "step" and place.ref.node in self._recurrent
+        return self._atom((Given, place), lambda number: Given(number, recurrent, place))
+
+    def function(self, place: Place, op: Op, of: Place) -> Atom:
+        core, operand = _core_op(op), self.at(of)
+        return self._atom(
+            (Function, core, operand), lambda number: Function(number, operand.recurrent, place, core, operand, of)
+        )
+
+    def product(self, place: Place, matrix: Matrix, of: Place) -> Atom:
+        operand = self.at(of)
+        of = self._sequence(of)
+        return self._atom(
+            (Product, operand, matrix), lambda number: Product(number, operand.recurrent, place, operand, matrix, of)
+        )
+
+    def _sequence(self, place: Place) -> Place:
+        """The sequence that a place is a step of, if it is an argument."""
+        op = self.graph(place.where).node(place.ref.node).op
+        if isinstance(op, Arg) and op.role != "state" and place.where == "step" and place.ref.node in self._operands:
+            where: Where = "sequence" if op.role == "x" else "outside"
+            return Place(self._operands[place.ref.node], place.columns, where)
+        return place
+
+    def weight(self, place: Place) -> Atom:
+        return self._atom((Weight, place), lambda number: Weight(number, False, place))
+
+    def _atom(self, key: Hashable, make: Callable[[int], Atom]) -> Atom:
+        if key not in self._atoms:
+            self._atoms[key] = make(len(self._atoms))
+        return self._atoms[key]
+
+    # reading -------------------------------------------------------------------------------------------------
+
+    def _read(self, place: Place) -> Polynomial | None:
+        """The formula of what is at a place; None where it is not looked into."""
+        if place.ref in self.cuts and place.where == "step":
+            return Polynomial.atom(self.given(replace(place, ref=self.cuts[place.ref])))
+        return self._op(place)
+
+    def _op(self, place: Place) -> Polynomial | None:
+        """What a place's op makes of its operands' formulas."""
+        ref, graph = place.ref, self.graph(place.where)
+        if is_weight(graph, ref) and graph.type(ref).rank and place.columns is not None:
+            return Polynomial.atom(self.weight(self._stored(place)))
+        node = graph.node(ref.node)
+        if isinstance(node.op, Arg):
+            outside = self._sequence(place)
+            return None if outside == place else self.at(outside)
+        rule = next((self.rules[kind] for kind in type(node.op).__mro__ if kind in self.rules), None)
+        if rule is None:
+            return None
+        return rule(Reading(self, place), node, graph.args(node.name), place.columns)
+
+    def _stored(self, place: Place) -> Place:
+        """Where a vector, or part of one, is stored: looked for through what cuts it, and out of the body."""
+        place = replace(place, where="outside") if place.where == "sequence" else place
+        while True:
+            place = self._sequence(place)
+            graph, columns = self.graph(place.where), place.columns
+            assert columns is not None
+            found = part_of(graph, place.ref, columns, graph.type(place.ref).rank - 1, place.where == "step")
+            if found is None:
+                return place
+            place = Place(*found, place.where)
+
+    def matrix(self, ref: Ref, where: Where, rows: tuple[int, int], columns: tuple[int, int]) -> Matrix | None:
+        """A part of a matrix of weights, where it is stored; None if it is computed."""
+        if not is_weight(self.graph(where), ref):
+            return None
+        where = "outside" if where == "sequence" else where
+        while True:
+            outside = self._sequence(Place(ref, None, where))
+            ref, where = outside.ref, outside.where
+            graph = self.graph(where)
+            if (by_rows := part_of(graph, ref, rows, 0, where == "step")) is not None:
+                ref, rows = by_rows
+            elif (by_columns := part_of(graph, ref, columns, 1, where == "step")) is not None:
+                ref, columns = by_columns
+            else:
+                return Matrix(ref, rows, columns, where)
+
+
+class Reading:
+    """How a rule reads the operands of the node at a place."""
+
+    def __init__(self, equations: Equations, place: Place) -> None:
+        self.equations = equations
+        self.place = place
+        self.graph = equations.graph(place.where)
+
+    def at(self, ref: Ref, columns: Columns) -> Place:
+        """Where an operand is. One of fewer axes than a sequence has none of time."""
+        where = self.place.where
+        if where == "sequence" and self.graph.type(ref).rank < self.graph.type(self.place.ref).rank:
+            where = "outside"
+        return Place(ref, columns, where)
+
+    def operand(self, ref: Ref, columns: Columns) -> Polynomial:
+        return self.equations.at(self.at(ref, columns))
+
+    def by_rows(self, ref: Ref) -> Polynomial:
+        """One number for each row: a value [N] where others are [N, H]."""
+        return self.equations.at(self.at(ref, None))
+
+    def aligned(self, ref: Ref, like: Node, columns: Columns) -> Polynomial:
+        """An operand that is broadcast to the result of ``like``, from the last axis on."""
+        shape = self.graph.type(ref).shape
+        if not shape or columns is None:
+            return self.by_rows(ref)
+        return self.operand(ref, columns if shape[-1] == like.types[0].shape[-1] else (0, 1))
+
+
+Rule = Callable[[Reading, Node, tuple[Ref, ...], Columns], Polynomial | None]
+
+
+def part_of(
+    graph: Graph, ref: Ref, part: tuple[int, int], axis: int, joined: bool = False
+) -> tuple[Ref, tuple[int, int]] | None:
+    """The part of the operand of a Split along ``axis``, or (``joined``) of a Concat, that a part of ``ref`` is."""
+    node = graph.node(ref.node)
+    if isinstance(node.op, Split) and node.op.axis == axis:
+        before = sum(node.op.sizes[: ref.out])
+        return graph.args(node.name)[0], (part[0] + before, part[1] + before)
+    if isinstance(node.op, Concat) and node.op.axis == axis and joined:
+        return piece_of(graph, node, part, axis)
+    return None
+
+
+def piece_of(graph: Graph, node: Node, part: tuple[int, int], axis: int) -> tuple[Ref, tuple[int, int]] | None:
+    """The one operand of a Concat that a part is in, and where."""
+    before = 0
+    for ref in graph.args(node.name):
+        size = graph.type(ref).shape[axis]
+        if before <= part[0] and part[1] <= before + size:
+            return ref, (part[0] - before, part[1] - before)
+        before += size
+    return None
+
+
+def _core_op(op: Op) -> Op:
+    """The core op that a backend's op is, with its attributes: a layer Sigmoid is a Sigmoid."""
+    kind = next((kind for kind in type(op).__mro__ if kind in CORE), type(op))
+    return kind(**{field.name: getattr(op, field.name) for field in fields(kind)})

@@ -1,0 +1,106 @@
+"""Gates of a step: functions of sums of W x, R h and b."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from lstmc.ir import Ref
+from lstmc.patterns.cells import Difference, Entering, Gate
+from lstmc.patterns.polynomial import Function, Monomial, Place, Polynomial, Product, Weight, without
+from lstmc.patterns.step import ONE, Mismatch, Step
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Reads gates of a step; ``resets`` has what a state is multiplied by, of the first one that was read."""
+
+    step: Step
+    h: Ref
+    resets: Mapping[Ref, Monomial]
+
+    def gate(self, function: Function, cell: Monomial | None = None, skipped: Collection[Monomial] = ()) -> Gate:
+        entering: list[Entering] = []
+        recurrent = []
+        biases = []
+        added = []
+        peephole, constant = None, 0.0
+        for monomial, coefficient in function.operand:
+            if monomial in skipped and coefficient == 1:
+                continue
+            atom = monomial[0] if len(monomial) == 1 else None
+            seen = without(monomial, cell) if cell else None
+            if not monomial:
+                constant = coefficient
+            elif coefficient != 1:
+                raise self._no_term(function)
+            elif isinstance(atom, Product) and not atom.recurrent:
+                entering.append(Entering(atom.matrix, atom.operand_place))
+            elif isinstance(atom, Product):
+                self._check_operand(atom)
+                recurrent.append(atom.matrix)
+            elif isinstance(atom, Weight) and self._is_vector(atom.place):
+                biases.append(atom.place)
+            elif atom is not None and not atom.recurrent:
+                added.append(atom.place)
+            elif peephole is None and seen and isinstance(seen[0], Weight) and self._is_vector(seen[0].place):
+                peephole = seen[0].place
+            else:
+                raise self._no_term(function)
+        return Gate(
+            function.op,
+            function.operand_place,
+            tuple(entering),
+            tuple(recurrent),
+            tuple(biases),
+            peephole,
+            tuple(added),
+            constant,
+        )
+
+    def _no_term(self, function: Function) -> Mismatch:
+        return self.step.mismatch_at("a sum of W x, R h and b", function.operand_place)
+
+    def _is_vector(self, place: Place) -> bool:
+        return all(size == 1 for size in self.step.equations.graph(place.where).type(place.ref).shape[:-1])
+
+    def _check_operand(self, product: Product) -> None:
+        h = self.step.atom(self.h)
+        read = product.operand.single
+        factor = None if read is None else without(read, (h,))
+        if factor is None or not all(self.step.by_rows(atom) for atom in factor):
+            raise self.step.mismatch_at(f"a product of the state %{self.h.node}", product.place)
+        ((other, wanted),) = self.resets.items()
+        if factor != wanted:
+            found = [(self.h, factor), (other, wanted)][: 1 + (other != self.h)]
+            raise Mismatch(
+                Difference(
+                    "every state to be multiplied by the same indicator, or none",
+                    " and ".join(self._times(state, by) for state, by in found),
+                    self.step.node.loc,
+                )
+            )
+
+    def _times(self, state: Ref, by: Monomial) -> str:
+        names = [self.step.equations.graph(atom.place.where).value_name(atom.place.ref) for atom in by]
+        return " times ".join(f"%{name}" for name in (state.node, *names))
+
+
+def gate_or_rest(formula: Polynomial) -> tuple[Function | None, bool]:
+    """The gate that a formula is, or is one minus (then True); None if it is neither."""
+    for inverted, value in ((False, formula), (True, ONE - formula)):
+        atoms = value.single
+        if atoms is not None and len(atoms) == 1 and isinstance(atoms[0], Function):
+            return atoms[0], inverted
+    return None, False
+
+
+def new_content(gate: Function, new: Polynomial, direct: bool) -> Function | None:
+    """n where ``new`` is gate * n (``direct``), or (1 - gate) * n."""
+    times, rest = new.divided((gate,))
+    atoms = (times if direct else rest).single
+    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
+        return None
+    n = Polynomial.atom(atoms[0])
+    factor = Polynomial.atom(gate) if direct else ONE - Polynomial.atom(gate)
+    return atoms[0] if factor * n == new else None

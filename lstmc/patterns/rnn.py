@@ -1,0 +1,27 @@
+"""Whether a scan is a simple recurrent network."""
+
+from __future__ import annotations
+
+from lstmc.ir import Graph
+from lstmc.patterns.cells import RNN
+from lstmc.patterns.core_rules import CORE_RULES
+from lstmc.patterns.gates import Gates
+from lstmc.patterns.polynomial import Function, Product, without
+from lstmc.patterns.step import Rules, Step
+
+
+def match_rnn(graph: Graph, name: str, rules: Rules = CORE_RULES) -> RNN:
+    """The scan as a simple recurrent network; raises :class:`Mismatch`."""
+    step = Step(graph, name, rules)
+    step.expect_states(1, "one state, h")
+    (h,) = step.states
+    atoms = step.updates[h].single
+    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
+        raise step.mismatch("h' = f(W x + b + R h), f being a function such as tanh", step.following[h])
+    products = [a for m, _ in atoms[0].operand for a in m if isinstance(a, Product) and a.recurrent]
+    read = products[0].operand.single if products else None
+    reset = () if read is None else without(read, (step.atom(h),)) or ()
+    gate = Gates(step, h, {h: reset}).gate(atoms[0])
+    if not gate.recurrent:
+        raise step.mismatch_at("a product R h of the state", atoms[0].operand_place)
+    return RNN(**step.common({"h": h}, step.results({"h": step.updates[h]}), reset), h=gate)

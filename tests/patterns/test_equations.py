@@ -1,0 +1,53 @@
+"""Formulas of a body: equal however they are written, and with an end however long the body is."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc.ir import Builder, Ref, parse_graph
+from lstmc.ops import Add, Arg, Mul, Tanh
+from lstmc.patterns import CORE_RULES, Equations
+
+BODY = """\
+graph body {
+  %z: f32[2,6] = arg()
+  %h: f32[2,3] = arg(role='state')
+  %mask: f32[2] = arg()
+  %b: f32[6] = arg(role='weight')
+  %s: f32[2,6] = add(%z, %b)
+  %one, %two: f32[2,3], f32[2,3] = split(%s, axis=1, sizes=(3, 3))
+  %rows: f32[2,1] = reshape(%mask, shape=(2, 1))
+  %missing: f32[2,1] = affine(%rows, scale=-1.0, shift=1.0)
+  %p: f32[2,3] = sub(%one, %h)
+  %q: f32[2,3] = mul(%p, %rows)
+  %first: f32[2,3] = add(%q, %h)
+  %r: f32[2,3] = mul(%h, %missing)
+  %t: f32[2,3] = mul(%rows, %one)
+  %second: f32[2,3] = add(%r, %t)
+  %both: f32[2,6] = concat(%first, %two, axis=1)
+  %third, %rest: f32[2,3], f32[2,3] = split(%both, axis=1, sizes=(3, 3))
+  return next.h=%second
+}
+"""
+
+
+def test_one_formula_written_three_ways() -> None:
+    equations = Equations(parse_graph(BODY), CORE_RULES)
+    formula = equations.value(Ref("first"))
+    assert equations.equal_to(formula) == [Ref("first"), Ref("second"), Ref("third", 0)]
+    assert len(formula) == 4  # mask z + mask b - mask h + h
+    assert formula.recurrent
+
+
+@pytest.mark.parametrize("op", [Mul(), Add()])
+def test_a_long_body_has_an_end(op: Mul | Add) -> None:
+    b = Builder("body")
+    (state,) = b.add(Arg((2, 3), "state"), names=("h",))
+    (x,) = b.add(Arg((2, 3), "x"), names=("x",))
+    (value,) = b.add(Add(), state, x)
+    for _ in range(2000):
+        (value,) = b.add(op, value, *b.add(Tanh(), value))
+    body = b.finish([("next.h", value)])
+    assert Equations(body, CORE_RULES).value(value).recurrent
+    equations = Equations(body, CORE_RULES)
+    assert [ref for ref in equations.equal_to(equations.value(value)) if ref != value] == []
