@@ -112,7 +112,7 @@ CORE_RULES: Mapping[type[Op], Rule] = {
     Mul: _mul,
     Affine: _affine,
     Full: _full,
-    Pointwise: _function,  # type: ignore[type-abstract]
+    Pointwise: _function,
     Split: _split,
     Concat: _concat,
     Reshape: _reshape,
