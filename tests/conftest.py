@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +14,30 @@ import tests.hypothesis_profiles  # noqa: F401 (registers and loads them)
 from lstmc_caffe.run.locate import CaffeNotFound
 from lstmc_caffe.run.runner import Runner
 
+ROOT = Path(__file__).parents[1]
+
+
+def check_installed() -> None:
+    """Stop where what is installed is of an older pyproject.toml: its ops and cells would be missing at odd places."""
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    missing = [
+        f"{group}: {name}"
+        for group, points in wanted.items()
+        for name, value in points.items()
+        if value not in {point.value for point in entry_points(group=group) if point.name == name}
+    ]
+    if missing:
+        pytest.exit(
+            f"lstmc is installed without {', '.join(missing)}: pyproject.toml has changed. Install it anew:"
+            " rm -rf lstmc.egg-info; .venv/bin/python -m pip install --no-deps --no-build-isolation -e .",
+            returncode=4,
+        )
+
 
 @pytest.hookimpl(tryfirst=True)  # before hypothesis reads the option, and before xdist passes it to its workers
 def pytest_configure(config: pytest.Config) -> None:
     """A new seed each time, unless ``--hypothesis-seed`` gives one."""
+    check_installed()
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(secrets.randbelow(10**9))
 

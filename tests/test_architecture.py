@@ -16,7 +16,8 @@ import pytest
 import lstmc
 from lstmc.ir import Scan
 from lstmc.ops import CORE, Op
-from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
+from lstmc.ops.dialects import load_dialect
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {"lstmc": ROOT / "lstmc", "lstmc_caffe": ROOT / "backends" / "lstmc_caffe"}
@@ -28,7 +29,7 @@ ORDER["lstmc"] = (
     ("types", "version"),
     ("source",),
     ("errors",),
-    ("collector", "output", "arrays"),
+    ("collector", "output", "arrays", "plugins"),
     ("ops",),
     ("ir",),
     ("interp", "dsl", "passes", "patterns"),
@@ -193,9 +194,16 @@ def test_files_are_short_and_named_for_what_they_are_about() -> None:
 def test_packages_say_what_they_offer(name: str) -> None:
     path = MODULES[name]
     tree = ast.parse(path.read_text())
-    if not any(isinstance(node, ast.ImportFrom) for node in tree.body):
-        return
+    taken = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     package = importlib.import_module(name)
+    starred = [importlib.import_module(str(node.module)) for node in taken if node.names[0].name == "*"]
+    if starred:  # each of its modules lists what it offers, and it offers all
+        assert len({offered for module in starred for offered in module.__all__}) == sum(
+            len(module.__all__) for module in starred
+        )
+        return
+    if not taken:
+        return
     # constants, then classes, then the rest, as ruff sorts them
     assert package.__all__ == sorted(package.__all__, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
     assert len(set(package.__all__)) == len(package.__all__)
@@ -203,21 +211,38 @@ def test_packages_say_what_they_offer(name: str) -> None:
         assert getattr(package, offered) is not None
 
 
-def test_every_op_is_in_its_list() -> None:
+def everything_imported() -> None:
     for package in (lstmc, importlib.import_module("lstmc_caffe.ops")):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if not found.name.endswith("__main__") and found.name not in WORKER_SIDE:
                 importlib.import_module(found.name)
+
+
+def concrete_ops() -> set[type[Op]]:
     concrete, waiting = set(), [Op]
     while waiting:
         op = waiting.pop()
         waiting += op.__subclasses__()
         if not inspect.isabstract(op) and op.__module__.split(".")[0] in SOURCES:
             concrete.add(op)
-    assert {op for op in concrete if not issubclass(op, CaffeOp)} == {*CORE, *HOST_OPS, Scan}
-    assert {op for op in concrete if issubclass(op, CaffeOp)} == set(CAFFE_OPS)
-    assert len(set(CORE)) == len(CORE)
-    assert len(set(CAFFE_OPS)) == len(CAFFE_OPS)
+    return concrete
+
+
+def test_every_op_comes_through_the_door_of_plug_ins() -> None:
+    everything_imported()
+    installed = {op for name in ("core", "caffe", "host") for op in load_dialect(name).values()}
+    assert concrete_ops() - {Scan} == installed
+    assert set(CORE) == set(load_dialect("core").values())
+    assert {*CAFFE_OPS, *HOST_OPS} == {*load_dialect("caffe").values(), *load_dialect("host").values()}
+
+
+@pytest.mark.parametrize("package", ["lstmc.ops", "lstmc_caffe.ops"])
+def test_every_op_can_be_imported_from_its_package(package: str) -> None:
+    everything_imported()
+    offered = vars(importlib.import_module(package))
+    ops = [op for op in concrete_ops() if op.__module__.startswith(f"{package}.")]
+    assert ops
+    assert [op for op in ops if offered.get(op.__name__) is not op] == []
 
 
 def test_the_page_of_semantics_is_current() -> None:

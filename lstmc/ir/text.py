@@ -27,7 +27,8 @@ from lstmc.errors import DslError, ParseError, ShapeError
 from lstmc.ir.graph import Builder, Graph
 from lstmc.ir.node import Node, Ref, Step, Steps
 from lstmc.ir.scan import Scan
-from lstmc.ops import CORE, FILLERS, Arg, Filler, IntegerRange, Leaf, Op
+from lstmc.ops import FILLERS, Arg, Filler, IntegerRange, Leaf, Op
+from lstmc.ops.dialects import dialect_of, dialects, load_dialect
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
@@ -104,11 +105,11 @@ def _attributes(op: Op) -> Iterator[str]:
 
 
 def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
-    """The graph that ``text`` prints. ``ops`` are the ops it may use besides the core's (a backend's).
+    """The graph that ``text`` prints. Its ops are those of installed dialects, and ``ops``, which no dialect has.
 
-    Raises :class:`ParseError` with the line's number and text.
+    Raises :class:`ParseError` with the line's number and text, :class:`PluginError` where a dialect does not load.
     """
-    known: tuple[type[Op], ...] = (*CORE, Scan, *ops)
+    known: tuple[type[Op], ...] = (Scan, *ops)
     return _Parser(text, {op.name: op for op in known}).whole()
 
 
@@ -120,6 +121,7 @@ class _Parser:
         self.numbers, self.lines = [n for n, _ in kept], [line for _, line in kept]
         self.at = 0
         self.ops = ops
+        self.missing = set(dialects())  # of which no op has been met yet
 
     def whole(self) -> Graph:
         graph = self.graph("graph")
@@ -195,6 +197,10 @@ class _Parser:
         values.update(zip(names, refs, strict=True))
 
     def op(self, name: str, attributes: str, types: tuple[TensorType, ...], block: bool) -> Op:
+        dialect = dialect_of(name)
+        if name not in self.ops and dialect in self.missing:
+            self.missing.remove(dialect)
+            self.ops = load_dialect(dialect) | self.ops
         if name not in self.ops:
             raise self.error(f"a known op, not {name}")
         cls, start = self.ops[name], self.at

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cache
 
 from lstmc.errors import ShapeError, VerifyError
 from lstmc.ir.graph import Graph
@@ -11,13 +13,13 @@ from lstmc.ir.node import Node, Ref
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
 from lstmc.ir.weight_graph import is_weight, is_weight_op
-from lstmc.ops import CORE, Arg, Input, Op, Param, Types
+from lstmc.ops import Arg, Input, Op, Param, Types
 
 
 class Stage(Enum):
     """The three stages of a model graph."""
 
-    MODEL = "model"  # core ops and scans
+    MODEL = "model"  # scans, and ops of any dialect that are no backend's
     LEGAL = "legal"  # the same, but only a backend's ops, parameters and scans
     EXPANDED = "expanded"  # no scan: every step's nodes are there, parameters shared by being the same node
 
@@ -25,10 +27,10 @@ class Stage(Enum):
 def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] | None = None) -> None:
     """Raise :class:`VerifyError` unless ``graph`` is well formed and legal at ``stage``.
 
-    ``legal`` are the ops allowed besides parameters and scans: the core's unless a backend says otherwise.
+    ``legal`` are the ops allowed besides parameters and scans; with some of a backend's, all of that backend's. Without
+    it they are all that have a name of their own and belong to no backend.
     """
-    allowed = frozenset((*(CORE if legal is None else legal), Param, *(() if stage is Stage.EXPANDED else (Scan,))))
-    _verify_graph(graph, allowed - {Arg}, stage)
+    _verify_graph(graph, Legality(stage, None if legal is None else tuple(legal)), stage)
     names = [output.name for output in graph.outputs]
     if len(set(names)) != len(names):
         raise VerifyError(f"graph {graph.name} has two outputs of one name: {', '.join(names)}")
@@ -36,19 +38,41 @@ def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] |
         raise VerifyError(f"graph {graph.name} has an output without a name")
 
 
-def _verify_graph(graph: Graph, allowed: frozenset[type[Op]], stage: Stage) -> None:
+@dataclass(frozen=True)
+class Legality:
+    """Which ops a graph may hold: of a model, or (``inside``) of a scan's body."""
+
+    stage: Stage
+    ops: tuple[type[Op], ...] | None
+    inside: bool = False
+
+    def holds(self, op: type[Op]) -> bool:
+        """Whether ops of this class may stand there."""
+        if issubclass(op, Scan):
+            return self.stage is not Stage.EXPANDED
+        if op is Arg or op is Param:
+            return (op is Arg) == self.inside
+        if self.inside and issubclass(op, Input):
+            return False
+        if self.ops is None:
+            return not op.backend and "name" in vars(op)  # a class that derives from an op without one is none
+        return op in self.ops or (op.backend != "" and any(op.backend == other.backend for other in self.ops))
+
+
+def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
     graph.check_structure()
     seen: set[str] = set()
     # steps of one scan share their ops and types as objects, so what is inferred once holds for all of them
     inferred: dict[tuple[int, ...], Types] = {}
+    holds = cache(legal.holds)
     for node in graph:
-        if type(node.op) not in allowed and not (is_weight_op(node.op) and is_weight(graph, Ref(node.name))):
+        if not holds(type(node.op)) and not (is_weight_op(node.op) and is_weight(graph, Ref(node.name))):
             raise _at(graph, node, f"op {node.op.name} is not legal at stage {stage.value}")
         if seen.intersection(node.names) or len(set(node.names)) != len(node.names):
             raise _at(graph, node, "a value's name is taken twice")
         seen.update(node.names)
         if isinstance(node.op, Scan):  # its types come from its body
-            _verify_scan(node.op, allowed, stage)
+            _verify_scan(node.op, legal, stage)
         _verify_types(graph, node, inferred)
         if isinstance(node.op, Scan):
             _verify_weights(graph, node, node.op)
@@ -73,12 +97,11 @@ def _verify_types(graph: Graph, node: Node, known: dict[tuple[int, ...], Types])
         raise _at(graph, node, f"has {len(node.names)} names for {len(node.types)} values")
 
 
-def _verify_scan(scan: Scan, allowed: frozenset[type[Op]], stage: Stage) -> None:
+def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
     if scan.length < 1:
         raise VerifyError(f"scan of {scan.body.name}: length must be at least 1, found {scan.length}")
-    inside = frozenset(op for op in allowed if not issubclass(op, Input | Param)) | {Arg}
     for body in scan.bodies:
-        _verify_graph(body, inside, stage)
+        _verify_graph(body, replace(legal, inside=True), stage)
     if len(scan.body.outputs) < scan.states:
         raise VerifyError(
             f"scan of {scan.body.name}: has {scan.states} states, its body returns {len(scan.body.outputs)} results"

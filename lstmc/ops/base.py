@@ -18,6 +18,8 @@ from lstmc.errors import ShapeError
 from lstmc.ops.domain import IntegerRange
 from lstmc.types import TensorType
 
+__all__ = ["Array", "Arrays", "Draw", "Leaf", "Op", "Pointwise", "Sample", "Types"]
+
 Array = NDArray[np.floating[Any]]
 Arrays = tuple[Array, ...]
 Types = tuple[TensorType, ...]
@@ -50,6 +52,7 @@ class Op(ABC):
     operands: ClassVar[tuple[str, ...]]
     for_training: ClassVar[bool] = False  # a loss or a score: what depends on it is no part of a deployed net
     undifferentiated: ClassVar[tuple[int, ...]] = ()  # operands that no gradient flows to, and none can be asked of
+    backend: ClassVar[str] = ""  # whose graphs may hold it, from stage LEGAL on; empty for an op of models
 
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.
     @abstractmethod

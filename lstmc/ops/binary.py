@@ -15,6 +15,8 @@ from lstmc.errors import ShapeError
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
 from lstmc.types import TensorType
 
+__all__ = ["Add", "Binary", "Mul", "Sub"]
+
 
 def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, int] | None:
     """The run of axes [start, stop) of ``large`` that ``small`` varies over when broadcast; None if it cannot be.

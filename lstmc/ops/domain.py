@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["IntegerRange"]
+
 
 @dataclass(frozen=True, repr=False)
 class IntegerRange:

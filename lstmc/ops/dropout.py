@@ -9,6 +9,8 @@ from lstmc.errors import ShapeError
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
 from lstmc.types import TensorType
 
+__all__ = ["Dropout"]
+
 
 @dataclass(frozen=True)
 class Dropout(Op):

@@ -12,6 +12,8 @@ from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
 from lstmc.ops.domain import IntegerRange
 from lstmc.types import TensorType
 
+__all__ = ["Embed"]
+
 
 @dataclass(frozen=True)
 class Embed(Op):

@@ -15,6 +15,8 @@ from lstmc.errors import DslError
 from lstmc.ops.base import Array
 from lstmc.source import argument_location, here
 
+__all__ = ["FILLERS", "Constant", "Filler", "Gaussian", "Msra", "Uniform", "Xavier"]
+
 VARIANCE_NORMS = ("fan_in", "fan_out", "average")
 
 

@@ -13,6 +13,8 @@ from lstmc.errors import ShapeError
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types
 from lstmc.types import TensorType
 
+__all__ = ["AvePool", "Conv", "MaxPool"]
+
 Pair = tuple[int, int]  # (height, width)
 
 

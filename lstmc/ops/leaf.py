@@ -12,6 +12,8 @@ from lstmc.ops.base import Arrays, Draw, Leaf, Sample, Types, sample_type
 from lstmc.ops.domain import IntegerRange
 from lstmc.ops.fillers import Constant, Filler
 
+__all__ = ["Arg", "Full", "Input", "Param", "Role"]
+
 Role = Literal["x", "state", "static", "weight"]
 ROLES: tuple[Role, ...] = get_args(Role)
 

@@ -10,6 +10,8 @@ from lstmc.errors import ShapeError
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
 from lstmc.types import TensorType
 
+__all__ = ["Linear"]
+
 
 @dataclass(frozen=True)
 class Linear(Op):

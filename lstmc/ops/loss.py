@@ -12,6 +12,8 @@ from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, s
 from lstmc.ops.domain import IntegerRange
 from lstmc.types import TensorType
 
+__all__ = ["Accuracy", "EuclideanLoss", "SigmoidCrossEntropyLoss", "SoftmaxLoss"]
+
 NORMALIZATIONS = ("valid", "full", "batch_size", "none")
 SMALLEST = float(np.finfo(np.float32).tiny)  # FLT_MIN
 

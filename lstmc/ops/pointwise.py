@@ -12,6 +12,8 @@ import numpy as np
 
 from lstmc.ops.base import Array, Draw, Pointwise, Sample, sample_type
 
+__all__ = ["Abs", "Affine", "Elu", "Exp", "Log", "Power", "Relu", "Sigmoid", "Tanh"]
+
 
 @dataclass(frozen=True)
 class Sigmoid(Pointwise):

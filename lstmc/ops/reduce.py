@@ -10,6 +10,8 @@ import numpy as np
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
 from lstmc.types import TensorType
 
+__all__ = ["Sum"]
+
 
 @dataclass(frozen=True)
 class Sum(Op):

@@ -12,6 +12,8 @@ from lstmc.errors import ShapeError
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
 from lstmc.types import TensorType
 
+__all__ = ["Concat", "Reshape", "Softmax", "Split", "Stack", "Unstack"]
+
 
 def _resized(x: TensorType, axis: int, size: int) -> TensorType:
     return TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)

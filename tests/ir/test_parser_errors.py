@@ -172,10 +172,16 @@ def test_a_dump_s_header_counts_as_lines() -> None:
     assert caught.value.message == "line 4: expected `%NAME: TYPE = OP(...)` or `return`, found: %x = input()"
 
 
-def test_a_backend_s_ops_are_known_only_when_they_are_given() -> None:
+@pytest.mark.parametrize("op", ["lstm", "caffe.Inpt", "nowhere.relu"])
+def test_an_op_of_no_dialect_is_refused(op: str) -> None:
     with pytest.raises(ParseError) as caught:
-        parse_graph("graph g {\n  %x: f32[2] = caffe.Input()\n  return\n}\n")
-    assert caught.value.message == "line 2: expected a known op, not caffe.Input, found: %x: f32[2] = caffe.Input()"
+        parse_graph(f"graph g {{\n  %x: f32[2] = {op}()\n  return\n}}\n")
+    assert caught.value.message == f"line 2: expected a known op, not {op}, found: %x: f32[2] = {op}()"
+
+
+def test_the_ops_of_an_installed_dialect_are_known() -> None:
+    (node,) = parse_graph("graph g {\n  %x: f32[2] = caffe.Input()\n  return\n}\n")
+    assert node.op.name == "caffe.Input"
 
 
 @pytest.mark.parametrize("filler", [Constant(0.5), Uniform(-0.1, 0.1), Xavier("average")], ids=repr)

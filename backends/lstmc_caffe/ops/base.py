@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Uniform, Xavier
 
+__all__ = ["CaffeOp", "write_filler"]
+
 
 @dataclass(frozen=True)
 class CaffeOp(Op):
     """An op that is one Caffe layer. Its name is ``caffe.`` and the layer's type."""
 
+    backend = "caffe"
     layer_type: ClassVar[str]
 
     def blobs(self, operands: int) -> range:

@@ -18,12 +18,15 @@ from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
+__all__ = ["Feed", "HostInput", "HostStack", "View"]
+
 
 @dataclass(frozen=True)
 class HostInput(Input):
     """An array the caller has, in the model's own shape; blobs are fed from it."""
 
     name = "host.input"
+    backend = "caffe"
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class View(Reshape):
     """The same elements in another shape: for the host to read them so, until a layer wants it (then a Reshape)."""
 
     name = "host.view"
+    backend = "caffe"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class HostStack(Stack):
     """Blobs of single steps, read by the host as one sequence."""
 
     name = "host.stack"
+    backend = "caffe"
 
 
 @dataclass(frozen=True)

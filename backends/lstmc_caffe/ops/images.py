@@ -11,6 +11,8 @@ from lstmc.ops.images import Pair, Pool
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
+__all__ = ["AvePooling", "Convolution", "MaxPooling"]
+
 
 def _check_axes(name: str, x: TensorType) -> None:
     if x.rank != 4:

@@ -11,6 +11,8 @@ from lstmc.ops import Arrays, Constant, Draw, Filler, Input, Leaf, Sample
 from lstmc.ops.base import sample_type
 from lstmc_caffe.ops.base import CaffeOp, write_filler
 
+__all__ = ["DummyData", "FilledInput", "InputLayer"]
+
 
 @dataclass(frozen=True)
 class InputLayer(CaffeOp, Input):

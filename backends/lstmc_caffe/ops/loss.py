@@ -14,6 +14,8 @@ from lstmc.ops import Accuracy, Draw, EuclideanLoss, Sample, SigmoidCrossEntropy
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
+__all__ = ["AccuracyLayer", "EuclideanLossLayer", "SigmoidCrossEntropyLossLayer", "SoftmaxWithLoss"]
+
 
 def _check_first_axes(name: str, x: TensorType, target: TensorType) -> None:
     if x.shape[:1] != target.shape[:1]:

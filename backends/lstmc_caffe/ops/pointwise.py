@@ -11,6 +11,18 @@ from lstmc.ops import Abs, Array, Draw, Elu, Exp, Log, Pointwise, Relu, Sample, 
 from lstmc.ops.base import sample_type
 from lstmc_caffe.ops.base import CaffeOp
 
+__all__ = [
+    "AbsValLayer",
+    "ELULayer",
+    "ExpLayer",
+    "LogLayer",
+    "PowerLayer",
+    "ReLULayer",
+    "SigmoidLayer",
+    "SoftmaxLayer",
+    "TanHLayer",
+]
+
 
 @dataclass(frozen=True)
 class SigmoidLayer(CaffeOp, Sigmoid):

@@ -13,6 +13,8 @@ from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
+__all__ = ["Bias", "Eltwise", "InnerProduct", "Scale"]
+
 
 @dataclass(frozen=True)
 class InnerProduct(CaffeOp, Linear):

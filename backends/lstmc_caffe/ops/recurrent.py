@@ -12,6 +12,8 @@ from lstmc.ops import Array, Arrays, Draw, Sample, Types
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
+__all__ = ["LSTM", "RNN", "LSTMUnit"]
+
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x))."""

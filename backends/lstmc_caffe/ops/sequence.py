@@ -15,6 +15,8 @@ from lstmc.ops.base import check_axis, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
+__all__ = ["DropoutLayer", "EmbedLayer", "Reduction"]
+
 
 @dataclass(frozen=True)
 class EmbedLayer(CaffeOp, Embed):

@@ -13,6 +13,8 @@ from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
+__all__ = ["ConcatLayer", "ReshapeLayer", "SliceLayer", "SplitLayer"]
+
 
 @dataclass(frozen=True)
 class SliceLayer(CaffeOp, Split):

@@ -1,0 +1,70 @@
+"""What installed distributions offer, by entry point: found by name, loaded, and a fault told with whose it is.
+
+A name that two distributions offer, or an entry point that does not load, is a fault of that name alone: whoever
+asks for it is told, and everything else goes on working.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from lstmc.errors import PluginError
+
+Offers = dict[str, tuple[EntryPoint, ...]]
+
+
+def offered(group: str) -> Offers:
+    """The entry points of a group by name, sorted. Several of one name: distributions that clash."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for point in entry_points(group=group):  # one that is seen twice, in two folders of metadata, is one
+        found.setdefault(point.name, {}).setdefault(point.value, point)
+    return {name: tuple(points.values()) for name, points in sorted(found.items())}
+
+
+def origin(point: EntryPoint) -> str:
+    """Whose entry point it is, and what it names: ``my-cells (my_cells:elman)``."""
+    return f"{distribution(point)} ({point.value})"
+
+
+def distribution(point: EntryPoint) -> str:
+    """The name of the distribution that an entry point is of."""
+    return point.dist.name if point.dist else "an unknown distribution"
+
+
+def the_one(group: str, name: str, kind: str) -> EntryPoint:
+    """The entry point of that name. Raises :class:`PluginError` if there is none, or several."""
+    offers = offered(group)
+    if name not in offers:
+        raise PluginError(f"there is no {kind} called {name}: found {', '.join(offers) or 'none'}")
+    points = offers[name]
+    if len(points) > 1:
+        raise PluginError(
+            f"{kind} {name} is offered by {' and by '.join(map(origin, points))}: uninstall all but one of them"
+        )
+    return points[0]
+
+
+def load(group: str, name: str, kind: str) -> Any:
+    """What the entry point of that name names. Raises :class:`PluginError` if that cannot be had."""
+    point = the_one(group, name, kind)
+    try:
+        return point.load()
+    except Exception as error:  # whatever its module does as it is imported
+        raise does_not_load(point, kind, error) from error
+
+
+def does_not_load(point: EntryPoint, kind: str, error: Exception) -> PluginError:
+    """The error for an entry point whose import, or what it makes of itself, failed."""
+    return PluginError(
+        f"{kind} {point.name} of {origin(point)} does not load: {type(error).__name__}: {error}."
+        f" Mend {distribution(point)}, or uninstall it"
+    )
+
+
+def malformed(point: EntryPoint, kind: str, expected: str, found: str) -> PluginError:
+    """The error for what loads and is something else than a ``kind`` must be."""
+    return PluginError(
+        f"{kind} {point.name} of {origin(point)}: expected {expected}, found {found}."
+        f" Mend {distribution(point)}, or uninstall it"
+    )
