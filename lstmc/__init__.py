@@ -1,96 +1,27 @@
 """lstmc: a step function in Python becomes a small graph, is optimised, unrolled, and written as a net.
 
-This is the whole public language; ``lstmc.pipeline.compile_model`` and the ``lstmc`` command compile what is
-written in it.
+This is the whole public language; ``lstmc.pipeline.compile_graph`` and the ``lstmc`` command compile what is
+written in it. Each module lists the words that it adds.
 """
 
-from lstmc.dsl import (
-    BoundCell,
-    Cell,
-    Dim,
-    Input,
-    Model,
-    Param,
-    State,
-    Value,
-    abs,
-    accuracy,
-    ave_pool,
-    cell,
-    concat,
-    conv,
-    dims,
-    dropout,
-    elu,
-    embed,
-    euclidean_loss,
-    exp,
-    last_valid,
-    linear,
-    log,
-    max_pool,
-    mean,
-    model,
-    power,
-    relu,
-    reshape,
-    scan,
-    sigmoid,
-    sigmoid_cross_entropy_loss,
-    softmax,
-    softmax_loss,
-    split,
-    sum,
-    tanh,
-)
-from lstmc.ops import Constant as constant
-from lstmc.ops import Gaussian as gaussian
-from lstmc.ops import Msra as msra
-from lstmc.ops import Uniform as uniform
-from lstmc.ops import Xavier as xavier
+from typing import TYPE_CHECKING
+
+from lstmc.dsl.cell import *
+from lstmc.dsl.declare import *
+from lstmc.dsl.dims import *
+from lstmc.dsl.fillers import *
+from lstmc.dsl.functions import *
+from lstmc.dsl.layers import *
+from lstmc.dsl.losses import *
+from lstmc.dsl.model import *
+from lstmc.dsl.op import *
+from lstmc.dsl.pointwise import *
+from lstmc.dsl.scan import *
+from lstmc.dsl.valid import *
+from lstmc.dsl.value import *
 from lstmc.version import __version__ as __version__
 
-__all__ = [
-    "BoundCell",
-    "Cell",
-    "Dim",
-    "Input",
-    "Model",
-    "Param",
-    "State",
-    "Value",
-    "abs",
-    "accuracy",
-    "ave_pool",
-    "cell",
-    "concat",
-    "constant",
-    "conv",
-    "dims",
-    "dropout",
-    "elu",
-    "embed",
-    "euclidean_loss",
-    "exp",
-    "gaussian",
-    "last_valid",
-    "linear",
-    "log",
-    "max_pool",
-    "mean",
-    "model",
-    "msra",
-    "power",
-    "relu",
-    "reshape",
-    "scan",
-    "sigmoid",
-    "sigmoid_cross_entropy_loss",
-    "softmax",
-    "softmax_loss",
-    "split",
-    "sum",
-    "tanh",
-    "uniform",
-    "xavier",
-]
+if not TYPE_CHECKING:  # it reads the imports themselves; `from lstmc import *` must not take the submodules too
+    __all__ = sorted(  # noqa: PLE0605
+        word for word, thing in globals().items() if getattr(thing, "__module__", "").startswith("lstmc.")
+    )

@@ -14,6 +14,7 @@ import networkx as nx  # noqa: TID251 - for cycles among modules
 import pytest
 
 import lstmc
+from lstmc.dsl.value import FUNCTIONS
 from lstmc.ir import Scan
 from lstmc.ops import CORE, Op
 from lstmc.ops.dialects import load_dialect
@@ -209,6 +210,23 @@ def test_packages_say_what_they_offer(name: str) -> None:
     assert len(set(package.__all__)) == len(package.__all__)
     for offered in package.__all__:
         assert getattr(package, offered) is not None
+
+
+def test_a_star_import_gives_the_language_and_no_submodule() -> None:
+    words: dict[str, object] = {}
+    exec("from lstmc import *", words)
+    del words["__builtins__"]
+    assert set(words) == set(lstmc.__all__) >= {*FUNCTIONS, "Cell", "Input", "op", "scan", "xavier"}
+    assert not [word for word, thing in words.items() if inspect.ismodule(thing)]
+
+
+@pytest.mark.parametrize("name", ["functions", "layers", "losses", "pointwise"])
+def test_every_function_of_the_language_is_listed(name: str) -> None:
+    module = importlib.import_module(f"lstmc.dsl.{name}")
+    made = {word for word, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__}
+    assert {word for word in made if word.islower() and word[0] != "_" and word != name} == set(module.__all__)
+    assert set(module.__all__) <= set(FUNCTIONS)
+    assert all(inspect.getdoc(getattr(module, word)) for word in module.__all__)
 
 
 def everything_imported() -> None:

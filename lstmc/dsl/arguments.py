@@ -22,13 +22,13 @@ def check_value(function: str, value: object, position: int | None, name: str | 
         raise DslError(f"{function} takes Values, found {described(value)}", loc=loc)
 
 
-def axis_of(function: str, axis: int, x: Value) -> int:
-    """An axis of x, counted from the front."""
+def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> int:
+    """An axis of x, counted from the front; it may be given at ``position``, and from the end, as NumPy has it."""
     rank, number = x.type.rank, whole_number(axis)
     if number is None or not -rank <= number < rank:
         raise ShapeError(
             f"{function}: axis must be a whole number from {-rank} to {rank - 1}, found {axis!r}: x is {x.type}",
-            loc=argument_location(here(), None, "axis"),
+            loc=argument_location(here(), position, "axis"),
             notes=(f"x is {x.told()}",),
         )
     return number % rank

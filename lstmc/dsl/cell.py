@@ -16,6 +16,8 @@ from lstmc.errors import DimError, DslError
 from lstmc.ops import Filler
 from lstmc.source import SrcLoc, argument_location, here, parameter_location
 
+__all__ = ["BoundCell", "Cell", "cell"]
+
 
 class Cell(Definition):
     """A step function. Calling it with sizes binds it: ``lstm(H=500)``."""

@@ -12,6 +12,8 @@ from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler
 from lstmc.source import SrcLoc, argument_location, here
 
+__all__ = ["Input", "Param", "State"]
+
 _SCALARS = ("lr_mult", "decay_mult")
 
 

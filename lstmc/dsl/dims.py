@@ -13,6 +13,8 @@ import numpy as np
 from lstmc.errors import DslError
 from lstmc.source import here
 
+__all__ = ["Dim", "dims"]
+
 Size = Union[int, "DimExpr"]
 
 OPERATORS: dict[str, Callable[[int, int], int]] = {
@@ -51,7 +53,11 @@ class DimExpr:
         return _combine("//", other, self)
 
     def _no_operation(self, *others: object) -> NoReturn:
-        raise DslError(f"dimension {self} takes part in + - * and // only: for a half write {self}//2", loc=here())
+        raise DslError(
+            f"dimension {self} takes part in + - * and // only. Half of it in a shape is {self}//2; where Python needs"
+            " the number, take it from a Value, as in x.shape[-1] ** 0.5",
+            loc=here(),
+        )
 
     __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = _no_operation
 

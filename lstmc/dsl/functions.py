@@ -1,18 +1,25 @@
-"""The functions that a cell or model is written in. Each makes one op; shapes are checked as it is made."""
+"""Products, pieces and shapes. Each function makes one op; shapes are checked as it is made."""
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, SupportsAbs, TypeVar, overload
 
-from lstmc.dsl.arguments import axis_of, check_value, check_values, number_of, size_of
+import numpy as np
+
+from lstmc.dsl.arguments import axis_of, check_value, check_values, size_of
 from lstmc.dsl.dims import Size, whole_number
-from lstmc.dsl.value import Value, apply, described
+from lstmc.dsl.value import FUNCTIONS, Value, apply, described
 from lstmc.errors import DslError, ShapeError
-from lstmc.ops import Abs, Concat, Elu, Exp, Linear, Log, Power, Relu, Reshape, Sigmoid, Softmax, Split, Tanh
+from lstmc.ops import Concat, Linear, Reshape, Softmax, Split
 from lstmc.ops.linear import flatten_axis
 from lstmc.source import argument_location, here
+
+__all__ = ["abs", "concat", "linear", "reshape", "softmax", "split"]
+
+T = TypeVar("T")
 
 
 def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = None) -> Value:
@@ -88,52 +95,21 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
     return apply(Reshape(tuple(x.type.size // known if size == -1 else size for size in sizes)), x)
 
 
-def softmax(x: Value, *, axis: int = -1) -> Value:
+def softmax(x: Value, axis: int = -1) -> Value:
     """exp(x) / sum(exp(x)) along ``axis``."""
     check_values("softmax", x=x)
-    return apply(Softmax(axis_of("softmax", axis, x)), x)
+    return apply(Softmax(axis_of("softmax", axis, x, position=1)), x)
 
 
-def sigmoid(x: Value) -> Value:
-    """1 / (1 + exp(-x))."""
-    return _pointwise(Sigmoid(), x)
+@overload
+def abs(x: Value) -> Value: ...
+@overload
+def abs(x: SupportsAbs[T]) -> T: ...
+def abs(x: Any) -> Any:
+    """The absolute value, of a Value or, as Python's own, of a number."""
+    if not isinstance(x, int | float | complex | np.generic):
+        check_values("abs", x=x)
+    return builtins.abs(x)
 
 
-def tanh(x: Value) -> Value:
-    """The hyperbolic tangent."""
-    return _pointwise(Tanh(), x)
-
-
-def relu(x: Value) -> Value:
-    """max(x, 0)."""
-    return _pointwise(Relu(), x)
-
-
-def elu(x: Value, alpha: float = 1.0) -> Value:
-    """x where it is positive, else alpha (exp(x) - 1)."""
-    return _pointwise(Elu(number_of("elu", "alpha", alpha)), x)
-
-
-def abs(x: Value) -> Value:
-    """The absolute value."""
-    return _pointwise(Abs(), x)
-
-
-def exp(x: Value) -> Value:
-    """e ** x."""
-    return _pointwise(Exp(), x)
-
-
-def log(x: Value) -> Value:
-    """The natural logarithm."""
-    return _pointwise(Log(), x)
-
-
-def power(x: Value, exponent: float) -> Value:
-    """x ** exponent, for a number."""
-    return _pointwise(Power(number_of("power", "exponent", exponent)), x)
-
-
-def _pointwise(op: Any, x: Value) -> Value:
-    check_values(op.name, x=x)
-    return apply(op, x)
+FUNCTIONS += __all__

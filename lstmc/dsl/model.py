@@ -19,6 +19,8 @@ from lstmc.ir import Builder, Graph, Scan, rename_values
 from lstmc.ops import Input, Leaf, Param
 from lstmc.source import assigned_names, encloses, return_location, returned_names
 
+__all__ = ["Model", "model"]
+
 
 class Model(Definition):
     """A function from inputs and parameters to named outputs. :meth:`graph` traces it.

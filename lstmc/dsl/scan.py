@@ -18,6 +18,8 @@ from lstmc.ir import Builder, Scan, rename_values
 from lstmc.ops import Add, Arg, Constant, Full, Input, IntegerRange, Leaf, Role
 from lstmc.source import SrcLoc, here
 
+__all__ = ["scan"]
+
 Sequences = Value | tuple[Value, ...] | list[Value] | Mapping[str, Value]
 
 

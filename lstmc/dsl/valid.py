@@ -10,6 +10,8 @@ from lstmc.ir import Builder, Ref, Scan
 from lstmc.ops import Add, Affine, Arg, Full, IntegerRange, Mul, Relu, Reshape
 from lstmc.source import SrcLoc, argument_location, here
 
+__all__ = ["last_valid"]
+
 
 def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Value:
     """1 where step t is before the end of sequence n, else 0: [T, N] from ``lengths`` [N], whole numbers up to T.

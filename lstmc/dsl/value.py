@@ -15,26 +15,29 @@ from lstmc.errors import DslError
 from lstmc.ops import Abs, Add, Affine, Mul, Op, Power, Sub
 from lstmc.source import here
 
+__all__ = ["Value"]
+
 LARGEST = float(np.finfo(np.float32).max)
 
-FUNCTIONS = (
-    *("linear", "split", "concat", "reshape", "sigmoid", "tanh", "relu", "elu", "abs", "exp", "log", "power"),
-    *("softmax", "embed", "conv", "max_pool", "ave_pool", "dropout", "sum", "mean"),
-    *("softmax_loss", "sigmoid_cross_entropy_loss", "euclidean_loss", "accuracy"),
-)
+# What errors list as the functions that there are; each module of functions adds its own.
+FUNCTIONS: list[str] = []
 
 
 def _refused(why: str) -> Callable[..., NoReturn]:
-    """A method that raises."""
+    """A method that raises. ``{functions}`` in the reason stands for the list of all functions."""
 
     def refuse(self: Value, *args: object, **kwargs: object) -> NoReturn:
-        self._refuse(why)
+        self._refuse(why.replace("{functions}", _functions()))
 
     return refuse
 
 
 def _no_operation(symbol: str) -> Callable[..., NoReturn]:
-    return _refused(f"{symbol} is no operation on Values: there are + - * / **, and {', '.join(FUNCTIONS)}")
+    return _refused(f"{symbol} is no operation on Values: there are + - * / **, and {{functions}}")
+
+
+def _functions() -> str:
+    return ", ".join(FUNCTIONS)
 
 
 class Value(Traced):
@@ -121,11 +124,12 @@ class Value(Traced):
     )
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused(
         "Values cannot be compared: there are no numbers yet. Write the choice as arithmetic, for instance"
-        " m * a + (1 - m) * b with m = sigmoid(8 * x), or take relu(a - b)"
+        " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is relu(a - b) + b, the smaller one is"
+        " b - relu(b - a)"
     )
     _no_number = _refused(
         "a Value has no number yet: float(), int(), round(), range(), formats and the functions of math cannot take"
-        f" it. What can: {', '.join(FUNCTIONS)}"
+        " it. What can: {functions}"
     )
     __float__ = __int__ = __index__ = __complex__ = __round__ = _no_number
     __mod__ = __rmod__ = _no_operation("%")
@@ -149,7 +153,7 @@ class Value(Traced):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):  # what Python and its tools look for, and can do without
             raise AttributeError(name)
-        hint = f": write {name}(x)" if name in FUNCTIONS else f": it has shape. Functions are {', '.join(FUNCTIONS)}"
+        hint = f": write {name}(x)" if name in FUNCTIONS else f": it has shape. Functions are {_functions()}"
         self._refuse(f"a Value has no attribute {name!r}{hint}")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -205,7 +209,7 @@ _INSTEAD = {
 
 
 def _instead(name: str) -> str:
-    return f"write {_INSTEAD[name]}" if name in _INSTEAD else f"what can is {', '.join(FUNCTIONS)}"
+    return f"write {_INSTEAD[name]}" if name in _INSTEAD else f"what can is {_functions()}"
 
 
 def described(thing: object) -> str:

@@ -118,7 +118,7 @@ class Power(Pointwise):
     """y = x ** exponent; x must be positive unless the exponent is a whole number."""
 
     name = "power"
-    exponent: float = 1.0
+    exponent: float
 
     def f(self, x: Array) -> Array:
         return np.power(x, _whole(self.exponent))

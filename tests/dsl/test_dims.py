@@ -242,6 +242,10 @@ def test_a_declared_size_below_one_names_what_makes_it_so(user: UserFile) -> Non
     )
 
 
+WHOLE = (
+    "dimension {0} takes part in + - * and // only. Half of it in a shape is {0}//2; where Python needs the number,"
+    " take it from a Value, as in x.shape[-1] ** 0.5"
+)
 NO_NUMBER = (
     "dimension {} has no number here: it is a name until the model is compiled. Use it in shapes; where Python needs"
     " the number, take it from a Value, as in x.shape[-1]"
@@ -262,8 +266,9 @@ COMBINES = (
         ("if H > 4: pass", "H > 4", NO_NUMBER.format("H")),
         ("scale = float(4*D)", "float(4*D)", NO_NUMBER.format("4*D")),
         ("sizes = [0] * H", "[0] * H", COMBINES.format("[0]")),
-        ("half = H / 2", "H / 2", "dimension H takes part in + - * and // only: for a half write H//2"),
-        ("rest = H % 2", "H % 2", "dimension H takes part in + - * and // only: for a half write H//2"),
+        ("half = H / 2", "H / 2", WHOLE.format("H")),
+        ("rest = H % 2", "H % 2", WHOLE.format("H")),
+        ("z = X / D**0.5", "D**0.5", WHOLE.format("D")),
         ("half = 0.5 * H", "0.5 * H", COMBINES.format("0.5")),
         ("grown = H + True", "H + True", COMBINES.format("True")),
         ("none = H // 0", "H // 0", "a dimension can be divided by a positive number, found H//0"),

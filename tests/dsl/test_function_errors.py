@@ -49,7 +49,19 @@ X, V, W = (
         ("z = «elu(X, math.inf)»", "DslError: a scalar must be a finite float32 number, found inf", ()),
         ("z = power(X, «X»)", "DslError: power: exponent must be a number, found a Value", ()),
         ("z = «power(X, math.nan)»", "DslError: a scalar must be a finite float32 number, found nan", ()),
+        ("z = abs(«[X]»)", "DslError: abs takes Values, found list [<Value %X: f32[3,2,5]>]", ()),
+        ("z = «sum(X, 0, axis=1)»", "DslError: sum takes one axis, found two", ()),
+        (
+            "z = sum([X, X], «axis=0»)",
+            "DslError: sum of several things takes no axis, found int 0: add them, then sum along an axis",
+            (),
+        ),
         # axes
+        (
+            "z = sum(X, «-4»)",
+            "ShapeError: sum: axis must be a whole number from -3 to 2, found -4: x is f32[3,2,5]",
+            (X,),
+        ),
         (
             "z = softmax(X, «axis=3»)",
             "ShapeError: softmax: axis must be a whole number from -3 to 2, found 3: x is f32[3,2,5]",

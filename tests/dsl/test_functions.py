@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -165,3 +166,31 @@ def test_values_and_parameters_of_the_model_may_be_operands_in_any_place() -> No
     graph = net.graph()
     arrays = random_arrays(graph)
     np.testing.assert_allclose(outputs(graph, arrays)["y"], arrays["w"] @ arrays["x"].T, rtol=1e-12)
+
+
+def test_abs_of_a_number_is_python_s() -> None:
+    words: dict[str, Any] = {}
+    exec("from lstmc import *", words)
+    assert words["abs"](-1) == 1
+    assert words["abs"](np.float64(-0.5)) == 0.5
+    assert words["abs"](3 + 4j) == 5
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_an_axis_may_be_the_second_argument_as_in_numpy(name: str, axis: int) -> None:
+    found, (x,) = computed(lambda x: getattr(lstmc, name)(x, axis), (2, 3, 4))
+    np.testing.assert_allclose(found, getattr(np, name)(x, axis), rtol=1e-12)
+    found, (x,) = computed(lambda x: getattr(lstmc, name)(x, axis=axis), (2, 3, 4))
+    np.testing.assert_allclose(found, getattr(np, name)(x, axis), rtol=1e-12)
+
+
+def test_a_function_of_one_op_has_the_op_s_arguments_and_words() -> None:
+    assert str(inspect.signature(lstmc.elu)) == "(x: 'Value', alpha: 'float' = 1.0) -> 'Value'"
+    assert str(inspect.signature(lstmc.power)) == "(x: 'Value', exponent: 'float') -> 'Value'"
+    assert lstmc.tanh.__doc__ == "y = tanh(x)."
+    assert lstmc.relu.__name__ == "relu"
+    with pytest.raises(TypeError, match=r"^power\(\): missing a required argument: 'exponent'$"):
+        lstmc.power(lstmc.Input(2))  # type: ignore[call-arg, arg-type]
+    with pytest.raises(TypeError, match=r"^tanh\(\): too many positional arguments$"):
+        lstmc.tanh(1, 2)  # type: ignore[call-arg, arg-type]

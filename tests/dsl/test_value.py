@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lstmc import Input, Model, Value, model
+from lstmc.dsl import value
 from tests.dsl.conftest import UserFile, lines, outputs, random_arrays
 
 A, B = Input(2, 3), Input(2, 3)
@@ -109,10 +110,7 @@ def net(X=Input(T, N, D)):
     y, last = scan(rnn(H=4), X)
     return y
 """
-FUNCTIONS = (
-    "linear, split, concat, reshape, sigmoid, tanh, relu, elu, abs, exp, log, power, softmax, embed, conv, max_pool,"
-    " ave_pool, dropout, sum, mean, softmax_loss, sigmoid_cross_entropy_loss, euclidean_loss, accuracy"
-)
+FUNCTIONS = ", ".join(value.FUNCTIONS)
 TRUTH = (
     "a Value has no truth value: the function is traced once, before there are numbers, so `if`, `while`, `and`, `or`"
     " and `not` cannot look at it. Write the choice as arithmetic, for instance m * a + (1 - m) * b"
@@ -123,7 +121,8 @@ LOOPED = (
 )
 COMPARED = (
     "Values cannot be compared: there are no numbers yet. Write the choice as arithmetic, for instance"
-    " m * a + (1 - m) * b with m = sigmoid(8 * x), or take relu(a - b)"
+    " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is relu(a - b) + b, the smaller one is"
+    " b - relu(b - a)"
 )
 NUMBER = (
     "a Value has no number yet: float(), int(), round(), range(), formats and the functions of math cannot take it."
