@@ -217,7 +217,7 @@ USED: list[tuple[str, str, str]] = [
     (
         "fold_trivial_power",
         """
-        %a: f32[2,6] = power(%x)
+        %a: f32[2,6] = power(%x, exponent=1.0)
         %c: f32[2,6] = exp(%a)
         %d: f32[2,6] = power(%x, exponent=0.0)
         return c=%c, d=%d

@@ -149,7 +149,7 @@ graph g {
     first s {
       %x: f32[2] = arg()
       %h: f32[2] = arg(role='state')
-      %a: f32[2] = power(%x)
+      %a: f32[2] = power(%x, exponent=1.0)
       return next h=%a
     }
   }
