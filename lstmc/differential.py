@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lstmc.backend import Artifact, Compiled, Execution, Executor
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
@@ -53,9 +54,12 @@ class Report:
 
 
 class InterpreterExecutor:
-    """The compiled graph itself, run by the interpreter in float32: no Caffe is needed."""
+    """The compiled graph itself, run by the interpreter, in float32 as a net is: no Caffe is needed."""
 
     name = "interpreter"
+
+    def __init__(self, dtype: DTypeLike = np.float32) -> None:
+        self.dtype = dtype
 
     def unavailable(self) -> str | None:
         return None
@@ -64,7 +68,7 @@ class InterpreterExecutor:
         self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
     ) -> Execution:
         weights = {node.name: inputs[node.name] for node in compiled.expanded if isinstance(node.op, Param)}
-        done = forward(compiled.expanded, inputs, weights, np.float32)
+        done = forward(compiled.expanded, inputs, weights, self.dtype)
         found = backward(done, cotangents)
         return Execution(done.by_name(), found.inputs, found.params)
 

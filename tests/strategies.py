@@ -57,7 +57,12 @@ def random_models(draw: Any) -> RandomModel:
     """
     if draw(st.integers(0, 3)) == 0:
         return _random_model(HypothesisDraw(draw))
-    return _random_model(SeededDraw(draw(st.integers(0, 2**64 - 1))))
+    return seeded_model(draw(st.integers(0, 2**64 - 1)))
+
+
+def seeded_model(seed: int) -> RandomModel:
+    """The model of one seed, always the same."""
+    return _random_model(SeededDraw(seed))
 
 
 def _random_model(draw: Draw) -> RandomModel:

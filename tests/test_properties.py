@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from hypothesis import assume, given, settings
-from numpy.typing import DTypeLike
+from hypothesis import given, settings
+from hypothesis.strategies import SearchStrategy
 
 from lstmc.backend import Compiled
-from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report, check, random_inputs, wanted_gradients
-from lstmc.errors import BackendError
+from lstmc.differential import random_inputs
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph, Scan, parse_graph, print_graph
 from lstmc.ops import CORE, Stack, Unstack
@@ -24,14 +24,14 @@ from lstmc.pipeline import all_passes, compile_graph
 from lstmc.weights import initial_weights, read_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.artifact import written_net
-from tests.closeness import relative_gap
+from tests.fuzz.trial import try_model
 from tests.strategies import RandomModel, random_models
 
 BACKEND = CaffeBackend()
 FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)  # where one of many shows it
+LARGEST_SHARE_REFUSED = {"flat": 0.5, "noslice": 0.8}  # of the models below
 EXACT = 1e-9  # what two ways to compute the same thing in float64 may differ by, relative to the largest element
 
 
@@ -42,36 +42,26 @@ def observed(graph: Graph, source: str = "") -> tuple[Compiled, list[tuple[Pass,
     return compiled, seen
 
 
-def gaps(report: Report) -> str:
-    """The differences past their tolerance, for the message of a failing test."""
-    return "\n".join(str(difference) for difference in report.differences if not difference.passed)
+def held_against_caffe(caffe: Runner, target: str, models: SearchStrategy[RandomModel]) -> Counter[str]:
+    """How many models came to which outcome in real Caffe: none fails, and few are past a tolerance by rounding."""
+    outcomes: Counter[str] = Counter()
+
+    @given(models)
+    def holds(model: RandomModel) -> None:
+        trial = try_model(model, target, caffe)
+        outcomes[trial.outcome] += 1
+        assert trial.outcome != "failed", trial.why
+        if trial.outcome == "refused":
+            assert any(reason in trial.why for reason in (target, "two blobs of the net", "one lr_mult", "linear"))
+
+    holds()
+    assert outcomes["rounding"] <= 1 + outcomes.total() // 50, outcomes
+    return outcomes
 
 
 @pytest.mark.caffe
-@given(random_models())
-def test_real_caffe_computes_what_the_model_means(caffe: Runner, model: RandomModel) -> None:
-    graph = model.graph()
-    compiled = compile_graph(graph, BACKEND)
-    weights = initial_weights(graph, model.seed)
-    report = check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"), model.seed)
-    assume(report.passed or float32_suffices(compiled, model.seed))
-    assert report.passed, gaps(report)
-    wanted = {("output", o.name) for o in graph.outputs} | {("gradient", name) for name in weights}
-    wanted |= {("gradient", name) for name in wanted_gradients(compiled, (o.name for o in graph.outputs))}
-    assert wanted <= {(difference.kind, difference.name) for difference in report.differences}
-
-
-def float32_suffices(compiled: Compiled, seed: int) -> bool:
-    """Whether NumPy's own float32, on the very graph that was written, stays within a fifth of the tolerances.
-
-    A random model whose gradients cancel or grow so much that it does not is no evidence about Caffe.
-    """
-    exact, rounded = (meaning_of(compiled.expanded, compiled, seed, dtype) for dtype in (np.float64, np.float32))
-    return all(
-        relative_gap(rounded[kind][name], array) < (VALUE_TOLERANCE if kind == "outputs" else GRADIENT_TOLERANCE) / 5
-        for kind, arrays in exact.items()
-        for name, array in arrays.items()
-    )
+def test_real_caffe_computes_what_the_model_means(caffe: Runner) -> None:
+    assert held_against_caffe(caffe, "caffe", random_models())["refused"] == 0
 
 
 @given(random_models())
@@ -90,12 +80,10 @@ def test_every_pass_keeps_outputs_and_gradients_and_a_second_run_changes_nothing
         assert again.graph == outcome.graph, step.name
 
 
-def meaning_of(
-    graph: Graph, compiled: Compiled, seed: int, dtype: DTypeLike = np.float64
-) -> dict[str, Mapping[str, Any]]:
+def meaning_of(graph: Graph, compiled: Compiled, seed: int) -> dict[str, Mapping[str, Any]]:
     """Outputs, and gradients of inputs and parameters, of one stage of a compiled model."""
     weights = initial_weights(compiled.model, seed)
-    run = forward(graph, random_inputs(compiled, seed), weights, dtype, seed)
+    run = forward(graph, random_inputs(compiled, seed), weights, seed=seed)
     cotangents = {name: named_rng(seed, name).normal(size=value.shape) for name, value in run.outputs.items()}
     gradients = backward(run, cotangents)
     return {"outputs": run.outputs, "inputs": gradients.inputs, "params": gradients.params}
@@ -182,18 +170,7 @@ REFUSED_ALWAYS = re.compile(r"\b(embed|conv|sum|mean|\w+_loss|accuracy)\(")
 
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", ["flat", "noslice"])
-@given(random_models().filter(lambda m: m.seed % 10 == 0 or not REFUSED_ALWAYS.search(m.source)))
-def test_a_portable_target_means_the_model_or_is_refused(caffe: Runner, target: str, model: RandomModel) -> None:
-    graph = model.graph()
-    weights = initial_weights(graph, model.seed)
-    refused = ""
-    try:
-        compiled = compile_graph(graph, BACKEND, target)
-        artifact = BACKEND.emit(compiled, weights)
-    except BackendError as error:
-        refused = error.message
-    if refused:
-        assert any(reason in refused for reason in (target, "two blobs of the net", "one lr_mult", "linear"))
-        return
-    report = check(compiled, artifact, weights, CaffeExecutor(caffe, "cpu"), model.seed)
-    assert report.passed, gaps(report)
+def test_a_portable_target_means_the_model_or_is_refused(caffe: Runner, target: str) -> None:
+    models = random_models().filter(lambda m: m.seed % 10 == 0 or not REFUSED_ALWAYS.search(m.source))
+    outcomes = held_against_caffe(caffe, target, models)
+    assert outcomes["refused"] < LARGEST_SHARE_REFUSED[target] * outcomes.total(), outcomes

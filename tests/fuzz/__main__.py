@@ -1,0 +1,79 @@
+"""``python -m tests.fuzz --minutes M``, or ``make fuzz MINUTES=M``: random models in real Caffe, as long as you like.
+
+A process a core. Exits with 1 if a model failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import secrets
+import sys
+import time
+from multiprocessing.queues import Queue
+from pathlib import Path
+
+from lstmc_caffe.run.runner import Runner
+from tests.fuzz.hunt import TARGETS, Tally, hunt
+
+EVERY = 30.0  # seconds between two lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Random models in real Caffe.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default: 10)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9), help="draw the models of an earlier run")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="repeatable (default: all)")
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="(default: one a core)")
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("out/fuzz"), help="where failures go (default: out/fuzz)"
+    )
+    given = parser.parse_args()
+    print(f"seed {given.seed}; failures go to {given.out}", flush=True)
+    until = time.monotonic() + 60 * given.minutes
+    results: Queue[Tally | None] = multiprocessing.Queue()
+    processes = [
+        multiprocessing.Process(
+            target=work,
+            # seeds that no other process has, nor a run with a seed near by
+            args=(itertools.count(given.seed * 10**9 + i, given.processes), given, until, results),
+        )
+        for i in range(given.processes)
+    ]
+    for process in processes:
+        process.start()
+    total, working, told = Tally(), len(processes), time.monotonic()
+    while working:
+        tally = results.get()
+        if tally is None:
+            working -= 1
+            continue
+        total.add(tally)
+        for path in tally.saved:
+            print(f"failed: {path}", flush=True)
+        if time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            print(str(total).splitlines()[0], flush=True)
+    for process in processes:
+        process.join()
+    print(total)
+    return 1 if total.saved or any(process.exitcode for process in processes) else 0
+
+
+def work(seeds: itertools.count[int], given: argparse.Namespace, until: float, results: Queue[Tally | None]) -> None:
+    try:
+        with Runner() as runner:
+            for tally in hunt(seeds, runner, given.out, tuple(given.target or TARGETS)):
+                results.put(tally)
+                if time.monotonic() >= until:
+                    return
+    except KeyboardInterrupt:
+        pass
+    finally:
+        results.put(None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

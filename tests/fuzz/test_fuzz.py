@@ -1,0 +1,98 @@
+"""A wrong rule is found by random models, and what is saved shows it; the right one has no failures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstmc.cli import main
+from lstmc.ir import Graph
+from lstmc.ops import Tanh
+from lstmc.passes import Pass, PassResult
+from lstmc.passes.base import rewrite
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.run.runner import Runner
+from tests.fuzz.hunt import Tally, hunt
+from tests.fuzz.trial import generic, try_model
+from tests.strategies import RandomModel
+
+pytestmark = pytest.mark.caffe
+
+
+class TwiceTanh(Pass):
+    """tanh(x) => tanh(tanh(x)), which is wrong."""
+
+    name = "twice_tanh"
+
+    def run(self, graph: Graph) -> PassResult:
+        def twice(b, node, args):
+            once = b.add(Tanh(), *args, names=(f"{node.name}_once",)) if isinstance(node.op, Tanh) else None
+            return once and b.add(Tanh(), *once, names=node.names)
+
+        made = rewrite(graph, twice)
+        return PassResult(made, any(isinstance(node.op, Tanh) for node in graph))
+
+
+def hunted(caffe: Runner, seeds: range, folder: Path) -> Tally:
+    total = Tally()
+    for tally in hunt(seeds, caffe, folder, ("caffe",)):
+        total.add(tally)
+    return total
+
+
+def exit_code(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
+    monkeypatch.setattr(sys, "argv", ["lstmc", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_a_wrong_rule_is_found_and_its_file_shows_it(
+    caffe: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds, right = range(100, 112), CaffeBackend.passes
+    assert hunted(caffe, seeds, Path("none")).saved == []
+    assert not Path("none").exists()
+    monkeypatch.setattr(CaffeBackend, "passes", lambda self, target: (TwiceTanh(), *right(self, target)))
+    total = hunted(caffe, seeds, Path("found"))
+    assert total.tried == total.compiled == len(seeds)
+    assert total.saved
+    path = total.saved[0]
+    said, command, *wrong = path.read_text().splitlines()[:3]
+    assert said == "# A random model that target caffe gets wrong. To see it:"
+    assert " relative=" in wrong[0]
+    _, *arguments = command.removeprefix("#").split()
+    assert exit_code(monkeypatch, arguments) == 1
+    assert "PAST TOLERANCE" in capsys.readouterr().out
+    monkeypatch.setattr(CaffeBackend, "passes", right)
+    assert exit_code(monkeypatch, arguments) == 0
+
+
+def test_whatever_a_model_raises_is_a_failure(caffe: Runner) -> None:
+    trial = try_model(RandomModel("1 / 0", 1, 1, 0), "caffe", caffe)
+    assert trial.outcome == "failed"
+    assert trial.why.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_reasons_have_no_names_of_their_own() -> None:
+    assert generic("target flat: %scan0/t001/y cannot read y0, y1 of [2, 3]\nnote") == (
+        "target flat: _ cannot read _ of [...]"
+    )
+
+
+def test_the_program_counts_and_says_its_seed(tmp_path: Path, caffe: Runner) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", "--minutes", "0", "--seed", "7", "-o", str(tmp_path / "out")],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, counts, *_ = ended.stdout.splitlines()
+    assert first == f"seed 7; failures go to {tmp_path}/out"
+    assert " models tried, " in counts
