@@ -1,11 +1,20 @@
 """lstmc: a step function in Python becomes a small graph, is optimised, unrolled, and written as a net.
 
-This is the whole public language; ``lstmc.pipeline.compile_graph`` and the ``lstmc`` command compile what is
-written in it. Each module lists the words that it adds.
+This is all that most people need: the language that cells and models are written in, each module of it listing the
+words that it adds, and :func:`compile`, :func:`train` and :func:`load`, which the ``lstmc`` command calls too.
 """
 
 from typing import TYPE_CHECKING
 
+from lstmc.api import Net as Net
+from lstmc.api import Run as Run
+from lstmc.api import SavedNet as SavedNet
+from lstmc.api import Stream as Stream
+from lstmc.api import Verification as Verification
+from lstmc.api import compile as compile
+from lstmc.api import export_training as export_training
+from lstmc.api import load as load
+from lstmc.api import train as train
 from lstmc.dsl.cell import *
 from lstmc.dsl.declare import *
 from lstmc.dsl.dims import *

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from lstmc.errors import InterpreterError
-from lstmc.ir import Graph, Node, Ref, Scan
+from lstmc.ir import Graph, Node, Ref, Scan, print_node
 from lstmc.ops import Array, Input, Leaf, Param
 from lstmc.types import TensorType
 
@@ -93,7 +93,11 @@ def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike) -> Evaluat
         elif isinstance(node.op, Scan):
             results = _run_scan(run, node, node.op, args, dtype)
         else:
-            results = node.op.eval(*args)
+            try:
+                results = node.op.eval(*args)
+            except Exception as error:
+                error.add_note(f"while evaluating {print_node(graph, node)} of {graph.name}")
+                raise
             if isinstance(node.op, Leaf):
                 results = (results[0].astype(dtype),)
         run.values.update((Ref(node.name, i), array) for i, array in enumerate(results))

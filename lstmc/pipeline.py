@@ -14,10 +14,12 @@ EXPANDED  the backend's: expand        every step's nodes, parameters shared by 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lstmc.backend import Backend, Compiled, Tunes, require, target_of
 from lstmc.collector import collector_paused
+from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph
 from lstmc.passes import (
     Cse,
@@ -27,6 +29,7 @@ from lstmc.passes import (
     FuseLinears,
     Hoist,
     Pass,
+    PassList,
     PassObserver,
     Peel,
     Simplify,
@@ -44,18 +47,25 @@ MODEL_PASSES: tuple[Pass, ...] = (
 CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())
 
 
-def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> tuple[Pass, ...]:
+EditPasses = Callable[[PassList], Sequence[Pass]]
+
+
+def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
     """The passes a model goes through, in order; without a backend, to an expanded graph of core ops.
 
     ``form`` is one of the ``forms`` of a backend that tunes (:class:`~lstmc.backend.Tunes`); without it the target's
-    own rule decides.
+    own rule decides. Raises :class:`~lstmc.errors.BackendError` for a form that the target does not have.
     """
     if backend is None:
-        return (*MODEL_PASSES, *CORE_EXPANSION)
+        return PassList((*MODEL_PASSES, *CORE_EXPANSION))
     target = target_of(backend, target)
-    if form is not None:
-        return require(backend, Tunes).forms(target)[form]
-    return backend.passes(target)
+    if form is None:
+        return PassList(backend.passes(target))
+    forms = require(backend, Tunes).forms(target)
+    if form not in forms:
+        argument, found = Argument("form", form), ", ".join(forms) or "none"
+        raise BackendError(f"{argument}: target {target} has no such form: found {found}", arguments=(argument,))
+    return PassList(forms[form])
 
 
 def compile_graph(
@@ -67,18 +77,21 @@ def compile_graph(
     observe: PassObserver | None = None,
     step: bool = False,
     form: str | None = None,
+    passes: EditPasses | None = None,
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
 
-    ``step`` compiles one time step, with states as inputs and outputs (``passes/one_step.py``). ``dump_dir`` gets the
-    graph after each pass as text. Raises what the passes raise:
+    ``step`` compiles one time step, with states as inputs and outputs (``prepare/one_step.py``). ``dump_dir`` gets the
+    graph after each pass as text. ``passes`` gets the list of passes, and gives those to run. Raises what they raise:
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
     """
     target = target_of(backend, target)
     with collector_paused():
         stepped = one_step(graph) if step else OneStep(graph, ())
         graph = stepped.graph
-        history = run_passes(graph, all_passes(backend, target, form), backend.ops, dump_dir, observe)
+        chosen = all_passes(backend, target, form)
+        listed = chosen if passes is None else passes(chosen)
+        history = run_passes(graph, listed, backend.ops, dump_dir, observe)
     return Compiled(
         name=graph.name,
         source=source or graph.name,

@@ -34,13 +34,14 @@ ORDER["lstmc"] = (
     ("ops",),
     ("ir",),
     ("interp", "dsl", "passes", "patterns"),
-    ("lstmc", "weights"),
-    ("cells", "prepare", "training"),
+    ("weights", "prepare", "training"),
     ("data",),
     ("backend",),
     ("pipeline", "differential", "model_file", "generate"),
     ("tune", "runs"),
-    ("cli",),
+    ("api",),
+    ("lstmc",),
+    ("cells", "cli"),  # cells need no more than anybody's: the face of the package
     ("__main__",),
 )
 ORDER["lstmc_caffe"] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lstmc.backend import Artifact, Compiled, Finding, LintReport, Settings
+from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
 from lstmc.collector import collector_paused
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
@@ -17,6 +17,7 @@ from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.run.session import StepSession, find_files, run_net
 from lstmc_caffe.run.timing import artifact_seconds, build
+from lstmc_caffe.targets.layers import listed_layers
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.target import load_target, targets
 from lstmc_caffe.train.net import TARGETS as TRAINING_TARGETS
@@ -74,6 +75,10 @@ class CaffeBackend:
     def lint(self, text: str, target: str) -> LintReport:
         """A prototxt against ``targets/TARGET.toml``."""
         return lint_text(text, load_target(target))
+
+    def layers(self, text: str) -> tuple[Layer, ...]:
+        """Every layer of a prototxt, with the shapes of its tops."""
+        return listed_layers(text)
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""

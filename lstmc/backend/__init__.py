@@ -1,6 +1,6 @@
 """The seam between the compiler and what it compiles for: what a backend offers, and how one is found."""
 
-from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, LintReport, Violation
+from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, Violation
 from lstmc.backend.discover import BACKENDS, CELLS, find_backends, find_cells, load_backend, load_cell, target_of
 from lstmc.backend.protocols import (
     Backend,
@@ -8,6 +8,7 @@ from lstmc.backend.protocols import (
     Executes,
     Executor,
     Lints,
+    ListsLayers,
     ReadsWeights,
     Runs,
     Settings,
@@ -28,8 +29,10 @@ __all__ = [
     "Execution",
     "Executor",
     "Finding",
+    "Layer",
     "LintReport",
     "Lints",
+    "ListsLayers",
     "ReadsWeights",
     "Runs",
     "Settings",

@@ -47,6 +47,17 @@ class Execution:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """One layer of a written net: what it reads, what it writes, and the shapes of that (None: not found)."""
+
+    name: str
+    type: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    shapes: tuple[tuple[int, ...] | None, ...]
+
+
+@dataclass(frozen=True)
 class Finding:
     """One line of ``lstmc doctor``: what was looked for, whether it is there, and the command that mends it."""
 

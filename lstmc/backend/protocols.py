@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, LintReport
+from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport
 from lstmc.errors import BackendError
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
@@ -41,6 +41,15 @@ class Lints(Protocol):
 
     def lint(self, text: str, target: str) -> LintReport:
         """A net's text against a target. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
+        ...
+
+
+@runtime_checkable
+class ListsLayers(Protocol):
+    """Reads a net's text as layers."""
+
+    def layers(self, text: str) -> tuple[Layer, ...]:
+        """The layers in order. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
         ...
 
 
@@ -172,6 +181,7 @@ class Diagnoses(Protocol):
 # What an error says that a backend does not do.
 WORDS: Mapping[type, str] = {
     Lints: "check nets",
+    ListsLayers: "list layers",
     Tunes: "measure forms of a net",
     Executes: "run nets for a comparison",
     Trains: "train",

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from lstmc.backend import LintReport, Lints, load_backend, require, target_of
+from lstmc.api import load
+from lstmc.backend import LintReport
 from lstmc.cli.options import BackendOption, TargetOption
-from lstmc.errors import BackendError, ModelFileError
 
 
 def lint_command(
@@ -21,12 +21,7 @@ def lint_command(
 
     Exits with 1 if there is a finding, and with 2 if the file is no net.
     """
-    loaded = load_backend(backend)
-    name = target_of(loaded, target)
-    try:
-        report = require(loaded, Lints).lint(_text(file), name)
-    except BackendError as error:
-        raise BackendError(f"{file}: {error.message}", notes=error.notes, mends=error.mends) from None
+    name, report = load(file, backend=backend).lint(target)
     typer.echo(report_text(file.name, name, report), nl=False)
     if report.violations:
         raise typer.Exit(1)
@@ -49,14 +44,3 @@ def report_text(file: str, target: str, report: LintReport) -> str:
     found = "clean" if not count else f"{count} finding{'s' if count > 1 else ''}"
     lines.append(f"{file}: {report.layers} layers, target {target}: {found}")
     return "\n".join(lines) + "\n"
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ModelFileError(f"no such file: {file}") from None
-    except UnicodeDecodeError:
-        raise ModelFileError(f"{file}: expected a net as text, found a file that is not UTF-8") from None
-    except OSError as error:
-        raise ModelFileError(f"{file}: cannot be read: {error.strerror}") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lstmc.api import Phase
 from lstmc.errors import DimError, ModelFileError
 from lstmc.model_file import ModelSource, model_in
 
@@ -47,6 +49,20 @@ WeightsOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", help="For what is drawn: parameters not given, and the order of data.", min=0)
 ]
+
+
+class PhaseChoice(Enum):
+    """The part of a model that is meant; see ``lstmc.api.Phase``."""
+
+    DEPLOY = "deploy"
+    TRAIN = "train"
+    ALL = "all"
+
+    @property
+    def phase(self) -> Phase:
+        return self.value
+
+
 BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
 TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
 SolverOption = Annotated[
@@ -61,6 +77,9 @@ OutputsOption = Annotated[
 ]
 TuneOption = Annotated[
     bool, typer.Option("--tune", help="Measure every form of the net on this machine's Caffe and take the fastest.")
+]
+FormOption = Annotated[
+    str | None, typer.Option("--form", metavar="NAME", help="Another form of the net, as --tune lists.")
 ]
 StepOption = Annotated[
     bool, typer.Option("--step", help="A net of one time step, with states as inputs and outputs, for streaming.")

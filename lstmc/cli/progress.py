@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from lstmc.runs.curve_drawing import CurveDrawing
-from lstmc.runs.metrics import Metrics, Smoothed
+from lstmc.runs.events import Event, Started, Updated
+from lstmc.runs.metrics import Smoothed
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
 WINDOW = 50  # updates that the loss shown is a mean of
@@ -93,29 +93,36 @@ class Lines:
         pass
 
 
-class Observer:
-    """Tells the display and the metrics what the training tells it."""
+class Shown:
+    """Shows the events of a run on a display that is made when the run begins."""
 
-    def __init__(
-        self, display: Display, metrics: Metrics, drawing: CurveDrawing, clock: Clock = time.monotonic
-    ) -> None:
-        self._display, self._metrics, self._drawing, self._clock = display, metrics, drawing, clock
-        self._start = self._last = clock()
+    def __init__(self, console: Console, make: Callable[[Work], Display]) -> None:
+        self._console, self._make = console, make
+        self._display: Display | None = None
         self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
 
-    def stepped(self, iteration: int, loss: float, rate: float) -> None:
-        now = self._clock()
-        seconds, self._last = now - self._last, now
-        self._metrics.train(iteration, loss, rate, now - self._start)
-        self._display.show(iteration, self._loss.add(loss), rate, self._seconds.add(seconds))
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._console.print(str(event), markup=False)
+            per_update = (event.per_batch, "examples") if event.of == "examples" else (1, "batches")
+            self._display = self._make(Work(event.iterations, *per_update))
+        elif self._display is not None:
+            if isinstance(event, Updated):
+                loss, seconds = self._loss.add(event.loss), self._seconds.add(event.seconds)
+                self._display.show(event.iteration, loss, event.rate, seconds)
+            else:
+                self._display.say(str(event))
 
-    def tested(self, iteration: int, scores: Mapping[str, float]) -> None:
-        self._metrics.test(iteration, scores, self._clock() - self._start)
-        listed = ", ".join(f"{name} {score:.4g}" for name, score in scores.items())
-        self._display.say(f"iteration {iteration}, test: {listed}")
-        self._last = self._clock()
+    def close(self) -> None:
+        if self._display is not None:
+            self._display.close()
 
-    def saved(self, iteration: int, snapshot: Path) -> None:
-        self._display.say(f"iteration {iteration}, snapshot: {snapshot}")
-        self._drawing.start()
-        self._last = self._clock()
+
+@contextmanager
+def shown(console: Console) -> Iterator[Shown]:
+    """A run's events as a bar on a terminal, as lines elsewhere."""
+    made = Shown(console, lambda work: Bar(console, work) if console.is_terminal else Lines(console, work))
+    try:
+        yield made
+    finally:
+        made.close()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from lstmc.backend import load_backend
+from lstmc.api import graph_after, pass_names
+from lstmc.cli.console import out
 from lstmc.cli.options import (
     BackendOption,
     CellOption,
     FileArgument,
+    FormOption,
+    PhaseChoice,
     SizesOption,
+    StepOption,
     TargetOption,
     named_model,
     parse_sizes,
 )
-from lstmc.errors import PassError
 from lstmc.ir import Stage, print_graph
-from lstmc.passes import Snapshot
-from lstmc.pipeline import compile_graph
 
 
 def show_command(
@@ -30,24 +30,36 @@ def show_command(
     backend: BackendOption = "caffe",
     target: TargetOption = None,
     after: Annotated[
-        str | None, typer.Option("--after", metavar="PASS", help="A pass by name (its last run) or number.")
+        str | None,
+        typer.Option("--after", metavar="PASS", help="A pass by name, cse:2 for its second run, or by number."),
     ] = None,
     stage: Annotated[Stage | None, typer.Option("--stage", help="The graph as it leaves this stage.")] = None,
+    step: StepOption = False,
+    form: FormOption = None,
+    phase: Annotated[
+        PhaseChoice | None,
+        typer.Option("--phase", help="deploy: without losses. train: what they need. Default: deploy after a pass."),
+    ] = None,
+    passes: Annotated[bool, typer.Option("--passes", help="List the passes instead, by the names of --after.")] = False,
 ) -> None:
-    """Print a model's graph as text: as it was written, after a pass, or at the end of a stage."""
-    source = named_model(file, cell)
-    graph = source.graph(parse_sizes(sizes or []))
-    if after is None and stage is None:
-        typer.echo(print_graph(graph), nl=False)
+    """Print a model's graph as text: as it was written, after a pass, or at the end of a stage.
+
+    Passes after the one asked for are not run.
+    """
+    if passes:
+        for number, name in enumerate(pass_names(target, backend, form), 1):
+            out.print(f"{number:3} {name}")
         return
-    compiled = compile_graph(graph, load_backend(backend), target, source.name)
-    typer.echo(print_graph(_chosen(compiled.history, after, stage).graph), nl=False)
-
-
-def _chosen(history: Sequence[Snapshot], after: str | None, stage: Stage | None) -> Snapshot:
-    for number, snapshot in reversed(list(enumerate(history))):
-        if (after is None or after in (snapshot.pass_name, str(number))) and stage in (None, snapshot.stage):
-            return snapshot
-    passes = ", ".join(f"{number} {snapshot.pass_name}" for number, snapshot in enumerate(history))
-    asked = " ".join([*(["--after", after] if after else []), *(["--stage", stage.value] if stage else [])])
-    raise PassError(f"nothing is {asked}: expected one of {passes}")
+    as_written = after is None and stage is None
+    graph = graph_after(
+        named_model(file, cell),
+        after,
+        stage=stage,
+        phase=phase.phase if phase else "all" if as_written else "deploy",
+        step=step,
+        target=target,
+        backend=backend,
+        form=form,
+        sizes=parse_sizes(sizes or []),
+    )
+    typer.echo(print_graph(graph), nl=False)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from lstmc.backend import Executes, Executor
-from lstmc.cli.compile import build
+from lstmc.api import compile, verdict, widest_phase
+from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import out, table
 from lstmc.cli.options import (
     BackendOption,
     CellOption,
     FileArgument,
+    FormOption,
     OutputsOption,
     SeedOption,
     SizesOption,
@@ -21,9 +21,10 @@ from lstmc.cli.options import (
     TargetOption,
     TuneOption,
     WeightsOption,
+    named_model,
+    parse_sizes,
 )
-from lstmc.differential import InterpreterExecutor, Report, check
-from lstmc.errors import BackendError
+from lstmc.differential import Report
 
 
 def verify_command(
@@ -36,6 +37,7 @@ def verify_command(
     target: TargetOption = None,
     step: StepOption = False,
     outputs: OutputsOption = None,
+    form: FormOption = None,
     tuned: TuneOption = False,
     on: Annotated[
         list[str] | None,
@@ -46,39 +48,28 @@ def verify_command(
 
     Exits with 1 if a difference is past its tolerance.
     """
-    built = build(file, cell, sizes, weights, seed, backend, target, None, step, outputs, tuned, losses=True)
-    executors: list[Executor] = [InterpreterExecutor()]
-    if isinstance(built.backend, Executes):
-        executors += built.backend.executors()
-    try:
-        passed = True
-        for executor in _chosen(executors, on):
-            report = check(built.compiled, built.artifact, built.weights, executor, seed)
-            _print(report)
-            passed = passed and report.passed
-    finally:
-        for executor in executors:
-            executor.close()
-    if not passed:
+    net = compile(
+        named_model(file, cell),
+        target=target,
+        backend=backend,
+        step=step,
+        phase=widest_phase(backend, target, step),
+        outputs=outputs,
+        weights=weights,
+        seed=seed,
+        form=form,
+        tuned=tuned,
+        sizes=parse_sizes(sizes or []),
+    )
+    if net.tuning is not None:
+        print_tuning(net.tuning)
+    found = net.verify(on, seed)
+    for name, reason in found.not_run.items():
+        out.print(f"{name}: not run: {reason.splitlines()[0]}")
+    for report in found.reports:
+        _print(report)
+    if not found.passed:
         raise typer.Exit(1)
-
-
-def _chosen(executors: Sequence[Executor], names: list[str] | None) -> list[Executor]:
-    """The executors asked for, which must all be usable; without a wish every usable one, the others with a reason."""
-    known = {executor.name: executor for executor in executors}
-    for name in names or []:
-        if name not in known:
-            raise BackendError(f"--on takes one of {', '.join(known)}, found {name!r}")
-    chosen = []
-    for executor in [known[name] for name in dict.fromkeys(names)] if names else executors:
-        reason = executor.unavailable()
-        if reason is None:
-            chosen.append(executor)
-        elif names:
-            raise BackendError(f"{executor.name} cannot be used here", notes=reason.splitlines())
-        else:
-            out.print(f"{executor.name}: not run: {reason.splitlines()[0]}")
-    return chosen
 
 
 def _print(report: Report) -> None:
@@ -93,6 +84,4 @@ def _print(report: Report) -> None:
             *(f"{row.tolerance:.0e}", "ok" if row.passed else "[bold red]PAST TOLERANCE[/]"),
         )
     out.print(made)
-    failed = sum(not row.passed for row in report.differences)
-    verdict = f"{failed} of {len(report.differences)} differ" if failed else f"all {len(report.differences)} agree"
-    out.print(f"{report.executor}: {verdict}\n")
+    out.print(f"{report.executor}: {verdict(report)}\n")

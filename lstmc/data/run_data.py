@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from lstmc.data import Axes, Dataset, dataset_for, read_arrays
+from numpy.typing import NDArray
+
+from lstmc.data.axes import Axes
+from lstmc.data.dataset import Dataset, dataset_for
+from lstmc.data.files import read_arrays
 from lstmc.errors import Argument, DataError
 from lstmc.ir import Builder, Graph, Node
 from lstmc.ops import Input
 from lstmc.passes import Refs, rewrite
+
+Data = Mapping[str, NDArray[Any]] | str | Path  # arrays by the names of inputs, or a file of them
 
 
 @dataclass(frozen=True)
@@ -22,17 +29,17 @@ class RunData:
     test: Dataset | None
     shuffle: bool
 
-    @property
-    def amount(self) -> tuple[int, str]:
-        """What an update goes through, for telling how fast it is: 32 examples; one batch where they are not known."""
-        return (self.train.per_batch, "examples") if self.train.of == "examples" else (1, "batches")
+
+def data_name(data: Data, otherwise: str) -> str:
+    """How errors and records call data: the file, or what it is where there is none."""
+    return str(data) if isinstance(data, str | Path) else otherwise
 
 
-def read_data(
+def run_data(
     graph: Graph,
     axes: Mapping[str, Axes],
-    data: Path,
-    test_data: Path | None,
+    data: Data,
+    test_data: Data | None,
     test_split: float | None,
     seed: int,
     shuffle: bool,
@@ -52,11 +59,11 @@ def read_data(
         raise DataError(f"{argument} takes a part between 0 and 1, found {test_split:g}", arguments=(argument,))
     carried = [node.name for node in graph if isinstance(node.op, Input) and node.op.after]
     shuffle = shuffle and not carried
-    arrays = read_arrays(data)
+    arrays = _arrays(data)
     graph = _fed(graph, arrays)
-    train, test = dataset_for(graph, axes, arrays, str(data)), None
+    train, test = dataset_for(graph, axes, arrays, data_name(data, "the data")), None
     if test_data is not None:
-        test = dataset_for(graph, axes, read_arrays(test_data), str(test_data))
+        test = dataset_for(graph, axes, _arrays(test_data), data_name(test_data, "the test data"))
     elif test_split is not None:
         train, test = train.split(test_split, seed, shuffle)
     if carried and train.rows % train.per_batch:
@@ -65,6 +72,10 @@ def read_data(
             f" {train.per_batch} make, found {train.rows}"
         )
     return RunData(graph, train, test, shuffle)
+
+
+def _arrays(data: Data) -> Mapping[str, NDArray[Any]]:
+    return read_arrays(Path(data)) if isinstance(data, str | Path) else data
 
 
 def _fed(graph: Graph, names: Container[str]) -> Graph:

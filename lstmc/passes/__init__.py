@@ -8,6 +8,7 @@ from lstmc.passes.fuse_horizontal import FuseHorizontal
 from lstmc.passes.fuse_linears import FuseLinears
 from lstmc.passes.hoist import Hoist
 from lstmc.passes.keep_axis import KeepTimeAxis
+from lstmc.passes.pass_list import PassList, numbered, place_of
 from lstmc.passes.peel import Peel
 from lstmc.passes.roll_in import RollIn
 from lstmc.passes.run import PassObserver, Snapshot, run_passes, unrolled_scans
@@ -25,6 +26,7 @@ __all__ = [
     "Hoist",
     "KeepTimeAxis",
     "Pass",
+    "PassList",
     "PassObserver",
     "PassResult",
     "Peel",
@@ -36,6 +38,8 @@ __all__ = [
     "SplitProducts",
     "TimeAxis",
     "in_bodies",
+    "numbered",
+    "place_of",
     "rewrite",
     "run_passes",
     "step_pattern",

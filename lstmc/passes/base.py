@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
+from lstmc.errors import LstmcError
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, print_node
 
 MAX_JOINED = 24  # characters
 Refs = tuple[Ref, ...]
@@ -51,7 +52,13 @@ def rewrite(graph: Graph, visit: Visit) -> Graph:
     new: dict[Ref, Ref] = {}
     for node in graph:
         operands = tuple(new[ref] for ref in graph.args(node.name))
-        made = visit(builder, node, operands) or builder.copy(node, operands)
+        try:
+            made = visit(builder, node, operands) or builder.copy(node, operands)
+        except LstmcError:  # it says where in the user's file
+            raise
+        except Exception as error:
+            error.add_note(f"at {print_node(graph, node)} of {graph.name}")
+            raise
         new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
     return builder.finish([(output.name, new[output.ref]) for output in graph.outputs])
 

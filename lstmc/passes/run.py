@@ -59,7 +59,10 @@ def run_passes(
             raise
         except Exception as error:
             before = ", ".join(s.pass_name for s in history[1:]) or "none"
-            raise PassError(f"pass {step.name} failed ({type(error).__name__}: {error}), after: {before}") from error
+            raise PassError(
+                f"pass {step.name} failed ({type(error).__name__}: {error}), after: {before}",
+                notes=getattr(error, "__notes__", ()),
+            ) from error
         if observe is not None:
             observe(step, graph, outcome)
         history.append(Snapshot(step.name, stage, outcome.graph))

@@ -7,11 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lstmc
-
 PROGRAM = "lstmc.runs.loss_curve"
 CURVES = ("loss.png", "loss.svg")  # what it writes
-ROOT = Path(lstmc.__file__).parents[1]
+ROOT = Path(__file__).parents[2]  # where the package lstmc is
 
 
 class CurveDrawing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from lstmc.version import __version__
 RECORD = "command.json"
 
 
-def about_data(data: Dataset, path: Path) -> dict[str, Any]:
+def about_data(data: Dataset, name: str) -> dict[str, Any]:
     """What data are: the file, how many examples or batches, and a hash that other data would not have."""
-    return {"file": str(path), data.of: data.rows, "sha256": data.fingerprint}
+    return {"file": name, data.of: data.rows, "sha256": data.fingerprint}
 
 
 def record(command: str, settings: object, **facts: Any) -> dict[str, Any]:

@@ -13,9 +13,8 @@ import pytest
 from rich.console import Console
 
 from lstmc.cli.interruption import interruptible
-from lstmc.cli.progress import Bar, Lines, Observer, Work
-from lstmc.runs.metrics import Metrics, read_metrics
-from tests.cli.test_train import Undrawn
+from lstmc.cli.progress import Bar, Lines, Shown, Work, shown
+from lstmc.runs.events import Saved, Scored, Started, Updated
 
 WORK = Work(total=100, amount=32, unit="examples")
 
@@ -55,25 +54,28 @@ def test_a_bar_shows_loss_pace_and_the_time_left() -> None:
     assert shown.rstrip().endswith("\x1b[?25h")  # the cursor is there again
 
 
-def test_the_observer_writes_and_says_what_it_is_told(tmp_path: Path) -> None:
-    console = Console(file=io.StringIO(), width=60)
-    metrics, drawing = Metrics(tmp_path, beside={"about.txt": b"a run"}), Undrawn(tmp_path)
-    observer = Observer(Lines(console, WORK), metrics, drawing, Clock())
-    assert list(tmp_path.iterdir()) == []
-    observer.stepped(1, 2.0, 0.1)
-    observer.stepped(2, float("nan"), 0.1)
-    observer.tested(2, {"loss": 1.5, "accuracy": 0.25})
-    observer.saved(2, Path("run/2.state"))
-    metrics.close()
-    assert read_metrics(metrics.path) == [
-        {"kind": "train", "iteration": 1, "loss": 2.0, "rate": 0.1, "seconds": 1},
-        {"kind": "train", "iteration": 2, "loss": None, "rate": 0.1, "seconds": 2},
-        {"kind": "test", "iteration": 2, "scores": {"loss": 1.5, "accuracy": 0.25}, "seconds": 3},
-    ]
+def test_the_events_of_a_run_are_shown() -> None:
+    console = Console(file=io.StringIO(), width=90)
+    made = Shown(console, lambda work: Lines(console, work, Clock()))
+    made(Started(iterations=2, rows=10, of="examples", per_batch=4, shuffled=True))
+    made(Updated(1, 2.0, 0.1, 0.5))
+    made(Updated(2, 1.0, 0.1, 0.5))
+    made(Scored(2, {"loss": 1.5, "accuracy": 0.25}))
+    made(Saved(2, Path("run/2.state")))
+    made.close()
     assert console.file.getvalue() == (  # type: ignore[attr-defined]
-        "iteration 2, test: loss 1.5, accuracy 0.25\niteration 2, snapshot: run/2.state\n"
+        "training on 10 examples in batches of 4, shuffled: 2 iterations, 0.8 epochs\n"
+        "iteration 2 of 2: loss 1.495, rate 0.1, 8 examples/s, 0:00:00 left\n"
+        "iteration 2, test: loss 1.5, accuracy 0.25\n"
+        "iteration 2, snapshot: run/2.state\n"
     )
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "about.txt", "asked"}
+
+
+def test_where_nothing_begins_nothing_is_shown() -> None:
+    console = Console(file=io.StringIO(), width=60)
+    with shown(console):
+        pass
+    assert console.file.getvalue() == ""  # type: ignore[attr-defined]
 
 
 TWICE = """\

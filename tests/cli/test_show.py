@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lstmc.backend import find_cells, load_backend
-from lstmc.ir import Stage, parse_graph, verify
+from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.pipeline import all_passes
-from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.run.runner import Runner
 from tests.cli.conftest import LSTMC
 
@@ -39,9 +39,74 @@ def test_show_prints_a_graph_that_parses_and_is_legal(
 def test_show_of_a_pass_that_does_not_exist(lstmc: LSTMC, model_file: Path) -> None:
     ended = lstmc("show", str(model_file), *SIZES, "--after", "hoover")
     assert ended.code == 2
-    names = ["model", *(step.name for step in all_passes(load_backend("caffe")))]
-    passes = ", ".join(f"{number} {name}" for number, name in enumerate(names))
-    assert ended.err == f"PassError: nothing is --after hoover: expected one of {passes}\n"
+    passes = ", ".join(all_passes(load_backend("caffe")).names)
+    assert ended.err == f"PassError: there is no pass hoover: found {passes}\n"
+    assert ended.out == ""
+
+
+CONDITIONED = """\
+from lstmc import Input, Param, accuracy, dims, dropout, linear, model, softmax, softmax_loss
+
+N = dims("N")
+
+
+@model
+def net(X=Input(N, 3), label=Input(N), W=Param(4, 3)):
+    scores = linear(dropout(X, 0.5), W)
+    return {"prob": softmax(scores), "loss": softmax_loss(scores, label)}
+"""
+
+
+def shown(lstmc: LSTMC, *more: str) -> Graph:
+    ended = lstmc("show", "net.py", *more)
+    assert (ended.code, ended.err) == (0, "")
+    return parse_graph(ended.out, (*CAFFE_OPS, *HOST_OPS))
+
+
+def test_show_of_one_run_of_a_pass_that_runs_several_times(lstmc: LSTMC, model_file: Path) -> None:
+    first, last = (shown(lstmc, *SIZES, "--after", name) for name in ("dead:1", "dead"))
+    assert first == shown(lstmc, *SIZES, "--after", "3")
+    assert first != last
+    ended = lstmc("show", "net.py", *SIZES, "--after", "dead:1", "--stage", "legal")
+    assert ended.err == "PassError: pass dead:1 leaves a graph at stage model, not --stage legal\n"
+
+
+def test_show_of_one_step_and_of_another_form(lstmc: LSTMC, model_file: Path) -> None:
+    step = shown(lstmc, *SIZES, "--step", "--after", "expand")
+    assert {output.name for output in step.outputs} == {"Y", "h_T", "step/h_out"}
+    formed = shown(lstmc, *SIZES, "--form", "separate", "--after", "sink")
+    assert "fuse_horizontal" not in lstmc("show", "--passes", "--form", "separate").out
+    assert formed.outputs
+    ended = lstmc("show", "net.py", *SIZES, "--form", "fast", "--after", "sink")
+    assert ended.err.startswith("BackendError: --form fast: target caffe has no such form: found unit, packed")
+
+
+def test_show_of_what_is_deployed_and_what_is_trained(lstmc: LSTMC) -> None:
+    Path("net.py").write_text(CONDITIONED)
+
+    def outputs(*more: str) -> list[str]:
+        return [output.name for output in shown(lstmc, "-D", "N=2", *more).outputs]
+
+    assert outputs() == ["prob", "loss"]
+    assert outputs("--after", "legalize") == ["prob"]
+    assert outputs("--after", "legalize", "--phase", "train") == ["loss"]
+    assert outputs("--after", "expand", "--phase", "all") == ["prob", "loss"]
+    assert outputs("--target", "flat", "--after", "expand") == ["prob"]
+
+
+def test_passes_after_the_one_asked_for_are_not_run(lstmc: LSTMC) -> None:
+    """flat refuses losses when it legalises: what goes before can be read all the same."""
+    Path("net.py").write_text(CONDITIONED)
+    assert shown(lstmc, "-D", "N=2", "--target", "flat", "--phase", "all", "--after", "peel").outputs
+    ended = lstmc("show", "net.py", "-D", "N=2", "--target", "flat", "--phase", "all", "--stage", "legal")
+    assert (ended.code, ended.out) == (2, "")
+
+
+def test_show_lists_the_passes_of_a_target(lstmc: LSTMC) -> None:
+    ended = lstmc("show", "--passes", "--target", "flat")
+    assert (ended.code, ended.err) == (0, "")
+    names = all_passes(load_backend("caffe"), "flat").names
+    assert [line.split() for line in ended.out.splitlines()] == [[str(i), name] for i, name in enumerate(names, 1)]
 
 
 def test_cells_lists_every_library_cell_with_its_shapes(lstmc: LSTMC) -> None:

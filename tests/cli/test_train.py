@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from lstmc.backend import load_backend
+from lstmc.api.build import backend_of
 from lstmc.runs.curve_drawing import CurveDrawing
 from tests.cli.conftest import LSTMC, Ended
 from tests.cli.interpreter_backend import InterpreterBackend
@@ -44,8 +44,8 @@ def net(X=Input(T, N, 2), label=Input(N), cont=Input(T, N, fill=constant(1)), V=
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend ``caffe`` of these tests trains in NumPy; ``text`` writes and does not train."""
     backends = {"caffe": InterpreterBackend(), "text": TextBackend()}
-    monkeypatch.setattr("lstmc.cli.train.load_backend", lambda name: backends.get(name) or load_backend(name))
-    monkeypatch.setattr("lstmc.cli.train.CurveDrawing", Undrawn)
+    monkeypatch.setattr("lstmc.api.training.backend_of", lambda name: backends.get(name) or backend_of(name))
+    monkeypatch.setattr("lstmc.api.training.CurveDrawing", Undrawn)
 
 
 class Undrawn:
@@ -86,7 +86,7 @@ def weights(run: str) -> dict[str, Any]:
 
 
 def test_what_a_run_leaves(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc.cli.train.CurveDrawing", CurveDrawing)
+    monkeypatch.setattr("lstmc.api.training.CurveDrawing", CurveDrawing)
     np.savez("test.npz", **arrays(11))
     given = ("--test-data", "test.npz", "--seed", "3", "--solver", "max_iter=200", "--solver", "snapshot=50")
     ended = train(lstmc, "-o", "run", *given)
@@ -130,7 +130,7 @@ def test_the_record_says_what_the_run_was_made_of(lstmc: LSTMC) -> None:
     assert record["command"] == "lstmc train net.py --data data.npz -D T=3 -D N=4 -o run --seed 3 --solver max_iter=2"
     assert (record["model"], record["seed"], record["shuffle"], record["sizes"]) == (
         *("net.py:net", 3, True),
-        ["T=3", "N=4"],
+        {"T": 3, "N": 4},
     )
     assert record["settings"]["max_iter"] == 2
     assert record["data"]["examples"] == 22

@@ -113,7 +113,7 @@ def test_a_net_of_one_output_takes_no_labels(lstmc: LSTMC) -> None:
     assert (refused.code, refused.err) == (2, "ModelFileError: --read loss: net has no such output: found p\n")
 
 
-TRAINING = "ModelFileError: --solver, --data, --test-data and --batch are for training, but "
+TRAINING = "ModelFileError: there is no training net: "
 
 
 @pytest.mark.parametrize(

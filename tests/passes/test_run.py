@@ -11,7 +11,7 @@ import pytest
 from lstmc.errors import BackendError, PassError, VerifyError
 from lstmc.ir import Builder, Graph, Ref, Stage, parse_graph, print_graph
 from lstmc.ops import Tanh
-from lstmc.passes import Cse, Dead, Expand, Pass, PassResult, Simplify, run_passes
+from lstmc.passes import Cse, Dead, Expand, Pass, PassResult, Simplify, rewrite, run_passes
 from lstmc.types import TensorType
 from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS
@@ -190,3 +190,14 @@ def test_contracts_are_asked(method: str, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(PassError, match=f"not what it {method}"):
         run_passes(model, [Simplify()])
     assert asked == [model if method == "requires" else Simplify().run(model).graph]
+
+
+def test_a_pass_that_fails_at_a_node_names_it() -> None:
+    def wrong_at_tanh(graph: Graph) -> Graph:
+        return rewrite(graph, lambda b, node, args: fails(graph) if node.name == "b" else None)  # type: ignore[arg-type]
+
+    with pytest.raises(PassError) as caught:
+        run_passes(parse_graph(TEXT), [Simplify(), Breaks(wrong_at_tanh)])
+    assert str(caught.value) == (
+        "PassError: pass breaks failed (KeyError: 'h'), after: simplify\n  at %b: f32[2,3] = tanh(%x) of net"
+    )

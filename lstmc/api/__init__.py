@@ -1,0 +1,32 @@
+"""Compiling, running and training from Python: what ``lstmc.compile``, ``lstmc.train`` and ``lstmc.load`` are."""
+
+from lstmc.api.build import AnyModel, Phase, widest_phase
+from lstmc.api.compiling import compile
+from lstmc.api.graphs import graph_after, pass_names
+from lstmc.api.net import Net
+from lstmc.api.run import Run
+from lstmc.api.saved import SavedNet, load
+from lstmc.api.stream import Stream
+from lstmc.api.training import train
+from lstmc.api.training_files import export_training, training_files, why_not_trained
+from lstmc.api.verification import Verification, verdict
+
+__all__ = [
+    "AnyModel",
+    "Net",
+    "Phase",
+    "Run",
+    "SavedNet",
+    "Stream",
+    "Verification",
+    "compile",
+    "export_training",
+    "graph_after",
+    "load",
+    "pass_names",
+    "train",
+    "training_files",
+    "verdict",
+    "why_not_trained",
+    "widest_phase",
+]

@@ -1,0 +1,88 @@
+"""What a person gives, made into what the compiler takes: a model, its sizes, its weights, the part of it to write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from lstmc.backend import Backend, Trains, load_backend, target_of
+from lstmc.dsl import Cell, Model
+from lstmc.errors import Argument, ModelFileError
+from lstmc.ir import Graph
+from lstmc.model_file import ModelSource
+from lstmc.ops import Array
+from lstmc.prepare import deploy_graph, training_graph
+from lstmc.weights import check_weights, initial_weights, read_weights
+
+# A model; a cell, scanned over T steps; the name of a library cell; or what a model file holds.
+AnyModel = Model | Cell | str | ModelSource
+# deploy: the model as it is used, without losses, scores and dropout. train: losses, scores, and what they need.
+Phase = Literal["deploy", "train", "all"]
+PHASES: Sequence[Phase] = ("deploy", "train", "all")
+Weights = Mapping[str, NDArray[Any]] | str | Path  # by the model's own names, or an .npz file of them
+
+
+def traced(model: AnyModel, sizes: Mapping[str, int]) -> tuple[ModelSource, Graph]:
+    """A model and its whole graph. Raises what tracing raises, at the user's own lines."""
+    if isinstance(model, ModelSource):
+        return model, model.graph(sizes)
+    source = ModelSource.of(model)
+    return source, source.model.graph(**sizes)
+
+
+def backend_of(backend: str | Backend) -> Backend:
+    """An installed backend by its name, or one as it is."""
+    return load_backend(backend) if isinstance(backend, str) else backend
+
+
+def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, int]) -> dict[str, int]:
+    """The sizes that were given as arguments and as a mapping. Raises :class:`ModelFileError` for one given twice."""
+    twice = sorted(set(sizes or {}) & set(dims))
+    if twice:
+        raise ModelFileError(f"the size of {', '.join(twice)} is given twice: as an argument and in sizes")
+    return {**dims, **(sizes or {})}
+
+
+def part(graph: Graph, phase: Phase) -> Graph:
+    """The part of a model that a phase needs."""
+    match phase:
+        case "deploy":
+            return deploy_graph(graph)
+        case "train":
+            return training_graph(graph)
+        case "all":
+            return graph
+    raise ModelFileError(f"phase is one of {', '.join(PHASES)}, found {phase!r}")
+
+
+def widest_phase(backend: str | Backend, target: str | None, step: bool = False) -> Phase:
+    """The most of a model that a target's net can have: all of it where it is trained."""
+    loaded = backend_of(backend)
+    return "all" if not step and target_of(loaded, target) in training_targets(loaded) else "deploy"
+
+
+def training_targets(backend: Backend) -> tuple[str, ...]:
+    """The targets of a backend whose nets can be trained."""
+    return backend.training_targets if isinstance(backend, Trains) else ()
+
+
+def only(graph: Graph, names: Sequence[str] | None) -> Graph:
+    """The graph with these outputs alone; all of them where none is named."""
+    known = [output.name for output in graph.outputs]
+    for name in names or ():
+        if name not in known:
+            argument, found = Argument("outputs", name), ", ".join(known)
+            raise ModelFileError(f"{argument}: {graph.name} has no such output: found {found}", arguments=(argument,))
+    return graph.returning(list(dict.fromkeys(names))) if names else graph
+
+
+def bound_weights(graph: Graph, weights: Weights | None, seed: int) -> dict[str, Array]:
+    """A value for every parameter of a whole model: those given, or drawn by their fillers."""
+    if weights is None:
+        return initial_weights(graph, seed)
+    if isinstance(weights, str | Path):
+        return read_weights(Path(weights), graph)
+    return check_weights(weights, graph, "weights")

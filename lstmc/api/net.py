@@ -1,0 +1,231 @@
+"""A compiled net: what it is made of, its files, and running it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lstmc.api.displays import layers_html
+from lstmc.api.places import INTERPRETER, is_gpu
+from lstmc.api.stream import Arrays, InterpretedSteps, Shape, Stream, stream_files
+from lstmc.api.verification import Verification, verification
+from lstmc.arrays import did_you_mean
+from lstmc.backend import Artifact, Backend, Compiled, Layer, ListsLayers, Runs, require
+from lstmc.errors import BackendError, DataError
+from lstmc.interp import forward
+from lstmc.ir import Graph
+from lstmc.model_file import ModelSource
+from lstmc.ops import Array, Input
+from lstmc.output import write_files
+from lstmc.passes import numbered, place_of
+from lstmc.tune import Tuning
+from lstmc.weights import parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Net:
+    """A model compiled for a target: made by :func:`lstmc.compile`.
+
+    ``graph`` is the whole model, ``compiled`` what the passes made of the part that was compiled, ``weights`` are the
+    values of its parameters, ``artifact`` is what the backend wrote. In a notebook a net shows its layers.
+
+    >>> import lstmc
+    >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
+    >>> print(net)
+    rnn for caffe: 10 layers, 3 parameters, 21 weights
+    """
+
+    source: ModelSource
+    graph: Graph
+    backend: Backend
+    compiled: Compiled
+    weights: Mapping[str, Array]
+    artifact: Artifact
+    tuning: Tuning | None = None
+    only: tuple[str, ...] = ()  # the outputs that were asked for; all where none were
+
+    @classmethod
+    def of(
+        cls,
+        source: ModelSource,
+        graph: Graph,
+        backend: Backend,
+        compiled: Compiled,
+        weights: Mapping[str, Array],
+        tuning: Tuning | None = None,
+        only: Sequence[str] | None = None,
+    ) -> Net:
+        """A compiled model with the values that its parameters have among ``weights``."""
+        bound = {name: weights[name] for name in parameters(compiled.model)}
+        return cls(source, graph, backend, compiled, bound, backend.emit(compiled, bound), tuning, tuple(only or ()))
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return self.compiled.name
+
+    @property
+    def target(self) -> str:
+        """What it was compiled for."""
+        return self.compiled.target
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """What :meth:`save` writes: contents by file name."""
+        return self.artifact.files
+
+    @property
+    def inputs(self) -> dict[str, Shape]:
+        """The shapes of what is to be fed, by the model's names."""
+        ops = ((node.name, node.op) for node in self.compiled.model if isinstance(node.op, Input))
+        return {name: op.shape for name, op in ops if isinstance(op, Input) and op.fill is None}
+
+    @property
+    def outputs(self) -> dict[str, Shape]:
+        """The shapes of what comes out, by the model's names."""
+        model = self.compiled.model
+        return {output.name: model.type(output.ref).shape for output in model.outputs}
+
+    @property
+    def prototxt(self) -> str:
+        """The net as text, as Caffe reads it. Raises :class:`BackendError` for a backend that writes none.
+
+        >>> import lstmc
+        >>> lstmc.compile("rnn", T=2, N=1, D=3, H=3).prototxt.count('type: "TanH"')
+        2
+        """
+        written = self.files.get(f"{self.name}.prototxt")
+        if written is None:
+            raise BackendError(f"backend {self.backend.name} writes no prototxt: found {', '.join(self.files)}")
+        return written.decode()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the written net in order: name, type, bottoms, tops, and the tops' shapes.
+
+        >>> import lstmc
+        >>> layer = lstmc.compile("rnn", T=2, N=1, D=3, H=3).layers[0]
+        >>> layer.name, layer.type, layer.tops, layer.shapes
+        ('x', 'Input', ('x',), ((2, 1, 3),))
+        """
+        return require(self.backend, ListsLayers).layers(self.prototxt)
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """The names of the passes that it went through, for :meth:`after` and ``compile(passes=...)``."""
+        return tuple(numbered([snapshot.pass_name for snapshot in self.compiled.history[1:]]))
+
+    def save(self, folder: str | Path = ".") -> list[Path]:
+        """Write its files into a folder, which is made if need be: all of them, or none if one cannot be written.
+
+        Raises :class:`~lstmc.errors.OutputError`.
+
+        >>> import lstmc, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sorted(path.name for path in lstmc.compile("rnn", T=2, N=1, D=3, H=3).save(folder))
+        ['rnn.caffemodel', 'rnn.manifest.json', 'rnn.prototxt']
+        """
+        return write_files(Path(folder), dict(self.files))
+
+    def verify(self, on: Sequence[str] | None = None, seed: int = 0) -> Verification:
+        """Run it forward and backward on random inputs, and compare all of it with the float64 interpreter.
+
+        ``on`` are places: ``interpreter``, ``caffe-cpu``, ``caffe-gpu``. Without it, every one that can be used here;
+        ``verification.not_run`` says why the others cannot. Raises :class:`BackendError` for a place that is named
+        and cannot be used.
+
+        >>> import lstmc
+        >>> print(lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"]))
+        interpreter: all 18 agree
+        """
+        return verification(self.backend, self.compiled, self.artifact, self.weights, on, seed)
+
+    def run(self, inputs: Arrays | None = None, /, *, on: str | None = None, **named: NDArray[Any]) -> dict[str, Array]:
+        """One forward pass: outputs by name, in the model's shapes.
+
+        Inputs are given by name, ``net.run(X=x)``, or as a mapping. ``on`` is ``caffe-cpu`` (also without it),
+        ``caffe-gpu``, or ``interpreter``, which needs no Caffe and computes in float64. An input with a fill may be
+        left out. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
+
+        >>> import lstmc, numpy as np
+        >>> net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
+        >>> net.run(x=np.zeros((2, 1, 3)), on="interpreter")["y"].shape
+        (2, 1, 3)
+        """
+        arrays = {**(inputs or {}), **named}
+        if on == INTERPRETER:
+            return forward(self.compiled.model, self._checked(arrays), self.weights).outputs
+        gpu = is_gpu(self.backend, on)
+        with self._saved() as path:
+            return require(self.backend, Runs).run(path, arrays, None, gpu)
+
+    @contextmanager
+    def stream(self, on: str | None = None) -> Iterator[Stream]:
+        """One step after another, of a net compiled with ``step=True``: its states are kept between steps.
+
+        >>> import lstmc, numpy as np
+        >>> net = lstmc.compile("rnn", T=9, N=1, D=3, H=3, step=True)
+        >>> with net.stream(on="interpreter") as step:
+        ...     outputs = [step(x=np.ones((1, 1, 3)))["y"] for _ in range(4)]
+        >>> len(outputs), outputs[0].shape
+        (4, (1, 1, 3))
+        """
+        if on == INTERPRETER:
+            yield Stream(InterpretedSteps(self.compiled, self.weights, self.inputs))
+            return
+        gpu = is_gpu(self.backend, on)
+        with self._saved() as path, stream_files(self.backend, path, None, gpu) as step:
+            yield step
+
+    def after(self, name: str) -> Graph:
+        """The graph as a pass left it; of a pass that runs several times, ``cse:2`` is its second run, and ``cse``
+        its last. ``print_graph`` of :mod:`lstmc.ir` makes text of it.
+
+        >>> import lstmc
+        >>> len(lstmc.compile("rnn", T=2, N=1, D=3, H=3).after("dead:1"))
+        6
+        """
+        history = self.compiled.history
+        if name == history[0].pass_name:
+            return history[0].graph
+        return history[1 + place_of([snapshot.pass_name for snapshot in history[1:]], name)].graph
+
+    def __str__(self) -> str:
+        count = sum(array.size for array in self.weights.values())
+        layers = f"{self.artifact.layers} layers, {len(self.weights)} parameters, {count:,} weights"
+        return f"{self.name} for {self.target}: {layers}"
+
+    def __repr__(self) -> str:
+        return f"<lstmc.Net {self}>"
+
+    def _repr_html_(self) -> str:
+        return layers_html(str(self), self.layers)
+
+    def _checked(self, arrays: Arrays) -> Arrays:
+        """Inputs for the interpreter. Raises :class:`DataError` for what is missing, extra or misshaped."""
+        wanted, model = self.inputs, self.compiled.model
+        known = {node.name: node.op.shape for node in model if isinstance(node.op, Input)}
+        problems = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in arrays]
+        for name, array in arrays.items():
+            found = list(getattr(array, "shape", ()))
+            if name not in known:
+                near = did_you_mean(name, [each for each in wanted if each not in arrays])
+                problems.append(f"extra: {name} {found}{near}")
+            elif found != list(known[name]):
+                problems.append(f"wrong shape: {name} must be {list(known[name])}, found {found}")
+        if problems:
+            raise DataError(f"the inputs do not fit {self.name}", notes=problems)
+        return arrays
+
+    @contextmanager
+    def _saved(self) -> Iterator[Path]:
+        """The net on disk, for as long as it runs."""
+        with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
+            self.save(folder)
+            yield Path(folder, f"{self.name}.prototxt")

@@ -1,0 +1,111 @@
+"""``lstmc.load``: a net from its files alone, as they were written by :meth:`lstmc.Net.save` or by training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lstmc.api.build import backend_of
+from lstmc.api.displays import layers_html
+from lstmc.api.places import is_gpu
+from lstmc.api.stream import Arrays, Stream, stream_files
+from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
+from lstmc.errors import BackendError, ModelFileError
+from lstmc.ops import Array
+
+
+@dataclass(frozen=True)
+class SavedNet:
+    """A written net: ``path``, and beside it its manifest and its weights, or others in ``caffemodel``."""
+
+    path: Path
+    backend: Backend
+    caffemodel: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return self.path.stem
+
+    @property
+    def prototxt(self) -> str:
+        """The net as text. Raises :class:`~lstmc.errors.ModelFileError` where there is none that can be read."""
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ModelFileError(f"no such file: {self.path}") from None
+        except UnicodeDecodeError:
+            raise ModelFileError(f"{self.path}: expected a net as text, found a file that is not UTF-8") from None
+        except OSError as error:
+            raise ModelFileError(f"{self.path}: cannot be read: {error.strerror}") from None
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers in order: name, type, bottoms, tops, and the tops' shapes where they could be found."""
+        return require(self.backend, ListsLayers).layers(self.prototxt)
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """The model's parameters by name, as they are in the weights' file: what was packed is unpacked."""
+        found, _ = self.read_weights()
+        return found
+
+    def read_weights(self) -> tuple[dict[str, Array], list[str]]:
+        """The model's parameters by name, and those that no step of the net uses."""
+        described = self.path.with_name(f"{self.name}.manifest.json")
+        trained = self.caffemodel or self.path.with_name(f"{self.name}.caffemodel")
+        return require(self.backend, ReadsWeights).read_weights(trained, described)
+
+    def run(self, inputs: Arrays | None = None, /, *, on: str | None = None, **named: NDArray[Any]) -> dict[str, Array]:
+        """One forward pass: outputs by name, in the model's shapes. ``on`` is ``caffe-cpu``, or ``caffe-gpu``.
+
+        Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
+        """
+        gpu = is_gpu(self.backend, on)
+        return require(self.backend, Runs).run(self.path, {**(inputs or {}), **named}, self.caffemodel, gpu)
+
+    @contextmanager
+    def stream(self, on: str | None = None) -> Iterator[Stream]:
+        """One step after another, of a net that was compiled with ``step=True``; see :meth:`lstmc.Net.stream`."""
+        with stream_files(self.backend, self.path, self.caffemodel, is_gpu(self.backend, on)) as step:
+            yield step
+
+    def lint(self, target: str | None = None) -> tuple[str, LintReport]:
+        """The target's name, the backend's first one if none is given, and what its reader would refuse of the net.
+
+        Raises :class:`~lstmc.errors.BackendError` for a file that is no net.
+        """
+        name = target_of(self.backend, target)
+        try:
+            return name, require(self.backend, Lints).lint(self.prototxt, name)
+        except BackendError as error:
+            raise BackendError(f"{self.path}: {error.message}", notes=error.notes, mends=error.mends) from None
+
+    def __str__(self) -> str:
+        return f"{self.path}: {len(self.layers)} layers"
+
+    def _repr_html_(self) -> str:
+        return layers_html(str(self), self.layers)
+
+
+def load(path: str | Path, *, weights: str | Path | None = None, backend: str | Backend = "caffe") -> SavedNet:
+    """A net from its files: ``NAME.prototxt`` with ``NAME.manifest.json`` and ``NAME.caffemodel`` beside it.
+
+    ``weights`` is another caffemodel, such as a snapshot's. Raises :class:`~lstmc.errors.ModelFileError` for a file
+    that is not there.
+
+    >>> import lstmc, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = lstmc.compile("rnn", T=2, N=1, D=3, H=3).save(folder)
+    ...     net = lstmc.load(f"{folder}/rnn.prototxt")
+    ...     len(net.layers), sorted(net.weights)
+    (10, ['rnn/W_h', 'rnn/W_x', 'rnn/b'])
+    """
+    if not Path(path).exists():
+        raise ModelFileError(f"no such file: {path}")
+    return SavedNet(Path(path), backend_of(backend), None if weights is None else Path(weights))

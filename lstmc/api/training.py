@@ -1,0 +1,199 @@
+"""``lstmc.train``: a model and data in, a run out."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from lstmc.api.build import AnyModel, Weights, all_sizes, backend_of, bound_weights, traced
+from lstmc.api.net import Net
+from lstmc.api.run import Run
+from lstmc.api.settings import Solver, solver_settings
+from lstmc.arrays import npz_bytes
+from lstmc.backend import Backend, Trains, require, target_of
+from lstmc.data import batch_axes
+from lstmc.data.run_data import Data, RunData, data_name, run_data
+from lstmc.ops import Array
+from lstmc.output import write_files
+from lstmc.pipeline import compile_graph
+from lstmc.prepare import deploy_graph, training_graph
+from lstmc.runs.curve_drawing import CURVES, CurveDrawing
+from lstmc.runs.events import Event, Progress, Started
+from lstmc.runs.metrics import METRICS, Metrics
+from lstmc.runs.record import RECORD, about_data, record, record_file
+from lstmc.runs.recorder import Recorder
+from lstmc.training import Trained, TrainingRun
+from lstmc.weights import parameters
+
+
+def train(
+    model: AnyModel,
+    data: Data,
+    /,
+    *,
+    out: str | Path,
+    test_data: Data | None = None,
+    test_split: float | None = None,
+    solver: Solver | None = None,
+    weights: Weights | None = None,
+    seed: int = 0,
+    batch: str | None = None,
+    shuffle: bool = True,
+    resume: bool = False,
+    gpu: bool = False,
+    target: str | None = None,
+    backend: str | Backend = "caffe",
+    progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
+    command: str = "",
+    sizes: Mapping[str, int] | None = None,
+    **dims: int,
+) -> Run:
+    """Train a model, and write its net with trained weights, its metrics, its loss curve and snapshots.
+
+    Its output called ``loss`` is made small; its other losses and scores are means over the test data.
+
+    Args:
+        model: A model that returns a loss and what it is for, such as its scores.
+        data: Arrays by the names of the inputs, or an ``.npz`` or HDF5 file of them: each in its input's shape with
+            any number of examples on the batch axis, or with one more axis in front, a whole batch in each row.
+        out: The folder that the run goes into.
+        test_data: Data to score the model on while it trains; ``test_split`` takes such a part of ``data``, as 0.2.
+        solver: Settings of the backend's own type, in place of the model's; or a mapping of some, put over them.
+        weights: First values of all parameters; without them they are drawn by their fillers, by ``seed``.
+        batch: The dimension that counts examples; ``N`` if not given.
+        shuffle: Draw the examples of each epoch in a new order, by ``seed``.
+        resume: Go on with the run in ``out`` from its last snapshot, to the weights that an undisturbed run ends with.
+        gpu: Train on a GPU instead of the CPU.
+        progress: Is told each :class:`~lstmc.runs.events.Event` as it happens: ``progress=print`` prints them. The
+            run is stopped, with a snapshot, where it returns True.
+        stop: Is asked after each update whether to stop. Without it Ctrl-C (a notebook's Interrupt) stops the run
+            with a snapshot, after which KeyboardInterrupt is raised.
+        command: What made the run, for its record.
+        sizes: Sizes of dimensions, besides those given as arguments.
+
+    Raises :class:`~lstmc.errors.DataError` for data that do not fit, before anything is trained or written, and
+    :class:`~lstmc.errors.TrainingError` where the run cannot start or go on, or its loss runs away.
+
+    >>> import lstmc, tempfile, numpy as np
+    >>> N = lstmc.dims("N")
+    >>> @lstmc.model
+    ... def fits(X=lstmc.Input(N, 3), y=lstmc.Input(N, 1), W=lstmc.Param(1, 3)):
+    ...     found = lstmc.linear(X, W)
+    ...     return {"found": found, "loss": lstmc.euclidean_loss(found, y)}
+    >>> X = np.random.default_rng(0).normal(size=(40, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = {"X": X, "y": X @ [[1], [2], [3]]}
+    ...     run = lstmc.train(fits, data, N=10, out=folder, solver={"base_lr": 0.1, "max_iter": 200})
+    ...     len(run.losses), run.weights["W"].round(3).tolist()
+    (200, [[1.0, 2.0, 3.0]])
+    """
+    told, folder, given_sizes = Told(progress), Path(out), all_sizes(sizes, dims)
+    source, graph = traced(model, given_sizes)
+    trained, loaded = training_graph(graph), backend_of(backend)
+    trainer, name = require(loaded, Trains), target_of(loaded, target)
+    settings = solver_settings(trainer, source.model.solver, solver)
+    axes = batch_axes(source.model, batch)
+    given = run_data(trained, axes, data, test_data, test_split, seed, shuffle)
+    deployed = compile_graph(deploy_graph(graph), loaded, name, source.name)
+    first = bound_weights(graph, weights, seed)
+    facts = record(
+        command,
+        settings,
+        model=source.name,
+        sizes=given_sizes,
+        backend=f"{loaded.name}: {trainer.build()}",
+        target=name,
+        seed=seed,
+        shuffle=given.shuffle,
+        data=about_data(given.train, data_name(data, "arrays")),
+        test_data=about_data(given.test, data_name(data if test_data is None else test_data, "arrays"))
+        if given.test is not None
+        else None,
+    )
+    compiled = compile_graph(given.graph, loaded, name, source.name)
+    told(started(settings.max_iter, given))
+    metrics, drawing = Metrics(folder, resume, record_file(facts)), CurveDrawing(folder)
+    not_drawn = None
+    with interruptible(stop) as asked:
+        asked_of = TrainingRun(
+            folder=folder,
+            batches=given.train.for_training(seed, given.shuffle),
+            test_batches=None if given.test is None else given.test.for_scoring(),
+            observer=Recorder(metrics, drawing, told),
+            stop=lambda: told.enough or asked(),
+            resume=resume,
+            gpu=gpu,
+        )
+        try:
+            weights_of_it = {each: first[each] for each in parameters(compiled.model)}
+            ended = trainer.train(compiled, weights_of_it, settings, asked_of)
+        finally:  # however it ends, its loss curve is drawn
+            metrics.close()
+            if metrics.has_lines:
+                not_drawn = drawing.finish()
+        all_weights = {**first, **ended.weights}
+        net = Net.of(source, graph, loaded, deployed, all_weights)
+        run = finished(folder, ended, net, all_weights, not_drawn)
+    if run.ended == "stopped" and stop is None and not told.enough:
+        raise KeyboardInterrupt(f"{run}: resume=True goes on from {run.snapshot}")
+    return run
+
+
+def started(iterations: int, given: RunData) -> Started:
+    """What is told before the first update."""
+    train, test = given.train, given.test
+    said = Started(iterations, train.rows, train.of, train.per_batch, given.shuffle)
+    if test is None:
+        return said
+    return replace(said, test_rows=test.rows, test_of=test.of, test_per_batch=test.per_batch)
+
+
+def finished(folder: Path, ended: Trained, net: Net, weights: Mapping[str, Array], not_drawn: str | None) -> Run:
+    """The run, after writing the parameters by name and the net as it is used, with them."""
+    paths = [*write_files(folder, {"weights.npz": npz_bytes(weights), **net.files})]
+    paths += [folder / name for name in (RECORD, METRICS, *CURVES)]
+    left = tuple(path for path in paths if path.is_file())  # there is no curve where it could not be drawn
+    return Run(folder, ended.iteration, ended.ended, weights, net, ended.snapshot, left, not_drawn)
+
+
+class Told:
+    """Passes events on; notes when it is told that they are enough."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self.enough = progress, False
+
+    def __call__(self, event: Event) -> None:
+        if self._progress is not None and self._progress(event) is True:
+            self.enough = True
+
+
+@contextmanager
+def interruptible(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
+    """Whether to stop: as ``stop`` says, or once there was a Ctrl-C; a second one interrupts at once.
+
+    Signals come to the main thread alone, and one that the process was started to ignore stays ignored.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    elsewhere = threading.current_thread() is not threading.main_thread()
+    if stop is not None or elsewhere or handler in (signal.SIG_IGN, None):
+        yield stop or (lambda: False)
+        return
+    interrupted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: interrupted
+    finally:
+        signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,104 @@
+"""The files that `caffe train` takes: the training net, the solver's settings, and data in the form Caffe reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lstmc.api.build import training_targets
+from lstmc.api.net import Net
+from lstmc.api.settings import Solver, solver_settings
+from lstmc.backend import Trains, require
+from lstmc.data import Dataset, batch_axes, write_batches_hdf5
+from lstmc.data.run_data import Data, run_data
+from lstmc.errors import Argument, DataError, ModelFileError
+from lstmc.output import write_files
+from lstmc.pipeline import compile_graph
+from lstmc.prepare import has_loss, training_graph
+from lstmc.training import Source
+
+
+def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
+    """Why there is no net to be trained beside a compiled one, and the arguments that this speaks of; or None."""
+    if not has_loss(net.graph):
+        return f"{net.name} returns no loss", ()
+    if net.compiled.states:
+        argument = Argument("step", "True")
+        return f"{argument} makes a net that is not trained", (argument,)
+    if net.only:
+        argument = Argument("outputs")
+        return f"{argument} makes a net that is not trained", (argument,)
+    known = training_targets(net.backend)
+    if net.target in known:
+        return None
+    return f"nets for target {net.target} are not trained: those for {', '.join(known) or 'none'} are", ()
+
+
+def training_files(
+    net: Net,
+    folder: Path,
+    data: Data | None = None,
+    test_data: Data | None = None,
+    solver: Solver | None = None,
+    batch: str | None = None,
+    seed: int = 0,
+) -> dict[str, bytes]:
+    """The contents of the text files by name. HDF5 files, which may be large, are written to ``folder`` at once.
+
+    Raises :class:`ModelFileError` for a net that is not trained.
+    """
+    if found := why_not_trained(net):
+        raise ModelFileError(f"there is no training net: {found[0]}", arguments=found[1])
+    backend, model = require(net.backend, Trains), net.source.model
+    settings = solver_settings(backend, model.solver, solver)
+    trained = training_graph(net.graph)
+    sources: dict[str, Source] = {}
+    lists: dict[str, bytes] = {}
+    if data is not None:
+        given = run_data(trained, batch_axes(model, batch), data, test_data, None, seed, shuffle=True)
+        trained = given.graph
+        datasets: dict[str, Dataset] = {"TRAIN": given.train, "TEST": given.test or given.train}
+        for phase, dataset in datasets.items():
+            if phase == "TEST" and given.test is None:
+                sources[phase] = sources["TRAIN"]
+                continue
+            name = f"{net.name}.{phase.lower()}"
+            batches = dataset.for_scoring() if phase == "TEST" else dataset.for_training(seed, given.shuffle)
+            write_batches_hdf5(batches, folder / f"{name}.h5")
+            sources[phase], lists[f"{name}.txt"] = Source(f"{name}.txt", batches.per_epoch), f"{name}.h5\n".encode()
+    elif test_data is not None:
+        test, train = Argument("test_data"), Argument("data")
+        raise DataError(
+            f"{test} is for phase TEST of a net that has {train} for phase TRAIN: expected both",
+            arguments=(test, train),
+        )
+    compiled = compile_graph(trained, net.backend, net.target, net.source.name)
+    return {**backend.emit_training(compiled, settings, sources).files, **lists}
+
+
+def export_training(
+    net: Net,
+    folder: str | Path = ".",
+    *,
+    data: Data | None = None,
+    test_data: Data | None = None,
+    solver: Solver | None = None,
+    batch: str | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    """Write a net with what `caffe train` takes besides: the net to be trained, the solver's settings, the data.
+
+    ``data`` and ``test_data`` are arrays by the names of the inputs, or a file of them; the other arguments are those
+    of :func:`lstmc.train`. Raises :class:`~lstmc.errors.ModelFileError` for a model without a loss, and for a net of
+    one step, of some outputs, or of a target that is not trained.
+
+    >>> import lstmc, tempfile
+    >>> @lstmc.model
+    ... def fits(X=lstmc.Input(4, 3), y=lstmc.Input(4, 1), W=lstmc.Param(1, 3)):
+    ...     found = lstmc.linear(X, W)
+    ...     return {"found": found, "loss": lstmc.euclidean_loss(found, y)}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sorted(path.name for path in lstmc.export_training(lstmc.compile(fits), folder))[-3:]
+    ['fits.solver.prototxt', 'fits.train.manifest.json', 'fits.train.prototxt']
+    """
+    files = training_files(net, Path(folder), data, test_data, solver, batch, seed)
+    return write_files(Path(folder), {**net.files, **files})

@@ -1,0 +1,89 @@
+"""A written net held against the meaning of its model, wherever it can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lstmc.api.displays import table_html
+from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor
+from lstmc.differential import InterpreterExecutor, Report, check
+from lstmc.errors import Argument, BackendError
+from lstmc.ops import Array
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What :meth:`lstmc.Net.verify` found: a report for each place, and why others were not run.
+
+    It is true where everything agrees: ``assert net.verify()``.
+    """
+
+    reports: tuple[Report, ...]
+    not_run: Mapping[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no difference is past its tolerance."""
+        return all(report.passed for report in self.reports)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in self.not_run.items()]
+        return "\n".join([*not_run, *(f"{report.executor}: {verdict(report)}" for report in self.reports)])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (report.executor, d.kind, d.name, f"{d.relative:.1e}", f"{d.tolerance:.0e}", "ok" if d.passed else "PAST")
+            for report in self.reports
+            for d in report.differences
+        ]
+        return table_html(str(self), ("on", "what", "name", "relative", "allowed", ""), rows)
+
+
+def verdict(report: Report) -> str:
+    """``all 18 agree``, or how many differ."""
+    failed = sum(not row.passed for row in report.differences)
+    return f"{failed} of {len(report.differences)} differ" if failed else f"all {len(report.differences)} agree"
+
+
+def verification(
+    backend: Backend,
+    compiled: Compiled,
+    artifact: Artifact,
+    weights: Mapping[str, Array],
+    on: Sequence[str] | None,
+    seed: int,
+) -> Verification:
+    """See :meth:`lstmc.Net.verify`."""
+    executors: list[Executor] = [InterpreterExecutor()]
+    if isinstance(backend, Executes):
+        executors += backend.executors()
+    try:
+        chosen, not_run = _chosen(executors, on)
+        reports = [check(compiled, artifact, weights, executor, seed) for executor in chosen]
+    finally:
+        for executor in executors:
+            executor.close()
+    return Verification(tuple(reports), not_run)
+
+
+def _chosen(executors: Sequence[Executor], names: Sequence[str] | None) -> tuple[list[Executor], dict[str, str]]:
+    """The executors asked for, which must all be usable; without a wish every usable one, the others with a reason."""
+    known = {executor.name: executor for executor in executors}
+    for name in names or ():
+        if name not in known:
+            argument = Argument("on")
+            raise BackendError(f"{argument} takes one of {', '.join(known)}, found {name!r}", arguments=(argument,))
+    chosen, not_run = [], {}
+    for executor in [known[name] for name in dict.fromkeys(names)] if names else executors:
+        reason = executor.unavailable()
+        if reason is None:
+            chosen.append(executor)
+        elif names:
+            raise BackendError(f"{executor.name} cannot be used here", notes=reason.splitlines())
+        else:
+            not_run[executor.name] = reason
+    return chosen, not_run

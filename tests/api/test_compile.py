@@ -1,0 +1,206 @@
+"""``lstmc.compile`` and ``lstmc.load``: nets from models, run in real Caffe and in the interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import lstmc
+from lstmc.backend import load_backend
+from lstmc.errors import BackendError, DataError, ModelFileError, PassError, WeightsError
+from lstmc.interp import forward
+from lstmc.passes import Dead, PassList, Simplify
+from lstmc.weights import initial_weights
+from tests.plugin_example.lstmc_plugin_example import TextBackend
+
+T, N = lstmc.dims("T N")
+SIZES = {"T": 3, "N": 2, "D": 4, "H": 5}
+
+
+@lstmc.cell
+def step(x=lstmc.Input(N, 3), h=lstmc.State(N, 4), *, W=lstmc.Param(4, 3, fill=lstmc.xavier())):  # type: ignore[no-untyped-def]
+    h = lstmc.tanh(lstmc.linear(x, W) + 0.5 * h)
+    return h, {"h": h}
+
+
+@lstmc.model
+def trained(X=lstmc.Input(T, N, 3), label=lstmc.Input(N)) -> Any:  # type: ignore[no-untyped-def]
+    _, last = lstmc.scan(step(), X)
+    scores = lstmc.dropout(last["h"], 0.5)
+    return {"prob": lstmc.softmax(scores), "loss": lstmc.softmax_loss(scores, label)}
+
+
+def x(*shape: int) -> Any:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def test_a_cell_is_scanned_and_a_library_cell_goes_by_its_name() -> None:
+    assert lstmc.compile(step, T=3, N=2).inputs == {"x": (3, 2, 3)}
+    assert lstmc.compile("lstm", **SIZES).outputs == {"y": (3, 2, 5), "h_T": (2, 5), "c_T": (2, 5)}
+    assert lstmc.compile("lstm", sizes=SIZES).files == lstmc.compile("lstm", **SIZES).files
+
+
+def test_whoever_forgets_to_cut_losses_off_gets_the_deployed_net() -> None:
+    net = lstmc.compile(trained, T=3, N=2)
+    assert (net.inputs, net.outputs) == ({"X": (3, 2, 3)}, {"prob": (2, 4)})
+    assert not {layer.type for layer in net.layers} & {"SoftmaxWithLoss", "Dropout"}
+    assert b"label" not in net.files["trained.manifest.json"]
+    assert lstmc.compile(trained, T=3, N=2, phase="train").outputs == {"loss": ()}
+    assert lstmc.compile(trained, T=3, N=2, phase="all").outputs == {"prob": (2, 4), "loss": ()}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["caffe", "flat", "noslice"])
+def test_a_net_runs_in_caffe_as_its_model_means(caffe: object, tmp_path: Path, target: str) -> None:
+    net = lstmc.compile("lstm", **SIZES, target=target, seed=3)
+    inputs = {"x": x(3, 2, 4)}
+    wanted = forward(net.graph, inputs, initial_weights(net.graph, 3)).outputs
+    net.save(tmp_path)
+    loaded = lstmc.load(tmp_path / "lstm.prototxt")
+    for found in (net.run(**inputs), net.run(inputs), loaded.run(inputs), net.run(inputs, on="interpreter")):
+        assert found.keys() == wanted.keys()
+        for name, array in wanted.items():
+            assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
+    for name, array in net.weights.items():
+        assert_array_equal(loaded.weights[name], array)
+    assert [layer.name for layer in loaded.layers] == [layer.name for layer in net.layers]
+
+
+@pytest.mark.caffe
+def test_a_stream_of_steps_is_the_whole_sequence(caffe: object, tmp_path: Path) -> None:
+    net = lstmc.compile("gru", **SIZES, step=True)
+    sequence = x(3, 2, 4)
+    whole = lstmc.compile("gru", **SIZES).run(x=sequence, on="interpreter")["y"]
+    net.save(tmp_path)
+    streams = (net.stream(), net.stream(on="interpreter"), lstmc.load(tmp_path / "gru.prototxt").stream())
+    for stream in streams:
+        with stream as make:
+            assert (make.inputs, make.states) == ({"x": (1, 2, 4)}, {"gru/h": (2, 5)})
+            assert make.outputs == {"y": (1, 2, 5), "h_T": (2, 5)}
+            found = [make(x=sequence[t : t + 1])["y"][0] for t in range(3)]
+            assert_allclose(np.stack(found), whole, rtol=1e-5, atol=1e-6)
+            make.start({"gru/h": np.ones((2, 5))})
+            other = make({"x": sequence[:1]})["y"]
+            make.start()
+            assert not np.allclose(other, make({"x": sequence[:1]})["y"])
+
+
+@pytest.mark.caffe
+def test_verification_is_true_where_all_agrees(caffe: object) -> None:
+    found = lstmc.compile("lstm", **SIZES).verify()
+    assert found
+    assert [report.executor for report in found.reports][:2] == ["interpreter", "caffe-cpu"]
+    assert str(found).splitlines()[-1].startswith("caffe-cpu: all ") or "caffe-gpu" in str(found)
+
+
+def test_weights_are_the_model_s_own() -> None:
+    net = lstmc.compile("gru", **SIZES, seed=1)
+    again = lstmc.compile("gru", **SIZES, weights=net.weights)
+    assert again.files == net.files
+    with pytest.raises(WeightsError) as caught:
+        lstmc.compile("gru", **SIZES, weights={"gru/b": np.zeros(15)})
+    assert str(caught.value).splitlines()[:2] == [
+        "WeightsError: weights does not fit gru",
+        "  missing: gru/W_x f32[15,4]",
+    ]
+
+
+def refused(kind: type[Exception], call: Any) -> str:
+    with pytest.raises(kind) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_what_cannot_be_compiled() -> None:
+    compile = lstmc.compile
+    assert refused(ModelFileError, lambda: compile(3)) == (  # type: ignore[arg-type]
+        "ModelFileError: expected a function made with @model or @cell, or the name of a library cell, found int 3"
+    )
+    assert refused(ModelFileError, lambda: compile("gru", sizes={"T": 2}, **SIZES)) == (
+        "ModelFileError: the size of T is given twice: as an argument and in sizes"
+    )
+    assert refused(ModelFileError, lambda: compile("gru", outputs=["z"], **SIZES)) == (
+        "ModelFileError: outputs=z: gru has no such output: found y, h_T"
+    )
+    assert refused(ModelFileError, lambda: compile("gru", phase="deployed", **SIZES)) == (  # type: ignore[arg-type]
+        "ModelFileError: phase is one of deploy, train, all, found 'deployed'"
+    )
+    assert refused(BackendError, lambda: compile("gru", form="fast", **SIZES)) == (
+        "BackendError: form=fast: target caffe has no such form: found"
+        " unit, packed, separate, unit-in-loop, packed-in-loop, separate-in-loop"
+    )
+
+
+def test_what_cannot_be_run() -> None:
+    net = lstmc.compile("gru", **SIZES)
+    inputs = {"X": x(3, 2, 4)}
+    assert refused(DataError, lambda: net.run(inputs, on="interpreter")) == (
+        "DataError: the inputs do not fit gru\n  missing: x [3, 2, 4]\n  extra: X [3, 2, 4]: did you mean x?"
+    )
+    assert refused(BackendError, lambda: net.run(inputs, on="gpu")) == (
+        "BackendError: on='gpu': expected one of interpreter, caffe-cpu, caffe-gpu"
+    )
+    assert refused(BackendError, lambda: net.verify(on=["gpu"])).startswith(
+        "BackendError: on= takes one of interpreter, caffe-cpu, caffe-gpu, found 'gpu'"
+    )
+    assert refused(BackendError, lambda: net.stream(on="interpreter").__enter__()) == (
+        "BackendError: gru: expected a net of one step, found one without states\n"
+        "  compile the model as a net of one step"
+    )
+    text = lstmc.compile("gru", **SIZES, backend=TextBackend())
+    assert (
+        refused(BackendError, lambda: text.prototxt) == "BackendError: backend text writes no prototxt: found gru.lir"
+    )
+    assert refused(ModelFileError, lambda: lstmc.load("none.prototxt")) == "ModelFileError: no such file: none.prototxt"
+
+
+def test_first_states_that_do_not_fit() -> None:
+    with lstmc.compile("gru", **SIZES, step=True).stream(on="interpreter") as make:
+        assert refused(DataError, lambda: make.start({"h": x(2, 5), "gru/h": x(2, 4)})) == (
+            "DataError: the first states do not fit gru\n"
+            "  extra: h [2, 5]\n"
+            "  wrong shape: gru/h must be [2, 5], found [2, 4]"
+        )
+
+
+class TestPasses:
+    def test_the_list_is_read_and_changed_by_names(self) -> None:
+        passes = PassList(load_backend("caffe").passes("caffe"))
+        names = passes.names
+        assert passes.at("hoist") == names.index("hoist")
+        assert passes.last("cse") == names.index("cse:4") == passes.at("cse:4")
+        changed = passes.insert_before("hoist", Simplify()).insert_after("hoist", Dead()).replace("sink")
+        at = changed.names.index("hoist")
+        assert [each.name for each in changed[at - 1 : at + 2]] == ["simplify", "hoist", "dead"]
+        assert "sink" not in changed.names
+
+    def test_names_that_are_none_or_several(self) -> None:
+        passes = PassList((Simplify(), Dead(), Simplify()))
+        assert refused(PassError, lambda: passes.replace("simplify")) == (
+            "PassError: simplify runs 2 times: name one of simplify:1, simplify:2"
+        )
+        assert refused(PassError, lambda: passes.insert_after("hoist", Dead())) == (
+            "PassError: there is no pass hoist: found simplify:1, dead, simplify:2"
+        )
+        assert refused(PassError, lambda: passes.at("simplify:3")) == (
+            "PassError: there is no pass simplify:3: found simplify:1, dead, simplify:2"
+        )
+
+    def test_a_net_of_other_passes_means_the_same(self) -> None:
+        seen: list[str] = []
+
+        def without_packing(passes: PassList) -> PassList:
+            seen.extend(passes.names)
+            return passes.replace("fuse_horizontal")
+
+        net = lstmc.compile("lstm", **SIZES, passes=without_packing)
+        assert "fuse_horizontal" in seen
+        assert "fuse_horizontal" not in net.passes
+        assert net.verify(on=["interpreter"])
+        assert net.after("model") is net.compiled.model
+        assert net.after("cse") == net.after("cse:4")
+        assert net.after(net.passes[-1]) == net.compiled.expanded
