@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = {"lstmc": ROOT / "lstmc", "lstmc_caffe": ROOT / "backends" / "lstmc_caffe"}
 
 # Each part of a package, a folder or a file, may import what stands on a line above its own, and nothing else of the
-# package. "lstmc" itself is lstmc/__init__.py, the public language.
+# package. "lstmc" itself is lstmc/__init__.py, the language and the API.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
     ("types", "version"),
