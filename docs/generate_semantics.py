@@ -8,7 +8,7 @@ from jinja2 import Environment, StrictUndefined
 
 from lstmc.ir import Scan
 from lstmc.ops import CORE, Op
-from lstmc_caffe.legalize.legalize import RULES
+from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 PAGE = Path(__file__).with_name("semantics.md")
@@ -53,7 +53,7 @@ For targets whose blobs have other shapes than the model's values (`docs/targets
 
 def describe(op: type[Op]) -> dict[str, str]:
     """One op as the page shows it."""
-    rule = RULES.get(op)
+    rule = rules().trained.get(op)
     return {
         "name": op.name,
         "signature": ", ".join([*op.operands, *(f"{field.name}=" for field in fields(op))]),

@@ -47,7 +47,11 @@ def the_one(group: str, name: str, kind: str) -> EntryPoint:
 
 def load(group: str, name: str, kind: str) -> Any:
     """What the entry point of that name names. Raises :class:`PluginError` if that cannot be had."""
-    point = the_one(group, name, kind)
+    return load_point(the_one(group, name, kind), kind)
+
+
+def load_point(point: EntryPoint, kind: str) -> Any:
+    """What an entry point names. Raises :class:`PluginError` if its module does not import, or has no such thing."""
     try:
         return point.load()
     except Exception as error:  # whatever its module does as it is imported

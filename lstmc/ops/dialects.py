@@ -17,7 +17,7 @@ from typing import Any
 
 from lstmc.errors import PluginError
 from lstmc.ops.base import Op
-from lstmc.plugins import load, malformed, offered, the_one
+from lstmc.plugins import load_point, malformed, offered, the_one
 
 DIALECTS = "lstmc.dialects"
 CORE_DIALECT = "core"
@@ -45,7 +45,7 @@ def load_dialect(name: str) -> dict[str, type[Op]]:
 
 @cache
 def _loaded(point: EntryPoint) -> dict[str, type[Op]]:
-    module = load(DIALECTS, point.name, "dialect")
+    module = load_point(point, "dialect")
     if not isinstance(module, ModuleType):
         raise malformed(point, "dialect", "the name of a module that ops are defined in", repr(module))
     everything = _defined_in(module.__name__)

@@ -10,16 +10,10 @@ from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
 from lstmc.ops import Arg, Op, Param
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize import images, leaf, loss, pointwise, product, sequence, shape
-from lstmc_caffe.legalize.blobs import Rule, as_value, outputs_as_values, packing_nodes
+from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_nodes
 from lstmc_caffe.legalize.checks import check_gradients_end
+from lstmc_caffe.legalize.rules import rules, used
 
-# Every core op is here or in KEPT; a test holds it.
-RULES: dict[type[Op], Rule] = {
-    rule_op: rule
-    for part in (leaf, product, pointwise, shape, sequence, images, loss)
-    for rule_op, rule in part.RULES.items()
-}
 KEPT: frozenset[type[Op]] = frozenset((Param, Arg))
 
 
@@ -57,6 +51,7 @@ class Legalize(Pass):
 def legalized(graph: Graph, counts: Counter[str]) -> Graph:
     """The graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
     packing = packing_nodes(graph)
+    table = rules()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan):
@@ -67,11 +62,13 @@ def legalized(graph: Graph, counts: Counter[str]) -> Graph:
             return None
         if node.name in packing:
             return None  # it makes a blob, not a layer
-        rule = RULES.get(type(node.op))
+        rule = table.trained.get(type(node.op))
         if rule is None:
-            raise BackendError(f"Caffe has no layer for {node.op.name}", loc=node.loc)
+            raise BackendError(
+                f"Caffe has no layer for {node.op.name}", loc=node.loc, notes=tuple(table.faults.values())
+            )
         counts[rule.__name__] += 1
-        return rule(b, node, args)
+        return used(rule, b, node, args)
 
     return outputs_as_values(rewrite(graph, visit), counts)
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from lstmc.ir import Builder, Node
-from lstmc.ops import Abs, Affine, Elu, Exp, Log, Op, Power, Relu, Sigmoid, Softmax, Tanh
+from lstmc.ops import Affine, Op, Power
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of
+from lstmc_caffe.legalize.rules import core_op, layer_rules
+from lstmc_caffe.ops import pointwise
 
 # Up to here a whole power becomes a product: Power's backward divides by x, which is NaN at x = 0.
 LARGEST_PRODUCT = 8
 
+# The functions that are a layer's by the same name: of each element, and softmax.
+LAYERS = tuple(layer for layer in caffe.CAFFE_OPS if layer.__module__ == pointwise.__name__ and core_op(layer))
 FUNCTION_LAYERS: dict[type[Op], Op] = {
-    Sigmoid: caffe.SigmoidLayer(),
-    Tanh: caffe.TanHLayer(),
-    Relu: caffe.ReLULayer(),
-    Abs: caffe.AbsValLayer(),
-    Exp: caffe.ExpLayer(),
-    Log: caffe.LogLayer(),
+    core: layer() for layer in LAYERS if (core := core_op(layer)) is not None and not fields(layer)
 }
 
 
@@ -35,24 +36,4 @@ def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.PowerLayer(exponent), *args)
 
 
-def function_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    return layer_of(b, node, FUNCTION_LAYERS[type(node.op)], *args)
-
-
-def elu_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Elu)
-    return layer_of(b, node, caffe.ELULayer(node.op.alpha), *args)
-
-
-def softmax_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
-    assert isinstance(node.op, Softmax)
-    return layer_of(b, node, caffe.SoftmaxLayer(node.op.axis), *args)
-
-
-RULES: dict[type[Op], Rule] = {
-    Affine: affine_to_power,
-    Power: power_to_layers,
-    **dict.fromkeys(FUNCTION_LAYERS, function_to_layer),
-    Elu: elu_to_layer,
-    Softmax: softmax_to_layer,
-}
+RULES: dict[type[Op], Rule] = {Affine: affine_to_power, Power: power_to_layers, **layer_rules(*LAYERS)}

@@ -1,0 +1,115 @@
+"""The rules of legalisation, found by entry point: ours, and those of packages with layers of their own.
+
+An entry point of the group ``lstmc_caffe.rules`` names a module with a table ``RULES``: for each op, the rule that
+writes it as layers. Where layers are written that are not trained, ``UNTRAINED_RULES`` stand before it, if there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.metadata import EntryPoint
+from types import ModuleType
+
+from lstmc.errors import BackendError, LstmcError, PluginError
+from lstmc.ir import Builder, Node
+from lstmc.ops import Op
+from lstmc.passes import Refs
+from lstmc.plugins import distribution, load_point, malformed, offered, origin
+from lstmc_caffe.legalize.blobs import Rule, layer_of
+from lstmc_caffe.ops import CaffeOp
+
+GROUP = "lstmc_caffe.rules"
+
+
+@dataclass(frozen=True)
+class RuleTable:
+    """All rules that are installed, and what is wrong with others, by the name of their entry point."""
+
+    trained: Mapping[type[Op], Rule]
+    untrained: Mapping[type[Op], Rule]
+    faults: Mapping[str, str]
+
+
+def rules() -> RuleTable:
+    """What is installed. A fault of one entry point keeps its rules out, and no others."""
+    return _table(tuple(point for points in offered(GROUP).values() for point in points))
+
+
+@cache
+def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
+    trained: dict[type[Op], Rule] = {}
+    untrained: dict[type[Op], Rule] = {}
+    faults: dict[str, str] = {}
+    whose: dict[type[Op], EntryPoint] = {}
+    for point in sorted(points, key=lambda point: (distribution(point) != "lstmc", origin(point))):
+        try:
+            found, without_training = _rules_of(point)
+            for op in found:
+                if op in whose:
+                    raise malformed(point, "rules", "ops that have no rule yet", f"{op.name}: see {origin(whose[op])}")
+        except PluginError as error:
+            faults[f"{point.name} of {distribution(point)}"] = error.message
+            continue
+        whose.update(dict.fromkeys(found, point))
+        trained.update(found)
+        untrained.update(found | without_training)
+    return RuleTable(trained, untrained, faults)
+
+
+def _rules_of(point: EntryPoint) -> tuple[dict[type[Op], Rule], dict[type[Op], Rule]]:
+    module = load_point(point, "rules")
+    if not isinstance(module, ModuleType):
+        raise malformed(point, "rules", "the name of a module with a table RULES", repr(module))
+    return (_checked(point, getattr(module, "RULES", None)), _checked(point, getattr(module, "UNTRAINED_RULES", {})))
+
+
+def _checked(point: EntryPoint, table: object) -> dict[type[Op], Rule]:
+    if not isinstance(table, dict):
+        raise malformed(point, "rules", "a table RULES from ops to rules in the module", repr(table))
+    for op, rule in table.items():
+        if not (isinstance(op, type) and issubclass(op, Op) and callable(rule)):
+            raise malformed(point, "rules", "a class of ops and a function in each entry of RULES", f"{op!r}: {rule!r}")
+    return table
+
+
+def used(rule: Rule, b: Builder, node: Node, args: Refs) -> Refs:
+    """What a rule makes of a node. Raises :class:`BackendError` naming both where the rule itself fails."""
+    try:
+        return rule(b, node, args)
+    except LstmcError:
+        raise
+    except Exception as error:
+        raise BackendError(
+            f"rule {rule.__name__} of {rule.__module__} failed on {node.op.name} ({type(error).__name__}: {error})",
+            loc=node.loc,
+        ) from error
+
+
+def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], Rule]:
+    """Rules for layers that are an op by another name: ``class ELULayer(CaffeOp, Elu)``, with the op's own fields."""
+    made: dict[type[Op], Rule] = {}
+    for layer in layers:
+        core = core_op(layer)
+        if core is None:
+            raise TypeError(f"{layer.__name__} is no layer of one op: expected class {layer.__name__}(CaffeOp, AnOp)")
+        made[core] = _layer_rule(layer)
+    return made
+
+
+def core_op(layer: type[CaffeOp]) -> type[Op] | None:
+    """The op that a layer is by another name, or None: a base that no backend has, with the same fields."""
+    own = [field.name for field in fields(layer)]
+    for base in layer.__bases__:
+        if issubclass(base, Op) and "name" in vars(base) and not base.backend:
+            return base if [field.name for field in fields(base)] == own else None
+    return None
+
+
+def _layer_rule(layer: type[CaffeOp]) -> Rule:
+    def function_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+        values = [getattr(node.op, field.name) for field in fields(node.op)]
+        return layer_of(b, node, layer(*values), *args)
+
+    return function_to_layer
