@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmc.ops.base import Array, Draw, Pointwise, Sample, sample_type
 
-__all__ = ["Abs", "Affine", "Elu", "Exp", "Log", "Power", "Relu", "Sigmoid", "Tanh"]
+__all__ = ["Abs", "Affine", "Elu", "Exp", "Log", "Power", "Relu", "Sigmoid", "Softplus", "Tanh"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,19 @@ class Relu(Pointwise):
 
     def df(self, y: Array, x: Array) -> Array:
         return (x > 0).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Softplus(Pointwise):
+    """y = ln(1 + exp(x)), a relu without a kink, which cannot overflow. Dugas et al. 2001."""
+
+    name = "softplus"
+
+    def f(self, x: Array) -> Array:
+        return np.logaddexp(x, 0)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.exp(x - y)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.ops import Abs, Array, Draw, Elu, Exp, Log, Pointwise, Relu, Sample, Sigmoid, Softmax, Tanh
+from lstmc.ops import Abs, Array, Draw, Elu, Exp, Log, Pointwise, Relu, Sample, Sigmoid, Softmax, Softplus, Tanh
 from lstmc.ops.base import sample_type
 from lstmc_caffe.ops.base import CaffeOp
 
 __all__ = [
     "AbsValLayer",
+    "BNLLLayer",
     "ELULayer",
     "ExpLayer",
     "LogLayer",
@@ -46,6 +47,14 @@ class ReLULayer(CaffeOp, Relu):
 
     name = "caffe.ReLU"
     layer_type = "ReLU"
+
+
+@dataclass(frozen=True)
+class BNLLLayer(CaffeOp, Softplus):
+    """BNLL (``bnll_layer.cpp``), binomial normal log likelihood."""
+
+    name = "caffe.BNLL"
+    layer_type = "BNLL"
 
 
 @dataclass(frozen=True)
