@@ -19,6 +19,7 @@ from lstmc.patterns.equations import Equations, Reading, Rule
 from lstmc.patterns.gate_order import GRU_ORDERS, LSTM_ORDERS, moved
 from lstmc.patterns.gru import match_gru
 from lstmc.patterns.lstm import match_lstm
+from lstmc.patterns.lstm_tail import LSTMTail, lstm_tails, packed
 from lstmc.patterns.polynomial import Columns, Matrix, Place, Polynomial
 from lstmc.patterns.recognise import recognise
 from lstmc.patterns.rnn import match_rnn
@@ -37,6 +38,7 @@ __all__ = [
     "Entering",
     "Equations",
     "Gate",
+    "LSTMTail",
     "Matrix",
     "Mismatch",
     "Place",
@@ -48,10 +50,12 @@ __all__ = [
     "Unrecognised",
     "Valid",
     "describe",
+    "lstm_tails",
     "match_gru",
     "match_lstm",
     "match_rnn",
     "moved",
     "multiplied",
+    "packed",
     "recognise",
 ]

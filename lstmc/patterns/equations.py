@@ -82,9 +82,7 @@ class Equations:
     def cut(self, ref: Ref) -> None:
         """From now on, do not look into a value."""
         self.cuts[ref] = ref
-        self._known = {
-            place: known for place, known in self._known.items() if place.where != "step" or place.ref != ref
-        }
+        self._known = {}
 
     def inside(self, ref: Ref) -> Polynomial:
         """The formula of a whole value, though it be cut."""

@@ -26,7 +26,7 @@ graph body {
   %second: f32[2,3] = add(%r, %t)
   %both: f32[2,6] = concat(%first, %two, axis=1)
   %third, %rest: f32[2,3], f32[2,3] = split(%both, axis=1, sizes=(3, 3))
-  return next.h=%second
+  return next h=%second
 }
 """
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from lstmc.ir import Builder, Graph, Ref, is_weight, twice_stored, weight_graph
 from lstmc.ir.scan import Scan
 from lstmc.ops import Arg, Concat, Split
+from lstmc.patterns import LSTM_ORDERS
 from lstmc_caffe import ops as caffe
+
+CAFFE_ORDER = LSTM_ORDERS["caffe"]
 
 
 @dataclass

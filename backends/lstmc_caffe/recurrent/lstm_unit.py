@@ -10,10 +10,11 @@ from lstmc.ir import Builder, Graph, Node, Ref, Scan
 from lstmc.ops import Arg
 from lstmc.passes import Pass, PassResult, Refs, rewrite
 from lstmc.passes.dead import pruned
+from lstmc.patterns import moved
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.gate_order import Sources, in_order, sources_of, stored_twice
-from lstmc_caffe.recurrent.gate_tail import CAFFE_ORDER, GateTail, gate_tails
-from lstmc_caffe.recurrent.indicator import indicator, masked_state
+from lstmc_caffe.recurrent.gate_order import CAFFE_ORDER, Sources, in_order, sources_of, stored_twice
+from lstmc_caffe.recurrent.gate_tail import GateTail, gate_tails
+from lstmc_caffe.recurrent.indicator import indicator
 
 
 @dataclass(frozen=True)
@@ -127,16 +128,13 @@ class _Rerolled:
             self.counts["roll_cont"] += conted
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
-        return [self._with_cont(node, scan, body, tail) for tail in gate_tails(body)]
+        tails = [self._with_cont(scan, tail) for tail in gate_tails(body, (self.before, node.name))]
+        return [tail for tail in tails if tail.c_prev is not None or tail.state is None]
 
-    def _with_cont(self, node: Node, scan: Scan, body: Graph, tail: GateTail) -> GateTail:
-        """The tail with the indicator that its c_prev is multiplied by (rule 4)."""
-        found = None if tail.c_prev is None else masked_state(body, tail.c_prev)
-        if found is None:
-            return tail
-        slot = [arg.name for arg in body.body_args()].index(found.factor.node)
-        cont = indicator(self.before, self.before.args(node.name)[slot], scan)
-        return tail if cont is None else replace(tail, c_prev=found.state, cont=cont)
+    def _with_cont(self, scan: Scan, tail: GateTail) -> GateTail:
+        """The tail with the indicator that its old c is multiplied by (rule 4)."""
+        cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
+        return tail if cont is None else replace(tail, c_prev=tail.state, cont=cont)
 
     def _zero_states(self, node: Node, scan: Scan) -> set[Ref]:
         operands = zip(scan.body.body_args(), self.before.args(node.name), strict=True)
@@ -150,7 +148,6 @@ class _Rerolled:
         if len(orders) > 1 or len(tails[0]) > 1 or not whole_first:
             return False
         order = orders.pop()
-        moved = tuple(order.index(gate) for gate in CAFFE_ORDER)
         slots: set[int] = set()
         sequences: set[int] = set()
         arguments = {arg.name: i for i, arg in enumerate(scan.body.body_args())}
@@ -164,8 +161,8 @@ class _Rerolled:
                 return False
             slots |= {arguments[ref.node] for ref in read}
             sequences |= {arguments[name] for name in found.sequences}
-        self.orders[node.name] = moved
-        self.moved |= {(node.name, slot): moved for slot in slots}
+        self.orders[node.name] = moved(order, CAFFE_ORDER)
+        self.moved |= {(node.name, slot): self.orders[node.name] for slot in slots}
         for slot in sequences:
             self.sequences.setdefault(self.before.args(node.name)[slot], []).append(node.name)
         return True

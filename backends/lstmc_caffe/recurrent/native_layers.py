@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
 from lstmc.passes import Pass, PassResult, Refs, rewrite
 from lstmc.passes.dead import without_dead
+from lstmc.patterns import Mismatch, moved
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.gate_order import in_order
-from lstmc_caffe.recurrent.gate_tail import CAFFE_ORDER
-from lstmc_caffe.recurrent.native_match import Mismatch, NativeLayer, ScanInModel, match_lstm, match_rnn
-
-MATCHES: dict[str, Callable[[ScanInModel], NativeLayer]] = {"LSTM": match_lstm, "RNN": match_rnn}
+from lstmc_caffe.recurrent.gate_order import CAFFE_ORDER, in_order
+from lstmc_caffe.recurrent.native_match import MATCHES, NativeLayer, ScanInModel
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class FindNativeLayers(Pass):
                 counts["carry_states"] += bool(found.carried)
                 layer = _layer(b, node, found.layer(scan.types[0].shape[-1]), new, found)
                 made = _results(b, scan, layer) if node is scan else (layer,)
-            elif node.name in matched:  # what reads h goes with it: until then x W_xh stands in
-                made = tuple(new[matched[node.name].projection] for _ in node.types)
+            elif node.name in matched:  # what reads h goes with it: until then zeros stand in
+                made = tuple(b.add(caffe.DummyData(type_.shape))[0] for type_ in node.types)
             made = made or b.copy(node, args)
             new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
             return made
@@ -100,8 +98,7 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
 def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Ref], found: NativeLayer) -> Ref:
     blobs = [new[ref] for ref in found.blobs]
     if isinstance(op, caffe.LSTM) and found.order != CAFFE_ORDER:
-        moved = tuple(found.order.index(gate) for gate in CAFFE_ORDER)
-        blobs = [in_order(b, ref, moved) for ref in blobs]
+        blobs = [in_order(b, ref, moved(found.order, CAFFE_ORDER)) for ref in blobs]
     steps, batch = b.type(new[found.x]).shape[:2]
     cont = _cont(b, node.name, (steps, batch), new[found.cont] if found.cont else None, bool(found.carried))
     return b.add(op, new[found.x], cont, *blobs, names=(node.names[0],), loc=node.loc)[0]

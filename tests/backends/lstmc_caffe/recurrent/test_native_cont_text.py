@@ -133,8 +133,8 @@ INDICATOR = (
         ),
         (
             (("InnerProduct(%hc", "InnerProduct(%h_prev"),),
-            "LSTM: expected h and c to be multiplied by the same cont, or neither,"
-            " found %h_prev and %c_prev times %cont",
+            "LSTM: expected every state to be multiplied by the same indicator, or none,"
+            " found %h_prev and %c_prev times %C",
         ),
         (
             (ZERO[0], ("h_T=%h_T, ", "")),
