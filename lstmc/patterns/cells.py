@@ -38,12 +38,14 @@ class Gate:
 
 @dataclass(frozen=True)
 class State:
-    """A state: the body's argument, its first value in the model, and the body's value that it becomes."""
+    """A state: the body's argument, its first value in the model, the body's value that it becomes, and whether its
+    last value is ``read``."""
 
     name: str
     arg: Ref
     initial: Ref
     following: Ref
+    read: bool
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ class Valid:
 
 @dataclass(frozen=True)
 class Result:
-    """What a step returns: h' or c', zero where a step is not there if ``masked``."""
+    """What a step returns: h' or c', zero where a step is not there if ``masked``; and whether the sequence of them is
+    ``read``."""
 
     of: str
     masked: bool
+    read: bool
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,10 @@ class Difference:
     def __str__(self) -> str:
         return f"expected {self.expected}, found {self.found}"
 
+    def located(self) -> str:
+        """The text with the place in the user's file, if that is known."""
+        return f"{self}" if self.loc is None else f"{self}, {self.loc}"
+
 
 @dataclass(frozen=True)
 class Unrecognised:
@@ -157,7 +165,7 @@ class Unrecognised:
 def describe(found: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
     """What was found, as a person reads it: one equation a line. ``graph`` is the one that the scan stands in."""
     if isinstance(found, Unrecognised):
-        return "".join(f"{kind}: {difference}\n" for kind, difference in found.differences.items())
+        return "".join(f"{kind}: {difference.located()}\n" for kind, difference in found.differences.items())
     text = _Text(graph, found)
     direction = ", backward" if found.reverse else ""
     lines = [f"{type(found).__name__} {found.scan}: {found.units} units, {found.steps} steps{direction}"]
@@ -171,6 +179,9 @@ def describe(found: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
         lines.append(f"a step is there {text.valid(found.valid)}")
     returned = [f"{result.of}'{' or zero' if result.masked else ''}" for result in found.results]
     lines.append(f"each step returns {', '.join(returned) or 'nothing'}")
+    read = [f"each {result.of}'" for result in found.results if result.read]
+    read += [f"the last {state.name}" for state in found.states if state.read]
+    lines.append(f"read of it: {', '.join(read) or 'nothing'}")
     return "\n  ".join(lines) + "\n"
 
 

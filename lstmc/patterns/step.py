@@ -102,15 +102,20 @@ class Step:
 
     def results(self, named: Mapping[str, Polynomial]) -> tuple[Result, ...]:
         found = []
-        for output in self.scan.step_outputs:
+        readers = self.graph.readers()
+        for number, output in enumerate(self.scan.step_outputs):
             formula = self.equations.value(output.ref)
             for name, value in named.items():
                 if formula in (value, value * self.present):
-                    found.append(Result(name, formula != value))
+                    found.append(Result(name, formula != value, Ref(self.node.name, number) in readers))
                     break
             else:
                 raise self.mismatch(f"each step to return {' or '.join(named)} alone", output.ref)
         return tuple(found)
+
+    def _state(self, name: str, arg: Ref, initial: Ref) -> State:
+        last = Ref(self.node.name, len(self.scan.step_outputs) + self.states.index(arg))
+        return State(name, arg, initial, self.following[arg], last in self.graph.readers())
 
     def common(self, states: Mapping[str, Ref], results: tuple[Result, ...], reset: Monomial) -> dict[str, Any]:
         """The fields of a :class:`~lstmc.patterns.cells.Cell`."""
@@ -120,7 +125,7 @@ class Step:
             "units": self.body.type(self.states[0]).shape[-1],
             "steps": self.scan.length,
             "reverse": self.scan.reverse,
-            "states": tuple(State(n, arg, operands[arg.node], self.following[arg]) for n, arg in states.items()),
+            "states": tuple(self._state(name, arg, operands[arg.node]) for name, arg in states.items()),
             "results": results,
             "reset": reset[0].place if reset else None,
             "valid": self.valid,

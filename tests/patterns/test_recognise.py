@@ -25,7 +25,7 @@ def scanned(step: Cell, *masks: str, **options: Any) -> Graph:
     def net(X: Value = Input(T, N, 3), C: Value = Input(T, N), L: Value = Input(N)) -> dict[str, Value]:
         given = {mask: {"cont": C, "lengths": L}[mask] for mask in masks}
         y, last = scan(step(H=4, name="one"), X, **given, **options)
-        return {"y": y} | {f"{name}_T": value for name, value in last.items()}
+        return {"y": y} | {f"{name}_T": value for name, value in last.items() if name == "h"}
 
     return model(net).graph(T=3, N=2)
 
@@ -49,6 +49,7 @@ LSTM y: 4 units, 3 steps
   states are multiplied by C before each step
   a step is there before the length of its sequence, L
   each step returns h' or zero
+  read of it: each h', the last h
 """,
     "lstm_peephole": """\
 LSTM y: 4 units, 3 steps
@@ -61,6 +62,7 @@ LSTM y: 4 units, 3 steps
   h starts from one/h_0
   c starts from one/c_0
   each step returns h'
+  read of it: each h', the last h
 """,
     "gru": """\
 GRU y: 4 units, 3 steps
@@ -70,6 +72,7 @@ GRU y: 4 units, 3 steps
   h' = z h + (1 - z) n
   h starts from one/h_0
   each step returns h'
+  read of it: each h', the last h
 """,
     "gru_reset_after": """\
 GRU y: 4 units, 3 steps
@@ -79,12 +82,14 @@ GRU y: 4 units, 3 steps
   h' = z h + (1 - z) n
   h starts from one/h_0
   each step returns h'
+  read of it: each h', the last h
 """,
     "rnn": """\
 RNN y: 4 units, 3 steps, backward
   h' = tanh(one/W_x X + one/b + one/W_h h)
   h starts from one/h_0
   each step returns h'
+  read of it: each h', the last h
 """,
 }
 OPTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
@@ -232,7 +237,7 @@ def test_the_first_difference_of_a_near_miss(source: str, old: str, new: str, ex
     difference = seen.differences[kind]
     assert (difference.expected, difference.found) == (wanted, found)
     assert difference.loc is not None
-    assert f"{kind}: expected {wanted}, found {found}\n" in describe(seen, graph)
+    assert f"{kind}: expected {wanted}, found {found}, {difference.loc}\n" in describe(seen, graph)
 
 
 def test_states_that_are_multiplied_by_different_indicators() -> None:

@@ -148,9 +148,9 @@ class LSTM(_Recurrent):
             here = cont[t : t + 1]
             back = LSTMUnit().vjp((dc, cts[0][t : t + 1] + dh), tuple(after), c, z, here)
             dc, dz, dcont_unit = (np.asarray(ct) for ct in back)
-            dconted = dz @ w_hc
+            dmasked = dz @ w_hc
             dw_hc += dz[0].T @ (here[0][:, None] * h[0])
-            dh, dcont[t] = here[:, :, None] * dconted, (dcont_unit + (dconted * h).sum(axis=2))[0]
+            dh, dcont[t] = here[:, :, None] * dmasked, (dcont_unit + (dmasked * h).sum(axis=2))[0]
             dx[t], dw_xc, db = dz[0] @ w_xc, dw_xc + dz[0].T @ rows[t], db + dz[0].sum(axis=0)
         return dx.reshape(x.shape), dcont, dw_xc, db, dw_hc
 
@@ -195,9 +195,9 @@ class RNN(_Recurrent):
         for t in reversed(range(x.shape[0])):
             before = states[t - 1] if t else np.zeros_like(states[0])
             dz[t] = (do[t] @ w_ho + dh) * (1 - states[t] * states[t])
-            dconted = dz[t] @ w_hh
+            dmasked = dz[t] @ w_hh
             dw_hh += dz[t].T @ (cont[t][:, None] * before)
-            dh, dcont[t] = cont[t][:, None] * dconted, (dconted * before).sum(axis=1)
+            dh, dcont[t] = cont[t][:, None] * dmasked, (dmasked * before).sum(axis=1)
         flat = dz.reshape(-1, self.num_output)
         dw_ho = do.reshape(flat.shape).T @ states.reshape(flat.shape)
         dw_xh = flat.T @ rows.reshape(len(flat), -1)

@@ -46,18 +46,18 @@ class FindLSTMUnit(Pass):
     def run(self, graph: Graph) -> PassResult:
         refused: set[str] = set()  # the scans whose rows cannot be re-ordered
         while True:
-            rolled = _Rerolled(graph, refused)
-            refused |= rolled.refused
-            if rolled.refused:
+            found = _Found(graph, refused)
+            refused |= found.refused
+            if found.refused:
                 continue
-            after = rolled.graph()
-            if not rolled.orders or not stored_twice(after):
-                return PassResult(after if rolled.counts else graph, bool(rolled.counts), dict(rolled.counts))
-            refused.update(rolled.orders)
+            after = found.graph()
+            if not found.orders or not stored_twice(after):
+                return PassResult(after if found.counts else graph, bool(found.counts), dict(found.counts))
+            refused.update(found.orders)
 
 
-class _Rerolled:
-    """A model with every gate tail rolled.
+class _Found:
+    """A model with a LSTMUnit for every gate tail.
 
     ``orders`` has, for each scan that needs another order, that order; ``moved`` the weight operands of the model's
     nodes that get it; ``refused`` the scans that turned out not to get it: then all must be done again without them.
@@ -74,7 +74,7 @@ class _Rerolled:
         self.cont: dict[str, list[Ref | int]] = {}  # what they have as cont: an indicator, or ones of this size
         for node in graph:
             if isinstance(node.op, Scan) and node.op.kept:
-                self._roll(node, node.op, node.name not in refused)
+                self._replace(node, node.op, node.name not in refused)
         self._move_sequences()
 
     def graph(self) -> Graph:
@@ -102,8 +102,8 @@ class _Rerolled:
             return new[cont]
         return b.add(caffe.DummyData((1, cont), 1.0), names=(f"{node.name}/cont",))[0]
 
-    def _roll(self, node: Node, scan: Scan, reorder: bool) -> None:
-        """Roll one scan if all of its tails, in the body and in the first step, can be."""
+    def _replace(self, node: Node, scan: Scan, reorder: bool) -> None:
+        """LSTMUnits in one scan, if all of its tails, in the body and in the first step, can be one."""
         zeros = self._zero_states(node, scan)
         tails = [self._tails(node, scan, body) for body in (scan.body, *scan.bodies[1:])]
         tails += [[]] * (2 - len(tails))
@@ -114,18 +114,18 @@ class _Rerolled:
         names = _free_names("cont", len(conts), scan)
         size = scan.body.type(tails[0][0].c).shape[1]
         named = dict(zip(conts, names, strict=True))
-        bodies = [_rolled_body(body, found, named, size) for body, found in zip(scan.bodies, tails, strict=False)]
+        bodies = [_body_with_units(body, found, named, size) for body, found in zip(scan.bodies, tails, strict=False)]
         if {tail.order for found in tails for tail in found} != {CAFFE_ORDER}:
             if not reorder or not self._reorder(node, scan, bodies, tails):
                 return
             self.counts["reorder_rows"] += 1
         self.scans[node.name] = replace(scan, body=bodies[0], first=bodies[1] if scan.first is not None else None)
         self.cont[node.name] = [cont or size for cont in conts]
-        self.counts["roll_gate_tail"] += len(tails[0])
+        self.counts["find_unit"] += len(tails[0])
         if tails[1]:
-            self.counts["roll_first_step"] += len(tails[1])
-        if conted := sum(tail.cont is not None for tail in tails[0]):
-            self.counts["roll_cont"] += conted
+            self.counts["find_unit_in_first_step"] += len(tails[1])
+        if masked := sum(tail.cont is not None for tail in tails[0]):
+            self.counts["cont_of_unit"] += masked
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
         tails = [self._with_cont(scan, tail) for tail in gate_tails(body, (self.before, node.name))]
@@ -196,7 +196,7 @@ def _free_names(name: str, count: int, scan: Scan) -> list[str]:
     return found
 
 
-def _rolled_body(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
+def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
     """The body with LSTMUnits for its tails, and more arguments, the first ones: each ``cont`` by its name."""
     by_c = {tail.c: tail for tail in tails}
     b = Builder(body.name, body)
@@ -215,5 +215,5 @@ def _rolled_body(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | No
         elif ref not in new:
             made = b.copy(node, [new[arg] for arg in body.args(node.name)])
             new.update((Ref(node.name, out), value) for out, value in enumerate(made))
-    rolled = b.finish([(o.name, new[o.ref]) for o in body.outputs])
-    return pruned(rolled, range(len(rolled.outputs)), {arg.name for arg in rolled.body_args()})
+    whole = b.finish([(o.name, new[o.ref]) for o in body.outputs])
+    return pruned(whole, range(len(whole.outputs)), {arg.name for arg in whole.body_args()})

@@ -52,7 +52,7 @@ class FindNativeLayers(Pass):
             if node.name in made_at:
                 scan = graph.node(made_at[node.name])
                 found = matched[scan.name]
-                counts[f"reroll_{found.layer.layer_type.lower()}"] += 1
+                counts[f"find_{found.layer.layer_type.lower()}"] += 1
                 counts["keep_cont"] += found.cont is not None
                 counts["carry_states"] += bool(found.carried)
                 layer = _layer(b, node, found.layer(scan.types[0].shape[-1]), new, found)
@@ -64,8 +64,8 @@ class FindNativeLayers(Pass):
             return made
 
         carried = {name: after for layer in matched.values() for name, after in layer.carried.items()}
-        rolled = without_dead(_without_carried(rewrite(graph, visit), carried), Counter())
-        return PassResult(rolled, True, {rule: count for rule, count in counts.items() if count})
+        after = without_dead(_without_carried(rewrite(graph, visit), carried), Counter())
+        return PassResult(after, True, {rule: count for rule, count in counts.items() if count})
 
     def ensures(self, graph: Graph) -> None:
         readers = graph.readers()

@@ -267,8 +267,8 @@ def test_every_stage_means_the_model(case: str) -> None:
 
 @each_case
 def test_a_second_run_changes_nothing(case: str) -> None:
-    rolled = [s.graph for s in compiled(case).history if s.pass_name == "find_lstm_unit"]
-    assert not FindLSTMUnit().run(rolled[0]).modified
+    found = [s.graph for s in compiled(case).history if s.pass_name == "find_lstm_unit"]
+    assert not FindLSTMUnit().run(found[0]).modified
 
 
 @pytest.mark.caffe

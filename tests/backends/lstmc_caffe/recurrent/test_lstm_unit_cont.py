@@ -215,11 +215,11 @@ graph net {
 """
 
 
-def test_reroll_gates_as_text() -> None:
+def test_find_lstm_unit_as_text() -> None:
     before = parse_graph(GATES, caffe.CAFFE_OPS)
     outcome = FindLSTMUnit().run(before)
     assert print_graph(outcome.graph) == UNIT
-    assert outcome.counts == {"roll_gate_tail": 1, "roll_cont": 1}
+    assert outcome.counts == {"find_unit": 1, "cont_of_unit": 1}
     verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
     assert_same_meaning(before, outcome.graph)
 
@@ -229,6 +229,6 @@ def test_what_is_no_indicator_keeps_its_product(other: str) -> None:
     """A gradient may be wanted there, or LSTMUnit's would not be right."""
     before = parse_graph(GATES.replace("values=integers(0, 1)", other), caffe.CAFFE_OPS)
     outcome = FindLSTMUnit().run(before)
-    assert outcome.counts == {"roll_gate_tail": 1}
+    assert outcome.counts == {"find_unit": 1}
     assert "caffe.LSTMUnit(%cc, %a, %cont)" in print_graph(outcome.graph)
     assert_same_meaning(before, outcome.graph)

@@ -75,7 +75,7 @@ def test_text() -> None:
     before = parse_graph(BEFORE, caffe.CAFFE_OPS)
     outcome = FindLSTMUnit().run(before)
     assert print_graph(outcome.graph) == AFTER
-    assert outcome.counts == {"roll_gate_tail": 1, "reorder_rows": 1}
+    assert outcome.counts == {"find_unit": 1, "reorder_rows": 1}
     verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
 
 

@@ -96,10 +96,10 @@ PLAIN = (
 @pytest.mark.parametrize(
     ("before", "after", "counts"),
     [
-        (BEFORE, CARRYING, {"reroll_lstm": 1, "keep_cont": 1, "carry_states": 1}),
-        (changed(*ZERO, ONLY_Y), FROM_ZERO, {"reroll_lstm": 1, "keep_cont": 1}),
-        (changed(*PLAIN), ONES, {"reroll_lstm": 1, "carry_states": 1}),
-        (changed(ONLY_Y), CARRYING, {"reroll_lstm": 1, "keep_cont": 1, "carry_states": 1}),
+        (BEFORE, CARRYING, {"find_lstm": 1, "keep_cont": 1, "carry_states": 1}),
+        (changed(*ZERO, ONLY_Y), FROM_ZERO, {"find_lstm": 1, "keep_cont": 1}),
+        (changed(*PLAIN), ONES, {"find_lstm": 1, "carry_states": 1}),
+        (changed(ONLY_Y), CARRYING, {"find_lstm": 1, "keep_cont": 1, "carry_states": 1}),
     ],
     ids=["carried", "from zero", "without cont", "outputs not kept"],
 )

@@ -1,0 +1,76 @@
+"""Which library cells are an LSTM, a GRU or an RNN, and how each other first differs from what it is nearest."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc.backend import find_cells
+from lstmc.interp import forward
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Input, Param
+from lstmc.passes import run_passes
+from lstmc.patterns import GRU, LSTM, RNN, Unrecognised, recognise
+from lstmc.pipeline import MODEL_PASSES
+from tests.cells.scanned import cell_graph
+from tests.equivalence import random_leaves
+from tests.patterns.by_numpy import assert_computes
+
+RECOGNISED = {
+    "gru": GRU,
+    "gru_reset_after": GRU,
+    "lstm": LSTM,
+    "lstm_cifg": LSTM,
+    "lstm_peephole": LSTM,
+    "rnn": RNN,
+}
+UPDATE = "h' = z * h + (1 - z) * n"
+OTHERS = {
+    "cfc": ("GRU", UPDATE),
+    "conv_gru": ("GRU", "states [N, H]"),
+    "conv_lstm": ("LSTM", "states [N, H]"),
+    "gru_d": ("GRU", "one state, h"),
+    "indrnn": ("RNN", "a sum of W x, R h and b"),
+    "janet": ("GRU", UPDATE),
+    "lstm_multiplicative": ("LSTM", "a product of the state %h_prev"),
+    "lstm_projected": ("LSTM", "states [N, H]"),
+    "ltc": ("RNN", "h' = f(W x + b + R h), f being a function such as tanh"),
+    "mgu": ("GRU", "two gates, an update gate z and a reset gate r (one alone is a minimal gated unit)"),
+    "min_gru": ("GRU", UPDATE),
+    "min_lstm": ("GRU", UPDATE),
+    "qrnn": ("LSTM", "states [N, H]"),
+    "sru": ("LSTM", "two states, h and c"),
+    "ugrnn": ("GRU", "n = tanh(W x + b + R (r * h)), or r * (R h) in it"),
+}
+
+
+def stages(name: str) -> tuple[Graph, Graph]:
+    graph = cell_graph(name, (3, 2))
+    return graph, run_passes(graph, MODEL_PASSES, ())[-1].graph
+
+
+def scans(graph: Graph) -> list[str]:
+    return [node.name for node in graph if isinstance(node.op, Scan)]
+
+
+def test_every_library_cell_is_here() -> None:
+    names = {name for name, point in find_cells().items() if point.value.startswith("lstmc.cells.")}
+    assert names == {*RECOGNISED, *OTHERS}
+
+
+@pytest.mark.parametrize("name", RECOGNISED)
+def test_what_is_recognised_computes_what_the_cell_does(name: str) -> None:
+    for graph in stages(name):
+        (scan,) = scans(graph)
+        found = recognise(graph, scan)
+        assert isinstance(found, RECOGNISED[name])
+        assert_computes(found, forward(graph, random_leaves(graph, Input), random_leaves(graph, Param, -1, 1)))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_not_says_its_first_difference(name: str) -> None:
+    kind, expected = OTHERS[name]
+    for graph in stages(name):
+        (scan,) = scans(graph)
+        found = recognise(graph, scan)
+        assert isinstance(found, Unrecognised)
+        assert found.differences[kind].expected == expected
