@@ -1,6 +1,7 @@
 """The differential check: a written net against the meaning of the model it was made from.
 
-Every output, every blob and every gradient that an executor reads back is compared with the float64 interpreter.
+Every output, every blob and every gradient that an executor reads back is compared with the float64 interpreter; what
+it does not give is listed with the reason.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from numpy.typing import DTypeLike
 
 from lstmc.backend import Artifact, Compiled, Execution, Executor
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
-from lstmc.ir import Scan, differentiable_inputs, differentiable_outputs
-from lstmc.ops import Array, Constant, Input, Param
+from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight
+from lstmc.ops import Array, Constant, Input
 from lstmc.passes import step_pattern, unrolled_scans
 
 VALUE_TOLERANCE = 1e-5
@@ -42,15 +43,39 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class NotCompared:
+    """What an executor could not give, and why: ``count`` arrays under one name, which has ``*`` for every step."""
+
+    kind: str
+    name: str
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Report:
-    """One executor's differences."""
+    """One executor's differences, and what it gave nothing for."""
 
     executor: str
     differences: tuple[Difference, ...]
+    not_compared: tuple[NotCompared, ...] = ()
 
     @property
     def passed(self) -> bool:
+        """Whether all that was compared agrees."""
         return all(difference.passed for difference in self.differences)
+
+    def verdict(self) -> str:
+        """One line: how many agree, and how many were not compared for which reason."""
+        count, failed = len(self.differences), sum(not difference.passed for difference in self.differences)
+        said = f"{failed} of {count} differ" if failed else f"all {count} agree"
+        if not self.not_compared:
+            return said
+        groups: dict[tuple[str, str], int] = {}
+        for gap in self.not_compared:
+            groups[gap.kind, gap.reason] = groups.get((gap.kind, gap.reason), 0) + 1
+        listed = (f"{n} {kind}{'s' if n > 1 else ''} ({reason})" for (kind, reason), n in groups.items())
+        return f"{said}; not compared: {', '.join(listed)}"
 
 
 class InterpreterExecutor:
@@ -65,9 +90,13 @@ class InterpreterExecutor:
         return None
 
     def run(
-        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+        self,
+        compiled: Compiled,
+        artifact: Artifact,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        cotangents: Mapping[str, Array],
     ) -> Execution:
-        weights = {node.name: inputs[node.name] for node in compiled.expanded if isinstance(node.op, Param)}
         done = forward(compiled.expanded, inputs, weights, self.dtype)
         found = backward(done, cotangents)
         return Execution(done.by_name(), found.inputs, found.params)
@@ -110,20 +139,22 @@ def check(
         name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
         for name in differentiable_outputs(compiled.expanded)
     }
-    execution = executor.run(compiled, artifact, inputs | dict(weights), cotangents)
+    execution = executor.run(compiled, artifact, inputs, weights, cotangents)
     # what a net draws anew at each forward (an input with a random fill) is taken from the net
     drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(inputs)
     inputs |= {name: execution.values[name] for name in drawn}
     reference = forward(compiled.model, inputs, weights)
     expanded = forward(compiled.expanded, inputs, weights)
     gradients = backward(reference, cotangents)
+    scans = unrolled_scans(compiled.history)
     return Report(
         executor.name,
         (
             *_outputs(compiled, reference, execution),
-            *_blobs(expanded, execution, unrolled_scans(compiled.history)),
+            *_blobs(expanded, execution, scans),
             *_gradients(gradients, execution, wanted_gradients(compiled, cotangents)),
         ),
+        (*_absent_blobs(compiled.expanded, execution, scans), *_untold_gradients(gradients, execution)),
     )
 
 
@@ -136,28 +167,48 @@ def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) ->
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
     """Every blob of the net against the same value of the expanded graph, the steps of one name together."""
     groups: dict[str, list[tuple[Array, Array]]] = {}
-    patterns = {title: step_pattern(scan) for title, scan in scans.items()}
     for ref, value in expanded.values.items():
-        name, step = expanded.graph.value_name(ref), expanded.graph.node(ref.node).of_step(ref.out)
+        name = expanded.graph.value_name(ref)
         if name in execution.values:
-            group = name
-            if step is not None:
-                group = f"{step.scan}/t*/{name.removeprefix(patterns[step.scan] % step.t)}"
+            group = _of_all_steps(expanded.graph, ref, scans)
             groups.setdefault(group, []).append((value, execution.values[name]))
-    for name, pairs in groups.items():
-        yield _compare("blob", name, pairs, VALUE_TOLERANCE)
+    for group, pairs in groups.items():
+        yield _compare("blob", group, pairs, VALUE_TOLERANCE)
+
+
+def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:
+    """The name of a value with ``*`` for the step that it is of: ``lstm/t*/h``."""
+    name, step = graph.value_name(ref), graph.node(ref.node).of_step(ref.out)
+    return name if step is None else f"{step.scan}/t*/{name.removeprefix(step_pattern(scans[step.scan]) % step.t)}"
 
 
 def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]) -> Iterable[Difference]:
-    for kind, wanted, found in (
-        ("gradient", {name: reference.inputs[name] for name in inputs}, execution.input_gradients),
-        ("gradient", reference.params, execution.param_gradients),
+    told = {name: value for name, value in reference.params.items() if name not in execution.untold}
+    for wanted, found in (
+        ({name: reference.inputs[name] for name in inputs}, execution.input_gradients),
+        (told, execution.param_gradients),
     ):
-        if found is None:
-            continue
         for name, value in wanted.items():
             # what no layer of the net uses has no blob there; its gradient must then be zero
-            yield _compare(kind, name, [(value, found.get(name, np.zeros_like(value)))], GRADIENT_TOLERANCE)
+            yield _compare("gradient", name, [(value, found.get(name, np.zeros_like(value)))], GRADIENT_TOLERANCE)
+
+
+def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[NotCompared]:
+    """The values of the expanded graph that the executor does not give. Weights are none of them: they are given."""
+    groups: dict[tuple[str, str], int] = {}
+    for ref in (Ref(node.name, out) for node in expanded for out in range(len(node.names))):
+        name = expanded.value_name(ref)
+        if name not in execution.values and not is_weight(expanded, ref):
+            key = _of_all_steps(expanded, ref, scans), execution.absent.get(name, "it is not read back")
+            groups[key] = groups.get(key, 0) + 1
+    for (group, reason), count in groups.items():
+        yield NotCompared("blob", group, count, reason)
+
+
+def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[NotCompared]:
+    for name in reference.params:
+        if name in execution.untold:
+            yield NotCompared("gradient", name, 1, execution.untold[name])
 
 
 def _compare(kind: str, name: str, pairs: list[tuple[Any, Any]], tolerance: float) -> Difference:

@@ -29,6 +29,7 @@ from lstmc.differential import (
     VALUE_TOLERANCE,
     Difference,
     InterpreterExecutor,
+    NotCompared,
     Report,
     check,
     random_inputs,
@@ -61,9 +62,14 @@ class Meddling(InterpreterExecutor):
     name = "meddling"
 
     def run(
-        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+        self,
+        compiled: Compiled,
+        artifact: Artifact,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        cotangents: Mapping[str, Array],
     ) -> Execution:
-        return self.meddle(super().run(compiled, artifact, inputs, cotangents))
+        return self.meddle(super().run(compiled, artifact, inputs, weights, cotangents))
 
 
 def compiled_net() -> tuple[Compiled, Artifact, dict[str, Array]]:
@@ -128,6 +134,35 @@ def test_a_gradient_that_is_not_there_counts_as_zero() -> None:
 
     assert failed(report_of(without("W"))) == {("gradient", "W")}
     assert report_of(without("unused")).passed  # it is zero
+
+
+def test_what_an_executor_does_not_give_is_listed_and_never_agrees_in_silence() -> None:
+    def less(found: Execution) -> Execution:
+        gone = ("lstm/t001/c", "lstm/t002/c")
+        return replace(
+            found,
+            values={n: a for n, a in found.values.items() if n not in gone},
+            param_gradients={n: a for n, a in found.param_gradients.items() if n != "W"},
+            absent={"lstm/t001/c": "overwritten in place"},
+            untold={"W": "lost", "unused": "lost"},
+        )
+
+    report, whole = report_of(less), report_of(lambda found: found)
+    assert report.not_compared == (
+        NotCompared("blob", "lstm/t*/c", 1, "overwritten in place"),
+        NotCompared("blob", "lstm/t*/c", 1, "it is not read back"),
+        NotCompared("gradient", "W", 1, "lost"),
+        NotCompared("gradient", "unused", 1, "lost"),
+    )
+    count = len(whole.differences)
+    assert (whole.not_compared, whole.verdict()) == ((), f"all {count} agree")
+    assert report.passed
+    assert report.verdict() == (
+        f"all {count - 2} agree; not compared: 1 blob (overwritten in place), 1 blob (it is not read back),"
+        " 2 gradients (lost)"
+    )
+    wrong = report_of(lambda found: less(replace(found, values=shifted(found.values, "z", 1.0))))
+    assert wrong.verdict().startswith(f"2 of {count - 2} differ; not compared: 1 blob (")
 
 
 def test_differences_within_rounding_pass() -> None:
@@ -212,9 +247,9 @@ def test_what_has_no_gradient_is_not_compared_and_sends_none_back() -> None:
     class Listening(InterpreterExecutor):
         name = "listening"
 
-        def run(self, compiled, artifact, inputs, cotangents):
+        def run(self, compiled, artifact, inputs, weights, cotangents):
             asked.append(set(cotangents))
-            return super().run(compiled, artifact, inputs, cotangents)
+            return super().run(compiled, artifact, inputs, weights, cotangents)
 
     report = check(compiled, backend.emit(compiled, weights), weights, Listening())
     assert report.passed

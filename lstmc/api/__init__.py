@@ -9,7 +9,7 @@ from lstmc.api.saved import SavedNet, load
 from lstmc.api.stream import Stream
 from lstmc.api.training import train
 from lstmc.api.training_files import export_training, training_files, why_not_trained
-from lstmc.api.verification import Verification, verdict
+from lstmc.api.verification import Verification
 
 __all__ = [
     "AnyModel",
@@ -26,7 +26,6 @@ __all__ = [
     "pass_names",
     "train",
     "training_files",
-    "verdict",
     "why_not_trained",
     "widest_phase",
 ]

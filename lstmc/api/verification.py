@@ -32,7 +32,7 @@ class Verification:
 
     def __str__(self) -> str:
         not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in self.not_run.items()]
-        return "\n".join([*not_run, *(f"{report.executor}: {verdict(report)}" for report in self.reports)])
+        return "\n".join([*not_run, *(f"{report.executor}: {report.verdict()}" for report in self.reports)])
 
     def _repr_html_(self) -> str:
         rows = [
@@ -40,13 +40,12 @@ class Verification:
             for report in self.reports
             for d in report.differences
         ]
+        rows += [
+            (report.executor, gap.kind, gap.name, "", "", f"not compared: {gap.reason}")
+            for report in self.reports
+            for gap in report.not_compared
+        ]
         return table_html(str(self), ("on", "what", "name", "relative", "allowed", ""), rows)
-
-
-def verdict(report: Report) -> str:
-    """``all 18 agree``, or how many differ."""
-    failed = sum(not row.passed for row in report.differences)
-    return f"{failed} of {len(report.differences)} differ" if failed else f"all {len(report.differences)} agree"
 
 
 def verification(

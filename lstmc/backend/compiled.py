@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lstmc.ir import Graph
@@ -38,12 +39,16 @@ class Artifact:
 class Execution:
     """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's.
 
-    ``param_gradients`` is None where the net cannot be trained there.
+    ``absent``: why a value that the expanded graph has is not in the net, by name. ``untold``: why the gradient of a
+    parameter cannot be had there, by name. A parameter that is in neither ``param_gradients`` nor ``untold`` is in no
+    layer of the net: its gradient is zero.
     """
 
     values: dict[str, Array]
     input_gradients: dict[str, Array]
-    param_gradients: dict[str, Array] | None
+    param_gradients: dict[str, Array]
+    absent: Mapping[str, str] = field(default_factory=dict)
+    untold: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

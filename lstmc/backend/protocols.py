@@ -80,9 +80,17 @@ class Executor(Protocol):
         ...
 
     def run(
-        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+        self,
+        compiled: Compiled,
+        artifact: Artifact,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        cotangents: Mapping[str, Array],
     ) -> Execution:
-        """Feed ``inputs``, run forward, send ``cotangents`` (by output name) back. Shapes as in the model."""
+        """Feed ``inputs``, run forward, send ``cotangents`` (by output name) back. Names and shapes are the model's.
+
+        ``weights`` are those that ``artifact`` was emitted with: every parameter of the model.
+        """
         ...
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import compile, verdict, widest_phase
+from lstmc.api import compile, widest_phase
 from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import out, table
 from lstmc.cli.options import (
@@ -84,4 +84,9 @@ def _print(report: Report) -> None:
             *(f"{row.tolerance:.0e}", "ok" if row.passed else "[bold red]PAST TOLERANCE[/]"),
         )
     out.print(made)
-    out.print(f"{report.executor}: {verdict(report)}\n")
+    if report.not_compared:
+        gaps = table("not compared", "what", "name", "blobs", "why", right=("blobs",))
+        for gap in report.not_compared:
+            gaps.add_row(gap.kind, gap.name, str(gap.count), gap.reason)
+        out.print(gaps)
+    out.print(f"{report.executor}: {report.verdict()}\n", soft_wrap=True)

@@ -43,6 +43,33 @@ def test_a_net_that_is_wrong_fails_with_1(
     assert f"caffe-cpu: {len(rows)} of " in ended.out
 
 
+@pytest.mark.caffe
+def test_what_is_not_compared_is_said_with_the_reason(lstmc: LSTMC, caffe: Runner) -> None:
+    sizes = ("-D", "T=3", "-D", "N=1", "-D", "D=3", "-D", "H=4")
+    ended = lstmc("verify", "--cell", "lstm_peephole", *sizes, "--target", "flat", "--on", "caffe-cpu")
+    assert ended.code == 0
+    reason = "Caffe's Scale overwrites it at each step"
+    rows = [" ".join(line.split()) for line in ended.out.splitlines()]
+    assert rows[-7:] == [
+        "not compared",
+        "what name blobs why",
+        *(f"gradient lstm_peephole/{name} 1 {reason}" for name in ("p_i", "p_f", "p_o")),
+        f"caffe-cpu: all 36 agree; not compared: 3 gradients ({reason})",
+        "",
+    ]
+    agreeing = [row.split()[1] for row in rows if row.startswith("gradient") and row.endswith(" ok")]
+    assert agreeing == ["x", *(f"lstm_peephole/{name}" for name in ("W_x", "b", "W_h"))]  # which are right
+    alone = lstmc("verify", "--cell", "lstm_peephole", *sizes, "--target", "flat", "--on", "caffe-cpu", "--step")
+    assert alone.out.endswith("caffe-cpu: all 42 agree\n\n")  # no step shares a blob with another
+
+
+@pytest.mark.caffe
+def test_a_blob_that_is_overwritten_is_not_compared(lstmc: LSTMC, caffe: Runner) -> None:
+    sizes = ("-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
+    ended = lstmc("verify", "--cell", "lstm_peephole", *sizes, "--on", "caffe-cpu")
+    assert ended.out.endswith("caffe-cpu: all 33 agree; not compared: 5 blobs (overwritten in place)\n\n")
+
+
 def test_an_unknown_place_is_refused(lstmc: LSTMC, model_file: Path) -> None:
     ended = lstmc("verify", str(model_file), *SIZES, "--on", "moon")
     assert ended.code == 2

@@ -27,9 +27,14 @@ class _Kept:
         return self.executor.unavailable()
 
     def run(
-        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+        self,
+        compiled: Compiled,
+        artifact: Artifact,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        cotangents: Mapping[str, Array],
     ) -> Execution:
-        self.last = self.executor.run(compiled, artifact, inputs, cotangents)
+        self.last = self.executor.run(compiled, artifact, inputs, weights, cotangents)
         return self.last
 
     def close(self) -> None:
@@ -75,7 +80,7 @@ def _against_each_other(name: str, found: Execution, wanted: Execution) -> Itera
     values = [distance(found.values[blob], value) for blob, value in wanted.values.items()]
     yield Outcome(f"{name}, forward", float(np.max(values, initial=0.0)), VALUE_TOLERANCE)
     pairs = [(found.input_gradients, wanted.input_gradients)]
-    pairs += [(found.param_gradients or {}, wanted.param_gradients or {})]
+    pairs += [(found.param_gradients, wanted.param_gradients)]
     gradients = [distance(ours[key], value) for ours, theirs in pairs for key, value in theirs.items()]
     yield Outcome(f"{name}, gradients", float(np.max(gradients, initial=0.0)), GRADIENT_TOLERANCE)
 

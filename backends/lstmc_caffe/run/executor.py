@@ -12,11 +12,15 @@ from lstmc.backend import Artifact, Compiled, Execution
 from lstmc.differential import wanted_gradients
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph, parse_graph
-from lstmc.ops import Array
+from lstmc.ops import Array, Param
 from lstmc_caffe.ops import Scale
 from lstmc_caffe.run.locate import CaffeNotFound
 from lstmc_caffe.run.runner import Mode, Runner
+from lstmc_caffe.write.artifact import blobs_in_place
 from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, given_arrays, host_values, input_gradients
+
+LOST = "Caffe's Scale overwrites it at each step"
+OVERWRITTEN = "overwritten in place"
 
 
 class CaffeExecutor:
@@ -39,7 +43,12 @@ class CaffeExecutor:
         return None
 
     def run(
-        self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], cotangents: Mapping[str, Array]
+        self,
+        compiled: Compiled,
+        artifact: Artifact,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        cotangents: Mapping[str, Array],
     ) -> Execution:
         """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back.
 
@@ -53,11 +62,11 @@ class CaffeExecutor:
         blobs_of = {fed.node.name: [name for name, _ in fed.blobs] for fed in fed_inputs(graph)}
         wanted = [blob for name in wanted_gradients(compiled, cotangents) for blob in blobs_of.get(name, ())]
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
-            weights = Path(folder, "net.caffemodel")
-            weights.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
+            caffemodel = Path(folder, "net.caffemodel")
+            caffemodel.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
             net = self.runner.load(
                 artifact.files[f"{compiled.name}.prototxt"].decode(),
-                weights=weights,
+                weights=caffemodel,
                 gradients=wanted,
                 probes=given,
                 mode=self.mode,
@@ -72,28 +81,34 @@ class CaffeExecutor:
             )
         names = {name for node in graph for name in node.names}
         blobs = {name: array for name, array in result.blobs.items() if name in names}
+        lost = parameters_that_lose_gradients(graph)
+        gradients = _parameter_gradients(artifact.files[f"{compiled.name}.manifest.json"], weights, result.param_diffs)
         return Execution(
             values=arrays | blobs | host_values(graph, blobs),
             input_gradients=input_gradients(graph, result.diffs),
-            param_gradients=None
-            if _loses_gradients(graph)
-            else _parameter_gradients(artifact.files[f"{compiled.name}.manifest.json"], inputs, result.param_diffs),
+            param_gradients={name: array for name, array in gradients.items() if name not in lost},
+            absent={graph.value_name(ref): OVERWRITTEN for ref in blobs_in_place(compiled)},
+            untold=dict.fromkeys(lost, LOST),
         )
 
     def close(self) -> None:
         self.runner.close()
 
 
-def _loses_gradients(graph: Graph) -> bool:
-    """Whether a Scale of the net overwrites the gradient of its blob where it should add to it.
+def parameters_that_lose_gradients(graph: Graph) -> list[str]:
+    """The parameters in blobs whose gradient a Scale overwrites where it should add to it, for several layers have it.
 
-    It does where it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
+    It does so where it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
     Legalisation for targets that train avoids it; others need the Scale.
     """
-    return any(
-        isinstance(node.op, Scale) and node.op.learned and prod(node.types[0].shape[: node.op.axis]) == 1
+    readers = graph.readers()
+    blobs = [
+        graph.args(node.name)[1]
         for node in graph
-    )
+        if isinstance(node.op, Scale) and node.op.learned and prod(node.types[0].shape[: node.op.axis]) == 1
+    ]
+    needed = graph.needed(ref for ref in dict.fromkeys(blobs) if readers[ref] > 1)
+    return [node.name for node in graph if isinstance(node.op, Param) and node.name in needed]
 
 
 def _parameter_gradients(

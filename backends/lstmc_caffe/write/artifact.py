@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lstmc.backend import Artifact, Compiled
+from lstmc.ir import Ref
 from lstmc.ops import Array
 from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.write.caffemodel import caffemodel
@@ -17,9 +18,14 @@ from lstmc_caffe.write.prototxt import prototxt
 
 def written_net(compiled: Compiled) -> WrittenNet:
     """The net of a compiled model; for Caffe itself activations are in place, but not on blobs the manifest names."""
-    target = load_target(compiled.target)
-    in_place = {} if target.rows_only else overwritten(compiled.expanded, step_blobs(compiled))
-    return write_net(compiled.expanded, target, in_place)
+    return write_net(compiled.expanded, load_target(compiled.target), blobs_in_place(compiled))
+
+
+def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
+    """The values that are overwritten in the net, and the name that their blob has then."""
+    if load_target(compiled.target).rows_only:
+        return {}
+    return overwritten(compiled.expanded, step_blobs(compiled))
 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:

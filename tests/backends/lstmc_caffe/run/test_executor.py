@@ -37,8 +37,8 @@ def execute(
     graph = of.graph()
     weights = initial_weights(graph) if weights is None else weights
     compiled = compile_graph(graph, BACKEND)
-    arrays = {name: np.asarray(array, np.float32) for name, array in (inputs | weights).items()}
-    return CaffeExecutor(caffe, "cpu").run(compiled, BACKEND.emit(compiled, weights), arrays, cotangents)
+    arrays = {name: np.asarray(array, np.float32) for name, array in inputs.items()}
+    return CaffeExecutor(caffe, "cpu").run(compiled, BACKEND.emit(compiled, weights), arrays, weights, cotangents)
 
 
 @pytest.mark.caffe
@@ -145,13 +145,13 @@ def test_closing_ends_the_worker() -> None:
         executor = CaffeExecutor(runner, "cpu")
         graph = net.graph()
         compiled = compile_graph(graph, BACKEND)
-        executor.run(compiled, BACKEND.emit(compiled, {}), {"x": np.ones(2)}, {"y": np.ones(2)})
+        executor.run(compiled, BACKEND.emit(compiled, {}), {"x": np.ones(2)}, {}, {"y": np.ones(2)})
         pid = runner.pid
         executor.close()
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
         with pytest.raises(CaffeError, match="this Runner is closed"):
-            executor.run(compiled, BACKEND.emit(compiled, {}), {"x": np.ones(2)}, {"y": np.ones(2)})
+            executor.run(compiled, BACKEND.emit(compiled, {}), {"x": np.ones(2)}, {}, {"y": np.ones(2)})
 
 
 @pytest.mark.caffe

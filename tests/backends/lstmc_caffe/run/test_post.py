@@ -45,7 +45,7 @@ def run_ours(
     compiled = compile_graph(graph, BACKEND)
     artifact = BACKEND.emit(compiled, weights)
     zeros = {o.name: np.zeros(graph.type(o.ref).shape, np.float32) for o in graph.outputs}
-    execution = CaffeExecutor(caffe, "cpu").run(compiled, artifact, arrays, zeros | cotangents)
+    execution = CaffeExecutor(caffe, "cpu").run(compiled, artifact, arrays, weights, zeros | cotangents)
     return execution, json.loads(artifact.files[f"{graph.name}.manifest.json"])
 
 
