@@ -27,7 +27,7 @@ SOURCES = {"lstmc": ROOT / "lstmc", "lstmc_caffe": ROOT / "backends" / "lstmc_ca
 # package. "lstmc" itself is lstmc/__init__.py, the language and the API.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
-    ("types", "version"),
+    ("types", "version", "json_file"),
     ("source",),
     ("errors",),
     ("collector", "output", "arrays", "plugins"),
@@ -37,8 +37,8 @@ ORDER["lstmc"] = (
     ("weights", "prepare", "training"),
     ("data",),
     ("backend",),
-    ("pipeline", "differential", "model_file", "generate"),
-    ("tune", "runs"),
+    ("pipeline", "differential", "manifest", "model_file", "generate"),
+    ("tune", "runs", "session"),
     ("api",),
     ("lstmc",),
     ("cells", "cli"),  # cells need no more than anybody's: the face of the package

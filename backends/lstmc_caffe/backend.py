@@ -9,13 +9,14 @@ from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settin
 from lstmc.collector import collector_paused
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
+from lstmc.session import StepSession
 from lstmc.training import Source, Trained, TrainingRun
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import FORMS, PIPELINES
 from lstmc_caffe.run.doctor import findings
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.run.session import StepSession, find_files, run_net
+from lstmc_caffe.run.session import run_files, step_session
 from lstmc_caffe.run.timing import artifact_seconds, build
 from lstmc_caffe.targets.layers import listed_layers
 from lstmc_caffe.targets.lint import lint_text
@@ -86,13 +87,11 @@ class CaffeBackend:
 
     def run(self, net: Path, inputs: Mapping[str, Array], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass in real Caffe, by the manifest beside the net."""
-        files = find_files(net, weights)
-        with Runner(for_gpu=gpu) as runner:
-            return run_net(runner, files, inputs, "gpu" if gpu else "cpu")
+        return run_files(net, inputs, weights, gpu)
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
         """A one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
-        return StepSession(Runner(for_gpu=gpu), find_files(net, weights), "gpu" if gpu else "cpu", owned=True)
+        return step_session(net, weights, gpu)
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""

@@ -25,11 +25,11 @@ from lstmc import Input, Value, model, scan
 from lstmc.backend import Artifact, load_cell
 from lstmc.errors import LstmcError
 from lstmc.ir import Graph
+from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.write.manifest import output_blobs
 from tools.gpu_check.cases import sequence_of
 
 Size = tuple[int, ...]
@@ -71,13 +71,13 @@ def compiled_nets(graph: Graph, targets: Iterable[str] = tuple(CaffeBackend.targ
             artifact = backend.emit(compile_graph(graph, backend, target), weights)
         except LstmcError:
             continue  # caffe-native has no GRU
-        found[f"lstmc {target}"] = (artifact.files["net.prototxt"].decode(), output_blobs(artifact))
+        found[f"lstmc {target}"] = (artifact.files["net.prototxt"].decode(), blobs_of_y(artifact))
     return found
 
 
 def blobs_of_y(artifact: Artifact) -> list[str]:
     """The blobs of the output ``y``: one, or one a step."""
-    return output_blobs(json.loads(artifact.files["net.manifest.json"]))
+    return parse_manifest(artifact.files["net.manifest.json"]).output_blobs
 
 
 def measure_row(caffe: Runner, kind: str, size: Size, rounds: int, loads: int) -> dict[str, Any]:

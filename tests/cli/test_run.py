@@ -197,7 +197,10 @@ def test_files_that_are_not_there(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch)
     assert said(*run) == "BackendError: gru.manifest.json: no such file: expected it beside the net\n"
     Path("gru.manifest.json").write_text("{}")
     Path("gru.caffemodel").write_bytes(b"")
-    assert said(*run) == "WeightsError: gru.manifest.json: expected a manifest of format 1, found something else\n"
+    assert said(*run) == (
+        "WeightsError: gru.manifest.json is no manifest of format 1:"
+        " expected an object with a value for format, found {}\n"
+    )
     monkeypatch.setattr("lstmc.cli.run.load_backend", lambda name: TextBackend())
     assert said(*run) == "BackendError: backend text does not run nets: it has no run, steps\n"
 

@@ -66,7 +66,8 @@ def test_files_that_do_not_fit(lstmc: LSTMC, model_file: Path) -> None:
         (extract, "WeightsError: other.manifest.json: no such manifest\n  name it by --manifest\n"),
         (
             (*extract, "--manifest", "other.json"),
-            "WeightsError: other.json: expected a manifest of format 1, found something else\n",
+            "WeightsError: other.json is no manifest of format 1:"
+            " expected an object with a value for format, found {}\n",
         ),
         (
             (*extract, "--manifest", "net.manifest.json"),

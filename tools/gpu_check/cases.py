@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from lstmc import Input, Value, model, scan
 from lstmc.backend import Artifact, Compiled, find_cells, load_cell
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
+from lstmc.manifest import Manifest, parse_manifest
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
-from lstmc_caffe.write.manifest import output_blobs
 
 Size = tuple[int, int, int, int]
 """T, N, D, H."""
@@ -42,14 +40,13 @@ class Case:
         return self.artifact.files[f"{self.compiled.name}.prototxt"].decode()
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        described: dict[str, Any] = json.loads(self.artifact.files[f"{self.compiled.name}.manifest.json"])
-        return described
+    def manifest(self) -> Manifest:
+        return parse_manifest(self.artifact.files[f"{self.compiled.name}.manifest.json"])
 
     @property
     def outputs(self) -> list[str]:
         """The blobs that the model's outputs are read from."""
-        return output_blobs(self.manifest)
+        return self.manifest.output_blobs
 
     def __str__(self) -> str:
         sizes = " ".join(f"{name}={size}" for name, size in zip("TNDH", self.size, strict=True))

@@ -11,7 +11,6 @@ import numpy as np
 
 from lstmc.differential import random_inputs
 from lstmc.interp import backward, forward, named_rng
-from lstmc.ir import parse_graph
 from lstmc.ops import Array
 from lstmc.weights import parameters, unpack_weights
 from lstmc_caffe.run.executor import CaffeExecutor
@@ -59,7 +58,7 @@ def caffe_steps(case: Case, executor: CaffeExecutor) -> dict[str, Array]:
     graph = case.compiled.expanded
     fed = feed_blobs(graph, given_arrays(case.compiled.model, graph, random_inputs(case.compiled, 0)))
     dims = " ".join(f"dim: {size}" for size in target.shape)
-    packed = parse_graph(case.manifest["weights"])
+    packed = case.manifest.weights
     blobs = forward(packed, params=case.weights, dtype=np.float32).outputs
     args = {
         "mode": executor.mode,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from math import prod
@@ -11,7 +10,8 @@ from pathlib import Path
 from lstmc.backend import Artifact, Compiled, Execution
 from lstmc.differential import wanted_gradients
 from lstmc.interp import backward, forward
-from lstmc.ir import Graph, parse_graph
+from lstmc.ir import Graph
+from lstmc.manifest import parse_manifest
 from lstmc.ops import Array, Param
 from lstmc_caffe.ops import Scale
 from lstmc_caffe.run.locate import CaffeNotFound
@@ -115,5 +115,5 @@ def _parameter_gradients(
     manifest: bytes, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
 ) -> dict[str, Array]:
     """From gradients of a net's blobs to those of the parameters that its manifest says the blobs are made of."""
-    graph = parse_graph(json.loads(manifest)["weights"])
+    graph = parse_manifest(manifest).weights
     return backward(forward(graph, params=weights), blob_gradients).params

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 
 from lstmc.backend import Artifact
+from lstmc.manifest import parse_manifest
 from lstmc_caffe.run.locate import locate
 from lstmc_caffe.run.runner import Mode, Runner
 from lstmc_caffe.worker import TIMING
-from lstmc_caffe.write.manifest import output_blobs
 
 SECONDS = 4.0  # for all nets together
 MOST_ROUNDS = 200
@@ -23,7 +22,7 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     for form, artifact in artifacts.items():
         (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
         (described,) = (content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
-        nets[form] = with_loss(text, output_blobs(json.loads(described)))
+        nets[form] = with_loss(text, parse_manifest(described).output_blobs)
     with Runner() as runner:
         return measured(runner, nets)
 

@@ -20,7 +20,7 @@ from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.train.trainer import TrainableNet, train_net
 from lstmc_caffe.write.in_place import overwritten
-from lstmc_caffe.write.manifest import manifest, manifest_json
+from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import Section, WrittenNet, write_net
 from lstmc_caffe.write.prototxt import prototxt
 
@@ -134,7 +134,7 @@ def training_files(compiled: Compiled, solver: Solver, sources: Mapping[str, Sou
         files={
             f"{name}.train.prototxt": prototxt(compiled, net, data).encode(),
             f"{name}.solver.prototxt": text.encode(),
-            f"{name}.train.manifest.json": manifest_json(described).encode(),
+            f"{name}.train.manifest.json": described.text().encode(),
         },
         layers=sum(1 for _ in net.layers()),
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.ir import Ref
+from lstmc.manifest import step_blobs
 from lstmc.ops import Array
 from lstmc_caffe.targets.target import load_target
 from lstmc_caffe.write.caffemodel import caffemodel
 from lstmc_caffe.write.in_place import overwritten
-from lstmc_caffe.write.manifest import manifest, manifest_json, step_blobs
+from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import WrittenNet, write_net
 from lstmc_caffe.write.prototxt import prototxt
 
@@ -37,14 +37,9 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         files={
             f"{compiled.name}.prototxt": prototxt(compiled, net).encode(),
             f"{compiled.name}.caffemodel": caffemodel(net, weights, target.sharers_carry_blobs),
-            f"{compiled.name}.manifest.json": manifest_json(described).encode(),
+            f"{compiled.name}.manifest.json": described.text().encode(),
         },
         layers=sum(1 for _ in net.layers()),
-        inputs={n: _blob_name(entry) for n, entry in described["inputs"].items() if not entry["filled"]},
-        outputs={n: _blob_name(entry) for n, entry in described["outputs"].items()},
+        inputs={n: entry.place.label for n, entry in described.inputs.items() if not entry.filled},
+        outputs={n: place.label for n, place in described.outputs.items()},
     )
-
-
-def _blob_name(place: Mapping[str, Any]) -> str:
-    """The blob of an input or output of a manifest, or the first and the last of them."""
-    return place["blob"] or " ... ".join(place.get("blobs", ["none"])[:: max(1, len(place.get("blobs", "x")) - 1)])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from lstmc.errors import WeightsError
 from lstmc.interp import forward
+from lstmc.manifest import Stored
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.write.net import WrittenNet
+
+SUFFIX = ".caffemodel"
 
 
 def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_layer: bool = False) -> bytes:
@@ -37,7 +40,7 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_layer: bool 
     return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
-def read_blobs(path: Path, blobs: Mapping[str, Mapping[str, Any]]) -> dict[str, Array]:
+def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     """Blobs of a caffemodel (lstmc's or one that Caffe trained) by their parameter names.
 
     ``blobs`` is a manifest's: for each name the owning layer, the blob's index and its shape. Raises
@@ -55,16 +58,16 @@ def read_blobs(path: Path, blobs: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     found: dict[str, Array] = {}
     problems = []
     for name, where in blobs.items():
-        layer, index, shape = layers.get(where["layer"]), where["index"], tuple(where["shape"])
+        layer, index, shape = layers.get(where.layer), where.index, where.shape
         if layer is None or len(layer.blobs) <= index:
-            problems.append(f"missing: blob {index} of layer {where['layer']}, which holds {name}")
+            problems.append(f"missing: blob {index} of layer {where.layer}, which holds {name}")
             continue
-        array = np.frombuffer(layer.blobs[index].data, "<f4")
-        if tuple(layer.blobs[index].shape.dim) != shape or array.size != np.prod(shape, dtype=int):
+        data = layer.blobs[index].data
+        if tuple(layer.blobs[index].shape.dim) != shape or len(data) != 4 * prod(shape):
             sizes = list(layer.blobs[index].shape.dim)
             problems.append(f"wrong shape: {name} must be {list(shape)}, found {sizes}")
             continue
-        found[name] = array.reshape(shape)
+        found[name] = np.frombuffer(data, "<f4").reshape(shape)
     if problems:
         raise WeightsError(f"{path} is not a caffemodel of this net", notes=problems)
     return found

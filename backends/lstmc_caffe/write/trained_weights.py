@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lstmc.ir import parse_graph
+from lstmc.manifest import read_manifest
 from lstmc.ops import Array
 from lstmc.weights import unpack_weights
 from lstmc_caffe.write.caffemodel import read_blobs
-from lstmc_caffe.write.manifest import read_manifest
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
@@ -17,5 +16,5 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
     The caffemodel need not be the one that was written: Caffe keeps the names of layers.
     """
     described = read_manifest(manifest)
-    found = unpack_weights(parse_graph(described["weights"]), read_blobs(trained, described["blobs"]))
-    return found, [name for name in described["parameters"] if name not in found]
+    found = unpack_weights(described.weights, read_blobs(trained, described.blobs))
+    return found, [name for name in described.parameters if name not in found]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from lstmc import Input, Param, concat, linear, model, scan, tanh, uniform
 from lstmc.backend import Artifact
 from lstmc.cells.lstm import lstm
 from lstmc.errors import WeightsError
+from lstmc.manifest import Stored, read_manifest
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
@@ -54,9 +55,8 @@ def written(folder: Path) -> dict[str, Array]:
     return weights
 
 
-def blobs_of(folder: Path) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads((folder / "net.manifest.json").read_text())["blobs"]
-    return found
+def blobs_of(folder: Path) -> Mapping[str, Stored]:
+    return read_manifest(folder / "net.manifest.json").blobs
 
 
 def assert_parameters(read: tuple[dict[str, Array], list[str]], wanted: dict[str, Array]) -> None:
@@ -112,7 +112,7 @@ def test_parameters_come_back_out_of_a_caffemodel_that_caffe_saved(caffe: Runner
     weights = written(tmp_path)
     trained = {name: array + np.float32(1) for name, array in weights.items()}
     blobs = {n: trained.get(n, np.concatenate([trained["A"], trained["B"]])) for n in blobs_of(tmp_path)}
-    change = [[where["layer"], where["index"], name] for name, where in blobs_of(tmp_path).items()]
+    change = [[where.layer, where.index, name] for name, where in blobs_of(tmp_path).items()]
     paths = {"prototxt": "net.prototxt", "weights": "net.caffemodel", "to": "trained.caffemodel"}
     request = {key: str(tmp_path / name) for key, name in paths.items()}
     saved = caffe.call(SAVE, "save", {**request, "change": change}, blobs).value
@@ -146,15 +146,15 @@ def test_every_blob_that_is_missing_or_has_another_shape_is_named_at_once(tmp_pa
     cut = RawNet.FromString(path.read_bytes())
     blobs = blobs_of(tmp_path)
     for layer in list(cut.layer):
-        if layer.name == blobs["lstm/W_h"]["layer"]:
+        if layer.name == blobs["lstm/W_h"].layer:
             cut.layer.remove(layer)
-        if layer.name == blobs["lstm/b"]["layer"]:
-            del layer.blobs[blobs["lstm/b"]["index"]]
+        if layer.name == blobs["lstm/b"].layer:
+            del layer.blobs[blobs["lstm/b"].index]
             del layer.blobs[0].shape.dim[1]
     path.write_bytes(cut.SerializeToString())
     with pytest.raises(WeightsError) as caught:
         read_blobs(path, blobs)
-    W_h, b = blobs["lstm/W_h"]["layer"], blobs["lstm/b"]["layer"]
+    W_h, b = blobs["lstm/W_h"].layer, blobs["lstm/b"].layer
     assert caught.value.message == f"{path} is not a caffemodel of this net"
     assert sorted(caught.value.notes) == [
         f"missing: blob 0 of layer {W_h}, which holds lstm/W_h",
@@ -168,7 +168,7 @@ def test_a_blob_with_fewer_numbers_than_its_shape_says_is_refused(tmp_path: Path
     path = tmp_path / "net.caffemodel"
     short = NetParameter.FromString(path.read_bytes())
     blobs = blobs_of(tmp_path)
-    (layer,) = (layer for layer in short.layer if layer.name == blobs["lstm/W_h"]["layer"])
+    (layer,) = (layer for layer in short.layer if layer.name == blobs["lstm/W_h"].layer)
     del layer.blobs[0].data[-1]
     path.write_bytes(short.SerializeToString())
     with pytest.raises(WeightsError, match="is not a caffemodel of this net"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +12,12 @@ from lstmc import Input, Param, __version__, constant, linear, model, scan, sigm
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.dsl import Model
-from lstmc.errors import WeightsError
 from lstmc.interp import forward
 from lstmc.ir import parse_graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.write.manifest import read_manifest
 
 BACKEND = CaffeBackend()
 
@@ -120,29 +116,3 @@ def test_steps_have_as_many_digits_as_the_last_one_needs() -> None:
         return scan(lstm(H=1, name="lstm"), X)[0]
 
     assert described(long)["scans"]["lstm"]["blobs"]["h"] == "lstm/t%04d/h"
-
-
-# reading one ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_manifest_reads_back(tmp_path: Path) -> None:
-    path = tmp_path / "net.manifest.json"
-    path.write_text(json.dumps(described()))
-    assert read_manifest(path) == described()
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [('{"format": 2}', "2"), ("{}", "something else"), ("[1]", "something else"), ("not json", "something else")],
-)
-def test_another_file_is_refused(tmp_path: Path, content: str, found: str) -> None:
-    path = tmp_path / "net.manifest.json"
-    path.write_text(content)
-    with pytest.raises(WeightsError, match=re.escape(f"{path}: expected a manifest of format 1, found {found}")):
-        read_manifest(path)
-
-
-def test_a_file_that_is_not_there_is_asked_for(tmp_path: Path) -> None:
-    path = tmp_path / "net.manifest.json"
-    with pytest.raises(WeightsError, match=re.escape(f"{path}: no such manifest\n  give the path of the manifest")):
-        read_manifest(path)

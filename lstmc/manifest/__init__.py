@@ -1,0 +1,24 @@
+"""The manifest: what a program needs to know to feed, read and train a written net, as JSON beside it.
+
+Any backend writes one with :func:`describe`; what runs or reads its nets needs no more than the file.
+"""
+
+from lstmc.manifest.describe import describe, step_blobs
+from lstmc.manifest.read import parse_manifest, read_manifest
+from lstmc.manifest.structure import FORMAT, InputPlace, Manifest, Parameter, Place, ScanBlobs, Shape, State, Stored
+
+__all__ = [
+    "FORMAT",
+    "InputPlace",
+    "Manifest",
+    "Parameter",
+    "Place",
+    "ScanBlobs",
+    "Shape",
+    "State",
+    "Stored",
+    "describe",
+    "parse_manifest",
+    "read_manifest",
+    "step_blobs",
+]

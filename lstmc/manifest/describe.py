@@ -1,0 +1,69 @@
+"""The manifest of a net that a backend has written from a compiled model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lstmc.backend import Compiled
+from lstmc.ir import Graph, Step
+from lstmc.manifest.structure import InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
+from lstmc.ops import Input
+from lstmc.passes import step_pattern, unrolled_scans
+from lstmc.weights import parameters
+
+
+def describe(
+    compiled: Compiled,
+    inputs: Mapping[str, tuple[Place, bool]],
+    outputs: Mapping[str, Place],
+    weights: Graph,
+    blobs: Mapping[str, Stored],
+) -> Manifest:
+    """The manifest of a net that was written from ``compiled``.
+
+    ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
+    ``blobs`` of weights, as :func:`~lstmc.ir.weight_graph` makes it.
+    """
+    return Manifest(
+        name=compiled.name,
+        source=compiled.source,
+        target=compiled.target,
+        inputs={name: _input(compiled, name, *entry) for name, entry in inputs.items()},
+        outputs=outputs,
+        states={pair.name: State(pair.before, pair.after, pair.initial) for pair in compiled.states},
+        parameters={
+            name: Parameter(op.shape, op.lr_mult, op.decay_mult) for name, op in parameters(compiled.model).items()
+        },
+        blobs=blobs,
+        weights=weights,
+        scans=scan_blobs(compiled),
+    )
+
+
+def _input(compiled: Compiled, name: str, place: Place, filled: bool) -> InputPlace:
+    op = compiled.model.node(name).op
+    if not isinstance(op, Input):
+        return InputPlace(place, filled)
+    return InputPlace(place, filled, None if filled else op.fill, op.values)
+
+
+def step_blobs(compiled: Compiled) -> set[str]:
+    """The blobs of every step that the manifest names."""
+    scans = scan_blobs(compiled).values()
+    return {pattern % t for scan in scans for pattern in scan.blobs.values() for t in range(scan.steps)}
+
+
+def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
+    """For each scan: its steps, and for each state and output the pattern of its blobs' names, where there is one."""
+    values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
+    found = {}
+    for title, scan in unrolled_scans(compiled.history).items():
+        names = dict.fromkeys(output.name for output in (*scan.next_states, *scan.step_outputs))
+        pattern = step_pattern(scan)
+        blobs = {
+            name: pattern + name
+            for name in names
+            if name and all((pattern % t + name, Step(title, t)) in values for t in range(scan.length))
+        }
+        found[title] = ScanBlobs(scan.length, scan.reverse, blobs)
+    return found

@@ -1,0 +1,158 @@
+"""What a manifest says of a written net, and how it is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lstmc.ir import Graph, print_graph
+from lstmc.ops import Array, Filler, IntegerRange
+from lstmc.types import TensorType
+from lstmc.version import __version__
+
+FORMAT = 1
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value of the model is in the net: ``shape`` is the model's.
+
+    ``blobs`` are the net's: none for an input that nothing reads, one, or one for each step. One may have another
+    shape, ``blob_shape``: the same elements in the same order (``[T, N, D]`` as the rows ``[T*N, D]``).
+    """
+
+    shape: Shape
+    blobs: tuple[str, ...]
+    blob_shape: Shape | None = None
+
+    @classmethod
+    def of(cls, wanted: TensorType, blobs: tuple[tuple[str, TensorType], ...]) -> Place:
+        """From the value's own type, and the names and types of its blobs."""
+        other = blobs[0][1].shape if blobs and blobs[0][1] != wanted else None
+        return cls(wanted.shape, tuple(name for name, _ in blobs), other)
+
+    @property
+    def label(self) -> str:
+        """Its blob for people to read, or the first and the last of them."""
+        return " ... ".join(dict.fromkeys((self.blobs[0], self.blobs[-1]))) if self.blobs else "none"
+
+    def fed(self, array: Array) -> Iterator[tuple[str, Array]]:
+        """The blobs to fill from an array of the model's shape."""
+        shape = self.shape if self.blob_shape is None else self.blob_shape
+        steps = array if len(self.blobs) > 1 else [array]
+        yield from ((blob, step.reshape(shape)) for blob, step in zip(self.blobs, steps, strict=False))
+
+    def read(self, blobs: Mapping[str, Array]) -> Array:
+        """The array of the model's shape, from its blobs."""
+        return np.concatenate([blobs[name].ravel() for name in self.blobs]).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class InputPlace:
+    """An input of the model. ``filled``: the net fills it itself. ``fill`` is what the host draws where it is not
+    given, ``values`` what its elements must be, where not every number will do."""
+
+    place: Place
+    filled: bool = False
+    fill: Filler | None = None
+    values: IntegerRange | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """A state of a one-step net: the input that takes it, the output that gives the next, and its first value: a
+    number, or words where it is not one."""
+
+    input: str
+    output: str
+    initial: float | str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the model, and how much faster than others it learns and decays."""
+
+    shape: Shape
+    lr_mult: float
+    decay_mult: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a blob of weights is: the how-manieth of which layer's."""
+
+    layer: str
+    index: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class ScanBlobs:
+    """A scan: how many steps, and the pattern (``lstm/t%03d/h``) of what has a blob at each of them."""
+
+    steps: int
+    reverse: bool
+    blobs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that is written of a net. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
+    that no step uses is in no blob."""
+
+    name: str
+    source: str
+    target: str
+    inputs: Mapping[str, InputPlace]
+    outputs: Mapping[str, Place]
+    states: Mapping[str, State]
+    parameters: Mapping[str, Parameter]
+    blobs: Mapping[str, Stored]
+    weights: Graph
+    scans: Mapping[str, ScanBlobs]
+    lstmc: str = field(default=__version__)
+
+    @property
+    def output_blobs(self) -> list[str]:
+        """The blobs of all outputs, each once: an output may be several, or share one."""
+        return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.blobs))
+
+    def text(self) -> str:
+        """The manifest as JSON."""
+        written = {
+            "format": FORMAT,
+            "lstmc": self.lstmc,
+            "name": self.name,
+            "source": self.source,
+            "target": self.target,
+            "inputs": {name: _written_input(entry) for name, entry in self.inputs.items()},
+            "outputs": {name: _written_place(place) for name, place in self.outputs.items()},
+            "states": {name: dataclasses.asdict(state) for name, state in self.states.items()},
+            "parameters": {name: dataclasses.asdict(entry) for name, entry in self.parameters.items()},
+            "blobs": {name: dataclasses.asdict(stored) for name, stored in self.blobs.items()},
+            "weights": print_graph(self.weights),
+            "scans": {name: dataclasses.asdict(scan) for name, scan in self.scans.items()},
+        }
+        return json.dumps(written, indent=2) + "\n"
+
+
+def _written_place(place: Place) -> dict[str, Any]:
+    written: dict[str, Any] = {"blob": place.blobs[0] if len(place.blobs) == 1 else None}
+    if len(place.blobs) > 1:
+        written["blobs"] = place.blobs
+    written["shape"] = place.shape
+    if place.blob_shape is not None:
+        written["blob_shape"] = place.blob_shape
+    return written
+
+
+def _written_input(entry: InputPlace) -> dict[str, Any]:
+    fill = {} if entry.fill is None else {"fill": repr(entry.fill)}
+    values = {} if entry.values is None else {"values": dataclasses.asdict(entry.values)}
+    return {**_written_place(entry.place), "filled": entry.filled, **fill, **values}

@@ -1,0 +1,134 @@
+"""Sessions of one-step nets and checked inputs, with a net that NumPy runs: nothing of them is a backend's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstmc.errors import BackendError, DataError
+from lstmc.ir import Builder
+from lstmc.manifest import InputPlace, Manifest, Place, State
+from lstmc.ops import Array, Constant, IntegerRange
+from lstmc.session import NetFiles, StepSession, find_files, run_net
+
+
+@dataclass
+class Adding:
+    """y = h + x; rows of x are apart."""
+
+    opened: int = 0
+    closed: int = 0
+
+    @contextmanager
+    def load(self) -> Iterator[Adding]:
+        self.opened += 1
+        yield self
+        self.closed += 1
+
+    def forward(self, blobs: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
+        assert list(wanted) == ["sum"]
+        return {"sum": blobs["h"] + np.stack([blobs["x/0"], blobs["x/1"]]) + blobs["bias"]}
+
+
+def files(states: bool = True, initial: float | str = 0.5) -> NetFiles:
+    manifest = Manifest(
+        name="net",
+        source="net.py",
+        target="numbers",
+        inputs={
+            "x": InputPlace(Place((2, 3), ("x/0", "x/1"), (3,)), values=IntegerRange(0, 9)),
+            "bias": InputPlace(Place((1,), ("bias",)), fill=Constant(2.0)),
+            "h_in": InputPlace(Place((2, 3), ("h",))),
+            "mask": InputPlace(Place((2,), ("mask",)), filled=True),
+        },
+        outputs={"y": Place((6,), ("sum",)), "h_out": Place((2, 3), ("sum",))},
+        states={"h": State("h_in", "h_out", initial)} if states else {},
+        parameters={},
+        blobs={},
+        weights=Builder("net").finish([]),
+        scans={},
+    )
+    return NetFiles(Path("net.txt"), Path("net.bin"), manifest)
+
+
+X = np.arange(6.0).reshape(2, 3)
+
+
+def test_one_pass_feeds_by_blobs_and_reads_by_names() -> None:
+    net = Adding()
+    found = run_net(files(), net.load, {"x": X, "h_in": np.ones((2, 3))})
+    assert np.array_equal(found["y"], X.ravel() + 3)  # the bias is drawn from its fill
+    assert np.array_equal(found["h_out"], X + 3)
+    assert (net.opened, net.closed) == (1, 1)
+
+
+def test_every_problem_of_the_inputs_is_named_before_the_net_is_loaded() -> None:
+    net = Adding()
+    given = {"x": X + 8, "H_in": X, "mask": np.ones(2), "bias": np.ones(2)}
+    with pytest.raises(DataError) as caught:
+        run_net(files(), net.load, given)
+    assert str(caught.value) == (
+        "DataError: the inputs do not fit net.txt\n"
+        "  missing: h_in [2, 3]\n"
+        "  outside: x must be whole numbers from 0 to 9, has 4 of 6 elements that are not, the first at [0, 2]: 10\n"
+        "  extra: H_in [2, 3]: did you mean h_in?\n"
+        "  extra: mask [2]: the net fills it\n"
+        "  wrong shape: bias must be [1], found [2]"
+    )
+    assert net.opened == 0
+
+
+def test_states_go_from_step_to_step_and_the_net_is_loaded_once() -> None:
+    net = Adding()
+    with StepSession(files(), net.load) as steps:
+        assert (steps.inputs, steps.outputs, steps.states) == (
+            {"x": (2, 3), "bias": (1,)}, {"y": (6,)}, {"h": (2, 3)},
+        )  # fmt: skip
+        assert net.opened == 0
+        for count in (1, 2):
+            assert np.array_equal(steps.step({"x": X})["y"], count * X.ravel() + 0.5 + 2 * count)
+        steps.start({"h": np.full((2, 3), 7.0)})
+        assert np.array_equal(steps.step({"x": X, "bias": np.zeros(1)})["y"], X.ravel() + 7)
+        assert (net.opened, net.closed) == (1, 0)
+    assert net.closed == 1
+
+
+def test_states_that_do_not_fit() -> None:
+    steps = StepSession(files(initial="the input h0"), Adding().load)
+    with pytest.raises(DataError) as caught:
+        steps.start({"c": np.ones(1)})
+    assert str(caught.value) == (
+        "DataError: the first states do not fit net.txt\n  extra: c [1]\n  missing: h [2, 3]: it starts at the input h0"
+    )
+    with pytest.raises(DataError) as caught:
+        steps.start({"h": np.full((2, 3), np.nan)})
+    assert caught.value.notes == ("not finite: h has 6 of 6 elements NaN or infinite, the first at [0, 0]",)
+
+
+def test_a_net_without_states_is_no_session() -> None:
+    with pytest.raises(BackendError) as caught:
+        StepSession(files(states=False), Adding().load)
+    assert str(caught.value) == (
+        "BackendError: net.txt: expected a net of one step, found one without states\n"
+        "  compile the model as a net of one step"
+    )
+
+
+def test_files_are_found_beside_the_net(tmp_path: Path) -> None:
+    net = tmp_path / "net.txt"
+    with pytest.raises(BackendError) as caught:
+        find_files(net, None, ".bin")
+    assert caught.value.message == f"{net}: no such file"
+    net.touch()
+    (tmp_path / "net.manifest.json").write_text(files().manifest.text())
+    with pytest.raises(BackendError) as caught:
+        find_files(net, None, ".bin")
+    assert caught.value.message == f"{tmp_path}/net.bin: no such file: expected it beside the net"
+    (tmp_path / "net.bin").touch()
+    assert find_files(net, None, ".bin").weights == tmp_path / "net.bin"
+    assert find_files(net, net, ".bin").weights == net
