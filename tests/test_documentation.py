@@ -1,0 +1,240 @@
+"""Every name that the documentation mentions exists: files, modules, functions, commands, options, make targets.
+
+Names in prose cannot be told from words, so a name is what stands in a code span or a code block.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import keyword
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+
+from lstmc.cli import app
+from lstmc_caffe.proto import net as caffe_net
+from lstmc_caffe.proto import solver as caffe_solver
+from lstmc_caffe.targets.target import TARGETS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
+SOURCES = [path for folder in ("lstmc", "backends", "tools", "tests", "docs") for path in (ROOT / folder).rglob("*.py")]
+SENTENCE = re.compile(r"\b(a|an|are|be|but|cannot|has|is|it|must|no|not|of|the|to|which|without)\b \w")
+FOLDERS = ("lstmc/", "backends/", "tests/", "docs/", "tools/", "lstmc_caffe/", "goldens/", ".ci/")
+
+# What belongs to others, or is made up by an example: page by page nothing more is mentioned.
+OTHERS = {
+    *("Backward_cpu", "Backward_gpu", "libcudart", "math_functions", "syncedmem"),  # Caffe
+    *("CUDA_VISIBLE_DEVICES", "clockRate", "cudaDeviceProp", "deviceOverlap", "kernelExecTimeoutEnabled"),
+    *("sm_86", "sm_89"),
+    *("Tensor_DimensionType_Caffe", "resizeSession", "resizeTensor"),  # MNN
+    *("--find-links", "area", "defs", "exact", "git", "ruff"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_name_exists(page: str) -> None:
+    wrong = list(unknown((ROOT / page).read_text()))
+    assert not wrong, f"{page} mentions what does not exist: {wrong}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", (ROOT / page).read_text())
+    assert not [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()]
+
+
+def test_nothing_is_excused_that_no_page_mentions() -> None:
+    text = "\n".join((ROOT / page).read_text() for page in PAGES)
+    assert not [name for name in OTHERS if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
+
+
+def test_what_does_not_exist_is_found() -> None:
+    text = """
+`lstmc/nowhere.py` and `lstmc/ir/text.py`, `nowhere.py`, `lstmc.pipeline.nothing`, `NoSuchPass`, `--no-such-option`,
+`make nothing`, ``lstmc show --nothing``, `scan(x)`, `hoist nosuchpass`, `what is not said of the nothing`
+
+    lstmc compile x.py --step --stepp    # and a comment
+    python -m lstmc_caffe.nothing
+    lstmc weights extrude w.npz
+
+```python
+from lstmc import Input, nothing
+```
+"""
+    found = """
+        --no-such-option --nothing NoSuchPass nosuchpass lstmc/nowhere.py nowhere.py
+        lstmc.nothing lstmc.pipeline.nothing
+    """
+    lines = {"lstmc compile --stepp", "lstmc show --nothing", "lstmc weights extrude", "make nothing"}
+    assert set(unknown(text)) == {*found.split(), *lines, "python -m lstmc_caffe.nothing"}
+
+
+def unknown(text: str) -> Iterator[str]:
+    """The code spans and lines of code blocks, with what in them does not exist."""
+    blocks, prose = taken_apart(text)
+    for language, block in blocks:
+        if language == "python":
+            yield from unknown_in_python(block)
+        for line in block.splitlines():
+            yield from unknown_in_command(line)
+    for _, span in re.findall(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", prose, re.S):
+        span = " ".join(span.split())
+        yield from unknown_in_command(span)
+        if "…" not in span and not SENTENCE.search(span) and not (" " in span and span in texts()):
+            yield from unknown_in_span(span)
+
+
+def taken_apart(text: str) -> tuple[list[tuple[str, str]], str]:
+    """Code blocks, fenced by their language or indented, and the rest."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    indented = re.findall(r"(?:\n\n)((?:    .*\n+)+)", prose)
+    prose = re.sub(r"(\n\n)(?:    .*\n+)+", r"\1", prose)
+    return [*blocks, *(("", block) for block in indented)], prose
+
+
+def unknown_in_python(block: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("lstmc", "lstmc_caffe", "tests"):
+            named = [f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*"]
+            yield from (name for name in named if not resolves(name))
+
+
+def unknown_in_command(line: str) -> Iterator[str]:
+    """Of a shell line: the command of lstmc and its options, the target of make, the module of python -m."""
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:
+        return
+    while words and re.fullmatch(r"\w+=.*", words[0]):
+        words = words[1:]
+    match words:
+        case ["lstmc", command, *rest] if re.fullmatch(r"[a-z-]+", command):
+            found = commands().get(command)
+            if found is None:
+                yield f"lstmc {command}"
+            elif isinstance(found, dict):
+                yield from (f"lstmc {command} {rest[0]}" for _ in [0] if rest and rest[0] not in found)
+                found = found.get(rest[0], set()) if rest else set()
+                yield from (w for w in rest if w.startswith("--") and w.split("=")[0] not in found)
+            else:
+                yield from (f"lstmc {command} {w}" for w in rest if w.startswith("--") and w.split("=")[0] not in found)
+        case ["make", *rest]:
+            yield from (f"make {w}" for w in rest if re.fullmatch(r"[a-z-]+", w) and w not in make_targets())
+        case ["python" | "python3", "-m", module, *_] if module.split(".")[0] in (
+            "lstmc",
+            "lstmc_caffe",
+            "tests",
+            "tools",
+        ):
+            if not resolves(module):
+                yield f"python -m {module}"
+
+
+def unknown_in_span(span: str) -> Iterator[str]:
+    for word in re.split(r"[\s,]+", span):
+        name = re.sub(r"\(.*|[.:;]$", "", word)
+        if word in OTHERS or name in OTHERS:
+            continue
+        if re.fullmatch(r"--[a-z][a-z-]+", word):
+            if word not in options():
+                yield word
+        elif "/" in name and name.startswith(FOLDERS):
+            if not exists(name):
+                yield name
+        elif re.fullmatch(r"[\w*-]+\.(py|toml|j2|md|h|sh|lir)", name):
+            if not any(file for folder in FOLDERS for file in (ROOT / folder).rglob(name)) and not any(ROOT.glob(name)):
+                yield name
+        elif re.fullmatch(r"(lstmc|lstmc_caffe|tests|tools)(\.\w+)+", name):
+            if not resolves(name) and name not in entry_points():
+                yield name
+        elif re.fullmatch(r"[A-Za-z_]\w{2,}", name) and name not in known():
+            yield name
+
+
+@cache
+def texts() -> str:
+    """All sources, in which the texts of errors are."""
+    return "\n".join(path.read_text() for path in SOURCES if path != Path(__file__))
+
+
+def exists(name: str) -> bool:
+    name = re.sub(r"^lstmc_caffe/", "backends/lstmc_caffe/", name)
+    pattern = re.sub(r"NAME|PASS\d?|TARGET|\bNN\b", "*", name.rstrip("/"))
+    return any(ROOT.glob(pattern))
+
+
+def resolves(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:end]))
+        except ImportError:
+            continue
+        for part in parts[end:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+@cache
+def entry_points() -> set[str]:
+    return {*tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]}
+
+
+@cache
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+@cache
+def commands() -> dict[str, object]:
+    """The options of each command of lstmc; of a group, the same by its commands."""
+
+    def of(command: object) -> object:
+        inner = getattr(command, "commands", None)
+        if inner is not None:
+            return {name: of(one) for name, one in inner.items()}
+        return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
+            "--help"
+        }
+
+    return of(typer.main.get_command(app))
+
+
+@cache
+def options() -> set[str]:
+    """Every option of lstmc, of its programs, of make's tools and of what the tests are run by."""
+    found = set(re.findall(r"\"(--[a-z][a-z-]+)", texts()))
+    for one in commands().values():
+        found |= {option for each in (one.values() if isinstance(one, dict) else [one]) for option in each}
+    return found
+
+
+@cache
+def known() -> set[str]:
+    """Every identifier of the sources, every string that is one, and what Caffe, targets, cells and folders name."""
+    found: set[str] = {*TARGETS, *dir(builtins), *keyword.kwlist, *commands(), *make_targets()}
+    for path in SOURCES:
+        if path == Path(__file__):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "value")]
+            found.update(name for name in names if isinstance(name, str) and re.fullmatch(r"\w+", name))
+    caffes = [Path(str(module.__file__)) for module in (caffe_net, caffe_solver)]
+    for path in (*(ROOT / "backends").rglob("*.toml"), *caffes, ROOT / "pyproject.toml"):
+        found.update(re.findall(r"\w+", path.read_text()))
+    found.update(path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_dir())
+    return found
