@@ -82,9 +82,7 @@ class InterpreterExecutor:
     """The compiled graph itself, run by the interpreter, in float32 as a net is: no Caffe is needed."""
 
     name = "interpreter"
-
-    def __init__(self, dtype: DTypeLike = np.float32) -> None:
-        self.dtype = dtype
+    dtype: DTypeLike = np.float32
 
     def unavailable(self) -> str | None:
         return None

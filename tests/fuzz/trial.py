@@ -95,7 +95,7 @@ def past_rounding(
     random. What remains is wrong. Where the graph means another thing in float64 already, rounding explains nothing.
     """
     missed: dict[tuple[str, str], float] = {}
-    if check(compiled, artifact, weights, InterpreterExecutor(np.float64), seed).passed:
+    if check(compiled, artifact, weights, _Exact(), seed).passed:
         for sample in range(SAMPLES):
             for one in check(compiled, artifact, weights, _Rounding(sample), seed).differences:
                 missed[one.kind, one.name] = max(missed.get((one.kind, one.name), 0.0), one.relative)
@@ -107,13 +107,18 @@ def past_rounding(
     ]
 
 
+class _Exact(InterpreterExecutor):
+    """The written graph in float64."""
+
+    dtype = np.float64
+
+
 class _Rounding(InterpreterExecutor):
     """float32, from numbers that are each moved at random by as much as it rounds them; whole ones stay."""
 
     name = "float32"
 
     def __init__(self, sample: int) -> None:
-        super().__init__()
         self.sample = sample
 
     def run(self, compiled: Compiled, artifact: Artifact, *arrays: Any) -> Execution:
