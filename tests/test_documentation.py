@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import doctest
 import importlib
 import keyword
 import re
@@ -103,7 +104,8 @@ def taken_apart(text: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def unknown_in_python(block: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(block)):
+    code = doctest.script_from_examples(block) if block.startswith(">>>") else block
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("lstmc", "lstmc_caffe", "tests"):
             named = [f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*"]
             yield from (name for name in named if not resolves(name))
