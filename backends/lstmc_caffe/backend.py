@@ -20,7 +20,7 @@ from lstmc_caffe.run.session import run_files, step_session
 from lstmc_caffe.run.timing import artifact_seconds, build
 from lstmc_caffe.targets.layers import listed_layers
 from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.target import load_target, targets
+from lstmc_caffe.targets.load import Summaries, load_target
 from lstmc_caffe.train.net import TARGETS as TRAINING_TARGETS
 from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of
@@ -33,7 +33,7 @@ class CaffeBackend:
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
-    targets: Mapping[str, str] = {name: target.summary for name, target in targets().items()}
+    targets: Mapping[str, str] = Summaries()
     training_targets: tuple[str, ...] = TRAINING_TARGETS
     ops: tuple[type[Op], ...] = CAFFE_OPS + HOST_OPS
 

@@ -35,10 +35,10 @@ from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 from lstmc_caffe.recurrent.native_layers import FindNativeLayers
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fit_readers import FitReaders
-from lstmc_caffe.rows.legalize_rows import LegalizeRows
+from lstmc_caffe.rows.narrow import Narrow
 from lstmc_caffe.rows.settle import SettleViews
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
-from lstmc_caffe.targets.target import load_target
+from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.unroll.limit_fan import LimitFan
 from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
 
@@ -116,7 +116,7 @@ def _flat() -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(LegalizeRows(target), Cse(), Dead()),
+        *(Legalize(trained=target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), SettleViews(target), Constants(target), Dead()),
     )
 
@@ -127,7 +127,7 @@ def _noslice() -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), RollIn(), SplitProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(LegalizeRows(target), Cse(), Dead()),
+        *(Legalize(trained=target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), FitReaders(), SettleViews(target), Constants(target), Dead()),
     )
 

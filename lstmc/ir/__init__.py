@@ -7,9 +7,10 @@ from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
-from lstmc.ir.weight_graph import is_weight, is_weight_op, twice_stored, weight_graph
+from lstmc.ir.weight_graph import NEGATE, is_weight, is_weight_op, twice_stored, weight_graph
 
 __all__ = [
+    "NEGATE",
     "Builder",
     "Graph",
     "Node",

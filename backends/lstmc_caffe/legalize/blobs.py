@@ -36,6 +36,11 @@ def packing_nodes(graph: Graph) -> set[str]:
     return found
 
 
+def weight_nodes(graph: Graph) -> set[str]:
+    """All weight ops on parameters: where nothing is trained, a parameter may be in several blobs."""
+    return {node.name for node in graph if is_weight_op(node.op) and is_weight(graph, Ref(node.name))}
+
+
 def _alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
     """Whether a blob's parameters are used for nothing else, and are trained alike."""
     multipliers = set()

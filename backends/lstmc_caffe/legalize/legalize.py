@@ -10,7 +10,7 @@ from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
 from lstmc.ops import Arg, Op, Param
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_nodes
+from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.checks import check_gradients_end
 from lstmc_caffe.legalize.rules import rules, used
 
@@ -34,35 +34,40 @@ class Legalize(Pass):
                                            than 4 are reshaped
     10. sum over the last axes; others  => Reduction; Pooling AVE of images of one column, and Power
 
+    Nets that are not trained (``trained=False``) have no gradients to lose, and no copies that come apart: there every
+    weight op on parameters makes a blob, x - p has a blob of -p, and Scale its own blob always.
+
     Refused: a linear, embed or conv whose matrix is computed (Caffe has no product of two computed matrices); indices,
-    labels and targets that depend on a parameter.
+    labels and targets that depend on a parameter (if it is trained).
     """
 
     name = "legalize"
     after = Stage.LEGAL
+    trained: bool = True
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        check_gradients_end(graph)
-        legal = legalized(graph, counts)
+        if self.trained:
+            check_gradients_end(graph)
+        legal = legalized(graph, counts, self.trained)
         return PassResult(legal if counts else graph, bool(counts), dict(counts))
 
 
-def legalized(graph: Graph, counts: Counter[str]) -> Graph:
+def legalized(graph: Graph, counts: Counter[str], trained: bool = True) -> Graph:
     """The graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
-    packing = packing_nodes(graph)
+    packing = packing_nodes(graph) if trained else weight_nodes(graph)
     table = rules()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan):
-            scan = in_bodies(node.op, lambda body: legalized(body, counts))
+            scan = in_bodies(node.op, lambda body: legalized(body, counts, trained))
             values = [_operand(b, scan, i, ref) for i, ref in enumerate(args)]
             return b.add(scan, *values, names=node.names, loc=node.loc)
         if type(node.op) in KEPT or isinstance(node.op, caffe.CaffeOp):
             return None
         if node.name in packing:
             return None  # it makes a blob, not a layer
-        rule = table.trained.get(type(node.op))
+        rule = (table.trained if trained else table.untrained).get(type(node.op))
         if rule is None:
             raise BackendError(
                 f"Caffe has no layer for {node.op.name}", loc=node.loc, notes=tuple(table.faults.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Node, Ref, is_weight
+from lstmc.ir import NEGATE, Builder, Node, is_weight
 from lstmc.ops import Add, Linear, Mul, Op, Sub
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Refs
@@ -32,7 +32,7 @@ def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
 def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     if b.type(args[0]) == b.type(args[1]):
         return _same_shape_sum(b, node, args)
-    return _broadcast(b, node, caffe.Bias, *args)
+    return _broadcast(b, node, caffe.Bias, args)
 
 
 def _same_shape_sum(b: Builder, node: Node, args: Refs) -> Refs:
@@ -47,17 +47,32 @@ def sub_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     if b.type(args[0]) == b.type(args[1]):
         return layer_of(b, node, caffe.Eltwise("SUM", (1.0, -1.0)), *args)
     negated = b.add(caffe.PowerLayer(scale=-1.0), as_value(b, args[1]), loc=node.loc)
-    return _broadcast(b, node, caffe.Bias, args[0], *negated)
+    return _broadcast(b, node, caffe.Bias, (args[0], *negated))
 
 
 def mul_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     if b.type(args[0]) != b.type(args[1]):
-        return _broadcast(b, node, caffe.Scale, *args)
+        return _broadcast(b, node, caffe.Scale, args)
     return layer_of(b, node, caffe.Eltwise("PROD"), *args)
 
 
-def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x: Ref, y: Ref) -> Refs:
+def sub_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
+    """x - p as x + (-p): the blob is the negated parameter, which other layers may have as it is."""
+    x, p = args
+    if is_weight(b, x) or not is_weight(b, p):
+        return sub_to_layers(b, node, args)
+    return add_to_layers(b, node, (x, *b.add(NEGATE, p, names=(f"{b.node(p.node).names[p.out]}/negated",))))
+
+
+def mul_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) != b.type(args[1]):
+        return _broadcast(b, node, caffe.Scale, args, trained=False)
+    return mul_to_layers(b, node, args)
+
+
+def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], args: Refs, trained: bool = True) -> Refs:
     """x and y by a layer that repeats the smaller one along the other axes of the larger one."""
+    x, y = args
     large, small = (x, y) if b.type(x) == node.types[0] else (y, x)
     covered = covered_axes(b.type(small).shape, b.type(large).shape)
     assert covered is not None
@@ -68,7 +83,7 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], x:
     # A Scale whose blob covers x from its first axis on, or from one of size 1 on, overwrites the blob's gradient
     # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers
     # and other steps gave would be lost.
-    summed = layer is caffe.Bias or prod(b.type(large).shape[:start]) > 1
+    summed = layer is caffe.Bias or not trained or prod(b.type(large).shape[:start]) > 1
     learned = is_weight(b, small) and b.type(small).shape == shape and summed
     if not learned:
         small = as_value(b, small)
@@ -85,4 +100,9 @@ RULES: dict[type[Op], Rule] = {
     Add: add_to_layers,
     Sub: sub_to_layers,
     Mul: mul_to_layers,
+}
+# Where no gradient is asked for.
+UNTRAINED_RULES: dict[type[Op], Rule] = {
+    Sub: sub_to_layers_untrained,
+    Mul: mul_to_layers_untrained,
 }

@@ -2,89 +2,173 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from math import prod
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Ref
+from lstmc.ops import Input
 from lstmc.passes import Pass, PassResult
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
+from lstmc_caffe.unroll.fan import concat_tree
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Constants(Pass):
-    """Make constant blobs without DummyData.
+    """Make constant blobs without DummyData, where the target has none.
 
-    1. DummyData of c => Power with scale 0 and shift c of an earlier blob of that shape
-    2. where there is none that large, of a piece of a larger one => Slice first
+    1. DummyData of c => Power with scale 0 and shift c of another blob of that shape
+    2. where there is none, of a piece of a larger one => Slice first
+    3. where none is so large, of a smaller one => Concat of the constant with itself, and with a Slice of itself
 
-    Refused: a constant that is larger than every blob before its first reader. (An input that is not finite makes
-    the constant NaN, as it makes everything after it.)
+    The other blob is one that stands before the constant's first reader; if none will do, a blob that is fed, which
+    then moves to before the constant. Refused: a constant where neither does. (A blob that is not finite makes the
+    constant NaN, as it makes everything after it.)
     """
 
     name = "constants"
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
+        if self.target.allows("DummyData"):
+            return PassResult(graph, False)
         maker = _ConstantMaker(graph, self.target)
         made = maker.run()
-        return PassResult(made if maker.count else graph, maker.count > 0, {"constant_to_power": maker.count})
+        return PassResult(made if maker.counts else graph, bool(maker.counts), dict(maker.counts))
 
 
 @dataclass
 class _ConstantMaker:
     graph: Graph
     target: Target
-    count: int = 0
-    anchors: dict[tuple[int, ...], Ref] = field(default_factory=dict)  # a blob of each shape, the first one
-    made: dict[tuple[tuple[int, ...], float], Ref] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    anchors: dict[Shape, Ref] = field(default_factory=dict)  # a blob of each shape, the first one
+    made: dict[tuple[Shape, float], Ref] = field(default_factory=dict)
 
     def run(self) -> Graph:
         self.b = Builder(self.graph.name, self.graph)
-        new: dict[Ref, Ref] = {}
+        self.new: dict[Ref, Ref] = {}
         constants: dict[Ref, Node] = {}
 
         def value(ref: Ref) -> Ref:
-            return self._constant(constants[ref]) if ref in constants else new[ref]
+            return self._constant(constants[ref]) if ref in constants else self.new[ref]
 
         for node in self.graph:
             if isinstance(node.op, caffe.DummyData):
                 constants[Ref(node.name)] = node
-                continue
-            made = self.b.copy(node, [value(ref) for ref in self.graph.args(node.name)])
-            new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
-            if isinstance(node.op, caffe.CaffeOp):
-                for ref in made:
-                    self.anchors.setdefault(self.b.type(ref).shape, ref)
+            elif Ref(node.name) not in self.new:
+                self._copy(node, [value(ref) for ref in self.graph.args(node.name)])
         return self.b.finish([(o.name, value(o.ref)) for o in self.graph.outputs])
+
+    def _copy(self, node: Node, args: list[Ref]) -> None:
+        made = self.b.copy(node, args)
+        self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+        if isinstance(node.op, caffe.CaffeOp):
+            for ref in made:
+                self.anchors.setdefault(self.b.type(ref).shape, ref)
 
     def _constant(self, node: Node) -> Ref:
         assert isinstance(node.op, caffe.DummyData)
         key = (node.op.shape, node.op.value)
         if key not in self.made:
-            self.count += 1
-            layer = caffe.PowerLayer(1.0, 0.0, node.op.value)
-            self.made[key] = self.b.copy(node, (self._anchor(node),), layer)[0]
+            self.counts["constant_to_power"] += 1
+            self.made[key] = self._make(node, node.op.shape)
         return self.made[key]
 
-    def _anchor(self, node: Node) -> Ref:
+    def _make(self, node: Node, shape: Shape) -> Ref:
         assert isinstance(node.op, caffe.DummyData)
-        rows, columns = node.op.shape
-        if node.op.shape in self.anchors:
-            return self.anchors[node.op.shape]
-        larger = [s for s in self.anchors if s[0] >= rows and s[1] >= columns]
-        if not larger or not self.target.allows("Slice"):
-            raise BackendError(
-                f"target {self.target.name}: nothing makes a constant {node.types[0]}: there is no DummyData,"
-                f" and no blob before it is as large",
-                loc=node.loc,
-                notes=(f"found {', '.join(str(list(s)) for s in self.anchors) or 'none'}",),
+        power = caffe.PowerLayer(1.0, 0.0, node.op.value)
+        like = self._like(shape) if self._allows(power) else None
+        if like is None:
+            raise self._refused(node)
+        anchor, found = self.anchors[like], like
+        if all(have >= want for have, want in zip(like, shape, strict=True)):
+            for axis, size in enumerate(shape):
+                anchor = self._cut(node, anchor, axis, size, "like")
+            found = shape
+        names = node.names if found == shape else (f"{node.name}/part",)
+        (blob,) = self.b.add(power, anchor, names=names, loc=node.loc, steps=(node.step,))
+        for axis in reversed(range(len(shape))):
+            blob = self._of_size(node, blob, axis, shape[axis])
+        return blob
+
+    def _like(self, shape: Shape) -> Shape | None:
+        """The shape of the blob that a constant is made from: of those before it, else of those that are fed."""
+        found = self._best(shape, list(self.anchors))
+        if found is not None and all(have >= want for have, want in zip(found, shape, strict=True)):
+            return found
+        fed = {node.types[0].shape: node for node in reversed(list(self.graph)) if self._is_fed(node)}
+        best = self._best(shape, [*self.anchors, *fed])
+        if best is not None and best not in self.anchors:
+            node = fed[best]
+            for leaf in (*(ref.node for ref in self.graph.args(node.name)), node.name):
+                if Ref(leaf) not in self.new:
+                    self._copy(self.graph.node(leaf), [self.new[ref] for ref in self.graph.args(leaf)])
+        return best
+
+    def _is_fed(self, node: Node) -> bool:
+        if isinstance(node.op, caffe.Feed):
+            return True
+        return isinstance(node.op, Input) and isinstance(node.op, caffe.CaffeOp)
+
+    def _best(self, shape: Shape, shapes: list[Shape]) -> Shape | None:
+        usable = [other for other in shapes if len(other) == len(shape) and self._reaches(other, shape)]
+        return min(usable, key=lambda other: _effort(other, shape), default=None)
+
+    def _reaches(self, have: Shape, want: Shape) -> bool:
+        """Whether a blob of one shape can be made of one of the other."""
+        return all(
+            size == wanted
+            or (size > wanted and self._allows(caffe.SliceLayer(axis, (wanted, size - wanted))))
+            or (
+                size < wanted
+                and self._allows(caffe.ConcatLayer(axis))
+                and (wanted % size == 0 or self._allows(caffe.SliceLayer(axis, (wanted % size, size))))
             )
-        shape = min(larger, key=lambda s: (s[0] != rows, s[0] * s[1]))
-        piece = self.anchors[shape]
-        for axis, size in enumerate((rows, columns)):
-            if shape[axis] > size:
-                cut = caffe.SliceLayer(axis, (size, shape[axis] - size))
-                names = (f"{node.name}/like", f"{node.name}/rest")
-                piece = self.b.add(cut, piece, names=names, loc=node.loc, steps=(node.step,) * 2)[0]
-        return piece
+            for axis, (size, wanted) in enumerate(zip(have, want, strict=True))
+        )
+
+    def _allows(self, op: caffe.CaffeOp) -> bool:
+        """Whether a layer may be written, whatever its blobs."""
+        return not lint_op(op, [], [], self.target)
+
+    def _cut(self, node: Node, blob: Ref, axis: int, size: int, name: str) -> Ref:
+        have = self.b.type(blob).shape[axis]
+        if have <= size:
+            return blob
+        names = (f"{node.name}/{name}", f"{node.name}/rest")
+        cut = caffe.SliceLayer(axis, (size, have - size))
+        return self.b.add(cut, blob, names=names, loc=node.loc, steps=(node.step,) * 2)[0]
+
+    def _of_size(self, node: Node, blob: Ref, axis: int, size: int) -> Ref:
+        """A constant blob made as long along an axis as it must be."""
+        have = self.b.type(blob).shape[axis]
+        if have >= size:
+            return self._cut(node, blob, axis, size, "part")
+        parts = [blob] * (size // have)
+        if size % have:
+            parts.append(self._cut(node, blob, axis, size % have, "part"))
+        return concat_tree(self.b, parts, axis, node.name, node.step, self.target.bottoms_at_most or len(parts))
+
+    def _refused(self, node: Node) -> BackendError:
+        reason, source = self.target.reason_against("DummyData")
+        why = f"blob that it could be made of, found {', '.join(str(list(s)) for s in self.anchors) or 'none'}"
+        if not self.target.allows("Power"):
+            reason, source = self.target.reason_against("Power")
+            why = "Power of another blob"
+        return BackendError(
+            f"target {self.target.name}: nothing makes a constant {node.types[0]}: there is no DummyData, and no {why}",
+            loc=node.loc,
+            notes=(reason, f"documented in: {source}"),
+        )
+
+
+def _effort(have: Shape, want: Shape) -> tuple[bool, bool, int]:
+    """Less is better: a blob as large, of as many rows, and hardly larger; else one nearly as large."""
+    smaller = any(size < wanted for size, wanted in zip(have, want, strict=True))
+    return smaller, have[:1] != want[:1], -prod(have) if smaller else prod(have)

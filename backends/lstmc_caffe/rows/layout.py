@@ -16,20 +16,27 @@ def matrix_at(shape: tuple[int, ...], axis: int) -> Matrix:
     return prod(shape[:axis]), prod(shape[axis:])
 
 
-def as_matrix(b: Builder, ref: Ref, matrix: Matrix | None = None) -> Ref:
-    """A value as ``matrix`` if one is asked for; else as the matrix it is, or with its last axis as columns."""
-    shape = b.type(ref).shape
-    if matrix is None:
-        source = unviewed(b, ref)
-        if len(b.type(source).shape) == 2:
-            return source
-        matrix = matrix_at(shape, len(shape) - 1)
-    return viewed(b, ref, matrix)
+def last_axis(shape: tuple[int, ...]) -> Matrix:
+    """The matrix whose columns are the last axis; one row of a vector, one element of a number."""
+    return matrix_at(shape, max(len(shape) - 1, 0))
+
+
+def last_axis(shape: tuple[int, ...]) -> Matrix:
+    """The matrix whose columns are the last axis; one row of a vector, one element of a number."""
+    return matrix_at(shape, max(len(shape) - 1, 0))
+
+
+def as_matrix(b: Builder, ref: Ref) -> Ref:
+    """A value as the matrix it is, or is a view of; else with its last axis as columns."""
+    source = unviewed(b, ref)
+    return source if b.type(source).rank == 2 else viewed(b, ref, last_axis(b.type(ref).shape))
 
 
 def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
     """A value in another shape, by at most one view. Without ``names`` it is called after the value, and
     of its step."""
+    if b.type(ref).shape == shape:
+        return ref
     source = unviewed(b, ref)
     if b.type(source).shape == shape:
         return source

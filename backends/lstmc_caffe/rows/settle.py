@@ -9,7 +9,7 @@ from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref
 from lstmc.passes import Pass, PassResult
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.layout import matrix_at, viewed
+from lstmc_caffe.rows.layout import last_axis, viewed
 from lstmc_caffe.targets.target import Target
 
 
@@ -33,7 +33,8 @@ class SettleViews(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         settler = _Settler(graph, self.target)
-        return PassResult(settler.run(), True, dict(settler.counts))
+        settled = settler.run()
+        return PassResult(graph, False) if settled == graph else PassResult(settled, True, dict(settler.counts))
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:
@@ -53,7 +54,11 @@ class _Settler:
         self.b = Builder(self.graph.name, self.graph)
         self.read: set[Ref] = set()  # by layers
         self.copies: dict[Ref, Ref] = {}
-        self.stepwise = {self.graph.args(node.name)[0].node for node in self.graph if isinstance(node.op, caffe.Feed)}
+        self.stepwise = {
+            self.graph.args(node.name)[0].node
+            for node in self.graph
+            if isinstance(node.op, caffe.Feed) and node.op.step is not None
+        }
         for node in self.graph:
             self._node(node)
         outputs = [(o.name, self._output(o)) for o in self.graph.outputs]
@@ -72,6 +77,8 @@ class _Settler:
                 # blobs of several shapes, as a first step's may be: the host reads each in the shape of a step
                 operands = [viewed(self.b, ref, self.graph.type(args[0]).shape) for ref in operands]
             made = self.b.copy(node, operands)
+            if isinstance(node.op, caffe.Feed) and node.op.step is None:
+                self.made[operands[0], ()] = made[0]
             self.read.update(operands if isinstance(node.op, caffe.CaffeOp) else ())
         self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
 
@@ -79,7 +86,7 @@ class _Settler:
         """What a node of the new graph has as an operand."""
         if isinstance(node.op, caffe.HostStack):
             shape = self.graph.type(ref).shape
-            return self._fed(self.sources[ref], matrix_at(shape, max(len(shape) - 1, 0)))
+            return self._fed(self.sources[ref], last_axis(shape))
         learned = node.op.blobs(len(self.graph.args(node.name))) if isinstance(node.op, caffe.CaffeOp) else None
         if isinstance(node.op, caffe.Feed) or learned is None or slot in learned:
             return self.sources[ref]
@@ -124,7 +131,7 @@ class _Settler:
 
     def _output(self, output: Output) -> Ref:
         shape, old = self.graph.type(output.ref).shape, self.graph.node(output.ref.node)
-        source = self._fed(self.sources[output.ref], matrix_at(shape, max(len(shape) - 1, 0)))
+        source = self._fed(self.sources[output.ref], last_axis(shape))
         if isinstance(self.b.node(source.node).op, caffe.HostStack):
             steps = self.b.args(source.node)
             copies = [self._unread(step, f"{output.name}/{t}") for t, step in enumerate(steps)]

@@ -9,7 +9,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Builder, Ref, Step
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.layout import Matrix, as_matrix, matrix_at, unviewed, viewed
+from lstmc_caffe.rows.layout import Matrix, matrix_at, unviewed, viewed
 from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.fan import concat_tree, slice_tree
 
@@ -34,7 +34,7 @@ class RowsTimeAxis:
         matrix = _step_matrix(tuple(rest))
         if length == 1:
             return (viewed(b, x, tuple(rest), names, tuple(steps)),)
-        if not self.target.allows("Slice"):
+        if self.target.time == "steps":
             cut: Refs = self._steps(b, x, matrix, names, steps or (None,) * length)
         else:
             rows = viewed(b, x, (length * matrix[0], matrix[1]))
@@ -66,12 +66,12 @@ class RowsTimeAxis:
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
         """T values [N, ...] as one [T, N, ...]."""
         shape = (len(steps), *b.type(steps[0]).shape)
-        if not self.target.allows_value("Concat", "concat_param.axis", 0):
+        if self.target.time == "steps":
             if len(steps) == 1:
                 return viewed(b, steps[0], shape, (name,))
             return b.add(caffe.HostStack(), *steps, names=(name,))[0]
         matrix = _step_matrix(b.type(steps[0]).shape)
-        rows = [as_matrix(b, step, matrix) for step in steps]
+        rows = [viewed(b, step, matrix) for step in steps]
         joined = concat_tree(b, rows, 0, f"{name}/rows")
         return viewed(b, joined, shape, (name,))
 

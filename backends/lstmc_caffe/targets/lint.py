@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from lstmc.backend import LintReport, Violation
-from lstmc_caffe.proto.net import net_from_text
+from lstmc.types import TensorType
+from lstmc_caffe.ops import CaffeOp
+from lstmc_caffe.proto.net import LayerParameter, net_from_text
 from lstmc_caffe.targets.shapes import Shape, Shapes, infer_shapes, old_inputs
-from lstmc_caffe.targets.target import Rule, Target
+from lstmc_caffe.targets.target import Restriction, Target
 
 
 def lint_text(text: str, target: Target) -> LintReport:
@@ -35,33 +37,43 @@ def lint_layers(layers: Sequence[Any], target: Target, shapes: Shapes | None = N
     return LintReport(tuple(found), unknown, len(layers))
 
 
+def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:
+    """A layer that could be written against a target: an op on bottoms, with tops, of these types."""
+    layer = LayerParameter(name=op.name, type=op.layer_type)
+    layer.bottom.extend(f"bottom{number}" for number in range(len(bottoms)))
+    layer.top.extend(f"top{number}" for number in range(len(tops)))
+    op.write(layer)
+    return list(_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target))
+
+
 def _asks_for_shapes(target: Target) -> bool:
-    return any(rule.axes or rule.steps_at_most for rule in target.rules)
+    return any(rule.axes or rule.steps_at_most for rule in target.restrictions)
 
 
 def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> Iterator[Violation]:
     for name in net.input:
-        for rule in target.rules_for("Input"):
+        for rule in target.restrictions_on("Input"):
             if rule.axes:
                 yield from _axes(rule, f"input {name}", "Input", [(name, shapes.get(name))])
 
 
 def _layer(layer: Any, bottoms: list[Shape | None], tops: list[Shape | None], target: Target) -> Iterator[Violation]:
-    rules = target.rules_for(layer.type)
+    rules = target.restrictions_on(layer.type)
     forbidden = next((rule for rule in rules if rule.forbidden), None)
     if forbidden is not None:
         yield _violation(forbidden, layer, f"the type is {layer.type}", "no layer of this type")
         return
     if target.layers and layer.type not in target.layers:
         allowed = f"one of {', '.join(target.layers)}"
-        reason, source = target.layers_reason, target.layers_source
-        yield Violation(layer.name, layer.type, f"the type is {layer.type}", allowed, reason, source)
+        yield Violation(
+            layer.name, layer.type, f"the type is {layer.type}", allowed, target.layers_reason, target.layers_source
+        )
         return
     for rule in rules:
         yield from _check(rule, layer, bottoms, tops)
 
 
-def _check(rule: Rule, layer: Any, bottoms: list[Shape | None], tops: list[Shape | None]) -> Iterator[Violation]:
+def _check(rule: Restriction, layer: Any, bottoms: list[Shape | None], tops: list[Shape | None]) -> Iterator[Violation]:
     if rule.field:
         yield from _field(rule, layer)
     elif rule.bottoms is not None:
@@ -85,7 +97,7 @@ def _check(rule: Rule, layer: Any, bottoms: list[Shape | None], tops: list[Shape
             yield _violation(rule, layer, f"shape {sizes}", "every size written out")
 
 
-def _field(rule: Rule, layer: Any) -> Iterator[Violation]:
+def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
     param, _, name = rule.field.rpartition(".")
     message = getattr(layer, param)
     value = getattr(message, name)
@@ -107,7 +119,7 @@ def _field(rule: Rule, layer: Any) -> Iterator[Violation]:
         yield _violation(rule, layer, f"{written} is {value}", f"{name} of at most {rule.at_most}")
 
 
-def _axes(rule: Rule, layer: str, kind: str, blobs: Iterable[tuple[str, Shape | None]]) -> Iterator[Violation]:
+def _axes(rule: Restriction, layer: str, kind: str, blobs: Iterable[tuple[str, Shape | None]]) -> Iterator[Violation]:
     for name, shape in blobs:
         if shape is not None and len(shape) not in rule.axes:
             found = f"blob {name} is {list(shape)}, with {_count(len(shape), 'axis', 'axes')}"
@@ -115,7 +127,7 @@ def _axes(rule: Rule, layer: str, kind: str, blobs: Iterable[tuple[str, Shape | 
             yield Violation(layer, kind, found, expected, rule.reason, rule.source)
 
 
-def _violation(rule: Rule, layer: Any, found: str, expected: str) -> Violation:
+def _violation(rule: Restriction, layer: Any, found: str, expected: str) -> Violation:
     return Violation(layer.name, layer.type, found, expected, rule.reason, rule.source, rule.is_limit)
 
 

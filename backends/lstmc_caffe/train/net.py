@@ -16,7 +16,7 @@ from lstmc.training import Source, Trained, TrainingRun, batch_dataset
 from lstmc.weights import unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.targets.target import load_target
+from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.train.trainer import TrainableNet, train_net
 from lstmc_caffe.write.in_place import overwritten

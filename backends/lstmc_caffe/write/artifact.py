@@ -8,7 +8,7 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.ir import Ref
 from lstmc.manifest import step_blobs
 from lstmc.ops import Array
-from lstmc_caffe.targets.target import load_target
+from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.caffemodel import caffemodel
 from lstmc_caffe.write.in_place import overwritten
 from lstmc_caffe.write.manifest import manifest
@@ -23,9 +23,8 @@ def written_net(compiled: Compiled) -> WrittenNet:
 
 def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
     """The values that are overwritten in the net, and the name that their blob has then."""
-    if load_target(compiled.target).rows_only:
-        return {}
-    return overwritten(compiled.expanded, step_blobs(compiled))
+    allowed = load_target(compiled.target).in_place
+    return overwritten(compiled.expanded, step_blobs(compiled)) if allowed else {}
 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:

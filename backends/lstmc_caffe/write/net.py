@@ -13,7 +13,8 @@ from lstmc.source import SrcLoc
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.targets.lint import lint_layers
-from lstmc_caffe.targets.target import Target, load_target
+from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.fan import FAN
 
 
@@ -81,7 +82,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
         for start in range(0, len(unread), FAN):
             name = "silence" if start == 0 else f"silence_{start}"
             sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
-    net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs)))
+    net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs), target))
     for violation in lint_layers(list(net.layers()), target).violations:
         raise BackendError(
             f"target {target.name}: layer {violation.layer} ({violation.type}) was written with {violation.found},"
@@ -95,9 +96,9 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     return net
 
 
-def _checked_weights(weights: Graph) -> Graph:
+def _checked_weights(weights: Graph, target: Target) -> Graph:
     twice = twice_stored(weights)
-    if twice:
+    if twice and target.trained:
         loc = next((node.loc for node in weights if set(node.names) & set(twice)), None)
         raise BackendError(
             f"{', '.join(twice)} would be in two blobs of the net, and come apart in training:"

@@ -9,8 +9,6 @@ from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.passes import PassResult
 from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS
-from lstmc_caffe.rows.legalize_rows import WITHOUT_LAYERS, LegalizeRows
-from lstmc_caffe.targets.target import load_target
 from tests.backends.lstmc_caffe.legalize.test_legalize import layers
 from tests.equivalence import assert_same_meaning
 
@@ -249,29 +247,3 @@ def test_what_goes_into_a_state_is_followed_through_the_loop(following: str, ref
 def test_accuracy_may_look_at_trained_scores() -> None:
     graph = graph_of("%s: f32[2,3,4] = add(%x, %b)\n%z: f32[] = accuracy(%s, %j, axis=1)", "z=%z")
     assert Legalize().run(graph).counts == {"input_to_layer": 2, "add_to_layers": 1, "accuracy_to_layer": 1}
-
-
-READERS = {
-    "embed": "%z: f32[2,3,4] = embed(%i, %V)",
-    "conv": "%z: f32[2,4,4,6] = conv(%p, %F)",
-    "max_pool": "%z: f32[2,3,4,5] = max_pool(%p, size=(2, 2))",
-    "ave_pool": "%z: f32[2,3,4,5] = ave_pool(%p, size=(2, 2))",
-    "sum": "%z: f32[2,3] = sum(%x, axis=2)",
-    "softmax_loss": "%z: f32[] = softmax_loss(%x, %j, axis=1)",
-    "sigmoid_cross_entropy_loss": "%z: f32[] = sigmoid_cross_entropy_loss(%x, %t)",
-    "euclidean_loss": "%z: f32[] = euclidean_loss(%x, %t)",
-    "accuracy": "%z: f32[] = accuracy(%x, %j, axis=1)",
-}
-
-
-@pytest.mark.parametrize("target", ["flat", "noslice"])
-@pytest.mark.parametrize("op", WITHOUT_LAYERS, ids=lambda op: op.name)
-def test_readers_are_given_no_layer_that_they_cannot_read(op: type, target: str) -> None:
-    graph = graph_of(f"{READERS[op.name]}  # net.py:1:0-1:9", "z=%z")
-    with pytest.raises(BackendError) as caught:
-        LegalizeRows(load_target(target)).run(graph)
-    (rule,) = [rule for rule in load_target(target).rules_for(WITHOUT_LAYERS[op]) if rule.forbidden]
-    assert str(caught.value) == (
-        f"BackendError: target {target} has no {WITHOUT_LAYERS[op]} layer, which {op.name} needs\n"
-        f"  net.py:1:1\n  {rule.reason}\n  documented in: {rule.source}"
-    )

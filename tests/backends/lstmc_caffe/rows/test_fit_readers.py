@@ -150,7 +150,7 @@ def test_two_shapes_of_one_value_are_refused() -> None:
     with pytest.raises(BackendError) as caught:
         compile_graph(both.graph(T=3, N=2), load_backend("caffe"), "noslice")
     assert (caught.value.message, *caught.value.notes[:2]) == (
-        "target noslice: rnn/t001/cont_rows/spread cannot read rnn/t001/cont in another shape: there is no Reshape",
+        "target noslice: rnn/t001/cont/spread cannot read rnn/t001/cont in another shape: there is no Reshape",
         "found f32[1,2]",
         "expected f32[2,1]: give this reader an input of its own to compute it from",
     )

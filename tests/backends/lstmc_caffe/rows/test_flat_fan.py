@@ -24,6 +24,8 @@ from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.unroll.fan import FAN
 from tests.backends.lstmc_caffe.rows import readers
+from tests.backends.lstmc_caffe.rows.graphs import graph_of
+from tests.backends.lstmc_caffe.rows.test_narrow import FLAT, narrowed
 
 STEPS = 250
 
@@ -61,3 +63,11 @@ def test_other_readers_agree(name: str, tmp_path: Path) -> None:
     found = reader(compiled, artifact, inputs, tmp_path)
     wanted = forward(compiled.model, inputs, weights).outputs["y"]
     assert_allclose(found["y"], np.asarray(wanted), rtol=0, atol=1e-5)
+
+
+def test_more_copies_than_one_concat_takes_are_joined_by_several() -> None:
+    leaves = {"x": "f32[2500,2] = input()", "u": "f32[2] = input()"}
+    graph = narrowed(graph_of("%z: f32[2500,2] = mul(%x, %u)", leaves=leaves), FLAT)
+    joined = [node for node in graph if node.op.name == "caffe.Concat"]
+    assert len(joined) > 1
+    assert max(len(graph.args(node.name)) for node in joined) <= 1000

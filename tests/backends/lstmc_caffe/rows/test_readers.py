@@ -195,21 +195,22 @@ def whole_and_steps(X=Input(T, 5), W=Param(5, 5)):
     [
         (
             inner,
-            "flat",
-            "BackendError: mul: target flat cannot broadcast %tanh f32[5,1] to f32[3,2,5,2]\n"
-            "  expected a value of its first or of its last axes, repeated at most 1000 times",
+            "noslice",
+            "BackendError: target noslice has no such Concat layer: axis is 0, expected axis 1, which %y needs\n"
+            "  axis 0 is TensorRT's batch: it cannot be joined\n"
+            "  documented in: NVIDIA/TensorRT parsers/caffe/caffeParser/opParsers (TensorRT 8)",
         ),
         (
             cut_input,
             "noslice",
-            "BackendError: target noslice has no Slice layer, which split needs\n"
+            "BackendError: target noslice has no Slice layer, which %split needs\n"
             "  TensorRT's Caffe parser has no Slice: write one InnerProduct a piece, one Input a step\n"
             "  documented in: NVIDIA/TensorRT parsers/caffe/caffeParser/opParsers (TensorRT 8)",
         ),
         (
             whole_and_steps,
             "noslice",
-            "BackendError: target noslice has no Concat on axis 0, which concat needs\n"
+            "BackendError: target noslice has no such Concat layer: axis is 0, expected axis 1, which %z needs\n"
             "  axis 0 is TensorRT's batch: it cannot be joined\n"
             "  documented in: NVIDIA/TensorRT parsers/caffe/caffeParser/opParsers (TensorRT 8)",
         ),

@@ -1,43 +1,122 @@
-"""Targets as data: every file loads, and what does not is refused."""
+"""Targets as data: every file loads, one is built on another, and what does not load is refused."""
 
 from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lstmc.errors import BackendError
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.targets.target import parse_target, targets
+from lstmc_caffe.targets.load import OWN, Summaries, load_target, parse_with_base
+from lstmc_caffe.targets.target import Target
 
-GOOD = {"name": "t", "summary": "s", "sources": {"a": "https://example.org"}}
+TABLE = {name: load_target(name) for name in OWN}
 
 
-def test_every_rule_has_a_reason_and_a_source() -> None:
-    for target in targets().values():
+def test_every_restriction_has_a_reason_and_a_source() -> None:
+    for target in TABLE.values():
         assert target.layers_reason
         assert target.layers_source
-        for rule in target.rules:
+        for rule in target.restrictions:
             assert rule.reason, (target.name, rule)
             assert rule.source, (target.name, rule)
 
 
 def test_the_default_is_caffe() -> None:
-    assert list(targets()) == ["caffe", "flat", "noslice", "caffe-native"]
+    assert list(Summaries())[:4] == ["caffe", "flat", "noslice", "caffe-native"]
+    assert Summaries()["flat"] == load_target("flat").summary
 
 
 @pytest.mark.caffe
 def test_every_layer_type_is_caffes(caffe: Runner) -> None:
     # what the installer's Caffe is built without: OpenCV's and Python's layers, and two of BVLC's last additions
     have = {*caffe.info.layer_types, "ImageData", "WindowData", "Python", "Clip", "Swish"}
-    for target in targets().values():
+    for target in TABLE.values():
         assert set(target.layers) <= have, target.name
 
 
-def test_what_legalisation_asks() -> None:
-    table = targets()
-    assert [t.rows_only for t in table.values()] == [False, True, True, False]
-    assert [t.allows("Slice") for t in table.values()] == [True, True, False, True]
-    assert [t.allows("Bias") for t in table.values()] == [True, False, False, True]
-    assert [t.allows_value("Concat", "concat_param.axis", 0) for t in table.values()] == [True, True, False, True]
+def test_what_the_compiler_asks() -> None:
+    table = TABLE.values()
+    assert [t.layout for t in table] == ["blobs", "rows", "rows", "blobs"]
+    assert [t.time for t in table] == ["slice", "slice", "steps", "slice"]
+    assert [t.scans for t in table] == ["unrolled", "unrolled", "unrolled", "layers"]
+    assert [t.trained for t in table] == [True, False, False, True]
+    assert [t.in_place for t in table] == [True, False, False, True]
+    assert [t.allows("Slice") for t in table] == [True, True, False, True]
+    assert [t.allows("Bias") for t in table] == [True, False, False, True]
+    assert [t.bottoms_at_most for t in table] == [None, 1000, 1000, 1000]
+
+
+GOOD = """\
+name = "mine"
+summary = "what my program reads"
+base = "flat"
+
+[sources]
+manual = "the program's manual, page 3"
+"""
+
+
+def written(folder: Path, text: str, name: str = "mine.toml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_a_file_says_what_is_different_from_its_base(tmp_path: Path) -> None:
+    target = load_target(
+        written(
+            tmp_path,
+            GOOD
+            + """
+[layers]
+add = ["BNLL"]
+
+[[rule]]
+layer = "Power"
+forbidden = true
+reason = "there is none"
+source = "manual, mnn"
+
+[[rule]]
+layer = "Eltwise"
+bottoms = 3
+reason = "it takes three"
+source = "manual"
+
+[[rule]]
+layer = "Eltwise"
+field = "eltwise_param.coeff"
+absent = false
+""",
+        )
+    )
+    flat = load_target("flat")
+    assert target.layers == (*flat.layers, "BNLL")
+    assert target.layers_reason == flat.layers_reason
+    assert (target.allows("BNLL"), target.allows("Power"), flat.allows("Power")) == (True, False, True)
+    assert target.reason_against("Power") == (
+        "there is none",
+        "the program's manual, page 3; alibaba/MNN tools/converter/source/caffe",
+    )
+    assert [rule.bottoms for rule in target.restrictions_on("Eltwise") if rule.bottoms] == [3]
+    assert not [rule for rule in target.restrictions_on("Eltwise") if rule.field]
+    same = {"layout", "time", "scans", "trained", "outputs_unread", "sharers_carry_blobs"}
+    assert [getattr(target, name) for name in same] == [getattr(flat, name) for name in same]
+    assert target.readers == ()
+    assert same < {field.name for field in fields(Target)}
+
+
+def test_a_base_may_be_a_file_beside_it(tmp_path: Path) -> None:
+    written(tmp_path, GOOD, "below.toml")
+    text = GOOD.replace('base = "flat"', 'base = "./below.toml"\ntime = "steps"').replace('"mine"', '"above"')
+    assert load_target(written(tmp_path, text)).time == "steps"
+
+
+RULE = {"layer": "Slice", "reason": "r", "source": "a"}
+CHECKS = "one_of, at_most, absent, forbidden, bottoms, bottoms_at_most, steps_at_most, axes, in_place, every_size_given"
 
 
 @pytest.mark.parametrize(
@@ -45,28 +124,72 @@ def test_what_legalisation_asks() -> None:
     [
         (
             {"colour": "red"},
-            "BackendError: x.toml: expected keys of layers, name, outputs_unread, reader, rule, sharers_carry_blobs,"
-            " sources, summary, found colour",
+            "x.toml: expected keys of name, summary, base, layout, time, scans, trained, outputs_unread,"
+            " sharers_carry_blobs, reader, sources, layers, rule, found colour",
+        ),
+        ({"name": 3}, "x.toml: name: expected a text, found 3"),
+        ({"layout": "columns"}, "x.toml: layout: expected blobs or rows, found 'columns'"),
+        ({"time": True}, "x.toml: time: expected slice or steps, found True"),
+        ({"trained": "yes"}, "x.toml: trained: expected true or false, found 'yes'"),
+        ({"base": 1}, "x.toml: base: expected the name or the path of a target, found 1"),
+        (
+            {"base": "nosuch"},
+            "there is no target nosuch: expected caffe, flat, noslice, caffe-native, or the path of a TOML file",
+        ),
+        ({"layers": ["Slice"]}, "x.toml: layers: expected a table [layers], found ['Slice']"),
+        ({"layers": {"types": "Slice"}}, "x.toml: [layers]: types: expected an array of texts, found 'Slice'"),
+        ({"layers": {"types": ["Slice"]}}, "x.toml: [layers]: reason: expected a text, found nothing"),
+        ({"reader": [{"named": "x"}]}, "x.toml: [[reader]] 1: expected keys of name, note, found named"),
+        ({"rule": {"layer": "Slice"}}, "x.toml: rule: expected tables [[rule]], found {'layer': 'Slice'}"),
+        (
+            {"rule": [RULE | {"source": "a, b", "forbidden": True}]},
+            "x.toml: [[rule]] 1: source: expected names of [sources], which are a, found b",
         ),
         (
-            {"rule": [{"layer": "Slice", "reason": "r", "source": "b", "forbidden": True}]},
-            "BackendError: x.toml: expected sources of a, found b",
+            {"rule": [RULE | {"one_of": [1]}]},
+            f"x.toml: [[rule]] 1: expected one check of {CHECKS}, the first three with a field, found one_of",
         ),
         (
-            {"rule": [{"layer": "Slice", "reason": "r", "source": "a", "one_of": [1]}]},
-            "BackendError: x.toml: a rule for Slice needs one check of one_of, at_most, absent, forbidden, bottoms,"
-            " bottoms_at_most, steps_at_most, axes, in_place, every_size_given, the first three with a field,"
-            " found one_of",
+            {"rule": [RULE]},
+            f"x.toml: [[rule]] 1: expected one check of {CHECKS}, the first three with a field, found none",
         ),
         (
-            {"rule": [{"layer": "Slice", "reason": "r", "source": "a"}]},
-            "BackendError: x.toml: a rule for Slice needs one check of one_of, at_most, absent, forbidden, bottoms,"
-            " bottoms_at_most, steps_at_most, axes, in_place, every_size_given, the first three with a field,"
-            " found none",
+            {"rule": [RULE | {"bottoms": 1, "forbidden": True}]},
+            f"x.toml: [[rule]] 1: expected one check of {CHECKS}, the first three with a field,"
+            " found bottoms, forbidden",
+        ),
+        ({"rule": [RULE | {"bottoms": "two"}]}, "x.toml: [[rule]] 1: bottoms: expected a whole number, found 'two'"),
+        (
+            {"rule": [RULE | {"axes": []}]},
+            "x.toml: [[rule]] 1: axes: expected an array of one value or more, found none",
+        ),
+        (
+            {"rule": [RULE | {"field": "slice_param.axes", "one_of": [1]}]},
+            "x.toml: [[rule]] 1: field: expected a field of LayerParameter, such as inner_product_param.axis,"
+            " found 'slice_param.axes'",
         ),
     ],
 )
-def test_what_is_no_target(data: dict[str, object], error: str) -> None:
+def test_what_is_no_target(data: dict[str, Any], error: str) -> None:
     with pytest.raises(BackendError) as raised:
-        parse_target(GOOD | data, "x.toml")
-    assert str(raised.value) == error
+        parse_with_base({"name": "t", "summary": "s", "sources": {"a": "https://example.org"}} | data, "x.toml", Path())
+    assert str(raised.value) == f"BackendError: {error}"
+
+
+def test_what_is_no_file_of_a_target(tmp_path: Path) -> None:
+    circle = written(tmp_path, GOOD.replace('"flat"', '"./mine.toml"'))
+    for path, error in (
+        (str(tmp_path / "none.toml"), "{}: no such file"),
+        (str(tmp_path) + "/", "{}: cannot be read: Is a directory"),
+        (
+            written(tmp_path, "name = ", "half.toml"),
+            "{}: expected a target as TOML: Invalid value (at end of document)",
+        ),
+        (circle, f"{circle}: base: targets are built on each other in a circle: {circle}"),
+    ):
+        with pytest.raises(BackendError) as raised:
+            load_target(path)
+        assert raised.value.message == error.format(path.removesuffix("/"))
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
+    with pytest.raises(BackendError, match="expected a target as TOML, found a file that is not UTF-8"):
+        load_target(str(tmp_path / "latin.toml"))

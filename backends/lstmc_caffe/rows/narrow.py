@@ -1,0 +1,163 @@
+"""Layers of stock Caffe to those that a narrower target has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from lstmc.ir import Builder, Graph, Node, Scan
+from lstmc.ops import Op, Pointwise
+from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.form import Form
+from lstmc_caffe.rows.layout import last_axis, matrix_at
+from lstmc_caffe.rows.sums import broadcast, eltwise, power
+from lstmc_caffe.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Narrow(Pass):
+    """Write each layer that a target does not have by others that it has; what its file allows says which.
+
+    For targets whose blobs are matrices (``layout = "rows"``):
+
+    1. Input                           => an array of the host; blobs are fed from it
+    2. DummyData                       => a matrix of that number, for ``constants`` to find an expression for
+    3. InnerProduct, Slice, Concat, Softmax on axis k => on axis 1 of the matrix whose columns begin at k; on axis 0
+    4. Reshape                         => a view
+    5. a layer that works element by element => on the matrix that its operand is, or is a view of
+
+    For all targets, where a layer is not allowed as it is:
+
+    6. Eltwise of several bottoms, with coeff => two bottoms at a time; of y times its coeff
+    7. Power                           => Eltwise PROD of x and x; SUM with coeff; plus a constant
+    8. Scale, Bias of a blob of its own => of the last axes of a matrix; x + p => Eltwise of x and a Scale of ones
+    9. p + 0                           => Scale of ones
+    10. Scale, Bias of two bottoms     => Concat of the smaller one with itself, then Eltwise
+    11. Dropout(x), in a net that is not trained => x
+
+    Refused, with the target's own reason: what is left of layers that it does not allow.
+    """
+
+    name = "narrow"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        narrowed = self._narrowed(graph, counts)
+        if narrowed == graph:
+            return PassResult(graph, False)
+        return PassResult(narrowed, True, dict(counts))
+
+    def _narrowed(self, graph: Graph, counts: Counter[str]) -> Graph:
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan):
+                scan = in_bodies(node.op, lambda body: self._narrowed(body, counts))
+                return b.copy(node, args, scan)
+            if not isinstance(node.op, caffe.CaffeOp) or isinstance(node.op, caffe.Feed):
+                return None
+            form = Form(self.target, b, node)
+            if _as_it_is(form, node.op, args):
+                return None
+            rule = _rule_for(node.op)
+            counts[rule.__name__] += 1
+            return rule(form, node.op, args)
+
+        return rewrite(graph, visit)
+
+
+def _as_it_is(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
+    if form.rows and (isinstance(op, INPUTS) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
+        return False
+    return form.fits(op, *[form.b.type(ref) for ref in args])
+
+
+Rule = Callable[[Form, Op, Refs], Refs]
+INPUTS = (caffe.InputLayer, caffe.FilledInput)
+
+
+def input_of_host(form: Form, op: Op, args: Refs) -> Refs:
+    """An array of the host's; where blobs have the model's shapes, an input with a fill is fed like any other."""
+    assert isinstance(op, caffe.InputLayer | caffe.FilledInput)
+    if form.rows:
+        return form.b.copy(form.node, args, caffe.HostInput(op.shape, op.fill))
+    return form.layers(caffe.InputLayer(op.shape, op.fill, op.values, op.after))
+
+
+def constant(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.DummyData)
+    return (form.result(form.constant(last_axis(op.shape), op.value, form.node.name)),)
+
+
+def inner_product(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.InnerProduct)
+    x, *learned = args
+    rows = form.view(x, matrix_at(form.shape(x), op.axis))
+    return (form.result(form.layer(caffe.InnerProduct(1, op.num_output, op.bias), rows, *learned)),)
+
+
+def softmax(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.SoftmaxLayer)
+    shape = form.shape(args[0])
+    if prod(shape[op.axis + 1 :]) != 1:
+        form.refuse_rows(op, f"axis is {op.axis} of {form.b.type(args[0])}", "the last axis")
+    return (form.result(form.layer(caffe.SoftmaxLayer(1), form.view(args[0], matrix_at(shape, op.axis)))),)
+
+
+def slice_(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.SliceLayer)
+    shape = form.shape(args[0])
+    axis, inner = min(op.axis, 1), prod(shape[op.axis + 1 :]) if op.axis else 1
+    rows = form.view(args[0], matrix_at(shape, op.axis or 1))
+    pieces = form.layers(caffe.SliceLayer(axis, tuple(size * inner for size in op.sizes)), rows)
+    return tuple(form.result(piece, out) for out, piece in enumerate(pieces))
+
+
+def concat(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.ConcatLayer)
+    rows = [form.view(ref, matrix_at(form.shape(ref), op.axis or 1)) for ref in args]
+    return (form.result(form.layer(caffe.ConcatLayer(min(op.axis, 1)), *rows)),)
+
+
+def reshape(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.ReshapeLayer)
+    return (form.view(args[0], op.shape, form.node.names),)
+
+
+def pointwise(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.CaffeOp)
+    return (form.result(form.layer(op, form.blob(args[0]))),)
+
+
+def dropout(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.DropoutLayer)
+    return form.layers(op, *args) if form.target.trained else args
+
+
+def as_it_is(form: Form, op: Op, args: Refs) -> Refs:
+    """A layer that nothing else can stand for: refused if it is not allowed."""
+    assert isinstance(op, caffe.CaffeOp)
+    return form.layers(op, *args)
+
+
+RULES: dict[type[Op], Rule] = {
+    caffe.InputLayer: input_of_host,
+    caffe.FilledInput: input_of_host,
+    caffe.DummyData: constant,
+    caffe.InnerProduct: inner_product,
+    caffe.SoftmaxLayer: softmax,
+    caffe.SliceLayer: slice_,
+    caffe.ConcatLayer: concat,
+    caffe.ReshapeLayer: reshape,
+    caffe.Eltwise: eltwise,
+    caffe.PowerLayer: power,
+    caffe.Bias: broadcast,
+    caffe.Scale: broadcast,
+    caffe.DropoutLayer: dropout,
+}
+
+
+def _rule_for(op: Op) -> Rule:
+    return RULES.get(type(op)) or (pointwise if isinstance(op, Pointwise) else as_it_is)

@@ -1,0 +1,160 @@
+"""Sums and products by the layers that a target has: Eltwise, Power, Scale and Bias by each other and by Concat."""
+
+from __future__ import annotations
+
+from math import prod
+
+from lstmc.ir import Ref
+from lstmc.ops import Op, Reshape
+from lstmc.passes import Refs
+from lstmc.types import TensorType
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.form import Form, Shape
+from lstmc_caffe.rows.layout import last_axis, matrix_at, unviewed
+
+
+def eltwise(form: Form, op: Op, args: Refs) -> Refs:
+    """On matrices, two bottoms at a time and without coeff, as far as the target asks for that."""
+    assert isinstance(op, caffe.Eltwise)
+    made = [ref for ref in args if form.rows and unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
+    shape = form.shape(made[0] if made else form.blob(args[0]))  # of a matrix that is there, rather than of a view
+    blobs = [form.view(ref, shape) for ref in args]
+    return (form.result(_combined(form, op, blobs)),)
+
+
+def _combined(form: Form, op: caffe.Eltwise, blobs: list[Ref]) -> Ref:
+    name, type_ = form.node.name, form.b.type(blobs[0])
+    if form.fits(op, *[type_] * len(blobs)):
+        return form.layer(op, *blobs)
+    weights = op.coeff or (1.0,) * len(blobs)
+    if op.coeff and not form.fits(caffe.Eltwise("SUM", weights[:2]), type_, type_):
+        blobs = [ref if weight == 1 else _times(form, ref, weight) for ref, weight in zip(blobs, weights, strict=True)]
+        return _combined(form, caffe.Eltwise("SUM"), blobs)
+    total = blobs[0]
+    for number, (ref, weight) in enumerate(zip(blobs[1:], weights[1:], strict=True), 2):
+        coeff = () if not op.coeff else (weights[0] if number == 2 else 1.0, weight)
+        partial = "" if number == len(blobs) else f"{name}/{number}"
+        total = form.layer(caffe.Eltwise(op.operation, coeff), total, ref, name=partial)
+    return total
+
+
+def _times(form: Form, ref: Ref, factor: float) -> Ref:
+    name = f"{form.node.name}/{'negated' if factor == -1 else 'scaled'}"
+    return _power(form, caffe.PowerLayer(scale=factor), ref, name)
+
+
+def power(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.PowerLayer)
+    return (form.result(_power(form, op, form.blob(args[0]), form.node.name)),)
+
+
+def _power(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
+    """(shift + scale x) ** power: a Power, or where there is none what gives the same numbers exactly."""
+    type_ = form.b.type(x)
+    weighed = caffe.Eltwise("SUM", (op.scale / 2, op.scale / 2))
+    if form.fits(op, type_):
+        return form.layer(op, x, name=name)
+    if op.power == 2:
+        inner = _power(form, caffe.PowerLayer(1.0, op.scale, op.shift), x, f"{name}/inner")
+        return form.layer(caffe.Eltwise("PROD"), inner, inner, name=name)
+    if op.power != 1 or (op.scale != 1 and not form.fits(weighed, type_, type_)):
+        return form.layer(op, x, name=name)  # refused
+    if op.scale != 1:
+        x = form.layer(weighed, x, x, name=f"{name}/scaled" if op.shift else name)
+    if op.shift:
+        if not form.target.allows("DummyData"):
+            return form.layer(op, x, name=name)  # refused
+        x = form.layer(caffe.Eltwise("SUM"), x, form.constant(type_.shape, op.shift, f"{name}/shift"), name=name)
+    return x
+
+
+def broadcast(form: Form, op: Op, args: Refs) -> Refs:
+    """x + y or x * y, where y covers some axes of x: as a blob of the layer's own, or as another bottom."""
+    assert isinstance(op, caffe.Bias | caffe.Scale)
+    x, y = args
+    shape = form.shape(x)
+    covers_last = op.axis + op.num_axes == len(shape) and op.axis > 0
+    if op.learned and form.rows and covers_last:
+        of_rows, matrix = type(op)(1, 1, True), matrix_at(shape, op.axis)
+        if isinstance(op, caffe.Scale) or form.fits(of_rows, TensorType(matrix), TensorType(matrix[1:])):
+            return (form.result(form.layer(of_rows, form.view(x, matrix), _flat(form, y))),)
+    if op.learned and isinstance(op, caffe.Bias):
+        return (form.result(_plus_parameter(form, op, x, y, covers_last)),)
+    small = parameter_value(form, y, f"{form.named(y)}/value") if op.learned else y
+    whole, spread = _alike(form, small, x, op)
+    return (form.result(_combined(form, _elements(op), [whole, spread])),)
+
+
+def _elements(op: caffe.Bias | caffe.Scale) -> caffe.Eltwise:
+    return caffe.Eltwise("SUM" if isinstance(op, caffe.Bias) else "PROD")
+
+
+def _flat(form: Form, blob: Ref) -> Ref:
+    """A blob of one axis."""
+    shape = form.shape(blob)
+    if len(shape) == 1:
+        return blob
+    return form.b.add(Reshape((prod(shape),)), blob, names=(f"{form.named(blob)}/flat",))[0]
+
+
+def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: bool) -> Ref:
+    """x + p; p alone where x is zero, as a parameter that is read as a value is written."""
+    shape, name = form.shape(x), form.node.name
+    zero = form.b.node(unviewed(form.b, x).node).op
+    alone = isinstance(zero, caffe.DummyData) and zero.value == 0
+    if op.num_axes == len(shape):
+        if alone:
+            return parameter_value(form, p, name)
+        whole = form.blob(x)
+        term = form.view(parameter_value(form, p, f"{form.named(p)}/value"), form.shape(whole))
+    elif form.rows and not covers_last:
+        whole, term = _alike(form, parameter_value(form, p, f"{form.named(p)}/value"), x, op)
+    else:
+        whole = form.view(x, matrix_at(shape, op.axis)) if form.rows else x
+        scale = caffe.Scale(1, 1, True) if form.rows else caffe.Scale(op.axis, op.num_axes, True)
+        blob = _flat(form, p) if form.rows else p
+        called = name if alone else f"{name}/{form.named(p).rpartition('/')[2]}"
+        ones = form.constant(form.shape(whole), 1.0, f"{called}/ones")
+        term = form.layer(scale, ones, blob, name=called)
+        if alone:
+            return term
+    return _combined(form, caffe.Eltwise("SUM"), [whole, term])
+
+
+def parameter_value(form: Form, p: Ref, name: str) -> Ref:
+    """A parameter as a blob that layers read: Scale of ones."""
+    shape, ones = form.shape(p), f"{form.b.node(p.node).name}/ones"
+    scale = caffe.Scale(0, len(shape), True)
+    type_ = form.b.type(p)
+    if shape and form.fits(scale, type_, type_):
+        return form.layer(scale, form.constant(shape, 1.0, ones), p, name=name)
+    row = form.constant((1, prod(shape)), 1.0, ones)
+    value = form.layer(caffe.Scale(1, 1, True), row, _flat(form, p), name=name)
+    return form.view(value, shape, (name,))
+
+
+def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> tuple[Ref, Ref]:
+    """Two blobs of one shape: the smaller one is repeated by Concats of itself, as a matrix."""
+    shape = form.shape(large)
+    start, stop = op.axis, op.axis + op.num_axes
+    lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])
+    name = f"{form.named(unviewed(form.b, small))}/spread"
+    if size == 1:
+        matrix: Shape = last_axis(shape)
+        spread = _repeat(form, form.view(small, (1, 1)), 1, matrix[1], name)
+        spread = _repeat(form, spread, 0, matrix[0], name)
+    elif lead == 1:
+        matrix = (size, trail) if trail > 1 else matrix_at(shape, start)
+        spread = _repeat(form, form.view(small, (matrix[0], matrix[1] // trail)), 1, trail, name)
+    else:
+        matrix = matrix_at(shape, start)
+        inner = form.view(small, (size, 1) if trail > 1 else (1, size))
+        spread = form.view(_repeat(form, inner, 1, trail, name), (1, size * trail))
+        spread = _repeat(form, spread, 0, lead, name)
+    if form.rows:
+        return form.view(large, matrix), spread
+    return large, form.view(spread, shape)
+
+
+def _repeat(form: Form, ref: Ref, axis: int, count: int, name: str) -> Ref:
+    return ref if count == 1 else form.repeated(ref, axis, count, name)

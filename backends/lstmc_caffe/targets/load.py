@@ -1,0 +1,121 @@
+"""Targets from their TOML files: those of this package, of plug-in packages, and any file by its path."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from lstmc.errors import BackendError, PluginError
+from lstmc_caffe.targets.parse import Parsed, parse
+from lstmc_caffe.targets.target import Target
+
+OWN = ("caffe", "flat", "noslice", "caffe-native")  # targets/NAME.toml, the default first
+GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name -> its TOML file, as path or resource
+
+
+def load_target(name: str) -> Target:
+    """A target by its name, or from a TOML file by its path (what has a path separator or ends in ``.toml``).
+
+    Raises :class:`BackendError` for a file that is no target, saying which key, what was expected and what was found.
+    """
+    return _parsed(name).target
+
+
+class Summaries(Mapping[str, str]):
+    """What each target is for, by its name: of all known targets in order, and of a TOML file by its path.
+
+    A plug-in's target that does not load stays in the list, with the reason for a summary.
+    """
+
+    def __getitem__(self, name: str) -> str:
+        if is_path(name) or name in OWN:
+            return load_target(name).summary
+        if name not in _names():
+            raise KeyError(name)
+        try:
+            return load_target(name).summary
+        except (PluginError, BackendError) as error:
+            return f"cannot be used: {error.message}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_names())
+
+    def __len__(self) -> int:
+        return len(_names())
+
+
+def is_path(name: str) -> bool:
+    """Whether a target is named by the path of its file."""
+    return "/" in name or "\\" in name or name.endswith(".toml")
+
+
+def _names() -> tuple[str, ...]:
+    return (*OWN, *(point.name for point in _plug_ins() if point.name not in OWN))
+
+
+def _plug_ins() -> list[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+
+
+def _parsed(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Parsed:
+    """A target and what its file says; ``above`` are the files that are built on it, by ``base``."""
+    if is_path(name):
+        return _read(folder / name, str(folder / name), above)
+    return _by_name(name, above)
+
+
+@cache
+def _by_name(name: str, above: tuple[str, ...]) -> Parsed:
+    if name in OWN:
+        return _read(files(__package__).joinpath(f"{name}.toml"), f"targets/{name}.toml", above)
+    for point in _plug_ins():
+        if point.name == name:
+            return _of_plug_in(point, above)
+    known = ", ".join(_names())
+    raise BackendError(f"there is no target {name}: expected {known}, or the path of a TOML file")
+
+
+def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Parsed:
+    brought = f"target {point.name} of {point.dist.name if point.dist else 'an unknown distribution'}"
+    try:
+        place = point.load()
+    except Exception as error:
+        raise PluginError(f"{brought} does not load: {type(error).__name__}: {error}") from error
+    if not isinstance(place, str | Traversable):
+        raise PluginError(f"{brought}: expected the path of a TOML file, or a resource, found {place!r}")
+    found = _read(Path(place) if isinstance(place, str) else place, f"{brought} ({place})", above)
+    if found.target.name != point.name:
+        raise PluginError(f"{brought} ({place}): name: expected {point.name}, found {found.target.name}")
+    return found
+
+
+def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Parsed:
+    if where in above:
+        raise BackendError(f"{where}: base: targets are built on each other in a circle: {' on '.join(above)}")
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BackendError(f"{where}: no such file") from None
+    except UnicodeDecodeError:
+        raise BackendError(f"{where}: expected a target as TOML, found a file that is not UTF-8") from None
+    except OSError as error:
+        raise BackendError(f"{where}: cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BackendError(f"{where}: expected a target as TOML: {error}") from None
+    return parse_with_base(data, where, file.parent if isinstance(file, Path) else Path(), above)
+
+
+def parse_with_base(data: Mapping[str, Any], where: str, folder: Path, above: tuple[str, ...] = ()) -> Parsed:
+    """A target and what it is built on; ``folder`` is where the path of a base begins."""
+    base = data.get("base")
+    if base is None:
+        return parse(data, where)
+    if not isinstance(base, str):
+        raise BackendError(f"{where}: base: expected the name or the path of a target, found {base!r}")
+    return parse(data, where, _parsed(base, folder, (*above, where)))

@@ -1,0 +1,294 @@
+"""``narrow``: the layers that each layer becomes for a target that has it not, in text; and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc.ir import Graph, Stage, verify
+from lstmc.passes import Dead
+from lstmc_caffe.legalize.legalize import Legalize
+from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
+from lstmc_caffe.rows.narrow import Narrow
+from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import Target
+from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
+from tests.equivalence import assert_same_meaning
+
+FLAT, NOSLICE = load_target("flat"), load_target("noslice")
+
+
+def narrowed(before: Graph, target: Target, low: float = -2.0) -> Graph:
+    """What a model of core ops becomes: it means the same, and a second run changes nothing."""
+    legal = Legalize(trained=target.trained).run(before).graph
+    outcome = Narrow(target).run(legal)
+    verify(outcome.graph, Stage.LEGAL, CAFFE_OPS + HOST_OPS)
+    assert_same_meaning(before, outcome.graph, low)
+    again = Narrow(target).run(outcome.graph)
+    assert not again.modified
+    assert again.graph is outcome.graph
+    return Dead().run(outcome.graph).graph
+
+
+CASES: dict[str, tuple[str, str]] = {
+    "a linear on the last axis": (
+        "%z: f32[2,3,5] = linear(%x, %V, %b, axis=2)",
+        """
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %z: f32[6,5] = caffe.InnerProduct(%x/rows, %V, %b, num_output=5, bias=True)
+        %z_2: f32[2,3,5] = host.view(%z, shape=(2, 3, 5))
+        return z=%z_2
+        """,
+    ),
+    "a difference": (
+        "%z: f32[2,3,4] = sub(%x, %u)",
+        """
+        %x/rows_2: f32[6,4] = host.view(%x, shape=(6, 4))
+        %u/rows: f32[6,4] = host.view(%u, shape=(6, 4))
+        %z/negated: f32[6,4] = caffe.Power(%u/rows, scale=-1.0)
+        %z: f32[6,4] = caffe.Eltwise(%x/rows_2, %z/negated)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "x + p": (
+        "%z: f32[2,3,4] = add(%x, %d)",
+        """
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %z/d/ones: f32[6,4] = caffe.DummyData(value=1.0)
+        %z/d: f32[6,4] = caffe.Scale(%z/d/ones, %d, learned=True)
+        %z: f32[6,4] = caffe.Eltwise(%x/rows, %z/d)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "x - p": (
+        "%z: f32[2,3,4] = sub(%x, %d)",
+        """
+        %d/negated: f32[4] = affine(%d, scale=-1.0)
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %z/negated/ones: f32[6,4] = caffe.DummyData(value=1.0)
+        %z/negated: f32[6,4] = caffe.Scale(%z/negated/ones, %d/negated, learned=True)
+        %z: f32[6,4] = caffe.Eltwise(%x/rows, %z/negated)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "p - x": (
+        "%z: f32[2,3,4] = sub(%d, %x)",
+        """
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %power: f32[6,4] = caffe.Power(%x/rows, scale=-1.0)
+        %z/d/ones: f32[6,4] = caffe.DummyData(value=1.0)
+        %z/d: f32[6,4] = caffe.Scale(%z/d/ones, %d, learned=True)
+        %z: f32[6,4] = caffe.Eltwise(%power, %z/d)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "x * p": (
+        "%z: f32[2,3,4] = mul(%x, %d)",
+        """
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %z: f32[6,4] = caffe.Scale(%x/rows, %d, learned=True)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "x * p of two axes": (
+        "%z: f32[2,3,4] = mul(%x, %Q)",
+        """
+        %x/rows: f32[2,12] = host.view(%x, shape=(2, 12))
+        %Q/flat: f32[12] = reshape(%Q, shape=(12,))
+        %z: f32[2,12] = caffe.Scale(%x/rows, %Q/flat, learned=True)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "x + p of two axes": (
+        "%z: f32[2,3,4] = add(%x, %Q)",
+        """
+        %x/rows: f32[2,12] = host.view(%x, shape=(2, 12))
+        %Q/flat: f32[12] = reshape(%Q, shape=(12,))
+        %z/Q/ones: f32[2,12] = caffe.DummyData(value=1.0)
+        %z/Q: f32[2,12] = caffe.Scale(%z/Q/ones, %Q/flat, learned=True)
+        %z: f32[2,12] = caffe.Eltwise(%x/rows, %z/Q)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "x + p of x's shape": (
+        "%z: f32[2,3,4] = add(%x, %P)",
+        """
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %P/ones: f32[1,24] = caffe.DummyData(value=1.0)
+        %P/flat: f32[24] = reshape(%P, shape=(24,))
+        %P/value: f32[1,24] = caffe.Scale(%P/ones, %P/flat, learned=True)
+        %P/value_2/rows: f32[6,4] = host.view(%P/value, shape=(6, 4))
+        %z: f32[6,4] = caffe.Eltwise(%x/rows, %P/value_2/rows)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "a vector of parameters as a value": (
+        "%z: f32[5] = tanh(%b)",
+        """
+        %b/ones: f32[1,5] = caffe.DummyData(value=1.0)
+        %b/value: f32[1,5] = caffe.Scale(%b/ones, %b, learned=True)
+        %z: f32[1,5] = caffe.TanH(%b/value)
+        %z_2: f32[5] = host.view(%z, shape=(5,))
+        return z=%z_2
+        """,
+    ),
+    "a matrix of parameters as a value": (
+        "%z: f32[3,4] = tanh(%Q)",
+        """
+        %Q/ones: f32[3,4] = caffe.DummyData(value=1.0)
+        %Q/value: f32[3,4] = caffe.Scale(%Q/ones, %Q, axis=0, num_axes=2, learned=True)
+        %z: f32[3,4] = caffe.TanH(%Q/value)
+        return z=%z
+        """,
+    ),
+    "a column along inner axes": (
+        "%z: f32[2,3,4] = mul(%x, %s)",
+        """
+        %s/spread: f32[3,4] = caffe.Concat(%s, %s, %s, %s, axis=1)
+        %s/spread/rows: f32[1,12] = host.view(%s/spread, shape=(1, 12))
+        %s/spread_2: f32[2,12] = caffe.Concat(%s/spread/rows, %s/spread/rows, axis=0)
+        %x/rows: f32[2,12] = host.view(%x, shape=(2, 12))
+        %z: f32[2,12] = caffe.Eltwise(%x/rows, %s/spread_2, operation='PROD')
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "one element": (
+        "%z: f32[2,3,4] = mul(%x, %e)",
+        """
+        %reshape/rows: f32[1,1] = host.view(%e, shape=(1, 1))
+        %e/spread: f32[1,4] = caffe.Concat(%reshape/rows, %reshape/rows, %reshape/rows, %reshape/rows, axis=1)
+        %e/spread_2: f32[6,4] = caffe.Concat(%e/spread, %e/spread, %e/spread, %e/spread, %e/spread, %e/spread, axis=0)
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %z: f32[6,4] = caffe.Eltwise(%x/rows, %e/spread_2, operation='PROD')
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "a whole power": (
+        "%z: f32[2,3,4] = power(%x, exponent=3.0)",
+        """
+        %x/rows_2: f32[6,4] = host.view(%x, shape=(6, 4))
+        %x/rows_3: f32[6,4] = host.view(%x, shape=(6, 4))
+        %x/rows_4: f32[6,4] = host.view(%x, shape=(6, 4))
+        %z/2: f32[6,4] = caffe.Eltwise(%x/rows_2, %x/rows_3, operation='PROD')
+        %z: f32[6,4] = caffe.Eltwise(%z/2, %x/rows_4, operation='PROD')
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "a split of the last axis": (
+        "%y, %z: f32[2,3,1], f32[2,3,3] = split(%x, axis=2, sizes=(1, 3))",
+        """
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %y, %z: f32[6,1], f32[6,3] = caffe.Slice(%x/rows, axis=1, sizes=(1, 3))
+        %z_2: f32[2,3,3] = host.view(%z, shape=(2, 3, 3))
+        return z=%z_2
+        """,
+    ),
+    "a split of the first axis": (
+        "%y, %z: f32[1,3,4], f32[1,3,4] = split(%x, axis=0, sizes=(1, 1))",
+        """
+        %x/rows: f32[2,12] = host.view(%x, shape=(2, 12))
+        %y, %z: f32[1,12], f32[1,12] = caffe.Slice(%x/rows, axis=0, sizes=(1, 1))
+        %z_2: f32[1,3,4] = host.view(%z, shape=(1, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "a concat of a middle axis": (
+        "%z: f32[2,6,4] = concat(%x, %u, axis=1)",
+        """
+        %x/rows: f32[2,12] = host.view(%x, shape=(2, 12))
+        %u/rows: f32[2,12] = host.view(%u, shape=(2, 12))
+        %z: f32[2,24] = caffe.Concat(%x/rows, %u/rows, axis=1)
+        %z_2: f32[2,6,4] = host.view(%z, shape=(2, 6, 4))
+        return z=%z_2
+        """,
+    ),
+    "softmax": (
+        "%z: f32[2,3,4] = softmax(%x, axis=2)",
+        """
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %z: f32[6,4] = caffe.Softmax(%x/rows, axis=1)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "dropout": (
+        "%z: f32[2,3,4] = dropout(%x, ratio=0.25, draw=3)",
+        "return z=%x",
+    ),
+    "reshape": (
+        "%z: f32[6,4] = reshape(%x, shape=(6, 4))",
+        """
+        %z: f32[6,4] = host.view(%x, shape=(6, 4))
+        return z=%z
+        """,
+    ),
+    "a parameter of a middle axis": (
+        "%z: f32[2,3,4] = mul(%x, %c)",
+        """
+        %c/ones: f32[3,1] = caffe.DummyData(value=1.0)
+        %c/value: f32[3,1] = caffe.Scale(%c/ones, %c, axis=0, num_axes=2, learned=True)
+        %c/value/spread: f32[3,4] = caffe.Concat(%c/value, %c/value, %c/value, %c/value, axis=1)
+        %c/value/spread/rows: f32[1,12] = host.view(%c/value/spread, shape=(1, 12))
+        %c/value/spread_2: f32[2,12] = caffe.Concat(%c/value/spread/rows, %c/value/spread/rows, axis=0)
+        %x/rows: f32[2,12] = host.view(%x, shape=(2, 12))
+        %z: f32[2,12] = caffe.Eltwise(%x/rows, %c/value/spread_2, operation='PROD')
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "a constant": (
+        """
+        %y: f32[3,4] = full(value=0.5)
+        %z: f32[2,3,4] = mul(%x, %y)
+        """,
+        """
+        %y: f32[3,4] = caffe.DummyData(value=0.5)
+        %y/rows: f32[1,12] = host.view(%y, shape=(1, 12))
+        %y/spread: f32[2,12] = caffe.Concat(%y/rows, %y/rows, axis=0)
+        %x/rows: f32[2,12] = host.view(%x, shape=(2, 12))
+        %z: f32[2,12] = caffe.Eltwise(%x/rows, %y/spread, operation='PROD')
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+    "pieces of a parameter, which is in two blobs": (
+        """
+        %p, %q: f32[1,4], f32[2,4] = split(%Q, axis=0, sizes=(1, 2))
+        %r: f32[4] = reshape(%p, shape=(4,))
+        %w: f32[2,3,4] = mul(%x, %r)
+        %o: f32[2,3,4] = add(%w, %Q)
+        %z: f32[2,3,4] = mul(%o, %r)
+        """,
+        """
+        %p, %q: f32[1,4], f32[2,4] = split(%Q, axis=0, sizes=(1, 2))
+        %r: f32[4] = reshape(%p, shape=(4,))
+        %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
+        %w: f32[6,4] = caffe.Scale(%x/rows, %r, learned=True)
+        %w_2/rows: f32[2,12] = host.view(%w, shape=(2, 12))
+        %Q/flat: f32[12] = reshape(%Q, shape=(12,))
+        %o/Q/ones: f32[2,12] = caffe.DummyData(value=1.0)
+        %o/Q: f32[2,12] = caffe.Scale(%o/Q/ones, %Q/flat, learned=True)
+        %o: f32[2,12] = caffe.Eltwise(%w_2/rows, %o/Q)
+        %o_2/rows: f32[6,4] = host.view(%o, shape=(6, 4))
+        %z: f32[6,4] = caffe.Scale(%o_2/rows, %r, learned=True)
+        %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+        return z=%z_2
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), CASES.values(), ids=CASES)
+def test_layers_become_layers_on_matrices(before: str, after: str) -> None:
+    text = lines_of(narrowed(graph_of(before), FLAT))
+    assert text == "\n".join(line.strip() for line in after.strip().splitlines())
