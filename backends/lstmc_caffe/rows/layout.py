@@ -21,11 +21,6 @@ def last_axis(shape: tuple[int, ...]) -> Matrix:
     return matrix_at(shape, max(len(shape) - 1, 0))
 
 
-def last_axis(shape: tuple[int, ...]) -> Matrix:
-    """The matrix whose columns are the last axis; one row of a vector, one element of a number."""
-    return matrix_at(shape, max(len(shape) - 1, 0))
-
-
 def as_matrix(b: Builder, ref: Ref) -> Ref:
     """A value as the matrix it is, or is a view of; else with its last axis as columns."""
     source = unviewed(b, ref)
