@@ -4,6 +4,7 @@ from lstmc.ir.dependence import depending
 from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
 from lstmc.ir.graph import Builder, Graph, rename_values
 from lstmc.ir.node import Node, Output, Ref, Step, Steps
+from lstmc.ir.over_time import of_step, op_of_step, op_over_time, over_steps, values_over_time
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
@@ -26,12 +27,17 @@ __all__ = [
     "has_gradient",
     "is_weight",
     "is_weight_op",
+    "of_step",
+    "op_of_step",
+    "op_over_time",
+    "over_steps",
     "parse_filler",
     "parse_graph",
     "print_graph",
     "print_node",
     "rename_values",
     "twice_stored",
+    "values_over_time",
     "verify",
     "weight_graph",
 ]

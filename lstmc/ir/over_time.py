@@ -1,46 +1,87 @@
-"""Which values have an axis of time."""
+"""What an op does over time: for all steps at once, for one of them, and which values have an axis of time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
+from lstmc.errors import ShapeError
 from lstmc.ir.graph import Graph
 from lstmc.ir.node import Node, Ref
 from lstmc.ir.scan import Scan
-from lstmc.ops import Conv, Embed, Linear, Op, Param, Sum
+from lstmc.ops import Binary, Op, Param
+from lstmc.types import TensorType
+
+
+def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
+    """``op`` for all steps at once, if that has just the results of the steps; operand types are those of a step."""
+    wide = op.over_time(steps, mapped)
+    ranks = {t.rank for t, m in zip(operands, mapped, strict=True) if m}
+    # broadcasting counts axes from the last: those of a lower rank would line up with the steps where sizes agree
+    if wide is None or (isinstance(op, Binary) and len(ranks) > 1):
+        return None
+    types = [over_steps(t, steps) if m else t for t, m in zip(operands, mapped, strict=True)]
+    try:
+        fits = wide.infer(*types) == tuple(over_steps(t, steps) for t in op.infer(*operands))
+    except ShapeError:
+        return None
+    return wide if fits else None
+
+
+def over_steps(step: TensorType, steps: int) -> TensorType:
+    """The type of a sequence of ``steps``."""
+    return TensorType((steps, *step.shape), step.dtype)
+
+
+def of_step(sequence: TensorType) -> TensorType:
+    """The type of a step of a sequence."""
+    return TensorType(sequence.shape[1:], sequence.dtype)
+
+
+def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
+    """The op of one step that is ``op`` for all of them; None if ``op`` mixes steps, or has no such form.
+
+    Operand types are those of sequences: the ``mapped`` operands and the results have a leading axis of time.
+    """
+    lengths = {t.shape[:1] for t, m in zip(operands, mapped, strict=True) if m}
+    if len(lengths) != 1 or () in lengths:
+        return None
+    ((steps,),) = lengths
+    step = op.of_step(steps, mapped)
+    types = [of_step(t) if m else t for t, m in zip(operands, mapped, strict=True)]
+    return step if step is not None and op_over_time(step, steps, types, mapped) == op else None
 
 
 def values_over_time(graph: Graph) -> set[Ref]:
     """The values that have an axis of time, first: found from what scans read and give, both ways along ops."""
     found: set[Ref] = set()
+    along: list[set[Ref]] = []  # the values of a node that have such an axis, or none of them has
     for node in graph:
+        refs = {Ref(node.name, out) for out in range(len(node.types))}
         if isinstance(node.op, Scan):
             found |= {ref for i, ref in enumerate(graph.args(node.name)) if node.op.role(i) == "x"}
             found |= {Ref(node.name, i) for i in range(len(node.op.step_outputs))}
+        elif carriers := _carriers(graph, node):
+            along.append(refs | carriers)
     while True:
         before = len(found)
-        for node in graph:
-            if isinstance(node.op, Scan) or _ends_time(node.op):
-                continue
-            results = {Ref(node.name, i) for i in range(len(node.types))}
-            carried = set(_carriers(graph, node))
-            if found & (results | carried):
-                found |= results | carried
+        for values in along:
+            if not found.isdisjoint(values):
+                found |= values
         if len(found) == before:
             return found
 
 
-def _ends_time(op: Op) -> bool:
-    """Whether an op has one result of all steps together."""
-    return op.for_training or (isinstance(op, Sum) and op.axis == 0)
-
-
-def _carriers(graph: Graph, node: Node) -> Iterator[Ref]:
-    """The operands that would carry time into a node's result: those of its rank, not weights."""
-    for slot, ref in enumerate(graph.args(node.name)):
-        type_ = graph.type(ref)
-        alike = slot == 0 if isinstance(node.op, Linear | Conv | Embed) else type_.rank >= node.types[0].rank
-        # one of 1 is repeated along time, unless there is but one step
-        long = type_.shape[:1] != (1,) or node.types[0].shape[:1] == (1,)
-        if alike and long and type_.rank and not isinstance(graph.node(ref.node).op, Param):
-            yield ref
+def _carriers(graph: Graph, node: Node) -> set[Ref]:
+    """The operands that an axis of time would be passed on from: the op has a form for one step of them."""
+    args = graph.args(node.name)
+    types = [graph.type(ref) for ref in args]
+    steps = node.types[0].shape[:1]
+    slots = [
+        slot
+        for slot, ref in enumerate(args)
+        if steps and types[slot].shape[:1] == steps and not isinstance(graph.node(ref.node).op, Param)
+    ]
+    for chosen in (slots, *([slot] for slot in slots)):
+        if chosen and op_of_step(node.op, types, [slot in chosen for slot in range(len(args))]) is not None:
+            return {args[slot] for slot in chosen}
+    return set()

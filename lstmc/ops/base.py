@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -75,6 +75,13 @@ class Op(ABC):
         """
         return None
 
+    def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        """The inverse: the op of one step that is this one :meth:`over_time`, or None if this one mixes steps.
+
+        An op with attributes that count axes or sizes says how they are for one step, as :class:`AlongAxis` does.
+        """
+        return self if self.over_time(steps, mapped) == self else None
+
     def domains(self, *args: Any, **kwargs: Any) -> tuple[IntegerRange | None, ...]:
         """Of operand types: what the elements of each operand must be; None where every number will do."""
         return (None,) * len(args)
@@ -99,6 +106,19 @@ class Leaf(Op):
 
     def vjp(self, cts: Arrays, outs: Arrays) -> tuple[Array | None, ...]:
         return ()
+
+
+@dataclass(frozen=True)
+class AlongAxis(Op):
+    """An op along one axis of its operands, counted from the first: over time it is along the next one."""
+
+    axis: int
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, axis=self.axis + 1)
+
+    def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, axis=self.axis - 1) if self.axis > 0 else None
 
 
 @dataclass(frozen=True)

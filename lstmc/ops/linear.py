@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
+from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Op, Sample, Types, sample_type
 from lstmc.types import TensorType
 
 __all__ = ["Linear"]
 
 
 @dataclass(frozen=True)
-class Linear(Op):
+class Linear(AlongAxis):
     """y = x @ w.T (+ b): x is [lead..., trailing...], w is [out, in] with in the product of the trailing axes.
 
     The axes of x from ``axis`` on are flattened, as Caffe's InnerProduct does; y is [lead..., out]; b is [out].
@@ -45,7 +45,7 @@ class Linear(Op):
         return (dx, dw) if b is None else (dx, dw, ct.sum(axis=0))
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, axis=self.axis + 1) if mapped[0] and not any(mapped[1:]) else None
+        return super().over_time(steps, mapped) if mapped[0] and not any(mapped[1:]) else None
 
     @staticmethod
     def _rows(x: Array, w: Array) -> Array:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
+from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Sample, Types, check_axis, sample_type
 from lstmc.types import TensorType
 
 __all__ = ["Sum"]
 
 
 @dataclass(frozen=True)
-class Sum(Op):
+class Sum(AlongAxis):
     """y is x summed along ``axis``, which y has no more: [A, L, B] summed along 1 is [A, B]."""
 
     name = "sum"
     operands = ("x",)
-    axis: int
 
     def infer(self, x: TensorType) -> Types:
         check_axis(self.name, self.axis, x)
@@ -30,9 +28,6 @@ class Sum(Op):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (np.repeat(np.expand_dims(cts[0], self.axis), x.shape[self.axis], self.axis),)
-
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, axis=self.axis + 1)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -9,7 +9,7 @@ from itertools import accumulate
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
+from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
 from lstmc.types import TensorType
 
 __all__ = ["Concat", "Reshape", "Softmax", "Split", "Stack", "Unstack"]
@@ -20,12 +20,11 @@ def _resized(x: TensorType, axis: int, size: int) -> TensorType:
 
 
 @dataclass(frozen=True)
-class Split(Op):
+class Split(AlongAxis):
     """Cut x along ``axis`` into pieces of ``sizes``, which add up to that axis."""
 
     name = "split"
     operands = ("x",)
-    axis: int
     sizes: tuple[int, ...]
 
     def infer(self, x: TensorType) -> Types:
@@ -40,9 +39,6 @@ class Split(Op):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (np.concatenate(cts, axis=self.axis),)
 
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, axis=self.axis + 1)
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw)
@@ -52,12 +48,11 @@ class Split(Op):
 
 
 @dataclass(frozen=True)
-class Concat(Op):
+class Concat(AlongAxis):
     """Join arrays along ``axis``; every other axis must agree."""
 
     name = "concat"
     operands = ("*xs",)
-    axis: int
 
     def infer(self, *xs: TensorType) -> Types:
         if not xs:
@@ -79,7 +74,7 @@ class Concat(Op):
         return tuple(np.split(cts[0], points, axis=self.axis))
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, axis=self.axis + 1) if all(mapped) else None
+        return super().over_time(steps, mapped) if all(mapped) else None
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -111,6 +106,9 @@ class Reshape(Op):
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         return replace(self, shape=(steps, *self.shape))
+
+    def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return replace(self, shape=self.shape[1:]) if self.shape[:1] == (steps,) else None
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -168,12 +166,11 @@ class Stack(Op):
 
 
 @dataclass(frozen=True)
-class Softmax(Op):
+class Softmax(AlongAxis):
     """y = exp(x) / sum(exp(x)) along ``axis``, computed from x minus its maximum."""
 
     name = "softmax"
     operands = ("x",)
-    axis: int
 
     def infer(self, x: TensorType) -> Types:
         check_axis(self.name, self.axis, x)
@@ -186,9 +183,6 @@ class Softmax(Op):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         (y,) = outs
         return (y * (cts[0] - (cts[0] * y).sum(axis=self.axis, keepdims=True)),)
-
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return replace(self, axis=self.axis + 1)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lstmc.errors import ShapeError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan
-from lstmc.ops import Arg, Binary, Leaf, Op, Role
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight, op_over_time
+from lstmc.ops import Arg, Leaf, Op, Role
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
-from lstmc.types import TensorType
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,8 @@ class Hoist(Pass):
 
     1. a node on sequences (and on what is the same at every step) => one node on all T steps at once, before the
        scan; the body gets its value as an ``x`` argument where it still needs it
-    2. a node on what is the same at every step => one node before the scan; a ``static`` argument
+    2. a node on what is the same at every step => one node before the scan; a ``static`` argument, or a ``weight``
+       where it is one
     3. a step output that was hoisted           => the sequence itself
 
     An LSTM's x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D].
@@ -44,26 +43,6 @@ class Outer:
 
     ref: Ref
     mapped: bool
-
-
-def op_over_time(op: Op, steps: int, operands: Sequence[TensorType], mapped: Sequence[bool]) -> Op | None:
-    """``op`` for all steps at once, if that has just the results of the steps; operand types are those of a step."""
-    wide = op.over_time(steps, mapped)
-    ranks = {t.rank for t, m in zip(operands, mapped, strict=True) if m}
-    # broadcasting counts axes from the last: those of a lower rank would line up with the steps where sizes agree
-    if wide is None or (isinstance(op, Binary) and len(ranks) > 1):
-        return None
-    types = [over_steps(t, steps) if m else t for t, m in zip(operands, mapped, strict=True)]
-    try:
-        fits = wide.infer(*types) == tuple(over_steps(t, steps) for t in op.infer(*operands))
-    except ShapeError:
-        return None
-    return wide if fits else None
-
-
-def over_steps(step: TensorType, steps: int) -> TensorType:
-    """The type of a sequence of ``steps``."""
-    return TensorType((steps, *step.shape), step.dtype)
 
 
 class _Hoister:
@@ -141,7 +120,7 @@ class _Hoister:
         def value(ref: Ref) -> Ref:
             if ref not in new:  # a hoisted value that the body still reads
                 outer = self.outer[ref]
-                role: Role = "x" if outer.mapped else "static"
+                role: Role = "x" if outer.mapped else "weight" if is_weight(self.b, outer.ref) else "static"
                 node = self.body.node(ref.node)
                 name = node.names[ref.out]
                 (new[ref],) = inner.add(Arg(self.body.type(ref).shape, role), names=(name,), loc=node.loc)

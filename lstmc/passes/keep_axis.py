@@ -6,11 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, op_over_time
 from lstmc.ops import Arg, Input, Leaf, Param, Reshape
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.dead import pruned
-from lstmc.passes.hoist import op_over_time
 
 
 def every_scan(scan: Scan) -> bool:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
-from lstmc.ir.over_time import values_over_time
-from lstmc.ops import Arg, Concat, Conv, Dropout, Embed, Full, Input, Linear, Op, Reshape, Role, Softmax, Split, Sum
-from lstmc.ops.base import Pointwise
-from lstmc.ops.binary import Binary
-from lstmc.ops.images import Pool
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight, of_step, op_of_step, values_over_time
+from lstmc.ops import Arg, Full, Input, Role
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
-from lstmc.passes.hoist import op_over_time
-from lstmc.types import TensorType
 
 
 @dataclass(frozen=True)
@@ -47,30 +41,14 @@ class RollIn(Pass):
 
 
 def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | None:
-    steps = node.types[0].shape[0]
-    op = _op_of_step(node.op)
-    types = [_step(b.type(ref)) if m else b.type(ref) for ref, m in zip(args, mapped, strict=True)]
-    if op is None or not any(mapped) or op_over_time(op, steps, types, mapped) != node.op:
+    op = op_of_step(node.op, [b.type(ref) for ref in args], mapped)
+    if op is None:
         return None
     body = Builder(node.name)
     operands: list[Ref] = []
-    for i, (ref, type_, m) in enumerate(zip(args, types, mapped, strict=True)):
+    for i, (ref, m) in enumerate(zip(args, mapped, strict=True)):
+        type_ = of_step(b.type(ref)) if m else b.type(ref)
         role: Role = "x" if m else "weight" if is_weight(b, ref) else "static"
         operands += body.add(Arg(type_.shape, role), names=(f"x{i}",))
     made = body.add(op, *operands, names=node.names, loc=node.loc)
-    return Scan(body.finish(list(zip(node.names, made, strict=True))), steps)
-
-
-def _step(sequence: TensorType) -> TensorType:
-    return TensorType(sequence.shape[1:], sequence.dtype)
-
-
-def _op_of_step(op: Op) -> Op | None:
-    """The op whose ``over_time`` is ``op``."""
-    if isinstance(op, Pointwise | Binary | Embed | Conv | Pool | Dropout):
-        return op
-    if isinstance(op, Linear | Split | Concat | Softmax | Sum) and op.axis > 0:
-        return replace(op, axis=op.axis - 1)
-    if isinstance(op, Reshape) and len(op.shape) > 1:
-        return replace(op, shape=op.shape[1:])
-    return None
+    return Scan(body.finish(list(zip(node.names, made, strict=True))), node.types[0].shape[0])

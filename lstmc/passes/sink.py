@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan, op_over_time
 from lstmc.ops import Arg, Leaf
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
-from lstmc.passes.hoist import Outer, op_over_time
+from lstmc.passes.hoist import Outer
 
 
 @dataclass(frozen=True)

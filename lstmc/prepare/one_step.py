@@ -5,30 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan
-from lstmc.ir.over_time import values_over_time
-from lstmc.ops import (
-    Arg,
-    Concat,
-    Constant,
-    Conv,
-    Dropout,
-    Embed,
-    Full,
-    Input,
-    Linear,
-    Op,
-    Reshape,
-    Softmax,
-    Split,
-    Sum,
-)
-from lstmc.ops.base import Pointwise
-from lstmc.ops.binary import Binary
-from lstmc.ops.images import Pool
-
-_SAME_AT_ANY_LENGTH = Pointwise | Binary | Embed | Pool | Dropout
-_ALONG_AN_AXIS = Linear | Split | Concat | Softmax | Sum
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, of_step, op_of_step, op_over_time, values_over_time
+from lstmc.ops import Arg, Constant, Full, Input, Op
 
 
 @dataclass(frozen=True)
@@ -61,8 +39,9 @@ def one_step(graph: Graph) -> OneStep:
     3. the initial state h of a scan called S   => input ``S/h_in``
     4. the last state h of it                   => output ``S/h_out``
 
-    Outputs keep their names. Refused: a scan that runs backwards (its first step needs the last input), and what
-    mixes steps, as a concat along time.
+    Outputs keep their names. Refused: a scan that runs backwards (its first step needs the last input), what mixes
+    steps, as a concat along time, and a step that reads what is known after the last one only: another scan's last
+    state, but for a first state that it gives.
     """
     scans = [node for node in graph if isinstance(node.op, Scan)]
     if not scans:
@@ -73,7 +52,33 @@ def one_step(graph: Graph) -> OneStep:
                 f"one step of {graph.name}: {node.op.body.name} runs backwards, so its first step needs the last input",
                 loc=node.loc,
             )
-    return _Stepper(graph, values_over_time(graph)).run()
+    over_time = values_over_time(graph)
+    _check_last_states(graph, over_time)
+    return _Stepper(graph, over_time).run()
+
+
+def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
+    """Raise where a step would read a last state: in a one-step model that is the state after each step."""
+    last: dict[Ref, Ref] = {}  # what is computed from last states alone: from which
+    for node in graph:
+        args = graph.args(node.name)
+        refs = [Ref(node.name, out) for out in range(len(node.types))]
+        if isinstance(node.op, Scan):
+            found = [ref for i, ref in enumerate(args) if ref in last and node.op.role(i) != "state"]
+            last.update((ref, ref) for ref in refs[len(node.op.step_outputs) :])
+        else:
+            found = [ref for ref in args if ref in last]
+            if over_time.isdisjoint((*refs, *args)):
+                last.update((ref, last[found[0]]) for ref in refs if found)
+                continue
+        if found:
+            state = graph.value_name(last[found[0]])
+            raise PassError(
+                f"one step of {graph.name}: %{node.name} reads %{state} at every step, which is known after the"
+                " last step only",
+                loc=node.loc,
+                notes=(f"make two models: one that returns %{state}, and one that takes it as an Input",),
+            )
 
 
 class _Stepper:
@@ -141,19 +146,18 @@ class _Stepper:
 
     def _op(self, node: Node) -> Op:
         """The op of a value along time, for one step."""
-        op, shape = node.op, node.types[0].shape
+        op = node.op
         if isinstance(op, Input | Full):
-            return replace(op, shape=(1, *shape[1:]))
-        if Ref(node.name) in self.over_time:
-            source = self.graph.type(self.graph.args(node.name)[0])
-            if isinstance(op, Reshape):
-                if source.shape[:1] == shape[:1]:
-                    return replace(op, shape=(1, *shape[1:]))
-            elif isinstance(op, Conv):
-                if source.rank > 3:
-                    return op
-            elif isinstance(op, _SAME_AT_ANY_LENGTH) or (isinstance(op, _ALONG_AN_AXIS) and op.axis > 0):
-                return op
+            return replace(op, shape=(1, *op.shape[1:]))
+        refs = self.graph.args(node.name)
+        mapped = [ref in self.over_time for ref in refs]
+        types = [self.graph.type(ref) for ref in refs]
+        step = op_of_step(op, types, mapped) if Ref(node.name) in self.over_time else None
+        if step is not None:
+            steps = [of_step(t) if m else t for t, m in zip(types, mapped, strict=True)]
+            single = op_over_time(step, 1, steps, mapped)
+            if single is not None:
+                return single
         raise PassError(
             f"one step of {self.graph.name}: {op.name} mixes the steps of %{node.name} {node.types[0]}",
             loc=node.loc,

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lstmc.ir import Builder, parse_graph, print_graph
+from lstmc.ir import Builder, op_of_step, op_over_time, over_steps, parse_graph, print_graph
 from lstmc.ops import CORE, Arg, Array, Arrays, Input, Leaf, Op, Param, Sample
-from lstmc.passes.hoist import op_over_time
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
 
@@ -179,6 +178,8 @@ def test_over_time_is_every_step_at_once(kind: type[Op], data: st.DataObject, se
     wide = op_over_time(sample.op, steps, sample.operands, mapped)
     if wide is None or not any(mapped):
         return
+    sequences = [over_steps(t, steps) if m else t for t, m in zip(sample.operands, mapped, strict=True)]
+    assert op_of_step(wide, sequences, mapped) == sample.op, "of_step is the inverse of over_time"
     each_step = [operands_of(sample, seed + step) for step in range(steps)]
     operands = [
         np.stack([step[slot] for step in each_step]) if m else each_step[0][slot] for slot, m in enumerate(mapped)

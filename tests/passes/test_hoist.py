@@ -121,3 +121,36 @@ def test_what_would_broadcast_otherwise_stays_in_the_body() -> None:
     assert found.counts == {"hoist_node": 1}
     assert "add(%t, %v)" in print_graph(found.graph)
     assert_same_meaning(before, found.graph)
+
+
+OF_WEIGHTS = """\
+graph net {
+  %X: f32[3,2,4] = input()
+  %h0: f32[2,4] = input()
+  %U: f32[8,4] = param()
+  %h_T: f32[2,4] = scan(%X, %h0, %U, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %h_prev: f32[2,4] = arg(role='state')
+      %U: f32[8,4] = arg(role='weight')
+      %U_i, %U_o: f32[4,4], f32[4,4] = split(%U, axis=0, sizes=(4, 4))
+      %z: f32[2,4] = linear(%h_prev, %U_i)
+      %w: f32[2,4] = linear(%z, %U_o)
+      %h: f32[2,4] = add(%x, %w)
+      return next h=%h
+    }
+  }
+  return h_T=%h_T
+}
+"""
+
+
+def test_a_weight_that_is_cut_in_the_body_is_cut_before_it_and_enters_as_weights() -> None:
+    before = parse_graph(OF_WEIGHTS)
+    after = Hoist().run(before).graph
+    verify(after)
+    text = print_graph(after)
+    assert "%step/U_i, %step/U_o: f32[4,4], f32[4,4] = split(%U, axis=0, sizes=(4, 4))" in text
+    assert "%U_i: f32[4,4] = arg(role='weight')" in text
+    assert "%U_o: f32[4,4] = arg(role='weight')" in text
+    assert_same_meaning(before, after)

@@ -206,6 +206,50 @@ def test_what_has_no_single_step(made: object, error: str) -> None:
     assert str(raised.value).splitlines()[0] == error
 
 
+@cell
+def decoder(x=Input(N, 4), s=Input(N, 4), h=State(N, 4)):
+    h = tanh(x + s + h)
+    return h, {"h": h}
+
+
+@model
+def read_by_a_step(X=Input(3, 2, 4)):
+    _, last = scan(plain(H=4, name="enc"), X)
+    y, _ = scan(decoder(name="dec"), X, static={"s": last["h"]})
+    return {"y": y}
+
+
+@model
+def added_to_steps(X=Input(3, 2, 4)):
+    y, last = scan(plain(H=4, name="enc"), X)
+    return {"z": y + tanh(last["h"])}
+
+
+@pytest.mark.parametrize(("made", "reader"), [(read_by_a_step, "y"), (added_to_steps, "z")])
+def test_a_step_cannot_read_what_is_known_after_the_last(made: object, reader: str) -> None:
+    with pytest.raises(PassError) as raised:
+        one_step(made.graph())  # type: ignore[attr-defined]
+    lines = str(raised.value).splitlines()
+    assert lines[0] == (
+        f"PassError: one step of {made.name}: %{reader} reads %enc/h_T at every step,"  # type: ignore[attr-defined]
+        " which is known after the last step only"
+    )
+    assert lines[-1].strip() == "make two models: one that returns %enc/h_T, and one that takes it as an Input"
+
+
+@model
+def read_after_the_last(X=Input(3, 2, 4), W=Param(2, 4, fill=uniform(-1, 1))):
+    _, last = scan(plain(H=4, name="enc"), X)
+    y, _ = scan(plain(H=4, name="dec"), X, init={"h": tanh(last["h"])})
+    return {"y": y, "scores": linear(last["h"], W)}
+
+
+def test_what_no_step_reads_may_come_from_a_last_state() -> None:
+    made = one_step(read_after_the_last.graph())
+    assert [pair.initial for pair in made.states] == [0.0, "tanh, computed by tanh"]
+    assert [o.name for o in made.graph.outputs] == ["y", "scores", "enc/h_out", "dec/h_out"]
+
+
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_model_of_one_step_is_its_own_step(steps: int) -> None:
     @model

@@ -133,6 +133,11 @@ class _Broadcast(CaffeOp):
         # y of each step covers x of that step: together they cover from the first axis on
         return replace(self, num_axes=self.num_axes + 1) if all(mapped) and self.axis == 0 else None
 
+    def of_step(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        if mapped[0] and not mapped[1]:
+            return replace(self, axis=self.axis - 1) if self.axis > 0 else None
+        return replace(self, num_axes=self.num_axes - 1) if all(mapped) and self.axis == 0 < self.num_axes else None
+
     def _spread(self, x: Array, y: Array) -> Array:
         return y.reshape(*y.shape, *(1,) * (x.ndim - self.axis - self.num_axes))
 

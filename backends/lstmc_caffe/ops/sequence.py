@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Dropout, Embed, Op, Sample, Types
-from lstmc.ops.base import check_axis, sample_type
+from lstmc.ops import Array, Arrays, Draw, Dropout, Embed, Sample, Types
+from lstmc.ops.base import AlongAxis, check_axis, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
@@ -62,7 +61,7 @@ class DropoutLayer(CaffeOp, Dropout):
 
 
 @dataclass(frozen=True)
-class Reduction(CaffeOp):
+class Reduction(CaffeOp, AlongAxis):
     """Reduction, SUM (``reduction_layer.cpp``): x summed over all axes from ``axis`` on."""
 
     name = "caffe.Reduction"
@@ -80,9 +79,6 @@ class Reduction(CaffeOp):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         summed = prod(x.shape[self.axis :])
         return (np.repeat(cts[0].reshape(-1, 1), summed, axis=1).reshape(x.shape),)
-
-    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
-        return type(self)(self.axis + 1)
 
     def write(self, layer: Any) -> None:
         layer.reduction_param.SetInParent()

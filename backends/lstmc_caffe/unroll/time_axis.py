@@ -21,22 +21,37 @@ class CaffeTimeAxis:
 
     def unstack(self, b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step] = (), kept: bool = False) -> Refs:
         """x [T, N, ...] as T values [N, ...], or [1, N, ...] where the axis is ``kept``."""
-        length, size, *rest = b.type(x).shape
+        length, *step = b.type(x).shape
         if kept:
             return slice_tree(b, x, 0, (1,) * length, names, steps)
+        if length > 1 and not step:
+            return self._numbers(b, x, names, steps)
         name = b.node(x.node).names[x.out]
         if isinstance(b.node(x.node).op, caffe.ReshapeLayer):
             (x,) = b.args(x.node)  # two reshapes in a row are one
         if length == 1:
-            return b.add(caffe.ReshapeLayer((size, *rest)), x, names=names, steps=tuple(steps))
-        (rows,) = b.add(caffe.ReshapeLayer((length * size, *rest)), x, names=(f"{name}/rows",))
-        return slice_tree(b, rows, 0, (size,) * length, names, steps)
+            return b.add(caffe.ReshapeLayer(tuple(step)), x, names=names, steps=tuple(steps))
+        size, *rest = step
+        (together,) = b.add(caffe.ReshapeLayer((length * size, *rest)), x, names=(f"{name}/rows",))
+        return slice_tree(b, together, 0, (size,) * length, names, steps)
+
+    @staticmethod
+    def _numbers(b: Builder, x: Ref, names: Sequence[str], steps: Sequence[Step]) -> Refs:
+        """x [T] as T values without axes: a slice of it has one still."""
+        cut = slice_tree(b, x, 0, (1,) * len(names), [f"{name}/row" for name in names], steps)
+        return tuple(
+            b.add(caffe.ReshapeLayer(()), row, names=(name,), steps=(b.of_step(row),))[0]
+            for row, name in zip(cut, names, strict=True)
+        )
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
         """T values [N, ...], or [1, N, ...] where the axis is ``kept``, as one [T, N, ...]."""
         if kept:
             return concat_tree(b, steps, 0, name)
         shape = (len(steps), *b.type(steps[0]).shape)
+        if len(steps) > 1 and len(shape) == 1:  # numbers, which have no axis to be joined along
+            numbers = [b.add(caffe.ReshapeLayer((1,)), number, names=(f"{name}/row",))[0] for number in steps]
+            return concat_tree(b, numbers, 0, name)
         rows = concat_tree(b, steps, 0, f"{name}/rows")
         return b.add(caffe.ReshapeLayer(shape), rows, names=(name,))[0]
 

@@ -1,0 +1,78 @@
+"""Steps without an axis: Caffe's slices and concats have one, and the nets mean what the models do all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc import Input, Param, State, cell, linear, model, scan, split, sum, tanh, uniform
+from lstmc.differential import check
+from lstmc.dsl import Dim, Model
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.unroll.fan import FAN
+
+BACKEND = CaffeBackend()
+T = Dim("T")
+
+
+@cell
+def energy(x=Input(3), h=State(4), *, W=Param(4, 3, fill=uniform(-1, 1))):
+    h = tanh(linear(x, W, axis=0) + h * sum(x * x, axis=0))
+    return h, {"h": h}
+
+
+@model
+def energies(X=Input(T, 3)):
+    y, _ = scan(energy(), X)
+    return {"y": y}
+
+
+@cell
+def gated(x=Input(2, 4), k=Input(1), h=State(2, 4)):
+    h = tanh(x + h * k)
+    return h, {"h": h}
+
+
+@model
+def gates(X=Input(T, 2, 4), K=Input(T, 1)):
+    y, _ = scan(gated(), {"x": X, "k": K})
+    return {"y": y}
+
+
+@cell
+def tick(x=Input(3), h=State(1)):
+    a, b, c = split(x, 3, axis=0)
+    h = tanh(h * a + b * c)
+    return h, {"h": h}
+
+
+@model
+def ticks(X=Input(T, 3)):
+    y, _ = scan(tick(), X)
+    return {"y": y}
+
+
+@cell
+def overlap(x=Input(3), h=State(3)):
+    product = sum(x * h, axis=0)
+    h = tanh(x + h + product)
+    return product, {"h": h}
+
+
+@model
+def overlaps(X=Input(T, 3)):
+    y, _ = scan(overlap(), X)
+    return {"y": y}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("steps", [1, 2, FAN + 1])
+@pytest.mark.parametrize("of", [energies, gates, ticks, overlaps], ids=lambda of: of.name)
+def test_real_caffe_runs_them(caffe: Runner, of: Model, steps: int) -> None:
+    graph = of.graph(T=steps)
+    compiled, weights = compile_graph(graph, BACKEND), initial_weights(graph)
+    report = check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
+    assert report.passed, [difference for difference in report.differences if not difference.passed]
