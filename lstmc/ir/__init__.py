@@ -2,9 +2,10 @@
 
 from lstmc.ir.dependence import depending
 from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
-from lstmc.ir.graph import Builder, Graph, rename_values
+from lstmc.ir.graph import Builder, Graph
 from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ir.over_time import of_step, op_of_step, op_over_time, over_steps, values_over_time
+from lstmc.ir.rebuild import Rebuild, rename_values
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
@@ -16,6 +17,7 @@ __all__ = [
     "Graph",
     "Node",
     "Output",
+    "Rebuild",
     "Ref",
     "Scan",
     "Stage",

@@ -8,7 +8,7 @@ one attribute; an edge's key is the operand slot, its one attribute ``out`` the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ import networkx as nx
 
 from lstmc.errors import VerifyError
 from lstmc.ir.node import Node, Output, Ref, Step, Steps
-from lstmc.ops import Arg, Input, Leaf, Op, Param, Types
+from lstmc.ops import Arg, Input, Op, Param, Types
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 
@@ -233,24 +233,6 @@ class Builder:
         """The finished, frozen graph."""
         self._finished = True
         return Graph(self.name, self._digraph, tuple(Output(name, ref) for name, ref in outputs))
-
-
-def rename_values(graph: Graph, names: Mapping[Ref, str]) -> Graph:
-    """The same graph with some values called otherwise; leaves keep their names, others make way."""
-    wanted = {ref: name for ref, name in names.items() if not isinstance(graph.node(ref.node).op, Leaf)}
-    reserved = set(wanted.values())
-    builder = Builder(graph.name, graph)
-    new: dict[Ref, Ref] = {}
-    for node in graph:
-        refs = [Ref(node.name, out) for out in range(len(node.types))]
-        keep = isinstance(node.op, Leaf)
-        shown = [
-            wanted.get(ref, f"{name}_2" if name in reserved and not keep else name)
-            for ref, name in zip(refs, node.names, strict=True)
-        ]
-        made = builder.copy(replace(node, names=tuple(shown)), [new[ref] for ref in graph.args(node.name)])
-        new.update(zip(refs, made, strict=True))
-    return builder.finish([(output.name, new[output.ref]) for output in graph.outputs])
 
 
 def _operands(producers: _Slots) -> tuple[Ref, ...]:

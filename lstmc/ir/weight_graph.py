@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lstmc.ir.graph import Builder, Graph
-from lstmc.ir.node import Ref
+from lstmc.ir.node import Output, Ref
+from lstmc.ir.rebuild import Rebuild
 from lstmc.ops import Affine, Arg, Concat, Op, Param, Reshape, Split
 
 NEGATE = Affine(-1.0, 0.0)
@@ -32,13 +33,11 @@ def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
     """The sub-graph of a model that computes ``blobs`` from its parameters; outputs are named as the values are."""
     roots = list(dict.fromkeys(blobs))
     needed = graph.needed(roots)
-    builder = Builder(graph.name)
-    new: dict[Ref, Ref] = {}
+    rebuild = Rebuild(graph)
     for node in graph:
         if node.name in needed:
-            made = builder.copy(node, [new[ref] for ref in graph.args(node.name)])
-            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-    return builder.finish([(graph.value_name(ref), new[ref]) for ref in roots])
+            rebuild.copy(node)
+    return rebuild.finish(Output(graph.value_name(ref), ref) for ref in roots)
 
 
 def twice_stored(weights: Graph) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from lstmc.errors import LstmcError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, print_node
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, print_node
 
 MAX_JOINED = 24  # characters
 Refs = tuple[Ref, ...]
@@ -48,19 +48,18 @@ class Pass(ABC):
 
 def rewrite(graph: Graph, visit: Visit) -> Graph:
     """Rebuild a graph node by node: ``visit`` gives a node's new values, or None to keep the node."""
-    builder = Builder(graph.name, graph)
-    new: dict[Ref, Ref] = {}
+    rebuild = Rebuild(graph)
     for node in graph:
-        operands = tuple(new[ref] for ref in graph.args(node.name))
+        operands = rebuild.args(node)
         try:
-            made = visit(builder, node, operands) or builder.copy(node, operands)
+            made = visit(rebuild.builder, node, operands) or rebuild.builder.copy(node, operands)
         except LstmcError:  # it says where in the user's file
             raise
         except Exception as error:
             error.add_note(f"at {print_node(graph, node)} of {graph.name}")
             raise
-        new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-    return builder.finish([(output.name, new[output.ref]) for output in graph.outputs])
+        rebuild.put(node, made)
+    return rebuild.finish()
 
 
 def in_bodies(scan: Scan, change: Callable[[Graph], Graph]) -> Scan:

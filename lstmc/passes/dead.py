@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Output, Ref, Scan
+from lstmc.ir import Graph, Output, Rebuild, Ref, Scan
 from lstmc.ops import Arg, Input
 from lstmc.passes.base import Pass, PassResult, result
 
@@ -97,19 +97,16 @@ def pruned(body: Graph, results: Iterable[int], keep: Collection[str]) -> Graph:
 def _rebuilt(
     graph: Graph, dropped: Collection[str], shrunk: dict[str, _Shrunk], outputs: Iterable[Output] | None = None
 ) -> Graph:
-    builder = Builder(graph.name, graph)
-    new: dict[Ref, Ref] = {}
+    rebuild = Rebuild(graph)
     for node in graph:
         if node.name in dropped:
             continue
-        args = [new[ref] for ref in graph.args(node.name)]
         small = shrunk.get(node.name)
         if small is None:
-            made = builder.copy(node, args)
-            kept: Iterable[int] = range(len(node.types))
-        else:
-            kept = small.results
-            names = [node.names[i] for i in kept]
-            made = builder.add(small.scan, *[args[i] for i in small.operands], names=names, loc=node.loc)
-        new.update((Ref(node.name, old), ref) for old, ref in zip(kept, made, strict=True))
-    return builder.finish([(o.name, new[o.ref]) for o in (graph.outputs if outputs is None else outputs)])
+            rebuild.copy(node)
+            continue
+        args = rebuild.args(node)
+        operands, names = [args[i] for i in small.operands], [node.names[i] for i in small.results]
+        made = rebuild.builder.add(small.scan, *operands, names=names, loc=node.loc)
+        rebuild.put(node, dict(zip(small.results, made, strict=True)))
+    return rebuild.finish(outputs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage, Step, rename_values
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, Step, rename_values
 from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
 from lstmc.passes.base import Pass, PassResult, Refs
 
@@ -64,24 +64,22 @@ class Expand(Pass):
     time_axis: TimeAxis = CoreTimeAxis()
 
     def run(self, graph: Graph) -> PassResult:
-        builder = Builder(graph.name, graph)
+        rebuild = Rebuild(graph)
         readers = graph.readers()
-        new: dict[Ref, Ref] = {}
         cuts: Cuts = {}
         steps = 0
         unread = _unread_leaves(graph)
         for node in graph:
             if node.name in unread:
                 continue
-            args = [new.get(ref, ref) for ref in graph.args(node.name)]
             if isinstance(node.op, Scan):
-                made = _Unroller(builder, node, node.op, self.time_axis, cuts).run(args, readers)
-                new.update((Ref(node.name, out), ref) for out, ref in made.items())
+                args = [rebuild.new.get(ref, ref) for ref in graph.args(node.name)]  # unread ones stand for themselves
+                unroller = _Unroller(rebuild.builder, node, node.op, self.time_axis, cuts)
+                rebuild.put(node, unroller.run(args, readers))
                 steps += node.op.length
             else:
-                made_refs = builder.copy(node, args)
-                new.update((Ref(node.name, out), ref) for out, ref in enumerate(made_refs))
-        expanded = builder.finish([(output.name, new[output.ref]) for output in graph.outputs])
+                rebuild.copy(node)
+        expanded = rebuild.finish()
         return PassResult(expanded if steps else graph, steps > 0, {"unroll_step": steps} if steps else {})
 
     def ensures(self, graph: Graph) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Concat, Linear, Param, Split
 from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, joined_name, result, rewrite
 
@@ -175,9 +175,8 @@ class _Fuser:
 
     def _scan(self, b: Builder, node: Node, scan: Scan, args: Refs) -> Refs:
         groups = [group for group in self.groups if group.scan == node.name]
-        inner = Builder(scan.body.name)
+        inner = Rebuild(scan.body)
         operands: list[Ref] = []
-        new: dict[Ref, Ref] = {}
         given = iter(args)
         for old in scan.body:
             for group in groups:
@@ -185,19 +184,17 @@ class _Fuser:
                     outer = [self._pack(b, params) for params in (group.weights, group.biases) if params]
                     operands += outer
                     weights = [
-                        inner.add(Arg(b.type(ref).shape, "weight"), names=(b.node(ref.node).name,))[0] for ref in outer
+                        inner.builder.add(Arg(b.type(ref).shape, "weight"), names=(b.node(ref.node).name,))[0]
+                        for ref in outer
                     ]
-                    x = new[scan.body.args(old.name)[0]]
-                    fused = _fused(inner, scan.body, group, x, weights)
-                    new.update((Ref(name), ref) for name, ref in fused.items())
-            if Ref(old.name) in new:
+                    fused = _fused(inner.builder, scan.body, group, inner.args(old)[0], weights)
+                    inner.new.update((Ref(name), ref) for name, ref in fused.items())
+            if Ref(old.name) in inner.new:
                 continue
             if isinstance(old.op, Arg):
                 operands.append(next(given))
-            made = inner.copy(old, [new[ref] for ref in scan.body.args(old.name)])
-            new.update((Ref(old.name, out), ref) for out, ref in enumerate(made))
-        body = inner.finish([(o.name, new[o.ref]) for o in scan.body.outputs])
-        return b.add(replace(scan, body=body), *operands, names=node.names, loc=node.loc)
+            inner.copy(old)
+        return b.add(replace(scan, body=inner.finish()), *operands, names=node.names, loc=node.loc)
 
 
 def _fused(b: Builder, graph: Graph, group: _Group, x: Ref, weights: Sequence[Ref]) -> dict[str, Ref]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight, op_over_time
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, op_over_time
 from lstmc.ops import Arg, Leaf, Op, Role
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 
@@ -113,27 +113,28 @@ class _Hoister:
         return tuple(made[i] for i in range(len(self.body.outputs)))
 
     def _new_body(self, kept: Sequence[int]) -> tuple[Graph, list[Ref]]:
-        inner = Builder(self.body.name, self.body)
+        inner = Rebuild(self.body)
         operands: list[Ref] = []
-        new: dict[Ref, Ref] = {}
 
         def value(ref: Ref) -> Ref:
-            if ref not in new:  # a hoisted value that the body still reads
+            if ref not in inner.new:  # a hoisted value that the body still reads
                 outer = self.outer[ref]
                 role: Role = "x" if outer.mapped else "weight" if is_weight(self.b, outer.ref) else "static"
                 node = self.body.node(ref.node)
                 name = node.names[ref.out]
-                (new[ref],) = inner.add(Arg(self.body.type(ref).shape, role), names=(name,), loc=node.loc)
+                (made,) = inner.builder.add(Arg(self.body.type(ref).shape, role), names=(name,), loc=node.loc)
+                inner.new[ref] = made
                 operands.append(outer.ref)
-            return new[ref]
+            return inner.new[ref]
 
         arguments = iter(self.args)
         for node in self.body:
             if node.name in self.hoisted:
                 continue
-            made = inner.copy(node, [value(ref) for ref in self.body.args(node.name)])
+            inner.copy(node, [value(ref) for ref in self.body.args(node.name)])
             if isinstance(node.op, Arg):
                 operands.append(next(arguments))
-            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-        outputs = [(self.body.outputs[i].name, value(self.body.outputs[i].ref)) for i in kept]
+        outputs = [self.body.outputs[i] for i in kept]
+        for output in outputs:
+            value(output.ref)
         return inner.finish(outputs), operands

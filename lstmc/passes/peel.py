@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Rebuild, Scan
 from lstmc.ops import Full
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.cse import without_repeats
@@ -46,14 +46,11 @@ def _first_step(scan: Scan, b: Builder, operands: Refs) -> Graph | None:
     }
     if not constants:
         return None
-    builder = Builder(scan.body.name, scan.body)
-    new: dict[Ref, Ref] = {}
+    rebuild = Rebuild(scan.body)
     for node in scan.body:
-        made = builder.copy(node, [new[ref] for ref in scan.body.args(node.name)])
+        rebuild.copy(node)
         if node.name in constants:
-            made = builder.add(constants[node.name], loc=node.loc)
-        new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-    first = builder.finish([(output.name, new[output.ref]) for output in scan.body.outputs])
+            rebuild.put(node, rebuild.builder.add(constants[node.name], loc=node.loc))
     counts: Counter[str] = Counter()
-    first = without_repeats(simplified(first, counts), counts)
+    first = without_repeats(simplified(rebuild.finish(), counts), counts)
     return pruned(first, range(len(first.outputs)), {arg.name for arg in first.body_args()})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan, op_over_time
+from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, op_over_time
 from lstmc.ops import Arg, Leaf
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 from lstmc.passes.hoist import Outer
@@ -110,16 +110,14 @@ class _Sinker:
 
     def _scan_without(self, kept: list[Output]) -> tuple[dict[str, Ref], Refs]:
         """Add the scan that returns ``kept``: their sequences by name, and the last states."""
-        inner = Builder(self.body.name, self.body)
-        new: dict[Ref, Ref] = {}
+        inner = Rebuild(self.body)
         for node in self.body:
             if node.name not in self.sunk:
-                made = inner.copy(node, [new[ref] for ref in self.body.args(node.name)])
-                new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+                inner.copy(node)
         outputs = [*kept, *self.scan.next_states]
         if not outputs:
             return {}, ()
-        scan = replace(self.scan, body=inner.finish([(o.name, new[o.ref]) for o in outputs]))
+        scan = replace(self.scan, body=inner.finish(outputs))
         titles = dict(zip([o.name for o in self.scan.step_outputs], self.node.names, strict=False))
         names = [titles.get(o.name, f"{self.body.name}/{o.name}") for o in kept]
         names += self.node.names[len(self.scan.step_outputs) :]

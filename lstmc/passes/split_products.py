@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ops import Arg, Linear, Pointwise, Split
 from lstmc.ops.binary import Binary, covered_axes
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
@@ -136,14 +136,12 @@ class _PiecesInBody(_Pieces):
 
 
 def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs:
-    inner = Builder(scan.body.name, scan.body)
-    pieces = _PiecesInBody(inner, counts)
-    new: dict[Ref, Ref] = {}
+    inner = Rebuild(scan.body)
+    pieces = _PiecesInBody(inner.builder, counts)
     for old in scan.body:
-        operands = tuple(new[ref] for ref in scan.body.args(old.name))
-        made = pieces.of_node(old, operands) or inner.copy(old, operands)
-        new.update((Ref(old.name, i), ref) for i, ref in enumerate(made))
-    body = inner.finish([(o.name, new[o.ref]) for o in scan.body.outputs])
+        operands = inner.args(old)
+        inner.put(old, pieces.of_node(old, operands) or inner.builder.copy(old, operands))
+    body = inner.finish()
     outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
     whole = _Pieces(b, counts)
     for arg in body.body_args():  # a piece may be cut again: what it is a piece of stands before it

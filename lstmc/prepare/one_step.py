@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, of_step, op_of_step, op_over_time, values_over_time
+from lstmc.ir import Graph, Node, Rebuild, Ref, Scan, of_step, op_of_step, op_over_time, values_over_time
 from lstmc.ops import Arg, Constant, Full, Input, Op
 
 
@@ -84,8 +84,8 @@ def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
 class _Stepper:
     def __init__(self, graph: Graph, over_time: set[Ref]) -> None:
         self.graph, self.over_time = graph, over_time
-        self.b = Builder(graph.name, graph)
-        self.new: dict[Ref, Ref] = {}
+        self.rebuild = Rebuild(graph)
+        self.b = self.rebuild.builder
         self.outputs: list[tuple[str, Ref]] = []
         self.states: list[StatePair] = []
         self.replaced = self._initial_inputs()
@@ -104,15 +104,13 @@ class _Stepper:
         for node in self.graph:
             if node.name in self.replaced:
                 continue
-            args = self.graph.args(node.name)
             if isinstance(node.op, Scan):
-                made = self._scan(node, node.op)
+                self.rebuild.put(node, self._scan(node, node.op))
+            elif self.over_time.isdisjoint((Ref(node.name), *self.graph.args(node.name))):
+                self.rebuild.copy(node)
             else:
-                over_time = not self.over_time.isdisjoint((Ref(node.name), *args))
-                op = self._op(node) if over_time else node.op
-                made = self.b.add(op, *[self.new[ref] for ref in args], names=node.names, loc=node.loc)
-            self.new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
-        outputs = [(o.name, self.new[o.ref]) for o in self.graph.outputs]
+                self.rebuild.put(node, self.b.copy(node, self.rebuild.args(node), self._op(node)))
+        outputs = [(o.name, self.rebuild.new[o.ref]) for o in self.graph.outputs]
         return OneStep(self.b.finish([*outputs, *self.outputs]), tuple(self.states))
 
     def _scan(self, node: Node, scan: Scan) -> tuple[Ref, ...]:
@@ -123,13 +121,13 @@ class _Stepper:
         following = iter(names)
         for i, (arg, ref) in enumerate(zip(scan.body.body_args(), args, strict=True)):
             if scan.role(i) != "state":
-                operands.append(self.new[ref])
+                operands.append(self.rebuild.new[ref])
                 continue
             name = f"{title}/{next(following)}"
             assert isinstance(arg.op, Arg)
             operands += self.b.add(Input(arg.op.shape), names=(f"{name}_in",), loc=node.loc)
             self.states.append(StatePair(name, f"{name}_in", f"{name}_out", self._initial(ref)))
-        made = self.b.add(replace(scan, length=1), *operands, names=node.names, loc=node.loc)
+        made = self.b.copy(node, operands, replace(scan, length=1))
         last = made[len(scan.step_outputs) :]
         self.outputs += [(f"{title}/{name}_out", ref) for name, ref in zip(names, last, strict=True)]
         return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan, depending
+from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Scan, depending
 from lstmc.ops import Dropout, Input
 from lstmc.passes.base import Refs, in_bodies, rewrite
 from lstmc.passes.dead import without_dead
@@ -71,13 +71,11 @@ def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
     """The graph of some of the outputs; the inputs that only the others need are gone too."""
     live = without_dead(graph.returning([output.name for output in kept]), Counter())
     needed, unneeded = live.needed(), graph.needed([output.ref for output in dropped])
-    builder = Builder(graph.name, live)
-    new: dict[Ref, Ref] = {}
+    rebuild = Rebuild(live)
     for node in live:
         if node.name in needed or node.name not in unneeded:
-            made = builder.copy(node, [new[ref] for ref in live.args(node.name)])
-            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-    return builder.finish([(output.name, new[output.ref]) for output in live.outputs])
+            rebuild.copy(node)
+    return rebuild.finish()
 
 
 def _without_dropout(graph: Graph) -> Graph:

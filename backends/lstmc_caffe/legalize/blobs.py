@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight, is_weight_op
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -99,10 +99,9 @@ def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:
     if not leaked:
         return graph
     counts["output_to_value"] += len(leaked)
-    b = Builder(graph.name, graph)
-    new: dict[Ref, Ref] = {}
+    rebuild = Rebuild(graph)
     for node in graph:
-        made = b.copy(node, [new[ref] for ref in graph.args(node.name)])
-        new.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
-    values = {ref: as_value(b, new[ref], name) for ref, name in leaked.items()}
-    return b.finish([(o.name, values[o.ref] if o.ref in values else new[o.ref]) for o in graph.outputs])
+        rebuild.copy(node)
+    for ref, name in leaked.items():
+        rebuild.new[ref] = as_value(rebuild.builder, rebuild.new[ref], name)
+    return rebuild.finish()

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Arg
-from lstmc.passes import Pass, PassResult, Refs, rewrite
+from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc_caffe.ops import ReshapeLayer
 
 Shape = tuple[int, ...]
@@ -38,7 +38,7 @@ class ReshapeOnce(Pass):
             return _outside(b, node, node.op, args, views)
 
         after = rewrite(graph, visit)
-        return PassResult(after if counts else graph, bool(counts), dict(counts))
+        return result(graph, after, counts)
 
 
 def _views(scan: Scan) -> Views:
@@ -93,18 +93,14 @@ def _reshaped(b: Builder, ref: Ref, shape: Shape, name: str) -> Ref:
 
 
 def _new_body(body: Graph, views: Views, read: Collection[str]) -> Graph:
-    b = Builder(body.name, body)
-    new: dict[Ref, Ref] = {}
+    rebuild = Rebuild(body)
     arguments: dict[tuple[str, Shape], Ref] = {}
     reshapes = {node.name: arg for arg, node in _reshapes(body)}
     for node in body:
         if node.name in reshapes:
-            made: Refs = (arguments[reshapes[node.name], node.types[0].shape],)
-        elif node.name in views and node.name not in read:
-            made = ()
-        else:
-            made = b.copy(node, [new[ref] for ref in body.args(node.name)])
+            rebuild.put(node, (arguments[reshapes[node.name], node.types[0].shape],))
+        elif node.name not in views or node.name in read:
+            rebuild.copy(node)
         for shape, name in views.get(node.name, {}).items():
-            (arguments[node.name, shape],) = b.add(Arg(shape, "x"), names=(name,), loc=node.loc)
-        new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-    return b.finish([(o.name, new[o.ref]) for o in body.outputs])
+            (arguments[node.name, shape],) = rebuild.builder.add(Arg(shape, "x"), names=(name,), loc=node.loc)
+    return rebuild.finish()

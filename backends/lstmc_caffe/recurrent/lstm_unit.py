@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Arg
-from lstmc.passes import Pass, PassResult, Refs, rewrite
+from lstmc.passes import Pass, PassResult, result
 from lstmc.passes.dead import pruned
 from lstmc.patterns import moved
 from lstmc_caffe import ops as caffe
@@ -52,7 +52,7 @@ class FindLSTMUnit(Pass):
                 continue
             after = found.graph()
             if not found.orders or not stored_twice(after):
-                return PassResult(after if found.counts else graph, bool(found.counts), dict(found.counts))
+                return result(graph, after, found.counts)
             refused.update(found.orders)
 
 
@@ -79,23 +79,20 @@ class _Found:
 
     def graph(self) -> Graph:
         weights: dict[tuple[Ref, tuple[int, ...]], Ref] = {}
-        new: dict[Ref, Ref] = {}
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            operands = list(args)
-            for slot, ref in enumerate(args):
+        rebuild = Rebuild(self.before)
+        b = rebuild.builder
+        for node in self.before:
+            operands = list(rebuild.args(node))
+            for slot, ref in enumerate(operands):
                 moved = self.moved.get((node.name, slot))
                 if moved is not None:
                     if (ref, moved) not in weights:
                         weights[ref, moved] = in_order(b, ref, moved)
                     operands[slot] = weights[ref, moved]
             if node.name in self.scans:
-                operands[:0] = [self._cont_operand(b, node, cont, new) for cont in self.cont[node.name]]
-            made = b.add(self.scans.get(node.name, node.op), *operands, names=node.names, loc=node.loc)
-            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-            return made
-
-        return rewrite(self.before, visit)
+                operands[:0] = [self._cont_operand(b, node, cont, rebuild.new) for cont in self.cont[node.name]]
+            rebuild.put(node, b.copy(node, operands, self.scans.get(node.name)))
+        return rebuild.finish()
 
     def _cont_operand(self, b: Builder, node: Node, cont: Ref | int, new: dict[Ref, Ref]) -> Ref:
         if isinstance(cont, Ref):
@@ -199,11 +196,11 @@ def _free_names(name: str, count: int, scan: Scan) -> list[str]:
 def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
     """The body with LSTMUnits for its tails, and more arguments, the first ones: each ``cont`` by its name."""
     by_c = {tail.c: tail for tail in tails}
-    b = Builder(body.name, body)
+    rebuild = Rebuild(body)
+    b, new = rebuild.builder, rebuild.new
     arguments = {}
     for cont, name in conts.items():
         (arguments[cont],) = b.add(Arg((1, size), "static" if cont is None else "x"), names=(name,))
-    new: dict[Ref, Ref] = {}
     for node in body:
         ref = Ref(node.name)
         if ref in by_c:
@@ -213,7 +210,6 @@ def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref 
             made = b.add(caffe.LSTMUnit(), *operands, names=(node.name, tail.h.node), loc=node.loc)
             new[tail.c], new[tail.h] = made
         elif ref not in new:
-            made = b.copy(node, [new[arg] for arg in body.args(node.name)])
-            new.update((Ref(node.name, out), value) for out, value in enumerate(made))
-    whole = b.finish([(o.name, new[o.ref]) for o in body.outputs])
+            rebuild.copy(node)
+    whole = rebuild.finish()
     return pruned(whole, range(len(whole.outputs)), {arg.name for arg in whole.body_args()})

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight
-from lstmc.passes import Pass, PassResult, Refs, rewrite
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
+from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc.passes.dead import without_dead
 from lstmc.patterns import Mismatch, moved
 from lstmc_caffe import ops as caffe
@@ -44,11 +44,9 @@ class FindNativeLayers(Pass):
         if not matched:
             return PassResult(graph, False)
         made_at = {layer.replaced or name: name for name, layer in matched.items()}
-        new: dict[Ref, Ref] = {}
-
-        def visit(b: Builder, node: Node, args: Refs) -> Refs:
-            new.update(zip(graph.args(node.name), args, strict=True))
-            made: Refs | None = None
+        rebuild = Rebuild(graph)
+        b, new = rebuild.builder, rebuild.new
+        for node in graph:
             if node.name in made_at:
                 scan = graph.node(made_at[node.name])
                 found = matched[scan.name]
@@ -56,16 +54,14 @@ class FindNativeLayers(Pass):
                 counts["keep_cont"] += found.cont is not None
                 counts["carry_states"] += bool(found.carried)
                 layer = _layer(b, node, found.layer(scan.types[0].shape[-1]), new, found)
-                made = _results(b, scan, layer) if node is scan else (layer,)
+                rebuild.put(node, _results(b, scan, layer) if node is scan else (layer,))
             elif node.name in matched:  # what reads h goes with it: until then zeros stand in
-                made = tuple(b.add(caffe.DummyData(type_.shape))[0] for type_ in node.types)
-            made = made or b.copy(node, args)
-            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-            return made
-
+                rebuild.put(node, [b.add(caffe.DummyData(type_.shape))[0] for type_ in node.types])
+            else:
+                rebuild.copy(node)
         carried = {name: after for layer in matched.values() for name, after in layer.carried.items()}
-        after = without_dead(_without_carried(rewrite(graph, visit), carried), Counter())
-        return PassResult(after, True, {rule: count for rule, count in counts.items() if count})
+        after = without_dead(_without_carried(rebuild.finish(), carried), Counter())
+        return result(graph, after, counts)
 
     def ensures(self, graph: Graph) -> None:
         readers = graph.readers()
@@ -121,13 +117,11 @@ def _cont(b: Builder, name: str, shape: tuple[int, int], given: Ref | None, carr
 
 def _without_carried(graph: Graph, carried: Mapping[str, str]) -> Graph:
     """The graph without these inputs, which nothing reads any more, and without the outputs that they take."""
-    b = Builder(graph.name, graph)
-    new: dict[Ref, Ref] = {}
+    rebuild = Rebuild(graph)
     for node in graph:
         if node.name not in carried:
-            made = b.copy(node, [new[ref] for ref in graph.args(node.name)])
-            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
-    return b.finish([(o.name, new[o.ref]) for o in graph.outputs if o.name not in carried.values()])
+            rebuild.copy(node)
+    return rebuild.finish(output for output in graph.outputs if output.name not in carried.values())
 
 
 def _results(b: Builder, node: Node, h: Ref) -> Refs:

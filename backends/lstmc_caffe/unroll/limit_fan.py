@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Ref, is_weight
-from lstmc.passes import Pass, PassResult, Refs, rewrite
+from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc_caffe.ops import ConcatLayer, SliceLayer
 from lstmc_caffe.unroll.fan import FAN, concat_tree, slice_tree, split_tree
 
@@ -32,8 +32,8 @@ class LimitFan(Pass):
         wide = {ref for ref, n in _layers_reading(graph).items() if n > self.most and not is_weight(graph, ref)}
         wide_nodes = any(self._is_wide(graph, node) for node in graph)
         if not wide and not wide_nodes:
-            return PassResult(graph, False)
-        return PassResult(_Trees(graph, self, wide, counts).run(), True, dict(counts))
+            return result(graph, graph, counts)
+        return result(graph, _Trees(graph, self, wide, counts).run(), counts)
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:
