@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from lstmc.errors import OutputError
+from lstmc.json_file import Item, NotExpected, parsed
 from lstmc.output import write_files
 
 METRICS = "metrics.jsonl"
@@ -73,17 +75,29 @@ class Smoothed:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The lines of a file; none if it is not there. A last line that a killed run left unfinished is left out."""
-    return list(_records(path.read_text()) if path.is_file() else ())
+    """The lines of a file; none if it is not there. One that is damaged is left out, as a killed run's last."""
+    return list(_records(path.read_bytes()) if path.is_file() else ())
 
 
-def _records(text: str) -> Iterator[Record]:
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            return
-        yield record
+def _records(content: bytes) -> Iterator[Record]:
+    for line in content.splitlines():
+        with suppress(NotExpected):
+            yield _checked(parsed(line))
+
+
+def _checked(line: Item) -> Record:
+    """A line, if it is one that :class:`Metrics` writes."""
+    numbers = ["seconds"]
+    if line["kind"].value == "train":
+        numbers += ["loss", "rate"]
+    elif line["kind"].value != "test":
+        raise line["kind"].wrong("train or test")
+    line["iteration"].whole()
+    measured = [*(line[name] for name in numbers), *(line["scores"].mapping().values() if len(numbers) == 1 else ())]
+    for item in measured:
+        if item.value is not None:  # which stands for what is not finite
+            item.number()
+    return dict(line.value)
 
 
 def _order(record: Record) -> tuple[int, bool]:

@@ -11,9 +11,10 @@ from lstmc.runs.loss_curve import draw, loss_figure
 
 
 def records(*scores: str) -> list[dict[str, Any]]:
-    trained = [{"kind": "train", "iteration": i, "loss": 1 / i if i != 5 else None} for i in range(1, 41)]
+    at = {"seconds": 0.5}
+    trained = [{"kind": "train", "iteration": i, "loss": 1 / i if i != 5 else None, "rate": 1} for i in range(1, 41)]
     tested = [{"kind": "test", "iteration": i, "scores": dict.fromkeys(scores, 0.5)} for i in (20, 40)]
-    return [*trained, *tested]
+    return [record | at for record in (*trained, *tested)]
 
 
 def test_the_curve_shows_losses_and_scores() -> None:
@@ -40,5 +41,9 @@ def test_the_curve_is_drawn_beside_training_and_the_same_each_time(tmp_path: Pat
 
 
 def test_a_curve_that_cannot_be_drawn_is_said(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"kind": "train"}\n')
-    assert CurveDrawing(tmp_path).finish() == "the loss curve could not be drawn: KeyError: 'loss'"
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()))
+    (tmp_path / "loss.png").mkdir()
+    assert CurveDrawing(tmp_path).finish() == (
+        "the loss curve could not be drawn: lstmc.errors.OutputError: OutputError:"
+        f" cannot write into {tmp_path}: Is a directory: nothing was changed there"
+    )

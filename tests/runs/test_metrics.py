@@ -43,6 +43,33 @@ def test_a_run_that_goes_on_measures_each_update_once(tmp_path: Path, reached: i
     assert found == [(kind, i) for i in range(1, 14) for kind in (("train", "test") if i % 3 == 0 else ("train",))]
 
 
+DAMAGED = (
+    b"\xff\n", b"{}\n", b"3\n", b"[" * 100_000 + b"\n", b'{"kind": "train", "iteration": "3"}\n',
+    b'{"kind": "train", "iteration": 2, "loss": [], "rate": 1, "seconds": 0}\n',
+    b'{"kind": "test", "iteration": 2, "scores": {"loss": "low"}, "seconds": 0}\n',
+    b'{"kind": "other", "iteration": 2, "seconds": 0}\n',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_a_damaged_line_is_left_out_and_those_after_it_are_not(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = Metrics(tmp_path)
+    metrics.train(1, float("nan"), 0.1, 0.0)
+    metrics.test(1, {"loss": 1.0}, 0.0)
+    metrics.train(2, 1.0, 0.1, 0.0)
+    metrics.close()
+    whole = read_metrics(path)
+    assert [(record["kind"], record["iteration"]) for record in whole] == [("train", 1), ("test", 1), ("train", 2)]
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + line + b"".join(rest))
+    assert read_metrics(path) == whole
+    going_on = Metrics(tmp_path, resume=True)
+    going_on.train(3, 1.0, 0.1, 0.0)
+    going_on.close()
+    assert read_metrics(path)[:-1] == whole
+
+
 def test_metrics_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError) as caught:

@@ -1,31 +1,27 @@
-"""Snapshots of a training run: each a folder that is whole or not there, and says itself whether it is intact.
+"""What a snapshot of a run in Caffe holds: the net's weights and the solver's state in Caffe's own files, and the rest.
 
-``RUN/snapshots/000100/`` holds ``weights.caffemodel`` and ``solver.solverstate`` as Caffe has them, ``carried.npz``
-with the state that the next batch starts from, and ``snapshot.json`` with the size and SHA-256 of each.
+``weights.caffemodel`` and ``solver.solverstate`` are as Caffe has them, ``carried.npz`` has the states that the next
+batch starts from; :mod:`lstmc.runs.snapshots` writes them, and knows which are whole.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from lstmc.arrays import npz_bytes
-from lstmc.errors import OutputError, TrainingError
+from lstmc.arrays import npz_bytes, read_npz
+from lstmc.errors import TrainingError
+from lstmc.json_file import Item, NotExpected
 from lstmc.ops import Array
+from lstmc.runs.snapshots import ABOUT, newest, read_about, snapshot_folder, write_snapshot
 from lstmc_caffe.proto.net import RawNet, RawState
 
-WEIGHTS, STATE, CARRIED, ABOUT = "weights.caffemodel", "solver.solverstate", "carried.npz", "snapshot.json"
+WEIGHTS, STATE, CARRIED = "weights.caffemodel", "solver.solverstate", "carried.npz"
 FILES = (WEIGHTS, STATE, CARRIED, ABOUT)
-KEPT = 3
 
 # name, type, names of its parameters: of every layer that owns one
 Layers = Sequence[tuple[str, str, Sequence[str]]]
@@ -55,72 +51,47 @@ class TrainingState:
         return None if all(np.isfinite(np.frombuffer(b.data, "<f4")).all() for b in history) else "the solver's history"
 
 
-def write_snapshot(folder: Path, state: TrainingState) -> Path:
-    """Writes a snapshot into ``folder/NNNNNN`` and returns that; older ones but the last ``KEPT`` are removed.
-
-    It is written beside its place, brought to the disk, read back, and only then renamed. Raises
-    :class:`OutputError` where it cannot be written; then nothing is changed.
-    """
-    final = folder / f"{state.iteration:06d}"
-    staged = folder / f".{final.name}.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clean(folder)
-        staged.mkdir()
-        for name, content in _files(state, final.absolute()).items():
-            _write(staged / name, content)
-        _sync(staged)
-        if read_snapshot(staged).iteration != state.iteration:
-            raise OSError(f"{staged} reads back as another iteration")
-        if final.exists():  # one that is not intact: the run went on from an older one
-            os.replace(final, folder / f".{final.name}.old")
-        os.replace(staged, final)
-        _sync(folder)
-    except (OSError, TrainingError) as error:
-        shutil.rmtree(staged, ignore_errors=True)
-        reason = error.strerror or str(error) if isinstance(error, OSError) else error.message
-        raise OutputError(f"cannot write snapshot {final}: {reason}") from None
-    clean(folder)
-    for old in list(_numbered(folder))[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
-    return final
+def save_state(folder: Path, state: TrainingState) -> Path:
+    """Writes a snapshot. Raises :class:`~lstmc.errors.OutputError` where it cannot be written."""
+    final = snapshot_folder(folder, state.iteration)
+    about = {"layers": state.layers, "first_losses": state.first_losses}
+    return write_snapshot(folder, state.iteration, _files(state, final.absolute()), about, read_state)
 
 
-def last_whole(folder: Path) -> Path | None:
-    """The newest snapshot in ``folder`` that is intact: every file there, of its size and hash."""
-    return next((path for path in _numbered(folder) if _intact(path)), None)
+def last_state(folder: Path) -> tuple[Path, TrainingState] | None:
+    """The newest snapshot that is whole, and what it holds."""
+    return newest(folder, read_state)
 
 
-def clean(folder: Path) -> None:
-    """Removes what a process left that was killed while it wrote or replaced a snapshot."""
-    for path in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def read_snapshot(path: Path) -> TrainingState:
-    """A snapshot as it was written. Raises :class:`TrainingError` for one that is not intact."""
-    if not _intact(path):
-        raise TrainingError(f"{path} is no whole snapshot")
-    about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-    layers = tuple((name, kind, tuple(keys)) for name, kind, keys in about["layers"])
+def read_state(path: Path) -> TrainingState:
+    """A snapshot as it was written. Raises :class:`TrainingError` for one that is not whole."""
+    about = read_about(path)
+    broken = TrainingError(f"{path} is no whole snapshot")
     try:
         net = RawNet.FromString((path / WEIGHTS).read_bytes())
         state = RawState.FromString((path / STATE).read_bytes())
-    except DecodeError:
-        raise TrainingError(f"{path} is no whole snapshot") from None
-    blobs: dict[str, Array] = {}
-    for layer, (_, _, keys) in zip(net.layer, layers, strict=True):
-        for key, blob in zip(keys, layer.blobs, strict=True):
-            blobs.setdefault(key, np.frombuffer(blob.data, "<f4").reshape(tuple(blob.shape.dim)))
+        layers = tuple(_layer(item) for item in about["layers"].items())
+        losses = tuple(item.number() for item in about["first_losses"].items())
+        blobs: dict[str, Array] = {}
+        for layer, (_, _, keys) in zip(net.layer, layers, strict=True):
+            for key, blob in zip(keys, layer.blobs, strict=True):
+                blobs.setdefault(key, np.frombuffer(blob.data, "<f4").reshape(tuple(blob.shape.dim)))
+    except (DecodeError, NotExpected, ValueError, OSError):  # ValueError: they do not go with each other
+        raise broken from None
     state.ClearField("learned_net")  # the folder may have been moved, and the weights are in ``blobs``
-    with np.load(path / CARRIED) as carried:
-        arrays = {name: carried[name] for name in carried.files}
-    losses = tuple(about["first_losses"])
-    return TrainingState(state.iter, blobs, arrays, state.SerializeToString(), layers, losses)
+    carried = read_npz(path / CARRIED, TrainingError)
+    return TrainingState(state.iter, blobs, carried, state.SerializeToString(), layers, losses)
+
+
+def _layer(item: Item) -> tuple[str, str, tuple[str, ...]]:
+    parts = item.items()
+    if len(parts) != 3:
+        raise item.wrong("a layer's name, type and parameters")
+    return parts[0].text(), parts[1].text(), tuple(key.text() for key in parts[2].items())
 
 
 def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
-    """The contents by name, ``snapshot.json`` last."""
+    """The contents by name."""
     net = RawNet(name="weights")
     for name, kind, keys in state.layers:
         layer = net.layer.add(name=name, type=kind)
@@ -129,48 +100,4 @@ def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
             layer.blobs.add(data=array.tobytes()).shape.dim.extend(array.shape)
     solver = RawState.FromString(state.solver)
     solver.learned_net = str(final / WEIGHTS)  # so that `caffe train --snapshot` goes on from it too
-    files = {WEIGHTS: net.SerializeToString(), STATE: solver.SerializeToString(), CARRIED: npz_bytes(state.carried)}
-    about: dict[str, Any] = {
-        "iteration": state.iteration,
-        "files": {name: {"size": len(data), "sha256": _digest(data)} for name, data in files.items()},
-        "layers": state.layers,
-        "first_losses": state.first_losses,
-    }
-    return files | {ABOUT: json.dumps(about, indent=1).encode()}
-
-
-def _intact(path: Path) -> bool:
-    try:
-        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-        return all(
-            (path / name).stat().st_size == facts["size"] and _digest((path / name).read_bytes()) == facts["sha256"]
-            for name, facts in about["files"].items()
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def _numbered(folder: Path) -> Iterator[Path]:
-    """The folders called by an iteration, the newest first."""
-    found = [path for path in folder.glob("*") if path.name.isdecimal() and path.is_dir()]
-    yield from sorted(found, key=lambda path: int(path.name), reverse=True)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Brings a folder's own entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return {WEIGHTS: net.SerializeToString(), STATE: solver.SerializeToString(), CARRIED: npz_bytes(state.carried)}

@@ -12,15 +12,20 @@ import numpy as np
 
 from lstmc.errors import LstmcError, Mend, OutputError, TrainingError
 from lstmc.ops import Array
+from lstmc.runs.divergence import LossWatch
+from lstmc.runs.folder import RunIdentity, run_folder
+from lstmc.runs.snapshots import clean
 from lstmc.training import TrainingRun
 from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeTimeout
+from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import CallResult, Runner
-from lstmc_caffe.train.divergence import LossWatch, what_to_try
-from lstmc_caffe.train.run_folder import RunIdentity, run_folder
-from lstmc_caffe.train.snapshots import TrainingState, clean, last_whole, read_snapshot, write_snapshot
-from lstmc_caffe.train.solver import Solver, solver_text
+from lstmc_caffe.train.advice import what_to_try
+from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
+from lstmc_caffe.train.solver import SETTINGS, Solver, solver_text
 from lstmc_caffe.worker import TRAINING
 
+# These change when things are shown, tested and saved, or when the run ends, but no update.
+FREE = ("max_iter", "snapshot", "display", "average_loss", "test_iter", "test_interval", "test_initialization")
 SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but not endless
 
 
@@ -65,13 +70,28 @@ def train_net(runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRu
             f"cannot train {net.name} with iter_size {solver.iter_size}: lstmc gives Caffe one batch an update",
             notes=("make the batch larger in the model, or run `caffe train` on the files of `lstmc compile`",),
         )
-    described = repr((net.prototxt, sorted(net.inputs.items()), net.carried, net.random))
-    with run_folder(run.folder, RunIdentity.of(described, fingerprint, solver), run.resume) as snapshots:
+    identity = RunIdentity.of(what_it_computes(net), fingerprint, deciding_settings(solver))
+    with run_folder(run.folder, identity, run.resume) as snapshots:
         training = _Training(runner, net, solver, run, snapshots)
         try:
             return training.run_to_end()
         finally:
             training.end()
+
+
+def what_it_computes(net: TrainableNet) -> bytes:
+    """All of a net that an update depends on. Its name and the comments of its text do not: they tell who wrote it."""
+    message = net_from_text(net.prototxt)
+    message.ClearField("name")
+    rest = repr((sorted(net.inputs.items()), net.carried, net.random))
+    return bytes(message.SerializeToString(deterministic=True)) + rest.encode()
+
+
+def deciding_settings(solver: Solver) -> dict[str, Any]:
+    """The settings by name that an update depends on."""
+    # the rate of poly depends on when the run ends
+    free = set(FREE) - ({"max_iter"} if solver.lr_policy == "poly" else set())
+    return {name: getattr(solver, name) for name in SETTINGS if name not in free}
 
 
 class _Training:
@@ -80,8 +100,10 @@ class _Training:
     def __init__(self, runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRun, snapshots: Path) -> None:
         self.runner, self.net, self.solver, self.run, self.snapshots = runner, net, solver, run, snapshots
         clean(snapshots)
-        self.saved = last_whole(snapshots)
-        self.state = read_snapshot(self.saved) if self.saved else None
+        self.saved: Path | None = None
+        self.state: TrainingState | None = None
+        if last := last_state(snapshots):
+            self.saved, self.state = last
         self.iteration = self.state.iteration if self.state else 0
         self.watch = LossWatch(list(self.state.first_losses) if self.state else [])
         self.loaded = False
@@ -169,7 +191,7 @@ class _Training:
         if found := state.not_finite():
             raise self.stopped(f"after iteration {self.iteration} {found} has values that are NaN or infinite")
         try:
-            self.saved = write_snapshot(self.snapshots, state)
+            self.saved = save_state(self.snapshots, state)
         except OutputError as error:
             raise error.located(notes=[self.last_good()], mends=[Mend.RESUME]) from None
         self.state = state

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from lstmc.errors import OutputError
+from lstmc.runs.folder import SNAPSHOTS
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.train.run_folder import SNAPSHOTS
-from lstmc_caffe.train.snapshots import last_whole, read_snapshot
+from lstmc_caffe.train.snapshots import last_state
 from lstmc_caffe.train.solver import Solver
 from tests.backends.lstmc_caffe.train.training_nets import Told, carrying, same, train
 
@@ -88,8 +88,9 @@ def test_the_last_snapshot_stays_and_the_run_goes_on_when_there_is_space(
         "  resume the run"
     )
     assert sorted(path.name for path in snapshots.iterdir()) == ["000004", "000008"]
-    assert last_whole(snapshots) == snapshots / "000008"
-    assert read_snapshot(snapshots / "000008").iteration == 8
+    last = last_state(snapshots)
+    assert last is not None
+    assert (last[0], last[1].iteration) == (snapshots / "000008", 8)
     disk.free()
     told = Told()
     rest = train(caffe, net, SOLVER, folder, resume=True, observer=told)

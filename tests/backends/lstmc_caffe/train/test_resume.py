@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from lstmc.errors import TrainingError
+from lstmc.runs.folder import SNAPSHOTS
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.train.run_folder import SNAPSHOTS
-from lstmc_caffe.train.snapshots import last_whole, read_snapshot
+from lstmc_caffe.train.snapshots import last_state
 from lstmc_caffe.train.solver import Solver, parse_overrides
 from tests.backends.lstmc_caffe.train.training_nets import Told, carrying, dropping, same, train
 
@@ -80,9 +80,10 @@ def test_lstmc_is_killed(caffe: Runner, tmp_path: Path) -> None:
     assert len(statuses) > 2
     assert steps >= solver.max_iter
     snapshots = folder / SNAPSHOTS
-    last = last_whole(snapshots)
-    assert last == snapshots / "000140"
-    assert same(read_snapshot(last).blobs, whole.blobs)
+    last = last_state(snapshots)
+    assert last is not None
+    assert last[0] == snapshots / "000140"
+    assert same(last[1].blobs, whole.blobs)
     assert sorted(path.name for path in snapshots.iterdir()) == ["000126", "000133", "000140"]
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from lstmc.errors import OutputError, TrainingError
+from lstmc.runs import snapshots
 from lstmc_caffe.proto.net import RawNet, RawState
-from lstmc_caffe.train import snapshots
-from lstmc_caffe.train.snapshots import FILES, TrainingState, last_whole, read_snapshot, write_snapshot
+from lstmc_caffe.train.snapshots import FILES, TrainingState, last_state, read_state, save_state
 
 
 def state(iteration: int, value: float = 1.0) -> TrainingState:
@@ -32,6 +32,11 @@ def state(iteration: int, value: float = 1.0) -> TrainingState:
     )
 
 
+def last_whole(folder: Path) -> Path | None:
+    found = last_state(folder)
+    return found and found[0]
+
+
 def assert_same(found: TrainingState, expected: TrainingState) -> None:
     for part in ("iteration", "layers", "first_losses"):
         assert getattr(found, part) == getattr(expected, part)
@@ -45,15 +50,15 @@ def assert_same(found: TrainingState, expected: TrainingState) -> None:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    path = write_snapshot(tmp_path / "s", state(12))
+    path = save_state(tmp_path / "s", state(12))
     assert path == tmp_path / "s" / "000012"
     assert sorted(p.name for p in path.iterdir()) == sorted(FILES)
-    assert_same(read_snapshot(path), state(12))
-    assert_same(read_snapshot(path.rename(tmp_path / "moved")), state(12))
+    assert_same(read_state(path), state(12))
+    assert_same(read_state(path.rename(tmp_path / "moved")), state(12))
 
 
 def test_the_files_are_caffes(tmp_path: Path) -> None:
-    path = write_snapshot(tmp_path, state(12))
+    path = save_state(tmp_path, state(12))
     net = RawNet.FromString((path / "weights.caffemodel").read_bytes())
     assert [(layer.name, len(layer.blobs)) for layer in net.layer] == [("first", 2), ("second", 1)]
     assert RawState.FromString((path / "solver.solverstate").read_bytes()).learned_net == str(
@@ -63,9 +68,45 @@ def test_the_files_are_caffes(tmp_path: Path) -> None:
 
 def test_the_last_three_are_kept(tmp_path: Path) -> None:
     for iteration in (2, 999_999, 1_000_000, 1_000_001):
-        write_snapshot(tmp_path, state(iteration))
+        save_state(tmp_path, state(iteration))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1000000", "1000001", "999999"]
     assert last_whole(tmp_path) == tmp_path / "1000001"
+
+
+def damaged(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+def test_damaged_ones_are_not_counted_among_those_kept(tmp_path: Path) -> None:
+    for iteration in (90, 91, 92):
+        damaged(tmp_path / f"{iteration:06d}")
+    for iteration in (2, 4, 6, 8):
+        assert last_whole(tmp_path / f"{iteration:06d}") is None
+        assert save_state(tmp_path, state(iteration)).is_dir()
+    names = ["000004", "000006", "000008", "000090", "000091", "000092"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert last_whole(tmp_path) == tmp_path / "000008"
+
+
+def test_a_run_that_went_back_to_an_older_one_loses_none_that_it_writes(tmp_path: Path) -> None:
+    for iteration in (2, 4, 6, 8):
+        save_state(tmp_path, state(iteration))
+    for name in ("000006", "000008"):
+        truncate(tmp_path / name / "weights.caffemodel")
+    assert last_whole(tmp_path) == tmp_path / "000004"
+    for iteration in (5, 6, 7, 8):
+        save_state(tmp_path, state(iteration, 7.0))
+        assert last_whole(tmp_path) == tmp_path / f"{iteration:06d}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000006", "000007", "000008"]
+
+
+def test_damaged_ones_before_it_go_first(tmp_path: Path) -> None:
+    for iteration in (1, 2, 3, 4):
+        save_state(tmp_path, state(iteration))
+        if iteration == 3:
+            truncate(tmp_path / "000003" / "carried.npz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000001", "000002", "000004"]
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:
@@ -88,20 +129,56 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink], ids=["truncated", "flipped", "removed"])
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_one_is_passed_over(tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
-    older, newer = write_snapshot(tmp_path, state(1)), write_snapshot(tmp_path, state(2))
+    older, newer = save_state(tmp_path, state(1)), save_state(tmp_path, state(2))
     damage(newer / name)
     assert last_whole(tmp_path) == older
     with pytest.raises(TrainingError) as caught:
-        read_snapshot(newer)
+        read_state(newer)
     assert str(caught.value) == f"TrainingError: {newer} is no whole snapshot"
-    assert_same(read_snapshot(write_snapshot(tmp_path, state(2, 7.0))), state(2, 7.0))  # it takes its place
+    assert_same(read_state(save_state(tmp_path, state(2, 7.0))), state(2, 7.0))  # it takes its place
 
 
-def test_a_description_of_something_else_is_none(tmp_path: Path) -> None:
-    path = write_snapshot(tmp_path, state(1))
-    for text in ("", "[]", "{}", '{"files": 3}', '{"files": {"snapshot.json": 3}}'):
-        (path / "snapshot.json").write_text(text)
-        assert last_whole(tmp_path) is None
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: "",
+        lambda about: "[]",
+        lambda about: "{}",
+        lambda about: "[" * 100_000,
+        lambda about: about.replace('"layers"', '"layerz"'),
+        lambda about: about.replace('"first_losses"', '"first"'),
+        lambda about: about.replace("0.1", "[0.1]"),
+        lambda about: about.replace('"InnerProduct",', ""),
+        lambda about: about.replace('"size"', '"length"'),
+    ],
+)
+def test_a_description_that_is_damaged_is_passed_over(tmp_path: Path, change: Callable[[str], str]) -> None:
+    older, newer = save_state(tmp_path, state(1)), save_state(tmp_path, state(2))
+    about = (newer / "snapshot.json").read_text()
+    assert change(about) != about
+    (newer / "snapshot.json").write_text(change(about))
+    assert last_whole(tmp_path) == older
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": 3},
+        {"layers": [["first", "InnerProduct"]]},
+        {"layers": [["first", "InnerProduct", ["W"]], ["second", "Scale", ["b"]]]},
+        {"layers": [["first", "InnerProduct", ["W", "b"]]]},
+        {"first_losses": [[0.1]]},
+        {"first_losses": None},
+    ],
+)
+def test_one_that_is_whole_and_says_something_else_is_passed_over_too(tmp_path: Path, change: dict[str, Any]) -> None:
+    older, newer = save_state(tmp_path, state(1)), save_state(tmp_path, state(2))
+    files = {name: (newer / name).read_bytes() for name in FILES if name != "snapshot.json"}
+    about = {"layers": state(2).layers, "first_losses": state(2).first_losses} | change
+    path = snapshots.write_snapshot(tmp_path, 3, files, about, lambda staged: None)
+    shutil.rmtree(newer)
+    snapshots.read_about(path)  # its files are intact
+    assert last_whole(tmp_path) == older
 
 
 CHANGES = ((os, "replace"), (os, "fsync"), (Path, "mkdir"), (Path, "open"), (shutil, "rmtree"))
@@ -147,15 +224,15 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(
     monkeypatch.setattr(snapshots, "KEPT", 2)
     for moment in range(100):
         folder = tmp_path / str(moment)
-        write_snapshot(folder, state(3))
+        save_state(folder, state(3))
         if replacing:
-            truncate(write_snapshot(folder, state(4)) / "weights.caffemodel")
-        died = killed_at(monkeypatch, moment, lambda folder=folder: write_snapshot(folder, state(4, 9.0)))  # type: ignore[misc]
+            truncate(save_state(folder, state(4)) / "weights.caffemodel")
+        died = killed_at(monkeypatch, moment, lambda folder=folder: save_state(folder, state(4, 9.0)))  # type: ignore[misc]
         last = last_whole(folder)
         assert last in (folder / "000003", folder / "000004")
-        found = read_snapshot(last)
+        found = read_state(last)
         assert_same(found, state(3) if found.iteration == 3 else state(4, 9.0))
-        assert_same(read_snapshot(write_snapshot(folder, state(5))), state(5))
+        assert_same(read_state(save_state(folder, state(5))), state(5))
         assert len(list(folder.iterdir())) == 2
         if not died:
             break
@@ -164,10 +241,10 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(
 
 
 def test_one_that_cannot_be_written_changes_nothing(tmp_path: Path) -> None:
-    write_snapshot(tmp_path, state(1))
+    save_state(tmp_path, state(1))
     (tmp_path / ".000002.part").write_text("a file where the folder should be")
     with pytest.raises(OutputError) as caught:
-        write_snapshot(tmp_path, state(2))
+        save_state(tmp_path, state(2))
     assert str(caught.value) == f"OutputError: cannot write snapshot {tmp_path}/000002: File exists"
     assert last_whole(tmp_path) == tmp_path / "000001"
 
@@ -176,7 +253,7 @@ def test_a_disk_that_gives_back_something_else_is_seen(tmp_path: Path, monkeypat
     real = snapshots._write
     monkeypatch.setattr(snapshots, "_write", lambda path, content: real(path, content[:-1]))
     with pytest.raises(OutputError) as caught:
-        write_snapshot(tmp_path, state(2))
+        save_state(tmp_path, state(2))
     assert str(caught.value) == (
         f"OutputError: cannot write snapshot {tmp_path}/000002: {tmp_path}/.000002.part is no whole snapshot"
     )
@@ -192,7 +269,7 @@ def test_what_is_not_finite_is_named() -> None:
 
 
 def test_the_description_says_what_there_is(tmp_path: Path) -> None:
-    path = write_snapshot(tmp_path, state(1))
+    path = save_state(tmp_path, state(1))
     about = json.loads((path / "snapshot.json").read_text())
     assert about["iteration"] == 1
     assert {name: facts["size"] for name, facts in about["files"].items()} == {

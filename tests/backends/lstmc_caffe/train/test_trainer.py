@@ -225,5 +225,5 @@ class TestWorker:
         train(caffe, line(), SHORT, tmp_path)
         about = json.loads((tmp_path / "run.json").read_text())
         assert about["data"] == "the data"
-        assert about["solver"]["momentum"] == SHORT.momentum
-        assert "max_iter" not in about["solver"]
+        assert about["settings"]["momentum"] == SHORT.momentum
+        assert "max_iter" not in about["settings"]

@@ -48,25 +48,37 @@ class TestFolder:
             train_net(caffe, net, other, run_of(net, tmp_path, resume=True), "other data")
         assert str(caught.value) == (
             f"TrainingError: cannot resume the run in {tmp_path}: it was started otherwise\n"
-            "  solver base_lr: started with 0.01, now 0.1\n"
-            "  solver clip_gradients: started with None, now 5.0\n"
+            "  setting base_lr: started with 0.01, now 0.1\n"
+            "  setting clip_gradients: started with None, now 5.0\n"
             "  the net is another one\n"
             "  the data is other data, or comes in another order\n"
             "  give what it was started with, or start a new run\n"
             "  give another folder"
         )
 
+    def test_a_net_by_another_name_is_the_same_run(self, caffe: Runner, tmp_path: Path) -> None:
+        train(caffe, line(), replace(SHORT, max_iter=2), tmp_path)
+        text = line().prototxt.replace('name: "line"', '# made by lstmc 9.9 from elsewhere/b.py:line\nname: "other"', 1)
+        assert train(caffe, replace(line(), prototxt=text), SHORT, tmp_path, resume=True).iteration == 6
+
+    @pytest.mark.parametrize(
+        ("content", "wrong"),
+        [
+            ("[" * 100_000, "expected JSON, found something else"),
+            ("{}", "expected an object with a value for settings, found {}"),
+            ('{"settings": {}, "net": 3}', "net: expected a text, found 3"),
+        ],
+    )
+    def test_a_description_that_is_none(self, caffe: Runner, tmp_path: Path, content: str, wrong: str) -> None:
+        (tmp_path / "run.json").write_text(content)
+        assert refused(caffe, line(), SHORT, tmp_path, resume=True) == (
+            f"TrainingError: {tmp_path}/run.json does not say what run it is: {wrong}\n  give another folder"
+        )
+
     def test_another_end_where_the_rate_depends_on_it(self, caffe: Runner, tmp_path: Path) -> None:
         train(caffe, line(), Solver(max_iter=2, lr_policy="poly", power=1), tmp_path)
         longer = Solver(max_iter=3, lr_policy="poly", power=1)
-        assert "solver max_iter: started with 2, now 3" in refused(caffe, line(), longer, tmp_path, resume=True)
-
-    @pytest.mark.parametrize("text", ["", "[]", '{"net": 1}'])
-    def test_a_description_that_is_none(self, caffe: Runner, tmp_path: Path, text: str) -> None:
-        (tmp_path / "run.json").write_text(text)
-        assert refused(caffe, line(), SHORT, tmp_path, resume=True) == (
-            f"TrainingError: {tmp_path}/run.json: expected what lstmc writes of a run, found something else"
-        )
+        assert "setting max_iter: started with 2, now 3" in refused(caffe, line(), longer, tmp_path, resume=True)
 
 
 class TestRequest:

@@ -8,43 +8,38 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lstmc.errors import Mend, OutputError, TrainingError
+from lstmc.json_file import Item, NotExpected, read_json
 from lstmc.output import write_files
-from lstmc_caffe.train.solver import SETTINGS, Solver
 
 RUN = "run.json"
 LOCK = ".lock"
 SNAPSHOTS = "snapshots"
-# These change when things are shown, tested and saved, or when the run ends, but no update.
-FREE = ("max_iter", "snapshot", "display", "average_loss", "test_iter", "test_interval", "test_initialization")
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run's weights depend on: the net and the data, as hashes, and the solver's settings by name."""
+    """What a run's weights depend on: the net and the data, as hashes, and the settings by name."""
 
     net: str
     data: str
-    solver: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, net: str, data: str, solver: Solver) -> RunIdentity:
-        """``net`` is all that describes the net, as text; ``data`` a fingerprint of the data."""
-        # the rate of poly depends on when the run ends
-        free = set(FREE) - ({"max_iter"} if solver.lr_policy == "poly" else set())
-        settings = {name: getattr(solver, name) for name in SETTINGS if name not in free}
-        return cls(hashlib.sha256(net.encode()).hexdigest(), data, json.loads(json.dumps(settings)))
+    def of(cls, net: bytes, data: str, settings: Mapping[str, Any]) -> RunIdentity:
+        """``net`` is all of what the net computes, and nothing else; ``data`` a fingerprint of the data."""
+        return cls(hashlib.sha256(net).hexdigest(), data, json.loads(json.dumps(settings)))
 
     def differences(self, before: RunIdentity) -> list[str]:
         """What this run has that the one before had otherwise, a line each."""
         found = [
-            f"solver {name}: started with {before.solver.get(name)}, now {value}"
-            for name, value in self.solver.items()
-            if before.solver.get(name) != value
+            f"setting {name}: started with {before.settings.get(name)}, now {value}"
+            for name, value in self.settings.items()
+            if before.settings.get(name) != value
         ]
         found += ["the net is another one"] if self.net != before.net else []
         found += ["the data is other data, or comes in another order"] if self.data != before.data else []
@@ -71,20 +66,25 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
     if not resume:
         if path.exists():
             raise TrainingError(f"{folder} has a run already", mends=[Mend.RESUME, Mend.OTHER_FOLDER])
-        about = {"net": identity.net, "data": identity.data, "solver": dict(identity.solver)}
-        write_files(folder, {RUN: json.dumps(about, indent=1).encode()})
+        write_files(folder, {RUN: json.dumps(asdict(identity), indent=1).encode()})
         return
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        before = RunIdentity(about["net"], about["data"], about["solver"])
-    except (ValueError, KeyError, TypeError, OSError):
-        raise TrainingError(f"{path}: expected what lstmc writes of a run, found something else") from None
+        before = read_json(path, _identity)
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
+    except NotExpected as wrong:
+        raise TrainingError(f"{path} does not say what run it is: {wrong}", mends=[Mend.OTHER_FOLDER]) from None
     if differences := identity.differences(before):
         raise TrainingError(
             f"cannot resume the run in {folder}: it was started otherwise",
             notes=(*differences, "give what it was started with, or start a new run"),
             mends=[Mend.OTHER_FOLDER],
         )
+
+
+def _identity(item: Item) -> RunIdentity:
+    settings = {name: entry.value for name, entry in item["settings"].mapping().items()}
+    return RunIdentity(item["net"].text(), item["data"].text(), settings)
 
 
 @contextmanager

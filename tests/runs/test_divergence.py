@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
-from lstmc_caffe.train.divergence import LossWatch, what_to_try
-from lstmc_caffe.train.solver import Solver
+from lstmc.runs.divergence import LossWatch
 
 
 def test_the_first_loss_may_be_anything_finite() -> None:
@@ -34,16 +32,3 @@ def test_ten_are_kept() -> None:
     for loss in range(1, 13):
         assert watch.problem(loss) is None
     assert watch.first == list(range(1, 11))
-
-
-def test_what_to_try() -> None:
-    good, bad = np.zeros(2), np.array([0, np.inf])
-    assert what_to_try(Solver(base_lr=0.5), {"x": good}) == (
-        "try base_lr below 0.5, clip_gradients=5, or smaller first weights",
-    )
-    assert what_to_try(Solver(clip_gradients=2), {}) == (
-        "try base_lr below 0.01, clip_gradients below 2, or smaller first weights",
-    )
-    assert what_to_try(Solver(), {"x": good, "t": bad, "m": bad}) == (
-        "its batch has NaN or infinity in t, m: check the data",
-    )

@@ -1,0 +1,21 @@
+"""What is advised where a loss has gone wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstmc_caffe.train.advice import what_to_try
+from lstmc_caffe.train.solver import Solver
+
+
+def test_what_to_try() -> None:
+    good, bad = np.zeros(2), np.array([0, np.inf])
+    assert what_to_try(Solver(base_lr=0.5), {"x": good}) == (
+        "try base_lr below 0.5, clip_gradients=5, or smaller first weights",
+    )
+    assert what_to_try(Solver(clip_gradients=2), {}) == (
+        "try base_lr below 0.01, clip_gradients below 2, or smaller first weights",
+    )
+    assert what_to_try(Solver(), {"x": good, "t": bad, "m": bad}) == (
+        "its batch has NaN or infinity in t, m: check the data",
+    )
