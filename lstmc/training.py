@@ -10,19 +10,6 @@ from typing import Literal, Protocol
 from lstmc.ops import Array
 
 
-def batch_dataset(name: str) -> str:
-    """What a file of batches calls the batches of an input: a net that reads them needs the plain name for itself."""
-    return f"{name}_batch"
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a net that is trained without lstmc finds a phase's data: a file, and how many batches it has."""
-
-    file: str
-    batches: int
-
-
 class Batches(Protocol):
     """The arrays of each iteration by the model's input names: the same for the same iteration, whenever asked.
 
@@ -37,6 +24,14 @@ class Batches(Protocol):
         ...
 
     def batch(self, iteration: int) -> dict[str, Array]: ...
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a net that is trained without lstmc is trained on, and scored on: on the same, where ``test`` is None."""
+
+    train: Batches
+    test: Batches | None = None
 
 
 class TrainingObserver(Protocol):

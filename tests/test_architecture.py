@@ -60,7 +60,7 @@ THIRD_PARTY = {
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
-    "h5py": ("lstmc/data/files.py",),
+    "h5py": ("lstmc/data/files.py", "lstmc_caffe/train/hdf5.py"),
     "matplotlib": ("lstmc/runs/loss_curve.py",),
     "jinja2": ("lstmc_caffe/write/prototxt.py",),
     "google": (

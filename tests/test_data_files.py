@@ -1,31 +1,16 @@
-"""Files of data: read by their content, refused where they are not whole, and written for HDF5Data."""
+"""Files of data: read by their content, refused where they are not whole."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from lstmc.data import Axes, dataset_for, read_arrays, write_batches_hdf5
-from lstmc.errors import DataError, OutputError
-from lstmc.ir import parse_graph
-from lstmc.training import Batches, batch_dataset
-
-
-def numbered(examples: int, batch: int) -> Batches:
-    """Batches of a model with two inputs."""
-    lines = (f"%X: f32[2,{batch},3] = input()", f"%cell/y: f32[{batch}] = input()", "return X=%X, y=%cell/y")
-    text = "\n  ".join(("graph net {", *lines)) + "\n}\n"
-    axes = {"X": Axes(("T", "N", "3"), 1), "cell/y": Axes(("N",), 0)}
-    arrays = {"X": np.arange(6 * examples).reshape(2, examples, 3), "cell/y": np.arange(examples)}
-    return dataset_for(parse_graph(text), axes, arrays, "data.npz").for_training(1)
+from lstmc.data import read_arrays
+from lstmc.errors import DataError
 
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
@@ -85,53 +70,3 @@ def test_files_cut_anywhere_are_refused(tmp_path: Path) -> None:
         np.savez(file, X=np.zeros((40, 3)))
     path.write_bytes(whole.read_bytes()[:500])
     assert unreadable(path) == "expected an .npz or HDF5 file of named arrays, found something else"
-
-
-@settings(max_examples=20)
-@given(st.integers(1, 4), st.integers(0, 9))
-def test_batches_are_written_as_rows(tmp_path: Path, batch: int, more: int) -> None:
-    batches = numbered(batch + more, batch)
-    path = tmp_path / "made" / "train.h5"
-    write_batches_hdf5(batches, path)
-    with h5py.File(path) as file:
-        assert [file[name].dtype for name in ("X_batch", "cell/y_batch")] == [np.float32, np.float32]
-        assert file["X_batch"].shape == (batches.per_epoch, 2, batch, 3)
-        for n in range(batches.per_epoch):
-            for name, array in batches.batch(n).items():
-                assert_array_equal(file[batch_dataset(name)][n], array)
-    assert [found.name for found in path.parent.iterdir()] == ["train.h5"]
-
-
-def test_batches_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    path = tmp_path / "file" / "train.h5"
-    with pytest.raises(OutputError) as caught:
-        write_batches_hdf5(numbered(8, 4), path)
-    assert str(caught.value) == f"OutputError: cannot write {path}: File exists"
-
-
-WRITE = """\
-import sys
-from pathlib import Path
-import numpy as np
-from lstmc.data import write_batches_hdf5
-
-class Ones:
-    per_epoch = 50
-    def batch(self, iteration):
-        return {"X": np.ones((100, 100), np.float32)}
-
-try:
-    write_batches_hdf5(Ones(), Path(sys.argv[1], "train.h5"))
-except Exception as error:
-    print(error)
-"""
-
-
-def test_a_disk_that_is_full_is_said_in_one_line(tmp_path: Path) -> None:
-    """A limit on file sizes stands in for a full disk."""
-    command = f"ulimit -f 64; exec {sys.executable} -c '{WRITE}' {tmp_path}"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
-    assert ended.stderr == ""
-    assert ended.stdout == f"OutputError: cannot write {tmp_path}/train.h5: File too large\n"
-    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from lstmc.collector import collector_paused
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc.session import StepSession
-from lstmc.training import Source, Trained, TrainingRun
+from lstmc.training import Trained, TrainingData, TrainingRun
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import FORMS, PIPELINES
 from lstmc_caffe.run.doctor import findings
@@ -62,10 +62,12 @@ class CaffeBackend:
         """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
         return solver_of(given, overrides)
 
-    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
-        """``NAME.train.prototxt``, ``NAME.solver.prototxt`` and a manifest for the weights that they train."""
+    def emit_training(
+        self, compiled: Compiled, settings: Settings, data: TrainingData | None, folder: Path
+    ) -> Artifact:
+        """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""
         assert isinstance(settings, Solver)
-        return training_files(compiled, settings, sources)
+        return training_files(compiled, settings, data, folder)
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
         """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""

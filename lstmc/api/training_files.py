@@ -1,4 +1,4 @@
-"""The files that `caffe train` takes: the training net, the solver's settings, and data in the form Caffe reads."""
+"""The files that train a net without lstmc, as `caffe train` takes them: the net, the settings, and the data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from lstmc.api.build import training_targets
 from lstmc.api.net import Net
 from lstmc.api.settings import Solver, solver_settings
 from lstmc.backend import Trains, require
-from lstmc.data import Dataset, batch_axes, write_batches_hdf5
+from lstmc.data import batch_axes
 from lstmc.data.run_data import Data, run_data
 from lstmc.errors import Argument, DataError, ModelFileError
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import has_loss, training_graph
-from lstmc.training import Source
+from lstmc.training import TrainingData
 
 
 def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
@@ -42,7 +42,7 @@ def training_files(
     batch: str | None = None,
     seed: int = 0,
 ) -> dict[str, bytes]:
-    """The contents of the text files by name. HDF5 files, which may be large, are written to ``folder`` at once.
+    """The contents of the files by name. Those of data, which may be large, are written to ``folder`` at once.
 
     Raises :class:`ModelFileError` for a net that is not trained.
     """
@@ -51,28 +51,20 @@ def training_files(
     backend, model = require(net.backend, Trains), net.source.model
     settings = solver_settings(backend, model.solver, solver)
     trained = training_graph(net.graph)
-    sources: dict[str, Source] = {}
-    lists: dict[str, bytes] = {}
+    read: TrainingData | None = None
     if data is not None:
         given = run_data(trained, batch_axes(model, batch), data, test_data, None, seed, shuffle=True)
         trained = given.graph
-        datasets: dict[str, Dataset] = {"TRAIN": given.train, "TEST": given.test or given.train}
-        for phase, dataset in datasets.items():
-            if phase == "TEST" and given.test is None:
-                sources[phase] = sources["TRAIN"]
-                continue
-            name = f"{net.name}.{phase.lower()}"
-            batches = dataset.for_scoring() if phase == "TEST" else dataset.for_training(seed, given.shuffle)
-            write_batches_hdf5(batches, folder / f"{name}.h5")
-            sources[phase], lists[f"{name}.txt"] = Source(f"{name}.txt", batches.per_epoch), f"{name}.h5\n".encode()
+        test = None if given.test is None else given.test.for_scoring()
+        read = TrainingData(given.train.for_training(seed, given.shuffle), test)
     elif test_data is not None:
-        test, train = Argument("test_data"), Argument("data")
+        test_argument, train_argument = Argument("test_data"), Argument("data")
         raise DataError(
-            f"{test} is for phase TEST of a net that has {train} for phase TRAIN: expected both",
-            arguments=(test, train),
+            f"{test_argument} is to score a net on that is trained on {train_argument}: expected both",
+            arguments=(test_argument, train_argument),
         )
     compiled = compile_graph(trained, net.backend, net.target, net.source.name)
-    return {**backend.emit_training(compiled, settings, sources).files, **lists}
+    return backend.emit_training(compiled, settings, read, folder).files
 
 
 def export_training(

@@ -14,7 +14,7 @@ from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer
 from lstmc.errors import BackendError
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
-from lstmc.training import Source, Trained, TrainingRun
+from lstmc.training import Trained, TrainingData, TrainingRun
 
 
 @runtime_checkable
@@ -126,8 +126,13 @@ class Trains(Protocol):
         """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
         ...
 
-    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
-        """The files that train a compiled training graph without lstmc. ``sources``: by phase, where data come from."""
+    def emit_training(
+        self, compiled: Compiled, settings: Settings, data: TrainingData | None, folder: Path
+    ) -> Artifact:
+        """The files that train a compiled training graph without lstmc, on ``data`` if there are some.
+
+        Files of data may be large: they are written into ``folder`` at once, where the others are to go.
+        """
         ...
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:

@@ -49,7 +49,7 @@ def compile_command(
         Path | None, typer.Option("--data", metavar="DATA", help="Write the training net for these arrays, as HDF5.")
     ] = None,
     test_data: Annotated[
-        Path | None, typer.Option("--test-data", metavar="DATA", help="And these for its phase TEST.")
+        Path | None, typer.Option("--test-data", metavar="DATA", help="And these, to score it on.")
     ] = None,
     batch: BatchOption = None,
     dump_dir: Annotated[

@@ -2,7 +2,7 @@
 
 from lstmc.data.axes import Axes, batch_axes
 from lstmc.data.dataset import Dataset, dataset_for, needed_inputs
-from lstmc.data.files import read_arrays, write_batches_hdf5
+from lstmc.data.files import read_arrays
 
 __all__ = [
     "Axes",
@@ -11,5 +11,4 @@ __all__ = [
     "dataset_for",
     "needed_inputs",
     "read_arrays",
-    "write_batches_hdf5",
 ]

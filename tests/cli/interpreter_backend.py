@@ -14,7 +14,7 @@ from lstmc.backend import Artifact, Compiled, Settings
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ops import Array
-from lstmc.training import Source, Trained, TrainingRun
+from lstmc.training import Trained, TrainingData, TrainingRun
 from tests.plugin_example.lstmc_plugin_example import TextBackend
 
 
@@ -52,7 +52,9 @@ class InterpreterBackend(TextBackend):
         total = sum(float(array.sum()) for array in weights.values())
         return Artifact({**made.files, f"{compiled.name}.sum": f"{total:.6f}".encode()}, made.layers)
 
-    def emit_training(self, compiled: Compiled, settings: Settings, sources: Mapping[str, Source]) -> Artifact:
+    def emit_training(
+        self, compiled: Compiled, settings: Settings, data: TrainingData | None, folder: Path
+    ) -> Artifact:
         return super().emit(compiled, {})
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:

@@ -130,7 +130,7 @@ TRAINING = "ModelFileError: there is no training net: "
         (
             MODEL,
             ("--test-data", "data.npz"),
-            "DataError: --test-data is for phase TEST of a net that has --data for phase TRAIN: expected both\n",
+            "DataError: --test-data is to score a net on that is trained on --data: expected both\n",
         ),
         (
             MODEL.replace("@model", '@model(solver={"base_lr": 1})'),

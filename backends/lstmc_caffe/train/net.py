@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -12,11 +13,12 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Op, Param
 from lstmc.prepare import LOSS
-from lstmc.training import Source, Trained, TrainingRun, batch_dataset
+from lstmc.training import Trained, TrainingData, TrainingRun
 from lstmc.weights import unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.train.hdf5 import TEST, TRAIN, Source, batch_dataset, hdf5_sources, write_hdf5
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.train.trainer import TrainableNet, train_net
 from lstmc_caffe.write.in_place import overwritten
@@ -24,7 +26,6 @@ from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import Section, WrittenNet, write_net
 from lstmc_caffe.write.prototxt import prototxt
 
-TRAIN, TEST = "TRAIN", "TEST"
 TARGETS = ("caffe", "caffe-native")  # where a net can be trained: every input is a blob of its own name and shape
 
 
@@ -120,21 +121,24 @@ def carried_outputs(compiled: Compiled) -> dict[str, str]:
     return {node.op.after: node.name for node in compiled.expanded if isinstance(node.op, Input) and node.op.after}
 
 
-def training_files(compiled: Compiled, solver: Solver, sources: Mapping[str, Source]) -> Artifact:
+def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None, folder: Path) -> Artifact:
     """``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest that reads trained weights back.
 
-    ``caffe train --solver=NAME.solver.prototxt`` takes them as they are, run in their folder.
+    ``caffe train --solver=NAME.solver.prototxt`` takes them as they are, run in their folder. With ``data`` their HDF5
+    files are written into ``folder``, and the lists of these are among the files.
     """
-    name, net = compiled.name, training_net(compiled, sources)
-    described = manifest(compiled, net)
-    data = [f"data of phase {phase}: {source.file}" for phase, source in sources.items()] if sources else None
-    tests = sources[TEST].batches if TEST in sources else 0
+    name = compiled.name
+    sources = hdf5_sources(name, data)
+    net = training_net(compiled, sources)
+    lines = [f"data of phase {phase}: {source.file}" for phase, source in sources.items()] if sources else None
+    tests = sources[TEST].batches if sources else 0
     text = solver_text(solver, f"{name}.train.prototxt", name, "cpu", test_batches=tests)
     return Artifact(
         files={
-            f"{name}.train.prototxt": prototxt(compiled, net, data).encode(),
+            f"{name}.train.prototxt": prototxt(compiled, net, lines).encode(),
             f"{name}.solver.prototxt": text.encode(),
-            f"{name}.train.manifest.json": described.text().encode(),
+            f"{name}.train.manifest.json": manifest(compiled, net).text().encode(),
+            **write_hdf5(name, data, folder),
         },
         layers=sum(1 for _ in net.layers()),
     )

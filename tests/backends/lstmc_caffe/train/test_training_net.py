@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -37,11 +37,12 @@ from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
-from lstmc.training import Source, batch_dataset
+from lstmc.training import TrainingData
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.train.hdf5 import Source
 from lstmc_caffe.train.net import carried_outputs, training_files, training_net
 from tests.closeness import relative_gap
 
@@ -110,7 +111,7 @@ def test_only_the_loss_weighs_and_scores_are_for_phase_test() -> None:
 
 
 def test_what_caffe_would_show_is_the_loss_and_in_phase_test_the_scores(caffe: Runner) -> None:
-    text = CaffeBackend().emit_training(compiled(), SOLVER, {}).files["reader.train.prototxt"].decode()
+    text = CaffeBackend().emit_training(compiled(), SOLVER, None, Path()).files["reader.train.prototxt"].decode()
     with caffe.load(text, phase="TRAIN") as net:
         assert net.outputs == ("loss",)
     with caffe.load(text, phase="TEST") as net:
@@ -123,7 +124,7 @@ def test_the_gradients_of_the_training_net_are_the_model_s(caffe: Runner, target
     """Loss and gradients of all parameters, in phase TEST, where dropout keeps everything."""
     graph = training_graph(reader.graph(**SIZES))
     net = training_net(compile_graph(graph, CaffeBackend(), target), {})
-    text = CaffeBackend().emit_training(compiled(target), SOLVER, {}).files["reader.train.prototxt"].decode()
+    text = CaffeBackend().emit_training(compiled(target), SOLVER, None, Path()).files["reader.train.prototxt"].decode()
     weights, arrays = initial_weights(graph, 1), batch(graph)
     carried = {name: np.zeros((3, 4), np.float32) for name in ("lstm/h_0", "lstm/c_0")}
     run = forward(graph, arrays | carried, weights)
@@ -149,7 +150,7 @@ def test_without_a_loss_weight_of_its_own_a_loss_of_the_user_s_own_making_is_tra
 
     graph = training_graph(squares.graph(N=4))
     made = compile_graph(graph, CaffeBackend())
-    text = CaffeBackend().emit_training(made, SOLVER, {}).files["squares.train.prototxt"].decode()
+    text = CaffeBackend().emit_training(made, SOLVER, None, Path()).files["squares.train.prototxt"].decode()
     weights, arrays = initial_weights(graph), batch(graph)
     wanted = backward(forward(graph, arrays, weights), {"loss": 1.0}).params
     with caffe.load(text, phase="TRAIN") as net:
@@ -158,12 +159,16 @@ def test_without_a_loss_weight_of_its_own_a_loss_of_the_user_s_own_making_is_tra
     assert relative_gap(found.param_diffs["W"], wanted["W"]) < 1e-5
 
 
-def write_data(folder: Path, graph: Graph, name: str, count: int) -> None:
-    batches = [batch(graph, seed) for seed in range(count)]
-    with h5py.File(folder / f"{name}.h5", "w") as file:
-        for key in batches[0]:
-            file[batch_dataset(key)] = np.stack([one[key] for one in batches])
-    (folder / f"{name}.txt").write_text(f"{name}.h5\n")
+@dataclass(frozen=True)
+class Drawn:
+    """Batches of a graph's inputs."""
+
+    graph: Graph
+    per_epoch: int
+    fingerprint: str = "drawn"
+
+    def batch(self, iteration: int) -> dict[str, Array]:
+        return batch(self.graph, iteration)
 
 
 def run_caffe(caffe: Runner, folder: Path, arguments: Sequence[str]) -> str:
@@ -182,11 +187,9 @@ def run_caffe(caffe: Runner, folder: Path, arguments: Sequence[str]) -> str:
 @pytest.mark.parametrize("target", ["caffe"])
 def test_caffe_trains_the_files_as_they_are(caffe: Runner, tmp_path: Path, target: str) -> None:
     made = compiled(target)
-    sources = {"TRAIN": Source("train.txt", 5), "TEST": Source("test.txt", 2)}
-    for name, content in training_files(made, SOLVER, sources).files.items():
+    data = TrainingData(Drawn(made.model, 5), Drawn(made.model, 2))
+    for name, content in training_files(made, SOLVER, data, tmp_path).files.items():
         (tmp_path / name).write_bytes(content)
-    write_data(tmp_path, made.model, "train", 5)
-    write_data(tmp_path, made.model, "test", 2)
     said = run_caffe(caffe, tmp_path, ["train", "--solver=reader.solver.prototxt"])
     assert "Iteration 20, Testing net (#0)" in said
     for score in ("loss", "accuracy", "other", "size"):
@@ -213,7 +216,7 @@ def test_data_come_in_the_inputs_own_shapes() -> None:
 
 
 def test_the_text_parses_back_and_the_same_input_gives_the_same_bytes() -> None:
-    files = [CaffeBackend().emit_training(compiled(), SOLVER, {}).files for _ in range(2)]
+    files = [CaffeBackend().emit_training(compiled(), SOLVER, None, Path()).files for _ in range(2)]
     assert files[0] == files[1]
     assert sorted(files[0]) == ["reader.solver.prototxt", "reader.train.manifest.json", "reader.train.prototxt"]
     parsed = net_from_text(files[0]["reader.train.prototxt"].decode())
@@ -221,7 +224,7 @@ def test_the_text_parses_back_and_the_same_input_gives_the_same_bytes() -> None:
 
 
 def test_dropout_is_there_in_training_alone(caffe: Runner) -> None:
-    text = CaffeBackend().emit_training(compiled(), SOLVER, {}).files["reader.train.prototxt"].decode()
+    text = CaffeBackend().emit_training(compiled(), SOLVER, None, Path()).files["reader.train.prototxt"].decode()
     arrays = batch(training_graph(reader.graph(**SIZES)))
     drawn = {}
     for phase in ("TRAIN", "TEST"):
