@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, replace
 
 from lstmc.ir import Graph, Node, Ref, is_weight
-from lstmc.ops import CORE, Arg, Concat, Op, Split
+from lstmc.ops import Arg, Concat, Op, Split
 from lstmc.patterns.polynomial import (
     Atom,
     Columns,
@@ -30,22 +30,22 @@ DEEPEST = 80  # ops that are looked through, one in the other: more would be no 
 class Equations:
     """The formulas of one body of a scan.
 
-    ``rules`` say which ops are looked through, and how. ``around`` is the graph that the scan stands in, and its node
-    there: without it nothing is read through the arguments. ``cuts`` are values of the body that are not looked into,
-    each with the one that stands for it: for itself, or for its equals. Equal formulas are equal polynomials, within
-    one object of this class.
+    ``formulas`` has those of the ops that are looked through. ``around`` is the graph that the scan stands in, and its
+    node there: without it nothing is read through the arguments. ``cuts`` are values of the body that are not looked
+    into, each with the one that stands for it: for itself, or for its equals. Equal formulas are equal polynomials,
+    within one object of this class.
     """
 
     def __init__(
         self,
         body: Graph,
-        rules: Mapping[type[Op], Rule],
+        formulas: Mapping[type[Op], Formula],
         around: tuple[Graph, str] | None = None,
         cuts: Mapping[Ref, Ref] = {},
     ) -> None:
         self.body = body
         self.around = around
-        self.rules = rules
+        self.formulas = formulas
         self.cuts = dict(cuts)
         self._atoms: dict[Hashable, Atom] = {}
         self._known: dict[Place, Polynomial] = {}
@@ -106,9 +106,9 @@ class Equations:
         return self._atom((Given, place), lambda number: Given(number, recurrent, place))
 
     def function(self, place: Place, op: Op, of: Place) -> Atom:
-        core, operand = _core_op(op), self.at(of)
+        plain, operand = _of_models(op), self.at(of)
         return self._atom(
-            (Function, core, operand), lambda number: Function(number, operand.recurrent, place, core, operand, of)
+            (Function, plain, operand), lambda number: Function(number, operand.recurrent, place, plain, operand, of)
         )
 
     def product(self, place: Place, matrix: Matrix, of: Place) -> Atom:
@@ -151,10 +151,10 @@ class Equations:
         if isinstance(node.op, Arg):
             outside = self._sequence(place)
             return None if outside == place else self.at(outside)
-        rule = next((self.rules[kind] for kind in type(node.op).__mro__ if kind in self.rules), None)
-        if rule is None:
+        formula = next((self.formulas[kind] for kind in type(node.op).__mro__ if kind in self.formulas), None)
+        if formula is None:
             return None
-        return rule(Reading(self, place), node, graph.args(node.name), place.columns)
+        return formula(Reading(self, place), node, graph.args(node.name), place.columns)
 
     def _stored(self, place: Place) -> Place:
         """Where a vector, or part of one, is stored: looked for through what cuts it, and out of the body."""
@@ -186,7 +186,7 @@ class Equations:
 
 
 class Reading:
-    """How a rule reads the operands of the node at a place."""
+    """How a formula reads the operands of the node at a place."""
 
     def __init__(self, equations: Equations, place: Place) -> None:
         self.equations = equations
@@ -215,7 +215,7 @@ class Reading:
         return self.operand(ref, columns if shape[-1] == like.types[0].shape[-1] else (0, 1))
 
 
-Rule = Callable[[Reading, Node, tuple[Ref, ...], Columns], Polynomial | None]
+Formula = Callable[[Reading, Node, tuple[Ref, ...], Columns], Polynomial | None]
 
 
 def part_of(
@@ -242,7 +242,8 @@ def piece_of(graph: Graph, node: Node, part: tuple[int, int], axis: int) -> tupl
     return None
 
 
-def _core_op(op: Op) -> Op:
-    """The core op that a backend's op is, with its attributes: a layer Sigmoid is a Sigmoid."""
-    kind = next((kind for kind in type(op).__mro__ if kind in CORE), type(op))
+def _of_models(op: Op) -> Op:
+    """The op of models that a backend's op is, with its attributes: a layer Sigmoid is a Sigmoid."""
+    classes = (kind for kind in type(op).__mro__ if issubclass(kind, Op) and not kind.backend and "name" in vars(kind))
+    kind = next(classes, type(op))
     return kind(**{field.name: getattr(op, field.name) for field in fields(kind)})

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lstmc.ir import Ref
-from lstmc.patterns.cells import Difference, Entering, Gate
-from lstmc.patterns.polynomial import Function, Monomial, Place, Polynomial, Product, Weight, without
+from lstmc.patterns.polynomial import Atom, Columns, Function, Monomial, Polynomial, Product, Weight, without
+from lstmc.patterns.recognised import Difference, Entering, Gate
 from lstmc.patterns.step import ONE, Mismatch, Step
 
 
@@ -20,6 +20,12 @@ class Gates:
     resets: Mapping[Ref, Monomial]
 
     def gate(self, function: Function, cell: Monomial | None = None, skipped: Collection[Monomial] = ()) -> Gate:
+        """The gate that a function is. ``cell`` is what a peephole multiplies, ``skipped`` are terms of another kind.
+
+        Raises :class:`~lstmc.patterns.Mismatch` for a term that no gate has.
+        """
+        if not self._all_units(function.operand_place.columns):
+            raise self.step.mismatch_at(f"a gate of {self._units} units", function.operand_place)
         entering: list[Entering] = []
         recurrent = []
         biases = []
@@ -34,16 +40,16 @@ class Gates:
                 constant = coefficient
             elif coefficient != 1:
                 raise self._no_term(function)
-            elif isinstance(atom, Product) and not atom.recurrent:
+            elif isinstance(atom, Product) and self._all_units(atom.matrix.rows) and not atom.recurrent:
                 entering.append(Entering(atom.matrix, atom.operand_place))
-            elif isinstance(atom, Product):
+            elif isinstance(atom, Product) and self._all_units(atom.matrix.rows):
                 self._check_operand(atom)
                 recurrent.append(atom.matrix)
-            elif isinstance(atom, Weight) and self._is_vector(atom.place):
+            elif atom is not None and self.is_vector(atom):
                 biases.append(atom.place)
             elif atom is not None and not atom.recurrent:
                 added.append(atom.place)
-            elif peephole is None and seen and isinstance(seen[0], Weight) and self._is_vector(seen[0].place):
+            elif peephole is None and seen is not None and len(seen) == 1 and self.is_vector(seen[0]):
                 peephole = seen[0].place
             else:
                 raise self._no_term(function)
@@ -61,7 +67,19 @@ class Gates:
     def _no_term(self, function: Function) -> Mismatch:
         return self.step.mismatch_at("a sum of W x, R h and b", function.operand_place)
 
-    def _is_vector(self, place: Place) -> bool:
+    @property
+    def _units(self) -> int:
+        return self.step.body.type(self.h).shape[-1]
+
+    def _all_units(self, columns: Columns) -> bool:
+        """Whether there is one column for each unit: one for all of them is broadcast, and no gate's own."""
+        return columns is not None and columns[1] - columns[0] == self._units
+
+    def is_vector(self, atom: Atom) -> bool:
+        """Whether an atom is a weight with a number for each unit."""
+        place = atom.place
+        if not isinstance(atom, Weight) or not self._all_units(place.columns):
+            return False
         return all(size == 1 for size in self.step.equations.graph(place.where).type(place.ref).shape[:-1])
 
     def _check_operand(self, product: Product) -> None:

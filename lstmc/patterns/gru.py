@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from lstmc.ir import Graph
-from lstmc.patterns.cells import GRU
-from lstmc.patterns.core_rules import CORE_RULES
+from lstmc.patterns.core_formulas import CORE_FORMULAS
 from lstmc.patterns.gates import Gates, gate_or_rest, new_content
-from lstmc.patterns.polynomial import Function, Monomial, Place, Product, Weight, without
-from lstmc.patterns.step import Rules, Step
+from lstmc.patterns.polynomial import Function, Monomial, Place, Product, without
+from lstmc.patterns.recognised import GRU
+from lstmc.patterns.step import Formulas, Step
 
 
-def match_gru(graph: Graph, name: str, rules: Rules = CORE_RULES) -> GRU:
+def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GRU:
     """The scan as a GRU; raises :class:`Mismatch`."""
-    step = Step(graph, name, rules)
+    step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
     quotient, new = step.updates[h].divided((step.atom(h),))
@@ -25,7 +25,7 @@ def match_gru(graph: Graph, name: str, rules: Rules = CORE_RULES) -> GRU:
     if z is None or n is None:
         raise step.mismatch("h' = z * h + (1 - z) * n", step.following[h])
     reader = Gates(step, h, {h: reset})
-    inner = _ResetGate(step, (step.atom(h), *reset), n)
+    inner = _ResetGate(reader, (step.atom(h), *reset), n)
     if inner.r is z:
         raise step.mismatch_at(
             "two gates, an update gate z and a reset gate r (one alone is a minimal gated unit)", z.place
@@ -43,7 +43,7 @@ def match_gru(graph: Graph, name: str, rules: Rules = CORE_RULES) -> GRU:
 class _ResetGate:
     """How a GRU's candidate sees h through r: which terms of it do so, and r."""
 
-    step: Step
+    reader: Gates
     h: Monomial
     n: Function
     r: Function = field(init=False)
@@ -55,13 +55,15 @@ class _ResetGate:
     def __post_init__(self) -> None:
         found = {gate: (term, product, after) for term, product, gate, after in self._seen()}
         if len(found) != 1:
-            raise self.step.mismatch_at("n = tanh(W x + b + R (r * h)), or r * (R h) in it", self.n.operand_place)
+            raise self.reader.step.mismatch_at(
+                "n = tanh(W x + b + R (r * h)), or r * (R h) in it", self.n.operand_place
+            )
         ((self.r, (_, _, self.after)),) = found.items()
         self.products = [product for _, product, _, _ in self._seen()]
         self.terms = {term for term, _, _, _ in self._seen()}
         if self.after:
             inner = {m: a[0] for m, _ in self.n.operand if (a := without(m, (self.r,))) and len(a) == 1}
-            vectors = {m: a.place for m, a in inner.items() if isinstance(a, Weight)}
+            vectors = {m: a.place for m, a in inner.items() if self.reader.is_vector(a)}
             self.biases, self.terms = tuple(vectors.values()), self.terms | set(vectors)
 
     def _seen(self) -> Iterator[tuple[Monomial, Product, Function, bool]]:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Op
-from lstmc.patterns.cells import LSTM
-from lstmc.patterns.core_rules import CORE_RULES
+from lstmc.patterns.core_formulas import CORE_FORMULAS
 from lstmc.patterns.gates import Gates, gate_or_rest, new_content
 from lstmc.patterns.polynomial import Atom, Function, Monomial, Place, Polynomial
-from lstmc.patterns.step import Mismatch, Rules, Step
+from lstmc.patterns.recognised import LSTM
+from lstmc.patterns.step import Formulas, Mismatch, Step
 
 
-def match_lstm(graph: Graph, name: str, rules: Rules = CORE_RULES) -> LSTM:
+def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM:
     """The scan as an LSTM; raises :class:`Mismatch`."""
-    step = Step(graph, name, rules)
+    step = Step(graph, name, formulas)
     step.expect_states(2, "two states, h and c")
     cells = [s for s in step.states if step.updates[s].divided((step.atom(s),))[0].terms]
     if not cells:
@@ -23,16 +23,16 @@ def match_lstm(graph: Graph, name: str, rules: Rules = CORE_RULES) -> LSTM:
     mismatches = []
     for c in cells:
         try:
-            return _lstm(step, rules, c)
+            return _lstm(step, formulas, c)
         except Mismatch as mismatch:
             mismatches.append(mismatch)
     raise mismatches[0]
 
 
-def _lstm(first: Step, rules: Rules, c: Ref) -> LSTM:
+def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
     _CellUpdate.of(first, c)
     values = first.equations.equal_to(first.updates[c])
-    step = Step(first.graph, first.node.name, rules, dict.fromkeys(values, values[0]) if values else {})
+    step = Step(first.graph, first.node.name, formulas, dict.fromkeys(values, values[0]) if values else {})
     h = next(state for state in step.states if state != c)
     if not values:
         raise step.mismatch("h' = o * tanh(c')", step.following[h])

@@ -65,7 +65,7 @@ class Weight(Atom):
 
 @dataclass(frozen=True, eq=False)
 class Function(Atom):
-    """An element-wise function, as a core op; where it was found first, and its operand."""
+    """An element-wise function, as an op of models; where it was found first, and its operand."""
 
     op: Op
     operand: Polynomial

@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lstmc.ir import Graph
-from lstmc.patterns.cells import GRU, LSTM, RNN, Unrecognised
-from lstmc.patterns.core_rules import CORE_RULES
+from lstmc.patterns.core_formulas import CORE_FORMULAS
 from lstmc.patterns.gru import match_gru
 from lstmc.patterns.lstm import match_lstm
+from lstmc.patterns.recognised import GRU, LSTM, RNN, Unrecognised
 from lstmc.patterns.rnn import match_rnn
-from lstmc.patterns.step import Mismatch, Rules
+from lstmc.patterns.step import Formulas, Mismatch
 
-MATCHES: dict[str, Callable[[Graph, str, Rules], LSTM | GRU | RNN]] = {
+MATCHES: dict[str, Callable[[Graph, str, Formulas], LSTM | GRU | RNN]] = {
     "LSTM": match_lstm,
     "GRU": match_gru,
     "RNN": match_rnn,
 }
 
 
-def recognise(graph: Graph, name: str, rules: Rules = CORE_RULES) -> LSTM | GRU | RNN | Unrecognised:
-    """What the scan called ``name`` is. ``rules`` read a backend's ops that are no core ops."""
+def recognise(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM | GRU | RNN | Unrecognised:
+    """What the scan called ``name`` is. ``formulas`` read a backend's ops that are no core ops."""
     differences = {}
     for kind, match in MATCHES.items():
         try:
-            return match(graph, name, rules)
+            return match(graph, name, formulas)
         except Mismatch as mismatch:
             differences[kind] = mismatch.difference
     return Unrecognised(name, differences)

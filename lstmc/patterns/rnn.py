@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from lstmc.ir import Graph
-from lstmc.patterns.cells import RNN
-from lstmc.patterns.core_rules import CORE_RULES
+from lstmc.patterns.core_formulas import CORE_FORMULAS
 from lstmc.patterns.gates import Gates
 from lstmc.patterns.polynomial import Function, Product, without
-from lstmc.patterns.step import Rules, Step
+from lstmc.patterns.recognised import RNN
+from lstmc.patterns.step import Formulas, Step
 
 
-def match_rnn(graph: Graph, name: str, rules: Rules = CORE_RULES) -> RNN:
+def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RNN:
     """The scan as a simple recurrent network; raises :class:`Mismatch`."""
-    step = Step(graph, name, rules)
+    step = Step(graph, name, formulas)
     step.expect_states(1, "one state, h")
     (h,) = step.states
     atoms = step.updates[h].single

@@ -7,11 +7,11 @@ from typing import Any
 
 from lstmc.ir import Graph, Ref, Scan, print_node
 from lstmc.ops import Arg, Op, Relu
-from lstmc.patterns.cells import Difference, Result, State, Valid
-from lstmc.patterns.equations import Equations, Rule
+from lstmc.patterns.equations import Equations, Formula
 from lstmc.patterns.polynomial import Atom, Function, Given, Monomial, Place, Polynomial
+from lstmc.patterns.recognised import Difference, Result, State, Valid
 
-Rules = Mapping[type[Op], Rule]
+Formulas = Mapping[type[Op], Formula]
 ONE = Polynomial.constant(1)
 
 
@@ -26,12 +26,12 @@ class Mismatch(Exception):
 class Step:
     """A scan as formulas: of each state the one after the step, where a step is there."""
 
-    def __init__(self, graph: Graph, name: str, rules: Rules, cuts: Mapping[Ref, Ref] = {}) -> None:
-        self.graph, self.node, self.rules = graph, graph.node(name), rules
+    def __init__(self, graph: Graph, name: str, formulas: Formulas, cuts: Mapping[Ref, Ref] = {}) -> None:
+        self.graph, self.node, self.formulas = graph, graph.node(name), formulas
         scan = self.node.op
         assert isinstance(scan, Scan)
         self.scan, self.body = scan, scan.body
-        self.equations = Equations(scan.body, rules, (graph, name), cuts)
+        self.equations = Equations(scan.body, formulas, (graph, name), cuts)
         args = [Ref(a.name) for a in self.body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"]
         self.states = args
         self.following = {arg: output.ref for arg, output in zip(args, scan.next_states, strict=True)}
@@ -89,7 +89,7 @@ class Step:
             self.updates = {s: rest if inverted else rest + factor for s, (factor, rest) in split.items()}
             there = Polynomial.atom(mask)
             self.present = ONE - there if inverted else there
-            self.valid = Valid(mask.place, inverted, _lengths(self.graph, mask, self.rules) if inverted else None)
+            self.valid = Valid(mask.place, inverted, _lengths(self.graph, mask, self.formulas) if inverted else None)
             return
 
     def reset_of(self, quotient: Polynomial) -> tuple[Monomial, Polynomial]:
@@ -118,7 +118,7 @@ class Step:
         return State(name, arg, initial, self.following[arg], last in self.graph.readers())
 
     def common(self, states: Mapping[str, Ref], results: tuple[Result, ...], reset: Monomial) -> dict[str, Any]:
-        """The fields of a :class:`~lstmc.patterns.cells.Cell`."""
+        """The fields of a :class:`~lstmc.patterns.recognised.Recognised`."""
         operands = dict(zip([a.name for a in self.body.body_args()], self.graph.args(self.node.name), strict=True))
         return {
             "scan": self.node.name,
@@ -132,7 +132,7 @@ class Step:
         }
 
 
-def _lengths(graph: Graph, mask: Atom, rules: Rules) -> Ref | None:
+def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
     """The model's lengths, if a mask is relu(1 - relu(left)), ``left`` being the lengths counted down step by step."""
     if not isinstance(mask, Function) or not isinstance(mask.op, Relu):
         return None
@@ -147,7 +147,7 @@ def _lengths(graph: Graph, mask: Atom, rules: Rules) -> Ref | None:
     scan = graph.node(ref.node).op
     if not isinstance(scan, Scan) or scan.states != 1 or scan.reverse or ref.out >= len(scan.step_outputs):
         return None
-    counted = Equations(scan.body, rules, (graph, ref.node))
+    counted = Equations(scan.body, formulas, (graph, ref.node))
     number = next(i for i in range(len(scan.body.body_args())) if scan.role(i) == "state")
     state = Ref(scan.body.body_args()[number].name)
     before = Polynomial.atom(counted.given(Place(state, None)))

@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.ir import Builder, Ref, parse_graph
 from lstmc.ops import Add, Arg, Mul, Tanh
-from lstmc.patterns import CORE_RULES, Equations
+from lstmc.patterns import CORE_FORMULAS, Equations
 
 BODY = """\
 graph body {
@@ -32,7 +32,7 @@ graph body {
 
 
 def test_one_formula_written_three_ways() -> None:
-    equations = Equations(parse_graph(BODY), CORE_RULES)
+    equations = Equations(parse_graph(BODY), CORE_FORMULAS)
     formula = equations.value(Ref("first"))
     assert equations.equal_to(formula) == [Ref("first"), Ref("second"), Ref("third", 0)]
     assert len(formula) == 4  # mask z + mask b - mask h + h
@@ -48,6 +48,6 @@ def test_a_long_body_has_an_end(op: Mul | Add) -> None:
     for _ in range(2000):
         (value,) = b.add(op, value, *b.add(Tanh(), value))
     body = b.finish([("next.h", value)])
-    assert Equations(body, CORE_RULES).value(value).recurrent
-    equations = Equations(body, CORE_RULES)
+    assert Equations(body, CORE_FORMULAS).value(value).recurrent
+    equations = Equations(body, CORE_FORMULAS)
     assert [ref for ref in equations.equal_to(equations.value(value)) if ref != value] == []

@@ -8,7 +8,7 @@ from lstmc import Input, Param, State, Value, cell, dims, linear, relu, sigmoid,
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Ref, Scan, parse_graph
 from lstmc.ops import Relu, Sigmoid, Tanh
-from lstmc.patterns import CORE_RULES, Equations, LSTMTail, lstm_tails, packed
+from lstmc.patterns import CORE_FORMULAS, Equations, LSTMTail, lstm_tails, packed
 
 N, D, H = dims("N D H")
 Step = tuple[Value, dict[str, Value]]
@@ -48,7 +48,7 @@ def orders(body: Graph, tails: list[LSTMTail]) -> list[str]:
 
 def test_two_steps_in_one_body() -> None:
     body = body_of(two_ticks)
-    tails = list(lstm_tails(Equations(body, CORE_RULES)))
+    tails = list(lstm_tails(Equations(body, CORE_FORMULAS)))
     assert [body.node(tail.h.node).op.name for tail in tails] == ["mul", "mul"]
     assert [tail.activation for tail in tails] == [Relu(), Relu()]
     assert {name: op for name, (op, _) in tails[0].gates.items()} == {
@@ -78,7 +78,7 @@ graph first {
 
 def test_a_first_step_from_zero_has_no_forget_gate() -> None:
     body = parse_graph(FIRST)
-    (tail,) = lstm_tails(Equations(body, CORE_RULES))
+    (tail,) = lstm_tails(Equations(body, CORE_FORMULAS))
     assert (tail.c, tail.h, tail.c_prev, sorted(tail.gates)) == (Ref("c"), Ref("h"), None, ["g", "i", "o"])
     found = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
     assert found == (Ref("z"), {"i": 0, "g": 3, "o": 2})
@@ -95,12 +95,12 @@ def test_a_first_step_from_zero_has_no_forget_gate() -> None:
 )
 def test_what_is_no_tail(line: str, other: str) -> None:
     assert line in FIRST
-    assert list(lstm_tails(Equations(parse_graph(FIRST.replace(line, other)), CORE_RULES))) == []
+    assert list(lstm_tails(Equations(parse_graph(FIRST.replace(line, other)), CORE_FORMULAS))) == []
 
 
 @pytest.mark.parametrize("other", ["sigmoid(%g)", "sigmoid(%f_g)"])
 def test_gates_that_are_no_four_parts_of_one_value(other: str) -> None:
     text = FIRST.replace("%so: f32[2,2] = sigmoid(%o)", f"%f_g: f32[2,2] = add(%f, %g)\n  %so: f32[2,2] = {other}")
     body = parse_graph(text)
-    (tail,) = lstm_tails(Equations(body, CORE_RULES))
+    (tail,) = lstm_tails(Equations(body, CORE_FORMULAS))
     assert packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4) is None

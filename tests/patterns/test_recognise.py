@@ -159,6 +159,27 @@ def near(x: Value = Input(N, D), h: Value = State(N, H), *, W: Value = Param(H, 
 """
 # cell, what is replaced by what, and then the kind: what it expects, and what it finds
 NEAR_MISSES = [
+    (
+        LSTM_CELL,
+        "sigmoid(i)",
+        "sigmoid(i + c * split(b, 4)[0] * split(b, 4)[1])",
+        "LSTM: a sum of W x, R h and b",
+        "%add_2: f32[2,4] = add(%split, %mul_3)",
+    ),
+    (
+        LSTM_CELL,
+        "sigmoid(f) *",
+        "sigmoid(linear(h, split(U, 16, axis=0)[0])) *",
+        "LSTM: a gate of 4 units",
+        "%linear_3: f32[2,1] = linear(%h_prev, %split_5)",
+    ),
+    (
+        LSTM_CELL,
+        "sigmoid(f) *",
+        "sigmoid(f + linear(h, split(U, 16, axis=0)[0])) *",
+        "LSTM: a sum of W x, R h and b",
+        "%add_2: f32[2,4] = add(%split_2, %linear_3)",
+    ),
     (LSTM_CELL, "sigmoid(f) * c +", "c +", "LSTM: c' = f * c + i * g", "%c: f32[2,4] = add(%c_prev, %mul)"),
     (LSTM_CELL, "* tanh(g)", "", "LSTM: c' = f * c + i * g", "%c: f32[2,4] = add(%mul, %sigmoid_2)"),
     (LSTM_CELL, "* tanh(c2)", "* tanh(c)", "LSTM: h' = o * tanh(c')", "%h: f32[2,4] = mul(%sigmoid_3, %tanh_2)"),

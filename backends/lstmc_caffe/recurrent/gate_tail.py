@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Sigmoid, Tanh
 from lstmc.patterns import Equations, Place, lstm_tails, packed
-from lstmc_caffe.recurrent.layer_rules import RULES
+from lstmc_caffe.recurrent.layer_formulas import FORMULAS
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class GateTail:
 
 def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator[GateTail]:
     """Every gate tail of a scan's body of Caffe ops, in order; ``around`` is the graph and the scan's name in it."""
-    for tail in lstm_tails(Equations(body, RULES, around)):
+    for tail in lstm_tails(Equations(body, FORMULAS, around)):
         found = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
         usual = all(op == (Tanh() if name == "g" else Sigmoid()) for name, (op, _) in tail.gates.items())
         if found is None or not usual or tail.activation != Tanh():

@@ -10,7 +10,7 @@ from lstmc.ops import Arg, Constant, Op, Sigmoid, Tanh
 from lstmc.patterns import LSTM, RNN, Difference, Gate, Matrix, Mismatch, Place, match_lstm, match_rnn
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.indicator import indicator
-from lstmc_caffe.recurrent.layer_rules import RULES
+from lstmc_caffe.recurrent.layer_formulas import FORMULAS
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ScanInModel:
 def native_lstm(where: ScanInModel) -> NativeLayer:
     """The scan as Caffe's LSTM layer; raises :class:`~lstmc.patterns.Mismatch`."""
     _check_direction(where)
-    found = match_lstm(where.graph, where.node.name, RULES)
+    found = match_lstm(where.graph, where.node.name, FORMULAS)
     _check_steps(where, found)
     if found.i is None or found.f is None:
         one, other = ("input", "forget") if found.i is None else ("forget", "input")
@@ -99,7 +99,7 @@ def native_lstm(where: ScanInModel) -> NativeLayer:
 def native_rnn(where: ScanInModel) -> NativeLayer:
     """The scan and the readout of its states as Caffe's RNN layer; raises :class:`~lstmc.patterns.Mismatch`."""
     _check_direction(where)
-    found = match_rnn(where.graph, where.node.name, RULES)
+    found = match_rnn(where.graph, where.node.name, FORMULAS)
     _check_steps(where, found)
     _check_activation(where, "h", found.h.activation, Tanh())
     x, blobs, _ = _layer(where, found.gates())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lstmc.ir import Graph, Node, Ref
 from lstmc.ops import Add, Affine, Concat, Full, Linear, Mul, Op, Pointwise, Reshape, Split, Sub
-from lstmc.patterns.equations import Reading, Rule, part_of, piece_of
+from lstmc.patterns.equations import Formula, Reading, part_of, piece_of
 from lstmc.patterns.polynomial import MOST_TERMS, Columns, Place, Polynomial
 
 
@@ -106,7 +106,7 @@ def _joined(graph: Graph, x: Ref) -> list[tuple[Ref, tuple[int, int]]]:
     return found
 
 
-CORE_RULES: Mapping[type[Op], Rule] = {
+CORE_FORMULAS: Mapping[type[Op], Formula] = {
     Add: _add,
     Sub: _sub,
     Mul: _mul,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lstmc.ir import Node, Ref
 from lstmc.ops import Op
-from lstmc.patterns import CORE_RULES, Columns, Place, Polynomial, Reading, Rule, multiplied
+from lstmc.patterns import CORE_FORMULAS, Columns, Formula, Place, Polynomial, Reading, multiplied
 from lstmc_caffe import ops as caffe
 
 
@@ -57,8 +57,8 @@ def _dummy_data(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns)
     return Polynomial.constant(node.op.value)
 
 
-RULES: Mapping[type[Op], Rule] = {
-    **CORE_RULES,
+FORMULAS: Mapping[type[Op], Formula] = {
+    **CORE_FORMULAS,
     caffe.Eltwise: _eltwise,
     caffe.Bias: _bias,
     caffe.Scale: _scale,

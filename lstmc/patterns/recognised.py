@@ -72,7 +72,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Recognised:
     """What the three kinds have in common. ``results`` are the scan's step outputs, in order.
 
     ``reset``, if there is one, has a number for each row that every state is multiplied by before each step, such as
@@ -90,7 +90,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class LSTM(Cell):
+class LSTM(Recognised):
     """c' = f c + i g, h' = o activation(c'). States are h and c.
 
     ``f`` is None where it is 1 - i, and ``i`` where it is 1 - f (coupled gates). ``activation`` None is the identity.
@@ -110,7 +110,7 @@ class LSTM(Cell):
 
 
 @dataclass(frozen=True)
-class GRU(Cell):
+class GRU(Recognised):
     """h' = z h + (1 - z) n, or with ``update_new`` h' = (1 - z) h + z n. The state is h.
 
     The reset gate r acts on h before the product, n = activation(W x + b + R (r h)), or ``reset_after`` it,
@@ -129,7 +129,7 @@ class GRU(Cell):
 
 
 @dataclass(frozen=True)
-class RNN(Cell):
+class RNN(Recognised):
     """h' = activation(W x + b + R h). The state is h."""
 
     h: Gate
