@@ -96,12 +96,20 @@ def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike) -> Evaluat
             try:
                 results = node.op.eval(*args)
             except Exception as error:
-                error.add_note(f"while evaluating {print_node(graph, node)} of {graph.name}")
-                raise
+                raise _failed(graph, node, "executing", error) from error
             if isinstance(node.op, Leaf):
                 results = (results[0].astype(dtype),)
         run.values.update((Ref(node.name, i), array) for i, array in enumerate(results))
     return run
+
+
+def _failed(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
+    """The error for an op that raised one: its ``eval`` or ``vjp`` is wrong, or what it was given is."""
+    return InterpreterError(
+        f"{node.op.name} failed ({type(error).__name__}: {error})",
+        loc=node.loc,
+        notes=(f"while {doing} {print_node(graph, node)}",),
+    )
 
 
 def _body(scan: Scan, position: int) -> Graph:
@@ -125,7 +133,11 @@ def _run_scan(run: Evaluation, node: Node, scan: Scan, args: list[Array], dtype:
             param.name: arg[_at(scan, t)] if role == "x" else next(following) if role == "state" else arg
             for param, arg, role in zip(body.body_args(), args, roles, strict=True)
         }
-        step = steps[t] = _run(body, leaves, dtype)
+        try:
+            step = steps[t] = _run(body, leaves, dtype)
+        except InterpreterError as error:
+            error.located(notes=(f"in step {t} of %{node.name}",))
+            raise
         results = [step.values[output.ref] for output in body.outputs]
         cut = len(results) - len(states)
         outputs[t], states = results[:cut], results[cut:]
@@ -173,7 +185,10 @@ def _back(run: Evaluation, seeds: dict[Ref, Array]) -> dict[Ref, Array]:
         if isinstance(node.op, Scan):
             back: tuple[Array | None, ...] = _back_scan(run, node, node.op, given, args)
         else:
-            back = node.op.vjp(given, outs, *args)
+            try:
+                back = node.op.vjp(given, outs, *args)
+            except Exception as error:
+                raise _failed(run.graph, node, "differentiating", error) from error
         for ref, ct in zip(operands, back, strict=True):
             if ct is not None:
                 _accumulate(cts, ref, ct)
@@ -190,7 +205,11 @@ def _back_scan(run: Evaluation, node: Node, scan: Scan, cts: tuple[Array, ...], 
         seeds: dict[Ref, Array] = {}
         for output, seed in zip(body.outputs, [*(c[_at(scan, t)] for c in cts[:count]), *state_cts], strict=True):
             _accumulate(seeds, output.ref, seed)
-        found = _back(step, seeds)
+        try:
+            found = _back(step, seeds)
+        except InterpreterError as error:
+            error.located(notes=(f"in step {t} of %{node.name}",))
+            raise
         state_cts = []
         for i, (param, role) in enumerate(zip(body.body_args(), roles, strict=True)):
             ct = found.get(Ref(param.name))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from lstmc.errors import LstmcError
+from lstmc.errors import LstmcError, PassError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, print_node
 
 MAX_JOINED = 24  # characters
@@ -46,6 +46,16 @@ class Pass(ABC):
         """Raise :class:`~lstmc.errors.LstmcError` if the result is not what this pass promises."""
 
 
+def check_unpeeled(step: Pass, graph: Graph) -> None:
+    """Raise :class:`PassError` where a scan has a first step of its own: what ``step`` moves, it moves in one body."""
+    for node in graph:
+        if isinstance(node.op, Scan) and node.op.first is not None:
+            raise PassError(
+                f"{step.name} comes before peel: expected scans of one body, found %{node.name} with a first step",
+                loc=node.loc,
+            )
+
+
 def rewrite(graph: Graph, visit: Visit) -> Graph:
     """Rebuild a graph node by node: ``visit`` gives a node's new values, or None to keep the node."""
     rebuild = Rebuild(graph)
@@ -53,13 +63,18 @@ def rewrite(graph: Graph, visit: Visit) -> Graph:
         operands = rebuild.args(node)
         try:
             made = visit(rebuild.builder, node, operands) or rebuild.builder.copy(node, operands)
-        except LstmcError:  # it says where in the user's file
-            raise
         except Exception as error:
-            error.add_note(f"at {print_node(graph, node)} of {graph.name}")
+            note_node(error, graph, node)
             raise
         rebuild.put(node, made)
     return rebuild.finish()
+
+
+def note_node(error: Exception, graph: Graph, node: Node) -> None:
+    """Let an error say at which node a pass was; one of ours has its place too, if it had none."""
+    if isinstance(error, LstmcError):
+        error.located(node.loc)
+    error.add_note(f"at {print_node(graph, node)} of {graph.name}{f', {node.loc}' if node.loc else ''}")
 
 
 def in_bodies(scan: Scan, change: Callable[[Graph], Graph]) -> Scan:

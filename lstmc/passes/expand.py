@@ -9,7 +9,7 @@ from typing import Protocol
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, Step, rename_values
 from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
-from lstmc.passes.base import Pass, PassResult, Refs
+from lstmc.passes.base import Pass, PassResult, Refs, note_node
 
 Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, with the axis kept or not
 
@@ -75,7 +75,11 @@ class Expand(Pass):
             if isinstance(node.op, Scan):
                 args = [rebuild.new.get(ref, ref) for ref in graph.args(node.name)]  # unread ones stand for themselves
                 unroller = _Unroller(rebuild.builder, node, node.op, self.time_axis, cuts)
-                rebuild.put(node, unroller.run(args, readers))
+                try:
+                    rebuild.put(node, unroller.run(args, readers))
+                except Exception as error:
+                    note_node(error, graph, node)
+                    raise
                 steps += node.op.length
             else:
                 rebuild.copy(node)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Arg, Concat, Linear, Param, Split
-from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, joined_name, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, joined_name, result, rewrite
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class FuseLinears(Pass):
     """
 
     name = "fuse_linears"
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
@@ -112,7 +115,7 @@ def _linears(graph: Graph) -> Iterator[tuple[str | None, Node, Ref, list[str]]]:
             params = [ref.node for ref in graph.args(node.name)[1:]]
             if all(isinstance(graph.node(name).op, Param) for name in params):
                 yield None, node, graph.args(node.name)[0], params
-        elif isinstance(node.op, Scan) and node.op.first is None:
+        elif isinstance(node.op, Scan):
             body = node.op.body
             outer = dict(zip([a.name for a in body.body_args()], graph.args(node.name), strict=True))
             for inner in body:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, op_over_time
 from lstmc.ops import Arg, Leaf, Op, Role
-from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,14 @@ class Hoist(Pass):
 
     name = "hoist"
 
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan) or node.op.first is not None:
+            if not isinstance(node.op, Scan):
                 return None
             return _Hoister(b, node, node.op, args).run(counts)
 

@@ -39,7 +39,8 @@ def run_passes(
     """The graph after every pass, the model itself first.
 
     After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on.
-    ``dump_dir`` gets each as ``NN-pass.lir``. Raises :class:`PassError` naming the pass and those before it.
+    ``dump_dir`` gets each as ``NN-pass.lir``. Raises :class:`PassError` naming the pass, those before it, and the node
+    that it was at; an error that is meant for the user stays what it is, and has them as notes of a traceback.
     """
     stage = Stage.MODEL
     verify(graph, stage)

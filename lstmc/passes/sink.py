@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, op_over_time
 from lstmc.ops import Arg, Leaf
-from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
 from lstmc.passes.hoist import Outer
 
 
@@ -24,11 +24,14 @@ class Sink(Pass):
 
     name = "sink"
 
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if not isinstance(node.op, Scan) or node.op.first is not None:
+            if not isinstance(node.op, Scan):
                 return None
             return _Sinker(b, node, node.op, args).run(counts)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ops import Arg, Linear, Pointwise, Split
 from lstmc.ops.binary import Binary, covered_axes
-from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
 
 Cut = tuple[Ref, int, tuple[int, ...]]  # a value, the axis it is cut along, and the sizes
 
@@ -28,11 +28,14 @@ class SplitProducts(Pass):
 
     name = "split_products"
 
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if isinstance(node.op, Scan) and node.op.first is None:
+            if isinstance(node.op, Scan):
                 return _in_scan(b, node, node.op, args, counts)
             return _Pieces(b, counts).of_node(node, args)
 

@@ -9,9 +9,23 @@ from pathlib import Path
 import pytest
 
 from lstmc.errors import BackendError, PassError, VerifyError
-from lstmc.ir import Builder, Graph, Ref, Stage, parse_graph, print_graph
-from lstmc.ops import Tanh
-from lstmc.passes import Cse, Dead, Expand, Pass, PassResult, Simplify, rewrite, run_passes
+from lstmc.ir import Builder, Graph, Node, Ref, Stage, parse_graph, print_graph
+from lstmc.ops import Add, Tanh
+from lstmc.passes import (
+    Cse,
+    Dead,
+    Expand,
+    FuseLinears,
+    Hoist,
+    Pass,
+    PassResult,
+    Refs,
+    Simplify,
+    Sink,
+    SplitProducts,
+    rewrite,
+    run_passes,
+)
 from lstmc.types import TensorType
 from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS
@@ -143,6 +157,68 @@ def test_an_error_meant_for_the_user_stays_what_it_is_and_gets_a_note() -> None:
         run_passes(parse_graph(TEXT), [Simplify(), Breaks(refuses)])
     assert caught.value.message == "this cannot be written"
     assert caught.value.__notes__ == ["while running pass breaks, after: simplify"]
+
+
+def at_the_sum(error: Exception) -> Callable[[Graph], Graph]:
+    """A pass that fails at the one add of a graph, as a legalisation's rule does."""
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, Add):
+            raise error
+        return None
+
+    return lambda graph: rewrite(graph, visit)
+
+
+PLACED = TEXT.replace("add(%b, %c)", "add(%b, %c)  # net.py:6:4-6:9")
+
+
+def test_an_unexpected_error_names_the_node_that_the_pass_was_at() -> None:
+    with pytest.raises(PassError) as caught:
+        run_passes(parse_graph(PLACED), [Dead(), Breaks(at_the_sum(IndexError("3")))])
+    assert str(caught.value) == (
+        "PassError: pass breaks failed (IndexError: 3), after: dead\n  at %d: f32[2,3] = add(%b, %c) of net, net.py:6:5"
+    )
+
+
+def test_an_error_meant_for_the_user_gets_the_node_s_place() -> None:
+    with pytest.raises(BackendError) as caught:
+        run_passes(parse_graph(PLACED), [Dead(), Breaks(at_the_sum(BackendError("there is no Eltwise")))])
+    assert str(caught.value) == "BackendError: there is no Eltwise\n  net.py:6:5"
+    assert caught.value.__notes__ == [
+        "at %d: f32[2,3] = add(%b, %c) of net, net.py:6:5",
+        "while running pass breaks, after: dead",
+    ]
+
+
+PEELED = """\
+graph net {
+  %h0: f32[2] = full()
+  %h_T: f32[2] = scan(%h0, length=3) {
+    body step {
+      %h_prev: f32[2] = arg(role='state')
+      %h: f32[2] = exp(%h_prev)
+      return next h=%h
+    }
+    first step {
+      %h_prev: f32[2] = arg(role='state')
+      %h: f32[2] = full(value=1.0)
+      return next h=%h
+    }
+  }
+  return h=%h_T
+}
+"""
+
+
+@pytest.mark.parametrize("late", [FuseLinears(), Hoist(), Sink(), SplitProducts()], ids=lambda step: step.name)
+def test_what_moves_ops_of_one_body_comes_before_peel(late: Pass) -> None:
+    with pytest.raises(PassError) as caught:
+        run_passes(parse_graph(PEELED), [late])
+    assert caught.value.message == (
+        f"{late.name} comes before peel: expected scans of one body, found %h_T with a first step"
+    )
+    assert caught.value.__notes__ == [f"while running pass {late.name}, after: none"]
 
 
 def test_what_a_pass_returns_is_verified() -> None:
