@@ -39,6 +39,7 @@ ORDER["lstmc"] = (
     ("backend",),
     ("pipeline", "differential", "manifest", "model_file", "generate"),
     ("tune", "runs", "session"),
+    ("importers",),
     ("api",),
     ("lstmc",),
     ("cells", "cli"),  # cells need no more than anybody's: the face of the package
@@ -62,7 +63,7 @@ THIRD_PARTY = {
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
     "h5py": ("lstmc/data/files.py", "lstmc_caffe/train/hdf5.py"),
     "matplotlib": ("lstmc/runs/loss_curve.py",),
-    "jinja2": ("lstmc_caffe/write/prototxt.py",),
+    "jinja2": ("lstmc_caffe/write/prototxt.py", "lstmc/importers/write/model.py"),
     "google": (
         *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),
         *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/"),

@@ -1,0 +1,91 @@
+"""How each framework stores a recurrent layer: one table, and how the written model's weights come from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstmc.importers.describe.cell import Cell
+from lstmc.importers.weight import Weight
+from lstmc.ops import Array
+
+
+@dataclass(frozen=True)
+class Convention:
+    """``gates``: the order of the blocks in stored weights. ``transposed``: stored [in, gates x H], one gate beside
+    the other, where the others have [gates x H, in]. ``source`` says where that is written."""
+
+    gates: tuple[str, ...]
+    transposed: bool
+    source: str
+
+
+TORCH = "torch.nn.modules.rnn, 'Variables' of each layer"
+ONNX = "onnx/docs/Operators.md"
+KERAS = "keras/src/layers/rnn/*.py, the splits of the kernels in each cell's call"
+CAFFE = "lstm_unit_layer.cpp, rnn_layer.cpp"
+CONVENTIONS: dict[tuple[str, str], Convention] = {
+    ("torch", "rnn"): Convention(("h",), False, TORCH),
+    ("torch", "lstm"): Convention(("i", "f", "g", "o"), False, TORCH),
+    ("torch", "gru"): Convention(("r", "z", "n"), False, TORCH),
+    ("onnx", "rnn"): Convention(("h",), False, ONNX),
+    ("onnx", "lstm"): Convention(("i", "o", "f", "g"), False, ONNX),
+    ("onnx", "gru"): Convention(("z", "r", "n"), False, ONNX),
+    ("keras", "rnn"): Convention(("h",), True, KERAS),
+    ("keras", "lstm"): Convention(("i", "f", "g", "o"), True, KERAS),
+    ("keras", "gru"): Convention(("z", "r", "n"), True, KERAS),
+    ("caffe", "lstm"): Convention(("i", "f", "o", "g"), False, CAFFE),
+}
+
+
+def cell_weights(
+    framework: str,
+    cell: Cell,
+    w_x: Weight,
+    w_h: Weight,
+    b_x: Weight | None = None,
+    b_h: Weight | None = None,
+    more: Mapping[str, Weight] | None = None,
+) -> dict[str, Weight]:
+    """The written cell's weights from the framework's input, recurrent and bias blocks.
+
+    ``more`` are peepholes and the projection, by the cell's own names. A bias that the framework adds outside of the
+    recurrent product is b_x; one inside, which matters to a GRU that resets after it, is b_h.
+    """
+    convention = CONVENTIONS[framework, cell.kind]
+    if convention.transposed:
+        w_x, w_h = w_x.transposed(), w_h.transposed()
+    parts = len(convention.gates)
+
+    def taken(weight: Weight, gates: tuple[str, ...]) -> Weight:
+        return weight.rows(parts, [convention.gates.index(gate) for gate in gates], gates)
+
+    found = {"W_x": taken(w_x, cell.gates)}
+    if cell.bias:
+        found["b"] = _bias(cell, *(None if b is None else taken(b, cell.gates) for b in (b_x, b_h)))
+    if cell.kind == "gru" and not cell.reset_after:
+        found |= {"W_h": taken(w_h, ("z", "r")), "U": taken(w_h, ("n",))}
+    else:
+        found["W_h"] = taken(w_h, cell.gates)
+    if cell.kind == "gru" and cell.reset_after and cell.bias:
+        assert b_h is not None
+        found["b_h"] = taken(b_h, ("n",))
+    return found | dict(more or {})
+
+
+def _bias(cell: Cell, b_x: Weight | None, b_h: Weight | None) -> Weight:
+    """One bias: the sum of the two, but for a reset gate's part of the recurrent one."""
+    if b_x is None or b_h is None:
+        given = b_x or b_h
+        assert given is not None
+        return given
+    if not (cell.kind == "gru" and cell.reset_after):
+        return b_x.plus(b_h)
+    cut = b_x.shape[0] * 2 // 3
+
+    def make() -> Array:
+        return np.concatenate([b_x.make()[:cut] + b_h.make()[:cut], b_x.make()[cut:]])
+
+    return Weight(b_x.shape, (*b_x.sources, *b_h.sources), f"{b_x.recipe} + z, r of {b_h.recipe}", make)

@@ -1,0 +1,42 @@
+"""Names that a written model uses, and that its values therefore cannot have."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import re
+
+from lstmc.dsl.cell import __all__ as cell_words
+from lstmc.dsl.declare import __all__ as declare_words
+from lstmc.dsl.dims import __all__ as dims_words
+from lstmc.dsl.fillers import __all__ as fillers_words
+from lstmc.dsl.functions import __all__ as functions_words
+from lstmc.dsl.layers import __all__ as layers_words
+from lstmc.dsl.losses import __all__ as losses_words
+from lstmc.dsl.model import __all__ as model_words
+from lstmc.dsl.pointwise import __all__ as pointwise_words
+from lstmc.dsl.scan import __all__ as scan_words
+from lstmc.dsl.valid import __all__ as valid_words
+
+LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
+    sorted(
+        [
+            *cell_words,
+            *declare_words,
+            *dims_words,
+            *fillers_words,
+            *functions_words,
+            *layers_words,
+            *losses_words,
+            *model_words,
+            *pointwise_words,
+            *scan_words,
+            *valid_words,
+        ]
+    )
+)
+HELPERS = ("transposed", "normalized", "larger", "smaller", "hard_sigmoid", "leaky_relu", "clip")
+RESERVED = frozenset(
+    {*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *HELPERS, "net", "N", "D", "H", "P"}
+)
+CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # what the cells of a written model are called

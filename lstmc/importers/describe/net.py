@@ -1,0 +1,172 @@
+"""A trained model as lstmc sees it: inputs, parameters, steps in order, outputs; no framework's names for anything."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lstmc.importers.describe.cell import Cell
+from lstmc.importers.describe.names import CELL, RESERVED
+from lstmc.importers.describe.op import Op
+from lstmc.importers.describe.ops import Reshape
+from lstmc.importers.describe.recur import Recur
+from lstmc.importers.describe.shapes import Shape
+from lstmc.importers.weight import Weight
+from lstmc.ops import Array
+
+
+@dataclass(frozen=True)
+class Step:
+    """An op on values by name, and what it makes. ``origin`` says for people where it comes from."""
+
+    op: Op
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Net:
+    """``inputs`` and ``params`` by name, ``outputs`` by name with the value each is, ``shapes`` of all values.
+
+    ``axes`` says of an input or output whose axes are not in the source's order which of the source's each one is.
+    ``notes`` are what a person should know; ``ignored`` has the source's tensors that are not used, each with why.
+    """
+
+    name: str
+    origin: str
+    inputs: dict[str, Shape]
+    params: dict[str, Weight]
+    steps: tuple[Step, ...]
+    outputs: dict[str, str]
+    shapes: dict[str, Shape]
+    axes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ignored: dict[str, str] = field(default_factory=dict)
+
+    def bound(self, sizes: Mapping[str, int]) -> Net:
+        """The same, its named sizes being numbers."""
+
+        def known(shape: Shape) -> Shape:
+            return tuple(sizes.get(s, s) if isinstance(s, str) else s for s in shape)
+
+        def step(one: Step) -> Step:
+            return replace(one, op=Reshape(known(one.op.shape))) if isinstance(one.op, Reshape) else one
+
+        return replace(
+            self,
+            inputs={name: known(shape) for name, shape in self.inputs.items()},
+            steps=tuple(map(step, self.steps)),
+            shapes={name: known(shape) for name, shape in self.shapes.items()},
+        )
+
+    def evaluate(self, inputs: Mapping[str, Array], params: Mapping[str, Array]) -> dict[str, Array]:
+        """Its outputs, by NumPy, in the arrays' own precision."""
+        values: dict[str, Array] = {**params, **inputs}
+        for step in self.steps:
+            results = step.op.eval(*(values[name] for name in step.inputs))
+            values.update(zip(step.outputs, results, strict=True))
+        return {name: values[value] for name, value in self.outputs.items()}
+
+
+class NetBuilder:
+    """A net while a source is read: shapes are inferred, and names given, as each step is added."""
+
+    def __init__(self, name: str, origin: str) -> None:
+        self.name, self.origin = name, origin
+        self.inputs: dict[str, Shape] = {}
+        self.params: dict[str, Weight] = {}
+        self.steps: list[Step] = []
+        self.outputs: dict[str, str] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.notes: list[str] = []
+        self.ignored: dict[str, str] = {}
+        self._taken: set[str] = set(RESERVED)
+        self._makers: dict[str, Step] = {}
+
+    def fresh(self, hint: str) -> str:
+        """A name for Python that is not taken: the hint's letters, and a number where it must be."""
+        stem = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_") or "value"
+        stem = f"v{stem}" if stem[0].isdigit() else f"{stem}_value" if CELL.fullmatch(stem) else stem
+        name, count = stem, 1
+        while name in self._taken:
+            name, count = f"{stem}_{count + 1}", count + 1
+        self._taken.add(name)
+        return name
+
+    def maker(self, name: str) -> Step | None:
+        """The step that makes a value."""
+        return self._makers.get(name)
+
+    def input(self, hint: str, shape: Shape) -> str:
+        name = self.fresh(hint)
+        self.inputs[name] = self.shapes[name] = shape
+        return name
+
+    def param(self, weight: Weight, hint: str) -> str:
+        """A value of a parameter; the same for the same recipe."""
+        for name, known in self.params.items():
+            if weight.sources and known == weight and "/" not in name:
+                return name
+        name = self.fresh(hint)
+        self.params[name], self.shapes[name] = weight, weight.shape
+        return name
+
+    def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
+        """The results' names. Raises :class:`~lstmc.importers.describe.shapes.ShapeProblem`."""
+        shapes = op.infer(*(self.shapes[value] for value in values))
+        given = list(hints) or [hint] * len(shapes)
+        names = tuple(self.fresh(one) for one in given)
+        self.shapes.update(zip(names, shapes, strict=True))
+        self.steps.append(Step(op, values, names, origin))
+        self._makers.update(dict.fromkeys(names, self.steps[-1]))
+        return names
+
+    def one(self, op: Op, *values: str, hint: str, origin: str) -> str:
+        """The only result."""
+        (name,) = self.add(op, *values, hint=hint, origin=origin)
+        return name
+
+    def cell_name(self, hint: str, cell: Cell, weights: Mapping[str, Weight]) -> str:
+        """The name of a cell with these weights: that of the same one with the very same, else a new one."""
+        for step in self.steps:
+            if isinstance(step.op, Recur) and step.op.cell == cell:
+                known = {role: self.params[f"{step.op.name}/{role}"] for role in weights}
+                if known == weights and all(weight.sources for weight in known.values()):
+                    return step.op.name
+        name = self.fresh(hint)
+        self._taken.add(f"{name}_last")  # what the written scan calls its last states
+        return name
+
+    def recur(
+        self, op: Recur, x: str, weights: Mapping[str, Weight], init: Iterable[str], lengths: str | None, origin: str
+    ) -> tuple[str, ...]:
+        """A recurrent layer; its weights are parameters of the cell ``op.name``, a :meth:`cell_name`."""
+        names = {role: f"{op.name}/{role}" for role in op.cell.weights()}
+        for role, name in names.items():
+            self.params[name], self.shapes[name] = weights[role], weights[role].shape
+        operands = (x, *names.values(), *init, *(() if lengths is None else (lengths,)))
+        hints = [f"{op.name}_y", *(f"{op.name}_{state}_T" for state in op.cell.states)]
+        return self.add(op, *operands, hint="", hints=hints, origin=origin)
+
+    def finish(self, **more: Any) -> Net:
+        """The net, without steps and parameters that no output needs."""
+        wanted, steps = set(self.outputs.values()), []
+        for step in reversed(self.steps):
+            if wanted & set(step.outputs):
+                steps.append(step)
+                wanted |= set(step.inputs)
+        return Net(
+            self.name,
+            self.origin,
+            {name: shape for name, shape in self.inputs.items() if name in wanted},
+            {name: weight for name, weight in self.params.items() if name in wanted},
+            tuple(reversed(steps)),
+            self.outputs,
+            self.shapes,
+            notes=tuple(self.notes),
+            ignored=self.ignored,
+            **more,
+        )

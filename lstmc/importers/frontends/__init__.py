@@ -1,0 +1,1 @@
+"""From each framework's graph or names to a description."""

@@ -1,0 +1,243 @@
+"""PyTorch's operators that have parameters: products, convolutions, normalizations, recurrent layers and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstmc.importers.describe.cell import Cell, Kind
+from lstmc.importers.describe.ops import Dropout
+from lstmc.importers.describe.pointwise import RELU, TANH
+from lstmc.importers.frontends.layers import Operand, Pair
+from lstmc.importers.frontends.recurrent import one_direction
+from lstmc.importers.frontends.torch_ops import weight_or_none
+from lstmc.importers.frontends.torch_values import Refused, Torch
+from lstmc.importers.weight import Weight
+
+Handler = Callable[..., Any]
+
+
+def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None = None) -> str:
+    return t.layers.linear(x, t.weight(w, "weight"), weight_or_none(t, b, "bias"))
+
+
+def _matmul(t: Torch, x: Operand, w: Operand) -> str:
+    weight = t.weight(w, "the second operand")
+    if len(weight.shape) != 2:
+        raise Refused("the second operand", str(list(weight.shape)), "it must be a matrix", "use torch.nn.Linear")
+    return t.layers.linear(x, weight.transposed())
+
+
+def _addmm(t: Torch, b: Operand, x: Operand, w: Operand) -> str:
+    return t.layers.linear(x, t.weight(w, "weight").transposed(), t.weight(b, "bias"))
+
+
+def _embedding(t: Torch, w: Operand, x: Operand, *more: Any) -> str:
+    return t.layers.embed(x, t.weight(w, "weight"))
+
+
+def _pair(given: Any, default: int = 0) -> Pair:
+    values = [given] if isinstance(given, int) else list(given) or [default]
+    return (values[0], values[-1])
+
+
+def _conv2d(
+    t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1,
+    group: int = 1,
+) -> str:  # fmt: skip
+    weight = t.weight(w, "weight")
+    steps, spread = _pair(stride, 1), _pair(dilation, 1)
+    if isinstance(pad, str):
+        totals = [0 if pad == "valid" else d * (k - 1) for d, k in zip(spread, weight.shape[2:], strict=True)]
+        pads = [(total // 2, total - total // 2) for total in totals]
+    else:
+        pads = [(p, p) for p in _pair(pad)]
+    return t.layers.conv(x, weight, weight_or_none(t, b, "bias"), steps, (pads[0], pads[1]), spread, group)
+
+
+def _conv1d(
+    t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1,
+    group: int = 1,
+) -> str:  # fmt: skip
+    """A convolution of images of one row."""
+    weight, (n, c, size) = t.weight(w, "weight"), t.layers.shape(x)
+    wide = weight.reshaped(*weight.shape[:2], 1, weight.shape[2])
+    rows = [pad if isinstance(pad, str) else (0, _pair(pad)[-1])]
+    y = _conv2d(
+        t, t.layers.reshape(x, (n, c, 1, size)), wide, b, (1, _pair(stride, 1)[-1]), rows[0],
+        (1, _pair(dilation, 1)[-1]), group,
+    )  # fmt: skip
+    return t.layers.squeeze(y, [2])
+
+
+def _batch_norm(
+    t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *more: Any
+) -> str:
+    if training or mean is None:
+        raise Refused("training", "True", "the mean of the batch is not known", "export the module after .eval()")
+    told = [weight_or_none(t, one, "batch normalization") for one in (w, b, mean, var)]
+    return t.layers.batch_norm(x, told, eps)
+
+
+def _layer_norm(
+    t: Torch, x: Operand, shape: Sequence[int], w: Any = None, b: Any = None, eps: float = 1e-5, *more: Any
+) -> str:
+    if len(shape) > 1:
+        raise Refused("normalized_shape", str(list(shape)), "more than the last axis", "normalize the last axis")
+    return t.layers.layer_norm(x, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"))
+
+
+def _max_pool(rank: int) -> Handler:
+    def handle(
+        t: Torch, x: Operand, size: Any, stride: Any = (), pad: Any = 0, dilation: Any = 1, ceil: bool = False
+    ) -> str:
+        if set(_pair(dilation, 1)) != {1}:
+            raise Refused("dilation", str(dilation), "Caffe's pooling has none", "pool without it")
+        return _pool(t, "max", rank, x, size, stride, pad, ceil)
+
+    return handle
+
+
+def _mean_pool(rank: int) -> Handler:
+    def handle(
+        t: Torch, x: Operand, size: Any, stride: Any = (), pad: Any = 0, ceil: bool = False, counted: bool = True,
+        divisor: int | None = None,
+    ) -> str:  # fmt: skip
+        if divisor is not None:
+            raise Refused("divisor_override", str(divisor), "a mean has its own divisor", "leave it out")
+        if not counted and any(_pair(pad)):
+            raise Refused("count_include_pad", "False", "Caffe's mean counts the padding", "count it, or pad nothing")
+        return _pool(t, "mean", rank, x, size, stride, pad, ceil)
+
+    return handle
+
+
+def _pool(t: Torch, kind: Any, rank: int, x: Operand, size: Any, stride: Any, pad: Any, ceil: bool) -> str:
+    windows, around = _pair(size), _pair(pad)
+    steps = _pair(stride) if stride else windows
+    if rank == 1:
+        n, c, width = t.layers.shape(x)
+        windows, steps, around = (1, windows[-1]), (1, steps[-1]), (0, around[-1])
+        x = t.layers.reshape(x, (n, c, 1, width))
+    y = t.layers.pool(kind, x, windows, steps, around, ceil)
+    return t.layers.squeeze(y, [2]) if rank == 1 else y
+
+
+def _adaptive(rank: int) -> Handler:
+    def handle(t: Torch, x: Operand, size: Any) -> str:
+        wanted, shape = _pair(size), t.layers.shape(x)
+        if set(wanted) != {1}:
+            raise Refused("output_size", str(size), "only a mean of the whole image is written", "use 1")
+        return t.layers.reduce("mean", x, list(range(len(shape) - rank, len(shape))), keep=True)
+
+    return handle
+
+
+def _dropout(t: Torch, x: Operand, ratio: float, training: bool) -> str:
+    if ratio in (0, 1):
+        return t.layers.value(x)
+    return t.layers.builder.one(Dropout(ratio), t.layers.value(x), hint=t.layers.hint, origin=t.layers.origin)
+
+
+_MODES: dict[str, tuple[Kind, Any]] = {
+    "lstm": ("lstm", TANH),
+    "gru": ("gru", TANH),
+    "rnn_tanh": ("rnn", TANH),
+    "rnn_relu": ("rnn", RELU),
+}
+
+
+def _recurrent(mode: str) -> Handler:
+    kind, new = _MODES[mode]
+
+    def handle(
+        t: Torch, x: Operand, states: Any, params: Sequence[Operand], bias: bool, count: int, dropout: float,
+        training: bool, both: bool, batch_first: bool,
+    ) -> list[str]:  # fmt: skip
+        weights = [t.weight(one, "a weight") for one in params]
+        lanes = count * (2 if both else 1)
+        each = len(weights) // lanes
+        given = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
+        y = t.layers.transpose(x, (1, 0, 2)) if batch_first else t.layers.value(x)
+        hint = t.layers.hint
+        last: dict[str, list[str]] = {state: [] for state in given}
+        for layer in range(count):
+            made = []
+            for back in (False, True) if both else (False,):
+                lane = layer * (2 if both else 1) + back
+                name = f"{hint}_l{layer}{'_reverse' if back else ''}" if lanes > 1 else hint
+                init = {s: v for s, value in given.items() if (v := _first(t, value, lane)) is not None}
+                out, *ends = _cell(t, kind, new, weights[lane * each : (lane + 1) * each], bias, y, init, back, name)
+                made.append(out)
+                for state, end in zip(last, ends, strict=True):
+                    last[state].append(t.layers.unsqueeze(end, [0]))
+            y = t.layers.concat(made, 2)
+            if dropout and layer < count - 1:
+                y = _dropout(t, y, dropout, training)
+        y = t.layers.transpose(y, (1, 0, 2)) if batch_first else y
+        return [y, *(t.layers.concat(ends, 0) for ends in last.values())]
+
+    return handle
+
+
+def _first(t: Torch, value: Operand, lane: int) -> Operand | None:
+    """A layer's own first state; None for zeros, where states start anyway."""
+    if isinstance(value, np.ndarray):
+        return value[lane] if value[lane].any() else None
+    return value.at(lane) if isinstance(value, Weight) else t.layers.select(value, 0, lane)
+
+
+def _cell(
+    t: Torch, kind: Kind, new: Any, weights: Sequence[Weight], bias: bool, x: str, init: dict[str, Operand],
+    reverse: bool, name: str,
+) -> tuple[str, ...]:  # fmt: skip
+    b_x, b_h = (weights[2], weights[3]) if bias else (None, None)
+    projection = len(weights) % 2 == 1
+    cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection=projection)
+    more = {"W_p": weights[-1]} if projection else {}
+    return one_direction(
+        t.layers, "torch", cell, x, (weights[0], weights[1], b_x, b_h), more, init, None, reverse, name
+    )
+
+
+def _one_step(mode: str) -> Handler:
+    """A cell without time: a sequence of one step."""
+    kind, new = _MODES[mode]
+
+    def handle(t: Torch, x: Operand, states: Any, w_x: Any, w_h: Any, b_x: Any = None, b_h: Any = None) -> Any:
+        weights = [t.weight(one, "a weight") for one in (w_x, w_h, b_x, b_h) if one is not None]
+        given = dict(zip("hc", states if isinstance(states, list) else [states], strict=False))
+        init = {s: v for s, v in given.items() if not (isinstance(v, np.ndarray) and not v.any())}
+        hint = weights[0].sources[0].rpartition(".")[0] or t.layers.hint
+        y = t.layers.unsqueeze(x, [0])
+        _, *last = _cell(t, kind, new, weights, b_x is not None, y, init, False, hint)
+        return last if kind == "lstm" else last[0]
+
+    return handle
+
+
+HANDLERS: dict[str, Handler] = {
+    "aten.linear.default": _linear,
+    "aten.matmul.default": _matmul,
+    "aten.mm.default": _matmul,
+    "aten.addmm.default": _addmm,
+    "aten.embedding.default": _embedding,
+    "aten.conv1d.default": _conv1d,
+    "aten.conv1d.padding": _conv1d,
+    "aten.conv2d.default": _conv2d,
+    "aten.conv2d.padding": _conv2d,
+    "aten.batch_norm.default": _batch_norm,
+    "aten.layer_norm.default": _layer_norm,
+    "aten.max_pool1d.default": _max_pool(1),
+    "aten.max_pool2d.default": _max_pool(2),
+    "aten.avg_pool1d.default": _mean_pool(1),
+    "aten.avg_pool2d.default": _mean_pool(2),
+    "aten.adaptive_avg_pool1d.default": _adaptive(1),
+    "aten.adaptive_avg_pool2d.default": _adaptive(2),
+    "aten.dropout.default": _dropout,
+    "aten.feature_dropout.default": _dropout,
+    **{f"aten.{mode}.input": _recurrent(mode) for mode in _MODES},
+    **{f"aten.{mode}_cell.default": _one_step(mode) for mode in _MODES},
+}

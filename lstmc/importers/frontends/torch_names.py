@@ -1,0 +1,174 @@
+"""Recurrent layers in a bare PyTorch state dict, found by the names that torch.nn gives their tensors.
+
+The names tell layers, directions, sizes and kinds of cells. They do not tell how the layers are joined to others, and
+not whether a plain RNN is one of tanh or of relu: that is asked for, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lstmc.importers.convention import cell_weights
+from lstmc.importers.describe.cell import Cell, Kind
+from lstmc.importers.describe.net import Net, NetBuilder
+from lstmc.importers.describe.ops import Concat
+from lstmc.importers.describe.pointwise import RELU, TANH
+from lstmc.importers.describe.recur import Recur
+from lstmc.importers.read.source import Source, StoredTensor
+from lstmc.importers.refusal import Refusal, RefusedError
+
+Nonlinearity = Literal["tanh", "relu"]
+_NAME = re.compile(
+    r"(?:(?P<owner>.*)\.)?(?P<role>weight|bias)_(?P<part>ih|hh|hr)(?:_l(?P<layer>\d+)(?P<back>_reverse)?)?"
+)
+_KINDS: dict[int, Kind] = {4: "lstm", 3: "gru", 1: "rnn"}
+_IGNORED = "a state dict does not say what it is for, nor where it stands"
+
+
+@dataclass
+class Group:
+    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: by (layer, backwards), then by what they are."""
+
+    owner: str
+    tensors: dict[tuple[int, bool], dict[str, StoredTensor]] = field(default_factory=dict)
+
+
+def describe_state_dict(source: Source, hints: Mapping[str, Mapping[str, Any]], rnn: Nonlinearity | None = None) -> Net:
+    """A model with an input and outputs for each recurrent layer that the names tell, time first.
+
+    ``rnn`` is the function of plain RNNs that nothing else tells. Raises :class:`RefusedError`.
+    """
+    groups, rest = _groups(source)
+    if not groups:
+        raise RefusedError(
+            source.origin,
+            [
+                Refusal(
+                    source.origin, "", f"{len(source.tensors)} tensors, such as {', '.join([*source.tensors][:3])}",
+                    "no name is one that torch.nn.LSTM, GRU, RNN or their cells give, as weight_ih_l0 and weight_hh_l0",
+                    "give the module itself to lstmc.from_torch",
+                )
+            ],
+        )  # fmt: skip
+    builder, refusals = NetBuilder("net", source.origin), []
+    for group in groups:
+        try:
+            _layer(builder, group, hints.get(group.owner, {}), rnn, many=len(groups) > 1)
+        except _Refused as refused:
+            refusals.append(refused.refusal)
+    if refusals:
+        raise RefusedError(source.origin, refusals)
+    builder.ignored = dict.fromkeys(rest, _IGNORED)
+    if len(groups) > 1:
+        builder.notes.append("A state dict does not say how its layers are joined: each has an input of its own.")
+    if rest:
+        builder.notes.append(f"Not used, as a state dict does not say what they are for: {', '.join(rest)}.")
+    return builder.finish()
+
+
+class _Refused(Exception):
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
+
+
+def _groups(source: Source) -> tuple[list[Group], list[str]]:
+    groups: dict[str, Group] = {}
+    rest = []
+    for name, tensor in source.tensors.items():
+        found = _NAME.fullmatch(name)
+        if found is None:
+            rest.append(name)
+            continue
+        group = groups.setdefault(found["owner"] or "", Group(found["owner"] or ""))
+        place = (int(found["layer"] or 0), found["back"] is not None)
+        group.tensors.setdefault(place, {})[f"{found['role']}_{found['part']}"] = tensor
+    whole = [g for g in groups.values() if any({"weight_ih", "weight_hh"} <= set(t) for t in g.tensors.values())]
+    for group in groups.values():
+        if group not in whole:
+            rest += [tensor.name for tensors in group.tensors.values() for tensor in tensors.values()]
+    return whole, rest
+
+
+def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonlinearity | None, many: bool) -> None:
+    title = group.owner.rpartition(".")[2] or "layer"
+    layers = sorted({layer for layer, _ in group.tensors})
+    both = any(back for _, back in group.tensors)
+    wanted = [(layer, back) for layer in range(len(layers)) for back in ((False, True) if both else (False,))]
+    if sorted(group.tensors) != wanted:
+        raise _refused(group, "layers", str(sorted(group.tensors)), "some are missing", "save the whole module")
+    first = group.tensors[0, False]["weight_ih"]
+    y = builder.input(f"{title}_X" if many else "X", ("T", "N", first.shape[1] if len(first.shape) == 2 else 1))
+    last: dict[str, list[str]] = {}
+    for layer in layers:
+        outputs = []
+        for back in (False, True) if both else (False,):
+            tensors = group.tensors[layer, back]
+            cell, units, size = _cell(group, tensors, hint, rnn)
+            weights = {name: tensor.weight() for name, tensor in tensors.items()}
+            more = {"W_p": weights["weight_hr"]} if cell.projection else {}
+            packed = cell_weights(
+                "torch", cell, weights["weight_ih"], weights["weight_hh"],
+                weights.get("bias_ih"), weights.get("bias_hh"), more,
+            )  # fmt: skip
+            name = f"{title}_l{layer}{'_reverse' if back else ''}" if len(wanted) > 1 else title
+            op = Recur(cell, units, size, builder.cell_name(name, cell, packed), back)
+            made, *states = builder.recur(op, y, packed, (), None, group.owner or "the recurrent layer")
+            outputs.append(made)
+            for state, value in zip(cell.states, states, strict=True):
+                last.setdefault(state, []).append(value)
+        y = outputs[0]
+        if both:
+            y = builder.one(Concat(2), *outputs, hint=f"{title}_y{layer}", origin=group.owner)
+    prefix = f"{title}_" if many else ""
+    builder.outputs[f"{prefix}Y"] = y
+    for state, values in last.items():
+        for number, value in enumerate(values):
+            suffix = f"_{number}" if len(values) > 1 else ""
+            builder.outputs[f"{prefix}{state}_T{suffix}"] = value
+
+
+def _cell(
+    group: Group, tensors: Mapping[str, StoredTensor], hint: Mapping[str, Any], rnn: Nonlinearity | None
+) -> tuple[Cell, int, int]:
+    """The cell of one layer and direction, its units, and the size of what it gives out; every shape is checked."""
+    bias = "bias_ih" in tensors
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    if len(shapes.get("weight_hh", ())) != 2 or len(shapes.get("weight_ih", ())) != 2:
+        raise _refused(
+            group, "shapes", str(shapes), "weight_ih and weight_hh must be matrices", "save the whole module"
+        )
+    rows, size = shapes["weight_hh"]
+    units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
+    kind = _KINDS.get(rows // units if units and rows % units == 0 else 0)
+    wanted = {
+        "weight_ih": (rows, shapes["weight_ih"][1]),
+        "weight_hh": (rows, size),
+        **({"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}),
+        **({"weight_hr": (size, units)} if "weight_hr" in shapes else {}),
+    }
+    if kind is None or shapes != wanted or ("weight_hr" in shapes and kind != "lstm"):
+        raise _refused(
+            group, "shapes", ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
+            "these are not the sizes of 4 gates (LSTM), 3 (GRU) or 1 (RNN)", "save the whole module's state dict",
+        )  # fmt: skip
+    new = TANH
+    if kind == "rnn":
+        mode = str(hint.get("mode", hint.get("nonlinearity", "")))
+        told = "relu" if "relu" in mode.lower() else "tanh" if "tanh" in mode.lower() else rnn
+        if told is None:
+            raise _refused(
+                group, "nonlinearity", "unknown",
+                "a state dict does not say whether a plain RNN is one of tanh or of relu",
+                "say which by the activation: tanh or relu",
+            )  # fmt: skip
+        new = RELU if told == "relu" else TANH
+    cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)
+    return cell, units, size
+
+
+def _refused(group: Group, attribute: str, value: str, why: str, mend: str) -> _Refused:
+    return _Refused(Refusal(group.owner or "the recurrent layer", attribute, value, why, mend))

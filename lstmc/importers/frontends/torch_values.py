@@ -1,0 +1,41 @@
+"""What the nodes of a torch.export graph stand for while it is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.weight import Weight
+
+
+class Refused(Exception):
+    """A node that cannot be expressed; becomes a :class:`~lstmc.importers.refusal.Refusal`."""
+
+    def __init__(self, attribute: str, value: str, why: str, mend: str) -> None:
+        super().__init__(why)
+        self.attribute, self.value, self.why, self.mend = attribute, value, why, mend
+
+
+Unsupported = object()
+
+
+class Torch:
+    """Nodes by what they are: operands, lists of them, numbers."""
+
+    def __init__(self, layers: Layers) -> None:
+        self.layers = layers
+        self.values: dict[Any, Any] = {}
+
+    def resolved(self, thing: Any) -> Any:
+        """An argument with what its nodes stand for put in."""
+        if isinstance(thing, dict):
+            return {key: self.resolved(one) for key, one in thing.items()}
+        if isinstance(thing, list | tuple):
+            return [self.resolved(one) for one in thing]
+        return self.values[thing] if thing.__hash__ is not None and thing in self.values else thing
+
+    def weight(self, x: Operand, what: str) -> Weight:
+        """An operand that must be a parameter."""
+        if not isinstance(x, Weight):
+            raise Refused(what, "computed by the model", "it must be a parameter", "keep it as a parameter")
+        return x

@@ -1,0 +1,68 @@
+"""From a trained model to a description, and to the files of the written model."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lstmc.importers.describe.net import Net
+from lstmc.importers.extras import need
+from lstmc.importers.frontends.torch_graph import describe_program
+from lstmc.importers.frontends.torch_names import describe_state_dict
+from lstmc.importers.read.safetensors import read_safetensors
+from lstmc.importers.read.source import Source
+from lstmc.importers.read.torch_file import hints, read_torch
+from lstmc.importers.settle import settled
+from lstmc.importers.sniff import sniff
+from lstmc.importers.write.files import files
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A trained model: as the source has it (``described``), and as it is written (``net``)."""
+
+    described: Net
+    net: Net
+    kind: str
+
+    @classmethod
+    def of(cls, described: Net, kind: str) -> ImportedModel:
+        return cls(described, settled(described), kind)
+
+    def files(self) -> dict[str, bytes]:
+        """``model.py``, ``weights.npz`` and ``import.json``: contents by name."""
+        return files(self.net, self.kind)
+
+
+def import_file(path: Path | str, *, activation: Literal["tanh", "relu"] | None = None) -> ImportedModel:
+    """A trained model from a file, of which nothing is run.
+
+    ``activation`` says what the file does not: the function of plain RNNs in a state dict. Raises
+    :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
+    :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    """
+    path = Path(path)
+    source: Source = {"torch": read_torch, "safetensors": read_safetensors}[sniff(path)](path)
+    return ImportedModel.of(describe_state_dict(source, hints(source), activation), source.kind)
+
+
+def from_torch(module: Any, *examples: Any, name: str = "the module") -> ImportedModel:
+    """A live ``torch.nn.Module``, as it computes on arguments of the ``examples``' shapes; or a torch.export program.
+
+    A module is put through ``torch.export.export``, in the mode for use (``eval``). ``name`` is how it is called in
+    the written model. Raises :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    """
+    torch = need("torch", "PyTorch", "torch")
+    if isinstance(module, torch.export.ExportedProgram):
+        program = module
+    else:
+        training = module.training
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
+                program = torch.export.export(module.eval(), examples)
+        finally:
+            module.train(training)
+    return ImportedModel.of(describe_program(program, name), "a program of torch.export")

@@ -1,0 +1,40 @@
+"""What cannot be imported, as data: gathered over the whole source, and raised all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lstmc.errors import LstmcError
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One thing that cannot be expressed: where, what of it, which value it has, why, and what to do."""
+
+    node: str
+    attribute: str
+    value: str
+    why: str
+    mend: str
+
+    def __str__(self) -> str:
+        what = f"{self.attribute} = {self.value}" if self.attribute else self.value
+        return f"{self.node}: {what}: {self.why}; {self.mend}"
+
+
+class SourceError(LstmcError):
+    """A file of a trained model that cannot be read, or is none."""
+
+
+class RefusedError(LstmcError):
+    """A model of which not everything can be expressed. ``refusals`` has every reason."""
+
+    def __init__(self, origin: str, refusals: Sequence[Refusal]) -> None:
+        count = f"{len(refusals)} things" if len(refusals) > 1 else "one thing"
+        super().__init__(f"{origin} cannot be imported: {count} in it cannot be expressed", notes=[*map(str, refusals)])
+        self.origin = origin
+        self.refusals = tuple(refusals)
+
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[Refusal, ...]]]:
+        return type(self), (self.origin, self.refusals)

@@ -1,0 +1,13 @@
+"""What is done to a description before it is written."""
+
+from __future__ import annotations
+
+from lstmc.importers.describe.net import Net
+from lstmc.importers.settle.layout import settle_layout
+
+__all__ = ["settled"]
+
+
+def settled(net: Net) -> Net:
+    """The same model, as the language can say it."""
+    return settle_layout(net)

@@ -1,0 +1,228 @@
+"""Transposes are taken out: a value may lie with its axes in another order than the source's, as long as nobody minds.
+
+Stock Caffe has no layer that transposes. Here each value has a logical shape, the source's, and lies with its axes in
+some order; a transpose changes what the order means and moves nothing. Where an op does mind (time comes first in a
+scan, images are [N, C, H, W]) and the order is another one, a Transpose stays, to be written as pieces joined again.
+The order of the inputs is chosen so that the fewest of these are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+
+from lstmc.importers.describe.images import Conv, Pool
+from lstmc.importers.describe.net import Net, Step
+from lstmc.importers.describe.op import Op
+from lstmc.importers.describe.ops import (
+    Binary,
+    Concat,
+    Embed,
+    Linear,
+    Normalize,
+    Reduce,
+    Reshape,
+    Softmax,
+    Split,
+    Transpose,
+)
+from lstmc.importers.describe.recur import Recur
+from lstmc.importers.describe.shapes import Shape, listed
+from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.importers.settle.regroup import regrouped
+from lstmc.ops.binary import covered_axes
+
+Order = tuple[int, ...]
+UNKNOWN = 1000  # what a size without a number is taken to cost
+
+
+def settle_layout(net: Net) -> Net:
+    """The net with no Transpose that can be done without; ``axes`` tells the new orders of its inputs and outputs."""
+    choices = [_orders(shape) for shape in net.inputs.values()]
+    tried = [_Layout(net, dict(zip(net.inputs, orders, strict=True))) for orders in product(*choices)]
+    return min(tried, key=lambda layout: (len(layout.refusals), layout.cost)).net()
+
+
+def _orders(shape: Shape) -> list[Order]:
+    """The orders worth trying for an input: as it is, time before batch, channels before rows."""
+    rank = len(shape)
+    orders = [tuple(range(rank))]
+    if rank >= 2:
+        orders.append((1, 0, *range(2, rank)))
+    if rank == 4:
+        orders.append((0, 3, 1, 2))
+    if rank == 5:
+        orders += [(0, 1, 4, 2, 3), (1, 0, 4, 2, 3)]
+    return orders
+
+
+class _Layout:
+    """One try. ``order[value][j]`` is the logical axis that lies at place j; ``name`` is the value that holds it."""
+
+    def __init__(self, source: Net, inputs: dict[str, Order]) -> None:
+        self.source = source
+        self.shapes = {name: tuple(source.inputs[name][a] for a in order) for name, order in inputs.items()}
+        self.shapes |= {name: weight.shape for name, weight in source.params.items()}
+        self.order = {name: tuple(range(len(shape))) for name, shape in self.shapes.items()} | inputs
+        self.name = {name: name for name in self.shapes}
+        self.params = dict(source.params)
+        self.inputs = {name: self.shapes[name] for name in inputs}
+        self.steps: list[Step] = []
+        self.cost = 0
+        self.moved: dict[tuple[str, Order], str] = {}  # a value in another order, made once for all that want it
+        self.refusals: list[Refusal] = []
+        for step in source.steps:
+            self._step(step)
+
+    def net(self) -> Net:
+        if self.refusals:
+            raise RefusedError(self.source.origin, self.refusals)
+        outputs = {name: self.name[value] for name, value in self.source.outputs.items()}
+        axes = {name: self.order[name] for name in self.inputs}
+        axes |= {name: self.order[value] for name, value in self.source.outputs.items()}
+        used = {name for step in self.steps for name in step.inputs} | set(outputs.values())
+        return replace(
+            self.source,
+            inputs=self.inputs,
+            params={name: weight for name, weight in self.params.items() if name in used},
+            steps=tuple(self.steps),
+            outputs=outputs,
+            shapes=self.shapes,
+            axes={name: order for name, order in axes.items() if order != tuple(range(len(order)))},
+        )
+
+    def _step(self, step: Step) -> None:
+        op, first = step.op, self.order[step.inputs[0]]
+        plain = tuple(range(len(first)))
+        if isinstance(op, Transpose):
+            self._alias(step, tuple(op.axes.index(axis) for axis in first))
+        elif isinstance(op, Reshape):
+            self._reshape(step)
+        elif isinstance(op, Binary):
+            self._binary(step)
+        elif isinstance(op, Recur | Conv | Pool):
+            given = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in step.inputs]
+            self._put(op, given, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
+        elif isinstance(op, Linear | Normalize):
+            order = (*(axis for axis in first if axis != plain[-1]), plain[-1])
+            given = [self._aligned(step.inputs[0], order, step), *(self.name[value] for value in step.inputs[1:])]
+            self._put(op, given, step, [order])
+        elif isinstance(op, Embed):
+            self._put(op, [self.name[value] for value in step.inputs], step, [(*first, len(first))])
+        elif isinstance(op, Concat | Split):
+            given = [self._aligned(value, first, step) for value in step.inputs]
+            self._put(replace(op, axis=first.index(op.axis)), given, step, [first] * len(step.outputs))
+        elif isinstance(op, Reduce):
+            order = tuple(axis - (axis > op.axis) for axis in first if axis != op.axis)
+            self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [order])
+        elif isinstance(op, Softmax):
+            self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [first])
+        else:
+            self._put(op, [self.name[value] for value in step.inputs], step, [first])
+
+    def _put(self, op: Op, given: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
+        shapes = op.infer(*(self.shapes[name] for name in given))
+        for name, shape, order in zip(step.outputs, shapes, orders, strict=True):
+            self.shapes[name], self.order[name], self.name[name] = shape, order, name
+        self.steps.append(Step(op, tuple(given), step.outputs, step.origin))
+
+    def _alias(self, step: Step, order: Order) -> None:
+        """The result is the operand itself, seen with its axes in another order."""
+        self.order[step.outputs[0]], self.name[step.outputs[0]] = order, self.name[step.inputs[0]]
+
+    def _made(self, op: Op, name: str, order: Order, hint: str, origin: str) -> str:
+        """A step of its own that a value needs before it can be used."""
+        made, count = f"{name}_{hint}", 1
+        while made in self.shapes or made in self.source.shapes:
+            made, count = f"{name}_{hint}{count + 1}", count + 1
+        (self.shapes[made],) = op.infer(self.shapes[name])
+        self.order[made], self.name[made] = order, made
+        self.steps.append(Step(op, (name,), (made,), origin))
+        return made
+
+    def _aligned(self, value: str, order: Order, step: Step) -> str:
+        """A value with its axes in this order."""
+        name, found = self.name[value], self.order[value]
+        if found == order:
+            return name
+        if (name, order) not in self.moved:
+            self.moved[name, order] = self._moved(name, found, order, step)
+        return self.moved[name, order]
+
+    def _moved(self, name: str, found: Order, order: Order, step: Step) -> str:
+        axes = tuple(found.index(axis) for axis in order)
+        shape = tuple(self.shapes[name][axis] for axis in axes)
+        if name in self.params:
+            made = f"{name}_{''.join(map(str, axes))}"
+            self.params[made] = self.params[name].transposed(*axes)
+            self.shapes[made], self.order[made], self.name[made] = self.params[made].shape, order, made
+            return made
+        wide = [axis for axis in axes if self.shapes[name][axis] != 1]
+        if wide == sorted(wide):
+            return self._made(Reshape(shape), name, order, "as", step.origin)
+        moved = [axis for place, axis in enumerate(axes) if axis != place]
+        self.cost += sum(s if isinstance(s, int) else UNKNOWN for s in (self.shapes[name][axis] for axis in moved))
+        return self._made(Transpose(axes), name, order, "moved", step.origin)
+
+    def _reshape(self, step: Step) -> None:
+        (value,), (result,) = step.inputs, step.outputs
+        old, new = self.source.shapes[value], self.source.shapes[result]
+        order = regrouped(old, new, self.order[value])
+        name = self.name[value]
+        if order is None:
+            name, order = self._aligned(value, tuple(range(len(old))), step), tuple(range(len(new)))
+        shape = tuple(new[axis] for axis in order)
+        if shape == self.shapes[name]:
+            self.order[result], self.name[result] = order, name
+        else:
+            self._put(Reshape(shape), [name], step, [order])
+
+    def _binary(self, step: Step) -> None:
+        rank = max(len(self.order[value]) for value in step.inputs)
+        # the order of the one that is not a parameter and has all axes; the other one comes to it
+        full = [value for value in step.inputs if len(self.order[value]) == rank]
+        lead = next((value for value in full if self.name[value] not in self.params), full[0])
+        order = self.order[lead]
+        given = [self._spread(value, order, step) for value in step.inputs]
+        a, b = (self.shapes[name] for name in given)
+        fits = a == b or covered(a, b) or covered(b, a)
+        if not fits:
+            self.refusals.append(
+                Refusal(
+                    step.origin, "shapes", f"{listed(a)} and {listed(b)}",
+                    "Caffe adds and multiplies an array of one shape, or one over a run of adjacent axes",
+                    "give both one shape in the source, for instance by expanding the smaller one",
+                )
+            )  # fmt: skip
+        self._put(step.op, given, step, [order])
+
+    def _spread(self, value: str, order: Order, step: Step) -> str:
+        """An operand of fewer axes, with axes of 1 where it has none, in the order of the other operand."""
+        own, rank = self.order[value], len(order)
+        missing = rank - len(own)
+        if not missing:
+            return self._aligned(value, order, step)
+        mine = tuple(axis - missing for axis in order if axis >= missing)
+        name = self._aligned(value, mine, step)
+        if not mine:
+            return name
+        lead = next(place for place, axis in enumerate(order) if axis >= missing)
+        if order[lead:] == tuple(axis for axis in order if axis >= missing):
+            return name  # what it lacks stands in front, where NumPy adds it
+        sizes = iter(self.shapes[name])
+        shape = tuple(next(sizes) if axis >= missing else 1 for axis in order)[lead:]
+        if name in self.params:
+            made = f"{name}_{'x'.join(map(str, shape))}"
+            self.params[made] = self.params[name].reshaped(*(s for s in shape if isinstance(s, int)))
+            self.shapes[made] = self.params[made].shape
+            return made
+        return self._made(Reshape(shape), name, tuple(range(len(shape))), "spread", step.origin)
+
+
+def covered(small: Shape, large: Shape) -> bool:
+    """Whether the language broadcasts ``small`` over ``large``; a size without a number stands for itself."""
+    names = {name: -k - 2 for k, name in enumerate(dict.fromkeys(s for s in (*small, *large) if isinstance(s, str)))}
+    known = [tuple(names[s] if isinstance(s, str) else s for s in shape) for shape in (small, large)]
+    spans = covered_axes(*known)
+    return spans is not None and (spans != (0, 0) or all(s == 1 for s in known[0]))

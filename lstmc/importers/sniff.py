@@ -1,0 +1,44 @@
+"""What a file is, by its content: names and extensions say nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lstmc.importers.read.archive import entries
+from lstmc.importers.refusal import SourceError
+
+Format = Literal["torch", "safetensors"]
+KNOWN = "a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors"
+
+
+def sniff(path: Path) -> Format:
+    """The format of a file. Raises :class:`SourceError` for one that is not there or not known."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+    if head[:2] == b"PK":
+        return _zipped(path)
+    if head[:4] == b"\x80\x02\x8a\x0a":  # a pickle that begins with a whole number of ten bytes
+        return "torch"
+    if len(head) > 8 and head[8:9] == b"{":
+        return "safetensors"
+    raise SourceError(f"{path}: expected {KNOWN}; found {_described(head)}")
+
+
+def _zipped(path: Path) -> Format:
+    names = [*entries(path)]
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return "torch"
+    raise SourceError(f"{path}: expected {KNOWN}; found a zip file of {', '.join(names[:3]) or 'nothing'}")
+
+
+def _described(head: bytes) -> str:
+    if not head:
+        return "an empty file"
+    text = head.decode("ascii", "replace")
+    return f"a file that begins with {text!r}"

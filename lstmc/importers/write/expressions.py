@@ -1,0 +1,126 @@
+"""How each op of a description is written in the public language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lstmc.importers.describe.images import Conv, Pool
+from lstmc.importers.describe.net import Step
+from lstmc.importers.describe.ops import (
+    Apply,
+    Binary,
+    Concat,
+    Dropout,
+    Embed,
+    Linear,
+    Normalize,
+    Reduce,
+    Reshape,
+    Softmax,
+    Split,
+    Transpose,
+)
+from lstmc.importers.describe.shapes import Shape
+
+TRANSPOSED = '''\
+def transposed(x, *axes):
+    """Axis k of the result is axis axes[k] of x. Caffe has no such layer: x is cut up and joined again."""
+    order = list(range(len(axes)))
+    for place, axis in enumerate(axes):
+        at = order.index(axis)
+        if at != place:
+            order.insert(place, order.pop(at))
+            shape = list(x.shape)
+            pieces = split(x, shape.pop(at), axis=at)
+            shape.insert(place, 1)
+            x = concat([reshape(piece, shape) for piece in pieces], axis=place)
+    return x
+'''
+NORMALIZED = '''\
+def normalized(x, eps):
+    """x less its mean, over its deviation, along the last axis."""
+    x = x - reshape(mean(x, axis=-1), (*x.shape[:-1], 1))
+    return x * reshape(power(mean(x * x, axis=-1) + eps, -0.5), (*x.shape[:-1], 1))
+'''
+LARGER = '''\
+def larger(x, y):
+    """The larger of two values, element by element."""
+    return relu(x - y) + y
+'''
+SMALLER = '''\
+def smaller(x, y):
+    """The smaller of two values, element by element."""
+    return x - relu(x - y)
+'''
+_BINARY = {
+    "add": "{} + {}",
+    "sub": "{} - {}",
+    "mul": "{} * {}",
+    "div": "{} / {}",
+    "max": "larger({}, {})",
+    "min": "smaller({}, {})",
+}
+
+
+def helpers(step: Step) -> list[str]:
+    """The functions that the text of a step calls and the language does not have."""
+    op = step.op
+    if isinstance(op, Transpose):
+        return [TRANSPOSED]
+    if isinstance(op, Normalize):
+        return [NORMALIZED]
+    if isinstance(op, Binary):
+        return {"max": [LARGER], "min": [SMALLER]}.get(op.kind, [])
+    return [op.function.helper] if isinstance(op, Apply) and op.function.helper else []
+
+
+def listed(shape: Sequence[object]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _pair(pair: tuple[int, int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else str(pair)
+
+
+def _options(**pairs: tuple[tuple[int, int], tuple[int, int]]) -> str:
+    """``, stride=2`` for each that is not the default."""
+    return "".join(f", {name}={_pair(value)}" for name, (value, default) in pairs.items() if value != default)
+
+
+def expression(step: Step, result: Shape) -> str:
+    """What stands to the right of ``=``; ``result`` is the shape of the first result."""
+    op, x = step.op, step.inputs
+    match op:
+        case Linear():
+            return f"linear({listed(x)}, axis=-1)"
+        case Embed():
+            return f"embed({listed(x)})"
+        case Apply():
+            return op.function.text(x[0])
+        case Binary():
+            return _BINARY[op.kind].format(*x)
+        case Concat():
+            return f"concat({listed(x)}, axis={op.axis})"
+        case Split():
+            parts = str(len(op.sizes)) if len(set(op.sizes)) == 1 else str(list(op.sizes))
+            return f"split({x[0]}, {parts}, axis={op.axis})"
+        case Reshape():
+            return f"reshape({x[0]}, {listed(result)})"
+        case Transpose():
+            return f"transposed({x[0]}, {listed(op.axes)})"
+        case Softmax():
+            made = f"softmax({x[0]}, axis={op.axis})"
+            return f"log({made})" if op.log else made
+        case Reduce():
+            return f"{op.kind}({x[0]}, axis={op.axis})"
+        case Dropout():
+            return f"dropout({x[0]}, {op.ratio})"
+        case Normalize():
+            return f"normalized({x[0]}, {op.eps!r})"
+        case Conv():
+            more = _options(stride=(op.stride, (1, 1)), pad=(op.pad, (0, 0)), dilation=(op.dilation, (1, 1)))
+            return f"conv({listed(x)}{more}{f', group={op.group}' if op.group > 1 else ''})"
+        case Pool():
+            more = _options(stride=(op.stride, op.size), pad=(op.pad, (0, 0)))
+            return f"{'max' if op.kind == 'max' else 'ave'}_pool({x[0]}, {_pair(op.size)}{more})"
+    raise AssertionError(f"no text for {op}")

@@ -1,0 +1,54 @@
+"""The three files of an imported model."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from lstmc.arrays import element_problem, npz_bytes
+from lstmc.errors import WeightsError
+from lstmc.importers.describe.net import Net
+from lstmc.importers.write.model import model_text
+from lstmc.version import __version__
+
+
+def files(net: Net, kind: str) -> dict[str, bytes]:
+    """``model.py``, ``weights.npz`` and ``import.json``. Raises :class:`WeightsError` for NaN."""
+    arrays = {name: weight.array() for name, weight in net.params.items()}
+    problems = [problem for name, array in arrays.items() if (problem := element_problem(name, array))]
+    if problems:
+        raise WeightsError(f"the weights of {net.origin} are of no use", notes=problems)
+    return {
+        "model.py": model_text(net).encode(),
+        "weights.npz": npz_bytes(arrays),
+        "import.json": (_lists_on_a_line(json.dumps(record(net, kind), indent=2)) + "\n").encode(),
+    }
+
+
+def _lists_on_a_line(text: str) -> str:
+    """JSON whose lists of plain values stand on one line each."""
+    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: f"[{re.sub(chr(10) + ' +', ' ', found[1])}]", text)
+
+
+def record(net: Net, kind: str) -> dict[str, Any]:
+    """Where everything came from: for programs, and for who wants to know."""
+    return {
+        "lstmc": __version__,
+        "source": net.origin,
+        "kind": kind,
+        "model": net.name,
+        "inputs": {name: {"shape": shape, **_axes(net, name)} for name, shape in net.inputs.items()},
+        "outputs": {name: {"shape": net.shapes[value], **_axes(net, name)} for name, value in net.outputs.items()},
+        "parameters": {
+            name: {"shape": weight.shape, "from": weight.sources, "recipe": weight.recipe}
+            for name, weight in net.params.items()
+        },
+        "ignored": net.ignored,
+        "notes": net.notes,
+    }
+
+
+def _axes(net: Net, name: str) -> dict[str, Any]:
+    """Of an input or output that does not lie as in the source: which of the source's axes each one is."""
+    return {"axes": net.axes[name]} if name in net.axes else {}

@@ -1,0 +1,164 @@
+"""A description as ``model.py``: cells and a model in the public language, for people to read and to edit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from textwrap import shorten, wrap
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lstmc.importers.describe.cell import Cell
+from lstmc.importers.describe.names import LANGUAGE
+from lstmc.importers.describe.net import Net, Step
+from lstmc.importers.describe.ops import Split
+from lstmc.importers.describe.pointwise import FUNCTIONS, Activation
+from lstmc.importers.describe.recur import Recur
+from lstmc.importers.write.expressions import expression, helpers, listed
+from lstmc.version import __version__
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("lstmc.importers", "write"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,
+)
+WIDE = 80  # columns of a call's arguments
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of the model's function, and what its comment says."""
+
+    name: str
+    shape: str
+    note: str
+
+
+def model_text(net: Net) -> str:
+    """The whole file."""
+    cells = dict.fromkeys(step.op.cell for step in net.steps if isinstance(step.op, Recur))
+    names = dict(zip(cells, _cell_names(cells), strict=True))
+    cell_texts = [_cell(cell, name) for cell, name in names.items()]
+    lines = [line for step in net.steps for line in _lines(step, net, names)]
+    used = [helper for step in net.steps for helper in helpers(step)]
+    used += [helper for cell in cells for helper in _cell_helpers(cell)]
+    helper_texts = list(dict.fromkeys(used))
+    sizes = dict.fromkeys(s for shape in net.inputs.values() for s in shape if isinstance(s, str))
+    in_cells = dict.fromkeys(name for cell in cells for name in ("N", "D", "H", *("P" if cell.projection else "")))
+    body = "\n".join([*cell_texts, *lines, *helper_texts])
+    return _TEMPLATES.get_template("model.j2").render(
+        title=f"Imported from {_inert(net.origin)} by lstmc {__version__}. Edit it as you like.",
+        intro="The weights are in weights.npz, by this model's names; import.json says what each is made of.",
+        about=[line for note in _about(net) for line in ("", *wrap(_inert(note), 100))],
+        imported=_imported(body + "\n" + "\n".join(_leaves(net))),
+        dims=list(dict.fromkeys([*sizes, *in_cells])),
+        helpers=helper_texts,
+        cells=cell_texts,
+        name=net.name,
+        inputs=[Argument(name, listed(shape), _order_note(net, name)) for name, shape in net.inputs.items()],
+        params=[
+            Argument(name, listed(weight.shape), shorten(_inert(weight.recipe), 80, placeholder=" ..."))
+            for name, weight in net.params.items()
+            if "/" not in name
+        ],
+        lines=lines,
+        returned=[f'"{name}": {value}' for name, value in net.outputs.items()],
+    )
+
+
+def _leaves(net: Net) -> Iterator[str]:
+    yield "model( Input("
+    if any("/" not in name for name in net.params):
+        yield "Param("
+
+
+def _inert(text: str) -> str:
+    """A text of the source as it can stand in a comment or a docstring: it cannot end it."""
+    return re.sub(r"[^\x20-\x7e]|\\", "?", text).replace('"', "'")
+
+
+def _about(net: Net) -> list[str]:
+    told = [f"Output {name} has {_order_note(net, name)}." for name in net.outputs if _order_note(net, name)]
+    return [*told, *net.notes]
+
+
+def _order_note(net: Net, name: str) -> str:
+    if name not in net.axes:
+        return ""
+    return f"the source's axes in the order {', '.join(map(str, net.axes[name]))}"
+
+
+def _imported(text: str) -> str:
+    """The names of the language that a text calls, folded over lines."""
+    words = set(re.findall(r"(?<![\w.])(\w+)(?=\()", text)) | {"model"}
+    if "@cell" in text:
+        words.add("cell")
+    if re.search(r"\bState\(", text) or re.search(r"Input\([^)]*[A-Z]", text):
+        words.add("dims")
+    names = ", ".join(name for name in LANGUAGE if name in words)
+    return names if len(names) < 90 else "(\n" + "\n".join(f"    {line}" for line in wrap(names + ",", 110)) + "\n)"
+
+
+def _cell_names(cells: dict[Cell, None]) -> Iterator[str]:
+    count: dict[str, int] = {}
+    for cell in cells:
+        count[cell.kind] = count.get(cell.kind, 0) + 1
+        yield f"{cell.kind}_cell" + (f"_{count[cell.kind]}" if count[cell.kind] > 1 else "")
+
+
+def _cell(cell: Cell, name: str) -> str:
+    def applied(activation: Activation) -> object:
+        def text(x: str, product: bool = False) -> str:
+            name = FUNCTIONS[activation.function].text
+            if not re.fullmatch(r"\w+", x) and (activation.function == "affine" or name.count("{x}") > 1):
+                x = f"({x})"
+            made = activation.text(x)
+            return f"({made})" if product and not re.fullmatch(r"\w+(\([^()]*(\([^()]*\))?[^()]*\))?", made) else made
+
+        return text
+
+    return _TEMPLATES.get_template("cell.j2").render(
+        cell=cell, name=name, gate=applied(cell.gate), new=applied(cell.new), out=applied(cell.out)
+    )
+
+
+def _cell_helpers(cell: Cell) -> list[str]:
+    used = {"rnn": (cell.new,), "gru": (cell.gate, cell.new), "lstm": (cell.gate, cell.new, cell.out)}[cell.kind]
+    clips = [FUNCTIONS["clip"].helper] if cell.clip is not None else []
+    return [helper for helper in (*clips, *(activation.helper for activation in used)) if helper]
+
+
+def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
+    if not isinstance(step.op, Recur):
+        comma = "," if isinstance(step.op, Split) and len(step.outputs) == 1 else ""
+        yield f"{', '.join(step.outputs)}{comma} = {expression(step, net.shapes[step.outputs[0]])}"
+        return
+    op = step.op
+    weights = len(op.cell.weights())
+    given = step.inputs[1 + weights :]
+    sizes = f"H={op.units}" + (f", P={op.outputs}" if op.cell.projection else "")
+    first = ", ".join(f'"{state}": {value}' for state, value in zip(op.init, given, strict=False))
+    options = f", init={{{first}}}" if op.init else ""
+    options += f", lengths={given[-1]}" if op.lengths else ""
+    options += ", reverse=True" if op.reverse else ""
+    y, *last = step.outputs
+    bound, shared = f'{cells[op.cell]}({sizes}, name="{op.name}")', _scans(net, op.name)
+    if len(shared) > 1:  # its scans share the one bound cell, and so its weights
+        if step is shared[0]:
+            yield f"{op.name} = {bound}"
+        bound = op.name
+    call = f"{bound}, {step.inputs[0]}{options}"
+    yield f"{y}, {op.name}_last = scan(" + (f"{call})" if len(call) < WIDE else f"\n        {call}\n    )")
+    used = {name for other in net.steps for name in other.inputs} | set(net.outputs.values())
+    for state, name in zip(op.cell.states, last, strict=True):
+        if name in used:
+            yield f'{name} = {op.name}_last["{state}"]'
+
+
+def _scans(net: Net, name: str) -> list[Step]:
+    """The steps that run one cell."""
+    return [step for step in net.steps if isinstance(step.op, Recur) and step.op.name == name]

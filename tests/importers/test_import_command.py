@@ -1,0 +1,113 @@
+"""``lstmc import``: what it writes, and that what it writes is a model like any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
+from tests.importers.torch_files import save, tagger
+
+WRITTEN = '''\
+"""Imported from tagger.pt by lstmc 0.1.0. Edit it as you like.
+
+The weights are in weights.npz, by this model's names; import.json says what each is made of.
+
+Not used, as a state dict does not say what they are for: fc.weight, fc.bias.
+"""
+
+from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, split, tanh
+
+T, N, D, H = dims("T N D H")
+
+
+@cell
+def lstm_cell(
+    x=Input(N, D), h=State(N, H), c=State(N, H), *,
+    W_x=Param(4 * H, D), b=Param(4 * H), W_h=Param(4 * H, H),
+):
+    i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
+    i = sigmoid(i)
+    f = sigmoid(f)
+    c = f * c + i * tanh(g)
+    h = sigmoid(o) * tanh(c)
+    return h, {"h": h, "c": c}
+
+
+@model
+def net(
+    X=Input(T, N, 5),
+):
+    layer_y, layer_last = scan(lstm_cell(H=4, name="layer"), X)
+    layer_h_T = layer_last["h"]
+    layer_c_T = layer_last["c"]
+    return {
+        "Y": layer_y,
+        "h_T": layer_h_T,
+        "c_T": layer_c_T,
+    }
+'''
+
+
+def test_an_imported_model_is_a_model_like_any_other(lstmc: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    done = lstmc("import", "tagger.pt", "-o", "out")
+    assert done.code == 0, done.err
+    assert "Not used, as a state dict does not say what they are for: fc.weight, fc.bias." in done.out
+    assert Path("out/model.py").read_text() == WRITTEN
+    sizes = ("-D", "T=3", "-D", "N=2")
+    verified = lstmc("verify", "out/model.py", "--weights", "out/weights.npz", *sizes, "--on", "interpreter")
+    assert verified.code == 0, verified.err
+    assert "all" in verified.out
+
+
+def test_the_record_says_where_every_parameter_came_from(lstmc: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    lstmc("import", "tagger.pt", "-o", "out")
+    record = json.loads(Path("out/import.json").read_text())
+    assert record["inputs"] == {"X": {"shape": ["T", "N", 5]}}
+    assert record["parameters"]["layer/W_x"] == {
+        "shape": [16, 5],
+        "from": ["layer.weight_ih_l0"],
+        "recipe": "rows i, f, o, g of layer.weight_ih_l0",
+    }
+    used = {name for told in record["parameters"].values() for name in told["from"]}
+    assert used | set(record["ignored"]) == set(tagger().state_dict())
+    assert not used & set(record["ignored"])
+
+
+def test_what_a_file_does_not_say_is_asked_for(lstmc: LSTMC) -> None:  # noqa: F811
+    torch.save(torch.nn.RNN(3, 2).state_dict(), "rnn.pt")
+    done = lstmc("import", "rnn.pt", "-o", "out")
+    assert done.code == 2
+    assert done.err == (
+        "RefusedError: rnn.pt cannot be imported: one thing in it cannot be expressed\n"
+        "  the recurrent layer: nonlinearity = unknown: a state dict does not say whether a plain RNN is one of tanh or"
+        " of relu; say which by the activation: tanh or relu\n"
+    )
+    assert not Path("out").exists()
+    assert lstmc("import", "rnn.pt", "-o", "out", "--activation", "relu").code == 0
+
+
+@pytest.mark.parametrize("name", ["none.pt", "text.pt"])
+def test_an_error_has_no_traceback(lstmc: LSTMC, name: str) -> None:  # noqa: F811
+    Path("text.pt").write_text("hello")
+    done = lstmc("import", name, "-o", "out")
+    assert done.code == 2
+    assert done.err.startswith("SourceError: ")
+    assert "Traceback" not in done.err
+
+
+def test_weights_that_are_no_numbers_are_refused(lstmc: LSTMC) -> None:  # noqa: F811
+    state = tagger().state_dict()
+    state["layer.weight_ih_l0"][0, 0] = float("nan")
+    torch.save(state, "nan.pt")
+    done = lstmc("import", "nan.pt", "-o", "out")
+    assert done.code == 2
+    assert done.err == (
+        "WeightsError: the weights of nan.pt are of no use\n"
+        "  not finite: layer/W_x has 1 of 80 elements NaN or infinite, the first at [0, 0]\n"
+    )

@@ -1,0 +1,118 @@
+"""Axes put in another order: free where nobody minds, written out where somebody does, always the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstmc.importers import RefusedError
+from lstmc.importers.describe.net import Net, NetBuilder
+from lstmc.importers.describe.ops import Apply, Binary, Concat, Linear, Normalize, Reduce, Reshape, Softmax, Transpose
+from lstmc.importers.describe.pointwise import TANH
+from lstmc.importers.settle import settled
+from lstmc.importers.settle.regroup import regrouped
+from lstmc.importers.weight import number
+from tests.importers.imported import assert_close, imported
+
+RNG = np.random.default_rng(0)
+
+
+def built(*shape: int) -> NetBuilder:
+    builder = NetBuilder("net", "a test")
+    builder.input("X", shape)
+    return builder
+
+
+def test_a_transpose_before_an_op_that_does_not_mind_is_gone() -> None:
+    builder = built(2, 3, 4)
+    x = builder.one(Transpose((1, 0, 2)), "X", hint="x", origin="t")
+    x = builder.one(Apply(TANH), x, hint="y", origin="tanh")
+    builder.outputs["Y"] = builder.one(Transpose((1, 0, 2)), x, hint="z", origin="u")
+    net = settled(builder.finish())
+    assert [type(step.op) for step in net.steps] == [Apply]
+    assert net.axes == {}
+
+
+def test_a_transpose_before_an_op_that_minds_stays() -> None:
+    builder = built(2, 3, 4)
+    x = builder.one(Transpose((0, 2, 1)), "X", hint="x", origin="t")
+    w = builder.param(number(RNG.normal(size=(5, 3))), "w")
+    builder.outputs["Y"] = builder.one(Linear(), x, w, hint="y", origin="product")
+    net = settled(builder.finish())
+    assert [type(step.op) for step in net.steps] == [Transpose, Linear]
+
+
+def check(net: Net) -> None:
+    made = imported(net)
+    inputs = {name: RNG.normal(size=shape) for name, shape in net.inputs.items()}
+    params = {name: weight.array().astype(np.float64) for name, weight in net.params.items()}
+    assert_close(made.interpreted(inputs), net.evaluate(inputs, params), 1e-9)  # type: ignore[arg-type]
+
+
+OPS = ("transpose", "reshape", "linear", "apply", "softmax", "reduce", "add", "concat", "vector", "normalize")
+
+
+@given(st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 2**30)), min_size=1, max_size=6), st.integers(0, 2**30))
+def test_any_order_of_axes_means_the_same(ops: list[tuple[str, int]], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    builder = built(*(int(n) for n in rng.integers(1, 4, 3)))
+    x = "X"
+    for op, choice in ops:
+        shape, pick = builder.shapes[x], np.random.default_rng(choice)
+        axis = int(pick.integers(0, len(shape)))
+        if op == "transpose":
+            x = builder.one(Transpose(tuple(map(int, pick.permutation(len(shape))))), x, hint="t", origin="t")
+        elif op == "reshape":
+            cut = int(pick.integers(0, len(shape)))
+            sizes = [int(s) for s in shape]
+            new = [*sizes[:cut], -1] if pick.integers(2) else [1, *sizes[: cut + 1], -1]
+            x = builder.one(Reshape(tuple(new)), x, hint="r", origin="r")
+        elif op == "linear":
+            w = builder.param(number(pick.normal(size=(int(pick.integers(1, 4)), int(shape[-1])))), "w")
+            x = builder.one(Linear(), x, w, hint="l", origin="l")
+        elif op == "apply":
+            x = builder.one(Apply(TANH), x, hint="a", origin="a")
+        elif op == "softmax":
+            x = builder.one(Softmax(axis), x, hint="s", origin="s")
+        elif op == "reduce" and len(shape) > 1:
+            x = builder.one(Reduce("mean", axis), x, hint="m", origin="m")
+        elif op == "add":
+            x = builder.one(Binary("add"), x, builder.one(Apply(TANH), x, hint="b", origin="b"), hint="c", origin="c")
+        elif op == "concat":
+            x = builder.one(Concat(axis), x, x, hint="j", origin="j")
+        elif op == "vector":
+            v = builder.param(number(pick.normal(size=(int(shape[-1]),))), "v")
+            x = builder.one(Binary("mul"), x, v, hint="v", origin="v")
+        elif op == "normalize":
+            x = builder.one(Normalize(0.1), x, hint="n", origin="n")
+    builder.outputs["Y"] = builder.one(Apply(TANH), x, hint="end", origin="end")
+    check(builder.finish())
+
+
+def test_what_no_layer_can_broadcast_is_refused() -> None:
+    builder = built(3, 1, 2)
+    builder.input("Z", (1, 4, 2))
+    builder.outputs["Y"] = builder.one(Binary("add"), "X", "Z", hint="y", origin="node add")
+    with pytest.raises(RefusedError) as caught:
+        settled(builder.finish())
+    assert [str(refusal) for refusal in caught.value.refusals] == [
+        "node add: shapes = [3, 1, 2] and [1, 4, 2]: Caffe adds and multiplies an array of one shape, or one over a run"
+        " of adjacent axes; give both one shape in the source, for instance by expanding the smaller one"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "order", "found"),
+    [
+        ((2, 3, 4), (6, 4), (2, 0, 1), (1, 0)),  # the joined axes move together
+        ((2, 3, 4), (6, 4), (1, 0, 2), None),  # they are in the wrong order
+        ((2, 3, 4), (6, 4), (0, 2, 1), None),  # something is between them
+        ((2, 1, 4), (2, 4), (2, 1, 0), (1, 0)),  # where an axis of 1 lies does not matter
+        (("N", "T", 4), ("N", "T", 2, 2), (1, 0, 2), (1, 0, 2, 3)),
+        (("N", 4), (1, "N", 4), (1, 0), (2, 0, 1)),
+    ],
+)
+def test_a_reshape_goes_with_whole_groups_of_axes(old, new, order, found) -> None:  # type: ignore[no-untyped-def]
+    assert regrouped(old, new, order) == found

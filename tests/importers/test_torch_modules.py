@@ -1,0 +1,190 @@
+"""Live modules of PyTorch: what stands around recurrent layers, against PyTorch itself, and in real Caffe."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lstmc.importers import RefusedError, from_torch
+from lstmc_caffe.run.runner import Runner
+from tests.importers.imported import Imported, assert_close, imported
+
+
+class Lambda(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Any, **parts: nn.Module) -> None:
+        super().__init__()
+        self.function, self.parts = function, nn.ModuleDict(parts)
+
+    def forward(self, *xs: torch.Tensor) -> Any:
+        return self.function(*xs, **self.parts)
+
+
+class Speech(nn.Module):
+    """A convolution over time, pooling, two recurrent layers, attention-free readouts: what users stack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb = nn.Embedding(11, 6)
+        self.conv = nn.Conv1d(6, 8, 3, padding=1)
+        self.norm = nn.BatchNorm1d(8)
+        self.rnn = nn.LSTM(8, 5, 2, batch_first=True, bidirectional=True, dropout=0.3)
+        self.gru = nn.GRU(10, 4)
+        self.ln = nn.LayerNorm(10)
+        self.fc = nn.Linear(10, 3)
+        self.cell = nn.LSTMCell(10, 4)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        e = torch.relu(self.norm(self.conv(self.emb(x).transpose(1, 2))))
+        y, (h, _) = self.rnn(nn.functional.max_pool1d(e, 2).permute(0, 2, 1))
+        g, _ = self.gru(y.transpose(0, 1))
+        z = self.ln(torch.tanh(y))
+        first, c = self.cell(y[:, 0])
+        second, _ = self.cell(y[:, 1], (first, c))
+        return torch.log_softmax(self.fc(z[:, -1]), -1), h[-1], g.mean(0), second
+
+
+class Crnn(nn.Module):
+    """A picture becomes a sequence of its columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 3, (3, 1)),
+        )  # fmt: skip
+        self.rnn = nn.LSTM(6, 5, bidirectional=True)
+        self.fc = nn.Linear(10, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x).permute(3, 0, 1, 2).flatten(2)
+        found: torch.Tensor = torch.softmax(self.fc(self.rnn(y)[0]), -1)
+        return found
+
+
+def trained(module: nn.Module) -> nn.Module:
+    """The module with numbers in its running statistics that are not those it begins with."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert part.running_mean is not None
+            assert part.running_var is not None
+            nn.init.normal_(part.running_mean)
+            nn.init.uniform_(part.running_var, 0.5, 2)
+            nn.init.normal_(part.weight)
+            nn.init.normal_(part.bias)
+    return module
+
+
+def compare(module: nn.Module, *xs: torch.Tensor) -> tuple[Imported, dict[str, Any], dict[str, Any]]:
+    """The module imported; its inputs and its outputs in float64, by the written model's names."""
+    torch.manual_seed(0)
+    found = from_torch(trained(module).eval(), *xs)
+    made = imported(found.described)
+    used = {name for weight in found.net.params.values() for name in weight.sources}
+    assert used | set(found.net.ignored) == set(module.state_dict())
+    module.double()
+    outputs = module(*(x.double() if x.is_floating_point() else x for x in xs))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    names = ["Y"] if len(outputs) == 1 else [f"Y_{i}" for i in range(len(outputs))]
+    inputs = {name: x.numpy().astype(float) for name, x in zip(found.described.inputs, xs, strict=True)}
+    wanted = {name: output.detach().numpy() for name, output in zip(names, outputs, strict=True)}
+    assert_close(made.interpreted(inputs), wanted, 1e-6)
+    return made, inputs, wanted
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [(Speech(), (2, 7)), (Crnn(), (2, 1, 8, 9))],
+    ids=["speech", "crnn"],
+)
+def test_a_whole_model_in_caffe(caffe: Runner, module: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape) if len(shape) == 4 else torch.randint(0, 11, shape)
+    made, inputs, wanted = compare(module, x)
+    assert_close(made.in_caffe(caffe, inputs)[0], wanted)
+
+
+F = nn.functional
+ACTIVATIONS = [
+    *(nn.ReLU(), nn.Tanh(), nn.Sigmoid(), nn.ELU(0.7), nn.SELU(), nn.LeakyReLU(0.2), nn.Hardtanh(-0.5, 0.8)),
+    *(nn.Hardsigmoid(), nn.ReLU6(), nn.SiLU(), nn.Softplus(), nn.Softsign(), nn.CELU(0.6), nn.LogSigmoid()),
+    *(nn.Softmax(-1), nn.LogSoftmax(1), nn.Hardswish()),
+]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: type(a).__name__)
+def test_an_activation(activation: nn.Module) -> None:
+    compare(activation, 2 * torch.randn(3, 4, 5))
+
+
+X = (2, 3, 8)
+OPERATORS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "linear": (nn.Linear(8, 4), X),
+    "no bias": (nn.Linear(8, 4, bias=False), X),
+    "matmul": (Lambda(lambda x, fc: x @ fc.weight.t(), fc=nn.Linear(8, 8)), X),
+    "conv1d": (nn.Conv1d(3, 6, 3, stride=2, padding=1, groups=3), X),
+    "conv1d same": (nn.Conv1d(3, 4, 4, padding="same"), X),
+    "conv1d dilated": (nn.Conv1d(3, 4, 3, dilation=2), X),
+    "conv2d": (nn.Conv2d(2, 4, (3, 2), stride=(1, 2), padding=(1, 0)), (2, 2, 5, 6)),
+    "max pool rounds down": (nn.MaxPool1d(3), X),
+    "max pool, padded": (nn.MaxPool2d(3, 2, 1), (2, 2, 6, 7)),
+    "max pool rounds up": (nn.MaxPool2d(3, 2, ceil_mode=True), (2, 2, 6, 7)),
+    "mean pool": (nn.AvgPool2d(2), (2, 2, 5, 7)),
+    "mean pool, padded": (nn.AvgPool2d(3, 2, 1), (2, 2, 6, 7)),
+    "mean of all": (nn.AdaptiveAvgPool1d(1), X),
+    "batch norm 2": (nn.BatchNorm1d(8), (3, 8)),
+    "batch norm 4": (nn.BatchNorm2d(2, affine=True), (2, 2, 3, 4)),
+    "layer norm": (nn.LayerNorm(8), X),
+    "dropout": (nn.Dropout(0.4), X),
+    "arithmetic": (Lambda(lambda x: (2 - x * 3) / 4 + x * x - x / (x * x + 1)), X),
+    "bounds": (Lambda(lambda x: torch.clamp(x, min=-0.3) + torch.clamp(x, max=0.2) + torch.clamp(x, -1, 1)), X),
+    "maximum": (Lambda(lambda x: torch.maximum(x[:, :1], x[:, 1:2]) - torch.minimum(x[:, :1], x[:, 1:2])), X),
+    "slices": (Lambda(lambda x: torch.cat([x[:, 1:], x[..., -3:, :][:, :1], x[:, ::2]], 1)), X),
+    "stack": (Lambda(lambda x: torch.stack(x.unbind(1), 2)), X),
+    "chunks": (Lambda(lambda x: torch.cat([a.tanh() for a in x.chunk(3, 2)][::-1], 2)), X),
+    "reshape": (Lambda(lambda x: x.transpose(1, 2).reshape(2, 4, 6).permute(2, 0, 1).flatten(1)), X),
+    "flip": (Lambda(lambda x: x.flip(1)), X),
+    "means": (Lambda(lambda x: x.mean((0, 2), keepdim=True) + x.sum(1, keepdim=True).mean()), X),
+    "pad": (Lambda(lambda x: F.pad(x, (1, 2, 0, 1))), X),
+    "powers": (Lambda(lambda x: (x * x + 1).sqrt() + (x * x + 1).rsqrt() + x**2), X),
+    "first state": (Lambda(lambda x, h, gru: gru(x, h)[0], gru=nn.GRU(8, 4)), X),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator(name: str) -> None:
+    module, shape = OPERATORS[name]
+    more = (torch.randn(1, 3, 4),) if name == "first state" else ()
+    compare(module, torch.randn(shape), *more)
+
+
+def test_all_that_is_not_known_is_refused_at_once() -> None:
+    module = Lambda(lambda x: torch.cumsum(torch.sin(x), 0) + torch.erf(x))
+    with pytest.raises(RefusedError) as caught:
+        from_torch(module, torch.ones(2, 3))
+    assert [(r.node, r.attribute, r.value) for r in caught.value.refusals] == [
+        ("sin (aten.sin.default)", "operator", "aten.sin.default"),
+        ("erf (aten.erf.default)", "operator", "aten.erf.default"),
+    ]
+
+
+def test_a_module_is_left_in_the_mode_it_was_in() -> None:
+    module = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+    from_torch(module, torch.ones(1, 2))
+    assert module.training
+
+
+def test_a_program_of_torch_export_is_imported_as_it_is() -> None:
+    module = nn.LSTM(3, 2).eval()
+    x = torch.randn(4, 2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(module, (x,))
+    made = imported(from_torch(program).described)
+    wanted = module.double()(x.double())[0].detach().numpy()
+    assert_close(made.interpreted({"input_2": x.numpy().astype(np.float64)}), {"Y_0": wanted}, 1e-6)

@@ -1,0 +1,238 @@
+"""PyTorch's containers, read without PyTorch; what is damaged, hostile or no model is refused in words."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lstmc.errors import LstmcError
+from lstmc.importers import RefusedError, SourceError, import_file
+from lstmc.importers.read.safetensors import read_safetensors
+from lstmc.importers.read.source import Source
+from lstmc.importers.read.torch_file import hints, read_torch
+from tests.importers.torch_files import CONTAINERS, mutants, save, tagger
+
+
+def read(path: Path, container: str) -> Source:
+    return read_safetensors(path) if container == "safetensors" else read_torch(path)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_container_has_the_same_tensors(tmp_path: Path, container: str) -> None:
+    model = tagger()
+    save(model, tmp_path / "model", container)
+    found = read(tmp_path / "model", container).tensors
+    assert set(found) == set(model.state_dict())
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(found[name].read(), tensor.numpy())
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_container_is_imported_and_needs_no_pytorch_for_it(tmp_path: Path, container: str) -> None:
+    save(tagger(), tmp_path / "model", container)
+    code = """
+        import sys
+        sys.modules["torch"] = sys.modules["safetensors"] = None  # importing them fails now
+        from pathlib import Path
+        from lstmc.importers import import_file
+        for name, content in import_file(sys.argv[1]).files().items():
+            Path(sys.argv[2], name).write_bytes(content)
+    """
+    (tmp_path / "out").mkdir()
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), tmp_path / "model", tmp_path / "out"], check=True)
+    for name, content in import_file(tmp_path / "model").files().items():
+        assert (tmp_path / "out" / name).read_bytes() == content
+
+
+def test_a_view_is_read_by_its_strides(tmp_path: Path) -> None:
+    whole = torch.arange(24.0).reshape(4, 6)
+    torch.save({"a": whole.t(), "b": whole[1:3, ::2], "c": whole[2]}, tmp_path / "views.pt")
+    found = read_torch(tmp_path / "views.pt").tensors
+    np.testing.assert_array_equal(found["a"].read(), whole.t())
+    np.testing.assert_array_equal(found["b"].read(), whole[1:3, ::2])
+    np.testing.assert_array_equal(found["c"].read(), whole[2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool])
+def test_elements_of_every_kind_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    tensor = torch.tensor([[0, 1, 3], [2, 0, 1]]).to(dtype)
+    torch.save({"a": tensor}, tmp_path / "a.pt")
+    np.testing.assert_array_equal(read_torch(tmp_path / "a.pt").tensors["a"].read(), tensor.double().numpy())
+
+
+def test_a_checkpoint_is_searched_and_a_module_says_what_its_state_dict_does_not(tmp_path: Path) -> None:
+    model = torch.nn.RNN(3, 2, nonlinearity="relu")
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 1, 3))[0].sum().backward()
+    optimizer.step()
+    checkpoint = {"epoch": 3, "tagger": model.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    imported = import_file(tmp_path / "checkpoint.pt", activation="relu")
+    assert set(imported.net.params) == {"tagger/W_x", "tagger/b", "tagger/W_h"}
+    unused = set(read_torch(tmp_path / "checkpoint.pt").tensors) - {f"tagger.{name}" for name in model.state_dict()}
+    assert set(imported.net.ignored) == unused
+    torch.save(model, tmp_path / "module.pt")
+    assert hints(read_torch(tmp_path / "module.pt"))[""]["mode"] == "RNN_RELU"
+    assert "relu(" in import_file(tmp_path / "module.pt").files()["model.py"].decode()
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_a_pickle_names_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, legacy: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = torch.nn.LSTM(3, 2)
+    content = OrderedDict(evil=Evil(), **model.state_dict())
+    torch.save(content, "evil.pt", _use_new_zipfile_serialization=not legacy)
+    assert set(read_torch(Path("evil.pt")).tensors) == set(model.state_dict())
+    assert not Path("ran").exists()
+    torch.load("evil.pt", weights_only=False)
+    assert Path("ran").exists()  # the file is one that does
+
+
+def archive(path: Path, compression: int = zipfile.ZIP_STORED, **entries: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in entries.items():
+            file.writestr(f"archive/{name.replace('__', '/').replace('_pkl', '.pkl')}", content)
+    return path
+
+
+class Tensor:
+    """Pickled, it is a tensor of PyTorch with whatever sizes it is told."""
+
+    def __init__(self, count: int, offset: Any, shape: Any, strides: Any) -> None:
+        self.told = count, offset, shape, strides
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        count, offset, shape, strides = self.told
+        storage = Storage(("storage", torch.FloatStorage, "0", "cpu", count))
+        return torch._utils._rebuild_tensor_v2, (storage, offset, shape, strides, False, OrderedDict())
+
+
+class Storage:
+    def __init__(self, told: Any) -> None:
+        self.told = told
+
+
+def pickled(thing: Any) -> bytes:
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, thing: Any) -> Any:
+            return thing.told if isinstance(thing, Storage) else None
+
+    out = io.BytesIO()
+    Pickler(out, 2).dump(thing)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (Tensor(4, 0, (2, 3), (3, 1)), "tensor a of shape [2, 3] does not lie in its storage of 4 elements"),
+        (Tensor(4, 2, (3,), (1,)), "tensor a of shape [3] does not lie in its storage of 4 elements"),
+        (Tensor(4, 0, (999, 999), (0, 0)), "tensor a of shape [999, 999] does not lie in its storage of 4 elements"),
+        (Tensor(4, -1, (2,), (1,)), "tensor a has no usable strides"),
+        (Tensor(4, 0, (2,), (-1,)), "tensor a has no usable strides"),
+        (Tensor(4, 0, (2, 2), (1,)), "tensor a has no usable strides"),
+        (Tensor(4, 0, (2**40,), (0,)), "tensor a has no usable shape: (1099511627776,)"),
+        (Tensor(4, 0, ("x",), (1,)), "tensor a has no usable shape: ('x',)"),
+    ],
+)
+def test_sizes_that_lie_are_found_before_anything_is_read(tmp_path: Path, tensor: Tensor, said: str) -> None:
+    path = archive(tmp_path / "lies.pt", data_pkl=pickled({"a": tensor}), data__0=bytes(16))
+    with pytest.raises(SourceError) as caught:
+        read_torch(path)
+    assert str(caught.value) == f"SourceError: lies.pt: {said}"
+
+
+def test_a_storage_that_is_short_or_missing_or_packed_is_named(tmp_path: Path) -> None:
+    told = pickled({"a": Tensor(4, 0, (4,), (1,))})
+    for entries, options, said in (
+        ({"data__0": bytes(8)}, {}, "archive/data/0 should have 16 bytes, found 8"),
+        ({}, {}, "it has no archive/data/0, where a tensor's elements should be"),
+    ):
+        path = archive(tmp_path / "short.pt", **options, data_pkl=told, **entries)  # type: ignore[arg-type]
+        with pytest.raises(SourceError, match=said):
+            read_torch(path).tensors["a"].read()
+    path = archive(tmp_path / "bomb.pt", zipfile.ZIP_DEFLATED, data_pkl=told, data__0=bytes(16))
+    with pytest.raises(SourceError, match=r"archive/data.pkl is compressed: expected entries"):
+        read_torch(path)
+
+
+def test_nested_things_cost_no_more_than_their_pickle(tmp_path: Path) -> None:
+    bomb: Any = [Tensor(4, 0, (4,), (1,))]
+    for _ in range(200):
+        bomb = [bomb, bomb]  # 2 ** 200 paths to one tensor
+    path = archive(tmp_path / "nested.pt", data_pkl=pickled({"a": [1, bomb[0]], "b": Tensor(4, 0, (4,), (1,))}))
+    assert "b" in read_torch(path).tensors
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_thousand_mutants_are_read_or_refused_in_words(tmp_path: Path, container: str) -> None:
+    save(tagger(), tmp_path / "model", container)
+    content, path = (tmp_path / "model").read_bytes(), tmp_path / "mutant"
+    refused = 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for mutant in mutants(content, 1000 if container in ("zip", "legacy", "safetensors") else 200):
+        path.write_bytes(mutant)
+        try:
+            import_file(path).files()
+        except LstmcError:
+            refused += 1
+    assert refused > 80
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes
+
+
+def test_a_state_dict_of_no_recurrent_layer_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "linear.pt")
+    with pytest.raises(RefusedError) as caught:
+        import_file(tmp_path / "linear.pt")
+    assert str(caught.value) == (
+        "RefusedError: linear.pt cannot be imported: one thing in it cannot be expressed\n"
+        "  linear.pt: 2 tensors, such as weight, bias: no name is one that torch.nn.LSTM, GRU, RNN or their cells give,"
+        " as weight_ih_l0 and weight_hh_l0; give the module itself to lstmc.from_torch"
+    )
+
+
+def test_all_refusals_come_at_once(tmp_path: Path) -> None:
+    state = torch.nn.ModuleDict({"a": torch.nn.RNN(2, 2), "b": torch.nn.LSTM(2, 2, 2)}).state_dict()
+    del state["b.weight_hh_l0"], state["b.weight_ih_l0"], state["b.bias_ih_l0"], state["b.bias_hh_l0"]
+    torch.save(state, tmp_path / "two.pt")
+    with pytest.raises(RefusedError) as caught:
+        import_file(tmp_path / "two.pt")
+    assert [(r.node, r.attribute, r.value) for r in caught.value.refusals] == [
+        ("a", "nonlinearity", "unknown"),
+        ("b", "layers", "[(1, False)]"),
+    ]
+
+
+def test_what_is_no_model_is_said(tmp_path: Path) -> None:
+    known = "expected a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors"
+    for content, found in (
+        (b"", "an empty file"),
+        (b"layer {\n", "a file that begins with 'layer {\\n'"),
+    ):
+        (tmp_path / "x").write_bytes(content)
+        with pytest.raises(SourceError) as caught:
+            import_file(tmp_path / "x")
+        assert str(caught.value) == f"SourceError: {tmp_path / 'x'}: {known}; found {found}"
+    np.savez(tmp_path / "x.npz", a=np.zeros(2))
+    with pytest.raises(SourceError, match=r"found a zip file of a\.npy"):
+        import_file(tmp_path / "x.npz")
+    with pytest.raises(SourceError, match="no such file"):
+        import_file(tmp_path / "none.pt")
