@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -47,6 +48,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(
         f"random examples of seed {seed}; the same again: make test SEED={seed}, or pytest --hypothesis-seed={seed}"
     )
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a distribution with one module and its entry points on the path, as pip would."""
+
+    def put(name: str, source: str, entry_points: str) -> None:
+        folder = tmp_path / "installed" / name
+        metadata = folder / f"{name}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (folder / f"{name}.py").write_text(dedent(source))
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(dedent(entry_points))
+        monkeypatch.syspath_prepend(str(folder))
+
+    return put
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from textwrap import dedent
 
 import pytest
+from lstmc_plugin_example.backend import TextBackend
 
 from lstmc.backend import (
     Backend,
@@ -28,25 +27,7 @@ from lstmc.backend import (
 from lstmc.dsl import Cell
 from lstmc.errors import BackendError, PluginError
 from lstmc_caffe import CaffeBackend
-from tests.plugin_example.lstmc_plugin_example import TextBackend
-
-Install = Callable[..., None]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a distribution with one module and its entry points on the path, as pip would."""
-
-    def put(name: str, source: str, entry_points: str) -> None:
-        folder = tmp_path / name
-        metadata = folder / f"{name}-1.0.dist-info"
-        metadata.mkdir(parents=True)
-        (folder / f"{name}.py").write_text(dedent(source))
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(dedent(entry_points))
-        monkeypatch.syspath_prepend(str(folder))
-
-    return put
+from tests.conftest import Install
 
 
 def refused(call: Callable[[], object]) -> str:
@@ -110,9 +91,10 @@ def test_a_name_that_nothing_has() -> None:
 def test_a_name_taken_twice(install: Install) -> None:
     install("clash_plugin", "lstm = caffe = None", "[lstmc.cells]\nlstm = clash_plugin:lstm\n")
     expected = (
-        "lstm is offered twice in lstmc.cells: by clash_plugin (clash_plugin:lstm) and by lstmc (lstmc.cells.lstm:lstm)"
+        "cell lstm is offered by clash_plugin (clash_plugin:lstm) and by lstmc (lstmc.cells.lstm:lstm):"
+        " uninstall all but one of them"
     )
-    assert refused(find_cells) == expected
+    assert "lstm" in find_cells()
     assert refused(lambda: load_cell("lstm")) == expected
     assert load_cell("rnn").name == "rnn"
     assert isinstance(load_backend("caffe"), CaffeBackend)  # another group
@@ -139,7 +121,8 @@ def test_a_backend_that_does_not_load(
     install("broken_plugin", source, "[lstmc.backends]\nbroken = broken_plugin:Made\n")
     monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)  # the one of the case before
     assert refused(lambda: load_backend("broken")) == (
-        f"backend broken of broken_plugin (broken_plugin:Made) does not load: {text}"
+        f"backend broken of broken_plugin (broken_plugin:Made) does not load: {text}."
+        " Mend broken_plugin, or uninstall it"
     )
     assert isinstance(load_backend("caffe"), CaffeBackend)  # the others still do
 
@@ -154,7 +137,8 @@ def test_a_backend_that_is_not_whole(install: Install) -> None:
         """
     install("half_plugin", source, "[lstmc.backends]\nhalf = half_plugin:Half\n")
     assert refused(lambda: load_backend("half")) == (
-        "backend half of half_plugin (half_plugin:Half) is not whole: expected it to have ops, passes too"
+        "backend half of half_plugin (half_plugin:Half): expected something that has ops, passes too, found a Half"
+        " without. Mend half_plugin, or uninstall it"
     )
 
 
@@ -182,7 +166,8 @@ def test_what_a_backend_need_not_do_is_asked_for(protocol: type) -> None:
 def test_a_cell_that_is_no_cell(install: Install) -> None:
     install("plain_plugin", "plain = 3", "[lstmc.cells]\nplain = plain_plugin:plain\n")
     assert refused(lambda: load_cell("plain")) == (
-        "cell plain is not a cell: expected a function made with @cell, found 3"
+        "cell plain of plain_plugin (plain_plugin:plain): expected a function made with @cell, found 3."
+        " Mend plain_plugin, or uninstall it"
     )
 
 

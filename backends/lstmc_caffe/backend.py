@@ -11,6 +11,7 @@ from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc.session import StepSession
 from lstmc.training import Trained, TrainingData, TrainingRun
+from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import FORMS, PIPELINES
 from lstmc_caffe.run.doctor import findings
@@ -101,4 +102,6 @@ class CaffeBackend:
 
     def doctor(self) -> Iterator[Finding]:
         """Which Caffe there is, what was tried, and whether a GPU can be used."""
-        return findings()
+        yield from findings()
+        for rules_of, fault in rules().faults.items():
+            yield Finding(f"rules {rules_of}", False, fault)

@@ -1,7 +1,16 @@
 """The seam between the compiler and what it compiles for: what a backend offers, and how one is found."""
 
 from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, Violation
-from lstmc.backend.discover import BACKENDS, CELLS, find_backends, find_cells, load_backend, load_cell, target_of
+from lstmc.backend.discover import (
+    BACKENDS,
+    CELLS,
+    find_backends,
+    find_cells,
+    load_backend,
+    load_cell,
+    plugin_faults,
+    target_of,
+)
 from lstmc.backend.protocols import (
     Backend,
     Diagnoses,
@@ -44,6 +53,7 @@ __all__ = [
     "find_cells",
     "load_backend",
     "load_cell",
+    "plugin_faults",
     "require",
     "target_of",
 ]

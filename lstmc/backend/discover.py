@@ -2,73 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from collections.abc import Iterator
 
+from lstmc.backend.compiled import Finding
 from lstmc.backend.protocols import Backend, lacks
 from lstmc.dsl import Cell
 from lstmc.errors import PluginError
+from lstmc.ops.dialects import dialects, load_dialect
+from lstmc.plugins import does_not_load, load_point, malformed, offered, the_one
 
 BACKENDS = "lstmc.backends"
 CELLS = "lstmc.cells"
 
 
-def find_backends() -> dict[str, EntryPoint]:
-    """Every installed backend's entry point by name. Raises :class:`PluginError` for a name taken twice."""
-    return _find(BACKENDS)
+def find_backends() -> tuple[str, ...]:
+    """The names of all installed backends."""
+    return tuple(offered(BACKENDS))
 
 
-def find_cells() -> dict[str, EntryPoint]:
-    """Every installed library cell's entry point by name. Raises :class:`PluginError` for a name taken twice."""
-    return _find(CELLS)
+def find_cells() -> tuple[str, ...]:
+    """The names of all installed library cells."""
+    return tuple(offered(CELLS))
 
 
 def load_backend(name: str) -> Backend:
-    """An installed backend. Raises :class:`PluginError` if there is none of that name, or it does not load or is not
-    whole."""
-    points = _find(BACKENDS, name)
-    loaded = _load(points, name, "backend", lambda offered: offered())
-    if not isinstance(loaded, Backend):
-        lacking = ", ".join(lacks(loaded, Backend))
-        raise PluginError(
-            f"backend {name} of {_distribution(points[name])} is not whole: expected it to have {lacking} too"
-        )
-    return loaded
+    """An installed backend. Raises :class:`PluginError` if there is none of that name, or two, or it is not whole."""
+    point = the_one(BACKENDS, name, "backend")
+    make = load_point(point, "backend")
+    try:
+        backend = make()
+    except Exception as error:  # whatever it does as it is made
+        raise does_not_load(point, "backend", error) from error
+    if not isinstance(backend, Backend):
+        lacking = ", ".join(lacks(backend, Backend))
+        raise malformed(point, "backend", f"something that has {lacking} too", f"a {type(backend).__name__} without")
+    return backend
 
 
 def load_cell(name: str) -> Cell:
-    """An installed library cell. Raises :class:`PluginError` if there is none of that name or it does not load."""
-    loaded = _load(_find(CELLS, name), name, "cell")
-    if not isinstance(loaded, Cell):
-        raise PluginError(f"cell {name} is not a cell: expected a function made with @cell, found {loaded!r}")
-    return loaded
+    """An installed library cell. Raises :class:`PluginError` if there is none of that name, or two, or it is none."""
+    point = the_one(CELLS, name, "cell")
+    cell = load_point(point, "cell")
+    if not isinstance(cell, Cell):
+        raise malformed(point, "cell", "a function made with @cell", repr(cell))
+    return cell
 
 
-def _find(group: str, wanted: str | None = None) -> dict[str, EntryPoint]:
-    """The entry points of a group. A name that is taken twice does not matter to who wants another one."""
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=group):
-        twice = point.name in found and found[point.name].value != point.value
-        if twice and wanted in (None, point.name):
-            ours, theirs = (_distribution(p) for p in (found[point.name], point))
-            raise PluginError(f"{point.name} is offered twice in {group}: by {ours} and by {theirs}")
-        found[point.name] = point
-    return dict(sorted(found.items()))
-
-
-def _distribution(point: EntryPoint) -> str:
-    return f"{point.dist.name if point.dist else 'an unknown distribution'} ({point.value})"
-
-
-def _load(points: Mapping[str, EntryPoint], name: str, kind: str, make: Callable[[Any], Any] = lambda x: x) -> Any:
-    if name not in points:
-        raise PluginError(f"there is no {kind} called {name}: found {', '.join(points) or 'none'}")
-    try:
-        return make(points[name].load())
-    except Exception as error:
-        where = _distribution(points[name])
-        raise PluginError(f"{kind} {name} of {where} does not load: {type(error).__name__}: {error}") from error
+def plugin_faults() -> Iterator[Finding]:
+    """What is wrong with the cells and dialects that are installed; each is loaded. Backends tell of themselves."""
+    for kind, names, loaded in (("cell", find_cells(), load_cell), ("dialect", dialects(), load_dialect)):
+        for name in names:
+            try:
+                loaded(name)
+            except PluginError as error:
+                yield Finding(f"{kind} {name}", False, error.message)
 
 
 def target_of(backend: Backend, target: str | None) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 import typer
 
-from lstmc.backend import Diagnoses, Finding, find_backends, load_backend
+from lstmc.backend import Diagnoses, Finding, find_backends, load_backend, plugin_faults
 from lstmc.cli.console import out, table
 from lstmc.errors import PluginError
 from lstmc.version import __version__
@@ -46,6 +46,7 @@ def _findings() -> Iterator[Finding]:
             yield from backend.doctor()
         else:
             yield Finding(f"backend {name}", True, backend.summary)
+    yield from plugin_faults()
 
 
 def _packages() -> Iterator[Finding]:

@@ -15,7 +15,6 @@ from inspect import isabstract
 from types import ModuleType
 from typing import Any
 
-from lstmc.errors import PluginError
 from lstmc.ops.base import Op
 from lstmc.plugins import load_point, malformed, offered, the_one
 
@@ -87,14 +86,3 @@ def _derived(base: type[Any]) -> Iterator[type[Op]]:
     for op in base.__subclasses__():
         yield op
         yield from _derived(op)
-
-
-def dialect_faults() -> dict[str, str]:
-    """What is wrong with installed dialects, by name; all are loaded."""
-    faults = {}
-    for name in dialects():
-        try:
-            load_dialect(name)
-        except PluginError as error:
-            faults[name] = error.message
-    return faults

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lstmc_plugin_example.backend import TextBackend
 from numpy.testing import assert_allclose, assert_array_equal
 
 import lstmc
@@ -15,7 +16,6 @@ from lstmc.errors import BackendError, DataError, ModelFileError, PassError, Wei
 from lstmc.interp import forward
 from lstmc.passes import Dead, PassList, Simplify
 from lstmc.weights import initial_weights
-from tests.plugin_example.lstmc_plugin_example import TextBackend
 
 T, N = lstmc.dims("T N")
 SIZES = {"T": 3, "N": 2, "D": 4, "H": 5}

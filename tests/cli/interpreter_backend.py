@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from lstmc_plugin_example.backend import TextBackend
 
 from lstmc.backend import Artifact, Compiled, Settings
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ops import Array
 from lstmc.training import Trained, TrainingData, TrainingRun
-from tests.plugin_example.lstmc_plugin_example import TextBackend
 
 
 @dataclass(frozen=True)

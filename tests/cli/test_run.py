@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from lstmc_plugin_example.backend import TextBackend
 from numpy.testing import assert_allclose, assert_array_equal
 
 from lstmc.backend import load_cell
@@ -18,7 +19,6 @@ from lstmc.ir import Graph
 from lstmc.prepare import one_step
 from lstmc.weights import initial_weights
 from tests.cli.conftest import LSTMC
-from tests.plugin_example.lstmc_plugin_example import TextBackend
 
 TARGETS = ("caffe", "flat", "noslice", "caffe-native")
 SIZES = {"T": 3, "N": 2, "D": 3, "H": 4}

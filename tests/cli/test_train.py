@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lstmc_plugin_example.backend import TextBackend
 from numpy.testing import assert_array_equal
 
 from lstmc.api.build import backend_of
 from lstmc.runs.curve_drawing import CurveDrawing
 from tests.cli.conftest import LSTMC, Ended
 from tests.cli.interpreter_backend import InterpreterBackend
-from tests.plugin_example.lstmc_plugin_example import TextBackend
 
 SIZES = ("-D", "T=3", "-D", "N=4")
 MODEL = """\

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc.backend import find_cells
+from lstmc.backend import CELLS
 from lstmc.interp import forward
 from lstmc.ir import Graph, Scan
 from lstmc.ops import Input, Param
 from lstmc.passes import run_passes
 from lstmc.patterns import GRU, LSTM, RNN, Unrecognised, recognise
 from lstmc.pipeline import MODEL_PASSES
+from lstmc.plugins import offered
 from tests.cells.scanned import cell_graph
 from tests.equivalence import random_leaves
 from tests.patterns.by_numpy import assert_computes
@@ -53,7 +54,7 @@ def scans(graph: Graph) -> list[str]:
 
 
 def test_every_library_cell_is_here() -> None:
-    names = {name for name, point in find_cells().items() if point.value.startswith("lstmc.cells.")}
+    names = {name for name, (point, *_) in offered(CELLS).items() if point.value.startswith("lstmc.cells.")}
     assert names == {*RECOGNISED, *OTHERS}
 
 

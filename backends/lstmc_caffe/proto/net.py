@@ -7,6 +7,8 @@ compares every field with the installed Caffe's own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
@@ -15,9 +17,10 @@ from lstmc.errors import BackendError
 from lstmc_caffe.proto.solver import RAW_STATE, SOLVER_ENUMS, SOLVER_MESSAGES
 
 PACKAGE = "lstmc_caffe"
+Fields = tuple[tuple[str, int, str], ...]
 
 # MESSAGE -> (field, number, type): * repeated, ** repeated and packed, = default. Types in capitals are messages.
-MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
+MESSAGES: dict[str, Fields] = {
     "BlobShape": (("dim", 1, "int64**"),),
     "BlobProto": (("data", 5, "float**"), ("shape", 7, "BlobShape")),
     "FillerParameter": (
@@ -173,7 +176,7 @@ ENUMS |= SOLVER_ENUMS
 
 # Not Caffe's: the same messages as seen by a writer that has the floats as bytes. On the wire, packed floats and
 # bytes are the same, so an array goes into a caffemodel without becoming a list of Python floats first.
-_RAW: dict[str, tuple[tuple[str, int, str], ...]] = {
+_RAW: dict[str, Fields] = {
     "RawBlob": (("data", 5, "bytes"), ("shape", 7, "BlobShape")),
     "RawLayer": (("name", 1, "string"), ("type", 2, "string"), ("blobs", 7, "RawBlob*")),
     "RawNet": (("name", 1, "string"), ("layer", 100, "RawLayer*")),
@@ -214,19 +217,57 @@ def _file() -> Any:
     return file
 
 
-_POOL = descriptor_pool.DescriptorPool()
-_POOL.Add(_file())
+def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
+    """Make a field of LayerParameter known, with its message, in the notation of ``MESSAGES``.
+
+    For the layers of a package, where they are defined: ``layer_field("relu_param", 123, "ReLUParameter",
+    (("negative_slope", 1, "float=0"),))``. Names and numbers are those of the Caffe that is to read the net. Raises
+    :class:`BackendError` if the name, the number or the message stands for something else already.
+    """
+    declared = (name, number, message)
+    for known in MESSAGES["LayerParameter"]:
+        if known != declared and (known[0] == name or known[1] == number):
+            raise BackendError(
+                f"LayerParameter has field {known[0]} = {known[1]} of {known[2]}, found {name} = {number} of {message}"
+            )
+    if MESSAGES.get(message, fields) != fields:
+        raise BackendError(f"{message} has fields {MESSAGES[message]}, found {fields}")
+    if declared not in MESSAGES["LayerParameter"]:
+        MESSAGES[message] = fields
+        MESSAGES["LayerParameter"] += (declared,)
 
 
-def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))
+@cache
+def _pool(layer_fields: Fields) -> descriptor_pool.DescriptorPool:
+    """All messages, with LayerParameter as it is now."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(_file())
+    return pool
 
 
-LayerParameter: Any = _message("LayerParameter")
-NetParameter: Any = _message("NetParameter")
-RawNet: Any = _message("RawNet")
-RawState: Any = _message("RawState")
-SolverParameter: Any = _message("SolverParameter")
+@dataclass(frozen=True)
+class Message:
+    """A message of the protocol: call it to make one. Its class is made anew when a package has brought a field."""
+
+    name: str
+
+    def made(self) -> Any:
+        """The class of today's fields."""
+        pool = _pool(MESSAGES["LayerParameter"])
+        return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{self.name}"))
+
+    def __call__(self, **values: Any) -> Any:
+        return self.made()(**values)
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self.made(), attribute)
+
+
+LayerParameter = Message("LayerParameter")
+NetParameter = Message("NetParameter")
+RawNet = Message("RawNet")
+RawState = Message("RawState")
+SolverParameter = Message("SolverParameter")
 
 
 def net_from_text(text: str) -> Any:

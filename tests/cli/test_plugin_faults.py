@@ -1,0 +1,210 @@
+"""A plug-in that does not import, clashes or is malformed is named, with what to do; everything else goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from lstmc.backend import find_cells, load_backend, load_cell, plugin_faults
+from lstmc.dsl import CellModel
+from lstmc.errors import BackendError, PluginError
+from lstmc.ir import parse_graph
+from lstmc.ops.dialects import load_dialect
+from lstmc.pipeline import compile_graph
+from lstmc_caffe.legalize.rules import rules
+from tests.cli.conftest import LSTMC
+from tests.conftest import Install
+
+OPS = """
+from dataclasses import dataclass
+from lstmc.ops import Op, Pointwise, Tanh
+
+@dataclass(frozen=True)
+class Cube(Pointwise):
+    "y = x ** 3."
+    name = "DIALECT.cube"
+    def f(self, x):
+        return x ** 3
+    def df(self, y, x):
+        return 3 * x ** 2
+"""
+
+
+def refused(call: Callable[[], object]) -> str:
+    with pytest.raises(PluginError) as caught:
+        call()
+    return caught.value.message
+
+
+def compiled_in_caffe(cell: str) -> int:
+    return len(compile_graph(CellModel(load_cell(cell)).graph(T=2, N=2, D=3, H=4), load_backend("caffe")).expanded)
+
+
+def dialect(install: Install, name: str, source: str, value: str = "") -> Callable[[], object]:
+    install(name, OPS.replace("DIALECT", name) + dedent(source), f"[lstmc.dialects]\n{name} = {value or name}\n")
+    return lambda: load_dialect(name)
+
+
+MENDED = "Mend {0}, or uninstall it"
+
+
+def test_a_dialect_is_found_and_its_ops_are_read(install: Install) -> None:
+    dialect(install, "shop_a", "")()
+    (x, y) = parse_graph("graph g {\n  %x: f32[2] = input()\n  %y: f32[2] = shop_a.cube(%x)\n  return y=%y\n}\n")
+    assert (x.op.name, y.op.name) == ("input", "shop_a.cube")
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "value", "fault"),
+    [
+        ("shop_b", "import no_such", "", " does not load: ModuleNotFoundError: No module named 'no_such'."),
+        ("shop_c", "", "shop_c:Cube", ": expected the name of a module that ops are defined in, found CLASS."),
+        (
+            "shop_d",
+            'Cube.name = "cube"',
+            "",
+            ": expected ops whose names begin with shop_d., found Cube called cube.",
+        ),
+        (
+            "shop_e",
+            """
+            @dataclass(frozen=True)
+            class Half(Op):
+                name = "shop_e.half"
+                operands = ("x",)
+                def infer(self, x):
+                    return (x,)
+            """,
+            "",
+            ": expected that Half defines eval, sample, vjp, found none of that name.",
+        ),
+        (
+            "shop_f",
+            """
+            class Loud(Tanh):
+                name = "shop_f.loud"
+            """,
+            "",
+            ": expected @dataclass(frozen=True) above class Loud, found none.",
+        ),
+        (
+            "shop_g",
+            """
+            @dataclass(frozen=True)
+            class Again(Tanh):
+                name = "shop_g.cube"
+            """,
+            "",
+            ": expected one op called shop_g.cube, found Again, Cube.",
+        ),
+    ],
+)
+def test_a_dialect_that_is_not_whole(install: Install, name: str, source: str, value: str, fault: str) -> None:
+    load = dialect(install, name, source, value)
+    said = refused(load)
+    value = value or name
+    expected = f"dialect {name} of {name} ({value}){fault} {MENDED.format(name)}"
+    assert said == expected.replace("CLASS", f"<class '{name}.Cube'>")
+    # everything else goes on: the core's text, a model that is compiled, the list of what is wrong
+    assert len(list(parse_graph("graph g {\n  %x: f32[2] = input()\n  return x=%x\n}\n"))) == 1
+    assert compiled_in_caffe("rnn") > 0
+    assert [(f.subject, f.found, f.detail) for f in plugin_faults()] == [(f"dialect {name}", False, said)]
+
+
+def test_a_dialect_that_two_packages_offer(install: Install) -> None:
+    for name in ("shop_h", "shop_i"):
+        install(name, OPS.replace("DIALECT", "shop"), f"[lstmc.dialects]\nshop = {name}\n")
+    expected = "dialect shop is offered by shop_i (shop_i) and by shop_h (shop_h): uninstall all but one of them"
+    assert refused(lambda: load_dialect("shop")) == expected
+    assert compiled_in_caffe("rnn") > 0
+
+
+RULES = """
+from lstmc.ops import Tanh
+from lstmc_caffe.legalize.rules import layer_rules
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "value", "fault"),
+    [
+        ("rules_a", "1 / 0", "", " does not load: ZeroDivisionError: division by zero."),
+        ("rules_b", "", "", ": expected a table RULES from ops to rules in the module, found None."),
+        ("rules_c", "RULES = []", "", ": expected a table RULES from ops to rules in the module, found []."),
+        (
+            "rules_d",
+            "RULES = {'tanh': print}",
+            "",
+            ": expected a class of ops and a function in each entry of RULES, found 'tanh': <built-in function print>.",
+        ),
+        (
+            "rules_e",
+            "RULES = {Tanh: print}",
+            "",
+            ": expected ops that have no rule yet, found tanh: see lstmc (lstmc_caffe.legalize.pointwise).",
+        ),
+        ("rules_f", "", "rules_f:Tanh", ": expected the name of a module with a table RULES, found CLASS."),
+    ],
+)
+def test_rules_that_are_none(install: Install, name: str, source: str, value: str, fault: str) -> None:
+    value = value or name
+    install(name, RULES + source, f"[lstmc_caffe.rules]\n{name} = {value}\n")
+    expected = f"rules {name} of {name} ({value}){fault} {MENDED.format(name)}"
+    expected = expected.replace("CLASS", "<class 'lstmc.ops.pointwise.Tanh'>")
+    assert dict(rules().faults) == {f"{name} of {name}": expected}
+    assert compiled_in_caffe("rnn") > 0
+
+
+def test_an_op_without_a_rule_says_which_rules_are_missing(install: Install) -> None:
+    dialect(install, "shop_j", "")()
+    install("rules_j", "import no_such_j", "[lstmc_caffe.rules]\nrules_j = rules_j\n")
+    graph = parse_graph("graph g {\n  %x: f32[2,3] = input()\n  %y: f32[2,3] = shop_j.cube(%x)\n  return y=%y\n}\n")
+    with pytest.raises(BackendError) as caught:
+        compile_graph(graph, load_backend("caffe"))
+    assert str(caught.value).splitlines()[:2] == [
+        "BackendError: Caffe has no layer for shop_j.cube",
+        "  rules rules_j of rules_j (rules_j) does not load: ModuleNotFoundError: No module named 'no_such_j'."
+        " Mend rules_j, or uninstall it",
+    ]
+
+
+def test_a_rule_that_fails_is_named(install: Install) -> None:
+    dialect(install, "shop_k", "")()
+    source = "from shop_k import Cube\ndef cube_to_layer(b, node, args):\n    1 / 0\nRULES = {Cube: cube_to_layer}\n"
+    install("rules_k", source, "[lstmc_caffe.rules]\nrules_k = rules_k\n")
+    graph = parse_graph("graph g {\n  %x: f32[2,3] = input()\n  %y: f32[2,3] = shop_k.cube(%x)\n  return y=%y\n}\n")
+    with pytest.raises(BackendError) as caught:
+        compile_graph(graph, load_backend("caffe"))
+    assert caught.value.message == (
+        "rule cube_to_layer of rules_k failed on shop_k.cube (ZeroDivisionError: division by zero)"
+    )
+
+
+def test_the_other_cells_are_listed(install: Install, lstmc: LSTMC) -> None:
+    install("cells_a", "lstm = None", "[lstmc.cells]\nlstm = cells_a:lstm\n")
+    install("cells_b", "import no_such_b", "[lstmc.cells]\nbroken = cells_b:broken\n")
+    install("cells_c", "plain = 3", "[lstmc.cells]\nplain = cells_c:plain\n")
+    assert {"lstm", "broken", "plain", "gru"} <= set(find_cells())
+    clash = (
+        "cell lstm is offered by cells_a (cells_a:lstm) and by lstmc (lstmc.cells.lstm:lstm):"
+        " uninstall all but one of them"
+    )
+    assert refused(lambda: load_cell("lstm")) == clash
+    assert {finding.subject: finding.detail for finding in plugin_faults()} == {
+        "cell broken": "cell broken of cells_b (cells_b:broken) does not load: ModuleNotFoundError: No module named"
+        " 'no_such_b'. Mend cells_b, or uninstall it",
+        "cell lstm": clash,
+        "cell plain": "cell plain of cells_c (cells_c:plain): expected a function made with @cell, found 3."
+        " Mend cells_c, or uninstall it",
+    }
+    for command in ("cells", "doctor"):
+        said = " ".join(lstmc(command).out.replace("│", " ").split())
+        for word in ("cells_a", "cells_b", "cells_c"):
+            assert word in said
+    assert "gru_reset_after" in lstmc("cells").out
+    ended = lstmc("compile", "--cell", "gru", "-D", "T=2", "-D", "N=2", "-D", "D=3", "-D", "H=4", "-o", "out")
+    assert (ended.code, ended.err) == (0, "")
+    assert Path("out/gru.prototxt").exists()

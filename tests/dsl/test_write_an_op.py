@@ -1,0 +1,42 @@
+"""The Python of docs/write-an-op.md runs as it stands, and its entry points are those of the example."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmc import Input, model
+from lstmc.interp import forward
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "write-an-op.md").read_text()
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_runs_block_by_block(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"__name__": "written"}
+    for code in blocks("python"):
+        exec(compile(code, str(tmp_path / "written.py"), "exec", dont_inherit=True), names)
+    assert list(names["RULES"]) == [names["LeakyRelu"]]
+
+    @model
+    def net(x: Any = Input(3)) -> Any:
+        return names["leaky_relu"](x, 0.5)
+
+    found = forward(net.graph(), {"x": np.array([-2.0, 0.0, 3.0])}, {}).outputs
+    assert [list(value) for value in found.values()] == [[-1.0, 0.0, 3.0]]
+
+
+def test_the_entry_points_are_the_example_s() -> None:
+    project = tomllib.loads((ROOT / "tests" / "plugin_example" / "pyproject.toml").read_text())["project"]
+    for code in blocks("toml"):
+        ((group, points),) = tomllib.loads(code)["project"]["entry-points"].items()
+        shown = {name: value.replace("my_package", "lstmc_plugin_example") for name, value in points.items()}
+        assert shown == project["entry-points"][group]
