@@ -74,15 +74,21 @@ class Equations:
         shape = self.body.type(ref).shape
         return (0, shape[-1]) if shape else None
 
-    def equal_to(self, formula: Polynomial) -> list[Ref]:
-        """The values of the body that have this formula, in order."""
-        refs = [Ref(node.name, out) for node in self.body for out in range(len(node.types))]
-        return [ref for ref in refs if self.body.type(ref).rank and self.value(ref) == formula]
+    def equal_to(self, formula: Polynomial, until: str | None = None) -> list[Ref]:
+        """The values of the body that have this formula, in order; of no node after the one called ``until``."""
+        found = []
+        for node in self.body:
+            refs = [Ref(node.name, out) for out, type_ in enumerate(node.types) if type_.rank]
+            found += [ref for ref in refs if self.value(ref) == formula]
+            if node.name == until:
+                break
+        return found
 
     def cut(self, ref: Ref) -> None:
-        """From now on, do not look into a value."""
+        """From now on, do not look into a value, nor into what was read of it before."""
         self.cuts[ref] = ref
-        self._known = {}
+        stale = self.body.dependents({ref.node})
+        self._known = {at: known for at, known in self._known.items() if at.where != "step" or at.ref.node not in stale}
 
     def inside(self, ref: Ref) -> Polynomial:
         """The formula of a whole value, though it be cut."""

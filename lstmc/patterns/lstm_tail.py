@@ -36,7 +36,7 @@ def lstm_tails(equations: Equations) -> Iterator[LSTMTail]:
         if len(node.types) > 1 or not node.types[0].rank:
             continue
         atoms = equations.value(ref).single
-        if atoms is None or len(atoms) != 2 or equations.equal_to(equations.value(ref))[0] != ref:
+        if atoms is None or len(atoms) != 2 or equations.equal_to(equations.value(ref), ref.node)[0] != ref:
             continue
         tail = next((tail for o, shown in permutations(atoms) for tail in _tails(equations, ref, o, shown)), None)
         if tail is not None:
@@ -51,7 +51,7 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
     if c.where != "step" or c.columns != equations.whole(c.ref):
         return
     for gates, before in _updates(shown.operand, o.op):
-        found = _before(equations, before, equations.body.type(c.ref).shape)
+        found = _before(equations, before, c.ref)
         if found is not None:
             gates["o"] = o
             seen = {name: (gate.op, gate.operand_place) for name, gate in gates.items()}
@@ -75,14 +75,12 @@ def _updates(c: Polynomial, gate: Op) -> Iterator[tuple[dict[str, Function], Mon
                 yield {"i": i, "g": g, "f": f}, without(kept[0], (f,)) or ()
 
 
-def _before(
-    equations: Equations, monomial: Monomial, shape: tuple[int, ...]
-) -> tuple[Ref | None, Ref | None, Place | None] | None:
+def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | None, Ref | None, Place | None] | None:
     """The value that a formula of the old c is, and the state and the number for each row that it is the product of."""
     if not monomial:
         return None, None, None
-    values = equations.equal_to(Polynomial.of({monomial: 1.0}))
-    value = next((ref for ref in values if equations.body.type(ref).shape == shape), None)
+    values = equations.equal_to(Polynomial.of({monomial: 1.0}), c.node)
+    value = next((ref for ref in values if equations.body.type(ref) == equations.body.type(c)), None)
     for state, *factors in permutations(monomial):
         rows = [a.place for a in factors if isinstance(a, Given) and not a.recurrent]
         if isinstance(state, Given) and state.recurrent and len(rows) == len(factors) == 1:
