@@ -7,9 +7,10 @@ which setting is read from ``src/caffe/solvers/*.cpp`` and ``include/caffe/sgd_s
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from google.protobuf import text_format
@@ -69,7 +70,7 @@ _MOMENTA = {"SGD": 0.9, "Nesterov": 0.9, "Adam": 0.9, "AdaDelta": 0.95}
 _DELTAS = {"Adam": 1e-8, "AdaGrad": 1e-8, "RMSProp": 1e-8, "AdaDelta": 1e-6}
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, kw_only=True)
 class Solver:
     """Typed settings of a solver, each with a default. What the type or the policy does not use is None.
 
@@ -108,8 +109,20 @@ class Solver:
     test_interval: int = _setting(FROM_0_COUNT, "iterations between two tests; 0: only at the end", 0)
     test_initialization: bool = _setting(FLAG, "whether to test before the first iteration", False)
 
-    def __init__(self, *positional: Any, **given: Any) -> None:
-        _fill(self, positional, given)
+    def __new__(cls, *positional: Any, **given: Any) -> Self:
+        """Refuses, where it is written, what ``__init__`` does not take."""
+        if positional:
+            _refuse(f"expected settings by name, as base_lr=0.01, found {positional[0]!r}")
+        for name in given:
+            if name not in SETTINGS:
+                _refuse(unknown(name), name)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
+        object.__setattr__(self, "_given", _checked(given))
+        for name, value in _filled(self.given).items():
+            object.__setattr__(self, name, value)
 
     @property
     def given(self) -> dict[str, Any]:
@@ -120,6 +133,10 @@ class Solver:
         """The learning rate of the update after ``iteration`` updates (``sgd_solver.cpp: GetLearningRate``)."""
         with np.errstate(over="ignore"):
             return float(self.base_lr * _factor(self, iteration))
+
+
+# what notebooks complete and help shows: Python takes ``__new__`` for it, which only refuses
+Solver.__signature__ = inspect.Signature([*inspect.signature(Solver.__init__).parameters.values()][1:])  # type: ignore[attr-defined]
 
 
 def _factor(solver: Solver, iteration: int) -> Any:
@@ -149,37 +166,37 @@ def _refuse(message: str, name: str | None = None) -> NoReturn:
     raise SolverError(f"solver: {message}", loc=argument_location(loc, None, name) if name else loc)
 
 
-def _fill(solver: Solver, positional: Sequence[Any], given: Mapping[str, Any]) -> None:
-    """Checks every setting given, then gives all of them their values."""
-    if positional:
-        _refuse(f"expected settings by name, as base_lr=0.01, found {positional[0]!r}")
-    values: dict[str, Any] = {}
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, each in the type that it is kept in."""
+    values = {}
     for name, value in given.items():
-        if name not in SETTINGS:
-            _refuse(unknown(name), name)
-        if value is None:
-            continue
         try:
             values[name] = SETTINGS[name].kind.take(value)
         except WrongValue as wrong:
             _refuse(f"{name} {wrong}", name)
-    object.__setattr__(solver, "_given", dict(values))
-    chosen = {"type": values.get("type", TYPES[0]), "lr_policy": values.get("lr_policy", POLICIES[0])}
+    return values
+
+
+def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings, with the defaults of the type and the policy; what these do not use is None."""
+    chosen = {"type": given.get("type", TYPES[0]), "lr_policy": given.get("lr_policy", POLICIES[0])}
+    values = {}
     for name, setting in SETTINGS.items():
         for key, users in (("type", setting.types), ("lr_policy", setting.policies)):
-            if users and chosen[key] not in users and name in values:
+            if users and chosen[key] not in users and name in given:
                 _refuse(f"{name} is for {key} {' or '.join(users)}, found {key} {chosen[key]}", name)
-        used = chosen["lr_policy"] in setting.policies
-        if used and name not in values:
+        if chosen["lr_policy"] in setting.policies and name not in given:
             _refuse(f"lr_policy {chosen['lr_policy']} needs {name}: {setting.meaning}", "lr_policy")
         default = setting.default
         if isinstance(default, Mapping):
             default = default.get(chosen["type"])
         elif setting.types and chosen["type"] not in setting.types:
             default = None
-        object.__setattr__(solver, name, values.get(name, default))
-    if solver.gamma is not None and solver.gamma < 0 and solver.lr_policy != "sigmoid":
-        _refuse(f"gamma must be a number above 0 for lr_policy {solver.lr_policy}, found {solver.gamma!r}", "gamma")
+        values[name] = given.get(name, default)
+    gamma, policy = values["gamma"], chosen["lr_policy"]
+    if gamma is not None and gamma < 0 and policy != "sigmoid":
+        _refuse(f"gamma must be a number above 0 for lr_policy {policy}, found {gamma!r}", "gamma")
+    return values
 
 
 def unknown(name: str) -> str:

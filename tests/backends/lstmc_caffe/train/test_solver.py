@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -23,6 +24,14 @@ def refused(**settings: Any) -> str:
     with pytest.raises(SolverError) as caught:
         Solver(**settings)
     return caught.value.message
+
+
+def test_every_setting_is_a_keyword_with_its_type() -> None:
+    shown = inspect.signature(Solver).parameters  # what notebooks complete
+    assert list(shown) == list(SETTINGS)
+    assert {parameter.kind for parameter in shown.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    types = get_type_hints(Solver)
+    assert (types["base_lr"], types["momentum"], types["max_iter"]) == (float, float | None, int)
 
 
 class TestValues:
