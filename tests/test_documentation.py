@@ -21,9 +21,9 @@ import pytest
 import typer
 
 from lstmc.cli import app
+from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto import net as caffe_net
 from lstmc_caffe.proto import solver as caffe_solver
-from lstmc_caffe.targets.target import TARGETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
@@ -228,7 +228,7 @@ def options() -> set[str]:
 @cache
 def known() -> set[str]:
     """Every identifier of the sources, every string that is one, and what Caffe, targets, cells and folders name."""
-    found: set[str] = {*TARGETS, *dir(builtins), *keyword.kwlist, *commands(), *make_targets()}
+    found: set[str] = {*CaffeBackend.targets, *dir(builtins), *keyword.kwlist, *commands(), *make_targets()}
     for path in SOURCES:
         if path == Path(__file__):
             continue
