@@ -13,6 +13,7 @@ import platformdirs
 
 from lstmc.backend import Artifact, Backend, Tunes, require
 from lstmc.ir import Graph, print_graph
+from lstmc.json_file import Item, NotExpected, read_json
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
@@ -49,11 +50,12 @@ def tune(
     text = re.sub(r"  # .*", "", print_graph(graph))  # without places in source files
     made_of = [backend.name, tuner.build(), target, str(step), text]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
-    if key in known:
+    forms = (RULE, *tuner.forms(target))
+    if set(known.get(key, ())) == set(forms):
         seconds = known[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
-    for form in (RULE, *tuner.forms(target)):
+    for form in forms:
         compiled = compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
         artifacts[form] = backend.emit(compiled, weights)
     measured = tuner.seconds(artifacts)
@@ -64,6 +66,13 @@ def tune(
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
+        return read_json(path, _measured)
+    except (OSError, NotExpected):
         return {}  # nothing measured yet, or a file that cannot be trusted: measure again
+
+
+def _measured(item: Item) -> dict[str, dict[str, float]]:
+    return {
+        key: {form: seconds.number() for form, seconds in entry.mapping().items()}
+        for key, entry in item.mapping().items()
+    }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -68,11 +69,27 @@ def test_what_changes_the_figures_is_measured_anew(tmp_path: Path, what: str) ->
     assert len(json.loads((tmp_path / TUNED).read_text())) == 2
 
 
-def test_a_damaged_record_is_measured_anew(tmp_path: Path) -> None:
-    backend = Stopwatch({})
-    (tmp_path / TUNED).write_text("{")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "{",
+        lambda text: "[1]",
+        lambda text: "[" * 100_000,
+        lambda text: text.replace("0.5", '"fast"'),
+        lambda text: text.replace('"unit"', '"unicorn"'),  # no form that there is
+        lambda text: re.sub(r'("\w{64}": )\{[^}]*\}', r"\1{}", text),
+    ],
+)
+def test_a_damaged_record_is_measured_anew(tmp_path: Path, damage: Callable[[str], str]) -> None:
+    backend = Stopwatch({"unit": 0.5})
     graph, weights = lstm()
     assert not tune(graph, backend, "caffe", weights, folder=tmp_path).remembered
+    path = tmp_path / TUNED
+    text = path.read_text()
+    assert damage(text) != text
+    path.write_text(damage(text))
+    again = tune(graph, backend, "caffe", weights, folder=tmp_path)
+    assert (again.form, again.remembered) == ("unit", False)
     assert tune(graph, backend, "caffe", weights, folder=tmp_path).remembered
 
 
