@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, Step, rename_values
 from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
-from lstmc.passes.base import Pass, PassResult, Refs, note_node
+from lstmc.passes.base import Pass, PassResult, Refs, note_node, result
 
 Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, with the axis kept or not
 
@@ -67,7 +68,7 @@ class Expand(Pass):
         rebuild = Rebuild(graph)
         readers = graph.readers()
         cuts: Cuts = {}
-        steps = 0
+        counts: Counter[str] = Counter()
         unread = _unread_leaves(graph)
         for node in graph:
             if node.name in unread:
@@ -80,11 +81,10 @@ class Expand(Pass):
                 except Exception as error:
                     note_node(error, graph, node)
                     raise
-                steps += node.op.length
+                counts["unroll_step"] += node.op.length
             else:
                 rebuild.copy(node)
-        expanded = rebuild.finish()
-        return PassResult(expanded if steps else graph, steps > 0, {"unroll_step": steps} if steps else {})
+        return result(graph, rebuild.finish(), counts)
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
 from lstmc.ops import Arg, Op, Param
-from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
+from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.checks import check_gradients_end
@@ -50,7 +50,7 @@ class Legalize(Pass):
         if self.trained:
             check_gradients_end(graph)
         legal = legalized(graph, counts, self.trained)
-        return PassResult(legal if counts else graph, bool(counts), dict(counts))
+        return result(graph, legal, counts)
 
 
 def legalized(graph: Graph, counts: Counter[str], trained: bool = True) -> Graph:

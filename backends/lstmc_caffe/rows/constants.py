@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from math import prod
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Ref
+from lstmc.ir import Graph, Node, Rebuild, Ref
 from lstmc.ops import Input
-from lstmc.passes import Pass, PassResult
+from lstmc.passes import Pass, PassResult, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
@@ -38,8 +38,7 @@ class Constants(Pass):
         if self.target.allows("DummyData"):
             return PassResult(graph, False)
         maker = _ConstantMaker(graph, self.target)
-        made = maker.run()
-        return PassResult(made if maker.counts else graph, bool(maker.counts), dict(maker.counts))
+        return result(graph, maker.run(), maker.counts)
 
 
 @dataclass
@@ -51,8 +50,8 @@ class _ConstantMaker:
     made: dict[tuple[Shape, float], Ref] = field(default_factory=dict)
 
     def run(self) -> Graph:
-        self.b = Builder(self.graph.name, self.graph)
-        self.new: dict[Ref, Ref] = {}
+        self.rebuild = Rebuild(self.graph)
+        self.b, self.new = self.rebuild.builder, self.rebuild.new
         constants: dict[Ref, Node] = {}
 
         def value(ref: Ref) -> Ref:
@@ -66,8 +65,7 @@ class _ConstantMaker:
         return self.b.finish([(o.name, value(o.ref)) for o in self.graph.outputs])
 
     def _copy(self, node: Node, args: list[Ref]) -> None:
-        made = self.b.copy(node, args)
-        self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+        made = self.rebuild.copy(node, args)
         if isinstance(node.op, caffe.CaffeOp):
             for ref in made:
                 self.anchors.setdefault(self.b.type(ref).shape, ref)

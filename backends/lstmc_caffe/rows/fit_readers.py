@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Ref
 from lstmc.ops import Op, Pointwise
-from lstmc.passes import Pass, PassResult, Refs, rewrite
+from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.layout import viewed
@@ -50,7 +50,7 @@ class FitReaders(Pass):
 
         if not shapes:
             return PassResult(graph, False)
-        return PassResult(rewrite(graph, visit), True, dict(counts))
+        return result(graph, rewrite(graph, visit), counts)
 
 
 def _as_before(b: Builder, ref: Ref, before: TensorType) -> Ref:
