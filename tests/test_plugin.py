@@ -53,12 +53,12 @@ def python(site: Path, tmp_path: Path) -> Run:
     """Runs ``python ARGS...`` where the example is installed beside lstmc."""
     path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-    def run(*arguments: str, folder: Path = tmp_path) -> str:
+    def run(*arguments: str, folder: Path = tmp_path, code: int = 0) -> str:
         command = [sys.executable, *arguments]
         ended = subprocess.run(
             command, capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "PYTHONPATH": path}
         )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert ended.returncode == code, ended.stdout + ended.stderr
         return ended.stdout
 
     return run
@@ -76,7 +76,7 @@ def test_its_op_runs_in_real_caffe_as_its_layer(python: Run, caffe: object, tmp_
     assert "caffe-cpu: all " in verified
     python("-m", "lstmc", "compile", "--cell", "minimal_gated", *SIZES, "-o", str(tmp_path))
     text = (tmp_path / "minimal_gated.prototxt").read_text()
-    assert text.count('type: "ReLU"') == text.count("relu_param {") == text.count("negative_slope: 0.1") == 3
+    assert text.count('type: "ReLU"') == text.count("relu_param {") == text.count("negative_slope: 0.125") == 3
 
 
 @pytest.mark.caffe
@@ -100,6 +100,17 @@ def test_its_backend_writes_a_text_that_is_read_again(python: Run, tmp_path: Pat
     assert "example.leaky_relu(" in text
     script = "from lstmc.ir import *; t = open('minimal_gated.lir').read(); assert print_graph(parse_graph(t)) == t"
     python("-c", script)
+
+
+def test_its_target_is_compiled_for_and_its_rules_are_held(python: Run, tmp_path: Path) -> None:
+    assert "example" in python("-m", "lstmc", "backends")
+    python("-m", "lstmc", "compile", "--cell", "minimal_gated", *SIZES, "--target", "example", "-o", str(tmp_path))
+    text = (tmp_path / "minimal_gated.prototxt").read_text()
+    assert text.count("negative_slope: 0.125") == 3
+    python("-m", "lstmc", "lint", "minimal_gated.prototxt", "--target", "example")
+    (tmp_path / "other.prototxt").write_text(text.replace("negative_slope: 0.125", "negative_slope: 0.25", 1))
+    said = python("-m", "lstmc", "lint", "other.prototxt", "--target", "example", code=1)
+    assert "the reader takes these two slopes only" in " ".join(said.split())
 
 
 def test_its_ops_keep_the_contract(python: Run) -> None:

@@ -13,7 +13,7 @@ from lstmc.session import StepSession
 from lstmc.training import Trained, TrainingData, TrainingRun
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.pipelines import FORMS, PIPELINES
+from lstmc_caffe.pipelines import FORMS, pipeline
 from lstmc_caffe.run.doctor import findings
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
@@ -40,7 +40,7 @@ class CaffeBackend:
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """The target's list, as ``pipelines.py`` writes it out."""
-        return PIPELINES[target]
+        return pipeline(target)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lstmc.errors import BackendError
 from lstmc.passes import (
     Cse,
     Dead,
@@ -39,6 +40,7 @@ from lstmc_caffe.rows.narrow import Narrow
 from lstmc_caffe.rows.settle import SettleViews
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.limit_fan import LimitFan
 from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
 
@@ -111,8 +113,7 @@ def _caffe_native() -> Passes:
     )
 
 
-def _flat() -> Passes:
-    target = load_target("flat")
+def _flat(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
@@ -121,9 +122,8 @@ def _flat() -> Passes:
     )
 
 
-def _noslice() -> Passes:
+def _noslice(target: Target) -> Passes:
     """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
-    target = load_target("noslice")
     return (
         *(Simplify(), Cse(), Dead(), RollIn(), SplitProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
@@ -132,12 +132,28 @@ def _noslice() -> Passes:
     )
 
 
-PIPELINES: Mapping[str, Passes] = {
-    "caffe": _caffe(),
-    "flat": _flat(),
-    "noslice": _noslice(),
-    "caffe-native": _caffe_native(),
-}
+def pipeline(name: str) -> Passes:
+    """The list of a target of any package or file, by its layout, how it cuts time and what becomes of scans.
+
+    Raises :class:`BackendError` for what no list is written for.
+    """
+    target = load_target(name)
+    match (target.layout, target.time, target.scans):
+        case ("blobs", "slice", "unrolled"):
+            return _caffe()
+        case ("blobs", "slice", "layers"):
+            return _caffe_native()
+        case ("rows", "slice", "unrolled"):
+            return _flat(target)
+        case ("rows", "steps", "unrolled"):
+            return _noslice(target)
+        case (layout, time, scans):
+            raise BackendError(
+                f"target {name} has layout {layout}, time {time} and scans {scans}, which do not go together: expected"
+                " blobs with slice, or rows with slice or steps; scans as layers with blobs and slice"
+            )
+
+
 FORMS: Mapping[str, Mapping[str, Passes]] = {
     "caffe": {
         "unit": _caffe(),

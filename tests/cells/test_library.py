@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from lstmc.backend import CELLS as GROUP
-from lstmc.backend import find_cells, load_backend, load_cell
+from lstmc.backend import load_backend, load_cell
 from lstmc.differential import check
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
+from lstmc.plugins import offered
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from tests.cells.references import REFERENCES
 from tests.cells.scanned import LENGTHS, by_hand, cell_graph, drawn, interpreted
 
-CELLS = sorted(name for name, point in find_cells().items() if point.value.startswith("lstmc.cells."))
+CELLS = [name for name, (point, *_) in offered(GROUP).items() if point.value.startswith("lstmc.cells.")]
 
 
 def test_every_cell_has_a_reference() -> None:

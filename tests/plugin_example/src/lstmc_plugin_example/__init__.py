@@ -1,1 +1,1 @@
-"""A package that brings to lstmc, by its entry points, an op with its Caffe layer, a cell and a backend."""
+"""A package that brings to lstmc, by entry points, an op with its Caffe layer, a cell, a target and a backend."""

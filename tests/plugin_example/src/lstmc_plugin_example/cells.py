@@ -20,5 +20,5 @@ def minimal_gated(
 ) -> tuple[Value, dict[str, Value]]:
     """The minimal gated unit of Zhou et al. 2016, arXiv:1603.09420, (5) to (7), with a leaky relu for the tanh."""
     f = sigmoid(linear(x, W_f) + linear(h, U_f))
-    h = (1 - f) * h + f * leaky_relu(linear(x, W_h) + linear(f * h, U_h), 0.1)
+    h = (1 - f) * h + f * leaky_relu(linear(x, W_h) + linear(f * h, U_h), 0.125)
     return h, {"h": h}
