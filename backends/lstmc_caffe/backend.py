@@ -21,7 +21,7 @@ from lstmc_caffe.run.session import run_files, step_session
 from lstmc_caffe.run.timing import artifact_seconds, build
 from lstmc_caffe.targets.layers import listed_layers
 from lstmc_caffe.targets.lint import lint_text
-from lstmc_caffe.targets.load import Summaries, load_target
+from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.train.net import TARGETS as TRAINING_TARGETS
 from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of
@@ -105,3 +105,5 @@ class CaffeBackend:
         yield from findings()
         for rules_of, fault in rules().faults.items():
             yield Finding(f"rules {rules_of}", False, fault)
+        for target, fault in target_faults():
+            yield Finding(f"target {target}", False, fault)

@@ -15,6 +15,7 @@ from lstmc.ir import parse_graph
 from lstmc.ops.dialects import load_dialect
 from lstmc.pipeline import compile_graph
 from lstmc_caffe.legalize.rules import rules
+from lstmc_caffe.targets.load import target_faults
 from tests.cli.conftest import LSTMC
 from tests.conftest import Install
 
@@ -181,6 +182,26 @@ def test_a_rule_that_fails_is_named(install: Install) -> None:
     assert caught.value.message == (
         "rule cube_to_layer of rules_k failed on shop_k.cube (ZeroDivisionError: division by zero)"
     )
+
+
+def test_targets_that_cannot_be_used(install: Install) -> None:
+    for name in ("targets_a", "targets_b"):
+        install(name, "PATH = 'x.toml'", f"[lstmc_caffe.targets]\nboth = {name}:PATH\n")
+    install("targets_c", "PATH = 3", "[lstmc_caffe.targets]\nthree = targets_c:PATH\n")
+    install("targets_d", "PATH = 'no/such.toml'", "[lstmc_caffe.targets]\nabsent = targets_d:PATH\n")
+    install("targets_e", "PATH = ''", "[lstmc_caffe.targets]\nflat = targets_e:PATH\n")
+    install("targets_f", "1 / 0", "[lstmc_caffe.targets]\nbroken = targets_f:PATH\n")
+    assert dict(target_faults()) == {
+        "absent": "target absent of targets_d (no/such.toml): no such file",
+        "both": "target both is offered by targets_b (targets_b:PATH) and by targets_a (targets_a:PATH):"
+        " uninstall all but one of them",
+        "broken": "target broken of targets_f (targets_f:PATH) does not load: ZeroDivisionError: division by zero."
+        " Mend targets_f, or uninstall it",
+        "flat": "target flat of targets_e (targets_e:PATH) is not used: lstmc has one of that name. Give it another",
+        "three": "target three of targets_c (targets_c:PATH): expected the path of a TOML file, or a resource, found 3."
+        " Mend targets_c, or uninstall it",
+    }
+    assert compiled_in_caffe("rnn") > 0
 
 
 def test_the_other_cells_are_listed(install: Install, lstmc: LSTMC) -> None:

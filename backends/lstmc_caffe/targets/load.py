@@ -5,13 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from lstmc.errors import BackendError, PluginError
+from lstmc.plugins import distribution, load_point, malformed, offered, origin, the_one
 from lstmc_caffe.targets.parse import Parsed, parse
 from lstmc_caffe.targets.target import Target
 
@@ -56,11 +57,20 @@ def is_path(name: str) -> bool:
 
 
 def _names() -> tuple[str, ...]:
-    return (*OWN, *(point.name for point in _plug_ins() if point.name not in OWN))
+    return (*OWN, *(name for name in offered(GROUP) if name not in OWN))
 
 
-def _plug_ins() -> list[EntryPoint]:
-    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+def target_faults() -> Iterator[tuple[str, str]]:
+    """The name of each target of a package that cannot be used, and why."""
+    for name, points in offered(GROUP).items():
+        if name in OWN:
+            others = " and ".join(map(origin, points))
+            yield name, f"target {name} of {others} is not used: lstmc has one of that name. Give it another"
+            continue
+        try:
+            load_target(name)
+        except (PluginError, BackendError) as error:
+            yield name, error.message
 
 
 def _parsed(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Parsed:
@@ -74,21 +84,17 @@ def _parsed(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Pa
 def _by_name(name: str, above: tuple[str, ...]) -> Parsed:
     if name in OWN:
         return _read(files(__package__).joinpath(f"{name}.toml"), f"targets/{name}.toml", above)
-    for point in _plug_ins():
-        if point.name == name:
-            return _of_plug_in(point, above)
+    if name in offered(GROUP):
+        return _of_plug_in(the_one(GROUP, name, "target"), above)
     known = ", ".join(_names())
     raise BackendError(f"there is no target {name}: expected {known}, or the path of a TOML file")
 
 
 def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Parsed:
-    brought = f"target {point.name} of {point.dist.name if point.dist else 'an unknown distribution'}"
-    try:
-        place = point.load()
-    except Exception as error:
-        raise PluginError(f"{brought} does not load: {type(error).__name__}: {error}") from error
+    place = load_point(point, "target")
     if not isinstance(place, str | Traversable):
-        raise PluginError(f"{brought}: expected the path of a TOML file, or a resource, found {place!r}")
+        raise malformed(point, "target", "the path of a TOML file, or a resource", repr(place))
+    brought = f"target {point.name} of {distribution(point)}"
     found = _read(Path(place) if isinstance(place, str) else place, f"{brought} ({place})", above)
     if found.target.name != point.name:
         raise PluginError(f"{brought} ({place}): name: expected {point.name}, found {found.target.name}")
