@@ -15,6 +15,7 @@ from lstmc.api import compile as compile
 from lstmc.api import export_training as export_training
 from lstmc.api import load as load
 from lstmc.api import train as train
+from lstmc.api import training as training
 from lstmc.dsl.cell import *
 from lstmc.dsl.declare import *
 from lstmc.dsl.dims import *

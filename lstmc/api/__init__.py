@@ -6,9 +6,10 @@ from lstmc.api.graphs import graph_after, pass_names
 from lstmc.api.net import Net
 from lstmc.api.run import Run
 from lstmc.api.saved import SavedNet, load
+from lstmc.api.steering import training
 from lstmc.api.stream import Stream
-from lstmc.api.training import train
 from lstmc.api.training_files import export_training, training_files, why_not_trained
+from lstmc.api.training_run import train
 from lstmc.api.verification import Verification
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "load",
     "pass_names",
     "train",
+    "training",
     "training_files",
     "why_not_trained",
     "widest_phase",

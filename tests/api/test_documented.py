@@ -12,7 +12,7 @@ import lstmc
 
 ROOT = Path(__file__).parents[2]
 MODULES = [f"lstmc.api.{path.stem}" for path in sorted((ROOT / "lstmc" / "api").glob("*.py")) if path.stem[0] != "_"]
-IN_CAFFE = ("lstmc.api.training",)
+IN_CAFFE = ("lstmc.api.training_run", "lstmc.api.steering")
 FLAGS = doctest.IGNORE_EXCEPTION_DETAIL | doctest.REPORT_NDIFF
 
 
@@ -28,7 +28,7 @@ def test_examples_of_the_documentation() -> None:
     assert (found.failed, found.attempted > 20) == (0, True)
 
 
-@pytest.mark.parametrize("name", ["compile", "train", "load", "export_training"])
+@pytest.mark.parametrize("name", ["compile", "train", "training", "load", "export_training"])
 def test_every_function_of_the_face_has_an_example(name: str) -> None:
     assert ">>> " in (getattr(lstmc, name).__doc__ or "")
 

@@ -44,8 +44,8 @@ def net(X=Input(T, N, 2), label=Input(N), cont=Input(T, N, fill=constant(1)), V=
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend ``caffe`` of these tests trains in NumPy; ``text`` writes and does not train."""
     backends = {"caffe": InterpreterBackend(), "text": TextBackend()}
-    monkeypatch.setattr("lstmc.api.training.backend_of", lambda name: backends.get(name) or backend_of(name))
-    monkeypatch.setattr("lstmc.api.training.CurveDrawing", Undrawn)
+    monkeypatch.setattr("lstmc.api.training_run.backend_of", lambda name: backends.get(name) or backend_of(name))
+    monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", Undrawn)
 
 
 class Undrawn:
@@ -86,7 +86,7 @@ def weights(run: str) -> dict[str, Any]:
 
 
 def test_what_a_run_leaves(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc.api.training.CurveDrawing", CurveDrawing)
+    monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", CurveDrawing)
     np.savez("test.npz", **arrays(11))
     given = ("--test-data", "test.npz", "--seed", "3", "--solver", "max_iter=200", "--solver", "snapshot=50")
     ended = train(lstmc, "-o", "run", *given)
