@@ -209,11 +209,21 @@ def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[No
             yield NotCompared("gradient", name, 1, execution.untold[name])
 
 
+def relative_gap(found: Any, wanted: Any) -> float:
+    """The largest difference, relative to the largest magnitude in ``wanted``, or to SCALE_FLOOR; NaN if any is.
+
+    ``found`` may have another shape of as many elements, as blobs have.
+    """
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    gap = float(np.max(np.abs(found.reshape(wanted.shape) - wanted), initial=0.0))
+    return gap / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR)
+
+
 def _compare(kind: str, name: str, pairs: list[tuple[Any, Any]], tolerance: float) -> Difference:
     gaps, relative_gaps = [0.0], [0.0]
     for wanted, found in pairs:
         gap = float(np.max(np.abs(np.asarray(wanted) - np.asarray(found).reshape(np.shape(wanted))), initial=0.0))
         gaps.append(gap)
-        relative_gaps.append(gap / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR))
+        relative_gaps.append(relative_gap(found, wanted))
     # NumPy's max, not Python's: a NaN in any step must win over every number
     return Difference(kind, name, len(pairs), float(np.max(gaps)), float(np.max(relative_gaps)), tolerance)

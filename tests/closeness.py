@@ -7,15 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.differential import GRADIENT_TOLERANCE, SCALE_FLOOR, VALUE_TOLERANCE
-
-
-def relative_gap(found: Any, wanted: Any) -> float:
-    """The largest difference, relative to the largest magnitude in ``wanted``."""
-    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    assert found.shape == wanted.shape, f"shape {found.shape}, expected {wanted.shape}"
-    gap = np.max(np.abs(found - wanted), initial=0.0)
-    return float(gap / max(np.max(np.abs(wanted), initial=0.0), SCALE_FLOOR))
+from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, relative_gap
 
 
 def assert_values_agree(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -28,5 +20,6 @@ def assert_gradients_agree(found: Mapping[str, Any], wanted: Mapping[str, Any]) 
 
 def _assert_agree(found: Mapping[str, Any], wanted: Mapping[str, Any], tolerance: float) -> None:
     assert found.keys() == wanted.keys()
+    assert {name: np.shape(found[name]) for name in wanted} == {name: np.shape(wanted[name]) for name in wanted}
     gaps = {name: relative_gap(found[name], array) for name, array in wanted.items()}
     assert all(gap <= tolerance for gap in gaps.values()), f"past {tolerance:g}: {gaps}"  # NaN is past everything

@@ -33,6 +33,7 @@ from lstmc.differential import (
     Report,
     check,
     random_inputs,
+    relative_gap,
     wanted_gradients,
 )
 from lstmc.ops import Array
@@ -256,3 +257,9 @@ def test_what_has_no_gradient_is_not_compared_and_sends_none_back() -> None:
     assert asked == [{"loss", "cross"}]
     assert {d.name for d in report.differences if d.kind == "gradient"} == {"noise", "E"}
     assert {d.name for d in report.differences if d.kind == "output"} == {"loss", "cross", "right"}
+
+
+def test_gaps_are_relative_to_the_largest_magnitude() -> None:
+    assert relative_gap(np.array([1.0, 4.5]), np.array([1.0, 4.0])) == 0.125
+    assert relative_gap(np.array([[0.01]]), np.array([0.0])) == pytest.approx(0.1)
+    assert np.isnan(relative_gap(np.array([np.nan, 1]), np.array([1.0, 1])))

@@ -37,7 +37,7 @@ OTHERS = {
     *("CUDA_VISIBLE_DEVICES", "clockRate", "cudaDeviceProp", "deviceOverlap", "kernelExecTimeoutEnabled"),
     *("sm_86", "sm_89"),
     *("Tensor_DimensionType_Caffe", "resizeSession", "resizeTensor"),  # MNN
-    *("--find-links", "area", "defs", "exact", "git", "ruff"),
+    *("--find-links", "area", "cells.py", "defs", "exact", "git", "ruff"),
 }
 
 

@@ -99,6 +99,17 @@ def test_the_second_signal_ends_at_once(second: str, code: int) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "True 130\nunwound\n", "")
 
 
+def test_what_was_started_to_ignore_a_closed_terminal_goes_on_doing_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with interruptible() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interruption.asked()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_signals_mean_what_they_meant_before() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with interruptible() as interruption:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,18 @@ def test_it_starts_from_given_weights(lstmc: LSTMC) -> None:
         assert_array_equal(weights("b")[name], array)
 
 
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """SIGINT as in a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_it_cleanly_and_it_goes_on_to_the_same_end(lstmc: LSTMC, number: int, code: int) -> None:
+def test_a_signal_stops_it_cleanly_and_it_goes_on_to_the_same_end(
+    lstmc: LSTMC, heeded_signals: None, number: int, code: int
+) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     ended = train(lstmc, "-o", "run", "--solver", "interrupt=8", "--solver", f"number={int(number)}")
     assert (ended.code, ended.err) == (code, "")

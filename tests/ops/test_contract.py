@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from lstmc.ops import Arg, Array, Arrays, Input, Leaf, Op, Param, Sample
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CAFFE_OPS, CaffeOp
+from tests.draws import HypothesisDraw
 
 # Of every dialect that is installed: what a package brings is held to the same.
 ALL = [op for dialect in dialects() for op in load_dialect(dialect).values()]
@@ -25,21 +26,6 @@ DRAWN = settings(deadline=None, max_examples=25)
 SEEDS = st.integers(0, 2**32 - 1)
 KINK = 0.01  # operands keep this far from 0, where relu, abs and elu have no derivative
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class HypothesisDraw:
-    """The Draw of one hypothesis example."""
-
-    data: st.DataObject
-
-    def integer(self, low: int, high: int) -> int:
-        return self.data.draw(st.integers(low, high))
-
-    def choice(self, options: Sequence[T]) -> T:
-        return self.data.draw(st.sampled_from(options))
-
 
 class FirstDraw:
     """The Draw that always takes the first there is."""
@@ -47,7 +33,7 @@ class FirstDraw:
     def integer(self, low: int, high: int) -> int:
         return low
 
-    def choice(self, options: Sequence[T]) -> T:
+    def choice(self, options: Sequence[Any]) -> Any:
         return options[0]
 
 
@@ -76,7 +62,7 @@ def cotangents_of(outs: Arrays, seed: int) -> Arrays:
 @DRAWN
 @given(data=st.data(), seed=SEEDS)
 def test_infer_gives_the_types_of_eval(kind: type[Op], dtype: type, data: st.DataObject, seed: int) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     outs = sample.op.eval(*operands_of(sample, seed, dtype))
     assert sample.op.infer(*sample.operands) == tuple(TensorType(out.shape) for out in outs)
     if sample.operands:  # without operands there is no precision to keep
@@ -87,7 +73,7 @@ def test_infer_gives_the_types_of_eval(kind: type[Op], dtype: type, data: st.Dat
 @DRAWN
 @given(data=st.data())
 def test_samples_are_legal(kind: type[Op], data: st.DataObject) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     assert type(sample.op) is kind
     assert len(sample.op.infer(*sample.operands)) >= 1
     if kind.operands and kind.operands[-1].startswith("*"):
@@ -100,7 +86,7 @@ def test_samples_are_legal(kind: type[Op], data: st.DataObject) -> None:
 @DRAWN
 @given(data=st.data())
 def test_what_is_fed_has_the_shape_it_says_and_is_never_evaluated(kind: type[Op], data: st.DataObject) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     assert isinstance(sample.op, Leaf)
     assert sample.op.infer() == (TensorType(sample.op.shape),)
     with pytest.raises(NotImplementedError):
@@ -111,7 +97,7 @@ def test_what_is_fed_has_the_shape_it_says_and_is_never_evaluated(kind: type[Op]
 @DRAWN
 @given(data=st.data(), seed=SEEDS)
 def test_vjp_equals_finite_differences(kind: type[Op], data: st.DataObject, seed: int) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     op, operands = sample.op, operands_of(sample, seed)
     outs = op.eval(*operands)
     cotangents = cotangents_of(outs, seed)
@@ -145,7 +131,7 @@ def finite_differences(op: Op, operands: list[Array], slot: int, cotangents: Arr
 @DRAWN
 @given(data=st.data(), seed=SEEDS)
 def test_float32_gradients_are_float32(kind: type[Op], data: st.DataObject, seed: int) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     operands = operands_of(sample, seed, np.float32)
     outs = sample.op.eval(*operands)
     for gradient in sample.op.vjp(cotangents_of(outs, seed), outs, *operands):
@@ -156,7 +142,7 @@ def test_float32_gradients_are_float32(kind: type[Op], data: st.DataObject, seed
 @DRAWN
 @given(data=st.data(), seed=SEEDS)
 def test_eval_and_vjp_repeat_themselves_and_change_nothing(kind: type[Op], data: st.DataObject, seed: int) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     operands, untouched = operands_of(sample, seed), operands_of(sample, seed)
     outs = sample.op.eval(*operands)
     kept = [out.copy() for out in outs]
@@ -175,7 +161,7 @@ def test_eval_and_vjp_repeat_themselves_and_change_nothing(kind: type[Op], data:
 @DRAWN
 @given(data=st.data(), seed=SEEDS, steps=st.integers(1, 4))
 def test_over_time_is_every_step_at_once(kind: type[Op], data: st.DataObject, seed: int, steps: int) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     mapped = [data.draw(st.booleans()) for _ in sample.operands]
     wide = op_over_time(sample.op, steps, sample.operands, mapped)
     if wide is None or not any(mapped):
@@ -197,7 +183,7 @@ def test_over_time_is_every_step_at_once(kind: type[Op], data: st.DataObject, se
 @DRAWN
 @given(data=st.data())
 def test_operands_that_are_numbers_of_things_have_no_gradient(kind: type[Op], data: st.DataObject) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     domains = sample.op.domains(*sample.operands)
     assert len(domains) == len(sample.operands)
     assert {slot for slot, values in enumerate(domains) if values is not None} <= set(sample.op.undifferentiated)
@@ -207,7 +193,7 @@ def test_operands_that_are_numbers_of_things_have_no_gradient(kind: type[Op], da
 @DRAWN
 @given(data=st.data())
 def test_one_node_prints_and_parses_back(kind: type[Op], data: st.DataObject) -> None:
-    sample = kind.sample(HypothesisDraw(data))
+    sample = kind.sample(HypothesisDraw(data.draw))
     builder = Builder("one")
     operands = [builder.add(Input(t.shape), names=(f"x{i}",))[0] for i, t in enumerate(sample.operands)]
     results = builder.add(sample.op, *operands)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lstmc import Input, Value, model, scan
 from lstmc.backend import Artifact, Compiled, find_cells, load_cell
+from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.manifest import Manifest, parse_manifest
@@ -54,14 +54,13 @@ class Case:
 
 
 def sequence_of(cell: str, size: Size) -> Graph:
-    """The cell over a sequence X [T, N, D]; its output alone, y [T, N, H], which Caffe's own layers give too."""
-    steps, batch, width, units = size
+    """The cell over sequences of its inputs; its output alone, y [T, N, ...], which Caffe's own layers give too.
 
-    @model
-    def net(X: Value = Input(steps, batch, width)) -> dict[str, Value]:
-        return {"y": scan(load_cell(cell)(H=units), X)[0]}
-
-    return net.graph()
+    Dimensions that are not among T, N, D and H are 3.
+    """
+    made = CellModel(load_cell(cell))
+    sizes = dict(zip("TNDH", size, strict=True))
+    return made.graph(**{name: sizes.get(name, 3) for name in made.dims}).returning(["y"])
 
 
 def cases(sizes: tuple[Size, ...], cells: tuple[str, ...] | None = None) -> Iterator[Case]:

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from lstmc.differential import SCALE_FLOOR
-from lstmc.ops import Array
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -29,9 +24,3 @@ class Outcome:
     def __str__(self) -> str:
         mark = "ok    " if self.passed else "FAILED"
         return f"{mark} {self.name}: {self.error or f'{self.found:.1e} (allowed {self.allowed:.0e})'}"
-
-
-def distance(found: Array, wanted: Array) -> float:
-    """The largest difference, relative to the largest magnitude of ``wanted``, as the differential check has it."""
-    gap = float(np.max(np.abs(np.asarray(found, np.float64).reshape(np.shape(wanted)) - wanted), initial=0.0))
-    return gap / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR)

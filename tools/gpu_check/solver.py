@@ -1,8 +1,10 @@
 """A few steps of Caffe's SGD solver, and the same steps by the interpreter.
 
 The loss is Caffe's EuclideanLoss of y [T, ...] and a fixed target, the sum of squared differences over 2 T, so the
-gradient at y is (y - target) / T. A step is as in ``sgd_solver.cpp``: with the gradient g of parameter w and its own
-``lr_mult`` and ``decay_mult``, v = momentum v + rate lr_mult (g + decay decay_mult w), then w = w - v.
+gradient at y is (y - target) / T. y is flattened by a Reshape: after Caffe's own LSTM a Flatten loses the gradient, as
+it lets the blob's diff be another array in Backward. A step is as in ``sgd_solver.cpp``: with the gradient g of
+parameter w and its own ``lr_mult`` and ``decay_mult``, v = momentum v + rate lr_mult (g + decay decay_mult w), then
+w = w - v.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
 _SOLVER = f'base_lr: {RATE} momentum: {MOMENTUM} weight_decay: {DECAY} lr_policy: "fixed" type: "SGD" display: 0\n'
 _LOSS = """
 layer {{ name: "target" type: "Input" top: "target" input_param {{ shape {{ {dims} }} }} }}
-layer {{ name: "loss" type: "EuclideanLoss" bottom: "{y}" bottom: "target" top: "loss" }}
+layer {{ name: "flat" type: "Reshape" bottom: "{y}" top: "flat" reshape_param {{ shape {{ dim: 0 dim: -1 }} }} }}
+layer {{ name: "loss" type: "EuclideanLoss" bottom: "flat" bottom: "target" top: "loss" }}
 """
 
 
@@ -54,6 +57,7 @@ def interpreter_steps(case: Case) -> dict[str, Array]:
 def caffe_steps(case: Case, executor: CaffeExecutor) -> dict[str, Array]:
     """The parameters after STEPS steps of Caffe's solver, those that the net has."""
     target = target_of(case)
+    target = target.reshape(len(target), -1)  # EuclideanLoss aborts on more than four axes
     (y,) = case.outputs
     graph = case.compiled.expanded
     fed = feed_blobs(graph, given_arrays(case.compiled.model, graph, random_inputs(case.compiled, 0)))

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution
-from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report, check
+from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report, check, relative_gap
 from lstmc.errors import LstmcError
 from lstmc.ops import Array
 from lstmc_caffe.run.executor import CaffeExecutor
 from tools.gpu_check.cases import TRAINED, Case
-from tools.gpu_check.outcome import Outcome, distance
+from tools.gpu_check.outcome import Outcome
 from tools.gpu_check.solver import STEPS, caffe_steps, interpreter_steps
 
 
@@ -77,11 +77,11 @@ def _worst(report: Report, *kinds: str) -> float:
 
 
 def _against_each_other(name: str, found: Execution, wanted: Execution) -> Iterator[Outcome]:
-    values = [distance(found.values[blob], value) for blob, value in wanted.values.items()]
+    values = [relative_gap(found.values[blob], value) for blob, value in wanted.values.items()]
     yield Outcome(f"{name}, forward", float(np.max(values, initial=0.0)), VALUE_TOLERANCE)
     pairs = [(found.input_gradients, wanted.input_gradients)]
     pairs += [(found.param_gradients, wanted.param_gradients)]
-    gradients = [distance(ours[key], value) for ours, theirs in pairs for key, value in theirs.items()]
+    gradients = [relative_gap(ours[key], value) for ours, theirs in pairs for key, value in theirs.items()]
     yield Outcome(f"{name}, gradients", float(np.max(gradients, initial=0.0)), GRADIENT_TOLERANCE)
 
 
@@ -94,5 +94,5 @@ def _steps(case: Case, executors: Sequence[CaffeExecutor]) -> Iterator[Outcome]:
         except LstmcError as error:
             yield Outcome(name, np.nan, GRADIENT_TOLERANCE, str(error))
             continue
-        worst = [distance(found[parameter], value) for parameter, value in wanted.items() if parameter in found]
+        worst = [relative_gap(found[parameter], value) for parameter, value in wanted.items() if parameter in found]
         yield Outcome(name, float(np.max(worst, initial=0.0)), GRADIENT_TOLERANCE)

@@ -30,11 +30,8 @@ class FindLSTMUnit(Pass):
     Matched on the graph: any order of operands, quarters cut in one or several steps, a sigmoid over several of them.
     Rule 3 only where all that z comes from has no other reader; otherwise the gates stay as they are.
 
-    LSTMUnit is one layer instead of seven or more, and lstmc's installer compiles it so that it computes exp and tanh
-    in vectors, as Sigmoid and TanH do. Measured there, LSTMUnit to separate layers, for N x H of 128, 256, 512, 2560,
-    16384 (minima of two runs): forward 0.84 to 0.94, 0.82 to 0.85, 0.83 to 0.96, 0.92, 0.91 to 0.97; forward and
-    backward 0.92 to 0.96, 0.86 to 0.91, 0.82 to 0.97, 0.91, 0.73 to 0.88; to load, 0.4 always. In a Caffe that was
-    compiled with -O2 alone it is 1.02 to 1.12, and 1.03 to 1.31: there ``--tune`` finds out.
+    LSTMUnit is one layer instead of seven or more, and in a Caffe that lstmc's installer compiled it is faster at every
+    size (docs/performance.md). In another one ``--tune`` finds out.
     """
 
     name = "find_lstm_unit"
@@ -129,7 +126,7 @@ class _Found:
         return [tail for tail in tails if tail.c_prev is not None or tail.state is None]
 
     def _with_cont(self, scan: Scan, tail: GateTail) -> GateTail:
-        """The tail with the indicator that its old c is multiplied by (rule 4)."""
+        """The tail with the indicator that its old c is multiplied by."""
         cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
         return tail if cont is None else replace(tail, c_prev=tail.state, cont=cont)
 

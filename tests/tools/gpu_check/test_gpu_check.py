@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lstmc.backend import find_cells
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.run.executor import CaffeExecutor
@@ -17,7 +18,7 @@ from tools.gpu_check import __main__ as program
 from tools.gpu_check import benchmark as timing
 from tools.gpu_check import solver
 from tools.gpu_check.cases import Case, cases
-from tools.gpu_check.outcome import Outcome, distance
+from tools.gpu_check.outcome import Outcome
 from tools.gpu_check.suite import suite
 
 SIZE = (3, 2, 3, 4)
@@ -89,17 +90,15 @@ def test_a_place_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     assert all(outcome.error == reason for outcome in outcomes), outcomes
 
 
+def test_every_cell_of_the_library_is_checked() -> None:
+    assert {case.cell for case in cases(((2, 2, 3, 4),)) if case.compiled.target == "caffe"} == set(find_cells())
+
+
 def test_outcomes_read_well() -> None:
     assert str(Outcome("a", 2e-7, 1e-5)) == "ok     a: 2.0e-07 (allowed 1e-05)"
     assert str(Outcome("a", 2e-5, 1e-5)) == "FAILED a: 2.0e-05 (allowed 1e-05)"
     assert str(Outcome("a", np.nan, 1e-5)) == "FAILED a: nan (allowed 1e-05)"
     assert str(Outcome("a", 0, 1e-5, "no GPU")) == "FAILED a: no GPU"
-
-
-def test_distances_are_relative_to_the_largest_magnitude() -> None:
-    assert distance(np.array([1.0, 4.5]), np.array([1.0, 4.0])) == 0.125
-    assert distance(np.array([[0.01]]), np.array([0.0])) == pytest.approx(0.1)
-    assert np.isnan(distance(np.array([np.nan, 1]), np.array([1.0, 1])))
 
 
 @pytest.mark.caffe
