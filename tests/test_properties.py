@@ -17,10 +17,9 @@ from hypothesis.strategies import SearchStrategy
 from lstmc.backend import Compiled
 from lstmc.differential import random_inputs
 from lstmc.interp import backward, forward, named_rng
-from lstmc.ir import Graph, Scan, parse_graph, print_graph
+from lstmc.ir import Graph, Scan
 from lstmc.ops import CORE, Stack, Unstack
-from lstmc.passes import Pass, PassResult
-from lstmc.pipeline import all_passes, compile_graph
+from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights, read_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter
@@ -33,13 +32,6 @@ BACKEND = CaffeBackend()
 FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)  # where one of many shows it
 LARGEST_SHARE_REFUSED = {"flat": 0.5, "noslice": 0.8}  # of the models below
 EXACT = 1e-9  # what two ways to compute the same thing in float64 may differ by, relative to the largest element
-
-
-def observed(graph: Graph, source: str = "") -> tuple[Compiled, list[tuple[Pass, Graph, PassResult]]]:
-    """A graph compiled, and what each pass was given and made."""
-    seen: list[tuple[Pass, Graph, PassResult]] = []
-    compiled = compile_graph(graph, BACKEND, source=source, observe=lambda *what: seen.append(what))
-    return compiled, seen
 
 
 def held_against_caffe(caffe: Runner, target: str, models: SearchStrategy[RandomModel]) -> Counter[str]:
@@ -64,22 +56,6 @@ def test_real_caffe_computes_what_the_model_means(caffe: Runner) -> None:
     assert held_against_caffe(caffe, "caffe", random_models())["refused"] == 0
 
 
-@given(random_models())
-def test_every_pass_keeps_outputs_and_gradients_and_a_second_run_changes_nothing(model: RandomModel) -> None:
-    graph = model.graph()
-    compiled, seen = observed(graph)
-    assert [step for step, _, _ in seen] == list(all_passes(BACKEND))
-    meaning = meaning_of(graph, compiled, model.seed)
-    for step, before, outcome in seen:
-        if outcome.modified:
-            assert_same(meaning, meaning_of(outcome.graph, compiled, model.seed), step.name)
-        else:
-            assert outcome.graph == before, step.name
-        again = step.run(outcome.graph)
-        assert not again.modified, step.name
-        assert again.graph == outcome.graph, step.name
-
-
 def meaning_of(graph: Graph, compiled: Compiled, seed: int) -> dict[str, Mapping[str, Any]]:
     """Outputs, and gradients of inputs and parameters, of one stage of a compiled model."""
     weights = initial_weights(compiled.model, seed)
@@ -97,17 +73,6 @@ def assert_same(wanted: dict[str, Mapping[str, Any]], found: dict[str, Mapping[s
             other = found[kind].get(name, np.zeros_like(array))  # a parameter that is gone had no gradient
             scale = max(1.0, float(np.max(np.abs(array))))
             np.testing.assert_allclose(other, array, rtol=0, atol=EXACT * scale, err_msg=f"{kind} {name} after {after}")
-
-
-@FEWER
-@given(random_models())
-def test_the_text_of_every_stage_is_exact(model: RandomModel) -> None:
-    compiled, _ = observed(model.graph())
-    for snapshot in compiled.history:
-        text = print_graph(snapshot.graph)
-        parsed = parse_graph(text, BACKEND.ops)
-        assert parsed == snapshot.graph, snapshot.pass_name
-        assert print_graph(parsed) == text, snapshot.pass_name
 
 
 @FEWER

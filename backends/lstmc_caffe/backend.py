@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
@@ -13,7 +13,7 @@ from lstmc.session import StepSession
 from lstmc.training import Trained, TrainingData, TrainingRun
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.pipelines import FORMS, pipeline
+from lstmc_caffe.pipelines import forms_of, passes_of
 from lstmc_caffe.run.doctor import findings
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
@@ -22,7 +22,6 @@ from lstmc_caffe.run.timing import artifact_seconds, build
 from lstmc_caffe.targets.layers import listed_layers
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
-from lstmc_caffe.train.net import TARGETS as TRAINING_TARGETS
 from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of
 from lstmc_caffe.write.artifact import artifact
@@ -35,12 +34,12 @@ class CaffeBackend:
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
     targets: Mapping[str, str] = Summaries()
-    training_targets: tuple[str, ...] = TRAINING_TARGETS
+    training_targets: Collection[str] = Summaries(trained=True)
     ops: tuple[type[Op], ...] = CAFFE_OPS + HOST_OPS
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """The target's list, as ``pipelines.py`` writes it out."""
-        return pipeline(target)
+        return passes_of(target)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
@@ -48,8 +47,8 @@ class CaffeBackend:
             return artifact(compiled, weights)
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """For Caffe itself: with and without LSTMUnit, gates packed or apart, products hoisted or not."""
-        return FORMS.get(target, {})
+        """For targets that have LSTMUnit: with and without LSTMUnit, gates packed or apart, products hoisted or not."""
+        return forms_of(load_target(target))
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
         """Minima of passes that take turns in one worker, on the CPU."""

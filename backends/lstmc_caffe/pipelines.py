@@ -1,8 +1,11 @@
-"""Every list of passes of the backend, written out: what each target, and each form of a net, goes through.
+"""Every list of passes of the backend, written out: what each kind of target, and each form of a net, goes through.
 
 MODEL     what is decided once for all steps, on core ops
 LEGAL     core ops become layers, and layers what the target can have
 EXPANDED  every step's layers
+
+Which list is a target's is said by its file (``layout``, ``time``, ``scans``, and whether LSTMUnit is allowed): no name
+of a target stands here.
 
 A form is another net of the same numbers for one target; which is fastest is measured (``lstmc compile --tune``).
 ``unit``: LSTMUnit wherever there is a gate tail, as without a form. ``packed``: never; one Sigmoid over neighbouring
@@ -12,6 +15,7 @@ gates. ``separate``: a layer for each gate. ``...-in-loop``: products with the i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from lstmc.errors import BackendError
 from lstmc.passes import (
@@ -47,120 +51,134 @@ from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
 Passes = tuple[Pass, ...]
 
 
-def _caffe() -> Passes:
+def _units(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
         *(KeepTimeAxis(FindLSTMUnit().applies, ReshapeLayer), FindLSTMUnit(), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+        *(Narrow(target), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
 
 
-def _caffe_in_loop() -> Passes:
+def _units_in_loop(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
         *(KeepTimeAxis(FindLSTMUnit().applies, ReshapeLayer), FindLSTMUnit(), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+        *(Narrow(target), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
 
 
-def _packed() -> Passes:
+def _packed(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
+        *(Narrow(target), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
 
 
-def _packed_in_loop() -> Passes:
+def _packed_in_loop(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
+        *(Narrow(target), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
 
 
-def _separate() -> Passes:
+def _separate(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
+        *(Narrow(target), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
 
 
-def _separate_in_loop() -> Passes:
+def _separate_in_loop(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
+        *(Narrow(target), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
 
 
-def _caffe_native() -> Passes:
+def _native(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(), Cse(), ReshapeOnce(), Dead()),
+        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
         *(FindNativeLayers(), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan()),
+        *(Narrow(target), Cse(), Dead()),
+        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
 
 
-def _flat(target: Target) -> Passes:
+def _rows(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(trained=target.trained), Narrow(target), Cse(), Dead()),
+        *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), SettleViews(target), Constants(target), Dead()),
     )
 
 
-def _noslice(target: Target) -> Passes:
+def _rows_of_steps(target: Target) -> Passes:
     """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
     return (
         *(Simplify(), Cse(), Dead(), RollIn(), SplitProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(trained=target.trained), Narrow(target), Cse(), Dead()),
+        *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), FitReaders(), SettleViews(target), Constants(target), Dead()),
     )
 
 
-def pipeline(name: str) -> Passes:
+def passes_of(name: str) -> Passes:
     """The list of a target of any package or file, by its layout, how it cuts time and what becomes of scans.
 
     Raises :class:`BackendError` for what no list is written for.
     """
-    target = load_target(name)
+    return _passes(load_target(name))
+
+
+@cache
+def _passes(target: Target) -> Passes:
     match (target.layout, target.time, target.scans):
         case ("blobs", "slice", "unrolled"):
-            return _caffe()
+            return _units(target) if target.allows("LSTMUnit") else _packed(target)
         case ("blobs", "slice", "layers"):
-            return _caffe_native()
+            return _native(target)
         case ("rows", "slice", "unrolled"):
-            return _flat(target)
+            return _rows(target)
         case ("rows", "steps", "unrolled"):
-            return _noslice(target)
+            return _rows_of_steps(target)
         case (layout, time, scans):
             raise BackendError(
-                f"target {name} has layout {layout}, time {time} and scans {scans}, which do not go together: expected"
-                " blobs with slice, or rows with slice or steps; scans as layers with blobs and slice"
+                f"target {target.name} has layout {layout}, time {time} and scans {scans}, which do not go together:"
+                " expected blobs with slice, or rows with slice or steps; scans as layers with blobs and slice"
             )
 
 
-FORMS: Mapping[str, Mapping[str, Passes]] = {
-    "caffe": {
-        "unit": _caffe(),
-        "packed": _packed(),
-        "separate": _separate(),
-        "unit-in-loop": _caffe_in_loop(),
-        "packed-in-loop": _packed_in_loop(),
-        "separate-in-loop": _separate_in_loop(),
+@cache
+def forms_of(target: Target) -> Mapping[str, Passes]:
+    """The forms that a target has, by name."""
+    if target.layout == "rows" or target.scans == "layers" or not target.allows("LSTMUnit"):
+        return {}
+    return {
+        "unit": _units(target),
+        "packed": _packed(target),
+        "separate": _separate(target),
+        "unit-in-loop": _units_in_loop(target),
+        "packed-in-loop": _packed_in_loop(target),
+        "separate-in-loop": _separate_in_loop(target),
     }
-}

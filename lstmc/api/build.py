@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +64,7 @@ def widest_phase(backend: str | Backend, target: str | None, step: bool = False)
     return "all" if not step and target_of(loaded, target) in training_targets(loaded) else "deploy"
 
 
-def training_targets(backend: Backend) -> tuple[str, ...]:
+def training_targets(backend: Backend) -> Collection[str]:
     """The targets of a backend whose nets can be trained."""
     return backend.training_targets if isinstance(backend, Trains) else ()
 

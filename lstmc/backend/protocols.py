@@ -5,7 +5,7 @@ A backend offers a protocol by having its members; :func:`require` asks for one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -120,7 +120,7 @@ class Settings(Protocol):
 class Trains(Protocol):
     """Trains models."""
 
-    training_targets: tuple[str, ...]  # the targets whose nets can be trained
+    training_targets: Collection[str]  # the targets whose nets can be trained
 
     def settings(self, given: object | None, overrides: Sequence[str]) -> Settings:
         """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""

@@ -14,15 +14,15 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
+from lstmc_caffe.targets.load import OWN, load_target
 
 Size = tuple[int, int, int, int]
 """T, N, D, H."""
 
 CHECKED: tuple[Size, ...] = ((1, 1, 1, 1), (7, 3, 5, 4), (20, 10, 64, 96))
 TIMED: tuple[Size, ...] = ((20, 10, 128, 256), (100, 1, 64, 128), (50, 32, 256, 512))
-NATIVE = "caffe-native"
-TRAINED = ("caffe", NATIVE)
-"""The targets of which every input and output is one blob."""
+NATIVE = next(name for name in OWN if load_target(name).scans == "layers")
+"""The target whose net is one layer of Caffe's own."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Report, chec
 from lstmc.errors import LstmcError
 from lstmc.ops import Array
 from lstmc_caffe.run.executor import CaffeExecutor
-from tools.gpu_check.cases import TRAINED, Case
+from lstmc_caffe.targets.load import load_target
+from tools.gpu_check.cases import Case
 from tools.gpu_check.outcome import Outcome
 from tools.gpu_check.solver import STEPS, caffe_steps, interpreter_steps
 
@@ -55,7 +56,7 @@ def suite(cases: Iterable[Case], executors: Sequence[CaffeExecutor]) -> Iterator
             if first.last is not None and other.last is not None:
                 name = f"{case}: {other.name} against {first.name}"
                 yield from _against_each_other(name, other.last, first.last)
-        if case.compiled.target in TRAINED:
+        if load_target(case.compiled.target).trained:
             yield from _steps(case, executors)
 
 

@@ -11,6 +11,7 @@ from lstmc.ops import Arg
 from lstmc.passes import Pass, PassResult, Refs, result, rewrite
 from lstmc_caffe.ops import ReshapeLayer
 
+MOST_ROUNDS = 4
 Shape = tuple[int, ...]
 Views = dict[str, dict[Shape, str]]  # of each argument: the shapes it is read in, and the argument of each
 
@@ -37,7 +38,12 @@ class ReshapeOnce(Pass):
             counts["reshape_sequence"] += sum(map(len, views.values()))
             return _outside(b, node, node.op, args, views)
 
-        after = rewrite(graph, visit)
+        after = graph
+        for _ in range(MOST_ROUNDS):  # a view of a view becomes one of the sequence only when the inner one has gone
+            before = counts.total()
+            after = rewrite(after, visit)
+            if counts.total() == before:
+                break
         return result(graph, after, counts)
 
 

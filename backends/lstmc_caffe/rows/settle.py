@@ -10,7 +10,10 @@ from lstmc.ir import Builder, Graph, Node, Output, Ref
 from lstmc.passes import Pass, PassResult
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.layout import last_axis, viewed
+from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
+
+MOST_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class SettleViews(Pass):
     3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
     4. a layer reads another view   => Reshape
     5. only outputs read a view     => the host reads the blob so
-    6. a layer reads an output => a Power that changes nothing, under the output's name (for targets whose outputs
-       must be unread)
+    6. a layer reads an output => a Power that changes nothing (or a Concat of one blob), under the output's name (for
+       targets whose outputs must be unread)
 
     After it every blob has two axes.
     """
@@ -32,9 +35,15 @@ class SettleViews(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        settler = _Settler(graph, self.target)
-        settled = settler.run()
-        return PassResult(graph, False) if settled == graph else PassResult(settled, True, dict(settler.counts))
+        counts: Counter[str] = Counter()
+        settled = graph
+        for _ in range(MOST_ROUNDS):  # a layer made in one round may read what is an output in the next
+            settler = _Settler(settled, self.target)
+            before, settled = settled, settler.run()
+            counts += settler.counts
+            if settled == before:
+                break
+        return PassResult(graph, False) if settled == graph else PassResult(settled, True, dict(counts))
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:
@@ -70,7 +79,7 @@ class _Settler:
             self.sources[Ref(node.name)] = self.sources[args[0]]
             return
         if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and node.name not in self.stepwise:
-            made = self.b.copy(node, (), caffe.InputLayer(node.op.shape))
+            made = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill))
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
             if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:
@@ -100,7 +109,8 @@ class _Settler:
         if self.b.type(source).shape == shape:
             return source
         if not isinstance(self.b.node(source.node).op, caffe.CaffeOp):
-            raise self._refused(reader, source, "a layer cannot read a sequence whose steps are blobs of their own")
+            why = "a layer cannot read a sequence whose steps are blobs of their own"
+            raise self._refused(reader, source, why, *self._reason("Slice"))
         if (source, shape) not in self.made:
             if not self.target.allows("Reshape"):
                 raise self._refused(
@@ -108,8 +118,10 @@ class _Settler:
                     source,
                     "there is no Reshape",
                     f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from",
+                    *self._reason("Reshape"),
                 )
             self.counts["view_to_reshape"] += 1
+            self.read.add(source)
             self.made[source, shape] = self.b.copy(old, (source,), caffe.ReshapeLayer(shape))[0]
         return self.made[source, shape]
 
@@ -123,7 +135,7 @@ class _Settler:
                 raise BackendError(
                     f"target {self.target.name}: input {node.name} is read step by step and as a whole",
                     loc=node.loc,
-                    notes=("there is no Slice to cut it into steps: make it two inputs",),
+                    notes=("there is no Slice to cut it into steps: make it two inputs", *self._reason("Slice")),
                 )
             self.counts["feed"] += 1
             self.made[source, ()] = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)[0]
@@ -150,8 +162,20 @@ class _Settler:
             return blob
         if blob not in self.copies:
             self.counts["copy_output"] += 1
-            self.copies[blob] = self.b.add(caffe.PowerLayer(), blob, names=(name,))[0]
+            self.copies[blob] = self._copy(blob, name)
         return self.copies[blob]
+
+    def _copy(self, blob: Ref, name: str) -> Ref:
+        """A layer that changes nothing: a Power, or where there is none a Concat of one blob."""
+        type_ = self.b.type(blob)
+        power = caffe.PowerLayer()
+        op = caffe.ConcatLayer(1) if lint_op(power, [type_], [type_], self.target) else power
+        return self.b.add(op, blob, names=(name,))[0]
+
+    def _reason(self, layer_type: str) -> tuple[str, str]:
+        """Why the target does not have a type of layer."""
+        reason, source = self.target.reason_against(layer_type)
+        return reason, f"documented in: {source}"
 
     def _refused(self, reader: Node, source: Ref, why: str, *notes: str) -> BackendError:
         return BackendError(

@@ -50,12 +50,15 @@ class RowsTimeAxis:
         if whole and isinstance(source.op, caffe.HostStack):
             return b.args(source.name)
         if not whole or not isinstance(source.op, caffe.HostInput):
+            reason, documented = self.target.reason_against("Slice")
             raise BackendError(
                 f"target {self.target.name}: a sequence that a scan reads must be an Input or a scan's own output",
                 loc=source.loc,
                 notes=(
                     f"found {source.name}: {source.types[0]}, computed by {source.op.name}, for {len(names)} steps",
                     "there is no Slice to cut it into steps; compute it inside the cell",
+                    reason,
+                    f"documented in: {documented}",
                 ),
             )
         return tuple(

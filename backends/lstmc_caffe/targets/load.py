@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint
 from importlib.resources import files
@@ -28,27 +29,36 @@ def load_target(name: str) -> Target:
     return _parsed(name).target
 
 
+@dataclass(frozen=True)
 class Summaries(Mapping[str, str]):
     """What each target is for, by its name: of all known targets in order, and of a TOML file by its path.
 
-    A plug-in's target that does not load stays in the list, with the reason for a summary.
+    With ``trained``, of those whose nets are trained. A plug-in's target that does not load stays among all, with the
+    reason for a summary.
     """
 
+    trained: bool = False
+
     def __getitem__(self, name: str) -> str:
-        if is_path(name) or name in OWN:
-            return load_target(name).summary
-        if name not in _names():
+        if not is_path(name) and name not in _names():
             raise KeyError(name)
         try:
-            return load_target(name).summary
+            target = load_target(name)
         except (PluginError, BackendError) as error:
+            if is_path(name):
+                raise
+            if self.trained:
+                raise KeyError(name) from None
             return f"cannot be used: {error.message}"
+        if self.trained and not target.trained:
+            raise KeyError(name)
+        return target.summary
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_names())
+        return iter([name for name in _names() if not self.trained or name in self])
 
     def __len__(self) -> int:
-        return len(_names())
+        return len(list(iter(self)))
 
 
 def is_path(name: str) -> bool:

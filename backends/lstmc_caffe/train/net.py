@@ -26,8 +26,6 @@ from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import Section, WrittenNet, write_net
 from lstmc_caffe.write.prototxt import prototxt
 
-TARGETS = ("caffe", "caffe-native")  # where a net can be trained: every input is a blob of its own name and shape
-
 
 def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNet:
     """The net of ``training_graph``: ``loss`` has loss weight 1, and what only scores need is in phase TEST alone.
@@ -36,7 +34,8 @@ def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNe
     ``hdf5_data_layer.cpp`` reads them); without them inputs are Input layers, for a program to fill.
     """
     graph = compiled.expanded
-    net = write_net(graph, load_target(compiled.target), overwritten(graph))
+    target = load_target(compiled.target)
+    net = write_net(graph, target, overwritten(graph) if target.in_place else {})
     layers = {layer.name: layer for layer in net.layers()}
     if LOSS not in differentiable_outputs(graph):
         raise BackendError(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lstmc.backend import Compiled
 from lstmc.manifest import Manifest, Place, Stored, describe
+from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.feeds import fed_inputs, read_blobs
 from lstmc_caffe.write.net import WrittenNet
 
@@ -14,8 +17,9 @@ def manifest(compiled: Compiled, net: WrittenNet) -> Manifest:
     read = {
         o.name: tuple((graph.value_name(r), graph.type(r)) for r in read_blobs(graph, o.ref)) for o in graph.outputs
     }
+    named = replace(compiled, target=load_target(compiled.target).name)  # not the path of its file
     return describe(
-        compiled,
+        named,
         inputs={f.node.name: (Place.of(f.node.types[0], f.blobs), f.filled) for f in fed_inputs(graph)},
         outputs={o.name: Place.of(graph.type(o.ref), read[o.name]) for o in graph.outputs},
         weights=net.weights,

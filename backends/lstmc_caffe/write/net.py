@@ -90,7 +90,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
             notes=(
                 violation.reason,
                 f"documented in: {violation.source}",
-                *(() if violation.limit else ("this is a bug of lstmc",)),
+                *(() if violation.limit else ("lstmc knows no other way to write it",)),
             ),
         )
     return net

@@ -11,6 +11,7 @@ from lstmc.ir import Graph, Output, Ref
 from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
+from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
 from lstmc_caffe.write.net import WrittenNet
 
@@ -35,7 +36,7 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
         name=net.name,
         version=__version__,
         source=compiled.source,
-        target=compiled.target,
+        target=load_target(compiled.target).name,
         layers=sum(1 for _ in net.layers()),
         numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
         params=len(params),

@@ -21,8 +21,9 @@ LEAVES = {
 
 
 def graph_of(lines: str, returned: str = "z=%z", leaves: dict[str, str] = LEAVES) -> Graph:
-    """The leaves that the lines use, the lines, and what is returned."""
+    """The leaves that the lines use and do not make, the lines, and what is returned."""
     used = {name for name in leaves if f"%{name}," in lines + returned + "," or f"%{name})" in lines}
+    used -= {name for name in leaves if f"%{name}: " in lines}
     first = "".join(f"  %{name}: {leaves[name]}\n" for name in leaves if name in used)
     body = "".join(f"  {line.strip()}\n" for line in lines.strip().splitlines())
     return parse_graph(f"graph g {{\n{first}{body}  return {returned}\n}}\n", CAFFE_OPS + HOST_OPS)

@@ -1,0 +1,133 @@
+"""``settle_views``: what views become once every step is there, in text."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc.errors import BackendError
+from lstmc.passes import PassResult
+from lstmc_caffe.rows.settle import SettleViews
+from lstmc_caffe.targets.load import load_target
+from tests.backends.lstmc_caffe.rows.graphs import graph_of
+from tests.equivalence import assert_same_meaning
+
+NO_POWER = "tests/backends/lstmc_caffe/targets/files/no_power.toml"
+A = "%a: f32[2,6] = host.input()\n"
+CASES = {
+    "an input is fed as the matrix that a layer reads": (
+        "flat",
+        """%q: f32[2,3,4] = host.input()
+        %v: f32[6,4] = host.view(%q, shape=(6, 4))
+        %t: f32[6,4] = caffe.TanH(%v)
+        %z: f32[2,3,4] = host.view(%t, shape=(2, 3, 4))""",
+        """%q: f32[2,3,4] = host.input()
+        %q/rows: f32[6,4] = caffe.Feed(%q, shape=(6, 4))
+        %t: f32[6,4] = caffe.TanH(%q/rows)
+        %z: f32[2,3,4] = host.view(%t, shape=(2, 3, 4))""",
+        "z=%z",
+        {"feed": 1},
+    ),
+    "an input of two axes is an Input": (
+        "flat",
+        A + "%z: f32[2,6] = caffe.TanH(%a)",
+        "%a: f32[2,6] = caffe.Input()\n%z: f32[2,6] = caffe.TanH(%a)",
+        "z=%z",
+        {},
+    ),
+    "a view that layers read is one Reshape": (
+        "flat",
+        A
+        + """%t: f32[2,6] = caffe.TanH(%a)
+        %v: f32[2,2,3] = host.view(%t, shape=(2, 2, 3))
+        %r: f32[4,3] = host.view(%v, shape=(4, 3))
+        %y: f32[4,3] = caffe.TanH(%r)
+        %z: f32[4,3] = caffe.Eltwise(%y, %r)""",
+        """%a: f32[2,6] = caffe.Input()
+        %t: f32[2,6] = caffe.TanH(%a)
+        %r: f32[4,3] = caffe.Reshape(%t, shape=(4, 3))
+        %y: f32[4,3] = caffe.TanH(%r)
+        %z: f32[4,3] = caffe.Eltwise(%y, %r)""",
+        "z=%z",
+        {"view_to_reshape": 1},
+    ),
+    "an output that a layer reads is copied": (
+        "flat",
+        A + "%t: f32[2,6] = caffe.TanH(%a)\n%z: f32[2,6] = caffe.Sigmoid(%t)",
+        """%a: f32[2,6] = caffe.Input()
+        %t: f32[2,6] = caffe.TanH(%a)
+        %z: f32[2,6] = caffe.Sigmoid(%t)
+        %y: f32[2,6] = caffe.Power(%t)""",
+        "z=%z, y=%t|z=%z, y=%y",
+        {"copy_output": 1},
+    ),
+    "or, where there is no Power, joined with nothing": (
+        NO_POWER,
+        A + "%t: f32[2,6] = caffe.TanH(%a)\n%z: f32[2,6] = caffe.Sigmoid(%t)",
+        """%a: f32[2,6] = caffe.Input()
+        %t: f32[2,6] = caffe.TanH(%a)
+        %z: f32[2,6] = caffe.Sigmoid(%t)
+        %y: f32[2,6] = caffe.Concat(%t, axis=1)""",
+        "z=%z, y=%t|z=%z, y=%y",
+        {"copy_output": 1},
+    ),
+    "a sequence of steps is read from unread blobs": (
+        "noslice",
+        """%q: f32[2,2,3] = host.input()
+        %a: f32[2,3] = caffe.Feed(%q, shape=(2, 3), step=0)
+        %b: f32[2,3] = caffe.Feed(%q, shape=(2, 3), step=1)
+        %s: f32[2,3] = caffe.TanH(%a)
+        %t: f32[2,3] = caffe.Eltwise(%s, %b)
+        %z: f32[2,2,3] = host.stack(%s, %t)""",
+        """%q: f32[2,2,3] = host.input()
+        %a: f32[2,3] = caffe.Feed(%q, shape=(2, 3), step=0)
+        %b: f32[2,3] = caffe.Feed(%q, shape=(2, 3), step=1)
+        %s: f32[2,3] = caffe.TanH(%a)
+        %t: f32[2,3] = caffe.Eltwise(%s, %b)
+        %z: f32[2,2,3] = host.stack(%s, %t)
+        %z/0: f32[2,3] = caffe.Power(%s)
+        %z_2: f32[2,2,3] = host.stack(%z/0, %t)""",
+        "z=%z|z=%z_2",
+        {"copy_output": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(("target", "before", "after", "returned", "counts"), CASES.values(), ids=CASES)
+def test_a_view_gets_its_place(target: str, before: str, after: str, returned: str, counts: dict[str, int]) -> None:
+    first, _, then = returned.partition("|")
+    graph, settle = graph_of(before, first), SettleViews(load_target(target))
+    outcome = settle.run(graph)
+    assert outcome.graph == graph_of(after, then or first)
+    assert (outcome.modified, outcome.counts) == (True, counts)
+    assert_same_meaning(graph, outcome.graph)
+    assert settle.run(outcome.graph) == PassResult(outcome.graph, False, {})
+
+
+@pytest.mark.parametrize(
+    ("lines", "error", "reason"),
+    [
+        (
+            A
+            + """%t: f32[2,6] = caffe.TanH(%a)
+            %r: f32[4,3] = host.view(%t, shape=(4, 3))
+            %z: f32[4,3] = caffe.TanH(%r)""",
+            "target noslice: z cannot read t in another shape: there is no Reshape",
+            "Reshape",
+        ),
+        (
+            """%q: f32[2,2,3] = host.input()
+            %a: f32[2,3] = caffe.Feed(%q, shape=(2, 3), step=0)
+            %v: f32[4,3] = host.view(%q, shape=(4, 3))
+            %y: f32[2,3] = caffe.TanH(%a)
+            %z: f32[4,3] = caffe.TanH(%v)""",
+            "target noslice: input q is read step by step and as a whole",
+            "Slice",
+        ),
+    ],
+)
+def test_what_has_no_place_is_refused_with_the_targets_reason(lines: str, error: str, reason: str) -> None:
+    target = load_target("noslice")
+    with pytest.raises(BackendError) as caught:
+        SettleViews(target).run(graph_of(lines))
+    assert caught.value.message == error
+    assert target.reason_against(reason)[0] in caught.value.notes

@@ -1,0 +1,27 @@
+"""A target from a plain file, as a user writes it: compiled, verified, linted and shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import LSTMC
+
+FILES = Path(__file__).parents[1] / "backends" / "lstmc_caffe" / "targets" / "files"
+GRU = ("--cell", "gru", "-D", "T=2", "-D", "N=2", "-D", "D=3", "-D", "H=2")
+
+
+@pytest.mark.parametrize("file", ["pairs.toml", "few.toml"])
+def test_a_file_is_compiled_linted_and_shown(lstmc: LSTMC, file: str) -> None:
+    target = ("--target", str(FILES / file))
+    assert lstmc("compile", *GRU, *target, "-o", "out").code == 0
+    ended = lstmc("lint", "out/gru.prototxt", *target)
+    assert (ended.code, ended.out.splitlines()[-1].endswith("clean")) == (0, True)
+    assert "caffe.Eltwise" in lstmc("show", *GRU, *target, "--after", "narrow").out
+
+
+def test_what_is_no_target_is_refused_by_its_file_and_key(lstmc: LSTMC) -> None:
+    Path("mine.toml").write_text('name = "mine"\nsummary = "s"\nbase = "flat"\nlayout = "columns"\n')
+    ended = lstmc("compile", *GRU, "--target", "./mine.toml", "-o", "out")
+    assert (ended.code, ended.err) == (2, "BackendError: mine.toml: layout: expected blobs or rows, found 'columns'\n")
