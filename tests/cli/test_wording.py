@@ -66,3 +66,14 @@ def texts(path: Path) -> Iterator[str]:
 def test_the_library_speaks_no_options(path: Path) -> None:
     said = [text for text in texts(path) if OPTION.search(text)]
     assert not said, f"an error of the library speaks of arguments, as errors.Argument: {said}"
+
+
+# What does the work; a command asks the library's functions for it.
+WORK = ("interp", "ir.graph", "ops.", "passes", "patterns", "pipeline", "prepare", "training", "weights")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lstmc" / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_a_command_holds_no_work_of_its_own(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    imported = [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in imported if name.startswith(tuple(f"lstmc.{part}" for part in WORK))]
