@@ -29,6 +29,7 @@ from lstmc.dsl.pointwise import *
 from lstmc.dsl.scan import *
 from lstmc.dsl.valid import *
 from lstmc.dsl.value import *
+from lstmc.importers import from_onnx as from_onnx
 from lstmc.importers import from_torch as from_torch
 from lstmc.importers import import_file as import_file
 from lstmc.version import __version__ as __version__

@@ -5,30 +5,72 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import typer
 
 from lstmc.cli.console import out, table
-from lstmc.importers import ImportedModel, import_file
+from lstmc.importers import ImportedModel, SourceError, import_file
+from lstmc.ops import Array
 from lstmc.output import write_files
 
 SourceArgument = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="A trained model: .pt, .pth, TorchScript or .safetensors.")
+    Path, typer.Argument(metavar="SOURCE", help="A trained model: .pt, .pth, TorchScript, .safetensors or .onnx.")
 ]
 ActivationOption = Annotated[
     Literal["tanh", "relu"] | None,
     typer.Option("--activation", help="Of plain RNNs in a state dict, which does not say it."),
 ]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=SIZES", help="Fix the sizes of a graph's input: x=1,576. Repeatable."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=NUMBER", help="Make a graph's input a constant: sr=16000. Repeatable."),
+]
 FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")]
 
 
-def import_command(source: SourceArgument, folder: FolderOption, activation: ActivationOption = None) -> None:
+def import_command(
+    source: SourceArgument,
+    folder: FolderOption,
+    activation: ActivationOption = None,
+    shapes: ShapeOption = None,
+    values: SetOption = None,
+) -> None:
     """Import a trained model: model.py in lstmc's language, weights.npz, and import.json. Nothing in it is run."""
-    model = import_file(source, activation=activation)
+    model = import_file(source, activation=activation, shapes=parse_shapes(shapes), values=parse_values(values))
     report(model, write_files(folder, model.files()))
     told = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
     out.print(
         f"\nlstmc compile {folder / 'model.py'} --weights {folder / 'weights.npz'}{told} -o {folder}", style="dim"
     )
+
+
+def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """``["x=1,576"]`` as shapes by name."""
+    found = {}
+    for text in given or ():
+        name, _, sizes = text.rpartition("=")
+        if not name or not all(size.isdigit() and int(size) for size in sizes.split(",")):
+            raise SourceError(f"--shape takes NAME=SIZES, as in --shape x=1,576, found {text!r}")
+        found[name] = tuple(int(size) for size in sizes.split(","))
+    return found
+
+
+def parse_values(given: list[str] | None) -> dict[str, Array]:
+    """``["sr=16000"]`` as constants by name."""
+    found = {}
+    for text in given or ():
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = np.nan
+        if not name or not np.isfinite(value):
+            raise SourceError(f"--set takes NAME=NUMBER, as in --set sr=16000, found {text!r}")
+        found[name] = np.asarray(int(value) if value.is_integer() else value)
+    return found
 
 
 def named_sizes(model: ImportedModel) -> list[str]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lstmc.importers.describe.net import Net
 from lstmc.importers.extras import need
+from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program
 from lstmc.importers.frontends.torch_names import describe_state_dict
+from lstmc.importers.read.onnx_file import load_onnx
 from lstmc.importers.read.safetensors import read_safetensors
 from lstmc.importers.read.source import Source
 from lstmc.importers.read.torch_file import hints, read_torch
+from lstmc.importers.refusal import SourceError
 from lstmc.importers.settle import settled
 from lstmc.importers.sniff import sniff
 from lstmc.importers.write.files import files
+from lstmc.ops import Array
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,26 @@ class ImportedModel:
         return files(self.net, self.kind)
 
 
-def import_file(path: Path | str, *, activation: Literal["tanh", "relu"] | None = None) -> ImportedModel:
+def import_file(
+    path: Path | str,
+    *,
+    activation: Literal["tanh", "relu"] | None = None,
+    shapes: Mapping[str, Sequence[int]] = {},
+    values: Mapping[str, Array] = {},
+) -> ImportedModel:
     """A trained model from a file, of which nothing is run.
 
-    ``activation`` says what the file does not: the function of plain RNNs in a state dict. Raises
-    :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
-    :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    ``activation`` says what a state dict does not: the function of plain RNNs. ``shapes`` fixes those of a graph's
+    inputs, and ``values`` makes constants of them. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that
+    cannot be read, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     path = Path(path)
-    source: Source = {"torch": read_torch, "safetensors": read_safetensors}[sniff(path)](path)
+    found = sniff(path)
+    if found == "onnx":
+        return ImportedModel.of(describe_onnx(load_onnx(path), path.name, path.parent, shapes, values), "ONNX")
+    if shapes or values:
+        raise SourceError(f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {found}")
+    source: Source = {"torch": read_torch, "safetensors": read_safetensors}[found](path)
     return ImportedModel.of(describe_state_dict(source, hints(source), activation), source.kind)
 
 
@@ -66,3 +82,10 @@ def from_torch(module: Any, *examples: Any, name: str = "the module") -> Importe
         finally:
             module.train(training)
     return ImportedModel.of(describe_program(program, name), "a program of torch.export")
+
+
+def from_onnx(
+    model: Any, *, name: str = "the model", shapes: Mapping[str, Sequence[int]] = {}, values: Mapping[str, Array] = {}
+) -> ImportedModel:
+    """An ``onnx.ModelProto`` that is in memory, as :func:`import_file` does a file."""
+    return ImportedModel.of(describe_onnx(model, name, None, shapes, values), "ONNX")

@@ -8,8 +8,8 @@ from typing import Literal
 from lstmc.importers.read.archive import entries
 from lstmc.importers.refusal import SourceError
 
-Format = Literal["torch", "safetensors"]
-KNOWN = "a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors"
+Format = Literal["torch", "safetensors", "onnx"]
+KNOWN = "a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors, ONNX"
 
 
 def sniff(path: Path) -> Format:
@@ -27,6 +27,8 @@ def sniff(path: Path) -> Format:
         return "torch"
     if len(head) > 8 and head[8:9] == b"{":
         return "safetensors"
+    if head[:1] == b"\x08" and len(head) > 2 and head[1] < 0x20:  # a message whose first field is a small version
+        return "onnx"
     raise SourceError(f"{path}: expected {KNOWN}; found {_described(head)}")
 
 

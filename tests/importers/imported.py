@@ -60,11 +60,10 @@ class Imported:
         self, caffe: Runner, inputs: Mapping[str, Array], cotangents: Mapping[str, Array] | None = None
     ) -> tuple[dict[str, Array], Execution]:
         """Outputs as the source has them, and everything else of the run."""
-        fed = self.fed(inputs) | self.weights
         types = {o.name: self.graph.type(o.ref) for o in self.graph.outputs}
         cts = {n: np.transpose(a, self.net.axes.get(n, range(a.ndim))) for n, a in (cotangents or {}).items()}
         cts = {n: cts.get(n, np.zeros(types[n].shape)) for n in differentiable_outputs(self.compiled.expanded)}
-        done = CaffeExecutor(caffe, "cpu").run(self.compiled, self.artifact, fed, cts)
+        done = CaffeExecutor(caffe, "cpu").run(self.compiled, self.artifact, self.fed(inputs), self.weights, cts)
         expanded = self.compiled.expanded
         found = {o.name: done.values[expanded.value_name(o.ref)] for o in expanded.outputs}
         shapes = {o.name: self.graph.type(o.ref).shape for o in self.graph.outputs}

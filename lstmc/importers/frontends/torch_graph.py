@@ -9,7 +9,8 @@ from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import ShapeProblem
 from lstmc.importers.frontends import torch_layers, torch_ops
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.torch_values import Refused, Torch, Unsupported
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.torch_values import Torch, Unsupported
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.weight import Weight
 

@@ -12,8 +12,9 @@ from lstmc.importers.describe.ops import Dropout
 from lstmc.importers.describe.pointwise import RELU, TANH
 from lstmc.importers.frontends.layers import Operand, Pair
 from lstmc.importers.frontends.recurrent import one_direction
+from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.torch_ops import weight_or_none
-from lstmc.importers.frontends.torch_values import Refused, Torch
+from lstmc.importers.frontends.torch_values import Torch
 from lstmc.importers.weight import Weight
 
 Handler = Callable[..., Any]

@@ -9,7 +9,8 @@ import numpy as np
 
 from lstmc.importers.describe.shapes import axis_in, fixed, resolved
 from lstmc.importers.frontends.layers import Operand
-from lstmc.importers.frontends.torch_values import Refused, Torch
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.torch_values import Torch
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 

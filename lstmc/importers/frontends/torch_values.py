@@ -5,16 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight
-
-
-class Refused(Exception):
-    """A node that cannot be expressed; becomes a :class:`~lstmc.importers.refusal.Refusal`."""
-
-    def __init__(self, attribute: str, value: str, why: str, mend: str) -> None:
-        super().__init__(why)
-        self.attribute, self.value, self.why, self.mend = attribute, value, why, mend
-
 
 Unsupported = object()
 

@@ -1,0 +1,200 @@
+"""ONNX graphs as descriptions: node by node, what is known computed, all refusals gathered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmc.importers.describe.net import Net, NetBuilder
+from lstmc.importers.describe.shapes import Shape, ShapeProblem
+from lstmc.importers.frontends import onnx_ops, onnx_recurrent
+from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.frontends.onnx_fold import folded
+from lstmc.importers.frontends.onnx_values import Node, Onnx, known
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.read.onnx_file import stored_tensor
+from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+from lstmc.importers.weight import Weight
+from lstmc.ops import Array
+
+HANDLERS = {**onnx_ops.HANDLERS, **onnx_recurrent.HANDLERS}
+OLDEST = 7
+DOMAINS = ("", "ai.onnx")
+MOST = 100_000  # nodes
+_MALFORMED = (ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError, AssertionError)
+
+
+class _Unsupported:
+    """What is made of something that was refused."""
+
+
+def describe_onnx(
+    model: Any, origin: str, folder: Path | None, shapes: Mapping[str, Sequence[int]], values: Mapping[str, Array]
+) -> Net:
+    """A ``ModelProto``. ``shapes`` of inputs that are to be fixed; ``values`` of inputs that are to be constants.
+
+    Raises :class:`RefusedError` with all that cannot be expressed.
+    """
+    opset = next((int(o.version) for o in model.opset_import if o.domain in DOMAINS), 1)
+    if opset < OLDEST:
+        raise SourceError(f"{origin}: its operators are those of version {opset}; {OLDEST} and newer are read")
+    graph = model.graph
+    builder = NetBuilder("net", origin)
+    reader = _Reader(Onnx(Layers(builder)), opset, origin, folder)
+    for tensor in graph.initializer:
+        reader.values[tensor.name] = stored_tensor(tensor, origin, folder).weight()
+    for told in graph.input:
+        if told.name in values:
+            array = np.asarray(values[told.name])
+            reader.values[told.name] = Weight(array.shape, (told.name,), told.name, lambda array=array: array)  # type: ignore[misc]
+        elif told.name not in reader.values:
+            shape = tuple(shapes[told.name]) if told.name in shapes else _declared(told, origin)
+            reader.values[told.name] = builder.input(told.name, shape)
+    unknown = [name for name in (*shapes, *values) if name not in {told.name for told in graph.input}]
+    if unknown:
+        inputs = ", ".join(told.name for told in graph.input if told.name not in [t.name for t in graph.initializer])
+        raise SourceError(f"{origin}: it has no input {unknown[0]}: found {inputs}")
+    reader.run(graph)
+    if reader.refusals:
+        raise RefusedError(origin, reader.refusals)
+    for told in graph.output:
+        value = reader.values[told.name]
+        assert value is not None
+        name = re.sub(r"\W+", "_", told.name, flags=re.ASCII).strip("_") or "Y"
+        builder.outputs[name if name not in builder.outputs else f"{name}_{len(builder.outputs)}"] = (
+            reader.t.layers.value(value, name)
+        )
+    net = builder.finish()
+    used = {name for weight in net.params.values() for name in weight.sources} | reader.read
+    unused = [tensor.name for tensor in graph.initializer if tensor.name not in used]
+    net.ignored.update(dict.fromkeys(unused, "no output of the graph is computed from it"))
+    shaping = [name for name in sorted(reader.read) if name not in {n for w in net.params.values() for n in w.sources}]
+    net.ignored.update(dict.fromkeys(shaping, "a constant that shapes the graph, or is written in it as a number"))
+    return net
+
+
+def _declared(told: Any, origin: str) -> Shape:
+    """An input's shape as the graph declares it: a size without a number is a name."""
+    if not told.type.HasField("tensor_type"):
+        raise SourceError(f"{origin}: input {told.name} is no tensor")
+    sizes = told.type.tensor_type.shape.dim
+    found: list[int | str] = []
+    for axis, dim in enumerate(sizes):
+        name = re.sub(r"\W+", "_", dim.dim_param, flags=re.ASCII).strip("_") or f"{told.name}_{axis}"
+        name = re.sub(r"\W+", "_", name, flags=re.ASCII)
+        found.append(int(dim.dim_value) if dim.dim_value > 0 else name if name[0].isalpha() else f"size_{name}")
+    return tuple(found)
+
+
+class _Reader:
+    """Runs over the nodes, of subgraphs too where it is known which one is taken."""
+
+    def __init__(self, t: Onnx, opset: int, origin: str, folder: Path | None) -> None:
+        self.t, self.opset, self.origin, self.folder = t, opset, origin, folder
+        self.values: dict[str, Any] = {}
+        self.refusals: list[Refusal] = []
+        self.read: set[str] = set()  # source tensors that something known was computed from
+        self.count = 0
+
+    def run(self, graph: Any, depth: int = 0) -> None:
+        for number, proto in enumerate(graph.node):
+            self.count += 1
+            if self.count > MOST or depth > 20:
+                raise SourceError(f"{self.origin}: it has more than {MOST:,} nodes, or graphs nested deeper than 20")
+            label = f"{proto.name or f'node {number}'} ({proto.op_type})"
+            missing = [name for name in proto.input if name and name not in self.values]
+            if missing:
+                raise SourceError(f"{self.origin}: {label} reads {missing[0]}, which nothing before it makes")
+            if any(name and self.values[name] is _Unsupported for name in proto.input):
+                results: Sequence[Any] = [_Unsupported] * len(proto.output)  # it was refused already
+            else:
+                results = self._results(proto, label, depth)
+            for name, value in zip(proto.output, results, strict=False):
+                if name:
+                    self.values[name] = value
+            for name in proto.output[len(results) :]:
+                self.values[name] = None
+
+    def _results(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
+        try:
+            return self._made(proto, label, depth)
+        except Refused as refused:
+            found = (refused.attribute, refused.value, refused.why, refused.mend)
+        except ShapeProblem as problem:
+            found = ("shapes", str(problem), "they do not fit, or are not known", "give shape, or check the model")
+        except _MALFORMED as error:
+            text = f"{type(error).__name__}: {str(error)[:200]}"
+            found = ("operands and attributes", text, "they do not fit together", "check it with onnx.checker")
+        self.refusals.append(Refusal(label, *found))
+        return [_Unsupported] * len(proto.output)
+
+    def _made(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
+        if proto.domain not in DOMAINS:
+            raise Refused("domain", proto.domain, "only ONNX's own operators are known", "export the model without it")
+        attributes = {a.name: self._attribute(a) for a in proto.attribute}
+        operands = [self.values[name] if name else None for name in proto.input]
+        node = Node(proto.op_type, label, operands, attributes, self.opset, len(proto.output))
+        if node.op == "Constant":
+            return [self._constant(proto, attributes)]
+        if node.op == "If":
+            return self._if(node, attributes, depth)
+        if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_recurrent.HANDLERS:
+            results = folded(node, [known(one) for one in operands])
+            if results is not None:
+                return [self._named(node, result) for result in results]
+        handler = HANDLERS.get(node.op)
+        if handler is None:
+            raise Refused("operator", node.op, "it has no counterpart here", "write the model without it")
+        # a name that people know: PyTorch calls nodes /rnn/LSTM, and most others nothing
+        self.t.layers.at(proto.name or (proto.output[0] if proto.output else node.op), label)
+        made = handler(self.t, node)
+        for operand in operands:
+            if isinstance(operand, Weight):
+                self.read |= set(operand.sources)
+        return made if isinstance(made, list) else [made]
+
+    def _named(self, node: Node, result: Array) -> Operand:
+        """A computed array; of numbers from the file, where they are from."""
+        weights = [one for one in node.operands if isinstance(one, Weight)]
+        sources = tuple(dict.fromkeys(name for weight in weights for name in weight.sources))
+        self.read |= set(sources)
+        if not sources or not np.issubdtype(result.dtype, np.floating):
+            return result
+        recipe = f"{node.op} of {', '.join(weight.recipe for weight in weights)}"
+        return Weight(result.shape, sources, recipe, lambda: result)
+
+    def _attribute(self, attribute: Any) -> Any:
+        fields = {1: "f", 2: "i", 3: "s", 5: "g", 6: "floats", 7: "ints", 8: "strings"}
+        if attribute.type == 4:
+            return stored_tensor(attribute.t, self.origin, self.folder).read()
+        if attribute.type not in fields:
+            raise Refused(attribute.name, f"of kind {attribute.type}", "it is not known", "check it with onnx.checker")
+        found = getattr(attribute, fields[attribute.type])
+        return list(found) if attribute.type in (6, 7, 8) else found
+
+    def _constant(self, proto: Any, attributes: Mapping[str, Any]) -> Operand:
+        (name,) = attributes
+        if name == "value":
+            array = np.asarray(attributes[name])
+            if np.issubdtype(array.dtype, np.floating) and array.size > 1:
+                return Weight(array.shape, (), f"constant {proto.output[0]}", lambda: array)
+            return array
+        kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+        if name not in kinds:
+            raise Refused(name, "", "only numbers are known", "write the model without it")
+        return np.asarray(attributes[name], kinds[name])
+
+    def _if(self, node: Node, attributes: Mapping[str, Any], depth: int) -> Sequence[Any]:
+        condition = known(node.operand(0))
+        if condition is None or condition.dtype == object:
+            mend = "give shapes and values of the inputs that it depends on"
+            raise Refused("cond", "computed from the inputs", "which branch is taken is not known", mend)
+        branch = attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
+        for tensor in branch.initializer:
+            self.values[tensor.name] = stored_tensor(tensor, self.origin, self.folder).weight()
+        self.run(branch, depth + 1)
+        return [self.values[output.name] for output in branch.output]

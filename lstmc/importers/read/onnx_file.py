@@ -1,0 +1,99 @@
+"""ONNX files: the graph by the ``onnx`` package, tensors by NumPy. External data only from below the model's folder."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmc.importers.extras import need
+from lstmc.importers.read.source import StoredTensor, checked_shape
+from lstmc.importers.refusal import SourceError
+from lstmc.ops import Array
+
+_KINDS = {1: "<f4", 11: "<f8", 10: "<f2", 16: "<u2", 6: "<i4", 7: "<i8", 3: "<i1", 2: "<u1", 5: "<i2", 4: "<u2", 9: "?"}
+BFLOAT16 = 16
+EXTERNAL = 1  # TensorProto.DataLocation
+
+
+def load_onnx(path: Path) -> Any:
+    """The ``ModelProto`` of a file, without its external data. Raises :class:`SourceError` for what is none."""
+    onnx = need("onnx", "The onnx package", "onnx")
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+    except Exception as error:  # of protobuf, whose errors are of several kinds and versions
+        raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: {str(error)[:100]}") from None
+    if not model.graph.node and not model.graph.output:
+        raise SourceError(f"{path.name}: not an ONNX model, or a damaged one: it has no graph")
+    return model
+
+
+def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor:
+    """A ``TensorProto``; external data are read from ``folder`` when they are asked for."""
+    name = tensor.name or "a constant"
+    shape = checked_shape(origin, name, [int(size) for size in tensor.dims])
+    if tensor.data_type not in _KINDS:
+        raise SourceError(f"{origin}: tensor {name} has elements of a kind that is not known here: {tensor.data_type}")
+    kind = _KINDS[tensor.data_type]
+    size = prod(shape) * np.dtype(kind).itemsize
+    if tensor.data_location == EXTERNAL:
+        place = _external(tensor, name, size, origin, folder)
+        return StoredTensor(name, shape, kind, lambda: _decoded(tensor, _read(*place, size), shape))
+    if tensor.HasField("raw_data"):
+        if len(tensor.raw_data) != size:
+            raise SourceError(
+                f"{origin}: tensor {name} of shape {list(shape)} should have {size:,} bytes, found"
+                f" {len(tensor.raw_data):,}"
+            )
+        return StoredTensor(name, shape, kind, lambda: _decoded(tensor, tensor.raw_data, shape))
+    fields = (tensor.float_data, tensor.double_data, tensor.int64_data, tensor.int32_data)
+    field = next((field for field in fields if len(field)), ())
+    if len(field) != prod(shape):
+        raise SourceError(
+            f"{origin}: tensor {name} of shape {list(shape)} should have {prod(shape):,} elements, found {len(field):,}"
+        )
+
+    def read() -> Array:
+        if tensor.data_type in (10, BFLOAT16):  # their bits, as whole numbers
+            return _decoded(tensor, np.asarray(field, np.uint16).tobytes(), shape)
+        return np.asarray(field).astype(kind).reshape(shape)
+
+    return StoredTensor(name, shape, kind, read)
+
+
+def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
+    array = np.frombuffer(data, _KINDS[tensor.data_type])
+    if tensor.data_type == BFLOAT16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array.reshape(shape)
+
+
+def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | None) -> tuple[Path, int]:
+    told = {entry.key: entry.value for entry in tensor.external_data}
+    if folder is None or "location" not in told:
+        raise SourceError(f"{origin}: tensor {name} lies in another file, which is not told")
+    path = (folder / told["location"]).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise SourceError(
+            f"{origin}: tensor {name} lies outside of the model's folder, at {told['location']}: not read"
+        )
+    if not path.is_file():
+        raise SourceError(f"{origin}: tensor {name} lies in {told['location']}, which is not there")
+    offset, length = told.get("offset", "0"), told.get("length", str(size))
+    if not (offset.isdigit() and length.isdigit()) or int(length) != size:
+        raise SourceError(
+            f"{origin}: tensor {name} should have {size:,} bytes in {told['location']}, told {length[:20]}"
+        )
+    if int(offset) + size > path.stat().st_size:
+        raise SourceError(f"{origin}: tensor {name} ends behind the end of {told['location']}")
+    return path, int(offset)
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)

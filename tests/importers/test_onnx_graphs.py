@@ -1,0 +1,226 @@
+"""ONNX graphs: what exporters put around recurrent nodes, sizes that are open or pinned, and files that lie."""
+
+from __future__ import annotations
+
+import resource
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from lstmc.errors import LstmcError
+from lstmc.importers import RefusedError, SourceError, from_onnx, import_file
+from lstmc.ops import Array
+from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
+from tests.importers.imported import assert_close, imported
+from tests.importers.torch_files import mutants
+
+RNG = np.random.default_rng(0)
+Node = tuple[str, Sequence[str], Sequence[str], dict[str, Any]]
+
+
+def built(nodes: Sequence[Node], x: Sequence[Any], constants: dict[str, Array], opset: int = 17) -> Any:
+    """A model of one input x and one output y."""
+    graph = helper.make_graph(
+        [helper.make_node(op, ins, outs, name=f"{op}_{i}", **more) for i, (op, ins, outs, more) in enumerate(nodes)],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def floats(*shape: int) -> Array:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def ints(*values: int) -> Array:
+    return np.array(values, np.int64)
+
+
+def by_runtime(model: Any, x: Array) -> Array:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found: Array = session.run(None, {"x": x})[0]
+    return found
+
+
+X3, X4 = (2, 3, 6), (2, 2, 5, 7)
+GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]] = {
+    "matmul, add": ([("MatMul", "xw", "a", {}), ("Add", "ab", "y", {})], X3, {"w": floats(6, 4), "b": floats(4)}, 13),
+    "gemm": ([("Gemm", "xwb", "y", {"transB": 1, "alpha": 0.5, "beta": 2.0})], (3, 6),
+             {"w": floats(4, 6), "b": floats(4)}, 13),
+    "conv": ([("Conv", "xwb", "y", {"pads": [1, 0, 2, 1], "strides": [2, 1]})], X4,
+             {"w": floats(3, 2, 3, 2), "b": floats(3)}, 11),
+    "conv same": ([("Conv", "xw", "y", {"auto_pad": "SAME_LOWER", "strides": [2]})], X3, {"w": floats(4, 3, 3)}, 11),
+    "pools": ([("MaxPool", "x", "a", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+               ("AveragePool", "a", "y", {"kernel_shape": [1, 2], "pads": [0, 1, 0, 1], "count_include_pad": 1})],
+              X4, {}, 12),
+    "global pools": ([("GlobalMaxPool", "x", "a", {}), ("GlobalAveragePool", "x", "b", {}), ("Add", "ab", "y", {})],
+                     X4, {}, 13),
+    "batch norm": ([("BatchNormalization", "xsbmv", "y", {"epsilon": 0.1})], X4,
+                   {"s": floats(2), "b": floats(2), "m": floats(2), "v": np.abs(floats(2))}, 15),
+    "layer norm": ([("LayerNormalization", "xsb", "y", {})], X3, {"s": floats(6), "b": floats(6)}, 17),
+    "old softmax": ([("Softmax", "x", "y", {"axis": 1})], X3, {}, 11),
+    "softmax": ([("Softmax", "x", "a", {"axis": 1}), ("LogSoftmax", "a", "y", {})], X3, {}, 13),
+    "old shapes": ([("Squeeze", "x", "a", {"axes": [0]}), ("Unsqueeze", "a", "b", {"axes": [1]}),
+                    ("Slice", "b", "y", {"starts": [1], "ends": [2**31 - 1], "axes": [2]})], (1, 3, 6), {}, 9),
+    "shapes": ([("Squeeze", "xo", "a", {}), ("Unsqueeze", "ao", "b", {}), ("Slice", "bstot", "y", {})], (2, 1, 6),
+               {"o": ints(1), "s": ints(0), "t": ints(2)}, 13),
+    "split": ([("Split", "x", ["a", "b"], {"axis": 2}), ("Mul", "ab", "y", {})], X3, {}, 11),
+    "gather": ([("Gather", "xi", "y", {"axis": 1})], X3, {"i": np.array(-1, np.int64)}, 13),
+    "pad": ([("Pad", "xp", "y", {})], X3, {"p": ints(0, 1, 0, 0, 0, 2)}, 13),
+    "reduce": ([("ReduceMean", "x", "a", {"axes": [1]}), ("ReduceSum", "ai", "y", {"keepdims": 0})],
+               X3, {"i": ints(2)}, 13),
+    "shape arithmetic": ([("Shape", "x", "s", {}), ("Gather", "si", "n", {}), ("Unsqueeze", "no", "m", {}),
+                          ("Concat", "mk", "t", {"axis": 0}), ("Reshape", "xt", "y", {})], X3,
+                         {"i": np.array(1, np.int64), "o": ints(0), "k": ints(-1)}, 13),
+    "bounds": ([("Clip", ["x", "l", ""], "a", {}), ("Clip", ["a", "", "h"], "b", {}), ("Max", "bl", "y", {})], X3,
+               {"l": np.float32(-0.5), "h": np.float32(0.7)}, 13),
+    "functions": ([("HardSigmoid", "x", "a", {}), ("Softplus", "a", "b", {}), ("Sqrt", "b", "c", {}),
+                   ("Pow", "ce", "d", {}), ("Div", "od", "f", {}), ("HardSwish", "f", "y", {})], X3,
+                  {"e": np.float32(3), "o": np.float32(1)}, 14),
+    "dropout": ([("Dropout", "x", "y", {})], X3, {}, 13),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_what_stands_around_recurrent_nodes(name: str) -> None:
+    nodes, shape, constants, opset = GRAPHS[name]
+    named = [(op, list(ins), [outs] if isinstance(outs, str) else list(outs), more) for op, ins, outs, more in nodes]
+    model = built(named, shape, constants, opset)
+    x = floats(*shape)
+    made = imported(from_onnx(model).described)
+    assert_close(made.interpreted({"x": x.astype(float)}), {"y": by_runtime(model, x)})
+
+
+def exported(module: torch.nn.Module, path: Path, x: torch.Tensor) -> None:
+    """As PyTorch's own exporter writes it, with T and N left open."""
+    axes = {"x": {0: "N", 1: "T"}, "y": {0: "N", 1: "T"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, (x,), str(path), input_names=["x"], output_names=["y"], dynamic_axes=axes, dynamo=False,
+        )  # fmt: skip
+
+
+class Tagger(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = torch.nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True)
+        self.fc = torch.nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = torch.softmax(self.fc(self.rnn(x)[0]), -1)
+        return found
+
+
+def test_a_graph_of_pytorchs_exporter_keeps_its_open_sizes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Tagger().eval()
+    exported(module, tmp_path / "tagger.onnx", torch.zeros(2, 5, 4))
+    found = import_file(tmp_path / "tagger.onnx")
+    assert found.net.inputs == {"x": ("T", "N", 4)}
+    made = imported(found.described, {"T": 7, "N": 3})
+    x = torch.randn(3, 7, 4)
+    assert_close(made.interpreted({"x": x.numpy().astype(float)}), {"y": module(x).detach().numpy()})
+
+
+BRANCH = helper.make_graph(
+    [helper.make_node("Relu", ["x"], ["r"])], "then", [], [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)]
+)
+OTHER = helper.make_graph(
+    [helper.make_node("Det", ["x"], ["d"])], "else", [], [helper.make_tensor_value_info("d", TensorProto.FLOAT, None)]
+)
+CHOICE: list[Node] = [
+    ("Shape", ["x"], ["s"], {}),
+    ("Gather", ["s", "i"], ["n"], {}),
+    ("Equal", ["n", "k"], ["c"], {}),
+    ("If", ["c"], ["y"], {"then_branch": BRANCH, "else_branch": OTHER}),
+]
+
+
+def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:  # noqa: F811
+    constants = {"i": np.array(0, np.int64), "k": np.array(2, np.int64)}
+    model = built(CHOICE, ["n", 3], constants)
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(model, name="choice.onnx")
+    assert str(caught.value) == (
+        "RefusedError: choice.onnx cannot be imported: one thing in it cannot be expressed\n"
+        "  Equal_2 (Equal): operands = the size n: it is reckoned with, so it must be a number; give the sizes of the"
+        " inputs, as in shape input=1,576"
+    )
+    assert from_onnx(model, shapes={"x": (2, 3)}).net.steps
+    Path("choice.onnx").write_bytes(model.SerializeToString())
+    assert lstmc("import", "choice.onnx", "-o", "out", "--shape", "x=2,3").code == 0
+    assert "relu(x)" in Path("out/model.py").read_text()
+    done = lstmc("import", "choice.onnx", "-o", "out", "--shape", "z=2,3")
+    assert (done.code, done.err) == (2, "SourceError: choice.onnx: it has no input z: found x\n")
+    done = lstmc("import", "choice.onnx", "-o", "out", "--shape", "x=2,?")
+    assert (done.code, done.err) == (2, "SourceError: --shape takes NAME=SIZES, as in --shape x=1,576, found 'x=2,?'\n")
+
+
+def test_every_refusal_is_gathered_and_what_follows_them_is_not_one() -> None:
+    nodes: list[Node] = [("Sin", "x", "a", {}), ("Relu", "a", "b", {}), ("Erf", "x", "c", {}), ("Add", "bc", "y", {})]
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(built([(op, list(i), list(o), m) for op, i, o, m in nodes], X3, {}))
+    assert [(r.node, r.value) for r in caught.value.refusals] == [("Sin_0 (Sin)", "Sin"), ("Erf_2 (Erf)", "Erf")]
+
+
+def test_a_tensor_that_is_not_used_is_listed_with_the_reason() -> None:
+    found = from_onnx(built([("Relu", ["x"], ["y"], {})], X3, {"w": floats(2)}))
+    assert found.net.ignored == {"w": "no output of the graph is computed from it"}
+
+
+def external(path: Path, **told: str) -> None:
+    """A model whose weights lie in another file."""
+    model = built([("MatMul", ["x", "w"], ["y"], {})], X3, {"w": floats(6, 4)})
+    tensor = model.graph.initializer[0]
+    (path.parent / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in told.items():
+        tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+
+
+def test_external_data_are_read_from_below_the_models_folder_only(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    external(folder / "m.onnx", location="weights.bin")
+    assert import_file(folder / "m.onnx").files()
+    (tmp_path / "secret.bin").write_bytes(bytes(96))
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    for told, said in (
+        ({"location": "../secret.bin"}, "tensor w lies outside of the model's folder, at ../secret.bin: not read"),
+        ({"location": "link.bin"}, "tensor w lies outside of the model's folder, at link.bin: not read"),
+        ({"location": "none.bin"}, "tensor w lies in none.bin, which is not there"),
+        ({"location": "weights.bin", "offset": "8"}, "tensor w ends behind the end of weights.bin"),
+        ({"location": "weights.bin", "length": "8"}, "tensor w should have 96 bytes in weights.bin, told 8"),
+    ):
+        external(folder / "m.onnx", **told)
+        with pytest.raises(SourceError) as caught:
+            import_file(folder / "m.onnx")
+        assert str(caught.value) == f"SourceError: m.onnx: {said}"
+
+
+def test_a_thousand_mutants_are_read_or_refused_in_words(tmp_path: Path) -> None:
+    exported(Tagger().eval(), tmp_path / "tagger.onnx", torch.zeros(2, 5, 4))
+    content, path = (tmp_path / "tagger.onnx").read_bytes(), tmp_path / "mutant"
+    before, refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+    for mutant in mutants(content, 1000):
+        path.write_bytes(mutant)
+        try:
+            import_file(path).files()
+        except LstmcError:
+            refused += 1
+    assert refused > 100
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes

@@ -1,0 +1,205 @@
+"""ONNX's recurrent operators: the onnx package's own cases, and all attributes against ONNX Runtime, in real Caffe."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from lstmc.importers import RefusedError, from_onnx
+from lstmc.ops import Array
+from lstmc_caffe.run.runner import Runner
+from tests.importers.imported import assert_close, imported
+
+pytestmark = pytest.mark.caffe
+
+
+@cache
+def cases() -> dict[str, Any]:
+    """The recurrent cases of the onnx package, by name. Collected once: a second collection gives the first again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own NumPy
+        found = import_module("onnx.backend.test.case.node").collect_testcases(None)
+    return {c.name: c for c in found if c.model.graph.node[0].op_type in ("LSTM", "GRU", "RNN")}
+
+
+def test_the_package_has_eighteen_cases() -> None:
+    assert len(cases()) == 18
+
+
+@pytest.mark.parametrize("name", [
+    *(f"test_{kind}_{what}" for kind in ("gru", "lstm", "simple_rnn") for what in ("defaults", "with_initial_bias")),
+    *(f"test_{kind}_{what}" for kind in ("gru", "lstm", "simple_rnn") for what in ("batchwise", "reverse")),
+    *(f"test_{kind}_bidirectional" for kind in ("gru", "lstm", "simple_rnn")),
+    *("test_gru_seq_length", "test_rnn_seq_length", "test_lstm_with_peepholes"),
+])  # fmt: skip
+def test_a_case_of_the_onnx_package_in_caffe(caffe: Runner, name: str) -> None:
+    case = cases()[name]
+    inputs, outputs = case.data_sets[0]
+    names = [told.name for told in case.model.graph.input]
+    arrays = dict(zip(names, inputs, strict=True))
+    x = arrays.pop("X")
+    made = imported(from_onnx(case.model, values=arrays).described)
+    wanted = dict(zip([told.name for told in case.model.graph.output], outputs, strict=True))
+    assert_close(made.in_caffe(caffe, {"X": x.astype(float)})[0], wanted)
+
+
+PLAIN = ("Sigmoid", "Tanh", "Relu", "Softsign", "Softplus")
+WITH_ALPHA = ("LeakyRelu", "Elu", "HardSigmoid", "Affine", "ScaledTanh")
+WITH_BETA = ("HardSigmoid", "Affine", "ScaledTanh")
+FUNCTIONS = (*PLAIN, *WITH_ALPHA)
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+COUNTS = {"LSTM": 3, "GRU": 2, "RNN": 1}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One node, its operands by name, and what is fed."""
+
+    op: str
+    attributes: tuple[tuple[str, Any], ...]
+    T: int
+    N: int
+    D: int
+    H: int
+    operands: frozenset[str]
+    opset: int
+    seed: int
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return dict(self.attributes)
+
+    def arrays(self) -> dict[str, Array]:
+        rng = np.random.default_rng(self.seed)
+        lanes = 2 if self.told.get("direction") == "bidirectional" else 1
+        rows = GATES[self.op] * self.H
+        shapes = {
+            "X": (self.T, self.N, self.D), "W": (lanes, rows, self.D), "R": (lanes, rows, self.H),
+            "B": (lanes, 2 * rows), "initial_h": (lanes, self.N, self.H), "initial_c": (lanes, self.N, self.H),
+            "P": (lanes, 3 * self.H),
+        }  # fmt: skip
+        found = {n: rng.normal(0, 0.7, s).astype(np.float32) for n, s in shapes.items()}
+        found["sequence_lens"] = rng.integers(1, self.T + 1, self.N).astype(np.int32)
+        return {n: a for n, a in found.items() if n in ("X", "W", "R") or n in self.operands}
+
+    def model(self, arrays: Mapping[str, Array], layout: int = 0) -> Any:
+        order = ["X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"]
+        order = order if self.op == "LSTM" else order[:6]
+        outputs = ["Y", "Y_h", "Y_c"][: 3 if self.op == "LSTM" else 2]
+        extra = {"layout": layout} if layout else {}
+        names = [n if n in arrays else "" for n in order]
+        node = helper.make_node(self.op, names, outputs, name="cell", hidden_size=self.H, **self.told, **extra)
+        fed = [n for n in ("X", "sequence_lens", "initial_h", "initial_c") if n in arrays]
+        kind = {"sequence_lens": TensorProto.INT32}
+        graph = helper.make_graph(
+            [node], "case",
+            [helper.make_tensor_value_info(n, kind.get(n, TensorProto.FLOAT), arrays[n].shape) for n in fed],
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
+            [numpy_helper.from_array(a, n) for n, a in arrays.items() if n not in fed],
+        )  # fmt: skip
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
+
+
+@st.composite
+def node_cases(draw: Any) -> Case:
+    op = draw(st.sampled_from(["LSTM", "GRU", "RNN"]))
+    direction = draw(st.sampled_from(["forward", "reverse", "bidirectional"]))
+    attributes: dict[str, Any] = {"direction": direction}
+    if draw(st.booleans()):
+        count = COUNTS[op] * (2 if direction == "bidirectional" else 1)
+        names = [draw(st.sampled_from(FUNCTIONS)) for _ in range(count)]
+        # what they are given is always said: ONNX Runtime has defaults of its own for some
+        attributes["activations"] = names
+        for key, having in (("activation_alpha", WITH_ALPHA), ("activation_beta", WITH_BETA)):
+            numbers = [draw(st.sampled_from([0.2, 0.5, 0.75])) for name in names if name in having]
+            attributes |= {key: numbers} if numbers else {}
+    if draw(st.booleans()):
+        attributes["clip"] = draw(st.sampled_from([0.3, 1.0, 5.0]))
+    if op == "GRU":
+        attributes["linear_before_reset"] = draw(st.integers(0, 1))
+    if op == "LSTM":
+        attributes["input_forget"] = draw(st.integers(0, 1))
+    possible = ["B", "sequence_lens", "initial_h", *(["initial_c", "P"] if op == "LSTM" else [])]
+    return Case(
+        op, tuple(attributes.items()), draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 3)),
+        draw(st.integers(1, 4)), frozenset(draw(st.sets(st.sampled_from(possible)))),
+        draw(st.sampled_from([7, 14, 22])), draw(st.integers(0, 2**31)),
+    )  # fmt: skip
+
+
+def by_runtime(model: Any, fed: Mapping[str, Array]) -> dict[str, Array]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return dict(zip([o.name for o in session.get_outputs()], session.run(None, dict(fed)), strict=True))
+
+
+def in_layout(name: str, array: Array) -> Array:
+    """An array with the batch first, as layout 1 has it."""
+    orders = {"X": (1, 0, 2), "Y": (2, 0, 1, 3)}
+    return array if array.ndim < 3 or name in ("W", "R") else array.transpose(orders.get(name, (1, 0, 2)))
+
+
+seen: Counter[str] = Counter()
+
+
+@settings(max_examples=max(60, settings.default.max_examples // 3))
+@given(node_cases(), st.integers(0, 1))
+def test_any_attributes_mean_in_caffe_what_they_mean_in_onnx_runtime(caffe: Runner, case: Case, layout: int) -> None:
+    arrays = case.arrays()
+    fed = {n: a for n, a in arrays.items() if n in ("X", "sequence_lens", "initial_h", "initial_c")}
+    wanted = by_runtime(case.model(arrays), fed)
+    if layout:  # ONNX Runtime refuses it: it is compared with the same model in layout 0
+        case = Case(**{**vars(case), "opset": 14})
+        arrays = {n: in_layout(n, a) for n, a in arrays.items()}
+        wanted = {n: in_layout(n, a) for n, a in wanted.items()}
+    seen["tried"] += 1
+    try:
+        described = from_onnx(case.model(arrays, layout)).described
+    except RefusedError as error:
+        seen["refused"] += 1
+        seen[str(error.refusals[0].why)] += 1
+        return
+    inputs = {n: arrays[n].astype(float) for n in fed}
+    found = imported(described).in_caffe(caffe, inputs)[0]
+    assert_close(found, wanted)
+    assert seen["refused"] <= max(3, 0.05 * seen["tried"]), seen
+
+
+def test_a_gru_that_resets_before_the_product_is_imported_as_written_with_a_word_of_warning() -> None:
+    for before in (0, 1):
+        case = Case("GRU", (("linear_before_reset", before),), 2, 1, 2, 2, frozenset(), 14, 0)
+        notes = from_onnx(case.model(case.arrays())).net.notes
+        assert [("linear_before_reset = 0" in note) for note in notes] == [True] * (1 - before)
+
+
+def test_a_function_that_jumps_is_refused() -> None:
+    case = Case("RNN", (("activations", ["ThresholdedRelu"]),), 2, 1, 2, 2, frozenset(), 14, 0)
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(case.model(case.arrays()), name="rnn.onnx")
+    assert str(caught.value) == (
+        "RefusedError: rnn.onnx cannot be imported: one thing in it cannot be expressed\n"
+        "  cell (RNN): activations = ThresholdedRelu: it jumps, which no layer of Caffe does; use one of sigmoid, tanh,"
+        " relu, softsign, softplus, leakyrelu, elu, hardsigmoid, affine, scaledtanh"
+    )
+
+
+def test_fixed_lengths_and_weights_that_are_inputs_are_refused_all_at_once() -> None:
+    case = Case("GRU", (), 3, 2, 2, 2, frozenset({"sequence_lens"}), 14, 0)
+    arrays = case.arrays()
+    model = case.model(arrays)
+    with pytest.raises(RefusedError, match=r"sequence_lens = \[1, 2\]: fixed lengths that are not the whole sequence"):
+        from_onnx(model, values={"sequence_lens": np.array([1, 2])})
+    assert from_onnx(model, values={"sequence_lens": np.array([3, 3])}).net.inputs.keys() == {"X"}
