@@ -78,7 +78,7 @@ def _read_place(item: Item) -> Place:
     names = [] if one.value is None else [one.text()]
     place = Place(
         item["shape"].shape(),
-        tuple(names if several is None else [name.text() for name in several.items()]),
+        tuple(names if several is None else [None if n.value is None else n.text() for n in several.items()]),
         None if other is None else other.shape(),
     )
     shape = place.shape if place.blob_shape is None else place.blob_shape

@@ -23,34 +23,43 @@ Shape = tuple[int, ...]
 class Place:
     """Where a value of the model is in the net: ``shape`` is the model's.
 
-    ``blobs`` are the net's: none for an input that nothing reads, one, or one for each step. One may have another
-    shape, ``blob_shape``: the same elements in the same order (``[T, N, D]`` as the rows ``[T*N, D]``).
+    ``blobs`` are the net's: none for an input that nothing reads, one, or one for each step, None where nothing reads
+    that step. One may have another shape, ``blob_shape``: the same elements in the same order (``[T, N, D]`` as the
+    rows ``[T*N, D]``).
     """
 
     shape: Shape
-    blobs: tuple[str, ...]
+    blobs: tuple[str | None, ...]
     blob_shape: Shape | None = None
 
     @classmethod
-    def of(cls, wanted: TensorType, blobs: tuple[tuple[str, TensorType], ...]) -> Place:
+    def of(cls, wanted: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> Place:
         """From the value's own type, and the names and types of its blobs."""
-        other = blobs[0][1].shape if blobs and blobs[0][1] != wanted else None
-        return cls(wanted.shape, tuple(name for name, _ in blobs), other)
+        types = [blob[1] for blob in blobs if blob is not None]
+        other = types[0].shape if types and types[0] != wanted else None
+        return cls(wanted.shape, tuple(None if blob is None else blob[0] for blob in blobs), other)
+
+    @property
+    def names(self) -> list[str]:
+        """The blobs that there are."""
+        return [blob for blob in self.blobs if blob is not None]
 
     @property
     def label(self) -> str:
         """Its blob for people to read, or the first and the last of them."""
-        return " ... ".join(dict.fromkeys((self.blobs[0], self.blobs[-1]))) if self.blobs else "none"
+        return " ... ".join(dict.fromkeys((self.names[0], self.names[-1]))) if self.names else "none"
 
     def fed(self, array: Array) -> Iterator[tuple[str, Array]]:
         """The blobs to fill from an array of the model's shape."""
         shape = self.shape if self.blob_shape is None else self.blob_shape
         steps = array if len(self.blobs) > 1 else [array]
-        yield from ((blob, step.reshape(shape)) for blob, step in zip(self.blobs, steps, strict=False))
+        for blob, step in zip(self.blobs, steps, strict=False):
+            if blob is not None:
+                yield blob, step.reshape(shape)
 
     def read(self, blobs: Mapping[str, Array]) -> Array:
         """The array of the model's shape, from its blobs."""
-        return np.concatenate([blobs[name].ravel() for name in self.blobs]).reshape(self.shape)
+        return np.concatenate([blobs[name].ravel() for name in self.names]).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ class Manifest:
     @property
     def output_blobs(self) -> list[str]:
         """The blobs of all outputs, each once: an output may be several, or share one."""
-        return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.blobs))
+        return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
 
     def text(self) -> str:
         """The manifest as JSON."""

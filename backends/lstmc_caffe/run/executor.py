@@ -59,7 +59,7 @@ class CaffeExecutor:
         given = blob_gradients(graph, cotangents)
         arrays = given_arrays(compiled.model, graph, inputs)
         fed = feed_blobs(graph, arrays)
-        blobs_of = {fed.node.name: [name for name, _ in fed.blobs] for fed in fed_inputs(graph)}
+        blobs_of = {fed.node.name: [blob[0] for blob in fed.blobs if blob is not None] for fed in fed_inputs(graph)}
         wanted = [blob for name in wanted_gradients(compiled, cotangents) for blob in blobs_of.get(name, ())]
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             caffemodel = Path(folder, "net.caffemodel")

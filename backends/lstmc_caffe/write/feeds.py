@@ -16,11 +16,13 @@ from lstmc_caffe.ops import Feed, FilledInput, HostInput, HostStack, View
 
 @dataclass(frozen=True)
 class Fed:
-    """An input of the model and the blobs it fills: one, or one for each step. ``filled``: the net fills it itself."""
+    """An input of the model and the blobs it fills: one, or one for each step, None where nothing reads that step.
+
+    ``filled``: the net fills it itself.
+    """
 
     node: Node
-    blobs: tuple[tuple[str, TensorType], ...]
-    stepwise: bool
+    blobs: tuple[tuple[str, TensorType] | None, ...]
 
     @property
     def filled(self) -> bool:
@@ -36,17 +38,16 @@ def fed_inputs(graph: Graph) -> list[Fed]:
     found = []
     for node in graph:
         if isinstance(node.op, HostInput):
-            nodes = sorted(feeds.get(node.name, []), key=_step)
-            stepwise = any(_step(n) >= 0 for n in nodes)
-            found.append(Fed(node, tuple((n.name, n.types[0]) for n in nodes), stepwise))
+            found.append(Fed(node, _by_step(feeds.get(node.name, []), node.types[0].shape[0])))
         elif isinstance(node.op, Input):
-            found.append(Fed(node, ((node.name, node.types[0]),), False))
+            found.append(Fed(node, ((node.name, node.types[0]),)))
     return found
 
 
-def _step(node: Node) -> int:
-    assert isinstance(node.op, Feed)
-    return -1 if node.op.step is None else node.op.step
+def _by_step(feeds: list[Node], steps: int) -> tuple[tuple[str, TensorType] | None, ...]:
+    """One blob of the whole input, or those of its steps at their places."""
+    blobs = {feed.op.step: (feed.name, feed.types[0]) for feed in feeds if isinstance(feed.op, Feed)}
+    return tuple(map(blobs.get, range(steps))) if blobs.keys() - {None} else tuple(blobs.values())
 
 
 def read_blobs(graph: Graph, output: Ref) -> tuple[Ref, ...]:

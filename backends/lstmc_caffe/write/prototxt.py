@@ -56,12 +56,15 @@ def _read_line(graph: Graph, output: Output) -> str:
     return _line(output.name, graph.type(output.ref), blobs)
 
 
-def _line(name: str, wanted: TensorType, blobs: tuple[tuple[str, TensorType], ...]) -> str:
+def _line(name: str, wanted: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> str:
     """``y [3, 2, 4]``, and the blob where it is called otherwise, or has another shape, or there is one a step."""
     line = f"{name} {_shape(wanted)}"
+    found = [blob for blob in blobs if blob is not None]
     if len(blobs) > 1:
-        return f"{line}: for each step a blob {_shape(blobs[0][1])}, {blobs[0][0]} to {blobs[-1][0]}"
-    for blob, type_ in blobs:
+        unread = [str(t) for t, blob in enumerate(blobs) if blob is None]
+        but = f" except {', '.join(unread)}" if unread else ""
+        return f"{line}: for each step{but} a blob {_shape(found[0][1])}, {found[0][0]} to {found[-1][0]}"
+    for blob, type_ in found:
         shape = "" if type_ == wanted else f" {_shape(type_)}"
         line += f", blob {blob}{shape}" if blob != name or shape else ""
     return line

@@ -35,7 +35,8 @@ def fed(manifest: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Flo
         if place["blob"] is not None:
             blobs[place["blob"]] = array.reshape(shape)
         for t, blob in enumerate(place.get("blobs", ())):
-            blobs[blob] = array[t].reshape(shape)
+            if blob is not None:  # nothing reads this step
+                blobs[blob] = array[t].reshape(shape)
     return blobs
 
 

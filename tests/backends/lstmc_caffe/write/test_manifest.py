@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lstmc import Input, Param, __version__, constant, linear, model, scan, sigmoid, uniform
+from lstmc import Input, Param, __version__, constant, dims, linear, model, scan, sigmoid, uniform
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.dsl import Model
@@ -20,6 +21,7 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
 
 BACKEND = CaffeBackend()
+T = dims("T")
 
 
 @model
@@ -116,3 +118,37 @@ def test_steps_have_as_many_digits_as_the_last_one_needs() -> None:
         return scan(lstm(H=1, name="lstm"), X)[0]
 
     assert described(long)["scans"]["lstm"]["blobs"]["h"] == "lstm/t%04d/h"
+
+
+@model
+def reset(X=Input(T, 2, 3), C=Input(T, 2)):
+    y, _ = scan(lstm(H=4, name="lstm"), X, cont=C)
+    return y
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_step_that_nothing_reads_keeps_its_place(
+    steps: int, caffe: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first step starts from zero, so that its indicator is read by nothing: the others must not move up."""
+    graph = reset.graph(T=steps)
+    weights = initial_weights(graph, seed=1)
+    artifact = BACKEND.emit(compile_graph(graph, BACKEND, "noslice"), weights)
+    place = json.loads(artifact.files["reset.manifest.json"])["inputs"]["C"]
+    assert place["blob"] is None
+    assert place["blobs"] == [None, *(f"lstm/t{t:03d}/cont" for t in range(1, steps))]
+    text = artifact.files["reset.prototxt"].decode()
+    (line,) = [line for line in text.splitlines() if line.startswith("# feed C")]
+    assert (
+        line
+        == f"# feed C [{steps}, 2]: for each step except 0 a blob [2, 1], lstm/t001/cont to lstm/t{steps - 1:03d}/cont"
+    )
+    for name, content in artifact.files.items():
+        (tmp_path / name).write_bytes(content)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(steps, 2, 3)).astype(np.float32)
+    C = (np.arange(2 * steps).reshape(steps, 2) % 3 > 0).astype(np.float32)
+    wanted = forward(graph, {"X": X, "C": C}, weights).outputs["y"]
+    found = BACKEND.run(tmp_path / "reset.prototxt", {"X": X, "C": C}, None, False)["y"]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
