@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 Made = TypeVar("Made")
 SHOWN = 40  # characters of a wrong value that an error shows
 MOST_AXES = 32
+MOST_BYTES = 64 << 20  # of a file: the largest manifests have less than one MiB
 
 
 class NotExpected(Exception):
@@ -95,12 +96,23 @@ def _shown(text: str) -> str:
 def read_json(path: Path, make: Callable[[Item], Made]) -> Made:
     """What ``make`` makes of a JSON file. Raises :class:`NotExpected` for a file that is not what it should be, and
     OSError for one that cannot be read."""
-    return make(parsed(path.read_bytes()))
+    return make(parsed(read_bounded(path)))
+
+
+def read_bounded(path: Path) -> bytes:
+    """The content of a file that should be small. Raises :class:`NotExpected` for one that is not, and OSError."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise NotExpected(f"expected at most {MOST_BYTES >> 20} MiB, found more")
+    return content
 
 
 def parsed(content: bytes) -> Item:
-    """The whole of a JSON text. Raises :class:`NotExpected` for what is none."""
+    """The whole of a JSON text. Raises :class:`NotExpected` for what is none, or is nested too deep to be anything."""
     try:
         return Item(json.loads(content.decode()))
-    except (ValueError, RecursionError):
+    except ValueError:
         raise NotExpected("expected JSON, found something else") from None
+    except RecursionError:
+        raise NotExpected("expected JSON, found it nested too deep") from None

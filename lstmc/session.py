@@ -19,6 +19,7 @@ from lstmc.errors import BackendError, DataError, Mend
 from lstmc.interp import named_rng
 from lstmc.manifest import Manifest, Shape, read_manifest
 from lstmc.ops import Array
+from lstmc.stored import AnyArray, StoredArray
 
 
 class LoadedNet(Protocol):
@@ -69,7 +70,7 @@ def find_files(net: Path, weights: Path | None, suffix: str) -> NetFiles:
 
 
 def run_net(
-    files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]], inputs: Mapping[str, Array]
+    files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]], inputs: Mapping[str, AnyArray]
 ) -> dict[str, Array]:
     """The outputs of one forward pass, by the model's names and in its shapes, as are ``inputs``.
 
@@ -81,7 +82,7 @@ def run_net(
         return files.forward(loaded, arrays)
 
 
-def checked_inputs(files: NetFiles, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
     """An array for every input that the net does not fill, each in the model's shape. Raises as :func:`run_net`."""
     wanted, known = files.inputs, files.manifest.inputs
     drawn = {
@@ -99,11 +100,15 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, Array]) -> dict[str, Ar
             problems.append(f"extra: {name} {found}{did_you_mean(name, [n for n in wanted if n not in given])}")
         elif tuple(found) != wanted[name]:
             problems.append(f"wrong shape: {name} must be {list(wanted[name])}, found {found}")
-        elif problem := value_problem(name, np.asarray(array), known[name].values):
+        elif problem := value_problem(name, _given(array), known[name].values):
             problems.append(problem)
     if problems:
         raise DataError(f"the inputs do not fit {files.net}", notes=problems)
     return {name: np.asarray(given[name], np.float32) for name in wanted}
+
+
+def _given(array: Array | StoredArray) -> AnyArray:
+    return array if isinstance(array, StoredArray) else np.asarray(array)
 
 
 class StepSession:
@@ -136,7 +141,7 @@ class StepSession:
     ) -> None:
         self._opened.close()
 
-    def start(self, states: Mapping[str, Array] = {}) -> None:
+    def start(self, states: Mapping[str, AnyArray] = {}) -> None:
         """Begin a sequence: each state at the value given, or at its own first value.
 
         Raises :class:`DataError` for one that is unknown, of another shape or not finite, or whose first value is not
@@ -152,8 +157,8 @@ class StepSession:
             for name, shape in self.states.items()
             if name in states and np.shape(states[name]) != shape
         ]
-        given = ((name, np.asarray(states[name])) for name in self.states if name in states)
-        problems += filter(None, (element_problem(name, array) for name, array in given))
+        given = [name for name, shape in self.states.items() if name in states and np.shape(states[name]) == shape]
+        problems += filter(None, (element_problem(name, _given(states[name])) for name in given))
         problems += [
             f"missing: {name} {list(self.states[name])}: it starts at {first}"
             for name, first in self.initial.items()

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.arrays import element_problem, read_npz
+from lstmc.arrays import element_problem
 from lstmc.errors import WeightsError
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
+from lstmc.npz import read_npz
 from lstmc.ops import Array, Param
+from lstmc.stored import StoredArray
 from lstmc.types import TensorType
 
 
@@ -43,7 +45,7 @@ def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[s
     for name, op in wanted.items():
         if name not in given:
             continue
-        array = np.asarray(given[name])
+        array = given[name] if isinstance(given[name], StoredArray) else np.asarray(given[name])
         if array.shape != op.shape:
             problems.append(f"wrong shape: {name} must be {TensorType(op.shape)}, found {_type(array)}")
         elif problem := element_problem(name, array):
@@ -54,7 +56,7 @@ def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[s
 
 
 def _type(array: Any) -> TensorType:
-    return TensorType(np.asarray(array).shape)
+    return TensorType(np.shape(array))
 
 
 def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lstmc.data import Axes, Dataset, batch_axes, dataset_for
 from lstmc.dsl import CellModel
 from lstmc.errors import DataError
 from lstmc.ir import Graph, parse_graph
+from lstmc.stored import StoredArray
 
 AXES = {"X": Axes(("T", "N", "3"), 1), "y": Axes(("N",), 0), "table": Axes(("5",))}
 
@@ -265,3 +267,20 @@ def test_a_batch_axis_that_is_there_twice() -> None:
     with pytest.raises(DataError) as caught:
         batch_axes(square)
     assert str(caught.value) == "DataError: X of square has N twice: expected one axis that counts examples"
+
+
+def test_of_a_file_only_arrays_that_fit_are_read() -> None:
+    def lazy(name: str, *shape: int) -> StoredArray:
+        def read() -> Any:
+            raise AssertionError(f"{name} was read")
+
+        return StoredArray(name, shape, np.dtype(np.float32), Path("data.npz"), DataError, read)
+
+    assert refused({"X": lazy("X", 2, 4, 9), "y": lazy("y", 4), "table": np.zeros(5), "more": lazy("more", 7)}) == (
+        "DataError: data.npz does not fit net\n"
+        "  extra: more [7]\n"
+        "  wrong shape: X must be [T=2, examples, 3] or [batches, T=2, N=4, 3], found [2, 4, 9]"
+    )
+    assert refused({"X": lazy("X", 2, 4, 3), "y": lazy("y", 1 << 40), "table": np.zeros(5)}) == (
+        "DataError: data.npz does not fit net\n  different numbers of examples: X has 4, y has 1099511627776"
+    )

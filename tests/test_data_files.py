@@ -70,3 +70,35 @@ def test_files_cut_anywhere_are_refused(tmp_path: Path) -> None:
         np.savez(file, X=np.zeros((40, 3)))
     path.write_bytes(whole.read_bytes()[:500])
     assert unreadable(path) == "expected an .npz or HDF5 file of named arrays, found something else"
+
+
+def test_an_hdf5_file_that_keeps_elements_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "data.h5"
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["X"] = np.zeros(3)
+    with h5py.File(path, "w") as file:
+        file["cell/X"] = h5py.ExternalLink("other.h5", "X")
+    assert unreadable(path) == "cell/X is a link to another file: expected the array itself"
+    elsewhere = "X keeps its elements in other files: expected them in this one"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", (3,), "f4", external=[("/etc/passwd", 0, 12)])
+    assert unreadable(path) == elsewhere
+    layout = h5py.VirtualLayout((3,), "f8")
+    layout[:] = h5py.VirtualSource("other.h5", "X", (3,))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("X", layout)
+    assert unreadable(path) == elsewhere
+    with h5py.File(path, "w") as file:
+        file["X"] = h5py.Empty("f4")
+    assert unreadable(path) == "X holds nothing: expected numbers"
+
+
+def test_a_size_that_is_a_lie_takes_no_memory(tmp_path: Path) -> None:
+    """Four tebibytes by the header, of which nothing is stored."""
+    path = tmp_path / "data.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", (1 << 40,), "f4", chunks=(1024,))
+    found = read_arrays(path)["X"]
+    assert found.shape == (1 << 40,)
+    with pytest.raises(DataError, match=r"X \[1099511627776\] takes 4 TiB: expected at most .*B, a third of"):
+        np.asarray(found)

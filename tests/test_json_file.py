@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from lstmc.json_file import Item, NotExpected, parsed
+from lstmc.json_file import Item, NotExpected, parsed, read_bounded
 
 
 def wrong(call: object) -> str:
@@ -32,3 +34,8 @@ def test_what_is_not_is_said_with_its_place() -> None:
     assert wrong(item["\n"]["x" * 50].text) == f'"\\n".{"x" * 40} ...: expected a text, found 1'
     assert wrong(lambda: item["b"]).startswith("expected an object with a value for b, found {")
     assert wrong(lambda: Item([2**20, 2**20]).shape()) == "expected sizes of an array's axes, found [1048576, 1048576]"
+
+
+def test_a_file_without_end_is_not_read_to_it() -> None:
+    with pytest.raises(NotExpected, match="expected at most 64 MiB, found more"):
+        read_bounded(Path("/dev/zero"))

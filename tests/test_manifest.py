@@ -91,7 +91,7 @@ WRONG: tuple[tuple[tuple[str | int, ...], object, str], ...] = (
 )
 OTHER_FILES = (
     ("not json", "expected JSON, found something else"),
-    ("[" * 100_000, "expected JSON, found something else"),
+    ("[" * 100_000, "expected JSON, found it nested too deep"),
     ("[1]", "expected an object, found [1]"),
     ("{}", "expected an object with a value for format, found {}"),
 )

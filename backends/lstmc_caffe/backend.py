@@ -10,6 +10,7 @@ from lstmc.collector import collector_paused
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc.session import StepSession
+from lstmc.stored import AnyArray
 from lstmc.training import Trained, TrainingData, TrainingRun
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
@@ -87,7 +88,7 @@ class CaffeBackend:
         """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""
         return read_weights(trained, manifest)
 
-    def run(self, net: Path, inputs: Mapping[str, Array], weights: Path | None, gpu: bool) -> dict[str, Array]:
+    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass in real Caffe, by the manifest beside the net."""
         return run_files(net, inputs, weights, gpu)
 

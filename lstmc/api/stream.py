@@ -14,6 +14,7 @@ from lstmc.backend import Backend, Compiled, Runs, Steps, require
 from lstmc.errors import BackendError, DataError, Mend
 from lstmc.interp import forward
 from lstmc.ops import Array
+from lstmc.stored import AnyArray
 
 Arrays = Mapping[str, NDArray[Any]]
 Shape = tuple[int, ...]
@@ -65,7 +66,7 @@ class InterpretedSteps:
         }
         self._now: dict[str, Array] = {}
 
-    def start(self, states: Mapping[str, Array]) -> None:
+    def start(self, states: Mapping[str, AnyArray]) -> None:
         """Begin a sequence. Raises :class:`DataError` for states that are unknown, misshaped or cannot be known."""
         problems = [f"extra: {name} {list(np.shape(states[name]))}" for name in states if name not in self.states]
         now: dict[str, Array] = {}

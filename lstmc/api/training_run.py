@@ -14,10 +14,10 @@ from lstmc.api.build import AnyModel, Weights, all_sizes, backend_of, bound_weig
 from lstmc.api.net import Net
 from lstmc.api.run import Run
 from lstmc.api.settings import Solver, solver_settings
-from lstmc.arrays import npz_bytes
 from lstmc.backend import Backend, Trains, require, target_of
 from lstmc.data import batch_axes
 from lstmc.data.run_data import Data, RunData, data_name, run_data
+from lstmc.npz import npz_bytes
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph

@@ -14,6 +14,7 @@ from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer
 from lstmc.errors import BackendError
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
+from lstmc.stored import AnyArray
 from lstmc.training import Trained, TrainingData, TrainingRun
 
 
@@ -151,7 +152,7 @@ class Steps(Protocol):
     outputs: Mapping[str, tuple[int, ...]]
     states: Mapping[str, tuple[int, ...]]
 
-    def start(self, states: Mapping[str, Array]) -> None:
+    def start(self, states: Mapping[str, AnyArray]) -> None:
         """Begin a sequence with these states; those left out begin as the model says."""
         ...
 
@@ -164,7 +165,7 @@ class Steps(Protocol):
 class Runs(Protocol):
     """Runs its written nets from their files alone."""
 
-    def run(self, net: Path, inputs: Mapping[str, Array], weights: Path | None, gpu: bool) -> dict[str, Array]:
+    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass: outputs by name. ``weights`` may be other than those written with the net."""
         ...
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lstmc.arrays import npz_bytes
 from lstmc.backend import Runs, load_backend, require
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption, GpuOption, NetArgument, TrainedOption
 from lstmc.data import read_arrays
+from lstmc.npz import npz_bytes
 from lstmc.ops import Array
 from lstmc.output import write_files
 

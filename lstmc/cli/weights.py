@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from lstmc.arrays import npz_bytes
 from lstmc.backend import ReadsWeights, load_backend, require
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption
+from lstmc.npz import npz_bytes
 from lstmc.output import write_files
 
 weights_app = typer.Typer(help="Read parameters back, by the names and shapes of the model.", no_args_is_help=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from numpy.typing import NDArray
+from typing import Literal
 
 from lstmc.arrays import did_you_mean, value_problem
 from lstmc.data.axes import Axes
 from lstmc.errors import size_argument
 from lstmc.ops import Input
+from lstmc.stored import AnyArray
 
 # examples: the batch axis is of any length. batches: one more axis in front. whole: the same in each batch.
 Form = Literal["examples", "batches", "whole"]
@@ -24,7 +23,7 @@ class Given:
     name: str
     op: Input
     axes: Axes
-    array: NDArray[Any]
+    array: AnyArray
 
     @property
     def form(self) -> Form | None:
@@ -60,7 +59,7 @@ class Given:
 
 
 def missing_and_extra(
-    needed: Mapping[str, tuple[Input, Axes]], others: Mapping[str, Input], arrays: Mapping[str, NDArray[Any]]
+    needed: Mapping[str, tuple[Input, Axes]], others: Mapping[str, Input], arrays: Mapping[str, AnyArray]
 ) -> Iterator[str]:
     """What has no array, and what no input takes. ``others`` are inputs that get their values elsewhere."""
     for name, (op, axes) in needed.items():

@@ -16,6 +16,7 @@ from lstmc.data.check import Given, batch_size, form_problems, missing_and_extra
 from lstmc.errors import Argument, DataError, size_argument
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
+from lstmc.stored import AnyArray
 from lstmc.training import Batches
 
 Order = NDArray[np.int64]
@@ -90,20 +91,23 @@ def needed_inputs(graph: Graph, declared: Mapping[str, Axes]) -> dict[str, tuple
     }
 
 
-def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str, NDArray[Any]], source: str) -> Dataset:
+def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str, AnyArray], source: str) -> Dataset:
     """The data of a graph; ``source`` names the arrays in errors, ``declared`` is from :func:`batch_axes`.
 
     Raises :class:`DataError` that names every problem at once: what is missing, extra, of another shape, not
-    numbers, not finite, or not what the ops that read it take.
+    numbers, not finite, or not what the ops that read it take. Elements of a file are looked at where all else fits.
     """
     needed = needed_inputs(graph, declared)
     others = {node.name: node.op for node in graph if isinstance(node.op, Input) and node.name not in needed}
     given = [Given(name, op, axes, arrays[name]) for name, (op, axes) in needed.items() if name in arrays]
     problems = list(missing_and_extra(needed, others, arrays))
     shapes = {one.name: one.shape_problem() for one in given}
+    fitting = [one for one in given if shapes[one.name] is None]
     problems += filter(None, shapes.values())
-    problems += form_problems([one for one in given if shapes[one.name] is None])
-    problems += filter(None, (one.element_problem() for one in given))
+    problems += form_problems(fitting)
+    # how many examples a file has only the file says: its elements are read once all else fits
+    read = [one for one in fitting if not problems or isinstance(one.array, np.ndarray)]
+    problems += filter(None, (one.element_problem() for one in read))
     if problems:
         if any(shapes.values()) and all(one.axes.batch is None for one in given):
             problems.append(
@@ -111,6 +115,7 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
             )
         sizes = [size_argument(one.axes.sizes[one.axes.batch]) for one in given if one.axes.batch is not None]
         raise DataError(f"{source} does not fit {graph.name}", notes=problems, arguments=sizes)
+    given = [replace(one, array=np.asarray(one.array)) for one in given]
     for one in given:
         if one.form == "batches":
             return Dataset(tuple(given), one.count, 1, "batches")
@@ -122,10 +127,10 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
 def _rows_of(given: Given, rows: Order, whole_batch: bool) -> NDArray[Any]:
     """Some rows of an array; ``whole_batch``: in the input's own shape."""
     if given.form == "batches":
-        return given.array[rows[0] if whole_batch else rows]
+        return np.asarray(given.array)[rows[0] if whole_batch else rows]
     if given.form == "examples" and given.axes.batch is not None:
         return np.take(given.array, rows, given.axes.batch)
-    return given.array
+    return np.asarray(given.array)
 
 
 def _order(rows: int, seed: list[int], shuffle: bool) -> Order:

@@ -1,7 +1,9 @@
-"""Named arrays from ``.npz`` and HDF5 files."""
+"""Named arrays from ``.npz`` and HDF5 files: what there is, by their headers, and elements as they are asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.arrays import read_npz
 from lstmc.errors import DataError
+from lstmc.npz import read_npz
+from lstmc.stored import StoredArray
 
 EXPECTED = "an .npz or HDF5 file of named arrays"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -18,11 +21,11 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, StoredArray]:
     """Every array of an ``.npz`` or HDF5 file by its name; one in a group of HDF5 is called ``group/name``.
 
-    What kind of file it is its content says. Raises :class:`DataError` for a file that is not there, is no such
-    file, is damaged or holds Python objects.
+    What kind of file it is its content says. Elements are read where they are asked for. Raises :class:`DataError`
+    for a file that is not there, is no such file, is damaged, holds Python objects, or keeps elements in other files.
     """
     try:
         with path.open("rb") as file:
@@ -37,19 +40,40 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:
-    found: dict[str, NDArray[Any]] = {}
+def _read_hdf5(path: Path) -> dict[str, StoredArray]:
+    found: dict[str, StoredArray] = {}
 
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item[()])
+    def link_problem(name: str, link: object) -> str | None:
+        if isinstance(link, h5py.ExternalLink):
+            return f"{name} is a link to another file: expected the array itself"
+        return None
 
+    def problem(name: str, item: object) -> str | None:
+        if not isinstance(item, h5py.Dataset):
+            return None
+        if item.is_virtual or item.external:
+            return f"{name} keeps its elements in other files: expected them in this one"
+        if item.shape is None or item.dtype.hasobject:  # objects: texts, or arrays of different lengths
+            return f"{name} holds {'nothing' if item.shape is None else 'Python objects'}: expected numbers"
+        found[name] = StoredArray(name, item.shape, item.dtype, path, DataError, lambda: _elements(path, name))
+        return None
+
+    with _opened(path) as file:  # h5py ends a visit with what is returned, and has nothing raised in it
+        first = file.visititems_links(link_problem) or file.visititems(problem)
+    if first is not None:
+        raise DataError(f"{path}: {first}")
+    return found
+
+
+def _elements(path: Path, name: str) -> NDArray[Any]:
+    with _opened(path) as file:
+        return np.asarray(file[name][()])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(visit)
+            yield file
     except DAMAGED:
         raise DataError(f"{path}: an HDF5 file that is damaged or not whole") from None
-    for name, array in found.items():
-        if array.dtype == object:  # texts, or arrays of different lengths
-            raise DataError(f"{path}: {name} holds Python objects: expected numbers")
-    return found

@@ -16,6 +16,7 @@ from lstmc.errors import Argument, DataError
 from lstmc.ir import Builder, Graph, Node
 from lstmc.ops import Input
 from lstmc.passes import Refs, rewrite
+from lstmc.stored import AnyArray
 
 Data = Mapping[str, NDArray[Any]] | str | Path  # arrays by the names of inputs, or a file of them
 
@@ -74,7 +75,7 @@ def run_data(
     return RunData(graph, train, test, shuffle)
 
 
-def _arrays(data: Data) -> Mapping[str, NDArray[Any]]:
+def _arrays(data: Data) -> Mapping[str, AnyArray]:
     return read_arrays(Path(data)) if isinstance(data, str | Path) else data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lstmc.errors import Argument, DataError
+from lstmc.json_file import NotExpected, parsed, read_bounded
 
 START = "\n"
 
@@ -47,14 +47,16 @@ def read_vocabulary(path: Path) -> Vocabulary:
     Raises :class:`DataError` for a file that is not there or no such thing, and for symbols that are there twice.
     """
     try:
-        text = path.read_bytes().decode("utf-8")  # not as text, which would make one of the two kinds of line ends
+        content = read_bounded(path)  # not as text, which would make one of the two kinds of line ends
+        symbols = tuple(_listed(content) if path.suffix == ".json" else content.decode())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: expected the symbols as UTF-8 text, found something else") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    symbols = tuple(_listed(path, text) if path.suffix == ".json" else text)
+    except NotExpected as wrong:
+        raise DataError(f"{path}: {wrong}") from None
     if not symbols:
         raise DataError(f"{path}: expected the symbols in the order of their ids, found none")
     if twice := [symbol for symbol, count in Counter(symbols).items() if count > 1]:
@@ -62,11 +64,8 @@ def read_vocabulary(path: Path) -> Vocabulary:
     return Vocabulary(symbols, str(path))
 
 
-def _listed(path: Path, text: str) -> Iterator[str]:
-    try:
-        symbols = json.loads(text)
-    except ValueError:
-        symbols = None
-    if not isinstance(symbols, list) or not all(isinstance(symbol, str) and symbol for symbol in symbols):
-        raise DataError(f"{path}: expected a JSON list of symbols, found something else")
-    yield from symbols
+def _listed(content: bytes) -> Iterator[str]:
+    for item in parsed(content).items():
+        if not item.text():
+            raise item.wrong("a symbol")
+        yield item.text()

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.arrays import read_npz
 from lstmc.backend import Artifact, Compiled, Execution
 from lstmc.errors import WeightsError
 from lstmc.importers.describe.net import Net
@@ -20,6 +19,7 @@ from lstmc.importers.write.files import files
 from lstmc.interp import forward
 from lstmc.ir import Graph, differentiable_outputs
 from lstmc.model_file import model_in
+from lstmc.npz import read_npz
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph

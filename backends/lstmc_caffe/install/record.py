@@ -14,6 +14,7 @@ from typing import Any
 
 import platformdirs
 
+from lstmc.json_file import NotExpected, read_json
 from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 
@@ -143,10 +144,10 @@ def _records(cache: Path | None) -> list[Record]:
     records = []
     for path in paths:
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            fields = read_json(path, lambda item: {name: entry.value for name, entry in item.mapping().items()})
+        except (OSError, NotExpected):
             fields = {}
-        records.append((path.parent, fields if isinstance(fields, dict) else {}))
+        records.append((path.parent, fields))
     return records
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lstmc.ops import Array
 from lstmc.session import NetFiles, StepSession, find_files, run_net
+from lstmc.stored import AnyArray
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.caffemodel import SUFFIX, read_blobs
@@ -33,7 +34,7 @@ def _loaded(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
         yield _InCaffe(net)
 
 
-def run_files(prototxt: Path, inputs: Mapping[str, Array], caffemodel: Path | None, gpu: bool) -> dict[str, Array]:
+def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], caffemodel: Path | None, gpu: bool) -> dict[str, Array]:
     """One forward pass of ``NAME.prototxt``. Raises as :func:`~lstmc.session.run_net`, and what Caffe says."""
     files = find_files(prototxt, caffemodel, SUFFIX)
     return run_net(files, lambda: _loaded(files, gpu), inputs)

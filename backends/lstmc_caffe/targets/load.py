@@ -124,6 +124,8 @@ def _read(file: Path | Traversable, where: str, above: tuple[str, ...]) -> Parse
         raise BackendError(f"{where}: cannot be read: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:
         raise BackendError(f"{where}: expected a target as TOML: {error}") from None
+    except RecursionError:
+        raise BackendError(f"{where}: expected a target as TOML, found it nested too deep") from None
     return parse_with_base(data, where, file.parent if isinstance(file, Path) else Path(), above)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from lstmc.arrays import npz_bytes, read_npz
 from lstmc.errors import TrainingError
 from lstmc.json_file import Item, NotExpected
+from lstmc.npz import npz_bytes, read_npz
 from lstmc.ops import Array
 from lstmc.runs.snapshots import ABOUT, newest, read_about, snapshot_folder, write_snapshot
 from lstmc_caffe.proto.net import RawNet, RawState
@@ -79,7 +79,7 @@ def read_state(path: Path) -> TrainingState:
     except (DecodeError, NotExpected, ValueError, OSError):  # ValueError: they do not go with each other
         raise broken from None
     state.ClearField("learned_net")  # the folder may have been moved, and the weights are in ``blobs``
-    carried = read_npz(path / CARRIED, TrainingError)
+    carried = {name: np.asarray(array) for name, array in read_npz(path / CARRIED, TrainingError).items()}
     return TrainingState(state.iter, blobs, carried, state.SerializeToString(), layers, losses)
 
 

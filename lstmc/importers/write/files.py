@@ -6,10 +6,11 @@ import json
 import re
 from typing import Any
 
-from lstmc.arrays import element_problem, npz_bytes
+from lstmc.arrays import element_problem
 from lstmc.errors import WeightsError
 from lstmc.importers.describe.net import Net
 from lstmc.importers.write.model import model_text
+from lstmc.npz import npz_bytes
 from lstmc.version import __version__
 
 

@@ -78,7 +78,7 @@ def test_refuses_a_record_whose_interpreter_is_gone(folder: Path, tmp_path: Path
     assert record.refusals(tmp_path) == (f"{folder}: {tmp_path / 'python3.13'} is gone",)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"key": 3}', "{"])
+@pytest.mark.parametrize("text", ["", "[]", '{"key": 3}', "{", "[" * 100_000])
 def test_refuses_a_damaged_record(folder: Path, tmp_path: Path, text: str) -> None:
     (folder / "install.json").write_text(text, encoding="utf-8")
     assert record.installed(tmp_path) is None

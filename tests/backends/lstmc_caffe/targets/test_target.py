@@ -193,3 +193,6 @@ def test_what_is_no_file_of_a_target(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     with pytest.raises(BackendError, match="expected a target as TOML, found a file that is not UTF-8"):
         load_target(str(tmp_path / "latin.toml"))
+    (tmp_path / "deep.toml").write_text("name = " + "[" * 100_000)
+    with pytest.raises(BackendError, match="expected a target as TOML, found it nested too deep"):
+        load_target(str(tmp_path / "deep.toml"))
