@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lstmc.dsl.cell_use import birth
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import as_size
 from lstmc.dsl.result import StepResult
-from lstmc.dsl.step import Binding, birth, call_step, check_is_value
+from lstmc.dsl.step import Binding, call_step, check_is_value
 from lstmc.dsl.trace import check_name
 from lstmc.dsl.value import Value, described, inner_trace
 from lstmc.errors import DimError, DslError

@@ -52,6 +52,7 @@ class CellModel(Model):
         return list(dict.fromkeys(["T", *self.cell.dims]))
 
     def _scope(self, sizes: Mapping[str, int]) -> Scope:
+        self._check_used(sizes, self.dims)
         scope = super()._scope(sizes)
         for name, declared in self.cell.signature.declarations.items():
             try:

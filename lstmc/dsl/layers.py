@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable
-from itertools import count
 from typing import Any
 
 from lstmc.dsl.arguments import axis_of, check_values, number_of, pair_of, whole_number_of
@@ -91,8 +90,7 @@ def dropout(x: Value, ratio: float = 0.5) -> Value:
     if not 0 <= share < 1:
         loc = argument_location(here(), 1, "ratio")
         raise DslError(f"dropout: ratio must be from 0 up to, not including, 1, found {ratio!r}", loc=loc)
-    draws = inner_trace(x).root.cells.setdefault(Dropout, count())  # one count for all of a model
-    return apply(Dropout(share, next(draws)), x)
+    return apply(Dropout(share, next(inner_trace(x).root.draws)), x)
 
 
 def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: int | None = None) -> Any:

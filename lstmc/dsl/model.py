@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from types import CodeType, FunctionType
 from typing import Any, overload
 
 from lstmc.dsl.declare import Declaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
-from lstmc.dsl.dims import DimExpr, free, whole_number
+from lstmc.dsl.dims import whole_number
 from lstmc.dsl.scope import Scope
-from lstmc.dsl.step import Binding
-from lstmc.dsl.trace import Trace, check_name, opened
+from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Scan, rename_values
@@ -40,17 +38,12 @@ class Model(Definition):
                 scope=self.owner,
             )
 
-    @property
-    def dims(self) -> list[str]:
-        """The names of its dimensions: those of its signature in order, then those that its body refers to."""
-        return list(dict.fromkeys([*super().dims, *_dims_referred_to(self.function, set())]))
-
     def graph(self, **sizes: int) -> Graph:
-        """The model's graph, its dimensions bound to ``sizes``.
+        """The model's graph, its dimensions bound to ``sizes``: all that it uses, and no others.
 
         Raises :class:`~lstmc.errors.DslError` and its kinds, at the user's own lines.
         """
-        trace = Trace(self.owner, Builder(self.name), self._scope(sizes))
+        trace = ModelTrace(self.owner, Builder(self.name), self._scope(sizes))
         try:
             with opened(trace):
                 arguments = {name: self._argument(trace, name, d) for name, d in self.signature.declarations.items()}
@@ -58,8 +51,12 @@ class Model(Definition):
                 outputs = {name: value.ref for name, value in self._outputs(result, trace).items()}
         except DslError as error:
             error.located(scope=self.owner if encloses(self.function, error.loc) else None)
+            unused = [name for name in sizes if name not in trace.scope.asked]
+            if unused and not set(trace.scope.asked) <= set(sizes):  # one is missing: it may have a wrong name
+                error.located(notes=[f"given, and not used before this: {', '.join(unused)}"])
             raise
-        outputs |= {name: value.ref for name, value in trace.carried.items()}
+        self._check_used(sizes, dict.fromkeys((*self.dims, *trace.scope.asked)))
+        outputs |= trace.carried
         for name, domain in trace.expected.items():
             trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
         graph = trace.builder.finish(list(outputs.items()))
@@ -80,14 +77,8 @@ class Model(Definition):
         return Value(trace, ref)
 
     def _scope(self, sizes: Mapping[str, int]) -> Scope:
-        scope, known = Scope(), self.dims
+        scope = Scope()
         for name, size in sizes.items():
-            if name not in known:
-                raise DimError(
-                    f"unknown dimension {name}: {self.name} has {', '.join(known) or 'no dimensions'}",
-                    loc=self.loc,
-                    scope=self.owner,
-                )
             number = whole_number(size)
             try:
                 if number is None:
@@ -96,6 +87,15 @@ class Model(Definition):
             except DimError as error:
                 raise error.located(self.loc, self.owner) from None
         return scope
+
+    def _check_used(self, sizes: Iterable[str], known: Collection[str]) -> None:
+        for name in sizes:
+            if name not in known:
+                raise DimError(
+                    f"unknown dimension {name}: {self.name} has {', '.join(known) or 'no dimensions'}",
+                    loc=self.loc,
+                    scope=self.owner,
+                )
 
     def _outputs(self, result: Any, trace: Trace) -> dict[str, Value]:
         loc = return_location(self.function)
@@ -146,35 +146,6 @@ class Model(Definition):
 def _hint(value: object) -> str:
     last_states = isinstance(value, dict) and all(isinstance(item, Value) for item in value.values())
     return ": scan returns its outputs and the last states, as in y, last = scan(...)" if last_states else ""
-
-
-def _dims_referred_to(function: FunctionType | Callable[..., Any], seen: set[int]) -> Iterator[str]:
-    """The dimensions that a function's body mentions by a global or enclosing name, itself or in a bound cell there."""
-    if not isinstance(function, FunctionType) or id(function) in seen:
-        return
-    seen.add(id(function))
-    names = [name for code in _codes(function.__code__) for name in code.co_names]
-    found = [function.__globals__[name] for name in names if name in function.__globals__]
-    for cell in function.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # not assigned yet
-            continue
-    for thing in found:
-        for item in thing if isinstance(thing, list | tuple) else (thing,):
-            if isinstance(item, DimExpr):
-                yield from free((item,))
-            elif isinstance(item, Binding):
-                yield from free(item.sizes.values())
-            elif isinstance(item, FunctionType) and item.__module__ == function.__module__:
-                yield from _dims_referred_to(item, seen)
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
 
 
 @overload

@@ -9,7 +9,7 @@ from lstmc.dsl.cell import BoundCell
 from lstmc.dsl.dims import Size
 from lstmc.dsl.result import StepResult, like, step_outputs
 from lstmc.dsl.scan_call import ScanCall, ScanOptions
-from lstmc.dsl.step import CellUse, bind_argument, call_step, declare_params, declared_shape, size_in, use_of
+from lstmc.dsl.step import bind_argument, call_step, declare_params, declared_shape, size_in, use_of
 from lstmc.dsl.trace import Trace, check_name, open_trace, opened
 from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, inner_trace
@@ -83,7 +83,7 @@ class _Scanner:
 
     def __init__(self, bound: BoundCell, trace: Trace, call: ScanCall, options: ScanOptions) -> None:
         self.bound, self.cell, self.trace, self.call, self.options = bound, bound.cell, trace, call, options
-        self.use: CellUse = use_of(bound, trace)
+        self.use = use_of(bound, trace)
 
     def run(
         self, sequences: dict[str, Value], static: dict[str, Value], init: dict[str, Value]
@@ -94,14 +94,14 @@ class _Scanner:
         static = {n: self._fitted(n, value, at_static) for n, value in static.items()}
         init = {n: self._first(n, value) for n, value in init.items()}
         # the first scan of a bound cell may have its very name: then layers and parameters share their prefix
-        title = self.trace.unique_name(name or self.use.name) if name or self.use.scanned else self.use.name
+        title = self.trace.root.unique_name(name or self.use.name) if name or self.use.scanned else self.use.name
         self.use.scanned = True
         operands = sequences | self._initial(init, title) | static
-        declare_params(self.bound, self.use, self.trace)
+        declare_params(self.bound, self.use, self.trace.root)
         masks = self._masks(operands, length)
         output, last = self._scan(title, operands, masks, set(sequences), length)
         if self.options.carry:
-            self.trace.carried.update({f"{title}/{state}_T": value for state, value in last.items()})
+            self.trace.root.carried.update({f"{title}/{state}_T": value.ref for state, value in last.items()})
         return output, last
 
     def _fitted(self, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False) -> Value:

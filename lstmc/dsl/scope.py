@@ -24,11 +24,17 @@ class Scope:
 
     def __init__(self) -> None:
         self._bound: dict[str, _Binding] = {}
+        self._asked: dict[str, None] = {}
 
     @property
     def names(self) -> list[str]:
         """The dimensions that have a size."""
         return list(self._bound)
+
+    @property
+    def asked(self) -> list[str]:
+        """The dimensions that some size was to be made of, in order."""
+        return list(self._asked)
 
     def bind(self, name: str, size: int, because: str, notes: Sequence[str] = ()) -> None:
         """Give a dimension its size. Raises :class:`DimError` if it has another one already."""
@@ -103,12 +109,15 @@ class Scope:
 
     def missing(self, shape: Sequence[Size]) -> list[str]:
         """The dimensions in ``shape`` that have no size yet."""
-        return [name for name in free(shape) if name not in self._bound]
+        names = free(shape)
+        self._asked |= dict.fromkeys(names)
+        return [name for name in names if name not in self._bound]
 
     def size(self, expected: Size, notes: Sequence[str] = ()) -> int:
         """The number a size stands for; every dimension in it must be bound."""
         if not isinstance(expected, DimExpr):
             return expected
+        self._asked |= dict.fromkeys(free((expected,)))
         try:
             return expected.value({name: binding.size for name, binding in self._bound.items()})
         except ZeroDivisionError:

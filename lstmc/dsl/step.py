@@ -3,56 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from lstmc.dsl.cell_use import Birth, CellUse
 from lstmc.dsl.declare import Declaration
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import Size, shape_text
 from lstmc.dsl.result import StepResult, checked_result
-from lstmc.dsl.scope import Scope
-from lstmc.dsl.trace import Trace
+from lstmc.dsl.trace import ModelTrace, Trace
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ops import Filler, Param, Reshape
 from lstmc.source import SrcLoc, argument_location, assigned_names, encloses
-
-
-@dataclass(eq=False)
-class CellUse:
-    """What all uses of one bound cell in one model share: its sizes, its name and its parameters."""
-
-    name: str
-    scope: Scope
-    params: dict[str, Value]
-    scanned: bool = False
-    running: bool = False
-    births: int = 0  # how many bound cells the body has made so far, while it is traced
-
-
-@dataclass(frozen=True)
-class Birth:
-    """Where a bound cell was made, if in another cell's body: the how-many-eth there.
-
-    A body that is traced again makes its bound cells again; by this they are known to be the same ones.
-    """
-
-    use: CellUse
-    number: int
-
-
-_tracing: ContextVar[CellUse | None] = ContextVar("the bound cell whose body is being traced", default=None)
-
-
-def birth() -> Birth | None:
-    """The birth of a bound cell that is made now; None outside of cells' bodies."""
-    use = _tracing.get()
-    if use is None:
-        return None
-    use.births += 1
-    return Birth(use, use.births)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +44,8 @@ def use_of(bound: Binding, trace: Trace) -> CellUse:
     if key not in root.cells:
         assigned = assigned_names(bound.loc)
         name = bound.name or (assigned[0] if len(assigned) == 1 else bound.cell.name)
-        root.cells[key] = CellUse(root.unique_name(name), Scope(), {}), bound  # the key lives as long as the record
-    use: CellUse = root.cells[key][0]
+        root.cells[key] = CellUse(root.unique_name(name))
+    use = root.cells[key]
     for dim in bound.sizes:
         written = f"{bound.cell.name}({dim}={bound.sizes[dim]})"
         place = f" at {bound.loc.short}" if bound.loc else ""
@@ -157,7 +121,7 @@ def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
         raise error.located(bound.loc) from None
 
 
-def declare_params(bound: Binding, use: CellUse, root: Trace) -> None:
+def declare_params(bound: Binding, use: CellUse, root: ModelTrace) -> None:
     """Make the cell's parameters in the model, once. All its dimensions must be bound by now."""
     for name, declared in bound.cell.params.items():
         shape = declared_shape(bound, use, name)
@@ -165,7 +129,7 @@ def declare_params(bound: Binding, use: CellUse, root: Trace) -> None:
             op = Param(shape, bound.fills.get(name, declared.fill), declared.lr_mult, declared.decay_mult)
             (ref,) = root.builder.add(op, names=(f"{use.name}/{name}",), loc=declared.loc)
             root.declared[ref] = declared.told(name)
-            use.params[name] = Value(root, ref)
+            use.params[name] = ref
 
 
 def call_step(
@@ -178,21 +142,18 @@ def call_step(
     adopted = {name: trace.adopt(value, loc) for name, value in arguments.items()}
     values = {name: bind_argument(bound, use, name, value, loc) for name, value in adopted.items()}
     declare_params(bound, use, trace.root)
-    values |= {name: trace.adopt(value, loc) for name, value in use.params.items()}
+    values |= {name: trace.adopt(Value(trace.root, ref), loc) for name, ref in use.params.items()}
     outer_scope, outer_owner = trace.scope, trace.owner
     trace.scope, trace.owner = use.scope, cell.owner
-    use.running, use.births = True, 0
-    token = _tracing.set(use)
     try:
-        result = cell.function(**values, **bound.options)
-        return checked_result(cell, result, values)
+        with use.traced():
+            result = cell.function(**values, **bound.options)
+            return checked_result(cell, result, values)
     except DslError as error:
         place = [f"{cell.owner} is {how} at {loc.short}"] if loc else []
         error.located(scope=cell.owner if encloses(cell.function, error.loc) else None, notes=place)
         raise
     finally:
-        _tracing.reset(token)
-        use.running = False
         trace.scope, trace.owner = outer_scope, outer_owner
 
 

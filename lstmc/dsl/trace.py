@@ -10,9 +10,11 @@ import re
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeVar
 
+from lstmc.dsl.cell_use import CellUse
 from lstmc.dsl.scope import Scope
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import Builder, Ref, Scan
@@ -60,28 +62,15 @@ class Trace:
     scope: Scope
     parent: Trace | None = None
     finished: bool = False
-
-    def __post_init__(self) -> None:
-        self.captured: dict[Ref, tuple[Traced, Traced]] = {}  # the parent's ref -> its value, and the argument here
-        self.declared: dict[Ref, str] = {}  # how an error's note names an argument
-        self.cells: dict[Hashable, Any] = {}  # the model's: what is shared by all uses of one bound cell
-        self.names: set[str] = set()  # the model's: names of bound cells and scans that are taken
-        self.expected: dict[str, IntegerRange] = {}  # what the elements of inputs and arguments must be
-        self.masks: dict[tuple[Ref, int], Ref] = {}  # the model's: which steps are valid, by lengths and steps
-        self.carried: dict[str, Traced] = {}  # the model's: outputs that inputs take in the next batch
+    captured: dict[Ref, tuple[Traced, Traced]] = field(default_factory=dict)  # by the parent's ref: its value, ours
+    declared: dict[Ref, str] = field(default_factory=dict)  # how an error's note names an argument
+    expected: dict[str, IntegerRange] = field(default_factory=dict)  # what the elements of leaves must be, by name
 
     @property
-    def root(self) -> Trace:
-        return self if self.parent is None else self.parent.root
-
-    def unique_name(self, base: str) -> str:
-        """A name for a bound cell or scan that no other one of the model has."""
-        name, count = base, 1
-        while name in self.root.names:
-            count += 1
-            name = f"{base}_{count}"
-        self.root.names.add(name)
-        return name
+    def root(self) -> ModelTrace:
+        """The trace of the model that this is a part of."""
+        assert self.parent is not None, "only a model's trace has no parent"
+        return self.parent.root
 
     def apply(self, op: Op, *operands: Traced, names: Sequence[str] = (), loc: SrcLoc | None = None) -> tuple[Ref, ...]:
         """Record one op. A shape error is raised on the user's own line and names where the operands come from."""
@@ -142,6 +131,30 @@ class Trace:
             name = assigned[ref.out] if ref.out < len(assigned) else written
         place = f", made at {node.loc.short}" if node.loc else ""
         return f"{name}: {node.types[ref.out]}{place}"
+
+
+@dataclass(eq=False)
+class ModelTrace(Trace):
+    """The trace of a whole model, with what all parts of the model share. Every Ref in it is of its own graph."""
+
+    cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its birth and its cell
+    titles: set[str] = field(default_factory=set)  # names of bound cells and scans that are taken
+    masks: dict[tuple[Ref, int], Ref] = field(default_factory=dict)  # which steps are valid, by lengths and steps
+    carried: dict[str, Ref] = field(default_factory=dict)  # outputs that inputs take in the next batch
+    draws: Iterator[int] = field(default_factory=count)  # numbers for dropouts, each of which draws for itself
+
+    @property
+    def root(self) -> ModelTrace:
+        return self
+
+    def unique_name(self, base: str) -> str:
+        """A name for a bound cell or scan that no other one of the model has."""
+        name, number = base, 1
+        while name in self.titles:
+            number += 1
+            name = f"{base}_{number}"
+        self.titles.add(name)
+        return name
 
 
 def _operand_name(op: Op, slot: int) -> str:

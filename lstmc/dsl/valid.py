@@ -31,7 +31,7 @@ def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> 
 
 def _left(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Ref:
     """How many steps of each sequence are left before step t: [T, N], the lengths counted down."""
-    title = trace.unique_name("steps_left")
+    title = trace.root.unique_name("steps_left")
     body = Builder(title)
     (left,) = body.add(Arg(lengths.shape, "state"), names=("left_prev",))
     (following,) = body.add(Affine(1.0, -1.0), left, names=("left",))
@@ -74,7 +74,7 @@ def last_valid(y: Value, lengths: Value) -> Value:
         )
     trace = inner_trace(y, lengths)
     mask = valid_mask(trace, lengths, y.shape[0], loc)
-    body = Trace(trace.owner, Builder(trace.unique_name("last_valid")), trace.scope, trace)
+    body = Trace(trace.owner, Builder(trace.root.unique_name("last_valid")), trace.scope, trace)
     (before,) = body.builder.add(Arg(y.shape[1:], "state"), names=("last_prev",))
     (here_y,) = body.builder.add(Arg(y.shape[1:], "x"), names=("y",))
     (valid,) = body.builder.add(Arg(mask.shape[1:], "x"), names=("valid",))

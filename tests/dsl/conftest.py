@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
@@ -55,7 +57,12 @@ class UserFile:
 
     def graph(self, code: str, **sizes: Any) -> Graph:
         net = self.module(code).net
-        graph: Graph = net.graph(**({name: size for name, size in SIZES.items() if name in net.dims} | sizes))
+        used = {
+            name: size
+            for name, size in SIZES.items()
+            if re.search(rf"\b{name}\b(?!=)", inspect.getsource(net.function))
+        }
+        graph: Graph = net.graph(**(used | sizes))
         return graph
 
     def refused(self, code: str, **sizes: Any) -> str:

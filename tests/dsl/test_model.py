@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lstmc.errors import DimError
 from lstmc.ops import Input, Param
 from tests.dsl.conftest import NET, RNN, UserFile, leaves, lines
 
@@ -118,19 +119,25 @@ BODIES = {
     "in a bound cell of the module": "def net(X=Input(T, N, D)):\n    y, _ = scan(encoder, X)\n    return y\n",
     "in a list of them": "def net(X=Input(T, N, D)):\n    y, _ = scan(layers[0], X)\n    return y\n",
     "in a comprehension": "def net(X=Input(T, N, D)):\n    return [scan(rnn(H=K), X)[0] for _ in (0,)][0]\n",
+    "in an attribute": "def net(X=Input(T, N, D)):\n    return scan(rnn(H=Config.size), X)[0]\n",
     "in a helper function": "def net(X=Input(T, N, D)):\n    return helper(X)\n",
     "in an inner function": "def net(X=Input(T, N, D)):\n    f = lambda: reshape(X, T, -1, K)\n    return f()\n",
 }
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_the_dimensions_of_a_model_are_those_it_declares_and_those_its_body_refers_to(
+def test_the_dimensions_of_a_model_are_those_it_declares_and_those_that_its_body_asks_for(
     user: UserFile, body: str
 ) -> None:
-    before = "encoder = rnn(H=K)\nlayers = [encoder]\ndef helper(X):\n    return scan(rnn(H=K), X)[0]\n\n"
+    before = (
+        "encoder = rnn(H=K)\nlayers = [encoder]\nclass Config:\n    size = K\n"
+        "def helper(X):\n    return scan(rnn(H=K), X)[0]\n\n"
+    )
     net = user.module(RNN + before + "@model\n" + body).net
-    assert net.dims == ["T", "N", "D", "K"]
     assert net.graph(T=3, N=2, D=5, K=10).outputs
+    with pytest.raises(DimError) as caught:
+        net.graph(T=3, N=2, D=5, K=10, Q=1)
+    assert caught.value.message == "unknown dimension Q: net has T, N, D, K"
 
 
 def test_dimensions_may_be_local_to_the_function_that_makes_the_model(user: UserFile) -> None:
@@ -151,7 +158,6 @@ def make():
 """
     )
     net = module.make()
-    assert net.dims == ["steps", "N", "D", "size"]
     assert str(net.graph(steps=3, N=2, D=5, size=4).outputs[0].name) == "y"
 
 
@@ -188,6 +194,16 @@ def test_a_dimension_without_a_size_says_how_to_give_one(user: UserFile) -> None
         "  user.py:6:11 in model 'net'",
         "    def net(X=Input(T, N, H)):",
         "              ^^^^^^^^^^^^^^",
+    )
+
+
+def test_a_size_under_a_wrong_name_is_told_where_the_right_one_is_missing(user: UserFile) -> None:
+    assert user.refused("@model\ndef net(X=Input(T, N, H)):\n    return X\n", hidden=5) == lines(
+        "DimError: dimension H of input X [T, N, H] is not bound: give it a size with H=SIZE",
+        "  user.py:6:11 in model 'net'",
+        "    def net(X=Input(T, N, H)):",
+        "              ^^^^^^^^^^^^^^",
+        "  given, and not used before this: hidden",
     )
 
 
