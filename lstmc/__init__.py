@@ -16,6 +16,7 @@ from lstmc.api import export_training as export_training
 from lstmc.api import load as load
 from lstmc.api import train as train
 from lstmc.api import training as training
+from lstmc.dsl.arrange import *
 from lstmc.dsl.cell import *
 from lstmc.dsl.declare import *
 from lstmc.dsl.dims import *

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from math import prod, sqrt
 from typing import Any
 
+from lstmc.dsl.broadcasting import common_shape
 from lstmc.ops import Draw
-from lstmc.ops.binary import covered_axes
 from lstmc.ops.linear import flatten_axis
 from lstmc.types import TensorType
+from tests.random_functions import KINKED, POLYNOMIAL, SCALED, SMOOTH
 
 Shape = tuple[int, ...]
 NAME = re.compile(r"[A-Za-z_]\w*(?:\[[^]]*\])?")
@@ -28,44 +29,6 @@ OPS_OF_STEP, OPS_OF_FIT = 3, 4  # at most
 MATRIX_FILLS = ("uniform(-0.6, 0.6)", "xavier()", "gaussian(0.1, 0.4)", 'xavier("average")', 'msra("fan_out")')
 VECTOR_FILLS = ("uniform(-0.6, 0.6)", "constant(0.3)", "gaussian(0, 0.5)", "uniform(0.2, 1)")
 MULTIPLIERS = ("", "", "", ", lr_mult=2, decay_mult=0", ", lr_mult=0.5")
-
-# (expression of one value, the bound of its result from the operand's); the count of ops is taken from the text
-SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
-    ("sigmoid({})", lambda x: 1),
-    ("tanh({})", lambda x: 1),
-    ("exp(tanh({}))", lambda x: 2.8),
-    ("softplus({})", lambda x: x + 0.7),
-    ("log(sigmoid({}) + 0.5)", lambda x: 0.7),
-    ("power(sigmoid({}) + 0.5, 1.5)", lambda x: 1.9),
-    ("power(sigmoid({}) + 0.5, -1)", lambda x: 2),
-    ("power(sigmoid({}) + 0.5, 0.5)", lambda x: 1.3),
-    ("1 / (1.5 + tanh({}))", lambda x: 2),
-    ("dropout({}, 0.25)", lambda x: x),
-)
-SCALED: tuple[tuple[str, Callable[[float], float]], ...] = (
-    ("{} * 0.5", lambda x: x / 2),
-    ("2 * {}", lambda x: 2 * x),
-    ("{} / 2", lambda x: x / 2),
-    ("1 - {}", lambda x: x + 1),
-    ("{} - 0.25", lambda x: x + 0.25),
-    ("0.5 + {}", lambda x: x + 0.5),
-    ("-{}", lambda x: x),
-    ("{} * 0", lambda x: 0),
-    ("{} + 0", lambda x: x),
-    ("power({}, 1)", lambda x: x),
-    ("power({}, 0)", lambda x: 1),
-)
-POLYNOMIAL: tuple[tuple[str, Callable[[float], float]], ...] = (
-    ("power({}, 2)", lambda x: x**2),
-    ("{} ** 3", lambda x: x**3),
-)
-KINKED: tuple[tuple[str, Callable[[float], float]], ...] = (
-    ("relu({})", lambda x: x),
-    ("abs({})", lambda x: x),
-    ("elu({})", lambda x: x),
-    ("elu({}, 0.7)", lambda x: x),
-    ("log(abs({}) + 0.5)", lambda x: 2),
-)
 
 
 @dataclass(frozen=True)
@@ -187,15 +150,17 @@ class Body:
         if self.chance(2):
             y: Known | None = self.broadcast_param(x)
         else:
-            y = self.pick(lambda v: fits(v.shape, x.shape) or fits(x.shape, v.shape))
+            most = max(LARGEST, prod(x.shape))
+            y = self.pick(lambda v: prod(common_shape(v.shape, x.shape) or (most + 1,)) <= most)
         assert y is not None  # x itself, if nothing else
-        large = x if fits(y.shape, x.shape) else y
+        shape = common_shape(x.shape, y.shape)
+        assert shape is not None
         if self.chance(5) and self.ops + 6 <= self.most:
-            return self.let(f"{x.name} / (1.5 + tanh({y.name}))", large.shape, 2 * x.bound, 4)
+            return self.let(f"{x.name} / (1.5 + tanh({y.name}))", shape, 2 * x.bound, 4)
         symbol = self.choose("*+-*")
         x, y = (x, y) if self.chance(2) else (y, x)
         bound = x.bound * y.bound if symbol == "*" else x.bound + y.bound
-        return self.let(f"{x.name} {symbol} {y.name}", large.shape, bound)
+        return self.let(f"{x.name} {symbol} {y.name}", shape, bound)
 
     def broadcast_param(self, x: Known) -> Known:
         """A parameter over a run of x's axes: [H] over [N, H], [N, 1], the whole shape, or one number."""
@@ -246,6 +211,24 @@ class Body:
         )
         self.let(f"reshape({x.name}, {text(shape)})", shape, x.bound)
 
+    def arrange(self) -> None:
+        """An index, a tile, a transposition, or an axis more."""
+        x = self.pick(lambda v: len(v.shape) > 1 and 2 * prod(v.shape) <= LARGEST)
+        if x is None:
+            return
+        axis = self.draw.integer(0, len(x.shape) - 1)
+        places, size = ":, " * axis, x.shape[axis]
+        at = self.draw.integer(0, size - 1)
+        options = [
+            (f"{x.name}[{places}{at}]", (*x.shape[:axis], *x.shape[axis + 1 :])),
+            (f"{x.name}[{places}{at}:]", replaced(x.shape, axis, size - at)),
+            (f"{x.name}[{places}None]", (*x.shape[:axis], 1, *x.shape[axis:])),
+            (f"tile({x.name}, ({text((2,) + (1,) * (len(x.shape) - axis - 1))},))", replaced(x.shape, axis, 2 * size)),
+            (f"transpose({x.name})", (*x.shape[:-2], x.shape[-1], x.shape[-2])),
+        ]
+        expression, shape = self.choose(options)
+        self.let(expression, shape, x.bound)
+
     def reduce(self) -> None:
         x = self.pick(lambda v: len(v.shape) > 1)
         if x is None:
@@ -278,11 +261,13 @@ class Body:
         return known
 
 
-SHAPING: tuple[Callable[[Body], None], ...] = (Body.split, Body.concat, Body.reshape, Body.reduce)
-
-
-def fits(small: Shape, large: Shape) -> bool:
-    return covered_axes(small, large) is not None
+SHAPING: tuple[Callable[[Body], None], ...] = (
+    Body.split,
+    Body.concat,
+    Body.reshape,
+    Body.reduce,
+    Body.arrange,
+)
 
 
 def replaced(shape: Shape, axis: int, size: int) -> Shape:

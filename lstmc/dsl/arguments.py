@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.dims import DimExpr, Size, whole_number
-from lstmc.dsl.step import size_in
+from lstmc.dsl.trace import size_in
 from lstmc.dsl.value import Value, described, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
 from lstmc.source import argument_location, here

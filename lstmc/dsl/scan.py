@@ -9,8 +9,8 @@ from lstmc.dsl.cell import BoundCell
 from lstmc.dsl.dims import Size
 from lstmc.dsl.result import StepResult, like, step_outputs
 from lstmc.dsl.scan_call import ScanCall, ScanOptions
-from lstmc.dsl.step import bind_argument, call_step, declare_params, declared_shape, size_in, use_of
-from lstmc.dsl.trace import Trace, check_name, open_trace, opened
+from lstmc.dsl.step import bind_argument, call_step, declare_params, declared_shape, use_of
+from lstmc.dsl.trace import Trace, check_name, open_trace, opened, size_in
 from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError
@@ -69,7 +69,7 @@ def scan(
     call.check_carry(options, initial)
     values = [*sequences.values(), *constant.values(), *initial.values()]
     values += [value for value in (options.cont, options.lengths) if value is not None]
-    trace = inner_trace(*values) if values else open_trace(call.loc)
+    trace = inner_trace(*values) if values else open_trace("scan", call.loc)
     if trace.parent is not None and not trace.finished:
         raise DslError(
             f"scan cannot stand in a cell: a cell is one step. Call {bound.usage()} here, or scan in the model",

@@ -71,20 +71,6 @@ def _number(bound: Binding, dim: str, written: str, trace: Trace) -> int:
     )
 
 
-def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
-    """A size in the dimensions that ``trace`` has. Raises :class:`DimError` for one that is unbound."""
-    missing = trace.scope.missing((size,))
-    if missing:
-        raise DimError(
-            f"dimension {missing[0]} has no size in {trace.owner}: it has {', '.join(trace.scope.names) or 'none'}",
-            loc=loc,
-        )
-    try:
-        return trace.scope.size(size)
-    except DimError as error:
-        raise error.located(loc) from None
-
-
 def bind_argument(
     bound: Binding, use: CellUse, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False
 ) -> Value:

@@ -15,16 +15,17 @@ from itertools import count
 from typing import TypeVar
 
 from lstmc.dsl.cell_use import CellUse
+from lstmc.dsl.dims import Size
 from lstmc.dsl.scope import Scope
-from lstmc.errors import DslError, ShapeError
+from lstmc.errors import DimError, DslError, ShapeError
 from lstmc.ir import Builder, Ref, Scan
-from lstmc.ops import Arg, Concat, Input, IntegerRange, Op, Param, Reshape, Role, Split, Stack, Unstack
+from lstmc.ops import Arg, Concat, Input, IntegerRange, Op, Param, Reshape, Role, Split, Stack, Tile, Transpose, Unstack
 from lstmc.source import SrcLoc, assigned_names, here
 from lstmc.types import TensorType
 
 _NAME = re.compile(r"[^\W\d][\w./-]*")
 _LONGEST_TEXT = 60
-MOVING = (Concat, Reshape, Split, Stack, Unstack)  # ops that leave the elements as they are
+MOVING = (Concat, Reshape, Split, Stack, Tile, Transpose, Unstack)  # ops that leave the elements as they are
 
 
 class Traced:
@@ -185,9 +186,23 @@ def opened(trace: Trace) -> Iterator[None]:
         trace.finished = True
 
 
-def open_trace(loc: SrcLoc | None) -> Trace:
-    """The trace of the function that is being run."""
+def open_trace(function: str, loc: SrcLoc | None) -> Trace:
+    """The trace of the function that is being run, for a call of ``function`` that no Value is given to."""
     trace = _OPEN.get()
     if trace is None:
-        raise DslError("scan stands in a model: expected a function made with @model around it", loc=loc)
+        raise DslError(f"{function} stands in a model: expected a function made with @model around it", loc=loc)
     return trace
+
+
+def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
+    """A size in the dimensions that ``trace`` has. Raises :class:`DimError` for one that is unbound."""
+    missing = trace.scope.missing((size,))
+    if missing:
+        raise DimError(
+            f"dimension {missing[0]} has no size in {trace.owner}: it has {', '.join(trace.scope.names) or 'none'}",
+            loc=loc,
+        )
+    try:
+        return trace.scope.size(size)
+    except DimError as error:
+        raise error.located(loc) from None

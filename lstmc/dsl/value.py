@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any, NoReturn
 
 import numpy as np
 
+from lstmc.dsl.broadcasting import operands_repeated
 from lstmc.dsl.dims import DimExpr
-from lstmc.dsl.trace import Trace, Traced
+from lstmc.dsl.indexing import IndexRefused, indexed
+from lstmc.dsl.trace import Trace, Traced, size_in
 from lstmc.errors import DslError
-from lstmc.ops import Abs, Add, Affine, Mul, Op, Power, Sub
+from lstmc.ops import Abs, Add, Affine, Binary, Mul, Op, Power, Sub, Transpose
 from lstmc.source import here
 
 __all__ = ["Value"]
@@ -145,10 +147,25 @@ class Value(Traced):
     def __format__(self, spec: str) -> str:
         return self._no_number() if spec else str(self)
 
-    def __getitem__(self, index: object) -> NoReturn:
-        self._refuse(
-            "a Value cannot be indexed: write split(x, sizes, axis=...) and take a piece, as in a, b = split(x, 2)"
-        )
+    def __getitem__(self, index: object) -> Value:
+        trace = inner_trace(self)
+        try:
+            pieces = indexed(self.shape, index, lambda size: size_in(trace, size, here()))
+        except IndexRefused as why:
+            self._refuse(f"x[...]: {why}")
+        value = self
+        for op, piece in pieces:
+            value = Value(trace, trace.apply(op, value)[piece])
+        return value
+
+    @property
+    def T(self) -> Value:
+        """x [A, B] as [B, A]."""
+        if self.type.rank > 2:
+            self._refuse(
+                "x.T of three axes or more turns all of them round: write transpose(x), which turns the last two"
+            )
+        return apply(Transpose(0), self) if self.type.rank == 2 else self
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):  # what Python and its tools look for, and can do without
@@ -252,7 +269,17 @@ def inner_trace(*values: Traced) -> Trace:
 
 
 def apply(op: Op, *values: Value) -> Value:
-    """Record an op with one result."""
+    """Record an op with one result; an element-wise op of two operands broadcasts them as NumPy does."""
     trace = inner_trace(*values)
+    if isinstance(op, Binary):
+        x, y = values
+        values = tuple(map(in_turn, operands_repeated(x.shape, y.shape), values))
     (ref,) = trace.apply(op, *values)
     return Value(trace, ref)
+
+
+def in_turn(ops: Iterable[Op], x: Value) -> Value:
+    """Record ops of one operand and result, one after the other."""
+    for op in ops:
+        x = apply(op, x)
+    return x

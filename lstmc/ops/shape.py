@@ -12,7 +12,7 @@ from lstmc.errors import ShapeError
 from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
 from lstmc.types import TensorType
 
-__all__ = ["Concat", "Reshape", "Softmax", "Split", "Stack", "Unstack"]
+__all__ = ["Concat", "Reshape", "Softmax", "Split", "Stack", "Tile", "Transpose", "Unstack"]
 
 
 def _resized(x: TensorType, axis: int, size: int) -> TensorType:
@@ -115,6 +115,58 @@ class Reshape(Op):
         x = sample_type(draw, rank=(2, 3))
         shape = draw.choice((x.shape[::-1], (x.size,), (1, *x.shape), (x.shape[0], x.size // x.shape[0])))
         return Sample(cls(shape), (x,))
+
+
+@dataclass(frozen=True)
+class Tile(AlongAxis):
+    """y is x joined with itself along ``axis``, ``tiles`` times: [N, 1, B] tiled along 1 is [N, tiles, B]."""
+
+    name = "tile"
+    operands = ("x",)
+    tiles: int
+
+    def infer(self, x: TensorType) -> Types:
+        check_axis(self.name, self.axis, x)
+        if self.tiles < 1:
+            raise ShapeError(f"{self.name}: tiles must be at least 1, found {self.tiles}")
+        return (_resized(x, self.axis, x.shape[self.axis] * self.tiles),)
+
+    def eval(self, x: Array) -> Arrays:
+        return (np.concatenate([x] * self.tiles, axis=self.axis),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        copies = cts[0].reshape(*x.shape[: self.axis], self.tiles, *x.shape[self.axis :])
+        return (np.asarray(copies.sum(axis=self.axis)),)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(draw.integer(0, x.rank - 1), draw.integer(1, 3)), (x,))
+
+
+@dataclass(frozen=True)
+class Transpose(AlongAxis):
+    """y is x with ``axis`` and the one after it in each other's place: [N, A, B] transposed at 1 is [N, B, A]."""
+
+    name = "transpose"
+    operands = ("x",)
+
+    def infer(self, x: TensorType) -> Types:
+        if not 0 <= self.axis < x.rank - 1:
+            raise ShapeError(f"{self.name}: x must have axes {self.axis} and {self.axis + 1}: x is {x}")
+        before, one, other, *after = (x.shape[: self.axis], *x.shape[self.axis :])
+        return (TensorType((*before, other, one, *after), x.dtype),)
+
+    def eval(self, x: Array) -> Arrays:
+        return (np.ascontiguousarray(np.swapaxes(x, self.axis, self.axis + 1)),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return self.eval(cts[0])
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw, rank=(2, 4))
+        return Sample(cls(draw.integer(0, x.rank - 2)), (x,))
 
 
 @dataclass(frozen=True)

@@ -156,10 +156,6 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «sorted(h)»", LOOPED),
         ("z = «3 in h»", LOOPED),
         ("z = «len(h)»", "a Value has no length: write x.shape[0]"),
-        (
-            "z = «h[:, :2]»",
-            "a Value cannot be indexed: write split(x, sizes, axis=...) and take a piece, as in a, b = split(x, 2)",
-        ),
         ("«h[0]» = 1", "a Value cannot be changed: build the new one, for instance with split and concat"),
         ("del «h[0]»", "a Value cannot be changed: build the new one, for instance with split and concat"),
         # ... or compares it
@@ -217,7 +213,7 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «h / 1e-320»", DIVISOR.format("1e-320")),
         # attributes
         ("z = «h.tanh»()", "a Value has no attribute 'tanh': write tanh(x)"),
-        ("z = «h.T»", f"a Value has no attribute 'T': it has shape. Functions are {FUNCTIONS}"),
+        ("z = «h.data»", f"a Value has no attribute 'data': it has shape. Functions are {FUNCTIONS}"),
         ("«h.mask» = x", "a Value takes no attributes, found 'mask': keep what belongs to it in a variable"),
         # NumPy
         ("z = «np.tanh(h)»", "NumPy's tanh cannot take a Value: write tanh(x)"),

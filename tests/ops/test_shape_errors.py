@@ -32,6 +32,8 @@ from lstmc.ops import (
     Stack,
     Sub,
     Sum,
+    Tile,
+    Transpose,
     Unstack,
 )
 from lstmc.types import TensorType
@@ -69,6 +71,10 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
     (Concat(0), (), "concat: needs one array or more, found none"),
     (Reshape((2, 3)), ((5,),), "reshape: cannot make f32[2,3] of x, which is f32[5]"),
     (Reshape((-2, -3)), ((6,),), "reshape: cannot make f32[-2,-3] of x, which is f32[6]"),
+    (Tile(1, 2), ((3,),), "tile: axis 1 does not exist: x is f32[3], with 1 axes"),
+    (Tile(0, 0), ((3,),), "tile: tiles must be at least 1, found 0"),
+    (caffe.TileLayer(1, 2), ((3,),), "caffe.Tile: axis 1 does not exist: x is f32[3], with 1 axes"),
+    (Transpose(0), ((3,),), "transpose: x must have axes 0 and 1: x is f32[3]"),
     (Unstack(), ((3,),), "unstack: x must have 2 axes or more, time first: x is f32[3]"),
     (Stack(), ((2, 3), (3, 2)), "stack: all must have one shape: found f32[2,3], f32[3,2]"),
     (Stack(), (), "stack: needs one array or more, found none"),

@@ -8,12 +8,12 @@ from itertools import accumulate
 from typing import Any
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Concat, Draw, Op, Reshape, Sample, Split, Types
+from lstmc.ops import Array, Arrays, Concat, Draw, Op, Reshape, Sample, Split, Tile, Types
 from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 
-__all__ = ["ConcatLayer", "ReshapeLayer", "SliceLayer", "SplitLayer"]
+__all__ = ["ConcatLayer", "ReshapeLayer", "SliceLayer", "SplitLayer", "TileLayer"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,19 @@ class ReshapeLayer(CaffeOp, Reshape):
         layer.reshape_param.shape.dim.extend(self.shape)
         if not self.shape:
             layer.reshape_param.shape.SetInParent()
+
+
+@dataclass(frozen=True)
+class TileLayer(CaffeOp, Tile):
+    """Tile (``tile_layer.cpp``)."""
+
+    name = "caffe.Tile"
+    layer_type = "Tile"
+
+    def write(self, layer: Any) -> None:
+        if self.axis != 1:
+            layer.tile_param.axis = self.axis
+        layer.tile_param.tiles = self.tiles
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class Narrow(Pass):
     7. Power                           => Eltwise PROD of x and x; SUM with coeff; plus a constant
     8. Scale, Bias of a blob of its own => of the last axes of a matrix; x + p => Eltwise of x and a Scale of ones
     9. p + 0                           => Scale of ones
-    10. Scale, Bias of two bottoms     => Concat of the smaller one with itself, then Eltwise
+    10. Tile                           => Concat of the operand with itself
+        Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
     11. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.
@@ -126,6 +127,12 @@ def reshape(form: Form, op: Op, args: Refs) -> Refs:
     return (form.view(args[0], op.shape, form.node.names),)
 
 
+def tile(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.TileLayer)
+    x = form.view(args[0], matrix_at(form.shape(args[0]), op.axis)) if form.rows else args[0]
+    return (form.result(form.repeated(x, 1 if form.rows else op.axis, op.tiles, form.node.name)),)
+
+
 def pointwise(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.CaffeOp)
     return (form.result(form.layer(op, form.blob(args[0]))),)
@@ -151,6 +158,7 @@ RULES: dict[type[Op], Rule] = {
     caffe.SliceLayer: slice_,
     caffe.ConcatLayer: concat,
     caffe.ReshapeLayer: reshape,
+    caffe.TileLayer: tile,
     caffe.Eltwise: eltwise,
     caffe.PowerLayer: power,
     caffe.Bias: broadcast,

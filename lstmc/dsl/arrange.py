@@ -1,0 +1,127 @@
+"""Values repeated, joined along a new axis, turned, and filled with one number: as NumPy's functions of these names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lstmc.dsl.arguments import check_value, check_values, number_of, size_of, whole_number_of
+from lstmc.dsl.broadcasting import common_shape, repeated
+from lstmc.dsl.dims import DimExpr, Size, whole_number
+from lstmc.dsl.trace import open_trace, size_in
+from lstmc.dsl.value import FUNCTIONS, Value, apply, described, in_turn, inner_trace
+from lstmc.errors import DslError, ShapeError
+from lstmc.ops import Concat, Full, Reshape, Tile, Transpose
+from lstmc.source import argument_location, here
+
+__all__ = ["expand", "full", "full_like", "ones_like", "stack", "tile", "transpose", "zeros_like"]
+
+
+def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
+    """x repeated to ``shape``, as it would be beside a value of that shape: [N, 1] to (N, H). A size of -1 is x's own.
+
+    ``expand(x, N, H)`` or ``expand(x, (N, H))``.
+    """
+    check_values("expand", x=x)
+    sizes = [size_of(x, size) for size in _flat(shape)]
+    added = len(sizes) - x.type.rank
+    wanted = tuple(x.shape[i - added] if size == -1 and i >= added else size for i, size in enumerate(sizes))
+    if added < 0 or min(wanted, default=1) < 1 or common_shape(x.shape, wanted) != wanted:
+        raise ShapeError(
+            f"expand: x cannot be repeated to {sizes}: x is {x.type}; axes are counted from the last, and those of one"
+            " element are repeated",
+            loc=here(),
+            notes=(f"x is {x.told()}",),
+        )
+    return in_turn(repeated(x.shape, wanted), x)
+
+
+def tile(x: Value, repeats: int | Sequence[int]) -> Value:
+    """x joined with itself along each axis, so many times: ``tile(x, 3)`` along the last one, ``tile(x, (2, 1))``."""
+    check_values("tile", x=x)
+    flat = _flat((repeats,))
+    counts = [size_of(x, count) for count in flat]
+    if not counts or min(counts) < 1:
+        raise ShapeError(
+            f"tile: repeats must be 1 or more for each axis, found {described(repeats)}",
+            loc=argument_location(here(), 1, "repeats"),
+        )
+    if len(counts) > x.type.rank:
+        x = apply(Reshape((1,) * (len(counts) - x.type.rank) + x.shape), x)
+    first = x.type.rank - len(counts)
+    return in_turn((Tile(first + i, count) for i, count in enumerate(counts) if count > 1), x)
+
+
+def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
+    """Values of one shape joined along a new axis: ``stack(a, b)`` or ``stack([a, b])`` of two [N, H] is [2, N, H]."""
+    flat = _flat(values)
+    if not flat:
+        raise DslError("stack takes one Value or more, found none", loc=here())
+    for position, value in enumerate(flat):
+        direct = position < len(values) and values[position] is value  # else it stands in a list
+        check_value("stack", value, position if direct else None)
+    rank, at = flat[0].type.rank, whole_number_of("stack", "axis", axis)
+    if not -rank - 1 <= at <= rank:
+        raise ShapeError(
+            f"stack: axis must be a whole number from {-rank - 1} to {rank}, found {at}: the first is {flat[0].type}",
+            loc=argument_location(here(), None, "axis"),
+        )
+    at %= rank + 1
+    for number, value in enumerate(flat):
+        if value.shape != flat[0].shape:
+            raise ShapeError(
+                f"stack: all must have one shape: the first is {flat[0].type}, number {number + 1} is {value.type}",
+                loc=here(),
+                notes=(f"number {number + 1} is {value.told()}",),
+            )
+    return apply(Concat(at), *[apply(Reshape((*v.shape[:at], 1, *v.shape[at:])), v) for v in flat])
+
+
+def transpose(x: Value) -> Value:
+    """x with its last two axes in each other's place: [N, A, B] gives [N, B, A]."""
+    check_values("transpose", x=x)
+    if x.type.rank < 2:
+        raise ShapeError(
+            f"transpose: x must have two axes or more: x is {x.type}", loc=here(), notes=(f"x is {x.told()}",)
+        )
+    return apply(Transpose(x.type.rank - 2), x)
+
+
+def full(shape: Size | Sequence[Size], value: float) -> Value:
+    """An array of one number: ``full((N, H), 0.5)``, in a cell or a model."""
+    trace = open_trace("full", here())
+    sizes = [size_in(trace, n, here()) if isinstance(n, DimExpr) else whole_number(n) for n in _flat((shape,))]
+    if any(n is None or n < 1 for n in sizes):
+        raise ShapeError(
+            f"full: a shape is made of dimensions and of whole numbers of 1 or more, found {described(shape)}",
+            loc=argument_location(here(), 0, "shape"),
+        )
+    made = Full(tuple(n for n in sizes if n is not None), number_of("full", "value", value))
+    return Value(trace, trace.apply(made)[0])
+
+
+def full_like(x: Value, value: float) -> Value:
+    """An array of one number, in the shape of x. No gradient flows to x."""
+    check_values("full_like", x=x)
+    trace = inner_trace(x)
+    return Value(trace, trace.apply(Full(x.shape, number_of("full_like", "value", value)))[0])
+
+
+def zeros_like(x: Value) -> Value:
+    """Zeros in the shape of x. No gradient flows to x."""
+    check_values("zeros_like", x=x)
+    return full_like(x, 0)
+
+
+def ones_like(x: Value) -> Value:
+    """Ones in the shape of x. No gradient flows to x."""
+    check_values("ones_like", x=x)
+    return full_like(x, 1)
+
+
+def _flat(given: Sequence[Any]) -> list[Any]:
+    """What is given one by one or in lists."""
+    return [thing for part in given for thing in (part if isinstance(part, list | tuple) else [part])]
+
+
+FUNCTIONS += __all__

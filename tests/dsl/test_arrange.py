@@ -1,0 +1,189 @@
+"""Indices, broadcasting and arrangement: what they are in NumPy, and the whole text of what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+import lstmc
+from lstmc.dsl.broadcasting import common_shape, operands_repeated
+from lstmc.ops.binary import covered_axes
+from tests.dsl.conftest import UserFile, lines
+from tests.dsl.test_functions import computed
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        0,
+        -1,
+        ...,
+        None,
+        slice(None),
+        slice(1, None),
+        slice(None, -1),
+        slice(-3, 2),
+        np.int64(1),
+        (slice(None), None),
+        (..., slice(1, 3)),
+        (..., None),
+        (..., 0),
+        (0, ..., -1),
+        (slice(None), 1, slice(2, 100)),
+        (1, 2, 3),
+        (None, slice(None, None, 1), None, 2),
+    ],
+)
+def test_an_index_takes_what_it_takes_in_numpy(index: Any) -> None:
+    found, (x,) = computed(lambda x: x[index] * 1, (3, 4, 5))
+    assert_array_equal(found, x[index])
+
+
+@given(st.lists(st.integers(1, 3), max_size=4), st.lists(st.integers(1, 3), max_size=4))
+def test_shapes_are_broadcast_as_in_numpy_and_the_op_then_takes_them(a: list[int], b: list[int]) -> None:
+    x, y = tuple(a), tuple(b)
+    try:
+        wanted = np.broadcast_shapes(x, y)
+    except ValueError:
+        assert common_shape(x, y) is None
+        assert operands_repeated(x, y) == ((), ())
+        return
+    assert common_shape(x, y) == wanted
+    arrays = [np.random.default_rng(0).normal(size=shape) for shape in (x, y)]
+    made = list(arrays)
+    for i, ops in enumerate(operands_repeated(x, y)):
+        for op in ops:
+            (made[i],) = op.eval(made[i])
+    assert covered_axes(made[0].shape, made[1].shape) or covered_axes(made[1].shape, made[0].shape)
+    assert_array_equal(made[0] + made[1], arrays[0] + arrays[1])
+
+
+@pytest.mark.parametrize("shapes", [((2, 3, 1), (4,)), ((2, 3, 1), (2, 1, 4)), ((3, 1), (2, 1, 1)), ((3, 1), (1, 4))])
+@pytest.mark.parametrize(
+    "function", [lambda x, y: x + y, lambda x, y: x - y, lambda x, y: x * y, lambda x, y: x / y, lambda x, y: y - x]
+)
+def test_every_operator_broadcasts(function: Callable[..., Any], shapes: tuple[tuple[int, ...], ...]) -> None:
+    found, (x, y) = computed(function, *shapes)
+    np.testing.assert_allclose(found, function(x, y), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted"),
+    [
+        (lambda x: lstmc.expand(x[:, :1], 3, 4), lambda x: np.broadcast_to(x[:, :1], (3, 4))),
+        (lambda x: lstmc.expand(x, (2, -1, -1)), lambda x: np.broadcast_to(x, (2, 3, 4))),
+        (lambda x: lstmc.tile(x, 2), lambda x: np.tile(x, 2)),
+        (lambda x: lstmc.tile(x, (2, 3)), lambda x: np.tile(x, (2, 3))),
+        (lambda x: lstmc.tile(x, (2, 1, 3)), lambda x: np.tile(x, (2, 1, 3))),
+        (lambda x: lstmc.stack(x, x + 1), lambda x: np.stack([x, x + 1])),
+        (lambda x: lstmc.stack([x, x + 1], axis=1), lambda x: np.stack([x, x + 1], axis=1)),
+        (lambda x: lstmc.stack(x, x + 1, axis=-1), lambda x: np.stack([x, x + 1], axis=-1)),
+        (lambda x: lstmc.transpose(x), lambda x: x.T),
+        (lambda x: x.T, lambda x: x.T),
+        (lambda x: lstmc.transpose(x[None]), lambda x: x.T[None]),
+        (lambda x: x * lstmc.full((3, 1), 0.5), lambda x: x * 0.5),
+        (lambda x: x + lstmc.full(4, 0.5), lambda x: x + 0.5),
+        (lambda x: x + lstmc.full_like(x, 2), lambda x: x + 2),
+        (lambda x: x + lstmc.ones_like(x) - lstmc.zeros_like(x), lambda x: x + 1),
+    ],
+)
+def test_functions_of_numpys_names_do_what_they_do(function: Callable[..., Any], wanted: Callable[..., Any]) -> None:
+    found, (x,) = computed(function, (3, 4))
+    np.testing.assert_allclose(found, wanted(x), rtol=1e-12)
+
+
+def test_dimensions_stand_in_indices_and_shapes(user: UserFile) -> None:
+    graph = user.graph(
+        """
+    @model
+    def net(X=Input(T, N, D), E=Input(H, D)):
+        return {"y": X[:, :, :H] + expand(full((N, 1), 1), T, N, H) * X[:, :, D - H :], "e": E}
+    """,
+        H=2,
+    )
+    assert [graph.type(output.ref).shape for output in graph.outputs] == [(3, 2, 2), (2, 5)]
+
+
+ALLOWED = "what can stand there is a whole number, a slice without a step, None and ..."
+OF_X = "x is X: input [T, N, D], declared at user.py:6"
+
+
+@pytest.mark.parametrize(
+    ("marked", "message", "notes"),
+    [
+        ("z = «X[0, 0, 0, 0]»", "DslError: x[...]: x is f32[3,2,5], with 3 axes, found an index of 4", ()),
+        ("z = «X[..., ...]»", "DslError: x[...]: an index has one ... at most", ()),
+        ("z = «X[3]»", "DslError: x[...]: axis 0 has 3 elements, found 3: x is f32[3,2,5]", ()),
+        ("z = «X[:, -3]»", "DslError: x[...]: axis 1 has 2 elements, found -3: x is f32[3,2,5]", ()),
+        ("z = «X[::2]»", f"DslError: x[...]: a slice has no step, found 2: {ALLOWED}", ()),
+        ("z = «X[2:1]»", "DslError: x[...]: axis 0 has 3 elements, and none of them from 2 to 1", ()),
+        ("z = «X[[0, 1]]»", f"DslError: x[...]: found list [0, 1]: {ALLOWED}", ()),
+        ("z = «X[True]»", f"DslError: x[...]: found bool True: {ALLOWED}", ()),
+        ("z = «X[:'a']»", f"DslError: x[...]: found str 'a': {ALLOWED}", ()),
+        ("z = «X[:, :, :K]»", "DimError: dimension K has no size in model 'net': it has T, N, D", ()),
+        (
+            "z = «expand(X, 3, 2, 6)»",
+            "ShapeError: expand: x cannot be repeated to [3, 2, 6]: x is f32[3,2,5]; axes are counted from the last,"
+            " and those of one element are repeated",
+            (OF_X,),
+        ),
+        (
+            "z = «expand(X, 5)»",
+            "ShapeError: expand: x cannot be repeated to [5]: x is f32[3,2,5]; axes are counted from the last,"
+            " and those of one element are repeated",
+            (OF_X,),
+        ),
+        ("z = tile(X, «0»)", "ShapeError: tile: repeats must be 1 or more for each axis, found int 0", ()),
+        ("z = «stack()»", "DslError: stack takes one Value or more, found none", ()),
+        ("z = «stack([X, 1])»", "DslError: stack takes Values, found int 1", ()),
+        (
+            "z = stack(X, X, «axis=4»)",
+            "ShapeError: stack: axis must be a whole number from -4 to 3, found 4: the first is f32[3,2,5]",
+            (),
+        ),
+        (
+            "z = «stack(X[0], X)»",
+            "ShapeError: stack: all must have one shape: the first is f32[2,5], number 2 is f32[3,2,5]",
+            ("number 2 is X: input [T, N, D], declared at user.py:6",),
+        ),
+        (
+            "z = «transpose(X[0, 0])»",
+            "ShapeError: transpose: x must have two axes or more: x is f32[5]",
+            ("x is X[0, 0]: f32[5], made at user.py:7",),
+        ),
+        (
+            "z = «X.T»",
+            "DslError: x.T of three axes or more turns all of them round: write transpose(x), which turns the last two",
+            (),
+        ),
+        (
+            "z = full(«(2, 'a')», 1)",
+            "ShapeError: full: a shape is made of dimensions and of whole numbers of 1 or more, found tuple (2, 'a')",
+            (),
+        ),
+        ("z = full_like(X, «X»)", "DslError: full_like: value must be a number, found a Value", ()),
+    ],
+)
+def test_what_is_refused_and_where(user: UserFile, marked: str, message: str, notes: tuple[str, ...]) -> None:
+    start, end = marked.index("«"), marked.index("»") - 1
+    statement = marked.replace("«", "").replace("»", "")
+    code = f"@model\ndef net(X=Input(T, N, D)):\n    {statement}\n    return {{'z': z}}\n"
+    assert user.refused(code) == lines(
+        message,
+        f"  user.py:7:{start + 5} in model 'net'",
+        f"    {statement}",
+        f"    {' ' * start}{'^' * (end - start)}",
+        *(f"  {note}" for note in notes),
+    )
+
+
+def test_full_stands_in_a_model(user: UserFile) -> None:
+    assert user.refused("full(3, 1)").startswith(
+        "DslError: full stands in a model: expected a function made with @model around it\n  user.py:5"
+    )

@@ -1,0 +1,43 @@
+"""The functions of each element that random bodies draw from, by how they behave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# (expression of one value, the bound of its result from the operand's); the count of ops is taken from the text
+SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("sigmoid({})", lambda x: 1),
+    ("tanh({})", lambda x: 1),
+    ("exp(tanh({}))", lambda x: 2.8),
+    ("softplus({})", lambda x: x + 0.7),
+    ("log(sigmoid({}) + 0.5)", lambda x: 0.7),
+    ("power(sigmoid({}) + 0.5, 1.5)", lambda x: 1.9),
+    ("power(sigmoid({}) + 0.5, -1)", lambda x: 2),
+    ("power(sigmoid({}) + 0.5, 0.5)", lambda x: 1.3),
+    ("1 / (1.5 + tanh({}))", lambda x: 2),
+    ("dropout({}, 0.25)", lambda x: x),
+)
+SCALED: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("{} * 0.5", lambda x: x / 2),
+    ("2 * {}", lambda x: 2 * x),
+    ("{} / 2", lambda x: x / 2),
+    ("1 - {}", lambda x: x + 1),
+    ("{} - 0.25", lambda x: x + 0.25),
+    ("0.5 + {}", lambda x: x + 0.5),
+    ("-{}", lambda x: x),
+    ("{} * 0", lambda x: 0),
+    ("{} + 0", lambda x: x),
+    ("power({}, 1)", lambda x: x),
+    ("power({}, 0)", lambda x: 1),
+)
+POLYNOMIAL: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("power({}, 2)", lambda x: x**2),
+    ("{} ** 3", lambda x: x**3),
+)
+KINKED: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("relu({})", lambda x: x),
+    ("abs({})", lambda x: x),
+    ("elu({})", lambda x: x),
+    ("elu({}, 0.7)", lambda x: x),
+    ("log(abs({}) + 0.5)", lambda x: 2),
+)
