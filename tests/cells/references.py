@@ -14,10 +14,11 @@ import numpy as np
 from lstmc.ops import Array
 
 Step = tuple[Array, dict[str, Array]]
-REFERENCES: dict[str, Callable[[Named, Named, Named], Step]] = {}
+Reference = Callable[[Named, Named, Named], Step]
+REFERENCES: dict[str, Reference] = {}
 
 
-def reference(step: Callable[[Named, Named, Named], Step]) -> Callable[[Named, Named, Named], Step]:
+def reference(step: Reference) -> Reference:
     REFERENCES[step.__name__] = step
     return step
 
@@ -234,3 +235,51 @@ def conv_gru(p: Named, x: Named, s: Named) -> Step:
     n = np.tanh(correlated(x.x, W) + correlated(r * s.h, p.U) + b)  # (8)
     h = (1 - z) * s.h + z * n  # (9)
     return h, {"h": h}
+
+
+@reference
+def lru(p: Named, x: Named, s: Named) -> Step:
+    eigenvalue = sigmoid(p.nu) * np.exp(1j * np.arctan2(p.q, p.p))
+    B, B_im = rows(p.B, s.re.shape[1])
+    gamma = np.sqrt(1 - np.abs(eigenvalue) ** 2)
+    state = eigenvalue * (s.re + 1j * s.im) + gamma * (x.x @ (B + 1j * B_im).T)
+    y = (state @ (p.C_re + 1j * p.C_im).T).real + x.x @ p.W.T
+    return y, {"re": state.real, "im": state.imag}
+
+
+@reference
+def rhn(p: Named, x: Named, s: Named) -> Step:
+    units, state = s.s.shape[1], s.s
+    (W_h, W_t), drive = rows(p.W, units), x.x
+    for R, b in ((p.R, p.b), *((vars(p)[f"layer_{k}/R"], vars(p)[f"layer_{k}/b"]) for k in (2, 3))):
+        (R_h, R_t), (b_h, b_t) = rows(R, units), rows(b, units)
+        t = sigmoid(drive @ W_t.T + state @ R_t.T + b_t)
+        state = t * np.tanh(drive @ W_h.T + state @ R_h.T + b_h) + (1 - t) * state
+        drive = np.zeros_like(drive)  # the first layer alone sees x
+    return state, {"s": state}
+
+
+def softmax(x: Array) -> Array:
+    """Along the last axis."""
+    return np.exp(x) / np.exp(x).sum(-1, keepdims=True)
+
+
+@reference
+def attention_lstm(p: Named, x: Named, s: Named) -> Step:
+    seen = np.einsum("ns,nsd->nd", softmax(s.h @ p.W_s.T), x.X)
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    i, f, o, g = (seen @ W.T + s.h @ U.T + b for W, U, b in gates)
+    return lstm_state(i, f, o, g, s.c)
+
+
+@reference
+def bahdanau(p: Named, x: Named, s: Named) -> Step:
+    units, words = s.s.shape[1], x.x.shape[1]
+    e = np.stack([np.tanh(s.s @ p.W_a.T + h @ p.U_a.T) @ p.v[0] for h in x.memory], 1)
+    c = np.einsum("ns,sne->ne", softmax(e), x.memory)  # (5), (6)
+    (W_z, W_r, W), (C_z, C_r, C) = rows(p.W[:, :words], units), rows(p.W[:, words:], units)
+    (U_z, U_r), (b_z, b_r, b) = rows(p.U_g, units), rows(p.b, units)
+    z = sigmoid(x.x @ W_z.T + s.s @ U_z.T + c @ C_z.T + b_z)
+    r = sigmoid(x.x @ W_r.T + s.s @ U_r.T + c @ C_r.T + b_r)
+    state = (1 - z) * s.s + z * np.tanh(x.x @ W.T + (r * s.s) @ p.U.T + c @ C.T + b)
+    return state, {"s": state}

@@ -16,9 +16,9 @@ from lstmc.interp import forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.weights import parameters
-from tests.cells.references import REFERENCES
+from tests.cells.references import REFERENCES, Reference
 
-SIZES = {"D": 3, "H": 4, "P": 2, "B": 5, "C": 2, "F": 3, "Y": 4, "X": 5, "K": 3}
+SIZES = {"D": 3, "H": 4, "P": 2, "B": 5, "S": 3, "E": 2, "A": 5, "C": 2, "F": 3, "Y": 4, "X": 5, "K": 3}
 LENGTHS = ((1, 1), (1, 3), (2, 1), (2, 3), (7, 1), (7, 3))  # T, N
 # What an input or parameter must be, where not every number makes sense.
 RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
@@ -28,7 +28,9 @@ RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
 }
 
 
-def cell_graph(name: str, length: tuple[int, int], reverse: bool = False, states: bool = True) -> Graph:
+def cell_graph(
+    name: str, length: tuple[int, int], reverse: bool = False, states: bool = True, **options: object
+) -> Graph:
     """A model of one scan of the library cell; with ``states`` its initial states are inputs ``h_0``."""
     cell = load_cell(name)
     sizes = {dim: size for dim, size in SIZES.items() if dim in cell.dims}
@@ -37,7 +39,7 @@ def cell_graph(name: str, length: tuple[int, int], reverse: bool = False, states
     def net(**values: object) -> dict[str, object]:
         xs = {n: values[n] for n in cell.inputs}
         init = {n: values[f"{n}_0"] for n in cell.states} if states else None
-        y, last = scan(cell(name="cell", N=length[1], **sizes), xs, init=init, reverse=reverse)
+        y, last = scan(cell(name="cell", N=length[1], **sizes, **options), xs, init=init, reverse=reverse)
         return {"y": y, **{f"{state}_T": value for state, value in last.items()}}
 
     def sized(shape: tuple[object, ...]) -> list[int]:
@@ -76,15 +78,15 @@ def interpreted(graph: Graph, values: Drawn) -> dict[str, Array]:
     return forward(graph, values.inputs, values.weights).outputs
 
 
-def by_hand(name: str, graph: Graph, values: Drawn) -> dict[str, Array]:
-    """The same outputs by the NumPy reference, step after step."""
-    cell = load_cell(name)
+def by_hand(name: str, graph: Graph, values: Drawn, step: Reference | None = None) -> dict[str, Array]:
+    """The same outputs by the NumPy reference, or by ``step``, step after step."""
+    cell, step = load_cell(name), step or REFERENCES[name]
     params = SimpleNamespace(**{n.removeprefix("cell/"): array for n, array in values.weights.items()})
     states = {n: values.inputs[f"{n}_0"] for n in cell.states}
     sequences = {n: values.inputs[n] for n in cell.inputs}
     outputs = []
     for t in range(len(next(iter(sequences.values())))):
         x = SimpleNamespace(**{n: sequence[t] for n, sequence in sequences.items()})
-        y, states = REFERENCES[name](params, x, SimpleNamespace(**states))
+        y, states = step(params, x, SimpleNamespace(**states))
         outputs.append(y)
     return {"y": np.stack(outputs), **{f"{n}_T": array for n, array in states.items()}}

@@ -46,35 +46,35 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
         (
             {"T": 3, "N": 2, "H": 4},
             "dimension D of input x [N, D] is not bound: give it a size with D=SIZE\n"
-            "  lstmc/cells/lstm.py:10:16 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:12:16 in cell 'lstm'\n"
             "    x: Value = Input(N, D),\n"
             "               ^^^^^^^^^^^",
         ),
         (
             {"T": 3, "N": 2, "D": 5},
             "dimension H of state h [N, H] is not bound: give it a size with H=SIZE\n"
-            "  lstmc/cells/lstm.py:11:16 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:13:16 in cell 'lstm'\n"
             "    h: Value = State(N, H),\n"
             "               ^^^^^^^^^^^",
         ),
         (
             {"N": 2, "D": 5, "H": 4},
             "dimension T of input x [T, N, D] is not bound: give it a size with T=SIZE\n"
-            "  lstmc/cells/lstm.py:10:16 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:12:16 in cell 'lstm'\n"
             "    x: Value = Input(N, D),\n"
             "               ^^^^^^^^^^^",
         ),
         (
             {"K": 3},
             "unknown dimension K: lstm has T, N, D, H\n"
-            "  lstmc/cells/lstm.py:9:1 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:11:1 in cell 'lstm'\n"
             "    def lstm(\n"
             "    ^^^^^^^^",
         ),
         (
             {"T": 3, "N": 0},
             "dimension N must be at least 1, found 0 (given as N=0)\n"
-            "  lstmc/cells/lstm.py:9:1 in cell 'lstm'\n"
+            "  lstmc/cells/lstm.py:11:1 in cell 'lstm'\n"
             "    def lstm(\n"
             "    ^^^^^^^^",
         ),

@@ -26,6 +26,8 @@ RECOGNISED = {
 }
 UPDATE = "h' = z * h + (1 - z) * n"
 OTHERS = {
+    "attention_lstm": ("LSTM", "a product of the state %h_prev"),
+    "bahdanau": ("GRU", "a product of the state %s_prev"),
     "cfc": ("GRU", UPDATE),
     "conv_gru": ("GRU", "states [N, H]"),
     "conv_lstm": ("LSTM", "states [N, H]"),
@@ -34,11 +36,13 @@ OTHERS = {
     "janet": ("GRU", UPDATE),
     "lstm_multiplicative": ("LSTM", "a product of the state %h_prev"),
     "lstm_projected": ("LSTM", "states [N, H]"),
+    "lru": ("LSTM", "c' = f * c + i * g"),
     "ltc": ("RNN", "h' = f(W x + b + R h), f being a function such as tanh"),
     "mgu": ("GRU", "two gates, an update gate z and a reset gate r (one alone is a minimal gated unit)"),
     "min_gru": ("GRU", UPDATE),
     "min_lstm": ("GRU", UPDATE),
     "qrnn": ("LSTM", "states [N, H]"),
+    "rhn": ("GRU", UPDATE),
     "sru": ("LSTM", "two states, h and c"),
     "ugrnn": ("GRU", "n = tanh(W x + b + R (r * h)), or r * (R h) in it"),
 }

@@ -1,0 +1,46 @@
+"""Long short-term memory that looks at one place of its input after another."""
+
+from lstmc import (
+    Input,
+    Param,
+    State,
+    Value,
+    cell,
+    constant,
+    dims,
+    linear,
+    reshape,
+    sigmoid,
+    softmax,
+    split,
+    sum,
+    tanh,
+    xavier,
+)
+
+N, S, D, H = dims("N S D H")
+
+
+@cell
+def attention_lstm(
+    X: Value = Input(N, S, D),
+    h: Value = State(N, H),
+    c: Value = State(N, H),
+    *,
+    W_s: Value = Param(S, H, fill=xavier()),
+    W_x: Value = Param(4 * H, D, fill=xavier()),
+    b: Value = Param(4 * H, fill=constant(0)),
+    W_h: Value = Param(4 * H, H, fill=xavier()),
+) -> tuple[Value, dict[str, Value]]:
+    """An LSTM of x = the sum of l_s X_s over the S places of a frame, with l = softmax(W_s h).
+
+    Sharma et al. 2015, arXiv:1511.04119, section 3. X has D features of each place, S = K K of them in the paper.
+    Gates in the order i, f, o, g.
+    """
+    places = [reshape(place, N, D) for place in split(X, X.shape[1], axis=1)]
+    looks = split(softmax(linear(h, W_s)), len(places))
+    x = sum(look * place for look, place in zip(looks, places, strict=True))
+    i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    h = sigmoid(o) * tanh(c)
+    return h, {"h": h, "c": c}

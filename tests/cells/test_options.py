@@ -1,0 +1,89 @@
+"""What options of library cells mean: the same step as a reference, on other numbers or with another function."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace as Named
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lstmc import relu, softplus
+from lstmc.backend import load_backend
+from lstmc.differential import check
+from lstmc.pipeline import compile_graph
+from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.runner import Runner
+from tests.cells import references
+from tests.cells.references import Reference, Step, sigmoid
+from tests.cells.scanned import by_hand, cell_graph, drawn, interpreted
+
+LENGTH = (3, 2)
+
+
+def lstm_without_bias(p: Named, x: Named, s: Named) -> Step:
+    return references.lstm(Named(W_x=p.W_x, W_h=p.W_h, b=np.zeros(len(p.W_x))), x, s)
+
+
+def lstm_with_forget_bias(p: Named, x: Named, s: Named) -> Step:
+    units = s.h.shape[1]
+    b = p.b + np.repeat([0, 1.5, 0, 0], units)
+    return references.lstm(Named(W_x=p.W_x, W_h=p.W_h, b=b), x, s)
+
+
+def lstm_of_other_functions(p: Named, x: Named, s: Named) -> Step:
+    i, f, o, g = np.split(x.x @ p.W_x.T + s.h @ p.W_h.T + p.b, 4, axis=1)
+    c = s.c / (1 + np.exp(-f)) + sigmoid(i) * np.maximum(g, 0)
+    h = sigmoid(o) * np.maximum(c, 0)
+    return h, {"h": h, "c": c}
+
+
+def rnn_relu(p: Named, x: Named, s: Named) -> Step:
+    h = np.maximum(x.x @ p.W_x.T + s.h @ p.W_h.T + p.b, 0)
+    return h, {"h": h}
+
+
+def indrnn_softplus(p: Named, x: Named, s: Named) -> Step:
+    h = np.log1p(np.exp(x.x @ p.W.T + p.u * s.h + p.b))
+    return h, {"h": h}
+
+
+def rhn_of_one(p: Named, x: Named, s: Named) -> Step:
+    h, t = np.split(x.x @ p.W.T + s.s @ p.R.T + p.b, 2, axis=1)
+    state = sigmoid(t) * np.tanh(h) + (1 - sigmoid(t)) * s.s
+    return state, {"s": state}
+
+
+OPTIONS: list[tuple[str, dict[str, Any], Reference]] = [
+    ("lstm", {"bias": False}, lstm_without_bias),
+    ("lstm", {"forget_bias": 1.5}, lstm_with_forget_bias),
+    ("lstm", {"activation": relu}, lstm_of_other_functions),
+    ("rnn", {"activation": relu}, rnn_relu),
+    ("indrnn", {"activation": softplus}, indrnn_softplus),
+    ("rhn", {"depth": 1}, rhn_of_one),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "step"), OPTIONS)
+def test_an_option_is_what_its_cell_says(name: str, options: dict[str, Any], step: Reference) -> None:
+    graph = cell_graph(name, LENGTH, **options)
+    values = drawn(name, graph)
+    found, wanted = interpreted(graph, values), by_hand(name, graph, values, step)
+    assert set(found) == set(wanted)
+    for output, array in wanted.items():
+        np.testing.assert_allclose(found[output], array, rtol=1e-9, atol=1e-9, err_msg=output)
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(("name", "options"), [(name, options) for name, options, _ in OPTIONS])
+def test_an_option_means_the_same_in_real_caffe(caffe: Runner, name: str, options: dict[str, Any]) -> None:
+    backend = load_backend("caffe")
+    graph = cell_graph(name, LENGTH, **options)
+    compiled, weights = compile_graph(graph, backend), drawn(name, graph).weights
+    report = check(compiled, backend.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
+    assert report.passed, [difference for difference in report.differences if not difference.passed]
+
+
+def test_without_bias_there_is_none() -> None:
+    compiled = compile_graph(cell_graph("lstm", LENGTH, bias=False), load_backend("caffe"))
+    assert "cell/b" not in {node.name for node in compiled.expanded}
