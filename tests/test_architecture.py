@@ -62,7 +62,7 @@ THIRD_PARTY = {
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
-    "h5py": ("lstmc/data/files.py", "lstmc_caffe/train/hdf5.py"),
+    "h5py": ("lstmc/importers/read/keras_file.py", "lstmc/data/files.py", "lstmc_caffe/train/hdf5.py"),
     "matplotlib": ("lstmc/runs/loss_curve.py",),
     "jinja2": ("lstmc_caffe/write/prototxt.py", "lstmc/importers/write/model.py"),
     "google": (

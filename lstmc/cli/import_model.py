@@ -14,11 +14,15 @@ from lstmc.ops import Array
 from lstmc.output import write_files
 
 SourceArgument = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="A trained model: .pt, .pth, TorchScript, .safetensors or .onnx.")
+    Path,
+    typer.Argument(metavar="SOURCE", help="A trained model: .pt, .pth, TorchScript, .safetensors, .onnx, .keras, .h5."),
 ]
 ActivationOption = Annotated[
     Literal["tanh", "relu"] | None,
     typer.Option("--activation", help="Of plain RNNs in a state dict, which does not say it."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE.json", help="Of Keras weights without one: model.to_json()'s.")
 ]
 ShapeOption = Annotated[
     list[str] | None,
@@ -35,11 +39,14 @@ def import_command(
     source: SourceArgument,
     folder: FolderOption,
     activation: ActivationOption = None,
+    config: ConfigOption = None,
     shapes: ShapeOption = None,
     values: SetOption = None,
 ) -> None:
     """Import a trained model: model.py in lstmc's language, weights.npz, and import.json. Nothing in it is run."""
-    model = import_file(source, activation=activation, shapes=parse_shapes(shapes), values=parse_values(values))
+    model = import_file(
+        source, activation=activation, config=config, shapes=parse_shapes(shapes), values=parse_values(values)
+    )
     report(model, write_files(folder, model.files()))
     told = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
     out.print(

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from lstmc.importers.describe.net import Net
 from lstmc.importers.extras import need
+from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program
 from lstmc.importers.frontends.torch_names import describe_state_dict
+from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx
 from lstmc.importers.read.safetensors import read_safetensors
-from lstmc.importers.read.source import Source
 from lstmc.importers.read.torch_file import hints, read_torch
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.settle import settled
@@ -45,12 +46,14 @@ def import_file(
     path: Path | str,
     *,
     activation: Literal["tanh", "relu"] | None = None,
+    config: Path | str | None = None,
     shapes: Mapping[str, Sequence[int]] = {},
     values: Mapping[str, Array] = {},
 ) -> ImportedModel:
     """A trained model from a file, of which nothing is run.
 
-    ``activation`` says what a state dict does not: the function of plain RNNs. ``shapes`` fixes those of a graph's
+    ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras model
+    of which the file has the weights alone. ``shapes`` fixes those of a graph's
     inputs, and ``values`` makes constants of them. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that
     cannot be read, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
@@ -58,9 +61,12 @@ def import_file(
     found = sniff(path)
     if found == "onnx":
         return ImportedModel.of(describe_onnx(load_onnx(path), path.name, path.parent, shapes, values), "ONNX")
+    if found == "keras" and not values:
+        source = read_keras(path, None if config is None else Path(config))
+        return ImportedModel.of(describe_keras(source, shapes), f"Keras {source.facts['version']}".strip())
     if shapes or values:
         raise SourceError(f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {found}")
-    source: Source = {"torch": read_torch, "safetensors": read_safetensors}[found](path)
+    source = {"torch": read_torch, "safetensors": read_safetensors}[found](path)
     return ImportedModel.of(describe_state_dict(source, hints(source), activation), source.kind)
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 from lstmc.importers.read.archive import entries
 from lstmc.importers.refusal import SourceError
 
-Format = Literal["torch", "safetensors", "onnx"]
-KNOWN = "a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors, ONNX"
+Format = Literal["torch", "safetensors", "onnx", "keras"]
+KNOWN = "a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors, ONNX, Keras (.keras, .h5)"
 
 
 def sniff(path: Path) -> Format:
@@ -23,6 +23,8 @@ def sniff(path: Path) -> Format:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
     if head[:2] == b"PK":
         return _zipped(path)
+    if head[:8] == b"\x89HDF\r\n\x1a\n":
+        return "keras"
     if head[:4] == b"\x80\x02\x8a\x0a":  # a pickle that begins with a whole number of ten bytes
         return "torch"
     if len(head) > 8 and head[8:9] == b"{":
@@ -36,6 +38,8 @@ def _zipped(path: Path) -> Format:
     names = [*entries(path)]
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return "torch"
+    if "config.json" in names and "model.weights.h5" in names:
+        return "keras"
     raise SourceError(f"{path}: expected {KNOWN}; found a zip file of {', '.join(names[:3]) or 'nothing'}")
 
 

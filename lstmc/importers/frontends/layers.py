@@ -149,6 +149,11 @@ class Layers:
         shape = self.shape(x)
         return self.reshape(self.cut(x, axis, index, index + 1), (*shape[:axis], *shape[axis + 1 :]))
 
+    def flip(self, x: Operand, axis: int) -> str:
+        """The elements of an axis from the last to the first."""
+        pieces = self.split(x, [1] * fixed(self.shape(x)[axis], f"axis {axis}"), axis)
+        return self.concat(pieces[::-1], axis)
+
     def unsqueeze(self, x: Operand, axes: Sequence[int]) -> str:
         rank = len(self.shape(x)) + len(axes)
         places = {axis_in(axis, rank) for axis in axes}

@@ -93,8 +93,7 @@ def _slice(
 def _flip(t: Torch, x: Operand, axes: Sequence[int]) -> str:
     y = t.layers.value(x)
     for axis in axes:
-        pieces = t.layers.split(y, [1] * fixed(t.layers.shape(y)[axis], f"axis {axis}"), axis)
-        y = t.layers.concat(pieces[::-1], axis)
+        y = t.layers.flip(y, axis)
     return y
 
 

@@ -1,0 +1,150 @@
+"""Keras's recurrent layers, of all versions: gates, biases, resets, CuDNN's layout, both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstmc.importers.describe.cell import Cell, Kind
+from lstmc.importers.describe.ops import Binary
+from lstmc.importers.describe.pointwise import Activation
+from lstmc.importers.frontends.keras_activations import activation
+from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.frontends.recurrent import one_direction
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.weight import Weight, joined
+from lstmc.ops import Array
+
+KINDS: dict[str, Kind] = {
+    "SimpleRNN": "rnn",
+    "LSTM": "lstm",
+    "GRU": "gru",
+    "CuDNNLSTM": "lstm",
+    "CuDNNGRU": "gru",
+}
+_PARTS = {"rnn": 1, "gru": 3, "lstm": 4}
+# Keras 1 stored each gate's three arrays for themselves, in this order.
+_KERAS_1 = {"lstm": ("i", "g", "f", "o"), "gru": ("z", "r", "n")}
+_KERAS_2 = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
+
+
+def recurrent(
+    layers: Layers,
+    kind_name: str,
+    config: Mapping[str, Any],
+    weights: Sequence[Weight],
+    xs: Sequence[str],
+    version: int,
+    reverse: bool = False,
+) -> list[str]:
+    """The outputs [N, T, H], or the last one [N, H]; then the last states if they are wanted."""
+    if config.get("stateful"):
+        raise Refused("stateful", "True", "states go on from batch to batch", "call scan with carry=True in model.py")
+    kind = KINDS[kind_name]
+    w_x, w_h, bias = _arrays(kind, weights, kind_name.startswith("CuDNN"))
+    b_x, b_h = bias
+    cell = _cell(kind, kind_name, config, version, bias)
+    backwards = bool(config.get("go_backwards", False)) != reverse
+    init = dict(zip(cell.states, xs[1:], strict=False))
+    x = layers.transpose(xs[0], (1, 0, 2))
+    given: dict[str, Operand] = dict(init)
+    y, *last = one_direction(layers, "keras", cell, x, (w_x, w_h, b_x, b_h), {}, given, None, backwards, layers.hint)
+    if not config.get("return_sequences", False):
+        out = last[0]
+    else:
+        out = layers.transpose(y, (1, 0, 2))
+        if config.get("go_backwards", False):  # Keras gives them in the order in which they were made
+            out = layers.flip(out, 1)
+    return [out, *last] if config.get("return_state", False) else [out]
+
+
+def _arrays(
+    kind: Kind, weights: Sequence[Weight], cudnn: bool
+) -> tuple[Weight, Weight, tuple[Weight | None, Weight | None]]:
+    """Kernel [D, gates x H], recurrent kernel [H, gates x H], and the two biases, in the layout of Keras 2."""
+    parts = _PARTS[kind]
+    if parts > 1 and len(weights) == 3 * parts:  # Keras 1: W, U and b of each gate
+        order = [_KERAS_1[kind].index(gate) for gate in _KERAS_2[kind]]
+        w, u, b = ([weights[3 * at + which] for at in order] for which in range(3))
+        return _beside(w), _beside(u), (joined(b), None)
+    if len(weights) not in (2, 3):
+        raise Refused("weights", f"{len(weights)} of them", f"a {kind} has 2 or 3", "save the weights with the model")
+    w_x, w_h = weights[0], weights[1]
+    if len(weights) == 2:
+        return w_x, w_h, (None, None)
+    bias, width = weights[2], w_x.shape[1]
+    if len(bias.shape) == 2 or bias.shape[0] == 2 * width:
+        if len(bias.shape) == 1 or cudnn:  # CuDNN's layout: two biases in one row, each gate transposed
+            bias = bias.reshaped(2, width) if len(bias.shape) == 1 else bias
+            w_x, w_h = _from_cudnn(w_x, parts, True), _from_cudnn(w_h, parts, False)
+        return w_x, w_h, (bias.at(0), bias.at(1))
+    return w_x, w_h, (bias, None)
+
+
+def _beside(weights: Sequence[Weight]) -> Weight:
+    """Matrices side by side."""
+    return joined([weight.transposed() for weight in weights]).transposed()
+
+
+def _from_cudnn(w: Weight, parts: int, inputs: bool) -> Weight:
+    """Each gate's block, which CuDNN has as [units, in] in memory (keras/src/legacy/saving/legacy_h5_format.py)."""
+
+    def make() -> Array:
+        blocks = np.split(w.make(), parts, axis=1)
+        turned = [b.T.reshape(b.shape, order="F") if inputs else b.T for b in blocks]
+        return np.concatenate(turned, axis=1)
+
+    return w.derived(w.shape, f"{w.recipe} out of CuDNN's layout", make)
+
+
+def _cell(
+    kind: Kind, name: str, config: Mapping[str, Any], version: int, bias: tuple[Weight | None, Weight | None]
+) -> Cell:
+    usual = {"CuDNNLSTM": "sigmoid", "CuDNNGRU": "sigmoid", "SimpleRNN": "sigmoid"}
+    gate = config.get("recurrent_activation", config.get("inner_activation", usual.get(name)))
+    new = activation(config.get("activation", "tanh" if name.startswith("CuDNN") else None), version, "activation")
+    if gate is None:
+        raise Refused(
+            "recurrent_activation", "not said", "what it is if nothing is said changed with Keras 2.3",
+            "write it into the configuration",
+        )  # fmt: skip
+    opened: Activation = activation(gate, version, "recurrent_activation")
+    two = bias[1] is not None
+    # without the key, reset_after is False: it came with Keras 2.1.6
+    after = kind == "gru" and bool(config.get("reset_after", name == "CuDNNGRU"))
+    if kind == "gru" and bias[0] is not None and after != two:
+        raise Refused("reset_after", str(after), "the bias has another form than that", "correct the configuration")
+    return Cell(kind, opened if kind != "rnn" else Cell(kind).gate, new, new, bias[0] is not None, after)
+
+
+def bidirectional(
+    layers: Layers, config: Mapping[str, Any], weights: Sequence[Weight], xs: Sequence[str], version: int
+) -> list[str]:
+    """Two layers, the second the other way round, and how their outputs are merged."""
+    inner = config.get("layer") or {}
+    backward = config.get("backward_layer") or {}
+    name, told = str(inner.get("class_name", "")), inner.get("config", {})
+    if name not in KINDS or len(xs) > 1:
+        raise Refused("layer", name, "only SimpleRNN, LSTM and GRU run both ways, from zero", "write two layers")
+    if told.get("go_backwards"):
+        raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
+    if told.get("return_state"):
+        raise Refused("return_state", "True", "the states of both ways are not taken apart", "write two layers")
+    half, hint = len(weights) // 2, layers.hint
+    ahead = recurrent(layers, name, told, weights[:half], xs, version)[0]
+    layers.at(f"{hint}_backward", layers.origin)
+    settings = dict(backward.get("config", told)) | {"go_backwards": False}
+    back = recurrent(layers, name, settings, weights[half:], xs, version, reverse=True)[0]
+    layers.at(hint, layers.origin)
+    mode = config.get("merge_mode", "concat")
+    if mode == "concat":
+        return [layers.concat([ahead, back], -1)]
+    if mode is None:
+        return [ahead, back]
+    if mode not in ("sum", "mul", "ave"):
+        raise Refused("merge_mode", str(mode), "there are concat, sum, mul, ave and None", "use one of them")
+    kind = "mul" if mode == "mul" else "add"
+    y = layers.builder.one(Binary(kind), ahead, back, hint=hint, origin=layers.origin)
+    return [layers.affine(y, 0.5, 0.0) if mode == "ave" else y]

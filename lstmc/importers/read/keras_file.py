@@ -1,0 +1,168 @@
+"""Keras's files by h5py and json alone: ``.keras``, ``.h5`` whole, and weights with a configuration beside them.
+
+Nothing of the configuration is built: it is read as data. In HDF5 only plain datasets are read, which lie in the file
+itself, unlinked and uncompressed: so nothing is larger than the file, and nothing comes from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lstmc.importers.read.archive import entries, read_entry
+from lstmc.importers.read.memory import at_most
+from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
+from lstmc.importers.refusal import SourceError
+from lstmc.ops import Array
+
+CONFIG_LIMIT = 64 * 2**20
+ROOM = 2**28  # bytes that reading may take besides the tensors
+# All that h5py raises for a damaged file.
+_DAMAGE = (
+    *(OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError),
+    *(OverflowError, UnicodeError, MemoryError),
+)
+
+
+def read_keras(path: Path, config: Path | None = None) -> Source:
+    """A model, or weights with the JSON of their model in ``config``.
+
+    ``facts``: ``config`` and ``version`` (of Keras, as text), and ``layers``, or ``groups``: names of tensors in order,
+    by their layer's name, or by their group in a ``.keras`` file.
+    """
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    return _zipped(path) if zipped else _hdf5(path, config)
+
+
+def _json(origin: str, text: bytes | str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{origin}: its configuration is no JSON: {str(error)[:100]}") from None
+
+
+def _zipped(path: Path) -> Source:
+    sizes = entries(path)
+    needed = ("config.json", "metadata.json", "model.weights.h5")
+    missing = [name for name in needed if name not in sizes]
+    if missing:
+        raise SourceError(f"{path.name}: a .keras file has {', '.join(needed)}; this has no {missing[0]}")
+    config = _json(path.name, read_entry(path, "config.json", CONFIG_LIMIT))
+    told = _json(path.name, read_entry(path, "metadata.json", CONFIG_LIMIT))
+    version = str(told.get("keras_version", "")) if isinstance(told, dict) else ""
+    tensors: dict[str, StoredTensor] = {}
+    groups: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
+    try:
+        content = BytesIO(read_entry(path, "model.weights.h5"))
+        with at_most(ROOM + 3 * path.stat().st_size), h5py.File(content, "r") as file:
+            for name, dataset in _datasets(path.name, file):
+                tensors[name] = _tensor(path.name, name, dataset)
+                groups.setdefault(name.rpartition("/vars/")[0], []).append(name)
+            for group in [*groups, *{g.rpartition("/")[0] for g in groups}]:
+                held = _attribute(file[f"{group}/vars"], "name") if f"{group}/vars" in file else None
+                if held is not None:
+                    names[group] = _text(held)
+    except _DAMAGE as error:
+        raise SourceError(f"{path.name}: its weights are damaged: {str(error)[:100]}") from None
+    for held in groups.values():
+        held.sort(key=lambda name: int(name.rpartition("/")[2]) if name.rpartition("/")[2].isdigit() else 0)
+    return Source("Keras", path.name, tensors, {"config": config, "version": version, "groups": groups, "names": names})
+
+
+def _hdf5(path: Path, config: Path | None) -> Source:
+    tensors: dict[str, StoredTensor] = {}
+    layers: dict[str, list[str]] = {}
+    try:
+        with at_most(ROOM + 3 * path.stat().st_size), h5py.File(path, "r") as file:
+            attributes = {name: _attribute(file, name) for name in ("model_config", "keras_version")}
+            root = file.get("model_weights", file)
+            version = attributes["keras_version"] or _attribute(root, "keras_version")
+            for name, dataset in _datasets(path.name, root):
+                tensors[name] = _tensor(path.name, name, dataset)
+            for layer in map(_text, _listed(root, "layer_names")):
+                held = _listed(root[layer], "weight_names")
+                layers[layer] = [f"{layer}/{_text(one)}" for one in held]
+    except _DAMAGE as error:
+        raise SourceError(f"{path.name}: not a file of Keras, or a damaged one: {str(error)[:100]}") from None
+    missing = [name for names in layers.values() for name in names if name not in tensors]
+    if missing:
+        raise SourceError(f"{path.name}: it has no {missing[0]}, which its layer names")
+    told = attributes["model_config"]
+    if config is not None:
+        told = config.read_bytes()
+    if told is None:
+        raise SourceError(
+            f"{path.name}: it has weights and no configuration: give the JSON that model.to_json() wrote as well"
+        )
+    found = _json(path.name, told if isinstance(told, bytes) else str(told))
+    version = _text(version) if version is not None else str(found.get("keras_version", ""))
+    return Source("Keras", path.name, tensors, {"config": found, "version": version, "layers": layers})
+
+
+def _attribute(thing: Any, name: str) -> Any:
+    """An attribute, or None; one that says that it is larger than the like of it is damage."""
+    if name not in thing.attrs:
+        return None
+    told = thing.attrs.get_id(name)
+    if prod(told.shape) > MANY or prod(told.shape) * told.dtype.itemsize > CONFIG_LIMIT:
+        raise ValueError(f"attribute {name} says that it has {prod(told.shape):,} elements")
+    return thing.attrs[name]
+
+
+def _listed(thing: Any, name: str) -> list[Any]:
+    """An attribute's elements."""
+    found = _attribute(thing, name)
+    return [] if found is None else [*np.asarray(found).reshape(-1).tolist()]
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _datasets(origin: str, root: Any) -> list[tuple[str, Any]]:
+    """Every dataset below a group, each by its path; links that lead elsewhere are refused."""
+    found: list[tuple[str, Any]] = []
+    waiting = [("", root, 0)]
+    seen = 0
+    while waiting:
+        prefix, group, depth = waiting.pop()
+        for key in group:
+            seen += 1
+            if seen > MANY or depth > 32:
+                raise SourceError(
+                    f"{origin}: it has more than {MANY:,} groups and tensors, or some nested deeper than 32"
+                )
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise SourceError(f"{origin}: {prefix}{key} is a link to elsewhere: not followed")
+            thing = group[key]
+            if isinstance(thing, h5py.Group):
+                waiting.append((f"{prefix}{key}/", thing, depth + 1))
+            elif isinstance(thing, h5py.Dataset):
+                found.append((f"{prefix}{key}", thing))
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
+    """A dataset's elements, read at once: the file is closed when they are used."""
+    shape = checked_shape(origin, name, tuple(int(s) for s in dataset.shape or ()))
+    plain = not (dataset.external or dataset.is_virtual or dataset.compression or dataset.scaleoffset)
+    if not plain or dataset.dtype.kind not in "fiub" or dataset.id.get_storage_size() != dataset.nbytes:
+        raise SourceError(
+            f"{origin}: {name} is not stored as Keras does: plain numbers, whole, uncompressed, in the file itself"
+        )
+    array: Array = dataset[()]
+    return StoredTensor(name, shape, str(dataset.dtype), lambda: array)
+
+
+def version_of(source: Source) -> int:
+    """The first number of the version of Keras that wrote a file; 0 where it does not say."""
+    head = str(source.facts.get("version", "")).partition(".")[0]
+    return int(head) if head.isdigit() and len(head) < 4 else 0

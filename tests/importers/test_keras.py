@@ -1,0 +1,341 @@
+"""Keras's files: every option of its recurrent layers against Keras itself, and each trap of older versions by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers as kl
+
+from lstmc.errors import LstmcError
+from lstmc.importers import RefusedError, SourceError, import_file
+from lstmc.ops import Array
+from lstmc_caffe.run.runner import Runner
+from tests.importers.imported import Imported, assert_close, imported
+from tests.importers.torch_files import mutants
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other
+FEWER = settings(max_examples=settings.default.max_examples // 6)
+RNG = np.random.default_rng(0)
+
+
+def randomized(model: Any) -> Any:
+    """The model with numbers in all its weights, biases and statistics too."""
+    model.set_weights([RNG.uniform(0.1, 0.9, w.shape) * RNG.choice([-1, 1]) for w in model.get_weights()])
+    for layer in model.layers:
+        if isinstance(layer, kl.BatchNormalization):
+            layer.set_weights([np.abs(w) + 0.3 for w in layer.get_weights()])
+    return model
+
+
+def read(model: Any, path: Path) -> Imported:
+    """Saved, imported, written, read back; sizes that are open are 2 sequences of 5 steps."""
+    model.save(path)
+    return imported(import_file(path).described, {"N": 2, "T": 5})
+
+
+def check(model: Any, path: Path, *xs: Array, caffe: Runner | None = None) -> None:
+    wanted = model(*xs) if len(xs) == 1 else model(list(xs))
+    wanted = wanted if isinstance(wanted, list | tuple) else [wanted]
+    arrays = [w.detach().cpu().numpy() for w in wanted]
+    outputs = {"Y": arrays[0]} if len(arrays) == 1 else {f"Y_{i}": a for i, a in enumerate(arrays)}
+    made = read(model, path)
+    inputs = dict(zip(made.net.inputs, (x.astype(float) for x in xs), strict=True))
+    assert_close(made.interpreted(inputs), outputs)
+    if caffe is not None:
+        assert_close(made.in_caffe(caffe, inputs)[0], outputs)
+
+
+@st.composite
+def recurrent_layers(draw: Any) -> tuple[Any, str]:
+    """A layer of any kind and options, and the format it is saved in."""
+    kind = draw(st.sampled_from([kl.SimpleRNN, kl.LSTM, kl.GRU]))
+    options: dict[str, Any] = {
+        "units": draw(st.integers(1, 4)),
+        "activation": draw(st.sampled_from(["tanh", "relu", "sigmoid", "softsign", "linear"])),
+        "use_bias": draw(st.booleans()),
+        "return_sequences": draw(st.booleans()),
+        "go_backwards": draw(st.booleans()),
+    }
+    if kind is not kl.SimpleRNN:
+        options["recurrent_activation"] = draw(st.sampled_from(["sigmoid", "hard_sigmoid"]))
+    if kind is kl.GRU:
+        options["reset_after"] = draw(st.booleans())
+    if draw(st.booleans()):
+        options["go_backwards"] = False
+        mode = draw(st.sampled_from(["concat", "sum", "mul", "ave"]))
+        return kl.Bidirectional(kind(**options), merge_mode=mode), draw(st.sampled_from(["keras", "h5"]))
+    return kind(**options), draw(st.sampled_from(["keras", "h5"]))
+
+
+@pytest.mark.caffe
+@FEWER
+@given(recurrent_layers())
+def test_a_layer_means_in_caffe_what_it_means_in_keras(caffe: Runner, tmp_path: Path, drawn: tuple[Any, str]) -> None:
+    layer, format = drawn
+    model = randomized(keras.Sequential([kl.Input((5, 3)), layer]))
+    x = RNG.normal(size=(2, 5, 3)).astype(np.float32)
+    check(model, tmp_path / f"model.{format}", x, caffe=caffe)
+
+
+def encoder_decoder() -> Any:
+    x = kl.Input((5, 3))
+    y, h, c = kl.LSTM(4, return_sequences=True, return_state=True)(x)
+    d = kl.LSTM(4)(y, initial_state=[h, c])
+    shared = kl.Dense(4, activation="tanh")
+    return keras.Model(x, [kl.Concatenate()([kl.Add()([h, d]), shared(c)]), shared(d)])
+
+
+MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "images": (lambda: keras.Sequential([
+        kl.Input((8, 9, 1)), kl.Conv2D(4, 3, padding="same", activation="relu"), kl.BatchNormalization(),
+        kl.MaxPooling2D((2, 2)), kl.Conv2D(3, (2, 1)), kl.Permute((2, 1, 3)), kl.Reshape((4, 9)),
+        kl.Bidirectional(kl.GRU(3, return_sequences=True)), kl.TimeDistributed(kl.Dense(5, activation="softmax")),
+    ]), (2, 8, 9, 1)),
+    "sounds": (lambda: keras.Sequential([
+        kl.Input((9, 3)), kl.Conv1D(4, 3, padding="causal"), kl.LeakyReLU(), kl.MaxPooling1D(2),
+        kl.LayerNormalization(),
+        kl.Dropout(0.3), kl.LSTM(4, return_sequences=True), kl.GlobalAveragePooling1D(), kl.Dense(2),
+    ]), (2, 9, 3)),
+    "words": (lambda: keras.Sequential([
+        kl.Input((5,)), kl.Embedding(7, 4), kl.LSTM(3, return_sequences=True), kl.Flatten(), kl.Dense(2), kl.Softmax(),
+    ]), (2, 5)),
+    "functional": (encoder_decoder, (2, 5, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("format", ["keras", "h5"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_whole_model_in_caffe(caffe: Runner, tmp_path: Path, name: str, format: str) -> None:
+    make, shape = MODELS[name]
+    x = RNG.integers(0, 7, shape) if name == "words" else RNG.normal(size=shape)
+    check(randomized(make()), tmp_path / f"model.{format}", x.astype(np.float32), caffe=caffe)
+
+
+def test_open_sizes_stay_open(tmp_path: Path) -> None:
+    model = randomized(keras.Sequential([kl.Input((None, 3)), kl.LSTM(4, return_sequences=True), kl.Dense(2)]))
+    model.save(tmp_path / "model.keras")
+    found = import_file(tmp_path / "model.keras")
+    assert found.net.inputs == {"X": ("T", "N", 3)}
+    assert found.net.axes == {"X": (1, 0, 2), "Y": (1, 0, 2)}
+    assert found.net.ignored == {}
+
+
+# Older versions, by hand ---------------------------------------------------------------------------------------------
+
+
+def old_file(
+    path: Path, class_name: str, config: dict[str, Any], weights: Sequence[Array], version: str = "2.2.4"
+) -> Path:
+    """A Sequential of one layer as Keras 1 and 2 wrote it: a list of layers, weights by name."""
+    layer = {"class_name": class_name, "config": {"name": "cell", "batch_input_shape": [None, 4, 3], **config}}
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": [layer]}).encode()
+        if version:
+            file.attrs["keras_version"] = version.encode()
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = [b"cell"]
+        cell = group.create_group("cell")
+        names = [f"cell/w{i}:0" for i in range(len(weights))]
+        cell.attrs["weight_names"] = [name.encode() for name in names]
+        for name, array in zip(names, weights, strict=True):
+            cell[name] = array.astype(np.float32)
+    return path
+
+
+def sigmoid(x: Array) -> Array:
+    found: Array = 1 / (1 + np.exp(-x))
+    return found
+
+
+def lstm_by_hand(x: Array, gates: dict[str, tuple[Array, Array, Array]], gate: Callable[[Array], Array]) -> Array:
+    """x [N, T, D]; each gate's input, recurrent and bias weights; the last output."""
+    size = len(gates["i"][2])
+    h = c = np.zeros((len(x), size))
+    for t in range(x.shape[1]):
+        a = {name: x[:, t] @ w + h @ u + b for name, (w, u, b) in gates.items()}
+        c = gate(a["f"]) * c + gate(a["i"]) * np.tanh(a["g"])
+        h = gate(a["o"]) * np.tanh(c)
+    return h
+
+
+def drawn_gates(size: int = 2) -> dict[str, tuple[Array, Array, Array]]:
+    return {g: (RNG.normal(size=(3, size)), RNG.normal(size=(size, size)), RNG.normal(size=size)) for g in "ifgo"}
+
+
+def outcome(path: Path, x: Array) -> Array:
+    made = imported(import_file(path).described, {"N": 2})
+    return made.interpreted({"X": x})["Y"]
+
+
+LSTM = {"units": 2, "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True}
+X = RNG.normal(size=(2, 4, 3))
+
+
+def test_cudnns_layout_has_two_biases_in_one_row_and_each_gate_transposed(tmp_path: Path) -> None:
+    gates = drawn_gates()
+    # as CuDNN has it: each gate's matrix [units, in] in memory, seen as [in, units]
+    w = np.concatenate([gates[g][0].T.reshape(-1).reshape(3, 2) for g in "ifgo"], 1)
+    u = np.concatenate([gates[g][1].T for g in "ifgo"], 1)
+    b = np.concatenate([gates[g][2] for g in "ifgo"])
+    halves = np.concatenate([b * 0.25, b * 0.75])
+    path = old_file(tmp_path / "cudnn.h5", "CuDNNLSTM", {"units": 2}, [w, u, halves])
+    np.testing.assert_allclose(outcome(path, X), lstm_by_hand(X, gates, sigmoid), atol=1e-6)
+    # the same weights in a layer that is called LSTM are known by the length of the bias
+    path = old_file(tmp_path / "lstm.h5", "LSTM", LSTM, [w, u, halves])
+    np.testing.assert_allclose(outcome(path, X), lstm_by_hand(X, gates, sigmoid), atol=1e-6)
+
+
+@pytest.mark.parametrize(("version", "slope"), [("1.2.2", 0.2), ("2.2.4", 0.2), ("3.1.0", 1 / 6)])
+def test_hard_sigmoid_is_another_function_in_keras_3(tmp_path: Path, version: str, slope: float) -> None:
+    gates = drawn_gates()
+    arrays = [np.concatenate([gates[g][part] for g in "ifgo"], -1) for part in range(3)]
+    path = old_file(tmp_path / "m.h5", "LSTM", LSTM | {"recurrent_activation": "hard_sigmoid"}, arrays, version)
+    wanted = lstm_by_hand(X, gates, lambda x: np.clip(slope * x + 0.5, 0, 1))
+    np.testing.assert_allclose(outcome(path, X), wanted, atol=1e-6)
+
+
+def test_which_hard_sigmoid_is_not_guessed(tmp_path: Path) -> None:
+    arrays = [np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8)]
+    path = old_file(tmp_path / "m.h5", "LSTM", LSTM | {"recurrent_activation": "hard_sigmoid"}, arrays, "")
+    with pytest.raises(RefusedError) as caught:
+        import_file(path)
+    assert str(caught.value) == (
+        "RefusedError: m.h5 cannot be imported: one thing in it cannot be expressed\n"
+        "  cell (LSTM): recurrent_activation = hard_sigmoid: it is another function in Keras 3 than before, and the"
+        " file does not say which wrote it; give a file that has keras_version"
+    )
+
+
+def test_a_recurrent_activation_that_is_not_said_is_not_guessed(tmp_path: Path) -> None:
+    config = {key: value for key, value in LSTM.items() if key != "recurrent_activation"}
+    path = old_file(tmp_path / "m.h5", "LSTM", config, [np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8)])
+    with pytest.raises(RefusedError, match=r"what it is if nothing is said changed with Keras 2\.3"):
+        import_file(path)
+
+
+def test_keras_1_stores_each_gate_by_itself_in_another_order(tmp_path: Path) -> None:
+    gates = drawn_gates()
+    arrays = [array for g in "igfo" for array in gates[g]]
+    config = {"output_dim": 2, "activation": "tanh", "inner_activation": "sigmoid"}
+    path = old_file(tmp_path / "m.h5", "LSTM", config, arrays, "1.2.2")
+    np.testing.assert_allclose(outcome(path, X), lstm_by_hand(X, gates, sigmoid), atol=1e-6)
+
+
+def gru_by_hand(x: Array, w: Array, u: Array, b: Array) -> Array:
+    """The reset gate before the recurrent product; kernels side by side in the order z, r, n."""
+    h = np.zeros((len(x), 2))
+    for t in range(x.shape[1]):
+        z, r, n = np.split(x[:, t] @ w + b, 3, -1)
+        z, r = sigmoid(z + h @ u[:, :2]), sigmoid(r + h @ u[:, 2:4])
+        h = z * h + (1 - z) * np.tanh(n + (r * h) @ u[:, 4:])
+    return h
+
+
+def test_without_the_key_a_gru_resets_before_the_product(tmp_path: Path) -> None:
+    w, u, b = RNG.normal(size=(3, 6)), RNG.normal(size=(2, 6)), RNG.normal(size=6)
+    path = old_file(tmp_path / "m.h5", "GRU", LSTM, [w, u, b])
+    np.testing.assert_allclose(outcome(path, X), gru_by_hand(X, w, u, b), atol=1e-6)
+    with pytest.raises(RefusedError, match=r"reset_after = False: the bias has another form than that"):
+        import_file(old_file(tmp_path / "n.h5", "GRU", LSTM, [w, u, np.zeros((2, 6))]))
+
+
+def test_masks_are_refused_with_the_reason(tmp_path: Path) -> None:
+    model = keras.Sequential([kl.Input((5,)), kl.Embedding(7, 3, mask_zero=True), kl.LSTM(2)])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(RefusedError) as caught:
+        import_file(tmp_path / "m.keras")
+    (refusal,) = caught.value.refusals
+    assert (refusal.attribute, refusal.value) == ("mask_zero", "True")
+    assert refusal.why == "Keras repeats the last output where a mask leaves steps out, and lengths give zeros"
+
+
+def test_groups_are_named_by_class_and_place_and_held_against_the_layers_names(tmp_path: Path) -> None:
+    two = [kl.Input((5, 3)), kl.LSTM(3, name="second", return_sequences=True), kl.LSTM(3, name="first")]
+    model = randomized(keras.Sequential(two))
+    check(model, tmp_path / "m.keras", RNG.normal(size=(2, 5, 3)).astype(np.float32))
+    swapped = tmp_path / "swapped.keras"
+    with zipfile.ZipFile(tmp_path / "m.keras") as old, zipfile.ZipFile(swapped, "w") as new:
+        config = json.loads(old.read("config.json"))
+        for layer, name in zip(config["config"]["layers"][1:], ("first", "second"), strict=True):
+            layer["config"]["name"] = name
+        new.writestr("metadata.json", old.read("metadata.json"))
+        new.writestr("config.json", json.dumps(config))
+        new.writestr("model.weights.h5", old.read("model.weights.h5"))
+    with pytest.raises(SourceError, match=r"its weights of lstm are of layer second, not first"):
+        import_file(swapped)
+
+
+def kept(text: Any) -> str:
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def test_weights_alone_need_their_configuration(tmp_path: Path) -> None:
+    gates = [np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8)]
+    path = old_file(tmp_path / "m.h5", "LSTM", LSTM, gates)
+    with h5py.File(path, "a") as file:
+        (tmp_path / "m.json").write_text(kept(file.attrs["model_config"]))
+        del file.attrs["model_config"]
+    with pytest.raises(SourceError) as caught:
+        import_file(path)
+    assert str(caught.value) == (
+        "SourceError: m.h5: it has weights and no configuration: give the JSON that model.to_json() wrote as well"
+    )
+    assert import_file(path, config=tmp_path / "m.json").net.params
+
+
+def test_what_would_be_run_is_refused_by_name(tmp_path: Path) -> None:
+    path = old_file(tmp_path / "m.h5", "Lambda", {"function": ["4wEAAA==", None, None]}, [])
+    with pytest.raises(RefusedError, match=r"cell \(Lambda\): class_name = Lambda: it has no counterpart here"):
+        import_file(path)
+
+
+@pytest.mark.parametrize("kind", ["soft", "external", "compressed", "storage", "short"])
+def test_tensors_from_elsewhere_and_bombs_are_refused(tmp_path: Path, kind: str) -> None:
+    path = old_file(tmp_path / "m.h5", "LSTM", LSTM, [np.zeros((3, 8)), np.zeros((2, 8))])
+    with h5py.File(path, "a") as file:
+        cell = file["model_weights/cell"]
+        if kind == "soft":
+            cell["b"] = h5py.SoftLink("/model_weights/cell/cell/w0:0")
+        elif kind == "external":
+            cell["b"] = h5py.ExternalLink("/etc/passwd", "/x")
+        elif kind == "compressed":
+            cell.create_dataset("b", (2**20,), "f4", compression="gzip", data=np.zeros(2**20))
+        elif kind == "storage":
+            cell.create_dataset("b", (8,), "f4", external=[(str(tmp_path / "x.bin"), 0, 32)])
+        else:
+            cell.create_dataset("b", (2**28,), "f4", chunks=(1024,))
+    said = (
+        "cell/b is a link to elsewhere: not followed" if kind in ("soft", "external") else "is not stored as Keras does"
+    )
+    with pytest.raises(SourceError, match=said):
+        import_file(path)
+
+
+@pytest.mark.parametrize("format", ["keras", "h5"])
+def test_a_thousand_mutants_are_read_or_refused_in_words(tmp_path: Path, format: str) -> None:
+    randomized(keras.Sequential([kl.Input((5, 3)), kl.LSTM(2), kl.Dense(2)])).save(tmp_path / f"m.{format}")
+    content, path = (tmp_path / f"m.{format}").read_bytes(), tmp_path / "mutant"
+    before, refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+    for mutant in mutants(content, 1000):
+        path.write_bytes(mutant)
+        try:
+            import_file(path).files()
+        except LstmcError:
+            refused += 1
+    assert refused > 100
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes
