@@ -16,6 +16,7 @@ from lstmc.api import export_training as export_training
 from lstmc.api import load as load
 from lstmc.api import train as train
 from lstmc.api import training as training
+from lstmc.dsl.activations import *
 from lstmc.dsl.arrange import *
 from lstmc.dsl.cell import *
 from lstmc.dsl.declare import *
@@ -28,6 +29,7 @@ from lstmc.dsl.model import *
 from lstmc.dsl.op import *
 from lstmc.dsl.pointwise import *
 from lstmc.dsl.scan import *
+from lstmc.dsl.selection import *
 from lstmc.dsl.valid import *
 from lstmc.dsl.value import *
 from lstmc.importers import from_onnx as from_onnx

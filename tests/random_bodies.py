@@ -157,6 +157,9 @@ class Body:
         assert shape is not None
         if self.chance(5) and self.ops + 6 <= self.most:
             return self.let(f"{x.name} / (1.5 + tanh({y.name}))", shape, 2 * x.bound, 4)
+        if self.chance(6):
+            function = self.choose(("maximum", "minimum"))
+            return self.let(f"{function}({x.name} + 0.37, {y.name} - 0.41)", shape, x.bound + y.bound + 0.8, 3)
         symbol = self.choose("*+-*")
         x, y = (x, y) if self.chance(2) else (y, x)
         bound = x.bound * y.bound if symbol == "*" else x.bound + y.bound

@@ -36,6 +36,8 @@ POLYNOMIAL: tuple[tuple[str, Callable[[float], float]], ...] = (
 )
 KINKED: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("relu({})", lambda x: x),
+    ("leaky_relu({}, 0.2)", lambda x: x),
+    ("clip({}, -0.5, 0.25)", lambda x: 0.5),
     ("abs({})", lambda x: x),
     ("elu({})", lambda x: x),
     ("elu({}, 0.7)", lambda x: x),

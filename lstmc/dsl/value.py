@@ -126,8 +126,8 @@ class Value(Traced):
     )
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused(
         "Values cannot be compared: there are no numbers yet. Write the choice as arithmetic, for instance"
-        " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is relu(a - b) + b, the smaller one is"
-        " b - relu(b - a)"
+        " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is maximum(a, b), the smaller one is"
+        " minimum(a, b)"
     )
     _no_number = _refused(
         "a Value has no number yet: float(), int(), round(), range(), formats and the functions of math cannot take"
@@ -205,13 +205,14 @@ _INSTEAD = {
     "concatenate": "concat(a, b)",
     "hstack": "concat(a, b)",
     "vstack": "concat(a, b, axis=0)",
-    "maximum": "relu(a - b) + b",
-    "minimum": "b - relu(b - a)",
-    "where": "m * a + (1 - m) * b",
+    "maximum": "maximum(a, b)",
+    "minimum": "minimum(a, b)",
+    "clip": "clip(x, low, high)",
+    "where": "where(m, a, b)",
     "dot": "linear(x, W)",
     "matmul": "linear(x, W)",
-    "sqrt": "power(x, 0.5)",
-    "square": "x * x",
+    "sqrt": "sqrt(x)",
+    "square": "square(x)",
     "negative": "-x",
     "reciprocal": "1 / x",
     "tanh": "tanh(x)",

@@ -15,7 +15,7 @@ from lstmc.errors import ShapeError
 from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
 from lstmc.types import TensorType
 
-__all__ = ["Add", "Binary", "Mul", "Sub"]
+__all__ = ["Add", "Binary", "Maximum", "Mul", "Sub"]
 
 
 def covered_axes(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[int, int] | None:
@@ -102,6 +102,20 @@ class Mul(Binary):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
         return sum_to(cts[0] * y, x.shape), sum_to(cts[0] * x, y.shape)
+
+
+@dataclass(frozen=True)
+class Maximum(Binary):
+    """z is the larger of x and y. Where they are equal, the gradient is y's: as Caffe's, ``eltwise_layer.cpp``."""
+
+    name = "maximum"
+
+    def eval(self, x: Array, y: Array) -> Arrays:
+        return (np.maximum(x, y),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
+        of_x = np.where(x > y, cts[0], 0).astype(cts[0].dtype)
+        return sum_to(of_x, x.shape), sum_to(cts[0] - of_x, y.shape)
 
 
 def sum_to(ct: Array, shape: tuple[int, ...]) -> Array:

@@ -1,6 +1,6 @@
 """Ops that work on each element alone.
 
-Where a function has a kink, the gradient at the kink is Caffe's: relu and abs 0, elu ``alpha``
+Where a function has a kink, the gradient at the kink is Caffe's: relu and abs 0, leaky_relu ``slope``, elu ``alpha``
 (``src/caffe/layers/{relu,absval,elu}_layer.cpp``).
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmc.ops.base import Array, Draw, Pointwise, Sample, sample_type
 
-__all__ = ["Abs", "Affine", "Elu", "Exp", "Log", "Power", "Relu", "Sigmoid", "Softplus", "Tanh"]
+__all__ = ["Abs", "Affine", "Elu", "Exp", "LeakyRelu", "Log", "Power", "Relu", "Sigmoid", "Softplus", "Tanh"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,24 @@ class Relu(Pointwise):
 
     def df(self, y: Array, x: Array) -> Array:
         return (x > 0).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Pointwise):
+    """y = x for x > 0, else slope * x. Maas et al. 2013."""
+
+    name = "leaky_relu"
+    slope: float = 0.01
+
+    def f(self, x: Array) -> Array:
+        return np.where(x > 0, x, self.slope * x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.where(x > 0, 1, self.slope).astype(x.dtype)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        return Sample(cls(draw.choice((0.01, 0.5))), (sample_type(draw),))
 
 
 @dataclass(frozen=True)

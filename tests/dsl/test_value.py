@@ -121,8 +121,8 @@ LOOPED = (
 )
 COMPARED = (
     "Values cannot be compared: there are no numbers yet. Write the choice as arithmetic, for instance"
-    " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is relu(a - b) + b, the smaller one is"
-    " b - relu(b - a)"
+    " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is maximum(a, b), the smaller one is"
+    " minimum(a, b)"
 )
 NUMBER = (
     "a Value has no number yet: float(), int(), round(), range(), formats and the functions of math cannot take it."
@@ -217,8 +217,8 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("«h.mask» = x", "a Value takes no attributes, found 'mask': keep what belongs to it in a variable"),
         # NumPy
         ("z = «np.tanh(h)»", "NumPy's tanh cannot take a Value: write tanh(x)"),
-        ("z = «np.maximum(h, 0)»", "NumPy's maximum cannot take a Value: write relu(a - b) + b"),
-        ("z = «np.where(h, h, x)»", "NumPy's where cannot take a Value: write m * a + (1 - m) * b"),
+        ("z = «np.maximum(h, 0)»", "NumPy's maximum cannot take a Value: write maximum(a, b)"),
+        ("z = «np.where(h, h, x)»", "NumPy's where cannot take a Value: write where(m, a, b)"),
         (
             "z = «np.concatenate([h, x])»",
             "NumPy's concatenate cannot take a Value: write concat(a, b)",

@@ -24,11 +24,12 @@ class Legalize(Pass):
     1. input; input with a fill; full   => Input; DummyData; DummyData
     2. linear on parameters             => InnerProduct, with its bias where that is a parameter too
     3. x + y, x - y, x * y of one shape => Eltwise SUM, SUM with coeff 1 and -1, PROD
+       maximum(x, y)                    => Eltwise MAX; the smaller one plus zeros first, by Bias
     4. x + y, x * y broadcast           => Bias, Scale: of the layer's own blob where y is a parameter (unless Scale
                                            would lose its gradient)
     5. a parameter read as a value      => DummyData of zeros, then Bias of its own blob
     6. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD)
-    7. sigmoid tanh relu elu abs exp log softmax split concat reshape => the layer of that name
+    7. sigmoid tanh relu leaky_relu softplus elu abs exp log softmax split concat reshape => the layer of that name
     8. unstack; stack; tile             => Reshape and Slice; Concat and Reshape; Tile
        transpose                        => Slice, a Reshape of each piece, Concat
     9. embed conv max_pool ave_pool dropout, losses, accuracy => the layer of that name; images of more axes or fewer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 
 from lstmc.errors import BackendError
-from lstmc.ir import NEGATE, Builder, Node, is_weight
-from lstmc.ops import Add, Linear, Mul, Op, Sub
+from lstmc.ir import NEGATE, Builder, Node, Ref, is_weight
+from lstmc.ops import Add, Linear, Maximum, Mul, Op, Sub
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -56,6 +56,19 @@ def mul_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.Eltwise("PROD"), *args)
 
 
+def maximum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """Eltwise MAX; of two shapes, the smaller one is added to zeros first."""
+    shape = node.types[0].shape
+    whole = [ref if b.type(ref).shape == shape else _repeated(b, node, ref, shape) for ref in args]
+    return layer_of(b, node, caffe.Eltwise("MAX"), *whole)
+
+
+def _repeated(b: Builder, node: Node, small: Ref, shape: tuple[int, ...]) -> Ref:
+    (zeros,) = b.add(caffe.DummyData(shape), names=(f"{node.name}/zeros",), loc=node.loc)
+    op, operands = _covering(b, node, caffe.Bias, zeros, small)
+    return b.add(op, *operands, names=(f"{node.name}/repeated",), loc=node.loc)[0]
+
+
 def sub_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
     """x - p as x + (-p): the blob is the negated parameter, which other layers may have as it is."""
     x, p = args
@@ -74,6 +87,14 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], ar
     """x and y by a layer that repeats the smaller one along the other axes of the larger one."""
     x, y = args
     large, small = (x, y) if b.type(x) == node.types[0] else (y, x)
+    op, (large, small) = _covering(b, node, layer, large, small, trained)
+    return b.add(op, as_value(b, large), small, names=node.names, loc=node.loc)
+
+
+def _covering(
+    b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], large: Ref, small: Ref, trained: bool = True
+) -> tuple[caffe.Bias | caffe.Scale, Refs]:
+    """The layer on ``large`` and ``small``, and its operands: a parameter is the layer's own blob where it can be."""
     covered = covered_axes(b.type(small).shape, b.type(large).shape)
     assert covered is not None
     start, stop = covered
@@ -89,10 +110,7 @@ def _broadcast(b: Builder, node: Node, layer: type[caffe.Bias | caffe.Scale], ar
         small = as_value(b, small)
         if b.type(small).shape != shape:
             (small,) = b.add(caffe.ReshapeLayer(shape), small, loc=node.loc)
-    op = layer(axis=start, num_axes=stop - start, learned=learned)
-    if learned:
-        return layer_of(b, node, op, large, learned=(small,))
-    return layer_of(b, node, op, large, small)
+    return layer(axis=start, num_axes=stop - start, learned=learned), (large, small)
 
 
 RULES: dict[type[Op], Rule] = {
@@ -100,6 +118,7 @@ RULES: dict[type[Op], Rule] = {
     Add: add_to_layers,
     Sub: sub_to_layers,
     Mul: mul_to_layers,
+    Maximum: maximum_to_layers,
 }
 # Where no gradient is asked for.
 UNTRAINED_RULES: dict[type[Op], Rule] = {

@@ -7,7 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.ops import Abs, Array, Draw, Elu, Exp, Log, Pointwise, Relu, Sample, Sigmoid, Softmax, Softplus, Tanh
+from lstmc.ops import (
+    Abs,
+    Array,
+    Draw,
+    Elu,
+    Exp,
+    LeakyRelu,
+    Log,
+    Pointwise,
+    Relu,
+    Sample,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from lstmc.ops.base import sample_type
 from lstmc_caffe.ops.base import CaffeOp
 
@@ -16,6 +31,7 @@ __all__ = [
     "BNLLLayer",
     "ELULayer",
     "ExpLayer",
+    "LeakyReLU",
     "LogLayer",
     "PowerLayer",
     "ReLULayer",
@@ -47,6 +63,17 @@ class ReLULayer(CaffeOp, Relu):
 
     name = "caffe.ReLU"
     layer_type = "ReLU"
+
+
+@dataclass(frozen=True)
+class LeakyReLU(CaffeOp, LeakyRelu):
+    """ReLU with a slope for what is negative (``relu_layer.cpp``)."""
+
+    name = "caffe.LeakyReLU"
+    layer_type = "ReLU"
+
+    def write(self, layer: Any) -> None:
+        layer.relu_param.negative_slope = self.slope
 
 
 @dataclass(frozen=True)

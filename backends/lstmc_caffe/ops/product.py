@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Linear, Op, Sample, Types
+from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Types
 from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
@@ -54,7 +54,10 @@ class InnerProduct(CaffeOp, Linear):
 
 @dataclass(frozen=True)
 class Eltwise(CaffeOp):
-    """Eltwise (``eltwise_layer.cpp``): PROD or SUM of bottoms of one shape; SUM may weigh them by ``coeff``."""
+    """Eltwise (``eltwise_layer.cpp``): PROD or SUM of bottoms of one shape, SUM weighed by ``coeff``; or MAX of two.
+
+    Where the two of MAX are equal, the second one has the gradient.
+    """
 
     name = "caffe.Eltwise"
     layer_type = "Eltwise"
@@ -63,7 +66,9 @@ class Eltwise(CaffeOp):
     coeff: tuple[float, ...] = ()
 
     def infer(self, *xs: TensorType) -> Types:
-        if self.operation not in ("SUM", "PROD") or len(xs) < 2 or any(x != xs[0] for x in xs):
+        if self.operation == "MAX" and len(xs) != 2:
+            raise ShapeError(f"{self.name}: MAX takes two, found {len(xs)}")
+        if self.operation not in ("SUM", "PROD", "MAX") or len(xs) < 2 or any(x != xs[0] for x in xs):
             raise ShapeError(f"{self.name}: needs two or more of one shape, found {', '.join(map(str, xs))}")
         if self.coeff and (self.operation != "SUM" or len(self.coeff) != len(xs)):
             raise ShapeError(f"{self.name}: coeff {self.coeff} does not go with {self.operation} of {len(xs)}")
@@ -73,12 +78,16 @@ class Eltwise(CaffeOp):
         return self.coeff or (1.0,) * count
 
     def eval(self, *xs: Array) -> Arrays:
+        if self.operation == "MAX":
+            return Maximum().eval(*xs)
         result = xs[0].copy() if self.operation == "PROD" else self._weights(len(xs))[0] * xs[0]
         for weight, x in zip(self._weights(len(xs))[1:], xs[1:], strict=True):
             result = result * x if self.operation == "PROD" else result + weight * x
         return (result,)
 
     def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
+        if self.operation == "MAX":
+            return Maximum().vjp(cts, outs, *xs)
         (ct,) = cts
         if self.operation == "SUM":
             return tuple(weight * ct for weight in self._weights(len(xs)))
@@ -102,6 +111,8 @@ class Eltwise(CaffeOp):
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         x, count = sample_type(draw), draw.integer(2, 3)
+        if draw.choice((False, True)):
+            return Sample(cls("MAX"), (x, x))
         op = draw.choice((cls("SUM"), cls("PROD"), cls("SUM", (1.0, -1.0, 0.5)[:count])))
         return Sample(op, (x,) * count)
 

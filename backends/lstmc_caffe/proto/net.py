@@ -96,6 +96,7 @@ MESSAGES: dict[str, Fields] = {
         ("global_pooling", 12, "bool=false"),
     ),
     "PowerParameter": (("power", 1, "float=1"), ("scale", 2, "float=1"), ("shift", 3, "float=0")),
+    "ReLUParameter": (("negative_slope", 1, "float=0"),),
     "ReductionParameter": (("operation", 1, "ReductionOp=SUM"), ("axis", 2, "int32=0"), ("coeff", 3, "float=1")),
     "ReshapeParameter": (("shape", 1, "BlobShape"), ("axis", 2, "int32=0"), ("num_axes", 3, "int32=-1")),
     "ScaleParameter": (
@@ -137,6 +138,7 @@ MESSAGES: dict[str, Fields] = {
         ("inner_product_param", 117, "InnerProductParameter"),
         ("pooling_param", 121, "PoolingParameter"),
         ("power_param", 122, "PowerParameter"),
+        ("relu_param", 123, "ReLUParameter"),
         ("softmax_param", 125, "SoftmaxParameter"),
         ("slice_param", 126, "SliceParameter"),
         ("reshape_param", 133, "ReshapeParameter"),

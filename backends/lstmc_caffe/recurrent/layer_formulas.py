@@ -12,6 +12,8 @@ from lstmc_caffe import ops as caffe
 
 def _eltwise(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     assert isinstance(node.op, caffe.Eltwise)
+    if node.op.operation == "MAX":
+        return None
     operands = [r.operand(ref, columns) for ref in args]
     if node.op.operation == "SUM":
         weights = node.op.coeff or (1.0,) * len(args)

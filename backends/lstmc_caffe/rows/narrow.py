@@ -72,6 +72,8 @@ class Narrow(Pass):
 def _as_it_is(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
     if form.rows and (isinstance(op, INPUTS) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
         return False
+    if form.rows and isinstance(op, caffe.PowerLayer) and op.power != 1 and not op.shift:
+        return False  # OpenCV misreads it: see `power`
     return form.fits(op, *[form.b.type(ref) for ref in args])
 
 

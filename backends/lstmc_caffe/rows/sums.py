@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from lstmc.ir import Ref
@@ -48,9 +49,20 @@ def power(form: Form, op: Op, args: Refs) -> Refs:
     return (form.result(_power(form, op, form.blob(args[0]), form.node.name)),)
 
 
+# OpenCV takes a * x ** p + b, written as two Power layers, for (a x + b) ** p where the first one has no shift
+# (PowerFunctor::tryFuse, modules/dnn/src/layers/elementwise_layers.cpp). This one keeps it from that, and is lost
+# beside any x: the smallest normal float32.
+NO_SHIFT = 2.0**-126
+
+
 def _power(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
     """(shift + scale x) ** power: a Power, or where there is none what gives the same numbers exactly."""
     type_ = form.b.type(x)
+    if form.rows and op.power == 2 and not op.shift:
+        inner = x if op.scale == 1 else _power(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
+        return form.layer(caffe.Eltwise("PROD"), inner, inner, name=name)
+    if form.rows and op.power != 1 and not op.shift:
+        op = replace(op, shift=NO_SHIFT)
     weighed = caffe.Eltwise("SUM", (op.scale / 2, op.scale / 2))
     if form.fits(op, type_):
         return form.layer(op, x, name=name)

@@ -16,19 +16,31 @@ from lstmc import (
     Param,
     State,
     cell,
+    clip,
     concat,
     constant,
     dims,
+    gelu,
+    hard_sigmoid,
+    hard_tanh,
+    leaky_relu,
     linear,
+    maximum,
+    minimum,
     model,
+    power,
     relu,
     reshape,
     scan,
     sigmoid,
+    silu,
     softmax,
+    softsign,
     split,
+    square,
     tanh,
     uniform,
+    where,
 )
 from lstmc.backend import Artifact, Compiled, load_backend, load_cell
 from lstmc.cells.gru import gru
@@ -88,7 +100,23 @@ def encoder_decoder(X=Input(T, N, 5), Z=Input(T, N, 2)):
     return {"y": y}
 
 
-MODELS = (masked, stacked, bidirectional, encoder_decoder)
+@cell
+def activated(x=Input(N, D), h=State(N, H), *, W=Param(H, D), U=Param(H, H), p=Param(H)):
+    """What is made of ReLU, of Eltwise MAX and of products."""
+    z = linear(x, W) + linear(h, U) + 0.2
+    kinked = maximum(leaky_relu(z, 0.1), h) + hard_sigmoid(z) * minimum(z, 0.1) - maximum(z, p)
+    h = hard_tanh(where(clip(4 * z, 0, 1), silu(z), gelu(kinked)))
+    return softsign(kinked) + square(h), {"h": h}
+
+
+@model
+def activations(X=Input(T, N, 5), h0=Input(N, 4, fill=constant(0.5))):
+    y, last = scan(activated(H=4), X, init={"h": h0})
+    positive = 0.5 + sigmoid(y)
+    return {"y": y, "h": last["h"], "z": 2 * square(y) + 1, "p": 3 * power(positive, 1.5) - 1, "i": 1 - 2 / positive}
+
+
+MODELS = (masked, stacked, bidirectional, encoder_decoder, activations)
 
 
 def graph_of(name: str, steps: int, size: int) -> Graph:
