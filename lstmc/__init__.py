@@ -6,12 +6,14 @@ words that it adds, and :func:`compile`, :func:`train` and :func:`load`, which t
 
 from typing import TYPE_CHECKING
 
+from lstmc.api import Conversion as Conversion
 from lstmc.api import Net as Net
 from lstmc.api import Run as Run
 from lstmc.api import SavedNet as SavedNet
 from lstmc.api import Stream as Stream
 from lstmc.api import Verification as Verification
 from lstmc.api import compile as compile
+from lstmc.api import convert as convert
 from lstmc.api import export_training as export_training
 from lstmc.api import load as load
 from lstmc.api import train as train

@@ -2,6 +2,7 @@
 
 from lstmc.api.build import AnyModel, Phase, widest_phase
 from lstmc.api.compiling import compile
+from lstmc.api.converting import Conversion, convert
 from lstmc.api.graphs import graph_after, pass_names
 from lstmc.api.net import Net
 from lstmc.api.run import Run
@@ -14,6 +15,7 @@ from lstmc.api.verification import Verification
 
 __all__ = [
     "AnyModel",
+    "Conversion",
     "Net",
     "Phase",
     "Run",
@@ -21,6 +23,7 @@ __all__ = [
     "Stream",
     "Verification",
     "compile",
+    "convert",
     "export_training",
     "graph_after",
     "load",

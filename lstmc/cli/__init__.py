@@ -10,7 +10,7 @@ import typer
 from lstmc.cli.compile import compile_command
 from lstmc.cli.doctor import doctor_command
 from lstmc.cli.generate import generate_command
-from lstmc.cli.import_model import import_command
+from lstmc.cli.import_model import convert_command, import_command
 from lstmc.cli.lint import lint_command
 from lstmc.cli.listing import backends_command, cells_command
 from lstmc.cli.run import run_command
@@ -54,6 +54,7 @@ app.command("train")(train_command)
 app.command("run")(run_command)
 app.command("generate")(generate_command)
 app.command("import")(import_command)
+app.command("convert")(convert_command)
 app.command("lint")(lint_command)
 app.command("cells")(cells_command)
 app.command("backends")(backends_command)

@@ -1,4 +1,4 @@
-"""``lstmc import``: a trained model of another framework becomes a model that a person can read and edit."""
+"""``lstmc import`` and ``lstmc convert``: trained models of other frameworks as models to edit, and as nets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
+from lstmc.api import convert
 from lstmc.cli.console import out, table
+from lstmc.cli.options import BackendOption, PlacesOption, SeedOption, SizesOption, TargetOption, parse_sizes
+from lstmc.cli.verify import print_report, print_verification
+from lstmc.differential import Report
 from lstmc.importers import ImportedModel, SourceError, import_file
 from lstmc.ops import Array
 from lstmc.output import write_files
@@ -52,6 +56,43 @@ def import_command(
     out.print(
         f"\nlstmc compile {folder / 'model.py'} --weights {folder / 'weights.npz'}{told} -o {folder}", style="dim"
     )
+
+
+def convert_command(
+    source: SourceArgument,
+    folder: FolderOption,
+    sizes: SizesOption = None,
+    backend: BackendOption = "caffe",
+    target: TargetOption = None,
+    activation: ActivationOption = None,
+    config: ConfigOption = None,
+    shapes: ShapeOption = None,
+    values: SetOption = None,
+    on: PlacesOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Import a trained model, compile it, and compare the net with the model and the model with its source.
+
+    Exits with 1 if a difference is past its tolerance.
+    """
+    done = convert(
+        source,
+        folder,
+        sizes=parse_sizes(sizes or []),
+        backend=backend,
+        target=target,
+        activation=activation,
+        config=config,
+        shapes=parse_shapes(shapes),
+        values=parse_values(values),
+        on=on,
+        seed=seed,
+    )
+    report(done.model, [*done.paths])
+    print_report(Report("model.py", done.proof), "NumPy on the source's own description")
+    print_verification(done.verification)
+    if not done.passed:
+        raise typer.Exit(1)
 
 
 def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:

@@ -46,6 +46,10 @@ SizesOption = Annotated[
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", metavar="FILE.npz", help="Parameter values, by the model's own names.")
 ]
+PlacesOption = Annotated[
+    list[str] | None,
+    typer.Option("--on", metavar="PLACE", help="interpreter, caffe-cpu or caffe-gpu. Default: every one found."),
+]
 SeedOption = Annotated[
     int, typer.Option("--seed", help="For what is drawn: parameters not given, and the order of data.", min=0)
 ]

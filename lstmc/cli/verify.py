@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from lstmc.api import compile, widest_phase
+from lstmc.api import Verification, compile, widest_phase
 from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import out, table
 from lstmc.cli.options import (
@@ -15,6 +13,7 @@ from lstmc.cli.options import (
     FileArgument,
     FormOption,
     OutputsOption,
+    PlacesOption,
     SeedOption,
     SizesOption,
     StepOption,
@@ -39,10 +38,7 @@ def verify_command(
     outputs: OutputsOption = None,
     form: FormOption = None,
     tuned: TuneOption = False,
-    on: Annotated[
-        list[str] | None,
-        typer.Option("--on", metavar="PLACE", help="interpreter, caffe-cpu or caffe-gpu. Default: every one found."),
-    ] = None,
+    on: PlacesOption = None,
 ) -> None:
     """Run a compiled net forward and backward, and compare everything with the float64 interpreter.
 
@@ -64,17 +60,23 @@ def verify_command(
     if net.tuning is not None:
         print_tuning(net.tuning)
     found = net.verify(on, seed)
-    for name, reason in found.not_run.items():
-        out.print(f"{name}: not run: {reason.splitlines()[0]}")
-    for report in found.reports:
-        _print(report)
+    print_verification(found)
     if not found.passed:
         raise typer.Exit(1)
 
 
-def _print(report: Report) -> None:
+def print_verification(found: Verification) -> None:
+    """What was compared in each place, and why it was not in others."""
+    for name, reason in found.not_run.items():
+        out.print(f"{name}: not run: {reason.splitlines()[0]}")
+    for report in found.reports:
+        print_report(report)
+
+
+def print_report(report: Report, against: str = "the float64 interpreter") -> None:
+    """Every difference of one place."""
     made = table(
-        f"on {report.executor}, against the float64 interpreter",
+        f"on {report.executor}, against {against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
         right=("blobs", "largest absolute", "relative", "allowed"),
     )

@@ -238,3 +238,19 @@ def test_what_is_no_model_is_said(tmp_path: Path) -> None:
         import_file(tmp_path / "x.npz")
     with pytest.raises(SourceError, match="no such file"):
         import_file(tmp_path / "none.pt")
+
+
+@pytest.mark.slow
+def test_an_lstm_of_ten_million_weights_takes_less_than_three_times_its_size(tmp_path: Path) -> None:
+    torch.save(torch.nn.LSTM(1000, 1200).state_dict(), tmp_path / "large.pt")
+    code = """
+        import resource, sys
+        from lstmc.importers import import_file
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        files = import_file(sys.argv[1]).files()
+        grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        print(grown / len(files["weights.npz"]))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), tmp_path / "large.pt"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lstmc.arrays import element_problem
@@ -11,20 +12,41 @@ from lstmc.errors import WeightsError
 from lstmc.importers.describe.net import Net
 from lstmc.importers.write.model import model_text
 from lstmc.npz import npz_bytes
+from lstmc.ops import Array
 from lstmc.version import __version__
 
 
 def files(net: Net, kind: str) -> dict[str, bytes]:
     """``model.py``, ``weights.npz`` and ``import.json``. Raises :class:`WeightsError` for NaN."""
-    arrays = {name: weight.array() for name, weight in net.params.items()}
-    problems = [problem for name, array in arrays.items() if (problem := element_problem(name, array))]
-    if problems:
-        raise WeightsError(f"the weights of {net.origin} are of no use", notes=problems)
+    arrays = _Arrays(net)
+    content = npz_bytes(arrays)
+    if arrays.problems:
+        raise WeightsError(f"the weights of {net.origin} are of no use", notes=arrays.problems)
     return {
         "model.py": model_text(net).encode(),
-        "weights.npz": npz_bytes(arrays),
+        "weights.npz": content,
         "import.json": (_lists_on_a_line(json.dumps(record(net, kind), indent=2)) + "\n").encode(),
     }
+
+
+class _Arrays(Mapping[str, Array]):
+    """A model's weights, each made when it is asked for, so that there is one at a time; what is wrong with any."""
+
+    def __init__(self, net: Net) -> None:
+        self.net = net
+        self.problems: list[str] = []
+
+    def __getitem__(self, name: str) -> Array:
+        array = self.net.params[name].array()
+        if problem := element_problem(name, array):
+            self.problems.append(problem)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.net.params)
+
+    def __len__(self) -> int:
+        return len(self.net.params)
 
 
 def _lists_on_a_line(text: str) -> str:

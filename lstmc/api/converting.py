@@ -1,0 +1,73 @@
+"""``lstmc.convert``: from a trained model of another framework to a net, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lstmc.api.compiling import compile
+from lstmc.api.net import Net
+from lstmc.api.verification import Verification
+from lstmc.backend import Backend
+from lstmc.differential import Difference
+from lstmc.importers import ImportedModel, import_file, prove
+from lstmc.model_file import model_in
+from lstmc.ops import Array
+from lstmc.output import write_files
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What one trained model became: the written model, its net, and how far each is from what it was made from.
+
+    ``proof`` holds the written model's outputs, computed by the interpreter, against NumPy on the source's own
+    description; ``verification`` the written net against the interpreter, wherever it can be run here.
+    """
+
+    model: ImportedModel
+    net: Net
+    paths: tuple[Path, ...]
+    proof: tuple[Difference, ...]
+    verification: Verification
+
+    @property
+    def passed(self) -> bool:
+        return self.verification.passed and all(difference.passed for difference in self.proof)
+
+
+def convert(
+    source: str | Path | ImportedModel,
+    folder: str | Path,
+    *,
+    target: str | None = None,
+    backend: str | Backend = "caffe",
+    sizes: Mapping[str, int] | None = None,
+    activation: Literal["tanh", "relu"] | None = None,
+    config: str | Path | None = None,
+    shapes: Mapping[str, Sequence[int]] = {},
+    values: Mapping[str, Array] = {},
+    on: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Conversion:
+    """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
+
+    ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. ``sizes`` are those that the
+    source leaves open, as T and N. ``on`` are the places where the net is run; without it all that can be used here.
+    Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
+    """
+    given = {"activation": activation, "config": config, "shapes": shapes, "values": values}
+    model = source if isinstance(source, ImportedModel) else import_file(source, **given)  # type: ignore[arg-type]
+    folder = Path(folder)
+    paths = write_files(folder, model.files())
+    net = compile(
+        model_in(str(folder / "model.py")).model,
+        target=target,
+        backend=backend,
+        weights=folder / "weights.npz",
+        sizes=sizes,
+    )
+    paths += net.save(folder)
+    proof = prove(model, net.compiled, net.weights, seed)
+    return Conversion(model, net, tuple(paths), proof, net.verify(on, seed))

@@ -1,0 +1,67 @@
+"""``lstmc convert``: a trained model to a net in one command, each step held against the one before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lstmc
+from lstmc.importers import ImportedModel, import_file
+from lstmc.importers.weight import Weight
+from tests.cli.conftest import LSTMC
+from tests.cli.conftest import lstmc as command  # noqa: F401
+from tests.importers.torch_files import save, tagger
+
+SIZES = ("-D", "T=3", "-D", "N=2")
+
+
+def test_one_command_goes_from_a_trained_model_to_a_net(command: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    done = command("convert", "tagger.pt", "-o", "out", *SIZES, "--target", "flat", "--on", "interpreter")
+    assert done.code == 0, done.err
+    names = ("model.py", "weights.npz", "import.json", "net.prototxt", "net.caffemodel", "net.manifest.json")
+    assert {path.name for path in Path("out").iterdir()} == set(names)
+    assert "on model.py, against NumPy on the source's own description" in done.out
+    assert "model.py: all 3 agree" in done.out
+    assert "interpreter: all " in done.out
+
+
+@pytest.mark.caffe
+def test_what_was_compared_is_in_the_result(tmp_path: Path) -> None:
+    save(tagger(), tmp_path / "tagger.pt", "zip")
+    done = lstmc.convert(tmp_path / "tagger.pt", tmp_path / "out", sizes={"T": 3, "N": 2}, on=["caffe-cpu"])
+    assert done.passed
+    assert [difference.name for difference in done.proof] == ["Y", "h_T", "c_T"]
+    assert [report.executor for report in done.verification.reports] == ["caffe-cpu"]
+    x = np.random.default_rng(0).normal(size=(3, 2, 5)).astype(np.float32)
+    with torch.no_grad():
+        wanted = tagger().layer(torch.from_numpy(x))[0].numpy()
+    np.testing.assert_allclose(done.net.run(X=x)["Y"], wanted, atol=1e-5)
+
+
+def tampered(model: ImportedModel) -> ImportedModel:
+    """A description whose weights are not those that were written: what a wrong recipe would be."""
+    (name, weight), *_ = model.described.params.items()
+    wrong = Weight(weight.shape, weight.sources, weight.recipe, lambda: weight.make() * 1.001)
+    return replace(model, described=replace(model.described, params=model.described.params | {name: wrong}))
+
+
+def test_a_model_that_does_not_mean_its_source_does_not_pass(tmp_path: Path) -> None:
+    save(tagger(), tmp_path / "tagger.pt", "zip")
+    wrong = tampered(import_file(tmp_path / "tagger.pt"))
+    done = lstmc.convert(wrong, tmp_path / "out", sizes={"T": 3, "N": 2}, on=["interpreter"])
+    assert done.verification.passed
+    assert not done.passed
+    assert [difference.passed for difference in done.proof] == [False, False, False]
+
+
+def test_sizes_that_the_source_leaves_open_are_asked_for(command: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    done = command("convert", "tagger.pt", "-o", "out", "-D", "T=3")
+    assert done.code == 2
+    assert done.err.startswith("DimError: ")
+    assert "N" in done.err
