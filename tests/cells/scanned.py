@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from lstmc import Input, scan
+from lstmc import Cell, Input, scan
 from lstmc.backend import load_cell
 from lstmc.dsl import Model
 from lstmc.interp import forward, named_rng
@@ -29,10 +29,10 @@ RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
 
 
 def cell_graph(
-    name: str, length: tuple[int, int], reverse: bool = False, states: bool = True, **options: object
+    name: str | Cell, length: tuple[int, int], reverse: bool = False, states: bool = True, **options: object
 ) -> Graph:
-    """A model of one scan of the library cell; with ``states`` its initial states are inputs ``h_0``."""
-    cell = load_cell(name)
+    """A model of one scan of a cell, by its name in the library; with ``states`` these start as inputs ``h_0``."""
+    cell = load_cell(name) if isinstance(name, str) else name
     sizes = {dim: size for dim, size in SIZES.items() if dim in cell.dims}
     given = {"T": length[0], "N": length[1]}
 
@@ -47,7 +47,7 @@ def cell_graph(
 
     shapes = {n: [length[0], *sized(declared.shape)] for n, declared in cell.inputs.items()}
     shapes |= {f"{n}_0": sized(declared.shape) for n, declared in cell.states.items() if states}
-    net.__name__ = name
+    net.__name__ = cell.name
     net.__signature__ = Signature(  # type: ignore[attr-defined]
         [Parameter(n, Parameter.KEYWORD_ONLY, default=Input(*shape)) for n, shape in shapes.items()]
     )
@@ -62,8 +62,8 @@ class Drawn:
     weights: dict[str, Array]
 
 
-def drawn(name: str, graph: Graph) -> Drawn:
-    ranges = RANGES.get(name, {})
+def drawn(name: str | Cell, graph: Graph) -> Drawn:
+    ranges = RANGES.get(name, {}) if isinstance(name, str) else {}
 
     def draw(n: str, shape: tuple[int, ...]) -> Array:
         values: Array = named_rng(7, n).normal(size=shape).astype(np.float32).astype(float)
@@ -78,9 +78,13 @@ def interpreted(graph: Graph, values: Drawn) -> dict[str, Array]:
     return forward(graph, values.inputs, values.weights).outputs
 
 
-def by_hand(name: str, graph: Graph, values: Drawn, step: Reference | None = None) -> dict[str, Array]:
+def by_hand(name: str | Cell, graph: Graph, values: Drawn, step: Reference | None = None) -> dict[str, Array]:
     """The same outputs by the NumPy reference, or by ``step``, step after step."""
-    cell, step = load_cell(name), step or REFERENCES[name]
+    if isinstance(name, str):
+        cell, step = load_cell(name), step or REFERENCES[name]
+    else:
+        cell = name
+    assert step is not None, "a cell that is not the library's needs a reference"
     params = SimpleNamespace(**{n.removeprefix("cell/"): array for n, array in values.weights.items()})
     states = {n: values.inputs[f"{n}_0"] for n in cell.states}
     sequences = {n: values.inputs[n] for n in cell.inputs}
