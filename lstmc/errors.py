@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
+from lstmc.plain_text import plain
 from lstmc.source import SrcLoc
+
+MOST_NOTES = 50  # that an error shows
 
 
 class Mend(Enum):
@@ -95,9 +98,10 @@ class LstmcError(Exception):
         if self.loc is not None:
             lines.append(f"  {self.loc}" + (f" in {self.scope}" if self.scope else ""))
             lines += [f"    {text}" for text in self.loc.excerpt() or ()]
-        lines += [f"  {self._worded(note, word)}" for note in self.notes]
+        lines += [f"  {self._worded(note, word)}" for note in self.notes[:MOST_NOTES]]
+        lines += [f"  and {len(self.notes) - MOST_NOTES} more"] if len(self.notes) > MOST_NOTES else []
         lines += [f"  {mend.value if words is None else words.get(mend, mend.value)}" for mend in self.mends]
-        return "\n".join(lines)
+        return plain("\n".join(lines))
 
     def _worded(self, text: str, word: Callable[[Argument], str]) -> str:
         words = {str(argument): word(argument) for argument in self.arguments}

@@ -9,6 +9,8 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lstmc.types import MOST_ELEMENTS
+
 Made = TypeVar("Made")
 SHOWN = 40  # characters of a wrong value that an error shows
 MOST_AXES = 32
@@ -77,7 +79,7 @@ class Item:
     def shape(self) -> tuple[int, ...]:
         """Sizes of an array's axes: as many as NumPy 1 takes, and of as many elements as int32 counts."""
         sizes = tuple(item.whole() for item in self.items())
-        if len(sizes) > MOST_AXES or prod(sizes) >= 2**31:
+        if len(sizes) > MOST_AXES or prod(sizes) > MOST_ELEMENTS:
             raise self.wrong("sizes of an array's axes")
         return sizes
 

@@ -6,14 +6,16 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from lstmc.backend import load_cell
+from lstmc.backend import find_backends, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel, Model
-from lstmc.errors import LstmcError, ModelFileError
+from lstmc.errors import LstmcError, ModelFileError, PluginError
 from lstmc.ir import Graph
+from lstmc.plain_text import plain
 from lstmc.source import SrcLoc, display
 
 
@@ -44,7 +46,7 @@ class ModelSource:
             return self.model.graph(**sizes)
         except LstmcError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _from_user_code(
                 f"{self.name} does not trace", error, self.model.function.__code__.co_filename
             ) from error
@@ -58,7 +60,7 @@ def model_in(file: str) -> ModelSource:
     path, name = _split(file)
     module = _import(path)
     model = _pick(module, path, name)
-    return ModelSource(model, f"{display(str(path))}:{model.name}")
+    return ModelSource(model, plain(f"{display(str(path))}:{model.name}"))
 
 
 def _split(file: str) -> tuple[Path, str | None]:
@@ -74,17 +76,24 @@ def _import(path: Path) -> ModuleType:
         raise ModelFileError(f"{path} is not a Python file: expected a name ending in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    sys.path.insert(0, str(path.resolve().parent))  # as for a script: its neighbours can be imported
+    for backend in find_backends():  # before a neighbour of the file could stand for what one of them imports
+        with suppress(PluginError):
+            load_backend(backend)
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)  # as for a script: its neighbours can be imported
     try:
         spec.loader.exec_module(module)
     except LstmcError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _from_user_code(f"{path} does not import", error, str(path.resolve())) from error
+    finally:  # from here on no neighbour stands before what the compiler imports
+        sys.path.remove(folder)
+        sys.path.append(folder)
     return module
 
 
-def _from_user_code(what: str, error: Exception, filename: str) -> ModelFileError:
+def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFileError:
     """An error of the user's own code, at the last of its lines that was running."""
     loc = None
     if isinstance(error, SyntaxError) and error.lineno:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from errno import EISDIR
 from pathlib import Path
 
 from lstmc.errors import OutputError
 
+# What a file is to have: its bytes, or where these are many, what writes them into an empty file of that path.
+Content = bytes | Callable[[Path], None]
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+
+def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     """Write all files into ``folder`` (made if need be), or none: they are renamed only when all are on the disk.
 
     Raises :class:`OutputError` when the folder cannot be made or written, or the disk is full.
@@ -42,11 +45,14 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
     return [path for _, path in staged]
 
 
-def _write_beside(path: Path, content: bytes) -> str:
+def _write_beside(path: Path, content: Content) -> str:
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            if callable(content):
+                content(Path(temporary))
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

@@ -54,11 +54,11 @@ def load_point(point: EntryPoint, kind: str) -> Any:
     """What an entry point names. Raises :class:`PluginError` if its module does not import, or has no such thing."""
     try:
         return point.load()
-    except Exception as error:  # whatever its module does as it is imported
+    except (Exception, SystemExit) as error:  # whatever its module does as it is imported
         raise does_not_load(point, kind, error) from error
 
 
-def does_not_load(point: EntryPoint, kind: str, error: Exception) -> PluginError:
+def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginError:
     """The error for an entry point whose import, or what it makes of itself, failed."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)} does not load: {type(error).__name__}: {error}."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 DTYPES = ("f32",)
+MOST_ELEMENTS = 2**31 - 1  # of an array, and so the largest size of an axis: what int32 counts, as Caffe's blobs do
 
 
 @dataclass(frozen=True, slots=True)

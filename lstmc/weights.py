@@ -14,7 +14,7 @@ from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
 from lstmc.npz import read_npz
 from lstmc.ops import Array, Param
-from lstmc.stored import StoredArray
+from lstmc.stored import StoredArray, free_memory
 from lstmc.types import TensorType
 
 
@@ -24,8 +24,17 @@ def parameters(graph: Graph) -> dict[str, Param]:
 
 
 def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Every parameter drawn by its filler: float32, and the same for the same name, shape, filler and ``seed``."""
-    drawn = {name: op.fill.draw(named_rng(seed, name), op.shape) for name, op in parameters(graph).items()}
+    """Every parameter drawn by its filler: float32, and the same for the same name, shape, filler and ``seed``.
+
+    Raises :class:`WeightsError` where there is not the memory for them.
+    """
+    wanted = parameters(graph)
+    elements = sum(TensorType(op.shape).size for op in wanted.values())
+    if 12 * elements > (free := free_memory()):  # drawn in 8 bytes each, kept in 4
+        raise WeightsError(
+            f"{graph.name} has {elements} weights, more than this machine has memory for: expected at most {free // 12}"
+        )
+    drawn = {name: op.fill.draw(named_rng(seed, name), op.shape) for name, op in wanted.items()}
     return {name: array.astype(np.float32) for name, array in drawn.items()}
 
 

@@ -27,8 +27,8 @@ SOURCES = {"lstmc": ROOT / "lstmc", "lstmc_caffe": ROOT / "backends" / "lstmc_ca
 # package. "lstmc" itself is lstmc/__init__.py, the language and the API.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
-    ("types", "version", "json_file"),
-    ("source",),
+    ("types", "version", "plain_text"),
+    ("source", "json_file"),
     ("errors",),
     ("collector", "output", "stored", "plugins"),
     ("arrays", "npz"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
 from lstmc.collector import collector_paused
 from lstmc.ops import Array, Op
+from lstmc.output import Content
 from lstmc.passes import Pass
 from lstmc.session import StepSession
 from lstmc.stored import AnyArray
@@ -63,12 +64,10 @@ class CaffeBackend:
         """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
         return solver_of(given, overrides)
 
-    def emit_training(
-        self, compiled: Compiled, settings: Settings, data: TrainingData | None, folder: Path
-    ) -> Artifact:
+    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
         """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""
         assert isinstance(settings, Solver)
-        return training_files(compiled, settings, data, folder)
+        return training_files(compiled, settings, data)
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
         """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""

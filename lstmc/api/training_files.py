@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lstmc.api.build import training_targets
@@ -11,7 +12,7 @@ from lstmc.backend import Trains, require
 from lstmc.data import batch_axes
 from lstmc.data.run_data import Data, run_data
 from lstmc.errors import Argument, DataError, ModelFileError
-from lstmc.output import write_files
+from lstmc.output import Content, write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import has_loss, training_graph
 from lstmc.training import TrainingData
@@ -35,14 +36,13 @@ def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
 
 def training_files(
     net: Net,
-    folder: Path,
     data: Data | None = None,
     test_data: Data | None = None,
     solver: Solver | None = None,
     batch: str | None = None,
     seed: int = 0,
-) -> dict[str, bytes]:
-    """The contents of the files by name. Those of data, which may be large, are written to ``folder`` at once.
+) -> Mapping[str, Content]:
+    """The contents of the files by name.
 
     Raises :class:`ModelFileError` for a net that is not trained.
     """
@@ -64,7 +64,7 @@ def training_files(
             arguments=(test_argument, train_argument),
         )
     compiled = compile_graph(trained, net.backend, net.target, net.source.name)
-    return backend.emit_training(compiled, settings, read, folder).files
+    return backend.emit_training(compiled, settings, read)
 
 
 def export_training(
@@ -92,5 +92,5 @@ def export_training(
     ...     sorted(path.name for path in lstmc.export_training(lstmc.compile(fits), folder))[-3:]
     ['fits.solver.prototxt', 'fits.train.manifest.json', 'fits.train.prototxt']
     """
-    files = training_files(net, Path(folder), data, test_data, solver, batch, seed)
+    files = training_files(net, data, test_data, solver, batch, seed)
     return write_files(Path(folder), {**net.files, **files})

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport
 from lstmc.errors import BackendError
 from lstmc.ops import Array, Op
+from lstmc.output import Content
 from lstmc.passes import Pass
 from lstmc.stored import AnyArray
 from lstmc.training import Trained, TrainingData, TrainingRun
@@ -127,13 +128,8 @@ class Trains(Protocol):
         """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
         ...
 
-    def emit_training(
-        self, compiled: Compiled, settings: Settings, data: TrainingData | None, folder: Path
-    ) -> Artifact:
-        """The files that train a compiled training graph without lstmc, on ``data`` if there are some.
-
-        Files of data may be large: they are written into ``folder`` at once, where the others are to go.
-        """
+    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
+        """The files that train a compiled training graph without lstmc, on ``data`` if there are some."""
         ...
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lstmc.cli.compile import compile_command
+from lstmc.cli.console import standard_output
 from lstmc.cli.doctor import doctor_command
 from lstmc.cli.generate import generate_command
 from lstmc.cli.import_model import convert_command, import_command
@@ -65,7 +66,8 @@ app.add_typer(weights_app, name="weights")
 def main() -> None:
     """Run the command line. What a user can mend is said without a traceback, with exit code 2."""
     try:
-        app()
+        with standard_output():
+            app()
     except LstmcError as error:
         print(error_text(error), file=sys.stderr)
         raise SystemExit(2) from None

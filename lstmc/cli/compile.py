@@ -27,7 +27,7 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.ir import Graph, Ref
-from lstmc.output import write_files
+from lstmc.output import Content, write_files
 from lstmc.tune import Tuning
 
 
@@ -75,9 +75,9 @@ def compile_command(
     )
     if net.tuning is not None:
         print_tuning(net.tuning)
-    files = dict(net.files)
+    files: dict[str, Content] = dict(net.files)
     if why_not_trained(net) is None or solver or data or test_data or batch:
-        files |= training_files(net, folder, data, test_data, solver, batch, seed)
+        files |= training_files(net, data, test_data, solver, batch, seed)
     paths = write_files(folder, files)
     wrote = table("wrote", "file", "bytes", right=("bytes",))
     for path in paths:

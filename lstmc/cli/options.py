@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +15,11 @@ from lstmc.model_file import ModelSource, model_in
 
 
 def parse_sizes(given: list[str]) -> dict[str, int]:
-    """``["T=3", "N=10"]`` as sizes by name. Raises :class:`DimError` for anything else."""
+    """``["T=3", "N=10"]`` as sizes by name. Raises :class:`DimError` for anything else, and more than 19 digits."""
     sizes: dict[str, int] = {}
     for text in given:
         name, equals, number = text.partition("=")
-        if not equals or not name.isidentifier() or not number.lstrip("-").isdigit():
+        if not equals or not name.isidentifier() or not re.fullmatch(r"-?[0-9]{1,19}", number):
             raise DimError(f"-D takes NAME=INT, as in -D T=3, found {text!r}")
         if name in sizes and sizes[name] != int(number):
             raise DimError(f"-D {name} is given twice: as {sizes[name]} and as {number}")

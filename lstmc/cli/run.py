@@ -7,6 +7,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from lstmc.backend import Runs, load_backend, require
 from lstmc.cli.console import out, table
@@ -15,6 +16,7 @@ from lstmc.data import read_arrays
 from lstmc.npz import npz_bytes
 from lstmc.ops import Array
 from lstmc.output import write_files
+from lstmc.plain_text import plain
 
 
 def run_command(
@@ -42,5 +44,5 @@ def _summary(arrays: dict[str, Array]) -> object:
     made = table("", "output", "shape", "min", "mean", "max", right=("min", "mean", "max"))
     for name, array in arrays.items():
         figures = (np.min(array), np.mean(array), np.max(array))
-        made.add_row(name, " x ".join(map(str, array.shape)), *(f"{figure:.6g}" for figure in figures))
+        made.add_row(escape(plain(name)), " x ".join(map(str, array.shape)), *(f"{figure:.6g}" for figure in figures))
     return made

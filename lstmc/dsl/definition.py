@@ -60,6 +60,11 @@ def _check_function(function: object, kind: str) -> None:
     if not inspect.isfunction(function) or function.__name__ == "<lambda>":
         found = "a lambda, which has no name" if inspect.isfunction(function) else repr(function)
         raise DslError(f"@{kind} takes a function written with def, found {found}", loc=here())
+    if not function.__name__.isidentifier():
+        raise DslError(
+            f"the name of a {kind}, its function's __name__, must be an identifier, found {function.__name__!r}",
+            loc=function_location(function),
+        )
     traits = {
         "a generator": inspect.isgeneratorfunction(function),
         "a coroutine": inspect.iscoroutinefunction(function),

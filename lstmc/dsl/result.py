@@ -26,6 +26,8 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
     output, following = result
     _check_output(cell, output)
     _check_states(cell, following)
+    if not cell.states and not step_outputs(output):
+        raise DslError("a cell has an output or a state: expected one to be returned, found none", loc=loc)
     for name, declared in cell.states.items():
         value = following[name]
         if not isinstance(value, Value):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lstmc.dsl.dims import Combined, Dim, DimExpr, Size, free, shape_text
 from lstmc.errors import DimError, size_argument
+from lstmc.types import MOST_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Scope:
             )
         if size < 1:
             raise DimError(f"dimension {name} must be at least 1, found {size} ({because})", notes=notes)
+        if size > MOST_ELEMENTS:
+            raise DimError(f"dimension {name} must be at most {MOST_ELEMENTS}, found {size} ({because})", notes=notes)
         self._bound.setdefault(name, _Binding(size, because, tuple(notes)))
 
     def unify(self, declared: Sequence[Size], found: Sequence[int], because: str, notes: Sequence[str]) -> None:

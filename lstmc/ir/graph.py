@@ -15,11 +15,11 @@ from typing import Any
 
 import networkx as nx
 
-from lstmc.errors import VerifyError
+from lstmc.errors import ShapeError, VerifyError
 from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ops import Arg, Input, Op, Param, Types
 from lstmc.source import SrcLoc
-from lstmc.types import TensorType
+from lstmc.types import MOST_ELEMENTS, TensorType
 
 _Slots = dict[str, dict[int, dict[str, int]]]  # producer -> operand slot -> {"out": its output}
 _Producers = dict[str, _Slots]
@@ -168,6 +168,12 @@ class Builder:
         """
         if types is None:
             types = op.infer(*[self.type(ref) for ref in operands])
+            for made in types:
+                if made.size > MOST_ELEMENTS:
+                    raise ShapeError(
+                        f"{op.name}: {made} has {made.size} elements: expected at most {MOST_ELEMENTS}",
+                        loc=loc,
+                    )
         bases = names or (op.name.rpartition(".")[2].lower(),)
         kept = frozenset[str]() if isinstance(op, _NAMED) else self._kept
         unique = tuple(self._unique(bases[i] if i < len(bases) else bases[0], kept) for i in range(len(types)))

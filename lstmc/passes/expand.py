@@ -12,6 +12,7 @@ from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, Step, rena
 from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
 from lstmc.passes.base import Pass, PassResult, Refs, note_node, result
 
+MOST_NODES = 20_000_000  # of an unrolled scan: some tens of gigabytes of memory here, and of layers in Caffe
 Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, with the axis kept or not
 
 
@@ -63,6 +64,17 @@ class Expand(Pass):
     name = "expand"
     after = Stage.EXPANDED
     time_axis: TimeAxis = CoreTimeAxis()
+
+    def requires(self, graph: Graph) -> None:
+        """Raise :class:`PassError` for more nodes than any net can have, before the first is made."""
+        scans = [(node, node.op) for node in graph if isinstance(node.op, Scan)]
+        for node, scan in scans:
+            if (count := scan.length * len(scan.body)) > MOST_NODES:
+                raise PassError(
+                    f"{scan.body.name} has {scan.length} steps of {len(scan.body)} nodes, {count} in all: expected at"
+                    f" most {MOST_NODES}",
+                    loc=node.loc,
+                )
 
     def run(self, graph: Graph) -> PassResult:
         rebuild = Rebuild(graph)

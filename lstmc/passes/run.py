@@ -9,6 +9,7 @@ from pathlib import Path
 from lstmc.errors import LstmcError, PassError
 from lstmc.ir import Graph, Scan, Stage, print_graph, verify
 from lstmc.ops import Op
+from lstmc.output import write_files
 from lstmc.passes.base import Pass, PassResult
 
 PassObserver = Callable[[Pass, Graph, PassResult], None]
@@ -41,6 +42,7 @@ def run_passes(
     After each pass the graph is verified at its stage; ``legal`` are the ops allowed from LEGAL on.
     ``dump_dir`` gets each as ``NN-pass.lir``. Raises :class:`PassError` naming the pass, those before it, and the node
     that it was at; an error that is meant for the user stays what it is, and has them as notes of a traceback.
+    :class:`~lstmc.errors.OutputError` where ``dump_dir`` cannot be written.
     """
     stage = Stage.MODEL
     verify(graph, stage)
@@ -78,7 +80,7 @@ def _dump(
 ) -> None:
     if folder is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     rules = ", ".join(f"{name} {count}" for name, count in counts.items()) or "no rule used"
     header = f"# {snapshot.pass_name}: {summary}\n# nodes: {before} -> {len(snapshot.graph)}; {rules}\n"
-    (folder / f"{number:02d}-{snapshot.pass_name}.lir").write_text(header + print_graph(snapshot.graph))
+    text = header + print_graph(snapshot.graph)
+    write_files(folder, {f"{number:02d}-{snapshot.pass_name}.lir": text.encode(errors="backslashreplace")})

@@ -52,10 +52,8 @@ class InterpreterBackend(TextBackend):
         total = sum(float(array.sum()) for array in weights.values())
         return Artifact({**made.files, f"{compiled.name}.sum": f"{total:.6f}".encode()}, made.layers)
 
-    def emit_training(
-        self, compiled: Compiled, settings: Settings, data: TrainingData | None, folder: Path
-    ) -> Artifact:
-        return super().emit(compiled, {})
+    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, bytes]:
+        return super().emit(compiled, {}).files
 
     def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
         assert isinstance(settings, Descent)

@@ -262,3 +262,19 @@ def test_a_model_of_one_step_is_its_own_step(steps: int) -> None:
         ("out", (1, 1, 2)),
         ("cell/h_out", (1, 5)),
     ]
+
+
+def test_a_parameter_along_time_has_no_step() -> None:
+    @cell
+    def plain(x=Input(3, 4), h=State(3, 4)):  # type: ignore[no-untyped-def]
+        h = tanh(x + h)
+        return h, {"h": h}
+
+    @model
+    def net(X=Input(3, 3, 4), P=Param(3, 3, 1)):  # type: ignore[no-untyped-def]
+        return scan(plain(), P * X)[0]
+
+    with pytest.raises(PassError) as caught:
+        one_step(net.graph())
+    assert caught.value.message == "one step of net: mul mixes the steps of %mul f32[3,3,4]"
+    assert caught.value.loc is not None

@@ -40,7 +40,7 @@ SOLVER_ENUMS: dict[str, tuple[str, tuple[str, ...], int]] = {"SolverMode": ("Sol
 RAW_STATE: dict[str, tuple[tuple[str, int, str], ...]] = {
     "RawState": (
         ("iter", 1, "int32"),
-        ("learned_net", 2, "string"),
+        ("learned_net", 2, "bytes"),
         ("history", 3, "RawBlob*"),
         ("current_step", 4, "int32=0"),
     ),

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.session import NetFiles, StepSession, find_files, run_net
 from lstmc.stored import AnyArray
+from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.caffemodel import SUFFIX, read_blobs
+
+# Layers of Caffe that read or write files that the net names; and what a text must have to have one, as it could be
+# written with escapes or in pieces.
+FILE_LAYERS = ("Data", "HDF5Data", "HDF5Output", "ImageData", "Python", "WindowData")
+_MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Python|\\|[\"']\s*[\"']")
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,26 @@ class _InCaffe:
 @contextmanager
 def _loaded(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
     """The net in a worker of its own, its weights checked against the manifest before."""
+    _check_layers(files.net)
     read_blobs(files.weights, files.manifest.blobs)
     with (
         Runner(for_gpu=gpu) as runner,
         runner.load(files.net, weights=files.weights, mode="gpu" if gpu else "cpu") as net,
     ):
         yield _InCaffe(net)
+
+
+def _check_layers(path: Path) -> None:
+    """Raise :class:`BackendError` for a net that would read or write other files: lstmc writes none such to be run."""
+    text = path.read_bytes()
+    if _MAY_HAVE_ONE.search(text) is None:
+        return
+    for layer in net_from_text(text.decode(errors="replace")).layer:
+        if layer.type in FILE_LAYERS:
+            raise BackendError(
+                f"{path}: layer {layer.name} is of type {layer.type}, which reads or writes files: expected a net that"
+                " takes its inputs and gives its outputs as arrays"
+            )
 
 
 def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], caffemodel: Path | None, gpu: bool) -> dict[str, Array]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from lstmc.errors import OutputError
+from lstmc.output import Content
 from lstmc.training import Batches, TrainingData
 
 TRAIN, TEST = "TRAIN", "TEST"  # Caffe's phases
@@ -37,45 +37,34 @@ def phase_data(data: TrainingData | None) -> dict[str, Batches]:
 
 
 def hdf5_sources(name: str, data: TrainingData | None) -> dict[str, Source]:
-    """Where each phase of the net ``name`` finds its data, once :func:`write_hdf5` has written them."""
+    """Where each phase of the net ``name`` finds its data, once its :func:`hdf5_files` are written."""
     found = {
         phase: Source(f"{name}.{phase.lower()}.txt", batches.per_epoch) for phase, batches in phase_data(data).items()
     }
     return found | {TEST: found.get(TEST, found[TRAIN])} if found else {}
 
 
-def write_hdf5(name: str, data: TrainingData | None, folder: Path) -> dict[str, bytes]:
-    """Writes the HDF5 file of each phase into ``folder``, and returns the contents of the lists of files by name."""
-    lists = {}
+def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
+    """The HDF5 file of each phase, and the list of files that names it."""
+    files: dict[str, Content] = {}
     for phase, batches in phase_data(data).items():
         file = f"{name}.{phase.lower()}"
-        write_batches_hdf5(batches, folder / f"{file}.h5")
-        lists[f"{file}.txt"] = f"{file}.h5\n".encode()
-    return lists
+        files[f"{file}.h5"] = partial(write_batches_hdf5, batches)
+        files[f"{file}.txt"] = f"{file}.h5\n".encode()
+    return files
 
 
 def write_batches_hdf5(batches: Batches, path: Path, count: int | None = None) -> None:
     """The first ``count`` batches (an epoch's, if not given) as the rows of an HDF5 file for HDF5Data.
 
-    There is one float32 dataset ``[count, *shape]`` for each input, called as ``batch_dataset`` says. Like all output
-    it is written beside its place, then renamed into it. Raises :class:`OutputError` where it cannot be written.
+    There is one float32 dataset ``[count, *shape]`` for each input, called as ``batch_dataset`` says. Raises OSError.
     """
     count = batches.per_epoch if count is None else count
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                # HDF5 loses its way where a disk fills up under it, so the room is asked for first
-                os.posix_fallocate(file.fileno(), 0, _file_bytes(batches, count))
-            with h5py.File(temporary, "w") as made:
-                _write_rows(made, batches, count)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    with path.open("wb") as file:
+        # HDF5 loses its way where a disk fills up under it, so the room is asked for first
+        os.posix_fallocate(file.fileno(), 0, _file_bytes(batches, count))
+    with h5py.File(path, "w") as made:
+        _write_rows(made, batches, count)
 
 
 def _write_rows(made: h5py.File, batches: Batches, count: int) -> None:

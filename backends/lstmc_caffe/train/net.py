@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled
+from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Op, Param
+from lstmc.output import Content
 from lstmc.prepare import LOSS
 from lstmc.training import Trained, TrainingData, TrainingRun
 from lstmc.weights import unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.train.hdf5 import TEST, TRAIN, Source, batch_dataset, hdf5_sources, write_hdf5
+from lstmc_caffe.train.hdf5 import TEST, TRAIN, Source, batch_dataset, hdf5_files, hdf5_sources
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.train.trainer import TrainableNet, train_net
 from lstmc_caffe.write.in_place import overwritten
@@ -120,11 +120,11 @@ def carried_outputs(compiled: Compiled) -> dict[str, str]:
     return {node.op.after: node.name for node in compiled.expanded if isinstance(node.op, Input) and node.op.after}
 
 
-def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None, folder: Path) -> Artifact:
+def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None) -> dict[str, Content]:
     """``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest that reads trained weights back.
 
-    ``caffe train --solver=NAME.solver.prototxt`` takes them as they are, run in their folder. With ``data`` their HDF5
-    files are written into ``folder``, and the lists of these are among the files.
+    ``caffe train --solver=NAME.solver.prototxt`` takes them as they are, run in their folder. With ``data`` there are
+    HDF5 files of them, and the lists of these.
     """
     name = compiled.name
     sources = hdf5_sources(name, data)
@@ -132,15 +132,12 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
     lines = [f"data of phase {phase}: {source.file}" for phase, source in sources.items()] if sources else None
     tests = sources[TEST].batches if sources else 0
     text = solver_text(solver, f"{name}.train.prototxt", name, "cpu", test_batches=tests)
-    return Artifact(
-        files={
-            f"{name}.train.prototxt": prototxt(compiled, net, lines).encode(),
-            f"{name}.solver.prototxt": text.encode(),
-            f"{name}.train.manifest.json": manifest(compiled, net).text().encode(),
-            **write_hdf5(name, data, folder),
-        },
-        layers=sum(1 for _ in net.layers()),
-    )
+    return {
+        f"{name}.train.prototxt": prototxt(compiled, net, lines).encode(),
+        f"{name}.solver.prototxt": text.encode(),
+        f"{name}.train.manifest.json": manifest(compiled, net).text().encode(),
+        **hdf5_files(name, data),
+    }
 
 
 def train(

@@ -6,6 +6,7 @@ batch starts from; :mod:`lstmc.runs.snapshots` writes them, and knows which are 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,5 +100,5 @@ def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
             array = np.ascontiguousarray(state.blobs[key], "<f4")
             layer.blobs.add(data=array.tobytes()).shape.dim.extend(array.shape)
     solver = RawState.FromString(state.solver)
-    solver.learned_net = str(final / WEIGHTS)  # so that `caffe train --snapshot` goes on from it too
+    solver.learned_net = os.fsencode(final / WEIGHTS)  # so that `caffe train --snapshot` goes on from it too
     return {WEIGHTS: net.SerializeToString(), STATE: solver.SerializeToString(), CARRIED: npz_bytes(state.carried)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from lstmc.errors import WeightsError
+from lstmc.errors import BackendError, WeightsError
 from lstmc.interp import forward
 from lstmc.manifest import Stored
 from lstmc.ops import Array
@@ -17,6 +17,7 @@ from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.write.net import WrittenNet
 
 SUFFIX = ".caffemodel"
+MOST_BYTES = 2**31 - 1 - 2**20  # of arrays, in a protobuf message that has names too
 
 
 def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_layer: bool = False) -> bytes:
@@ -24,8 +25,13 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_layer: bool 
 
     Layers that only share are left out, unless ``every_layer`` asks for them as other readers do: Caffe loads a
     blob once, through its owner (``net.cpp: CopyTrainedLayersFrom``), but wants all blobs of a layer that the file
-    names.
+    names. Raises :class:`BackendError` for more than a message can hold, before anything is computed.
     """
+    size = 4 * sum(prod(net.weights.type(output.ref).shape) for output in net.weights.outputs)
+    if size > MOST_BYTES:
+        raise BackendError(
+            f"{net.name} has {size} bytes of weights: expected at most {MOST_BYTES}, as in a message of Caffe's"
+        )
     values = forward(net.weights, params=weights, dtype=np.float32).outputs
     model = RawNet(name=net.name)
     owning = {owner.layer for owner in net.owners.values()}

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from lstmc.data import Axes, dataset_for
-from lstmc.errors import OutputError
 from lstmc.ir import parse_graph
+from lstmc.output import write_files
 from lstmc.training import Batches, TrainingData
-from lstmc_caffe.train.hdf5 import Source, batch_dataset, hdf5_sources, write_batches_hdf5, write_hdf5
+from lstmc_caffe.train.hdf5 import Source, batch_dataset, hdf5_files, hdf5_sources, write_batches_hdf5
 
 
 def numbered(examples: int, batch: int) -> Batches:
@@ -34,7 +34,7 @@ def numbered(examples: int, batch: int) -> Batches:
 def test_batches_are_written_as_rows(tmp_path: Path, batch: int, more: int) -> None:
     batches = numbered(batch + more, batch)
     path = tmp_path / "made" / "train.h5"
-    write_batches_hdf5(batches, path)
+    write_files(path.parent, {path.name: partial(write_batches_hdf5, batches)})
     with h5py.File(path) as file:
         assert [file[name].dtype for name in ("X_batch", "cell/y_batch")] == [np.float32, np.float32]
         assert file["X_batch"].shape == (batches.per_epoch, 2, batch, 3)
@@ -44,19 +44,12 @@ def test_batches_are_written_as_rows(tmp_path: Path, batch: int, more: int) -> N
     assert [found.name for found in path.parent.iterdir()] == ["train.h5"]
 
 
-def test_batches_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    path = tmp_path / "file" / "train.h5"
-    with pytest.raises(OutputError) as caught:
-        write_batches_hdf5(numbered(8, 4), path)
-    assert str(caught.value) == f"OutputError: cannot write {path}: File exists"
-
-
 WRITE = """\
 import sys
 from pathlib import Path
 import numpy as np
 from lstmc_caffe.train.hdf5 import write_batches_hdf5
+from lstmc.output import write_files
 
 class Ones:
     per_epoch = 50
@@ -64,7 +57,8 @@ class Ones:
         return {"X": np.ones((100, 100), np.float32)}
 
 try:
-    write_batches_hdf5(Ones(), Path(sys.argv[1], "train.h5"))
+    big = lambda path: write_batches_hdf5(Ones(), path)
+    write_files(Path(sys.argv[1]), {"small": b"written before", "train.h5": big, "after": b""})
 except Exception as error:
     print(error)
 """
@@ -75,20 +69,21 @@ def test_a_disk_that_is_full_is_said_in_one_line(tmp_path: Path) -> None:
     command = f"ulimit -f 64; exec {sys.executable} -c '{WRITE}' {tmp_path}"
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert ended.stderr == ""
-    assert ended.stdout == f"OutputError: cannot write {tmp_path}/train.h5: File too large\n"
+    assert ended.stdout == f"OutputError: cannot write into {tmp_path}: File too large: nothing was changed there\n"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_each_phase_has_a_list_of_its_file(tmp_path: Path) -> None:
     train, test = numbered(12, 4), numbered(4, 4)
-    assert (hdf5_sources("net", None), write_hdf5("net", None, tmp_path)) == ({}, {})
+    assert (hdf5_sources("net", None), hdf5_files("net", None)) == ({}, {})
     assert hdf5_sources("net", TrainingData(train, test)) == {
         "TRAIN": Source("net.train.txt", 3),
         "TEST": Source("net.test.txt", 1),
     }
     same = Source("net.train.txt", 3)  # the net is scored on what it is trained on
     assert hdf5_sources("net", TrainingData(train)) == {"TRAIN": same, "TEST": same}
-    assert write_hdf5("net", TrainingData(train), tmp_path) == {"net.train.txt": b"net.train.h5\n"}
-    lists = write_hdf5("net", TrainingData(train, test), tmp_path)
-    assert lists == {"net.train.txt": b"net.train.h5\n", "net.test.txt": b"net.test.h5\n"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.test.h5", "net.train.h5"]
+    assert list(hdf5_files("net", TrainingData(train))) == ["net.train.h5", "net.train.txt"]
+    files = hdf5_files("net", TrainingData(train, test))
+    assert (files["net.train.txt"], files["net.test.txt"]) == (b"net.train.h5\n", b"net.test.h5\n")
+    write_files(tmp_path, files)
+    assert sorted(path.name for path in tmp_path.glob("*.h5")) == ["net.test.h5", "net.train.h5"]

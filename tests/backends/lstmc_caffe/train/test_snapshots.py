@@ -20,7 +20,7 @@ from lstmc_caffe.train.snapshots import FILES, TrainingState, last_state, read_s
 
 
 def state(iteration: int, value: float = 1.0) -> TrainingState:
-    solver = RawState(iter=iteration, learned_net="elsewhere", current_step=2)
+    solver = RawState(iter=iteration, learned_net=b"elsewhere", current_step=2)
     solver.history.add(data=np.array([0.5, value], "<f4").tobytes()).shape.dim.append(2)
     return TrainingState(
         iteration=iteration,
@@ -61,7 +61,7 @@ def test_the_files_are_caffes(tmp_path: Path) -> None:
     path = save_state(tmp_path, state(12))
     net = RawNet.FromString((path / "weights.caffemodel").read_bytes())
     assert [(layer.name, len(layer.blobs)) for layer in net.layer] == [("first", 2), ("second", 1)]
-    assert RawState.FromString((path / "solver.solverstate").read_bytes()).learned_net == str(
+    assert RawState.FromString((path / "solver.solverstate").read_bytes()).learned_net == os.fsencode(
         tmp_path / "000012" / "weights.caffemodel"
     )
 

@@ -111,7 +111,7 @@ def test_only_the_loss_weighs_and_scores_are_for_phase_test() -> None:
 
 
 def test_what_caffe_would_show_is_the_loss_and_in_phase_test_the_scores(caffe: Runner) -> None:
-    text = CaffeBackend().emit_training(compiled(), SOLVER, None, Path()).files["reader.train.prototxt"].decode()
+    text = CaffeBackend().emit_training(compiled(), SOLVER, None)["reader.train.prototxt"].decode()
     with caffe.load(text, phase="TRAIN") as net:
         assert net.outputs == ("loss",)
     with caffe.load(text, phase="TEST") as net:
@@ -124,7 +124,7 @@ def test_the_gradients_of_the_training_net_are_the_model_s(caffe: Runner, target
     """Loss and gradients of all parameters, in phase TEST, where dropout keeps everything."""
     graph = training_graph(reader.graph(**SIZES))
     net = training_net(compile_graph(graph, CaffeBackend(), target), {})
-    text = CaffeBackend().emit_training(compiled(target), SOLVER, None, Path()).files["reader.train.prototxt"].decode()
+    text = CaffeBackend().emit_training(compiled(target), SOLVER, None)["reader.train.prototxt"].decode()
     weights, arrays = initial_weights(graph, 1), batch(graph)
     carried = {name: np.zeros((3, 4), np.float32) for name in ("lstm/h_0", "lstm/c_0")}
     run = forward(graph, arrays | carried, weights)
@@ -150,7 +150,7 @@ def test_without_a_loss_weight_of_its_own_a_loss_of_the_user_s_own_making_is_tra
 
     graph = training_graph(squares.graph(N=4))
     made = compile_graph(graph, CaffeBackend())
-    text = CaffeBackend().emit_training(made, SOLVER, None, Path()).files["squares.train.prototxt"].decode()
+    text = CaffeBackend().emit_training(made, SOLVER, None)["squares.train.prototxt"].decode()
     weights, arrays = initial_weights(graph), batch(graph)
     wanted = backward(forward(graph, arrays, weights), {"loss": 1.0}).params
     with caffe.load(text, phase="TRAIN") as net:
@@ -188,7 +188,7 @@ def run_caffe(caffe: Runner, folder: Path, arguments: Sequence[str]) -> str:
 def test_caffe_trains_the_files_as_they_are(caffe: Runner, tmp_path: Path, target: str) -> None:
     made = compiled(target)
     data = TrainingData(Drawn(made.model, 5), Drawn(made.model, 2))
-    for name, content in training_files(made, SOLVER, data, tmp_path).files.items():
+    for name, content in training_files(made, SOLVER, data).items():
         (tmp_path / name).write_bytes(content)
     said = run_caffe(caffe, tmp_path, ["train", "--solver=reader.solver.prototxt"])
     assert "Iteration 20, Testing net (#0)" in said
@@ -216,7 +216,7 @@ def test_data_come_in_the_inputs_own_shapes() -> None:
 
 
 def test_the_text_parses_back_and_the_same_input_gives_the_same_bytes() -> None:
-    files = [CaffeBackend().emit_training(compiled(), SOLVER, None, Path()).files for _ in range(2)]
+    files = [CaffeBackend().emit_training(compiled(), SOLVER, None) for _ in range(2)]
     assert files[0] == files[1]
     assert sorted(files[0]) == ["reader.solver.prototxt", "reader.train.manifest.json", "reader.train.prototxt"]
     parsed = net_from_text(files[0]["reader.train.prototxt"].decode())
@@ -224,7 +224,7 @@ def test_the_text_parses_back_and_the_same_input_gives_the_same_bytes() -> None:
 
 
 def test_dropout_is_there_in_training_alone(caffe: Runner) -> None:
-    text = CaffeBackend().emit_training(compiled(), SOLVER, None, Path()).files["reader.train.prototxt"].decode()
+    text = CaffeBackend().emit_training(compiled(), SOLVER, None)["reader.train.prototxt"].decode()
     arrays = batch(training_graph(reader.graph(**SIZES)))
     drawn = {}
     for phase in ("TRAIN", "TEST"):
