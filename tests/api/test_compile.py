@@ -172,7 +172,8 @@ class TestPasses:
         passes = PassList(load_backend("caffe").passes("caffe"))
         names = passes.names
         assert passes.at("hoist") == names.index("hoist")
-        assert passes.last("cse") == names.index("cse:4") == passes.at("cse:4")
+        *_, last = (name for name in names if name.startswith("cse:"))
+        assert passes.last("cse") == names.index(last) == passes.at(last)
         changed = passes.insert_before("hoist", Simplify()).insert_after("hoist", Dead()).replace("sink")
         at = changed.names.index("hoist")
         assert [each.name for each in changed[at - 1 : at + 2]] == ["simplify", "hoist", "dead"]
@@ -202,5 +203,6 @@ class TestPasses:
         assert "fuse_horizontal" not in net.passes
         assert net.verify(on=["interpreter"])
         assert net.after("model") is net.compiled.model
-        assert net.after("cse") == net.after("cse:4")
+        *_, last = (name for name in net.passes if name.startswith("cse:"))
+        assert net.after("cse") == net.after(last)
         assert net.after(net.passes[-1]) == net.compiled.expanded

@@ -57,6 +57,8 @@ def test_steps_of_another_number_are_refused() -> None:
     assert caught.value.notes == (
         "found late/y: f32[3,4,2], computed by host.stack, for 6 steps",
         "there is no Slice to cut it into steps; compute it inside the cell",
+        "TensorRT's Caffe parser has no Slice: write one InnerProduct a piece, one Input a step",
+        "documented in: NVIDIA/TensorRT parsers/caffe/caffeParser/opParsers (TensorRT 8)",
     )
 
 
