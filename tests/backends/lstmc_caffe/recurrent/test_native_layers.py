@@ -255,7 +255,7 @@ def test_more_steps_than_ascend_takes_are_refused() -> None:
     with pytest.raises(BackendError) as caught:
         backend.emit(compile_graph(graph, backend, "caffe-native"), initial_weights(graph))
     assert caught.value.message == (
-        "target caffe-native: layer y (LSTM) was written with 257 steps, expected at most 256 steps"
+        "target caffe-native has no such LSTM layer: 257 steps, expected at most 256 steps, which %y needs"
     )
     assert caught.value.notes[0] == "Ascend's LSTM takes at most 256 steps"
     assert len(caught.value.notes) == 2  # the second is the place; nothing is said of a bug
@@ -271,7 +271,7 @@ def test_more_outputs_than_ascend_takes_are_refused() -> None:
     with pytest.raises(BackendError) as caught:
         backend.emit(compile_graph(graph, backend, "caffe-native"), initial_weights(graph))
     assert caught.value.message == (
-        "target caffe-native: layer z (InnerProduct) was written with num_output is 32769, expected num_output of at"
-        " most 32768"
+        "target caffe-native has no such InnerProduct layer: num_output is 32769, expected num_output of at most 32768,"
+        " which %z needs"
     )
     assert len(caught.value.notes) == 2

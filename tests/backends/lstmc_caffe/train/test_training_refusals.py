@@ -64,7 +64,7 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("content", "wrong"),
         [
-            ("[" * 100_000, "expected JSON, found something else"),
+            ("[" * 100_000, "expected JSON, found it nested too deep"),
             ("{}", "expected an object with a value for settings, found {}"),
             ('{"settings": {}, "net": 3}', "net: expected a text, found 3"),
         ],
