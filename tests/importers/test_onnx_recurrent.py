@@ -178,6 +178,19 @@ def test_any_attributes_mean_in_caffe_what_they_mean_in_onnx_runtime(caffe: Runn
     assert seen["refused"] <= max(3, 0.05 * seen["tried"]), seen
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("op", ["RNN", "GRU"])
+def test_a_function_is_applied_to_the_whole_sum(op: str, function: str) -> None:
+    told: list[tuple[str, Any]] = [("activations", [function] * COUNTS[op])]
+    told += [("activation_alpha", [0.2] * COUNTS[op])] if function in WITH_ALPHA else []
+    told += [("activation_beta", [0.3] * COUNTS[op])] if function in WITH_BETA else []
+    case = Case(op, tuple(told), 3, 2, 2, 3, frozenset({"B"}), 14, 0)
+    arrays = case.arrays()
+    model = case.model(arrays)
+    found = imported(from_onnx(model).described).interpreted({"X": arrays["X"].astype(float)})
+    assert_close(found, by_runtime(model, {"X": arrays["X"]}), 1e-6)
+
+
 def test_a_gru_that_resets_before_the_product_is_imported_as_written_with_a_word_of_warning() -> None:
     for before in (0, 1):
         case = Case("GRU", (("linear_before_reset", before),), 2, 1, 2, 2, frozenset(), 14, 0)

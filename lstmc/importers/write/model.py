@@ -113,8 +113,8 @@ def _cell_names(cells: dict[Cell, None]) -> Iterator[str]:
 def _cell(cell: Cell, name: str) -> str:
     def applied(activation: Activation) -> object:
         def text(x: str, product: bool = False) -> str:
-            name = FUNCTIONS[activation.function].text
-            if not re.fullmatch(r"\w+", x) and (activation.function == "affine" or name.count("{x}") > 1):
+            alone = re.search(r"\(\{x\}[,)]", FUNCTIONS[activation.function].text)  # it stands in a call's brackets
+            if not re.fullmatch(r"\w+", x) and (alone is None or activation.text("?").count("?") > 1):
                 x = f"({x})"
             made = activation.text(x)
             return f"({made})" if product and not re.fullmatch(r"\w+(\([^()]*(\([^()]*\))?[^()]*\))?", made) else made
