@@ -277,8 +277,9 @@ def test_every_op_can_be_imported_from_its_package(package: str) -> None:
     assert [op for op in ops if offered.get(op.__name__) is not op] == []
 
 
-def test_the_page_of_semantics_is_current() -> None:
-    spec = importlib.util.spec_from_file_location("generate_semantics", ROOT / "docs" / "generate_semantics.py")
+@pytest.mark.parametrize("name", ["generate_semantics", "generate_cells"])
+def test_a_generated_page_is_current(name: str) -> None:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     generate = importlib.util.module_from_spec(spec)

@@ -4,6 +4,7 @@ from lstmc.api.build import AnyModel, Phase, widest_phase
 from lstmc.api.compiling import compile
 from lstmc.api.converting import Conversion, convert
 from lstmc.api.graphs import graph_after, pass_names
+from lstmc.api.library import LibraryCell, check_sizes, library_cell, library_names
 from lstmc.api.net import Net
 from lstmc.api.run import Run
 from lstmc.api.saved import SavedNet, load
@@ -16,16 +17,20 @@ from lstmc.api.verification import Verification
 __all__ = [
     "AnyModel",
     "Conversion",
+    "LibraryCell",
     "Net",
     "Phase",
     "Run",
     "SavedNet",
     "Stream",
     "Verification",
+    "check_sizes",
     "compile",
     "convert",
     "export_training",
     "graph_after",
+    "library_cell",
+    "library_names",
     "load",
     "pass_names",
     "train",

@@ -13,7 +13,7 @@ from lstmc.cli.doctor import doctor_command
 from lstmc.cli.generate import generate_command
 from lstmc.cli.import_model import convert_command, import_command
 from lstmc.cli.lint import lint_command
-from lstmc.cli.listing import backends_command, cells_command
+from lstmc.cli.listing import backends_command, cells_app
 from lstmc.cli.run import run_command
 from lstmc.cli.show import show_command
 from lstmc.cli.train import train_command
@@ -57,9 +57,9 @@ app.command("generate")(generate_command)
 app.command("import")(import_command)
 app.command("convert")(convert_command)
 app.command("lint")(lint_command)
-app.command("cells")(cells_command)
 app.command("backends")(backends_command)
 app.command("doctor")(doctor_command)
+app.add_typer(cells_app, name="cells")
 app.add_typer(weights_app, name="weights")
 
 

@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
-from lstmc.backend import find_backends, find_cells, load_backend, load_cell
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from lstmc.api import check_sizes, library_cell, library_names
+from lstmc.backend import find_backends, load_backend
 from lstmc.cli.console import out, table
-from lstmc.dsl.dims import shape_text
+from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
 from lstmc.errors import PluginError
 
+COUNTS = ("parameters", "FLOPs")
 
-def cells_command() -> None:
-    """List the library cells that --cell takes, with their dimensions."""
-    made = table("cells", "name", "inputs", "states", "parameters", "what it is")
-    for name in find_cells():
+cells_app = typer.Typer(help="List the library cells that --cell takes, or show one.", invoke_without_command=True)
+
+
+@cells_app.callback()
+def cells_command(context: typer.Context, sizes: SizesOption = None, backend: BackendOption = "caffe") -> None:
+    """List the library cells that --cell takes: their groups, what a step costs, and the targets that take them.
+
+    Parameters and floating-point operations are those of one step of one sequence, at sizes that -D changes.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    given = parse_sizes(sizes or [])
+    check_sizes(given)
+    made, last = None, None
+    for name in library_names():
         try:
-            cell = load_cell(name)
+            cell = library_cell(name, given, backend)
         except PluginError as error:  # one broken plug-in must not hide the others
-            made.add_row(name, "", "", "", f"[red]{error.message}[/]")
+            out.print(f"[red]{escape(error.message)}[/]")
             continue
-        kinds = (cell.inputs, cell.states, cell.params)
-        shapes = ["\n".join(f"{n} {shape_text(d.shape)}" for n, d in kind.items()) for kind in kinds]
-        made.add_row(name, *(text.replace("[", r"\[") for text in shapes), (cell.__doc__ or "").split("\n")[0])
-        made.add_section()
-    out.print(made)
+        if made is None or cell.group != last:
+            if made is not None:
+                out.print(made)
+            made, last = (
+                table(cell.group, "name", "parameters", "FLOPs", "what it is", "targets", right=COUNTS),
+                cell.group,
+            )
+        targets = ", ".join(cell.targets)
+        made.add_row(name, f"{cell.parameters:,}", f"{cell.flops:,}", escape(cell.summary), targets)
+    if made is not None:
+        out.print(made)
+
+
+@cells_app.command("show")
+def cell_command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of `lstmc cells`.")],
+    sizes: SizesOption = None,
+    backend: BackendOption = "caffe",
+) -> None:
+    """Print a library cell: the paper, shapes and costs, its source, and the graph of one step."""
+    given = parse_sizes(sizes or [])
+    check_sizes(given)
+    typer.echo(library_cell(name, given, backend).text)
 
 
 def backends_command() -> None:

@@ -1,0 +1,156 @@
+"""What there is to say of the library cells: their groups, what a step costs, and the targets that take them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+from lstmc.backend import Backend, find_cells, load_backend, load_cell
+from lstmc.dsl import Cell, CellModel
+from lstmc.dsl.dims import shape_text
+from lstmc.errors import BackendError, DimError
+from lstmc.ir import Graph, Node, Scan, print_graph
+from lstmc.ops import Concat, Conv, Leaf, Linear, Reshape, Split, Sum, Tile, Transpose
+from lstmc.pipeline import compile_graph
+from lstmc.weights import parameters
+
+# A cell of lstmc's own stands here once; those of other packages are a group of their own.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "plain": ("rnn", "indrnn", "rhn"),
+    "LSTM": ("lstm", "lstm_peephole", "lstm_projected", "lstm_cifg", "lstm_multiplicative"),
+    "GRU and its kind": ("gru", "gru_reset_after", "mgu", "ugrnn", "janet"),
+    "gates that see the input alone": ("sru", "qrnn", "min_gru", "min_lstm"),
+    "state spaces": ("lru",),
+    "continuous and missing time": ("cfc", "ltc", "gru_d"),
+    "images": ("conv_lstm", "conv_gru"),
+    "attention": ("attention_lstm", "bahdanau"),
+}
+ELSEWHERE = "of other packages"
+SIZES: Mapping[str, int] = {"N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}  # a dimension that is not here is 16
+
+
+@dataclass(frozen=True)
+class LibraryCell:
+    """One cell: ``parameters`` and ``flops`` are numbers of one step at ``sizes``, of one sequence where N is 1.
+
+    ``flops``: a product and a sum are two; a function of an element counts as one; moving elements counts nothing.
+    ``targets`` take it over several steps, its output and its last states.
+    """
+
+    name: str
+    group: str
+    cell: Cell
+    sizes: Mapping[str, int]
+    parameters: int
+    flops: int
+    targets: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """What it computes: the first line of its documentation."""
+        return (inspect.getdoc(self.cell) or "").split("\n")[0]
+
+    @property
+    def paper(self) -> str:
+        """The rest of its documentation: where it comes from, shapes, the order of rows."""
+        return "\n".join((inspect.getdoc(self.cell) or "").split("\n")[1:]).strip()
+
+    @property
+    def source(self) -> str:
+        """The function as it is written."""
+        return inspect.getsource(self.cell.function)
+
+    @property
+    def graph(self) -> str:
+        """The graph of one step, as text."""
+        return print_graph(_step(self.cell, self.sizes))
+
+    @property
+    def text(self) -> str:
+        """All of it, for people to read."""
+        sizes = " ".join(f"{dim}={size}" for dim, size in self.sizes.items())
+        facts = (
+            f"{self.parameters:,} parameters, {self.flops:,} FLOPs a step at {sizes}; targets {', '.join(self.targets)}"
+        )
+        return "\n\n".join([f"{self.name} ({self.group})", self.summary, self.paper, facts, self.source, self.graph])
+
+    @property
+    def shapes(self) -> tuple[str, str, str]:
+        """Its inputs, states and parameters, with the dimensions of each, a line for each."""
+        kinds = (self.cell.inputs, self.cell.states, self.cell.params)
+        inputs, states, params = ("\n".join(f"{n} {shape_text(d.shape)}" for n, d in kind.items()) for kind in kinds)
+        return inputs, states, params
+
+
+def group_of(name: str) -> str:
+    """The group that a cell is listed in."""
+    return next((group for group, names in GROUPS.items() if name in names), ELSEWHERE)
+
+
+def library_names() -> Iterator[str]:
+    """All installed cells, group by group."""
+    installed = find_cells()
+    order = [*GROUPS, ELSEWHERE]
+    own = [name for names in GROUPS.values() for name in names]
+    key = {name: (order.index(group_of(name)), own.index(name) if name in own else 0, name) for name in installed}
+    yield from sorted(installed, key=lambda name: key[name])
+
+
+def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str | Backend = "caffe") -> LibraryCell:
+    """What there is to say of an installed cell. ``sizes`` go over :data:`SIZES`; ones that it does not have are left.
+
+    Raises :class:`~lstmc.errors.PluginError` if there is none of that name.
+    """
+    cell = load_cell(name)
+    of_it = {dim: {**SIZES, **(sizes or {})}.get(dim, 16) for dim in cell.dims}
+    whole = CellModel(cell).graph(T=1, **of_it)
+    count = sum(prod(op.shape) for op in parameters(whole).values())
+    body = _step(cell, of_it)
+    loaded = load_backend(backend) if isinstance(backend, str) else backend
+    fits = tuple(target for target in loaded.targets if _compiles(cell, loaded, target))
+    return LibraryCell(name, group_of(name), cell, of_it, count, flops(body), fits)
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Raise :class:`~lstmc.errors.DimError` for a dimension that no cell of lstmc has."""
+    known = (
+        sorted({dim for names in GROUPS.values() for name in names for dim in load_cell(name).dims}) if sizes else []
+    )
+    for dim in sizes:
+        if dim not in known:
+            raise DimError(f"no cell of lstmc has a dimension {dim}: found {', '.join(known)}")
+
+
+def flops(body: Graph) -> int:
+    """What a step costs: its body, which has no loop in it."""
+    return sum(_cost(body, node) for node in body)
+
+
+def _cost(body: Graph, node: Node) -> int:
+    results = sum(type_.size for type_ in node.types)
+    operands = [body.type(ref).shape for ref in body.args(node.name)]
+    match node.op:
+        case Linear() | Conv():
+            return results * 2 * prod(operands[1][1:])  # a bias takes the place of the first sum
+        case Leaf() | Split() | Concat() | Reshape() | Tile() | Transpose():
+            return 0
+        case Sum():
+            return prod(operands[0])
+    return results
+
+
+def _step(cell: Cell, sizes: Mapping[str, int]) -> Graph:
+    (scan,) = (node.op for node in CellModel(cell).graph(T=1, **sizes) if isinstance(node.op, Scan))
+    return scan.body
+
+
+def _compiles(cell: Cell, backend: Backend, target: str) -> bool:
+    small = dict.fromkeys(cell.dims, 3) | {"N": 2, "D": 3, "H": 4}
+    graph = CellModel(cell).graph(T=2, **{dim: small[dim] for dim in cell.dims})
+    try:
+        compile_graph(graph, backend, target)
+    except BackendError:
+        return False
+    return True

@@ -1,0 +1,41 @@
+"""What is said of the library cells: groups, parameters, operations and targets."""
+
+from __future__ import annotations
+
+from lstmc.api import library_cell, library_names
+from lstmc.api.library import GROUPS
+from lstmc.backend import CELLS
+from lstmc.plugins import offered
+
+
+def test_every_cell_of_lstmc_is_in_one_group() -> None:
+    own = sorted(name for name, (point, *_) in offered(CELLS).items() if point.value.startswith("lstmc.cells."))
+    assert sorted(name for names in GROUPS.values() for name in names) == own
+    assert sorted(library_names()) == sorted(offered(CELLS))
+
+
+def test_parameters_and_operations_of_an_rnn() -> None:
+    rnn = library_cell("rnn", {"N": 1, "D": 5, "H": 7})
+    assert rnn.parameters == 7 * 5 + 7 * 7 + 7
+    # two products of a matrix, one bias (in the place of a first sum), their sum, tanh
+    assert rnn.flops == 2 * 7 * 5 + 2 * 7 * 7 + 7 + 7
+    assert rnn.targets == ("caffe", "flat", "noslice")
+    assert rnn.shapes == ("x [N, D]", "h [N, H]", "W_x [H, D]\nb [H]\nW_h [H, H]")
+
+
+def test_operations_of_a_gated_cell_and_of_images() -> None:
+    gru = library_cell("mgu", {"N": 2, "D": 3, "H": 4})
+    # four products; sums; sigmoid and tanh; f h, 1 - f, two more products and their sum
+    assert gru.flops == 2 * (2 * 4 * (3 + 4) * 2 + 2 * 4 + 2 * 4 + 4 + 4 * 4)
+    assert library_cell("conv_gru").targets == ("caffe",)
+    few, many = (library_cell("conv_lstm", {"C": 1, "F": 1, "Y": size, "X": size}).flops for size in (4, 8))
+    assert many == 4 * few
+
+
+def test_a_cell_is_shown_with_paper_source_and_graph() -> None:
+    text = library_cell("min_gru", {"D": 3, "H": 4}).text
+    assert text.startswith("min_gru (gates that see the input alone)\n\nh' = (1 - z) h + z n, ")
+    assert "arXiv:2410.01201" in text
+    assert "32 parameters, 68 FLOPs a step at N=1 D=3 H=4; targets caffe, flat, noslice" in text
+    assert "    z, n = split(linear(x, W, b), 2)\n" in text
+    assert "  %linear: f32[1,8] = linear(%x, %min_gru/W, %min_gru/b)" in text

@@ -1,0 +1,26 @@
+"""``lstmc cells`` lists the library, and ``lstmc cells show`` prints one of it."""
+
+from __future__ import annotations
+
+from lstmc.api import library_cell
+from lstmc.api.library import GROUPS
+from tests.cli.conftest import LSTMC
+
+
+def test_the_cells_are_listed_in_their_groups(lstmc: LSTMC) -> None:
+    lines = [line.rstrip() for line in lstmc("cells", "-D", "H=7", "-D", "D=5").out.splitlines()]
+    assert [line for line in lines if line in GROUPS] == list(GROUPS)
+    (rnn,) = [line.split() for line in lines if line.startswith("rnn ")]
+    assert rnn[1:3] == ["91", "182"]
+    assert rnn[-3:] == ["caffe,", "flat,", "noslice"]
+
+
+def test_a_cell_is_shown(lstmc: LSTMC) -> None:
+    assert lstmc("cells", "show", "min_gru", "-D", "D=3").out == library_cell("min_gru", {"D": 3}).text + "\n"
+
+
+def test_a_dimension_that_no_cell_has_is_refused(lstmc: LSTMC) -> None:
+    for arguments in ((), ("show", "min_gru")):
+        refused = lstmc("cells", *arguments, "-D", "Q=4")
+        assert refused.code == 2
+        assert refused.err.startswith("DimError: no cell of lstmc has a dimension Q: found A, B, C, D, E, ")
