@@ -47,8 +47,13 @@ def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
 
 
 def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
-    """``given`` as float32 if it is exactly what ``graph`` needs; ``source`` names it in the error."""
+    """``given`` as float32 if it is exactly what ``graph`` needs; ``source`` names it in the error.
+
+    Fixed arrays need not be given: their numbers are the model's.
+    """
     wanted = parameters(graph)
+    fixed = {name: op.fill.draw(named_rng(0, name), op.shape) for name, op in wanted.items() if op.fixed}
+    given = {**fixed, **given}
     problems = [f"missing: {name} {TensorType(op.shape)}" for name, op in wanted.items() if name not in given]
     problems += [f"extra: {name} {_type(given[name])}" for name in given if name not in wanted]
     for name, op in wanted.items():
@@ -59,6 +64,8 @@ def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[s
             problems.append(f"wrong shape: {name} must be {TensorType(op.shape)}, found {_type(array)}")
         elif problem := element_problem(name, array):
             problems.append(problem)
+        elif name in fixed and not np.array_equal(np.asarray(array, np.float32), fixed[name]):
+            problems.append(f"fixed: {name} has its numbers in the model, found others")
     if problems:
         raise WeightsError(f"{source} does not fit {graph.name}", notes=problems)
     return {name: np.asarray(given[name], np.float32) for name in wanted}

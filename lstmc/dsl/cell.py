@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from lstmc.dsl.cell_use import birth
+from lstmc.dsl.declare import fixed_values
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import as_size
 from lstmc.dsl.result import StepResult
@@ -67,6 +70,8 @@ class Cell(Definition):
                 )
             bound.sizes[key] = size
         elif key in self.params:
+            if isinstance(value, np.ndarray | list | tuple):
+                value = fixed_values(f"{self.name}({key}=...)", value, loc, None, key)
             if not isinstance(value, Filler):
                 raise DslError(
                     f"{self.name}({key}=...) takes a filler for the parameter, such as uniform(-0.1, 0.1),"

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 from lstmc.dsl.dims import Size, as_size, shape_text
 from lstmc.dsl.value import is_scalar
 from lstmc.errors import DslError
-from lstmc.ops import Constant, Filler
+from lstmc.ops import Constant, Filler, Values
 from lstmc.source import SrcLoc, argument_location, here
 
 __all__ = ["Input", "Param", "State"]
@@ -44,7 +46,7 @@ class Declaration:
             )
 
     def _takes_fill(self, fill: object) -> bool:
-        return fill is None or isinstance(fill, Filler)
+        return fill is None or (isinstance(fill, Filler) and not isinstance(fill, Values))
 
     def told(self, name: str) -> str:
         """How an error's note names it."""
@@ -73,10 +75,21 @@ class ParamDeclaration(Declaration):
     fill: Filler
     lr_mult: float = 1
     decay_mult: float = 1
+    trained: bool = True
     kind = "parameter"
 
     def __post_init__(self) -> None:
+        if isinstance(self.fill, np.ndarray | list | tuple):
+            object.__setattr__(self, "fill", fixed_values("parameter fill", self.fill, self.loc, None, "fill"))
         super().__post_init__()
+        if not isinstance(self.trained, bool):
+            loc = argument_location(self.loc, None, "trained")
+            raise DslError(f"parameter trained: expected True or False, found {self.trained!r}", loc=loc)
+        if not self.trained:
+            if (self.lr_mult, self.decay_mult) != (1, 1):
+                raise DslError("a parameter that is not trained takes no lr_mult and no decay_mult", loc=self.loc)
+            for name in _SCALARS:
+                object.__setattr__(self, name, 0)
         for name in _SCALARS:
             value = getattr(self, name)
             if not is_scalar(value) or not value >= 0 or not isfinite(value):
@@ -90,6 +103,16 @@ class ParamDeclaration(Declaration):
         return isinstance(fill, Filler)
 
 
+def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | None, name: str) -> Values:
+    """The filler of an array of numbers, an argument at a place; ``what`` names it in the error."""
+    try:
+        return Values.of(array)
+    except ValueError as error:
+        raise DslError(
+            f"{what}: expected an array of finite numbers, found {error}", loc=argument_location(loc, position, name)
+        ) from None
+
+
 # The three return Any so that a strict type checker accepts them as the default of an argument used as a Value.
 def Input(*shape: Size, fill: Filler | None = None) -> Any:
     """An array that is fed. In a cell it is one step's slice. With ``fill`` a net has it as DummyData."""
@@ -101,6 +124,12 @@ def State(*shape: Size, fill: Filler | None = None) -> Any:
     return StateDeclaration(shape, fill, here())
 
 
-def Param(*shape: Size, fill: Filler = Constant(0), lr_mult: float = 1, decay_mult: float = 1) -> Any:
-    """A trained array, shared by all steps. The multipliers scale the solver's learning rate and weight decay."""
-    return ParamDeclaration(shape, fill, here(), lr_mult, decay_mult)
+def Param(
+    *shape: Size, fill: Filler | Any = Constant(0), lr_mult: float = 1, decay_mult: float = 1, trained: bool = True
+) -> Any:
+    """A trained array, shared by all steps. The multipliers scale the solver's learning rate and weight decay.
+
+    ``fill`` is a filler, or an array of its first numbers. With ``trained=False`` they stay: both multipliers are 0,
+    and where its numbers are an array, weights from a file need not have it.
+    """
+    return ParamDeclaration(shape, fill, here(), lr_mult, decay_mult, trained)

@@ -12,7 +12,7 @@ from lstmc.dsl.dims import whole_number
 from lstmc.dsl.scope import Scope
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
 from lstmc.dsl.value import Value, described
-from lstmc.errors import DimError, DslError
+from lstmc.errors import DimError, DslError, ShapeError
 from lstmc.ir import Builder, Graph, Scan, rename_values
 from lstmc.ops import Input, Leaf, Param
 from lstmc.source import assigned_names, encloses, return_location, returned_names
@@ -72,7 +72,10 @@ class Model(Definition):
             op = Param(shape, declared.fill, declared.lr_mult, declared.decay_mult)
         else:
             op = Input(shape, declared.fill)
-        (ref,) = trace.builder.add(op, names=(name,), loc=declared.loc)
+        try:
+            (ref,) = trace.builder.add(op, names=(name,), loc=declared.loc)
+        except ShapeError as error:
+            raise error.located(declared.loc, self.owner) from None
         trace.declared[ref] = declared.told(name)
         return Value(trace, ref)
 

@@ -113,7 +113,10 @@ def declare_params(bound: Binding, use: CellUse, root: ModelTrace) -> None:
         shape = declared_shape(bound, use, name)
         if name not in use.params:
             op = Param(shape, bound.fills.get(name, declared.fill), declared.lr_mult, declared.decay_mult)
-            (ref,) = root.builder.add(op, names=(f"{use.name}/{name}",), loc=declared.loc)
+            try:
+                (ref,) = root.builder.add(op, names=(f"{use.name}/{name}",), loc=declared.loc)
+            except ShapeError as error:
+                raise error.located(declared.loc, bound.cell.owner) from None
             root.declared[ref] = declared.told(name)
             use.params[name] = ref
 

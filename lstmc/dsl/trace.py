@@ -19,7 +19,22 @@ from lstmc.dsl.dims import Size
 from lstmc.dsl.scope import Scope
 from lstmc.errors import DimError, DslError, ShapeError
 from lstmc.ir import Builder, Ref, Scan
-from lstmc.ops import Arg, Concat, Input, IntegerRange, Op, Param, Reshape, Role, Split, Stack, Tile, Transpose, Unstack
+from lstmc.ops import (
+    Arg,
+    Concat,
+    Input,
+    IntegerRange,
+    Op,
+    Param,
+    Reshape,
+    Role,
+    Split,
+    Stack,
+    Tile,
+    Transpose,
+    Unstack,
+    Values,
+)
 from lstmc.source import SrcLoc, assigned_names, here
 from lstmc.types import TensorType
 
@@ -142,6 +157,7 @@ class ModelTrace(Trace):
     titles: set[str] = field(default_factory=set)  # names of bound cells and scans that are taken
     masks: dict[tuple[Ref, int], Ref] = field(default_factory=dict)  # which steps are valid, by lengths and steps
     carried: dict[str, Ref] = field(default_factory=dict)  # outputs that inputs take in the next batch
+    constants: dict[Values, Ref] = field(default_factory=dict)  # arrays that functions have in them
     draws: Iterator[int] = field(default_factory=count)  # numbers for dropouts, each of which draws for itself
 
     @property

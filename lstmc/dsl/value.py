@@ -235,7 +235,7 @@ def described(thing: object) -> str:
     if thing is None or isinstance(thing, bool):
         return repr(thing)
     if isinstance(thing, np.ndarray):
-        return "a NumPy array (declare it as an Input or a Param)"
+        return "a NumPy array (write const(it), or declare it as an Input or a Param)"
     if isinstance(thing, DimExpr):
         return f"dimension {thing} (for its number write x.shape[axis])"
     if isinstance(thing, Value):

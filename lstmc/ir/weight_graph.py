@@ -41,5 +41,14 @@ def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:
 
 
 def twice_stored(weights: Graph) -> list[str]:
-    """The values of a weight graph that are in two blobs: trained, they would come apart."""
-    return [weights.value_name(ref) for ref, readers in weights.readers().items() if readers > 1]
+    """The values of a weight graph that are in two blobs: trained, they would come apart. Not so what is fixed."""
+    return [
+        weights.value_name(ref)
+        for ref, readers in weights.readers().items()
+        if readers > 1 and not _fixed(weights, ref)
+    ]
+
+
+def _fixed(weights: Graph, ref: Ref) -> bool:
+    op = weights.node(ref.node).op
+    return op.fixed if isinstance(op, Param) else all(_fixed(weights, arg) for arg in weights.args(ref.node))

@@ -1,13 +1,15 @@
-"""How a parameter or a constant blob gets its first values: Caffe's own fillers, drawn by NumPy.
+"""How a parameter or a constant blob gets its first values: Caffe's own fillers, drawn by NumPy; or given numbers.
 
 Source of each formula: Caffe ``include/caffe/filler.hpp`` (Constant, Uniform, Gaussian, Xavier, MSRA).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass, fields
 from math import isfinite, prod, sqrt
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from lstmc.errors import DslError
 from lstmc.ops.base import Array
 from lstmc.source import argument_location, here
 
-__all__ = ["FILLERS", "Constant", "Filler", "Gaussian", "Msra", "Uniform", "Xavier"]
+__all__ = ["FILLERS", "Constant", "Filler", "Gaussian", "Msra", "Uniform", "Values", "Xavier"]
 
 VARIANCE_NORMS = ("fan_in", "fan_out", "average")
 
@@ -133,4 +135,40 @@ class Msra(_FanScaled):
         return rng.normal(0.0, sqrt(2 / self.fan(shape)), shape)
 
 
-FILLERS: tuple[type[Filler], ...] = (Constant, Uniform, Gaussian, Xavier, Msra)
+@dataclass(frozen=True, repr=False)
+class Values(Filler):
+    """Each element has its own number: ``data`` are float32, little endian, as base64, so that the text form is exact.
+
+    Caffe has no such filler: the numbers are in the caffemodel.
+    """
+
+    name = "values"
+    shape: tuple[int, ...]
+    data: str
+
+    def __post_init__(self) -> None:
+        try:
+            found = len(base64.b64decode(self.data, validate=True))
+        except binascii.Error:
+            found = -1
+        if found != 4 * prod(self.shape):
+            raise DslError(f"values: expected base64 of {prod(self.shape)} float32 numbers", loc=here())
+
+    @classmethod
+    def of(cls, array: Any) -> Values:
+        """The filler of an array of finite numbers. Raises :class:`ValueError` that says what it is instead."""
+        try:
+            numbers = np.asarray(array, np.float64)
+        except (TypeError, ValueError):
+            raise ValueError("no array of numbers") from None
+        if not numbers.size:
+            raise ValueError("an array without elements")
+        if not np.abs(numbers).max() <= np.finfo(np.float32).max:  # NaN is not
+            raise ValueError("an element that is no finite float32 number")
+        return cls(numbers.shape, base64.b64encode(numbers.astype("<f4").tobytes()).decode())
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return np.frombuffer(base64.b64decode(self.data), "<f4").reshape(self.shape).astype(np.float64)
+
+
+FILLERS: tuple[type[Filler], ...] = (Constant, Uniform, Gaussian, Xavier, Msra, Values)

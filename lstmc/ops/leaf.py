@@ -10,7 +10,8 @@ import numpy as np
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Arrays, Draw, Leaf, Sample, Types, sample_type
 from lstmc.ops.domain import IntegerRange
-from lstmc.ops.fillers import Constant, Filler
+from lstmc.ops.fillers import Constant, Filler, Values
+from lstmc.types import TensorType
 
 __all__ = ["Arg", "Full", "Input", "Param", "Role"]
 
@@ -49,6 +50,16 @@ class Param(Leaf):
     fill: Filler = Constant(0.0)
     lr_mult: float = 1.0
     decay_mult: float = 1.0
+
+    @property
+    def fixed(self) -> bool:
+        """Whether its numbers are the model's, and stay."""
+        return isinstance(self.fill, Values) and self.lr_mult == self.decay_mult == 0
+
+    def infer(self) -> Types:
+        if isinstance(self.fill, Values) and self.fill.shape != self.shape:
+            raise ShapeError(f"param: the array is {TensorType(self.fill.shape)}, expected {TensorType(self.shape)}")
+        return super().infer()
 
     def eval(self) -> Arrays:
         raise NotImplementedError("a parameter is bound, not evaluated")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.dsl.conftest import UserFile, lines
 
-ARRAY = "a NumPy array (declare it as an Input or a Param)"
+ARRAY = "a NumPy array (write const(it), or declare it as an Input or a Param)"
 X, V, W = (
     "x is X: input [T, N, D], declared at user.py:6",
     "V: input [N, 4], declared at user.py:6",

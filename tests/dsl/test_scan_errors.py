@@ -23,7 +23,7 @@ def net(X=Input(T, N, D), Z=Input(7, N, D), S=Input(N), V=Input(N, 4), Q=Input(T
 TWO = ("x: input [N, D], declared at user.py:11", "z: input [N, D], declared at user.py:11")
 UNBOUND = "DslError: scan takes a bound cell, such as rnn(N=..., D=..., H=...), found rnn unbound"
 START = ": a state without init starts at its fill, or at zero"
-ARRAY = "a NumPy array (declare it as an Input or a Param)"
+ARRAY = "a NumPy array (write const(it), or declare it as an Input or a Param)"
 OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
 
 

@@ -131,7 +131,7 @@ NUMBER = (
 OPERATION = f"{{}} is no operation on Values: there are + - * / **, and {FUNCTIONS}"
 MATMUL = "@ is not an operation here: write linear(x, W), which is x @ W.T with W a parameter"
 TAKES = "{} takes a Value or a number, found {}"
-ARRAY = "a NumPy array (declare it as an Input or a Param)"
+ARRAY = "a NumPy array (write const(it), or declare it as an Input or a Param)"
 FINITE = "a scalar must be a finite float32 number, found {}"
 DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
 

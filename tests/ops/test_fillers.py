@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from lstmc.errors import DslError
-from lstmc.ops import FILLERS, Constant, Filler, Gaussian, Msra, Uniform, Xavier
+from lstmc.ops import FILLERS, Constant, Filler, Gaussian, Msra, Uniform, Values, Xavier
 
 SHAPE = (50, 40, 10)
 FAN_IN, FAN_OUT = 400, 500
@@ -46,7 +46,7 @@ def test_a_vector_has_its_size_as_fan_out_and_one_as_fan_in() -> None:
     assert Xavier("average").fan((12,)) == 6.5
 
 
-@pytest.mark.parametrize("kind", FILLERS)
+@pytest.mark.parametrize("kind", [kind for kind in FILLERS if kind is not Values])
 def test_the_same_generator_draws_the_same_array(kind: type[Filler]) -> None:
     drawn = [kind().draw(np.random.default_rng(7), (3, 4)) for _ in range(2)]
     np.testing.assert_array_equal(drawn[0], drawn[1])

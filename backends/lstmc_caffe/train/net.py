@@ -14,13 +14,14 @@ from lstmc.ops import Array, Constant, Input, Op, Param
 from lstmc.output import Content
 from lstmc.prepare import LOSS
 from lstmc.training import Trained, TrainingData, TrainingRun
-from lstmc.weights import unpack_weights
+from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.train.hdf5 import TEST, TRAIN, Source, batch_dataset, hdf5_files, hdf5_sources
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.train.trainer import TrainableNet, train_net
+from lstmc_caffe.write.caffemodel import caffemodel
 from lstmc_caffe.write.in_place import overwritten
 from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import Section, WrittenNet, write_net
@@ -124,18 +125,23 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
     """``NAME.train.prototxt``, ``NAME.solver.prototxt``, and the manifest that reads trained weights back.
 
     ``caffe train --solver=NAME.solver.prototxt`` takes them as they are, run in their folder. With ``data`` there are
-    HDF5 files of them, and the lists of these.
+    HDF5 files of them, and the lists of these. Where the model has fixed arrays, they are in
+    ``NAME.train.caffemodel``, beside drawn parameters: Caffe is given it as ``--weights``.
     """
     name = compiled.name
     sources = hdf5_sources(name, data)
     net = training_net(compiled, sources)
     lines = [f"data of phase {phase}: {source.file}" for phase, source in sources.items()] if sources else None
+    started: dict[str, Content] = {}
+    if any(op.fixed for op in parameters(compiled.model).values()):
+        started[f"{name}.train.caffemodel"] = caffemodel(net, initial_weights(compiled.model))
     tests = sources[TEST].batches if sources else 0
     text = solver_text(solver, f"{name}.train.prototxt", name, "cpu", test_batches=tests)
     return {
         f"{name}.train.prototxt": prototxt(compiled, net, lines).encode(),
         f"{name}.solver.prototxt": text.encode(),
         f"{name}.train.manifest.json": manifest(compiled, net).text().encode(),
+        **started,
         **hdf5_files(name, data),
     }
 

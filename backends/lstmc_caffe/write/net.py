@@ -8,7 +8,7 @@ from typing import Any
 
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
-from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform
+from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform, Values
 from lstmc.source import SrcLoc
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.proto.net import NetParameter
@@ -161,7 +161,8 @@ def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Fill
     """A packed blob's filler, if every element of it would be drawn as the user declared it."""
     fillers = {param.fill for param in params.values()}
     if isinstance(graph.node(blob.node).op, Param):
-        return fillers.pop()
+        filler = fillers.pop()
+        return None if isinstance(filler, Values) else filler  # Caffe has none: the numbers are in the caffemodel
     if len(fillers) > 1 or not isinstance(next(iter(fillers)), Constant | Uniform | Gaussian):
         return None
     filler = fillers.pop()
