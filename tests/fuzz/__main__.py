@@ -1,6 +1,7 @@
 """``python -m tests.fuzz --minutes M``, or ``make fuzz MINUTES=M``: random models in real Caffe, as long as you like.
 
-A process a core. Exits with 1 if a model failed.
+With ``--files`` (``make fuzz FUZZ=--files``) damaged files of every format that is read instead. A process a core.
+Exits with 1 if a model or a file failed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 from lstmc_caffe.run.runner import Runner
+from tests.fuzz.files import Counts, damaged_files
 from tests.fuzz.hunt import TARGETS, Tally, hunt
 
 EVERY = 30.0  # seconds between two lines
@@ -26,6 +28,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long (default: 10)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9), help="draw the models of an earlier run")
     parser.add_argument("--target", choices=TARGETS, action="append", help="repeatable (default: all)")
+    parser.add_argument("--files", action="store_true", help="damaged files instead of models")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="(default: one a core)")
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("out/fuzz"), help="where failures go (default: out/fuzz)"
@@ -33,10 +36,10 @@ def main() -> int:
     given = parser.parse_args()
     print(f"seed {given.seed}; failures go to {given.out}", flush=True)
     until = time.monotonic() + 60 * given.minutes
-    results: Queue[Tally | None] = multiprocessing.Queue()
+    results: Queue[Tally | Counts | None] = multiprocessing.Queue()
     processes = [
         multiprocessing.Process(
-            target=work,
+            target=work_on_files if given.files else work,
             # seeds that no other process has, nor a run with a seed near by
             args=(itertools.count(given.seed * 10**9 + i, given.processes), given, until, results),
         )
@@ -44,31 +47,48 @@ def main() -> int:
     ]
     for process in processes:
         process.start()
-    total, working, told = Tally(), len(processes), time.monotonic()
+    total: Tally | Counts = Counts() if given.files else Tally()
+    working, told = len(processes), time.monotonic()
     while working:
         tally = results.get()
         if tally is None:
             working -= 1
             continue
-        total.add(tally)
-        for path in tally.saved:
-            print(f"failed: {path}", flush=True)
+        total.add(tally)  # type: ignore[arg-type]
+        for line in tally.failed:
+            print(f"failed: {line}", flush=True)
         if time.monotonic() - told > EVERY:
             told = time.monotonic()
             print(str(total).splitlines()[0], flush=True)
     for process in processes:
         process.join()
     print(total)
-    return 1 if total.saved or any(process.exitcode for process in processes) else 0
+    return 1 if total.failed or any(process.exitcode for process in processes) else 0
 
 
-def work(seeds: itertools.count[int], given: argparse.Namespace, until: float, results: Queue[Tally | None]) -> None:
+def work(
+    seeds: itertools.count[int], given: argparse.Namespace, until: float, results: Queue[Tally | Counts | None]
+) -> None:
     try:
         with Runner() as runner:
             for tally in hunt(seeds, runner, given.out, tuple(given.target or TARGETS)):
                 results.put(tally)
                 if time.monotonic() >= until:
                     return
+    except KeyboardInterrupt:
+        pass
+    finally:
+        results.put(None)
+
+
+def work_on_files(
+    seeds: itertools.count[int], given: argparse.Namespace, until: float, results: Queue[Tally | Counts | None]
+) -> None:
+    try:
+        for counts in damaged_files(seeds, given.out):
+            results.put(counts)
+            if time.monotonic() >= until:
+                return
     except KeyboardInterrupt:
         pass
     finally:

@@ -27,6 +27,10 @@ class Tally:
     def compiled(self) -> int:
         return self.tried - self.refused.total()
 
+    @property
+    def failed(self) -> list[str]:
+        return list(map(str, self.saved))
+
     def add(self, other: Tally) -> None:
         self.tried += other.tried
         self.rounding += other.rounding
