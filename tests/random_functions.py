@@ -15,6 +15,7 @@ SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("power(sigmoid({}) + 0.5, -1)", lambda x: 2),
     ("power(sigmoid({}) + 0.5, 0.5)", lambda x: 1.3),
     ("1 / (1.5 + tanh({}))", lambda x: 2),
+    ("stop_gradient({})", lambda x: x),
     ("dropout({}, 0.25)", lambda x: x),
 )
 SCALED: tuple[tuple[str, Callable[[float], float]], ...] = (

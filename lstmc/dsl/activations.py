@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lstmc.dsl.arguments import check_values, number_of
-from lstmc.dsl.pointwise import power, sigmoid, softplus
+from lstmc.dsl.pointwise import power, relu, sigmoid, softplus, stop_gradient, tanh
 from lstmc.dsl.selection import clip
 from lstmc.dsl.value import FUNCTIONS, Value
 
-__all__ = ["gelu", "hard_sigmoid", "hard_tanh", "log_sigmoid", "rsqrt", "silu", "softsign", "sqrt", "square"]
+__all__ = ["gelu", "hard_sigmoid", "hard_tanh", "log_sigmoid", "rsqrt", "silu", "softsign", "sqrt", "square", "step"]
 
 # sqrt(8 / pi), and 0.044715 of it: 0.5 (1 + tanh(u)) is sigmoid(2 u)
 GELU_LINEAR = 1.5957691216057308
@@ -58,6 +58,15 @@ def square(x: Value) -> Value:
     """x * x."""
     check_values("square", x=x)
     return power(x, 2)
+
+
+def step(x: Value) -> Value:
+    """1 where x > 0, else 0, without a gradient: tanh(2**126 * relu(x)), which is 1 from x = 2**-121 on.
+
+    Caffe's Threshold would be one layer, but aborts where it is in a net that is trained.
+    """
+    check_values("step", x=x)
+    return tanh(2.0**126 * relu(stop_gradient(x)))
 
 
 def silu(x: Value) -> Value:

@@ -12,9 +12,9 @@ from typing import Any, Concatenate, ParamSpec, cast
 
 from lstmc.dsl.arguments import check_values, number_of
 from lstmc.dsl.value import FUNCTIONS, Value, apply
-from lstmc.ops import Elu, Exp, LeakyRelu, Log, Pointwise, Power, Relu, Sigmoid, Softplus, Tanh
+from lstmc.ops import Elu, Exp, LeakyRelu, Log, Pointwise, Power, Relu, Sigmoid, Softplus, StopGradient, Tanh
 
-__all__ = ["elu", "exp", "leaky_relu", "log", "power", "relu", "sigmoid", "softplus", "tanh"]
+__all__ = ["elu", "exp", "leaky_relu", "log", "power", "relu", "sigmoid", "softplus", "stop_gradient", "tanh"]
 
 P = ParamSpec("P")
 
@@ -51,6 +51,7 @@ sigmoid = pointwise(Sigmoid)
 tanh = pointwise(Tanh)
 relu = pointwise(Relu)
 leaky_relu = pointwise(LeakyRelu)
+stop_gradient = pointwise(StopGradient)
 softplus = pointwise(Softplus)
 elu = pointwise(Elu)
 exp = pointwise(Exp)

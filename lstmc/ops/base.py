@@ -52,6 +52,7 @@ class Op(ABC):
     operands: ClassVar[tuple[str, ...]]
     for_training: ClassVar[bool] = False  # a loss or a score: what depends on it is no part of a deployed net
     undifferentiated: ClassVar[tuple[int, ...]] = ()  # operands that no gradient flows to, and none can be asked of
+    stops_gradient: ClassVar[bool] = False  # it passes none on, by definition: its vjp gives None
     backend: ClassVar[str] = ""  # whose graphs may hold it, from stage LEGAL on; empty for an op of models
 
     # The overrides name their operands, so that a formula reads like a formula; hence Any here.

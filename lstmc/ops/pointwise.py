@@ -10,9 +10,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmc.ops.base import Array, Draw, Pointwise, Sample, sample_type
+from lstmc.ops.base import Array, Arrays, Draw, Pointwise, Sample, sample_type
 
-__all__ = ["Abs", "Affine", "Elu", "Exp", "LeakyRelu", "Log", "Power", "Relu", "Sigmoid", "Softplus", "Tanh"]
+__all__ = [
+    "Abs",
+    "Affine",
+    "Elu",
+    "Exp",
+    "LeakyRelu",
+    "Log",
+    "Power",
+    "Relu",
+    "Sigmoid",
+    "Softplus",
+    "StopGradient",
+    "Tanh",
+]
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,23 @@ class LeakyRelu(Pointwise):
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         return Sample(cls(draw.choice((0.01, 0.5))), (sample_type(draw),))
+
+
+@dataclass(frozen=True)
+class StopGradient(Pointwise):
+    """y = x, through which no gradient flows: for what x comes from, y is a constant."""
+
+    name = "stop_gradient"
+    stops_gradient = True
+
+    def f(self, x: Array) -> Array:
+        return x
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.zeros_like(x)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (None,)
 
 
 @dataclass(frozen=True)

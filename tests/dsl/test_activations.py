@@ -29,6 +29,8 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "square": (lambda a, b: lstmc.square(a), lambda a, b: torch.square(a)),
     "silu": (lambda a, b: lstmc.silu(a), lambda a, b: functional.silu(a)),
     "gelu": (lambda a, b: lstmc.gelu(a), lambda a, b: functional.gelu(a, approximate="tanh")),
+    "stop_gradient": (lambda a, b: lstmc.stop_gradient(a) * b, lambda a, b: a.detach() * b),
+    "step": (lambda a, b: lstmc.step(a) * b, lambda a, b: (a > 0) * b),
     "maximum": (lstmc.maximum, torch.maximum),
     "maximum of a row": (lambda a, b: lstmc.maximum(_row(b), a), lambda a, b: torch.maximum(a, b.flatten()[:H])),
     "maximum and a number": (lambda a, b: lstmc.maximum(0.3, a), lambda a, b: torch.clamp(a, min=0.3)),

@@ -21,6 +21,7 @@ from lstmc.ops import (
     Sigmoid,
     Softmax,
     Softplus,
+    StopGradient,
     Tanh,
 )
 from lstmc.ops.base import sample_type
@@ -37,6 +38,7 @@ __all__ = [
     "ReLULayer",
     "SigmoidLayer",
     "SoftmaxLayer",
+    "StopGradientPower",
     "TanHLayer",
 ]
 
@@ -74,6 +76,17 @@ class LeakyReLU(CaffeOp, LeakyRelu):
 
     def write(self, layer: Any) -> None:
         layer.relu_param.negative_slope = self.slope
+
+
+@dataclass(frozen=True)
+class StopGradientPower(CaffeOp, StopGradient):
+    """Power (``power_layer.cpp``) of 1 that is told not to go backward; ``force_backward`` would undo that."""
+
+    name = "caffe.StopGradientPower"
+    layer_type = "Power"
+
+    def write(self, layer: Any) -> None:
+        layer.propagate_down.append(False)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ MESSAGES: dict[str, Fields] = {
         ("blobs", 7, "BlobProto*"),
         ("include", 8, "NetStateRule*"),
         ("phase", 10, "Phase"),
+        ("propagate_down", 11, "bool*"),
         ("loss_param", 101, "LossParameter"),
         ("accuracy_param", 102, "AccuracyParameter"),
         ("concat_param", 104, "ConcatParameter"),
