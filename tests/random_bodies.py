@@ -237,9 +237,17 @@ class Body:
         if x is None:
             return
         axis = self.draw.integer(0, len(x.shape) - 1)
-        kind, size = self.choose(("sum", "mean")), x.shape[axis]
-        shape = (*x.shape[:axis], *x.shape[axis + 1 :])
-        self.let(f"{kind}({x.name}, axis={axis})", shape, x.bound * size if kind == "sum" else x.bound)
+        size, keeps = x.shape[axis], self.chance(2)
+        # the largest of values that differ by rounding alone is another one in float32: rather of raw inputs
+        long = ("var", "layer_norm") if self.ops + 9 <= self.most else ()
+        kind = self.choose(("sum", "mean", *long, *(("max", "min") if x.raw else ())))
+        if kind == "layer_norm":
+            self.let(f"layer_norm({x.name}, axis={axis}, eps=0.5)", x.shape, 2, 8)
+            return
+        shape = (*x.shape[:axis], *((1,) if keeps else ()), *x.shape[axis + 1 :])
+        bound = {"sum": x.bound * size, "var": x.bound**2}.get(kind, x.bound)
+        keepdims = ", keepdims=True" if keeps else ""
+        self.let(f"{kind}({x.name}, axis={axis}{keepdims})", shape, bound, 6 if kind == "var" else 2)
 
     # making a value of a given shape ------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.targets.load import OWN, load_target
 from tests.strategies import RandomModel, random_models
-from tests.test_properties import REFUSED_ALWAYS, assert_same, meaning_of
+from tests.test_properties import REFUSED_ALWAYS, REFUSED_WITHOUT_SLICE, assert_same, meaning_of
 
 BACKEND = CaffeBackend()
 FILES = Path(__file__).parent / "backends" / "lstmc_caffe" / "targets" / "files"
@@ -83,7 +83,8 @@ def models_for(target: str) -> st.SearchStrategy[RandomModel]:
     if not loaded.allows("Power"):
         return random_models().filter(lambda model: model.seed % 10 == 0 or not WITH_POWER.search(model.source))
     if loaded.layout == "rows":
-        return random_models().filter(lambda model: model.seed % 10 == 0 or not REFUSED_ALWAYS.search(model.source))
+        refused = REFUSED_ALWAYS if loaded.allows("Slice") else REFUSED_WITHOUT_SLICE
+        return random_models().filter(lambda model: model.seed % 10 == 0 or not refused.search(model.source))
     return random_models()
 
 

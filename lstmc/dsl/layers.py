@@ -1,20 +1,14 @@
-"""What stands before, between and after recurrent cells: embeddings, convolutions, pooling, dropout, sums."""
+"""What stands before, between and after recurrent cells: embeddings, convolutions, pooling, dropout."""
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Iterable
-from typing import Any
-
-from lstmc.dsl.arguments import axis_of, check_values, number_of, pair_of, whole_number_of
-from lstmc.dsl.value import FUNCTIONS, Value, apply, described, inner_trace
+from lstmc.dsl.arguments import check_values, number_of, pair_of, whole_number_of
+from lstmc.dsl.value import FUNCTIONS, Value, apply, inner_trace
 from lstmc.errors import DslError
-from lstmc.ops import AvePool, Conv, Dropout, Embed, MaxPool, Sum
+from lstmc.ops import AvePool, Conv, Dropout, Embed, MaxPool
 from lstmc.source import argument_location, here
 
-__all__ = ["ave_pool", "conv", "dropout", "embed", "max_pool", "mean", "sum"]
-
-_NOT_GIVEN: Any = object()
+__all__ = ["ave_pool", "conv", "dropout", "embed", "max_pool"]
 
 Pairs = int | tuple[int, int]  # (height, width), or one number for both
 
@@ -91,39 +85,6 @@ def dropout(x: Value, ratio: float = 0.5) -> Value:
         loc = argument_location(here(), 1, "ratio")
         raise DslError(f"dropout: ratio must be from 0 up to, not including, 1, found {ratio!r}", loc=loc)
     return apply(Dropout(share, next(inner_trace(x).root.draws)), x)
-
-
-def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: int | None = None) -> Any:
-    """x summed along ``axis``, which is gone in the result; along all axes, if none is given. ``sum(x, -1)`` is along
-    the last one.
-
-    ``sum`` of several things, as in ``sum(w * x for w, x in pairs)``, is Python's own.
-    """
-    if not isinstance(x, Value) and isinstance(x, Iterable):
-        if axis is not None:
-            raise DslError(
-                f"sum of several things takes no axis, found {described(axis)}: add them, then sum along an axis",
-                loc=argument_location(here(), None, "axis"),
-            )
-        return builtins.sum(x) if start is _NOT_GIVEN else builtins.sum(x, start)
-    check_values("sum", x=x)
-    if start is not _NOT_GIVEN:
-        if axis is not None:
-            raise DslError("sum takes one axis, found two", loc=here())
-        axis = start  # as NumPy has it
-    if axis is not None:
-        return apply(Sum(axis_of("sum", axis, x, position=1)), x)
-    for last in reversed(range(x.type.rank)):
-        x = apply(Sum(last), x)
-    return x
-
-
-def mean(x: Value, axis: int | None = None) -> Value:
-    """The mean of x along ``axis``, which is gone in the result; of all elements, if none is given."""
-    check_values("mean", x=x)
-    number = x.type.size if axis is None else x.shape[axis_of("mean", axis, x, position=1)]
-    total: Value = sum(x, axis=axis)
-    return total / number
 
 
 FUNCTIONS += __all__

@@ -164,7 +164,12 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «h == x»", COMPARED),
         ("z = «0 != h»", COMPARED),
         ("z = «np.float64(0) < h»", COMPARED),
-        ("z = «max(h, x)»", COMPARED),
+        (
+            "z = «max(h, x)»",
+            "max takes one Value, found a Value, a Value: along an axis it is max(x, axis=0), of two it is"
+            " maximum(a, b)",
+        ),
+        ("z = «sorted([h, x])»", COMPARED),
         ("z = «h in [x]»", COMPARED),
         # ... or needs a number
         ("z = «float(h)»", NUMBER),

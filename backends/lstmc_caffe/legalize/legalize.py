@@ -36,6 +36,7 @@ class Legalize(Pass):
     9. embed conv max_pool ave_pool dropout, losses, accuracy => the layer of that name; images of more axes or fewer
                                            than 4 are reshaped
     10. sum over the last axes; others  => Reduction; Pooling AVE of images of one column, and Power
+        max over an axis                => Pooling MAX of images of one column
 
     Nets that are not trained (``trained=False``) have no gradients to lose, and no copies that come apart: there every
     weight op on parameters makes a blob, x - p has a blob of -p, and Scale its own blob always.

@@ -1,11 +1,11 @@
-"""What stands before and after recurrent cells: embed, dropout and sums."""
+"""What stands before and after recurrent cells: embed, dropout, sums and the largest along an axis."""
 
 from __future__ import annotations
 
 from math import prod
 
-from lstmc.ir import Builder, Node
-from lstmc.ops import Dropout, Embed, Op, Sum
+from lstmc.ir import Builder, Node, Ref
+from lstmc.ops import Dropout, Embed, Max, Op, Sum
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import Rule, check_blob, layer_of, shaped
@@ -32,15 +32,27 @@ def sum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
         if isinstance(below.op, caffe.Reduction):  # this axis and those that it sums
             (x,) = b.args(below.name)
         return layer_of(b, node, caffe.Reduction(axis), x)
-    lead, length, rest = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-    images = shaped(b, x, (lead, 1, length, rest))
-    means = b.add(caffe.AvePooling((length, 1)), images, loc=node.loc)
-    sums = b.add(caffe.PowerLayer(scale=float(length)), *means, loc=node.loc)
+    means = b.add(caffe.AvePooling((shape[axis], 1)), _columns(b, x, axis), loc=node.loc)
+    sums = b.add(caffe.PowerLayer(scale=float(shape[axis])), *means, loc=node.loc)
     return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *sums)
+
+
+def max_to_pooling(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Max)
+    (x,), axis = args, node.op.axis
+    largest = b.add(caffe.MaxPooling((b.type(x).shape[axis], 1)), _columns(b, x, axis), loc=node.loc)
+    return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *largest)
+
+
+def _columns(b: Builder, x: Ref, axis: int) -> Ref:
+    """x as images of one channel, whose columns are along ``axis``."""
+    shape = b.type(x).shape
+    return shaped(b, x, (prod(shape[:axis]), 1, shape[axis], prod(shape[axis + 1 :])))
 
 
 RULES: dict[type[Op], Rule] = {
     Embed: embed_to_layer,
     Dropout: dropout_to_layer,
+    Max: max_to_pooling,
     Sum: sum_to_layers,
 }

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from lstmc.ir import Builder, Graph, Node, Scan
+from lstmc.ir import Builder, Graph, Node, Ref, Scan
 from lstmc.ops import Op, Pointwise
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.form import Form
 from lstmc_caffe.rows.layout import last_axis, matrix_at
-from lstmc_caffe.rows.sums import broadcast, eltwise, power
+from lstmc_caffe.rows.sums import broadcast, combined, eltwise, power
 from lstmc_caffe.targets.target import Target
 
 
@@ -25,7 +25,8 @@ class Narrow(Pass):
 
     1. Input                           => an array of the host; blobs are fed from it
     2. DummyData                       => a matrix of that number, for ``constants`` to find an expression for
-    3. InnerProduct, Slice, Concat, Softmax on axis k => on axis 1 of the matrix whose columns begin at k; on axis 0
+    3. InnerProduct, Slice, Concat, Softmax on axis k => on axis 1 of the matrix whose columns begin at k; on axis 0;
+       Softmax on an axis before others => of the same columns, put side by side
     4. Reshape                         => a view
     5. a layer that works element by element => on the matrix that its operand is, or is a view of
 
@@ -37,6 +38,7 @@ class Narrow(Pass):
     9. p + 0                           => Scale of ones
     10. Tile                           => Concat of the operand with itself
         Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
+        Reduction; Pooling AVE of whole columns => Slice and Eltwise SUM; and Power
     11. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.
@@ -104,9 +106,44 @@ def inner_product(form: Form, op: Op, args: Refs) -> Refs:
 def softmax(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.SoftmaxLayer)
     shape = form.shape(args[0])
-    if prod(shape[op.axis + 1 :]) != 1:
-        form.refuse_rows(op, f"axis is {op.axis} of {form.b.type(args[0])}", "the last axis")
-    return (form.result(form.layer(caffe.SoftmaxLayer(1), form.view(args[0], matrix_at(shape, op.axis)))),)
+    lead, length, rest = prod(shape[: op.axis]), shape[op.axis], prod(shape[op.axis + 1 :])
+    if rest == 1:
+        return (form.result(form.layer(caffe.SoftmaxLayer(1), form.view(args[0], (lead, length)))),)
+    columns = [form.view(piece, (lead * rest, 1)) for piece in pieces(form, args[0], op.axis)]
+    turned = form.layer(caffe.ConcatLayer(1), *columns, name=f"{form.node.name}/columns")
+    soft = form.layer(caffe.SoftmaxLayer(1), turned, name=f"{form.node.name}/softmax")
+    rows = [form.view(piece, (lead, rest)) for piece in pieces(form, soft, 1)]
+    return (form.result(form.layer(caffe.ConcatLayer(1), *rows)),)
+
+
+def pieces(form: Form, x: Ref, axis: int) -> Refs:
+    """The pieces of x along an axis, each a matrix of the elements before that axis by those after it."""
+    shape = form.shape(x)
+    lead, length, rest = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+    if length == 1:
+        return (form.view(x, (lead, rest)),)
+    names = [f"{form.named(x)}/{form.node.name}/{i}" for i in range(length)]
+    return form.layers(caffe.SliceLayer(1, (rest,) * length), form.view(x, (lead, length * rest)), names=names)
+
+
+def reduction(form: Form, op: Op, args: Refs) -> Refs:
+    """The sum of the columns of a matrix."""
+    assert isinstance(op, caffe.Reduction)
+    if not form.rows or not form.target.allows("Slice"):
+        return form.layers(op, *args)  # refused
+    x = form.view(args[0], matrix_at(form.shape(args[0]), op.axis))
+    return (form.result(combined(form, caffe.Eltwise("SUM"), list(pieces(form, x, 1)))),)
+
+
+def pooling(form: Form, op: Op, args: Refs) -> Refs:
+    """The mean of whole columns of images of one channel, as a reduction is written."""
+    assert isinstance(op, caffe.AvePooling)
+    _, channels, height, _ = form.shape(args[0])
+    column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
+    if not form.rows or not column or not form.target.allows("Slice"):
+        return form.layers(op, *args)  # refused
+    total = combined(form, caffe.Eltwise("SUM"), list(pieces(form, args[0], 2)), f"{form.node.name}/sum")
+    return (form.result(form.layer(caffe.PowerLayer(scale=1 / height), total)),)
 
 
 def slice_(form: Form, op: Op, args: Refs) -> Refs:
@@ -161,6 +198,8 @@ RULES: dict[type[Op], Rule] = {
     caffe.ConcatLayer: concat,
     caffe.ReshapeLayer: reshape,
     caffe.TileLayer: tile,
+    caffe.Reduction: reduction,
+    caffe.AvePooling: pooling,
     caffe.Eltwise: eltwise,
     caffe.PowerLayer: power,
     caffe.Bias: broadcast,

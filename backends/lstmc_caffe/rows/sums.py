@@ -20,21 +20,25 @@ def eltwise(form: Form, op: Op, args: Refs) -> Refs:
     made = [ref for ref in args if form.rows and unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
     shape = form.shape(made[0] if made else form.blob(args[0]))  # of a matrix that is there, rather than of a view
     blobs = [form.view(ref, shape) for ref in args]
-    return (form.result(_combined(form, op, blobs)),)
+    return (form.result(combined(form, op, blobs)),)
 
 
-def _combined(form: Form, op: caffe.Eltwise, blobs: list[Ref]) -> Ref:
-    name, type_ = form.node.name, form.b.type(blobs[0])
+def combined(form: Form, op: caffe.Eltwise, blobs: list[Ref], called: str = "") -> Ref:
+    """Matrices of one shape by Eltwise, as many at a time as the target takes; the result is the node's own value if
+    it is not ``called`` otherwise."""
+    name, type_ = called or form.node.name, form.b.type(blobs[0])
+    if len(blobs) == 1:
+        return blobs[0]
     if form.fits(op, *[type_] * len(blobs)):
-        return form.layer(op, *blobs)
+        return form.layer(op, *blobs, name=called)
     weights = op.coeff or (1.0,) * len(blobs)
     if op.coeff and not form.fits(caffe.Eltwise("SUM", weights[:2]), type_, type_):
         blobs = [ref if weight == 1 else _times(form, ref, weight) for ref, weight in zip(blobs, weights, strict=True)]
-        return _combined(form, caffe.Eltwise("SUM"), blobs)
+        return combined(form, caffe.Eltwise("SUM"), blobs, called)
     total = blobs[0]
     for number, (ref, weight) in enumerate(zip(blobs[1:], weights[1:], strict=True), 2):
         coeff = () if not op.coeff else (weights[0] if number == 2 else 1.0, weight)
-        partial = "" if number == len(blobs) else f"{name}/{number}"
+        partial = called if number == len(blobs) else f"{name}/{number}"
         total = form.layer(caffe.Eltwise(op.operation, coeff), total, ref, name=partial)
     return total
 
@@ -94,7 +98,7 @@ def broadcast(form: Form, op: Op, args: Refs) -> Refs:
         return (form.result(_plus_parameter(form, op, x, y, covers_last)),)
     small = parameter_value(form, y, f"{form.named(y)}/value") if op.learned else y
     whole, spread = _alike(form, small, x, op)
-    return (form.result(_combined(form, _elements(op), [whole, spread])),)
+    return (form.result(combined(form, _elements(op), [whole, spread])),)
 
 
 def _elements(op: caffe.Bias | caffe.Scale) -> caffe.Eltwise:
@@ -130,7 +134,7 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: boo
         term = form.layer(scale, ones, blob, name=called)
         if alone:
             return term
-    return _combined(form, caffe.Eltwise("SUM"), [whole, term])
+    return combined(form, caffe.Eltwise("SUM"), [whole, term])
 
 
 def parameter_value(form: Form, p: Ref, name: str) -> Ref:

@@ -6,6 +6,7 @@ import builtins
 import keyword
 import re
 
+from lstmc.dsl.arrange import __all__ as arrange_words
 from lstmc.dsl.cell import __all__ as cell_words
 from lstmc.dsl.declare import __all__ as declare_words
 from lstmc.dsl.dims import __all__ as dims_words
@@ -15,12 +16,14 @@ from lstmc.dsl.layers import __all__ as layers_words
 from lstmc.dsl.losses import __all__ as losses_words
 from lstmc.dsl.model import __all__ as model_words
 from lstmc.dsl.pointwise import __all__ as pointwise_words
+from lstmc.dsl.reduce import __all__ as reduce_words
 from lstmc.dsl.scan import __all__ as scan_words
 from lstmc.dsl.valid import __all__ as valid_words
 
 LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
     sorted(
         [
+            *arrange_words,
             *cell_words,
             *declare_words,
             *dims_words,
@@ -30,6 +33,7 @@ LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
             *losses_words,
             *model_words,
             *pointwise_words,
+            *reduce_words,
             *scan_words,
             *valid_words,
         ]

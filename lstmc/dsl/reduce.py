@@ -1,0 +1,147 @@
+"""One number for all elements along axes: sums, means, variances, the largest and the smallest; layer normalization."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any
+
+from lstmc.dsl.arguments import axis_of, check_values, number_of
+from lstmc.dsl.value import FUNCTIONS, Value, apply, described
+from lstmc.errors import DslError, ShapeError
+from lstmc.ops import Max, Reshape, Sum
+from lstmc.source import argument_location, here
+
+__all__ = ["layer_norm", "max", "mean", "min", "sum", "var"]
+
+_NOT_GIVEN: Any = object()
+Axes = int | Sequence[int] | None  # one axis, several, or all
+
+
+def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None, keepdims: bool = False) -> Any:
+    """x summed along ``axis``, which is gone in the result, or has one element with ``keepdims``; several axes may be
+    given, and none stands for all. ``sum(x, -1)`` is along the last one.
+
+    ``sum`` of several things, as in ``sum(w * x for w, x in pairs)``, is Python's own.
+    """
+    if not isinstance(x, Value) and isinstance(x, Iterable):
+        if axis is not None:
+            raise DslError(
+                f"sum of several things takes no axis, found {described(axis)}: add them, then sum along an axis",
+                loc=argument_location(here(), None, "axis"),
+            )
+        return builtins.sum(x) if start is _NOT_GIVEN else builtins.sum(x, start)
+    check_values("sum", x=x)
+    if start is not _NOT_GIVEN:
+        if axis is not None:
+            raise DslError("sum takes one axis, found two", loc=here())
+        axis = start  # as NumPy has it
+    return _reduced(Sum, x, _axes("sum", x, axis), keepdims)
+
+
+def mean(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
+    """The mean of x along ``axis``, which may be several, or None for all: as for ``sum``."""
+    check_values("mean", x=x)
+    return _mean(x, _axes("mean", x, axis), keepdims)
+
+
+def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
+    """The mean of the squared distance to the mean, along ``axis`` as for ``sum``: divided by n, not by n - 1."""
+    check_values("var", x=x)
+    axes = _axes("var", x, axis)
+    away = x - _mean(x, axes, keepdims=True)
+    return _mean(away * away, axes, keepdims)
+
+
+def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
+    """The largest element of x along ``axis``, as for ``sum``. Of what is no Value it is Python's own.
+
+    The gradient goes to the first of several largest ones.
+    """
+    if not any(isinstance(thing, Value) for thing in (x, *others)):
+        return builtins.max(x, *others, **options)
+    _check_one("max", x, others, options)
+    return _reduced(Max, x, _axes("max", x, axis), keepdims)
+
+
+def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
+    """The smallest element of x along ``axis``, as for ``sum``. Of what is no Value it is Python's own."""
+    if not any(isinstance(thing, Value) for thing in (x, *others)):
+        return builtins.min(x, *others, **options)
+    _check_one("min", x, others, options)
+    return -_reduced(Max, -x, _axes("min", x, axis), keepdims)
+
+
+def layer_norm(
+    x: Value, gain: Value | None = None, bias: Value | None = None, *, eps: float = 1e-5, axis: int = -1
+) -> Value:
+    """(x - mean) / sqrt(var + eps) along ``axis``, times ``gain`` and plus ``bias``, which are arrays of that axis.
+
+    Ba et al., 2016, arXiv:1607.06450. The variance is divided by n, and eps is under the root, as PyTorch and Keras
+    have it. (Caffe's MVN divides by sqrt(var) + eps, which is another function: it is not used.)
+    """
+    operands = {"x": x} | ({} if gain is None else {"gain": gain}) | ({} if bias is None else {"bias": bias})
+    check_values("layer_norm", **operands)
+    least = number_of("layer_norm", "eps", eps, position=None)
+    if least <= 0:
+        raise DslError(
+            f"layer_norm: eps must be greater than 0, found {eps!r}", loc=argument_location(here(), None, "eps")
+        )
+    along = axis_of("layer_norm", axis, x)
+    away = x - _mean(x, [along], keepdims=True)
+    y = away * (_mean(away * away, [along], keepdims=True) + least) ** -0.5
+    if gain is not None:
+        y = y * _along("gain", gain, x, along)
+    return y if bias is None else y + _along("bias", bias, x, along)
+
+
+def _along(name: str, value: Value, x: Value, axis: int) -> Value:
+    """An array of one axis, lined up with an axis of x."""
+    if value.shape != x.shape[axis : axis + 1]:
+        raise ShapeError(
+            f"layer_norm: {name} must have the {x.shape[axis]} elements of axis {axis} of x: {name} is {value.type},"
+            f" x is {x.type}",
+            loc=here(),
+            notes=(f"{name} is {value.told()}", f"x is {x.told()}"),
+        )
+    last = axis == x.type.rank - 1
+    return value if last else apply(Reshape((x.shape[axis], *(1,) * (x.type.rank - 1 - axis))), value)
+
+
+def _check_one(function: str, x: Any, others: Sequence[Any], options: dict[str, Any]) -> None:
+    """Raise unless one Value is given, whose axis stands after its name."""
+    if others or options:
+        found = ", ".join([described(thing) for thing in (x, *others)] + [f"{name}=" for name in options])
+        one = "maximum(a, b)" if function == "max" else "minimum(a, b)"
+        raise DslError(
+            f"{function} takes one Value, found {found}: along an axis it is {function}(x, axis=0), of two it is {one}",
+            loc=here(),
+        )
+
+
+def _axes(function: str, x: Value, axis: Axes) -> list[int]:
+    """The axes that are meant, counted from the first."""
+    if axis is None:
+        return list(range(x.type.rank))
+    given: list[Any] = list(axis) if isinstance(axis, list | tuple) else [axis]
+    axes = sorted({axis_of(function, one, x, position=1) for one in given})
+    if len(axes) < len(given):
+        loc = argument_location(here(), 1, "axis")
+        raise ShapeError(f"{function}: an axis is named once, found {axis}: x is {x.type}", loc=loc)
+    return axes
+
+
+def _mean(x: Value, axes: list[int], keepdims: bool) -> Value:
+    total: Value = _reduced(Sum, x, axes, keepdims)
+    return total / prod(x.shape[one] for one in axes)
+
+
+def _reduced(op: type[Sum] | type[Max], x: Value, axes: list[int], keepdims: bool) -> Value:
+    kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    for one in reversed(axes):
+        x = apply(op(one), x)
+    return apply(Reshape(kept), x) if keepdims else x
+
+
+FUNCTIONS += __all__

@@ -1,0 +1,99 @@
+"""Reductions: what they are in NumPy and PyTorch, and the whole text of what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lstmc
+from tests.dsl.conftest import UserFile, lines
+from tests.dsl.test_functions import computed
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1, 1, (0, 2), [-1, 0], (1,), ()])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "var"])
+def test_a_reduction_is_numpys(name: str, axis: Any, keepdims: bool) -> None:
+    found, (x,) = computed(lambda x: getattr(lstmc, name)(x, axis=axis, keepdims=keepdims) * 1, (3, 4, 2))
+    numpys = getattr(np, name)(x, axis=tuple(axis) if isinstance(axis, list) else axis, keepdims=keepdims)
+    np.testing.assert_allclose(found, numpys, rtol=1e-12, atol=1e-15)
+
+
+def test_max_and_min_of_what_is_no_value_are_pythons() -> None:
+    assert (lstmc.max(3, 5), lstmc.min([3, 5]), lstmc.max([], default=2), lstmc.min(3, -5, key=abs)) == (5, 3, 2, 3)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.25])
+def test_layer_norm_is_pytorchs(eps: float) -> None:
+    found, (x, gain, bias) = computed(lambda x, g, b: lstmc.layer_norm(x, g, b, eps=eps), (3, 4, 5), (5,), (5,))
+    wanted = torch.nn.functional.layer_norm(
+        *(torch.from_numpy(a) for a in (x,)), (5,), *map(torch.from_numpy, (gain, bias)), eps
+    )
+    np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_layer_norm_is_along_any_axis(axis: int) -> None:
+    def normalized(x: Any, gain: Any, mean: Callable[..., Any]) -> Any:
+        away = x - mean(x, axis, keepdims=True)
+        shape = [1, 1, 1]
+        shape[axis] = 4
+        return away * (mean(away * away, axis, keepdims=True) + 1e-5) ** -0.5 * gain.reshape(shape)
+
+    found, (x, gain) = computed(lambda x, gain: lstmc.layer_norm(x, gain, axis=axis), (4, 4, 4), (4,))
+    np.testing.assert_allclose(found, normalized(x, gain, np.mean), rtol=1e-12)
+
+
+X = "x is X: input [T, N, D], declared at user.py:6"
+
+
+@pytest.mark.parametrize(
+    ("marked", "message", "notes"),
+    [
+        (
+            "z = var(X, «axis=3»)",
+            "ShapeError: var: axis must be a whole number from -3 to 2, found 3: x is f32[3,2,5]",
+            (X,),
+        ),
+        (
+            "z = mean(X, «'a'»)",
+            "ShapeError: mean: axis must be a whole number from -3 to 2, found 'a': x is f32[3,2,5]",
+            (X,),
+        ),
+        ("z = sum(X, «axis=(0, -3)»)", "ShapeError: sum: an axis is named once, found (0, -3): x is f32[3,2,5]", ()),
+        (
+            "z = «max(X, 0)»",
+            "DslError: max takes one Value, found a Value, int 0: along an axis it is max(x, axis=0), of two it is"
+            " maximum(a, b)",
+            (),
+        ),
+        (
+            "z = «min(X, key=abs)»",
+            "DslError: min takes one Value, found a Value, key=: along an axis it is min(x, axis=0), of two it is"
+            " minimum(a, b)",
+            (),
+        ),
+        ("z = layer_norm(X, «3»)", "DslError: layer_norm takes Values, found int 3", ()),
+        ("z = layer_norm(X, «eps=0»)", "DslError: layer_norm: eps must be greater than 0, found 0", ()),
+        (
+            "z = «layer_norm(X, X[0, 0], axis=1)»",
+            "ShapeError: layer_norm: gain must have the 2 elements of axis 1 of x: gain is f32[5], x is f32[3,2,5]",
+            ("gain is X[0, 0]: f32[5], made at user.py:7", X),
+        ),
+    ],
+)
+def test_what_is_refused_and_where(user: UserFile, marked: str, message: str, notes: tuple[str, ...]) -> None:
+    start, end = marked.index("«"), marked.index("»") - 1
+    statement = marked.replace("«", "").replace("»", "")
+    code = f"@model\ndef net(X=Input(T, N, D)):\n    {statement}\n    return {{'z': z}}\n"
+    assert user.refused(code) == lines(
+        message,
+        f"  user.py:7:{start + 5} in model 'net'",
+        f"    {statement}",
+        f"    {' ' * start}{'^' * (end - start)}",
+        *(f"  {note}" for note in notes),
+    )
