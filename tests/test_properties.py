@@ -30,7 +30,7 @@ from tests.strategies import RandomModel, random_models
 
 BACKEND = CaffeBackend()
 FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)  # where one of many shows it
-LARGEST_SHARE_REFUSED = {"flat": 0.5, "noslice": 0.8}  # of the models below
+LARGEST_SHARE_REFUSED = {"flat": 0.5, "noslice": 0.9}  # of the models below
 EXACT = 1e-9  # what two ways to compute the same thing in float64 may differ by, relative to the largest element
 
 
@@ -120,7 +120,7 @@ def test_random_models_use_every_op_of_the_language() -> None:
             if isinstance(node.op, Scan):
                 collect(node.op.body)
 
-    @settings(max_examples=100)
+    @settings(max_examples=300)
     @given(random_models())
     def trace(model: RandomModel) -> None:
         collect(model.graph())
@@ -130,9 +130,11 @@ def test_random_models_use_every_op_of_the_language() -> None:
 
 
 # What the portable targets refuse always: a few models show it, and the others are to be compiled.
-REFUSED_ALWAYS = re.compile(r"\b(embed|conv|max|min|\w+_loss|accuracy)\(")
+REFUSED_ALWAYS = re.compile(r"\b(embed|conv|\w+_loss|accuracy)\(")
 # What needs Slice, besides split, which becomes products.
-REFUSED_WITHOUT_SLICE = re.compile(rf"{REFUSED_ALWAYS.pattern}|\b(transpose|sum|mean|var|layer_norm)\(|v\d+\[[:, ]*\d")
+REFUSED_WITHOUT_SLICE = re.compile(
+    rf"{REFUSED_ALWAYS.pattern}|\b(transpose|sum|mean|max|min|var|layer_norm)\(|v\d+\[[:, ]*\d"
+)
 
 
 @pytest.mark.caffe

@@ -38,7 +38,7 @@ class Narrow(Pass):
     9. p + 0                           => Scale of ones
     10. Tile                           => Concat of the operand with itself
         Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
-        Reduction; Pooling AVE of whole columns => Slice and Eltwise SUM; and Power
+        Reduction; Pooling of whole columns => Slice and Eltwise SUM, for a mean with Power; Eltwise MAX
     11. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.
@@ -136,14 +136,17 @@ def reduction(form: Form, op: Op, args: Refs) -> Refs:
 
 
 def pooling(form: Form, op: Op, args: Refs) -> Refs:
-    """The mean of whole columns of images of one channel, as a reduction is written."""
-    assert isinstance(op, caffe.AvePooling)
+    """The mean or the largest of whole columns of images of one channel, of their pieces."""
+    assert isinstance(op, caffe.AvePooling | caffe.MaxPooling)
     _, channels, height, _ = form.shape(args[0])
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
     if not form.rows or not column or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
-    total = combined(form, caffe.Eltwise("SUM"), list(pieces(form, args[0], 2)), f"{form.node.name}/sum")
-    return (form.result(form.layer(caffe.PowerLayer(scale=1 / height), total)),)
+    rows = list(pieces(form, args[0], 2))
+    if isinstance(op, caffe.MaxPooling):
+        return (form.result(combined(form, caffe.Eltwise("MAX"), rows)),)
+    total = combined(form, caffe.Eltwise("SUM"), rows, f"{form.node.name}/sum")
+    return (form.result(form.layer(caffe.PowerLayer(scale=1 / height), form.blob(total))),)
 
 
 def slice_(form: Form, op: Op, args: Refs) -> Refs:
@@ -200,6 +203,7 @@ RULES: dict[type[Op], Rule] = {
     caffe.TileLayer: tile,
     caffe.Reduction: reduction,
     caffe.AvePooling: pooling,
+    caffe.MaxPooling: pooling,
     caffe.Eltwise: eltwise,
     caffe.PowerLayer: power,
     caffe.Bias: broadcast,

@@ -45,7 +45,8 @@ def combined(form: Form, op: caffe.Eltwise, blobs: list[Ref], called: str = "") 
 
 def _times(form: Form, ref: Ref, factor: float) -> Ref:
     name = f"{form.node.name}/{'negated' if factor == -1 else 'scaled'}"
-    return _power(form, caffe.PowerLayer(scale=factor), ref, name)
+    scaled = _power(form, caffe.PowerLayer(scale=factor), form.blob(ref), name)
+    return form.view(scaled, form.shape(ref))
 
 
 def power(form: Form, op: Op, args: Refs) -> Refs:

@@ -15,6 +15,7 @@ from lstmc import (
     mean,
     min,
     model,
+    reshape,
     scan,
     softmax,
     sum,
@@ -25,6 +26,7 @@ from lstmc import (
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.pipelines import passes_of
 from lstmc_caffe.run.runner import Runner
 from tests.backends.lstmc_caffe.ops.test_layers import assert_right
 
@@ -63,15 +65,15 @@ def test_sums_and_norms_along_any_axis_are_right(caffe: Runner, target: str) -> 
 
 
 @pytest.mark.caffe
-def test_the_largest_and_the_smallest_are_right(caffe: Runner) -> None:
-    assert_right(caffe, extremes, {"x"})
+@pytest.mark.parametrize("target", ["caffe", "flat"])
+def test_the_largest_and_the_smallest_are_right(caffe: Runner, target: str) -> None:
+    assert_right(caffe, extremes, {"x"}, target)
 
 
-@pytest.mark.parametrize(("target", "layer"), [("flat", "Pooling"), ("noslice", "Pooling")])
-def test_the_largest_is_refused_where_there_is_no_layer_for_it(target: str, layer: str) -> None:
+def test_the_largest_is_refused_where_nothing_cuts() -> None:
     with pytest.raises(BackendError) as caught:
-        compile_graph(extremes.graph(), CaffeBackend(), target)
-    assert caught.value.message == f"target {target} has no {layer} layer, which %maxpooling needs"
+        compile_graph(extremes.graph(), CaffeBackend(), "noslice")
+    assert caught.value.message == "target noslice has no Pooling layer, which %maxpooling needs"
     assert caught.value.notes[0].startswith("its blobs have four axes")
 
 
@@ -80,3 +82,16 @@ def test_a_sum_is_refused_where_nothing_cuts() -> None:
         compile_graph(norms.graph(), CaffeBackend(), "noslice")
     assert caught.value.message == "target noslice has no Reduction layer, which %sum needs"
     assert caught.value.notes[0].startswith("OpenCV cannot create it: a sum over the last axis is a linear")
+
+
+def test_narrow_finds_nothing_more_to_do_where_matrices_of_several_shapes_meet() -> None:
+    @model
+    def net(x=Input(5, 2, 4)):
+        y = tanh(x)
+        turned = y - reshape(tanh(reshape(y, 5, 8)), 5, 2, 4)
+        return {"a": layer_norm(y, axis=1), "b": turned, "c": softmax(y, axis=1), "d": sum(y[:, :1], axis=1)}
+
+    graph = net.graph()
+    for one in passes_of("flat"):
+        graph = one.run(graph).graph
+        assert not one.run(graph).modified, one.name
