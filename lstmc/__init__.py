@@ -31,6 +31,7 @@ from lstmc.dsl.losses import *
 from lstmc.dsl.model import *
 from lstmc.dsl.op import *
 from lstmc.dsl.pointwise import *
+from lstmc.dsl.product import *
 from lstmc.dsl.reduce import *
 from lstmc.dsl.scan import *
 from lstmc.dsl.selection import *

@@ -12,9 +12,11 @@ import numpy as np
 from lstmc.dsl.broadcasting import operands_repeated
 from lstmc.dsl.dims import DimExpr
 from lstmc.dsl.indexing import IndexRefused, indexed
+from lstmc.dsl.matrices import fit, product
 from lstmc.dsl.trace import Trace, Traced, size_in
-from lstmc.errors import DslError
-from lstmc.ops import Abs, Add, Affine, Binary, Mul, Op, Power, Sub, Transpose
+from lstmc.errors import DslError, ShapeError
+from lstmc.ir import is_weight
+from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Sub, Transpose
 from lstmc.source import here
 
 __all__ = ["Value"]
@@ -81,6 +83,11 @@ class Value(Traced):
             self._refuse(f"/ takes a Value or a number, found {described(other)}")
         return apply(Power(-1.0), self)._affine(other, 0)
 
+    def __matmul__(self, other: Any) -> Value:
+        if not isinstance(other, Value):
+            self._refuse(f"@ takes Values on both sides, found {described(other)}")
+        return _matrix_product(self, other)
+
     def __neg__(self) -> Value:
         return self._affine(-1, 0)
 
@@ -121,9 +128,7 @@ class Value(Traced):
     __setitem__ = __delitem__ = _refused(
         "a Value cannot be changed: build the new one, for instance with split and concat"
     )
-    __matmul__ = __rmatmul__ = _refused(
-        "@ is not an operation here: write linear(x, W), which is x @ W.T with W a parameter"
-    )
+    __rmatmul__ = _refused("@ takes Values on both sides: an array is declared as an Input or a Param")
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused(
         "Values cannot be compared: there are no numbers yet. Write the choice as arithmetic, for instance"
         " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is maximum(a, b), the smaller one is"
@@ -209,8 +214,8 @@ _INSTEAD = {
     "minimum": "minimum(a, b)",
     "clip": "clip(x, low, high)",
     "where": "where(m, a, b)",
-    "dot": "linear(x, W)",
-    "matmul": "linear(x, W)",
+    "dot": "x @ y",
+    "matmul": "x @ y",
     "sqrt": "sqrt(x)",
     "square": "square(x)",
     "negative": "-x",
@@ -284,3 +289,32 @@ def in_turn(ops: Iterable[Op], x: Value) -> Value:
     for op in ops:
         x = apply(op, x)
     return x
+
+
+def _matrix_product(x: Value, y: Value) -> Value:
+    """x @ y: by one product where one of them is a matrix of parameters, else by all products of their elements."""
+    if not fit(x.shape, y.shape):
+        raise ShapeError(
+            "@: the last axis of x must be as long as the last but one of y, and those before them must fit: x is"
+            f" {x.type}, y is {y.type}",
+            loc=here(),
+            notes=(f"x is {x.told()}", f"y is {y.told()}"),
+        )
+    if _is_matrix_of_weights(y):
+        return apply(Linear(x.type.rank - 1), x, _transposed(y))
+    if _is_matrix_of_weights(x) and y.type.rank == 1:
+        return apply(Linear(0), y, x)
+    of_x, of_y, after = product(x.shape, y.shape)
+    return in_turn(after, apply(Mul(), in_turn(of_x, x), in_turn(of_y, y)))
+
+
+def _is_matrix_of_weights(value: Value) -> bool:
+    return value.type.rank == 2 and is_weight(value.trace.builder, value.ref)
+
+
+def _transposed(matrix: Value) -> Value:
+    """A matrix transposed; what it is the transpose of, if it is one."""
+    node = matrix.trace.builder.node(matrix.ref.node)
+    if isinstance(node.op, Transpose):
+        return Value(matrix.trace, matrix.trace.builder.args(node.name)[0])
+    return apply(Transpose(0), matrix)

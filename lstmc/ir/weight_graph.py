@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from lstmc.ir.graph import Builder, Graph
 from lstmc.ir.node import Output, Ref
 from lstmc.ir.rebuild import Rebuild
-from lstmc.ops import Affine, Arg, Concat, Op, Param, Reshape, Split
+from lstmc.ops import Affine, Arg, Concat, Op, Param, Reshape, Split, Transpose
 
 NEGATE = Affine(-1.0, 0.0)
 
 
 def is_weight_op(op: Op) -> bool:
     """Whether an op on weights gives a weight."""
-    return type(op) in (Concat, Split, Reshape) or op == NEGATE
+    return type(op) in (Concat, Split, Reshape, Transpose) or op == NEGATE
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:

@@ -129,7 +129,7 @@ NUMBER = (
     f" What can: {FUNCTIONS}"
 )
 OPERATION = f"{{}} is no operation on Values: there are + - * / **, and {FUNCTIONS}"
-MATMUL = "@ is not an operation here: write linear(x, W), which is x @ W.T with W a parameter"
+MATMUL = "@ takes Values on both sides: an array is declared as an Input or a Param"
 TAKES = "{} takes a Value or a number, found {}"
 ARRAY = "a NumPy array (write const(it), or declare it as an Input or a Param)"
 FINITE = "a scalar must be a finite float32 number, found {}"
@@ -182,7 +182,6 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «[1, 2][h]»", NUMBER),
         ("z = «format(h, '.3f')»", NUMBER),
         # operators there are not
-        ("z = «h @ U»", MATMUL),
         ("z = «np.eye(4) @ h»", MATMUL),
         ("z = «h % 2»", OPERATION.format("%")),
         ("z = «7 // h»", OPERATION.format("//")),

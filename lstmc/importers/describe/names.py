@@ -16,6 +16,7 @@ from lstmc.dsl.layers import __all__ as layers_words
 from lstmc.dsl.losses import __all__ as losses_words
 from lstmc.dsl.model import __all__ as model_words
 from lstmc.dsl.pointwise import __all__ as pointwise_words
+from lstmc.dsl.product import __all__ as product_words
 from lstmc.dsl.reduce import __all__ as reduce_words
 from lstmc.dsl.scan import __all__ as scan_words
 from lstmc.dsl.valid import __all__ as valid_words
@@ -33,6 +34,7 @@ LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
             *losses_words,
             *model_words,
             *pointwise_words,
+            *product_words,
             *reduce_words,
             *scan_words,
             *valid_words,

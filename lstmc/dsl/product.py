@@ -1,0 +1,114 @@
+"""Products of two computed values: ``matmul`` and ``@``, ``outer``, ``einsum`` of two operands."""
+
+from __future__ import annotations
+
+import re
+
+from lstmc.dsl.arguments import check_values
+from lstmc.dsl.value import FUNCTIONS, Value, apply, described
+from lstmc.errors import DslError, ShapeError
+from lstmc.ops import Mul, Reshape, Sum, Transpose
+from lstmc.source import argument_location, here
+
+__all__ = ["einsum", "matmul", "outer"]
+
+_SPECIFICATION = re.compile(r"([a-z]+),([a-z]+)->([a-z]*)")
+
+
+def matmul(x: Value, y: Value) -> Value:
+    """The matrix product x @ y as NumPy has it: [..., I, K] by [..., K, J], axes before the last two broadcast.
+
+    A matrix that is a parameter is multiplied by one layer, as ``linear`` does; of two computed values each product of
+    elements is made, I * K * J for each matrix, before they are summed.
+    """
+    check_values("matmul", x=x, y=y)
+    return x @ y
+
+
+def outer(x: Value, y: Value) -> Value:
+    """Every element of x's last axis times every one of y's: [..., A] and [..., B] give [..., A, B]."""
+    check_values("outer", x=x, y=y)
+    for name, value in (("x", x), ("y", y)):
+        if not value.shape:
+            raise ShapeError(f"outer: {name} must have an axis or more: {name} is {value.type}", loc=here())
+    return apply(Mul(), _shaped(x, (*x.shape, 1)), _shaped(y, (*y.shape[:-1], 1, y.shape[-1])))
+
+
+def einsum(specification: str, x: Value, y: Value) -> Value:
+    """Products of elements of two values, summed over one axis at most: ``einsum("nab,nb->na", C, q)``.
+
+    Every axis has a letter: those of x, a comma, those of y, ``->``, and those of the result.
+    """
+    found = _SPECIFICATION.fullmatch(specification.replace(" ", "")) if isinstance(specification, str) else None
+    if found is None:
+        raise DslError(
+            'einsum takes the letters of the axes of two values and of the result, as in "nab,nb->na", found'
+            f" {described(specification)}",
+            loc=argument_location(here(), 0, "specification"),
+        )
+    for position, (name, value) in enumerate((("x", x), ("y", y)), 1):
+        if not isinstance(value, Value):
+            loc = argument_location(here(), position, name)
+            raise DslError(f"einsum takes two Values, found {described(value)}", loc=loc)
+    of_x, of_y, of_result = found.groups()
+    sizes = _sizes(x, of_x) | _sizes(y, of_y)
+    contracted = [letter for letter in sizes if letter not in of_result]
+    problem = ""
+    if len(set(of_result)) < len(of_result) or not set(of_result) <= set(sizes):
+        problem = f"each letter of the result {of_result!r} must be there once, and be an axis of x or y"
+    elif len(contracted) > 1:
+        problem = f"one axis is summed at most, found {', '.join(contracted)}: sum the others before or after"
+    elif different := [letter for letter, n in _sizes(x, of_x).items() if sizes[letter] != n]:
+        problem = f"axis {different[0]} has {_sizes(x, of_x)[different[0]]} elements in x, {sizes[different[0]]} in y"
+    if problem:
+        raise ShapeError(
+            f"einsum: {problem}: x is {x.type}, y is {y.type}",
+            loc=here(),
+            notes=(f"x is {x.told()}", f"y is {y.told()}"),
+        )
+    order = _order(of_x, of_y, of_result, contracted)
+    operands = [_lined_up(value, letters, order) for value, letters in ((x, of_x), (y, of_y))]
+    made = apply(Mul(), *operands)
+    if contracted:
+        made = apply(Sum(order.index(contracted[0])), made)
+    return made
+
+
+def _sizes(value: Value, letters: str) -> dict[str, int]:
+    if len(letters) != value.type.rank or len(set(letters)) < len(letters):
+        raise ShapeError(
+            f"einsum: {letters!r} must have one letter for each axis, and each once: found {value.type}",
+            loc=here(),
+            notes=(f"found {value.told()}",),
+        )
+    return dict(zip(letters, value.shape, strict=True))
+
+
+def _order(of_x: str, of_y: str, of_result: str, contracted: list[str]) -> str:
+    """All letters: those of the result in its order, and the one that is summed where least is to be turned."""
+    orders = [of_result[:i] + "".join(contracted) + of_result[i:] for i in range(len(of_result), -1, -1)]
+    return min(orders, key=lambda order: _turns(of_x, order) + _turns(of_y, order))
+
+
+def _turns(letters: str, order: str) -> int:
+    places = [order.index(letter) for letter in letters]
+    return sum(a > b for i, a in enumerate(places) for b in places[i + 1 :])
+
+
+def _lined_up(value: Value, letters: str, order: str) -> Value:
+    """The value with an axis for each letter, in order: its own are turned, those that it lacks have one element."""
+    own = list(letters)
+    for _ in own:  # neighbours are exchanged until they are in order
+        for i in range(len(own) - 1):
+            if order.index(own[i]) > order.index(own[i + 1]):
+                own[i], own[i + 1] = own[i + 1], own[i]
+                value = apply(Transpose(i), value)
+    sizes = dict(zip(own, value.shape, strict=True))
+    return _shaped(value, tuple(sizes.get(letter, 1) for letter in order))
+
+
+def _shaped(value: Value, shape: tuple[int, ...]) -> Value:
+    return value if value.shape == shape else apply(Reshape(shape), value)
+
+
+FUNCTIONS += __all__
