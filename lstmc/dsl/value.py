@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmc.dsl.broadcasting import operands_repeated
 from lstmc.dsl.dims import DimExpr
+from lstmc.dsl.hints import INSTEAD, INSTEAD_OF_METHODS
 from lstmc.dsl.indexing import IndexRefused, indexed
 from lstmc.dsl.matrices import fit, product
 from lstmc.dsl.trace import Trace, Traced, size_in
@@ -175,8 +176,9 @@ class Value(Traced):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):  # what Python and its tools look for, and can do without
             raise AttributeError(name)
-        hint = f": write {name}(x)" if name in FUNCTIONS else f": it has shape. Functions are {_functions()}"
-        self._refuse(f"a Value has no attribute {name!r}{hint}")
+        written = f"{name}(x)" if name in FUNCTIONS else INSTEAD_OF_METHODS.get(name)
+        hint = f"write {written}" if written else f"it has shape. Functions are {_functions()}"
+        self._refuse(f"a Value has no attribute {name!r}: {hint}")
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in Traced.__slots__:
@@ -193,6 +195,10 @@ class Value(Traced):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
         self._refuse(f"NumPy's {function.__name__} cannot take a Value: {_instead(function.__name__)}")
 
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+        raise DslError(f"PyTorch's {function.__name__} cannot take a Value: {_instead(function.__name__)}", loc=here())
+
     __array__ = _refused("a Value cannot become a NumPy array: there are no numbers yet")
 
 
@@ -205,34 +211,10 @@ _REFLECTED = {
     "matmul": "__rmatmul__",
     **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), "__eq__"),
 }
-_INSTEAD = {
-    "absolute": "abs(x)",
-    "concatenate": "concat(a, b)",
-    "hstack": "concat(a, b)",
-    "vstack": "concat(a, b, axis=0)",
-    "maximum": "maximum(a, b)",
-    "minimum": "minimum(a, b)",
-    "clip": "clip(x, low, high)",
-    "where": "where(m, a, b)",
-    "dot": "x @ y",
-    "matmul": "x @ y",
-    "sqrt": "sqrt(x)",
-    "square": "square(x)",
-    "negative": "-x",
-    "reciprocal": "1 / x",
-    "tanh": "tanh(x)",
-    "exp": "exp(x)",
-    "log": "log(x)",
-    "reshape": "reshape(x, shape)",
-    "split": "split(x, parts)",
-    "power": "power(x, exponent)",
-    "sum": "sum(x, axis=0)",
-    "mean": "mean(x, axis=0)",
-}
 
 
 def _instead(name: str) -> str:
-    return f"write {_INSTEAD[name]}" if name in _INSTEAD else f"what can is {_functions()}"
+    return f"write {INSTEAD[name]}" if name in INSTEAD else f"what can is {_functions()}"
 
 
 def described(thing: object) -> str:

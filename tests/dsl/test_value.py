@@ -216,6 +216,9 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «h / 0.0»", DIVISOR.format("0.0")),
         ("z = «h / 1e-320»", DIVISOR.format("1e-320")),
         # attributes
+        ("z = «h.mean»()", "a Value has no attribute 'mean': write mean(x)"),
+        ("z = «h.view»(2, 2)", "a Value has no attribute 'view': write reshape(x, shape)"),
+        ("z = «h.ndim»", "a Value has no attribute 'ndim': write len(x.shape)"),
         ("z = «h.tanh»()", "a Value has no attribute 'tanh': write tanh(x)"),
         ("z = «h.data»", f"a Value has no attribute 'data': it has shape. Functions are {FUNCTIONS}"),
         ("«h.mask» = x", "a Value takes no attributes, found 'mask': keep what belongs to it in a variable"),
@@ -228,7 +231,12 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
             "NumPy's concatenate cannot take a Value: write concat(a, b)",
         ),
         ("z = «np.sum(h)»", "NumPy's sum cannot take a Value: write sum(x, axis=0)"),
-        ("z = «np.std(h)»", f"NumPy's std cannot take a Value: what can is {FUNCTIONS}"),
+        ("z = «np.std(h)»", "NumPy's std cannot take a Value: write var(x, axis=0) ** 0.5"),
+        ("z = «np.roll(h, 1)»", "NumPy's roll cannot take a Value: write concat(x[-n:], x[:-n], axis=0)"),
+        ("z = «np.median(h)»", f"NumPy's median cannot take a Value: what can is {FUNCTIONS}"),
+        # PyTorch
+        ("import torch; z = «torch.cat([h, h])»", "PyTorch's cat cannot take a Value: write concat(a, b)"),
+        ("import torch; z = «torch.sigmoid(h)»", "PyTorch's sigmoid cannot take a Value: write sigmoid(x)"),
         ("z = «np.add.reduce(h)»", f"NumPy's add cannot take a Value: what can is {FUNCTIONS}"),
         ("z = «np.asarray(h)»", "a Value cannot become a NumPy array: there are no numbers yet"),
         ("z = «np.array([h, h])»", "a Value cannot become a NumPy array: there are no numbers yet"),

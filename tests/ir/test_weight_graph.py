@@ -15,6 +15,7 @@ graph g {
   %upper, %lower: f32[2,3], f32[6,3] = split(%packed, axis=0, sizes=(2, 6))
   %negated: f32[6,3] = affine(%lower, scale=-1.0)
   %flat: f32[18] = reshape(%negated, shape=(18,))
+  %turned: f32[3,4] = transpose(%V, axis=0)
   %doubled: f32[4,3] = affine(%W, scale=2.0)
   %shifted: f32[4,3] = affine(%W, scale=-1.0, shift=1.0)
   %mixed: f32[6,3] = concat(%x, %W, axis=0)
@@ -25,7 +26,7 @@ graph g {
 """)
 
 
-@pytest.mark.parametrize("name", ["W", "packed", "upper", "negated", "flat"])
+@pytest.mark.parametrize("name", ["W", "packed", "upper", "negated", "flat", "turned"])
 def test_parameters_moved_or_negated_are_weights(name: str) -> None:
     assert is_weight(GRAPH, Ref(name))
 

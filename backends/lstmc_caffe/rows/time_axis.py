@@ -15,8 +15,8 @@ from lstmc_caffe.unroll.fan import concat_tree, slice_tree
 
 
 def _step_matrix(shape: tuple[int, ...]) -> Matrix:
-    """A step [N, ...] as N rows of a sequence's matrix; a step [N] as one."""
-    return matrix_at(shape, 1) if len(shape) > 1 else (1, shape[0])
+    """A step [N, ...] as N rows of a sequence's matrix; a step [N], or a number, as one."""
+    return matrix_at(shape, int(len(shape) > 1))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Param, State, cell, linear, model, scan, split, sum, tanh, uniform
+from lstmc import Input, Param, State, cell, linear, mean, model, reshape, scan, sigmoid, split, sum, tanh, uniform
 from lstmc.differential import check
 from lstmc.dsl import Dim, Model
 from lstmc.pipeline import compile_graph
@@ -68,11 +68,24 @@ def overlaps(X=Input(T, 3)):
     return {"y": y}
 
 
+@cell
+def scaled(x=Input(2, 3), h=State(2, 4), *, W=Param(1, 6, fill=uniform(-1, 1))):
+    h = tanh(h + 1) * mean(x) + sigmoid(linear(reshape(x, 1, 6), W))
+    return h, {"h": h}
+
+
+@model
+def means(X=Input(T, 2, 3)):
+    y, _ = scan(scaled(), X)
+    return {"y": y}
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("steps", [1, 2, FAN + 1])
-@pytest.mark.parametrize("of", [energies, gates, ticks, overlaps], ids=lambda of: of.name)
-def test_real_caffe_runs_them(caffe: Runner, of: Model, steps: int) -> None:
+@pytest.mark.parametrize("of", [energies, gates, ticks, overlaps, means], ids=lambda of: of.name)
+@pytest.mark.parametrize("target", ["caffe", "flat"])
+def test_real_caffe_runs_them(caffe: Runner, target: str, of: Model, steps: int) -> None:
     graph = of.graph(T=steps)
-    compiled, weights = compile_graph(graph, BACKEND), initial_weights(graph)
+    compiled, weights = compile_graph(graph, BACKEND, target), initial_weights(graph)
     report = check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
     assert report.passed, [difference for difference in report.differences if not difference.passed]
