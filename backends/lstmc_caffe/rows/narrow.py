@@ -143,8 +143,8 @@ def pooling(form: Form, op: Op, args: Refs) -> Refs:
     if not form.rows or not column or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
     rows = list(pieces(form, args[0], 2))
-    if isinstance(op, caffe.MaxPooling):
-        return (form.result(combined(form, caffe.Eltwise("MAX"), rows)),)
+    if isinstance(op, caffe.MaxPooling):  # of two that are equal, the second bottom has the gradient: the first row
+        return (form.result(combined(form, caffe.Eltwise("MAX"), rows[::-1])),)
     total = combined(form, caffe.Eltwise("SUM"), rows, f"{form.node.name}/sum")
     return (form.result(form.layer(caffe.PowerLayer(scale=1 / height), form.blob(total))),)
 

@@ -29,7 +29,7 @@ def combined(form: Form, op: caffe.Eltwise, blobs: list[Ref], called: str = "") 
     name, type_ = called or form.node.name, form.b.type(blobs[0])
     if len(blobs) == 1:
         return blobs[0]
-    if form.fits(op, *[type_] * len(blobs)):
+    if (op.operation != "MAX" or len(blobs) == 2) and form.fits(op, *[type_] * len(blobs)):
         return form.layer(op, *blobs, name=called)
     weights = op.coeff or (1.0,) * len(blobs)
     if op.coeff and not form.fits(caffe.Eltwise("SUM", weights[:2]), type_, type_):
