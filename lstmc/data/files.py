@@ -17,8 +17,8 @@ from lstmc.stored import StoredArray
 
 EXPECTED = "an .npz or HDF5 file of named arrays"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# what h5py raises for a damaged file, whichever part of it is damaged
-DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+# what h5py raises for a damaged file, whichever part of it is damaged; SystemError where it was visiting
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, SystemError)
 
 
 def read_arrays(path: Path) -> dict[str, StoredArray]:
