@@ -104,13 +104,13 @@ def test_a_size_that_is_a_lie_takes_no_memory(tmp_path: Path) -> None:
         np.asarray(found)
 
 
-def test_an_hdf5_dataset_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """h5py raises SystemError where anything is raised while it visits, as by a dataset of no type that NumPy has."""
+def test_an_hdf5_object_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h5py raises SystemError where anything is raised while it visits links, as by a damaged header."""
 
-    def raises(dataset: h5py.Dataset) -> bool:
-        raise TypeError("no NumPy equivalent")
+    def raises(*arguments: object, **options: object) -> None:
+        raise RuntimeError("Can't get deprecated info for object")
 
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["X"] = np.zeros(3)
-    monkeypatch.setattr(h5py.Dataset, "is_virtual", property(raises))
+    monkeypatch.setattr(h5py.Group, "get", raises)
     assert unreadable(tmp_path / "data.h5") == "an HDF5 file that is damaged or not whole"
