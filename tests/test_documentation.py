@@ -54,6 +54,13 @@ def test_every_link_leads_somewhere(page: str) -> None:
     assert not [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()]
 
 
+def test_every_decision_has_a_number_of_its_own_and_begins_with_it() -> None:
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert [int(page.name[:4]) for page in pages] == [*range(1, len(pages) + 1)]
+    for number, page in enumerate(pages, 1):
+        assert page.read_text().startswith(f"# {number}. "), page.name
+
+
 def test_nothing_is_excused_that_no_page_mentions() -> None:
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
     assert not [name for name in OTHERS if not re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]

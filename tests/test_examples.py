@@ -14,14 +14,12 @@ import numpy as np
 import pytest
 
 from lstmc.data import batch_axes, dataset_for, read_arrays
-from lstmc.differential import check
 from lstmc.model_file import model_in
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
-from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -51,10 +49,7 @@ def test_the_net_of_an_example_means_its_model(caffe: Runner, name: str) -> None
     source = model_in(str(EXAMPLES / name))
     assert isinstance(source.model.solver, Solver)
     graph = source.graph(MODELS[name])
-    backend, weights = CaffeBackend(), initial_weights(graph)
-    compiled = compile_graph(graph, backend)
-    report = check(compiled, backend.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [difference for difference in report.differences if not difference.passed]
+    assert_caffe_agrees(caffe, compile_graph(graph, CaffeBackend()))
 
 
 @pytest.mark.slow

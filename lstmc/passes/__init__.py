@@ -1,6 +1,6 @@
 """The passes of the core: each file holds one, each graph it returns means what its input means."""
 
-from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_pattern
@@ -37,6 +37,7 @@ __all__ = [
     "Snapshot",
     "SplitProducts",
     "TimeAxis",
+    "compared",
     "in_bodies",
     "numbered",
     "place_of",

@@ -93,3 +93,8 @@ def result(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
     """The outcome of rule-counting passes: modified if any rule was used."""
     used = {rule: count for rule, count in counts.items() if count}
     return PassResult(after if used else before, bool(used), used)
+
+
+def compared(before: Graph, after: Graph, counts: Counter[str]) -> PassResult:
+    """The outcome of passes whose rules may make what was there already: modified if the graph is another one."""
+    return PassResult(before, False) if after == before else PassResult(after, True, dict(counts))

@@ -12,12 +12,11 @@ import torch
 
 from lstmc.backend import CELLS as GROUP
 from lstmc.backend import load_backend, load_cell
-from lstmc.differential import check
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import offered
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.cells.references import REFERENCES
 from tests.cells.scanned import LENGTHS, by_hand, cell_graph, drawn, interpreted
 
@@ -57,8 +56,7 @@ def test_every_cell_means_the_same_in_real_caffe(
     backend = load_backend("caffe")
     graph = cell_graph(name, length, **options)
     compiled, weights = compile_graph(graph, backend), drawn(name, graph).weights
-    report = check(compiled, backend.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [difference for difference in report.differences if not difference.passed]
+    assert_caffe_agrees(caffe, compiled, weights)
 
 
 @pytest.mark.parametrize(("target", "least"), [("flat", 0.85), ("noslice", 0.70)])

@@ -8,15 +8,14 @@ import torch
 
 from lstmc import Input, dims, last_valid, model, scan
 from lstmc.cells.lstm import lstm
-from lstmc.differential import check
 from lstmc.interp import Evaluation, backward, forward
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 
 T, N, D = dims("T N D")
 STEPS, BATCH, WIDTH, UNITS = 7, 5, 3, 4
@@ -86,7 +85,4 @@ def test_lengths_are_pytorch_s_packed_sequences() -> None:
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", ["caffe", "flat", "noslice"])
 def test_real_caffe_computes_them(caffe: Runner, target: str) -> None:
-    weights, backend = initial_weights(graph(), 3), CaffeBackend()
-    compiled = compile_graph(graph(), backend, target)
-    report = check(compiled, backend.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [difference for difference in report.differences if not difference.passed]
+    assert_caffe_agrees(caffe, compile_graph(graph(), CaffeBackend(), target))

@@ -9,7 +9,7 @@ from math import prod
 
 from lstmc.ir import Builder, Graph, Node, Ref, Scan
 from lstmc.ops import Op, Pointwise
-from lstmc.passes import Pass, PassResult, Refs, in_bodies, rewrite
+from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.form import Form
 from lstmc_caffe.rows.layout import last_axis, matrix_at
@@ -50,9 +50,7 @@ class Narrow(Pass):
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
         narrowed = self._narrowed(graph, counts)
-        if narrowed == graph:
-            return PassResult(graph, False)
-        return PassResult(narrowed, True, dict(counts))
+        return compared(graph, narrowed, counts)
 
     def _narrowed(self, graph: Graph, counts: Counter[str]) -> Graph:
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:

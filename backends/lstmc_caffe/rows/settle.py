@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref
-from lstmc.passes import Pass, PassResult
+from lstmc.passes import Pass, PassResult, compared
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.layout import last_axis, viewed
 from lstmc_caffe.targets.lint import lint_op
@@ -43,7 +43,7 @@ class SettleViews(Pass):
             counts += settler.counts
             if settled == before:
                 break
-        return PassResult(graph, False) if settled == graph else PassResult(settled, True, dict(counts))
+        return compared(graph, settled, counts)
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:

@@ -31,15 +31,15 @@ from lstmc import (
     tanh,
     uniform,
 )
-from lstmc.differential import check, random_inputs
+from lstmc.differential import random_inputs
 from lstmc.dsl import Model
 from lstmc.interp import backward, forward
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import DropoutLayer
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.fixed_masks import fixed_masks
 
 pytestmark = pytest.mark.caffe
@@ -52,13 +52,12 @@ SPREAD = uniform(-0.6, 0.6)
 def assert_right(caffe: Runner, of: Model, gradients: set[str], target: str = "caffe") -> None:
     """Every output, blob and gradient; ``gradients`` are of the inputs that have one."""
     graph = of.graph()
-    compiled, weights = compile_graph(graph, BACKEND, target), initial_weights(graph)
+    net = compile_graph(graph, BACKEND, target)
     for seed in range(3):
-        report = check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"), seed)
-        assert report.passed, [difference for difference in report.differences if not difference.passed]
+        report = assert_caffe_agrees(caffe, net, seed=seed)
         named = {(d.kind, d.name) for d in report.differences}
         assert {("output", output.name) for output in graph.outputs} <= named
-        assert {name for kind, name in named if kind == "gradient"} == gradients | set(weights)
+        assert {name for kind, name in named if kind == "gradient"} == gradients | set(initial_weights(graph))
 
 
 @cell

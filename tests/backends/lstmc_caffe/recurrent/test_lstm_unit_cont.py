@@ -1,37 +1,18 @@
-"""Indicators and masks in the unrolled net: LSTMUnit's own cont, and no reshaping at every step."""
+"""Indicators and masks in the unrolled net: LSTMUnit's own cont, and which layers a step has."""
 
 from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Value, dims, model, scan
-from lstmc.backend import Compiled, load_backend, load_cell
-from lstmc.differential import check
+from lstmc.backend import Compiled
 from lstmc.dsl import Model
 from lstmc.ir import Stage, parse_graph, print_graph, verify
-from lstmc.pipeline import compile_graph
-from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.reshape_once import ReshapeOnce
 from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
+from tests.backends.lstmc_caffe.recurrent.models import SIZES, of_cell
 from tests.equivalence import assert_same_meaning
-
-T, N, H = dims("T N H")
-
-
-def of_cell(cell: str, *masks: str, **options: bool) -> Model:
-    """A model that scans a library cell with these masks."""
-
-    def run(X: Value = Input(T, N, 3), C: Value = Input(T, N), L: Value = Input(N)) -> dict[str, Value]:
-        given = {name: {"cont": C, "lengths": L}[name] for name in masks}
-        y, last = scan(load_cell(cell)(H=H), X, **given, **options)  # type: ignore[arg-type]
-        return {"y": y} | {f"{name}_T": value for name, value in last.items()}
-
-    run.__name__ = "_".join((cell, *masks, *options))
-    return model(run)
-
 
 MODELS = [
     of_cell("lstm", "cont"),
@@ -43,20 +24,14 @@ MODELS = [
     of_cell("gru", "cont"),
     of_cell("rnn", "cont", "lengths"),
 ]
-SIZES = {"usual": (4, 2, 3), "one step": (1, 2, 3), "one sequence": (4, 1, 3), "one unit": (3, 2, 1), "all": (1, 1, 1)}
 each_model = pytest.mark.parametrize("made", MODELS, ids=lambda made: made.name)
 each_size = pytest.mark.parametrize("size", SIZES)
-
-
-def compiled(made: Model, size: str = "usual") -> Compiled:
-    steps, batch, units = SIZES[size]
-    return compile_graph(made.graph(T=steps, N=batch, H=units), load_backend("caffe"))
 
 
 @each_model
 @each_size
 def test_the_net_means_the_model(made: Model, size: str) -> None:
-    built = compiled(made, size)
+    built = compiled(made, **SIZES[size])
     assert_same_meaning(built.model, built.expanded, -1, 1, rtol=1e-11)
 
 
@@ -64,11 +39,7 @@ def test_the_net_means_the_model(made: Model, size: str) -> None:
 @each_model
 @each_size
 def test_in_real_caffe(caffe: Runner, made: Model, size: str) -> None:
-    built = compiled(made, size)
-    weights = initial_weights(built.model, 1)
-    artifact = load_backend("caffe").emit(built, weights)
-    report = check(built, artifact, weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [d for d in report.differences if not d.passed]
+    assert_caffe_agrees(caffe, compiled(made, **SIZES[size]))
 
 
 def layers_of_step(built: Compiled, step: int) -> list[str]:
@@ -79,80 +50,9 @@ def layers_of_step(built: Compiled, step: int) -> list[str]:
 @pytest.mark.parametrize("size", ["usual", "one sequence"])
 def test_the_layers_of_a_step(size: str) -> None:
     unit = ["InnerProduct", "Eltwise", "LSTMUnit"]
-    assert layers_of_step(compiled(of_cell("lstm", "cont"), size), 2) == ["Scale", *unit]
+    assert layers_of_step(compiled(of_cell("lstm", "cont"), **SIZES[size]), 2) == ["Scale", *unit]
     kept = ["Scale", "Scale", "Eltwise"]  # of h and of c: the new one where there is a step, else the old one
-    assert layers_of_step(compiled(of_cell("lstm", "lengths"), size), 2) == [*unit, *kept, *kept]
-
-
-LEGAL = """\
-graph net {
-  %z: f32[2,3,8] = caffe.Input()
-  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
-  %h_0: f32[3,2] = caffe.DummyData()
-  %V: f32[8,2] = param()
-  %column: f32[2,3,1] = caffe.Reshape(%C, shape=(2, 3, 1))
-  %y, %h_T: f32[2,3,2], f32[3,2] = scan(%z, %column, %h_0, length=2) {
-    body rnn {
-      %z: f32[3,8] = arg()
-      %cont: f32[3,1] = arg()
-      %h_prev: f32[3,2] = arg(role='state')
-      %again: f32[3] = caffe.Reshape(%cont, shape=(3,))
-      %hc: f32[3,2] = caffe.Scale(%h_prev, %again, axis=0)
-      %pairs: f32[3,4,2] = caffe.Reshape(%z, shape=(3, 4, 2))
-      %p, %q: f32[3,2,2], f32[3,2,2] = caffe.Slice(%pairs, axis=1, sizes=(2, 2))
-      %first, %rest: f32[3,2], f32[3,6] = caffe.Slice(%z, axis=1, sizes=(2, 6))
-      %h: f32[3,2] = caffe.Eltwise(%hc, %first)
-      return %h, next h=%h
-    }
-  }
-  return y=%y
-}
-"""
-ONCE = """\
-graph net {
-  %z: f32[2,3,8] = caffe.Input()
-  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
-  %h_0: f32[3,2] = caffe.DummyData()
-  %V: f32[8,2] = param()
-  %column: f32[2,3,1] = caffe.Reshape(%C, shape=(2, 3, 1))
-  %rnn/z/3x4x2: f32[2,3,4,2] = caffe.Reshape(%z, shape=(2, 3, 4, 2))
-  %y, %h_T: f32[2,3,2], f32[3,2] = scan(%z, %rnn/z/3x4x2, %C, %h_0, length=2) {
-    body rnn {
-      %z: f32[3,8] = arg()
-      %z/3x4x2: f32[3,4,2] = arg()
-      %cont: f32[3] = arg()
-      %h_prev: f32[3,2] = arg(role='state')
-      %hc: f32[3,2] = caffe.Scale(%h_prev, %cont, axis=0)
-      %p, %q: f32[3,2,2], f32[3,2,2] = caffe.Slice(%z/3x4x2, axis=1, sizes=(2, 2))
-      %first, %rest: f32[3,2], f32[3,6] = caffe.Slice(%z, axis=1, sizes=(2, 6))
-      %h: f32[3,2] = caffe.Eltwise(%hc, %first)
-      return %h, next h=%h
-    }
-  }
-  return y=%y
-}
-"""
-
-
-def test_reshape_once_as_text() -> None:
-    before = parse_graph(LEGAL, caffe.CAFFE_OPS)
-    outcome = ReshapeOnce().run(before)
-    assert print_graph(outcome.graph) == ONCE
-    assert outcome.counts == {"reshape_sequence": 2}
-    verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
-    assert_same_meaning(before, outcome.graph)
-    assert not ReshapeOnce().run(outcome.graph).modified
-
-
-def test_reshape_once_where_the_first_step_reads_a_sequence_as_it_is() -> None:
-    body = LEGAL.partition("body rnn {")[2].partition("    }\n")[0]
-    first = f"first rnn {{{body}".replace("%again:", "%same: f32[3,1] = caffe.Power(%cont)\n      %again:")
-    before = parse_graph(LEGAL.replace("    }\n  }\n", f"    }}\n    {first}    }}\n  }}\n"), caffe.CAFFE_OPS)
-    outcome = ReshapeOnce().run(before)
-    operands = [outcome.graph.value_name(ref) for ref in outcome.graph.args("y")]
-    assert operands == ["z", "rnn/z/3x4x2", "column", "C", "h_0"]
-    verify(outcome.graph, Stage.LEGAL, caffe.CAFFE_OPS)
-    assert_same_meaning(before, outcome.graph)
+    assert layers_of_step(compiled(of_cell("lstm", "lengths"), **SIZES[size]), 2) == [*unit, *kept, *kept]
 
 
 GATES = """\

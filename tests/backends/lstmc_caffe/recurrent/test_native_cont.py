@@ -1,4 +1,4 @@
-"""Sequence indicators and carried states in Caffe's own layers: as in the model, and over several forward passes."""
+"""Sequence indicators and carried states in Caffe's own layers: text, meaning, several forward passes."""
 
 from __future__ import annotations
 
@@ -8,86 +8,42 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from lstmc import Input, Value, dims, model, scan
-from lstmc.backend import Compiled, load_backend, load_cell
-from lstmc.differential import check
+from lstmc.backend import Compiled, load_backend
 from lstmc.dsl import Model
+from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
+from lstmc.ir import parse_graph, print_graph
 from lstmc.ops import Input as CoreInput
 from lstmc.ops import IntegerRange
 from lstmc.ops import Param as CoreParam
-from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.recurrent.native_layers import FindNativeLayers
 from lstmc_caffe.run.runner import Runner
-from tests.backends.lstmc_caffe.recurrent.test_native_layers import elman
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
+from tests.backends.lstmc_caffe.recurrent.models import (
+    SIZES,
+    last_h_too,
+    lstm_carried,
+    lstm_cont,
+    one_of_two,
+    rnn_carried,
+    rnn_cont,
+    two_layers_cont,
+    without_cont,
+)
 from tests.equivalence import assert_same_meaning, random_cotangents, random_leaves
 
 BATCHES = Path(__file__).with_name("batches.py")
-T, N, D, H = dims("T N D H")
 
 
-@model
-def lstm_cont(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    y, last = scan(load_cell("lstm")(H=H), X, cont=C)
-    return {"y": y, "h_T": last["h"]}
-
-
-@model
-def rnn_cont(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    y, _ = scan(elman(H=H), X, cont=C)
-    return {"y": y}
-
-
-@model
-def two_layers(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    y, _ = scan(load_cell("lstm")(H=H, name="one"), X, cont=C)
-    z, _ = scan(load_cell("lstm")(H=2, name="two"), y, cont=C)
-    return {"z": z}
-
-
-@model
-def lstm_carried(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    y, _ = scan(load_cell("lstm")(H=H), X, cont=C, carry=True)
-    return {"y": y}
-
-
-@model
-def last_h_too(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    y, last = scan(load_cell("lstm")(H=H), X, cont=C, carry=True)
-    return {"y": y, "h": last["h"]}
-
-
-@model
-def rnn_carried(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    y, _ = scan(elman(H=H), X, cont=C, carry=True)
-    return {"y": y}
-
-
-@model
-def without_cont(X: Value = Input(T, N, 3)) -> dict[str, Value]:
-    y, _ = scan(load_cell("lstm")(H=H), X, carry=True)
-    return {"y": y}
-
-
-@model
-def one_of_two(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    """The first layer is carried, the second starts anew."""
-    y, _ = scan(load_cell("lstm")(H=H, name="one"), X, cont=C, carry=True)
-    z, _ = scan(load_cell("lstm")(H=2, name="two"), y, cont=C)
-    return {"z": z}
-
-
-FRESH = {m.name: m for m in (lstm_cont, rnn_cont, two_layers)}
+FRESH = {m.name: m for m in (lstm_cont, rnn_cont, two_layers_cont)}
 CARRIED = {m.name: m for m in (lstm_carried, last_h_too, rnn_carried, without_cont, one_of_two)}
-SIZES = {"usual": (4, 2, 3), "one step": (1, 2, 3), "one sequence": (4, 1, 3), "one unit": (3, 2, 1), "all": (1, 1, 1)}
 each_size = pytest.mark.parametrize("size", SIZES)
 
 
-def compiled(made: Model, size: str = "usual", target: str = "caffe-native") -> Compiled:
-    steps, batch, units = SIZES[size]
-    return compile_graph(made.graph(T=steps, N=batch, H=units), load_backend("caffe"), target)
+def net_of(made: Model, size: str = "usual", target: str = "caffe-native") -> Compiled:
+    return compiled(made, target, **SIZES[size])
 
 
 def layers(graph_of: Compiled) -> list[str]:
@@ -95,23 +51,23 @@ def layers(graph_of: Compiled) -> list[str]:
 
 
 def test_what_is_written() -> None:
-    assert layers(compiled(lstm_carried)) == ["Input", "Input", "LSTM"]
-    assert layers(compiled(without_cont)) == ["Input", "DummyData", "LSTM"]
+    assert layers(net_of(lstm_carried)) == ["Input", "Input", "LSTM"]
+    assert layers(net_of(without_cont)) == ["Input", "DummyData", "LSTM"]
     made = ["Input", "Input", "DummyData", "DummyData", "Concat", "Eltwise", "LSTM", "Slice", "Reshape"]
-    assert layers(compiled(lstm_cont)) == made
+    assert layers(net_of(lstm_cont)) == made
 
 
 @pytest.mark.parametrize("name", FRESH)
 @each_size
 def test_with_cont_the_layers_mean_the_model(name: str, size: str) -> None:
-    built = compiled(FRESH[name], size)
+    built = net_of(FRESH[name], size)
     assert_same_meaning(built.model, built.expanded, rtol=1e-11)
 
 
 @pytest.mark.parametrize("name", CARRIED)
 @each_size
 def test_with_carried_states_the_layers_mean_the_first_batch(name: str, size: str) -> None:
-    built = compiled(CARRIED[name], size)
+    built = net_of(CARRIED[name], size)
     inputs, params = random_leaves(built.model, CoreInput, -1, 1), random_leaves(built.model, CoreParam, -1, 1)
     carried = {n.name: n.op.after for n in built.model if isinstance(n.op, CoreInput) and n.op.after}
     inputs |= {n: np.zeros(inputs[n].shape) for n in carried}
@@ -131,11 +87,7 @@ def test_with_carried_states_the_layers_mean_the_first_batch(name: str, size: st
 @pytest.mark.parametrize("name", FRESH | CARRIED)
 @each_size
 def test_in_real_caffe(caffe: Runner, name: str, size: str) -> None:
-    built = compiled((FRESH | CARRIED)[name], size)
-    weights = initial_weights(built.model, 1)
-    artifact = load_backend("caffe").emit(built, weights)
-    report = check(built, artifact, weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [d for d in report.differences if not d.passed]
+    assert_caffe_agrees(caffe, net_of((FRESH | CARRIED)[name], size))
 
 
 @pytest.mark.caffe
@@ -143,8 +95,8 @@ def test_in_real_caffe(caffe: Runner, name: str, size: str) -> None:
 def test_two_forward_passes(caffe: Runner, tmp_path: Path, name: str) -> None:
     """What the layer carries by itself is what a caller of the unrolled net carries, and the interpreter."""
     made = (FRESH | CARRIED)[name]
-    outputs = [o.name for o in compiled(made).expanded.outputs]
-    graph = compiled(made, target="caffe").model
+    outputs = [o.name for o in net_of(made).expanded.outputs]
+    graph = net_of(made, target="caffe").model
     rng = np.random.default_rng(2)
     arrays = {"X": rng.normal(size=(2, 4, 2, 3)).astype(np.float32)}
     if "C" in graph:
@@ -152,7 +104,7 @@ def test_two_forward_passes(caffe: Runner, tmp_path: Path, name: str) -> None:
     weights = initial_weights(graph, 1)
     found = {}
     for target in ("caffe", "caffe-native"):
-        built = compiled(made, target=target)
+        built = net_of(made, target=target)
         carried = {n.name: n.op.after for n in built.expanded if isinstance(n.op, CoreInput) and n.op.after}
         blobs = {o.name: built.expanded.value_name(o.ref) for o in built.expanded.outputs}
         for file, content in load_backend("caffe").emit(built, weights).files.items():
@@ -180,10 +132,171 @@ def test_two_forward_passes(caffe: Runner, tmp_path: Path, name: str) -> None:
 
 
 def test_inputs_keep_what_they_say() -> None:
-    inputs = {n.name: n.op for n in compiled(lstm_carried, target="caffe").expanded if isinstance(n.op, CoreInput)}
+    inputs = {n.name: n.op for n in net_of(lstm_carried, target="caffe").expanded if isinstance(n.op, CoreInput)}
     assert {name: (op.values, op.after) for name, op in inputs.items()} == {
         "X": (None, ""),
         "C": (IntegerRange(0, 1), ""),
         "lstm/h_0": (None, "lstm/h_T"),
         "lstm/c_0": (None, "lstm/c_T"),
     }
+
+
+BEFORE = """\
+graph net {
+  %x: f32[2,3,4] = caffe.Input()
+  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
+  %h_0: f32[3,2] = caffe.FilledInput(fill=constant(0), after='h_T')
+  %c_0: f32[3,2] = caffe.FilledInput(fill=constant(0), after='c_T')
+  %W: f32[8,4] = param()
+  %b: f32[8] = param()
+  %V: f32[8,2] = param()
+  %z: f32[2,3,8] = caffe.InnerProduct(%x, %W, %b, axis=2, num_output=8, bias=True)
+  %y, %h_T, %c_T: f32[2,3,2], f32[3,2], f32[3,2] = scan(%z, %h_0, %c_0, %C, %V, length=2) {
+    body lstm {
+      %z: f32[3,8] = arg()
+      %h_prev: f32[3,2] = arg(role='state')
+      %c_prev: f32[3,2] = arg(role='state')
+      %cont: f32[3] = arg()
+      %V: f32[8,2] = arg(role='weight')
+      %hc: f32[3,2] = caffe.Scale(%h_prev, %cont, axis=0)
+      %cc: f32[3,2] = caffe.Scale(%c_prev, %cont, axis=0)
+      %r: f32[3,8] = caffe.InnerProduct(%hc, %V, num_output=8)
+      %a: f32[3,8] = caffe.Eltwise(%r, %z)
+      %i, %f, %o, %g: f32[3,2], f32[3,2], f32[3,2], f32[3,2] = caffe.Slice(%a, axis=1, sizes=(2, 2, 2, 2))
+      %si: f32[3,2] = caffe.Sigmoid(%i)
+      %sf: f32[3,2] = caffe.Sigmoid(%f)
+      %so: f32[3,2] = caffe.Sigmoid(%o)
+      %tg: f32[3,2] = caffe.TanH(%g)
+      %new: f32[3,2] = caffe.Eltwise(%tg, %si, operation='PROD')
+      %old: f32[3,2] = caffe.Eltwise(%cc, %sf, operation='PROD')
+      %c: f32[3,2] = caffe.Eltwise(%new, %old)
+      %tc: f32[3,2] = caffe.TanH(%c)
+      %h: f32[3,2] = caffe.Eltwise(%so, %tc, operation='PROD')
+      return %h, next h=%h, next c=%c
+    }
+  }
+  return y=%y, h_T=%h_T, c_T=%c_T
+}
+"""
+HEAD = """\
+graph net {
+  %x: f32[2,3,4] = caffe.Input()
+  %C: f32[2,3] = caffe.Input(values=integers(0, 1))
+  %W: f32[8,4] = param()
+  %b: f32[8] = param()
+  %V: f32[8,2] = param()
+"""
+CARRYING = f"""\
+{HEAD}\
+  %y: f32[2,3,2] = caffe.LSTM(%x, %C, %W, %b, %V, num_output=2)
+  return y=%y
+}}
+"""
+FROM_ZERO = f"""\
+{HEAD}\
+  %y/cont_first: f32[1,3] = caffe.DummyData()
+  %y/cont_others: f32[1,3] = caffe.DummyData(value=1.0)
+  %y/cont_mask: f32[2,3] = caffe.Concat(%y/cont_first, %y/cont_others, axis=0)
+  %y/cont: f32[2,3] = caffe.Eltwise(%C, %y/cont_mask, operation='PROD')
+  %y: f32[2,3,2] = caffe.LSTM(%x, %y/cont, %W, %b, %V, num_output=2)
+  return y=%y
+}}
+"""
+ONES = CARRYING.replace("%y: ", "%y/cont: f32[2,3] = caffe.DummyData(value=1.0)\n  %y: ").replace(
+    "%x, %C", "%x, %y/cont"
+)
+
+
+def changed(*changes: tuple[str, str]) -> str:
+    text = BEFORE
+    for line, other in changes:
+        assert line in text
+        text = text.replace(line, other)
+    return text
+
+
+ZERO = tuple((f"caffe.FilledInput(fill=constant(0), after='{s}_T')", "caffe.DummyData()") for s in "hc")
+ONLY_Y = ("return y=%y, h_T=%h_T, c_T=%c_T", "return y=%y")
+PLAIN = (
+    ("%hc: f32[3,2] = caffe.Scale(%h_prev, %cont, axis=0)", ""),
+    ("%cc: f32[3,2] = caffe.Scale(%c_prev, %cont, axis=0)", ""),
+    ("%hc", "%h_prev"),
+    ("%cc", "%c_prev"),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [
+        (BEFORE, CARRYING, {"find_lstm": 1, "keep_cont": 1, "carry_states": 1}),
+        (changed(*ZERO, ONLY_Y), FROM_ZERO, {"find_lstm": 1, "keep_cont": 1}),
+        (changed(*PLAIN), ONES, {"find_lstm": 1, "carry_states": 1}),
+        (changed(ONLY_Y), CARRYING, {"find_lstm": 1, "keep_cont": 1, "carry_states": 1}),
+    ],
+    ids=["carried", "from zero", "without cont", "outputs not kept"],
+)
+def test_as_text(before: str, after: str, counts: dict[str, int]) -> None:
+    outcome = FindNativeLayers().run(parse_graph(before, caffe.CAFFE_OPS))
+    assert print_graph(outcome.graph) == after
+    assert outcome.counts == counts
+
+
+FREE = "%C: f32[2,3] = caffe.Input(values=integers(0, 1))"
+GIVEN_ZERO = (
+    "LSTM: expected %{0}_prev to start from zero (through a given first state Caffe's layer passes no gradient),"
+    " found %{0}_0: f32[3,2] = "
+)
+INDICATOR = (
+    "LSTM: expected what multiplies the states to be an input [T, N] of 0 and 1 (Caffe's layer passes no gradient"
+    " to cont), found %C: f32[2,3] = "
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        (
+            ((FREE, "%C: f32[2,3] = caffe.Input()"),),
+            INDICATOR + "caffe.Input()",
+        ),
+        (
+            ((FREE, "%C: f32[2,3] = caffe.Input(values=integers(0, 2))"),),
+            INDICATOR + "caffe.Input(values=integers(0, 2))",
+        ),
+        (
+            (("InnerProduct(%hc", "InnerProduct(%h_prev"),),
+            "LSTM: expected every state to be multiplied by the same indicator, or none,"
+            " found %h_prev and %c_prev times %C",
+        ),
+        (
+            (ZERO[0], ("h_T=%h_T, ", "")),
+            GIVEN_ZERO.format("c") + "caffe.FilledInput(fill=constant(0), after='c_T')",
+        ),
+        (
+            (
+                (
+                    "%h_0: f32[3,2] = caffe.FilledInput(fill=constant(0)",
+                    "%h_0: f32[3,2] = caffe.FilledInput(fill=constant(1)",
+                ),
+            ),
+            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(1), after='h_T')",
+        ),
+        (
+            (("h_T=%h_T, c_T=%c_T", "h_T=%c_T, c_T=%h_T"),),
+            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(0), after='h_T')",
+        ),
+        (
+            (("return y=%y", "return first=%h_0, y=%y"),),
+            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(0), after='h_T')",
+        ),
+        (
+            (("return y=%y", "return last=%c_T, y=%y"),),
+            "LSTM: expected h to be all that is read of the scan (Caffe's layer shows its states only without"
+            " gradient), found the last c read by return last",
+        ),
+    ],
+)
+def test_what_of_that_is_refused(changes: tuple[tuple[str, str], ...], difference: str) -> None:
+    with pytest.raises(BackendError) as caught:
+        FindNativeLayers().run(parse_graph(changed(*changes), caffe.CAFFE_OPS))
+    assert caught.value.notes[0] == difference

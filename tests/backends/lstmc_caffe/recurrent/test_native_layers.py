@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from lstmc import Input, Param, State, Value, cell, constant, dims, linear, model, scan, sigmoid, split, tanh, uniform
+from lstmc import Input, Param, State, Value, cell, linear, model, scan, sigmoid, split, tanh
 from lstmc.backend import Compiled, load_backend, load_cell
-from lstmc.differential import check
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward, named_rng
@@ -17,95 +16,44 @@ from lstmc.ops import Param as CoreParam
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
+from tests.backends.lstmc_caffe.recurrent.models import (
+    FILL,
+    D,
+    H,
+    N,
+    Step,
+    T,
+    layers_of_two_cells,
+    of_cell,
+    otherwise,
+    plain_lstm,
+    plain_rnn,
+)
 
-T, N, D, H = dims("T N D H")
-FILL = uniform(-0.5, 0.5)
-Step = tuple[Value, dict[str, Value]]
-
-
-@cell
-def written_otherwise(
-    x: Value = Input(N, D),
-    memory: Value = State(N, H),
-    out: Value = State(N, H),
-    *,
-    W: Value = Param(4 * H, D, fill=FILL),
-    bias: Value = Param(4 * H, fill=constant(0.1), lr_mult=2),
-    U: Value = Param(4 * H, H, fill=FILL),
-) -> Step:
-    """An LSTM under other names, gates in PyTorch's order, the bias at the recurrent product."""
-    a, b, c, d = split(linear(out, U, bias) + linear(x, W), 4)
-    memory = tanh(c) * sigmoid(a) + memory * sigmoid(b)
-    out = tanh(memory) * sigmoid(d)
-    return out, {"out": out, "memory": memory}
-
-
-@cell
-def elman(
-    x: Value = Input(N, D),
-    h: Value = State(N, H),
-    *,
-    W_xh: Value = Param(H, D, fill=FILL),
-    b_h: Value = Param(H, fill=FILL),
-    W_hh: Value = Param(H, H, fill=FILL),
-    W_ho: Value = Param(H, H, fill=FILL),
-    b_o: Value = Param(H, fill=FILL),
-) -> Step:
-    """Caffe's RNN: the output is a readout of h."""
-    h = tanh(linear(h, W_hh) + linear(x, W_xh, b_h))
-    return tanh(linear(h, W_ho, b_o)), {"h": h}
-
-
-@model
-def lstm(X: Value = Input(T, N, 3, 2)) -> dict[str, Value]:
-    y, last = scan(load_cell("lstm")(H=4), X)
-    return {"y": y, "h_T": last["h"]}
-
-
-@model
-def otherwise(X: Value = Input(T, N, 3)) -> dict[str, Value]:
-    y, _ = scan(written_otherwise(H=4), X)
-    return {"y": y}
-
-
-@model
-def two_layers(X: Value = Input(T, N, 3)) -> dict[str, Value]:
-    y, last = scan(load_cell("lstm")(H=4), tanh(X))
-    z, _ = scan(written_otherwise(H=3), y)
-    return {"z": z, "h": last["h"]}
-
-
-@model
-def rnn(X: Value = Input(T, N, 3)) -> dict[str, Value]:
-    y, _ = scan(elman(H=4), X)
-    return {"y": y}
-
-
-MODELS = {"lstm": lstm, "otherwise": otherwise, "two_layers": two_layers, "rnn": rnn}
-LAYERS = {"lstm": ["LSTM"], "otherwise": ["LSTM"], "two_layers": ["LSTM", "LSTM"], "rnn": ["RNN"]}
-each_model = pytest.mark.parametrize("name", MODELS)
+LAYERS = {plain_lstm: ["LSTM"], otherwise: ["LSTM"], layers_of_two_cells: ["LSTM", "LSTM"], plain_rnn: ["RNN"]}
+each_model = pytest.mark.parametrize("made", LAYERS, ids=lambda made: made.name)
 each_length = pytest.mark.parametrize("steps", [1, 2, 5])
 
 
-def compiled(made: Model, steps: int = 3) -> Compiled:
-    return compile_graph(made.graph(T=steps, N=2), load_backend("caffe"), "caffe-native")
+def native(made: Model, steps: int = 3) -> Compiled:
+    return compiled(made, "caffe-native", T=steps, N=2, H=4)
 
 
 @each_model
-def test_layers(name: str) -> None:
-    graph = compiled(MODELS[name]).expanded
+def test_layers(made: Model) -> None:
+    graph = native(made).expanded
     found = [n.op.layer_type for n in graph if isinstance(n.op, caffe.LSTM | caffe.RNN)]
-    assert found == LAYERS[name]
+    assert found == LAYERS[made]
     left = {n.op.layer_type for n in graph if isinstance(n.op, caffe.CaffeOp)} - set(found)
     assert left <= {"Input", "DummyData", "Concat", "Slice", "Reshape", "TanH"}
 
 
 @each_model
 @each_length
-def test_the_layers_mean_the_model(name: str, steps: int) -> None:
-    built = compiled(MODELS[name], steps)
+def test_the_layers_mean_the_model(made: Model, steps: int) -> None:
+    built = native(made, steps)
     inputs, params = (
         {n.name: named_rng(0, n.name).uniform(-1, 1, n.types[0].shape) for n in built.model if isinstance(n.op, kind)}
         for kind in (CoreInput, CoreParam)
@@ -123,27 +71,14 @@ def test_the_layers_mean_the_model(name: str, steps: int) -> None:
 @pytest.mark.caffe
 @each_model
 @each_length
-def test_in_real_caffe(caffe: Runner, name: str, steps: int) -> None:
-    built = compiled(MODELS[name], steps)
-    weights = initial_weights(built.model, 1)
-    artifact = load_backend("caffe").emit(built, weights)
-    report = check(built, artifact, weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [d for d in report.differences if not d.passed]
+def test_in_real_caffe(caffe: Runner, made: Model, steps: int) -> None:
+    assert_caffe_agrees(caffe, native(made, steps))
 
 
 def refusal(made: Model) -> tuple[str, ...]:
     with pytest.raises(BackendError) as caught:
-        compiled(made)
+        native(made)
     return caught.value.message, *caught.value.notes
-
-
-def of_cell(name: str, **options: object) -> Model:
-    def run(X: Value = Input(T, N, 3)) -> dict[str, Value]:
-        y, _ = scan(load_cell(name)(H=4), X, **options)  # type: ignore[arg-type]
-        return {"y": y}
-
-    run.__name__ = name
-    return model(run)
 
 
 NEITHER = "the scan {} is neither Caffe's LSTM layer nor its RNN layer"
@@ -172,7 +107,7 @@ def test_an_rnn_without_readout_is_refused() -> None:
     assert refusal(of_cell("rnn")) == (
         NEITHER.format("rnn"),
         "LSTM: expected two states, h and c, found %h_prev",
-        "RNN: expected h to be read by one product alone, W_ho h + b_o, found return y",
+        "RNN: expected h to be read by one product alone, W_ho h + b_o, found return y, return h_T",
     )
 
 
@@ -183,7 +118,7 @@ def test_a_scan_that_runs_backward_is_refused() -> None:
 def test_a_last_c_that_is_read_is_refused() -> None:
     @model
     def shown(X: Value = Input(T, N, 3)) -> dict[str, Value]:
-        y, last = scan(load_cell("lstm")(H=4), X)
+        y, last = scan(load_cell("lstm")(H=H), X)
         return {"y": y, "c_T": last["c"]}
 
     assert refusal(shown)[1] == (
@@ -194,8 +129,8 @@ def test_a_last_c_that_is_read_is_refused() -> None:
 
 def test_a_given_first_state_is_refused() -> None:
     @model
-    def started(X: Value = Input(T, N, 3), h0: Value = Input(N, 4)) -> dict[str, Value]:
-        y, _ = scan(load_cell("lstm")(H=4), X, init={"h": h0})
+    def started(X: Value = Input(T, N, 3), h0: Value = Input(N, H)) -> dict[str, Value]:
+        y, _ = scan(load_cell("lstm")(H=H), X, init={"h": h0})
         return {"y": y}
 
     assert refusal(started)[1] == (
@@ -223,7 +158,7 @@ def test_a_product_with_two_biases_is_refused() -> None:
 
     @model
     def biased(X: Value = Input(T, N, 3)) -> dict[str, Value]:
-        y, _ = scan(two_biases(H=4), X)
+        y, _ = scan(two_biases(H=H), X)
         return {"y": y}
 
     assert refusal(biased)[1] == (
@@ -233,8 +168,8 @@ def test_a_product_with_two_biases_is_refused() -> None:
 
 def test_a_layer_scanned_twice_is_refused() -> None:
     @model
-    def tied(X: Value = Input(T, N, 4)) -> dict[str, Value]:
-        bound = load_cell("lstm")(H=4)
+    def tied(X: Value = Input(T, N, H)) -> dict[str, Value]:
+        bound = load_cell("lstm")(H=H)
         y, _ = scan(bound, X)
         z, _ = scan(bound, y)
         return {"z": z}

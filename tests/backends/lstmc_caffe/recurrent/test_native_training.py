@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc import Input, Param, State, Value, cell, dims, euclidean_loss, linear, model, scan, tanh, uniform
+from lstmc import Input, Value, dims, euclidean_loss, model, scan
 from lstmc.backend import load_backend, load_cell
 from lstmc.dsl import Cell, Model
 from lstmc.ops import Array
@@ -19,32 +19,16 @@ from lstmc_caffe import ops as caffe_ops
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.train.net import train
 from lstmc_caffe.train.solver import Solver
+from tests.backends.lstmc_caffe.recurrent.models import elman
 from tests.backends.lstmc_caffe.train.training_nets import Told
 
 T, N, D, H = dims("T N D H")
 STEPS, BATCH, WIDTH, UNITS, UPDATES = 6, 4, 3, 5, 20
 LARGEST = 1e-4  # how far apart a weight may be afterwards
-FILL = uniform(-0.5, 0.5)
 SOLVERS = {
     "sgd": Solver(base_lr=0.1, momentum=0.9, weight_decay=0.01, max_iter=UPDATES),
     "adam": Solver(type="Adam", base_lr=0.02, max_iter=UPDATES),
 }
-
-
-@cell
-def elman(
-    x: Value = Input(N, D),
-    h: Value = State(N, H),
-    *,
-    W_xh: Value = Param(H, D, fill=FILL),
-    b_h: Value = Param(H, fill=FILL),
-    W_hh: Value = Param(H, H, fill=FILL),
-    W_ho: Value = Param(H, H, fill=FILL),
-    b_o: Value = Param(H, fill=FILL, lr_mult=2),
-) -> tuple[Value, dict[str, Value]]:
-    """Caffe's RNN."""
-    h = tanh(linear(h, W_hh) + linear(x, W_xh, b_h))
-    return tanh(linear(h, W_ho, b_o)), {"h": h}
 
 
 def fitted(step: Cell, cont: bool, carry: bool) -> Model:

@@ -4,56 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Value, dims, model, scan, sigmoid
-from lstmc.backend import Compiled, load_backend, load_cell
-from lstmc.differential import check
-from lstmc.dsl import Model
+from lstmc import Input, Value, model, scan, sigmoid
+from lstmc.backend import load_backend, load_cell
 from lstmc.errors import BackendError
 from lstmc.ir import parse_graph, print_graph
 from lstmc.pipeline import compile_graph
-from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.fit_readers import FitReaders
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
+from tests.backends.lstmc_caffe.rows.models import N, T, carried, with_cont, with_lengths
 from tests.equivalence import assert_same_meaning
 
-T, N, H = dims("T N H")
-
-
-@model
-def with_cont(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    y, last = scan(load_cell("lstm")(H=H), X, cont=C)
-    return {"y": y, "c_T": last["c"]}
-
-
-@model
-def carried(X: Value = Input(T, N, 3), C: Value = Input(T, N)) -> dict[str, Value]:
-    y, _ = scan(load_cell("gru")(H=H), X, cont=C, carry=True)
-    return {"y": y}
-
-
-@model
-def with_lengths(X: Value = Input(T, N, 3), L: Value = Input(N)) -> dict[str, Value]:
-    y, last = scan(load_cell("lstm")(H=H), X, lengths=L)
-    return {"y": y, "h_T": last["h"]}
-
-
 MODELS = {m.name: m for m in (with_cont, carried, with_lengths)}
-SIZES = {"usual": (3, 2, 4), "one step": (1, 2, 4), "one sequence": (3, 1, 4), "one unit": (3, 2, 1)}
+SIZES = {
+    "usual": {"T": 3, "N": 2, "H": 4},
+    "one step": {"T": 1, "N": 2, "H": 4},
+    "one sequence": {"T": 3, "N": 1, "H": 4},
+    "one unit": {"T": 3, "N": 2, "H": 1},
+}
 each = [pytest.mark.parametrize(n, v) for n, v in (("target", ["flat", "noslice"]), ("name", MODELS), ("size", SIZES))]
-
-
-def compiled(made: Model, target: str, size: str = "usual") -> Compiled:
-    steps, batch, units = SIZES[size]
-    return compile_graph(made.graph(T=steps, N=batch, H=units), load_backend("caffe"), target)
 
 
 @each[0]
 @each[1]
 @each[2]
 def test_the_net_means_the_model(target: str, name: str, size: str) -> None:
-    built = compiled(MODELS[name], target, size)
+    built = compiled(MODELS[name], target, **SIZES[size])
     assert_same_meaning(built.model, built.expanded, -1, 1, rtol=1e-11)
 
 
@@ -62,11 +39,7 @@ def test_the_net_means_the_model(target: str, name: str, size: str) -> None:
 @each[1]
 @each[2]
 def test_in_real_caffe(caffe: Runner, target: str, name: str, size: str) -> None:
-    built = compiled(MODELS[name], target, size)
-    weights = initial_weights(built.model, 1)
-    artifact = load_backend("caffe").emit(built, weights)
-    report = check(built, artifact, weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [d for d in report.differences if not d.passed]
+    assert_caffe_agrees(caffe, compiled(MODELS[name], target, **SIZES[size]))
 
 
 BEFORE = """\

@@ -11,18 +11,13 @@ from google.protobuf import text_format
 from numpy.testing import assert_allclose
 
 from lstmc import Input, model, scan
-from lstmc.backend import Artifact, Compiled
 from lstmc.cells.lstm import lstm
-from lstmc.differential import check, random_inputs
+from lstmc.differential import random_inputs
 from lstmc.interp import forward
-from lstmc.ops import Array
-from lstmc.pipeline import compile_graph
-from lstmc.weights import initial_weights
-from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.unroll.fan import FAN
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows import readers
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.backends.lstmc_caffe.rows.test_narrow import FLAT, narrowed
@@ -35,22 +30,15 @@ def long(X=Input(STEPS, 2, 3)):
     return {"y": scan(lstm(H=4), X)[0]}
 
 
-def built() -> tuple[Compiled, Artifact, dict[str, Array]]:
-    backend, graph = CaffeBackend(), long.graph()
-    compiled, weights = compile_graph(graph, backend, "flat"), initial_weights(graph)
-    return compiled, backend.emit(compiled, weights), weights
-
-
 def test_no_layer_has_a_top_or_bottom_for_every_step() -> None:
-    _, artifact, _ = built()
+    artifact, _ = emitted(compiled(long, "flat"))
     net = text_format.Parse(artifact.files["long.prototxt"].decode(), NetParameter())
     assert max(max(len(layer.top), len(layer.bottom)) for layer in net.layer) <= FAN < STEPS
 
 
 @pytest.mark.caffe
 def test_real_caffe_agrees(caffe: Runner) -> None:
-    compiled, artifact, weights = built()
-    assert check(compiled, artifact, weights, CaffeExecutor(caffe, "cpu")).passed
+    assert_caffe_agrees(caffe, compiled(long, "flat"))
 
 
 @pytest.mark.parametrize("name", ["opencv", "mnn"])
@@ -58,10 +46,11 @@ def test_other_readers_agree(name: str, tmp_path: Path) -> None:
     reader = {"opencv": readers.opencv, "mnn": readers.mnn}[name]
     if name == "mnn" and find_spec("MNN") is None:
         pytest.skip("NOT CHECKED: a long sequence in MNN, which is not installed: pip install MNN")
-    compiled, artifact, weights = built()
-    inputs = random_inputs(compiled, 0)
-    found = reader(compiled, artifact, inputs, tmp_path)
-    wanted = forward(compiled.model, inputs, weights).outputs["y"]
+    net = compiled(long, "flat")
+    artifact, weights = emitted(net)
+    inputs = random_inputs(net, 0)
+    found = reader(net, artifact, inputs, tmp_path)
+    wanted = forward(net.model, inputs, weights).outputs["y"]
     assert_allclose(found["y"], np.asarray(wanted), rtol=0, atol=1e-5)
 
 

@@ -16,135 +16,43 @@ from lstmc import (
     Param,
     State,
     cell,
-    clip,
     concat,
-    constant,
-    dims,
-    gelu,
-    hard_sigmoid,
-    hard_tanh,
-    leaky_relu,
     linear,
-    maximum,
-    minimum,
     model,
-    power,
-    relu,
     reshape,
     scan,
-    sigmoid,
-    silu,
-    softmax,
-    softsign,
     split,
-    square,
     tanh,
-    uniform,
-    where,
 )
-from lstmc.backend import Artifact, Compiled, load_backend, load_cell
-from lstmc.cells.gru import gru
+from lstmc.backend import Artifact, Compiled, load_backend
 from lstmc.cells.lstm import lstm
-from lstmc.differential import check, random_inputs
-from lstmc.dsl import CellModel
+from lstmc.differential import random_inputs
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
-from lstmc.weights import initial_weights
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, emitted
 from tests.backends.lstmc_caffe.rows import readers
+from tests.backends.lstmc_caffe.rows.models import CELLS, PORTABLE, WHOLE, N, T, graph_of
 
 Reader = Callable[[Compiled, Artifact, Mapping[str, Any], Path], dict[str, Any]]
-TARGETS = ("caffe", "flat", "noslice")
-PORTABLE = ("flat", "noslice")
-CELLS = ("rnn", "lstm", "lstm_peephole", "gru", "gru_reset_after")
 SIZES = ((3, 2), (4, 1), (1, 2))
 BACKEND = load_backend("caffe")
-T, N, D, H = dims("T N D H")
-
-
-@cell
-def gated(x=Input(N, D), m=Input(N, 1), h=State(N, H), *, W=Param(H, D), U=Param(H, H), p=Param(H)):
-    """A mask that is broadcast, constants, and a parameter read as a value."""
-    n = relu(1 - sigmoid(linear(x, W) + linear(h, U)) * p - p)
-    h = h + m * (n - h)
-    return h * h * h + p, {"h": h}
-
-
-@model
-def masked(X=Input(T, N, 5), M=Input(T, N, 1), h0=Input(N, 4, fill=constant(0.5))):
-    y, last = scan(gated(H=4), (X, M), init={"h": h0})
-    return {"y": y, "h": last["h"]}
-
-
-@model
-def stacked(X=Input(T, N, 3, 2, 2), noise=Input(N, 4, fill=uniform(-1, 1)), W=Param(6, 4), b=Param(6)):
-    y, last = scan(lstm(H=4), X, init={"c": noise})
-    y, _ = scan(gru(H=4), tanh(y) * 0.5)
-    return {"classes": softmax(linear(y, W, b)), "c": last["c"]}
-
-
-@model
-def bidirectional(X=Input(T, N, 5)):
-    left, _ = scan(gru(H=3, name="left"), X)
-    right, _ = scan(gru(H=3, name="right"), X, reverse=True)
-    return {"y": concat(left, right)}
-
-
-@model
-def encoder_decoder(X=Input(T, N, 5), Z=Input(T, N, 2)):
-    _, last = scan(lstm(H=4), X)
-    y, _ = scan(lstm(H=4), Z, init=last)
-    return {"y": y}
-
-
-@cell
-def activated(x=Input(N, D), h=State(N, H), *, W=Param(H, D), U=Param(H, H), p=Param(H)):
-    """What is made of ReLU, of Eltwise MAX and of products."""
-    z = linear(x, W) + linear(h, U) + 0.2
-    kinked = maximum(leaky_relu(z, 0.1), h) + hard_sigmoid(z) * minimum(z, 0.1) - maximum(z, p)
-    h = hard_tanh(where(clip(4 * z, 0, 1), silu(z), gelu(kinked)))
-    return softsign(kinked) + square(h), {"h": h}
-
-
-@model
-def activations(X=Input(T, N, 5), h0=Input(N, 4, fill=constant(0.5))):
-    y, last = scan(activated(H=4), X, init={"h": h0})
-    positive = 0.5 + sigmoid(y)
-    return {"y": y, "h": last["h"], "z": 2 * square(y) + 1, "p": 3 * power(positive, 1.5) - 1, "i": 1 - 2 / positive}
-
-
-MODELS = (masked, stacked, bidirectional, encoder_decoder, activations)
-
-
-def graph_of(name: str, steps: int, size: int) -> Graph:
-    """A library cell's model, or one of those above."""
-    if name in CELLS:
-        return CellModel(load_cell(name)).graph(T=steps, N=size, D=3, H=4)
-    return next(m for m in MODELS if m.name == name).graph(T=steps, N=size)
+NAMES = [*CELLS, *(m.name for m in WHOLE)]
 
 
 def built(name: str, target: str, steps: int = 3, size: int = 2) -> tuple[Compiled, Artifact, dict[str, Any]]:
-    graph = graph_of(name, steps, size)
-    compiled, weights = compile_graph(graph, BACKEND, target), initial_weights(graph, 1)
-    return compiled, BACKEND.emit(compiled, weights), weights
-
-
-@pytest.fixture(scope="module")
-def executor(caffe: Runner) -> CaffeExecutor:
-    return CaffeExecutor(caffe, "cpu")
+    net = compile_graph(graph_of(name, steps, size), BACKEND, target)
+    return net, *emitted(net)
 
 
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", PORTABLE)
-@pytest.mark.parametrize("name", [*CELLS, *(m.name for m in MODELS)])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("steps", "size"), SIZES)
-def test_real_caffe_agrees(executor: CaffeExecutor, name: str, target: str, steps: int, size: int) -> None:
-    compiled, artifact, weights = built(name, target, steps, size)
-    report = check(compiled, artifact, weights, executor)
-    assert report.passed, [d for d in report.differences if not d.passed]
+def test_real_caffe_agrees(caffe: Runner, name: str, target: str, steps: int, size: int) -> None:
+    report = assert_caffe_agrees(caffe, compile_graph(graph_of(name, steps, size), BACKEND, target))
     assert {d.kind for d in report.differences} == {"output", "blob", "gradient"}
 
 
@@ -160,7 +68,7 @@ def outputs_agree(reader: Reader, name: str, target: str, size: tuple[int, int],
 
 
 @pytest.mark.parametrize("target", PORTABLE)
-@pytest.mark.parametrize("name", [*CELLS, *(m.name for m in MODELS)])
+@pytest.mark.parametrize("name", NAMES)
 def test_opencv_agrees(name: str, target: str, tmp_path: Path) -> None:
     for number, size in enumerate(SIZES):
         outputs_agree(readers.opencv, name, target, size, tmp_path / str(number))
@@ -169,7 +77,7 @@ def test_opencv_agrees(name: str, target: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "target"),
-    [*((name, "flat") for name in [*CELLS, *(m.name for m in MODELS)]), ("lstm", "noslice"), ("stacked", "noslice")],
+    [*((name, "flat") for name in NAMES), ("lstm", "noslice"), ("stacked", "noslice")],
 )
 def test_mnn_agrees(name: str, target: str, tmp_path: Path) -> None:
     if find_spec("MNN") is None:
@@ -178,7 +86,7 @@ def test_mnn_agrees(name: str, target: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", PORTABLE)
-@pytest.mark.parametrize("name", [*CELLS, *(m.name for m in MODELS)])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_linter_finds_nothing(name: str, target: str) -> None:
     compiled, artifact, _ = built(name, target)
     report = BACKEND.lint(artifact.files[f"{compiled.name}.prototxt"].decode(), target)

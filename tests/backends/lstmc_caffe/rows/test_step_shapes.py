@@ -5,16 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lstmc import Input, Param, State, cell, concat, dims, linear, model, reshape, scan, tanh, uniform
-from lstmc.differential import check
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import Scan
 from lstmc.passes import RollIn
 from lstmc.pipeline import compile_graph
-from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.equivalence import assert_same_meaning
 
 N, D, H = dims("N D H")
@@ -35,11 +33,7 @@ def delayed(X=Input(3, 2, 5), h0=Input(2, 4)):
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", ["flat", "noslice"])
 def test_a_first_step_may_have_a_blob_of_another_shape(caffe: Runner, target: str) -> None:
-    graph = delayed.graph()
-    weights, backend = initial_weights(graph), CaffeBackend()
-    compiled = compile_graph(graph, backend, target)
-    report = check(compiled, backend.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [difference for difference in report.differences if not difference.passed]
+    assert_caffe_agrees(caffe, compiled(delayed, target))
 
 
 def test_steps_of_another_number_are_refused() -> None:

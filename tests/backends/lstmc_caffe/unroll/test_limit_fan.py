@@ -7,18 +7,14 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from lstmc import Input, Param, State, Value, cell, constant, dims, linear, model, scan, tanh, uniform
-from lstmc.backend import Compiled, load_backend
-from lstmc.differential import check
 from lstmc.interp import backward, forward
 from lstmc.ir import Builder, Graph, parse_graph, print_graph
-from lstmc.pipeline import compile_graph
-from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.unroll.fan import FAN, branches
 from lstmc_caffe.unroll.limit_fan import LimitFan
 from lstmc_caffe.write.net import write_net
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 
 T, N, D, H = dims("T N D H")
 
@@ -42,10 +38,6 @@ def attentive(
 def long(X: Value = Input(T, N, 3), context: Value = Input(N, 4)) -> dict[str, Value]:
     y, last = scan(attentive(H=4), X, static={"context": context})
     return {"y": y, "h_T": last["h"]}
-
-
-def compiled(steps: int) -> Compiled:
-    return compile_graph(long.graph(T=steps, N=2), load_backend("caffe"))
 
 
 def widest(graph: Graph) -> int:
@@ -126,11 +118,11 @@ def test_a_second_run_changes_nothing() -> None:
 
 @pytest.mark.parametrize("steps", [1, 100, 101, 1000])
 def test_no_layer_of_a_long_net_is_wide(steps: int) -> None:
-    assert widest(compiled(steps).expanded) <= FAN
+    assert widest(compiled(long, T=steps, N=2).expanded) <= FAN
 
 
 def test_what_is_the_same_at_every_step_is_made_once() -> None:
-    graph = compiled(300).expanded
+    graph = compiled(long, T=300, N=2).expanded
     assert sum(isinstance(node.op, caffe.DummyData) for node in graph) == 1
     assert sum(isinstance(node.op, caffe.Bias) for node in graph) == 1
 
@@ -147,8 +139,4 @@ def test_values_that_nothing_reads_are_silenced_in_parts() -> None:
 @pytest.mark.caffe
 @pytest.mark.parametrize("steps", [3, 250])
 def test_long_nets_in_real_caffe(caffe: Runner, steps: int) -> None:
-    built = compiled(steps)
-    weights = initial_weights(built.model, 1)
-    artifact = load_backend("caffe").emit(built, weights)
-    report = check(built, artifact, weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [d for d in report.differences if not d.passed]
+    assert_caffe_agrees(caffe, compiled(long, T=steps, N=2))

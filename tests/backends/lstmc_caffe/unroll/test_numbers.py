@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lstmc import Input, Param, State, cell, linear, mean, model, reshape, scan, sigmoid, split, sum, tanh, uniform
-from lstmc.differential import check
 from lstmc.dsl import Dim, Model
-from lstmc.pipeline import compile_graph
-from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.unroll.fan import FAN
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 
 BACKEND = CaffeBackend()
 T = Dim("T")
@@ -85,7 +82,4 @@ def means(X=Input(T, 2, 3)):
 @pytest.mark.parametrize("of", [energies, gates, ticks, overlaps, means], ids=lambda of: of.name)
 @pytest.mark.parametrize("target", ["caffe", "flat"])
 def test_real_caffe_runs_them(caffe: Runner, target: str, of: Model, steps: int) -> None:
-    graph = of.graph(T=steps)
-    compiled, weights = compile_graph(graph, BACKEND, target), initial_weights(graph)
-    report = check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [difference for difference in report.differences if not difference.passed]
+    assert_caffe_agrees(caffe, compiled(of, target, T=steps))

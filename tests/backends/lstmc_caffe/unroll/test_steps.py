@@ -9,15 +9,14 @@ import pytest
 from lstmc import Input, Param, linear, model, scan, uniform
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
-from lstmc.differential import check
 from lstmc.dsl import Model
 from lstmc.ir import Step
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 
 BACKEND = CaffeBackend()
 STEPS = 3
@@ -73,9 +72,6 @@ def test_banners_and_manifest_name_the_scan_as_it_is_called() -> None:
 
 @pytest.mark.caffe
 def test_its_steps_are_one_line_of_what_is_compared_with_real_caffe(caffe: Runner) -> None:
-    graph = net.graph()
-    compiled, weights = compile_graph(graph, BACKEND), initial_weights(graph)
-    report = check(compiled, BACKEND.emit(compiled, weights), weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed
+    report = assert_caffe_agrees(caffe, compiled(net))
     named = {d.name: d.count for d in report.differences if d.kind == "blob"}
     assert (named["enc/t1/t*/h"], named["enc/t1/t*/c"], named["t000/t/t*/h"]) == (STEPS, STEPS, STEPS)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lstmc.backend import load_backend, load_cell
-from lstmc.differential import check
 from lstmc.dsl import CellModel
 from lstmc.ir import parse_graph
 from lstmc.pipeline import compile_graph
-from lstmc.weights import initial_weights
 from lstmc_caffe.ops import CAFFE_OPS
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.in_place import overwritten
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 
 HEAD = """\
 graph net {
@@ -92,11 +90,7 @@ def test_what_embed_convolution_and_pooling_make_can_be_overwritten(producer: st
 @pytest.mark.caffe
 @pytest.mark.parametrize("cell", ["lstm", "lstm_peephole", "gru", "gru_reset_after", "rnn"])
 def test_nets_with_layers_in_place_in_real_caffe(caffe: Runner, cell: str) -> None:
-    backend = load_backend("caffe")
     graph = CellModel(load_cell(cell)).graph(T=3, N=40, D=3, H=60)
-    compiled = compile_graph(graph, backend, form="packed")
-    weights = initial_weights(graph)
-    artifact = backend.emit(compiled, weights)
-    assert overwritten(compiled.expanded)
-    report = check(compiled, artifact, weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [d for d in report.differences if not d.passed]
+    net = compile_graph(graph, load_backend("caffe"), form="packed")
+    assert overwritten(net.expanded)
+    assert_caffe_agrees(caffe, net)

@@ -10,14 +10,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from lstmc.backend import Compiled, load_backend
-from lstmc.differential import check, random_inputs
+from lstmc.differential import random_inputs
 from lstmc.interp import forward
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
-from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Net, Runner
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.backends.lstmc_caffe.rows import readers
-from tests.backends.lstmc_caffe.rows.test_readers import CELLS, TARGETS, graph_of
+from tests.backends.lstmc_caffe.rows.models import CELLS, TARGETS, graph_of
 
 BACKEND = load_backend("caffe")
 STEPS = 300
@@ -78,9 +78,8 @@ def blobs_of(artifact: Any, compiled: Compiled, manifest: dict[str, Any]) -> dic
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", [*CELLS, "masked", "stacked", "encoder_decoder"])
 def test_real_caffe_agrees_on_one_step(caffe: Runner, name: str, target: str) -> None:
-    compiled, artifact, weights = stepped(name, target)
-    report = check(compiled, artifact, weights, CaffeExecutor(caffe, "cpu"))
-    assert report.passed, [d for d in report.differences if not d.passed]
+    compiled, _, weights = stepped(name, target)
+    assert_caffe_agrees(caffe, compiled, weights)
 
 
 def test_the_manifest_pairs_states() -> None:
