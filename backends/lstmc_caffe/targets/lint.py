@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from lstmc.backend import LintReport, Violation
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp
 from lstmc_caffe.proto.net import LayerParameter, net_from_text
-from lstmc_caffe.targets.shapes import Shape, Shapes, infer_shapes, old_inputs
+from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
 from lstmc_caffe.targets.target import Restriction, Target
 
 
@@ -21,20 +20,12 @@ def lint_text(text: str, target: Target) -> LintReport:
 
 def lint_net(net: Any, target: Target) -> LintReport:
     """A NetParameter against a target."""
-    shapes = infer_shapes(net.layer, old_inputs(net)) if _asks_for_shapes(target) else Shapes()
-    report = lint_layers(net.layer, target, shapes)
-    return replace(report, violations=(*_old_inputs(net, shapes.blobs, target), *report.violations))
-
-
-def lint_layers(layers: Sequence[Any], target: Target, shapes: Shapes | None = None) -> LintReport:
-    """LayerParameters against a target; their shapes are found here unless they are given."""
-    if not _asks_for_shapes(target):
-        found = [violation for layer in layers for violation in _layer(layer, [], [], target)]
-        return LintReport(tuple(found), (), len(layers))
-    shapes = shapes or infer_shapes(layers)
-    found = [v for layer, seen in zip(layers, shapes.seen, strict=True) for v in _layer(layer, *seen, target)]
-    unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items())
-    return LintReport(tuple(found), unknown, len(layers))
+    shapes = infer_shapes(net.layer, old_inputs(net))
+    found = list(_old_inputs(net, shapes.blobs, target))
+    for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
+        found += lint_layer(layer, bottoms, tops, target)
+    unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items()) if _asks_for_shapes(target) else ()
+    return LintReport(tuple(found), unknown, len(net.layer))
 
 
 def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:
@@ -43,7 +34,7 @@ def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorTyp
     layer.bottom.extend(f"bottom{number}" for number in range(len(bottoms)))
     layer.top.extend(f"top{number}" for number in range(len(tops)))
     op.write(layer)
-    return list(_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target))
+    return list(lint_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target))
 
 
 def _asks_for_shapes(target: Target) -> bool:
@@ -57,7 +48,10 @@ def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> It
                 yield from _axes(rule, f"input {name}", "Input", [(name, shapes.get(name))])
 
 
-def _layer(layer: Any, bottoms: list[Shape | None], tops: list[Shape | None], target: Target) -> Iterator[Violation]:
+def lint_layer(
+    layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None], target: Target
+) -> Iterator[Violation]:
+    """A LayerParameter against a target; its bottoms and tops have these shapes, None where they are not known."""
     rules = target.restrictions_on(layer.type)
     forbidden = next((rule for rule in rules if rule.forbidden), None)
     if forbidden is not None:
@@ -73,7 +67,9 @@ def _layer(layer: Any, bottoms: list[Shape | None], tops: list[Shape | None], ta
         yield from _check(rule, layer, bottoms, tops)
 
 
-def _check(rule: Restriction, layer: Any, bottoms: list[Shape | None], tops: list[Shape | None]) -> Iterator[Violation]:
+def _check(
+    rule: Restriction, layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None]
+) -> Iterator[Violation]:
     if rule.field:
         yield from _field(rule, layer)
     elif rule.bottoms is not None:

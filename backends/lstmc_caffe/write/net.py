@@ -12,7 +12,7 @@ from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform, Values
 from lstmc.source import SrcLoc
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.targets.lint import lint_layers
+from lstmc_caffe.targets.lint import lint_layer
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.fan import FAN
@@ -83,7 +83,16 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
             name = "silence" if start == 0 else f"silence_{start}"
             sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
     net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs), target))
-    for violation in lint_layers(list(net.layers()), target).violations:
+    shapes = {name: type_.shape for node in graph for name, type_ in zip(node.names, node.types, strict=True)}
+    for layer in net.layers():
+        _check_layer(layer, shapes, target)
+    return net
+
+
+def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], target: Target) -> None:
+    """Raise for a layer that a target does not take. What is overwritten in place keeps its shape."""
+    bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
+    for violation in lint_layer(layer, bottoms, tops, target):
         raise BackendError(
             f"target {target.name}: layer {violation.layer} ({violation.type}) was written with {violation.found},"
             f" expected {violation.expected}",
@@ -93,7 +102,6 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
                 *(() if violation.limit else ("lstmc knows no other way to write it",)),
             ),
         )
-    return net
 
 
 def _checked_weights(weights: Graph, target: Target) -> Graph:
