@@ -1,6 +1,6 @@
 """The linear recurrent unit: a diagonal of complex numbers, in real arithmetic."""
 
-from lstmc import Input, Param, State, Value, cell, dims, gaussian, linear, sigmoid, split, uniform, xavier
+from lstmc import Input, Param, State, Value, cell, dims, gaussian, linear, sigmoid, split, uniform, xavier, zeros_like
 
 N, D, H, P = dims("N D H P")
 
@@ -25,6 +25,7 @@ def lru(
     exp(-exp(nu)); here the phase is (p + i q) / |p + i q|, there exp(i theta), which needs sine and cosine. p and q may
     not both be 0. ``re`` and ``im`` are the parts of s; rows of B in the order real, imaginary; y has P elements.
     """
+    nu, p, q = nu + zeros_like(re), p + zeros_like(re), q + zeros_like(re)  # for readers that repeat nothing else
     size = sigmoid(nu)
     turn = size * (p * p + q * q) ** -0.5
     a, b, gamma = turn * p, turn * q, (1 - size * size) ** 0.5

@@ -21,10 +21,10 @@ def ltc(
     """The state follows dh/dt = -(1 / tau + f) h + f A, f = tanh(W x + U h + b), over a time ``dt``.
 
     Hasani et al. 2021, arXiv:2006.04439, equations (1) to (3): ``unfolds`` steps of the fused solver,
-    h = (h + d f A) / (1 + d (1 / tau + f)), where d is dt / unfolds.
+    h = (h + d f A) / (1 + d (1 / tau + f)), where d is dt / unfolds, both of its sides times tau.
     """
     d, drive = dt / unfolds, linear(x, W, b)
     for _ in range(unfolds):
         f = tanh(drive + linear(h, U))
-        h = (h + d * f * A) / (1 + d * (1 / tau + f))
+        h = tau * (h + d * f * A) / (tau * (1 + d * f) + d)
     return h, {"h": h}

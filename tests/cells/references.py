@@ -283,3 +283,34 @@ def bahdanau(p: Named, x: Named, s: Named) -> Step:
     r = sigmoid(x.x @ W_r.T + s.s @ U_r.T + c @ C_r.T + b_r)
     state = (1 - z) * s.s + z * np.tanh(x.x @ W.T + (r * s.s) @ p.U.T + c @ C.T + b)
     return state, {"s": state}
+
+
+@reference
+def luong(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    i, f, o, g = (np.concatenate([x.x, s.fed], 1) @ W.T + s.h @ U.T + b for W, U, b in gates)
+    h, states = lstm_state(i, f, o, g, s.c)
+    scores = np.einsum("nh,he,sne->ns", h, p.W_a, x.memory)  # (8)
+    context = np.einsum("ns,sne->ne", softmax(scores), x.memory)  # (7)
+    fed = np.tanh(np.concatenate([context, h], 1) @ p.W_c.T)  # (5)
+    return fed, {"fed": fed, **states}
+
+
+@reference
+def pointer(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    i, f, o, g = (x.x @ W.T + s.h @ U.T + b for W, U, b in gates)
+    h, states = lstm_state(i, f, o, g, s.c)
+    u = np.stack([np.tanh(e @ p.W_1.T + h @ p.W_2.T) @ p.v[0] for e in x.memory], 1)  # (3)
+    return softmax(u), states
+
+
+@reference
+def slstm(p: Named, x: Named, s: Named) -> Step:
+    gates = zip(*(rows(m, s.h.shape[1]) for m in (p.W_x, p.W_h, p.b)), strict=True)
+    i, f, o, z = (x.x @ W.T + s.h @ U.T + b for W, U, b in gates)
+    m = np.maximum(f + s.m, i)  # ln f is f
+    i, f = np.exp(i - m), np.exp(f + s.m - m)
+    c, n = f * s.c + i * np.tanh(z), f * s.n + i
+    h = sigmoid(o) * (c / n)
+    return h, {"h": h, "c": c, "n": n, "m": m}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import Parameter, Signature
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,14 @@ RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
     "ltc": {"tau": lambda drawn: 0.5 + np.abs(drawn)},
 }
 
+# What a state starts as, of what is fed, where it is never any number: on arrays and on Values.
+STARTS: dict[tuple[str, str], Callable[[Any], Any]] = {("slstm", "n"): lambda fed: 1 + abs(fed)}
+
+
+def start(cell: Cell, state: str, fed: Any) -> Any:
+    """The first value of a state, an array or a Value as what is fed."""
+    return STARTS.get((cell.name, state), lambda same: same)(fed)
+
 
 def cell_graph(
     name: str | Cell, length: tuple[int, int], reverse: bool = False, states: bool = True, **options: object
@@ -38,7 +47,7 @@ def cell_graph(
 
     def net(**values: object) -> dict[str, object]:
         xs = {n: values[n] for n in cell.inputs}
-        init = {n: values[f"{n}_0"] for n in cell.states} if states else None
+        init = {n: start(cell, n, values[f"{n}_0"]) for n in cell.states} if states else None
         y, last = scan(cell(name="cell", N=length[1], **sizes, **options), xs, init=init, reverse=reverse)
         return {"y": y, **{f"{state}_T": value for state, value in last.items()}}
 
@@ -86,7 +95,7 @@ def by_hand(name: str | Cell, graph: Graph, values: Drawn, step: Reference | Non
         cell = name
     assert step is not None, "a cell that is not the library's needs a reference"
     params = SimpleNamespace(**{n.removeprefix("cell/"): array for n, array in values.weights.items()})
-    states = {n: values.inputs[f"{n}_0"] for n in cell.states}
+    states = {n: start(cell, n, values.inputs[f"{n}_0"]) for n in cell.states}
     sequences = {n: values.inputs[n] for n in cell.inputs}
     outputs = []
     for t in range(len(next(iter(sequences.values())))):

@@ -48,6 +48,14 @@ def indrnn_softplus(p: Named, x: Named, s: Named) -> Step:
     return h, {"h": h}
 
 
+def slstm_of_sigmoids(p: Named, x: Named, s: Named) -> Step:
+    i, f, o, z = np.split(x.x @ p.W_x.T + s.h @ p.W_h.T + p.b, 4, axis=1)
+    m = np.maximum(np.log(sigmoid(f)) + s.m, i)
+    i, f = np.exp(i - m), sigmoid(f) * np.exp(s.m - m)
+    c, n = f * s.c + i * np.tanh(z), f * s.n + i
+    return sigmoid(o) * c / n, {"h": sigmoid(o) * c / n, "c": c, "n": n, "m": m}
+
+
 def rhn_of_one(p: Named, x: Named, s: Named) -> Step:
     h, t = np.split(x.x @ p.W.T + s.s @ p.R.T + p.b, 2, axis=1)
     state = sigmoid(t) * np.tanh(h) + (1 - sigmoid(t)) * s.s
@@ -60,6 +68,7 @@ OPTIONS: list[tuple[str, dict[str, Any], Reference]] = [
     ("lstm", {"activation": relu}, lstm_of_other_functions),
     ("rnn", {"activation": relu}, rnn_relu),
     ("indrnn", {"activation": softplus}, indrnn_softplus),
+    ("slstm", {"sigmoid_forget": True}, slstm_of_sigmoids),
     ("rhn", {"depth": 1}, rhn_of_one),
 ]
 

@@ -24,6 +24,7 @@ RECOGNISED = {
     "lstm_peephole": LSTM,
     "rnn": RNN,
 }
+BY_PASSES = {"pointer": ("LSTM", "each step to return h or c alone")}  # an LSTM once what no state needs is outside
 UPDATE = "h' = z * h + (1 - z) * n"
 OTHERS = {
     "attention_lstm": ("LSTM", "a product of the state %h_prev"),
@@ -37,6 +38,8 @@ OTHERS = {
     "lstm_multiplicative": ("LSTM", "a product of the state %h_prev"),
     "lstm_projected": ("LSTM", "states [N, H]"),
     "lru": ("LSTM", "c' = f * c + i * g"),
+    "luong": ("LSTM", "two states, h and c"),
+    "slstm": ("LSTM", "two states, h and c"),
     "ltc": ("RNN", "h' = f(W x + b + R h), f being a function such as tanh"),
     "mgu": ("GRU", "two gates, an update gate z and a reset gate r (one alone is a minimal gated unit)"),
     "min_gru": ("GRU", UPDATE),
@@ -59,7 +62,7 @@ def scans(graph: Graph) -> list[str]:
 
 def test_every_library_cell_is_here() -> None:
     names = {name for name, (point, *_) in offered(CELLS).items() if point.value.startswith("lstmc.cells.")}
-    assert names == {*RECOGNISED, *OTHERS}
+    assert names == {*RECOGNISED, *BY_PASSES, *OTHERS}
 
 
 @pytest.mark.parametrize("name", RECOGNISED)
@@ -69,6 +72,17 @@ def test_what_is_recognised_computes_what_the_cell_does(name: str) -> None:
         found = recognise(graph, scan)
         assert isinstance(found, RECOGNISED[name])
         assert_computes(found, forward(graph, random_leaves(graph, Input), random_leaves(graph, Param, -1, 1)))
+
+
+@pytest.mark.parametrize("name", BY_PASSES)
+def test_what_is_recognised_after_the_passes_alone(name: str) -> None:
+    kind, expected = BY_PASSES[name]
+    written, passed = stages(name)
+    (before,), (after,) = scans(written), scans(passed)
+    found = recognise(written, before)
+    assert isinstance(found, Unrecognised)
+    assert found.differences[kind].expected == expected
+    assert isinstance(recognise(passed, after), LSTM)
 
 
 @pytest.mark.parametrize("name", OTHERS)
