@@ -22,7 +22,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "LSTM": ("lstm", "lstm_peephole", "lstm_projected", "lstm_cifg", "lstm_multiplicative", "slstm"),
     "GRU and its kind": ("gru", "gru_reset_after", "mgu", "ugrnn", "janet"),
     "gates that see the input alone": ("sru", "qrnn", "min_gru", "min_lstm"),
-    "state spaces": ("lru",),
+    "state spaces": ("lru", "lmu"),
     "continuous and missing time": ("cfc", "ltc", "gru_d"),
     "images": ("conv_lstm", "conv_gru"),
     "attention": ("attention_lstm", "bahdanau", "luong", "pointer"),

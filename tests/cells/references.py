@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import SimpleNamespace as Named
 
 import numpy as np
+from scipy.signal import cont2discrete
 
 from lstmc.ops import Array
 
@@ -314,3 +315,18 @@ def slstm(p: Named, x: Named, s: Named) -> Step:
     c, n = f * s.c + i * np.tanh(z), f * s.n + i
     h = sigmoid(o) * (c / n)
     return h, {"h": h, "c": c, "n": n, "m": m}
+
+
+@reference
+def lmu(p: Named, x: Named, s: Named) -> Step:
+    order, theta = s.m.shape[1], 64.0
+    A = np.array(
+        [[(2 * i + 1) / theta * (-1 if i < j else (-1) ** (i - j + 1)) for j in range(order)] for i in range(order)]
+    )
+    B = np.array([[(2 * i + 1) / theta * (-1) ** i] for i in range(order)])
+    A_held, B_held, *_ = cont2discrete((A, B, np.eye(order), np.zeros((order, 1))), 1.0, "zoh")
+    A_held, B_held = (held.astype(np.float32).astype(float) for held in (A_held, B_held))  # as a net has them
+    u = x.x @ p.e_x.T + s.h @ p.e_h.T + s.m @ p.e_m.T
+    m = s.m @ A_held.T + u @ B_held.T
+    h = np.tanh(x.x @ p.W_x.T + s.h @ p.W_h.T + m @ p.W_m.T)
+    return h, {"h": h, "m": m}

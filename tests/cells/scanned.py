@@ -16,10 +16,10 @@ from lstmc.dsl import Model
 from lstmc.interp import forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
-from lstmc.weights import parameters
+from lstmc.weights import check_weights, parameters
 from tests.cells.references import REFERENCES, Reference
 
-SIZES = {"D": 3, "H": 4, "P": 2, "B": 5, "S": 3, "E": 2, "A": 5, "C": 2, "F": 3, "Y": 4, "X": 5, "K": 3}
+SIZES = {"D": 3, "H": 4, "P": 2, "B": 5, "S": 3, "E": 2, "A": 5, "C": 2, "F": 3, "Y": 4, "X": 5, "K": 3, "M": 5}
 LENGTHS = ((1, 1), (1, 3), (2, 1), (2, 3), (7, 1), (7, 3))  # T, N
 # What an input or parameter must be, where not every number makes sense.
 RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
@@ -79,7 +79,9 @@ def drawn(name: str | Cell, graph: Graph) -> Drawn:
         return ranges.get(n.removeprefix("cell/"), np.asarray)(values)
 
     inputs = {node.name: draw(node.name, node.types[0].shape) for node in graph if node.op.name == "input"}
-    return Drawn(inputs, {n: draw(n, op.shape) for n, op in parameters(graph).items()})
+    weights = {n: draw(n, op.shape) for n, op in parameters(graph).items() if not op.fixed}
+    whole = check_weights(weights, graph, graph.name)  # with the fixed ones
+    return Drawn(inputs, {n: weights.get(n, array.astype(float)) for n, array in whole.items()})
 
 
 def interpreted(graph: Graph, values: Drawn) -> dict[str, Array]:

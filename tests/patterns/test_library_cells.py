@@ -37,6 +37,7 @@ OTHERS = {
     "janet": ("GRU", UPDATE),
     "lstm_multiplicative": ("LSTM", "a product of the state %h_prev"),
     "lstm_projected": ("LSTM", "states [N, H]"),
+    "lmu": ("LSTM", "states [N, H]"),
     "lru": ("LSTM", "c' = f * c + i * g"),
     "luong": ("LSTM", "two states, h and c"),
     "slstm": ("LSTM", "two states, h and c"),
