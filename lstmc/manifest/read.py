@@ -48,7 +48,7 @@ def _manifest(item: Item) -> Manifest:
         source=item["source"].text(),
         target=item["target"].text(),
         inputs={name: _read_input(entry) for name, entry in item["inputs"].mapping().items()},
-        outputs={name: _read_place(entry) for name, entry in item["outputs"].mapping().items()},
+        outputs={name: _read_output(entry) for name, entry in item["outputs"].mapping().items()},
         states={name: _read_state(entry) for name, entry in item["states"].mapping().items()},
         parameters={
             name: Parameter(entry["shape"].shape(), entry["lr_mult"].number(), entry["decay_mult"].number())
@@ -84,15 +84,23 @@ def _read_place(item: Item) -> Place:
     shape = place.shape if place.blob_shape is None else place.blob_shape
     if place.blobs and prod(place.shape) != len(place.blobs) * prod(shape):
         raise item.wrong("blobs that hold as many elements as its shape")
-    if len(place.blobs) > 1 and place.shape[:1] != (len(place.blobs),):
+    return place
+
+
+def _read_output(item: Item) -> Place:
+    """Blobs of several steps are one array after the other, whatever axes the model gives the whole."""
+    place = _read_place(item)
+    if None in place.blobs:
         raise item.wrong("a blob for each step")
     return place
 
 
 def _read_input(item: Item) -> InputPlace:
-    fill, values = item.get("fill"), item.get("values")
+    fill, values, place = item.get("fill"), item.get("values"), _read_place(item)
+    if len(place.blobs) > 1 and place.shape[:1] != (len(place.blobs),):
+        raise item.wrong("a blob, or null, for each step")
     return InputPlace(
-        _read_place(item),
+        place,
         item["filled"].flag(),
         None if fill is None else _read_filler(fill),
         None if values is None else _read_range(values),

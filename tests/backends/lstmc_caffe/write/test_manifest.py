@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstmc import Input, Param, __version__, constant, dims, linear, model, scan, sigmoid, uniform
+from lstmc import Input, Param, __version__, constant, dims, linear, model, reshape, scan, sigmoid, uniform
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.dsl import Model
@@ -152,3 +152,23 @@ def test_a_step_that_nothing_reads_keeps_its_place(
     wanted = forward(graph, {"X": X, "C": C}, weights).outputs["y"]
     found = BACKEND.run(tmp_path / "reset.prototxt", {"X": X, "C": C}, None, False)["y"]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@model
+def reshaped(X=Input(3, 1, 2)):
+    y, _ = scan(lstm(H=2, name="lstm"), X)
+    return {"o": reshape(y, 1, 3, 1, 2)}
+
+
+@pytest.mark.caffe
+def test_an_output_of_blobs_of_steps_may_have_any_axes(caffe: Runner, tmp_path: Path) -> None:
+    graph = reshaped.graph()
+    weights = initial_weights(graph, seed=1)
+    artifact = BACKEND.emit(compile_graph(graph, BACKEND, "noslice"), weights)
+    place = json.loads(artifact.files["reshaped.manifest.json"])["outputs"]["o"]
+    assert (len(place["blobs"]), place["shape"]) == (3, [1, 3, 1, 2])
+    for name, content in artifact.files.items():
+        (tmp_path / name).write_bytes(content)
+    X = np.random.default_rng(0).normal(size=(3, 1, 2)).astype(np.float32)
+    found = BACKEND.run(tmp_path / "reshaped.prototxt", {"X": X}, None, False)["o"]
+    np.testing.assert_allclose(found, forward(graph, {"X": X}, weights).outputs["o"], atol=1e-5)
