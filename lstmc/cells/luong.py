@@ -38,7 +38,7 @@ def luong(
 ) -> tuple[Value, dict[str, Value]]:
     """An LSTM, then tanh(W_c [context, h]), which the next step is fed; scores are h' W_a memory_j.
 
-    Luong et al. 2015, arXiv:1508.04025, global attention: equations (5) and (7), the score ``general`` of (8), input
+    Luong et al. 2015, arXiv:1508.04025, global attention: equations (5) and (7), the general score of (8), input
     feeding (section 3.3). ``memory`` is static: what an encoder's scan returned, S steps of E elements. Gates in
     the order i, f, o, g.
     """
