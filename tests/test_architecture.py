@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +133,13 @@ def test_imports_go_one_way(name: str) -> None:
 @pytest.mark.parametrize("package", ORDER)
 def test_every_part_has_its_place(package: str) -> None:
     assert {part_of(name) for name in MODULES if package_of(name) == package} == set(RANK[package])
+
+
+def test_the_page_of_the_architecture_has_the_order() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    text = page.partition("Imports go one way:\n")[2].partition("\n\nwhere")[0]
+    told = [set(re.findall(r"\w+", rank)) for rank in text.split("<")]
+    assert told == [set(parts) for parts in ORDER["lstmc"]]
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in WORKER_SIDE])
