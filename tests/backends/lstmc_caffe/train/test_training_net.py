@@ -35,6 +35,7 @@ from lstmc.errors import BackendError
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
+from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
 from lstmc.training import TrainingData
@@ -188,8 +189,7 @@ def run_caffe(caffe: Runner, folder: Path, arguments: Sequence[str]) -> str:
 def test_caffe_trains_the_files_as_they_are(caffe: Runner, tmp_path: Path, target: str) -> None:
     made = compiled(target)
     data = TrainingData(Drawn(made.model, 5), Drawn(made.model, 2))
-    for name, content in training_files(made, SOLVER, data).items():
-        (tmp_path / name).write_bytes(content)
+    write_files(tmp_path, training_files(made, SOLVER, data))
     said = run_caffe(caffe, tmp_path, ["train", "--solver=reader.solver.prototxt"])
     assert "Iteration 20, Testing net (#0)" in said
     for score in ("loss", "accuracy", "other", "size"):
