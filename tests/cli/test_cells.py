@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lstmc.api import library_cell
 from lstmc.api.library import GROUPS
+from lstmc.backend import find_cells
 from tests.cli.conftest import LSTMC
 
 
@@ -13,6 +14,12 @@ def test_the_cells_are_listed_in_their_groups(lstmc: LSTMC) -> None:
     (rnn,) = [line.split() for line in lines if line.startswith("rnn ")]
     assert rnn[1:3] == ["91", "182"]
     assert rnn[-3:] == ["caffe,", "flat,", "noslice"]
+
+
+def test_every_library_cell_is_listed(lstmc: LSTMC) -> None:
+    ended = lstmc("cells")
+    assert (ended.code, ended.err) == (0, "")
+    assert set(find_cells()) <= {line.split()[0] for line in ended.out.splitlines() if line.strip()}
 
 
 def test_a_cell_is_shown(lstmc: LSTMC) -> None:

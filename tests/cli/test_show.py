@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc.backend import find_cells, load_backend
+from lstmc.backend import load_backend
 from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.pipeline import all_passes
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
@@ -107,14 +107,6 @@ def test_show_lists_the_passes_of_a_target(lstmc: LSTMC) -> None:
     assert (ended.code, ended.err) == (0, "")
     names = all_passes(load_backend("caffe"), "flat").names
     assert [line.split() for line in ended.out.splitlines()] == [[str(i), name] for i, name in enumerate(names, 1)]
-
-
-def test_cells_lists_every_library_cell_with_its_shapes(lstmc: LSTMC) -> None:
-    ended = lstmc("cells")
-    assert (ended.code, ended.err) == (0, "")
-    names = [line.split()[0] for line in ended.out.splitlines() if line.strip()]
-    assert set(find_cells()) <= set(names)
-    assert "W_x [4*H, D]" in ended.out
 
 
 def test_backends_lists_the_targets(lstmc: LSTMC) -> None:
