@@ -10,6 +10,7 @@ import numpy as np
 from lstmc.importers.describe.cell import Cell
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
+from lstmc.patterns.gate_order import GRU_ORDERS, LSTM_ORDERS
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,15 @@ KERAS = "keras/src/layers/rnn/*.py, the splits of the kernels in each cell's cal
 CAFFE = "lstm_unit_layer.cpp, rnn_layer.cpp"
 CONVENTIONS: dict[tuple[str, str], Convention] = {
     ("torch", "rnn"): Convention(("h",), False, TORCH),
-    ("torch", "lstm"): Convention(("i", "f", "g", "o"), False, TORCH),
-    ("torch", "gru"): Convention(("r", "z", "n"), False, TORCH),
+    ("torch", "lstm"): Convention(tuple(LSTM_ORDERS["pytorch"]), False, TORCH),
+    ("torch", "gru"): Convention(tuple(GRU_ORDERS["pytorch"]), False, TORCH),
     ("onnx", "rnn"): Convention(("h",), False, ONNX),
-    ("onnx", "lstm"): Convention(("i", "o", "f", "g"), False, ONNX),
-    ("onnx", "gru"): Convention(("z", "r", "n"), False, ONNX),
+    ("onnx", "lstm"): Convention(tuple(LSTM_ORDERS["onnx"]), False, ONNX),
+    ("onnx", "gru"): Convention(tuple(GRU_ORDERS["onnx"]), False, ONNX),
     ("keras", "rnn"): Convention(("h",), True, KERAS),
-    ("keras", "lstm"): Convention(("i", "f", "g", "o"), True, KERAS),
-    ("keras", "gru"): Convention(("z", "r", "n"), True, KERAS),
-    ("caffe", "lstm"): Convention(("i", "f", "o", "g"), False, CAFFE),
+    ("keras", "lstm"): Convention(tuple(LSTM_ORDERS["keras"]), True, KERAS),
+    ("keras", "gru"): Convention(tuple(GRU_ORDERS["keras"]), True, KERAS),
+    ("caffe", "lstm"): Convention(tuple(LSTM_ORDERS["caffe"]), False, CAFFE),
 }
 
 
