@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lstmc.backend import Backend, Compiled, Tunes, require, target_of
+from lstmc.backend import Backend, Compiled, Tunes, require, target_of, training_targets
 from lstmc.collector import collector_paused
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph
@@ -36,7 +36,7 @@ from lstmc.passes import (
     Sink,
     run_passes,
 )
-from lstmc.prepare import OneStep, one_step
+from lstmc.prepare import OneStep, one_step, without_stops
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
@@ -81,6 +81,7 @@ def compile_graph(
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
 
+    Where the target's nets are not trained, no gradient is stopped (``prepare/without_stops.py``).
     ``step`` compiles one time step, with states as inputs and outputs (``prepare/one_step.py``). ``dump_dir`` gets the
     graph after each pass as text. ``passes`` gets the list of passes, and gives those to run. Raises what they raise:
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
@@ -88,7 +89,7 @@ def compile_graph(
     target = target_of(backend, target)
     with collector_paused():
         stepped = one_step(graph) if step else OneStep(graph, ())
-        graph = stepped.graph
+        graph = stepped.graph if target in training_targets(backend) else without_stops(stepped.graph)
         chosen = all_passes(backend, target, form)
         listed = chosen if passes is None else passes(chosen)
         history = run_passes(graph, listed, backend.ops, dump_dir, observe)

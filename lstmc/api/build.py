@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from lstmc.backend import Backend, Trains, load_backend, target_of
+from lstmc.backend import Backend, load_backend, target_of, training_targets
 from lstmc.dsl import Cell, Model
 from lstmc.errors import Argument, ModelFileError
 from lstmc.ir import Graph
@@ -62,11 +62,6 @@ def widest_phase(backend: str | Backend, target: str | None, step: bool = False)
     """The most of a model that a target's net can have: all of it where it is trained."""
     loaded = backend_of(backend)
     return "all" if not step and target_of(loaded, target) in training_targets(loaded) else "deploy"
-
-
-def training_targets(backend: Backend) -> Collection[str]:
-    """The targets of a backend whose nets can be trained."""
-    return backend.training_targets if isinstance(backend, Trains) else ()
 
 
 def only(graph: Graph, names: Sequence[str] | None) -> Graph:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lstmc.api.build import training_targets
 from lstmc.api.net import Net
 from lstmc.api.settings import Solver, solver_settings
-from lstmc.backend import Trains, require
+from lstmc.backend import Trains, require, training_targets
 from lstmc.data import batch_axes
 from lstmc.data.run_data import Data, run_data
 from lstmc.errors import Argument, DataError, ModelFileError

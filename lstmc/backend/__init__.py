@@ -10,6 +10,7 @@ from lstmc.backend.discover import (
     load_cell,
     plugin_faults,
     target_of,
+    training_targets,
 )
 from lstmc.backend.protocols import (
     Backend,
@@ -56,4 +57,5 @@ __all__ = [
     "plugin_faults",
     "require",
     "target_of",
+    "training_targets",
 ]

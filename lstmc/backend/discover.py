@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from lstmc.backend.compiled import Finding
-from lstmc.backend.protocols import Backend, lacks
+from lstmc.backend.protocols import Backend, Trains, lacks
 from lstmc.dsl import Cell
 from lstmc.errors import PluginError
 from lstmc.ops.dialects import dialects, load_dialect
@@ -65,3 +65,8 @@ def target_of(backend: Backend, target: str | None) -> str:
     if target not in backend.targets:
         raise PluginError(f"backend {backend.name} has no target {target}: found {', '.join(backend.targets)}")
     return target
+
+
+def training_targets(backend: Backend) -> Collection[str]:
+    """The targets of a backend whose nets can be trained."""
+    return backend.training_targets if isinstance(backend, Trains) else ()

@@ -1,7 +1,8 @@
-"""What is made of a model before it is compiled: the part that is deployed, the part that is trained, one step."""
+"""What is made of a model before it is compiled: the part for deployment or training, one step, no stopped gradient."""
 
 from lstmc.prepare.one_step import OneStep, StatePair, one_step
 from lstmc.prepare.phase import LOSS, deploy_graph, has_loss, training_graph
+from lstmc.prepare.without_stops import without_stops
 
 __all__ = [
     "LOSS",
@@ -11,4 +12,5 @@ __all__ = [
     "has_loss",
     "one_step",
     "training_graph",
+    "without_stops",
 ]

@@ -30,7 +30,7 @@ class Legalize(Pass):
     5. a parameter read as a value      => DummyData of zeros, then Bias of its own blob
     6. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD)
     7. sigmoid tanh relu leaky_relu softplus elu abs exp log softmax split concat reshape => the layer of that name
-       stop_gradient                    => Power with propagate_down false; nothing where nothing is trained
+       stop_gradient                    => Power with propagate_down false
     8. unstack; stack; tile             => Reshape and Slice; Concat and Reshape; Tile
        transpose                        => Slice, a Reshape of each piece, Concat
     9. embed conv max_pool ave_pool dropout, losses, accuracy => the layer of that name; images of more axes or fewer

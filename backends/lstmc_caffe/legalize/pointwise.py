@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from lstmc.ir import Builder, Node
-from lstmc.ops import Affine, Op, Power, StopGradient
+from lstmc.ops import Affine, Op, Power
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of
@@ -36,10 +36,4 @@ def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.PowerLayer(exponent), *args)
 
 
-def stop_gradient_to_nothing(b: Builder, node: Node, args: Refs) -> Refs:
-    return (as_value(b, args[0]),)
-
-
 RULES: dict[type[Op], Rule] = {Affine: affine_to_power, Power: power_to_layers, **layer_rules(*LAYERS)}
-# Where no gradient is asked for.
-UNTRAINED_RULES: dict[type[Op], Rule] = {StopGradient: stop_gradient_to_nothing}
