@@ -1,13 +1,18 @@
-"""JSON from files that may be damaged or of another program: each value is checked where it is read."""
+"""JSON from files that may be damaged or of another program: its structure is declared by types, and all of it is
+checked before any of it is used.
+
+Types are those of the language and dataclasses of them, with the limits below; Pydantic does the checking.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import isfinite, prod
+from functools import cache
+from math import prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from lstmc.types import MOST_ELEMENTS
 
@@ -17,88 +22,33 @@ MOST_AXES = 32
 MOST_BYTES = 64 << 20  # of a file: the largest manifests have less than one MiB
 
 
+def _of_an_array(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """As many axes as NumPy 1 takes, and as many elements as int32 counts."""
+    if len(sizes) > MOST_AXES or prod(sizes) > MOST_ELEMENTS:
+        raise ValueError("sizes of an array's axes")
+    return sizes
+
+
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Shape = Annotated[tuple[Count, ...], AfterValidator(_of_an_array)]
+
+
 class NotExpected(Exception):
-    """``inputs.x.shape: expected a list of sizes, found 3``: completes a message that begins with the file."""
+    """``inputs.x.shape: expected a valid array, found 3``: completes a message that begins with the file."""
+
+    @classmethod
+    def at(cls, place: tuple[str | int, ...], expected: str, found: Any) -> NotExpected:
+        """``place`` is the way to what was found: keys, and positions in lists."""
+        steps = (f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in place)
+        where = "".join(steps).lstrip(".")
+        return cls(f"{where}{': ' if where else ''}expected {expected}, found {_shown(json.dumps(found))}")
 
 
-@dataclass(frozen=True)
-class Item:
-    """A value of a JSON file, and where it stands there. Its methods raise :class:`NotExpected`."""
-
-    value: Any
-    where: str = ""
-
-    def mapping(self) -> Mapping[str, Item]:
-        """An object's values by key."""
-        if not isinstance(self.value, dict):
-            raise self.wrong("an object")
-        return {key: Item(value, f"{self.where}.{_shown(key)}".lstrip(".")) for key, value in self.value.items()}
-
-    def items(self) -> list[Item]:
-        """A list's values."""
-        if not isinstance(self.value, list):
-            raise self.wrong("a list")
-        return [Item(value, f"{self.where}[{index}]") for index, value in enumerate(self.value)]
-
-    def __getitem__(self, key: str) -> Item:
-        found = self.mapping()
-        if key not in found:
-            raise self.wrong(f"an object with a value for {key}")
-        return found[key]
-
-    def get(self, key: str) -> Item | None:
-        """What an object may have."""
-        return self.mapping().get(key)
-
-    def text(self) -> str:
-        """A text, without halves of characters."""
-        if not isinstance(self.value, str) or any("\ud800" <= character <= "\udfff" for character in self.value):
-            raise self.wrong("a text")
-        return self.value
-
-    def whole(self, least: int | None = 0) -> int:
-        """A whole number, not below ``least`` where there is such."""
-        if (
-            not isinstance(self.value, int)
-            or isinstance(self.value, bool)
-            or (least is not None and self.value < least)
-        ):
-            raise self.wrong("a whole number" if least is None else f"a whole number from {least} on")
-        return self.value
-
-    def number(self) -> float:
-        if not isinstance(self.value, int | float) or isinstance(self.value, bool) or not isfinite(self.value):
-            raise self.wrong("a number")
-        return float(self.value)
-
-    def flag(self) -> bool:
-        if not isinstance(self.value, bool):
-            raise self.wrong("true or false")
-        return self.value
-
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of an array's axes: as many as NumPy 1 takes, and of as many elements as int32 counts."""
-        sizes = tuple(item.whole() for item in self.items())
-        if len(sizes) > MOST_AXES or prod(sizes) > MOST_ELEMENTS:
-            raise self.wrong("sizes of an array's axes")
-        return sizes
-
-    def wrong(self, expected: str) -> NotExpected:
-        """``expected`` is what it should be."""
-        where = f"{self.where}: " if self.where else ""
-        return NotExpected(f"{where}expected {expected}, found {_shown(json.dumps(self.value))}")
-
-
-def _shown(text: str) -> str:
-    """A text as an error can print it: not too long, and of plain characters where it has others."""
-    plain = text if text.isprintable() else json.dumps(text)
-    return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]} ..."
-
-
-def read_json(path: Path, make: Callable[[Item], Made]) -> Made:
-    """What ``make`` makes of a JSON file. Raises :class:`NotExpected` for a file that is not what it should be, and
+def read_json(path: Path, kind: type[Made]) -> Made:
+    """What a JSON file holds, as a ``kind``. Raises :class:`NotExpected` for a file that is not what it should be, and
     OSError for one that cannot be read."""
-    return make(parsed(read_bounded(path)))
+    return parsed(read_bounded(path), kind)
 
 
 def read_bounded(path: Path) -> bytes:
@@ -110,11 +60,33 @@ def read_bounded(path: Path) -> bytes:
     return content
 
 
-def parsed(content: bytes) -> Item:
-    """The whole of a JSON text. Raises :class:`NotExpected` for what is none, or is nested too deep to be anything."""
+def parsed(content: bytes, kind: type[Made]) -> Made:
+    """What a JSON text holds, as a ``kind``: a type of the language, or a dataclass. Keys that a dataclass does not
+    have are passed over, nothing is converted. A check of the kind's own raises ValueError with what it expects. Raises
+    :class:`NotExpected`, also for half of a character and for what is nested too deep to be anything."""
     try:
-        return Item(json.loads(content.decode()))
-    except ValueError:
-        raise NotExpected("expected JSON, found something else") from None
-    except RecursionError:
-        raise NotExpected("expected JSON, found it nested too deep") from None
+        made: Made = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # a type has a hash
+    except ValidationError as error:
+        wrong, *_ = error.errors(include_url=False)
+    else:
+        return made
+    place, found, facts = wrong["loc"], wrong["input"], wrong.get("ctx", {})
+    match wrong["type"]:
+        case "json_invalid":
+            raise NotExpected(f"expected JSON, found something else: {facts['error']}")
+        case "missing":
+            raise NotExpected.at(place[:-1], f"an object with a value for {place[-1]}", found)
+        case "value_error":
+            raise NotExpected.at(place, str(facts["error"]), found)
+    raise NotExpected.at(place, wrong["msg"].removeprefix("Input should be "), found)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _shown(text: str) -> str:
+    """A text as an error can print it: not too long, and of plain characters where it has others."""
+    plain = text if text.isprintable() else json.dumps(text)
+    return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]} ..."

@@ -17,7 +17,8 @@ import numpy as np
 from lstmc.arrays import did_you_mean, element_problem, value_problem
 from lstmc.errors import BackendError, DataError, Mend
 from lstmc.interp import named_rng
-from lstmc.manifest import Manifest, Shape, read_manifest
+from lstmc.json_file import Shape
+from lstmc.manifest import Manifest, read_manifest
 from lstmc.ops import Array
 from lstmc.stored import AnyArray, StoredArray
 

@@ -13,7 +13,7 @@ import platformdirs
 
 from lstmc.backend import Artifact, Backend, Tunes, require
 from lstmc.ir import Graph, print_graph
-from lstmc.json_file import Item, NotExpected, read_json
+from lstmc.json_file import NotExpected, Number, read_json
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
@@ -66,13 +66,6 @@ def tune(
 
 def _read(path: Path) -> dict[str, dict[str, float]]:
     try:
-        return read_json(path, _measured)
+        return read_json(path, dict[str, dict[str, Number]])
     except (OSError, NotExpected):
         return {}  # nothing measured yet, or a file that cannot be trusted: measure again
-
-
-def _measured(item: Item) -> dict[str, dict[str, float]]:
-    return {
-        key: {form: seconds.number() for form, seconds in entry.mapping().items()}
-        for key, entry in item.mapping().items()
-    }

@@ -70,6 +70,10 @@ THIRD_PARTY = {
         *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),
         *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/"),
     ),
+    "pydantic": (
+        *("lstmc/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/generate/vocabulary.py"),
+        *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/parse.py"),
+    ),
     "filelock": ("lstmc_caffe/install/installer.py",),
     "platformdirs": ("lstmc_caffe/install/record.py", "lstmc/tune.py"),
     "caffe": ("lstmc_caffe/worker/", "lstmc_caffe/install/smoke_test.py"),

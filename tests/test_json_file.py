@@ -1,41 +1,86 @@
-"""Values of JSON files are checked where they are read."""
+"""The structure of JSON files is declared, and all of it is checked where they are read."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lstmc.json_file import Item, NotExpected, parsed, read_bounded
+from lstmc.json_file import Count, NotExpected, Number, Shape, parsed, read_bounded, read_json
 
 
-def wrong(call: object) -> str:
+@dataclass(frozen=True)
+class Held:
+    whole: int
+    count: Count = 0
+    number: Number = 0.0
+    text: str = ""
+    flag: bool = False
+    shape: Shape = ()
+    by_name: dict[str, tuple[int, ...]] | None = None
+
+
+def wrong(content: bytes | dict[str, Any], kind: Any = Held) -> str:
     with pytest.raises(NotExpected) as caught:
-        call()  # type: ignore[operator]
+        parsed(content if isinstance(content, bytes) else json.dumps(content).encode(), kind)
     return str(caught.value)
 
 
 def test_what_is_there_is_read() -> None:
-    item = parsed(b'{"a": [1, -2], "b": {"c": 0.5, "d": "text", "e": false}, "s": [2, 0]}')
-    assert [part.whole(None) for part in item["a"].items()] == [1, -2]
-    assert (item["b"]["c"].number(), item["b"]["d"].text(), item["b"]["e"].flag()) == (0.5, "text", False)
-    assert item["s"].shape() == (2, 0)
-    assert item.get("none") is None
+    text = '{"whole": -2, "number": 1, "text": "\\u00e9", "flag": true, "shape": [2, 0], "by_name": {"a": [3]}, "x": 0}'
+    held = parsed(text.encode(), Held)
+    assert held == Held(-2, 0, 1.0, "é", True, (2, 0), {"a": (3,)})
+    assert isinstance(held.number, float)
+    assert parsed(b'{"a": 10000000000000000000000}', dict[str, int]) == {"a": 10**22}
 
 
-def test_what_is_not_is_said_with_its_place() -> None:
-    item = Item({"a": [1, -2], "n": float("inf"), "\n": {"x" * 50: 1}, "long": "x" * 50, "t": True})
-    assert wrong(lambda: item["a"].items()[1].whole()) == "a[1]: expected a whole number from 0 on, found -2"
-    assert wrong(item["a"].text) == "a: expected a text, found [1, -2]"
-    assert wrong(item["t"].whole) == "t: expected a whole number from 0 on, found true"
-    assert wrong(item["t"].number) == "t: expected a number, found true"
-    assert wrong(item["n"].number) == "n: expected a number, found Infinity"
-    assert wrong(item["long"].flag) == f'long: expected true or false, found "{"x" * 39} ...'
-    assert wrong(item["\n"]["x" * 50].text) == f'"\\n".{"x" * 40} ...: expected a text, found 1'
-    assert wrong(lambda: item["b"]).startswith("expected an object with a value for b, found {")
-    assert wrong(lambda: Item([2**20, 2**20]).shape()) == "expected sizes of an array's axes, found [1048576, 1048576]"
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, "expected an object with a value for whole, found {}"),
+        ({"whole": "1"}, 'whole: expected a valid integer, found "1"'),
+        ({"whole": True}, "whole: expected a valid integer, found true"),
+        ({"whole": 1.0}, "whole: expected a valid integer, found 1.0"),
+        ({"whole": 1, "count": -1}, "count: expected greater than or equal to 0, found -1"),
+        ({"whole": 1, "number": True}, "number: expected a valid number, found true"),
+        ({"whole": 1, "number": float("inf")}, "number: expected a finite number, found Infinity"),
+        ({"whole": 1, "text": None}, "text: expected a valid string, found null"),
+        ({"whole": 1, "flag": 0}, "flag: expected a valid boolean, found 0"),
+        ({"whole": 1, "shape": {}}, "shape: expected a valid array, found {}"),
+        ({"whole": 1, "shape": [2**20, 2**20]}, "shape: expected sizes of an array's axes, found [1048576, 1048576]"),
+        ({"whole": 1, "shape": [1] * 33}, f"shape: expected sizes of an array's axes, found {str([1] * 33)[:40]} ..."),
+        ({"whole": 1, "by_name": {"a": [1, None]}}, "by_name.a[1]: expected a valid integer, found null"),
+        ({"whole": 1, "by_name": {"\n": 3}}, 'by_name."\\n": expected a valid array, found 3'),
+        ({"whole": 1, "by_name": {"x" * 50: 3}}, f"by_name.{'x' * 40} ...: expected a valid array, found 3"),
+        ({"whole": "x" * 50}, f'whole: expected a valid integer, found "{"x" * 39} ...'),
+        ([1], "expected an object, found [1]"),
+        (b"", "expected JSON, found something else: EOF while parsing a value at line 1 column 0"),
+        (b"\xff", "expected JSON, found something else: expected value at line 1 column 1"),
+        (b"[" * 10**5, "expected JSON, found something else: recursion limit exceeded at line 1 column 202"),
+    ],
+)
+def test_what_is_not_is_said_with_its_place(content: Any, said: str) -> None:
+    assert wrong(content) == said
+
+
+def test_halves_of_characters_are_none() -> None:
+    assert wrong(rb'{"whole": 1, "text": "\ud800"}').startswith("expected JSON, found something else: ")
+    assert wrong(b'{"whole": 1, "text": "\xed\xa0\x80"}').startswith("expected JSON, found something else: ")
+
+
+def test_numbers_of_many_digits_cost_nothing() -> None:
+    said = wrong(b'{"whole": ' + b"9" * 10**6 + b"}")
+    assert said == "expected JSON, found something else: number out of range at line 1 column 4312"
 
 
 def test_a_file_without_end_is_not_read_to_it() -> None:
     with pytest.raises(NotExpected, match="expected at most 64 MiB, found more"):
         read_bounded(Path("/dev/zero"))
+
+
+def test_a_file_is_read_as_its_content(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"whole": 3}')
+    assert read_json(tmp_path / "x.json", Held) == Held(3)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from lstmc.errors import Argument, DataError
 from lstmc.json_file import NotExpected, parsed, read_bounded
 
 START = "\n"
+
+
+def _symbol(text: str) -> str:
+    if not text:
+        raise ValueError("a symbol")
+    return text
+
+
+Symbol = Annotated[str, AfterValidator(_symbol)]
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     """
     try:
         content = read_bounded(path)  # not as text, which would make one of the two kinds of line ends
-        symbols = tuple(_listed(content) if path.suffix == ".json" else content.decode())
+        symbols = tuple(parsed(content, list[Symbol]) if path.suffix == ".json" else content.decode())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError:
@@ -62,10 +73,3 @@ def read_vocabulary(path: Path) -> Vocabulary:
     if twice := [symbol for symbol, count in Counter(symbols).items() if count > 1]:
         raise DataError(f"{path}: each symbol has one id, found more than once: {', '.join(map(repr, twice))}")
     return Vocabulary(symbols, str(path))
-
-
-def _listed(content: bytes) -> Iterator[str]:
-    for item in parsed(content).items():
-        if not item.text():
-            raise item.wrong("a symbol")
-        yield item.text()

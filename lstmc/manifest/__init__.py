@@ -5,7 +5,7 @@ Any backend writes one with :func:`describe`; what runs or reads its nets needs 
 
 from lstmc.manifest.describe import describe, step_blobs
 from lstmc.manifest.read import parse_manifest, read_manifest
-from lstmc.manifest.structure import FORMAT, InputPlace, Manifest, Parameter, Place, ScanBlobs, Shape, State, Stored
+from lstmc.manifest.structure import FORMAT, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
 
 __all__ = [
     "FORMAT",
@@ -14,7 +14,6 @@ __all__ = [
     "Parameter",
     "Place",
     "ScanBlobs",
-    "Shape",
     "State",
     "Stored",
     "describe",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, PlainValidator, with_config
 
 from lstmc.errors import Mend, ParseError, WeightsError
 from lstmc.ir import Graph, parse_filler, parse_graph
-from lstmc.json_file import Item, NotExpected, parsed, read_json
+from lstmc.json_file import NotExpected, Shape, parsed, read_bounded
 from lstmc.manifest.structure import (
     FORMAT,
     InputPlace,
@@ -26,7 +31,7 @@ def read_manifest(path: Path) -> Manifest:
     """A manifest from its file. Raises :class:`WeightsError` for a file that is none, that is of another format, or
     in which something is not as it should be, and says what."""
     try:
-        return read_json(path, _manifest)
+        return parse_manifest(read_bounded(path))
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such manifest", mends=[Mend.NAME_MANIFEST]) from None
     except OSError as error:
@@ -37,111 +42,125 @@ def read_manifest(path: Path) -> Manifest:
 
 def parse_manifest(content: bytes) -> Manifest:
     """A manifest from its content. Raises :class:`~lstmc.json_file.NotExpected`."""
-    return _manifest(parsed(content))
-
-
-def _manifest(item: Item) -> Manifest:
-    if item["format"].value != FORMAT:
-        raise item["format"].wrong(str(FORMAT))
+    file = parsed(content, ManifestFile)
     found = Manifest(
-        name=item["name"].text(),
-        source=item["source"].text(),
-        target=item["target"].text(),
-        inputs={name: _read_input(entry) for name, entry in item["inputs"].mapping().items()},
-        outputs={name: _read_output(entry) for name, entry in item["outputs"].mapping().items()},
-        states={name: _read_state(entry) for name, entry in item["states"].mapping().items()},
-        parameters={
-            name: Parameter(entry["shape"].shape(), entry["lr_mult"].number(), entry["decay_mult"].number())
-            for name, entry in item["parameters"].mapping().items()
-        },
-        blobs={
-            name: Stored(entry["layer"].text(), entry["index"].whole(), entry["shape"].shape())
-            for name, entry in item["blobs"].mapping().items()
-        },
-        weights=_read_weights(item["weights"]),
-        scans={
-            name: ScanBlobs(
-                entry["steps"].whole(1),
-                entry["reverse"].flag(),
-                {key: pattern.text() for key, pattern in entry["blobs"].mapping().items()},
-            )
-            for name, entry in item["scans"].mapping().items()
-        },
-        lstmc=item["lstmc"].text(),
+        name=file.name,
+        source=file.source,
+        target=file.target,
+        inputs={name: entry.input() for name, entry in file.inputs.items()},
+        outputs={name: entry.place() for name, entry in file.outputs.items()},
+        states=file.states,
+        parameters=file.parameters,
+        blobs=file.blobs,
+        weights=file.weights,
+        scans=file.scans,
+        lstmc=file.lstmc,
     )
-    _agree(found, item)
+    _agree(found)
     return found
 
 
-def _read_place(item: Item) -> Place:
-    several, one, other = item.get("blobs"), item["blob"], item.get("blob_shape")
-    names = [] if one.value is None else [one.text()]
-    place = Place(
-        item["shape"].shape(),
-        tuple(names if several is None else [None if n.value is None else n.text() for n in several.items()]),
-        None if other is None else other.shape(),
-    )
+def _known(number: int) -> int:
+    if number != FORMAT:
+        raise ValueError(str(FORMAT))
+    return number
+
+
+def _filler(value: Any) -> Filler:
+    try:
+        return parse_filler(value)
+    except (ParseError, TypeError, RecursionError, MemoryError):  # the last two of Python's own parser
+        raise ValueError("a filler") from None
+
+
+def _graph(value: Any) -> Graph:
+    if isinstance(value, str):
+        try:
+            return parse_graph(value)
+        except ParseError:
+            pass
+    raise ValueError("a graph of weights")
+
+
+def _holds_its_shape(entry: WrittenPlace) -> WrittenPlace:
+    place = entry.place()
     shape = place.shape if place.blob_shape is None else place.blob_shape
     if place.blobs and prod(place.shape) != len(place.blobs) * prod(shape):
-        raise item.wrong("blobs that hold as many elements as its shape")
-    return place
+        raise ValueError("blobs that hold as many elements as its shape")
+    return entry
 
 
-def _read_output(item: Item) -> Place:
+def _has_every_step(entry: WrittenPlace) -> WrittenPlace:
     """Blobs of several steps are one array after the other, whatever axes the model gives the whole."""
-    place = _read_place(item)
-    if None in place.blobs:
-        raise item.wrong("a blob for each step")
-    return place
+    if None in entry.place().blobs:
+        raise ValueError("a blob for each step")
+    return entry
 
 
-def _read_input(item: Item) -> InputPlace:
-    fill, values, place = item.get("fill"), item.get("values"), _read_place(item)
-    if len(place.blobs) > 1 and place.shape[:1] != (len(place.blobs),):
-        raise item.wrong("a blob, or null, for each step")
-    return InputPlace(
-        place,
-        item["filled"].flag(),
-        None if fill is None else _read_filler(fill),
-        None if values is None else _read_range(values),
-    )
+def _is_cut_by_step(entry: WrittenInput) -> WrittenInput:
+    if entry.blobs is not None and len(entry.blobs) > 1 and entry.shape[:1] != (len(entry.blobs),):
+        raise ValueError("a blob, or null, for each step")
+    return entry
 
 
-def _read_filler(item: Item) -> Filler:
-    try:
-        return parse_filler(item.text())
-    except (ParseError, RecursionError, MemoryError):  # the last two of Python's own parser
-        raise item.wrong("a filler") from None
+@dataclass(frozen=True, kw_only=True)
+class WrittenPlace:
+    """A :class:`Place` as a manifest has it: ``blobs`` only where there are several."""
+
+    blob: str | None
+    shape: Shape
+    blobs: tuple[str | None, ...] | None = None
+    blob_shape: Shape | None = None
+
+    def place(self) -> Place:
+        one = () if self.blob is None else (self.blob,)
+        return Place(self.shape, one if self.blobs is None else self.blobs, self.blob_shape)
 
 
-def _read_range(item: Item) -> IntegerRange:
-    also = item["also"]
-    return IntegerRange(
-        item["low"].whole(None), item["high"].whole(None), None if also.value is None else also.whole(None)
-    )
+@with_config(ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, kw_only=True)
+class WrittenInput(WrittenPlace):
+    """An :class:`InputPlace` as a manifest has it."""
+
+    filled: bool
+    fill: Annotated[Filler, PlainValidator(_filler)] | None = None
+    values: IntegerRange | None = None
+
+    def input(self) -> InputPlace:
+        return InputPlace(self.place(), self.filled, self.fill, self.values)
 
 
-def _read_state(item: Item) -> State:
-    initial = item["initial"]
-    first = initial.text() if isinstance(initial.value, str) else initial.number()
-    return State(item["input"].text(), item["output"].text(), first)
+@with_config(ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True)
+class ManifestFile:
+    """A manifest as it is written. Of several things that are wrong the first is told."""
+
+    format: Annotated[int, AfterValidator(_known)]
+    lstmc: str
+    name: str
+    source: str
+    target: str
+    inputs: dict[str, Annotated[WrittenInput, AfterValidator(_holds_its_shape), AfterValidator(_is_cut_by_step)]]
+    outputs: dict[str, Annotated[WrittenPlace, AfterValidator(_holds_its_shape), AfterValidator(_has_every_step)]]
+    states: dict[str, State]
+    parameters: dict[str, Parameter]
+    blobs: dict[str, Stored]
+    weights: Annotated[Graph, PlainValidator(_graph)]
+    scans: dict[str, ScanBlobs]
 
 
-def _read_weights(item: Item) -> Graph:
-    try:
-        return parse_graph(item.text())
-    except ParseError:
-        raise item.wrong("a graph of weights") from None
-
-
-def _agree(manifest: Manifest, item: Item) -> None:
+def _agree(manifest: Manifest) -> None:
     """Whether its parts speak of the same names."""
     for name, state in manifest.states.items():
         if state.input not in manifest.inputs or state.output not in manifest.outputs:
-            raise item["states"][name].wrong("the names of an input and of an output")
+            raise NotExpected.at(("states", name), "the names of an input and of an output", asdict(state))
     computed = {output.name: manifest.weights.type(output.ref).shape for output in manifest.weights.outputs}
     given = {name: op.shape for name, op in parameters(manifest.weights).items()}
     if computed != {name: stored.shape for name, stored in manifest.blobs.items()}:
-        raise item["weights"].wrong("a graph that computes the blobs")
+        raise NotExpected.at(("weights",), "a graph that computes the blobs", _written(computed))
     if not given.items() <= {name: parameter.shape for name, parameter in manifest.parameters.items()}.items():
-        raise item["weights"].wrong("a graph of the parameters")
+        raise NotExpected.at(("weights",), "a graph of the parameters", _written(given))
+
+
+def _written(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "nothing"

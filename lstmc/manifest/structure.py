@@ -6,17 +6,28 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from math import isfinite
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, PlainValidator
 
 from lstmc.ir import Graph, print_graph
+from lstmc.json_file import Count, Number, Shape
 from lstmc.ops import Array, Filler, IntegerRange
 from lstmc.types import TensorType
 from lstmc.version import __version__
 
 FORMAT = 1
-Shape = tuple[int, ...]
+
+
+def _initial(value: object) -> object:
+    if isinstance(value, str) or (type(value) in (int, float) and isfinite(value)):  # type: ignore[arg-type]
+        return value
+    raise ValueError("a number, or words")
+
+
+Initial = Annotated[float | str, PlainValidator(_initial)]
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ class State:
 
     input: str
     output: str
-    initial: float | str
+    initial: Initial
 
 
 @dataclass(frozen=True)
@@ -88,8 +99,8 @@ class Parameter:
     """A parameter of the model, and how much faster than others it learns and decays."""
 
     shape: Shape
-    lr_mult: float
-    decay_mult: float
+    lr_mult: Number
+    decay_mult: Number
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ class Stored:
     """Where a blob of weights is: the how-manieth of which layer's."""
 
     layer: str
-    index: int
+    index: Count
     shape: Shape
 
 
@@ -105,7 +116,7 @@ class Stored:
 class ScanBlobs:
     """A scan: how many steps, and the pattern (``lstm/t%03d/h``) of what has a blob at each of them."""
 
-    steps: int
+    steps: Annotated[int, Field(ge=1)]
     reverse: bool
     blobs: Mapping[str, str]
 

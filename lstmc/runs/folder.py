@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lstmc.errors import Mend, OutputError, TrainingError
-from lstmc.json_file import Item, NotExpected, read_json
+from lstmc.json_file import NotExpected, read_json
 from lstmc.output import write_files
+from lstmc.runs.snapshots import newest, read_about
 
 RUN = "run.json"
 LOCK = ".lock"
@@ -46,6 +47,13 @@ class RunIdentity:
         return found
 
 
+@dataclass(frozen=True)
+class OfRun:
+    """What a snapshot tells of the run that it is of."""
+
+    run: RunIdentity
+
+
 @contextmanager
 def run_folder(folder: Path, identity: RunIdentity, resume: bool) -> Iterator[Path]:
     """Holds the run's folder for this process alone, and yields where its snapshots are.
@@ -54,7 +62,7 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool) -> Iterator[Pa
     there or is of other settings, and where another process trains in it; :class:`OutputError` where the folder
     cannot be written.
     """
-    if resume and not (folder / RUN).is_file():
+    if resume and not (folder / RUN).is_file() and _of_snapshots(folder) is None:
         raise TrainingError(f"{folder} has no run to resume", mends=[Mend.START])
     with _locked(folder):
         _agree(folder, identity, resume)
@@ -66,14 +74,9 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
     if not resume:
         if path.exists():
             raise TrainingError(f"{folder} has a run already", mends=[Mend.RESUME, Mend.OTHER_FOLDER])
-        write_files(folder, {RUN: json.dumps(asdict(identity), indent=1).encode()})
+        _write(folder, identity)
         return
-    try:
-        before = read_json(path, _identity)
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
-    except NotExpected as wrong:
-        raise TrainingError(f"{path} does not say what run it is: {wrong}", mends=[Mend.OTHER_FOLDER]) from None
+    before = _before(folder)
     if differences := identity.differences(before):
         raise TrainingError(
             f"cannot resume the run in {folder}: it was started otherwise",
@@ -82,9 +85,30 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
         )
 
 
-def _identity(item: Item) -> RunIdentity:
-    settings = {name: entry.value for name, entry in item["settings"].mapping().items()}
-    return RunIdentity(item["net"].text(), item["data"].text(), settings)
+def _before(folder: Path) -> RunIdentity:
+    """What the run to resume is. Where its own file is lost or damaged, its last whole snapshot tells, and the file is
+    written again."""
+    path = folder / RUN
+    try:
+        return read_json(path, RunIdentity)
+    except OSError as error:
+        problem = f"{path}: cannot be read: {error.strerror}"
+    except NotExpected as wrong:
+        problem = f"{path} does not say what run it is: {wrong}"
+    before = _of_snapshots(folder)
+    if before is None:
+        raise TrainingError(problem, mends=[Mend.OTHER_FOLDER])
+    _write(folder, before)
+    return before
+
+
+def _of_snapshots(folder: Path) -> RunIdentity | None:
+    found = newest(folder / SNAPSHOTS, lambda path: read_about(path, OfRun).run)
+    return found and found[1]
+
+
+def _write(folder: Path, identity: RunIdentity) -> None:
+    write_files(folder, {RUN: json.dumps(asdict(identity), indent=1).encode()})
 
 
 @contextmanager

@@ -6,15 +6,43 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
+
+from pydantic import Field
 
 from lstmc.errors import OutputError
-from lstmc.json_file import Item, NotExpected, parsed
+from lstmc.json_file import Count, NotExpected, Number, parsed
 from lstmc.output import write_files
 
 METRICS = "metrics.jsonl"
 Record = dict[str, Any]
+Measured = Number | None  # None stands for what is not finite
+
+
+@dataclass(frozen=True)
+class TrainLine:
+    """An update."""
+
+    kind: Literal["train"]
+    iteration: Count
+    loss: Measured
+    rate: Measured
+    seconds: Number
+
+
+@dataclass(frozen=True)
+class TestLine:
+    """A test."""
+
+    kind: Literal["test"]
+    iteration: Count
+    scores: dict[str, Measured]
+    seconds: Number
+
+
+Line = Annotated[TrainLine | TestLine, Field(discriminator="kind")]
 
 
 class Metrics:
@@ -82,22 +110,7 @@ def read_metrics(path: Path) -> list[Record]:
 def _records(content: bytes) -> Iterator[Record]:
     for line in content.splitlines():
         with suppress(NotExpected):
-            yield _checked(parsed(line))
-
-
-def _checked(line: Item) -> Record:
-    """A line, if it is one that :class:`Metrics` writes."""
-    numbers = ["seconds"]
-    if line["kind"].value == "train":
-        numbers += ["loss", "rate"]
-    elif line["kind"].value != "test":
-        raise line["kind"].wrong("train or test")
-    line["iteration"].whole()
-    measured = [*(line[name] for name in numbers), *(line["scores"].mapping().values() if len(numbers) == 1 else ())]
-    for item in measured:
-        if item.value is not None:  # which stands for what is not finite
-            item.number()
-    return dict(line.value)
+            yield asdict(parsed(line, Line))  # type: ignore[arg-type]  # to mypy a union is no type
 
 
 def _order(record: Record) -> tuple[int, bool]:

@@ -11,17 +11,34 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lstmc.errors import OutputError, TrainingError
-from lstmc.json_file import Item, NotExpected, read_json
+from lstmc.json_file import Count, NotExpected, parsed, read_bounded
 
 ABOUT = "snapshot.json"
 KEPT = 3
 HASH = "sha256"
 
 Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A file of a snapshot."""
+
+    size: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What every ``snapshot.json`` has, beside what the backend tells."""
+
+    files: dict[str, FileFacts]
+    sha256: str
 
 
 def snapshot_folder(folder: Path, iteration: int) -> Path:
@@ -61,12 +78,16 @@ def write_snapshot(
     return final
 
 
-def read_about(path: Path) -> Item:
-    """What a snapshot's ``snapshot.json`` tells. Raises :class:`TrainingError` where any file of it is not intact."""
+def read_about(path: Path, kind: type[Made]) -> Made:
+    """What a snapshot's ``snapshot.json`` tells, as a ``kind``. Raises :class:`TrainingError` where it is no such, or
+    any file of the snapshot is not intact."""
     try:
-        return read_json(path / ABOUT, lambda item: _checked(path, item))
+        content = read_bounded(path / ABOUT)
+        if _is_intact(path, content):
+            return parsed(content, kind)
     except (NotExpected, OSError):
-        raise TrainingError(f"{path} is no whole snapshot") from None
+        pass
+    raise TrainingError(f"{path} is no whole snapshot")
 
 
 def newest(folder: Path, read: Callable[[Path], Made]) -> tuple[Path, Made] | None:
@@ -99,7 +120,7 @@ def _remove_old(folder: Path, iteration: int) -> None:
 
 def _is_whole(path: Path) -> bool:
     try:
-        read_about(path)
+        read_about(path, Description)
     except TrainingError:
         return False
     return True
@@ -116,15 +137,14 @@ def _own_digest(described: Mapping[str, Any]) -> str:
     return _digest(json.dumps(described, sort_keys=True).encode())
 
 
-def _checked(path: Path, item: Item) -> Item:
-    own = {key: part.value for key, part in item.mapping().items() if key != HASH}
-    if item[HASH].text() != _own_digest(own):
-        raise item.wrong("to have the hash it has")
-    for name, facts in item["files"].mapping().items():
-        size, digest = facts["size"].whole(), facts[HASH].text()
-        if (path / name).stat().st_size != size or _digest((path / name).read_bytes()) != digest:
-            raise facts.wrong(f"the size and hash of {name}")
-    return item
+def _is_intact(path: Path, content: bytes) -> bool:
+    """Whether all files have the hashes that ``content``, of ``snapshot.json``, says. Raises :class:`NotExpected`."""
+    about = parsed(content, Description)
+    own = {key: value for key, value in json.loads(content).items() if key != HASH}
+    return about.sha256 == _own_digest(own) and all(
+        (path / name).stat().st_size == facts.size and _digest((path / name).read_bytes()) == facts.sha256
+        for name, facts in about.files.items()
+    )
 
 
 def _numbered(folder: Path) -> Iterator[Path]:

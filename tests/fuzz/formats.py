@@ -108,7 +108,7 @@ def _state(iteration: int) -> TrainingState:
     solver.history.add(data=np.ones(6, "<f4").tobytes()).shape.dim.extend((2, 3))
     carried = {"lstm/h": np.full((2, 3), iteration, np.float32)}
     layers = (("first", "InnerProduct", ("w",)),)
-    return TrainingState(iteration, blobs, carried, solver.SerializeToString(), layers, (0.5, 0.25))
+    return TrainingState(iteration, blobs, carried, solver.SerializeToString(), layers, (0.5, 0.25), IDENTITY)
 
 
 def _only(folder: Path) -> Path:

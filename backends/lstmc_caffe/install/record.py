@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import platformdirs
+from pydantic import Field
 
 from lstmc.json_file import NotExpected, read_json
 from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
@@ -25,8 +25,30 @@ PROGRAM = Path("bin/caffe")
 LIBRARY = Path("lib/libcaffe.so")
 CUDA = Path("cuda")
 
-Record = tuple[Path, dict[str, Any]]
-"""A build's folder, and what its record says."""
+
+@dataclass(frozen=True)
+class Record:
+    """What a build's record says, of what is read again: the interpreter by its path, the time it was built at in ISO
+    form."""
+
+    key: str
+    source: str
+    python_version: str
+    python: str
+    built: str
+    architectures: tuple[Annotated[str, Field(pattern=r"^sm_\d+$")], ...]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build's folder, and what its record says, or what is wrong with that."""
+
+    folder: Path
+    record: Record | str
+
+    @property
+    def for_gpus(self) -> bool:
+        return isinstance(self.record, Record) and bool(self.record.architectures)
 
 
 @dataclass(frozen=True)
@@ -53,18 +75,25 @@ def caffe_folder(cache: Path | None = None) -> Path:
 
 def installed(cache: Path | None = None, recipe: Recipe = CPU) -> Installed | None:
     """The build of ``recipe`` for this machine, or None. With several, for several interpreters, the latest one."""
-    return _latest([record for record in _records(cache) if _refusal(record, recipe) is None])
+    return _latest([build for build in _builds(cache) if _refusal(build, recipe) is None])
 
 
 def installed_with_cuda(cache: Path | None = None) -> Installed | None:
     """The latest build with CUDA for this machine, whatever GPUs it is for, or None."""
-    return _latest([found for found in _records(cache) if _for_gpus(found) and _refusal(found, _recipe(found)) is None])
+    builds = [(build, build.record) for build in _builds(cache) if isinstance(build.record, Record)]
+    return _latest(
+        [
+            build
+            for build, record in builds  # and the recipe with CUDA that makes this version's build for the same GPUs
+            if record.architectures and _refusal(build, cuda_recipe(record.architectures)) is None
+        ]
+    )
 
 
 def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]:
     """Why builds of that kind (with or without CUDA) that are in the cache are not used, one line each."""
     kind = bool(recipe.architectures)
-    reasons = ((found[0], _refusal(found, recipe)) for found in _records(cache) if _for_gpus(found) == kind)
+    reasons = ((build.folder, _refusal(build, recipe)) for build in _builds(cache) if build.for_gpus == kind)
     return tuple(f"{folder}: {reason}" for folder, reason in reasons if reason is not None)
 
 
@@ -104,65 +133,44 @@ def write(
     partial.rename(folder / RECORD)
 
 
-def _latest(records: list[Record]) -> Installed | None:
-    if not records:
+def _latest(builds: list[Build]) -> Installed | None:
+    good = [(build.folder, build.record) for build in builds if isinstance(build.record, Record)]
+    if not good:
         return None
-    folder, fields = max(records, key=lambda record: str(record[1]["built"]))
+    folder, record = max(good, key=lambda build: build[1].built)
     return Installed(
-        Path(fields["python"]),
-        folder / "python",
-        folder / PROGRAM,
-        fields["source"],
-        fields["key"],
-        _architectures(fields),
+        Path(record.python), folder / "python", folder / PROGRAM, record.source, record.key, record.architectures
     )
 
 
-def _architectures(fields: dict[str, Any]) -> tuple[str, ...]:
-    # Builds of earlier versions of lstmc do not name any.
-    found = fields.get("architectures")
-    good = isinstance(found, list) and all(re.fullmatch(r"sm_\d+", str(name)) for name in found)
-    return tuple(found or ()) if good else ()
-
-
-def _for_gpus(record: Record) -> bool:
-    return bool(_architectures(record[1]))
-
-
-def _recipe(record: Record) -> Recipe:
-    """The recipe with CUDA that makes this version's build for the same GPUs."""
-    return cuda_recipe(_architectures(record[1]))
-
-
-def _records(cache: Path | None) -> list[Record]:
-    """Each build's folder and what its record says, an unreadable one saying nothing."""
+def _builds(cache: Path | None) -> list[Build]:
     try:
         # Folders that begin with a dot are builds in progress.
         paths = sorted(caffe_folder(cache).glob(f"[!.]*/{RECORD}"))
     except OSError:
         return []  # a cache that cannot be read holds nothing that could be used
-    records = []
-    for path in paths:
-        try:
-            fields = read_json(path, lambda item: {name: entry.value for name, entry in item.mapping().items()})
-        except (OSError, NotExpected):
-            fields = {}
-        records.append((path.parent, fields))
-    return records
+    return [Build(path.parent, _read(path)) for path in paths]
 
 
-def _refusal(record: Record, recipe: Recipe) -> str | None:
+def _read(path: Path) -> Record | str:
+    try:
+        return read_json(path, Record)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except NotExpected as wrong:
+        return str(wrong)
+
+
+def _refusal(build: Build, recipe: Recipe) -> str | None:
     """Why a recorded build cannot be used, or None."""
-    folder, fields = record
-    needed = ("key", "source", "python_version", "python", "built")
-    absent = [name for name in needed if not isinstance(fields.get(name), str)]
-    if absent:
-        return f"{RECORD} lacks {', '.join(absent)}"
-    key = recipe.key(Platform.current(fields["python_version"]))
-    if fields["key"] != key:
-        return f"built as {fields['key']}, but this machine and this version of lstmc need {key}"
+    folder, record = build.folder, build.record
+    if isinstance(record, str):
+        return f"{RECORD}: {record}"
+    key = recipe.key(Platform.current(record.python_version))
+    if record.key != key:
+        return f"built as {record.key}, but this machine and this version of lstmc need {key}"
     loaded = (LIBRARY, *(CUDA / name for name in LIBRARIES)) if recipe.architectures else ()
-    for path in (Path(fields["python"]), *(folder / file for file in (BINDING, PROGRAM, *loaded))):
+    for path in (Path(record.python), *(folder / file for file in (BINDING, PROGRAM, *loaded))):
         if not path.is_file():
             return f"{path} is gone"
     return None

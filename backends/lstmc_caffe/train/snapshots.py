@@ -7,17 +7,17 @@ batch starts from; :mod:`lstmc.runs.snapshots` writes them, and knows which are 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from lstmc.errors import TrainingError
-from lstmc.json_file import Item, NotExpected
+from lstmc.json_file import Number
 from lstmc.npz import npz_bytes, read_npz
 from lstmc.ops import Array
+from lstmc.runs.folder import RunIdentity
 from lstmc.runs.snapshots import ABOUT, newest, read_about, snapshot_folder, write_snapshot
 from lstmc_caffe.proto.net import RawNet, RawState
 
@@ -25,7 +25,7 @@ WEIGHTS, STATE, CARRIED = "weights.caffemodel", "solver.solverstate", "carried.n
 FILES = (WEIGHTS, STATE, CARRIED, ABOUT)
 
 # name, type, names of its parameters: of every layer that owns one
-Layers = Sequence[tuple[str, str, Sequence[str]]]
+Layers = tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrainingState:
     """All that the rest of a run depends on. ``solver`` is Caffe's solverstate, with its history of gradients.
 
     ``blobs`` are the parameters by name, ``carried`` the blobs that start the next batch, ``first_losses`` the
-    losses that a later one is measured by.
+    losses that a later one is measured by, ``run`` is what it is a run of.
     """
 
     iteration: int
@@ -42,6 +42,7 @@ class TrainingState:
     solver: bytes
     layers: Layers
     first_losses: tuple[float, ...]
+    run: RunIdentity
 
     def not_finite(self) -> str | None:
         """What of it is NaN or infinite, in words, or None."""
@@ -52,11 +53,20 @@ class TrainingState:
         return None if all(np.isfinite(np.frombuffer(b.data, "<f4")).all() for b in history) else "the solver's history"
 
 
+@dataclass(frozen=True)
+class About:
+    """What ``snapshot.json`` tells of a state, beside the files."""
+
+    layers: Layers
+    first_losses: tuple[Number, ...]
+    run: RunIdentity
+
+
 def save_state(folder: Path, state: TrainingState) -> Path:
     """Writes a snapshot. Raises :class:`~lstmc.errors.OutputError` where it cannot be written."""
     final = snapshot_folder(folder, state.iteration)
-    about = {"layers": state.layers, "first_losses": state.first_losses}
-    return write_snapshot(folder, state.iteration, _files(state, final.absolute()), about, read_state)
+    about = About(state.layers, state.first_losses, state.run)
+    return write_snapshot(folder, state.iteration, _files(state, final.absolute()), asdict(about), read_state)
 
 
 def last_state(folder: Path) -> tuple[Path, TrainingState] | None:
@@ -66,29 +76,21 @@ def last_state(folder: Path) -> tuple[Path, TrainingState] | None:
 
 def read_state(path: Path) -> TrainingState:
     """A snapshot as it was written. Raises :class:`TrainingError` for one that is not whole."""
-    about = read_about(path)
+    about = read_about(path, About)
     broken = TrainingError(f"{path} is no whole snapshot")
     try:
         net = RawNet.FromString((path / WEIGHTS).read_bytes())
         state = RawState.FromString((path / STATE).read_bytes())
-        layers = tuple(_layer(item) for item in about["layers"].items())
-        losses = tuple(item.number() for item in about["first_losses"].items())
         blobs: dict[str, Array] = {}
-        for layer, (_, _, keys) in zip(net.layer, layers, strict=True):
+        for layer, (_, _, keys) in zip(net.layer, about.layers, strict=True):
             for key, blob in zip(keys, layer.blobs, strict=True):
                 blobs.setdefault(key, np.frombuffer(blob.data, "<f4").reshape(tuple(blob.shape.dim)))
-    except (DecodeError, NotExpected, ValueError, OSError):  # ValueError: they do not go with each other
+    except (DecodeError, ValueError, OSError):  # ValueError: they do not go with each other
         raise broken from None
     state.ClearField("learned_net")  # the folder may have been moved, and the weights are in ``blobs``
     carried = {name: np.asarray(array) for name, array in read_npz(path / CARRIED, TrainingError).items()}
-    return TrainingState(state.iter, blobs, carried, state.SerializeToString(), layers, losses)
-
-
-def _layer(item: Item) -> tuple[str, str, tuple[str, ...]]:
-    parts = item.items()
-    if len(parts) != 3:
-        raise item.wrong("a layer's name, type and parameters")
-    return parts[0].text(), parts[1].text(), tuple(key.text() for key in parts[2].items())
+    solver = state.SerializeToString()
+    return TrainingState(state.iter, blobs, carried, solver, about.layers, about.first_losses, about.run)
 
 
 def _files(state: TrainingState, final: Path) -> dict[str, bytes]:

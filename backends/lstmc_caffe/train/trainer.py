@@ -72,7 +72,7 @@ def train_net(runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRu
         )
     identity = RunIdentity.of(what_it_computes(net), fingerprint, deciding_settings(solver))
     with run_folder(run.folder, identity, run.resume) as snapshots:
-        training = _Training(runner, net, solver, run, snapshots)
+        training = _Training(runner, net, solver, run, identity, snapshots)
         try:
             return training.run_to_end()
         finally:
@@ -97,8 +97,17 @@ def deciding_settings(solver: Solver) -> dict[str, Any]:
 class _Training:
     """One run, from its start or from its last snapshot."""
 
-    def __init__(self, runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRun, snapshots: Path) -> None:
-        self.runner, self.net, self.solver, self.run, self.snapshots = runner, net, solver, run, snapshots
+    def __init__(
+        self,
+        runner: Runner,
+        net: TrainableNet,
+        solver: Solver,
+        run: TrainingRun,
+        identity: RunIdentity,
+        snapshots: Path,
+    ) -> None:
+        self.runner, self.net, self.solver, self.run = runner, net, solver, run
+        self.identity, self.snapshots = identity, snapshots
         clean(snapshots)
         self.saved: Path | None = None
         self.state: TrainingState | None = None
@@ -147,7 +156,7 @@ class _Training:
             "restored": state is not None,
         }
         reply = self.ask("start", args, arrays).value
-        self.layers = [(name, kind, tuple(keys)) for name, kind, keys in reply["layers"]]
+        self.layers = tuple((name, kind, tuple(keys)) for name, kind, keys in reply["layers"])
         if missing := sorted(set(reply["params"]) - {name.removeprefix("param:") for name in arrays}):
             raise TrainingError(f"cannot train {self.net.name}: no values were given for {', '.join(missing)}")
 
@@ -187,6 +196,7 @@ class _Training:
             solver=arrays["state"].tobytes(),
             layers=self.layers,
             first_losses=tuple(self.watch.first),
+            run=self.identity,
         )
         if found := state.not_finite():
             raise self.stopped(f"after iteration {self.iteration} {found} has values that are NaN or infinite")

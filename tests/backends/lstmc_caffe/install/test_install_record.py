@@ -78,11 +78,19 @@ def test_refuses_a_record_whose_interpreter_is_gone(folder: Path, tmp_path: Path
     assert record.refusals(tmp_path) == (f"{folder}: {tmp_path / 'python3.13'} is gone",)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"key": 3}', "{", "[" * 100_000])
-def test_refuses_a_damaged_record(folder: Path, tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "expected JSON, found something else: EOF while parsing a value at line 1 column 0"),
+        ("[]", "expected an object, found []"),
+        ('{"key": 3}', "key: expected a valid string, found 3"),
+        ("[" * 100_000, "expected JSON, found something else: recursion limit exceeded at line 1 column 202"),
+    ],
+)
+def test_refuses_a_damaged_record(folder: Path, tmp_path: Path, text: str, wrong: str) -> None:
     (folder / "install.json").write_text(text, encoding="utf-8")
     assert record.installed(tmp_path) is None
-    assert record.refusals(tmp_path) == (f"{folder}: install.json lacks key, source, python_version, python, built",)
+    assert record.refusals(tmp_path) == (f"{folder}: install.json: {wrong}",)
 
 
 def test_refuses_another_recipe(folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ import pytest
 
 from lstmc.errors import OutputError, TrainingError
 from lstmc.runs import snapshots
+from lstmc.runs.folder import RunIdentity
 from lstmc_caffe.proto.net import RawNet, RawState
-from lstmc_caffe.train.snapshots import FILES, TrainingState, last_state, read_state, save_state
+from lstmc_caffe.train.snapshots import FILES, About, TrainingState, last_state, read_state, save_state
+
+RUN = RunIdentity.of(b"net", "data", {"base_lr": 0.1})
 
 
 def state(iteration: int, value: float = 1.0) -> TrainingState:
@@ -29,6 +32,7 @@ def state(iteration: int, value: float = 1.0) -> TrainingState:
         solver=solver.SerializeToString(),
         layers=(("first", "InnerProduct", ("W", "b")), ("second", "Scale", ("b",))),
         first_losses=(0.1, 1 / 3),
+        run=RUN,
     )
 
 
@@ -38,7 +42,7 @@ def last_whole(folder: Path) -> Path | None:
 
 
 def assert_same(found: TrainingState, expected: TrainingState) -> None:
-    for part in ("iteration", "layers", "first_losses"):
+    for part in ("iteration", "layers", "first_losses", "run"):
         assert getattr(found, part) == getattr(expected, part)
     for part in ("blobs", "carried"):
         ours, theirs = getattr(found, part), getattr(expected, part)
@@ -169,15 +173,16 @@ def test_a_description_that_is_damaged_is_passed_over(tmp_path: Path, change: Ca
         {"layers": [["first", "InnerProduct", ["W", "b"]]]},
         {"first_losses": [[0.1]]},
         {"first_losses": None},
+        {"run": {}},
     ],
 )
 def test_one_that_is_whole_and_says_something_else_is_passed_over_too(tmp_path: Path, change: dict[str, Any]) -> None:
     older, newer = save_state(tmp_path, state(1)), save_state(tmp_path, state(2))
     files = {name: (newer / name).read_bytes() for name in FILES if name != "snapshot.json"}
-    about = {"layers": state(2).layers, "first_losses": state(2).first_losses} | change
+    about = asdict(About(state(2).layers, state(2).first_losses, RUN)) | change
     path = snapshots.write_snapshot(tmp_path, 3, files, about, lambda staged: None)
     shutil.rmtree(newer)
-    snapshots.read_about(path)  # its files are intact
+    snapshots.read_about(path, snapshots.Description)  # its files are intact
     assert last_whole(tmp_path) == older
 
 

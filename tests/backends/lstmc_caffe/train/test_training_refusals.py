@@ -64,9 +64,9 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("content", "wrong"),
         [
-            ("[" * 100_000, "expected JSON, found it nested too deep"),
-            ("{}", "expected an object with a value for settings, found {}"),
-            ('{"settings": {}, "net": 3}', "net: expected a text, found 3"),
+            ("[" * 100_000, "expected JSON, found something else: recursion limit exceeded at line 1 column 202"),
+            ("{}", "expected an object with a value for net, found {}"),
+            ('{"settings": {}, "net": 3}', "net: expected a valid string, found 3"),
         ],
     )
     def test_a_description_that_is_none(self, caffe: Runner, tmp_path: Path, content: str, wrong: str) -> None:
