@@ -3,6 +3,7 @@
 from lstmc.ir.dependence import depending
 from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
 from lstmc.ir.graph import Builder, Graph
+from lstmc.ir.graph_value import GraphValue
 from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ir.over_time import of_step, op_of_step, op_over_time, over_steps, values_over_time
 from lstmc.ir.rebuild import Rebuild, rename_values
@@ -15,6 +16,7 @@ __all__ = [
     "NEGATE",
     "Builder",
     "Graph",
+    "GraphValue",
     "Node",
     "Output",
     "Rebuild",

@@ -18,7 +18,7 @@ from lstmc.errors import ShapeError
 from lstmc.ops.domain import IntegerRange
 from lstmc.types import TensorType
 
-__all__ = ["Array", "Arrays", "Draw", "Leaf", "Op", "Pointwise", "Sample", "Types"]
+__all__ = ["Array", "Arrays", "Draw", "Leaf", "Op", "Pointwise", "Sample", "Symbolic", "Types", "applied"]
 
 Array = NDArray[np.floating[Any]]
 Arrays = tuple[Array, ...]
@@ -66,7 +66,11 @@ class Op(ABC):
 
     @abstractmethod
     def vjp(self, cts: Arrays, outs: Arrays, *args: Any) -> tuple[Array | None, ...]:
-        """Cotangents of the results to cotangents of the operands (None: no gradient flows)."""
+        """Cotangents of the results to cotangents of the operands (None: no gradient flows).
+
+        A formula of ``+ - * /``, ``.shape`` and :func:`applied` ops holds for values of a graph too, and so tells the
+        gradient as a graph; one that needs NumPy is for arrays alone.
+        """
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         """The op that does for all steps at once what this one does for each, or None if there is none.
@@ -91,6 +95,30 @@ class Op(ABC):
     @abstractmethod
     def sample(cls, draw: Draw) -> Sample:
         """A random legal instance, for the contract test."""
+
+
+class Symbolic(ABC):
+    """What a ``vjp`` may get in place of arrays: values that have a shape, can be reckoned with, and take ops."""
+
+    __array_ufunc__ = None  # so that NumPy does not take it for a number
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]: ...
+
+    @abstractmethod
+    def apply(self, op: Op, *operands: Any) -> Any:
+        """The results of an op on such values, of which this is the first."""
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Array:
+        raise TypeError("a value of a graph has no numbers")
+
+
+def applied(op: Op, *operands: Array) -> Arrays:
+    """The results of an op: on arrays what it gives, on values of a graph the nodes that give it."""
+    first: Array | Symbolic = operands[0]
+    results: Arrays = first.apply(op, *operands) if isinstance(first, Symbolic) else op.eval(*operands)
+    return results
 
 
 @dataclass(frozen=True)
@@ -124,7 +152,10 @@ class AlongAxis(Op):
 
 @dataclass(frozen=True)
 class Pointwise(Op):
-    """y = f(x), element by element; ``df`` is dy/dx from y and x. One array of any shape in and out."""
+    """y = f(x), element by element; ``df`` is dy/dx from y and x, as ``vjp`` wants it, or one number for all elements.
+
+    One array of any shape in and out.
+    """
 
     operands = ("x",)
     sample_range: ClassVar[tuple[float, float]] = (-2.0, 2.0)
@@ -133,7 +164,7 @@ class Pointwise(Op):
     def f(self, x: Array) -> Array: ...
 
     @abstractmethod
-    def df(self, y: Array, x: Array) -> Array: ...
+    def df(self, y: Array, x: Array) -> Array | float: ...
 
     def infer(self, x: TensorType) -> Types:
         return (x,)

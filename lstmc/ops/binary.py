@@ -12,7 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
+from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, applied, sample_type
+from lstmc.ops.pointwise import positive
+from lstmc.ops.reduce import Sum
+from lstmc.ops.shape import Reshape
 from lstmc.types import TensorType
 
 __all__ = ["Add", "Binary", "Maximum", "Mul", "Sub"]
@@ -114,12 +117,14 @@ class Maximum(Binary):
         return (np.maximum(x, y),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
-        of_x = np.where(x > y, cts[0], 0).astype(cts[0].dtype)
+        of_x = cts[0] * positive(x - y)
         return sum_to(of_x, x.shape), sum_to(cts[0] - of_x, y.shape)
 
 
 def sum_to(ct: Array, shape: tuple[int, ...]) -> Array:
     """Undo broadcasting: sum a cotangent over the axes along which an operand of ``shape`` was repeated."""
-    padded = (1,) * (ct.ndim - len(shape)) + shape
-    axes = tuple(a for a, (s, n) in enumerate(zip(padded, ct.shape, strict=True)) if s != n)
-    return np.asarray(ct.sum(axis=axes, keepdims=True)).reshape(shape)
+    padded = (1,) * (len(ct.shape) - len(shape)) + shape
+    for axis, (size, repeated) in reversed(list(enumerate(zip(padded, ct.shape, strict=True)))):
+        if size != repeated:
+            (ct,) = applied(Sum(axis), ct)
+    return ct if ct.shape == shape else applied(Reshape(shape), ct)[0]

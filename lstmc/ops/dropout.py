@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, sample_type
+from lstmc.ops.base import Array, Arrays, Draw, Op, Sample, Types, applied, sample_type
 from lstmc.types import TensorType
 
 __all__ = ["Dropout"]
@@ -34,7 +34,7 @@ class Dropout(Op):
         return (x,)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return (cts[0],)
+        return applied(self, cts[0])  # the same draw
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         return self

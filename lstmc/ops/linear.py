@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from math import prod
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Op, Sample, Types, sample_type
+from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Op, Sample, Types, applied, sample_type
+from lstmc.ops.reduce import Sum
+from lstmc.ops.shape import Reshape, Transpose
 from lstmc.types import TensorType
 
 __all__ = ["Linear"]
@@ -40,9 +42,13 @@ class Linear(AlongAxis):
         return (y.reshape(*x.shape[: self.axis], w.shape[0]),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
-        ct = cts[0].reshape(-1, w.shape[0])
-        dx, dw = (ct @ w).reshape(x.shape), ct.T @ self._rows(x, w)
-        return (dx, dw) if b is None else (dx, dw, ct.sum(axis=0))
+        out, width = w.shape
+        rows = prod(x.shape[: self.axis])
+        (ct,), (flat,) = applied(Reshape((rows, out)), cts[0]), applied(Reshape((rows, width)), x)
+        (dx,) = applied(Linear(), ct, *applied(Transpose(0), w))
+        (dx,) = applied(Reshape(x.shape), dx)
+        (dw,) = applied(Linear(), *applied(Transpose(0), ct), *applied(Transpose(0), flat))
+        return (dx, dw) if b is None else (dx, dw, *applied(Sum(0), ct))
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         return super().over_time(steps, mapped) if mapped[0] and not any(mapped[1:]) else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmc.ops.base import Array, Arrays, Draw, Pointwise, Sample, sample_type
+from lstmc.ops.base import Array, Arrays, Draw, Pointwise, Sample, applied, sample_type
 
 __all__ = [
     "Abs",
@@ -19,6 +19,7 @@ __all__ = [
     "Exp",
     "LeakyRelu",
     "Log",
+    "Positive",
     "Power",
     "Relu",
     "Sigmoid",
@@ -56,6 +57,24 @@ class Tanh(Pointwise):
 
 
 @dataclass(frozen=True)
+class Positive(Pointwise):
+    """y = 1 for x > 0, else 0: the slope of a relu, in gradients."""
+
+    name = "positive"
+
+    def f(self, x: Array) -> Array:
+        return (x > 0).astype(x.dtype)
+
+    def df(self, y: Array, x: Array) -> float:
+        return 0.0
+
+
+def positive(x: Array) -> Array:
+    """1 where x > 0, else 0."""
+    return applied(Positive(), x)[0]
+
+
+@dataclass(frozen=True)
 class Relu(Pointwise):
     """y = max(x, 0)."""
 
@@ -65,7 +84,7 @@ class Relu(Pointwise):
         return np.maximum(x, 0)
 
     def df(self, y: Array, x: Array) -> Array:
-        return (x > 0).astype(x.dtype)
+        return positive(x)
 
 
 @dataclass(frozen=True)
@@ -79,7 +98,7 @@ class LeakyRelu(Pointwise):
         return np.where(x > 0, x, self.slope * x)
 
     def df(self, y: Array, x: Array) -> Array:
-        return np.where(x > 0, 1, self.slope).astype(x.dtype)
+        return self.slope + (1 - self.slope) * positive(x)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -96,8 +115,8 @@ class StopGradient(Pointwise):
     def f(self, x: Array) -> Array:
         return x
 
-    def df(self, y: Array, x: Array) -> Array:
-        return np.zeros_like(x)
+    def df(self, y: Array, x: Array) -> float:
+        return 0.0
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (None,)
@@ -113,7 +132,7 @@ class Softplus(Pointwise):
         return np.logaddexp(x, 0)
 
     def df(self, y: Array, x: Array) -> Array:
-        return np.exp(x - y)
+        return applied(Exp(), x - y)[0]
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,8 @@ class Elu(Pointwise):
         return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
 
     def df(self, y: Array, x: Array) -> Array:
-        return np.where(x > 0, 1, y + self.alpha).astype(x.dtype)
+        above, (below,) = positive(x), applied(Relu(), -y)  # not y + alpha: where y is infinite, 0 of it is no number
+        return above + (1 - above) * (self.alpha - below)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -144,7 +164,7 @@ class Abs(Pointwise):
         return np.abs(x)
 
     def df(self, y: Array, x: Array) -> Array:
-        return np.sign(x)
+        return positive(x) - positive(-x)
 
 
 @dataclass(frozen=True)
@@ -184,10 +204,10 @@ class Power(Pointwise):
     def f(self, x: Array) -> Array:
         return np.power(x, _whole(self.exponent))
 
-    def df(self, y: Array, x: Array) -> Array:
+    def df(self, y: Array, x: Array) -> Array | float:
         if self.exponent == 0:
-            return np.zeros_like(x)
-        return self.exponent * np.power(x, _whole(self.exponent - 1))
+            return 0.0
+        return self.exponent * applied(Power(self.exponent - 1), x)[0]
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -210,8 +230,8 @@ class Affine(Pointwise):
     def f(self, x: Array) -> Array:
         return self.scale * x + self.shift
 
-    def df(self, y: Array, x: Array) -> Array:
-        return np.full_like(x, self.scale)
+    def df(self, y: Array, x: Array) -> float:
+        return self.scale
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -1,4 +1,4 @@
-"""Ops that move elements and compute nothing, and softmax, which needs an axis as they do."""
+"""Ops that move elements and compute nothing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from itertools import accumulate
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Op, Sample, Types, check_axis, sample_type
+from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Op, Sample, Types, applied, check_axis, sample_type
 from lstmc.types import TensorType
 
-__all__ = ["Concat", "Reshape", "Softmax", "Split", "Stack", "Tile", "Transpose", "Unstack"]
+__all__ = ["Concat", "Reshape", "Split", "Stack", "Transpose", "Unstack"]
 
 
-def _resized(x: TensorType, axis: int, size: int) -> TensorType:
+def resized(x: TensorType, axis: int, size: int) -> TensorType:
+    """The type with another size of one axis."""
     return TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
 
 
@@ -31,20 +32,20 @@ class Split(AlongAxis):
         check_axis(self.name, self.axis, x)
         if not self.sizes or min(self.sizes) < 1 or sum(self.sizes) != x.shape[self.axis]:
             raise ShapeError(f"{self.name}: sizes must add up to axis {self.axis}: found {self.sizes}, x is {x}")
-        return tuple(_resized(x, self.axis, size) for size in self.sizes)
+        return tuple(resized(x, self.axis, size) for size in self.sizes)
 
     def eval(self, x: Array) -> Arrays:
         return tuple(np.split(x, list(accumulate(self.sizes))[:-1], axis=self.axis))
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return (np.concatenate(cts, axis=self.axis),)
+        return applied(Concat(self.axis), *cts)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         x = sample_type(draw)
         axis = draw.integer(0, x.rank - 1)
         sizes = tuple(draw.integer(1, 3) for _ in range(draw.integer(1, 3)))
-        return Sample(cls(axis, sizes), (_resized(x, axis, sum(sizes)),))
+        return Sample(cls(axis, sizes), (resized(x, axis, sum(sizes)),))
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,17 @@ class Concat(AlongAxis):
         check_axis(self.name, self.axis, xs[0], "the first")
         total = sum(x.shape[self.axis] for x in xs if x.rank > self.axis)
         for x in xs:
-            if x.rank != xs[0].rank or _resized(x, self.axis, total) != _resized(xs[0], self.axis, total):
+            if x.rank != xs[0].rank or resized(x, self.axis, total) != resized(xs[0], self.axis, total):
                 raise ShapeError(
                     f"{self.name}: axes other than {self.axis} must agree: found {', '.join(map(str, xs))}"
                 )
-        return (_resized(xs[0], self.axis, total),)
+        return (resized(xs[0], self.axis, total),)
 
     def eval(self, *xs: Array) -> Arrays:
         return (np.concatenate(xs, axis=self.axis),)
 
     def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
-        points = list(accumulate(x.shape[self.axis] for x in xs))[:-1]
-        return tuple(np.split(cts[0], points, axis=self.axis))
+        return applied(Split(self.axis, tuple(x.shape[self.axis] for x in xs)), cts[0])
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         return super().over_time(steps, mapped) if all(mapped) else None
@@ -81,7 +81,7 @@ class Concat(AlongAxis):
         x = sample_type(draw)
         axis = draw.integer(0, x.rank - 1)
         pieces = draw.integer(1, 3)
-        return Sample(cls(axis), tuple(_resized(x, axis, draw.integer(1, 3)) for _ in range(pieces)))
+        return Sample(cls(axis), tuple(resized(x, axis, draw.integer(1, 3)) for _ in range(pieces)))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Reshape(Op):
         return (x.reshape(self.shape),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return (cts[0].reshape(x.shape),)
+        return applied(Reshape(x.shape), cts[0])
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         return replace(self, shape=(steps, *self.shape))
@@ -115,33 +115,6 @@ class Reshape(Op):
         x = sample_type(draw, rank=(2, 3))
         shape = draw.choice((x.shape[::-1], (x.size,), (1, *x.shape), (x.shape[0], x.size // x.shape[0])))
         return Sample(cls(shape), (x,))
-
-
-@dataclass(frozen=True)
-class Tile(AlongAxis):
-    """y is x joined with itself along ``axis``, ``tiles`` times: [N, 1, B] tiled along 1 is [N, tiles, B]."""
-
-    name = "tile"
-    operands = ("x",)
-    tiles: int
-
-    def infer(self, x: TensorType) -> Types:
-        check_axis(self.name, self.axis, x)
-        if self.tiles < 1:
-            raise ShapeError(f"{self.name}: tiles must be at least 1, found {self.tiles}")
-        return (_resized(x, self.axis, x.shape[self.axis] * self.tiles),)
-
-    def eval(self, x: Array) -> Arrays:
-        return (np.concatenate([x] * self.tiles, axis=self.axis),)
-
-    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        copies = cts[0].reshape(*x.shape[: self.axis], self.tiles, *x.shape[self.axis :])
-        return (np.asarray(copies.sum(axis=self.axis)),)
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        return Sample(cls(draw.integer(0, x.rank - 1), draw.integer(1, 3)), (x,))
 
 
 @dataclass(frozen=True)
@@ -161,7 +134,7 @@ class Transpose(AlongAxis):
         return (np.ascontiguousarray(np.swapaxes(x, self.axis, self.axis + 1)),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return self.eval(cts[0])
+        return applied(self, cts[0])
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -185,7 +158,7 @@ class Unstack(Op):
         return tuple(x)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        return (np.stack(cts),)
+        return applied(Stack(), *cts)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -210,33 +183,8 @@ class Stack(Op):
         return (np.stack(xs),)
 
     def vjp(self, cts: Arrays, outs: Arrays, *xs: Array) -> tuple[Array | None, ...]:
-        return tuple(cts[0])
+        return applied(Unstack(), cts[0])
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         return Sample(cls(), (sample_type(draw),) * draw.integer(1, 4))
-
-
-@dataclass(frozen=True)
-class Softmax(AlongAxis):
-    """y = exp(x) / sum(exp(x)) along ``axis``, computed from x minus its maximum."""
-
-    name = "softmax"
-    operands = ("x",)
-
-    def infer(self, x: TensorType) -> Types:
-        check_axis(self.name, self.axis, x)
-        return (x,)
-
-    def eval(self, x: Array) -> Arrays:
-        e = np.exp(x - x.max(axis=self.axis, keepdims=True))
-        return (e / e.sum(axis=self.axis, keepdims=True),)
-
-    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        (y,) = outs
-        return (y * (cts[0] - (cts[0] * y).sum(axis=self.axis, keepdims=True)),)
-
-    @classmethod
-    def sample(cls, draw: Draw) -> Sample:
-        x = sample_type(draw)
-        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))

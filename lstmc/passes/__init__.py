@@ -6,6 +6,7 @@ from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_pattern
 from lstmc.passes.fuse_horizontal import FuseHorizontal
 from lstmc.passes.fuse_linears import FuseLinears
+from lstmc.passes.gradients import backward_body, gradient_graph
 from lstmc.passes.hoist import Hoist
 from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.pass_list import PassList, numbered, place_of
@@ -37,7 +38,9 @@ __all__ = [
     "Snapshot",
     "SplitProducts",
     "TimeAxis",
+    "backward_body",
     "compared",
+    "gradient_graph",
     "in_bodies",
     "numbered",
     "place_of",

@@ -44,7 +44,7 @@ def each(ops: Any) -> pytest.MarkDecorator:
 def operands_of(sample: Sample, seed: int, dtype: type = np.float64) -> list[Array]:
     rng = np.random.default_rng(seed)
     drawn = [np.asarray(rng.uniform(sample.low, sample.high, t.shape)) for t in sample.operands]
-    away = [np.where(abs(x) < KINK, KINK, x) for x in drawn]
+    away = [np.where(abs(x) < KINK, KINK * (1 + slot), x) for slot, x in enumerate(drawn)]  # nor equal to each other
     domains = sample.op.domains(*sample.operands)
     return [
         (x if values is None else values.draw(rng, x.shape)).astype(dtype)

@@ -1,0 +1,185 @@
+"""Gradients as graphs: the backward body of a step, and of a whole model, in core ops.
+
+Each op tells its gradient once, by ``vjp``: the interpreter uses it on arrays, and this on values of the graph. What an
+op tells in NumPy alone is no graph: it is refused, with the op's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from lstmc.errors import LstmcError, PassError
+from lstmc.ir import Builder, Graph, GraphValue, Node, Output, Rebuild, Ref, Scan
+from lstmc.ops import Arg, Full, Input, Leaf, Param, Sum
+from lstmc.types import TensorType
+
+PREFIX = "d_"  # begins the name of a gradient, before that of what it is the gradient of
+Cotangents = dict[Ref, GraphValue]
+
+
+def gradient_graph(graph: Graph) -> Graph:
+    """The gradients of a model, as a graph of its stage.
+
+    Its inputs are the model's and ``d_NAME`` for each output, which is what the loss gives for that; its outputs are
+    ``d_NAME`` for each input and each parameter that a gradient flows to. Raises :class:`PassError` for an op whose
+    gradient is no graph, and for a scan that has a first step of its own or keeps the axis of time.
+    """
+    tape = _Tape(Builder(f"{PREFIX}{graph.name}"))
+    tape.forward(graph)
+    seeds: Cotangents = {}
+    for output in graph.outputs:
+        (ref,) = tape.b.add(Input(graph.type(output.ref).shape), names=(PREFIX + output.name,))
+        tape.accumulate(seeds, output.ref, tape.value(ref, PREFIX + output.name))
+    found = tape.backward(graph, seeds)
+    leaves = [node.name for node in graph if isinstance(node.op, Input | Param) and Ref(node.name) in found]
+    return tape.b.finish([(PREFIX + name, found[Ref(name)].ref) for name in leaves])
+
+
+def backward_body(body: Graph, wanted: Sequence[bool] | None = None) -> Graph:
+    """The body of the scan that goes back through a scan of ``body``, as :func:`gradient_graph` runs it.
+
+    Arguments: those of ``body`` in their order, its states as ``x`` (what they were before the step); then ``d_NAME``
+    as ``x`` for each output of the step, and ``d_NAME`` as ``state`` for each state. Outputs: for each argument that is
+    no state and is ``wanted`` (all, if not given) ``d_NAME``, what this step adds to its gradient; then the states.
+    """
+    tape = _Tape(Builder(f"{PREFIX}{body.name}"))
+    args = body.body_args()
+    states = [arg for arg in args if _is_state(arg)]
+    for arg in args:
+        tape.add_argument(arg)
+    tape.forward(body)
+    seeds: Cotangents = {}
+    cut = len(body.outputs) - len(states)
+    for i, output in enumerate(body.outputs):
+        name = PREFIX + (output.name or "y") if i < cut else PREFIX + states[i - cut].name
+        op = Arg(body.type(output.ref).shape, "x" if i < cut else "state")
+        (ref,) = tape.b.add(op, names=(name,), loc=states[i - cut].loc if i >= cut else None)
+        tape.accumulate(seeds, output.ref, tape.value(ref, name))
+    found = tape.backward(body, seeds)
+    outputs = []
+    for arg, want in zip(args, wanted or (True,) * len(args), strict=True):
+        if not _is_state(arg) and want:
+            outputs.append((PREFIX + arg.name, tape.gradient(found, Ref(arg.name), arg.types[0]).ref))
+    for state in states:
+        outputs.append((PREFIX + state.name, tape.gradient(found, Ref(state.name), state.types[0]).ref))
+    return tape.b.finish(outputs)
+
+
+def _returning(body: Graph, outputs: Iterable[Output]) -> Graph:
+    """The body with these of its values for results."""
+    rebuild = Rebuild(body)
+    for node in body:
+        rebuild.copy(node)
+    return rebuild.finish(outputs)
+
+
+def _is_state(arg: Node) -> bool:
+    return isinstance(arg.op, Arg) and arg.op.role == "state"
+
+
+class _Tape:
+    """A graph that is gone through forward and then back, into one builder."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.b = builder
+        self.new: dict[Ref, Ref] = {}
+        self.before: dict[
+            str, dict[int, Ref]
+        ] = {}  # of each scan: for the slot of a state, its values before each step
+
+    def value(self, ref: Ref, name: str, node: Node | None = None) -> GraphValue:
+        return GraphValue(self.b, ref, name, node.loc if node else None)
+
+    def add_argument(self, arg: Node) -> None:
+        """An argument of the step, of which a state is known at every step by now."""
+        op = Arg(arg.types[0].shape, "x") if _is_state(arg) else arg.op
+        (self.new[Ref(arg.name)],) = self.b.add(op, names=arg.names, loc=arg.loc)
+
+    def forward(self, graph: Graph) -> None:
+        """What the graph computes, whose arguments are there already."""
+        for node in graph:
+            if Ref(node.name) in self.new:
+                continue
+            operands = [self.new[ref] for ref in graph.args(node.name)]
+            made = self._scan(node, node.op, operands) if isinstance(node.op, Scan) else self.b.copy(node, operands)
+            self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+
+    def _scan(self, node: Node, scan: Scan, operands: Sequence[Ref]) -> tuple[Ref, ...]:
+        """The scan, which returns its states before each step too."""
+        if scan.first is not None or scan.kept:
+            raise PassError(
+                f"gradients come before peel and keep_time_axis: expected a scan of one body, found %{node.name}",
+                loc=node.loc,
+            )
+        slots = [slot for slot in range(len(operands)) if scan.role(slot) == "state"]
+        args = scan.body.body_args()
+        cut = len(scan.step_outputs)
+        seen = [Output(f"{args[slot].name}/before", Ref(args[slot].name)) for slot in slots]
+        outputs = (*scan.step_outputs, *seen, *scan.next_states)
+        names = (*node.names[:cut], *(f"{node.name}/{o.name}" for o in seen), *node.names[cut:])
+        made = self.b.add(replace(scan, body=_returning(scan.body, outputs)), *operands, names=names, loc=node.loc)
+        self.before[node.name] = dict(zip(slots, made[cut : cut + len(slots)], strict=True))
+        return (*made[:cut], *made[cut + len(slots) :])
+
+    def backward(self, graph: Graph, seeds: Cotangents) -> Cotangents:
+        """From gradients of some values to those of all that they depend on."""
+        cts = dict(seeds)
+        for node in reversed(list(graph)):
+            refs = [Ref(node.name, out) for out in range(len(node.types))]
+            if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
+                continue
+            given = tuple(self.gradient(cts, ref, type_) for ref, type_ in zip(refs, node.types, strict=True))
+            operands = graph.args(node.name)
+            back = self._back(graph, node, given)
+            for ref, ct in zip(operands, back, strict=True):
+                if ct is not None:
+                    self.accumulate(cts, ref, ct)
+        return cts
+
+    def _back(self, graph: Graph, node: Node, given: tuple[GraphValue, ...]) -> Iterable[GraphValue | None]:
+        if isinstance(node.op, Scan):
+            return self._back_scan(graph, node, node.op, given)
+        return self._vjp(graph, node, given)
+
+    def _vjp(self, graph: Graph, node: Node, given: tuple[GraphValue, ...]) -> Iterable[GraphValue | None]:
+        def known(ref: Ref) -> GraphValue:
+            return self.value(self.new[ref], PREFIX + graph.value_name(ref), node)
+
+        outs = tuple(known(Ref(node.name, out)) for out in range(len(node.types)))
+        cts = tuple(replace(ct, name=PREFIX + node.name, loc=node.loc) for ct in given)
+        try:
+            back: tuple[GraphValue | None, ...] = node.op.vjp(cts, outs, *map(known, graph.args(node.name)))  # type: ignore[arg-type, assignment]
+        except LstmcError:
+            raise
+        except Exception as error:
+            raise PassError(
+                f"the gradient of {node.op.name} is no graph: its vjp works on arrays alone ({error})", loc=node.loc
+            ) from error
+        return back
+
+    def _back_scan(
+        self, graph: Graph, node: Node, scan: Scan, given: tuple[GraphValue, ...]
+    ) -> Iterable[GraphValue | None]:
+        operands, before = graph.args(node.name), self.before[node.name]
+        forward = [before.get(slot) or self.new[ref] for slot, ref in enumerate(operands)]
+        body = backward_body(scan.body)
+        back = replace(scan, body=body, reverse=not scan.reverse)
+        names = [f"{PREFIX}{graph.value_name(ref)}" for slot, ref in enumerate(operands) if slot not in before]
+        names += [f"{PREFIX}{graph.value_name(operands[slot])}" for slot in before]
+        made = iter(self.b.add(back, *forward, *[ct.ref for ct in given], names=names, loc=node.loc))
+        found = {slot: next(made) for slot in range(len(operands)) if slot not in before}
+        found |= {slot: next(made) for slot in before}
+        for slot, ref in enumerate(operands):
+            value = self.value(found[slot], PREFIX + graph.value_name(ref), node)
+            yield value if scan.role(slot) in ("x", "state") else value.apply(Sum(0), value)[0]
+
+    def accumulate(self, into: Cotangents, ref: Ref, ct: GraphValue) -> None:
+        into[ref] = into[ref] + ct if ref in into else ct
+
+    def gradient(self, cts: Cotangents, ref: Ref, type_: TensorType) -> GraphValue:
+        """The gradient of a value, zeros where none flows."""
+        if ref in cts:
+            return cts[ref]
+        (zeros,) = self.b.add(Full(type_.shape, 0.0), names=(f"{PREFIX}zero",))
+        return self.value(zeros, f"{PREFIX}zero")
