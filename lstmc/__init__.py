@@ -21,6 +21,7 @@ from lstmc.api import training as training
 from lstmc.dsl.activations import *
 from lstmc.dsl.arrange import *
 from lstmc.dsl.cell import *
+from lstmc.dsl.counting import *
 from lstmc.dsl.declare import *
 from lstmc.dsl.dims import *
 from lstmc.dsl.fillers import *
@@ -37,6 +38,7 @@ from lstmc.dsl.scan import *
 from lstmc.dsl.selection import *
 from lstmc.dsl.valid import *
 from lstmc.dsl.value import *
+from lstmc.dsl.whole_numbers import *
 from lstmc.importers import from_onnx as from_onnx
 from lstmc.importers import from_torch as from_torch
 from lstmc.importers import import_file as import_file

@@ -9,7 +9,6 @@ from math import prod
 
 from lstmc.backend import Backend, find_cells, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel
-from lstmc.dsl.dims import shape_text
 from lstmc.errors import BackendError, DimError
 from lstmc.ir import Graph, Node, Scan, print_graph
 from lstmc.ops import Concat, Conv, Leaf, Linear, Reshape, Split, Sum, Tile, Transpose
@@ -80,7 +79,7 @@ class LibraryCell:
     def shapes(self) -> tuple[str, str, str]:
         """Its inputs, states and parameters, with the dimensions of each, a line for each."""
         kinds = (self.cell.inputs, self.cell.states, self.cell.params)
-        inputs, states, params = ("\n".join(f"{n} {shape_text(d.shape)}" for n, d in kind.items()) for kind in kinds)
+        inputs, states, params = ("\n".join(f"{n} {d.text}" for n, d in kind.items()) for kind in kinds)
         return inputs, states, params
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmc.dsl.arguments import check_values, number_of
 from lstmc.dsl.pointwise import power, relu, sigmoid, softplus, stop_gradient, tanh
 from lstmc.dsl.selection import clip
-from lstmc.dsl.value import FUNCTIONS, Value
+from lstmc.dsl.value import FUNCTIONS, METHODS, Value
 
 __all__ = ["gelu", "hard_sigmoid", "hard_tanh", "log_sigmoid", "rsqrt", "silu", "softsign", "sqrt", "square", "step"]
 
@@ -61,12 +61,13 @@ def square(x: Value) -> Value:
 
 
 def step(x: Value) -> Value:
-    """1 where x > 0, else 0, without a gradient: tanh(2**126 * relu(x)), which is 1 from x = 2**-121 on.
+    """1 where x > 0, else 0, without a gradient: tanh(2**96 * relu(x)), which is 1 from x = 2**-91 on.
 
-    Caffe's Threshold would be one layer, but aborts where it is in a net that is trained.
+    Caffe's Threshold would be one layer, but aborts where it is in a net that is trained. A larger factor would
+    overflow backward in nets that are not, in which no gradient is stopped: at 0, times the gradient that is 0 there.
     """
     check_values("step", x=x)
-    return tanh(2.0**126 * relu(stop_gradient(x)))
+    return tanh(2.0**96 * relu(stop_gradient(x)))
 
 
 def silu(x: Value) -> Value:
@@ -86,3 +87,4 @@ def gelu(x: Value) -> Value:
 
 
 FUNCTIONS += __all__
+METHODS.update(sqrt=sqrt, square=square)

@@ -70,7 +70,7 @@ class Cell(Definition):
                 )
             bound.sizes[key] = size
         elif key in self.params:
-            if isinstance(value, np.ndarray | list | tuple):
+            if isinstance(value, np.ndarray | list | tuple) and self.params[key].count is None:
                 value = fixed_values(f"{self.name}({key}=...)", value, loc, None, key)
             if not isinstance(value, Filler):
                 raise DslError(

@@ -56,7 +56,7 @@ class CellModel(Model):
         scope = super()._scope(sizes)
         for name, declared in self.cell.signature.declarations.items():
             try:
-                scope.sizes(declared.shape, f"{declared.kind} {name}")
+                scope.sizes(declared.sizes, f"{declared.kind} {name}")
             except DimError as error:
                 raise error.located(declared.loc, self.owner) from None
         return scope

@@ -17,7 +17,7 @@ class CellUse:
 
     name: str
     scope: Scope = field(default_factory=Scope)
-    params: dict[str, Ref] = field(default_factory=dict)  # values of the model's trace
+    params: dict[str, tuple[Ref, ...]] = field(default_factory=dict)  # in the model's trace, by argument
     scanned: bool = False
     running: bool = False
     births: int = 0  # how many bound cells the body has made so far, while it is traced

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
+from lstmc import ops
 from lstmc.dsl.dims import Size, as_size, shape_text
-from lstmc.dsl.value import is_scalar
+from lstmc.dsl.value import described, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Values
 from lstmc.source import SrcLoc, argument_location, here
 
-__all__ = ["Input", "Param", "State"]
+__all__ = ["Input", "Param", "State", "params"]
 
 _SCALARS = ("lr_mult", "decay_mult")
 
@@ -48,10 +50,20 @@ class Declaration:
     def _takes_fill(self, fill: object) -> bool:
         return fill is None or (isinstance(fill, Filler) and not isinstance(fill, Values))
 
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The sizes in it: its shape, and before that how many there are of it, if it is a list."""
+        return self.shape
+
+    @property
+    def text(self) -> str:
+        """Its sizes, as errors and listings have them."""
+        return shape_text(self.shape)
+
     def told(self, name: str) -> str:
         """How an error's note names it."""
         place = f", declared at {self.loc.short}" if self.loc else ""
-        return f"{name}: {self.kind} {shape_text(self.shape)}{place}"
+        return f"{name}: {self.kind} {self.text}{place}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +88,12 @@ class ParamDeclaration(Declaration):
     lr_mult: float = 1
     decay_mult: float = 1
     trained: bool = True
+    count: Size | None = None  # of the parameters that it declares, which are then a tuple; None: one, and no tuple
     kind = "parameter"
 
     def __post_init__(self) -> None:
+        if self.count is not None:
+            self._check_list()
         if isinstance(self.fill, np.ndarray | list | tuple):
             object.__setattr__(self, "fill", fixed_values("parameter fill", self.fill, self.loc, None, "fill"))
         super().__post_init__()
@@ -99,8 +114,38 @@ class ParamDeclaration(Declaration):
                 )
             object.__setattr__(self, name, float(value))
 
+    def _check_list(self) -> None:
+        if as_size(self.count) is None:
+            raise DslError(
+                f"params: expected how many there are, then their shape, as in params(3, H, H), found {self.count!r}",
+                loc=argument_location(self.loc, 0),
+            )
+        object.__setattr__(self, "count", as_size(self.count))
+        if not isinstance(self.fill, Filler) or isinstance(self.fill, Values):
+            raise DslError(
+                f"params fill: expected a filler, which each of them is drawn by, found {described(self.fill)}",
+                loc=argument_location(self.loc, None, "fill"),
+            )
+
     def _takes_fill(self, fill: object) -> bool:
         return isinstance(fill, Filler)
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        return self.shape if self.count is None else (self.count, *self.shape)
+
+    @property
+    def text(self) -> str:
+        return shape_text(self.shape) if self.count is None else f"{self.count} x {shape_text(self.shape)}"
+
+    def names(self, name: str, sizes: Sequence[int]) -> list[str]:
+        """What the parameters are called that ``name`` declares; ``sizes`` are its own in numbers."""
+        return [name] if self.count is None else [f"{name}.{i}" for i in range(sizes[0])]
+
+    def op(self, sizes: tuple[int, ...], fill: Filler | None = None) -> ops.Param:
+        """One of the parameters that it declares. ``fill`` stands in place of its own filler."""
+        shape = sizes if self.count is None else sizes[1:]
+        return ops.Param(shape, fill or self.fill, self.lr_mult, self.decay_mult)
 
 
 def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | None, name: str) -> Values:
@@ -133,3 +178,18 @@ def Param(
     and where its numbers are an array, weights from a file need not have it.
     """
     return ParamDeclaration(shape, fill, here(), lr_mult, decay_mult, trained)
+
+
+def params(
+    count: Size,
+    *shape: Size,
+    fill: Filler = Constant(0),
+    lr_mult: float = 1,
+    decay_mult: float = 1,
+    trained: bool = True,
+) -> Any:
+    """A tuple of ``count`` parameters of one shape, each as :func:`Param` declares it: ``W=params(3, H, H)``.
+
+    The function gets them as ``W[0]``, ``W[1]``, ...; in weights they are called ``W.0``, ``W.1``, ...
+    """
+    return ParamDeclaration(shape, fill, here(), lr_mult, decay_mult, trained, count)

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lstmc.dsl.declare import Declaration, Input, InputDeclaration, Param, ParamDeclaration, State, StateDeclaration
+from lstmc.dsl.declare import (
+    Declaration,
+    Input,
+    InputDeclaration,
+    Param,
+    ParamDeclaration,
+    State,
+    StateDeclaration,
+    params,
+)
 from lstmc.dsl.dims import free
 from lstmc.errors import DslError
 from lstmc.source import function_location, here, parameter_location
@@ -53,7 +62,7 @@ class Definition:
     @property
     def dims(self) -> list[str]:
         """The names of the dimensions in its declarations, in order."""
-        return free([size for declared in self.signature.declarations.values() for size in declared.shape])
+        return free([size for declared in self.signature.declarations.values() for size in declared.sizes])
 
 
 def _check_function(function: object, kind: str) -> None:
@@ -102,7 +111,7 @@ def _problem(name: str, parameter: inspect.Parameter) -> str | None:
             f"argument {name} is not declared: expected {name}=Input(...), State(...), Param(...)"
             " or a default value that makes it an option"
         )
-    for declare in (Input, State, Param):
+    for declare in (Input, State, Param, params):
         if parameter.default is declare:
             return f"argument {name} has no shape: expected {name}={declare.__name__}(...), found {declare.__name__}"
     return None

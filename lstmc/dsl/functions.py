@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc.dsl.arguments import axis_of, check_value, check_values, size_of
 from lstmc.dsl.dims import Size, whole_number
-from lstmc.dsl.value import FUNCTIONS, Value, apply, described
+from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Concat, Linear, Reshape, Softmax, Split
 from lstmc.ops.linear import flatten_axis
@@ -113,3 +113,4 @@ def abs(x: Any) -> Any:
 
 
 FUNCTIONS += __all__
+METHODS.update(abs=abs, reshape=reshape, softmax=softmax, view=reshape)

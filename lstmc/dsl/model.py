@@ -10,11 +10,12 @@ from lstmc.dsl.declare import Declaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import whole_number
 from lstmc.dsl.scope import Scope
+from lstmc.dsl.step import add_params, as_argument
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
 from lstmc.dsl.value import Value, described
-from lstmc.errors import DimError, DslError, ShapeError
+from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Scan, rename_values
-from lstmc.ops import Input, Leaf, Param
+from lstmc.ops import Input
 from lstmc.source import assigned_names, encloses, return_location, returned_names
 
 __all__ = ["Model", "model"]
@@ -62,20 +63,15 @@ class Model(Definition):
         graph = trace.builder.finish(list(outputs.items()))
         return rename_values(graph, {ref: name for name, ref in reversed(outputs.items())})
 
-    def _argument(self, trace: Trace, name: str, declared: Declaration) -> Value:
+    def _argument(self, trace: ModelTrace, name: str, declared: Declaration) -> Any:
         try:
-            shape = trace.scope.sizes(declared.shape, f"{declared.kind} {name}")
+            sizes = trace.scope.sizes(declared.sizes, f"{declared.kind} {name}")
         except DimError as error:
             raise error.located(declared.loc, self.owner) from None
-        op: Leaf
         if isinstance(declared, ParamDeclaration):
-            op = Param(shape, declared.fill, declared.lr_mult, declared.decay_mult)
-        else:
-            op = Input(shape, declared.fill)
-        try:
-            (ref,) = trace.builder.add(op, names=(name,), loc=declared.loc)
-        except ShapeError as error:
-            raise error.located(declared.loc, self.owner) from None
+            refs = add_params(trace, declared, name, sizes, self.owner)
+            return as_argument(declared, tuple(Value(trace, ref) for ref in refs))
+        (ref,) = trace.builder.add(Input(sizes, declared.fill), names=(name,), loc=declared.loc)
         trace.declared[ref] = declared.told(name)
         return Value(trace, ref)
 

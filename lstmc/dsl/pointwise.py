@@ -11,7 +11,7 @@ from inspect import Parameter, getdoc, signature
 from typing import Any, Concatenate, ParamSpec, cast
 
 from lstmc.dsl.arguments import check_values, number_of
-from lstmc.dsl.value import FUNCTIONS, Value, apply
+from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply
 from lstmc.ops import Elu, Exp, LeakyRelu, Log, Pointwise, Power, Relu, Sigmoid, Softplus, StopGradient, Tanh
 
 __all__ = ["elu", "exp", "leaky_relu", "log", "power", "relu", "sigmoid", "softplus", "stop_gradient", "tanh"]
@@ -59,3 +59,4 @@ log = pointwise(Log)
 power = pointwise(Power)
 
 FUNCTIONS += __all__
+METHODS.update(sigmoid=sigmoid, tanh=tanh, relu=relu, exp=exp, log=log, pow=power)

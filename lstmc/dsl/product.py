@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lstmc.dsl.arguments import check_values
-from lstmc.dsl.value import FUNCTIONS, Value, apply, described
+from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Mul, Reshape, Sum, Transpose
 from lstmc.source import argument_location, here
@@ -112,3 +112,4 @@ def _shaped(value: Value, shape: tuple[int, ...]) -> Value:
 
 
 FUNCTIONS += __all__
+METHODS.update(matmul=matmul)

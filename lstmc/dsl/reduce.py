@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from math import prod
 from typing import Any
 
 from lstmc.dsl.arguments import axis_of, check_values, number_of
-from lstmc.dsl.value import FUNCTIONS, Value, apply, described
+from lstmc.dsl.dims import whole_number
+from lstmc.dsl.selection import maximum, minimum
+from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Max, Reshape, Sum
 from lstmc.source import argument_location, here
@@ -55,21 +58,23 @@ def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
 
 
 def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
-    """The largest element of x along ``axis``, as for ``sum``. Of what is no Value it is Python's own.
+    """The largest element of x along ``axis``, as for ``sum``. The gradient goes to the first of several largest ones.
 
-    The gradient goes to the first of several largest ones.
+    Of several it is ``maximum``, and of what is no Value Python's own.
     """
     if not any(isinstance(thing, Value) for thing in (x, *others)):
         return builtins.max(x, *others, **options)
-    _check_one("max", x, others, options)
+    if _of_several("max", x, others, axis, keepdims, options):
+        return reduce(maximum, others, x)
     return _reduced(Max, x, _axes("max", x, axis), keepdims)
 
 
 def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
-    """The smallest element of x along ``axis``, as for ``sum``. Of what is no Value it is Python's own."""
+    """The smallest element of x along ``axis``, as for ``sum``; of several ``minimum``, of no Value Python's own."""
     if not any(isinstance(thing, Value) for thing in (x, *others)):
         return builtins.min(x, *others, **options)
-    _check_one("min", x, others, options)
+    if _of_several("min", x, others, axis, keepdims, options):
+        return reduce(minimum, others, x)
     return -_reduced(Max, -x, _axes("min", x, axis), keepdims)
 
 
@@ -109,15 +114,24 @@ def _along(name: str, value: Value, x: Value, axis: int) -> Value:
     return value if last else apply(Reshape((x.shape[axis], *(1,) * (x.type.rank - 1 - axis))), value)
 
 
-def _check_one(function: str, x: Any, others: Sequence[Any], options: dict[str, Any]) -> None:
-    """Raise unless one Value is given, whose axis stands after its name."""
+def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdims: bool, options: Any) -> bool:
+    """Whether the extreme of several things is meant; else it is that of one Value, along an axis.
+
+    A whole number behind a Value may be an axis of NumPy's or PyTorch's, or another thing of Python's: refused.
+    """
+    of_several = bool(others) and axis is None and not keepdims and not options
+    ambiguous = isinstance(x, Value) and len(others) == 1 and whole_number(others[0]) is not None
+    if of_several and not ambiguous:
+        return True
     if others or options:
         found = ", ".join([described(thing) for thing in (x, *others)] + [f"{name}=" for name in options])
         one = "maximum(a, b)" if function == "max" else "minimum(a, b)"
         raise DslError(
-            f"{function} takes one Value, found {found}: along an axis it is {function}(x, axis=0), of two it is {one}",
+            f"{function} takes one Value and an axis, or several Values, found {found}: along an axis it is"
+            f" {function}(x, axis=0), of two it is {one}",
             loc=here(),
         )
+    return False
 
 
 def _axes(function: str, x: Value, axis: Axes) -> list[int]:
@@ -145,3 +159,4 @@ def _reduced(op: type[Sum] | type[Max], x: Value, axes: list[int], keepdims: boo
 
 
 FUNCTIONS += __all__
+METHODS.update(max=max, mean=mean, min=min, sum=sum)

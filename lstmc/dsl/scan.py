@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lstmc.dsl.cell import BoundCell
+from lstmc.dsl.counting import counted
 from lstmc.dsl.dims import Size
 from lstmc.dsl.result import StepResult, like, step_outputs
 from lstmc.dsl.scan_call import ScanCall, ScanOptions
@@ -201,6 +202,9 @@ class _Scanner:
             outer |= {argument.ref.node: masks[name] for name, argument in inside.items()}
             output, following = self._step(body, arguments, inside)
         outer |= {argument.ref.node: value for value, argument in body.captured.values()}  # type: ignore[misc]
+        if body.counter is not None:
+            index = counted(self.trace, length, self.options.reverse, self.options.carry, loc)
+            outer[body.counter.node] = index
         for name, domain in body.expected.items():
             self.trace.expect(outer[name].ref, domain)
         outputs = step_outputs(output)

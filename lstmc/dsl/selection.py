@@ -6,7 +6,7 @@ from typing import Any
 
 from lstmc.dsl.arguments import check_value, check_values, number_of
 from lstmc.dsl.pointwise import relu
-from lstmc.dsl.value import FUNCTIONS, Value, apply, finite, is_scalar
+from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Maximum
 from lstmc.source import here
@@ -19,7 +19,7 @@ def maximum(a: Value | float, b: Value | float) -> Value:
 
     Where they are equal, the gradient is b's; beside a number it is 0.
     """
-    _check_two("maximum", a, b)
+    check_two("maximum", a, b)
     if is_scalar(a):
         a, b = b, a
     assert isinstance(a, Value)
@@ -31,7 +31,7 @@ def maximum(a: Value | float, b: Value | float) -> Value:
 
 def minimum(a: Value | float, b: Value | float) -> Value:
     """The smaller of two Values, or of a Value and a number, element by element: -maximum(-a, -b)."""
-    _check_two("minimum", a, b)
+    check_two("minimum", a, b)
     if is_scalar(a):
         a, b = b, a
     assert isinstance(a, Value)
@@ -63,7 +63,7 @@ def where(mask: Value, a: Value | float, b: Value | float) -> Value:
     return mask * a + (1 - mask) * b
 
 
-def _check_two(function: str, a: Any, b: Any) -> None:
+def check_two(function: str, a: Any, b: Any) -> None:
     for position, (name, value) in enumerate((("a", a), ("b", b))):
         _check_value_or_number(function, value, position, name)
     if is_scalar(a) and is_scalar(b):
@@ -76,3 +76,4 @@ def _check_value_or_number(function: str, value: object, position: int, name: st
 
 
 FUNCTIONS += __all__
+METHODS.update(clip=clip)

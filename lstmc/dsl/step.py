@@ -8,14 +8,15 @@ from math import prod
 from typing import Any
 
 from lstmc.dsl.cell_use import Birth, CellUse
-from lstmc.dsl.declare import Declaration
+from lstmc.dsl.declare import Declaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import Size, shape_text
 from lstmc.dsl.result import StepResult, checked_result
 from lstmc.dsl.trace import ModelTrace, Trace
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError, ShapeError, size_argument
-from lstmc.ops import Filler, Param, Reshape
+from lstmc.ir import Ref
+from lstmc.ops import Filler, Reshape
 from lstmc.source import SrcLoc, argument_location, assigned_names, encloses
 
 
@@ -102,7 +103,7 @@ def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
     """A declared shape in numbers, for what the cell makes itself: parameters, and states at their first step."""
     declared = bound.cell.signature.declarations[name]
     try:
-        return use.scope.sizes(declared.shape, f"{declared.kind} {name}", bound.cell.name, [declared.told(name)])
+        return use.scope.sizes(declared.sizes, f"{declared.kind} {name}", bound.cell.name, [declared.told(name)])
     except DimError as error:
         raise error.located(bound.loc) from None
 
@@ -110,15 +111,34 @@ def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
 def declare_params(bound: Binding, use: CellUse, root: ModelTrace) -> None:
     """Make the cell's parameters in the model, once. All its dimensions must be bound by now."""
     for name, declared in bound.cell.params.items():
-        shape = declared_shape(bound, use, name)
+        sizes = declared_shape(bound, use, name)
         if name not in use.params:
-            op = Param(shape, bound.fills.get(name, declared.fill), declared.lr_mult, declared.decay_mult)
-            try:
-                (ref,) = root.builder.add(op, names=(f"{use.name}/{name}",), loc=declared.loc)
-            except ShapeError as error:
-                raise error.located(declared.loc, bound.cell.owner) from None
-            root.declared[ref] = declared.told(name)
-            use.params[name] = ref
+            named = f"{use.name}/{name}"
+            use.params[name] = add_params(root, declared, named, sizes, bound.cell.owner, bound.fills.get(name))
+
+
+def add_params(
+    root: ModelTrace,
+    declared: ParamDeclaration,
+    name: str,
+    sizes: tuple[int, ...],
+    owner: str,
+    fill: Filler | None = None,
+) -> tuple[Ref, ...]:
+    """The parameters of one declaration, made in the model: one, or those of a list."""
+    refs: list[Ref] = []
+    for one in declared.names(name, sizes):
+        try:
+            refs += root.builder.add(declared.op(sizes, fill), names=(one,), loc=declared.loc)
+        except ShapeError as error:
+            raise error.located(declared.loc, owner) from None
+        root.declared[refs[-1]] = declared.told(one.rpartition("/")[2])
+    return tuple(refs)
+
+
+def as_argument(declared: ParamDeclaration, values: tuple[Value, ...]) -> Any:
+    """The parameters of one declaration as the function gets them."""
+    return values if declared.count is not None else values[0]
 
 
 def call_step(
@@ -131,12 +151,15 @@ def call_step(
     adopted = {name: trace.adopt(value, loc) for name, value in arguments.items()}
     values = {name: bind_argument(bound, use, name, value, loc) for name, value in adopted.items()}
     declare_params(bound, use, trace.root)
-    values |= {name: trace.adopt(Value(trace.root, ref), loc) for name, ref in use.params.items()}
+    given: dict[str, Any] = dict(values)
+    for name, declared in cell.params.items():
+        adopted_params = tuple(trace.adopt(Value(trace.root, ref), loc) for ref in use.params[name])
+        given[name] = as_argument(declared, adopted_params)
     outer_scope, outer_owner = trace.scope, trace.owner
     trace.scope, trace.owner = use.scope, cell.owner
     try:
         with use.traced():
-            result = cell.function(**values, **bound.options)
+            result = cell.function(**given, **bound.options)
             return checked_result(cell, result, values)
     except DslError as error:
         place = [f"{cell.owner} is {how} at {loc.short}"] if loc else []

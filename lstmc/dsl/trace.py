@@ -81,6 +81,7 @@ class Trace:
     captured: dict[Ref, tuple[Traced, Traced]] = field(default_factory=dict)  # by the parent's ref: its value, ours
     declared: dict[Ref, str] = field(default_factory=dict)  # how an error's note names an argument
     expected: dict[str, IntegerRange] = field(default_factory=dict)  # what the elements of leaves must be, by name
+    counter: Ref | None = None  # the argument of a cell's body that has the number of the step
 
     @property
     def root(self) -> ModelTrace:
@@ -156,6 +157,7 @@ class ModelTrace(Trace):
     cells: dict[Hashable, CellUse] = field(default_factory=dict)  # by bound cell, or by its birth and its cell
     titles: set[str] = field(default_factory=set)  # names of bound cells and scans that are taken
     masks: dict[tuple[Ref, int], Ref] = field(default_factory=dict)  # which steps are valid, by lengths and steps
+    counters: dict[tuple[int, bool, bool], Ref] = field(default_factory=dict)  # numbers of steps: T, reverse, carry
     carried: dict[str, Ref] = field(default_factory=dict)  # outputs that inputs take in the next batch
     constants: dict[Values, Ref] = field(default_factory=dict)  # arrays that functions have in them
     draws: Iterator[int] = field(default_factory=count)  # numbers for dropouts, each of which draws for itself

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterable
+from functools import partial
+from inspect import Parameter, Signature, signature
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -17,7 +19,7 @@ from lstmc.dsl.matrices import fit, product
 from lstmc.dsl.trace import Trace, Traced, size_in
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import is_weight
-from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Sub, Transpose
+from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Round, Sub, Transpose
 from lstmc.source import here
 
 __all__ = ["Value"]
@@ -26,6 +28,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 # What errors list as the functions that there are; each module of functions adds its own.
 FUNCTIONS: list[str] = []
+# Those that a Value has as methods too, as NumPy or PyTorch has them, with the one meaning that they have in both.
+METHODS: dict[str, Callable[..., Any]] = {}
 
 
 def _refused(why: str) -> Callable[..., NoReturn]:
@@ -38,7 +42,7 @@ def _refused(why: str) -> Callable[..., NoReturn]:
 
 
 def _no_operation(symbol: str) -> Callable[..., NoReturn]:
-    return _refused(f"{symbol} is no operation on Values: there are + - * / **, and {{functions}}")
+    return _refused(f"{symbol} is no operation on Values: there are + - * / ** % //, and {{functions}}")
 
 
 def _functions() -> str:
@@ -105,6 +109,26 @@ class Value(Traced):
     def __abs__(self) -> Value:
         return apply(Abs(), self)
 
+    def __round__(self, digits: int | None = None) -> Value:
+        if digits is not None:
+            self._refuse(f"round takes a Value alone, found {digits!r} digits: write round(x * 100) / 100 for two")
+        return apply(Round(), self)
+
+    def __floor__(self) -> Any:
+        return METHODS["floor"](self)
+
+    def __mod__(self, other: Any) -> Any:
+        return METHODS["mod"](self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return METHODS["mod"](other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return METHODS["floor_divide"](self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return METHODS["floor_divide"](other, self)
+
     def _affine(self, scale: Any, shift: Any) -> Value:
         return apply(Affine(finite(scale), finite(shift)), self)
 
@@ -136,12 +160,10 @@ class Value(Traced):
         " minimum(a, b)"
     )
     _no_number = _refused(
-        "a Value has no number yet: float(), int(), round(), range(), formats and the functions of math cannot take"
+        "a Value has no number yet: float(), int(), range(), formats and the functions of math cannot take"
         " it. What can: {functions}"
     )
-    __float__ = __int__ = __index__ = __complex__ = __round__ = _no_number
-    __mod__ = __rmod__ = _no_operation("%")
-    __floordiv__ = __rfloordiv__ = _no_operation("//")
+    __float__ = __int__ = __index__ = __complex__ = _no_number
     __and__ = __rand__ = _no_operation("&")
     __or__ = __ror__ = _no_operation("|")
     __xor__ = __rxor__ = _no_operation("^")
@@ -173,12 +195,23 @@ class Value(Traced):
             )
         return apply(Transpose(0), self) if self.type.rank == 2 else self
 
-    def __getattr__(self, name: str) -> NoReturn:
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # what Python and its tools look for, and can do without
             raise AttributeError(name)
+        if name in METHODS:
+            return partial(self._called, name)
         written = f"{name}(x)" if name in FUNCTIONS else INSTEAD_OF_METHODS.get(name)
         hint = f"write {written}" if written else f"it has shape. Functions are {_functions()}"
-        self._refuse(f"a Value has no attribute {name!r}: {hint}")
+        return self._refuse(f"a Value has no attribute {name!r}: {hint}")
+
+    def _called(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """``x.name(...)``, by the function that has x as its first argument."""
+        function = METHODS[name]
+        try:
+            signature(function).bind(self, *args, **kwargs)
+        except TypeError as error:
+            self._refuse(f"x.{name}(...): {error}: it is the function {function.__name__}{_arguments(function)}")
+        return function(self, *args, **kwargs)
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in Traced.__slots__:
@@ -211,6 +244,13 @@ _REFLECTED = {
     "matmul": "__rmatmul__",
     **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), "__eq__"),
 }
+
+
+def _arguments(function: Callable[..., Any]) -> str:
+    """Its arguments without their types."""
+    told = signature(function)
+    bare = [parameter.replace(annotation=Parameter.empty) for parameter in told.parameters.values()]
+    return str(told.replace(parameters=bare, return_annotation=Signature.empty))
 
 
 def _instead(name: str) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "Positive",
     "Power",
     "Relu",
+    "Round",
     "Sigmoid",
     "Softplus",
     "StopGradient",
@@ -117,6 +118,23 @@ class StopGradient(Pointwise):
 
     def df(self, y: Array, x: Array) -> float:
         return 0.0
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (None,)
+
+
+@dataclass(frozen=True)
+class Round(Pointwise):
+    """The whole number next to x, and of two the even one, for |x| up to 2**22; no gradient flows through it."""
+
+    name = "round"
+    stops_gradient = True
+
+    def f(self, x: Array) -> Array:
+        return np.rint(x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.zeros_like(x)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (None,)

@@ -67,14 +67,14 @@ X = "x is X: input [T, N, D], declared at user.py:6"
         ("z = sum(X, «axis=(0, -3)»)", "ShapeError: sum: an axis is named once, found (0, -3): x is f32[3,2,5]", ()),
         (
             "z = «max(X, 0)»",
-            "DslError: max takes one Value, found a Value, int 0: along an axis it is max(x, axis=0), of two it is"
-            " maximum(a, b)",
+            "DslError: max takes one Value and an axis, or several Values, found a Value, int 0: along an axis it"
+            " is max(x, axis=0), of two it is maximum(a, b)",
             (),
         ),
         (
             "z = «min(X, key=abs)»",
-            "DslError: min takes one Value, found a Value, key=: along an axis it is min(x, axis=0), of two it is"
-            " minimum(a, b)",
+            "DslError: min takes one Value and an axis, or several Values, found a Value, key=: along an axis it is"
+            " min(x, axis=0), of two it is minimum(a, b)",
             (),
         ),
         ("z = layer_norm(X, «3»)", "DslError: layer_norm takes Values, found int 3", ()),

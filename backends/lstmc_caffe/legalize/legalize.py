@@ -31,6 +31,7 @@ class Legalize(Pass):
     6. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD)
     7. sigmoid tanh relu leaky_relu softplus elu abs exp log softmax split concat reshape => the layer of that name
        stop_gradient                    => Power with propagate_down false
+       round                            => such a Power with a shift that rounds, ReLU, Power with the shift back
     8. unstack; stack; tile             => Reshape and Slice; Concat and Reshape; Tile
        transpose                        => Slice, a Reshape of each piece, Concat
     9. embed conv max_pool ave_pool dropout, losses, accuracy => the layer of that name; images of more axes or fewer

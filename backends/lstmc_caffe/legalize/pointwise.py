@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from lstmc.ir import Builder, Node
-from lstmc.ops import Affine, Op, Power
+from lstmc.ops import Affine, Op, Power, Round
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of
@@ -36,4 +36,16 @@ def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.PowerLayer(exponent), *args)
 
 
-RULES: dict[type[Op], Rule] = {Affine: affine_to_power, Power: power_to_layers, **layer_rules(*LAYERS)}
+def round_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """A shift that rounds, and back. Both are Power: the ReLU, of what is positive, keeps readers from fusing them."""
+    rounded = b.add(caffe.RoundingPower(), as_value(b, args[0]), names=(f"{node.name}/rounded",), loc=node.loc)
+    kept = b.add(caffe.ReLULayer(), *rounded, names=(f"{node.name}/kept",), loc=node.loc)
+    return layer_of(b, node, caffe.PowerLayer(shift=-caffe.RoundingPower.shift), *kept)
+
+
+RULES: dict[type[Op], Rule] = {
+    Affine: affine_to_power,
+    Power: power_to_layers,
+    Round: round_to_layers,
+    **layer_rules(*LAYERS),
+}

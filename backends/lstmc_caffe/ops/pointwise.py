@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from lstmc.ops import (
     Abs,
     Array,
+    Arrays,
     Draw,
     Elu,
     Exp,
@@ -36,6 +37,7 @@ __all__ = [
     "LogLayer",
     "PowerLayer",
     "ReLULayer",
+    "RoundingPower",
     "SigmoidLayer",
     "SoftmaxLayer",
     "StopGradientPower",
@@ -86,6 +88,32 @@ class StopGradientPower(CaffeOp, StopGradient):
     layer_type = "Power"
 
     def write(self, layer: Any) -> None:
+        layer.propagate_down.append(False)
+
+
+@dataclass(frozen=True)
+class RoundingPower(CaffeOp, Pointwise):
+    """Power (``power_layer.cpp``) with a shift beside which float32 has no place for a fraction: y = shift + round(x).
+
+    For |x| up to 2**22, ties to the even number. It is told not to go backward, as the slope is 0.
+    """
+
+    name = "caffe.RoundingPower"
+    layer_type = "Power"
+    stops_gradient = True
+    shift: ClassVar[float] = 1.5 * 2**23
+
+    def f(self, x: Array) -> Array:
+        return self.shift + np.rint(x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.zeros_like(x)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (None,)
+
+    def write(self, layer: Any) -> None:
+        layer.power_param.shift = self.shift
         layer.propagate_down.append(False)
 
 

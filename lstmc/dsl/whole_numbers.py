@@ -1,0 +1,94 @@
+"""Values made whole: ``floor``, ``mod``, ``argmax`` and ``one_hot``. They are formulas of ops that every target has.
+
+Of Caffe's own layers, Threshold and ArgMax abort where they are in a net that is trained.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstmc.dsl.activations import step
+from lstmc.dsl.arguments import axis_of, check_values, size_of
+from lstmc.dsl.dims import Size
+from lstmc.dsl.fixed import const
+from lstmc.dsl.functions import linear
+from lstmc.dsl.pointwise import relu, stop_gradient
+from lstmc.dsl.reduce import max
+from lstmc.dsl.selection import check_two
+from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, finite, is_scalar
+from lstmc.errors import DslError, ShapeError
+from lstmc.ops import IntegerRange, Reshape, Round, Transpose
+from lstmc.source import argument_location, here
+
+__all__ = ["argmax", "floor", "mod", "one_hot"]
+
+
+def floor(x: Value) -> Value:
+    """The largest whole number that is not above x, for |x| up to 2**22; without a gradient."""
+    check_values("floor", x=x)
+    x = stop_gradient(x)
+    whole = apply(Round(), x)
+    return whole - step(whole - x)
+
+
+def mod(a: Value | float, b: Value | float) -> Value:
+    """What is left of ``a`` when whole multiples of ``b`` are taken from it, as Python's ``a % b``: from 0 up to b.
+
+    ``b`` is positive if it is a Value; the result has its sign if it is a number. Of whole numbers it is exact. The
+    gradient of a is 1, that of b is minus the number of multiples, which has none itself.
+    """
+    _, left, borrowed = _divided("mod", a, b)
+    result: Value = left + borrowed * b
+    return result
+
+
+def _floor_divided(a: Value | float, b: Value | float) -> Value:
+    """``a // b``, without a gradient."""
+    multiples, _, borrowed = _divided("//", a, b)
+    result: Value = multiples - borrowed
+    return result
+
+
+def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
+    """The whole number next to a / b, a without that many b, and 1 where that is one b too few.
+
+    The next one and not the one below, which a rounding error of a / b would change where b goes into a.
+    """
+    check_two(function, a, b)
+    if is_scalar(b) and finite(b) == 0:
+        raise DslError(f"{function}: expected a divisor that is not 0", loc=argument_location(here(), 1, "b"))
+    multiples = apply(Round(), a / b)
+    left = a - multiples * b
+    return multiples, left, step(-left if not is_scalar(b) or b > 0 else left)
+
+
+def argmax(x: Value, axis: int = -1) -> Value:
+    """Where the largest element of x is along ``axis``, which the result has no more; the first of several.
+
+    Whole numbers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 there and 0 elsewhere.
+    """
+    check_values("argmax", x=x)
+    for i in range(axis_of("argmax", axis, x, position=1), x.type.rank - 1):
+        x = apply(Transpose(i), x)
+    size, x = x.shape[-1], stop_gradient(x)
+    largest = 1 - step(max(x, axis=-1, keepdims=True) - x)
+    first = relu(largest - linear(largest, const(np.tri(size, k=-1))))  # no other one is before it
+    places = linear(first, const(np.arange(size)[None]))
+    return apply(Reshape(x.shape[:-1]), places)
+
+
+def one_hot(x: Value, size: Size) -> Value:
+    """Whole numbers x [...] from 0 to ``size`` - 1 as rows [..., size] that are 1 at x and 0 elsewhere."""
+    check_values("one_hot", x=x)
+    count = size_of(x, size)
+    if count < 1:
+        raise ShapeError(f"one_hot: size must be at least 1, found {count}", loc=argument_location(here(), 1, "size"))
+    x.trace.expect(x.ref, IntegerRange(0, count - 1))
+    away = abs(apply(Reshape((*x.shape, 1)), stop_gradient(x)) - const(np.arange(count)))
+    return relu(1 - away)
+
+
+FUNCTIONS += __all__
+METHODS.update(mod=mod, floor_divide=_floor_divided, argmax=argmax, floor=floor)
