@@ -22,7 +22,7 @@ class Cell:
     ``gate`` is the function of the gates, ``new`` that of what is added (the only one of an ``rnn``), ``out`` that of
     an LSTM's cell state where it leaves. ``reset_after``: a GRU's reset gate multiplies the recurrent product, not
     what goes into it. ``coupled``: an LSTM forgets what it does not take in, f = 1 - i. ``clip`` holds what goes into
-    each function between -clip and clip.
+    each function between -clip and clip. ``static``: every step sees one more input, the same each time.
     """
 
     kind: Kind
@@ -35,6 +35,7 @@ class Cell:
     coupled: bool = False
     projection: bool = False
     clip: float | None = None
+    static: bool = False
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -46,12 +47,14 @@ class Cell:
         return tuple(gate for gate in GATES[self.kind] if not (self.coupled and gate == "f"))
 
     def weights(self) -> dict[str, str]:
-        """Its weights by name, with their shapes in the dimensions D (input), H (units) and P (outputs)."""
+        """Its weights by name, with their shapes in the dimensions D (input), S (static input), H (units), P (outputs)."""
         rows = "H" if self.kind == "rnn" else f"{len(self.gates)} * H"
         recurrent = "P" if self.projection else "H"
         found = {"W_x": f"{rows}, D"}
         if self.bias:
             found["b"] = rows
+        if self.static:
+            found["W_s"] = f"{rows}, S"
         if self.kind == "gru" and not self.reset_after:
             found |= {"W_h": "2 * H, H", "U": "H, H"}
         else:
@@ -64,9 +67,13 @@ class Cell:
             found["W_p"] = "P, H"
         return found
 
-    def step(self, x: Array, state: Mapping[str, Array], w: Mapping[str, Array]) -> dict[str, Array]:
+    def step(
+        self, x: Array, state: Mapping[str, Array], w: Mapping[str, Array], static: Array | None = None
+    ) -> dict[str, Array]:
         """The next states from this step's input and the states before, in NumPy."""
         a = x @ w["W_x"].T + w.get("b", 0.0)
+        if static is not None:
+            a = a + static @ w["W_s"].T
         if self.kind == "rnn":
             return {"h": self.new(self._clipped(a + state["h"] @ w["W_h"].T))}
         return self._gru(a, state["h"], w) if self.kind == "gru" else self._lstm(a, state["h"], state["c"], w)

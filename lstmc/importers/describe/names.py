@@ -43,6 +43,6 @@ LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
 )
 HELPERS = ("transposed", "normalized", "larger", "smaller", "hard_sigmoid", "leaky_relu", "clip")
 RESERVED = frozenset(
-    {*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *HELPERS, "net", "N", "D", "H", "P"}
+    {*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *HELPERS, "net", "N", "D", "S", "H", "P"}
 )
 CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # what the cells of a written model are called

@@ -141,13 +141,14 @@ class NetBuilder:
         return name
 
     def recur(
-        self, op: Recur, x: str, weights: Mapping[str, Weight], init: Iterable[str], lengths: str | None, origin: str
+        self, op: Recur, x: str, weights: Mapping[str, Weight], more: Iterable[str], origin: str
     ) -> tuple[str, ...]:
-        """A recurrent layer; its weights are parameters of the cell ``op.name``, a :meth:`cell_name`."""
+        """A recurrent layer; its weights are parameters of the cell ``op.name``, a :meth:`cell_name`. ``more``: its first
+        states, and its other operands."""
         names = {role: f"{op.name}/{role}" for role in op.cell.weights()}
         for role, name in names.items():
             self.params[name], self.shapes[name] = weights[role], weights[role].shape
-        operands = (x, *names.values(), *init, *(() if lengths is None else (lengths,)))
+        operands = (x, *names.values(), *more)
         hints = [f"{op.name}_y", *(f"{op.name}_{state}_T" for state in op.cell.states)]
         return self.add(op, *operands, hint="", hints=hints, origin=origin)
 

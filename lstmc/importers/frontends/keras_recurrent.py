@@ -50,7 +50,7 @@ def recurrent(
     init = dict(zip(cell.states, xs[1:], strict=False))
     x = layers.transpose(xs[0], (1, 0, 2))
     given: dict[str, Operand] = dict(init)
-    y, *last = one_direction(layers, "keras", cell, x, (w_x, w_h, b_x, b_h), {}, given, None, backwards, layers.hint)
+    y, *last = one_direction(layers, "keras", cell, x, (w_x, w_h, b_x, b_h), {}, given, {}, backwards, layers.hint)
     if not config.get("return_sequences", False):
         out = last[0]
     else:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lstmc.importers.describe.cell import Cell, Kind
 from lstmc.importers.describe.pointwise import Activation
+from lstmc.importers.describe.recur import Extra
 from lstmc.importers.frontends.layers import Operand
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight
 from lstmc.importers.frontends.recurrent import one_direction
@@ -49,6 +50,7 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
     if layout:
         x = t.layers.transpose(x, (1, 0, 2))
     lengths = _lengths(t, node, x)
+    extras: dict[Extra, Operand] = {} if lengths is None else {"lengths": lengths}
     units = int(node.get("hidden_size", r.shape[-1]))
     if r.shape[-1] != units or w.shape[0] != len(directions):
         raise Refused("hidden_size, direction", f"{units}, {told}", f"R is {list(r.shape)}", "check the model")
@@ -63,7 +65,7 @@ def recurrent(t: Onnx, node: Node) -> list[Operand | None]:
         cell = _cell(node, kind, functions[lane])
         y, *states = one_direction(
             t.layers, "onnx", cell, x, [w.at(lane), r.at(lane), *_biases(node, cell, lane)],
-            _peepholes(node, cell, lane), _initial(t, node, cell, lane, layout), lengths, back,
+            _peepholes(node, cell, lane), _initial(t, node, cell, lane, layout), extras, back,
             hint + ("_reverse" if back else ""),
         )  # fmt: skip
         ys.append(t.layers.unsqueeze(y, [1]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from lstmc.importers.convention import cell_weights
 from lstmc.importers.describe.cell import Cell
-from lstmc.importers.describe.recur import Recur
+from lstmc.importers.describe.recur import Extra, Recur
 from lstmc.importers.frontends.layers import Layers, Operand
 from lstmc.importers.weight import Weight
 
@@ -19,7 +19,7 @@ def one_direction(
     weights: Sequence[Weight | None],
     more: Mapping[str, Weight],
     init: Mapping[str, Operand],
-    lengths: Operand | None,
+    extras: Mapping[Extra, Operand],
     reverse: bool,
     hint: str,
 ) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def one_direction(
     outputs = made["W_p"].shape[0] if cell.projection else w_h.shape[0 if framework == "keras" else 1]
     units = made["W_p"].shape[1] if cell.projection else outputs
     name = layers.builder.cell_name(hint, cell, made)
-    op = Recur(cell, units, outputs, name, reverse, tuple(init), lengths is not None)
+    op = Recur(cell, units, outputs, name, reverse, tuple(init), tuple(extras))
     given = [layers.value(value, f"{name}_{state}_0") for state, value in init.items()]
-    ends = None if lengths is None else layers.value(lengths, "lengths")
-    return layers.builder.recur(op, x, made, given, ends, layers.origin)
+    given += [layers.value(value, extra) for extra, value in extras.items()]
+    return layers.builder.recur(op, x, made, given, layers.origin)

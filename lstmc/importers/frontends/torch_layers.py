@@ -199,7 +199,7 @@ def _cell(
     cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection=projection)
     more = {"W_p": weights[-1]} if projection else {}
     return one_direction(
-        t.layers, "torch", cell, x, (weights[0], weights[1], b_x, b_h), more, init, None, reverse, name
+        t.layers, "torch", cell, x, (weights[0], weights[1], b_x, b_h), more, init, {}, reverse, name
     )
 
 

@@ -116,7 +116,7 @@ def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonl
             )  # fmt: skip
             name = f"{title}_l{layer}{'_reverse' if back else ''}" if len(wanted) > 1 else title
             op = Recur(cell, units, size, builder.cell_name(name, cell, packed), back)
-            made, *states = builder.recur(op, y, packed, (), None, group.owner or "the recurrent layer")
+            made, *states = builder.recur(op, y, packed, (), group.owner or "the recurrent layer")
             outputs.append(made)
             for state, value in zip(cell.states, states, strict=True):
                 last.setdefault(state, []).append(value)

@@ -48,7 +48,11 @@ def model_text(net: Net) -> str:
     used += [helper for cell in cells for helper in _cell_helpers(cell)]
     helper_texts = list(dict.fromkeys(used))
     sizes = dict.fromkeys(s for shape in net.inputs.values() for s in shape if isinstance(s, str))
-    in_cells = dict.fromkeys(name for cell in cells for name in ("N", "D", "H", *("P" if cell.projection else "")))
+    in_cells = dict.fromkeys(
+        name
+        for cell in cells
+        for name in ("N", "D", "H", *("P" if cell.projection else ""), *("S" if cell.static else ""))
+    )
     body = "\n".join([*cell_texts, *lines, *helper_texts])
     return _TEMPLATES.get_template("model.j2").render(
         title=f"Imported from {_inert(net.origin)} by lstmc {__version__}. Edit it as you like.",
@@ -143,7 +147,8 @@ def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
     sizes = f"H={op.units}" + (f", P={op.outputs}" if op.cell.projection else "")
     first = ", ".join(f'"{state}": {value}' for state, value in zip(op.init, given, strict=False))
     options = f", init={{{first}}}" if op.init else ""
-    options += f", lengths={given[-1]}" if op.lengths else ""
+    for extra, value in op.extras(step.inputs).items():
+        options += f", static={{\"s\": {value}}}" if extra == "static" else f", {extra}={value}"
     options += ", reverse=True" if op.reverse else ""
     y, *last = step.outputs
     bound, shared = f'{cells[op.cell]}({sizes}, name="{op.name}")', _scans(net, op.name)
