@@ -52,7 +52,7 @@ ORDER["lstmc_caffe"] = (
     ("place", "targets", "unroll", "recurrent"),
     ("install", "legalize", "write"),
     ("rows", "run"),
-    ("pipelines", "train"),
+    ("pipelines", "train", "source"),
     ("backend",),
     ("lstmc_caffe",),
 )
@@ -68,7 +68,7 @@ THIRD_PARTY = {
     "jinja2": ("lstmc_caffe/write/prototxt.py", "lstmc/importers/write/model.py"),
     "google": (
         *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),
-        *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/"),
+        *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
     ),
     "pydantic": (
         *("lstmc/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/generate/vocabulary.py"),

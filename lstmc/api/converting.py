@@ -12,7 +12,9 @@ from lstmc.api.net import Net
 from lstmc.api.verification import Verification
 from lstmc.backend import Backend
 from lstmc.differential import Difference
-from lstmc.importers import ImportedModel, import_file, prove
+from lstmc.errors import BackendError
+from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, prove
+from lstmc.importers.sources import Surroundings
 from lstmc.model_file import model_in
 from lstmc.ops import Array
 from lstmc.output import write_files
@@ -23,7 +25,8 @@ class Conversion:
     """What one trained model became: the written model, its net, and how far each is from what it was made from.
 
     ``proof`` holds the written model's outputs, computed by the interpreter, against NumPy on the source's own
-    description; ``verification`` the written net against the interpreter, wherever it can be run here.
+    description; ``source`` the same against what runs the source, where that is installed; ``verification`` the written
+    net against the interpreter, wherever it can be run here. ``remarks`` are what a person should know of the files.
     """
 
     model: ImportedModel
@@ -31,10 +34,13 @@ class Conversion:
     paths: tuple[Path, ...]
     proof: tuple[Difference, ...]
     verification: Verification
+    source: SourceCheck | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        return self.verification.passed and all(difference.passed for difference in self.proof)
+        proven = all(difference.passed for difference in self.proof)
+        return proven and self.verification.passed and (self.source is None or self.source.passed)
 
 
 def convert(
@@ -46,6 +52,7 @@ def convert(
     sizes: Mapping[str, int] | None = None,
     activation: Literal["tanh", "relu"] | None = None,
     config: str | Path | None = None,
+    weights: str | Path | None = None,
     shapes: Mapping[str, Sequence[int]] = {},
     values: Mapping[str, Array] = {},
     on: Sequence[str] | None = None,
@@ -53,11 +60,12 @@ def convert(
 ) -> Conversion:
     """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
 
-    ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. ``sizes`` are those that the
-    source leaves open, as T and N. ``on`` are the places where the net is run; without it all that can be used here.
+    ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files; of a source of which only a
+    part is imported the whole net, ``NAME.TARGET.prototxt`` with its caffemodel. ``sizes`` are those that the source
+    leaves open, as T and N. ``on`` are the places where the net is run; without it all that can be used here.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
-    given = {"activation": activation, "config": config, "shapes": shapes, "values": values}
+    given = {"activation": activation, "config": config, "weights": weights, "shapes": shapes, "values": values}
     model = source if isinstance(source, ImportedModel) else import_file(source, **given)  # type: ignore[arg-type]
     folder = Path(folder)
     paths = write_files(folder, model.files())
@@ -68,6 +76,19 @@ def convert(
         weights=folder / "weights.npz",
         sizes=sizes,
     )
-    paths += net.save(folder)
+    remarks: tuple[str, ...] = ()
+    if model.surroundings is None:
+        paths += net.save(folder)
+    else:
+        whole = _whole(model.surroundings, net)
+        paths += write_files(folder, whole)
+        remarks = tuple(model.surroundings.remarks(whole, net.compiled.target))
     proof = prove(model, net.compiled, net.weights, seed)
-    return Conversion(model, net, tuple(paths), proof, net.verify(on, seed))
+    source_check = check_source(model, net.compiled, net.weights, seed)
+    return Conversion(model, net, tuple(paths), proof, net.verify(on, seed), source_check, remarks)
+
+
+def _whole(around: Surroundings, net: Net) -> dict[str, bytes]:
+    if net.backend.name != around.backend:
+        raise BackendError(f"the other layers of this net are the backend {around.backend}'s, found {net.backend.name}")
+    return around.files(net.artifact, net.compiled.target)

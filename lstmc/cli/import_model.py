@@ -19,7 +19,9 @@ from lstmc.output import write_files
 
 SourceArgument = Annotated[
     Path,
-    typer.Argument(metavar="SOURCE", help="A trained model: .pt, .pth, TorchScript, .safetensors, .onnx, .keras, .h5."),
+    typer.Argument(
+        metavar="SOURCE", help="A trained model: .pt, .pth, TorchScript, .safetensors, .onnx, .keras, .h5, .prototxt."
+    ),
 ]
 ActivationOption = Annotated[
     Literal["tanh", "relu"] | None,
@@ -27,6 +29,9 @@ ActivationOption = Annotated[
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.json", help="Of Keras weights without one: model.to_json()'s.")
+]
+TrainedOption = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE.caffemodel", help="Of a prototxt: its trained weights.")
 ]
 ShapeOption = Annotated[
     list[str] | None,
@@ -44,12 +49,18 @@ def import_command(
     folder: FolderOption,
     activation: ActivationOption = None,
     config: ConfigOption = None,
+    weights: TrainedOption = None,
     shapes: ShapeOption = None,
     values: SetOption = None,
 ) -> None:
     """Import a trained model: model.py in lstmc's language, weights.npz, and import.json. Nothing in it is run."""
     model = import_file(
-        source, activation=activation, config=config, shapes=parse_shapes(shapes), values=parse_values(values)
+        source,
+        activation=activation,
+        config=config,
+        weights=weights,
+        shapes=parse_shapes(shapes),
+        values=parse_values(values),
     )
     report(model, write_files(folder, model.files()))
     told = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
@@ -66,6 +77,7 @@ def convert_command(
     target: TargetOption = None,
     activation: ActivationOption = None,
     config: ConfigOption = None,
+    weights: TrainedOption = None,
     shapes: ShapeOption = None,
     values: SetOption = None,
     on: PlacesOption = None,
@@ -83,6 +95,7 @@ def convert_command(
         target=target,
         activation=activation,
         config=config,
+        weights=weights,
         shapes=parse_shapes(shapes),
         values=parse_values(values),
         on=on,
@@ -90,7 +103,13 @@ def convert_command(
     )
     report(done.model, [*done.paths])
     print_report(Report("model.py", done.proof), "NumPy on the source's own description")
+    if done.source is not None and done.source.not_run is not None:
+        out.print(f"\nnot compared with {done.source.runtime}: {done.source.not_run}", style="dim")
+    elif done.source is not None:
+        print_report(Report("model.py", done.source.differences), f"{done.source.runtime} on the source itself")
     print_verification(done.verification)
+    for remark in done.remarks:
+        out.print(f"\n{remark}")
     if not done.passed:
         raise typer.Exit(1)
 

@@ -1,7 +1,18 @@
 """Trained models of other frameworks, brought in as models in the public language."""
 
 from lstmc.importers.importer import ImportedModel, from_onnx, from_torch, import_file
-from lstmc.importers.prove import prove
+from lstmc.importers.prove import SourceCheck, check_source, prove
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 
-__all__ = ["ImportedModel", "Refusal", "RefusedError", "SourceError", "from_onnx", "from_torch", "import_file", "prove"]
+__all__ = [
+    "ImportedModel",
+    "Refusal",
+    "RefusedError",
+    "SourceCheck",
+    "SourceError",
+    "check_source",
+    "from_onnx",
+    "from_torch",
+    "import_file",
+    "prove",
+]

@@ -37,6 +37,7 @@ CONVENTIONS: dict[tuple[str, str], Convention] = {
     ("keras", "rnn"): Convention(("h",), True, KERAS),
     ("keras", "lstm"): Convention(tuple(LSTM_ORDERS["keras"]), True, KERAS),
     ("keras", "gru"): Convention(tuple(GRU_ORDERS["keras"]), True, KERAS),
+    ("caffe", "rnn"): Convention(("h",), False, CAFFE),
     ("caffe", "lstm"): Convention(tuple(LSTM_ORDERS["caffe"]), False, CAFFE),
 }
 

@@ -19,23 +19,33 @@ from lstmc.importers.read.onnx_file import load_onnx
 from lstmc.importers.read.safetensors import read_safetensors
 from lstmc.importers.read.torch_file import hints, read_torch
 from lstmc.importers.refusal import SourceError
+from lstmc.importers.runtime import Runtime
 from lstmc.importers.settle import settled
 from lstmc.importers.sniff import sniff
+from lstmc.importers.sources import Surroundings
 from lstmc.importers.write.files import files
 from lstmc.ops import Array
 
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A trained model: as the source has it (``described``), and as it is written (``net``)."""
+    """A trained model: as the source has it (``described``), and as it is written (``net``).
+
+    ``surroundings`` are the layers of the source that are not imported and go around what is; ``runtime`` runs the
+    source as it is, where something can.
+    """
 
     described: Net
     net: Net
     kind: str
+    surroundings: Surroundings | None = None
+    runtime: Runtime | None = None
 
     @classmethod
-    def of(cls, described: Net, kind: str) -> ImportedModel:
-        return cls(described, settled(described), kind)
+    def of(
+        cls, described: Net, kind: str, surroundings: Surroundings | None = None, runtime: Runtime | None = None
+    ) -> ImportedModel:
+        return cls(described, settled(described), kind, surroundings, runtime)
 
     def files(self) -> dict[str, bytes]:
         """``model.py``, ``weights.npz`` and ``import.json``: contents by name."""
@@ -47,18 +57,26 @@ def import_file(
     *,
     activation: Literal["tanh", "relu"] | None = None,
     config: Path | str | None = None,
+    weights: Path | str | None = None,
     shapes: Mapping[str, Sequence[int]] = {},
     values: Mapping[str, Array] = {},
 ) -> ImportedModel:
     """A trained model from a file, of which nothing is run.
 
     ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras model
-    of which the file has the weights alone. ``shapes`` fixes those of a graph's
-    inputs, and ``values`` makes constants of them. Raises :class:`~lstmc.importers.refusal.SourceError` for a file that
-    cannot be read, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    of which the file has the weights alone; ``weights`` is the caffemodel of a prototxt. ``shapes`` fixes those of a
+    graph's inputs, and ``values`` makes constants of them. Raises :class:`~lstmc.importers.refusal.SourceError` for a
+    file that cannot be read, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     path = Path(path)
     found = sniff(path)
+    if not isinstance(found, str):
+        if values:
+            raise SourceError(f"{path.name}: only of a graph inputs can be made constants; this is {found.summary}")
+        made = found.read(path, None if weights is None else Path(weights), shapes)
+        return ImportedModel.of(made.described, made.kind, made.surroundings, made.runtime)
+    if weights is not None:
+        raise SourceError(f"{path.name}: it has its weights itself; only those of a prototxt lie in another file")
     if found == "onnx":
         return ImportedModel.of(describe_onnx(load_onnx(path), path.name, path.parent, shapes, values), "ONNX")
     if found == "keras" and not values:

@@ -1,8 +1,9 @@
-"""The written model against the description it was written from: the interpreter against NumPy, both in float64."""
+"""The written model against what it was written from: the description, by NumPy, and the source, by its own runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,6 +15,20 @@ from lstmc.interp import forward
 from lstmc.ops import Array
 
 TOLERANCE = 1e-9  # two ways to compute the same thing in float64
+RUNTIME_TOLERANCE = 1e-5  # what runs the source does it in float32
+
+
+@dataclass(frozen=True)
+class SourceCheck:
+    """The written model against what runs the source: its name with one difference an output, or why it was not run."""
+
+    runtime: str
+    differences: tuple[Difference, ...]
+    not_run: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return all(difference.passed for difference in self.differences)
 
 
 def prove(
@@ -26,8 +41,30 @@ def prove(
     params = {name: weight.array().astype(np.float64) for name, weight in described.params.items()}
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
     by_numpy = described.evaluate(fed, params)
+    return _differences(model.net, by_numpy, interpreted, TOLERANCE)
+
+
+def check_source(
+    model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
+) -> SourceCheck | None:
+    """The interpreter on the written model against the source's runtime; None of a source that nothing runs."""
+    if model.runtime is None:
+        return None
+    reason = model.runtime.unavailable()
+    if reason is not None:
+        return SourceCheck(model.runtime.name, (), reason)
+    inputs = random_inputs(compiled, seed)
+    fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
+    wanted = model.runtime.run(fed)
+    interpreted = forward(compiled.model, inputs, weights).outputs
+    return SourceCheck(model.runtime.name, _differences(model.net, wanted, interpreted, RUNTIME_TOLERANCE))
+
+
+def _differences(
+    net: Net, wanted: Mapping[str, Array], found: Mapping[str, Array], tolerance: float
+) -> tuple[Difference, ...]:
     return tuple(
-        _difference(name, by_numpy[name], to_source(model.net, name, array)) for name, array in interpreted.items()
+        _difference(name, wanted[name], to_source(net, name, array), tolerance) for name, array in found.items()
     )
 
 
@@ -46,7 +83,7 @@ def _sizes(net: Net, inputs: Mapping[str, Array]) -> dict[str, int]:
     }
 
 
-def _difference(name: str, wanted: Array, found: Array) -> Difference:
+def _difference(name: str, wanted: Array, found: Array, tolerance: float) -> Difference:
     gap = float(np.max(np.abs(wanted - found), initial=0.0))
     scale = max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR)
-    return Difference("output", name, 1, gap, gap / scale, TOLERANCE)
+    return Difference("output", name, 1, gap, gap / scale, tolerance)

@@ -7,13 +7,22 @@ from typing import Literal
 
 from lstmc.importers.read.archive import entries
 from lstmc.importers.refusal import SourceError
+from lstmc.importers.sources import NetSource, net_sources
 
 Format = Literal["torch", "safetensors", "onnx", "keras"]
 KNOWN = "a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors, ONNX, Keras (.keras, .h5)"
 
 
-def sniff(path: Path) -> Format:
-    """The format of a file. Raises :class:`SourceError` for one that is not there or not known."""
+def known() -> str:
+    """All formats, for people."""
+    return ", ".join((KNOWN, *(source.summary for source in net_sources())))
+
+
+def sniff(path: Path) -> Format | NetSource:
+    """The format of a file, or the source of a package that knows it.
+
+    Raises :class:`SourceError` for one that is not there or not known.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -31,7 +40,10 @@ def sniff(path: Path) -> Format:
         return "safetensors"
     if head[:1] == b"\x08" and len(head) > 2 and head[1] < 0x20:  # a message whose first field is a small version
         return "onnx"
-    raise SourceError(f"{path}: expected {KNOWN}; found {_described(head)}")
+    for source in net_sources():
+        if source.knows(path):
+            return source
+    raise SourceError(f"{path}: expected {known()}; found {_described(head)}")
 
 
 def _zipped(path: Path) -> Format:
@@ -40,7 +52,7 @@ def _zipped(path: Path) -> Format:
         return "torch"
     if "config.json" in names and "model.weights.h5" in names:
         return "keras"
-    raise SourceError(f"{path}: expected {KNOWN}; found a zip file of {', '.join(names[:3]) or 'nothing'}")
+    raise SourceError(f"{path}: expected {known()}; found a zip file of {', '.join(names[:3]) or 'nothing'}")
 
 
 def _described(head: bytes) -> str:

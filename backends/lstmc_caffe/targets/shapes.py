@@ -28,13 +28,16 @@ class Shapes:
     unknown: dict[str, str] = field(default_factory=dict)
 
 
-def infer_shapes(layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}) -> Shapes:
-    """The shapes of all blobs that LayerParameters write, as far as their types are known here."""
+def infer_shapes(
+    layers: Iterable[Any], inputs: Mapping[str, Shape | None] = {}, told: Mapping[str, Shape] = {}
+) -> Shapes:
+    """The shapes of all blobs that LayerParameters write, as far as their types are known here; or those ``told``."""
     shapes = Shapes(dict(inputs))
     for layer in layers:
         bottoms = [shapes.blobs.get(name) for name in layer.bottom]
         tops: list[Shape | None] = list(_tops(layer, bottoms, shapes))
         tops += [None] * (len(layer.top) - len(tops))
+        tops = [told.get(name, top) for name, top in zip(layer.top, tops, strict=False)]
         shapes.blobs.update(zip(layer.top, tops, strict=False))
         shapes.seen.append((bottoms, tops[: len(layer.top)]))
     return shapes

@@ -22,7 +22,7 @@ class Cell:
     ``gate`` is the function of the gates, ``new`` that of what is added (the only one of an ``rnn``), ``out`` that of
     an LSTM's cell state where it leaves. ``reset_after``: a GRU's reset gate multiplies the recurrent product, not
     what goes into it. ``coupled``: an LSTM forgets what it does not take in, f = 1 - i. ``clip`` holds what goes into
-    each function between -clip and clip. ``static``: every step sees one more input, the same each time.
+    each function between -clip and clip. ``static``: every step sees one more input, always the same.
     """
 
     kind: Kind
@@ -47,7 +47,7 @@ class Cell:
         return tuple(gate for gate in GATES[self.kind] if not (self.coupled and gate == "f"))
 
     def weights(self) -> dict[str, str]:
-        """Its weights by name, with their shapes in the dimensions D (input), S (static input), H (units), P (outputs)."""
+        """Its weights by name, with their shapes: D is the input's width, S the static one's, H units, P outputs."""
         rows = "H" if self.kind == "rnn" else f"{len(self.gates)} * H"
         recurrent = "P" if self.projection else "H"
         found = {"W_x": f"{rows}, D"}

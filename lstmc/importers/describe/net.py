@@ -114,6 +114,13 @@ class NetBuilder:
         self.params[name], self.shapes[name] = weight, weight.shape
         return name
 
+    def output(self, hint: str, value: str) -> str:
+        """A value as an output of the model, and what it is called."""
+        stem = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_") or "Y"
+        name = stem if stem not in self.outputs else f"{stem}_{len(self.outputs)}"
+        self.outputs[name] = value
+        return name
+
     def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
         """The results' names. Raises :class:`~lstmc.importers.describe.shapes.ShapeProblem`."""
         shapes = op.infer(*(self.shapes[value] for value in values))
@@ -143,8 +150,10 @@ class NetBuilder:
     def recur(
         self, op: Recur, x: str, weights: Mapping[str, Weight], more: Iterable[str], origin: str
     ) -> tuple[str, ...]:
-        """A recurrent layer; its weights are parameters of the cell ``op.name``, a :meth:`cell_name`. ``more``: its first
-        states, and its other operands."""
+        """A recurrent layer; its weights are parameters of the cell ``op.name``, a :meth:`cell_name`.
+
+        ``more``: its first states, and its other operands.
+        """
         names = {role: f"{op.name}/{role}" for role in op.cell.weights()}
         for role, name in names.items():
             self.params[name], self.shapes[name] = weights[role], weights[role].shape

@@ -13,7 +13,6 @@ from lstmc.importers.describe.op import Op
 from lstmc.importers.describe.shapes import Shape, ShapeProblem, Size, fixed, listed
 from lstmc.ops import Array
 
-
 T = TypeVar("T")
 Extra = Literal["static", "cont", "lengths"]
 
@@ -24,8 +23,8 @@ class Recur(Op):
 
     Operands: x; the cell's weights in its order; a first value [N, .] for each state of ``init``; then those of
     ``more``: ``static`` [N, S], what every step sees; ``cont`` [T, N], which multiplies every state before a step;
-    ``lengths`` [N], past which a sequence's states stay, and its outputs are zero. ``name`` is the written cell's, under
-    which its weights are found; two of one name share them.
+    ``lengths`` [N], past which a sequence's states stay, and its outputs are zero. ``name`` is the written cell's,
+    under which its weights are found; two of one name share them.
     """
 
     cell: Cell

@@ -64,10 +64,7 @@ def describe_onnx(
     for told in graph.output:
         value = reader.values[told.name]
         assert value is not None
-        name = re.sub(r"\W+", "_", told.name, flags=re.ASCII).strip("_") or "Y"
-        builder.outputs[name if name not in builder.outputs else f"{name}_{len(builder.outputs)}"] = (
-            reader.t.layers.value(value, name)
-        )
+        builder.output(told.name, reader.t.layers.value(value, told.name))
     net = builder.finish()
     used = {name for weight in net.params.values() for name in weight.sources} | reader.read
     unused = [tensor.name for tensor in graph.initializer if tensor.name not in used]

@@ -198,9 +198,7 @@ def _cell(
     projection = len(weights) % 2 == 1
     cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection=projection)
     more = {"W_p": weights[-1]} if projection else {}
-    return one_direction(
-        t.layers, "torch", cell, x, (weights[0], weights[1], b_x, b_h), more, init, {}, reverse, name
-    )
+    return one_direction(t.layers, "torch", cell, x, (weights[0], weights[1], b_x, b_h), more, init, {}, reverse, name)
 
 
 def _one_step(mode: str) -> Handler:

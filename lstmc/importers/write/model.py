@@ -148,7 +148,7 @@ def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
     first = ", ".join(f'"{state}": {value}' for state, value in zip(op.init, given, strict=False))
     options = f", init={{{first}}}" if op.init else ""
     for extra, value in op.extras(step.inputs).items():
-        options += f", static={{\"s\": {value}}}" if extra == "static" else f", {extra}={value}"
+        options += f', static={{"s": {value}}}' if extra == "static" else f", {extra}={value}"
     options += ", reverse=True" if op.reverse else ""
     y, *last = step.outputs
     bound, shared = f'{cells[op.cell]}({sizes}, name="{op.name}")', _scans(net, op.name)

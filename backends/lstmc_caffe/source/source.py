@@ -1,0 +1,103 @@
+"""Caffe's nets as a source: a prototxt and its caffemodel, of which nothing is run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from lstmc.errors import BackendError
+from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+from lstmc.importers.sources import SourceNet
+from lstmc.importers.weight import Weight
+from lstmc_caffe.proto.net import RawNet, net_from_text
+from lstmc_caffe.source.layer_text import layer_fields
+from lstmc_caffe.source.message import wire_fields
+from lstmc_caffe.source.recurrent_layers import TYPES, Layer, describe_layers, stored_blobs
+from lstmc_caffe.source.runtime import CaffeRuntime
+from lstmc_caffe.source.splice import CaffeSurroundings
+from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
+
+_LARGEST = 64 * 2**20  # bytes of a prototxt
+_LAYER = re.compile(rb"\blayers?\s*:?\s*[{<]")
+
+
+class CaffeSource:
+    """Nets with layers of type LSTM and RNN."""
+
+    summary = "a prototxt of Caffe (with its weights, a caffemodel)"
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file is text in which there is a layer."""
+        if path.stat().st_size > _LARGEST:
+            return False
+        content = path.read_bytes()
+        return b"\0" not in content and _LAYER.search(content) is not None
+
+    def read(self, path: Path, weights: Path | None, shapes: Mapping[str, Sequence[int]]) -> SourceNet:
+        """Its recurrent layers, the rest as surroundings."""
+        try:
+            text = path.read_bytes().decode()
+            net = net_from_text(text)
+        except UnicodeDecodeError:
+            raise SourceError(f"{path.name}: expected the text of a Caffe net, found bytes that are no UTF-8") from None
+        except BackendError as error:
+            raise SourceError(f"{path.name}: {error.message}", notes=error.notes) from None
+        places = [place for place, layer in enumerate(net.layer) if layer.type in TYPES]
+        if not places:
+            raise SourceError(f"{path.name}: expected a net with layers of type {' or '.join(TYPES)}, found none")
+        if weights is None:
+            raise SourceError(f"{path.name}: a prototxt has no weights: give the caffemodel that was trained with it")
+        if len(layer_fields(text)) != len(net.layer):
+            raise SourceError(f"{path.name}: the text of its layers cannot be told apart: write one `layer {{ }}` each")
+        content = _caffemodel(weights)
+        layers = _layers(net, places, RawNet.FromString(content), path.name, shapes)
+        net_described, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
+        around = CaffeSurroundings(path.stem, text, content, imported)
+        return SourceNet(net_described, "Caffe", around, CaffeRuntime(layers, imported, content))
+
+
+def _caffemodel(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        RawNet.FromString(content)
+        list(wire_fields(content))
+    except FileNotFoundError:
+        raise SourceError(f"{path}: no such file") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror}") from None
+    except (DecodeError, BackendError):
+        raise SourceError(f"{path}: expected a caffemodel, found something else, or a damaged one") from None
+    return content
+
+
+def _layers(
+    net: Any, places: Sequence[int], trained: Any, origin: str, told: Mapping[str, Sequence[int]]
+) -> list[Layer]:
+    """The recurrent layers with the shapes of their bottoms and their blobs."""
+    given = {name: tuple(shape) for name, shape in told.items()}
+    known = infer_shapes(net.layer, {**old_inputs(net), **given}, given)
+    blobs = {(layer.name, layer.type): stored_blobs(layer) for layer in trained.layer if layer.type in TYPES}
+    shared: dict[str, Weight] = {}
+    found, refusals = [], []
+    for place in places:
+        message = net.layer[place]
+        bottoms: list[Shape] = [shape for shape in known.seen[place][0] if shape is not None]
+        label = f"{message.name} ({message.type})"
+        if len(bottoms) != len(message.bottom):
+            names = [n for n, shape in zip(message.bottom, known.seen[place][0], strict=True) if shape is None]
+            why = "its layer is none whose shapes are known here"
+            refusals.append(Refusal(label, "bottoms", f"{', '.join(names)} of unknown shape", why, "give its shape"))
+            continue
+        own = blobs.get((message.name, message.type), [])
+        sharing = {index: spec.name for index, spec in enumerate(message.param) if spec.name}
+        own = [shared.setdefault(sharing[i], blob) if i in sharing else blob for i, blob in enumerate(own)]
+        if not own:  # a layer that only shares need not be in the file
+            own = [shared[name] for name in sharing.values() if name in shared]
+        found.append(Layer(place, message, bottoms, own))
+    if refusals:
+        raise RefusedError(origin, refusals)
+    return found

@@ -1,0 +1,75 @@
+"""A net with other layers in the places of some of its own: the rest of its text and its weights stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lstmc.backend import Artifact
+from lstmc.version import __version__
+from lstmc_caffe.proto.net import NetParameter, RawNet, net_from_text
+from lstmc_caffe.source.layer_text import layer_fields, phases
+from lstmc_caffe.source.message import LAYER, wire_fields
+from lstmc_caffe.source.parts import Part, parts_of
+from lstmc_caffe.source.recurrent_layers import Imported
+from lstmc_caffe.targets.lint import lint_text
+from lstmc_caffe.targets.load import load_target
+
+
+@dataclass(frozen=True)
+class CaffeSurroundings:
+    """A net's text and caffemodel, and what its recurrent layers were imported as."""
+
+    name: str
+    text: str
+    caffemodel: bytes
+    imported: Imported
+    backend: str = "caffe"
+
+    def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
+        """``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``: the whole net for a target."""
+        parts = parts_of(artifact, net_from_text(self.text), self.imported)
+        name = load_target(target).name
+        return {
+            f"{self.name}.{name}.prototxt": self._text(parts, name).encode(),
+            f"{self.name}.{name}.caffemodel": self._weights(parts),
+        }
+
+    def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:
+        """Which of the layers that stayed are not the target's."""
+        (text,) = (content.decode() for name, content in files.items() if name.endswith(".prototxt"))
+        layers = enumerate(net_from_text(self.text).layer)
+        own = {layer.name: layer.type for place, layer in layers if place not in self.imported.bottoms}
+        wanted = load_target(target)
+        found = dict.fromkeys(v.layer for v in lint_text(text, wanted).violations if v.layer in own)
+        if not found:
+            return []
+        listed = ", ".join(f"{name} ({own[name]})" for name in found)
+        return [
+            f"These layers stay as they are, and are none that {wanted.name} vouches for: {listed}."
+            " Try your reader on them."
+        ]
+
+    def _text(self, parts: Mapping[int, Part], target: str) -> str:
+        spans, layers = layer_fields(self.text), net_from_text(self.text).layer
+        pieces, at = [], 0
+        for place, part in parts.items():
+            told = phases(self.text, spans[place])
+            made = [str(NetParameter(layer=[layer])).rstrip() for layer in part.layers]
+            what = f"the {layers[place].type} layer {layers[place].name}"
+            title = f"# {what}, as lstmc {__version__} made it for target {target}"
+            pieces += [self.text[at : spans[place].start], title]
+            pieces += [f"\n{layer[:-1]}{told}}}" for layer in made]
+            at = spans[place].stop
+        return "".join((*pieces, self.text[at:]))
+
+    def _weights(self, parts: Mapping[int, Part]) -> bytes:
+        layers = net_from_text(self.text).layer
+        replaced = {(layers[place].name, layers[place].type): place for place in parts}
+        waiting = {place: part.stored for place, part in parts.items()}
+        pieces: list[bytes | memoryview] = []
+        for found in wire_fields(self.caffemodel):
+            layer = RawNet.FromString(bytes(found.whole)).layer[0] if found.number == LAYER else None
+            place = None if layer is None else replaced.get((layer.name, layer.type))
+            pieces += [found.whole] if place is None else waiting.pop(place, [])
+        return b"".join((*pieces, *(left for stored in waiting.values() for left in stored)))

@@ -1,0 +1,69 @@
+"""Formats that packages bring, by the entry-point group ``lstmc.sources``: nets of which a part may be recurrent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from lstmc.backend import Artifact
+from lstmc.importers.describe.net import Net
+from lstmc.importers.runtime import Runtime
+from lstmc.plugins import load, malformed, offered, the_one
+
+SOURCES = "lstmc.sources"
+
+
+class Surroundings(Protocol):
+    """The rest of a net of which the recurrent layers were imported. ``backend``: whose nets can stand in it."""
+
+    @property
+    def backend(self) -> str: ...
+
+    def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
+        """The whole net again, what the imported model was compiled to standing where its recurrent layers stood."""
+        ...
+
+    def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:
+        """What a person should know of these files."""
+        ...
+
+
+@dataclass(frozen=True)
+class SourceNet:
+    """What is imported of a net: its description, its format in words, what stands around it, and what runs it."""
+
+    described: Net
+    kind: str
+    surroundings: Surroundings | None
+    runtime: Runtime | None
+
+
+@runtime_checkable
+class NetSource(Protocol):
+    """A format. What an entry point of the group names, or makes when it is called."""
+
+    summary: str
+
+    def knows(self, path: Path) -> bool:
+        """Whether a file is of this format, by its content."""
+        ...
+
+    def read(self, path: Path, weights: Path | None, shapes: Mapping[str, Sequence[int]]) -> SourceNet:
+        """The net of a file. ``shapes`` are those of blobs that the file does not tell."""
+        ...
+
+
+def net_source(name: str) -> NetSource:
+    """An installed source. Raises :class:`~lstmc.errors.PluginError` for one that is not whole."""
+    source = load(SOURCES, name, "source")()
+    if not isinstance(source, NetSource):
+        found = f"a {type(source).__name__} without all of that"
+        raise malformed(the_one(SOURCES, name, "source"), "source", "something with summary, knows and read", found)
+    return source
+
+
+def net_sources() -> Iterator[NetSource]:
+    """All that are installed."""
+    yield from map(net_source, offered(SOURCES))

@@ -1,0 +1,108 @@
+"""Nets with Caffe's own LSTM and RNN layers: only these are replaced, and the whole net means what it meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc.ops import Array
+from lstmc_caffe.proto.net import RawNet, net_from_text
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.source.message import wire_fields
+from tests.backends.lstmc_caffe.source.old_nets import EVERY_BOTTOM, VIDEO
+
+TRAIN = Path(__file__).with_name("train_in_caffe.py")
+SHAPES = {
+    VIDEO: {"data": (6, 1, 8, 8), "cont": (3, 2)},
+    EVERY_BOTTOM: {
+        "x": (4, 2, 3),
+        "cont": (4, 2),
+        "s": (2, 2, 2),
+        "h0": (1, 2, 5),
+        "c0": (1, 2, 5),
+        "r0": (1, 2, 4),
+    },
+}
+
+
+def inputs_of(text: str, seed: int = 0) -> dict[str, Array]:
+    draw = np.random.default_rng(seed)
+    found = {name: draw.normal(size=shape) for name, shape in SHAPES[text].items()}
+    found["cont"] = draw.integers(0, 2, SHAPES[text]["cont"]).astype(np.float64)
+    return {name: array.astype(np.float32) for name, array in found.items()}
+
+
+def trained(caffe: Runner, folder: Path, text: str, blob: str, shape: tuple[int, ...]) -> Path:
+    """The net's prototxt in a folder, with the caffemodel that Caffe trained beside it."""
+    (folder / "old.prototxt").write_text(text)
+    args = {"text": text, "blob": blob, "shape": shape, "steps": 5, "save": str(folder / "old.caffemodel")}
+    caffe.call(TRAIN, "train", args, inputs_of(text))
+    return folder / "old.prototxt"
+
+
+def run(caffe: Runner, net: Path, text: str, wanted: list[str]) -> dict[str, Array]:
+    with caffe.load(net, weights=net.with_suffix(".caffemodel")) as loaded:
+        return {name: np.array(a) for name, a in loaded.run(inputs_of(text, 1), want=wanted).blobs.items()}
+
+
+@pytest.mark.caffe
+def test_an_lstm_layer_behind_images_becomes_layers_that_opencv_reads(caffe: Runner, tmp_path: Path) -> None:
+    old = trained(caffe, tmp_path, VIDEO, "scores", (3, 2, 3))
+    done = lstmc.convert(old, tmp_path / "out", target="flat", weights=old.with_suffix(".caffemodel"), on=["caffe-cpu"])
+    assert done.passed
+    assert done.source is not None
+    assert [d.name for d in done.source.differences] == ["lstm1"]
+    new = tmp_path / "out" / "old.flat.prototxt"
+    wanted = run(caffe, old, VIDEO, ["lstm1", "scores"])
+    found = run(caffe, new, VIDEO, ["lstm1", "scores"])
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-6)
+    net = cv2.dnn.readNetFromCaffe(str(new), str(new.with_suffix(".caffemodel")))
+    for name, array in inputs_of(VIDEO, 1).items():
+        net.setInput(array, name)
+    np.testing.assert_allclose(net.forward("scores"), wanted["scores"], atol=1e-5)
+    assert done.remarks == (
+        "These layers stay as they are, and are none that flat vouches for: conv1 (Convolution), relu1 (ReLU), pool1"
+        " (Pooling), frames (Reshape), scores (InnerProduct). Try your reader on them.",
+    )
+
+
+@pytest.mark.caffe
+def test_all_that_is_not_recurrent_stays_byte_for_byte(caffe: Runner, tmp_path: Path) -> None:
+    old = trained(caffe, tmp_path, VIDEO, "scores", (3, 2, 3))
+    weights = old.with_suffix(".caffemodel")
+    lstmc.convert(old, tmp_path / "out", target="flat", weights=weights, on=["interpreter"])
+    text = (tmp_path / "out" / "old.flat.prototxt").read_text()
+    before, after = VIDEO.split('layer {\n  name: "lstm1"')[0], VIDEO[VIDEO.index('layer { name: "scores"') :]
+    assert text.startswith(before)
+    assert text.endswith(after)
+    assert not {"LSTM", "RNN"} & {layer.type for layer in net_from_text(text).layer}
+    kept = [field.whole for field in wire_fields(weights.read_bytes()) if b"\x04LSTM" not in bytes(field.whole)[:30]]
+    stored = [field.whole for field in wire_fields((tmp_path / "out" / "old.flat.caffemodel").read_bytes())]
+    own = {layer.name for layer in net_from_text(text).layer if layer.name.startswith("lstm1/")}
+    found = [whole for whole in stored if _name(whole) not in own]
+    assert len(kept) == len(RawNet.FromString(weights.read_bytes()).layer)  # the net's name too, and no LSTM layer
+    assert found == kept
+
+
+def _name(layer: memoryview) -> str:
+    return RawNet.FromString(bytes(layer)).layer[0].name if RawNet.FromString(bytes(layer)).layer else ""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["caffe", "flat"])
+def test_static_inputs_exposed_states_and_layers_on_one_another(caffe: Runner, tmp_path: Path, target: str) -> None:
+    old = trained(caffe, tmp_path, EVERY_BOTTOM, "all", (4, 2, 9))
+    done = lstmc.convert(old, tmp_path / "out", target=target, weights=old.with_suffix(".caffemodel"))
+    assert done.passed
+    assert done.source is not None
+    assert [d.name for d in done.source.differences] == ["y1", "h1", "c1", "y2", "r1"]
+    tops = ["all", "y2", "h1", "c1", "r1"]
+    wanted = run(caffe, old, EVERY_BOTTOM, tops)
+    found = run(caffe, tmp_path / "out" / f"old.{target}.prototxt", EVERY_BOTTOM, tops)
+    for name in tops:
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-6)

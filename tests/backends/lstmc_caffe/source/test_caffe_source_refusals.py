@@ -1,0 +1,157 @@
+"""What a net of Caffe's must have to be imported, each error by its text; no Caffe is needed for any of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc.errors import LstmcError
+from lstmc.importers import import_file
+from lstmc_caffe.proto.net import RawNet
+from lstmc_caffe.source.layer_text import layer_fields, phases
+from lstmc_caffe.source.message import wire_fields
+from tests.backends.lstmc_caffe.source.old_nets import VIDEO
+
+SHAPES = ((20, 36), (20,), (20, 5))
+
+
+def caffemodel(shapes: tuple[tuple[int, ...], ...] = SHAPES, short: int = 0, name: str = "lstm1") -> bytes:
+    model, draw = RawNet(name="video"), np.random.default_rng(0)
+    layer = model.layer.add(name=name, type="LSTM")
+    for shape in shapes:
+        data = draw.normal(size=shape).astype("<f4").tobytes()
+        layer.blobs.add(data=data[: len(data) - short]).shape.dim.extend(shape)
+    written: bytes = model.SerializeToString()
+    return written
+
+
+def written(folder: Path, text: str = VIDEO, weights: bytes | None = None) -> tuple[Path, Path]:
+    (folder / "old.prototxt").write_text(text)
+    (folder / "old.caffemodel").write_bytes(caffemodel() if weights is None else weights)
+    return folder / "old.prototxt", folder / "old.caffemodel"
+
+
+LSTM = 'num_output: 5\n    weight_filler { type: "uniform" min: -0.5'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        (
+            *('type: "LSTM"', 'type: "Sigmoid"'),
+            "old.prototxt: expected a net with layers of type LSTM or RNN, found none",
+        ),
+        (
+            *(LSTM, f"expose_hidden: true {LSTM}"),
+            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): bottoms and tops = 2"
+            " and 1: with expose_hidden = true there are others; check the net in Caffe",
+        ),
+        (
+            *(LSTM, LSTM.replace("5", "6", 1)),
+            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): blobs = [20, 36],"
+            " [20], [20, 5]: expected 3 of them, [24, 36], [24], [24, 6]; give the weights that were trained with this"
+            " net",
+        ),
+        (
+            *("dim: 3 dim: 2 }\nlayer", "dim: 3 dim: 3 }\nlayer"),
+            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): x, cont, num_output"
+            " = [3, 2, 4, 3, 3], [3, 3], 5: expected [T, N, ...], [T, N], units; check the net in Caffe",
+        ),
+        (
+            *('type: "Pooling"', 'type: "MyPooling"'),
+            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): bottoms = frames of"
+            " unknown shape: its layer is none whose shapes are known here; give its shape",
+        ),
+    ],
+)
+def test_a_net_that_is_not_as_it_should_be(tmp_path: Path, old: str, new: str, error: str) -> None:
+    assert old in VIDEO
+    net, weights = written(tmp_path, VIDEO.replace(old, new))
+    with pytest.raises(LstmcError) as caught:
+        import_file(net, weights=weights)
+    assert caught.value.text().partition(": ")[2] == error
+
+
+def test_a_shape_that_is_not_known_can_be_given(tmp_path: Path) -> None:
+    net, weights = written(tmp_path, VIDEO.replace('type: "Pooling"', 'type: "MyPooling"'))
+    model = import_file(net, weights=weights, shapes={"pool1": (6, 4, 3, 3)})
+    assert model.net.inputs == {"frames": (3, 2, 4, 3, 3), "cont": (3, 2)}
+
+
+def test_weights_are_asked_for(tmp_path: Path) -> None:
+    net, weights = written(tmp_path)
+    with pytest.raises(LstmcError, match="a prototxt has no weights: give the caffemodel that was trained with it"):
+        import_file(net)
+    with pytest.raises(LstmcError, match=r"nowhere\.caffemodel: no such file"):
+        import_file(net, weights=tmp_path / "nowhere.caffemodel")
+    weights.write_bytes(caffemodel()[:-30])
+    with pytest.raises(LstmcError, match="expected a caffemodel, found something else, or a damaged one"):
+        import_file(net, weights=weights)
+    weights.write_bytes(caffemodel(short=4))
+    with pytest.raises(LstmcError, match=r"blob lstm1/0: shape = \[20, 36\] in 2,876 bytes: expected four bytes"):
+        import_file(net, weights=weights)
+    (tmp_path / "x.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    with pytest.raises(LstmcError, match="it has its weights itself; only those of a prototxt lie in another file"):
+        import_file(tmp_path / "x.safetensors", weights=weights)
+
+
+def test_a_target_of_blobs_a_step_cannot_stand_among_other_layers(tmp_path: Path) -> None:
+    net, weights = written(tmp_path)
+    with pytest.raises(LstmcError) as caught:
+        lstmc.convert(net, tmp_path / "out", weights=weights, target="noslice", on=["interpreter"])
+    assert [note.split(":")[0] for note in caught.value.notes] == ["blob frames", "blob cont", "blob lstm1"]
+    assert "target noslice has a blob for each step, and no layer that cuts or joins them" in caught.value.notes[0]
+
+
+def test_the_written_model_has_the_recurrent_layers_alone(tmp_path: Path) -> None:
+    net, weights = written(tmp_path)
+    text = import_file(net, weights=weights).files()["model.py"].decode()
+    assert 'scan(lstm_cell(H=5, name="lstm1"), frames_rows, cont=cont)' in text
+    assert "each pass from zero" in text.replace("\n", " ")
+
+
+def test_names_of_the_other_layers_are_not_taken(tmp_path: Path) -> None:
+    clash = VIDEO.replace('"scores"', '"lstm1/linear"').replace('"conv1"', '"lstm1/t000/g"')
+    net, weights = written(tmp_path, clash)
+    done = lstmc.convert(net, tmp_path / "out", weights=weights, target="flat", on=["interpreter"])
+    assert done.passed
+    text = (tmp_path / "out" / "old.flat.prototxt").read_text()
+    names = [line for line in text.splitlines() if line.strip().startswith("name:") and "lstm1/linear" in line]
+    assert names == ['  name: "lstm1/linear_"']
+
+
+def test_a_phase_is_kept(tmp_path: Path) -> None:
+    net, weights = written(tmp_path, VIDEO.replace('type: "LSTM" ', 'type: "LSTM" include { phase: TEST }'))
+    lstmc.convert(net, tmp_path / "out", weights=weights, target="flat", on=["interpreter"])
+    made = lstmc_layers((tmp_path / "out" / "old.flat.prototxt").read_text())
+    assert len(made) > 20
+    assert all("include { phase: TEST }" in layer for layer in made)
+
+
+def lstmc_layers(text: str) -> list[str]:
+    pieces = [text[field.start : field.stop] for field in layer_fields(text)]
+    return [piece for piece in pieces if "\n  name:" in piece]  # people's have theirs on the first line here
+
+
+def test_layers_are_found_in_text_whatever_stands_in_it() -> None:
+    text = """name: "layer { }" # layer { in a comment }
+layer: < name: 'it\\'s }' type: "A" include { phase: TRAIN } exclude { stage: "x" } > force_backward: true
+layer{name:"b"}"""
+    found = layer_fields(text)
+    assert [text[f.start : f.stop][:12] for f in found] == ["layer: < nam", 'layer{name:"']
+    assert phases(text, found[0]) == '  include { phase: TRAIN }\n  exclude { stage: "x" }\n'
+    assert phases(text, found[1]) == ""
+
+
+@pytest.mark.parametrize("damaged", [b"\x0a\x05abc", b"\x0f", b"\x0a", b"\xff" * 12, b"\x09\0\0"])
+def test_bytes_that_are_no_message(damaged: bytes) -> None:
+    with pytest.raises(LstmcError, match=r"found something that is no message from byte [01] on"):
+        list(wire_fields(damaged))
+
+
+def test_the_fields_of_a_message_are_all_its_bytes() -> None:
+    message = caffemodel() + b"\x28\x01" + b"\x0d\0\0\0\0" + b"\x11" + bytes(8)
+    assert b"".join(field.whole for field in wire_fields(message)) == message
