@@ -48,7 +48,8 @@ ORDER["lstmc"] = (
     ("__main__",),
 )
 ORDER["lstmc_caffe"] = (
-    ("worker", "proto", "ops"),  # of worker no more than where its files are
+    ("worker", "proto"),  # of worker no more than where its files are
+    ("ops",),
     ("place", "targets", "unroll", "recurrent"),
     ("install", "legalize", "write"),
     ("rows", "run"),

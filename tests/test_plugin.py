@@ -76,7 +76,7 @@ def test_its_op_runs_in_real_caffe_as_its_layer(python: Run, caffe: object, tmp_
     assert "caffe-cpu: all " in verified
     python("-m", "lstmc", "compile", "--cell", "minimal_gated", *SIZES, "-o", str(tmp_path))
     text = (tmp_path / "minimal_gated.prototxt").read_text()
-    assert text.count('type: "ReLU"') == text.count("relu_param {") == text.count("negative_slope: 0.125") == 3
+    assert text.count('type: "Exp"') == text.count("exp_param {") == text.count("base: 2\n") == 3
 
 
 @pytest.mark.caffe
@@ -97,7 +97,7 @@ def test_its_backend_writes_a_text_that_is_read_again(python: Run, tmp_path: Pat
         python("-m", "lstmc", "compile", "--cell", cell, *SIZES, "--backend", "text", "-o", str(tmp_path))
     verify(parse_graph((tmp_path / "gru.lir").read_text()), Stage.EXPANDED)
     text = (tmp_path / "minimal_gated.lir").read_text()
-    assert "example.leaky_relu(" in text
+    assert "example.exponential(" in text
     script = "from lstmc.ir import *; t = open('minimal_gated.lir').read(); assert print_graph(parse_graph(t)) == t"
     python("-c", script)
 
@@ -106,11 +106,11 @@ def test_its_target_is_compiled_for_and_its_rules_are_held(python: Run, tmp_path
     assert "example" in python("-m", "lstmc", "backends")
     python("-m", "lstmc", "compile", "--cell", "minimal_gated", *SIZES, "--target", "example", "-o", str(tmp_path))
     text = (tmp_path / "minimal_gated.prototxt").read_text()
-    assert text.count("negative_slope: 0.125") == 3
+    assert text.count("base: 2\n") == 3
     python("-m", "lstmc", "lint", "minimal_gated.prototxt", "--target", "example")
-    (tmp_path / "other.prototxt").write_text(text.replace("negative_slope: 0.125", "negative_slope: 0.25", 1))
+    (tmp_path / "other.prototxt").write_text(text.replace("base: 2\n", "base: 3\n", 1))
     said = python("-m", "lstmc", "lint", "other.prototxt", "--target", "example", code=1)
-    assert "the reader takes these two slopes only" in " ".join(said.split())
+    assert "the reader takes powers of 2 only" in " ".join(said.split())
 
 
 def test_its_ops_keep_the_contract(python: Run) -> None:

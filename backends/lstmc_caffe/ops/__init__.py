@@ -11,6 +11,7 @@ from lstmc_caffe.ops.leaf import *
 from lstmc_caffe.ops.loss import *
 from lstmc_caffe.ops.pointwise import *
 from lstmc_caffe.ops.product import *
+from lstmc_caffe.ops.read import *
 from lstmc_caffe.ops.recurrent import *
 from lstmc_caffe.ops.sequence import *
 from lstmc_caffe.ops.shape import *

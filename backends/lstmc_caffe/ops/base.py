@@ -1,32 +1,79 @@
-"""A Caffe layer as an op: what it computes, and how it is written."""
+"""A Caffe layer as an op: what it computes, and how it stands in a net's text."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Uniform, Xavier
+from lstmc.errors import ShapeError
+from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Types, Uniform, Xavier
+from lstmc.types import TensorType
+from lstmc_caffe.proto.setting import field_value, read_setting, says_more, write_setting
 
-__all__ = ["CaffeOp", "write_filler"]
+__all__ = ["CaffeOp", "front_axis", "read_filler", "write_filler"]
 
 
 @dataclass(frozen=True)
 class CaffeOp(Op):
-    """An op that is one Caffe layer. Its name is ``caffe.`` and the layer's type."""
+    """An op that is one Caffe layer. Its name is ``caffe.`` and the layer's type.
+
+    ``settings`` says once how its attributes are written and read: for each the path of a field of LayerParameter,
+    ``{"slope": "relu_param.negative_slope"}``. Where a field is not an attribute's value as it is, the op has a
+    ``write`` and a ``read`` of its own, and ``own_param`` names the message that they see to.
+    """
 
     backend = "caffe"
     layer_type: ClassVar[str]
+    settings: ClassVar[Mapping[str, str]] = {}
+    own_param: ClassVar[str] = ""
 
     def blobs(self, operands: int) -> range:
-        """Which of its operands are the layer's own learned blobs, not bottoms."""
+        """Which of its operands are the layer's own learned blobs, not bottoms; they come last."""
         return range(0)
+
+    def blob_types(self, bottoms: Types) -> Types:
+        """The types of its learned blobs, on bottoms of these types."""
+        return ()
+
+    def infer_tops(self, bottoms: Types) -> Types:
+        """The types of the layer's tops. Raises :class:`ShapeError` for bottoms that it does not take."""
+        named = len(self.operands)
+        learned = self.blobs(named)
+        taken = learned.start if learned else named
+        if self.operands[-1:] != ("*xs",) and len(bottoms) != taken:
+            raise ShapeError(f"{self.name}: must have {taken} bottom(s), found {len(bottoms)}")
+        return self.infer(*bottoms, *self.blob_types(bottoms))
 
     def write(self, layer: Any) -> None:
         """Set the layer's own parameters in a LayerParameter message; defaults are left out."""
+        for attribute, path in self.settings.items():
+            write_setting(layer, path, getattr(self, attribute))
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        """The inverse: the op that a LayerParameter is, on bottoms of these types; None if it does something else.
+
+        The layer is of the op's ``layer_type``, and whoever wrote it may have used what is never written here: an
+        axis that is counted from the last, a field's old name. Raises :class:`ShapeError` for what does not fit.
+        """
+        if says_more(layer, {*cls.settings.values(), cls.own_param}):
+            return None
+        found = {attribute: read_setting(layer, path) for attribute, path in cls.settings.items()}
+        if "axis" in found:
+            found["axis"] = front_axis(cls.name, found["axis"], bottoms[0])
+        return cls(**{attribute: value for attribute, value in found.items() if value is not None})
 
     def fillers(self, layer: Any) -> list[Any]:
         """The FillerParameter message of each learned blob, in order."""
         return []
+
+
+def front_axis(op: str, axis: int, x: TensorType) -> int:
+    """An axis counted from the first. Raises :class:`ShapeError` for one that x does not have."""
+    if not -x.rank <= axis < x.rank:
+        raise ShapeError(f"{op}: axis {axis} does not exist: x is {x}, with {x.rank} axes")
+    return axis % x.rank
 
 
 def write_filler(message: Any, filler: Filler) -> None:
@@ -45,3 +92,20 @@ def write_filler(message: Any, filler: Filler) -> None:
                 message.variance_norm = getattr(type(message), norm.upper())
         case _:
             raise NotImplementedError(f"no Caffe filler for {filler!r}")
+
+
+def read_filler(message: Any) -> Filler | None:
+    """The filler of a FillerParameter message; None for one that the language does not have."""
+    norm = field_value(message, "variance_norm").lower()
+    match message.type:
+        case "constant":
+            return Constant(field_value(message, "value"))
+        case "uniform":
+            return Uniform(field_value(message, "min"), field_value(message, "max"))
+        case "gaussian" if message.sparse < 0:
+            return Gaussian(field_value(message, "mean"), field_value(message, "std"))
+        case "xavier":
+            return Xavier(norm)
+        case "msra":
+            return Msra(norm)
+    return None

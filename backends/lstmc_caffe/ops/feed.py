@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -73,6 +73,10 @@ class Feed(CaffeOp):
 
     def write(self, layer: Any) -> None:
         layer.input_param.shape.add().dim.extend(self.shape)
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        return None  # what the host does is not in the layer: it is read as an InputLayer
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from lstmc.errors import ShapeError
 from lstmc.ops import AvePool, Conv, Draw, MaxPool, Op, Sample, Types
 from lstmc.ops.images import Pair, Pool
 from lstmc.types import TensorType
-from lstmc_caffe.ops.base import CaffeOp
+from lstmc_caffe.ops.base import CaffeOp, front_axis
+from lstmc_caffe.proto.setting import field_value, says_more
 
 __all__ = ["AvePooling", "Convolution", "MaxPooling"]
 
@@ -25,10 +26,20 @@ def _four_axes(sample: Sample) -> TensorType:
     return TensorType((2, *x.shape[-3:]), x.dtype)
 
 
-def _write_pair(param: Any, name: str, pair: Pair, default: int) -> None:
+def _write_pair(param: Any, name: str, pair: Pair, default: int | None = None) -> None:
     """A repeated field of one number or two: height, width."""
     if pair != (default, default):
         getattr(param, name).extend(pair if pair[0] != pair[1] else pair[:1])
+
+
+def _read_pair(param: Any, name: str, default: int) -> Pair:
+    """The inverse; or two fields of their own, such as ``pad_h`` and ``pad_w`` beside ``pad``."""
+    names = [f"{name.removesuffix('_size')}_{axis}" for axis in "hw"]
+    if any(each in param.DESCRIPTOR.fields_by_name and param.HasField(each) for each in names):
+        return getattr(param, names[0]), getattr(param, names[1])
+    given = getattr(param, name)
+    numbers = (given,) if isinstance(given, int) else tuple(given)
+    return (numbers or (default,)) * 2 if len(numbers) < 2 else numbers
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,12 @@ class Convolution(CaffeOp, Conv):
 
     name = "caffe.Convolution"
     layer_type = "Convolution"
+    settings = {
+        "num_output": "convolution_param.num_output",
+        "bias": "convolution_param.bias_term",
+        "group": "convolution_param.group",
+    }
+    own_param = "convolution_param"  # pairs of numbers, for height and width
     num_output: int = 0
     kernel: Pair = (1, 1)
     bias: bool = False
@@ -56,17 +73,31 @@ class Convolution(CaffeOp, Conv):
     def blobs(self, operands: int) -> range:
         return range(1, operands)
 
+    def blob_types(self, bottoms: Types) -> Types:
+        w = TensorType((self.num_output, bottoms[0].shape[-3] // max(self.group, 1), *self.kernel))
+        return (w, TensorType(w.shape[:1])) if self.bias else (w,)
+
     def write(self, layer: Any) -> None:
+        super().write(layer)
         param = layer.convolution_param
-        param.num_output = self.num_output
-        if not self.bias:
-            param.bias_term = False
-        param.kernel_size.extend(self.kernel if self.kernel[0] != self.kernel[1] else self.kernel[:1])
+        _write_pair(param, "kernel_size", self.kernel)
         _write_pair(param, "stride", self.stride, 1)
         _write_pair(param, "pad", self.pad, 0)
         _write_pair(param, "dilation", self.dilation, 1)
-        if self.group != 1:
-            param.group = self.group
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        found, param, (x, *_) = super().read(layer, bottoms), layer.convolution_param, bottoms
+        _check_axes(cls.name, x)
+        if found is None or front_axis(cls.name, param.axis, x) != 1:
+            return None
+        return replace(
+            found,
+            kernel=_read_pair(param, "kernel_size", 0),
+            stride=_read_pair(param, "stride", 1),
+            pad=_read_pair(param, "pad", 0),
+            dilation=_read_pair(param, "dilation", 1),
+        )
 
     def fillers(self, layer: Any) -> list[Any]:
         param = layer.convolution_param
@@ -87,6 +118,8 @@ class _Pooling(CaffeOp, Pool):
     """Pooling of x [N, C, H, W]."""
 
     method: ClassVar[str]
+    layer_type = "Pooling"
+    own_param = "pooling_param"
 
     def infer(self, x: TensorType) -> Types:
         _check_axes(self.name, x)
@@ -107,6 +140,15 @@ class _Pooling(CaffeOp, Pool):
                 setattr(param, "kernel_size" if field == "kernel" else field, pair[0])
 
     @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        param, (x, *_) = layer.pooling_param, bottoms
+        if says_more(layer, {cls.own_param}) or field_value(param, "pool") != cls.method:
+            return None
+        _check_axes(cls.name, x)
+        size = (x.shape[2], x.shape[3]) if param.global_pooling else _read_pair(param, "kernel_size", 0)
+        return cls(size, _read_pair(param, "stride", 1), _read_pair(param, "pad", 0))
+
+    @classmethod
     def sample(cls, draw: Draw) -> Sample:
         core = super().sample(draw)
         return Sample(core.op, (_four_axes(core),), core.low, core.high)
@@ -117,7 +159,6 @@ class MaxPooling(_Pooling, MaxPool):
     """Pooling, MAX (``pooling_layer.cpp``)."""
 
     name = "caffe.MaxPooling"
-    layer_type = "Pooling"
     method = "MAX"
 
 
@@ -126,5 +167,4 @@ class AvePooling(_Pooling, AvePool):
     """Pooling, AVE (``pooling_layer.cpp``)."""
 
     name = "caffe.AvePooling"
-    layer_type = "Pooling"
     method = "AVE"

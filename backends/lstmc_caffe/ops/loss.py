@@ -6,8 +6,8 @@ written: what a net goes backward from is said where it is written to be trained
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from lstmc.errors import ShapeError
 from lstmc.ops import Accuracy, Draw, EuclideanLoss, Sample, SigmoidCrossEntropyLoss, SoftmaxLoss, Types
@@ -33,6 +33,12 @@ class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
 
     name = "caffe.SoftmaxWithLoss"
     layer_type = "SoftmaxWithLoss"
+    settings = {
+        "axis": "softmax_param.axis",
+        "ignore_label": "loss_param.ignore_label",
+        "normalization": "loss_param.normalization",
+    }
+    own_param = "loss_param"  # its normalize is an older way to say normalization
 
     def infer(self, x: TensorType, label: TensorType) -> Types:
         result = super().infer(x, label)
@@ -40,13 +46,17 @@ class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
         return result
 
     def write(self, layer: Any) -> None:
+        super().write(layer)
         layer.loss_weight.append(0.0)
-        if self.axis != 1:
-            layer.softmax_param.axis = self.axis
-        if self.ignore_label is not None:
-            layer.loss_param.ignore_label = self.ignore_label
-        if self.normalization != "valid":
-            layer.loss_param.normalization = getattr(type(layer.loss_param), self.normalization.upper())
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        found, param = super().read(layer, bottoms), layer.loss_param
+        if found is None or (param.HasField("normalize") and param.HasField("normalization")):
+            return None
+        if param.HasField("normalize"):
+            return replace(found, normalization="valid" if param.normalize else "batch_size")
+        return replace(found, normalization=found.normalization.lower())
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -102,12 +112,8 @@ class AccuracyLayer(CaffeOp, Accuracy):
 
     name = "caffe.Accuracy"
     layer_type = "Accuracy"
-
-    def write(self, layer: Any) -> None:
-        layer.accuracy_param.SetInParent()
-        if self.top_k != 1:
-            layer.accuracy_param.top_k = self.top_k
-        if self.axis != 1:
-            layer.accuracy_param.axis = self.axis
-        if self.ignore_label is not None:
-            layer.accuracy_param.ignore_label = self.ignore_label
+    settings = {
+        "top_k": "accuracy_param.top_k",
+        "axis": "accuracy_param.axis",
+        "ignore_label": "accuracy_param.ignore_label",
+    }

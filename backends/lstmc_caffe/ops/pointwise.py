@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -24,9 +24,11 @@ from lstmc.ops import (
     Softplus,
     StopGradient,
     Tanh,
+    Types,
 )
 from lstmc.ops.base import sample_type
 from lstmc_caffe.ops.base import CaffeOp
+from lstmc_caffe.proto.setting import says_more
 
 __all__ = [
     "AbsValLayer",
@@ -75,9 +77,11 @@ class LeakyReLU(CaffeOp, LeakyRelu):
 
     name = "caffe.LeakyReLU"
     layer_type = "ReLU"
+    settings = {"slope": "relu_param.negative_slope"}
 
-    def write(self, layer: Any) -> None:
-        layer.relu_param.negative_slope = self.slope
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        return super().read(layer, bottoms) if layer.relu_param.negative_slope else None
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,14 @@ class StopGradientPower(CaffeOp, StopGradient):
 
     name = "caffe.StopGradientPower"
     layer_type = "Power"
+    own_param = "propagate_down"
 
     def write(self, layer: Any) -> None:
         layer.propagate_down.append(False)
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        return super().read(layer, bottoms) if list(layer.propagate_down) == [False] else None
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,12 @@ class RoundingPower(CaffeOp, Pointwise):
         layer.power_param.shift = self.shift
         layer.propagate_down.append(False)
 
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        others = says_more(layer, {"power_param.shift", "propagate_down"})
+        shifted = layer.power_param.shift == cls.shift and list(layer.propagate_down) == [False]
+        return cls() if shifted and not others else None
+
 
 @dataclass(frozen=True)
 class BNLLLayer(CaffeOp, Softplus):
@@ -131,9 +146,7 @@ class ELULayer(CaffeOp, Elu):
 
     name = "caffe.ELU"
     layer_type = "ELU"
-
-    def write(self, layer: Any) -> None:
-        layer.elu_param.alpha = self.alpha
+    settings = {"alpha": "elu_param.alpha"}
 
 
 @dataclass(frozen=True)
@@ -166,10 +179,7 @@ class SoftmaxLayer(CaffeOp, Softmax):
 
     name = "caffe.Softmax"
     layer_type = "Softmax"
-
-    def write(self, layer: Any) -> None:
-        if self.axis != 1:
-            layer.softmax_param.axis = self.axis
+    settings = {"axis": "softmax_param.axis"}
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,11 @@ class PowerLayer(CaffeOp, Pointwise):
 
     name = "caffe.Power"
     layer_type = "Power"
+    settings = {
+        "power": "power_param.power",
+        "scale": "power_param.scale",
+        "shift": "power_param.shift",
+    }
     power: float = 1.0
     scale: float = 1.0
     shift: float = 0.0
@@ -194,11 +209,6 @@ class PowerLayer(CaffeOp, Pointwise):
             return np.full_like(x, self.power * self.scale)
         slope: Array = self.power * self.scale * np.power(self.shift + self.scale * x, self.power - 1)
         return slope
-
-    def write(self, layer: Any) -> None:
-        for field, default in (("power", 1.0), ("scale", 1.0), ("shift", 0.0)):
-            if getattr(self, field) != default:
-                setattr(layer.power_param, field, getattr(self, field))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

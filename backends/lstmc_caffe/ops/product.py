@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 from lstmc.errors import ShapeError
 from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Types
 from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
-from lstmc_caffe.ops.base import CaffeOp
+from lstmc_caffe.ops.base import CaffeOp, front_axis
+from lstmc_caffe.proto.setting import says_more, shortest
 
 __all__ = ["Bias", "Eltwise", "InnerProduct", "Scale"]
 
@@ -22,6 +23,11 @@ class InnerProduct(CaffeOp, Linear):
 
     name = "caffe.InnerProduct"
     layer_type = "InnerProduct"
+    settings = {
+        "axis": "inner_product_param.axis",
+        "num_output": "inner_product_param.num_output",
+        "bias": "inner_product_param.bias_term",
+    }
     num_output: int = 0
     bias: bool = False
 
@@ -33,12 +39,9 @@ class InnerProduct(CaffeOp, Linear):
     def blobs(self, operands: int) -> range:
         return range(1, operands)
 
-    def write(self, layer: Any) -> None:
-        layer.inner_product_param.num_output = self.num_output
-        if not self.bias:
-            layer.inner_product_param.bias_term = False
-        if self.axis != 1:
-            layer.inner_product_param.axis = self.axis
+    def blob_types(self, bottoms: Types) -> Types:
+        w = TensorType((self.num_output, prod(bottoms[0].shape[self.axis :])))
+        return (w, TensorType(w.shape[:1])) if self.bias else (w,)
 
     def fillers(self, layer: Any) -> list[Any]:
         param = layer.inner_product_param
@@ -61,6 +64,8 @@ class Eltwise(CaffeOp):
 
     name = "caffe.Eltwise"
     layer_type = "Eltwise"
+    settings = {"operation": "eltwise_param.operation"}
+    own_param = "eltwise_param"  # coeff; and stable_prod_grad, which says how a gradient is computed, not which
     operands = ("*xs",)
     operation: str = "SUM"
     coeff: tuple[float, ...] = ()
@@ -103,10 +108,14 @@ class Eltwise(CaffeOp):
         return self if all(mapped) else None
 
     def write(self, layer: Any) -> None:
-        if self.operation != "SUM":
-            layer.eltwise_param.operation = getattr(type(layer.eltwise_param), self.operation)
+        super().write(layer)
         if self.coeff:
             layer.eltwise_param.coeff.extend(self.coeff)
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        found = super().read(layer, bottoms)
+        return found and replace(found, coeff=tuple(shortest(weight) for weight in layer.eltwise_param.coeff))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -157,12 +166,27 @@ class _Broadcast(CaffeOp):
         total: Array = ct.reshape(outer, y.size, -1).sum(axis=(0, 2))
         return total.reshape(y.shape)
 
-    def _write_axes(self, param: Any) -> None:
-        param.SetInParent()
+    def blob_types(self, bottoms: Types) -> Types:
+        return (TensorType(bottoms[0].shape[self.axis : self.axis + self.num_axes]),) if self.learned else ()
+
+    def write(self, layer: Any) -> None:
+        param = getattr(layer, self.own_param)
         if self.axis != 1:
             param.axis = self.axis
         if self.learned and self.num_axes != 1:  # with two bottoms the second one's shape says it
             param.num_axes = self.num_axes
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        param, x, learned = getattr(layer, cls.own_param), bottoms[0], len(bottoms) == 1
+        if says_more(layer, {cls.own_param}) or getattr(param, "bias_term", False):
+            return None
+        axis = front_axis(cls.name, param.axis, x)
+        given = param.num_axes if learned else bottoms[1].rank
+        return cls(axis, x.rank - axis if given == -1 else given, learned)
+
+    def fillers(self, layer: Any) -> list[Any]:
+        return [getattr(layer, self.own_param).filler]
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -179,18 +203,13 @@ class Bias(_Broadcast):
 
     name = "caffe.Bias"
     layer_type = "Bias"
+    own_param = "bias_param"
 
     def eval(self, x: Array, y: Array) -> Arrays:
         return (x + self._spread(x, y),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
         return cts[0], self._gather(cts[0], y)
-
-    def write(self, layer: Any) -> None:
-        self._write_axes(layer.bias_param)
-
-    def fillers(self, layer: Any) -> list[Any]:
-        return [layer.bias_param.filler]
 
 
 @dataclass(frozen=True)
@@ -199,15 +218,10 @@ class Scale(_Broadcast):
 
     name = "caffe.Scale"
     layer_type = "Scale"
+    own_param = "scale_param"
 
     def eval(self, x: Array, y: Array) -> Arrays:
         return (x * self._spread(x, y),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
         return cts[0] * self._spread(x, y), self._gather(cts[0] * x, y)
-
-    def write(self, layer: Any) -> None:
-        self._write_axes(layer.scale_param)
-
-    def fillers(self, layer: Any) -> list[Any]:
-        return [layer.scale_param.filler]

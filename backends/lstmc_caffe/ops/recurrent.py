@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -74,32 +74,38 @@ class _Recurrent(CaffeOp):
 
     num_output: int = 0
     gates: ClassVar[int]
+    settings = {"num_output": "recurrent_param.num_output"}
 
     def blobs(self, operands: int) -> range:
         return range(2, operands)
 
+    def blob_types(self, bottoms: Types) -> Types:
+        x = bottoms[0]
+        width = x.size // (x.shape[0] * x.shape[1]) if x.rank > 2 else 0
+        return tuple(TensorType(shape) for shape in self._blob_shapes(self.num_output, width))
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        plain = len(layer.bottom) == 2 and len(layer.top) == 1  # no x_static, no states (expose_hidden)
+        return super().read(layer, bottoms) if plain else None
+
     def infer(self, x: TensorType, cont: TensorType, *blobs: TensorType) -> Types:
-        h, width = self.num_output, x.size // (x.shape[0] * x.shape[1]) if x.rank > 2 else 0
-        wanted = self._blob_shapes(h, width)
-        if x.rank < 3 or cont.shape != x.shape[:2] or tuple(blob.shape for blob in blobs) != wanted:
-            shapes = ", ".join(str(list(shape)) for shape in wanted)
+        wanted = self.blob_types((x,))
+        if x.rank < 3 or cont.shape != x.shape[:2] or blobs != wanted:
+            shapes = ", ".join(str(list(blob.shape)) for blob in wanted)
             found = ", ".join(map(str, (x, cont, *blobs)))
             raise ShapeError(f"{self.name}: needs x [T, N, ...], cont [T, N], blobs {shapes}, found {found}")
-        return (TensorType((*x.shape[:2], h), x.dtype),)
+        return (TensorType((*x.shape[:2], self.num_output), x.dtype),)
 
     def _blob_shapes(self, h: int, width: int) -> tuple[tuple[int, ...], ...]:
         rows = self.gates * h
         return (rows, width), (rows,), (rows, h)
 
-    def write(self, layer: Any) -> None:
-        layer.recurrent_param.num_output = self.num_output
-
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         t, n, d, h = (draw.integer(1, 3) for _ in range(4))
-        op = cls(h)
-        blobs = tuple(TensorType(shape) for shape in op._blob_shapes(h, d))
-        return Sample(op, (TensorType((t, n, d)), TensorType((t, n)), *blobs), -1.0, 1.0)
+        op, bottoms = cls(h), (TensorType((t, n, d)), TensorType((t, n)))
+        return Sample(op, (*bottoms, *op.blob_types(bottoms)), -1.0, 1.0)
 
 
 @dataclass(frozen=True)

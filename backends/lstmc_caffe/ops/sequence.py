@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,6 +23,11 @@ class EmbedLayer(CaffeOp, Embed):
 
     name = "caffe.Embed"
     layer_type = "Embed"
+    settings = {
+        "input_dim": "embed_param.input_dim",
+        "num_output": "embed_param.num_output",
+    }
+    own_param = "embed_param"  # its bias_term, which is false
     input_dim: int = 0
     num_output: int = 0
 
@@ -34,9 +39,16 @@ class EmbedLayer(CaffeOp, Embed):
     def blobs(self, operands: int) -> range:
         return range(1, 2)
 
+    def blob_types(self, bottoms: Types) -> Types:
+        return (TensorType((self.input_dim, self.num_output)),)
+
     def write(self, layer: Any) -> None:
-        param = layer.embed_param
-        param.num_output, param.input_dim, param.bias_term = self.num_output, self.input_dim, False
+        super().write(layer)
+        layer.embed_param.bias_term = False
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        return None if layer.embed_param.bias_term else super().read(layer, bottoms)
 
     def fillers(self, layer: Any) -> list[Any]:
         return [layer.embed_param.weight_filler]
@@ -53,11 +65,7 @@ class DropoutLayer(CaffeOp, Dropout):
 
     name = "caffe.Dropout"
     layer_type = "Dropout"
-
-    def write(self, layer: Any) -> None:
-        layer.dropout_param.SetInParent()
-        if self.ratio != 0.5:
-            layer.dropout_param.dropout_ratio = self.ratio
+    settings = {"ratio": "dropout_param.dropout_ratio"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Reduction(CaffeOp, AlongAxis):
 
     name = "caffe.Reduction"
     layer_type = "Reduction"
+    settings = {"axis": "reduction_param.axis"}
     operands = ("x",)
     axis: int = 0
 
@@ -79,11 +88,6 @@ class Reduction(CaffeOp, AlongAxis):
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         summed = prod(x.shape[self.axis :])
         return (np.repeat(cts[0].reshape(-1, 1), summed, axis=1).reshape(x.shape),)
-
-    def write(self, layer: Any) -> None:
-        layer.reduction_param.SetInParent()
-        if self.axis:
-            layer.reduction_param.axis = self.axis
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any
+from itertools import accumulate, pairwise
+from math import prod
+from typing import Any, Self
 
 from lstmc.errors import ShapeError
 from lstmc.ops import Array, Arrays, Concat, Draw, Op, Reshape, Sample, Split, Tile, Types
 from lstmc.ops.base import sample_type
 from lstmc.types import TensorType
-from lstmc_caffe.ops.base import CaffeOp
+from lstmc_caffe.ops.base import CaffeOp, front_axis
+from lstmc_caffe.proto.setting import read_setting
 
 __all__ = ["ConcatLayer", "ReshapeLayer", "SliceLayer", "SplitLayer", "TileLayer"]
 
@@ -22,11 +24,20 @@ class SliceLayer(CaffeOp, Split):
 
     name = "caffe.Slice"
     layer_type = "Slice"
+    settings = {"axis": "slice_param.axis"}
 
     def write(self, layer: Any) -> None:
-        if self.axis != 1:
-            layer.slice_param.axis = self.axis
+        super().write(layer)
         layer.slice_param.slice_point.extend(list(accumulate(self.sizes))[:-1])
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        x, count = bottoms[0], len(layer.top)
+        axis = front_axis(cls.name, read_setting(layer, "slice_param.axis"), x)
+        points = list(layer.slice_param.slice_point)
+        if not points:  # as many equal pieces as there are tops
+            points = [x.shape[axis] * i // count for i in range(1, count)]
+        return cls(axis, tuple(after - before for before, after in pairwise([0, *points, x.shape[axis]])))
 
 
 @dataclass(frozen=True)
@@ -35,10 +46,7 @@ class ConcatLayer(CaffeOp, Concat):
 
     name = "caffe.Concat"
     layer_type = "Concat"
-
-    def write(self, layer: Any) -> None:
-        if self.axis != 1:
-            layer.concat_param.axis = self.axis
+    settings = {"axis": "concat_param.axis"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,20 @@ class ReshapeLayer(CaffeOp, Reshape):
         if not self.shape:
             layer.reshape_param.shape.SetInParent()
 
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        param, x = layer.reshape_param, bottoms[0]
+        start = param.axis if param.axis >= 0 else param.axis + x.rank + 1
+        stop = x.rank if param.num_axes == -1 else start + param.num_axes
+        if not 0 <= start <= stop <= x.rank:
+            raise ShapeError(f"{cls.name}: axes {start} up to {stop} do not exist: x is {x}, with {x.rank} axes")
+        kept = dict(enumerate(x.shape[start:stop]))  # what 0 stands for
+        sizes = [kept.get(place, 0) if size == 0 else size for place, size in enumerate(param.shape.dim)]
+        written = prod(size for size in sizes if size != -1)
+        # and -1 for what is left
+        sizes = [prod(kept.values()) // max(written, 1) if size == -1 else size for size in sizes]
+        return cls((*x.shape[:start], *sizes, *x.shape[stop:]))
+
 
 @dataclass(frozen=True)
 class TileLayer(CaffeOp, Tile):
@@ -60,11 +82,7 @@ class TileLayer(CaffeOp, Tile):
 
     name = "caffe.Tile"
     layer_type = "Tile"
-
-    def write(self, layer: Any) -> None:
-        if self.axis != 1:
-            layer.tile_param.axis = self.axis
-        layer.tile_param.tiles = self.tiles
+    settings = {"axis": "tile_param.axis", "tiles": "tile_param.tiles"}
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,10 @@ class SplitLayer(CaffeOp):
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         return self
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        return cls(len(layer.top))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -9,6 +9,7 @@ from lstmc.backend import LintReport, Violation
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp
 from lstmc_caffe.proto.net import LayerParameter, net_from_text
+from lstmc_caffe.proto.setting import OLD_NAMES
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
 from lstmc_caffe.targets.target import Restriction, Target
 
@@ -103,8 +104,7 @@ def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
             yield _violation(rule, layer, f"{name} is {shown}", f"no {name}")
         return
     written = name
-    # the old names of two fields, which Caffe still reads
-    old = {"concat_param.axis": "concat_dim", "slice_param.axis": "slice_dim"}.get(rule.field)
+    old = OLD_NAMES.get(rule.field)
     if old is not None and message.HasField(old):
         value, written = getattr(message, old), old
     if rule.one_of and value not in rule.one_of:

@@ -159,7 +159,9 @@ def test_a_shape_that_cannot_be_found_is_said_not_guessed() -> None:
 
 def test_parameters_that_do_not_fit_are_said() -> None:
     text = X + 'layer { name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param { shape { dim: 4 dim: 4 } } }'
-    assert lint_text(text, load_target("flat")).unknown == ("r: its parameters do not fit its bottoms, [6, 3]",)
+    assert lint_text(text, load_target("flat")).unknown == (
+        "r: caffe.Reshape: cannot make f32[4,4] of x, which is f32[6,3]",
+    )
 
 
 def test_unknown_fields_do_not_matter() -> None:

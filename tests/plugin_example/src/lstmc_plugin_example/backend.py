@@ -9,7 +9,7 @@ from lstmc.ir import print_graph
 from lstmc.ops import CORE, Array, Op
 from lstmc.passes import Dead, Expand, Pass
 from lstmc.pipeline import MODEL_PASSES
-from lstmc_plugin_example.ops import LeakyRelu
+from lstmc_plugin_example.ops import Exponential
 
 
 class TextBackend:
@@ -18,7 +18,7 @@ class TextBackend:
     name = "text"
     summary = "the expanded graph as text"
     targets: Mapping[str, str] = {"text": "reading"}
-    ops: tuple[type[Op], ...] = (*CORE, LeakyRelu)
+    ops: tuple[type[Op], ...] = (*CORE, Exponential)
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         return (*MODEL_PASSES, Expand(), Dead())

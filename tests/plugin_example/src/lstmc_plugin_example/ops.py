@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from math import log
 
 from lstmc import Value, op
 from lstmc.ops import Array, Draw, Pointwise, Sample
@@ -12,23 +11,24 @@ from lstmc.ops.base import sample_type
 
 
 @dataclass(frozen=True)
-class LeakyRelu(Pointwise):
-    """y = x for x > 0, else slope * x. Maas et al. 2013."""
+class Exponential(Pointwise):
+    """y = base ** x, for a positive base."""
 
-    name = "example.leaky_relu"
-    slope: float = 0.01
+    name = "example.exponential"
+    base: float = 2.0
 
     def f(self, x: Array) -> Array:
-        return np.where(x > 0, x, self.slope * x)
+        y: Array = self.base**x
+        return y
 
     def df(self, y: Array, x: Array) -> Array:
-        return np.where(x > 0, 1, self.slope).astype(x.dtype)
+        return log(self.base) * y
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        return Sample(cls(draw.choice((0.01, 0.5))), (sample_type(draw),))
+        return Sample(cls(draw.choice((2.0, 0.5))), (sample_type(draw),))
 
 
-def leaky_relu(x: Value, slope: float = 0.01) -> Value:
-    """x where it is positive, else slope * x."""
-    return op(LeakyRelu(slope), x)
+def exponential(x: Value, base: float = 2.0) -> Value:
+    """base ** x."""
+    return op(Exponential(base), x)

@@ -4,6 +4,4 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-import lstmc_plugin_example.caffe as caffe  # its field is one of those that the target's rules name
-
-EXAMPLE = files(caffe.__package__).joinpath("example.toml")
+EXAMPLE = files(__package__).joinpath("example.toml")
