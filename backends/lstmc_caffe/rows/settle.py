@@ -63,11 +63,9 @@ class _Settler:
         self.b = Builder(self.graph.name, self.graph)
         self.read: set[Ref] = set()  # by layers
         self.copies: dict[Ref, Ref] = {}
-        self.stepwise = {
-            self.graph.args(node.name)[0].node
-            for node in self.graph
-            if isinstance(node.op, caffe.Feed) and node.op.step is not None
-        }
+        feeds = [(node.op, self.graph.args(node.name)[0]) for node in self.graph if isinstance(node.op, caffe.Feed)]
+        self.stepwise = {source.node for op, source in feeds if op.step is not None}
+        self.reshaped = {source.node for op, source in feeds if op.step is None}
         for node in self.graph:
             self._node(node)
         outputs = [(o.name, self._output(o)) for o in self.graph.outputs]
@@ -78,7 +76,8 @@ class _Settler:
         if isinstance(node.op, caffe.View):
             self.sources[Ref(node.name)] = self.sources[args[0]]
             return
-        if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and node.name not in self.stepwise:
+        fed = node.name in self.stepwise | self.reshaped
+        if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and not fed:
             made = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill))
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]

@@ -103,6 +103,11 @@ def test_a_view_gets_its_place(target: str, before: str, after: str, returned: s
     assert settle.run(outcome.graph) == PassResult(outcome.graph, False, {})
 
 
+def test_an_input_that_is_fed_in_another_shape_is_no_blob_itself() -> None:
+    graph = graph_of(A + "%f: f32[4,3] = caffe.Feed(%a, shape=(4, 3))\n%z: f32[4,3] = caffe.TanH(%f)")
+    assert SettleViews(load_target("noslice")).run(graph) == PassResult(graph, False, {})
+
+
 @pytest.mark.parametrize(
     ("lines", "error", "reason"),
     [
