@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from lstmc.cli import main
+from lstmc.differential import check, random_inputs
 from lstmc.ir import Graph
 from lstmc.ops import Tanh
 from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import rewrite
+from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
 from tests.fuzz.hunt import Tally, hunt
-from tests.fuzz.trial import generic, try_model
+from tests.fuzz.trial import BACKEND, Exact, Keeping, generic, try_model
 from tests.strategies import RandomModel
 
 pytestmark = pytest.mark.caffe
@@ -76,6 +78,28 @@ def test_whatever_a_model_raises_is_a_failure(caffe: Runner) -> None:
     trial = try_model(RandomModel("1 / 0", 1, 1, 0), "caffe", caffe)
     assert trial.outcome == "failed"
     assert trial.why.endswith("ZeroDivisionError: division by zero\n")
+
+
+DRAWN = """\
+from lstmc import *
+
+T, N = dims("T N")
+
+@model
+def net(X=Input(T, N), h0=Input(T, N, fill=uniform(-1, 1))):
+    return X + h0
+"""
+
+
+def test_rounding_is_measured_on_what_the_net_drew(caffe: Runner) -> None:
+    graph = RandomModel(DRAWN, 2, 2, 0).graph()
+    compiled = compile_graph(graph, BACKEND, "caffe")
+    artifact = BACKEND.emit(compiled, {})
+    executor = Keeping(caffe, "cpu")
+    assert check(compiled, artifact, {}, executor, 0).passed
+    assert executor.drawn.keys() == {"h0"}
+    again = Exact(executor.drawn).run(compiled, artifact, random_inputs(compiled, 0), {}, {})
+    assert (again.values["h0"] == executor.drawn["h0"]).all()
 
 
 def test_reasons_have_no_names_of_their_own() -> None:

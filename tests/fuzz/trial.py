@@ -17,7 +17,7 @@ from lstmc.backend import Artifact, Compiled, Execution
 from lstmc.differential import Difference, InterpreterExecutor, Report, check, wanted_gradients
 from lstmc.errors import BackendError
 from lstmc.interp import named_rng
-from lstmc.ops import Array
+from lstmc.ops import Array, Input
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
@@ -58,10 +58,11 @@ def try_model(model: RandomModel, target: str, runner: Runner) -> Trial:
             raise
         except BackendError as error:
             return Trial("refused", generic(error.message))
-        report = check(compiled, artifact, weights, CaffeExecutor(runner, "cpu"), model.seed)
+        caffe = Keeping(runner, "cpu")
+        report = check(compiled, artifact, weights, caffe, model.seed)
         if report.passed:
             return not_compared(compiled, report, weights) or Trial("agrees")
-        wrong = past_rounding(report, compiled, artifact, weights, model.seed)
+        wrong = past_rounding(report, compiled, artifact, weights, model.seed, caffe.drawn)
         return Trial("failed", "\n".join(map(str, wrong))) if wrong else Trial("rounding")
     except Exception:
         return Trial("failed", traceback.format_exc())
@@ -86,18 +87,24 @@ def not_compared(compiled: Compiled, report: Report, weights: Mapping[str, Array
 
 
 def past_rounding(
-    report: Report, compiled: Compiled, artifact: Artifact, weights: Mapping[str, Array], seed: int
+    report: Report,
+    compiled: Compiled,
+    artifact: Artifact,
+    weights: Mapping[str, Array],
+    seed: int,
+    drawn: Mapping[str, Array],
 ) -> list[Difference]:
     """The differences past their tolerance that float32 does not explain.
 
     A random model may cancel or grow so much that float32 itself misses the tolerance. How much it misses is measured,
-    array by array: the same graph in NumPy's float32, on inputs and parameters that are each rounded up or down at
-    random. What remains is wrong. Where the graph means another thing in float64 already, rounding explains nothing.
+    array by array: the same graph in NumPy's float32, on inputs (``drawn`` are those that the net drew) and parameters
+    that are each rounded up or down at random. What remains is wrong. Where the graph means another thing in float64
+    already, rounding explains nothing.
     """
     missed: dict[tuple[str, str], float] = {}
-    if check(compiled, artifact, weights, _Exact(), seed).passed:
+    if check(compiled, artifact, weights, Exact(drawn), seed).passed:
         for sample in range(SAMPLES):
-            for one in check(compiled, artifact, weights, _Rounding(sample), seed).differences:
+            for one in check(compiled, artifact, weights, Rounding(drawn, sample), seed).differences:
                 missed[one.kind, one.name] = max(missed.get((one.kind, one.name), 0.0), one.relative)
     wrong = [one for one in report.differences if not one.passed]
     return [
@@ -107,18 +114,38 @@ def past_rounding(
     ]
 
 
-class _Exact(InterpreterExecutor):
+class Keeping(CaffeExecutor):
+    """Real Caffe; ``drawn`` has the inputs that the last net filled itself."""
+
+    drawn: Mapping[str, Array] = {}
+
+    def run(self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], *arrays: Any) -> Execution:
+        execution = super().run(compiled, artifact, inputs, *arrays)
+        names = {node.name for node in compiled.model if isinstance(node.op, Input)} - set(inputs)
+        self.drawn = {name: execution.values[name] for name in names}
+        return execution
+
+
+class Exact(InterpreterExecutor):
     """The written graph in float64."""
 
     dtype = np.float64
 
+    def __init__(self, drawn: Mapping[str, Array]) -> None:
+        self.drawn = drawn
 
-class _Rounding(InterpreterExecutor):
+    def run(self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], *arrays: Any) -> Execution:
+        return super().run(compiled, artifact, {**inputs, **self.drawn}, *arrays)
+
+
+class Rounding(Exact):
     """float32, from numbers that are each moved at random by as much as it rounds them; whole ones stay."""
 
     name = "float32"
+    dtype = np.float32
 
-    def __init__(self, sample: int) -> None:
+    def __init__(self, drawn: Mapping[str, Array], sample: int) -> None:
+        super().__init__(drawn)
         self.sample = sample
 
     def run(self, compiled: Compiled, artifact: Artifact, *arrays: Any) -> Execution:
