@@ -19,6 +19,9 @@ from lstmc.ir import Ref
 from lstmc.ops import Filler, Reshape
 from lstmc.source import SrcLoc, argument_location, assigned_names, encloses
 
+MOST_NESTED = 200  # cells: each takes frames of Python's stack, which has an end
+MOST_PLACES = 10  # of calls around an error that are told
+
 
 @dataclass(frozen=True, eq=False)
 class Binding:
@@ -148,6 +151,8 @@ def call_step(
     cell, use = bound.cell, use_of(bound, trace)
     if use.running:
         raise DslError(f"{cell.owner} calls itself: a step is traced to its end, so it cannot contain itself", loc=loc)
+    if trace.root.nested == MOST_NESTED:
+        raise DslError(f"expected at most {MOST_NESTED} cells one inside the other, found more", loc=loc)
     adopted = {name: trace.adopt(value, loc) for name, value in arguments.items()}
     values = {name: bind_argument(bound, use, name, value, loc) for name, value in adopted.items()}
     declare_params(bound, use, trace.root)
@@ -157,16 +162,18 @@ def call_step(
         given[name] = as_argument(declared, adopted_params)
     outer_scope, outer_owner = trace.scope, trace.owner
     trace.scope, trace.owner = use.scope, cell.owner
+    trace.root.nested += 1
     try:
         with use.traced():
             result = cell.function(**given, **bound.options)
             return checked_result(cell, result, values)
     except DslError as error:
-        place = [f"{cell.owner} is {how} at {loc.short}"] if loc else []
+        place = [f"{cell.owner} is {how} at {loc.short}"] if loc and len(error.notes) < MOST_PLACES else []
         error.located(scope=cell.owner if encloses(cell.function, error.loc) else None, notes=place)
         raise
     finally:
         trace.scope, trace.owner = outer_scope, outer_owner
+        trace.root.nested -= 1
 
 
 def check_is_value(value: object, what: str, loc: SrcLoc | None, hint: str = "") -> None:

@@ -161,6 +161,7 @@ class ModelTrace(Trace):
     carried: dict[str, Ref] = field(default_factory=dict)  # outputs that inputs take in the next batch
     constants: dict[Values, Ref] = field(default_factory=dict)  # arrays that functions have in them
     draws: Iterator[int] = field(default_factory=count)  # numbers for dropouts, each of which draws for itself
+    nested: int = 0  # how many cells are being traced, one inside the other
 
     @property
     def root(self) -> ModelTrace:

@@ -6,6 +6,7 @@ scan's arguments into the graph around it, so a product that was hoisted is read
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, replace
 
@@ -50,6 +51,10 @@ class Equations:
         self._atoms: dict[Hashable, Atom] = {}
         self._known: dict[Place, Polynomial] = {}
         self._depth = 0
+        self._position = {node.name: number for number, node in enumerate(body)}
+        # the values by their formulas, in order, and the nodes from which on they are still to be listed
+        self._equals: dict[Polynomial, list[Ref]] = {}
+        self._to_list = deque(body)
         states = {a.name for a in body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"}
         self._recurrent = body.dependents(states)
         self._operands: dict[str, Ref] = {}
@@ -76,19 +81,24 @@ class Equations:
 
     def equal_to(self, formula: Polynomial, until: str | None = None) -> list[Ref]:
         """The values of the body that have this formula, in order; of no node after the one called ``until``."""
-        found = []
-        for node in self.body:
-            refs = [Ref(node.name, out) for out, type_ in enumerate(node.types) if type_.rank]
-            found += [ref for ref in refs if self.value(ref) == formula]
-            if node.name == until:
-                break
-        return found
+        last = len(self._position) if until is None else self._position[until]
+        while self._to_list and self._position[self._to_list[0].name] <= last:
+            node = self._to_list.popleft()
+            for ref in (Ref(node.name, out) for out, type_ in enumerate(node.types) if type_.rank):
+                self._equals.setdefault(self.value(ref), []).append(ref)
+        found = [(self._position[ref.node], ref) for ref in self._equals.get(formula, ())]
+        return [ref for position, ref in sorted(found) if position <= last]
 
     def cut(self, ref: Ref) -> None:
         """From now on, do not look into a value, nor into what was read of it before."""
         self.cuts[ref] = ref
         stale = self.body.dependents({ref.node})
         self._known = {at: known for at, known in self._known.items() if at.where != "step" or at.ref.node not in stale}
+        for listed in self._equals.values():
+            listed[:] = [equal for equal in listed if equal.node not in stale]
+        until = self._position[self._to_list[0].name] if self._to_list else len(self._position)
+        again = [node for node in self.body if node.name in stale and self._position[node.name] < until]
+        self._to_list.extendleft(reversed(again))
 
     def inside(self, ref: Ref) -> Polynomial:
         """The formula of a whole value, though it be cut."""

@@ -241,3 +241,21 @@ def test_a_cell_without_arguments_cannot_be_called(user: UserFile) -> None:
         "    y, s = weights(H=4)()",
         "           ^^^^^^^^^^^^^^",
     )
+
+
+def test_how_deep_cells_may_be_nested(user: UserFile) -> None:
+    def nested(count: int) -> str:
+        cells = [RNN.replace("rnn", "c0"), "k0 = c0(H=4)\n"]
+        for number in range(1, count):
+            inner = f"tanh(linear(x, W) + k{number - 1}(x, h)[0])"
+            cells += [
+                RNN.replace("rnn", f"c{number}").replace("tanh(linear(x, W) + linear(h, U))", inner),
+                f"k{number} = c{number}(H=4)\n",
+            ]
+        return "".join(cells) + NET.format(f"k{count - 1}")
+
+    assert len(user.graph(nested(200))) > 0
+    said = user.refused(nested(500)).splitlines()
+    assert said[0] == "DslError: expected at most 200 cells one inside the other, found more"
+    assert said[1].endswith("in cell 'c300'")
+    assert len(said) < 20

@@ -51,3 +51,24 @@ def test_a_long_body_has_an_end(op: Mul | Add) -> None:
     assert Equations(body, CORE_FORMULAS).value(value).recurrent
     equations = Equations(body, CORE_FORMULAS)
     assert [ref for ref in equations.equal_to(equations.value(value)) if ref != value] == []
+
+
+def test_a_cut_changes_what_is_equal_and_not_the_order() -> None:
+    equations = Equations(parse_graph(BODY), CORE_FORMULAS)
+    before = equations.value(Ref("first"))
+    assert equations.equal_to(before, "first") == [Ref("first")]
+    equations.cut(Ref("q"))
+    assert equations.equal_to(before) == [Ref("second")]
+    assert equations.equal_to(equations.value(Ref("first"))) == [Ref("first"), Ref("third", 0)]
+    equations.cut(Ref("r"))
+    assert equations.equal_to(before) == []
+
+
+def test_each_value_is_compared_once_however_many_formulas_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    equations, asked = Equations(parse_graph(BODY), CORE_FORMULAS), []
+    formulas = {name: equations.value(Ref(name)) for name in ("z", "s", "p", "first", "second", "both")}
+    value = equations.value
+    monkeypatch.setattr(equations, "value", lambda ref: (asked.append(ref), value(ref))[1])
+    for name, formula in formulas.items():
+        assert equations.equal_to(formula, name)
+    assert len(asked) == len(set(asked))
