@@ -66,6 +66,7 @@ golden: $(VENV)/.test ## write the expected texts of tests/goldens anew; read th
 docs: $(VENV)/.test ## write the generated pages anew
 	$(BIN)/python docs/generate_semantics.py
 	$(BIN)/python docs/generate_cells.py
+	$(BIN)/lstmc draw docs/examples/lstm_demo.py --form packed-in-loop -o docs/pictures/lstm_demo.svg
 
 clean: ## remove the environment and what was built here (real Caffe stays in the cache folder)
 	rm -rf $(VENV) $(OUT) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

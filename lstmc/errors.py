@@ -160,6 +160,10 @@ class OutputError(LstmcError):
     """A folder or file that cannot be written."""
 
 
+class DrawingError(LstmcError):
+    """A picture that cannot be drawn: no Graphviz, or one that failed."""
+
+
 class InterpreterError(LstmcError):
     """Inputs or weights that the interpreter was not given, or was given in another shape."""
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
 DTYPES = ("f32",)
 MOST_ELEMENTS = 2**31 - 1  # of an array, and so the largest size of an axis: what int32 counts, as Caffe's blobs do
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """A shape as people read it: ``3 x 10``; ``1 number`` for a value without axes."""
+    return " x ".join(map(str, shape)) or "1 number"
 
 
 @dataclass(frozen=True, slots=True)

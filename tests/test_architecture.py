@@ -35,7 +35,7 @@ ORDER["lstmc"] = (
     ("arrays", "npz"),
     ("ops",),
     ("ir",),
-    ("interp", "dsl", "passes", "patterns"),
+    ("interp", "dsl", "passes", "patterns", "drawing"),
     ("weights", "prepare", "training"),
     ("data",),
     ("backend",),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from lstmc.backend import Layer
+from lstmc.types import shape_text
 
 ROWS = 60  # of a table; longer ones have their middle left out
 
@@ -28,16 +29,11 @@ def layers_html(title: str, layers: Iterable[Layer]) -> str:
     rows = (
         (
             *(layer.name, layer.type, ", ".join(layer.bottoms), ", ".join(layer.tops)),
-            ", ".join(map(shape_text, layer.shapes)),
+            ", ".join("?" if shape is None else shape_text(shape) for shape in layer.shapes),
         )
         for layer in layers
     )
     return table_html(title, ("layer", "type", "bottoms", "tops", "shapes"), rows)
-
-
-def shape_text(shape: Sequence[int] | None) -> str:
-    """``3 x 10``; ``?`` for a shape that could not be found."""
-    return "?" if shape is None else " x ".join(map(str, shape)) or "1 number"
 
 
 def png_html(title: str, png: bytes | None) -> str:

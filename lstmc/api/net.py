@@ -17,6 +17,7 @@ from lstmc.api.stream import Arrays, InterpretedSteps, Shape, Stream, stream_fil
 from lstmc.api.verification import Verification, verification
 from lstmc.arrays import did_you_mean
 from lstmc.backend import Artifact, Backend, Compiled, Layer, ListsLayers, Runs, require
+from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import BackendError, DataError
 from lstmc.interp import forward
 from lstmc.ir import Graph
@@ -195,6 +196,23 @@ class Net:
         if name == history[0].pass_name:
             return history[0].graph
         return history[1 + place_of([snapshot.pass_name for snapshot in history[1:]], name)].graph
+
+    def draw(self, *, rolled: bool = False, after: str | None = None, steps: int = STEPS) -> Drawing:
+        """The net as a picture: time goes across and a step's layers down. ``rolled``: the model before the passes,
+        with the body of each scan once. ``after``: the graph as a pass left it, named as :meth:`after` takes it.
+
+        Of a scan with more than ``steps + 1`` steps, the first and the last ``steps`` together are drawn. Raises
+        :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'`` brings.
+
+        >>> import lstmc
+        >>> drawing = lstmc.compile("rnn", T=50, N=1, D=3, H=3).draw()
+        >>> [box.text for box in drawing.picture.boxes if "more steps" in box.title]
+        ['t = 2 to 47, not drawn']
+        >>> drawing.svg.count("<svg"), drawing.png[1:4]
+        (1, b'PNG')
+        """
+        graph = self.compiled.model if rolled else self.compiled.expanded
+        return Drawing.of(graph if after is None else self.after(after), steps)
 
     def __str__(self) -> str:
         count = sum(array.size for array in self.weights.values())

@@ -10,6 +10,7 @@ import typer
 from lstmc.cli.compile import compile_command
 from lstmc.cli.console import standard_output
 from lstmc.cli.doctor import doctor_command
+from lstmc.cli.draw import draw_command
 from lstmc.cli.generate import generate_command
 from lstmc.cli.import_model import convert_command, import_command
 from lstmc.cli.lint import lint_command
@@ -51,6 +52,7 @@ def _common(
 app.command("compile")(compile_command)
 app.command("verify")(verify_command)
 app.command("show")(show_command)
+app.command("draw")(draw_command)
 app.command("train")(train_command)
 app.command("run")(run_command)
 app.command("generate")(generate_command)

@@ -29,6 +29,7 @@ from lstmc.cli.options import (
 from lstmc.ir import Graph, Ref
 from lstmc.output import Content, write_files
 from lstmc.tune import Tuning
+from lstmc.types import shape_text
 
 
 def compile_command(
@@ -107,5 +108,5 @@ def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
     made = table(title, "name", "blob", "shape")
     for name, blob in names.items():
         first = refs.get(blob.partition(" ... ")[0])
-        made.add_row(name, blob, "" if first is None else " x ".join(map(str, graph.type(first).shape)))
+        made.add_row(name, blob, "" if first is None else shape_text(graph.type(first).shape))
     return made

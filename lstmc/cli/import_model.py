@@ -16,6 +16,7 @@ from lstmc.differential import Report
 from lstmc.importers import ImportedModel, SourceError, import_file
 from lstmc.ops import Array
 from lstmc.output import write_files
+from lstmc.types import shape_text
 
 SourceArgument = Annotated[
     Path,
@@ -153,7 +154,7 @@ def report(model: ImportedModel, paths: list[Path]) -> None:
     out.print(wrote)
     made = table("", "parameter", "shape", "made of")
     for name, weight in model.net.params.items():
-        made.add_row(name, " x ".join(map(str, weight.shape)), weight.recipe)
+        made.add_row(name, shape_text(weight.shape), weight.recipe)
     out.print(made)
     for note in model.net.notes:
         out.print(f"\n{note}")

@@ -68,6 +68,16 @@ class PhaseChoice(Enum):
         return self.value
 
 
+AfterOption = Annotated[
+    str | None,
+    typer.Option("--after", metavar="PASS", help="A pass by name, cse:2 for its second run, or by number."),
+]
+PhaseOption = Annotated[
+    PhaseChoice | None,
+    typer.Option(
+        "--phase", help="deploy: without losses. train: what they need. Default: all as written, deploy after a pass."
+    ),
+]
 BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
 TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
 SolverOption = Annotated[

@@ -17,6 +17,7 @@ from lstmc.npz import npz_bytes
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.plain_text import plain
+from lstmc.types import shape_text
 
 
 def run_command(
@@ -44,5 +45,5 @@ def _summary(arrays: dict[str, Array]) -> object:
     made = table("", "output", "shape", "min", "mean", "max", right=("min", "mean", "max"))
     for name, array in arrays.items():
         figures = (np.min(array), np.mean(array), np.max(array))
-        made.add_row(escape(plain(name)), " x ".join(map(str, array.shape)), *(f"{figure:.6g}" for figure in figures))
+        made.add_row(escape(plain(name)), shape_text(array.shape), *(f"{figure:.6g}" for figure in figures))
     return made

@@ -9,11 +9,12 @@ import typer
 from lstmc.api import graph_after, pass_names
 from lstmc.cli.console import out
 from lstmc.cli.options import (
+    AfterOption,
     BackendOption,
     CellOption,
     FileArgument,
     FormOption,
-    PhaseChoice,
+    PhaseOption,
     SizesOption,
     StepOption,
     TargetOption,
@@ -29,17 +30,11 @@ def show_command(
     sizes: SizesOption = None,
     backend: BackendOption = "caffe",
     target: TargetOption = None,
-    after: Annotated[
-        str | None,
-        typer.Option("--after", metavar="PASS", help="A pass by name, cse:2 for its second run, or by number."),
-    ] = None,
+    after: AfterOption = None,
     stage: Annotated[Stage | None, typer.Option("--stage", help="The graph as it leaves this stage.")] = None,
     step: StepOption = False,
     form: FormOption = None,
-    phase: Annotated[
-        PhaseChoice | None,
-        typer.Option("--phase", help="deploy: without losses. train: what they need. Default: deploy after a pass."),
-    ] = None,
+    phase: PhaseOption = None,
     passes: Annotated[bool, typer.Option("--passes", help="List the passes instead, by the names of --after.")] = False,
 ) -> None:
     """Print a model's graph as text: as it was written, after a pass, or at the end of a stage.

@@ -12,6 +12,7 @@ from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption
 from lstmc.npz import npz_bytes
 from lstmc.output import write_files
+from lstmc.types import shape_text
 
 weights_app = typer.Typer(help="Read parameters back, by the names and shapes of the model.", no_args_is_help=True)
 
@@ -36,7 +37,7 @@ def extract_command(
     write_files(to.parent, {to.name: npz_bytes(found)})
     made = table(f"wrote {to}", "parameter", "shape")
     for name, array in found.items():
-        made.add_row(name, " x ".join(map(str, array.shape)))
+        made.add_row(name, shape_text(array.shape))
     out.print(made)
     if absent:
         out.print(f"\nno step of this net uses {', '.join(absent)}: left out")

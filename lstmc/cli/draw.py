@@ -1,0 +1,70 @@
+"""``lstmc draw``: a model as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lstmc.api import graph_after
+from lstmc.cli.console import out
+from lstmc.cli.options import (
+    AfterOption,
+    BackendOption,
+    CellOption,
+    FileArgument,
+    FormOption,
+    PhaseOption,
+    SizesOption,
+    StepOption,
+    TargetOption,
+    named_model,
+    parse_sizes,
+)
+from lstmc.drawing import STEPS, Drawing
+from lstmc.errors import DrawingError
+from lstmc.ir import Stage
+
+
+def draw_command(
+    file: FileArgument = None,
+    cell: CellOption = None,
+    sizes: SizesOption = None,
+    to: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="A file that ends in .svg, .png, .pdf or .dot.")
+    ] = Path("model.svg"),
+    rolled: Annotated[
+        bool, typer.Option("--rolled/--unrolled", help="A scan's body once; or every step, time going across.")
+    ] = False,
+    after: AfterOption = None,
+    steps: Annotated[
+        int, typer.Option("--steps", help="How many steps of a long scan to draw: its first and its last.", min=1)
+    ] = STEPS,
+    backend: BackendOption = "caffe",
+    target: TargetOption = None,
+    step: StepOption = False,
+    form: FormOption = None,
+    phase: PhaseOption = None,
+) -> None:
+    """Draw a model: unrolled as a target has it, its scans rolled as it was written, or as a pass leaves it.
+
+    Parameters are drawn once, with an arrow to each step that shares them. Needs `pip install 'lstmc[draw]'`.
+    """
+    if rolled and after is not None:
+        raise DrawingError("expected --rolled or --after PASS, found both")
+    graph = graph_after(
+        named_model(file, cell),
+        after,
+        stage=None if rolled or after is not None else Stage.EXPANDED,
+        phase=phase.phase if phase else "all" if rolled else "deploy",
+        step=step,
+        target=target,
+        backend=backend,
+        form=form,
+        sizes=parse_sizes(sizes or []),
+    )
+    drawing = Drawing.of(graph, steps)
+    path = drawing.save(to)
+    drawn = drawing.picture
+    out.print(f"{path}: {len(drawn.boxes)} boxes, {len(drawn.arrows)} arrows", markup=False, soft_wrap=True)
