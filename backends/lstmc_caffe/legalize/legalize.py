@@ -13,6 +13,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.checks import check_gradients_end
 from lstmc_caffe.legalize.rules import rules, used
+from lstmc_caffe.legalize.tied import with_transposes_in_bodies
 
 KEPT: frozenset[type[Op]] = frozenset((Param, Arg))
 
@@ -22,7 +23,8 @@ class Legalize(Pass):
     """Write every core op as layers of stock BVLC Caffe.
 
     1. input; input with a fill; full   => Input; DummyData; DummyData
-    2. linear on parameters             => InnerProduct, with its bias where that is a parameter too
+    2. linear on parameters             => InnerProduct, with its bias where that is a parameter too; of a transposed
+                                           parameter with ``transpose`` set, on the parameter's own blob
     3. x + y, x - y, x * y of one shape => Eltwise SUM, SUM with coeff 1 and -1, PROD
        maximum(x, y)                    => Eltwise MAX; the smaller one plus zeros first, by Bias
     4. x + y, x * y broadcast           => Bias, Scale: of the layer's own blob where y is a parameter (unless Scale
@@ -31,7 +33,7 @@ class Legalize(Pass):
     6. affine; power                    => Power (a whole power from 3 to 8: Eltwise PROD)
     7. sigmoid tanh relu leaky_relu softplus elu abs exp log softmax split concat reshape => the layer of that name
        stop_gradient                    => Power with propagate_down false
-       round                            => such a Power with a shift that rounds, ReLU, Power with the shift back
+       round                            => such a Power with a shift that rounds, Eltwise SUM with the shift back
     8. unstack; stack; tile             => Reshape and Slice; Concat and Reshape; Tile
        transpose                        => Slice, a Reshape of each piece, Concat
     9. embed conv max_pool ave_pool dropout, losses, accuracy => the layer of that name; images of more axes or fewer
@@ -54,7 +56,7 @@ class Legalize(Pass):
         counts: Counter[str] = Counter()
         if self.trained:
             check_gradients_end(graph)
-        legal = legalized(graph, counts, self.trained)
+        legal = legalized(with_transposes_in_bodies(graph) if self.trained else graph, counts, self.trained)
         return result(graph, legal, counts)
 
 

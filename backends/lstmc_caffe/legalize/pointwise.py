@@ -37,10 +37,11 @@ def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def round_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
-    """A shift that rounds, and back. Both are Power: the ReLU, of what is positive, keeps readers from fusing them."""
+    """A shift that rounds, and back by a sum: of another Power OpenCV would make one with it, or with a next one."""
     rounded = b.add(caffe.RoundingPower(), as_value(b, args[0]), names=(f"{node.name}/rounded",), loc=node.loc)
-    kept = b.add(caffe.ReLULayer(), *rounded, names=(f"{node.name}/kept",), loc=node.loc)
-    return layer_of(b, node, caffe.PowerLayer(shift=-caffe.RoundingPower.shift), *kept)
+    back = caffe.DummyData(node.types[0].shape, -caffe.RoundingPower.shift)
+    shift = b.add(back, names=(f"{node.name}/shift",), loc=node.loc)
+    return layer_of(b, node, caffe.Eltwise("SUM"), *rounded, *shift)
 
 
 RULES: dict[type[Op], Rule] = {

@@ -6,7 +6,7 @@ from math import prod
 
 from lstmc.errors import BackendError
 from lstmc.ir import NEGATE, Builder, Node, Ref, is_weight
-from lstmc.ops import Add, Linear, Maximum, Mul, Op, Sub
+from lstmc.ops import Add, Linear, Maximum, Mul, Op, Sub, Transpose
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -14,6 +14,17 @@ from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of
 
 
 def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Linear)
+    return _product(b, node, args, tied=True)
+
+
+def linear_to_inner_product_untrained(b: Builder, node: Node, args: Refs) -> Refs:
+    """A transposed parameter is a blob of its own, which every reader takes."""
+    return _product(b, node, args, tied=False)
+
+
+def _product(b: Builder, node: Node, args: Refs, tied: bool) -> Refs:
+    """InnerProduct; with ``tied`` of the blob that a transposed parameter is the transpose of."""
     assert isinstance(node.op, Linear)
     x, w, *bias = args
     if not is_weight(b, w):
@@ -23,10 +34,13 @@ def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
             notes=(f"found {b.node(w.node).names[w.out]}: {b.type(w)}, computed by {b.node(w.node).op.name}",),
         )
     out = node.types[0].shape[-1]
+    layer: type[caffe.InnerProduct | caffe.TransposedInnerProduct] = caffe.InnerProduct
+    if tied and isinstance(b.node(w.node).op, Transpose):
+        (w,), layer = b.args(w.node), caffe.TransposedInnerProduct
     if bias and not is_weight(b, bias[0]):
-        product = b.add(caffe.InnerProduct(node.op.axis, out, False), as_value(b, x), w, loc=node.loc)
+        product = b.add(layer(node.op.axis, out, False), as_value(b, x), w, loc=node.loc)
         return layer_of(b, node, caffe.Bias(axis=node.op.axis), *product, bias[0])
-    return layer_of(b, node, caffe.InnerProduct(node.op.axis, out, bool(bias)), x, learned=(w, *bias))
+    return layer_of(b, node, layer(node.op.axis, out, bool(bias)), x, learned=(w, *bias))
 
 
 def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
@@ -122,6 +136,7 @@ RULES: dict[type[Op], Rule] = {
 }
 # Where no gradient is asked for.
 UNTRAINED_RULES: dict[type[Op], Rule] = {
+    Linear: linear_to_inner_product_untrained,
     Sub: sub_to_layers_untrained,
     Mul: mul_to_layers_untrained,
 }

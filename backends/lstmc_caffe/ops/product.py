@@ -8,13 +8,13 @@ from math import prod
 from typing import Any, Self
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Types
-from lstmc.ops.base import sample_type
+from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Transpose, Types
+from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.setting import says_more, shortest
 
-__all__ = ["Bias", "Eltwise", "InnerProduct", "Scale"]
+__all__ = ["Bias", "Eltwise", "InnerProduct", "Scale", "TransposedInnerProduct"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,55 @@ class InnerProduct(CaffeOp, Linear):
         assert isinstance(linear.op, Linear)
         out = linear.operands[1].shape[0]
         return Sample(cls(linear.op.axis, out, len(linear.operands) == 3), linear.operands)
+
+
+@dataclass(frozen=True)
+class TransposedInnerProduct(CaffeOp, AlongAxis):
+    """InnerProduct with ``transpose`` (``inner_product_layer.cpp``): y = x @ W + b, of blobs W [in, out], b [out].
+
+    It shares W with a layer that has it as [out, in]. No :class:`InnerProduct`, as rows of its W are inputs.
+    """
+
+    name = "caffe.TransposedInnerProduct"
+    layer_type = "InnerProduct"
+    operands = ("x", "w", "b")
+    axis: int = 1
+    num_output: int = 0
+    bias: bool = False
+
+    def infer(self, x: TensorType, w: TensorType, b: TensorType | None = None) -> Types:
+        if w.shape[1:] != (self.num_output,) or self.bias != (b is not None):
+            raise ShapeError(f"{self.name}: num_output {self.num_output}, bias {self.bias}, but w is {w}, b is {b}")
+        (turned,) = Transpose(0).infer(w)
+        return Linear(self.axis).infer(x, turned, b)
+
+    def eval(self, x: Array, w: Array, b: Array | None = None) -> Arrays:
+        return Linear(self.axis).eval(x, w.T, b)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, w: Array, b: Array | None = None) -> tuple[Array | None, ...]:
+        (turned,) = applied(Transpose(0), w)
+        dx, dw, *db = Linear(self.axis).vjp(cts, outs, x, turned, b)
+        assert dw is not None
+        return dx, *applied(Transpose(0), dw), *db
+
+    def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
+        return super().over_time(steps, mapped) if mapped[0] and not any(mapped[1:]) else None
+
+    def blobs(self, operands: int) -> range:
+        return range(1, operands)
+
+    def write(self, layer: Any) -> None:
+        InnerProduct(self.axis, self.num_output, self.bias).write(layer)
+        layer.inner_product_param.transpose = True
+
+    def fillers(self, layer: Any) -> list[Any]:
+        return InnerProduct(self.axis, self.num_output, self.bias).fillers(layer)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x, w, *bias = Linear.sample(draw).operands
+        axis = next(i for i in range(x.rank) if prod(x.shape[i:]) == w.shape[1])
+        return Sample(cls(axis, w.shape[0], bool(bias)), (x, TensorType(w.shape[::-1]), *bias))
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ class Narrow(Pass):
     10. Tile                           => Concat of the operand with itself
         Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
         Reduction; Pooling of whole columns => Slice and Eltwise SUM, for a mean with Power; Eltwise MAX
-    11. Dropout(x), in a net that is not trained => x
+    11. BNLL                           => AbsVal, Exp and Log
+    12. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.
     """
@@ -178,6 +179,22 @@ def pointwise(form: Form, op: Op, args: Refs) -> Refs:
     return (form.result(form.layer(op, form.blob(args[0]))),)
 
 
+def softplus(form: Form, op: Op, args: Refs) -> Refs:
+    """(x + |x|) / 2 + ln(1 + exp(-|x|)): its slope at 0 is right, and nothing in it overflows."""
+    assert isinstance(op, caffe.BNLLLayer)
+    if not form.target.allows("Exp") or not form.target.allows("Log") or not form.target.allows("AbsVal"):
+        return form.layers(op, *args)  # refused
+    x, name = form.blob(args[0]), form.node.name
+    size = form.layer(caffe.AbsValLayer(), x, name=f"{name}/abs")
+    twice = form.layer(caffe.Eltwise("SUM"), x, size, name=f"{name}/twice_positive")
+    positive = form.layer(caffe.PowerLayer(scale=0.5), twice, name=f"{name}/positive")
+    negated = form.layer(caffe.PowerLayer(scale=-1.0), size, name=f"{name}/negated")
+    small = form.layer(caffe.ExpLayer(), negated, name=f"{name}/exp")
+    above_one = form.layer(caffe.PowerLayer(shift=1.0), small, name=f"{name}/above_one")
+    rest = form.layer(caffe.LogLayer(), above_one, name=f"{name}/log")
+    return (form.result(form.layer(caffe.Eltwise("SUM"), positive, rest)),)
+
+
 def dropout(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.DropoutLayer)
     return form.layers(op, *args) if form.target.trained else args
@@ -206,6 +223,7 @@ RULES: dict[type[Op], Rule] = {
     caffe.PowerLayer: power,
     caffe.Bias: broadcast,
     caffe.Scale: broadcast,
+    caffe.BNLLLayer: softplus,
     caffe.DropoutLayer: dropout,
 }
 

@@ -12,11 +12,13 @@ from lstmc import (
     concat,
     constant,
     dims,
+    floor,
     gelu,
     hard_sigmoid,
     hard_tanh,
     leaky_relu,
     linear,
+    log_sigmoid,
     maximum,
     minimum,
     model,
@@ -26,8 +28,10 @@ from lstmc import (
     sigmoid,
     silu,
     softmax,
+    softplus,
     softsign,
     square,
+    step,
     tanh,
     uniform,
     where,
@@ -95,14 +99,35 @@ def activations(X=Input(T, N, 5), h0=Input(N, 4, fill=constant(0.5))):
     return {"y": y, "h": last["h"], "z": 2 * square(y) + 1, "p": 3 * power(positive, 1.5) - 1, "i": 1 - 2 / positive}
 
 
-WHOLE = (masked, stacked, bidirectional, encoder_decoder, activations)
+@cell
+def counting(x=Input(N, D), h=State(N, H), *, W=Param(H, D), U=Param(H, H)):
+    """What is whole, and a parameter that is transposed too."""
+    z = 3 * (linear(x, W) + linear(h, U)) + 0.2
+    h = z % 1.7 - floor(z) / 4 + round(z / 2) + step(z) * linear(tanh(z), U.T)
+    return h, {"h": h / 8}
+
+
+@model
+def whole_numbers(X=Input(T, N, 5), h0=Input(N, 4, fill=constant(0.5))):
+    y, _ = scan(counting(H=4), X, init={"h": h0})
+    return {"y": y}
+
+
+@model
+def softened(X=Input(T, N, 5), W=Param(4, 5)):
+    """By Log, which MNN's converter drops."""
+    z = linear(X, W)
+    return {"y": softplus(z) - log_sigmoid(3 * X[:, :, :1] - z)}
+
+
+WHOLE = (masked, stacked, bidirectional, encoder_decoder, activations, whole_numbers)
 
 
 def graph_of(name: str, steps: int, size: int) -> Graph:
     """A library cell's model, or one of those above."""
     if name in CELLS:
         return CellModel(load_cell(name)).graph(T=steps, N=size, D=3, H=4)
-    return next(m for m in WHOLE if m.name == name).graph(T=steps, N=size)
+    return next(m for m in (*WHOLE, softened) if m.name == name).graph(T=steps, N=size)
 
 
 @model

@@ -50,6 +50,20 @@ CASES: dict[str, tuple[str, str]] = {
         return z=%z_2
         """,
     ),
+    "a softplus": (
+        "%z: f32[3,1] = softplus(%s)",
+        """
+        %z/abs: f32[3,1] = caffe.AbsVal(%s)
+        %z/twice_positive: f32[3,1] = caffe.Eltwise(%s, %z/abs)
+        %z/positive: f32[3,1] = caffe.Power(%z/twice_positive, scale=0.5)
+        %z/negated: f32[3,1] = caffe.Power(%z/abs, scale=-1.0)
+        %z/exp: f32[3,1] = caffe.Exp(%z/negated)
+        %z/above_one: f32[3,1] = caffe.Power(%z/exp, shift=1.0)
+        %z/log: f32[3,1] = caffe.Log(%z/above_one)
+        %z: f32[3,1] = caffe.Eltwise(%z/positive, %z/log)
+        return z=%z
+        """,
+    ),
     "x + p": (
         "%z: f32[2,3,4] = add(%x, %d)",
         """

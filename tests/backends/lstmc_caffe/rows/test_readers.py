@@ -74,6 +74,10 @@ def test_opencv_agrees(name: str, target: str, tmp_path: Path) -> None:
         outputs_agree(readers.opencv, name, target, size, tmp_path / str(number))
 
 
+def test_opencv_agrees_on_what_mnn_has_no_layer_for(tmp_path: Path) -> None:
+    outputs_agree(readers.opencv, "softened", "flat", SIZES[0], tmp_path / "net")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "target"),
