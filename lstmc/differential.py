@@ -163,11 +163,15 @@ def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) ->
 
 
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
-    """Every blob of the net against the same value of the expanded graph, the steps of one name together."""
+    """Every blob of the net against the same value of the expanded graph, the steps of one name together.
+
+    But for what nothing reads and nobody gets, as a piece that was cut off: it may be all rounding.
+    """
     groups: dict[str, list[tuple[Array, Array]]] = {}
+    readers, outputs = expanded.graph.readers(), {output.ref for output in expanded.graph.outputs}
     for ref, value in expanded.values.items():
         name = expanded.graph.value_name(ref)
-        if name in execution.values:
+        if name in execution.values and (readers[ref] or ref in outputs):
             group = _of_all_steps(expanded.graph, ref, scans)
             groups.setdefault(group, []).append((value, execution.values[name]))
     for group, pairs in groups.items():

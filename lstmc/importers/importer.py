@@ -13,13 +13,16 @@ from lstmc.importers.extras import need
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program
-from lstmc.importers.frontends.torch_names import describe_state_dict
+from lstmc.importers.frontends.torch_names import describe_state_dict, groups_of
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx
 from lstmc.importers.read.safetensors import read_safetensors
 from lstmc.importers.read.torch_file import hints, read_torch
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtime import Runtime
+from lstmc.importers.runtimes.keras_runtime import KerasRuntime
+from lstmc.importers.runtimes.onnx_runtime import OnnxRuntime
+from lstmc.importers.runtimes.torch_runtime import TorchLayers, TorchProgram
 from lstmc.importers.settle import settled
 from lstmc.importers.sniff import sniff
 from lstmc.importers.sources import Surroundings
@@ -78,14 +81,17 @@ def import_file(
     if weights is not None:
         raise SourceError(f"{path.name}: it has its weights itself; only those of a prototxt lie in another file")
     if found == "onnx":
-        return ImportedModel.of(describe_onnx(load_onnx(path), path.name, path.parent, shapes, values), "ONNX")
+        net = describe_onnx(load_onnx(path), path.name, path.parent, shapes, values)
+        return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(path, net, values))
     if found == "keras" and not values:
         source = read_keras(path, None if config is None else Path(config))
-        return ImportedModel.of(describe_keras(source, shapes), f"Keras {source.facts['version']}".strip())
+        net = describe_keras(source, shapes)
+        return ImportedModel.of(net, f"Keras {source.facts['version']}".strip(), runtime=KerasRuntime(source, net))
     if shapes or values:
         raise SourceError(f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {found}")
     source = {"torch": read_torch, "safetensors": read_safetensors}[found](path)
-    return ImportedModel.of(describe_state_dict(source, hints(source), activation), source.kind)
+    net = describe_state_dict(source, hints(source), activation)
+    return ImportedModel.of(net, source.kind, runtime=TorchLayers(groups_of(source)[0], net))
 
 
 def from_torch(module: Any, *examples: Any, name: str = "the module") -> ImportedModel:
@@ -105,11 +111,13 @@ def from_torch(module: Any, *examples: Any, name: str = "the module") -> Importe
                 program = torch.export.export(module.eval(), examples)
         finally:
             module.train(training)
-    return ImportedModel.of(describe_program(program, name), "a program of torch.export")
+    net = describe_program(program, name)
+    return ImportedModel.of(net, "a program of torch.export", runtime=TorchProgram(program, net))
 
 
 def from_onnx(
     model: Any, *, name: str = "the model", shapes: Mapping[str, Sequence[int]] = {}, values: Mapping[str, Array] = {}
 ) -> ImportedModel:
     """An ``onnx.ModelProto`` that is in memory, as :func:`import_file` does a file."""
-    return ImportedModel.of(describe_onnx(model, name, None, shapes, values), "ONNX")
+    net = describe_onnx(model, name, None, shapes, values)
+    return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values))

@@ -11,6 +11,7 @@ from lstmc.backend import Compiled
 from lstmc.differential import SCALE_FLOOR, Difference, random_inputs
 from lstmc.importers.describe.net import Net
 from lstmc.importers.importer import ImportedModel
+from lstmc.importers.refusal import SourceError
 from lstmc.interp import forward
 from lstmc.ops import Array
 
@@ -55,7 +56,10 @@ def check_source(
         return SourceCheck(model.runtime.name, (), reason)
     inputs = random_inputs(compiled, seed)
     fed = {name: to_source(model.net, name, array) for name, array in inputs.items()}
-    wanted = model.runtime.run(fed)
+    try:
+        wanted = model.runtime.run(fed)
+    except SourceError as error:
+        return SourceCheck(model.runtime.name, (), error.message)
     interpreted = forward(compiled.model, inputs, weights).outputs
     return SourceCheck(model.runtime.name, _differences(model.net, wanted, interpreted, RUNTIME_TOLERANCE))
 

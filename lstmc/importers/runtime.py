@@ -18,5 +18,5 @@ class Runtime(Protocol):
         ...
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The outputs for some inputs."""
+        """The outputs for some inputs. Raises :class:`~lstmc.importers.refusal.SourceError` where it cannot."""
         ...

@@ -106,7 +106,8 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         kl.Bidirectional(kl.GRU(3, return_sequences=True)), kl.TimeDistributed(kl.Dense(5, activation="softmax")),
     ]), (2, 8, 9, 1)),
     "sounds": (lambda: keras.Sequential([
-        kl.Input((9, 3)), kl.Conv1D(4, 3, padding="causal"), kl.LeakyReLU(), kl.MaxPooling1D(2),
+        kl.Input((9, 3)), kl.Conv1D(4, 3, padding="causal"), kl.LeakyReLU(), kl.AveragePooling1D(3, 1, padding="same"),
+        kl.MaxPooling1D(2, padding="same"),
         kl.LayerNormalization(),
         kl.Dropout(0.3), kl.LSTM(4, return_sequences=True), kl.GlobalAveragePooling1D(), kl.Dense(2),
     ]), (2, 9, 3)),

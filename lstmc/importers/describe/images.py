@@ -22,6 +22,37 @@ def window_count(size: Size, kernel: int, stride: int, pads: tuple[int, int], ce
 
 
 @dataclass(frozen=True)
+class Windows:
+    """How Caffe, which pads both sides alike and rounds up, is to pool along an axis to make another's windows.
+
+    ``pad`` on either side; the first ``skip`` windows and those after the next ``count`` are cut off. ``scales`` are
+    what the means of the windows are multiplied by: they count other places than Caffe does.
+    """
+
+    pad: int
+    skip: int
+    count: int
+    scales: tuple[float, ...]
+
+    @classmethod
+    def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
+        """``pads`` are (before, after); ``counted``: a mean counts the padding."""
+        n, (before, after) = fixed(size, "an image's size"), pads
+        count = window_count(n, kernel, stride, pads, ceil)
+        for pad, skip in ((before, 0), (after, (after - before) // stride)):
+            fits = skip * stride == pad - before and pad < kernel
+            if fits and window_count(n, kernel, stride, (pad, pad), True) >= skip + count:
+                starts = [i * stride - before for i in range(count)]
+                by_caffe = [min(at + kernel, n + pad) - at for at in starts]
+                edge = n + after if counted else n
+                wanted = [min(at + kernel, edge) - (at if counted else max(at, 0)) for at in starts]
+                return cls(pad, skip, count, tuple(c / w for c, w in zip(by_caffe, wanted, strict=True)))
+        raise ShapeProblem(
+            f"windows of {kernel} with padding {list(pads)} and stride {stride} over {n}, as Caffe has none"
+        )
+
+
+@dataclass(frozen=True)
 class Conv(Op):
     """x [N, C, H, W] with w [out, C / group, kh, kw] and maybe b [out]; zeros around it, as many on either side."""
 

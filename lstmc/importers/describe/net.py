@@ -32,7 +32,8 @@ class Net:
     """``inputs`` and ``params`` by name, ``outputs`` by name with the value each is, ``shapes`` of all values.
 
     ``axes`` says of an input or output whose axes are not in the source's order which of the source's each one is.
-    ``notes`` are what a person should know; ``ignored`` has the source's tensors that are not used, each with why.
+    ``called`` has the source's own names of inputs and outputs. ``notes`` are what a person should know, ``ignored``
+    the source's tensors that are not used, each with why.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Net:
     axes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ignored: dict[str, str] = field(default_factory=dict)
+    called: dict[str, str] = field(default_factory=dict)
 
     def bound(self, sizes: Mapping[str, int]) -> Net:
         """The same, its named sizes being numbers."""
@@ -83,6 +85,7 @@ class NetBuilder:
         self.shapes: dict[str, Shape] = {}
         self.notes: list[str] = []
         self.ignored: dict[str, str] = {}
+        self.called: dict[str, str] = {}
         self._taken: set[str] = set(RESERVED)
         self._makers: dict[str, Step] = {}
 
@@ -100,8 +103,10 @@ class NetBuilder:
         """The step that makes a value."""
         return self._makers.get(name)
 
-    def input(self, hint: str, shape: Shape) -> str:
+    def input(self, hint: str, shape: Shape, called: str | None = None) -> str:
+        """An input; ``called`` is the source's own name for it, where that is not the hint."""
         name = self.fresh(hint)
+        self.called[name] = hint if called is None else called
         self.inputs[name] = self.shapes[name] = shape
         return name
 
@@ -119,6 +124,7 @@ class NetBuilder:
         stem = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_") or "Y"
         name = stem if stem not in self.outputs else f"{stem}_{len(self.outputs)}"
         self.outputs[name] = value
+        self.called[name] = hint
         return name
 
     def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
@@ -178,5 +184,6 @@ class NetBuilder:
             self.shapes,
             notes=tuple(self.notes),
             ignored=self.ignored,
+            called=self.called,
             **more,
         )

@@ -117,7 +117,7 @@ class _Reader:
             int(size) if size is not None else ("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)]
             for axis, size in enumerate(told)
         )
-        return self.builder.input("X" if not self.builder.inputs else name, shape)
+        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name)
 
     def _call(self, layer: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
         kind, name = str(layer.get("class_name", "")), layer_name(layer)

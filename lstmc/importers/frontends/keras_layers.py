@@ -113,12 +113,14 @@ def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
         _last(call)
         size = call.pair("pool_size", rank, call.config.get("pool_length", 2))
         strides = call.pair("strides", rank, call.config.get("stride") or size)
-        if call.config.get("padding", "valid") != "valid":
-            raise Refused("padding", "same", "Caffe pads both sides alike", "pool with padding='valid'")
+        padding = call.config.get("padding", call.config.get("border_mode", "valid"))
         x = layers.transpose(call.xs[0], (0, rank + 1, *range(1, rank + 1)))
         if rank == 1:
             x, size, strides = layers.unsqueeze(x, [2]), (1, *size), (1, *strides)
-        y = layers.pool(kind, x, (size[0], size[1]), (strides[0], strides[1]), (0, 0), False)
+        sides = zip(layers.shape(x)[2:], size, strides, strict=True)
+        rows, columns = (_pads(padding, n, k, s, 1) for n, k, s in sides)
+        pair = (size[0], size[1]), (strides[0], strides[1])
+        y = layers.pool(kind, x, *pair, (rows, columns), counted=False)
         y = layers.squeeze(y, [2]) if rank == 1 else y
         return [layers.transpose(y, (0, *range(2, rank + 2), 1))]
 

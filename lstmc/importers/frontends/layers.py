@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.describe.images import Conv, Pool, window_count
+from lstmc.importers.describe.images import Conv, Pool, Windows
 from lstmc.importers.describe.net import NetBuilder
 from lstmc.importers.describe.ops import (
     Apply,
@@ -203,6 +203,22 @@ class Layers:
         y = self._one(Binary("mul"), x, self.builder.param(a, f"{stem}_scale"))
         return self._one(Binary("add"), y, self.builder.param(b, f"{stem}_shift"))
 
+    def mirror(self, x: Operand, axis: int, before: int, after: int) -> str:
+        """So many elements more on either side of an axis, as if a mirror stood on its first and on its last one."""
+        size = fixed(self.shape(x)[axis], f"axis {axis}")
+        if max(before, after) >= size:
+            raise ShapeProblem(f"a mirrored padding of {max(before, after)} on an axis of {size}")
+        parts = [self.flip(self.cut(x, axis, 1, before + 1), axis)] if before else []
+        parts.append(self.value(x))
+        parts += [self.flip(self.cut(x, axis, size - 1 - after, size - 1), axis)] if after else []
+        return self.concat(parts, axis)
+
+    def repeat_edges(self, x: Operand, axis: int, before: int, after: int) -> str:
+        """The first and the last element of an axis so many times more."""
+        size = fixed(self.shape(x)[axis], f"axis {axis}")
+        first, last = ([self.cut(x, axis, at, at + 1)] * count for at, count in ((0, before), (size - 1, after)))
+        return self.concat([*first, self.value(x), *last], axis)
+
     def pad(self, x: Operand, axis: int, before: int, after: int) -> str:
         """Zeros before and after the elements of an axis."""
         parts = [self.value(x)]
@@ -226,19 +242,36 @@ class Layers:
         operands = (x, w) if b is None else (x, w, b)
         return self._one(Conv(stride, (pad[0], pad[1]), dilation, group), *operands)
 
-    def pool(self, kind: Literal["max", "mean"], x: Operand, size: Pair, stride: Pair, pad: Pair, ceil: bool) -> str:
-        """x [N, C, H, W]. Where the source rounds down and Caffe up, what is too much is cut off."""
-        shape = self.shape(x)
-        counts = [window_count(n, k, s, (p, p), ceil) for n, k, s, p in zip(shape[2:], size, stride, pad, strict=True)]
-        for axis, (count, k, s, p) in enumerate(zip(counts, size, stride, pad, strict=True)):
-            used = (count - 1) * s + k
-            if not any(pad) and not p and used < fixed(shape[2 + axis], "an image's size"):
+    def pool(
+        self,
+        kind: Literal["max", "mean"],
+        x: Operand,
+        size: Pair,
+        stride: Pair,
+        pads: tuple[Pair, Pair],
+        ceil: bool = False,
+        counted: bool = True,
+    ) -> str:
+        """x [N, C, H, W]; ``pads`` are (before, after) of the rows and of the columns, ``counted`` by a mean or not.
+
+        Where the source rounds down and Caffe up, what is too much is cut off.
+        """
+        sides = zip(self.shape(x)[2:], size, stride, pads, strict=True)
+        rows, columns = (Windows.of(n, k, s, p, ceil, counted) for n, k, s, p in sides)
+        pad = (rows.pad, columns.pad)
+        for axis, (windows, k, s) in enumerate(zip((rows, columns), size, stride, strict=True)):
+            used = (windows.count - 1) * s + k
+            if not any(pad) and used < fixed(self.shape(x)[2 + axis], "an image's size"):
                 x = self.cut(x, 2 + axis, 0, used)
         y = self._one(Pool(kind, size, stride, pad, ceil=True), x)
-        for axis, count in enumerate(counts):
-            if self.shape(y)[2 + axis] != count:
-                y = self.cut(y, 2 + axis, 0, count)
-        return y
+        for axis, windows in enumerate((rows, columns)):
+            if self.shape(y)[2 + axis] != windows.count:
+                y = self.cut(y, 2 + axis, windows.skip, windows.skip + windows.count)
+        scales = np.outer(rows.scales, columns.scales)
+        if kind == "max" or np.all(scales == 1):
+            return y
+        told = "what a window's mean counts in Caffe by what it counts in the source"
+        return self._one(Binary("mul"), y, self.builder.param(number(scales, told), f"{self.hint}_counts"))
 
 
 def _scalar(x: Operand) -> float | None:

@@ -118,6 +118,15 @@ def _cast(node: Node, x: Array) -> Array:
     return x.astype(kinds.get(int(node.attributes["to"]), np.float64))
 
 
+def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    """(x - zero) scale, each [C] along an axis, or one for all."""
+    axis = int(node.get("axis", 1)) % max(x.ndim, 1)
+    shape = [-1 if at == axis else 1 for at in range(x.ndim)] if scale.size > 1 else []
+    moved = x.astype(np.float32) - (0 if zero is None else zero.astype(np.float32).reshape(shape))
+    found: Array = moved * scale.reshape(shape)
+    return found
+
+
 def _divide(node: Node, x: Array, y: Array) -> Array:
     if np.issubdtype(x.dtype, np.integer):
         found: Array = np.trunc(x / y).astype(x.dtype)  # towards zero, as ONNX does
@@ -166,6 +175,7 @@ def _reduced(kind: str) -> Fold:
 FOLDS: Mapping[str, Fold] = {
     "Identity": lambda node, x: x,
     "Cast": _cast,
+    "DequantizeLinear": _dequantized,
     "Gather": lambda node, x, at: np.take(x, at.astype(np.int64), axis=int(node.get("axis", 0))),
     "Concat": lambda node, *xs: np.concatenate(xs, axis=int(node.attributes["axis"])),
     "Slice": _slice,

@@ -128,16 +128,15 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
         x, kernel = node.needed(0), [int(k) for k in node.attributes["kernel_shape"]]
         stride, pads, dilation = _windows(t, node, x, kernel)
-        counted = kind == "max" or bool(node.get("count_include_pad", 0)) or not any(map(any, pads))
-        if any(d != 1 for d in dilation) or any(a != b for a, b in pads) or not counted or node.results > 1:
-            told = f"{node.get('dilations', 1)}, {pads}, {int(node.get('count_include_pad', 0))}"
-            why = "Caffe pools without dilation, with one padding on both sides, which a mean counts"
-            raise Refused("dilations, pads, count_include_pad", told, why, "pool so in the source")
-        ceil = bool(node.get("ceil_mode", 0))
+        if any(d != 1 for d in dilation) or node.results > 1:
+            told = f"{node.get('dilations', 1)}, {node.results}"
+            raise Refused("dilations, outputs", told, "Caffe's pooling has no dilation, and no indices", "pool without")
+        ceil, counted = bool(node.get("ceil_mode", 0)), bool(node.get("count_include_pad", 0))
         if len(kernel) == 2:
-            shape, step, pad = (kernel[0], kernel[1]), (stride[0], stride[1]), (pads[0][0], pads[1][0])
-            return t.layers.pool(kind, x, shape, step, pad, ceil)
-        y = t.layers.pool(kind, t.layers.unsqueeze(x, [2]), (1, kernel[0]), (1, stride[0]), (0, pads[0][0]), ceil)
+            shape, step, around = (kernel[0], kernel[1]), (stride[0], stride[1]), (pads[0], pads[1])
+            return t.layers.pool(kind, x, shape, step, around, ceil, counted)
+        wide = t.layers.unsqueeze(x, [2])
+        y = t.layers.pool(kind, wide, (1, kernel[0]), (1, stride[0]), ((0, 0), pads[0]), ceil, counted)
         return t.layers.squeeze(y, [2])
 
     return handle
@@ -146,7 +145,7 @@ def _pool(kind: Literal["max", "mean"]) -> Handler:
 def _global_max(t: Onnx, node: Node) -> Operand:
     shape = t.layers.shape(node.needed(0))
     size = tuple(fixed(s, "an image's size") for s in shape[2:])
-    return t.layers.pool("max", node.needed(0), (size[0], size[1]), (1, 1), (0, 0), False)
+    return t.layers.pool("max", node.needed(0), (size[0], size[1]), (1, 1), ((0, 0), (0, 0)))
 
 
 def _batch_norm(t: Onnx, node: Node) -> Operand:
@@ -248,8 +247,9 @@ def _pad(t: Onnx, node: Node) -> Operand:
     value = known(node.operand(2))
     fill = float(value.reshape(-1)[0]) if value is not None else float(node.get("value", 0.0))
     mode = node.get("mode", "constant")
-    if mode != "constant" or fill:
-        raise Refused("mode", f"{mode} of {fill}", "only zeros are written", "pad with zeros")
+    if mode not in ("constant", "reflect", "edge") or (mode == "constant" and fill):
+        raise Refused("mode", f"{mode} of {fill}", "only zeros, mirrors and edges are written", "pad with zeros")
+    padded = {"constant": t.layers.pad, "reflect": t.layers.mirror, "edge": t.layers.repeat_edges}[mode]
     told = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else [int(p) for p in node.attributes["pads"]]
     rank = len(t.layers.shape(node.needed(0)))
     axes = fixed_numbers(node.operand(3), "axes") if node.operand(3) is not None else range(rank)
@@ -259,7 +259,7 @@ def _pad(t: Onnx, node: Node) -> Operand:
         if min(before, after) < 0:
             raise Refused("pads", str(told), "a negative padding cuts", "slice instead")
         if before or after:
-            y = t.layers.pad(y, axis_in(axis, rank), before, after)
+            y = padded(y, axis_in(axis, rank), before, after)
     return y
 
 

@@ -108,21 +108,22 @@ def _mean_pool(rank: int) -> Handler:
     ) -> str:  # fmt: skip
         if divisor is not None:
             raise Refused("divisor_override", str(divisor), "a mean has its own divisor", "leave it out")
-        if not counted and any(_pair(pad)):
-            raise Refused("count_include_pad", "False", "Caffe's mean counts the padding", "count it, or pad nothing")
-        return _pool(t, "mean", rank, x, size, stride, pad, ceil)
+        return _pool(t, "mean", rank, x, size, stride, pad, ceil, counted)
 
     return handle
 
 
-def _pool(t: Torch, kind: Any, rank: int, x: Operand, size: Any, stride: Any, pad: Any, ceil: bool) -> str:
+def _pool(
+    t: Torch, kind: Any, rank: int, x: Operand, size: Any, stride: Any, pad: Any, ceil: bool, counted: bool = True
+) -> str:
     windows, around = _pair(size), _pair(pad)
     steps = _pair(stride) if stride else windows
     if rank == 1:
         n, c, width = t.layers.shape(x)
         windows, steps, around = (1, windows[-1]), (1, steps[-1]), (0, around[-1])
         x = t.layers.reshape(x, (n, c, 1, width))
-    y = t.layers.pool(kind, x, windows, steps, around, ceil)
+    rows, columns = around
+    y = t.layers.pool(kind, x, windows, steps, ((rows, rows), (columns, columns)), ceil, counted)
     return t.layers.squeeze(y, [2]) if rank == 1 else y
 
 

@@ -35,13 +35,25 @@ class Group:
     owner: str
     tensors: dict[tuple[int, bool], dict[str, StoredTensor]] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        return self.owner.rpartition(".")[2] or "layer"
+
+    @property
+    def kind(self) -> Kind | None:
+        """Which cell it is, by the first layer's sizes; None where they are of no cell."""
+        shapes = {name: tensor.shape for name, tensor in self.tensors[0, False].items()}
+        rows, size = shapes["weight_hh"]
+        units = shapes["weight_hr"][1] if len(shapes.get("weight_hr", ())) == 2 else size
+        return _KINDS.get(rows // units if units and rows % units == 0 else 0)
+
 
 def describe_state_dict(source: Source, hints: Mapping[str, Mapping[str, Any]], rnn: Nonlinearity | None = None) -> Net:
     """A model with an input and outputs for each recurrent layer that the names tell, time first.
 
     ``rnn`` is the function of plain RNNs that nothing else tells. Raises :class:`RefusedError`.
     """
-    groups, rest = _groups(source)
+    groups, rest = groups_of(source)
     if not groups:
         raise RefusedError(
             source.origin,
@@ -75,7 +87,8 @@ class _Refused(Exception):
         self.refusal = refusal
 
 
-def _groups(source: Source) -> tuple[list[Group], list[str]]:
+def groups_of(source: Source) -> tuple[list[Group], list[str]]:
+    """The groups of a state dict's tensors, and the names of those that are of none."""
     groups: dict[str, Group] = {}
     rest = []
     for name, tensor in source.tensors.items():
@@ -94,7 +107,7 @@ def _groups(source: Source) -> tuple[list[Group], list[str]]:
 
 
 def _layer(builder: NetBuilder, group: Group, hint: Mapping[str, Any], rnn: Nonlinearity | None, many: bool) -> None:
-    title = group.owner.rpartition(".")[2] or "layer"
+    title = group.title
     layers = sorted({layer for layer, _ in group.tensors})
     both = any(back for _, back in group.tensors)
     wanted = [(layer, back) for layer in range(len(layers)) for back in ((False, True) if both else (False,))]

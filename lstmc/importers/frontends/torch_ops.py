@@ -160,14 +160,16 @@ def _same(t: Torch, x: Any, *more: Any, **options: Any) -> Any:
 
 
 def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
-    if mode != "constant" or value:
-        raise Refused("mode", f"{mode} of {value}", "only zeros are written", "pad with zeros")
+    if mode not in ("constant", "reflect", "replicate") or (mode == "constant" and value):
+        raise Refused("mode", f"{mode} of {value}", "only zeros, mirrors and edges are written", "pad with zeros")
+    padded = {"constant": t.layers.pad, "reflect": t.layers.mirror, "replicate": t.layers.repeat_edges}[mode]
     y, rank = t.layers.value(x), len(t.layers.shape(x))
     for number in range(len(pads) // 2):
         before, after = pads[2 * number : 2 * number + 2]
         if before < 0 or after < 0:
             raise Refused("pad", str(list(pads)), "a negative padding cuts", "slice instead")
-        y = t.layers.pad(y, rank - 1 - number, before, after)
+        if before or after:
+            y = padded(y, rank - 1 - number, before, after)
     return y
 
 

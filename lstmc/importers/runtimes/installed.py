@@ -1,0 +1,11 @@
+"""Whether a package is there, without importing it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+def not_installed(*modules: str) -> str | None:
+    """What of these is not there, in words, or None."""
+    missing = [module for module in modules if find_spec(module) is None]
+    return f"{', '.join(missing)} cannot be imported" if missing else None

@@ -1,0 +1,155 @@
+"""What runs the source: ONNX Runtime, Keras, PyTorch. Each compared with what is written, or why it is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+import lstmc
+from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file
+from lstmc.importers.runtimes import installed
+from lstmc.model_file import model_in
+from lstmc.output import write_files
+from tests.importers.torch_files import save, tagger
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other
+
+
+def checked(model: ImportedModel, folder: Path, sizes: dict[str, int] | None = None) -> SourceCheck:
+    write_files(folder / "out", model.files())
+    written = model_in(str(folder / "out" / "model.py")).model
+    net = lstmc.compile(written, weights=folder / "out" / "weights.npz", sizes=sizes)
+    found = check_source(model, net.compiled, net.weights)
+    assert found is not None
+    return found
+
+
+def lstm_graph(layout: int = 0) -> Any:
+    draw = np.random.default_rng(0)
+    weights = {"W": (1, 16, 3), "R": (1, 16, 4), "B": (1, 32)}
+    held = [numpy_helper.from_array(draw.normal(size=s).astype(np.float32), n) for n, s in weights.items()]
+    node = helper.make_node("LSTM", ["x y", *weights], ["all", "last"], hidden_size=4, layout=layout)
+    x = helper.make_tensor_value_info("x y", TensorProto.FLOAT, [5, 2, 3])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("all", "last")]
+    graph = helper.make_graph([node], "g", [x], outputs, held)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_onnx_runtime_runs_a_graph_from_its_file_and_from_memory(tmp_path: Path) -> None:
+    onnx.save(lstm_graph(), tmp_path / "m.onnx")
+    for model in (import_file(tmp_path / "m.onnx"), lstmc.from_onnx(lstm_graph())):
+        found = checked(model, tmp_path)
+        assert found.runtime == "ONNX Runtime"
+        assert [d.name for d in found.differences] == ["all", "last"]
+        assert found.passed
+        assert found.not_run is None
+
+
+def test_what_onnx_runtime_does_not_run_is_told(tmp_path: Path) -> None:
+    found = checked(lstmc.from_onnx(lstm_graph(layout=1)), tmp_path)
+    assert found.not_run is not None
+    assert found.not_run.startswith("ONNX Runtime does not run this graph: ")
+    assert found.passed  # nothing was compared, so nothing is off
+
+
+def test_a_program_and_the_layers_of_a_state_dict_run_in_pytorch(tmp_path: Path) -> None:
+    class Both(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = torch.nn.GRU(3, 4, bidirectional=True)
+            self.out = torch.nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+            y, last = self.rnn(x * scale)
+            return {"y": self.out(y), "last": last}
+
+    torch.manual_seed(0)
+    found = checked(lstmc.from_torch(Both(), torch.zeros(5, 2, 3), torch.zeros(5, 2, 3)), tmp_path)
+    assert (found.runtime, found.passed, len(found.differences)) == ("PyTorch", True, 2)
+    save(tagger(), tmp_path / "tagger.pt", "zip")
+    found = checked(import_file(tmp_path / "tagger.pt"), tmp_path, {"T": 3, "N": 2})
+    assert (found.runtime, found.passed, len(found.differences)) == ("PyTorch's own layers", True, 3)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        torch.nn.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2),
+        torch.nn.GRU(3, 4, bias=False),
+        torch.nn.RNN(3, 4, nonlinearity="relu"),
+        torch.nn.LSTMCell(3, 4),
+    ],
+    ids=str,
+)
+def test_layers_of_a_state_dict_are_made_with_their_sizes(tmp_path: Path, layer: torch.nn.Module) -> None:
+    torch.save(layer.state_dict(), tmp_path / "m.pt")
+    found = checked(import_file(tmp_path / "m.pt", activation="relu"), tmp_path, {"T": 3, "N": 2})
+    assert found.passed
+    assert found.not_run is None
+
+
+def functional() -> Any:
+    text = keras.Input((6,), name="text")
+    more = keras.Input((3,), name="more")
+    x = keras.layers.Embedding(5, 4)(text)
+    x = keras.layers.Bidirectional(keras.layers.GRU(3))(x)
+    x = keras.layers.Concatenate()([x, more])
+    return keras.Model([text, more], [keras.layers.Dense(2)(x), keras.layers.Dense(3)(x)])
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_keras_builds_the_model_and_gets_the_weights_that_were_read(tmp_path: Path, ending: str) -> None:
+    functional().save(tmp_path / f"m.{ending}")
+    found = checked(import_file(tmp_path / f"m.{ending}"), tmp_path, {"N": 1})
+    assert found.not_run is None
+    assert (found.runtime, found.passed, len(found.differences)) == ("Keras", True, 2)
+
+
+def test_a_configuration_that_names_other_things_is_not_built(tmp_path: Path) -> None:
+    functional().save(tmp_path / "m.keras")
+    model = import_file(tmp_path / "m.keras")
+    runtime: Any = model.runtime
+    strange = {"class_name": "GRU", "module": "os", "config": {"kernel_initializer": {"class_name": "system"}}}
+    layers = {"class_name": "Functional", "config": {"layers": [strange]}}
+    runtime.source = replace(runtime.source, facts={**runtime.source.facts, "config": layers})
+    assert runtime.unavailable() == "its configuration names the module os, which is not built from a file"
+    strange["module"] = "keras.layers"
+    assert runtime.unavailable() == "its configuration names the class system, which is not built from a file"
+    found = checked(model, tmp_path, {"N": 1})
+    assert found.not_run == runtime.unavailable()
+
+
+@pytest.mark.parametrize(
+    ("make", "package"),
+    [
+        (lambda folder: lstmc.from_onnx(lstm_graph()), "onnxruntime"),
+        (lambda folder: (save(tagger(), folder / "t.pt", "zip"), import_file(folder / "t.pt"))[1], "torch"),
+    ],
+)
+def test_a_package_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], ImportedModel], package: str
+) -> None:
+    model = make(tmp_path)
+    monkeypatch.setattr(installed, "find_spec", lambda name: None)
+    found = checked(model, tmp_path, {"T": 2, "N": 1} if package == "torch" else None)
+    assert found.not_run == f"{package} cannot be imported"
+
+
+def test_another_result_of_the_source_does_not_pass(tmp_path: Path) -> None:
+    model = lstmc.from_onnx(lstm_graph())
+    runtime: Any = model.runtime
+    first = runtime.run
+    runtime.run = lambda inputs: {name: array * 1.001 for name, array in first(inputs).items()}
+    assert not checked(model, tmp_path).passed
