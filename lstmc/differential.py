@@ -6,8 +6,9 @@ it does not give is listed with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import DTypeLike
 from lstmc.backend import Artifact, Compiled, Execution, Executor
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight
-from lstmc.ops import Array, Constant, Input
+from lstmc.ops import Array, Constant, Input, Reshape, Split
 from lstmc.passes import step_pattern, unrolled_scans
 
 VALUE_TOLERANCE = 1e-5
@@ -165,17 +166,20 @@ def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) ->
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
     """Every blob of the net against the same value of the expanded graph, the steps of one name together.
 
-    But for what nothing reads and nobody gets, as a piece that was cut off: it may be all rounding.
+    A piece of a blob is as exact as the blob that it was cut from, so it is measured by the magnitude of that.
     """
-    groups: dict[str, list[tuple[Array, Array]]] = {}
-    readers, outputs = expanded.graph.readers(), {output.ref for output in expanded.graph.outputs}
+    groups: dict[str, list[tuple[Array, Array, float]]] = {}
+    scales: dict[Ref, float] = {}
     for ref, value in expanded.values.items():
+        scales[ref] = float(np.max(np.abs(value), initial=0.0))
+        if isinstance(expanded.graph.node(ref.node).op, Split | Reshape):
+            scales[ref] = scales[expanded.graph.args(ref.node)[0]]
         name = expanded.graph.value_name(ref)
-        if name in execution.values and (readers[ref] or ref in outputs):
+        if name in execution.values:
             group = _of_all_steps(expanded.graph, ref, scans)
-            groups.setdefault(group, []).append((value, execution.values[name]))
-    for group, pairs in groups.items():
-        yield _compare("blob", group, pairs, VALUE_TOLERANCE)
+            groups.setdefault(group, []).append((value, execution.values[name], scales[ref]))
+    for group, found in groups.items():
+        yield _compare("blob", group, [pair[:2] for pair in found], VALUE_TOLERANCE, [pair[2] for pair in found])
 
 
 def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:
@@ -213,21 +217,23 @@ def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[No
             yield NotCompared("gradient", name, 1, execution.untold[name])
 
 
-def relative_gap(found: Any, wanted: Any) -> float:
-    """The largest difference, relative to the largest magnitude in ``wanted``, or to SCALE_FLOOR; NaN if any is.
+def relative_gap(found: Any, wanted: Any, scale: float = 0.0) -> float:
+    """The largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``; NaN if any is.
 
     ``found`` may have another shape of as many elements, as blobs have.
     """
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
     gap = float(np.max(np.abs(found.reshape(wanted.shape) - wanted), initial=0.0))
-    return gap / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR)
+    return gap / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR, scale)
 
 
-def _compare(kind: str, name: str, pairs: list[tuple[Any, Any]], tolerance: float) -> Difference:
+def _compare(
+    kind: str, name: str, pairs: Sequence[tuple[Any, Any]], tolerance: float, scales: Iterable[float] = repeat(0.0)
+) -> Difference:
     gaps, relative_gaps = [0.0], [0.0]
-    for wanted, found in pairs:
+    for (wanted, found), scale in zip(pairs, scales, strict=False):
         gap = float(np.max(np.abs(np.asarray(wanted) - np.asarray(found).reshape(np.shape(wanted))), initial=0.0))
         gaps.append(gap)
-        relative_gaps.append(relative_gap(found, wanted))
+        relative_gaps.append(relative_gap(found, wanted, scale))
     # NumPy's max, not Python's: a NaN in any step must win over every number
     return Difference(kind, name, len(pairs), float(np.max(gaps)), float(np.max(relative_gaps)), tolerance)

@@ -31,12 +31,16 @@ from lstmc.differential import (
     InterpreterExecutor,
     NotCompared,
     Report,
+    _blobs,
     check,
     random_inputs,
     relative_gap,
     wanted_gradients,
 )
-from lstmc.ops import Array
+from lstmc.interp import forward
+from lstmc.ir import Builder, Output
+from lstmc.ops import Array, Split
+from lstmc.ops import Input as InputOp
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 
@@ -263,3 +267,16 @@ def test_gaps_are_relative_to_the_largest_magnitude() -> None:
     assert relative_gap(np.array([1.0, 4.5]), np.array([1.0, 4.0])) == 0.125
     assert relative_gap(np.array([[0.01]]), np.array([0.0])) == pytest.approx(0.1)
     assert np.isnan(relative_gap(np.array([np.nan, 1]), np.array([1.0, 1])))
+
+
+def test_a_piece_is_measured_by_what_it_was_cut_from() -> None:
+    """Of a blob that is all rounding, beside one that is large, float32 leaves no more than of the whole."""
+    b = Builder("pieces")
+    (x,) = b.add(InputOp((1, 2)), names=("x",))
+    small, large = b.add(Split(1, (1, 1)), x, names=("small", "large"))
+    graph = b.finish([Output("small", small), Output("large", large)])
+    values = forward(graph, {"x": np.array([[1e-7, 1000.0]])}, {})
+    found = {"x": np.array([[1e-2, 1000.0]]), "small": np.array([[1e-2]]), "large": np.array([[1000.0]])}
+    differences = {d.name: d for d in _blobs(values, Execution(found, {}, {}), {})}
+    assert differences["small"].relative == pytest.approx(1e-5, rel=1e-3)
+    assert differences["large"].passed

@@ -138,6 +138,7 @@ OPERATORS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "mean pool, padded": (nn.AvgPool2d(3, 2, 1), (2, 2, 6, 7)),
     "mean pool without its padding": (nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 2, 6, 7)),
     "mean pool rounds up": (nn.AvgPool2d(3, 2, 1, ceil_mode=True), (2, 2, 6, 7)),
+    "norm": (Lambda(lambda x: x / torch.norm(x, dim=1, keepdim=True)), X),
     "mirror": (nn.ReflectionPad1d((3, 1)), X),
     "edges": (nn.ReplicationPad2d((1, 2, 0, 1)), (2, 2, 3, 4)),
     "mean of all": (nn.AdaptiveAvgPool1d(1), X),

@@ -173,6 +173,16 @@ def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str = "constant", valu
     return y
 
 
+def _norm(t: Torch, x: Operand, order: float = 2, axes: Sequence[int] | None = None, keep: bool = False) -> str:
+    """The root of the sum of squares along axes, or the sum of magnitudes."""
+    if order not in (1, 2):
+        raise Refused("ord", str(order), "only norms of order 1 and 2 are written", "use one of these")
+    every = list(range(len(t.layers.shape(x)))) if axes is None else list(axes)
+    parts = t.layers.apply("abs", x) if order == 1 else t.layers.apply("power", x, 2.0)
+    total = t.layers.reduce("sum", parts, every, keep)
+    return total if order == 1 else t.layers.apply("power", total, 0.5)
+
+
 HANDLERS: dict[str, Handler] = {
     "getitem": lambda t, x, at: x[at],
     **{f"aten.{name}.default": _function(name) for name in ("relu", "tanh", "sigmoid", "abs", "exp", "log", "silu")},
@@ -227,6 +237,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.mean.default": _reduce("mean"),
     "aten.sum.dim_IntList": _reduce("sum"),
     "aten.sum.default": _reduce("sum"),
+    "aten.linalg_vector_norm.default": _norm,
     "aten.softmax.int": lambda t, x, axis, dtype=None: t.layers.softmax(x, axis),
     "aten.log_softmax.int": lambda t, x, axis, dtype=None: t.layers.softmax(x, axis, log=True),
     **{f"aten.{name}.default": _constant(0.0) for name in ("zeros", "zeros_like", "new_zeros")},
