@@ -164,6 +164,10 @@ class DrawingError(LstmcError):
     """A picture that cannot be drawn: no Graphviz, or one that failed."""
 
 
+class StartError(LstmcError):
+    """Something of one's own that cannot be begun: no such kind, a name that is none, a file that is there."""
+
+
 class InterpreterError(LstmcError):
     """Inputs or weights that the interpreter was not given, or was given in another shape."""
 

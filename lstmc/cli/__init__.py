@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from lstmc.cli.compile import compile_command
-from lstmc.cli.console import standard_output
+from lstmc.cli.console import said, standard_output
 from lstmc.cli.doctor import doctor_command
 from lstmc.cli.draw import draw_command
 from lstmc.cli.generate import generate_command
 from lstmc.cli.import_model import convert_command, import_command
 from lstmc.cli.lint import lint_command
 from lstmc.cli.listing import backends_command, cells_app
+from lstmc.cli.new import new_command
+from lstmc.cli.output_options import speaking
+from lstmc.cli.plot import plot_command
 from lstmc.cli.run import run_command
 from lstmc.cli.show import show_command
 from lstmc.cli.train import train_command
@@ -24,11 +27,18 @@ from lstmc.cli.wording import error_text
 from lstmc.errors import LstmcError
 from lstmc.version import __version__
 
+HELP = """Compile recurrent cells written in Python into nets that real Caffe trains and runs.
+
+A first net: `lstmc compile --cell gru -D T=20 -D N=8 -D D=32 -D H=64 -o out`.
+A start of your own: `lstmc new model tagger`, then `lstmc verify tagger.py -D T=5 -D N=2`."""
+EXIT_CODES = """Exit codes: 0, done. 1, done, and something is off: a difference, a finding, something missing.
+2, not done: a mistake in what was given, which is said. 129, 130, 143: ended by a closed terminal, Ctrl-C, SIGTERM."""
+
 app = typer.Typer(
     name="lstmc",
-    help="Compile recurrent cells written in Python into nets that real Caffe trains and runs.",
+    help=HELP,
+    epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -49,18 +59,20 @@ def _common(
     """What comes before a command."""
 
 
-app.command("compile")(compile_command)
-app.command("verify")(verify_command)
-app.command("show")(show_command)
-app.command("draw")(draw_command)
-app.command("train")(train_command)
-app.command("run")(run_command)
-app.command("generate")(generate_command)
-app.command("import")(import_command)
-app.command("convert")(convert_command)
-app.command("lint")(lint_command)
-app.command("backends")(backends_command)
-app.command("doctor")(doctor_command)
+app.command("compile")(speaking(compile_command))
+app.command("verify")(speaking(verify_command))
+app.command("show")(speaking(show_command, tables=False))
+app.command("draw")(speaking(draw_command, tables=False))
+app.command("train")(speaking(train_command))
+app.command("run")(speaking(run_command))
+app.command("generate")(speaking(generate_command, tables=False))
+app.command("import")(speaking(import_command))
+app.command("convert")(speaking(convert_command))
+app.command("new")(speaking(new_command))
+app.command("plot")(speaking(plot_command, tables=False))
+app.command("lint")(speaking(lint_command))
+app.command("backends")(speaking(backends_command))
+app.command("doctor")(speaking(doctor_command))
 app.add_typer(cells_app, name="cells")
 app.add_typer(weights_app, name="weights")
 
@@ -69,8 +81,13 @@ def main() -> None:
     """Run the command line. What a user can mend is said without a traceback, with exit code 2."""
     try:
         with standard_output():
-            app()
+            try:
+                app()
+            except SystemExit:  # as every command ends
+                said.end()
+                raise
     except LstmcError as error:
+        said.forget()
         print(error_text(error), file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lstmc.api import Net, compile, training_files, why_not_trained
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, said, table
 from lstmc.cli.options import (
     BackendOption,
     BatchOption,
@@ -26,7 +26,7 @@ from lstmc.cli.options import (
     named_model,
     parse_sizes,
 )
-from lstmc.ir import Graph, Ref
+from lstmc.ir import Graph, Ref, node_count
 from lstmc.output import Content, write_files
 from lstmc.tune import Tuning
 from lstmc.types import shape_text
@@ -76,28 +76,42 @@ def compile_command(
     )
     if net.tuning is not None:
         print_tuning(net.tuning)
+    print_passes(net)
     files: dict[str, Content] = dict(net.files)
     if why_not_trained(net) is None or solver or data or test_data or batch:
         files |= training_files(net, data, test_data, solver, batch, seed)
     paths = write_files(folder, files)
-    wrote = table("wrote", "file", "bytes", right=("bytes",))
+    wrote = table("wrote", "file", "bytes", key="files")
     for path in paths:
-        wrote.add_row(str(path), f"{path.stat().st_size:,}")
+        wrote.add_row(str(path), path.stat().st_size)
     out.print(wrote)
     _print_summary(net)
+
+
+def print_passes(net: Net) -> None:
+    """What each pass left, the rules that it used, and how long it took."""
+    made = table("passes", "pass", "nodes", "ms", "rules used", key="passes", texts={"ms": ".1f"})
+    for name, snapshot in zip(net.passes, net.compiled.history[1:], strict=True):
+        rules = [rule if times == 1 else f"{rule} x {times}" for rule, times in snapshot.counts.items()]
+        made.add_row(name, node_count(snapshot.graph), snapshot.seconds * 1e3, rules)
+    if said.verbose:
+        out.print(made)
 
 
 def print_tuning(tuning: Tuning) -> None:
     """What was measured of each form."""
     out.print("forms, as measured before" if tuning.remembered else "forms, measured now")
-    made = table("", "form", "ms", right=("ms",))
+    made = table("", "form", "ms", key="forms", texts={"ms": ".3f"})
     for form, seconds in tuning.seconds.items():
-        made.add_row(form, f"{seconds * 1e3:.3f}")
+        made.add_row(form, seconds * 1e3)
     out.print(made)
 
 
 def _print_summary(net: Net) -> None:
     count = sum(array.size for array in net.weights.values())
+    said.fact("layers", net.artifact.layers)
+    said.fact("parameters", len(net.weights))
+    said.fact("weights", count)
     out.print(f"\n{net.artifact.layers} layers, {len(net.weights)} parameters, {count:,} weights\n")
     out.print(_blobs("feed", net.artifact.inputs, net.compiled.expanded))
     out.print(_blobs("read", net.artifact.outputs, net.compiled.expanded))
@@ -105,7 +119,7 @@ def _print_summary(net: Net) -> None:
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
     refs = {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names)}
-    made = table(title, "name", "blob", "shape")
+    made = table(title, "name", "blob", "shape", key=title)
     for name, blob in names.items():
         first = refs.get(blob.partition(" ... ")[0])
         made.add_row(name, blob, "" if first is None else shape_text(graph.type(first).shape))

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lstmc.errors import OutputError
+from lstmc.plain_text import plain
 
 WIDTH_WITHOUT_TERMINAL = 120
 
@@ -105,11 +111,102 @@ out = Console(width=_width(sys.stdout), highlight=False, soft_wrap=False)
 err = Console(stderr=True, width=_width(sys.stderr), highlight=False)
 
 
-def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table with a title and columns, those in ``right`` aligned to the right."""
-    made = Table(
-        title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
-    )
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+class Form(Enum):
+    """The form in which a command says what it found."""
+
+    TEXT = "text"
+    QUIET = "quiet"
+    JSON = "json"
+
+
+class Said:
+    """What the command that runs has to say. As JSON it is one object, which is printed when the command has ended:
+    its tables by their keys, each a list of rows, and what was told besides."""
+
+    def __init__(self) -> None:
+        self.begin(Form.TEXT, False)
+
+    def begin(self, form: Form, verbose: bool) -> None:
+        """Forget the command before."""
+        self.form, self.verbose = form, verbose
+        self.tables: list[Rows] = []
+        self.facts: dict[str, object] = {}
+        out.quiet = form is not Form.TEXT
+
+    def fact(self, name: str, value: object) -> None:
+        """Something for the JSON object that stands in no table."""
+        self.facts[name] = value
+
+    def end(self) -> None:
+        """Print the JSON object, if that is the form."""
+        if self.form is Form.JSON:
+            found: dict[str, object] = {}
+            for table in self.tables:
+                found.setdefault(table.key, []).extend(table.objects())  # type: ignore[attr-defined]
+            print(json.dumps(found | self.facts, indent=1, default=str))
+        self.forget()
+
+    def forget(self) -> None:
+        """What was said is said; the next command begins anew."""
+        self.begin(Form.TEXT, False)
+
+
+Cell = str | int | float | Sequence[str]
+
+
+class Rows:
+    """A table: values as they are, for JSON; their text on a terminal."""
+
+    def __init__(self, key: str, title: str, columns: Sequence[str], texts: Mapping[str, str], styles: Styles) -> None:
+        self.key, self.title, self.columns = key, title, columns
+        self._texts, self._styles = texts, styles
+        self._rows: list[tuple[Cell, ...]] = []
+
+    def add_row(self, *values: Cell) -> None:
+        self._rows.append(values)
+
+    def objects(self) -> list[dict[str, Cell]]:
+        """The rows, each by the names of its columns; a column without a title is called ``state``."""
+        names = [column.replace(" ", "_") or "state" for column in self.columns]
+        return [dict(zip(names, row, strict=True)) for row in self._rows]
+
+    def __rich__(self) -> Table:
+        made = Table(
+            title=escape(self.title) or None,
+            title_justify="left",
+            title_style="bold",
+            header_style="dim",
+            box=None,
+            pad_edge=False,
+        )
+        for i, column in enumerate(self.columns):
+            numbers = bool(self._rows) and all(isinstance(row[i], int | float) for row in self._rows)
+            made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        for row in self._rows:
+            made.add_row(*(self._text(column, value) for column, value in zip(self.columns, row, strict=True)))
+        return made
+
+    def _text(self, column: str, value: Cell) -> Text:
+        if isinstance(value, str):
+            text = plain(value)
+        elif isinstance(value, int | float):
+            text = format(value, self._texts.get(column, "," if isinstance(value, int) else ".6g"))
+        else:
+            text = plain(", ".join(value))
+        return Text(text, style=self._styles.get(text, ""))
+
+
+Styles = Mapping[str, str]  # of cells, by their texts
+PLAIN: Styles = MappingProxyType({})
+said = Said()
+
+
+def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN, styles: Styles = PLAIN) -> Rows:
+    """An empty table with a title and columns; numbers are aligned to the right.
+
+    ``key`` is its name in the JSON object, ``texts`` how the numbers of a column are written, ``styles`` the look of
+    cells by their texts.
+    """
+    made = Rows(key, title, columns, texts, styles)
+    said.tables.append(made)
     return made

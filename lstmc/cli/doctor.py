@@ -14,18 +14,20 @@ from lstmc.cli.console import out, table
 from lstmc.errors import PluginError
 from lstmc.version import __version__
 
+STYLES = {"ok": "green", "missing": "red", "no": "yellow"}
+
 
 def doctor_command() -> None:
     """Say which Python, which packages and which Caffe are used, CPU or GPU, and how to mend what is missing.
 
     Exits with 1 if something is missing that a command can mend.
     """
-    made = table("lstmc doctor", "", "what", "found", "to mend it")
+    made = table("lstmc doctor", "", "what", "found", "to mend it", key="findings", styles=STYLES)
     broken = False
     for finding in _findings():
         missing = not finding.found and bool(finding.mend)
         broken = broken or missing
-        mark = "[green]ok[/]" if finding.found else "[red]missing[/]" if missing else "[yellow]no[/]"
+        mark = "ok" if finding.found else "missing" if missing else "no"
         made.add_row(mark, finding.subject, finding.detail, finding.mend)
     out.print(made)
     if broken:

@@ -148,11 +148,11 @@ def named_sizes(model: ImportedModel) -> list[str]:
 
 def report(model: ImportedModel, paths: list[Path]) -> None:
     """What was written, and what a person should know of it."""
-    wrote = table(f"{model.net.origin} ({model.kind})", "file", "bytes", right=("bytes",))
+    wrote = table(f"{model.net.origin} ({model.kind})", "file", "bytes", key="files")
     for path in paths:
-        wrote.add_row(str(path), f"{path.stat().st_size:,}")
+        wrote.add_row(str(path), path.stat().st_size)
     out.print(wrote)
-    made = table("", "parameter", "shape", "made of")
+    made = table("", "parameter", "shape", "made of", key="parameters")
     for name, weight in model.net.params.items():
         made.add_row(name, shape_text(weight.shape), weight.recipe)
     out.print(made)

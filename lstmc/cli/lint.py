@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from lstmc.api import load
 from lstmc.backend import LintReport
+from lstmc.cli.console import out, said
 from lstmc.cli.options import BackendOption, TargetOption
 
 
@@ -22,7 +24,11 @@ def lint_command(
     Exits with 1 if there is a finding, and with 2 if the file is no net.
     """
     name, report = load(file, backend=backend).lint(target)
-    typer.echo(report_text(file.name, name, report), nl=False)
+    said.fact("target", name)
+    said.fact("layers", report.layers)
+    said.fact("findings", [asdict(violation) for violation in report.violations])
+    said.fact("not_checked", list(report.unknown))
+    out.print(report_text(file.name, name, report), markup=False, soft_wrap=True, end="")
     if report.violations:
         raise typer.Exit(1)
 

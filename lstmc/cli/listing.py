@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from lstmc.api import check_sizes, library_cell, library_names
 from lstmc.backend import find_backends, load_backend
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
+from lstmc.cli.output_options import speaking
 from lstmc.errors import PluginError
-
-COUNTS = ("parameters", "FLOPs")
 
 cells_app = typer.Typer(help="List the library cells that --cell takes, or show one.", invoke_without_command=True)
 
 
-@cells_app.callback()
 def cells_command(context: typer.Context, sizes: SizesOption = None, backend: BackendOption = "caffe") -> None:
     """List the library cells that --cell takes: their groups, what a step costs, and the targets that take them.
 
@@ -33,17 +30,16 @@ def cells_command(context: typer.Context, sizes: SizesOption = None, backend: Ba
         try:
             cell = library_cell(name, given, backend)
         except PluginError as error:  # one broken plug-in must not hide the others
-            out.print(f"[red]{escape(error.message)}[/]")
+            out.print(error.message, markup=False, style="red")
             continue
         if made is None or cell.group != last:
             if made is not None:
                 out.print(made)
             made, last = (
-                table(cell.group, "name", "parameters", "FLOPs", "what it is", "targets", right=COUNTS),
+                table(cell.group, "name", "parameters", "FLOPs", "what it is", "targets", key="cells"),
                 cell.group,
             )
-        targets = ", ".join(cell.targets)
-        made.add_row(name, f"{cell.parameters:,}", f"{cell.flops:,}", escape(cell.summary), targets)
+        made.add_row(name, cell.parameters, cell.flops, cell.summary, list(cell.targets))
     if made is not None:
         out.print(made)
 
@@ -60,14 +56,17 @@ def cell_command(
     typer.echo(library_cell(name, given, backend).text)
 
 
+cells_app.callback()(speaking(cells_command))
+
+
 def backends_command() -> None:
     """List the backends and the targets they write for."""
-    made = table("backends", "backend", "target", "for")
+    made = table("backends", "backend", "target", "for", key="backends")
     for name in find_backends():
         try:
             backend = load_backend(name)
         except PluginError as error:
-            made.add_row(name, "", f"[red]{error.message}[/]")
+            made.add_row(name, "", error.message)
             continue
         for target, purpose in backend.targets.items():
             made.add_row(name, target, purpose)

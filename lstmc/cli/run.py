@@ -7,7 +7,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.markup import escape
 
 from lstmc.backend import Runs, load_backend, require
 from lstmc.cli.console import out, table
@@ -16,7 +15,6 @@ from lstmc.data import read_arrays
 from lstmc.npz import npz_bytes
 from lstmc.ops import Array
 from lstmc.output import write_files
-from lstmc.plain_text import plain
 from lstmc.types import shape_text
 
 
@@ -42,8 +40,8 @@ def run_command(
 
 
 def _summary(arrays: dict[str, Array]) -> object:
-    made = table("", "output", "shape", "min", "mean", "max", right=("min", "mean", "max"))
+    made = table("", "output", "shape", "min", "mean", "max", key="outputs")
     for name, array in arrays.items():
-        figures = (np.min(array), np.mean(array), np.max(array))
-        made.add_row(escape(plain(name)), shape_text(array.shape), *(f"{figure:.6g}" for figure in figures))
+        figures = (float(np.min(array)), float(np.mean(array)), float(np.max(array)))
+        made.add_row(name, shape_text(array.shape), *figures)
     return made

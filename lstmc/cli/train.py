@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lstmc.api import train
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, said, table
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
     BackendOption,
@@ -25,6 +27,8 @@ from lstmc.cli.options import (
 )
 from lstmc.cli.progress import shown
 from lstmc.model_file import model_in
+from lstmc.runs.events import Event, Progress
+from lstmc.runs.tensorboard import EventFiles
 
 
 def train_command(
@@ -48,6 +52,9 @@ def train_command(
     batch: BatchOption = None,
     no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Take examples in the order they have.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN from its last snapshot.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files into RUN/tensorboard besides.")
+    ] = False,
     gpu: GpuOption = False,
     target: TargetOption = None,
     backend: BackendOption = "caffe",
@@ -58,7 +65,10 @@ def train_command(
     front, a batch in each row. Ctrl-C, SIGTERM and a closed terminal write a snapshot and end the run: --resume goes
     on with it.
     """
-    with interruptible() as interruption, shown(out) as progress:
+    with interruptible() as interruption, shown(out) as progress, ExitStack() as stack:
+        listeners: list[Progress] = [progress]
+        if tensorboard:
+            listeners.append(stack.enter_context(closing(EventFiles(folder))))
         run = train(
             model_in(file),
             data,
@@ -74,22 +84,30 @@ def train_command(
             gpu=gpu,
             target=target,
             backend=backend,
-            progress=progress,
+            progress=lambda event: tell(event, listeners),
             stop=interruption.asked,
             command=command(),
             sizes=parse_sizes(sizes or []),
         )
     if run.not_drawn:
         out.print(run.not_drawn, markup=False)
-    wrote = table("wrote", "file", "bytes", right=("bytes",))
+    wrote = table("wrote", "file", "bytes", key="files")
     for path in run.files:
-        wrote.add_row(str(path), f"{path.stat().st_size:,}")
+        wrote.add_row(str(path), path.stat().st_size)
     out.print(wrote)
+    said.fact("ended", run.ended)
+    said.fact("iteration", run.iteration)
     if run.ended == "stopped":
         out.print(f"stopped after {run.iteration} iterations, with the snapshot {run.snapshot}", markup=False)
         out.print(f"go on with: {command('--resume')}", markup=False, soft_wrap=True)
         raise typer.Exit(interruption.exit_code)
     out.print(f"finished after {run.iteration} iterations")
+
+
+def tell(event: Event, listeners: Sequence[Progress]) -> None:
+    """Tell each of them; none of them stops the run."""
+    for listener in listeners:
+        listener(event)
 
 
 def command(*more: str) -> str:

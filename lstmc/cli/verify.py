@@ -6,7 +6,7 @@ import typer
 
 from lstmc.api import Verification, compile, widest_phase
 from lstmc.cli.compile import print_tuning
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, said, table
 from lstmc.cli.options import (
     BackendOption,
     CellOption,
@@ -67,28 +67,32 @@ def verify_command(
 
 def print_verification(found: Verification) -> None:
     """What was compared in each place, and why it was not in others."""
+    said.fact("not_run", dict(found.not_run))
     for name, reason in found.not_run.items():
-        out.print(f"{name}: not run: {reason.splitlines()[0]}")
+        out.print(f"{name}: not run: {reason.splitlines()[0]}", markup=False, soft_wrap=True)
     for report in found.reports:
         print_report(report)
 
 
 def print_report(report: Report, against: str = "the float64 interpreter") -> None:
-    """Every difference of one place."""
+    """One line for a place where all agrees; every difference with ``-v`` and where one is off."""
     made = table(
         f"on {report.executor}, against {against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
-        right=("blobs", "largest absolute", "relative", "allowed"),
+        key=report.executor,
+        texts={"largest absolute": ".1e", "relative": ".1e", "allowed": ".0e"},
+        styles={"PAST TOLERANCE": "bold red"},
     )
     for row in report.differences:
         made.add_row(
-            *(row.kind, row.name, str(row.count), f"{row.absolute:.1e}", f"{row.relative:.1e}"),
-            *(f"{row.tolerance:.0e}", "ok" if row.passed else "[bold red]PAST TOLERANCE[/]"),
+            *(row.kind, row.name, row.count, row.absolute, row.relative, row.tolerance),
+            "ok" if row.passed else "PAST TOLERANCE",
         )
-    out.print(made)
-    if report.not_compared:
-        gaps = table("not compared", "what", "name", "blobs", "why", right=("blobs",))
-        for gap in report.not_compared:
-            gaps.add_row(gap.kind, gap.name, str(gap.count), gap.reason)
-        out.print(gaps)
-    out.print(f"{report.executor}: {report.verdict()}\n", soft_wrap=True)
+    gaps = table("not compared", "what", "name", "blobs", "why", key=f"{report.executor} not compared")
+    for gap in report.not_compared:
+        gaps.add_row(gap.kind, gap.name, gap.count, gap.reason)
+    if said.verbose or not report.passed:
+        out.print(made)
+        if report.not_compared:
+            out.print(gaps)
+    out.print(f"{report.executor}: {report.verdict()}", markup=False, soft_wrap=True)

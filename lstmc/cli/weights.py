@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from lstmc.backend import ReadsWeights, load_backend, require
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, said, table
 from lstmc.cli.options import BackendOption
+from lstmc.cli.output_options import speaking
 from lstmc.npz import npz_bytes
 from lstmc.output import write_files
 from lstmc.types import shape_text
@@ -22,7 +23,6 @@ def _weights() -> None:
     """Without this, typer would make a single sub-command the command itself."""
 
 
-@weights_app.command("extract")
 def extract_command(
     trained: Annotated[Path, typer.Argument(metavar="NET.caffemodel", help="As lstmc wrote it or Caffe trained it.")],
     to: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Where the parameters go.")],
@@ -35,9 +35,13 @@ def extract_command(
     described = manifest or trained.with_name(f"{trained.stem}.manifest.json")
     found, absent = require(load_backend(backend), ReadsWeights).read_weights(trained, described)
     write_files(to.parent, {to.name: npz_bytes(found)})
-    made = table(f"wrote {to}", "parameter", "shape")
+    made = table(f"wrote {to}", "parameter", "shape", key="parameters")
     for name, array in found.items():
         made.add_row(name, shape_text(array.shape))
     out.print(made)
+    said.fact("absent", list(absent))
     if absent:
         out.print(f"\nno step of this net uses {', '.join(absent)}: left out")
+
+
+weights_app.command("extract")(speaking(extract_command))

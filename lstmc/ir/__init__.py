@@ -7,7 +7,7 @@ from lstmc.ir.graph_value import GraphValue
 from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ir.over_time import of_step, op_of_step, op_over_time, over_steps, values_over_time
 from lstmc.ir.rebuild import Rebuild, rename_values
-from lstmc.ir.scan import Scan
+from lstmc.ir.scan import Scan, node_count
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
 from lstmc.ir.weight_graph import NEGATE, is_weight, is_weight_op, twice_stored, weight_graph
@@ -31,6 +31,7 @@ __all__ = [
     "has_gradient",
     "is_weight",
     "is_weight_op",
+    "node_count",
     "of_step",
     "op_of_step",
     "op_over_time",

@@ -86,3 +86,9 @@ class Scan(Op):
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         raise NotImplementedError("random scans come from tests/strategies.py")
+
+
+def node_count(graph: Graph) -> int:
+    """The nodes of a graph, with those in the bodies of its scans."""
+    bodies = [body for node in graph if isinstance(node.op, Scan) for body in node.op.bodies]
+    return len(graph) + sum(map(node_count, bodies))

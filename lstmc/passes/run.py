@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lstmc.errors import LstmcError, PassError
@@ -22,6 +23,8 @@ class Snapshot:
     pass_name: str
     stage: Stage
     graph: Graph
+    counts: Mapping[str, int] = field(default_factory=dict)  # how often each of its rules was used
+    seconds: float = 0.0
 
 
 def unrolled_scans(history: Sequence[Snapshot]) -> dict[str, Scan]:
@@ -49,6 +52,7 @@ def run_passes(
     history = [Snapshot("model", stage, graph)]
     _dump(dump_dir, 0, history[0], "the model as it was written", len(graph), {})
     for number, step in enumerate(passes, 1):
+        started = time.perf_counter()
         try:
             step.requires(graph)
             outcome = step.run(graph)
@@ -68,7 +72,7 @@ def run_passes(
             ) from error
         if observe is not None:
             observe(step, graph, outcome)
-        history.append(Snapshot(step.name, stage, outcome.graph))
+        history.append(Snapshot(step.name, stage, outcome.graph, outcome.counts, time.perf_counter() - started))
         summary = (step.__doc__ or "").strip().splitlines()[0]
         _dump(dump_dir, number, history[-1], summary, len(graph), outcome.counts)
         graph = outcome.graph

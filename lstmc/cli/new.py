@@ -1,0 +1,32 @@
+"""``lstmc new``: the first files of something of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lstmc.cli.console import out, table
+from lstmc.output import write_files
+from lstmc.start import start_files
+
+
+def new_command(
+    kind: Annotated[Literal["cell", "model", "plugin"], typer.Argument(help="What to begin.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and _.")],
+    folder: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where the files go. Default: here, or NAME.")
+    ] = None,
+) -> None:
+    """Begin a cell, a model, or a plug-in that brings a cell: files to change, with tests that pass.
+
+    Nothing is written over.
+    """
+    place = folder or (Path(name) if kind == "plugin" else Path())
+    wrote = table("wrote", "file", "bytes", key="files")
+    for path, content in start_files(kind, name, place).items():
+        written = write_files((place / path).parent, {Path(path).name: content})[0]
+        wrote.add_row(str(written), len(content))
+    out.print(wrote)
+    out.print(f"its tests: python -m pytest {place}", markup=False, soft_wrap=True)

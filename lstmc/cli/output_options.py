@@ -1,0 +1,37 @@
+"""How much a command says, and in which form: ``--quiet``, ``-v`` and ``--json``, the same for every command."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from lstmc.cli.console import Form, said
+
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors; the exit code says it.")]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+def speaking(command: Callable[..., None], tables: bool = True) -> Callable[..., None]:
+    """A command with these options added to its own: ``--json`` if it prints ``tables``."""
+    options = {"quiet": QuietOption, "verbose": VerboseOption} | ({"json": JsonOption} if tables else {})
+
+    @functools.wraps(command)
+    def spoken(*args: Any, **given: Any) -> None:
+        wanted = {name: given.pop(name) for name in options}
+        form = Form.JSON if wanted.get("json") else Form.QUIET if wanted["quiet"] else Form.TEXT
+        said.begin(form, wanted["verbose"])
+        command(*args, **given)
+
+    own = inspect.signature(command, eval_str=True)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+        for name, option in options.items()
+    ]
+    spoken.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
+    spoken.__annotations__ = {p.name: p.annotation for p in spoken.__signature__.parameters.values()}  # type: ignore[attr-defined]
+    return spoken

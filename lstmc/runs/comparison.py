@@ -1,0 +1,37 @@
+"""Several runs in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from lstmc.errors import DrawingError
+from lstmc.output import write_files
+from lstmc.runs.metrics import METRICS, read_metrics
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def plot_runs(folders: Sequence[Path], to: Path) -> Path:
+    """Draw the losses and scores of runs, by their folders, into one file, in the form that its suffix names.
+
+    Raises :class:`DrawingError` for a folder without metrics and for another suffix.
+    """
+    form = to.suffix.lower().removeprefix(".")
+    if form not in FORMATS:
+        expected = ", ".join(f".{each}" for each in FORMATS)
+        raise DrawingError(f"{to}: expected a file that ends in one of {expected}, found {to.suffix or 'none'}")
+    runs = {name: read_metrics(folder / METRICS) for name, folder in _names(folders).items()}
+    empty = [str(folder) for folder, records in zip(folders, runs.values(), strict=True) if not records]
+    if empty:
+        raise DrawingError(f"expected the folder of a run, with {METRICS} in it, found none in {', '.join(empty)}")
+    curves = import_module("lstmc.runs.curves")  # matplotlib takes longer to import than all of lstmc
+    return write_files(to.parent, {to.name: curves.drawn(runs, [form])[form]})[0]
+
+
+def _names(folders: Sequence[Path]) -> dict[str, Path]:
+    """What each run is called: its folder, or the whole path where two folders are called alike."""
+    short = [folder.resolve().name for folder in folders]
+    alike = len(set(short)) < len(short)
+    return {str(folder) if alike else name: folder for name, folder in zip(short, folders, strict=True)}
