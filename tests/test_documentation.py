@@ -128,6 +128,8 @@ def unknown_in_command(line: str) -> Iterator[str]:
     while words and re.fullmatch(r"\w+=.*", words[0]):
         words = words[1:]
     match words:
+        case ["lstmc", option] if option.startswith("--"):
+            yield from (f"lstmc {option}" for _ in [0] if option not in own_options())
         case ["lstmc", command, *rest] if re.fullmatch(r"[a-z-]+", command):
             found = commands().get(command)
             if found is None:
@@ -225,9 +227,16 @@ def commands() -> dict[str, object]:
 
 
 @cache
+def own_options() -> set[str]:
+    """The options of lstmc itself, which stand before a command."""
+    own = typer.main.get_command(app).params
+    return {option for parameter in own for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+
+
+@cache
 def options() -> set[str]:
     """Every option of lstmc, of its programs, of make's tools and of what the tests are run by."""
-    found = set(re.findall(r"\"(--[a-z][a-z-]+)", texts()))
+    found = set(re.findall(r"\"(--[a-z][a-z-]+)", texts())) | own_options()
     for one in commands().values():
         found |= {option for each in (one.values() if isinstance(one, dict) else [one]) for option in each}
     return found
