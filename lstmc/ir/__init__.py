@@ -7,6 +7,7 @@ from lstmc.ir.graph_value import GraphValue
 from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ir.over_time import of_step, op_of_step, op_over_time, over_steps, values_over_time
 from lstmc.ir.rebuild import Rebuild, rename_values
+from lstmc.ir.reshaped import reshape_source, reshaped
 from lstmc.ir.scan import Scan, node_count
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
@@ -41,6 +42,8 @@ __all__ = [
     "print_graph",
     "print_node",
     "rename_values",
+    "reshape_source",
+    "reshaped",
     "twice_stored",
     "values_over_time",
     "verify",

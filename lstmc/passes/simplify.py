@@ -9,7 +9,7 @@ from math import isfinite, prod
 
 import numpy as np
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan
+from lstmc.ir import Builder, Graph, Node, Ref, Scan, reshape_source, reshaped
 from lstmc.ops import (
     Add,
     Affine,
@@ -179,10 +179,9 @@ def add_without_broadcast_zero(b: Builder, node: Node, args: Refs) -> Refs | Non
 def merge_reshapes(b: Builder, node: Node, args: Refs) -> Refs | None:
     if not isinstance(node.op, Reshape):
         return None
-    if b.type(args[0]) == node.types[0]:
-        return args
-    inner = b.node(args[0].node)
-    return _add(b, node, node.op, b.args(inner.name)[0]) if isinstance(inner.op, Reshape) else None
+    if b.type(args[0]) != node.types[0] and reshape_source(b, args[0]) == args[0]:
+        return None
+    return (reshaped(b, args[0], node.op, node.names, node.loc),)
 
 
 def flatten_in_linear(b: Builder, node: Node, args: Refs) -> Refs | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op, reshaped
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -89,8 +89,7 @@ def check_blob(b: Builder, node: Node, w: Ref, layer: str, name: str = "W") -> N
 
 def shaped(b: Builder, ref: Ref, shape: tuple[int, ...]) -> Ref:
     """The value in another shape, by a Reshape where it has not that shape already."""
-    value = as_value(b, ref)
-    return value if b.type(value).shape == shape else b.add(caffe.ReshapeLayer(shape), value)[0]
+    return reshaped(b, as_value(b, ref), caffe.ReshapeLayer(shape))
 
 
 def outputs_as_values(graph: Graph, counts: Counter[str]) -> Graph:

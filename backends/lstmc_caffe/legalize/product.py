@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from lstmc.errors import BackendError
-from lstmc.ir import NEGATE, Builder, Node, Ref, is_weight
+from lstmc.ir import NEGATE, Builder, Node, Ref, is_weight, reshaped
 from lstmc.ops import Add, Linear, Maximum, Mul, Op, Sub, Transpose
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Refs
@@ -121,9 +121,7 @@ def _covering(
     summed = layer is caffe.Bias or not trained or prod(b.type(large).shape[:start]) > 1
     learned = is_weight(b, small) and b.type(small).shape == shape and summed
     if not learned:
-        small = as_value(b, small)
-        if b.type(small).shape != shape:
-            (small,) = b.add(caffe.ReshapeLayer(shape), small, loc=node.loc)
+        small = reshaped(b, as_value(b, small), caffe.ReshapeLayer(shape), loc=node.loc)
     return layer(axis=start, num_axes=stop - start, learned=learned), (large, small)
 
 

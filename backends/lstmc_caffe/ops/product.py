@@ -64,6 +64,8 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
 
     name = "caffe.TransposedInnerProduct"
     layer_type = "InnerProduct"
+    settings = InnerProduct.settings
+    own_param = "inner_product_param"  # transpose
     operands = ("x", "w", "b")
     axis: int = 1
     num_output: int = 0
@@ -90,9 +92,17 @@ class TransposedInnerProduct(CaffeOp, AlongAxis):
     def blobs(self, operands: int) -> range:
         return range(1, operands)
 
+    def blob_types(self, bottoms: Types) -> Types:
+        w = TensorType((prod(bottoms[0].shape[self.axis :]), self.num_output))
+        return (w, TensorType(w.shape[1:])) if self.bias else (w,)
+
     def write(self, layer: Any) -> None:
-        InnerProduct(self.axis, self.num_output, self.bias).write(layer)
+        super().write(layer)
         layer.inner_product_param.transpose = True
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        return super().read(layer, bottoms) if layer.inner_product_param.transpose else None
 
     def fillers(self, layer: Any) -> list[Any]:
         return InnerProduct(self.axis, self.num_output, self.bias).fillers(layer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from lstmc.ir import Builder, Ref, Steps
+from lstmc.ir import Builder, Ref, Steps, reshape_source, reshaped
 from lstmc_caffe import ops as caffe
 
 Matrix = tuple[int, int]
@@ -30,16 +30,11 @@ def as_matrix(b: Builder, ref: Ref) -> Ref:
 def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
     """A value in another shape, by at most one view. Without ``names`` it is called after the value, and
     of its step."""
-    if b.type(ref).shape == shape:
-        return ref
-    source = unviewed(b, ref)
-    if b.type(source).shape == shape:
-        return source
     if not names:
         names, steps = (f"{b.node(ref.node).names[ref.out]}/rows",), (b.of_step(ref),)
-    return b.add(caffe.View(shape), source, names=names, steps=steps)[0]
+    return reshaped(b, ref, caffe.View(shape), names, steps=steps)
 
 
 def unviewed(b: Builder, ref: Ref) -> Ref:
     """What a value is a view of; itself where it is none."""
-    return b.args(ref.node)[0] if isinstance(b.node(ref.node).op, caffe.View) else ref
+    return reshape_source(b, ref, caffe.View)

@@ -13,8 +13,6 @@ from lstmc_caffe.rows.layout import last_axis, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
-MOST_ROUNDS = 4
-
 
 @dataclass(frozen=True)
 class SettleViews(Pass):
@@ -35,15 +33,8 @@ class SettleViews(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        counts: Counter[str] = Counter()
-        settled = graph
-        for _ in range(MOST_ROUNDS):  # a layer made in one round may read what is an output in the next
-            settler = _Settler(settled, self.target)
-            before, settled = settled, settler.run()
-            counts += settler.counts
-            if settled == before:
-                break
-        return compared(graph, settled, counts)
+        settler = _Settler(graph, self.target)
+        return compared(graph, settler.run(), settler.counts)
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:
@@ -68,8 +59,10 @@ class _Settler:
         self.reshaped = {source.node for op, source in feeds if op.step is None}
         for node in self.graph:
             self._node(node)
-        outputs = [(o.name, self._output(o)) for o in self.graph.outputs]
-        return self.b.finish(outputs)
+        # all blobs before all views, as a second run finds them: blobs stay where they are, views are made anew
+        blobs = [self._output_blob(output) for output in self.graph.outputs]
+        views = [self._output_view(*found) for found in zip(self.graph.outputs, blobs, strict=True)]
+        return self.b.finish([(o.name, ref) for o, ref in zip(self.graph.outputs, views, strict=True)])
 
     def _node(self, node: Node) -> None:
         args = self.graph.args(node.name)
@@ -140,16 +133,18 @@ class _Settler:
             self.made[source, ()] = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)[0]
         return self.made[source, ()]
 
-    def _output(self, output: Output) -> Ref:
+    def _output_blob(self, output: Output) -> Ref:
+        """What the host reads an output from: a blob that no layer reads, or such blobs of all steps."""
+        source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
+        if not isinstance(self.b.node(source.node).op, caffe.HostStack):
+            return self._unread(source, output.name)
+        steps = self.b.args(source.node)
+        copies = [self._unread(step, f"{output.name}/{t}") for t, step in enumerate(steps)]
+        return source if copies == list(steps) else self.b.add(caffe.HostStack(), *copies, names=(output.name,))[0]
+
+    def _output_view(self, output: Output, source: Ref) -> Ref:
+        """The output in its own shape."""
         shape, old = self.graph.type(output.ref).shape, self.graph.node(output.ref.node)
-        source = self._fed(self.sources[output.ref], last_axis(shape))
-        if isinstance(self.b.node(source.node).op, caffe.HostStack):
-            steps = self.b.args(source.node)
-            copies = [self._unread(step, f"{output.name}/{t}") for t, step in enumerate(steps)]
-            if copies != list(steps):
-                (source,) = self.b.add(caffe.HostStack(), *copies, names=(output.name,))
-        else:
-            source = self._unread(source, output.name)
         if self.b.type(source).shape == shape:
             return source
         name, step = old.names[output.ref.out], old.of_step(output.ref.out)

@@ -93,7 +93,6 @@ NO_MATTER_OF_SHAPES = (
     ("dummy_data_param", ("data_filler",)),
     ("eltwise_param", ("operation",)),
     ("exp_param", ("base", "scale", "shift")),
-    ("inner_product_param", ("transpose",)),
     ("log_param", ("base", "scale", "shift")),
     ("pooling_param", ("pool",)),
     ("reduction_param", ("coeff", "operation")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstmc.ir import Builder, Ref, Step
+from lstmc.ir import Builder, Ref, Step, reshaped
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.unroll.fan import concat_tree, slice_tree, split_tree
@@ -27,12 +27,10 @@ class CaffeTimeAxis:
         if length > 1 and not step:
             return self._numbers(b, x, names, steps)
         name = b.node(x.node).names[x.out]
-        if isinstance(b.node(x.node).op, caffe.ReshapeLayer):
-            (x,) = b.args(x.node)  # two reshapes in a row are one
         if length == 1:
-            return b.add(caffe.ReshapeLayer(tuple(step)), x, names=names, steps=tuple(steps))
+            return (reshaped(b, x, caffe.ReshapeLayer(tuple(step)), names, steps=tuple(steps)),)
         size, *rest = step
-        (together,) = b.add(caffe.ReshapeLayer((length * size, *rest)), x, names=(f"{name}/rows",))
+        together = reshaped(b, x, caffe.ReshapeLayer((length * size, *rest)), (f"{name}/rows",))
         return slice_tree(b, together, 0, (size,) * length, names, steps)
 
     @staticmethod

@@ -124,7 +124,7 @@ CASES: dict[str, tuple[str, str]] = {
         """,
         """
         %y: f32[4,2,3] = caffe.Reshape(%x, shape=(4, 2, 3))
-        %reshape: f32[1,4,2,3] = caffe.Reshape(%y, shape=(1, 4, 2, 3))
+        %reshape: f32[1,4,2,3] = caffe.Reshape(%x, shape=(1, 4, 2, 3))
         %reshape_2: f32[1,2,3] = caffe.Reshape(%k, shape=(1, 2, 3))
         %z: f32[] = caffe.SoftmaxWithLoss(%reshape, %reshape_2, axis=1)
         """,

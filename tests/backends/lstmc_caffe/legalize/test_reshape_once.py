@@ -67,6 +67,15 @@ def test_reshape_once_as_text() -> None:
     assert not ReshapeOnce().run(outcome.graph).modified
 
 
+def test_a_reshape_of_a_reshape_is_made_once_too() -> None:
+    twice = "%row: f32[1,3] = caffe.Reshape(%cont, shape=(1, 3))\n      %again: f32[3] = caffe.Reshape(%row"
+    before = parse_graph(LEGAL.replace("%again: f32[3] = caffe.Reshape(%cont", twice), caffe.CAFFE_OPS)
+    outcome = ReshapeOnce().run(before)
+    assert print_graph(outcome.graph) == ONCE
+    assert_same_meaning(before, outcome.graph)
+    assert not ReshapeOnce().run(outcome.graph).modified
+
+
 def test_reshape_once_where_the_first_step_reads_a_sequence_as_it_is() -> None:
     body = LEGAL.partition("body rnn {")[2].partition("    }\n")[0]
     first = f"first rnn {{{body}".replace("%again:", "%same: f32[3,1] = caffe.Power(%cont)\n      %again:")

@@ -44,6 +44,11 @@ READ = [
         [X],
         "InnerProduct(axis=2, num_output=3, bias=True)",
     ),
+    (
+        'type: "InnerProduct" inner_product_param { num_output: 3 axis: 2 transpose: true bias_term: false }',
+        [X],
+        "TransposedInnerProduct(axis=2, num_output=3, bias=False)",
+    ),
     ('type: "Scale" scale_param { axis: 1 num_axes: -1 }', [X], "Scale(axis=1, num_axes=2, learned=True)"),
     ('type: "Bias" bias_param { axis: -2 }', [X, (6,)], "Bias(axis=1, num_axes=1, learned=False)"),
     (
@@ -73,7 +78,6 @@ OTHERS = [
     ('type: "Exp" exp_param { base: 2 }', [X]),
     ('type: "Log" log_param { shift: 1 }', [X]),
     ('type: "Scale" scale_param { bias_term: true }', [X]),
-    ('type: "InnerProduct" inner_product_param { num_output: 3 transpose: true }', [X]),
     ('type: "Reduction" reduction_param { operation: MEAN }', [X]),
     ('type: "Reduction" reduction_param { coeff: 0.5 }', [X]),
     ('type: "Embed" embed_param { num_output: 4 input_dim: 3 }', [(2,)]),

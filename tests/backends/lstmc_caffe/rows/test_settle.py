@@ -70,6 +70,23 @@ CASES = {
         "z=%z, y=%t|z=%z, y=%y",
         {"copy_output": 1},
     ),
+    "the copies of all outputs stand before their views": (
+        "flat",
+        A
+        + """%t: f32[2,6] = caffe.TanH(%a)
+        %v: f32[2,2,3] = host.view(%t, shape=(2, 2, 3))
+        %w: f32[3,4] = host.view(%a, shape=(3, 4))
+        %z: f32[2,6] = caffe.Sigmoid(%t)""",
+        """%a: f32[2,6] = caffe.Input()
+        %t: f32[2,6] = caffe.TanH(%a)
+        %z: f32[2,6] = caffe.Sigmoid(%t)
+        %p: f32[2,6] = caffe.Power(%t)
+        %q: f32[2,6] = caffe.Power(%a)
+        %v: f32[2,2,3] = host.view(%p, shape=(2, 2, 3))
+        %w: f32[3,4] = host.view(%q, shape=(3, 4))""",
+        "p=%v, q=%w, z=%z",
+        {"copy_output": 2},
+    ),
     "a sequence of steps is read from unread blobs": (
         "noslice",
         """%q: f32[2,2,3] = host.input()
