@@ -8,12 +8,11 @@ from lstmc import (
     cell,
     constant,
     dims,
+    einsum,
     linear,
-    reshape,
     sigmoid,
     softmax,
     split,
-    sum,
     tanh,
     xavier,
 )
@@ -37,9 +36,7 @@ def attention_lstm(
     Sharma et al. 2015, arXiv:1511.04119, section 3. X has D features of each place, S = K K of them in the paper.
     Gates in the order i, f, o, g.
     """
-    places = [reshape(place, N, D) for place in split(X, X.shape[1], axis=1)]
-    looks = split(softmax(linear(h, W_s)), len(places))
-    x = sum(look * place for look, place in zip(looks, places, strict=True))
+    x = einsum("ns,nsd->nd", softmax(linear(h, W_s)), X)
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)

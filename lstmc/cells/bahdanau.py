@@ -10,7 +10,6 @@ from lstmc import (
     constant,
     dims,
     linear,
-    reshape,
     sigmoid,
     softmax,
     split,
@@ -42,10 +41,8 @@ def bahdanau(
     is static: what an encoder's scan returned, S steps of E elements. Rows of W and b in the order z, r, n, its
     columns x then c; rows of U_g in the order z, r.
     """
-    slots = [reshape(step, N, E) for step in split(memory, memory.shape[0], axis=0)]
-    query = linear(s, W_a)
-    a = softmax(concat([linear(tanh(linear(m, U_a) + query), v) for m in slots]))
-    c = sum(a_j * m for a_j, m in zip(split(a, len(slots)), slots, strict=True))
+    e = linear(tanh(linear(memory, U_a) + linear(s, W_a)), v)
+    c = sum(softmax(e, axis=0) * memory, axis=0)
     x_z, x_r, x_n = split(linear(concat(x, c), W, b), 3)
     s_z, s_r = split(linear(s, U_g), 2)
     z, r = sigmoid(x_z + s_z), sigmoid(x_r + s_r)

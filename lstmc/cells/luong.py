@@ -10,7 +10,6 @@ from lstmc import (
     constant,
     dims,
     linear,
-    reshape,
     sigmoid,
     softmax,
     split,
@@ -45,8 +44,7 @@ def luong(
     i, f, o, g = split(linear(concat(x, fed), W_x, b) + linear(h, W_h), 4)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)
-    slots = [reshape(step, N, E) for step in split(memory, memory.shape[0], axis=0)]
-    a = softmax(concat([reshape(sum(linear(m, W_a) * h, axis=-1), N, 1) for m in slots]))
-    context = sum(a_j * m for a_j, m in zip(split(a, len(slots)), slots, strict=True))
+    scores = sum(linear(memory, W_a) * h, axis=-1, keepdims=True)
+    context = sum(softmax(scores, axis=0) * memory, axis=0)
     fed = tanh(linear(concat(context, h), W_c))
     return fed, {"fed": fed, "h": h, "c": c}

@@ -6,11 +6,9 @@ from lstmc import (
     State,
     Value,
     cell,
-    concat,
     constant,
     dims,
     linear,
-    reshape,
     sigmoid,
     softmax,
     split,
@@ -43,7 +41,5 @@ def pointer(
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)
-    slots = [reshape(step, N, E) for step in split(memory, memory.shape[0], axis=0)]
-    query = linear(h, W_2)
-    u = concat([linear(tanh(linear(e, W_1) + query), v) for e in slots])
-    return softmax(u), {"h": h, "c": c}
+    u = linear(tanh(linear(memory, W_1) + linear(h, W_2)), v)
+    return softmax(u[..., 0].T), {"h": h, "c": c}
