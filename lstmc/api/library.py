@@ -18,13 +18,22 @@ from lstmc.weights import parameters
 # A cell of lstmc's own stands here once; those of other packages are a group of their own.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "plain": ("rnn", "indrnn", "rhn"),
-    "LSTM": ("lstm", "lstm_peephole", "lstm_projected", "lstm_cifg", "lstm_multiplicative", "slstm"),
+    "LSTM": (
+        "lstm",
+        "lstm_peephole",
+        "lstm_projected",
+        "lstm_cifg",
+        "lstm_layernorm",
+        "lstm_multiplicative",
+        "slstm",
+        "mlstm",
+    ),
     "GRU and its kind": ("gru", "gru_reset_after", "mgu", "ugrnn", "janet"),
     "gates that see the input alone": ("sru", "qrnn", "min_gru", "min_lstm"),
-    "state spaces": ("lru", "lmu"),
+    "state spaces": ("lru", "lmu", "mamba"),
     "continuous and missing time": ("cfc", "ltc", "gru_d"),
     "images": ("conv_lstm", "conv_gru"),
-    "attention": ("attention_lstm", "bahdanau", "luong", "pointer"),
+    "attention and memory": ("attention_lstm", "bahdanau", "luong", "pointer", "delta_net", "ntm"),
 }
 ELSEWHERE = "of other packages"
 SIZES: Mapping[str, int] = {"N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}  # a dimension that is not here is 16

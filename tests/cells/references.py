@@ -330,3 +330,97 @@ def lmu(p: Named, x: Named, s: Named) -> Step:
     m = s.m @ A_held.T + u @ B_held.T
     h = np.tanh(x.x @ p.W_x.T + s.h @ p.W_h.T + m @ p.W_m.T)
     return h, {"h": h, "m": m}
+
+
+def normalised(x: Array, gain: Array, bias: Array) -> Array:
+    """Layer normalization of the last axis, with the epsilon of the cell."""
+    away = x - x.mean(-1, keepdims=True)
+    return gain * away / np.sqrt(x.var(-1, keepdims=True) + 1e-5) + bias
+
+
+@reference
+def lstm_layernorm(p: Named, x: Named, s: Named) -> Step:
+    gates = normalised(s.h @ p.W_h.T, p.gain_h, 0) + normalised(x.x @ p.W_x.T, p.gain_x, 0) + p.b
+    i, f, o, g = np.split(gates, 4, axis=1)
+    c = sigmoid(f) * s.c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(normalised(c, p.gain_c, p.b_c))
+    return h, {"h": h, "c": c}
+
+
+@reference
+def mlstm(p: Named, x: Named, s: Named) -> Step:
+    """Equations (19) to (27) as they stand, of C, n and the 1 times exp(m), which the cell has over exp(m)."""
+    y, C, n, m = [], [], [], []
+    for row in range(len(x.x)):
+        v_in, scale = x.x[row], np.exp(s.m[row, 0])
+        q, v = p.W_q @ v_in + p.b_q, p.W_v @ v_in + p.b_v  # (22), (24)
+        k = p.W_k @ v_in / np.sqrt(len(q)) + p.b_k  # (23)
+        i, f = np.exp(p.W_if @ v_in + p.b_if)  # (25), (26)
+        whole_C = f * scale * s.C[row] + i * np.outer(v, k)  # (19)
+        whole_n = f * scale * s.n[row] + i * k  # (20)
+        o = sigmoid(p.W_o @ v_in + p.b_o)  # (27)
+        y.append(o * (whole_C @ q) / max(abs(whole_n @ q), 1))  # (21)
+        size = max(f * scale, i)
+        C, n, m = [*C, whole_C / size], [*n, whole_n / size], [*m, [np.log(size)]]
+    return np.array(y), {"C": np.array(C), "n": np.array(n), "m": np.array(m)}
+
+
+@reference
+def mamba(p: Named, x: Named, s: Named) -> Step:
+    """The selective scan channel by channel: algorithm 2, its convolution and gate."""
+    channels, steps = p.w.shape[1], np.concatenate([s.before, (x.x @ p.W_in.T)[:, None, : p.w.shape[1]]], 1)
+    z = (x.x @ p.W_in.T)[:, channels:]
+    u = np.stack([np.einsum("nk,k->n", steps[:, :, e], p.w[:, e]) + p.b[e] for e in range(channels)], 1)
+    u = u * sigmoid(u)
+    dt = np.log1p(np.exp(u @ p.W_r.T @ p.W_dt.T + p.b_dt))
+    B, C, state, y = u @ p.W_B.T, u @ p.W_C.T, np.empty_like(s.s), np.empty_like(u)
+    for e in range(channels):
+        for n in range(len(u)):
+            decay = np.exp(-dt[n, e] * np.exp(p.A_log[:, e]))
+            state[n, :, e] = decay * s.s[n, :, e] + dt[n, e] * B[n] * u[n, e]
+            y[n, e] = C[n] @ state[n, :, e] + p.skip[e] * u[n, e]
+    return (y * z * sigmoid(z)) @ p.W_out.T, {"before": steps[:, 1:], "s": state}
+
+
+@reference
+def delta_net(p: Named, x: Named, s: Named) -> Step:
+    y, S = [], []
+    for row, old in zip(x.x, s.S, strict=True):
+        q, k = (a * sigmoid(a) for a in (p.W_q @ row, p.W_k @ row))
+        q, k = (a / np.sqrt(a @ a + 1e-6) for a in (q, k))
+        beta = sigmoid(p.w_beta @ row + p.b_beta)
+        S.append(old @ (np.eye(len(k)) - beta * np.outer(k, k)) + beta * np.outer(p.W_v @ row, k))
+        y.append(S[-1] @ q)
+    return np.array(y), {"S": np.array(S)}
+
+
+def looked(M: Array, w: Array, head: Array) -> Array:
+    """Equations (5) to (9) of a neural Turing machine, for one sequence: M [S, E], w [S]."""
+    places, size = M.shape
+    k, (beta, g, *s, gamma) = head[:size], head[size:]
+    like = np.array([k @ row / np.sqrt((k @ k) * (row @ row) + 1e-8) for row in M])  # (6)
+    focus = softmax(np.log1p(np.exp(beta)) * like)  # (5)
+    gated = sigmoid(g) * focus + (1 - sigmoid(g)) * w  # (7)
+    shift = dict(zip((-1, 0, 1), softmax(np.array(s)), strict=True))
+    turned = np.array(
+        [sum(gated[(i - d) % places] * share for d, share in shift.items()) for i in range(places)]
+    )  # (8)
+    sharp = (turned + 1e-8) ** (1 + np.log1p(np.exp(gamma)))
+    return sharp / sharp.sum()  # (9)
+
+
+@reference
+def ntm(p: Named, x: Named, s: Named) -> Step:
+    i, f, o, u = np.split(np.concatenate([x.x, s.r], 1) @ p.W.T + s.h @ p.U.T + p.b, 4, axis=1)
+    h, states = lstm_state(i, f, o, u, s.c)
+    size, new = s.M.shape[2], dict[str, list[Array]](r=[], M=[], w_r=[], w_w=[])
+    for row in range(len(h)):
+        write, read = p.W_w @ h[row] + p.b_w, p.W_r @ h[row] + p.b_r
+        w_w = looked(s.M[row], s.w_w[row], write[: size + 6])
+        erase, add = sigmoid(write[size + 6 : 2 * size + 6]), np.tanh(write[2 * size + 6 :])
+        M = s.M[row] * (1 - np.outer(w_w, erase)) + np.outer(w_w, add)  # (3), (4)
+        w_r = looked(M, s.w_r[row], read)
+        for name, value in (("r", w_r @ M), ("M", M), ("w_r", w_r), ("w_w", w_w)):
+            new[name].append(value)
+    states |= {name: np.array(values) for name, values in new.items()}
+    return np.concatenate([h, states["r"]], 1), states

@@ -13,13 +13,14 @@ import numpy as np
 from lstmc import Cell, Input, scan
 from lstmc.backend import load_cell
 from lstmc.dsl import Model
+from lstmc.dsl.dims import Size
 from lstmc.interp import forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.weights import check_weights, parameters
 from tests.cells.references import REFERENCES, Reference
 
-SIZES = {"D": 3, "H": 4, "P": 2, "B": 5, "S": 3, "E": 2, "A": 5, "C": 2, "F": 3, "Y": 4, "X": 5, "K": 3, "M": 5}
+SIZES = {"D": 3, "H": 4, "P": 2, "B": 5, "S": 3, "E": 2, "A": 5, "C": 2, "F": 3, "Y": 4, "X": 5, "K": 3, "M": 5, "R": 2}
 LENGTHS = ((1, 1), (1, 3), (2, 1), (2, 3), (7, 1), (7, 3))  # T, N
 # What an input or parameter must be, where not every number makes sense.
 RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
@@ -29,7 +30,11 @@ RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
 }
 
 # What a state starts as, of what is fed, where it is never any number: on arrays and on Values.
-STARTS: dict[tuple[str, str], Callable[[Any], Any]] = {("slstm", "n"): lambda fed: 1 + abs(fed)}
+STARTS: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("slstm", "n"): lambda fed: 1 + abs(fed),
+    ("ntm", "w_r"): abs,
+    ("ntm", "w_w"): abs,
+}
 
 
 def start(cell: Cell, state: str, fed: Any) -> Any:
@@ -51,8 +56,8 @@ def cell_graph(
         y, last = scan(cell(name="cell", N=length[1], **sizes, **options), xs, init=init, reverse=reverse)
         return {"y": y, **{f"{state}_T": value for state, value in last.items()}}
 
-    def sized(shape: tuple[object, ...]) -> list[int]:
-        return [dim if isinstance(dim, int) else (sizes | given)[str(dim)] for dim in shape]
+    def sized(shape: tuple[Size, ...]) -> list[int]:
+        return [size if isinstance(size, int) else size.value(sizes | given) for size in shape]
 
     shapes = {n: [length[0], *sized(declared.shape)] for n, declared in cell.inputs.items()}
     shapes |= {f"{n}_0": sized(declared.shape) for n, declared in cell.states.items() if states}

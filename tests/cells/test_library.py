@@ -46,9 +46,17 @@ def test_every_cell_says_what_it_is_and_where_its_equations_come_from(name: str)
     assert len(doc.split("\n")[0]) <= 120
 
 
+WAYS: dict[str, dict[str, bool]] = {"from states": {}, "from zero": {"states": False}, "reverse": {"reverse": True}}
+QUICK = {"from states": (2, 3), "from zero": (7, 1), "reverse": (1, 3)}
+GRID = [
+    pytest.param(length, options, id=f"{way}-{length}", marks=() if length == QUICK[way] else pytest.mark.slow)
+    for way, options in WAYS.items()
+    for length in LENGTHS
+]
+
+
 @pytest.mark.caffe
-@pytest.mark.parametrize("options", [{}, {"states": False}, {"reverse": True}], ids=["", "from zero", "reverse"])
-@pytest.mark.parametrize("length", LENGTHS, ids=str)
+@pytest.mark.parametrize(("length", "options"), GRID)
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_means_the_same_in_real_caffe(
     caffe: Runner, name: str, length: tuple[int, int], options: dict[str, bool]

@@ -31,6 +31,13 @@ def lstm_with_forget_bias(p: Named, x: Named, s: Named) -> Step:
     return references.lstm(Named(W_x=p.W_x, W_h=p.W_h, b=b), x, s)
 
 
+def lstm_with_clip(p: Named, x: Named, s: Named) -> Step:
+    i, f, o, g = np.split(x.x @ p.W_x.T + s.h @ p.W_h.T + p.b, 4, axis=1)
+    c = np.clip(sigmoid(f) * s.c + sigmoid(i) * np.tanh(g), -0.4, 0.4)
+    h = sigmoid(o) * np.tanh(c)
+    return h, {"h": h, "c": c}
+
+
 def lstm_of_other_functions(p: Named, x: Named, s: Named) -> Step:
     i, f, o, g = np.split(x.x @ p.W_x.T + s.h @ p.W_h.T + p.b, 4, axis=1)
     c = s.c / (1 + np.exp(-f)) + sigmoid(i) * np.maximum(g, 0)
@@ -56,6 +63,19 @@ def slstm_of_sigmoids(p: Named, x: Named, s: Named) -> Step:
     return sigmoid(o) * c / n, {"h": sigmoid(o) * c / n, "c": c, "n": n, "m": m}
 
 
+def mlstm_of_sigmoids(p: Named, x: Named, s: Named) -> Step:
+    """The same step with ln sigmoid(f) in the place of f."""
+    i, f = np.split(x.x @ p.W_if.T + p.b_if, 2, axis=1)
+    y, states = [], []
+    for row, forget in enumerate(np.log(sigmoid(f))):
+        one = Named(**{**vars(p), "W_if": np.zeros_like(p.W_if), "b_if": np.array([i[row, 0], forget[0]])})
+        of_row = (Named(**{n: a[row : row + 1] for n, a in vars(part).items()}) for part in (x, s))
+        made, new = references.mlstm(one, *of_row)
+        y.append(made)
+        states.append(new)
+    return np.concatenate(y), {n: np.concatenate([new[n] for new in states]) for n in vars(s)}
+
+
 def rhn_of_one(p: Named, x: Named, s: Named) -> Step:
     h, t = np.split(x.x @ p.W.T + s.s @ p.R.T + p.b, 2, axis=1)
     state = sigmoid(t) * np.tanh(h) + (1 - sigmoid(t)) * s.s
@@ -65,10 +85,12 @@ def rhn_of_one(p: Named, x: Named, s: Named) -> Step:
 OPTIONS: list[tuple[str, dict[str, Any], Reference]] = [
     ("lstm", {"bias": False}, lstm_without_bias),
     ("lstm", {"forget_bias": 1.5}, lstm_with_forget_bias),
+    ("lstm", {"cell_clip": 0.4}, lstm_with_clip),
     ("lstm", {"activation": relu}, lstm_of_other_functions),
     ("rnn", {"activation": relu}, rnn_relu),
     ("indrnn", {"activation": softplus}, indrnn_softplus),
     ("slstm", {"sigmoid_forget": True}, slstm_of_sigmoids),
+    ("mlstm", {"sigmoid_forget": True}, mlstm_of_sigmoids),
     ("rhn", {"depth": 1}, rhn_of_one),
 ]
 
