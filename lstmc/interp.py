@@ -53,8 +53,8 @@ def forward(
 ) -> Evaluation:
     """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
 
-    An input that has a fill and is not given is drawn from it (``seed``). Raises :class:`InterpreterError`
-    for what is missing or has another shape.
+    An input that has a fill and is not given is drawn from it (``seed``); a fixed array has its own numbers. Raises
+    :class:`InterpreterError` for what is missing or has another shape.
     """
     leaves: dict[str, Array] = {}
     for node in graph:
@@ -64,7 +64,10 @@ def forward(
                 given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
             leaves[node.name] = _checked("input", node.name, given, node.types[0], dtype)
         elif isinstance(node.op, Param):
-            leaves[node.name] = _checked("parameter", node.name, params.get(node.name), node.types[0], dtype)
+            given = params.get(node.name)
+            if given is None and node.op.fixed:
+                given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
+            leaves[node.name] = _checked("parameter", node.name, given, node.types[0], dtype)
     with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
         return _run(graph, leaves, dtype)
 

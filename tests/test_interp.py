@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 from lstmc.errors import InterpreterError
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Ref, parse_graph
-from lstmc.ops import Array
+from lstmc.ops import Array, Values
 
 SQUARE = parse_graph("""\
 graph square {
@@ -129,3 +129,14 @@ graph g {
     assert_array_equal(run.outputs["l"], [-np.inf, np.nan, np.log(1e4)])
     assert_array_equal(run.outputs["e"], [1.0, np.exp(-1.0), np.inf])
     assert_array_equal(backward(run, {"l": np.ones(3)}).inputs["x"], [np.inf, -1.0, 1e-4])
+
+
+def test_a_fixed_array_has_its_own_numbers_and_others_are_asked_for() -> None:
+    two = Values.of([2.0, 0.5])
+    graph = parse_graph(f"""graph net {{
+        %x: f32[2] = input()
+        %c: f32[2] = param(fill=values({two.shape}, {two.data!r}), lr_mult=0.0, decay_mult=0.0)
+        %y: f32[2] = mul(%x, %c)
+        return y=%y
+    }}""")
+    assert_array_equal(forward(graph, {"x": np.array([3.0, 4.0])}).outputs["y"], [6, 2])

@@ -22,6 +22,7 @@ from lstmc.passes import (
     Cse,
     Dead,
     Expand,
+    FixedProducts,
     FuseHorizontal,
     FuseLinears,
     Hoist,
@@ -136,7 +137,7 @@ def _rows(target: Target) -> Passes:
 def _rows_of_steps(target: Target) -> Passes:
     """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
     return (
-        *(Simplify(), Cse(), Dead(), RollIn(), SplitProducts()),
+        *(Simplify(), Cse(), Dead(), RollIn(), SplitProducts(), FixedProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), FitReaders(), SettleViews(target), Constants(target), Dead()),

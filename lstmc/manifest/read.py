@@ -155,7 +155,7 @@ def _agree(manifest: Manifest) -> None:
         if state.input not in manifest.inputs or state.output not in manifest.outputs:
             raise NotExpected.at(("states", name), "the names of an input and of an output", asdict(state))
     computed = {output.name: manifest.weights.type(output.ref).shape for output in manifest.weights.outputs}
-    given = {name: op.shape for name, op in parameters(manifest.weights).items()}
+    given = {name: op.shape for name, op in parameters(manifest.weights).items() if not op.fixed}
     if computed != {name: stored.shape for name, stored in manifest.blobs.items()}:
         raise NotExpected.at(("weights",), "a graph that computes the blobs", _written(computed))
     if not given.items() <= {name: parameter.shape for name, parameter in manifest.parameters.items()}.items():

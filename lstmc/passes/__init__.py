@@ -4,6 +4,7 @@ from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, resul
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_pattern
+from lstmc.passes.fixed_products import FixedProducts
 from lstmc.passes.fuse_horizontal import FuseHorizontal
 from lstmc.passes.fuse_linears import FuseLinears
 from lstmc.passes.gradients import backward_body, gradient_graph
@@ -22,6 +23,7 @@ __all__ = [
     "Cse",
     "Dead",
     "Expand",
+    "FixedProducts",
     "FuseHorizontal",
     "FuseLinears",
     "Hoist",

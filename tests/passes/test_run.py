@@ -15,6 +15,7 @@ from lstmc.passes import (
     Cse,
     Dead,
     Expand,
+    FixedProducts,
     FuseLinears,
     Hoist,
     Pass,
@@ -211,7 +212,9 @@ graph net {
 """
 
 
-@pytest.mark.parametrize("late", [FuseLinears(), Hoist(), Sink(), SplitProducts()], ids=lambda step: step.name)
+@pytest.mark.parametrize(
+    "late", [FixedProducts(), FuseLinears(), Hoist(), Sink(), SplitProducts()], ids=lambda step: step.name
+)
 def test_what_moves_ops_of_one_body_comes_before_peel(late: Pass) -> None:
     with pytest.raises(PassError) as caught:
         run_passes(parse_graph(PEELED), [late])

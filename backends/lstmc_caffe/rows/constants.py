@@ -6,11 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
+
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Rebuild, Ref
-from lstmc.ops import Input
+from lstmc.ops import Input, Param, Values
 from lstmc.passes import Pass, PassResult, result
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.layout import last_axis
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.fan import concat_tree
@@ -25,6 +28,7 @@ class Constants(Pass):
     1. DummyData of c => Power with scale 0 and shift c of another blob of that shape
     2. where there is none, of a piece of a larger one => Slice first
     3. where none is so large, of a smaller one => Concat of the constant with itself, and with a Slice of itself
+    4. where that cannot be written either, of a blob of as many rows => InnerProduct with zeros, and c as its bias
 
     The other blob is one that stands before the constant's first reader; if none will do, a blob that is fed, which
     then moves to before the constant. Refused: a constant where neither does. (A blob that is not finite makes the
@@ -83,7 +87,7 @@ class _ConstantMaker:
         power = caffe.PowerLayer(1.0, 0.0, node.op.value)
         like = self._like(shape) if self._allows(power) else None
         if like is None:
-            raise self._refused(node)
+            return self._product(node)
         anchor, found = self.anchors[like], like
         if all(have >= want for have, want in zip(like, shape, strict=True)):
             for axis, size in enumerate(shape):
@@ -95,19 +99,44 @@ class _ConstantMaker:
             blob = self._of_size(node, blob, axis, shape[axis])
         return blob
 
+    def _product(self, node: Node) -> Ref:
+        """A constant from any blob of as many rows, before it or fed."""
+        assert isinstance(node.op, caffe.DummyData)
+        rows, columns = last_axis(node.op.shape)
+        op = caffe.InnerProduct(1, columns, True)
+        fed = self._fed()
+        found = next((shape for shape in (*self.anchors, *fed) if shape[:1] == (rows,) and len(shape) == 2), None)
+        if found is None or not self._allows(op):
+            raise self._refused(node)
+        if found not in self.anchors:
+            self._move_up(fed[found])
+        zeros, number = np.zeros((columns, found[1])), np.full(columns, node.op.value)
+        blobs = [
+            self.b.add(Param(array.shape, Values.of(array), 0.0, 0.0), names=(f"{node.name}/{name}",))[0]
+            for name, array in (("zeros", zeros), ("number", number))
+        ]
+        return self.b.add(op, self.anchors[found], *blobs, names=node.names, loc=node.loc, steps=(node.step,))[0]
+
     def _like(self, shape: Shape) -> Shape | None:
         """The shape of the blob that a constant is made from: of those before it, else of those that are fed."""
         found = self._best(shape, list(self.anchors))
         if found is not None and all(have >= want for have, want in zip(found, shape, strict=True)):
             return found
-        fed = {node.types[0].shape: node for node in reversed(list(self.graph)) if self._is_fed(node)}
+        fed = self._fed()
         best = self._best(shape, [*self.anchors, *fed])
         if best is not None and best not in self.anchors:
-            node = fed[best]
-            for leaf in (*(ref.node for ref in self.graph.args(node.name)), node.name):
-                if Ref(leaf) not in self.new:
-                    self._copy(self.graph.node(leaf), [self.new[ref] for ref in self.graph.args(leaf)])
+            self._move_up(fed[best])
         return best
+
+    def _fed(self) -> dict[Shape, Node]:
+        """The first blob that is fed of each shape."""
+        return {node.types[0].shape: node for node in reversed(list(self.graph)) if self._is_fed(node)}
+
+    def _move_up(self, node: Node) -> None:
+        """Put a blob that is fed before what is made now."""
+        for leaf in (*(ref.node for ref in self.graph.args(node.name)), node.name):
+            if Ref(leaf) not in self.new:
+                self._copy(self.graph.node(leaf), [self.new[ref] for ref in self.graph.args(leaf)])
 
     def _is_fed(self, node: Node) -> bool:
         if isinstance(node.op, caffe.Feed):

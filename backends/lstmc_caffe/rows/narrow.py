@@ -12,6 +12,7 @@ from lstmc.ops import Op, Pointwise
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.form import Form
+from lstmc_caffe.rows.functions import exponential
 from lstmc_caffe.rows.layout import last_axis, matrix_at
 from lstmc_caffe.rows.sums import broadcast, combined, eltwise, power
 from lstmc_caffe.targets.target import Target
@@ -39,7 +40,7 @@ class Narrow(Pass):
     10. Tile                           => Concat of the operand with itself
         Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
         Reduction; Pooling of whole columns => Slice and Eltwise SUM, for a mean with Power; Eltwise MAX
-    11. BNLL                           => AbsVal, Exp and Log
+    11. BNLL                           => AbsVal, Exp and Log; Exp => TanH and Power
     12. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.
@@ -221,6 +222,7 @@ RULES: dict[type[Op], Rule] = {
     caffe.MaxPooling: pooling,
     caffe.Eltwise: eltwise,
     caffe.PowerLayer: power,
+    caffe.ExpLayer: exponential,
     caffe.Bias: broadcast,
     caffe.Scale: broadcast,
     caffe.BNLLLayer: softplus,

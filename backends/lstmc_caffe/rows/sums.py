@@ -45,13 +45,13 @@ def combined(form: Form, op: caffe.Eltwise, blobs: list[Ref], called: str = "") 
 
 def _times(form: Form, ref: Ref, factor: float) -> Ref:
     name = f"{form.node.name}/{'negated' if factor == -1 else 'scaled'}"
-    scaled = _power(form, caffe.PowerLayer(scale=factor), form.blob(ref), name)
+    scaled = power_layers(form, caffe.PowerLayer(scale=factor), form.blob(ref), name)
     return form.view(scaled, form.shape(ref))
 
 
 def power(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.PowerLayer)
-    return (form.result(_power(form, op, form.blob(args[0]), form.node.name)),)
+    return (form.result(power_layers(form, op, form.blob(args[0]), form.node.name)),)
 
 
 # OpenCV takes a * x ** p + b, written as two Power layers, for (a x + b) ** p where the first one has no shift
@@ -60,11 +60,11 @@ def power(form: Form, op: Op, args: Refs) -> Refs:
 NO_SHIFT = 2.0**-126
 
 
-def _power(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
+def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
     """(shift + scale x) ** power: a Power, or where there is none what gives the same numbers exactly."""
     type_ = form.b.type(x)
     if form.rows and op.power == 2 and not op.shift:
-        inner = x if op.scale == 1 else _power(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
+        inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
         return form.layer(caffe.Eltwise("PROD"), inner, inner, name=name)
     if form.rows and op.power != 1 and not op.shift:
         op = replace(op, shift=NO_SHIFT)
@@ -72,7 +72,7 @@ def _power(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
     if form.fits(op, type_):
         return form.layer(op, x, name=name)
     if op.power == 2:
-        inner = _power(form, caffe.PowerLayer(1.0, op.scale, op.shift), x, f"{name}/inner")
+        inner = power_layers(form, caffe.PowerLayer(1.0, op.scale, op.shift), x, f"{name}/inner")
         return form.layer(caffe.Eltwise("PROD"), inner, inner, name=name)
     if op.power != 1 or (op.scale != 1 and not form.fits(weighed, type_, type_)):
         return form.layer(op, x, name=name)  # refused

@@ -16,5 +16,6 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
     The caffemodel need not be the one that was written: Caffe keeps the names of layers.
     """
     described = read_manifest(manifest)
-    found = unpack_weights(described.weights, read_blobs(trained, described.blobs))
+    unpacked = unpack_weights(described.weights, read_blobs(trained, described.blobs))
+    found = {name: array for name, array in unpacked.items() if name in described.parameters}  # without passes' own
     return found, [name for name in described.parameters if name not in found]

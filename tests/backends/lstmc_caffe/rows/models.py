@@ -44,7 +44,7 @@ from lstmc.ir import Graph
 
 TARGETS = ("caffe", "flat", "noslice")
 PORTABLE = ("flat", "noslice")
-CELLS = ("rnn", "lstm", "lstm_peephole", "gru", "gru_reset_after")
+CELLS = ("rnn", "lstm", "lstm_peephole", "gru", "gru_reset_after", "slstm", "delta_net")
 T, N, D, H = dims("T N D H")
 
 
@@ -126,7 +126,8 @@ WHOLE = (masked, stacked, bidirectional, encoder_decoder, activations, whole_num
 def graph_of(name: str, steps: int, size: int) -> Graph:
     """A library cell's model, or one of those above."""
     if name in CELLS:
-        return CellModel(load_cell(name)).graph(T=steps, N=size, D=3, H=4)
+        made, sizes = CellModel(load_cell(name)), {"D": 3, "H": 4, "K": 2}
+        return made.graph(T=steps, N=size, **{dim: n for dim, n in sizes.items() if dim in made.cell.dims})
     return next(m for m in (*WHOLE, softened) if m.name == name).graph(T=steps, N=size)
 
 

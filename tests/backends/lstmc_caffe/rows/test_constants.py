@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lstmc import Input, Param, State, cell, linear, model, scan, sigmoid, tanh
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
+from lstmc.ops import Values
 from lstmc.passes import PassResult
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
@@ -15,6 +17,9 @@ from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.equivalence import assert_same_meaning
 
+ZEROS, HALVES = (
+    f"values({numbers.shape}, {numbers.data!r})" for numbers in (Values.of(np.zeros((2, 3))), Values.of([0.5, 0.5]))
+)
 X = "%x: f32[2,3] = caffe.Input()\n"
 CASES = {
     "of a blob of that shape, once": (
@@ -59,6 +64,17 @@ CASES = {
         %h: f32[2,6] = caffe.Concat(%h/part, %h/part, axis=1)
         %z: f32[2,6] = caffe.TanH(%h)""",
     ),
+    "of a blob of as many rows, where nothing can be cut": (
+        "noslice",
+        """%h: f32[2,2] = caffe.DummyData(value=0.5)
+        %z: f32[2,2] = caffe.TanH(%h)
+        %x: f32[2,3] = caffe.Input()""",
+        X
+        + f"""%h/zeros: f32[2,3] = param(fill={ZEROS}, lr_mult=0.0, decay_mult=0.0)
+        %h/number: f32[2] = param(fill={HALVES}, lr_mult=0.0, decay_mult=0.0)
+        %h: f32[2,2] = caffe.InnerProduct(%x, %h/zeros, %h/number, num_output=2, bias=True)
+        %z: f32[2,2] = caffe.TanH(%h)""",
+    ),
     "of a blob that is fed, which stood behind it": (
         "flat",
         """%h: f32[2,3] = caffe.DummyData()
@@ -96,19 +112,19 @@ NO_POWER = "tests/backends/lstmc_caffe/targets/files/no_power.toml"
     [
         (
             "noslice",
-            "target noslice: nothing makes a constant f32[2,8]: there is no DummyData, and no blob that it could be"
+            "target noslice: nothing makes a constant f32[4,8]: there is no DummyData, and no blob that it could be"
             " made of, found [2, 3]",
             "no reader fills a blob by itself: make it an Input",
         ),
         (
             NO_POWER,
-            "target no-power: nothing makes a constant f32[2,8]: there is no DummyData, and no Power of another blob",
+            "target no-power: nothing makes a constant f32[4,8]: there is no DummyData, and no Power of another blob",
             "RKNN has no Power",
         ),
     ],
 )
 def test_what_no_blob_can_be_made_into_is_refused(target: str, error: str, reason: str) -> None:
-    graph = graph_of(X + "%h: f32[2,8] = caffe.DummyData()\n%z: f32[2,8] = caffe.TanH(%h)")
+    graph = graph_of(X + "%h: f32[4,8] = caffe.DummyData()\n%z: f32[4,8] = caffe.TanH(%h)")
     with pytest.raises(BackendError) as caught:
         Constants(load_target(target)).run(graph)
     assert (caught.value.message, caught.value.notes[0]) == (error, reason)

@@ -15,9 +15,12 @@ from numpy.testing import assert_array_equal
 from lstmc import Input, Param, concat, linear, model, scan, tanh, uniform
 from lstmc.backend import Artifact
 from lstmc.cells.lstm import lstm
+from lstmc.cells.lstm_layernorm import lstm_layernorm
+from lstmc.dsl import CellModel
 from lstmc.errors import WeightsError
 from lstmc.manifest import Stored, read_manifest
 from lstmc.ops import Array
+from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
@@ -104,6 +107,18 @@ def test_caffe_loads_a_caffemodel_into_the_shared_parameters(caffe: Runner, tmp_
 def test_parameters_come_back_out_of_our_own_caffemodel(tmp_path: Path) -> None:
     weights = written(tmp_path)
     assert_parameters(BACKEND.read_weights(tmp_path / "net.caffemodel", tmp_path / "net.manifest.json"), weights)
+
+
+def test_fixed_matrices_that_a_pass_made_are_no_parameters(tmp_path: Path) -> None:
+    compiled = compile_graph(CellModel(lstm_layernorm).graph(T=2, N=2, D=3, H=4), BACKEND, "noslice")
+    weights = initial_weights(compiled.model)
+    for name, content in BACKEND.emit(compiled, weights).files.items():
+        (tmp_path / name).write_bytes(content)
+    made = {node.name for node in compiled.expanded if isinstance(node.op, ParamOp)} - weights.keys()
+    assert made
+    base = tmp_path / compiled.name
+    found, left_out = BACKEND.read_weights(Path(f"{base}.caffemodel"), Path(f"{base}.manifest.json"))
+    assert (found.keys(), left_out) == (weights.keys(), [])
 
 
 @pytest.mark.caffe

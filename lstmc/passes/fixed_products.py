@@ -1,0 +1,141 @@
+"""Elements summed, repeated, picked or turned by products with fixed matrices, for targets that cannot cut."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
+from lstmc.ops import Arg, Array, Binary, Linear, Param, Reshape, Split, Sum, Tile, Transpose, Values
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
+
+LARGEST = 2**20  # elements of a matrix: what needs a larger one stays as it is
+
+
+@dataclass(frozen=True)
+class FixedProducts(Pass):
+    """Write what moves or adds elements within the rows of a value as a product with a fixed matrix of zeros and ones.
+
+    A row is all that belongs to one index of the first axis, which is the batch in a scan's body.
+
+    1. sum, split, transpose of x along later axes; tile of more than two axes => reshape(linear(x, M))
+    2. x + y; also -, *, maximum; of more than two axes, where y covers the first one but not all others
+                                                                              => x + reshape(linear(y, M))
+
+    M is what the op makes of the rows of the identity: a parameter that is not trained.
+    """
+
+    name = "fixed_products"
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        matrices: dict[Values, Ref] = {}
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan):
+                return _in_scan(b, node, node.op, args, matrices, counts)
+            return _Products(b, matrices, counts).of_node(node, args)
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+@dataclass
+class _Products:
+    """Makes products in one graph that is being rebuilt; ``matrices`` are those that it has."""
+
+    b: Builder
+    matrices: dict[Values, Ref]
+    counts: Counter[str]
+
+    def of_node(self, node: Node, args: Refs) -> Refs | None:
+        """What replaces a node, or None where it stays."""
+        shapes = [self.b.type(ref).shape for ref in args]
+        match node.op:
+            case Sum(axis) | Split(axis) | Transpose(axis) if axis > 0:
+                pass
+            case Tile(axis) if axis > 0 and len(shapes[0]) > 2:
+                pass
+            case Binary() if len(node.types[0].shape) > 2:
+                return self._spread(node, args, shapes)
+            case _:
+                return None
+        (x,) = args
+        if is_weight(self.b, x):
+            return None
+        made = node.op.eval(_identity(shapes[0]))
+        return self._products(x, made, node, "moved")
+
+    def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
+        """A binary op whose smaller operand is made as large as the other."""
+        large = node.types[0].shape
+        operands = list(args)
+        for slot, (ref, shape) in enumerate(zip(args, shapes, strict=True)):
+            if shape == large or is_weight(self.b, ref):
+                continue
+            if len(shape) < len(large) or shape[0] != large[0]:
+                return None  # every row has the same
+            rows = np.broadcast_to(_identity(shape), (prod(shape[1:]), *large[1:]))
+            made = self._products(ref, [rows], replace(node, names=(f"{node.name}/spread",)), "spread")
+            if made is None:
+                return None
+            (operands[slot],) = made
+        return self.b.copy(node, operands) if operands != list(args) else None
+
+    def _products(self, x: Ref, made: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
+        """For each array that was made of the identity's rows, the same made of those of x."""
+        if any(array.size > LARGEST for array in made):
+            return None
+        count = self.b.type(x).shape[0]
+        results: list[Ref] = []
+        for name, array in zip(node.names, made, strict=True):
+            matrix = self.matrix(array.reshape(len(array), -1).T, f"{name}/ones")
+            row = (f"{name}/rows",)
+            (rows,) = self.b.add(Linear(1), x, matrix, names=row, loc=node.loc)
+            results += self.b.add(Reshape((count, *array.shape[1:])), rows, names=(name,), loc=node.loc)
+        self.counts[rule] += 1
+        return tuple(results)
+
+    def matrix(self, numbers: Array, name: str) -> Ref:
+        """A fixed matrix, one for all places with the same numbers."""
+        fill = Values.of(numbers)
+        if fill not in self.matrices:
+            self.matrices[fill] = self._new(fill, name)
+        return self.matrices[fill]
+
+    def _new(self, fill: Values, name: str) -> Ref:
+        return self.b.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
+
+
+class _ProductsInBody(_Products):
+    """The same in a scan's body, where a matrix is an argument."""
+
+    def _new(self, fill: Values, name: str) -> Ref:
+        return self.b.add(Arg(fill.shape, "weight"), names=(name,))[0]
+
+
+def _identity(shape: tuple[int, ...]) -> Array:
+    """The identity matrix, each row of it in the shape of a row of a value."""
+    size = prod(shape[1:])
+    return np.eye(size).reshape(size, *shape[1:])
+
+
+def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, matrices: dict[Values, Ref], counts: Counter[str]) -> Refs:
+    inner = Rebuild(scan.body)
+    products = _ProductsInBody(inner.builder, {}, counts)
+    for old in scan.body:
+        operands = inner.args(old)
+        inner.put(old, products.of_node(old, operands) or inner.builder.copy(old, operands))
+    body = inner.finish()
+    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
+    outside = _Products(b, matrices, counts)
+    for fill, ref in products.matrices.items():
+        drawn = fill.draw(np.random.default_rng(0), fill.shape)
+        outer[ref.node] = outside.matrix(drawn, f"{node.name}/{ref.node}")
+    operands_outside = [outer[arg.name] for arg in body.body_args()]
+    return b.add(replace(scan, body=body), *operands_outside, names=node.names, loc=node.loc)
