@@ -1,14 +1,20 @@
-"""Write docs/cells.md from the library cells themselves. A test holds the page to what this makes: ``make docs``."""
+"""Write docs/cells.md and the targets of each cell from the library cells themselves: ``make docs``.
 
+Tests hold the page, and lstmc/cells/targets.json, to what this makes.
+"""
+
+import json
 from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
 from lstmc.api import library_cell
-from lstmc.api.library import GROUPS
+from lstmc.api.library import GROUPS, refusal, targets_written
+from lstmc.backend import load_backend, load_cell
 
 PAGE = Path(__file__).with_name("cells.md")
+TARGETS = PAGE.parents[1] / "lstmc" / "cells" / "targets.json"
 
 TEMPLATE = """\
 # The library cells
@@ -40,6 +46,18 @@ cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-cell.m
 """
 
 
+def targets() -> str:
+    """Which cells each target takes, as JSON: a line for each target."""
+    backend = load_backend("caffe")
+    cells = {name: load_cell(name) for names in GROUPS.values() for name in names}
+    taken = {
+        target: [name for name, cell in cells.items() if refusal(cell, backend, target) is None]
+        for target in backend.targets
+    }
+    lines = ",\n".join(f"    {json.dumps(target)}: {json.dumps(names)}" for target, names in taken.items())
+    return f"{{\n  {json.dumps(backend.name)}: {{\n{lines}\n  }}\n}}\n"
+
+
 def page() -> str:
     """The whole page."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
@@ -49,5 +67,7 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    TARGETS.write_text(targets())
+    targets_written.cache_clear()
     PAGE.write_text(page())
-    print(f"wrote {PAGE.name}")
+    print(f"wrote {TARGETS.name} and {PAGE.name}")

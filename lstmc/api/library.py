@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from math import prod
 
 from lstmc.backend import Backend, find_cells, load_backend, load_cell
@@ -17,7 +20,7 @@ from lstmc.weights import parameters
 
 # A cell of lstmc's own stands here once; those of other packages are a group of their own.
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "plain": ("rnn", "indrnn", "rhn"),
+    "plain": ("rnn", "indrnn", "antisymmetric", "rhn"),
     "LSTM": (
         "lstm",
         "lstm_peephole",
@@ -31,11 +34,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "GRU and its kind": ("gru", "gru_reset_after", "mgu", "ugrnn", "janet"),
     "gates that see the input alone": ("sru", "qrnn", "min_gru", "min_lstm"),
     "state spaces": ("lru", "lmu", "mamba"),
-    "continuous and missing time": ("cfc", "ltc", "gru_d"),
+    "clocks, continuous and missing time": ("cfc", "ltc", "gru_d", "clockwork", "phased_lstm"),
     "images": ("conv_lstm", "conv_gru"),
     "attention and memory": ("attention_lstm", "bahdanau", "luong", "pointer", "delta_net", "ntm"),
 }
 ELSEWHERE = "of other packages"
+TARGETS = files("lstmc").joinpath("cells", "targets.json")
 SIZES: Mapping[str, int] = {"N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}  # a dimension that is not here is 16
 
 
@@ -44,7 +48,7 @@ class LibraryCell:
     """One cell: ``parameters`` and ``flops`` are numbers of one step at ``sizes``, of one sequence where N is 1.
 
     ``flops``: a product and a sum are two; a function of an element counts as one; moving elements counts nothing.
-    ``targets`` take it over several steps, its output and its last states.
+    ``targets`` take it over several steps from zero states, its output and its last states.
     """
 
     name: str
@@ -73,7 +77,7 @@ class LibraryCell:
     @property
     def graph(self) -> str:
         """The graph of one step, as text."""
-        return print_graph(_step(self.cell, self.sizes))
+        return print_graph(_body(CellModel(self.cell).graph(T=1, **self.sizes)))
 
     @property
     def text(self) -> str:
@@ -115,10 +119,9 @@ def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str
     of_it = {dim: {**SIZES, **(sizes or {})}.get(dim, 16) for dim in cell.dims}
     whole = CellModel(cell).graph(T=1, **of_it)
     count = sum(prod(op.shape) for op in parameters(whole).values())
-    body = _step(cell, of_it)
     loaded = load_backend(backend) if isinstance(backend, str) else backend
-    fits = tuple(target for target in loaded.targets if _compiles(cell, loaded, target))
-    return LibraryCell(name, group_of(name), cell, of_it, count, flops(body), fits)
+    fits = tuple(target for target in loaded.targets if _takes(loaded, target, name, cell))
+    return LibraryCell(name, group_of(name), cell, of_it, count, flops(_body(whole)), fits)
 
 
 def check_sizes(sizes: Mapping[str, int]) -> None:
@@ -149,16 +152,36 @@ def _cost(body: Graph, node: Node) -> int:
     return results
 
 
-def _step(cell: Cell, sizes: Mapping[str, int]) -> Graph:
-    (scan,) = (node.op for node in CellModel(cell).graph(T=1, **sizes) if isinstance(node.op, Scan))
-    return scan.body
+def _body(model: Graph) -> Graph:
+    """The step of a cell that is scanned alone; where it counts its steps, that is another scan."""
+    (body,) = (node.op.body for node in model if isinstance(node.op, Scan) and node.op.body.name == model.name)
+    return body
 
 
-def _compiles(cell: Cell, backend: Backend, target: str) -> bool:
+def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
+    """Whether a target takes a cell: as it is written down for those of lstmc, else it is tried."""
+    written = targets_written().get(backend.name, {}).get(target)
+    if written is None or group_of(name) == ELSEWHERE:
+        return refusal(cell, backend, target) is None
+    return name in written
+
+
+@cache
+def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """The cells of lstmc that each target of a backend takes, as ``docs/generate_cells.py`` found them.
+
+    To try them all takes seconds. A test holds them to :func:`refusal`.
+    """
+    found: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(TARGETS.read_text())
+    return found
+
+
+def refusal(cell: Cell, backend: Backend, target: str) -> BackendError | None:
+    """Why a target does not take a cell, found by compiling it; None if it does."""
     small = dict.fromkeys(cell.dims, 3) | {"N": 2, "D": 3, "H": 4}
     graph = CellModel(cell).graph(T=2, **{dim: small[dim] for dim in cell.dims})
     try:
         compile_graph(graph, backend, target)
-    except BackendError:
-        return False
-    return True
+    except BackendError as error:
+        return error
+    return None

@@ -40,7 +40,8 @@ def address(M: Value, w: Value, head: Value) -> Value:
     turn = np.roll(np.eye(M.shape[1]), 1, axis=0)
     w = back * linear(w, const(turn.T)) + stay * w + ahead * linear(w, const(turn))
     w = exp((1 + softplus(gamma)) * log(w + 1e-8))
-    return w / sum(w, axis=-1, keepdims=True)
+    total: Value = sum(w, axis=-1, keepdims=True)
+    return w / total
 
 
 @cell

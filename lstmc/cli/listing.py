@@ -11,7 +11,7 @@ from lstmc.backend import find_backends, load_backend
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
 from lstmc.cli.output_options import speaking
-from lstmc.errors import PluginError
+from lstmc.errors import DslError, PluginError
 
 cells_app = typer.Typer(help="List the library cells that --cell takes, or show one.", invoke_without_command=True)
 
@@ -31,6 +31,9 @@ def cells_command(context: typer.Context, sizes: SizesOption = None, backend: Ba
             cell = library_cell(name, given, backend)
         except PluginError as error:  # one broken plug-in must not hide the others
             out.print(error.message, markup=False, style="red")
+            continue
+        except DslError as error:  # nor one that these sizes do not suit
+            out.print(f"{name}: {error.message}", markup=False, style="red")
             continue
         if made is None or cell.group != last:
             if made is not None:

@@ -424,3 +424,33 @@ def ntm(p: Named, x: Named, s: Named) -> Step:
             new[name].append(value)
     states |= {name: np.array(values) for name, values in new.items()}
     return np.concatenate([h, states["r"]], 1), states
+
+
+@reference
+def clockwork(p: Named, x: Named, s: Named) -> Step:
+    """Module by module: those that tick see themselves and the slower ones."""
+    size, h = s.h.shape[1] // 4, s.h.copy()
+    for k, period in enumerate((1, 2, 4, 8)):
+        if x.step_index % period == 0:
+            own = slice(k * size, (k + 1) * size)
+            h[:, own] = np.tanh(x.x @ p.W[own].T + p.b[own] + s.h[:, k * size :] @ p.U[own, k * size :].T)
+    return h, {"h": h}
+
+
+@reference
+def phased_lstm(p: Named, x: Named, s: Named, open_ratio: float = 0.05) -> Step:
+    i, f, o, g = np.split(x.x @ p.W_x.T + s.h @ p.W_h.T + p.b, 4, axis=1)
+    phase = np.mod(x.time - p.s, p.tau) / p.tau  # (5)
+    rise = np.where(phase < open_ratio / 2, 2 * phase / open_ratio, 2 - 2 * phase / open_ratio)
+    k = np.where(phase < open_ratio, rise, 0.001 * phase)  # (6)
+    _, new = lstm_state(i, f, o, g, s.c)
+    c, h = k * new["c"] + (1 - k) * s.c, k * new["h"] + (1 - k) * s.h  # (7) to (10)
+    return h, {"h": h, "c": c}
+
+
+@reference
+def antisymmetric(p: Named, x: Named, s: Named) -> Step:
+    A = p.W - p.W.T - 0.01 * np.eye(len(p.W))
+    z = sigmoid(s.h @ A.T + x.x @ p.V_z.T + p.b_z)
+    h = s.h + 0.1 * z * np.tanh(s.h @ A.T + x.x @ p.V.T + p.b)
+    return h, {"h": h}

@@ -27,6 +27,7 @@ RANGES: dict[str, dict[str, Callable[[Array], Array]]] = {
     "cfc": {"dt": np.abs},
     "gru_d": {"delta": np.abs, "mask": lambda drawn: (drawn > 0).astype(float)},
     "ltc": {"tau": lambda drawn: 0.5 + np.abs(drawn)},
+    "phased_lstm": {"tau": lambda drawn: 0.5 + np.abs(drawn)},
 }
 
 # What a state starts as, of what is fed, where it is never any number: on arrays and on Values.
@@ -106,7 +107,7 @@ def by_hand(name: str | Cell, graph: Graph, values: Drawn, step: Reference | Non
     sequences = {n: values.inputs[n] for n in cell.inputs}
     outputs = []
     for t in range(len(next(iter(sequences.values())))):
-        x = SimpleNamespace(**{n: sequence[t] for n, sequence in sequences.items()})
+        x = SimpleNamespace(step_index=t, **{n: sequence[t] for n, sequence in sequences.items()})
         y, states = step(params, x, SimpleNamespace(**states))
         outputs.append(y)
     return {"y": np.stack(outputs), **{f"{n}_T": array for n, array in states.items()}}

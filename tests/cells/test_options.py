@@ -69,11 +69,27 @@ def mlstm_of_sigmoids(p: Named, x: Named, s: Named) -> Step:
     y, states = [], []
     for row, forget in enumerate(np.log(sigmoid(f))):
         one = Named(**{**vars(p), "W_if": np.zeros_like(p.W_if), "b_if": np.array([i[row, 0], forget[0]])})
-        of_row = (Named(**{n: a[row : row + 1] for n, a in vars(part).items()}) for part in (x, s))
-        made, new = references.mlstm(one, *of_row)
+        of_row = Named(**{n: a[row : row + 1] for n, a in vars(s).items()})
+        made, new = references.mlstm(one, Named(x=x.x[row : row + 1]), of_row)
         y.append(made)
         states.append(new)
     return np.concatenate(y), {n: np.concatenate([new[n] for new in states]) for n in vars(s)}
+
+
+def antisymmetric_without_gate(p: Named, x: Named, s: Named) -> Step:
+    A = p.W - p.W.T - 0.5 * np.eye(len(p.W))
+    h = s.h + 0.2 * np.tanh(s.h @ A.T + x.x @ p.V.T + p.b)
+    return h, {"h": h}
+
+
+def clockwork_of_two(p: Named, x: Named, s: Named) -> Step:
+    new = np.tanh(x.x @ p.W.T + p.b + s.h @ np.where(np.mgrid[:4, :4][0] // 2 * 2 <= np.arange(4), p.U, 0).T)
+    h = np.where([x.step_index % 2 == 0, x.step_index % 2 == 0, x.step_index % 3 == 0, x.step_index % 3 == 0], new, s.h)
+    return h, {"h": h}
+
+
+def phased_lstm_that_is_often_open(p: Named, x: Named, s: Named) -> Step:
+    return references.phased_lstm(p, x, s, open_ratio=0.8)
 
 
 def rhn_of_one(p: Named, x: Named, s: Named) -> Step:
@@ -91,6 +107,9 @@ OPTIONS: list[tuple[str, dict[str, Any], Reference]] = [
     ("indrnn", {"activation": softplus}, indrnn_softplus),
     ("slstm", {"sigmoid_forget": True}, slstm_of_sigmoids),
     ("mlstm", {"sigmoid_forget": True}, mlstm_of_sigmoids),
+    ("antisymmetric", {"gated": False, "epsilon": 0.2, "gamma": 0.5}, antisymmetric_without_gate),
+    ("clockwork", {"periods": (2, 3)}, clockwork_of_two),
+    ("phased_lstm", {"open_ratio": 0.8}, phased_lstm_that_is_often_open),
     ("rhn", {"depth": 1}, rhn_of_one),
 ]
 

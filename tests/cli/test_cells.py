@@ -9,11 +9,18 @@ from tests.cli.conftest import LSTMC
 
 
 def test_the_cells_are_listed_in_their_groups(lstmc: LSTMC) -> None:
-    lines = [line.rstrip() for line in lstmc("cells", "-D", "H=7", "-D", "D=5").out.splitlines()]
+    lines = [line.rstrip() for line in lstmc("cells", "-D", "H=8", "-D", "D=5").out.splitlines()]
     assert [line for line in lines if line in GROUPS] == list(GROUPS)
     (rnn,) = [line.split() for line in lines if line.startswith("rnn ")]
-    assert rnn[1:3] == ["91", "182"]
+    assert rnn[1:3] == ["112", "224"]
     assert rnn[-3:] == ["caffe,", "flat,", "noslice"]
+
+
+def test_a_cell_that_the_sizes_do_not_suit_hides_no_other(lstmc: LSTMC) -> None:
+    lines = lstmc("cells", "-D", "H=7").out.splitlines()
+    assert [line for line in lines if line.startswith("phased_lstm ")]
+    (refused,) = [line for line in lines if line.startswith("clockwork")]
+    assert refused.startswith("clockwork: split: axis 0 has 7 elements, which do not make 4 equal parts")
 
 
 def test_every_library_cell_is_listed(lstmc: LSTMC) -> None:
