@@ -8,6 +8,7 @@ from lstmc import (
     cell,
     constant,
     dims,
+    expand,
     linear,
     sigmoid,
     softmax,
@@ -41,5 +42,6 @@ def pointer(
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)
-    u = linear(tanh(linear(memory, W_1) + linear(h, W_2)), v)
+    keys = linear(memory, W_1)
+    u = linear(tanh(keys + expand(linear(h, W_2), keys.shape)), v)
     return softmax(u[..., 0].T), {"h": h, "c": c}
