@@ -34,6 +34,11 @@ MODELS = {
     "char_lm.py:char_lm": {"T": 4, "N": 2},
     "reverse.py:reverse": {"N": 2},
     "attention.py:attention": {"N": 2},
+    **{
+        f"five_cells.py:{cell}_{task}": {"T": 4, "N": 2}
+        for cell in ("min_gru", "slstm", "mamba", "lstm_layernorm", "lmu")
+        for task in ("digits", "adds")
+    },
 }
 
 
@@ -97,6 +102,19 @@ def test_the_data_of_an_example_fit_its_model(
         assert dataset.rows > 1
         if part == "train" and rows is not None:
             assert dataset.rows == rows
+
+
+def test_the_data_of_five_cells_fit_their_models(tmp_path: Path) -> None:
+    made_by("five_cells.py", tmp_path, "data")
+    for task, steps, rows in (
+        ("digits", 64, {"train": 1437, "test": 360}),
+        ("adds", 100, {"train": 20_000, "test": 1000}),
+    ):
+        source = model_in(str(EXAMPLES / f"five_cells.py:min_gru_{task}"))
+        graph = training_graph(source.graph({"T": steps, "N": 40}))
+        for part, count in rows.items():
+            arrays = read_arrays(tmp_path / f"{task}_{part}.npz")
+            assert dataset_for(graph, batch_axes(source.model), arrays, part).rows == count
 
 
 def loaded(name: str) -> ModuleType:
