@@ -8,7 +8,7 @@ OUT := out
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test fuzz check bench golden docs caffe gpu-bundle clean
+.PHONY: help demo quick test browser fuzz check bench golden docs caffe gpu-bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ quick: $(VENV)/.test ## the tests that need no Caffe and are not slow, in less t
 
 test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
 	$(PYTEST)
+
+browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an accessibility checker from npm
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[browser]'
+	@command -v chromium >/dev/null || { echo "expected chromium: apt-get install chromium"; exit 2; }
+	npm install --silent --no-audit --no-fund --prefix $(OUT)/browser axe-core@4
+	$(BIN)/python -m pytest -q -o addopts="-ra --strict-markers --import-mode=importlib" tests/browser
 
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(FUZZ)

@@ -43,6 +43,7 @@ ORDER["lstmc"] = (
     ("tune", "runs", "session"),
     ("importers",),
     ("api",),
+    ("report",),
     ("lstmc",),
     ("cells", "cli"),  # cells need no more than anybody's: the face of the package
     ("__main__",),
@@ -66,7 +67,13 @@ THIRD_PARTY = {
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
     "h5py": ("lstmc/importers/read/keras_file.py", "lstmc/data/files.py", "lstmc_caffe/train/hdf5.py"),
     "matplotlib": ("lstmc/runs/curves.py",),
-    "jinja2": ("lstmc_caffe/write/prototxt.py", "lstmc/importers/write/model.py", "lstmc/start/files.py"),
+    "jinja2": (
+        "lstmc_caffe/write/prototxt.py",
+        "lstmc/importers/write/model.py",
+        "lstmc/start/files.py",
+        "lstmc/report/page.py",
+    ),
+    "markupsafe": ("lstmc/report/page.py",),
     "google": (
         *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),
         *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),

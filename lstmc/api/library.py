@@ -13,8 +13,7 @@ from math import prod
 from lstmc.backend import Backend, find_cells, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel
 from lstmc.errors import BackendError, DimError
-from lstmc.ir import Graph, Node, Scan, print_graph
-from lstmc.ops import Concat, Conv, Leaf, Linear, Reshape, Split, Sum, Tile, Transpose
+from lstmc.ir import Graph, Scan, flops, print_graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import parameters
 
@@ -132,24 +131,6 @@ def check_sizes(sizes: Mapping[str, int]) -> None:
     for dim in sizes:
         if dim not in known:
             raise DimError(f"no cell of lstmc has a dimension {dim}: found {', '.join(known)}")
-
-
-def flops(body: Graph) -> int:
-    """What a step costs: its body, which has no loop in it."""
-    return sum(_cost(body, node) for node in body)
-
-
-def _cost(body: Graph, node: Node) -> int:
-    results = sum(type_.size for type_ in node.types)
-    operands = [body.type(ref).shape for ref in body.args(node.name)]
-    match node.op:
-        case Linear() | Conv():
-            return results * 2 * prod(operands[1][1:])  # a bias takes the place of the first sum
-        case Leaf() | Split() | Concat() | Reshape() | Tile() | Transpose():
-            return 0
-        case Sum():
-            return prod(operands[0])
-    return results
 
 
 def _body(model: Graph) -> Graph:

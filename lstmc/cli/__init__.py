@@ -18,6 +18,7 @@ from lstmc.cli.listing import backends_command, cells_app
 from lstmc.cli.new import new_command
 from lstmc.cli.output_options import speaking
 from lstmc.cli.plot import plot_command
+from lstmc.cli.report import report_command
 from lstmc.cli.run import run_command
 from lstmc.cli.show import show_command
 from lstmc.cli.train import train_command
@@ -70,6 +71,7 @@ app.command("import")(speaking(import_command))
 app.command("convert")(speaking(convert_command))
 app.command("new")(speaking(new_command))
 app.command("plot")(speaking(plot_command, tables=False))
+app.command("report")(speaking(report_command, tables=False))
 app.command("lint")(speaking(lint_command))
 app.command("backends")(speaking(backends_command))
 app.command("doctor")(speaking(doctor_command))

@@ -1,5 +1,6 @@
 """The graph IR: values, nodes, scans, their text and their laws."""
 
+from lstmc.ir.cost import flops, node_flops
 from lstmc.ir.dependence import depending
 from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
 from lstmc.ir.graph import Builder, Graph
@@ -29,10 +30,12 @@ __all__ = [
     "depending",
     "differentiable_inputs",
     "differentiable_outputs",
+    "flops",
     "has_gradient",
     "is_weight",
     "is_weight_op",
     "node_count",
+    "node_flops",
     "of_step",
     "op_of_step",
     "op_over_time",

@@ -1,0 +1,163 @@
+"""The page of a net in a real browser: by mouse and keyboard, with an accessibility checker, and how fast it answers.
+
+Needs Debian's ``chromium`` (or one that ``LSTMC_CHROMIUM`` names) and axe-core: ``make browser`` fetches that from npm.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+import lstmc
+from lstmc.model_file import model_in
+from lstmc.report import net_page
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[2]
+AXE = Path(os.environ.get("LSTMC_AXE", ROOT / "out" / "browser" / "node_modules" / "axe-core" / "axe.min.js"))
+ANSWER = 100  # milliseconds from an event until the page has been painted anew
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = os.environ.get("LSTMC_CHROMIUM") or shutil.which("chromium")
+    assert program, "expected a chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    example = lstmc.compile(model_in(str(ROOT / "docs" / "examples" / "lstm_demo.py")))
+    made = {
+        "example": net_page(
+            example, example.verify(on=["interpreter"]), recipes={"lstm/W_x": "rows i, f, o, g of kernel"}
+        ),
+        "long": net_page(lstmc.compile("gru", T=200, N=1, D=16, H=16)),
+    }
+    for name, text in made.items():
+        (folder / f"{name}.html").write_text(text)
+    return {name: folder / f"{name}.html" for name in made}
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(browser: Browser, pages: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The example's page, which asks for nothing else and logs no error."""
+    yield from opened(browser, pages["example"], request.param)
+
+
+@pytest.fixture
+def long_page(browser: Browser, pages: dict[str, Path]) -> Iterator[Page]:
+    yield from opened(browser, pages["long"], "light")
+
+
+def opened(browser: Browser, path: Path, scheme: str) -> Iterator[Page]:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})  # type: ignore[arg-type]
+    made = context.new_page()
+    asked: list[str] = []
+    wrong: list[str] = []
+    made.on("request", lambda request: asked.append(request.url))
+    made.on("pageerror", lambda error: wrong.append(str(error)))
+    made.goto(path.as_uri())
+    yield made
+    assert ([url for url in asked if not url.startswith(("file:", "data:"))], wrong) == ([], [])
+    context.close()
+
+
+def view_box(page: Page, key: str) -> list[float]:
+    return [float(n) for n in str(page.locator(f"#{key} + .picture svg").get_attribute("viewBox")).split()]
+
+
+def test_an_accessibility_checker_finds_nothing(page: Page) -> None:
+    assert AXE.is_file(), f"expected axe-core at {AXE}: make browser"
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("axe.run().then(found => found.violations.map(v => [v.id, v.nodes.map(n => n.html)]))")
+    assert found == []
+
+
+def test_the_keyboard_moves_and_zooms_a_picture(page: Page) -> None:
+    whole = view_box(page, "unrolled")
+    page.locator("#unrolled + .picture").focus()
+    page.keyboard.press("ArrowRight")
+    moved = view_box(page, "unrolled")
+    assert moved == pytest.approx([whole[0] + 0.1 * whole[2], *whole[1:]])
+    page.keyboard.press("+")
+    assert view_box(page, "unrolled")[2] == pytest.approx(0.8 * whole[2])
+    page.keyboard.press("0")
+    assert view_box(page, "unrolled") == whole
+
+
+def test_the_mouse_drags_and_the_wheel_zooms(page: Page) -> None:
+    whole = view_box(page, "unrolled")
+    place = page.locator("#unrolled + .picture")
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 105, box["y"] + 55)
+    page.mouse.up()
+    dragged = view_box(page, "unrolled")
+    assert (dragged[0] < whole[0], dragged[1] < whole[1], dragged[2]) == (True, True, whole[2])
+    page.mouse.wheel(0, -100)
+    assert view_box(page, "unrolled")[2] == pytest.approx(0.85 * whole[2])
+
+
+def test_search_marks_what_it_finds_and_says_how_many(page: Page) -> None:
+    page.get_by_label("Find a node or a layer").fill("LSTMUnit")
+    assert page.locator("#hits").inner_text() == "3 found"
+    assert page.locator(".picture .found").count() == 3
+    page.get_by_label("Find a node or a layer").fill("")
+    assert page.locator(".picture .found").count() == 0
+
+
+def test_a_link_goes_from_a_layer_to_its_line_and_back(page: Page) -> None:
+    page.locator('#prototxt ~ div a[href*="lstm-demo-py-24"]').first.click()
+    target = page.locator(":target")
+    assert "c = sigmoid(f) * c + sigmoid(i) * tanh(g)" in target.inner_text()
+    assert target.is_visible()
+    target.get_by_role("link").click()
+    assert 'type: "LSTMUnit"' in page.locator(":target").inner_text()
+    assert page.locator("#prototxt ~ div .lit").count() == 3
+
+
+def test_a_box_goes_to_its_layer(page: Page) -> None:
+    page.locator("#unrolled + .picture .node", has_text="LSTMUnit").first.click()
+    assert 'type: "LSTMUnit"' in page.locator(":target").inner_text()
+
+
+def test_a_table_says_what_a_step_costs(page: Page) -> None:
+    row = page.get_by_role("row", name="in all")
+    assert "26,602,000" in row.inner_text()
+    assert page.get_by_text("interpreter: all ").is_visible()
+    assert page.get_by_role("row", name="lstm/W_x rows i, f, o, g of kernel").count() == 1
+
+
+PAINTED = """async act => {
+  const began = performance.now();
+  act();
+  await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+  return performance.now() - began;
+}"""
+PICTURE, FIELD = "document.querySelector('#unrolled + .picture')", "document.getElementById('search')"
+ACTS = {
+    "search": f"() => {{ {FIELD}.value = 'linear'; {FIELD}.dispatchEvent(new Event('input')); }}",
+    "zoom": f"() => {PICTURE}.dispatchEvent(new KeyboardEvent('keydown', {{key: '+'}}))",
+    "pan": f"() => {PICTURE}.dispatchEvent(new KeyboardEvent('keydown', {{key: 'ArrowLeft'}}))",
+    "link": "() => { location.hash = 'layer-1000'; }",
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_a_page_of_200_steps_answers_at_once(long_page: Page, act: str) -> None:
+    times = [long_page.evaluate(f"({PAINTED})({ACTS[act]})") for _ in range(5)]
+    print(f"{act}: {min(times):.1f} ms")
+    assert min(times) < ANSWER, times

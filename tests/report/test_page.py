@@ -1,0 +1,136 @@
+"""What the page of a net says: links that lead somewhere, and figures that are right. ``tests/browser`` opens it."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import lstmc
+from lstmc.errors import DataError
+from lstmc.ir import node_count
+from lstmc.model_file import model_in
+from lstmc.report import net_page, recipes_beside, run_facts
+from lstmc.report.tables import layer_rows, pass_rows, text_by_layer
+
+ROOT = Path(__file__).parents[2]
+
+
+MODEL = """
+
+from lstmc import model, scan
+
+
+@model
+def odd(X=Input(2, 1, 3)):
+    return {"y": scan(rnn(H=4), X)[0]}
+"""
+
+
+class Links(HTMLParser):
+    """The ids of a page, and where its links lead."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.ids += [str(given["id"])] if "id" in given else []
+        self.targets += [str(given["href"])] if "href" in given else []
+        self.loaded += [str(given["src"])] if "src" in given else []
+
+
+@pytest.fixture(scope="module")
+def net() -> lstmc.Net:
+    return lstmc.compile("lstm", T=3, N=2, D=4, H=5)
+
+
+@pytest.fixture(scope="module")
+def page(net: lstmc.Net) -> str:
+    return net_page(net, net.verify(on=["interpreter"]))
+
+
+def test_every_link_leads_to_a_part_of_the_page_and_nothing_is_loaded(page: str) -> None:
+    links = Links(page)
+    assert len(links.ids) == len(set(links.ids))
+    assert len(links.targets) > 40
+    assert [target for target in links.targets if target.removeprefix("#") not in links.ids] == []
+    assert links.loaded == []
+    assert "http://" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", page)
+
+
+def test_the_whole_text_of_the_net_is_there(net: lstmc.Net) -> None:
+    pieces = list(text_by_layer(net.prototxt))
+    assert "".join(text for _, text in pieces) == net.prototxt
+    assert [name for name, _ in pieces if name] == [layer.name for layer in net.layers]
+
+
+def test_layers_have_what_they_cost_and_where_they_were_written(net: lstmc.Net) -> None:
+    rows = {row.layer.name: row for row in layer_rows(net)}
+    product = rows["lstm/linear"]
+    assert (product.flops, product.memory) == (2 * 3 * 2 * 20 * 4, 4 * 3 * 2 * 20)
+    assert product.parameters == 20 * 4 + 20
+    steps = [rows[f"lstm/t00{t}/linear_2"] for t in (1, 2)]
+    assert [row.parameters for row in steps] == [20 * 5, 0]  # one matrix, shared
+    assert [row.step for row in steps] == ["lstm 1", "lstm 2"]
+    assert sum(row.parameters for row in rows.values()) == sum(array.size for array in net.weights.values())
+    text = (ROOT / "lstmc" / "cells" / "lstm.py").read_text().splitlines()
+    assert all(row.loc and "linear(h, W_h)" in text[row.loc.line - 1] for row in steps)
+
+
+def test_passes_have_their_rules_and_what_they_changed(net: lstmc.Net) -> None:
+    rows = {row.name: row for row in pass_rows(net)}
+    assert list(rows) == list(net.passes)
+    hoist = rows["hoist"]
+    assert hoist.rules == ("hoist_node",)
+    assert any(line.startswith("+") and "%lstm/linear" in line for line in hoist.difference)
+    assert rows["expand"].after == node_count(net.after("expand"))
+    assert all(not row.difference for row in rows.values() if not row.rules and row.before == row.after)
+
+
+def test_text_in_the_page_is_no_markup(tmp_path: Path) -> None:
+    path = tmp_path / "odd.py"
+    text = (ROOT / "lstmc" / "cells" / "rnn.py").read_text()
+    path.write_text(text.replace('"""', '"""<script>alert(1)</script> & ', 1) + MODEL)
+    made = net_page(lstmc.compile(model_in(str(path))))
+    assert "<script>alert" not in made
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; " in made
+
+
+def test_the_pictures_are_svg_with_ids_of_their_own(page: str) -> None:
+    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    ids = [each.get("id") for svg in pictures for each in ElementTree.fromstring(svg).iter() if each.get("id")]
+    assert len(pictures) == 2
+    assert len(ids) == len(set(ids))
+
+
+def test_an_import_beside_the_model_tells_its_recipes(tmp_path: Path) -> None:
+    assert recipes_beside(tmp_path / "model.py") == {}
+    (tmp_path / "import.json").write_text(json.dumps({"parameters": {"W": {"recipe": "rows 0 to 3 of w_ih"}}}))
+    assert recipes_beside(tmp_path / "model.py") == {"W": "rows 0 to 3 of w_ih"}
+    (tmp_path / "import.json").write_text("{}")
+    with pytest.raises(DataError, match=r"import\.json is no record of an import: "):
+        recipes_beside(tmp_path / "model.py")
+
+
+def test_a_run_tells_its_command_settings_and_curve(net: lstmc.Net, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        run_facts(tmp_path)
+    assert str(caught.value) == (f"DataError: expected the folder of a run, with command.json in it, found {tmp_path}")
+    (tmp_path / "command.json").write_text(json.dumps({"command": "lstmc train x.py", "settings": {"base_lr": 0.125}}))
+    with pytest.raises(DataError, match=r"has measured nothing: no line in metrics\.jsonl"):
+        run_facts(tmp_path)
+    line = {"kind": "train", "iteration": 1, "loss": 0.5, "rate": 0.1, "seconds": 0.1}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    facts = run_facts(tmp_path)
+    made = net_page(net, run=facts)
+    assert facts.curve.startswith(b"\x89PNG")
+    assert all(word in made for word in ("lstmc train x.py", "base_lr", "0.125", "data:image/png;base64,"))
