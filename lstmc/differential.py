@@ -218,13 +218,20 @@ def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[No
 
 
 def relative_gap(found: Any, wanted: Any, scale: float = 0.0) -> float:
-    """The largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``; NaN if any is.
+    """The largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``; NaN if any is,
+    and where both are infinite.
 
     ``found`` may have another shape of as many elements, as blobs have.
     """
+    wanted = np.asarray(wanted, np.float64)
+    return _gap(found, wanted) / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR, scale)
+
+
+def _gap(found: Any, wanted: Any) -> float:
+    """The largest difference."""
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    gap = float(np.max(np.abs(found.reshape(wanted.shape) - wanted), initial=0.0))
-    return gap / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR, scale)
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN, which no tolerance allows
+        return float(np.max(np.abs(found.reshape(wanted.shape) - wanted), initial=0.0))
 
 
 def _compare(
@@ -232,8 +239,7 @@ def _compare(
 ) -> Difference:
     gaps, relative_gaps = [0.0], [0.0]
     for (wanted, found), scale in zip(pairs, scales, strict=False):
-        gap = float(np.max(np.abs(np.asarray(wanted) - np.asarray(found).reshape(np.shape(wanted))), initial=0.0))
-        gaps.append(gap)
+        gaps.append(_gap(found, wanted))
         relative_gaps.append(relative_gap(found, wanted, scale))
     # NumPy's max, not Python's: a NaN in any step must win over every number
     return Difference(kind, name, len(pairs), float(np.max(gaps)), float(np.max(relative_gaps)), tolerance)

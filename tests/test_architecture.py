@@ -28,7 +28,7 @@ SOURCES = {"lstmc": ROOT / "lstmc", "lstmc_caffe": ROOT / "backends" / "lstmc_ca
 # package. "lstmc" itself is lstmc/__init__.py, the language and the API.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
-    ("types", "version", "plain_text"),
+    ("types", "version", "plain_text", "numerals"),
     ("source", "json_file"),
     ("errors",),
     ("collector", "output", "stored", "plugins"),

@@ -267,6 +267,7 @@ def test_gaps_are_relative_to_the_largest_magnitude() -> None:
     assert relative_gap(np.array([1.0, 4.5]), np.array([1.0, 4.0])) == 0.125
     assert relative_gap(np.array([[0.01]]), np.array([0.0])) == pytest.approx(0.1)
     assert np.isnan(relative_gap(np.array([np.nan, 1]), np.array([1.0, 1])))
+    assert np.isnan(relative_gap(np.array([np.inf, 1]), np.array([np.inf, 1])))  # without a warning
 
 
 def test_a_piece_is_measured_by_what_it_was_cut_from() -> None:

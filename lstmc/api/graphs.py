@@ -8,6 +8,7 @@ from lstmc.api.build import AnyModel, Phase, all_sizes, backend_of, part, traced
 from lstmc.backend import Backend
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Graph, Stage
+from lstmc.numerals import whole
 from lstmc.passes import Pass, PassList
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
 
@@ -68,7 +69,7 @@ def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
     end = passes.end_of(stage) if stage is not None else len(passes) - 1
     if name is None:
         return end
-    number = 0 if name == MODEL else int(name) if name.isdigit() else None
+    number = 0 if name == MODEL else whole(name)
     index = passes.last(name) if number is None or number > len(passes) else number - 1
     if stage is not None and passes.stage_after(index) is not stage:
         argument = Argument("stage", stage.value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +27,7 @@ from lstmc.cli.verify import verify_command
 from lstmc.cli.weights import weights_app
 from lstmc.cli.wording import error_text
 from lstmc.errors import LstmcError
+from lstmc.plain_text import plain
 from lstmc.version import __version__
 
 HELP = """Compile recurrent cells written in Python into nets that real Caffe trains and runs.
@@ -79,19 +81,27 @@ app.add_typer(cells_app, name="cells")
 app.add_typer(weights_app, name="weights")
 
 
+# what Typer raises for arguments that it does not take, whatever Click it is made of
+_WrongUse: type[Any] = typer.BadParameter.__mro__[2]
+
+
 def main() -> None:
     """Run the command line. What a user can mend is said without a traceback, with exit code 2."""
     try:
         with standard_output():
-            try:
-                app()
-            except SystemExit:  # as every command ends
-                said.end()
-                raise
+            code = app(standalone_mode=False)
+            said.end()
+            raise SystemExit(code)
     except LstmcError as error:
         said.forget()
         print(error_text(error), file=sys.stderr)
         raise SystemExit(2) from None
+    except _WrongUse as error:
+        said.forget()
+        told = io.StringIO()
+        error.show(told)
+        print(plain(told.getvalue()), end="", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
 
 
 __all__ = ["app", "main"]

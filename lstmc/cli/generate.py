@@ -9,7 +9,7 @@ import typer
 
 from lstmc.backend import Runs, load_backend, require
 from lstmc.cli.console import out
-from lstmc.cli.options import BackendOption, GpuOption, NetArgument, TrainedOption
+from lstmc.cli.options import BackendOption, GpuOption, NetArgument, SeedOption, TrainedOption, number_from_0, whole_from_0
 from lstmc.data import read_arrays
 from lstmc.generate.vocabulary import read_vocabulary
 from lstmc.generate.writer import Writer
@@ -22,11 +22,19 @@ def generate_command(
         Path, typer.Option("--vocab", metavar="FILE", help="The symbols by id: characters, or a JSON list (.json).")
     ],
     prime: Annotated[str, typer.Option("--prime", metavar="TEXT", help="What the text starts with.")] = "",
-    length: Annotated[int, typer.Option("--length", help="How many symbols to add.", min=0)] = 500,
+    length: Annotated[
+        int, typer.Option("--length", metavar="INT", help="How many symbols to add.", parser=whole_from_0)
+    ] = 500,
     temperature: Annotated[
-        float, typer.Option("--temperature", help="Below 1: more like the likeliest. 0: always the likeliest.", min=0)
+        float,
+        typer.Option(
+            "--temperature",
+            metavar="NUMBER",
+            help="Below 1: more like the likeliest. 0: always the likeliest.",
+            parser=number_from_0,
+        ),
     ] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", help="For what is drawn: same seed, same text.", min=0)] = 0,
+    seed: SeedOption = 0,
     to: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where the text goes.")] = None,
     feed: Annotated[
         str | None, typer.Option("--feed", metavar="NAME", help="The input that takes the ids, if there are several.")

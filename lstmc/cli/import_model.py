@@ -14,6 +14,7 @@ from lstmc.cli.options import BackendOption, PlacesOption, SeedOption, SizesOpti
 from lstmc.cli.verify import print_report, print_verification
 from lstmc.differential import Report
 from lstmc.importers import ImportedModel, SourceError, import_file
+from lstmc.numerals import number, whole
 from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.types import shape_text
@@ -120,9 +121,10 @@ def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
     found = {}
     for text in given or ():
         name, _, sizes = text.rpartition("=")
-        if not name or not all(size.isdigit() and int(size) for size in sizes.split(",")):
+        shape = tuple(whole(size) or 0 for size in sizes.split(","))
+        if not name or min(shape) < 1:
             raise SourceError(f"--shape takes NAME=SIZES, as in --shape x=1,576, found {text!r}")
-        found[name] = tuple(int(size) for size in sizes.split(","))
+        found[name] = shape
     return found
 
 
@@ -130,12 +132,9 @@ def parse_values(given: list[str] | None) -> dict[str, Array]:
     """``["sr=16000"]`` as constants by name."""
     found = {}
     for text in given or ():
-        name, _, number = text.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            value = np.nan
-        if not name or not np.isfinite(value):
+        name, _, written = text.rpartition("=")
+        value = number(written)
+        if not name or value is None:
             raise SourceError(f"--set takes NAME=NUMBER, as in --set sr=16000, found {text!r}")
         found[name] = np.asarray(int(value) if value.is_integer() else value)
     return found

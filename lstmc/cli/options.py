@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from lstmc.api import Phase
 from lstmc.errors import DimError, ModelFileError
 from lstmc.model_file import ModelSource, model_in
+from lstmc.numerals import number, whole
+
+Number = TypeVar("Number", int, float)
 
 
 def parse_sizes(given: list[str]) -> dict[str, int]:
     """``["T=3", "N=10"]`` as sizes by name. Raises :class:`DimError` for anything else, and more than 19 digits."""
     sizes: dict[str, int] = {}
     for text in given:
-        name, equals, number = text.partition("=")
-        if not equals or not name.isidentifier() or not re.fullmatch(r"-?[0-9]{1,19}", number):
+        name, equals, given_size = text.partition("=")
+        size = whole(given_size) if equals and name.isidentifier() else None
+        if size is None:
             raise DimError(f"-D takes NAME=INT, as in -D T=3, found {text!r}")
-        if name in sizes and sizes[name] != int(number):
-            raise DimError(f"-D {name} is given twice: as {sizes[name]} and as {number}")
-        sizes[name] = int(number)
+        if name in sizes and sizes[name] != size:
+            raise DimError(f"-D {name} is given twice: as {sizes[name]} and as {given_size}")
+        sizes[name] = size
     return sizes
+
+
+def whole_from_0(given: object) -> int:
+    """What an option takes that counts. Raises :class:`typer.BadParameter`."""
+    return _at_least_0(whole, "a whole number", given)
+
+
+def number_from_0(given: object) -> float:
+    """What an option takes that measures. Raises :class:`typer.BadParameter`."""
+    return _at_least_0(number, "a number", given)
+
+
+def _at_least_0(read: Callable[[str], Number | None], kind: str, given: object) -> Number:
+    found = read(str(given))
+    if found is None or found < 0:
+        raise typer.BadParameter(f"expected {kind} from 0 on, found {str(given)!r}")
+    return found
 
 
 def named_model(file: str | None, cell: str | None) -> ModelSource:
@@ -52,7 +73,13 @@ PlacesOption = Annotated[
     typer.Option("--on", metavar="PLACE", help="interpreter, caffe-cpu or caffe-gpu. Default: every one found."),
 ]
 SeedOption = Annotated[
-    int, typer.Option("--seed", help="For what is drawn: parameters not given, and the order of data.", min=0)
+    int,
+    typer.Option(
+        "--seed",
+        metavar="INT",
+        help="For what is drawn: parameters not given, and the order of data.",
+        parser=whole_from_0,
+    ),
 ]
 
 

@@ -23,6 +23,7 @@ from lstmc.cli.options import (
     SolverOption,
     TargetOption,
     WeightsOption,
+    number_from_0,
     parse_sizes,
 )
 from lstmc.cli.progress import shown
@@ -43,7 +44,8 @@ def train_command(
         Path | None, typer.Option("--test-data", metavar="DATA", help="Arrays to score the model on while it trains.")
     ] = None,
     test_split: Annotated[
-        float | None, typer.Option("--test-split", metavar="PART", help="Or such a part of --data, as 0.2.")
+        float | None,
+        typer.Option("--test-split", metavar="PART", help="Or such a part of --data, as 0.2.", parser=number_from_0),
     ] = None,
     sizes: SizesOption = None,
     solver: SolverOption = None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import PassError
 from lstmc.ir import Graph, Node, Rebuild, Ref, Scan, of_step, op_of_step, op_over_time, values_over_time
-from lstmc.ops import Arg, Constant, Full, Input, Op
+from lstmc.ops import Arg, Binary, Constant, Full, Input, Op
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,14 @@ class _Stepper:
             single = op_over_time(step, 1, steps, mapped)
             if single is not None:
                 return single
+        whole = [ref for ref, is_mapped in zip(refs, mapped, strict=True) if not is_mapped]
+        for ref in whole if isinstance(op, Binary) else ():
+            raise PassError(
+                f"one step of {self.graph.name}: {op.name} takes %{self.graph.value_name(ref)} {self.graph.type(ref)},"
+                " which has a value for each step",
+                loc=node.loc,
+                notes=("make it an Input, of which each step is fed",),
+            )
         raise PassError(
             f"one step of {self.graph.name}: {op.name} mixes the steps of %{node.name} {node.types[0]}",
             loc=node.loc,

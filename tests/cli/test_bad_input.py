@@ -64,6 +64,33 @@ def test_sizes(lstmc: LSTMC, model_file: Path, sizes: tuple[str, ...], text: str
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        (("compile", "--seed", "²"), "Invalid value for '--seed': expected a whole number from 0 on, found '²'"),
+        (("verify", "--seed", "-1"), "Invalid value for '--seed': expected a whole number from 0 on, found '-1'"),
+        (("compile", "--seed", "1_0"), "Invalid value for '--seed': expected a whole number from 0 on, found '1_0'"),
+        (
+            ("train", "net.py", "--data", "x", "-o", "r", "--test-split", "nan"),
+            "Invalid value for '--test-split': expected a number from 0 on, found 'nan'",
+        ),
+        (
+            ("generate", "net", "--vocab", "x", "--temperature", "1e999"),
+            "Invalid value for '--temperature': expected a number from 0 on, found '1e999'",
+        ),
+        (
+            ("generate", "net", "--vocab", "x", "--length", "\x1b[31m"),
+            r"Invalid value for '--length': expected a whole number from 0 on, found '\x1b[31m'",
+        ),
+        (("compile", "--\x1b[31m"), r"No such option: --\x1b[31m"),
+    ],
+)
+def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], text: str) -> None:
+    said = refused(lstmc, *arguments).splitlines()
+    assert said[0].startswith("Usage: ")
+    assert said[-1] == f"Error: {text}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
         ((), "ModelFileError: expected a model file, FILE or FILE:MODEL, or --cell NAME, found neither\n"),
         (
             ("net.py", "--cell", "gru"),

@@ -276,5 +276,6 @@ def test_a_parameter_along_time_has_no_step() -> None:
 
     with pytest.raises(PassError) as caught:
         one_step(net.graph())
-    assert caught.value.message == "one step of net: mul mixes the steps of %mul f32[3,3,4]"
+    assert caught.value.message == "one step of net: mul takes %P f32[3,3,1], which has a value for each step"
+    assert caught.value.notes == ("make it an Input, of which each step is fed",)
     assert caught.value.loc is not None

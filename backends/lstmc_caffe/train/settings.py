@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.numerals import number, whole
+
 LARGEST = 2**31 - 1  # Caffe's counts are int32
 HIGHEST = float(np.finfo(np.float32).max)
 
@@ -21,7 +23,7 @@ class WrongValue(Exception):
 class Kind:
     """One kind of value. ``expected`` completes "must be"; ``convert`` and ``parse`` return None for what does not fit.
 
-    ``parse`` makes of a text what ``convert`` takes, or raises ValueError.
+    ``parse`` makes of a text what ``convert`` takes, or None.
     """
 
     expected: str
@@ -39,7 +41,7 @@ class Kind:
         """The value that a text stands for. Raises :class:`WrongValue`."""
         try:
             return self.take(self.parse(text))
-        except (ValueError, WrongValue):
+        except WrongValue:
             raise WrongValue(f"must be {self.expected}, found {text!r}") from None
 
 
@@ -49,21 +51,21 @@ def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
     def convert(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             return None
-        number: Any = value
-        if not abs(number) <= HIGHEST:
+        given: Any = value
+        if not abs(given) <= HIGHEST:
             return None
         with np.errstate(under="ignore"):
-            return float(number) if fits(np.float32(number)) else None
+            return float(given) if fits(np.float32(given)) else None
 
-    return Kind(expected, convert, float)
+    return Kind(expected, convert, number)
 
 
 def _whole(least: int, most: int) -> Kind:
     def convert(value: Any) -> int | None:
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return int(value) if whole and least <= value <= most else None
+        fits = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return int(value) if fits and least <= value <= most else None
 
-    return Kind(f"a whole number from {least} to {most}", convert, int)
+    return Kind(f"a whole number from {least} to {most}", convert, whole)
 
 
 def one_of(names: Sequence[str]) -> Kind:
@@ -81,10 +83,8 @@ def _ascending(value: Any) -> tuple[int, ...] | None:
     return tuple(numbers)
 
 
-def _flag(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError
-    return text == "true"
+def _flag(text: str) -> bool | None:
+    return {"true": True, "false": False}.get(text)
 
 
 ABOVE_0 = _number("a number above 0", lambda x: bool(x > 0))
@@ -95,6 +95,6 @@ COUNT = _whole(1, LARGEST)
 FROM_0_COUNT = _whole(0, LARGEST)
 SEED = _whole(0, 2**32 - 1)
 COUNTS = Kind(
-    "whole numbers from 1 on, each above the last", _ascending, lambda text: [int(n) for n in text.split(",")]
+    "whole numbers from 1 on, each above the last", _ascending, lambda text: [whole(n) for n in text.split(",")]
 )
 FLAG = Kind("true or false", lambda value: value if isinstance(value, bool) else None, _flag)

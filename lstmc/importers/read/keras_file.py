@@ -19,6 +19,7 @@ from lstmc.importers.read.archive import entries, read_entry
 from lstmc.importers.read.memory import at_most
 from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.refusal import SourceError
+from lstmc.numerals import whole
 from lstmc.ops import Array
 
 CONFIG_LIMIT = 64 * 2**20
@@ -73,7 +74,7 @@ def _zipped(path: Path) -> Source:
     except _DAMAGE as error:
         raise SourceError(f"{path.name}: its weights are damaged: {str(error)[:100]}") from None
     for held in groups.values():
-        held.sort(key=lambda name: int(name.rpartition("/")[2]) if name.rpartition("/")[2].isdigit() else 0)
+        held.sort(key=lambda name: whole(name.rpartition("/")[2]) or 0)
     return Source("Keras", path.name, tensors, {"config": config, "version": version, "groups": groups, "names": names})
 
 
@@ -164,5 +165,4 @@ def _tensor(origin: str, name: str, dataset: Any) -> StoredTensor:
 
 def version_of(source: Source) -> int:
     """The first number of the version of Keras that wrote a file; 0 where it does not say."""
-    head = str(source.facts.get("version", "")).partition(".")[0]
-    return int(head) if head.isdigit() and len(head) < 4 else 0
+    return whole(str(source.facts.get("version", "")).partition(".")[0]) or 0

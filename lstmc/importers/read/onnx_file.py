@@ -11,6 +11,7 @@ import numpy as np
 from lstmc.importers.extras import need
 from lstmc.importers.read.source import StoredTensor, checked_shape
 from lstmc.importers.refusal import SourceError
+from lstmc.numerals import whole
 from lstmc.ops import Array
 
 _KINDS = {1: "<f4", 11: "<f8", 10: "<f2", 16: "<u2", 6: "<i4", 7: "<i8", 3: "<i1", 2: "<u1", 5: "<i2", 4: "<u2", 9: "?"}
@@ -84,11 +85,12 @@ def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | Non
     if not path.is_file():
         raise SourceError(f"{origin}: tensor {name} lies in {told['location']}, which is not there")
     offset, length = told.get("offset", "0"), told.get("length", str(size))
-    if not (offset.isdigit() and length.isdigit()) or int(length) != size:
+    begin = whole(offset)
+    if begin is None or begin < 0 or whole(length) != size:
         raise SourceError(
             f"{origin}: tensor {name} should have {size:,} bytes in {told['location']}, told {length[:20]}"
         )
-    if int(offset) + size > path.stat().st_size:
+    if begin + size > path.stat().st_size:
         raise SourceError(f"{origin}: tensor {name} ends behind the end of {told['location']}")
     return path, int(offset)
 
