@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from lstmc.backend import Compiled
@@ -25,6 +25,7 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.artifact import written_net
+from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import try_model
 from tests.strategies import RandomModel, random_models
 
@@ -54,6 +55,21 @@ def held_against_caffe(caffe: Runner, target: str, models: SearchStrategy[Random
 @pytest.mark.caffe
 def test_real_caffe_computes_what_the_model_means(caffe: Runner) -> None:
     assert held_against_caffe(caffe, "caffe", random_models())["refused"] == 0
+
+
+@pytest.mark.caffe
+def test_the_steps_of_a_net_of_one_step_are_the_whole_sequence(caffe: Runner) -> None:
+    outcomes: Counter[str] = Counter()
+
+    @settings(max_examples=settings.default.max_examples // 6, phases=[Phase.generate])
+    @given(random_models())
+    def holds(model: RandomModel) -> None:
+        trial = try_stream(model, "caffe", caffe)
+        outcomes[trial.outcome] += 1
+        assert trial.outcome != "failed", trial.why
+
+    holds()
+    assert outcomes["agrees"] > outcomes["refused"], outcomes
 
 
 def meaning_of(graph: Graph, compiled: Compiled, seed: int) -> dict[str, Mapping[str, Any]]:

@@ -9,7 +9,15 @@ import typer
 
 from lstmc.backend import Runs, load_backend, require
 from lstmc.cli.console import out
-from lstmc.cli.options import BackendOption, GpuOption, NetArgument, SeedOption, TrainedOption, number_from_0, whole_from_0
+from lstmc.cli.options import (
+    BackendOption,
+    GpuOption,
+    NetArgument,
+    SeedOption,
+    TrainedOption,
+    number_from_0,
+    whole_from_0,
+)
 from lstmc.data import read_arrays
 from lstmc.generate.vocabulary import read_vocabulary
 from lstmc.generate.writer import Writer

@@ -120,6 +120,14 @@ class _Stepper:
         names = [output.name for output in scan.next_states]
         following = iter(names)
         for i, (arg, ref) in enumerate(zip(scan.body.body_args(), args, strict=True)):
+            if scan.role(i) not in ("x", "state") and ref in self.over_time:
+                read = f"%{self.graph.value_name(ref)}"
+                raise PassError(
+                    f"one step of {self.graph.name}: every step of {title} reads all steps of {read}"
+                    f" {self.graph.type(ref)}",
+                    loc=node.loc,
+                    notes=(f"make two models: one that returns {read}, and one that takes it as an Input",),
+                )
             if scan.role(i) != "state":
                 operands.append(self.rebuild.new[ref])
                 continue

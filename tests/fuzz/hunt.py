@@ -1,4 +1,4 @@
-"""Random models one after the other: what became of them, counted, and each failure saved as a model file."""
+"""Random models one after the other, whole and step by step: what became of them, and each failure saved as a file."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lstmc_caffe.run.runner import Runner
+from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import Trial, try_model
 from tests.strategies import RandomModel, seeded_model
 
 TARGETS = ("caffe", "caffe-native", "flat", "noslice")
+STREAMED = ("caffe", "flat", "noslice")
+STEP = " --step"
 
 
 @dataclass
 class Tally:
-    """What became of the models so far. ``refused`` counts reasons by target; ``saved`` are the failures' files."""
+    """What became of the models so far. ``refused`` counts reasons by target; ``saved`` are the failures' files.
+    ``streams`` counts the outcomes of running them step by step."""
 
     tried: int = 0
     rounding: int = 0
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    streams: Counter[str] = field(default_factory=Counter)
     saved: list[Path] = field(default_factory=list)
 
     @property
@@ -35,6 +40,7 @@ class Tally:
         self.tried += other.tried
         self.rounding += other.rounding
         self.refused.update(other.refused)
+        self.streams.update(other.streams)
         self.saved += other.saved
 
     def __str__(self) -> str:
@@ -42,13 +48,17 @@ class Tally:
             f"{self.tried} models tried, {self.compiled} compiled, {self.refused.total()} refused,"
             f" {len(self.saved)} failed; {self.rounding} past a tolerance by float32's own rounding"
         ]
+        if self.streams:
+            streamed = self.streams.total() - self.streams["refused"]
+            lines.append(f"  {streamed} of them run step by step too, {self.streams['failed']} failed so")
         lines += [f"  refused {count} times: {target}: {why}" for (target, why), count in self.refused.most_common()]
         lines += [f"  failed: {path}" for path in self.saved]
         return "\n".join(lines)
 
 
 def hunt(seeds: Iterable[int], runner: Runner, folder: Path, targets: tuple[str, ...] = TARGETS) -> Iterable[Tally]:
-    """Try the model of each seed for one of the targets, in turn. Yields what became of each."""
+    """Try the model of each seed for one of the targets, in turn; whole, and step by step where the target unrolls.
+    Yields what became of each."""
     for seed in seeds:
         target, model = targets[seed % len(targets)], seeded_model(seed)
         trial = try_model(model, target, runner)
@@ -57,6 +67,11 @@ def hunt(seeds: Iterable[int], runner: Runner, folder: Path, targets: tuple[str,
             tally.refused[target, trial.why] += 1
         elif trial.outcome == "failed":
             tally.saved.append(save(model, target, trial, folder / f"{target.replace('-', '_')}_{seed}.py"))
+        if target in STREAMED:
+            stream = try_stream(model, target, runner)
+            tally.streams[stream.outcome] += 1
+            if stream.outcome == "failed":
+                tally.saved.append(save(model, target + STEP, stream, folder / f"{target}_step_{seed}.py"))
         yield tally
 
 
@@ -65,6 +80,10 @@ def save(model: RandomModel, target: str, trial: Trial, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     sizes = f"-D T={model.T} -D N={model.N}"
     command = f"lstmc verify {path} {sizes} --seed {model.seed} --target {target} --on caffe-cpu"
+    if target.endswith(STEP):
+        command = (
+            f"python -m tests.fuzz.streams {path} {sizes} --seed {model.seed} --target {target.removesuffix(STEP)}"
+        )
     wrong = "".join(f"#   {line}".rstrip() + "\n" for line in trial.why.splitlines())
     path.write_text(
         f"# A random model that target {target} gets wrong. To see it:\n#   {command}\n{wrong}\n{model.source}"

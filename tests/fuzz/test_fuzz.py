@@ -17,7 +17,9 @@ from lstmc.passes.base import rewrite
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
-from tests.fuzz.hunt import Tally, hunt
+from tests.fuzz import streams
+from tests.fuzz.hunt import Tally, hunt, save
+from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import BACKEND, Exact, Keeping, generic, try_model
 from tests.strategies import RandomModel
 
@@ -72,6 +74,39 @@ def test_a_wrong_rule_is_found_and_its_file_shows_it(
     assert "PAST TOLERANCE" in capsys.readouterr().out
     monkeypatch.setattr(CaffeBackend, "passes", right)
     assert exit_code(monkeypatch, arguments) == 0
+
+
+LAST_STATE = """\
+from lstmc import *
+from lstmc.cells.rnn import rnn
+T, N = dims("T N")
+
+@cell
+def late(x=Input(N, 3), s=Input(N, 2), h=State(N, 2)):
+    h = tanh(x[:, :2] + s + h)
+    return h, {"h": h}
+
+@model
+def net(X=Input(T, N, 3)):
+    a, last = scan(rnn(H=2), X)
+    y, _ = scan(late(), X, static={"s": last["h"]})
+    return {"a": a, "y": y}
+"""
+
+
+def test_steps_that_compute_something_else_are_found_and_their_file_shows_it(
+    caffe: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = RandomModel(LAST_STATE, 3, 2, 5)
+    assert try_stream(model, "caffe", caffe).outcome == "agrees"  # of a alone
+    monkeypatch.setattr(sys.modules["lstmc.prepare.one_step"], "_check_last_states", lambda graph, over_time: None)
+    trial = try_stream(model, "caffe", caffe)
+    assert (trial.outcome, trial.why.partition(":")[0]) == ("failed", "y")
+    path = save(model, "caffe --step", trial, tmp_path / "found.py")
+    command = path.read_text().splitlines()[1].removeprefix("#   python -m tests.fuzz.streams ")
+    monkeypatch.setattr(sys, "argv", ["streams", *command.split()])
+    assert streams.main() == 1
+    assert capsys.readouterr().out.startswith("failed y: off by ")
 
 
 def test_whatever_a_model_raises_is_a_failure(caffe: Runner) -> None:

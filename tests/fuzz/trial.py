@@ -139,7 +139,7 @@ class Exact(InterpreterExecutor):
 
 
 class Rounding(Exact):
-    """float32, from numbers that are each moved at random by as much as it rounds them; whole ones stay."""
+    """float32, from numbers that are each moved at random by as much as it rounds them."""
 
     name = "float32"
     dtype = np.float32
@@ -149,10 +149,12 @@ class Rounding(Exact):
         self.sample = sample
 
     def run(self, compiled: Compiled, artifact: Artifact, *arrays: Any) -> Execution:
-        moved = ({name: self.moved(name, array) for name, array in group.items()} for group in arrays)
-        return super().run(compiled, artifact, *moved)
+        groups = ({name: moved(self.sample, name, array) for name, array in group.items()} for group in arrays)
+        return super().run(compiled, artifact, *groups)
 
-    def moved(self, name: str, array: Array) -> Array:
-        array = np.asarray(array, np.float64)
-        step = named_rng(self.sample, name).uniform(-1, 1, array.shape) * np.finfo(np.float32).eps
-        return np.where(array == np.rint(array), array, array * (1 + step))
+
+def moved(sample: int, name: str, array: Array) -> Array:
+    """Numbers that are each moved at random by as much as float32 rounds them; whole ones stay."""
+    array = np.asarray(array, np.float64)
+    step = named_rng(sample, name).uniform(-1, 1, array.shape) * np.finfo(np.float32).eps
+    return np.where(array == np.rint(array), array, array * (1 + step))

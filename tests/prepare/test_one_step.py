@@ -279,3 +279,16 @@ def test_a_parameter_along_time_has_no_step() -> None:
     assert caught.value.message == "one step of net: mul takes %P f32[3,3,1], which has a value for each step"
     assert caught.value.notes == ("make it an Input, of which each step is fed",)
     assert caught.value.loc is not None
+
+
+def test_a_sequence_that_every_step_reads_whole_has_no_step() -> None:
+    @model
+    def net(X=Input(3, 3)):  # type: ignore[no-untyped-def]
+        a, _ = scan(plain(H=4, name="a"), reshape(X, 3, 1, 3))
+        b, _ = scan(plain(H=4, name="b"), length=3, static={"x": X})
+        return {"a": a, "b": b}
+
+    with pytest.raises(PassError) as caught:
+        one_step(net.graph())
+    assert caught.value.message == "one step of net: every step of b reads all steps of %X f32[3,3]"
+    assert caught.value.notes == ("make two models: one that returns %X, and one that takes it as an Input",)
