@@ -40,6 +40,7 @@ cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-cell.m
 {{ "{:,}".format(cell.flops) }} | {{ cell.targets | join(", ") }} |
 
 {% for dim, size in cell.sizes.items() %}{{ dim }}={{ size }}{{ " " if not loop.last }}{% endfor %}
+{% if cell.options %}; options {{ cell.options | join(", ") }}{% endif %}
 
 {% endfor %}
 {% endfor %}

@@ -69,6 +69,12 @@ class LibraryCell:
         return "\n".join((inspect.getdoc(self.cell) or "").split("\n")[1:]).strip()
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """Its options with their defaults: ``activation=tanh``."""
+        options = self.cell.signature.options.items()
+        return tuple(f"{name}={getattr(value, '__name__', repr(value))}" for name, value in options)
+
+    @property
     def source(self) -> str:
         """The function as it is written."""
         return inspect.getsource(self.cell.function)

@@ -1,5 +1,7 @@
 """The antisymmetric recurrent network."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, dims, linear, sigmoid, tanh, xavier
 
 N, D, H = dims("N D H")
@@ -18,6 +20,8 @@ def antisymmetric(
     epsilon: float = 0.1,
     gamma: float = 0.01,
     gated: bool = True,
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """h' = h + epsilon z tanh(A h + V x + b), with z = sigmoid(A h + V_z x + b_z) and A = W - W^T - gamma I.
 
@@ -25,8 +29,8 @@ def antisymmetric(
     nor vanish; gamma is a diffusion. Unless it is ``gated``, z is 1, and there are no V_z and b_z.
     """
     Ah = linear(h, W) - linear(h, W.T) - gamma * h
-    change = tanh(Ah + linear(x, V, b))
+    change = activation(Ah + linear(x, V, b))
     if gated:
-        change = sigmoid(Ah + linear(x, V_z, b_z)) * change
+        change = gate(Ah + linear(x, V_z, b_z)) * change
     h = h + epsilon * change
     return h, {"h": h}

@@ -1,5 +1,7 @@
 """Long short-term memory that looks at one place of its input after another."""
 
+from collections.abc import Callable
+
 from lstmc import (
     Input,
     Param,
@@ -30,6 +32,8 @@ def attention_lstm(
     W_x: Value = Param(4 * H, D, fill=xavier()),
     b: Value = Param(4 * H, fill=constant(0)),
     W_h: Value = Param(4 * H, H, fill=xavier()),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """An LSTM of x = the sum of l_s X_s over the S places of a frame, with l = softmax(W_s h).
 
@@ -38,6 +42,6 @@ def attention_lstm(
     """
     x = einsum("ns,nsd->nd", softmax(linear(h, W_s)), X)
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = sigmoid(o) * tanh(c)
+    c = gate(f) * c + gate(i) * activation(g)
+    h = gate(o) * activation(c)
     return h, {"h": h, "c": c}

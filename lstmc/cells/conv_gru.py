@@ -1,5 +1,7 @@
 """The gated recurrent unit of images: products are convolutions."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, conv, dims, sigmoid, split, tanh, xavier
 
 N, C, F, Y, X, K = dims("N C F Y X K")
@@ -14,6 +16,8 @@ def conv_gru(
     b: Value = Param(3 * F, fill=constant(0)),
     W_h: Value = Param(2 * F, F, K, K, fill=xavier()),
     U: Value = Param(F, F, K, K, fill=xavier()),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """A GRU with a K x K window (K odd) in place of each matrix: images [C, Y, X] in, F maps of the same size out.
 
@@ -23,6 +27,6 @@ def conv_gru(
     pad = W_x.shape[-1] // 2
     x_z, x_r, x_n = split(conv(x, W_x, b, pad=pad), 3, axis=1)
     h_z, h_r = split(conv(h, W_h, pad=pad), 2, axis=1)
-    z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
-    h = (1 - z) * h + z * tanh(x_n + conv(r * h, U, pad=pad))
+    z, r = gate(x_z + h_z), gate(x_r + h_r)
+    h = (1 - z) * h + z * activation(x_n + conv(r * h, U, pad=pad))
     return h, {"h": h}

@@ -1,5 +1,7 @@
 """Long short-term memory of images: products are convolutions."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, conv, dims, sigmoid, split, tanh, xavier
 
 N, C, F, Y, X, K = dims("N C F Y X K")
@@ -14,6 +16,8 @@ def conv_lstm(
     W_x: Value = Param(4 * F, C, K, K, fill=xavier()),
     b: Value = Param(4 * F, fill=constant(0)),
     W_h: Value = Param(4 * F, F, K, K, fill=xavier()),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """An LSTM with a K x K window (K odd) in place of each matrix: images [C, Y, X] in, F maps of the same size out.
 
@@ -21,6 +25,6 @@ def conv_lstm(
     """
     pad = W_x.shape[-1] // 2
     i, f, o, g = split(conv(x, W_x, b, pad=pad) + conv(h, W_h, pad=pad), 4, axis=1)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = sigmoid(o) * tanh(c)
+    c = gate(f) * c + gate(i) * activation(g)
+    h = gate(o) * activation(c)
     return h, {"h": h, "c": c}

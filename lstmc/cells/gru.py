@@ -1,5 +1,7 @@
 """Gated recurrent units, in both conventions for the reset gate."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, dims, linear, sigmoid, split, tanh, xavier
 
 N, D, H = dims("N D H")
@@ -14,6 +16,8 @@ def gru(
     b: Value = Param(3 * H, fill=constant(0)),
     W_h: Value = Param(2 * H, H, fill=xavier()),
     U: Value = Param(H, H, fill=xavier()),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """The reset gate acts before the recurrent product: n = tanh(W_n x + b_n + U (r h)).
 
@@ -22,9 +26,9 @@ def gru(
     """
     x_z, x_r, x_n = split(linear(x, W_x, b), 3)
     h_z, h_r = split(linear(h, W_h), 2)
-    z = sigmoid(x_z + h_z)
-    r = sigmoid(x_r + h_r)
-    n = tanh(x_n + linear(r * h, U))
+    z = gate(x_z + h_z)
+    r = gate(x_r + h_r)
+    n = activation(x_n + linear(r * h, U))
     h = n + z * (h - n)
     return h, {"h": h}
 
@@ -38,6 +42,8 @@ def gru_reset_after(
     b_x: Value = Param(3 * H, fill=constant(0)),
     W_h: Value = Param(3 * H, H, fill=xavier()),
     b_h: Value = Param(3 * H, fill=constant(0)),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """The reset gate acts after the recurrent product: n = tanh(W_n x + b_xn + r (U_n h + b_hn)).
 
@@ -46,8 +52,8 @@ def gru_reset_after(
     """
     x_r, x_z, x_n = split(linear(x, W_x, b_x), 3)
     h_r, h_z, h_n = split(linear(h, W_h, b_h), 3)
-    r = sigmoid(x_r + h_r)
-    z = sigmoid(x_z + h_z)
-    n = tanh(x_n + r * h_n)
+    r = gate(x_r + h_r)
+    z = gate(x_z + h_z)
+    n = activation(x_n + r * h_n)
     h = n + z * (h - n)
     return h, {"h": h}

@@ -1,5 +1,7 @@
 """The gated recurrent unit for series with missing values."""
 
+from collections.abc import Callable
+
 from lstmc import (
     Input,
     Param,
@@ -38,6 +40,8 @@ def gru_d(
     b: Value = Param(3 * H, fill=constant(0)),
     W_h: Value = Param(2 * H, H, fill=xavier()),
     U: Value = Param(H, H, fill=xavier()),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """A missing value decays from the last one that was seen to the mean, and the state to zero, with the time since.
 
@@ -50,6 +54,6 @@ def gru_d(
     known = mask * x + (1 - mask) * (near * seen + (1 - near) * mean)
     x_z, x_r, x_n = split(linear(concat(known, mask), W_x, b), 3)
     h_z, h_r = split(linear(h, W_h), 2)
-    z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
-    h = (1 - z) * h + z * tanh(x_n + linear(r * h, U))
+    z, r = gate(x_z + h_z), gate(x_r + h_r)
+    h = (1 - z) * h + z * activation(x_n + linear(r * h, U))
     return h, {"h": h, "seen": mask * x + (1 - mask) * seen}

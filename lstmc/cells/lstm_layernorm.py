@@ -1,5 +1,7 @@
 """Long short-term memory with layer normalization."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, dims, layer_norm, linear, sigmoid, split, tanh, xavier
 
 N, D, H = dims("N D H")
@@ -19,6 +21,8 @@ def lstm_layernorm(
     gain_c: Value = Param(H, fill=constant(1)),
     b_c: Value = Param(H, fill=constant(0)),
     eps: float = 1e-5,
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """Gates are LN(W_x x) + LN(W_h h) + b, all four normalized as one;  h' = sigmoid(o) tanh(LN(c')).
 
@@ -28,6 +32,6 @@ def lstm_layernorm(
     """
     gates = layer_norm(linear(x, W_x), gain_x, eps=eps) + layer_norm(linear(h, W_h), gain_h, eps=eps)
     i, f, o, g = split(gates + b, 4)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = sigmoid(o) * tanh(layer_norm(c, gain_c, b_c, eps=eps))
+    c = gate(f) * c + gate(i) * activation(g)
+    h = gate(o) * activation(layer_norm(c, gain_c, b_c, eps=eps))
     return h, {"h": h, "c": c}

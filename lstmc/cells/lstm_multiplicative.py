@@ -1,5 +1,7 @@
 """Long short-term memory with a transition of its own for each input."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, dims, linear, sigmoid, split, tanh, xavier
 
 N, D, H = dims("N D H")
@@ -16,6 +18,8 @@ def lstm_multiplicative(
     W_x: Value = Param(4 * H, D, fill=xavier()),
     b: Value = Param(4 * H, fill=constant(0)),
     W_m: Value = Param(4 * H, H, fill=xavier()),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """The gates see m = (W_mx x) (W_mh h), element by element, in place of h.
 
@@ -23,6 +27,6 @@ def lstm_multiplicative(
     """
     m = linear(x, W_mx) * linear(h, W_mh)
     i, f, o, g = split(linear(x, W_x, b) + linear(m, W_m), 4)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = sigmoid(o) * tanh(c)
+    c = gate(f) * c + gate(i) * activation(g)
+    h = gate(o) * activation(c)
     return h, {"h": h, "c": c}

@@ -1,5 +1,7 @@
 """Long short-term memory whose gates see the cell state."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, dims, linear, sigmoid, split, tanh, uniform, xavier
 
 N, D, H = dims("N D H")
@@ -17,6 +19,8 @@ def lstm_peephole(
     p_i: Value = Param(H, fill=uniform(-0.1, 0.1)),
     p_f: Value = Param(H, fill=uniform(-0.1, 0.1)),
     p_o: Value = Param(H, fill=uniform(-0.1, 0.1)),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """Input and forget gate see c, the output gate sees c', each through a diagonal matrix.
 
@@ -24,6 +28,6 @@ def lstm_peephole(
     to (11) of Graves, arXiv:1308.0850. Gates in the order i, f, o, g.
     """
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
-    new_c = sigmoid(f + c * p_f) * c + sigmoid(i + c * p_i) * tanh(g)
-    h = sigmoid(o + new_c * p_o) * tanh(new_c)
+    new_c = gate(f + c * p_f) * c + gate(i + c * p_i) * activation(g)
+    h = gate(o + new_c * p_o) * activation(new_c)
     return h, {"h": h, "c": new_c}

@@ -1,5 +1,7 @@
 """Long short-term memory whose output is projected to fewer units."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, dims, linear, sigmoid, split, tanh, xavier
 
 N, D, H, P = dims("N D H P")
@@ -15,6 +17,8 @@ def lstm_projected(
     b: Value = Param(4 * H, fill=constant(0)),
     W_h: Value = Param(4 * H, P, fill=xavier()),
     W_p: Value = Param(P, H, fill=xavier()),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """h' = W_p (sigmoid(o) tanh(c')), of P units where c has H: the recurrent product is P / H as large.
 
@@ -22,6 +26,6 @@ def lstm_projected(
     the order i, f, o, g.
     """
     i, f, o, g = split(linear(x, W_x, b) + linear(h, W_h), 4)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = linear(sigmoid(o) * tanh(c), W_p)
+    c = gate(f) * c + gate(i) * activation(g)
+    h = linear(gate(o) * activation(c), W_p)
     return h, {"h": h, "c": c}

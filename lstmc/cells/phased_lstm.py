@@ -1,5 +1,7 @@
 """Long short-term memory whose units are open for a part of a cycle of their own."""
 
+from collections.abc import Callable
+
 from lstmc import (
     Input,
     Param,
@@ -39,6 +41,8 @@ def phased_lstm(
     s: Value = Param(H, fill=uniform(0, 20)),
     open_ratio: float = 0.05,
     leak: float = 0.001,
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """c' and h' are k of those of an LSTM and 1 - k of the old ones; k rises and falls once in each cycle of ``time``.
 
@@ -51,7 +55,7 @@ def phased_lstm(
     phase = mod(expand(time, h.shape) - s, cycle) / cycle
     rise = 2 / open_ratio * phase
     k = where(step(open_ratio - phase), minimum(rise, 2 - rise), leak * phase)
-    open_c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    open_c = gate(f) * c + gate(i) * activation(g)
     c = where(k, open_c, c)
-    h = where(k, sigmoid(o) * tanh(open_c), h)
+    h = where(k, gate(o) * activation(open_c), h)
     return h, {"h": h, "c": c}

@@ -1,5 +1,7 @@
 """The quasi-recurrent network, with a window of two steps."""
 
+from collections.abc import Callable
+
 from lstmc import Input, Param, State, Value, cell, constant, dims, linear, sigmoid, split, tanh, xavier
 
 N, D, H = dims("N D H")
@@ -14,6 +16,8 @@ def qrnn(
     W: Value = Param(3 * H, D, fill=xavier()),
     V: Value = Param(3 * H, D, fill=xavier()),
     b: Value = Param(3 * H, fill=constant(0)),
+    gate: Callable[[Value], Value] = sigmoid,
+    activation: Callable[[Value], Value] = tanh,
 ) -> tuple[Value, dict[str, Value]]:
     """A convolution over two steps makes value and gates, and the state is pooled: c' = f c + (1 - f) z; h = o c'.
 
@@ -21,6 +25,6 @@ def qrnn(
     step's x. Rows in the order z, f, o; W is for this step, V for the one before.
     """
     z, f, o = split(linear(x, W, b) + linear(before, V), 3)
-    f = sigmoid(f)
-    c = f * c + (1 - f) * tanh(z)
-    return sigmoid(o) * c, {"before": x, "c": c}
+    f = gate(f)
+    c = f * c + (1 - f) * activation(z)
+    return gate(o) * c, {"before": x, "c": c}

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstmc import relu, softplus
-from lstmc.backend import load_backend
+from lstmc import hard_sigmoid, relu, softplus, softsign
+from lstmc.backend import load_backend, load_cell
 from lstmc.differential import check
+from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
@@ -120,6 +121,34 @@ def test_an_option_is_what_its_cell_says(name: str, options: dict[str, Any], ste
     values = drawn(name, graph)
     found, wanted = interpreted(graph, values), by_hand(name, graph, values, step)
     assert set(found) == set(wanted)
+    for output, array in wanted.items():
+        np.testing.assert_allclose(found[output], array, rtol=1e-9, atol=1e-9, err_msg=output)
+
+
+class OtherTanh:
+    """NumPy with x / (1 + |x|) for tanh."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+    @staticmethod
+    def tanh(x: Array) -> Array:
+        return x / (1 + np.abs(x))
+
+
+OTHER_FUNCTIONS = [
+    name for name in references.REFERENCES if {"gate", "activation"} <= load_cell(name).signature.options.keys()
+]
+
+
+@pytest.mark.parametrize("name", OTHER_FUNCTIONS)
+def test_gates_and_activations_are_arguments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same equations, with a hard sigmoid and a softsign in the places of their functions."""
+    graph = cell_graph(name, LENGTH, gate=hard_sigmoid, activation=softsign)
+    values = drawn(name, graph)
+    monkeypatch.setattr(references, "sigmoid", lambda x: np.clip(0.2 * x + 0.5, 0, 1))
+    monkeypatch.setattr(references, "np", OtherTanh())
+    found, wanted = interpreted(graph, values), by_hand(name, graph, values)
     for output, array in wanted.items():
         np.testing.assert_allclose(found[output], array, rtol=1e-9, atol=1e-9, err_msg=output)
 
