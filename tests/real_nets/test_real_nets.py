@@ -28,6 +28,7 @@ from tests.real_nets.downloads import BEATNET, CAPTCHA, CHARS2VEC, DGAINTEL, RES
 TOLERANCE = 1e-5  # of the largest magnitude of an output
 pytestmark = [pytest.mark.network, pytest.mark.caffe, pytest.mark.filterwarnings("ignore")]
 DOMAINS = ("wikipedia.org", "debian.org", "python.org", "kq3v9zjt1xwq7r.biz", "xjpakmdcfuqe.com", "ocukyrdmvm.info")
+OPENCV = str(Path(__file__).parents[2] / "docs" / "examples" / "opencv-images.toml")
 WORDS = ("Natural", "Language", "Understanding", "Naturael", "Longuage", "Updderctundjing", "Motural")
 
 
@@ -87,6 +88,44 @@ def test_captchas(tmp_path: Path) -> None:
     found = in_caffe(import_file(path), tmp_path, {"image": x}, {"batch": 1})["logits"]
     assert_close(found, wanted)
     assert np.array_equal(found.argmax(-1), wanted.argmax(-1))
+
+
+def test_captchas_in_opencv(tmp_path: Path) -> None:
+    path = CAPTCHA.file("captcha_whisperer/models/captcha_crnn.onnx")
+    image = np.full((60, 160, 3), 255, np.uint8)
+    cv2.putText(image, "7KX4", (15, 45), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (60, 20, 20), 3)
+    x = image.transpose(2, 0, 1)[None].astype(np.float32)
+    (wanted,) = onnx_runtime(path, {"image": x})
+    done = lstmc.convert(path, tmp_path, sizes={"batch": 1}, target=OPENCV, on=["interpreter"])
+    assert done.passed
+    net = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
+    net.setInput(x, "image")
+    scores = net.forward("logits")
+    assert_close(scores, wanted)
+    letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+    best = scores[:, 0, 1:].argmax(-1) + 1
+    read = [letters[k] for t, k in enumerate(best) if t == 0 or k != best[t - 1]]
+    assert "".join(read).replace("_", "") == "7KX4"
+
+
+def test_voice_activity_in_opencv(tmp_path: Path) -> None:
+    """Piece by piece, its states fed back; each probability as ONNX Runtime has it."""
+    path = SILERO.file("faster_whisper/assets/silero_vad_v6.onnx")
+    lstmc.convert(path, tmp_path, shapes={"input": (1, 576)}, target=OPENCV, on=["interpreter"])
+    net = cv2.dnn.readNetFromCaffe(str(tmp_path / "net.prototxt"), str(tmp_path / "net.caffemodel"))
+    h = c = by_h = by_c = np.zeros((1, 1, 128), np.float32)
+    before = np.zeros(64, np.float32)
+    found, wanted = [], []
+    for piece in speech()[: 512 * 20].reshape(-1, 512):
+        x = np.concatenate([before, piece])[None]
+        for name, array in (("input_2", x), ("h", h), ("c", c)):
+            net.setInput(array, name)
+        found.append(float(net.forward("speech_probs").squeeze()))
+        h, c, before = net.forward("hn").copy(), net.forward("cn").copy(), piece[-64:]
+        told, by_h, by_c = onnx_runtime(path, {"input": x, "h": by_h, "c": by_c})
+        wanted.append(float(told[0]))
+    np.testing.assert_allclose(found, wanted, atol=TOLERANCE)
+    assert max(found) > 0.5
 
 
 def test_voice_activity(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ class NetBuilder:
     def output(self, hint: str, value: str) -> str:
         """A value as an output of the model, and what it is called."""
         stem = re.sub(r"\W+", "_", hint, flags=re.ASCII).strip("_") or "Y"
+        stem = f"Y_{stem}" if stem[0].isdigit() else stem
         name = stem if stem not in self.outputs else f"{stem}_{len(self.outputs)}"
         self.outputs[name] = value
         self.called[name] = hint

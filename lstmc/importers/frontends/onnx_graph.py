@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import Shape, ShapeProblem
-from lstmc.importers.frontends import onnx_ops, onnx_recurrent
+from lstmc.importers.frontends import onnx_ops, onnx_quantized, onnx_recurrent
 from lstmc.importers.frontends.layers import Layers, Operand
 from lstmc.importers.frontends.onnx_fold import folded
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known
@@ -21,7 +21,7 @@ from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
-HANDLERS = {**onnx_ops.HANDLERS, **onnx_recurrent.HANDLERS}
+HANDLERS = {**onnx_ops.HANDLERS, **onnx_recurrent.HANDLERS, **onnx_quantized.HANDLERS}
 OLDEST = 7
 DOMAINS = ("", "ai.onnx")
 MOST = 100_000  # nodes
@@ -130,7 +130,7 @@ class _Reader:
         return [_Unsupported] * len(proto.output)
 
     def _made(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
-        if proto.domain not in DOMAINS:
+        if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in onnx_quantized.EXTENSIONS:
             raise Refused("domain", proto.domain, "only ONNX's own operators are known", "export the model without it")
         attributes = {a.name: self._attribute(a) for a in proto.attribute}
         operands = [self.values[name] if name else None for name in proto.input]

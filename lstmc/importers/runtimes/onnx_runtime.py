@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmc.importers.describe.net import Net
+from lstmc.importers.frontends.onnx_quantized import ROUNDED
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtimes.installed import not_installed
 from lstmc.ops import Array
@@ -33,6 +34,8 @@ class OnnxRuntime:
 
     def unavailable(self) -> str | None:
         """Why it cannot be used here, or None."""
+        if ROUNDED in self.net.notes:
+            return "the source rounds to 8 bits while it runs, which the imported model does not"
         return not_installed("onnxruntime")
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

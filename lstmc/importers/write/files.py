@@ -73,5 +73,6 @@ def record(net: Net, kind: str) -> dict[str, Any]:
 
 
 def _axes(net: Net, name: str) -> dict[str, Any]:
-    """Of an input or output that does not lie as in the source: which of the source's axes each one is."""
-    return {"axes": net.axes[name]} if name in net.axes else {}
+    """Of an input or output that the source calls otherwise: how; and if its axes lie otherwise, which each one is."""
+    called = {"called": net.called[name]} if net.called.get(name, name) != name else {}
+    return called | ({"axes": net.axes[name]} if name in net.axes else {})

@@ -1,0 +1,92 @@
+"""ONNX nodes that work in whole numbers of 8 bits as they run: imported as what they approximate, in float32.
+
+What is stored is used as it is stored, scaled; what the source rounds while it runs is not rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lstmc.importers.frontends import onnx_ops, onnx_recurrent
+from lstmc.importers.frontends.layers import Operand
+from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight, weight_or_none
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.weight import Weight
+from lstmc.ops import Array
+
+EXTENSIONS = frozenset({("com.microsoft", "DynamicQuantizeLSTM")})
+ROUNDED = (
+    "The source rounds to 8 bits what it computes while it runs; the imported model computes in float32. Its outputs"
+    " are close to the source's, and not the same."
+)
+
+
+def _note(t: Onnx) -> None:
+    if ROUNDED not in t.layers.builder.notes:
+        t.layers.builder.notes.append(ROUNDED)
+
+
+def _dynamic(t: Onnx, node: Node) -> list[Operand | None]:
+    """x itself, as if its scale were 1 and its zero 0: what follows multiplies by them."""
+    _note(t)
+    return [t.layers.value(node.needed(0)), np.asarray(1.0, np.float32), np.asarray(0)]
+
+
+def _floats(w: Weight, zero: Weight | None, scale: Weight | None, axes: Sequence[int]) -> Weight:
+    """(w - zero) scale; each of them one number, or numbers along these axes of w."""
+
+    def spread(given: Weight) -> Array:
+        found = given.make().astype(np.float32)
+        if found.size == 1:
+            return found.reshape(())
+        return found.reshape([w.shape[at] if at in axes[: found.ndim] else 1 for at in range(len(w.shape))])
+
+    def make() -> Array:
+        found = w.make().astype(np.float32) - (0 if zero is None else spread(zero))
+        return found if scale is None else found * spread(scale)
+
+    sources = tuple(name for part in (w, zero, scale) if part is not None for name in part.sources)
+    return Weight(w.shape, tuple(dict.fromkeys(sources)), f"{w.recipe} as float32", make)
+
+
+def _integers(t: Onnx, node: Node, axis: int) -> Node:
+    """The node with its weights as numbers less their zero; its other operand must be what was rounded."""
+    zero = known(node.operand(2))
+    if not isinstance(node.needed(0), str) or (node.operand(2) is not None and (zero is None or np.any(zero))):
+        why = "whole numbers that DynamicQuantizeLinear did not make"
+        raise Refused("a_zero_point", "another", why, "import it before it was quantized")
+    w = _floats(weight(node.operand(1), "B"), weight_or_none(node.operand(3), "b_zero_point"), None, (axis,))
+    return replace(node, operands=[node.needed(0), w, None])
+
+
+def _lstm(t: Onnx, node: Node) -> list[Operand | None]:
+    """W [directions, inputs, 4 H] and R [directions, H, 4 H], each with a scale and a zero for a direction or a row."""
+    _note(t)
+    told = [weight_or_none(node.operand(place), f"operand {place}") for place in range(8, 12)]
+    made = []
+    for place, scale, zero in ((1, told[0], told[1]), (2, told[2], told[3])):
+        axes = (0,) if scale is None or len(scale.shape) < 2 else (0, 2)
+        made.append(_floats(weight(node.operand(place), "WR"[place - 1]), zero, scale, axes).transposed(0, 2, 1))
+    operands = [node.operands[0], *made, *node.operands[3:8]]
+    return onnx_recurrent.recurrent(t, replace(node, op="LSTM", operands=operands))
+
+
+def _dequantized(t: Onnx, node: Node) -> Operand:
+    """(x - zero) scale of a computed x, as rows of a stored table are."""
+    scale, zero = known(node.operand(1)), known(node.operand(2))
+    if scale is None or scale.size > 1:
+        raise Refused("x_scale", "computed, or several", "it must be one number", "import it before it was quantized")
+    factor = float(scale.reshape(-1)[0])
+    return t.layers.affine(node.needed(0), factor, 0.0 if zero is None else -factor * float(zero.reshape(-1)[0]))
+
+
+HANDLERS = {
+    "DynamicQuantizeLinear": _dynamic,
+    "DequantizeLinear": _dequantized,
+    "MatMulInteger": lambda t, node: onnx_ops.HANDLERS["MatMul"](t, _integers(t, node, 1)),
+    "ConvInteger": lambda t, node: onnx_ops.HANDLERS["Conv"](t, _integers(t, node, 0)),
+    "DynamicQuantizeLSTM": _lstm,
+}
