@@ -104,11 +104,12 @@ def convert_command(
         seed=seed,
     )
     report(done.model, [*done.paths])
-    print_report(Report("model.py", done.proof), "NumPy on the source's own description")
+    print_report(Report("model.py by NumPy", done.proof), "NumPy on the source's own description")
     if done.source is not None and done.source.not_run is not None:
         out.print(f"\nnot compared with {done.source.runtime}: {done.source.not_run}", style="dim")
     elif done.source is not None:
-        print_report(Report("model.py", done.source.differences), f"{done.source.runtime} on the source itself")
+        checked = Report(f"model.py by {done.source.runtime}", done.source.differences)
+        print_report(checked, f"{done.source.runtime} on the source itself")
     print_verification(done.verification)
     for remark in done.remarks:
         out.print(f"\n{remark}")

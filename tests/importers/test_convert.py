@@ -25,8 +25,8 @@ def test_one_command_goes_from_a_trained_model_to_a_net(command: LSTMC) -> None:
     assert done.code == 0, done.err
     names = ("model.py", "weights.npz", "import.json", "net.prototxt", "net.caffemodel", "net.manifest.json")
     assert {path.name for path in Path("out").iterdir()} == set(names)
-    assert "on model.py, against NumPy on the source's own description" in done.out
-    assert "model.py: all 3 agree" in done.out
+    assert "model.py by NumPy: all 3 agree" in done.out
+    assert "model.py by PyTorch's own layers: all 3 agree" in done.out
     assert "interpreter: all " in done.out
 
 
