@@ -1,11 +1,12 @@
-"""Running a written net from its files alone: what to feed and to read is in its manifest, no model is needed.
+"""Running a net by the names and shapes of its model, once or for many steps.
 
-A backend gives a :class:`LoadedNet`, which knows blobs; the names and shapes of the model are dealt with here.
+Of a written net a backend gives a :class:`LoadedNet`, which knows blobs: what to feed and to read is in the manifest,
+and no model is needed. A compiled model runs in the interpreter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Protocol, Self
 import numpy as np
 
 from lstmc.arrays import did_you_mean, element_problem, value_problem
+from lstmc.backend import Compiled
 from lstmc.errors import BackendError, DataError, Mend
-from lstmc.interp import named_rng
+from lstmc.interp import forward, named_rng
 from lstmc.json_file import Shape
-from lstmc.manifest import Manifest, read_manifest
-from lstmc.ops import Array
+from lstmc.manifest import Manifest, State, described_states, read_manifest
+from lstmc.ops import Array, Input, IntegerRange
 from lstmc.stored import AnyArray, StoredArray
 
 
@@ -85,53 +87,127 @@ def run_net(
 
 def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
     """An array for every input that the net does not fill, each in the model's shape. Raises as :func:`run_net`."""
-    wanted, known = files.inputs, files.manifest.inputs
+    known = files.manifest.inputs
     drawn = {
         name: entry.fill.draw(named_rng(0, name), entry.place.shape)
         for name, entry in known.items()
         if entry.fill is not None and not entry.filled and name not in inputs
     }
+    values = {name: entry.values for name, entry in known.items()}
     given = {**drawn, **inputs}
-    problems = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given]
-    for name, array in inputs.items():
+    _check_inputs(str(files.net), files.inputs, values, given)
+    return {name: np.asarray(given[name], np.float32) for name in files.inputs}
+
+
+def _check_inputs(
+    net: str,
+    wanted: Mapping[str, Shape],
+    values: Mapping[str, IntegerRange | None],
+    given: Mapping[str, AnyArray],
+    optional: Collection[str] = (),
+) -> None:
+    """Raise :class:`DataError` that names everything that is wrong with inputs. Those of ``values`` that are not
+    ``wanted`` the net fills; those that are ``optional`` may be left out."""
+    problems = [
+        f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given and name not in optional
+    ]
+    for name, array in given.items():
         found = list(np.shape(array))
-        if name in known and name not in wanted:
+        if name in values and name not in wanted:
             problems.append(f"extra: {name} {found}: the net fills it")
         elif name not in wanted:
             problems.append(f"extra: {name} {found}{did_you_mean(name, [n for n in wanted if n not in given])}")
         elif tuple(found) != wanted[name]:
             problems.append(f"wrong shape: {name} must be {list(wanted[name])}, found {found}")
-        elif problem := value_problem(name, _given(array), known[name].values):
+        elif problem := value_problem(name, _given(array), values[name]):
             problems.append(problem)
     if problems:
-        raise DataError(f"the inputs do not fit {files.net}", notes=problems)
-    return {name: np.asarray(given[name], np.float32) for name in wanted}
+        raise DataError(f"the inputs do not fit {net}", notes=problems)
 
 
 def _given(array: Array | StoredArray) -> AnyArray:
     return array if isinstance(array, StoredArray) else np.asarray(array)
 
 
+class OneStep(Protocol):
+    """What a :class:`StepSession` runs, by the names and shapes of the model; ``name`` is how errors call it."""
+
+    name: str
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+    states: Mapping[str, State]
+
+    def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
+        """The outputs of one forward pass. Raises :class:`DataError` for inputs that do not fit."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what a pass needed."""
+        ...
+
+
+class LoadedOnce:
+    """The net of these files, loaded with its first pass. See :class:`OneStep`."""
+
+    def __init__(self, files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]]) -> None:
+        self._files, self._load, self._opened = files, load, ExitStack()
+        self._net: LoadedNet | None = None
+        self.name = str(files.net)
+        self.inputs: Mapping[str, Shape] = files.inputs
+        self.outputs: Mapping[str, Shape] = files.outputs
+        self.states = files.manifest.states
+
+    def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
+        arrays = checked_inputs(self._files, inputs)
+        if self._net is None:
+            self._net = self._opened.enter_context(self._load())
+        return self._files.forward(self._net, arrays)
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+class Interpreted:
+    """A compiled model in the interpreter, in float64, with these weights. See :class:`OneStep`."""
+
+    def __init__(self, compiled: Compiled, weights: Mapping[str, Array]) -> None:
+        self._model, self._weights = compiled.model, weights
+        self._ops = {node.name: node.op for node in compiled.model if isinstance(node.op, Input)}
+        self.name = compiled.name
+        self.inputs: Mapping[str, Shape] = {name: op.shape for name, op in self._ops.items() if op.fill is None}
+        self.outputs: Mapping[str, Shape] = {
+            output.name: compiled.model.type(output.ref).shape for output in compiled.model.outputs
+        }
+        self.states: Mapping[str, State] = described_states(compiled)
+
+    def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
+        """One forward pass; an input with a fill that is not given is drawn from it."""
+        shapes, values = ({n: getattr(op, of) for n, op in self._ops.items()} for of in ("shape", "values"))
+        _check_inputs(self.name, shapes, values, inputs, shapes.keys() - self.inputs.keys())
+        return forward(self._model, {name: np.asarray(array) for name, array in inputs.items()}, self._weights).outputs
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
 class StepSession:
-    """A one-step net that is loaded once and run for many steps; its states go from each step to the next.
+    """A one-step net that is run for many steps; its states go from each step to the next.
 
     ``inputs`` and ``outputs`` are those of the model, without the states'. ``initial`` has the first values of the
     states, as the manifest tells them: a number, or words where it is not one.
     """
 
-    def __init__(self, files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]]) -> None:
-        self._files, self._load, self._opened = files, load, ExitStack()
-        self._net: LoadedNet | None = None
+    def __init__(self, net: OneStep) -> None:
+        self._net, self._pairs = net, net.states
         self._states: dict[str, Array] = {}
-        self._pairs = files.manifest.states
         if not self._pairs:
             raise BackendError(
-                f"{files.net}: expected a net of one step, found one without states", mends=[Mend.ONE_STEP]
+                f"{net.name}: expected a net of one step, found one without states", mends=[Mend.ONE_STEP]
             )
         before, after = ({getattr(pair, end) for pair in self._pairs.values()} for end in ("input", "output"))
-        self.inputs: Mapping[str, Shape] = {n: shape for n, shape in files.inputs.items() if n not in before}
-        self.outputs: Mapping[str, Shape] = {n: shape for n, shape in files.outputs.items() if n not in after}
-        self.states: Mapping[str, Shape] = {n: files.inputs[pair.input] for n, pair in self._pairs.items()}
+        self.inputs: Mapping[str, Shape] = {n: shape for n, shape in net.inputs.items() if n not in before}
+        self.outputs: Mapping[str, Shape] = {n: shape for n, shape in net.outputs.items() if n not in after}
+        self.states: Mapping[str, Shape] = {n: net.inputs[pair.input] for n, pair in self._pairs.items()}
         self.initial: dict[str, float | str] = {name: pair.initial for name, pair in self._pairs.items()}
 
     def __enter__(self) -> Self:
@@ -140,7 +216,7 @@ class StepSession:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened.close()
+        self._net.close()
 
     def start(self, states: Mapping[str, AnyArray] = {}) -> None:
         """Begin a sequence: each state at the value given, or at its own first value.
@@ -166,21 +242,16 @@ class StepSession:
             if name not in states and isinstance(first, str)
         ]
         if problems:
-            raise DataError(f"the first states do not fit {self._files.net}", notes=problems)
+            raise DataError(f"the first states do not fit {self._net.name}", notes=problems)
         self._states = {
-            pair.input: np.asarray(states[name], np.float32)
-            if name in states
-            else np.full(self.states[name], self.initial[name], np.float32)
+            pair.input: np.asarray(states[name] if name in states else np.full(self.states[name], self.initial[name]))
             for name, pair in self._pairs.items()
         }
 
     def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One step: its outputs. The first step loads the net."""
+        """One step: its outputs."""
         if not self._states:
             self.start()
-        arrays = checked_inputs(self._files, {**inputs, **self._states})
-        if self._net is None:
-            self._net = self._opened.enter_context(self._load())
-        found = self._files.forward(self._net, arrays)
+        found = self._net.run({**inputs, **self._states})
         self._states = {pair.input: found[pair.output] for pair in self._pairs.values()}
         return {name: found[name] for name in self.outputs}

@@ -34,7 +34,7 @@ class TrainingData:
     test: Batches | None = None
 
 
-class TrainingObserver(Protocol):
+class TrainingCallbacks(Protocol):
     """Is told what happens, as it happens. Iterations count from 1: what a solver has done so far."""
 
     def stepped(self, iteration: int, loss: float, rate: float) -> None:
@@ -51,7 +51,7 @@ class TrainingObserver(Protocol):
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class TrainingRequest:
     """What is asked of a backend that trains: where, for how long is in the backend's own settings.
 
     ``stop`` is asked after every iteration; where it says True a snapshot is written and the run ends.
@@ -60,7 +60,7 @@ class TrainingRun:
     folder: Path
     batches: Batches
     test_batches: Batches | None
-    observer: TrainingObserver
+    callbacks: TrainingCallbacks
     stop: Callable[[], bool]
     resume: bool = False
     gpu: bool = False

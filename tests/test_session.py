@@ -14,7 +14,7 @@ from lstmc.errors import BackendError, DataError
 from lstmc.ir import Builder
 from lstmc.manifest import InputPlace, Manifest, Place, State
 from lstmc.ops import Array, Constant, IntegerRange
-from lstmc.session import NetFiles, StepSession, find_files, run_net
+from lstmc.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
 
 
 @dataclass
@@ -85,7 +85,7 @@ def test_every_problem_of_the_inputs_is_named_before_the_net_is_loaded() -> None
 
 def test_states_go_from_step_to_step_and_the_net_is_loaded_once() -> None:
     net = Adding()
-    with StepSession(files(), net.load) as steps:
+    with StepSession(LoadedOnce(files(), net.load)) as steps:
         assert (steps.inputs, steps.outputs, steps.states) == (
             {"x": (2, 3), "bias": (1,)}, {"y": (6,)}, {"h": (2, 3)},
         )  # fmt: skip
@@ -99,7 +99,7 @@ def test_states_go_from_step_to_step_and_the_net_is_loaded_once() -> None:
 
 
 def test_states_that_do_not_fit() -> None:
-    steps = StepSession(files(initial="the input h0"), Adding().load)
+    steps = StepSession(LoadedOnce(files(initial="the input h0"), Adding().load))
     with pytest.raises(DataError) as caught:
         steps.start({"c": np.ones(1)})
     assert str(caught.value) == (
@@ -112,7 +112,7 @@ def test_states_that_do_not_fit() -> None:
 
 def test_a_net_without_states_is_no_session() -> None:
     with pytest.raises(BackendError) as caught:
-        StepSession(files(states=False), Adding().load)
+        StepSession(LoadedOnce(files(states=False), Adding().load))
     assert str(caught.value) == (
         "BackendError: net.txt: expected a net of one step, found one without states\n"
         "  compile the model as a net of one step"

@@ -12,7 +12,7 @@ from lstmc.output import Content
 from lstmc.passes import Pass
 from lstmc.session import StepSession
 from lstmc.stored import AnyArray
-from lstmc.training import Trained, TrainingData, TrainingRun
+from lstmc.training import Trained, TrainingData, TrainingRequest
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
@@ -69,7 +69,9 @@ class CaffeBackend:
         assert isinstance(settings, Solver)
         return training_files(compiled, settings, data)
 
-    def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
+    def train(
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
+    ) -> Trained:
         """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""
         assert isinstance(settings, Solver)
         with Runner(for_gpu=run.gpu) as runner:

@@ -3,11 +3,13 @@
 from lstmc.api.build import AnyModel, Phase, widest_phase
 from lstmc.api.compiling import compile
 from lstmc.api.converting import Conversion, convert
+from lstmc.api.findings import findings
 from lstmc.api.graphs import graph_after, pass_names
 from lstmc.api.library import LibraryCell, check_sizes, library_cell, library_names
 from lstmc.api.net import Net
+from lstmc.api.places import place
 from lstmc.api.run import Run
-from lstmc.api.saved import SavedNet, load
+from lstmc.api.saved import SavedNet, load, read_weights
 from lstmc.api.steering import training
 from lstmc.api.stream import Stream
 from lstmc.api.training_files import export_training, training_files, why_not_trained
@@ -28,11 +30,14 @@ __all__ = [
     "compile",
     "convert",
     "export_training",
+    "findings",
     "graph_after",
     "library_cell",
     "library_names",
     "load",
     "pass_names",
+    "place",
+    "read_weights",
     "train",
     "training",
     "training_files",

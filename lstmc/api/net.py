@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 
 from lstmc.api.displays import layers_html
 from lstmc.api.places import INTERPRETER, is_gpu
-from lstmc.api.stream import Arrays, InterpretedSteps, Shape, Stream, stream_files
+from lstmc.api.stream import Arrays, Shape, Stream, stream_files
 from lstmc.api.verification import Verification, verification
-from lstmc.arrays import did_you_mean
 from lstmc.backend import Artifact, Backend, Compiled, Layer, ListsLayers, Runs, require
 from lstmc.drawing import STEPS, Drawing
-from lstmc.errors import BackendError, DataError
-from lstmc.interp import forward
+from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.model_file import ModelSource
-from lstmc.ops import Array, Input
+from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.passes import numbered, place_of
+from lstmc.session import Interpreted, StepSession
 from lstmc.tune import Tuning
 from lstmc.weights import parameters
 
@@ -84,14 +83,12 @@ class Net:
     @property
     def inputs(self) -> dict[str, Shape]:
         """The shapes of what is to be fed, by the model's names."""
-        ops = ((node.name, node.op) for node in self.compiled.model if isinstance(node.op, Input))
-        return {name: op.shape for name, op in ops if isinstance(op, Input) and op.fill is None}
+        return dict(Interpreted(self.compiled, self.weights).inputs)
 
     @property
     def outputs(self) -> dict[str, Shape]:
         """The shapes of what comes out, by the model's names."""
-        model = self.compiled.model
-        return {output.name: model.type(output.ref).shape for output in model.outputs}
+        return dict(Interpreted(self.compiled, self.weights).outputs)
 
     @property
     def prototxt(self) -> str:
@@ -161,7 +158,7 @@ class Net:
         """
         arrays = {**(inputs or {}), **named}
         if on == INTERPRETER:
-            return forward(self.compiled.model, self._checked(arrays), self.weights).outputs
+            return Interpreted(self.compiled, self.weights).run(arrays)
         gpu = is_gpu(self.backend, on)
         with self._saved() as path:
             return require(self.backend, Runs).run(path, arrays, None, gpu)
@@ -178,7 +175,7 @@ class Net:
         (4, (1, 1, 3))
         """
         if on == INTERPRETER:
-            yield Stream(InterpretedSteps(self.compiled, self.weights, self.inputs))
+            yield Stream(StepSession(Interpreted(self.compiled, self.weights)))
             return
         gpu = is_gpu(self.backend, on)
         with self._saved() as path, stream_files(self.backend, path, None, gpu) as step:
@@ -224,22 +221,6 @@ class Net:
 
     def _repr_html_(self) -> str:
         return layers_html(str(self), self.layers)
-
-    def _checked(self, arrays: Arrays) -> Arrays:
-        """Inputs for the interpreter. Raises :class:`DataError` for what is missing, extra or misshaped."""
-        wanted, model = self.inputs, self.compiled.model
-        known = {node.name: node.op.shape for node in model if isinstance(node.op, Input)}
-        problems = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in arrays]
-        for name, array in arrays.items():
-            found = list(getattr(array, "shape", ()))
-            if name not in known:
-                near = did_you_mean(name, [each for each in wanted if each not in arrays])
-                problems.append(f"extra: {name} {found}{near}")
-            elif found != list(known[name]):
-                problems.append(f"wrong shape: {name} must be {list(known[name])}, found {found}")
-        if problems:
-            raise DataError(f"the inputs do not fit {self.name}", notes=problems)
-        return arrays
 
     @contextmanager
     def _saved(self) -> Iterator[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from lstmc.api.build import backend_of
 from lstmc.api.displays import layers_html
 from lstmc.api.places import is_gpu
-from lstmc.api.stream import Arrays, Stream, stream_files
+from lstmc.api.stream import Stream, stream_files
 from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
 from lstmc.errors import BackendError, ModelFileError
+from lstmc.generate.vocabulary import Vocabulary
+from lstmc.generate.writer import Writer
 from lstmc.ops import Array
+from lstmc.stored import AnyArray
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,11 @@ class SavedNet:
     def read_weights(self) -> tuple[dict[str, Array], list[str]]:
         """The model's parameters by name, and those that no step of the net uses."""
         described = self.path.with_name(f"{self.name}.manifest.json")
-        trained = self.caffemodel or self.path.with_name(f"{self.name}.caffemodel")
-        return require(self.backend, ReadsWeights).read_weights(trained, described)
+        return read_weights(self.caffemodel or self.path.with_name(f"{self.name}.caffemodel"), described, self.backend)
 
-    def run(self, inputs: Arrays | None = None, /, *, on: str | None = None, **named: NDArray[Any]) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, AnyArray] | None = None, /, *, on: str | None = None, **named: NDArray[Any]
+    ) -> dict[str, Array]:
         """One forward pass: outputs by name, in the model's shapes. ``on`` is ``caffe-cpu``, or ``caffe-gpu``.
 
         Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
@@ -74,6 +78,34 @@ class SavedNet:
         """One step after another, of a net that was compiled with ``step=True``; see :meth:`lstmc.Net.stream`."""
         with stream_files(self.backend, self.path, self.caffemodel, is_gpu(self.backend, on)) as step:
             yield step
+
+    def write_text(
+        self,
+        vocabulary: Vocabulary,
+        prime: str = "",
+        length: int = 500,
+        *,
+        temperature: float = 1.0,
+        seed: int = 0,
+        feed: str | None = None,
+        read: str | None = None,
+        states: Mapping[str, AnyArray] | None = None,
+        on: str | None = None,
+    ) -> Iterator[str]:
+        """Text from a language model's net of one step: ``prime``, and then ``length`` symbols as they are drawn.
+
+        The model reads ids [1, 1] and gives the probabilities of the next symbol. ``feed`` and ``read`` name its ids
+        and its probabilities where several could be; ``states`` are its first states; at a ``temperature`` of 0 the
+        likeliest symbol is taken. Raises :class:`~lstmc.errors.BackendError` for a net that is no such model, and
+        :class:`~lstmc.errors.DataError` for what are no probabilities, or states that do not fit.
+        """
+        ids = vocabulary.ids(prime) or vocabulary.start
+        with require(self.backend, Runs).steps(self.path, self.caffemodel, is_gpu(self.backend, on)) as steps:
+            writer = Writer.of(steps, str(self.path), vocabulary, feed, read)
+            steps.start(states or {})
+            yield prime
+            for number in writer.write(ids, length, temperature, seed):
+                yield vocabulary.symbols[number]
 
     def lint(self, target: str | None = None) -> tuple[str, LintReport]:
         """The target's name, the backend's first one if none is given, and what its reader would refuse of the net.
@@ -91,6 +123,18 @@ class SavedNet:
 
     def _repr_html_(self) -> str:
         return layers_html(str(self), self.layers)
+
+
+def read_weights(
+    trained: str | Path, manifest: str | Path | None = None, backend: str | Backend = "caffe"
+) -> tuple[dict[str, Array], list[str]]:
+    """The model's parameters by name, out of a file of weights, and those that no step of the net uses.
+
+    ``trained`` is as lstmc wrote it or Caffe trained it; ``manifest`` is beside it where none is given.
+    """
+    path = Path(trained)
+    described = path.with_name(f"{path.stem}.manifest.json") if manifest is None else Path(manifest)
+    return require(backend_of(backend), ReadsWeights).read_weights(path, described)
 
 
 def load(path: str | Path, *, weights: str | Path | None = None, backend: str | Backend = "caffe") -> SavedNet:

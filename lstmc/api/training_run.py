@@ -27,7 +27,7 @@ from lstmc.runs.events import Event, Progress, Started
 from lstmc.runs.metrics import METRICS, Metrics
 from lstmc.runs.record import RECORD, about_data, record, record_file
 from lstmc.runs.recorder import Recorder
-from lstmc.training import Trained, TrainingRun
+from lstmc.training import Trained, TrainingRequest
 from lstmc.weights import parameters
 
 
@@ -121,11 +121,11 @@ def train(
     metrics, drawing = Metrics(folder, resume, record_file(facts)), CurveDrawing(folder)
     not_drawn = None
     with interruptible(stop) as asked:
-        asked_of = TrainingRun(
+        asked_of = TrainingRequest(
             folder=folder,
             batches=given.train.for_training(seed, given.shuffle),
             test_batches=None if given.test is None else given.test.for_scoring(),
-            observer=Recorder(metrics, drawing, told),
+            callbacks=Recorder(metrics, drawing, told),
             stop=lambda: told.enough or asked(),
             resume=resume,
             gpu=gpu,

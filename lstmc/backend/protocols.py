@@ -16,7 +16,7 @@ from lstmc.ops import Array, Op
 from lstmc.output import Content
 from lstmc.passes import Pass
 from lstmc.stored import AnyArray
-from lstmc.training import Trained, TrainingData, TrainingRun
+from lstmc.training import Trained, TrainingData, TrainingRequest
 
 
 @runtime_checkable
@@ -132,7 +132,9 @@ class Trains(Protocol):
         """The files that train a compiled training graph without lstmc, on ``data`` if there are some."""
         ...
 
-    def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
+    def train(
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
+    ) -> Trained:
         """Train a compiled training graph from these weights until it has made all updates, or is told to stop."""
         ...
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.backend import Runs, load_backend, require
+from lstmc.api import load, place
 from lstmc.cli.console import out
 from lstmc.cli.options import (
     BackendOption,
@@ -20,7 +20,6 @@ from lstmc.cli.options import (
 )
 from lstmc.data import read_arrays
 from lstmc.generate.vocabulary import read_vocabulary
-from lstmc.generate.writer import Writer
 from lstmc.output import write_files
 
 
@@ -62,18 +61,21 @@ def generate_command(
     The model reads ids [1, 1] and gives the probabilities of the next symbol, in a softmax over all of them. An
     input called cont is fed 1.
     """
-    symbols = read_vocabulary(vocabulary)
-    ids = symbols.ids(prime)
-    with require(load_backend(backend), Runs).steps(net, weights, gpu) as steps:
-        writer = Writer.of(steps, str(net), symbols, feed, read)
-        steps.start(read_arrays(states) if states is not None else {})
-        text = [prime]
+    text = []
+    for symbol in load(net, weights=weights, backend=backend).write_text(
+        read_vocabulary(vocabulary),
+        prime,
+        length,
+        temperature=temperature,
+        seed=seed,
+        feed=feed,
+        read=read,
+        states=read_arrays(states) if states is not None else None,
+        on=place(backend, gpu),
+    ):
+        text.append(symbol)
         if to is None:
-            typer.echo(prime, nl=False)
-        for number in writer.write(ids or symbols.start, length, temperature, seed):
-            text.append(symbols.symbols[number])
-            if to is None:
-                typer.echo(text[-1], nl=False)
+            typer.echo(symbol, nl=False)
     if to is None:
         typer.echo()
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lstmc.backend import Runs, load_backend, require
+from lstmc.api import load, place
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption, GpuOption, NetArgument, TrainedOption
 from lstmc.data import read_arrays
@@ -31,7 +31,7 @@ def run_command(
     backend: BackendOption = "caffe",
 ) -> None:
     """Run a compiled net forward, and print what comes out. Names and shapes are the model's."""
-    found = require(load_backend(backend), Runs).run(net, read_arrays(inputs), weights, gpu)
+    found = load(net, weights=weights, backend=backend).run(read_arrays(inputs), on=place(backend, gpu))
     if to is not None:
         write_files(to.parent, {to.name: npz_bytes(found)})
     out.print(_summary(found))

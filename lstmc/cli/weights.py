@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.backend import ReadsWeights, load_backend, require
+from lstmc.api import read_weights
 from lstmc.cli.console import out, said, table
 from lstmc.cli.options import BackendOption
 from lstmc.cli.output_options import speaking
@@ -32,8 +32,7 @@ def extract_command(
     backend: BackendOption = "caffe",
 ) -> None:
     """Write the model's parameters from a trained net: what the compiler packed is unpacked, exactly."""
-    described = manifest or trained.with_name(f"{trained.stem}.manifest.json")
-    found, absent = require(load_backend(backend), ReadsWeights).read_weights(trained, described)
+    found, absent = read_weights(trained, manifest, backend)
     write_files(to.parent, {to.name: npz_bytes(found)})
     made = table(f"wrote {to}", "parameter", "shape", key="parameters")
     for name, array in found.items():

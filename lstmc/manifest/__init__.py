@@ -3,7 +3,7 @@
 Any backend writes one with :func:`describe`; what runs or reads its nets needs no more than the file.
 """
 
-from lstmc.manifest.describe import describe, step_blobs
+from lstmc.manifest.describe import describe, described_states, step_blobs
 from lstmc.manifest.read import parse_manifest, read_manifest
 from lstmc.manifest.structure import FORMAT, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
 
@@ -17,6 +17,7 @@ __all__ = [
     "State",
     "Stored",
     "describe",
+    "described_states",
     "parse_manifest",
     "read_manifest",
     "step_blobs",

@@ -30,7 +30,7 @@ def describe(
         target=compiled.target,
         inputs={name: _input(compiled, name, *entry) for name, entry in inputs.items()},
         outputs=outputs,
-        states={pair.name: State(pair.before, pair.after, pair.initial) for pair in compiled.states},
+        states=described_states(compiled),
         parameters={
             name: Parameter(op.shape, op.lr_mult, op.decay_mult) for name, op in parameters(compiled.model).items()
         },
@@ -38,6 +38,11 @@ def describe(
         weights=weights,
         scans=scan_blobs(compiled),
     )
+
+
+def described_states(compiled: Compiled) -> dict[str, State]:
+    """The states of a net of one step by name; none of another net."""
+    return {pair.name: State(pair.before, pair.after, pair.initial) for pair in compiled.states}
 
 
 def _input(compiled: Compiled, name: str, place: Place, filled: bool) -> InputPlace:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite, prod
 
@@ -26,9 +25,7 @@ from lstmc.ops import (
     Split,
     Sub,
 )
-from lstmc.passes.base import Pass, PassResult, Refs, in_bodies, result, rewrite
-
-Rule = Callable[[Builder, Node, Refs], Refs | None]
+from lstmc.passes.base import Pass, PassResult, Refs, Visit, in_bodies, result, rewrite
 
 
 @dataclass(frozen=True)
@@ -235,7 +232,7 @@ def drop_double_relu(b: Builder, node: Node, args: Refs) -> Refs | None:
     return args if isinstance(node.op, Relu) and isinstance(b.node(args[0].node).op, Relu) else None
 
 
-RULES: tuple[Rule, ...] = (
+RULES: tuple[Visit, ...] = (
     drop_identity_affine,
     merge_affines,
     fold_neutral_operand,

@@ -14,7 +14,7 @@ Clock = Callable[[], float]
 
 
 class Recorder:
-    """A :class:`~lstmc.training.TrainingObserver`: every update and test goes into the metrics, a snapshot has the
+    """A :class:`~lstmc.training.TrainingCallbacks`: every update and test goes into the metrics, a snapshot has the
     loss curve drawn, and ``progress`` is told each of them."""
 
     def __init__(

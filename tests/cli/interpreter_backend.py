@@ -15,7 +15,7 @@ from lstmc.backend import Artifact, Compiled, Settings
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ops import Array
-from lstmc.training import Trained, TrainingData, TrainingRun
+from lstmc.training import Trained, TrainingData, TrainingRequest
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ class InterpreterBackend(TextBackend):
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, bytes]:
         return super().emit(compiled, {}).files
 
-    def train(self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRun) -> Trained:
+    def train(
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
+    ) -> Trained:
         assert isinstance(settings, Descent)
         snapshot = run.folder / "snapshot.npz"
         now, done = {name: array.astype(np.float64) for name, array in weights.items()}, 0
@@ -74,25 +76,25 @@ class InterpreterBackend(TextBackend):
             if done == settings.fail:
                 raise BackendError("the loss is NaN")
             if run.test_batches is not None and done % settings.test_interval == 0:
-                run.observer.tested(done, self._scores(compiled, now, run))
+                run.callbacks.tested(done, self._scores(compiled, now, run))
             ended = run.stop()
             if done % settings.snapshot == 0 or ended or done == settings.max_iter:
                 run.folder.mkdir(parents=True, exist_ok=True)
                 np.savez(snapshot, iteration=done, **now)  # type: ignore[arg-type]
-                run.observer.saved(done, snapshot)
+                run.callbacks.saved(done, snapshot)
         finished = done == settings.max_iter
         trained = {name: array.astype(np.float32) for name, array in now.items()}
         return Trained(done, "finished" if finished else "stopped", trained, Path(snapshot))
 
     def _update(
-        self, compiled: Compiled, now: dict[str, Array], settings: Descent, run: TrainingRun, done: int
+        self, compiled: Compiled, now: dict[str, Array], settings: Descent, run: TrainingRequest, done: int
     ) -> dict[str, Array]:
         result = forward(compiled.model, run.batches.batch(done), now)
         gradients = backward(result, {"loss": np.ones(())}).params
-        run.observer.stepped(done + 1, float(result.outputs["loss"]), settings.base_lr)
+        run.callbacks.stepped(done + 1, float(result.outputs["loss"]), settings.base_lr)
         return {name: array - settings.base_lr * gradients[name] for name, array in now.items()}
 
-    def _scores(self, compiled: Compiled, now: dict[str, Array], run: TrainingRun) -> dict[str, float]:
+    def _scores(self, compiled: Compiled, now: dict[str, Array], run: TrainingRequest) -> dict[str, float]:
         assert run.test_batches is not None
         batches = [run.test_batches.batch(i) for i in range(run.test_batches.per_epoch)]
         results = [forward(compiled.model, batch, now).outputs for batch in batches]

@@ -187,7 +187,7 @@ def test_files_that_are_not_there(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch)
         assert (ended.code, ended.out) == (2, "")
         return ended.err
 
-    assert said(*run) == "BackendError: gru.prototxt: no such file\n"
+    assert said(*run) == "ModelFileError: no such file: gru.prototxt\n"
     assert lstmc("compile", "--cell", "gru", *GIVEN).code == 0
     assert said(*run[:-1], "none.npz") == "DataError: none.npz: no such file\n"
     assert said(*run, "--weights", "none.caffemodel") == "BackendError: none.caffemodel: no such file\n"
@@ -201,7 +201,7 @@ def test_files_that_are_not_there(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch)
         "WeightsError: gru.manifest.json is no manifest of format 1:"
         " expected an object with a value for format, found {}\n"
     )
-    monkeypatch.setattr("lstmc.cli.run.load_backend", lambda name: TextBackend())
+    monkeypatch.setattr("lstmc.api.build.load_backend", lambda name: TextBackend())
     assert said(*run) == "BackendError: backend text does not run nets: it has no run, steps\n"
 
 

@@ -22,7 +22,7 @@ from lstmc.npz import npz_bytes
 from lstmc.runs.folder import RunIdentity, run_folder
 from lstmc.runs.metrics import Metrics, read_metrics
 from lstmc.runs.snapshots import HASH, _digest, _own_digest
-from lstmc.session import NetFiles, StepSession, checked_inputs
+from lstmc.session import LoadedOnce, NetFiles, StepSession, checked_inputs
 from lstmc.weights import read_weights
 from lstmc_caffe.install import record
 from lstmc_caffe.proto.net import RawState
@@ -158,7 +158,7 @@ def _step_manifest(folder: Path) -> None:
 
     manifest = read_manifest(path)
     if all(np.prod(entry.place.shape) < 10**6 for entry in manifest.inputs.values()):
-        StepSession(NetFiles(path, path, manifest), load).start({})  # type: ignore[arg-type]
+        StepSession(LoadedOnce(NetFiles(path, path, manifest), load)).start({})  # type: ignore[arg-type]
 
 
 def _caffemodel(folder: Path) -> None:

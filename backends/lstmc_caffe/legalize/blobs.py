@@ -11,7 +11,7 @@ from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 
-Rule = Callable[[Builder, Node, Refs], Refs]
+LegalizeRule = Callable[[Builder, Node, Refs], Refs]
 
 
 def packing_nodes(graph: Graph) -> set[str]:

@@ -8,7 +8,7 @@ from lstmc.ir import Builder, Node, Ref
 from lstmc.ops import AvePool, Conv, MaxPool, Op
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import Rule, check_blob, layer_of, shaped
+from lstmc_caffe.legalize.blobs import LegalizeRule, check_blob, layer_of, shaped
 
 
 def _on_images(b: Builder, node: Node, op: Op, x: Ref, *learned: Ref) -> Refs:
@@ -39,7 +39,7 @@ def pool_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     return _on_images(b, node, layer(op.size, op.stride, op.pad), args[0])
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], LegalizeRule] = {
     Conv: conv_to_layer,
     MaxPool: pool_to_layer,
     AvePool: pool_to_layer,

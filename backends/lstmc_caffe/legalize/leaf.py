@@ -6,7 +6,7 @@ from lstmc.ir import Builder, Node
 from lstmc.ops import Full, Input, Op
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import Rule, layer_of
+from lstmc_caffe.legalize.blobs import LegalizeRule, layer_of
 
 
 def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
@@ -20,7 +20,7 @@ def full_to_dummy_data(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.DummyData(node.op.shape, node.op.value))
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], LegalizeRule] = {
     Input: input_to_layer,
     Full: full_to_dummy_data,
 }

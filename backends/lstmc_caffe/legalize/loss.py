@@ -8,7 +8,7 @@ from lstmc.ir import Builder, Node
 from lstmc.ops import Accuracy, EuclideanLoss, Op, SigmoidCrossEntropyLoss, SoftmaxLoss
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of, shaped
+from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, layer_of, shaped
 
 
 def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
@@ -47,7 +47,7 @@ def euclidean_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.EuclideanLossLayer(), *_at_most_four_axes(b, args))
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], LegalizeRule] = {
     SoftmaxLoss: softmax_loss_to_layer,
     SigmoidCrossEntropyLoss: sigmoid_loss_to_layers,
     EuclideanLoss: euclidean_loss_to_layer,

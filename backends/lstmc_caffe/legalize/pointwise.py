@@ -8,7 +8,7 @@ from lstmc.ir import Builder, Node
 from lstmc.ops import Affine, Op, Power, Round
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of
+from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, layer_of
 from lstmc_caffe.legalize.rules import core_op, layer_rules
 from lstmc_caffe.ops import pointwise
 
@@ -44,7 +44,7 @@ def round_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
     return layer_of(b, node, caffe.Eltwise("SUM"), *rounded, *shift)
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], LegalizeRule] = {
     Affine: affine_to_power,
     Power: power_to_layers,
     Round: round_to_layers,

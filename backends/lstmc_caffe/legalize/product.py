@@ -10,7 +10,7 @@ from lstmc.ops import Add, Linear, Maximum, Mul, Op, Sub, Transpose
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of
+from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, layer_of
 
 
 def linear_to_inner_product(b: Builder, node: Node, args: Refs) -> Refs:
@@ -125,7 +125,7 @@ def _covering(
     return layer(axis=start, num_axes=stop - start, learned=learned), (large, small)
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], LegalizeRule] = {
     Linear: linear_to_inner_product,
     Add: add_to_layers,
     Sub: sub_to_layers,
@@ -133,7 +133,7 @@ RULES: dict[type[Op], Rule] = {
     Maximum: maximum_to_layers,
 }
 # Where no gradient is asked for.
-UNTRAINED_RULES: dict[type[Op], Rule] = {
+UNTRAINED_RULES: dict[type[Op], LegalizeRule] = {
     Linear: linear_to_inner_product_untrained,
     Sub: sub_to_layers_untrained,
     Mul: mul_to_layers_untrained,

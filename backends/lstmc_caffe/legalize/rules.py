@@ -17,7 +17,7 @@ from lstmc.ir import Builder, Node
 from lstmc.ops import Op
 from lstmc.passes import Refs
 from lstmc.plugins import distribution, load_point, malformed, offered, origin
-from lstmc_caffe.legalize.blobs import Rule, layer_of
+from lstmc_caffe.legalize.blobs import LegalizeRule, layer_of
 from lstmc_caffe.ops import CaffeOp
 
 GROUP = "lstmc_caffe.rules"
@@ -27,8 +27,8 @@ GROUP = "lstmc_caffe.rules"
 class RuleTable:
     """All rules that are installed, and what is wrong with others, by the name of their entry point."""
 
-    trained: Mapping[type[Op], Rule]
-    untrained: Mapping[type[Op], Rule]
+    trained: Mapping[type[Op], LegalizeRule]
+    untrained: Mapping[type[Op], LegalizeRule]
     faults: Mapping[str, str]
 
 
@@ -39,8 +39,8 @@ def rules() -> RuleTable:
 
 @cache
 def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
-    trained: dict[type[Op], Rule] = {}
-    untrained: dict[type[Op], Rule] = {}
+    trained: dict[type[Op], LegalizeRule] = {}
+    untrained: dict[type[Op], LegalizeRule] = {}
     faults: dict[str, str] = {}
     whose: dict[type[Op], EntryPoint] = {}
     for point in sorted(points, key=lambda point: (distribution(point) != "lstmc", origin(point))):
@@ -58,14 +58,14 @@ def _table(points: tuple[EntryPoint, ...]) -> RuleTable:
     return RuleTable(trained, untrained, faults)
 
 
-def _rules_of(point: EntryPoint) -> tuple[dict[type[Op], Rule], dict[type[Op], Rule]]:
+def _rules_of(point: EntryPoint) -> tuple[dict[type[Op], LegalizeRule], dict[type[Op], LegalizeRule]]:
     module = load_point(point, "rules")
     if not isinstance(module, ModuleType):
         raise malformed(point, "rules", "the name of a module with a table RULES", repr(module))
     return (_checked(point, getattr(module, "RULES", None)), _checked(point, getattr(module, "UNTRAINED_RULES", {})))
 
 
-def _checked(point: EntryPoint, table: object) -> dict[type[Op], Rule]:
+def _checked(point: EntryPoint, table: object) -> dict[type[Op], LegalizeRule]:
     if not isinstance(table, dict):
         raise malformed(point, "rules", "a table RULES from ops to rules in the module", repr(table))
     for op, rule in table.items():
@@ -74,7 +74,7 @@ def _checked(point: EntryPoint, table: object) -> dict[type[Op], Rule]:
     return table
 
 
-def used(rule: Rule, b: Builder, node: Node, args: Refs) -> Refs:
+def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
     """What a rule makes of a node. Raises :class:`BackendError` naming both where the rule itself fails."""
     try:
         return rule(b, node, args)
@@ -87,9 +87,9 @@ def used(rule: Rule, b: Builder, node: Node, args: Refs) -> Refs:
         ) from error
 
 
-def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], Rule]:
+def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:
     """Rules for layers that are an op by another name: ``class ELULayer(CaffeOp, Elu)``, with the op's own fields."""
-    made: dict[type[Op], Rule] = {}
+    made: dict[type[Op], LegalizeRule] = {}
     for layer in layers:
         core = core_op(layer)
         if core is None:
@@ -107,7 +107,7 @@ def core_op(layer: type[CaffeOp]) -> type[Op] | None:
     return None
 
 
-def _layer_rule(layer: type[CaffeOp]) -> Rule:
+def _layer_rule(layer: type[CaffeOp]) -> LegalizeRule:
     def function_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
         values = [getattr(node.op, field.name) for field in fields(node.op)]
         return layer_of(b, node, layer(*values), *args)

@@ -8,7 +8,7 @@ from lstmc.ir import Builder, Node, Ref
 from lstmc.ops import Dropout, Embed, Max, Op, Sum
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import Rule, check_blob, layer_of, shaped
+from lstmc_caffe.legalize.blobs import LegalizeRule, check_blob, layer_of, shaped
 
 
 def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
@@ -50,7 +50,7 @@ def _columns(b: Builder, x: Ref, axis: int) -> Ref:
     return shaped(b, x, (prod(shape[:axis]), 1, shape[axis], prod(shape[axis + 1 :])))
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], LegalizeRule] = {
     Embed: embed_to_layer,
     Dropout: dropout_to_layer,
     Max: max_to_pooling,

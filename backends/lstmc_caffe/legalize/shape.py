@@ -6,7 +6,7 @@ from lstmc.ir import Builder, Node
 from lstmc.ops import Concat, Op, Reshape, Split, Stack, Tile, Transpose, Unstack
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import Rule, as_value, layer_of
+from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, layer_of
 from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
 
 
@@ -52,7 +52,7 @@ def stack_to_concat(b: Builder, node: Node, args: Refs) -> Refs:
     return (CaffeTimeAxis().stack(b, [as_value(b, ref) for ref in args], node.name),)
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], LegalizeRule] = {
     Split: split_to_slice,
     Concat: concat_to_layer,
     Reshape: reshape_to_layer,

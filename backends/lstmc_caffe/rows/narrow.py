@@ -79,7 +79,7 @@ def _as_it_is(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
     return form.fits(op, *[form.b.type(ref) for ref in args])
 
 
-Rule = Callable[[Form, Op, Refs], Refs]
+NarrowRule = Callable[[Form, Op, Refs], Refs]
 INPUTS = (caffe.InputLayer, caffe.FilledInput)
 
 
@@ -207,7 +207,7 @@ def as_it_is(form: Form, op: Op, args: Refs) -> Refs:
     return form.layers(op, *args)
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], NarrowRule] = {
     caffe.InputLayer: input_of_host,
     caffe.FilledInput: input_of_host,
     caffe.DummyData: constant,
@@ -230,5 +230,5 @@ RULES: dict[type[Op], Rule] = {
 }
 
 
-def _rule_for(op: Op) -> Rule:
+def _rule_for(op: Op) -> NarrowRule:
     return RULES.get(type(op)) or (pointwise if isinstance(op, Pointwise) else as_it_is)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lstmc.errors import BackendError
 from lstmc.ops import Array
-from lstmc.session import NetFiles, StepSession, find_files, run_net
+from lstmc.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
 from lstmc.stored import AnyArray
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.loaded_net import Net
@@ -65,4 +65,4 @@ def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], caffemodel: Path |
 def step_session(prototxt: Path, caffemodel: Path | None, gpu: bool) -> StepSession:
     """A one-step net; Caffe starts with the first step."""
     files = find_files(prototxt, caffemodel, SUFFIX)
-    return StepSession(files, lambda: _loaded(files, gpu))
+    return StepSession(LoadedOnce(files, lambda: _loaded(files, gpu)))

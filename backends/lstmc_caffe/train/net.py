@@ -13,7 +13,7 @@ from lstmc.ir import Graph, Ref, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Op, Param
 from lstmc.output import Content
 from lstmc.prepare import LOSS
-from lstmc.training import Trained, TrainingData, TrainingRun
+from lstmc.training import Trained, TrainingData, TrainingRequest
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
 from lstmc_caffe.run.runner import Runner
@@ -147,7 +147,7 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
 
 
 def train(
-    runner: Runner, compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRun
+    runner: Runner, compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRequest
 ) -> Trained:
     """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value."""
     graph, net = compiled.expanded, training_net(compiled, {})

@@ -15,7 +15,7 @@ from lstmc.ops import Array
 from lstmc.runs.divergence import LossWatch
 from lstmc.runs.folder import RunIdentity, run_folder
 from lstmc.runs.snapshots import clean
-from lstmc.training import TrainingRun
+from lstmc.training import TrainingRequest
 from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import CallResult, Runner
@@ -57,7 +57,7 @@ class TrainedNet(NamedTuple):
     snapshot: Path
 
 
-def train_net(runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRun, fingerprint: str) -> TrainedNet:
+def train_net(runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRequest, fingerprint: str) -> TrainedNet:
     """Trains to ``solver.max_iter``, or until ``run.stop()``; ``fingerprint`` is of the data.
 
     Raises :class:`TrainingError` where the run cannot start or go on, where its loss is no number or runs away, and
@@ -102,7 +102,7 @@ class _Training:
         runner: Runner,
         net: TrainableNet,
         solver: Solver,
-        run: TrainingRun,
+        run: TrainingRequest,
         identity: RunIdentity,
         snapshots: Path,
     ) -> None:
@@ -168,7 +168,7 @@ class _Training:
         self.iteration, loss = int(reply["iteration"]), float(reply["loss"])
         if problem := self.watch.problem(loss):
             raise self.stopped(f"the loss of iteration {self.iteration} {problem}", batch)
-        self.run.observer.stepped(self.iteration, loss, rate)
+        self.run.callbacks.stepped(self.iteration, loss, rate)
 
     def test(self) -> None:
         batches = self.run.test_batches
@@ -180,7 +180,7 @@ class _Training:
             batch = self.batch(batches.batch(index), f"test batch {index}")
             for name, score in self.ask("test", {"first": index == 0}, batch).value.items():
                 totals[name] += score / count
-        self.run.observer.tested(self.iteration, totals)
+        self.run.callbacks.tested(self.iteration, totals)
 
     def save(self) -> None:
         """Writes a snapshot, unless what it would hold is not finite."""
@@ -205,7 +205,7 @@ class _Training:
         except OutputError as error:
             raise error.located(notes=[self.last_good()], mends=[Mend.RESUME]) from None
         self.state = state
-        self.run.observer.saved(self.iteration, self.saved)
+        self.run.callbacks.saved(self.iteration, self.saved)
 
     def end(self) -> None:
         """Frees the net in the worker, where there still is one."""

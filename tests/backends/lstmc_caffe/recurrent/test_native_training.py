@@ -13,7 +13,7 @@ from lstmc.dsl import Cell, Model
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
-from lstmc.training import TrainingRun
+from lstmc.training import TrainingRequest
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe_ops
 from lstmc_caffe.run.runner import Runner
@@ -80,7 +80,7 @@ def test_twenty_updates(caffe: Runner, tmp_path: Path, name: str, carry: bool, c
         native = [node for node in built.expanded if isinstance(node.op, caffe_ops.LSTM | caffe_ops.RNN)]
         assert len(native) == (target == "caffe-native")
         told = Told()
-        run = TrainingRun(tmp_path / target, RandomBatches(cont), None, told, lambda: False)
+        run = TrainingRequest(tmp_path / target, RandomBatches(cont), None, told, lambda: False)
         trained[target] = train(caffe, built, weights, SOLVERS[solver], run).weights
         losses[target] = [loss for _, loss, _ in told.steps]
     np.testing.assert_allclose(losses["caffe-native"], losses["caffe"], rtol=1e-5)

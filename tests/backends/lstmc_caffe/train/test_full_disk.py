@@ -80,7 +80,7 @@ def test_the_last_snapshot_stays_and_the_run_goes_on_when_there_is_space(
     net, folder = carrying(), disk.folder / "run"
     whole = train(caffe, net, SOLVER, tmp_path / "whole")
     with pytest.raises(OutputError) as caught:
-        train(caffe, net, SOLVER, folder, observer=Filling(disk, 8))
+        train(caffe, net, SOLVER, folder, callbacks=Filling(disk, 8))
     snapshots = folder / SNAPSHOTS
     assert str(caught.value) == (
         f"OutputError: cannot write snapshot {snapshots}/000012: {disk.reason}\n"
@@ -93,7 +93,7 @@ def test_the_last_snapshot_stays_and_the_run_goes_on_when_there_is_space(
     assert (last[0], last[1].iteration) == (snapshots / "000008", 8)
     disk.free()
     told = Told()
-    rest = train(caffe, net, SOLVER, folder, resume=True, observer=told)
+    rest = train(caffe, net, SOLVER, folder, resume=True, callbacks=told)
     assert [step[0] for step in told.steps] == [9, 10, 11, 12]
     assert same(rest.blobs, whole.blobs)
 
@@ -101,7 +101,7 @@ def test_the_last_snapshot_stays_and_the_run_goes_on_when_there_is_space(
 def test_a_disk_that_is_full_before_the_first_snapshot(caffe: Runner, disk: SmallDisk) -> None:
     folder = disk.folder / "run"
     with pytest.raises(OutputError) as caught:
-        train(caffe, carrying(), SOLVER, folder, observer=Filling(disk, 0))
+        train(caffe, carrying(), SOLVER, folder, callbacks=Filling(disk, 0))
     assert str(caught.value) == (
         f"OutputError: cannot write snapshot {folder}/snapshots/000004: {disk.reason}\n"
         "  there is no snapshot yet\n"

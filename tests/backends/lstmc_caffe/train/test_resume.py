@@ -44,7 +44,7 @@ folder, resume, most, *settings = sys.argv[1:]
 most = int(most)
 with Runner() as runner:
     training_nets.train(runner, training_nets.dropping(), parse_overrides(settings), Path(folder),
-        observer=Printing(), resume=resume == "True")
+        callbacks=Printing(), resume=resume == "True")
 """
 SETTINGS = ["type=Adam", "base_lr=0.01", "max_iter=140", "snapshot=7"]
 
@@ -118,7 +118,7 @@ def test_the_worker_is_killed(caffe: Runner, tmp_path: Path) -> None:
         while len(errors) < 20:
             told = Killing(runner, rng)
             try:
-                ended = train(runner, carrying(), solver, tmp_path / "killed", observer=told, resume=bool(errors))
+                ended = train(runner, carrying(), solver, tmp_path / "killed", callbacks=told, resume=bool(errors))
                 break
             except TrainingError as error:
                 errors.append(error.message)

@@ -63,7 +63,7 @@ class TestUpdates:
 
     def check(self, caffe: Runner, folder: Path, solver: Solver) -> None:
         net, told = line(), Told()
-        ended = train(caffe, net, solver, folder / "run", observer=told)
+        ended = train(caffe, net, solver, folder / "run", callbacks=told)
         expected, losses = trained_line(solver, Drawn(net), net.blobs)
         assert ended[:2] == (12, "finished")
         for name, array in expected.items():
@@ -77,7 +77,7 @@ class TestState:
     def test_it_is_carried_from_batch_to_batch(self, caffe: Runner, tmp_path: Path) -> None:
         net, told = carrying(), Told()
         frozen = Solver(base_lr=1e-30, max_iter=4, momentum=0.0, test_interval=2)
-        train(caffe, net, frozen, tmp_path / "run", observer=told, test_batches=Drawn(net))
+        train(caffe, net, frozen, tmp_path / "run", callbacks=told, test_batches=Drawn(net))
         losses, h = [], np.zeros((4, 5))
         for i in range(4):
             batch = Drawn(net).batch(i)
@@ -97,7 +97,7 @@ class TestState:
         def losses(seed: int, folder: str, **changes: object) -> list[float]:
             told = Told()
             solver = Solver(base_lr=1e-30, max_iter=5, random_seed=seed)
-            train(caffe, net, solver, tmp_path / folder, batches=Same(net), observer=told, **changes)
+            train(caffe, net, solver, tmp_path / folder, batches=Same(net), callbacks=told, **changes)
             return [step[1] for step in told.steps]
 
         first = losses(1, "a")
@@ -110,7 +110,7 @@ class TestProgress:
     def test_what_is_told(self, caffe: Runner, tmp_path: Path) -> None:
         net, told, folder = dropping(), Told(), tmp_path / "run"
         solver = Solver(max_iter=7, snapshot=3, test_interval=4, test_iter=2, test_initialization=True)
-        ended = train(caffe, net, solver, folder, observer=told, test_batches=Drawn(net))
+        ended = train(caffe, net, solver, folder, callbacks=told, test_batches=Drawn(net))
         assert [iteration for iteration, _ in told.tests] == [0, 4, 7]
         assert all(scores["loss"] == scores["score"] for _, scores in told.tests)
         assert told.saves == [(i, folder / "snapshots" / f"{i:06d}") for i in (3, 6, 7)]
@@ -121,10 +121,10 @@ class TestProgress:
         solver = Solver(type="Adam", max_iter=9)
         whole = train(caffe, net, solver, tmp_path / "whole")
         folder = tmp_path / "parts"
-        part = train(caffe, net, solver, folder, observer=told, stop=lambda: len(told.steps) == 4)
+        part = train(caffe, net, solver, folder, callbacks=told, stop=lambda: len(told.steps) == 4)
         assert part[:2] == (4, "stopped")
         assert part.snapshot == folder / "snapshots" / "000004"
-        rest = train(caffe, net, solver, folder, observer=told, resume=True)
+        rest = train(caffe, net, solver, folder, callbacks=told, resume=True)
         assert rest[:2] == (9, "finished")
         assert [step[0] for step in told.steps] == list(range(1, 10))
         assert same(rest.blobs, whole.blobs)
@@ -139,7 +139,7 @@ class TestProgress:
         whole = train(caffe, net, SHORT, tmp_path / "run")
         weights = whole.snapshot / "weights.caffemodel"
         weights.write_bytes(weights.read_bytes()[:-1] + b"?")
-        again = train(caffe, net, SHORT, tmp_path / "run", resume=True, observer=told)
+        again = train(caffe, net, SHORT, tmp_path / "run", resume=True, callbacks=told)
         assert [step[0] for step in told.steps] == [5, 6]
         assert same(again.blobs, whole.blobs)
 
@@ -148,7 +148,7 @@ class TestProgress:
         train(caffe, net, SHORT, tmp_path / "run", stop=lambda: True)
         for path in (tmp_path / "run" / "snapshots" / "000001").iterdir():
             path.unlink()
-        train(caffe, net, SHORT, tmp_path / "run", resume=True, observer=told)
+        train(caffe, net, SHORT, tmp_path / "run", resume=True, callbacks=told)
         assert [step[0] for step in told.steps] == [1, 2, 3, 4, 5, 6]
 
 
@@ -159,7 +159,7 @@ class TestDivergence:
                 batch["x"][1, 2] = np.nan
 
         told = Told()
-        message = refused(caffe, line(), SHORT, tmp_path, batches=Drawn(line(), change=hole), observer=told)
+        message = refused(caffe, line(), SHORT, tmp_path, batches=Drawn(line(), change=hole), callbacks=told)
         assert message == (
             "TrainingError: the loss of iteration 5 is nan\n"
             "  its batch has NaN or infinity in x: check the data\n"
@@ -201,7 +201,7 @@ class TestWorker:
                 return False
 
             folder = tmp_path / "killed"
-            assert refused(runner, net, SHORT, folder, observer=told, stop=kill) == (
+            assert refused(runner, net, SHORT, folder, callbacks=told, stop=kill) == (
                 "TrainingError: training carrying after iteration 5: Caffe's process ended (SIGKILL)"
                 " when asked to call step of training.py\n"
                 "  it was killed from outside, as a system does that runs out of memory\n"

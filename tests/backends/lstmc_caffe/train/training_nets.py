@@ -1,4 +1,4 @@
-"""Small hand-written nets to train, their data, and an observer that keeps what it is told."""
+"""Small hand-written nets to train, their data, and callbacks that keep what they are told."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lstmc.errors import TrainingError
-from lstmc.training import TrainingRun
+from lstmc.training import TrainingRequest
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.train.solver import Solver
 from lstmc_caffe.train.trainer import TrainableNet, TrainedNet, train_net
@@ -124,7 +124,7 @@ class Drawn:
 
 @dataclass
 class Told:
-    """What an observer was told: (iteration, loss, rate), (iteration, scores), (iteration, snapshot)."""
+    """What callbacks were told: (iteration, loss, rate), (iteration, scores), (iteration, snapshot)."""
 
     steps: list[tuple[int, float, float]] = field(default_factory=list)
     tests: list[tuple[int, dict[str, float]]] = field(default_factory=list)
@@ -140,16 +140,16 @@ class Told:
         self.saves.append((iteration, snapshot))
 
 
-def run_of(net: TrainableNet, folder: Path, **changes: object) -> TrainingRun:
+def run_of(net: TrainableNet, folder: Path, **changes: object) -> TrainingRequest:
     """A run in ``folder`` on drawn batches, with nothing tested and nobody who stops it."""
     values: dict[str, object] = {
         "folder": folder,
         "batches": Drawn(net),
         "test_batches": None,
-        "observer": Told(),
+        "callbacks": Told(),
         "stop": lambda: False,
     }
-    return TrainingRun(**(values | changes))  # type: ignore[arg-type]
+    return TrainingRequest(**(values | changes))  # type: ignore[arg-type]
 
 
 def train(caffe: Runner, net: TrainableNet, solver: Solver, folder: Path, **changes: object) -> TrainedNet:
