@@ -189,12 +189,13 @@ def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:
 
 
 def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]) -> Iterable[Difference]:
-    told = {name: value for name, value in reference.params.items() if name not in execution.untold}
     for wanted, found in (
         ({name: reference.inputs[name] for name in inputs}, execution.input_gradients),
-        (told, execution.param_gradients),
+        (reference.params, execution.param_gradients),
     ):
         for name, value in wanted.items():
+            if name in execution.untold:
+                continue
             # what no layer of the net uses has no blob there; its gradient must then be zero
             yield _compare("gradient", name, [(value, found.get(name, np.zeros_like(value)))], GRADIENT_TOLERANCE)
 
@@ -212,7 +213,7 @@ def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Sca
 
 
 def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[NotCompared]:
-    for name in reference.params:
+    for name in (*reference.inputs, *reference.params):
         if name in execution.untold:
             yield NotCompared("gradient", name, 1, execution.untold[name])
 

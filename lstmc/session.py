@@ -20,7 +20,7 @@ from lstmc.backend import Compiled
 from lstmc.errors import BackendError, DataError, Mend
 from lstmc.interp import forward, named_rng
 from lstmc.json_file import Shape
-from lstmc.manifest import Manifest, State, described_states, read_manifest
+from lstmc.manifest import Manifest, State, described_states, manifest_path, read_manifest
 from lstmc.ops import Array, Input, IntegerRange
 from lstmc.stored import AnyArray, StoredArray
 
@@ -63,7 +63,7 @@ def find_files(net: Path, weights: Path | None, suffix: str) -> NetFiles:
 
     Raises :class:`BackendError` for a file that is not there.
     """
-    manifest = net.with_name(f"{net.stem}.manifest.json")
+    manifest = manifest_path(net)
     found = weights or net.with_name(f"{net.stem}{suffix}")
     for path in (net, manifest, found):
         if not path.is_file():

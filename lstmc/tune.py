@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 import platformdirs
 
 from lstmc.backend import Artifact, Backend, Tunes, require
+from lstmc.errors import BackendError
 from lstmc.ir import Graph, print_graph
 from lstmc.json_file import NotExpected, Number, read_json
 from lstmc.ops import Array
@@ -39,7 +41,8 @@ def tune(
     step: bool = False,
     folder: Path | None = None,
 ) -> Tuning:
-    """The fastest form of a model for a target, on the Caffe (or whatever the backend has) of this machine.
+    """The fastest form of a model for a target, of those that take it, on the Caffe (or whatever the backend has) of
+    this machine.
 
     Remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
     measured it. Raises :class:`~lstmc.errors.BackendError` where nothing can be measured.
@@ -51,17 +54,30 @@ def tune(
     made_of = [backend.name, tuner.build(), target, str(step), text]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
     forms = (RULE, *tuner.forms(target))
-    if set(known.get(key, ())) == set(forms):
+    if set(forms) >= set(known.get(key, ())) > set():
         seconds = known[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
     for form in forms:
-        compiled = compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
-        artifacts[form] = backend.emit(compiled, weights)
+        try:
+            compiled = compile_graph(graph, backend, target, step=step, form=None if form == RULE else form)
+            artifacts[form] = backend.emit(compiled, weights)
+        except BackendError:  # a form that does not take this model; what the rule does not take no form does
+            if form == RULE:
+                raise
     measured = tuner.seconds(artifacts)
     seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
     write_files(folder, {TUNED: json.dumps({**_read(folder / TUNED), key: seconds}, indent=1).encode()})
     return Tuning(next(iter(seconds)), seconds, False)
+
+
+def processor() -> str:
+    """The name of this machine's processor, where it says one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _read(path: Path) -> dict[str, dict[str, float]]:

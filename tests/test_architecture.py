@@ -22,7 +22,8 @@ from lstmc.ops.dialects import load_dialect
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {"lstmc": ROOT / "lstmc", "lstmc_caffe": ROOT / "backends" / "lstmc_caffe"}
+BACKENDS = {name: ROOT / "backends" / name for name in ("lstmc_caffe", "lstmc_onnx")}
+SOURCES = {"lstmc": ROOT / "lstmc", **BACKENDS}
 
 # Each part of a package, a folder or a file, may import what stands on a line above its own, and nothing else of the
 # package. "lstmc" itself is lstmc/__init__.py, the language and the API.
@@ -31,7 +32,7 @@ ORDER["lstmc"] = (
     ("types", "version", "plain_text", "numerals"),
     ("source", "json_file"),
     ("errors",),
-    ("collector", "output", "stored", "plugins"),
+    ("collector", "output", "stored", "plugins", "extras"),
     ("arrays", "npz"),
     ("ops",),
     ("ir",),
@@ -58,10 +59,20 @@ ORDER["lstmc_caffe"] = (
     ("backend",),
     ("lstmc_caffe",),
 )
+ORDER["lstmc_onnx"] = (
+    ("packages", "ops"),
+    ("writer",),
+    ("forms",),
+    ("layers",),
+    ("write",),
+    ("run", "pipelines"),
+    ("backend",),
+    ("lstmc_onnx",),
+)
 RANK = {package: {part: rank for rank, parts in enumerate(order) for part in parts} for package, order in ORDER.items()}
 # What is imported from elsewhere, and by whom: a part, a file, or (ending in /) a folder.
 THIRD_PARTY = {
-    "numpy": ("lstmc/", "lstmc_caffe/"),
+    "numpy": ("lstmc/", "lstmc_caffe/", "lstmc_onnx/"),
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
@@ -163,10 +174,12 @@ def test_every_import_stands_at_the_top(name: str) -> None:
     assert not inside, f"{name} imports in line {inside[0].lineno}, where no order of imports is kept"
 
 
-def test_the_compiler_knows_no_backend() -> None:
+@pytest.mark.parametrize("package", SOURCES)
+def test_the_compiler_knows_no_backend_and_no_backend_another(package: str) -> None:
+    others = set(BACKENDS) - {package}
     for name, path in MODULES.items():
-        if package_of(name) == "lstmc":
-            assert not [module for module in imports(path) if package_of(module) in set(SOURCES) - {"lstmc"}], name
+        if package_of(name) == package:
+            assert not [module for module in imports(path) if package_of(module) in others], name
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -264,7 +277,7 @@ def test_every_function_of_the_language_is_listed(name: str) -> None:
 
 
 def everything_imported() -> None:
-    for package in (lstmc, importlib.import_module("lstmc_caffe.ops")):
+    for package in (lstmc, *map(importlib.import_module, ("lstmc_caffe.ops", "lstmc_onnx.ops"))):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if not found.name.endswith("__main__") and found.name not in WORKER_SIDE:
                 importlib.import_module(found.name)
@@ -282,13 +295,13 @@ def concrete_ops() -> set[type[Op]]:
 
 def test_every_op_comes_through_the_door_of_plug_ins() -> None:
     everything_imported()
-    installed = {op for name in ("core", "caffe", "host") for op in load_dialect(name).values()}
+    installed = {op for name in ("core", "caffe", "host", "onnx") for op in load_dialect(name).values()}
     assert concrete_ops() - {Scan} == installed
     assert set(CORE) == set(load_dialect("core").values())
     assert {*CAFFE_OPS, *HOST_OPS} == {*load_dialect("caffe").values(), *load_dialect("host").values()}
 
 
-@pytest.mark.parametrize("package", ["lstmc.ops", "lstmc_caffe.ops"])
+@pytest.mark.parametrize("package", ["lstmc.ops", "lstmc_caffe.ops", "lstmc_onnx.ops"])
 def test_every_op_can_be_imported_from_its_package(package: str) -> None:
     everything_imported()
     offered = vars(importlib.import_module(package))

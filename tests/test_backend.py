@@ -148,7 +148,7 @@ OPTIONAL = {
     Executes: "does not run nets for a comparison: it has no executors",
     Trains: "does not train: it has no training_targets, settings, emit_training, train, build",
     Runs: "does not run nets: it has no run, steps",
-    ReadsWeights: "does not read weights back: it has no read_weights",
+    ReadsWeights: "does not read weights back: it has no weights_suffix, read_weights",
     Diagnoses: "does not look for what it needs: it has no doctor",
 }
 

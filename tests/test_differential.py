@@ -170,6 +170,14 @@ def test_what_an_executor_does_not_give_is_listed_and_never_agrees_in_silence() 
     assert wrong.verdict().startswith(f"2 of {count - 2} differ; not compared: 1 blob (")
 
 
+def test_an_input_whose_gradient_cannot_be_had_is_listed_too() -> None:
+    untold = dict.fromkeys(("X", "h0", "noise"), "forward only")
+    report = report_of(lambda found: replace(found, input_gradients={}, untold=untold))
+    assert report.passed
+    assert NotCompared("gradient", "X", 1, "forward only") in report.not_compared
+    assert ("gradient", "X") not in {(d.kind, d.name) for d in report.differences}
+
+
 def test_differences_within_rounding_pass() -> None:
     def rounded(found: Execution) -> Execution:
         return Execution(

@@ -39,6 +39,7 @@ def files(states: bool = True, initial: float | str = 0.5) -> NetFiles:
     manifest = Manifest(
         name="net",
         source="net.py",
+        backend="numpy",
         target="numbers",
         inputs={
             "x": InputPlace(Place((2, 3), ("x/0", "x/1"), (3,)), values=IntegerRange(0, 9)),

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lstmc.backend import Artifact, load_cell
+from lstmc.backend import Artifact, Compiled, load_cell
 from lstmc.differential import InterpreterExecutor, check
 from lstmc.dsl import CellModel
+from lstmc.errors import BackendError
+from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.tune import RULE, TUNED, tune
 from lstmc.weights import initial_weights
@@ -53,6 +55,20 @@ def test_the_fastest_form_is_taken_and_remembered(tmp_path: Path) -> None:
     again = tune(graph, backend, "caffe", weights, folder=tmp_path)
     assert (again.form, again.seconds, again.remembered) == ("packed", first.seconds, True)
     assert len(backend.asked) == 1
+
+
+def test_a_form_that_does_not_take_the_model_is_left_out_and_what_was_measured_is_remembered(tmp_path: Path) -> None:
+    class Refusing(Stopwatch):
+        def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+            if "find_lstm_unit" not in {snapshot.pass_name for snapshot in compiled.history}:
+                raise BackendError("no gates")
+            return super().emit(compiled, weights)
+
+    backend = Refusing({"unit": 0.5})
+    graph, weights = lstm()
+    assert tune(graph, backend, "caffe", weights, folder=tmp_path).form == "unit"
+    assert backend.asked == [{RULE, "unit", "unit-in-loop"}]
+    assert tune(graph, backend, "caffe", weights, folder=tmp_path).remembered
 
 
 @pytest.mark.parametrize("what", ["shape", "build", "target"])

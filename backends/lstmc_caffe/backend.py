@@ -22,11 +22,12 @@ from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.run.session import run_files, step_session
 from lstmc_caffe.run.timing import artifact_seconds, build
 from lstmc_caffe.targets.layers import listed_layers
-from lstmc_caffe.targets.lint import lint_text
+from lstmc_caffe.targets.lint import lint_file
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of
 from lstmc_caffe.write.artifact import artifact
+from lstmc_caffe.write.caffemodel import SUFFIX
 from lstmc_caffe.write.trained_weights import read_weights
 
 
@@ -77,13 +78,15 @@ class CaffeBackend:
         with Runner(for_gpu=run.gpu) as runner:
             return train(runner, compiled, weights, settings, run)
 
-    def lint(self, text: str, target: str) -> LintReport:
+    def lint(self, net: Path, target: str) -> LintReport:
         """A prototxt against ``targets/TARGET.toml``."""
-        return lint_text(text, load_target(target))
+        return lint_file(net, load_target(target))
 
     def layers(self, text: str) -> tuple[Layer, ...]:
         """Every layer of a prototxt, with the shapes of its tops."""
         return listed_layers(text)
+
+    weights_suffix = SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""

@@ -1,6 +1,6 @@
 """Compiling, running and training from Python: what ``lstmc.compile``, ``lstmc.train`` and ``lstmc.load`` are."""
 
-from lstmc.api.build import AnyModel, Phase, widest_phase
+from lstmc.api.build import AnyModel, Phase, widest_phase, writer_of
 from lstmc.api.compiling import compile
 from lstmc.api.converting import Conversion, convert
 from lstmc.api.findings import findings
@@ -43,4 +43,5 @@ __all__ = [
     "training_files",
     "why_not_trained",
     "widest_phase",
+    "writer_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from lstmc.backend import Backend, load_backend, target_of, training_targets
 from lstmc.dsl import Cell, Model
-from lstmc.errors import Argument, ModelFileError
+from lstmc.errors import Argument, ModelFileError, WeightsError
 from lstmc.ir import Graph
+from lstmc.manifest import read_manifest
 from lstmc.model_file import ModelSource
 from lstmc.ops import Array
 from lstmc.prepare import deploy_graph, training_graph
@@ -36,6 +38,18 @@ def traced(model: AnyModel, sizes: Mapping[str, int]) -> tuple[ModelSource, Grap
 def backend_of(backend: str | Backend) -> Backend:
     """An installed backend by its name, or one as it is."""
     return load_backend(backend) if isinstance(backend, str) else backend
+
+
+def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
+    """The backend of a written net: the one that is given, or that its manifest names; without a manifest Caffe's.
+
+    What is wrong with a manifest is told to whoever reads what else is in it.
+    """
+    if backend is None:
+        backend = "caffe"
+        with suppress(WeightsError):
+            backend = read_manifest(manifest).backend
+    return backend_of(backend)
 
 
 def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, int]) -> dict[str, int]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from lstmc.api.build import AnyModel, Phase, Weights, all_sizes, backend_of, bound_weights, only, part, traced
 from lstmc.api.net import Net
-from lstmc.backend import Backend, target_of
+from lstmc.backend import LARGER, Backend, Compiled, LeavesOpen, target_of
+from lstmc.errors import DimError, LstmcError
+from lstmc.ir import Graph
 from lstmc.pipeline import EditPasses, compile_graph
 from lstmc.tune import RULE, tune
 from lstmc.weights import parameters
@@ -65,5 +69,23 @@ def compile(
     if tuning is not None:
         form = None if tuning.form == RULE else tuning.form
     folder = None if dump_dir is None else Path(dump_dir)
-    compiled = compile_graph(graph, loaded, name, source.name, folder, step=step, form=form, passes=passes)
+
+    def compiled_at(graph: Graph, folder: Path | None = None) -> Compiled:
+        return compile_graph(graph, loaded, name, source.name, folder, step=step, form=form, passes=passes)
+
+    compiled = compiled_at(graph, folder)
+    if isinstance(loaded, LeavesOpen):
+        resized = {}
+        for dim in loaded.open_dims(compiled):
+            with suppress(LstmcError):  # at another size it is no model, or none for this target
+                _, other = traced(model, _larger(all_sizes(sizes, dims), dim))
+                resized[dim] = compiled_at(only(part(other, phase), outputs)).expanded
+        compiled = replace(compiled, resized=resized)
     return Net.of(source, whole, loaded, compiled, bound, tuning, outputs)
+
+
+def _larger(sizes: Mapping[str, int], dim: str) -> dict[str, int]:
+    """The sizes with one of them larger. Raises :class:`~lstmc.errors.DimError` where it is not given."""
+    if dim not in sizes:
+        raise DimError(f"the size of {dim} is not given")
+    return {**sizes, dim: sizes[dim] + LARGER}

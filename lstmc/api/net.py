@@ -227,4 +227,4 @@ class Net:
         """The net on disk, for as long as it runs."""
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             self.save(folder)
-            yield Path(folder, f"{self.name}.prototxt")
+            yield Path(folder, self.artifact.net)

@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lstmc.api.build import backend_of
+from lstmc.api.build import writer_of
 from lstmc.api.displays import layers_html
 from lstmc.api.places import is_gpu
 from lstmc.api.stream import Stream, stream_files
@@ -18,17 +18,18 @@ from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsW
 from lstmc.errors import BackendError, ModelFileError
 from lstmc.generate.vocabulary import Vocabulary
 from lstmc.generate.writer import Writer
+from lstmc.manifest import manifest_path
 from lstmc.ops import Array
 from lstmc.stored import AnyArray
 
 
 @dataclass(frozen=True)
 class SavedNet:
-    """A written net: ``path``, and beside it its manifest and its weights, or others in ``caffemodel``."""
+    """A written net: ``path``, and beside it its manifest and its weights, or others in ``trained``."""
 
     path: Path
     backend: Backend
-    caffemodel: Path | None = None
+    trained: Path | None = None
 
     @property
     def name(self) -> str:
@@ -60,8 +61,9 @@ class SavedNet:
 
     def read_weights(self) -> tuple[dict[str, Array], list[str]]:
         """The model's parameters by name, and those that no step of the net uses."""
-        described = self.path.with_name(f"{self.name}.manifest.json")
-        return read_weights(self.caffemodel or self.path.with_name(f"{self.name}.caffemodel"), described, self.backend)
+        suffix = require(self.backend, ReadsWeights).weights_suffix
+        trained = self.trained or self.path.with_name(f"{self.name}{suffix}")
+        return read_weights(trained, manifest_path(self.path), self.backend)
 
     def run(
         self, inputs: Mapping[str, AnyArray] | None = None, /, *, on: str | None = None, **named: NDArray[Any]
@@ -71,12 +73,12 @@ class SavedNet:
         Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
         """
         gpu = is_gpu(self.backend, on)
-        return require(self.backend, Runs).run(self.path, {**(inputs or {}), **named}, self.caffemodel, gpu)
+        return require(self.backend, Runs).run(self.path, {**(inputs or {}), **named}, self.trained, gpu)
 
     @contextmanager
     def stream(self, on: str | None = None) -> Iterator[Stream]:
         """One step after another, of a net that was compiled with ``step=True``; see :meth:`lstmc.Net.stream`."""
-        with stream_files(self.backend, self.path, self.caffemodel, is_gpu(self.backend, on)) as step:
+        with stream_files(self.backend, self.path, self.trained, is_gpu(self.backend, on)) as step:
             yield step
 
     def write_text(
@@ -100,7 +102,7 @@ class SavedNet:
         :class:`~lstmc.errors.DataError` for what are no probabilities, or states that do not fit.
         """
         ids = vocabulary.ids(prime) or vocabulary.start
-        with require(self.backend, Runs).steps(self.path, self.caffemodel, is_gpu(self.backend, on)) as steps:
+        with require(self.backend, Runs).steps(self.path, self.trained, is_gpu(self.backend, on)) as steps:
             writer = Writer.of(steps, str(self.path), vocabulary, feed, read)
             steps.start(states or {})
             yield prime
@@ -114,7 +116,7 @@ class SavedNet:
         """
         name = target_of(self.backend, target)
         try:
-            return name, require(self.backend, Lints).lint(self.prototxt, name)
+            return name, require(self.backend, Lints).lint(self.path, name)
         except BackendError as error:
             raise BackendError(f"{self.path}: {error.message}", notes=error.notes, mends=error.mends) from None
 
@@ -126,21 +128,24 @@ class SavedNet:
 
 
 def read_weights(
-    trained: str | Path, manifest: str | Path | None = None, backend: str | Backend = "caffe"
+    trained: str | Path, manifest: str | Path | None = None, backend: str | Backend | None = None
 ) -> tuple[dict[str, Array], list[str]]:
     """The model's parameters by name, out of a file of weights, and those that no step of the net uses.
 
-    ``trained`` is as lstmc wrote it or Caffe trained it; ``manifest`` is beside it where none is given.
+    ``trained`` is as lstmc wrote it or Caffe trained it; ``manifest`` is beside it where none is given, and names the
+    backend.
     """
     path = Path(trained)
-    described = path.with_name(f"{path.stem}.manifest.json") if manifest is None else Path(manifest)
-    return require(backend_of(backend), ReadsWeights).read_weights(path, described)
+    described = manifest_path(path) if manifest is None else Path(manifest)
+    return require(writer_of(described, backend), ReadsWeights).read_weights(path, described)
 
 
-def load(path: str | Path, *, weights: str | Path | None = None, backend: str | Backend = "caffe") -> SavedNet:
-    """A net from its files: ``NAME.prototxt`` with ``NAME.manifest.json`` and ``NAME.caffemodel`` beside it.
+def load(path: str | Path, *, weights: str | Path | None = None, backend: str | Backend | None = None) -> SavedNet:
+    """A net from its files: ``NAME.prototxt`` with ``NAME.manifest.json`` and ``NAME.caffemodel`` beside it, or what
+    else a backend writes.
 
-    ``weights`` is another caffemodel, such as a snapshot's. Raises :class:`~lstmc.errors.ModelFileError` for a file
+    ``weights`` is another caffemodel, such as a snapshot's. The backend is the one that wrote the net, by its manifest
+    if there is one, else Caffe's. Raises :class:`~lstmc.errors.ModelFileError` for a file
     that is not there.
 
     >>> import lstmc, tempfile
@@ -152,4 +157,5 @@ def load(path: str | Path, *, weights: str | Path | None = None, backend: str | 
     """
     if not Path(path).exists():
         raise ModelFileError(f"no such file: {path}")
-    return SavedNet(Path(path), backend_of(backend), None if weights is None else Path(weights))
+    net = Path(path)
+    return SavedNet(net, writer_of(manifest_path(net), backend), None if weights is None else Path(weights))

@@ -1,6 +1,6 @@
 """The seam between the compiler and what it compiles for: what a backend offers, and how one is found."""
 
-from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, Violation
+from lstmc.backend.compiled import LARGER, Artifact, Compiled, Execution, Finding, Layer, LintReport, Violation
 from lstmc.backend.discover import (
     BACKENDS,
     CELLS,
@@ -17,12 +17,14 @@ from lstmc.backend.protocols import (
     Diagnoses,
     Executes,
     Executor,
+    LeavesOpen,
     Lints,
     ListsLayers,
     ReadsWeights,
     Runs,
     Settings,
     Steps,
+    TakesOptions,
     Trains,
     Tunes,
     require,
@@ -31,6 +33,7 @@ from lstmc.backend.protocols import (
 __all__ = [
     "BACKENDS",
     "CELLS",
+    "LARGER",
     "Artifact",
     "Backend",
     "Compiled",
@@ -40,6 +43,7 @@ __all__ = [
     "Executor",
     "Finding",
     "Layer",
+    "LeavesOpen",
     "LintReport",
     "Lints",
     "ListsLayers",
@@ -47,6 +51,7 @@ __all__ = [
     "Runs",
     "Settings",
     "Steps",
+    "TakesOptions",
     "Trains",
     "Tunes",
     "Violation",

@@ -10,6 +10,8 @@ from lstmc.ops import Array
 from lstmc.passes import Snapshot
 from lstmc.prepare import StatePair
 
+LARGER = 1009  # by how much: so that no size is another by chance
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -23,16 +25,23 @@ class Compiled:
     expanded: Graph
     history: tuple[Snapshot, ...]
     states: tuple[StatePair, ...] = ()  # of a one-step net: what to read after a step and feed to the next
+    resized: Mapping[str, Graph] = field(default_factory=dict)  # the expanded graph with one dimension LARGER, by name
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a backend made: file contents by name, and figures for people to read."""
+    """What a backend made: file contents by name, the net's own first, and figures for people to read."""
 
     files: dict[str, bytes]
     layers: int
     inputs: dict[str, str] = field(default_factory=dict)  # what to feed: the model's name -> the net's
     outputs: dict[str, str] = field(default_factory=dict)  # what to read
+    notes: tuple[str, ...] = ()  # what was chosen, and why
+
+    @property
+    def net(self) -> str:
+        """The name of the net's own file, which is run and read."""
+        return next(iter(self.files))
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,8 @@ class Execution:
     """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's.
 
     ``absent``: why a value that the expanded graph has is not in the net, by name. ``untold``: why the gradient of a
-    parameter cannot be had there, by name. A parameter that is in neither ``param_gradients`` nor ``untold`` is in no
-    layer of the net: its gradient is zero.
+    parameter or of an input cannot be had there, by name. A parameter that is in neither ``param_gradients`` nor
+    ``untold`` is in no layer of the net: its gradient is zero.
     """
 
     values: dict[str, Array]

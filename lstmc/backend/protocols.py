@@ -38,11 +38,34 @@ class Backend(Protocol):
 
 
 @runtime_checkable
+class TakesOptions(Protocol):
+    """Has settings of its own by which it writes nets."""
+
+    options: Mapping[str, str]  # name -> what it is, and its default
+
+    def with_options(self, given: Mapping[str, str]) -> Backend:
+        """The backend with these put over its own; their names are among ``options``.
+
+        Raises :class:`~lstmc.errors.BackendError` for a text that is no value of one.
+        """
+        ...
+
+
+@runtime_checkable
+class LeavesOpen(Protocol):
+    """Writes nets that run at other sizes too."""
+
+    def open_dims(self, compiled: Compiled) -> Collection[str]:
+        """The dimensions that a net may leave open: ``compiled.resized`` gets the model's graphs at other sizes."""
+        ...
+
+
+@runtime_checkable
 class Lints(Protocol):
     """Checks nets, whoever wrote them."""
 
-    def lint(self, text: str, target: str) -> LintReport:
-        """A net's text against a target. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
+    def lint(self, net: Path, target: str) -> LintReport:
+        """A net's file against a target. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
         ...
 
 
@@ -176,6 +199,8 @@ class Runs(Protocol):
 class ReadsWeights(Protocol):
     """Reads parameters back."""
 
+    weights_suffix: str  # of the file beside ``NAME.manifest.json`` that has them
+
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """The model's parameters from a trained net and the manifest written with it; and those that are not in it."""
         ...
@@ -192,6 +217,8 @@ class Diagnoses(Protocol):
 
 # What an error says that a backend does not do.
 WORDS: Mapping[type, str] = {
+    TakesOptions: "take options of its own",
+    LeavesOpen: "leave sizes open",
     Lints: "check nets",
     ListsLayers: "list layers",
     Tunes: "measure forms of a net",

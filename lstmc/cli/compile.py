@@ -13,6 +13,7 @@ from lstmc.cli.options import (
     BackendOption,
     BatchOption,
     CellOption,
+    ChoicesOption,
     FileArgument,
     FormOption,
     OutputsOption,
@@ -23,6 +24,7 @@ from lstmc.cli.options import (
     TargetOption,
     TuneOption,
     WeightsOption,
+    chosen_backend,
     named_model,
     parse_sizes,
 )
@@ -39,6 +41,7 @@ def compile_command(
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     backend: BackendOption = "caffe",
+    choices: ChoicesOption = None,
     target: TargetOption = None,
     step: StepOption = False,
     outputs: OutputsOption = None,
@@ -64,7 +67,7 @@ def compile_command(
     net = compile(
         named_model(file, cell),
         target=target,
-        backend=backend,
+        backend=chosen_backend(backend, choices),
         step=step,
         outputs=outputs,
         weights=weights,
@@ -115,6 +118,8 @@ def _print_summary(net: Net) -> None:
     out.print(f"\n{net.artifact.layers} layers, {len(net.weights)} parameters, {count:,} weights\n")
     out.print(_blobs("feed", net.artifact.inputs, net.compiled.expanded))
     out.print(_blobs("read", net.artifact.outputs, net.compiled.expanded))
+    for note in net.artifact.notes:
+        out.print(note, markup=False, soft_wrap=True)
 
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:

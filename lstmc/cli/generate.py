@@ -10,11 +10,11 @@ import typer
 from lstmc.api import load, place
 from lstmc.cli.console import out
 from lstmc.cli.options import (
-    BackendOption,
     GpuOption,
     NetArgument,
     SeedOption,
     TrainedOption,
+    WriterOption,
     number_from_0,
     whole_from_0,
 )
@@ -54,7 +54,7 @@ def generate_command(
     ] = None,
     weights: TrainedOption = None,
     gpu: GpuOption = False,
-    backend: BackendOption = "caffe",
+    backend: WriterOption = None,
 ) -> None:
     """Write text with a net of one step, as `lstmc compile --step` makes it: each symbol is drawn and fed back.
 
@@ -62,7 +62,8 @@ def generate_command(
     input called cont is fed 1.
     """
     text = []
-    for symbol in load(net, weights=weights, backend=backend).write_text(
+    loaded = load(net, weights=weights, backend=backend)
+    for symbol in loaded.write_text(
         read_vocabulary(vocabulary),
         prime,
         length,
@@ -71,7 +72,7 @@ def generate_command(
         feed=feed,
         read=read,
         states=read_arrays(states) if states is not None else None,
-        on=place(backend, gpu),
+        on=place(loaded.backend.name, gpu),
     ):
         text.append(symbol)
         if to is None:

@@ -11,13 +11,13 @@ import typer
 from lstmc.api import load
 from lstmc.backend import LintReport
 from lstmc.cli.console import out, said
-from lstmc.cli.options import BackendOption, TargetOption
+from lstmc.cli.options import TargetOption, WriterOption
 
 
 def lint_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A net as text: a .prototxt, written by lstmc or not.")],
     target: TargetOption = None,
-    backend: BackendOption = "caffe",
+    backend: WriterOption = None,
 ) -> None:
     """Check a net against a target: each finding with the layer, the rule, its reason and where that is documented.
 

@@ -10,7 +10,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from lstmc.api import Phase
-from lstmc.errors import DimError, ModelFileError
+from lstmc.backend import Backend, TakesOptions, load_backend, require
+from lstmc.errors import BackendError, DimError, ModelFileError
 from lstmc.model_file import ModelSource, model_in
 from lstmc.numerals import number, whole
 
@@ -46,6 +47,21 @@ def _at_least_0(read: Callable[[str], Number | None], kind: str, given: object) 
     if found is None or found < 0:
         raise typer.BadParameter(f"expected {kind} from 0 on, found {str(given)!r}")
     return found
+
+
+def chosen_backend(name: str, options: list[str] | None) -> Backend:
+    """A backend with options of its own. Raises :class:`BackendError` for one that it does not have."""
+    backend = load_backend(name)
+    if not options:
+        return backend
+    taking, given = require(backend, TakesOptions), dict[str, str]()
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals or key not in taking.options:
+            known = ", ".join(taking.options)
+            raise BackendError(f"-O takes NAME=VALUE, for backend {name} with one of {known}, found {text!r}")
+        given[key] = value
+    return taking.with_options(given)
 
 
 def named_model(file: str | None, cell: str | None) -> ModelSource:
@@ -106,6 +122,13 @@ PhaseOption = Annotated[
     ),
 ]
 BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
+ChoicesOption = Annotated[
+    list[str] | None,
+    typer.Option("-O", "--option", metavar="NAME=VALUE", help="An option of the backend's own. Repeatable."),
+]
+WriterOption = Annotated[
+    str | None, typer.Option("--backend", help="One of `lstmc backends`. Default: the one that wrote the net.")
+]
 TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
 SolverOption = Annotated[
     list[str] | None,
@@ -128,8 +151,14 @@ StepOption = Annotated[
 ]
 GpuOption = Annotated[bool, typer.Option("--gpu", help="On a GPU instead of the CPU.")]
 NetArgument = Annotated[
-    Path, typer.Argument(metavar="NET.prototxt", help="A net that lstmc wrote, its manifest and weights beside it.")
+    Path,
+    typer.Argument(
+        metavar="NET", help="A net that lstmc wrote, NAME.prototxt or NAME.onnx, its manifest and weights beside it."
+    ),
 ]
 TrainedOption = Annotated[
-    Path | None, typer.Option("--weights", metavar="NET.caffemodel", help="Default: NET.caffemodel beside the net.")
+    Path | None,
+    typer.Option(
+        "--weights", metavar="FILE", help="Other weights: a .caffemodel, or an .onnx. Default: those beside the net."
+    ),
 ]

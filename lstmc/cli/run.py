@@ -10,7 +10,7 @@ import typer
 
 from lstmc.api import load, place
 from lstmc.cli.console import out, table
-from lstmc.cli.options import BackendOption, GpuOption, NetArgument, TrainedOption
+from lstmc.cli.options import GpuOption, NetArgument, TrainedOption, WriterOption
 from lstmc.data import read_arrays
 from lstmc.npz import npz_bytes
 from lstmc.ops import Array
@@ -28,10 +28,11 @@ def run_command(
     ] = None,
     weights: TrainedOption = None,
     gpu: GpuOption = False,
-    backend: BackendOption = "caffe",
+    backend: WriterOption = None,
 ) -> None:
     """Run a compiled net forward, and print what comes out. Names and shapes are the model's."""
-    found = load(net, weights=weights, backend=backend).run(read_arrays(inputs), on=place(backend, gpu))
+    loaded = load(net, weights=weights, backend=backend)
+    found = loaded.run(read_arrays(inputs), on=place(loaded.backend.name, gpu))
     if to is not None:
         write_files(to.parent, {to.name: npz_bytes(found)})
     out.print(_summary(found))

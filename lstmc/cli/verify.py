@@ -10,6 +10,7 @@ from lstmc.cli.console import out, said, table
 from lstmc.cli.options import (
     BackendOption,
     CellOption,
+    ChoicesOption,
     FileArgument,
     FormOption,
     OutputsOption,
@@ -20,6 +21,7 @@ from lstmc.cli.options import (
     TargetOption,
     TuneOption,
     WeightsOption,
+    chosen_backend,
     named_model,
     parse_sizes,
 )
@@ -33,6 +35,7 @@ def verify_command(
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     backend: BackendOption = "caffe",
+    choices: ChoicesOption = None,
     target: TargetOption = None,
     step: StepOption = False,
     outputs: OutputsOption = None,
@@ -47,7 +50,7 @@ def verify_command(
     net = compile(
         named_model(file, cell),
         target=target,
-        backend=backend,
+        backend=chosen_backend(backend, choices),
         step=step,
         phase=widest_phase(backend, target, step),
         outputs=outputs,

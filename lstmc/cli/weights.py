@@ -9,7 +9,7 @@ import typer
 
 from lstmc.api import read_weights
 from lstmc.cli.console import out, said, table
-from lstmc.cli.options import BackendOption
+from lstmc.cli.options import WriterOption
 from lstmc.cli.output_options import speaking
 from lstmc.npz import npz_bytes
 from lstmc.output import write_files
@@ -24,12 +24,12 @@ def _weights() -> None:
 
 
 def extract_command(
-    trained: Annotated[Path, typer.Argument(metavar="NET.caffemodel", help="As lstmc wrote it or Caffe trained it.")],
+    trained: Annotated[Path, typer.Argument(metavar="FILE", help="A .caffemodel or .onnx, as written or trained.")],
     to: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Where the parameters go.")],
     manifest: Annotated[
         Path | None, typer.Option("--manifest", metavar="FILE", help="Default: NET.manifest.json beside the net.")
     ] = None,
-    backend: BackendOption = "caffe",
+    backend: WriterOption = None,
 ) -> None:
     """Write the model's parameters from a trained net: what the compiler packed is unpacked, exactly."""
     found, absent = read_weights(trained, manifest, backend)

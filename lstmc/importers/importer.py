@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lstmc.extras import need
 from lstmc.importers.describe.net import Net
-from lstmc.importers.extras import need
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_graph import describe_program
@@ -100,7 +100,7 @@ def from_torch(module: Any, *examples: Any, name: str = "the module") -> Importe
     A module is put through ``torch.export.export``, in the mode for use (``eval``). ``name`` is how it is called in
     the written model. Raises :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
-    torch = need("torch", "PyTorch", "torch")
+    torch = need("torch", "PyTorch", "torch", SourceError)
     if isinstance(module, torch.export.ExportedProgram):
         program = module
     else:

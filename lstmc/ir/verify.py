@@ -21,13 +21,14 @@ class Stage(Enum):
 
     MODEL = "model"  # scans, and ops of any dialect that are no backend's
     LEGAL = "legal"  # the same, but only a backend's ops, parameters and scans
-    EXPANDED = "expanded"  # no scan: every step's nodes are there, parameters shared by being the same node
+    EXPANDED = "expanded"  # every step's nodes, parameters shared by being the same node; scans of backends with loops
 
 
 def verify(graph: Graph, stage: Stage = Stage.MODEL, legal: Sequence[type[Op]] | None = None) -> None:
     """Raise :class:`VerifyError` unless ``graph`` is well formed and legal at ``stage``.
 
-    ``legal`` are the ops allowed besides parameters and scans; with some of a backend's, all of that backend's. Without
+    ``legal`` are the ops allowed besides parameters and scans, and Scan itself where they stay in an expanded graph;
+    with some of a backend's, all of that backend's. Without
     it they are all that have a name of their own and belong to no backend.
     """
     _verify_graph(graph, Legality(stage, None if legal is None else tuple(legal)), stage)
@@ -49,7 +50,7 @@ class Legality:
     def holds(self, op: type[Op]) -> bool:
         """Whether ops of this class may stand there."""
         if issubclass(op, Scan):
-            return self.stage is not Stage.EXPANDED
+            return self.stage is not Stage.EXPANDED or op in (self.ops or ())
         if op is Arg or op is Param:
             return (op is Arg) == self.inside
         if self.inside and issubclass(op, Input):

@@ -27,6 +27,7 @@ def describe(
     return Manifest(
         name=compiled.name,
         source=compiled.source,
+        backend=compiled.backend,
         target=compiled.target,
         inputs={name: _input(compiled, name, *entry) for name, entry in inputs.items()},
         outputs=outputs,

@@ -27,6 +27,11 @@ from lstmc.ops import Filler, IntegerRange
 from lstmc.weights import parameters
 
 
+def manifest_path(net: Path) -> Path:
+    """Where the manifest of a net is: beside it, or beside the file of its weights."""
+    return net.with_name(f"{net.stem}.manifest.json")
+
+
 def read_manifest(path: Path) -> Manifest:
     """A manifest from its file. Raises :class:`WeightsError` for a file that is none, that is of another format, or
     in which something is not as it should be, and says what."""
@@ -46,6 +51,7 @@ def parse_manifest(content: bytes) -> Manifest:
     found = Manifest(
         name=file.name,
         source=file.source,
+        backend=file.backend,
         target=file.target,
         inputs={name: entry.input() for name, entry in file.inputs.items()},
         outputs={name: entry.place() for name, entry in file.outputs.items()},
@@ -139,6 +145,7 @@ class ManifestFile:
     lstmc: str
     name: str
     source: str
+    backend: str
     target: str
     inputs: dict[str, Annotated[WrittenInput, AfterValidator(_holds_its_shape), AfterValidator(_is_cut_by_step)]]
     outputs: dict[str, Annotated[WrittenPlace, AfterValidator(_holds_its_shape), AfterValidator(_has_every_step)]]

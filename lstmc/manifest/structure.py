@@ -128,6 +128,7 @@ class Manifest:
 
     name: str
     source: str
+    backend: str
     target: str
     inputs: Mapping[str, InputPlace]
     outputs: Mapping[str, Place]
@@ -150,6 +151,7 @@ class Manifest:
             "lstmc": self.lstmc,
             "name": self.name,
             "source": self.source,
+            "backend": self.backend,
             "target": self.target,
             "inputs": {name: _written_input(entry) for name, entry in self.inputs.items()},
             "outputs": {name: _written_place(place) for name, place in self.outputs.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -46,6 +46,10 @@ class CoreTimeAxis:
         return (x,) * len(names)
 
 
+def _never(scan: Scan) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Expand(Pass):
     """Unroll every scan.
@@ -58,12 +62,14 @@ class Expand(Pass):
     5. a step output that is read => the steps' values stacked; a last state => the last step's value
     6. a body's node on weights, static arguments and constants alone => one node, shared like a static argument
 
-    A step's nodes are called ``SCAN/tNNN/NAME``; its next states and outputs have their own names.
+    Scans that ``loops`` says yes to stay as they are. A step's nodes are called ``SCAN/tNNN/NAME``; its next states and
+    outputs have their own names.
     """
 
     name = "expand"
     after = Stage.EXPANDED
     time_axis: TimeAxis = CoreTimeAxis()
+    loops: Callable[[Scan], bool] = _never
 
     def requires(self, graph: Graph) -> None:
         """Raise :class:`PassError` for more nodes than any net can have, before the first is made."""
@@ -81,11 +87,11 @@ class Expand(Pass):
         readers = graph.readers()
         cuts: Cuts = {}
         counts: Counter[str] = Counter()
-        unread = _unread_leaves(graph)
+        unread = _unread_leaves(graph, self.loops)
         for node in graph:
             if node.name in unread:
                 continue
-            if isinstance(node.op, Scan):
+            if isinstance(node.op, Scan) and not self.loops(node.op):
                 args = [rebuild.new.get(ref, ref) for ref in graph.args(node.name)]  # unread ones stand for themselves
                 unroller = _Unroller(rebuild.builder, node, node.op, self.time_axis, cuts)
                 try:
@@ -100,16 +106,16 @@ class Expand(Pass):
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:
-            if isinstance(node.op, Scan | Arg):
+            if isinstance(node.op, Arg) or (isinstance(node.op, Scan) and not self.loops(node.op)):
                 raise PassError(f"expand left %{node.name} behind")
 
 
-def _unread_leaves(graph: Graph) -> set[str]:
-    """The leaves that only scans have as initial states, and whose first steps do not look at them."""
+def _unread_leaves(graph: Graph, loops: Callable[[Scan], bool]) -> set[str]:
+    """The leaves that only unrolled scans have as initial states, and whose first steps do not look at them."""
     read = {output.ref.node for output in graph.outputs}
     for node in graph:
         args = graph.args(node.name)
-        if isinstance(node.op, Scan):
+        if isinstance(node.op, Scan) and not loops(node.op):
             first = node.op.first or node.op.body
             used = first.needed()
             names = [arg.name for arg in first.body_args()]
@@ -123,7 +129,7 @@ def step_pattern(scan: Scan) -> str:
     return f"{scan.body.name}/t%0{max(3, len(str(scan.length - 1)))}d/"
 
 
-def _named_results(scan: Scan, body: Graph) -> Graph:
+def named_results(scan: Scan, body: Graph) -> Graph:
     """The body with its outputs called by their own names; a value that is a next state too, by the state's."""
     count = len(scan.step_outputs)
     named = (*body.outputs[:count], *reversed(body.outputs[count:]))
@@ -161,9 +167,9 @@ class _Unroller:
 
     def __init__(self, builder: Builder, node: Node, scan: Scan, time_axis: TimeAxis, cuts: Cuts) -> None:
         self.builder, self.node, self.scan, self.time_axis, self.cuts = builder, node, scan, time_axis, cuts
-        named = _named_results(scan, scan.body)
+        named = named_results(scan, scan.body)
         whole = _Template.of(named)
-        self.first = whole if scan.first is None else _Template.of(_named_results(scan, scan.first))
+        self.first = whole if scan.first is None else _Template.of(named_results(scan, scan.first))
         self.body = whole.with_shared(named)
         if scan.first is None:
             self.first = self.body

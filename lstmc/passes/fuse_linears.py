@@ -145,7 +145,7 @@ class _Fuser:
     """Rebuilds a model with every group fused."""
 
     def __init__(self, graph: Graph, groups: Sequence[_Group]) -> None:
-        self.graph = graph
+        self.graph = _parameters_first(graph, groups)
         self.groups = groups
         self.packed: dict[tuple[str, ...], Ref] = {}
 
@@ -198,6 +198,18 @@ class _Fuser:
                 operands.append(next(given))
             inner.copy(old)
         return b.add(replace(scan, body=inner.finish()), *operands, names=node.names, loc=node.loc)
+
+
+def _parameters_first(graph: Graph, groups: Sequence[_Group]) -> Graph:
+    """The same graph; with its parameters before all else if one linear stands before a parameter that it is to get."""
+    place = {node.name: i for i, node in enumerate(graph)}
+    firsts = [(group.scan or group.nodes[0], [*group.weights, *group.biases]) for group in groups]
+    if all(place[name] < place[first] for first, params in firsts for name in params):
+        return graph
+    rebuild = Rebuild(graph)
+    for node in sorted(graph, key=lambda node: not isinstance(node.op, Param)):
+        rebuild.copy(node)
+    return rebuild.finish()
 
 
 def _fused(b: Builder, graph: Graph, group: _Group, x: Ref, weights: Sequence[Ref]) -> dict[str, Ref]:

@@ -16,6 +16,7 @@ from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import rewrite
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from tests.fuzz import streams
 from tests.fuzz.hunt import Tally, hunt, save
@@ -130,7 +131,7 @@ def test_rounding_is_measured_on_what_the_net_drew(caffe: Runner) -> None:
     graph = RandomModel(DRAWN, 2, 2, 0).graph()
     compiled = compile_graph(graph, BACKEND, "caffe")
     artifact = BACKEND.emit(compiled, {})
-    executor = Keeping(caffe, "cpu")
+    executor = Keeping(CaffeExecutor(caffe, "cpu"))
     assert check(compiled, artifact, {}, executor, 0).passed
     assert executor.drawn.keys() == {"h0"}
     again = Exact(executor.drawn).run(compiled, artifact, random_inputs(compiled, 0), {}, {})

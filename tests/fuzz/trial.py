@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.backend import Artifact, Backend, Compiled, Execution, Executor, training_targets
 from lstmc.differential import Difference, InterpreterExecutor, Report, check, wanted_gradients
 from lstmc.errors import BackendError
 from lstmc.interp import named_rng
+from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
@@ -47,22 +48,31 @@ class Trial:
 
 
 def try_model(model: RandomModel, target: str, runner: Runner) -> Trial:
-    """Compile, write and run. It never raises: whatever is raised is a failure, except a refusal by the target."""
+    """A model in real Caffe. It never raises: whatever is raised is a failure, except a refusal by the target."""
     try:
-        graph = model.graph()
-        weights = initial_weights(graph, model.seed)
+        return try_graph(model.graph(), model.seed, BACKEND, target, CaffeExecutor(runner, "cpu"))
+    except Exception:
+        return Trial("failed", traceback.format_exc())
+
+
+def try_graph(
+    graph: Graph, seed: int, backend: Backend, target: str, executor: Executor, form: str | None = None
+) -> Trial:
+    """Compile, write and run a model of any backend. It never raises, as :func:`try_model`."""
+    try:
+        weights = initial_weights(graph, seed)
         try:
-            compiled = compile_graph(graph, BACKEND, target)
-            artifact = BACKEND.emit(compiled, weights)
+            compiled = compile_graph(graph, backend, target, form=form)
+            artifact = backend.emit(compiled, weights)
         except CaffeError:
             raise
         except BackendError as error:
             return Trial("refused", generic(error.message))
-        caffe = Keeping(runner, "cpu")
-        report = check(compiled, artifact, weights, caffe, model.seed)
+        keeping = Keeping(executor)
+        report = check(compiled, artifact, weights, keeping, seed)
         if report.passed:
-            return not_compared(compiled, report, weights) or Trial("agrees")
-        wrong = past_rounding(report, compiled, artifact, weights, model.seed, caffe.drawn)
+            return not_compared(backend, compiled, report, weights) or Trial("agrees")
+        wrong = past_rounding(report, compiled, artifact, weights, seed, keeping.drawn)
         return Trial("failed", "\n".join(map(str, wrong))) if wrong else Trial("rounding")
     except Exception:
         return Trial("failed", traceback.format_exc())
@@ -75,10 +85,10 @@ def generic(message: str) -> str:
     return re.sub(r"_(, _)+", "_", re.sub(r"\bscan \w+", "scan _", message))
 
 
-def not_compared(compiled: Compiled, report: Report, weights: Mapping[str, Array]) -> Trial | None:
+def not_compared(backend: Backend, compiled: Compiled, report: Report, weights: Mapping[str, Array]) -> Trial | None:
     """A failure where something that was wanted is not in the report: only targets that train have all gradients."""
     wanted = {("output", o.name) for o in compiled.model.outputs}
-    if compiled.target in BACKEND.training_targets:
+    if compiled.target in training_targets(backend):
         wanted |= {("gradient", name) for name in weights}
         outputs = (o.name for o in compiled.model.outputs)
         wanted |= {("gradient", name) for name in wanted_gradients(compiled, outputs)}
@@ -114,13 +124,21 @@ def past_rounding(
     ]
 
 
-class Keeping(CaffeExecutor):
-    """Real Caffe; ``drawn`` has the inputs that the last net filled itself."""
+class Keeping:
+    """An executor; ``drawn`` has the inputs that the last net filled itself."""
 
-    drawn: Mapping[str, Array] = {}
+    def __init__(self, executor: Executor) -> None:
+        self.executor, self.name = executor, executor.name
+        self.drawn: Mapping[str, Array] = {}
+
+    def unavailable(self) -> str | None:
+        return self.executor.unavailable()
+
+    def close(self) -> None:
+        self.executor.close()
 
     def run(self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], *arrays: Any) -> Execution:
-        execution = super().run(compiled, artifact, inputs, *arrays)
+        execution = self.executor.run(compiled, artifact, inputs, *arrays)
         names = {node.name for node in compiled.model if isinstance(node.op, Input)} - set(inputs)
         self.drawn = {name: execution.values[name] for name in names}
         return execution

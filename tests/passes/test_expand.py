@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from lstmc.errors import PassError
+from lstmc.errors import PassError, VerifyError
 from lstmc.ir import Graph, Ref, Scan, Stage, parse_graph, print_graph, verify
-from lstmc.ops import Affine, Arg, Param, Unstack
+from lstmc.ops import CORE, Affine, Arg, Param, Unstack
 from lstmc.passes import Expand, PassResult, step_pattern
 from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
@@ -274,3 +274,16 @@ def test_in_caffe_a_step_has_no_time_axis(length: int, lines: str) -> None:
     assert lines in print_graph(graph)
     assert not [node for node in graph if isinstance(node.op, Scan | Arg)]
     assert_same_meaning(before, graph)
+
+
+def test_a_scan_that_a_backend_has_loops_for_stays_as_it_is() -> None:
+    before = parse_graph(BOTH_WAYS)
+    graph = Expand(loops=lambda scan: scan.reverse).run(before).graph
+    (kept,) = (node for node in graph if isinstance(node.op, Scan))
+    assert (kept.op, kept.names) == (before.node("b/y").op, ("b/y", "b/h_T"))
+    verify(graph, Stage.EXPANDED, (*CORE, Scan))
+    with pytest.raises(VerifyError, match="op scan is not legal at stage expanded"):
+        verify(graph, Stage.EXPANDED, CORE)
+    assert_same_meaning(before, graph)
+    again = Expand(loops=lambda scan: scan.reverse).run(graph)
+    assert not again.modified

@@ -109,3 +109,32 @@ def test_a_bias_that_only_the_state_meets_stays() -> None:
     found = FuseLinears().run(parse_graph(text))
     assert "move_bias" not in found.counts
     assert_same_meaning(parse_graph(text), found.graph)
+
+
+def test_a_parameter_that_stands_behind_the_first_linear_is_put_before_it() -> None:
+    before = parse_graph("""\
+graph net {
+  %X: f32[2,4] = input()
+  %V: f32[3,4] = param()
+  %v: f32[2,3] = linear(%X, %V)
+  %W: f32[5,4] = param()
+  %w: f32[2,5] = linear(%X, %W)
+  return v=%v, w=%w
+}
+""")
+    result = FuseLinears().run(before)
+    assert (
+        print_graph(result.graph)
+        == """\
+graph net {
+  %V: f32[3,4] = param()
+  %W: f32[5,4] = param()
+  %X: f32[2,4] = input()
+  %V_W: f32[8,4] = concat(%V, %W, axis=0)
+  %v_w: f32[2,8] = linear(%X, %V_W)
+  %v, %w: f32[2,3], f32[2,5] = split(%v_w, axis=1, sizes=(3, 5))
+  return v=%v, w=%w
+}
+"""
+    )
+    assert_same_meaning(before, result.graph)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from pathlib import Path
 
 from lstmc.backend import Artifact
 from lstmc.manifest import parse_manifest
+from lstmc.tune import processor
 from lstmc_caffe.run.locate import locate
 from lstmc_caffe.run.runner import Mode, Runner
 from lstmc_caffe.worker import TIMING
@@ -40,15 +39,6 @@ def with_loss(text: str, outputs: list[str]) -> str:
         for i, blob in enumerate(outputs)
     ]
     return "\n".join([text, *layers, ""])
-
-
-def processor() -> str:
-    """The name of this machine's processor, where it says one."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def measured(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.extras import need
+from lstmc.extras import need
 from lstmc.importers.read.source import StoredTensor, checked_shape
 from lstmc.importers.refusal import SourceError
 from lstmc.numerals import whole
@@ -21,7 +21,7 @@ EXTERNAL = 1  # TensorProto.DataLocation
 
 def load_onnx(path: Path) -> Any:
     """The ``ModelProto`` of a file, without its external data. Raises :class:`SourceError` for what is none."""
-    onnx = need("onnx", "The onnx package", "onnx")
+    onnx = need("onnx", "The onnx package", "onnx", SourceError)
     try:
         model = onnx.load_model_from_string(path.read_bytes())
     except OSError as error:

@@ -32,6 +32,8 @@ from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.targets.lint import lint_text
+from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, emitted
 from tests.backends.lstmc_caffe.rows import readers
 from tests.backends.lstmc_caffe.rows.models import CELLS, PORTABLE, WHOLE, N, T, graph_of
@@ -93,7 +95,7 @@ def test_mnn_agrees(name: str, target: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_linter_finds_nothing(name: str, target: str) -> None:
     compiled, artifact, _ = built(name, target)
-    report = BACKEND.lint(artifact.files[f"{compiled.name}.prototxt"].decode(), target)
+    report = lint_text(artifact.files[f"{compiled.name}.prototxt"].decode(), load_target(target))
     assert (report.violations, report.unknown, report.layers) == ((), (), artifact.layers)
 
 

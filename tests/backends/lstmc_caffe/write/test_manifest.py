@@ -45,11 +45,12 @@ def described(of: Model = net, **sizes: int) -> dict[str, Any]:
 
 def test_it_says_what_made_it() -> None:
     found = described()
-    assert {key: found[key] for key in ("format", "lstmc", "name", "source", "target")} == {
+    assert {key: found[key] for key in ("format", "lstmc", "name", "source", "backend", "target")} == {
         "format": 1,
         "lstmc": __version__,
         "name": "net",
         "source": "net.py:net",
+        "backend": "caffe",
         "target": "caffe",
     }
 

@@ -1,0 +1,110 @@
+"""The ONNX backend: what it offers to the compiler, and where each part of it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from lstmc.backend import Artifact, Compiled, Finding, LintReport
+from lstmc.collector import collector_paused
+from lstmc.errors import BackendError
+from lstmc.ir import Scan
+from lstmc.ops import Array, Input, Op
+from lstmc.passes import Pass
+from lstmc.session import StepSession
+from lstmc.stored import AnyArray
+from lstmc_onnx.forms.table import forms
+from lstmc_onnx.pipelines import CHOSEN, FORMS
+from lstmc_onnx.run.doctor import findings
+from lstmc_onnx.run.executor import RuntimeExecutor
+from lstmc_onnx.run.file import SUFFIX, read_weights
+from lstmc_onnx.run.lint import lint_file
+from lstmc_onnx.run.session import run_files, step_session
+from lstmc_onnx.run.timing import artifact_seconds, build
+from lstmc_onnx.write.artifact import artifact
+
+
+@dataclass(frozen=True)
+class OnnxBackend:
+    """Writes ONNX, for inference, and runs it in ONNX Runtime.
+
+    ``opset`` is the version of ONNX's operators, ``open`` are the dimensions that a net leaves open where it can.
+    """
+
+    opset: int = 17
+    open: tuple[str, ...] = ("T", "N")
+    name: ClassVar[str] = "onnx"
+    summary: ClassVar[str] = "ONNX: one file with its weights, and a manifest"
+    targets: ClassVar[Mapping[str, str]] = {"onnx": "ONNX Runtime, and whatever else reads ONNX"}
+    options: ClassVar[Mapping[str, str]] = {
+        "opset": "the version of ONNX's operators, from 13 to the newest that the onnx package knows; 17",
+        "open": "the dimensions that the net leaves open where it can, with commas between them; T,N",
+    }
+
+    def with_options(self, given: Mapping[str, str]) -> OnnxBackend:
+        """The backend with another opset, or other dimensions to leave open."""
+        opset = given.get("opset", str(self.opset))
+        if not re.fullmatch("[0-9]{1,3}", opset):
+            raise BackendError(f"opset={opset}: expected a whole number")
+        dims = given.get("open", ",".join(self.open))
+        return replace(self, opset=int(opset), open=tuple(filter(None, dims.split(","))))
+
+    def open_dims(self, compiled: Compiled) -> Collection[str]:
+        """Those asked for; where steps are unrolled the net has their number."""
+        unrolled = any(node.steps for node in compiled.expanded)
+        return [dim for dim in self.open if dim != "T" or not unrolled]
+
+    @property
+    def ops(self) -> tuple[type[Op], ...]:
+        """Those that have a form, inputs, and the loop."""
+        return (Input, Scan, *forms())
+
+    def passes(self, target: str) -> tuple[Pass, ...]:
+        """The list of the target, as ``pipelines.py`` writes it out."""
+        return CHOSEN
+
+    def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
+        """``lstm-op``, ``scan`` and ``unrolled``: every scan so, or the model is refused."""
+        return FORMS
+
+    def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+        """Minima of runs that take turns, in ONNX Runtime on one thread."""
+        return artifact_seconds(artifacts)
+
+    def build(self) -> str:
+        """The ONNX Runtime that is used, and the processor it runs on."""
+        return build()
+
+    def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
+        """``NAME.onnx`` and ``NAME.manifest.json``; past 2 GB of weights also ``NAME.onnx.data``."""
+        with collector_paused():
+            return artifact(compiled, weights, self.opset)
+
+    def lint(self, net: Path, target: str) -> LintReport:
+        """A model by ``onnx.checker``, and by ONNX Runtime."""
+        return lint_file(net)
+
+    weights_suffix: ClassVar[str] = SUFFIX
+
+    def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+        """Parameters from a model whose initialisers are called as in the one that was written."""
+        return read_weights(trained, manifest)
+
+    def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
+        """One forward pass in ONNX Runtime, by the manifest beside the net."""
+        return run_files(net, inputs, weights, gpu)
+
+    def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
+        """A one-step net in ONNX Runtime, by the manifest beside it."""
+        return step_session(net, weights, gpu)
+
+    def executors(self) -> Sequence[RuntimeExecutor]:
+        """ONNX Runtime on the CPU."""
+        return (RuntimeExecutor(),)
+
+    def doctor(self) -> Iterator[Finding]:
+        """Which packages of the extra are there."""
+        return findings()

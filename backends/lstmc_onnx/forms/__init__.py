@@ -1,0 +1,1 @@
+"""How each of the core's ops is written in ONNX's operators."""

@@ -1,0 +1,101 @@
+"""Ops that move elements, cut and join arrays, or reduce an axis, as ONNX's operators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstmc.ops import Concat, Embed, Full, Max, Reshape, Softmax, Split, Stack, Sum, Tile, Transpose, Unstack
+from lstmc_onnx.packages import onnx
+from lstmc_onnx.writer import Call, Writer
+
+AXES_OF_MAX_ARE_AN_INPUT = 18  # from this opset on
+
+
+def full(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Full)
+    value = onnx().numpy_helper.from_array(np.array([call.op.value], np.float32))
+    w.add("ConstantOfShape", (w.shape(call.shapes[0], filled=True),), call.results, value=value)
+
+
+def split(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Split)
+    if len(call.results) == 1:
+        w.add("Identity", call.args, call.results)
+        return
+    sizes = w.numbers(call.op.sizes, "sizes_" + "_".join(map(str, call.op.sizes)))
+    w.add("Split", (*call.args, sizes), call.results, axis=call.op.axis)
+
+
+def concat(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Concat)
+    w.add("Concat", call.args, call.results, axis=call.op.axis)
+
+
+def reshape(w: Writer, call: Call) -> None:
+    w.add("Reshape", (*call.args, w.shape(call.shapes[0])), call.results)
+
+
+def tile(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Tile)
+    repeats = [call.op.tiles if axis == call.op.axis else 1 for axis in range(call.types[0].rank)]
+    w.add("Tile", (*call.args, w.numbers(repeats, "repeats_" + "x".join(map(str, repeats)))), call.results)
+
+
+def transpose(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Transpose)
+    order = list(range(call.types[0].rank))
+    at = call.op.axis
+    order[at], order[at + 1] = order[at + 1], order[at]
+    w.add("Transpose", call.args, call.results, perm=order)
+
+
+def unstack(w: Writer, call: Call) -> None:
+    for step, result in enumerate(call.results):
+        w.add("Gather", (*call.args, w.constant(np.int64(step), f"step_{step}")), (result,), axis=0)
+
+
+def stack(w: Writer, call: Call) -> None:
+    axes = w.numbers([0], "axis_0")
+    rows = [w.add("Unsqueeze", (x, axes), f"{x}/row")[0] for x in call.args]
+    w.add("Concat", rows, call.results, axis=0)
+
+
+def embed(w: Writer, call: Call) -> None:
+    ids, matrix = call.args
+    (whole,) = w.add("Cast", (ids,), f"{ids}/whole", to=onnx().TensorProto.INT64)
+    w.add("Gather", (matrix, whole), call.results, axis=0)
+
+
+def total(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Sum)
+    w.add("ReduceSum", (*call.args, w.numbers([call.op.axis], f"axis_{call.op.axis}")), call.results, keepdims=0)
+
+
+def largest(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Max)
+    axes = [call.op.axis]
+    if w.shared.opset < AXES_OF_MAX_ARE_AN_INPUT:
+        w.add("ReduceMax", call.args, call.results, axes=axes, keepdims=0)
+    else:
+        w.add("ReduceMax", (*call.args, w.numbers(axes, f"axis_{axes[0]}")), call.results, keepdims=0)
+
+
+def softmax(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Softmax)
+    w.add("Softmax", call.args, call.results, axis=call.op.axis)
+
+
+FORMS = {
+    Full: full,
+    Split: split,
+    Concat: concat,
+    Reshape: reshape,
+    Tile: tile,
+    Transpose: transpose,
+    Unstack: unstack,
+    Stack: stack,
+    Embed: embed,
+    Sum: total,
+    Max: largest,
+    Softmax: softmax,
+}

@@ -1,0 +1,85 @@
+"""Ops on each element alone, and of two arrays, as ONNX's operators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstmc.ops import (
+    Abs,
+    Add,
+    Affine,
+    Dropout,
+    Elu,
+    Exp,
+    LeakyRelu,
+    Log,
+    Maximum,
+    Mul,
+    Positive,
+    Power,
+    Relu,
+    Round,
+    Sigmoid,
+    Softplus,
+    StopGradient,
+    Sub,
+    Tanh,
+)
+from lstmc_onnx.packages import onnx
+from lstmc_onnx.writer import Call, Writer
+
+# Ops that are an operator, with attributes that are fields of ours.
+OPERATORS = {
+    Sigmoid: ("Sigmoid", {}),
+    Tanh: ("Tanh", {}),
+    Relu: ("Relu", {}),
+    LeakyRelu: ("LeakyRelu", {"alpha": "slope"}),
+    Elu: ("Elu", {"alpha": "alpha"}),
+    Softplus: ("Softplus", {}),
+    Abs: ("Abs", {}),
+    Exp: ("Exp", {}),
+    Log: ("Log", {}),
+    Add: ("Add", {}),
+    Sub: ("Sub", {}),
+    Mul: ("Mul", {}),
+    Maximum: ("Max", {}),
+    Dropout: ("Identity", {}),
+    StopGradient: ("Identity", {}),
+    Round: ("Round", {}),
+}
+
+
+def operator(w: Writer, call: Call) -> None:
+    kind, fields = OPERATORS[type(call.op)]
+    w.add(kind, call.args, call.results, **{name: getattr(call.op, field) for name, field in fields.items()})
+
+
+def _number(w: Writer, value: float) -> str:
+    return w.constant(np.float32(value), f"number_{value:g}")
+
+
+def power(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Power)
+    w.add("Pow", (*call.args, _number(w, call.op.exponent)), call.results)
+
+
+def affine(w: Writer, call: Call) -> None:
+    op, x = call.op, call.args[0]
+    assert isinstance(op, Affine)
+    if op.shift == 0:
+        w.add("Mul", (x, _number(w, op.scale)), call.results)
+        return
+    if op.scale == -1:
+        w.add("Sub", (_number(w, op.shift), x), call.results)
+        return
+    if op.scale != 1:
+        (x,) = w.add("Mul", (x, _number(w, op.scale)), f"{call.results[0]}/scaled")
+    w.add("Add", (x, _number(w, op.shift)), call.results)
+
+
+def positive(w: Writer, call: Call) -> None:
+    (above,) = w.add("Greater", (*call.args, _number(w, 0.0)), f"{call.results[0]}/above")
+    w.add("Cast", (above,), call.results, to=onnx().TensorProto.FLOAT)
+
+
+FORMS = {**dict.fromkeys(OPERATORS, operator), Power: power, Affine: affine, Positive: positive}

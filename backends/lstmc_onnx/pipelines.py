@@ -1,0 +1,94 @@
+"""Every list of passes of the backend, written out.
+
+MODEL     what is decided once for all steps, on core ops
+LEGAL     what has no form in ONNX is refused; scans that are ONNX's own layers are found
+EXPANDED  the steps of the others, or loops
+
+A form is another net of the same numbers: ``lstm-op`` has ONNX's LSTM, GRU and RNN alone, ``scan`` a Scan for each
+scan, ``unrolled`` every step in plain operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lstmc.errors import BackendError, LstmcError
+from lstmc.ir import Graph, Scan, Stage
+from lstmc.ops import Arg, Input, Param
+from lstmc.passes import (
+    Cse,
+    Dead,
+    Expand,
+    FuseHorizontal,
+    FuseLinears,
+    Hoist,
+    Pass,
+    PassResult,
+    Simplify,
+    Sink,
+)
+from lstmc.pipeline import MODEL_PASSES
+from lstmc_onnx.forms.table import form_of
+from lstmc_onnx.layers.find import FindLayers
+
+LEAVES = (Input, Param, Arg)
+
+
+@dataclass(frozen=True)
+class CheckForms(Pass):
+    """Refuse what cannot be written: an op without a form, a loss, a score."""
+
+    name = "check_forms"
+    after = Stage.LEGAL
+
+    def requires(self, graph: Graph) -> None:
+        _check(graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        return PassResult(graph, False)
+
+
+def _check(graph: Graph) -> None:
+    for node in graph:
+        if isinstance(node.op, Scan):
+            for body in node.op.bodies:
+                _check(body)
+        elif node.op.for_training:
+            raise BackendError(
+                f"{node.op.name} is for training, and ONNX nets are not trained: expected the model as it is deployed,"
+                " without losses and scores",
+                loc=node.loc,
+            )
+        elif not isinstance(node.op, LEAVES):
+            try:
+                form_of(node.op)
+            except LstmcError as error:
+                raise error.located(node.loc) from None
+
+
+def _several(scan: Scan) -> bool:
+    return scan.length > 1
+
+
+def _every(scan: Scan) -> bool:
+    return True
+
+
+ROLLED: tuple[Pass, ...] = (
+    *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
+    *(Simplify(), Cse(), Dead()),
+)
+# Each scan as a layer where it is one, else as a loop; one step is no loop.
+CHOSEN: tuple[Pass, ...] = (
+    *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers()),
+    *(*ROLLED, Expand(loops=_several), Dead()),
+)
+FORMS: Mapping[str, tuple[Pass, ...]] = {
+    "lstm-op": (
+        *(Simplify(), Cse(), Dead(), Hoist(), CheckForms(), FindLayers(all=True)),
+        *(*ROLLED, Expand(), Dead()),
+    ),
+    "scan": (*ROLLED, CheckForms(), Expand(loops=_every), Dead()),
+    "unrolled": (*MODEL_PASSES, CheckForms(), Expand(), Dead()),
+}

@@ -1,0 +1,1 @@
+"""Running written nets in ONNX Runtime, and reading what is in them."""

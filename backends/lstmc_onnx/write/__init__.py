@@ -1,0 +1,1 @@
+"""Writing: nodes, initialisers, the model, and the files of it."""

@@ -1,0 +1,188 @@
+"""An expanded graph as an ONNX model: one operator or a few for each node, initialisers for weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstmc.errors import LstmcError
+from lstmc.interp import forward
+from lstmc.ir import Graph, Node, Ref, Scan, is_weight_op, weight_graph
+from lstmc.ops import Arg, Array, Full, Input, Param
+from lstmc.version import __version__
+from lstmc_onnx.forms.table import form_of
+from lstmc_onnx.packages import onnx
+from lstmc_onnx.write.sizes import Sizes
+from lstmc_onnx.writer import Call, Shape, Shared, Writer, check_opset
+
+
+@dataclass(frozen=True)
+class WrittenModel:
+    """A ``ModelProto``; the names in it of the graph's values, and of its outputs in order; the graph of its weights,
+    whose outputs are called as their initialisers."""
+
+    proto: Any
+    names: Mapping[Ref, str]
+    outputs: tuple[str, ...]
+    weights: Graph
+    open: tuple[str, ...]  # the dimensions that are so
+
+
+def write_model(
+    graph: Graph, weights: Mapping[str, Array], opset: int, others: Mapping[str, Graph] | None = None
+) -> WrittenModel:
+    """The model of a graph with these parameters. Values keep their names, but for outputs: they have the model's.
+
+    ``others`` are graphs of the model with one dimension ``LARGER``: the net leaves it open if it is the same net.
+    Raises :class:`BackendError` for an opset that is too old or not known.
+    """
+    check_opset(opset)
+    sizes = Sizes.of(graph, others or {})
+    shared = Shared(opset, dims=_dims(sizes))
+    w = shared.main
+    names = _names(graph, w)
+    stored = weight_graph(graph, (ref for ref in names if is_stored(graph, ref)))
+    for name, array in forward(stored, params=weights, dtype=np.float32).outputs.items():
+        shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, np.float32, order="C"), name))
+    for node in graph:
+        if Ref(node.name) in names and not isinstance(node.op, Input) and not is_stored(graph, Ref(node.name)):
+            write_node(w, sizes, node, names)
+    outputs: list[str] = []
+    given = {node.name for node in graph if isinstance(node.op, Input)} | {o.name for o in stored.outputs}
+    for output in graph.outputs:
+        name = names[output.ref]
+        taken = name in given or name in outputs
+        outputs.append(w.add("Identity", (name,), output.name)[0] if taken else name)
+    helper = onnx().helper
+    proto = helper.make_graph(
+        w.nodes,
+        graph.name,
+        [_told(node.name, sizes.shape(Ref(node.name))) for node in graph if isinstance(node.op, Input)],
+        [_told(name, sizes.shape(output.ref)) for name, output in zip(outputs, graph.outputs, strict=True)],
+        shared.tensors,
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(
+        proto,
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets),
+        producer_name="lstmc",
+        producer_version=__version__,
+    )
+    return WrittenModel(model, names, tuple(outputs), stored, tuple(shared.dims))
+
+
+def is_stored(graph: Graph, ref: Ref) -> bool:
+    """Whether a value is an initialiser: a weight, or what weights and constants are joined to."""
+    op, args = graph.node(ref.node).op, graph.args(ref.node)
+    if isinstance(op, Param) or not is_weight_op(op):
+        return isinstance(op, Param)
+    parts = [arg for arg in args if not isinstance(graph.node(arg.node).op, Full)]
+    return bool(parts) and all(is_stored(graph, arg) for arg in parts)
+
+
+def write_node(w: Writer, sizes: Sizes, node: Node, names: Mapping[Ref, str]) -> None:
+    """One node's operators."""
+    if isinstance(node.op, Scan):
+        write_scan(w, sizes, node, node.op, names)
+        return
+    graph = sizes.graph
+    args, results = graph.args(node.name), [Ref(node.name, out) for out in range(len(node.types))]
+    call = Call(
+        node.op,
+        tuple(names[ref] for ref in args),
+        tuple(graph.type(ref) for ref in args),
+        tuple(names[ref] for ref in results),
+        node.types,
+        tuple(sizes.shape(ref) for ref in args),
+        tuple(sizes.shape(ref) for ref in results),
+    )
+    try:
+        form_of(node.op)(w, call)
+    except LstmcError as error:
+        raise error.located(node.loc) from None
+
+
+def write_scan(w: Writer, sizes: Sizes, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
+    """A Scan: states, then sequences; what is the same at every step is read from the graph around it."""
+    within, title = sizes.inside(node), scan.body.name
+    body = within.graph
+    inner, inside = Writer(w.shared), dict[Ref, str]()
+    outer: dict[str, list[str]] = {"state": [], "x": []}
+    told: dict[str, list[Any]] = {"state": [], "x": []}
+    for i, (arg, ref) in enumerate(zip(body.body_args(), sizes.graph.args(node.name), strict=True)):
+        role = scan.role(i)
+        inside[Ref(arg.name)] = names[ref] if role not in told else w.name(f"{title}/{arg.name}")
+        if role in told:
+            outer[role].append(names[ref])
+            told[role].append(_told(inside[Ref(arg.name)], within.shape(Ref(arg.name))))
+    if not outer["x"]:  # there must be one
+        steps = w.tensor(np.zeros(scan.length, np.float32), f"{title}/steps")
+        outer["x"].append(steps)
+        told["x"].append(_told(w.name(f"{title}/step"), ()))
+    given = set(inside.values())
+    for each in body:
+        if not isinstance(each.op, Arg):
+            inside |= {Ref(each.name, out): w.name(f"{title}/{name}") for out, name in enumerate(each.names)}
+            write_node(inner, within, each, inside)
+    count, results = len(scan.step_outputs), dict[str, Any]()
+    for output in (*body.outputs[count:], *body.outputs[:count]):
+        name = inside[output.ref]
+        if name in given or name in results:  # a result is computed, and one only
+            (name,) = inner.add("Identity", (name,), f"{name}/result")
+        results[name] = _told(name, within.shape(output.ref))
+    made = [names[Ref(node.name, out)] for out in (*range(count, len(node.types)), *range(count))]
+    w.add(
+        "Scan",
+        (*outer["state"], *outer["x"]),
+        made,
+        body=onnx().helper.make_graph(inner.nodes, title, told["state"] + told["x"], [*results.values()]),
+        num_scan_inputs=len(outer["x"]),
+        **({"scan_input_directions": [1] * len(outer["x"])} if scan.reverse else {}),
+        **({"scan_output_directions": [1] * count} if scan.reverse and count else {}),
+    )
+
+
+def value_names(graph: Graph) -> dict[Ref, str]:
+    """What the values of a graph are called in its model."""
+    return _names(graph, Shared(0).main)
+
+
+def _names(graph: Graph, w: Writer) -> dict[Ref, str]:
+    """The names of all values that are written: inputs, initialisers, outputs, and what is computed between."""
+    inputs = [Ref(node.name) for node in graph if isinstance(node.op, Input)]
+    read = {ref for node in graph if not is_stored(graph, Ref(node.name)) for ref in graph.args(node.name)}
+    read |= {output.ref for output in graph.outputs}
+    stored = [ref for ref in _values(graph) if ref in read and is_stored(graph, ref)]
+    found = {ref: w.name(graph.value_name(ref)) for ref in (*inputs, *stored)}
+    for output in graph.outputs:
+        if output.ref not in found:
+            found[output.ref] = w.name(output.name)
+    for ref in _values(graph):
+        constant = isinstance(graph.node(ref.node).op, Full)
+        if ref not in found and (ref in read if constant else not is_stored(graph, ref)):
+            found[ref] = w.name(graph.value_name(ref))
+    return found
+
+
+def _values(graph: Graph) -> list[Ref]:
+    return [Ref(node.name, out) for node in graph for out in range(len(node.types))]
+
+
+def _told(name: str, shape: Shape) -> Any:
+    sizes = [size or None for size in shape]
+    return onnx().helper.make_tensor_value_info(name, onnx().TensorProto.FLOAT, sizes)
+
+
+def _dims(sizes: Sizes) -> dict[str, tuple[str, int]]:
+    """For each open dimension, an input and which of its axes it is; one that no input has cannot be open."""
+    inputs = [node.name for node in sizes.graph if isinstance(node.op, Input)]
+    found: dict[str, tuple[str, int]] = {}
+    for name in inputs:
+        for axis, size in enumerate(sizes.shape(Ref(name))):
+            if isinstance(size, str) and size:
+                found.setdefault(size, (name, axis))
+    return found

@@ -1,0 +1,138 @@
+"""An ONNX graph while it is written: nodes, constants, and names that are all different."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lstmc.errors import BackendError
+from lstmc.ops import Op
+from lstmc.types import TensorType
+from lstmc_onnx.packages import onnx
+
+OLDEST = 13  # the opset in which axes and sizes are operands, and softmax is along one axis
+Shape = tuple[int | str, ...]  # a name is a dimension that the net leaves open, '' what is computed from some
+
+
+@dataclass(frozen=True)
+class Call:
+    """An op that is to be written: the names and types of its operands and results."""
+
+    op: Op
+    args: tuple[str, ...]
+    types: tuple[TensorType, ...]
+    results: tuple[str, ...]
+    made: tuple[TensorType, ...]
+    given: tuple[Shape, ...]  # the shapes of operands and of results, with names for sizes that are open
+    shapes: tuple[Shape, ...]
+
+
+@dataclass
+class Shared:
+    """What the main graph and the bodies in it share: a name is taken once in all of them."""
+
+    opset: int
+    taken: set[str] = field(default_factory=set)
+    tensors: list[Any] = field(default_factory=list)
+    constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
+    dims: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # an input, and its axis, of each open dimension
+    sizes: dict[str, str] = field(default_factory=dict)  # what has its size
+    main: Writer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.main = Writer(self)
+
+
+class Writer:
+    """Nodes of one graph; constants stand in the main graph, which bodies read too."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.nodes: list[Any] = []
+
+    def name(self, wanted: str) -> str:
+        """The name, or with a number if it is taken."""
+        found, count = wanted, 1
+        while found in self.shared.taken:
+            count += 1
+            found = f"{wanted}_{count}"
+        self.shared.taken.add(found)
+        return found
+
+    def add(self, kind: str, inputs: Sequence[str], results: Sequence[str] | str, **attributes: Any) -> tuple[str, ...]:
+        """Add a node; its results have these names, which were taken by :meth:`name`, or one new one like ``results``.
+
+        Raises :class:`BackendError` where the opset has no operator of this kind.
+        """
+        names = (self.name(results),) if isinstance(results, str) else tuple(results)
+        check_operator(kind, self.shared.opset)
+        made = onnx().helper.make_node(kind, list(inputs), list(names), name=next(filter(None, names)), **attributes)
+        self.nodes.append(made)
+        return names
+
+    def constant(self, values: ArrayLike, name: str) -> str:
+        """The name of a small array that is the same in every run, called like ``name`` where it is new."""
+        array = np.asarray(values)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.shared.constants:
+            self.shared.constants[key] = self.tensor(array, name)
+        return self.shared.constants[key]
+
+    def tensor(self, array: Any, name: str) -> str:
+        """A new initialiser."""
+        found = self.name(name)
+        self.shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, order="C"), found))
+        return found
+
+    def numbers(self, values: Sequence[int], name: str) -> str:
+        """Whole numbers, such as axes and sizes."""
+        return self.constant(np.asarray(values, np.int64), name)
+
+    def shape(self, wanted: Shape, filled: bool = False) -> str:
+        """The name of a shape, for what is reshaped to it, or is to be ``filled`` with something.
+
+        One size that is open is then -1, as the others tell it; more are found out as the net runs.
+        """
+        title = "shape_" + ("x".join(str(size) or "_" for size in wanted) or "of_one")
+        is_open = [isinstance(size, str) for size in wanted]
+        if not filled and sum(is_open) <= 1:
+            return self.numbers([-1 if isinstance(size, str) else size for size in wanted], title)
+        if not any(is_open):
+            return self.numbers([int(size) for size in wanted], title)
+        return self.add("Concat", [self._size(size) for size in wanted], title, axis=0)[0]
+
+    def _size(self, size: int | str) -> str:
+        """One size as [1]; of an open dimension it is read from an input."""
+        if isinstance(size, int) or not size:
+            return self.numbers([size or -1], f"size_{size or 'left'}")
+        if size not in self.shared.sizes:
+            source, axis = self.shared.dims[size]
+            (whole,) = self.shared.main.add("Shape", (source,), f"{source}/shape")
+            axes = self.numbers([axis], f"axis_{axis}")
+            (self.shared.sizes[size],) = self.shared.main.add("Gather", (whole, axes), f"size/{size}", axis=0)
+        return self.shared.sizes[size]
+
+
+def check_opset(opset: int) -> None:
+    """Raise :class:`BackendError` for a version of ONNX's operators that is too old for all this, or not known."""
+    newest = int(onnx().defs.onnx_opset_version())
+    if not OLDEST <= opset <= newest:
+        raise BackendError(
+            f"opset {opset}: expected {OLDEST} to {newest}, the newest that onnx {onnx().__version__} knows"
+        )
+
+
+def check_operator(kind: str, opset: int) -> None:
+    """Raise :class:`BackendError` unless ONNX's own set of operators has this one in that version."""
+    defs = onnx().defs
+    if defs.has(kind, opset):
+        return
+    known = [schema for schema in defs.get_all_schemas_with_history() if (schema.name, schema.domain) == (kind, "")]
+    if not known:
+        raise BackendError(f"ONNX has no operator {kind}")
+    since = min(schema.since_version for schema in known)
+    raise BackendError(f"opset {opset} has no operator {kind}: expected opset {since} or newer")

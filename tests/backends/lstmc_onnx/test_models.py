@@ -1,0 +1,86 @@
+"""Library cells and random models mean the same in ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+
+from lstmc.backend import CELLS as GROUP
+from lstmc.differential import check
+from lstmc.errors import BackendError, PassError
+from lstmc.pipeline import compile_graph
+from lstmc.plugins import offered
+from lstmc.prepare import deploy_graph
+from lstmc_onnx import OnnxBackend
+from lstmc_onnx.run.executor import RuntimeExecutor
+from tests.cells.scanned import cell_graph, drawn
+from tests.fuzz.trial import Trial, try_graph
+from tests.strategies import RandomModel, random_models, seeded_model
+
+BACKEND = OnnxBackend()
+CELLS = [name for name, (point, *_) in offered(GROUP).items() if point.value.startswith("lstmc.cells.")]
+LAYERS = ("gru", "gru_reset_after", "lstm", "lstm_cifg", "lstm_peephole", "rnn")  # what ONNX has an operator for
+FORMS = (None, *BACKEND.forms("onnx"))
+MANY = 1000
+
+
+@pytest.mark.parametrize("options", [{}, {"states": False, "reverse": True}], ids=["", "from zero, reverse"])
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_means_the_same_in_onnx_runtime_in_every_form(name: str, options: dict[str, bool]) -> None:
+    graph = cell_graph(name, (3, 2), **options)
+    weights = drawn(name, graph).weights
+    for form in FORMS:
+        if form == ("lstm-op" if name in LAYERS else "scan"):
+            continue  # it is what the target chooses
+        if form == "lstm-op" and name not in LAYERS:
+            with pytest.raises(BackendError, match=r"the scan \w+ is none of ONNX's LSTM, GRU and RNN"):
+                compile_graph(graph, BACKEND, form=form)
+            continue
+        compiled = compile_graph(graph, BACKEND, form=form)
+        report = check(compiled, BACKEND.emit(compiled, weights), weights, RuntimeExecutor())
+        assert report.passed, (form, report)
+        outputs = {difference.name for difference in report.differences if difference.kind == "output"}
+        assert outputs == {output.name for output in graph.outputs}
+
+
+def tried(model: RandomModel) -> dict[str | None, Trial]:
+    """One random model as it is deployed, in every form."""
+    try:
+        graph = deploy_graph(model.graph())
+    except PassError as error:
+        return dict.fromkeys(FORMS, Trial("refused", error.message))
+    return {form: try_graph(graph, model.seed, BACKEND, "onnx", RuntimeExecutor(), form) for form in FORMS}
+
+
+def assert_agree(outcomes: Counter[tuple[str | None, str]]) -> None:
+    """All forms but that of layers take every model; few are past a tolerance by rounding."""
+    assert {form for (form, outcome), _ in outcomes.items() if outcome == "refused"} <= {"lstm-op"}, outcomes
+    rounding = sum(count for (_, outcome), count in outcomes.items() if outcome == "rounding")
+    assert rounding <= 1 + outcomes.total() // 50, outcomes
+
+
+def test_a_random_model_means_the_same_in_onnx_runtime() -> None:
+    outcomes: Counter[tuple[str | None, str]] = Counter()
+
+    @settings(max_examples=max(10, settings.default.max_examples // 20))
+    @given(random_models())
+    def holds(model: RandomModel) -> None:
+        for form, trial in tried(model).items():
+            outcomes[form, trial.outcome] += 1
+            assert trial.outcome != "failed", (form, trial.why)
+
+    holds()
+    assert_agree(outcomes)
+
+
+@pytest.mark.slow
+def test_a_thousand_random_models_mean_the_same_in_onnx_runtime() -> None:
+    outcomes: Counter[tuple[str | None, str]] = Counter()
+    for seed in range(MANY):
+        for form, trial in tried(seeded_model(seed)).items():
+            outcomes[form, trial.outcome] += 1
+            assert trial.outcome != "failed", (seed, form, trial.why)
+    print(dict(outcomes))
+    assert_agree(outcomes)

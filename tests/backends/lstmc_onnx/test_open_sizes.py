@@ -1,0 +1,129 @@
+"""One net for every T and N, where the model allows it; the options of the backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import lstmc as library
+from lstmc.backend import load_cell
+from lstmc.errors import BackendError
+from lstmc.interp import forward
+from lstmc.ops import Input
+from lstmc_onnx import OnnxBackend
+from lstmc_onnx.run.session import load
+from tests.backends.lstmc_onnx.test_models import CELLS
+from tests.cells.scanned import RANGES, SIZES
+from tests.cli.conftest import LSTMC, lstmc
+
+__all__ = ["lstmc"]
+CLOCKED = ("clockwork",)  # counts its steps, which is a loop over no sequence
+HEAD = "from lstmc import *\nfrom lstmc.cells.lstm import lstm\n\nT, N = dims('T N')\n\n@model\n"
+
+
+def compiled(cell: Any, T: int, N: int, **more: Any) -> library.Net:
+    sizes = {dim: SIZES[dim] for dim in cell.dims if dim in SIZES} if hasattr(cell, "dims") else {}
+    return library.compile(cell, backend="onnx", sizes={**sizes, "T": T, "N": N}, **more)
+
+
+def assert_runs_at(net: library.Net, at: library.Net, ranges: dict[str, Any]) -> None:
+    """A net, written at other sizes, computes what the model means at these."""
+    rng = np.random.default_rng(0)
+    given = {n: ranges.get(n, np.asarray)(rng.normal(size=s)).astype(np.float32) for n, s in at.inputs.items()}
+    for node in at.compiled.model:
+        if isinstance(node.op, Input) and node.op.fill is not None:
+            given[node.name] = node.op.fill.draw(rng, node.op.shape).astype(np.float32)
+    found = load(net.files[net.artifact.net], threads=1)
+    wanted = forward(at.compiled.model, given, net.weights).outputs
+    for name, array in zip(wanted, found.forward(given, found.outputs).values(), strict=True):
+        np.testing.assert_allclose(array, wanted[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_one_net_of_a_cell_is_for_every_number_of_steps_and_sequences(name: str) -> None:
+    cell = load_cell(name)
+    net = compiled(cell, 3, 2)
+    steps = name not in CLOCKED
+    assert net.artifact.notes[-1] == f"any {'T and N' if steps else 'N'} will do: these sizes are open"
+    assert_runs_at(net, compiled(cell, 6 if steps else 3, 5), RANGES.get(name, {}))
+
+
+def test_an_unrolled_net_is_for_every_number_of_sequences() -> None:
+    cell = load_cell("lstm")
+    net = compiled(cell, 3, 2, form="unrolled")
+    assert net.artifact.notes == ("any N will do: these sizes are open",)
+    assert_runs_at(net, compiled(cell, 3, 7), {})
+
+
+def model(body: str, inputs: str = "X=Input(T, N, 3)") -> Any:
+    words: dict[str, Any] = {}
+    path = Path("m.py").resolve()
+    path.write_text(HEAD + f"def net({inputs}):\n    {body}\n")
+    exec(compile(path.read_text(), str(path), "exec"), words)
+    return words["net"]
+
+
+@pytest.mark.parametrize(
+    ("body", "inputs", "notes"),
+    [
+        # the number of steps is in a number of the net: 1 / T
+        ("y, _ = scan(lstm(H=2), X)\n    return mean(y, 0)", "X=Input(T, N, 3)", "any N will do"),
+        ("y, _ = scan(lstm(H=2), X, lengths=L)\n    return y", "X=Input(T, N, 3), L=Input(N)", "any T and N will do"),
+        ("return reshape(X, T * N, 3) + 1", "X=Input(T, N, 3)", "any T and N will do"),
+        ("return linear(X, W)", "X=Input(T, N), W=Param(4, N)", "any T will do"),
+        ("y, _ = scan(lstm(H=2), X)\n    return reshape(y, N, T, 2)", "X=Input(T, N, 3)", "any T and N will do"),
+        ("return max_pool(X, 2, stride=2)", "X=Input(N, 1, T, 4)", "any N will do"),
+    ],
+)  # fmt: skip
+def test_what_is_open_is_what_the_net_does_not_depend_on(
+    body: str, inputs: str, notes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = model(body, inputs)
+    net = library.compile(made, backend="onnx", T=3, N=2)
+    assert net.artifact.notes[-1] == f"{notes}: these sizes are open"
+    sizes = {"T": 5 if "T" in notes else 3, "N": 4 if "N" in notes else 2}
+    assert_runs_at(net, library.compile(made, backend="onnx", **sizes), {"L": lambda drawn: np.clip(drawn, 0, 3) // 1})
+
+
+def opsets(net: library.Net) -> int:
+    return int(onnx.load_model_from_string(net.files[net.artifact.net]).opset_import[0].version)
+
+
+def test_the_opset_is_an_option_of_the_backend(lstmc: LSTMC) -> None:
+    sizes = {"T": 2, "N": 1, "D": 3, "H": 2}
+    assert opsets(library.compile("gru", backend="onnx", **sizes)) == 17
+    newest = onnx.defs.onnx_opset_version()
+    for opset in (13, newest):
+        net = library.compile("gru", backend=OnnxBackend(opset=opset), **sizes)
+        assert opsets(net) == opset
+        assert net.verify(on=["onnx-cpu"])
+    for opset in (12, newest + 1):
+        with pytest.raises(BackendError) as caught:
+            library.compile("gru", backend=OnnxBackend(opset=opset), **sizes)
+        assert caught.value.message == (
+            f"opset {opset}: expected 13 to {newest}, the newest that onnx {onnx.__version__} knows"
+        )
+    given = [text for name, size in sizes.items() for text in ("-D", f"{name}={size}")]
+    ended = lstmc("compile", "--cell", "gru", *given, "--backend", "onnx", "-O", "opset=19", "-O", "open=N")
+    assert ended.code == 0
+    assert "gru: GRU\nany N will do: these sizes are open\n" in ended.out
+    assert onnx.load("gru.onnx").opset_import[0].version == 19
+
+
+@pytest.mark.parametrize(
+    ("backend", "option", "message"),
+    [
+        ("onnx", "opset", "-O takes NAME=VALUE, for backend onnx with one of opset, open, found 'opset'"),
+        ("onnx", "version=3", "-O takes NAME=VALUE, for backend onnx with one of opset, open, found 'version=3'"),
+        ("onnx", "opset=new", "opset=new: expected a whole number"),
+        ("caffe", "opset=13", "backend caffe does not take options of its own: it has no options, with_options"),
+    ],
+)
+def test_options_that_there_are_not(backend: str, option: str, message: str, lstmc: LSTMC) -> None:
+    ended = lstmc("compile", "--cell", "gru", "--backend", backend, "-O", option)
+    assert (ended.code, ended.err) == (2, f"BackendError: {message}\n")
