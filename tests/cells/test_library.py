@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,6 +47,15 @@ def test_every_cell_says_what_it_is_and_where_its_equations_come_from(name: str)
     doc = load_cell(name).__doc__ or ""
     assert re.search(r"arXiv:|\b(19|20)\d\d\b|https://", doc), doc
     assert len(doc.split("\n")[0]) <= 120
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_is_a_few_lines(name: str) -> None:
+    """Of all functions of its file but :func:`legendre`, which makes numbers, without what declares and documents."""
+    tree = ast.parse(Path(inspect.getfile(load_cell(name).function)).read_text())
+    bodies = {f.name: f.body[1:] for f in tree.body if isinstance(f, ast.FunctionDef) and f.name != "legendre"}
+    lines = sum(body[-1].end_lineno - body[0].lineno + 1 for body in bodies.values())  # type: ignore[operator]
+    assert lines <= (25 if name == "ntm" else 15)
 
 
 WAYS: dict[str, dict[str, bool]] = {"from states": {}, "from zero": {"states": False}, "reverse": {"reverse": True}}

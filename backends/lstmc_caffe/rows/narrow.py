@@ -183,9 +183,9 @@ def pointwise(form: Form, op: Op, args: Refs) -> Refs:
 def softplus(form: Form, op: Op, args: Refs) -> Refs:
     """(x + |x|) / 2 + ln(1 + exp(-|x|)): its slope at 0 is right, and nothing in it overflows."""
     assert isinstance(op, caffe.BNLLLayer)
-    if not form.target.allows("Exp") or not form.target.allows("Log") or not form.target.allows("AbsVal"):
-        return form.layers(op, *args)  # refused
     x, name = form.blob(args[0]), form.node.name
+    if form.target.allows("BNLL") or not all(form.target.allows(layer) for layer in ("Exp", "Log", "AbsVal")):
+        return (form.result(form.layer(op, x)),)  # as it is, or refused
     size = form.layer(caffe.AbsValLayer(), x, name=f"{name}/abs")
     twice = form.layer(caffe.Eltwise("SUM"), x, size, name=f"{name}/twice_positive")
     positive = form.layer(caffe.PowerLayer(scale=0.5), twice, name=f"{name}/positive")

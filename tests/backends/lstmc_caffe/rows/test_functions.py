@@ -29,6 +29,11 @@ def test_exp_by_others() -> None:
     assert lines_of(narrowed(graph_of("%z: f32[2,3,4] = exp(%x)"), NOSLICE)) == EXP
 
 
+def test_softplus_has_a_layer_of_its_own_on_noslice() -> None:
+    after = ROWS + "%z: f32[6,4] = caffe.BNLL(%x/rows)\n" + Z
+    assert lines_of(narrowed(graph_of("%z: f32[2,3,4] = softplus(%x)"), NOSLICE)) == after
+
+
 def test_exp_is_exact_in_float32_as_far_as_the_numbers_go() -> None:
     graph = narrowed(graph_of("%z: f32[2,3,4] = exp(%x)"), NOSLICE)
     x = np.array(
