@@ -33,6 +33,7 @@ from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
 from lstmc_caffe.write.caffemodel import read_blobs
 from lstmc_caffe.write.trained_weights import read_weights as trained_weights
+from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
 
 IDENTITY = RunIdentity.of(b"net", "data", {"max_iter": 3})
 TARGET = Path(lstmc.__file__).parents[1] / "backends" / "lstmc_caffe" / "targets" / "flat.toml"
@@ -98,6 +99,8 @@ def formats(folder: Path) -> dict[str, Format]:
         Format("tuned.json", tuned.encode(), _tuned),
         Format("install.json", json.dumps(installed, indent=2).encode(), _install),
         Format("weights.safetensors", _safetensors(), _imported),
+        Format("native.prototxt", VIDEO.encode(), _caffe_source),
+        Format("native.caffemodel", caffemodel(), _caffe_source),
     ]
     return {one.name: one for one in found}
 
@@ -253,6 +256,16 @@ def _safetensors() -> bytes:
         at += array.nbytes
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + b"".join(array.tobytes() for array in arrays.values())
+
+
+def _caffe_source(folder: Path) -> None:
+    """Either of the two files damaged, the other one whole; what is imported is written, and put back into the net."""
+    given = _only(folder)
+    net, weights = folder / "of" / "old.prototxt", folder / "of" / "old.caffemodel"
+    net.parent.mkdir()
+    net.write_bytes(given.read_bytes() if given.suffix == ".prototxt" else VIDEO.encode())
+    weights.write_bytes(given.read_bytes() if given.suffix == ".caffemodel" else caffemodel())
+    import_file(net, weights=weights).files()
 
 
 def _imported(folder: Path) -> None:

@@ -95,6 +95,7 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
         13),
     "reduce": ([("ReduceMean", "x", "a", {"axes": [1]}), ("ReduceSum", "ai", "y", {"keepdims": 0})],
                X3, {"i": ints(2)}, 13),
+    "number of elements": ([("Size", "x", "s", {}), ("Cast", "s", "f", {"to": 1}), ("Mul", "xf", "y", {})], X3, {}, 13),
     "shape arithmetic": ([("Shape", "x", "s", {}), ("Gather", "si", "n", {}), ("Unsqueeze", "no", "m", {}),
                           ("Concat", "mk", "t", {"axis": 0}), ("Reshape", "xt", "y", {})], X3,
                          {"i": np.array(1, np.int64), "o": ints(0), "k": ints(-1)}, 13),

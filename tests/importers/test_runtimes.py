@@ -153,3 +153,13 @@ def test_another_result_of_the_source_does_not_pass(tmp_path: Path) -> None:
     first = runtime.run
     runtime.run = lambda inputs: {name: array * 1.001 for name, array in first(inputs).items()}
     assert not checked(model, tmp_path).passed
+
+
+def test_layers_of_one_name_in_two_owners_are_two_models(tmp_path: Path) -> None:
+    both = torch.nn.ModuleDict({"low": torch.nn.Module(), "high": torch.nn.Module()})
+    both["low"].rnn, both["high"].rnn = torch.nn.GRU(3, 4), torch.nn.GRU(3, 4)
+    torch.save(both.state_dict(), tmp_path / "m.pt")
+    model = import_file(tmp_path / "m.pt")
+    assert [*model.net.inputs] == ["low_rnn_X", "high_rnn_X"]
+    assert [*model.net.outputs] == ["low_rnn_Y", "low_rnn_h_T", "high_rnn_Y", "high_rnn_h_T"]
+    assert checked(model, tmp_path, {"T": 3, "N": 2}).passed

@@ -290,6 +290,11 @@ def _shape(t: Onnx, node: Node) -> Operand:
     return np.array(shape, np.int64 if whole else object)
 
 
+def _size(t: Onnx, node: Node) -> Operand:
+    shape = t.layers.shape(node.needed(0))
+    return np.asarray(np.prod([fixed(size, "a size") for size in shape], dtype=np.int64))
+
+
 def _expand(t: Onnx, node: Node) -> Operand:
     old, wanted = t.layers.shape(node.needed(0)), sizes(node.operand(1), "shape")
     if len(wanted) > len(old) or any(w not in (1, s) for w, s in zip(wanted[::-1], old[::-1], strict=False)):
@@ -357,4 +362,5 @@ HANDLERS: dict[str, Handler] = {
     "Dropout": _dropout,
     "Shape": _shape,
     "Expand": _expand,
+    "Size": _size,
 }

@@ -30,14 +30,14 @@ _IGNORED = "a state dict does not say what it is for, nor where it stands"
 
 @dataclass
 class Group:
-    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: by (layer, backwards), then by what they are."""
+    """The tensors of one torch.nn.LSTM, GRU, RNN, or of one cell: by (layer, backwards), then by what they are.
+
+    ``title`` is the last part of its ``owner``, or all of that where several groups would be called so.
+    """
 
     owner: str
+    title: str = ""
     tensors: dict[tuple[int, bool], dict[str, StoredTensor]] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        return self.owner.rpartition(".")[2] or "layer"
 
     @property
     def kind(self) -> Kind | None:
@@ -103,6 +103,9 @@ def groups_of(source: Source) -> tuple[list[Group], list[str]]:
     for group in groups.values():
         if group not in whole:
             rest += [tensor.name for tensors in group.tensors.values() for tensor in tensors.values()]
+    last = [group.owner.rpartition(".")[2] or "layer" for group in whole]
+    for group, title in zip(whole, last, strict=True):
+        group.title = title if last.count(title) == 1 else group.owner.replace(".", "_") or title
     return whole, rest
 
 

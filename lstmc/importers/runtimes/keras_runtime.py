@@ -63,7 +63,8 @@ class KerasRuntime:
     def _run(self, keras: Any, inputs: Mapping[str, Array]) -> dict[str, Array]:
         config = _today(self.source.facts["config"])
         made_by = keras.Sequential if config["class_name"] == "Sequential" else keras.Model
-        model = made_by.from_config(config["config"])
+        inner = config["config"]  # a list in the first versions
+        model = made_by.from_config({"name": "model", "layers": inner} if isinstance(inner, list) else inner)
         told = self.source.facts["config"]["config"]
         weights = weights_by_layer(self.source, told if isinstance(told, list) else told["layers"])
         for layer in model.layers:

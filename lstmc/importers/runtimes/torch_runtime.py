@@ -58,7 +58,7 @@ class TorchLayers:
     name = "PyTorch's own layers"
 
     def __init__(self, groups: Sequence[Group], net: Net) -> None:
-        self.groups = groups
+        self.groups, self.called = groups, net.called
         self.relu = any(isinstance(step.op, Recur) and step.op.cell.new == RELU for step in net.steps)
 
     def unavailable(self) -> str | None:
@@ -69,6 +69,7 @@ class TorchLayers:
         """Each group of tensors as one layer."""
         torch = importlib.import_module("torch")
         found: dict[str, Array] = {}
+        given = {self.called[name]: array for name, array in inputs.items()}
         many = len(self.groups) > 1
         for group in self.groups:
             layer = getattr(torch.nn, str(group.kind).upper())(**self._options(group))
@@ -82,7 +83,7 @@ class TorchLayers:
             except RuntimeError as error:
                 raise SourceError(f"PyTorch does not take these tensors: {str(error).splitlines()[0]}") from None
             prefix = f"{group.title}_" if many else ""
-            x = torch.from_numpy(np.asarray(inputs[f"{prefix}X"], np.float32))
+            x = torch.from_numpy(np.asarray(given[f"{prefix}X"], np.float32))
             with torch.no_grad():
                 y, last = layer(x)
             found[f"{prefix}Y"] = y.numpy()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from lstmc_caffe.proto.net import RawNet
+
 VIDEO = """\
 # a net as people wrote them: images, then time
 name: "video"
@@ -52,3 +56,16 @@ layer { name: "rnn2" type: "RNN" bottom: "y1" bottom: "cont" bottom: "s" bottom:
     weight_filler { type: "uniform" min: -0.5 max: 0.5 } bias_filler { type: "uniform" min: -0.2 max: 0.2 } } }
 layer { name: "all" type: "Concat" bottom: "y1" bottom: "y2" top: "all" concat_param { axis: 2 } }
 """
+
+SHAPES = ((20, 36), (20,), (20, 5))
+
+
+def caffemodel(shapes: tuple[tuple[int, ...], ...] = SHAPES, short: int = 0, name: str = "lstm1") -> bytes:
+    """A caffemodel with the blobs of VIDEO's LSTM layer alone, drawn; ``short``: so many bytes are missing of each."""
+    model, draw = RawNet(name="video"), np.random.default_rng(0)
+    layer = model.layer.add(name=name, type="LSTM")
+    for shape in shapes:
+        data = draw.normal(size=shape).astype("<f4").tobytes()
+        layer.blobs.add(data=data[: len(data) - short]).shape.dim.extend(shape)
+    written: bytes = model.SerializeToString()
+    return written

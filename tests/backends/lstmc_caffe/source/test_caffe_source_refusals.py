@@ -4,28 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import import_file
-from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.source.layer_text import layer_fields, phases
 from lstmc_caffe.source.message import wire_fields
-from tests.backends.lstmc_caffe.source.old_nets import VIDEO
-
-SHAPES = ((20, 36), (20,), (20, 5))
-
-
-def caffemodel(shapes: tuple[tuple[int, ...], ...] = SHAPES, short: int = 0, name: str = "lstm1") -> bytes:
-    model, draw = RawNet(name="video"), np.random.default_rng(0)
-    layer = model.layer.add(name=name, type="LSTM")
-    for shape in shapes:
-        data = draw.normal(size=shape).astype("<f4").tobytes()
-        layer.blobs.add(data=data[: len(data) - short]).shape.dim.extend(shape)
-    written: bytes = model.SerializeToString()
-    return written
+from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
 
 
 def written(folder: Path, text: str = VIDEO, weights: bytes | None = None) -> tuple[Path, Path]:
