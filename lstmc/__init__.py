@@ -24,6 +24,7 @@ from lstmc.dsl.cell import *
 from lstmc.dsl.counting import *
 from lstmc.dsl.declare import *
 from lstmc.dsl.dims import *
+from lstmc.dsl.domains import *
 from lstmc.dsl.fillers import *
 from lstmc.dsl.fixed import *
 from lstmc.dsl.functions import *

@@ -7,24 +7,30 @@ it does not give is listed with the reason.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.backend import Artifact, Compiled, Execution, Executor
+from lstmc.backend import Artifact, Compiled, Execution, Executor, RunsTraining
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight
-from lstmc.ops import Array, Constant, Input, Reshape, Split
+from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern, unrolled_scans
+from lstmc.prepare import fixed_masks, mask_name
+from lstmc.soundness import not_finite, rounded, without_gradient, zeros_dropped
 
 VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 # Differences are relative to the largest magnitude in the blob, but never to less than this: where large terms
 # cancel to almost nothing, float32 leaves the rounding of those terms, not of what is left.
 SCALE_FLOOR = 0.1
+# A difference past its tolerance need not be the net's where rounding what is fed alone makes this part of the
+# tolerance: a net rounds after each of its layers too.
+ILL_CONDITIONED = 4
+NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is used for"
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Report:
     executor: str
     differences: tuple[Difference, ...]
     not_compared: tuple[NotCompared, ...] = ()
+    remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
 
     @property
     def passed(self) -> bool:
@@ -104,14 +111,14 @@ class InterpreterExecutor:
         pass
 
 
-def random_inputs(compiled: Compiled, seed: int) -> dict[str, Array]:
+def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | None = None) -> dict[str, Array]:
     """What every input that is to be fed may hold, and the values of constant ones; float64.
 
-    Standard normal numbers, or such as the input's ``values`` say.
+    Those that are ``given``; else standard normal numbers, or such as the input's ``values`` say.
     """
-    found: dict[str, Array] = {}
+    found: dict[str, Array] = dict(given or {})
     for node in compiled.model:
-        if isinstance(node.op, Input):
+        if isinstance(node.op, Input) and node.name not in found:
             rng = named_rng(seed, node.name)
             if node.op.fill is None and node.op.values is not None:
                 found[node.name] = node.op.values.draw(rng, node.op.shape)
@@ -124,37 +131,139 @@ def random_inputs(compiled: Compiled, seed: int) -> dict[str, Array]:
 
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
     """The inputs whose gradients of ``outputs`` are compared: not indices, labels and what else has none."""
-    whole = {n.name for n in compiled.model if isinstance(n.op, Input) and n.op.values is not None}
+    whole = {n.name for n in compiled.model if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
     return tuple(name for name in differentiable_inputs(compiled.expanded, outputs) if name not in whole)
 
 
+@dataclass(frozen=True)
+class Case:
+    """What a net is run on: inputs by name, weights, and cotangents of outputs."""
+
+    inputs: Mapping[str, Array]
+    weights: Mapping[str, Array]
+    cotangents: Mapping[str, Array]
+    seed: int
+
+    @classmethod
+    def of(
+        cls, compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
+    ) -> Case:
+        """Inputs and cotangents drawn by ``seed``; inputs that are ``given`` as they are."""
+        types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
+        cotangents = {
+            name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
+            for name in differentiable_outputs(compiled.expanded)
+        }
+        return cls(random_inputs(compiled, seed, given), weights, cotangents, seed)
+
+    def as_run(self, compiled: Compiled, execution: Execution) -> Case:
+        """The same, with what a net drew anew at this forward: inputs with a random fill."""
+        drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(self.inputs)
+        return replace(self, inputs={**self.inputs, **{name: execution.values[name] for name in drawn}})
+
+
 def check(
-    compiled: Compiled, artifact: Artifact, weights: Mapping[str, Array], executor: Executor, seed: int = 0
+    compiled: Compiled,
+    artifact: Artifact,
+    weights: Mapping[str, Array],
+    executor: Executor,
+    seed: int = 0,
+    given: Mapping[str, Array] | None = None,
 ) -> Report:
-    """Run a compiled net in ``executor`` on random inputs, and compare all that it gives with the interpreter."""
-    inputs = random_inputs(compiled, seed)
-    types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
-    cotangents = {
-        name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
-        for name in differentiable_outputs(compiled.expanded)
-    }
-    execution = executor.run(compiled, artifact, inputs, weights, cotangents)
-    # what a net draws anew at each forward (an input with a random fill) is taken from the net
-    drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(inputs)
-    inputs |= {name: execution.values[name] for name in drawn}
-    reference = forward(compiled.model, inputs, weights)
-    expanded = forward(compiled.expanded, inputs, weights)
-    gradients = backward(reference, cotangents)
+    """Run a compiled net in ``executor`` on random inputs, and compare all that it gives with the interpreter.
+
+    Inputs that are ``given`` are fed as they are.
+    """
+    case = Case.of(compiled, weights, seed, given)
+    execution = executor.run(compiled, artifact, case.inputs, weights, case.cotangents)
+    case = case.as_run(compiled, execution)
+    reference = forward(compiled.model, case.inputs, weights)
+    return _report(executor.name, compiled, case, (reference, compiled.expanded), execution)
+
+
+def check_training(
+    compiled: Compiled,
+    artifact: Artifact,
+    weights: Mapping[str, Array],
+    executor: RunsTraining,
+    seed: int = 0,
+    given: Mapping[str, Array] | None = None,
+) -> Report:
+    """Run a net with dropouts as training does, and compare it with the interpreter on the masks that it drew.
+
+    The masks are those of the compiled net's steps, so its graph is the reference: what is shown is where dropouts
+    stand and what they do, and :func:`check` shows the rest.
+    """
+    case = Case.of(compiled, weights, seed, given)
+    execution = executor.run_training(compiled, artifact, case.inputs, weights, case.cotangents)
+    case = case.as_run(compiled, execution)
+    graph = fixed_masks(compiled.expanded)
+    masks, read = {}, {}
+    for node in compiled.expanded:
+        if isinstance(node.op, Dropout):
+            masks[mask_name(node.name)] = np.where(execution.values[node.name] == 0, 0, 1 / (1 - node.op.ratio))
+            read[node.name] = graph.args(node.name)[0]
+    case = replace(case, inputs={**case.inputs, **masks})
+    reference = forward(graph, case.inputs, weights)
+    report = _report(f"{executor.name} in training", compiled, case, (reference, graph), execution)
+    unknown = zeros_dropped(reference, read)
+    if not unknown:
+        return report
+    # of a zero nobody knows whether it was dropped: what flows back to inputs through it may be either
+    reason = f"{unknown[0]} reads a zero, of which nothing tells whether it was dropped"
+    inputs = {node.name for node in compiled.model if isinstance(node.op, Input)}
+    kept = tuple(d for d in report.differences if d.kind != "gradient" or d.name not in inputs)
+    left_out = (NotCompared(d.kind, d.name, d.count, reason) for d in report.differences if d not in kept)
+    return replace(report, differences=kept, not_compared=(*report.not_compared, *left_out))
+
+
+def _report(
+    name: str, compiled: Compiled, case: Case, against: tuple[Evaluation, Graph], execution: Execution
+) -> Report:
+    """What an execution gave against the reference, and the graph whose values the net's blobs are."""
+    reference, graph = against
+    expanded = forward(graph, case.inputs, case.weights)
+    gradients = backward(reference, case.cotangents)
     scans = unrolled_scans(compiled.history)
+
+    def differences(found: Execution) -> tuple[Difference, ...]:
+        return (
+            *_outputs(compiled, reference, found),
+            *_blobs(expanded, found, scans),
+            *_gradients(gradients, found, wanted_gradients(compiled, case.cotangents)),
+        )
+
+    compared = differences(execution)
+    problem = not_finite(reference)
+    remarks = [problem] if problem else [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
+    if not problem and not all(difference.passed for difference in compared):
+        remarks += _ill_conditioned(compared, differences(_moved(graph, case)))
     return Report(
-        executor.name,
-        (
-            *_outputs(compiled, reference, execution),
-            *_blobs(expanded, execution, scans),
-            *_gradients(gradients, execution, wanted_gradients(compiled, cotangents)),
-        ),
-        (*_absent_blobs(compiled.expanded, execution, scans), *_untold_gradients(gradients, execution)),
+        name,
+        compared,
+        (*_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
+        tuple(remarks),
     )
+
+
+def _moved(graph: Graph, case: Case) -> Execution:
+    """What the graph gives, in float64, where inputs and weights are off by what rounding them may be."""
+    inputs, weights = rounded(case.inputs, case.weights, graph, case.seed)
+    run = forward(graph, inputs, weights)
+    found = backward(run, case.cotangents)
+    return Execution(run.by_name(), found.inputs, found.params)
+
+
+def _ill_conditioned(compared: Iterable[Difference], moved: Iterable[Difference]) -> Iterable[str]:
+    """The differences past their tolerance that rounding of what is fed alone may make."""
+    by_rounding = {(d.kind, d.name): d.relative for d in moved}
+    for difference in compared:
+        alone = by_rounding.get((difference.kind, difference.name), 0.0)
+        if not difference.passed and not alone <= difference.tolerance / ILL_CONDITIONED:
+            yield (
+                f"{difference.kind} {difference.name} is ill-conditioned: rounding inputs and parameters to float32"
+                f" alone moves it by {alone:.0e}"
+            )
 
 
 def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) -> Iterable[Difference]:

@@ -21,7 +21,7 @@ from lstmc.errors import BackendError, DataError, Mend
 from lstmc.interp import forward, named_rng
 from lstmc.json_file import Shape
 from lstmc.manifest import Manifest, State, described_states, manifest_path, read_manifest
-from lstmc.ops import Array, Input, IntegerRange
+from lstmc.ops import Array, Domain, Input
 from lstmc.stored import AnyArray, StoredArray
 
 
@@ -95,14 +95,14 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray]) -> dict[str,
     }
     values = {name: entry.values for name, entry in known.items()}
     given = {**drawn, **inputs}
-    _check_inputs(str(files.net), files.inputs, values, given)
+    check_inputs(str(files.net), files.inputs, values, given)
     return {name: np.asarray(given[name], np.float32) for name in files.inputs}
 
 
-def _check_inputs(
+def check_inputs(
     net: str,
     wanted: Mapping[str, Shape],
-    values: Mapping[str, IntegerRange | None],
+    values: Mapping[str, Domain | None],
     given: Mapping[str, AnyArray],
     optional: Collection[str] = (),
 ) -> None:
@@ -183,7 +183,7 @@ class Interpreted:
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """One forward pass; an input with a fill that is not given is drawn from it."""
         shapes, values = ({n: getattr(op, of) for n, op in self._ops.items()} for of in ("shape", "values"))
-        _check_inputs(self.name, shapes, values, inputs, shapes.keys() - self.inputs.keys())
+        check_inputs(self.name, shapes, values, inputs, shapes.keys() - self.inputs.keys())
         return forward(self._model, {name: np.asarray(array) for name, array in inputs.items()}, self._weights).outputs
 
     def close(self) -> None:

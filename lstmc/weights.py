@@ -1,8 +1,10 @@
-"""Parameter values: drawn by the declared fillers, or bound from a file under the user's own names and shapes."""
+"""Parameter values: drawn by the declared fillers, or at random for a check, or bound from a file under the user's own
+names and shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from lstmc.errors import WeightsError
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
 from lstmc.npz import read_npz
-from lstmc.ops import Array, Param
+from lstmc.ops import Array, Constant, Param, Uniform, Values
 from lstmc.stored import StoredArray, free_memory
 from lstmc.types import TensorType
 
@@ -36,6 +38,37 @@ def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
         )
     drawn = {name: op.fill.draw(named_rng(seed, name), op.shape) for name, op in wanted.items()}
     return {name: array.astype(np.float32) for name, array in drawn.items()}
+
+
+def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
+    """Every parameter drawn at random for a check, so that none is zero or like another: float32.
+
+    A filler of one number or of zeros, as of a bias or a peephole, would hide what the parameter is used for, and one
+    of tiny numbers as well. What the filler says of signs is kept:
+
+    1. what is not trained, and a filler of one sign or with a mean => drawn by the filler
+    2. constant(c), an array of numbers  => each number times 0.7 to 1.3; normal ones in place of zeros
+    3. other fillers, about zero         => normal ones, over the root of fan_in if it has several axes
+    """
+    drawn = {}
+    for name, op in parameters(graph).items():
+        rng = named_rng(seed, f"check of {name}")
+        drawn[name] = _check_values(op, rng).astype(np.float32)
+    return drawn
+
+
+def _check_values(op: Param, rng: np.random.Generator) -> Array:
+    fill = op.fill
+    declared = fill.draw(rng, op.shape)
+    if op.lr_mult == op.decay_mult == 0:
+        return declared
+    normal: Array = rng.normal(0, 0.5, op.shape)
+    if isinstance(fill, Constant | Values):
+        return np.where(declared == 0, normal, declared * rng.uniform(0.7, 1.3, op.shape))
+    about_zero = fill.min < 0 < fill.max if isinstance(fill, Uniform) else getattr(fill, "mean", 0) == 0
+    if not about_zero:
+        return declared
+    return normal if len(op.shape) == 1 else rng.normal(0, (op.shape[0] / prod(op.shape)) ** 0.5, op.shape)
 
 
 def read_weights(path: Path, graph: Graph) -> dict[str, Array]:

@@ -37,7 +37,7 @@ ORDER["lstmc"] = (
     ("ops",),
     ("ir",),
     ("interp", "dsl", "passes", "patterns", "drawing"),
-    ("weights", "prepare", "training"),
+    ("weights", "prepare", "training", "soundness"),
     ("data",),
     ("backend",),
     ("pipeline", "differential", "manifest", "model_file", "generate", "start"),

@@ -81,7 +81,11 @@ WRONG: tuple[tuple[tuple[str | int, ...], object, str], ...] = (
     (("inputs", "X", "filled"), 0, "inputs.X.filled: expected a valid boolean, found 0"),
     (("outputs", "y", "blob"), "\ud800", "expected JSON, found something else: "),
     (("inputs", "X", "fill"), "uniform(", 'inputs.X.fill: expected a filler, found "uniform("'),
-    (("inputs", "X", "values"), {}, "inputs.X.values: expected an object with a value for low, found {}"),
+    (
+        ("inputs", "X", "values"),
+        {"low": 0, "high": 1.5},
+        "inputs.X.values: expected an object with low and high, two numbers of one kind, found {",
+    ),
     (("states", "lstm/h", "input"), "Q", "states.lstm/h: expected the names of an input and of an output, found {"),
     (("states", "lstm/h", "initial"), [], "states.lstm/h.initial: expected a number, or words, found []"),
     (("weights",), "net f(", 'weights: expected a graph of weights, found "net f("'),

@@ -81,7 +81,7 @@ def compile(
                 _, other = traced(model, _larger(all_sizes(sizes, dims), dim))
                 resized[dim] = compiled_at(only(part(other, phase), outputs)).expanded
         compiled = replace(compiled, resized=resized)
-    return Net.of(source, whole, loaded, compiled, bound, tuning, outputs)
+    return Net.of(source, whole, loaded, compiled, bound, tuning, outputs, weights is not None)
 
 
 def _larger(sizes: Mapping[str, int], dim: str) -> dict[str, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.api.displays import layers_html
@@ -16,16 +17,19 @@ from lstmc.api.places import INTERPRETER, is_gpu
 from lstmc.api.stream import Arrays, Shape, Stream, stream_files
 from lstmc.api.verification import Verification, verification
 from lstmc.backend import Artifact, Backend, Compiled, Layer, ListsLayers, Runs, require
+from lstmc.data import read_arrays
+from lstmc.data.run_data import Data
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.model_file import ModelSource
-from lstmc.ops import Array
+from lstmc.ops import Array, Input
 from lstmc.output import write_files
 from lstmc.passes import numbered, place_of
-from lstmc.session import Interpreted, StepSession
+from lstmc.session import Interpreted, StepSession, check_inputs
+from lstmc.stored import AnyArray
 from lstmc.tune import Tuning
-from lstmc.weights import parameters
+from lstmc.weights import parameters, random_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ class Net:
     artifact: Artifact
     tuning: Tuning | None = None
     only: tuple[str, ...] = ()  # the outputs that were asked for; all where none were
+    weights_given: bool = False  # else they were drawn by their fillers
 
     @classmethod
     def of(
@@ -60,10 +65,12 @@ class Net:
         weights: Mapping[str, Array],
         tuning: Tuning | None = None,
         only: Sequence[str] | None = None,
+        weights_given: bool = False,
     ) -> Net:
         """A compiled model with the values that its parameters have among ``weights``."""
         bound = {name: weights[name] for name in parameters(compiled.model)}
-        return cls(source, graph, backend, compiled, bound, backend.emit(compiled, bound), tuning, tuple(only or ()))
+        artifact = backend.emit(compiled, bound)
+        return cls(source, graph, backend, compiled, bound, artifact, tuning, tuple(only or ()), weights_given)
 
     @property
     def name(self) -> str:
@@ -131,18 +138,35 @@ class Net:
         """
         return write_files(Path(folder), dict(self.files))
 
-    def verify(self, on: Sequence[str] | None = None, seed: int = 0) -> Verification:
+    def verify(
+        self,
+        on: Sequence[str] | None = None,
+        seed: int = 0,
+        *,
+        inputs: Data | None = None,
+        fillers: bool = False,
+    ) -> Verification:
         """Run it forward and backward on random inputs, and compare all of it with the float64 interpreter.
 
         ``on`` are places: ``interpreter``, ``caffe-cpu``, ``caffe-gpu``. Without it, every one that can be used here;
-        ``verification.not_run`` says why the others cannot. Raises :class:`BackendError` for a place that is named
-        and cannot be used.
+        ``verification.not_run`` says why the others cannot. A net with dropouts that is trained is run as training
+        runs it too.
+
+        Parameters are drawn at random, none of them zero or like another, unless their values were given to
+        :func:`lstmc.compile`, or ``fillers`` asks for those that the net was written with. ``inputs`` are arrays by
+        name, or a file of them; the others are drawn, such as their ``values`` say. Raises :class:`BackendError` for a
+        place that is named and cannot be used, and :class:`DataError` for inputs that do not fit.
 
         >>> import lstmc
         >>> print(lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"]))
         interpreter: all 18 agree
         """
-        return verification(self.backend, self.compiled, self.artifact, self.weights, on, seed)
+        given = None if inputs is None else self._some_inputs(inputs)
+        weights, artifact = self.weights, self.artifact
+        if not self.weights_given and not fillers:
+            weights = random_weights(self.compiled.model, seed)
+            artifact = self.backend.emit(self.compiled, weights)
+        return verification(self.backend, self.compiled, artifact, weights, on, seed, given)
 
     def run(self, inputs: Arrays | None = None, /, *, on: str | None = None, **named: NDArray[Any]) -> dict[str, Array]:
         """One forward pass: outputs by name, in the model's shapes.
@@ -221,6 +245,14 @@ class Net:
 
     def _repr_html_(self) -> str:
         return layers_html(str(self), self.layers)
+
+    def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:
+        """Some of the inputs, of a file or as they are. Raises :class:`DataError` for what does not fit."""
+        arrays: Mapping[str, AnyArray] = read_arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
+        ops = {node.name: node.op for node in self.compiled.model if isinstance(node.op, Input)}
+        shapes, values = ({name: getattr(op, of) for name, op in ops.items()} for of in ("shape", "values"))
+        check_inputs(self.name, shapes, values, arrays, optional=shapes)
+        return {name: np.asarray(array, np.float32).astype(np.float64) for name, array in arrays.items()}
 
     @contextmanager
     def _saved(self) -> Iterator[Path]:

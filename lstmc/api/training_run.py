@@ -138,7 +138,7 @@ def train(
             if metrics.has_lines:
                 not_drawn = drawing.finish()
         all_weights = {**first, **ended.weights}
-        net = Net.of(source, graph, loaded, deployed, all_weights)
+        net = Net.of(source, graph, loaded, deployed, all_weights, weights_given=True)
         run = finished(folder, ended, net, all_weights, not_drawn)
     if run.ended == "stopped" and stop is None and not told.enough:
         raise KeyboardInterrupt(f"{run}: resume=True goes on from {run.snapshot}")

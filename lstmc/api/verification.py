@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lstmc.api.displays import table_html
-from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor
-from lstmc.differential import InterpreterExecutor, Report, check
+from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor, RunsTraining
+from lstmc.differential import InterpreterExecutor, Report, check, check_training
 from lstmc.errors import Argument, BackendError
-from lstmc.ops import Array
+from lstmc.ops import Array, Dropout
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,13 @@ class Verification:
 
     def __str__(self) -> str:
         not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in self.not_run.items()]
-        return "\n".join([*not_run, *(f"{report.executor}: {report.verdict()}" for report in self.reports)])
+        verdicts = [f"{report.executor}: {report.verdict()}" for report in self.reports]
+        return "\n".join([*not_run, *verdicts, *self.remarks])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the comparison cannot show, and why a difference may be no fault of the net's."""
+        return tuple(dict.fromkeys(remark for report in self.reports for remark in report.remarks))
 
     def _repr_html_(self) -> str:
         rows = [
@@ -55,14 +61,20 @@ def verification(
     weights: Mapping[str, Array],
     on: Sequence[str] | None,
     seed: int,
+    given: Mapping[str, Array] | None = None,
 ) -> Verification:
-    """See :meth:`lstmc.Net.verify`."""
+    """See :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``given`` are inputs."""
     executors: list[Executor] = [InterpreterExecutor()]
     if isinstance(backend, Executes):
         executors += backend.executors()
     try:
         chosen, not_run = _chosen(executors, on)
-        reports = [check(compiled, artifact, weights, executor, seed) for executor in chosen]
+        drops = any(isinstance(node.op, Dropout) for node in compiled.expanded)
+        reports = []
+        for executor in chosen:
+            reports.append(check(compiled, artifact, weights, executor, seed, given))
+            if drops and isinstance(executor, RunsTraining):
+                reports.append(check_training(compiled, artifact, weights, executor, seed, given))
     finally:
         for executor in executors:
             executor.close()

@@ -124,6 +124,22 @@ class Executor(Protocol):
 
 
 @runtime_checkable
+class RunsTraining(Executor, Protocol):
+    """A place where nets can be run as training runs them too, dropouts and all."""
+
+    def run_training(
+        self,
+        compiled: Compiled,
+        artifact: Artifact,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        cotangents: Mapping[str, Array],
+    ) -> Execution:
+        """As ``run``; the values have what each dropout gave, by which the masks that it drew are known."""
+        ...
+
+
+@runtime_checkable
 class Executes(Protocol):
     """Runs a compiled net forward and backward, for it to be compared with the interpreter."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from lstmc.api import Verification, compile, widest_phase
@@ -27,6 +30,14 @@ from lstmc.cli.options import (
 )
 from lstmc.differential import Report
 
+InputsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--inputs", metavar="FILE", help="Arrays to feed (.npz or HDF5), by the inputs' names; others are drawn."
+    ),
+]
+FillersOption = Annotated[bool, typer.Option("--fillers", help="Parameters as their fillers draw them.")]
+
 
 def verify_command(
     file: FileArgument = None,
@@ -42,9 +53,12 @@ def verify_command(
     form: FormOption = None,
     tuned: TuneOption = False,
     on: PlacesOption = None,
+    inputs: InputsOption = None,
+    fillers: FillersOption = False,
 ) -> None:
     """Run a compiled net forward and backward, and compare everything with the float64 interpreter.
 
+    Parameters are drawn at random, so that none is zero or like another, unless --weights or --fillers is given.
     Exits with 1 if a difference is past its tolerance.
     """
     net = compile(
@@ -62,7 +76,7 @@ def verify_command(
     )
     if net.tuning is not None:
         print_tuning(net.tuning)
-    found = net.verify(on, seed)
+    found = net.verify(on, seed, inputs=inputs, fillers=fillers)
     print_verification(found)
     if not found.passed:
         raise typer.Exit(1)
@@ -75,6 +89,9 @@ def print_verification(found: Verification) -> None:
         out.print(f"{name}: not run: {reason.splitlines()[0]}", markup=False, soft_wrap=True)
     for report in found.reports:
         print_report(report)
+    said.fact("remarks", list(found.remarks))
+    for remark in found.remarks:
+        out.print(remark, markup=False, soft_wrap=True)
 
 
 def print_report(report: Report, against: str = "the float64 interpreter") -> None:

@@ -70,7 +70,16 @@ class Declaration:
 class InputDeclaration(Declaration):
     """See :func:`Input`."""
 
+    values: ops.Domain | None = None
     kind = "input"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.values is not None and not isinstance(self.values, ops.DOMAINS):
+            raise DslError(
+                f"input values: expected integers(low, high) or reals(low, high), found {described(self.values)}",
+                loc=argument_location(self.loc, None, "values"),
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +168,13 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
 
 
 # The three return Any so that a strict type checker accepts them as the default of an argument used as a Value.
-def Input(*shape: Size, fill: Filler | None = None) -> Any:
-    """An array that is fed. In a cell it is one step's slice. With ``fill`` a net has it as DummyData."""
-    return InputDeclaration(shape, fill, here())
+def Input(*shape: Size, fill: Filler | None = None, values: ops.Domain | None = None) -> Any:
+    """An array that is fed. In a cell it is one step's slice. With ``fill`` a net has it as DummyData.
+
+    ``values`` says what its elements are, where not every number will do: ``integers(0, 1)`` of a mask,
+    ``reals(0, 10)`` of times. Data are held against it, and checks draw such numbers.
+    """
+    return InputDeclaration(shape, fill, here(), values)
 
 
 def State(*shape: Size, fill: Filler | None = None) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
-from lstmc.dsl.declare import Declaration, ParamDeclaration
+from lstmc.dsl.declare import Declaration, InputDeclaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import whole_number
 from lstmc.dsl.scope import Scope
@@ -73,6 +73,8 @@ class Model(Definition):
             return as_argument(declared, tuple(Value(trace, ref) for ref in refs))
         (ref,) = trace.builder.add(Input(sizes, declared.fill), names=(name,), loc=declared.loc)
         trace.declared[ref] = declared.told(name)
+        if isinstance(declared, InputDeclaration) and declared.values is not None:
+            trace.expect(ref, declared.values)
         return Value(trace, ref)
 
     def _scope(self, sizes: Mapping[str, int]) -> Scope:

@@ -156,6 +156,9 @@ def call_step(
     adopted = {name: trace.adopt(value, loc) for name, value in arguments.items()}
     values = {name: bind_argument(bound, use, name, value, loc) for name, value in adopted.items()}
     declare_params(bound, use, trace.root)
+    for name, declared_input in cell.inputs.items():
+        if declared_input.values is not None:
+            trace.expect(values[name].ref, declared_input.values)
     given: dict[str, Any] = dict(values)
     for name, declared in cell.params.items():
         adopted_params = tuple(trace.adopt(Value(trace.root, ref), loc) for ref in use.params[name])

@@ -22,8 +22,8 @@ from lstmc.ir import Builder, Ref, Scan
 from lstmc.ops import (
     Arg,
     Concat,
+    Domain,
     Input,
-    IntegerRange,
     Op,
     Param,
     Reshape,
@@ -80,7 +80,7 @@ class Trace:
     finished: bool = False
     captured: dict[Ref, tuple[Traced, Traced]] = field(default_factory=dict)  # by the parent's ref: its value, ours
     declared: dict[Ref, str] = field(default_factory=dict)  # how an error's note names an argument
-    expected: dict[str, IntegerRange] = field(default_factory=dict)  # what the elements of leaves must be, by name
+    expected: dict[str, Domain] = field(default_factory=dict)  # what the elements of leaves must be, by name
     counter: Ref | None = None  # the argument of a cell's body that has the number of the step
 
     @property
@@ -103,7 +103,7 @@ class Trace:
             notes = [f"{_operand_name(op, slot)} is {value.told()}" for slot, value in enumerate(values)]
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
 
-    def expect(self, ref: Ref, domain: IntegerRange) -> None:
+    def expect(self, ref: Ref, domain: Domain) -> None:
         """Note that a value's elements must be such numbers; what they come from, unchanged, must be so too."""
         op = self.builder.node(ref.node).op
         if isinstance(op, Input | Arg):

@@ -27,7 +27,7 @@ from lstmc.errors import DslError, ParseError, ShapeError
 from lstmc.ir.graph import Builder, Graph
 from lstmc.ir.node import Node, Ref, Step, Steps
 from lstmc.ir.scan import Scan
-from lstmc.ops import FILLERS, Arg, Filler, IntegerRange, Leaf, Op
+from lstmc.ops import DOMAINS, FILLERS, Arg, Filler, Leaf, Op
 from lstmc.ops.dialects import dialect_of, dialects, load_dialect
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
@@ -251,9 +251,7 @@ def _attribute_values(text: str) -> dict[str, Any]:
 
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        made: dict[str, Callable[..., Any]] = {IntegerRange.name: IntegerRange} | {
-            filler.name: filler for filler in FILLERS
-        }
+        made: dict[str, Callable[..., Any]] = {kind.name: kind for kind in (*DOMAINS, *FILLERS)}
         if node.func.id not in made:
             raise ValueError(node.func.id)
         return made[node.func.id](*[_literal(arg) for arg in node.args])

@@ -23,7 +23,7 @@ from lstmc.manifest.structure import (
     State,
     Stored,
 )
-from lstmc.ops import Filler, IntegerRange
+from lstmc.ops import Domain, Filler, IntegerRange, RealRange
 from lstmc.weights import parameters
 
 
@@ -79,6 +79,16 @@ def _filler(value: Any) -> Filler:
         raise ValueError("a filler") from None
 
 
+def _domain(value: Any) -> Domain:
+    found = value if isinstance(value, dict) else {}
+    low, high, also = found.get("low"), found.get("high"), found.get("also")
+    if type(low) is type(high) is int and type(also) in (int, type(None)):
+        return IntegerRange(low, high, also)
+    if type(low) is type(high) is float:
+        return RealRange(low, high)
+    raise ValueError("an object with low and high, two numbers of one kind")
+
+
 def _graph(value: Any) -> Graph:
     if isinstance(value, str):
         try:
@@ -130,7 +140,7 @@ class WrittenInput(WrittenPlace):
 
     filled: bool
     fill: Annotated[Filler, PlainValidator(_filler)] | None = None
-    values: IntegerRange | None = None
+    values: Annotated[Domain, PlainValidator(_domain)] | None = None
 
     def input(self) -> InputPlace:
         return InputPlace(self.place(), self.filled, self.fill, self.values)

@@ -14,7 +14,7 @@ from pydantic import Field, PlainValidator
 
 from lstmc.ir import Graph, print_graph
 from lstmc.json_file import Count, Number, Shape
-from lstmc.ops import Array, Filler, IntegerRange
+from lstmc.ops import Array, Domain, Filler
 from lstmc.types import TensorType
 from lstmc.version import __version__
 
@@ -81,7 +81,7 @@ class InputPlace:
     place: Place
     filled: bool = False
     fill: Filler | None = None
-    values: IntegerRange | None = None
+    values: Domain | None = None
 
 
 @dataclass(frozen=True)

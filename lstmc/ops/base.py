@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import ShapeError
-from lstmc.ops.domain import IntegerRange
+from lstmc.ops.domain import Domain
 from lstmc.types import TensorType
 
 __all__ = ["Array", "Arrays", "Draw", "Leaf", "Op", "Pointwise", "Sample", "Symbolic", "Types", "applied"]
@@ -87,7 +87,7 @@ class Op(ABC):
         """
         return self if self.over_time(steps, mapped) == self else None
 
-    def domains(self, *args: Any, **kwargs: Any) -> tuple[IntegerRange | None, ...]:
+    def domains(self, *args: Any, **kwargs: Any) -> tuple[Domain | None, ...]:
         """Of operand types: what the elements of each operand must be; None where every number will do."""
         return (None,) * len(args)
 

@@ -1,14 +1,15 @@
-"""What the elements of an input must be, where not every number will do: indices, labels, indicators, lengths."""
+"""What the elements of an input must be, where not every number will do: indices, labels, indicators, ranges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IntegerRange"]
+__all__ = ["DOMAINS", "Domain", "IntegerRange", "RealRange"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,7 +40,45 @@ class IntegerRange:
         inside: NDArray[np.bool_] = (array == np.floor(array)) & (array >= self.low) & (array <= self.high)
         return inside if self.also is None else inside | (array == self.also)
 
-    def both(self, other: IntegerRange) -> IntegerRange:
+    def both(self, other: Domain) -> Domain:
         """What is allowed by this one and by ``other``."""
+        if isinstance(other, RealRange):
+            return IntegerRange(max(self.low, ceil(other.low)), min(self.high, floor(other.high)))
         also = self.also if self.also == other.also else None
         return IntegerRange(max(self.low, other.low), min(self.high, other.high), also)
+
+
+@dataclass(frozen=True, repr=False)
+class RealRange:
+    """Numbers from ``low`` to ``high``: times, rates, masks that are not only 0 and 1."""
+
+    name: ClassVar[str] = "reals"
+    low: float
+    high: float
+
+    def __repr__(self) -> str:
+        """The call that makes it, as the text form has it."""
+        return f"{self.name}({self.low}, {self.high})"
+
+    def __str__(self) -> str:
+        return f"numbers from {self.low:g} to {self.high:g}"
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
+        """An array of such numbers, float32 ones, each as likely; off its ends, where functions may have a kink."""
+        room = 0.01 * (self.high - self.low)
+        return rng.uniform(self.low + room, self.high - room, shape).astype(np.float32).astype(np.float64)
+
+    def holds(self, array: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Which elements are such numbers."""
+        inside: NDArray[np.bool_] = (array >= np.float32(self.low)) & (array <= np.float32(self.high))
+        return inside
+
+    def both(self, other: Domain) -> Domain:
+        """What is allowed by this one and by ``other``."""
+        if isinstance(other, IntegerRange):
+            return other.both(self)
+        return RealRange(max(self.low, other.low), min(self.high, other.high))
+
+
+Domain = IntegerRange | RealRange
+DOMAINS: tuple[type[Domain], ...] = (IntegerRange, RealRange)

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmc.errors import ShapeError
 from lstmc.ops.base import Arrays, Draw, Leaf, Sample, Types, sample_type
-from lstmc.ops.domain import IntegerRange
+from lstmc.ops.domain import Domain, IntegerRange, RealRange
 from lstmc.ops.fillers import Constant, Filler, Values
 from lstmc.types import TensorType
 
@@ -28,7 +28,7 @@ class Input(Leaf):
 
     name = "input"
     fill: Filler | None = None
-    values: IntegerRange | None = None
+    values: Domain | None = None
     after: str = ""
 
     def eval(self) -> Arrays:
@@ -37,7 +37,13 @@ class Input(Leaf):
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
         fill, values = draw.choice(
-            ((None, None), (Constant(0.5), None), (None, IntegerRange(0, 4)), (None, IntegerRange(1, 2, -1)))
+            (
+                (None, None),
+                (Constant(0.5), None),
+                (None, IntegerRange(0, 4)),
+                (None, IntegerRange(1, 2, -1)),
+                (None, RealRange(0.5, 2.0)),
+            )
         )
         return Sample(cls(sample_type(draw).shape, fill, values, draw.choice(("", "lstm/h_T"))), ())
 

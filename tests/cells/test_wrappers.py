@@ -21,13 +21,13 @@ from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
+from lstmc.prepare import fixed_masks
 from lstmc.weights import initial_weights
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from tests.cells import references
 from tests.cells.references import Reference, Step
 from tests.cells.scanned import by_hand, cell_graph, drawn, interpreted
-from tests.fixed_masks import fixed_masks
 
 T, N, D, H = dims("T N D H")
 LENGTHS = [(1, 1), (7, 3)]

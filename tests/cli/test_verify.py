@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lstmc_caffe.ops import TanHLayer
@@ -91,3 +92,13 @@ def test_caffe_absent_where_it_is_asked_for(lstmc: LSTMC, model_file: Path, monk
     without = lstmc("verify", str(model_file), *SIZES)
     assert without.code == 0
     assert "caffe-cpu: not run: CaffeNotFound: the Caffe that the settings name does not work" in without.out
+
+
+def test_inputs_of_a_file_and_weights_by_their_fillers(lstmc: LSTMC, model_file: Path) -> None:
+    np.savez("x.npz", X=np.zeros((3, 2, 3)))
+    ended = lstmc("verify", str(model_file), *SIZES, "--on", "interpreter", "--inputs", "x.npz", "--fillers")
+    assert ended.code == 0, ended.err
+    assert "its gradient is zero everywhere, so nothing here shows what it is used for" in ended.out
+    np.savez("y.npz", Y=np.zeros(2))
+    refused = lstmc("verify", str(model_file), *SIZES, "--inputs", "y.npz")
+    assert (refused.code, refused.err.splitlines()[1]) == (2, "  extra: Y [2]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.ir import Graph, Ref, Scan
-from lstmc.ops import Input
+from lstmc.ops import Input, IntegerRange
 from lstmc.patterns import Place
 
 
@@ -16,7 +16,7 @@ def indicator(graph: Graph, reset: Place, scan: Scan) -> Ref | None:
     if reset.where != "sequence":
         return None
     op = graph.node(reset.ref.node).op
-    if not isinstance(op, Input) or op.values is None:
+    if not isinstance(op, Input) or not isinstance(op.values, IntegerRange):
         return None
     zero_or_one = {op.values.low, op.values.high, op.values.also} <= {0, 1, None}
     return reset.ref if zero_or_one and len(op.shape) == 2 and op.shape[0] == scan.length else None

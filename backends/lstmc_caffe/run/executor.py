@@ -15,7 +15,7 @@ from lstmc.manifest import parse_manifest
 from lstmc.ops import Array, Param
 from lstmc_caffe.ops import Scale
 from lstmc_caffe.run.locate import CaffeNotFound
-from lstmc_caffe.run.runner import Mode, Runner
+from lstmc_caffe.run.runner import Mode, Phase, Runner
 from lstmc_caffe.write.artifact import blobs_in_place
 from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, given_arrays, host_values, input_gradients
 
@@ -50,9 +50,30 @@ class CaffeExecutor:
         weights: Mapping[str, Array],
         cotangents: Mapping[str, Array],
     ) -> Execution:
-        """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back.
+        """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back."""
+        return self._run(compiled, artifact, inputs, weights, cotangents, "TEST")
 
-        Each output gets a reader of its own (a probe), so that a gradient can enter at a blob that other layers
+    def run_training(
+        self,
+        compiled: Compiled,
+        artifact: Artifact,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        cotangents: Mapping[str, Array],
+    ) -> Execution:
+        """The same in the phase TRAIN, in which Dropout draws."""
+        return self._run(compiled, artifact, inputs, weights, cotangents, "TRAIN")
+
+    def _run(
+        self,
+        compiled: Compiled,
+        artifact: Artifact,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        cotangents: Mapping[str, Array],
+        phase: Phase,
+    ) -> Execution:
+        """Each output gets a reader of its own (a probe), so that a gradient can enter at a blob that other layers
         read too. Gradients of two outputs that are one blob add up.
         """
         graph = compiled.expanded
@@ -67,6 +88,7 @@ class CaffeExecutor:
             net = self.runner.load(
                 artifact.files[f"{compiled.name}.prototxt"].decode(),
                 weights=caffemodel,
+                phase=phase,
                 gradients=wanted,
                 probes=given,
                 mode=self.mode,

@@ -35,12 +35,12 @@ from lstmc.differential import random_inputs
 from lstmc.dsl import Model
 from lstmc.interp import backward, forward
 from lstmc.pipeline import compile_graph
+from lstmc.prepare import fixed_masks
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import DropoutLayer
 from lstmc_caffe.run.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
-from tests.fixed_masks import fixed_masks
 
 pytestmark = pytest.mark.caffe
 

@@ -8,10 +8,15 @@ from lstmc.ops import Dropout, Input, Mul
 from lstmc.passes.base import Refs, rewrite
 
 
+def mask_name(dropout: str) -> str:
+    """What the mask of a dropout's node is called as an input."""
+    return f"{dropout}/mask"
+
+
 def fixed_masks(graph: Graph) -> Graph:
     """An expanded graph whose dropouts multiply by arrays that are fed.
 
-    1. dropout(x), called NAME => x * mask, mask an input NAME/mask of x's shape: 0, or 1 / (1 - ratio)
+    1. dropout(x), called NAME => x * mask, mask an input called :func:`mask_name` of x's shape: 0, or 1 / (1 - ratio)
 
     Refused: a scan with a dropout in its body, whose steps each have a mask of their own.
     """
@@ -23,7 +28,7 @@ def fixed_masks(graph: Graph) -> Graph:
             )
         if not isinstance(node.op, Dropout):
             return None
-        mask = b.add(Input(node.types[0].shape), names=(f"{node.name}/mask",), loc=node.loc)
+        mask = b.add(Input(node.types[0].shape), names=(mask_name(node.name),), loc=node.loc)
         return b.add(Mul(), *args, *mask, names=node.names, loc=node.loc)
 
     return rewrite(graph, visit)

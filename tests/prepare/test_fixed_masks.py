@@ -6,7 +6,7 @@ import pytest
 
 from lstmc.errors import PassError
 from lstmc.ir import parse_graph, print_graph, verify
-from tests.fixed_masks import fixed_masks
+from lstmc.prepare import fixed_masks
 
 BEFORE = """\
 graph net {
