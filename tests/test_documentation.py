@@ -36,6 +36,7 @@ OTHERS = {
     *("Backward_cpu", "Backward_gpu", "libcudart", "math_functions", "syncedmem"),  # Caffe
     *("CUDA_VISIBLE_DEVICES", "clockRate", "cudaDeviceProp", "deviceOverlap", "kernelExecTimeoutEnabled"),
     *("sm_86", "sm_89"),
+    *("cblas_sgemm", "cblas_sgemv"),  # BLAS
     "null",  # JSON
     *("Tensor_DimensionType_Caffe", "resizeSession", "resizeTensor"),  # MNN
     *("--find-links", "area", "cells.py", "defs", "exact", "git", "ruff"),

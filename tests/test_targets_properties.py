@@ -89,9 +89,11 @@ def models_for(target: str) -> st.SearchStrategy[RandomModel]:
 
 
 def is_documented(error: BackendError, target: str) -> bool:
-    """Whether a refusal gives a reason of the target's file, or says which scan is no layer of Caffe's."""
+    """Whether a refusal gives a reason of the target's file, or says which scan is no layer, and why."""
     loaded = load_target(target)
     if loaded.scans == "layers" and "is neither Caffe's LSTM layer nor its RNN layer" in error.message:
+        return True
+    if loaded.scans == "fused" and "cannot be one generated layer: " in error.message:
         return True
     reasons = {loaded.layers_reason, *(rule.reason for rule in loaded.restrictions)}
     return bool(reasons & set(error.notes))

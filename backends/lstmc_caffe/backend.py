@@ -13,6 +13,7 @@ from lstmc.passes import Pass
 from lstmc.session import StepSession
 from lstmc.stored import AnyArray
 from lstmc.training import Trained, TrainingData, TrainingRequest
+from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
@@ -38,7 +39,7 @@ class CaffeBackend:
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
     targets: Mapping[str, str] = Summaries()
     training_targets: Collection[str] = Summaries(trained=True)
-    ops: tuple[type[Op], ...] = CAFFE_OPS + HOST_OPS
+    ops: tuple[type[Op], ...] = (*CAFFE_OPS, *HOST_OPS, FusedScan)
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """The target's list, as ``pipelines.py`` writes it out."""

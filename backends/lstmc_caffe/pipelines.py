@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from lstmc.errors import BackendError
+from lstmc.ops import Linear
 from lstmc.passes import (
     Cse,
     Dead,
@@ -125,6 +126,15 @@ def _native(target: Target) -> Passes:
     )
 
 
+def _fused(target: Target) -> Passes:
+    """What is left in a scan is one layer. Gates stay apart there: one loop computes all that is of one size."""
+    return (
+        *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(apart=(Linear,)), Sink()),
+        *(Simplify(), Cse(), Dead()),
+        *(Legalize(target.trained, fused=True), Cse()),
+    )
+
+
 def _rows(target: Target) -> Passes:
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
@@ -159,6 +169,8 @@ def _passes(target: Target) -> Passes:
             return _units(target) if target.allows("LSTMUnit") else _packed(target)
         case ("blobs", "slice", "layers"):
             return _native(target)
+        case ("blobs", "slice", "fused"):
+            return _fused(target)
         case ("rows", "slice", "unrolled"):
             return _rows(target)
         case ("rows", "steps", "unrolled"):
@@ -166,14 +178,14 @@ def _passes(target: Target) -> Passes:
         case (layout, time, scans):
             raise BackendError(
                 f"target {target.name} has layout {layout}, time {time} and scans {scans}, which do not go together:"
-                " expected blobs with slice, or rows with slice or steps; scans as layers with blobs and slice"
+                " expected blobs with slice, or rows with slice or steps; scans as layers or fused with blobs and slice"
             )
 
 
 @cache
 def forms_of(target: Target) -> Mapping[str, Passes]:
     """The forms that a target has, by name."""
-    if target.layout == "rows" or target.scans == "layers" or not target.allows("LSTMUnit"):
+    if target.layout == "rows" or target.scans != "unrolled" or not target.allows("LSTMUnit"):
         return {}
     return {
         "unit": _units(target),

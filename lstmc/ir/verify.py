@@ -101,8 +101,9 @@ def _verify_types(graph: Graph, node: Node, known: dict[tuple[int, ...], Types])
 def _verify_scan(scan: Scan, legal: Legality, stage: Stage) -> None:
     if scan.length < 1:
         raise VerifyError(f"scan of {scan.body.name}: length must be at least 1, found {scan.length}")
+    inside = Legality(Stage.MODEL, None) if scan.backend else legal  # a backend's own scan has a model's step in itself
     for body in scan.bodies:
-        _verify_graph(body, replace(legal, inside=True), stage)
+        _verify_graph(body, replace(inside, inside=True), stage)
     if len(scan.body.outputs) < scan.states:
         raise VerifyError(
             f"scan of {scan.body.name}: has {scan.states} states, its body returns {len(scan.body.outputs)} results"

@@ -21,10 +21,13 @@ class Hoist(Pass):
        where it is one
     3. a step output that was hoisted           => the sequence itself
 
+    Products that are ``apart`` stay in the loop: for who writes it and can take them out there.
+
     An LSTM's x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D].
     """
 
     name = "hoist"
+    apart: tuple[type[Op], ...] = ()  # what stays in the loop where it is on a sequence
 
     def requires(self, graph: Graph) -> None:
         check_unpeeled(self, graph)
@@ -35,7 +38,7 @@ class Hoist(Pass):
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if not isinstance(node.op, Scan):
                 return None
-            return _Hoister(b, node, node.op, args).run(counts)
+            return _Hoister(b, node, node.op, args, self.apart).run(counts)
 
         return result(graph, rewrite(graph, visit), counts)
 
@@ -51,7 +54,8 @@ class Outer:
 class _Hoister:
     """One scan: its body is walked once; what can go out goes out, the rest becomes the new body."""
 
-    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs) -> None:
+    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, apart: tuple[type[Op], ...]) -> None:
+        self.apart = apart
         self.b, self.node, self.scan, self.args = b, node, scan, args
         self.body = scan.body
         params = self.body.body_args()
@@ -82,6 +86,8 @@ class _Hoister:
         found = [self.outer[ref] for ref in operands]
         mapped = any(o.mapped for o in found)
         op: Op | None = node.op
+        if mapped and isinstance(node.op, self.apart):
+            return False
         if mapped:
             types = [self.body.type(ref) for ref in operands]
             op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in found])

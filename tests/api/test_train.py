@@ -127,7 +127,7 @@ STEPS = {"lr_policy": "multistep", "gamma": 0.1}
     [
         ({"step": True}, "step=True makes a net that is not trained"),
         ({"outputs": ["prob"]}, "outputs= makes a net that is not trained"),
-        ({"target": "flat"}, "nets for target flat are not trained: those for caffe, caffe-native are"),
+        ({"target": "flat"}, "nets for target flat are not trained: those for caffe, caffe-native, caffe-fused are"),
     ],
 )
 def test_nets_that_are_not_trained(tmp_path: Path, compiled: dict[str, Any], text: str) -> None:

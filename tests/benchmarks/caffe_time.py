@@ -4,7 +4,8 @@
     ... --quick           two rows, few rounds: under a minute
 
 One BLAS thread; all nets of a row are loaded in one process and take turns, so that every figure is a ratio of
-minima from one run. Where PyTorch is installed its LSTM runs in this process, one thread, after the others.
+minima from one run. Where PyTorch and ONNX Runtime are installed their LSTMs run in this process, one thread, after
+the others.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -30,10 +32,11 @@ from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.write.generated import layers_source
 from tools.gpu_check.cases import sequence_of
 
 Size = tuple[int, ...]
-Compiled = tuple[str, list[str]]
+Compiled = tuple[str, list[str], str | None]
 NETS = Path(__file__).with_name("caffe_nets.py")
 SMALL = ((20, 10, 128, 256), (300, 1, 32, 64))
 ROWS = ((3, 10, 1024, 500), SMALL[0], (100, 1, 64, 128), (50, 32, 256, 512), SMALL[1], (1000, 1, 32, 64))
@@ -62,30 +65,34 @@ KINDS: dict[str, tuple[Callable[[Size], Graph], dict[str, str], tuple[Size, ...]
 
 
 def compiled_nets(graph: Graph, targets: Iterable[str] = tuple(CaffeBackend.targets)) -> dict[str, Compiled]:
-    """For each of the targets that can express a model: its prototxt, and the blobs of its output."""
+    """For each of the targets that can express a model: its prototxt, the blobs of its output, and its own layers."""
     backend = CaffeBackend()
     weights = initial_weights(graph)
     found = {}
     for target in targets:
         try:
-            artifact = backend.emit(compile_graph(graph, backend, target), weights)
+            compiled = compile_graph(graph, backend, target)
+            artifact = backend.emit(compiled, weights)
         except LstmcError:
             continue  # caffe-native has no GRU
-        found[f"lstmc {target}"] = (artifact.files["net.prototxt"].decode(), blobs_of_y(artifact))
+        text = artifact.files[f"{graph.name}.prototxt"].decode()
+        found[f"lstmc {target}"] = (text, blobs_of_y(graph, artifact), layers_source(compiled.expanded))
     return found
 
 
-def blobs_of_y(artifact: Artifact) -> list[str]:
+def blobs_of_y(graph: Graph, artifact: Artifact) -> list[str]:
     """The blobs of the output ``y``: one, or one a step."""
-    return parse_manifest(artifact.files["net.manifest.json"]).output_blobs
+    return parse_manifest(artifact.files[f"{graph.name}.manifest.json"]).output_blobs
 
 
 def measure_row(caffe: Runner, kind: str, size: Size, rounds: int, loads: int) -> dict[str, Any]:
     """One row's figures: for each net its minima."""
     make, others, _ = KINDS[kind]
     compiled = compiled_nets(make(size))
-    nets = others | {name: text for name, (text, _) in compiled.items()}
-    outputs = {name: ["H"] for name in others} | {name: blobs for name, (_, blobs) in compiled.items()}
+    nets = others | {name: text for name, (text, _, _) in compiled.items()}
+    outputs = {name: ["H"] for name in others} | {name: blobs for name, (_, blobs, _) in compiled.items()}
+    for _, _, source in compiled.values():
+        caffe.open_layers(source)
     args = {"size": size, "nets": nets, "outputs": outputs, "rounds": rounds, "loads": loads}
     found = caffe.call(NETS, "measure", args, timeout=600).value
     return {
@@ -113,6 +120,35 @@ def torch_seconds(size: Size, rounds: int) -> dict[str, float]:
     return best
 
 
+def onnx_seconds(size: Size, rounds: int) -> float:
+    """ONNX Runtime's LSTM on the CPU, one thread, forward."""
+    import onnx  # noqa: PLC0415 (an optional rival)
+    import onnxruntime  # noqa: PLC0415
+
+    steps, batch, width, units = size
+    rng = np.random.default_rng(0)
+    shapes = {"W": (1, 4 * units, width), "R": (1, 4 * units, units), "B": (1, 8 * units)}
+    weights = [
+        onnx.numpy_helper.from_array(rng.uniform(-0.05, 0.05, shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    node = onnx.helper.make_node("LSTM", ["X", *shapes], ["Y"], hidden_size=units)
+    place = onnx.helper.make_tensor_value_info
+    x, y = (place(n, onnx.TensorProto.FLOAT, s) for n, s in (("X", size[:3]), ("Y", (steps, 1, batch, units))))
+    graph = onnx.helper.make_graph([node], "lstm", [x], [y], weights)
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    fed = {"X": rng.normal(size=size[:3]).astype(np.float32)}
+    best = float("inf")
+    for _ in range(rounds):
+        start = time.perf_counter()
+        session.run(None, fed)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
 def table_of(rows: dict[str, dict[str, Any]]) -> Table:
     """Ratios: to the bare products (of an LSTM), to Caffe's own layer, to PyTorch; load to the NetSpec net's."""
     table = Table(title="in real Caffe: forward, forward and backward (minima of interleaved rounds)")
@@ -125,6 +161,7 @@ def table_of(rows: dict[str, dict[str, Any]]) -> Table:
         "fwd/layer",
         "both/layer",
         "both/torch",
+        "fwd/onnx",
         "load",
     ):
         table.add_column(column, justify="left" if column in ("T,N,D,H", "net") else "right")
@@ -133,12 +170,13 @@ def table_of(rows: dict[str, dict[str, Any]]) -> Table:
         by_hand, torch = nets.get("NetSpec"), nets.get("torch")
         gemms = nets["gemms"] if native is nets.get("LSTM layer") and native else None
         for name, f in nets.items():
-            if name in ("gemms", "torch"):
+            if name in ("gemms", "torch", "onnx"):
                 continue
             cells = [
                 f"{f[key] / base[key]:.2f}" if base else "-" for base in (gemms, native) for key in ("forward", "both")
             ]
             cells.append(f"{f['both'] / torch['both']:.2f}" if torch else "-")
+            cells.append(f"{f['forward'] / nets['onnx']['forward']:.2f}" if "onnx" in nets else "-")
             cells.append(f"{f['load'] / by_hand['load']:.2f}" if by_hand else f"{f['load']:.2f} s")
             table.add_row(size, name, str(f["layers"]), *cells)
         table.add_section()
@@ -153,9 +191,11 @@ def load_table(caffe: Runner) -> Table:
     first: dict[str, float] = {}
     for size in LOADS:
         graph = sequence_of("lstm", size)
-        ours = compiled_nets(graph, ["caffe"])
-        nets = {"LSTM layer": "native"} | {name: text for name, (text, _) in ours.items()}
-        outputs = {"LSTM layer": ["H"]} | {name: blobs for name, (_, blobs) in ours.items()}
+        ours = compiled_nets(graph, ["caffe", "caffe-fused"])
+        nets = {"LSTM layer": "native"} | {name: text for name, (text, _, _) in ours.items()}
+        outputs = {"LSTM layer": ["H"]} | {name: blobs for name, (_, blobs, _) in ours.items()}
+        for _, _, source in ours.values():
+            caffe.open_layers(source)
         args = {"size": size, "nets": nets, "outputs": outputs, "rounds": 0, "loads": 3}
         found = caffe.call(NETS, "measure", args, timeout=600).value
         for name in nets:
@@ -169,7 +209,7 @@ def main(quick: bool = False, to: Path = Path("out/bench.json")) -> None:
     """Measure every row, print the tables, write the figures."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     rows: dict[str, dict[str, Any]] = {}
-    console = Console(width=130)
+    console = Console(width=150)
     with Runner() as caffe:
         for kind, (_, _, sizes) in KINDS.items():
             for size in (SMALL if kind == "LSTM" else ()) if quick else sizes:
@@ -179,6 +219,8 @@ def main(quick: bool = False, to: Path = Path("out/bench.json")) -> None:
                 row = measure_row(caffe, kind, size, rounds, 3)
                 if kind == "LSTM" and importlib.util.find_spec("torch"):
                     row["torch"] = torch_seconds(size, rounds)
+                if kind == "LSTM" and importlib.util.find_spec("onnxruntime"):
+                    row["onnx"] = {"forward": onnx_seconds(size, rounds)}
                 rows[f"{kind} {','.join(map(str, size))}"] = row
         console.print(table_of(rows))
         if not quick:

@@ -105,7 +105,7 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         (("net.py", *SIZES, "--backend", "torch"), "PluginError: there is no backend called torch: found caffe\n"),
         (
             ("net.py", *SIZES, "--target", "toaster"),
-            "PluginError: backend caffe has no target toaster: found caffe, flat, noslice, caffe-native\n",
+            "PluginError: backend caffe has no target toaster: found caffe, flat, noslice, caffe-native, caffe-fused\n",
         ),
         (("net.py", *SIZES, "--weights", "absent.npz"), "WeightsError: absent.npz: no such file\n"),
         (

@@ -20,7 +20,7 @@ from lstmc.prepare import one_step
 from lstmc.weights import initial_weights
 from tests.cli.conftest import LSTMC
 
-TARGETS = ("caffe", "flat", "noslice", "caffe-native")
+TARGETS = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")
 SIZES = {"T": 3, "N": 2, "D": 3, "H": 4}
 GIVEN = [word for name, size in SIZES.items() for word in ("-D", f"{name}={size}")]
 

@@ -125,7 +125,7 @@ TRAINING = "ModelFileError: there is no training net: "
         (
             MODEL,
             ("--data", "data.npz", "--target", "flat"),
-            f"{TRAINING}nets for target flat are not trained: those for caffe, caffe-native are\n",
+            f"{TRAINING}nets for target flat are not trained: those for caffe, caffe-native, caffe-fused are\n",
         ),
         (
             MODEL,

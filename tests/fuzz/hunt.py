@@ -12,7 +12,7 @@ from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import Trial, try_model
 from tests.strategies import RandomModel, seeded_model
 
-TARGETS = ("caffe", "caffe-native", "flat", "noslice")
+TARGETS = ("caffe", "caffe-native", "flat", "noslice", "caffe-fused")
 STREAMED = ("caffe", "flat", "noslice")
 STEP = " --step"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lstmc_caffe.install import source, toolkit
 from lstmc_caffe.install.command import run
+from lstmc_caffe.install.headers import INCLUDE, keep_headers
 from lstmc_caffe.install.interpreter import Interpreter
 from lstmc_caffe.install.link import link, link_with_cuda
 from lstmc_caffe.install.progress import Report
@@ -59,6 +60,7 @@ def build(order: Order) -> None:
     prepare_python(order)
     objects = _compile_all(order)
     _link(order, objects)
+    keep_headers(order.work / "source", order.work / "source/generated", order.stage / INCLUDE)
 
 
 def unpack(order: Order, archive: Path) -> None:

@@ -10,8 +10,10 @@ from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
 from lstmc.ops import Arg, Op, Param
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.checks import check_gradients_end
+from lstmc_caffe.legalize.fused import scan_to_layer
 from lstmc_caffe.legalize.rules import rules, used
 from lstmc_caffe.legalize.tied import with_transposes_in_bodies
 
@@ -44,6 +46,8 @@ class Legalize(Pass):
     Nets that are not trained (``trained=False``) have no gradients to lose, and no copies that come apart: there every
     weight op on parameters makes a blob, x - p has a blob of -p, and Scale its own blob always.
 
+    With ``fused`` a scan => one generated layer (FusedScan), whose body stays as it is.
+
     Refused: a linear, embed or conv whose matrix is computed (Caffe has no product of two computed matrices); indices,
     labels and targets that depend on a parameter (if it is trained).
     """
@@ -51,21 +55,28 @@ class Legalize(Pass):
     name = "legalize"
     after = Stage.LEGAL
     trained: bool = True
+    fused: bool = False
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
         if self.trained:
             check_gradients_end(graph)
-        legal = legalized(with_transposes_in_bodies(graph) if self.trained else graph, counts, self.trained)
+        tied = with_transposes_in_bodies(graph) if self.trained else graph
+        legal = legalized(tied, counts, self.trained, self.fused)
         return result(graph, legal, counts)
 
 
-def legalized(graph: Graph, counts: Counter[str], trained: bool = True) -> Graph:
+def legalized(graph: Graph, counts: Counter[str], trained: bool = True, fused: bool = False) -> Graph:
     """The graph in Caffe ops; ``counts`` gains a rule's name each time it is used."""
     packing = packing_nodes(graph) if trained else weight_nodes(graph)
     table = rules()
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, FusedScan):
+            return None
+        if isinstance(node.op, Scan) and fused:
+            counts["scan_to_layer"] += 1
+            return scan_to_layer(b, node, args)
         if isinstance(node.op, Scan):
             scan = in_bodies(node.op, lambda body: legalized(body, counts, trained))
             values = [_operand(b, scan, i, ref) for i, ref in enumerate(args)]

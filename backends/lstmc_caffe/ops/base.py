@@ -45,6 +45,10 @@ class CaffeOp(Op):
             raise ShapeError(f"{self.name}: must have {taken} bottom(s), found {len(bottoms)}")
         return self.infer(*bottoms, *self.blob_types(bottoms))
 
+    def inlined(self, operands: int) -> frozenset[int]:
+        """Which of its operands, all constants, the layer has in itself: they are no bottoms."""
+        return frozenset()
+
     def write(self, layer: Any) -> None:
         """Set the layer's own parameters in a LayerParameter message; defaults are left out."""
         for attribute, path in self.settings.items():

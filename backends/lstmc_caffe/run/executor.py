@@ -18,6 +18,7 @@ from lstmc_caffe.run.locate import CaffeNotFound
 from lstmc_caffe.run.runner import Mode, Phase, Runner
 from lstmc_caffe.write.artifact import blobs_in_place
 from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, given_arrays, host_values, input_gradients
+from lstmc_caffe.write.generated import layers_source
 
 LOST = "Caffe's Scale overwrites it at each step"
 OVERWRITTEN = "overwritten in place"
@@ -82,6 +83,7 @@ class CaffeExecutor:
         fed = feed_blobs(graph, arrays)
         blobs_of = {fed.node.name: [blob[0] for blob in fed.blobs if blob is not None] for fed in fed_inputs(graph)}
         wanted = [blob for name in wanted_gradients(compiled, cotangents) for blob in blobs_of.get(name, ())]
+        self.runner.open_layers(layers_source(graph))
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             caffemodel = Path(folder, "net.caffemodel")
             caffemodel.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])

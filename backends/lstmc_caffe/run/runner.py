@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import CaffeLocation, GpuState, gpu_state
 from lstmc_caffe.place.process import (
     PROTOCOL,
@@ -92,6 +93,7 @@ class Runner:
         self._worker: WorkerProcess | None = None
         self._end_worker: weakref.finalize[[], Runner] | None = None
         self._info: CaffeInfo | None = None
+        self._libraries: dict[Path, None] = {}  # that every worker has open
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -130,6 +132,19 @@ class Runner:
         """The installed Caffe's caffe.proto as a serialized FileDescriptorProto."""
         _, groups = self._ask(None, "send its schema", {"request": "schema"}, {}, None)
         return groups["schema"]["file"].tobytes()
+
+    def open_layers(self, source: str | None) -> None:
+        """Have the layers of a C++ source known to Caffe: compiled, unless they were before. Nothing for None.
+
+        Raises :class:`BackendError` where they cannot be compiled here.
+        """
+        if source is None:
+            return
+        path = library(source, self.location)
+        with self._lock:
+            if path not in self._libraries:
+                self._ask(None, "open generated layers", _opening(path), {}, None)
+                self._libraries[path] = None
 
     def load(
         self,
@@ -248,6 +263,8 @@ class Runner:
             except BaseException:
                 self._stop()
                 raise
+            for path in self._libraries:
+                self._ask_worker(self._worker, "open generated layers", _opening(path), {}, START_SECONDS)
             names = CaffeInfo.__dataclass_fields__
             fields = {name: reply[name] for name in names}
             self._info = CaffeInfo(**{**fields, "layer_types": tuple(reply["layer_types"])})
@@ -262,6 +279,10 @@ class Runner:
         if self._end_worker is not None:
             self._end_worker()
         self._worker = self._end_worker = None
+
+
+def _opening(path: Path) -> dict[str, str]:
+    return {"request": "open", "library": str(path)}
 
 
 def _title(prototxt: str | Path) -> str:

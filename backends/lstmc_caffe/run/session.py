@@ -12,10 +12,12 @@ from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
 from lstmc.stored import AnyArray
+from lstmc_caffe.fused.code import PREFIX
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.write.caffemodel import SUFFIX, read_blobs
+from lstmc_caffe.write import caffemodel
+from lstmc_caffe.write.generated import SUFFIX
 
 # Layers of Caffe that read or write files that the net names; and what a text must have to have one, as it could be
 # written with escapes or in pieces.
@@ -35,12 +37,27 @@ class _InCaffe:
 def _loaded(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
     """The net in a worker of its own, its weights checked against the manifest before."""
     _check_layers(files.net)
-    read_blobs(files.weights, files.manifest.blobs)
-    with (
-        Runner(for_gpu=gpu) as runner,
-        runner.load(files.net, weights=files.weights, mode="gpu" if gpu else "cpu") as net,
-    ):
-        yield _InCaffe(net)
+    caffemodel.read_blobs(files.weights, files.manifest.blobs)
+    source = _layers_source(files.net)
+    with Runner(for_gpu=gpu) as runner:
+        runner.open_layers(source)
+        with runner.load(files.net, weights=files.weights, mode="gpu" if gpu else "cpu") as net:
+            yield _InCaffe(net)
+
+
+def _layers_source(path: Path) -> str | None:
+    """The source of a net's generated layers, which stands beside it; None where it has none."""
+    if f'"{PREFIX}'.encode() not in path.read_bytes():
+        return None
+    beside = path.with_name(path.name.removesuffix(".prototxt") + SUFFIX)
+    try:
+        return beside.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BackendError(
+            f"{path} has generated layers: expected their source in {beside}, found no such file"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BackendError(f"{beside}: cannot be read: {error}") from None
 
 
 def _check_layers(path: Path) -> None:
@@ -56,13 +73,13 @@ def _check_layers(path: Path) -> None:
             )
 
 
-def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], caffemodel: Path | None, gpu: bool) -> dict[str, Array]:
+def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
     """One forward pass of ``NAME.prototxt``. Raises as :func:`~lstmc.session.run_net`, and what Caffe says."""
-    files = find_files(prototxt, caffemodel, SUFFIX)
+    files = find_files(prototxt, weights, caffemodel.SUFFIX)
     return run_net(files, lambda: _loaded(files, gpu), inputs)
 
 
-def step_session(prototxt: Path, caffemodel: Path | None, gpu: bool) -> StepSession:
+def step_session(prototxt: Path, weights: Path | None, gpu: bool) -> StepSession:
     """A one-step net; Caffe starts with the first step."""
-    files = find_files(prototxt, caffemodel, SUFFIX)
+    files = find_files(prototxt, weights, caffemodel.SUFFIX)
     return StepSession(LoadedOnce(files, lambda: _loaded(files, gpu)))

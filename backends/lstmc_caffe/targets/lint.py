@@ -70,7 +70,7 @@ def lint_layer(
     if forbidden is not None:
         yield _violation(forbidden, layer, f"the type is {layer.type}", "no layer of this type")
         return
-    if target.layers and layer.type not in target.layers:
+    if not target.lists(layer.type):
         allowed = f"one of {', '.join(target.layers)}"
         yield Violation(
             layer.name, layer.type, f"the type is {layer.type}", allowed, target.layers_reason, target.layers_source

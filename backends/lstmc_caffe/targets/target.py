@@ -6,13 +6,14 @@ The compiler asks a target which form to write; the linter holds any net against
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Literal
 
 ANY_LAYER = "*"
 Value = bool | int | float | str
 Layout = Literal["blobs", "rows"]
 Time = Literal["slice", "steps"]
-Scans = Literal["unrolled", "layers"]
+Scans = Literal["unrolled", "layers", "fused"]
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,25 @@ class Target:
     name: str
     summary: str
     readers: tuple[Reader, ...]
-    layers: tuple[str, ...]
+    layers: tuple[str, ...]  # ``Fused_*`` are all that begin so
     layers_reason: str
     layers_source: str
     restrictions: tuple[Restriction, ...]
     layout: Layout = "blobs"  # "rows": every blob is a matrix, [T, N, D] as [T*N, D]; "blobs": of the model's shapes
     time: Time = "slice"  # how a sequence is cut into steps; "steps": each step is a blob of its own
-    scans: Scans = "unrolled"  # "layers": a scan becomes one recurrent layer of Caffe's own
+    # "layers": a scan becomes one recurrent layer of Caffe's own; "fused": one layer that is generated for it
+    scans: Scans = "unrolled"
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
 
     def allows(self, layer_type: str) -> bool:
         """Whether layers of this type may be written at all."""
-        listed = not self.layers or layer_type in self.layers
-        return listed and not any(rule.forbidden for rule in self.restrictions_on(layer_type))
+        return self.lists(layer_type) and not any(rule.forbidden for rule in self.restrictions_on(layer_type))
+
+    def lists(self, layer_type: str) -> bool:
+        """Whether a type is among those of ``layers``."""
+        return not self.layers or any(fnmatchcase(layer_type, allowed) for allowed in self.layers)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
         """What a layer of this type is held against."""

@@ -22,6 +22,7 @@ from lstmc_caffe.train.hdf5 import TEST, TRAIN, Source, batch_dataset, hdf5_file
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.train.trainer import TrainableNet, train_net
 from lstmc_caffe.write.caffemodel import caffemodel
+from lstmc_caffe.write.generated import SUFFIX, layers_source
 from lstmc_caffe.write.in_place import overwritten
 from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import Section, WrittenNet, write_net
@@ -137,6 +138,9 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
         started[f"{name}.train.caffemodel"] = caffemodel(net, initial_weights(compiled.model))
     tests = sources[TEST].batches if sources else 0
     text = solver_text(solver, f"{name}.train.prototxt", name, "cpu", test_batches=tests)
+    source = layers_source(compiled.expanded)
+    if source is not None:
+        started[f"{name}.train{SUFFIX}"] = source.encode()
     return {
         f"{name}.train.prototxt": prototxt(compiled, net, lines).encode(),
         f"{name}.solver.prototxt": text.encode(),
@@ -151,6 +155,7 @@ def train(
 ) -> Trained:
     """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value."""
     graph, net = compiled.expanded, training_net(compiled, {})
+    runner.open_layers(layers_source(graph))
     carried = carried_outputs(compiled)
     places = {output.name: graph.value_name(output.ref) for output in graph.outputs}
     trainable = TrainableNet(

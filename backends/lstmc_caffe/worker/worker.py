@@ -179,6 +179,13 @@ class Worker(object):
         """Reply's array: file, a serialized FileDescriptorProto of this Caffe's caffe.proto."""
         return {}, {"schema": {"file": np.frombuffer(self.messages.DESCRIPTOR.serialized_pb, np.uint8)}}
 
+    def on_open(self, request, arrays):
+        """Opens a library of layers, which registers them. Reply: layer_types, all that there are then."""
+        # what the library asks for is in Caffe's own module, which Python has opened for itself alone
+        ctypes.CDLL(self.caffe._caffe.__file__, ctypes.RTLD_GLOBAL | 4)  # 4: RTLD_NOLOAD
+        ctypes.CDLL(request["library"], ctypes.RTLD_GLOBAL)
+        return {"layer_types": sorted(self.caffe.layer_type_list())}, {}
+
     def on_load(self, request, arrays):
         """prototxt (text) or path; weights (a path or None); phase; mode; force_backward; probes; gradients.
 

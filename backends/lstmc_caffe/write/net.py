@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,9 +70,10 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     sections: list[Section] = []
     owners: dict[str, Owner] = {}
     blobs: dict[Ref, None] = {}
+    unwritten = _inlined(graph)
     for node in graph:
-        if not isinstance(node.op, CaffeOp):
-            continue  # a parameter, or a blob made of some
+        if not isinstance(node.op, CaffeOp) or node.name in unwritten:
+            continue  # a parameter, a blob made of some, or a constant that a layer has in itself
         title = _section_title(node)
         if not sections or sections[-1].title != title:
             sections.append(Section(title))
@@ -116,6 +118,17 @@ def _checked_weights(weights: Graph, target: Target) -> Graph:
     return weights
 
 
+def _inlined(graph: Graph) -> set[str]:
+    """The constants that only layers read which have them in themselves."""
+    reads: Counter[Ref] = Counter()
+    for node in graph:
+        args = graph.args(node.name)
+        if isinstance(node.op, CaffeOp):
+            reads.update(args[slot] for slot in node.op.inlined(len(args)))
+    readers = graph.readers()
+    return {ref.node for ref, count in reads.items() if readers[ref] == count}
+
+
 def _section_title(node: Node) -> str:
     return "the model" if node.step is None else f"{node.step.scan}, step {node.step.t}"
 
@@ -135,7 +148,8 @@ def _write_layer(
     args = graph.args(node.name)
     learned = op.blobs(len(args))
     if not isinstance(op, Feed):  # whose operand is the caller's, not a blob
-        bottoms = [ref for slot, ref in enumerate(args) if slot not in learned]
+        own = op.inlined(len(args)).union(learned)
+        bottoms = [ref for slot, ref in enumerate(args) if slot not in own]
         layer.bottom.extend(in_place.get(ref) or graph.value_name(ref) for ref in bottoms)
     layer.top.extend(in_place.get(Ref(node.name, out)) or name for out, name in enumerate(node.names))
     op.write(layer)

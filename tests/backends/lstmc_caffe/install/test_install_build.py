@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shlex
+import shutil
 import sys
 import tarfile
 from dataclasses import replace
@@ -16,6 +17,7 @@ from rich.console import Console
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
 from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.headers import headers
 from lstmc_caffe.install.interpreter import Interpreter
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU
@@ -29,6 +31,7 @@ FILES = {
     "python/caffe/_caffe.cpp": "binding",
     "python/caffe/proto/__init__.py": "",
     "tools/caffe.cpp": "program",
+    "include/caffe/layer.hpp": "layer",
     "LICENSE": "licence",
 }
 
@@ -37,7 +40,9 @@ PROTOC = """
 folders = dict(a.split("=") for a in arguments if a.startswith("--") and "=" in a)
 if folders:
     (Path(folders["--cpp_out"]) / "caffe.pb.cc").write_text("messages")
-    (Path(folders["--python_out"]) / "caffe_pb2.py").write_text("messages")
+    (Path(folders["--cpp_out"]) / "caffe.pb.h").write_text("messages")
+    if "--python_out" in folders:
+        (Path(folders["--python_out"]) / "caffe_pb2.py").write_text("messages")
 """
 COMPILER = """
 if "-c" in arguments:
@@ -132,6 +137,22 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path)
 
 
+def test_a_build_without_headers_gets_them_from_its_source(workshop: Workshop) -> None:
+    order = workshop.order()
+    build = workshop.folder / "9.0.2"
+    build.mkdir()
+    assert order.sdist is not None
+    (workshop.folder / "downloads").mkdir()
+    shutil.copy(order.sdist, workshop.folder / "downloads" / order.recipe.archive)
+    assert headers(build, order.recipe) == build / "include"
+    assert (build / "include/caffe/layer.hpp").read_text() == "layer"
+    assert (build / "include/caffe/proto/caffe.pb.h").read_text() == "messages"
+    assert not list(workshop.folder.glob(".headers-*"))
+    workshop.log.unlink()
+    headers(build, order.recipe)
+    assert not workshop.log.exists(), "they are there"
+
+
 def test_build(workshop: Workshop) -> None:
     order = workshop.order()
     build(order)
@@ -140,6 +161,8 @@ def test_build(workshop: Workshop) -> None:
         "LICENSE": "licence",
         "caffe.proto": "proto",
         "bin/caffe": "lstm layer + messages + net + program -lglog",
+        "include/caffe/layer.hpp": "layer",
+        "include/caffe/proto/caffe.pb.h": "messages",
         "python/caffe/__init__.py": "",
         "python/caffe/_caffe.so": "binding + lstm layer + messages + net -lglog -lboost_python313",
         "python/caffe/proto/__init__.py": "",

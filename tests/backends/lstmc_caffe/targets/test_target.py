@@ -26,7 +26,7 @@ def test_every_restriction_has_a_reason_and_a_source() -> None:
 
 
 def test_the_default_is_caffe() -> None:
-    assert list(Summaries())[:4] == ["caffe", "flat", "noslice", "caffe-native"]
+    assert list(Summaries())[:5] == ["caffe", "flat", "noslice", "caffe-native", "caffe-fused"]
     assert Summaries()["flat"] == load_target("flat").summary
 
 
@@ -34,20 +34,21 @@ def test_the_default_is_caffe() -> None:
 def test_every_layer_type_is_caffes(caffe: Runner) -> None:
     # what the installer's Caffe is built without: OpenCV's and Python's layers, and two of BVLC's last additions
     have = {*caffe.info.layer_types, "ImageData", "WindowData", "Python", "Clip", "Swish"}
+    have |= {"Fused_*"}  # what lstmc generates itself
     for target in TABLE.values():
         assert set(target.layers) <= have, target.name
 
 
 def test_what_the_compiler_asks() -> None:
     table = TABLE.values()
-    assert [t.layout for t in table] == ["blobs", "rows", "rows", "blobs"]
-    assert [t.time for t in table] == ["slice", "slice", "steps", "slice"]
-    assert [t.scans for t in table] == ["unrolled", "unrolled", "unrolled", "layers"]
-    assert [t.trained for t in table] == [True, False, False, True]
-    assert [t.in_place for t in table] == [True, False, False, True]
-    assert [t.allows("Slice") for t in table] == [True, True, False, True]
-    assert [t.allows("Bias") for t in table] == [True, False, False, True]
-    assert [t.bottoms_at_most for t in table] == [None, 1000, 1000, 1000]
+    assert [t.layout for t in table] == ["blobs", "rows", "rows", "blobs", "blobs"]
+    assert [t.time for t in table] == ["slice", "slice", "steps", "slice", "slice"]
+    assert [t.scans for t in table] == ["unrolled", "unrolled", "unrolled", "layers", "fused"]
+    assert [t.trained for t in table] == [True, False, False, True, True]
+    assert [t.in_place for t in table] == [True, False, False, True, True]
+    assert [t.allows("Slice") for t in table] == [True, True, False, True, True]
+    assert [t.allows("Bias") for t in table] == [True, False, False, True, True]
+    assert [t.bottoms_at_most for t in table] == [None, 1000, 1000, 1000, None]
 
 
 GOOD = """\
@@ -134,7 +135,8 @@ CHECKS = "one_of, at_most, absent, forbidden, bottoms, bottoms_at_most, steps_at
         ({"base": 1}, "x.toml: base: expected the name or the path of a target, found 1"),
         (
             {"base": "nosuch"},
-            "there is no target nosuch: expected caffe, flat, noslice, caffe-native, or the path of a TOML file",
+            "there is no target nosuch: expected caffe, flat, noslice, caffe-native, caffe-fused, or the path of a"
+            " TOML file",
         ),
         ({"layers": ["Slice"]}, "x.toml: layers: expected a table [layers], found ['Slice']"),
         ({"layers": {"types": "Slice"}}, "x.toml: [layers]: types: expected an array of texts, found 'Slice'"),

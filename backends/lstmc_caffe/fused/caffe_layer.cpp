@@ -1,0 +1,163 @@
+// Caffe's side of generated layers: one class for all of them, registered under the type of each that a library holds.
+#include <map>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "caffe/filler.hpp"
+#include "caffe/layer.hpp"
+#include "caffe/layer_factory.hpp"
+#include "layer.h"
+
+namespace {
+
+using caffe::Blob;
+using std::string;
+using std::vector;
+typedef vector<Blob<float>*> Blobs;
+
+const lstmc_layer* find(const string& type) {
+  for (const lstmc_layer* const* layer = lstmc_layers; *layer; ++layer) {
+    if (type == (*layer)->type) return *layer;
+  }
+  LOG(FATAL) << "this library has no layer of type " << type;
+  return nullptr;
+}
+
+string text(const vector<int>& shape) {
+  std::ostringstream out;
+  out << "[";
+  for (size_t i = 0; i < shape.size(); ++i) out << (i ? ", " : "") << shape[i];
+  out << "]";
+  return out.str();
+}
+
+class GeneratedLayer : public caffe::Layer<float> {
+ public:
+  explicit GeneratedLayer(const caffe::LayerParameter& param) : Layer<float>(param), code_(find(param.type())) {}
+
+  virtual inline const char* type() const { return code_->type; }
+  virtual inline int ExactNumBottomBlobs() const { return code_->bottoms; }
+  virtual inline int ExactNumTopBlobs() const { return code_->tops; }
+
+  virtual void LayerSetUp(const Blobs& bottom, const Blobs& top) {
+    const caffe::DummyDataParameter& given = this->layer_param_.dummy_data_param();
+    if (this->blobs_.empty()) {
+      for (int i = 0; i < code_->weights; ++i) {
+        const lstmc_shape& shape = code_->weight[i];
+        this->blobs_.emplace_back(new Blob<float>(vector<int>(shape.sizes, shape.sizes + shape.axes)));
+        if (i < given.data_filler_size()) {
+          boost::shared_ptr<caffe::Filler<float> > filler(caffe::GetFiller<float>(given.data_filler(i)));
+          filler->Fill(this->blobs_[i].get());
+        }
+      }
+    }
+    this->param_propagate_down_.resize(code_->weights, true);
+  }
+
+  // T and N are what the bottoms have; where none has them, what the prototxt says (dummy_data_param.shape)
+  virtual void Reshape(const Blobs& bottom, const Blobs& top) {
+    const caffe::DummyDataParameter& given = this->layer_param_.dummy_data_param();
+    int T = given.shape_size() ? static_cast<int>(given.shape(0).dim(0)) : 1;
+    int N = given.shape_size() ? static_cast<int>(given.shape(0).dim(1)) : 1;
+    for (int i = 0; i < code_->bottoms; ++i) {
+      const lstmc_shape& shape = code_->bottom[i];
+      const vector<int>& found = bottom[i]->shape();
+      if (shape.time && !found.empty()) T = found[0];
+      if (shape.rows && static_cast<int>(found.size()) > shape.time) N = found[shape.time];
+    }
+    if (code_->fixed) N = 1;
+    for (int i = 0; i < code_->bottoms; ++i) {
+      const vector<int> wanted = sized(code_->bottom[i], T, N);
+      CHECK(bottom[i]->shape() == wanted) << this->layer_param_.name() << ": bottom " << i << " must be "
+                                          << text(wanted) << ", found " << text(bottom[i]->shape());
+    }
+    for (int i = 0; i < code_->tops; ++i) top[i]->Reshape(sized(code_->top[i], T, N));
+    T_ = T;
+    N_ = N;
+    buffers_.resize(code_->buffers);
+    for (int i = 0; i < code_->buffers; ++i) {
+      const lstmc_buffer& buffer = code_->buffer[i];
+      const size_t floats = size_t(buffer.size) * (buffer.rows ? N : 1) * (buffer.time ? T + buffer.more : 1);
+      if (buffers_[i].size() != floats) vector<float>(floats).swap(buffers_[i]);
+    }
+  }
+
+ protected:
+  virtual void Forward_cpu(const Blobs& bottom, const Blobs& top) {
+    lstmc_call call = called();
+    gather(bottom, top);
+    for (size_t i = 0; i < top.size(); ++i) top_[i] = top[i]->mutable_cpu_data();
+    call.top = top_.data();
+    code_->forward(&call);
+  }
+
+  virtual void Backward_cpu(const Blobs& top, const vector<bool>& propagate_down, const Blobs& bottom) {
+    lstmc_call call = called();
+    gather(bottom, top);
+    for (size_t i = 0; i < top.size(); ++i) {
+      top_[i] = const_cast<float*>(top[i]->cpu_data());
+      top_diff_[i] = top[i]->cpu_diff();
+    }
+    for (size_t i = 0; i < bottom.size(); ++i) {
+      bottom_diff_[i] = bottom[i]->mutable_cpu_diff();
+      wanted_[i] = propagate_down[i];
+    }
+    for (int i = 0; i < code_->weights; ++i) weight_diff_[i] = this->blobs_[i]->mutable_cpu_diff();
+    call.top = top_.data();
+    code_->backward(&call);
+  }
+
+ private:
+  static vector<int> sized(const lstmc_shape& shape, int T, int N) {
+    vector<int> found;
+    if (shape.time) found.push_back(T);
+    if (shape.rows) found.push_back(N);
+    found.insert(found.end(), shape.sizes, shape.sizes + shape.axes);
+    return found;
+  }
+
+  void gather(const Blobs& bottom, const Blobs& top) {
+    for (size_t i = 0; i < bottom.size(); ++i) bottom_[i] = bottom[i]->cpu_data();
+    for (int i = 0; i < code_->weights; ++i) weight_[i] = this->blobs_[i]->cpu_data();
+    for (int i = 0; i < code_->buffers; ++i) buffer_[i] = buffers_[i].data();
+  }
+
+  lstmc_call called() {
+    bottom_.resize(code_->bottoms + 1);
+    bottom_diff_.resize(code_->bottoms + 1);
+    wanted_.resize(code_->bottoms + 1);
+    weight_.resize(code_->weights + 1);
+    weight_diff_.resize(code_->weights + 1);
+    top_.resize(code_->tops + 1);
+    top_diff_.resize(code_->tops + 1);
+    buffer_.resize(code_->buffers + 1);
+    const lstmc_call call = {T_,           N_,          bottom_.data(),   bottom_diff_.data(), wanted_.data(), weight_.data(),
+                             weight_diff_.data(), top_.data(), top_diff_.data(), buffer_.data()};
+    return call;
+  }
+
+  const lstmc_layer* const code_;
+  int T_ = 1, N_ = 1;
+  vector<vector<float> > buffers_;
+  vector<const float*> bottom_, weight_, top_diff_;
+  vector<char> wanted_;
+  vector<float*> bottom_diff_, weight_diff_, top_, buffer_;
+};
+
+boost::shared_ptr<caffe::Layer<float> > create(const caffe::LayerParameter& param) {
+  return boost::shared_ptr<caffe::Layer<float> >(new GeneratedLayer(param));
+}
+
+struct Registered {
+  Registered() {
+    for (const lstmc_layer* const* layer = lstmc_layers; *layer; ++layer) {
+      // its name says what its code is: one that is there already is the same
+      if (!caffe::LayerRegistry<float>::Registry().count((*layer)->type)) {
+        caffe::LayerRegistry<float>::AddCreator((*layer)->type, create);
+      }
+    }
+  }
+} registered;
+
+}  // namespace

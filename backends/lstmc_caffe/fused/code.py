@@ -1,0 +1,83 @@
+"""The C++ of generated layers, from their plans by templates."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lstmc_caffe.fused.arithmetic import number
+from lstmc_caffe.fused.memory import Array
+from lstmc_caffe.fused.plan import Plan, plan_text
+from lstmc_caffe.fused.work import Loop, Work, plain
+
+PREFIX = "Fused_"  # begins the types of generated layers
+_TEMPLATES = Environment(
+    loader=PackageLoader("lstmc_caffe", "fused"),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+    autoescape=False,
+)
+_PLACE = "TYPE"
+
+
+def layer_code(plan: Plan) -> tuple[str, str]:
+    """The type of a layer, which its code decides, and the C++ of that namespace."""
+    swapped = {array.name for state in plan.states for array in state.gradient}
+    blobs = [*plan.bottoms, *plan.weights, *plan.tops, *plan.buffers, *plan.gradients, *plan.top_diffs]
+    blobs += [s.top_diff for s in plan.states] + [s.bottom_diff for s in plan.states if s.bottom_diff]
+    forward = _used(plan.forward) | {s.kept.array.name for s in plan.states} | {s.top.name for s in plan.states}
+    forward |= {s.bottom.name for s in plan.states if s.bottom}
+    zeroed = [a for a in plan.gradients if a.kind == "bottom_diff" and not (a.time and a.rows)]
+    backward = _used(plan.backward) | {a.name for a in zeroed} | {s.top_diff.name for s in plan.states}
+    backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
+    backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into)}
+    text = _TEMPLATES.get_template("layer.cpp.j2").render(
+        type=_PLACE,
+        plan=plan,
+        text=plan_text(plan).splitlines(),
+        number=number,
+        axes=_axes,
+        used_forward=[a for a in blobs if a.name in forward],
+        used_backward=[a for a in blobs if a.name in backward - swapped],
+        zeroed=zeroed,
+        # a product with a state that begins as zeros, and one for a gradient that nobody has: not at the first step
+        zero_at_first=[s.kept.array for s in plan.states if s.bottom is None and s.value == 0],
+        unread_at_last=[s.gradient[1] for s in plan.states if s.bottom is None],
+        first_slot="T" if plan.reverse else "0",
+        last_slot="0" if plan.reverse else "T",
+    )
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"\n\s*\n(?=\s*[})]|  for|    //)", "\n", text))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    type_ = PREFIX + re.sub(r"[^A-Za-z0-9]", "_", plan.name) + "_" + digest
+    return type_, text.replace(_PLACE, type_)
+
+
+def source(title: str, layers: Iterable[tuple[str, str]]) -> str:
+    """The whole source of the layers of a net: (type, code) of each."""
+    here = files(__package__)
+    return _TEMPLATES.get_template("layers.cpp.j2").render(
+        title=plain(title),
+        header=here.joinpath("layer.h").read_text(encoding="utf-8"),
+        functions=here.joinpath("functions.h").read_text(encoding="utf-8"),
+        layers=[{"type": type_, "code": code} for type_, code in dict(layers).items()],
+    )
+
+
+def _axes(array: Array) -> str:
+    return array.label_of().partition("[")[2].removesuffix("]")
+
+
+def _used(works: Iterable[Work]) -> set[str]:
+    found = set()
+    for work in works:
+        if isinstance(work, Loop):
+            found |= {place.array.name for place, _ in work.pointers.values()}
+        else:
+            found |= {place.array.name for place in (work.x, work.w, work.y, work.b) if place} | {work.panels.name}
+    return found

@@ -1,0 +1,36 @@
+// What generated code and Caffe's side of a generated layer know of each other. Plain C: no header is needed.
+struct lstmc_shape {
+  int time, rows;  // whether the axes T and N come first, in this order
+  int axes;        // the others
+  const int* sizes;
+};
+
+struct lstmc_buffer {
+  long size;  // floats, for each row and each step if it has those
+  int rows, time, more;
+};
+
+struct lstmc_call {
+  int T, N;
+  const float* const* bottom;
+  float* const* bottom_diff;
+  const char* wanted;  // of each bottom: whether its gradient is
+  const float* const* weight;
+  float* const* weight_diff;
+  float* const* top;
+  const float* const* top_diff;
+  float* const* buffer;
+};
+
+struct lstmc_layer {
+  const char* type;
+  int fixed;  // whether the rows of a batch depend on each other: then the whole batch is one row
+  int bottoms, weights, tops, buffers;
+  const lstmc_shape *bottom, *weight, *top;
+  const lstmc_buffer* buffer;
+  void (*forward)(const lstmc_call*);
+  void (*backward)(const lstmc_call*);
+};
+
+// what a library holds, ended by a null pointer
+extern __attribute__((visibility("hidden"))) const lstmc_layer* const lstmc_layers[];

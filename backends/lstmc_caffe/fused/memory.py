@@ -1,0 +1,141 @@
+"""Where values of a generated layer are: its blobs, and buffers of its own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal
+
+_TAKEN = (
+    *(
+        "T",
+        "N",
+        "t",
+        "n",
+        "j",
+        "i",
+        "k",
+        "std",
+        "sum",
+        "most",
+        "call",
+        "exp_",
+        "tanh_",
+        "sigmoid",
+        "softplus",
+        "product",
+        "outer",
+        "pack",
+        "packed_product",
+        "vector",
+        "LANES",
+        "MOST",
+        "WIDE",
+    ),
+    *(
+        "auto",
+        "bool",
+        "case",
+        "char",
+        "const",
+        "default",
+        "delete",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "float",
+        "for",
+        "if",
+    ),
+    *("int", "long", "new", "operator", "return", "short", "signed", "static", "struct", "switch", "this", "union"),
+    *(
+        "unsigned",
+        "using",
+        "void",
+        "while",
+        "and",
+        "or",
+        "not",
+        "xor",
+        "class",
+        "public",
+        "private",
+        "template",
+        "goto",
+    ),
+)
+Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
+
+
+@dataclass(frozen=True)
+class Array:
+    """Memory of ``size`` floats, for each of N rows (``rows``) and for each of T steps (``time``).
+
+    ``more`` is how many steps there are beyond T: 1 where states are kept from before the first step on. ``name`` is
+    what the C++ calls it.
+    """
+
+    kind: Kind
+    number: int
+    name: str
+    size: int
+    rows: bool
+    time: bool
+    more: int = 0
+
+    def label_of(self, shape: tuple[int, ...] | None = None) -> str:
+        """``h [T+1, N, 500]``; of a blob with the ``shape`` that it has behind T and N."""
+        axes = [f"T+{self.more}" if self.more else "T"] if self.time else []
+        sizes = (self.size,) if shape is None else shape
+        return f"{self.name} [{', '.join([*axes, *(['N'] if self.rows else []), *map(str, sizes)])}]"
+
+
+class Names:
+    """What the C++ calls things: what people called them, as far as it may."""
+
+    def __init__(self) -> None:
+        self._taken = set(_TAKEN)
+
+    def unique(self, name: str) -> str:
+        base = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        base = f"v{base}" if not base[:1].isalpha() else base
+        found, count = base, 1
+        while found in self._taken:
+            count += 1
+            found = f"{base}_{count}"
+        self._taken.add(found)
+        return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value is at a step: in an array, ``offset`` floats into the row, of the step ``shift`` after this one."""
+
+    array: Array
+    offset: int = 0
+    shift: int = 0
+
+    def moved(self, offset: int) -> Place:
+        return replace(self, offset=self.offset + offset)
+
+    @property
+    def of_step(self) -> str:
+        """The C++ for where this step begins."""
+        array = self.array
+        if not array.time:
+            return array.name + (f" + {self.offset}" if self.offset else "")
+        step = f"(t + {self.shift})" if self.shift else "t"
+        rows = "N * " if array.rows else ""
+        return f"{array.name} + {step} * {rows}{array.size}" + (f" + {self.offset}" if self.offset else "")
+
+    @property
+    def of_all(self) -> str:
+        """The C++ for where its first step begins."""
+        moved = f" + N * {self.array.size}" if self.shift else ""
+        return f"{self.array.name}{moved}" + (f" + {self.offset}" if self.offset else "")
+
+    @property
+    def of_row(self) -> str:
+        """The C++ for where row ``n`` of this step begins."""
+        return self.of_step + (f" + n * {self.array.size}" if self.array.rows else "")

@@ -1,0 +1,326 @@
+"""The plan of a generated layer: its blobs and buffers, what runs each step, and what is one product for all steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lstmc.errors import BackendError, PassError
+from lstmc.ir import Ref, Scan
+from lstmc.ops import Add, Linear, Reshape, Transpose
+from lstmc.passes import Cse, Simplify, backward_body
+from lstmc_caffe.fused.arithmetic import CHEAP, MOVES
+from lstmc_caffe.fused.memory import Array, Kind, Names, Place
+from lstmc_caffe.fused.rows import Rows, rows_of
+from lstmc_caffe.fused.schedule import Schedule, check_ops
+from lstmc_caffe.fused.work import Loop, Product, Sink, Work, plain
+
+
+@dataclass(frozen=True)
+class Outer:
+    """One product for all steps: it adds ct^T x to a gradient [outs, ins], over the rows of all steps."""
+
+    ct: Place
+    x: Place
+    into: Place
+    outs: int
+    ins: int
+    lead: int
+
+
+@dataclass(frozen=True)
+class State:
+    """A state: where it is kept from the first step on, its operand or its number, and its gradient's two buffers."""
+
+    name: str
+    kept: Place
+    bottom: Array | None
+    value: float
+    top: Array
+    gradient: tuple[Array, Array]
+    bottom_diff: Array | None
+    top_diff: Array
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A layer for a scan, whatever N and T are, unless the rows are not independent."""
+
+    name: str
+    rows: Rows
+    reverse: bool
+    shapes: dict[str, tuple[int, ...]]  # of each array that is a blob: its shape behind T and N
+    bottoms: tuple[Array, ...]
+    weights: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    states: tuple[State, ...]
+    buffers: tuple[Array, ...]
+    gradients: tuple[Array, ...]  # of bottoms and weights that are no state's
+    top_diffs: tuple[Array, ...]  # of outputs
+    forward: tuple[Work, ...]
+    backward: tuple[Work, ...]
+    outers: tuple[Outer, ...]
+
+    @property
+    def tops(self) -> tuple[Array, ...]:
+        return (*self.outputs, *(state.top for state in self.states))
+
+
+def plan_of(scan: Scan, initial: tuple[float | None, ...]) -> Plan:
+    """The plan of a scan. Raises :class:`BackendError` for what there is no code for, with the reason."""
+    return _Planner(scan, initial).plan()
+
+
+class _Planner:
+    def __init__(self, scan: Scan, initial: tuple[float | None, ...]) -> None:
+        self.scan, self.initial = scan, initial
+        self.rows = rows_of(scan)
+        self.body = self.rows.body
+        check_ops(self.body)
+        try:
+            back = backward_body(self.body)
+        except PassError as error:
+            raise BackendError(error.message, loc=error.loc) from None
+        self.back = Cse().run(Simplify().run(back).graph).graph
+        self.names = Names()
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.made: list[Array] = []
+        self.top_diffs: list[Array] = []
+
+    def array(self, kind: Kind, number: int, name: str, ref: Ref, rows: bool, time: bool, prefix: str = "") -> Array:
+        unique = self.names.unique(prefix + name)
+        type_ = self.body.type(ref)
+        self.shapes[unique] = type_.shape
+        return Array(kind, number, unique, type_.size, rows, time)
+
+    def plan(self) -> Plan:
+        args = self.body.body_args()
+        before, after = (1, 0) if self.scan.reverse else (0, 1)
+        sources: dict[Ref, Place] = {}
+        bottoms: list[Array] = []
+        weights: list[Array] = []
+        states: list[State] = []
+        gradients: dict[str, Array] = {}
+        outputs = tuple(
+            self.array("top", i, o.name or "y", o.ref, True, True)
+            for i, o in enumerate(self.body.outputs[: len(self.body.outputs) - len(self.initial)])
+        )
+        values = iter(self.initial)
+        for slot, (arg, mapped) in enumerate(zip(args, self.rows.mapped, strict=True)):
+            role, ref, rows = self.scan.role(slot), Ref(arg.name), mapped
+            if role == "weight":
+                array = self.array("weight", len(weights), arg.name, ref, False, False)
+                weights.append(array)
+            elif role == "state":
+                value = next(values)
+                states.append(self._state(ref, value, len(bottoms), len(outputs) + len(states), rows))
+                if states[-1].bottom is not None:
+                    bottoms.append(states[-1].bottom)
+                sources[ref] = Place(states[-1].kept.array, 0, before)
+                continue
+            else:
+                array = self.array("bottom", len(bottoms), arg.name, ref, rows, role == "x")
+                bottoms.append(array)
+            sources[ref] = Place(array)
+            kind: Kind = "weight_diff" if role == "weight" else "bottom_diff"
+            gradients[arg.name] = self.array(kind, array.number, arg.name, ref, array.rows, array.time, "d_")
+        following = self.body.outputs[len(outputs) :]
+        sinks = [Sink(o.ref, Place(array)) for o, array in zip(self.body.outputs, outputs, strict=False)]
+        sinks += [Sink(o.ref, Place(s.kept.array, 0, after)) for o, s in zip(following, states, strict=True)]
+        forward = Schedule(self.body, sources, self.made, self.names)
+        kept = self._kept(sources, {sink.ref: sink.place for sink in sinks})
+        sinks += [Sink(ref, place) for ref, place in kept.items() if ref not in {sink.ref for sink in sinks}]
+        steps, _ = forward.work(sinks, ())
+        back = self._backward(sources, kept, outputs, states, gradients)
+        return Plan(
+            self.scan.body.name,
+            self.rows,
+            self.scan.reverse,
+            self.shapes,
+            tuple(bottoms),
+            tuple(weights),
+            outputs,
+            tuple(states),
+            tuple(self.made),
+            tuple(gradients.values()),
+            tuple(self.top_diffs),
+            tuple(steps),
+            *back,
+        )
+
+    def _state(self, ref: Ref, value: float | None, bottom: int, top: int, rows: bool) -> State:
+        name = ref.node
+        size = self.body.type(ref).size
+        kept = Array("buffer", len(self.made), self.names.unique(f"{name}_kept"), size, rows, True, 1)
+        self.made.append(kept)
+        first = None if value is not None else self.array("bottom", bottom, name, ref, rows, False, "first_")
+        last = self.array("top", top, name, ref, rows, False, "last_")
+        pair = []
+        for which in ("before", "after"):
+            pair.append(Array("buffer", len(self.made), self.names.unique(f"d_{name}_{which}"), kept.size, rows, False))
+            self.made.append(pair[-1])
+        d_first = self.array("bottom_diff", bottom, name, ref, rows, False, "d_first_") if first else None
+        d_last = self.array("top_diff", top, name, ref, rows, False, "d_last_")
+        return State(name, Place(kept), first, value or 0.0, last, (pair[0], pair[1]), d_first, d_last)
+
+    def _kept(self, sources: dict[Ref, Place], stored: dict[Ref, Place]) -> dict[Ref, Place]:
+        """What the backward pass reads of the forward one: computed by what is dear, each kept for every step."""
+        own, needed = {node.name for node in self.body}, self.back.needed()
+        found: dict[Ref, Place] = {}
+        wanted = [
+            ref
+            for node in self.back
+            if node.name not in own and node.name in needed
+            for ref in self.back.args(node.name)
+            if ref.node in own
+        ]
+        stack = list(dict.fromkeys(wanted))
+        while stack:
+            ref = stack.pop()
+            node = self.back.node(ref.node)
+            if ref in sources or ref in found:
+                continue
+            if isinstance(node.op, (*MOVES, *CHEAP)):
+                stack += self.back.args(node.name)
+            elif self.back.args(node.name):
+                if ref in stored and stored[ref].array.time:
+                    found[ref] = stored[ref]
+                else:
+                    array = Array(
+                        "buffer",
+                        len(self.made),
+                        self.names.unique(f"{node.name}_kept"),
+                        self.body.type(ref).size,
+                        True,
+                        True,
+                    )
+                    self.made.append(array)
+                    found[ref] = Place(array)
+        return found
+
+    def _backward(
+        self,
+        sources: dict[Ref, Place],
+        kept: dict[Ref, Place],
+        outputs: tuple[Array, ...],
+        states: list[State],
+        gradients: dict[str, Array],
+    ) -> tuple[tuple[Work, ...], tuple[Outer, ...]]:
+        args = self.back.body_args()
+        count = len(self.body.body_args())
+        known = dict(sources) | kept
+        for arg, array in zip(args[count:], outputs, strict=False):
+            given = Array("top_diff", array.number, self.names.unique(f"d_{array.name}"), array.size, True, True)
+            self.top_diffs.append(given)
+            known[Ref(arg.name)] = Place(given)
+        for arg, state in zip(args[count + len(outputs) :], states, strict=True):
+            known[Ref(arg.name)] = Place(state.gradient[0])
+        sinks: list[Sink] = []
+        outers: list[tuple[Outer, Ref, Ref]] = []
+        results = iter(self.back.outputs)
+        for slot, arg in enumerate(self.body.body_args()):
+            if self.scan.role(slot) == "state":
+                continue
+            into = gradients[arg.name]
+            whole = next(results).ref
+            summed = not (into.time and into.rows)
+            for ref in self._parts(whole) if summed else (whole,):
+                outer = self._outer(ref, Place(into)) if not (into.rows or into.time) else None
+                if outer is not None:
+                    outers.append(outer)
+                elif self.back.node(ref.node).op.name != "full" or (into.time and into.rows):
+                    sinks.append(Sink(ref, Place(into), summed))
+        for state in states:
+            sinks.append(Sink(next(results).ref, Place(state.gradient[1])))
+        schedule = Schedule(self.back, known, self.made, self.names)
+        steps, places = schedule.work(sinks, [(ct, o.outs, x, o.ins) for o, ct, x in outers])
+        done = tuple(
+            Outer(ct, x, o.into, o.outs, o.ins, o.lead) for (o, _, _), (ct, x) in zip(outers, places, strict=True)
+        )
+        return tuple(steps), done
+
+    def _parts(self, ref: Ref) -> Iterator[Ref]:
+        """The summands of what a step adds to a gradient."""
+        node = self.back.node(ref.node)
+        args = self.back.args(node.name)
+        if isinstance(node.op, Add) and all(self.back.type(arg) == node.types[0] for arg in args):
+            for arg in args:
+                yield from self._parts(arg)
+        else:
+            yield ref
+
+    def _outer(self, ref: Ref, into: Place) -> tuple[Outer, Ref, Ref] | None:
+        """A summand that is a product of this step's rows alone: dW = ct^T x."""
+        node = self.back.node(ref.node)
+        if isinstance(node.op, Reshape):
+            return self._outer(self.back.args(node.name)[0], into)
+        if isinstance(node.op, Transpose):  # of a matrix that is used as it is transposed
+            turned = self._outer(self.back.args(node.name)[0], into)
+            return turned and (replace(turned[0], outs=turned[0].ins, ins=turned[0].outs), turned[2], turned[1])
+        if not isinstance(node.op, Linear):
+            return None
+        sides = [self.back.node(arg.node) for arg in self.back.args(node.name)]
+        outs, ins = node.types[0].shape
+        found = []
+        for side, width in zip(sides, (outs, ins), strict=True):
+            if isinstance(side.op, Transpose):
+                found.append(self.back.args(side.name)[0])
+            elif width == 1 or side.types[0].shape[1] == 1:
+                found.append(Ref(side.name))
+            else:
+                return None
+        lead = sides[0].types[0].shape[1]
+        nowhere = Place(into.array)
+        return Outer(nowhere, nowhere, into, outs, ins, lead), found[0], found[1]
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan for people."""
+    sizes = (
+        "N and T are what its bottoms have"
+        if not plan.rows.fixed
+        else f"rows depend on each other: N is {plan.rows.batch}"
+    )
+    lines = [f"layer {plain(plan.name)}: {sizes}{', from the last step to the first' if plan.reverse else ''}"]
+    lines += [f"  bottom  {array.label_of(plan.shapes[array.name])}" for array in plan.bottoms]
+    lines += [f"  weight  {array.label_of(plan.shapes[array.name])}" for array in plan.weights]
+    lines += [f"  top     {array.label_of(plan.shapes[array.name])}" for array in plan.tops]
+    lines += [f"  buffer  {array.label_of()}" for array in plan.buffers]
+    for title, works in (("forward", plan.forward), ("backward", plan.backward)):
+        for heading, when in WHEN.items():
+            found = [line for work in works if _when(work) == when for line in _work_text(work)]
+            lines += [f"  {title}, {heading}:", *(f"    {line}" for line in found)] if found else []
+    lines.append("  backward, gradients of weights, once for all steps:")
+    for o in plan.outers:
+        rows = f"T * N{_lead(o.lead)}"
+        lines.append(
+            f"    product {o.into.array.name} [{o.outs}, {o.ins}] += {o.ct.array.name} [{rows}, {o.outs}]^T"
+            f" {o.x.array.name} [{rows}, {o.ins}]"
+        )
+    return "\n".join(lines) + "\n"
+
+
+WHEN = {"once for all steps, before": "before", "each step": "step", "once for all steps, after": "after"}
+
+
+def _when(work: Work) -> str:
+    return work.when if isinstance(work, Product) else "step"
+
+
+def _lead(lead: int) -> str:
+    return f" * {lead}" if lead != 1 else ""
+
+
+def _work_text(work: Work) -> Iterator[str]:
+    if isinstance(work, Product):
+        w = f"[{work.outs}, {work.ins}]^T" if work.transposed else f"[{work.ins}, {work.outs}]"
+        plus = f" + {work.b.array.name}" if work.b else ""
+        rows = f"{'N' if work.when == 'step' else 'T * N'}{_lead(work.lead)}"
+        yield (
+            f"product {work.y.array.name} [{rows}, {work.outs}] = {work.x.array.name} [{rows}, {work.ins}]"
+            f" {work.w.array.name} {w}{plus}"
+        )
+    else:
+        assert isinstance(work, Loop)
+        yield f"loop over [N, {work.size}]"
+        yield from (f"  {comment}" for comment in work.comments)

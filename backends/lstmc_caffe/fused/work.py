@@ -1,0 +1,58 @@
+"""What a generated layer does at each step: products of all rows, and loops over elements."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lstmc.ir import Ref
+from lstmc_caffe.fused.memory import Array, Place
+
+
+def plain(text: str) -> str:
+    """What may stand in a comment of C++: nothing that ends or continues it."""
+    return re.sub(r"[^ -~]|\\", "?", text)
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where a value goes: written over what is there, or added to it."""
+
+    ref: Ref
+    place: Place
+    add: bool = False
+
+
+@dataclass
+class Product:
+    """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or times w [ins, outs]; plus b."""
+
+    x: Place
+    w: Place
+    y: Place
+    outs: int
+    ins: int
+    lead: int
+    transposed: bool
+    b: Place | None
+    panels: Array  # where w is packed
+    when: Literal["before", "step", "after"]  # the loop over steps: one product for all, or one each
+    comment: str
+
+
+@dataclass
+class Loop:
+    """Lines of C++ for each of ``size`` elements ``j``, of one row after the other; ``pointers`` are what they use.
+
+    ``independent``: no element needs another one, so that many can be done at once.
+    """
+
+    size: int
+    pointers: dict[str, tuple[Place, bool]] = field(default_factory=dict)  # name -> place, whether it is written
+    lines: list[str] = field(default_factory=list)  # each with what it is, as a comment
+    comments: list[str] = field(default_factory=list)
+    independent: bool = True
+
+
+Work = Product | Loop

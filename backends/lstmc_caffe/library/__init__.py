@@ -1,0 +1,1 @@
+"""Libraries of generated layers: compiled for one build of Caffe, and remembered."""

@@ -1,0 +1,154 @@
+"""The plan of a generated layer as text, its rows, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc import Input, Param, State, cell, conv, dims, dropout, linear, model, reshape, scan, tanh
+from lstmc.dsl import BoundCell
+from lstmc.errors import BackendError
+from lstmc.ir import Graph, Scan
+from lstmc.pipeline import compile_graph
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.fused.code import layer_code
+from lstmc_caffe.fused.op import FusedScan
+from lstmc_caffe.fused.plan import plan_of, plan_text
+from lstmc_caffe.fused.rows import rows_of
+
+BACKEND = CaffeBackend()
+T, N, D, H = dims("T N D H")
+
+
+@cell
+def plain(x=Input(N, D), h=State(N, H), *, W=Param(H, D), U=Param(H, H), p=Param(H)):
+    h = tanh(linear(x, W) + linear(h, U) + p * h)
+    return h, {"h": h}
+
+
+@model
+def net(X=Input(T, N, 3)):
+    return {"y": scan(plain(H=2), X)[0]}
+
+
+@model
+def backwards(X=Input(T, N, 3)):
+    return {"y": scan(plain(H=2), X, reverse=True)[0]}
+
+
+PLAN = """\
+layer plain: N and T are what its bottoms have
+  bottom  x [T, N, 3]
+  weight  plain_W [2, 3]
+  weight  plain_U [2, 2]
+  weight  plain_p [2]
+  top     y [T, N, 2]
+  top     last_h_prev [N, 2]
+  buffer  h_prev_kept [T+1, N, 2]
+  buffer  d_h_prev_before [N, 2]
+  buffer  d_h_prev_after [N, 2]
+  buffer  linear [T, N, 2]
+  buffer  plain_W_panels [96]
+  buffer  linear_2 [N, 2]
+  buffer  plain_U_panels [64]
+  buffer  d_h_3 [T, N, 2]
+  buffer  d_linear_2_2 [N, 2]
+  buffer  plain_U_panels_2 [64]
+  buffer  d_mul_2 [N, 2]
+  buffer  plain_W_panels_2 [64]
+  forward, once for all steps, before:
+    product linear [T * N, 2] = x [T * N, 3] plain_W [2, 3]^T
+  forward, each step:
+    product linear_2 [N, 2] = h_prev_kept [N, 2] plain_U [2, 2]^T
+    loop over [N, 2]
+      add = add(linear, linear_2)
+      mul = mul(plain/p, h_prev)
+      add_2 = add(add, mul)
+      h = tanh(add_2) -> y, h_prev_kept
+  backward, each step:
+    loop over [N, 2]
+      d_y_2 = add(d_y, d_h_prev)
+      d_h = mul(h, h)
+      d_h_2 = affine(d_h)
+      d_h_3 = mul(d_y_2, d_h_2) -> d_h_3
+      d_mul = mul(d_h_3, h_prev) -> +d_plain_p
+      d_mul_2 = mul(d_h_3, plain/p) -> d_mul_2
+    product d_linear_2_2 [N, 2] = d_h_3 [N, 2] plain_U [2, 2]
+    loop over [N, 2]
+      d_mul_3 = add(d_mul_2, d_linear_2_3) -> d_h_prev_after
+  backward, once for all steps, after:
+    product d_x [T * N, 3] = d_h_3 [T * N, 2] plain_W [2, 3]
+  backward, gradients of weights, once for all steps:
+    product d_plain_W [2, 3] += d_h_3 [T * N, 2]^T x [T * N, 3]
+    product d_plain_U [2, 2] += d_h_3 [T * N, 2]^T h_prev_kept [T * N, 2]
+"""
+
+
+def fused(graph: Graph) -> list[FusedScan]:
+    compiled = compile_graph(graph, BACKEND, "caffe-fused")
+    return [node.op for node in compiled.expanded if isinstance(node.op, FusedScan)]
+
+
+def test_the_plan_of_a_cell() -> None:
+    (op,) = fused(net.graph(T=4, N=3))
+    assert op.initial == (0.0,)
+    plan = plan_of(op, op.initial)
+    assert plan_text(plan) == PLAN
+    type_, code = layer_code(plan)
+    assert type_.startswith("Fused_plain_")
+    assert "// layer plain: N and T are what its bottoms have" in code
+
+
+def test_the_code_is_the_same_for_every_length_and_batch() -> None:
+    ((one,), (other,)) = (fused(net.graph(T=steps, N=rows)) for steps, rows in ((4, 3), (9, 5)))
+    assert one.type_name == other.type_name
+    (turned,) = fused(backwards.graph(T=4, N=3))
+    assert turned.type_name != one.type_name
+
+
+@cell
+def mixing(x=Input(N, D), h=State(N, D)):
+    """The rows of a batch trade places: no row is alone."""
+    h = tanh(x + reshape(reshape(h, 6), 2, 3) + reshape(reshape(h, 3, 2), 2, 3))
+    return h, {"h": h}
+
+
+@model
+def mixed(X=Input(T, 2, 3)):
+    return {"y": scan(mixing(), X)[0]}
+
+
+def test_rows_that_depend_on_each_other_are_one_row() -> None:
+    scans = [node.op for node in mixed.graph(T=2) if isinstance(node.op, Scan)]
+    assert [(rows_of(op).fixed, rows_of(op).batch) for op in scans] == [(True, 2)]
+    assert [rows_of(op).fixed for op in fused(net.graph(T=2, N=2))] == [False]
+
+
+@cell
+def windows(x=Input(N, 1, 4, 4), h=State(N, 1, 4, 4), *, W=Param(1, 1, 3, 3)):
+    h = tanh(x + conv(h, W, pad=1))
+    return h, {"h": h}
+
+
+@cell
+def dropping(x=Input(N, D), h=State(N, D)):
+    h = tanh(x + dropout(h, 0.5))
+    return h, {"h": h}
+
+
+@pytest.mark.parametrize(
+    ("made", "shape", "reason"),
+    [
+        (windows(), (1, 4, 4), "there is no code for conv in a loop"),
+        (dropping(), (3,), "there is no code for dropout in a loop"),
+    ],
+    ids=["conv", "dropout"],
+)
+def test_what_has_no_code_is_refused(made: BoundCell, shape: tuple[int, ...], reason: str) -> None:
+    @model
+    def refused(X=Input(T, N, *shape)):
+        return {"y": scan(made, X)[0]}
+
+    with pytest.raises(BackendError) as caught:
+        compile_graph(refused.graph(T=2, N=2), BACKEND, "caffe-fused")
+    assert caught.value.message == f"the scan {made.cell.name} cannot be one generated layer: {reason}"
+    assert caught.value.notes == ("target caffe writes it as layers of stock Caffe",)
