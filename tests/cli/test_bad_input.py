@@ -102,7 +102,10 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
             ("--cell", "lstn"),
             f"PluginError: there is no cell called lstn: found {', '.join(find_cells())}\n",
         ),
-        (("net.py", *SIZES, "--backend", "torch"), "PluginError: there is no backend called torch: found caffe\n"),
+        (
+            ("net.py", *SIZES, "--backend", "torch"),
+            "PluginError: there is no backend called torch: found caffe, onnx\n",
+        ),
         (
             ("net.py", *SIZES, "--target", "toaster"),
             "PluginError: backend caffe has no target toaster: found caffe, flat, noslice, caffe-native, caffe-fused\n",
