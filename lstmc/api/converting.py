@@ -12,9 +12,7 @@ from lstmc.api.net import Net
 from lstmc.api.verification import Verification
 from lstmc.backend import Backend
 from lstmc.differential import Difference
-from lstmc.errors import BackendError
 from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, prove
-from lstmc.importers.sources import Surroundings
 from lstmc.model_file import model_in
 from lstmc.ops import Array
 from lstmc.output import write_files
@@ -66,8 +64,9 @@ def convert(
     """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
 
     ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files; of a source of which only a
-    part is imported the whole net, ``NAME.TARGET.prototxt`` with its caffemodel. ``sizes`` are those that the source
-    leaves open, as T and N. ``on`` are the places where the net is run; without it all that can be used here.
+    part is imported the whole net, ``NAME.TARGET.prototxt`` with its caffemodel, or for another backend that part.
+    ``sizes`` are those that the source leaves open, as T and N. ``on`` are the places where the net is run; without it
+    all that can be used here.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
     given = {"activation": activation, "config": config, "weights": weights, "shapes": shapes, "values": values}
@@ -84,16 +83,13 @@ def convert(
     remarks: tuple[str, ...] = ()
     if model.surroundings is None:
         paths += net.save(folder)
+    elif model.surroundings.backend != net.backend.name:
+        paths += net.save(folder)
+        remarks = (f"the recurrent layers alone: those around them are the backend {model.surroundings.backend}'s",)
     else:
-        whole = _whole(model.surroundings, net)
+        whole = model.surroundings.files(net.artifact, net.compiled.target)
         paths += write_files(folder, whole)
         remarks = tuple(model.surroundings.remarks(whole, net.compiled.target))
     proof = prove(model, net.compiled, net.weights, seed)
     source_check = check_source(model, net.compiled, net.weights, seed)
     return Conversion(model, net, tuple(paths), proof, net.verify(on, seed), source_check, remarks)
-
-
-def _whole(around: Surroundings, net: Net) -> dict[str, bytes]:
-    if net.backend.name != around.backend:
-        raise BackendError(f"the other layers of this net are the backend {around.backend}'s, found {net.backend.name}")
-    return around.files(net.artifact, net.compiled.target)
