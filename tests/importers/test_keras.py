@@ -115,6 +115,11 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         kl.Input((5,)), kl.Embedding(7, 4), kl.LSTM(3, return_sequences=True), kl.Flatten(), kl.Dense(2), kl.Softmax(),
     ]), (2, 5)),
     "functional": (encoder_decoder, (2, 5, 3)),
+    "cells": (lambda: keras.Sequential([
+        kl.Input((5, 3)), kl.RNN(kl.GRUCell(4, reset_after=False), return_sequences=True, go_backwards=True),
+        kl.RNN(kl.StackedRNNCells([kl.LSTMCell(4), kl.SimpleRNNCell(3, use_bias=False), kl.LSTMCell(2)]),
+               go_backwards=True),
+    ]), (2, 5, 3)),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lstmc.importers.describe.ops import Dropout
 from lstmc.importers.describe.shapes import axis_in, fixed, resolved
 from lstmc.importers.frontends.keras_activations import activation
-from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, recurrent
+from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, of_cells, recurrent
 from lstmc.importers.frontends.layers import Layers, Pair
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight
@@ -212,6 +212,10 @@ def _bidirectional(layers: Layers, call: Call) -> list[str]:
     return bidirectional(layers, call.config, call.weights, call.xs, call.version)
 
 
+def _of_cells(layers: Layers, call: Call) -> list[str]:
+    return of_cells(layers, call.config, call.weights, call.xs, call.version)
+
+
 def _activation(layers: Layers, call: Call) -> list[str]:
     return [_activated(layers, call, call.xs[0])]
 
@@ -219,6 +223,7 @@ def _activation(layers: Layers, call: Call) -> list[str]:
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(KINDS, _recurrent),
     "Bidirectional": _bidirectional,
+    "RNN": _of_cells,
     "TimeDistributed": _time_distributed,
     "TimeDistributedDense": _dense,  # of Keras 1
     "Dense": _dense,

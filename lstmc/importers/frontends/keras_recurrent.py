@@ -24,6 +24,7 @@ KINDS: dict[str, Kind] = {
     "CuDNNLSTM": "lstm",
     "CuDNNGRU": "gru",
 }
+CELLS = {"SimpleRNNCell": "SimpleRNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
 _PARTS = {"rnn": 1, "gru": 3, "lstm": 4}
 # Keras 1 stored each gate's three arrays for themselves, in this order.
 _KERAS_1 = {"lstm": ("i", "g", "f", "o"), "gru": ("z", "r", "n")}
@@ -58,6 +59,32 @@ def recurrent(
         if config.get("go_backwards", False):  # Keras gives them in the order in which they were made
             out = layers.flip(out, 1)
     return [out, *last] if config.get("return_state", False) else [out]
+
+
+def of_cells(
+    layers: Layers, config: Mapping[str, Any], weights: Sequence[Weight], xs: Sequence[str], version: int
+) -> list[str]:
+    """``RNN(cell)``: the layer of that cell; and for ``StackedRNNCells`` layers on one another, which is the same."""
+    told = config.get("cell") or {}
+    stacked = told.get("class_name") == "StackedRNNCells"
+    cells = told.get("config", {}).get("cells", []) if stacked else [told]
+    strange = [str(cell.get("class_name")) for cell in cells if str(cell.get("class_name")) not in CELLS]
+    if strange or not cells:
+        why = f"there are {', '.join(CELLS)} and StackedRNNCells"
+        raise Refused("cell", ", ".join(strange) or "none", why, "write the layers one by one")
+    if len(cells) > 1 and (len(xs) > 1 or config.get("return_state")):
+        raise Refused("return_state, initial_state", "of several cells", "they are not taken apart", "write layers")
+    back, left, hint, given = bool(config.get("go_backwards", False)), list(weights), layers.hint, list(xs)
+    for number, cell in enumerate(cells):
+        own, inner = cell.get("config", {}), number < len(cells) - 1
+        count = 3 if own.get("use_bias", True) else 2
+        taken, left = left[:count], left[count:]
+        settings = {**own, **{key: config.get(key, False) for key in ("return_sequences", "return_state", "stateful")}}
+        settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
+        layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.origin)
+        given = recurrent(layers, CELLS[cell["class_name"]], settings, taken, given, version, back and inner)
+    layers.at(hint, layers.origin)
+    return given
 
 
 def _arrays(

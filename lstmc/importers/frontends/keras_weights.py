@@ -17,13 +17,7 @@ def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dic
         names = source.facts["layers"]
         return {name: [source.tensors[one].weight() for one in held] for name, held in names.items()}
     found: dict[str, list[Weight]] = {}
-    used: dict[str, int] = {}
-    for layer in layers:
-        # groups are named by class and how-many-eth of it, in the order of the configuration
-        stem = _snake_case(str(layer.get("class_name", "")))
-        count = used.get(stem, 0)
-        used[stem] = count + 1
-        place = f"{stem}_{count}" if count else stem
+    for layer, place in zip(layers, _places(layers), strict=True):
         name = layer_name(layer)
         inside = [group for group in source.facts["groups"] if _below(group, place)]
         told = {source.facts["names"].get(group) for group in _roots(place)} - {None}
@@ -31,9 +25,23 @@ def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dic
             raise SourceError(
                 f"{source.origin}: its weights of {place} are of layer {sorted(map(str, told))[0]}, not {name}"
             )
-        inside.sort(key=lambda group: ("backward_layer" in group, group))
+        cells = _places(layer.get("config", {}).get("cell", {}).get("config", {}).get("cells", []))
+        inside.sort(key=lambda group: _order(group, cells))
         found[name] = [source.tensors[one].weight() for group in inside for one in source.facts["groups"][group]]
     return found
+
+
+def _places(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the groups of layers are called: by class, and the how-manieth of it, in the order of the configuration."""
+    stems = [_snake_case(str(layer.get("class_name", ""))) for layer in layers]
+    counts = [stems[:at].count(stem) for at, stem in enumerate(stems)]
+    return [f"{stem}_{count}" if count else stem for stem, count in zip(stems, counts, strict=True)]
+
+
+def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
+    """Where a group of a layer stands: forwards first, the cells of StackedRNNCells in their own order."""
+    last = group.rpartition("/")[2]
+    return "backward_layer" in group, cells.index(last) if last in cells else 0, group
 
 
 def _roots(place: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ _PLAIN = frozenset(
         *("Orthogonal", "OrthogonalInitializer", "Zeros", "Ones", "Constant", "RandomUniform", "RandomNormal"),
         *("VarianceScaling", "GlorotNormal", "HeNormal", "HeUniform", "TruncatedNormal", "LecunNormal", "L1", "L2"),
         *("L1L2", "MaxNorm", "UnitNorm", "NonNeg"),
-        *("SimpleRNNCell", "LSTMCell", "GRUCell"),
+        *("SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"),
     }
 )
 
