@@ -13,6 +13,7 @@ widened to 32, two layers of the cell follow, each with a residual connection, a
 import json
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from lstmc.cells.mamba import mamba
 from lstmc.cells.min_gru import min_gru
 from lstmc.cells.slstm import slstm
 from lstmc.cells.wrappers import residual
+from lstmc.weights import parameters
 from lstmc_caffe import Solver
 
 WIDTH, DIGITS = 32, 10
@@ -159,7 +161,8 @@ def plot(folder: Path) -> None:
         left.plot(*digits)
         right.plot(*adds, label=name)
         solved = next((str(iteration) for iteration, error in zip(*adds) if error < 0.01), "-")
-        weights = sum(array.size for array in np.load(folder / f"{name}_digits" / "weights.npz").values())
+        net = globals()[f"{name}_digits"].graph(T=LENGTHS["digits"], N=1)
+        weights = sum(prod(op.shape) for op in parameters(net).values() if not op.fixed)
         print(f"| `{name}` | {weights:,} | {digits[1][-1]:.1%} | {adds[1][-1]:.5f} | {solved} |")
     left.set(title="Digits, pixel by pixel, T = 64", xlabel="iteration", ylabel="accuracy, unseen digits", ylim=(0, 1))
     right.axhline(1 / 6, color="gray", linestyle=":", label="always 1")

@@ -46,8 +46,9 @@ SIZES: Mapping[str, int] = {"N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}  #
 class LibraryCell:
     """One cell: ``parameters`` and ``flops`` are numbers of one step at ``sizes``, of one sequence where N is 1.
 
-    ``flops``: a product and a sum are two; a function of an element counts as one; moving elements counts nothing.
-    ``targets`` take it over several steps from zero states, its output and its last states.
+    Fixed arrays are no parameters. ``flops``: a product and a sum are two; a function of an element counts as one;
+    moving elements counts nothing. ``targets`` take it over several steps from zero states, its output and its last
+    states.
     """
 
     name: str
@@ -123,7 +124,7 @@ def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str
     cell = load_cell(name)
     of_it = {dim: {**SIZES, **(sizes or {})}.get(dim, 16) for dim in cell.dims}
     whole = CellModel(cell).graph(T=1, **of_it)
-    count = sum(prod(op.shape) for op in parameters(whole).values())
+    count = sum(prod(op.shape) for op in parameters(whole).values() if not op.fixed)
     loaded = load_backend(backend) if isinstance(backend, str) else backend
     fits = tuple(target for target in loaded.targets if _takes(loaded, target, name, cell))
     return LibraryCell(name, group_of(name), cell, of_it, count, flops(_body(whole)), fits)

@@ -23,6 +23,10 @@ def test_parameters_and_operations_of_an_rnn() -> None:
     assert rnn.shapes == ("x [N, D]", "h [N, H]", "W_x [H, D]\nb [H]\nW_h [H, H]")
 
 
+def test_fixed_arrays_are_no_parameters() -> None:
+    assert library_cell("lmu", {"D": 3, "H": 4, "M": 5}).parameters == (3 + 4 + 5) + 4 * (3 + 4 + 5)
+
+
 def test_operations_of_a_gated_cell_and_of_images() -> None:
     gru = library_cell("mgu", {"N": 2, "D": 3, "H": 4})
     # four products; sums; sigmoid and tanh; f h, 1 - f, two more products and their sum
