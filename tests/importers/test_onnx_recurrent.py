@@ -209,10 +209,14 @@ def test_a_function_that_jumps_is_refused() -> None:
     )
 
 
-def test_fixed_lengths_and_weights_that_are_inputs_are_refused_all_at_once() -> None:
-    case = Case("GRU", (), 3, 2, 2, 2, frozenset({"sequence_lens"}), 14, 0)
-    arrays = case.arrays()
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_lengths_that_are_fixed_are_a_parameter_of_the_model(op: str) -> None:
+    case = Case(op, (("direction", "bidirectional"),), 3, 2, 2, 2, frozenset({"sequence_lens"}), 14, 0)
+    arrays = case.arrays() | {"sequence_lens": np.array([1, 2], np.int32)}
     model = case.model(arrays)
-    with pytest.raises(RefusedError, match=r"sequence_lens = \[1, 2\]: fixed lengths that are not the whole sequence"):
-        from_onnx(model, values={"sequence_lens": np.array([1, 2])})
+    made = imported(from_onnx(model, values={"sequence_lens": arrays["sequence_lens"]}).described)
+    fed = {"X": arrays["X"], "sequence_lens": arrays["sequence_lens"]}
+    assert_close(made.interpreted({"X": arrays["X"].astype(float)}), by_runtime(model, fed), 1e-6)
+    with pytest.raises(RefusedError, match=r"sequence_lens = \[1, 4\]: there are 3 steps; check the model"):
+        from_onnx(model, values={"sequence_lens": np.array([1, 4])})
     assert from_onnx(model, values={"sequence_lens": np.array([3, 3])}).net.inputs.keys() == {"X"}

@@ -9,6 +9,7 @@ import numpy as np
 from lstmc.importers.describe.cell import Cell, Kind
 from lstmc.importers.describe.pointwise import Activation
 from lstmc.importers.describe.recur import Extra
+from lstmc.importers.describe.shapes import fixed
 from lstmc.importers.frontends.layers import Operand
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight
 from lstmc.importers.frontends.recurrent import one_direction
@@ -153,11 +154,8 @@ def _lengths(t: Onnx, node: Node, x: str) -> Operand | None:
     array = known(given)
     if array is not None and np.all(array == steps):
         return None
-    if array is not None:
-        raise Refused(
-            "sequence_lens", str(array.reshape(-1).tolist()[:8]), "fixed lengths that are not the whole sequence",
-            "make them an input of the model",
-        )  # fmt: skip
+    if array is not None and (array.min(initial=0) < 0 or array.max(initial=0) > fixed(steps, "the number of steps")):
+        raise Refused("sequence_lens", str(array.tolist()[:8]), f"there are {steps} steps", "check the model")
     return given
 
 
