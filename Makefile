@@ -8,7 +8,7 @@ OUT := out
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test real-nets browser fuzz check bench golden docs caffe gpu-bundle clean
+.PHONY: help demo quick test real-nets browser fuzz faults check bench golden docs caffe gpu-bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -59,6 +59,10 @@ browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an a
 
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(FUZZ)
+
+faults: caffe ## full disks, closed output, and trainings that are killed and damaged: make faults KILLS=100
+	$(PYTEST) -m faults
+	$(BIN)/python -m tests.fuzz.kills --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.test ## lint, formatting and types
 	$(BIN)/ruff check .

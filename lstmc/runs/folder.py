@@ -72,7 +72,7 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool) -> Iterator[Pa
 def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
     path = folder / RUN
     if not resume:
-        if path.exists():
+        if path.exists() or _of_snapshots(folder) is not None:
             raise TrainingError(f"{folder} has a run already", mends=[Mend.RESUME, Mend.OTHER_FOLDER])
         _write(folder, identity)
         return
@@ -86,20 +86,22 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
 
 
 def _before(folder: Path) -> RunIdentity:
-    """What the run to resume is. Where its own file is lost or damaged, its last whole snapshot tells, and the file is
-    written again."""
-    path = folder / RUN
+    """What the run to resume is. Its last whole snapshot tells, which is known to be undamaged; where that is not what
+    its own file says, the file is written again."""
+    path, known = folder / RUN, _of_snapshots(folder)
     try:
-        return read_json(path, RunIdentity)
+        told = read_json(path, RunIdentity)
     except OSError as error:
         problem = f"{path}: cannot be read: {error.strerror}"
     except NotExpected as wrong:
         problem = f"{path} does not say what run it is: {wrong}"
-    before = _of_snapshots(folder)
-    if before is None:
+    else:
+        if known in (None, told):
+            return told
+    if known is None:
         raise TrainingError(problem, mends=[Mend.OTHER_FOLDER])
-    _write(folder, before)
-    return before
+    _write(folder, known)
+    return known
 
 
 def _of_snapshots(folder: Path) -> RunIdentity | None:

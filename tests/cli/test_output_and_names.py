@@ -22,6 +22,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_output_that_is_closed(tmp_path: Path, closed: str) -> None:
     ended = shell(f"lstmc compile net.py -o out {closed}", tmp_path)
@@ -33,6 +34,7 @@ def test_output_that_is_closed(tmp_path: Path, closed: str) -> None:
     ]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("command", ["compile net.py -o out", "show net.py", "--version", "cells"])
 def test_output_that_is_full(tmp_path: Path, command: str) -> None:
     ended = shell(f"lstmc {command} >/dev/full", tmp_path)

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"net": 3}', b"\xff", b"[" * 10**5, None])
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"net": "", "data": "", "settings": {}}', b"\xff", None])
 def test_a_damaged_or_lost_file_is_written_anew(folder: Path, content: bytes | None) -> None:
     before = (folder / RUN).read_bytes()
     if content is None:
@@ -54,6 +54,15 @@ def test_a_snapshot_of_another_run_is_no_permission(folder: Path) -> None:
     said = refusal(folder, replace(OURS, settings=OURS.settings | {"base_lr": 0.2}))
     assert "setting base_lr: started with 0.1, now 0.2" in said
     resume(folder)
+
+
+def test_a_run_that_lost_its_file_is_not_written_over(folder: Path) -> None:
+    (folder / RUN).unlink()
+    with (
+        pytest.raises(TrainingError, match="has a run already"),
+        run_folder(folder, replace(OURS, data="other"), resume=False),
+    ):
+        raise AssertionError("entered")
 
 
 def test_without_whole_snapshots_it_is_refused(folder: Path) -> None:

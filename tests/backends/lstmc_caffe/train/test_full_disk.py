@@ -17,7 +17,7 @@ from lstmc_caffe.train.snapshots import last_state
 from lstmc_caffe.train.solver import Solver
 from tests.backends.lstmc_caffe.train.training_nets import Told, carrying, same, train
 
-pytestmark = pytest.mark.caffe
+pytestmark = [pytest.mark.caffe, pytest.mark.faults]
 SOLVER = Solver(type="Adam", max_iter=12, snapshot=4)
 
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,49 +17,12 @@ from lstmc.runs.folder import SNAPSHOTS
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.train.snapshots import last_state
 from lstmc_caffe.train.solver import Solver, parse_overrides
+from tests.backends.lstmc_caffe.train.killing import train_and_kill
 from tests.backends.lstmc_caffe.train.training_nets import Told, carrying, dropping, same, train
 
-pytestmark = pytest.mark.caffe
+pytestmark = [pytest.mark.caffe, pytest.mark.faults]
 
-ROOT = Path(__file__).parents[4]
-# Trains until it is done, printing each iteration; one that is to be killed waits for that after some iterations,
-# so that it is, however busy the machine.
-TRAINING = """
-import sys
-from pathlib import Path
-from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.train.solver import parse_overrides
-from tests.backends.lstmc_caffe.train import training_nets
-class Printing(training_nets.Told):
-    def stepped(self, iteration, loss, rate):
-        super().stepped(iteration, loss, rate)
-        print(iteration, flush=True)
-        if len(self.steps) == most:
-            sys.stdin.read()
-folder, resume, most, *settings = sys.argv[1:]
-most = int(most)
-with Runner() as runner:
-    training_nets.train(runner, training_nets.dropping(), parse_overrides(settings), Path(folder),
-        callbacks=Printing(), resume=resume == "True")
-"""
 SETTINGS = ["type=Adam", "base_lr=0.01", "max_iter=140", "snapshot=7"]
-
-
-def train_and_kill(folder: Path, resume: bool, after: int, seconds: float) -> tuple[int, int, str]:
-    """Starts the training and kills it some time after so many iterations, unless it is done.
-
-    Returns the exit status, how many iterations there were, and what was said on stderr.
-    """
-    command = [sys.executable, "-c", TRAINING, str(folder), str(resume), str(after + 5), *SETTINGS]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        lines = (process.stdout.readline() for _ in range(after))
-        done = sum(1 for _ in itertools.takewhile(bool, lines))
-        time.sleep(seconds)
-        process.kill()
-        out, err = process.communicate()
-        return process.returncode, done + len(out.splitlines()), err
 
 
 def test_lstmc_is_killed(caffe: Runner, tmp_path: Path) -> None:
@@ -72,7 +31,7 @@ def test_lstmc_is_killed(caffe: Runner, tmp_path: Path) -> None:
     folder, rng, statuses, steps = tmp_path / "killed", random.Random(0), [], 0
     while not statuses or statuses[-1] != 0:
         resume = bool(statuses)
-        status, done, err = train_and_kill(folder, resume, rng.randint(40, 60), rng.uniform(0, 0.01))
+        status, done, err = train_and_kill(folder, SETTINGS, resume, rng.randint(40, 60), rng.uniform(0, 0.01))
         assert status in (0, -signal.SIGKILL), err
         statuses.append(status)
         steps += done

@@ -223,6 +223,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[], ob
 
 
 @pytest.mark.parametrize("replacing", [False, True])
+@pytest.mark.faults
 def test_a_kill_at_any_moment_leaves_a_whole_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replacing: bool
 ) -> None:

@@ -1,0 +1,31 @@
+"""A short run of trainings that are killed and damaged; and that weights which differ would be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lstmc_caffe.run.runner import Runner
+from tests.fuzz import kills
+
+pytestmark = [pytest.mark.caffe, pytest.mark.faults]
+
+
+def test_a_training_that_is_killed_and_damaged_ends_with_the_same_weights(caffe: Runner, tmp_path: Path) -> None:
+    done = kills.killed_and_damaged(tmp_path, 4, 3, caffe)
+    assert done["weights equal"] == 1
+    assert done["killed"]
+    assert done["worker killed"]
+
+
+def test_other_weights_are_seen(caffe: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kills, "train", lambda runner, net, solver, folder: Other())
+    assert kills.killed_and_damaged(tmp_path, 1, 3, caffe)["weights equal"] == 0
+
+
+class Other:
+    """What a training of another net ends with."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[str, object] = {}
