@@ -36,6 +36,7 @@ from lstmc_caffe.write.trained_weights import read_weights as trained_weights
 from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
 
 IDENTITY = RunIdentity.of(b"net", "data", {"max_iter": 3})
+CORPUS = Path(__file__).parent / "corpus"  # files that other programs wrote
 TARGET = Path(lstmc.__file__).parents[1] / "backends" / "lstmc_caffe" / "targets" / "flat.toml"
 
 
@@ -101,6 +102,7 @@ def formats(folder: Path) -> dict[str, Format]:
         Format("weights.safetensors", _safetensors(), _imported),
         Format("native.prototxt", VIDEO.encode(), _caffe_source),
         Format("native.caffemodel", caffemodel(), _caffe_source),
+        *(Format(path.name, path.read_bytes(), _imported) for path in sorted(CORPUS.iterdir()) if path.suffix != ".py"),
     ]
     return {one.name: one for one in found}
 
@@ -270,3 +272,16 @@ def _caffe_source(folder: Path) -> None:
 
 def _imported(folder: Path) -> None:
     import_file(_only(folder)).files()
+
+
+def _imported_prototxt(folder: Path) -> None:
+    net = _only(folder)
+    weights = folder / "net.caffemodel"
+    weights.write_bytes(native().files["tagger.caffemodel"])
+    import_file(net, weights=weights).files()
+
+
+def _imported_caffemodel(folder: Path) -> None:
+    weights, net = _only(folder), folder / "net.prototxt"
+    net.write_bytes(native().files["tagger.prototxt"])
+    import_file(net, weights=weights).files()

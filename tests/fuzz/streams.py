@@ -20,7 +20,7 @@ from lstmc.errors import BackendError, PassError
 from lstmc.interp import forward, named_rng
 from lstmc.ir import Graph
 from lstmc.manifest import parse_manifest
-from lstmc.ops import Array, Input
+from lstmc.ops import Array, Constant, Input
 from lstmc.passes.dead import without_dead
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
@@ -50,6 +50,8 @@ def try_stream(model: RandomModel, target: str, runner: Runner) -> Trial:
             if isinstance(error, PassError) and not any(words in error.message for words in NO_STEP):
                 raise
             return Trial("refused", generic(error.message))
+        if any(isinstance(node.op, Input) and is_drawn(node.op) for node in compiled.model):
+            return Trial("refused", "the net draws an input anew at each step")
         inputs = {node.name: random_input(node.op, node.name, model.seed) for node in graph if is_input(node.op)}
         whole = forward(graph, inputs, weights)
         found = stepped(artifact, compiled.name, inputs, whole.by_name(), model.T, runner)
@@ -74,6 +76,10 @@ def streamed(graph: Graph) -> Graph:
 
 def is_input(op: object) -> bool:
     return isinstance(op, Input)
+
+
+def is_drawn(op: Input) -> bool:
+    return op.fill is not None and not isinstance(op.fill, Constant)
 
 
 def random_input(op: object, name: str, seed: int) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from io import BytesIO
 from math import prod
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import h5py
 import numpy as np
 
 from lstmc.importers.read.archive import entries, read_entry
+from lstmc.importers.read.hdf5_heap import check_heaps
 from lstmc.importers.read.memory import at_most
 from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.refusal import SourceError
@@ -62,8 +64,9 @@ def _zipped(path: Path) -> Source:
     groups: dict[str, list[str]] = {}
     names: dict[str, str] = {}
     try:
-        content = BytesIO(read_entry(path, "model.weights.h5"))
-        with at_most(ROOM + 3 * path.stat().st_size), h5py.File(content, "r") as file:
+        content = read_entry(path, "model.weights.h5")
+        check_heaps(content)
+        with at_most(ROOM + 3 * path.stat().st_size), h5py.File(BytesIO(content), "r") as file:
             for name, dataset in _datasets(path.name, file):
                 tensors[name] = _tensor(path.name, name, dataset)
                 groups.setdefault(name.rpartition("/vars/")[0], []).append(name)
@@ -82,6 +85,8 @@ def _hdf5(path: Path, config: Path | None) -> Source:
     tensors: dict[str, StoredTensor] = {}
     layers: dict[str, list[str]] = {}
     try:
+        with path.open("rb") as whole, mmap(whole.fileno(), 0, access=ACCESS_READ) as content:
+            check_heaps(content)
         with at_most(ROOM + 3 * path.stat().st_size), h5py.File(path, "r") as file:
             attributes = {name: _attribute(file, name) for name in ("model_config", "keras_version")}
             root = file.get("model_weights", file)
