@@ -28,7 +28,7 @@ from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of
 from lstmc_caffe.write.artifact import artifact
-from lstmc_caffe.write.caffemodel import SUFFIX
+from lstmc_caffe.write.caffemodel import MOST_BYTES, SUFFIX
 from lstmc_caffe.write.trained_weights import read_weights
 
 
@@ -40,6 +40,7 @@ class CaffeBackend:
     targets: Mapping[str, str] = Summaries()
     training_targets: Collection[str] = Summaries(trained=True)
     ops: tuple[type[Op], ...] = (*CAFFE_OPS, *HOST_OPS, FusedScan)
+    most_weights = MOST_BYTES // 4
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """The target's list, as ``pipelines.py`` writes it out."""

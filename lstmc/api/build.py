@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from lstmc.backend import Backend, load_backend, target_of, training_targets
+from lstmc.backend import Backend, LimitsWeights, load_backend, target_of, training_targets
 from lstmc.dsl import Cell, Model
-from lstmc.errors import Argument, ModelFileError, WeightsError
+from lstmc.errors import Argument, BackendError, ModelFileError, WeightsError
 from lstmc.ir import Graph
 from lstmc.manifest import read_manifest
 from lstmc.model_file import ModelSource
 from lstmc.ops import Array
 from lstmc.prepare import deploy_graph, training_graph
-from lstmc.weights import check_weights, initial_weights, read_weights
+from lstmc.weights import check_weights, initial_weights, parameters, read_weights
 
 # A model; a cell, scanned over T steps; the name of a library cell; or what a model file holds.
 AnyModel = Model | Cell | str | ModelSource
@@ -88,8 +89,16 @@ def only(graph: Graph, names: Sequence[str] | None) -> Graph:
     return graph.returning(list(dict.fromkeys(names))) if names else graph
 
 
-def bound_weights(graph: Graph, weights: Weights | None, seed: int) -> dict[str, Array]:
-    """A value for every parameter of a whole model: those given, or drawn by their fillers."""
+def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Backend) -> dict[str, Array]:
+    """A value for every parameter of a whole model: those given, or drawn by their fillers.
+
+    Raises :class:`BackendError` for more than the backend can write, before anything is drawn.
+    """
+    count = sum(prod(op.shape) for op in parameters(graph).values())
+    if isinstance(backend, LimitsWeights) and count > backend.most_weights:
+        raise BackendError(
+            f"{graph.name} has {count:,} weights: backend {backend.name} can write at most {backend.most_weights:,}"
+        )
     if weights is None:
         return initial_weights(graph, seed)
     if isinstance(weights, str | Path):

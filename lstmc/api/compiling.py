@@ -62,7 +62,7 @@ def compile(
     source, whole = traced(model, all_sizes(sizes, dims))
     loaded = backend_of(backend)
     name = target_of(loaded, target)
-    bound = bound_weights(whole, weights, seed)
+    bound = bound_weights(whole, weights, seed, loaded)
     # the part first: what only losses read, as labels, is fed to no net of other outputs
     graph = only(part(whole, phase), outputs)
     tuning = tune(graph, loaded, name, {each: bound[each] for each in parameters(graph)}, step) if tuned else None

@@ -101,7 +101,7 @@ def train(
     axes = batch_axes(source.model, batch)
     given = run_data(trained, axes, data, test_data, test_split, seed, shuffle)
     deployed = compile_graph(deploy_graph(graph), loaded, name, source.name)
-    first = bound_weights(graph, weights, seed)
+    first = bound_weights(graph, weights, seed, loaded)
     facts = record(
         command,
         settings,

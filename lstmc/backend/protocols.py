@@ -79,6 +79,13 @@ class ListsLayers(Protocol):
 
 
 @runtime_checkable
+class LimitsWeights(Protocol):
+    """Writes weights into files that have an end."""
+
+    most_weights: int  # numbers, in all parameters of a model
+
+
+@runtime_checkable
 class Tunes(Protocol):
     """Writes one net in several forms, and measures which is the fastest on this machine."""
 

@@ -206,3 +206,13 @@ class TestPasses:
         *_, last = (name for name in net.passes if name.startswith("cse:"))
         assert net.after("cse") == net.after(last)
         assert net.after(net.passes[-1]) == net.compiled.expanded
+
+
+def test_more_weights_than_a_caffemodel_holds_are_not_even_drawn() -> None:
+    @lstmc.model
+    def large(X=lstmc.Input(1, 30_000), W=lstmc.Param(20_000, 30_000, fill=lstmc.xavier())):  # type: ignore[no-untyped-def]
+        return lstmc.linear(X, W)
+
+    with pytest.raises(BackendError) as caught:
+        lstmc.compile(large)
+    assert caught.value.message == ("large has 600,000,000 weights: backend caffe can write at most 536,608,767")
