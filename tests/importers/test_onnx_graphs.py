@@ -196,6 +196,12 @@ def test_a_tensor_that_is_not_used_is_listed_with_the_reason() -> None:
     assert found.net.ignored == {"w": "no output of the graph is computed from it"}
 
 
+def test_an_output_that_nothing_computes_is_said() -> None:
+    with pytest.raises(SourceError) as caught:
+        from_onnx(built([("Relu", ["x"], ["z"], {})], X3, {}), name="half.onnx")
+    assert str(caught.value) == "SourceError: half.onnx: nothing computes its output y"
+
+
 def external(path: Path, **told: str) -> None:
     """A model whose weights lie in another file."""
     model = built([("MatMul", ["x", "w"], ["y"], {})], X3, {"w": floats(6, 4)})
@@ -221,6 +227,7 @@ def test_external_data_are_read_from_below_the_models_folder_only(tmp_path: Path
         ({"location": "none.bin"}, "tensor w lies in none.bin, which is not there"),
         ({"location": "weights.bin", "offset": "8"}, "tensor w ends behind the end of weights.bin"),
         ({"location": "weights.bin", "length": "8"}, "tensor w should have 96 bytes in weights.bin, told 8"),
+        ({"location": "weights.bin", "length": "²"}, "tensor w should have 96 bytes in weights.bin, told ²"),
     ):
         external(folder / "m.onnx", **told)
         with pytest.raises(SourceError) as caught:

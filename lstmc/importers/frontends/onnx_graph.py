@@ -62,8 +62,9 @@ def describe_onnx(
     if reader.refusals:
         raise RefusedError(origin, reader.refusals)
     for told in graph.output:
-        value = reader.values[told.name]
-        assert value is not None
+        value = reader.values.get(told.name)
+        if value is None:
+            raise SourceError(f"{origin}: nothing computes its output {told.name}")
         builder.output(told.name, reader.t.layers.value(value, told.name))
     net = builder.finish()
     used = {name for weight in net.params.values() for name in weight.sources} | reader.read
