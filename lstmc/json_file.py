@@ -76,6 +76,8 @@ def parsed(content: bytes, kind: type[Made]) -> Made:
             raise NotExpected(f"expected JSON, found something else: {facts['error']}")
         case "missing":
             raise NotExpected.at(place[:-1], f"an object with a value for {place[-1]}", found)
+        case "unexpected_keyword_argument":
+            raise NotExpected.at(place, "no such key", found)
         case "value_error":
             raise NotExpected.at(place, str(facts["error"]), found)
     raise NotExpected.at(place, wrong["msg"].removeprefix("Input should be "), found)

@@ -24,4 +24,7 @@ def test_a_file_is_compiled_linted_and_shown(lstmc: LSTMC, file: str) -> None:
 def test_what_is_no_target_is_refused_by_its_file_and_key(lstmc: LSTMC) -> None:
     Path("mine.toml").write_text('name = "mine"\nsummary = "s"\nbase = "flat"\nlayout = "columns"\n')
     ended = lstmc("compile", *GRU, "--target", "./mine.toml", "-o", "out")
-    assert (ended.code, ended.err) == (2, "BackendError: mine.toml: layout: expected blobs or rows, found 'columns'\n")
+    assert (ended.code, ended.err) == (
+        2,
+        "BackendError: mine.toml: layout: expected 'blobs' or 'rows', found \"columns\"\n",
+    )

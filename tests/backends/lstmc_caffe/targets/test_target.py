@@ -117,58 +117,55 @@ def test_a_base_may_be_a_file_beside_it(tmp_path: Path) -> None:
 
 
 RULE = {"layer": "Slice", "reason": "r", "source": "a"}
-CHECKS = "one_of, at_most, absent, forbidden, bottoms, bottoms_at_most, steps_at_most, axes, in_place, every_size_given"
+CHECKS = (
+    "one_of, at_most, absent, forbidden, bottoms, bottoms_at_most, steps_at_most, axes, in_place, every_size_given, the"
+    " first three with a field"
+)
 
 
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        (
-            {"colour": "red"},
-            "x.toml: expected keys of name, summary, base, layout, time, scans, trained, outputs_unread,"
-            " sharers_carry_blobs, reader, sources, layers, rule, found colour",
-        ),
-        ({"name": 3}, "x.toml: name: expected a text, found 3"),
-        ({"layout": "columns"}, "x.toml: layout: expected blobs or rows, found 'columns'"),
-        ({"time": True}, "x.toml: time: expected slice or steps, found True"),
-        ({"trained": "yes"}, "x.toml: trained: expected true or false, found 'yes'"),
+        ({"colour": "red"}, 'x.toml: colour: expected no such key, found "red"'),
+        ({"name": 3}, "x.toml: name: expected a valid string, found 3"),
+        ({"layout": "columns"}, """x.toml: layout: expected 'blobs' or 'rows', found "columns\""""),
+        ({"time": True}, "x.toml: time: expected 'slice' or 'steps', found true"),
+        ({"trained": "yes"}, 'x.toml: trained: expected a valid boolean, found "yes"'),
         ({"base": 1}, "x.toml: base: expected the name or the path of a target, found 1"),
         (
             {"base": "nosuch"},
             "there is no target nosuch: expected caffe, flat, noslice, caffe-native, caffe-fused, or the path of a"
             " TOML file",
         ),
-        ({"layers": ["Slice"]}, "x.toml: layers: expected a table [layers], found ['Slice']"),
-        ({"layers": {"types": "Slice"}}, "x.toml: [layers]: types: expected an array of texts, found 'Slice'"),
-        ({"layers": {"types": ["Slice"]}}, "x.toml: [layers]: reason: expected a text, found nothing"),
-        ({"reader": [{"named": "x"}]}, "x.toml: [[reader]] 1: expected keys of name, note, found named"),
-        ({"rule": {"layer": "Slice"}}, "x.toml: rule: expected tables [[rule]], found {'layer': 'Slice'}"),
+        ({"layers": ["Slice"]}, 'x.toml: layers: expected an object, found ["Slice"]'),
+        ({"layers": {"types": "Slice"}}, 'x.toml: layers.types: expected a valid array, found "Slice"'),
+        ({"layers": {"types": ["Slice"]}}, "x.toml: layers.reason: expected a text, found null"),
+        (
+            {"reader": [{"named": "x"}]},
+            'x.toml: reader[0]: expected an object with a value for name, found {"named": "x"}',
+        ),
+        ({"reader": [{"name": "x", "nota": ""}]}, 'x.toml: reader[0].nota: expected no such key, found ""'),
+        ({"rule": {"layer": "Slice"}}, 'x.toml: rule: expected a valid array, found {"layer": "Slice"}'),
         (
             {"rule": [RULE | {"source": "a, b", "forbidden": True}]},
-            "x.toml: [[rule]] 1: source: expected names of [sources], which are a, found b",
+            'x.toml: rule[0].source: expected names of [sources], which are a, found "a, b"',
         ),
-        (
-            {"rule": [RULE | {"one_of": [1]}]},
-            f"x.toml: [[rule]] 1: expected one check of {CHECKS}, the first three with a field, found one_of",
-        ),
-        (
-            {"rule": [RULE]},
-            f"x.toml: [[rule]] 1: expected one check of {CHECKS}, the first three with a field, found none",
-        ),
+        ({"rule": [RULE | {"one_of": [1]}]}, f"x.toml: rule[0]: expected one check of {CHECKS}, found one_of"),
+        ({"rule": [RULE]}, f"x.toml: rule[0]: expected one check of {CHECKS}, found none"),
         (
             {"rule": [RULE | {"bottoms": 1, "forbidden": True}]},
-            f"x.toml: [[rule]] 1: expected one check of {CHECKS}, the first three with a field,"
-            " found bottoms, forbidden",
+            f"x.toml: rule[0]: expected one check of {CHECKS}, found forbidden, bottoms",
         ),
-        ({"rule": [RULE | {"bottoms": "two"}]}, "x.toml: [[rule]] 1: bottoms: expected a whole number, found 'two'"),
+        ({"rule": [RULE | {"bottoms": "two"}]}, 'x.toml: rule[0].bottoms: expected a valid integer, found "two"'),
+        ({"rule": [RULE | {"axes": []}]}, "x.toml: rule[0].axes: expected an array of one value or more, found []"),
         (
-            {"rule": [RULE | {"axes": []}]},
-            "x.toml: [[rule]] 1: axes: expected an array of one value or more, found none",
+            {"rule": [RULE | {"field": "inner_product_param.axis", "one_of": [[1]]}]},
+            "x.toml: rule[0].one_of: expected true, false, a number or a text, found [[1]]",
         ),
         (
             {"rule": [RULE | {"field": "slice_param.axes", "one_of": [1]}]},
-            "x.toml: [[rule]] 1: field: expected a field of LayerParameter, such as inner_product_param.axis,"
-            " found 'slice_param.axes'",
+            "x.toml: rule[0].field: expected a field of LayerParameter, such as inner_product_param.axis,"
+            ' found "slice_param.axes"',
         ),
     ],
 )
