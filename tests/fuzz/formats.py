@@ -272,16 +272,3 @@ def _caffe_source(folder: Path) -> None:
 
 def _imported(folder: Path) -> None:
     import_file(_only(folder)).files()
-
-
-def _imported_prototxt(folder: Path) -> None:
-    net = _only(folder)
-    weights = folder / "net.caffemodel"
-    weights.write_bytes(native().files["tagger.caffemodel"])
-    import_file(net, weights=weights).files()
-
-
-def _imported_caffemodel(folder: Path) -> None:
-    weights, net = _only(folder), folder / "net.prototxt"
-    net.write_bytes(native().files["tagger.prototxt"])
-    import_file(net, weights=weights).files()
