@@ -91,6 +91,10 @@ def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequ
             name = builder.output(top, value)
             imported.outputs[name] = (layer.place, top)
     builder.notes.append(_ZERO)
+    for layer in layers:
+        if any(spec.lr_mult != 1 or spec.decay_mult != 1 for spec in layer.message.param):
+            name = layer.message.name
+            builder.notes.append(f"Trained on, {name} learns at the usual rate: lr_mult and decay_mult are not kept.")
     return builder.finish(), imported
 
 

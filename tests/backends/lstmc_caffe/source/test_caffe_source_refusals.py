@@ -99,6 +99,13 @@ def test_the_written_model_has_the_recurrent_layers_alone(tmp_path: Path) -> Non
     assert "each pass from zero" in text.replace("\n", " ")
 
 
+def test_rates_that_are_not_kept_are_told(tmp_path: Path) -> None:
+    net, weights = written(tmp_path, VIDEO.replace('type: "LSTM" ', 'type: "LSTM" param { lr_mult: 2 } '))
+    notes = import_file(net, weights=weights).net.notes
+    assert notes[-1] == "Trained on, lstm1 learns at the usual rate: lr_mult and decay_mult are not kept."
+    assert len(import_file(written(tmp_path)[0], weights=weights).net.notes) == len(notes) - 1
+
+
 def test_names_of_the_other_layers_are_not_taken(tmp_path: Path) -> None:
     clash = VIDEO.replace('"scores"', '"lstm1/linear"').replace('"conv1"', '"lstm1/t000/g"')
     net, weights = written(tmp_path, clash)
