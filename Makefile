@@ -8,7 +8,7 @@ OUT := out
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test real-nets browser fuzz faults check bench golden docs caffe gpu-bundle clean
+.PHONY: help demo quick test real-nets browser fuzz faults check bench golden docs caffe gpu-bundle clean portable package
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +56,13 @@ browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an a
 	@command -v chromium >/dev/null || { echo "expected chromium: apt-get install chromium"; exit 2; }
 	npm install --silent --no-audit --no-fund --prefix $(OUT)/browser axe-core@4
 	$(BIN)/python -m pytest -q -o addopts="-ra --strict-markers --import-mode=importlib" tests/browser
+
+portable: $(VENV)/.test ## the quick tests with what only POSIX systems have hidden from lstmc
+	$(BIN)/python -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow" --hypothesis-profile=quick
+
+package: $(VENV)/.test ## wheel and sdist, installed into empty environments and tried: make package PYTHONS="python3.12 python3.13"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'
+	$(BIN)/python -m tools.package_check $(PYTHONS)
 
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(FUZZ)

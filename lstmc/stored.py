@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import LstmcError
+from lstmc.memory import free_memory
 
 COPIES = 3  # that are made of an array while it is checked and converted
 
@@ -56,17 +56,6 @@ class StoredArray:
 
 
 AnyArray = NDArray[Any] | StoredArray
-
-
-def free_memory() -> int:
-    """How many bytes this process may still take: what the machine has, or less where a limit is set for it."""
-    memory = Path("/proc/meminfo").read_text().split()
-    free = int(memory[memory.index("MemAvailable:") + 1]) * 1024
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        free = min(free, max(limit - taken, 0))
-    return free
 
 
 def _written(size: float) -> str:

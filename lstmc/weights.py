@@ -14,9 +14,10 @@ from lstmc.arrays import element_problem
 from lstmc.errors import WeightsError
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
+from lstmc.memory import free_memory
 from lstmc.npz import read_npz
 from lstmc.ops import Array, Constant, Param, Uniform, Values
-from lstmc.stored import StoredArray, free_memory
+from lstmc.stored import StoredArray
 from lstmc.types import TensorType
 
 

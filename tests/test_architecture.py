@@ -30,7 +30,7 @@ SOURCES = {"lstmc": ROOT / "lstmc", **BACKENDS}
 # package. "lstmc" itself is lstmc/__init__.py, the language and the API.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
-    ("types", "version", "plain_text", "numerals"),
+    ("types", "version", "plain_text", "memory", "numerals"),
     ("source", "json_file"),
     ("errors",),
     ("collector", "output", "stored", "plugins", "extras"),
@@ -96,7 +96,8 @@ THIRD_PARTY = {
         *("lstmc/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/generate/vocabulary.py"),
         *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/parse.py"),
     ),
-    "filelock": ("lstmc_caffe/install/installer.py",),
+    "filelock": ("lstmc_caffe/install/installer.py", "lstmc/runs/folder.py"),
+    "psutil": ("lstmc/memory.py",),
     "platformdirs": ("lstmc_caffe/install/record.py", "lstmc_caffe/library/build.py", "lstmc/tune.py"),
     "caffe": ("lstmc_caffe/worker/", "lstmc_caffe/install/smoke_test.py"),
 }

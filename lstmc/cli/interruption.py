@@ -9,7 +9,8 @@ from types import FrameType
 
 from lstmc.cli.console import silence
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no closed terminal to tell of
+SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__]
 
 
 class Interruption:
@@ -40,7 +41,7 @@ def interruptible() -> Iterator[Interruption]:
         if interruption.signal is not None:
             raise SystemExit(128 + number)  # unwinds, so that the terminal has its cursor again
         interruption.signal = signal.Signals(number)
-        if number == signal.SIGHUP:  # the terminal is gone: what is printed would fail
+        if signal.Signals(number).name == "SIGHUP":  # the terminal is gone: what is printed would fail
             silence(1, 2)
 
     for number, handler in before.items():

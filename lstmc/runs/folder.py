@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from lstmc.errors import Mend, OutputError, TrainingError
 from lstmc.json_file import NotExpected, read_json
@@ -118,13 +118,10 @@ def _locked(folder: Path) -> Iterator[None]:
     """A lock that ends with this process, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = FileLock(folder / LOCK, timeout=0, mode=0o644).acquire()
+    except Timeout:
+        raise TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER]) from None
     except OSError as error:
         raise OutputError(f"cannot write into {folder}: {error.strerror}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock:
         yield
-    except BlockingIOError:
-        raise TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER]) from None
-    finally:
-        os.close(descriptor)

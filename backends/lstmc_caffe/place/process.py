@@ -6,7 +6,6 @@ The frames are described in worker.py, which shares no code with this file: it r
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -113,8 +112,10 @@ class WorkerProcess:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         # A file, as nobody has to read it for the worker to go on; without a name, as it must not be left behind.
         with contextlib.ExitStack() as stack:
-            self._log = stack.enter_context(tempfile.TemporaryFile())
-            fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_RDWR | os.O_APPEND)
+            handle, name = tempfile.mkstemp()
+            os.close(handle)
+            self._log = stack.enter_context(open(name, "a+b"))
+            os.unlink(name)
             self._process = subprocess.Popen(
                 command,
                 env=dict(environment),

@@ -18,9 +18,9 @@ import numpy as np
 
 from lstmc.importers.read.archive import entries, read_entry
 from lstmc.importers.read.hdf5_heap import check_heaps
-from lstmc.importers.read.memory import at_most
 from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.refusal import SourceError
+from lstmc.memory import at_most
 from lstmc.numerals import whole
 from lstmc.ops import Array
 

@@ -1,0 +1,49 @@
+"""What the packages say of themselves, and that nothing that they need at run time is left out of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import lstmc
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+HEAVY = ("matplotlib", "torch", "onnx", "tensorboardX", "svglib")
+
+
+def test_every_file_that_is_no_module_is_packaged() -> None:
+    packaged = PROJECT["tool"]["setuptools"]["package-data"]
+    for package, folder in (("lstmc", ROOT / "lstmc"), ("lstmc_caffe", ROOT / "backends" / "lstmc_caffe")):
+        there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+        taken = {path for pattern in packaged[package] for path in folder.glob(pattern)}
+        assert there - taken == set()
+
+
+def test_versions_agree() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == PROJECT["project"]["version"]  # type: ignore[index]
+    assert lstmc.__version__ == PROJECT["project"]["version"]
+
+
+def test_every_python_that_the_classifiers_name_is_allowed() -> None:
+    named = [text.rpartition(" :: ")[2] for text in PROJECT["project"]["classifiers"] if ":: Python :: 3." in text]
+    assert named == ["3.11", "3.12", "3.13"]
+    assert PROJECT["project"]["requires-python"] == ">=3.11"
+
+
+def test_what_only_some_commands_need_is_not_imported() -> None:
+    text = f"import sys, lstmc.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_steps_of_the_dockerfile_are_the_scripts_that_are_there() -> None:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    scripts = re.findall(r"\./(docker/\S+\.sh)", text)
+    assert scripts == ["docker/setup.sh", "docker/smoke.sh"]
+    for script in scripts:
+        subprocess.run(["sh", "-n", ROOT / script], check=True)
+        assert (ROOT / script).stat().st_mode & 0o111

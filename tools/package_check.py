@@ -1,0 +1,67 @@
+"""That the packages install and work in empty environments: ``python -m tools.package_check PYTHON...``.
+
+Builds the sdist, and the wheel from the sdist, then for each Python installs the wheel with the extra ``draw`` into an
+environment of its own and runs the command line there, outside of this repository. Needs a package index.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SIZES = ("-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
+COMMANDS = (
+    ("compile", "--cell", "gru", *SIZES, "-o", "out"),
+    ("verify", "--cell", "lstm", *SIZES, "--on", "interpreter"),
+    ("draw", "--cell", "lstm", *SIZES, "-o", "net.pdf"),
+    ("report", "--cell", "gru", *SIZES, "--on", "interpreter", "-o", "net.html"),
+    ("new", "plugin", "mine"),
+    ("lint", "out/gru.prototxt"),
+)
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """What a command prints. Raises SystemExit with all of it where it fails."""
+    words = [str(word) for word in command]
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(words, cwd=cwd, env=bare, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def built(folder: Path) -> Path:
+    """The wheel, which ``build`` makes from the sdist that it makes first."""
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=folder)
+    (wheel,) = folder.glob("*.whl")
+    (sdist,) = folder.glob("*.tar.gz")
+    print(f"{sdist.name} {sdist.stat().st_size:,} bytes, {wheel.name} {wheel.stat().st_size:,} bytes")
+    return wheel
+
+
+def check(python: str, wheel: Path, folder: Path) -> None:
+    """Install the wheel for one Python, and run every command."""
+    run(python, "-m", "venv", folder / "env", cwd=folder)
+    inside = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin")
+    run(inside / "python", "-m", "pip", "install", "-q", f"lstmc[draw] @ {wheel.as_uri()}", cwd=folder)
+    version = run(inside / "python", "--version", cwd=folder).strip()
+    for command in COMMANDS:
+        run(inside / "lstmc", *command, cwd=folder)
+    print(f"{version}: installed, {len(COMMANDS)} commands work")
+
+
+def main(pythons: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        wheel = built(Path(name))
+        for number, python in enumerate(pythons or [sys.executable]):
+            folder = Path(name, str(number))
+            folder.mkdir()
+            check(python, wheel, folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
