@@ -108,7 +108,7 @@ def print_report(report: Report, against: str = "the float64 interpreter") -> No
             *(row.kind, row.name, row.count, row.absolute, row.relative, row.tolerance),
             "ok" if row.passed else "PAST TOLERANCE",
         )
-    gaps = table("not compared", "what", "name", "blobs", "why", key=f"{report.executor} not compared")
+    gaps = table("not compared", "what", "name", "blobs", "why", key=f"{report.executor}_not_compared")
     for gap in report.not_compared:
         gaps.add_row(gap.kind, gap.name, gap.count, gap.reason)
     if said.verbose or not report.passed:
