@@ -16,7 +16,10 @@ ROOT = Path(__file__).parents[2]
 # A word that is an option: --name, -D, -o, but for --force of the installer. Programs speak of their own.
 OPTION = re.compile(r"(?<![\w-])(--(?!force)[a-z][a-z-]+|-D|-o)(?![\w.])")
 CAFFE = "backends/lstmc_caffe"
-PROGRAMS = ("lstmc/cli/", f"{CAFFE}/install/", f"{CAFFE}/place/", f"{CAFFE}/worker/")
+PROGRAMS = (
+    *("lstmc/cli/", f"{CAFFE}/install/", f"{CAFFE}/place/", f"{CAFFE}/worker/"),
+    *(f"{CAFFE}/layers.py", f"{CAFFE}/library/build.py"),
+)
 LIBRARY = [
     path
     for folder in ("lstmc", "backends")
