@@ -128,7 +128,7 @@ def test_elements_past_the_memory_that_is_free(tmp_path: Path, monkeypatch: pyte
 
 def test_free_memory_is_not_more_than_a_limit_leaves() -> None:
     code = (
-        "import resource; from lstmc.stored import free_memory; before = free_memory();"
+        "import resource; from lstmc.memory import free_memory; before = free_memory();"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, -1)); print(0 < free_memory() < 4 << 30, before > 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"True True\n"
