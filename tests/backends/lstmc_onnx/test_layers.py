@@ -153,7 +153,7 @@ def operators(graph: Graph, form: str | None = None, seed: int = 0) -> Counter[s
 def test_a_layer_is_found_however_it_is_written() -> None:
     kinds: Counter[str] = Counter()
 
-    @settings(max_examples=max(25, settings.default.max_examples // 4), deadline=None)
+    @settings(max_examples=max(15, settings.default.max_examples // 12), deadline=None)
     @given(layered_models())
     def holds(drawn: tuple[RandomModel, str]) -> None:
         model, kind = drawn
