@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
-from lstmc.ops import Arg, Array, Binary, Linear, Param, Reshape, Split, Sum, Tile, Transpose, Values
+from lstmc.ops import Arg, Array, Binary, Linear, Max, Maximum, Param, Reshape, Split, Sum, Tile, Transpose, Values
 from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
 
 LARGEST = 2**20  # elements of a matrix: what needs a larger one stays as it is
@@ -24,6 +24,7 @@ class FixedProducts(Pass):
     1. sum, split, transpose of x along later axes; tile of more than two axes => reshape(linear(x, M))
     2. x + y; also -, *, maximum; of more than two axes, where y covers the first one but not all others
                                                                               => x + reshape(linear(y, M))
+    3. the largest of x along a later axis => the largest of its pieces, two at a time; each piece as of rule 1
 
     M is what the op makes of the rows of the identity: a parameter that is not trained.
     """
@@ -61,6 +62,8 @@ class _Products:
                 pass
             case Tile(axis) if axis > 0 and len(shapes[0]) > 2:
                 pass
+            case Max(axis) if axis > 0:
+                return self._largest(node, args[0], axis)
             case Binary() if len(node.types[0].shape) > 2:
                 return self._spread(node, args, shapes)
             case _:
@@ -70,6 +73,23 @@ class _Products:
             return None
         made = node.op.eval(_identity(shapes[0]))
         return self._products(x, made, node, "moved")
+
+    def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
+        """Of two that are equal, Maximum gives the gradient to the second: the first of them is the last operand."""
+        size, shape = self.b.type(x).shape[axis], node.types[0].shape
+        if size == 1 or is_weight(self.b, x):
+            return None
+        whole = _identity(self.b.type(x).shape)
+        cut = [whole.take(i, axis=axis).reshape(len(whole), *shape[1:]) for i in range(size)]
+        names = tuple(f"{node.name}/{i}" for i in range(size))
+        pieces = self._products(x, cut, replace(node, names=names), "largest")
+        if pieces is None:
+            return None
+        largest = pieces[-1]
+        for i, piece in reversed(list(enumerate(pieces[:-1]))):
+            called = node.names if i == 0 else (f"{node.name}/from_{i}",)
+            (largest,) = self.b.add(Maximum(), largest, piece, names=called, loc=node.loc)
+        return (largest,)
 
     def _spread(self, node: Node, args: Refs, shapes: list[tuple[int, ...]]) -> Refs | None:
         """A binary op whose smaller operand is made as large as the other."""

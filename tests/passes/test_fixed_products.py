@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+import lstmc
+from lstmc import Input, State, cell, model, scan, tanh
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.ops import Values
 from lstmc.passes import Dead, FixedProducts, fixed_products
@@ -138,3 +142,20 @@ def test_what_is_no_product_of_rows_stays(line: str) -> None:
 def test_what_needs_too_large_a_matrix_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed_products, "LARGEST", 11)
     assert not FixedProducts().run(parse_graph(BEFORE)).modified
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_largest_of_each_row_is_that_of_its_pieces(steps: int) -> None:
+    @cell
+    def sharpened(x: Any = Input(2, 4), h: Any = State(2, 4)) -> Any:
+        h = tanh(x + h) - lstmc.max(h * x, axis=-1, keepdims=True) + lstmc.min(x, axis=1, keepdims=True)
+        return lstmc.argmax(h)[:, None] * x, {"h": h}
+
+    @model
+    def net(X: Any = Input(steps, 2, 4)) -> Any:
+        return scan(sharpened(), X)[0]
+
+    compiled = lstmc.compile(net, target="noslice")
+    assert "Pooling" not in {layer.type for layer in compiled.layers}
+    assert "largest" in next(s.counts for s in compiled.compiled.history if s.pass_name == "fixed_products")
+    assert compiled.verify(["interpreter"]), str(compiled.verify(["interpreter"]))
