@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 
 from lstmc.drawing.from_graph import STEPS, picture_of
-from lstmc.drawing.graphviz import INSTALL, graphviz
+from lstmc.drawing.graphviz import graphviz
 from lstmc.drawing.layout import laid_out
 from lstmc.drawing.picture import Picture
 from lstmc.errors import DrawingError
+from lstmc.extras import need
 from lstmc.ir import Graph
 from lstmc.output import write_files
 
@@ -51,10 +51,8 @@ class Drawing:
     @cached_property
     def pdf(self) -> bytes:
         """The picture as PDF, with text that can be searched."""
-        try:
-            svglib, render = import_module("svglib.svglib"), import_module("reportlab.graphics.renderPDF")
-        except ImportError:
-            raise DrawingError("PDF needs the packages svglib and reportlab", notes=[INSTALL]) from None
+        svglib = need("svglib.svglib", "svglib", "draw", DrawingError)
+        render = need("reportlab.graphics.renderPDF", "reportlab", "draw", DrawingError)
         drawn: bytes = render.drawToString(svglib.svg2rlg(io.BytesIO(self.svg.encode())))
         return drawn
 

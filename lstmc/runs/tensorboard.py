@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lstmc.errors import TrainingError
+from lstmc.extras import need
 from lstmc.runs.events import Event, Scored, Updated
 
 FOLDER = "tensorboard"
@@ -20,12 +20,7 @@ class EventFiles:
     """
 
     def __init__(self, run: Path) -> None:
-        try:
-            self._package = import_module("tensorboardX")
-        except ImportError:
-            raise TrainingError(
-                "event files need the package tensorboardX", notes=["pip install 'lstmc[tensorboard]'"]
-            ) from None
+        self._package = need("tensorboardX", "tensorboardX", "tensorboard", TrainingError)
         self._folder = run / FOLDER
         self._writer: Any = None
 

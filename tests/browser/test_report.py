@@ -158,6 +158,6 @@ ACTS = {
 
 @pytest.mark.parametrize("act", ACTS)
 def test_a_page_of_200_steps_answers_at_once(long_page: Page, act: str) -> None:
-    times = [long_page.evaluate(f"({PAINTED})({ACTS[act]})") for _ in range(5)]
+    times = [long_page.evaluate(f"({PAINTED})({ACTS[act]})") for _ in range(25)]  # others may use this machine
     print(f"{act}: {min(times):.1f} ms")
     assert min(times) < ANSWER, times

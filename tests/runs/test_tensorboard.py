@@ -35,5 +35,6 @@ def test_without_the_package_the_error_says_what_brings_it(monkeypatch: pytest.M
     with pytest.raises(TrainingError) as caught:
         EventFiles(tmp_path)
     assert str(caught.value) == (
-        "TrainingError: event files need the package tensorboardX\n  pip install 'lstmc[tensorboard]'"
+        "TrainingError: tensorboardX is needed for this and cannot be imported (import of tensorboardX halted; None in"
+        " sys.modules): python -m pip install 'lstmc[tensorboard]'"
     )
