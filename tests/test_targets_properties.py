@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lstmc.backend import Compiled
@@ -27,9 +28,22 @@ BACKEND = CaffeBackend()
 FILES = Path(__file__).parent / "backends" / "lstmc_caffe" / "targets" / "files"
 FORMS = tuple(("caffe", form) for form in BACKEND.forms("caffe"))
 LISTS = (*((target, None) for target in (*OWN, *map(str, sorted(FILES.glob("*.toml"))))), *FORMS)
-# The least share of models that must compile, by the target's name; all, where none is named.
+# What share of the models drawn below compiles, by the target's name, rounded down from what 150 of each gave
+# (caffe-native 0.88, caffe-fused 0.99, flat 0.95, noslice 0.28, few 0.73, no-power 0.24: without Power there is no
+# 1 - x, no mean and no mask); all, where none is named.
+# A test of a few models is held to what so few give all but once in 100 000 runs.
+SHARES = {"caffe-native": 0.75, "caffe-fused": 0.9, "flat": 0.8, "noslice": 0.2, "few": 0.5, "no-power": 0.2}
 WITH_POWER = re.compile(REFUSED_ALWAYS.pattern + r"| - |\blengths|\*\*|- \w|\d [*+-] |[*+-] \d")
-LEAST = {"flat": 0.5, "noslice": 0.15, "no-power": 0.03, "few": 0.1}
+
+
+def least(share: float, models: int) -> int:
+    """How many of so many models compile at the least, all but once in 100 000 times; one of them in any case."""
+    chance = 0.0
+    for count in range(models):
+        chance += comb(models, count) * share**count * (1 - share) ** (models - count)
+        if chance > 1e-5:
+            return max(1, count)
+    return models
 
 
 @st.composite
@@ -71,20 +85,29 @@ class Tally:
         self.refused[reason] += 1
 
     @property
-    def share(self) -> float:
-        return self.compiled / (self.compiled + sum((self.refused or Counter()).values()))
+    def tried(self) -> int:
+        return self.compiled + sum((self.refused or Counter()).values())
+
+
+@st.composite
+def mostly_without(draw: Any, refused: re.Pattern[str]) -> RandomModel:
+    """A random model in whose source there is nothing of ``refused``; one in twelve is any model.
+
+    Which one is no matter of the model's seed: hypothesis draws 0 far more often than other numbers.
+    """
+    anything = draw(st.integers(0, 11)) == 7
+    return draw(random_models().filter(lambda model: anything or not refused.search(model.source)))
 
 
 def models_for(target: str) -> st.SearchStrategy[RandomModel]:
-    """Models that a target may take: a few of those that it refuses always, and the others."""
+    """Models that a target may take: one in twelve of those that it refuses, as far as their source tells it."""
     loaded = load_target(target)
     if loaded.scans == "layers":
         return st.one_of(native_models(), native_models(), random_models())
     if not loaded.allows("Power"):
-        return random_models().filter(lambda model: model.seed % 10 == 0 or not WITH_POWER.search(model.source))
+        return mostly_without(WITH_POWER)
     if loaded.layout == "rows":
-        refused = REFUSED_ALWAYS if loaded.allows("Slice") else REFUSED_WITHOUT_SLICE
-        return random_models().filter(lambda model: model.seed % 10 == 0 or not refused.search(model.source))
+        return mostly_without(REFUSED_ALWAYS if loaded.allows("Slice") else REFUSED_WITHOUT_SLICE)
     return random_models()
 
 
@@ -103,9 +126,11 @@ def is_documented(error: BackendError, target: str) -> bool:
     ("target", "form"), LISTS, ids=[form or Path(target).stem.replace("_", "-") for target, form in LISTS]
 )
 def test_every_pass_keeps_the_meaning_and_a_second_run_changes_nothing(target: str, form: str | None) -> None:
-    tally = Tally()
+    tally, share = Tally(), SHARES.get(load_target(target).name, 1.0)
+    models = max(15, settings.default.max_examples // 15)
 
-    @settings(max_examples=max(15, settings.default.max_examples // 15))
+    # what is refused, or filtered by its source, costs little
+    @settings(max_examples=models if share >= 0.4 else 4 * models, suppress_health_check=[HealthCheck.filter_too_much])
     @given(models_for(target))
     def holds(model: RandomModel) -> None:
         graph = model.graph()
@@ -125,8 +150,7 @@ def test_every_pass_keeps_the_meaning_and_a_second_run_changes_nothing(target: s
         _hold(compiled, seen, model.seed)
 
     holds()
-    least = LEAST.get(load_target(target).name, 0.5 if load_target(target).scans == "layers" else 1.0)
-    assert tally.share >= least, tally
+    assert tally.compiled >= least(share, tally.tried), tally
 
 
 def _hold(compiled: Compiled, seen: list[tuple[Pass, Graph, PassResult]], seed: int) -> None:
