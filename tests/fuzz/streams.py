@@ -24,7 +24,7 @@ from lstmc.ops import Array, Constant, Input
 from lstmc.passes.dead import without_dead
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
-from lstmc.session import NetFiles, StepSession
+from lstmc.session import LoadedOnce, NetFiles, StepSession
 from lstmc.weights import initial_weights
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import CaffeError, Runner
@@ -108,7 +108,7 @@ def stepped(
             with runner.load(net, weights=files.weights) as loaded:
                 yield InCaffe(loaded)
 
-        with StepSession(files, load) as session:
+        with StepSession(LoadedOnce(files, load)) as session:
             first = {state: word for state, word in session.initial.items() if isinstance(word, str)}
             session.start({state: values[word.partition(", computed by")[0]] for state, word in first.items()})
             return [
