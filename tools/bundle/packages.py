@@ -11,9 +11,10 @@ from lstmc_caffe.install.command import run
 from lstmc_caffe.install.errors import InstallError
 
 _SOURCES = ("lstmc", "backends", "pyproject.toml", "README.md", "LICENSE")
-NEEDED = ("networkx", "jinja2", "platformdirs", "h5py")
+NEEDED = ("networkx", "jinja2", "platformdirs", "h5py", "filelock", "psutil", "pydantic")
 """Of what lstmc requires, the packages that the check imports; NumPy and protobuf are there."""
 _THEIRS = ("markupsafe", "six")  # Jinja's own, and pycaffe's
+_WITH_THEIRS = ("pydantic",)  # those of NEEDED that want exact versions of packages of their own
 
 
 def project_folder() -> Path:
@@ -40,21 +41,26 @@ def build_wheel(project: Path, python: Path, folder: Path) -> Path:
     return wheel
 
 
-def requirements(wheel: Path) -> list[str]:
-    """What the wheel says of the versions of NEEDED, as pip reads it."""
+def requirements(wheel: Path) -> dict[str, str]:
+    """What the wheel says of the versions of NEEDED, by name, as pip reads it."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         lines = archive.read(name).decode().splitlines()
     stated = [line.removeprefix("Requires-Dist: ") for line in lines if line.startswith("Requires-Dist: ")]
-    return [text for text in stated if re.split(r"[<>=!~ ;\[]", text)[0] in NEEDED]
+    named = {re.split(r"[<>=!~ ;\[]", text)[0]: text for text in stated}
+    return {name: text for name, text in named.items() if name in NEEDED}
 
 
 def install_into(folder: Path, wheel: Path, python: Path) -> None:
     """Unpacks the wheel and what its check imports, and six for pycaffe."""
-    options = ["-q", "--disable-pip-version-check", "--no-deps", "--no-compile", "--only-binary", ":all:"]
-    packages = [str(wheel), *requirements(wheel), *_THEIRS]
-    run(
-        [str(python), "-m", "pip", "install", *options, "--target", str(folder), *packages],
-        "fetching the packages that lstmc needs",
-    )
+    needed = requirements(wheel)
+    alone = [text for name, text in needed.items() if name not in _WITH_THEIRS]
+    whole = [text for name, text in needed.items() if name in _WITH_THEIRS]
+    options = ["-q", "--disable-pip-version-check", "--no-compile", "--only-binary", ":all:", "--target", str(folder)]
+    for packages in (["--no-deps", str(wheel), *alone, *_THEIRS], whole):
+        if packages:
+            run(
+                [str(python), "-m", "pip", "install", *options, *packages],
+                "fetching the packages that lstmc needs",
+            )
     shutil.rmtree(folder / "bin", ignore_errors=True)  # scripts that name a Python of this machine
