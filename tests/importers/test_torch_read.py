@@ -223,11 +223,12 @@ def test_all_refusals_come_at_once(tmp_path: Path) -> None:
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:
     known = (
-        "expected a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors, ONNX, Keras (.keras, .h5)"
+        "expected a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors, ONNX, Keras (.keras, .h5),"
+        " a prototxt of Caffe (with its weights, a caffemodel)"
     )
     for content, found in (
         (b"", "an empty file"),
-        (b"layer {\n", "a file that begins with 'layer {\\n'"),
+        (b"once upon\n", "a file that begins with 'once upon\\n'"),
     ):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(SourceError) as caught:

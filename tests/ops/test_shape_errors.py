@@ -97,6 +97,11 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
         ((2, 3), (4, 3), (4,)),
         "caffe.InnerProduct: num_output 4, bias False, but w is f32[4,3], b is f32[4]",
     ),
+    (
+        caffe.TransposedInnerProduct(1, 5),
+        ((2, 3), (3, 4)),
+        "caffe.TransposedInnerProduct: num_output 5, bias False, but w is f32[3,4], b is None",
+    ),
     (caffe.InnerProduct(1, 4), ((2, 5), (4, 3)), "caffe.InnerProduct: last axes differ: x is f32[2,5], w is f32[4,3]"),
     (caffe.Eltwise(), ((2,),), "caffe.Eltwise: needs two or more of one shape, found f32[2]"),
     (caffe.Eltwise(), ((2,), (3,)), "caffe.Eltwise: needs two or more of one shape, found f32[2], f32[3]"),

@@ -26,7 +26,6 @@ from lstmc import (
     uniform,
 )
 from lstmc.dsl import Model
-from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
@@ -79,13 +78,16 @@ def test_rows_are_repeated_within_a_batch_on_every_target(caffe: Runner, target:
     assert_right(caffe, net, {"x", "y"}, target)
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("turn", [transpose, lambda x: x[:, :2]])
-def test_what_needs_slices_is_refused_where_there_are_none(turn: Callable[[Value], Value]) -> None:
+def test_what_is_cut_and_turned_is_a_product_where_there_are_no_slices(
+    caffe: Runner, turn: Callable[[Value], Value]
+) -> None:
     @model
     def net(x=Input(2, 4, 3)):
         return {"y": turn(x)}
 
-    with pytest.raises(BackendError) as caught:
-        compile_graph(net.graph(), CaffeBackend(), "noslice")
-    assert caught.value.message.startswith("target noslice has no Slice layer, which %")
-    assert caught.value.notes[0].startswith("TensorRT's Caffe parser has no Slice")
+    assert_right(caffe, net, {"x"}, "noslice")
+    expanded = compile_graph(net.graph(), CaffeBackend(), "noslice").expanded
+    assert "caffe.Slice" not in {node.op.name for node in expanded}
+    assert "caffe.InnerProduct" in {node.op.name for node in expanded}

@@ -77,13 +77,6 @@ def test_the_largest_is_refused_where_nothing_cuts() -> None:
     assert caught.value.notes[0].startswith("its blobs have four axes")
 
 
-def test_a_sum_is_refused_where_nothing_cuts() -> None:
-    with pytest.raises(BackendError) as caught:
-        compile_graph(norms.graph(), CaffeBackend(), "noslice")
-    assert caught.value.message == "target noslice has no Reduction layer, which %sum needs"
-    assert caught.value.notes[0].startswith("OpenCV cannot create it: a sum over the last axis is a linear")
-
-
 def test_narrow_finds_nothing_more_to_do_where_matrices_of_several_shapes_meet() -> None:
     @model
     def net(x=Input(5, 2, 4)):
