@@ -132,7 +132,7 @@ def reduction(form: Form, op: Op, args: Refs) -> Refs:
     if not form.rows or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
     x = form.view(args[0], matrix_at(form.shape(args[0]), op.axis))
-    return (form.result(combined(form, caffe.Eltwise("SUM"), list(pieces(form, x, 1)))),)
+    return (form.result(combined(form, caffe.Eltwise("SUM"), pieces(form, x, 1))),)
 
 
 def pooling(form: Form, op: Op, args: Refs) -> Refs:
@@ -142,7 +142,7 @@ def pooling(form: Form, op: Op, args: Refs) -> Refs:
     column = channels == 1 and op.size == (height, 1) and op.pad == (0, 0)
     if not form.rows or not column or not form.target.allows("Slice"):
         return form.layers(op, *args)  # refused
-    rows = list(pieces(form, args[0], 2))
+    rows = pieces(form, args[0], 2)
     if isinstance(op, caffe.MaxPooling):  # of two that are equal, the second bottom has the gradient: the first row
         return (form.result(combined(form, caffe.Eltwise("MAX"), rows[::-1])),)
     total = combined(form, caffe.Eltwise("SUM"), rows, f"{form.node.name}/sum")

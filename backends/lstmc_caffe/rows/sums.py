@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -17,15 +18,13 @@ from lstmc_caffe.rows.layout import last_axis, matrix_at, unviewed
 def eltwise(form: Form, op: Op, args: Refs) -> Refs:
     """On matrices, two bottoms at a time and without coeff, as far as the target asks for that."""
     assert isinstance(op, caffe.Eltwise)
-    made = [ref for ref in args if form.rows and unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
-    shape = form.shape(made[0] if made else form.blob(args[0]))  # of a matrix that is there, rather than of a view
-    blobs = [form.view(ref, shape) for ref in args]
-    return (form.result(combined(form, op, blobs)),)
+    return (form.result(combined(form, op, args)),)
 
 
-def combined(form: Form, op: caffe.Eltwise, blobs: list[Ref], called: str = "") -> Ref:
-    """Matrices of one shape by Eltwise, as many at a time as the target takes; the result is the node's own value if
-    it is not ``called`` otherwise."""
+def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str = "") -> Ref:
+    """Values of one size by Eltwise, on matrices of one shape, as many at a time as the target takes; the result is the
+    node's own value if it is not ``called`` otherwise."""
+    blobs = _in_one_shape(form, values)
     name, type_ = called or form.node.name, form.b.type(blobs[0])
     if len(blobs) == 1:
         return blobs[0]
@@ -41,6 +40,16 @@ def combined(form: Form, op: caffe.Eltwise, blobs: list[Ref], called: str = "") 
         partial = called if number == len(blobs) else f"{name}/{number}"
         total = form.layer(caffe.Eltwise(op.operation, coeff), total, ref, name=partial)
     return total
+
+
+def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
+    """For matrices, in the shape of a matrix that is there, rather than of a view. Every Eltwise is made of what this
+    gives, as that is what a second run makes of it."""
+    if not form.rows:
+        return list(values)
+    made = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
+    shape = form.shape(made[0] if made else form.blob(values[0]))
+    return [form.view(ref, shape) for ref in values]
 
 
 def _times(form: Form, ref: Ref, factor: float) -> Ref:

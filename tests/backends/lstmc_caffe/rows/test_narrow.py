@@ -186,6 +186,19 @@ CASES: dict[str, tuple[str, str]] = {
         return z=%z_2
         """,
     ),
+    "two views of matrices, one along axes of the other": (
+        """
+        %t: f32[3,1] = tanh(%s)
+        %y: f32[1,3,1] = reshape(%t, shape=(1, 3, 1))
+        %z: f32[1,3,1] = add(%y, %s)
+        """,
+        """
+        %t: f32[3,1] = caffe.TanH(%s)
+        %z: f32[3,1] = caffe.Eltwise(%t, %s)
+        %z_2: f32[1,3,1] = host.view(%z, shape=(1, 3, 1))
+        return z=%z_2
+        """,
+    ),
     "a whole power": (
         "%z: f32[2,3,4] = power(%x, exponent=3.0)",
         """
