@@ -158,16 +158,18 @@ class Schedule:
         """Write a value somewhere: with the loop that computes it, or by a loop of its own."""
         base, index = self.origin(sink.ref)
         node = self.graph.node(base.node)
-        if self.computed(base) and isinstance(node.op, Concat) and at == J and index == J:
+        # where the index is j but the sizes differ, it is the first of several pieces
+        whole = index == J and self.graph.type(base).size == self.graph.type(sink.ref).size
+        if self.computed(base) and isinstance(node.op, Concat) and at == J and whole:
             self.stores.setdefault(base, []).append(sink)
             self._pieces(node, sink)
             return
-        if self.computed(base) and index == J and HERE.fullmatch(at) and type(node.op) in ELEMENT:
+        if self.computed(base) and whole and HERE.fullmatch(at) and type(node.op) in ELEMENT:
             offset = int(HERE.fullmatch(at)[1] or 0)  # type: ignore[index]
             moved_sink = Sink(base, sink.place.moved(offset), sink.add)
             self.stores.setdefault(base, []).append(moved_sink)
             return
-        if self.computed(base) and index == J and at == J and not isinstance(node.op, Concat):
+        if self.computed(base) and whole and at == J and not isinstance(node.op, Concat):
             alone = sink.place.array.rows and sink.place.array.size == self.graph.type(base).size
             if base not in self.memory and not sink.add and alone:
                 self.memory[base] = sink.place

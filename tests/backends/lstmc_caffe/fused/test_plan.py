@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lstmc import Input, Param, State, cell, conv, dims, dropout, linear, model, reshape, scan, tanh
-from lstmc.dsl import BoundCell
+from lstmc.dsl import BoundCell, Model
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Scan
 from lstmc.pipeline import compile_graph
@@ -14,6 +14,8 @@ from lstmc_caffe.fused.code import layer_code
 from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.fused.plan import plan_of, plan_text
 from lstmc_caffe.fused.rows import rows_of
+from lstmc_caffe.fused.work import Loop, Product
+from tests.backends.lstmc_caffe.fused.pieces import FIRST_PIECES
 
 BACKEND = CaffeBackend()
 T, N, D, H = dims("T N D H")
@@ -121,6 +123,20 @@ def test_rows_that_depend_on_each_other_are_one_row() -> None:
     scans = [node.op for node in mixed.graph(T=2) if isinstance(node.op, Scan)]
     assert [(rows_of(op).fixed, rows_of(op).batch) for op in scans] == [(True, 2)]
     assert [rows_of(op).fixed for op in fused(net.graph(T=2, N=2))] == [False]
+
+
+@pytest.mark.parametrize("made", FIRST_PIECES, ids=lambda made: made.name)
+def test_a_first_piece_is_written_without_what_follows_it(made: Model) -> None:
+    (op,) = fused(made.graph(T=2, N=3))
+    plan = plan_of(op, op.initial)
+    (y,) = plan.outputs
+    written = 0
+    for work in plan.forward:
+        if isinstance(work, Loop):
+            written += sum(work.size for place, writes in work.pointers.values() if writes and place.array == y)
+        elif isinstance(work, Product) and work.y.array == y:
+            written += work.lead * work.outs
+    assert written == y.size
 
 
 @cell

@@ -1,0 +1,48 @@
+"""Models whose scans give out the first piece of a value, and something else behind it."""
+
+from __future__ import annotations
+
+from lstmc import Input, Param, State, cell, concat, dims, linear, model, scan, split, tanh, xavier
+
+T, N = dims("T N")
+
+
+@cell
+def of_elements(x=Input(N, 1), u=Input(N, 5), h=State(N, 2), *, U=Param(2, 2, fill=xavier())):
+    """A row times a number: a split of that is not done to both."""
+    h = linear(h, U)
+    first, _ = split(x * h, 2)
+    return concat(first, u), {"h": h}
+
+
+@cell
+def of_product(x=Input(N, 1), u=Input(N, 2), h=State(N, 2), *, U=Param(4, 2, fill=xavier())):
+    """The output has as many elements as the product."""
+    first, second = split(linear(h, U), 2)
+    return concat(first, u), {"h": second + x}
+
+
+@cell
+def of_concat(x=Input(N, 1), u=Input(N, 2), h=State(N, 2), *, U=Param(2, 2, fill=xavier())):
+    """The piece ends within an operand of the concat."""
+    h = tanh(linear(h, U))
+    first, _ = split(concat(x, h), [2, 1])
+    return concat(first, u), {"h": h}
+
+
+@model
+def piece_of_elements(X=Input(T, N, 1), u=Input(N, 5), h0=Input(N, 2)):
+    return {"y": scan(of_elements(), X, init={"h": h0}, static={"u": u})[0]}
+
+
+@model
+def piece_of_product(X=Input(T, N, 1), u=Input(N, 2), h0=Input(N, 2)):
+    return {"y": scan(of_product(), X, init={"h": h0}, static={"u": u})[0]}
+
+
+@model
+def piece_of_concat(X=Input(T, N, 1), u=Input(N, 2), h0=Input(N, 2)):
+    return {"y": scan(of_concat(), X, init={"h": h0}, static={"u": u})[0]}
+
+
+FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)
