@@ -7,8 +7,9 @@ from typing import Any
 
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import Shape, ShapeProblem
+from lstmc.importers.frontends.keras_arrays import check_fit
 from lstmc.importers.frontends.keras_layers import HANDLERS, Call
-from lstmc.importers.frontends.keras_weights import layer_name, weights_by_layer
+from lstmc.importers.frontends.keras_weights import layer_name, renamed, weights_by_layer
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.read.keras_file import version_of
@@ -47,7 +48,16 @@ class _Reader:
         self.source, self.shapes = source, shapes
         self.builder = NetBuilder("net", source.origin)
         self.layers = Layers(self.builder)
-        self.weights = weights_by_layer(source, [layer for layer in layers if isinstance(layer.get("config"), Mapping)])
+        configured = [layer for layer in layers if isinstance(layer.get("config"), Mapping)]
+        try:
+            self.weights, others = weights_by_layer(source, configured), renamed(source, configured)
+        except _MALFORMED as error:
+            raise SourceError(f"{source.origin}: its configuration is damaged: {str(error)[:100]}") from None
+        if others:
+            told = ", ".join(f"{name} has those of {stored}" for name, stored in others.items())
+            self.builder.notes.append(
+                f"The file names layers otherwise: weights are given by order, as Keras does: {told}."
+            )
         self.version = version_of(source)
         self.refusals: list[Refusal] = []
         self.values: dict[Key, str | None] = {}  # None: made of something that was refused
@@ -130,6 +140,7 @@ class _Reader:
             if handler is None:
                 raise Refused("class_name", kind[:60], "it has no counterpart here", "write the model without it")
             self.layers.at(name, label)
+            check_fit(layer, self.weights.get(name, []))
             call = Call(kind, layer.get("config", {}), self.weights.get(name, []), [x for x in xs if x], self.version)
             return [*handler(self.layers, call)]
         except Refused as refused:

@@ -25,7 +25,7 @@ KINDS: dict[str, Kind] = {
     "CuDNNGRU": "gru",
 }
 CELLS = {"SimpleRNNCell": "SimpleRNN", "LSTMCell": "LSTM", "GRUCell": "GRU"}
-_PARTS = {"rnn": 1, "gru": 3, "lstm": 4}
+PARTS = {"rnn": 1, "gru": 3, "lstm": 4}
 # Keras 1 stored each gate's three arrays for themselves, in this order.
 _KERAS_1 = {"lstm": ("i", "g", "f", "o"), "gru": ("z", "r", "n")}
 _KERAS_2 = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
@@ -91,13 +91,11 @@ def _arrays(
     kind: Kind, weights: Sequence[Weight], cudnn: bool
 ) -> tuple[Weight, Weight, tuple[Weight | None, Weight | None]]:
     """Kernel [D, gates x H], recurrent kernel [H, gates x H], and the two biases, in the layout of Keras 2."""
-    parts = _PARTS[kind]
+    parts = PARTS[kind]
     if parts > 1 and len(weights) == 3 * parts:  # Keras 1: W, U and b of each gate
         order = [_KERAS_1[kind].index(gate) for gate in _KERAS_2[kind]]
         w, u, b = ([weights[3 * at + which] for at in order] for which in range(3))
         return _beside(w), _beside(u), (joined(b), None)
-    if len(weights) not in (2, 3):
-        raise Refused("weights", f"{len(weights)} of them", f"a {kind} has 2 or 3", "save the weights with the model")
     w_x, w_h = weights[0], weights[1]
     if len(weights) == 2:
         return w_x, w_h, (None, None)

@@ -1,11 +1,14 @@
-"""Which tensors are a Keras layer's own: by its name in ``.h5``, by its class and place in ``.keras``."""
+"""Which tensors are a Keras layer's own: by its name or place in ``.h5``, by its class and place in ``.keras``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
+from lstmc.importers.frontends.keras_arrays import fit, told_arrays
+from lstmc.importers.frontends.keras_layers import HANDLERS
 from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.weight import Weight
@@ -14,8 +17,10 @@ from lstmc.importers.weight import Weight
 def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
     """Every layer's tensors in Keras's own order, by the layer's name in the configuration."""
     if "layers" in source.facts:
-        names = source.facts["layers"]
-        return {name: [source.tensors[one].weight() for one in held] for name, held in names.items()}
+        return {
+            name: [source.tensors[one].weight() for one in source.facts["layers"][stored]]
+            for name, stored in _stored_names(source, layers).items()
+        }
     found: dict[str, list[Weight]] = {}
     for layer, place in zip(layers, _places(layers), strict=True):
         name = layer_name(layer)
@@ -29,6 +34,50 @@ def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dic
         inside.sort(key=lambda group: _order(group, cells))
         found[name] = [source.tensors[one].weight() for group in inside for one in source.facts["groups"][group]]
     return found
+
+
+def renamed(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The layers whose weights have another name in the file: that name, by the configuration's."""
+    names = _stored_names(source, layers) if "layers" in source.facts else {}
+    return {name: stored for name, stored in names.items() if name != stored}
+
+
+def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Which of an ``.h5`` file's layers each layer with weights has them from.
+
+    Names that Keras makes are counted on over a session, so those of a file and of a configuration may be shifted.
+    Then it is by order, as Keras's ``load_weights`` does (``load_weights_from_hdf5_group`` in
+    keras/src/legacy/saving/legacy_h5_format.py). Raises :class:`SourceError` where names and order say different
+    things and both fit.
+    """
+    stored = [name for name, held in source.facts["layers"].items() if held]
+    owners = {layer_name(layer): layer for layer in layers if told_arrays(layer) != []}
+    by_name, by_order = dict(zip(stored, stored, strict=True)), dict(zip(owners, stored, strict=False))
+    if [*owners] == stored or any(layer.get("class_name") not in (*HANDLERS, "InputLayer") for layer in layers):
+        return by_name  # a layer that is not known is refused later, with all others
+    mend = "give the configuration that was saved with these weights"
+    if len(owners) != len(stored):
+        raise SourceError(
+            f"{source.origin}: it has weights of {_listed(stored)}; the configuration has {_listed([*owners])} with"
+            f" weights: {mend}"
+        )
+    if owners.keys() != set(stored):
+        return by_order
+    held = source.facts["layers"]
+    if all(
+        fit(owners[name], [source.tensors[one].weight() for one in held[place]]) for name, place in by_order.items()
+    ):
+        raise SourceError(
+            f"{source.origin}: its weights are of {_listed(stored)}, in this order; in the configuration the order is"
+            f" {', '.join(owners)}. Keras goes by the order, and by it other layers get them than by name: {mend}, or"
+            " rename its layers as they follow each other in the file"
+        )
+    return by_name
+
+
+def _listed(names: Sequence[str]) -> str:
+    count = f"{len(names)} layers" if len(names) != 1 else "1 layer"
+    return f"{count} ({shorten(', '.join(names), 200, placeholder=' ...')})" if names else "no layer"
 
 
 def _places(layers: Sequence[Mapping[str, Any]]) -> list[str]:
