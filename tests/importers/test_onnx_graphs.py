@@ -95,6 +95,15 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
         13),
     "reduce": ([("ReduceMean", "x", "a", {"axes": [1]}), ("ReduceSum", "ai", "y", {"keepdims": 0})],
                X3, {"i": ints(2)}, 13),
+    "largest and smallest": ([("ReduceMax", "x", "a", {"axes": [-2]}),
+                              ("ReduceMin", "x", "b", {"axes": [1, 0], "keepdims": 0}), ("Add", "ab", "y", {})],
+                             (5, 3, 6), {}, 13),
+    "smallest of all": ([("ReduceMin", "x", "y", {})], X3, {}, 13),
+    "axes as an operand": ([("ReduceMax", "xi", "a", {}), ("ReduceMin", "ai", "b", {"noop_with_empty_axes": 1}),
+                            ("ReduceMax", "be", "y", {"noop_with_empty_axes": 1})],
+                           X3, {"i": ints(1), "e": ints()}, 18),
+    "tile": ([("Tile", "xr", "a", {}), ("Tile", "wr", "b", {}), ("Add", "ab", "y", {})], X3,
+             {"r": ints(1, 3, 2), "w": floats(2, 3, 6)}, 13),
     "number of elements": ([("Size", "x", "s", {}), ("Cast", "s", "f", {"to": 1}), ("Mul", "xf", "y", {})], X3, {}, 13),
     "shape arithmetic": ([("Shape", "x", "s", {}), ("Gather", "si", "n", {}), ("Unsqueeze", "no", "m", {}),
                           ("Concat", "mk", "t", {"axis": 0}), ("Reshape", "xt", "y", {})], X3,
@@ -116,6 +125,21 @@ def test_what_stands_around_recurrent_nodes(name: str) -> None:
     x = floats(*shape)
     made = imported(from_onnx(model).described)
     assert_close(made.interpreted({"x": x.astype(float)}), {"y": by_runtime(model, x)})
+
+
+def test_a_value_is_repeated_a_number_of_times_from_1_on() -> None:
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(built([("Tile", ["x", "r"], ["y"], {})], X3, {"r": ints(1, 0, 2)}), name="tile.onnx")
+    assert str(caught.value) == (
+        "RefusedError: tile.onnx cannot be imported: one thing in it cannot be expressed\n"
+        "  Tile_0 (Tile): repeats = [1, 0, 2] of a value of 3 axes: it must be a number from 1 on for each axis;"
+        " correct the graph"
+    )
+
+
+def test_an_axis_of_open_size_has_no_largest_element() -> None:
+    with pytest.raises(RefusedError, match=r"ReduceMax_0 \(ReduceMax\): shapes = axis 1 must be known here, and is n"):
+        from_onnx(built([("ReduceMax", ["x"], ["y"], {"axes": [1]})], [2, "n", 6], {}))
 
 
 def exported(module: torch.nn.Module, path: Path, x: torch.Tensor) -> None:

@@ -167,13 +167,27 @@ class Layers:
             raise ShapeProblem(f"axes {gone} of {listed(shape)} are not all of size 1")
         return self.reshape(x, [size for axis, size in enumerate(shape) if axis not in gone])
 
-    def reduce(self, kind: Literal["sum", "mean"], x: Operand, axes: Sequence[int], keep: bool) -> str:
+    def reduce(self, kind: Literal["sum", "mean", "max", "min"], x: Operand, axes: Sequence[int], keep: bool) -> str:
         shape = self.shape(x)
         places = sorted({axis_in(axis, len(shape)) for axis in axes}, reverse=True)
         y = self.value(x)
         for axis in places:
-            y = self._one(Reduce(kind, axis), y)
+            match kind:
+                case "sum" | "mean":
+                    y = self._one(Reduce(kind, axis), y)
+                case "max" | "min":
+                    y = self.squeeze(self._bound(kind, y, axis), [axis])
         return self.reshape(y, [1 if a in places else s for a, s in enumerate(shape)]) if keep else y
+
+    def _bound(self, kind: str, y: str, axis: int) -> str:
+        """The largest or smallest element of an axis, which is kept: one half against the other, until one is left."""
+        size = fixed(self.shape(y)[axis], f"axis {axis}")
+        while size > 1:
+            half = size // 2
+            first, second, *rest = self.split(y, [half, half] + [1] * (size % 2), axis)
+            y = self.concat([self._one(Binary(kind), first, second), *rest], axis)
+            size -= half
+        return y
 
     def layer_norm(self, x: Operand, eps: float, scale: Weight | None, shift: Weight | None) -> str:
         y = self._one(Normalize(eps), x)

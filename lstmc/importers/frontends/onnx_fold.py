@@ -30,6 +30,7 @@ MOVES = frozenset(
         "Flatten",
         "ConstantOfShape",
         "Expand",
+        "Tile",
     }
 )
 Fold = Callable[..., Any]
@@ -152,6 +153,12 @@ def _expand(node: Node, x: Array, shape: Array) -> Array:
     return np.broadcast_to(x, wanted)
 
 
+def _tile(node: Node, x: Array, repeats: Array) -> Array:
+    counts = _plain(node, repeats, float(np.any(x != 0)))
+    _bounded(x.size * float(np.prod([float(count) for count in counts])))
+    return np.tile(x, counts)
+
+
 def _of_shape(node: Node, shape: Array) -> Array:
     value = node.attributes.get("value")
     fill = 0.0 if value is None else value.reshape(-1)[0]
@@ -186,6 +193,7 @@ FOLDS: Mapping[str, Fold] = {
     "Flatten": lambda node, x: x.reshape(int(np.prod(x.shape[: int(node.get("axis", 1))])), -1),
     "Transpose": lambda node, x: np.transpose(x, node.attributes.get("perm")),
     "Expand": _expand,
+    "Tile": _tile,
     "ConstantOfShape": _of_shape,
     "Range": _range,
     "Add": lambda node, x, y: x + y,

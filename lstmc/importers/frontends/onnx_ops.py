@@ -263,7 +263,7 @@ def _pad(t: Onnx, node: Node) -> Operand:
     return y
 
 
-def _reduce(kind: Literal["sum", "mean"]) -> Handler:
+def _reduce(kind: Literal["sum", "mean", "max", "min"]) -> Handler:
     def handle(t: Onnx, node: Node) -> Operand:
         axes = _axes(node)
         if not axes and node.get("noop_with_empty_axes", 0):
@@ -300,6 +300,16 @@ def _expand(t: Onnx, node: Node) -> Operand:
     if len(wanted) > len(old) or any(w not in (1, s) for w, s in zip(wanted[::-1], old[::-1], strict=False)):
         raise Refused("shape", str(wanted), "Caffe does not repeat elements", "let the arithmetic broadcast it")
     return node.needed(0)
+
+
+def _tile(t: Onnx, node: Node) -> Operand:
+    repeats, y = fixed_numbers(node.operand(1), "repeats"), t.layers.value(node.needed(0))
+    if len(repeats) != len(t.layers.shape(y)) or min(repeats, default=1) < 1:
+        told = f"{repeats} of a value of {len(t.layers.shape(y))} axes"
+        raise Refused("repeats", told, "it must be a number from 1 on for each axis", "correct the graph")
+    for axis, count in enumerate(repeats):
+        y = t.layers.concat([y] * count, axis)
+    return y
 
 
 def _hard_swish(t: Onnx, node: Node) -> Operand:
@@ -359,8 +369,11 @@ HANDLERS: dict[str, Handler] = {
     "Pad": _pad,
     "ReduceMean": _reduce("mean"),
     "ReduceSum": _reduce("sum"),
+    "ReduceMax": _reduce("max"),
+    "ReduceMin": _reduce("min"),
     "Dropout": _dropout,
     "Shape": _shape,
     "Expand": _expand,
+    "Tile": _tile,
     "Size": _size,
 }
