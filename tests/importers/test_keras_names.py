@@ -96,6 +96,26 @@ def test_keras_gives_them_to_the_same_layers(tmp_path: Path) -> None:
     assert_close(found.runtime.run({"X": x}), wanted)
 
 
+def test_the_weights_that_keras_3_saves_alone_are_held_against_the_layers_names(tmp_path: Path) -> None:
+    def made(first: str, second: str) -> Any:
+        return keras.Sequential(
+            [kl.Input((4, 3)), kl.LSTM(3, return_sequences=True, name=first), kl.LSTM(3, name=second), kl.Dense(2)]
+        )
+
+    model = made("a", "b")
+    model.set_weights([RNG.normal(size=w.shape) for w in model.get_weights()])
+    model.save_weights(tmp_path / "m.weights.h5")
+    (tmp_path / "model.json").write_text(model.to_json())
+    found = import_file(tmp_path / "m.weights.h5", config=tmp_path / "model.json")
+    x = RNG.normal(size=(2, 4, 3)).astype(np.float32)
+    wanted = {"Y": model(x).detach().numpy()}
+    assert_close(imported(found.described, {"N": 2}).interpreted({"X": x.astype(float)}), wanted)
+    (tmp_path / "model.json").write_text(made("b", "a").to_json())
+    with pytest.raises(SourceError) as caught:
+        import_file(tmp_path / "m.weights.h5", config=tmp_path / "model.json")
+    assert str(caught.value) == "SourceError: m.weights.h5: its weights of lstm are of layer a, not b"
+
+
 def test_the_same_names_in_another_order_are_not_guessed(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         read(tmp_path, lstms("lstm", "lstm_1"), {"lstm_1": 3, "lstm": 3})

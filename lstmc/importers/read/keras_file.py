@@ -7,6 +7,7 @@ itself, unlinked and uncompressed: so nothing is larger than the file, and nothi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from io import BytesIO
 from math import prod
 from mmap import ACCESS_READ, mmap
@@ -37,7 +38,7 @@ def read_keras(path: Path, config: Path | None = None) -> Source:
     """A model, or weights with the JSON of their model in ``config``.
 
     ``facts``: ``config`` and ``version`` (of Keras, as text), and ``layers``, or ``groups``: names of tensors in order,
-    by their layer's name, or by their group in a ``.keras`` file.
+    by their layer's name, or by their group in a ``.keras`` or ``.weights.h5`` file of Keras 3.
     """
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
@@ -60,25 +61,30 @@ def _zipped(path: Path) -> Source:
     config = _json(path.name, read_entry(path, "config.json", CONFIG_LIMIT))
     told = _json(path.name, read_entry(path, "metadata.json", CONFIG_LIMIT))
     version = str(told.get("keras_version", "")) if isinstance(told, dict) else ""
-    tensors: dict[str, StoredTensor] = {}
-    groups: dict[str, list[str]] = {}
-    names: dict[str, str] = {}
     try:
         content = read_entry(path, "model.weights.h5")
         check_heaps(content)
         with at_most(ROOM + 3 * path.stat().st_size), h5py.File(BytesIO(content), "r") as file:
-            for name, dataset in _datasets(path.name, file):
-                tensors[name] = _tensor(path.name, name, dataset)
-                groups.setdefault(name.rpartition("/vars/")[0], []).append(name)
-            for group in [*groups, *{g.rpartition("/")[0] for g in groups}]:
-                held = _attribute(file[f"{group}/vars"], "name") if f"{group}/vars" in file else None
-                if held is not None:
-                    names[group] = _text(held)
+            tensors = {name: _tensor(path.name, name, dataset) for name, dataset in _datasets(path.name, file)}
+            facts = _groups(file, tensors)
     except _DAMAGE as error:
         raise SourceError(f"{path.name}: its weights are damaged: {str(error)[:100]}") from None
-    for held in groups.values():
-        held.sort(key=lambda name: whole(name.rpartition("/")[2]) or 0)
-    return Source("Keras", path.name, tensors, {"config": config, "version": version, "groups": groups, "names": names})
+    return Source("Keras", path.name, tensors, {"config": config, "version": version, **facts})
+
+
+def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
+    """Weights as Keras 3 has them: each group's tensors in order, and the names of the layers that they are of."""
+    groups: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
+    for name in tensors:
+        groups.setdefault(name.rpartition("/vars/")[0], []).append(name)
+    for group in [*groups, *{g.rpartition("/")[0] for g in groups}]:
+        held = _attribute(file[f"{group}/vars"], "name") if f"{group}/vars" in file else None
+        if held is not None:
+            names[group] = _text(held)
+    for members in groups.values():
+        members.sort(key=lambda name: whole(name.rpartition("/")[2]) or 0)
+    return {"groups": groups, "names": names}
 
 
 def _hdf5(path: Path, config: Path | None) -> Source:
@@ -96,6 +102,8 @@ def _hdf5(path: Path, config: Path | None) -> Source:
             for layer in map(_text, _listed(root, "layer_names")):
                 held = _listed(root[layer], "weight_names")
                 layers[layer] = [f"{layer}/{_text(one)}" for one in held]
+            newer = "layers" in root and "layer_names" not in root.attrs  # save_weights of Keras 3
+            facts = _groups(root, tensors) if newer else {"layers": layers}
     except _DAMAGE as error:
         raise SourceError(f"{path.name}: not a file of Keras, or a damaged one: {str(error)[:100]}") from None
     missing = [name for names in layers.values() for name in names if name not in tensors]
@@ -110,7 +118,7 @@ def _hdf5(path: Path, config: Path | None) -> Source:
         )
     found = _json(path.name, told if isinstance(told, bytes) else str(told))
     version = _text(version) if version is not None else str(found.get("keras_version", ""))
-    return Source("Keras", path.name, tensors, {"config": found, "version": version, "layers": layers})
+    return Source("Keras", path.name, tensors, {"config": found, "version": version, **facts})
 
 
 def _attribute(thing: Any, name: str) -> Any:
