@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lstmc.backend import Artifact, Compiled, find_cells, load_cell
 from lstmc.dsl import CellModel
-from lstmc.errors import BackendError
+from lstmc.errors import BackendError, LstmcError
 from lstmc.ir import Graph
 from lstmc.manifest import Manifest, parse_manifest
 from lstmc.ops import Array
@@ -68,7 +68,10 @@ def cases(sizes: tuple[Size, ...], cells: tuple[str, ...] | None = None) -> Iter
     backend = CaffeBackend()
     for cell in find_cells() if cells is None else cells:
         for size in sizes:
-            graph = sequence_of(cell, size)
+            try:
+                graph = sequence_of(cell, size)
+            except LstmcError:
+                continue  # H must be a multiple of something: the other sizes are
             weights = initial_weights(graph)
             for target in backend.targets:
                 if load_target(target).scans == "fused":

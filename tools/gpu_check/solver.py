@@ -4,12 +4,16 @@ The loss is Caffe's EuclideanLoss of y [T, ...] and a fixed target, the sum of s
 gradient at y is (y - target) / T. y is flattened by a Reshape: after Caffe's own LSTM a Flatten loses the gradient, as
 it lets the blob's diff be another array in Backward. A step is as in ``sgd_solver.cpp``: with the gradient g of
 parameter w and its own ``lr_mult`` and ``decay_mult``, v = momentum v + rate lr_mult (g + decay decay_mult w), then
-w = w - v.
+w = w - v. The rate is such that no element moves by more than LARGEST_MOVE at first: steps that are too long for a
+model let the rounding of float32 grow without bound.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lstmc.differential import random_inputs
 from lstmc.interp import backward, forward, named_rng
@@ -21,9 +25,9 @@ from lstmc_caffe.write.feeds import feed_blobs, given_arrays
 from tools.gpu_check.cases import Case
 
 STEPS = 5
-RATE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
+LARGEST_MOVE, MOMENTUM, DECAY = 0.1, 0.9, 0.01
 
-_SOLVER = f'base_lr: {RATE} momentum: {MOMENTUM} weight_decay: {DECAY} lr_policy: "fixed" type: "SGD" display: 0\n'
+_SOLVER = 'base_lr: {rate} momentum: {momentum} weight_decay: {decay} lr_policy: "fixed" type: "SGD" display: 0\n'
 _LOSS = """
 layer {{ name: "target" type: "Input" top: "target" input_param {{ shape {{ {dims} }} }} }}
 layer {{ name: "flat" type: "Reshape" bottom: "{y}" top: "flat" reshape_param {{ shape {{ dim: 0 dim: -1 }} }} }}
@@ -38,18 +42,31 @@ def target_of(case: Case) -> Array:
     return named_rng(0, "target").normal(size=shape).astype(np.float32)
 
 
-def interpreter_steps(case: Case) -> dict[str, Array]:
-    """The parameters after STEPS steps in float64, by the model's own names."""
-    inputs, target = random_inputs(case.compiled, 0), target_of(case).astype(np.float64)
-    weights: dict[str, Array] = {name: value.astype(np.float64) for name, value in case.weights.items()}
+def rate_of(case: Case) -> float:
+    """The learning rate: LARGEST_MOVE, or less where a gradient is larger than 1, as a number of float32."""
+    found = gradients_of(case, case.weights)
+    largest = max(float(np.max(np.abs(gradient), initial=0.0)) for gradient in found.values())
+    return float(np.float32(LARGEST_MOVE / max(1.0, largest)))
+
+
+def gradients_of(case: Case, weights: Mapping[str, Array], dtype: DTypeLike = np.float64) -> dict[str, Array]:
+    """The gradients of the loss."""
+    target = target_of(case).astype(dtype)
+    run = forward(case.compiled.model, random_inputs(case.compiled, 0), weights, dtype)
+    return backward(run, {"y": (run.outputs["y"] - target) / len(target)}).params
+
+
+def interpreter_steps(case: Case, dtype: DTypeLike = np.float64) -> dict[str, Array]:
+    """The parameters after STEPS steps, by the model's own names."""
+    rate = rate_of(case)
+    weights: dict[str, Array] = {name: value.astype(dtype) for name, value in case.weights.items()}
     speed = {name: np.zeros_like(value) for name, value in weights.items()}
     declared = parameters(case.compiled.model)
     for _ in range(STEPS):
-        run = forward(case.compiled.model, inputs, weights)
-        gradients = backward(run, {"y": (run.outputs["y"] - target) / len(target)}).params
+        gradients = gradients_of(case, weights, dtype)
         for name, param in declared.items():
             gradient = gradients[name] + DECAY * param.decay_mult * weights[name]
-            speed[name] = MOMENTUM * speed[name] + RATE * param.lr_mult * gradient
+            speed[name] = MOMENTUM * speed[name] + rate * param.lr_mult * gradient
             weights[name] = weights[name] - speed[name]
     return weights
 
@@ -67,7 +84,7 @@ def caffe_steps(case: Case, executor: CaffeExecutor) -> dict[str, Array]:
     args = {
         "mode": executor.mode,
         "net": case.prototxt + _LOSS.format(dims=dims, y=y),
-        "solver": _SOLVER,
+        "solver": _SOLVER.format(rate=rate_of(case), momentum=MOMENTUM, decay=DECAY),
         "test": False,
         "carried": [],
         "scores": [],

@@ -76,7 +76,7 @@ def test_two_places_are_compared_with_each_other_too(caffe: Runner) -> None:
 
 @pytest.mark.caffe
 def test_other_solver_steps_are_noticed(caffe: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solver, "MOMENTUM", 0.8)  # the interpreter's alone: the solver's text is made already
+    monkeypatch.setattr(solver, "_SOLVER", solver._SOLVER.replace("{momentum}", "0.8"))  # Caffe's alone
     outcomes = list(suite([case()], [CaffeExecutor(caffe, "cpu")]))
     assert names(outcomes, passed=False) == {STEPS}
 
