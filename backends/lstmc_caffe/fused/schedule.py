@@ -283,7 +283,8 @@ class Schedule:
             ]
             value = ELEMENT[type(node.op)](node.op, *reads)
             loop.lines.append(f"const float {self._name(node)} = {value};  // {self._comment(node)}")
-            sinks = dict.fromkeys(self.stores.get(Ref(node.name), ()))
+            stored = self.stores.get(Ref(node.name), [])  # what is added twice counts twice
+            sinks = [sink for i, sink in enumerate(stored) if sink.add or sink not in stored[:i]]
             to = ", ".join(f"{'+' if sink.add else ''}{sink.place.array.name}" for sink in sinks)
             loop.comments.append(self._comment(node) + (f" -> {to}" if to else ""))
             for sink in sinks:

@@ -15,7 +15,7 @@ from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.fused.plan import plan_of, plan_text
 from lstmc_caffe.fused.rows import rows_of
 from lstmc_caffe.fused.work import Loop, Product
-from tests.backends.lstmc_caffe.fused.pieces import FIRST_PIECES
+from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, square
 
 BACKEND = CaffeBackend()
 T, N, D, H = dims("T N D H")
@@ -137,6 +137,13 @@ def test_a_first_piece_is_written_without_what_follows_it(made: Model) -> None:
         elif isinstance(work, Product) and work.y.array == y:
             written += work.lead * work.outs
     assert written == y.size
+
+
+def test_what_is_added_twice_to_a_gradient_is_written_twice() -> None:
+    (op,) = fused(square.graph(T=2, N=3))
+    plan = plan_of(op, op.initial)
+    assert "d_mul = mul(d_h_3, shifted) -> +d_of_square_p, +d_of_square_p\n" in plan_text(plan)
+    assert len([line for work in plan.backward if isinstance(work, Loop) for line in work.lines if "+=" in line]) == 2
 
 
 @cell

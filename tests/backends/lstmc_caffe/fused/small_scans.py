@@ -1,4 +1,4 @@
-"""Models whose scans give out the first piece of a value, and something else behind it."""
+"""Small scans for what a schedule easily gets wrong: the first piece of a value, and a value that is added twice."""
 
 from __future__ import annotations
 
@@ -43,6 +43,19 @@ def piece_of_product(X=Input(T, N, 1), u=Input(N, 2), h0=Input(N, 2)):
 @model
 def piece_of_concat(X=Input(T, N, 1), u=Input(N, 2), h0=Input(N, 2)):
     return {"y": scan(of_concat(), X, init={"h": h0}, static={"u": u})[0]}
+
+
+@cell
+def of_square(x=Input(N, 3), h=State(N, 3), *, p=Param(3, fill=xavier())):
+    """The gradient of p is the sum of two equal products."""
+    shifted = h + p
+    h = tanh(shifted * shifted + x)
+    return h, {"h": h}
+
+
+@model
+def square(X=Input(T, N, 3)):
+    return {"y": scan(of_square(), X)[0]}
 
 
 FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)
