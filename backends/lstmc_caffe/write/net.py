@@ -77,7 +77,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
         title = _section_title(node)
         if not sections or sections[-1].title != title:
             sections.append(Section(title))
-        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {})
+        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {}, target.trained)
     unread = _unread(graph)
     if unread and target.allows("Silence"):
         sections.append(Section("values that nothing reads"))
@@ -140,6 +140,7 @@ def _write_layer(
     owners: dict[str, Owner],
     blobs: dict[Ref, None],
     in_place: Mapping[Ref, str],
+    trained: bool,
 ) -> None:
     op = node.op
     assert isinstance(op, CaffeOp), op
@@ -158,7 +159,7 @@ def _write_layer(
     for index, slot in enumerate(learned):
         blob = graph.value_name(args[slot])
         params = _parameters_in(graph, args[slot])
-        _write_param(layer.param.add(), blob, params, node.loc)
+        _write_param(layer.param.add(), blob, params, trained, node.loc)
         if blob not in owners:
             owners[blob] = Owner(node.name, index)
             blobs[args[slot]] = None
@@ -197,15 +198,17 @@ def _negated(graph: Graph, blob: Ref) -> bool:
     return isinstance(node.op, Affine) or any(_negated(graph, ref) for ref in graph.args(blob.node))
 
 
-def _write_param(spec: Any, name: str, params: Mapping[str, Param], loc: SrcLoc | None) -> None:
+def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: bool, loc: SrcLoc | None) -> None:
+    spec.name = name
     multipliers = {(param.lr_mult, param.decay_mult) for param in params.values()}
     if len(multipliers) > 1:
+        if not trained:
+            return  # parameters may be in one blob however each is trained elsewhere
         found = ", ".join(f"{n} has {p.lr_mult:g} and {p.decay_mult:g}" for n, p in params.items())
         raise BackendError(
             f"one blob has one lr_mult and one decay_mult, but {name} is made of several: {found}", loc=loc
         )
     ((lr_mult, decay_mult),) = multipliers
-    spec.name = name
     if lr_mult != 1:
         spec.lr_mult = lr_mult
     if decay_mult != 1:

@@ -34,6 +34,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.net import write_net
 from tests.goldens.update import PROTOTXT, golden_prototxt
 
@@ -241,6 +242,18 @@ def test_parameters_trained_otherwise_are_refused_in_one_blob() -> None:
 
     with pytest.raises(BackendError, match=r"made of several: A has 1 and 1, B has 2 and 1"):
         text_of(mixed)
+
+
+@pytest.mark.parametrize("target", ["flat", "noslice"])
+def test_parameters_trained_otherwise_may_be_one_blob_where_nothing_is_trained(target: str) -> None:
+    @model
+    def mixed(X=Input(2, 3), A=Param(2, 3), B=Param(2, 3, lr_mult=2)):
+        return {"y": linear(X, concat(A, B, axis=0))}
+
+    net = write_net(compile_graph(mixed.graph(), BACKEND, target).expanded, load_target(target)).message()
+    (product,) = (layer for layer in net.layer if layer.type == "InnerProduct")
+    assert product.inner_product_param.num_output == 4
+    assert not any(spec.HasField("lr_mult") for spec in product.param)
 
 
 def test_weights_do_not_change_the_text() -> None:
