@@ -25,6 +25,7 @@ SIZES = (1, 5)
 LARGEST = 120  # elements of one value
 SQUASHED_ABOVE = 5.0
 OPS_OF_STEP, OPS_OF_FIT = 3, 4  # at most
+OPS_OF_PRODUCT = 5  # about: two reshapes or transpositions, a product, a sum
 
 MATRIX_FILLS = ("uniform(-0.6, 0.6)", "xavier()", "gaussian(0.1, 0.4)", 'xavier("average")', 'msra("fan_out")')
 VECTOR_FILLS = ("uniform(-0.6, 0.6)", "constant(0.3)", "gaussian(0, 0.5)", "uniform(0.2, 1)")
@@ -40,6 +41,7 @@ class Known:
     bound: float = 1.0
     raw: bool = False  # an input: its elements are random numbers, none of them zero by construction
     recurrent: bool = False  # it depends on a state
+    weight: bool = False  # it is a parameter, or reads no other value in scope than parameters
 
 
 @dataclass
@@ -70,13 +72,16 @@ class Body:
         if bound > SQUASHED_ABOVE:
             expression, bound, ops = f"tanh({expression})", 1.0, ops + 1
         self.ops += ops
-        known = self.know(f"v{len(self.values)}", shape, bound, recurrent=self.recurs(expression))
+        read = self.read_by(expression)
+        recurrent, weight = any(v.recurrent for v in read), all(v.weight for v in read)
+        known = self.know(f"v{len(self.values)}", shape, bound, recurrent=recurrent, weight=weight)
         self.lines.append(f"{known.name} = {expression}")
         return known
 
-    def recurs(self, expression: str) -> bool:
-        """Whether an expression reads a value that depends on a state."""
-        return not {v.name for v in self.values if v.recurrent}.isdisjoint(NAME.findall(expression))
+    def read_by(self, expression: str) -> list[Known]:
+        """The values that an expression reads, as far as ops may read them."""
+        names = set(NAME.findall(expression))
+        return [v for v in self.values if v.name in names]
 
     def pick(self, fits: Callable[[Known], bool] = lambda v: True) -> Known | None:
         """A value that fits; rather an unread one, and rather one that depends on a state."""
@@ -98,7 +103,7 @@ class Body:
         name = f"P{len(self.params)}"
         fill = self.choose(MATRIX_FILLS if len(shape) == 2 else VECTOR_FILLS)
         self.params[name] = f"Param({text(shape)}, fill={fill}{self.choose(MULTIPLIERS)})"
-        known = Known(name, shape, 1.0)
+        known = Known(name, shape, 1.0, weight=True)
         if value:
             self.values.append(known)
         return known
@@ -185,7 +190,7 @@ class Body:
         self.lines.append(f"{', '.join(names)} = split({x.name}, {parts}{where})")
         self.ops += 1
         for name, size in zip(names, sizes, strict=True):
-            self.know(name, replaced(x.shape, axis, size), x.bound, recurrent=x.recurrent)
+            self.know(name, replaced(x.shape, axis, size), x.bound, recurrent=x.recurrent, weight=x.weight)
 
     def concat(self) -> None:
         x = self.pick(lambda v: 2 * prod(v.shape) <= LARGEST)
@@ -249,6 +254,61 @@ class Body:
         keepdims = ", keepdims=True" if keeps else ""
         self.let(f"{kind}({x.name}, axis={axis}{keepdims})", shape, bound, 6 if kind == "var" else 2)
 
+    def product(self) -> None:
+        """A matrix product, an outer product, or products by letters of the axes, one of them summed."""
+        x = self.pick(lambda v: len(v.shape) > 1 and prod(v.shape) <= LARGEST)
+        if x is None or self.ops + OPS_OF_PRODUCT > self.most - 1:
+            return
+        self.choose((self.matmul, self.outer, self.einsum))(x)
+
+    def matmul(self, x: Known) -> None:
+        *lead, rows, inner = x.shape
+
+        def fits(v: Known) -> bool:
+            if v.weight and v.name not in self.params:
+                return False  # a blob of several parameters is refused where they are trained otherwise or used again
+            places = common_shape(tuple(lead), v.shape[:-2]) if v.shape[-2:-1] == (inner,) else None
+            return places is not None and prod((*places, rows, inner, v.shape[-1])) <= LARGEST
+
+        y = self.pick(fits) if self.chance(2) else None
+        y = y or self.param((inner, self.draw.integer(*SIZES)))
+        places = common_shape(tuple(lead), y.shape[:-2])
+        assert places is not None
+        written = self.choose((f"{x.name} @ {y.name}", f"matmul({x.name}, {y.name})"))
+        self.let(written, (*places, rows, y.shape[-1]), x.bound * y.bound * sqrt(inner), OPS_OF_PRODUCT)
+
+    def outer(self, x: Known) -> None:
+        def made(v: Known) -> Shape | None:
+            return common_shape((*x.shape, 1), (*v.shape[:-1], 1, *v.shape[-1:])) if v.shape else None
+
+        y = self.pick(lambda v: prod(made(v) or (LARGEST + 1,)) <= LARGEST) if self.chance(2) else None
+        y = y or self.param((self.draw.integer(*SIZES),))
+        shape = made(y)
+        assert shape is not None
+        self.let(f"outer({x.name}, {y.name})", shape, x.bound * y.bound, 3)
+
+    def einsum(self, x: Known) -> None:
+        sizes = dict(zip("abcdefgh", x.shape, strict=False))
+        y = self.pick(lambda v: len(v.shape) > 0) if self.chance(2) else None
+        y = y or self.param(self.choose((x.shape, x.shape[-1:], x.shape[:2])))
+        of_y = ""
+        for new, size in zip("stuvwxyz", y.shape, strict=False):
+            shared = [letter for letter in sizes if sizes[letter] == size and letter not in of_y]
+            small = prod(sizes.values()) * size <= LARGEST
+            of_y += self.choose(shared) if shared and not (small and self.chance(4)) else new
+            sizes[of_y[-1]] = size
+        if prod(sizes.values()) > LARGEST:
+            return
+        left, of_result, inner = list(sizes), "", 1
+        if len(left) > 1 and not self.chance(4):
+            inner = sizes[left.pop(self.draw.integer(0, len(left) - 1))]
+        while left:
+            of_result += left.pop(0 if self.chance(2) else self.draw.integer(0, len(left) - 1))
+        specification = f"{''.join(sizes)[: len(x.shape)]},{of_y}->{of_result}"
+        shape = tuple(sizes[letter] for letter in of_result)
+        expression = f'einsum("{specification}", {x.name}, {y.name})'
+        self.let(expression, shape, x.bound * y.bound * sqrt(inner), OPS_OF_PRODUCT)
+
     # making a value of a given shape ------------------------------------------------------------------------
 
     def fit(self, shape: Shape, keep: int, bound: float = SQUASHED_ABOVE) -> Known | None:
@@ -278,6 +338,7 @@ SHAPING: tuple[Callable[[Body], None], ...] = (
     Body.reshape,
     Body.reduce,
     Body.arrange,
+    Body.product,
 )
 
 
