@@ -15,7 +15,7 @@ LegalizeRule = Callable[[Builder, Node, Refs], Refs]
 
 
 def packing_nodes(graph: Graph) -> set[str]:
-    """The weight ops whose results are blobs: a layer with weights or a scan reads them as such.
+    """The weight ops whose results are blobs: a layer with weights or a scan reads them as such, or nothing reads them.
 
     Other ops on parameters alone are layers on their values: the same parameter may be in several of those. A bias
     is a value too where as a blob it would be refused.
@@ -23,6 +23,9 @@ def packing_nodes(graph: Graph) -> set[str]:
     found: set[str] = set()
     readers = graph.readers()
     for node in reversed(list(graph)):
+        unread = not any(Ref(node.name, out) in readers for out in range(len(node.names)))
+        if unread and is_weight_op(node.op) and is_weight(graph, Ref(node.name)):
+            found.add(node.name)  # a layer took what it is the transpose of
         for slot, ref in enumerate(graph.args(node.name)):
             as_weight = node.name in found
             if isinstance(node.op, Embed):

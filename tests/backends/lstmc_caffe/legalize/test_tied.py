@@ -8,6 +8,7 @@ import pytest
 
 import lstmc
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, tanh, xavier
+from lstmc_caffe.legalize.legalize import Legalize
 
 T, N, D, H = dims("T N D H")
 
@@ -64,3 +65,13 @@ def test_a_transposed_parameter_that_is_read_as_a_value_too_stays_outside_of_the
     assert net.verify(["interpreter"]), str(net.verify(["interpreter"]))
     with pytest.raises(lstmc.errors.BackendError, match="valued/W would be in two blobs of the net"):
         lstmc.compile(valued, T=2, D=3)
+
+
+def test_a_second_run_makes_no_layers_of_the_transposed_parameter_that_the_first_left_unread() -> None:
+    @model
+    def product(X: Any = Input(2, 3), W: Any = Param(3, 4, fill=xavier())) -> Any:
+        return {"y": X @ W}
+
+    legal = Legalize().run(product.graph())
+    assert legal.counts == {"input_to_layer": 1, "linear_to_inner_product": 1}
+    assert not Legalize().run(legal.graph).modified
