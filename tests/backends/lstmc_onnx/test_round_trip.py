@@ -28,8 +28,7 @@ from tests.strategies import RandomModel, seeded_model
 
 BACKEND = OnnxBackend()
 # What the importer of ONNX does not know.
-UNKNOWN = {"Tile", "ReduceMax", "Scan"}
-TILED = ("mlstm", "pointer")  # cells whose nets have a Tile, of those that are tried
+UNKNOWN = {"Scan"}
 
 
 def again(graph: Graph, weights: Mapping[str, Array], inputs: Mapping[str, Array], form: str | None) -> Imported:
@@ -77,7 +76,7 @@ def outcome(graph: Graph, weights: Mapping[str, Array], inputs: Mapping[str, Arr
 def test_cells_come_back_step_by_step(name: str) -> None:
     graph = cell_graph(name, (3, 2))
     values = drawn(name, graph)
-    assert outcome(graph, values.weights, values.inputs) == ("refused" if name in TILED else "same")
+    assert outcome(graph, values.weights, values.inputs) == "same"
 
 
 def random_round_trip(model: RandomModel) -> str:
