@@ -112,7 +112,7 @@ def models_for(target: str) -> st.SearchStrategy[RandomModel]:
 
 
 def is_documented(error: BackendError, target: str) -> bool:
-    """Whether a refusal gives a reason of the target's file, or says which scan is no layer, or which blobs come apart."""
+    """Whether a refusal has a reason of the target's file, or says which scan is no layer, or what comes apart."""
     loaded = load_target(target)
     if loaded.trained and "would be in two blobs of the net, and come apart in training" in error.message:
         return True
