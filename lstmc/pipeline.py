@@ -21,6 +21,7 @@ from lstmc.backend import Backend, Compiled, Tunes, require, target_of, training
 from lstmc.collector import collector_paused
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph
+from lstmc.ops import StopGradient
 from lstmc.passes import (
     Cse,
     Dead,
@@ -36,7 +37,7 @@ from lstmc.passes import (
     Sink,
     run_passes,
 )
-from lstmc.prepare import OneStep, one_step, without_stops
+from lstmc.prepare import OneStep, one_step, without
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
@@ -81,7 +82,8 @@ def compile_graph(
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
 
-    Where the target's nets are not trained, no gradient is stopped (``prepare/without_stops.py``).
+    Where the target's nets are not trained, no gradient is stopped: the model is compiled without
+    ``stop_gradient``, so that what is compared with a written net backward is what the net computes.
     ``step`` compiles one time step, with states as inputs and outputs (``prepare/one_step.py``). ``dump_dir`` gets the
     graph after each pass as text. ``passes`` gets the list of passes, and gives those to run. Raises what they raise:
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
@@ -89,7 +91,7 @@ def compile_graph(
     target = target_of(backend, target)
     with collector_paused():
         stepped = one_step(graph) if step else OneStep(graph, ())
-        graph = stepped.graph if target in training_targets(backend) else without_stops(stepped.graph)
+        graph = stepped.graph if target in training_targets(backend) else without(stepped.graph, StopGradient)
         chosen = all_passes(backend, target, form)
         listed = chosen if passes is None else passes(chosen)
         history = run_passes(graph, listed, backend.ops, dump_dir, observe)

@@ -4,7 +4,7 @@ gradient; and of a compiled one, to be computed as training does."""
 from lstmc.prepare.fixed_masks import fixed_masks, mask_name
 from lstmc.prepare.one_step import OneStep, StatePair, one_step
 from lstmc.prepare.phase import LOSS, deploy_graph, has_loss, training_graph
-from lstmc.prepare.without_stops import without_stops
+from lstmc.prepare.without import without
 
 __all__ = [
     "LOSS",
@@ -16,5 +16,5 @@ __all__ = [
     "mask_name",
     "one_step",
     "training_graph",
-    "without_stops",
+    "without",
 ]

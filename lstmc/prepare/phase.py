@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from lstmc.errors import PassError
-from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Scan, depending
+from lstmc.ir import Graph, Output, Rebuild, depending
 from lstmc.ops import Dropout, Input
-from lstmc.passes.base import Refs, in_bodies, rewrite
 from lstmc.passes.dead import without_dead
+from lstmc.prepare.without import without
 
 LOSS = "loss"  # the output that training makes small
 
@@ -30,7 +30,7 @@ def deploy_graph(graph: Graph) -> Graph:
             f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which training alone needs:"
             " return what the model is for too, such as its scores"
         )
-    return _without_dropout(_part(graph, kept, training) if training else graph)
+    return without(_part(graph, kept, training) if training else graph, Dropout)
 
 
 def training_graph(graph: Graph) -> Graph:
@@ -76,12 +76,3 @@ def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
         if node.name in needed or node.name not in unneeded:
             rebuild.copy(node)
     return rebuild.finish()
-
-
-def _without_dropout(graph: Graph) -> Graph:
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if isinstance(node.op, Scan):
-            return b.add(in_bodies(node.op, _without_dropout), *args, names=node.names, loc=node.loc)
-        return args if isinstance(node.op, Dropout) else None
-
-    return rewrite(graph, visit)

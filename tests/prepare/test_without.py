@@ -8,8 +8,9 @@ from lstmc import Input, Param, State, cell, gaussian, linear, model, scan, stop
 from lstmc.backend import load_backend
 from lstmc.differential import InterpreterExecutor, check
 from lstmc.ir import Graph, print_graph
+from lstmc.ops import StopGradient
 from lstmc.pipeline import compile_graph
-from lstmc.prepare import without_stops
+from lstmc.prepare import without
 from lstmc.weights import initial_weights
 
 
@@ -34,7 +35,7 @@ def stops(graph: Graph) -> int:
 
 def test_the_model_and_the_bodies_of_its_scans_lose_them() -> None:
     assert stops(net.graph()) == 2
-    assert stops(without_stops(net.graph())) == 0
+    assert stops(without(net.graph(), StopGradient)) == 0
 
 
 @pytest.mark.parametrize("target", ["caffe", "flat", "noslice"])
