@@ -4,8 +4,8 @@ The loss is Caffe's EuclideanLoss of y [T, ...] and a fixed target, the sum of s
 gradient at y is (y - target) / T. y is flattened by a Reshape: after Caffe's own LSTM a Flatten loses the gradient, as
 it lets the blob's diff be another array in Backward. A step is as in ``sgd_solver.cpp``: with the gradient g of
 parameter w and its own ``lr_mult`` and ``decay_mult``, v = momentum v + rate lr_mult (g + decay decay_mult w), then
-w = w - v. The rate is such that no element moves by more than LARGEST_MOVE at first: steps that are too long for a
-model let the rounding of float32 grow without bound.
+w = w - v. The rate is such that no gradient moves an element by more than LARGEST_MOVE times its lr_mult at first:
+steps that are too long for a model let the rounding of float32 grow without bound.
 """
 
 from __future__ import annotations
@@ -56,9 +56,8 @@ def gradients_of(case: Case, weights: Mapping[str, Array], dtype: DTypeLike = np
     return backward(run, {"y": (run.outputs["y"] - target) / len(target)}).params
 
 
-def interpreter_steps(case: Case, dtype: DTypeLike = np.float64) -> dict[str, Array]:
-    """The parameters after STEPS steps, by the model's own names."""
-    rate = rate_of(case)
+def interpreter_steps(case: Case, rate: float, dtype: DTypeLike = np.float64) -> dict[str, Array]:
+    """The parameters after STEPS steps at that rate, by the model's own names."""
     weights: dict[str, Array] = {name: value.astype(dtype) for name, value in case.weights.items()}
     speed = {name: np.zeros_like(value) for name, value in weights.items()}
     declared = parameters(case.compiled.model)
@@ -71,8 +70,8 @@ def interpreter_steps(case: Case, dtype: DTypeLike = np.float64) -> dict[str, Ar
     return weights
 
 
-def caffe_steps(case: Case, executor: CaffeExecutor) -> dict[str, Array]:
-    """The parameters after STEPS steps of Caffe's solver, those that the net has."""
+def caffe_steps(case: Case, rate: float, executor: CaffeExecutor) -> dict[str, Array]:
+    """The parameters after STEPS steps of Caffe's solver at that rate, those that the net has."""
     target = target_of(case)
     target = target.reshape(len(target), -1)  # EuclideanLoss aborts on more than four axes
     (y,) = case.outputs
@@ -84,7 +83,7 @@ def caffe_steps(case: Case, executor: CaffeExecutor) -> dict[str, Array]:
     args = {
         "mode": executor.mode,
         "net": case.prototxt + _LOSS.format(dims=dims, y=y),
-        "solver": _SOLVER.format(rate=rate_of(case), momentum=MOMENTUM, decay=DECAY),
+        "solver": _SOLVER.format(rate=rate, momentum=MOMENTUM, decay=DECAY),
         "test": False,
         "carried": [],
         "scores": [],

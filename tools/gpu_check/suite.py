@@ -18,7 +18,7 @@ from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.targets.load import load_target
 from tools.gpu_check.cases import Case
 from tools.gpu_check.outcome import Outcome
-from tools.gpu_check.solver import STEPS, caffe_steps, interpreter_steps
+from tools.gpu_check.solver import STEPS, caffe_steps, interpreter_steps, rate_of
 
 MARGIN = 4
 
@@ -55,8 +55,9 @@ def suite(cases: Iterable[Case], executors: Sequence[CaffeExecutor]) -> Iterator
     """
     kept = [_Kept(executor) for executor in executors]
     for case in cases:
+        rounding = check(case.compiled, case.artifact, case.weights, InterpreterExecutor())
         for executor in kept:
-            yield from _against_interpreter(case, executor)
+            yield from _against_interpreter(case, executor, rounding)
         first = kept[0]
         for other in kept[1:]:
             if first.last is not None and other.last is not None:
@@ -66,12 +67,11 @@ def suite(cases: Iterable[Case], executors: Sequence[CaffeExecutor]) -> Iterator
             yield from _steps(case, executors)
 
 
-def _against_interpreter(case: Case, executor: _Kept) -> Iterator[Outcome]:
+def _against_interpreter(case: Case, executor: _Kept, rounding: Report) -> Iterator[Outcome]:
     name = f"{case}: {executor.name} against the interpreter"
     executor.last = None
     try:
         report = check(case.compiled, case.artifact, case.weights, executor)
-        rounding = check(case.compiled, case.artifact, case.weights, InterpreterExecutor())
     except LstmcError as error:
         yield Outcome(name, np.nan, VALUE_TOLERANCE, str(error))
         return
@@ -98,13 +98,14 @@ def _against_each_other(name: str, found: Execution, wanted: Execution) -> Itera
 
 
 def _steps(case: Case, executors: Sequence[CaffeExecutor]) -> Iterator[Outcome]:
-    wanted, float32 = interpreter_steps(case), interpreter_steps(case, np.float32)
+    rate = rate_of(case)
+    wanted, float32 = interpreter_steps(case, rate), interpreter_steps(case, rate, np.float32)
     rounding = max(relative_gap(float32[parameter], value) for parameter, value in wanted.items())
     allowed = max(GRADIENT_TOLERANCE, MARGIN * rounding)
     for executor in executors:
         name = f"{case}: {executor.name} against the interpreter, {STEPS} solver steps"
         try:
-            found = caffe_steps(case, executor)
+            found = caffe_steps(case, rate, executor)
         except LstmcError as error:
             yield Outcome(name, np.nan, allowed, str(error))
             continue
