@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.backend import Artifact, Compiled, Execution, Executor, RunsTraining
+from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, RunsTraining
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
@@ -95,17 +95,8 @@ class InterpreterExecutor:
     def unavailable(self) -> str | None:
         return None
 
-    def run(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-    ) -> Execution:
-        done = forward(compiled.expanded, inputs, weights, self.dtype)
-        found = backward(done, cotangents)
-        return Execution(done.by_name(), found.inputs, found.params)
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        return _interpreted(compiled.expanded, arrays, self.dtype)
 
     def close(self) -> None:
         pass
@@ -135,31 +126,22 @@ def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, .
     return tuple(name for name in differentiable_inputs(compiled.expanded, outputs) if name not in whole)
 
 
-@dataclass(frozen=True)
-class Case:
-    """What a net is run on: inputs by name, weights, and cotangents of outputs."""
+def random_arrays(
+    compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
+) -> RunArrays:
+    """Inputs and cotangents drawn by ``seed``; inputs that are ``given`` as they are."""
+    types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
+    cotangents = {
+        name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
+        for name in differentiable_outputs(compiled.expanded)
+    }
+    return RunArrays(random_inputs(compiled, seed, given), weights, cotangents)
 
-    inputs: Mapping[str, Array]
-    weights: Mapping[str, Array]
-    cotangents: Mapping[str, Array]
-    seed: int
 
-    @classmethod
-    def of(
-        cls, compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
-    ) -> Case:
-        """Inputs and cotangents drawn by ``seed``; inputs that are ``given`` as they are."""
-        types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
-        cotangents = {
-            name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
-            for name in differentiable_outputs(compiled.expanded)
-        }
-        return cls(random_inputs(compiled, seed, given), weights, cotangents, seed)
-
-    def as_run(self, compiled: Compiled, execution: Execution) -> Case:
-        """The same, with what a net drew anew at this forward: inputs with a random fill."""
-        drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(self.inputs)
-        return replace(self, inputs={**self.inputs, **{name: execution.values[name] for name in drawn}})
+def _as_run(compiled: Compiled, arrays: RunArrays, execution: Execution) -> RunArrays:
+    """The same, with what a net drew anew at this forward: inputs with a random fill."""
+    drawn = {n.name for n in compiled.model if isinstance(n.op, Input)} - set(arrays.inputs)
+    return replace(arrays, inputs={**arrays.inputs, **{name: execution.values[name] for name in drawn}})
 
 
 def check(
@@ -174,11 +156,11 @@ def check(
 
     Inputs that are ``given`` are fed as they are.
     """
-    case = Case.of(compiled, weights, seed, given)
-    execution = executor.run(compiled, artifact, case.inputs, weights, case.cotangents)
-    case = case.as_run(compiled, execution)
-    reference = forward(compiled.model, case.inputs, weights)
-    return _report(executor.name, compiled, case, (reference, compiled.expanded), execution)
+    arrays = random_arrays(compiled, weights, seed, given)
+    execution = executor.run(compiled, artifact, arrays)
+    arrays = _as_run(compiled, arrays, execution)
+    reference = forward(compiled.model, arrays.inputs, weights)
+    return _report(executor.name, compiled, arrays, seed, (reference, compiled.expanded), execution)
 
 
 def check_training(
@@ -194,18 +176,18 @@ def check_training(
     The masks are those of the compiled net's steps, so its graph is the reference: what is shown is where dropouts
     stand and what they do, and :func:`check` shows the rest.
     """
-    case = Case.of(compiled, weights, seed, given)
-    execution = executor.run_training(compiled, artifact, case.inputs, weights, case.cotangents)
-    case = case.as_run(compiled, execution)
+    arrays = random_arrays(compiled, weights, seed, given)
+    execution = executor.run_training(compiled, artifact, arrays)
+    arrays = _as_run(compiled, arrays, execution)
     graph = fixed_masks(compiled.expanded)
     masks, read = {}, {}
     for node in compiled.expanded:
         if isinstance(node.op, Dropout):
             masks[mask_name(node.name)] = np.where(execution.values[node.name] == 0, 0, 1 / (1 - node.op.ratio))
             read[node.name] = graph.args(node.name)[0]
-    case = replace(case, inputs={**case.inputs, **masks})
-    reference = forward(graph, case.inputs, weights)
-    report = _report(f"{executor.name} in training", compiled, case, (reference, graph), execution)
+    arrays = replace(arrays, inputs={**arrays.inputs, **masks})
+    reference = forward(graph, arrays.inputs, weights)
+    report = _report(f"{executor.name} in training", compiled, arrays, seed, (reference, graph), execution)
     unknown = zeros_dropped(reference, read)
     if not unknown:
         return report
@@ -218,26 +200,31 @@ def check_training(
 
 
 def _report(
-    name: str, compiled: Compiled, case: Case, against: tuple[Evaluation, Graph], execution: Execution
+    name: str,
+    compiled: Compiled,
+    arrays: RunArrays,
+    seed: int,
+    against: tuple[Evaluation, Graph],
+    execution: Execution,
 ) -> Report:
     """What an execution gave against the reference, and the graph whose values the net's blobs are."""
     reference, graph = against
-    expanded = forward(graph, case.inputs, case.weights)
-    gradients = backward(reference, case.cotangents)
+    expanded = forward(graph, arrays.inputs, arrays.weights)
+    gradients = backward(reference, arrays.cotangents)
     scans = unrolled_scans(compiled.history)
 
     def differences(found: Execution) -> tuple[Difference, ...]:
         return (
             *_outputs(compiled, reference, found),
             *_blobs(expanded, found, scans),
-            *_gradients(gradients, found, wanted_gradients(compiled, case.cotangents)),
+            *_gradients(gradients, found, wanted_gradients(compiled, arrays.cotangents)),
         )
 
     compared = differences(execution)
     problem = not_finite(reference)
     remarks = [problem] if problem else [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
     if not problem and not all(difference.passed for difference in compared):
-        remarks += _ill_conditioned(compared, differences(_moved(graph, case)))
+        remarks += _ill_conditioned(compared, differences(_moved(graph, arrays, seed)))
     return Report(
         name,
         compared,
@@ -246,11 +233,16 @@ def _report(
     )
 
 
-def _moved(graph: Graph, case: Case) -> Execution:
+def _moved(graph: Graph, arrays: RunArrays, seed: int) -> Execution:
     """What the graph gives, in float64, where inputs and weights are off by what rounding them may be."""
-    inputs, weights = rounded(case.inputs, case.weights, graph, case.seed)
-    run = forward(graph, inputs, weights)
-    found = backward(run, case.cotangents)
+    inputs, weights = rounded(arrays.inputs, arrays.weights, graph, seed)
+    return _interpreted(graph, replace(arrays, inputs=inputs, weights=weights))
+
+
+def _interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike = np.float64) -> Execution:
+    """A graph run by the interpreter, forward and backward."""
+    run = forward(graph, arrays.inputs, arrays.weights, dtype)
+    found = backward(run, arrays.cotangents)
     return Execution(run.by_name(), found.inputs, found.params)
 
 

@@ -22,7 +22,7 @@ from lstmc import (
     tanh,
     uniform,
 )
-from lstmc.backend import Artifact, Compiled, Execution, load_backend
+from lstmc.backend import Artifact, Compiled, Execution, RunArrays, load_backend
 from lstmc.cells.lstm import lstm
 from lstmc.differential import (
     GRADIENT_TOLERANCE,
@@ -66,15 +66,8 @@ class Meddling(InterpreterExecutor):
     meddle: Callable[[Execution], Execution]
     name = "meddling"
 
-    def run(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-    ) -> Execution:
-        return self.meddle(super().run(compiled, artifact, inputs, weights, cotangents))
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        return self.meddle(super().run(compiled, artifact, arrays))
 
 
 def compiled_net() -> tuple[Compiled, Artifact, dict[str, Array]]:
@@ -260,9 +253,9 @@ def test_what_has_no_gradient_is_not_compared_and_sends_none_back() -> None:
     class Listening(InterpreterExecutor):
         name = "listening"
 
-        def run(self, compiled, artifact, inputs, weights, cotangents):
-            asked.append(set(cotangents))
-            return super().run(compiled, artifact, inputs, weights, cotangents)
+        def run(self, compiled, artifact, arrays):
+            asked.append(set(arrays.cotangents))
+            return super().run(compiled, artifact, arrays)
 
     report = check(compiled, backend.emit(compiled, weights), weights, Listening())
     assert report.passed

@@ -1,6 +1,16 @@
 """The seam between the compiler and what it compiles for: what a backend offers, and how one is found."""
 
-from lstmc.backend.compiled import LARGER, Artifact, Compiled, Execution, Finding, Layer, LintReport, Violation
+from lstmc.backend.compiled import (
+    LARGER,
+    Artifact,
+    Compiled,
+    Execution,
+    Finding,
+    Layer,
+    LintReport,
+    RunArrays,
+    Violation,
+)
 from lstmc.backend.discover import (
     BACKENDS,
     CELLS,
@@ -51,6 +61,7 @@ __all__ = [
     "Lints",
     "ListsLayers",
     "ReadsWeights",
+    "RunArrays",
     "Runs",
     "RunsTraining",
     "Settings",

@@ -45,6 +45,18 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class RunArrays:
+    """What a compiled net is run on, forward and backward. Names and shapes are the model's.
+
+    ``weights`` are those that its artifact was emitted with: every parameter. ``cotangents`` are by output.
+    """
+
+    inputs: Mapping[str, Array]
+    weights: Mapping[str, Array]
+    cotangents: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
 class Execution:
     """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's.
 

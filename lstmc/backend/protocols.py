@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport
+from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, RunArrays
 from lstmc.errors import BackendError
 from lstmc.ops import Array, Op
 from lstmc.output import Content
@@ -111,18 +111,8 @@ class Executor(Protocol):
         """Why it cannot be used on this machine, or None when it can."""
         ...
 
-    def run(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-    ) -> Execution:
-        """Feed ``inputs``, run forward, send ``cotangents`` (by output name) back. Names and shapes are the model's.
-
-        ``weights`` are those that ``artifact`` was emitted with: every parameter of the model.
-        """
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """Feed the inputs, run forward, send the cotangents back."""
         ...
 
     def close(self) -> None:
@@ -134,14 +124,7 @@ class Executor(Protocol):
 class RunsTraining(Executor, Protocol):
     """A place where nets can be run as training runs them too, dropouts and all."""
 
-    def run_training(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-    ) -> Execution:
+    def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """As ``run``; the values have what each dropout gave, by which the masks that it drew are known."""
         ...
 

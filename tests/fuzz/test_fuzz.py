@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lstmc.backend import RunArrays
 from lstmc.cli import main
 from lstmc.differential import check, random_inputs
 from lstmc.ir import Graph
@@ -134,7 +135,7 @@ def test_rounding_is_measured_on_what_the_net_drew(caffe: Runner) -> None:
     executor = Keeping(CaffeExecutor(caffe, "cpu"))
     assert check(compiled, artifact, {}, executor, 0).passed
     assert executor.drawn.keys() == {"h0"}
-    again = Exact(executor.drawn).run(compiled, artifact, random_inputs(compiled, 0), {}, {})
+    again = Exact(executor.drawn).run(compiled, artifact, RunArrays(random_inputs(compiled, 0), {}, {}))
     assert (again.values["h0"] == executor.drawn["h0"]).all()
 
 

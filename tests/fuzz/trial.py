@@ -9,11 +9,11 @@ import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from lstmc.backend import Artifact, Backend, Compiled, Execution, Executor, training_targets
+from lstmc.backend import Artifact, Backend, Compiled, Execution, Executor, RunArrays, training_targets
 from lstmc.differential import Difference, InterpreterExecutor, Report, check, wanted_gradients
 from lstmc.errors import BackendError
 from lstmc.interp import named_rng
@@ -137,9 +137,9 @@ class Keeping:
     def close(self) -> None:
         self.executor.close()
 
-    def run(self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], *arrays: Any) -> Execution:
-        execution = self.executor.run(compiled, artifact, inputs, *arrays)
-        names = {node.name for node in compiled.model if isinstance(node.op, Input)} - set(inputs)
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        execution = self.executor.run(compiled, artifact, arrays)
+        names = {node.name for node in compiled.model if isinstance(node.op, Input)} - set(arrays.inputs)
         self.drawn = {name: execution.values[name] for name in names}
         return execution
 
@@ -152,8 +152,8 @@ class Exact(InterpreterExecutor):
     def __init__(self, drawn: Mapping[str, Array]) -> None:
         self.drawn = drawn
 
-    def run(self, compiled: Compiled, artifact: Artifact, inputs: Mapping[str, Array], *arrays: Any) -> Execution:
-        return super().run(compiled, artifact, {**inputs, **self.drawn}, *arrays)
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        return super().run(compiled, artifact, replace(arrays, inputs={**arrays.inputs, **self.drawn}))
 
 
 class Rounding(Exact):
@@ -166,9 +166,10 @@ class Rounding(Exact):
         super().__init__(drawn)
         self.sample = sample
 
-    def run(self, compiled: Compiled, artifact: Artifact, *arrays: Any) -> Execution:
-        groups = ({name: moved(self.sample, name, array) for name, array in group.items()} for group in arrays)
-        return super().run(compiled, artifact, *groups)
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        groups = (arrays.inputs, arrays.weights, arrays.cotangents)
+        off = ({name: moved(self.sample, name, array) for name, array in group.items()} for group in groups)
+        return super().run(compiled, artifact, RunArrays(*off))
 
 
 def moved(sample: int, name: str, array: Array) -> Array:

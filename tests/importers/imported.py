@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import WeightsError
 from lstmc.importers.describe.net import Net
 from lstmc.importers.settle import settled
@@ -63,7 +63,8 @@ class Imported:
         types = {o.name: self.graph.type(o.ref) for o in self.graph.outputs}
         cts = {n: np.transpose(a, self.net.axes.get(n, range(a.ndim))) for n, a in (cotangents or {}).items()}
         cts = {n: cts.get(n, np.zeros(types[n].shape)) for n in differentiable_outputs(self.compiled.expanded)}
-        done = CaffeExecutor(caffe, "cpu").run(self.compiled, self.artifact, self.fed(inputs), self.weights, cts)
+        arrays = RunArrays(self.fed(inputs), self.weights, cts)
+        done = CaffeExecutor(caffe, "cpu").run(self.compiled, self.artifact, arrays)
         expanded = self.compiled.expanded
         found = {o.name: done.values[expanded.value_name(o.ref)] for o in expanded.outputs}
         shapes = {o.name: self.graph.type(o.ref).shape for o in self.graph.outputs}

@@ -6,14 +6,13 @@ float32: Caffe may be off by MARGIN times that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, InterpreterExecutor, Report, check, relative_gap
 from lstmc.errors import LstmcError
-from lstmc.ops import Array
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.targets.load import load_target
 from tools.gpu_check.cases import Case
@@ -33,15 +32,8 @@ class _Kept:
     def unavailable(self) -> str | None:
         return self.executor.unavailable()
 
-    def run(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-    ) -> Execution:
-        self.last = self.executor.run(compiled, artifact, inputs, weights, cotangents)
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        self.last = self.executor.run(compiled, artifact, arrays)
         return self.last
 
     def close(self) -> None:

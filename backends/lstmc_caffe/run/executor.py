@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.differential import wanted_gradients
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
@@ -43,46 +43,24 @@ class CaffeExecutor:
             return f"{location.python}: {gpu.reason}" + (f"\nto mend it: {gpu.mend}" if gpu.mend else "")
         return None
 
-    def run(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-    ) -> Execution:
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back."""
-        return self._run(compiled, artifact, inputs, weights, cotangents, "TEST")
+        return self._run(compiled, artifact, arrays, "TEST")
 
-    def run_training(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-    ) -> Execution:
+    def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """The same in the phase TRAIN, in which Dropout draws."""
-        return self._run(compiled, artifact, inputs, weights, cotangents, "TRAIN")
+        return self._run(compiled, artifact, arrays, "TRAIN")
 
-    def _run(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-        phase: Phase,
-    ) -> Execution:
+    def _run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays, phase: Phase) -> Execution:
         """Each output gets a reader of its own (a probe), so that a gradient can enter at a blob that other layers
         read too. Gradients of two outputs that are one blob add up.
         """
         graph = compiled.expanded
-        given = blob_gradients(graph, cotangents)
-        arrays = given_arrays(compiled.model, graph, inputs)
-        fed = feed_blobs(graph, arrays)
+        given = blob_gradients(graph, arrays.cotangents)
+        inputs = given_arrays(compiled.model, graph, arrays.inputs)
+        fed = feed_blobs(graph, inputs)
         blobs_of = {fed.node.name: [blob[0] for blob in fed.blobs if blob is not None] for fed in fed_inputs(graph)}
-        wanted = [blob for name in wanted_gradients(compiled, cotangents) for blob in blobs_of.get(name, ())]
+        wanted = [blob for name in wanted_gradients(compiled, arrays.cotangents) for blob in blobs_of.get(name, ())]
         self.runner.open_layers(layers_source(graph))
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             caffemodel = Path(folder, "net.caffemodel")
@@ -106,9 +84,10 @@ class CaffeExecutor:
         names = {name for node in graph for name in node.names}
         blobs = {name: array for name, array in result.blobs.items() if name in names}
         lost = parameters_that_lose_gradients(graph)
-        gradients = _parameter_gradients(artifact.files[f"{compiled.name}.manifest.json"], weights, result.param_diffs)
+        manifest = artifact.files[f"{compiled.name}.manifest.json"]
+        gradients = _parameter_gradients(manifest, arrays.weights, result.param_diffs)
         return Execution(
-            values=arrays | blobs | host_values(graph, blobs),
+            values=inputs | blobs | host_values(graph, blobs),
             input_gradients=input_gradients(graph, result.diffs),
             param_gradients={name: array for name, array in gradients.items() if name not in lost},
             absent={graph.value_name(ref): OVERWRITTEN for ref in blobs_in_place(compiled)},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmc.backend import Artifact, Compiled, Execution
+from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.differential import wanted_gradients
 from lstmc.errors import BackendError
 from lstmc.interp import named_rng
@@ -36,18 +36,11 @@ class RuntimeExecutor:
             return error.message
         return None
 
-    def run(
-        self,
-        compiled: Compiled,
-        artifact: Artifact,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        cotangents: Mapping[str, Array],
-    ) -> Execution:
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """One forward pass. What optimisation leaves out is there too: the net is run once without, once with it."""
         graph = compiled.expanded
         names = value_names(graph)
-        given = _given(compiled, inputs)
+        given = _given(compiled, arrays.inputs)
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             for file, content in artifact.files.items():
                 Path(folder, file).write_bytes(content)
@@ -65,7 +58,7 @@ class RuntimeExecutor:
             found |= load(path, threads=1).forward(given, [name for name in more if name not in stored])
         outputs = {graph.value_name(o.ref): found[name] for name, o in zip(told, graph.outputs, strict=True)}
         values = {graph.value_name(ref): found[name] for ref, name in names.items() if name in found}
-        untold = [*wanted_gradients(compiled, cotangents), *weights]
+        untold = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
         absent = {graph.value_name(ref): PACKED for ref in refs if ref not in names}
         return Execution(given | values | outputs, {}, {}, absent, dict.fromkeys(untold, FORWARD_ONLY))

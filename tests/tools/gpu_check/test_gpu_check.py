@@ -60,9 +60,9 @@ def test_two_places_are_compared_with_each_other_too(caffe: Runner) -> None:
     class Other(CaffeExecutor):
         """One whose weights are not the ones it is given."""
 
-        def run(self, compiled, artifact, inputs, weights, cotangents):  # type: ignore[no-untyped-def]
+        def run(self, compiled, artifact, arrays):  # type: ignore[no-untyped-def]
             other = CaffeBackend().emit(compiled, {name: 2 * value for name, value in case().weights.items()})
-            return super().run(compiled, other, inputs, weights, cotangents)
+            return super().run(compiled, other, arrays)
 
     other = Other(caffe, "cpu")
     other.name = "caffe-other"

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from lstmc import Input, Param, concat, constant, linear, model, scan, tanh, uniform
-from lstmc.backend import Execution
+from lstmc.backend import Execution, RunArrays
 from lstmc.cells.lstm import lstm
 from lstmc.dsl import Model
 from lstmc.ops import Array
@@ -38,7 +38,8 @@ def execute(
     weights = initial_weights(graph) if weights is None else weights
     compiled = compile_graph(graph, BACKEND)
     arrays = {name: np.asarray(array, np.float32) for name, array in inputs.items()}
-    return CaffeExecutor(caffe, "cpu").run(compiled, BACKEND.emit(compiled, weights), arrays, weights, cotangents)
+    given = RunArrays(arrays, weights, cotangents)
+    return CaffeExecutor(caffe, "cpu").run(compiled, BACKEND.emit(compiled, weights), given)
 
 
 @pytest.mark.caffe
@@ -145,13 +146,13 @@ def test_closing_ends_the_worker() -> None:
         executor = CaffeExecutor(runner, "cpu")
         graph = net.graph()
         compiled = compile_graph(graph, BACKEND)
-        executor.run(compiled, BACKEND.emit(compiled, {}), {"x": np.ones(2)}, {}, {"y": np.ones(2)})
+        executor.run(compiled, BACKEND.emit(compiled, {}), RunArrays({"x": np.ones(2)}, {}, {"y": np.ones(2)}))
         pid = runner.pid
         executor.close()
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
         with pytest.raises(CaffeError, match="this Runner is closed"):
-            executor.run(compiled, BACKEND.emit(compiled, {}), {"x": np.ones(2)}, {}, {"y": np.ones(2)})
+            executor.run(compiled, BACKEND.emit(compiled, {}), RunArrays({"x": np.ones(2)}, {}, {"y": np.ones(2)}))
 
 
 @pytest.mark.caffe

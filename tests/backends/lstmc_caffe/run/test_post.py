@@ -11,7 +11,7 @@ import pytest
 
 from docs.examples.lstm_demo import lstm_demo
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, split, tanh, uniform
-from lstmc.backend import Execution
+from lstmc.backend import Execution, RunArrays
 from lstmc.cells.lstm import lstm
 from lstmc.cells.rnn import rnn
 from lstmc.interp import named_rng
@@ -45,7 +45,7 @@ def run_ours(
     compiled = compile_graph(graph, BACKEND)
     artifact = BACKEND.emit(compiled, weights)
     zeros = {o.name: np.zeros(graph.type(o.ref).shape, np.float32) for o in graph.outputs}
-    execution = CaffeExecutor(caffe, "cpu").run(compiled, artifact, arrays, weights, zeros | cotangents)
+    execution = CaffeExecutor(caffe, "cpu").run(compiled, artifact, RunArrays(arrays, weights, zeros | cotangents))
     return execution, json.loads(artifact.files[f"{graph.name}.manifest.json"])
 
 
