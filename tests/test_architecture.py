@@ -30,7 +30,7 @@ SOURCES = {"lstmc": ROOT / "lstmc", **BACKENDS}
 # package. "lstmc" itself is lstmc/__init__.py, the language and the API.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
-    ("types", "version", "plain_text", "memory", "numerals"),
+    ("types", "version", "plain_text", "memory", "numerals", "templates"),
     ("source", "json_file"),
     ("errors",),
     ("collector", "output", "stored", "plugins", "extras"),
@@ -80,13 +80,7 @@ THIRD_PARTY = {
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
     "h5py": ("lstmc/importers/read/keras_file.py", "lstmc/data/files.py", "lstmc_caffe/train/hdf5.py"),
     "matplotlib": ("lstmc/runs/curves.py",),
-    "jinja2": (
-        "lstmc_caffe/write/prototxt.py",
-        "lstmc_caffe/fused/code.py",
-        "lstmc/importers/write/model.py",
-        "lstmc/start/files.py",
-        "lstmc/report/page.py",
-    ),
+    "jinja2": ("lstmc/templates.py", "lstmc/start/files.py", "lstmc/report/page.py"),
     "markupsafe": ("lstmc/report/page.py",),
     "google": (
         *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),

@@ -7,22 +7,14 @@ import re
 from collections.abc import Iterable
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from lstmc.templates import text_templates
 from lstmc_caffe.fused.arithmetic import number
 from lstmc_caffe.fused.memory import Array
 from lstmc_caffe.fused.plan import Plan, plan_text
 from lstmc_caffe.fused.work import Loop, Work, plain
 
 PREFIX = "Fused_"  # begins the types of generated layers
-_TEMPLATES = Environment(
-    loader=PackageLoader("lstmc_caffe", "fused"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,
-)
+_TEMPLATES = text_templates("lstmc_caffe", "fused")
 _PLACE = "TYPE"
 
 

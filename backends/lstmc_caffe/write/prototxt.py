@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from lstmc.backend import Compiled
 from lstmc.ir import Graph, Output, Ref
+from lstmc.templates import text_templates
 from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters
@@ -15,14 +14,7 @@ from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
 from lstmc_caffe.write.net import WrittenNet
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("lstmc_caffe", "write"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,
-)
+_TEMPLATES = text_templates("lstmc_caffe", "write")
 
 
 def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None) -> str:

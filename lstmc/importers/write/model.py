@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from textwrap import shorten, wrap
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from lstmc.importers.describe.cell import Cell
 from lstmc.importers.describe.names import LANGUAGE
 from lstmc.importers.describe.net import Net, Step
@@ -16,16 +14,10 @@ from lstmc.importers.describe.ops import Split
 from lstmc.importers.describe.pointwise import FUNCTIONS, Activation
 from lstmc.importers.describe.recur import Recur
 from lstmc.importers.write.expressions import expression, helpers, listed
+from lstmc.templates import text_templates
 from lstmc.version import __version__
 
-_TEMPLATES = Environment(
-    loader=PackageLoader("lstmc.importers", "write"),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-    autoescape=False,
-)
+_TEMPLATES = text_templates("lstmc.importers", "write")
 WIDE = 80  # columns of a call's arguments
 
 
