@@ -54,8 +54,7 @@ def held_against_caffe(caffe: Runner, target: str, models: SearchStrategy[Random
 
 @pytest.mark.caffe
 def test_real_caffe_computes_what_the_model_means(caffe: Runner) -> None:
-    outcomes = held_against_caffe(caffe, "caffe", random_models())
-    assert outcomes["refused"] <= outcomes.total() // 50, outcomes  # parameters in two blobs: 2 of 2000 models
+    assert held_against_caffe(caffe, "caffe", random_models())["refused"] == 0
 
 
 @pytest.mark.caffe
@@ -137,7 +136,7 @@ def test_random_models_use_every_op_of_the_language() -> None:
             if isinstance(node.op, Scan):
                 collect(node.op.body)
 
-    @settings(max_examples=300)
+    @settings(max_examples=600)
     @given(random_models())
     def trace(model: RandomModel) -> None:
         collect(model.graph())

@@ -112,10 +112,8 @@ def models_for(target: str) -> st.SearchStrategy[RandomModel]:
 
 
 def is_documented(error: BackendError, target: str) -> bool:
-    """Whether a refusal has a reason of the target's file, or says which scan is no layer, or what comes apart."""
+    """Whether a refusal has a reason of the target's file, or says which scan is no layer, and why."""
     loaded = load_target(target)
-    if loaded.trained and "would be in two blobs of the net, and come apart in training" in error.message:
-        return True
     if loaded.scans == "layers" and "is neither Caffe's LSTM layer nor its RNN layer" in error.message:
         return True
     if loaded.scans == "fused" and "cannot be one generated layer: " in error.message:

@@ -31,7 +31,7 @@ def packing_nodes(graph: Graph) -> set[str]:
             if isinstance(node.op, Embed):
                 as_weight = slot == 1
             if isinstance(node.op, Linear | Conv):
-                as_weight = slot == 1 or (slot == 2 and _alone_in_a_blob(graph, ref, readers))
+                as_weight = slot == 1 or (slot == 2 and alone_in_a_blob(graph, ref, readers))
             if isinstance(node.op, Scan):
                 as_weight = node.op.role(slot) == "weight"
             if as_weight and is_weight_op(graph.node(ref.node).op) and is_weight(graph, ref):
@@ -44,7 +44,7 @@ def weight_nodes(graph: Graph) -> set[str]:
     return {node.name for node in graph if is_weight_op(node.op) and is_weight(graph, Ref(node.name))}
 
 
-def _alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
+def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:
     """Whether a blob's parameters are used for nothing else, and are trained alike."""
     multipliers = set()
     stack = [blob]

@@ -14,6 +14,7 @@ from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.checks import check_gradients_end
 from lstmc_caffe.legalize.fused import scan_to_layer
+from lstmc_caffe.legalize.packed_values import with_packed_values
 from lstmc_caffe.legalize.rules import rules, used
 from lstmc_caffe.legalize.tied import with_transposes_in_bodies
 
@@ -61,8 +62,8 @@ class Legalize(Pass):
         counts: Counter[str] = Counter()
         if self.trained:
             check_gradients_end(graph)
-        tied = with_transposes_in_bodies(graph) if self.trained else graph
-        legal = legalized(tied, counts, self.trained, self.fused)
+        ready = with_packed_values(with_transposes_in_bodies(graph)) if self.trained else graph
+        legal = legalized(ready, counts, self.trained, self.fused)
         return result(graph, legal, counts)
 
 
