@@ -44,18 +44,18 @@ def test_a_bias_may_be_packed_into_what_a_step_returns(target: str, steps: int) 
 def test_a_bias_may_be_packed_of_parameters_that_are_trained_otherwise_or_used_elsewhere(steps: int) -> None:
     @cell
     def biased(
-        x: Any = Input(N, D),
+        x: Any = Input(N, H),
         h: Any = State(N, H),
         *,
-        W: Any = Param(H, D, fill=xavier()),
+        U: Any = Param(H, H, fill=xavier()),
         a: Any = Param(1, fill=uniform(-0.6, 0.6), lr_mult=2, decay_mult=0),
         b: Any = Param(1, fill=uniform(-0.6, 0.6)),
     ) -> Any:
-        return h, {"h": tanh(linear(x, W, concat(a, b)) + h * b)}
+        return h, {"h": linear(tanh(h * b + x), U, concat(a, b))}
 
     @model
-    def of(X: Any = Input(T, N, 4), W: Any = Param(4, 4, fill=xavier())) -> Any:
-        return scan(biased(H=2, name="biased"), linear(tanh(X), W))[1]["h"]
+    def of(X: Any = Input(T, N, 2)) -> Any:
+        return scan(biased(H=2, name="biased"), X)[1]["h"]
 
     verification = lstmc.compile(of, T=steps, N=2).verify()
     assert verification, str(verification)
