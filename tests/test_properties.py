@@ -31,7 +31,7 @@ from tests.strategies import RandomModel, random_models
 
 BACKEND = CaffeBackend()
 FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)  # where one of many shows it
-LARGEST_SHARE_REFUSED = {"flat": 0.5, "noslice": 0.9}  # of the models below
+LARGEST_SHARE_REFUSED = {"flat": 0.5, "noslice": 0.8}  # of the models below
 EXACT = 1e-9  # what two ways to compute the same thing in float64 may differ by, relative to the largest element
 
 
