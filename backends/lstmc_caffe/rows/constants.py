@@ -33,6 +33,8 @@ class Constants(Pass):
     The other blob is one that stands before the constant's first reader; if none will do, a blob that is fed, which
     then moves to before the constant. Refused: a constant where neither does. (A blob that is not finite makes the
     constant NaN, as it makes everything after it.)
+
+    c is the float32 number that DummyData fills its blob with (``filler.hpp``): 4 has it as elements of a blob.
     """
 
     name = "constants"
@@ -76,18 +78,17 @@ class _ConstantMaker:
 
     def _constant(self, node: Node) -> Ref:
         assert isinstance(node.op, caffe.DummyData)
-        key = (node.op.shape, node.op.value)
+        key = (node.op.shape, float(np.float32(node.op.value)))
         if key not in self.made:
             self.counts["constant_to_power"] += 1
-            self.made[key] = self._make(node, node.op.shape)
+            self.made[key] = self._make(node, *key)
         return self.made[key]
 
-    def _make(self, node: Node, shape: Shape) -> Ref:
-        assert isinstance(node.op, caffe.DummyData)
-        power = caffe.PowerLayer(1.0, 0.0, node.op.value)
+    def _make(self, node: Node, shape: Shape, number: float) -> Ref:
+        power = caffe.PowerLayer(1.0, 0.0, number)
         like = self._like(shape) if self._allows(power) else None
         if like is None:
-            return self._product(node)
+            return self._product(node, shape, number)
         anchor, found = self.anchors[like], like
         if all(have >= want for have, want in zip(like, shape, strict=True)):
             for axis, size in enumerate(shape):
@@ -99,10 +100,9 @@ class _ConstantMaker:
             blob = self._of_size(node, blob, axis, shape[axis])
         return blob
 
-    def _product(self, node: Node) -> Ref:
+    def _product(self, node: Node, wanted: Shape, number: float) -> Ref:
         """A constant from any blob of as many rows, before it or fed."""
-        assert isinstance(node.op, caffe.DummyData)
-        rows, columns = last_axis(node.op.shape)
+        rows, columns = last_axis(wanted)
         op = caffe.InnerProduct(1, columns, True)
         fed = self._fed()
         found = next((shape for shape in (*self.anchors, *fed) if shape[:1] == (rows,) and len(shape) == 2), None)
@@ -110,10 +110,10 @@ class _ConstantMaker:
             raise self._refused(node)
         if found not in self.anchors:
             self._move_up(fed[found])
-        zeros, number = np.zeros((columns, found[1])), np.full(columns, node.op.value)
+        arrays = {"zeros": np.zeros((columns, found[1])), "number": np.full(columns, number)}
         blobs = [
             self.b.add(Param(array.shape, Values.of(array), 0.0, 0.0), names=(f"{node.name}/{name}",))[0]
-            for name, array in (("zeros", zeros), ("number", number))
+            for name, array in arrays.items()
         ]
         return self.b.add(op, self.anchors[found], *blobs, names=node.names, loc=node.loc, steps=(node.step,))[0]
 

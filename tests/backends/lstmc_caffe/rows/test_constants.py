@@ -130,6 +130,17 @@ def test_what_no_blob_can_be_made_into_is_refused(target: str, error: str, reaso
     assert (caught.value.message, caught.value.notes[0]) == (error, reason)
 
 
+@pytest.mark.parametrize("target", ["flat", NO_POWER])
+def test_a_constant_is_the_float32_number_that_its_blob_had(target: str) -> None:
+    thirds, as_float32 = (
+        graph_of(X + f"%h: f32[2,4] = caffe.DummyData(value={number})\n%z: f32[2,4] = caffe.TanH(%h)")
+        for number in (1 / 3, float(np.float32(1 / 3)))
+    )
+    constants = Constants(load_target(target))
+    assert_same_meaning(as_float32, constants.run(thirds).graph)
+    assert constants.run(thirds) == constants.run(as_float32)
+
+
 @cell
 def wide(x=Input(2, 2), h=State(2, 5), *, W=Param(5, 2)):
     """Its first step reads a zero state that is wider than all blobs before it."""
