@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lstmc.dsl.arguments import check_value, check_values, number_of, size_of, whole_number_of
 from lstmc.dsl.broadcasting import common_shape, repeated
 from lstmc.dsl.dims import DimExpr, Size, whole_number
 from lstmc.dsl.trace import open_trace, size_in
-from lstmc.dsl.value import FUNCTIONS, Value, apply, described, in_turn, inner_trace
+from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described, in_turn, inner_trace
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Concat, Full, Reshape, Tile, Transpose
 from lstmc.source import argument_location, here
@@ -77,14 +77,43 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
     return apply(Concat(at), *[apply(Reshape((*v.shape[:at], 1, *v.shape[at:])), v) for v in flat])
 
 
-def transpose(x: Value) -> Value:
-    """x with its last two axes in each other's place: [N, A, B] gives [N, B, A]."""
+def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
+    """x with its axes in another order: ``transpose(x, 0, 2, 1)`` or ``transpose(x, (0, 2, 1))``, as NumPy has it.
+
+    Without ``axes`` the last two are in each other's place: [N, A, B] gives [N, B, A].
+    """
     check_values("transpose", x=x)
-    if x.type.rank < 2:
+    rank = x.type.rank
+    if rank < 2:
         raise ShapeError(
             f"transpose: x must have two axes or more: x is {x.type}", loc=here(), notes=(f"x is {x.told()}",)
         )
-    return apply(Transpose(x.type.rank - 2), x)
+    if not axes:
+        return apply(Transpose(rank - 2), x)
+    given = _flat(axes)
+    order = [axis % rank for axis in given if whole_number(axis) is not None and -rank <= axis < rank]
+    if sorted(order) != list(range(rank)) or len(order) != len(given):
+        listed = ", ".join(map(str, given))
+        raise ShapeError(
+            f"transpose: axes must name each of the {rank} axes of x once, found {listed}: x is {x.type}; the last two"
+            " turn by transpose(x)",
+            loc=here(),
+            notes=(f"x is {x.told()}",),
+        )
+    if order == [0, 1]:  # NumPy's transpose keeps such a matrix, PyTorch's turns it
+        raise ShapeError(
+            "transpose: axes 0, 1 of a matrix are its own order: to turn it write transpose(x)", loc=here()
+        )
+    return in_turn(map(Transpose, _neighbours_turned(order)), x)
+
+
+def _neighbours_turned(order: list[int]) -> Iterator[int]:
+    """The first axes of pairs of neighbours that turn, one after the other, to put axes in this order."""
+    now = sorted(order)
+    for place, axis in enumerate(order):
+        for left in reversed(range(place, now.index(axis))):
+            now[left], now[left + 1] = now[left + 1], now[left]
+            yield left
 
 
 def full(shape: Size | Sequence[Size], value: float) -> Value:
@@ -125,3 +154,4 @@ def _flat(given: Sequence[Any]) -> list[Any]:
 
 
 FUNCTIONS += __all__
+METHODS.update(expand=expand, permute=transpose, transpose=transpose)

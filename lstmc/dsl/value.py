@@ -191,7 +191,8 @@ class Value(Traced):
         """x [A, B] as [B, A]."""
         if self.type.rank > 2:
             self._refuse(
-                "x.T of three axes or more turns all of them round: write transpose(x), which turns the last two"
+                "x.T of three axes or more turns all of them round: write transpose(x), which turns the last two, or"
+                " transpose(x, 0, 2, 1)"
             )
         return apply(Transpose(0), self) if self.type.rank == 2 else self
 

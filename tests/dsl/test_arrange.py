@@ -87,6 +87,10 @@ def test_every_operator_broadcasts(function: Callable[..., Any], shapes: tuple[t
         (lambda x: lstmc.transpose(x), lambda x: x.T),
         (lambda x: x.T, lambda x: x.T),
         (lambda x: lstmc.transpose(x[None]), lambda x: x.T[None]),
+        (lambda x: lstmc.transpose(x[None], 2, 0, 1), lambda x: x[None].transpose(2, 0, 1)),
+        (lambda x: x[None].transpose((-1, 1, 0)), lambda x: x[None].transpose(2, 1, 0)),
+        (lambda x: lstmc.transpose(x, 1, 0), lambda x: x.T),
+        (lambda x: lstmc.transpose(x[None], 0, 1, 2), lambda x: x[None]),
         (lambda x: x * lstmc.full((3, 1), 0.5), lambda x: x * 0.5),
         (lambda x: x + lstmc.full(4, 0.5), lambda x: x + 0.5),
         (lambda x: x + lstmc.full_like(x, 2), lambda x: x + 2),
@@ -158,8 +162,28 @@ OF_X = "x is X: input [T, N, D], declared at user.py:6"
             ("x is X[0, 0]: f32[5], made at user.py:7",),
         ),
         (
+            "z = «transpose(X[0], 0, 1)»",
+            "ShapeError: transpose: axes 0, 1 of a matrix are its own order: to turn it write transpose(x)",
+            (),
+        ),
+        *(
+            (
+                f"z = «{call}»",
+                f"ShapeError: transpose: axes must name each of the 3 axes of x once, found {found}: x is f32[3,2,5];"
+                " the last two turn by transpose(x)",
+                (OF_X,),
+            )
+            for call, found in (
+                ("transpose(X, 1, 2)", "1, 2"),
+                ("transpose(X, (0, 2, 2))", "0, 2, 2"),
+                ("transpose(X, 0, 1, 3)", "0, 1, 3"),
+                ("transpose(X, 0, 1, 'c')", "0, 1, c"),
+            )
+        ),
+        (
             "z = «X.T»",
-            "DslError: x.T of three axes or more turns all of them round: write transpose(x), which turns the last two",
+            "DslError: x.T of three axes or more turns all of them round: write transpose(x), which turns the last two,"
+            " or transpose(x, 0, 2, 1)",
             (),
         ),
         (
