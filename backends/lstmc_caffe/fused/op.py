@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmc.ir import Graph, Scan
+from lstmc_caffe.fused.rows import batch_of
 from lstmc_caffe.ops import CaffeOp
 
 
@@ -38,11 +39,7 @@ class FusedScan(CaffeOp, Scan):
         return frozenset(slot for slot, value in zip(states, self.initial, strict=True) if value is not None)
 
     def write(self, layer: Any) -> None:
-        layer.dummy_data_param.shape.add().dim.extend((self.length, self._rows))
-
-    @property
-    def _rows(self) -> int:
-        return next((arg.types[0].shape[0] for arg in self.body.body_args() if arg.types[0].rank), 1)
+        layer.dummy_data_param.shape.add().dim.extend((self.length, batch_of(self)))
 
     def fillers(self, layer: Any) -> list[Any]:
         count = len(self.blobs(len(self.body.body_args())))

@@ -23,12 +23,21 @@ class Rows:
     fixed: bool
 
 
-def rows_of(scan: Scan) -> Rows:
-    """The rows of a scan's body."""
+def batch_of(scan: Scan) -> int:
+    """How many rows a step has, as its first state says; without states, its first input."""
+    shapes = _leading_shapes(scan)
+    return shapes[0][0] if shapes and shapes[0] else 1
+
+
+def _leading_shapes(scan: Scan) -> list[tuple[int, ...]]:
     args = scan.body.body_args()
     states = [arg for slot, arg in enumerate(args) if scan.role(slot) == "state"]
-    shapes = [arg.types[0].shape for arg in (states or [arg for i, arg in enumerate(args) if scan.role(i) == "x"])]
-    batch = shapes[0][0] if shapes and shapes[0] else 1
+    return [arg.types[0].shape for arg in (states or [arg for i, arg in enumerate(args) if scan.role(i) == "x"])]
+
+
+def rows_of(scan: Scan) -> Rows:
+    """The rows of a scan's body."""
+    args, shapes, batch = scan.body.body_args(), _leading_shapes(scan), batch_of(scan)
     roles = [scan.role(slot) for slot in range(len(args))]
     leading = [arg.types[0].shape[:1] == (batch,) for arg in args]
     if all(shape[:1] == (batch,) for shape in shapes):

@@ -1,4 +1,5 @@
-"""Small scans for what a schedule easily gets wrong: the first piece of a value, and a value that is added twice."""
+"""Small scans for what generated layers easily get wrong: the first piece of a value, a value that is added twice, and
+a number of rows that no bottom has."""
 
 from __future__ import annotations
 
@@ -56,6 +57,18 @@ def of_square(x=Input(N, 3), h=State(N, 3), *, p=Param(3, fill=xavier())):
 @model
 def square(X=Input(T, N, 3)):
     return {"y": scan(of_square(), X)[0]}
+
+
+@cell
+def of_gate(g=Input(1), h=State(N, 4)):
+    """What it reads is one number a step: only the state says how many rows there are."""
+    h = tanh(h + 1) * g
+    return h, {"h": h}
+
+
+@model
+def gate(G=Input(T, 1), X=Input(T, N, 4)):
+    return X * scan(of_gate(N=3), G)[0]
 
 
 FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)
