@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lstmc.api.build import backend_of
 from lstmc.api.compiling import compile
 from lstmc.api.net import Net
 from lstmc.api.verification import Verification
@@ -63,14 +64,18 @@ def convert(
 ) -> Conversion:
     """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
 
-    ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files; of a source of which only a
-    part is imported the whole net, ``NAME.TARGET.prototxt`` with its caffemodel, or for another backend that part.
+    ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. Of a Caffe net
+    with recurrent layers of Caffe's own these alone are replaced, and the whole net written, ``NAME.TARGET.prototxt``
+    with its caffemodel; for another backend than Caffe's all of its layers are imported.
     ``sizes`` are those that the source leaves open, as T and N. ``on`` are the places where the net is run; without it
     all that can be used here.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
     given = {"activation": activation, "config": config, "weights": weights, "shapes": shapes, "values": values}
     model = source if isinstance(source, ImportedModel) else import_file(source, **given)  # type: ignore[arg-type]
+    backend = backend_of(backend)
+    if model.surroundings is not None and model.surroundings.backend != backend.name:
+        model = model.whole()
     folder = Path(folder)
     paths = write_files(folder, model.files())
     net = compile(
@@ -83,9 +88,6 @@ def convert(
     remarks: tuple[str, ...] = ()
     if model.surroundings is None:
         paths += net.save(folder)
-    elif model.surroundings.backend != net.backend.name:
-        paths += net.save(folder)
-        remarks = (f"the recurrent layers alone: those around them are the backend {model.surroundings.backend}'s",)
     else:
         whole = model.surroundings.files(net.artifact, net.compiled.target)
         paths += write_files(folder, whole)

@@ -25,7 +25,7 @@ from lstmc.importers.runtimes.onnx_runtime import OnnxRuntime
 from lstmc.importers.runtimes.torch_runtime import TorchLayers, TorchProgram
 from lstmc.importers.settle import settled
 from lstmc.importers.sniff import sniff
-from lstmc.importers.sources import Surroundings
+from lstmc.importers.sources import SourceNet, Surroundings
 from lstmc.importers.write.files import files
 from lstmc.ops import Array
 
@@ -49,6 +49,17 @@ class ImportedModel:
         cls, described: Net, kind: str, surroundings: Surroundings | None = None, runtime: Runtime | None = None
     ) -> ImportedModel:
         return cls(described, settled(described), kind, surroundings, runtime)
+
+    @classmethod
+    def of_source(cls, source: SourceNet) -> ImportedModel:
+        return cls.of(source.described, source.kind, source.surroundings, source.runtime)
+
+    def whole(self) -> ImportedModel:
+        """The model with what stands around it in its source; itself where nothing does.
+
+        Raises :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+        """
+        return self if self.surroundings is None else ImportedModel.of_source(self.surroundings.whole())
 
     def files(self) -> dict[str, bytes]:
         """``model.py``, ``weights.npz`` and ``import.json``: contents by name."""
@@ -76,8 +87,7 @@ def import_file(
     if not isinstance(found, str):
         if values:
             raise SourceError(f"{path.name}: only of a graph inputs can be made constants; this is {found.summary}")
-        made = found.read(path, None if weights is None else Path(weights), shapes)
-        return ImportedModel.of(made.described, made.kind, made.surroundings, made.runtime)
+        return ImportedModel.of_source(found.read(path, None if weights is None else Path(weights), shapes))
     if weights is not None:
         raise SourceError(f"{path.name}: it has its weights itself; only those of a prototxt lie in another file")
     if found == "onnx":

@@ -25,6 +25,11 @@ class Surroundings(Protocol):
         """The whole net again, what the imported model was compiled to standing where its recurrent layers stood."""
         ...
 
+    def whole(self) -> SourceNet:
+        """All of the net, for backends whose nets cannot stand in it. Raises
+        :class:`~lstmc.importers.refusal.RefusedError` with all of it that cannot be expressed."""
+        ...
+
     def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:
         """What a person should know of these files."""
         ...

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
-
-import numpy as np
 
 from lstmc.importers.convention import cell_weights
 from lstmc.importers.describe.cell import Cell
@@ -20,25 +17,13 @@ from lstmc.importers.describe.ops import Apply, Linear, Reshape
 from lstmc.importers.describe.pointwise import TANH
 from lstmc.importers.describe.recur import Extra, Recur
 from lstmc.importers.refusal import Refusal, RefusedError
-from lstmc.importers.weight import Weight
-from lstmc.ops import Array
+from lstmc_caffe.source.layer import Layer
 from lstmc_caffe.targets.shapes import Shape
 
-TYPES = ("LSTM", "RNN")
 _ZERO = (
     "Caffe's recurrent layers go on where the forward pass before ended, wherever cont is 1; the imported ones start"
     " each pass from zero, as a net's first pass does."
 )
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A recurrent layer: its place among all layers, its message, its bottoms' shapes, and its blobs."""
-
-    place: int
-    message: Any
-    bottoms: Sequence[Shape]
-    blobs: Sequence[Weight]
 
 
 @dataclass
@@ -53,28 +38,10 @@ class Imported:
     outputs: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
-def stored_blobs(layer: Any) -> list[Weight]:
-    """The blobs of a layer of a caffemodel. Raises :class:`RefusedError` for those that are not float32."""
-    return [_weight(layer.name, index, blob) for index, blob in enumerate(layer.blobs)]
-
-
-def _weight(layer: str, index: int, blob: Any) -> Weight:
-    shape, name = tuple(blob.shape.dim), f"{layer}/{index}"
-    if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
-        value = f"{list(shape)} in {len(blob.data):,} bytes"
-        refusal = Refusal(f"blob {name}", "shape", value, "expected four bytes an element", "save it anew")
-        raise RefusedError(layer, [refusal])
-
-    def read() -> Array:
-        return np.frombuffer(blob.data, "<f4").reshape(shape)
-
-    return Weight(shape, (name,), name, read)
-
-
 def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequence[str]]) -> tuple[Net, Imported]:
     """All recurrent layers of a net. ``written``: the tops of all layers, by which a blob's contents are told apart."""
     builder, imported = NetBuilder("net", origin), Imported()
-    refusals = [refusal for layer in layers for refusal in _refusals(layer)]
+    refusals = [refusal for layer in layers for refusal in refusals_of(layer)]
     if refusals:
         raise RefusedError(origin, refusals)
     known: dict[tuple[str, int], str] = {}
@@ -87,15 +54,19 @@ def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequ
                 imported.inputs[known[name, version]] = name
             given.append(known[name, version])
         imported.bottoms[layer.place] = given
-        for top, value in zip(layer.message.top, _described(builder, layer, given), strict=True):
+        for top, value in zip(layer.message.top, described(builder, layer, given), strict=True):
             name = builder.output(top, value)
             imported.outputs[name] = (layer.place, top)
-    builder.notes.append(_ZERO)
+    builder.notes += notes_of(layers)
+    return builder.finish(), imported
+
+
+def notes_of(layers: Sequence[Layer]) -> Iterator[str]:
+    """What a person should know of recurrent layers as they are imported."""
+    yield _ZERO
     for layer in layers:
         if any(spec.lr_mult != 1 or spec.decay_mult != 1 for spec in layer.message.param):
-            name = layer.message.name
-            builder.notes.append(f"Trained on, {name} learns at the usual rate: lr_mult and decay_mult are not kept.")
-    return builder.finish(), imported
+            yield f"Trained on, {layer.message.name} learns at the usual rate: lr_mult and decay_mult are not kept."
 
 
 def _sizes(layer: Layer) -> tuple[int, int, int]:
@@ -106,8 +77,9 @@ def _sizes(layer: Layer) -> tuple[int, int, int]:
     return exposed, static, (3 if lstm else 5) + static
 
 
-def _refusals(layer: Layer) -> Iterator[Refusal]:
-    message, label = layer.message, f"{layer.message.name} ({layer.message.type})"
+def refusals_of(layer: Layer) -> Iterator[Refusal]:
+    """What of a recurrent layer is not as Caffe has it."""
+    message, label = layer.message, layer.label
     exposed, static, blobs = _sizes(layer)
     if len(layer.bottoms) != 2 + static + exposed or len(message.top) != 1 + exposed:
         found = f"{len(layer.bottoms)} and {len(message.top)}"
@@ -141,10 +113,10 @@ def _blob_shapes(layer: Layer) -> list[Shape]:
     return [*found, (rows, units), *([] if lstm else [(units, units), (units,)])]
 
 
-def _described(builder: NetBuilder, layer: Layer, given: Sequence[str]) -> list[str]:
+def described(builder: NetBuilder, layer: Layer, given: Sequence[str]) -> list[str]:
     """The values of its tops."""
     message, lstm = layer.message, layer.message.type == "LSTM"
-    units, origin = message.recurrent_param.num_output, f"{message.name} ({message.type})"
+    units, origin = message.recurrent_param.num_output, layer.label
     _, static, _ = _sizes(layer)
 
     def reshaped(value: str, *shape: int) -> str:

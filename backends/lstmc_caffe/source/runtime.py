@@ -1,10 +1,12 @@
-"""The recurrent layers alone, as they stand in the net, in real Caffe."""
+"""Nets, or parts of them, in real Caffe, fed what their descriptions are fed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -12,41 +14,64 @@ from lstmc.ops import Array
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.source.recurrent_layers import Imported, Layer
+from lstmc_caffe.source.layer import Layer
+from lstmc_caffe.source.recurrent_layers import Imported
+from lstmc_caffe.targets.shapes import Shape
+
+
+@dataclass(frozen=True)
+class Fed:
+    """A net's text; for each of its inputs the description's, and for each of the description's outputs its blob."""
+
+    text: str
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
 
 
 class CaffeRuntime:
-    """Caffe's own LSTM and RNN layers, fed what the description is fed."""
+    """Real Caffe on these nets, with a trained net's weights."""
 
     name = "Caffe's own layers"
 
-    def __init__(self, layers: Sequence[Layer], imported: Imported, caffemodel: bytes) -> None:
-        self.layers, self.imported, self.caffemodel = layers, imported, caffemodel
+    def __init__(self, nets: Sequence[Fed], caffemodel: bytes) -> None:
+        self.nets, self.caffemodel = nets, caffemodel
 
     def unavailable(self) -> str | None:
         """Why there is no Caffe here, or None."""
         return CaffeExecutor(Runner(), "cpu").unavailable()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Each layer alone, between Inputs of its bottoms' shapes."""
+        """One forward pass of each net."""
         found: dict[str, Array] = {}
         with Runner() as runner, TemporaryDirectory() as folder:
             weights = Path(folder, "weights.caffemodel")
             weights.write_bytes(self.caffemodel)
-            for layer in self.layers:
-                net = NetParameter(name=layer.message.name)
-                for blob, shape in dict(zip(layer.message.bottom, layer.bottoms, strict=True)).items():
-                    entry = net.layer.add(name=f"input of {blob}", type="Input", top=[blob])
-                    entry.input_param.shape.add().dim.extend(shape)
-                alone = net.layer.add()
-                alone.CopyFrom(layer.message)
-                alone.ClearField("include")
-                fed = dict(zip(layer.message.bottom, self.imported.bottoms[layer.place], strict=True))
-                with runner.load(str(net), weights=weights) as loaded:
-                    blobs = loaded.run(
-                        {blob: inputs[name] for blob, name in fed.items()}, want=list(layer.message.top)
-                    ).blobs
-                for name, (place, top) in self.imported.outputs.items():
-                    if place == layer.place:
-                        found[name] = np.asarray(blobs[top], np.float64)
+            for net in self.nets:
+                with runner.load(net.text, weights=weights) as loaded:
+                    fed = {blob: inputs[name] for blob, name in net.inputs.items()}
+                    blobs = loaded.run(fed, want=list(net.outputs.values())).blobs
+                found |= {name: np.asarray(blobs[blob], np.float64) for name, blob in net.outputs.items()}
         return found
+
+
+def each_alone(layers: Sequence[Layer], imported: Imported) -> Iterator[Fed]:
+    """The recurrent layers, a net each, as they stand in their own."""
+    for layer in layers:
+        alone = type(layer.message)()
+        alone.CopyFrom(layer.message)
+        alone.ClearField("include")
+        alone.ClearField("exclude")
+        shapes = dict(zip(layer.message.bottom, layer.bottoms, strict=True))
+        text = input_text(shapes) + str(NetParameter(layer=[alone]))
+        fed = dict(zip(layer.message.bottom, imported.bottoms[layer.place], strict=True))
+        tops = {name: top for name, (place, top) in imported.outputs.items() if place == layer.place}
+        yield Fed(text, fed, tops)
+
+
+def input_text(shapes: Mapping[str, Shape]) -> str:
+    """A layer of type Input for each blob."""
+    net: Any = NetParameter()
+    for blob, shape in shapes.items():
+        entry = net.layer.add(name=f"input of {blob}", type="Input", top=[blob])
+        entry.input_param.shape.add().dim.extend(shape)
+    return str(net)

@@ -10,14 +10,14 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from lstmc.errors import BackendError
-from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
-from lstmc.importers.weight import Weight
 from lstmc_caffe.proto.net import RawNet, net_from_text
+from lstmc_caffe.source.layer import TYPES, Layer, blobs_of, unknown_bottoms
 from lstmc_caffe.source.layer_text import layer_fields
 from lstmc_caffe.source.message import wire_fields
-from lstmc_caffe.source.recurrent_layers import TYPES, Layer, describe_layers, stored_blobs
-from lstmc_caffe.source.runtime import CaffeRuntime
+from lstmc_caffe.source.recurrent_layers import describe_layers
+from lstmc_caffe.source.runtime import CaffeRuntime, each_alone
 from lstmc_caffe.source.splice import CaffeSurroundings
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
 
@@ -46,18 +46,17 @@ class CaffeSource:
             raise SourceError(f"{path.name}: expected the text of a Caffe net, found bytes that are no UTF-8") from None
         except BackendError as error:
             raise SourceError(f"{path.name}: {error.message}", notes=error.notes) from None
-        places = [place for place, layer in enumerate(net.layer) if layer.type in TYPES]
-        if not places:
+        if not any(layer.type in TYPES for layer in net.layer):
             raise SourceError(f"{path.name}: expected a net with layers of type {' or '.join(TYPES)}, found none")
         if weights is None:
             raise SourceError(f"{path.name}: a prototxt has no weights: give the caffemodel that was trained with it")
         if len(layer_fields(text)) != len(net.layer):
             raise SourceError(f"{path.name}: the text of its layers cannot be told apart: write one `layer {{ }}` each")
         content = _caffemodel(weights)
-        layers = _layers(net, places, RawNet.FromString(content), path.name, shapes)
+        layers = _layers(net, RawNet.FromString(content), path.name, shapes)
         net_described, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
-        around = CaffeSurroundings(path.stem, text, content, imported)
-        return SourceNet(net_described, "Caffe", around, CaffeRuntime(layers, imported, content))
+        around = CaffeSurroundings(path.name, text, content, imported, shapes)
+        return SourceNet(net_described, "Caffe", around, CaffeRuntime([*each_alone(layers, imported)], content))
 
 
 def _caffemodel(path: Path) -> bytes:
@@ -74,30 +73,19 @@ def _caffemodel(path: Path) -> bytes:
     return content
 
 
-def _layers(
-    net: Any, places: Sequence[int], trained: Any, origin: str, told: Mapping[str, Sequence[int]]
-) -> list[Layer]:
+def _layers(net: Any, trained: Any, origin: str, told: Mapping[str, Sequence[int]]) -> list[Layer]:
     """The recurrent layers with the shapes of their bottoms and their blobs."""
     given = {name: tuple(shape) for name, shape in told.items()}
     known = infer_shapes(net.layer, {**old_inputs(net), **given}, given)
-    blobs = {(layer.name, layer.type): stored_blobs(layer) for layer in trained.layer if layer.type in TYPES}
-    shared: dict[str, Weight] = {}
     found, refusals = [], []
-    for place in places:
-        message = net.layer[place]
-        bottoms: list[Shape] = [shape for shape in known.seen[place][0] if shape is not None]
-        label = f"{message.name} ({message.type})"
+    for place, blobs in blobs_of(net, trained, TYPES).items():
+        message, seen = net.layer[place], known.seen[place][0]
+        bottoms: list[Shape] = [shape for shape in seen if shape is not None]
         if len(bottoms) != len(message.bottom):
-            names = [n for n, shape in zip(message.bottom, known.seen[place][0], strict=True) if shape is None]
-            why = "its layer is none whose shapes are known here"
-            refusals.append(Refusal(label, "bottoms", f"{', '.join(names)} of unknown shape", why, "give its shape"))
+            names = [name for name, shape in zip(message.bottom, seen, strict=True) if shape is None]
+            refusals.append(unknown_bottoms(message, names))
             continue
-        own = blobs.get((message.name, message.type), [])
-        sharing = {index: spec.name for index, spec in enumerate(message.param) if spec.name}
-        own = [shared.setdefault(sharing[i], blob) if i in sharing else blob for i, blob in enumerate(own)]
-        if not own:  # a layer that only shares need not be in the file
-            own = [shared[name] for name in sharing.values() if name in shared]
-        found.append(Layer(place, message, bottoms, own))
+        found.append(Layer(place, message, bottoms, blobs))
     if refusals:
         raise RefusedError(origin, refusals)
     return found

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lstmc.backend import Artifact
+from lstmc.importers.sources import SourceNet
 from lstmc.version import __version__
 from lstmc_caffe.proto.net import NetParameter, RawNet, net_from_text
+from lstmc_caffe.source.layer import blobs_of
 from lstmc_caffe.source.layer_text import layer_fields, phases
 from lstmc_caffe.source.message import LAYER, wire_fields
 from lstmc_caffe.source.parts import Part, parts_of
 from lstmc_caffe.source.recurrent_layers import Imported
+from lstmc_caffe.source.runtime import CaffeRuntime, Fed, input_text
+from lstmc_caffe.source.whole_net import describe_whole
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 
 
 @dataclass(frozen=True)
 class CaffeSurroundings:
-    """A net's text and caffemodel, and what its recurrent layers were imported as."""
+    """A net's text and caffemodel, and what its recurrent layers were imported as.
 
-    name: str
+    ``told`` are shapes of blobs that the text does not say.
+    """
+
+    origin: str
     text: str
     caffemodel: bytes
     imported: Imported
+    told: Mapping[str, Sequence[int]]
     backend: str = "caffe"
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return Path(self.origin).stem
+
+    def whole(self) -> SourceNet:
+        """All of the net, with real Caffe to run the layers that were described."""
+        net, spans = net_from_text(self.text), layer_fields(self.text)
+        blobs = blobs_of(net, RawNet.FromString(self.caffemodel))
+        described, whole = describe_whole(net, blobs, self.origin, self.told)
+        shapes = {blob: tuple(map(int, described.inputs[name])) for name, blob in whole.inputs.items()}
+        layers = (self.text[spans[place].start : spans[place].stop] for place in whole.places)
+        text = "\n".join((input_text(shapes), *layers))
+        fed = Fed(text, {blob: name for name, blob in whole.inputs.items()}, whole.outputs)
+        return SourceNet(described, "Caffe", None, CaffeRuntime([fed], self.caffemodel))
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
         """``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``: the whole net for a target."""

@@ -125,10 +125,15 @@ def _same(layer: Any, bottoms: list[Shape]) -> list[Shape]:
     return [bottoms[0]] * len(layer.top)
 
 
-def _flatten(layer: Any, bottoms: list[Shape]) -> list[Shape]:
-    shape, param = bottoms[0], layer.flatten_param
+def flattened(layer: Any, shape: Shape) -> Shape:
+    """The shape of a Flatten's top. Raises :class:`ShapeError` for axes that its bottom does not have."""
+    param = layer.flatten_param
     start, stop = (front_axis(layer.type, axis, TensorType(shape)) for axis in (param.axis, param.end_axis))
-    return [(*shape[:start], prod(shape[start : stop + 1]), *shape[stop + 1 :])]
+    return (*shape[:start], prod(shape[start : stop + 1]), *shape[stop + 1 :])
+
+
+def _flatten(layer: Any, bottoms: list[Shape]) -> list[Shape]:
+    return [flattened(layer, bottoms[0])]
 
 
 def _recurrent(layer: Any, bottoms: list[Shape]) -> list[Shape]:

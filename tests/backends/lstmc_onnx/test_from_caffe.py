@@ -1,4 +1,4 @@
-"""Nets with Caffe's own recurrent layers, trained by Caffe: their layers in ONNX Runtime give what Caffe gives."""
+"""Nets with Caffe's own recurrent layers, trained by Caffe: as ONNX they give what Caffe gives, all layers of them."""
 
 from __future__ import annotations
 
@@ -8,35 +8,53 @@ import numpy as np
 import onnx
 import pytest
 
-import lstmc
-from lstmc.ops import Array
+import lstmc as library
 from lstmc_caffe.run.runner import Runner
-from tests.backends.lstmc_caffe.source.old_nets import EVERY_BOTTOM, VIDEO
+from tests.backends.lstmc_caffe.source.old_nets import AROUND, EVERY_BOTTOM, VIDEO
 from tests.backends.lstmc_caffe.source.test_caffe_source import inputs_of, run, trained
+from tests.cli.conftest import LSTMC, lstmc
 from tests.closeness import assert_values_agree
+
+__all__ = ["lstmc"]
 
 
 @pytest.mark.caffe
 @pytest.mark.parametrize(
     ("text", "blob", "shape", "read"),
     [
-        (VIDEO, "scores", (3, 2, 3), ["lstm1"]),
-        (EVERY_BOTTOM, "all", (4, 2, 9), ["y2", "h1", "c1", "r1"]),  # y1 is overwritten in place
+        (VIDEO, "scores", (3, 2, 3), ["scores"]),
+        (EVERY_BOTTOM, "all", (4, 2, 9), ["h1", "c1", "r1", "all"]),
+        (AROUND, "scores", (3, 2, 3), ["mean", "sig", "tanh", "prob"]),
     ],
-    ids=["video", "every"],
+    ids=["video", "every bottom", "every layer"],
 )
-def test_caffe_s_own_layers_become_onnx_and_give_what_caffe_gives(
+def test_a_net_that_caffe_trained_gives_as_onnx_what_caffe_gives(
     caffe: Runner, tmp_path: Path, text: str, blob: str, shape: tuple[int, ...], read: list[str]
 ) -> None:
     old = trained(caffe, tmp_path, text, blob, shape)
-    made = lstmc.convert(old, tmp_path / "onnx", backend="onnx", weights=old.with_suffix(".caffemodel"))
-    assert made.remarks == ("the recurrent layers alone: those around them are the backend caffe's",)
-    assert made.verification.passed
+    made = library.convert(old, tmp_path / "onnx", backend="onnx", weights=old.with_suffix(".caffemodel"))
+    assert made.passed
+    assert made.source is not None
+    assert [difference.name for difference in made.source.differences] == read
     (net,) = (tmp_path / "onnx").glob("*.onnx")
     onnx.checker.check_model(str(net), full_check=True)
-    saved = lstmc.load(net)
-    blobs = run(caffe, old, text, [*made.net.inputs, *read])
-    given: dict[str, Array] = {**blobs, **inputs_of(text, 1)}
-    fed = {name: np.reshape(given[name], size) for name, size in made.net.inputs.items()}
-    found = {name: array for name, array in saved.run(fed).items() if name in read}
-    assert_values_agree(found, {name: np.reshape(blobs[name], found[name].shape) for name in read})
+    found = library.load(net).run(inputs_of(text, 1))
+    assert_values_agree(found, run(caffe, old, text, read))
+
+
+@pytest.mark.caffe
+def test_it_is_one_command(caffe: Runner, tmp_path: Path, lstmc: LSTMC) -> None:
+    old = trained(caffe, tmp_path, VIDEO, "scores", (3, 2, 3))
+    ended = lstmc(
+        "convert", str(old), "--weights", str(old.with_suffix(".caffemodel")), "--backend", "onnx", "-o", "out"
+    )
+    assert ended.code == 0, ended.err
+    told = [line for line in ended.out.splitlines() if ": all " in line]
+    assert [line.partition(":")[0] for line in told] == [
+        *("model.py by NumPy", "model.py by Caffe's own layers", "interpreter", "onnx-cpu")
+    ]
+    np.savez("x.npz", **inputs_of(VIDEO, 1))
+    ended = lstmc("run", "out/net.onnx", "--inputs", "x.npz", "-o", "y.npz")
+    assert ended.code == 0, ended.err
+    with np.load("y.npz") as found:
+        assert_values_agree(dict(found), run(caffe, old, VIDEO, ["scores"]))

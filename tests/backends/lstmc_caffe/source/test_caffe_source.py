@@ -13,11 +13,12 @@ from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.source.message import wire_fields
-from tests.backends.lstmc_caffe.source.old_nets import EVERY_BOTTOM, VIDEO
+from tests.backends.lstmc_caffe.source.old_nets import AROUND, EVERY_BOTTOM, VIDEO
 
 TRAIN = Path(__file__).with_name("train_in_caffe.py")
 SHAPES = {
     VIDEO: {"data": (6, 1, 8, 8), "cont": (3, 2)},
+    AROUND: {"data": (6, 4, 9, 7), "cont": (3, 2), "word": (3, 2)},
     EVERY_BOTTOM: {
         "x": (4, 2, 3),
         "cont": (4, 2),
@@ -28,18 +29,21 @@ SHAPES = {
     },
 }
 
+WHOLE = {"cont": 2, "word": 5}  # inputs of whole numbers, up to these
+
 
 def inputs_of(text: str, seed: int = 0) -> dict[str, Array]:
     draw = np.random.default_rng(seed)
     found = {name: draw.normal(size=shape) for name, shape in SHAPES[text].items()}
-    found["cont"] = draw.integers(0, 2, SHAPES[text]["cont"]).astype(np.float64)
+    found |= {name: draw.integers(0, high, SHAPES[text][name]) for name, high in WHOLE.items() if name in found}
     return {name: array.astype(np.float32) for name, array in found.items()}
 
 
 def trained(caffe: Runner, folder: Path, text: str, blob: str, shape: tuple[int, ...]) -> Path:
     """The net's prototxt in a folder, with the caffemodel that Caffe trained beside it."""
     (folder / "old.prototxt").write_text(text)
-    args = {"text": text, "blob": blob, "shape": shape, "steps": 5, "save": str(folder / "old.caffemodel")}
+    whole = "\n".join(line for line in text.splitlines() if "phase: TRAIN" not in line)
+    args = {"text": whole, "blob": blob, "shape": shape, "steps": 5, "save": str(folder / "old.caffemodel")}
     caffe.call(TRAIN, "train", args, inputs_of(text))
     return folder / "old.prototxt"
 

@@ -1,0 +1,261 @@
+"""Caffe's layers that are not recurrent, as steps of a description: what each type of layer computes when it is used.
+
+A layer that is one of our ops is read as that op, so that a field that the op does not know is no layer for it. Of
+the others the fields are read here, as ``src/caffe/layers/*_layer.cpp`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log, prod
+from typing import Any, Literal
+
+import numpy as np
+
+from lstmc.importers.describe.images import Conv
+from lstmc.importers.describe.ops import Dropout
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.weight import Weight, number
+from lstmc.ops import Array, Types
+from lstmc.types import TensorType
+from lstmc_caffe import ops
+from lstmc_caffe.ops import CaffeOp, front_axis
+from lstmc_caffe.proto.setting import field_value, shortest
+from lstmc_caffe.targets.shapes import flattened
+
+
+@dataclass(frozen=True)
+class Given:
+    """A layer that is to be told: its message, its bottoms as values, and its blobs."""
+
+    layers: Layers
+    message: Any
+    xs: Sequence[str]
+    blobs: Sequence[Weight]
+
+    @property
+    def x(self) -> str:
+        return self.xs[0]
+
+    @property
+    def types(self) -> Types:
+        """The types of its bottoms."""
+        return tuple(TensorType(tuple(int(s) for s in self.layers.shape(x))) for x in self.xs)
+
+    def axis(self, axis: int) -> int:
+        """An axis of its first bottom, counted from the first."""
+        return front_axis(self.message.type, axis, self.types[0])
+
+    def weights(self, *shapes: Sequence[int]) -> list[Weight]:
+        """Its blobs in these shapes. Raises :class:`Refused` for others."""
+        wanted = [tuple(shape) for shape in shapes]
+        if [prod(blob.shape) for blob in self.blobs] != [prod(shape) for shape in wanted]:
+            found = ", ".join(str(list(blob.shape)) for blob in self.blobs) or "none"
+            why = f"expected {len(wanted)} of them, {', '.join(str(list(shape)) for shape in wanted)}"
+            raise Refused("blobs", found, why, "give the weights that were trained with this net")
+        return [blob.reshaped(*shape) for blob, shape in zip(self.blobs, wanted, strict=True)]
+
+    def learned(self, op: CaffeOp) -> list[Weight]:
+        """The blobs of an op's layer."""
+        return self.weights(*(type_.shape for type_ in op.blob_types(self.types)))
+
+
+def _convolution(g: Given, op: ops.Convolution) -> str:
+    w, *b = g.learned(op)
+    (rows, columns), bias = op.pad, b[0] if b else None
+    return g.layers.conv(g.x, w, bias, op.stride, ((rows, rows), (columns, columns)), op.dilation, op.group)
+
+
+def _pooling(g: Given, op: ops.MaxPooling | ops.AvePooling) -> str:
+    rows, columns = op.pad
+    kind: Literal["max", "mean"] = "max" if isinstance(op, ops.MaxPooling) else "mean"
+    return g.layers.pool(kind, g.x, op.size, op.stride, ((rows, rows), (columns, columns)), ceil=True)
+
+
+def _product(g: Given, op: ops.InnerProduct | ops.TransposedInnerProduct) -> str:
+    w, *b = g.learned(op)
+    shape = g.types[0].shape
+    x = g.layers.reshape(g.x, (*shape[: op.axis], prod(shape[op.axis :])))
+    return g.layers.linear(x, w if isinstance(op, ops.InnerProduct) else w.transposed(), b[0] if b else None)
+
+
+def _eltwise(g: Given, op: ops.Eltwise) -> str:
+    kind = {"SUM": "add", "PROD": "mul", "MAX": "max"}[op.operation]
+    coefficients = op.coeff or (1.0,) * len(g.xs)
+    y, *rest = (g.layers.affine(x, c, 0.0) for x, c in zip(g.xs, coefficients, strict=True))
+    for x in rest:
+        y = g.layers.binary(kind, y, x)
+    return y
+
+
+def _broadcast(g: Given, op: ops.Scale | ops.Bias, blobs: Sequence[Weight]) -> str:
+    """x times, or plus, something that has some of its axes: a blob, or a second bottom."""
+    kind = "mul" if isinstance(op, ops.Scale) else "add"
+    covered = g.types[0].shape[op.axis : op.axis + op.num_axes]
+    shape = (*covered, *(1,) * (g.types[0].rank - op.axis - len(covered)))
+    return g.layers.binary(kind, g.x, blobs[0].reshaped(*shape) if blobs else g.layers.reshape(g.xs[1], shape))
+
+
+def _bias(g: Given, op: ops.Bias) -> str:
+    return _broadcast(g, op, g.learned(op))
+
+
+def _power(g: Given, op: ops.PowerLayer) -> str:
+    y = g.layers.affine(g.x, op.scale, op.shift)
+    return y if op.power == 1 else g.layers.apply("power", y, op.power)
+
+
+def _dropout(g: Given, op: ops.DropoutLayer) -> str:
+    return g.layers.builder.one(Dropout(op.ratio), g.x, hint=g.layers.hint, origin=g.layers.origin)
+
+
+def _function(name: str) -> Callable[[Given, Any], str]:
+    return lambda g, op: g.layers.apply(name, g.x)
+
+
+# What a layer is that is one of our ops: its top, or its tops.
+OPS: Mapping[type[CaffeOp], Callable[[Given, Any], str | list[str]]] = {
+    ops.Convolution: _convolution,
+    ops.MaxPooling: _pooling,
+    ops.AvePooling: _pooling,
+    ops.InnerProduct: _product,
+    ops.TransposedInnerProduct: _product,
+    ops.Eltwise: _eltwise,
+    ops.Bias: _bias,
+    ops.PowerLayer: _power,
+    ops.DropoutLayer: _dropout,
+    ops.SigmoidLayer: _function("sigmoid"),
+    ops.TanHLayer: _function("tanh"),
+    ops.ReLULayer: _function("relu"),
+    ops.BNLLLayer: _function("softplus"),
+    ops.AbsValLayer: _function("abs"),
+    ops.LeakyReLU: lambda g, op: g.layers.apply("leaky_relu", g.x, op.slope),
+    ops.ELULayer: lambda g, op: g.layers.apply("elu", g.x, op.alpha),
+    ops.SoftmaxLayer: lambda g, op: g.layers.softmax(g.x, op.axis),
+    ops.SliceLayer: lambda g, op: g.layers.split(g.x, op.sizes, op.axis),
+    ops.ConcatLayer: lambda g, op: g.layers.concat(g.xs, op.axis),
+    ops.ReshapeLayer: lambda g, op: g.layers.reshape(g.x, op.shape),
+    ops.TileLayer: lambda g, op: g.layers.concat([g.x] * op.tiles, op.axis),
+    ops.SplitLayer: lambda g, op: [g.x] * op.copies,
+}
+
+
+def _scale(g: Given) -> str:
+    """Scale, whose ``bias_term`` is a blob more that is added."""
+    plain = type(g.message)()
+    plain.CopyFrom(g.message)
+    plain.scale_param.ClearField("bias_term")
+    op = ops.Scale.read(plain, g.types)
+    if op is None:
+        raise Refused("scale_param", "of other fields", "they are not known", "check the net in Caffe")
+    bias = bool(g.message.scale_param.bias_term)
+    blobs = g.weights(*[type_.shape for type_ in op.blob_types(g.types)] * (1 + bias)) if op.learned else g.blobs
+    y = _broadcast(g, op, blobs[: op.learned])
+    if not bias:
+        return y
+    (b,) = blobs[op.learned :]
+    return _broadcast(Given(g.layers, g.message, (y,), ()), ops.Bias(op.axis, op.num_axes), [b])
+
+
+def _embed(g: Given) -> str:
+    param = g.message.embed_param
+    shapes = [(param.input_dim, param.num_output), (param.num_output,)][: 1 + param.bias_term]
+    w, *b = g.weights(*shapes)
+    y = g.layers.embed(g.x, w)
+    return g.layers.binary("add", y, b[0]) if b else y
+
+
+def _exponential(g: Given) -> str:
+    """base ** (shift + scale x), and its inverse's like, log_base(shift + scale x); a base of -1 is e."""
+    exp = g.message.type == "Exp"
+    param = g.message.exp_param if exp else g.message.log_param
+    base, scale, shift = (field_value(param, field) for field in ("base", "scale", "shift"))
+    y, ln = g.layers.affine(g.x, scale, shift), 1.0 if base == -1 else log(base)
+    return g.layers.apply("exp", g.layers.affine(y, ln, 0.0)) if exp else g.layers.affine(
+        g.layers.apply("log", y), 1 / ln, 0.0
+    )  # fmt: skip
+
+
+def _reduction(g: Given) -> str:
+    """All axes from one on, of the absolute values for ASUM and of the squares for SUMSQ."""
+    param = g.message.reduction_param
+    operation, x = field_value(param, "operation"), g.x
+    if operation == "ASUM":
+        x = g.layers.apply("abs", x)
+    elif operation == "SUMSQ":
+        x = g.layers.binary("mul", x, x)
+    kind = "mean" if operation == "MEAN" else "sum"
+    y = g.layers.reduce(kind, x, range(g.axis(param.axis), g.types[0].rank), keep=False)  # type: ignore[arg-type]
+    return g.layers.affine(y, shortest(param.coeff), 0.0)
+
+
+def _batch_norm(g: Given) -> str:
+    """Mean and variance are blobs, both times the third one (``batch_norm_layer.cpp``)."""
+    param = g.message.batch_norm_param
+    if param.HasField("use_global_stats") and not param.use_global_stats:
+        why = "then it depends on what else is in the batch"
+        raise Refused("use_global_stats", "false", why, "train on, or use the net, with those that were stored")
+    channels = (g.types[0].shape[1] if g.types[0].rank > 1 else 1,)
+    mean, variance, factor = g.weights(channels, channels, (1,))
+
+    def moment(blob: Weight) -> Weight:
+        def make() -> Array:
+            count = float(factor.make()[0])
+            return blob.make() * (0.0 if count == 0 else 1 / count)
+
+        return blob.derived(channels, f"{blob.recipe} by {factor.recipe}", make)
+
+    return g.layers.batch_norm(g.x, (None, None, moment(mean), moment(variance)), field_value(param, "eps"))
+
+
+def _prelu(g: Given) -> str:
+    """x where it is positive, else x times a slope of each channel, or of all of them."""
+    shared = g.message.prelu_param.channel_shared
+    shape = (1,) if shared else (g.types[0].shape[1], *(1,) * (g.types[0].rank - 2))
+    (slope,) = g.weights(shape)
+    below = g.layers.apply("relu", g.layers.affine(g.x, -1.0, 0.0))
+    return g.layers.binary("sub", g.layers.apply("relu", g.x), g.layers.binary("mul", below, slope))
+
+
+def _lrn(g: Given) -> str:
+    """x / (k + alpha / n sum of n channels' squares) ** beta (``lrn_layer.cpp``): the sums are a convolution."""
+    param = g.message.lrn_param
+    if field_value(param, "norm_region") != "ACROSS_CHANNELS":
+        raise Refused("norm_region", "WITHIN_CHANNEL", "only sums over channels can be expressed", "replace the layer")
+    size, channels = param.local_size, g.types[0].shape[1]
+    alpha, beta, k = (field_value(param, field) for field in ("alpha", "beta", "k"))
+    near = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels))) <= size // 2
+    known = number(near.reshape(channels, channels, 1, 1), f"1 for the {size} channels around each")
+    band = g.layers.builder.param(known, f"{g.layers.hint}_band")
+    squares = g.layers.binary("mul", g.x, g.x)
+    sums = g.layers.builder.one(Conv(), squares, band, hint=g.layers.hint, origin=g.layers.origin)
+    scale = g.layers.apply("power", g.layers.affine(sums, alpha / size, k), -beta)
+    return g.layers.binary("mul", g.x, scale)
+
+
+# What a type of layer is of which our ops have a part, or nothing.
+TYPES: Mapping[str, Callable[[Given], str]] = {
+    "Scale": _scale,
+    "Embed": _embed,
+    "Exp": _exponential,
+    "Log": _exponential,
+    "Reduction": _reduction,
+    "BatchNorm": _batch_norm,
+    "PReLU": _prelu,
+    "LRN": _lrn,
+    "Flatten": lambda g: g.layers.reshape(g.x, flattened(g.message, g.types[0].shape)),
+}
+
+
+def described(g: Given, op: CaffeOp | None) -> list[str]:
+    """The layer's tops as values; ``op`` is what it is read as. Raises :class:`Refused` if they cannot be expressed."""
+    if g.message.type in TYPES:
+        return [TYPES[g.message.type](g)]
+    rule = OPS.get(type(op)) if op is not None else None
+    if rule is None:
+        why = "what it computes, by its type and its fields, cannot be expressed"
+        raise Refused("type", g.message.type, why, "import the recurrent layers alone, or replace the layer")
+    made = rule(g, op)
+    return made if isinstance(made, list) else [made]

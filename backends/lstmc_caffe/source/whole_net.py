@@ -1,0 +1,156 @@
+"""A whole net as a description, as it is used: for programs that have none of Caffe's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstmc.errors import ShapeError
+from lstmc.importers.describe.net import Net, NetBuilder
+from lstmc.importers.describe.shapes import ShapeProblem
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.importers.weight import Weight, number
+from lstmc_caffe.ops import layer_ops, read_layer
+from lstmc_caffe.proto.setting import field_value
+from lstmc_caffe.source.layer import TYPES, Layer, label, unknown_bottoms
+from lstmc_caffe.source.other_layers import Given, described
+from lstmc_caffe.source.recurrent_layers import described as recurrent_described
+from lstmc_caffe.source.recurrent_layers import notes_of, refusals_of
+from lstmc_caffe.targets.shapes import old_inputs
+
+_UNUSED = ("Accuracy", "HDF5Output", "Silence")  # and all losses: no net that is used has them
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The net as it was described: what the description's inputs and outputs are called, and the layers, by place."""
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    places: tuple[int, ...]
+
+
+def describe_whole(
+    net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, told: Mapping[str, Sequence[int]]
+) -> tuple[Net, Whole]:
+    """All layers that Caffe has in the phase TEST, but losses and scores; outputs are the blobs that nothing reads.
+
+    ``told`` are the shapes of blobs whose layers do not say them, such as Data: they become inputs. Raises
+    :class:`RefusedError` with all that cannot be expressed.
+    """
+    return _Reader(net, blobs, origin, told).whole()
+
+
+def in_use(message: Any) -> bool:
+    """Whether Caffe has a layer in the phase TEST, at level 0, without stages (``Net<Dtype>::FilterNet``)."""
+    return any(map(_met, message.include)) if message.include else not any(map(_met, message.exclude))
+
+
+def _met(rule: Any) -> bool:
+    phase = not rule.HasField("phase") or field_value(rule, "phase") == "TEST"
+    return phase and rule.min_level <= 0 and (rule.max_level >= 0 or not rule.HasField("max_level")) and not rule.stage
+
+
+class _Reader:
+    def __init__(
+        self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, told: Mapping[str, Sequence[int]]
+    ) -> None:
+        self.net, self.blobs, self.origin, self.told = net, blobs, origin, told
+        self.builder = NetBuilder("net", origin)
+        self.layers = Layers(self.builder)
+        self.values: dict[str, str] = {}
+        self.unknown: set[str] = set()  # blobs of which nothing says the shape
+        self.unread: dict[str, None] = {}
+        self.inputs: dict[str, str] = {}
+        self.refusals: list[Refusal] = []
+        self.refused: set[str] = set()  # blobs that refused layers write
+        self.recurrent: list[Layer] = []
+        self.places: list[int] = []
+
+    def whole(self) -> tuple[Net, Whole]:
+        for name, shape in old_inputs(self.net).items():
+            self._input(name, shape)
+        for place, message in enumerate(self.net.layer):
+            used = message.type not in _UNUSED and not message.type.endswith("Loss")
+            if used and in_use(message):
+                self._layer(place, message)
+        if self.refusals:
+            raise RefusedError(self.origin, self.refusals)
+        outputs = {self.builder.output(top, self.values[top]): top for top in self.unread}
+        self.builder.notes += notes_of(self.recurrent)
+        found = self.builder.finish()
+        inputs = {name: blob for name, blob in self.inputs.items() if name in found.inputs}
+        return found, Whole(inputs, outputs, tuple(self.places))
+
+    def _input(self, blob: str, shape: Sequence[int] | None) -> None:
+        shape = self.told.get(blob, shape)
+        if shape is None:
+            self.unknown.add(blob)
+        else:
+            self.values[blob] = self.builder.input(blob, tuple(shape))
+            self.inputs[self.values[blob]] = blob
+
+    def _layer(self, place: int, message: Any) -> None:
+        if not message.bottom and message.type != "DummyData":
+            shapes = list(message.input_param.shape)
+            for number_, top in enumerate(message.top):
+                self._input(top, tuple(shapes[min(number_, len(shapes) - 1)].dim) if shapes else None)
+            return
+        for blob in message.bottom:
+            self.unread.pop(blob, None)
+        unknown = [blob for blob in message.bottom if blob in self.unknown]
+        if unknown:
+            self.refusals.append(unknown_bottoms(message, unknown))
+        tops: Sequence[str] = ()
+        if not unknown and not self.refused.intersection(message.bottom):
+            tops = self._tops(place, message)
+        if not tops:
+            self.refused.update(message.top)
+            return
+        self.places.append(place)
+        for top, value in zip(message.top, tops, strict=True):
+            self.values[top] = value
+            self.unread[top] = None
+
+    def _tops(self, place: int, message: Any) -> Sequence[str]:
+        """What its tops are as values; nothing for a layer that is refused."""
+        given = [self.values[blob] for blob in message.bottom]
+        self.layers.at(message.top[0] if message.top else message.name, label(message))
+        try:
+            if message.type in TYPES:
+                return self._recurrent(place, message, given)
+            if message.type == "DummyData":
+                return list(self._constants(message))
+            one = Given(self.layers, message, given, self.blobs[place])
+            return described(one, read_layer(message, one.types, layer_ops()))
+        except Refused as refused:
+            found = (refused.attribute, refused.value, refused.why, refused.mend)
+        except (ShapeError, ShapeProblem) as problem:
+            text = problem.message if isinstance(problem, ShapeError) else str(problem)
+            found = ("bottoms", text, "they do not fit the layer", "check the net in Caffe")
+        self.refusals.append(Refusal(label(message), *found))
+        return ()
+
+    def _recurrent(self, place: int, message: Any, given: Sequence[str]) -> Sequence[str]:
+        shapes = [tuple(int(size) for size in self.builder.shapes[value]) for value in given]
+        layer = Layer(place, message, shapes, self.blobs[place])
+        wrong = list(refusals_of(layer))
+        self.refusals += wrong
+        self.recurrent += [layer] if not wrong else []
+        return [] if wrong else recurrent_described(self.builder, layer, given)
+
+    def _constants(self, message: Any) -> Iterator[str]:
+        """What DummyData has in it: one number for all elements of a top."""
+        param = message.dummy_data_param
+        for at, top in enumerate(message.top):
+            filler = param.data_filler[min(at, len(param.data_filler) - 1)] if param.data_filler else None
+            if filler is not None and filler.type != "constant":
+                raise Refused("data_filler", filler.type, "it is drawn anew in each pass", "make it an Input")
+            shape = tuple(param.shape[min(at, len(param.shape) - 1)].dim)
+            value = np.full(shape, 0.0 if filler is None else filler.value, np.float32)
+            yield self.builder.param(number(value, "a constant of the net"), top)

@@ -1,0 +1,138 @@
+"""A whole net of Caffe's for other programs: which of its layers are taken, and what cannot be said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstmc.errors import LstmcError
+from lstmc.importers import ImportedModel, import_file
+from lstmc_caffe.proto.net import RawNet, net_from_text
+from lstmc_caffe.source.whole_net import in_use
+from tests.backends.lstmc_caffe.source.old_nets import VIDEO
+
+BLOBS = {
+    ("conv1", "Convolution"): [(4, 1, 3, 3), (4,)],
+    ("lstm1", "LSTM"): [(20, 36), (20,), (20, 5)],
+    ("scores", "InnerProduct"): [(3, 5), (3,)],
+}
+
+
+def whole(folder: Path, text: str, shapes: Mapping[str, tuple[int, ...]] = {}) -> ImportedModel:
+    """A net with weights that are drawn, all of it."""
+    model, draw = RawNet(name="video"), np.random.default_rng(0)
+    for (name, kind), found in BLOBS.items():
+        layer = model.layer.add(name=name, type=kind)
+        for shape in found:
+            blob = layer.blobs.add(data=draw.normal(size=shape).astype("<f4").tobytes())
+            blob.shape.dim.extend(shape)
+    (folder / "old.prototxt").write_text(text)
+    (folder / "old.caffemodel").write_bytes(model.SerializeToString())
+    return import_file(folder / "old.prototxt", weights=folder / "old.caffemodel", shapes=shapes).whole()
+
+
+def test_what_is_for_training_is_left_out_and_outputs_are_the_blobs_that_nothing_reads(tmp_path: Path) -> None:
+    text = VIDEO + (
+        'layer { name: "noise" type: "Power" bottom: "scores" top: "scores" include { phase: TRAIN } }\n'
+        'layer { name: "staged" type: "Power" bottom: "scores" top: "scores" include { stage: "other" } }\n'
+        'layer { name: "loss" type: "EuclideanLoss" bottom: "scores" bottom: "label" top: "loss" }\n'
+        'layer { name: "score" type: "Accuracy" bottom: "scores" bottom: "label" top: "score" }\n'
+        'layer { name: "copies" type: "Split" bottom: "scores" top: "a" top: "b" }\n'
+        'layer { name: "used" type: "TanH" bottom: "a" top: "shown" exclude { phase: TRAIN } }\n'
+    )
+    model = whole(tmp_path, text.replace("layer {", 'layer { name: "label" type: "Data" top: "label" }\nlayer {', 1))
+    assert model.net.inputs == {"data": (6, 1, 8, 8), "cont": (3, 2)}
+    assert list(model.net.outputs) == ["b", "shown"]
+    assert model.surroundings is None
+    assert model.whole() is model
+
+
+@pytest.mark.parametrize(
+    ("rules", "used"),
+    [
+        ("", True),
+        ("include { phase: TEST }", True),
+        ("include { phase: TRAIN }", False),
+        ("include { phase: TRAIN } include { phase: TEST }", True),
+        ("exclude { phase: TEST }", False),
+        ("exclude { phase: TRAIN }", True),
+        ('include { not_stage: "x" }', True),
+        ('include { stage: "x" }', False),
+        ('exclude { stage: "x" }', True),
+        ("include { min_level: 1 }", False),
+        ("include { max_level: 0 }", True),
+        ("include { max_level: -1 }", False),
+    ],
+)
+def test_a_layer_is_there_where_caffe_has_it_in_the_phase_test(rules: str, used: bool) -> None:
+    (layer,) = net_from_text(f'layer {{ name: "a" type: "TanH" {rules} }}').layer
+    assert in_use(layer) == used
+
+
+def behind(layer: str) -> str:
+    """VIDEO with a layer between its images and its frames."""
+    return VIDEO.replace('layer { name: "frames"', f'{layer}\nlayer {{ name: "frames"')
+
+
+AT = 'bottom: "pool1" top: "pool1"'
+REFUSED = {
+    "crop (Crop): type = Crop: what it computes, by its type and its fields, cannot be expressed; import the recurrent"
+    " layers alone, or replace the layer": (
+        behind('layer { name: "crop" type: "Crop" bottom: "pool1" bottom: "data" top: "pool1" }'),
+        {"pool1": (6, 4, 3, 3)},
+    ),
+    "pool1 (Pooling): type = Pooling: what it computes, by its type and its fields, cannot be expressed; import the"
+    " recurrent layers alone, or replace the layer": (VIDEO.replace("pool: MAX", "pool: STOCHASTIC"), {}),
+    "n (LRN): norm_region = WITHIN_CHANNEL: only sums over channels can be expressed; replace the layer": (
+        behind(f'layer {{ name: "n" type: "LRN" {AT} lrn_param {{ norm_region: WITHIN_CHANNEL }} }}'),
+        {},
+    ),
+    "n (BatchNorm): use_global_stats = false: then it depends on what else is in the batch; train on, or use the net,"
+    " with those that were stored": (
+        behind(f'layer {{ name: "n" type: "BatchNorm" {AT} batch_norm_param {{ use_global_stats: false }} }}'),
+        {},
+    ),
+    "n (BatchNorm): blobs = none: expected 3 of them, [4], [4], [1]; give the weights that were trained with this"
+    " net": (behind(f'layer {{ name: "n" type: "BatchNorm" {AT} }}'), {}),
+    "noise (DummyData): data_filler = gaussian: it is drawn anew in each pass; make it an Input": (
+        VIDEO
+        + 'layer { name: "noise" type: "DummyData" top: "noise" dummy_data_param { shape { dim: 3 }'
+        + ' data_filler { type: "gaussian" } } }',
+        {},
+    ),
+    "scores (InnerProduct): bottoms = caffe.InnerProduct: axis 7 does not exist: x is f32[3,2,5], with 3 axes: they do"
+    " not fit the layer; check the net in Caffe": (VIDEO.replace("axis: 2", "axis: 7"), {}),
+    "both (Concat): bottoms = other of unknown shape: its layer is none whose shapes are known here; give its shape": (
+        VIDEO
+        + 'layer { name: "other" type: "Data" top: "other" }\n'
+        + 'layer { name: "both" type: "Concat" bottom: "scores" bottom: "other" top: "both" }',
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSED)
+def test_what_cannot_be_expressed_is_said(tmp_path: Path, refusal: str) -> None:
+    text, shapes = REFUSED[refusal]
+    with pytest.raises(LstmcError) as caught:
+        whole(tmp_path, text, shapes=shapes)
+    assert caught.value.message == "old.prototxt cannot be imported: one thing in it cannot be expressed"
+    assert caught.value.notes == (refusal,)
+
+
+def test_all_that_is_refused_is_said_at_once_and_not_what_reads_it(tmp_path: Path) -> None:
+    text = behind('layer { name: "crop" type: "Crop" bottom: "pool1" bottom: "data" top: "pool1" }')
+    text += 'layer { name: "mvn" type: "MVN" bottom: "data" top: "mvn" }\n'
+    with pytest.raises(LstmcError) as caught:
+        whole(tmp_path, text, shapes={"pool1": (6, 4, 3, 3)})
+    assert [note.partition(" ")[0] for note in caught.value.notes] == ["crop", "mvn"]
+
+
+def test_a_shape_that_a_layer_of_data_does_not_say_can_be_given(tmp_path: Path) -> None:
+    text = VIDEO.replace('input: "data"\ninput_shape { dim: 6 dim: 1 dim: 8 dim: 8 }   # T * N frames\n', "")
+    text = text.replace("layer {", 'layer { name: "data" type: "Data" top: "data" }\nlayer {', 1)
+    model = whole(tmp_path, text, shapes={"data": (6, 1, 8, 8)})
+    assert model.net.inputs == {"cont": (3, 2), "data": (6, 1, 8, 8)}
