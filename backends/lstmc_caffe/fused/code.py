@@ -29,6 +29,7 @@ def layer_code(plan: Plan) -> tuple[str, str]:
     backward = _used(plan.backward) | {a.name for a in zeroed} | {s.top_diff.name for s in plan.states}
     backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
     backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into)}
+    read = _read(plan.backward)  # one gradient may be that of several states
     text = _TEMPLATES.get_template("layer.cpp.j2").render(
         type=_PLACE,
         plan=plan,
@@ -40,7 +41,8 @@ def layer_code(plan: Plan) -> tuple[str, str]:
         zeroed=zeroed,
         # a product with a state that begins as zeros, and one for a gradient that nobody has: not at the first step
         zero_at_first=[s.kept.array for s in plan.states if s.bottom is None and s.value == 0],
-        unread_at_last=[s.gradient[1] for s in plan.states if s.bottom is None],
+        before=1 if plan.reverse else 0,  # the shift of a state as it was before the step
+        unread_at_last=[s.gradient[1] for s in plan.states if s.bottom is None and s.gradient[1] not in read],
         first_slot="T" if plan.reverse else "0",
         last_slot="0" if plan.reverse else "T",
     )
@@ -72,4 +74,13 @@ def _used(works: Iterable[Work]) -> set[str]:
             found |= {place.array.name for place, _ in work.pointers.values()}
         else:
             found |= {place.array.name for place in (work.x, work.w, work.y, work.b) if place} | {work.panels.name}
+    return found
+
+
+def _read(works: Iterable[Work]) -> set[Array]:
+    """Arrays that something reads, or adds to, during a step."""
+    found = set()
+    for work in works:
+        places = [place for place, _ in work.pointers.values()] if isinstance(work, Loop) else [work.x, work.w, work.b]
+        found |= {place.array for place in places if place}
     return found

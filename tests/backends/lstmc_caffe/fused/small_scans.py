@@ -72,3 +72,32 @@ def gate(G=Input(T, 1), X=Input(T, N, 4)):
 
 
 FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)
+
+
+@cell
+def of_new_state(x=Input(N, 3), y=State(N, 3), z=State(N, 3), *, U=Param(3, 3, fill=xavier())):
+    """A product with what a state becomes, which is not zero at the first step."""
+    z = 0.5 * z + x
+    y = 0.5 * y + linear(z, U)
+    return y, {"y": y, "z": z}
+
+
+@model
+def new_state(X=Input(T, N, 3)):
+    y, _ = scan(of_new_state(), X)
+    z, _ = scan(of_new_state(), X, reverse=True)
+    return {"y": y, "z": z}
+
+
+@cell
+def of_both_states(x=Input(N, 3), h=State(N, 3), a=State(N, 3), *, U=Param(3, 3, fill=xavier())):
+    """The gradients of a state that begins as zeros and of one that is fed are one product."""
+    z = tanh(linear(h + a, U) + x)
+    return z, {"h": z, "a": z * x}
+
+
+@model
+def both_states(X=Input(T, N, 3), h0=Input(N, 3), a0=Input(N, 3)):
+    y, _ = scan(of_both_states(), X, init={"a": a0})
+    z, _ = scan(of_both_states(), X, init={"h": h0}, reverse=True)
+    return {"y": y, "z": z}
