@@ -78,16 +78,15 @@ def import_file(
     """A trained model from a file, of which nothing is run.
 
     ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras model
-    of which the file has the weights alone; ``weights`` is the caffemodel of a prototxt. ``shapes`` fixes those of a
-    graph's inputs, and ``values`` makes constants of them. Raises :class:`~lstmc.importers.refusal.SourceError` for a
-    file that cannot be read, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    of which the file has the weights alone; ``weights`` is the caffemodel of a prototxt. ``shapes`` fixes those of the
+    inputs of a graph or of a prototxt, and ``values`` makes constants of them.
+    Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
+    :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     path = Path(path)
     found = sniff(path)
     if not isinstance(found, str):
-        if values:
-            raise SourceError(f"{path.name}: only of a graph inputs can be made constants; this is {found.summary}")
-        return ImportedModel.of_source(found.read(path, None if weights is None else Path(weights), shapes))
+        return ImportedModel.of_source(found.read(path, None if weights is None else Path(weights), shapes, values))
     if weights is not None:
         raise SourceError(f"{path.name}: it has its weights itself; only those of a prototxt lie in another file")
     if found == "onnx":

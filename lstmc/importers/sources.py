@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from lstmc.backend import Artifact
 from lstmc.importers.describe.net import Net
 from lstmc.importers.runtime import Runtime
+from lstmc.ops import Array
 from lstmc.plugins import load, malformed, offered, the_one
 
 SOURCES = "lstmc.sources"
@@ -55,8 +56,15 @@ class NetSource(Protocol):
         """Whether a file is of this format, by its content."""
         ...
 
-    def read(self, path: Path, weights: Path | None, shapes: Mapping[str, Sequence[int]]) -> SourceNet:
-        """The net of a file. ``shapes`` are those of blobs that the file does not tell."""
+    def read(
+        self,
+        path: Path,
+        weights: Path | None,
+        shapes: Mapping[str, Sequence[int]],
+        values: Mapping[str, Array],
+    ) -> SourceNet:
+        """The net of a file. ``shapes`` are those of blobs that the file does not tell; ``values`` are of inputs that
+        are to be constants, each of its shape or one number for all elements."""
         ...
 
 

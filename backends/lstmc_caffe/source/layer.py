@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 from lstmc_caffe.targets.shapes import Shape
@@ -18,13 +18,25 @@ TYPES = ("LSTM", "RNN")  # the recurrent layers of Caffe's own
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a person says of a net's blobs: shapes that its layers do not say, and inputs that are to be constants."""
+
+    shapes: Mapping[str, Shape]
+    values: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
 class Layer:
-    """A layer: its place among all layers, its message, its bottoms' shapes, and its blobs."""
+    """A layer: its place among all layers, its message, its bottoms' shapes, and its blobs.
+
+    ``fixed`` has those of its bottoms that are constants, by their names.
+    """
 
     place: int
     message: Any
     bottoms: Sequence[Shape]
     blobs: Sequence[Weight]
+    fixed: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -41,6 +53,19 @@ def unknown_bottoms(message: Any, names: Collection[str]) -> Refusal:
     """A layer that reads blobs of which nothing says the shape."""
     why = "its layer is none whose shapes are known here"
     return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, "give its shape")
+
+
+def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:
+    """The array that an input is to be: as it is given, or one number for all elements.
+
+    Raises :class:`SourceError` for one of another shape.
+    """
+    given = np.asarray(values[blob], np.float32)
+    if given.shape not in ((), shape):
+        raise SourceError(
+            f"{blob} cannot be the constant: expected one number or {list(shape)}, found {list(given.shape)}"
+        )
+    return np.broadcast_to(given, shape)
 
 
 def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Mapping[int, Sequence[Weight]]:

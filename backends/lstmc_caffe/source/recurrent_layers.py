@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+import numpy as np
+
 from lstmc.importers.convention import cell_weights
 from lstmc.importers.describe.cell import Cell
 from lstmc.importers.describe.net import Net, NetBuilder
@@ -17,6 +19,7 @@ from lstmc.importers.describe.ops import Apply, Linear, Reshape
 from lstmc.importers.describe.pointwise import TANH
 from lstmc.importers.describe.recur import Extra, Recur
 from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.importers.weight import number
 from lstmc_caffe.source.layer import Layer
 from lstmc_caffe.targets.shapes import Shape
 
@@ -49,7 +52,9 @@ def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequ
         given = []
         for name, shape in zip(layer.message.bottom, layer.bottoms, strict=True):
             version = max((at for at, tops in enumerate(written[: layer.place]) if name in tops), default=-1)
-            if (name, version) not in known:
+            if name in layer.fixed:
+                known[name, version] = builder.param(number(layer.fixed[name], "a constant that was given"), name)
+            elif (name, version) not in known:
                 known[name, version] = builder.input(name, shape)
                 imported.inputs[known[name, version]] = name
             given.append(known[name, version])
@@ -133,7 +138,8 @@ def described(builder: NetBuilder, layer: Layer, given: Sequence[str]) -> list[s
     extras: dict[Extra, str] = {}
     if static:
         extras["static"] = reshaped(given[2], batch, prod(layer.bottoms[2][1:]))
-    extras["cont"] = given[1]
+    if not np.all(layer.fixed.get(message.bottom[1], 0) == 1):
+        extras["cont"] = given[1]
     init = {state: reshaped(value, batch, units) for state, value in zip("hc", given[2 + static :], strict=False)}
     name = builder.cell_name(message.name or "layer", cell, weights)
     op = Recur(cell, units, units, name, init=tuple(init), more=tuple(extras))

@@ -21,11 +21,15 @@ from lstmc_caffe.targets.shapes import Shape
 
 @dataclass(frozen=True)
 class Fed:
-    """A net's text; for each of its inputs the description's, and for each of the description's outputs its blob."""
+    """A net's text; for each of its inputs the description's, and for each of the description's outputs its blob.
+
+    ``fixed`` are the inputs that are constants.
+    """
 
     text: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
+    fixed: Mapping[str, Array]
 
 
 class CaffeRuntime:
@@ -48,7 +52,7 @@ class CaffeRuntime:
             weights.write_bytes(self.caffemodel)
             for net in self.nets:
                 with runner.load(net.text, weights=weights) as loaded:
-                    fed = {blob: inputs[name] for blob, name in net.inputs.items()}
+                    fed = {**{blob: inputs[name] for blob, name in net.inputs.items()}, **net.fixed}
                     blobs = loaded.run(fed, want=list(net.outputs.values())).blobs
                 found |= {name: np.asarray(blobs[blob], np.float64) for name, blob in net.outputs.items()}
         return found
@@ -63,9 +67,10 @@ def each_alone(layers: Sequence[Layer], imported: Imported) -> Iterator[Fed]:
         alone.ClearField("exclude")
         shapes = dict(zip(layer.message.bottom, layer.bottoms, strict=True))
         text = input_text(shapes) + str(NetParameter(layer=[alone]))
-        fed = dict(zip(layer.message.bottom, imported.bottoms[layer.place], strict=True))
+        names = dict(zip(layer.message.bottom, imported.bottoms[layer.place], strict=True))
+        fed = {blob: name for blob, name in names.items() if blob not in layer.fixed}
         tops = {name: top for name, (place, top) in imported.outputs.items() if place == layer.place}
-        yield Fed(text, fed, tops)
+        yield Fed(text, fed, tops, layer.fixed)
 
 
 def input_text(shapes: Mapping[str, Shape]) -> str:

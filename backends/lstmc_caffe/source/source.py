@@ -12,8 +12,9 @@ from google.protobuf.message import DecodeError
 from lstmc.errors import BackendError
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
+from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
-from lstmc_caffe.source.layer import TYPES, Layer, blobs_of, unknown_bottoms
+from lstmc_caffe.source.layer import TYPES, Layer, Told, blobs_of, constant_of, unknown_bottoms
 from lstmc_caffe.source.layer_text import layer_fields
 from lstmc_caffe.source.message import wire_fields
 from lstmc_caffe.source.recurrent_layers import describe_layers
@@ -37,7 +38,13 @@ class CaffeSource:
         content = path.read_bytes()
         return b"\0" not in content and _LAYER.search(content) is not None
 
-    def read(self, path: Path, weights: Path | None, shapes: Mapping[str, Sequence[int]]) -> SourceNet:
+    def read(
+        self,
+        path: Path,
+        weights: Path | None,
+        shapes: Mapping[str, Sequence[int]],
+        values: Mapping[str, Array],
+    ) -> SourceNet:
         """Its recurrent layers, the rest as surroundings."""
         try:
             text = path.read_bytes().decode()
@@ -53,9 +60,10 @@ class CaffeSource:
         if len(layer_fields(text)) != len(net.layer):
             raise SourceError(f"{path.name}: the text of its layers cannot be told apart: write one `layer {{ }}` each")
         content = _caffemodel(weights)
-        layers = _layers(net, RawNet.FromString(content), path.name, shapes)
+        told = Told({name: tuple(shape) for name, shape in shapes.items()}, values)
+        layers = _layers(net, RawNet.FromString(content), path.name, told)
         net_described, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
-        around = CaffeSurroundings(path.name, text, content, imported, shapes)
+        around = CaffeSurroundings(path.name, text, content, imported, told)
         return SourceNet(net_described, "Caffe", around, CaffeRuntime([*each_alone(layers, imported)], content))
 
 
@@ -73,10 +81,13 @@ def _caffemodel(path: Path) -> bytes:
     return content
 
 
-def _layers(net: Any, trained: Any, origin: str, told: Mapping[str, Sequence[int]]) -> list[Layer]:
+def _layers(net: Any, trained: Any, origin: str, told: Told) -> list[Layer]:
     """The recurrent layers with the shapes of their bottoms and their blobs."""
-    given = {name: tuple(shape) for name, shape in told.items()}
-    known = infer_shapes(net.layer, {**old_inputs(net), **given}, given)
+    known = infer_shapes(net.layer, {**old_inputs(net), **told.shapes}, told.shapes)
+    inputs = [*net.input, *(top for layer in net.layer if not layer.bottom for top in layer.top)]
+    for name in told.values:
+        if name not in inputs:
+            raise SourceError(f"{origin}: it has no input {name}: found {', '.join(inputs)}")
     found, refusals = [], []
     for place, blobs in blobs_of(net, trained, TYPES).items():
         message, seen = net.layer[place], known.seen[place][0]
@@ -85,7 +96,12 @@ def _layers(net: Any, trained: Any, origin: str, told: Mapping[str, Sequence[int
             names = [name for name, shape in zip(message.bottom, seen, strict=True) if shape is None]
             refusals.append(unknown_bottoms(message, names))
             continue
-        found.append(Layer(place, message, bottoms, blobs))
+        fixed = {
+            name: constant_of(told.values, name, shape)
+            for name, shape in zip(message.bottom, bottoms, strict=True)
+            if name in told.values and not any(name in layer.top for layer in net.layer[:place] if layer.bottom)
+        }
+        found.append(Layer(place, message, bottoms, blobs, fixed))
     if refusals:
         raise RefusedError(origin, refusals)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lstmc.backend import Artifact
 from lstmc.importers.sources import SourceNet
 from lstmc.version import __version__
 from lstmc_caffe.proto.net import NetParameter, RawNet, net_from_text
-from lstmc_caffe.source.layer import blobs_of
+from lstmc_caffe.source.layer import Told, blobs_of
 from lstmc_caffe.source.layer_text import layer_fields, phases
 from lstmc_caffe.source.message import LAYER, wire_fields
 from lstmc_caffe.source.parts import Part, parts_of
@@ -25,14 +25,14 @@ from lstmc_caffe.targets.load import load_target
 class CaffeSurroundings:
     """A net's text and caffemodel, and what its recurrent layers were imported as.
 
-    ``told`` are shapes of blobs that the text does not say.
+    ``told`` is what a person said of it.
     """
 
     origin: str
     text: str
     caffemodel: bytes
     imported: Imported
-    told: Mapping[str, Sequence[int]]
+    told: Told
     backend: str = "caffe"
 
     @property
@@ -47,8 +47,9 @@ class CaffeSurroundings:
         described, whole = describe_whole(net, blobs, self.origin, self.told)
         shapes = {blob: tuple(map(int, described.inputs[name])) for name, blob in whole.inputs.items()}
         layers = (self.text[spans[place].start : spans[place].stop] for place in whole.places)
+        shapes |= {blob: array.shape for blob, array in whole.fixed.items()}
         text = "\n".join((input_text(shapes), *layers))
-        fed = Fed(text, {blob: name for name, blob in whole.inputs.items()}, whole.outputs)
+        fed = Fed(text, {blob: name for name, blob in whole.inputs.items()}, whole.outputs, whole.fixed)
         return SourceNet(described, "Caffe", None, CaffeRuntime([fed], self.caffemodel))
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:

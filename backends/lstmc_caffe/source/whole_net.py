@@ -15,9 +15,10 @@ from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.weight import Weight, number
+from lstmc.ops import Array
 from lstmc_caffe.ops import layer_ops, read_layer
 from lstmc_caffe.proto.setting import field_value
-from lstmc_caffe.source.layer import TYPES, Layer, label, unknown_bottoms
+from lstmc_caffe.source.layer import TYPES, Layer, Told, constant_of, label, unknown_bottoms
 from lstmc_caffe.source.other_layers import Given, described
 from lstmc_caffe.source.recurrent_layers import described as recurrent_described
 from lstmc_caffe.source.recurrent_layers import notes_of, refusals_of
@@ -33,15 +34,13 @@ class Whole:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     places: tuple[int, ...]
+    fixed: Mapping[str, Array]  # blobs that are inputs of the net, and constants of the description
 
 
-def describe_whole(
-    net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, told: Mapping[str, Sequence[int]]
-) -> tuple[Net, Whole]:
+def describe_whole(net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, told: Told) -> tuple[Net, Whole]:
     """All layers that Caffe has in the phase TEST, but losses and scores; outputs are the blobs that nothing reads.
 
-    ``told`` are the shapes of blobs whose layers do not say them, such as Data: they become inputs. Raises
-    :class:`RefusedError` with all that cannot be expressed.
+    Layers of data, such as Data, become inputs. Raises :class:`RefusedError` with all that cannot be expressed.
     """
     return _Reader(net, blobs, origin, told).whole()
 
@@ -57,9 +56,7 @@ def _met(rule: Any) -> bool:
 
 
 class _Reader:
-    def __init__(
-        self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, told: Mapping[str, Sequence[int]]
-    ) -> None:
+    def __init__(self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, told: Told) -> None:
         self.net, self.blobs, self.origin, self.told = net, blobs, origin, told
         self.builder = NetBuilder("net", origin)
         self.layers = Layers(self.builder)
@@ -67,6 +64,8 @@ class _Reader:
         self.unknown: set[str] = set()  # blobs of which nothing says the shape
         self.unread: dict[str, None] = {}
         self.inputs: dict[str, str] = {}
+        self.constants: dict[str, Array] = {}  # inputs that are constants
+        self.fixed: dict[str, Array] = {}  # and of these the ones that no layer has overwritten
         self.refusals: list[Refusal] = []
         self.refused: set[str] = set()  # blobs that refused layers write
         self.recurrent: list[Layer] = []
@@ -85,12 +84,15 @@ class _Reader:
         self.builder.notes += notes_of(self.recurrent)
         found = self.builder.finish()
         inputs = {name: blob for name, blob in self.inputs.items() if name in found.inputs}
-        return found, Whole(inputs, outputs, tuple(self.places))
+        return found, Whole(inputs, outputs, tuple(self.places), self.constants)
 
     def _input(self, blob: str, shape: Sequence[int] | None) -> None:
-        shape = self.told.get(blob, shape)
+        shape = self.told.shapes.get(blob, shape)
         if shape is None:
             self.unknown.add(blob)
+        elif blob in self.told.values:
+            self.constants[blob] = self.fixed[blob] = constant_of(self.told.values, blob, tuple(shape))
+            self.values[blob] = self.builder.param(number(self.fixed[blob], "a constant that was given"), blob)
         else:
             self.values[blob] = self.builder.input(blob, tuple(shape))
             self.inputs[self.values[blob]] = blob
@@ -115,6 +117,7 @@ class _Reader:
         self.places.append(place)
         for top, value in zip(message.top, tops, strict=True):
             self.values[top] = value
+            self.fixed.pop(top, None)
             self.unread[top] = None
 
     def _tops(self, place: int, message: Any) -> Sequence[str]:
@@ -138,7 +141,8 @@ class _Reader:
 
     def _recurrent(self, place: int, message: Any, given: Sequence[str]) -> Sequence[str]:
         shapes = [tuple(int(size) for size in self.builder.shapes[value]) for value in given]
-        layer = Layer(place, message, shapes, self.blobs[place])
+        fixed = {blob: self.fixed[blob] for blob in message.bottom if blob in self.fixed}
+        layer = Layer(place, message, shapes, self.blobs[place], fixed)
         wrong = list(refusals_of(layer))
         self.refusals += wrong
         self.recurrent += [layer] if not wrong else []

@@ -43,6 +43,31 @@ def test_a_net_that_caffe_trained_gives_as_onnx_what_caffe_gives(
 
 
 @pytest.mark.caffe
+def test_sequences_that_go_from_start_to_end_are_onnx_s_lstm(caffe: Runner, tmp_path: Path) -> None:
+    old = trained(caffe, tmp_path, VIDEO, "scores", (3, 2, 3))
+    ones = np.ones((3, 2), np.float32)
+    made = library.convert(
+        old, tmp_path / "onnx", backend="onnx", weights=old.with_suffix(".caffemodel"), values={"cont": np.array(1)}
+    )
+    assert made.passed
+    assert made.source is not None
+    assert made.source.not_run is None
+    assert made.net.artifact.notes == ("lstm1: LSTM",)
+    data = inputs_of(VIDEO, 1)["data"]
+    with caffe.load(old, weights=old.with_suffix(".caffemodel")) as loaded:
+        wanted = loaded.run({"data": data, "cont": ones}, want=["scores"]).blobs
+    assert_values_agree(made.net.run(data=data), wanted)
+    done = library.convert(
+        old, tmp_path / "flat", target="flat", weights=old.with_suffix(".caffemodel"), values={"cont": ones}
+    )
+    assert done.passed
+    with caffe.load(
+        tmp_path / "flat" / "old.flat.prototxt", weights=tmp_path / "flat" / "old.flat.caffemodel"
+    ) as loaded:
+        assert_values_agree(loaded.run({"data": data, "cont": ones}, want=["scores"]).blobs, wanted)
+
+
+@pytest.mark.caffe
 def test_it_is_one_command(caffe: Runner, tmp_path: Path, lstmc: LSTMC) -> None:
     old = trained(caffe, tmp_path, VIDEO, "scores", (3, 2, 3))
     ended = lstmc(

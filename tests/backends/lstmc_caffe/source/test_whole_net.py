@@ -10,6 +10,7 @@ import pytest
 
 from lstmc.errors import LstmcError
 from lstmc.importers import ImportedModel, import_file
+from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.source.whole_net import in_use
 from tests.backends.lstmc_caffe.source.old_nets import VIDEO
@@ -21,7 +22,9 @@ BLOBS = {
 }
 
 
-def whole(folder: Path, text: str, shapes: Mapping[str, tuple[int, ...]] = {}) -> ImportedModel:
+def whole(
+    folder: Path, text: str, shapes: Mapping[str, tuple[int, ...]] = {}, values: Mapping[str, Array] = {}
+) -> ImportedModel:
     """A net with weights that are drawn, all of it."""
     model, draw = RawNet(name="video"), np.random.default_rng(0)
     for (name, kind), found in BLOBS.items():
@@ -31,7 +34,8 @@ def whole(folder: Path, text: str, shapes: Mapping[str, tuple[int, ...]] = {}) -
             blob.shape.dim.extend(shape)
     (folder / "old.prototxt").write_text(text)
     (folder / "old.caffemodel").write_bytes(model.SerializeToString())
-    return import_file(folder / "old.prototxt", weights=folder / "old.caffemodel", shapes=shapes).whole()
+    read = {"weights": folder / "old.caffemodel", "shapes": shapes, "values": values}
+    return import_file(folder / "old.prototxt", **read).whole()  # type: ignore[arg-type]
 
 
 def test_what_is_for_training_is_left_out_and_outputs_are_the_blobs_that_nothing_reads(tmp_path: Path) -> None:
@@ -136,3 +140,29 @@ def test_a_shape_that_a_layer_of_data_does_not_say_can_be_given(tmp_path: Path) 
     text = text.replace("layer {", 'layer { name: "data" type: "Data" top: "data" }\nlayer {', 1)
     model = whole(tmp_path, text, shapes={"data": (6, 1, 8, 8)})
     assert model.net.inputs == {"cont": (3, 2), "data": (6, 1, 8, 8)}
+
+
+def test_an_indicator_of_ones_is_none_and_another_constant_is_a_parameter(tmp_path: Path) -> None:
+    model = whole(tmp_path, VIDEO, values={"cont": np.array(1)})
+    assert list(model.net.inputs) == ["data"]
+    assert "cont" not in model.files()["model.py"].decode().partition("@model")[2]
+    cont = np.array([[1, 1], [0, 1], [1, 1]])
+    model = whole(tmp_path, VIDEO, values={"cont": cont})
+    assert list(model.net.inputs) == ["data"]
+    np.testing.assert_array_equal(model.net.params["cont"].array(), cont)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scores": np.array(1)}, "old.prototxt: it has no input scores: found data, cont"),
+        (
+            {"cont": np.ones(3)},
+            "cont cannot be the constant: expected one number or [3, 2], found [3]",
+        ),
+    ],
+)
+def test_constants_that_cannot_be(tmp_path: Path, values: Mapping[str, Array], message: str) -> None:
+    with pytest.raises(LstmcError) as caught:
+        whole(tmp_path, VIDEO, values=values)
+    assert caught.value.message == message
