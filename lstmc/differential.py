@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lstmc.activity import doing
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, RunsTraining
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight
@@ -157,8 +158,10 @@ def check(
     Inputs that are ``given`` are fed as they are.
     """
     arrays = random_arrays(compiled, weights, seed, given)
+    doing(f"running the net on {executor.name}")
     execution = executor.run(compiled, artifact, arrays)
     arrays = _as_run(compiled, arrays, execution)
+    doing(f"comparing {executor.name} with the float64 interpreter")
     reference = forward(compiled.model, arrays.inputs, weights)
     return _report(executor.name, compiled, arrays, seed, (reference, compiled.expanded), execution)
 
@@ -177,6 +180,7 @@ def check_training(
     stand and what they do, and :func:`check` shows the rest.
     """
     arrays = random_arrays(compiled, weights, seed, given)
+    doing(f"running the net on {executor.name}, as in training")
     execution = executor.run_training(compiled, artifact, arrays)
     arrays = _as_run(compiled, arrays, execution)
     graph = fixed_masks(compiled.expanded)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
+from lstmc.activity import doing
 from lstmc.backend import Artifact, Backend, Tunes, require
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, print_graph
@@ -65,6 +66,7 @@ def tune(
         except BackendError:  # a form that does not take this model; what the rule does not take no form does
             if form == RULE:
                 raise
+    doing(f"measuring {len(artifacts)} forms")
     measured = tuner.seconds(artifacts)
     seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
     write_files(folder, {TUNED: json.dumps({**_read(folder / TUNED), key: seconds}, indent=1).encode()})

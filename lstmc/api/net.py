@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lstmc.activity import doing
 from lstmc.api.displays import layers_html
 from lstmc.api.places import INTERPRETER, is_gpu
 from lstmc.api.stream import Arrays, Shape, Stream, stream_files
@@ -69,6 +70,7 @@ class Net:
     ) -> Net:
         """A compiled model with the values that its parameters have among ``weights``."""
         bound = {name: weights[name] for name in parameters(compiled.model)}
+        doing(f"writing {compiled.name} for {compiled.target}")
         artifact = backend.emit(compiled, bound)
         return cls(source, graph, backend, compiled, bound, artifact, tuning, tuple(only or ()), weights_given)
 

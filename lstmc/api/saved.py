@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from lstmc.activity import doing
 from lstmc.api.build import writer_of
 from lstmc.api.displays import layers_html
 from lstmc.api.places import is_gpu
@@ -73,6 +74,7 @@ class SavedNet:
         Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
         """
         gpu = is_gpu(self.backend, on)
+        doing(f"running {self.path.name}")
         return require(self.backend, Runs).run(self.path, {**(inputs or {}), **named}, self.trained, gpu)
 
     @contextmanager
@@ -115,6 +117,7 @@ class SavedNet:
         Raises :class:`~lstmc.errors.BackendError` for a file that is no net.
         """
         name = target_of(self.backend, target)
+        doing(f"checking {self.path.name} against {name}")
         try:
             return name, require(self.backend, Lints).lint(self.path, name)
         except BackendError as error:

@@ -32,8 +32,14 @@ from lstmc.version import __version__
 
 HELP = """Compile recurrent cells written in Python into nets that real Caffe trains and runs.
 
-A first net: `lstmc compile --cell gru -D T=20 -D N=8 -D D=32 -D H=64 -o out`.
-A start of your own: `lstmc new model tagger`, then `lstmc verify tagger.py -D T=5 -D N=2`."""
+Examples:
+
+```console
+lstmc compile --cell gru -D T=20 -D N=8 -D D=32 -D H=64 -o net
+lstmc new model tagger
+lstmc verify tagger.py -D T=5 -D N=2
+```
+"""
 EXIT_CODES = """Exit codes: 0, done. 1, done, and something is off: a difference, a finding, something missing.
 2, not done: a mistake in what was given, which is said. 129, 130, 143: ended by a closed terminal, Ctrl-C, SIGTERM."""
 
@@ -42,6 +48,7 @@ app = typer.Typer(
     help=HELP,
     epilog=EXIT_CODES,
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -66,9 +73,9 @@ app.command("compile")(speaking(compile_command))
 app.command("verify")(speaking(verify_command))
 app.command("show")(speaking(show_command, tables=False))
 app.command("draw")(speaking(draw_command, tables=False))
-app.command("train")(speaking(train_command))
+app.command("train")(speaking(train_command, waits=False))
 app.command("run")(speaking(run_command))
-app.command("generate")(speaking(generate_command, tables=False))
+app.command("generate")(speaking(generate_command, tables=False, waits=False))
 app.command("import")(speaking(import_command))
 app.command("convert")(speaking(convert_command))
 app.command("new")(speaking(new_command))
@@ -89,7 +96,7 @@ def main() -> None:
     """Run the command line. What a user can mend is said without a traceback, with exit code 2."""
     try:
         with standard_output():
-            code = app(standalone_mode=False)
+            code = app(prog_name="lstmc", standalone_mode=False)
             said.end()
             raise SystemExit(code)
     except LstmcError as error:

@@ -63,6 +63,15 @@ def compile_command(
     """Compile a model, and write its net, its weights and its manifest.
 
     A model that returns a loss gets a second net, to be trained, and a solver's settings: `caffe train` takes both.
+
+    Examples:
+
+    ```console
+    lstmc compile model.py -D T=20 -D N=8 -o net
+    lstmc compile --cell gru -D T=20 -D N=1 -D D=32 -D H=64 --target flat -o net
+    lstmc compile model.py -D N=1 --step -o step
+    lstmc compile model.py:tagger -D T=20 -D N=8 --weights w.npz --tune -v
+    ```
     """
     net = compile(
         named_model(file, cell),

@@ -14,6 +14,13 @@ def doctor_command() -> None:
     """Say which Python, which packages and which Caffe are used, CPU or GPU, and how to mend what is missing.
 
     Exits with 1 if something is missing that a command can mend.
+
+    Examples:
+
+    ```console
+    lstmc doctor
+    lstmc doctor --quiet
+    ```
     """
     made = table("lstmc doctor", "", "what", "found", "to mend it", key="findings", styles=STYLES)
     broken = False

@@ -50,6 +50,14 @@ def draw_command(
     """Draw a model: unrolled as a target has it, its scans rolled as it was written, or as a pass leaves it.
 
     Parameters are drawn once, with an arrow to each step that shares them. Needs `pip install 'lstmc[draw]'`.
+
+    Examples:
+
+    ```console
+    lstmc draw model.py -D T=3 -D N=2 -o net.svg
+    lstmc draw model.py -D T=3 -D N=2 --rolled -o cell.png
+    lstmc draw --cell gru -D T=50 -D N=1 -D D=4 -D H=4 --steps 4 -o gru.pdf
+    ```
     """
     if rolled and after is not None:
         raise DrawingError("expected --rolled or --after PASS, found both")

@@ -60,6 +60,13 @@ def generate_command(
 
     The model reads ids [1, 1] and gives the probabilities of the next symbol, in a softmax over all of them. An
     input called cont is fed 1.
+
+    Examples:
+
+    ```console
+    lstmc generate step/lm.prototxt --vocab v.txt --prime "Once " --length 300
+    lstmc generate step/lm.prototxt --vocab v.json --temperature 0.6 -o text.txt
+    ```
     """
     text = []
     loaded = load(net, weights=weights, backend=backend)

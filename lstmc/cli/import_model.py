@@ -55,7 +55,16 @@ def import_command(
     shapes: ShapeOption = None,
     values: SetOption = None,
 ) -> None:
-    """Import a trained model: model.py in lstmc's language, weights.npz, and import.json. Nothing in it is run."""
+    """Import a trained model: model.py in lstmc's language, weights.npz, and import.json. Nothing in it is run.
+
+    Examples:
+
+    ```console
+    lstmc import tagger.pt -o tagger
+    lstmc import vad.onnx --shape x=1,576 --set sr=16000 -o vad
+    lstmc import old.prototxt --weights old.caffemodel -o old
+    ```
+    """
     model = import_file(
         source,
         activation=activation,
@@ -88,6 +97,14 @@ def convert_command(
     """Import a trained model, compile it, and compare the net with the model and the model with its source.
 
     Exits with 1 if a difference is past its tolerance.
+
+    Examples:
+
+    ```console
+    lstmc convert tagger.pt -o net -D T=20 -D N=1 --target flat
+    lstmc convert model.keras -o net -D T=20 -D N=8 --on interpreter
+    lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
+    ```
     """
     done = convert(
         source,

@@ -22,6 +22,13 @@ def lint_command(
     """Check a net against a target: each finding with the layer, the rule, its reason and where that is documented.
 
     Exits with 1 if there is a finding, and with 2 if the file is no net.
+
+    Examples:
+
+    ```console
+    lstmc lint net/tagger.prototxt --target flat
+    lstmc lint deploy.prototxt --target noslice --json
+    ```
     """
     name, report = load(file, backend=backend).lint(target)
     said.fact("target", name)

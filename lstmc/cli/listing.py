@@ -8,18 +8,27 @@ import typer
 
 from lstmc.api import check_sizes, library_cell, library_names
 from lstmc.backend import find_backends, load_backend
+from lstmc.cli import completion
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
 from lstmc.cli.output_options import speaking
 from lstmc.errors import DslError, PluginError
 
-cells_app = typer.Typer(help="List the library cells that --cell takes, or show one.", invoke_without_command=True)
+cells_app = typer.Typer(invoke_without_command=True)
 
 
 def cells_command(context: typer.Context, sizes: SizesOption = None, backend: BackendOption = "caffe") -> None:
     """List the library cells that --cell takes: their groups, what a step costs, and the targets that take them.
 
     Parameters and floating-point operations are those of one step of one sequence, at sizes that -D changes.
+
+    Examples:
+
+    ```console
+    lstmc cells
+    lstmc cells -D H=128 --json
+    lstmc cells show gru
+    ```
     """
     if context.invoked_subcommand is not None:
         return
@@ -49,11 +58,19 @@ def cells_command(context: typer.Context, sizes: SizesOption = None, backend: Ba
 
 @cells_app.command("show")
 def cell_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="One of `lstmc cells`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of `lstmc cells`.", autocompletion=completion.cells)],
     sizes: SizesOption = None,
     backend: BackendOption = "caffe",
 ) -> None:
-    """Print a library cell: the paper, shapes and costs, its source, and the graph of one step."""
+    """Print a library cell: the paper, shapes and costs, its source, and the graph of one step.
+
+    Examples:
+
+    ```console
+    lstmc cells show gru
+    lstmc cells show mamba -D D=8
+    ```
+    """
     given = parse_sizes(sizes or [])
     check_sizes(given)
     typer.echo(library_cell(name, given, backend).text)
@@ -63,7 +80,15 @@ cells_app.callback()(speaking(cells_command))
 
 
 def backends_command() -> None:
-    """List the backends and the targets they write for."""
+    """List the backends and the targets they write for.
+
+    Examples:
+
+    ```console
+    lstmc backends
+    lstmc backends --json
+    ```
+    """
     made = table("backends", "backend", "target", "for", key="backends")
     for name in find_backends():
         try:

@@ -22,6 +22,14 @@ def new_command(
     """Begin a cell, a model, or a plug-in that brings a cell: files to change, with tests that pass.
 
     Nothing is written over.
+
+    Examples:
+
+    ```console
+    lstmc new model tagger
+    lstmc new cell my_cell -o cells
+    lstmc new plugin my_cells
+    ```
     """
     place = folder or (Path(name) if kind == "plugin" else Path())
     wrote = table("wrote", "file", "bytes", key="files")

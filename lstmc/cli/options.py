@@ -11,6 +11,7 @@ import typer
 
 from lstmc.api import Phase
 from lstmc.backend import Backend, TakesOptions, load_backend, require
+from lstmc.cli import completion
 from lstmc.errors import BackendError, DimError, ModelFileError
 from lstmc.model_file import ModelSource, model_in
 from lstmc.numerals import number, whole
@@ -77,7 +78,10 @@ def named_model(file: str | None, cell: str | None) -> ModelSource:
 FileArgument = Annotated[
     str | None, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model; :MODEL names one of several.")
 ]
-CellOption = Annotated[str | None, typer.Option("--cell", metavar="NAME", help="A library cell instead of a file.")]
+CellOption = Annotated[
+    str | None,
+    typer.Option("--cell", metavar="NAME", help="A library cell instead of a file.", autocompletion=completion.cells),
+]
 SizesOption = Annotated[
     list[str] | None, typer.Option("-D", metavar="NAME=INT", help="The size of a dimension. Repeatable.")
 ]
@@ -86,7 +90,12 @@ WeightsOption = Annotated[
 ]
 PlacesOption = Annotated[
     list[str] | None,
-    typer.Option("--on", metavar="PLACE", help="interpreter, caffe-cpu or caffe-gpu. Default: every one found."),
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="Where: interpreter, caffe-cpu, caffe-gpu; for ONNX onnx-cpu. Default: every one found.",
+        autocompletion=completion.places,
+    ),
 ]
 SeedOption = Annotated[
     int,
@@ -113,7 +122,12 @@ class PhaseChoice(Enum):
 
 AfterOption = Annotated[
     str | None,
-    typer.Option("--after", metavar="PASS", help="A pass by name, cse:2 for its second run, or by number."),
+    typer.Option(
+        "--after",
+        metavar="PASS",
+        help="A pass by name, cse:2 for its second run, or by number.",
+        autocompletion=completion.passes,
+    ),
 ]
 PhaseOption = Annotated[
     PhaseChoice | None,
@@ -121,15 +135,31 @@ PhaseOption = Annotated[
         "--phase", help="deploy: without losses. train: what they need. Default: all as written, deploy after a pass."
     ),
 ]
-BackendOption = Annotated[str, typer.Option("--backend", help="One of `lstmc backends`.")]
+BackendOption = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help="One of `lstmc backends`.", autocompletion=completion.backends)
+]
 ChoicesOption = Annotated[
     list[str] | None,
     typer.Option("-O", "--option", metavar="NAME=VALUE", help="An option of the backend's own. Repeatable."),
 ]
 WriterOption = Annotated[
-    str | None, typer.Option("--backend", help="One of `lstmc backends`. Default: the one that wrote the net.")
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="One of `lstmc backends`. Default: the one that wrote the net.",
+        autocompletion=completion.backends,
+    ),
 ]
-TargetOption = Annotated[str | None, typer.Option("--target", help="One of the backend's targets.")]
+TargetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help="One of the backend's targets; `lstmc backends` lists them.",
+        autocompletion=completion.targets,
+    ),
+]
 SolverOption = Annotated[
     list[str] | None,
     typer.Option("--solver", metavar="KEY=VALUE", help="A setting of the solver, over the model's. Repeatable."),
@@ -144,7 +174,10 @@ TuneOption = Annotated[
     bool, typer.Option("--tune", help="Measure every form of the net on this machine's Caffe and take the fastest.")
 ]
 FormOption = Annotated[
-    str | None, typer.Option("--form", metavar="NAME", help="Another form of the net, as --tune lists.")
+    str | None,
+    typer.Option(
+        "--form", metavar="NAME", help="Another form of the net, as --tune lists.", autocompletion=completion.forms
+    ),
 ]
 StepOption = Annotated[
     bool, typer.Option("--step", help="A net of one time step, with states as inputs and outputs, for streaming.")

@@ -5,19 +5,24 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 
-from lstmc.cli.console import Form, said
+from lstmc.cli.console import Form, out, said
+from lstmc.cli.working import working
 
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors; the exit code says it.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
-def speaking(command: Callable[..., None], tables: bool = True) -> Callable[..., None]:
-    """A command with these options added to its own: ``--json`` if it prints ``tables``."""
+def speaking(command: Callable[..., None], tables: bool = True, waits: bool = True) -> Callable[..., None]:
+    """A command with these options added to its own: ``--json`` if it prints ``tables``.
+
+    One that ``waits`` prints nothing until its work is done: on a terminal it is shown what it does.
+    """
     options = {"quiet": QuietOption, "verbose": VerboseOption} | ({"json": JsonOption} if tables else {})
 
     @functools.wraps(command)
@@ -25,7 +30,8 @@ def speaking(command: Callable[..., None], tables: bool = True) -> Callable[...,
         wanted = {name: given.pop(name) for name in options}
         form = Form.JSON if wanted.get("json") else Form.QUIET if wanted["quiet"] else Form.TEXT
         said.begin(form, wanted["verbose"])
-        command(*args, **given)
+        with working(out) if waits else nullcontext():
+            command(*args, **given)
 
     own = inspect.signature(command, eval_str=True)
     added = [

@@ -17,5 +17,13 @@ def plot_command(
         Path, typer.Option("-o", "--output", metavar="FILE", help="A file that ends in .png, .svg or .pdf.")
     ] = Path("curves.png"),
 ) -> None:
-    """Draw the losses of runs, and each test score below them, in one picture."""
+    """Draw the losses of runs, and each test score below them, in one picture.
+
+    Examples:
+
+    ```console
+    lstmc plot run
+    lstmc plot run1 run2 -o curves.svg
+    ```
+    """
     out.print(f"wrote {plot_runs(runs, to)}", markup=False, soft_wrap=True)

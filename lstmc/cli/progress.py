@@ -12,6 +12,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from lstmc.cli.working import Working, working
 from lstmc.runs.events import Event, Started, Updated
 from lstmc.runs.metrics import Smoothed
 
@@ -94,15 +95,17 @@ class Lines:
 
 
 class Shown:
-    """Shows the events of a run on a display that is made when the run begins."""
+    """Shows the events of a run on a display that is made when the run begins; ``before`` it another may be shown."""
 
-    def __init__(self, console: Console, make: Callable[[Work], Display]) -> None:
-        self._console, self._make = console, make
+    def __init__(self, console: Console, make: Callable[[Work], Display], before: Working | None = None) -> None:
+        self._console, self._make, self._before = console, make, before
         self._display: Display | None = None
         self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
+            if self._before is not None:
+                self._before.close()
             self._console.print(str(event), markup=False)
             per_update = (event.per_batch, "examples") if event.of == "examples" else (1, "batches")
             self._display = self._make(Work(event.iterations, *per_update))
@@ -121,8 +124,9 @@ class Shown:
 @contextmanager
 def shown(console: Console) -> Iterator[Shown]:
     """A run's events as a bar on a terminal, as lines elsewhere."""
-    made = Shown(console, lambda work: Bar(console, work) if console.is_terminal else Lines(console, work))
-    try:
-        yield made
-    finally:
-        made.close()
+    with working(console) as before:
+        made = Shown(console, lambda work: Bar(console, work) if console.is_terminal else Lines(console, work), before)
+        try:
+            yield made
+        finally:
+            made.close()

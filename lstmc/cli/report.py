@@ -12,7 +12,6 @@ from lstmc.cli.console import out
 from lstmc.cli.options import (
     BackendOption,
     CellOption,
-    FileArgument,
     FormOption,
     PlacesOption,
     SeedOption,
@@ -23,19 +22,26 @@ from lstmc.cli.options import (
     named_model,
     parse_sizes,
 )
+from lstmc.errors import DataError
 from lstmc.output import write_files
-from lstmc.report import net_page, recipes_beside, run_facts
+from lstmc.report import net_page, recipes_beside, run_facts, trained_model
 
 
 def report_command(
-    file: FileArgument = None,
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE[:MODEL]|RUN", help="A Python file with a @model, or a folder that `lstmc train` wrote."
+        ),
+    ] = None,
     cell: CellOption = None,
     sizes: SizesOption = None,
     to: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="Where the page goes.")] = Path(
         "report.html"
     ),
     run: Annotated[
-        Path | None, typer.Option("--run", metavar="RUN", help="A folder that `lstmc train` wrote: its curves too.")
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="A folder that `lstmc train` wrote: its weights and curves too."),
     ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
@@ -47,25 +53,38 @@ def report_command(
 ) -> None:
     """Write a page of a net: pictures, source, passes, layers, the text, what verify finds, all linked to each other.
 
+    Of the folder of a run alone, the model is the one that was trained, in the file that it was in: that is executed.
     The page loads nothing from anywhere. Needs `pip install 'lstmc[draw]'`. Exits with 1 if verify finds a difference.
+
+    Examples:
+
+    ```console
+    lstmc report model.py -D T=5 -D N=2 -o net.html
+    lstmc report run -o run.html
+    lstmc report --cell gru -D T=20 -D N=1 -D D=8 -D H=8 --target flat
+    ```
     """
+    if file is not None and Path(file).is_dir():
+        if run is not None:
+            raise DataError(f"expected the folder of one run, found {file} and {run}")
+        run, file = Path(file), None
     facts = run_facts(run) if run is not None else None
-    if run is not None and weights is None and (run / "weights.npz").is_file():
-        weights = run / "weights.npz"
+    source = named_model(file, cell) if facts is None or file or cell else trained_model(facts)
+    if facts is not None and facts.backend == backend:
+        target = target or facts.target
     net = compile(
-        named_model(file, cell),
+        source,
         target=target,
         backend=backend,
         step=step,
         phase=widest_phase(backend, target, step),
-        weights=weights,
+        weights=weights or (facts.weights if facts else None),
         seed=seed,
         form=form,
-        sizes=parse_sizes(sizes or []),
+        sizes={**(facts.sizes if facts else {}), **parse_sizes(sizes or [])},
     )
     verified = net.verify(on, seed)
-    recipes = recipes_beside(Path(file.rpartition(":")[0] or file)) if file is not None else None
-    page = net_page(net, verified, facts, recipes)
+    page = net_page(net, verified, facts, recipes_beside(source))
     write_files(to.parent, {to.name: page.encode()})
     out.print(f"wrote {to}", markup=False, soft_wrap=True)
     if not verified.passed:

@@ -30,7 +30,15 @@ def run_command(
     gpu: GpuOption = False,
     backend: WriterOption = None,
 ) -> None:
-    """Run a compiled net forward, and print what comes out. Names and shapes are the model's."""
+    """Run a compiled net forward, and print what comes out. Names and shapes are the model's.
+
+    Examples:
+
+    ```console
+    lstmc run net/tagger.prototxt --inputs x.npz -o y.npz
+    lstmc run net/tagger.prototxt --inputs x.npz --weights new.caffemodel --json
+    ```
+    """
     loaded = load(net, weights=weights, backend=backend)
     found = loaded.run(read_arrays(inputs), on=place(loaded.backend.name, gpu))
     if to is not None:

@@ -40,6 +40,15 @@ def show_command(
     """Print a model's graph as text: as it was written, after a pass, or at the end of a stage.
 
     Passes after the one asked for are not run.
+
+    Examples:
+
+    ```console
+    lstmc show model.py -D T=3 -D N=2
+    lstmc show model.py -D T=3 -D N=2 --after hoist
+    lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --stage legal
+    lstmc show --passes --target flat
+    ```
     """
     if passes:
         for number, name in enumerate(pass_names(target, backend, form), 1):

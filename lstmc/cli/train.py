@@ -66,6 +66,15 @@ def train_command(
     An array of DATA has the shape of its input, with any number of examples on the axis N; or one more axis in
     front, a batch in each row. Ctrl-C, SIGTERM and a closed terminal write a snapshot and end the run: --resume goes
     on with it.
+
+    Examples:
+
+    ```console
+    lstmc train model.py --data train.npz -D N=60 -o run
+    lstmc train model.py --data d.npz --test-split 0.2 -D N=60 -o run --gpu
+    lstmc train model.py --data d.npz -D N=60 -o run --solver max_iter=2000
+    lstmc train model.py --data train.npz -D N=60 -o run --resume
+    ```
     """
     with interruptible() as interruption, shown(out) as progress, ExitStack() as stack:
         listeners: list[Progress] = [progress]

@@ -60,6 +60,14 @@ def verify_command(
 
     Parameters are drawn at random, so that none is zero or like another, unless --weights or --fillers is given.
     Exits with 1 if a difference is past its tolerance.
+
+    Examples:
+
+    ```console
+    lstmc verify model.py -D T=5 -D N=2
+    lstmc verify --cell lstm -D T=5 -D N=2 -D D=8 -D H=8 --target flat -v
+    lstmc verify model.py -D T=5 -D N=2 --on interpreter --json
+    ```
     """
     net = compile(
         named_model(file, cell),

@@ -31,7 +31,15 @@ def extract_command(
     ] = None,
     backend: WriterOption = None,
 ) -> None:
-    """Write the model's parameters from a trained net: what the compiler packed is unpacked, exactly."""
+    """Write the model's parameters from a trained net: what the compiler packed is unpacked, exactly.
+
+    Examples:
+
+    ```console
+    lstmc weights extract trained.caffemodel -o w.npz
+    lstmc weights extract old.caffemodel --manifest net.manifest.json -o w.npz
+    ```
+    """
     found, absent = read_weights(trained, manifest, backend)
     write_files(to.parent, {to.name: npz_bytes(found)})
     made = table(f"wrote {to}", "parameter", "shape", key="parameters")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lstmc.activity import doing
 from lstmc.drawing.from_graph import STEPS, picture_of
 from lstmc.drawing.graphviz import graphviz
 from lstmc.drawing.layout import laid_out
@@ -34,6 +35,7 @@ class Drawing:
     @classmethod
     def of(cls, graph: Graph, steps: int = STEPS) -> Drawing:
         """Of a graph at any stage; of a scan that was unrolled, at most ``steps + 1`` steps are drawn."""
+        doing(f"drawing {graph.name}")
         picture = picture_of(graph, steps)
         return cls(picture, laid_out(picture))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lstmc.activity import doing
 from lstmc.extras import need
 from lstmc.importers.describe.net import Net
 from lstmc.importers.frontends.keras_graph import describe_keras
@@ -84,6 +85,7 @@ def import_file(
     :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     path = Path(path)
+    doing(f"reading {path.name}")
     found = sniff(path)
     if not isinstance(found, str):
         return ImportedModel.of_source(found.read(path, None if weights is None else Path(weights), shapes, values))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lstmc.activity import doing
 from lstmc.backend import Compiled
 from lstmc.differential import SCALE_FLOOR, Difference, random_inputs
 from lstmc.importers.describe.net import Net
@@ -36,6 +37,7 @@ def prove(
     model: ImportedModel, compiled: Compiled, weights: Mapping[str, Array], seed: int = 0
 ) -> tuple[Difference, ...]:
     """One difference an output, on random inputs of what the written model was compiled to."""
+    doing("comparing the model with its source's description, by NumPy")
     inputs = random_inputs(compiled, seed)
     interpreted = forward(compiled.model, inputs, weights).outputs
     described = model.described.bound(_sizes(model.net, inputs))
@@ -51,6 +53,7 @@ def check_source(
     """The interpreter on the written model against the source's runtime; None of a source that nothing runs."""
     if model.runtime is None:
         return None
+    doing(f"comparing the model with its source, by {model.runtime.name}")
     reason = model.runtime.unavailable()
     if reason is not None:
         return SourceCheck(model.runtime.name, (), reason)

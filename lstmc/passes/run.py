@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lstmc.activity import doing
 from lstmc.errors import LstmcError, PassError
 from lstmc.ir import Graph, Scan, Stage, print_graph, verify
 from lstmc.ops import Op
@@ -52,6 +53,7 @@ def run_passes(
     history = [Snapshot("model", stage, graph)]
     _dump(dump_dir, 0, history[0], "the model as it was written", len(graph), {})
     for number, step in enumerate(passes, 1):
+        doing(f"pass {step.name}, {number} of {len(passes)}")
         started = time.perf_counter()
         try:
             step.requires(graph)

@@ -9,26 +9,47 @@ from pathlib import Path
 from typing import Any
 
 from lstmc.errors import DataError
-from lstmc.json_file import NotExpected, read_json
+from lstmc.json_file import Count, NotExpected, read_json
+from lstmc.model_file import ModelSource, model_in
 from lstmc.runs.metrics import METRICS, read_metrics
 from lstmc.runs.record import RECORD
+from lstmc.source import resolve
 
 IMPORTED = "import.json"
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the page tells of a training run: its command, its settings by name, and its curve as PNG."""
+    """What the page tells of a training run: its command, its settings by name, and its curve as PNG.
+
+    ``model`` is what was trained, as FILE:MODEL or ``cell NAME``, with the ``sizes`` and for the ``target`` and the
+    ``backend`` that it was compiled for.
+    """
 
     command: str
     settings: Mapping[str, Any]
     curve: bytes
+    model: str
+    sizes: Mapping[str, int]
+    target: str
+    backend: str
+    folder: Path
+
+    @property
+    def weights(self) -> Path | None:
+        """What it ended with, if it did."""
+        path = self.folder / "weights.npz"
+        return path if path.is_file() else None
 
 
 @dataclass(frozen=True)
 class _Recorded:
     command: str
     settings: dict[str, Any] | str
+    model: str
+    sizes: dict[str, Count]
+    target: str
+    backend: str
 
 
 @dataclass(frozen=True)
@@ -55,12 +76,38 @@ def run_facts(folder: Path) -> RunFacts:
         raise DataError(f"the run in {folder} has measured nothing: no line in {METRICS}")
     curves = import_module("lstmc.runs.curves")  # matplotlib takes longer to import than all of lstmc
     settings = recorded.settings if isinstance(recorded.settings, dict) else {"solver": recorded.settings}
-    return RunFacts(recorded.command, settings, curves.drawn({folder.resolve().name: records}, ["png"])["png"])
+    curve = curves.drawn({folder.resolve().name: records}, ["png"])["png"]
+    return RunFacts(
+        recorded.command,
+        settings,
+        curve,
+        model=recorded.model,
+        sizes=recorded.sizes,
+        target=recorded.target,
+        backend=recorded.backend.partition(":")[0],
+        folder=folder,
+    )
 
 
-def recipes_beside(model: Path) -> dict[str, str]:
-    """What each parameter of an imported model is made of; none where no import stands beside the file."""
-    path = model.parent / IMPORTED
+def trained_model(facts: RunFacts) -> ModelSource:
+    """The model that a run trained: its file, which is executed, is where it was when the run began.
+
+    Raises :class:`DataError` where it is not.
+    """
+    file = Path(facts.model.rpartition(":")[0])
+    if not file.is_file():
+        raise DataError(
+            f"the run in {facts.folder} trained {facts.model}, and there is no such file here",
+            notes=[f"run it where that file is, or name the model: lstmc report FILE:MODEL --run {facts.folder}"],
+        )
+    return model_in(facts.model)
+
+
+def recipes_beside(model: ModelSource) -> dict[str, str]:
+    """What each parameter of an imported model is made of; none where no import stands beside the model's file."""
+    if model.model.loc is None:
+        return {}
+    path = Path(resolve(model.model.loc.file)).parent / IMPORTED
     if not path.is_file():
         return {}
     try:

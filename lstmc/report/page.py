@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from lstmc.api.net import Net
 from lstmc.api.verification import Verification
 from lstmc.drawing import Drawing
+from lstmc.passes import Pass
 from lstmc.report.facts import RunFacts
 from lstmc.report.tables import LayerRow, layer_rows, pass_rows, source_lines, text_by_layer
 from lstmc.types import shape_text
@@ -37,7 +39,7 @@ def net_page(
     keys = {row.layer.name: f"layer-{i}" for i, row in enumerate(rows)}
     drawings = {"rolled": net.draw(rolled=True), "unrolled": net.draw()}
     boxes = {box.key: f"unrolled-n{i}" for i, box in enumerate(drawings["unrolled"].picture.boxes)}
-    passes = {each.name: (each.__doc__ or "").strip().splitlines()[0] for each in net.backend.passes(net.target)}
+    passes = {each.name: _told(each) for each in net.backend.passes(net.target)}
     jinja = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -55,7 +57,7 @@ def net_page(
             {"key": "unrolled", "title": "The net, time going across", "svg": _svg(drawings["unrolled"], "unrolled")},
         ],
         files=_files(rows, keys),
-        passes=[{**vars(row), "what": passes.get(row.name.partition(":")[0], "")} for row in pass_rows(net)],
+        passes=[{**vars(row), **passes[row.name.partition(":")[0]]} for row in pass_rows(net)],
         steps=_steps(rows),
         layers=[_layer(row, keys) for row in rows],
         pieces=[
@@ -68,6 +70,12 @@ def net_page(
         settings=list(run.settings.items()) if run else [],
         curve=b64encode(run.curve).decode() if run else "",
     )
+
+
+def _told(each: Pass) -> dict[str, str]:
+    """What a pass does, in a sentence; and its rules, each as before and after, with what they are for."""
+    summary, _, rules = (inspect.getdoc(each) or "").partition("\n")
+    return {"what": summary, "reasons": rules.strip().replace("``", "")}
 
 
 def _svg(drawing: Drawing, prefix: str) -> Markup:

@@ -13,8 +13,8 @@ import pytest
 import lstmc
 from lstmc.errors import DataError
 from lstmc.ir import node_count
-from lstmc.model_file import model_in
-from lstmc.report import net_page, recipes_beside, run_facts
+from lstmc.model_file import ModelSource, model_in
+from lstmc.report import net_page, recipes_beside, run_facts, trained_model
 from lstmc.report.tables import layer_rows, pass_rows, text_by_layer
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +29,16 @@ from lstmc import model, scan
 def odd(X=Input(2, 1, 3)):
     return {"y": scan(rnn(H=4), X)[0]}
 """
+
+
+RECORDED = {
+    "command": "lstmc train x.py",
+    "model": "x.py:odd",
+    "sizes": {"N": 3},
+    "backend": "caffe: built here",
+    "target": "flat",
+    "settings": {"base_lr": 0.125},
+}
 
 
 class Links(HTMLParser):
@@ -96,6 +106,12 @@ def test_passes_have_their_rules_and_what_they_changed(net: lstmc.Net) -> None:
     assert all(not row.difference for row in rows.values() if not row.rules and row.before == row.after)
 
 
+def test_a_pass_tells_its_rules_and_why(page: str) -> None:
+    told = re.findall(r"<summary>the rules of hoist, and why</summary><pre>(.*?)</pre>", page, re.DOTALL)
+    assert len(told) == 1
+    assert "An LSTM&#39;s x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D]." in told[0]
+
+
 def test_text_in_the_page_is_no_markup(tmp_path: Path) -> None:
     path = tmp_path / "odd.py"
     text = (ROOT / "lstmc" / "cells" / "rnn.py").read_text()
@@ -113,24 +129,34 @@ def test_the_pictures_are_svg_with_ids_of_their_own(page: str) -> None:
 
 
 def test_an_import_beside_the_model_tells_its_recipes(tmp_path: Path) -> None:
-    assert recipes_beside(tmp_path / "model.py") == {}
+    assert recipes_beside(ModelSource.of("gru")) == {}
+    (tmp_path / "model.py").write_text(MODEL.replace("scan\n", "scan, Input\nfrom lstmc.cells.rnn import rnn\n"))
+    model = model_in(str(tmp_path / "model.py"))
+    assert recipes_beside(model) == {}
     (tmp_path / "import.json").write_text(json.dumps({"parameters": {"W": {"recipe": "rows 0 to 3 of w_ih"}}}))
-    assert recipes_beside(tmp_path / "model.py") == {"W": "rows 0 to 3 of w_ih"}
+    assert recipes_beside(model) == {"W": "rows 0 to 3 of w_ih"}
     (tmp_path / "import.json").write_text("{}")
     with pytest.raises(DataError, match=r"import\.json is no record of an import: "):
-        recipes_beside(tmp_path / "model.py")
+        recipes_beside(model)
 
 
 def test_a_run_tells_its_command_settings_and_curve(net: lstmc.Net, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         run_facts(tmp_path)
     assert str(caught.value) == (f"DataError: expected the folder of a run, with command.json in it, found {tmp_path}")
-    (tmp_path / "command.json").write_text(json.dumps({"command": "lstmc train x.py", "settings": {"base_lr": 0.125}}))
+    (tmp_path / "command.json").write_text(json.dumps(RECORDED))
     with pytest.raises(DataError, match=r"has measured nothing: no line in metrics\.jsonl"):
         run_facts(tmp_path)
     line = {"kind": "train", "iteration": 1, "loss": 0.5, "rate": 0.1, "seconds": 0.1}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     facts = run_facts(tmp_path)
+    assert (facts.sizes, facts.backend, facts.target, facts.weights) == ({"N": 3}, "caffe", "flat", None)
+    with pytest.raises(DataError) as caught:
+        trained_model(facts)
+    assert str(caught.value) == (
+        f"DataError: the run in {tmp_path} trained x.py:odd, and there is no such file here\n"
+        f"  run it where that file is, or name the model: lstmc report FILE:MODEL --run {tmp_path}"
+    )
     made = net_page(net, run=facts)
     assert facts.curve.startswith(b"\x89PNG")
     assert all(word in made for word in ("lstmc train x.py", "base_lr", "0.125", "data:image/png;base64,"))

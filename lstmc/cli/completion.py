@@ -1,0 +1,62 @@
+"""What a shell offers for an option that takes a name: those that are installed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import typer
+
+from lstmc.api import library_names, pass_names
+from lstmc.backend import Backend, Executes, Tunes, find_backends, load_backend
+from lstmc.differential import InterpreterExecutor
+from lstmc.errors import LstmcError
+
+DEFAULT_BACKEND = "caffe"
+
+
+def cells(incomplete: str) -> Iterator[str]:
+    """For ``--cell``: the library's, and those of packages."""
+    return _beginning(library_names(), incomplete)
+
+
+def backends(incomplete: str) -> Iterator[str]:
+    """For ``--backend``."""
+    return _beginning(find_backends(), incomplete)
+
+
+def targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """For ``--target``: those of the backend that was typed before it, each with what it is for."""
+    with suppress(LstmcError):
+        yield from ((name, what) for name, what in _backend(context).targets.items() if name.startswith(incomplete))
+
+
+def forms(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """For ``--form``: those of the target that was typed before it, or of the backend's first one."""
+    with suppress(LstmcError):
+        backend = _backend(context)
+        target = context.params.get("target") or next(iter(backend.targets))
+        yield from _beginning(backend.forms(target) if isinstance(backend, Tunes) else (), incomplete)
+
+
+def passes(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """For ``--after``: those that the target's models go through."""
+    with suppress(LstmcError):
+        names = pass_names(context.params.get("target"), _backend(context), context.params.get("form"))
+        yield from _beginning(names, incomplete)
+
+
+def places(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """For ``--on``: the interpreter, and what the backend runs its nets in."""
+    with suppress(LstmcError):
+        backend = _backend(context)
+        own = [executor.name for executor in backend.executors()] if isinstance(backend, Executes) else []
+        yield from _beginning([InterpreterExecutor.name, *own], incomplete)
+
+
+def _backend(context: typer.Context) -> Backend:
+    return load_backend(context.params.get("backend") or DEFAULT_BACKEND)
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> Iterator[str]:
+    yield from (name for name in names if name.startswith(incomplete))
