@@ -28,8 +28,8 @@ graph net {{
   %y: f32[{batch}] = input(values=integers(0, 9))
   %table: f32[5] = input()
   %noise: f32[5] = input(fill=gaussian(0.0, 1.0))
-  %h0: f32[5] = input(after="lstm/h_T")
-  return X=%X, y=%y, table=%table, noise=%noise, h0=%h0
+  %h0: f32[5] = input()
+  return X=%X, y=%y, table=%table, noise=%noise, lstm/h_T=%h0 -> %h0
 }}
 """)
 

@@ -80,13 +80,14 @@ def widest_phase(backend: str | Backend, target: str | None, step: bool = False)
 
 
 def only(graph: Graph, names: Sequence[str] | None) -> Graph:
-    """The graph with these outputs alone; all of them where none is named."""
+    """The graph with these outputs, and those that inputs take in the next batch; all of them where none is named."""
     known = [output.name for output in graph.outputs]
     for name in names or ():
         if name not in known:
             argument, found = Argument("outputs", name), ", ".join(known)
             raise ModelFileError(f"{argument}: {graph.name} has no such output: found {found}", arguments=(argument,))
-    return graph.returning(list(dict.fromkeys(names))) if names else graph
+    carried = [output.name for output in graph.carried().values()]
+    return graph.returning(list(dict.fromkeys((*names, *carried)))) if names else graph
 
 
 def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Backend) -> dict[str, Array]:

@@ -59,18 +59,18 @@ class Given:
 
 
 def missing_and_extra(
-    needed: Mapping[str, tuple[Input, Axes]], others: Mapping[str, Input], arrays: Mapping[str, AnyArray]
+    needed: Mapping[str, tuple[Input, Axes]], inputs: Mapping[str, str | None], arrays: Mapping[str, AnyArray]
 ) -> Iterator[str]:
-    """What has no array, and what no input takes. ``others`` are inputs that get their values elsewhere."""
+    """What has no array, and what needs none. ``inputs`` are all, each with the output that is carried to it."""
     for name, (op, axes) in needed.items():
         if name not in arrays:
             yield f"missing: {name} {axes.text(op.shape, 'examples')}"
     for name, array in arrays.items():
         if name in needed:
             continue
-        if name in others:
-            after = others[name].after
-            why = f": it takes the value of {after}" if after else ": the net fills it"
+        if name in inputs:
+            carried = inputs[name]
+            why = f": it takes the value of {carried}" if carried else ": the net fills it"
         else:
             why = did_you_mean(name, [n for n in needed if n not in arrays])
         yield f"extra: {name} {list(array.shape)}{why}"

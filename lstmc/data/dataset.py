@@ -84,10 +84,11 @@ class Dataset:
 
 def needed_inputs(graph: Graph, declared: Mapping[str, Axes]) -> dict[str, tuple[Input, Axes]]:
     """The inputs of a graph that data is needed for: those that the net does not fill and no output goes on into."""
+    carried = graph.carried()
     return {
         node.name: (node.op, axes_of(node.name, node.op, declared))
         for node in graph
-        if isinstance(node.op, Input) and node.op.fill is None and not node.op.after
+        if isinstance(node.op, Input) and node.op.fill is None and node.name not in carried
     }
 
 
@@ -98,9 +99,10 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
     numbers, not finite, or not what the ops that read it take. Elements of a file are looked at where all else fits.
     """
     needed = needed_inputs(graph, declared)
-    others = {node.name: node.op for node in graph if isinstance(node.op, Input) and node.name not in needed}
+    carried = {name: output.name for name, output in graph.carried().items()}
+    inputs = {node.name: carried.get(node.name) for node in graph if isinstance(node.op, Input)}
     given = [Given(name, op, axes, arrays[name]) for name, (op, axes) in needed.items() if name in arrays]
-    problems = list(missing_and_extra(needed, others, arrays))
+    problems = list(missing_and_extra(needed, inputs, arrays))
     shapes = {one.name: one.shape_problem() for one in given}
     fitting = [one for one in given if shapes[one.name] is None]
     problems += filter(None, shapes.values())

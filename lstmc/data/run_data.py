@@ -58,7 +58,7 @@ def run_data(
     if test_split is not None and not 0 < test_split < 1:
         argument = Argument("test_split")
         raise DataError(f"{argument} takes a part between 0 and 1, found {test_split:g}", arguments=(argument,))
-    carried = [node.name for node in graph if isinstance(node.op, Input) and node.op.after]
+    carried = list(graph.carried())
     shuffle = shuffle and not carried
     arrays = _arrays(data)
     graph = _fed(graph, arrays)
@@ -82,8 +82,10 @@ def _arrays(data: Data) -> Mapping[str, AnyArray]:
 def _fed(graph: Graph, names: Container[str]) -> Graph:
     """The graph in which the inputs that there are data for are fed, also those that have a fill otherwise."""
 
+    carried = graph.carried()
+
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if not isinstance(node.op, Input) or node.op.after or node.name not in names:
+        if not isinstance(node.op, Input) or node.name in carried or node.name not in names:
             return None
         return b.add(replace(node.op, fill=None), names=node.names, loc=node.loc)
 

@@ -40,11 +40,11 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
         (index,) = body.add(Arg(SHAPE, "state"), names=("index_prev",))
         (following,) = body.add(Affine(1.0, 1.0), index, names=("index",))
         graph = body.finish([("", index), ("index", following)])
-        first: Op = Input(SHAPE, Constant(0), after=f"{title}/index_T") if carry else Full(SHAPE)
+        first: Op = Input(SHAPE, Constant(0)) if carry else Full(SHAPE)
         (start,) = trace.builder.add(first, names=(f"{title}/index_0",), loc=loc)
         made, last = trace.builder.add(Scan(graph, steps, reverse), start, names=(title, f"{title}/index_T"), loc=loc)
         if carry:
-            trace.root.carried[f"{title}/index_T"] = last
+            trace.root.carried[start] = last
         counters[alike] = made
     return Value(trace, counters[alike])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, overload
 
 from lstmc.dsl.declare import Declaration, InputDeclaration, ParamDeclaration
@@ -14,7 +15,7 @@ from lstmc.dsl.step import add_params, as_argument
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
-from lstmc.ir import Builder, Graph, Scan, rename_values
+from lstmc.ir import Builder, Graph, Output, Ref, Scan, rename_values
 from lstmc.ops import Input
 from lstmc.source import assigned_names, encloses, return_location, returned_names
 
@@ -57,11 +58,10 @@ class Model(Definition):
                 error.located(notes=[f"given, and not used before this: {', '.join(unused)}"])
             raise
         self._check_used(sizes, dict.fromkeys((*self.dims, *trace.scope.asked)))
-        outputs |= trace.carried
         for name, domain in trace.expected.items():
             trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
-        graph = trace.builder.finish(list(outputs.items()))
-        return rename_values(graph, {ref: name for name, ref in reversed(outputs.items())})
+        graph = trace.builder.finish(_with_carried(trace, outputs))
+        return rename_values(graph, {output.ref: output.name for output in reversed(graph.outputs)})
 
     def _argument(self, trace: ModelTrace, name: str, declared: Declaration) -> Any:
         try:
@@ -142,6 +142,18 @@ class Model(Definition):
                 return node.names[out].rpartition("/")[2]
             names = names[:1] if steps == 1 else ()
         return names[out] if out < len(names) else default
+
+
+def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref]) -> list[Output]:
+    """A model's outputs, and the last states that inputs take in the next batch, by names of their own."""
+    found = {name: Output(name, ref) for name, ref in outputs.items()}
+    for start, last in trace.carried.items():
+        own = name = trace.builder.node(last.node).names[last.out]
+        numbers = count(2)
+        while name in found and (found[name].ref != last or found[name].carried_to):
+            name = f"{own}_{next(numbers)}"
+        found[name] = Output(name, last, start)
+    return list(found.values())
 
 
 def _hint(value: object) -> str:

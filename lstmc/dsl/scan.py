@@ -102,7 +102,7 @@ class _Scanner:
         masks = self._masks(operands, length)
         output, last = self._scan(title, operands, masks, set(sequences), length)
         if self.options.carry:
-            self.trace.root.carried.update({f"{title}/{state}_T": value.ref for state, value in last.items()})
+            self.trace.root.carried.update({operands[state].ref: value.ref for state, value in last.items()})
         return output, last
 
     def _fitted(self, name: str, value: Value, loc: SrcLoc | None, sequence: bool = False) -> Value:
@@ -147,7 +147,7 @@ class _Scanner:
             shape = declared_shape(self.bound, self.use, name)
             op: Leaf = Full(shape) if declared.fill is None else Input(shape, declared.fill)
             if self.options.carry:
-                op = Input(shape, Constant(0), after=f"{title}/{name}_T")
+                op = Input(shape, Constant(0))
             (ref,) = self.trace.builder.add(op, names=(f"{title}/{name}_0",), loc=declared.loc)
             found[name] = Value(self.trace, ref)
         return found

@@ -7,7 +7,7 @@ from lstmc.ir.graph import Builder, Graph
 from lstmc.ir.graph_value import GraphValue
 from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ir.over_time import of_step, op_of_step, op_over_time, over_steps, values_over_time
-from lstmc.ir.rebuild import Rebuild, rename_values
+from lstmc.ir.rebuild import Rebuild, rename_values, renewed
 from lstmc.ir.reshaped import reshape_source, reshaped
 from lstmc.ir.scan import Scan, node_count
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
@@ -45,6 +45,7 @@ __all__ = [
     "print_graph",
     "print_node",
     "rename_values",
+    "renewed",
     "reshape_source",
     "reshaped",
     "twice_stored",

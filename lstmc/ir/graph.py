@@ -69,6 +69,10 @@ class Graph:
         outputs = {output.name: output for output in self.outputs}
         return Graph(self.name, self._digraph, tuple(outputs[name] for name in names))
 
+    def carried(self) -> dict[str, Output]:
+        """The inputs that take an output's value in the next batch, by name: each with that output."""
+        return {output.carried_to.node: output for output in self.outputs if output.carried_to is not None}
+
     def body_args(self) -> tuple[Node, ...]:
         """The arguments of a scan body, in operand order."""
         return self._body_args
@@ -235,10 +239,10 @@ class Builder:
     def args(self, name: str) -> tuple[Ref, ...]:
         return _operands(self._producers[name])
 
-    def finish(self, outputs: Sequence[tuple[str, Ref]]) -> Graph:
+    def finish(self, outputs: Iterable[tuple[str, Ref] | Output]) -> Graph:
         """The finished, frozen graph."""
         self._finished = True
-        return Graph(self.name, self._digraph, tuple(Output(name, ref) for name, ref in outputs))
+        return Graph(self.name, self._digraph, tuple(Output(*output) for output in outputs))
 
 
 def _operands(producers: _Slots) -> tuple[Ref, ...]:

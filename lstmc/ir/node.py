@@ -28,10 +28,14 @@ Steps = tuple[Step | None, ...]
 
 class Output(NamedTuple):
     """A result of a graph: the name a caller reads it by, and the value. In a scan's body the name is the user's name
-    of the step's output ('' for the only one), or of the state whose next value it is."""
+    of the step's output ('' for the only one), or of the state whose next value it is.
+
+    ``carried_to`` is the input of the model that takes this value in the next batch, if one does.
+    """
 
     name: str
     ref: Ref
+    carried_to: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True)

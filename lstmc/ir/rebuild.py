@@ -39,8 +39,15 @@ class Rebuild:
 
     def finish(self, outputs: Iterable[Output] | None = None) -> Graph:
         """The new graph, with the old one's outputs or with these of the old one's values."""
-        wanted = self.graph.outputs if outputs is None else outputs
-        return self.builder.finish([(output.name, self.new[output.ref]) for output in wanted])
+        return self.builder.finish(renewed(self.graph.outputs if outputs is None else outputs, self.new))
+
+
+def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
+    """Outputs of the values that stand for the old ones. Where an input is gone, nothing is carried to it."""
+    return [
+        Output(output.name, new[output.ref], new.get(output.carried_to) if output.carried_to else None)
+        for output in outputs
+    ]
 
 
 def rename_values(graph: Graph, names: Mapping[Ref, str]) -> Graph:

@@ -12,6 +12,8 @@ body returns the step's outputs, the only one without a name, then the ``next`` 
 
     return %y, next h=%h, next c=%c
 
+A result that an input takes in the next batch names that input: ``return y=%y, h_T=%h_T -> %h_0``.
+
 What unrolling made says which step of which scan it is of, a cut sequence for each of its pieces: ``@ lstm:3``.
 """
 
@@ -25,7 +27,7 @@ from typing import Any
 
 from lstmc.errors import DslError, ParseError, ShapeError
 from lstmc.ir.graph import Builder, Graph
-from lstmc.ir.node import Node, Ref, Step, Steps
+from lstmc.ir.node import Node, Output, Ref, Step, Steps
 from lstmc.ir.scan import Scan
 from lstmc.ops import DOMAINS, FILLERS, Arg, Filler, Leaf, Op
 from lstmc.ops.dialects import dialect_of, dialects, load_dialect
@@ -59,7 +61,8 @@ def _returned(graph: Graph) -> Iterator[str]:
     following = _next_states(graph)
     for i, output in enumerate(graph.outputs):
         word = "next " if i in following else ""
-        yield f"{word}{output.name}{'=' if output.name else ''}%{graph.value_name(output.ref)}"
+        text = f"{word}{output.name}{'=' if output.name else ''}%{graph.value_name(output.ref)}"
+        yield f"{text} -> %{graph.value_name(output.carried_to)}" if output.carried_to else text
 
 
 def print_node(graph: Graph, node: Node) -> str:
@@ -153,10 +156,12 @@ class _Parser:
         items = [item for item in self.peek()[len("return") :].strip().split(", ") if item]
         outputs = []
         for item in items:
-            name, percent, value = item.removeprefix("next ").rpartition("%")
+            returned, arrow, start = item.partition(" -> %")
+            name, percent, value = returned.removeprefix("next ").rpartition("%")
             if not percent:
                 raise self.error("each result as NAME=%VALUE")
-            outputs.append((name.removesuffix("="), self.value(value, values)))
+            carried_to = self.value(start, values) if arrow else None
+            outputs.append(Output(name.removesuffix("="), self.value(value, values), carried_to))
         graph = builder.finish(outputs)
         if [item.startswith("next ") for item in items] != [i in _next_states(graph) for i in range(len(items))]:
             raise self.error("`next NAME=%VALUE` for each state, after the step's outputs")

@@ -81,6 +81,23 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
         if output.ref.node not in graph or not 0 <= output.ref.out < len(graph.node(output.ref.node).types):
             what = f"output {output.name}" if output.name else "the output"
             raise VerifyError(f"{what} of graph {graph.name} is no value of it")
+    _verify_carried(graph)
+
+
+def _verify_carried(graph: Graph) -> None:
+    """What goes on to the next batch goes into inputs of its type, one into each."""
+    taken: set[Ref] = set()
+    for name, ref, carried_to in graph.outputs:
+        if carried_to is None:
+            continue
+        what = f"graph {graph.name}: output {name} is carried to %{carried_to.node}, "
+        if carried_to.node not in graph or not isinstance(graph.node(carried_to.node).op, Input):
+            raise VerifyError(f"{what}which is no input")
+        if graph.type(carried_to) != graph.type(ref):
+            raise VerifyError(f"{what}which is {graph.type(carried_to)}, from {graph.type(ref)}")
+        if carried_to in taken:
+            raise VerifyError(f"{what}as another output is")
+        taken.add(carried_to)
 
 
 def _verify_types(graph: Graph, node: Node, known: dict[tuple[int, ...], Types]) -> None:

@@ -23,13 +23,12 @@ ROLES: tuple[Role, ...] = get_args(Role)
 class Input(Leaf):
     """An array the caller feeds. With ``fill`` it has a value of its own, drawn anew unless one is fed.
 
-    ``values`` says what its elements must be; ``after`` names the output whose value it takes in the next batch.
+    ``values`` says what its elements must be.
     """
 
     name = "input"
     fill: Filler | None = None
     values: Domain | None = None
-    after: str = ""
 
     def eval(self) -> Arrays:
         raise NotImplementedError("an input is fed, not evaluated")
@@ -45,7 +44,7 @@ class Input(Leaf):
                 (None, RealRange(0.5, 2.0)),
             )
         )
-        return Sample(cls(sample_type(draw).shape, fill, values, draw.choice(("", "lstm/h_T"))), ())
+        return Sample(cls(sample_type(draw).shape, fill, values), ())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lstmc.errors import PassError
-from lstmc.ir import Graph, Node, Rebuild, Ref, Scan, of_step, op_of_step, op_over_time, values_over_time
+from lstmc.ir import (
+    Graph,
+    Node,
+    Output,
+    Rebuild,
+    Ref,
+    Scan,
+    of_step,
+    op_of_step,
+    op_over_time,
+    renewed,
+    values_over_time,
+)
 from lstmc.ops import Arg, Binary, Constant, Full, Input, Op
 
 
@@ -86,7 +98,7 @@ class _Stepper:
         self.graph, self.over_time = graph, over_time
         self.rebuild = Rebuild(graph)
         self.b = self.rebuild.builder
-        self.outputs: list[tuple[str, Ref]] = []
+        self.outputs: list[Output] = []
         self.states: list[StatePair] = []
         self.replaced = self._initial_inputs()
 
@@ -110,7 +122,7 @@ class _Stepper:
                 self.rebuild.copy(node)
             else:
                 self.rebuild.put(node, self.b.copy(node, self.rebuild.args(node), self._op(node)))
-        outputs = [(o.name, self.rebuild.new[o.ref]) for o in self.graph.outputs]
+        outputs = renewed(self.graph.outputs, self.rebuild.new)
         return OneStep(self.b.finish([*outputs, *self.outputs]), tuple(self.states))
 
     def _scan(self, node: Node, scan: Scan) -> tuple[Ref, ...]:
@@ -137,7 +149,7 @@ class _Stepper:
             self.states.append(StatePair(name, f"{name}_in", f"{name}_out", self._initial(ref)))
         made = self.b.copy(node, operands, replace(scan, length=1))
         last = made[len(scan.step_outputs) :]
-        self.outputs += [(f"{title}/{name}_out", ref) for name, ref in zip(names, last, strict=True)]
+        self.outputs += [Output(f"{title}/{name}_out", ref) for name, ref in zip(names, last, strict=True)]
         return made
 
     def _initial(self, ref: Ref) -> float | str:

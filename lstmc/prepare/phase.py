@@ -6,7 +6,7 @@ from collections import Counter
 
 from lstmc.errors import PassError
 from lstmc.ir import Graph, Output, Rebuild, depending
-from lstmc.ops import Dropout, Input
+from lstmc.ops import Dropout
 from lstmc.passes.dead import without_dead
 from lstmc.prepare.without import without
 
@@ -24,8 +24,7 @@ def deploy_graph(graph: Graph) -> Graph:
     """
     training = _for_training(graph)
     kept = [output for output in graph.outputs if output not in training]
-    after = {node.op.after for node in graph if isinstance(node.op, Input)}
-    if all(output.name in after for output in kept):
+    if all(output.carried_to for output in kept):
         raise PassError(
             f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which training alone needs:"
             " return what the model is for too, such as its scores"
@@ -48,8 +47,7 @@ def training_graph(graph: Graph) -> Graph:
             f"{graph.name} cannot be trained: expected an output called {LOSS} that is one number, such as"
             f" softmax_loss(scores, labels), found {found}"
         )
-    after = {node.op.after for node in graph if isinstance(node.op, Input)}
-    kept = [output for output in graph.outputs if output in training or output.name in after]
+    kept = [output for output in graph.outputs if output in training or output.carried_to]
     return _part(graph, kept, [output for output in graph.outputs if output not in kept])
 
 

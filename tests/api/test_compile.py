@@ -53,6 +53,17 @@ def test_whoever_forgets_to_cut_losses_off_gets_the_deployed_net() -> None:
     assert lstmc.compile(trained, T=3, N=2, phase="all").outputs == {"prob": (2, 4), "loss": ()}
 
 
+def test_what_the_next_batch_starts_from_stays_beside_the_outputs_that_are_asked_for() -> None:
+    @lstmc.model
+    def carried(X=lstmc.Input(T, N, 3)):  # type: ignore[no-untyped-def]
+        y, last = lstmc.scan(step(), X, carry=True)
+        return {"y": y, "more": last["h"] * 2}
+
+    net = lstmc.compile(carried, T=3, N=2, outputs=["y"])
+    assert list(net.outputs) == ["y", "step/h_T"]
+    assert {name: output.name for name, output in net.graph.carried().items()} == {"step/h_0": "step/h_T"}
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", ["caffe", "flat", "noslice"])
 def test_a_net_runs_in_caffe_as_its_model_means(caffe: object, tmp_path: Path, target: str) -> None:

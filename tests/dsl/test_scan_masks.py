@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lstmc.interp import backward, forward
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Ref
 from lstmc.ops import Input, IntegerRange
 from tests.dsl.conftest import UserFile, lines, random_arrays
 
@@ -211,11 +211,22 @@ def test_a_first_value_without_a_batch_is_repeated_along_it(user: UserFile) -> N
     np.testing.assert_allclose(found["h"][0], h, rtol=1e-12)
 
 
+def test_a_carried_state_has_a_name_that_no_output_has(user: UserFile) -> None:
+    """Also where the user's own output is called so; one that is that very state is the one that is carried."""
+    result = '{"cell/h_T": y["h"], "cell/c_T": last["c"]}'
+    graph = graph_of(user, net("scan(leaky(name='cell'), X, carry=True)", result=result))
+    assert [(o.name, graph.type(o.ref).shape, o.carried_to) for o in graph.outputs] == [
+        ("cell/h_T", (STEPS, BATCH, WIDTH), None),
+        ("cell/c_T", (BATCH, WIDTH), Ref("cell/c_0")),
+        ("cell/h_T_2", (BATCH, WIDTH), Ref("cell/h_0")),
+    ]
+
+
 def test_carried_states_are_inputs_that_follow_outputs(user: UserFile) -> None:
     graph = graph_of(user, net("scan(leaky(name='cell'), X, carry=True)", result='{"h": y["h"]}'))
-    inputs = {node.name: node.op for node in graph if isinstance(node.op, Input)}
-    assert {name: op.after for name, op in inputs.items()} == {
-        "X": "",
+    inputs = [node.name for node in graph if isinstance(node.op, Input)]
+    assert inputs == ["X", "cell/h_0", "cell/c_0"]
+    assert {name: output.name for name, output in graph.carried().items()} == {
         "cell/h_0": "cell/h_T",
         "cell/c_0": "cell/c_T",
     }
@@ -223,7 +234,7 @@ def test_carried_states_are_inputs_that_follow_outputs(user: UserFile) -> None:
     arrays = random_arrays(graph)
     arrays |= {name: np.zeros((BATCH, WIDTH)) for name in ("cell/h_0", "cell/c_0")}
     once = forward(graph, arrays, arrays).outputs
-    carried = {name: once[op.after] for name, op in inputs.items() if op.after}
+    carried = {name: once[output.name] for name, output in graph.carried().items()}
     twice = forward(graph, arrays | carried, arrays).outputs
     h, c = (once[f"cell/{state}_T"] for state in "hc")
     h, _ = stepped(arrays["X"][0], arrays["cell/U"], h, c)

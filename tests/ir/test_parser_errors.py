@@ -59,7 +59,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "= input()",
         "= input(filler=1)",
-        "line 2: expected attributes of input (it has shape, fill, values, after, not filler),"
+        "line 2: expected attributes of input (it has shape, fill, values, not filler),"
         " found: %x: f32[2,4] = input(filler=1)",
     ),
     (
@@ -145,8 +145,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "= input()\n",
         "= input() {\n    body b {\n      return\n    }\n  }\n",
-        "line 2: expected attributes of input (it has shape, fill, values, after, not body),"
-        " found: %x: f32[2,4] = input() {",
+        "line 2: expected attributes of input (it has shape, fill, values, not body), found: %x: f32[2,4] = input() {",
     ),
     (
         "scan(%x, length=2)",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lstmc.ir import Builder, Graph, Scan, parse_graph, print_graph
+from lstmc.ir import Builder, Graph, Output, Ref, Scan, parse_graph, print_graph
 from lstmc.ops import FILLERS, Add, Full, Gaussian, Input, Mul, Param, Split, Uniform, Values
 from lstmc.source import SrcLoc
 from lstmc_caffe.ops import CAFFE_OPS
@@ -68,6 +68,15 @@ graph two_scans {
 }
 """
 
+CARRIED = """\
+graph net {
+  %x: f32[2,3] = input()
+  %h_0: f32[2,3] = input(fill=constant(0))
+  %h_T: f32[2,3] = add(%x, %h_0)
+  return y=%h_T, h_T=%h_T -> %h_0
+}
+"""
+
 UNROLLED = """\
 graph unrolled {
   %X: f32[2,3] = input()
@@ -93,7 +102,9 @@ graph net {
 
 
 @pytest.mark.parametrize(
-    "text", [LEAVES_AND_PLACES, SCANS, UNROLLED, CAFFE], ids=["leaves", "scans", "unrolled", "caffe"]
+    "text",
+    [LEAVES_AND_PLACES, SCANS, CARRIED, UNROLLED, CAFFE],
+    ids=["leaves", "scans", "carried", "unrolled", "caffe"],
 )
 def test_what_is_written_prints_the_same(text: str) -> None:
     graph = parse_graph(text, CAFFE_OPS)
@@ -119,6 +130,13 @@ graph demo {
 """)
         == expected
     )
+
+
+def test_what_is_carried_to_the_next_batch_is_a_part_of_the_graph() -> None:
+    graph = parse_graph(CARRIED)
+    assert graph.outputs == (Output("y", Ref("h_T")), Output("h_T", Ref("h_T"), Ref("h_0")))
+    assert graph.carried() == {"h_0": graph.outputs[1]}
+    assert graph != parse_graph(CARRIED.replace(" -> %h_0", ""))
 
 
 def test_bodies_keep_places_and_first_steps() -> None:

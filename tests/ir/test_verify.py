@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lstmc.ir import Builder, Graph, Node, Ref, Stage, parse_graph, verify
+from lstmc.ir import Builder, Graph, Node, Output, Ref, Stage, parse_graph, verify
 from lstmc.ops import Add, Arg, Full, Input, Linear, Op, Param, Sigmoid, Split, Tanh
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
@@ -156,6 +156,25 @@ def test_an_output_that_is_no_value(ref: Ref) -> None:
 def test_two_outputs_of_one_name() -> None:
     builder, x = started()
     assert refused(builder.finish([("y", x), ("z", x), ("y", x)])) == "graph g has two outputs of one name: y, z, y"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "problem"),
+    [
+        ([Output("y", Ref("y"), Ref("nowhere"))], "output y is carried to %nowhere, which is no input"),
+        ([Output("y", Ref("y"), Ref("y"))], "output y is carried to %y, which is no input"),
+        ([Output("z", Ref("z"), Ref("x"))], "output z is carried to %x, which is f32[2,4], from f32[2,2]"),
+        (
+            [Output("y", Ref("y"), Ref("x")), Output("again", Ref("y"), Ref("x"))],
+            "output again is carried to %x, as another output is",
+        ),
+    ],
+)
+def test_an_output_that_no_input_can_take(outputs: list[Output], problem: str) -> None:
+    builder, x = started()
+    (y,) = builder.add(Tanh(), x, names=("y",))
+    builder.add(Split(1, (2, 2)), y, names=("z", "rest"))
+    assert refused(builder.finish(outputs)) == f"graph g: {problem}"
 
 
 def test_an_argument_outside_of_a_body() -> None:

@@ -12,7 +12,7 @@ from lstmc_caffe.legalize.blobs import LegalizeRule, layer_of
 def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     assert isinstance(node.op, Input)
     layer = caffe.InputLayer if node.op.fill is None else caffe.FilledInput
-    return layer_of(b, node, layer(node.op.shape, node.op.fill, node.op.values, node.op.after))
+    return layer_of(b, node, layer(node.op.shape, node.op.fill, node.op.values))
 
 
 def full_to_dummy_data(b: Builder, node: Node, args: Refs) -> Refs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError
@@ -59,7 +59,7 @@ class FindNativeLayers(Pass):
                 rebuild.put(node, [b.add(caffe.DummyData(type_.shape))[0] for type_ in node.types])
             else:
                 rebuild.copy(node)
-        carried = {name: after for layer in matched.values() for name, after in layer.carried.items()}
+        carried = {name for layer in matched.values() for name in layer.carried}
         after = without_dead(_without_carried(rebuild.finish(), carried), Counter())
         return result(graph, after, counts)
 
@@ -115,13 +115,14 @@ def _cont(b: Builder, name: str, shape: tuple[int, int], given: Ref | None, carr
     return b.add(caffe.Eltwise("PROD"), given, mask, names=(f"{name}/cont",))[0]
 
 
-def _without_carried(graph: Graph, carried: Mapping[str, str]) -> Graph:
+def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
     """The graph without these inputs, which nothing reads any more, and without the outputs that they take."""
+    taken = [output for name, output in graph.carried().items() if name in carried]
     rebuild = Rebuild(graph)
     for node in graph:
         if node.name not in carried:
             rebuild.copy(node)
-    return rebuild.finish(output for output in graph.outputs if output.name not in carried.values())
+    return rebuild.finish(output for output in graph.outputs if output not in taken)
 
 
 def _results(b: Builder, node: Node, h: Ref) -> Refs:

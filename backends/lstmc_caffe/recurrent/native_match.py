@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lstmc.ir import Graph, Node, Ref, Scan, print_node
+from lstmc.ir import Graph, Node, Output, Ref, Scan, print_node
 from lstmc.ops import Arg, Constant, Op, Sigmoid, Tanh
 from lstmc.patterns import LSTM, RNN, Difference, Gate, Matrix, Mismatch, Place, match_lstm, match_rnn
 from lstmc_caffe import ops as caffe
@@ -23,7 +23,7 @@ class NativeLayer:
     order: str = ""
     replaced: str | None = None  # the node outside whose value the layer gives, where that is not the scan's own
     cont: Ref | None = None  # the indicator of the model that multiplies every state
-    carried: Mapping[str, str] = field(default_factory=dict)  # see ScanInModel.carried
+    carried: Mapping[str, Output] = field(default_factory=dict)  # see ScanInModel.carried
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,23 @@ class ScanInModel:
         names = [a.name for a in self.scan.body.body_args()]
         return self.graph.args(self.node.name)[names.index(state.node)]
 
-    def carried(self) -> dict[str, str]:
-        """The inputs that start a state at zero and take its last value in the next batch: to the output of that."""
-        found = {}
-        outputs = {output.name: output.ref for output in self.graph.outputs}
+    def carried(self) -> dict[str, Output]:
+        """The inputs that start a state at zero and take its last value in the next batch, each with its output."""
+        found, outputs = {}, self.graph.carried()
         for number, state in enumerate(self.states(), len(self.scan.step_outputs)):
             ref, last = self.first(state), Ref(self.node.name, number)
             op = self.graph.node(ref.node).op
-            if not isinstance(op, caffe.FilledInput) or not op.after or op.fill != Constant(0):
+            if not isinstance(op, caffe.FilledInput) or ref.node not in outputs or op.fill != Constant(0):
                 continue
-            if outputs.get(op.after, last) == last and self.graph.readers()[ref] == 1:
-                found[ref.node] = op.after
+            if outputs[ref.node].ref == last and self.graph.readers()[ref] == 1:
+                found[ref.node] = outputs[ref.node]
         return found
 
     def readers(self, result: int) -> list[str]:
         """Who reads a result of the scan: nodes, and outputs of the model as ``return NAME``, but for carried ones."""
         ref = Ref(self.node.name, result)
         nodes = [node.name for node in self.graph if ref in self.graph.args(node.name)]
-        outputs = [o.name for o in self.graph.outputs if o.ref == ref and o.name not in self.carried().values()]
+        outputs = [o.name for o in self.graph.outputs if o.ref == ref and o not in self.carried().values()]
         return nodes + [f"return {name}" for name in outputs]
 
     def mismatch(self, expected: str, found: str) -> Mismatch:

@@ -68,7 +68,8 @@ class _ConstantMaker:
                 constants[Ref(node.name)] = node
             elif Ref(node.name) not in self.new:
                 self._copy(node, [value(ref) for ref in self.graph.args(node.name)])
-        return self.b.finish([(o.name, value(o.ref)) for o in self.graph.outputs])
+        self.new.update({output.ref: value(output.ref) for output in self.graph.outputs})
+        return self.rebuild.finish()
 
     def _copy(self, node: Node, args: list[Ref]) -> None:
         made = self.rebuild.copy(node, args)

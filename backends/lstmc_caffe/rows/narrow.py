@@ -87,8 +87,8 @@ def input_of_host(form: Form, op: Op, args: Refs) -> Refs:
     """An array of the host's; where blobs have the model's shapes, an input with a fill is fed like any other."""
     assert isinstance(op, caffe.InputLayer | caffe.FilledInput)
     if form.rows:
-        return form.b.copy(form.node, args, caffe.HostInput(op.shape, op.fill))
-    return form.layers(caffe.InputLayer(op.shape, op.fill, op.values, op.after))
+        return form.b.copy(form.node, args, caffe.HostInput(op.shape, op.fill, op.values))
+    return form.layers(caffe.InputLayer(op.shape, op.fill, op.values))
 
 
 def constant(form: Form, op: Op, args: Refs) -> Refs:

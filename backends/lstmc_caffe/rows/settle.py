@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from lstmc.errors import BackendError, PassError
-from lstmc.ir import Builder, Graph, Node, Output, Ref
+from lstmc.ir import Builder, Graph, Node, Output, Ref, renewed
 from lstmc.passes import Pass, PassResult, compared
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.layout import last_axis, viewed
@@ -62,7 +62,8 @@ class _Settler:
         # all blobs before all views, as a second run finds them: blobs stay where they are, views are made anew
         blobs = [self._output_blob(output) for output in self.graph.outputs]
         views = [self._output_view(*found) for found in zip(self.graph.outputs, blobs, strict=True)]
-        return self.b.finish([(o.name, ref) for o, ref in zip(self.graph.outputs, views, strict=True)])
+        outputs = renewed(self.graph.outputs, self.sources)
+        return self.b.finish(output._replace(ref=view) for output, view in zip(outputs, views, strict=True))
 
     def _node(self, node: Node) -> None:
         args = self.graph.args(node.name)
@@ -71,7 +72,7 @@ class _Settler:
             return
         fed = node.name in self.stepwise | self.reshaped
         if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and not fed:
-            made = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill))
+            made = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill, node.op.values))
         else:
             operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
             if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:

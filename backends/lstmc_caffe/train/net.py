@@ -119,7 +119,7 @@ def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref])
 
 def carried_outputs(compiled: Compiled) -> dict[str, str]:
     """The outputs that the net's inputs take in the next batch: output -> input. LSTM and RNN layers need none."""
-    return {node.op.after: node.name for node in compiled.expanded if isinstance(node.op, Input) and node.op.after}
+    return {output.name: name for name, output in compiled.expanded.carried().items()}
 
 
 def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None) -> dict[str, Content]:

@@ -69,11 +69,11 @@ def test_with_cont_the_layers_mean_the_model(name: str, size: str) -> None:
 def test_with_carried_states_the_layers_mean_the_first_batch(name: str, size: str) -> None:
     built = net_of(CARRIED[name], size)
     inputs, params = random_leaves(built.model, CoreInput, -1, 1), random_leaves(built.model, CoreParam, -1, 1)
-    carried = {n.name: n.op.after for n in built.model if isinstance(n.op, CoreInput) and n.op.after}
+    carried = built.model.carried()
     inputs |= {n: np.zeros(inputs[n].shape) for n in carried}
     assert not carried.keys() & {node.name for node in built.expanded}
     assert [o.name for o in built.expanded.outputs] == [
-        o.name for o in built.model.outputs if o.name not in carried.values()
+        o.name for o in built.model.outputs if o not in carried.values()
     ]
     runs = [forward(graph, inputs, params) for graph in (built.model, built.expanded)]
     for output, value in runs[1].outputs.items():
@@ -105,7 +105,6 @@ def test_two_forward_passes(caffe: Runner, tmp_path: Path, name: str) -> None:
     found = {}
     for target in ("caffe", "caffe-native"):
         built = net_of(made, target=target)
-        carried = {n.name: n.op.after for n in built.expanded if isinstance(n.op, CoreInput) and n.op.after}
         blobs = {o.name: built.expanded.value_name(o.ref) for o in built.expanded.outputs}
         for file, content in load_backend("caffe").emit(built, weights).files.items():
             (tmp_path / file).write_bytes(content)
@@ -114,7 +113,7 @@ def test_two_forward_passes(caffe: Runner, tmp_path: Path, name: str) -> None:
             "weights": str(tmp_path / f"{name}.caffemodel"),
             "batches": 2,
             "outputs": [blobs[output] for output in outputs],
-            "carried": {before: blobs[after] for before, after in carried.items()},
+            "carried": {name: blobs[output.name] for name, output in built.expanded.carried().items()},
         }
         read = caffe.call(BATCHES, "forward", args, arrays).arrays
         found[target] = {
@@ -123,7 +122,7 @@ def test_two_forward_passes(caffe: Runner, tmp_path: Path, name: str) -> None:
     state: dict[str, np.ndarray] = {}
     for batch in (0, 1):
         run = forward(graph, {n: a[batch] for n, a in arrays.items()} | state, weights).outputs
-        state = {n.name: run[n.op.after] for n in graph if isinstance(n.op, CoreInput) and n.op.after}
+        state = {name: run[output.name] for name, output in graph.carried().items()}
         for output in outputs:
             for target, values in found.items():
                 assert_allclose(
@@ -131,13 +130,15 @@ def test_two_forward_passes(caffe: Runner, tmp_path: Path, name: str) -> None:
                 )
 
 
-def test_inputs_keep_what_they_say() -> None:
-    inputs = {n.name: n.op for n in net_of(lstm_carried, target="caffe").expanded if isinstance(n.op, CoreInput)}
-    assert {name: (op.values, op.after) for name, op in inputs.items()} == {
-        "X": (None, ""),
-        "C": (IntegerRange(0, 1), ""),
-        "lstm/h_0": (None, "lstm/h_T"),
-        "lstm/c_0": (None, "lstm/c_T"),
+@pytest.mark.parametrize("target", ["caffe", "flat"])
+def test_inputs_keep_what_they_say(target: str) -> None:
+    graph = net_of(lstm_carried, target=target).expanded
+    inputs = {n.name: n.op for n in graph if isinstance(n.op, CoreInput)}
+    assert inputs["X"].values is None
+    assert inputs["C"].values == IntegerRange(0, 1)
+    assert {name: output.name for name, output in graph.carried().items()} == {
+        "lstm/h_0": "lstm/h_T",
+        "lstm/c_0": "lstm/c_T",
     }
 
 
@@ -145,8 +146,8 @@ BEFORE = """\
 graph net {
   %x: f32[2,3,4] = caffe.Input()
   %C: f32[2,3] = caffe.Input(values=integers(0, 1))
-  %h_0: f32[3,2] = caffe.FilledInput(fill=constant(0), after='h_T')
-  %c_0: f32[3,2] = caffe.FilledInput(fill=constant(0), after='c_T')
+  %h_0: f32[3,2] = caffe.FilledInput(fill=constant(0))
+  %c_0: f32[3,2] = caffe.FilledInput(fill=constant(0))
   %W: f32[8,4] = param()
   %b: f32[8] = param()
   %V: f32[8,2] = param()
@@ -175,7 +176,7 @@ graph net {
       return %h, next h=%h, next c=%c
     }
   }
-  return y=%y, h_T=%h_T, c_T=%c_T
+  return y=%y, h_T=%h_T -> %h_0, c_T=%c_T -> %c_0
 }
 """
 HEAD = """\
@@ -215,8 +216,10 @@ def changed(*changes: tuple[str, str]) -> str:
     return text
 
 
-ZERO = tuple((f"caffe.FilledInput(fill=constant(0), after='{s}_T')", "caffe.DummyData()") for s in "hc")
-ONLY_Y = ("return y=%y, h_T=%h_T, c_T=%c_T", "return y=%y")
+ZERO = tuple(
+    (f"%{s}_0: f32[3,2] = caffe.FilledInput(fill=constant(0))", f"%{s}_0: f32[3,2] = caffe.DummyData()") for s in "hc"
+)
+ONLY_Y = ("return y=%y, h_T=%h_T -> %h_0, c_T=%c_T -> %c_0", "return y=%y")
 PLAIN = (
     ("%hc: f32[3,2] = caffe.Scale(%h_prev, %cont, axis=0)", ""),
     ("%cc: f32[3,2] = caffe.Scale(%c_prev, %cont, axis=0)", ""),
@@ -231,9 +234,8 @@ PLAIN = (
         (BEFORE, CARRYING, {"find_lstm": 1, "keep_cont": 1, "carry_states": 1}),
         (changed(*ZERO, ONLY_Y), FROM_ZERO, {"find_lstm": 1, "keep_cont": 1}),
         (changed(*PLAIN), ONES, {"find_lstm": 1, "carry_states": 1}),
-        (changed(ONLY_Y), CARRYING, {"find_lstm": 1, "keep_cont": 1, "carry_states": 1}),
     ],
-    ids=["carried", "from zero", "without cont", "outputs not kept"],
+    ids=["carried", "from zero", "without cont"],
 )
 def test_as_text(before: str, after: str, counts: dict[str, int]) -> None:
     outcome = FindNativeLayers().run(parse_graph(before, caffe.CAFFE_OPS))
@@ -269,8 +271,8 @@ INDICATOR = (
             " found %h_prev and %c_prev times %C",
         ),
         (
-            (ZERO[0], ("h_T=%h_T, ", "")),
-            GIVEN_ZERO.format("c") + "caffe.FilledInput(fill=constant(0), after='c_T')",
+            (ZERO[0], ("h_T=%h_T -> %h_0, ", "")),
+            GIVEN_ZERO.format("c") + "caffe.FilledInput(fill=constant(0))",
         ),
         (
             (
@@ -279,15 +281,19 @@ INDICATOR = (
                     "%h_0: f32[3,2] = caffe.FilledInput(fill=constant(1)",
                 ),
             ),
-            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(1), after='h_T')",
+            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(1))",
         ),
         (
-            (("h_T=%h_T, c_T=%c_T", "h_T=%c_T, c_T=%h_T"),),
-            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(0), after='h_T')",
+            (("h_T=%h_T -> %h_0, c_T=%c_T -> %c_0", "h_T=%h_T -> %c_0, c_T=%c_T -> %h_0"),),
+            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(0))",
+        ),
+        (
+            (ONLY_Y,),
+            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(0))",
         ),
         (
             (("return y=%y", "return first=%h_0, y=%y"),),
-            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(0), after='h_T')",
+            GIVEN_ZERO.format("h") + "caffe.FilledInput(fill=constant(0))",
         ),
         (
             (("return y=%y", "return last=%c_T, y=%y"),),

@@ -85,10 +85,10 @@ def compiled(target: str = "caffe") -> Compiled:
 def batch(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """Random values for every input that is fed."""
     rng = np.random.default_rng(seed)
-    found = {}
+    found, carried = {}, graph.carried()
     for node in graph:
         op: Any = node.op
-        if op.name == "input" and not op.after:
+        if op.name == "input" and node.name not in carried:
             drawn = op.values.draw(rng, op.shape) if op.values else rng.normal(size=op.shape)
             found[node.name] = drawn.astype(np.float32)
     return found
