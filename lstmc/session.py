@@ -20,7 +20,7 @@ from lstmc.backend import Compiled
 from lstmc.errors import BackendError, DataError, Mend
 from lstmc.interp import forward, named_rng
 from lstmc.json_file import Shape
-from lstmc.manifest import Manifest, State, described_states, manifest_path, read_manifest
+from lstmc.manifest import InputPlace, Manifest, State, described_states, manifest_path, read_manifest
 from lstmc.ops import Array, Domain, Input
 from lstmc.stored import AnyArray, StoredArray
 
@@ -77,26 +77,43 @@ def run_net(
 ) -> dict[str, Array]:
     """The outputs of one forward pass, by the model's names and in its shapes, as are ``inputs``.
 
-    An input with a fill that is not given is drawn from it. Raises :class:`DataError` that names everything that
-    is missing, extra, of another shape, not finite or not what ops read, before the net is loaded.
+    Where the net leaves sizes open they are those of the inputs. An input with a fill that is not given is drawn from
+    it. Raises :class:`DataError` that names everything that is missing, extra, of another shape, not finite or not what
+    ops read, before the net is loaded.
     """
-    arrays = checked_inputs(files, inputs)
+    arrays = checked_inputs(files, inputs, open_sizes(files.manifest.inputs, inputs))
     with load() as loaded:
         return files.forward(loaded, arrays)
 
 
-def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-    """An array for every input that the net does not fill, each in the model's shape. Raises as :func:`run_net`."""
+def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mapping[str, int] = {}) -> dict[str, Array]:
+    """An array for every input that the net does not fill, each in the model's shape. Raises as :func:`run_net`.
+
+    ``sizes`` are those of open dimensions; without one it is as it was compiled.
+    """
     known = files.manifest.inputs
+    shapes = {name: entry.place.at(sizes) for name, entry in known.items() if not entry.filled}
     drawn = {
-        name: entry.fill.draw(named_rng(0, name), entry.place.shape)
+        name: entry.fill.draw(named_rng(0, name), shapes[name])
         for name, entry in known.items()
         if entry.fill is not None and not entry.filled and name not in inputs
     }
-    values = {name: entry.values for name, entry in known.items()}
+    values = {name: entry.values_at(sizes) for name, entry in known.items()}
     given = {**drawn, **inputs}
-    check_inputs(str(files.net), files.inputs, values, given)
-    return {name: np.asarray(given[name], np.float32) for name in files.inputs}
+    check_inputs(str(files.net), shapes, values, given)
+    return {name: np.asarray(given[name], np.float32) for name in shapes}
+
+
+def open_sizes(known: Mapping[str, InputPlace], inputs: Mapping[str, AnyArray]) -> dict[str, int]:
+    """The sizes that a net's open dimensions have in these arrays: each by the first input that has it."""
+    found: dict[str, int] = {}
+    for name, entry in known.items():
+        shape = np.shape(_given(inputs[name])) if name in inputs else ()
+        if len(shape) == len(entry.place.open):
+            for dim, size in zip(entry.place.open, shape, strict=True):
+                if dim and size:
+                    found.setdefault(dim, size)
+    return found
 
 
 def check_inputs(

@@ -86,6 +86,12 @@ WRONG: tuple[tuple[tuple[str | int, ...], object, str], ...] = (
         {"low": 0, "high": 1.5},
         "inputs.X.values: expected an object with low and high, two numbers of one kind, found {",
     ),
+    (
+        ("inputs", "X", "open"),
+        ["T"],
+        "inputs.X: expected one blob of its shape, where sizes are open, with a name or null for each axis, found {",
+    ),
+    (("inputs", "X", "most"), 3, "inputs.X.most: expected a valid string, found 3"),
     (("states", "lstm/h", "input"), "Q", "states.lstm/h: expected the names of an input and of an output, found {"),
     (("states", "lstm/h", "initial"), [], "states.lstm/h.initial: expected a number, or words, found []"),
     (("weights",), "net f(", 'weights: expected a graph of weights, found "net f("'),
@@ -161,10 +167,12 @@ def test_a_place_feeds_and_reads_its_blobs() -> None:
         (Place((3, 2, 2), ("x",)), (3, 2, 2)),
         (Place((3, 2, 2), ("x",), (6, 2)), (6, 2)),
         (Place((3, 2, 2), ("x0", "x1", "x2"), (2, 2)), (2, 2)),
+        (Place((9, 2, 2), ("x",), None, ("T", None, None)), (3, 2, 2)),
     ):
         fed = dict(place.fed(array))
         assert list(fed) == list(place.blobs)
         assert {blob.shape for blob in fed.values()} == {shape}
         assert np.array_equal(place.read(fed), array)
+    assert Place((9, 2, 2), ("x",), None, ("T", None, "")).at({"T": 3, "N": 8}) == (3, 2, 2)
     assert list(Place((3,), ()).fed(np.zeros(3))) == []
     assert [Place((1,), blobs).label for blobs in ((), ("x",), ("x0", "x1", "x2"))] == ["none", "x", "x0 ... x2"]

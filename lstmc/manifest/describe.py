@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from lstmc.backend import Compiled
+from lstmc.backend import LARGER, Compiled
 from lstmc.ir import Graph, Step
 from lstmc.manifest.structure import InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
-from lstmc.ops import Input
+from lstmc.ops import Input, IntegerRange
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.weights import parameters
 
@@ -50,7 +51,18 @@ def _input(compiled: Compiled, name: str, place: Place, filled: bool) -> InputPl
     op = compiled.model.node(name).op
     if not isinstance(op, Input):
         return InputPlace(place, filled)
-    return InputPlace(place, filled, None if filled else op.fill, op.values)
+    return InputPlace(place, filled, None if filled else op.fill, op.values, _most(compiled, op, name))
+
+
+def _most(compiled: Compiled, op: Input, name: str) -> str | None:
+    """The open dimension whose size is the largest value that an input may have."""
+    if isinstance(op.values, IntegerRange):
+        larger = replace(op.values, high=op.values.high + LARGER)
+        for dim, other in compiled.resized.items():
+            resized = other.node(name).op
+            if isinstance(resized, Input) and resized.values == larger:
+                return dim
+    return None
 
 
 def step_blobs(compiled: Compiled) -> set[str]:

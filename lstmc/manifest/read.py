@@ -17,6 +17,7 @@ from lstmc.manifest.structure import (
     FORMAT,
     InputPlace,
     Manifest,
+    Open,
     Parameter,
     Place,
     ScanBlobs,
@@ -103,6 +104,8 @@ def _holds_its_shape(entry: WrittenPlace) -> WrittenPlace:
     shape = place.shape if place.blob_shape is None else place.blob_shape
     if place.blobs and prod(place.shape) != len(place.blobs) * prod(shape):
         raise ValueError("blobs that hold as many elements as its shape")
+    if place.open and (len(place.open), len(place.names), place.blob_shape) != (len(place.shape), 1, None):
+        raise ValueError("one blob of its shape, where sizes are open, with a name or null for each axis")
     return entry
 
 
@@ -121,16 +124,17 @@ def _is_cut_by_step(entry: WrittenInput) -> WrittenInput:
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenPlace:
-    """A :class:`Place` as a manifest has it: ``blobs`` only where there are several."""
+    """A :class:`Place` as a manifest has it: ``blobs`` only where there are several, ``open`` where a size is."""
 
     blob: str | None
     shape: Shape
     blobs: tuple[str | None, ...] | None = None
     blob_shape: Shape | None = None
+    open: Open = ()
 
     def place(self) -> Place:
         one = () if self.blob is None else (self.blob,)
-        return Place(self.shape, one if self.blobs is None else self.blobs, self.blob_shape)
+        return Place(self.shape, one if self.blobs is None else self.blobs, self.blob_shape, self.open)
 
 
 @with_config(ConfigDict(arbitrary_types_allowed=True))
@@ -141,9 +145,10 @@ class WrittenInput(WrittenPlace):
     filled: bool
     fill: Annotated[Filler, PlainValidator(_filler)] | None = None
     values: Annotated[Domain, PlainValidator(_domain)] | None = None
+    most: str | None = None
 
     def input(self) -> InputPlace:
-        return InputPlace(self.place(), self.filled, self.fill, self.values)
+        return InputPlace(self.place(), self.filled, self.fill, self.values, self.most)
 
 
 @with_config(ConfigDict(arbitrary_types_allowed=True))

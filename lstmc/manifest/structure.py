@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from pydantic import Field, PlainValidator
 
 from lstmc.ir import Graph, print_graph
 from lstmc.json_file import Count, Number, Shape
-from lstmc.ops import Array, Domain, Filler
+from lstmc.ops import Array, Domain, Filler, IntegerRange
 from lstmc.types import TensorType
 from lstmc.version import __version__
 
@@ -27,6 +27,7 @@ def _initial(value: object) -> object:
     raise ValueError("a number, or words")
 
 
+Open = tuple[str | None, ...]
 Initial = Annotated[float | str, PlainValidator(_initial)]
 
 
@@ -37,18 +38,27 @@ class Place:
     ``blobs`` are the net's: none for an input that nothing reads, one, or one for each step, None where nothing reads
     that step. One may have another shape, ``blob_shape``: the same elements in the same order (``[T, N, D]`` as the
     rows ``[T*N, D]``).
+
+    ``open``, where the net takes other sizes too, has for each axis the dimension that its size is: None where it is
+    fixed, "" where the net finds it out as it runs. There is then one blob of the value's own shape.
     """
 
     shape: Shape
     blobs: tuple[str | None, ...]
     blob_shape: Shape | None = None
+    open: Open = ()
 
     @classmethod
-    def of(cls, wanted: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> Place:
+    def of(cls, wanted: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...], open: Open = ()) -> Place:
         """From the value's own type, and the names and types of its blobs."""
         types = [blob[1] for blob in blobs if blob is not None]
         other = types[0].shape if types and types[0] != wanted else None
-        return cls(wanted.shape, tuple(None if blob is None else blob[0] for blob in blobs), other)
+        return cls(wanted.shape, tuple(None if blob is None else blob[0] for blob in blobs), other, open)
+
+    def at(self, sizes: Mapping[str, int]) -> Shape:
+        """The value's shape where dimensions have these sizes."""
+        dims = self.open or (None,) * len(self.shape)
+        return tuple(size if dim is None else sizes.get(dim, size) for size, dim in zip(self.shape, dims, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -62,7 +72,7 @@ class Place:
 
     def fed(self, array: Array) -> Iterator[tuple[str, Array]]:
         """The blobs to fill from an array of the model's shape."""
-        shape = self.shape if self.blob_shape is None else self.blob_shape
+        shape = np.shape(array) if self.open else self.shape if self.blob_shape is None else self.blob_shape
         steps = array if len(self.blobs) > 1 else [array]
         for blob, step in zip(self.blobs, steps, strict=False):
             if blob is not None:
@@ -70,18 +80,29 @@ class Place:
 
     def read(self, blobs: Mapping[str, Array]) -> Array:
         """The array of the model's shape, from its blobs."""
+        if self.open:
+            return blobs[self.names[0]]
         return np.concatenate([blobs[name].ravel() for name in self.names]).reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class InputPlace:
     """An input of the model. ``filled``: the net fills it itself. ``fill`` is what the host draws where it is not
-    given, ``values`` what its elements must be, where not every number will do."""
+    given, ``values`` what its elements must be, where not every number will do; ``most`` is the open dimension whose
+    size is the largest of them, as that of ``lengths`` is the number of steps."""
 
     place: Place
     filled: bool = False
     fill: Filler | None = None
     values: Domain | None = None
+    most: str | None = None
+
+    def values_at(self, sizes: Mapping[str, int]) -> Domain | None:
+        """What its elements must be where dimensions have these sizes."""
+        most = None if self.most is None else sizes.get(self.most)
+        if most is not None and isinstance(self.values, IntegerRange):
+            return replace(self.values, high=most)
+        return self.values
 
 
 @dataclass(frozen=True)
@@ -171,10 +192,13 @@ def _written_place(place: Place) -> dict[str, Any]:
     written["shape"] = place.shape
     if place.blob_shape is not None:
         written["blob_shape"] = place.blob_shape
+    if place.open:
+        written["open"] = place.open
     return written
 
 
 def _written_input(entry: InputPlace) -> dict[str, Any]:
     fill = {} if entry.fill is None else {"fill": repr(entry.fill)}
     values = {} if entry.values is None else {"values": dataclasses.asdict(entry.values)}
-    return {**_written_place(entry.place), "filled": entry.filled, **fill, **values}
+    most = {} if entry.most is None else {"most": entry.most}
+    return {**_written_place(entry.place), "filled": entry.filled, **fill, **values, **most}

@@ -60,14 +60,20 @@ def external_data(proto: Any, file: str) -> bytes:
 def _manifest(compiled: Compiled, written: WrittenModel) -> Manifest:
     graph = compiled.expanded
     names = zip(written.outputs, graph.outputs, strict=True)
+
+    def place(ref: Ref, name: str) -> Place:
+        type_, sizes = graph.type(ref), written.sizes.shape(ref)
+        dims = tuple(size if isinstance(size, str) else None for size in sizes)
+        return Place.of(type_, ((name, type_),), dims if any(dim is not None for dim in dims) else ())
+
     return describe(
         compiled,
         inputs={
-            node.name: (Place.of(node.types[0], ((written.names[Ref(node.name)], node.types[0]),)), False)
+            node.name: (place(Ref(node.name), written.names[Ref(node.name)]), False)
             for node in graph
             if isinstance(node.op, Input)
         },
-        outputs={o.name: Place.of(graph.type(o.ref), ((name, graph.type(o.ref)),)) for name, o in names},
+        outputs={o.name: place(o.ref, name) for name, o in names},
         weights=written.weights,
         blobs={o.name: Stored(o.name, 0, written.weights.type(o.ref).shape) for o in written.weights.outputs},
     )

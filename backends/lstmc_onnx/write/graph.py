@@ -28,7 +28,12 @@ class WrittenModel:
     names: Mapping[Ref, str]
     outputs: tuple[str, ...]
     weights: Graph
-    open: tuple[str, ...]  # the dimensions that are so
+    sizes: Sizes
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """The dimensions that are so."""
+        return tuple(self.sizes.others)
 
 
 def write_model(
@@ -72,7 +77,7 @@ def write_model(
         producer_name="lstmc",
         producer_version=__version__,
     )
-    return WrittenModel(model, names, tuple(outputs), stored, tuple(shared.dims))
+    return WrittenModel(model, names, tuple(outputs), stored, sizes)
 
 
 def is_stored(graph: Graph, ref: Ref) -> bool:

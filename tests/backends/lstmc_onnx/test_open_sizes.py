@@ -13,9 +13,9 @@ import lstmc as library
 from lstmc.backend import load_cell
 from lstmc.errors import BackendError
 from lstmc.interp import forward
+from lstmc.manifest import parse_manifest, read_manifest
 from lstmc.ops import Input
 from lstmc_onnx import OnnxBackend
-from lstmc_onnx.run.session import load
 from tests.backends.lstmc_onnx.test_models import CELLS
 from tests.cells.scanned import RANGES, SIZES
 from tests.cli.conftest import LSTMC, lstmc
@@ -37,9 +37,11 @@ def assert_runs_at(net: library.Net, at: library.Net, ranges: dict[str, Any]) ->
     for node in at.compiled.model:
         if isinstance(node.op, Input) and node.op.fill is not None:
             given[node.name] = node.op.fill.draw(rng, node.op.shape).astype(np.float32)
-    found = load(net.files[net.artifact.net], threads=1)
     wanted = forward(at.compiled.model, given, net.weights).outputs
-    for name, array in zip(wanted, found.forward(given, found.outputs).values(), strict=True):
+    found = net.run(given)
+    assert found.keys() == wanted.keys()
+    for name, array in found.items():
+        assert array.shape == wanted[name].shape
         np.testing.assert_allclose(array, wanted[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
@@ -88,6 +90,33 @@ def test_what_is_open_is_what_the_net_does_not_depend_on(
     assert net.artifact.notes[-1] == f"{notes}: these sizes are open"
     sizes = {"T": 5 if "T" in notes else 3, "N": 4 if "N" in notes else 2}
     assert_runs_at(net, library.compile(made, backend="onnx", **sizes), {"L": lambda drawn: np.clip(drawn, 0, 3) // 1})
+
+
+def test_a_written_net_runs_at_the_sizes_of_its_inputs(tmp_path: Path, lstmc: LSTMC) -> None:
+    made = model("y, _ = scan(lstm(H=2), X, lengths=L)\n    return y", "X=Input(T, N, 3), L=Input(N)")
+    library.compile(made, backend="onnx", T=3, N=2).save(tmp_path)
+    described = read_manifest(tmp_path / "net.manifest.json")
+    assert parse_manifest(described.text().encode()).text() == described.text()
+    assert (described.inputs["X"].place.open, described.inputs["L"].most) == (("T", "N", None), "T")
+    x = np.random.default_rng(0).normal(size=(7, 4, 3)).astype(np.float32)
+    np.savez("x.npz", X=x, L=np.array([7, 0, 3, 5]))
+    ended = lstmc("run", "net.onnx", "--inputs", "x.npz", "-o", "y.npz")
+    assert ended.code == 0, ended.err
+    with np.load("y.npz") as found:
+        assert found["y"].shape == (7, 4, 2)
+        assert not found["y"][3:, 2].any()
+        assert found["y"][:3, 2].all()
+    np.savez("x.npz", X=x, L=np.array([8, 0]))
+    ended = lstmc("run", "net.onnx", "--inputs", "x.npz")
+    assert (ended.code, ended.err) == (
+        2, "DataError: the inputs do not fit net.onnx\n  wrong shape: L must be [4], found [2]\n"
+    )  # fmt: skip
+    np.savez("x.npz", X=x, L=np.array([8, 0, 1, 1]))
+    ended = lstmc("run", "net.onnx", "--inputs", "x.npz")
+    assert "L must be whole numbers from 0 to 7" in ended.err, ended.err
+    np.savez("x.npz", X=np.zeros((0, 4, 3)), L=np.zeros(4))
+    ended = lstmc("run", "net.onnx", "--inputs", "x.npz")
+    assert "wrong shape: X must be [3, 4, 3], found [0, 4, 3]" in ended.err
 
 
 def opsets(net: library.Net) -> int:
