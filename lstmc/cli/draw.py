@@ -13,12 +13,14 @@ from lstmc.cli.options import (
     AfterOption,
     BackendOption,
     CellOption,
+    ChoicesOption,
     FileArgument,
     FormOption,
     PhaseOption,
     SizesOption,
     StepOption,
     TargetOption,
+    chosen_backend,
     named_model,
     parse_sizes,
 )
@@ -42,6 +44,7 @@ def draw_command(
         int, typer.Option("--steps", help="How many steps of a long scan to draw: its first and its last.", min=1)
     ] = STEPS,
     backend: BackendOption = "caffe",
+    choices: ChoicesOption = None,
     target: TargetOption = None,
     step: StepOption = False,
     form: FormOption = None,
@@ -68,7 +71,7 @@ def draw_command(
         phase=phase.phase if phase else "all" if rolled else "deploy",
         step=step,
         target=target,
-        backend=backend,
+        backend=chosen_backend(backend, choices),
         form=form,
         sizes=parse_sizes(sizes or []),
     )

@@ -10,7 +10,16 @@ import typer
 
 from lstmc.api import convert
 from lstmc.cli.console import out, table
-from lstmc.cli.options import BackendOption, PlacesOption, SeedOption, SizesOption, TargetOption, parse_sizes
+from lstmc.cli.options import (
+    BackendOption,
+    ChoicesOption,
+    PlacesOption,
+    SeedOption,
+    SizesOption,
+    TargetOption,
+    chosen_backend,
+    parse_sizes,
+)
 from lstmc.cli.verify import print_report, print_verification
 from lstmc.differential import Report
 from lstmc.importers import ImportedModel, SourceError, import_file
@@ -85,6 +94,7 @@ def convert_command(
     folder: FolderOption,
     sizes: SizesOption = None,
     backend: BackendOption = "caffe",
+    choices: ChoicesOption = None,
     target: TargetOption = None,
     activation: ActivationOption = None,
     config: ConfigOption = None,
@@ -110,7 +120,7 @@ def convert_command(
         source,
         folder,
         sizes=parse_sizes(sizes or []),
-        backend=backend,
+        backend=chosen_backend(backend, choices),
         target=target,
         activation=activation,
         config=config,

@@ -12,6 +12,7 @@ from lstmc.cli.console import out
 from lstmc.cli.options import (
     BackendOption,
     CellOption,
+    ChoicesOption,
     FormOption,
     PlacesOption,
     SeedOption,
@@ -19,6 +20,7 @@ from lstmc.cli.options import (
     StepOption,
     TargetOption,
     WeightsOption,
+    chosen_backend,
     named_model,
     parse_sizes,
 )
@@ -46,6 +48,7 @@ def report_command(
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     backend: BackendOption = "caffe",
+    choices: ChoicesOption = None,
     target: TargetOption = None,
     step: StepOption = False,
     form: FormOption = None,
@@ -75,7 +78,7 @@ def report_command(
     net = compile(
         source,
         target=target,
-        backend=backend,
+        backend=chosen_backend(backend, choices),
         step=step,
         phase=widest_phase(backend, target, step),
         weights=weights or (facts.weights if facts else None),

@@ -12,12 +12,14 @@ from lstmc.cli.options import (
     AfterOption,
     BackendOption,
     CellOption,
+    ChoicesOption,
     FileArgument,
     FormOption,
     PhaseOption,
     SizesOption,
     StepOption,
     TargetOption,
+    chosen_backend,
     named_model,
     parse_sizes,
 )
@@ -29,6 +31,7 @@ def show_command(
     cell: CellOption = None,
     sizes: SizesOption = None,
     backend: BackendOption = "caffe",
+    choices: ChoicesOption = None,
     target: TargetOption = None,
     after: AfterOption = None,
     stage: Annotated[Stage | None, typer.Option("--stage", help="The graph as it leaves this stage.")] = None,
@@ -51,7 +54,7 @@ def show_command(
     ```
     """
     if passes:
-        for number, name in enumerate(pass_names(target, backend, form), 1):
+        for number, name in enumerate(pass_names(target, chosen_backend(backend, choices), form), 1):
             out.print(f"{number:3} {name}")
         return
     as_written = after is None and stage is None
@@ -62,7 +65,7 @@ def show_command(
         phase=phase.phase if phase else "all" if as_written else "deploy",
         step=step,
         target=target,
-        backend=backend,
+        backend=chosen_backend(backend, choices),
         form=form,
         sizes=parse_sizes(sizes or []),
     )

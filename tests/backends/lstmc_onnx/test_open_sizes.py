@@ -142,8 +142,12 @@ def test_the_opset_is_an_option_of_the_backend(lstmc: LSTMC) -> None:
     assert ended.code == 0
     assert "gru: GRU\nany N will do: these sizes are open\n" in ended.out
     assert onnx.load("gru.onnx").opset_import[0].version == 19
+    ended = lstmc("convert", "gru.onnx", "--backend", "onnx", "-O", "opset=18", "-D", "N=1", "-o", "again")
+    assert ended.code == 0, ended.err
+    assert onnx.load("again/net.onnx").opset_import[0].version == 18
 
 
+@pytest.mark.parametrize("command", ["compile", "verify", "show", "draw", "report"])
 @pytest.mark.parametrize(
     ("backend", "option", "message"),
     [
@@ -153,6 +157,6 @@ def test_the_opset_is_an_option_of_the_backend(lstmc: LSTMC) -> None:
         ("caffe", "opset=13", "backend caffe does not take options of its own: it has no options, with_options"),
     ],
 )
-def test_options_that_there_are_not(backend: str, option: str, message: str, lstmc: LSTMC) -> None:
-    ended = lstmc("compile", "--cell", "gru", "--backend", backend, "-O", option)
+def test_options_that_there_are_not(command: str, backend: str, option: str, message: str, lstmc: LSTMC) -> None:
+    ended = lstmc(command, "--cell", "gru", "--backend", backend, "-O", option)
     assert (ended.code, ended.err) == (2, f"BackendError: {message}\n")
