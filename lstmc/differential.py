@@ -265,7 +265,11 @@ def _ill_conditioned(compared: Iterable[Difference], moved: Iterable[Difference]
 def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) -> Iterable[Difference]:
     for output in compiled.expanded.outputs:
         found = execution.values[compiled.expanded.value_name(output.ref)]
-        yield _compare("output", output.name, [(reference.outputs[output.name], found)], VALUE_TOLERANCE)
+        yield _compare("output", output.name, [(reference.outputs[output.name], found)], _tolerance(execution))
+
+
+def _tolerance(execution: Execution) -> float:
+    return VALUE_TOLERANCE if execution.tolerance is None else execution.tolerance
 
 
 def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[Difference]:
@@ -284,7 +288,8 @@ def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]
             group = _of_all_steps(expanded.graph, ref, scans)
             groups.setdefault(group, []).append((value, execution.values[name], scales[ref]))
     for group, found in groups.items():
-        yield _compare("blob", group, [pair[:2] for pair in found], VALUE_TOLERANCE, [pair[2] for pair in found])
+        tolerance, measured_by = _tolerance(execution), [pair[2] for pair in found]
+        yield _compare("blob", group, [pair[:2] for pair in found], tolerance, measured_by)
 
 
 def _of_all_steps(graph: Graph, ref: Ref, scans: Mapping[str, Scan]) -> str:

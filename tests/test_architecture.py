@@ -56,7 +56,7 @@ ORDER["lstmc_caffe"] = (
     ("place", "targets", "unroll", "recurrent", "fused"),
     ("install", "legalize", "write"),
     ("library",),
-    ("rows", "run"),
+    ("rows", "run", "readers"),
     ("pipelines", "train", "source", "layers"),
     ("backend",),
     ("lstmc_caffe",),
@@ -92,7 +92,14 @@ THIRD_PARTY = {
     ),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/runs/folder.py"),
     "psutil": ("lstmc/memory.py",),
-    "platformdirs": ("lstmc_caffe/install/record.py", "lstmc_caffe/library/build.py", "lstmc/tune.py"),
+    "cv2": ("lstmc_caffe/readers/programs/opencv.py",),
+    "MNN": ("lstmc_caffe/readers/programs/mnn.py",),
+    "platformdirs": (
+        "lstmc_caffe/readers/environment.py",
+        "lstmc_caffe/install/record.py",
+        "lstmc_caffe/library/build.py",
+        "lstmc/tune.py",
+    ),
     "caffe": ("lstmc_caffe/worker/", "lstmc_caffe/install/smoke_test.py"),
 }
 LIMIT = 400  # lines of a file of code, where to ask whether it is one thing
@@ -113,7 +120,10 @@ MODULES = modules()
 
 # These run in the Python that has Caffe, which may have nothing else.
 WORKER_SIDE = [
-    name for name in MODULES if name.startswith("lstmc_caffe.worker.") or name == "lstmc_caffe.install.smoke_test"
+    name
+    for name in MODULES
+    if name.startswith(("lstmc_caffe.worker.", "lstmc_caffe.readers.programs."))
+    or name == "lstmc_caffe.install.smoke_test"
 ]
 
 

@@ -24,14 +24,14 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import DummyData
 from lstmc_caffe.rows.constants import Constants
-from lstmc_caffe.targets.load import OWN, load_target
+from lstmc_caffe.targets.load import BASES, load_target
 from tests.strategies import RandomModel, random_models
 from tests.test_properties import REFUSED_ALWAYS, REFUSED_WITHOUT_SLICE, assert_same, meaning_of
 
 BACKEND = CaffeBackend()
 FILES = Path(__file__).parent / "backends" / "lstmc_caffe" / "targets" / "files"
 FORMS = tuple(("caffe", form) for form in BACKEND.forms("caffe"))
-LISTS = (*((target, None) for target in (*OWN, *map(str, sorted(FILES.glob("*.toml"))))), *FORMS)
+LISTS = (*((target, None) for target in (*BASES, *map(str, sorted(FILES.glob("*.toml"))))), *FORMS)
 # What share of the models drawn below compiles, by the target's name, rounded down from what 150 of each gave
 # (caffe-native 0.88, caffe-fused 0.99, flat 0.95, noslice 0.28, few 0.73, no-power 0.24: without Power there is no
 # 1 - x, no mean and no mask); all, where none is named.

@@ -17,6 +17,9 @@ from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
+from lstmc_caffe.readers.doctor import reader_findings
+from lstmc_caffe.readers.executor import ReaderExecutor
+from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.run.doctor import findings
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
@@ -106,9 +109,19 @@ class CaffeBackend:
         """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""
         return (CaffeExecutor(Runner(), "cpu"), CaffeExecutor(Runner(for_gpu=True), "gpu"))
 
+    @property
+    def readers(self) -> Collection[str]:
+        """The programs of the entry-point group ``lstmc_caffe.readers``."""
+        return reader_names()
+
+    def reader(self, name: str) -> ReaderExecutor:
+        """One of them, in processes of its own that start with its first net."""
+        return ReaderExecutor(load_reader(name))
+
     def doctor(self) -> Iterator[Finding]:
-        """Which Caffe there is, what was tried, and whether a GPU can be used."""
+        """Which Caffe there is, what was tried, whether a GPU can be used; and which other readers there are."""
         yield from findings()
+        yield from reader_findings()
         for rules_of, fault in rules().faults.items():
             yield Finding(f"rules {rules_of}", False, fault)
         for target, fault in target_faults():

@@ -150,9 +150,10 @@ class Net:
     ) -> Verification:
         """Run it forward and backward on random inputs, and compare all of it with the float64 interpreter.
 
-        ``on`` are places: ``interpreter``, ``caffe-cpu``, ``caffe-gpu``. Without it, every one that can be used here;
-        ``verification.not_run`` says why the others cannot. A net with dropouts that is trained is run as training
-        runs it too.
+        ``on`` are places: ``interpreter``, ``caffe-cpu``, ``caffe-gpu``, and other programs that read nets, such as
+        ``opencv``, of which outputs are compared. Without it, every one of the first three that can be used here;
+        ``verification.not_run`` says why the others cannot. A net with dropouts that is trained is run as training runs
+        it too.
 
         Parameters are drawn at random, none of them zero or like another, unless their values were given to
         :func:`lstmc.compile`, or ``fillers`` asks for those that the net was written with. ``inputs`` are arrays by

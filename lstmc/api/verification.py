@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lstmc.api.displays import table_html
-from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor, RunsTraining
+from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor, HasReaders, RunsTraining
 from lstmc.differential import InterpreterExecutor, Report, check, check_training
 from lstmc.errors import Argument, BackendError
 from lstmc.ops import Array, Dropout
@@ -67,8 +67,11 @@ def verification(
     executors: list[Executor] = [InterpreterExecutor()]
     if isinstance(backend, Executes):
         executors += backend.executors()
+    readers = backend.readers if isinstance(backend, HasReaders) else ()
+    if isinstance(backend, HasReaders):
+        executors += [backend.reader(name) for name in dict.fromkeys(on or ()) if name in readers]
     try:
-        chosen, not_run = _chosen(executors, on)
+        chosen, not_run = _chosen(executors, on, readers)
         drops = any(isinstance(node.op, Dropout) for node in compiled.expanded)
         reports = []
         for executor in chosen:
@@ -81,13 +84,15 @@ def verification(
     return Verification(tuple(reports), not_run)
 
 
-def _chosen(executors: Sequence[Executor], names: Sequence[str] | None) -> tuple[list[Executor], dict[str, str]]:
+def _chosen(
+    executors: Sequence[Executor], names: Sequence[str] | None, readers: Iterable[str]
+) -> tuple[list[Executor], dict[str, str]]:
     """The executors asked for, which must all be usable; without a wish every usable one, the others with a reason."""
     known = {executor.name: executor for executor in executors}
     for name in names or ():
         if name not in known:
-            argument = Argument("on")
-            raise BackendError(f"{argument} takes one of {', '.join(known)}, found {name!r}", arguments=(argument,))
+            argument, places = Argument("on"), ", ".join(dict.fromkeys((*known, *readers)))
+            raise BackendError(f"{argument} takes one of {places}, found {name!r}", arguments=(argument,))
     chosen, not_run = [], {}
     for executor in [known[name] for name in dict.fromkeys(names)] if names else executors:
         reason = executor.unavailable()

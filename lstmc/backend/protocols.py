@@ -138,6 +138,23 @@ class Executes(Protocol):
         ...
 
 
+class Reader(Executor, Protocol):
+    """Another program that reads nets; ``target`` is what they are compiled for where nothing else is asked for."""
+
+    target: str
+
+
+@runtime_checkable
+class HasReaders(Protocol):
+    """Writes nets that other programs read too, and can run them there, forward, for a comparison."""
+
+    readers: Collection[str]  # the names of all that are known, installed or not
+
+    def reader(self, name: str) -> Reader:
+        """One of them by its name. Raises :class:`~lstmc.errors.PluginError` for one that cannot be used."""
+        ...
+
+
 class Settings(Protocol):
     """How a backend trains: its own typed settings, which have at least this."""
 
@@ -229,6 +246,7 @@ WORDS: Mapping[type, str] = {
     ListsLayers: "list layers",
     Tunes: "measure forms of a net",
     Executes: "run nets for a comparison",
+    HasReaders: "run nets in other programs",
     Trains: "train",
     Runs: "run nets",
     ReadsWeights: "read weights back",

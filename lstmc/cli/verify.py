@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lstmc.api import Verification, compile, widest_phase
+from lstmc.backend import Backend, HasReaders, require
 from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import out, said, table
 from lstmc.cli.options import (
@@ -29,11 +30,18 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.differential import Report
+from lstmc.errors import BackendError
 
 InputsOption = Annotated[
     Path | None,
     typer.Option(
         "--inputs", metavar="FILE", help="Arrays to feed (.npz or HDF5), by the inputs' names; others are drawn."
+    ),
+]
+ReadersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reader", metavar="NAME", help="Another program that reads nets, as lstmc doctor lists them. Repeatable."
     ),
 ]
 FillersOption = Annotated[bool, typer.Option("--fillers", help="Parameters as their fillers draw them.")]
@@ -53,6 +61,7 @@ def verify_command(
     form: FormOption = None,
     tuned: TuneOption = False,
     on: PlacesOption = None,
+    readers: ReadersOption = None,
     inputs: InputsOption = None,
     fillers: FillersOption = False,
 ) -> None:
@@ -69,10 +78,14 @@ def verify_command(
     lstmc verify model.py -D T=5 -D N=2 --on interpreter --json
     ```
     """
+    places = [*(on or ()), *(readers or ())] or None
+    writer = chosen_backend(backend, choices)
+    if target is None and readers:
+        target = _target_of(writer, readers)
     net = compile(
         named_model(file, cell),
         target=target,
-        backend=chosen_backend(backend, choices),
+        backend=writer,
         step=step,
         phase=widest_phase(backend, target, step),
         outputs=outputs,
@@ -84,10 +97,19 @@ def verify_command(
     )
     if net.tuning is not None:
         print_tuning(net.tuning)
-    found = net.verify(on, seed, inputs=inputs, fillers=fillers)
+    found = net.verify(places, seed, inputs=inputs, fillers=fillers)
     print_verification(found)
     if not found.passed:
         raise typer.Exit(1)
+
+
+def _target_of(backend: Backend, readers: list[str]) -> str:
+    """The target that nets for these readers are compiled for."""
+    targets = {name: require(backend, HasReaders).reader(name).target for name in readers}
+    if len(set(targets.values())) > 1:
+        found = ", ".join(f"{target} for {name}" for name, target in targets.items())
+        raise BackendError(f"these readers have targets of their own: name one by --target, found {found}")
+    return next(iter(targets.values()))
 
 
 def print_verification(found: Verification) -> None:

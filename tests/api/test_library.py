@@ -19,7 +19,7 @@ def test_parameters_and_operations_of_an_rnn() -> None:
     assert rnn.parameters == 7 * 5 + 7 * 7 + 7
     # two products of a matrix, one bias (in the place of a first sum), their sum, tanh
     assert rnn.flops == 2 * 7 * 5 + 2 * 7 * 7 + 7 + 7
-    assert rnn.targets == ("caffe", "flat", "noslice", "caffe-fused")
+    assert rnn.targets == ("caffe", "flat", "noslice", "caffe-fused", "opencv", "mnn")
     assert rnn.shapes == ("x [N, D]", "h [N, H]", "W_x [H, D]\nb [H]\nW_h [H, H]")
 
 

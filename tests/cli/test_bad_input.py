@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lstmc.backend import find_cells
+from lstmc_caffe.targets.load import OWN
 from tests.cli.conftest import LSTMC, MODEL
 
 SIZES = ("-D", "T=3", "-D", "N=2")
@@ -108,7 +109,7 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         ),
         (
             ("net.py", *SIZES, "--target", "toaster"),
-            "PluginError: backend caffe has no target toaster: found caffe, flat, noslice, caffe-native, caffe-fused\n",
+            f"PluginError: backend caffe has no target toaster: found {', '.join(OWN)}\n",
         ),
         (("net.py", *SIZES, "--weights", "absent.npz"), "WeightsError: absent.npz: no such file\n"),
         (

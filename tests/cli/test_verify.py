@@ -72,10 +72,43 @@ def test_a_blob_that_is_overwritten_is_not_compared(lstmc: LSTMC, caffe: Runner)
     assert ended.out.endswith("caffe-cpu: all 33 agree; not compared: 5 blobs (overwritten in place)\n")
 
 
+CELL = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
+
+
+def test_a_reader_is_compared_in_what_it_gives_out(lstmc: LSTMC) -> None:
+    ended = lstmc("verify", *CELL, "--reader", "opencv", "-v")
+    assert (ended.code, ended.err) == (0, "")
+    rows = [line.split()[:2] for line in ended.out.splitlines() if line.endswith("ok")]
+    assert [name for kind, name in rows if kind == "output"] == ["y", "h_T"]
+    reasons = "19 blobs (a reader gives outputs alone), 5 gradients (a reader has no backward pass)"
+    assert ended.out.endswith(f"opencv: all {len(rows)} agree; not compared: {reasons}\n")
+
+
+def test_what_a_reader_refuses_is_said_in_its_own_words(lstmc: LSTMC) -> None:
+    ended = lstmc("verify", *CELL, "--reader", "opencv", "--target", "caffe")
+    assert ended.code == 2
+    assert ended.err.startswith("ReaderError: OpenCV 4 DNN does not run the net: cv2.error: OpenCV(4")
+
+
+def test_readers_of_several_targets_need_one_named(lstmc: LSTMC) -> None:
+    ended = lstmc("verify", *CELL, "--reader", "opencv", "--reader", "mnn")
+    assert ended.code == 2
+    assert ended.err == (
+        "BackendError: these readers have targets of their own: name one by --target, found opencv for opencv, mnn for"
+        " mnn\n"
+    )
+
+
+def test_an_unknown_reader_is_refused(lstmc: LSTMC) -> None:
+    ended = lstmc("verify", *CELL, "--reader", "moon")
+    assert ended.code == 2
+    assert ended.err == "PluginError: there is no reader called moon: found mnn, opencv\n"
+
+
 def test_an_unknown_place_is_refused(lstmc: LSTMC, model_file: Path) -> None:
     ended = lstmc("verify", str(model_file), *SIZES, "--on", "moon")
     assert ended.code == 2
-    assert ended.err == "BackendError: --on takes one of interpreter, caffe-cpu, caffe-gpu, found 'moon'\n"
+    assert ended.err == "BackendError: --on takes one of interpreter, caffe-cpu, caffe-gpu, mnn, opencv, found 'moon'\n"
 
 
 def test_caffe_absent_where_it_is_asked_for(lstmc: LSTMC, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from lstmc.errors import BackendError
 
 PROTOCOL = 1
+CAFFE = "Caffe"
 
 Array = NDArray[Any]
 Groups = Mapping[str, Mapping[str, Array]]
@@ -39,8 +40,8 @@ class CaffeError(BackendError):
 class CaffeTimeout(CaffeError):
     """A request whose deadline passed. The worker was ended; the next request starts a new one."""
 
-    def __init__(self, asked: str, seconds: float) -> None:
-        super().__init__(f"Caffe did not {asked} within {seconds:g} s; its process was ended")
+    def __init__(self, asked: str, seconds: float, program: str = CAFFE) -> None:
+        super().__init__(f"{program} did not {asked} within {seconds:g} s; its process was ended")
 
 
 class CaffeAborted(CaffeError):
@@ -50,7 +51,7 @@ class CaffeAborted(CaffeError):
     negative for a signal. The next request starts a new worker.
     """
 
-    def __init__(self, asked: str, status: int, log: str) -> None:
+    def __init__(self, asked: str, status: int, log: str, program: str = CAFFE) -> None:
         self.status = status
         self.checks = fatal_lines(log)
         notes = list(self.checks)
@@ -59,7 +60,7 @@ class CaffeAborted(CaffeError):
         elif not notes:
             notes = [f"last on stderr: {line[:300]}" for line in log.strip().splitlines()[-5:]]
         how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-        super().__init__(f"Caffe's process ended ({how}) when asked to {asked}", notes=notes)
+        super().__init__(f"{program}'s process ended ({how}) when asked to {asked}", notes=notes)
 
 
 class CaffeRequestError(CaffeError):
@@ -107,9 +108,13 @@ def encode(header: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview
 
 
 class WorkerProcess:
-    """One running worker.py. ``ask`` sends a request and waits for the reply; ``end`` leaves nothing behind."""
+    """One running worker.py. ``ask`` sends a request and waits for the reply; ``end`` leaves nothing behind.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    ``program`` is what errors call that which runs in it.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], program: str = CAFFE) -> None:
+        self._program = program
         # A file, as nobody has to read it for the worker to go on; without a name, as it must not be left behind.
         with contextlib.ExitStack() as stack:
             handle, name = tempfile.mkstemp()
@@ -148,10 +153,10 @@ class WorkerProcess:
             reply, arrays = self._receive(deadline)
             os.ftruncate(self._log.fileno(), 0)  # what it said until here was not about a request that failed
         except TimeoutError:
-            raise CaffeTimeout(asked, seconds) from None
+            raise CaffeTimeout(asked, seconds, self._program) from None
         except (BrokenPipeError, EOFError):
             status = self._wait()
-            raise CaffeAborted(asked, status, self._read_log()) from None
+            raise CaffeAborted(asked, status, self._read_log(), self._program) from None
         if reply["kind"] == "error":
             raise CaffeRequestError(asked, reply["message"], kind=reply["type"], traceback=reply["traceback"])
         return reply, arrays

@@ -17,7 +17,9 @@ from lstmc.plugins import distribution, load_point, malformed, offered, origin, 
 from lstmc_caffe.targets.parse import Parsed, parse
 from lstmc_caffe.targets.target import Target
 
-OWN = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")  # targets/NAME.toml, the default first
+# targets/NAME.toml: those that others are built on, the default first; and those of one reader each, called after it
+BASES = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")
+OWN = (*BASES, "opencv", "mnn")
 GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name -> its TOML file, as path or resource
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-
-import numpy as np
 import pytest
 from google.protobuf import text_format
-from numpy.testing import assert_allclose
 
 from lstmc import Input, model, scan
 from lstmc.cells.lstm import lstm
-from lstmc.differential import random_inputs
-from lstmc.interp import forward
+from lstmc.differential import check
 from lstmc_caffe.proto.net import NetParameter
+from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.unroll.fan import FAN
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
-from tests.backends.lstmc_caffe.rows import readers
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.backends.lstmc_caffe.rows.test_narrow import FLAT, narrowed
 
@@ -41,17 +35,14 @@ def test_real_caffe_agrees(caffe: Runner) -> None:
     assert_caffe_agrees(caffe, compiled(long, "flat"))
 
 
-@pytest.mark.parametrize("name", ["opencv", "mnn"])
-def test_other_readers_agree(name: str, tmp_path: Path) -> None:
-    reader = {"opencv": readers.opencv, "mnn": readers.mnn}[name]
-    if name == "mnn" and find_spec("MNN") is None:
-        pytest.skip("NOT CHECKED: a long sequence in MNN, which is not installed: pip install MNN")
+def test_opencv_agrees(opencv: ReaderExecutor) -> None:
     net = compiled(long, "flat")
-    artifact, weights = emitted(net)
-    inputs = random_inputs(net, 0)
-    found = reader(net, artifact, inputs, tmp_path)
-    wanted = forward(net.model, inputs, weights).outputs["y"]
-    assert_allclose(found["y"], np.asarray(wanted), rtol=0, atol=1e-5)
+    assert check(net, *emitted(net), opencv).passed
+
+
+def test_mnn_agrees(mnn: ReaderExecutor) -> None:
+    net = compiled(long, "flat")
+    assert check(net, *emitted(net), mnn).passed
 
 
 def test_more_copies_than_one_concat_takes_are_joined_by_several() -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 
 from lstmc import (
     Input,
@@ -26,19 +22,17 @@ from lstmc import (
 )
 from lstmc.backend import Artifact, Compiled, load_backend
 from lstmc.cells.lstm import lstm
-from lstmc.differential import random_inputs
+from lstmc.differential import check
 from lstmc.errors import BackendError
-from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
+from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, emitted
-from tests.backends.lstmc_caffe.rows import readers
 from tests.backends.lstmc_caffe.rows.models import CELLS, PORTABLE, WHOLE, N, T, graph_of
 
-Reader = Callable[[Compiled, Artifact, Mapping[str, Any], Path], dict[str, Any]]
 SIZES = ((3, 2), (4, 1), (1, 2))
 BACKEND = load_backend("caffe")
 NAMES = [*CELLS, *(m.name for m in WHOLE)]
@@ -58,37 +52,32 @@ def test_real_caffe_agrees(caffe: Runner, name: str, target: str, steps: int, si
     assert {d.kind for d in report.differences} == {"output", "blob", "gradient"}
 
 
-def outputs_agree(reader: Reader, name: str, target: str, size: tuple[int, int], folder: Path) -> None:
+def assert_outputs_agree(reader: ReaderExecutor, name: str, target: str, size: tuple[int, int]) -> None:
     compiled, artifact, weights = built(name, target, *size)
-    inputs = random_inputs(compiled, 0)
-    if name == "stacked":
-        inputs["noise"] = np.linspace(-1, 1, size[1] * 4).reshape(size[1], 4)
-    folder.mkdir()
-    found = reader(compiled, artifact, inputs, folder)
-    for output, wanted in forward(compiled.model, inputs, weights).outputs.items():
-        assert_allclose(found[output], wanted, rtol=0, atol=1e-5, err_msg=f"{output}, steps and size {size}")
+    given = {"noise": np.linspace(-1, 1, size[1] * 4).reshape(size[1], 4)} if name == "stacked" else None
+    report = check(compiled, artifact, weights, reader, given=given)
+    compared = {d.name for d in report.differences if d.kind == "output"}
+    assert compared == {output.name for output in compiled.model.outputs}
+    assert report.passed, [d for d in report.differences if not d.passed]
 
 
 @pytest.mark.parametrize("target", PORTABLE)
 @pytest.mark.parametrize("name", NAMES)
-def test_opencv_agrees(name: str, target: str, tmp_path: Path) -> None:
-    for number, size in enumerate(SIZES):
-        outputs_agree(readers.opencv, name, target, size, tmp_path / str(number))
+def test_opencv_agrees(opencv: ReaderExecutor, name: str, target: str) -> None:
+    for size in SIZES:
+        assert_outputs_agree(opencv, name, target, size)
 
 
-def test_opencv_agrees_on_what_mnn_has_no_layer_for(tmp_path: Path) -> None:
-    outputs_agree(readers.opencv, "softened", "flat", SIZES[0], tmp_path / "net")
+def test_opencv_agrees_on_what_mnn_has_no_layer_for(opencv: ReaderExecutor) -> None:
+    assert_outputs_agree(opencv, "softened", "flat", SIZES[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "target"),
     [*((name, "flat") for name in NAMES), ("lstm", "noslice"), ("stacked", "noslice")],
 )
-def test_mnn_agrees(name: str, target: str, tmp_path: Path) -> None:
-    if find_spec("MNN") is None:
-        pytest.skip(f"NOT CHECKED: {name} for {target} in MNN, which is not installed: pip install MNN")
-    outputs_agree(readers.mnn, name, target, SIZES[0], tmp_path / "net")
+def test_mnn_agrees(mnn: ReaderExecutor, name: str, target: str) -> None:
+    assert_outputs_agree(mnn, name, target, SIZES[0])
 
 
 @pytest.mark.parametrize("target", PORTABLE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.testing import assert_allclose
 from lstmc.backend import Compiled, load_backend
 from lstmc.differential import random_inputs
 from lstmc.interp import forward
+from lstmc.manifest import Manifest, State, parse_manifest
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.run.runner import Net, Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
-from tests.backends.lstmc_caffe.rows import readers
 from tests.backends.lstmc_caffe.rows.models import CELLS, TARGETS, graph_of
 
 BACKEND = load_backend("caffe")
@@ -30,18 +29,17 @@ def stepped(name: str, target: str, size: int = 2) -> tuple[Compiled, Any, dict[
     return compiled, BACKEND.emit(compiled, weights), weights
 
 
-def stream(net: Net, manifest: dict[str, Any], sequences: dict[str, Any], size: int) -> dict[str, list[Any]]:
+def stream(net: Net, manifest: Manifest, sequences: dict[str, Any], size: int) -> dict[str, list[Any]]:
     """Feed a one-step net step by step, by its manifest alone: each output's values."""
-    places = manifest["inputs"]
-    states = {
-        pair["input"]: np.full(places[pair["input"]]["shape"], pair["initial"]) for pair in manifest["states"].values()
-    }
-    found: dict[str, list[Any]] = {name: [] for name in manifest["outputs"]}
+    places = {name: entry.place for name, entry in manifest.inputs.items()}
+    states = {pair.input: np.full(places[pair.input].shape, pair.initial) for pair in manifest.states.values()}
+    found: dict[str, list[Any]] = {name: [] for name in manifest.outputs}
     for t in range(STEPS):
         inputs = {name: array[t : t + 1] for name, array in sequences.items()} | states
-        blobs = net.run(readers.fed(manifest, inputs), want=readers.wanted_blobs(manifest)).blobs
-        outputs = readers.read(manifest, blobs)
-        states = {pair["input"]: outputs[pair["output"]] for pair in manifest["states"].values()}
+        fed = {blob: part for name, array in inputs.items() for blob, part in places[name].fed(array)}
+        blobs = net.run(fed, want=manifest.output_blobs).blobs
+        outputs = {name: place.read(blobs) for name, place in manifest.outputs.items()}
+        states = {pair.input: outputs[pair.output] for pair in manifest.states.values()}
         for name, array in outputs.items():
             found[name].append(array)
     return found
@@ -52,7 +50,7 @@ def stream(net: Net, manifest: dict[str, Any], sequences: dict[str, Any], size: 
 @pytest.mark.parametrize("name", CELLS)
 def test_a_stream_of_300_steps_is_the_sequence(caffe: Runner, name: str, target: str) -> None:
     compiled, artifact, weights = stepped(name, target)
-    manifest = json.loads(artifact.files[f"{compiled.name}.manifest.json"])
+    manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
     model = graph_of(name, STEPS, 2)
     inputs = {"x": np.random.default_rng(0).normal(size=(STEPS, 2, 3)).astype(np.float32)}
     wanted = forward(model, inputs, weights).outputs
@@ -68,12 +66,12 @@ def test_a_stream_of_300_steps_is_the_sequence(caffe: Runner, name: str, target:
         assert_allclose(found[state][-1], wanted[state], rtol=0, atol=1e-5 * scale)
 
 
-def blobs_of(artifact: Any, compiled: Compiled, manifest: dict[str, Any]) -> dict[str, Any]:
+def blobs_of(artifact: Any, compiled: Compiled, manifest: Manifest) -> dict[str, Any]:
     """The learned blobs by name, from the caffemodel."""
     layers = {layer.name: layer for layer in RawNet.FromString(artifact.files[f"{compiled.name}.caffemodel"]).layer}
     return {
-        name: np.frombuffer(layers[where["layer"]].blobs[where["index"]].data, "<f4").reshape(where["shape"])
-        for name, where in manifest["blobs"].items()
+        name: np.frombuffer(layers[where.layer].blobs[where.index].data, "<f4").reshape(where.shape)
+        for name, where in manifest.blobs.items()
     }
 
 
@@ -87,11 +85,11 @@ def test_real_caffe_agrees_on_one_step(caffe: Runner, name: str, target: str) ->
 
 def test_the_manifest_pairs_states() -> None:
     compiled, artifact, _ = stepped("stacked", "flat")
-    manifest = json.loads(artifact.files["stacked.manifest.json"])
-    assert manifest["states"] == {
-        "lstm/h": {"input": "lstm/h_in", "output": "lstm/h_out", "initial": 0.0},
-        "lstm/c": {"input": "lstm/c_in", "output": "lstm/c_out", "initial": "noise"},
-        "gru/h": {"input": "gru/h_in", "output": "gru/h_out", "initial": 0.0},
+    manifest = parse_manifest(artifact.files["stacked.manifest.json"])
+    assert manifest.states == {
+        "lstm/h": State("lstm/h_in", "lstm/h_out", 0.0),
+        "lstm/c": State("lstm/c_in", "lstm/c_out", "noise"),
+        "gru/h": State("gru/h_in", "gru/h_out", 0.0),
     }
     assert list(random_inputs(compiled, 0)) == ["X", "lstm/h_in", "lstm/c_in", "gru/h_in"]
-    assert list(manifest["outputs"]) == ["classes", "c", "lstm/h_out", "lstm/c_out", "gru/h_out"]
+    assert list(manifest.outputs) == ["classes", "c", "lstm/h_out", "lstm/c_out", "gru/h_out"]

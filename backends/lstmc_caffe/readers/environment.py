@@ -1,0 +1,92 @@
+"""Where a reader's own environments are, and how they are made: by uv, in the user's cache folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import platformdirs
+
+from lstmc.errors import BackendError
+from lstmc_caffe.readers.reader import Environment, Reader
+
+RECORD = "environment.json"
+
+
+def readers_folder() -> Path:
+    """The folder of all environments."""
+    return platformdirs.user_cache_path("lstmc") / "readers"
+
+
+def interpreter(environment: Environment | None) -> Path | None:
+    """The interpreter of an environment that is made, as it is described by now; lstmc's own of None."""
+    if environment is None:
+        return Path(sys.executable)
+    folder = readers_folder() / environment.name
+    try:
+        made = (folder / RECORD).read_text(encoding="utf-8") == _record(environment)
+    except OSError:
+        return None
+    return folder / "bin" / "python" if made else None
+
+
+def make(reader: Reader) -> None:
+    """Make the environments of a reader that are not there. Raises :class:`BackendError` that says what failed."""
+    for environment in reader.environments:
+        if interpreter(environment) is None:
+            _make(environment)
+
+
+def _make(environment: Environment) -> None:
+    folder = readers_folder() / environment.name
+    shutil.rmtree(folder, ignore_errors=True)
+    _run(environment, "uv", "venv", "--quiet", "--python", str(_python(environment)), str(folder))
+    python = folder / "bin" / "python"
+    _run(environment, "uv", "pip", "install", "--quiet", "--python", str(python), *environment.requires)
+    if environment.setup is not None:
+        _run(environment, str(python), str(environment.setup))
+    (folder / RECORD).write_text(_record(environment), encoding="utf-8")
+
+
+def _record(environment: Environment) -> str:
+    setup = environment.setup.read_text(encoding="utf-8") if environment.setup is not None else ""
+    return json.dumps({**asdict(environment), "setup": setup}) + "\n"
+
+
+def _python(environment: Environment) -> Path:
+    """An interpreter of the version wanted: on the path, one of pyenv's or of uv's."""
+    for path in _candidates(environment.python):
+        ran = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        if ran.returncode == 0 and ran.stdout.startswith(f"Python {environment.python}."):
+            return path
+    raise BackendError(
+        f"environment {environment.name} needs Python {environment.python}, and there is none on the path:"
+        f" uv python install {environment.python}, or pyenv install {environment.python}"
+    )
+
+
+def _candidates(version: str) -> Iterator[Path]:
+    name = f"python{version}"
+    found = shutil.which(name)
+    if found is not None:
+        yield Path(found)
+    roots = (os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), platformdirs.user_data_path("uv") / "python")
+    for root, folder in zip(roots, ("versions", "."), strict=True):
+        yield from sorted(Path(root, folder).glob(f"*{version}.*/bin/{name}"))
+
+
+def _run(environment: Environment, *command: str) -> None:
+    program = shutil.which(command[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
+        raise BackendError(f"{command[0]} is needed for this: python -m pip install 'lstmc[readers]'")
+    ran = subprocess.run([program, *command[1:]], capture_output=True, text=True, errors="replace", check=False)
+    if ran.returncode != 0:
+        lines = [line.strip() for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
+        told = " ".join(command[:3])
+        raise BackendError(f"environment {environment.name} cannot be made: {told} failed", notes=lines[-6:])

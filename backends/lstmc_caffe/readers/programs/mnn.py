@@ -1,0 +1,47 @@
+"""MNN: its converter for Caffe nets, then its runtime. Arrays go in and out in Caffe's order of axes."""
+
+import os
+import subprocess
+import sys
+
+import MNN
+import numpy as np
+
+CONVERT = "import sys, _tools; _tools.mnnconvert(sys.argv)"  # in a process of its own: it may end that
+
+
+def about(args, arrays):
+    return {"version": MNN.version()}, {}
+
+
+def convert(args, arrays):
+    base = os.path.join(args["folder"], "net")
+    files = ["--modelFile", base + ".caffemodel", "--prototxt", base + ".prototxt", "--MNNModel", base + ".mnn"]
+    command = [sys.executable, "-c", CONVERT, "-f", "CAFFE", "--bizCode", "lstmc"] + files
+    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if not os.path.isfile(base + ".mnn"):
+        raise RuntimeError("mnnconvert wrote no net: " + said.stdout.decode(errors="replace").strip())
+    return {}, {}
+
+
+def run(args, arrays):
+    net = MNN.Interpreter(os.path.join(args["folder"], "net.mnn"))
+    session = net.createSession({"numThread": 1})  # several wait for each other in a loop
+    for name, array in arrays.items():
+        net.resizeTensor(net.getSessionInput(session, name), array.shape)
+    net.resizeSession(session)
+    for name, array in arrays.items():
+        net.getSessionInput(session, name).copyFrom(_host(array))
+    net.runSession(session)
+    found = {}
+    for name in args["wanted"]:
+        tensor = net.getSessionOutput(session, name)
+        array = np.zeros(tensor.getShape(), np.float32)
+        host = _host(array)
+        tensor.copyToHostTensor(host)
+        found[name] = np.array(host.getData(), np.float32).reshape(array.shape)
+    return {}, found
+
+
+def _host(array):
+    return MNN.Tensor(array.shape, MNN.Halide_Type_Float, array, MNN.Tensor_DimensionType_Caffe)

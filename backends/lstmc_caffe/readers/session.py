@@ -1,0 +1,130 @@
+"""Nets run in a reader: each of its stages in a worker process that lives on from net to net."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from lstmc.errors import BackendError
+from lstmc.ops import Array
+from lstmc_caffe.place.process import CaffeError, Reply, WorkerProcess
+from lstmc_caffe.readers.environment import interpreter
+from lstmc_caffe.readers.reader import Reader, Stage
+from lstmc_caffe.worker import WORKER
+
+Shape = tuple[int, ...]
+SECONDS = 300.0  # for one net; starting takes part of it
+# What a virtual environment of lstmc's own must not tell that of a reader, and what keeps readers from using all cores.
+UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+
+
+class ReaderError(BackendError):
+    """A reader that is not there, or that does not take or run a net, with what it says itself."""
+
+
+class ReaderSession:
+    """A reader, started with the first net. Use it in a ``with``, or close it."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self._processes: dict[Stage, WorkerProcess] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its processes; the next net starts them again."""
+        for process in self._processes.values():
+            process.end()
+        self._processes.clear()
+
+    def version(self) -> str:
+        """The reader's own version. Raises :class:`ReaderError` where it is not installed, with how to install it."""
+        try:
+            replies = [self._call(stage, "about", {}, {})[0]["value"]["version"] for stage in self.reader.stages]
+        except ReaderError as error:
+            told = f"{error.message}: {self.reader.how_to_install}"
+            raise ReaderError(told, notes=error.notes) from None
+        return " + ".join(dict.fromkeys(replies))
+
+    def run(
+        self, prototxt: bytes, caffemodel: bytes, blobs: Mapping[str, Array], wanted: Mapping[str, Shape]
+    ) -> dict[str, Array]:
+        """The blobs ``wanted``, by their names and in these shapes, of one forward pass on ``blobs``.
+
+        Raises :class:`ReaderError` with the reader's own message where it does not take the net, or gives other blobs.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="lstmc-"))
+        try:
+            (folder / "net.prototxt").write_bytes(prototxt)
+            (folder / "net.caffemodel").write_bytes(caffemodel)
+            return self._run(folder, blobs, wanted)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _run(self, folder: Path, blobs: Mapping[str, Array], wanted: Mapping[str, Shape]) -> dict[str, Array]:
+        args = {"folder": str(folder), "wanted": {name: list(shape) for name, shape in wanted.items()}}
+        inputs = {name: np.asarray(array, np.float32) for name, array in blobs.items()}
+        for stage in self.reader.stages:
+            if _has(stage, "convert"):
+                shapes = {name: list(array.shape) for name, array in inputs.items()}
+                self._call(stage, "convert", {**args, "inputs": shapes}, {})
+        found = self._call(self.reader.stages[-1], "run", args, inputs)[1].get("arrays", {})
+        for name, shape in wanted.items():
+            if name not in found:
+                raise ReaderError(f"{self.reader.title} gives no blob {name}: found {', '.join(found) or 'none'}")
+            if found[name].size != np.prod(shape, dtype=int):
+                got = list(found[name].shape)
+                raise ReaderError(
+                    f"{self.reader.title} gives {name} in another shape: expected {list(shape)}, got {got}"
+                )
+        return {name: np.asarray(found[name], np.float32).reshape(shape) for name, shape in wanted.items()}
+
+    def _call(self, stage: Stage, function: str, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> Reply:
+        request = {"request": "call", "path": str(stage.program), "function": function, "args": args}
+        process = self._started(stage)
+        try:
+            return process.ask(f"{function} a net", request, {"arrays": arrays}, SECONDS)
+        except CaffeError as error:
+            if getattr(error, "traceback", None) is None:  # it ended, or was ended
+                self._processes.pop(stage).end()
+            raise ReaderError(_own_words(error, self.reader.title, function), notes=error.notes) from None
+        except BaseException:
+            self._processes.pop(stage).end()  # Ctrl-C: half a frame may be in the pipe
+            raise
+
+    def _started(self, stage: Stage) -> WorkerProcess:
+        if stage not in self._processes:
+            python = interpreter(stage.environment)
+            if python is None:
+                raise ReaderError(f"{self.reader.title} is not installed")
+            environment = {name: value for name, value in os.environ.items() if name not in UNSET}
+            environment["PATH"] = f"{python.parent}{os.pathsep}{environment.get('PATH', '')}"
+            command = [str(python), "-u", str(WORKER), str(os.getpid())]
+            self._processes[stage] = WorkerProcess(command, environment, self.reader.title)
+        return self._processes[stage]
+
+
+def _has(stage: Stage, function: str) -> bool:
+    return f"def {function}(" in stage.program.read_text(encoding="utf-8")
+
+
+def _own_words(error: CaffeError, title: str, function: str) -> str:
+    """``OpenCV 4 DNN cannot run the net: error: ...``."""
+    said = error.message.removeprefix(f"cannot {function} a net: ")
+    if said == error.message:
+        return said
+    doing = {"about": "cannot be imported"}.get(function, f"does not {function} the net")
+    return f"{title} {doing}: {said}"
