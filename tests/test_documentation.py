@@ -91,6 +91,7 @@ from lstmc import Input, nothing
 def unknown(text: str) -> Iterator[str]:
     """The code spans and lines of code blocks, with what in them does not exist."""
     blocks, prose = taken_apart(text)
+    own = own_names(text)
     for language, block in blocks:
         if language == "python":
             yield from unknown_in_python(block)
@@ -100,12 +101,21 @@ def unknown(text: str) -> Iterator[str]:
         span = " ".join(span.split())
         yield from unknown_in_command(span)
         if "…" not in span and not SENTENCE.search(span) and not (" " in span and span in texts()):
-            yield from unknown_in_span(span)
+            yield from (name for name in unknown_in_span(span) if name not in own)
+
+
+def own_names(text: str) -> set[str]:
+    """What a page writes itself: the files that its blocks are, and what they define."""
+    found = set()
+    for title, block in re.findall(r'^```python title="([^"]+)"\n(.*?)^```$', text, re.M | re.S):
+        defined = (getattr(node, "name", None) for node in ast.walk(ast.parse(block)))
+        found |= {title, *filter(None, defined)}
+    return found
 
 
 def taken_apart(text: str) -> tuple[list[tuple[str, str]], str]:
     """Code blocks, fenced by their language or indented, and the rest."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    blocks = re.findall(r"^```(\w*)[^\n]*\n(.*?)^```$", text, re.M | re.S)
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
     indented = re.findall(r"(?:\n\n)((?:    .*\n+)+)", prose)
     prose = re.sub(r"(\n\n)(?:    .*\n+)+", r"\1", prose)
