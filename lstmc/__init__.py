@@ -43,6 +43,11 @@ from lstmc.dsl.whole_numbers import *
 from lstmc.importers import from_onnx as from_onnx
 from lstmc.importers import from_torch as from_torch
 from lstmc.importers import import_file as import_file
+from lstmc.sweeps import Goal as Goal
+from lstmc.sweeps import Range as Range
+from lstmc.sweeps import Space as Space
+from lstmc.sweeps import Swept as Swept
+from lstmc.sweeps import sweep as sweep
 from lstmc.version import __version__ as __version__
 
 if not TYPE_CHECKING:  # it reads the imports themselves; `from lstmc import *` must not take the submodules too

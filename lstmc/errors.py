@@ -174,3 +174,7 @@ class InterpreterError(LstmcError):
 
 class TrainingError(LstmcError):
     """A training run that cannot start, cannot go on from where it was, or had to stop."""
+
+
+class SweepError(LstmcError):
+    """A sweep, or another job of many parts, that cannot start or cannot go on."""

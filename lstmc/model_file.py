@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +15,7 @@ from lstmc.backend import find_backends, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel, Model
 from lstmc.errors import LstmcError, ModelFileError, PluginError
 from lstmc.ir import Graph
+from lstmc.numerals import number, whole
 from lstmc.plain_text import plain
 from lstmc.source import SrcLoc, display
 
@@ -40,6 +41,14 @@ class ModelSource:
             )
         return cls(model, f"{model.loc.file}:{model.name}" if model.loc else model.name)
 
+    def with_options(self, texts: Mapping[str, str]) -> ModelSource:
+        """The model with options set by texts, each of the kind that its default is: a number, true or false, a word,
+        or a cell of the library by its name. Raises :class:`ModelFileError`, and what ``load_cell`` raises.
+        """
+        options = self.model.signature.options
+        given = {name: _option(name, text, options[name]) if name in options else text for name, text in texts.items()}
+        return replace(self, model=self.model.with_options(**given)) if given else self
+
     def graph(self, sizes: Mapping[str, int]) -> Graph:
         """The model traced with these sizes. What the user's own code raises becomes a :class:`ModelFileError`."""
         try:
@@ -50,6 +59,26 @@ class ModelSource:
             raise _from_user_code(
                 f"{self.name} does not trace", error, self.model.function.__code__.co_filename
             ) from error
+
+
+def _option(name: str, text: str, default: object) -> object:
+    """The value that a text stands for, of the kind of an option's default."""
+    if isinstance(default, Cell):
+        return load_cell(text)
+    if isinstance(default, str):
+        return text
+    found: object = None
+    if isinstance(default, bool):
+        kind, found = "true or false", {"true": True, "false": False}.get(text)
+    elif isinstance(default, int):
+        kind, found = "a whole number", whole(text)
+    elif isinstance(default, float):
+        kind, found = "a number", number(text)
+    else:
+        kind = f"a model file that sets it, as its default is {default!r}"
+    if found is None:
+        raise ModelFileError(f"option {name}: expected {kind}, found {text!r}")
+    return found
 
 
 def model_in(file: str) -> ModelSource:

@@ -29,6 +29,7 @@ MODELS = {
     "digits.py:gru_digits": {"N": 3},
     "digits.py:peephole_digits": {"N": 3},
     "digits.py:bidirectional_digits": {"N": 3},
+    "digits.py:digits": {"N": 3, "H": 4},
     "adding.py:lstm_adds": {"N": 2},
     "adding.py:rnn_adds": {"N": 2},
     "char_lm.py:char_lm": {"T": 4, "N": 2},

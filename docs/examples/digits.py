@@ -3,7 +3,8 @@
     python docs/examples/digits.py out/digits            # train.npz, test.npz (scikit-learn's digits)
     lstmc train docs/examples/digits.py:lstm_digits -D N=60 --data out/digits/train.npz --test-data out/digits/test.npz -o out/digits/lstm
 
-Four models of the same task: ``lstm_digits``, ``gru_digits``, ``peephole_digits``, ``bidirectional_digits``.
+Four models of the same task: ``lstm_digits``, ``gru_digits``, ``peephole_digits``, ``bidirectional_digits``; and
+``digits``, whose cell and size are chosen by ``--set cell=mgu -D H=32``, or swept over.
 """
 
 import sys
@@ -19,7 +20,7 @@ from lstmc_caffe import Solver
 
 ROWS, PIXELS = 8, 8
 HIDDEN, DIGITS = 64, 10
-N = dims("N")
+N, H = dims("N H")
 SOLVER = Solver(
     type="Adam", base_lr=0.01, lr_policy="step", gamma=0.3, stepsize=300, max_iter=600, clip_gradients=5,
     weight_decay=1e-4, test_interval=100, snapshot=200,
@@ -71,6 +72,16 @@ def bidirectional_digits(
     _, down = scan(lstm(H=HIDDEN, name="down"), X)
     _, up = scan(lstm(H=HIDDEN, name="up"), X, reverse=True)
     return classified(concat(down["h"], up["h"]), label, W, b)
+
+
+@model(solver=SOLVER)
+def digits(
+    X=Input(ROWS, N, PIXELS), label=Input(N),
+    W=Param(DIGITS, H, fill=xavier()), b=Param(DIGITS),
+    cell=lstm,
+):
+    _, last = scan(cell(H=H), X)
+    return classified(last["h"], label, W, b)
 
 
 def write_data(folder: Path) -> None:

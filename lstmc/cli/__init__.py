@@ -22,6 +22,7 @@ from lstmc.cli.plot import plot_command
 from lstmc.cli.report import report_command
 from lstmc.cli.run import run_command
 from lstmc.cli.show import show_command
+from lstmc.cli.sweep import sweep_command
 from lstmc.cli.train import train_command
 from lstmc.cli.verify import verify_command
 from lstmc.cli.weights import weights_app
@@ -74,6 +75,7 @@ app.command("verify")(speaking(verify_command))
 app.command("show")(speaking(show_command, tables=False))
 app.command("draw")(speaking(draw_command, tables=False))
 app.command("train")(speaking(train_command, waits=False))
+app.command("sweep")(speaking(sweep_command, waits=False))
 app.command("run")(speaking(run_command))
 app.command("generate")(speaking(generate_command, tables=False, waits=False))
 app.command("import")(speaking(import_command))

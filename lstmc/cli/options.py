@@ -33,6 +33,19 @@ def parse_sizes(given: list[str]) -> dict[str, int]:
     return sizes
 
 
+def parse_options(given: list[str]) -> dict[str, str]:
+    """``["cell=gru"]`` as texts by name. Raises :class:`ModelFileError` for anything else."""
+    options: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier() or not value:
+            raise ModelFileError(f"--set takes NAME=VALUE, as in --set cell=gru, found {text!r}")
+        if name in options:
+            raise ModelFileError(f"--set {name} is given twice: as {options[name]} and as {value}")
+        options[name] = value
+    return options
+
+
 def whole_from_0(given: object) -> int:
     """What an option takes that counts. Raises :class:`typer.BadParameter`."""
     return _at_least_0(whole, "a whole number", given)
@@ -84,6 +97,22 @@ CellOption = Annotated[
 ]
 SizesOption = Annotated[
     list[str] | None, typer.Option("-D", metavar="NAME=INT", help="The size of a dimension. Repeatable.")
+]
+ModelOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the model, as --set cell=gru. Repeatable."),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", metavar="ADDRESS", help="A Dask scheduler, as tcp://10.0.0.1:8786. Default: this machine."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="INT", help="Processes on this machine. Default: one a core.", parser=whole_from_0
+    ),
 ]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", metavar="FILE.npz", help="Parameter values, by the model's own names.")

@@ -18,12 +18,14 @@ from lstmc.cli.options import (
     BackendOption,
     BatchOption,
     GpuOption,
+    ModelOptionsOption,
     SeedOption,
     SizesOption,
     SolverOption,
     TargetOption,
     WeightsOption,
     number_from_0,
+    parse_options,
     parse_sizes,
 )
 from lstmc.cli.progress import shown
@@ -48,6 +50,7 @@ def train_command(
         typer.Option("--test-split", metavar="PART", help="Or such a part of --data, as 0.2.", parser=number_from_0),
     ] = None,
     sizes: SizesOption = None,
+    options: ModelOptionsOption = None,
     solver: SolverOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
@@ -81,7 +84,7 @@ def train_command(
         if tensorboard:
             listeners.append(stack.enter_context(closing(EventFiles(folder))))
         run = train(
-            model_in(file),
+            model_in(file).with_options(parse_options(options or [])),
             data,
             out=folder,
             test_data=test_data,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import count
-from typing import Any, overload
+from typing import Any, Self, overload
 
 from lstmc.dsl.declare import Declaration, InputDeclaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
@@ -62,6 +63,20 @@ class Model(Definition):
             trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
         graph = trace.builder.finish(_with_carried(trace, outputs))
         return rename_values(graph, {output.ref: output.name for output in reversed(graph.outputs)})
+
+    def with_options(self, **given: object) -> Self:
+        """The same model with other values for its options. Raises :class:`DslError` for what is none of them."""
+        options = self.signature.options
+        for name in given:
+            if name not in options:
+                raise DslError(
+                    f"{self.owner} has no option {name}: it has {', '.join(options) or 'none'}",
+                    loc=self.loc,
+                    notes=("an option is an argument with a default value that is no Input and no Param",),
+                )
+        made = copy(self)
+        made.signature = replace(self.signature, options={**options, **given})
+        return made
 
     def _argument(self, trace: ModelTrace, name: str, declared: Declaration) -> Any:
         try:

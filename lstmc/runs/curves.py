@@ -6,7 +6,7 @@ matplotlib takes longer to import than all of lstmc, so this module is imported 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib import rc_context
@@ -30,8 +30,13 @@ Points = tuple[list[Any], list[Any]]
 
 def drawn(runs: Mapping[str, Sequence[Record]], forms: Iterable[str]) -> dict[str, bytes]:
     """The figure of some runs, by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``."""
+    return figure_bytes(lambda: runs_figure(runs), forms)
+
+
+def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, bytes]:
+    """The figure that ``make`` makes, in the style of all figures here, in each of the ``forms``."""
     with rc_context(STYLE):
-        figure = runs_figure(runs)
+        figure = make()
         files = {}
         for form in forms:
             content = io.BytesIO()

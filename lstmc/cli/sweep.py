@@ -1,0 +1,181 @@
+"""``lstmc sweep``: a training run for each point of a space, several at a time, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from lstmc.cli.console import Rows, Styles, out, said, table
+from lstmc.cli.interruption import interruptible
+from lstmc.cli.options import (
+    BackendOption,
+    BatchOption,
+    GpuOption,
+    ModelOptionsOption,
+    SchedulerOption,
+    SeedOption,
+    SizesOption,
+    SolverOption,
+    TargetOption,
+    WorkersOption,
+    number_from_0,
+    parse_options,
+    parse_sizes,
+    whole_from_0,
+)
+from lstmc.errors import SweepError
+from lstmc.sweeps import Goal, Row, Space, sweep
+
+STYLES: Styles = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "dropped": "dim"}
+SHOWN = 20  # rows of the table that moves
+
+
+def sweep_command(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DATA", help="Arrays (.npz or HDF5) by the names of the inputs.")
+    ],
+    folder: Annotated[
+        Path, typer.Option("-o", "--output", metavar="SWEEP", help="The folder that all of it goes into.")
+    ],
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid",
+            metavar="NAME=VALUE,VALUE",
+            help="What varies: a dimension, an option of the model, solver.SETTING or seed. Repeatable.",
+        ),
+    ] = None,
+    space: Annotated[
+        Path | None, typer.Option("--space", metavar="FILE.toml", help="Lists and ranges of values, by the same names.")
+    ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option("--random", metavar="INT", help="Draw so many points. Default: all.", parser=whole_from_0),
+    ] = None,
+    halving: Annotated[
+        int | None,
+        typer.Option(
+            "--halving",
+            metavar="INT",
+            help="Compare points early too: one in so many goes on each time (successive halving).",
+            parser=whole_from_0,
+        ),
+    ] = None,
+    lowest: Annotated[
+        str | None, typer.Option("--lowest", metavar="SCORE", help="The best has the lowest such score. Default: loss.")
+    ] = None,
+    highest: Annotated[
+        str | None, typer.Option("--highest", metavar="SCORE", help="The best has the highest such score.")
+    ] = None,
+    test_data: Annotated[
+        Path | None, typer.Option("--test-data", metavar="DATA", help="Arrays to score the models on.")
+    ] = None,
+    test_split: Annotated[
+        float | None,
+        typer.Option("--test-split", metavar="PART", help="Or such a part of --data, as 0.2.", parser=number_from_0),
+    ] = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
+    sizes: SizesOption = None,
+    options: ModelOptionsOption = None,
+    solver: SolverOption = None,
+    seed: SeedOption = 0,
+    batch: BatchOption = None,
+    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Take examples in the order they have.")] = False,
+    gpu: GpuOption = False,
+    target: TargetOption = None,
+    backend: BackendOption = "caffe",
+) -> None:
+    """Train a model at every point of a space, and find the best.
+
+    Each point is a run of `lstmc train` in SWEEP/points. However the command ends, the same command goes on with what
+    is not finished. Exits with 1 if a point failed.
+    """
+    if lowest is not None and highest is not None:
+        raise SweepError(f"--lowest {lowest} and --highest {highest} both say what is the best: expected one of them")
+    values = Space({}) if space is None else Space.read(space)
+    with interruptible() as interruption, watched(out) as watch:
+        found = sweep(
+            file,
+            values.over(Space.parse(grid or [])),
+            data,
+            out=folder,
+            random=random,
+            halving=halving,
+            goal=Goal(lowest or highest or "loss", highest is not None),
+            scheduler=scheduler,
+            workers=workers,
+            test_data=test_data,
+            test_split=test_split,
+            sizes=parse_sizes(sizes or []),
+            options=parse_options(options or []),
+            solver=solver or [],
+            seed=seed,
+            batch=batch,
+            shuffle=not no_shuffle,
+            gpu=gpu,
+            target=target,
+            backend=backend,
+            watch=watch,
+            stop=interruption.asked,
+        )
+    out.print(listed(found.rows, said_of_it=True))
+    for path in found.files:
+        out.print(f"wrote {path}", markup=False, soft_wrap=True)
+    if found.best is not None:
+        said.fact("best", str(found.best))
+        out.print(f"the best: {found.best}", markup=False, soft_wrap=True)
+    if found.stopped:
+        out.print("stopped: the same command goes on with what is not finished")
+        raise typer.Exit(interruption.exit_code)
+    if any(row.state in ("failed", "interrupted") for row in found.rows):
+        raise typer.Exit(1)
+
+
+def listed(rows: Sequence[Row], said_of_it: bool = False) -> Rows:
+    """The rows as a table; ``said_of_it``: it is what the command says in the end."""
+    varied = list(dict.fromkeys(name for row in rows for name in row.point))
+    scores = list(dict.fromkeys(name for row in rows for name in row.scores))
+    columns = (*varied, "state", "iteration", *scores, "reason")
+    made = table("", *columns, key="points", styles=STYLES) if said_of_it else Rows("points", "", columns, {}, STYLES)
+    for row in rows:
+        values = [row.point.get(name, "") for name in varied]
+        found = [f"{row.scores[name]:.4g}" if name in row.scores else "" for name in scores]
+        made.add_row(*values, row.state, row.iteration, *found, row.reason)
+    return made
+
+
+@contextmanager
+def watched(console: Console) -> Iterator[Callable[[Sequence[Row]], object]]:
+    """Shows a sweep while it goes on: a table that moves on a terminal, a line for each point that ends elsewhere."""
+    if not console.is_terminal or console.quiet:
+        yield _Lines(console)
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        yield lambda rows: live.update(listed(rows[:SHOWN]).__rich__(), refresh=True)
+
+
+class _Lines:
+    """Says of each point that it has ended, once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._states = console, dict[str, tuple[str, int]]()
+
+    def __call__(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            told = (row.state, row.iteration)
+            if row.state in ("finished", "failed", "interrupted") and self._states.get(row.name) != told:
+                self._states[row.name] = told
+                scores = "".join(f", {name} {score:.4g}" for name, score in row.scores.items())
+                why = f": {row.reason}" if row.reason else ""
+                text = f"{row.name}: {row.state} after {row.iteration} iterations{scores}{why}"
+                self._console.print(text, markup=False, soft_wrap=True)

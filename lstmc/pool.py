@@ -1,0 +1,137 @@
+"""Workers for many independent jobs, by Dask: processes on this machine, or those of a scheduler elsewhere.
+
+Every worker is a process that runs one job at a time. A job that loses its worker is given to another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from lstmc.errors import Argument, SweepError
+from lstmc.extras import need
+
+CONNECT_SECONDS = 10.0
+STOP_SECONDS = 60.0  # that jobs have to come to an end when nobody wants their results any more
+LOOK_SECONDS = 0.1  # between two looks for ended jobs
+SCHEDULER = "scheduler"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended: its ``result``, or ``problem``, why there is none."""
+
+    name: str
+    result: Any = None
+    problem: str = ""
+
+
+class Pool:
+    """Jobs that are on their way. ``where`` is how errors call the scheduler."""
+
+    def __init__(self, client: Any, where: str) -> None:
+        self._client, self._where = client, where
+        self._futures: dict[str, Any] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs have not ended."""
+        return len(self._futures)
+
+    @property
+    def workers(self) -> int:
+        """How many jobs can run at a time."""
+        return sum(self._client.nthreads().values())
+
+    def submit(self, function: Callable[[Any], Any], argument: object, name: str) -> None:
+        """Have ``function(argument)`` run by a worker, which imports it by its name."""
+        key = f"{name}-{uuid.uuid4().hex}"  # what Dask knows by one key is not run twice
+        self._futures[name] = self._client.submit(function, argument, key=key, pure=False)
+
+    def ended(self, seconds: float) -> list[Ended]:
+        """Jobs that have ended since this was asked last; none after so many seconds in which no one did.
+
+        Raises :class:`SweepError` where the scheduler has ended.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            if self._client.status != "running":
+                raise SweepError(f"{self._where} has ended; what was done is kept: begin again, and it goes on")
+            found = [name for name, future in self._futures.items() if future.done()]
+            if found or time.monotonic() >= until:
+                return [_ended(name, self._futures.pop(name)) for name in found]
+            time.sleep(LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """Give up all jobs, and wait until those that run have seen it."""
+        with suppress(Exception):  # of a scheduler that is gone: there is nobody to tell
+            self._client.cancel(list(self._futures.values()), force=True)
+            until = time.monotonic() + STOP_SECONDS
+            while any(self._client.run(_running).values()) and time.monotonic() < until:
+                time.sleep(LOOK_SECONDS)
+
+
+def _running(dask_worker: Any) -> int:
+    return len(dask_worker.active_threads)
+
+
+def _ended(name: str, future: Any) -> Ended:
+    if future.status == "finished":
+        return Ended(name, future.result())
+    if future.status != "error":
+        return Ended(name, problem=f"its job was {future.status}")
+    error = future.exception()
+    if type(error).__name__ == "KilledWorker":
+        return Ended(name, problem="every worker that it was given to ended: out of memory, or killed")
+    return Ended(name, problem=f"{type(error).__name__}: {error}".replace("\n", " "))
+
+
+@contextmanager
+def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[Pool]:
+    """The workers of a scheduler by its address, as ``tcp://10.0.0.1:8786``; without one, ``workers`` processes here
+    (one a core if not given), which end with this one.
+
+    Raises :class:`SweepError` without the package distributed, and where there is no scheduler.
+    """
+    distributed = need("distributed", "Dask", "sweep", SweepError)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to say is said in errors
+    if scheduler is None:
+        count = workers or len(os.sched_getaffinity(0))
+        with (
+            distributed.LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            distributed.Client(cluster, set_as_default=False) as client,
+        ):
+            yield from _stopped(Pool(client, "the scheduler on this machine"))
+        return
+    said = Argument(SCHEDULER, scheduler)
+    try:
+        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise SweepError(
+            f"{said}: expected the address of a Dask scheduler, as tcp://HOST:8786, found none that answers ({error})",
+            arguments=(said,),
+        ) from None
+    with client:
+        yield from _stopped(Pool(client, f"the scheduler at {scheduler}"))
+
+
+def _stopped(made: Pool) -> Iterator[Pool]:
+    """The pool, whose jobs are given up in the end if there are any left."""
+    try:
+        yield made
+    finally:
+        if made.waiting:
+            made.stop()

@@ -1,0 +1,124 @@
+"""What became of the points of a sweep: a row each, which of them is the best, and the table of all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import inf, isfinite
+from pathlib import Path
+from typing import Literal
+
+from lstmc.json_file import Count, NotExpected, Number, read_json
+from lstmc.runs.metrics import Record, Smoothed
+from lstmc.sweeps.space import Point
+
+RESULTS = "results.csv"
+LOSS = "loss"
+WINDOW = 20  # updates that the loss of a run without tests is a mean of
+
+State = Literal["waiting", "running", "finished", "dropped", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a point's run ended: with all updates that it was to make, ``budget``, or with an error, ``reason``.
+
+    ``final`` errors would come again; with others the run may go on.
+    """
+
+    budget: Count
+    iteration: Count
+    scores: dict[str, Number] = field(default_factory=dict)
+    reason: str = ""
+    final: bool = True
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The score by which points are compared, and whether the highest or the lowest is the best."""
+
+    score: str = LOSS
+    highest: bool = False
+
+    def of(self, scores: Mapping[str, float]) -> float | None:
+        """The score, where there is one."""
+        return scores.get(self.score)
+
+    def order(self, scores: Mapping[str, float]) -> float:
+        """The smaller, the better; infinite without a score."""
+        found = self.of(scores)
+        return inf if found is None else -found if self.highest else found
+
+    def __str__(self) -> str:
+        return f"the {'highest' if self.highest else 'lowest'} {self.score}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point, and what is known of it. ``reason`` says why it failed or was interrupted."""
+
+    name: str
+    point: Point
+    state: State = "waiting"
+    iteration: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+
+def measured(records: Iterable[Record]) -> dict[str, float]:
+    """The scores of a run's last test; without one, the mean of its last losses."""
+    tested: dict[str, float] = {}
+    losses = Smoothed(WINDOW)
+    loss: float | None = None
+    for record in records:
+        if record["kind"] == "test":
+            tested = {name: value for name, value in record["scores"].items() if value is not None}
+        elif record["loss"] is not None:
+            loss = losses.add(record["loss"])
+    return tested or ({} if loss is None or not isfinite(loss) else {LOSS: loss})
+
+
+def read_outcome(folder: Path, budget: int) -> Outcome | None:
+    """How a point's run to so many updates ended; None where it has not, or cannot be told."""
+    try:
+        return read_json(folder / _outcome_name(budget), Outcome)
+    except (OSError, NotExpected):
+        return None
+
+
+def outcome_file(outcome: Outcome) -> dict[str, bytes]:
+    """An outcome as a file's name, in the point's folder, and content."""
+    return {_outcome_name(outcome.budget): (json.dumps(asdict(outcome), indent=1) + "\n").encode()}
+
+
+def _outcome_name(budget: int) -> str:
+    return f"outcome_{budget:06d}.json"
+
+
+def best_of(rows: Iterable[Row], goal: Goal) -> Row | None:
+    """The finished point with the best score; None where no finished point has one."""
+    scored = [row for row in rows if row.state == "finished" and goal.of(row.scores) is not None]
+    return min(scored, key=lambda row: goal.order(row.scores), default=None)
+
+
+def ranked(rows: Iterable[Row], goal: Goal) -> list[Row]:
+    """The rows, the best first: finished ones before those that were dropped, and failed ones last."""
+    order = ("finished", "running", "dropped", "waiting", "interrupted", "failed")
+    return sorted(rows, key=lambda row: (order.index(row.state), goal.order(row.scores), row.name))
+
+
+def results_csv(rows: Sequence[Row]) -> bytes:
+    """A table with a column for what varies, the state, the iterations, each score, the reason and the run's folder."""
+    varied = list(dict.fromkeys(name for row in rows for name in row.point))
+    scores = list(dict.fromkeys(name for row in rows for name in row.scores))
+    content = io.StringIO()
+    written = csv.writer(content, lineterminator="\n")
+    written.writerow([*varied, "state", "iteration", *scores, "reason", "run"])
+    for row in rows:
+        values = [row.point.get(name, "") for name in varied]
+        found = [f"{row.scores[name]:.6g}" if name in row.scores else "" for name in scores]
+        written.writerow([*values, row.state, row.iteration, *found, row.reason, f"points/{row.name}"])
+    return content.getvalue().encode()

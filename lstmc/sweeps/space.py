@@ -1,0 +1,209 @@
+"""The space of a sweep: what varies, the values that it takes, and the points that are tried."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, log, prod
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from lstmc.errors import Argument, SweepError
+
+SOLVER = "solver."  # begins the names of what is a setting of the solver
+SEED = "seed"
+MOST_POINTS = 10_000
+_NAME = re.compile(r"(solver\.)?[A-Za-z_]\w*")
+_UNSAFE = re.compile(r"[^\w.=,+-]")
+LONGEST = 120  # characters of a folder's name
+RANGE_KEYS = {"from", "to", "log", "whole"}
+
+Point = Mapping[str, str]  # a value for each name, as one writes it on the command line
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high`` that are drawn evenly; evenly of their logarithms where ``log`` is set; whole
+    numbers where ``whole`` is."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def draw(self, rng: np.random.Generator) -> str:
+        if self.log:
+            found = exp(rng.uniform(log(self.low), log(self.high)))
+        else:
+            found = rng.uniform(self.low, self.high + (1 if self.whole else 0))
+        return str(min(int(found), int(self.high))) if self.whole else f"{found:.4g}"
+
+
+@dataclass(frozen=True)
+class Space:
+    """What varies, by name, and its values: a list of them, or a range that random points are drawn from.
+
+    A name is ``solver.SETTING``, ``seed``, an option of the model, or a dimension.
+    """
+
+    values: Mapping[str, Sequence[str] | Range]
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Of values as Python has them: lists, and for a range ``{"from": 1e-4, "to": 1e-1, "log": True}``.
+
+        Raises :class:`SweepError` for a name or a value that is none.
+        """
+        return cls({name: _values(name, value) for name, value in _flat(given)})
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> Self:
+        """Of texts ``NAME=VALUE,VALUE``. Raises :class:`SweepError`."""
+        values: dict[str, Sequence[str]] = {}
+        for text in texts:
+            name, equals, listed = text.partition("=")
+            found = [part.strip() for part in listed.split(",")]
+            said = Argument("grid", text)
+            if not equals or not all(found):
+                raise SweepError(f"{said}: expected NAME=VALUE,VALUE, found {text!r}", arguments=(said,))
+            if name in values:
+                raise SweepError(f"{said}: {name} is given twice", arguments=(said,))
+            values[name] = found
+        return cls.of(values)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Of a TOML file: ``H = [64, 128]`` or ``"solver.base_lr" = {from = 1e-4, to = 1e-1, log = true}``.
+
+        Raises :class:`SweepError` for a file that is not there or no such file.
+        """
+        try:
+            given = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SweepError(f"{path}: no such file") from None
+        except OSError as error:
+            raise SweepError(f"{path}: cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SweepError(f"{path}: expected TOML, found something else: {error}") from None
+        try:
+            return cls.of(given)
+        except SweepError as error:
+            raise SweepError(f"{path}: {error.message}") from None
+
+    def over(self, other: Space) -> Space:
+        """This space with what the other one says put over it."""
+        return Space({**self.values, **other.values})
+
+    def points(self, random: int | None, seed: int) -> dict[str, Point]:
+        """The points by the names of their folders: every combination, or so many that are drawn by ``seed``.
+
+        Raises :class:`SweepError` for a space without values, for more than 10000 points, and for a range where no
+        points are drawn.
+        """
+        if not self.values:
+            raise SweepError("a sweep varies something: expected values for some name, found none")
+        made = self._grid() if random is None else self._drawn(random, seed)
+        named: dict[str, Point] = {}
+        for point in made:
+            name = _UNSAFE.sub("_", ",".join(f"{key}={value}" for key, value in point.items()))
+            named.setdefault(name if len(name) <= LONGEST else f"{len(named):04d}", point)
+        return named
+
+    def _grid(self) -> list[Point]:
+        for name, values in self.values.items():
+            if isinstance(values, Range):
+                argument = Argument("random")
+                raise SweepError(
+                    f"{name} has a range: give {argument} the number of points to draw", arguments=(argument,)
+                )
+        lists = [values for values in self.values.values() if not isinstance(values, Range)]
+        _check_count(prod(map(len, lists)))
+        return [dict(zip(self.values, chosen, strict=True)) for chosen in itertools.product(*lists)]
+
+    def _drawn(self, count: int, seed: int) -> list[Point]:
+        argument = Argument("random", str(count))
+        if count < 1:
+            raise SweepError(f"{argument}: expected at least one point", arguments=(argument,))
+        _check_count(count)
+        rng, most = np.random.default_rng(seed), self._combinations()
+        drawn: dict[tuple[str, ...], Point] = {}
+        while len(drawn) < min(count, most):
+            point = {
+                name: values.draw(rng) if isinstance(values, Range) else values[int(rng.integers(len(values)))]
+                for name, values in self.values.items()
+            }
+            drawn[tuple(point.values())] = point
+        return list(drawn.values())
+
+    def _combinations(self) -> int:
+        """How many points there are that differ. A range of whole numbers has so many, any other enough."""
+        counts = [
+            len(set(values))
+            if not isinstance(values, Range)
+            else int(values.high) - int(values.low) + 1
+            if values.whole
+            else MOST_POINTS * 10
+            for values in self.values.values()
+        ]
+        return prod(counts)
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_POINTS:
+        raise SweepError(f"expected at most {MOST_POINTS} points, found {count}")
+
+
+def _flat(given: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Names with their values; TOML makes tables of dotted names."""
+    found: list[tuple[str, Any]] = []
+    for key, value in given.items():
+        if isinstance(value, Mapping) and not set(value) & {"from", "to"}:
+            found += _flat(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found
+
+
+def _values(name: str, given: Any) -> Sequence[str] | Range:
+    if not _NAME.fullmatch(name):
+        raise SweepError(f"{name!r} is no name: expected a dimension, an option of the model, solver.SETTING or seed")
+    if isinstance(given, Range):
+        return given
+    if isinstance(given, Mapping):
+        return _range(name, given)
+    if not isinstance(given, list | tuple) or not given:
+        raise SweepError(f"{name}: expected a list of values, or a range with from and to, found {given!r}")
+    return tuple(dict.fromkeys(_text(name, value) for value in given))
+
+
+def _range(name: str, given: Mapping[str, Any]) -> Range:
+    numbers = [given.get(key) for key in ("from", "to")]
+    if (
+        not set(given) <= RANGE_KEYS
+        or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
+        or not all(isinstance(given.get(flag, False), bool) for flag in ("log", "whole"))
+    ):
+        raise SweepError(
+            f"{name}: a range has numbers from and to, and true or false for log and whole, found {dict(given)}"
+        )
+    low, high = map(float, numbers)  # type: ignore[arg-type]
+    made = Range(low, high, given.get("log", False), given.get("whole", False))
+    if not low < high or (made.log and low <= 0) or (made.whole and any(n != int(n) for n in (low, high))):
+        kind = "whole numbers" if made.whole else "numbers"
+        above = "above 0 " if made.log else ""
+        raise SweepError(f"{name}: expected {kind} {above}of which from is the smaller, found {low:g} to {high:g}")
+    return made
+
+
+def _text(name: str, value: object) -> str:
+    """A value as one writes it on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | str) and str(value).strip():
+        return str(value)
+    raise SweepError(f"{name}: expected numbers, words or true and false, found {value!r}")

@@ -1,0 +1,240 @@
+"""``lstmc.sweep``: a model, data and a space of values in; a run for each point out, and which is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from pathlib import Path
+
+from lstmc.api.build import backend_of
+from lstmc.api.settings import solver_settings
+from lstmc.backend import Trains, require
+from lstmc.errors import LstmcError, SweepError
+from lstmc.model_file import model_in
+from lstmc.output import write_files
+from lstmc.pool import Pool, pool
+from lstmc.runs.metrics import METRICS, read_metrics
+from lstmc.sweeps.folder import defined, link_best, sweep_folder
+from lstmc.sweeps.halving import budgets, kept
+from lstmc.sweeps.results import RESULTS, Goal, Outcome, Row, best_of, measured, ranked, read_outcome, results_csv
+from lstmc.sweeps.space import Space
+from lstmc.sweeps.task import Task, Training, at_point, train_point
+
+TRIES = 3  # of a point whose run is interrupted again and again
+SECONDS = 0.5  # between two looks at the runs
+
+Watch = Callable[[Sequence[Row]], object]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found: a row for each point, the best first. ``best`` is the folder of the best point's run."""
+
+    folder: Path
+    rows: tuple[Row, ...]
+    best: Path | None
+    files: tuple[Path, ...]
+    stopped: bool = False
+
+
+def sweep(
+    model: str,
+    space: Space | Mapping[str, object],
+    data: str | Path,
+    /,
+    *,
+    out: str | Path,
+    random: int | None = None,
+    halving: int | None = None,
+    goal: Goal = Goal(),
+    scheduler: str | None = None,
+    workers: int | None = None,
+    test_data: str | Path | None = None,
+    test_split: float | None = None,
+    sizes: Mapping[str, int] | None = None,
+    options: Mapping[str, str] | None = None,
+    solver: Sequence[str] = (),
+    seed: int = 0,
+    batch: str | None = None,
+    shuffle: bool = True,
+    gpu: bool = False,
+    target: str | None = None,
+    backend: str = "caffe",
+    watch: Watch | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Swept:
+    """Train a model at every point of a space, each in a folder of its own, several at a time.
+
+    A sweep that was ended in any way goes on when it is begun again with the same arguments: what has finished or
+    failed is not trained again, and the others go on from their last snapshots.
+
+    Args:
+        model: A model's file, ``FILE`` or ``FILE:MODEL``: the workers import it.
+        space: What varies: dimensions, options of the model, ``solver.SETTING``, ``seed``.
+        data: An ``.npz`` or HDF5 file, as for :func:`lstmc.train`.
+        out: The folder that the sweep goes into, seen by all workers by the same path.
+        random: Draw so many points, by ``seed``; every combination without it.
+        halving: Compare the points after fewer updates too, and let one in so many go on each time.
+        goal: What is the best.
+        scheduler: The address of a Dask scheduler; without one, ``workers`` processes on this machine.
+        watch: Is given the rows now and then.
+        stop: Is asked whether to stop, with snapshots.
+
+    The other arguments are those of :func:`lstmc.train`, for all points. Raises
+    :class:`~lstmc.errors.SweepError` for a space or a folder that does not do, and where the scheduler ends.
+    """
+    training = Training(
+        model=_absolute_model(model),
+        data=str(Path(data).absolute()),
+        test_data=None if test_data is None else str(Path(test_data).absolute()),
+        test_split=test_split,
+        sizes=dict(sizes or {}),
+        solver=tuple(solver),
+        options=dict(options or {}),
+        seed=seed,
+        batch=batch,
+        shuffle=shuffle,
+        gpu=gpu,
+        target=target,
+        backend=backend,
+    )
+    if halving is not None and halving < 2:
+        raise SweepError(f"halving: expected a whole number from 2 on, found {halving}")
+    points = (space if isinstance(space, Space) else Space.of(space)).points(random, seed)
+    rows = {name: Row(name, point) for name, point in points.items()}
+    updates = _updates(training, list(points.values()))
+    if halving is not None and len(set(updates)) > 1:
+        raise SweepError("halving compares points after the same number of updates: solver.max_iter cannot vary")
+    files = [_file_of(training.model), training.data, *([training.test_data] if training.test_data else [])]
+    definition = defined(asdict(training), files, points, halving, str(goal))
+    folder = Path(out).absolute()
+    with sweep_folder(folder, definition) as runs, pool(scheduler, workers) as workers_of_it:
+        made = _Sweep(training, rows, runs, goal, watch, stop, workers_of_it)
+        try:
+            if halving is None:
+                made.train(list(rows), dict(zip(rows, updates, strict=True)))
+            else:
+                made.halve(updates[0], halving)
+        finally:
+            written = made.write(folder)
+    found = ranked(made.rows.values(), goal)
+    best = best_of(found, goal)
+    return Swept(folder, tuple(found), None if best is None else runs / best.name, written, made.stopped)
+
+
+class _Sweep:
+    """A sweep that goes on: what is known of each point, and what its workers do."""
+
+    def __init__(
+        self,
+        training: Training,
+        rows: dict[str, Row],
+        runs: Path,
+        goal: Goal,
+        watch: Watch | None,
+        stop: Callable[[], bool],
+        workers: Pool,
+    ) -> None:
+        self.training, self.rows, self.runs, self.goal = training, rows, runs, goal
+        self.watch, self.stop, self.pool = watch, stop, workers
+        self.stopped = False
+
+    def halve(self, updates: int, factor: int) -> None:
+        names = list(self.rows)
+        for budget in budgets(len(names), updates, factor):
+            self.train(names, dict.fromkeys(names, budget))
+            if self.stopped:
+                return
+            if budget < updates:
+                going_on = set(kept([self.rows[name] for name in names], factor, self.goal))
+                for name in names:
+                    if name not in going_on and self.rows[name].state == "finished":
+                        self.rows[name] = replace(self.rows[name], state="dropped")
+                names = [name for name in names if name in going_on]
+
+    def train(self, names: Sequence[str], budget: Mapping[str, int]) -> None:
+        """Train these points to their budgets, unless they have been, or have failed."""
+        tries = dict.fromkeys(names, 0)
+        for name in names:
+            if outcome := read_outcome(self.runs / name, budget[name]):
+                self.note(name, outcome)
+            else:
+                self.rows[name] = replace(self.rows[name], state="waiting")
+                self.submit(name, budget[name])
+        while self.pool.waiting and not self.stopped:
+            for ended in self.pool.ended(SECONDS):
+                outcome = ended.result or Outcome(budget[ended.name], 0, {}, ended.problem, final=False)
+                self.note(ended.name, outcome)
+                tries[ended.name] += 1
+                if not outcome.final and tries[ended.name] < TRIES:
+                    self.submit(ended.name, budget[ended.name])
+            self.look(names)
+            self.stopped = self.stop()
+
+    def submit(self, name: str, budget: int) -> None:
+        self.pool.submit(train_point, Task(self.training, self.rows[name].point, str(self.runs / name), budget), name)
+
+    def note(self, name: str, outcome: Outcome) -> None:
+        state = "finished" if not outcome.reason else "failed" if outcome.final else "interrupted"
+        self.rows[name] = replace(
+            self.rows[name],
+            state=state,  # type: ignore[arg-type]  # one of the words above
+            iteration=outcome.iteration,
+            scores=outcome.scores,
+            reason=outcome.reason,
+        )
+
+    def look(self, names: Sequence[str]) -> None:
+        """How far the runs are, by what they have measured."""
+        if self.watch is None:
+            return
+        for name in names:
+            path = self.runs / name / METRICS
+            if self.rows[name].state in ("waiting", "running") and path.exists():
+                records = read_metrics(path)
+                if records:
+                    last = records[-1]["iteration"]
+                    self.rows[name] = replace(
+                        self.rows[name], state="running", iteration=last, scores=measured(records)
+                    )
+        self.watch(ranked(self.rows.values(), self.goal))
+
+    def write(self, folder: Path) -> tuple[Path, ...]:
+        """The results of all points, the link to the best, and the pictures."""
+        rows = ranked(self.rows.values(), self.goal)
+        drawing = import_module("lstmc.sweeps.drawing")  # matplotlib takes longer to import than all of lstmc
+        pictures = drawing.pictures(rows, self.goal, self.runs)
+        written = write_files(folder, {RESULTS: results_csv(rows), **pictures})
+        best = best_of(rows, self.goal)
+        return (*written, *([link_best(folder, best.name)] if best is not None else []))
+
+
+def _absolute_model(model: str) -> str:
+    """``FILE`` or ``FILE:MODEL`` with the file's whole path. Raises ModelFileError for what is none."""
+    source = model_in(model)
+    file = model.removesuffix(f":{source.model.name}")
+    return f"{Path(file).absolute()}:{source.model.name}"
+
+
+def _file_of(model: str) -> str:
+    return model.rpartition(":")[0]
+
+
+def _updates(training: Training, points: Sequence[Mapping[str, str]]) -> list[int]:
+    """How many updates each point makes to the end. Raises where no point can be trained: a mistake in what is given
+    to all of them."""
+    backend = require(backend_of(training.backend), Trains)
+    made: list[int] = []
+    first: LstmcError | None = None
+    for point in points:
+        try:
+            given = at_point(training, point)
+            model = model_in(given.model).with_options(given.options or {})
+            made.append(solver_settings(backend, model.model.solver, given.solver).max_iter)
+        except LstmcError as error:
+            first = first or error
+            made.append(0)
+    if first is not None and not any(made):
+        raise first
+    return made

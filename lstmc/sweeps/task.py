@@ -1,0 +1,168 @@
+"""One point of a sweep, trained: what a Dask worker is given, and does. The run stays in the point's own folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from lstmc.api import train
+from lstmc.errors import LstmcError, Mend, SweepError
+from lstmc.extras import need
+from lstmc.model_file import model_in
+from lstmc.numerals import whole
+from lstmc.output import write_files
+from lstmc.runs.folder import RUN, SNAPSHOTS
+from lstmc.runs.metrics import METRICS, read_metrics
+from lstmc.sweeps.results import Outcome, measured, outcome_file, read_outcome
+from lstmc.sweeps.space import SEED, SOLVER, Point
+
+LOCK = ".point.lock"  # held while the point is trained: a scheduler may give a task away that still runs elsewhere
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every point of a sweep is trained with; see :func:`lstmc.train`. Paths are those of the workers too."""
+
+    model: str  # FILE, or FILE:MODEL
+    data: str
+    test_data: str | None = None
+    test_split: float | None = None
+    sizes: Mapping[str, int] | None = None
+    solver: tuple[str, ...] = ()
+    options: Mapping[str, str] | None = None
+    seed: int = 0
+    batch: str | None = None
+    shuffle: bool = True
+    gpu: bool = False
+    target: str | None = None
+    backend: str = "caffe"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A point to train until it has made ``budget`` updates."""
+
+    training: Training
+    point: Point
+    folder: str
+    budget: int
+
+
+def at_point(training: Training, point: Point, budget: int | None = None) -> Training:
+    """What a point is trained with. Raises :class:`SweepError` for a value that does not suit its name."""
+    sizes, options, seed = dict(training.sizes or {}), dict(training.options or {}), training.seed
+    settings: dict[str, str] = dict(text.split("=", 1) for text in training.solver if "=" in text)
+    known = model_in(training.model).model.signature.options
+    for name, value in point.items():
+        if name.startswith(SOLVER):
+            settings[name.removeprefix(SOLVER)] = value
+        elif name in known:
+            options[name] = value
+        else:
+            number = whole(value)
+            if number is None or number < 0:
+                raise SweepError(f"{name}: expected whole numbers, found {value!r}")
+            if name == SEED:
+                seed = number
+            else:
+                sizes[name] = number
+    if budget is not None:
+        settings["max_iter"] = str(budget)
+    solver = tuple(f"{name}={value}" for name, value in settings.items())
+    return replace(training, sizes=sizes, options=options, seed=seed, solver=solver)
+
+
+def train_point(task: Task) -> Outcome:
+    """Trains a point, or goes on with it, and writes down how it ended. One that has ended is not trained again.
+
+    An error that would come again, as a loss that runs away, ends a point for good; another one, as a full disk, does
+    not. Where the task is cancelled the run stops with a snapshot.
+    """
+    folder = Path(task.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / LOCK, mode=0o644):
+        before = read_outcome(folder, task.budget)
+        if before is not None:
+            return before
+        iteration, reason, final = 0, "", True
+        try:
+            iteration = _train(task, folder)
+        except LstmcError as error:
+            reason, final = _said(error), Mend.RESUME not in error.mends
+        records = read_metrics(folder / METRICS)
+        iteration = iteration or max((record["iteration"] for record in records), default=0)
+        if not reason and iteration < task.budget:
+            reason, final = "stopped", False
+        outcome = Outcome(task.budget, iteration, measured(records), reason, final)
+        if outcome.final:
+            write_files(folder, outcome_file(outcome))
+        return outcome
+
+
+def _train(task: Task, folder: Path) -> int:
+    """How many updates the run has made."""
+    given = at_point(task.training, task.point, task.budget)
+    model = model_in(given.model).with_options(given.options or {})
+    return train(
+        model,
+        given.data,
+        out=folder,
+        test_data=given.test_data,
+        test_split=given.test_split,
+        solver=given.solver,
+        seed=given.seed,
+        batch=given.batch,
+        shuffle=given.shuffle,
+        gpu=given.gpu,
+        target=given.target,
+        backend=given.backend,
+        resume=(folder / RUN).exists() or (folder / SNAPSHOTS).exists(),
+        stop=_cancelled(),
+        command=command(given, folder),
+        sizes=given.sizes,
+    ).iteration
+
+
+def command(given: Training, folder: Path) -> str:
+    """The command that trains the same alone."""
+    words = ["lstmc", "train", given.model, "--data", given.data, "-o", str(folder)]
+    words += ["--test-data", given.test_data] if given.test_data is not None else []
+    words += ["--test-split", f"{given.test_split:g}"] if given.test_split is not None else []
+    for name, size in (given.sizes or {}).items():
+        words += ["-D", f"{name}={size}"]
+    for name, value in (given.options or {}).items():
+        words += ["--set", f"{name}={value}"]
+    for text in given.solver:
+        words += ["--solver", text]
+    words += ["--seed", str(given.seed)] if given.seed else []
+    words += ["--batch", given.batch] if given.batch is not None else []
+    words += ["--no-shuffle"] if not given.shuffle else []
+    words += ["--gpu"] if given.gpu else []
+    words += ["--target", given.target] if given.target is not None else []
+    words += ["--backend", given.backend] if given.backend != "caffe" else []
+    return shlex.join(words)
+
+
+def _said(error: LstmcError) -> str:
+    """An error in a line: what is wrong, and where an error has it only in its notes, the first of these."""
+    return "; ".join((error.message, *error.notes[:1])).replace("\n", " ")
+
+
+def _cancelled() -> Callable[[], bool]:
+    """Whether nobody wants the result of this task any more: its command has ended, or given it up."""
+    distributed = need("distributed", "Dask", "sweep", SweepError)
+    try:
+        worker = distributed.get_worker()
+    except ValueError:  # called without Dask
+        return lambda: False
+    key = worker.get_current_task()
+
+    def cancelled() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
+
+    return cancelled

@@ -1,0 +1,217 @@
+"""Sweeps: what they leave, what of them is done again, and what fails; jobs run here, and the backend is in NumPy."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lstmc.api import training_run
+from lstmc.pool import Ended
+from lstmc.sweeps import task
+from tests.cli.conftest import LSTMC
+from tests.cli.conftest import Ended as Said
+from tests.cli.test_train import MODEL, SIZES, arrays
+
+WITH_OPTION = MODEL.replace(
+    "V=Param(3, 4, fill=uniform(-1, 1)))", "V=Param(3, 4, fill=uniform(-1, 1)), scale=1.0)"
+).replace("softmax_loss(scores, label)", "softmax_loss(scores * scale, label)")
+
+
+class Here:
+    """Stands in for a pool: jobs run one after another in this process. ``jobs`` names those that ran."""
+
+    def __init__(self) -> None:
+        self.jobs: list[str] = []
+        self.left: list[tuple[str, Callable[[Any], Any], Any]] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self.left)
+
+    def submit(self, function: Callable[[Any], Any], argument: Any, name: str) -> None:
+        self.left.append((name, function, argument))
+
+    def ended(self, seconds: float) -> list[Ended]:
+        name, function, argument = self.left.pop(0)
+        self.jobs.append(name)
+        return [Ended(name, function(argument))]
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, interpreter: None) -> Here:
+    made = Here()
+
+    @contextmanager
+    def pool(scheduler: str | None, workers: int | None) -> Iterator[Here]:
+        yield made
+
+    monkeypatch.setattr("lstmc.sweeps.sweeping.pool", pool)
+    monkeypatch.setattr("lstmc.sweeps.sweeping.backend_of", training_run.backend_of)
+    return made
+
+
+def swept(lstmc: LSTMC, *more: str) -> Said:
+    if not Path("net.py").exists():
+        Path("net.py").write_text(WITH_OPTION)
+        np.savez("data.npz", **arrays(44))
+    return lstmc("sweep", "net.py", "--data", "data.npz", *SIZES, "--test-split", "0.3", "-o", "sweep", *more)
+
+
+def results() -> dict[str, dict[str, str]]:
+    with Path("sweep/results.csv").open() as file:
+        return {row["run"]: row for row in csv.DictReader(file)}
+
+
+GRID = ("--grid", "solver.base_lr=0.01,0.5", "--grid", "scale=0.5,1")
+
+
+def test_what_a_sweep_leaves(lstmc: LSTMC, here: Here) -> None:
+    ended = swept(lstmc, *GRID)
+    assert (ended.code, ended.err) == (0, "")
+    found = results()
+    assert list(found["points/solver.base_lr=0.5,scale=1"].items())[:4] == [
+        ("solver.base_lr", "0.5"),
+        ("scale", "1"),
+        ("state", "finished"),
+        ("iteration", "20"),
+    ]
+    losses = [float(row["loss"]) for row in found.values()]
+    assert losses == sorted(losses)  # the best first
+    assert f"sweep/{os.readlink('sweep/best')}" == f"sweep/{next(iter(found))}"
+    assert Path("sweep/best/weights.npz").is_file()
+    for picture in ("sweep.png", "curves.png"):
+        assert Path("sweep", picture).read_bytes().startswith(b"\x89PNG")
+    assert "solver.base_lr=0.5,scale=1: finished after 20 iterations, loss " in ended.out
+    assert "--set scale=1.0" not in Path("sweep/best/command.json").read_text()
+
+
+def test_its_command_trains_the_point_alone(lstmc: LSTMC, here: Here) -> None:
+    swept(lstmc, "--grid", "scale=2", "--seed", "3", "--no-shuffle")
+    made = task.command(
+        task.at_point(task.Training("net.py:net", "data.npz", sizes={"T": 3}), {"scale": "2", "seed": "4"}, 7),
+        Path("r"),
+    )
+    assert made == "lstmc train net.py:net --data data.npz -o r -D T=3 --set scale=2 --solver max_iter=7 --seed 4"
+    alone = lstmc(
+        *("train", "net.py", "--data", "data.npz", *SIZES, "--test-split", "0.3", "--set", "scale=2"),
+        *("--seed", "3", "--no-shuffle", "-o", "alone"),
+    )
+    assert alone.code == 0
+    for name, array in np.load("alone/weights.npz").items():
+        assert np.array_equal(array, np.load("sweep/best/weights.npz")[name])
+
+
+def test_what_has_finished_is_not_trained_again(lstmc: LSTMC, here: Here) -> None:
+    first = swept(lstmc, *GRID)
+    before, here.jobs = results(), []
+    again = swept(lstmc, *GRID)
+    assert (again.code, here.jobs) == (first.code, [])
+    assert results() == before
+    lost = Path("sweep/points/solver.base_lr=0.01,scale=1/outcome_000020.json")
+    lost.unlink()  # as after a kill between the end of a run and its last word
+    assert swept(lstmc, *GRID).code == 0
+    assert here.jobs == ["solver.base_lr=0.01,scale=1"]
+    assert results() == before
+
+
+def test_a_point_that_fails_is_a_row_with_its_reason_and_stays_so(lstmc: LSTMC, here: Here) -> None:
+    ended = swept(lstmc, "--grid", "scale=1,none")
+    assert ended.code == 1
+    row = results()["points/scale=none"]
+    assert (row["state"], row["reason"]) == ("failed", "option scale: expected a number, found 'none'")
+    here.jobs = []
+    assert swept(lstmc, "--grid", "scale=1,none").code == 1
+    assert here.jobs == []
+
+
+def test_where_no_point_can_be_trained_the_sweep_does_not_begin(lstmc: LSTMC, here: Here) -> None:
+    ended = swept(lstmc, "--grid", "scale=none,nothing")
+    assert (ended.code, ended.err) == (2, "ModelFileError: option scale: expected a number, found 'none'\n")
+    assert not Path("sweep").exists()
+
+
+def test_what_is_interrupted_is_tried_again_and_goes_on_later(
+    lstmc: LSTMC, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(seconds: float) -> list[Ended]:
+        name, _, _ = here.left.pop(0)
+        here.jobs.append(name)
+        return [Ended(name, problem="its worker ended")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(here, "ended", lost)
+        assert swept(lstmc, "--grid", "scale=1").code == 1
+    row = results()["points/scale=1"]
+    assert (row["state"], row["reason"], here.jobs) == ("interrupted", "its worker ended", ["scale=1"] * 3)
+    assert swept(lstmc, "--grid", "scale=1").code == 0
+    assert results()["points/scale=1"]["state"] == "finished"
+
+
+def test_halving_lets_the_best_go_on(lstmc: LSTMC, here: Here) -> None:
+    more = ("--grid", "solver.base_lr=0.0001,0.001,0.01,0.5", "--halving", "2")
+    ended = swept(lstmc, *more)
+    assert (ended.code, ended.err) == (0, "")
+    found = {row["solver.base_lr"]: (row["state"], row["iteration"]) for row in results().values()}
+    assert found == {
+        "0.5": ("finished", "20"),
+        "0.01": ("dropped", "10"),
+        "0.001": ("dropped", "5"),
+        "0.0001": ("dropped", "5"),
+    }
+    before, here.jobs = results(), []
+    assert swept(lstmc, *more).code == 0
+    assert (results(), here.jobs) == (before, [])
+
+
+def test_another_sweep_in_the_folder_is_refused(lstmc: LSTMC, here: Here) -> None:
+    swept(lstmc, "--grid", "scale=1")
+    ended = swept(lstmc, "--grid", "scale=1,2", "--seed", "1")
+    assert ended.code == 2
+    folder = Path("sweep").absolute()
+    assert ended.err == (
+        f"SweepError: {folder} has another sweep: it was started otherwise\n"
+        "  seed: started with 0, now 1\n"
+        "  the points are others\n"
+        "  give another folder by -o\n"
+    )
+    Path("net.py").write_text(WITH_OPTION + "\n# changed\n")
+    ended = swept(lstmc, "--grid", "scale=1")
+    assert f"  {Path('net.py').absolute()} has changed\n" in ended.err
+
+
+def test_what_is_asked_for_wrongly(lstmc: LSTMC, here: Here) -> None:
+    for more, error in (
+        (("--grid", "scale=1", "--halving", "1"), "SweepError: halving: expected a whole number from 2 on, found 1\n"),
+        (
+            ("--grid", "scale=1", "--lowest", "loss", "--highest", "accuracy"),
+            "SweepError: --lowest loss and --highest accuracy both say what is the best: expected one of them\n",
+        ),
+        (
+            ("--grid", "solver.max_iter=4,5", "--halving", "2"),
+            "SweepError: halving compares points after the same number of updates: solver.max_iter cannot vary\n",
+        ),
+        (("--grid", "H=x"), "SweepError: H: expected whole numbers, found 'x'\n"),
+        ((), "SweepError: a sweep varies something: expected values for some name, found none\n"),
+        (("--grid", "scale"), "SweepError: --grid scale: expected NAME=VALUE,VALUE, found 'scale'\n"),
+        (
+            ("--set", "scale", "--grid", "H=1"),
+            "ModelFileError: --set takes NAME=VALUE, as in --set cell=gru, found 'scale'\n",
+        ),
+    ):
+        assert swept(lstmc, *more).err == error
+    assert not Path("sweep").exists()
+
+
+def test_an_option_that_the_model_does_not_have(lstmc: LSTMC, here: Here) -> None:
+    Path("net.py").write_text(MODEL)
+    np.savez("data.npz", **arrays(44))
+    ended = lstmc("train", "net.py", "--data", "data.npz", *SIZES, "-o", "run", "--set", "cell=gru")
+    assert ended.code == 2
+    assert ended.err.startswith("DslError: model 'net' has no option cell: it has none\n")
