@@ -99,6 +99,14 @@ def sweep_command(
 
     Each point is a run of `lstmc train` in SWEEP/points. However the command ends, the same command goes on with what
     is not finished. Exits with 1 if a point failed.
+
+    Examples:
+
+    ```console
+    lstmc sweep model.py --data d.npz --test-split 0.2 --grid H=64,128 -o sweep
+    lstmc sweep model.py --data d.npz --grid cell=lstm,gru -o s --halving 3
+    lstmc sweep model.py --data d.npz --space space.toml --random 50 -o sweep
+    ```
     """
     if lowest is not None and highest is not None:
         raise SweepError(f"--lowest {lowest} and --highest {highest} both say what is the best: expected one of them")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -128,23 +127,17 @@ def _train(task: Task, folder: Path) -> int:
 
 
 def command(given: Training, folder: Path) -> str:
-    """The command that trains the same alone."""
-    words = ["lstmc", "train", given.model, "--data", given.data, "-o", str(folder)]
-    words += ["--test-data", given.test_data] if given.test_data is not None else []
-    words += ["--test-split", f"{given.test_split:g}"] if given.test_split is not None else []
-    for name, size in (given.sizes or {}).items():
-        words += ["-D", f"{name}={size}"]
-    for name, value in (given.options or {}).items():
-        words += ["--set", f"{name}={value}"]
-    for text in given.solver:
-        words += ["--solver", text]
-    words += ["--seed", str(given.seed)] if given.seed else []
-    words += ["--batch", given.batch] if given.batch is not None else []
-    words += ["--no-shuffle"] if not given.shuffle else []
-    words += ["--gpu"] if given.gpu else []
-    words += ["--target", given.target] if given.target is not None else []
-    words += ["--backend", given.backend] if given.backend != "caffe" else []
-    return shlex.join(words)
+    """The call that trains the same alone, for the record of the run."""
+    rest = {
+        item.name: getattr(given, item.name)
+        for item in fields(given)
+        if item.name not in ("model", "data", "options") and getattr(given, item.name) != item.default
+    }
+    model = f"model_in({given.model!r})" + (f".with_options({given.options!r})" if given.options else "")
+    arguments = "".join(
+        f", {name}={value!r}" for name, value in rest.items() if value is not None and value != {} and value != ()
+    )
+    return f"lstmc.train({model}, {given.data!r}, out={str(folder)!r}{arguments})"
 
 
 def _said(error: LstmcError) -> str:
