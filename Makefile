@@ -8,7 +8,7 @@ OUT := out
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test real-nets browser fuzz faults check bench golden docs caffe gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test real-nets browser fuzz faults check bench golden docs caffe gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ docs: $(VENV)/.test ## write the generated pages anew
 	$(BIN)/python docs/generate_semantics.py
 	$(BIN)/python docs/generate_cells.py
 	$(BIN)/lstmc draw docs/examples/lstm_demo.py --form packed-in-loop -o docs/pictures/lstm_demo.svg
+
+notebooks: caffe ## run the notebooks of docs/notebooks, and write what their cells show into them
+	cd docs/notebooks && rm -rf run && for each in *.ipynb; do ../../$(BIN)/jupyter execute --inplace $$each || exit 1; done; rm -rf run
 
 site: $(VENV)/.test ## the documentation as a site in out/site, with every link and anchor checked
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[site]'
