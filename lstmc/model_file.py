@@ -16,7 +16,6 @@ from lstmc.dsl import Cell, CellModel, Model
 from lstmc.errors import LstmcError, ModelFileError, PluginError
 from lstmc.ir import Graph
 from lstmc.numerals import number, whole
-from lstmc.plain_text import plain
 from lstmc.source import SrcLoc, display
 
 
@@ -89,7 +88,7 @@ def model_in(file: str) -> ModelSource:
     path, name = _split(file)
     module = _import(path)
     model = _pick(module, path, name)
-    return ModelSource(model, plain(f"{display(str(path))}:{model.name}"))
+    return ModelSource(model, f"{display(str(path))}:{model.name}")
 
 
 def _split(file: str) -> tuple[Path, str | None]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
 
+from lstmc.plain_text import from_one_line, one_line
+
 PACKAGE = Path(__file__).resolve().parent
 # Frames of these modules are the language's own. Other modules of the package call it without a user's line, but the
 # library cells are written as a user would write them.
@@ -72,7 +74,8 @@ class SrcLoc:
 
 
 def display(filename: str) -> str:
-    """The path a person reads: below the package ``lstmc/...``, below the current folder relative, else whole."""
+    """The path a person reads, in one printable line: below the package ``lstmc/...``, below the current folder
+    relative, else whole."""
     return filename if filename.startswith("<") else _displayed(filename, os.getcwd())
 
 
@@ -81,17 +84,18 @@ def _displayed(filename: str, folder: str) -> str:
     path = Path(filename).resolve()
     for root, prefix in ((PACKAGE, PACKAGE.name), (Path(folder), "")):
         if path.is_relative_to(root):
-            return (Path(prefix) / path.relative_to(root)).as_posix()
-    return path.as_posix()
+            return one_line((Path(prefix) / path.relative_to(root)).as_posix())
+    return one_line(path.as_posix())
 
 
 def resolve(file: str) -> str:
     """The inverse of :func:`display`: a whole path that can be opened."""
     if file.startswith("<"):
         return file
-    if file.startswith(PACKAGE.name + "/") and not Path(file).exists():
-        return str(PACKAGE.parent / file)
-    return os.path.abspath(file)
+    path = from_one_line(file)
+    if path.startswith(PACKAGE.name + "/") and not Path(path).exists():
+        return str(PACKAGE.parent / path)
+    return os.path.abspath(path)
 
 
 def here(*own: str) -> SrcLoc | None:

@@ -46,6 +46,16 @@ def test_code_that_has_no_file_is_shown_by_its_name() -> None:
     assert (display("<stdin>"), resolve("<stdin>")) == ("<stdin>", "<stdin>")
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\udcff", "a\\nb", "\\", "\x1b[31m", "\t é \u3000", "\U000e0001"])
+def test_a_displayed_path_is_one_printable_line_that_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = str(tmp_path / name / "net.py")
+    assert display(file).isprintable()
+    assert resolve(display(file)) == file
+
+
 # excerpts ------------------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,20 @@ def test_a_model_file_in_a_folder_that_is_no_text(tmp_path: Path) -> None:
     assert ended.stderr == "ModelFileError: \\udcfe.py has no model other: found net\n"
 
 
+def test_what_is_written_of_a_model_in_a_folder_that_is_no_text_is_read_back(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"b\xff\nname: 3")
+    folder.mkdir()
+    (folder / "net.py").write_text(PLAIN.replace("X=Input(3, 4)", "X=Input(3, 4), W=Param(2, 4)"))
+    made = f"{sys.executable} -m lstmc"
+    ended = shell(
+        f"lstmc compile $'b\\xff\\nname: 3/net.py' -o out && {made} lint out/net.prototxt"
+        f" && {made} weights extract out/net.caffemodel -o w.npz",
+        tmp_path,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "out" / "net.prototxt").read_text().startswith("# net: made by lstmc")
+
+
 @pytest.mark.parametrize(
     ("size", "text"),
     [
@@ -144,7 +158,9 @@ def test_a_neighbour_of_the_model_file_is_not_what_lstmc_imports(tmp_path: Path)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("kind", ['"HDF5Output"', r'"HDF5\x4futput"', '"HDF5" "Output"', '"ImageData"'])
+@pytest.mark.parametrize(
+    "kind", ['"HDF5Output"', r'"HDF5\x4futput"', '"HDF5" "Output"', '"ImageData"', '"InfogainLoss"']
+)
 def test_a_net_with_layers_of_files_is_not_run(lstmc: LSTMC, kind: str) -> None:
     Path("net.py").write_text(PLAIN)
     assert lstmc("compile", "net.py").code == 0
@@ -152,7 +168,7 @@ def test_a_net_with_layers_of_files_is_not_run(lstmc: LSTMC, kind: str) -> None:
         file.write(f'layer {{ name: "w" type: {kind} bottom: "out" hdf5_output_param {{ file_name: "PWNED" }} }}\n')
     np.savez("x.npz", X=np.zeros((3, 4)))
     ended = lstmc("run", "net.prototxt", "--inputs", "x.npz")
-    name = "ImageData" if "Image" in kind else "HDF5Output"
+    name = "HDF5Output" if "HDF5" in kind else kind.strip('"')
     assert ended.err == (
         f"BackendError: net.prototxt: layer w is of type {name}, which reads or writes files: expected a net that"
         " takes its inputs and gives its outputs as arrays\n"

@@ -21,8 +21,8 @@ from lstmc_caffe.write.generated import SUFFIX
 
 # Layers of Caffe that read or write files that the net names; and what a text must have to have one, as it could be
 # written with escapes or in pieces.
-FILE_LAYERS = ("Data", "HDF5Data", "HDF5Output", "ImageData", "Python", "WindowData")
-_MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Python|\\|[\"']\s*[\"']")
+FILE_LAYERS = ("Data", "HDF5Data", "HDF5Output", "ImageData", "InfogainLoss", "Python", "WindowData")
+_MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Infogain|Python|\\|[\"']\s*[\"']")
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,9 @@ class Worker(object):
             file.seek(0)
             net = self.caffe.Net("/dev/fd/%d" % file.fileno(), getattr(self.messages, request["phase"]))
         if request["weights"] is not None:
-            net.copy_from(request["weights"])
+            # by its number: pycaffe takes no path that is no UTF-8
+            with open(request["weights"], "rb") as file:
+                net.copy_from("/dev/fd/%d" % file.fileno())
         self.count += 1
         self.nets[self.count] = LoadedNet(net, message, request["probes"], request["mode"])
         return dict(self.nets[self.count].description, net=self.count), {}

@@ -69,9 +69,11 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
             problems.append(f"missing: blob {index} of layer {where.layer}, which holds {name}")
             continue
         data = layer.blobs[index].data
-        if tuple(layer.blobs[index].shape.dim) != shape or len(data) != 4 * prod(shape):
-            sizes = list(layer.blobs[index].shape.dim)
-            problems.append(f"wrong shape: {name} must be {list(shape)}, found {sizes}")
+        if (sizes := tuple(layer.blobs[index].shape.dim)) != shape:
+            problems.append(f"wrong shape: {name} must be {list(shape)}, found {list(sizes)}")
+            continue
+        if len(data) != 4 * prod(shape):
+            problems.append(f"wrong size: {name} {list(shape)} must have {4 * prod(shape)} bytes, found {len(data)}")
             continue
         found[name] = np.frombuffer(data, "<f4").reshape(shape)
     if problems:

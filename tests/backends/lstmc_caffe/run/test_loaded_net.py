@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,8 @@ def test_files_and_weights(caffe: Runner, tmp_path: Path) -> None:
     prototxt, weights = tmp_path / "ü net.prototxt", tmp_path / "net.caffemodel"
     prototxt.write_text("# é, and no name" + TINY.replace('name: "tiny"', ""))
     caffe.call(functions, "save", [str(prototxt), str(weights)], {"W": W, "b": B})
-    with caffe.load(prototxt, weights=weights, force_backward=True) as net:
+    moved = weights.rename(tmp_path / os.fsdecode(b"\xff.caffemodel"))  # no UTF-8
+    with caffe.load(prototxt, weights=moved, force_backward=True) as net:
         assert_array_equal(net.get_params()["W"], W.astype("f4"))
         assert net.title == "net ü net.prototxt"
 
