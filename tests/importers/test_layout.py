@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmc.importers import RefusedError
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.ops import Apply, Binary, Concat, Linear, Normalize, Reduce, Reshape, Softmax, Transpose
 from lstmc.importers.describe.pointwise import TANH
@@ -91,16 +90,12 @@ def test_any_order_of_axes_means_the_same(ops: list[tuple[str, int]], seed: int)
     check(builder.finish())
 
 
-def test_what_no_layer_can_broadcast_is_refused() -> None:
+def test_two_values_that_each_are_repeated() -> None:
     builder = built(3, 1, 2)
     builder.input("Z", (1, 4, 2))
     builder.outputs["Y"] = builder.one(Binary("add"), "X", "Z", hint="y", origin="node add")
-    with pytest.raises(RefusedError) as caught:
-        settled(builder.finish())
-    assert [str(refusal) for refusal in caught.value.refusals] == [
-        "node add: shapes = [3, 1, 2] and [1, 4, 2]: Caffe adds and multiplies an array of one shape, or one over a run"
-        " of adjacent axes; give both one shape in the source, for instance by expanding the smaller one"
-    ]
+    made, x, z = imported(builder.finish()), RNG.normal(size=(3, 1, 2)), RNG.normal(size=(1, 4, 2))
+    assert_close(made.interpreted({"X": x, "Z": z}), {"Y": x + z}, 1e-12)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,30 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
              {"w": floats(4, 6), "b": floats(4)}, 13),
     "conv": ([("Conv", "xwb", "y", {"pads": [1, 0, 2, 1], "strides": [2, 1]})], X4,
              {"w": floats(3, 2, 3, 2), "b": floats(3)}, 11),
+    "parts of one matrix": (
+        [("Split", "w", ["a", "b"], {"axis": 1}), ("Slice", "wst", "c", {}), ("MatMul", "xa", "d", {}),
+         ("MatMul", "xb", "e", {}), ("MatMul", "xc", "f", {}), ("Sub", "de", "g", {}), ("Sub", "gf", "y", {})],
+        X3, {"w": floats(6, 8), "s": ints(0, 4), "t": ints(6, 8)}, 13),
+    "elements": (
+        [("Erf", "x", "a", {}), ("Gelu", "a", "b", {}), ("Mish", "b", "c", {}), ("PRelu", "cs", "d", {}),
+         ("Sign", "d", "e", {}), ("Celu", "x", "f", {"alpha": 0.7}), ("Sum", "efc", "g", {}),
+         ("ThresholdedRelu", "g", "y", {"alpha": 0.3})], X3, {"s": floats(3, 1)}, 20),
+    "masks": (
+        [("Greater", "xs", "a", {}), ("LessOrEqual", "xt", "b", {}), ("Or", "ab", "c", {}), ("Not", "c", "d", {}),
+         ("Where", "dxs", "e", {}), ("Cast", "c", "f", {"to": 1}), ("Add", "ef", "y", {})], X3,
+        {"s": floats(1), "t": floats(3, 1)}, 16),
+    "computed products": (
+        [("Transpose", "x", "a", {"perm": [0, 2, 1]}), ("MatMul", "xa", "b", {}), ("Softmax", "b", "c", {"axis": -1}),
+         ("Einsum", "cx", "y", {"equation": "nij,njk->nk"})], X3, {}, 13),
+    "norms": (
+        [("InstanceNormalization", "xst", "a", {}), ("ReduceL2", "a", "b", {"axes": [2]}),
+         ("ReduceSumSquare", "x", "c", {"axes": [2]}),
+         ("Div", "cb", "d", {}), ("Expand", "dn", "e", {}), ("CumSum", "ei", "y", {})], X3,
+        {"s": floats(3), "t": floats(3), "n": ints(1, 3, 4), "i": ints(1)[0]}, 13),
+    "images made larger": (
+        [("ConvTranspose", "xw", "a", {"strides": [2, 1], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}),
+         ("Resize", "ars", "y", {"mode": "nearest"})], X4,
+        {"w": floats(2, 3, 3, 2), "r": np.zeros(0, np.float32), "s": np.array([1, 1, 2, 1], np.float32)}, 13),
     "conv same": ([("Conv", "xw", "y", {"auto_pad": "SAME_LOWER", "strides": [2]})], X3, {"w": floats(4, 3, 3)}, 11),
     "pools": ([("MaxPool", "x", "a", {"kernel_shape": [2, 2], "strides": [2, 2]}),
                ("AveragePool", "a", "y", {"kernel_shape": [1, 2], "pads": [0, 1, 0, 1], "count_include_pad": 1})],
@@ -132,14 +156,15 @@ def test_a_value_is_repeated_a_number_of_times_from_1_on() -> None:
         from_onnx(built([("Tile", ["x", "r"], ["y"], {})], X3, {"r": ints(1, 0, 2)}), name="tile.onnx")
     assert str(caught.value) == (
         "RefusedError: tile.onnx cannot be imported: one thing in it cannot be expressed\n"
-        "  Tile_0 (Tile): repeats = [1, 0, 2] of a value of 3 axes: it must be a number from 1 on for each axis;"
-        " correct the graph"
+        "  Tile_0 (Tile): shapes = [2, 3, 6] repeated [1, 0, 2] times: they do not fit, or are not known; give shape,"
+        " or check the model"
     )
 
 
-def test_an_axis_of_open_size_has_no_largest_element() -> None:
-    with pytest.raises(RefusedError, match=r"ReduceMax_0 \(ReduceMax\): shapes = axis 1 must be known here, and is n"):
-        from_onnx(built([("ReduceMax", ["x"], ["y"], {"axes": [1]})], [2, "n", 6], {}))
+def test_the_largest_element_of_an_open_axis() -> None:
+    model, x = built([("ReduceMax", ["x"], ["y"], {"axes": [1]})], [2, "n", 6], {}), floats(2, 5, 6)
+    made = imported(from_onnx(model).described, {"n": 5})
+    assert_close(made.interpreted({"x": x}), {"y": by_runtime(model, x)})
 
 
 def exported(module: torch.nn.Module, path: Path, x: torch.Tensor) -> None:
@@ -195,7 +220,7 @@ def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:
         from_onnx(model, name="choice.onnx")
     assert str(caught.value) == (
         "RefusedError: choice.onnx cannot be imported: one thing in it cannot be expressed\n"
-        "  Equal_2 (Equal): operands = the size n: it is reckoned with, so it must be a number; give the sizes of the"
+        "  Equal_2 (Equal): operands = the size n: it is compared, so it must be a number; give the sizes of the"
         " inputs, as in shape input=1,576"
     )
     assert from_onnx(model, shapes={"x": (2, 3)}).net.steps
@@ -209,10 +234,34 @@ def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:
 
 
 def test_every_refusal_is_gathered_and_what_follows_them_is_not_one() -> None:
-    nodes: list[Node] = [("Sin", "x", "a", {}), ("Relu", "a", "b", {}), ("Erf", "x", "c", {}), ("Add", "bc", "y", {})]
+    nodes: list[Node] = [
+        ("Sin", "x", "a", {}),
+        ("Relu", "a", "b", {}),
+        ("ArgMax", "x", "c", {}),
+        ("Add", "bc", "y", {}),
+    ]
     with pytest.raises(RefusedError) as caught:
         from_onnx(built([(op, list(i), list(o), m) for op, i, o, m in nodes], X3, {}))
-    assert [(r.node, r.value) for r in caught.value.refusals] == [("Sin_0 (Sin)", "Sin"), ("Erf_2 (Erf)", "Erf")]
+    assert [(r.node, r.value) for r in caught.value.refusals] == [
+        ("Sin_0 (Sin)", "Sin"),
+        ("ArgMax_2 (ArgMax)", "ArgMax"),
+    ]
+
+
+def test_the_last_step_of_an_open_axis_is_taken() -> None:
+    nodes: list[Node] = [("Relu", ["x"], ["a"], {}), ("Gather", ["a", "i"], ["y"], {"axis": 1})]
+    model, x = built(nodes, ("N", "T", 3), {"i": np.array(-1, np.int64)}), floats(2, 5, 3)
+    made = imported(from_onnx(model).described, {"N": 2, "T": 5})
+    assert_close(made.interpreted({"x": x}), {"y": by_runtime(model, x)}, 1e-6)
+    assert "Gather_1 = Relu_0[:, -1]\n" in made.text
+
+
+def test_numbers_are_not_rounded_in_silence() -> None:
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(built([("Relu", ["x"], ["a"], {}), ("Cast", ["a"], ["y"], {"to": 7})], X3, {}))
+    assert [str(r) for r in caught.value.refusals] == [
+        "Cast_1 (Cast): to = 7: Caffe has no rounding; leave the numbers as they are"
+    ]
 
 
 def test_a_tensor_that_is_not_used_is_listed_with_the_reason() -> None:

@@ -113,7 +113,7 @@ F = nn.functional
 ACTIVATIONS = [
     *(nn.ReLU(), nn.Tanh(), nn.Sigmoid(), nn.ELU(0.7), nn.SELU(), nn.LeakyReLU(0.2), nn.Hardtanh(-0.5, 0.8)),
     *(nn.Hardsigmoid(), nn.ReLU6(), nn.SiLU(), nn.Softplus(), nn.Softsign(), nn.CELU(0.6), nn.LogSigmoid()),
-    *(nn.Softmax(-1), nn.LogSoftmax(1), nn.Hardswish()),
+    *(nn.Softmax(-1), nn.LogSoftmax(1), nn.Hardswish(), nn.GELU(), nn.GELU("tanh"), nn.Mish(), nn.PReLU(4)),
 ]
 
 
@@ -157,6 +157,29 @@ OPERATORS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "means": (Lambda(lambda x: x.mean((0, 2), keepdim=True) + x.sum(1, keepdim=True).mean()), X),
     "pad": (Lambda(lambda x: F.pad(x, (1, 2, 0, 1))), X),
     "powers": (Lambda(lambda x: (x * x + 1).sqrt() + (x * x + 1).rsqrt() + x**2), X),
+    "repeated": (Lambda(lambda x: (x.repeat(1, 2, 1), x[:, :1].expand(-1, 4, -1), x.repeat_interleave(2, 2))), X),
+    "places": (Lambda(lambda x: (x[:, [2, 0]], x.roll(1, 2), x.index_select(2, torch.tensor([3, 0])))), X),
+    "windows": (Lambda(lambda x: (x.unfold(2, 3, 2), x.cumsum(2), F.pixel_shuffle(x.reshape(1, 8, 2, 3), 2))), X),
+    "extremes": (Lambda(lambda x: (x.max(1)[0], x.amin((0, 2)), x.max(), x.min(2, keepdim=True).values)), X),
+    "spread": (Lambda(lambda x: (x.var(1), x.std(2, unbiased=False), F.normalize(x, dim=1))), X),
+    "masks": (Lambda(lambda x: (torch.where(x > 0, x, -x), x.masked_fill(x <= 0.1, 2), x.sign())), X),
+    "functions": (Lambda(lambda x: (F.glu(x, 2), 2**x, torch.erf(x), F.threshold(x, 0.1, 3))), X),
+    "computed products": (
+        Lambda(
+            lambda x, fc: (x @ x.mT, torch.einsum("nab,nb->na", x, x[:, 0]), x.mT @ x[0, :, 0], fc.weight @ x.mT),
+            fc=nn.Linear(8, 3),
+        ),
+        X,
+    ),
+    "attention": (Lambda(lambda x, a: a(x, x, x)[0], a=nn.MultiheadAttention(8, 2, batch_first=True)), X),
+    "normalized groups": (nn.GroupNorm(2, 4), (2, 4, 3, 5)),
+    "normalized images": (nn.InstanceNorm2d(3, affine=True), (2, 3, 4, 5)),
+    "root of squares": (nn.RMSNorm(8), X),
+    "stored norm": (nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 3)), X),
+    "transposed": (nn.ConvTranspose1d(3, 4, 4, stride=2, padding=1, output_padding=1), X),
+    "transposed 2": (nn.ConvTranspose2d(2, 4, (3, 2), stride=(1, 2), groups=2), (2, 2, 3, 4)),
+    "adaptive": (Lambda(lambda x: (F.adaptive_max_pool1d(x, 3), F.adaptive_avg_pool2d(x, (2, 5)))), X),
+    "nearest": (nn.Upsample(scale_factor=2), (1, 2, 3, 4)),
     "first state": (Lambda(lambda x, h, gru: gru(x, h)[0], gru=nn.GRU(8, 4)), X),
 }
 
@@ -169,13 +192,27 @@ def test_an_operator(name: str) -> None:
 
 
 def test_all_that_is_not_known_is_refused_at_once() -> None:
-    module = Lambda(lambda x: torch.cumsum(torch.sin(x), 0) + torch.erf(x))
+    module = Lambda(lambda x: (torch.cos(torch.sin(x)), torch.atan(x), x.max(0)[1] + 1, x.argmax(0)))
     with pytest.raises(RefusedError) as caught:
         from_torch(module, torch.ones(2, 3))
     assert [(r.node, r.attribute, r.value) for r in caught.value.refusals] == [
         ("sin (aten.sin.default)", "operator", "aten.sin.default"),
-        ("erf (aten.erf.default)", "operator", "aten.erf.default"),
+        ("atan (aten.atan.default)", "operator", "aten.atan.default"),
+        ("add (aten.add.Tensor)", "result", "another than the first"),
+        ("argmax (aten.argmax.default)", "operator", "a place"),
     ]
+
+
+@pytest.mark.caffe
+def test_operators_in_caffe(caffe: Runner) -> None:
+    module = Lambda(
+        lambda x: (
+            F.gelu(x), torch.erf(x), x @ x.mT, x.max(1)[0], x.repeat(1, 2, 1), torch.where(x > 0, x, x * x),
+            x[:, :1] * x[..., :1], F.group_norm(x.mT, 4), x.var(2), F.adaptive_max_pool1d(x, 3), x.roll(1, 2),
+        )
+    )  # fmt: skip
+    made, inputs, wanted = compare(module, torch.randn(X))
+    assert_close(made.in_caffe(caffe, inputs)[0], wanted)
 
 
 def test_a_module_is_left_in_the_mode_it_was_in() -> None:

@@ -6,6 +6,7 @@ import builtins
 import keyword
 import re
 
+from lstmc.dsl.activations import __all__ as activations_words
 from lstmc.dsl.arrange import __all__ as arrange_words
 from lstmc.dsl.cell import __all__ as cell_words
 from lstmc.dsl.declare import __all__ as declare_words
@@ -19,11 +20,13 @@ from lstmc.dsl.pointwise import __all__ as pointwise_words
 from lstmc.dsl.product import __all__ as product_words
 from lstmc.dsl.reduce import __all__ as reduce_words
 from lstmc.dsl.scan import __all__ as scan_words
+from lstmc.dsl.selection import __all__ as selection_words
 from lstmc.dsl.valid import __all__ as valid_words
 
 LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
     sorted(
         [
+            *activations_words,
             *arrange_words,
             *cell_words,
             *declare_words,
@@ -37,11 +40,12 @@ LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
             *product_words,
             *reduce_words,
             *scan_words,
+            *selection_words,
             *valid_words,
         ]
     )
 )
-HELPERS = ("transposed", "normalized", "larger", "smaller", "hard_sigmoid", "leaky_relu", "clip")
+HELPERS = ("transposed", "tail", "erf", "exact_gelu")
 RESERVED = frozenset(
     {*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *HELPERS, "net", "N", "D", "S", "H", "P"}
 )

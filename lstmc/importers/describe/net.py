@@ -10,7 +10,7 @@ from typing import Any
 from lstmc.importers.describe.cell import Cell
 from lstmc.importers.describe.names import CELL, RESERVED
 from lstmc.importers.describe.op import Op
-from lstmc.importers.describe.ops import Reshape
+from lstmc.importers.describe.ops import Expand, Reshape
 from lstmc.importers.describe.recur import Recur
 from lstmc.importers.describe.shapes import Shape
 from lstmc.importers.weight import Weight
@@ -55,7 +55,11 @@ class Net:
             return tuple(sizes.get(s, s) if isinstance(s, str) else s for s in shape)
 
         def step(one: Step) -> Step:
-            return replace(one, op=Reshape(known(one.op.shape))) if isinstance(one.op, Reshape) else one
+            return (
+                replace(one, op=replace(one.op, shape=known(one.op.shape)))
+                if isinstance(one.op, Reshape | Expand)
+                else one
+            )
 
         return replace(
             self,

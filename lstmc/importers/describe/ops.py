@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmc.importers.describe.op import Op
 from lstmc.importers.describe.pointwise import Activation
-from lstmc.importers.describe.shapes import Shape, ShapeProblem, broadcast, fixed, listed, resolved
+from lstmc.importers.describe.shapes import Shape, ShapeProblem, Size, broadcast, fixed, listed, resolved
 from lstmc.ops import Array
 
 
@@ -149,18 +149,73 @@ class Softmax(Op):
         return (log if self.log else np.exp(log),)
 
 
+REDUCED: dict[str, Callable[..., Array]] = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
+
+
 @dataclass(frozen=True)
 class Reduce(Op):
-    """The sum or the mean along an axis, which is gone in the result."""
+    """One of :data:`REDUCED` along an axis, which is gone in the result."""
 
-    kind: Literal["sum", "mean"]
+    kind: Literal["sum", "mean", "max", "min"]
     axis: int
 
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
         return ((*shapes[0][: self.axis], *shapes[0][self.axis + 1 :]),)
 
     def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        return (arrays[0].sum(self.axis) if self.kind == "sum" else arrays[0].mean(self.axis),)
+        return (REDUCED[self.kind](arrays[0], axis=self.axis),)
+
+
+@dataclass(frozen=True)
+class Select(Op):
+    """One element of an axis, which is gone in the result; -1 is the last one, however many there are."""
+
+    axis: int
+    index: int
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        size = shapes[0][self.axis]
+        if isinstance(size, int) and not -size <= self.index < size:
+            raise ShapeProblem(f"element {self.index} of an axis of {size}")
+        return ((*shapes[0][: self.axis], *shapes[0][self.axis + 1 :]),)
+
+    def eval(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.take(arrays[0], [self.index], self.axis).squeeze(self.axis),)
+
+
+@dataclass(frozen=True)
+class Expand(Op):
+    """x, its axes of one element repeated until it has ``shape``, of as many axes."""
+
+    shape: Shape
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        if len(shapes[0]) != len(self.shape) or broadcast(shapes[0], self.shape) != self.shape:
+            raise ShapeProblem(f"{listed(shapes[0])} repeated to {listed(self.shape)}")
+        return (self.shape,)
+
+    def eval(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.broadcast_to(arrays[0], [-1 if isinstance(s, str) else s for s in self.shape]),)
+
+
+@dataclass(frozen=True)
+class Einsum(Op):
+    """Products of two computed values, summed over one axis at most; each axis has a letter."""
+
+    of_x: str
+    of_y: str
+    of_result: str
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        sizes: dict[str, Size] = {}
+        for letters, shape in zip((self.of_x, self.of_y), shapes, strict=True):
+            for letter, size in zip(letters, shape, strict=True):
+                if sizes.setdefault(letter, size) != size:
+                    raise ShapeProblem(f"a product of {listed(shapes[0])} and {listed(shapes[1])}")
+        return (tuple(sizes[letter] for letter in self.of_result),)
+
+    def eval(self, *arrays: Array) -> tuple[Array, ...]:
+        return (np.einsum(f"{self.of_x},{self.of_y}->{self.of_result}", *arrays),)
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lstmc.dsl.activations import GELU_CUBIC, GELU_LINEAR
 from lstmc.ops import Array
 
 
 @dataclass(frozen=True)
 class Function:
-    """``compute`` takes x and the two numbers; ``text`` writes it; ``helper`` is a function that the text calls."""
+    """``compute`` takes x and the two numbers; ``text`` writes it; ``helpers`` are functions that the text calls."""
 
     compute: Callable[[Array, float, float], Array]
     text: str
-    helper: str = ""
+    helpers: tuple[str, ...] = ()
     numbers: int = 0
 
 
@@ -25,23 +26,42 @@ def _sigmoid(x: Array) -> Array:
     return y
 
 
-HARD_SIGMOID = '''\
-def hard_sigmoid(x, alpha, beta):
-    """alpha x + beta, held between 0 and 1."""
-    z = alpha * x + beta
-    return relu(z) - relu(z - 1)
+# 1 - erf(|x|), by a polynomial of t = 1 / (1 + 0.3275911 |x|) times exp(-x**2), within 1.5e-7: Abramowitz and Stegun,
+# Handbook of Mathematical Functions, 1964, formula 7.1.26. Caffe has no layer of it.
+_ERFC = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+TAIL = f'''\
+def tail(x):
+    """1 - erf(|x|) within 1.5e-7: Abramowitz and Stegun 1964, formula 7.1.26."""
+    t = power(1 + 0.3275911 * abs(x), -1)
+    total = {_ERFC[0]} * t
+    for coefficient in {_ERFC[1:]}:
+        total = (total + coefficient) * t
+    return total * exp(-x * x)
 '''
-LEAKY_RELU = '''\
-def leaky_relu(x, alpha):
-    """x where it is positive, else alpha x."""
-    return relu(x) - alpha * relu(-x)
+ERF = '''\
+def erf(x):
+    """The error function."""
+    return (2 * step(x) - 1) * (1 - tail(x))
 '''
-CLIP = '''\
-def clip(x, low, high):
-    """x, held between low and high."""
-    x = x - relu(x - high)
-    return x + relu(low - x)
+EXACT_GELU = f'''\
+def exact_gelu(x):
+    """x times the normal distribution function of x."""
+    return relu(x) - 0.5 * abs(x) * tail({0.5**0.5!r} * x)
 '''
+
+
+def _tail(x: Array) -> Array:
+    t = 1 / (1 + 0.3275911 * np.abs(x))
+    total: Array = np.zeros_like(t)
+    for coefficient in _ERFC:
+        total = (total + coefficient) * t
+    return total * np.exp(-x * x)
+
+
+def _gelu(x: Array) -> Array:
+    y: Array = np.maximum(x, 0) - 0.5 * np.abs(x) * _tail(x * 0.5**0.5)
+    return y
+
 
 FUNCTIONS: dict[str, Function] = {
     "sigmoid": Function(lambda x, a, b: _sigmoid(x), "sigmoid({x})"),
@@ -50,19 +70,24 @@ FUNCTIONS: dict[str, Function] = {
     "abs": Function(lambda x, a, b: np.abs(x), "abs({x})"),
     "exp": Function(lambda x, a, b: np.exp(x), "exp({x})"),
     "log": Function(lambda x, a, b: np.log(x), "log({x})"),
-    "elu": Function(lambda x, a, b: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))), "elu({x}, {a})", "", 1),
+    "elu": Function(lambda x, a, b: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))), "elu({x}, {a})", numbers=1),
     "selu": Function(
-        lambda x, a, b: b * np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))), "{b} * elu({x}, {a})", "", 2
+        lambda x, a, b: b * np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))), "{b} * elu({x}, {a})", numbers=2
     ),
-    "power": Function(lambda x, a, b: x**a, "power({x}, {a})", "", 1),
-    "affine": Function(lambda x, a, b: a * x + b, "{a} * {x} + {b}", "", 2),
-    "scaled_tanh": Function(lambda x, a, b: a * np.tanh(b * x), "{a} * tanh({b} * {x})", "", 2),
-    "hard_sigmoid": Function(lambda x, a, b: np.clip(a * x + b, 0, 1), "hard_sigmoid({x}, {a}, {b})", HARD_SIGMOID, 2),
-    "leaky_relu": Function(lambda x, a, b: np.where(x > 0, x, a * x), "leaky_relu({x}, {a})", LEAKY_RELU, 1),
-    "softsign": Function(lambda x, a, b: x / (1 + np.abs(x)), "{x} / (1 + abs({x}))"),
+    "power": Function(lambda x, a, b: x**a, "power({x}, {a})", numbers=1),
+    "affine": Function(lambda x, a, b: a * x + b, "{a} * {x} + {b}", numbers=2),
+    "scaled_tanh": Function(lambda x, a, b: a * np.tanh(b * x), "{a} * tanh({b} * {x})", numbers=2),
+    "hard_sigmoid": Function(lambda x, a, b: np.clip(a * x + b, 0, 1), "hard_sigmoid({x}, {a}, {b})", numbers=2),
+    "leaky_relu": Function(lambda x, a, b: np.where(x > 0, x, a * x), "leaky_relu({x}, {a})", numbers=1),
+    "softsign": Function(lambda x, a, b: x / (1 + np.abs(x)), "softsign({x})"),
     "softplus": Function(lambda x, a, b: np.logaddexp(0, x), "softplus({x})"),
-    "silu": Function(lambda x, a, b: x * _sigmoid(x), "{x} * sigmoid({x})"),
-    "clip": Function(lambda x, a, b: np.clip(x, a, b), "clip({x}, {a}, {b})", CLIP, 2),
+    "silu": Function(lambda x, a, b: x * _sigmoid(x), "silu({x})"),
+    "clip": Function(lambda x, a, b: np.clip(x, a, b), "clip({x}, {a}, {b})", numbers=2),
+    "step": Function(lambda x, a, b: (x > 0).astype(x.dtype), "step({x})"),
+    "erf": Function(lambda x, a, b: np.where(x > 0, 1, -1) * (1 - _tail(x)), "erf({x})", (TAIL, ERF)),
+    "gelu": Function(lambda x, a, b: _gelu(x), "exact_gelu({x})", (TAIL, EXACT_GELU)),
+    "gelu_tanh": Function(lambda x, a, b: x * _sigmoid(GELU_LINEAR * x + GELU_CUBIC * x**3), "gelu({x})"),
+    "mish": Function(lambda x, a, b: x * np.tanh(np.logaddexp(0, x)), "{x} * tanh(softplus({x}))"),
 }
 
 
@@ -78,8 +103,8 @@ class Activation:
         return FUNCTIONS[self.function].compute(x, self.a, self.b)
 
     @property
-    def helper(self) -> str:
-        return FUNCTIONS[self.function].helper
+    def helpers(self) -> tuple[str, ...]:
+        return FUNCTIONS[self.function].helpers
 
     def text(self, x: str) -> str:
         """The expression; ``x`` stands where it is used as it is, so it must be a name or in brackets."""

@@ -11,7 +11,8 @@ from lstmc.importers.describe.cell import Cell, Kind
 from lstmc.importers.describe.ops import Binary
 from lstmc.importers.describe.pointwise import Activation
 from lstmc.importers.frontends.keras_activations import activation
-from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight, joined

@@ -1,72 +1,28 @@
-"""What every frontend builds of: products, slices, pooling and arithmetic, on values, weights and known numbers."""
+"""What every frontend builds of: arithmetic, products, reductions, normalizations, convolution and pooling."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 from typing import Literal
 
 import numpy as np
 
 from lstmc.importers.describe.images import Conv, Pool, Windows
-from lstmc.importers.describe.net import NetBuilder
-from lstmc.importers.describe.ops import (
-    Apply,
-    Binary,
-    Concat,
-    Embed,
-    Linear,
-    Normalize,
-    Reduce,
-    Reshape,
-    Softmax,
-    Split,
-    Transpose,
-)
-from lstmc.importers.describe.pointwise import RELU, Activation
-from lstmc.importers.describe.shapes import Shape, ShapeProblem, Size, axis_in, fixed, listed
+from lstmc.importers.describe.ops import Binary, Einsum, Embed, Linear, Normalize, Reduce, Softmax
+from lstmc.importers.describe.shapes import ShapeProblem, Size, axis_in, fixed, resolved
+from lstmc.importers.frontends.moves import Moves, Operand
+from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 
-Operand = str | Weight | Array  # a value by name, a parameter, or numbers that are known
 Pair = tuple[int, int]
+_EINSUM = re.compile(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]*)")
 
 
-class Layers:
+class Layers(Moves):
     """One node's worth of steps at a time: ``at`` says which node, for errors and names."""
-
-    def __init__(self, builder: NetBuilder) -> None:
-        self.builder = builder
-        self.hint, self.origin = "value", ""
-
-    def at(self, hint: str, origin: str) -> None:
-        self.hint, self.origin = hint, origin
-
-    def shape(self, x: Operand) -> Shape:
-        return self.builder.shapes[x] if isinstance(x, str) else tuple(x.shape)
-
-    def value(self, x: Operand, hint: str = "constant") -> str:
-        """Anything as a value: weights and numbers become parameters of the model."""
-        if isinstance(x, str):
-            return x
-        weight = x if isinstance(x, Weight) else number(x)
-        if not weight.shape:
-            weight = weight.reshaped(1)
-        return self.builder.param(weight, weight.sources[0] if len(weight.sources) == 1 else hint)
-
-    def _one(
-        self,
-        op: Apply | Binary | Concat | Conv | Embed | Linear | Normalize | Pool | Reduce | Reshape | Softmax | Transpose,
-        *xs: Operand,
-    ) -> str:
-        return self.builder.one(op, *map(self.value, xs), hint=self.hint, origin=self.origin)
-
-    def apply(self, function: str, x: Operand, a: float = 0.0, b: float = 0.0) -> str:
-        return self._one(Apply(Activation(function, a, b)), x)
-
-    def affine(self, x: Operand, scale: float, shift: float) -> str:
-        if (scale, shift) == (1.0, 0.0):
-            return self.value(x)
-        return self.apply("affine", x, scale, shift)
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
         """Arithmetic; with one number it is an affine function, a power or a bound."""
@@ -86,11 +42,73 @@ class Layers:
         if kind == "div":
             return self.affine(self.apply("power", x, -1.0), c, 0.0) if swapped else self.affine(x, 1 / c, 0.0)
         if kind == "max":
-            return self.affine(self._one(Apply(RELU), self.affine(x, 1.0, -c)), 1.0, c)
-        return self.affine(self._one(Apply(RELU), self.affine(x, -1.0, c)), -1.0, c)
+            return self.affine(self.apply("relu", self.affine(x, 1.0, -c)), 1.0, c)
+        return self.affine(self.apply("relu", self.affine(x, -1.0, c)), -1.0, c)
 
     def linear(self, x: Operand, w: Weight, b: Weight | None = None) -> str:
         return self._one(Linear(), x, w, *(() if b is None else (b,)))
+
+    def matmul(self, x: Operand, y: Operand) -> str:
+        """x @ y as NumPy has it: a layer where one of them is a stored matrix."""
+        if len(self.shape(x)) == 1:
+            return self.squeeze(self.matmul(self.unsqueeze(x, [0]), y), [-2 if len(self.shape(y)) > 1 else -1])
+        if len(self.shape(y)) == 1:
+            column = y.reshaped(*y.shape, 1) if isinstance(y, Weight) else self.unsqueeze(y, [1])
+            return self.squeeze(self.matmul(x, column), [-1])
+        if isinstance(y, Weight) and len(y.shape) == 2:
+            return self.linear(x, y.transposed())
+        if isinstance(x, Weight) and len(x.shape) == 2:
+            return self._turned(self.linear(self._turned(y), x))
+        rank = max(len(self.shape(x)), len(self.shape(y)))
+        batch = ascii_lowercase[: rank - 2]
+        of_x, of_y = ((batch + last)[rank - len(self.shape(v)) :] for v, last in ((x, "xy"), (y, "yz")))
+        return self.product(of_x, of_y, f"{batch}xz", x, y)
+
+    def _turned(self, x: Operand) -> str:
+        """The last two axes in each other's place."""
+        rank = len(self.shape(x))
+        return self.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
+
+    def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
+        """``bt,bth->bh`` of two values, by the letters of their axes."""
+        found = _EINSUM.fullmatch(equation.replace(" ", ""))
+        if found is None or len(xs) != 2:
+            why = "only two operands and their result, all in letters, are read"
+            raise Refused("equation", equation, why, "write it as several of two")
+        return self.product(found[1], found[2], found[3], xs[0], xs[1])
+
+    def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
+        """Products of two values by the letters of their axes; an axis of one element goes with any other one."""
+        if len({*of_x}) < len(of_x) or len({*of_y}) < len(of_y):
+            raise ShapeProblem(f"a product of axes {of_x} and {of_y}: each letter is one axis of a value")
+        sizes_x, sizes_y = dict(zip(of_x, self.shape(x), strict=True)), dict(zip(of_y, self.shape(y), strict=True))
+        x, of_x = self._summed(x, sizes_x, sizes_y, of_result)
+        y, of_y = self._summed(y, sizes_y, sizes_x, of_result)
+        contracted = [c for c in of_x if c in of_y and c not in of_result]
+        kept = of_result + "".join(contracted[:-1])
+        made = self._one(Einsum(of_x, of_y, kept), x, y)
+        axes = range(len(of_result), len(kept))
+        return self.reduce("sum", made, axes, keep=False) if axes else made
+
+    def _summed(self, x: Operand, own: Mapping[str, Size], other: Mapping[str, Size], wanted: str) -> tuple[str, str]:
+        """x without the axes of one element that the other operand has more of, and summed over those it has alone."""
+        narrow = [axis for axis, letter in enumerate(own) if own[letter] == 1 and other.get(letter, 1) != 1]
+        made = self.squeeze(x, narrow) if narrow else self.value(x)
+        left = [letter for axis, letter in enumerate(own) if axis not in narrow]
+        alone = [
+            axis for axis, letter in enumerate(left) if letter not in wanted and other.get(letter, 1) != own[letter]
+        ]
+        made = self.reduce("sum", made, alone, keep=False) if alone else made
+        return made, "".join(letter for axis, letter in enumerate(left) if axis not in alone)
+
+    def cumulated(self, x: Operand, axis: int, own: bool = True, reverse: bool = False) -> str:
+        """Sums of the elements up to each one of an axis, itself counted or not: a product with a triangle of ones."""
+        rank = len(self.shape(x))
+        axis = axis_in(axis, rank)
+        triangle = np.tri(fixed(self.shape(x)[axis], f"axis {axis}"), k=0 if own else -1)
+        order = [*(a for a in range(rank) if a != axis), axis]
+        y = self.linear(self.transpose(x, order), number(triangle.T if reverse else triangle, "a triangle of ones"))
+        return self.transpose(y, [order.index(a) for a in range(rank)])
 
     def embed(self, x: Operand, w: Weight) -> str:
         return self._one(Embed(), x, w)
@@ -98,96 +116,42 @@ class Layers:
     def softmax(self, x: Operand, axis: int, log: bool = False) -> str:
         return self._one(Softmax(axis_in(axis, len(self.shape(x))), log), x)
 
-    def concat(self, xs: Sequence[Operand], axis: int) -> str:
-        if len(xs) == 1:
-            return self.value(xs[0])
-        return self._one(Concat(axis_in(axis, len(self.shape(xs[0])))), *xs)
-
-    def reshape(self, x: Operand, shape: Sequence[Size]) -> str:
-        step = self.builder.maker(x) if isinstance(x, str) else None
-        if step is not None and isinstance(step.op, Reshape):
-            x = step.inputs[0]
-        return self.value(x) if tuple(shape) == self.shape(x) else self._one(Reshape(tuple(shape)), x)
-
-    def transpose(self, x: Operand, axes: Sequence[int]) -> str:
-        axes = tuple(axis_in(axis, len(self.shape(x))) for axis in axes)
-        return self.value(x) if axes == tuple(range(len(axes))) else self._one(Transpose(axes), x)
-
-    def split(self, x: Operand, sizes: Sequence[int], axis: int) -> list[str]:
-        if len(sizes) == 1:
-            return [self.value(x)]
-        op = Split(axis_in(axis, len(self.shape(x))), tuple(sizes))
-        return [*self.builder.add(op, self.value(x), hint=self.hint, origin=self.origin)]
-
-    def cut(self, x: Operand, axis: int, start: int, stop: int) -> str:
-        """The elements from ``start`` up to ``stop`` of an axis."""
-        axis = axis_in(axis, len(self.shape(x)))
-        size = fixed(self.shape(x)[axis], f"axis {axis} of {listed(self.shape(x))}")
-        if (joined := self._of_joined(x, axis, start, stop)) is not None:
-            return joined
-        if not 0 <= start < stop <= size:
-            raise ShapeProblem(f"the elements from {start} up to {stop} of an axis of {size}")
-        sizes = [n for n in (start, stop - start, size - stop) if n]
-        return self.split(x, sizes, axis)[1 if start else 0]
-
-    def _of_joined(self, x: Operand, axis: int, start: int, stop: int) -> str | None:
-        """One of the values that x was joined from, if the cut is exactly it."""
-        step = self.builder.maker(x) if isinstance(x, str) else None
-        if step is None or step.op != Concat(axis):
-            return None
-        at = 0
-        for value in step.inputs:
-            if (at, at + fixed(self.shape(value)[axis], "a size")) == (start, stop):
-                return value
-            at += fixed(self.shape(value)[axis], "a size")
-        return None
-
-    def select(self, x: Operand, axis: int, index: int) -> str:
-        """One element of an axis, which is gone in the result."""
-        axis = axis_in(axis, len(self.shape(x)))
-        index += fixed(self.shape(x)[axis], f"axis {axis}") if index < 0 else 0
-        shape = self.shape(x)
-        return self.reshape(self.cut(x, axis, index, index + 1), (*shape[:axis], *shape[axis + 1 :]))
-
-    def flip(self, x: Operand, axis: int) -> str:
-        """The elements of an axis from the last to the first."""
-        pieces = self.split(x, [1] * fixed(self.shape(x)[axis], f"axis {axis}"), axis)
-        return self.concat(pieces[::-1], axis)
-
-    def unsqueeze(self, x: Operand, axes: Sequence[int]) -> str:
-        rank = len(self.shape(x)) + len(axes)
-        places = {axis_in(axis, rank) for axis in axes}
-        sizes = iter(self.shape(x))
-        return self.reshape(x, [1 if place in places else next(sizes) for place in range(rank)])
-
-    def squeeze(self, x: Operand, axes: Sequence[int] | None) -> str:
-        shape = self.shape(x)
-        gone = [i for i, s in enumerate(shape) if s == 1] if axes is None else [axis_in(a, len(shape)) for a in axes]
-        if any(shape[axis] != 1 for axis in gone):
-            raise ShapeProblem(f"axes {gone} of {listed(shape)} are not all of size 1")
-        return self.reshape(x, [size for axis, size in enumerate(shape) if axis not in gone])
-
     def reduce(self, kind: Literal["sum", "mean", "max", "min"], x: Operand, axes: Sequence[int], keep: bool) -> str:
         shape = self.shape(x)
         places = sorted({axis_in(axis, len(shape)) for axis in axes}, reverse=True)
         y = self.value(x)
         for axis in places:
-            match kind:
-                case "sum" | "mean":
-                    y = self._one(Reduce(kind, axis), y)
-                case "max" | "min":
-                    y = self.squeeze(self._bound(kind, y, axis), [axis])
+            y = self._one(Reduce(kind, axis), y)
         return self.reshape(y, [1 if a in places else s for a, s in enumerate(shape)]) if keep else y
 
-    def _bound(self, kind: str, y: str, axis: int) -> str:
-        """The largest or smallest element of an axis, which is kept: one half against the other, until one is left."""
-        size = fixed(self.shape(y)[axis], f"axis {axis}")
-        while size > 1:
-            half = size // 2
-            first, second, *rest = self.split(y, [half, half] + [1] * (size % 2), axis)
-            y = self.concat([self._one(Binary(kind), first, second), *rest], axis)
-            size -= half
-        return y
+    def greater(self, x: Operand, y: Operand) -> str:
+        """1 where x is greater than y, else 0."""
+        return self.apply("step", self.binary("sub", x, y))
+
+    def negated(self, mask: Operand) -> str:
+        """1 where a mask is 0, and 0 where it is 1."""
+        return self.affine(mask, -1.0, 1.0)
+
+    def where(self, mask: Operand, a: Operand, b: Operand) -> str:
+        """a where a mask is 1, b where it is 0."""
+        for value in (a, b):
+            if isinstance(value, np.ndarray) and not np.all(np.isfinite(value)):
+                raise ShapeProblem("a value that is not finite would be multiplied by 0")
+        return self.binary("add", self.binary("mul", mask, a), self.binary("mul", self.negated(mask), b))
+
+    def prelu(self, x: Operand, slope: Operand) -> str:
+        """x where it is positive, else its own slope times x."""
+        below = self.apply("relu", self.affine(x, -1.0, 0.0))
+        return self.binary("sub", self.apply("relu", x), self.binary("mul", below, slope))
+
+    def group_norm(self, x: Operand, groups: int, eps: float, scale: Weight | None, shift: Weight | None) -> str:
+        """x [N, C, ...], each of so many groups of channels less its mean, over its deviation; scale and shift [C]."""
+        shape = self.shape(x)
+        y = self.reshape(x, resolved((shape[0], groups, -1), shape))
+        y = self.reshape(self._one(Normalize(eps), y), shape)
+        ones = (1,) * (len(shape) - 2)
+        y = y if scale is None else self._one(Binary("mul"), y, scale.reshaped(*scale.shape, *ones))
+        return y if shift is None else self._one(Binary("add"), y, shift.reshaped(*shift.shape, *ones))
 
     def layer_norm(self, x: Operand, eps: float, scale: Weight | None, shift: Weight | None) -> str:
         y = self._one(Normalize(eps), x)
@@ -217,34 +181,6 @@ class Layers:
         y = self._one(Binary("mul"), x, self.builder.param(a, f"{stem}_scale"))
         return self._one(Binary("add"), y, self.builder.param(b, f"{stem}_shift"))
 
-    def mirror(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """So many elements more on either side of an axis, as if a mirror stood on its first and on its last one."""
-        size = fixed(self.shape(x)[axis], f"axis {axis}")
-        if max(before, after) >= size:
-            raise ShapeProblem(f"a mirrored padding of {max(before, after)} on an axis of {size}")
-        parts = [self.flip(self.cut(x, axis, 1, before + 1), axis)] if before else []
-        parts.append(self.value(x))
-        parts += [self.flip(self.cut(x, axis, size - 1 - after, size - 1), axis)] if after else []
-        return self.concat(parts, axis)
-
-    def repeat_edges(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """The first and the last element of an axis so many times more."""
-        size = fixed(self.shape(x)[axis], f"axis {axis}")
-        first, last = ([self.cut(x, axis, at, at + 1)] * count for at, count in ((0, before), (size - 1, after)))
-        return self.concat([*first, self.value(x), *last], axis)
-
-    def pad(self, x: Operand, axis: int, before: int, after: int) -> str:
-        """Zeros before and after the elements of an axis."""
-        parts = [self.value(x)]
-        for count, first in ((before, True), (after, False)):
-            while count > 0:
-                size = fixed(self.shape(x)[axis], f"axis {axis}")
-                some = min(count, size)
-                zeros = self.affine(self.cut(x, axis, 0, some), 0.0, 0.0)
-                parts = [zeros, *parts] if first else [*parts, zeros]
-                count -= some
-        return self.concat(parts, axis)
-
     def conv(
         self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
     ) -> str:
@@ -255,6 +191,49 @@ class Layers:
         pad = tuple(before if before == after else 0 for before, after in pads)
         operands = (x, w) if b is None else (x, w, b)
         return self._one(Conv(stride, (pad[0], pad[1]), dilation, group), *operands)
+
+    def conv_transpose(
+        self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
+    ) -> str:
+        """x [N, C, H, W], w [C, out / group, kh, kw]; ``pads`` are cut off what there is, or added where negative.
+
+        A convolution of x with zeros between its elements, w turned round.
+        """
+        for axis, apart in enumerate(stride, 2):
+            x = self._spaced(x, axis, apart)
+        inner, out = w.shape[0] // group, w.shape[1]
+
+        def make() -> Array:
+            parts = w.make()[:, :, ::-1, ::-1].reshape(group, inner, out, *w.shape[2:])
+            return parts.swapaxes(1, 2).reshape(group * out, inner, *w.shape[2:])
+
+        turned = w.derived((group * out, inner, *w.shape[2:]), f"{w.recipe} turned round", make)
+        for axis, (size, d, (before, after)) in enumerate(zip(w.shape[2:], dilation, pads, strict=True), 2):
+            reach = d * (size - 1)
+            first, last = reach - before, reach - after
+            if min(first, last) < 0:
+                x = self.cut(x, axis, max(-first, 0), fixed(self.shape(x)[axis], "a size") - max(-last, 0))
+            x = self.pad(x, axis, max(first, 0), max(last, 0))
+        return self.conv(x, turned, b, (1, 1), ((0, 0), (0, 0)), dilation, group)
+
+    def _spaced(self, x: Operand, axis: int, apart: int) -> str:
+        """Zeros between the elements of an axis."""
+        if apart == 1:
+            return self.value(x)
+        shape = self.shape(x)
+        size = fixed(shape[axis], f"axis {axis}")
+        wide = self.pad(self.unsqueeze(x, [axis + 1]), axis + 1, 0, apart - 1)
+        joined = self.reshape(wide, (*shape[:axis], size * apart, *shape[axis + 1 :]))
+        return self.cut(joined, axis, 0, (size - 1) * apart + 1)
+
+    def enlarged(self, x: Operand, axis: int, times: int) -> str:
+        """Each element of an axis so many times."""
+        if times == 1:
+            return self.value(x)
+        shape = self.shape(x)
+        size = fixed(shape[axis], f"axis {axis}")
+        wide = self.expand(self.unsqueeze(x, [axis + 1]), (*shape[: axis + 1], times, *shape[axis + 1 :]))
+        return self.reshape(wide, (*shape[:axis], size * times, *shape[axis + 1 :]))
 
     def pool(
         self,

@@ -36,6 +36,36 @@ MOVES = frozenset(
 Fold = Callable[..., Any]
 
 
+def _same_size(a: Any, b: Any) -> bool:
+    """Whether two sizes are equal: one without a number is itself, and at least 1."""
+    if a == b:
+        return True
+    if isinstance(a, str) == isinstance(b, str) or min(s for s in (a, b) if not isinstance(s, str)) > 0:
+        named = a if isinstance(a, str) else b
+        if isinstance(named, str):
+            raise Refused("operands", f"the size {named}", "it is compared, so it must be a number", PIN)
+    return False
+
+
+def _equal(node: Node, x: Array, y: Array) -> Array:
+    found: Array = np.vectorize(_same_size, otypes=[bool])(x, y) if object in (x.dtype, y.dtype) else x == y
+    return found
+
+
+def _multiplied(node: Node, x: Array, y: Array) -> Array:
+    """A size without a number may be multiplied by 1 alone."""
+    if object not in (x.dtype, y.dtype):
+        return x * y
+    known = [one for one in (x, y) if one.dtype != object]
+    if not known or not np.all(known[0] == 1):
+        raise Refused("operands", "a size without a number", "it is reckoned with, so it must be a number", PIN)
+    found: Array = np.broadcast_arrays(x if x.dtype == object else y, known[0])[0]
+    return found
+
+
+OF_SIZES = frozenset({"Equal", "Where", "Mul"})  # what takes sizes without a number as well
+
+
 def folded(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     """The results of a node on known operands; None where nothing is known of this operator."""
     fold = FOLDS.get(node.op)
@@ -44,7 +74,7 @@ def folded(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     named = [
         one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1) if isinstance(one, str)
     ]
-    if named and node.op not in MOVES:
+    if named and node.op not in MOVES and node.op not in OF_SIZES:
         raise Refused("operands", f"the size {named[0]}", "it is reckoned with, so it must be a number", PIN)
     with np.errstate(all="ignore"):
         made = fold(node, *arrays)
@@ -198,13 +228,13 @@ FOLDS: Mapping[str, Fold] = {
     "Range": _range,
     "Add": lambda node, x, y: x + y,
     "Sub": lambda node, x, y: x - y,
-    "Mul": lambda node, x, y: x * y,
+    "Mul": _multiplied,
     "Div": _divide,
     "Mod": lambda node, x, y: np.fmod(x, y) if node.get("fmod", 0) else np.mod(x, y),
     "Pow": lambda node, x, y: np.power(x, y),
     "Min": lambda node, *xs: np.minimum.reduce(xs),
     "Max": lambda node, *xs: np.maximum.reduce(xs),
-    "Equal": lambda node, x, y: x == y,
+    "Equal": _equal,
     "Greater": lambda node, x, y: x > y,
     "GreaterOrEqual": lambda node, x, y: x >= y,
     "Less": lambda node, x, y: x < y,

@@ -11,8 +11,9 @@ import numpy as np
 
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import Shape, ShapeProblem
-from lstmc.importers.frontends import onnx_ops, onnx_quantized, onnx_recurrent
-from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_moves, onnx_quantized, onnx_recurrent
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_fold import folded
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known
 from lstmc.importers.frontends.refused import Refused
@@ -21,7 +22,13 @@ from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
-HANDLERS = {**onnx_ops.HANDLERS, **onnx_recurrent.HANDLERS, **onnx_quantized.HANDLERS}
+HANDLERS = {
+    **onnx_elements.HANDLERS,
+    **onnx_layers.HANDLERS,
+    **onnx_moves.HANDLERS,
+    **onnx_recurrent.HANDLERS,
+    **onnx_quantized.HANDLERS,
+}
 OLDEST = 7
 DOMAINS = ("", "ai.onnx")
 MOST = 100_000  # nodes
@@ -97,6 +104,7 @@ class _Reader:
         self.refusals: list[Refusal] = []
         self.read: set[str] = set()  # source tensors that something known was computed from
         self.count = 0
+        self.folded = 0  # arrays that were computed of weights
 
     def run(self, graph: Any, depth: int = 0) -> None:
         for number, proto in enumerate(graph.node):
@@ -162,7 +170,8 @@ class _Reader:
         self.read |= set(sources)
         if not sources or not np.issubdtype(result.dtype, np.floating):
             return result
-        recipe = f"{node.op} of {', '.join(weight.recipe for weight in weights)}"
+        self.folded += 1  # recipes tell parameters apart, and this one leaves out what else the node was told
+        recipe = f"{node.op} of {', '.join(weight.recipe for weight in weights)} (folded, number {self.folded})"
         return Weight(result.shape, sources, recipe, lambda: result)
 
     def _attribute(self, attribute: Any) -> Any:

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lstmc.importers.frontends import onnx_ops, onnx_recurrent
-from lstmc.importers.frontends.layers import Operand
+from lstmc.importers.frontends import onnx_layers, onnx_recurrent
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight, weight_or_none
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight
@@ -86,7 +86,7 @@ def _dequantized(t: Onnx, node: Node) -> Operand:
 HANDLERS = {
     "DynamicQuantizeLinear": _dynamic,
     "DequantizeLinear": _dequantized,
-    "MatMulInteger": lambda t, node: onnx_ops.HANDLERS["MatMul"](t, _integers(t, node, 1)),
-    "ConvInteger": lambda t, node: onnx_ops.HANDLERS["Conv"](t, _integers(t, node, 0)),
+    "MatMulInteger": lambda t, node: onnx_layers.HANDLERS["MatMul"](t, _integers(t, node, 1)),
+    "ConvInteger": lambda t, node: onnx_layers.HANDLERS["Conv"](t, _integers(t, node, 0)),
     "DynamicQuantizeLSTM": _lstm,
 }

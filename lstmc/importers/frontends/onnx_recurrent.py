@@ -10,7 +10,7 @@ from lstmc.importers.describe.cell import Cell, Kind
 from lstmc.importers.describe.pointwise import Activation
 from lstmc.importers.describe.recur import Extra
 from lstmc.importers.describe.shapes import fixed
-from lstmc.importers.frontends.layers import Operand
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight
 from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.frontends.refused import Refused

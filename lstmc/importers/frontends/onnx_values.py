@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.describe.shapes import Size
-from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array

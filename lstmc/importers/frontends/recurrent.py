@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from lstmc.importers.convention import cell_weights
 from lstmc.importers.describe.cell import Cell
 from lstmc.importers.describe.recur import Extra, Recur
-from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.weight import Weight
 
 

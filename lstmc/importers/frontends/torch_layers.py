@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lstmc.importers.describe.cell import Cell, Kind
 from lstmc.importers.describe.ops import Dropout
 from lstmc.importers.describe.pointwise import RELU, TANH
-from lstmc.importers.frontends.layers import Operand, Pair
+from lstmc.importers.describe.shapes import fixed
+from lstmc.importers.frontends.layers import Pair
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.torch_ops import weight_or_none
-from lstmc.importers.frontends.torch_values import Torch
+from lstmc.importers.frontends.torch_values import Torch, Untold, weight_or_none
 from lstmc.importers.weight import Weight
+from lstmc.ops import Array
 
 Handler = Callable[..., Any]
 
 
 def _linear(t: Torch, x: Operand, w: Operand, b: Operand | None = None) -> str:
-    return t.layers.linear(x, t.weight(w, "weight"), weight_or_none(t, b, "bias"))
+    if isinstance(w, Weight) and not isinstance(b, str):
+        return t.layers.linear(x, w, weight_or_none(t, b, "bias"))
+    y = t.layers.matmul(x, t.layers.transpose(w, (1, 0)))  # of parts of a parameter, which are values here
+    return y if b is None else t.layers.binary("add", y, b)
 
 
-def _matmul(t: Torch, x: Operand, w: Operand) -> str:
-    weight = t.weight(w, "the second operand")
-    if len(weight.shape) != 2:
-        raise Refused("the second operand", str(list(weight.shape)), "it must be a matrix", "use torch.nn.Linear")
-    return t.layers.linear(x, weight.transposed())
+def _matmul(t: Torch, x: Operand, y: Operand) -> str:
+    return t.layers.matmul(x, y)
 
 
 def _addmm(t: Torch, b: Operand, x: Operand, w: Operand) -> str:
-    return t.layers.linear(x, t.weight(w, "weight").transposed(), t.weight(b, "bias"))
+    if isinstance(w, Weight) and isinstance(b, Weight):
+        return t.layers.linear(x, w.transposed(), b)
+    return t.layers.binary("add", t.layers.matmul(x, w), b)
+
+
+def _einsum(t: Torch, equation: str, xs: Sequence[Operand], *more: Any, **options: Any) -> str:
+    return t.layers.einsum(equation, xs)
+
+
+def _attention(
+    t: Torch, q: Operand, k: Operand, v: Operand, mask: Any = None, dropout: float = 0.0, causal: bool = False, *,
+    scale: float | None = None, enable_gqa: bool = False,
+) -> str:  # fmt: skip
+    """softmax(q k' / sqrt(width)) v."""
+    if mask is not None or causal or enable_gqa:
+        raise Refused("attn_mask, is_causal", "given", "a mask of -inf has no counterpart", "attend without a mask")
+    width, rank = fixed(t.layers.shape(q)[-1], "the width"), len(t.layers.shape(k))
+    scores = t.layers.matmul(q, t.layers.transpose(k, (*range(rank - 2), rank - 1, rank - 2)))
+    scores = t.layers.affine(scores, width**-0.5 if scale is None else scale, 0.0)
+    return t.layers.matmul(t.layers.softmax(scores, -1), v)
 
 
 def _embedding(t: Torch, w: Operand, x: Operand, *more: Any) -> str:
@@ -73,6 +94,25 @@ def _conv1d(
     return t.layers.squeeze(y, [2])
 
 
+def _conv_transpose(rank: int) -> Handler:
+    def handle(
+        t: Torch, x: Operand, w: Operand, b: Operand | None = None, stride: Any = 1, pad: Any = 0, beyond: Any = 0,
+        group: int = 1, dilation: Any = 1,
+    ) -> str:  # fmt: skip
+        weight, bias = t.weight(w, "weight"), weight_or_none(t, b, "bias")
+        steps, spread = _pair(stride, 1), _pair(dilation, 1)
+        pads = [(p, p - more) for p, more in zip(_pair(pad), _pair(beyond), strict=True)]
+        if rank == 2:
+            return t.layers.conv_transpose(x, weight, bias, steps, (pads[0], pads[1]), spread, group)
+        wide = weight.reshaped(*weight.shape[:2], 1, weight.shape[2])
+        y = t.layers.conv_transpose(
+            t.layers.unsqueeze(x, [2]), wide, bias, (1, steps[1]), ((0, 0), pads[1]), (1, spread[1]), group
+        )
+        return t.layers.squeeze(y, [2])
+
+    return handle
+
+
 def _batch_norm(
     t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, *more: Any
 ) -> str:
@@ -88,6 +128,42 @@ def _layer_norm(
     if len(shape) > 1:
         raise Refused("normalized_shape", str(list(shape)), "more than the last axis", "normalize the last axis")
     return t.layers.layer_norm(x, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"))
+
+
+def _group_norm(t: Torch, x: Operand, groups: int, w: Any = None, b: Any = None, eps: float = 1e-5, *more: Any) -> str:
+    return t.layers.group_norm(x, groups, eps, weight_or_none(t, w, "weight"), weight_or_none(t, b, "bias"))
+
+
+def _instance_norm(
+    t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, own: bool, momentum: float, eps: float, *more: Any
+) -> str:
+    told = [weight_or_none(t, one, "instance normalization") for one in (w, b, mean, var)]
+    if not own:
+        return t.layers.batch_norm(x, told, eps)
+    return t.layers.group_norm(x, fixed(t.layers.shape(x)[1], "channels"), eps, told[0], told[1])
+
+
+def _rms_norm(t: Torch, x: Operand, shape: Sequence[int], w: Any = None, eps: float | None = None) -> str:
+    if len(shape) > 1:
+        raise Refused("normalized_shape", str(list(shape)), "more than the last axis", "normalize the last axis")
+    squares = t.layers.reduce("mean", t.layers.apply("power", x, 2.0), [-1], keep=True)
+    least = float(np.finfo(np.float32).eps) if eps is None else eps
+    y = t.layers.binary("mul", x, t.layers.apply("power", t.layers.affine(squares, 1.0, least), -0.5))
+    return y if w is None else t.layers.binary("mul", y, w)
+
+
+def _weight_norm(t: Torch, v: Operand, g: Operand, axis: int = 0) -> Weight:
+    """g v / |v|, the norm being that of each element of an axis."""
+    direction, size = t.weight(v, "v"), t.weight(g, "g")
+
+    def make() -> Array:
+        found = direction.make()
+        others = tuple(a for a in range(found.ndim) if a != axis)
+        made: Array = size.make() * found / np.sqrt((found.astype(np.float64) ** 2).sum(others, keepdims=True))
+        return made
+
+    recipe = f"{direction.recipe} with the norms {size.recipe}"
+    return Weight(direction.shape, (*direction.sources, *size.sources), recipe, make)
 
 
 def _max_pool(rank: int) -> Handler:
@@ -127,12 +203,19 @@ def _pool(
     return t.layers.squeeze(y, [2]) if rank == 1 else y
 
 
-def _adaptive(rank: int) -> Handler:
-    def handle(t: Torch, x: Operand, size: Any) -> str:
-        wanted, shape = _pair(size), t.layers.shape(x)
-        if set(wanted) != {1}:
-            raise Refused("output_size", str(size), "only a mean of the whole image is written", "use 1")
-        return t.layers.reduce("mean", x, list(range(len(shape) - rank, len(shape))), keep=True)
+def _adaptive(kind: Literal["max", "mean"], rank: int) -> Handler:
+    """Pooling to so many windows, each from floor(i n / count) up to ceil((i + 1) n / count)."""
+
+    def handle(t: Torch, x: Operand, size: Any) -> Any:
+        wanted, lead = [size] * rank if isinstance(size, int) else list(size), len(t.layers.shape(x)) - rank
+        y = t.layers.value(x)
+        for axis, count in enumerate(wanted, lead):
+            n = fixed(t.layers.shape(y)[axis], "an image's size")
+            if count is not None and count != n:
+                windows = [(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
+                parts = [t.layers.reduce(kind, t.layers.cut(y, axis, *window), [axis], keep=True) for window in windows]
+                y = t.layers.concat(parts, axis)
+        return [y, Untold] if kind == "max" else y  # the second one would be places
 
     return handle
 
@@ -220,22 +303,32 @@ def _one_step(mode: str) -> Handler:
 
 HANDLERS: dict[str, Handler] = {
     "aten.linear.default": _linear,
-    "aten.matmul.default": _matmul,
-    "aten.mm.default": _matmul,
+    **{f"aten.{name}.default": _matmul for name in ("matmul", "mm", "bmm", "mv", "dot")},
+    "aten.einsum.default": _einsum,
+    "aten.scaled_dot_product_attention.default": _attention,
     "aten.addmm.default": _addmm,
     "aten.embedding.default": _embedding,
     "aten.conv1d.default": _conv1d,
     "aten.conv1d.padding": _conv1d,
     "aten.conv2d.default": _conv2d,
     "aten.conv2d.padding": _conv2d,
+    "aten.conv_transpose1d.default": _conv_transpose(1),
+    "aten.conv_transpose2d.input": _conv_transpose(2),
+    "aten._weight_norm.default": _weight_norm,
+    "aten._weight_norm_interface.default": lambda t, v, g, axis=0: [_weight_norm(t, v, g, axis), Untold],
+    "aten.group_norm.default": _group_norm,
+    "aten.instance_norm.default": _instance_norm,
+    "aten.rms_norm.default": _rms_norm,
     "aten.batch_norm.default": _batch_norm,
     "aten.layer_norm.default": _layer_norm,
     "aten.max_pool1d.default": _max_pool(1),
     "aten.max_pool2d.default": _max_pool(2),
     "aten.avg_pool1d.default": _mean_pool(1),
     "aten.avg_pool2d.default": _mean_pool(2),
-    "aten.adaptive_avg_pool1d.default": _adaptive(1),
-    "aten.adaptive_avg_pool2d.default": _adaptive(2),
+    "aten.adaptive_avg_pool1d.default": _adaptive("mean", 1),
+    "aten.adaptive_avg_pool2d.default": _adaptive("mean", 2),
+    "aten.adaptive_max_pool1d.default": _adaptive("max", 1),
+    "aten.adaptive_max_pool2d.default": _adaptive("max", 2),
     "aten.dropout.default": _dropout,
     "aten.feature_dropout.default": _dropout,
     **{f"aten.{mode}.input": _recurrent(mode) for mode in _MODES},

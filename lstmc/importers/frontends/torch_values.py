@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lstmc.importers.frontends.layers import Layers, Operand
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight
 
-Unsupported = object()
+Unsupported = object()  # what a node makes that was refused
+Untold = object()  # a further result that has no counterpart, as where a maximum is: refused if something uses it
 
 
 class Torch:
@@ -31,3 +33,7 @@ class Torch:
         if not isinstance(x, Weight):
             raise Refused(what, "computed by the model", "it must be a parameter", "keep it as a parameter")
         return x
+
+
+def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
+    return None if x is None else t.weight(x, what)

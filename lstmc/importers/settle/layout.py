@@ -18,18 +18,20 @@ from lstmc.importers.describe.op import Op
 from lstmc.importers.describe.ops import (
     Binary,
     Concat,
+    Einsum,
     Embed,
+    Expand,
     Linear,
     Normalize,
     Reduce,
     Reshape,
+    Select,
     Softmax,
     Split,
     Transpose,
 )
 from lstmc.importers.describe.recur import Recur
-from lstmc.importers.describe.shapes import Shape, listed
-from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.importers.describe.shapes import Shape
 from lstmc.importers.settle.regroup import regrouped
 from lstmc.ops.binary import covered_axes
 
@@ -41,7 +43,7 @@ def settle_layout(net: Net) -> Net:
     """The net with no Transpose that can be done without; ``axes`` tells the new orders of its inputs and outputs."""
     choices = [_orders(shape) for shape in net.inputs.values()]
     tried = [_Layout(net, dict(zip(net.inputs, orders, strict=True))) for orders in product(*choices)]
-    return min(tried, key=lambda layout: (len(layout.refusals), layout.cost)).net()
+    return min(tried, key=lambda layout: layout.cost).net()
 
 
 def _orders(shape: Shape) -> list[Order]:
@@ -71,13 +73,10 @@ class _Layout:
         self.steps: list[Step] = []
         self.cost = 0
         self.moved: dict[tuple[str, Order], str] = {}  # a value in another order, made once for all that want it
-        self.refusals: list[Refusal] = []
         for step in source.steps:
             self._step(step)
 
     def net(self) -> Net:
-        if self.refusals:
-            raise RefusedError(self.source.origin, self.refusals)
         outputs = {name: self.name[value] for name, value in self.source.outputs.items()}
         axes = {name: self.order[name] for name in self.inputs}
         axes |= {name: self.order[value] for name, value in self.source.outputs.items()}
@@ -113,9 +112,14 @@ class _Layout:
         elif isinstance(op, Concat | Split):
             given = [self._aligned(value, first, step) for value in step.inputs]
             self._put(replace(op, axis=first.index(op.axis)), given, step, [first] * len(step.outputs))
-        elif isinstance(op, Reduce):
+        elif isinstance(op, Reduce | Select):
             order = tuple(axis - (axis > op.axis) for axis in first if axis != op.axis)
             self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [order])
+        elif isinstance(op, Expand):
+            shape = tuple(op.shape[axis] for axis in first)
+            self._put(Expand(shape), [self.name[step.inputs[0]]], step, [first])
+        elif isinstance(op, Einsum):
+            self._einsum(op, step)
         elif isinstance(op, Softmax):
             self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [first])
         else:
@@ -186,16 +190,19 @@ class _Layout:
         order = self.order[lead]
         given = [self._spread(value, order, step) for value in step.inputs]
         a, b = (self.shapes[name] for name in given)
-        fits = a == b or covered(a, b) or covered(b, a)
-        if not fits:
-            self.refusals.append(
-                Refusal(
-                    step.origin, "shapes", f"{listed(a)} and {listed(b)}",
-                    "Caffe adds and multiplies an array of one shape, or one over a run of adjacent axes",
-                    "give both one shape in the source, for instance by expanding the smaller one",
-                )
-            )  # fmt: skip
+        if not (a == b or covered(a, b) or covered(b, a)):  # one is repeated
+            self.cost += sum(s if isinstance(s, int) else UNKNOWN for s in (*a, *b))
         self._put(step.op, given, step, [order])
+
+    def _einsum(self, op: Einsum, step: Step) -> None:
+        """Operands lie as they do; the result as its first operand, then as what the second one adds."""
+        x, y = (
+            "".join(letters[axis] for axis in self.order[value])
+            for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
+        )
+        result = "".join(letter for letter in dict.fromkeys(x + y) if letter in op.of_result)
+        order = tuple(op.of_result.index(letter) for letter in result)
+        self._put(Einsum(x, y, result), [self.name[value] for value in step.inputs], step, [order])
 
     def _spread(self, value: str, order: Order, step: Step) -> str:
         """An operand of fewer axes, with axes of 1 where it has none, in the order of the other operand."""

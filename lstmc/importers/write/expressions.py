@@ -11,11 +11,14 @@ from lstmc.importers.describe.ops import (
     Binary,
     Concat,
     Dropout,
+    Einsum,
     Embed,
+    Expand,
     Linear,
     Normalize,
     Reduce,
     Reshape,
+    Select,
     Softmax,
     Split,
     Transpose,
@@ -36,29 +39,13 @@ def transposed(x, *axes):
             x = concat([reshape(piece, shape) for piece in pieces], axis=place)
     return x
 '''
-NORMALIZED = '''\
-def normalized(x, eps):
-    """x less its mean, over its deviation, along the last axis."""
-    x = x - reshape(mean(x, axis=-1), (*x.shape[:-1], 1))
-    return x * reshape(power(mean(x * x, axis=-1) + eps, -0.5), (*x.shape[:-1], 1))
-'''
-LARGER = '''\
-def larger(x, y):
-    """The larger of two values, element by element."""
-    return relu(x - y) + y
-'''
-SMALLER = '''\
-def smaller(x, y):
-    """The smaller of two values, element by element."""
-    return x - relu(x - y)
-'''
 _BINARY = {
     "add": "{} + {}",
     "sub": "{} - {}",
     "mul": "{} * {}",
     "div": "{} / {}",
-    "max": "larger({}, {})",
-    "min": "smaller({}, {})",
+    "max": "maximum({}, {})",
+    "min": "minimum({}, {})",
 }
 
 
@@ -67,11 +54,7 @@ def helpers(step: Step) -> list[str]:
     op = step.op
     if isinstance(op, Transpose):
         return [TRANSPOSED]
-    if isinstance(op, Normalize):
-        return [NORMALIZED]
-    if isinstance(op, Binary):
-        return {"max": [LARGER], "min": [SMALLER]}.get(op.kind, [])
-    return [op.function.helper] if isinstance(op, Apply) and op.function.helper else []
+    return [*op.function.helpers] if isinstance(op, Apply) else []
 
 
 def listed(shape: Sequence[object]) -> str:
@@ -113,10 +96,16 @@ def expression(step: Step, result: Shape) -> str:
             return f"log({made})" if op.log else made
         case Reduce():
             return f"{op.kind}({x[0]}, axis={op.axis})"
+        case Select():
+            return f"{x[0]}[{', '.join([*':' * op.axis, str(op.index)])}]"
+        case Expand():
+            return f"expand({x[0]}, {listed(result)})"
+        case Einsum():
+            return f'einsum("{op.of_x},{op.of_y}->{op.of_result}", {x[0]}, {x[1]})'
         case Dropout():
             return f"dropout({x[0]}, {op.ratio})"
         case Normalize():
-            return f"normalized({x[0]}, {op.eps!r})"
+            return f"layer_norm({x[0]}, eps={op.eps!r})"
         case Conv():
             more = _options(stride=(op.stride, (1, 1)), pad=(op.pad, (0, 0)), dilation=(op.dilation, (1, 1)))
             return f"conv({listed(x)}{more}{f', group={op.group}' if op.group > 1 else ''})"

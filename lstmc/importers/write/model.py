@@ -50,7 +50,7 @@ def model_text(net: Net) -> str:
         title=f"Imported from {_inert(net.origin)} by lstmc {__version__}. Edit it as you like.",
         intro="The weights are in weights.npz, by this model's names; import.json says what each is made of.",
         about=[line for note in _about(net) for line in ("", *wrap(_inert(note), 100))],
-        imported=_imported(body + "\n" + "\n".join(_leaves(net))),
+        imported=_imported(body + "\n" + "\n".join(_leaves(net)), bool(sizes or in_cells)),
         dims=list(dict.fromkeys([*sizes, *in_cells])),
         helpers=helper_texts,
         cells=cell_texts,
@@ -88,12 +88,12 @@ def _order_note(net: Net, name: str) -> str:
     return f"the source's axes in the order {', '.join(map(str, net.axes[name]))}"
 
 
-def _imported(text: str) -> str:
+def _imported(text: str, sized: bool) -> str:
     """The names of the language that a text calls, folded over lines."""
     words = set(re.findall(r"(?<![\w.])(\w+)(?=\()", text)) | {"model"}
     if "@cell" in text:
         words.add("cell")
-    if re.search(r"\bState\(", text) or re.search(r"Input\([^)]*[A-Z]", text):
+    if sized:
         words.add("dims")
     names = ", ".join(name for name in LANGUAGE if name in words)
     return names if len(names) < 90 else "(\n" + "\n".join(f"    {line}" for line in wrap(names + ",", 110)) + "\n)"
@@ -124,8 +124,7 @@ def _cell(cell: Cell, name: str) -> str:
 
 def _cell_helpers(cell: Cell) -> list[str]:
     used = {"rnn": (cell.new,), "gru": (cell.gate, cell.new), "lstm": (cell.gate, cell.new, cell.out)}[cell.kind]
-    clips = [FUNCTIONS["clip"].helper] if cell.clip is not None else []
-    return [helper for helper in (*clips, *(activation.helper for activation in used)) if helper]
+    return [helper for activation in used for helper in activation.helpers]
 
 
 def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:

@@ -1,65 +1,21 @@
-"""PyTorch's operators on tensors: arithmetic, activations, and what moves elements."""
+"""PyTorch's operators that move elements, or reduce them along axes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lstmc.importers.describe.shapes import axis_in, fixed, resolved
-from lstmc.importers.frontends.layers import Operand
+from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.torch_values import Torch
+from lstmc.importers.frontends.torch_values import Torch, Untold
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
 Handler = Callable[..., Any]
-
-
-def _function(name: str, *numbers: float) -> Handler:
-    return lambda t, x, *more, **options: t.layers.apply(name, x, *numbers)
-
-
-def _numbers(name: str, *defaults: float) -> Handler:
-    """A function whose numbers are its next arguments."""
-    return lambda t, x, *given, **options: t.layers.apply(name, x, *given, *defaults[len(given) :])
-
-
-def _operand(x: Any) -> Operand:
-    return np.asarray(float(x)) if isinstance(x, int | float) else x
-
-
-def _binary(kind: str) -> Handler:
-    def handle(t: Torch, x: Any, y: Any, *, alpha: float = 1, rounding_mode: str | None = None) -> str:
-        if rounding_mode is not None:
-            raise Refused("rounding_mode", rounding_mode, "Caffe has no rounding", "divide without it")
-        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
-            raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
-        if alpha != 1:
-            y = y * alpha if isinstance(y, int | float) else t.layers.affine(y, alpha, 0.0)
-        return t.layers.binary(kind, _operand(x), _operand(y))
-
-    return handle
-
-
-def _clamp(t: Torch, x: Operand, low: float | None = None, high: float | None = None) -> str:
-    if low is not None and high is not None:
-        return t.layers.apply("clip", x, float(low), float(high))
-    bound, kind = (low, "max") if low is not None else (high, "min")
-    assert bound is not None
-    return t.layers.binary(kind, x, np.asarray(float(bound)))
-
-
-def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> str:
-    if input_scale != 1:
-        raise Refused("input_scale", str(input_scale), "ELU has none here", "scale the input itself")
-    return t.layers.apply("elu", x, alpha) if scale == 1 else t.layers.apply("selu", x, alpha, scale)
-
-
-def _softplus(t: Torch, x: Operand, beta: float = 1, threshold: float = 20) -> str:
-    y = t.layers.apply("softplus", t.layers.affine(x, beta, 0.0))
-    return t.layers.affine(y, 1 / beta, 0.0)
 
 
 def _transpose(t: Torch, x: Operand, a: int, b: int) -> Operand:
@@ -85,9 +41,7 @@ def _slice(
 ) -> str:
     size = fixed(t.layers.shape(x)[axis], f"axis {axis}")
     places = range(size)[slice(start, stop, step)]
-    if step == 1:
-        return t.layers.cut(x, axis, places.start, places.stop)
-    return t.layers.concat([t.layers.cut(x, axis, at, at + 1) for at in places], axis)
+    return t.layers.cut(x, axis, places.start, places.stop) if step == 1 else t.layers.pick(x, axis, places)
 
 
 def _flip(t: Torch, x: Operand, axes: Sequence[int]) -> str:
@@ -127,16 +81,108 @@ def _squeeze(t: Torch, x: Operand, axes: int | Sequence[int] | None = None) -> s
 
 
 def _expand(t: Torch, x: Operand, shape: Sequence[int], implicit: bool = False) -> Operand:
-    if isinstance(x, np.ndarray):
-        return np.broadcast_to(x, shape)
     old = t.layers.shape(x)
-    if [s for s, n in zip(shape[len(shape) - len(old) :], old, strict=True) if s not in (-1, n)] or len(shape) > len(
-        old
-    ):
-        raise Refused(
-            "shape", str(list(shape)), "Caffe does not repeat elements", "leave it to the arithmetic after it"
-        )
-    return x
+    wanted = [old[i - len(shape) + len(old)] if s == -1 else s for i, s in enumerate(shape)]
+    return np.broadcast_to(x, shape) if isinstance(x, np.ndarray) else t.layers.expand(x, wanted)
+
+
+def _repeat(t: Torch, x: Operand, counts: Sequence[int]) -> Operand:
+    missing = len(t.layers.shape(x)) - len(counts)  # tile, unlike repeat, takes fewer counts than there are axes
+    return np.tile(x, counts) if isinstance(x, np.ndarray) else t.layers.tile(x, [*(1,) * missing, *counts])
+
+
+def _repeat_each(t: Torch, x: Operand, count: int, axis: int | None = None, *, output_size: Any = None) -> str:
+    if axis is None:
+        x, axis = t.layers.reshape(x, resolved((-1,), t.layers.shape(x))), 0
+    return t.layers.enlarged(x, axis_in(axis, len(t.layers.shape(x))), count)
+
+
+def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any = None, *more: Any) -> str:
+    """Each element so many times."""
+    shape = t.layers.shape(x)[2:]
+    wanted = scales if sizes is None else [n / fixed(old, "a size") for n, old in zip(sizes, shape, strict=True)]
+    y = t.layers.value(x)
+    for axis, scale in enumerate(wanted, 2):
+        if int(scale) != scale:
+            raise Refused("scale_factor", str(scale), "only whole numbers of times are written", "use such a scale")
+        y = t.layers.enlarged(y, axis, int(scale))
+    return y
+
+
+def _index(t: Torch, x: Operand, places: Sequence[Any]) -> str:
+    """Known places along one axis."""
+    given = [(axis, one) for axis, one in enumerate(places) if one is not None]
+    if len(given) != 1:
+        raise Refused("indices", f"{len(given)} of them", "only known places along one axis are taken", "use slices")
+    axis, told = given[0]
+    if isinstance(told, str):
+        raise Refused("indices", "computed by the model", "they must be known here", "make them a constant")
+    found, shape = told.make() if isinstance(told, Weight) else np.asarray(told), t.layers.shape(x)
+    picked = t.layers.pick(x, axis, [int(n) for n in found.reshape(-1)])
+    return t.layers.reshape(picked, (*shape[:axis], *found.shape, *shape[axis + 1 :]))
+
+
+def _index_select(t: Torch, x: Operand, axis: int, at: Operand) -> str:
+    return _index(t, x, [*(None,) * axis_in(axis, len(t.layers.shape(x))), at])
+
+
+def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int] = ()) -> str:
+    if not axes:
+        raise Refused("dims", "none", "elements would go from row to row", "say along which axis")
+    y = t.layers.value(x)
+    for shift, axis in zip(shifts, axes, strict=True):
+        size = fixed(t.layers.shape(y)[axis], f"axis {axis}")
+        y = t.layers.pick(y, axis, [(place - shift) % size for place in range(size)])
+    return y
+
+
+def _unfold(t: Torch, x: Operand, axis: int, size: int, step: int) -> str:
+    """Windows of an axis, their elements in a new last axis."""
+    shape = t.layers.shape(x)
+    axis = axis_in(axis, len(shape))
+    starts = range(0, fixed(shape[axis], f"axis {axis}") - size + 1, step)
+    order = (*(a for a in range(len(shape)) if a != axis), axis)
+    parts = [t.layers.transpose(t.layers.cut(x, axis, at, at + size), order) for at in starts]
+    return _stack(t, parts, axis)
+
+
+def _shuffle(t: Torch, x: Operand, by: int) -> str:
+    n, c, h, w = t.layers.shape(x)
+    inner = fixed(c, "channels") // by**2
+    y = t.layers.transpose(t.layers.reshape(x, (n, inner, by, by, h, w)), (0, 1, 4, 2, 5, 3))
+    return t.layers.reshape(y, (n, inner, fixed(h, "a size") * by, fixed(w, "a size") * by))
+
+
+def _best(kind: Literal["max", "min"]) -> Handler:
+    """The extreme along an axis; where it is would be the second result."""
+    return lambda t, x, axis, keep=False: [t.layers.reduce(kind, x, [axis], keep), Untold]
+
+
+def _var(root: bool) -> Handler:
+    """The sum of squared distances to the mean, divided by n - ``correction``; or its root."""
+
+    def handle(
+        t: Torch, x: Operand, axes: Any = None, unbiased: bool = True, keep: bool = False, *,
+        correction: float | None = None, keepdim: bool = False,
+    ) -> str:  # fmt: skip
+        shape, less = t.layers.shape(x), float(unbiased) if correction is None else correction
+        places = list(range(len(shape))) if axes is None else [axes] if isinstance(axes, int) else list(axes)
+        n = math.prod(fixed(shape[axis], "a size") for axis in places)
+        away = t.layers.binary("sub", x, t.layers.reduce("mean", x, places, keep=True))
+        y = t.layers.reduce("mean", t.layers.apply("power", away, 2.0), places, keep or keepdim)
+        y = t.layers.affine(y, n / (n - less), 0.0)
+        return t.layers.apply("power", y, 0.5) if root else y
+
+    return handle
+
+
+def _no_place(t: Torch, *given: Any, **options: Any) -> str:
+    why = "which element is the largest is not computed in the net"
+    raise Refused("operator", "a place", why, "give back the scores, and take their largest one outside")
+
+
+def _arange(t: Torch, *bounds: Any, **options: Any) -> Array:
+    return np.arange(*bounds)
 
 
 def _reduce(kind: Any) -> Handler:
@@ -185,32 +231,8 @@ def _norm(t: Torch, x: Operand, order: float = 2, axes: Sequence[int] | None = N
 
 HANDLERS: dict[str, Handler] = {
     "getitem": lambda t, x, at: x[at],
-    **{f"aten.{name}.default": _function(name) for name in ("relu", "tanh", "sigmoid", "abs", "exp", "log", "silu")},
-    "aten.neg.default": _function("affine", -1.0, 0.0),
-    "aten.sqrt.default": _function("power", 0.5),
-    "aten.rsqrt.default": _function("power", -0.5),
-    "aten.reciprocal.default": _function("power", -1.0),
-    "aten.square.default": _function("power", 2.0),
-    "aten.selu.default": _function("selu", 1.6732632423543772, 1.0507009873554805),
-    "aten.hardsigmoid.default": _function("hard_sigmoid", 1 / 6, 0.5),
-    "aten.relu6.default": _function("clip", 0.0, 6.0),
-    "aten.hardtanh.default": _numbers("clip", -1.0, 1.0),
-    "aten.hardswish.default": lambda t, x: t.layers.binary("mul", x, t.layers.apply("hard_sigmoid", x, 1 / 6, 0.5)),
-    "aten.log_sigmoid.default": lambda t, x: t.layers.affine(_softplus(t, t.layers.affine(x, -1.0, 0.0)), -1.0, 0.0),
-    "aten.leaky_relu.default": _numbers("leaky_relu", 0.01),
-    "aten.pow.Tensor_Scalar": lambda t, x, e: t.layers.apply("power", x, float(e)),
-    "aten.elu.default": _elu,
-    "aten.celu.default": lambda t, x, alpha=1.0: _celu(t, x, alpha),
-    "aten.softplus.default": _softplus,
-    "aten.clamp.default": _clamp,
-    "aten.clamp_min.default": lambda t, x, low: _clamp(t, x, low),
-    "aten.clamp_max.default": lambda t, x, high: _clamp(t, x, None, high),
-    **{f"aten.{n}.{k}": _binary(n) for n in ("add", "sub", "mul", "div") for k in ("Tensor", "Scalar")},
-    "aten.div.Tensor_mode": _binary("div"),
-    "aten.rsub.Scalar": lambda t, x, y: _binary("sub")(t, y, x),
-    "aten.maximum.default": _binary("max"),
-    "aten.minimum.default": _binary("min"),
     "aten.transpose.int": _transpose,
+    "aten.mT.default": lambda t, x: _transpose(t, x, -2, -1),
     "aten.t.default": lambda t, x: _transpose(t, x, 0, 1),
     "aten.numpy_T.default": lambda t, x: _transpose(t, x, 0, 1),
     "aten.permute.default": lambda t, x, axes: t.layers.transpose(x, axes),
@@ -233,6 +255,28 @@ HANDLERS: dict[str, Handler] = {
     "aten.cat.default": lambda t, xs, axis=0: t.layers.concat(xs, axis),
     "aten.stack.default": _stack,
     "aten.expand.default": _expand,
+    "aten.expand_as.default": lambda t, x, like: t.layers.expand(x, t.layers.shape(like)),
+    "aten.repeat.default": _repeat,
+    "aten.tile.default": _repeat,
+    "aten.repeat_interleave.self_int": _repeat_each,
+    "aten.upsample_nearest1d.vec": _nearest,
+    "aten.upsample_nearest2d.vec": _nearest,
+    "aten.index.Tensor": _index,
+    "aten.index_select.default": _index_select,
+    "aten.roll.default": _roll,
+    "aten.unfold.default": _unfold,
+    "aten.pixel_shuffle.default": _shuffle,
+    "aten.cumsum.default": lambda t, x, axis, dtype=None: t.layers.cumulated(x, axis),
+    **{f"aten.arange.{kind}": _arange for kind in ("default", "start", "start_step")},
+    **{f"aten.{name}.default": _no_place for name in ("argmax", "argmin", "topk")},
+    "aten.max.dim": _best("max"),
+    "aten.min.dim": _best("min"),
+    "aten.amax.default": lambda t, x, axes=(), keep=False: _reduce("max")(t, x, axes or None, keep),
+    "aten.amin.default": lambda t, x, axes=(), keep=False: _reduce("min")(t, x, axes or None, keep),
+    "aten.max.default": _reduce("max"),
+    "aten.min.default": _reduce("min"),
+    **{f"aten.var.{kind}": _var(root=False) for kind in ("default", "dim", "correction")},
+    **{f"aten.std.{kind}": _var(root=True) for kind in ("default", "dim", "correction")},
     "aten.mean.dim": _reduce("mean"),
     "aten.mean.default": _reduce("mean"),
     "aten.sum.dim_IntList": _reduce("sum"),
@@ -254,11 +298,6 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
-def _celu(t: Torch, x: Operand, alpha: float) -> str:
-    """x where positive, else alpha (exp(x / alpha) - 1): an ELU of x / alpha, alpha times as large."""
-    return t.layers.affine(t.layers.apply("elu", t.layers.affine(x, 1 / alpha, 0.0), 1.0), alpha, 0.0)
-
-
 def _moved(rank: int, source: int, to: int) -> list[int]:
     axes = list(range(rank))
     axes.insert(axis_in(to, rank), axes.pop(axis_in(source, rank)))
@@ -269,7 +308,3 @@ def _unflatten(t: Torch, x: Operand, axis: int, sizes: Sequence[int]) -> str:
     shape = t.layers.shape(x)
     place = axis_in(axis, len(shape))
     return t.layers.reshape(x, resolved((*shape[:place], *sizes, *shape[place + 1 :]), shape))
-
-
-def weight_or_none(t: Torch, x: Any, what: str) -> Weight | None:
-    return None if x is None else t.weight(x, what)

@@ -1,0 +1,179 @@
+"""ONNX's operators on each element alone: arithmetic, functions, comparisons and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lstmc.importers.describe.ops import Apply, Concat, Expand, Reshape, Select, Split, Transpose
+from lstmc.importers.describe.pointwise import Activation
+from lstmc.importers.frontends.moves import Operand
+from lstmc.importers.frontends.onnx_values import Node, Onnx, known
+from lstmc.importers.frontends.refused import Refused
+
+Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
+
+
+def _function(name: str, *numbers: tuple[str, float] | float) -> Handler:
+    """A function whose numbers are attributes, each with its default, or fixed."""
+
+    def handle(t: Onnx, node: Node) -> Operand:
+        given = [float(node.get(n[0], n[1])) if isinstance(n, tuple) else n for n in numbers]
+        return t.layers.apply(name, node.needed(0), *given)
+
+    return handle
+
+
+def _together(kind: str, t: Onnx, node: Node) -> Operand:
+    y = node.needed(0)
+    for place in range(1, len(node.operands)):
+        y = t.layers.binary(kind, y, node.needed(place))
+    return y
+
+
+def _binary(kind: str) -> Handler:
+    return lambda t, node: _together(kind, t, node)
+
+
+def _pow(t: Onnx, node: Node) -> Operand:
+    exponent = known(node.operand(1))
+    if exponent is None or exponent.size != 1:
+        raise Refused("exponent", "computed, or several", "it must be one number", "write it as exp and log")
+    return t.layers.apply("power", node.needed(0), float(exponent.reshape(-1)[0]))
+
+
+def _bound(node: Node, place: int, name: str) -> float | None:
+    """A number that is an operand from version 11 on, an attribute before."""
+    given = known(node.operand(place))
+    told = node.attributes.get(name) if given is None else given.reshape(-1)[0]
+    return None if told is None else float(told)
+
+
+def _clip(t: Onnx, node: Node) -> Operand:
+    low, high, x = _bound(node, 1, "min"), _bound(node, 2, "max"), node.needed(0)
+    if low is not None and high is not None and max(abs(low), abs(high)) < 3e38:
+        return t.layers.apply("clip", x, low, high)
+    for bound, kind in ((low, "max"), (high, "min")):
+        if bound is not None and abs(bound) < 3e38:
+            x = t.layers.binary(kind, x, np.asarray(bound))
+    return x
+
+
+def _hard_swish(t: Onnx, node: Node) -> Operand:
+    return t.layers.binary("mul", node.needed(0), t.layers.apply("hard_sigmoid", node.needed(0), 1 / 6, 0.5))
+
+
+def _gelu(t: Onnx, node: Node) -> Operand:
+    exact = node.get("approximate", "none") == "none"
+    return t.layers.apply("gelu" if exact else "gelu_tanh", node.needed(0))
+
+
+def _thresholded(t: Onnx, node: Node) -> Operand:
+    x, alpha = node.needed(0), float(node.get("alpha", 1.0))
+    return t.layers.binary("mul", x, t.layers.apply("step", t.layers.affine(x, 1.0, -alpha)))
+
+
+def _celu(t: Onnx, node: Node) -> Operand:
+    """x where positive, else alpha (exp(x / alpha) - 1)."""
+    alpha = float(node.get("alpha", 1.0))
+    inner = t.layers.affine(node.needed(0), 1 / alpha, 0.0)
+    return t.layers.affine(t.layers.apply("elu", inner, 1.0), alpha, 0.0)
+
+
+def _swish(t: Onnx, node: Node) -> Operand:
+    x, alpha = node.needed(0), float(node.get("alpha", 1.0))
+    return t.layers.binary("mul", x, t.layers.apply("sigmoid", t.layers.affine(x, alpha, 0.0)))
+
+
+def _sign(t: Onnx, node: Node) -> Operand:
+    x = node.needed(0)
+    below = t.layers.apply("step", t.layers.affine(x, -1.0, 0.0))
+    return t.layers.binary("sub", t.layers.apply("step", x), below)
+
+
+def _compared(swapped: bool, equal: bool) -> Handler:
+    """Greater; Less with its operands exchanged; and each with "or equal", which is the other one's contrary."""
+
+    def handle(t: Onnx, node: Node) -> Operand:
+        x, y = node.needed(0), node.needed(1)
+        if equal:
+            return t.layers.negated(t.layers.greater(*((x, y) if swapped else (y, x))))
+        return t.layers.greater(*((y, x) if swapped else (x, y)))
+
+    return handle
+
+
+def _equal(t: Onnx, node: Node) -> Operand:
+    away = t.layers.apply("abs", t.layers.binary("sub", node.needed(0), node.needed(1)))
+    return t.layers.negated(t.layers.apply("step", away))
+
+
+def _where(t: Onnx, node: Node) -> Operand:
+    mask, a, b = (node.needed(place) for place in range(3))
+    return t.layers.where(mask.astype(np.float32) if isinstance(mask, np.ndarray) else mask, a, b)
+
+
+_MOVES = (Reshape, Transpose, Concat, Split, Select, Expand)
+_WHOLE = frozenset({2, 3, 4, 5, 6, 7, 9, 12, 13})  # TensorProto's kinds of whole numbers, and BOOL
+
+
+def _cast(t: Onnx, node: Node) -> Operand:
+    """Between kinds of numbers nothing is done; what would round is refused."""
+    x = node.needed(0)
+    maker = t.layers.builder.maker(x) if isinstance(x, str) else None
+    while maker is not None and isinstance(maker.op, _MOVES):
+        maker = t.layers.builder.maker(maker.inputs[0])
+    mask = maker is not None and maker.op in (Apply(Activation("step")), Apply(Activation("affine", -1.0, 1.0)))
+    if int(node.attributes["to"]) in _WHOLE and maker is not None and not mask:
+        raise Refused("to", str(node.attributes["to"]), "Caffe has no rounding", "leave the numbers as they are")
+    return x
+
+
+HANDLERS: dict[str, Handler] = {
+    "Identity": lambda t, node: node.needed(0),
+    "Cast": _cast,
+    "Relu": _function("relu"),
+    "Tanh": _function("tanh"),
+    "Sigmoid": _function("sigmoid"),
+    "Abs": _function("abs"),
+    "Exp": _function("exp"),
+    "Log": _function("log"),
+    "Erf": _function("erf"),
+    "Sqrt": _function("power", 0.5),
+    "Reciprocal": _function("power", -1.0),
+    "Neg": _function("affine", -1.0, 0.0),
+    "Softsign": _function("softsign"),
+    "Softplus": _function("softplus"),
+    "Mish": _function("mish"),
+    "Gelu": _gelu,
+    "Swish": _swish,
+    "Elu": _function("elu", ("alpha", 1.0)),
+    "Celu": _celu,
+    "Selu": _function("selu", ("alpha", 1.6732632423543772), ("gamma", 1.0507009873554805)),
+    "LeakyRelu": _function("leaky_relu", ("alpha", 0.01)),
+    "PRelu": lambda t, node: t.layers.prelu(node.needed(0), node.needed(1)),
+    "ThresholdedRelu": _thresholded,
+    "HardSigmoid": _function("hard_sigmoid", ("alpha", 0.2), ("beta", 0.5)),
+    "HardSwish": _hard_swish,
+    "Clip": _clip,
+    "Sign": _sign,
+    "Pow": _pow,
+    "Add": _binary("add"),
+    "Sum": _binary("add"),
+    "Sub": _binary("sub"),
+    "Mul": _binary("mul"),
+    "Div": _binary("div"),
+    "Max": _binary("max"),
+    "Min": _binary("min"),
+    "Mean": lambda t, node: t.layers.affine(_together("add", t, node), 1 / len(node.operands), 0.0),
+    "Greater": _compared(swapped=False, equal=False),
+    "GreaterOrEqual": _compared(swapped=False, equal=True),
+    "Less": _compared(swapped=True, equal=False),
+    "LessOrEqual": _compared(swapped=True, equal=True),
+    "Equal": _equal,
+    "Not": lambda t, node: t.layers.negated(node.needed(0)),
+    "And": _binary("mul"),
+    "Or": _binary("max"),
+    "Where": _where,
+}

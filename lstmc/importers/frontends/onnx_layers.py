@@ -1,0 +1,230 @@
+"""ONNX's operators that have parameters, or see several elements: products, convolutions, pooling, normalizations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from lstmc.importers.describe.shapes import axis_in, fixed, resolved
+from lstmc.importers.frontends.moves import Operand
+from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight, weight_or_none
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.weight import Weight
+from lstmc.ops import Array
+
+Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
+
+
+def _stored(x: Operand) -> Operand:
+    """Numbers that are no shape as a parameter."""
+    return weight(x, "an operand") if isinstance(x, np.ndarray) else x
+
+
+def _matmul(t: Onnx, node: Node) -> Operand:
+    return t.layers.matmul(_stored(node.needed(0)), _stored(node.needed(1)))
+
+
+def _einsum(t: Onnx, node: Node) -> Operand:
+    return t.layers.einsum(node.get("equation", ""), [_stored(node.needed(at)) for at in range(len(node.operands))])
+
+
+def _gemm(t: Onnx, node: Node) -> Operand:
+    x = t.layers.transpose(node.needed(0), (1, 0)) if node.get("transA", 0) else node.needed(0)
+    if isinstance(node.needed(1), str) or isinstance(node.operand(2), str):
+        return _computed_gemm(t, node, x)
+    w = weight(node.operand(1), "B")
+    w = w if node.get("transB", 0) else w.transposed()
+    bias = weight_or_none(node.operand(2), "C")
+    alpha, beta = float(node.get("alpha", 1.0)), float(node.get("beta", 1.0))
+    w = w if alpha == 1 else _scaled(w, alpha)
+    if bias is not None and bias.shape != (w.shape[0],):
+        if bias.shape[-1:] != (w.shape[0],) or int(np.prod(bias.shape)) != w.shape[0]:
+            raise Refused("C", f"of shape {list(bias.shape)}", "it must be one number an output", "use MatMul and Add")
+        bias = bias.reshaped(w.shape[0])
+    return t.layers.linear(x, w, bias if bias is None or beta == 1 else _scaled(bias, beta))
+
+
+def _computed_gemm(t: Onnx, node: Node, x: Operand) -> Operand:
+    """Of two computed matrices, or with a computed addend."""
+    w = _stored(node.needed(1))
+    if node.get("transB", 0):
+        w = w.transposed() if isinstance(w, Weight) else t.layers.transpose(w, (1, 0))
+    y = t.layers.affine(t.layers.matmul(x, w), float(node.get("alpha", 1.0)), 0.0)
+    addend = node.operand(2)
+    if addend is None:
+        return y
+    return t.layers.binary("add", y, t.layers.affine(addend, float(node.get("beta", 1.0)), 0.0))
+
+
+def _scaled(w: Weight, factor: float) -> Weight:
+    return w.derived(w.shape, f"{factor} * {w.recipe}", lambda: factor * w.make())
+
+
+def _conv(t: Onnx, node: Node) -> Operand:
+    x, w, b = node.needed(0), weight(node.operand(1), "W"), weight_or_none(node.operand(2), "B")
+    rank = len(w.shape) - 2
+    stride, pads, dilation = _windows(t, node, x, w.shape[2:])
+    group = int(node.get("group", 1))
+    if rank == 2:
+        return t.layers.conv(x, w, b, (stride[0], stride[1]), (pads[0], pads[1]), (dilation[0], dilation[1]), group)
+    if rank != 1:
+        raise Refused("kernel_shape", str(list(w.shape[2:])), "only one and two axes are convolved", "use Conv1d or 2d")
+    y = t.layers.conv(
+        t.layers.unsqueeze(x, [2]), w.reshaped(*w.shape[:2], 1, w.shape[2]), b,
+        (1, stride[0]), ((0, 0), pads[0]), (1, dilation[0]), group,
+    )  # fmt: skip
+    return t.layers.squeeze(y, [2])
+
+
+def _conv_transpose(t: Onnx, node: Node) -> Operand:
+    x, w, b = node.needed(0), weight(node.operand(1), "W"), weight_or_none(node.operand(2), "B")
+    rank = len(w.shape) - 2
+    if rank not in (1, 2):
+        raise Refused("kernel_shape", str(list(w.shape[2:])), "only one and two axes are convolved", "use one or two")
+    shape, beyond = node.attributes.get("output_shape"), [int(p) for p in node.get("output_padding", [0] * rank)]
+    if shape is not None or node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise Refused("output_shape, auto_pad", str(shape), "only pads are read", "say pads instead")
+    stride, pads, dilation = _windows(t, node, x, w.shape[2:])
+    pads = [(before, after - more) for (before, after), more in zip(pads, beyond, strict=True)]
+    group = int(node.get("group", 1))
+    if rank == 2:
+        around = (pads[0], pads[1])
+        return t.layers.conv_transpose(x, w, b, (stride[0], stride[1]), around, (dilation[0], dilation[1]), group)
+    wide = w.reshaped(*w.shape[:2], 1, w.shape[2])
+    y = t.layers.conv_transpose(
+        t.layers.unsqueeze(x, [2]), wide, b, (1, stride[0]), ((0, 0), pads[0]), (1, dilation[0]), group
+    )
+    return t.layers.squeeze(y, [2])
+
+
+def _resize(t: Onnx, node: Node) -> Operand:
+    """Each element so many times, where that is what it comes to."""
+    x = node.needed(0)
+    shape = t.layers.shape(x)
+    scales, wanted = known(node.operand(1 if node.op == "Upsample" else 2)), known(node.operand(3))
+    if node.get("mode", "nearest") != "nearest":
+        raise Refused("mode", str(node.get("mode", "")), "only nearest is written", "use nearest, or ConvTranspose")
+    if scales is None or not scales.size:
+        if wanted is None:
+            raise Refused("scales, sizes", "computed", "they must be known here", "give the sizes of the inputs")
+        scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(wanted, shape, strict=True)])
+    times = [int(scale) for scale in scales.reshape(-1)]
+    if any(float(scale) != n or n < 1 for scale, n in zip(scales.reshape(-1), times, strict=True)):
+        raise Refused("scales", str(scales.tolist()), "only whole numbers of times are written", "use such a scale")
+    y = t.layers.value(x)
+    for axis, count in enumerate(times):
+        y = t.layers.enlarged(y, axis, count)
+    return y
+
+
+def _windows(
+    t: Onnx, node: Node, x: Operand, kernel: Sequence[int]
+) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+    """Strides, paddings (before, after) and dilations along each axis."""
+    rank = len(kernel)
+    stride = [int(s) for s in node.get("strides", [1] * rank)]
+    dilation = [int(d) for d in node.get("dilations", [1] * rank)]
+    given = [int(p) for p in node.get("pads", [0] * 2 * rank)]
+    pads = list(zip(given[:rank], given[rank:], strict=True))
+    auto = node.get("auto_pad", "NOTSET")
+    if auto in ("SAME_UPPER", "SAME_LOWER"):
+        pads = []
+        for size, k, s, d in zip(t.layers.shape(x)[2:], kernel, stride, dilation, strict=True):
+            n = fixed(size, "an image's size")
+            total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+            less, more = total // 2, total - total // 2
+            pads.append((less, more) if auto == "SAME_UPPER" else (more, less))
+    return stride, pads, dilation
+
+
+def _pool(kind: Literal["max", "mean"]) -> Handler:
+    def handle(t: Onnx, node: Node) -> Operand:
+        x, kernel = node.needed(0), [int(k) for k in node.attributes["kernel_shape"]]
+        stride, pads, dilation = _windows(t, node, x, kernel)
+        if any(d != 1 for d in dilation) or node.results > 1:
+            told = f"{node.get('dilations', 1)}, {node.results}"
+            raise Refused("dilations, outputs", told, "Caffe's pooling has no dilation, and no indices", "pool without")
+        ceil, counted = bool(node.get("ceil_mode", 0)), bool(node.get("count_include_pad", 0))
+        if len(kernel) == 2:
+            shape, step, around = (kernel[0], kernel[1]), (stride[0], stride[1]), (pads[0], pads[1])
+            return t.layers.pool(kind, x, shape, step, around, ceil, counted)
+        wide = t.layers.unsqueeze(x, [2])
+        y = t.layers.pool(kind, wide, (1, kernel[0]), (1, stride[0]), ((0, 0), pads[0]), ceil, counted)
+        return t.layers.squeeze(y, [2])
+
+    return handle
+
+
+def _global_max(t: Onnx, node: Node) -> Operand:
+    return t.layers.reduce("max", node.needed(0), range(2, len(t.layers.shape(node.needed(0)))), keep=True)
+
+
+def _batch_norm(t: Onnx, node: Node) -> Operand:
+    if node.results > 1 or node.get("training_mode", 0):
+        raise Refused("training_mode", "1", "the mean of a batch is not known", "export the model for use")
+    told = [weight(node.operand(place), f"operand {place}") for place in (1, 2, 3, 4)]
+    return t.layers.batch_norm(node.needed(0), told, float(node.get("epsilon", 1e-5)))
+
+
+def _layer_norm(t: Onnx, node: Node) -> Operand:
+    rank = len(t.layers.shape(node.needed(0)))
+    if axis_in(int(node.get("axis", -1)), rank) != rank - 1 or node.results > 1:
+        raise Refused("axis", str(node.get("axis", -1)), "more than the last axis", "normalize the last axis")
+    told = [weight_or_none(node.operand(place), f"operand {place}") for place in (1, 2)]
+    return t.layers.layer_norm(node.needed(0), float(node.get("epsilon", 1e-5)), told[0], told[1])
+
+
+def _softmax(log: bool) -> Handler:
+    def handle(t: Onnx, node: Node) -> Operand:
+        x = node.needed(0)
+        shape = t.layers.shape(x)
+        axis = axis_in(int(node.get("axis", 1 if node.opset < 13 else -1)), len(shape))
+        if node.opset >= 13 or axis == len(shape) - 1:
+            return t.layers.softmax(x, axis, log)
+        flat = t.layers.reshape(x, resolved((*shape[:axis], -1), shape))  # before 13: over all axes from this one on
+        return t.layers.reshape(t.layers.softmax(flat, -1, log), shape)
+
+    return handle
+
+
+def _instance_norm(t: Onnx, node: Node) -> Operand:
+    scale, shift = weight(node.operand(1), "scale"), weight(node.operand(2), "B")
+    return t.layers.group_norm(node.needed(0), scale.shape[0], float(node.get("epsilon", 1e-5)), scale, shift)
+
+
+def _group_norm(t: Onnx, node: Node) -> Operand:
+    groups = int(node.attributes["num_groups"])
+    told = [weight(node.operand(place), f"operand {place}") for place in (1, 2)]
+    channels = fixed(t.layers.shape(node.needed(0))[1], "channels")
+    if told[0].shape[0] != channels:  # before version 21 one for a group
+        told = [w.derived((channels,), f"{w.recipe} of each group", _repeated(w, channels // groups)) for w in told]
+    return t.layers.group_norm(node.needed(0), groups, float(node.get("epsilon", 1e-5)), told[0], told[1])
+
+
+def _repeated(w: Weight, times: int) -> Callable[[], Array]:
+    return lambda: np.repeat(w.make(), times)
+
+
+HANDLERS: dict[str, Handler] = {
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Einsum": _einsum,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Resize": _resize,
+    "Upsample": _resize,
+    "MaxPool": _pool("max"),
+    "AveragePool": _pool("mean"),
+    "GlobalAveragePool": lambda t, node: t.layers.reduce(
+        "mean", node.needed(0), range(2, len(t.layers.shape(node.needed(0)))), keep=True
+    ),
+    "GlobalMaxPool": _global_max,
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm,
+    "GroupNormalization": _group_norm,
+    "Softmax": _softmax(log=False),
+    "LogSoftmax": _softmax(log=True),
+}

@@ -1,0 +1,205 @@
+"""ONNX's operators that move elements, or reduce them to one of several; each knows what changed between versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from lstmc.importers.describe.ops import Dropout
+from lstmc.importers.describe.shapes import axis_in, broadcast, fixed, resolved
+from lstmc.importers.frontends.moves import Operand
+from lstmc.importers.frontends.onnx_fold import slices
+from lstmc.importers.frontends.onnx_values import Node, Onnx, fixed_numbers, known, sizes, weight
+from lstmc.importers.frontends.refused import Refused
+
+Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
+
+
+def _transpose(t: Onnx, node: Node) -> Operand:
+    rank = len(t.layers.shape(node.needed(0)))
+    return t.layers.transpose(node.needed(0), node.get("perm", list(reversed(range(rank)))))
+
+
+def _axes(node: Node) -> list[int] | None:
+    told = fixed_numbers(node.operand(1), "axes") if node.operand(1) is not None else node.get("axes", None)
+    return None if told is None else [int(axis) for axis in told]
+
+
+def _reshape(t: Onnx, node: Node) -> Operand:
+    old = t.layers.shape(node.needed(0))
+    told = sizes(node.operand(1), "shape")
+    zero = node.get("allowzero", 0)
+    return t.layers.reshape(
+        node.needed(0), resolved([old[i] if s == 0 and not zero else s for i, s in enumerate(told)], old)
+    )
+
+
+def _flatten(t: Onnx, node: Node) -> Operand:
+    shape = t.layers.shape(node.needed(0))
+    axis = int(node.get("axis", 1))
+    lead = resolved((-1,), shape[:axis]) if axis else (1,)
+    return t.layers.reshape(node.needed(0), resolved((*lead, -1), shape))
+
+
+def _split(t: Onnx, node: Node) -> list[Operand | None]:
+    x, axis = node.needed(0), int(node.get("axis", 0))
+    told = fixed_numbers(node.operand(1), "split") if node.operand(1) is not None else node.get("split", None)
+    if told is None:
+        size = fixed(t.layers.shape(x)[axis], f"axis {axis}")
+        each = -(-size // int(node.get("num_outputs", node.results)))
+        told = [min(each, size - at) for at in range(0, size, each)]
+    return [*t.layers.split(x, [int(s) for s in told], axis)]
+
+
+def _slice(t: Onnx, node: Node) -> Operand:
+    x = t.layers.value(node.needed(0))
+    for axis, part in slices(node, [known(operand) for operand in node.operands[1:]]):
+        size = t.layers.shape(x)[axis]
+        if part == slice(0, 2**63 - 1, 1) or (part.start == 0 and part.step == 1 and (part.stop or 0) > 2**31):
+            continue
+        places = range(fixed(size, f"axis {axis}"))[part]
+        x = t.layers.cut(x, axis, places.start, places.stop) if part.step == 1 else t.layers.pick(x, axis, places)
+    return x
+
+
+def _gather(t: Onnx, node: Node) -> Operand:
+    table, at, axis = node.needed(0), node.needed(1), int(node.get("axis", 0))
+    if isinstance(at, str):
+        if axis:
+            raise Refused("axis", str(axis), "indices that are computed name rows", "gather along axis 0")
+        return t.layers.embed(at, weight(table, "the first operand"))
+    places = fixed_numbers(at, "indices")
+    shape = known(at)
+    assert shape is not None
+    if shape.ndim == 0:
+        return t.layers.select(table, axis, places[0])
+    found = t.layers.shape(table)
+    axis = axis_in(axis, len(found))
+    return t.layers.reshape(t.layers.pick(table, axis, places), (*found[:axis], *shape.shape, *found[axis + 1 :]))
+
+
+def _pad(t: Onnx, node: Node) -> Operand:
+    value = known(node.operand(2))
+    fill = float(value.reshape(-1)[0]) if value is not None else float(node.get("value", 0.0))
+    mode = node.get("mode", "constant")
+    if mode not in ("constant", "reflect", "edge") or (mode == "constant" and fill):
+        raise Refused("mode", f"{mode} of {fill}", "only zeros, mirrors and edges are written", "pad with zeros")
+    padded = {"constant": t.layers.pad, "reflect": t.layers.mirror, "edge": t.layers.repeat_edges}[mode]
+    told = fixed_numbers(node.operand(1), "pads") if node.opset >= 11 else [int(p) for p in node.attributes["pads"]]
+    rank = len(t.layers.shape(node.needed(0)))
+    axes = fixed_numbers(node.operand(3), "axes") if node.operand(3) is not None else range(rank)
+    y = t.layers.value(node.needed(0))
+    for place, axis in enumerate(axes):
+        before, after = told[place], told[place + len(told) // 2]
+        if min(before, after) < 0:
+            raise Refused("pads", str(told), "a negative padding cuts", "slice instead")
+        if before or after:
+            y = padded(y, axis_in(axis, rank), before, after)
+    return y
+
+
+def _reduce(kind: Literal["sum", "mean", "max", "min"]) -> Handler:
+    def handle(t: Onnx, node: Node) -> Operand:
+        axes = _axes(node)
+        if not axes and node.get("noop_with_empty_axes", 0):
+            return node.needed(0)
+        every = range(len(t.layers.shape(node.needed(0))))
+        return t.layers.reduce(kind, node.needed(0), axes or every, bool(node.get("keepdims", 1)))
+
+    return handle
+
+
+def _dropout(t: Onnx, node: Node) -> list[Operand | None]:
+    given = known(node.operand(1))
+    ratio = float(given.reshape(-1)[0]) if given is not None else float(node.get("ratio", 0.5))
+    x = t.layers.value(node.needed(0))
+    if 0 < ratio < 1:
+        x = t.layers.builder.one(Dropout(ratio), x, hint=t.layers.hint, origin=t.layers.origin)
+    return [x, None]
+
+
+def _shape(t: Onnx, node: Node) -> Operand:
+    shape = t.layers.shape(node.needed(0))
+    shape = shape[int(node.get("start", 0)) : node.get("end", None)]
+    whole = all(isinstance(size, int) for size in shape)
+    return np.array(shape, np.int64 if whole else object)
+
+
+def _size(t: Onnx, node: Node) -> Operand:
+    shape = t.layers.shape(node.needed(0))
+    return np.asarray(np.prod([fixed(size, "a size") for size in shape], dtype=np.int64))
+
+
+def _expand(t: Onnx, node: Node) -> Operand:
+    x, wanted = node.needed(0), tuple(sizes(node.operand(1), "shape"))
+    return t.layers.expand(x, broadcast(t.layers.shape(x), wanted))
+
+
+def _tile(t: Onnx, node: Node) -> Operand:
+    return t.layers.tile(node.needed(0), fixed_numbers(node.operand(1), "repeats"))
+
+
+def _norm(order: int, root: bool) -> Handler:
+    """The sum of magnitudes or of squares along axes, or its root."""
+
+    def handle(t: Onnx, node: Node) -> Operand:
+        x = node.needed(0)
+        parts = t.layers.apply("abs", x) if order == 1 else t.layers.apply("power", x, 2.0)
+        axes = _axes(node) or range(len(t.layers.shape(x)))
+        y = t.layers.reduce("sum", parts, axes, bool(node.get("keepdims", 1)))
+        return t.layers.apply("power", y, 0.5) if root else y
+
+    return handle
+
+
+def _depth_to_space(t: Onnx, node: Node) -> Operand:
+    n, c, h, w = t.layers.shape(node.needed(0))
+    by, mode = int(node.attributes["blocksize"]), node.get("mode", "DCR")
+    inner = fixed(c, "channels") // by**2
+    split = (n, by, by, inner, h, w) if mode == "DCR" else (n, inner, by, by, h, w)
+    order = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    y = t.layers.transpose(t.layers.reshape(node.needed(0), split), order)
+    return t.layers.reshape(y, (n, inner, fixed(h, "a size") * by, fixed(w, "a size") * by))
+
+
+def _cum_sum(t: Onnx, node: Node) -> Operand:
+    (axis,) = fixed_numbers(node.operand(1), "axis")
+    return t.layers.cumulated(node.needed(0), axis, not node.get("exclusive", 0), bool(node.get("reverse", 0)))
+
+
+def _arg_max(t: Onnx, node: Node) -> Operand:
+    raise Refused("operator", node.op, "which element is the largest is not computed in the net", _SCORES)
+
+
+_SCORES = "take the scores as the output, and their largest one outside"
+HANDLERS: dict[str, Handler] = {
+    "Transpose": _transpose,
+    "Squeeze": lambda t, node: t.layers.squeeze(node.needed(0), _axes(node)),
+    "Unsqueeze": lambda t, node: t.layers.unsqueeze(node.needed(0), _axes(node) or ()),
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Concat": lambda t, node: t.layers.concat([*map(node.needed, range(len(node.operands)))], node.attributes["axis"]),
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    "Pad": _pad,
+    "DepthToSpace": _depth_to_space,
+    "CumSum": _cum_sum,
+    "ArgMax": _arg_max,
+    "ArgMin": _arg_max,
+    "TopK": _arg_max,
+    "ReduceMean": _reduce("mean"),
+    "ReduceSum": _reduce("sum"),
+    "ReduceMax": _reduce("max"),
+    "ReduceMin": _reduce("min"),
+    "ReduceL1": _norm(1, root=False),
+    "ReduceL2": _norm(2, root=True),
+    "ReduceSumSquare": _norm(2, root=False),
+    "Dropout": _dropout,
+    "Shape": _shape,
+    "Expand": _expand,
+    "Tile": _tile,
+    "Size": _size,
+}

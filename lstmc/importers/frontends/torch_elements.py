@@ -1,0 +1,157 @@
+"""PyTorch's operators on each element alone: arithmetic, functions, comparisons and masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lstmc.importers.describe.shapes import fixed
+from lstmc.importers.frontends.moves import Operand
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.torch_values import Torch
+
+Handler = Callable[..., Any]
+
+
+def _function(name: str, *numbers: float) -> Handler:
+    return lambda t, x, *more, **options: t.layers.apply(name, x, *numbers)
+
+
+def _numbers(name: str, *defaults: float) -> Handler:
+    """A function whose numbers are its next arguments."""
+    return lambda t, x, *given, **options: t.layers.apply(name, x, *given, *defaults[len(given) :])
+
+
+def _operand(x: Any) -> Operand:
+    return np.asarray(float(x)) if isinstance(x, int | float) else x
+
+
+def _binary(kind: str) -> Handler:
+    def handle(t: Torch, x: Any, y: Any, *, alpha: float = 1, rounding_mode: str | None = None) -> str:
+        if rounding_mode is not None:
+            raise Refused("rounding_mode", rounding_mode, "Caffe has no rounding", "divide without it")
+        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+            raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
+        if alpha != 1:
+            y = y * alpha if isinstance(y, int | float) else t.layers.affine(y, alpha, 0.0)
+        return t.layers.binary(kind, _operand(x), _operand(y))
+
+    return handle
+
+
+def _clamp(t: Torch, x: Operand, low: float | None = None, high: float | None = None) -> str:
+    if low is not None and high is not None:
+        return t.layers.apply("clip", x, float(low), float(high))
+    bound, kind = (low, "max") if low is not None else (high, "min")
+    assert bound is not None
+    return t.layers.binary(kind, x, np.asarray(float(bound)))
+
+
+def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> str:
+    if input_scale != 1:
+        raise Refused("input_scale", str(input_scale), "ELU has none here", "scale the input itself")
+    return t.layers.apply("elu", x, alpha) if scale == 1 else t.layers.apply("selu", x, alpha, scale)
+
+
+def _softplus(t: Torch, x: Operand, beta: float = 1, threshold: float = 20) -> str:
+    y = t.layers.apply("softplus", t.layers.affine(x, beta, 0.0))
+    return t.layers.affine(y, 1 / beta, 0.0)
+
+
+def _celu(t: Torch, x: Operand, alpha: float = 1.0) -> str:
+    """x where positive, else alpha (exp(x / alpha) - 1): an ELU of x / alpha, alpha times as large."""
+    return t.layers.affine(t.layers.apply("elu", t.layers.affine(x, 1 / alpha, 0.0), 1.0), alpha, 0.0)
+
+
+def _sign(t: Torch, x: Operand) -> str:
+    below = t.layers.apply("step", t.layers.affine(x, -1.0, 0.0))
+    return t.layers.binary("sub", t.layers.apply("step", x), below)
+
+
+def _glu(t: Torch, x: Operand, axis: int = -1) -> str:
+    size = fixed(t.layers.shape(x)[axis], f"axis {axis}") // 2
+    a, b = t.layers.split(x, [size, size], axis)
+    return t.layers.binary("mul", a, t.layers.apply("sigmoid", b))
+
+
+def _prelu(t: Torch, x: Operand, slope: Operand) -> str:
+    """The slopes are those of axis 1."""
+    w, rank = t.weight(slope, "weight"), len(t.layers.shape(x))
+    return t.layers.prelu(x, w.reshaped(1) if w.shape in ((), (1,)) else w.reshaped(*w.shape, *(1,) * (rank - 2)))
+
+
+def _where(t: Torch, mask: Operand, a: Any, b: Any) -> str:
+    return t.layers.where(mask.astype(np.float32) if isinstance(mask, np.ndarray) else mask, _operand(a), _operand(b))
+
+
+def _threshold(t: Torch, x: Operand, least: float, value: float) -> str:
+    """x where it is greater, else the value."""
+    return _where(t, t.layers.greater(x, _operand(least)), x, value)
+
+
+def _compared(swapped: bool, equal: bool) -> Handler:
+    """Greater; less with its operands exchanged; and each with "or equal", which is the other one's contrary."""
+
+    def handle(t: Torch, x: Any, y: Any) -> str:
+        a, b = (y, x) if swapped != equal else (x, y)
+        found = t.layers.greater(_operand(a), _operand(b))
+        return t.layers.negated(found) if equal else found
+
+    return handle
+
+
+def _equal(t: Torch, x: Any, y: Any) -> str:
+    away = t.layers.apply("abs", t.layers.binary("sub", _operand(x), _operand(y)))
+    return t.layers.negated(t.layers.apply("step", away))
+
+
+_COMPARISONS = (("gt", False, False), ("ge", False, True), ("lt", True, False), ("le", True, True))
+_KINDS = ("Scalar", "Tensor")
+_GELU = {"none": "gelu", "tanh": "gelu_tanh"}
+HANDLERS: dict[str, Handler] = {
+    **{f"aten.{name}.default": _function(name) for name in ("relu", "tanh", "sigmoid", "abs", "exp", "log", "silu")},
+    "aten.neg.default": _function("affine", -1.0, 0.0),
+    "aten.sqrt.default": _function("power", 0.5),
+    "aten.rsqrt.default": _function("power", -0.5),
+    "aten.reciprocal.default": _function("power", -1.0),
+    "aten.square.default": _function("power", 2.0),
+    "aten.selu.default": _function("selu", 1.6732632423543772, 1.0507009873554805),
+    "aten.hardsigmoid.default": _function("hard_sigmoid", 1 / 6, 0.5),
+    "aten.relu6.default": _function("clip", 0.0, 6.0),
+    "aten.hardtanh.default": _numbers("clip", -1.0, 1.0),
+    "aten.hardswish.default": lambda t, x: t.layers.binary("mul", x, t.layers.apply("hard_sigmoid", x, 1 / 6, 0.5)),
+    "aten.log_sigmoid.default": lambda t, x: t.layers.affine(_softplus(t, t.layers.affine(x, -1.0, 0.0)), -1.0, 0.0),
+    "aten.leaky_relu.default": _numbers("leaky_relu", 0.01),
+    "aten.pow.Tensor_Scalar": lambda t, x, e: t.layers.apply("power", x, float(e)),
+    "aten.elu.default": _elu,
+    "aten.celu.default": _celu,
+    "aten.gelu.default": lambda t, x, *, approximate="none": t.layers.apply(_GELU[approximate], x),
+    "aten.erf.default": _function("erf"),
+    "aten.mish.default": _function("mish"),
+    "aten.sign.default": _sign,
+    "aten.glu.default": _glu,
+    "aten.prelu.default": _prelu,
+    "aten.threshold.default": _threshold,
+    "aten.pow.Scalar": lambda t, base, x: t.layers.apply("exp", t.layers.affine(x, math.log(base), 0.0)),
+    **{f"aten.{name}.{kind}": _compared(swapped, equal) for name, swapped, equal in _COMPARISONS for kind in _KINDS},
+    **{f"aten.eq.{kind}": _equal for kind in _KINDS},
+    "aten.logical_not.default": lambda t, x: t.layers.negated(x),
+    "aten.logical_and.default": _binary("mul"),
+    "aten.logical_or.default": _binary("max"),
+    **{f"aten.where.{kind}": _where for kind in ("self", "ScalarSelf", "ScalarOther", "Scalar")},
+    **{f"aten.masked_fill.{kind}": lambda t, x, mask, value: _where(t, mask, value, x) for kind in _KINDS},
+    "aten.max.other": _binary("max"),
+    "aten.min.other": _binary("min"),
+    "aten.softplus.default": _softplus,
+    "aten.clamp.default": _clamp,
+    "aten.clamp_min.default": lambda t, x, low: _clamp(t, x, low),
+    "aten.clamp_max.default": lambda t, x, high: _clamp(t, x, None, high),
+    **{f"aten.{n}.{k}": _binary(n) for n in ("add", "sub", "mul", "div") for k in ("Tensor", "Scalar")},
+    "aten.div.Tensor_mode": _binary("div"),
+    "aten.rsub.Scalar": lambda t, x, y: _binary("sub")(t, y, x),
+    "aten.maximum.default": _binary("max"),
+    "aten.minimum.default": _binary("min"),
+}
