@@ -171,12 +171,8 @@ class Runner:
         if mode == "gpu" and not self.gpu.usable:
             raise CaffeRequestError(asked, f"no GPU can be used: {self.gpu.reason}")
         for path in (prototxt, weights):
-            if not isinstance(path, Path):
-                continue
-            if not path.is_file():
+            if isinstance(path, Path) and not path.is_file():
                 raise CaffeRequestError(asked, f"there is no file {path}")
-            if "\ufffd" in os.fsencode(path.absolute()).decode(errors="replace"):
-                raise CaffeRequestError(asked, f"Caffe takes paths that are UTF-8, found {path.absolute()}")
         probes = tuple(dict.fromkeys(probes))
         wanted = None if gradients is None else tuple(dict.fromkeys(gradients))
         request = {

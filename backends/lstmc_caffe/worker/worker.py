@@ -201,9 +201,10 @@ class Worker(object):
             file.seek(0)
             net = self.caffe.Net("/dev/fd/%d" % file.fileno(), getattr(self.messages, request["phase"]))
         if request["weights"] is not None:
-            # by its number: pycaffe takes no path that is no UTF-8
+            # by its number, as pycaffe takes no path that is no UTF-8; HDF5 is known by its ending
             with open(request["weights"], "rb") as file:
-                net.copy_from("/dev/fd/%d" % file.fileno())
+                by_number = "/dev/fd/%d" % file.fileno()
+                net.copy_from(request["weights"] if request["weights"].endswith(".h5") else by_number)
         self.count += 1
         self.nets[self.count] = LoadedNet(net, message, request["probes"], request["mode"])
         return dict(self.nets[self.count].description, net=self.count), {}
