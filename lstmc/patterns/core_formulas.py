@@ -38,7 +38,7 @@ def _full(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Po
 
 
 def _function(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
-    return Polynomial.atom(r.equations.function(r.place, node.op, r.at(args[0], columns)))
+    return r.equations.function(r.place, node.op, r.at(args[0], columns))
 
 
 def _split(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, replace
 
 from lstmc.ir import Graph, Node, Ref, is_weight
-from lstmc.ops import Arg, Concat, Op, Split
+from lstmc.ops import Arg, Concat, Op, Relu, Split
 from lstmc.patterns.polynomial import (
     Atom,
+    Clip,
     Columns,
     Function,
     Given,
@@ -121,10 +122,23 @@ class Equations:
         recurrent = place.where == "step" and place.ref.node in self._recurrent
         return self._atom((Given, place), lambda number: Given(number, recurrent, place))
 
-    def function(self, place: Place, op: Op, of: Place) -> Atom:
+    def function(self, place: Place, op: Op, of: Place) -> Polynomial:
+        """A function of what is at a place; relu(d - relu(x)) is d less x held between 0 and d, where x is a state's.
+
+        What depends on no state may be the mask of ended sequences, which is looked for as it is.
+        """
         plain, operand = _of_models(op), self.at(of)
+        if isinstance(plain, Relu) and operand.recurrent and len(operand) == 2:
+            (none, bound), (inner, sign) = operand
+            held = inner[0] if len(inner) == 1 else None
+            if not none and bound > 0 and sign == -1 and isinstance(held, Function) and isinstance(held.op, Relu):
+                clipped = self._function(place, Clip(bound), held.operand, held.operand_place)
+                return Polynomial.constant(bound) - Polynomial.atom(clipped)
+        return Polynomial.atom(self._function(place, plain, operand, of))
+
+    def _function(self, place: Place, op: Op | Clip, operand: Polynomial, of: Place) -> Atom:
         return self._atom(
-            (Function, plain, operand), lambda number: Function(number, operand.recurrent, place, plain, operand, of)
+            (Function, op, operand), lambda number: Function(number, operand.recurrent, place, op, operand, of)
         )
 
     def product(self, place: Place, matrix: Matrix, of: Place) -> Atom:

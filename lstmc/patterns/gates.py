@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lstmc.ir import Ref
+from lstmc.patterns.activation import activation_of
 from lstmc.patterns.polynomial import Atom, Columns, Function, Monomial, Polynomial, Product, Weight, without
-from lstmc.patterns.recognised import Difference, Entering, Gate
+from lstmc.patterns.recognised import Activation, Difference, Entering, Gate
 from lstmc.patterns.step import ONE, Mismatch, Step
 
 
@@ -26,12 +27,13 @@ class Gates:
         """
         if not self._all_units(function.operand_place.columns):
             raise self.step.mismatch_at(f"a gate of {self._units} units", function.operand_place)
+        activation, terms = self.opened(function)
         entering: list[Entering] = []
         recurrent = []
         biases = []
         added = []
         peephole, constant = None, 0.0
-        for monomial, coefficient in function.operand:
+        for monomial, coefficient in terms:
             if monomial in skipped and coefficient == 1:
                 continue
             atom = monomial[0] if len(monomial) == 1 else None
@@ -54,7 +56,7 @@ class Gates:
             else:
                 raise self._no_term(function)
         return Gate(
-            function.op,
+            activation,
             function.operand_place,
             tuple(entering),
             tuple(recurrent),
@@ -63,6 +65,13 @@ class Gates:
             tuple(added),
             constant,
         )
+
+    def opened(self, function: Function) -> tuple[Activation, Polynomial]:
+        """The function that a gate has, and the terms that it is of. Raises :class:`~lstmc.patterns.Mismatch`."""
+        found = activation_of(function)
+        if found is None:
+            raise self.step.mismatch_at("a function such as sigmoid", function.place)
+        return found
 
     def _no_term(self, function: Function) -> Mismatch:
         return self.step.mismatch_at("a sum of W x, R h and b", function.operand_place)

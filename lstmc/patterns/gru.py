@@ -62,12 +62,12 @@ class _ResetGate:
         self.products = [product for _, product, _, _ in self._seen()]
         self.terms = {term for term, _, _, _ in self._seen()}
         if self.after:
-            inner = {m: a[0] for m, _ in self.n.operand if (a := without(m, (self.r,))) and len(a) == 1}
+            inner = {m: a[0] for m, _ in self.reader.opened(self.n)[1] if (a := without(m, (self.r,))) and len(a) == 1}
             vectors = {m: a.place for m, a in inner.items() if self.reader.is_vector(a)}
             self.biases, self.terms = tuple(vectors.values()), self.terms | set(vectors)
 
     def _seen(self) -> Iterator[tuple[Monomial, Product, Function, bool]]:
-        for monomial, _ in self.n.operand:
+        for monomial, _ in self.reader.opened(self.n)[1]:
             for product in monomial:
                 if not isinstance(product, Product) or not product.recurrent:
                     continue

@@ -8,7 +8,7 @@ from lstmc.ir import Graph, Ref
 from lstmc.ops import Op
 from lstmc.patterns.core_formulas import CORE_FORMULAS
 from lstmc.patterns.gates import Gates, gate_or_rest, new_content
-from lstmc.patterns.polynomial import Atom, Function, Monomial, Place, Polynomial
+from lstmc.patterns.polynomial import Atom, Clip, Function, Monomial, Place, Polynomial
 from lstmc.patterns.recognised import LSTM
 from lstmc.patterns.step import Formulas, Mismatch, Step
 
@@ -89,6 +89,6 @@ def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
             continue
         if cell is c:
             return gate, None
-        if isinstance(cell, Function) and cell.operand == Polynomial.atom(c):
+        if isinstance(cell, Function) and not isinstance(cell.op, Clip) and cell.operand == Polynomial.atom(c):
             return gate, cell.op
     raise step.mismatch("h' = o * tanh(c')", step.following[h])

@@ -9,7 +9,7 @@ from itertools import permutations
 from lstmc.ir import Graph, Ref
 from lstmc.ops import Op, Split
 from lstmc.patterns.equations import Equations
-from lstmc.patterns.polynomial import Atom, Function, Given, Monomial, Place, Polynomial, without
+from lstmc.patterns.polynomial import Atom, Clip, Function, Given, Monomial, Place, Polynomial, without
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def lstm_tails(equations: Equations) -> Iterator[LSTMTail]:
 
 
 def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMTail]:
-    if not isinstance(o, Function) or not isinstance(shown, Function):
+    if not isinstance(o, Function) or not isinstance(shown, Function) or isinstance(shown.op, Clip):
         return
     c = shown.operand_place
     if c.where != "step" or c.columns != equations.whole(c.ref):
@@ -54,11 +54,12 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
         found = _before(equations, before, c.ref)
         if found is not None:
             gates["o"] = o
-            seen = {name: (gate.op, gate.operand_place) for name, gate in gates.items()}
+            places = {name: gate.operand_place for name, gate in gates.items()}
+            seen = {name: (gate.op, places[name]) for name, gate in gates.items() if not isinstance(gate.op, Clip)}
             yield LSTMTail(c.ref, h, shown.op, seen, *found)
 
 
-def _updates(c: Polynomial, gate: Op) -> Iterator[tuple[dict[str, Function], Monomial]]:
+def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Function], Monomial]]:
     """How a formula is f c + i g: the gates, of which i and f rather have the function ``gate``, and c."""
     terms = [monomial for monomial, coefficient in c if coefficient == 1]
     if len(terms) != len(c) or len(c) not in (1, 2):

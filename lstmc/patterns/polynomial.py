@@ -63,11 +63,18 @@ class Weight(Atom):
     """A parameter, or a part of one, or what is made of parameters by moving elements."""
 
 
+@dataclass(frozen=True)
+class Clip:
+    """x, held between 0 and ``high``: no op of models, which have it as high - relu(high - relu(x))."""
+
+    high: float
+
+
 @dataclass(frozen=True, eq=False)
 class Function(Atom):
-    """An element-wise function, as an op of models; where it was found first, and its operand."""
+    """An element-wise function, as an op of models or a :class:`Clip`; where it was found first, and its operand."""
 
-    op: Op
+    op: Op | Clip
     operand: Polynomial
     operand_place: Place
 

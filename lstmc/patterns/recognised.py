@@ -7,6 +7,7 @@ cell state c element by element. A prime marks the value after the step.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lstmc.ir import Graph, Ref, Scan
 from lstmc.ops import Op
@@ -23,10 +24,35 @@ class Entering:
 
 
 @dataclass(frozen=True)
+class HardSigmoid:
+    """slope x + offset, held between 0 and 1."""
+
+    slope: float
+    offset: float
+    name: ClassVar[str] = "hard_sigmoid"
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A function of what is first held between ``low`` and ``high``."""
+
+    function: Op | HardSigmoid
+    low: float
+    high: float
+
+    @property
+    def name(self) -> str:
+        return f"clipped {self.function.name}"
+
+
+Activation = Op | HardSigmoid | Clipped
+
+
+@dataclass(frozen=True)
 class Gate:
     """activation(sum of W x, R h, b, P c, ``added`` values, and ``constant``), all [N, H]; ``total`` is that sum."""
 
-    activation: Op
+    activation: Activation
     total: Place
     entering: tuple[Entering, ...] = ()
     recurrent: tuple[Matrix, ...] = ()
@@ -224,7 +250,7 @@ class _Text:
             terms.append(self.place(gate.peephole) + (" c'" if name == "o" else " c"))
         if gate.constant:
             terms.append(f"{gate.constant:g}")
-        return f"{gate.activation.name}({' + '.join(terms)})"
+        return _applied(gate.activation, " + ".join(terms))
 
     def valid(self, valid: Valid) -> str:
         if valid.lengths is not None:
@@ -241,3 +267,10 @@ class _Text:
         new = "i" if cell.i is not None else "(1 - f)"
         shown = "c'" if cell.activation is None else f"{cell.activation.name}(c')"
         return [f"c' = {forget} c + {new} g", f"h' = o {shown}"]
+
+
+def _applied(function: Activation, of: str) -> str:
+    if isinstance(function, Clipped):
+        return _applied(function.function, f"clip({of}, {function.low:g}, {function.high:g})")
+    numbers = f", {function.slope:g}, {function.offset:g}" if isinstance(function, HardSigmoid) else ""
+    return f"{function.name}({of}{numbers})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lstmc.ir import Graph
+from lstmc.patterns.activation import activation_of
 from lstmc.patterns.core_formulas import CORE_FORMULAS
 from lstmc.patterns.gates import Gates
 from lstmc.patterns.polynomial import Function, Product, without
@@ -18,7 +19,9 @@ def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RN
     atoms = step.updates[h].single
     if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
         raise step.mismatch("h' = f(W x + b + R h), f being a function such as tanh", step.following[h])
-    products = [a for m, _ in atoms[0].operand for a in m if isinstance(a, Product) and a.recurrent]
+    opened = activation_of(atoms[0])
+    terms = atoms[0].operand if opened is None else opened[1]
+    products = [a for m, _ in terms for a in m if isinstance(a, Product) and a.recurrent]
     read = products[0].operand.single if products else None
     reset = () if read is None else without(read, (step.atom(h),)) or ()
     gate = Gates(step, h, {h: reset}).gate(atoms[0])

@@ -6,7 +6,22 @@ from typing import Any
 
 import pytest
 
-from lstmc import Input, Param, State, Value, cell, dims, linear, model, scan, sigmoid, split, tanh
+from lstmc import (
+    Input,
+    Param,
+    State,
+    Value,
+    cell,
+    clip,
+    dims,
+    hard_sigmoid,
+    linear,
+    model,
+    scan,
+    sigmoid,
+    split,
+    tanh,
+)
 from lstmc.backend import load_cell
 from lstmc.dsl import Cell
 from lstmc.ir import Graph
@@ -106,6 +121,34 @@ def test_a_library_cell_is_told_the_same_before_and_after_all_passes(name: str) 
     optimised = run_passes(graph, MODEL_PASSES, ())[-1].graph
     # equal first states are one value by then
     assert describe(of(optimised), optimised) == LIBRARY[name].replace("one/c_0", "one/h_0")
+
+
+def test_functions_that_are_several_ops_are_told_as_one() -> None:
+    @cell
+    def one(
+        x: Value = Input(N, D), h: Value = State(N, H), *, W: Value = Param(3 * H, D), U: Value = Param(3 * H, H)
+    ) -> Step:
+        x_z, x_r, x_n = split(linear(x, W), 3)
+        h_z, h_r, h_n = split(linear(h, U), 3)
+        z = hard_sigmoid(clip(x_z + h_z, -2, 2))
+        r = hard_sigmoid(x_r + h_r, 0.25, 0.5)
+        h = z * h + (1 - z) * tanh(clip(x_n + r * h_n, -1, 3))
+        return h, {"h": h}
+
+    told = """\
+GRU y: 4 units, 3 steps
+  z = hard_sigmoid(clip(one/W[0:4] X + one/U[0:4] h, -2, 2), 0.2, 0.5)
+  r = hard_sigmoid(one/W[4:8] X + one/U[4:8] h, 0.25, 0.5)
+  n = tanh(clip(one/W[8:12] X + r (one/U[8:12] h), -1, 3))
+  h' = z h + (1 - z) n
+  h starts from one/h_0
+  each step returns h'
+  read of it: each h', the last h
+"""
+    graph = scanned(one)
+    assert describe(of(graph), graph) == told
+    optimised = run_passes(graph, MODEL_PASSES, ())[-1].graph
+    assert describe(of(optimised), optimised) == told
 
 
 def test_the_fields_of_a_coupled_lstm_with_a_forget_bias() -> None:

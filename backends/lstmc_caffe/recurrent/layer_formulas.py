@@ -51,7 +51,7 @@ def _power(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> P
     assert isinstance(op, caffe.PowerLayer)
     if op.power == 1:
         return r.operand(args[0], columns).times(op.scale) + Polynomial.constant(op.shift)
-    return Polynomial.atom(r.equations.function(r.place, op, r.at(args[0], columns)))
+    return r.equations.function(r.place, op, r.at(args[0], columns))
 
 
 def _dummy_data(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:

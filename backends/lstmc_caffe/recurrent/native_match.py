@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lstmc.ir import Graph, Node, Output, Ref, Scan, print_node
 from lstmc.ops import Arg, Constant, Op, Sigmoid, Tanh
-from lstmc.patterns import LSTM, RNN, Difference, Gate, Matrix, Mismatch, Place, match_lstm, match_rnn
+from lstmc.patterns import LSTM, RNN, Activation, Difference, Gate, Matrix, Mismatch, Place, match_lstm, match_rnn
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.indicator import indicator
 from lstmc_caffe.recurrent.layer_formulas import FORMULAS
@@ -137,7 +137,7 @@ def _check_steps(where: ScanInModel, found: LSTM | RNN) -> None:
             )
 
 
-def _check_activation(where: ScanInModel, name: str, found: Op | None, wanted: Op) -> None:
+def _check_activation(where: ScanInModel, name: str, found: Activation | None, wanted: Op) -> None:
     if found != wanted:
         raise where.mismatch(f"{wanted.name}({name})", f"{'no function' if found is None else found.name} of {name}")
 

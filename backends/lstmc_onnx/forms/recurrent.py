@@ -24,6 +24,8 @@ def recurrent(w: Writer, call: Call) -> None:
         inputs.pop()
     attributes: dict[str, Any] = {"hidden_size": call.types[2].shape[-1], "direction": op.direction}
     attributes["activations"] = list(op.activations)
+    if op.clip:
+        attributes["clip"] = op.clip
     if op.alpha:
         attributes["activation_alpha"] = list(op.alpha)
     if op.beta:

@@ -259,6 +259,7 @@ def _op(lanes: Sequence[Lane]) -> ops.Recurrent:
         tuple(values[0] for values in numbers if values),
         tuple(values[1] for values in numbers if len(values) > 1),
         "bidirectional" if len(lanes) > 1 else "reverse" if first.found.reverse else "forward",
+        first.clip,
         bias=first.bias,
         lengths=first.lengths is not None,
         initial=first.initial,

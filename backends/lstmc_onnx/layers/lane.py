@@ -6,15 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lstmc.ir import Graph, Ref, Scan
-from lstmc.ops import Elu, Full, LeakyRelu, Op, Relu, Sigmoid, Softplus, Tanh
+from lstmc.ops import Elu, Full, LeakyRelu, Relu, Sigmoid, Softplus, Tanh
 from lstmc.patterns import (
     GRU,
     GRU_ORDERS,
     LSTM,
     LSTM_ORDERS,
     RNN,
+    Activation,
+    Clipped,
     Difference,
     Gate,
+    HardSigmoid,
     Matrix,
     Mismatch,
     Place,
@@ -23,16 +26,17 @@ from lstmc.patterns import (
 )
 from lstmc_onnx import ops
 
-FUNCTIONS: Mapping[type[Op], tuple[str, tuple[str, ...]]] = {
+FUNCTIONS: Mapping[type, tuple[str, tuple[str, ...]]] = {
     Sigmoid: ("Sigmoid", ()),
     Tanh: ("Tanh", ()),
     Relu: ("Relu", ()),
     Softplus: ("Softplus", ()),
     LeakyRelu: ("LeakyRelu", ("slope",)),
     Elu: ("Elu", ("alpha",)),
+    HardSigmoid: ("HardSigmoid", ("slope", "offset")),
 }
-IDENTITY = ("Affine", (1.0, 0.0))
-Activation = tuple[str, tuple[float, ...]]
+Named = tuple[str, tuple[float, ...]]  # a function by ONNX's name, with its numbers
+IDENTITY: Named = ("Affine", (1.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Lane:
     gates: tuple[Gate | None, ...]
     negated: tuple[bool, ...]
     inner: tuple[tuple[Place, ...], ...]  # biases that belong to R
-    activations: tuple[Activation, ...]
+    activations: tuple[Named, ...]
     coupled: bool = False
     reset_after: bool = False
     initial: bool = False
@@ -77,11 +81,17 @@ class Lane:
                 yield from () if gate.peephole is None else (gate.peephole,)
 
     @property
+    def clip(self) -> float:
+        """What everything that a gate is a function of is held below, and above less it; 0 for nothing."""
+        first = next(iter(self.found.gates().values())).activation
+        return first.high if isinstance(first, Clipped) else 0.0
+
+    @property
     def pair(self) -> tuple[object, ...]:
         """What the other direction of the same layer has too."""
         return (
             self.kind, self.found.units, self.sequences, self.lengths, self.coupled, self.reset_after, self.peephole,
-            self.initial, self.bias,
+            self.initial, self.bias, self.clip,
         )  # fmt: skip
 
 
@@ -110,6 +120,7 @@ class _Reader:
     def lane(self) -> Lane:
         self._check_steps()
         made = self._lane()
+        self._check_clip()
         for name, gate in self.found.gates().items():
             self._check_gate(name, gate)
         if not made.sequences:
@@ -122,7 +133,7 @@ class _Reader:
             return self._lstm(found, initial)
         if isinstance(found, GRU):
             f, g = self._one([found.z, found.r]), self._function(found.n.activation)
-            if found.update_new and f != ("Sigmoid", ()):
+            if found.update_new and not _mirrored(f):
                 raise self.mismatch("an update gate whose rest is a gate too, a sigmoid", f[0])
             named = {"z": found.z, "r": found.r, "n": found.n}
             gates = tuple(named[name] for name in GRU_ORDERS["onnx"])
@@ -134,7 +145,7 @@ class _Reader:
     def _lstm(self, found: LSTM, initial: bool) -> Lane:
         """Coupled gates are i and 1 - i there: of f and 1 - f, i is the sigmoid of minus what f is of."""
         f = self._one([gate for gate in (found.i, found.f, found.o) if gate is not None])
-        if found.i is None and f != ("Sigmoid", ()):
+        if found.i is None and not _mirrored(f):
             raise self.mismatch("a forget gate whose rest is a gate too, a sigmoid", f[0])
         coupled = found.i is None or found.f is None
         named = {"i": found.i or found.f, "f": None if coupled else found.f, "o": found.o, "g": found.g}
@@ -151,13 +162,14 @@ class _Reader:
             initial=initial,
         )
 
-    def _one(self, gates: list[Gate]) -> Activation:
+    def _one(self, gates: list[Gate]) -> Named:
         functions = list(dict.fromkeys(self._function(gate.activation) for gate in gates))
         if len(functions) > 1:
             raise self.mismatch("one function for all gates", ", ".join(name for name, _ in functions))
         return functions[0]
 
-    def _function(self, op: Op) -> Activation:
+    def _function(self, op: Activation) -> Named:
+        op = op.function if isinstance(op, Clipped) else op
         if type(op) not in FUNCTIONS:
             raise self.mismatch(f"one of the functions {', '.join(name for name, _ in FUNCTIONS.values())}", op.name)
         name, fields = FUNCTIONS[type(op)]
@@ -179,6 +191,13 @@ class _Reader:
             if result.read and result.masked != (found.valid is not None):
                 raise self.mismatch("zeros past the end of a sequence", "what the states are there")
 
+    def _check_clip(self) -> None:
+        gates = self.found.gates()
+        bounds = {name: (a.low, a.high) for name, gate in gates.items() if isinstance(a := gate.activation, Clipped)}
+        if bounds and (len(bounds) < len(gates) or len(set(bounds.values())) > 1 or any(map(sum, bounds.values()))):
+            told = ", ".join(f"{name} between {low:g} and {high:g}" for name, (low, high) in bounds.items())
+            raise self.mismatch("every gate to be clipped between -c and c, or none", told)
+
     def _check_gate(self, name: str, gate: Gate) -> None:
         for place in gate.added:
             raise self.mismatch(f"the gate {name} to be of W x + R h + b alone", f"%{place.ref.node} added to it")
@@ -195,3 +214,9 @@ class _Reader:
         inside = [part.ref.node for part in parts if part.where == "step"]
         if inside:
             raise self.mismatch("weights that are the same at every step", f"%{inside[0]}, which is made at each step")
+
+
+def _mirrored(function: Named) -> bool:
+    """Whether 1 - f(x) is f(-x)."""
+    name, numbers = function
+    return name == "Sigmoid" or (name == "HardSigmoid" and numbers[1] == 0.5)

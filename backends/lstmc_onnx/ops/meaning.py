@@ -20,6 +20,7 @@ class Layer(Protocol):
 
     name: str
     gates: int
+    clip: float
     states: tuple[str, ...]
 
     @property
@@ -40,6 +41,7 @@ class Layer(Protocol):
 
 
 Function = Callable[[Value], Value]
+GATES_FUNCTIONS = 2  # so many of the functions are of gates, which are clipped; an LSTM's third is of c
 # By ONNX's names: how many numbers each takes, alpha and beta, and what it is of a value and these.
 FUNCTIONS: Mapping[str, tuple[int, Callable[..., Value]]] = {
     "Sigmoid": (0, lstmc.sigmoid),
@@ -48,6 +50,7 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., Value]]] = {
     "Softplus": (0, lstmc.softplus),
     "LeakyRelu": (1, lstmc.leaky_relu),
     "Elu": (1, lstmc.elu),
+    "HardSigmoid": (2, lstmc.hard_sigmoid),
     "Affine": (2, lambda x, alpha, beta: alpha * x + beta),
 }
 
@@ -97,7 +100,10 @@ def _lane(
     back: bool,
     functions: Sequence[tuple[str, tuple[float, ...]]],
 ) -> tuple[Value, Mapping[str, Value]]:
-    applied: list[Function] = [lambda v, n=name, a=numbers: FUNCTIONS[n][1](v, *a) for name, numbers in functions]  # type: ignore[misc]
+    applied = [
+        _applied(name, numbers, op.clip if place < GATES_FUNCTIONS else 0.0)
+        for place, (name, numbers) in enumerate(functions)
+    ]
     (_, batch, width), units = shapes["x"], shapes["R"][-1]
     rows = op.gates * units
     step = _STEPS[op.name](op, applied)
@@ -117,6 +123,15 @@ def _lane(
     )
     init = {state: own[f"{state}_0"] for state in op.states} if op.initial else None
     return scan(cell(body)(), x, static=static, init=init, lengths=lengths, reverse=back)
+
+
+def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
+    """A function of a value, which is first held between -clip and clip where that is not 0."""
+
+    def function(x: Value) -> Value:
+        return FUNCTIONS[name][1](lstmc.clip(x, -clip, clip) if clip else x, *numbers)
+
+    return function
 
 
 def _sums(given: Mapping[str, Value], gates: int) -> tuple[list[Value], list[Value]]:

@@ -23,7 +23,8 @@ class Recurrent(Op):
     Operands: x, W [directions, gates * H, D], R [directions, gates * H, H]; then, as the fields say, B [directions,
     2 * gates * H], lengths [N], the first states [directions, N, H], and P [directions, 3 * H]. Results: Y
     [T, directions, N, H], and the last states [directions, N, H], 0 for an empty sequence. ``activations`` are the
-    functions of each direction, by ONNX's names; ``alpha`` and ``beta`` are the numbers of those that have some.
+    functions of each direction, by ONNX's names; ``alpha`` and ``beta`` are the numbers of those that have some. What
+    a gate is a function of is held between -``clip`` and ``clip``, unless that is 0.
     """
 
     backend = "onnx"
@@ -35,6 +36,7 @@ class Recurrent(Op):
     alpha: tuple[float, ...] = ()
     beta: tuple[float, ...] = ()
     direction: str = "forward"
+    clip: float = 0.0
     bias: bool = False
     lengths: bool = False
     initial: bool = False
@@ -110,7 +112,7 @@ class Recurrent(Op):
         alpha = tuple(0.5 for name in names if FUNCTIONS[name][0])
         beta = tuple(0.25 for name in names if FUNCTIONS[name][0] > 1)
         flags = {field: draw.choice((False, True)) for field in cls.flags()}
-        op = cls(names, alpha, beta, lanes, **flags)
+        op = cls(names, alpha, beta, lanes, draw.choice((0.0, 0.5)), **flags)
         steps, batch, width, units = (draw.integer(1, 2) for _ in range(4))
         x, r = TensorType((steps, batch, width)), TensorType((1, 1, units))
         shapes = op.shapes(x, r)

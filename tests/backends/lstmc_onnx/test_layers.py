@@ -64,42 +64,54 @@ class Cell:
     def function(self, *names: str) -> str:
         return self.draw.choice(names)
 
+    def held(self) -> str:
+        """What is done to all that functions of gates are of."""
+        return self.draw.choice(("({})", "({})", "(clip({}, -0.4, 0.4))"))
+
 
 def lstm(cell: Cell) -> None:
-    gate, new = cell.function("sigmoid", "sigmoid", "relu"), cell.function("tanh", "softplus")
+    gate, new = cell.function("sigmoid", "sigmoid", "relu", "hard_sigmoid"), cell.function("tanh", "softplus")
+    held = cell.held()
     z = cell.sums("ifog")
     peephole = cell.draw.choice((True, False, False))
     if peephole:
         cell.params += [f"p_{g}=Param(H, {FILL})" for g in "ifo"]
     seen = {g: f" + p_{g} * {'c_new' if g == 'o' else 'c'}" if peephole else "" for g in "ifo"}
-    coupled = cell.draw.choice(("", "", "i", "f")) if gate == "sigmoid" else ""
+    coupled = cell.draw.choice(("", "", "i", "f")) if gate.endswith("sigmoid") else ""
     for g in "if":
-        cell.lines.append(f"{g} = {gate}({z[g]}{seen[g]})")
+        cell.lines.append(f"{g} = {gate}{held.format(z[g] + seen[g])}")
     if coupled:
         cell.lines.append("f = 1 - i" if coupled == "i" else "i = 1 - f")
     shown = cell.draw.choice(("tanh(c_new)", "tanh(c_new)", "c_new"))
-    cell.lines += [f"c_new = f * c + i * {new}({z['g']})", f"h_new = {gate}({z['o']}{seen['o']}) * {shown}"]
+    opened = f"{gate}{held.format(z['o'] + seen['o'])}"
+    cell.lines += [f"c_new = f * c + i * {new}{held.format(z['g'])}", f"h_new = {opened} * {shown}"]
     cell.lines.append("return h_new, {'h': h_new, 'c': c_new}")
 
 
 def gru(cell: Cell) -> None:
+    gate, held = cell.function("sigmoid", "hard_sigmoid"), cell.held()
     if cell.draw.choice((True, False)):  # apart: the candidate sees h through r
         cell.params += [f"W=Param(3 * H, D, {FILL})", f"R=Param(3 * H, H, {FILL})", f"b=Param(3 * H, {FILL})"]
         cell.params.append(f"b_h=Param(3 * H, {FILL})")
         cell.lines += ["a = split(linear(x, W, b), 3)", "e = split(linear(h, R, b_h), 3)"]
-        cell.lines += ["z, r = sigmoid(a[1] + e[1]), sigmoid(a[0] + e[0])", "n = tanh(a[2] + r * e[2])"]
+        cell.lines += [f"{g} = {gate}{held.format(f'a[{at}] + e[{at}]')}" for at, g in enumerate("rz")]
+        cell.lines.append(f"n = tanh{held.format('a[2] + r * e[2]')}")
     else:
         cell.params += [f"W_{g}=Param(H, D, {FILL})" for g in "zrn"] + [f"R_{g}=Param(H, H, {FILL})" for g in "zrn"]
         cell.params.append(f"b=Param(H, {FILL})")
-        cell.lines += [f"{g} = sigmoid(linear(x, W_{g}) + linear(h, R_{g}, b))" for g in "zr"]
-        cell.lines.append("n = tanh(linear(x, W_n) + linear(r * h, R_n))")
+        sums = {
+            g: f"linear(x, W_{g}) + linear({h}, R_{g}{', b' if h == 'h' else ''})"
+            for g, h in (("z", "h"), ("r", "h"), ("n", "r * h"))
+        }
+        cell.lines += [f"{g} = {gate if g != 'n' else 'tanh'}{held.format(terms)}" for g, terms in sums.items()]
     cell.lines.append(f"h = {cell.draw.choice(('z * h + (1 - z) * n', 'h + z * (n - h)'))}")
     cell.lines.append("return h, {'h': h}")
 
 
 def rnn(cell: Cell) -> None:
     z = cell.sums("h")
-    cell.lines += [f"h = {cell.function('tanh', 'sigmoid', 'relu', 'elu')}({z['h']})", "return h, {'h': h}"]
+    function = cell.function("tanh", "sigmoid", "relu", "elu", "hard_sigmoid")
+    cell.lines += [f"h = {function}{cell.held().format(z['h'])}", "return h, {'h': h}"]
 
 
 KINDS = {"LSTM": lstm, "GRU": gru, "RNN": rnn}
@@ -180,8 +192,11 @@ DIFFERENCES = {
     "one product of h in the gate h, found 2 of them": (
         RNN.replace("linear(h, R)", "linear(h, R) + linear(h, S)"), "scan(step(H=2), X)",
     ),
-    "one of the functions Sigmoid, Tanh, Relu, Softplus, LeakyRelu, Elu, found abs": (
+    "one of the functions Sigmoid, Tanh, Relu, Softplus, LeakyRelu, Elu, HardSigmoid, found abs": (
         RNN.replace("tanh", "abs"), "scan(step(H=2), X)",
+    ),
+    "every gate to be clipped between -c and c, or none, found h between -1 and 2": (
+        RNN.replace("linear(h, R))", "linear(h, R), -1, 2))").replace("tanh(", "tanh(clip("), "scan(step(H=2), X)",
     ),
     "the gate h to be of W x + R h + b alone, found %U added to it": (
         RNN.replace("(linear(x, W)", "(x"), "scan(step(H=2, D=2), U)", "U=Input(T, N, 2)",
