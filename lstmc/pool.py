@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from lstmc.errors import Argument, SweepError
+from lstmc.errors import Argument, LstmcError, SweepError
 from lstmc.extras import need
 
 CONNECT_SECONDS = 10.0
@@ -25,11 +25,36 @@ SCHEDULER = "scheduler"
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that has ended: its ``result``, or ``problem``, why there is none."""
+    """A job that has ended: its ``result``, or ``problem``, why there is none, and the ``error`` that it raised."""
 
     name: str
     result: Any = None
     problem: str = ""
+    error: BaseException | None = None
+
+
+class Here:
+    """Jobs that this process does itself, one after another, as they are asked for. See :class:`Pool`."""
+
+    workers = 1
+
+    def __init__(self) -> None:
+        self._jobs: list[tuple[str, Callable[[Any], Any], Any]] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._jobs)
+
+    def submit(self, function: Callable[[Any], Any], argument: Any, name: str) -> None:
+        self._jobs.append((name, function, argument))
+
+    def ended(self, seconds: float) -> list[Ended]:
+        """The next job, done."""
+        name, function, argument = self._jobs.pop(0)
+        try:
+            return [Ended(name, function(argument))]
+        except LstmcError as error:
+            return [Ended(name, problem=str(error), error=error)]
 
 
 class Pool:
@@ -89,7 +114,7 @@ def _ended(name: str, future: Any) -> Ended:
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
         return Ended(name, problem="every worker that it was given to ended: out of memory, or killed")
-    return Ended(name, problem=f"{type(error).__name__}: {error}".replace("\n", " "))
+    return Ended(name, problem=f"{type(error).__name__}: {error}".replace("\n", " "), error=error)
 
 
 @contextmanager

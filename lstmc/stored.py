@@ -31,6 +31,12 @@ class StoredArray:
     path: Path
     error: type[LstmcError]
     read: Callable[[], NDArray[Any]]
+    read_part: Callable[[tuple[slice, ...]], NDArray[Any]] | None = None  # where a file gives less than all
+
+    def part(self, axis: int, start: int, stop: int) -> NDArray[Any]:
+        """The elements from ``start`` up to ``stop`` along an axis; only they are read where the file allows it."""
+        place = (slice(None),) * axis + (slice(start, stop),)
+        return self._elements[place] if self.read_part is None else self.read_part(place)
 
     @property
     def ndim(self) -> int:

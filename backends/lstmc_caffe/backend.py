@@ -10,7 +10,7 @@ from lstmc.collector import collector_paused
 from lstmc.ops import Array, Op
 from lstmc.output import Content
 from lstmc.passes import Pass
-from lstmc.session import StepSession
+from lstmc.session import LoadedOnce, StepSession
 from lstmc.stored import AnyArray
 from lstmc.training import Trained, TrainingData, TrainingRequest
 from lstmc_caffe.fused.op import FusedScan
@@ -23,7 +23,7 @@ from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.run.doctor import findings
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.run.session import run_files, step_session
+from lstmc_caffe.run.session import opened, run_files, step_session
 from lstmc_caffe.run.timing import artifact_seconds, build
 from lstmc_caffe.targets.layers import listed_layers
 from lstmc_caffe.targets.lint import lint_file
@@ -100,6 +100,10 @@ class CaffeBackend:
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass in real Caffe, by the manifest beside the net."""
         return run_files(net, inputs, weights, gpu)
+
+    def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
+        """A net in real Caffe for many passes, by the manifest beside it."""
+        return opened(net, weights, gpu)
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
         """A one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""

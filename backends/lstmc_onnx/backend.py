@@ -14,7 +14,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Scan
 from lstmc.ops import Array, Input, Op
 from lstmc.passes import Pass
-from lstmc.session import StepSession
+from lstmc.session import LoadedOnce, StepSession
 from lstmc.stored import AnyArray
 from lstmc_onnx.forms.table import forms
 from lstmc_onnx.pipelines import CHOSEN, FORMS
@@ -22,7 +22,7 @@ from lstmc_onnx.run.doctor import findings
 from lstmc_onnx.run.executor import RuntimeExecutor
 from lstmc_onnx.run.file import SUFFIX, read_weights
 from lstmc_onnx.run.lint import lint_file
-from lstmc_onnx.run.session import run_files, step_session
+from lstmc_onnx.run.session import opened, run_files, step_session
 from lstmc_onnx.run.timing import artifact_seconds, build
 from lstmc_onnx.write.artifact import artifact
 
@@ -96,6 +96,10 @@ class OnnxBackend:
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass in ONNX Runtime, by the manifest beside the net."""
         return run_files(net, inputs, weights, gpu)
+
+    def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
+        """A net in ONNX Runtime for many passes, by the manifest beside it."""
+        return opened(net, weights, gpu)
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
         """A one-step net in ONNX Runtime, by the manifest beside it."""

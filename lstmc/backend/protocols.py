@@ -205,12 +205,31 @@ class Steps(Protocol):
         ...
 
 
+class OpenNet(Protocol):
+    """A written net that is loaded once for many passes. Shapes are the model's, as it was compiled."""
+
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
+
+    def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
+        """One forward pass: outputs by name."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what passes need."""
+        ...
+
+
 @runtime_checkable
 class Runs(Protocol):
     """Runs its written nets from their files alone."""
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass: outputs by name. ``weights`` may be other than those written with the net."""
+        ...
+
+    def opened(self, net: Path, weights: Path | None, gpu: bool) -> OpenNet:
+        """A net for many passes, loaded with the first."""
         ...
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> AbstractContextManager[Steps]:

@@ -8,10 +8,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from lstmc.api import load, place
+from lstmc.api import SavedNet, load, place
+from lstmc.bulk import SUFFIXES, NetUse, run_bulk
 from lstmc.cli.console import out, table
-from lstmc.cli.options import GpuOption, NetArgument, TrainedOption, WriterOption
+from lstmc.cli.interruption import interruptible
+from lstmc.cli.options import GpuOption, NetArgument, SchedulerOption, TrainedOption, WorkersOption, WriterOption
 from lstmc.data import read_arrays
+from lstmc.errors import OutputError
 from lstmc.npz import npz_bytes
 from lstmc.ops import Array
 from lstmc.output import write_files
@@ -21,31 +24,68 @@ from lstmc.types import shape_text
 def run_command(
     net: NetArgument,
     inputs: Annotated[
-        Path, typer.Option("--inputs", metavar="FILE", help="Arrays (.npz or HDF5) by the names of the inputs.")
+        Path,
+        typer.Option("--inputs", metavar="FILE", help="Arrays (.npz or HDF5) by the names of the inputs; or a folder."),
     ],
     to: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE.npz", help="Where the outputs go, by their names.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Where the outputs go, by their names: .npz, .h5, a folder."
+        ),
     ] = None,
     weights: TrainedOption = None,
     gpu: GpuOption = False,
     backend: WriterOption = None,
+    scheduler: SchedulerOption = None,
+    workers: WorkersOption = None,
 ) -> None:
     """Run a compiled net forward, and print what comes out. Names and shapes are the model's.
+
+    With an output that ends in .h5 the inputs may have any number of examples, more than memory holds: they go
+    through the net in batches, and a run that is ended goes on when it is begun again. So they do for each file of a
+    folder. Exits with 1 if a file of a folder does not fit.
 
     Examples:
 
     ```console
     lstmc run net/tagger.prototxt --inputs x.npz -o y.npz
     lstmc run net/tagger.prototxt --inputs x.npz --weights new.caffemodel --json
+    lstmc run net/tagger.prototxt --inputs big.h5 -o out.h5 --workers 4
     ```
     """
     loaded = load(net, weights=weights, backend=backend)
+    if inputs.is_dir() or (to is not None and to.suffix in SUFFIXES):
+        _run_bulk(loaded, inputs, to, gpu, scheduler, workers)
+        return
+    if scheduler is not None or workers is not None:
+        raise OutputError("--scheduler and --workers are for outputs of any size: expected -o FILE.h5, or a folder")
     found = loaded.run(read_arrays(inputs), on=place(loaded.backend.name, gpu))
     if to is not None:
         write_files(to.parent, {to.name: npz_bytes(found)})
     out.print(_summary(found))
     if to is not None:
         out.print(f"wrote {to}")
+
+
+def _run_bulk(
+    loaded: SavedNet, inputs: Path, to: Path | None, gpu: bool, scheduler: str | None, workers: int | None
+) -> None:
+    if to is None:
+        raise OutputError("the outputs of a folder go into another one: expected -o FOLDER")
+    weights = None if loaded.trained is None else str(loaded.trained.absolute())
+    use = NetUse(str(loaded.path.absolute()), loaded.backend.name, weights, gpu)
+    made = table("", "inputs", "outputs", "examples", "problem", key="files")
+    problems = False
+    with interruptible() as interruption:
+        for each in run_bulk(use, inputs, to, scheduler=scheduler, workers=workers, stop=interruption.asked):
+            made.add_row(str(each.source), str(each.to), each.examples, each.problem)
+            problems = problems or bool(each.problem)
+    out.print(made)
+    if interruption.asked():
+        out.print("stopped: the same command goes on with what is not done")
+        raise typer.Exit(interruption.exit_code)
+    if problems:
+        raise typer.Exit(1)
 
 
 def _summary(arrays: dict[str, Array]) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
             return f"{name} keeps its elements in other files: expected them in this one"
         if item.shape is None or item.dtype.hasobject:  # objects: texts, or arrays of different lengths
             return f"{name} holds {'nothing' if item.shape is None else 'Python objects'}: expected numbers"
-        found[name] = StoredArray(name, item.shape, item.dtype, path, DataError, lambda: _elements(path, name))
+        read_part = partial(_elements, path, name)
+        found[name] = StoredArray(name, item.shape, item.dtype, path, DataError, read_part, read_part)
         return None
 
     with _opened(path) as file:  # h5py ends a visit with what is returned, and has nothing raised in it
@@ -65,9 +67,9 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
     return found
 
 
-def _elements(path: Path, name: str) -> NDArray[Any]:
+def _elements(path: Path, name: str, place: tuple[slice, ...] = ()) -> NDArray[Any]:
     with _opened(path) as file:
-        return np.asarray(file[name][()])
+        return np.asarray(file[name][place])
 
 
 @contextmanager

@@ -79,7 +79,12 @@ def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], weights: Path | No
     return run_net(files, lambda: _loaded(files, gpu), inputs)
 
 
+def opened(prototxt: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
+    """A net for many passes; Caffe starts with the first pass."""
+    files = find_files(prototxt, weights, caffemodel.SUFFIX)
+    return LoadedOnce(files, lambda: _loaded(files, gpu))
+
+
 def step_session(prototxt: Path, weights: Path | None, gpu: bool) -> StepSession:
     """A one-step net; Caffe starts with the first step."""
-    files = find_files(prototxt, weights, caffemodel.SUFFIX)
-    return StepSession(LoadedOnce(files, lambda: _loaded(files, gpu)))
+    return StepSession(opened(prototxt, weights, gpu))

@@ -81,7 +81,12 @@ def run_files(net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, g
     return run_net(files, lambda: _loaded(files, gpu), inputs)
 
 
+def opened(net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
+    """A net for many passes; it is loaded with the first pass."""
+    files = find_files(net, weights, SUFFIX)
+    return LoadedOnce(files, lambda: _loaded(files, gpu))
+
+
 def step_session(net: Path, weights: Path | None, gpu: bool) -> StepSession:
     """A one-step net; it is loaded with the first step."""
-    files = find_files(net, weights, SUFFIX)
-    return StepSession(LoadedOnce(files, lambda: _loaded(files, gpu)))
+    return StepSession(opened(net, weights, gpu))

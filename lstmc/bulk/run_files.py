@@ -1,0 +1,238 @@
+"""A net over a file, or a folder of files: batch after batch, in order, and from where it was when it was ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock, Timeout
+
+from lstmc.activity import doing
+from lstmc.bulk.batches import Layout, layout_of
+from lstmc.bulk.output import SUFFIXES, join
+from lstmc.bulk.part import NetUse, Part, close_nets, run_part
+from lstmc.data import read_arrays
+from lstmc.errors import DataError, LstmcError, OutputError, SweepError
+from lstmc.output import write_files
+from lstmc.pool import Ended, Here, pool
+
+PART_BYTES = 32 << 20  # of a part's inputs and outputs, about
+ABOUT = "part_of.json"
+TRIES = 3  # of a part whose worker ends
+AHEAD = 2  # parts that wait for each worker
+LOOK_SECONDS = 0.5
+READ = (".npz", *SUFFIXES)
+
+
+class Workers(Protocol):
+    """What is asked of those who run parts; see :class:`~lstmc.pool.Pool`."""
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def workers(self) -> int: ...
+
+    def submit(self, function: Callable[[Part], None], argument: Part, name: str) -> None: ...
+
+    def ended(self, seconds: float) -> list[Ended]: ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A file that went through the net: ``examples`` of it, into the file ``to``; or why not, ``problem``."""
+
+    source: Path
+    to: Path
+    examples: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A file, and its parts."""
+
+    source: Path
+    to: Path
+    layout: Layout
+    parts: tuple[Part, ...]
+
+    @property
+    def folder(self) -> Path:
+        return _parts_of(self.to)
+
+    def left(self) -> list[Part]:
+        """Those that have not been run."""
+        return [part for part in self.parts if not Path(part.to).exists()]
+
+
+def run_bulk(
+    use: NetUse,
+    source: Path,
+    to: Path,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Finished]:
+    """Runs a net over a file, into the HDF5 file ``to``; or over the files of a folder, into files in a folder ``to``.
+
+    Without a scheduler and a number of workers all is done in this process. What was done when a run is ended, in
+    whatever way, is kept in a folder beside the output, and the same call goes on from there. Of a folder, a file that
+    does not fit is told and the others go on. Raises :class:`DataError` for a file that does not fit the net, and
+    :class:`SweepError` where workers end again and again.
+    """
+    several = source.is_dir()
+    pairs = _files(source, to) if several else [(source, _named(to))]
+    with ExitStack() as stack:
+        stack.callback(close_nets)
+        opened = use.open()
+        inputs, outputs = dict(opened.inputs), dict(opened.outputs)
+        opened.close()
+        jobs: list[_Job] = []
+        for path, target in pairs:
+            if several and target.exists():
+                continue  # it is whole, as it was renamed into its place
+            try:
+                layout = layout_of(str(path), inputs, outputs, _shapes(path))
+            except DataError as error:
+                if not several:
+                    raise
+                yield Finished(path, target, problem=error.message)
+                continue
+            job = _job(use, path, target, layout, _batch_bytes(inputs, outputs))
+            stack.enter_context(_held(job))
+            jobs.append(job)
+        there: Workers = (
+            Here() if scheduler is None and workers is None else stack.enter_context(pool(scheduler, workers))
+        )
+        yield from _run(jobs, there, several, stop)
+
+
+def _run(jobs: list[_Job], there: Workers, several: bool, stop: Callable[[], bool]) -> Iterator[Finished]:
+    left = {job.to: {part.to for part in job.left()} for job in jobs}
+    parts = {part.to: (job, part) for job in jobs for part in job.left()}
+    queue, tries, failed = list(parts), dict.fromkeys(parts, 0), set[Path]()
+    for job in jobs:
+        if not left[job.to]:
+            yield _joined(job)
+    total = len(parts)
+    while (queue or there.waiting) and not stop():
+        while queue and there.waiting < AHEAD * there.workers:
+            name = queue.pop(0)
+            there.submit(run_part, parts[name][1], name)
+        for ended in there.ended(LOOK_SECONDS):
+            job, _ = parts[ended.name]
+            tries[ended.name] += 1
+            if ended.problem and isinstance(ended.error, LstmcError):  # it would come again
+                if not several:
+                    raise ended.error
+                if job.to not in failed:
+                    failed.add(job.to)
+                    queue = [name for name in queue if parts[name][0] is not job]
+                    yield Finished(job.source, job.to, problem=ended.error.message)
+            elif ended.problem:
+                if tries[ended.name] >= TRIES:
+                    raise SweepError(f"{job.source}: {ended.problem}")
+                queue.insert(0, ended.name)
+            else:
+                left[job.to].discard(ended.name)
+                doing(f"{total - sum(map(len, left.values()))} of {total} parts")
+                if not left[job.to]:
+                    yield _joined(job)
+
+
+def _joined(job: _Job) -> Finished:
+    join([Path(part.to) for part in job.parts], job.layout, job.to)
+    shutil.rmtree(job.folder, ignore_errors=True)
+    return Finished(job.source, job.to, job.layout.count)
+
+
+def _job(use: NetUse, source: Path, to: Path, layout: Layout, batch_bytes: int) -> _Job:
+    per_part = max(1, PART_BYTES // max(1, batch_bytes))
+    starts = range(0, layout.batches, per_part)
+    parts = tuple(
+        Part(
+            use,
+            str(source.absolute()),
+            layout,
+            first,
+            min(first + per_part, layout.batches),
+            str(_parts_of(to).absolute() / f"{first:09d}.npz"),
+        )
+        for first in starts
+    )
+    return _Job(source, to, layout, parts)
+
+
+@contextmanager
+def _held(job: _Job) -> Iterator[None]:
+    """Holds the folder of a job's parts for this process; parts of another net or of other data are removed."""
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(job.to.with_name(f".{job.to.name}.lock"), timeout=0, mode=0o644).acquire()
+    except Timeout:
+        raise SweepError(f"another process writes {job.to}: wait for it") from None
+    except OSError as error:
+        raise OutputError(f"cannot write {job.to}: {error.strerror}") from None
+    with lock:
+        about, now = job.folder / ABOUT, _about(job)
+        if not about.exists() or about.read_bytes() != now:
+            shutil.rmtree(job.folder)
+            write_files(job.folder, {ABOUT: now})
+        yield
+    Path(lock.lock.lock_file).unlink(missing_ok=True)
+
+
+def _about(job: _Job) -> bytes:
+    """What the parts depend on: the net's files by their hashes, the data by size and time, as they may be large."""
+    part = job.parts[0]
+    net = Path(part.use.net)
+    files = {str(path): path for path in (net, Path(part.use.weights or net), *net.parent.glob(f"{net.stem}.*"))}
+    facts = {
+        "use": asdict(replace(part.use)),
+        "net": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())},
+        "data": [str(job.source.absolute()), job.source.stat().st_size, job.source.stat().st_mtime_ns],
+        "layout": asdict(job.layout),
+        "parts": [[each.first, each.end] for each in job.parts],
+    }
+    return json.dumps(facts, indent=1).encode()
+
+
+def _parts_of(to: Path) -> Path:
+    return to.with_name(f".{to.name}.parts")
+
+
+def _batch_bytes(*shaped: dict[str, tuple[int, ...]]) -> int:
+    return sum(4 * prod(shape) for shapes_ in shaped for shape in shapes_.values())
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in read_arrays(path).items()}
+
+
+def _named(to: Path) -> Path:
+    if to.suffix not in SUFFIXES:
+        raise OutputError(f"{to}: expected a file that ends in {' or '.join(SUFFIXES)}, for outputs of any size")
+    return to
+
+
+def _files(source: Path, to: Path) -> list[tuple[Path, Path]]:
+    """The files of a folder, each with the file that its outputs go into."""
+    found = sorted(path for path in source.iterdir() if path.suffix in READ and not path.name.startswith("."))
+    if not found:
+        raise DataError(f"{source}: expected files that end in {', '.join(READ)}, found none")
+    targets: dict[Path, Path] = {}
+    for path in found:
+        target = to / f"{path.stem}{SUFFIXES[0]}"
+        if target in targets:
+            raise DataError(f"{targets[target]} and {path} would both be written as {target}: give one another name")
+        targets[target] = path
+    return [(path, target) for target, path in targets.items()]
