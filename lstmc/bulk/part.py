@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,7 @@ def run_part(part: Part) -> None:
         for name, array in net.run(fed).items():
             found.setdefault(name, []).append(part.layout.kept(name, array, stop - start))
     joined = {name: np.concatenate(pieces, part.layout.outputs[name] or 0) for name, pieces in found.items()}
+    _close_at_the_end()
     path = Path(part.to)
     write_files(path.parent, {path.name: npz_bytes(joined)})
 
@@ -69,6 +71,12 @@ def run_part(part: Part) -> None:
 @lru_cache(maxsize=1)  # an .npz file is read whole: once for all parts that follow each other
 def _arrays(source: str) -> dict[str, StoredArray]:
     return read_arrays(Path(source))
+
+
+@cache
+def _close_at_the_end() -> None:
+    """Nets are let go of before the processes that they are in: so this is asked for once there are some."""
+    atexit.register(close_nets)
 
 
 def close_nets() -> None:
