@@ -1,4 +1,5 @@
-"""The start page and the tutorials: every command and every block of Python in them is run, in their order."""
+"""The start page, the tutorials and the page of errors: every command and every block of Python in them is run, in
+their order, and an error is what a page says that it is."""
 
 from __future__ import annotations
 
@@ -13,35 +14,47 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs" / "index.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
-BLOCK = re.compile(r"```(console|python)(?: title=\"([^\"]*)\")?\n(.*?)```", re.DOTALL)
+DOCS = ROOT / "docs"
+PAGES = [DOCS / "index.md", DOCS / "troubleshooting.md", *sorted((DOCS / "tutorials").glob("*.md"))]
+BLOCK = re.compile(r"```(console|python|text)(?: title=\"([^\"]*)\")?\n(.*?)```", re.DOTALL)
 # in the page's own process, which has imported lstmc once
 COMMANDS = """\
-import sys
+import contextlib, io, sys
 from pathlib import Path
 from lstmc.cli import main
 
-def lstmc_command(*words):
+def lstmc_command(*words, code=0):
     sys.argv = ["lstmc", *words]
     try:
         main()
     except SystemExit as end:
-        assert not end.code, (words, end.code)
+        assert (end.code or 0) == code, (words, end.code)
+
+def refused(*words, text):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        lstmc_command(*words, code=2)
+    assert said.getvalue() == text, said.getvalue()
 """
 
 
 def program(page: Path) -> str:
-    """A page as one program: its files written, its commands run, its Python in one namespace."""
+    """A page as one program: its files written, its commands run, its Python in one namespace.
+
+    A block of text after a command is the error that it ends with.
+    """
     lines = [COMMANDS]
-    for kind, title, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    for (kind, title, text), (after, _, error) in zip(blocks, [*blocks[1:], ("", "", "")], strict=True):
         if title:
             lines.append(f"Path({title!r}).write_text({text!r})")
         elif kind == "python":
             lines.append(text)
-        else:
-            for line in text.splitlines():
-                assert line.startswith("$ lstmc "), line
-                lines.append(f"lstmc_command(*{shlex.split(line)[2:]!r})")
+        elif kind == "console":
+            assert all(line.startswith("$ lstmc ") for line in text.splitlines()), text
+            commands = [shlex.split(line)[2:] for line in text.splitlines()]
+            last = commands.pop() if after == "text" else None
+            lines += [f"lstmc_command(*{words!r})" for words in commands]
+            lines += [f"refused(*{last!r}, text={error!r})"] if last is not None else []
     return "\n".join(lines)
 
 

@@ -102,8 +102,9 @@ def main() -> None:
             said.end()
             raise SystemExit(code)
     except LstmcError as error:
+        text = error_text(error, said.verbose)
         said.forget()
-        print(error_text(error), file=sys.stderr)
+        print(text, file=sys.stderr)
         raise SystemExit(2) from None
     except _WrongUse as error:
         said.forget()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lstmc.errors import Argument, LstmcError, Mend
+from lstmc.errors import Argument, LstmcError, Mend, PassError, VerifyError
 
 MENDS: Mapping[Mend, str] = {
     Mend.NAME_MANIFEST: "name it by --manifest",
@@ -24,6 +24,8 @@ def option(argument: Argument) -> str:
     return name if argument.name in FLAGS or not argument.value else f"{name} {argument.value}"
 
 
-def error_text(error: LstmcError) -> str:
-    """All that is said of an error: its text, with options for arguments, and the notes that were added to it."""
-    return "\n".join((error.text(MENDS, option), *getattr(error, "__notes__", ())))
+def error_text(error: LstmcError, verbose: bool = False) -> str:
+    """What is said of an error: its text, with options for arguments. ``verbose`` adds the notes that were added to it,
+    as where the compiler was; so does a fault of the compiler's own, which is for who mends it."""
+    notes = getattr(error, "__notes__", ()) if verbose or isinstance(error, PassError | VerifyError) else ()
+    return "\n".join((error.text(MENDS, option), *notes))

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lstmc.errors import DataError
+from lstmc.errors import Argument, DataError
 from lstmc.json_file import Count, NotExpected, read_json
 from lstmc.model_file import ModelSource, model_in
 from lstmc.runs.metrics import METRICS, read_metrics
@@ -96,9 +96,11 @@ def trained_model(facts: RunFacts) -> ModelSource:
     """
     file = Path(facts.model.rpartition(":")[0])
     if not file.is_file():
+        argument = Argument("run", str(facts.folder))
         raise DataError(
             f"the run in {facts.folder} trained {facts.model}, and there is no such file here",
-            notes=[f"run it where that file is, or name the model: lstmc report FILE:MODEL --run {facts.folder}"],
+            notes=[f"make the page where that file is, or name the model too, with {argument}"],
+            arguments=[argument],
         )
     return model_in(facts.model)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lstmc.cli.wording import error_text, option
-from lstmc.errors import Argument, DataError, size_argument
+from lstmc.errors import Argument, DataError, PassError, size_argument
 
 ROOT = Path(__file__).parents[2]
 # A word that is an option: --name, -D, -o, but for --force of the installer. Programs speak of their own.
@@ -48,7 +48,12 @@ def test_an_error_with_what_was_added_to_it() -> None:
     argument = Argument("batch", "B")
     error = DataError(f"{argument}: no such axis", notes=["see docs"], arguments=(argument,))
     error.add_note("while running pass cse, after: none")
-    assert error_text(error) == "DataError: --batch B: no such axis\n  see docs\nwhile running pass cse, after: none"
+    text = "DataError: --batch B: no such axis\n  see docs"
+    assert error_text(error) == text
+    assert error_text(error, verbose=True) == f"{text}\nwhile running pass cse, after: none"
+    fault = PassError("pass cse failed")
+    fault.add_note("at %x")
+    assert error_text(fault) == "PassError: pass cse failed\nat %x"
 
 
 def texts(path: Path) -> Iterator[str]:

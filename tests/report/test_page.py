@@ -155,7 +155,7 @@ def test_a_run_tells_its_command_settings_and_curve(net: lstmc.Net, tmp_path: Pa
         trained_model(facts)
     assert str(caught.value) == (
         f"DataError: the run in {tmp_path} trained x.py:odd, and there is no such file here\n"
-        f"  run it where that file is, or name the model: lstmc report FILE:MODEL --run {tmp_path}"
+        f"  make the page where that file is, or name the model too, with run={tmp_path}"
     )
     made = net_page(net, run=facts)
     assert facts.curve.startswith(b"\x89PNG")
