@@ -19,6 +19,7 @@ CAFFE = "backends/lstmc_caffe"
 PROGRAMS = (
     *("lstmc/cli/", f"{CAFFE}/install/", f"{CAFFE}/place/", f"{CAFFE}/worker/"),
     *(f"{CAFFE}/layers.py", f"{CAFFE}/library/build.py"),
+    *(f"{CAFFE}/readers/environment.py", f"{CAFFE}/readers/programs/"),  # arguments of the programs that they start
 )
 LIBRARY = [
     path
