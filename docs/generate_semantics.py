@@ -37,6 +37,10 @@ Written in Caffe by rule `{{ op.rule }}`.
 ### `{{ op.name }}({{ op.signature }})`
 
 {{ op.text }}
+{% if op.class %}
+
+Its class is `lstmc_caffe.ops.{{ op.class }}`.
+{% endif %}
 {% endfor %}
 
 ## What whoever runs a net does
@@ -59,6 +63,7 @@ def describe(op: type[Op]) -> dict[str, str]:
         "signature": ", ".join([*op.operands, *(f"{field.name}=" for field in fields(op))]),
         "text": inspect.getdoc(op) or "",
         "rule": rule.__name__ if rule else "",
+        "class": "" if op.name.endswith(f".{op.__name__}") else op.__name__,
     }
 
 

@@ -98,15 +98,19 @@ def resolve(file: str) -> str:
     return os.path.abspath(path)
 
 
-def here(*own: str) -> SrcLoc | None:
+def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
     """The span of the expression being evaluated in the nearest frame that is not the compiler's own.
 
     None where the package itself calls the language, as the command line does. ``own`` are further modules to pass
-    over, such as a backend's that model files call.
+    over, such as a backend's that model files call. A function of the module ``function_of`` is an op's own, as those
+    of the language are: where a user calls it, that call is meant.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and _is_in(frame, *_INTERNAL, *own):
         frame = frame.f_back
+    if frame is not None and frame.f_globals.get("__name__") == function_of:
+        caller = frame.f_back
+        frame = frame if caller is None or _is_in(caller, *_INTERNAL, *own) else caller
     if frame is None or (_is_in(frame, PACKAGE.name) and not _is_in(frame, _LIBRARY)):
         return None
     loc = _span(frame)

@@ -18,7 +18,19 @@ from lstmc.errors import ShapeError
 from lstmc.ops.domain import Domain
 from lstmc.types import TensorType
 
-__all__ = ["Array", "Arrays", "Draw", "Leaf", "Op", "Pointwise", "Sample", "Symbolic", "Types", "applied"]
+__all__ = [
+    "Array",
+    "Arrays",
+    "Draw",
+    "Leaf",
+    "Op",
+    "Pointwise",
+    "Sample",
+    "Symbolic",
+    "Types",
+    "applied",
+    "sample_type",
+]
 
 Array = NDArray[np.floating[Any]]
 Arrays = tuple[Array, ...]

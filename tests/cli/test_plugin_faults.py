@@ -172,16 +172,48 @@ def test_an_op_without_a_rule_says_which_rules_are_missing(install: Install) -> 
     ]
 
 
-def test_a_rule_that_fails_is_named(install: Install) -> None:
-    dialect(install, "shop_k", "")()
-    source = "from shop_k import Cube\ndef cube_to_layer(b, node, args):\n    1 / 0\nRULES = {Cube: cube_to_layer}\n"
-    install("rules_k", source, "[lstmc_caffe.rules]\nrules_k = rules_k\n")
-    graph = parse_graph("graph g {\n  %x: f32[2,3] = input()\n  %y: f32[2,3] = shop_k.cube(%x)\n  return y=%y\n}\n")
+@pytest.mark.parametrize(
+    ("number", "leaf", "body", "problem"),
+    [
+        (1, "input()", "1 / 0", "failed on shop_k1.cube (ZeroDivisionError: division by zero)"),
+        (
+            2,
+            "input()",
+            "return b.add(caffe.PowerLayer(3.0), *args)[0]",
+            "must return a tuple of the values that stand for the results of shop_k2.cube, f32[2,3]: found"
+            " Ref(node='power', out=0)",
+        ),
+        (
+            3,
+            "input()",
+            "return b.add(caffe.SliceLayer(0, (1, 1)), *args)",
+            "must return a tuple of the values that stand for the results of shop_k3.cube, f32[2,3]: found"
+            " f32[1,3], f32[1,3]",
+        ),
+        (
+            4,
+            "param()",
+            "return b.add(caffe.PowerLayer(3.0), *args)",
+            "makes a layer Power that reads %x, a parameter, which no layer writes: expected values, as"
+            " lstmc_caffe.legalize.blobs.as_value and layer_of make them",
+        ),
+    ],
+)
+def test_a_rule_that_is_wrong_is_named(install: Install, number: int, leaf: str, body: str, problem: str) -> None:
+    op, rules_k = f"shop_k{number}", f"rules_k{number}"
+    dialect(install, op, "")()
+    source = (
+        f"from {op} import Cube\nfrom lstmc_caffe import ops as caffe\n"
+        f"def cube_to_layer(b, node, args):\n    {body}\nRULES = {{Cube: cube_to_layer}}\n"
+    )
+    install(rules_k, source, f"[lstmc_caffe.rules]\n{rules_k} = {rules_k}\n")
+    graph = parse_graph(
+        f"graph g {{\n  %x: f32[2,3] = {leaf}\n  %z: f32[2,3] = input()\n  %y: f32[2,3] = {op}.cube(%x)\n"
+        "  return y=%y, z=%z\n}\n"
+    )
     with pytest.raises(BackendError) as caught:
         compile_graph(graph, load_backend("caffe"))
-    assert caught.value.message == (
-        "rule cube_to_layer of rules_k failed on shop_k.cube (ZeroDivisionError: division by zero)"
-    )
+    assert caught.value.message == f"rule cube_to_layer of {rules_k} {problem}"
 
 
 def test_targets_that_cannot_be_used(install: Install) -> None:

@@ -1,4 +1,4 @@
-"""Ops as a package brings them, which have no function in the language."""
+"""Ops as a package brings them, and functions of two of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmc.ops import Array, Arrays, Draw, Op, Pointwise, Sample, Types
-from lstmc.ops.base import sample_type
+from lstmc import Value, op_results, pointwise
+from lstmc.ops import Array, Arrays, Draw, Op, Pointwise, Sample, Types, sample_type
 from lstmc.types import TensorType
 
 
@@ -55,3 +55,27 @@ class Layer(Cube):
 
     name = "test.Layer"
     backend = "shop"
+
+
+@dataclass(frozen=True)
+class Scaled(Pointwise):
+    """y = scale x + shift."""
+
+    name = "test.scaled"
+    scale: float
+    shift: float = 0.0
+
+    def f(self, x: Array) -> Array:
+        y: Array = self.scale * x + self.shift
+        return y
+
+    def df(self, y: Array, x: Array) -> Array:
+        return np.full_like(x, self.scale)
+
+
+scaled = pointwise(Scaled)
+
+
+def halves(x: Value) -> tuple[Value, ...]:
+    """The two halves of x's last axis."""
+    return op_results(Halves(), x)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lstmc import Input, model
+from lstmc import Input, Param, model
 from lstmc.interp import forward
+from lstmc_caffe.legalize import legalize
+from lstmc_caffe.legalize.legalize import legalized
+from lstmc_caffe.legalize.rules import RuleTable, rules
 from lstmc_caffe.proto import net as proto
+from tests.equivalence import assert_same_meaning
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "write-an-op.md").read_text()
@@ -27,14 +32,22 @@ def test_the_python_runs_block_by_block(tmp_path: Path, monkeypatch: pytest.Monk
     names: dict[str, Any] = {"__name__": "written"}
     for code in blocks("python"):
         exec(compile(code, str(tmp_path / "written.py"), "exec", dont_inherit=True), names)
-    assert list(names["RULES"]) == [names["Exponential"]]
+    assert list(names["RULES"]) == [names["Exponential"], names["SwapHalves"]]
 
     @model
-    def net(x: Any = Input(3)) -> Any:
-        return names["exponential"](x, 0.5)
+    def net(x: Any = Input(4), p: Any = Param(4)) -> Any:
+        return {"y": names["exponential"](x, 0.5), "z": names["swap_halves"](x + names["swap_halves"](p))}
 
-    found = forward(net.graph(), {"x": np.array([-2.0, 0.0, 3.0])}, {}).outputs
-    assert [list(value) for value in found.values()] == [[4.0, 1.0, 0.125]]
+    graph, (x, p) = net.graph(), np.array([[-2.0, 0.0, 3.0, 1.0], [1.0, 2.0, 3.0, 4.0]])
+    found = forward(graph, {"x": x}, {"p": p}).outputs
+    assert {name: list(value) for name, value in found.items()} == {
+        "y": [4.0, 1.0, 0.125, 0.5],
+        "z": [3.0 + 1, 1.0 + 2, -2.0 + 3, 0.0 + 4],
+    }
+    counts: Counter[str] = Counter()
+    monkeypatch.setattr(legalize, "rules", lambda: RuleTable({**rules().trained, **names["RULES"]}, {}, {}))
+    assert_same_meaning(graph, legalized(graph, counts))
+    assert counts["swap_halves_to_layers"] == 2
 
 
 def test_the_entry_points_are_the_example_s() -> None:

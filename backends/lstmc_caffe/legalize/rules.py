@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint
 from types import ModuleType
 
 from lstmc.errors import BackendError, LstmcError, PluginError
-from lstmc.ir import Builder, Node
+from lstmc.ir import Builder, Node, Ref, is_weight
 from lstmc.ops import Op
 from lstmc.passes import Refs
 from lstmc.plugins import distribution, load_point, malformed, offered, origin
@@ -75,9 +75,9 @@ def _checked(point: EntryPoint, table: object) -> dict[type[Op], LegalizeRule]:
 
 
 def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
-    """What a rule makes of a node. Raises :class:`BackendError` naming both where the rule itself fails."""
+    """What a rule makes of a node. Raises :class:`BackendError` naming both where the rule itself is wrong."""
     try:
-        return rule(b, node, args)
+        made = rule(b, node, args)
     except LstmcError:
         raise
     except Exception as error:
@@ -85,6 +85,43 @@ def used(rule: LegalizeRule, b: Builder, node: Node, args: Refs) -> Refs:
             f"rule {rule.__name__} of {rule.__module__} failed on {node.op.name} ({type(error).__name__}: {error})",
             loc=node.loc,
         ) from error
+    problem = _no_results(b, node, made) or _parameter_as_bottom(b, args, made)
+    if problem is not None:
+        raise BackendError(f"rule {rule.__name__} of {rule.__module__} {problem}", loc=node.loc)
+    return made
+
+
+def _no_results(b: Builder, node: Node, made: object) -> str | None:
+    """What a rule gives that does not stand for a node's results."""
+    wanted = ", ".join(map(str, node.types))
+    if not isinstance(made, tuple) or not all(isinstance(ref, Ref) for ref in made):
+        found = repr(made)
+    elif tuple(b.type(ref) for ref in made) == node.types:
+        return None
+    else:
+        found = ", ".join(str(b.type(ref)) for ref in made) or "none"
+    return f"must return a tuple of the values that stand for the results of {node.op.name}, {wanted}: found {found}"
+
+
+def _parameter_as_bottom(b: Builder, args: Refs, made: Refs) -> str | None:
+    """A layer among those that a rule has made that reads a parameter as if it were a layer's top."""
+    seen, waiting = set(args), list(made)
+    while waiting:
+        ref = waiting.pop()
+        op, operands = b.node(ref.node).op, b.args(ref.node)
+        if ref in seen or not isinstance(op, CaffeOp):
+            continue
+        seen.add(ref)
+        waiting += operands
+        learned = op.blobs(len(operands))
+        for slot, operand in enumerate(operands):
+            if slot not in learned and is_weight(b, operand):
+                parameter = b.node(operand.node).names[operand.out]
+                return (
+                    f"makes a layer {op.layer_type} that reads %{parameter}, a parameter, which no layer writes:"
+                    " expected values, as lstmc_caffe.legalize.blobs.as_value and layer_of make them"
+                )
+    return None
 
 
 def layer_rules(*layers: type[CaffeOp]) -> dict[type[Op], LegalizeRule]:

@@ -13,8 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Draw, Input, Reshape, Sample, Stack, Types
-from lstmc.ops.base import sample_type
+from lstmc.ops import Array, Arrays, Draw, Input, Reshape, Sample, Stack, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 

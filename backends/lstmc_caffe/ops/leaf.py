@@ -8,8 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Arrays, Constant, Draw, Filler, Input, Leaf, Sample, Types, Uniform
-from lstmc.ops.base import sample_type
+from lstmc.ops import Arrays, Constant, Draw, Filler, Input, Leaf, Sample, Types, Uniform, sample_type
 from lstmc_caffe.ops.base import CaffeOp, read_filler, write_filler
 
 __all__ = ["DummyData", "FilledInput", "InputLayer"]

@@ -25,8 +25,8 @@ from lstmc.ops import (
     StopGradient,
     Tanh,
     Types,
+    sample_type,
 )
-from lstmc.ops.base import sample_type
 from lstmc_caffe.ops.base import CaffeOp
 from lstmc_caffe.proto.setting import says_more
 

@@ -9,8 +9,7 @@ from math import prod
 from typing import Any, Self
 
 from lstmc.errors import ShapeError
-from lstmc.ops import Array, Arrays, Concat, Draw, Op, Reshape, Sample, Split, Tile, Types
-from lstmc.ops.base import sample_type
+from lstmc.ops import Array, Arrays, Concat, Draw, Op, Reshape, Sample, Split, Tile, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.setting import read_setting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import BASES, OWN, Summaries, load_target, parse_with_base
+from lstmc_caffe.targets.parse import CHECKS as RULE_CHECKS
+from lstmc_caffe.targets.parse import TargetFile
 from lstmc_caffe.targets.target import Target
 
 TABLE = {name: load_target(name) for name in OWN}
@@ -117,6 +120,14 @@ def test_a_base_may_be_a_file_beside_it(tmp_path: Path) -> None:
 
 
 RULE = {"layer": "Slice", "reason": "r", "source": "a"}
+
+
+def test_every_check_and_key_is_documented() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "targets.md").read_text()
+    keys = [field.name for field in fields(TargetFile)]
+    assert [key for key in (*RULE_CHECKS, *keys) if not re.search(rf"(`\[*|^ *\[*){key}\b", text, re.M)] == []
+
+
 CHECKS = (
     "one_of, at_most, absent, forbidden, bottoms, bottoms_at_most, steps_at_most, axes, in_place, every_size_given, the"
     " first three with a field"

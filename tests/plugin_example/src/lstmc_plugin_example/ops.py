@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
-from lstmc import Value, op
-from lstmc.ops import Array, Draw, Pointwise, Sample
-from lstmc.ops.base import sample_type
+from lstmc import pointwise
+from lstmc.ops import Array, Draw, Pointwise, Sample, sample_type
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,4 @@ class Exponential(Pointwise):
         return Sample(cls(draw.choice((2.0, 0.5))), (sample_type(draw),))
 
 
-def exponential(x: Value, base: float = 2.0) -> Value:
-    """base ** x."""
-    return op(Exponential(base), x)
+exponential = pointwise(Exponential)
