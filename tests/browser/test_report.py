@@ -6,12 +6,11 @@ Needs Debian's ``chromium`` (or one that ``LSTMC_CHROMIUM`` names) and axe-core:
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import lstmc
 from lstmc.model_file import model_in
@@ -21,16 +20,6 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 AXE = Path(os.environ.get("LSTMC_AXE", ROOT / "out" / "browser" / "node_modules" / "axe-core" / "axe.min.js"))
 ANSWER = 100  # milliseconds from an event until the page has been painted anew
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = os.environ.get("LSTMC_CHROMIUM") or shutil.which("chromium")
-    assert program, "expected a chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
