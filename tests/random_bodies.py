@@ -17,7 +17,7 @@ from lstmc.dsl.broadcasting import common_shape
 from lstmc.ops import Draw
 from lstmc.ops.linear import flatten_axis
 from lstmc.types import TensorType
-from tests.random_functions import KINKED, POLYNOMIAL, SCALED, SMOOTH
+from tests.random_functions import KINKED, OPS_OF_WHOLE, POLYNOMIAL, SCALED, SMOOTH, STEP_INDEX, WHOLE
 
 Shape = tuple[int, ...]
 NAME = re.compile(r"[A-Za-z_]\w*(?:\[[^]]*\])?")
@@ -102,7 +102,13 @@ class Body:
         """A new parameter; ``value``: other ops may read it too, as a value."""
         name = f"P{len(self.params)}"
         fill = self.choose(MATRIX_FILLS if len(shape) == 2 else VECTOR_FILLS)
-        self.params[name] = f"Param({text(shape)}, fill={fill}{self.choose(MULTIPLIERS)})"
+        declared = f"{text(shape)}, fill={fill}{self.choose(MULTIPLIERS)}"
+        if self.chance(25):  # a tuple, whose second is a value that other ops may read
+            self.params[name] = f"params(2, {declared})"
+            self.know(f"{name}[1]", shape, weight=True)
+            name += "[0]"
+        else:
+            self.params[name] = f"Param({declared})"
         known = Known(name, shape, 1.0, weight=True)
         if value:
             self.values.append(known)
@@ -138,6 +144,7 @@ class Body:
         x = self.pick()
         assert x is not None
         tables = [SMOOTH, SMOOTH, SCALED, KINKED, "softmax", *([POLYNOMIAL] if x.bound <= 1.7 else [])]
+        tables += 3 * [WHOLE] if x.raw and self.ops + OPS_OF_WHOLE <= self.most - 1 else []
         table = self.choose(tables)
         if table == "softmax":
             axis = self.draw.integer(-1, len(x.shape) - 1)
@@ -146,8 +153,17 @@ class Body:
         operand, size = x.name, x.bound
         if table is KINKED and not x.raw:
             operand, size = f"{x.name} {self.choose(('+ 0.37', '- 0.41'))}", size + 0.4
-        ops = expression.count("(") + (table is SCALED)
+        ops = OPS_OF_WHOLE if table is WHOLE else expression.count("(") + (table is SCALED)
         return self.let(expression.format(operand), x.shape, bound(size), max(1, ops))
+
+    def step_index(self) -> None:
+        """The number of the step, or something made of it: in a cell only."""
+        if self.ops + OPS_OF_WHOLE > self.most - 1:
+            return
+        expression, bound = self.choose(STEP_INDEX)
+        known = self.know(f"v{len(self.values)}", (1,), bound, recurrent=True)  # it is a state of the scan
+        self.lines.append(f"{known.name} = {expression}")
+        self.ops += OPS_OF_WHOLE
 
     def binary(self) -> Known:
         x = self.pick()
@@ -265,7 +281,7 @@ class Body:
         *lead, rows, inner = x.shape
 
         def fits(v: Known) -> bool:
-            if v.weight and v.name not in self.params:
+            if v.weight and v.name.partition("[")[0] not in self.params:
                 return False  # a blob of several parameters is refused where they are trained otherwise or used again
             places = common_shape(tuple(lead), v.shape[:-2]) if v.shape[-2:-1] == (inner,) else None
             return places is not None and prod((*places, rows, inner, v.shape[-1])) <= LARGEST

@@ -45,6 +45,8 @@ def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell])
     if rows:
         inputs["k"] = (batch,)
         embedded(body, "k", inputs["k"])
+    if body.chance(6):
+        body.step_index()
     for _ in range(draw.integer(2, 9)):
         body.step()
     for state, shape in list(states.items()):

@@ -44,3 +44,18 @@ KINKED: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("elu({}, 0.7)", lambda x: x),
     ("log(abs({}) + 0.5)", lambda x: 2),
 )
+# Whole numbers: of raw values, and moved away from where exact ones jump, so that float32 lands on the same side.
+WHOLE: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("floor({} + 0.137)", lambda x: x + 1.2),
+    ("({} + 0.137) // 0.5", lambda x: 2 * x + 1.3),
+    ("mod({} + 0.137, 0.75)", lambda x: 0.75),
+    ("({} - 0.137) % -2", lambda x: 2),
+)
+OPS_OF_WHOLE = 6  # about
+# Of the number of the step, at most 5, and exact where it is made whole; with a bound.
+STEP_INDEX = (
+    ("step_index()", 5.0),
+    ("0.3 * step_index()", 1.5),
+    ("step_index() % 3", 2.0),
+    ("floor(step_index() / 2)", 2.0),
+)
