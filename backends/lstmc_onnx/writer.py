@@ -40,7 +40,7 @@ class Shared:
     tensors: list[Any] = field(default_factory=list)
     constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     dims: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # an input, and its axis, of each open dimension
-    sizes: dict[str, str] = field(default_factory=dict)  # what has its size
+    sizes: dict[str, str] = field(default_factory=dict)  # what has its size, and the shapes of inputs
     main: Writer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,14 +63,18 @@ class Writer:
         self.shared.taken.add(found)
         return found
 
-    def add(self, kind: str, inputs: Sequence[str], results: Sequence[str] | str, **attributes: Any) -> tuple[str, ...]:
+    def add(
+        self, kind: str, inputs: Sequence[str], results: Sequence[str] | str, title: str = "", **attributes: Any
+    ) -> tuple[str, ...]:
         """Add a node; its results have these names, which were taken by :meth:`name`, or one new one like ``results``.
 
-        Raises :class:`BackendError` where the opset has no operator of this kind.
+        It is called as its first result, or like ``title``. Raises :class:`BackendError` where the opset has no
+        operator of this kind.
         """
         names = (self.name(results),) if isinstance(results, str) else tuple(results)
         check_operator(kind, self.shared.opset)
-        made = onnx().helper.make_node(kind, list(inputs), list(names), name=next(filter(None, names)), **attributes)
+        called = self.name(title) if title else next(filter(None, names))
+        made = onnx().helper.make_node(kind, list(inputs), list(names), name=called, **attributes)
         self.nodes.append(made)
         return names
 
@@ -109,12 +113,15 @@ class Writer:
         """One size as [1]; of an open dimension it is read from an input."""
         if isinstance(size, int) or not size:
             return self.numbers([size or -1], f"size_{size or 'left'}")
-        if size not in self.shared.sizes:
+        main, sizes = self.shared.main, self.shared.sizes
+        if size not in sizes:
             source, axis = self.shared.dims[size]
-            (whole,) = self.shared.main.add("Shape", (source,), f"{source}/shape")
+            whole = f"{source}/shape"
+            if whole not in sizes:
+                (sizes[whole],) = main.add("Shape", (source,), whole)
             axes = self.numbers([axis], f"axis_{axis}")
-            (self.shared.sizes[size],) = self.shared.main.add("Gather", (whole, axes), f"size/{size}", axis=0)
-        return self.shared.sizes[size]
+            (sizes[size],) = main.add("Gather", (sizes[whole], axes), f"size/{size}", axis=0)
+        return sizes[size]
 
 
 def check_opset(opset: int) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lstmc.ops import Concat, Embed, Full, Max, Reshape, Softmax, Split, Stack, Sum, Tile, Transpose, Unstack
 from lstmc_onnx.packages import onnx
 from lstmc_onnx.writer import Call, Writer
 
+Size = tuple[int | str, int]  # as it is open, and as it was compiled
 AXES_OF_MAX_ARE_AN_INPUT = 18  # from this opset on
 
 
@@ -32,7 +35,29 @@ def concat(w: Writer, call: Call) -> None:
 
 
 def reshape(w: Writer, call: Call) -> None:
+    """Where only axes of 1 come or go, by an operator that needs no sizes."""
+    before, after = (
+        [*zip(s, t.shape, strict=True)] for s, t in ((call.given[0], call.types[0]), (call.shapes[0], call.made[0]))
+    )
+    for kind, longer, shorter in (("Squeeze", before, after), ("Unsqueeze", after, before)):
+        axes = ones_left_out(longer, shorter)
+        if axes:
+            w.add(kind, (*call.args, w.numbers(axes, "axis_" + "_".join(map(str, axes)))), call.results)
+            return
     w.add("Reshape", (*call.args, w.shape(call.shapes[0])), call.results)
+
+
+def ones_left_out(longer: Sequence[Size], shorter: Sequence[Size]) -> list[int] | None:
+    """The axes of 1 without which a shape is another one; None if it is not so."""
+    axes, left = [], list(shorter)
+    for axis, size in enumerate(longer):
+        if left and size == left[0]:
+            left.pop(0)
+        elif size == (1, 1):
+            axes.append(axis)
+        else:
+            return None
+    return None if left else axes
 
 
 def tile(w: Writer, call: Call) -> None:

@@ -30,7 +30,8 @@ def recurrent(w: Writer, call: Call) -> None:
         attributes["activation_alpha"] = list(op.alpha)
     if op.beta:
         attributes["activation_beta"] = list(op.beta)
-    w.add(type(op).__name__, inputs, call.results, **attributes, **op.attributes())
+    title = call.results[0].rpartition("/")[0]
+    w.add(type(op).__name__, inputs, call.results, title, **attributes, **op.attributes())
 
 
 FORMS = dict.fromkeys((LSTM, GRU, RNN), recurrent)

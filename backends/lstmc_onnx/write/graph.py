@@ -144,6 +144,7 @@ def write_scan(w: Writer, sizes: Sizes, node: Node, scan: Scan, names: Mapping[R
         "Scan",
         (*outer["state"], *outer["x"]),
         made,
+        title,
         body=onnx().helper.make_graph(inner.nodes, title, told["state"] + told["x"], [*results.values()]),
         num_scan_inputs=len(outer["x"]),
         **({"scan_input_directions": [1] * len(outer["x"])} if scan.reverse else {}),

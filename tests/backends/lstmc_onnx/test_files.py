@@ -72,6 +72,12 @@ def test_names_are_the_model_s_and_the_same_input_gives_the_same_bytes() -> None
     assert [put.name for put in model.graph.output] == ["y", "h_T"]
     assert "gru/t001/z" in {name for node in model.graph.node for name in node.output}
     assert gru().files == gru().files
+    layer = onnx.load_model_from_string(gru().files["gru.onnx"])
+    assert [(node.op_type, node.name) for node in layer.graph.node] == [
+        *(("GRU", "gru"), ("Squeeze", "y"), ("Squeeze", "h_T"))
+    ]
+    loop = onnx.load_model_from_string(gru(form="scan").files["gru.onnx"])
+    assert "gru" in {node.name for node in loop.graph.node if node.op_type == "Scan"}
 
 
 def test_weights_of_another_file_take_the_place_of_the_net_s_own(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from lstmc.ops import CORE, Arg, Array, Input, Op, Param, Pointwise, Sample
 from lstmc.pipeline import compile_graph
 from lstmc.types import TensorType
 from lstmc_onnx import OnnxBackend
+from lstmc_onnx.forms.arrays import ones_left_out
 from lstmc_onnx.forms.table import forms
 from lstmc_onnx.run.session import load
 from lstmc_onnx.write.graph import write_model
@@ -106,6 +108,20 @@ def test_an_op_without_a_form_is_said_and_what_it_takes() -> None:
     assert caught.value.message == (
         "test.cube has no form in ONNX: a package can bring one by an entry point in lstmc_onnx.forms"
     )
+
+
+@pytest.mark.parametrize(
+    ("longer", "shorter", "axes"),
+    [
+        ([("T", 3), (1, 1), ("N", 1), (5, 5)], [("T", 3), ("N", 1), (5, 5)], [1]),
+        ([(1, 1), (1, 1)], [], [0, 1]),
+        ([("", 6), ("", 9)], [("", 9), ("", 6)], None),  # products of dimensions, in another order
+        ([("N", 1), (5, 5)], [(5, 5)], None),  # 1 as it was compiled, and open
+        ([(2, 2)], [(2, 2)], []),
+    ],
+)
+def test_axes_of_1_that_come_or_go(longer: list[Any], shorter: list[Any], axes: list[int] | None) -> None:
+    assert ones_left_out(longer, shorter) == axes
 
 
 def test_every_op_of_the_core_has_a_form_but_for_losses_and_scores() -> None:
