@@ -10,8 +10,10 @@ from lstmc_plugin_example.backend import TextBackend
 
 from lstmc.backend import (
     Backend,
+    Builds,
     Diagnoses,
     Executes,
+    Explains,
     Lints,
     ReadsWeights,
     Runs,
@@ -150,6 +152,8 @@ OPTIONAL = {
     Runs: "does not run nets: it has no run, steps",
     ReadsWeights: "does not read weights back: it has no weights_suffix, read_weights",
     Diagnoses: "does not look for what it needs: it has no doctor",
+    Explains: "does not have code of its own to explain: it has no explain",
+    Builds: "does not make files for this machine: it has no built",
 }
 
 

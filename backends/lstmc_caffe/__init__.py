@@ -2,5 +2,6 @@
 
 from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.train.solver import Solver
+from lstmc_caffe.worker.layer_library import load_layers
 
-__all__ = ["CaffeBackend", "Solver"]
+__all__ = ["CaffeBackend", "Solver", "load_layers"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
 from lstmc.collector import collector_paused
+from lstmc.ir import Graph
 from lstmc.ops import Array, Op
 from lstmc.output import Content
 from lstmc.passes import Pass
@@ -22,6 +23,7 @@ from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.run.doctor import findings
 from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.libraries import libraries
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.run.session import opened, run_files, step_session
 from lstmc_caffe.run.timing import artifact_seconds, build
@@ -32,6 +34,7 @@ from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of
 from lstmc_caffe.write.artifact import artifact
 from lstmc_caffe.write.caffemodel import MOST_BYTES, SUFFIX
+from lstmc_caffe.write.generated import layers_text
 from lstmc_caffe.write.trained_weights import read_weights
 
 
@@ -53,6 +56,14 @@ class CaffeBackend:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
         with collector_paused():
             return artifact(compiled, weights)
+
+    def explain(self, graph: Graph) -> str:
+        """The plans of generated layers."""
+        return layers_text(graph)
+
+    def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """``NAME.layers.so`` of ``NAME.layers.cpp``, for the Caffe that is used."""
+        return libraries(files)
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         """For targets that have LSTMUnit: with and without LSTMUnit, gates packed or apart, products hoisted or not."""

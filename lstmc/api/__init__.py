@@ -4,7 +4,7 @@ from lstmc.api.build import AnyModel, Phase, widest_phase, writer_of
 from lstmc.api.compiling import compile
 from lstmc.api.converting import Conversion, convert
 from lstmc.api.findings import findings
-from lstmc.api.graphs import graph_after, pass_names
+from lstmc.api.graphs import explanation, graph_after, pass_names
 from lstmc.api.library import LibraryCell, check_sizes, library_cell, library_names
 from lstmc.api.net import Net
 from lstmc.api.places import place
@@ -29,6 +29,7 @@ __all__ = [
     "check_sizes",
     "compile",
     "convert",
+    "explanation",
     "export_training",
     "findings",
     "graph_after",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lstmc.api.build import AnyModel, Phase, all_sizes, backend_of, part, traced
-from lstmc.backend import Backend
+from lstmc.backend import Backend, Explains
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Graph, Stage
 from lstmc.numerals import whole
@@ -60,6 +60,18 @@ def pass_names(target: str | None = None, backend: str | Backend = "caffe", form
     ['simplify:1', 'cse:1', 'dead:1', 'fuse_linears']
     """
     return all_passes(backend_of(backend), target, form).names
+
+
+def explanation(graph: Graph, backend: str | Backend = "caffe") -> str:
+    """What code of its own a compiled graph has, as text for people: empty where it has none.
+
+    >>> from lstmc.api import explanation, graph_after
+    >>> graph = graph_after("rnn", "legalize", target="caffe-fused", T=2, N=1, D=3, H=3)
+    >>> print(explanation(graph).splitlines()[1])
+      forward, each step: 1 product, 1 loop
+    """
+    loaded = backend_of(backend)
+    return loaded.explain(graph) if isinstance(loaded, Explains) else ""
 
 
 def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:

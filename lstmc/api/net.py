@@ -17,7 +17,7 @@ from lstmc.api.displays import layers_html
 from lstmc.api.places import INTERPRETER, is_gpu
 from lstmc.api.stream import Arrays, Shape, Stream, stream_files
 from lstmc.api.verification import Verification, verification
-from lstmc.backend import Artifact, Backend, Compiled, Layer, ListsLayers, Runs, require
+from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, require
 from lstmc.data import read_arrays
 from lstmc.data.run_data import Data
 from lstmc.drawing import STEPS, Drawing
@@ -139,6 +139,18 @@ class Net:
         ['rnn.caffemodel', 'rnn.manifest.json', 'rnn.prototxt']
         """
         return write_files(Path(folder), dict(self.files))
+
+    def built(self, files: Mapping[str, bytes] | None = None) -> Mapping[str, bytes]:
+        """What is made of its files for this machine alone, by file name: the library of generated layers. None for
+        nets without such. ``files`` may be others that were written with it, as those that train it.
+
+        Raises :class:`~lstmc.errors.BackendError` that names what this machine lacks, and how to install it.
+
+        >>> import lstmc
+        >>> lstmc.compile("rnn", T=2, N=1, D=3, H=3).built()
+        {}
+        """
+        return self.backend.built(self.files if files is None else files) if isinstance(self.backend, Builds) else {}
 
     def verify(
         self,

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, RunArrays
 from lstmc.errors import BackendError
+from lstmc.ir import Graph
 from lstmc.ops import Array, Op
 from lstmc.output import Content
 from lstmc.passes import Pass
@@ -75,6 +76,27 @@ class ListsLayers(Protocol):
 
     def layers(self, text: str) -> tuple[Layer, ...]:
         """The layers in order. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """Writes nets with code of their own."""
+
+    def explain(self, graph: Graph) -> str:
+        """What the code of a compiled graph does, as text for people; empty where it has none."""
+        ...
+
+
+@runtime_checkable
+class Builds(Protocol):
+    """Makes files that are for this machine alone."""
+
+    def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """What is made here of the files that were written, all by name: none where there is nothing to make.
+
+        Raises :class:`~lstmc.errors.BackendError` for what this machine lacks.
+        """
         ...
 
 
@@ -263,6 +285,8 @@ WORDS: Mapping[type, str] = {
     LeavesOpen: "leave sizes open",
     Lints: "check nets",
     ListsLayers: "list layers",
+    Explains: "have code of its own to explain",
+    Builds: "make files for this machine",
     Tunes: "measure forms of a net",
     Executes: "run nets for a comparison",
     HasReaders: "run nets in other programs",

@@ -28,6 +28,7 @@ from lstmc.cli.options import (
     named_model,
     parse_sizes,
 )
+from lstmc.errors import BackendError
 from lstmc.ir import Graph, Ref, node_count
 from lstmc.output import Content, write_files
 from lstmc.tune import Tuning
@@ -92,12 +93,24 @@ def compile_command(
     files: dict[str, Content] = dict(net.files)
     if why_not_trained(net) is None or solver or data or test_data or batch:
         files |= training_files(net, data, test_data, solver, batch, seed)
+    lacking = _add_built(net, files)
     paths = write_files(folder, files)
     wrote = table("wrote", "file", "bytes", key="files")
     for path in paths:
         wrote.add_row(str(path), path.stat().st_size)
     out.print(wrote)
+    if lacking is not None:
+        out.print("\n".join([f"not made: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
     _print_summary(net)
+
+
+def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:
+    """Add what is made of the files for this machine; gives why that cannot be."""
+    try:
+        files |= net.built({name: content for name, content in files.items() if isinstance(content, bytes)})
+    except BackendError as error:
+        return error
+    return None
 
 
 def print_passes(net: Net) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import graph_after, pass_names
+from lstmc.api import Phase, explanation, graph_after, pass_names
 from lstmc.cli.console import out
 from lstmc.cli.options import (
     AfterOption,
@@ -23,7 +23,7 @@ from lstmc.cli.options import (
     named_model,
     parse_sizes,
 )
-from lstmc.ir import Stage, print_graph
+from lstmc.ir import Graph, Stage, print_graph
 
 
 def show_command(
@@ -42,7 +42,8 @@ def show_command(
 ) -> None:
     """Print a model's graph as text: as it was written, after a pass, or at the end of a stage.
 
-    Passes after the one asked for are not run.
+    Passes after the one asked for are not run. A net with code of its own, of --target caffe-fused, is explained below
+    its graph: what is one product for all steps, what runs each step, which buffers there are.
 
     Examples:
 
@@ -51,6 +52,7 @@ def show_command(
     lstmc show model.py -D T=3 -D N=2 --after hoist
     lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --stage legal
     lstmc show --passes --target flat
+    lstmc show --cell gru -D T=3 -D N=2 -D D=4 -D H=4 --target caffe-fused
     ```
     """
     if passes:
@@ -58,15 +60,16 @@ def show_command(
             out.print(f"{number:3} {name}")
         return
     as_written = after is None and stage is None
-    graph = graph_after(
-        named_model(file, cell),
-        after,
-        stage=stage,
-        phase=phase.phase if phase else "all" if as_written else "deploy",
-        step=step,
-        target=target,
-        backend=chosen_backend(backend, choices),
-        form=form,
-        sizes=parse_sizes(sizes or []),
-    )
+    model, given, used = named_model(file, cell), parse_sizes(sizes or []), chosen_backend(backend, choices)
+
+    def shown(name: str | None, of: Phase) -> Graph:
+        return graph_after(
+            model, name, stage=stage, phase=of, step=step, target=target, backend=used, form=form, sizes=given
+        )
+
+    graph = shown(after, phase.phase if phase else "all" if as_written else "deploy")
     typer.echo(print_graph(graph), nl=False)
+    if as_written and target is not None:
+        graph = shown(pass_names(target, used, form)[-1], phase.phase if phase else "deploy")
+    lines = explanation(graph, used).splitlines()
+    typer.echo("".join(f"# {line}".rstrip() + "\n" for line in lines), nl=False)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
+from lstmc_caffe.library import build
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.run.runner import Runner
 from tests.cli.conftest import LSTMC
@@ -119,3 +120,21 @@ def test_tune_says_what_it_measured_and_remembers_it(
     assert again.out.startswith("forms, as measured before\n")
     for form in ("rule", "unit", "packed", "separate-in-loop"):
         assert f"\n{form} " in first.out
+
+
+@pytest.mark.caffe
+def test_of_generated_layers_source_and_library_are_written(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("compile", "--cell", "gru", *SIZES, "-D", "D=4", "-D", "H=5", "--target", "caffe-fused")
+    ended = lstmc(*asked, "-o", "made")
+    assert (ended.code, ended.err) == (0, "")
+    names = ["gru.caffemodel", "gru.layers.cpp", "gru.layers.so", "gru.manifest.json", "gru.prototxt"]
+    assert list(contents(Path("made"))) == names
+    monkeypatch.setattr(build.shutil, "which", lambda _: None)
+    ended = lstmc(*asked, "-o", "without")
+    assert (ended.code, ended.err) == (0, "")
+    assert (
+        "not made: generated layers are compiled, and g++ was not found\ninstall it: apt-get install g++\n"
+        "target caffe needs none\n"
+    ) in ended.out
+    names.remove("gru.layers.so")
+    assert list(contents(Path("without"))) == names

@@ -9,6 +9,7 @@ import pytest
 from lstmc.backend import load_backend
 from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.pipeline import all_passes
+from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.run.runner import Runner
 from tests.cli.conftest import LSTMC
@@ -100,6 +101,24 @@ def test_passes_after_the_one_asked_for_are_not_run(lstmc: LSTMC) -> None:
     assert shown(lstmc, "-D", "N=2", "--target", "flat", "--phase", "all", "--after", "peel").outputs
     ended = lstmc("show", "net.py", "-D", "N=2", "--target", "flat", "--phase", "all", "--stage", "legal")
     assert (ended.code, ended.out) == (2, "")
+
+
+@pytest.mark.parametrize("wanted", [(), ("--after", "legalize")])
+def test_show_explains_generated_layers(lstmc: LSTMC, wanted: tuple[str, ...]) -> None:
+    sizes = ("-D", "T=4", "-D", "N=3", "-D", "D=2", "-D", "H=2")
+    ended = lstmc("show", "--cell", "rnn", *sizes, "--target", "caffe-fused", *wanted)
+    assert (ended.code, ended.err) == (0, "")
+    ops = (*CAFFE_OPS, FusedScan)
+    graph = parse_graph(ended.out, ops)  # the plan is a comment of its text
+    verify(graph, Stage.LEGAL if wanted else Stage.MODEL, ops if wanted else None)
+    explained = [line for line in ended.out.splitlines() if line.startswith("#")]
+    assert explained[:3] == [
+        "# layer rnn: N and T are what its bottoms have",
+        "#   forward, each step: 1 product, 1 loop",
+        "#   backward, each step: 1 product, 3 loops",
+    ]
+    assert "#     product d_rnn_W_h [2, 2] += d_h_3 [T * N, 2]^T h_prev_kept [T * N, 2]" in explained
+    assert explained[-1].startswith("#   buffers at T = 4, N = 3: ")
 
 
 def test_show_lists_the_passes_of_a_target(lstmc: LSTMC) -> None:

@@ -1,4 +1,8 @@
 // Caffe's side of generated layers: one class for all of them, registered under the type of each that a library holds.
+#include <link.h>
+
+#include <cstdio>
+#include <cstring>
 #include <map>
 #include <sstream>
 #include <string>
@@ -149,8 +153,47 @@ boost::shared_ptr<caffe::Layer<float> > create(const caffe::LayerParameter& para
   return boost::shared_ptr<caffe::Layer<float> >(new GeneratedLayer(param));
 }
 
+// By this text a library is known before it is opened, and the id is compared when it is.
+const char made_for[] __attribute__((used)) = "lstmc layers for Caffe of build " LSTMC_CAFFE_BUILD;
+
+// What the linker wrote into the file that this process has Caffe's code from, to tell it from any other.
+int find_build_id(struct dl_phdr_info* file, size_t, void* into) {
+  const ElfW(Addr) inside = reinterpret_cast<ElfW(Addr)>(&caffe::Caffe::Get) - file->dlpi_addr;
+  bool here = false;
+  for (int i = 0; i < file->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& part = file->dlpi_phdr[i];
+    here = here || (part.p_type == PT_LOAD && inside >= part.p_vaddr && inside - part.p_vaddr < part.p_memsz);
+  }
+  for (int i = 0; here && i < file->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& part = file->dlpi_phdr[i];
+    if (part.p_type != PT_NOTE) continue;
+    const char* note = reinterpret_cast<const char*>(file->dlpi_addr + part.p_vaddr);
+    for (const char* const end = note + part.p_memsz; note < end;) {
+      const ElfW(Nhdr)* const head = reinterpret_cast<const ElfW(Nhdr)*>(note);
+      const char* const name = note + sizeof *head;
+      const unsigned char* const id = reinterpret_cast<const unsigned char*>(name + (head->n_namesz + 3) / 4 * 4);
+      note = reinterpret_cast<const char*>(id) + (head->n_descsz + 3) / 4 * 4;
+      if (head->n_type != NT_GNU_BUILD_ID || head->n_namesz != 4 || std::memcmp(name, "GNU", 4) != 0) continue;
+      for (unsigned k = 0; k < head->n_descsz; ++k) {
+        char digits[3];
+        std::snprintf(digits, sizeof digits, "%02x", id[k]);
+        *static_cast<string*>(into) += digits;
+      }
+      return 1;
+    }
+  }
+  return here;
+}
+
 struct Registered {
   Registered() {
+    string build;
+    dl_iterate_phdr(find_build_id, &build);
+    if (build != LSTMC_CAFFE_BUILD) {
+      std::fprintf(stderr, "generated layers are refused: they were made for the Caffe of build %s, found build %s: "
+                   "make them for this one, by python -m lstmc_caffe.layers\n", LSTMC_CAFFE_BUILD, build.c_str());
+      return;
+    }
     for (const lstmc_layer* const* layer = lstmc_layers; *layer; ++layer) {
       // its name says what its code is: one that is there already is the same
       if (!caffe::LayerRegistry<float>::Registry().count((*layer)->type)) {

@@ -10,7 +10,8 @@ from importlib.resources import files
 from lstmc.templates import text_templates
 from lstmc_caffe.fused.arithmetic import number
 from lstmc_caffe.fused.memory import Array
-from lstmc_caffe.fused.plan import Plan, plan_text
+from lstmc_caffe.fused.plan import Plan
+from lstmc_caffe.fused.plan_text import plan_text
 from lstmc_caffe.fused.work import Loop, Work, plain
 
 PREFIX = "Fused_"  # begins the types of generated layers
@@ -68,13 +69,7 @@ def _axes(array: Array) -> str:
 
 
 def _used(works: Iterable[Work]) -> set[str]:
-    found = set()
-    for work in works:
-        if isinstance(work, Loop):
-            found |= {place.array.name for place, _ in work.pointers.values()}
-        else:
-            found |= {place.array.name for place in (work.x, work.w, work.y, work.b) if place} | {work.panels.name}
-    return found
+    return {name for work in works for name in work.arrays()}
 
 
 def _read(works: Iterable[Work]) -> set[Array]:

@@ -6,24 +6,34 @@ static inline float power_of_two(int n) {
   return y;
 }
 
-static inline float exp_(float x) {
-  // x = n ln 2 + r with |r| <= ln 2 / 2; e^r by the Taylor polynomial, whose error there is below half an ulp
-  const float clamped = x > 88.8f ? 88.8f : x < -104.0f ? -104.0f : x;
-  const float n = __builtin_rintf(clamped * 1.44269504088896341f);
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+// x = n ln 2 + r with |r| <= ln 2 / 2: gives e^r, by the Taylor polynomial, whose error there is below half an ulp
+static inline float exp_of_rest(float x, float n) {
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  const int whole = static_cast<int>(n), half = whole >> 1;  // in two factors, as 2^128 is none and 2^-149 is one
-  const float y = p * power_of_two(half) * power_of_two(whole - half);
-  return x != x ? x : x > 88.7228394f ? __builtin_inff() : y;
+  return p * r * r + r + 1.0f;
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + exp_(-x)); }
+static inline float exp_(float x) {
+  const float clamped = x > 88.8f ? 88.8f : x < -104.0f ? -104.0f : x;
+  const float n = __builtin_rintf(clamped * 1.44269504088896341f);
+  const int whole = static_cast<int>(n), half = whole >> 1;  // in two factors, as 2^128 is none and 2^-149 is one
+  return exp_of_rest(clamped, n) * power_of_two(half) * power_of_two(whole - half);
+}
+
+// e^x where it is neither infinite nor denormal: x is from -87 to 88
+static inline float exp_within(float x) {
+  const float n = __builtin_rintf(x * 1.44269504088896341f);
+  return exp_of_rest(x, n) * power_of_two(static_cast<int>(n));
+}
+
+static inline float sigmoid(float x) {
+  return 1.0f / (1.0f + exp_within(x > 87.0f ? -87.0f : x < -88.0f ? 88.0f : -x));
+}
 
 static inline float tanh_(float x) {
   // near zero by a polynomial, as 1 - 2 / (e^2x + 1) would lose digits there
@@ -34,8 +44,8 @@ static inline float tanh_(float x) {
   p = p * s + 1.33314422036e-1f;
   p = p * s - 3.33332819422e-1f;
   const float near = p * s * x + x;
-  const float far = 1.0f - 2.0f / (exp_(2.0f * a) + 1.0f);
-  return a < 0.625f ? near : x < 0.0f ? -far : x != x ? x : far;
+  const float far = 1.0f - 2.0f / (exp_within(a > 10.0f ? 20.0f : a + a) + 1.0f);
+  return a < 0.625f ? near : x < 0.0f ? -far : far;
 }
 
 static inline float softplus(float x) {
@@ -56,20 +66,49 @@ enum { LANES = 4, MOST = 6 };
 #endif
 enum { WIDE = 2 * LANES };  // columns of a panel
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define ONCE __attribute__((noinline, noclone, unused))  // one copy of its code, which is long
+
+typedef int indices __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+typedef std::make_integer_sequence<int, LANES> each_lane;
+
+template <int STEP, int... LANE>
+static inline void exchange(vector& a, vector& b, std::integer_sequence<int, LANE...>) {
+  const vector upper = __builtin_shuffle(a, b, indices{(LANE & STEP ? LANES + LANE - STEP : LANE)...});
+  b = __builtin_shuffle(a, b, indices{(LANE & STEP ? LANES + LANE : LANE + STEP)...});
+  a = upper;
+}
+
+// Rows and columns of LANES vectors change places.
+template <int STEP>
+static inline void turn(vector* v) {
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i) {
+    if (!(i & STEP)) exchange<STEP>(v[i], v[i + STEP], each_lane());
+  }
+  if constexpr (2 * STEP < LANES) turn<2 * STEP>(v);
+}
 
 // The panels [ins, WIDE] of w, which is [outs, ins] transposed, or [ins, outs]; columns beyond the last are zero.
-static const float* pack(int outs, int ins, const float* w, bool transposed, float* into) {
+ONCE static const float* pack(int outs, int ins, const float* w, bool transposed, float* into) {
   float* panel = into;
   for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
     const int columns = outs - first < WIDE ? outs - first : WIDE;
     if (columns < WIDE) std::memset(panel, 0, sizeof(float) * WIDE * ins);
     if (transposed) {
-      for (int block = 0; block < ins; block += 64) {
-        const int end = block + 64 < ins ? block + 64 : ins;
-        for (int j = 0; j < columns; ++j) {
-          const float* const row = w + static_cast<long>(first + j) * ins;
-          for (int k = block; k < end; ++k) panel[k * WIDE + j] = row[k];
+      int done = 0;
+      for (; columns == WIDE && done + LANES <= ins; done += LANES) {
+        for (int half = 0; half < WIDE; half += LANES) {
+          vector block[LANES];
+          const float* const from = w + static_cast<long>(first + half) * ins + done;
+          for (int j = 0; j < LANES; ++j) block[j] = *reinterpret_cast<const vector*>(from + static_cast<long>(j) * ins);
+          turn<1>(block);
+          for (int k = 0; k < LANES; ++k) *reinterpret_cast<vector*>(panel + (done + k) * WIDE + half) = block[k];
         }
+      }
+      for (int j = 0; j < columns; ++j) {
+        const float* const row = w + static_cast<long>(first + j) * ins;
+        for (int k = done; k < ins; ++k) panel[k * WIDE + j] = row[k];
       }
     } else {
       for (int k = 0; k < ins; ++k) {
@@ -80,43 +119,169 @@ static const float* pack(int outs, int ins, const float* w, bool transposed, flo
   return into;
 }
 
+// y [rows, WIDE] = x [rows, ins] times a panel, plus b
 template <int ROWS>
 static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, const float* panel, const float* b,
-                                    float* y, int ldy, int columns) {
+                                    float* y, int ldy) {
   if (rows != ROWS) {
-    if constexpr (ROWS > 1) rows_times_panel<ROWS - 1>(rows, ins, x, ldx, panel, b, y, ldy, columns);
+    if constexpr (ROWS > 1) rows_times_panel<ROWS - 1>(rows, ins, x, ldx, panel, b, y, ldy);
     return;
   }
-  vector sum[ROWS][2] = {};
-  for (int k = 0; k < ins; ++k, panel += WIDE) {
-    const vector left = *reinterpret_cast<const vector*>(panel);
-    const vector right = *reinterpret_cast<const vector*>(panel + LANES);
-    for (int m = 0; m < ROWS; ++m) {
-      sum[m][0] += x[m * ldx + k] * left;
-      sum[m][1] += x[m * ldx + k] * right;
+  // a sum waits for the one before it: with few rows there are several sums of each element
+  constexpr int SUMS = ROWS == 1 ? 4 : ROWS <= 3 ? 2 : 1;
+  vector sum[SUMS][ROWS][2] = {};
+  int k = 0;
+  for (; k + SUMS <= ins; k += SUMS) {
+#pragma GCC unroll 4
+    for (int u = 0; u < SUMS; ++u, panel += WIDE) {
+      const vector left = *reinterpret_cast<const vector*>(panel);
+      const vector right = *reinterpret_cast<const vector*>(panel + LANES);
+#pragma GCC unroll 16
+      for (int m = 0; m < ROWS; ++m) {
+        sum[u][m][0] += x[m * ldx + k + u] * left;
+        sum[u][m][1] += x[m * ldx + k + u] * right;
+      }
     }
   }
-  for (int m = 0; m < ROWS; ++m, y += ldy) {
-    if (columns >= WIDE && !b) {
-      *reinterpret_cast<vector*>(y) = sum[m][0];
-      *reinterpret_cast<vector*>(y + LANES) = sum[m][1];
-      continue;
+  for (; SUMS > 1 && k < ins; ++k, panel += WIDE) {
+#pragma GCC unroll 16
+    for (int m = 0; m < ROWS; ++m) {
+      sum[0][m][0] += x[m * ldx + k] * *reinterpret_cast<const vector*>(panel);
+      sum[0][m][1] += x[m * ldx + k] * *reinterpret_cast<const vector*>(panel + LANES);
     }
-    float row[WIDE];
-    std::memcpy(row, sum[m], sizeof row);
-    for (int j = 0; j < WIDE && j < columns; ++j) y[j] = b ? row[j] + b[j] : row[j];
+  }
+  const vector left = *reinterpret_cast<const vector*>(b), right = *reinterpret_cast<const vector*>(b + LANES);
+#pragma GCC unroll 16
+  for (int m = 0; m < ROWS; ++m, y += ldy) {
+#pragma GCC unroll 4
+    for (int u = 1; u < SUMS; ++u) {
+      sum[0][m][0] += sum[u][m][0];
+      sum[0][m][1] += sum[u][m][1];
+    }
+    *reinterpret_cast<vector*>(y) = sum[0][m][0] + left;
+    *reinterpret_cast<vector*>(y + LANES) = sum[0][m][1] + right;
   }
 }
 
-static void packed_product(long rows, int outs, int ins, const float* x, int ldx, const float* panel, const float* b,
-                           float* y, int ldy) {
+ONCE static void packed_product(long rows, int outs, int ins, const float* x, int ldx, const float* panel,
+                                const float* b, float* y, int ldy) {
   const long parts = (rows + MOST - 1) / MOST;
   for (int first = 0; first < outs; first += WIDE, panel += static_cast<long>(WIDE) * ins) {
+    const int columns = outs - first < WIDE ? outs - first : WIDE;
+    float plus[WIDE] = {}, whole[MOST * WIDE];
+    if (b) std::memcpy(plus, b + first, sizeof(float) * columns);
     long done = 0;
     for (long part = 0; part < parts; ++part) {
-      const long here = (rows - done + parts - part - 1) / (parts - part);
-      rows_times_panel<MOST>(static_cast<int>(here), ins, x + done * ldx, ldx, panel, b ? b + first : b,
-                             y + done * ldy + first, ldy, outs - first);
+      const int here = static_cast<int>((rows - done + parts - part - 1) / (parts - part));
+      float* const into = y + done * ldy + first;
+      const bool fits = columns == WIDE;
+      rows_times_panel<MOST>(here, ins, x + done * ldx, ldx, panel, plus, fits ? into : whole, fits ? ldy : WIDE);
+      for (int m = 0; !fits && m < here; ++m) std::memcpy(into + m * ldy, whole + m * WIDE, sizeof(float) * columns);
+      done += here;
+    }
+  }
+}
+
+// Of each group of 2 * HALF lanes the sum of its halves: of a in the first half of the group, of b in the second.
+template <int HALF, int... LANE>
+static inline vector halves(vector a, vector b, std::integer_sequence<int, LANE...>) {
+  return __builtin_shuffle(a, b, indices{(LANE % (2 * HALF) < HALF ? LANE : LANES + LANE - HALF)...}) +
+         __builtin_shuffle(a, b, indices{(LANE % (2 * HALF) < HALF ? LANE + HALF : LANES + LANE)...});
+}
+
+// The sums of COUNT vectors, a power of two up to LANES: each is in LANES / COUNT lanes, one after the other.
+template <int COUNT, int HALF = LANES / 2>
+static inline vector sums_of(const vector* v) {
+  if constexpr (COUNT > 1) {
+    vector fewer[COUNT / 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < COUNT / 2; ++i) fewer[i] = halves<HALF>(v[i], v[i + COUNT / 2], each_lane());
+    return sums_of<COUNT / 2, HALF / 2>(fewer);
+  } else if constexpr (HALF > 0) {
+    const vector twice = halves<HALF>(v[0], v[0], each_lane());
+    return sums_of<1, HALF / 2>(&twice);
+  } else {
+    return v[0];
+  }
+}
+
+// Otherwise g++ reads it from memory again for each use.
+static inline void in_register(vector& v) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#elif defined(__SSE__)
+  __asm__("" : "+x"(v));
+#endif
+}
+
+template <int ROWS, int COLUMNS>
+static inline void rows_times_rows(int rows, int ins, const float* x, int ldx, const float* w, const float* b, float* y,
+                                   int ldy) {
+  if (rows != ROWS) {
+    if constexpr (ROWS > 1) rows_times_rows<ROWS - 1, COLUMNS>(rows, ins, x, ldx, w, b, y, ldy);
+    return;
+  }
+  vector sum[ROWS][COLUMNS] = {};
+  int k = 0;
+  for (; k + LANES <= ins; k += LANES) {
+    vector of_w[COLUMNS];
+#pragma GCC unroll 4
+    for (int j = 0; j < COLUMNS; ++j) of_w[j] = *reinterpret_cast<const vector*>(w + static_cast<long>(j) * ins + k);
+#pragma GCC unroll 8
+    for (int m = 0; m < ROWS; ++m) {
+      vector of_x = *reinterpret_cast<const vector*>(x + m * ldx + k);
+      in_register(of_x);
+#pragma GCC unroll 4
+      for (int j = 0; j < COLUMNS; ++j) sum[m][j] += of_x * of_w[j];
+    }
+  }
+  if (k < ins) {  // the last LANES once more, those that are in the sum already as zeros
+    indices rest;
+    for (int lane = 0; lane < LANES; ++lane) rest[lane] = lane < LANES - (ins - k) ? 0 : -1;
+    const auto last = [&](const float* row) {
+      return reinterpret_cast<vector>(*reinterpret_cast<const indices*>(row + ins - LANES) & rest);
+    };
+    for (int m = 0; m < ROWS; ++m) {
+      for (int j = 0; j < COLUMNS; ++j) sum[m][j] += last(x + m * ldx) * last(w + static_cast<long>(j) * ins);
+    }
+  }
+  constexpr int TOGETHER = LANES / COLUMNS;  // rows whose sums fit a register
+#pragma GCC unroll 8
+  for (int m = 0; m < ROWS; m += TOGETHER) {
+    constexpr int COUNT = COLUMNS * TOGETHER;
+    vector some[COUNT] = {};
+    for (int i = 0; i < TOGETHER && m + i < ROWS; ++i) {
+      for (int j = 0; j < COLUMNS; ++j) some[i * COLUMNS + j] = sum[m + i][j];
+    }
+    const vector whole = sums_of<COUNT>(some);
+    float found[LANES];
+    std::memcpy(found, &whole, sizeof found);
+    for (int i = 0; i < TOGETHER && m + i < ROWS; ++i, y += ldy) {
+      for (int j = 0; j < COLUMNS; ++j) y[j] = found[i * COLUMNS + j] + (b ? b[j] : 0.0f);
+    }
+  }
+}
+
+// With w [outs, ins] as it is, and at least LANES ins: for so few rows that packing does not pay.
+ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* b,
+                             float* y, int ldy) {
+  enum { AT_ONCE = LANES == 16 ? 5 : 2, COLUMNS = 4 };
+  const long parts = (rows + AT_ONCE - 1) / AT_ONCE;
+  for (int first = 0, columns; first < outs; first += columns) {
+    columns = first + COLUMNS <= outs ? COLUMNS : 1;
+    const float* const from = w + static_cast<long>(first) * ins;
+    const float* const plus = b ? b + first : b;
+    long done = 0;
+    for (long part = 0; part < parts; ++part) {
+      const int here = static_cast<int>((rows - done + parts - part - 1) / (parts - part));
+      const float* const own = x + done * ldx;
+      if (columns == COLUMNS) {
+        rows_times_rows<AT_ONCE, COLUMNS>(here, ins, own, ldx, from, plus, y + done * ldy + first, ldy);
+      } else {
+        for (int m = 0; m < here; ++m) {
+          rows_times_rows<1, 1>(1, ins, own + m * ldx, ldx, from, plus, y + (done + m) * ldy + first, ldy);
+        }
+      }
       done += here;
     }
   }
@@ -124,10 +289,14 @@ static void packed_product(long rows, int outs, int ins, const float* x, int ldx
 
 // y [rows, outs] = x [rows, ins] times w: of [outs, ins] transposed, or of [ins, outs]; plus b in each row. With the
 // panels of w if there are any: making them pays from a few rows on.
-static void product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* panels,
+ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* panels,
                     bool transposed, const float* b, float* y, int ldy) {
   if (panels) {
     packed_product(rows, outs, ins, x, ldx, panels, b, y, ldy);
+    return;
+  }
+  if (transposed && ins >= LANES) {
+    unpacked_product(rows, outs, ins, x, ldx, w, b, y, ldy);
     return;
   }
   const int row_major = 101, as_it_is = 111, turned = 112;

@@ -13,7 +13,7 @@ from lstmc_caffe.fused.arithmetic import CHEAP, MOVES
 from lstmc_caffe.fused.memory import Array, Kind, Names, Place
 from lstmc_caffe.fused.rows import Rows, rows_of
 from lstmc_caffe.fused.schedule import Schedule, check_ops
-from lstmc_caffe.fused.work import Loop, Product, Sink, Work, plain
+from lstmc_caffe.fused.work import Sink, Work
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Plan:
     forward: tuple[Work, ...]
     backward: tuple[Work, ...]
     outers: tuple[Outer, ...]
+    again: tuple[str, ...]  # what the backward pass computes again of the forward one
 
     @property
     def tops(self) -> tuple[Array, ...]:
@@ -205,7 +206,7 @@ class _Planner:
         outputs: tuple[Array, ...],
         states: list[State],
         gradients: dict[str, Array],
-    ) -> tuple[tuple[Work, ...], tuple[Outer, ...]]:
+    ) -> tuple[tuple[Work, ...], tuple[Outer, ...], tuple[str, ...]]:
         args = self.back.body_args()
         count = len(self.body.body_args())
         known = dict(sources) | kept
@@ -237,7 +238,9 @@ class _Planner:
         done = tuple(
             Outer(ct, x, o.into, o.outs, o.ins, o.lead) for (o, _, _), (ct, x) in zip(outers, places, strict=True)
         )
-        return tuple(steps), done
+        own = {node.name for node in self.body}
+        again = tuple(node.name for group in schedule.groups for node in group.nodes if node.name in own)
+        return tuple(steps), done, again
 
     def _parts(self, ref: Ref) -> Iterator[Ref]:
         """The summands of what a step adds to a gradient."""
@@ -272,55 +275,3 @@ class _Planner:
         lead = sides[0].types[0].shape[1]
         nowhere = Place(into.array)
         return Outer(nowhere, nowhere, into, outs, ins, lead), found[0], found[1]
-
-
-def plan_text(plan: Plan) -> str:
-    """The plan for people."""
-    sizes = (
-        "N and T are what its bottoms have"
-        if not plan.rows.fixed
-        else f"rows depend on each other: N is {plan.rows.batch}"
-    )
-    lines = [f"layer {plain(plan.name)}: {sizes}{', from the last step to the first' if plan.reverse else ''}"]
-    lines += [f"  bottom  {array.label_of(plan.shapes[array.name])}" for array in plan.bottoms]
-    lines += [f"  weight  {array.label_of(plan.shapes[array.name])}" for array in plan.weights]
-    lines += [f"  top     {array.label_of(plan.shapes[array.name])}" for array in plan.tops]
-    lines += [f"  buffer  {array.label_of()}" for array in plan.buffers]
-    for title, works in (("forward", plan.forward), ("backward", plan.backward)):
-        for heading, when in WHEN.items():
-            found = [line for work in works if _when(work) == when for line in _work_text(work)]
-            lines += [f"  {title}, {heading}:", *(f"    {line}" for line in found)] if found else []
-    lines.append("  backward, gradients of weights, once for all steps:")
-    for o in plan.outers:
-        rows = f"T * N{_lead(o.lead)}"
-        lines.append(
-            f"    product {o.into.array.name} [{o.outs}, {o.ins}] += {o.ct.array.name} [{rows}, {o.outs}]^T"
-            f" {o.x.array.name} [{rows}, {o.ins}]"
-        )
-    return "\n".join(lines) + "\n"
-
-
-WHEN = {"once for all steps, before": "before", "each step": "step", "once for all steps, after": "after"}
-
-
-def _when(work: Work) -> str:
-    return work.when if isinstance(work, Product) else "step"
-
-
-def _lead(lead: int) -> str:
-    return f" * {lead}" if lead != 1 else ""
-
-
-def _work_text(work: Work) -> Iterator[str]:
-    if isinstance(work, Product):
-        w = f"[{work.outs}, {work.ins}]^T" if work.transposed else f"[{work.ins}, {work.outs}]"
-        plus = f" + {work.b.array.name}" if work.b else ""
-        rows = f"{'N' if work.when == 'step' else 'T * N'}{_lead(work.lead)}"
-        yield (
-            f"product {work.y.array.name} [{rows}, {work.outs}] = {work.x.array.name} [{rows}, {work.ins}]"
-            f" {work.w.array.name} {w}{plus}"
-        )
-    else:
-        assert isinstance(work, Loop)
-        yield f"loop over [N, {work.size}]"
-        yield from (f"  {comment}" for comment in work.comments)

@@ -40,6 +40,10 @@ class Product:
     when: Literal["before", "step", "after"]  # the loop over steps: one product for all, or one each
     comment: str
 
+    def arrays(self) -> set[str]:
+        """The names of what it reads and writes."""
+        return {place.array.name for place in (self.x, self.w, self.y, self.b) if place} | {self.panels.name}
+
 
 @dataclass
 class Loop:
@@ -53,6 +57,10 @@ class Loop:
     lines: list[str] = field(default_factory=list)  # each with what it is, as a comment
     comments: list[str] = field(default_factory=list)
     independent: bool = True
+
+    def arrays(self) -> set[str]:
+        """The names of what it reads and writes."""
+        return {place.array.name for place, _ in self.pointers.values()}
 
 
 Work = Product | Loop

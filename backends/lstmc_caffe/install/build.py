@@ -15,7 +15,7 @@ from lstmc_caffe.install import source, toolkit
 from lstmc_caffe.install.command import run
 from lstmc_caffe.install.headers import INCLUDE, keep_headers
 from lstmc_caffe.install.interpreter import Interpreter
-from lstmc_caffe.install.link import link, link_with_cuda
+from lstmc_caffe.install.link import link
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import ADDED, Recipe
 from lstmc_caffe.install.toolkit import Toolkit
@@ -182,10 +182,8 @@ def _compile(order: Order, path: str, target: Path) -> None:
 
 def _link(order: Order, objects: dict[str, Path]) -> None:
     common = [target for path, target in sorted(objects.items()) if path not in (_BINDING, _PROGRAM)]
-    version, run = order.interpreter.version, partial(run_step, order)
-    own = (order.stage, objects[_BINDING], objects[_PROGRAM], common)
     order.report.step("linking")
-    if order.toolkit is None:
-        link(run, order.recipe, version, *own)
-    else:
-        link_with_cuda(run, order.recipe, order.toolkit, version, *own)
+    link(
+        partial(run_step, order), order.recipe, order.interpreter.version, order.stage, objects[_BINDING],
+        objects[_PROGRAM], common, order.toolkit,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Linking: a Caffe for the CPU into pycaffe and the program, one with CUDA into a library that both load."""
+"""Linking: Caffe into a library, which pycaffe, the program and other programs load."""
 
 from __future__ import annotations
 
@@ -21,48 +21,34 @@ def link(
     binding: Path,
     program: Path,
     common: Sequence[Path],
+    toolkit: Toolkit | None = None,
 ) -> None:
-    """Links for the CPU: every object is in both files. ``python`` is the interpreter's version, as in ``3.13``."""
-    flags = [recipe.compiler, "-Wl,--as-needed"]
-    shared = _names(common)
-    run(
-        [*flags, "-shared", *_into(stage / record.BINDING), str(binding), *shared, *_libraries(recipe, python)],
-        "linking pycaffe",
-    )
-    run([*flags, *_into(stage / record.PROGRAM), str(program), *shared, *_libraries(recipe)], "linking caffe")
-
-
-def link_with_cuda(
-    run: RunCommand,
-    recipe: Recipe,
-    toolkit: Toolkit,
-    python: str,
-    stage: Path,
-    binding: Path,
-    program: Path,
-    common: Sequence[Path],
-) -> None:
-    """Links with CUDA: NVIDIA's libraries into ``stage/cuda``, where ``stage/lib/libcaffe.so`` finds them."""
-    (stage / record.CUDA).mkdir()
-    for library in toolkit.libraries:
+    """Links a library of all Caffe, and pycaffe and the program to it. ``python`` is the interpreter's version, as in
+    ``3.13``. With CUDA, NVIDIA's libraries go into ``stage/cuda``, where ``stage/lib/libcaffe.so`` finds them.
+    """
+    cuda = () if toolkit is None else toolkit.libraries
+    if cuda:
+        (stage / record.CUDA).mkdir()
+    for library in cuda:
         # They are large: the same file under a second name. CUDA's own second library is found by the first.
         (stage / record.CUDA / library.name).hardlink_to(library)
     library = stage / record.LIBRARY
-    # What no file defines fails here, not at import. The name is what others will look for, whatever folder it is in.
-    found = [*_rpath("$ORIGIN", "$ORIGIN/../cuda"), "-Wl,-z,defs", f"-Wl,-soname,{library.name}"]
+    # What no file defines fails here, not at import. The name is what others will look for, whatever folder it is in;
+    # the build's id is how generated layers know it.
+    found = [*_rpath("$ORIGIN", *_beside(cuda)), "-Wl,-z,defs", "-Wl,--build-id", f"-Wl,-soname,{library.name}"]
     run(
         [
             *(recipe.compiler, "-Wl,--as-needed", "-shared", *found, *_into(library), *_names(common)),
-            *(*_libraries(recipe), *_names(toolkit.libraries)),
+            *(*_libraries(recipe), *_names(cuda)),
         ],
         "linking libcaffe",
     )
     link_binding(run, recipe, python, stage, binding)
     run(
         [
-            *(recipe.compiler, "-Wl,--as-needed", *_rpath("$ORIGIN/../lib", "$ORIGIN/../cuda")),
+            *(recipe.compiler, "-Wl,--as-needed", *_rpath("$ORIGIN/../lib", *_beside(cuda))),
             *(*_into(stage / record.PROGRAM), str(program), str(library)),
-            *(*_libraries(recipe), *_names(toolkit.libraries)),  # it counts the GPUs itself
+            *(*_libraries(recipe), *_names(cuda)),  # it counts the GPUs itself
         ],
         "linking caffe",
     )
@@ -80,6 +66,10 @@ def link_binding(
         ],
         "linking pycaffe",
     )
+
+
+def _beside(cuda: Sequence[Path]) -> tuple[str, ...]:
+    return ("$ORIGIN/../cuda",) if cuda else ()
 
 
 def _into(target: Path) -> list[str]:

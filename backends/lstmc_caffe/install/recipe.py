@@ -210,6 +210,7 @@ CPU = Recipe(
         "pthread",
     ),
     python_libraries=("boost_python{major}{minor}",),
+    revision=2,  # a library of its own, which others can link
     packages=(
         "g++",
         "libboost-filesystem-dev",

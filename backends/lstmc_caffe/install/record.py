@@ -21,8 +21,8 @@ from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 RECORD = "install.json"
 BINDING = Path("python/caffe/_caffe.so")
 PROGRAM = Path("bin/caffe")
-# of a build with CUDA only
 LIBRARY = Path("lib/libcaffe.so")
+# of a build with CUDA only
 CUDA = Path("cuda")
 
 
@@ -169,8 +169,8 @@ def _refusal(build: Build, recipe: Recipe) -> str | None:
     key = recipe.key(Platform.current(record.python_version))
     if record.key != key:
         return f"built as {record.key}, but this machine and this version of lstmc need {key}"
-    loaded = (LIBRARY, *(CUDA / name for name in LIBRARIES)) if recipe.architectures else ()
-    for path in (Path(record.python), *(folder / file for file in (BINDING, PROGRAM, *loaded))):
+    loaded = tuple(CUDA / name for name in LIBRARIES) if recipe.architectures else ()
+    for path in (Path(record.python), *(folder / file for file in (BINDING, PROGRAM, LIBRARY, *loaded))):
         if not path.is_file():
             return f"{path} is gone"
     return None

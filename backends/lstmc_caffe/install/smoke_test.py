@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 
-import caffe  # type: ignore[import-not-found]  # it is in another interpreter
+import caffe
 import numpy as np
 
 # force_backward, as a net without a loss is not differentiated otherwise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -16,12 +15,11 @@ from pathlib import Path
 import platformdirs
 
 from lstmc.errors import BackendError
-from lstmc_caffe.install.headers import headers
 from lstmc_caffe.install.recipe import CPU
-from lstmc_caffe.install.record import BINDING, LIBRARY
-from lstmc_caffe.place.place import INSTALL, CaffeLocation
+from lstmc_caffe.library.caffe_build import CaffeBuild
+from lstmc_caffe.library.remembered import prune, used
+from lstmc_caffe.place.place import CaffeLocation
 
-INCLUDE = "LSTMC_CAFFE_INCLUDE"
 # What lets loops be vector code. Not -ffast-math: NaN and infinity stay, and sums are taken as they are written.
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-w"),
@@ -36,17 +34,18 @@ def library(source: str, location: CaffeLocation) -> Path:
     Raises :class:`BackendError` where there is no compiler, no header of Caffe's, or what they say.
     """
     compiler = Compiler.find()
-    caffe = _caffe(location)
+    caffe = CaffeBuild.of(location)
     folder = platformdirs.user_cache_path("lstmc") / "layers"
-    target = folder / f"{_digest(source, compiler.identity, *FLAGS, caffe, _sources())}.so"
-    if target.is_file():
+    target = folder / f"{_digest(source, compiler.identity, *FLAGS, caffe.identity, _sources())}.so"
+    if used(target):
         return target
     folder.mkdir(parents=True, exist_ok=True)
+    prune(folder)
     with tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as name:
         work = Path(name)
         (work / "layers.cpp").write_text(source, encoding="utf-8")
         compiler.run((*FLAGS, "-c", "layers.cpp", "-o", "layers.o"), work, "compiling generated layers")
-        glue = _glue(compiler, caffe, location, folder, work)
+        glue = _glue(compiler, caffe, folder, work)
         compiler.run(("-shared", "layers.o", str(glue), "-lopenblas", "-o", "layers.so"), work, "linking them")
         (work / "layers.so").rename(target)
     return target
@@ -88,57 +87,17 @@ def _version(program: str) -> str:
     return said.stdout
 
 
-def _glue(compiler: Compiler, caffe: str, location: CaffeLocation, folder: Path, work: Path) -> Path:
+def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Path:
     """Caffe's side of generated layers, which is the same for all: compiled once for a Caffe."""
-    target = folder / f"{_digest(compiler.identity, caffe, _sources())}.o"
-    if target.is_file():
+    target = folder / f"{_digest(compiler.identity, caffe.identity, _sources())}.o"
+    if used(target):
         return target
     for name in (_HEADER, _LAYER):
         (work / name).write_text(_file(name), encoding="utf-8")
-    includes = [f"-I{path}" for path in _includes(location)]
-    compiler.run(
-        (*CPU.flags, *includes, "-c", _LAYER, "-o", "glue.o"), work, "compiling Caffe's side of generated layers"
-    )
+    flags = [*CPU.flags, f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *(f"-I{path}" for path in caffe.includes)]
+    compiler.run((*flags, "-c", _LAYER, "-o", "glue.o"), work, "compiling Caffe's side of generated layers")
     (work / "glue.o").rename(target)
     return target
-
-
-def _includes(location: CaffeLocation) -> list[Path]:
-    """The folders of Caffe's headers, of the very source that it was built from."""
-    given = os.environ.get(INCLUDE)
-    if given:
-        folders = [Path(entry) for entry in given.split(os.pathsep)]
-        if not any((folder / "caffe/layer.hpp").is_file() for folder in folders):
-            raise BackendError(f"{INCLUDE}: expected a folder that holds caffe/layer.hpp, found none in {given}")
-        return folders
-    if location.found_by != "installed" or location.pythonpath is None:
-        raise BackendError(
-            f"generated layers are compiled with Caffe's headers, and those of {location.python} are not known",
-            notes=(
-                f"set {INCLUDE} to the folders that hold caffe/layer.hpp and caffe/proto/caffe.pb.h",
-                f"or use the Caffe that lstmc builds: {INSTALL}",
-                "target caffe needs none",
-            ),
-        )
-    build = Path(location.pythonpath).parent
-    if (build / LIBRARY).is_file():
-        raise BackendError(
-            "generated layers run on the CPU: expected a Caffe built for it, found the one with CUDA",
-            notes=("target caffe runs on GPUs",),
-        )
-    return [headers(build)]
-
-
-def _caffe(location: CaffeLocation) -> str:
-    """What tells one build of Caffe from another: its file, and when it was made."""
-    places = [Path(entry) for entry in (location.pythonpath or "").split(os.pathsep) if entry]
-    found = [str(location.python), str(location.pythonpath)]
-    for place in places:
-        binding = place.parent / BINDING if location.found_by == "installed" else place / "caffe/_caffe.so"
-        if binding.is_file():
-            state = binding.stat()
-            found.append(f"{binding} {state.st_size} {state.st_mtime_ns}")
-    return "\n".join(found)
 
 
 def _sources() -> str:

@@ -1,6 +1,7 @@
 """What runs in the process that has Caffe: on any Python from 2.7 on, and without a module of lstmc.
 
-lstmc never imports these files; it starts them, or sends them to the worker, by their paths.
+lstmc starts these files, or sends them to the worker, by their paths. It imports none but ``layer_library.py``, which
+people may use in their own pycaffe.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """What the caffe of the Python that runs this file is worth: the last line on stdout is JSON that says so.
 
 Without arguments {"version", "file"} or {"reason"}; with --gpu {"reason"}, empty where a GPU can be used, or
-what the driver says and an abort by Caffe. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's
-own process.
+what the driver says and an abort by Caffe; with --build {"file", "build"}, which file holds Caffe's own code and the
+linker's id of it. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's own process.
 """
 
 # mypy: ignore-errors
@@ -14,9 +14,15 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != _HERE]
 
 import ctypes
+import io
 import json
 import resource
 import tempfile
+
+# layer_library.py, which is no module here as sys.path is without this folder
+LAYER_LIBRARY = {"__name__": __name__ + ".layer_library"}
+with io.open(os.path.join(_HERE, "layer_library.py"), "rb") as _source:
+    exec(compile(_source.read(), _source.name, "exec"), LAYER_LIBRARY)
 
 
 def try_import():
@@ -73,8 +79,19 @@ def try_gpu():
     return {"reason": reason or computed()}
 
 
+def caffe_build():
+    """Which file holds Caffe's own code, and the linker's id of it."""
+    tried = try_import()
+    if "reason" in tried:
+        return tried
+    import caffe
+
+    path = LAYER_LIBRARY["caffe_file"](caffe._caffe.__file__)
+    return {"file": path, "build": LAYER_LIBRARY["build_id"](path)}
+
+
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    print(json.dumps(try_gpu() if sys.argv[1:] == ["--gpu"] else try_import()))
+    print(json.dumps({"--gpu": try_gpu, "--build": caffe_build}.get("".join(sys.argv[1:]), try_import)()))
     sys.stdout.flush()
     os._exit(0)

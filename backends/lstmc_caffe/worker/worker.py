@@ -32,10 +32,16 @@ import numpy as np
 PROTOCOL = 1
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
 
-# instrument.py, which is no module here as sys.path is without this folder
-INSTRUMENT = {"__name__": __name__}
-with io.open(os.path.join(_HERE, "instrument.py"), "rb") as _source:
-    exec(compile(_source.read(), _source.name, "exec"), INSTRUMENT)
+
+def _beside(name):
+    """What a file beside this one has, which is no module here as sys.path is without this folder."""
+    found = {"__name__": __name__}
+    with io.open(os.path.join(_HERE, name), "rb") as source:
+        exec(compile(source.read(), source.name, "exec"), found)
+    return found
+
+
+INSTRUMENT, LAYER_LIBRARY = _beside("instrument.py"), _beside("layer_library.py")
 PROBE, FED, RequestError = (INSTRUMENT[name] for name in ("PROBE", "FED", "RequestError"))
 
 
@@ -181,9 +187,7 @@ class Worker(object):
 
     def on_open(self, request, arrays):
         """Opens a library of layers, which registers them. Reply: layer_types, all that there are then."""
-        # what the library asks for is in Caffe's own module, which Python has opened for itself alone
-        ctypes.CDLL(self.caffe._caffe.__file__, ctypes.RTLD_GLOBAL | 4)  # 4: RTLD_NOLOAD
-        ctypes.CDLL(request["library"], ctypes.RTLD_GLOBAL)
+        LAYER_LIBRARY["load_layers"](request["library"])
         return {"layer_types": sorted(self.caffe.layer_type_list())}, {}
 
     def on_load(self, request, arrays):

@@ -12,7 +12,8 @@ from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import layer_code
 from lstmc_caffe.fused.op import FusedScan
-from lstmc_caffe.fused.plan import plan_of, plan_text
+from lstmc_caffe.fused.plan import plan_of
+from lstmc_caffe.fused.plan_text import memory_text, plan_text
 from lstmc_caffe.fused.rows import rows_of
 from lstmc_caffe.fused.work import Loop, Product
 from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, square
@@ -39,24 +40,26 @@ def backwards(X=Input(T, N, 3)):
 
 PLAN = """\
 layer plain: N and T are what its bottoms have
+  forward, each step: 1 product, 1 loop
+  backward, each step: 1 product, 2 loops
   bottom  x [T, N, 3]
   weight  plain_W [2, 3]
   weight  plain_U [2, 2]
   weight  plain_p [2]
   top     y [T, N, 2]
   top     last_h_prev [N, 2]
-  buffer  h_prev_kept [T+1, N, 2]
-  buffer  d_h_prev_before [N, 2]
-  buffer  d_h_prev_after [N, 2]
-  buffer  linear [T, N, 2]
-  buffer  plain_W_panels [96]
-  buffer  linear_2 [N, 2]
-  buffer  plain_U_panels [64]
-  buffer  d_h_3 [T, N, 2]
-  buffer  d_linear_2_2 [N, 2]
-  buffer  plain_U_panels_2 [64]
-  buffer  d_mul_2 [N, 2]
-  buffer  plain_W_panels_2 [64]
+  buffer  h_prev_kept [T+1, N, 2]: kept for backward
+  buffer  d_h_prev_before [N, 2]: from step to step of backward
+  buffer  d_h_prev_after [N, 2]: from step to step of backward
+  buffer  linear [T, N, 2]: all of forward
+  buffer  plain_W_panels [96]: all of forward
+  buffer  linear_2 [N, 2]: a step of forward
+  buffer  plain_U_panels [64]: all of forward
+  buffer  d_h_3 [T, N, 2]: all of backward
+  buffer  d_linear_2_2 [N, 2]: a step of backward
+  buffer  plain_U_panels_2 [64]: all of backward
+  buffer  d_mul_2 [N, 2]: a step of backward
+  buffer  plain_W_panels_2 [64]: all of backward
   forward, once for all steps, before:
     product linear [T * N, 2] = x [T * N, 3] plain_W [2, 3]^T
   forward, each step:
@@ -95,6 +98,7 @@ def test_the_plan_of_a_cell() -> None:
     assert op.initial == (0.0,)
     plan = plan_of(op, op.initial)
     assert plan_text(plan) == PLAN
+    assert memory_text(plan, 4, 3) == "  buffers at T = 4, N = 3: 1,584 bytes, of which 120 are kept for backward\n"
     type_, code = layer_code(plan)
     assert type_.startswith("Fused_plain_")
     assert "// layer plain: N and T are what its bottoms have" in code

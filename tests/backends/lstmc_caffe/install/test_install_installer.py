@@ -40,7 +40,7 @@ def small_build(counter: Path, go: Path | None = None) -> Callable[[Order], None
     def build(order: Order) -> None:
         with counter.open("a") as file:
             file.write("built\n")
-        for path in (order.stage / record.BINDING, order.stage / record.PROGRAM):
+        for path in (order.stage / record.LIBRARY, order.stage / record.BINDING, order.stage / record.PROGRAM):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         while go is not None and not go.exists():

@@ -23,7 +23,8 @@ CUDA = cuda_recipe(("sm_90",))
 def folder(tmp_path: Path) -> Path:
     """A recorded build in the cache ``tmp_path``, whose interpreter is the file ``tmp_path/python3.13``."""
     folder = tmp_path / "caffe" / KEY
-    for path in (folder / record.BINDING, folder / record.PROGRAM, tmp_path / "python3.13"):
+    files = (record.BINDING, record.PROGRAM, record.LIBRARY)
+    for path in (*(folder / file for file in files), tmp_path / "python3.13"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     write(folder, tmp_path)
@@ -65,7 +66,7 @@ def test_nothing_installed(tmp_path: Path) -> None:
     assert record.refusals(tmp_path / "absent") == ()
 
 
-@pytest.mark.parametrize("name", ["python/caffe/_caffe.so", "bin/caffe"])
+@pytest.mark.parametrize("name", ["python/caffe/_caffe.so", "bin/caffe", "lib/libcaffe.so"])
 def test_refuses_a_record_whose_files_are_gone(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).unlink()
     assert record.installed(tmp_path) is None
@@ -108,7 +109,7 @@ def test_a_build_in_progress_is_not_looked_at(folder: Path, tmp_path: Path) -> N
 
 def test_the_latest_of_several_counts(folder: Path, tmp_path: Path) -> None:
     newer = folder.with_name("newer")
-    for path in (newer / record.BINDING, newer / record.PROGRAM):
+    for path in (newer / record.BINDING, newer / record.PROGRAM, newer / record.LIBRARY):
         path.parent.mkdir(parents=True)
         path.touch()
     write(newer, tmp_path, built="2026-01-03T00:00:00+00:00")

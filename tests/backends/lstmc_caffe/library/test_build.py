@@ -15,7 +15,8 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import source
 from lstmc_caffe.library import build
-from lstmc_caffe.library.build import FLAGS, INCLUDE, library
+from lstmc_caffe.library.build import FLAGS, library
+from lstmc_caffe.library.caffe_build import INCLUDE, CaffeBuild
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.run.runner import Runner
 
@@ -46,29 +47,41 @@ def test_without_caffe_s_headers(own_cache: Path, monkeypatch: pytest.MonkeyPatc
     )
     assert caught.value.notes[0] == f"set {INCLUDE} to the folders that hold caffe/layer.hpp and caffe/proto/caffe.pb.h"
     monkeypatch.setenv(INCLUDE, str(tmp_path))
+    for header in ("caffe/layer.hpp", "caffe/proto/caffe.pb.h"):
+        with pytest.raises(BackendError) as caught:
+            library(source("net", []), UNKNOWN)
+        assert caught.value.message == f"{INCLUDE}: expected a folder that holds {header}, found none in {tmp_path}"
+        (tmp_path / header).parent.mkdir(exist_ok=True)
+        (tmp_path / header).touch()
     with pytest.raises(BackendError) as caught:
         library(source("net", []), UNKNOWN)
     assert caught.value.message == (
-        f"{INCLUDE}: expected a folder that holds caffe/layer.hpp, found none in {tmp_path}"
+        "generated layers are compiled for one Caffe, and that of /opt/python: cannot be started: No such file or"
+        " directory"
     )
+
+
+@pytest.mark.caffe
+def test_the_build_of_another_pycaffe_is_asked_of_its_python(caffe: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = CaffeBuild.of(caffe.location)
+    monkeypatch.setenv(INCLUDE, str(own.includes[0]))
+    assert CaffeBuild.of(replace(caffe.location, found_by="setting")) == own
 
 
 @pytest.mark.caffe
 def test_a_library_is_compiled_once_for_a_caffe(caffe: Runner, own_cache: Path) -> None:
     made = library(source("net", []), caffe.location)
-    before = made.stat().st_mtime_ns
+    before = made.stat().st_ino
     assert library(source("net", []), caffe.location) == made
-    assert made.stat().st_mtime_ns == before
+    assert made.stat().st_ino == before
     assert library(source("other", []), caffe.location) != made
-    pythonpath = f"{caffe.location.pythonpath}:/elsewhere"
-    assert build._caffe(replace(caffe.location, pythonpath=pythonpath)) != build._caffe(caffe.location)
     assert not list((own_cache / "layers").glob(".work-*"))
 
 
 @pytest.mark.caffe
-def test_what_the_compiler_says_is_told(own_cache: Path) -> None:
+def test_what_the_compiler_says_is_told(caffe: Runner, own_cache: Path) -> None:
     with pytest.raises(BackendError) as caught:
-        library("not C++", UNKNOWN)
+        library("not C++", caffe.location)
     assert caught.value.message.startswith("compiling generated layers failed (")
     assert "error" in " ".join(caught.value.notes)
 
@@ -76,6 +89,7 @@ def test_what_the_compiler_says_is_told(own_cache: Path) -> None:
 PROBE = """
 #include <cmath>
 #include <cstring>
+#include <utility>
 {functions}
 #define EACH(name, f) \\
   extern "C" void name(const float* x, float* y, int n) {{ for (int i = 0; i < n; ++i) y[i] = f(x[i]); }}

@@ -107,7 +107,8 @@ def newer_syntax(source: str) -> list[str]:
     return found
 
 
-ON_CAFFES_PYTHON = [WORKER, WORKER.with_name("instrument.py"), PROBE, TRAINING]
+BESIDE = ("instrument.py", "layer_library.py")
+ON_CAFFES_PYTHON = [WORKER, *(WORKER.with_name(name) for name in BESIDE), PROBE, TRAINING]
 
 
 @pytest.mark.parametrize("path", ON_CAFFES_PYTHON, ids=lambda path: path.name)
