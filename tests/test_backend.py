@@ -149,7 +149,7 @@ OPTIONAL = {
     Tunes: "does not measure forms of a net: it has no forms, seconds, build",
     Executes: "does not run nets for a comparison: it has no executors",
     Trains: "does not train: it has no training_targets, settings, emit_training, train, build",
-    Runs: "does not run nets: it has no run, steps",
+    Runs: "does not run nets: it has no run, opened, steps",
     ReadsWeights: "does not read weights back: it has no weights_suffix, read_weights",
     Diagnoses: "does not look for what it needs: it has no doctor",
     Explains: "does not have code of its own to explain: it has no explain",
