@@ -42,6 +42,8 @@ from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 from lstmc_caffe.recurrent.native_layers import FindNativeLayers
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fit_readers import FitReaders
+from lstmc_caffe.rows.fixed_blobs import FixedBlobs
+from lstmc_caffe.rows.lower_case import LowerCase
 from lstmc_caffe.rows.narrow import Narrow
 from lstmc_caffe.rows.settle import SettleViews
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
@@ -141,6 +143,7 @@ def _rows(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), SettleViews(target), Constants(target), Dead()),
+        *(FixedBlobs(target), LowerCase(target)),
     )
 
 
@@ -151,6 +154,7 @@ def _rows_of_steps(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), FitReaders(), SettleViews(target), Constants(target), Dead()),
+        *(FixedBlobs(target), LowerCase(target)),
     )
 
 

@@ -244,6 +244,7 @@ def test_caffe_op_is_called_by_its_layer(kind: type[CaffeOp]) -> None:
         "LeakyReLU",
         "StopGradientPower",
         "RoundingPower",
+        "ScaleBias",
         "TransposedInnerProduct",
     )  # several ops are layers of one type
     expected = kind.__name__ if kind.__name__ in own_names else kind.layer_type

@@ -110,6 +110,11 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
     (caffe.Bias(1, 1), ((2, 3), (2,)), "caffe.Bias: y must cover axes 1 on of x: x is f32[2,3], y is f32[2]"),
     (caffe.Bias(1, 2), ((2, 3), (3,)), "caffe.Bias: y must cover axes 1 on of x: x is f32[2,3], y is f32[3]"),
     (caffe.Scale(2, 0), ((2, 3), ()), "caffe.Scale: y must cover axes 2 on of x: x is f32[2,3], y is f32[]"),
+    (
+        caffe.ScaleBias(),
+        ((2, 3), (3,), (2,)),
+        "caffe.ScaleBias: y and b must cover axis 1 of x: x is f32[2,3], y is f32[3], b is f32[2]",
+    ),
     (caffe.SliceLayer(0, (1,)), ((2,),), "caffe.Slice: sizes must add up to axis 0: found (1,), x is f32[2]"),
     (caffe.ConcatLayer(1), ((2,),), "caffe.Concat: axis 1 does not exist: the first is f32[2], with 1 axes"),
     (caffe.ReshapeLayer((3,)), ((2,),), "caffe.Reshape: cannot make f32[3] of x, which is f32[2]"),

@@ -14,7 +14,7 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.setting import says_more, shortest
 
-__all__ = ["Bias", "Eltwise", "InnerProduct", "Scale", "TransposedInnerProduct"]
+__all__ = ["Bias", "Eltwise", "InnerProduct", "Scale", "ScaleBias", "TransposedInnerProduct"]
 
 
 @dataclass(frozen=True)
@@ -284,3 +284,52 @@ class Scale(_Broadcast):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array) -> tuple[Array | None, ...]:
         return cts[0] * self._spread(x, y), self._gather(cts[0] * x, y)
+
+
+@dataclass(frozen=True)
+class ScaleBias(CaffeOp):
+    """Scale with ``bias_term`` (``scale_layer.cpp``): z = x * y + b, both the layer's own blobs for the axis 1 of x."""
+
+    name = "caffe.ScaleBias"
+    layer_type = "Scale"
+    operands = ("x", "y", "b")
+
+    def infer(self, x: TensorType, y: TensorType, b: TensorType) -> Types:
+        if x.rank < 2 or not y.shape == b.shape == x.shape[1:2]:
+            raise ShapeError(f"{self.name}: y and b must cover axis 1 of x: x is {x}, y is {y}, b is {b}")
+        return (x,)
+
+    def _spread(self, x: Array, y: Array) -> Array:
+        return y.reshape(-1, *(1,) * (x.ndim - 2))
+
+    def eval(self, x: Array, y: Array, b: Array) -> Arrays:
+        return (x * self._spread(x, y) + self._spread(x, b),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array, b: Array) -> tuple[Array | None, ...]:
+        others = tuple(axis for axis in range(x.ndim) if axis != 1)
+        return cts[0] * self._spread(x, y), (cts[0] * x).sum(axis=others), cts[0].sum(axis=others)
+
+    def blobs(self, operands: int) -> range:
+        return range(1, 3)
+
+    def blob_types(self, bottoms: Types) -> Types:
+        return (TensorType(bottoms[0].shape[1:2]),) * 2
+
+    def write(self, layer: Any) -> None:
+        layer.scale_param.bias_term = True
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        param = layer.scale_param
+        if says_more(layer, {"scale_param"}) or not param.bias_term or len(bottoms) != 1 or param.num_axes != 1:
+            return None
+        return cls() if front_axis(cls.name, param.axis, bottoms[0]) == 1 else None
+
+    def fillers(self, layer: Any) -> list[Any]:
+        return [layer.scale_param.filler, layer.scale_param.bias_filler]
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw, rank=(2, 3))
+        blob = TensorType(x.shape[1:2])
+        return Sample(cls(), (x, blob, blob))

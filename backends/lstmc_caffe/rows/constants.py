@@ -13,6 +13,7 @@ from lstmc.ir import Graph, Node, Rebuild, Ref
 from lstmc.ops import Input, Param, Values
 from lstmc.passes import Pass, PassResult, result
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.fixed_blobs import stood_for
 from lstmc_caffe.rows.layout import last_axis
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
@@ -163,7 +164,7 @@ class _ConstantMaker:
 
     def _allows(self, op: caffe.CaffeOp) -> bool:
         """Whether a layer may be written, whatever its blobs."""
-        return not lint_op(op, [], [], self.target)
+        return stood_for(op, self.target) or not lint_op(op, [], [], self.target)
 
     def _cut(self, node: Node, blob: Ref, axis: int, size: int, name: str) -> Ref:
         have = self.b.type(blob).shape[axis]

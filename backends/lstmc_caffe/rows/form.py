@@ -12,6 +12,7 @@ from lstmc.ir import Builder, Node, Ref
 from lstmc.passes import Refs
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.fixed_blobs import stood_for
 from lstmc_caffe.rows.layout import as_matrix, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
@@ -46,8 +47,9 @@ class Form:
         tops = op.infer(*types)
         if self.rows and (wrong := [str(type_) for type_ in (*blobs, *tops) if type_.rank != 2]):
             return [self._violation(op, f"a blob is {wrong[0]}", "two axes")]
-        # DummyData stands for a constant, until the pass `constants`
-        return [] if isinstance(op, caffe.DummyData) else lint_op(op, blobs, tops, self.target)
+        # DummyData stands for a constant, until the pass `constants`; others until `fixed_blobs`
+        stands = isinstance(op, caffe.DummyData) or (self.rows and stood_for(op, self.target))
+        return [] if stands else lint_op(op, blobs, tops, self.target)
 
     def _violation(self, op: caffe.CaffeOp, found: str, expected: str) -> Violation:
         """A layer that needs other blobs than matrices."""

@@ -9,6 +9,7 @@ from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref, renewed
 from lstmc.passes import Pass, PassResult, compared
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.fixed_blobs import stood_for
 from lstmc_caffe.rows.layout import last_axis, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
@@ -164,7 +165,8 @@ class _Settler:
         """A layer that changes nothing: a Power, or where there is none a Concat of one blob."""
         type_ = self.b.type(blob)
         power = caffe.PowerLayer()
-        op = caffe.ConcatLayer(1) if lint_op(power, [type_], [type_], self.target) else power
+        taken = stood_for(power, self.target) or not lint_op(power, [type_], [type_], self.target)
+        op = power if taken else caffe.ConcatLayer(1)
         return self.b.add(op, blob, names=(name,))[0]
 
     def _reason(self, layer_type: str) -> tuple[str, str]:

@@ -42,16 +42,18 @@ def lint_net(net: Any, target: Target) -> LintReport:
 
 
 def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:
-    """A layer that could be written against a target: an op on bottoms, with tops, of these types."""
+    """A layer that could be written against a target: an op on bottoms, with tops, of these types. How many rows they
+    have is for the layers that are written."""
     layer = LayerParameter(name=op.name, type=op.layer_type)
     layer.bottom.extend(f"bottom{number}" for number in range(len(bottoms)))
     layer.top.extend(f"top{number}" for number in range(len(tops)))
     op.write(layer)
-    return list(lint_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target))
+    found = lint_layer(layer, [t.shape for t in bottoms], [t.shape for t in tops], target, rows=False)
+    return list(found)
 
 
 def _asks_for_shapes(target: Target) -> bool:
-    return any(rule.axes or rule.steps_at_most for rule in target.restrictions)
+    return any(rule.axes or rule.steps_at_most or rule.rows_at_most for rule in target.restrictions)
 
 
 def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> Iterator[Violation]:
@@ -62,9 +64,12 @@ def _old_inputs(net: Any, shapes: dict[str, Shape | None], target: Target) -> It
 
 
 def lint_layer(
-    layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None], target: Target
+    layer: Any, bottoms: Sequence[Shape | None], tops: Sequence[Shape | None], target: Target, rows: bool = True
 ) -> Iterator[Violation]:
-    """A LayerParameter against a target; its bottoms and tops have these shapes, None where they are not known."""
+    """A LayerParameter against a target; its bottoms and tops have these shapes, None where they are not known.
+
+    Without ``rows`` it is not asked how many rows they have.
+    """
     rules = target.restrictions_on(layer.type)
     forbidden = next((rule for rule in rules if rule.forbidden), None)
     if forbidden is not None:
@@ -77,7 +82,8 @@ def lint_layer(
         )
         return
     for rule in rules:
-        yield from _check(rule, layer, bottoms, tops)
+        if rows or rule.rows_at_most is None:
+            yield from _check(rule, layer, bottoms, tops)
 
 
 def _check(
@@ -96,6 +102,11 @@ def _check(
             yield _violation(rule, layer, f"{bottoms[0][0]} steps", f"at most {rule.steps_at_most} steps")
     elif rule.axes:
         yield from _axes(rule, layer.name, layer.type, zip(layer.top, tops, strict=True))
+    elif rule.rows_at_most is not None:
+        for name, shape in zip(layer.top, tops, strict=True):
+            if shape and shape[0] > rule.rows_at_most:
+                found, most = f"blob {name} is {list(shape)}", _count(rule.rows_at_most, "row")
+                yield _violation(rule, layer, found, f"at most {most}")
     elif not rule.in_place:
         for name in layer.top:
             if name in layer.bottom:

@@ -19,7 +19,10 @@ from lstmc_caffe.targets.target import Target
 
 # targets/NAME.toml: those that others are built on, the default first; and those of one reader each, called after it
 BASES = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")
-OWN = (*BASES, "opencv", "mnn")
+OWN = (
+    *BASES,
+    *("opencv", "mnn", "openvino", "rknn", "tpu-mlir", "acuity", "ncnn", "tvm", "x2paddle", "tensorrt", "ascend"),
+)
 GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name -> its TOML file, as path or resource
 
 

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, PlainValidator, with_config
 from lstmc.errors import BackendError
 from lstmc.json_file import NotExpected, parsed
 from lstmc_caffe.proto.net import LayerParameter
-from lstmc_caffe.targets.target import Layout, Reader, Restriction, Scans, Target, Time, Value
+from lstmc_caffe.targets.target import Layout, Names, Reader, Restriction, Scans, Target, Time, Value
 
 Subject = tuple[str, str, str]  # of a rule: the layer, the check, and the field
 
@@ -53,6 +53,7 @@ class RuleTable:
     axes: Some | None = None
     in_place: bool | None = None
     every_size_given: bool | None = None
+    rows_at_most: int | None = None
 
 
 CHECKS = tuple(f.name for f in fields(RuleTable))[4:]
@@ -90,6 +91,7 @@ class TargetFile:
     layout: Layout | None = None
     time: Time | None = None
     scans: Scans | None = None
+    names: Names | None = None
     trained: bool | None = None
     outputs_unread: bool | None = None
     sharers_carry_blobs: bool | None = None
@@ -132,7 +134,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
         if rule is not None:
             rules[subject] = rule
     before = base.target
-    same = ("layout", "time", "scans", "trained", "outputs_unread", "sharers_carry_blobs")
+    same = ("layout", "time", "scans", "names", "trained", "outputs_unread", "sharers_carry_blobs")
     told = {name: getattr(file, name) for name in same}
     types, reason, source = _layers(file.layers, before, sources)
     target = Target(

@@ -14,6 +14,7 @@ Value = bool | int | float | str
 Layout = Literal["blobs", "rows"]
 Time = Literal["slice", "steps"]
 Scans = Literal["unrolled", "layers", "fused"]
+Names = Literal["model", "lower"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,14 @@ class Restriction:
     axes: tuple[int, ...] = ()  # how many axes every blob that the layer reads or writes may have
     in_place: bool = True
     every_size_given: bool = False
+    rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
 
     @property
     def is_limit(self) -> bool:
         """Whether it is a size that a model may be too large for; anything else the compiler has to get right."""
-        return any(limit is not None for limit in (self.at_most, self.bottoms_at_most, self.steps_at_most))
+        return any(
+            limit is not None for limit in (self.at_most, self.bottoms_at_most, self.steps_at_most, self.rows_at_most)
+        )
 
     def applies_to(self, layer_type: str) -> bool:
         return self.layer in (ANY_LAYER, layer_type)
@@ -71,6 +75,7 @@ class Target:
     time: Time = "slice"  # how a sequence is cut into steps; "steps": each step is a blob of its own
     # "layers": a scan becomes one recurrent layer of Caffe's own; "fused": one layer that is generated for it
     scans: Scans = "unrolled"
+    names: Names = "model"  # what blobs are called: as in the model, or so in small letters
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel

@@ -77,7 +77,7 @@ OTHERS = [
     ('type: "ReLU" propagate_down: false', [X]),
     ('type: "Exp" exp_param { base: 2 }', [X]),
     ('type: "Log" log_param { shift: 1 }', [X]),
-    ('type: "Scale" scale_param { bias_term: true }', [X]),
+    ('type: "Scale" scale_param { bias_term: true axis: 0 }', [X]),
     ('type: "Reduction" reduction_param { operation: MEAN }', [X]),
     ('type: "Reduction" reduction_param { coeff: 0.5 }', [X]),
     ('type: "Embed" embed_param { num_output: 4 input_dim: 3 }', [(2,)]),

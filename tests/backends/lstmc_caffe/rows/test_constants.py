@@ -104,7 +104,7 @@ def test_a_target_with_dummy_data_keeps_it() -> None:
     assert Constants(load_target("caffe")).run(graph) == PassResult(graph, False, {})
 
 
-NO_POWER = "tests/backends/lstmc_caffe/targets/files/no_power.toml"
+BARE = "tests/backends/lstmc_caffe/targets/files/bare.toml"
 
 
 @pytest.mark.parametrize(
@@ -117,9 +117,9 @@ NO_POWER = "tests/backends/lstmc_caffe/targets/files/no_power.toml"
             "no reader fills a blob by itself: make it an Input",
         ),
         (
-            NO_POWER,
-            "target no-power: nothing makes a constant f32[4,8]: there is no DummyData, and no Power of another blob",
-            "RKNN has no Power",
+            BARE,
+            "target bare: nothing makes a constant f32[4,8]: there is no DummyData, and no Power of another blob",
+            "there is no Power",
         ),
     ],
 )
@@ -130,7 +130,7 @@ def test_what_no_blob_can_be_made_into_is_refused(target: str, error: str, reaso
     assert (caught.value.message, caught.value.notes[0]) == (error, reason)
 
 
-@pytest.mark.parametrize("target", ["flat", NO_POWER])
+@pytest.mark.parametrize("target", ["flat", BARE])
 def test_a_constant_is_the_float32_number_that_its_blob_had(target: str) -> None:
     thirds, as_float32 = (
         graph_of(X + f"%h: f32[2,4] = caffe.DummyData(value={number})\n%z: f32[2,4] = caffe.TanH(%h)")

@@ -11,7 +11,7 @@ from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.equivalence import assert_same_meaning
 
-NO_POWER = "tests/backends/lstmc_caffe/targets/files/no_power.toml"
+BARE = "tests/backends/lstmc_caffe/targets/files/bare.toml"
 A = "%a: f32[2,6] = host.input()\n"
 CASES = {
     "an input is fed as the matrix that a layer reads": (
@@ -60,8 +60,8 @@ CASES = {
         "z=%z, y=%t|z=%z, y=%y",
         {"copy_output": 1},
     ),
-    "or, where there is no Power, joined with nothing": (
-        NO_POWER,
+    "or, where there is neither Power nor Scale, joined with nothing": (
+        BARE,
         A + "%t: f32[2,6] = caffe.TanH(%a)\n%z: f32[2,6] = caffe.Sigmoid(%t)",
         """%a: f32[2,6] = caffe.Input()
         %t: f32[2,6] = caffe.TanH(%a)

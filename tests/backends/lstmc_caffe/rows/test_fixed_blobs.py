@@ -1,0 +1,86 @@
+"""What a target does not have, by layers with blobs of fixed numbers: golden text, the same meaning, real Caffe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstmc.ops import Values
+from lstmc.passes import PassResult
+from lstmc_caffe.rows.fixed_blobs import FixedBlobs
+from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.targets.load import load_target
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
+from tests.backends.lstmc_caffe.rows.graphs import graph_of
+from tests.backends.lstmc_caffe.rows.test_readers import built
+from tests.equivalence import assert_same_meaning
+
+NO_POWER = str(Path(__file__).parents[1] / "targets" / "files" / "no_power.toml")
+X = "%x: f32[2,3] = caffe.Input()\n"
+
+
+def fixed(name: str, shape: tuple[int, ...], number: float) -> str:
+    values = Values.of(np.full(shape, number))
+    sizes = ",".join(map(str, shape))
+    fill = f"values({shape}, {values.data!r})"
+    return f"%{name}: f32[{sizes}] = param(fill={fill}, lr_mult=0.0, decay_mult=0.0)\n"
+
+
+CASES = {
+    "a Power by a Scale, numbers once": (
+        NO_POWER,
+        """%y: f32[2,3] = caffe.Power(%x, scale=-1.0)
+        %w: f32[2,3] = caffe.Power(%y, scale=-1.0, shift=1.0)
+        %z: f32[2,3] = caffe.Eltwise(%y, %w)""",
+        fixed("y/scale", (3,), -1.0)
+        + "%y: f32[2,3] = caffe.Scale(%x, %y/scale, learned=True)\n"
+        + fixed("w/shift", (3,), 1.0)
+        + """%w: f32[2,3] = caffe.ScaleBias(%y, %y/scale, %w/shift)
+        %z: f32[2,3] = caffe.Eltwise(%y, %w)""",
+        {"power_to_scale": 2},
+    ),
+    "a bias of zeros": (
+        "x2paddle",
+        """%V: f32[4,3] = param()
+        %z: f32[2,4] = caffe.InnerProduct(%x, %V, num_output=4)""",
+        "%V: f32[4,3] = param()\n"
+        + fixed("z/zeros", (4,), 0.0)
+        + "%z: f32[2,4] = caffe.InnerProduct(%x, %V, %z/zeros, num_output=4, bias=True)",
+        {"bias": 1},
+    ),
+    "a Scale by a product": (
+        "tvm",
+        """%p: f32[3] = param()
+        %z: f32[2,3] = caffe.Scale(%x, %p, learned=True)""",
+        "%p: f32[3] = param()\n"
+        + fixed("z/zeros", (3, 3), 0.0)
+        + """%z/value: f32[2,3] = caffe.InnerProduct(%x, %z/zeros, %p, num_output=3, bias=True)
+        %z: f32[2,3] = caffe.Eltwise(%x, %z/value, operation='PROD')""",
+        {"scale_to_product": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize(("target", "before", "after", "counts"), CASES.values(), ids=CASES)
+def test_what_is_written(target: str, before: str, after: str, counts: dict[str, int]) -> None:
+    graph, pass_ = graph_of(X + before), FixedBlobs(load_target(target))
+    outcome = pass_.run(graph)
+    assert outcome.graph == graph_of(X + after)
+    assert (outcome.modified, outcome.counts) == (True, counts)
+    assert_same_meaning(graph, outcome.graph)
+    assert pass_.run(outcome.graph) == PassResult(outcome.graph, False, {})
+
+
+def test_nothing_is_written_anew_where_the_target_has_it() -> None:
+    graph = graph_of(X + "%z: f32[2,3] = caffe.Power(%x, scale=-1.0)")
+    assert FixedBlobs(load_target("flat")).run(graph) == PassResult(graph, False)
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("name", "target"), [("gru", NO_POWER), ("masked", NO_POWER), ("lstm_peephole", "tvm"), ("stacked", "x2paddle")]
+)
+def test_real_caffe_agrees(caffe: Runner, name: str, target: str) -> None:
+    assert_caffe_agrees(caffe, built(name, target)[0])
