@@ -8,11 +8,12 @@ from math import prod
 from typing import Any, Self
 
 from lstmc.errors import ShapeError
+from lstmc.numerals import shortest
 from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Transpose, Types
 from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.setting import says_more, shortest
+from lstmc_caffe.proto.setting import says_more
 
 __all__ = ["Bias", "Eltwise", "InnerProduct", "Scale", "ScaleBias", "TransposedInnerProduct"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
+
+from lstmc.numerals import shortest
 
 # The old names of two fields, which Caffe still reads (``slice_layer.cpp``, ``concat_layer.cpp``).
 OLD_NAMES = {"concat_param.axis": "concat_dim", "slice_param.axis": "slice_dim"}
@@ -37,11 +38,6 @@ def field_value(message: Any, name: str) -> Any:
     if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
         return shortest(value)
     return value if field.enum_type is None else field.enum_type.values_by_number[value].name
-
-
-def shortest(value: float) -> float:
-    """The number of the fewest digits that is this one as a float32: 0.1, not 0.10000000149011612."""
-    return float(str(np.float32(value)))
 
 
 def says_more(layer: Any, known: Container[str]) -> bool:

@@ -18,11 +18,12 @@ from lstmc.importers.describe.ops import Dropout
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight, number
+from lstmc.numerals import shortest
 from lstmc.ops import Array, Types
 from lstmc.types import TensorType
 from lstmc_caffe import ops
 from lstmc_caffe.ops import CaffeOp, front_axis
-from lstmc_caffe.proto.setting import field_value, shortest
+from lstmc_caffe.proto.setting import field_value
 from lstmc_caffe.targets.shapes import flattened
 
 

@@ -20,6 +20,7 @@ from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.read.onnx_file import stored_tensor
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
+from lstmc.numerals import shortest
 from lstmc.ops import Array
 
 HANDLERS = {
@@ -181,7 +182,9 @@ class _Reader:
         if attribute.type not in fields:
             raise Refused(attribute.name, f"of kind {attribute.type}", "it is not known", "check it with onnx.checker")
         found = getattr(attribute, fields[attribute.type])
-        return list(found) if attribute.type in (6, 7, 8) else found
+        if attribute.type in (1, 6):
+            return shortest(found) if attribute.type == 1 else [*map(shortest, found)]
+        return list(found) if attribute.type in (7, 8) else found
 
     def _constant(self, proto: Any, attributes: Mapping[str, Any]) -> Operand:
         (name,) = attributes
