@@ -16,6 +16,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as kl
@@ -35,7 +36,7 @@ RNG = np.random.default_rng(0)
 def randomized(model: Any) -> Any:
     """The model with numbers in all its weights, biases and statistics too."""
     model.set_weights([RNG.uniform(0.1, 0.9, w.shape) * RNG.choice([-1, 1]) for w in model.get_weights()])
-    for layer in model.layers:
+    for layer in model._flatten_layers():
         if isinstance(layer, kl.BatchNormalization):
             layer.set_weights([np.abs(w) + 0.3 for w in layer.get_weights()])
     return model
@@ -99,7 +100,45 @@ def encoder_decoder() -> Any:
     return keras.Model(x, [kl.Concatenate()([kl.Add()([h, d]), shared(c)]), shared(d)])
 
 
+def nested() -> Any:
+    """A model at each step, of which some layers are not trained, before a model that is a layer."""
+    i = kl.Input((6, 6, 1))
+    frozen = kl.Conv2D(2, 3, activation="relu", trainable=False)
+    cnn = keras.Model(i, kl.Flatten()(kl.BatchNormalization()(frozen(i))), name="cnn")
+    rnn = keras.Sequential([kl.Input((5, 32)), kl.LSTM(3, return_sequences=True), kl.BatchNormalization(), kl.GRU(2)])
+    x = kl.Input((5, 6, 6, 1))
+    pooled = kl.TimeDistributed(kl.GlobalAveragePooling2D())(kl.TimeDistributed(kl.MaxPooling2D())(x))
+    return keras.Model(x, [kl.Dense(2)(rnn(kl.TimeDistributed(cnn)(x))), pooled])
+
+
+def functional_mask() -> tuple[Any, Array]:
+    """Keras 3 has a layer for the mask, and an argument, where a model is functional."""
+    x = kl.Input((5,))
+    return keras.Model(x, kl.LSTM(3)(kl.Embedding(7, 3, mask_zero=True)(x))), np.array(
+        [[3, 1, 0, 0, 0], [0, 2, 0, 6, 5]]
+    )
+
+
+def around() -> Any:
+    """What is built around recurrent layers: attention, decoders of one vector, both ways' states."""
+    x = kl.Input((6, 3))
+    scaled = kl.Normalization(mean=[1.0, 2, 3], variance=[1.0, 2, 3])(kl.Rescaling(0.5, 1.0)(x))
+    y, ahead, _, back, _ = kl.Bidirectional(kl.LSTM(3, return_sequences=True, return_state=True))(scaled)
+    weights = kl.Softmax(1)(kl.Dense(1, activation="tanh")(y))
+    decoded = kl.GRU(2, return_sequences=True)(kl.RepeatVector(4)(kl.Concatenate()([ahead, back])))
+    looked = kl.Attention()([decoded, kl.Dense(2, activation="gelu")(y)])
+    relu = kl.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.05)(kl.UnitNormalization()(looked))
+    return keras.Model(x, [kl.Dot(1)([weights, y]), kl.GlobalMaxPooling1D()(relu), kl.Cropping1D(1)(relu)])
+
+
 MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "nested": (nested, (2, 5, 6, 6, 1)),
+    "around": (around, (2, 6, 3)),
+    "pictures": (lambda: keras.Sequential([
+        kl.Input((6, 6, 2)), kl.ZeroPadding2D(((1, 0), (2, 1))), kl.SeparableConv2D(3, 3, depth_multiplier=2),
+        kl.PReLU(), kl.DepthwiseConv2D(2, padding="same"), kl.UpSampling2D((1, 2)), kl.Cropping2D((1, 2)),
+        kl.Conv2DTranspose(2, 3, strides=2, padding="same"), kl.GroupNormalization(2), kl.GlobalMaxPooling2D(),
+    ]), (2, 6, 6, 2)),
     "images": (lambda: keras.Sequential([
         kl.Input((8, 9, 1)), kl.Conv2D(4, 3, padding="same", activation="relu"), kl.BatchNormalization(),
         kl.MaxPooling2D((2, 2)), kl.Conv2D(3, (2, 1)), kl.Permute((2, 1, 3)), kl.Reshape((4, 9)),
@@ -260,14 +299,41 @@ def test_without_the_key_a_gru_resets_before_the_product(tmp_path: Path) -> None
         import_file(old_file(tmp_path / "n.h5", "GRU", LSTM, [w, u, np.zeros((2, 6))]))
 
 
-def test_masks_are_refused_with_the_reason(tmp_path: Path) -> None:
-    model = keras.Sequential([kl.Input((5,)), kl.Embedding(7, 3, mask_zero=True), kl.LSTM(2)])
-    model.save(tmp_path / "m.keras")
+def masked_models() -> dict[str, tuple[Any, Any]]:
+    """Models with masks, and inputs of which steps are masked at both ends and between."""
+    ids = np.array([[3, 1, 4, 0, 0], [0, 2, 0, 6, 5]])
+    x = RNG.normal(size=(2, 5, 3))
+    x[0, 3:] = x[1, 0] = x[1, 2] = -1.0
+    return {
+        "functional": functional_mask(),
+        "last state": (keras.Sequential([kl.Input((5,)), kl.Embedding(7, 3, mask_zero=True), kl.LSTM(2)]), ids),
+        "all steps": (keras.Sequential([
+            kl.Input((5, 3)), kl.Masking(-1.0), kl.GRU(3, return_sequences=True), kl.Dropout(0.2),
+            kl.Bidirectional(kl.SimpleRNN(2, return_sequences=True)), kl.TimeDistributed(kl.Dense(2)),
+        ]), x),
+        "mean": (keras.Sequential([
+            kl.Input((5, 3)), kl.Masking(-1.0), kl.LSTM(3, return_sequences=True, zero_output_for_mask=True),
+            kl.GlobalAveragePooling1D(),
+        ]), x),
+    }  # fmt: skip
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("name", masked_models())
+def test_masked_steps_are_left_out_as_in_keras(caffe: Runner, tmp_path: Path, name: str) -> None:
+    model, x = masked_models()[name]
+    check(randomized(model), tmp_path / "model.keras", x.astype(np.float32), caffe=caffe)
+
+
+def test_a_mask_where_it_would_not_be_right_is_refused(tmp_path: Path) -> None:
+    x = kl.Input((5,))
+    y = kl.LSTM(3, return_sequences=True)(kl.Embedding(7, 3, mask_zero=True)(x))
+    keras.Model(x, kl.Attention()([y, y])).save(tmp_path / "model.keras")
     with pytest.raises(RefusedError) as caught:
-        import_file(tmp_path / "m.keras")
-    (refusal,) = caught.value.refusals
-    assert (refusal.attribute, refusal.value) == ("mask_zero", "True")
-    assert refusal.why == "Keras repeats the last output where a mask leaves steps out, and lengths give zeros"
+        import_file(tmp_path / "model.keras")
+    assert [(r.attribute, r.value, r.why) for r in caught.value.refusals] == [
+        ("mask", "given", "this layer is not read with a mask")
+    ]
 
 
 def test_groups_are_named_by_class_and_place_and_held_against_the_layers_names(tmp_path: Path) -> None:
@@ -299,9 +365,34 @@ def test_weights_alone_need_their_configuration(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         import_file(path)
     assert str(caught.value) == (
-        "SourceError: m.h5: it has weights and no configuration: give the JSON that model.to_json() wrote as well"
+        "SourceError: m.h5: it has weights and no configuration: give the JSON that model.to_json() wrote, or the YAML,"
+        " as well"
     )
     assert import_file(path, config=tmp_path / "m.json").net.params
+    told = json.loads((tmp_path / "m.json").read_text())
+    (tmp_path / "m.yaml").write_text(yaml.dump(told).replace("batch_input_shape:", "batch_input_shape: !!python/tuple"))
+    assert "!!python/tuple" in (tmp_path / "m.yaml").read_text()
+    assert (
+        import_file(path, config=tmp_path / "m.yaml").files() == import_file(path, config=tmp_path / "m.json").files()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: !!python/object/apply:os.system [ls]", "is neither JSON nor YAML: could not determine a constructor"),
+        ("a: &a [1]\n" + "".join(f"{k}: &{k} [{', '.join(['*' + j] * 9)}]\n" for j, k in zip("abcdefgh", "bcdefghi",
+         strict=True)), "has more than 1,000,000 values"),
+        ("a: &a\n  b: *a", "has more than 1,000,000 values"),
+        ("a: [1", "is neither JSON nor YAML"),
+    ],
+)  # fmt: skip
+def test_yaml_that_makes_objects_or_grows_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = old_file(tmp_path / "m.h5", "LSTM", LSTM, [np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8)])
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(SourceError) as caught:
+        import_file(path, config=tmp_path / "m.yaml")
+    assert caught.value.message.startswith(f"m.h5: its configuration {said}")
 
 
 def test_what_would_be_run_is_refused_by_name(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ class Cell:
     ``gate`` is the function of the gates, ``new`` that of what is added (the only one of an ``rnn``), ``out`` that of
     an LSTM's cell state where it leaves. ``reset_after``: a GRU's reset gate multiplies the recurrent product, not
     what goes into it. ``coupled``: an LSTM forgets what it does not take in, f = 1 - i. ``clip`` holds what goes into
-    each function between -clip and clip. ``static``: every step sees one more input, always the same.
+    each function between -clip and clip. ``static``: every step sees one more input, always the same. ``masked``: it
+    sees a mask, and where that is 0 all states stay.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Cell:
     projection: bool = False
     clip: float | None = None
     static: bool = False
+    masked: bool = False
 
     @property
     def states(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Convolution and pooling over images [N, C, H, W]."""
+"""Convolution and pooling over images [..., C, H, W]."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Conv(Op):
-    """x [N, C, H, W] with w [out, C / group, kh, kw] and maybe b [out]; zeros around it, as many on either side."""
+    """x [..., C, H, W] with w [out, C / group, kh, kw] and maybe b [out]; zeros around it, as many on either side."""
 
     stride: tuple[int, int] = (1, 1)
     pad: tuple[int, int] = (0, 0)
@@ -63,18 +63,19 @@ class Conv(Op):
 
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
         x, w = shapes[0], shapes[1]
-        if len(x) != 4 or len(w) != 4 or x[1] != fixed(w[1], "channels") * self.group:
+        if len(x) < 4 or len(w) != 4 or x[-3] != fixed(w[1], "channels") * self.group:
             raise ShapeProblem(f"a convolution of {listed(x)} with {listed(w)} in {self.group} groups")
         sizes = [
             window_count(
-                x[2 + a], fixed(w[2 + a], "kernel"), self.stride[a], (self.pad[a],) * 2, False, self.dilation[a]
+                x[a - 2], fixed(w[2 + a], "kernel"), self.stride[a], (self.pad[a],) * 2, False, self.dilation[a]
             )
             for a in (0, 1)
         ]
-        return ((x[0], w[0], *sizes),)
+        return ((*x[:-3], w[0], *sizes),)
 
     def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        x, w = arrays[0], arrays[1]
+        lead, w = arrays[0].shape[:-3], arrays[1]
+        x = arrays[0].reshape(-1, *arrays[0].shape[-3:])
         around = [(0, 0), (0, 0), *((p, p) for p in self.pad)]
         padded = np.pad(x, around)
         rows, columns = (fixed(size, "an image's size") for size in self.infer(x.shape, w.shape)[0][2:])
@@ -91,12 +92,13 @@ class Conv(Op):
                 ][:, :, :rows, :columns]
                 part = w[g * out : (g + 1) * out, :, u, v]
                 y[:, g * out : (g + 1) * out] += np.einsum("nchw,oc->nohw", seen, part)
-        return (y + arrays[2][:, None, None] if len(arrays) > 2 else y,)
+        y = y + arrays[2][:, None, None] if len(arrays) > 2 else y
+        return (y.reshape(*lead, *y.shape[1:]),)
 
 
 @dataclass(frozen=True)
 class Pool(Op):
-    """The maximum or the mean of windows of x [N, C, H, W]; ``ceil``: a last window may reach over the edge.
+    """The maximum or the mean of windows of x [..., C, H, W]; ``ceil``: a last window may reach over the edge.
 
     A mean counts the places of the padded image. Maxima see what lies in the image alone.
     """
@@ -109,21 +111,21 @@ class Pool(Op):
 
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
         x = shapes[0]
-        if len(x) != 4:
-            raise ShapeProblem(f"pooling takes [N, C, H, W], found {listed(x)}")
-        pairs = zip(x[2:], self.size, self.stride, self.pad, strict=True)
-        return ((x[0], x[1], *(window_count(n, k, s, (p, p), self.ceil) for n, k, s, p in pairs)),)
+        if len(x) < 4:
+            raise ShapeProblem(f"pooling takes [..., C, H, W], found {listed(x)}")
+        pairs = zip(x[-2:], self.size, self.stride, self.pad, strict=True)
+        return ((*x[:-2], *(window_count(n, k, s, (p, p), self.ceil) for n, k, s, p in pairs)),)
 
     def eval(self, *arrays: Array) -> tuple[Array, ...]:
         x = arrays[0]
-        rows, columns = (fixed(s, "") for s in self.infer(x.shape)[0][2:])
-        y = np.empty((*x.shape[:2], rows, columns), x.dtype)
+        rows, columns = (fixed(s, "") for s in self.infer(x.shape)[0][-2:])
+        y = np.empty((*x.shape[:-2], rows, columns), x.dtype)
         for i, j in np.ndindex(rows, columns):
             top, left = i * self.stride[0] - self.pad[0], j * self.stride[1] - self.pad[1]
-            seen = x[:, :, max(top, 0) : top + self.size[0], max(left, 0) : left + self.size[1]]
+            seen = x[..., max(top, 0) : top + self.size[0], max(left, 0) : left + self.size[1]]
             if self.kind == "max":
-                y[:, :, i, j] = seen.max((2, 3))
+                y[..., i, j] = seen.max((-2, -1))
             else:
-                ends = zip((top, left), self.size, x.shape[2:], self.pad, strict=True)
-                y[:, :, i, j] = seen.sum((2, 3)) / np.prod([min(at + k, n + p) - at for at, k, n, p in ends])
+                ends = zip((top, left), self.size, x.shape[-2:], self.pad, strict=True)
+                y[..., i, j] = seen.sum((-2, -1)) / np.prod([min(at + k, n + p) - at for at, k, n, p in ends])
         return (y,)

@@ -14,7 +14,7 @@ from lstmc.importers.describe.shapes import Shape, ShapeProblem, Size, fixed, li
 from lstmc.ops import Array
 
 T = TypeVar("T")
-Extra = Literal["static", "cont", "lengths"]
+Extra = Literal["mask", "static", "cont", "lengths"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Recur(Op):
     """A cell of ``units`` run over x [T, N, D]; results: the outputs [T, N, P], then each last state.
 
     Operands: x; the cell's weights in its order; a first value [N, .] for each state of ``init``; then those of
-    ``more``: ``static`` [N, S], what every step sees; ``cont`` [T, N], which multiplies every state before a step;
-    ``lengths`` [N], past which a sequence's states stay, and its outputs are zero. ``name`` is the written cell's,
-    under which its weights are found; two of one name share them.
+    ``more``: ``mask`` [T, N, 1] of a masked cell; ``static`` [N, S], what every step sees; ``cont`` [T, N], which
+    multiplies every state before a step; ``lengths`` [N], past which a sequence's states stay, and its outputs are
+    zero. ``name`` is the written cell's, under which its weights are found; two of one name share them.
     """
 
     cell: Cell
@@ -59,6 +59,7 @@ class Recur(Op):
             if shape not in (states[state], states[state][1:]):
                 raise ShapeProblem(f"the first {state} must be {listed(states[state])}, found {listed(shape)}")
         fits: dict[Extra, Shape] = {"cont": x[:2], "lengths": (x[1],), "static": (x[1], weights.get("W_s", (0, 0))[1])}
+        fits["mask"] = (*x[:2], 1)
         for extra, shape in self.extras(shapes).items():
             if shape != fits[extra]:
                 raise ShapeProblem(f"{extra} must be {listed(fits[extra])}, found {listed(shape)}")
@@ -80,6 +81,9 @@ class Recur(Op):
                 there = (more["lengths"] > t)[:, None]
                 y[t] = np.where(there, new["h"], 0)
                 state = {name: np.where(there, new[name], state[name]) for name in state}
+            elif "mask" in more:
+                state = {name: np.where(more["mask"][t] > 0.5, new[name], state[name]) for name in state}
+                y[t] = state["h"]
             else:
                 y[t], state = new["h"], new
         return (y, *(state[name] for name in self.cell.states))

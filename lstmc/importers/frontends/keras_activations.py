@@ -21,6 +21,10 @@ _PLAIN: Mapping[str, Activation] = {
     "swish": Activation("silu"),
     "silu": Activation("silu"),
     "exponential": Activation("exp"),
+    "mish": Activation("mish"),
+    "gelu": Activation("gelu"),
+    "leaky_relu": Activation("leaky_relu", 0.2),  # the slope in keras/src/activations/activations.py
+    "hard_tanh": Activation("clip", -1.0, 1.0),
 }
 
 

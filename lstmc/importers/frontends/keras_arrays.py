@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lstmc.importers.frontends.keras_layers import HANDLERS
+from lstmc.importers.frontends.keras_nested import inner_layers, nested
 from lstmc.importers.frontends.keras_recurrent import CELLS, KINDS, PARTS
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight
@@ -21,6 +22,9 @@ def told_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Told] |
     ``by_gate`` as Keras 1 stores LSTM and GRU: W, U and b of each gate.
     """
     kind, config = _name(layer), layer.get("config", {})
+    if (model := nested(layer)) is not None:
+        own = [told_arrays(one, by_gate) for one in inner_layers(model) or []]
+        return None if None in own else [None for arrays in own for _ in arrays or ()]
     inside = _inside(kind, config)
     if inside is not None:
         found = [told_arrays(one, by_gate) if _name(one) in ALONE else None for one in inside]
@@ -41,9 +45,15 @@ def told_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Told] |
         rank, size, filters = int(kind[4]), config.get("kernel_size"), config.get("filters")
         sizes = tuple(size) if isinstance(size, list) else (size,) * rank
         return [(*sizes, None, filters), *([(filters,)] if bias else [])]
-    if kind in ("BatchNormalization", "LayerNormalization"):
+    if kind in ("BatchNormalization", "LayerNormalization", "GroupNormalization"):
         learnt = [None] * (bool(config.get("scale", True)) + bool(config.get("center", True)))
         return [*learnt, *([None, None] if kind == "BatchNormalization" else [])]
+    if kind == "PReLU":
+        return [None]
+    if kind == "Normalization":
+        return [] if config.get("mean") is not None else [None, None, ()]
+    if "Conv" in kind and kind in HANDLERS:
+        return [None] * (1 + kind.startswith("Separable") + bias)
     return []
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import Shape, ShapeProblem
 from lstmc.importers.frontends.keras_arrays import check_fit
-from lstmc.importers.frontends.keras_layers import HANDLERS, Call
+from lstmc.importers.frontends.keras_call import Call
+from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, mask_made
+from lstmc.importers.frontends.keras_nested import MODELS, inner_layers, nested
 from lstmc.importers.frontends.keras_weights import layer_name, renamed, weights_by_layer
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
@@ -18,6 +20,7 @@ from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 
 _MALFORMED = (ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError, AssertionError, StopIteration)
 Key = tuple[str, int, int]  # a layer, which use of it, which of its results
+_MOST = 6  # results that a layer may have
 
 
 def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> Net:
@@ -25,19 +28,19 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
     config = source.facts["config"]
     if not isinstance(config, Mapping) or "class_name" not in config:
         raise SourceError(f"{source.origin}: its configuration is none of a model of Keras")
-    inner = config.get("config", {})
-    layers = inner if isinstance(inner, list) else inner.get("layers", []) if isinstance(inner, Mapping) else []
-    if not isinstance(layers, list) or not all(isinstance(layer, Mapping) for layer in layers):
+    layers = inner_layers(config)
+    if layers is None:
         raise SourceError(f"{source.origin}: its configuration has no layers")
-    reader = _Reader(source, layers, shapes)
     kind = str(config["class_name"])
-    if kind == "Sequential":
-        reader.sequential(layers)
-    elif kind in ("Model", "Functional"):
-        reader.functional(layers, inner)
-    else:
+    if kind not in MODELS:
         refusal = Refusal(kind, "class_name", kind, "only Sequential and functional ones are read", "rebuild it so")
         raise RefusedError(source.origin, [refusal])
+    reader = _Reader(source, layers, shapes)
+    graph = _Graph(reader, "", 1)
+    outputs = graph.outputs(config, [graph.input(layer) for layer in input_layers(config)])
+    for value in outputs:
+        name = "Y" if len(outputs) == 1 else f"Y_{len(reader.builder.outputs)}"
+        reader.builder.outputs[name] = value or ""
     return reader.net()
 
 
@@ -60,7 +63,7 @@ class _Reader:
             )
         self.version = version_of(source)
         self.refusals: list[Refusal] = []
-        self.values: dict[Key, str | None] = {}  # None: made of something that was refused
+        self.masks: dict[str, str] = {}  # of values that have one
 
     def net(self) -> Net:
         if self.refusals:
@@ -71,78 +74,25 @@ class _Reader:
         net.ignored.update(dict.fromkeys(unused, "no layer of the configuration computes an output from it"))
         return net
 
-    def sequential(self, layers: Sequence[Mapping[str, Any]]) -> None:
-        value: str | None = None
-        for number, layer in enumerate(layers):
-            if layer.get("class_name") == "InputLayer":
-                value = self._input(layer)
-                continue
-            if number == 0:
-                value = self._input(layer)
-            value = self._call(layer, [value])[0]
-        if value is None and not self.refusals:
-            raise SourceError(f"{self.source.origin}: its configuration has no layers")
-        self.builder.outputs["Y"] = value or ""
-
-    def functional(self, layers: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> None:
-        waiting = {layer_name(layer): (layer, list(_uses(layer))) for layer in layers}
-        for name, (layer, _) in list(waiting.items()):
-            if layer.get("class_name") == "InputLayer":
-                self.values[name, 0, 0] = self._input(layer)
-                del waiting[name]
-        done: dict[str, int] = {}
-        while waiting:
-            before = len(self.values)
-            for name, (layer, uses) in list(waiting.items()):
-                while done.get(name, 0) < len(uses) and all(key in self.values for key in uses[done.get(name, 0)]):
-                    use = done.get(name, 0)
-                    results = self._call(layer, [self.values[key] for key in uses[use]])
-                    self.values.update({(name, use, place): value for place, value in enumerate(results)})
-                    done[name] = use + 1
-                if done.get(name, 0) == len(uses):
-                    del waiting[name]
-            if len(self.values) == before and waiting:
-                raise SourceError(f"{self.source.origin}: layer {next(iter(waiting))} reads what no layer makes")
-        outputs = config.get("output_layers", [])
-        outputs = [outputs] if outputs and isinstance(outputs[0], str) else outputs
-        for told in outputs:
-            key = (str(told[0]), int(told[1]), int(told[2]))
-            if key not in self.values:
-                raise SourceError(f"{self.source.origin}: output {key[0]} is of no layer")
-            name = "Y" if len(outputs) == 1 else f"Y_{len(self.builder.outputs)}"
-            self.builder.outputs[name] = self.values[key] or ""
-
-    def _input(self, layer: Mapping[str, Any]) -> str:
-        name, config = layer_name(layer), layer.get("config", {})
-        if name in self.shapes:
-            return self.builder.input(name, tuple(self.shapes[name]))
-        told = config.get("batch_shape", config.get("batch_input_shape"))
-        if told is None and config.get("input_dim") and layer.get("class_name") != "Embedding":  # Keras 1
-            told = [None, config.get("input_length"), config["input_dim"]]
-        if told is None and layer.get("class_name") == "Embedding":
-            told = [None, config.get("input_length")]
-        if not isinstance(told, list):
-            raise SourceError(f"{self.source.origin}: layer {name} is the first and does not say its input's shape")
-        shape: Shape = tuple(
-            int(size) if size is not None else ("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)]
-            for axis, size in enumerate(told)
-        )
-        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name)
-
-    def _call(self, layer: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
+    def call(self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int) -> list[str | None]:
+        """The results of one use of a layer, which may be a model; None where something was refused."""
         kind, name = str(layer.get("class_name", "")), layer_name(layer)
-        count = 3  # results that a layer may have
         if any(x is None for x in xs):
-            return [None] * count
-        label = f"{name} ({kind})"
+            return [None] * _MOST
+        label, weights = f"{path}{name} ({kind})", self.weights.get(f"{path}{name}", [])
         try:
+            if (inner := nested(layer)) is not None:
+                return _Graph(self, f"{path}{name}/", lead + (kind == "TimeDistributed")).outputs(inner, xs)
             handler = HANDLERS.get(kind)
             if handler is None:
                 raise Refused("class_name", kind[:60], "it has no counterpart here", "write the model without it")
             self.layers.at(name, label)
-            check_fit(layer, self.weights.get(name, []))
-            call = Call(kind, layer.get("config", {}), self.weights.get(name, []), [x for x in xs if x], self.version)
-            return [*handler(self.layers, call)]
+            check_fit(layer, weights)
+            given = [x for x in xs if x]
+            call = Call(kind, layer.get("config", {}), weights, given, self.version, lead, self._mask(kind, given))
+            results = handler(self.layers, call)
+            self._carry_mask(call, results)
+            return [*results]
         except Refused as refused:
             found = (refused.attribute, refused.value, refused.why, refused.mend)
         except ShapeProblem as problem:
@@ -151,14 +101,137 @@ class _Reader:
             text = f"{type(error).__name__}: {str(error)[:200]}"
             found = ("configuration and weights", text, "they do not fit together", "save the whole model anew")
         self.refusals.append(Refusal(label, *found))
-        return [None] * count
+        return [None] * _MOST
+
+    def _mask(self, kind: str, xs: Sequence[str]) -> str | None:
+        """The mask of a layer's first operand."""
+        masks = {self.masks.get(x) for x in xs} if kind in MERGES else {self.masks.get(xs[0])}
+        if kind in MASK_REFUSED and masks != {None}:
+            raise Refused("mask", "given", "this layer is not read with a mask", "leave the mask out before it")
+        if kind in MERGES and len(masks) > 1:
+            raise Refused("mask", "of some operands", "only operands of one mask are read", "mask all of them alike")
+        return masks.pop()
+
+    def _carry_mask(self, call: Call, results: Sequence[str]) -> None:
+        """Which mask the results have."""
+        inner = call.config.get("layer") or {}
+        told = inner.get("config", {}) if call.name == "Bidirectional" else call.config
+        mask = mask_made(self.layers, call)
+        if mask is not None:
+            self.masks[results[0]] = mask
+        elif call.mask is not None:
+            if call.name in MASK_GOES_ON or call.name in MERGES or told.get("return_sequences"):
+                self.masks[results[0]] = call.mask
+            else:
+                self.masks.pop(results[0], None)
+
+
+class _Graph:
+    """A model's layers, which may be a layer of another model: then ``path`` says of which."""
+
+    def __init__(self, reader: _Reader, path: str, lead: int) -> None:
+        self.reader, self.path, self.lead = reader, path, lead
+        self.origin, self.builder = reader.source.origin, reader.builder
+        self.values: dict[Key, str | None] = {}  # None: made of something that was refused
+
+    def outputs(self, config: Mapping[str, Any], xs: Sequence[str | None]) -> list[str | None]:
+        """The model's outputs for its inputs, in the order of :func:`input_layers`."""
+        layers = inner_layers(config) or []
+        if config["class_name"] == "Sequential":
+            return [self._sequential(layers, xs)]
+        return self._functional(layers, config["config"], xs)
+
+    def _sequential(self, layers: Sequence[Mapping[str, Any]], xs: Sequence[str | None]) -> str | None:
+        if not layers:
+            raise SourceError(f"{self.origin}: its configuration has no layers")
+        value = xs[0]
+        for layer in layers:
+            if layer.get("class_name") != "InputLayer":
+                value = self.reader.call(layer, self.path, [value], self.lead)[0]
+        return value
+
+    def _functional(
+        self, layers: Sequence[Mapping[str, Any]], config: Mapping[str, Any], xs: Sequence[str | None]
+    ) -> list[str | None]:
+        waiting = {layer_name(layer): (layer, list(_uses(layer))) for layer in layers}
+        for layer, x in zip(input_layers({"class_name": "Functional", "config": config}), xs, strict=True):
+            self.values[layer_name(layer), 0, 0] = x
+        outputs = [(str(told[0]), int(told[1]), int(told[2])) for told in _listed(config.get("output_layers", []))]
+        needed = _needed(waiting, outputs)  # Keras 3 has layers that make masks alone
+        waiting = {n: told for n, told in waiting.items() if n in needed and told[0].get("class_name") != "InputLayer"}
+        done: dict[str, int] = {}
+        while waiting:
+            before = len(self.values)
+            for name, (layer, uses) in list(waiting.items()):
+                while done.get(name, 0) < len(uses) and all(key in self.values for key in uses[done.get(name, 0)]):
+                    use = done.get(name, 0)
+                    given = [self.values[key] for key in uses[use]]
+                    results = self.reader.call(layer, self.path, given, self.lead)
+                    self.values.update({(name, use, place): value for place, value in enumerate(results)})
+                    done[name] = use + 1
+                if done.get(name, 0) == len(uses):
+                    del waiting[name]
+            if len(self.values) == before and waiting:
+                raise SourceError(f"{self.origin}: layer {next(iter(waiting))} reads what no layer makes")
+        found = []
+        for key in outputs:
+            if key not in self.values:
+                raise SourceError(f"{self.origin}: output {key[0]} is of no layer")
+            found.append(self.values[key])
+        return found
+
+    def input(self, layer: Mapping[str, Any]) -> str:
+        """An input of the whole model."""
+        name, config = layer_name(layer), layer.get("config", {})
+        if name in self.reader.shapes:
+            return self.builder.input(name, tuple(self.reader.shapes[name]))
+        told = config.get("batch_shape", config.get("batch_input_shape"))
+        if told is None and config.get("input_dim") and layer.get("class_name") != "Embedding":  # Keras 1
+            told = [None, config.get("input_length"), config["input_dim"]]
+        if told is None and layer.get("class_name") == "Embedding":
+            told = [None, config.get("input_length")]
+        if not isinstance(told, list):
+            raise SourceError(f"{self.origin}: layer {name} is the first and does not say its input's shape")
+        shape: Shape = tuple(
+            int(size) if size is not None else ("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)]
+            for axis, size in enumerate(told)
+        )
+        return self.builder.input("X" if not self.builder.inputs else name, shape, called=name)
+
+
+def input_layers(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The layers that take a model's inputs: the first one of a Sequential model, whatever it is."""
+    layers = inner_layers(config) or []
+    if config["class_name"] == "Sequential":
+        return [*layers[:1]]
+    inputs = {layer_name(layer): layer for layer in layers if layer.get("class_name") == "InputLayer"}
+    order = [str(told[0]) for told in _listed(config["config"].get("input_layers", []))]
+    return [inputs[name] for name in order] if set(order) == set(inputs) else [*inputs.values()]
+
+
+def _listed(told: Any) -> list[Any]:
+    """``["name", 0, 0]`` stands for a list of one of them."""
+    return [told] if told and isinstance(told[0], str) else list(told)
+
+
+def _needed(layers: Mapping[str, tuple[Any, Sequence[Sequence[Key]]]], outputs: Sequence[Key]) -> set[str]:
+    """The layers that outputs are computed from."""
+    found: set[str] = set()
+    waiting = [name for name, _, _ in outputs]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in layers:
+            found.add(name)
+            waiting += [operand for use in layers[name][1] for operand, _, _ in use]
+    return found
 
 
 def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:
     """The operands of each use of a layer: lists until Keras 2, tensors among the arguments in Keras 3."""
     for node in layer.get("inbound_nodes", []):
         if isinstance(node, Mapping):
-            yield list(_tensors([node.get("args", []), node.get("kwargs", {})]))
+            named = {key: told for key, told in node.get("kwargs", {}).items() if key != "mask"}  # masks go with values
+            yield list(_tensors([node.get("args", []), named]))
         else:
             yield [(str(told[0]), int(told[1]), int(told[2])) for told in node]
 

@@ -2,142 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import numpy as np
 
 from lstmc.importers.describe.ops import Dropout
 from lstmc.importers.describe.shapes import axis_in, fixed, resolved
-from lstmc.importers.frontends.keras_activations import activation
+from lstmc.importers.frontends import keras_images
+from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, of_cells, recurrent
-from lstmc.importers.frontends.layers import Layers, Pair
+from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.weight import Weight
-
-
-@dataclass(frozen=True)
-class Call:
-    """One use of a layer: its class, configuration, weights in order, operands, and the version of Keras."""
-
-    name: str
-    config: Mapping[str, Any]
-    weights: Sequence[Weight]
-    xs: Sequence[str]
-    version: int
-
-    def pair(self, key: str, rank: int, default: Any = 1) -> tuple[int, ...]:
-        found = self.config.get(key)
-        found = default if found is None else found
-        return (int(found),) * rank if isinstance(found, int) else tuple(int(n) for n in found)
-
-
-Handler = Callable[[Layers, Call], list[str]]
-
-
-def _activated(layers: Layers, call: Call, y: str) -> str:
-    told = call.config.get("activation", "linear") or "linear"
-    if told == "softmax":
-        return layers.softmax(y, -1)
-    found = activation(told, call.version, "activation")
-    return y if found.function == "affine" else layers.apply(found.function, y, found.a, found.b)
+from lstmc.importers.weight import number
 
 
 def _dense(layers: Layers, call: Call) -> list[str]:
     kernel, *bias = call.weights
-    return [_activated(layers, call, layers.linear(call.xs[0], kernel.transposed(), *bias))]
+    return [activated(layers, call, layers.linear(call.xs[0], kernel.transposed(), *bias))]
 
 
 def _embedding(layers: Layers, call: Call) -> list[str]:
-    if call.config.get("mask_zero"):
-        raise Refused("mask_zero", "True", *_MASK)
     return [layers.embed(call.xs[0], call.weights[0])]
 
 
-_MASK = (
-    "Keras repeats the last output where a mask leaves steps out, and lengths give zeros",
-    "export a model without a mask, and feed whole sequences",
-)
-
-
 def _masking(layers: Layers, call: Call) -> list[str]:
-    raise Refused("mask_value", str(call.config.get("mask_value")), *_MASK)
+    mask = mask_made(layers, call)
+    assert mask is not None
+    return [layers.binary("mul", call.xs[0], mask)]
 
 
-def _conv(rank: int) -> Handler:
-    def handle(layers: Layers, call: Call) -> list[str]:
-        _last(call)
-        kernel, *bias = call.weights
-        padding = call.config.get("padding", call.config.get("border_mode", "valid"))
-        strides = call.pair("strides", rank)
-        dilation, group = call.pair("dilation_rate", rank), int(call.config.get("groups", 1) or 1)
-        x = layers.transpose(call.xs[0], (0, rank + 1, *range(1, rank + 1)))  # channels first
-        w = kernel.transposed(rank + 1, rank, *range(rank))
-        shape = layers.shape(x)
-        if rank == 1:
-            x, w = layers.unsqueeze(x, [2]), w.reshaped(*w.shape[:2], 1, w.shape[2])
-            strides, dilation = (1, *strides), (1, *dilation)
-        pads = [
-            _pads(padding, n, k, s, d)
-            for n, k, s, d in zip(layers.shape(x)[2:], w.shape[2:], strides, dilation, strict=True)
-        ]
-        steps, spread, around = (strides[0], strides[1]), (dilation[0], dilation[1]), (pads[0], pads[1])
-        y = layers.conv(x, w, bias[0] if bias else None, steps, around, spread, group)
-        y = layers.squeeze(y, [2]) if rank == 1 else y
-        assert len(shape) == len(layers.shape(y))
-        return [_activated(layers, call, layers.transpose(y, (0, *range(2, rank + 2), 1)))]
-
-    return handle
+def mask_made(layers: Layers, call: Call) -> str | None:
+    """The mask [N, T, 1] that a layer makes: steps that are not all one value, indices that are not 0."""
+    if call.name == "Masking":
+        away = layers.affine(call.xs[0], 1.0, -float(call.config.get("mask_value", 0.0)))
+        return layers.apply("step", layers.reduce("max", layers.apply("abs", away), [-1], keep=True))
+    if call.name == "Embedding" and call.config.get("mask_zero"):
+        return layers.unsqueeze(layers.apply("step", call.xs[0]), [-1])
+    return None
 
 
-def _last(call: Call) -> None:
-    told = call.config.get("data_format", "channels_last")
-    if told not in (None, "channels_last"):
-        raise Refused("data_format", str(told), "only channels_last is read", "write the model with channels last")
+def _mean_over_time(layers: Layers, call: Call) -> list[str]:
+    """Of a masked sequence the mean of the steps that count."""
+    if call.mask is None:
+        return keras_images.HANDLERS["GlobalAveragePooling1D"](layers, call)
+    keep = bool(call.config.get("keepdims", False))
+    total = layers.reduce("sum", layers.binary("mul", call.xs[0], call.mask), [1], keep)
+    return [layers.binary("div", total, layers.reduce("sum", call.mask, [1], keep))]
 
 
-def _pads(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
-    reach = dilation * (kernel - 1)
-    if padding == "causal":
-        return (reach, 0)
-    if padding != "same":
-        return (0, 0)
-    if stride == 1:
-        return (reach // 2, reach - reach // 2)
-    n = fixed(size, "an image's size")
-    total = max((-(-n // stride) - 1) * stride + reach + 1 - n, 0)
-    return (total // 2, total - total // 2)
+def _repeat_vector(layers: Layers, call: Call) -> list[str]:
+    n, size = layers.shape(call.xs[0])
+    return [layers.expand(layers.unsqueeze(call.xs[0], [1]), (n, int(call.config["n"]), size))]
 
 
-def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
-    def handle(layers: Layers, call: Call) -> list[str]:
-        _last(call)
-        size = call.pair("pool_size", rank, call.config.get("pool_length", 2))
-        strides = call.pair("strides", rank, call.config.get("stride") or size)
-        padding = call.config.get("padding", call.config.get("border_mode", "valid"))
-        x = layers.transpose(call.xs[0], (0, rank + 1, *range(1, rank + 1)))
-        if rank == 1:
-            x, size, strides = layers.unsqueeze(x, [2]), (1, *size), (1, *strides)
-        sides = zip(layers.shape(x)[2:], size, strides, strict=True)
-        rows, columns = (_pads(padding, n, k, s, 1) for n, k, s in sides)
-        pair = (size[0], size[1]), (strides[0], strides[1])
-        y = layers.pool(kind, x, *pair, (rows, columns), counted=False)
-        y = layers.squeeze(y, [2]) if rank == 1 else y
-        return [layers.transpose(y, (0, *range(2, rank + 2), 1))]
+def _dot(layers: Layers, call: Call) -> list[str]:
+    """Products summed over one axis of each; the batch is common (keras/src/layers/merging/dot.py)."""
+    x, y = call.xs
+    if call.config.get("normalize"):
+        raise Refused("normalize", "True", "it is not written", "normalize the operands by UnitNormalization")
+    told = call.config["axes"]
+    ranks = [len(layers.shape(one)) for one in (x, y)]
+    axes = [
+        axis_in(int(a), rank) for a, rank in zip((told, told) if isinstance(told, int) else told, ranks, strict=True)
+    ]
+    of_x = "n" + "abcdef"[: ranks[0] - 1]
+    of_y = "n" + "uvwxyz"[: ranks[1] - 1]
+    of_y = of_y[: axes[1]] + of_x[axes[0]] + of_y[axes[1] + 1 :]
+    result = "".join(c for c in of_x + of_y[1:] if c != of_x[axes[0]])
+    made = layers.product(of_x, of_y, result, x, y)
+    return [made if len(result) > 1 else layers.unsqueeze(made, [1])]
 
-    return handle
+
+def _attention(layers: Layers, call: Call) -> list[str]:
+    """softmax(q k') v, of query and value, and key where it is given."""
+    q, v, k = (*call.xs, call.xs[1])[:3]
+    if call.config.get("use_scale") or call.config.get("score_mode", "dot") != "dot":
+        raise Refused("use_scale, score_mode", "given", "only dot products without a scale are read", "use them")
+    scores = layers.softmax(layers.matmul(q, layers.transpose(k, (0, 2, 1))), -1)
+    return [layers.matmul(scores, v)]
 
 
-def _global_mean(rank: int) -> Handler:
-    def handle(layers: Layers, call: Call) -> list[str]:
-        _last(call)
-        return [layers.reduce("mean", call.xs[0], range(1, rank + 1), bool(call.config.get("keepdims", False)))]
+def _prelu(layers: Layers, call: Call) -> list[str]:
+    return [layers.prelu(call.xs[0], call.weights[0])]
 
-    return handle
+
+def _rescaling(layers: Layers, call: Call) -> list[str]:
+    return [layers.affine(call.xs[0], float(call.config.get("scale", 1.0)), float(call.config.get("offset", 0.0)))]
+
+
+def _normalization(layers: Layers, call: Call) -> list[str]:
+    """(x - mean) / sqrt(variance), of the last axis; stored, or told in the configuration."""
+    axis = call.config.get("axis", -1)
+    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+    rank = len(layers.shape(call.xs[0]))
+    if axis not in (-1, rank - 1) or call.config.get("invert"):
+        raise Refused("axis, invert", f"{axis}, {call.config.get('invert')}", "only the last axis", "use the last axis")
+    told = call.weights[:2] or [number(np.asarray(call.config[key]).reshape(-1)) for key in ("mean", "variance")]
+    mean, var = (one.reshaped(int(np.prod(one.shape))) for one in told)
+    return [layers.batch_norm(call.xs[0], (None, None, mean, var), 0.0, -1)]
+
+
+def _unit(layers: Layers, call: Call) -> list[str]:
+    if call.config.get("axis", -1) not in (-1, [-1]):
+        raise Refused("axis", str(call.config["axis"]), "only the last one is read", "use the last axis")
+    squares = layers.reduce("sum", layers.apply("power", call.xs[0], 2.0), [-1], keep=True)
+    return [layers.binary("mul", call.xs[0], layers.apply("power", layers.affine(squares, 1.0, 1e-12), -0.5))]
+
+
+def _group_norm(layers: Layers, call: Call) -> list[str]:
+    """The channels stand last."""
+    x, rank = call.xs[0], len(layers.shape(call.xs[0]))
+    groups, channels = int(call.config.get("groups", 32)), fixed(layers.shape(x)[-1], "channels")
+    left = iter(call.weights)
+    gamma = next(left) if call.config.get("scale", True) else None
+    beta = next(left) if call.config.get("center", True) else None
+    first = layers.transpose(x, (0, rank - 1, *range(1, rank - 1)))
+    y = layers.group_norm(
+        first, channels if groups == -1 else groups, float(call.config.get("epsilon", 1e-3)), gamma, beta
+    )
+    return [layers.transpose(y, (0, *range(2, rank), 1))]
 
 
 def _batch_norm(layers: Layers, call: Call) -> list[str]:
     axis = call.config.get("axis", -1)
     axis = axis[0] if isinstance(axis, list) else axis
+    axis = axis if axis < 0 else axis + call.lead - 1
     left = iter(call.weights)
     gamma = next(left) if call.config.get("scale", True) else None
     beta = next(left) if call.config.get("center", True) else None
@@ -170,20 +157,30 @@ def _leaky_relu(layers: Layers, call: Call) -> list[str]:
 
 
 def _relu(layers: Layers, call: Call) -> list[str]:
-    told = {key: call.config.get(key) for key in ("max_value", "negative_slope", "threshold")}
-    if any(told.values()):
-        raise Refused("max_value, negative_slope, threshold", str(told), "only max(x, 0) is read", "use LeakyReLU")
-    return [layers.apply("relu", call.xs[0])]
+    """0 up to the threshold and x from it on, the largest value at most; below it slope times what is missing."""
+    most, slope, least = (call.config.get(key) for key in ("max_value", "negative_slope", "threshold"))
+    x, slope, least = call.xs[0], float(slope or 0), float(least or 0)
+    y = layers.apply("relu", x) if not least else layers.binary("mul", x, layers.greater(x, np.asarray(least)))
+    y = y if most is None else layers.binary("min", y, np.asarray(float(most)))
+    if not slope:
+        return [y]
+    return [layers.binary("sub", y, layers.affine(layers.apply("relu", layers.affine(x, -1.0, least)), slope, 0.0))]
 
 
 def _reshape(layers: Layers, call: Call) -> list[str]:
     shape = layers.shape(call.xs[0])
-    return [layers.reshape(call.xs[0], resolved((shape[0], *call.config["target_shape"]), shape))]
+    return [layers.reshape(call.xs[0], resolved((*shape[: call.lead], *call.config["target_shape"]), shape))]
 
 
 def _flatten(layers: Layers, call: Call) -> list[str]:
     shape = layers.shape(call.xs[0])
-    return [layers.reshape(call.xs[0], resolved((shape[0], -1), shape))]
+    flat = 1 if len(shape) == call.lead else resolved((-1,), shape[call.lead :])[0]
+    return [layers.reshape(call.xs[0], (*shape[: call.lead], flat))]
+
+
+def _permute(layers: Layers, call: Call) -> list[str]:
+    lead = call.lead
+    return [layers.transpose(call.xs[0], (*range(lead), *(lead - 1 + int(d) for d in call.config["dims"])))]
 
 
 def _merge(kind: str) -> Handler:
@@ -199,28 +196,46 @@ def _merge(kind: str) -> Handler:
 def _time_distributed(layers: Layers, call: Call) -> list[str]:
     inner = call.config.get("layer") or {}
     name = str(inner.get("class_name", ""))
-    if name not in ("Dense", "Dropout", "Activation", "LayerNormalization", "Embedding"):
-        raise Refused("layer", name, "only what works on the last axis alone is read in it", "use the layer itself")
-    return HANDLERS[name](layers, Call(name, inner.get("config", {}), call.weights, call.xs, call.version))
+    if name not in HANDLERS or name in (*KINDS, "Bidirectional", "RNN", "RepeatVector", "Dot", "Attention"):
+        raise Refused("layer", name, "it is no layer that is run at each step for itself here", "write it otherwise")
+    return HANDLERS[name](
+        layers, Call(name, inner.get("config", {}), call.weights, call.xs, call.version, call.lead + 1)
+    )
+
+
+# What does something in training alone.
+_TRAINING = ("GaussianNoise", "GaussianDropout", "AlphaDropout", "ActivityRegularization")
+# Layers whose results have the mask of their operand; recurrent ones if they give all steps.
+MASK_GOES_ON = frozenset(
+    {
+        *("Dense", "TimeDistributed", "TimeDistributedDense", "Dropout", "SpatialDropout1D", "Activation", "LeakyReLU"),
+        *("ReLU", "ELU", "PReLU", "BatchNormalization", "LayerNormalization", "Rescaling", *_TRAINING),
+    }
+)
+# Layers that would see a mask, and do not here.
+MASK_REFUSED = frozenset({"Softmax", "Attention", "Dot"})
+MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"})
 
 
 def _recurrent(layers: Layers, call: Call) -> list[str]:
-    return recurrent(layers, call.name, call.config, call.weights, call.xs, call.version)
+    return recurrent(layers, call.name, call.config, call.weights, call.xs, call.version, mask=call.mask)
 
 
 def _bidirectional(layers: Layers, call: Call) -> list[str]:
-    return bidirectional(layers, call.config, call.weights, call.xs, call.version)
+    return bidirectional(layers, call.config, call.weights, call.xs, call.version, call.mask)
 
 
 def _of_cells(layers: Layers, call: Call) -> list[str]:
-    return of_cells(layers, call.config, call.weights, call.xs, call.version)
+    return of_cells(layers, call.config, call.weights, call.xs, call.version, call.mask)
 
 
 def _activation(layers: Layers, call: Call) -> list[str]:
-    return [_activated(layers, call, call.xs[0])]
+    return [activated(layers, call, call.xs[0])]
 
 
 HANDLERS: dict[str, Handler] = {
+    **keras_images.HANDLERS,
+    "GlobalAveragePooling1D": _mean_over_time,
     **dict.fromkeys(KINDS, _recurrent),
     "Bidirectional": _bidirectional,
     "RNN": _of_cells,
@@ -229,14 +244,15 @@ HANDLERS: dict[str, Handler] = {
     "Dense": _dense,
     "Embedding": _embedding,
     "Masking": _masking,
-    "Conv1D": _conv(1),
-    "Conv2D": _conv(2),
-    "MaxPooling1D": _pool("max", 1),
-    "MaxPooling2D": _pool("max", 2),
-    "AveragePooling1D": _pool("mean", 1),
-    "AveragePooling2D": _pool("mean", 2),
-    "GlobalAveragePooling1D": _global_mean(1),
-    "GlobalAveragePooling2D": _global_mean(2),
+    "RepeatVector": _repeat_vector,
+    "Dot": _dot,
+    "Attention": _attention,
+    "PReLU": _prelu,
+    "Rescaling": _rescaling,
+    "Normalization": _normalization,
+    "UnitNormalization": _unit,
+    "GroupNormalization": _group_norm,
+    **dict.fromkeys(_TRAINING, lambda layers, call: [call.xs[0]]),
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
     **dict.fromkeys(("Dropout", "SpatialDropout1D", "SpatialDropout2D"), _dropout),
@@ -247,7 +263,7 @@ HANDLERS: dict[str, Handler] = {
     "Softmax": lambda layers, call: [layers.softmax(call.xs[0], int(call.config.get("axis", -1)))],
     "Flatten": _flatten,
     "Reshape": _reshape,
-    "Permute": lambda layers, call: [layers.transpose(call.xs[0], (0, *call.config["dims"]))],
+    "Permute": _permute,
     "Concatenate": lambda layers, call: [layers.concat(call.xs, int(call.config.get("axis", -1)))],
     "Add": _merge("add"),
     "Subtract": _merge("sub"),

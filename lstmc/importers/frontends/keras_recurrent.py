@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from lstmc.importers.describe.cell import Cell, Kind
 from lstmc.importers.describe.ops import Binary
 from lstmc.importers.describe.pointwise import Activation
+from lstmc.importers.describe.recur import Extra
 from lstmc.importers.frontends.keras_activations import activation
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
@@ -32,6 +34,12 @@ _KERAS_1 = {"lstm": ("i", "g", "f", "o"), "gru": ("z", "r", "n")}
 _KERAS_2 = {"lstm": ("i", "f", "g", "o"), "gru": ("z", "r", "n")}
 
 
+_AT_FIRST = (
+    "A masked layer has a first state: where the first steps of a sequence are masked, it gives that state there, and"
+    " Keras zeros. Masks at the end make no difference."
+)
+
+
 def recurrent(
     layers: Layers,
     kind_name: str,
@@ -40,19 +48,28 @@ def recurrent(
     xs: Sequence[str],
     version: int,
     reverse: bool = False,
+    mask: str | None = None,
 ) -> list[str]:
-    """The outputs [N, T, H], or the last one [N, H]; then the last states if they are wanted."""
+    """The outputs [N, T, H], or the last one [N, H]; then the last states if they are wanted.
+
+    Where ``mask`` [N, T, 1] is 0, states stay and the last output is given once more.
+    """
     if config.get("stateful"):
         raise Refused("stateful", "True", "states go on from batch to batch", "call scan with carry=True in model.py")
     kind = KINDS[kind_name]
     w_x, w_h, bias = _arrays(kind, weights, kind_name.startswith("CuDNN"))
     b_x, b_h = bias
-    cell = _cell(kind, kind_name, config, version, bias)
+    cell = replace(_cell(kind, kind_name, config, version, bias), masked=mask is not None)
+    if mask is not None and len(xs) > 1:
+        layers.builder.notes.append(_AT_FIRST)
     backwards = bool(config.get("go_backwards", False)) != reverse
     init = dict(zip(cell.states, xs[1:], strict=False))
     x = layers.transpose(xs[0], (1, 0, 2))
     given: dict[str, Operand] = dict(init)
-    y, *last = one_direction(layers, "keras", cell, x, (w_x, w_h, b_x, b_h), {}, given, {}, backwards, layers.hint)
+    extras: dict[Extra, Operand] = {} if mask is None else {"mask": layers.transpose(mask, (1, 0, 2))}
+    y, *last = one_direction(layers, "keras", cell, x, (w_x, w_h, b_x, b_h), {}, given, extras, backwards, layers.hint)
+    if mask is not None and config.get("zero_output_for_mask"):
+        y = layers.binary("mul", y, extras["mask"])
     if not config.get("return_sequences", False):
         out = last[0]
     else:
@@ -63,7 +80,12 @@ def recurrent(
 
 
 def of_cells(
-    layers: Layers, config: Mapping[str, Any], weights: Sequence[Weight], xs: Sequence[str], version: int
+    layers: Layers,
+    config: Mapping[str, Any],
+    weights: Sequence[Weight],
+    xs: Sequence[str],
+    version: int,
+    mask: str | None = None,
 ) -> list[str]:
     """``RNN(cell)``: the layer of that cell; and for ``StackedRNNCells`` layers on one another, which is the same."""
     told = config.get("cell") or {}
@@ -83,7 +105,7 @@ def of_cells(
         settings = {**own, **{key: config.get(key, False) for key in ("return_sequences", "return_state", "stateful")}}
         settings |= {"return_sequences": True, "go_backwards": False} if inner else {"go_backwards": back}
         layers.at(f"{hint}_{number}" if len(cells) > 1 else hint, layers.origin)
-        given = recurrent(layers, CELLS[cell["class_name"]], settings, taken, given, version, back and inner)
+        given = recurrent(layers, CELLS[cell["class_name"]], settings, taken, given, version, back and inner, mask)
     layers.at(hint, layers.origin)
     return given
 
@@ -146,31 +168,36 @@ def _cell(
 
 
 def bidirectional(
-    layers: Layers, config: Mapping[str, Any], weights: Sequence[Weight], xs: Sequence[str], version: int
+    layers: Layers,
+    config: Mapping[str, Any],
+    weights: Sequence[Weight],
+    xs: Sequence[str],
+    version: int,
+    mask: str | None = None,
 ) -> list[str]:
     """Two layers, the second the other way round, and how their outputs are merged."""
     inner = config.get("layer") or {}
     backward = config.get("backward_layer") or {}
     name, told = str(inner.get("class_name", "")), inner.get("config", {})
-    if name not in KINDS or len(xs) > 1:
-        raise Refused("layer", name, "only SimpleRNN, LSTM and GRU run both ways, from zero", "write two layers")
+    if name not in KINDS:
+        raise Refused("layer", name, "only SimpleRNN, LSTM and GRU run both ways", "write two layers")
+    first = (len(xs) + 1) // 2  # the first states of the one way stand before those of the other
     if told.get("go_backwards"):
         raise Refused("go_backwards", "True", "the first of the two would run backwards", "leave it to Bidirectional")
-    if told.get("return_state"):
-        raise Refused("return_state", "True", "the states of both ways are not taken apart", "write two layers")
     half, hint = len(weights) // 2, layers.hint
-    ahead = recurrent(layers, name, told, weights[:half], xs, version)[0]
+    ahead, *last = recurrent(layers, name, told, weights[:half], xs[:first], version, mask=mask)
     layers.at(f"{hint}_backward", layers.origin)
     settings = dict(backward.get("config", told)) | {"go_backwards": False}
-    back = recurrent(layers, name, settings, weights[half:], xs, version, reverse=True)[0]
+    given = [xs[0], *xs[first:]]
+    back, *last_back = recurrent(layers, name, settings, weights[half:], given, version, reverse=True, mask=mask)
     layers.at(hint, layers.origin)
     mode = config.get("merge_mode", "concat")
     if mode == "concat":
-        return [layers.concat([ahead, back], -1)]
+        return [layers.concat([ahead, back], -1), *last, *last_back]
     if mode is None:
-        return [ahead, back]
+        return [ahead, back, *last, *last_back]
     if mode not in ("sum", "mul", "ave"):
         raise Refused("merge_mode", str(mode), "there are concat, sum, mul, ave and None", "use one of them")
     kind = "mul" if mode == "mul" else "add"
     y = layers.builder.one(Binary(kind), ahead, back, hint=hint, origin=layers.origin)
-    return [layers.affine(y, 0.5, 0.0) if mode == "ave" else y]
+    return [layers.affine(y, 0.5, 0.0) if mode == "ave" else y, *last, *last_back]

@@ -9,30 +9,79 @@ from typing import Any
 
 from lstmc.importers.frontends.keras_arrays import fit, told_arrays
 from lstmc.importers.frontends.keras_layers import HANDLERS
+from lstmc.importers.frontends.keras_nested import inner_layers, nested, stored_order, trainable
 from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.weight import Weight
 
+_KNOWN = frozenset({*HANDLERS, "InputLayer"})
+
 
 def weights_by_layer(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[str, list[Weight]]:
-    """Every layer's tensors in Keras's own order, by the layer's name in the configuration."""
+    """Every layer's tensors in Keras's own order, by its name in the configuration, behind those of models it is in."""
     if "layers" in source.facts:
-        return {
-            name: [source.tensors[one].weight() for one in source.facts["layers"][stored]]
-            for name, stored in _stored_names(source, layers).items()
-        }
+        found: dict[str, list[Weight]] = {}
+        named = {layer_name(layer): layer for layer in layers}
+        for name, stored in _stored_names(source, layers).items():
+            own = [source.tensors[one].weight() for one in source.facts["layers"][stored]]
+            inner = nested(named.get(name, {}))
+            found |= {name: own} if inner is None else _cut(own, inner, f"{name}/", trainable(named[name]))
+        return found
+    return _by_place(source, layers, ("layers", "_layer_checkpoint_dependencies"), "")
+
+
+def _cut(own: Sequence[Weight], model: Mapping[str, Any], path: str, trained: bool) -> dict[str, list[Weight]]:
+    """A nested model's tensors, by its layers."""
+    found: dict[str, list[Weight]] = {}
+    layers = inner_layers(model) or []
+    trained = trained and trainable(model)
+    counts = [_counts(layer, trained) for layer in layers]
+    places = stored_order(counts) if trained else stored_order([(sum(count), 0) for count in counts])
+    for layer, at in zip(layers, places, strict=True):
+        taken = [own[place] for place in at if place < len(own)]
+        inner = nested(layer)
+        found |= (
+            {path + layer_name(layer): taken}
+            if inner is None
+            else _cut(taken, inner, f"{path}{layer_name(layer)}/", trained and trainable(layer))
+        )
+    return found
+
+
+def _counts(layer: Mapping[str, Any], trained: bool) -> tuple[int, int]:
+    """How many of a layer's arrays are trained, and how many are not."""
+    inner = nested(layer)
+    trained = trained and trainable(layer)
+    if inner is not None:
+        both = [_counts(one, trained and trainable(inner)) for one in inner_layers(inner) or []]
+        return sum(count for count, _ in both), sum(count for _, count in both)
+    count = len(told_arrays(layer) or ())
+    kept = 2 if layer.get("class_name") == "BatchNormalization" else 0
+    return (count - kept, kept) if trained else (0, count)
+
+
+def _by_place(
+    source: Source, layers: Sequence[Mapping[str, Any]], roots: Sequence[str], path: str
+) -> dict[str, list[Weight]]:
+    """By the groups of ``.keras``, which have a group for each model, too."""
     found: dict[str, list[Weight]] = {}
     for layer, place in zip(layers, _places(layers), strict=True):
-        name = layer_name(layer)
-        inside = [group for group in source.facts["groups"] if _below(group, place)]
-        told = {source.facts["names"].get(group) for group in _roots(place)} - {None}
+        name, inner = layer_name(layer), nested(layer)
+        below = [f"{root}/{place}" for root in roots]
+        told = {source.facts["names"].get(group) for group in below} - {None}
         if told and told != {name}:
             raise SourceError(
-                f"{source.origin}: its weights of {place} are of layer {sorted(map(str, told))[0]}, not {name}"
+                f"{source.origin}: its weights of {path}{place} are of layer {sorted(map(str, told))[0]}, not {name}"
             )
+        if inner is not None:
+            within = "/layer" if layer.get("class_name") == "TimeDistributed" else ""
+            deeper = [f"{group}{within}/layers" for group in below]
+            found |= _by_place(source, inner_layers(inner) or [], deeper, f"{path}{name}/")
+            continue
+        inside = [group for group in source.facts["groups"] if any(_below(group, root) for root in below)]
         cells = _places(layer.get("config", {}).get("cell", {}).get("config", {}).get("cells", []))
         inside.sort(key=lambda group: _order(group, cells))
-        found[name] = [source.tensors[one].weight() for group in inside for one in source.facts["groups"][group]]
+        found[path + name] = [source.tensors[one].weight() for group in inside for one in source.facts["groups"][group]]
     return found
 
 
@@ -53,7 +102,8 @@ def _stored_names(source: Source, layers: Sequence[Mapping[str, Any]]) -> dict[s
     stored = [name for name, held in source.facts["layers"].items() if held]
     owners = {layer_name(layer): layer for layer in layers if told_arrays(layer) != []}
     by_name, by_order = dict(zip(stored, stored, strict=True)), dict(zip(owners, stored, strict=False))
-    if [*owners] == stored or any(layer.get("class_name") not in (*HANDLERS, "InputLayer") for layer in layers):
+    unknown = [layer for layer in layers if nested(layer) is None and layer.get("class_name") not in _KNOWN]
+    if [*owners] == stored or unknown:
         return by_name  # a layer that is not known is refused later, with all others
     mend = "give the configuration that was saved with these weights"
     if len(owners) != len(stored):
@@ -93,12 +143,8 @@ def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
     return "backward_layer" in group, cells.index(last) if last in cells else 0, group
 
 
-def _roots(place: str) -> tuple[str, ...]:
-    return (f"layers/{place}", f"_layer_checkpoint_dependencies/{place}")
-
-
-def _below(group: str, place: str) -> bool:
-    return any(group == root or group.startswith(f"{root}/") for root in _roots(place))
+def _below(group: str, root: str) -> bool:
+    return group == root or group.startswith(f"{root}/")
 
 
 def layer_name(layer: Mapping[str, Any]) -> str:

@@ -184,10 +184,10 @@ class Layers(Moves):
     def conv(
         self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
     ) -> str:
-        """x [N, C, H, W]; ``pads`` are (before, after) of the rows and of the columns."""
-        for axis, (before, after) in enumerate(pads):
+        """x [..., C, H, W]; ``pads`` are (before, after) of the rows and of the columns."""
+        for axis, (before, after) in zip((-2, -1), pads, strict=True):
             if before != after:
-                x = self.pad(x, 2 + axis, before, after)
+                x = self.pad(x, axis, before, after)
         pad = tuple(before if before == after else 0 for before, after in pads)
         operands = (x, w) if b is None else (x, w, b)
         return self._one(Conv(stride, (pad[0], pad[1]), dilation, group), *operands)
@@ -195,11 +195,12 @@ class Layers(Moves):
     def conv_transpose(
         self, x: Operand, w: Weight, b: Weight | None, stride: Pair, pads: tuple[Pair, Pair], dilation: Pair, group: int
     ) -> str:
-        """x [N, C, H, W], w [C, out / group, kh, kw]; ``pads`` are cut off what there is, or added where negative.
+        """x [..., C, H, W], w [C, out / group, kh, kw]; ``pads`` are cut off what there is, or added where negative.
 
         A convolution of x with zeros between its elements, w turned round.
         """
-        for axis, apart in enumerate(stride, 2):
+        rank = len(self.shape(x))
+        for axis, apart in enumerate(stride, rank - 2):
             x = self._spaced(x, axis, apart)
         inner, out = w.shape[0] // group, w.shape[1]
 
@@ -208,7 +209,7 @@ class Layers(Moves):
             return parts.swapaxes(1, 2).reshape(group * out, inner, *w.shape[2:])
 
         turned = w.derived((group * out, inner, *w.shape[2:]), f"{w.recipe} turned round", make)
-        for axis, (size, d, (before, after)) in enumerate(zip(w.shape[2:], dilation, pads, strict=True), 2):
+        for axis, (size, d, (before, after)) in enumerate(zip(w.shape[2:], dilation, pads, strict=True), rank - 2):
             reach = d * (size - 1)
             first, last = reach - before, reach - after
             if min(first, last) < 0:
@@ -245,21 +246,21 @@ class Layers(Moves):
         ceil: bool = False,
         counted: bool = True,
     ) -> str:
-        """x [N, C, H, W]; ``pads`` are (before, after) of the rows and of the columns, ``counted`` by a mean or not.
+        """x [..., C, H, W]; ``pads`` are (before, after) of the rows and of the columns, ``counted`` by a mean or not.
 
         Where the source rounds down and Caffe up, what is too much is cut off.
         """
-        sides = zip(self.shape(x)[2:], size, stride, pads, strict=True)
+        sides = zip(self.shape(x)[-2:], size, stride, pads, strict=True)
         rows, columns = (Windows.of(n, k, s, p, ceil, counted) for n, k, s, p in sides)
         pad = (rows.pad, columns.pad)
-        for axis, (windows, k, s) in enumerate(zip((rows, columns), size, stride, strict=True)):
+        for axis, windows, k, s in zip((-2, -1), (rows, columns), size, stride, strict=True):
             used = (windows.count - 1) * s + k
-            if not any(pad) and used < fixed(self.shape(x)[2 + axis], "an image's size"):
-                x = self.cut(x, 2 + axis, 0, used)
+            if not any(pad) and used < fixed(self.shape(x)[axis], "an image's size"):
+                x = self.cut(x, axis, 0, used)
         y = self._one(Pool(kind, size, stride, pad, ceil=True), x)
-        for axis, windows in enumerate((rows, columns)):
-            if self.shape(y)[2 + axis] != windows.count:
-                y = self.cut(y, 2 + axis, windows.skip, windows.skip + windows.count)
+        for axis, windows in zip((-2, -1), (rows, columns), strict=True):
+            if self.shape(y)[axis] != windows.count:
+                y = self.cut(y, axis, windows.skip, windows.skip + windows.count)
         scales = np.outer(rows.scales, columns.scales)
         if kind == "max" or np.all(scales == 1):
             return y

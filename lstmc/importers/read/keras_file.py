@@ -6,7 +6,6 @@ itself, unlinked and uncompressed: so nothing is larger than the file, and nothi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from io import BytesIO
 from math import prod
@@ -19,13 +18,13 @@ import numpy as np
 
 from lstmc.importers.read.archive import entries, read_entry
 from lstmc.importers.read.hdf5_heap import check_heaps
+from lstmc.importers.read.keras_config import LIMIT, read_config
 from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.refusal import SourceError
 from lstmc.memory import at_most
 from lstmc.numerals import whole
 from lstmc.ops import Array
 
-CONFIG_LIMIT = 64 * 2**20
 ROOM = 2**28  # bytes that reading may take besides the tensors
 # All that h5py raises for a damaged file.
 _DAMAGE = (
@@ -35,7 +34,7 @@ _DAMAGE = (
 
 
 def read_keras(path: Path, config: Path | None = None) -> Source:
-    """A model, or weights with the JSON of their model in ``config``.
+    """A model, or weights with the JSON or YAML of their model in ``config``.
 
     ``facts``: ``config`` and ``version`` (of Keras, as text), and ``layers``, or ``groups``: names of tensors in order,
     by their layer's name, or by their group in a ``.keras`` or ``.weights.h5`` file of Keras 3.
@@ -45,21 +44,14 @@ def read_keras(path: Path, config: Path | None = None) -> Source:
     return _zipped(path) if zipped else _hdf5(path, config)
 
 
-def _json(origin: str, text: bytes | str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{origin}: its configuration is no JSON: {str(error)[:100]}") from None
-
-
 def _zipped(path: Path) -> Source:
     sizes = entries(path)
     needed = ("config.json", "metadata.json", "model.weights.h5")
     missing = [name for name in needed if name not in sizes]
     if missing:
         raise SourceError(f"{path.name}: a .keras file has {', '.join(needed)}; this has no {missing[0]}")
-    config = _json(path.name, read_entry(path, "config.json", CONFIG_LIMIT))
-    told = _json(path.name, read_entry(path, "metadata.json", CONFIG_LIMIT))
+    config = read_config(path.name, read_entry(path, "config.json", LIMIT))
+    told = read_config(path.name, read_entry(path, "metadata.json", LIMIT))
     version = str(told.get("keras_version", "")) if isinstance(told, dict) else ""
     try:
         content = read_entry(path, "model.weights.h5")
@@ -114,9 +106,10 @@ def _hdf5(path: Path, config: Path | None) -> Source:
         told = config.read_bytes()
     if told is None:
         raise SourceError(
-            f"{path.name}: it has weights and no configuration: give the JSON that model.to_json() wrote as well"
+            f"{path.name}: it has weights and no configuration: give the JSON that model.to_json() wrote, or the YAML,"
+            " as well"
         )
-    found = _json(path.name, told if isinstance(told, bytes) else str(told))
+    found = read_config(path.name, told if isinstance(told, bytes) else str(told))
     version = _text(version) if version is not None else str(found.get("keras_version", ""))
     return Source("Keras", path.name, tensors, {"config": found, "version": version, **facts})
 
@@ -126,7 +119,7 @@ def _attribute(thing: Any, name: str) -> Any:
     if name not in thing.attrs:
         return None
     told = thing.attrs.get_id(name)
-    if prod(told.shape) > MANY or prod(told.shape) * told.dtype.itemsize > CONFIG_LIMIT:
+    if prod(told.shape) > MANY or prod(told.shape) * told.dtype.itemsize > LIMIT:
         raise ValueError(f"attribute {name} says that it has {prod(told.shape):,} elements")
     return thing.attrs[name]
 

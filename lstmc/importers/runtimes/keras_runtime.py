@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from lstmc.importers.frontends.keras_weights import weights_by_layer
 from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtimes.installed import not_installed
+from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
 # What a configuration names besides layers: nothing of it is a function of the file's own.
@@ -67,13 +68,22 @@ class KerasRuntime:
         model = made_by.from_config({"name": "model", "layers": inner} if isinstance(inner, list) else inner)
         told = self.source.facts["config"]["config"]
         weights = weights_by_layer(self.source, told if isinstance(told, list) else told["layers"])
-        for layer in model.layers:
-            layer.set_weights([weight.make() for weight in weights.get(layer.name, [])])
+        _set(model, weights, "")
         given = {self.net.called[name]: np.asarray(array, np.float32) for name, array in inputs.items()}
         fed = [given[tensor.name] for tensor in model.inputs] if len(given) > 1 else next(iter(given.values()))
         made = model.predict(fed, verbose=0)
         results = made if isinstance(made, list | tuple) else [made]
         return dict(zip(self.net.outputs, map(np.asarray, results), strict=True))
+
+
+def _set(model: Any, weights: Mapping[str, Sequence[Weight]], path: str) -> None:
+    """Each layer its weights; of layers that are models, or are around one, those of their own layers."""
+    for layer in model.layers:
+        inner = getattr(layer, "layer", layer)
+        if hasattr(inner, "layers"):
+            _set(inner, weights, f"{path}{layer.name}/")
+        else:
+            layer.set_weights([weight.make() for weight in weights.get(path + layer.name, [])])
 
 
 def _today(config: Any) -> Any:

@@ -138,7 +138,11 @@ def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
     sizes = f"H={op.units}" + (f", P={op.outputs}" if op.cell.projection else "")
     first = ", ".join(f'"{state}": {value}' for state, value in zip(op.init, given, strict=False))
     options = f", init={{{first}}}" if op.init else ""
+    given_x = step.inputs[0]
     for extra, value in op.extras(step.inputs).items():
+        if extra == "mask":
+            given_x = f'{{"x": {given_x}, "m": {value}}}'
+            continue
         options += f', static={{"s": {value}}}' if extra == "static" else f", {extra}={value}"
     options += ", reverse=True" if op.reverse else ""
     y, *last = step.outputs
@@ -147,7 +151,7 @@ def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
         if step is shared[0]:
             yield f"{op.name} = {bound}"
         bound = op.name
-    call = f"{bound}, {step.inputs[0]}{options}"
+    call = f"{bound}, {given_x}{options}"
     yield f"{y}, {op.name}_last = scan(" + (f"{call})" if len(call) < WIDE else f"\n        {call}\n    )")
     used = {name for other in net.steps for name in other.inputs} | set(net.outputs.values())
     for state, name in zip(op.cell.states, last, strict=True):

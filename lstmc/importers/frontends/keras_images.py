@@ -1,0 +1,183 @@
+"""Keras's layers of images, and of sequences as images of one row: convolutions, pooling, padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from lstmc.importers.describe.shapes import fixed
+from lstmc.importers.frontends.keras_call import Call, Handler, activated
+from lstmc.importers.frontends.layers import Layers, Pair
+from lstmc.importers.frontends.refused import Refused
+
+
+def _channels_first(layers: Layers, call: Call, rank: int) -> tuple[str, list[int]]:
+    """x [..., 1 or H, W, C] as images [..., C, H, W]; and the order of axes that takes a result back."""
+    _last(call)
+    lead = call.lead
+    x = layers.transpose(call.xs[0], (*range(lead), lead + rank, *range(lead, lead + rank)))
+    return (layers.unsqueeze(x, [-2]) if rank == 1 else x), [*range(lead), *range(lead + 1, lead + rank + 1), lead]
+
+
+def _channels_last(layers: Layers, y: str, rank: int, order: Sequence[int]) -> str:
+    return layers.transpose(layers.squeeze(y, [-2]) if rank == 1 else y, order)
+
+
+def _conv(rank: int, kind: Literal["plain", "depthwise", "separable"] = "plain") -> Handler:
+    """Of a separable one each channel goes through kernels of its own, then all through kernels of one element."""
+
+    def handle(layers: Layers, call: Call) -> list[str]:
+        kernel, *bias = call.weights
+        padding = call.config.get("padding", call.config.get("border_mode", "valid"))
+        strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
+        x, back = _channels_first(layers, call, rank)
+        w, group = kernel.transposed(rank + 1, rank, *range(rank)), int(call.config.get("groups", 1) or 1)
+        if kind != "plain":  # [..., C, M]: M kernels for each channel
+            group = kernel.shape[rank]
+            w = kernel.transposed(rank, rank + 1, *range(rank)).reshaped(
+                group * kernel.shape[-1], 1, *kernel.shape[:rank]
+            )
+        if rank == 1:
+            w, strides, dilation = w.reshaped(*w.shape[:2], 1, w.shape[2]), (1, *strides), (1, *dilation)
+        rows, columns = (
+            _pads(padding, n, k, s, d)
+            for n, k, s, d in zip(layers.shape(x)[-2:], w.shape[2:], strides, dilation, strict=True)
+        )
+        steps, spread = (strides[0], strides[1]), (dilation[0], dilation[1])
+        point = bias.pop(0) if kind == "separable" else None
+        b = bias[0] if bias else None
+        y = layers.conv(x, w, b if point is None else None, steps, (rows, columns), spread, group)
+        if point is not None:
+            mixed = point.transposed(rank + 1, rank, *range(rank)).reshaped(point.shape[-1], point.shape[-2], 1, 1)
+            y = layers.conv(y, mixed, b, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+        return [activated(layers, call, _channels_last(layers, y, rank, back))]
+
+    return handle
+
+
+def _conv_transpose(rank: int) -> Handler:
+    def handle(layers: Layers, call: Call) -> list[str]:
+        kernel, *bias = call.weights  # [..., out, in]
+        strides, dilation = call.pair("strides", rank), call.pair("dilation_rate", rank)
+        if call.config.get("output_padding") is not None or set(dilation) != {1}:
+            told = f"{call.config.get('output_padding')}, {dilation}"
+            raise Refused("output_padding, dilation_rate", told, "only none are read", "leave them out")
+        x, back = _channels_first(layers, call, rank)
+        w = kernel.transposed(rank + 1, rank, *range(rank))
+        pads: list[Pair] = []
+        for k, s in zip(kernel.shape[:rank], strides, strict=True):
+            # "same" makes n s elements of n, "valid" at least that (keras/src/backend/common/backend_utils.py)
+            total = max(k - s, 0) if call.config.get("padding") == "same" else 0
+            more = max(s - k, 0)
+            pads.append((total // 2, total - total // 2 - more))
+        if rank == 1:
+            w, strides, pads = w.reshaped(*w.shape[:2], 1, w.shape[2]), (1, *strides), [(0, 0), *pads]
+        around = (pads[0], pads[1])
+        y = layers.conv_transpose(x, w, bias[0] if bias else None, (strides[0], strides[1]), around, (1, 1), 1)
+        return [activated(layers, call, _channels_last(layers, y, rank, back))]
+
+    return handle
+
+
+def _last(call: Call) -> None:
+    told = call.config.get("data_format", "channels_last")
+    if told not in (None, "channels_last"):
+        raise Refused("data_format", str(told), "only channels_last is read", "write the model with channels last")
+
+
+def _pads(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
+    reach = dilation * (kernel - 1)
+    if padding == "causal":
+        return (reach, 0)
+    if padding != "same":
+        return (0, 0)
+    if stride == 1:
+        return (reach // 2, reach - reach // 2)
+    n = fixed(size, "an image's size")
+    total = max((-(-n // stride) - 1) * stride + reach + 1 - n, 0)
+    return (total // 2, total - total // 2)
+
+
+def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
+    def handle(layers: Layers, call: Call) -> list[str]:
+        size = call.pair("pool_size", rank, call.config.get("pool_length", 2))
+        strides = call.pair("strides", rank, call.config.get("stride") or size)
+        padding = call.config.get("padding", call.config.get("border_mode", "valid"))
+        x, back = _channels_first(layers, call, rank)
+        if rank == 1:
+            size, strides = (1, *size), (1, *strides)
+        sides = zip(layers.shape(x)[-2:], size, strides, strict=True)
+        rows, columns = (_pads(padding, n, k, s, 1) for n, k, s in sides)
+        pair = (size[0], size[1]), (strides[0], strides[1])
+        y = layers.pool(kind, x, *pair, (rows, columns), counted=False)
+        return [_channels_last(layers, y, rank, back)]
+
+    return handle
+
+
+def _global(kind: Literal["max", "mean"], rank: int) -> Handler:
+    def handle(layers: Layers, call: Call) -> list[str]:
+        _last(call)
+        axes = range(call.lead, call.lead + rank)
+        return [layers.reduce(kind, call.xs[0], axes, bool(call.config.get("keepdims", False)))]
+
+    return handle
+
+
+def _sides(told: Any, rank: int) -> list[Pair]:
+    """Paddings or croppings of each axis: one number, one for each axis, or (before, after) for each."""
+    if isinstance(told, int):
+        return [(told, told)] * rank
+    if rank == 1 and all(isinstance(one, int) for one in told):
+        return [(int(told[0]), int(told[-1]))]
+    return [(one, one) if isinstance(one, int) else (int(one[0]), int(one[1])) for one in told]
+
+
+def _zero_padding(rank: int) -> Handler:
+    def handle(layers: Layers, call: Call) -> list[str]:
+        _last(call)
+        y = call.xs[0]
+        for axis, (before, after) in enumerate(_sides(call.config.get("padding", 1), rank), call.lead):
+            y = layers.pad(y, axis, before, after)
+        return [y]
+
+    return handle
+
+
+def _cropping(rank: int) -> Handler:
+    def handle(layers: Layers, call: Call) -> list[str]:
+        _last(call)
+        y = call.xs[0]
+        for axis, (before, after) in enumerate(_sides(call.config.get("cropping", 1), rank), call.lead):
+            y = layers.cut(y, axis, before, fixed(layers.shape(y)[axis], f"axis {axis}") - after)
+        return [y]
+
+    return handle
+
+
+def _up_sampling(rank: int) -> Handler:
+    def handle(layers: Layers, call: Call) -> list[str]:
+        _last(call)
+        if call.config.get("interpolation", "nearest") != "nearest":
+            raise Refused("interpolation", str(call.config["interpolation"]), "only nearest is written", "use nearest")
+        y = call.xs[0]
+        for axis, times in enumerate(call.pair("size", rank, 2), call.lead):
+            y = layers.enlarged(y, axis, times)
+        return [y]
+
+    return handle
+
+
+HANDLERS: dict[str, Handler] = {
+    **{f"Conv{rank}D": _conv(rank) for rank in (1, 2)},
+    **{f"DepthwiseConv{rank}D": _conv(rank, "depthwise") for rank in (1, 2)},
+    **{f"SeparableConv{rank}D": _conv(rank, "separable") for rank in (1, 2)},
+    **{f"Conv{rank}DTranspose": _conv_transpose(rank) for rank in (1, 2)},
+    **{f"MaxPooling{rank}D": _pool("max", rank) for rank in (1, 2)},
+    **{f"AveragePooling{rank}D": _pool("mean", rank) for rank in (1, 2)},
+    **{f"GlobalMaxPooling{rank}D": _global("max", rank) for rank in (1, 2)},
+    **{f"GlobalAveragePooling{rank}D": _global("mean", rank) for rank in (1, 2)},
+    **{f"ZeroPadding{rank}D": _zero_padding(rank) for rank in (1, 2)},
+    **{f"Cropping{rank}D": _cropping(rank) for rank in (1, 2)},
+    **{f"UpSampling{rank}D": _up_sampling(rank) for rank in (1, 2)},
+}
