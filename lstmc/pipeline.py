@@ -37,7 +37,7 @@ from lstmc.passes import (
     Sink,
     run_passes,
 )
-from lstmc.prepare import OneStep, one_step, without
+from lstmc.prepare import one_step, without
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
@@ -90,8 +90,9 @@ def compile_graph(
     """
     target = target_of(backend, target)
     with collector_paused():
-        stepped = one_step(graph) if step else OneStep(graph, ())
-        graph = stepped.graph if target in training_targets(backend) else without(stepped.graph, StopGradient)
+        stepped = one_step(graph) if step else None
+        graph = graph if stepped is None else stepped.graph
+        graph = graph if target in training_targets(backend) else without(graph, StopGradient)
         chosen = all_passes(backend, target, form)
         listed = chosen if passes is None else passes(chosen)
         history = run_passes(graph, listed, backend.ops, dump_dir, observe)
@@ -103,5 +104,5 @@ def compile_graph(
         model=graph,
         expanded=history[-1].graph,
         history=tuple(history),
-        states=stepped.states,
+        states=None if stepped is None else stepped.states,
     )

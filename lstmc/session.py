@@ -152,7 +152,7 @@ class OneStep(Protocol):
     name: str
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
-    states: Mapping[str, State]
+    states: Mapping[str, State] | None
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """The outputs of one forward pass. Raises :class:`DataError` for inputs that do not fit."""
@@ -195,7 +195,7 @@ class Interpreted:
         self.outputs: Mapping[str, Shape] = {
             output.name: compiled.model.type(output.ref).shape for output in compiled.model.outputs
         }
-        self.states: Mapping[str, State] = described_states(compiled)
+        self.states: Mapping[str, State] | None = described_states(compiled)
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """One forward pass; an input with a fill that is not given is drawn from it."""
@@ -215,12 +215,10 @@ class StepSession:
     """
 
     def __init__(self, net: OneStep) -> None:
+        if net.states is None:
+            raise BackendError(f"{net.name}: expected a net of one step, found one of all steps", mends=[Mend.ONE_STEP])
         self._net, self._pairs = net, net.states
         self._states: dict[str, Array] = {}
-        if not self._pairs:
-            raise BackendError(
-                f"{net.name}: expected a net of one step, found one without states", mends=[Mend.ONE_STEP]
-            )
         before, after = ({getattr(pair, end) for pair in self._pairs.values()} for end in ("input", "output"))
         self.inputs: Mapping[str, Shape] = {n: shape for n, shape in net.inputs.items() if n not in before}
         self.outputs: Mapping[str, Shape] = {n: shape for n, shape in net.outputs.items() if n not in after}

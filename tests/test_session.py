@@ -48,7 +48,7 @@ def files(states: bool = True, initial: float | str = 0.5) -> NetFiles:
             "mask": InputPlace(Place((2,), ("mask",)), filled=True),
         },
         outputs={"y": Place((6,), ("sum",)), "h_out": Place((2, 3), ("sum",))},
-        states={"h": State("h_in", "h_out", initial)} if states else {},
+        states={"h": State("h_in", "h_out", initial)} if states else None,
         parameters={},
         blobs={},
         weights=Builder("net").finish([]),
@@ -111,11 +111,11 @@ def test_states_that_do_not_fit() -> None:
     assert caught.value.notes == ("not finite: h has 6 of 6 elements NaN or infinite, the first at [0, 0]",)
 
 
-def test_a_net_without_states_is_no_session() -> None:
+def test_a_net_of_all_steps_is_no_session() -> None:
     with pytest.raises(BackendError) as caught:
         StepSession(LoadedOnce(files(states=False), Adding().load))
     assert str(caught.value) == (
-        "BackendError: net.txt: expected a net of one step, found one without states\n"
+        "BackendError: net.txt: expected a net of one step, found one of all steps\n"
         "  compile the model as a net of one step"
     )
 

@@ -21,7 +21,7 @@ def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
     """Why there is no net to be trained beside a compiled one, and the arguments that this speaks of; or None."""
     if not has_loss(net.graph):
         return f"{net.name} returns no loss", ()
-    if net.compiled.states:
+    if net.compiled.states is not None:
         argument = Argument("step", "True")
         return f"{argument} makes a net that is not trained", (argument,)
     if net.only:

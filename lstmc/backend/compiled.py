@@ -24,7 +24,7 @@ class Compiled:
     model: Graph
     expanded: Graph
     history: tuple[Snapshot, ...]
-    states: tuple[StatePair, ...] = ()  # of a one-step net: what to read after a step and feed to the next
+    states: tuple[StatePair, ...] | None = None  # of a one-step net: what to read after a step and feed to the next
     resized: Mapping[str, Graph] = field(default_factory=dict)  # the expanded graph with one dimension LARGER, by name
 
 

@@ -42,8 +42,10 @@ def describe(
     )
 
 
-def described_states(compiled: Compiled) -> dict[str, State]:
-    """The states of a net of one step by name; none of another net."""
+def described_states(compiled: Compiled) -> dict[str, State] | None:
+    """The states of a net of one step by name; None of another net."""
+    if compiled.states is None:
+        return None
     return {pair.name: State(pair.before, pair.after, pair.initial) for pair in compiled.states}
 
 

@@ -164,7 +164,7 @@ class ManifestFile:
     target: str
     inputs: dict[str, Annotated[WrittenInput, AfterValidator(_holds_its_shape), AfterValidator(_is_cut_by_step)]]
     outputs: dict[str, Annotated[WrittenPlace, AfterValidator(_holds_its_shape), AfterValidator(_has_every_step)]]
-    states: dict[str, State]
+    states: dict[str, State] | None
     parameters: dict[str, Parameter]
     blobs: dict[str, Stored]
     weights: Annotated[Graph, PlainValidator(_graph)]
@@ -173,7 +173,7 @@ class ManifestFile:
 
 def _agree(manifest: Manifest) -> None:
     """Whether its parts speak of the same names."""
-    for name, state in manifest.states.items():
+    for name, state in (manifest.states or {}).items():
         if state.input not in manifest.inputs or state.output not in manifest.outputs:
             raise NotExpected.at(("states", name), "the names of an input and of an output", asdict(state))
     computed = {output.name: manifest.weights.type(output.ref).shape for output in manifest.weights.outputs}

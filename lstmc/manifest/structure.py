@@ -145,7 +145,7 @@ class ScanBlobs:
 @dataclass(frozen=True)
 class Manifest:
     """All that is written of a net. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
-    that no step uses is in no blob."""
+    that no step uses is in no blob. ``states`` are those of a net of one step, which may have none; None of another."""
 
     name: str
     source: str
@@ -153,7 +153,7 @@ class Manifest:
     target: str
     inputs: Mapping[str, InputPlace]
     outputs: Mapping[str, Place]
-    states: Mapping[str, State]
+    states: Mapping[str, State] | None
     parameters: Mapping[str, Parameter]
     blobs: Mapping[str, Stored]
     weights: Graph
@@ -167,6 +167,7 @@ class Manifest:
 
     def text(self) -> str:
         """The manifest as JSON."""
+        states = None if self.states is None else {n: dataclasses.asdict(state) for n, state in self.states.items()}
         written = {
             "format": FORMAT,
             "lstmc": self.lstmc,
@@ -176,7 +177,7 @@ class Manifest:
             "target": self.target,
             "inputs": {name: _written_input(entry) for name, entry in self.inputs.items()},
             "outputs": {name: _written_place(place) for name, place in self.outputs.items()},
-            "states": {name: dataclasses.asdict(state) for name, state in self.states.items()},
+            "states": states,
             "parameters": {name: dataclasses.asdict(entry) for name, entry in self.parameters.items()},
             "blobs": {name: dataclasses.asdict(stored) for name, stored in self.blobs.items()},
             "weights": print_graph(self.weights),

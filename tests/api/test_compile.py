@@ -81,6 +81,22 @@ def test_a_net_runs_in_caffe_as_its_model_means(caffe: object, tmp_path: Path, t
     assert [layer.name for layer in loaded.layers] == [layer.name for layer in net.layers]
 
 
+def test_cells_without_states_are_streamed_too(tmp_path: Path) -> None:
+    @lstmc.cell
+    def plain(x=lstmc.Input(N, 3), *, W=lstmc.Param(4, 3, fill=lstmc.xavier())):  # type: ignore[no-untyped-def]
+        return lstmc.tanh(lstmc.linear(x, W)), {}
+
+    net = lstmc.compile(plain, T=3, N=2, step=True)
+    sequence = x(3, 2, 3)
+    whole = lstmc.compile(plain, T=3, N=2).run(x=sequence, on="interpreter")["y"]
+    with net.stream(on="interpreter") as make:
+        assert (make.inputs, make.states) == ({"x": (1, 2, 3)}, {})
+        assert_allclose(np.concatenate([make(x=sequence[t : t + 1])["y"] for t in range(3)]), whole)
+    net.save(tmp_path)
+    with lstmc.load(tmp_path / "plain.prototxt").stream() as make:
+        assert (make.inputs, make.states) == ({"x": (1, 2, 3)}, {})
+
+
 @pytest.mark.caffe
 def test_a_stream_of_steps_is_the_whole_sequence(caffe: object, tmp_path: Path) -> None:
     net = lstmc.compile("gru", **SIZES, step=True)
@@ -159,7 +175,7 @@ def test_what_cannot_be_run() -> None:
         "BackendError: on= takes one of interpreter, caffe-cpu, caffe-gpu, mnn, opencv, found 'gpu'"
     )
     assert refused(BackendError, lambda: net.stream(on="interpreter").__enter__()) == (
-        "BackendError: gru: expected a net of one step, found one without states\n"
+        "BackendError: gru: expected a net of one step, found one of all steps\n"
         "  compile the model as a net of one step"
     )
     text = lstmc.compile("gru", **SIZES, backend=TextBackend())

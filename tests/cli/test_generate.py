@@ -127,7 +127,7 @@ def test_nets_that_are_no_language_model(lstmc: LSTMC) -> None:
     Path("gru.manifest.json").rename("lm.manifest.json")
     Path("gru.caffemodel").rename("lm.caffemodel")
     assert refused(lstmc) == (
-        "BackendError: lm.prototxt: expected a net of one step, found one without states\n  compile it with --step\n"
+        "BackendError: lm.prototxt: expected a net of one step, found one of all steps\n  compile it with --step\n"
     )
     assert lstmc("compile", "--cell", "gru", *sizes, "--step").code == 0
     Path("gru.prototxt").rename("lm.prototxt")
