@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from lstmc.activity import doing
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, RunsTraining
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
-from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight
+from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight, precomputed_nodes
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.prepare import fixed_masks, mask_name
@@ -313,9 +313,10 @@ def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]
 def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Scan]) -> Iterable[NotCompared]:
     """The values of the expanded graph that the executor does not give. Weights are none of them: they are given."""
     groups: dict[tuple[str, str], int] = {}
+    precomputed = precomputed_nodes(expanded)
     for ref in (Ref(node.name, out) for node in expanded for out in range(len(node.names))):
         name = expanded.value_name(ref)
-        if name not in execution.values and not is_weight(expanded, ref):
+        if name not in execution.values and ref.node not in precomputed and not is_weight(expanded, ref):
             key = _of_all_steps(expanded, ref, scans), execution.absent.get(name, "it is not read back")
             groups[key] = groups.get(key, 0) + 1
     for (group, reason), count in groups.items():

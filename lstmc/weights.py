@@ -16,7 +16,7 @@ from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
 from lstmc.memory import free_memory
 from lstmc.npz import read_npz
-from lstmc.ops import Array, Constant, Param, Uniform, Values
+from lstmc.ops import Array, Constant, Param, Precomputed, Uniform, Values
 from lstmc.stored import StoredArray
 from lstmc.types import TensorType
 
@@ -113,12 +113,12 @@ def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Arra
     """The user's parameters from the blobs that a weight graph makes of them: its exact inverse.
 
     A parameter of which a part is in no blob (a gate that no step of the net uses) cannot be read back and is left
-    out. ``blobs`` must have every output of ``weights``.
+    out, and so is one from which a blob is precomputed. ``blobs`` must have every output of ``weights``.
     """
     known: dict[Ref, Array] = {output.ref: np.asarray(blobs[output.name]) for output in weights.outputs}
     for node in reversed(list(weights)):
         refs = [Ref(node.name, out) for out in range(len(node.types))]
-        if isinstance(node.op, Param) or not all(ref in known for ref in refs):
+        if isinstance(node.op, Param | Precomputed) or not all(ref in known for ref in refs):
             continue
         # every weight op only moves elements or changes signs, so its inverse is its gradient
         values = tuple(known[ref] for ref in refs)

@@ -30,6 +30,7 @@ from lstmc.passes import (
     KeepTimeAxis,
     Pass,
     Peel,
+    Precompute,
     RollIn,
     Simplify,
     Sink,
@@ -139,7 +140,8 @@ def _fused(target: Target) -> Passes:
 
 def _rows(target: Target) -> Passes:
     return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
+        *(Simplify(), Cse(), Dead(), Precompute(target.trained)),
+        *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), SettleViews(target), Constants(target), Dead()),
@@ -150,7 +152,7 @@ def _rows(target: Target) -> Passes:
 def _rows_of_steps(target: Target) -> Passes:
     """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
     return (
-        *(Simplify(), Cse(), Dead(), RollIn(), SplitProducts(), FixedProducts()),
+        *(Simplify(), Cse(), Dead(), Precompute(target.trained), RollIn(), SplitProducts(), FixedProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), FitReaders(), SettleViews(target), Constants(target), Dead()),

@@ -57,7 +57,7 @@ def pass_names(target: str | None = None, backend: str | Backend = "caffe", form
 
     >>> from lstmc.api import pass_names
     >>> pass_names("flat")[:4]
-    ['simplify:1', 'cse:1', 'dead:1', 'fuse_linears']
+    ['simplify:1', 'cse:1', 'dead:1', 'precompute']
     """
     return all_passes(backend_of(backend), target, form).names
 

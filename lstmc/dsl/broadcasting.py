@@ -26,8 +26,13 @@ def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
     return (*ops, *(Tile(axis, n) for axis, (size, n) in enumerate(zip(padded, shape, strict=True)) if size != n))
 
 
-def operands_repeated(x: Shape, y: Shape) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+def operands_repeated(
+    x: Shape, y: Shape, fixed_x: bool = False, fixed_y: bool = False
+) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
     """The ops on x and on y after which an element-wise op takes both: as few elements are made as will do.
+
+    Of a value and one that is made of parameters alone (``fixed_x``, ``fixed_y``), the value: a layer has a parameter
+    once.
 
     None at all where one covers a run of the other's axes as it is, or where they do not fit: the op says so itself.
     """
@@ -36,6 +41,8 @@ def operands_repeated(x: Shape, y: Shape) -> tuple[tuple[Op, ...], tuple[Op, ...
         return (), ()
     only_x = covered_axes(y, shape) is not None
     only_y = covered_axes(x, shape) is not None
+    if fixed_x != fixed_y and only_x and only_y:
+        return (repeated(x, shape), ()) if fixed_y else ((), repeated(y, shape))
     if only_x and (not only_y or prod(x) >= prod(y)):
         return repeated(x, shape), ()
     return (() if only_y else repeated(x, shape)), repeated(y, shape)

@@ -18,7 +18,7 @@ from lstmc.dsl.indexing import IndexRefused, indexed
 from lstmc.dsl.matrices import fit, product
 from lstmc.dsl.trace import Trace, Traced, size_in
 from lstmc.errors import DslError, ShapeError
-from lstmc.ir import is_weight
+from lstmc.ir import is_weight, made_of_parameters
 from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Round, Sub, Transpose
 from lstmc.source import here
 
@@ -302,7 +302,7 @@ def apply(op: Op, *values: Value) -> Value:
     trace = inner_trace(*values)
     if isinstance(op, Binary):
         x, y = values
-        values = tuple(map(in_turn, operands_repeated(x.shape, y.shape), values))
+        values = tuple(map(in_turn, operands_repeated(x.shape, y.shape, *map(_is_made_of_parameters, values)), values))
     (ref,) = trace.apply(op, *values)
     return Value(trace, ref)
 
@@ -312,6 +312,10 @@ def in_turn(ops: Iterable[Op], x: Value) -> Value:
     for op in ops:
         x = apply(op, x)
     return x
+
+
+def _is_made_of_parameters(value: Value) -> bool:
+    return made_of_parameters(value.trace.builder, value.ref)
 
 
 def _matrix_product(x: Value, y: Value) -> Value:

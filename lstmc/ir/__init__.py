@@ -12,7 +12,15 @@ from lstmc.ir.reshaped import reshape_source, reshaped
 from lstmc.ir.scan import Scan, node_count
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
-from lstmc.ir.weight_graph import NEGATE, is_weight, is_weight_op, twice_stored, weight_graph
+from lstmc.ir.weight_graph import (
+    NEGATE,
+    is_weight,
+    is_weight_op,
+    made_of_parameters,
+    precomputed_nodes,
+    twice_stored,
+    weight_graph,
+)
 
 __all__ = [
     "NEGATE",
@@ -34,6 +42,7 @@ __all__ = [
     "has_gradient",
     "is_weight",
     "is_weight_op",
+    "made_of_parameters",
     "node_count",
     "node_flops",
     "of_step",
@@ -42,6 +51,7 @@ __all__ = [
     "over_steps",
     "parse_filler",
     "parse_graph",
+    "precomputed_nodes",
     "print_graph",
     "print_node",
     "rename_values",

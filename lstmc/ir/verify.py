@@ -12,7 +12,7 @@ from lstmc.ir.graph import Graph
 from lstmc.ir.node import Node, Ref
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
-from lstmc.ir.weight_graph import is_weight, is_weight_op
+from lstmc.ir.weight_graph import is_weight, is_weight_op, precomputed_nodes
 from lstmc.ops import Arg, Input, Op, Param, Types
 
 
@@ -66,8 +66,10 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
     # steps of one scan share their ops and types as objects, so what is inferred once holds for all of them
     inferred: dict[tuple[int, ...], Types] = {}
     holds = cache(legal.holds)
+    precomputed = precomputed_nodes(graph)
     for node in graph:
-        if not holds(type(node.op)) and not (is_weight_op(node.op) and is_weight(graph, Ref(node.name))):
+        made_of_parameters = node.name in precomputed or (is_weight_op(node.op) and is_weight(graph, Ref(node.name)))
+        if not holds(type(node.op)) and not made_of_parameters:
             raise _at(graph, node, f"op {node.op.name} is not legal at stage {stage.value}")
         if seen.intersection(node.names) or len(set(node.names)) != len(node.names):
             raise _at(graph, node, "a value's name is taken twice")

@@ -1,7 +1,8 @@
 """Weights are graph too: blobs that a pass packs, cuts or negates are computed from the user's parameters.
 
 Only ops that move elements, or change every sign, may stand between a parameter and a blob: so training the blob is
-training the parameter, and the parameter can be read back from the trained blob exactly.
+training the parameter, and the parameter can be read back from the trained blob exactly. In a net that is not trained
+a blob may be any function of parameters, marked as :class:`~lstmc.ops.Precomputed`; they are not read back from it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterable
 from lstmc.ir.graph import Builder, Graph
 from lstmc.ir.node import Output, Ref
 from lstmc.ir.rebuild import Rebuild
-from lstmc.ops import Affine, Arg, Concat, Op, Param, Reshape, Split, Transpose
+from lstmc.ir.scan import Scan
+from lstmc.ops import Affine, Arg, Concat, Full, Leaf, Op, Param, Precomputed, Reshape, Split, Transpose
 
 NEGATE = Affine(-1.0, 0.0)
 
@@ -22,11 +24,36 @@ def is_weight_op(op: Op) -> bool:
 
 
 def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
-    """Whether a value is a parameter, a body's argument that stands for one, or made of such by weight ops alone."""
+    """Whether a value is a parameter, precomputed, a body's argument for such, or made of such by weight ops alone."""
     op = graph.node(ref.node).op
     if isinstance(op, Arg):
         return op.role == "weight"
-    return isinstance(op, Param) or (is_weight_op(op) and all(is_weight(graph, arg) for arg in graph.args(ref.node)))
+    if isinstance(op, Param | Precomputed):
+        return True
+    return is_weight_op(op) and all(is_weight(graph, arg) for arg in graph.args(ref.node))
+
+
+def made_of_parameters(graph: Graph | Builder, *refs: Ref) -> bool:
+    """Whether values are computed from parameters (or what stands for one), and from nothing else but constants."""
+    seen, stack, parameters = set(refs), list(refs), False
+    while stack:
+        ref = stack.pop()
+        op = graph.node(ref.node).op
+        if isinstance(op, Arg | Param | Precomputed) and is_weight(graph, ref):
+            parameters = True
+            continue
+        if isinstance(op, Scan) or (isinstance(op, Leaf) and not isinstance(op, Full)):
+            return False
+        operands = set(graph.args(ref.node)) - seen
+        seen |= operands
+        stack += operands
+    return parameters
+
+
+def precomputed_nodes(graph: Graph) -> set[str]:
+    """The nodes that compute weights from parameters, once; those that mark them among them."""
+    marked = [Ref(node.name) for node in graph if isinstance(node.op, Precomputed)]
+    return {name for name in graph.needed(marked) if not isinstance(graph.node(name).op, Param)}
 
 
 def weight_graph(graph: Graph, blobs: Iterable[Ref]) -> Graph:

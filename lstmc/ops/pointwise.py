@@ -21,6 +21,7 @@ __all__ = [
     "Log",
     "Positive",
     "Power",
+    "Precomputed",
     "Relu",
     "Round",
     "Sigmoid",
@@ -121,6 +122,22 @@ class StopGradient(Pointwise):
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
         return (None,)
+
+
+@dataclass(frozen=True)
+class Precomputed(Pointwise):
+    """y = x, which is made of parameters alone: y is a weight of the net, computed once, when the weights are written.
+
+    Made by the pass ``precompute`` for nets that are not trained.
+    """
+
+    name = "precomputed"
+
+    def f(self, x: Array) -> Array:
+        return x
+
+    def df(self, y: Array, x: Array) -> float:
+        return 1.0
 
 
 @dataclass(frozen=True)

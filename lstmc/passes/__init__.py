@@ -12,6 +12,7 @@ from lstmc.passes.hoist import Hoist
 from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.pass_list import PassList, numbered, place_of
 from lstmc.passes.peel import Peel
+from lstmc.passes.precompute import Precompute
 from lstmc.passes.roll_in import RollIn
 from lstmc.passes.run import PassObserver, Snapshot, run_passes, unrolled_scans
 from lstmc.passes.simplify import Simplify
@@ -33,6 +34,7 @@ __all__ = [
     "PassObserver",
     "PassResult",
     "Peel",
+    "Precompute",
     "Refs",
     "RollIn",
     "Simplify",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, op_over_time
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, made_of_parameters, op_over_time
 from lstmc.ops import Arg, Leaf, Op, Role
 from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
 
@@ -21,13 +21,15 @@ class Hoist(Pass):
        where it is one
     3. a step output that was hoisted           => the sequence itself
 
-    Products that are ``apart`` stay in the loop: for who writes it and can take them out there.
+    Products that are ``apart`` stay in the loop: for who writes it and can take them out there. With ``of_parameters``
+    all stays but what is made of parameters alone.
 
     An LSTM's x @ W_x.T over T steps of [N, D] becomes one matrix product of [T*N, D].
     """
 
     name = "hoist"
     apart: tuple[type[Op], ...] = ()  # what stays in the loop where it is on a sequence
+    of_parameters: bool = False
 
     def requires(self, graph: Graph) -> None:
         check_unpeeled(self, graph)
@@ -38,7 +40,7 @@ class Hoist(Pass):
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if not isinstance(node.op, Scan):
                 return None
-            return _Hoister(b, node, node.op, args, self.apart).run(counts)
+            return _Hoister(b, node, node.op, args, self).run(counts)
 
         return result(graph, rewrite(graph, visit), counts)
 
@@ -54,8 +56,8 @@ class Outer:
 class _Hoister:
     """One scan: its body is walked once; what can go out goes out, the rest becomes the new body."""
 
-    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, apart: tuple[type[Op], ...]) -> None:
-        self.apart = apart
+    def __init__(self, b: Builder, node: Node, scan: Scan, args: Refs, what: Hoist) -> None:
+        self.what = what
         self.b, self.node, self.scan, self.args = b, node, scan, args
         self.body = scan.body
         params = self.body.body_args()
@@ -84,9 +86,11 @@ class _Hoister:
         if not all(ref in self.outer for ref in operands):
             return False
         found = [self.outer[ref] for ref in operands]
+        if self.what.of_parameters and not made_of_parameters(self.b, *[o.ref for o in found]):
+            return False
         mapped = any(o.mapped for o in found)
         op: Op | None = node.op
-        if mapped and isinstance(node.op, self.apart):
+        if mapped and isinstance(node.op, self.what.apart):
             return False
         if mapped:
             types = [self.body.type(ref) for ref in operands]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op, reshaped
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op, precomputed_nodes, reshaped
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -40,8 +40,9 @@ def packing_nodes(graph: Graph) -> set[str]:
 
 
 def weight_nodes(graph: Graph) -> set[str]:
-    """All weight ops on parameters: where nothing is trained, a parameter may be in several blobs."""
-    return {node.name for node in graph if is_weight_op(node.op) and is_weight(graph, Ref(node.name))}
+    """All weight ops on parameters, and what is precomputed: untrained, a parameter may be in several blobs."""
+    packed = {node.name for node in graph if is_weight_op(node.op) and is_weight(graph, Ref(node.name))}
+    return packed | precomputed_nodes(graph)
 
 
 def alone_in_a_blob(graph: Graph, blob: Ref, readers: Mapping[Ref, int]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
-from lstmc.ops import Arg, Op, Param
+from lstmc.ops import Arg, Op, Param, Precomputed
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.fused.op import FusedScan
@@ -18,7 +18,7 @@ from lstmc_caffe.legalize.packed_values import with_packed_values
 from lstmc_caffe.legalize.rules import rules, used
 from lstmc_caffe.legalize.tied import with_transposes_in_bodies
 
-KEPT: frozenset[type[Op]] = frozenset((Param, Arg))
+KEPT: frozenset[type[Op]] = frozenset((Param, Arg, Precomputed))
 
 
 @dataclass(frozen=True)

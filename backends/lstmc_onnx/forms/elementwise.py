@@ -17,6 +17,7 @@ from lstmc.ops import (
     Mul,
     Positive,
     Power,
+    Precomputed,
     Relu,
     Round,
     Sigmoid,
@@ -45,6 +46,7 @@ OPERATORS = {
     Maximum: ("Max", {}),
     Dropout: ("Identity", {}),
     StopGradient: ("Identity", {}),
+    Precomputed: ("Identity", {}),
     Round: ("Round", {}),
 }
 

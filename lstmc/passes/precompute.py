@@ -1,0 +1,116 @@
+"""What is made of parameters alone, computed once, when the weights are written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
+from lstmc.ops import Arg, Full, Leaf, Param, Precomputed
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, rewrite
+from lstmc.passes.hoist import Hoist
+
+LARGEST = 2**16  # elements of a value that is larger than all parameters that it is made of
+
+
+@dataclass(frozen=True)
+class Precompute(Pass):
+    """Make what is computed from parameters alone a weight of the net: exp(A), 1 - b, softplus(p) + q.
+
+    1. such a value of a scan's body   => the same before the scan (``hoist`` of what is made of parameters)
+    2. such a value, where others read it => precomputed(it), which is a weight; a scan has it as one
+
+    Values that are much larger than their parameters stay: no net carries a parameter in many copies. Nets that are
+    trained keep all (``trained``): from such a weight the parameter cannot be read back.
+    """
+
+    name = "precompute"
+    trained: bool = False
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        if self.trained:
+            return PassResult(graph, False)
+        hoisted = Hoist(of_parameters=True).run(graph)
+        counts = Counter(hoisted.counts)
+        made = _marked(hoisted.graph, counts)
+        return result(graph, made, counts)
+
+
+def _marked(graph: Graph, counts: Counter[str]) -> Graph:
+    alone = _made_of_parameters(graph)
+    read = {ref for node in graph if node.name not in alone for ref in graph.args(node.name)}
+    read |= {output.ref for output in graph.outputs}
+    stored = {ref for ref in read if ref.node in alone and not is_weight(graph, ref)}
+    if not stored:
+        return graph
+    rebuild = Rebuild(graph)
+    fills: dict[str, Ref] = {}  # a constant that layers have too is computed apart
+    weights: dict[Ref, Ref] = {}
+    for node in graph:
+        args = [weights.get(ref) or rebuild.new[ref] for ref in graph.args(node.name)]
+        if node.name in alone:
+            args = [
+                _fill(rebuild.builder, graph, ref, fills) if ref in read and _is_fill(graph, ref) else rebuild.new[ref]
+                for ref in graph.args(node.name)
+            ]
+        rebuild.put(node, _with_weights(rebuild.builder, node, tuple(args), graph, stored))
+        for out, name in enumerate(node.names):
+            ref = Ref(node.name, out)
+            if ref in stored:
+                counts["precompute"] += 1
+                names = (f"{name}/precomputed",)
+                (weights[ref],) = rebuild.builder.add(Precomputed(), rebuild.new[ref], names=names, loc=node.loc)
+    return rebuild.builder.finish([(o.name, weights.get(o.ref) or rebuild.new[o.ref]) for o in graph.outputs])
+
+
+def _with_weights(b: Builder, node: Node, args: Refs, graph: Graph, stored: set[Ref]) -> Refs:
+    if not isinstance(node.op, Scan):
+        return b.copy(node, args)
+    slots = {i for i, ref in enumerate(graph.args(node.name)) if ref in stored and node.op.role(i) == "static"}
+    scan = in_bodies(node.op, lambda body: _as_weights(body, slots))
+    return b.add(scan, *args, names=node.names, loc=node.loc)
+
+
+def _as_weights(body: Graph, slots: set[int]) -> Graph:
+    names = {body.body_args()[slot].name for slot in slots}
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if node.name not in names:
+            return None
+        assert isinstance(node.op, Arg)
+        return b.add(replace(node.op, role="weight"), names=node.names, loc=node.loc)
+
+    return rewrite(body, visit) if names else body
+
+
+def _made_of_parameters(graph: Graph) -> set[str]:
+    """The nodes that compute something of parameters, and of nothing but parameters and constants."""
+    made_of: dict[str, Mapping[str, int]] = {}  # of a node, the parameters and their sizes
+    for node in graph:
+        operands = graph.args(node.name)
+        size = sum(prod(type_.shape) for type_ in node.types)
+        if isinstance(node.op, Param | Precomputed):
+            made_of[node.name] = {node.name: size}
+        elif not isinstance(node.op, Leaf | Scan) and all(
+            ref.node in made_of or _is_fill(graph, ref) for ref in operands
+        ):
+            found = {name: n for ref in operands for name, n in made_of.get(ref.node, {}).items()}
+            if found and size <= max(LARGEST, sum(found.values())):
+                made_of[node.name] = found
+    return {name for name in made_of if not isinstance(graph.node(name).op, Param)}
+
+
+def _is_fill(graph: Graph, ref: Ref) -> bool:
+    return isinstance(graph.node(ref.node).op, Full)
+
+
+def _fill(b: Builder, graph: Graph, ref: Ref, fills: dict[str, Ref]) -> Ref:
+    if ref.node not in fills:
+        node = graph.node(ref.node)
+        (fills[ref.node],) = b.add(node.op, names=(f"{node.name}/precomputed",), loc=node.loc)
+    return fills[ref.node]

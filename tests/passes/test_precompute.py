@@ -1,0 +1,138 @@
+"""``precompute``: text before, text after, the same meaning; what it leaves; and what the nets of it are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc import Input, Param, State, cell, dims, exp, linear, model, scan, sigmoid, tanh, uniform
+from lstmc.ir import is_weight, parse_graph, print_graph, verify
+from lstmc.ops import Precomputed
+from lstmc.passes import PassResult, Precompute
+from lstmc.weights import unpack_weights
+from lstmc_caffe.run.runner import Runner
+from tests.equivalence import assert_same_meaning
+
+BEFORE = """\
+graph net {
+  %X: f32[3,2,5] = input()
+  %h0: f32[2,5] = input()
+  %p: f32[5] = param()
+  %half: f32[5] = full(value=0.5)
+  %q: f32[5] = mul(%p, %half)
+  %Y, %h_T: f32[3,2,5], f32[2,5] = scan(%X, %h0, %p, %q, length=3) {
+    body step {
+      %x: f32[2,5] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %p: f32[5] = arg(role='weight')
+      %q: f32[5] = arg(role='static')
+      %e: f32[5] = exp(%p)
+      %a: f32[2,5] = mul(%h_prev, %e)
+      %b: f32[2,5] = mul(%x, %q)
+      %h: f32[2,5] = add(%a, %b)
+      return h=%h, next h=%h
+    }
+  }
+  %z: f32[3,2,5] = add(%Y, %half)
+  return Y=%z, h_T=%h_T, q=%q
+}
+"""
+
+AFTER = """\
+graph net {
+  %X: f32[3,2,5] = input()
+  %h0: f32[2,5] = input()
+  %p: f32[5] = param()
+  %half: f32[5] = full(value=0.5)
+  %half/precomputed: f32[5] = full(value=0.5)
+  %q: f32[5] = mul(%p, %half/precomputed)
+  %q/precomputed: f32[5] = precomputed(%q)
+  %step/e: f32[5] = exp(%p)
+  %step/e/precomputed: f32[5] = precomputed(%step/e)
+  %Y, %h_T: f32[3,2,5], f32[2,5] = scan(%X, %h0, %p, %q/precomputed, %step/e/precomputed, length=3) {
+    body step {
+      %x: f32[2,5] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %p: f32[5] = arg(role='weight')
+      %q: f32[5] = arg(role='weight')
+      %e: f32[5] = arg(role='weight')
+      %a: f32[2,5] = mul(%h_prev, %e)
+      %b: f32[2,5] = mul(%x, %q)
+      %h: f32[2,5] = add(%a, %b)
+      return h=%h, next h=%h
+    }
+  }
+  %z: f32[3,2,5] = add(%Y, %half)
+  return Y=%z, h_T=%h_T, q=%q/precomputed
+}
+"""
+
+
+def test_before_and_after() -> None:
+    before = parse_graph(BEFORE)
+    outcome = Precompute().run(before)
+    assert print_graph(outcome.graph) == AFTER
+    assert (outcome.modified, outcome.counts) == (True, {"hoist_node": 1, "precompute": 2})
+    verify(outcome.graph)
+    assert_same_meaning(before, outcome.graph)
+    assert Precompute().run(outcome.graph) == PassResult(outcome.graph, False, {})
+
+
+def test_nets_that_are_trained_keep_all() -> None:
+    before = parse_graph(BEFORE)
+    assert Precompute(trained=True).run(before) == PassResult(before, False)
+
+
+def test_what_is_much_larger_than_its_parameters_stays() -> None:
+    before = parse_graph("""\
+graph net {
+  %x: f32[300,300] = input()
+  %p: f32[300,1] = param()
+  %e: f32[300,1] = exp(%p)
+  %t: f32[300,300] = tile(%e, axis=1, tiles=300)
+  %y: f32[300,300] = add(%x, %t)
+  return y=%y
+}
+""")
+    after = Precompute().run(before).graph
+    assert [node.names for node in after if isinstance(node.op, Precomputed)] == [("e/precomputed",)]
+    assert not is_weight(after, after.args("y")[1])
+
+
+T, N, D = dims("T N D")
+
+
+@cell
+def decaying(x=Input(N, D), h=State(N, D), *, A=Param(D), W=Param(D, D), b=Param(D, fill=uniform(0.2, 1))):
+    """Functions of parameters: a decay, a matrix, and a bias that has as many rows as nothing."""
+    h = exp(-exp(A)) * h + (1 - sigmoid(b)) * linear(x, tanh(W), exp(b))
+    return h, {"h": h}
+
+
+@model
+def net(X=Input(T, N, 3)):
+    return {"y": scan(decaying(), X)[0]}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["flat", "noslice"])
+def test_in_caffe_they_are_weights(caffe: Runner, target: str) -> None:
+    compiled = lstmc.compile(net, target=target, T=3, N=2)
+    report = compiled.verify(["interpreter", "caffe-cpu"])
+    assert report, str(report)
+    assert not {"Exp", "Sigmoid", "TanH"} & {layer.type for layer in compiled.layers}
+
+
+def test_the_parameters_are_not_read_back() -> None:
+    weights = parse_graph("""\
+graph weights {
+  %A: f32[3] = param()
+  %B: f32[3] = param()
+  %e: f32[3] = exp(%A)
+  %e/precomputed: f32[3] = precomputed(%e)
+  return A=%e/precomputed, B=%B
+}
+""")
+    blobs = {"A": np.ones(3, np.float32), "B": np.zeros(3, np.float32)}
+    assert unpack_weights(weights, blobs).keys() == {"B"}
