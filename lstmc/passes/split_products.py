@@ -69,16 +69,11 @@ class _Pieces:
         last = self.b.type(ref).rank - 1
         if isinstance(node.op, Split) and node.op.axis == axis and sizes == (self.b.type(ref).shape[axis],):
             return (ref,)
-        if isinstance(node.op, Linear) and axis == last:
+        if isinstance(node.op, Linear) and axis == last and all(is_weight(self.b, arg) for arg in args[1:]):
             parts = [(args[0],) * len(sizes), *(self.weight(arg, 0, sizes) for arg in args[1:])]
-            if any(not is_weight(self.b, arg) for arg in args[1:]):
-                return None
             self.counts["linear_per_piece"] += 1
-        elif isinstance(node.op, Pointwise | Binary):
-            found = [self._operand(arg, ref, axis, sizes, names) for arg in args]
-            parts = [part for part in found if part is not None]
-            if len(parts) < len(found):
-                return None
+        elif isinstance(node.op, Pointwise | Binary) and all(self._goes_apart(arg, ref, axis) for arg in args):
+            parts = [self._operand(arg, ref, axis, sizes, names) for arg in args]
             self.counts["function_per_piece"] += 1
         else:
             return None
@@ -88,20 +83,26 @@ class _Pieces:
         ]
         return tuple(made)
 
-    def _operand(self, arg: Ref, whole: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
-        """An operand of an element-wise op whose result is cut."""
+    def _goes_apart(self, arg: Ref, whole: Ref, axis: int) -> bool:
+        """Whether an operand of an element-wise op whose result is cut is cut with it, or is the same for all pieces."""
         wanted, found = self.b.type(whole).shape, self.b.type(arg).shape
+        if is_weight(self.b, arg) and found == wanted[axis:] and len(found) == 1:
+            return True
+        return (found == wanted and not is_weight(self.b, arg)) or self._is_same(arg, whole, axis)
+
+    def _is_same(self, arg: Ref, whole: Ref, axis: int) -> bool:
+        covered = covered_axes(self.b.type(arg).shape, self.b.type(whole).shape)
+        return covered is not None and not covered[0] <= axis < covered[1]
+
+    def _operand(self, arg: Ref, whole: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs:
+        """An operand that goes apart, for each piece of the result."""
+        if self._is_same(arg, whole, axis):
+            return (arg,) * len(sizes)
         if is_weight(self.b, arg):
-            if len(found) == 1 and axis == len(wanted) - 1 and found[0] == wanted[axis]:
-                return self.weight(arg, 0, sizes)
-            return None
-        if found == wanted:
-            operand = self.b.node(arg.node)
-            return self._pieces(arg, axis, sizes, tuple(f"{name}/{operand.name}" for name in names)) or self._split(
-                arg, axis, sizes
-            )
-        start, stop = covered_axes(found, wanted) or (axis, axis + 1)
-        return None if start <= axis < stop else (arg,) * len(sizes)
+            return self.weight(arg, 0, sizes)
+        operand = self.b.node(arg.node)
+        pieces = self._pieces(arg, axis, sizes, tuple(f"{name}/{operand.name}" for name in names))
+        return pieces or self._split(arg, axis, sizes)
 
     def _split(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         return self.b.add(Split(axis, sizes), ref, names=(f"{self.b.node(ref.node).names[ref.out]}/piece",))

@@ -81,6 +81,34 @@ def test_per_piece_before_and_after() -> None:
     assert not SplitProducts().run(after).modified
 
 
+def test_an_operand_that_is_the_same_for_all_pieces_is_read_by_each() -> None:
+    before = parse_graph("""\
+graph net {
+  %x: f32[1,4] = input()
+  %p: f32[1,1] = param()
+  %s: f32[1,4] = add(%x, %p)
+  %a, %b: f32[1,2], f32[1,2] = split(%s, axis=1, sizes=(2, 2))
+  return a=%a, b=%b
+}
+""")
+    after = SplitProducts().run(before).graph
+    assert [node.op.name for node in after] == ["input", "param", "add", "split", "add", "add"]
+    assert_same_meaning(before, after)
+
+
+def test_nothing_is_cut_for_a_split_that_stays() -> None:
+    before = parse_graph("""\
+graph net {
+  %x: f32[1,4] = input()
+  %p: f32[1,4] = param()
+  %s: f32[1,4] = add(%x, %p)
+  %a, %b: f32[1,2], f32[1,2] = split(%s, axis=1, sizes=(2, 2))
+  return a=%a, b=%b
+}
+""")
+    assert not SplitProducts().run(before).modified
+
+
 def test_a_split_of_what_cannot_be_cut_stays() -> None:
     text = """\
 graph net {

@@ -16,7 +16,7 @@ from lstmc_caffe.legalize.checks import check_gradients_end
 from lstmc_caffe.legalize.fused import scan_to_layer
 from lstmc_caffe.legalize.packed_values import with_packed_values
 from lstmc_caffe.legalize.rules import rules, used
-from lstmc_caffe.legalize.tied import with_transposes_in_bodies
+from lstmc_caffe.legalize.tied import with_transposes_apart, with_transposes_in_bodies
 
 KEPT: frozenset[type[Op]] = frozenset((Param, Arg, Precomputed))
 
@@ -62,7 +62,7 @@ class Legalize(Pass):
         counts: Counter[str] = Counter()
         if self.trained:
             check_gradients_end(graph)
-        ready = with_packed_values(with_transposes_in_bodies(graph)) if self.trained else graph
+        ready = with_packed_values(with_transposes_in_bodies(with_transposes_apart(graph))) if self.trained else graph
         legal = legalized(ready, counts, self.trained, self.fused)
         return result(graph, legal, counts)
 

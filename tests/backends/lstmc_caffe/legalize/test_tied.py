@@ -56,15 +56,22 @@ def test_real_caffe_agrees_forward_and_backward(target: str, steps: int) -> None
     assert verification, str(verification)
 
 
-def test_a_transposed_parameter_that_is_read_as_a_value_too_stays_outside_of_the_scan() -> None:
-    @cell
-    def valued(x: Any = Input(D, D), h: Any = State(D, D), *, W: Any = Param(D, D, fill=xavier())) -> Any:
-        return h, {"h": linear(tanh(x), W.T) + linear(h, W.T) * W.T}
+@cell
+def valued(x: Any = Input(D, D), h: Any = State(D, D), *, W: Any = Param(D, D, fill=xavier())) -> Any:
+    return h, {"h": linear(tanh(x), W.T) + linear(h, W.T) * W.T}
 
-    net = lstmc.compile(valued, T=2, D=3, target="flat")
-    assert net.verify(["interpreter"]), str(net.verify(["interpreter"]))
-    with pytest.raises(lstmc.errors.BackendError, match="valued/W would be in two blobs of the net"):
-        lstmc.compile(valued, T=2, D=3)
+
+@model
+def valued_outside(X: Any = Input(T, N, 4), W: Any = Param(4, 3, fill=xavier())) -> Any:
+    return {"y": X @ W, "v": tanh(W.T), "w": W.T}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["caffe", "flat"])
+def test_a_transposed_parameter_may_be_a_matrix_and_a_value(target: str) -> None:
+    for made, sizes in ((valued, {"T": 2, "D": 3}), (valued_outside, {"T": 2, "N": 3})):
+        verification = lstmc.compile(made, target=target, **sizes).verify(["interpreter", "caffe-cpu"])
+        assert verification, str(verification)
 
 
 def test_a_second_run_makes_no_layers_of_the_transposed_parameter_that_the_first_left_unread() -> None:
