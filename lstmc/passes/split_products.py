@@ -84,7 +84,7 @@ class _Pieces:
         return tuple(made)
 
     def _goes_apart(self, arg: Ref, whole: Ref, axis: int) -> bool:
-        """Whether an operand of an element-wise op whose result is cut is cut with it, or is the same for all pieces."""
+        """Whether an operand of an element-wise op whose result is cut is cut too, or is the same for all pieces."""
         wanted, found = self.b.type(whole).shape, self.b.type(arg).shape
         if is_weight(self.b, arg) and found == wanted[axis:] and len(found) == 1:
             return True
