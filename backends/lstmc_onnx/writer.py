@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lstmc.backend import OpenShape
 from lstmc.errors import BackendError
 from lstmc.ops import Op
 from lstmc.types import TensorType
 from lstmc_onnx.packages import onnx
 
 OLDEST = 13  # the opset in which axes and sizes are operands, and softmax is along one axis
-Shape = tuple[int | str, ...]  # a name is a dimension that the net leaves open, '' what is computed from some
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Call:
     types: tuple[TensorType, ...]
     results: tuple[str, ...]
     made: tuple[TensorType, ...]
-    given: tuple[Shape, ...]  # the shapes of operands and of results, with names for sizes that are open
-    shapes: tuple[Shape, ...]
+    given: tuple[OpenShape, ...]  # the shapes of operands and of results, with names for sizes that are open
+    shapes: tuple[OpenShape, ...]
 
 
 @dataclass
@@ -96,7 +96,7 @@ class Writer:
         """Whole numbers, such as axes and sizes."""
         return self.constant(np.asarray(values, np.int64), name)
 
-    def shape(self, wanted: Shape, filled: bool = False) -> str:
+    def shape(self, wanted: OpenShape, filled: bool = False) -> str:
         """The name of a shape, for what is reshaped to it, or is to be ``filled`` with something.
 
         One size that is open is then -1, as the others tell it; more are found out as the net runs.

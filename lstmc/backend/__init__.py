@@ -22,6 +22,7 @@ from lstmc.backend.discover import (
     target_of,
     training_targets,
 )
+from lstmc.backend.open_sizes import OpenShape, OpenSizes
 from lstmc.backend.protocols import (
     Backend,
     Builds,
@@ -68,6 +69,8 @@ __all__ = [
     "Lints",
     "ListsLayers",
     "OpenNet",
+    "OpenShape",
+    "OpenSizes",
     "ReadsWeights",
     "RunArrays",
     "Runs",

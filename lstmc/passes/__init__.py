@@ -3,7 +3,7 @@
 from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
-from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, step_pattern
+from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, named_results, step_pattern
 from lstmc.passes.fixed_products import FixedProducts
 from lstmc.passes.fuse_horizontal import FuseHorizontal
 from lstmc.passes.fuse_linears import FuseLinears
@@ -46,6 +46,7 @@ __all__ = [
     "compared",
     "gradient_graph",
     "in_bodies",
+    "named_results",
     "numbered",
     "place_of",
     "result",

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.ops import Array, AvePool, Conv, Linear, MaxPool
+from lstmc.ops import Array, AvePool, Conv, Linear, MaxPool, Op
+from lstmc.types import TensorType
 from lstmc_onnx.writer import Call, Writer
 
 
@@ -46,6 +47,11 @@ def ave_pool(w: Writer, call: Call) -> None:
         return
     (y,) = _images(w, call, "AveragePool", f"{call.results[0]}/windows", count_include_pad=1, **_windows(call))
     w.add("Mul", (y, w.constant(share, f"{call.results[0]}/share")), call.results)
+
+
+def written_alike(op: Op, one: TensorType, other: TensorType) -> bool:
+    """Whether an op is written alike for operands and results of two types: the padding of pools is in numbers."""
+    return not isinstance(op, MaxPool | AvePool) or one.shape[-2:] == other.shape[-2:]
 
 
 def _windows(call: Call) -> dict[str, Any]:

@@ -62,9 +62,7 @@ def _manifest(compiled: Compiled, written: WrittenModel) -> Manifest:
     names = zip(written.outputs, graph.outputs, strict=True)
 
     def place(ref: Ref, name: str) -> Place:
-        type_, sizes = graph.type(ref), written.sizes.shape(ref)
-        dims = tuple(size if isinstance(size, str) else None for size in sizes)
-        return Place.of(type_, ((name, type_),), dims if any(dim is not None for dim in dims) else ())
+        return Place.of(graph.type(ref), ((name, graph.type(ref)),), written.sizes.open(ref))
 
     return describe(
         compiled,

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.backend import OpenShape, OpenSizes
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, Scan, is_weight_op, weight_graph
 from lstmc.ops import Arg, Array, Full, Input, Param
 from lstmc.version import __version__
+from lstmc_onnx.forms.products import written_alike
 from lstmc_onnx.forms.table import form_of
 from lstmc_onnx.packages import onnx
-from lstmc_onnx.write.sizes import Sizes
-from lstmc_onnx.writer import Call, Shape, Shared, Writer, check_opset
+from lstmc_onnx.writer import Call, Shared, Writer, check_opset
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class WrittenModel:
     names: Mapping[Ref, str]
     outputs: tuple[str, ...]
     weights: Graph
-    sizes: Sizes
+    sizes: OpenSizes
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -45,8 +46,8 @@ def write_model(
     Raises :class:`BackendError` for an opset that is too old or not known.
     """
     check_opset(opset)
-    sizes = Sizes.of(graph, others or {})
-    shared = Shared(opset, dims=_dims(sizes))
+    sizes = OpenSizes.of(graph, others or {}, written_alike)
+    shared = Shared(opset, dims=sizes.inputs())
     w = shared.main
     names = _names(graph, w)
     stored = weight_graph(graph, (ref for ref in names if is_stored(graph, ref)))
@@ -89,7 +90,7 @@ def is_stored(graph: Graph, ref: Ref) -> bool:
     return bool(parts) and all(is_stored(graph, arg) for arg in parts)
 
 
-def write_node(w: Writer, sizes: Sizes, node: Node, names: Mapping[Ref, str]) -> None:
+def write_node(w: Writer, sizes: OpenSizes, node: Node, names: Mapping[Ref, str]) -> None:
     """One node's operators."""
     if isinstance(node.op, Scan):
         write_scan(w, sizes, node, node.op, names)
@@ -111,7 +112,7 @@ def write_node(w: Writer, sizes: Sizes, node: Node, names: Mapping[Ref, str]) ->
         raise error.located(node.loc) from None
 
 
-def write_scan(w: Writer, sizes: Sizes, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
+def write_scan(w: Writer, sizes: OpenSizes, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
     """A Scan: states, then sequences; what is the same at every step is read from the graph around it."""
     within, title = sizes.inside(node), scan.body.name
     body = within.graph
@@ -178,17 +179,6 @@ def _values(graph: Graph) -> list[Ref]:
     return [Ref(node.name, out) for node in graph for out in range(len(node.types))]
 
 
-def _told(name: str, shape: Shape) -> Any:
+def _told(name: str, shape: OpenShape) -> Any:
     sizes = [size or None for size in shape]
     return onnx().helper.make_tensor_value_info(name, onnx().TensorProto.FLOAT, sizes)
-
-
-def _dims(sizes: Sizes) -> dict[str, tuple[str, int]]:
-    """For each open dimension, an input and which of its axes it is; one that no input has cannot be open."""
-    inputs = [node.name for node in sizes.graph if isinstance(node.op, Input)]
-    found: dict[str, tuple[str, int]] = {}
-    for name in inputs:
-        for axis, size in enumerate(sizes.shape(Ref(name))):
-            if isinstance(size, str) and size:
-                found.setdefault(size, (name, axis))
-    return found
