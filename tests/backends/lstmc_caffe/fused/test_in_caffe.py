@@ -8,11 +8,26 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, softmax, softmax_loss, tanh, xavier
+from lstmc import (
+    Input,
+    Param,
+    State,
+    cell,
+    dims,
+    dropout,
+    linear,
+    model,
+    scan,
+    sigmoid,
+    softmax,
+    softmax_loss,
+    tanh,
+    xavier,
+)
 from lstmc import sum as total
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
-from lstmc.differential import check
+from lstmc.differential import check, check_training, random_arrays
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.ops import Input as InputOp
@@ -104,6 +119,41 @@ def test_more_cells_of_the_library(caffe: Runner, name: str) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_random_models(caffe: Runner, seed: int) -> None:
     assert_right(caffe, seeded_model(seed).graph())
+
+
+@cell
+def dropping(x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=xavier()), U=Param(H, H, fill=xavier())):
+    """A state of which each step keeps some, and a sum that depends on it."""
+    h = tanh(linear(x, W) + linear(dropout(h, 0.25), U))
+    return dropout(h, 0.5), {"h": h}
+
+
+@model
+def kept_in_part(X=Input(T, N, 3)):
+    return {"y": scan(dropping(H=4), X)[0], "back": scan(dropping(H=4), X, reverse=True, name="back")[0]}
+
+
+def test_dropout_in_a_loop_draws_for_each_step(caffe: Runner) -> None:
+    graph = kept_in_part.graph(T=40, N=6)
+    compiled = compile_graph(graph, BACKEND, TARGET)
+    weights = initial_weights(graph)
+    artifact, executor = BACKEND.emit(compiled, weights), CaffeExecutor(caffe, "cpu")
+    for report in (
+        check(compiled, artifact, weights, executor, seed=1),
+        check_training(compiled, artifact, weights, executor, seed=1),
+    ):
+        assert report.passed, [d for d in report.differences if not d.passed]
+        assert {d.name for d in report.differences if d.kind == "output"} == {"y", "back"}
+        assert {d.name for d in report.differences if d.kind == "gradient"} >= {*weights, "X"}
+    execution = executor.run_training(compiled, artifact, random_arrays(compiled, weights, 1))
+    masks = [
+        execution.values[node.name] for node in compiled.expanded if "/mask" in node.name and "ones" not in node.name
+    ]
+    assert len(masks) == 2  # that of the output is done after the loop
+    for mask in masks:
+        assert np.unique(mask).tolist() == [0, np.float32(4 / 3)]
+        assert not np.array_equal(mask[0], mask[1])
+    assert not np.array_equal(*masks)
 
 
 def test_other_lengths_and_batches_need_no_other_code(caffe: Runner, tmp_path: Path) -> None:
