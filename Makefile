@@ -66,6 +66,7 @@ package: $(VENV)/.test ## wheel and sdist, installed into empty environments and
 
 fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 (FUZZ=--help)
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(FUZZ)
+	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz $(if $(SEED),--seed $(SEED))
 
 faults: caffe ## full disks, closed output, and trainings that are killed and damaged: make faults KILLS=100
 	$(PYTEST) -m faults

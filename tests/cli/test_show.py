@@ -115,7 +115,7 @@ def test_show_explains_generated_layers(lstmc: LSTMC, wanted: tuple[str, ...]) -
     assert explained[:3] == [
         "# layer rnn: N and T are what its bottoms have",
         "#   forward, each step: 1 product, 1 loop",
-        "#   backward, each step: 1 product, 3 loops",
+        "#   backward, each step: 1 product, 1 loop",
     ]
     assert "#     product d_rnn_W_h [2, 2] += d_h_3 [T * N, 2]^T h_prev_kept [T * N, 2]" in explained
     assert explained[-1].startswith("#   buffers at T = 4, N = 3: ")

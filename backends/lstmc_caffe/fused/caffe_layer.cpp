@@ -19,6 +19,7 @@ using caffe::Blob;
 using std::string;
 using std::vector;
 typedef vector<Blob<float>*> Blobs;
+enum { ALIGNED = 16 };  // floats of a line of the cache, where buffers begin
 
 const lstmc_layer* find(const string& type) {
   for (const lstmc_layer* const* layer = lstmc_layers; *layer; ++layer) {
@@ -83,7 +84,7 @@ class GeneratedLayer : public caffe::Layer<float> {
     for (int i = 0; i < code_->buffers; ++i) {
       const lstmc_buffer& buffer = code_->buffer[i];
       const size_t floats = size_t(buffer.size) * (buffer.rows ? N : 1) * (buffer.time ? T + buffer.more : 1);
-      if (buffers_[i].size() != floats) vector<float>(floats).swap(buffers_[i]);
+      if (buffers_[i].size() != floats + ALIGNED) vector<float>(floats + ALIGNED).swap(buffers_[i]);
     }
   }
 
@@ -124,7 +125,10 @@ class GeneratedLayer : public caffe::Layer<float> {
   void gather(const Blobs& bottom, const Blobs& top) {
     for (size_t i = 0; i < bottom.size(); ++i) bottom_[i] = bottom[i]->cpu_data();
     for (int i = 0; i < code_->weights; ++i) weight_[i] = this->blobs_[i]->cpu_data();
-    for (int i = 0; i < code_->buffers; ++i) buffer_[i] = buffers_[i].data();
+    for (int i = 0; i < code_->buffers; ++i) {
+      const size_t beyond = reinterpret_cast<size_t>(buffers_[i].data()) / sizeof(float) % ALIGNED;
+      buffer_[i] = buffers_[i].data() + (beyond ? ALIGNED - beyond : 0);
+    }
   }
 
   lstmc_call called() {

@@ -29,7 +29,7 @@ def layer_code(plan: Plan) -> tuple[str, str]:
     zeroed = [a for a in plan.gradients if a.kind == "bottom_diff" and not (a.time and a.rows)]
     backward = _used(plan.backward) | {a.name for a in zeroed} | {s.top_diff.name for s in plan.states}
     backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
-    backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into)}
+    backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into) if place}
     read = _read(plan.backward)  # one gradient may be that of several states
     text = _TEMPLATES.get_template("layer.cpp.j2").render(
         type=_PLACE,

@@ -315,3 +315,11 @@ ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, 
 static void outer(long rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {
   cblas_sgemm(101, 112, 111, outs, ins, static_cast<int>(rows), 1.0f, ct, ldct, x, ldx, 1.0f, into, ins);
 }
+
+// into [outs] += the rows of ct [rows, outs]
+static void sum_of_rows(long rows, int outs, const float* ct, int ldct, float* into) {
+  for (long n = 0; n < rows; ++n, ct += ldct) {
+#pragma GCC ivdep
+    for (int j = 0; j < outs; ++j) into[j] += ct[j];
+  }
+}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Ref, Scan
-from lstmc.ops import Add, Linear, Reshape, Transpose
+from lstmc.ops import Add, Linear, Reshape, Sum, Transpose
 from lstmc.passes import Cse, Simplify, backward_body
 from lstmc_caffe.fused.arithmetic import CHEAP, MOVES
 from lstmc_caffe.fused.memory import Array, Kind, Names, Place
@@ -18,10 +18,13 @@ from lstmc_caffe.fused.work import Sink, Work
 
 @dataclass(frozen=True)
 class Outer:
-    """One product for all steps: it adds ct^T x to a gradient [outs, ins], over the rows of all steps."""
+    """One product for all steps: it adds ct^T x to a gradient [outs, ins], over the rows of all steps.
+
+    Without x it adds the sum of the rows to a gradient [outs].
+    """
 
     ct: Place
-    x: Place
+    x: Place | None
     into: Place
     outs: int
     ins: int
@@ -217,7 +220,7 @@ class _Planner:
         for arg, state in zip(args[count + len(outputs) :], states, strict=True):
             known[Ref(arg.name)] = Place(state.gradient[0])
         sinks: list[Sink] = []
-        outers: list[tuple[Outer, Ref, Ref]] = []
+        outers: list[tuple[Outer, Ref, Ref | None]] = []
         results = iter(self.back.outputs)
         for slot, arg in enumerate(self.body.body_args()):
             if self.scan.role(slot) == "state":
@@ -231,6 +234,7 @@ class _Planner:
                     outers.append(outer)
                 elif self.back.node(ref.node).op.name != "full" or (into.time and into.rows):
                     sinks.append(Sink(ref, Place(into), summed))
+        sinks = self._without_sums(sinks, outers)
         for state in states:
             sinks.append(Sink(next(results).ref, Place(state.gradient[1])))
         schedule = Schedule(self.back, known, self.made, self.names)
@@ -251,6 +255,21 @@ class _Planner:
                 yield from self._parts(arg)
         else:
             yield ref
+
+    def _without_sums(self, sinks: list[Sink], outers: list[tuple[Outer, Ref, Ref | None]]) -> list[Sink]:
+        """The sinks but for sums of rows that are there for all steps anyway, as an operand of a product: as those of
+        a bias beside the weights. ``outers`` gains these."""
+        there = {ct for _, ct, _ in outers}
+        left = []
+        for sink in sinks:
+            node = self.back.node(sink.ref.node)
+            (rows,) = self.back.args(node.name) if isinstance(node.op, Sum) else (None,)
+            if rows in there and sink.add and isinstance(node.op, Sum) and node.op.axis == 0:
+                lead, outs = self.back.type(rows).shape
+                outers.append((Outer(sink.place, None, sink.place, outs, 1, lead), rows, None))
+            else:
+                left.append(sink)
+        return left
 
     def _outer(self, ref: Ref, into: Place) -> tuple[Outer, Ref, Ref] | None:
         """A summand that is a product of this step's rows alone: dW = ct^T x."""

@@ -31,11 +31,12 @@ def plan_text(plan: Plan) -> str:
             lines += [f"  {title}, {heading}:", *(f"    {line}" for line in found)] if found else []
     lines.append("  backward, gradients of weights, once for all steps:")
     for o in plan.outers:
-        rows = f"T * N{_lead(o.lead)}"
-        lines.append(
-            f"    product {o.into.array.name} [{o.outs}, {o.ins}] += {o.ct.array.name} [{rows}, {o.outs}]^T"
-            f" {o.x.array.name} [{rows}, {o.ins}]"
-        )
+        ct, rows = o.ct.array.name, f"T * N{_lead(o.lead)}"
+        if o.x is None:
+            lines.append(f"    sum {o.into.array.name} [{o.outs}] += rows of {ct} [{rows}, {o.outs}]")
+        else:
+            product = f"{ct} [{rows}, {o.outs}]^T {o.x.array.name} [{rows}, {o.ins}]"
+            lines.append(f"    product {o.into.array.name} [{o.outs}, {o.ins}] += {product}")
     return "\n".join(lines) + "\n"
 
 
@@ -78,9 +79,12 @@ def _lives(plan: Plan) -> dict[Array, str]:
                 uses.get(name, set()).add((title, _when(work)))
     for outer in plan.outers:
         for place in (outer.ct, outer.x):
-            uses.get(place.array.name, set()).add(("backward", "after"))
-    for state in plan.states:
-        uses[state.kept.array.name].add(("forward", "after"))  # what the last one is taken from
+            if place is not None:
+                uses.get(place.array.name, set()).add(("backward", "after"))
+    for state in plan.states:  # the last one is taken from the one, the first gradient from the others
+        uses[state.kept.array.name].add(("forward", "after"))
+        for array in state.gradient:
+            uses[array.name].add(("backward", "after"))
     found = {}
     for array in plan.buffers:
         passes = sorted({title for title, _ in uses[array.name]}, reverse=True)
@@ -88,6 +92,8 @@ def _lives(plan: Plan) -> dict[Array, str]:
             found[array] = KEPT
         elif array.rows and not array.time and any(array in state.gradient for state in plan.states):
             found[array] = "from step to step of backward"
+        elif not passes:
+            found[array] = "nothing reads it"
         elif array.rows and not array.time:
             found[array] = f"a step of {passes[0]}"
         else:

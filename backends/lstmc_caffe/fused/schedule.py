@@ -49,6 +49,7 @@ class Schedule:
         self.memory: dict[Ref, Place] = {}
         self.names: dict[str, str] = {}
         self.panels: dict[tuple[Array, bool], Array] = {}
+        self.over_time: set[Ref] = set()  # what is kept of every step for a product over all steps
         self.read: set[Ref] = set()  # what is read during a step, or kept for a product over all steps
 
     # where values come from --------------------------------------------------------------------------------------
@@ -140,6 +141,7 @@ class Schedule:
 
     def in_memory(self, ref: Ref, time: bool = False) -> Place:
         """Where a computed value is, or a source; it gets a buffer if it has none."""
+        time = time or ref in self.over_time
         if ref in self.sources:
             return self.sources[ref]
         if ref in self.memory and (self.memory[ref].array.time or not time):
@@ -209,16 +211,21 @@ class Schedule:
     # the C++ ------------------------------------------------------------------------------------------------------
 
     def work(
-        self, sinks: list[Sink], outers: Iterable[tuple[Ref, int, Ref, int]]
-    ) -> tuple[list[Work], list[tuple[Place, Place]]]:
+        self, sinks: list[Sink], outers: Iterable[tuple[Ref, int, Ref | None, int]]
+    ) -> tuple[list[Work], list[tuple[Place, Place | None]]]:
         """Everything of a step, and where the operands of products over all steps are."""
         outers = list(outers)
-        roots = [sink.ref for sink in sinks] + [ref for a, _, b, _ in outers for ref in (a, b)]
+        kept_refs = [ref for a, _, b, _ in outers for ref in (a, b) if ref is not None]
+        roots = [sink.ref for sink in sinks] + kept_refs
         self.place_nodes(roots)
+        self.over_time.update(self.origin(ref)[0] for ref in kept_refs)
         for sink in sinks:
             self._store(sink)
-        self.read.update(self.origin(ref)[0] for a, _, b, _ in outers for ref in (a, b))
-        kept = [(self.rows_in_memory(a, m, True), self.rows_in_memory(b, n, True)) for a, m, b, n in outers]
+        self.read.update(self.over_time)
+        kept = [
+            (self.rows_in_memory(a, m, True), None if b is None else self.rows_in_memory(b, n, True))
+            for a, m, b, n in outers
+        ]
         products = {}
         for at, group in enumerate(self.groups):
             for node in group.nodes:

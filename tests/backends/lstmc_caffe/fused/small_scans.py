@@ -71,6 +71,18 @@ def gate(G=Input(T, 1), X=Input(T, N, 4)):
     return X * scan(of_gate(N=3), G)[0]
 
 
+@cell
+def of_two_products(s=Input(N, 5), h=State(N, 3), *, P=Param(5, 3, fill=xavier()), Q=Param(3, 5, fill=xavier())):
+    """The gradient of s is what the second product gives back, and an operand of the gradient of P."""
+    h = tanh(linear(linear(h, P) + s, Q))
+    return h, {"h": h}
+
+
+@model
+def two_products(s=Input(N, 5)):
+    return {"y": scan(of_two_products(), length=T, static={"s": s})[0]}
+
+
 FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)
 
 

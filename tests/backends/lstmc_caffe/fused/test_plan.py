@@ -16,7 +16,7 @@ from lstmc_caffe.fused.plan import plan_of
 from lstmc_caffe.fused.plan_text import memory_text, plan_text
 from lstmc_caffe.fused.rows import rows_of
 from lstmc_caffe.fused.work import Loop, Product
-from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, square
+from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, square, two_products
 
 BACKEND = CaffeBackend()
 T, N, D, H = dims("T N D H")
@@ -148,6 +148,13 @@ def test_what_is_added_twice_to_a_gradient_is_written_twice() -> None:
     plan = plan_of(op, op.initial)
     assert "d_mul = mul(d_h_3, shifted) -> +d_of_square_p, +d_of_square_p\n" in plan_text(plan)
     assert len([line for work in plan.backward if isinstance(work, Loop) for line in work.lines if "+=" in line]) == 2
+
+
+def test_every_buffer_is_read() -> None:
+    (op,) = fused(two_products.graph(T=2, N=3))
+    text = plan_text(plan_of(op, op.initial))
+    assert "  buffer  d_linear_2_2 [T, N, 5]: all of backward\n" in text
+    assert "nothing reads it" not in text
 
 
 @cell

@@ -1,0 +1,34 @@
+"""The sanitizers find what is wrong with generated code: that they have nothing to say of it means something."""
+
+from __future__ import annotations
+
+import pytest
+
+import lstmc
+from tests.fuzz.sanitized import SANITIZERS, found_in
+
+pytestmark = [pytest.mark.caffe, pytest.mark.slow]  # g++ and a BLAS are there where Caffe is
+ADDRESSES, THREADS = SANITIZERS[:1], SANITIZERS[1:]
+
+
+@pytest.fixture(scope="module")
+def source() -> str:
+    return lstmc.compile("rnn", T=2, N=1, D=3, H=4, target="caffe-fused").files["rnn.layers.cpp"].decode()
+
+
+def test_memory_beyond_its_end_is_found(source: str) -> None:
+    found = found_in(changed(source, "for (int j = 0; j < 4; ++j)", "for (int j = 0; j < 40; ++j)"), ADDRESSES)
+    assert found is not None
+    assert "heap-buffer-overflow" in found
+
+
+def test_a_race_of_two_threads_is_found(source: str) -> None:
+    head = "static void forward(const lstmc_call* call) {"
+    found = found_in(changed(source, head, f"static long calls;\n{head}\n  ++calls;"), THREADS)
+    assert found is not None
+    assert "data race" in found
+
+
+def changed(source: str, old: str, new: str) -> str:
+    assert old in source
+    return source.replace(old, new)
