@@ -98,9 +98,9 @@ class CaffeBackend:
         """A prototxt against ``targets/TARGET.toml``."""
         return lint_file(net, load_target(target))
 
-    def layers(self, text: str) -> tuple[Layer, ...]:
+    def layers(self, net: bytes) -> tuple[Layer, ...]:
         """Every layer of a prototxt, with the shapes of its tops."""
-        return listed_layers(text)
+        return listed_layers(net)
 
     weights_suffix = SUFFIX
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from lstmc.backend import Artifact, Compiled, Finding, LintReport
+from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
 from lstmc.collector import collector_paused
 from lstmc.errors import BackendError
 from lstmc.ir import Scan
@@ -21,6 +21,7 @@ from lstmc_onnx.pipelines import CHOSEN, FORMS
 from lstmc_onnx.run.doctor import findings
 from lstmc_onnx.run.executor import RuntimeExecutor
 from lstmc_onnx.run.file import SUFFIX, read_weights
+from lstmc_onnx.run.layers import listed_layers
 from lstmc_onnx.run.lint import lint_file
 from lstmc_onnx.run.session import opened, run_files, step_session
 from lstmc_onnx.run.timing import artifact_seconds, build
@@ -86,6 +87,10 @@ class OnnxBackend:
     def lint(self, net: Path, target: str) -> LintReport:
         """A model by ``onnx.checker``, and by ONNX Runtime."""
         return lint_file(net)
+
+    def layers(self, net: bytes) -> tuple[Layer, ...]:
+        """Every operator of a model, with the shapes of its results where no size is open."""
+        return listed_layers(net)
 
     weights_suffix: ClassVar[str] = SUFFIX
 

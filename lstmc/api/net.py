@@ -121,7 +121,7 @@ class Net:
         >>> layer.name, layer.type, layer.tops, layer.shapes
         ('x', 'Input', ('x',), ((2, 1, 3),))
         """
-        return require(self.backend, ListsLayers).layers(self.prototxt)
+        return require(self.backend, ListsLayers).layers(self.files[self.artifact.net])
 
     @property
     def passes(self) -> tuple[str, ...]:

@@ -41,18 +41,25 @@ class SavedNet:
     def prototxt(self) -> str:
         """The net as text. Raises :class:`~lstmc.errors.ModelFileError` where there is none that can be read."""
         try:
-            return self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise ModelFileError(f"no such file: {self.path}") from None
+            return self._content().decode()
         except UnicodeDecodeError:
             raise ModelFileError(f"{self.path}: expected a net as text, found a file that is not UTF-8") from None
+
+    def _content(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            raise ModelFileError(f"no such file: {self.path}") from None
         except OSError as error:
             raise ModelFileError(f"{self.path}: cannot be read: {error.strerror}") from None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Its layers in order: name, type, bottoms, tops, and the tops' shapes where they could be found."""
-        return require(self.backend, ListsLayers).layers(self.prototxt)
+        try:
+            return require(self.backend, ListsLayers).layers(self._content())
+        except BackendError as error:
+            raise BackendError(f"{self.path}: {error.message}", notes=error.notes, mends=error.mends) from None
 
     @property
     def weights(self) -> dict[str, Array]:

@@ -72,10 +72,13 @@ class Lints(Protocol):
 
 @runtime_checkable
 class ListsLayers(Protocol):
-    """Reads a net's text as layers."""
+    """Reads a net as layers."""
 
-    def layers(self, text: str) -> tuple[Layer, ...]:
-        """The layers in order. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
+    def layers(self, net: bytes) -> tuple[Layer, ...]:
+        """The layers in order, of what is in a net's own file.
+
+        Raises :class:`~lstmc.errors.BackendError` for what is no net.
+        """
         ...
 
 

@@ -306,6 +306,14 @@ RawState = Message("RawState")
 SolverParameter = Message("SolverParameter")
 
 
+def net_text(content: bytes) -> str:
+    """What is in a prototxt. Raises :class:`BackendError` for what is no text."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise BackendError("expected a net as text, found a file that is not UTF-8") from None
+
+
 def net_from_text(text: str) -> Any:
     """The NetParameter of a prototxt, whoever wrote it: fields that are not in the table are passed over.
 

@@ -10,7 +10,7 @@ from lstmc.backend import LintReport, Violation
 from lstmc.errors import BackendError
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp
-from lstmc_caffe.proto.net import LayerParameter, net_from_text
+from lstmc_caffe.proto.net import LayerParameter, net_from_text, net_text
 from lstmc_caffe.proto.setting import OLD_NAMES
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
 from lstmc_caffe.targets.target import Restriction, Target
@@ -19,9 +19,7 @@ from lstmc_caffe.targets.target import Restriction, Target
 def lint_file(path: Path, target: Target) -> LintReport:
     """A file against a target. Raises :class:`BackendError` for one that cannot be read, and as :func:`lint_text`."""
     try:
-        return lint_text(path.read_text(encoding="utf-8"), target)
-    except UnicodeDecodeError:
-        raise BackendError("expected a net as text, found a file that is not UTF-8") from None
+        return lint_text(net_text(path.read_bytes()), target)
     except OSError as error:
         raise BackendError(f"cannot be read: {error.strerror}") from None
 

@@ -23,13 +23,26 @@ def read_model(path: Path, data: bool = True) -> Any:
     Raises :class:`BackendError` for what is none.
     """
     try:
-        model = onnx().load(path, load_external_data=data)
+        model = model_of(path.read_bytes())
+        if data:
+            onnx().load_external_data_for_model(model, str(path.parent))
     except OSError as error:
         raise BackendError(f"{path}: cannot be read: {error.strerror}") from None
-    except Exception as error:  # of protobuf, and of onnx for data that lie beside the file
-        raise BackendError(f"{path}: expected an ONNX model, found something else: {str(error)[:100]}") from None
+    except BackendError as error:
+        raise BackendError(f"{path}: {error.message}") from None
+    except Exception as error:  # of onnx, for weights that are to lie beside the file
+        raise BackendError(f"{path}: its weights cannot be read: {str(error)[:100]}") from None
+    return model
+
+
+def model_of(content: bytes) -> Any:
+    """The ``ModelProto`` that bytes are. Raises :class:`BackendError` for what is none."""
+    try:
+        model = onnx().load_model_from_string(content)
+    except Exception as error:  # of protobuf
+        raise BackendError(f"expected an ONNX model, found something else: {str(error)[:100]}") from None
     if not model.graph.node and not model.graph.output:
-        raise BackendError(f"{path}: expected an ONNX model, found a file without a graph")
+        raise BackendError("expected an ONNX model, found a file without a graph")
     return model
 
 

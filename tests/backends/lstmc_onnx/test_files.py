@@ -24,7 +24,7 @@ X = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
 
 
 def gru(**more: Any) -> library.Net:
-    return library.compile("gru", backend="onnx", T=3, N=2, D=4, H=5, **more)
+    return library.compile("gru", **{"backend": "onnx", "T": 3, "N": 2, "D": 4, "H": 5, **more})
 
 
 def interpreted(net: library.Net) -> dict[str, Any]:
@@ -100,6 +100,22 @@ def test_many_weights_lie_beside_the_net(tmp_path: Path, monkeypatch: pytest.Mon
     found, absent = read_weights(tmp_path / "gru.onnx", tmp_path / "gru.manifest.json")
     assert (set(found), absent) == (set(net.weights), [])
     assert net.verify(on=["onnx-cpu"])
+
+
+def test_operators_are_layers_in_memory_and_from_a_file(tmp_path: Path) -> None:
+    net = gru(form="unrolled")
+    net.save(tmp_path)
+    saved = library.load(tmp_path / "gru.onnx")
+    assert saved.layers == net.layers
+    layers = {layer.name: layer for layer in gru(backend=OnnxBackend(open=())).layers}
+    assert (layers["gru"].type, layers["gru"].tops) == ("GRU", ("gru/Y", "gru/Y_h"))
+    assert layers["y"].shapes == ((3, 2, 5),)
+    assert str(saved) == f"{tmp_path / 'gru.onnx'}: {net.artifact.layers} layers"
+    assert "Squeeze" in gru()._repr_html_()
+    (tmp_path / "gru.onnx").write_bytes(b"no net")
+    with pytest.raises(BackendError) as caught:
+        saved.layers  # noqa: B018
+    assert caught.value.message.startswith(f"{tmp_path / 'gru.onnx'}: expected an ONNX model, found something else: ")
 
 
 def test_a_file_that_is_no_net_or_another_one_is_said(tmp_path: Path, lstmc: LSTMC) -> None:
