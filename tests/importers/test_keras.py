@@ -139,6 +139,10 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
         kl.PReLU(), kl.DepthwiseConv2D(2, padding="same"), kl.UpSampling2D((1, 2)), kl.Cropping2D((1, 2)),
         kl.Conv2DTranspose(2, 3, strides=2, padding="same"), kl.GroupNormalization(2), kl.GlobalMaxPooling2D(),
     ]), (2, 6, 6, 2)),
+    "images over time": (lambda: keras.Sequential([
+        kl.Input((3, 5, 4, 2)), kl.ConvLSTM2D(3, 3, padding="same", return_sequences=True),
+        kl.ConvLSTM2D(2, (2, 3), strides=(2, 1), recurrent_activation="hard_sigmoid", go_backwards=True),
+    ]), (2, 3, 5, 4, 2)),
     "images": (lambda: keras.Sequential([
         kl.Input((8, 9, 1)), kl.Conv2D(4, 3, padding="same", activation="relu"), kl.BatchNormalization(),
         kl.MaxPooling2D((2, 2)), kl.Conv2D(3, (2, 1)), kl.Permute((2, 1, 3)), kl.Reshape((4, 9)),

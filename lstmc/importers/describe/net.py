@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from lstmc.importers.describe.cell import Cell
 from lstmc.importers.describe.names import CELL, RESERVED
 from lstmc.importers.describe.op import Op
-from lstmc.importers.describe.ops import Expand, Reshape
 from lstmc.importers.describe.recur import Recur
-from lstmc.importers.describe.shapes import Shape
+from lstmc.importers.describe.shapes import Shape, with_sizes
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
@@ -51,21 +49,11 @@ class Net:
     def bound(self, sizes: Mapping[str, int]) -> Net:
         """The same, its named sizes being numbers."""
 
-        def known(shape: Shape) -> Shape:
-            return tuple(sizes.get(s, s) if isinstance(s, str) else s for s in shape)
-
-        def step(one: Step) -> Step:
-            return (
-                replace(one, op=replace(one.op, shape=known(one.op.shape)))
-                if isinstance(one.op, Reshape | Expand)
-                else one
-            )
-
         return replace(
             self,
-            inputs={name: known(shape) for name, shape in self.inputs.items()},
-            steps=tuple(map(step, self.steps)),
-            shapes={name: known(shape) for name, shape in self.shapes.items()},
+            inputs={name: with_sizes(shape, sizes) for name, shape in self.inputs.items()},
+            steps=tuple(replace(step, op=step.op.bound(sizes)) for step in self.steps),
+            shapes={name: with_sizes(shape, sizes) for name, shape in self.shapes.items()},
         )
 
     def evaluate(self, inputs: Mapping[str, Array], params: Mapping[str, Array]) -> dict[str, Array]:
@@ -172,8 +160,8 @@ class NetBuilder:
         hints = [f"{op.name}_y", *(f"{op.name}_{state}_T" for state in op.cell.states)]
         return self.add(op, *operands, hint="", hints=hints, origin=origin)
 
-    def finish(self, **more: Any) -> Net:
-        """The net, without steps and parameters that no output needs."""
+    def finish(self, inputs: Mapping[str, Shape] | None = None) -> Net:
+        """The net without what no output needs, of steps and parameters; and of inputs, if none are given."""
         wanted, steps = set(self.outputs.values()), []
         for step in reversed(self.steps):
             if wanted & set(step.outputs):
@@ -182,7 +170,7 @@ class NetBuilder:
         return Net(
             self.name,
             self.origin,
-            {name: shape for name, shape in self.inputs.items() if name in wanted},
+            {n: s for n, s in self.inputs.items() if n in wanted} if inputs is None else {**inputs},
             {name: weight for name, weight in self.params.items() if name in wanted},
             tuple(reversed(steps)),
             self.outputs,
@@ -190,5 +178,4 @@ class NetBuilder:
             notes=tuple(self.notes),
             ignored=self.ignored,
             called=self.called,
-            **more,
         )

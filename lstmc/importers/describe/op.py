@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from lstmc.importers.describe.shapes import Shape
 from lstmc.ops import Array
@@ -15,6 +17,10 @@ class Op:
 
     @abstractmethod
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]: ...
+
+    def bound(self, sizes: Mapping[str, int]) -> Self:
+        """The same, the names of sizes in it being numbers."""
+        return self
 
     @abstractmethod
     def eval(self, *arrays: Array) -> tuple[Array, ...]: ...

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import numpy as np
 
 from lstmc.importers.describe.op import Op
 from lstmc.importers.describe.pointwise import Activation
-from lstmc.importers.describe.shapes import Shape, ShapeProblem, Size, broadcast, fixed, listed, resolved
+from lstmc.importers.describe.shapes import Shape, ShapeProblem, Size, broadcast, fixed, listed, resolved, with_sizes
 from lstmc.ops import Array
 
 
@@ -113,6 +113,9 @@ class Reshape(Op):
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
         return (resolved(self.shape, shapes[0]),)
 
+    def bound(self, sizes: Mapping[str, int]) -> Self:
+        return replace(self, shape=with_sizes(self.shape, sizes))
+
     def eval(self, *arrays: Array) -> tuple[Array, ...]:
         known = [-1 if isinstance(size, str) else size for size in self.shape]
         if known.count(-1) > 1:  # two names: those that x has keep their places
@@ -193,6 +196,9 @@ class Expand(Op):
         if len(shapes[0]) != len(self.shape) or broadcast(shapes[0], self.shape) != self.shape:
             raise ShapeProblem(f"{listed(shapes[0])} repeated to {listed(self.shape)}")
         return (self.shape,)
+
+    def bound(self, sizes: Mapping[str, int]) -> Self:
+        return replace(self, shape=with_sizes(self.shape, sizes))
 
     def eval(self, *arrays: Array) -> tuple[Array, ...]:
         return (np.broadcast_to(arrays[0], [-1 if isinstance(s, str) else s for s in self.shape]),)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 
 Size = int | str
@@ -17,6 +17,11 @@ class ShapeProblem(ValueError):
 def volume(shape: Sequence[Size]) -> tuple[int, Counter[str]]:
     """The number of elements: a number, times names."""
     return prod(s for s in shape if isinstance(s, int)), Counter(s for s in shape if isinstance(s, str))
+
+
+def with_sizes(shape: Sequence[Size], sizes: Mapping[str, int]) -> Shape:
+    """The shape, its names being numbers as far as they are told."""
+    return tuple(sizes.get(size, size) if isinstance(size, str) else size for size in shape)
 
 
 def resolved(shape: Sequence[Size], old: Shape) -> Shape:

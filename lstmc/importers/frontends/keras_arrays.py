@@ -52,6 +52,8 @@ def told_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Told] |
         return [None]
     if kind == "Normalization":
         return [] if config.get("mean") is not None else [None, None, ()]
+    if kind.startswith("ConvLSTM"):
+        return [None] * (2 + bias)
     if "Conv" in kind and kind in HANDLERS:
         return [None] * (1 + kind.startswith("Separable") + bias)
     return []

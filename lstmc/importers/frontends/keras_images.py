@@ -40,7 +40,7 @@ def _conv(rank: int, kind: Literal["plain", "depthwise", "separable"] = "plain")
         if rank == 1:
             w, strides, dilation = w.reshaped(*w.shape[:2], 1, w.shape[2]), (1, *strides), (1, *dilation)
         rows, columns = (
-            _pads(padding, n, k, s, d)
+            pads_of(padding, n, k, s, d)
             for n, k, s, d in zip(layers.shape(x)[-2:], w.shape[2:], strides, dilation, strict=True)
         )
         steps, spread = (strides[0], strides[1]), (dilation[0], dilation[1])
@@ -85,7 +85,8 @@ def _last(call: Call) -> None:
         raise Refused("data_format", str(told), "only channels_last is read", "write the model with channels last")
 
 
-def _pads(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
+def pads_of(padding: str, size: Any, kernel: int, stride: int, dilation: int) -> Pair:
+    """Zeros before and after an axis of so many elements."""
     reach = dilation * (kernel - 1)
     if padding == "causal":
         return (reach, 0)
@@ -107,7 +108,7 @@ def _pool(kind: Literal["max", "mean"], rank: int) -> Handler:
         if rank == 1:
             size, strides = (1, *size), (1, *strides)
         sides = zip(layers.shape(x)[-2:], size, strides, strict=True)
-        rows, columns = (_pads(padding, n, k, s, 1) for n, k, s in sides)
+        rows, columns = (pads_of(padding, n, k, s, 1) for n, k, s in sides)
         pair = (size[0], size[1]), (strides[0], strides[1])
         y = layers.pool(kind, x, *pair, (rows, columns), counted=False)
         return [_channels_last(layers, y, rank, back)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from lstmc.importers.describe.ops import Dropout
 from lstmc.importers.describe.shapes import axis_in, fixed, resolved
-from lstmc.importers.frontends import keras_images
+from lstmc.importers.frontends import keras_conv_recurrent, keras_images
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, of_cells, recurrent
 from lstmc.importers.frontends.layers import Layers
@@ -193,10 +193,16 @@ def _merge(kind: str) -> Handler:
     return handle
 
 
+# Layers that have a time of their own.
+_OVER_TIME = frozenset(
+    {*KINDS, *keras_conv_recurrent.HANDLERS, "Bidirectional", "RNN", "RepeatVector", "Dot", "Attention"}
+)
+
+
 def _time_distributed(layers: Layers, call: Call) -> list[str]:
     inner = call.config.get("layer") or {}
     name = str(inner.get("class_name", ""))
-    if name not in HANDLERS or name in (*KINDS, "Bidirectional", "RNN", "RepeatVector", "Dot", "Attention"):
+    if name not in HANDLERS or name in _OVER_TIME:
         raise Refused("layer", name, "it is no layer that is run at each step for itself here", "write it otherwise")
     return HANDLERS[name](
         layers, Call(name, inner.get("config", {}), call.weights, call.xs, call.version, call.lead + 1)
@@ -235,6 +241,7 @@ def _activation(layers: Layers, call: Call) -> list[str]:
 
 HANDLERS: dict[str, Handler] = {
     **keras_images.HANDLERS,
+    **keras_conv_recurrent.HANDLERS,
     "GlobalAveragePooling1D": _mean_over_time,
     **dict.fromkeys(KINDS, _recurrent),
     "Bidirectional": _bidirectional,

@@ -15,7 +15,8 @@ from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_moves, on
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_fold import folded
-from lstmc.importers.frontends.onnx_values import Node, Onnx, known
+from lstmc.importers.frontends.onnx_loops import loop, scan
+from lstmc.importers.frontends.onnx_values import Node, Onnx, Unsupported, known
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.read.onnx_file import stored_tensor
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
@@ -34,10 +35,6 @@ OLDEST = 7
 DOMAINS = ("", "ai.onnx")
 MOST = 100_000  # nodes
 _MALFORMED = (ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError, AssertionError)
-
-
-class _Unsupported:
-    """What is made of something that was refused."""
 
 
 def describe_onnx(
@@ -116,8 +113,8 @@ class _Reader:
             missing = [name for name in proto.input if name and name not in self.values]
             if missing:
                 raise SourceError(f"{self.origin}: {label} reads {missing[0]}, which nothing before it makes")
-            if any(name and self.values[name] is _Unsupported for name in proto.input):
-                results: Sequence[Any] = [_Unsupported] * len(proto.output)  # it was refused already
+            if any(name and self.values[name] is Unsupported for name in proto.input):
+                results: Sequence[Any] = [Unsupported] * len(proto.output)  # it was refused already
             else:
                 results = self._results(proto, label, depth)
             for name, value in zip(proto.output, results, strict=False):
@@ -137,7 +134,7 @@ class _Reader:
             text = f"{type(error).__name__}: {str(error)[:200]}"
             found = ("operands and attributes", text, "they do not fit together", "check it with onnx.checker")
         self.refusals.append(Refusal(label, *found))
-        return [_Unsupported] * len(proto.output)
+        return [Unsupported] * len(proto.output)
 
     def _made(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         if proto.domain not in DOMAINS and (proto.domain, proto.op_type) not in onnx_quantized.EXTENSIONS:
@@ -149,6 +146,12 @@ class _Reader:
             return [self._constant(proto, attributes)]
         if node.op == "If":
             return self._if(node, attributes, depth)
+        if node.op == "Loop":
+            self.t.layers.at(proto.name or proto.output[0], label)
+            return loop(self, node, attributes["body"], depth)
+        if node.op == "Scan":
+            self.t.layers.at(proto.name or proto.output[0], label)
+            return scan(self, node, attributes, depth)
         if operands and not any(isinstance(one, str) for one in operands) and node.op not in onnx_recurrent.HANDLERS:
             results = folded(node, [known(one) for one in operands])
             if results is not None:
@@ -204,7 +207,16 @@ class _Reader:
             mend = "give shapes and values of the inputs that it depends on"
             raise Refused("cond", "computed from the inputs", "which branch is taken is not known", mend)
         branch = attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
-        for tensor in branch.initializer:
+        return self.subgraph(branch, {}, depth)
+
+    def subgraph(self, graph: Any, given: Mapping[str, Any], depth: int) -> list[Any]:
+        """The outputs of a graph in a node for these inputs; it sees the names of what it is in."""
+        for tensor in graph.initializer:
             self.values[tensor.name] = stored_tensor(tensor, self.origin, self.folder).weight()
-        self.run(branch, depth + 1)
-        return [self.values[output.name] for output in branch.output]
+        self.values |= given
+        self.run(graph, depth + 1)
+        return [self.values[output.name] for output in graph.output]
+
+    def nested(self, t: Onnx) -> _Reader:
+        """A reader of a graph that has a description of its own."""
+        return _Reader(t, self.opset, self.origin, self.folder)

@@ -18,6 +18,10 @@ from lstmc.ops import Array
 PIN = "give the sizes of the inputs, as in shape input=1,576"
 
 
+class Unsupported:
+    """What is made of something that was refused."""
+
+
 @dataclass
 class Node:
     """A node's operands by place (None where one is left out), attributes, and version of the operators' set."""

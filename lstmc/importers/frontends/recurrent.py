@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from lstmc.importers.convention import cell_weights
 from lstmc.importers.describe.cell import Cell
+from lstmc.importers.describe.net import Net
 from lstmc.importers.describe.recur import Extra, Recur
+from lstmc.importers.describe.rolled import Rolled
+from lstmc.importers.describe.shapes import Size
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.weight import Weight
@@ -36,3 +39,30 @@ def one_direction(
     given = [layers.value(value, f"{name}_{state}_0") for state, value in init.items()]
     given += [layers.value(value, extra) for extra, value in extras.items()]
     return layers.builder.recur(op, x, made, given, layers.origin)
+
+
+def rolled(
+    layers: Layers,
+    body: Net,
+    sequences: Mapping[str, Operand],
+    states: Mapping[str, Operand | None],
+    static: Mapping[str, Operand],
+    steps: Size,
+    reverse: bool = False,
+) -> tuple[str, ...]:
+    """A step of its own, over time: what it gives at each step, then the last states.
+
+    ``body`` has inputs of these names in this order; of ``states`` those that start at zero have no first value. Its
+    outputs are the next states, then what each step gives.
+    """
+    builder = layers.builder
+    name = builder.fresh(layers.hint)
+    weights = {f"{name}/{role}": weight for role, weight in body.params.items()}
+    builder.params |= weights
+    builder.shapes |= {role: weight.shape for role, weight in weights.items()}
+    first = {state: value for state, value in states.items() if value is not None}
+    op = Rolled(body, name, steps, len(sequences), tuple(states), tuple(first), reverse)
+    given = [layers.value(value) for value in (*sequences.values(), *first.values(), *static.values())]
+    count = len(body.outputs) - len(states)
+    hints = [*(f"{name}_y" for _ in range(count)), *(f"{name}_{state}_T" for state in states)]
+    return builder.add(op, *weights, *given, hint="", hints=hints, origin=layers.origin)

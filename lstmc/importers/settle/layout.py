@@ -31,6 +31,7 @@ from lstmc.importers.describe.ops import (
     Transpose,
 )
 from lstmc.importers.describe.recur import Recur
+from lstmc.importers.describe.rolled import Rolled
 from lstmc.importers.describe.shapes import Shape
 from lstmc.importers.settle.regroup import regrouped
 from lstmc.ops.binary import covered_axes
@@ -103,6 +104,8 @@ class _Layout:
         elif isinstance(op, Recur | Conv | Pool):
             given = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in step.inputs]
             self._put(op, given, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
+        elif isinstance(op, Rolled):
+            self._rolled(op, step)
         elif isinstance(op, Linear | Normalize):
             order = (*(axis for axis in first if axis != plain[-1]), plain[-1])
             given = [self._aligned(step.inputs[0], order, step), *(self.name[value] for value in step.inputs[1:])]
@@ -193,6 +196,20 @@ class _Layout:
         if not (a == b or covered(a, b) or covered(b, a)):  # one is repeated
             self.cost += sum(s if isinstance(s, int) else UNKNOWN for s in (*a, *b))
         self._put(step.op, given, step, [order])
+
+    def _rolled(self, op: Rolled, step: Step) -> None:
+        """The body is settled for itself, its inputs and outputs in the order that they have."""
+        inner = _Layout(op.body, {name: tuple(range(len(shape))) for name, shape in op.body.inputs.items()})
+        made = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in op.body.outputs.items()}
+        body = replace(inner.net(), outputs=made, axes={})
+        body = replace(body, params={n: w for n, w in inner.params.items() if n in body.params or n in made.values()})
+        given = step.inputs[len(op.body.params) :]
+        weights = {f"{op.name}/{role}": weight for role, weight in body.params.items()}
+        self.params |= weights
+        self.shapes |= {name: weight.shape for name, weight in weights.items()}
+        plain = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in given]
+        orders = [tuple(range(len(self.source.shapes[name]))) for name in step.outputs]
+        self._put(replace(op, body=body), [*weights, *plain], step, orders)
 
     def _einsum(self, op: Einsum, step: Step) -> None:
         """Operands lie as they do; the result as its first operand, then as what the second one adds."""

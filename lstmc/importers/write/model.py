@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import shorten, wrap
 
@@ -13,6 +13,7 @@ from lstmc.importers.describe.net import Net, Step
 from lstmc.importers.describe.ops import Split
 from lstmc.importers.describe.pointwise import FUNCTIONS, Activation
 from lstmc.importers.describe.recur import Recur
+from lstmc.importers.describe.rolled import Rolled
 from lstmc.importers.write.expressions import expression, helpers, listed
 from lstmc.templates import text_templates
 from lstmc.version import __version__
@@ -34,12 +35,14 @@ def model_text(net: Net) -> str:
     """The whole file."""
     cells = dict.fromkeys(step.op.cell for step in net.steps if isinstance(step.op, Recur))
     names = dict(zip(cells, _cell_names(cells), strict=True))
-    cell_texts = [_cell(cell, name) for cell, name in names.items()]
+    rolled = [step.op for step in net.steps if isinstance(step.op, Rolled)]
+    cell_texts = [*(_cell(cell, name) for cell, name in names.items()), *map(_step_cell, rolled)]
     lines = [line for step in net.steps for line in _lines(step, net, names)]
-    used = [helper for step in net.steps for helper in helpers(step)]
+    used = [helper for one in (net, *(op.body for op in rolled)) for step in one.steps for helper in helpers(step)]
     used += [helper for cell in cells for helper in _cell_helpers(cell)]
     helper_texts = list(dict.fromkeys(used))
-    sizes = dict.fromkeys(s for shape in net.inputs.values() for s in shape if isinstance(s, str))
+    shapes = [shape for one in (net, *(op.body for op in rolled)) for shape in one.inputs.values()]
+    sizes = dict.fromkeys(s for shape in shapes for s in shape if isinstance(s, str))
     in_cells = dict.fromkeys(
         name
         for cell in cells
@@ -122,12 +125,51 @@ def _cell(cell: Cell, name: str) -> str:
     )
 
 
+def _step_cell(op: Rolled) -> str:
+    """A step that is described by steps of its own, as a cell."""
+    body, states = op.body, len(op.states)
+    made = [*body.outputs.values()]
+    ys, following = made[states:], dict(zip(op.states, made, strict=False))
+    return _TEMPLATES.get_template("step.j2").render(
+        name=f"{op.name}_step",
+        inputs=[(name, "State" if name in op.states else "Input", listed(s)) for name, s in body.inputs.items()],
+        params=[(name, listed(weight.shape)) for name, weight in body.params.items()],
+        lines=[line for step in body.steps for line in _lines(step, body, {})],
+        ys=ys[0] if len(ys) == 1 else f"({', '.join(ys)})" if ys else "None",
+        states=", ".join(f'"{state}": {value}' for state, value in following.items()),
+    )
+
+
+def _rolled_line(op: Rolled, step: Step, used: set[str]) -> Iterator[str]:
+    _, sequences, first, static = op.cut(step.inputs)
+    names, seen = op.names()
+
+    def told(keys: Sequence[str], values: Sequence[str]) -> str:
+        return "{" + ", ".join(f'"{key}": {value}' for key, value in zip(keys, values, strict=True)) + "}"
+
+    call = f'{op.name}_step(name="{op.name}")'
+    call += f", {told(names, sequences)}" if names else f", length={op.steps}"
+    call += f", init={told(op.init, first)}" if first else ""
+    call += f", static={told(seen, static)}" if static else ""
+    call += ", reverse=True" if op.reverse else ""
+    count = len(step.outputs) - len(op.states)
+    ys = ", ".join(step.outputs[:count])
+    yield f"{f'({ys})' if count > 1 else ys or '_'}, {op.name}_last = scan(\n        {call}\n    )"
+    for state, name in zip(op.states, step.outputs[count:], strict=True):
+        if name in used:
+            yield f'{name} = {op.name}_last["{state}"]'
+
+
 def _cell_helpers(cell: Cell) -> list[str]:
     used = {"rnn": (cell.new,), "gru": (cell.gate, cell.new), "lstm": (cell.gate, cell.new, cell.out)}[cell.kind]
     return [helper for activation in used for helper in activation.helpers]
 
 
 def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
+    used = {name for other in net.steps for name in other.inputs} | set(net.outputs.values())
+    if isinstance(step.op, Rolled):
+        yield from _rolled_line(step.op, step, used)
+        return
     if not isinstance(step.op, Recur):
         comma = "," if isinstance(step.op, Split) and len(step.outputs) == 1 else ""
         yield f"{', '.join(step.outputs)}{comma} = {expression(step, net.shapes[step.outputs[0]])}"
@@ -153,7 +195,6 @@ def _lines(step: Step, net: Net, cells: dict[Cell, str]) -> Iterator[str]:
         bound = op.name
     call = f"{bound}, {given_x}{options}"
     yield f"{y}, {op.name}_last = scan(" + (f"{call})" if len(call) < WIDE else f"\n        {call}\n    )")
-    used = {name for other in net.steps for name in other.inputs} | set(net.outputs.values())
     for state, name in zip(op.cell.states, last, strict=True):
         if name in used:
             yield f'{name} = {op.name}_last["{state}"]'
