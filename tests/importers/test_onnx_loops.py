@@ -88,8 +88,8 @@ def test_a_loop_of_unknown_length_and_what_its_body_cannot_have_are_refused() ->
     for made, said in (
         (
             endless,
-            "loop (Loop): M, cond = computed, or open: how often it runs must be known here; give the sizes of the inputs,"
-            " as in shape input=1,576",
+            "loop (Loop): M, cond = computed, or open: how often it runs must be known here; give the sizes of the"
+            " inputs, as in shape input=1,576",
         ),
         (
             scan([5, 2, 4], 0, 0, odd),
