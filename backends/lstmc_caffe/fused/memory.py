@@ -6,68 +6,20 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-_TAKEN = (
-    *(
-        "T",
-        "N",
-        "t",
-        "n",
-        "j",
-        "i",
-        "k",
-        "std",
-        "sum",
-        "most",
-        "call",
-        "exp_",
-        "tanh_",
-        "sigmoid",
-        "softplus",
-        "product",
-        "outer",
-        "pack",
-        "packed_product",
-        "unpacked_product",
-        "sum_of_rows",
-        "vector",
-        "LANES",
-        "ONCE",
-        "MOST",
-        "WIDE",
-    ),
-    *(
-        "auto",
-        "bool",
-        "case",
-        "char",
-        "const",
-        "default",
-        "delete",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "float",
-        "for",
-        "if",
-    ),
-    *("int", "long", "new", "operator", "return", "short", "signed", "static", "struct", "switch", "this", "union"),
-    *(
-        "unsigned",
-        "using",
-        "void",
-        "while",
-        "and",
-        "or",
-        "not",
-        "xor",
-        "class",
-        "public",
-        "private",
-        "template",
-        "goto",
-    ),
-)
+_KEYWORDS = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
+co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default
+delete do double dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable
+namespace new noexcept not not_eq nullptr operator or or_eq private protected public register reinterpret_cast
+requires return short signed sizeof static static_assert static_cast struct switch template this thread_local throw
+true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
+"""  # of C++20
+# What the layers' code calls things itself, and macros that it sees.
+_OWN = """
+T N t n j i k std sum most call exp_ tanh_ sigmoid softplus product outer pack packed_product unpacked_product
+sum_of_rows vector LANES ONCE MOST WIDE begin NAN INFINITY NULL HUGE_VAL
+"""
+_POINTER = re.compile(r"p\d+")  # of a loop
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
 
 
@@ -98,13 +50,13 @@ class Names:
     """What the C++ calls things: what people called them, as far as it may."""
 
     def __init__(self) -> None:
-        self._taken = set(_TAKEN)
+        self._taken = {*_KEYWORDS.split(), *_OWN.split()}
 
     def unique(self, name: str) -> str:
         base = re.sub(r"[^A-Za-z0-9_]", "_", name)
         base = f"v{base}" if not base[:1].isalpha() else base
         found, count = base, 1
-        while found in self._taken:
+        while found in self._taken or _POINTER.fullmatch(found):
             count += 1
             found = f"{base}_{count}"
         self._taken.add(found)

@@ -3,7 +3,7 @@ a number of rows that no bottom has."""
 
 from __future__ import annotations
 
-from lstmc import Input, Param, State, cell, concat, dims, linear, model, scan, split, tanh, xavier
+from lstmc import Input, Param, State, cell, concat, dims, linear, model, scan, softmax, split, tanh, xavier
 
 T, N = dims("T N")
 
@@ -81,6 +81,19 @@ def of_two_products(s=Input(N, 5), h=State(N, 3), *, P=Param(5, 3, fill=xavier()
 @model
 def two_products(s=Input(N, 5)):
     return {"y": scan(of_two_products(), length=T, static={"s": s})[0]}
+
+
+@cell
+def of_words(volatile=Input(N, 3), p0=Input(N, 3), h=State(N, 3), *, W=Param(3, fill=xavier())):
+    """Its values are called as C++ has words, and as a layer calls its own."""
+    register = W * h + volatile
+    begin = softmax(register) * p0
+    return begin, {"h": begin}
+
+
+@model
+def words(X=Input(T, N, 3), Y=Input(T, N, 3)):
+    return {"y": scan(of_words(), [X, Y])[0]}
 
 
 FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)
