@@ -86,8 +86,8 @@ golden: $(VENV)/.test ## write the expected texts of tests/goldens anew; read th
 	$(BIN)/python tests/goldens/update.py
 
 docs: $(VENV)/.test ## write the generated pages anew
-	$(BIN)/python docs/generate_semantics.py
-	$(BIN)/python docs/generate_cells.py
+	$(BIN)/python -m docs.generate_semantics
+	$(BIN)/python -m docs.generate_cells
 	$(BIN)/lstmc draw docs/examples/lstm_demo.py --form packed-in-loop -o docs/pictures/lstm_demo.svg
 
 notebooks: caffe ## run the notebooks of docs/notebooks, and write what their cells show into them

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from docs.step_equations import equations
 from lstmc.api import library_cell
 from lstmc.api.library import GROUPS, refusal, targets_written
 from lstmc.backend import load_backend, load_cell
@@ -20,7 +21,8 @@ TEMPLATE = """\
 # The library cells
 
 Written by `docs/generate_cells.py` from the cells themselves; `lstmc cells` prints the same, at sizes of your own
-(`-D H=256`), and `lstmc cells show NAME` a cell's source and graph. Numbers are those of one step of one sequence, at
+(`-D H=256`), and `lstmc cells show NAME` a cell's source and graph. Equations are drawn from the graph of a step, where
+they are short: $u_1$, $u_2$ are values without a name of their own. Numbers are those of one step of one sequence, at
 the sizes that stand below each cell; a product and a sum are two FLOPs, a function of an element is one. Any of these
 cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-cell.md)).
 {% for group, cells in groups %}
@@ -33,10 +35,15 @@ cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-cell.m
 {{ cell.summary }}
 
 {{ cell.paper }}
+{% if drawn[cell.name] %}
+
+{{ drawn[cell.name] }}
+{% endif %}
 
 | inputs | states | parameters | size | FLOPs | targets |
 |---|---|---|---|---|---|
-| {{ cell.shapes | map("replace", "\\n", "<br>") | join(" | ") }} | {{ "{:,}".format(cell.parameters) }} | \
+| {{ cell.shapes | map("replace", "*", "\\\\*") | map("replace", "\\n", "<br>") | join(" | ") }} | \
+{{ "{:,}".format(cell.parameters) }} | \
 {{ "{:,}".format(cell.flops) }} | {{ cell.targets | join(", ") }} |
 
 {% for dim, size in cell.sizes.items() %}{{ dim }}={{ size }}{{ " " if not loop.last }}{% endfor %}
@@ -64,7 +71,8 @@ def page() -> str:
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
     cells = [library_cell(name) for names in GROUPS.values() for name in names]
     groups = [(group, list(members)) for group, members in groupby(cells, key=lambda cell: cell.group)]
-    return environment.from_string(TEMPLATE).render(groups=groups).strip() + "\n"
+    drawn = {cell.name: equations(cell.step) for cell in cells}
+    return environment.from_string(TEMPLATE).render(groups=groups, drawn=drawn).strip() + "\n"
 
 
 if __name__ == "__main__":

@@ -81,9 +81,14 @@ class LibraryCell:
         return inspect.getsource(self.cell.function)
 
     @property
+    def step(self) -> Graph:
+        """The graph of one step."""
+        return _body(CellModel(self.cell).graph(T=1, **self.sizes))
+
+    @property
     def graph(self) -> str:
         """The graph of one step, as text."""
-        return print_graph(_body(CellModel(self.cell).graph(T=1, **self.sizes)))
+        return print_graph(self.step)
 
     @property
     def text(self) -> str:
