@@ -12,6 +12,7 @@ from lstmc.api.run import Run
 from lstmc.api.saved import SavedNet, load, read_weights
 from lstmc.api.steering import training
 from lstmc.api.stream import Stream
+from lstmc.api.targets import ListedTarget, targets
 from lstmc.api.training_files import export_training, training_files, why_not_trained
 from lstmc.api.training_run import train
 from lstmc.api.verification import Verification
@@ -20,6 +21,7 @@ __all__ = [
     "AnyModel",
     "Conversion",
     "LibraryCell",
+    "ListedTarget",
     "Net",
     "Phase",
     "Run",
@@ -39,6 +41,7 @@ __all__ = [
     "pass_names",
     "place",
     "read_weights",
+    "targets",
     "train",
     "training",
     "training_files",

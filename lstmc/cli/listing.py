@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import check_sizes, library_cell, library_names
-from lstmc.backend import find_backends, load_backend
+from lstmc.api import check_sizes, library_cell, library_names, targets
 from lstmc.cli import completion
 from lstmc.cli.console import out, table
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
@@ -90,12 +89,6 @@ def backends_command() -> None:
     ```
     """
     made = table("backends", "backend", "target", "for", key="backends")
-    for name in find_backends():
-        try:
-            backend = load_backend(name)
-        except PluginError as error:
-            made.add_row(name, "", error.message)
-            continue
-        for target, purpose in backend.targets.items():
-            made.add_row(name, target, purpose)
+    for target in targets():
+        made.add_row(target.backend, target.name, target.purpose or target.fault)
     out.print(made)

@@ -13,14 +13,10 @@ from lstmc.cli.wording import error_text, option
 from lstmc.errors import Argument, DataError, PassError, size_argument
 
 ROOT = Path(__file__).parents[2]
-# A word that is an option: --name, -D, -o, but for --force of the installer. Programs speak of their own.
-OPTION = re.compile(r"(?<![\w-])(--(?!force)[a-z][a-z-]+|-D|-o)(?![\w.])")
-CAFFE = "backends/lstmc_caffe"
-PROGRAMS = (
-    *("lstmc/cli/", f"{CAFFE}/install/", f"{CAFFE}/place/", f"{CAFFE}/worker/"),
-    *(f"{CAFFE}/layers.py", f"{CAFFE}/library/build.py"),
-    *(f"{CAFFE}/readers/environment.py", f"{CAFFE}/readers/programs/"),  # arguments of the programs that they start
-)
+# A word that is an option: --name, -D, -o, but for those of the installer, a command that errors name, and a linker's.
+OPTION = re.compile(r"(?<![\w,-])(--(?!force|cuda)[a-z][a-z-]+|-D|-o)(?![\w.])")
+# Commands speak of their own options.
+PROGRAMS = ("lstmc/cli/", "backends/lstmc_caffe/install/", "backends/lstmc_caffe/layers.py")
 LIBRARY = [
     path
     for folder in ("lstmc", "backends")
@@ -58,7 +54,7 @@ def test_an_error_with_what_was_added_to_it() -> None:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """What is said: every text of a file that is no docstring."""
+    """What is said: every text of a file that is no docstring, and no word alone that a program is called with."""
     tree = ast.parse(path.read_text())
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {
@@ -66,8 +62,11 @@ def texts(path: Path) -> Iterator[str]:
         for node in ast.walk(tree)
         if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
     }
+    pieces = {piece for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for piece in node.values}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or node in docstrings:
+            continue
+        if node in pieces or not re.fullmatch(r"-\S+", node.value):
             yield node.value
 
 

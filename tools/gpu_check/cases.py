@@ -1,4 +1,7 @@
-"""The nets that are checked and timed: the cells of the library, for every target that takes them."""
+"""The nets that are checked and timed: the cells of the library, for every target that takes them.
+
+Those of one reader each are left out: their nets are of the layers of the targets that they are built on.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
-from lstmc_caffe.targets.load import OWN, load_target
+from lstmc_caffe.targets.load import BASES, load_target
 
 Size = tuple[int, int, int, int]
 """T, N, D, H."""
 
 CHECKED: tuple[Size, ...] = ((1, 1, 1, 1), (7, 3, 5, 4), (20, 10, 64, 96))
 TIMED: tuple[Size, ...] = ((20, 10, 128, 256), (100, 1, 64, 128), (50, 32, 256, 512))
-NATIVE = next(name for name in OWN if load_target(name).scans == "layers")
+NATIVE = next(name for name in BASES if load_target(name).scans == "layers")
 """The target whose net is one layer of Caffe's own."""
 
 
@@ -73,7 +76,7 @@ def cases(sizes: tuple[Size, ...], cells: tuple[str, ...] | None = None) -> Iter
             except LstmcError:
                 continue  # H must be a multiple of something: the other sizes are
             weights = initial_weights(graph)
-            for target in backend.targets:
+            for target in BASES:
                 if load_target(target).scans == "fused":
                     continue  # its layers run on the CPU
                 try:

@@ -20,6 +20,8 @@ from tools.gpu_check.outcome import Outcome
 from tools.gpu_check.solver import STEPS, caffe_steps, interpreter_steps, rate_of
 
 MARGIN = 4
+KINDS = {"forward": ("output", "blob"), "gradients": ("gradient",)}
+TOLERANCES = {"forward": VALUE_TOLERANCE, "gradients": GRADIENT_TOLERANCE}
 
 
 class _Kept:
@@ -54,7 +56,7 @@ def suite(cases: Iterable[Case], executors: Sequence[CaffeExecutor]) -> Iterator
         for other in kept[1:]:
             if first.last is not None and other.last is not None:
                 name = f"{case}: {other.name} against {first.name}"
-                yield from _against_each_other(name, other.last, first.last)
+                yield from _against_each_other(name, other.last, first.last, rounding)
         if load_target(case.compiled.target).trained:
             yield from _steps(case, executors)
 
@@ -67,12 +69,8 @@ def _against_interpreter(case: Case, executor: _Kept, rounding: Report) -> Itera
     except LstmcError as error:
         yield Outcome(name, np.nan, VALUE_TOLERANCE, str(error))
         return
-    for what, kinds, tolerance in (
-        ("forward", ("output", "blob"), VALUE_TOLERANCE),
-        ("gradients", ("gradient",), GRADIENT_TOLERANCE),
-    ):
-        allowed = max(tolerance, MARGIN * _worst(rounding, *kinds))
-        yield Outcome(f"{name}, {what}", _worst(report, *kinds), allowed)
+    for what, kinds in KINDS.items():
+        yield Outcome(f"{name}, {what}", _worst(report, *kinds), _allowed(what, rounding))
 
 
 def _worst(report: Report, *kinds: str) -> float:
@@ -80,13 +78,17 @@ def _worst(report: Report, *kinds: str) -> float:
     return float(np.max([d.relative for d in report.differences if d.kind in kinds], initial=0.0))
 
 
-def _against_each_other(name: str, found: Execution, wanted: Execution) -> Iterator[Outcome]:
+def _allowed(what: str, rounding: Report) -> float:
+    return max(TOLERANCES[what], MARGIN * _worst(rounding, *KINDS[what]))
+
+
+def _against_each_other(name: str, found: Execution, wanted: Execution, rounding: Report) -> Iterator[Outcome]:
     values = [relative_gap(found.values[blob], value) for blob, value in wanted.values.items()]
-    yield Outcome(f"{name}, forward", float(np.max(values, initial=0.0)), VALUE_TOLERANCE)
+    yield Outcome(f"{name}, forward", float(np.max(values, initial=0.0)), _allowed("forward", rounding))
     pairs = [(found.input_gradients, wanted.input_gradients)]
     pairs += [(found.param_gradients, wanted.param_gradients)]
     gradients = [relative_gap(ours[key], value) for ours, theirs in pairs for key, value in theirs.items()]
-    yield Outcome(f"{name}, gradients", float(np.max(gradients, initial=0.0)), GRADIENT_TOLERANCE)
+    yield Outcome(f"{name}, gradients", float(np.max(gradients, initial=0.0)), _allowed("gradients", rounding))
 
 
 def _steps(case: Case, executors: Sequence[CaffeExecutor]) -> Iterator[Outcome]:

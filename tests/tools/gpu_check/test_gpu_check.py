@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc.backend import find_cells
+from lstmc.backend import Execution, find_cells
+from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.run.executor import CaffeExecutor
@@ -19,7 +20,7 @@ from tools.gpu_check import benchmark as timing
 from tools.gpu_check import solver
 from tools.gpu_check.cases import Case, cases
 from tools.gpu_check.outcome import Outcome
-from tools.gpu_check.suite import suite
+from tools.gpu_check.suite import _against_each_other, suite
 
 SIZE = (3, 2, 3, 4)
 
@@ -72,6 +73,24 @@ def test_two_places_are_compared_with_each_other_too(caffe: Runner) -> None:
         f"caffe-other {pair}, {what}" for pair in wrong for what in ("forward", "gradients")
     }
     assert {FORWARD, GRADIENTS, STEPS} <= names(outcomes, passed=True)
+
+
+def test_what_float32_loses_is_allowed_between_two_places_too() -> None:
+    """Two places may be off as far from each other as each from the interpreter; by no more."""
+    rounding = Report(
+        "interpreter",
+        (
+            Difference("output", "y", 1, 1e-5, 1e-5, VALUE_TOLERANCE),
+            Difference("blob", "z", 1, 1e-3, 1e-3, VALUE_TOLERANCE),
+            Difference("gradient", "W", 1, 2e-7, 2e-7, GRADIENT_TOLERANCE),
+        ),
+    )
+    one, gradients = Execution({"y": np.ones(2)}, {}, {"W": np.ones(2)}), 1 + GRADIENT_TOLERANCE
+    for off, passed in ((3e-3, True), (5e-3, False)):
+        other = Execution({"y": np.array([1.0, 1.0 + off])}, {}, {"W": np.array([1.0, gradients + 1e-6])})
+        found = list(_against_each_other("two places", other, one, rounding))
+        assert [outcome.passed for outcome in found] == [passed, False]
+        assert [outcome.allowed for outcome in found] == [4e-3, GRADIENT_TOLERANCE]
 
 
 @pytest.mark.caffe
