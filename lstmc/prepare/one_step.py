@@ -58,7 +58,7 @@ def one_step(graph: Graph) -> OneStep:
     scans = [node for node in graph if isinstance(node.op, Scan)]
     if not scans:
         raise PassError(f"one step of {graph.name}: expected a model with a scan, found none")
-    for node in scans:
+    for node in reversed(scans):  # the scan that a person wrote stands after that of its step_index
         if isinstance(node.op, Scan) and node.op.reverse:
             raise PassError(
                 f"one step of {graph.name}: {node.op.body.name} runs backwards, so its first step needs the last input",

@@ -23,6 +23,7 @@ from lstmc import (
     reshape,
     scan,
     softmax_loss,
+    step_index,
     sum,
     tanh,
     uniform,
@@ -188,9 +189,24 @@ def convolved(X=Input(3, 2, 4), F=Param(1, 3, 1, 1)):
     return {"z": conv(y, F)}
 
 
+@cell
+def counting(x=Input(2, 4), h=State(2, 4)):
+    h = tanh(h + x * step_index())
+    return h, {"h": h}
+
+
+@model
+def counts_backwards(X=Input(3, 2, 4)):
+    return {"y": scan(counting(), X, reverse=True)[0]}
+
+
 @pytest.mark.parametrize(
     ("made", "error"),
     [
+        (
+            counts_backwards,
+            "PassError: one step of counts_backwards: counting runs backwards, so its first step needs the last input",
+        ),
         (backwards, "PassError: one step of backwards: plain runs backwards, so its first step needs the last input"),
         (no_scan, "PassError: one step of no_scan: expected a model with a scan, found none"),
         (mixed, "PassError: one step of mixed: concat mixes the steps of %concat f32[6,2,4]"),
