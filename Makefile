@@ -80,6 +80,7 @@ check: $(VENV)/.test ## lint, formatting and types
 bench: caffe ## compile, load and run times as ratios, not a test; quick: make bench BENCH=--quick
 	$(BIN)/python tests/benchmarks/compile_time.py $(BENCH)
 	$(BIN)/python -m tests.benchmarks.caffe_time $(BENCH)
+	$(BIN)/python -m tests.benchmarks.cell_time $(BENCH)
 	$(BIN)/python tests/benchmarks/onnx_time.py $(BENCH)
 
 golden: $(VENV)/.test ## write the expected texts of tests/goldens anew; read the difference before you commit it

@@ -185,7 +185,8 @@ def measure(args, arrays):
     """Interleaved times of several nets and of the bare products.
 
     ``nets`` maps names to prototxt text, or to the name of a function above; ``outputs`` to the blobs whose sum is
-    the loss. Returns, for each: seconds to load, forward, forward and backward (all rounds), and its layers.
+    the loss. Returns, for each: seconds to load, forward, forward and backward (all rounds), and its layers; of those
+    in ``alone`` also what they take one after the other, with nothing else between, as other programs are measured.
     """
     size = args["size"]
     makers = {"unrolled_by_hand": unrolled_by_hand, "native": native, "native_two": native_two}
@@ -212,4 +213,14 @@ def measure(args, arrays):
             found[name]["both"].append(time.perf_counter() - middle)
         found["gemms"]["forward"].append(gemms.run(False))
         found["gemms"]["both"].append(gemms.run(True))
+    for name in args.get("alone", ()):
+        net, last = loaded[name], len(loaded[name].layers) - 1
+        for what in ("forward alone", "both alone"):
+            found[name][what] = []
+            for _ in range(args["rounds"]):
+                start = time.perf_counter()
+                net._forward(0, last)
+                if what == "both alone":
+                    net._backward(last, 0)
+                found[name][what].append(time.perf_counter() - start)
     return found, {}

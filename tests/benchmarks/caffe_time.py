@@ -5,7 +5,7 @@
 
 One BLAS thread; all nets of a row are loaded in one process and take turns, so that every figure is a ratio of
 minima from one run. Where PyTorch and ONNX Runtime are installed their LSTMs run in this process, one thread, after
-the others.
+the others; the columns that compare with them take what a net needs alone, one pass after the other, as theirs do.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ SMALL = ((20, 10, 128, 256), (300, 1, 32, 64))
 ROWS = ((3, 10, 1024, 500), SMALL[0], (100, 1, 64, 128), (50, 32, 256, 512), SMALL[1], (1000, 1, 32, 64))
 LOADS = ((1000, 1, 32, 64), (10000, 1, 32, 64))
 SECONDS_A_ROW = 12.0
+TARGETS = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")  # those of readers have nets like flat's
 
 
 def two_lstms(size: Size) -> Graph:
@@ -64,7 +65,7 @@ KINDS: dict[str, tuple[Callable[[Size], Graph], dict[str, str], tuple[Size, ...]
 }
 
 
-def compiled_nets(graph: Graph, targets: Iterable[str] = tuple(CaffeBackend.targets)) -> dict[str, Compiled]:
+def compiled_nets(graph: Graph, targets: Iterable[str] = TARGETS) -> dict[str, Compiled]:
     """For each of the targets that can express a model: its prototxt, the blobs of its output, and its own layers."""
     backend = CaffeBackend()
     weights = initial_weights(graph)
@@ -93,7 +94,8 @@ def measure_row(caffe: Runner, kind: str, size: Size, rounds: int, loads: int) -
     outputs = {name: ["H"] for name in others} | {name: blobs for name, (_, blobs, _) in compiled.items()}
     for _, _, source in compiled.values():
         caffe.open_layers(source)
-    args = {"size": size, "nets": nets, "outputs": outputs, "rounds": rounds, "loads": loads}
+    alone = [name for name in compiled if kind == "LSTM"]
+    args = {"size": size, "nets": nets, "outputs": outputs, "rounds": rounds, "loads": loads, "alone": alone}
     found = caffe.call(NETS, "measure", args, timeout=600).value
     return {
         name: {key: min(times) if isinstance(times, list) else times for key, times in figures.items()}
@@ -149,8 +151,14 @@ def onnx_seconds(size: Size, rounds: int) -> float:
     return best
 
 
+def _ratio(seconds: float | None, base: float | None) -> str:
+    return "-" if seconds is None or base is None else f"{seconds / base:.2f}"
+
+
 def table_of(rows: dict[str, dict[str, Any]]) -> Table:
-    """Ratios: to the bare products (of an LSTM), to Caffe's own layer, to PyTorch; load to the NetSpec net's."""
+    """Ratios: to the bare products (of an LSTM), to Caffe's own layer, to PyTorch and ONNX Runtime, which have rows of
+    their own; load to the NetSpec net's.
+    """
     table = Table(title="in real Caffe: forward, forward and backward (minima of interleaved rounds)")
     for column in (
         "T,N,D,H",
@@ -161,24 +169,26 @@ def table_of(rows: dict[str, dict[str, Any]]) -> Table:
         "fwd/layer",
         "both/layer",
         "both/torch",
+        "fwd/torch",
         "fwd/onnx",
         "load",
     ):
         table.add_column(column, justify="left" if column in ("T,N,D,H", "net") else "right")
     for size, nets in rows.items():
         native = nets.get("LSTM layer") or nets.get("LSTM layers")
-        by_hand, torch = nets.get("NetSpec"), nets.get("torch")
+        by_hand, torch, onnx = nets.get("NetSpec"), nets.get("torch"), nets.get("onnx")
         gemms = nets["gemms"] if native is nets.get("LSTM layer") and native else None
         for name, f in nets.items():
-            if name in ("gemms", "torch", "onnx"):
+            if name == "gemms":
                 continue
-            cells = [
-                f"{f[key] / base[key]:.2f}" if base else "-" for base in (gemms, native) for key in ("forward", "both")
-            ]
-            cells.append(f"{f['both'] / torch['both']:.2f}" if torch else "-")
-            cells.append(f"{f['forward'] / nets['onnx']['forward']:.2f}" if "onnx" in nets else "-")
-            cells.append(f"{f['load'] / by_hand['load']:.2f}" if by_hand else f"{f['load']:.2f} s")
-            table.add_row(size, name, str(f["layers"]), *cells)
+            cells = [_ratio(f.get(key), base and base[key]) for base in (gemms, native) for key in ("forward", "both")]
+            # of nets that were measured alone, and of the two themselves
+            own = {key: f.get(f"{key} alone", f.get(key) if name in ("torch", "onnx") else None) for key in f}
+            for base, key in ((torch, "both"), (torch, "forward"), (onnx, "forward")):
+                cells.append(_ratio(own.get(key), base and base.get(key)))
+            load = f.get("load")
+            cells.append(f"{load:.2f} s" if load and not by_hand else _ratio(load, by_hand and by_hand["load"]))
+            table.add_row(size, name, str(f.get("layers", "-")), *cells)
         table.add_section()
     return table
 

@@ -119,12 +119,13 @@ ONCE static const float* pack(int outs, int ins, const float* w, bool transposed
   return into;
 }
 
-// y [rows, WIDE] = x [rows, ins] times a panel, plus b
+// y [rows, WIDE] = x [rows, ins] times a panel, plus b, or plus y itself without b; in x the next row is ldx further on,
+// and the next element of a row step
 template <int ROWS>
-static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, const float* panel, const float* b,
-                                    float* y, int ldy) {
+static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, int step, const float* panel,
+                                    const float* b, float* y, int ldy) {
   if (rows != ROWS) {
-    if constexpr (ROWS > 1) rows_times_panel<ROWS - 1>(rows, ins, x, ldx, panel, b, y, ldy);
+    if constexpr (ROWS > 1) rows_times_panel<ROWS - 1>(rows, ins, x, ldx, step, panel, b, y, ldy);
     return;
   }
   // a sum waits for the one before it: with few rows there are several sums of each element
@@ -133,33 +134,33 @@ static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, 
   int k = 0;
   for (; k + SUMS <= ins; k += SUMS) {
 #pragma GCC unroll 4
-    for (int u = 0; u < SUMS; ++u, panel += WIDE) {
+    for (int u = 0; u < SUMS; ++u, panel += WIDE, x += step) {
       const vector left = *reinterpret_cast<const vector*>(panel);
       const vector right = *reinterpret_cast<const vector*>(panel + LANES);
 #pragma GCC unroll 16
       for (int m = 0; m < ROWS; ++m) {
-        sum[u][m][0] += x[m * ldx + k + u] * left;
-        sum[u][m][1] += x[m * ldx + k + u] * right;
+        sum[u][m][0] += x[m * ldx] * left;
+        sum[u][m][1] += x[m * ldx] * right;
       }
     }
   }
-  for (; SUMS > 1 && k < ins; ++k, panel += WIDE) {
+  for (; SUMS > 1 && k < ins; ++k, panel += WIDE, x += step) {
 #pragma GCC unroll 16
     for (int m = 0; m < ROWS; ++m) {
-      sum[0][m][0] += x[m * ldx + k] * *reinterpret_cast<const vector*>(panel);
-      sum[0][m][1] += x[m * ldx + k] * *reinterpret_cast<const vector*>(panel + LANES);
+      sum[0][m][0] += x[m * ldx] * *reinterpret_cast<const vector*>(panel);
+      sum[0][m][1] += x[m * ldx] * *reinterpret_cast<const vector*>(panel + LANES);
     }
   }
-  const vector left = *reinterpret_cast<const vector*>(b), right = *reinterpret_cast<const vector*>(b + LANES);
 #pragma GCC unroll 16
   for (int m = 0; m < ROWS; ++m, y += ldy) {
+    const float* const plus = b ? b : y;
 #pragma GCC unroll 4
     for (int u = 1; u < SUMS; ++u) {
       sum[0][m][0] += sum[u][m][0];
       sum[0][m][1] += sum[u][m][1];
     }
-    *reinterpret_cast<vector*>(y) = sum[0][m][0] + left;
-    *reinterpret_cast<vector*>(y + LANES) = sum[0][m][1] + right;
+    *reinterpret_cast<vector*>(y) = sum[0][m][0] + *reinterpret_cast<const vector*>(plus);
+    *reinterpret_cast<vector*>(y + LANES) = sum[0][m][1] + *reinterpret_cast<const vector*>(plus + LANES);
   }
 }
 
@@ -175,7 +176,7 @@ ONCE static void packed_product(long rows, int outs, int ins, const float* x, in
       const int here = static_cast<int>((rows - done + parts - part - 1) / (parts - part));
       float* const into = y + done * ldy + first;
       const bool fits = columns == WIDE;
-      rows_times_panel<MOST>(here, ins, x + done * ldx, ldx, panel, plus, fits ? into : whole, fits ? ldy : WIDE);
+      rows_times_panel<MOST>(here, ins, x + done * ldx, ldx, 1, panel, plus, fits ? into : whole, fits ? ldy : WIDE);
       for (int m = 0; !fits && m < here; ++m) std::memcpy(into + m * ldy, whole + m * WIDE, sizeof(float) * columns);
       done += here;
     }
@@ -311,9 +312,53 @@ ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, 
   }
 }
 
-// into [outs, ins] += ct [rows, outs] transposed times x [rows, ins]
-static void outer(long rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {
-  cblas_sgemm(101, 112, 111, outs, ins, static_cast<int>(rows), 1.0f, ct, ldct, x, ldx, 1.0f, into, ins);
+// WIDTH columns of some rows, of which there are only so many, one row after the other.
+template <int WIDTH>
+static inline void gather(int rows, int columns, const float* from, int ld, float* into) {
+  if (columns == WIDTH) {
+    for (int k = 0; k < rows; ++k) std::memcpy(into + k * WIDTH, from + static_cast<long>(k) * ld, sizeof(float) * WIDTH);
+  } else {
+    for (int k = 0; k < rows; ++k) {
+      for (int j = 0; j < WIDTH; ++j) into[k * WIDTH + j] = j < columns ? from[static_cast<long>(k) * ld + j] : 0.0f;
+    }
+  }
+}
+
+// into [outs, ins] += ct [rows, outs] transposed times x [rows, ins]: DEEP rows at a time, of which some columns of ct
+// and one panel of x fit the nearest cache
+ONCE static void outer(long rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {
+  enum { DEEP = 256, SLABS = 4 };
+  if (LANES < 16 || ins < LANES) {  // with shorter registers a BLAS is as fast, and for few columns faster
+    cblas_sgemm(101, 112, 111, outs, ins, static_cast<int>(rows), 1.0f, ct, ldct, x, ldx, 1.0f, into, ins);
+    return;
+  }
+  float slabs[SLABS][DEEP * MOST], panel[DEEP * WIDE];
+  for (long k = 0; k < rows; k += DEEP, ct += static_cast<long>(DEEP) * ldct, x += static_cast<long>(DEEP) * ldx) {
+    const int deep = rows - k < DEEP ? static_cast<int>(rows - k) : DEEP;
+    for (int begin = 0; begin < outs; begin += SLABS * MOST) {
+      const int end = begin + SLABS * MOST < outs ? begin + SLABS * MOST : outs;
+      for (int m = begin, i = 0; m < end; m += MOST, ++i) {
+        gather<MOST>(deep, end - m < MOST ? end - m : MOST, ct + m, ldct, slabs[i]);
+      }
+      for (int first = 0; first < ins; first += WIDE) {
+        const int columns = ins - first < WIDE ? ins - first : WIDE;
+        gather<WIDE>(deep, columns, x + first, ldx, panel);
+        for (int m = begin, i = 0; m < end; m += MOST, ++i) {
+          const int here = end - m < MOST ? end - m : MOST;
+          float* const y = into + static_cast<long>(m) * ins + first;
+          if (columns == WIDE) {
+            rows_times_panel<MOST>(here, deep, slabs[i], 1, MOST, panel, nullptr, y, ins);
+          } else {
+            float whole[MOST * WIDE] = {};
+            rows_times_panel<MOST>(here, deep, slabs[i], 1, MOST, panel, nullptr, whole, WIDE);
+            for (int row = 0; row < here; ++row) {
+              for (int j = 0; j < columns; ++j) y[static_cast<long>(row) * ins + j] += whole[row * WIDE + j];
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 // into [outs] += the rows of ct [rows, outs]

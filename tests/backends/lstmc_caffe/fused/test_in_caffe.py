@@ -37,7 +37,15 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
-from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, both_states, gate, new_state, square, words
+from tests.backends.lstmc_caffe.fused.small_scans import (
+    FIRST_PIECES,
+    both_states,
+    gate,
+    new_state,
+    square,
+    two_products,
+    words,
+)
 from tests.cells.scanned import cell_graph
 from tests.equivalence import random_leaves
 from tests.strategies import seeded_model
@@ -93,7 +101,7 @@ def both_ways(X=Input(T, N, 3)):
 
 @pytest.mark.parametrize(
     "made",
-    [everything, attending, *FIRST_PIECES, square, gate, words, new_state, both_states],
+    [everything, attending, *FIRST_PIECES, square, two_products, gate, words, new_state, both_states],
     ids=lambda made: made.name,
 )
 def test_forward_and_all_gradients(caffe: Runner, made: lstmc.Model) -> None:

@@ -1,0 +1,88 @@
+"""Cells as generated layers against the fastest that PyTorch has for them: eager, script, compile, its own layer.
+
+    python -m tests.benchmarks.cell_time          one thread, N = 1, T = 300, D = 32, H = 64; forward and backward
+
+Minima of rounds; the nets take turns in one Caffe, then PyTorch's ways take turns in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from lstmc import Cell, Input, Param, State, Value, cell, dims, linear, model, scan, tanh, xavier
+from lstmc.backend import load_cell
+from lstmc.ir import Graph
+from lstmc_caffe.run.runner import Runner
+from tests.benchmarks import torch_cells
+from tests.benchmarks.caffe_time import NETS, compiled_nets
+
+SIZE = (300, 1, 32, 64)
+TARGETS = ("caffe", "caffe-fused")
+WAYS = ("eager", "script", "compile", "torch.nn")
+AIM = 0.5
+N, D, H = dims("N D H")
+
+
+@cell
+def elman(
+    x: Value = Input(N, D),
+    h: Value = State(N, H),
+    *,
+    W: Value = Param(H, D, fill=xavier()),
+    U: Value = Param(H, H, fill=xavier()),
+    b: Value = Param(H),
+) -> tuple[Value, dict[str, Value]]:
+    """The first cell of docs/write-a-cell.md."""
+    h = tanh(linear(x, W, b) + linear(h, U))
+    return h, {"h": h}
+
+
+def sequence(made: Cell, size: tuple[int, int, int, int]) -> Graph:
+    """The cell over a sequence."""
+    steps, batch, width, units = size
+
+    @model
+    def net(x: Value = Input(steps, batch, width)) -> dict[str, Value]:
+        return {"y": scan(made(H=units), x)[0]}
+
+    return net.graph()
+
+
+def ours(caffe: Runner, name: str, rounds: int) -> dict[str, float]:
+    """Forward and backward of each target's net."""
+    compiled = compiled_nets(sequence(elman if name == "elman" else load_cell(name), SIZE), TARGETS)
+    for _, _, source in compiled.values():
+        caffe.open_layers(source)
+    nets = {target: text for target, (text, _, _) in compiled.items()}
+    outputs = {target: blobs for target, (_, blobs, _) in compiled.items()}
+    args = {"size": SIZE, "nets": nets, "outputs": outputs, "rounds": rounds, "loads": 1}
+    found = caffe.call(NETS, "measure", args, timeout=600).value
+    return {target: min(found[target]["both"]) for target in nets}
+
+
+def main() -> None:
+    """Measure, and print the ratios."""
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    rounds = 10 if "--quick" in sys.argv else 100
+    table = Table(title=f"forward and backward, one thread, T,N,D,H = {SIZE}, ms")
+    for column in ("cell", "caffe-fused", "caffe", *WAYS, "to the fastest"):
+        table.add_column(column, justify="left" if column == "cell" else "right")
+    with Runner() as caffe:
+        for name in torch_cells.CELLS:
+            nets = ours(caffe, name, rounds)
+            torch = torch_cells.seconds(name, SIZE, max(3, rounds // 5))
+            ratio = nets["lstmc caffe-fused"] / min(torch.values())
+            cells = [f"{nets[f'lstmc {target}'] * 1e3:.2f}" for target in ("caffe-fused", "caffe")]
+            cells += [
+                f"{torch[way] * 1e3:.2f}" if way in torch else "-" for way in ("eager", "script", "compile", "torch.nn")
+            ]
+            table.add_row(name, *cells, f"{ratio:.2f}" + ("" if ratio <= AIM else f"  (aim: {AIM})"))
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Cells of the library, and one of docs/write-a-cell.md, as people write them in PyTorch: to be held against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+State = list[Tensor]
+Step = Callable[[Tensor, State, list[Tensor]], State]
+
+
+def gru(x: Tensor, s: State, p: list[Tensor]) -> State:
+    """``gru``: p is W_x, b, W_h, U."""
+    x_z, x_r, x_n = functional.linear(x, p[0], p[1]).chunk(3, dim=1)
+    h_z, h_r = functional.linear(s[0], p[2]).chunk(2, dim=1)
+    z, r = torch.sigmoid(x_z + h_z), torch.sigmoid(x_r + h_r)
+    n = torch.tanh(x_n + functional.linear(r * s[0], p[3]))
+    return [n + z * (s[0] - n)]
+
+
+def gru_reset_after(x: Tensor, s: State, p: list[Tensor]) -> State:
+    """``gru_reset_after``: p is W_x, b_x, W_h, b_h."""
+    x_r, x_z, x_n = functional.linear(x, p[0], p[1]).chunk(3, dim=1)
+    h_r, h_z, h_n = functional.linear(s[0], p[2], p[3]).chunk(3, dim=1)
+    r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
+    n = torch.tanh(x_n + r * h_n)
+    return [n + z * (s[0] - n)]
+
+
+def lstm_peephole(x: Tensor, s: State, p: list[Tensor]) -> State:
+    """``lstm_peephole``: p is W_x, b, W_h, p_i, p_f, p_o."""
+    i, f, o, g = (functional.linear(x, p[0], p[1]) + functional.linear(s[0], p[2])).chunk(4, dim=1)
+    c = torch.sigmoid(f + s[1] * p[4]) * s[1] + torch.sigmoid(i + s[1] * p[3]) * torch.tanh(g)
+    return [torch.sigmoid(o + c * p[5]) * torch.tanh(c), c]
+
+
+def lstm_layernorm(x: Tensor, s: State, p: list[Tensor]) -> State:
+    """``lstm_layernorm``: p is W_x, gain_x, W_h, gain_h, b, gain_c, b_c."""
+    of_x, of_h = functional.linear(x, p[0]), functional.linear(s[0], p[2])
+    gates = functional.layer_norm(of_x, of_x.shape[1:], p[1]) + functional.layer_norm(of_h, of_h.shape[1:], p[3])
+    i, f, o, g = (gates + p[4]).chunk(4, dim=1)
+    c = torch.sigmoid(f) * s[1] + torch.sigmoid(i) * torch.tanh(g)
+    return [torch.sigmoid(o) * torch.tanh(functional.layer_norm(c, c.shape[1:], p[5], p[6])), c]
+
+
+def elman(x: Tensor, s: State, p: list[Tensor]) -> State:
+    """The first cell of docs/write-a-cell.md: p is W, U, b."""
+    return [torch.tanh(functional.linear(x, p[0], p[2]) + functional.linear(s[0], p[1]))]
+
+
+# of each: the step, its states, the shapes of its parameters in multiples of H (None: D)
+Shape = tuple[int | None, ...]
+CELLS: dict[str, tuple[Step, int, tuple[Shape, ...]]] = {
+    "gru": (gru, 1, ((3, None), (3,), (2, 1), (1, 1))),
+    "gru_reset_after": (gru_reset_after, 1, ((3, None), (3,), (3, 1), (3,))),
+    "lstm_peephole": (lstm_peephole, 2, ((4, None), (4,), (4, 1), (1,), (1,), (1,))),
+    "lstm_layernorm": (lstm_layernorm, 2, ((4, None), (4,), (4, 1), (4,), (4,), (1,), (1,))),
+    "elman": (elman, 1, ((1, None), (1, 1), (1,))),
+}
+
+
+def over_time(step: Step, xs: Tensor, states: State, params: list[Tensor]) -> Tensor:
+    """The first state of every step."""
+    found = []
+    for x in xs.unbind():
+        states = step(x, states, params)
+        found.append(states[0])
+    return torch.stack(found)
+
+
+def ways(name: str) -> Iterator[tuple[str, Callable[[Tensor, State, list[Tensor]], Tensor]]]:
+    """Eager, ``torch.jit.script`` and ``torch.compile`` (of a step: of all steps it takes minutes)."""
+    step = CELLS[name][0]
+    yield "eager", lambda xs, states, params: over_time(step, xs, states, params)
+    scripted = torch.jit.script(step)
+    yield "script", lambda xs, states, params: over_time(scripted, xs, states, params)
+    compiled: Any = torch.compile(step)
+    yield "compile", lambda xs, states, params: over_time(compiled, xs, states, params)
+    if name == "gru_reset_after":
+        yield "torch.nn", _own_gru
+
+
+def _own_gru(xs: Tensor, states: State, params: list[Tensor]) -> Tensor:
+    gru = torch.gru(xs, states[0][None], [params[0], params[2], params[1], params[3]], True, 1, 0.0, True, False, False)
+    return gru[0]
+
+
+def seconds(name: str, size: tuple[int, int, int, int], rounds: int) -> dict[str, float]:
+    """Forward and backward of each way, minima of so many rounds in turns; gradients are those of all parameters."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    steps, batch, width, units = size
+    _, count, shapes = CELLS[name]
+    params = [
+        (0.1 * torch.randn([width if n is None else n * units for n in shape])).requires_grad_() for shape in shapes
+    ]
+    xs = torch.randn(steps, batch, width)
+    states = [torch.zeros(batch, units) for _ in range(count)]
+    runs = dict(ways(name))
+    first = None
+    for run in runs.values():  # compiles, and all mean the same
+        y = run(xs, states, params)
+        y.sum().backward()
+        first = y.detach() if first is None else first
+        torch.testing.assert_close(y.detach(), first, rtol=1e-3, atol=1e-4)
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(rounds):
+        for way, run in runs.items():
+            start = time.perf_counter()
+            run(xs, states, params).sum().backward()
+            best[way] = min(best[way], time.perf_counter() - start)
+    return best
