@@ -178,7 +178,7 @@ def _prototxt(folder: Path) -> None:
     _check_layers(path)
     text = path.read_bytes().decode(errors="replace")
     lint_text(text, load_target("flat"))
-    listed_layers(text)
+    listed_layers(path.read_bytes())
 
 
 def _snapshot(folder: Path) -> None:
