@@ -145,7 +145,8 @@ def _print_summary(net: Net) -> None:
 
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
-    refs = {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names)}
+    refs = {output.name: output.ref for output in graph.outputs}  # where a net calls them so
+    refs |= {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names)}
     made = table(title, "name", "blob", "shape", key=title)
     for name, blob in names.items():
         first = refs.get(blob.partition(" ... ")[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ def test_a_net_is_written_checked_run_and_read_back(lstmc: LSTMC) -> None:
     assert ended.code == 0
     assert "onnx-cpu: all " in ended.out
     assert "5 gradients (an ONNX net has no backward pass)" in ended.out
+
+
+def test_what_is_fed_and_read_is_told_with_its_shape(lstmc: LSTMC) -> None:
+    ended = lstmc("compile", "--cell", "gru", *SIZES, "--backend", "onnx", "--step", "--json")
+    told = json.loads(ended.out)
+    assert told["feed"] == [
+        {"name": "x", "blob": "x", "shape": "1 x 2 x 4"},
+        {"name": "gru/h_in", "blob": "gru/h_in", "shape": "2 x 5"},
+    ]
+    assert [row["shape"] for row in told["read"]] == ["1 x 2 x 5", "2 x 5", "2 x 5"]
 
 
 def test_a_step_is_run_again_and_again_with_its_states_as_inputs_and_outputs() -> None:
