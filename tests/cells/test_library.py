@@ -97,6 +97,17 @@ LEAST = {
     "noslice": 0.70,
     "caffe-native": 0.0,
     "caffe-fused": 0.85,
+    "opencv": 0.85,
+    "mnn": 0.85,
+    "openvino": 0.8,
+    "rknn": 0.8,
+    "tpu-mlir": 0.6,
+    "acuity": 0.5,
+    "ncnn": 0.75,
+    "tvm": 0.8,
+    "x2paddle": 0.8,
+    "tensorrt": 0.7,
+    "ascend": 0.85,
 }  # the share of all cells
 
 
