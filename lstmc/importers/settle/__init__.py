@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from lstmc.importers.describe.net import Net
 from lstmc.importers.settle.layout import settle_layout
+from lstmc.importers.settle.reroll import rolled_up
 
 __all__ = ["settled"]
 
 
 def settled(net: Net) -> Net:
     """The same model, as the language can say it."""
-    return settle_layout(net)
+    return settle_layout(rolled_up(net))

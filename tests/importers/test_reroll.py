@@ -1,0 +1,97 @@
+"""Recurrences that were written out step by step: rolled up again, with the numbers of the program that runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from lstmc.importers import from_onnx, from_torch
+from lstmc.importers.describe.rolled import Rolled
+from lstmc_caffe.run.runner import Runner
+from tests.importers.imported import assert_close, imported
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch, about its own exporter
+
+
+class ByHand(nn.Module):
+    """Cells called step by step; with ``feeding`` each step reads what the one before gave."""
+
+    def __init__(self, kind: str, layers: int = 1, feeding: bool = False) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList([getattr(nn, kind)(3, 3) for _ in range(layers)])
+        self.out, self.feeding, self.two = nn.Linear(3, 3), feeding, kind == "LSTMCell"
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        zeros = torch.zeros(x.shape[0], 3)
+        states: list[Any] = [(zeros, zeros) if self.two else zeros for _ in self.cells]
+        given = []
+        for t in range(x.shape[1]):
+            value = x[:, t] + given[-1] if self.feeding and given else x[:, t]
+            for number, cell in enumerate(self.cells):
+                states[number] = cell(value, states[number])
+                value = states[number][0] if self.two else states[number]
+            given.append(self.out(value) if self.feeding else value)
+        return torch.stack(given, 1)
+
+
+def steps_of(net: Any) -> list[int]:
+    """The lengths of all steps over time."""
+    return [int(step.op.steps) for step in net.steps if isinstance(step.op, Rolled)]
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("module", "steps"),
+    [
+        (ByHand("LSTMCell"), [4]), (ByHand("GRUCell", 2), [4, 4]), (ByHand("RNNCell"), [4]),
+        (ByHand("GRUCell", feeding=True), [3]),
+    ],
+    ids=["lstm", "two layers", "rnn", "feeding"],
+)  # fmt: skip
+def test_cells_that_onnx_has_step_by_step(caffe: Runner, tmp_path: Any, module: ByHand, steps: list[int]) -> None:
+    x = torch.randn(2, 4, 3)
+    torch.onnx.export(
+        module.eval(), (x,), str(tmp_path / "m.onnx"), input_names=["x"], output_names=["y"], dynamo=False
+    )
+    made = imported(from_onnx(onnx.load(tmp_path / "m.onnx")).described)
+    assert steps_of(made.net) == steps
+    wanted, inputs = {"y": module(x).detach().numpy()}, {"x": x.numpy().astype(float)}
+    assert_close(made.interpreted(inputs), wanted)
+    assert_close(made.in_caffe(caffe, inputs)[0], wanted)
+
+
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_cells_of_a_module(kind: str) -> None:
+    module, x = ByHand(kind, 2).eval(), torch.randn(2, 4, 3)
+    found = from_torch(module, x)
+    made = imported(found.described)
+    assert steps_of(made.net) == [4, 4]
+    roles = {"W_x", "b", "W_h"} | ({"b_h"} if kind == "GRUCell" else set())
+    assert sorted(name.rpartition("/")[2] for name in made.weights) == sorted([*roles, *roles])
+    inputs = {name: x.numpy().astype(float) for name in found.described.inputs}
+    assert_close(made.interpreted(inputs), {"Y": module(x).detach().numpy()})
+
+
+def test_what_is_no_chain_of_equal_steps_stays_as_it_is() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.RNNCell(3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.cell(x[0])
+            h = self.cell(x[1], torch.sigmoid(h))
+            return self.cell(x[2], h * 2)
+
+    module, x = Mixed().eval(), torch.randn(3, 2, 3)
+    found = from_torch(module, x)
+    made = imported(found.described)
+    assert steps_of(made.net) == []
+    inputs = {name: np.asarray(x, float) for name in found.described.inputs}
+    assert_close(made.interpreted(inputs), {"Y": module(x).detach().numpy()})
