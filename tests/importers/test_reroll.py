@@ -15,7 +15,6 @@ from lstmc.importers.describe.rolled import Rolled
 from lstmc_caffe.run.runner import Runner
 from tests.importers.imported import assert_close, imported
 
-
 pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch, about its own exporter
 
 
