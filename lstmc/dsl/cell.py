@@ -40,7 +40,7 @@ class Cell(Definition):
                     scope=self.owner,
                 )
 
-    def __call__(self, *values: Any, name: str | None = None, **bindings: Any) -> BoundCell:
+    def __call__(self, /, *values: Any, name: str | None = None, **bindings: Any) -> BoundCell:
         """Bind dimensions to sizes, options to values and parameters to fillers. ``name`` prefixes its parameters."""
         loc = here()
         if values:
@@ -93,7 +93,7 @@ class BoundCell(Binding):
 
     cell: Cell
 
-    def __call__(self, *inputs: Any, **named: Any) -> StepResult:
+    def __call__(self, /, *inputs: Any, **named: Any) -> StepResult:
         """Run one step inside another cell's body, or in a model: the output, and the next states by name."""
         loc = here()
         given = self._arguments(inputs, named, loc)

@@ -41,7 +41,7 @@ class Model(Definition):
                 scope=self.owner,
             )
 
-    def graph(self, **sizes: int) -> Graph:
+    def graph(self, /, **sizes: int) -> Graph:
         """The model's graph, its dimensions bound to ``sizes``: all that it uses, and no others.
 
         Raises :class:`~lstmc.errors.DslError` and its kinds, at the user's own lines.
@@ -64,7 +64,7 @@ class Model(Definition):
         graph = trace.builder.finish(_with_carried(trace, outputs))
         return rename_values(graph, {output.ref: output.name for output in reversed(graph.outputs)})
 
-    def with_options(self, **given: object) -> Self:
+    def with_options(self, /, **given: object) -> Self:
         """The same model with other values for its options. Raises :class:`DslError` for what is none of them."""
         options = self.signature.options
         for name in given:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import lstmc
 from lstmc.ops import Param
 from tests.dsl.conftest import NET, RNN, UserFile, leaves, lines, outputs, random_arrays
 
@@ -259,3 +260,20 @@ def test_how_deep_cells_may_be_nested(user: UserFile) -> None:
     assert said[0] == "DslError: expected at most 200 cells one inside the other, found more"
     assert said[1].endswith("in cell 'c300'")
     assert len(said) < 20
+
+
+def test_a_state_may_be_called_self() -> None:
+    @lstmc.cell
+    def inner(x=lstmc.Input(2, 3), self=lstmc.State(2, 3)):  # type: ignore[no-untyped-def]
+        self = lstmc.tanh(x + self)
+        return self, {"self": self}
+
+    @lstmc.cell
+    def outer(x=lstmc.Input(2, 3), self=lstmc.State(2, 3)):  # type: ignore[no-untyped-def]
+        return inner()(x, self=self)
+
+    @lstmc.model
+    def net(X=lstmc.Input(4, 2, 3)):  # type: ignore[no-untyped-def]
+        return lstmc.scan(outer(), X)[0]
+
+    assert [output.name for output in net.graph().outputs] == ["out"]
