@@ -37,4 +37,4 @@ def new_command(
         written = write_files((place / path).parent, {Path(path).name: content})[0]
         wrote.add_row(str(written), len(content))
     out.print(wrote)
-    out.print(f"its tests: python -m pytest {place}", markup=False, soft_wrap=True)
+    out.print(f"its tests: pip install pytest; python -m pytest {place}", markup=False, soft_wrap=True)

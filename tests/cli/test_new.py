@@ -31,7 +31,7 @@ def test_the_tests_of_a_start_pass(lstmc: LSTMC, tmp_path: Path, kind: str, file
     assert (ended.code, ended.err) == (0, "")
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == files
     folder = "mine" if kind == "plugin" else "."
-    assert ended.out.splitlines()[-1] == f"its tests: python -m pytest {folder}"
+    assert ended.out.splitlines()[-1] == f"its tests: pip install pytest; python -m pytest {folder}"
     path = os.pathsep.join([str(ROOT), str(ROOT / "backends")])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
