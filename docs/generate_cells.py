@@ -44,7 +44,7 @@ cells can be wrapped by `lstmc.cells.wrappers` ([write-a-cell.md](write-a-cell.m
 |---|---|---|---|---|---|
 | {{ cell.shapes | map("replace", "*", "\\\\*") | map("replace", "\\n", "<br>") | join(" | ") }} | \
 {{ "{:,}".format(cell.parameters) }} | \
-{{ "{:,}".format(cell.flops) }} | {{ cell.targets | join(", ") }} |
+{{ "{:,}".format(cell.flops) }} | {{ cell.fits }} |
 
 {% for dim, size in cell.sizes.items() %}{{ dim }}={{ size }}{{ " " if not loop.last }}{% endfor %}
 {% if cell.options %}; options {{ cell.options | join(", ") }}{% endif %}

@@ -48,7 +48,7 @@ class LibraryCell:
 
     Fixed arrays are no parameters. ``flops``: a product and a sum are two; a function of an element counts as one;
     moving elements counts nothing. ``targets`` take it over several steps from zero states, its output and its last
-    states.
+    states; ``not_for`` are the other targets.
     """
 
     name: str
@@ -58,6 +58,7 @@ class LibraryCell:
     parameters: int
     flops: int
     targets: tuple[str, ...]
+    not_for: tuple[str, ...]
 
     @property
     def summary(self) -> str:
@@ -94,10 +95,15 @@ class LibraryCell:
     def text(self) -> str:
         """All of it, for people to read."""
         sizes = " ".join(f"{dim}={size}" for dim, size in self.sizes.items())
-        facts = (
-            f"{self.parameters:,} parameters, {self.flops:,} FLOPs a step at {sizes}; targets {', '.join(self.targets)}"
-        )
+        facts = f"{self.parameters:,} parameters, {self.flops:,} FLOPs a step at {sizes}; for {self.fits}"
         return "\n\n".join([f"{self.name} ({self.group})", self.summary, self.paper, facts, self.source, self.graph])
+
+    @property
+    def fits(self) -> str:
+        """Which targets take it, in few words."""
+        if len(self.not_for) < len(self.targets):
+            return "all targets" + (" but " if self.not_for else "") + ", ".join(self.not_for)
+        return ("targets " if len(self.targets) > 1 else "target ") + ", ".join(self.targets)
 
     @property
     def shapes(self) -> tuple[str, str, str]:
@@ -132,7 +138,8 @@ def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str
     count = sum(prod(op.shape) for op in parameters(whole).values() if not op.fixed)
     loaded = load_backend(backend) if isinstance(backend, str) else backend
     fits = tuple(target for target in loaded.targets if _takes(loaded, target, name, cell))
-    return LibraryCell(name, group_of(name), cell, of_it, count, flops(_body(whole)), fits)
+    others = tuple(target for target in loaded.targets if target not in fits)
+    return LibraryCell(name, group_of(name), cell, of_it, count, flops(_body(whole)), fits, others)
 
 
 def check_sizes(sizes: Mapping[str, int]) -> None:

@@ -17,7 +17,8 @@ cells_app = typer.Typer(invoke_without_command=True)
 
 
 def cells_command(context: typer.Context, sizes: SizesOption = None, backend: BackendOption = "caffe") -> None:
-    """List the library cells that --cell takes: their groups, what a step costs, and the targets that take them.
+    """List the library cells that --cell takes: their groups, what a step costs, and the targets that do not
+    take them.
 
     Parameters and floating-point operations are those of one step of one sequence, at sizes that -D changes.
 
@@ -47,10 +48,10 @@ def cells_command(context: typer.Context, sizes: SizesOption = None, backend: Ba
             if made is not None:
                 out.print(made)
             made, last = (
-                table(cell.group, "name", "parameters", "FLOPs", "what it is", "targets", key="cells"),
+                table(cell.group, "name", "parameters", "FLOPs", "what it is", "not for", key="cells"),
                 cell.group,
             )
-        made.add_row(name, cell.parameters, cell.flops, cell.summary, list(cell.targets))
+        made.add_row(name, cell.parameters, cell.flops, cell.summary, list(cell.not_for))
     if made is not None:
         out.print(made)
 
