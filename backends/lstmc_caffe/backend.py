@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
+from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, RankPart, Settings
 from lstmc.collector import collector_paused
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
@@ -93,6 +93,19 @@ class CaffeBackend:
         assert isinstance(settings, Solver)
         with Runner(for_gpu=run.gpu) as runner:
             return train(runner, compiled, weights, settings, run)
+
+    def train_by_ranks(
+        self,
+        compiled: Compiled,
+        parts: Sequence[RankPart],
+        weights: Mapping[str, Array],
+        settings: Settings,
+        run: TrainingRequest,
+    ) -> Trained:
+        """Caffe's own solver in every rank; gradients are added up by MPI before each update."""
+        assert isinstance(settings, Solver)
+        with Runner(for_gpu=run.gpu, ranks=len(parts)) as runner:
+            return train(runner, compiled, weights, settings, run, parts)
 
     def lint(self, net: Path, target: str) -> LintReport:
         """A prototxt against ``targets/TARGET.toml``."""

@@ -17,6 +17,7 @@ def findings() -> Iterator[Finding]:
     yield Finding("lstmc", True, __version__)
     yield Finding("Python", True, f"{platform.python_version()} at {sys.executable}")
     yield from _packages()
+    yield _dask()
     for name in find_backends():
         try:
             backend = load_backend(name)
@@ -28,6 +29,14 @@ def findings() -> Iterator[Finding]:
         else:
             yield Finding(f"backend {name}", True, backend.summary)
     yield from plugin_faults()
+
+
+def _dask() -> Finding:
+    """Sweeps and bulk runs by several processes are an extra."""
+    try:
+        return Finding("Dask, for sweeps", True, version("distributed"))
+    except PackageNotFoundError:
+        return Finding("Dask, for sweeps", False, "not installed: python -m pip install 'lstmc[sweep]'")
 
 
 def _packages() -> Iterator[Finding]:

@@ -12,9 +12,10 @@ from types import FrameType
 
 from lstmc.api.build import AnyModel, Weights, all_sizes, backend_of, bound_weights, traced
 from lstmc.api.net import Net
+from lstmc.api.ranks import rank_parts
 from lstmc.api.run import Run
 from lstmc.api.settings import Solver, solver_settings
-from lstmc.backend import Backend, Trains, require, target_of
+from lstmc.backend import Backend, Trains, TrainsByRanks, require, target_of
 from lstmc.data import batch_axes
 from lstmc.data.run_data import Data, RunData, data_name, run_data
 from lstmc.npz import npz_bytes
@@ -45,6 +46,7 @@ def train(
     batch: str | None = None,
     shuffle: bool = True,
     resume: bool = False,
+    ranks: int = 1,
     gpu: bool = False,
     target: str | None = None,
     backend: str | Backend = "caffe",
@@ -69,6 +71,7 @@ def train(
         batch: The dimension that counts examples; ``N`` if not given.
         shuffle: Draw the examples of each epoch in a new order, by ``seed``.
         resume: Go on with the run in ``out`` from its last snapshot, to the weights that an undisturbed run ends with.
+        ranks: Train by so many processes, each with a part of every batch, which add their gradients up by MPI.
         gpu: Train on a GPU instead of the CPU.
         progress: Is told each :class:`~lstmc.runs.events.Event` as it happens: ``progress=print`` prints them. The
             run is stopped, with a snapshot, where it returns True.
@@ -117,6 +120,7 @@ def train(
         else None,
     )
     compiled = compile_graph(given.graph, loaded, name, source.name)
+    parts = rank_parts(ranks, source, given_sizes, axes, batch, given.graph, loaded, name) if ranks != 1 else ()
     told(started(settings.max_iter, given))
     metrics, drawing = Metrics(folder, resume, record_file(facts)), CurveDrawing(folder)
     not_drawn = None
@@ -132,7 +136,11 @@ def train(
         )
         try:
             weights_of_it = {each: first[each] for each in parameters(compiled.model)}
-            ended = trainer.train(compiled, weights_of_it, settings, asked_of)
+            ended = (
+                require(loaded, TrainsByRanks).train_by_ranks(compiled, parts, weights_of_it, settings, asked_of)
+                if parts
+                else trainer.train(compiled, weights_of_it, settings, asked_of)
+            )
         finally:  # however it ends, its loss curve is drawn
             metrics.close()
             if metrics.has_lines:

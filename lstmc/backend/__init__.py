@@ -43,9 +43,11 @@ from lstmc.backend.protocols import (
     Steps,
     TakesOptions,
     Trains,
+    TrainsByRanks,
     Tunes,
     require,
 )
+from lstmc.backend.ranks import RankPart
 
 __all__ = [
     "BACKENDS",
@@ -71,6 +73,7 @@ __all__ = [
     "OpenNet",
     "OpenShape",
     "OpenSizes",
+    "RankPart",
     "ReadsWeights",
     "RunArrays",
     "Runs",
@@ -79,6 +82,7 @@ __all__ = [
     "Steps",
     "TakesOptions",
     "Trains",
+    "TrainsByRanks",
     "Tunes",
     "Violation",
     "find_backends",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, RunArrays
+from lstmc.backend.ranks import RankPart
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
@@ -214,6 +215,22 @@ class Trains(Protocol):
         ...
 
 
+@runtime_checkable
+class TrainsByRanks(Protocol):
+    """Trains models by several processes at once."""
+
+    def train_by_ranks(
+        self,
+        compiled: Compiled,
+        parts: Sequence[RankPart],
+        weights: Mapping[str, Array],
+        settings: Settings,
+        run: TrainingRequest,
+    ) -> Trained:
+        """As ``Trains.train``, to the same weights but for rounding; ``compiled`` is the model for the whole batch."""
+        ...
+
+
 class Steps(Protocol):
     """A one-step net that keeps its states from each step to the next. Shapes are the model's, states left out."""
 
@@ -294,6 +311,7 @@ WORDS: Mapping[type, str] = {
     Executes: "run nets for a comparison",
     HasReaders: "run nets in other programs",
     Trains: "train",
+    TrainsByRanks: "train by several processes",
     Runs: "run nets",
     ReadsWeights: "read weights back",
     Diagnoses: "look for what it needs",

@@ -27,6 +27,7 @@ from lstmc.cli.options import (
     number_from_0,
     parse_options,
     parse_sizes,
+    whole_from_0,
 )
 from lstmc.cli.progress import shown
 from lstmc.model_file import model_in
@@ -60,6 +61,15 @@ def train_command(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files into RUN/tensorboard besides.")
     ] = False,
+    ranks: Annotated[
+        int,
+        typer.Option(
+            "--ranks",
+            metavar="INT",
+            help="Train by so many processes, each with a part of every batch, by MPI.",
+            parser=whole_from_0,
+        ),
+    ] = 1,
     gpu: GpuOption = False,
     target: TargetOption = None,
     backend: BackendOption = "caffe",
@@ -95,6 +105,7 @@ def train_command(
             batch=batch,
             shuffle=not no_shuffle,
             resume=resume,
+            ranks=ranks,
             gpu=gpu,
             target=target,
             backend=backend,

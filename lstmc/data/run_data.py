@@ -61,7 +61,7 @@ def run_data(
     carried = list(graph.carried())
     shuffle = shuffle and not carried
     arrays = _arrays(data)
-    graph = _fed(graph, arrays)
+    graph = fed_graph(graph, arrays)
     train, test = dataset_for(graph, axes, arrays, data_name(data, "the data")), None
     if test_data is not None:
         test = dataset_for(graph, axes, _arrays(test_data), data_name(test_data, "the test data"))
@@ -79,7 +79,7 @@ def _arrays(data: Data) -> Mapping[str, AnyArray]:
     return read_arrays(Path(data)) if isinstance(data, str | Path) else data
 
 
-def _fed(graph: Graph, names: Container[str]) -> Graph:
+def fed_graph(graph: Graph, names: Container[str]) -> Graph:
     """The graph in which the inputs that there are data for are fed, also those that have a fill otherwise."""
 
     carried = graph.carried()

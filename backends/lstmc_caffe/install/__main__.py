@@ -10,7 +10,7 @@ from pathlib import Path
 from lstmc.errors import LstmcError
 from lstmc_caffe.install.cuda import DEFAULT_ARCHITECTURES, cuda_recipe, parse_architectures
 from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.installer import install
+from lstmc_caffe.install.installer import install, require_mpi
 from lstmc_caffe.install.recipe import CPU
 
 
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="build anew even when it is there")
     parser.add_argument("--sdist", type=Path, metavar="FILE", help="use this source archive, download none")
     parser.add_argument("--cuda", action="store_true", help="a second build, for GPUs; CPU work keeps the first")
+    parser.add_argument("--mpi", action="store_true", help="and what training by several ranks needs")
     default = ",".join(DEFAULT_ARCHITECTURES)
     parser.add_argument("--arch", metavar="sm_NN,...", help=f"GPUs that --cuda compiles for (default: {default})")
     return parser
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sdist=options.sdist,
             recipe=cuda_recipe(architectures) if architectures else CPU,
         )
+        if options.mpi:
+            require_mpi()
     except LstmcError as error:
         print(error, file=sys.stderr)
         return 2

@@ -23,6 +23,7 @@ from lstmc_caffe.install.interpreter import Interpreter, describe
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 from lstmc_caffe.place.place import CaffeLocation, gpu_state
+from lstmc_caffe.place.ranks import PACKAGES
 
 REQUIRED_LAYERS = ("InnerProduct", "LSTM", "LSTMUnit", "RNN", "Slice", "Concat", "Eltwise", "Power")
 
@@ -31,6 +32,13 @@ def prepare(recipe: Recipe, report: Report) -> Interpreter:
     """System packages and the interpreter, ready for a build."""
     packages.require(recipe.packages, report, packages.Apt())
     return describe(recipe.interpreter)
+
+
+def require_mpi(console: Console | None = None) -> None:
+    """The system packages that training by several ranks needs. Raises InstallError as a build does."""
+    report = Report(console or Console(stderr=True))
+    otherwise = "or bring an MPI launcher and mpi4py to the Python that has Caffe"
+    packages.require(PACKAGES, report, packages.Apt(), "training by several ranks", otherwise)
 
 
 def smoke_test(order: Order) -> str:

@@ -84,17 +84,23 @@ def install_command(packages: Sequence[str]) -> str:
     return shlex.join(["sudo", "apt-get", "install", "--no-install-recommends", *packages])
 
 
-def require(packages: Sequence[str], report: Report, system: PackageSystem) -> None:
-    """Makes sure that ``packages`` are installed, installing them where this process may.
+def require(
+    packages: Sequence[str],
+    report: Report,
+    system: PackageSystem,
+    what: str = "building Caffe",
+    otherwise: str = _OWN_CAFFE,
+) -> None:
+    """Makes sure that ``packages``, which ``what`` needs, are installed, installing them where this process may.
 
     Raises MissingPackagesError where it may not or where there is no apt-get, InstallError when apt-get fails.
     """
     if not system.available():
         raise MissingPackagesError(
-            "building Caffe needs system packages, and this system has no apt-get to look for them with",
+            f"{what} needs system packages, and this system has no apt-get to look for them with",
             packages,
             None,
-            notes=(f"expected Debian or Ubuntu with these packages: {' '.join(packages)}", _OWN_CAFFE),
+            notes=(f"expected Debian or Ubuntu with these packages: {' '.join(packages)}", otherwise),
         )
     absent = missing(packages, system)
     if not absent:
@@ -102,10 +108,10 @@ def require(packages: Sequence[str], report: Report, system: PackageSystem) -> N
     if not system.may_install():
         count = "1 system package that is" if len(absent) == 1 else f"{len(absent)} system packages that are"
         raise MissingPackagesError(
-            f"building Caffe needs {count} not installed: {', '.join(absent)}",
+            f"{what} needs {count} not installed: {', '.join(absent)}",
             absent,
             install_command(absent),
-            notes=(f"install with: {install_command(absent)}", _OWN_CAFFE),
+            notes=(f"install with: {install_command(absent)}", otherwise),
         )
     with report.busy(f"installing system packages: {' '.join(absent)}"):
         _install(absent, system)

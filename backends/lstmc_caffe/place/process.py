@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,10 +133,14 @@ class WorkerProcess:
             stack.pop_all()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._input = self._process.stdin
-        self._output = self._process.stdout
+        self._input: IO[bytes] = self._process.stdin
+        self._output: IO[bytes] = self._process.stdout
+        self._connect()
         for pipe in (self._input, self._output):
             os.set_blocking(pipe.fileno(), False)
+
+    def _connect(self) -> None:
+        """Where requests go and replies come from: the process's own stdin and stdout."""
 
     @property
     def pid(self) -> int:

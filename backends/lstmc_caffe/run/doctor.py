@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lstmc.backend import Finding
 from lstmc_caffe.place.place import INSTALL, INSTALL_CUDA, gpu_state
+from lstmc_caffe.place.ranks import launcher, missing_for_ranks
 from lstmc_caffe.run.locate import CaffeNotFound, attempt_all, locate_for_gpu
 
 
@@ -22,6 +23,8 @@ def findings() -> Iterator[Finding]:
         return
     yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
     yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
+    without = missing_for_ranks(location)
+    yield Finding("MPI, for several ranks", without is None, without or str(launcher()))
     yield from _gpu()
 
 

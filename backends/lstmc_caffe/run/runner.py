@@ -26,6 +26,7 @@ from lstmc_caffe.place.process import (
     Reply,
     WorkerProcess,
 )
+from lstmc_caffe.place.ranks import RanksProcess
 from lstmc_caffe.run.loaded_net import Layer, Net, RunResult
 from lstmc_caffe.run.locate import CaffeNotFound, locate, locate_for_gpu
 from lstmc_caffe.worker import WORKER
@@ -80,15 +81,22 @@ class Runner:
     starts a new worker, and nets loaded before say that they must be loaded again. Where no Caffe is found, the
     first request raises CaffeNotFound. Threads may share a Runner; their requests wait for each other.
     ``close()``, or the end of a ``with`` block, ends the worker; so does the end of this process.
+    With several ``ranks`` there are so many workers, which all do what is requested, and train together by MPI.
     ``for_gpu`` asks for the Caffe that was built with CUDA, which is slower to import and larger in memory.
     """
 
     def __init__(
-        self, location: CaffeLocation | None = None, *, timeout: float = REQUEST_SECONDS, for_gpu: bool = False
+        self,
+        location: CaffeLocation | None = None,
+        *,
+        timeout: float = REQUEST_SECONDS,
+        for_gpu: bool = False,
+        ranks: int = 1,
     ) -> None:
         self.timeout = timeout
         self._given = location
         self._for_gpu = for_gpu
+        self._ranks = ranks
         self._lock = threading.RLock()
         self._worker: WorkerProcess | None = None
         self._end_worker: weakref.finalize[[], Runner] | None = None
@@ -250,7 +258,7 @@ class Runner:
         if self._closed:
             raise CaffeError("this Runner is closed")
         if self._worker is None:
-            self._worker = WorkerProcess(self._command(), self.location.environment())
+            self._worker = self._started()
             self._end_worker = weakref.finalize(self, self._worker.end)
             try:
                 reply, _ = self._ask_worker(self._worker, "start", {"request": "hello"}, {}, START_SECONDS)
@@ -265,6 +273,11 @@ class Runner:
             fields = {name: reply[name] for name in names}
             self._info = CaffeInfo(**{**fields, "layer_types": tuple(reply["layer_types"])})
         return self._worker
+
+    def _started(self) -> WorkerProcess:
+        if self._ranks > 1:
+            return RanksProcess(self.location, self._ranks)
+        return WorkerProcess(self._command(), self.location.environment())
 
     def _command(self) -> list[str]:
         # Linux tells a process of the death of the *thread* that started it: only the main one lasts.

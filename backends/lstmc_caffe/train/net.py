@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from lstmc.backend import Compiled
+from lstmc.backend import Compiled, RankPart
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, differentiable_outputs
@@ -19,6 +20,7 @@ from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.train.hdf5 import TEST, TRAIN, Source, batch_dataset, hdf5_files, hdf5_sources
+from lstmc_caffe.train.rank_nets import RankNets, example_axes, masks, with_masks
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.train.trainer import TrainableNet, train_net
 from lstmc_caffe.write.caffemodel import caffemodel
@@ -151,9 +153,17 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
 
 
 def train(
-    runner: Runner, compiled: Compiled, weights: Mapping[str, Array], solver: Solver, run: TrainingRequest
+    runner: Runner,
+    compiled: Compiled,
+    weights: Mapping[str, Array],
+    solver: Solver,
+    run: TrainingRequest,
+    parts: Sequence[RankPart] = (),
 ) -> Trained:
-    """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value."""
+    """Train a compiled ``training_graph`` in real Caffe. A parameter that no layer uses keeps its value.
+
+    With ``parts`` the runner's workers train together, each on its part of every batch.
+    """
     graph, net = compiled.expanded, training_net(compiled, {})
     runner.open_layers(layers_source(graph))
     carried = carried_outputs(compiled)
@@ -167,8 +177,28 @@ def train(
         blobs=forward(net.weights, params=weights, dtype=np.float32).outputs,
         random=any(_is_random(node.op) for node in graph),
     )
-    done = train_net(runner, trainable, solver, run, run.batches.fingerprint)
+    ranks = rank_nets(compiled, parts, trainable) if parts else None
+    done = train_net(runner, trainable, solver, run, run.batches.fingerprint, ranks)
     return Trained(done.iteration, done.ended, {**weights, **unpack_weights(net.weights, done.blobs)}, done.snapshot)
+
+
+def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: TrainableNet) -> RankNets:
+    """The nets of ranks that train together what ``trainable`` would train alone."""
+    smallest = min(parts, key=lambda part: part.stop - part.start).compiled
+    whole, part = compiled.expanded, smallest.expanded
+    texts: dict[int, str] = {}
+    for each in parts:
+        size = each.stop - each.start
+        if size not in texts:
+            masked = replace(each.compiled, expanded=with_masks(each.compiled.expanded))
+            texts[size] = prototxt(masked, training_net(masked, {}))
+    return RankNets(
+        texts=tuple(texts[each.stop - each.start] for each in parts),
+        parts=tuple(parts),
+        axes=example_axes(whole, part, trainable.inputs),
+        masks=masks(whole, part),
+        test=trainable.prototxt,
+    )
 
 
 def _is_random(op: Op) -> bool:

@@ -20,6 +20,7 @@ from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import CallResult, Runner
 from lstmc_caffe.train.advice import what_to_try
+from lstmc_caffe.train.rank_nets import RankNets
 from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
 from lstmc_caffe.train.solver import SETTINGS, Solver, solver_text
 from lstmc_caffe.worker import TRAINING
@@ -57,11 +58,19 @@ class TrainedNet(NamedTuple):
     snapshot: Path
 
 
-def train_net(runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRequest, fingerprint: str) -> TrainedNet:
+def train_net(
+    runner: Runner,
+    net: TrainableNet,
+    solver: Solver,
+    run: TrainingRequest,
+    fingerprint: str,
+    ranks: RankNets | None = None,
+) -> TrainedNet:
     """Trains to ``solver.max_iter``, or until ``run.stop()``; ``fingerprint`` is of the data.
 
-    Raises :class:`TrainingError` where the run cannot start or go on, where its loss is no number or runs away, and
-    where Caffe's process ends; :class:`OutputError` where a snapshot cannot be written. Both name the last snapshot.
+    With ``ranks`` the runner's workers train ``net`` together. Raises :class:`TrainingError` where the run cannot start
+    or go on, where its loss is no number or runs away, and where Caffe's process ends; :class:`OutputError` where a
+    snapshot cannot be written. Both name the last snapshot.
     """
     if run.gpu and not runner.gpu.usable:
         raise TrainingError(f"cannot train {net.name} on a GPU: {runner.gpu.reason}")
@@ -72,7 +81,7 @@ def train_net(runner: Runner, net: TrainableNet, solver: Solver, run: TrainingRe
         )
     identity = RunIdentity.of(what_it_computes(net), fingerprint, deciding_settings(solver))
     with run_folder(run.folder, identity, run.resume) as snapshots:
-        training = _Training(runner, net, solver, run, identity, snapshots)
+        training = _Training(runner, net, solver, run, identity, snapshots, ranks)
         try:
             return training.run_to_end()
         finally:
@@ -105,8 +114,10 @@ class _Training:
         run: TrainingRequest,
         identity: RunIdentity,
         snapshots: Path,
+        ranks: RankNets | None,
     ) -> None:
         self.runner, self.net, self.solver, self.run = runner, net, solver, run
+        self.ranks = ranks
         self.identity, self.snapshots = identity, snapshots
         clean(snapshots)
         self.saved: Path | None = None
@@ -146,7 +157,7 @@ class _Training:
         if state:
             arrays["state"] = np.frombuffer(state.solver, np.uint8)
         mode = "gpu" if self.run.gpu else "cpu"
-        args = {
+        args: dict[str, Any] = {
             "solver": solver_text(self.solver, "", "", mode),
             "net": self.net.prototxt,
             "mode": mode,
@@ -154,7 +165,10 @@ class _Training:
             "carried": self.net.carried,
             "scores": self.net.scores,
             "restored": state is not None,
+            "ranks": None,
         }
+        if self.ranks is not None:
+            args, arrays = self.ranks.start(args, arrays)
         reply = self.ask("start", args, arrays).value
         self.layers = tuple((name, kind, tuple(keys)) for name, kind, keys in reply["layers"])
         if missing := sorted(set(reply["params"]) - {name.removeprefix("param:") for name in arrays}):
@@ -164,7 +178,7 @@ class _Training:
         batch = self.batch(self.run.batches.batch(self.iteration), f"batch {self.iteration}")
         rate = self.solver.rate(self.iteration)
         seed = self.solver.random_seed if self.net.random else None
-        reply = self.ask("step", {"seed": seed}, batch).value
+        reply = self.ask("step", {"seed": seed}, batch if self.ranks is None else self.ranks.divide(batch)).value
         self.iteration, loss = int(reply["iteration"]), float(reply["loss"])
         if problem := self.watch.problem(loss):
             raise self.stopped(f"the loss of iteration {self.iteration} {problem}", batch)

@@ -7,6 +7,7 @@ on is all handed out by ``snapshot`` and taken back by ``start``; nothing here w
 import os
 import shutil
 import tempfile
+import time
 import zlib
 
 import caffe
@@ -23,14 +24,15 @@ class Run(object):
 
     def __init__(self, args):
         self.mode, self.carried, self.scores = args["mode"], args["carried"], args["scores"]
-        message = solver_message(args["solver"], args["net"], args["test"])
+        message, trained = solver_message(args)
         self.use()
         text = text_format.MessageToString(message, as_utf8=True)
         self.solver = through_file(caffe.get_solver, text if isinstance(text, bytes) else text.encode("utf-8"))
         self.net = self.solver.net
         self.blobs = blobs_of(self.net)
         self.weighted = [(blob, w) for blob, w in zip(self.net._blobs, self.net._blob_loss_weights) if w]
-        self.layers, self.params = layers_of(self.net, message.net_param)
+        self.layers, self.params = layers_of(self.net, trained)
+        self.ranks = Ranks(self, args["ranks"]) if args["ranks"] else None
         self.test_net = self.solver.test_nets[0] if args["test"] else None
         if self.test_net is not None:
             self.test_net.share_with(self.net)
@@ -40,19 +42,92 @@ class Run(object):
         getattr(caffe, "set_mode_" + self.mode)()
 
 
-def solver_message(solver_text, net_text, test):
-    """The SolverParameter for a run in which lstmc says when to test and to save."""
+def solver_message(args):
+    """The SolverParameter for a run in which lstmc says when to test and to save, and the net in it that is trained."""
     message = caffe_pb2.SolverParameter()
-    text_format.Merge(solver_text, message)
+    text_format.Merge(args["solver"], message)
     message.ClearField("net")
-    text_format.Merge(net_text, message.net_param)
+    trained = message.net_param
+    if args["ranks"]:  # which train on parts of a batch; the whole is for tests
+        trained = message.train_net_param
+        if args["test"]:
+            text_format.Merge(args["ranks"]["test_net"], message.test_net_param.add())
+    text_format.Merge(args["net"], trained)
     message.snapshot, message.display, message.snapshot_prefix = 0, 0, "lstmc"
     del message.test_iter[:]
     message.test_interval, message.test_initialization = 0, False
-    if test:  # Caffe makes a test net only for a number of batches, and wants an interval
+    if args["test"]:  # Caffe makes a test net only for a number of batches, and wants an interval
         message.test_iter.append(1)
         message.test_interval = NEVER
-    return message
+    return message, trained
+
+
+class Ranks(object):
+    """One of several processes, each with a part of every batch: gradients are added up before each update.
+
+    Their messages are one a step: all gradients and the loss in one array, and the time that it took is kept.
+    """
+
+    def __init__(self, run, given):
+        from mpi4py import MPI
+
+        self.comm, self.in_place, self.masks, self.axes = MPI.COMM_WORLD, MPI.IN_PLACE, given["masks"], given["axes"]
+        self.run, self.loss, self.seconds = run, 0.0, 0.0
+        learned = [run.params[name] for name in sorted(run.params)]
+        self.diffs = [blob.diff for blob in learned]
+        self.message = np.empty(sum(diff.size for diff in self.diffs) + 1, np.float32)
+        run.solver.add_callback(lambda: None, self.add_up)
+
+    def add_up(self):
+        """Called by Caffe between the backward pass and the update."""
+        at = 0
+        for diff in self.diffs:
+            self.message[at : at + diff.size] = diff.reshape(-1)
+            at += diff.size
+        self.message[at] = own_loss(self.run)
+        start = time.time()
+        self.comm.Allreduce(self.in_place, self.message)
+        self.seconds += time.time() - start
+        at = 0
+        for diff in self.diffs:
+            diff[...] = self.message[at : at + diff.size].reshape(diff.shape)
+            at += diff.size
+        self.loss = float(self.message[at])
+
+    def draw(self, seed, blobs):
+        """The masks of all dropouts as Caffe draws them for the whole batch, and this rank's part of each.
+
+        One number of the Mersenne twister an element, in the order of layers: dropout_layer.cpp and
+        caffe_rng_bernoulli, by boost::bernoulli_distribution.
+        """
+        if not self.masks:
+            return
+        twister = np.random.RandomState(seed)
+        for name, ratio, shape, axis, start, stop in self.masks:
+            count = int(np.prod(shape))
+            drawn = np.frombuffer(twister.bytes(4 * count), "<u4").astype(np.float32).reshape(shape)
+            keep = np.float32(1.0 - np.float64(np.float32(ratio)))
+            mask = (drawn <= keep * np.float32(2**32 - 1)).astype(np.float32) * np.float32(1.0 / (1.0 - ratio))
+            if axis is not None:
+                mask = mask[(slice(None),) * axis + (slice(start, stop),)]
+            blobs[name].data[...] = mask
+
+    def joined(self, found):
+        """The states that are carried over, of all examples; rank 0 has them."""
+        all_ranks = self.comm.gather(found, 0)
+        if all_ranks is None:
+            return found
+        joined = {}
+        for name, array in found.items():
+            axis = self.axes[name[len("carried:") :]]
+            parts = [each[name] for each in all_ranks]
+            joined[name] = array if axis is None else np.concatenate(parts, axis)
+        return joined
+
+
+def own_loss(run):
+    """The loss that was computed here: the sum of loss_weight * top, as Caffe has it."""
+    return sum(weight * float(np.sum(blob.data)) for blob, weight in run.weighted)
 
 
 def unnamed_file():
@@ -92,8 +167,9 @@ def layers_of(net, message):
 def start(args, arrays):
     """Makes the solver and its nets. Returns the layers that own parameters, and the shapes of all.
 
-    args: solver and net (texts), mode, test (whether there is a test net), carried ([[from, to]]), scores, and where
-    a run goes on: restored. arrays: ``param:NAME``; ``carried:NAME`` and ``state`` where it goes on.
+    args: solver and net (texts), mode, test (whether there is a test net), carried ([[from, to]]), scores, ranks (None,
+    or of one of several: test_net, masks, axes), and where a run goes on: restored. arrays: ``param:NAME``;
+    ``carried:NAME`` and ``state`` where it goes on.
     """
     end(args, arrays)
     run = Run(args)
@@ -137,17 +213,22 @@ def step(args, arrays):
     run = _RUNS["now"]
     run.use()
     if args["seed"] is not None:
-        caffe.set_random_seed(zlib.crc32(("%d %d" % (args["seed"], run.solver.iter)).encode("ascii")) & 0xFFFFFFFF)
+        seed = zlib.crc32(("%d %d" % (args["seed"], run.solver.iter)).encode("ascii")) & 0xFFFFFFFF
+        caffe.set_random_seed(seed)
+        if run.ranks:
+            run.ranks.draw(seed, run.blobs)
     copy(run.blobs, arrays)
     run.solver.step(1)
-    loss = sum(weight * float(np.sum(blob.data)) for blob, weight in run.weighted)
+    loss = run.ranks.loss if run.ranks else own_loss(run)
     carry(run.blobs, run.carried)
-    return {"iteration": run.solver.iter, "loss": loss}, {}
+    return {"iteration": run.solver.iter, "loss": loss, "adding": run.ranks.seconds if run.ranks else 0.0}, {}
 
 
 def test(args, arrays):
     """The scores of one batch in phase TEST. args: first, where state that is carried over starts from zeros."""
     run = _RUNS["now"]
+    if run.test_net is None:  # of several ranks one tests
+        return {}, {}
     run.use()
     blobs = blobs_of(run.test_net)
     if args["first"]:
@@ -164,6 +245,8 @@ def snapshot(args, arrays):
     """All that the next iterations depend on: ``param:NAME``, ``carried:NAME``, and ``state``, Caffe's solverstate."""
     run = _RUNS["now"]
     found = dict(("carried:" + target, run.blobs[target].data) for _, target in run.carried)
+    if run.ranks:
+        found = run.ranks.joined(found)
     found.update(blobs(args, arrays)[1])
     found["state"] = np.frombuffer(solver_state(run.solver), np.uint8)
     return {"iteration": run.solver.iter}, found

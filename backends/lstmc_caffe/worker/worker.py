@@ -48,9 +48,10 @@ PROBE, FED, RequestError = (INSTRUMENT[name] for name in ("PROBE", "FED", "Reque
 class Channel(object):
     """The two ends of the pipe, kept away from everything else that writes to stdout or reads stdin."""
 
-    def __init__(self):
-        self.source = io.open(_private(0), "rb")
-        self.sink = io.open(_private(1), "wb")
+    def __init__(self, source=None, sink=None):
+        """Of stdin and stdout, or of two named pipes by their paths."""
+        self.sink = io.open(_private(1) if sink is None else sink, "wb")
+        self.source = io.open(_private(0) if source is None else source, "rb")
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
 

@@ -1,0 +1,84 @@
+"""One of several processes that train together, as an MPI launcher starts them: each a worker, with a Caffe of its own.
+
+Rank 0 has the channel to lstmc, two named pipes whose paths are its arguments, and hands each request out: an array
+called ``K|NAME`` is for rank K alone, as is what ``args["each"][K]`` says beside the other arguments. All ranks do what
+is requested; the reply is that of rank 0. What fails on any rank ends all of them, as the others wait for it.
+"""
+
+import io
+import os
+import sys
+import time
+import traceback
+
+WAIT = 5e-5  # seconds between two looks for a request
+
+_FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
+WORKER = {"__name__": "worker", "__file__": _FILE}  # which is no module here, as sys.path is without this folder
+with io.open(_FILE, "rb") as _source:
+    exec(compile(_source.read(), _FILE, "exec"), WORKER)
+
+
+def handed_out(received, ranks):
+    """What each rank is asked: (header, arrays) for each, or None for each where nothing more is asked."""
+    if received is None:
+        return [None] * ranks
+    header, groups = received
+    return [(own_header(header, rank), own_groups(groups, "%d|" % rank)) for rank in range(ranks)]
+
+
+def own_header(header, rank):
+    args = header.get("args")
+    if not isinstance(args, dict) or "each" not in args:
+        return header
+    shared = dict((name, value) for name, value in args.items() if name != "each")
+    return dict(header, args=dict(shared, **args["each"][rank]))
+
+
+def own_groups(groups, prefix):
+    found = {}
+    for group, arrays in groups.items():
+        for name, array in arrays.items():
+            if "|" not in name or name.startswith(prefix):
+                found.setdefault(group, {})[name.partition("|")[2] if "|" in name else name] = array
+    return found
+
+
+def next_request(comm, channel):
+    """What this rank is to do next. A rank that waits for it sleeps, as lstmc works in between: MPI would spin."""
+    if channel:
+        requests = handed_out(channel.receive(), comm.size)
+        for rank in range(1, comm.size):
+            comm.send(requests[rank], rank)
+        return requests[0]
+    while not comm.iprobe(source=0):
+        time.sleep(WAIT)
+    return comm.recv(source=0)
+
+
+def main():
+    WORKER["resource"].setrlimit(WORKER["resource"].RLIMIT_CORE, (0, 0))
+    WORKER["end_with"](os.getppid())
+    from mpi4py import MPI
+
+    comm = MPI.COMM_WORLD
+    channel = WORKER["Channel"](*sys.argv[1:]) if comm.rank == 0 else None
+    worker = WORKER["Worker"]()
+    try:
+        while True:
+            mine = next_request(comm, channel)
+            if mine is None:
+                break
+            reply, groups = getattr(worker, "on_" + mine[0]["request"])(*mine)
+            if channel:
+                channel.send(WORKER["encode"](dict(reply, kind="reply"), groups))
+    except BaseException:
+        sys.stderr.write("rank %d: %s" % (comm.rank, traceback.format_exc()))
+        sys.stderr.flush()
+        comm.Abort(1)
+    MPI.Finalize()
+    os._exit(0)  # not through the static destructors of Caffe and its libraries
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The parts of a batch that several ranks train on, as compiled models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+
+from lstmc.backend import Backend, Compiled, RankPart
+from lstmc.data.axes import BATCH, Axes
+from lstmc.data.run_data import fed_graph
+from lstmc.errors import Argument, TrainingError
+from lstmc.ir import Graph
+from lstmc.model_file import ModelSource
+from lstmc.ops import Input
+from lstmc.pipeline import compile_graph
+from lstmc.prepare import Counted, share_of_loss, training_graph
+
+
+def rank_parts(
+    ranks: int,
+    source: ModelSource,
+    sizes: Mapping[str, int],
+    axes: Mapping[str, Axes],
+    batch: str | None,
+    graph: Graph,
+    backend: Backend,
+    target: str,
+) -> tuple[RankPart, ...]:
+    """A part for each rank, all of about the same size; ``graph`` is what is trained on whole batches.
+
+    Raises :class:`TrainingError` where the model does not leave open how large a batch is, where a batch has fewer
+    examples than there are ranks, and where its examples are not apart.
+    """
+    dim, argument = batch or BATCH, Argument("ranks", str(ranks))
+    if ranks < 1:
+        raise TrainingError(f"{argument}: expected at least one", arguments=(argument,))
+    size = next((graph.node(n).op.shape[a.batch] for n, a in axes.items() if a.batch is not None and n in graph), None)  # type: ignore[attr-defined]
+    if size is None or dim not in sizes:
+        raise TrainingError(
+            f"{argument}: expected a batch that can be divided, by a size of {dim} that is given: {graph.name} has no"
+            " input with such an axis",
+            arguments=(argument,),
+        )
+    if size < ranks:
+        raise TrainingError(
+            f"{argument}: a batch has {size} examples, expected at least one for each rank", arguments=(argument,)
+        )
+    counts = [size // ranks + (rank < size % ranks) for rank in range(ranks)]
+    fed = [node.name for node in graph if isinstance(node.op, Input) and node.op.fill is None]
+    made: dict[int, tuple[Compiled, Mapping[str, Counted]]] = {}
+    for count in set(counts):
+        part = fed_graph(training_graph(source.graph({**sizes, dim: count})), fed)
+        share = share_of_loss(graph, part, count / size)
+        made[count] = compile_graph(share.graph, backend, target, source.name), share.counted
+    bounds = pairwise(accumulate(counts, initial=0))
+    return tuple(RankPart(made[stop - start][0], start, stop, made[stop - start][1]) for start, stop in bounds)
