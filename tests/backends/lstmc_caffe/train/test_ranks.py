@@ -106,7 +106,7 @@ CASES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.ranks
 @pytest.mark.caffe
 def test_a_run_that_goes_on_with_another_number_of_ranks_ends_with_the_weights_of_one(
     caffe: object, tmp_path: Path
