@@ -1,6 +1,6 @@
 """The passes of the core: each file holds one, each graph it returns means what its input means."""
 
-from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
+from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_role
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, named_results, step_pattern
@@ -54,4 +54,5 @@ __all__ = [
     "run_passes",
     "step_pattern",
     "unrolled_scans",
+    "with_role",
 ]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from lstmc.errors import LstmcError, PassError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, print_node
+from lstmc.ops import Arg, Role
 
 MAX_JOINED = 24  # characters
 Refs = tuple[Ref, ...]
@@ -81,6 +82,19 @@ def in_bodies(scan: Scan, change: Callable[[Graph], Graph]) -> Scan:
     """The scan with ``change`` done to its bodies."""
     first = None if scan.first is None else change(scan.first)
     return replace(scan, body=change(scan.body), first=first)
+
+
+def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
+    """A scan's body in which the arguments of these slots have another role."""
+    names = {body.body_args()[slot].name for slot in slots}
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if node.name not in names:
+            return None
+        assert isinstance(node.op, Arg)
+        return b.add(replace(node.op, role=role), names=node.names, loc=node.loc)
+
+    return rewrite(body, visit) if names else body
 
 
 def joined_name(names: Sequence[str]) -> str:

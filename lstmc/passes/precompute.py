@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
-from lstmc.ops import Arg, Full, Leaf, Param, Precomputed
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, rewrite
+from lstmc.ops import Full, Leaf, Param, Precomputed
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, with_role
 from lstmc.passes.hoist import Hoist
 
 LARGEST = 2**16  # elements of a value that is larger than all parameters that it is made of
@@ -72,20 +72,8 @@ def _with_weights(b: Builder, node: Node, args: Refs, graph: Graph, stored: set[
     if not isinstance(node.op, Scan):
         return b.copy(node, args)
     slots = {i for i, ref in enumerate(graph.args(node.name)) if ref in stored and node.op.role(i) == "static"}
-    scan = in_bodies(node.op, lambda body: _as_weights(body, slots))
+    scan = in_bodies(node.op, lambda body: with_role(body, slots, "weight"))
     return b.add(scan, *args, names=node.names, loc=node.loc)
-
-
-def _as_weights(body: Graph, slots: set[int]) -> Graph:
-    names = {body.body_args()[slot].name for slot in slots}
-
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if node.name not in names:
-            return None
-        assert isinstance(node.op, Arg)
-        return b.add(replace(node.op, role="weight"), names=node.names, loc=node.loc)
-
-    return rewrite(body, visit) if names else body
 
 
 def _made_of_parameters(graph: Graph) -> set[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight, is_weight_op
-from lstmc.ops import Arg, Conv, Embed, Linear
-from lstmc.passes import Refs, in_bodies, rewrite
+from lstmc.ops import Conv, Embed, Linear
+from lstmc.passes import Refs, in_bodies, rewrite, with_role
 from lstmc_caffe.legalize.blobs import alone_in_a_blob
 
 
@@ -29,7 +27,7 @@ def with_packed_values(graph: Graph) -> Graph:
                     values.add(slot)
         if not values:
             return None
-        scan = in_bodies(node.op, lambda body: _with_static(body, values))
+        scan = in_bodies(node.op, lambda body: with_role(body, values, "static"))
         return b.add(scan, *args, names=node.names, loc=node.loc)
 
     return rewrite(graph, visit)
@@ -49,15 +47,3 @@ def _is_blob(node: Node, slot: int, biases: bool) -> bool:
     if isinstance(node.op, Scan):
         return node.op.role(slot) == "weight"
     return isinstance(node.op, Linear | Conv | Embed) and (slot == 1 or (slot == 2 and biases))
-
-
-def _with_static(body: Graph, slots: set[int]) -> Graph:
-    names = {body.body_args()[slot].name for slot in slots}
-
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if node.name not in names:
-            return None
-        assert isinstance(node.op, Arg)
-        return b.add(replace(node.op, role="static"), names=node.names, loc=node.loc)
-
-    return rewrite(body, visit)
