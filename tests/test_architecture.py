@@ -88,6 +88,7 @@ THIRD_PARTY = {
     "jinja2": ("lstmc/templates.py", "lstmc/start/files.py", "lstmc/report/page.py"),
     "markupsafe": ("lstmc/report/page.py",),
     "google": (
+        "lstmc_caffe/readers/programs/tvm.py",
         *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),
         *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
     ),
@@ -97,8 +98,14 @@ THIRD_PARTY = {
     ),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/runs/folder.py", "lstmc/sweeps/", "lstmc/bulk/"),
     "psutil": ("lstmc/memory.py",),
-    "cv2": ("lstmc_caffe/readers/programs/opencv.py",),
-    "MNN": ("lstmc_caffe/readers/programs/mnn.py",),
+    # each reader in its own program, which runs in that reader's environment
+    **dict.fromkeys(
+        (
+            *("cv2", "MNN", "ncnn", "openvino", "openvino_telemetry", "paddle", "rknn", "tpu_mlir", "tvm"),
+            "x2paddle",
+        ),
+        ("lstmc_caffe/readers/programs/",),
+    ),
     "platformdirs": (
         "lstmc_caffe/readers/environment.py",
         "lstmc_caffe/install/record.py",

@@ -2,41 +2,69 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lstmc.api import load
+from lstmc.api import SavedNet, load
 from lstmc.backend import LintReport
-from lstmc.cli.console import out, said
+from lstmc.cli.console import out, said, table
 from lstmc.cli.options import TargetOption, WriterOption
+from lstmc.errors import BackendError
 
 
 def lint_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A net as text: a .prototxt, written by lstmc or not.")],
     target: TargetOption = None,
     backend: WriterOption = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Against every target: which take the net, and what stops the others.")
+    ] = False,
 ) -> None:
     """Check a net against a target: each finding with the layer, the rule, its reason and where that is documented.
 
-    Exits with 1 if there is a finding, and with 2 if the file is no net.
+    Exits with 1 if there is a finding, with --all if no target takes the net, and with 2 if the file is no net.
 
     Examples:
 
     ```console
     lstmc lint net/tagger.prototxt --target flat
     lstmc lint deploy.prototxt --target noslice --json
+    lstmc lint deploy.prototxt --all
     ```
     """
-    name, report = load(file, backend=backend).lint(target)
+    net = load(file, backend=backend)
+    if every:
+        if target is not None:
+            raise BackendError("--all is for every target: found --target too")
+        _lint_all(net)
+        return
+    name, report = net.lint(target)
     said.fact("target", name)
     said.fact("layers", report.layers)
     said.fact("findings", [asdict(violation) for violation in report.violations])
     said.fact("not_checked", list(report.unknown))
     out.print(report_text(file.name, name, report), markup=False, soft_wrap=True, end="")
     if report.violations:
+        raise typer.Exit(1)
+
+
+def _lint_all(net: SavedNet) -> None:
+    """A line for each target: whether it takes the net, and the reasons against it, the most frequent first."""
+    made = table(f"{net.path.name} against every target", "target", "findings", "what stops it", key="targets")
+    taken = False
+    for name in net.backend.targets:
+        _, report = net.lint(name)
+        reasons = Counter(f"{violation.type}: {violation.reason}" for violation in report.violations)
+        taken = taken or not reasons
+        unknown = [f"not checked, as shapes could not be found: {len(report.unknown)} layers"] if report.unknown else []
+        told = [reason for reason, _ in reasons.most_common()]
+        made.add_row(name, len(report.violations), [*told, *unknown])
+    out.print(made)
+    if not taken:
         raise typer.Exit(1)
 
 

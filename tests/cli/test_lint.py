@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from lstmc_caffe.targets.load import OWN
@@ -53,3 +54,22 @@ def test_what_is_no_net_exits_with_2(lstmc: LSTMC) -> None:
     ended = lstmc("lint", "net.prototxt", "--target", "roof")
     assert ended.code == 2
     assert ended.err == (f"PluginError: backend caffe has no target roof: found {', '.join(OWN)}\n")
+
+
+def test_every_target_says_whether_it_takes_the_net(lstmc: LSTMC) -> None:
+    Path("net.prototxt").write_text(NET)
+    ended = lstmc("lint", "net.prototxt", "--all", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    rows = {row["target"]: row for row in json.loads(ended.out)["targets"]}
+    assert list(rows) == list(OWN)
+    assert [name for name, row in rows.items() if row["findings"] == 0] == ["caffe", "caffe-native", "caffe-fused"]
+    assert rows["opencv"]["what_stops_it"] == ["Bias: OpenCV cannot create it: add Scale of ones"]
+    assert rows["ncnn"]["findings"] == 3
+    assert rows["ncnn"]["what_stops_it"][0].startswith("Input: it has no batch axis, and of N = 2")
+
+
+def test_a_net_that_no_target_takes_exits_with_1(lstmc: LSTMC) -> None:
+    Path("net.prototxt").write_text(NET + 'layer { name: "n" type: "Mine" bottom: "b" top: "n" }')
+    assert lstmc("lint", "net.prototxt", "--all").code == 1
+    ended = lstmc("lint", "net.prototxt", "--all", "--target", "flat")
+    assert (ended.code, ended.err) == (2, "BackendError: --all is for every target: found --target too\n")

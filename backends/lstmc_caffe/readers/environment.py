@@ -50,7 +50,9 @@ def _make(environment: Environment) -> None:
     python = folder / "bin" / "python"
     _run(environment, "uv", "pip", "install", "--quiet", "--python", str(python), *environment.requires)
     if environment.setup is not None:
-        _run(environment, str(python), str(environment.setup))
+        _run(
+            environment, str(python), "-I", str(environment.setup)
+        )  # without its folder, where modules are called alike
     (folder / RECORD).write_text(_record(environment), encoding="utf-8")
 
 

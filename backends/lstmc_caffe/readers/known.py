@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.plugins import load_point, malformed, offered, the_one
-from lstmc_caffe.readers.reader import PROGRAMS, Reader, Stage
+from lstmc_caffe.readers.reader import PROGRAMS, Environment, Reader, Stage
 
 GROUP = "lstmc_caffe.readers"
 
@@ -20,6 +20,103 @@ MNN = Reader(
     target="mnn",
     stages=(Stage(PROGRAMS / "mnn.py"),),
     install="python -m pip install 'lstmc[mnn]'",
+)
+
+
+_MODEL_OPTIMIZER = Environment(
+    "openvino-2023.3", "3.10", ("openvino-dev[caffe]==2023.3.0", "openvino-telemetry==2023.2.1", "setuptools<80")
+)
+OPENVINO = Reader(
+    name="openvino",
+    title="OpenVINO",
+    target="openvino",
+    stages=(
+        Stage(PROGRAMS / "openvino_convert.py", _MODEL_OPTIMIZER),
+        Stage(PROGRAMS / "openvino_run.py", Environment("openvino-runtime", "3.11", ("openvino>=2025",))),
+    ),
+)
+OPENVINO_2023 = Reader(
+    name="openvino-2023.3",
+    title="OpenVINO 2023.3",
+    target="openvino",
+    stages=(
+        Stage(PROGRAMS / "openvino_convert.py", _MODEL_OPTIMIZER),
+        Stage(PROGRAMS / "openvino_run.py", _MODEL_OPTIMIZER),
+    ),
+)
+_OPENVINO_2022 = Environment(
+    "openvino-2022.3", "3.8", ("openvino-dev[caffe]==2022.3.0", "openvino-telemetry==2022.3.0", "setuptools<80")
+)
+OPENVINO_2022 = Reader(
+    name="openvino-2022.3",
+    title="OpenVINO 2022.3",
+    target="openvino",
+    stages=(
+        Stage(PROGRAMS / "openvino_convert.py", _OPENVINO_2022),
+        Stage(PROGRAMS / "openvino_run.py", _OPENVINO_2022),
+    ),
+)
+RKNN = Reader(
+    name="rknn",
+    title="RKNN toolkit 2",
+    target="rknn",
+    stages=(Stage(PROGRAMS / "rknn.py", Environment("rknn", "3.8", ("rknn-toolkit2==2.3.2", "setuptools<80"))),),
+    tolerance=1e-2,  # it computes in float16
+)
+TPU_MLIR = Reader(
+    name="tpu-mlir",
+    title="TPU-MLIR",
+    target="tpu-mlir",
+    stages=(
+        Stage(
+            PROGRAMS / "tpu_mlir.py",
+            Environment(
+                "tpu-mlir",
+                "3.10",
+                (
+                    *("tpu_mlir==1.30.2", "opencv-python-headless==4.8.0.74", "onnx", "psutil", "flatbuffers"),
+                    *("torch==1.12.1", "setuptools<80"),
+                ),
+                PROGRAMS / "tpu_mlir_setup.py",
+            ),
+        ),
+    ),
+)
+TVM = Reader(
+    name="tvm",
+    title="TVM relay",
+    target="tvm",
+    stages=(
+        Stage(
+            PROGRAMS / "tvm.py",
+            Environment("tvm", "3.8", ("hhb-tvm==3.2.3", "tqdm", "tflite", "protobuf<3.21", "setuptools<80")),
+        ),
+    ),
+)
+X2PADDLE = Reader(
+    name="x2paddle",
+    title="x2paddle",
+    target="x2paddle",
+    stages=(
+        Stage(
+            PROGRAMS / "x2paddle.py",
+            Environment(
+                "x2paddle",
+                "3.8",
+                (
+                    *("x2paddle==1.6.0", "paddlepaddle==2.6.2", "protobuf==3.20.3", "six", "requests", "pandas"),
+                    *("charset-normalizer==2.1.1", "setuptools<80"),
+                ),
+            ),
+        ),
+    ),
+)
+_NCNN = Environment("ncnn", "3.11", ("ncnn==1.0.20261020",))
+NCNN = Reader(
+    name="ncnn",
+    title="ncnn",
+    target="ncnn",
+    stages=(Stage(PROGRAMS / "ncnn_convert.py", _NCNN), Stage(PROGRAMS / "ncnn_run.py", _NCNN)),
 )
 
 

@@ -24,8 +24,8 @@ class SettleViews(Pass):
     3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
     4. a layer reads another view   => Reshape
     5. only outputs read a view     => the host reads the blob so
-    6. a layer reads an output => a Power that changes nothing (or a Concat of one blob), under the output's name (for
-       targets whose outputs must be unread)
+    6. a layer reads an output, or it is one of several tops => a Power that changes nothing (or a Concat of one blob),
+       under the output's name (for targets whose outputs must be unread)
 
     After it every blob has two axes.
     """
@@ -153,8 +153,10 @@ class _Settler:
         return self.b.add(caffe.View(shape), source, names=(name,), loc=old.loc, steps=(step,))[0]
 
     def _unread(self, blob: Ref, name: str) -> Ref:
-        """A blob that no layer reads; outputs that are one value are one blob, as MNN makes one of two copies."""
-        if not self.target.outputs_unread or blob not in self.read:
+        """A blob that no layer reads, and that is called as its layer, which is where OpenCV finds it; outputs that are
+        one value are one blob, as MNN makes one of two copies."""
+        own = blob not in self.read and blob.out == 0 and len(self.b.node(blob.node).names) == 1
+        if not self.target.outputs_unread or own:
             return blob
         if blob not in self.copies:
             self.counts["copy_output"] += 1

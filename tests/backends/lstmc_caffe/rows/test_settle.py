@@ -60,6 +60,16 @@ CASES = {
         "z=%z, y=%t|z=%z, y=%y",
         {"copy_output": 1},
     ),
+    "an output that is one of several tops is copied": (
+        "flat",
+        A + "%t, %u: f32[2,3], f32[2,3] = caffe.Slice(%a, axis=1, sizes=(3, 3))\n%z: f32[2,3] = caffe.Sigmoid(%t)",
+        """%a: f32[2,6] = caffe.Input()
+        %t, %u: f32[2,3], f32[2,3] = caffe.Slice(%a, axis=1, sizes=(3, 3))
+        %z: f32[2,3] = caffe.Sigmoid(%t)
+        %y: f32[2,3] = caffe.Power(%u)""",
+        "z=%z, y=%u|z=%z, y=%y",
+        {"copy_output": 1},
+    ),
     "or, where there is neither Power nor Scale, joined with nothing": (
         BARE,
         A + "%t: f32[2,6] = caffe.TanH(%a)\n%z: f32[2,6] = caffe.Sigmoid(%t)",

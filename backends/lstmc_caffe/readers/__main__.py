@@ -1,0 +1,34 @@
+"""``python -m lstmc_caffe.readers install READER``: makes the environments of readers that have their own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lstmc.errors import LstmcError
+from lstmc_caffe.readers.environment import make
+from lstmc_caffe.readers.known import load_reader, reader_names
+from lstmc_caffe.readers.session import ReaderSession
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Installs, prints the version of each, and gives the exit code: 0, or 2 for an error."""
+    parser = argparse.ArgumentParser(prog="python -m lstmc_caffe.readers", description=__doc__)
+    parser.add_argument("command", choices=("install",))
+    parser.add_argument("reader", nargs="+", help=f"one of {', '.join(reader_names())}")
+    options = parser.parse_args(arguments)
+    try:
+        for name in options.reader:
+            reader = load_reader(name)
+            make(reader)
+            with ReaderSession(reader) as session:
+                print(f"{name}: {session.version()}")
+    except LstmcError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

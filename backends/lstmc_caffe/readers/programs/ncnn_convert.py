@@ -1,0 +1,28 @@
+"""ncnn's caffe2ncnn, which no registry has: the program that LSTMC_CAFFE2NCNN names, or the one on the path."""
+
+import os
+import shutil
+import subprocess
+
+
+def _program():
+    found = os.environ.get("LSTMC_CAFFE2NCNN") or shutil.which("caffe2ncnn")
+    if found is None:
+        raise RuntimeError(
+            "no caffe2ncnn on the path: build it from ncnn's tools/caffe, or name it by LSTMC_CAFFE2NCNN"
+        )
+    return found
+
+
+def about(args, arrays):
+    _program()
+    return {"version": "caffe2ncnn"}, {}
+
+
+def convert(args, arrays):
+    base = os.path.join(args["folder"], "net")
+    command = [_program(), base + ".prototxt", base + ".caffemodel", base + ".param", base + ".bin"]
+    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if said.returncode != 0:
+        raise RuntimeError("caffe2ncnn ended with %d: %s" % (said.returncode, said.stdout.decode(errors="replace")))
+    return {}, {}

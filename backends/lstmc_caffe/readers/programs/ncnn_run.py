@@ -1,0 +1,31 @@
+"""ncnn's runtime. It has no batch axis: a blob [1, D] is a vector."""
+
+import os
+from importlib.metadata import version
+
+import ncnn
+import numpy as np
+
+
+def about(args, arrays):
+    return {"version": "ncnn " + version("ncnn")}, {}
+
+
+def run(args, arrays):
+    base = os.path.join(args["folder"], "net")
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_bf16_storage = False
+    if net.load_param(base + ".param") != 0 or net.load_model(base + ".bin") != 0:
+        raise RuntimeError("ncnn does not load the net that caffe2ncnn wrote")
+    given = {name: np.ascontiguousarray(array.reshape(-1)) for name, array in arrays.items()}
+    extractor = net.create_extractor()
+    for name, array in given.items():
+        extractor.input(name, ncnn.Mat(array))
+    found = {}
+    for name in args["wanted"]:
+        status, blob = extractor.extract(name)
+        if status != 0:
+            raise RuntimeError("ncnn gives no blob %s: status %d" % (name, status))
+        found[name] = np.array(blob, np.float32)
+    return {}, found

@@ -1,0 +1,35 @@
+"""OpenVINO's Model Optimizer of the releases that read Caffe nets: net.xml and net.bin, in float32."""
+
+import os
+
+import numpy as np
+import openvino_telemetry
+
+for _name, _type in (("bool", bool), ("int", int), ("float", float), ("object", object)):
+    if _name not in vars(np):  # which releases of NumPy took away and these releases of OpenVINO use
+        setattr(np, _name, _type)
+for _name in ("start_session", "send_event", "send_error", "end_session", "force_shutdown"):
+    setattr(openvino_telemetry.Telemetry, _name, lambda *args, **named: None)  # it tells others of each net
+
+import openvino.runtime as ov  # noqa: E402
+from openvino.runtime.passes import Manager, Serialize  # noqa: E402
+from openvino.tools.mo import convert_model  # noqa: E402
+
+
+def about(args, arrays):
+    return {"version": "Model Optimizer " + ov.get_version().split("-")[0]}, {}
+
+
+def convert(args, arrays):
+    base = os.path.join(args["folder"], "net")
+    model = convert_model(
+        input_model=base + ".caffemodel",
+        input_proto=base + ".prototxt",
+        framework="caffe",
+        output=",".join(args["wanted"]),
+        compress_to_fp16=False,
+    )
+    passes = Manager()
+    passes.register_pass(Serialize(base + ".xml", base + ".bin"))
+    passes.run_passes(model)
+    return {}, {}

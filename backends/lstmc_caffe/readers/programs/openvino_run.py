@@ -1,0 +1,27 @@
+"""OpenVINO's runtime on the CPU, in float32."""
+
+import os
+
+try:
+    from openvino import Core, get_version
+except ImportError:  # before 2023
+    from openvino.runtime import Core, get_version
+
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}  # else it computes in bfloat16 where the processor has it
+
+
+def about(args, arrays):
+    return {"version": "OpenVINO " + get_version().split("-")[0]}, {}
+
+
+def run(args, arrays):
+    core = Core()
+    model = core.read_model(os.path.join(args["folder"], "net.xml"))
+    compiled = core.compile_model(model, "CPU", F32)
+    given = {port.get_any_name(): arrays[port.get_any_name()] for port in compiled.inputs}
+    results = compiled.create_infer_request().infer(given)
+    found = {}
+    for port, array in results.items():
+        for name in port.get_names():
+            found[name] = array
+    return {}, {name: found[name] for name in args["wanted"] if name in found}

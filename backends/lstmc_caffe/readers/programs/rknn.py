@@ -1,0 +1,32 @@
+"""RKNN toolkit 2: load_caffe, and its simulator, which computes in float16."""
+
+import os
+from importlib.metadata import version
+
+from rknn.api import RKNN
+
+
+def about(args, arrays):
+    return {"version": "RKNN toolkit " + version("rknn-toolkit2")}, {}
+
+
+def run(args, arrays):
+    base = os.path.join(args["folder"], "net")
+    net = RKNN(verbose=False)
+    try:
+        net.config(target_platform="rk3588")
+        _done("load_caffe", net.load_caffe(model=base + ".prototxt", blobs=base + ".caffemodel"))
+        outputs = list(net.rknn_base.ir.outputs)
+        names = [name for name, told in net.rknn_base.inputs_meta["attrs"].items() if not told["is_output"]]
+        _done("build", net.build(do_quantization=False))
+        _done("init_runtime", net.init_runtime())
+        given = [arrays[name] for name in names]
+        found = net.inference(inputs=given, data_format=["nchw"] * len(given))
+        return {}, dict(zip(outputs, found))
+    finally:
+        net.release()
+
+
+def _done(what, status):
+    if status != 0:
+        raise RuntimeError("%s gave %r" % (what, status))

@@ -1,0 +1,44 @@
+"""TVM's relay, by its front end for Caffe nets. It is run as C, as T-Head's build has no code for this processor."""
+
+import os
+
+import numpy as np
+import tvm
+from google.protobuf import text_format
+from tvm import relay
+from tvm.contrib import graph_executor
+from tvm.relay.frontend import caffe_pb2
+
+# What its generator of C does not know by itself.
+for _name in ("exp", "tanh", "sqrt", "pow", "log"):
+    tvm.ir.register_intrin_lowering(
+        "tir." + _name,
+        target="c",
+        f=lambda op, called=_name + "f": tvm.tir.call_pure_extern("float32", called, *op.args),
+        level=99,
+    )
+
+
+def about(args, arrays):
+    return {"version": "TVM " + tvm.__version__}, {}
+
+
+def run(args, arrays):
+    base = os.path.join(args["folder"], "net")
+    net, weights = caffe_pb2.NetParameter(), caffe_pb2.NetParameter()
+    with open(base + ".prototxt") as file:
+        text_format.Merge(file.read(), net)
+    with open(base + ".caffemodel", "rb") as file:
+        weights.ParseFromString(file.read())
+    shapes = {name: list(array.shape) for name, array in arrays.items()}
+    types = dict.fromkeys(shapes, "float32")
+    module, params, outputs = relay.frontend.from_caffe(weights, net, shapes, types)
+    with tvm.transform.PassContext(opt_level=1, config={"tir.disable_vectorize": True}):
+        library = relay.build(module, target="c", params=params)
+    path = base + ".so"
+    library.export_library(path)
+    executor = graph_executor.GraphModule(tvm.runtime.load_module(path)["default"](tvm.cpu()))
+    for name, array in arrays.items():
+        executor.set_input(name, tvm.nd.array(np.ascontiguousarray(array)))
+    executor.run()
+    return {}, {name: executor.get_output(number).numpy() for number, name in enumerate(outputs)}
