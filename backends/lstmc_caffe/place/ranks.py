@@ -20,7 +20,7 @@ PACKAGES = ("openmpi-bin", "python3-mpi4py")  # of Debian and Ubuntu
 _INSTALL = f"apt-get install {' '.join(PACKAGES)}"
 CONNECT_SECONDS = 120.0
 END_SECONDS = 5.0
-# without starting MPI: a process that does is taken for the rank that its parent was started as
+# without starting MPI, which leaves files of shared memory behind
 IMPORTS = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI"
 PREFIX = "lstmc-ranks-"
 SHARED = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where ranks on one machine exchange messages
@@ -47,7 +47,7 @@ def missing_for_ranks(location: CaffeLocation) -> str | None:
     if launcher() is None:
         return f"there is no {' and no '.join(LAUNCHERS)}: {_INSTALL}"
     found = subprocess.run(
-        [str(location.python), "-c", "from mpi4py import MPI"],
+        [str(location.python), "-c", IMPORTS],
         env=location.environment(),
         capture_output=True,
         text=True,
