@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,9 +19,13 @@ Content = bytes | Callable[[Path], None]
 def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     """Write all files into ``folder`` (made if need be), or none: they are renamed only when all are on the disk.
 
+    What is no file there (``/dev/stdout``, ``/dev/null``, a pipe) is written into, after all others: nothing takes its
+    place.
+
     Raises :class:`OutputError` when the folder cannot be made or written, or the disk is full.
     """
     staged: list[tuple[str, Path]] = []
+    devices: list[Path] = []
     new_folders: list[Path] = []
     done = False
     try:
@@ -29,9 +34,16 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
         for name, content in files.items():
             if (folder / name).is_dir():  # nothing could be renamed to this
                 raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-            staged.append((_write_beside(folder / name, content), folder / name))
+            is_device = (folder / name).exists() and not (folder / name).is_file()
+            devices += [folder / name] if is_device else []
+            staged.append((_write_beside(folder / name, content, is_device), folder / name))
         for temporary, path in staged:
-            os.replace(temporary, path)
+            if path not in devices:
+                os.replace(temporary, path)
+        for temporary, path in staged:
+            if path in devices:
+                with open(temporary, "rb") as file, open(path, "wb") as device:
+                    shutil.copyfileobj(file, device)
         done = True
     except OSError as error:
         reason = error.strerror or str(error)
@@ -45,8 +57,8 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     return [path for _, path in staged]
 
 
-def _write_beside(path: Path, content: Content) -> str:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def _write_beside(path: Path, content: Content, device: bool) -> str:
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=None if device else path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             if callable(content):

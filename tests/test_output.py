@@ -54,6 +54,18 @@ def test_files_that_were_there_are_replaced(tmp_path: Path) -> None:
     assert contents(tmp_path) == {**FILES, "other": b"kept"}
 
 
+def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert write_files(tmp_path, {"pipe": b"all of it", "file": b"x"}) == [tmp_path / "pipe", tmp_path / "file"]
+        assert os.read(reader, 100) == b"all of it"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]
+
+
 def test_files_can_be_read_by_others(tmp_path: Path) -> None:
     (path,) = write_files(tmp_path, {"a": b""})
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
