@@ -18,7 +18,8 @@ from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.session import ReaderError
 
 STEPS, SIZES = 4, {"D": 5, "H": 4}  # other dimensions of a cell are 3
-Outcome = tuple[str, str]  # "right", "wrong", "refused" by the reader or "not written" for it; and what was said
+# "right", "wrong", "refused" by the reader, "not written" for it, or "not judged"; and what was said
+Outcome = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -63,5 +64,7 @@ def _outcome(executor: ReaderExecutor, target: str, case: Case) -> tuple[str, st
         report = check(compiled, artifact, weights, executor)
     except ReaderError as error:
         return "refused", error.message, 0.0
+    if any("is not finite" in remark for remark in report.remarks):  # a step is fed any numbers as its states
+        return "not judged", report.remarks[0], 0.0
     worst = max(difference.relative for difference in report.differences if difference.kind == "output")
     return ("right" if report.passed else "wrong"), "", worst

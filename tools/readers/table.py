@@ -46,6 +46,7 @@ def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
         "wrong": [net for net in nets if net["outcome"] == "wrong"],
         "refused": _by_words(nets, "refused"),
         "not_written": _by_words(nets, "not written"),
+        "not_judged": _by_words(nets, "not judged"),
     }
 
 
