@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, RankPart, Settings
-from lstmc.collector import collector_paused
+from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
-from lstmc.output import Content
 from lstmc.passes import Pass
 from lstmc.session import LoadedOnce, StepSession
 from lstmc.stored import AnyArray
-from lstmc.training import Trained, TrainingData, TrainingRequest
 from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
@@ -30,21 +27,19 @@ from lstmc_caffe.run.timing import artifact_seconds, build
 from lstmc_caffe.targets.layers import listed_layers
 from lstmc_caffe.targets.lint import lint_file
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
-from lstmc_caffe.train.net import train, training_files
-from lstmc_caffe.train.solver import Solver, solver_of
+from lstmc_caffe.train.caffe_training import CaffeTraining
 from lstmc_caffe.write.artifact import artifact
 from lstmc_caffe.write.caffemodel import MOST_BYTES, SUFFIX
 from lstmc_caffe.write.generated import layers_text
 from lstmc_caffe.write.trained_weights import read_weights
 
 
-class CaffeBackend:
+class CaffeBackend(CaffeTraining):
     """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe."""
 
     name = "caffe"
     summary = "stock BVLC Caffe 1.0: prototxt, caffemodel and manifest"
     targets: Mapping[str, str] = Summaries()
-    training_targets: Collection[str] = Summaries(trained=True)
     ops: tuple[type[Op], ...] = (*CAFFE_OPS, *HOST_OPS, FusedScan)
     most_weights = MOST_BYTES // 4
 
@@ -54,8 +49,7 @@ class CaffeBackend:
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         """``NAME.prototxt``, ``NAME.caffemodel`` and ``NAME.manifest.json``. Same input, same bytes."""
-        with collector_paused():
-            return artifact(compiled, weights)
+        return artifact(compiled, weights)
 
     def explain(self, graph: Graph) -> str:
         """The plans of generated layers."""
@@ -76,36 +70,6 @@ class CaffeBackend:
     def build(self) -> str:
         """The Caffe that is used, and the processor it runs on."""
         return build()
-
-    def settings(self, given: object, overrides: Sequence[str] = ()) -> Solver:
-        """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
-        return solver_of(given, overrides)
-
-    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
-        """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""
-        assert isinstance(settings, Solver)
-        return training_files(compiled, settings, data)
-
-    def train(
-        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
-    ) -> Trained:
-        """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""
-        assert isinstance(settings, Solver)
-        with Runner(for_gpu=run.gpu) as runner:
-            return train(runner, compiled, weights, settings, run)
-
-    def train_by_ranks(
-        self,
-        compiled: Compiled,
-        parts: Sequence[RankPart],
-        weights: Mapping[str, Array],
-        settings: Settings,
-        run: TrainingRequest,
-    ) -> Trained:
-        """Caffe's own solver in every rank; gradients are added up by MPI before each update."""
-        assert isinstance(settings, Solver)
-        with Runner(for_gpu=run.gpu, ranks=len(parts)) as runner:
-            return train(runner, compiled, weights, settings, run, parts)
 
     def lint(self, net: Path, target: str) -> LintReport:
         """A prototxt against ``targets/TARGET.toml``."""
@@ -150,7 +114,5 @@ class CaffeBackend:
         """Which Caffe there is, what was tried, whether a GPU can be used; and which other readers there are."""
         yield from findings()
         yield from reader_findings()
-        for rules_of, fault in rules().faults.items():
-            yield Finding(f"rules {rules_of}", False, fault)
-        for target, fault in target_faults():
-            yield Finding(f"target {target}", False, fault)
+        yield from (Finding(f"rules {name}", False, fault) for name, fault in rules().faults.items())
+        yield from (Finding(f"target {name}", False, fault) for name, fault in target_faults())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lstmc.backend import Artifact, Compiled
+from lstmc.collector import collector_paused
 from lstmc.ir import Ref
 from lstmc.manifest import step_blobs
 from lstmc.ops import Array
@@ -28,6 +29,7 @@ def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
     return overwritten(compiled.expanded, step_blobs(compiled)) if allowed else {}
 
 
+@collector_paused()
 def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
     """``NAME.prototxt``, ``NAME.caffemodel``, ``NAME.manifest.json``; of generated layers ``NAME.layers.cpp``.
 
