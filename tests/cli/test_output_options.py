@@ -42,8 +42,7 @@ def test_other_commands_tell_their_tables(lstmc: LSTMC, model_file: Path) -> Non
     assert {"backend": "caffe", "target": "caffe"}.items() <= found(lstmc, "backends")["backends"][0].items()
     gru = next(row for row in found(lstmc, "cells")["cells"] if row["name"] == "gru")
     assert gru["parameters"] == 3 * (32 + 64 + 1) * 64
-    assert isinstance(gru["targets"], list)
-    assert gru["targets"][:2] == ["caffe", "flat"]
+    assert gru["not_for"] == ["caffe-native"]
     doctor = lstmc("doctor", "--json")
     assert {"state": "ok", "what": "lstmc"}.items() <= json.loads(doctor.out)["findings"][0].items()
     assert lstmc("compile", str(model_file), *SIZES).code == 0

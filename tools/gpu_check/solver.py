@@ -88,6 +88,7 @@ def caffe_steps(case: Case, rate: float, executor: CaffeExecutor) -> dict[str, A
         "carried": [],
         "scores": [],
         "restored": False,
+        "ranks": None,
     }
     call = executor.runner.call
     call(TRAINING, "start", args, {f"param:{name}": array for name, array in blobs.items()})

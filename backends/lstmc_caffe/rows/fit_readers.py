@@ -34,13 +34,17 @@ class FitReaders(Pass):
     def run(self, graph: Graph) -> PassResult:
         shapes = _shapes(graph)
         counts = Counter(RULES.get(type(graph.node(name).op), "fit_layer") for name in shapes)
+        feeds: dict[Ref, Ref] = {}  # what layers read of an input, which itself stays what is carried to it
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs:
+            args = tuple(feeds.get(ref, ref) for ref in args)
             if isinstance(node.op, caffe.View):
                 return (viewed(b, args[0], node.op.shape, node.names, node.steps),)
             shape = shapes.get(node.name)
             if shape is not None and isinstance(node.op, caffe.HostInput):
-                return b.add(caffe.Feed(shape), *b.copy(node, args), names=(f"{node.name}/rows",), loc=node.loc)
+                (made,) = b.copy(node, args)
+                (feeds[made],) = b.add(caffe.Feed(shape), made, names=(f"{node.name}/rows",), loc=node.loc)
+                return (made,)
             if shape is not None and not isinstance(node.op, caffe.Feed):
                 args = tuple(viewed(b, ref, shape) for ref in args)
             elif not isinstance(node.op, caffe.Feed):

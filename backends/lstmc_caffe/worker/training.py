@@ -7,7 +7,6 @@ on is all handed out by ``snapshot`` and taken back by ``start``; nothing here w
 import os
 import shutil
 import tempfile
-import time
 import zlib
 
 import caffe
@@ -65,14 +64,14 @@ def solver_message(args):
 class Ranks(object):
     """One of several processes, each with a part of every batch: gradients are added up before each update.
 
-    Their messages are one a step: all gradients and the loss in one array, and the time that it took is kept.
+    Their messages are one a step: all gradients and the loss in one array.
     """
 
     def __init__(self, run, given):
         from mpi4py import MPI
 
         self.comm, self.in_place, self.masks, self.axes = MPI.COMM_WORLD, MPI.IN_PLACE, given["masks"], given["axes"]
-        self.run, self.loss, self.seconds = run, 0.0, 0.0
+        self.run, self.loss = run, 0.0
         learned = [run.params[name] for name in sorted(run.params)]
         self.diffs = [blob.diff for blob in learned]
         self.message = np.empty(sum(diff.size for diff in self.diffs) + 1, np.float32)
@@ -85,9 +84,7 @@ class Ranks(object):
             self.message[at : at + diff.size] = diff.reshape(-1)
             at += diff.size
         self.message[at] = own_loss(self.run)
-        start = time.time()
         self.comm.Allreduce(self.in_place, self.message)
-        self.seconds += time.time() - start
         at = 0
         for diff in self.diffs:
             diff[...] = self.message[at : at + diff.size].reshape(diff.shape)
@@ -221,7 +218,7 @@ def step(args, arrays):
     run.solver.step(1)
     loss = run.ranks.loss if run.ranks else own_loss(run)
     carry(run.blobs, run.carried)
-    return {"iteration": run.solver.iter, "loss": loss, "adding": run.ranks.seconds if run.ranks else 0.0}, {}
+    return {"iteration": run.solver.iter, "loss": loss}, {}
 
 
 def test(args, arrays):

@@ -232,6 +232,8 @@ class _Chain:
         return made
 
     def _input(self, hint: str, values: Values) -> str:
+        if not self.net.shapes[values[0]]:
+            raise _Other  # an input of a step has an axis
         name = self.body.builder.fresh(hint)
         self.body.builder.inputs[name] = self.body.builder.shapes[name] = self.net.shapes[values[0]]
         return name

@@ -97,14 +97,15 @@ def test_what_the_host_reads_as_it_is_stays(output: str) -> None:
     assert_same_meaning(before, FitReaders().run(before).graph)
 
 
-def test_an_input_of_one_step_is_fed_so() -> None:
+def test_an_input_of_one_step_is_fed_so_and_stays_what_is_carried_to_it() -> None:
     text = """\
 graph net {
   %C: f32[1,3] = host.input()
   %y: f32[3,4] = host.input()
   %column: f32[3,1] = host.view(%C, shape=(3, 1))
   %z: f32[3,5] = caffe.Concat(%y, %column, axis=1)
-  return z=%z
+  %next: f32[1,3] = caffe.DummyData()
+  return z=%z, C_T=%next -> %C
 }
 """
     outcome = FitReaders().run(parse_graph(text, OPS))

@@ -39,6 +39,7 @@ def start(runner: Runner, prototxt: str, arrays: dict[str, Array], **changes: An
         "carried": (),
         "scores": (),
         "restored": False,
+        "ranks": None,
     }
     return runner.call(
         TRAINING, "start", args | changes, {f"param:{name}": array for name, array in arrays.items()}
