@@ -22,8 +22,9 @@ from lstmc.passes.base import rewrite
 from lstmc.pipeline import all_passes, compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.ops import DummyData
+from lstmc_caffe.ops import DummyData, PowerLayer
 from lstmc_caffe.rows.constants import Constants
+from lstmc_caffe.rows.fixed_blobs import FixedBlobs, stood_for
 from lstmc_caffe.targets.load import BASES, load_target
 from tests.strategies import RandomModel, random_models
 from tests.test_properties import REFUSED_ALWAYS, REFUSED_WITHOUT_SLICE, assert_same, meaning_of
@@ -165,8 +166,8 @@ def _hold(compiled: Compiled, seen: list[tuple[Pass, Graph, PassResult]], seed: 
     meaning = meaning_of(compiled.model, compiled, seed)  # where nothing is trained, without stop_gradient
     for step, before, outcome in seen:
         if outcome.modified:
-            if isinstance(step, Constants):
-                meaning = meaning_of(_with_float32_constants(before), compiled, seed)
+            if isinstance(step, Constants | FixedBlobs):  # they store numbers, as real Caffe has them
+                meaning = meaning_of(_with_float32_numbers(step, before), compiled, seed)
             assert_same(meaning, meaning_of(outcome.graph, compiled, seed), step.name)
         else:
             assert outcome.graph == before, step.name
@@ -179,12 +180,16 @@ def _hold(compiled: Compiled, seen: list[tuple[Pass, Graph, PassResult]], seed: 
         assert print_graph(parsed) == text, step.name
 
 
-def _with_float32_constants(graph: Graph) -> Graph:
-    """The graph whose constant blobs hold what real Caffe's hold."""
+def _with_float32_numbers(step: Constants | FixedBlobs, graph: Graph) -> Graph:
+    """The graph whose numbers that a pass is to store are those of blobs: constants, or scales and shifts of Power."""
 
     def visit(b: Builder, node: Node, args: tuple[Ref, ...]) -> tuple[Ref, ...] | None:
-        if not isinstance(node.op, DummyData):
-            return None
-        return b.copy(replace(node, op=replace(node.op, value=float(np.float32(node.op.value)))), args)
+        op = node.op
+        if isinstance(step, Constants) and isinstance(op, DummyData):
+            return b.copy(replace(node, op=replace(op, value=float(np.float32(op.value)))), args)
+        if isinstance(step, FixedBlobs) and isinstance(op, PowerLayer) and stood_for(op, step.target):
+            rounded = replace(op, scale=float(np.float32(op.scale)), shift=float(np.float32(op.shift)))
+            return b.copy(replace(node, op=rounded), args)
+        return None
 
     return rewrite(graph, visit)
