@@ -45,7 +45,7 @@ mpi: caffe ## what training by several ranks needs, from the system's packages
 gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GPU; builds Caffe with CUDA first
 	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
-quick: $(VENV)/.test ## the tests that need no Caffe and are not slow, in less than a minute
+quick: $(VENV)/.test ## the tests that need no Caffe and are not slow; three minutes on two cores
 	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks" --hypothesis-profile=quick
 
 test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
