@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from lstmc.ops import Op, Reshape, Tile
@@ -27,12 +28,12 @@ def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
 
 
 def operands_repeated(
-    x: Shape, y: Shape, fixed_x: bool = False, fixed_y: bool = False
+    x: Shape, y: Shape, is_fixed: Callable[[int], bool] = lambda operand: False
 ) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
     """The ops on x and on y after which an element-wise op takes both: as few elements are made as will do.
 
-    Of a value and one that is made of parameters alone (``fixed_x``, ``fixed_y``), the value: a layer has a parameter
-    once.
+    Of a value and one that is made of parameters alone (``is_fixed``, of 0 for x and 1 for y), the value: a layer has a
+    parameter once. It is asked where it matters alone: to answer it takes a walk to the leaves.
 
     None at all where one covers a run of the other's axes as it is, or where they do not fit: the op says so itself.
     """
@@ -41,8 +42,8 @@ def operands_repeated(
         return (), ()
     only_x = covered_axes(y, shape) is not None
     only_y = covered_axes(x, shape) is not None
-    if fixed_x != fixed_y and only_x and only_y:
-        return (repeated(x, shape), ()) if fixed_y else ((), repeated(y, shape))
+    if only_x and only_y and is_fixed(0) != is_fixed(1):
+        return (repeated(x, shape), ()) if is_fixed(1) else ((), repeated(y, shape))
     if only_x and (not only_y or prod(x) >= prod(y)):
         return repeated(x, shape), ()
     return (() if only_y else repeated(x, shape)), repeated(y, shape)

@@ -302,7 +302,8 @@ def apply(op: Op, *values: Value) -> Value:
     trace = inner_trace(*values)
     if isinstance(op, Binary):
         x, y = values
-        values = tuple(map(in_turn, operands_repeated(x.shape, y.shape, *map(_is_made_of_parameters, values)), values))
+        repeats = operands_repeated(x.shape, y.shape, lambda operand: _is_made_of_parameters((x, y)[operand]))
+        values = tuple(map(in_turn, repeats, values))
     (ref,) = trace.apply(op, *values)
     return Value(trace, ref)
 

@@ -98,3 +98,12 @@ def test_the_positions_of_a_function_are_read_once(tmp_path: Path, monkeypatch: 
     traced(chain(50), tmp_path)
     assert len(asked) >= 50
     assert len({id(frame.f_code) for frame in asked}) == len(source._codes)
+
+
+def test_element_wise_ops_of_one_shape_are_traced_without_a_look_at_what_they_are_made_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("lstmc.dsl.value.made_of_parameters", lambda *what: asked.append(what) or False)
+    traced(many_parameters(20), tmp_path)
+    assert asked == []
