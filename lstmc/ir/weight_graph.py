@@ -7,7 +7,7 @@ a blob may be any function of parameters, marked as :class:`~lstmc.ops.Precomput
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from lstmc.ir.graph import Builder, Graph
 from lstmc.ir.node import Output, Ref
@@ -33,13 +33,16 @@ def is_weight(graph: Graph | Builder, ref: Ref) -> bool:
     return is_weight_op(op) and all(is_weight(graph, arg) for arg in graph.args(ref.node))
 
 
-def made_of_parameters(graph: Graph | Builder, *refs: Ref) -> bool:
-    """Whether values are computed from parameters (or what stands for one), and from nothing else but constants."""
+def made_of_parameters(graph: Graph | Builder, *refs: Ref, known: Collection[Ref] = ()) -> bool:
+    """Whether values are computed from parameters (or what stands for one), and from nothing else but constants.
+
+    It walks to the leaves, or to values that are ``known`` to be so.
+    """
     seen, stack, parameters = set(refs), list(refs), False
     while stack:
         ref = stack.pop()
         op = graph.node(ref.node).op
-        if isinstance(op, Arg | Param | Precomputed) and is_weight(graph, ref):
+        if ref in known or (isinstance(op, Arg | Param | Precomputed) and is_weight(graph, ref)):
             parameters = True
             continue
         if isinstance(op, Scan) or (isinstance(op, Leaf) and not isinstance(op, Full)):

@@ -67,6 +67,7 @@ class _Hoister:
             Ref(a.name): Outer(args[i], scan.role(i) == "x") for i, a in enumerate(params) if scan.role(i) != "state"
         }
         self.hoisted: set[str] = set()
+        self.made: set[Ref] = set()  # outside, of parameters alone
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def run(self, counts: Counter[str]) -> Refs | None:
@@ -86,7 +87,7 @@ class _Hoister:
         if not all(ref in self.outer for ref in operands):
             return False
         found = [self.outer[ref] for ref in operands]
-        if self.what.of_parameters and not made_of_parameters(self.b, *[o.ref for o in found]):
+        if self.what.of_parameters and not made_of_parameters(self.b, *[o.ref for o in found], known=self.made):
             return False
         mapped = any(o.mapped for o in found)
         op: Op | None = node.op
@@ -101,6 +102,8 @@ class _Hoister:
         names = [self.titles.get(r) or self._name(n) for r, n in zip(refs, node.names, strict=True)]
         made = self.b.add(op, *[o.ref for o in found], names=names, loc=node.loc)
         self.outer.update((r, Outer(m, mapped)) for r, m in zip(refs, made, strict=True))
+        if self.what.of_parameters:
+            self.made.update(made)
         self.hoisted.add(node.name)
         return True
 

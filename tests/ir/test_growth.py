@@ -10,8 +10,8 @@ import pytest
 
 from lstmc import source
 from lstmc.dsl import Model
-from lstmc.ir import Graph, Node
-from lstmc.passes import run_passes
+from lstmc.ir import Builder, Graph, Node, Ref
+from lstmc.passes import Precompute, run_passes
 from lstmc.pipeline import MODEL_PASSES
 
 CHAIN = """
@@ -41,6 +41,10 @@ def chain(n: int) -> str:
 def many_parameters(n: int) -> str:
     params = ", ".join(f"p{i}=Param(3)" for i in range(n))
     return MANY_PARAMETERS.format(params=params, steps="".join(f"    h = h * p{i}\n" for i in range(n)))
+
+
+def of_parameters(n: int) -> str:
+    return MANY_PARAMETERS.format(params="p=Param(3)", steps="    p = tanh(p)\n" * n + "    h = h * p\n")
 
 
 def traced(text: str, folder: Path) -> Graph:
@@ -107,3 +111,19 @@ def test_element_wise_ops_of_one_shape_are_traced_without_a_look_at_what_they_ar
     monkeypatch.setattr("lstmc.dsl.value.made_of_parameters", lambda *what: asked.append(what) or False)
     traced(many_parameters(20), tmp_path)
     assert asked == []
+
+
+def test_what_is_made_of_parameters_is_walked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    walked, args, counts = 0, Builder.args, []
+
+    def counted(self: Builder, name: str) -> tuple[Ref, ...]:
+        nonlocal walked
+        walked += 1
+        return args(self, name)
+
+    monkeypatch.setattr(Builder, "args", counted)
+    for n in (40, 160):
+        graph, walked = traced(of_parameters(n), tmp_path), 0
+        assert Precompute().run(graph).counts["hoist_node"] == n
+        counts.append(walked)
+    assert counts[1] < 5 * counts[0] + 5
