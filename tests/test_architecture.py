@@ -33,7 +33,7 @@ ORDER["lstmc"] = (
     ("types", "version", "plain_text", "memory", "numerals", "templates", "activity"),
     ("source", "json_file"),
     ("errors",),
-    ("collector", "output", "stored", "plugins", "extras"),
+    ("collector", "output", "stored", "plugins", "extras", "folder_lock"),
     ("arrays", "npz", "pool"),
     ("ops",),
     ("ir",),

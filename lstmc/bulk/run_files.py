@@ -12,14 +12,13 @@ from math import prod
 from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock, Timeout
-
 from lstmc.activity import doing
 from lstmc.bulk.batches import Layout, layout_of
 from lstmc.bulk.output import SUFFIXES, join
 from lstmc.bulk.part import NetUse, Part, close_nets, run_part
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
+from lstmc.folder_lock import held
 from lstmc.output import write_files
 from lstmc.pool import Ended, Here, pool
 
@@ -175,20 +174,15 @@ def _job(use: NetUse, source: Path, to: Path, layout: Layout, batch_bytes: int) 
 @contextmanager
 def _held(job: _Job) -> Iterator[None]:
     """Holds the folder of a job's parts for this process; parts of another net or of other data are removed."""
-    try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(job.to.with_name(f".{job.to.name}.lock"), timeout=0, mode=0o644).acquire()
-    except Timeout:
-        raise SweepError(f"another process writes {job.to}: wait for it") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {job.to}: {error.strerror}") from None
-    with lock:
+    lock = job.to.with_name(f".{job.to.name}.lock")
+    busy = SweepError(f"another process writes {job.to}: wait for it")
+    with held(job.folder, lock, busy, str(job.to)):
         about, now = job.folder / ABOUT, _about(job)
         if not about.exists() or about.read_bytes() != now:
             shutil.rmtree(job.folder)
             write_files(job.folder, {ABOUT: now})
         yield
-    Path(lock.lock.lock_file).unlink(missing_ok=True)
+    lock.unlink(missing_ok=True)
 
 
 def _about(job: _Job) -> bytes:

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from lstmc.errors import Mend, OutputError, TrainingError
+from lstmc.errors import Mend, TrainingError
+from lstmc.folder_lock import held
 from lstmc.json_file import NotExpected, read_json
 from lstmc.output import write_files
 from lstmc.runs.snapshots import newest, read_about
@@ -116,12 +115,6 @@ def _write(folder: Path, identity: RunIdentity) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """A lock that ends with this process, however it ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=0, mode=0o644).acquire()
-    except Timeout:
-        raise TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER]) from None
-    except OSError as error:
-        raise OutputError(f"cannot write into {folder}: {error.strerror}") from None
-    with lock:
+    busy = TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
+    with held(folder, folder / LOCK, busy, f"into {folder}"):
         yield

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from lstmc.errors import Mend, OutputError, SweepError
+from lstmc.errors import Mend, SweepError
+from lstmc.folder_lock import held
 from lstmc.json_file import NotExpected, read_json
 from lstmc.output import write_files
 from lstmc.sweeps.space import Point
@@ -72,14 +71,8 @@ def sweep_folder(folder: Path, definition: Definition) -> Iterator[Path]:
     Raises :class:`SweepError` where the folder has another sweep, or another process works in it, and
     :class:`OutputError` where it cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=0, mode=0o644).acquire()
-    except Timeout:
-        raise SweepError(f"another sweep runs in {folder}: wait for it", mends=[Mend.OTHER_FOLDER]) from None
-    except OSError as error:
-        raise OutputError(f"cannot write into {folder}: {error.strerror}") from None
-    with lock:
+    busy = SweepError(f"another sweep runs in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
+    with held(folder, folder / LOCK, busy, f"into {folder}"):
         _agree(folder, definition)
         yield folder / POINTS
 
