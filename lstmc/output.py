@@ -25,7 +25,7 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
     Raises :class:`OutputError` when the folder cannot be made or written, or the disk is full.
     """
     staged: list[tuple[str, Path]] = []
-    devices: list[Path] = []
+    poured: list[tuple[str, Path]] = []  # into devices
     new_folders: list[Path] = []
     done = False
     try:
@@ -34,31 +34,31 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
         for name, content in files.items():
             if (folder / name).is_dir():  # nothing could be renamed to this
                 raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-            is_device = (folder / name).exists() and not (folder / name).is_file()
-            devices += [folder / name] if is_device else []
-            staged.append((_write_beside(folder / name, content, is_device), folder / name))
+            path = folder / name
+            is_device = path.exists() and not path.is_file()
+            temporary = _write_into(None if is_device else path.parent, path.name, content)
+            (poured if is_device else staged).append((temporary, path))
         for temporary, path in staged:
-            if path not in devices:
-                os.replace(temporary, path)
-        for temporary, path in staged:
-            if path in devices:
-                with open(temporary, "rb") as file, open(path, "wb") as device:
-                    shutil.copyfileobj(file, device)
+            os.replace(temporary, path)
+        for temporary, path in poured:
+            with open(temporary, "rb") as file, open(path, "wb") as device:
+                shutil.copyfileobj(file, device)
         done = True
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write into {folder}: {reason}: nothing was changed there") from None
     finally:
-        for temporary, _ in staged:
+        for temporary, _ in (*staged, *poured):
             Path(temporary).unlink(missing_ok=True)
         for path in () if done else new_folders:
             with suppress(OSError):
                 path.rmdir()
-    return [path for _, path in staged]
+    return [folder / name for name in files]
 
 
-def _write_beside(path: Path, content: Content, device: bool) -> str:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=None if device else path.parent)
+def _write_into(folder: Path | None, name: str, content: Content) -> str:
+    """A new file of a folder, or of the one for temporary files."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             if callable(content):

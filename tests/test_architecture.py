@@ -96,7 +96,7 @@ THIRD_PARTY = {
         *("lstmc/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/generate/vocabulary.py"),
         *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/parse.py"),
     ),
-    "filelock": ("lstmc_caffe/install/installer.py", "lstmc/runs/folder.py", "lstmc/sweeps/", "lstmc/bulk/"),
+    "filelock": ("lstmc_caffe/install/installer.py", "lstmc/folder_lock.py", "lstmc/sweeps/task.py"),
     "psutil": ("lstmc/memory.py",),
     # each reader in its own program, which runs in that reader's environment
     **dict.fromkeys(

@@ -23,39 +23,22 @@ MNN = Reader(
 )
 
 
-_MODEL_OPTIMIZER = Environment(
+def _openvino(name: str, title: str, converter: Environment, runtime: Environment) -> Reader:
+    """Model Optimizer of one release, and the runtime of that or another."""
+    stages = (Stage(PROGRAMS / "openvino_convert.py", converter), Stage(PROGRAMS / "openvino_run.py", runtime))
+    return Reader(name=name, title=title, target="openvino", stages=stages)
+
+
+_OPENVINO_2023 = Environment(
     "openvino-2023.3", "3.10", ("openvino-dev[caffe]==2023.3.0", "openvino-telemetry==2023.2.1", "setuptools<80")
-)
-OPENVINO = Reader(
-    name="openvino",
-    title="OpenVINO",
-    target="openvino",
-    stages=(
-        Stage(PROGRAMS / "openvino_convert.py", _MODEL_OPTIMIZER),
-        Stage(PROGRAMS / "openvino_run.py", Environment("openvino-runtime", "3.11", ("openvino>=2025",))),
-    ),
-)
-OPENVINO_2023 = Reader(
-    name="openvino-2023.3",
-    title="OpenVINO 2023.3",
-    target="openvino",
-    stages=(
-        Stage(PROGRAMS / "openvino_convert.py", _MODEL_OPTIMIZER),
-        Stage(PROGRAMS / "openvino_run.py", _MODEL_OPTIMIZER),
-    ),
 )
 _OPENVINO_2022 = Environment(
     "openvino-2022.3", "3.8", ("openvino-dev[caffe]==2022.3.0", "openvino-telemetry==2022.3.0", "setuptools<80")
 )
-OPENVINO_2022 = Reader(
-    name="openvino-2022.3",
-    title="OpenVINO 2022.3",
-    target="openvino",
-    stages=(
-        Stage(PROGRAMS / "openvino_convert.py", _OPENVINO_2022),
-        Stage(PROGRAMS / "openvino_run.py", _OPENVINO_2022),
-    ),
-)
+_OPENVINO_NEWEST = Environment("openvino-runtime", "3.11", ("openvino>=2025",))
+OPENVINO = _openvino("openvino", "OpenVINO", _OPENVINO_2023, _OPENVINO_NEWEST)
+OPENVINO_2023 = _openvino("openvino-2023.3", "OpenVINO 2023.3", _OPENVINO_2023, _OPENVINO_2023)
+OPENVINO_2022 = _openvino("openvino-2022.3", "OpenVINO 2022.3", _OPENVINO_2022, _OPENVINO_2022)
 RKNN = Reader(
     name="rknn",
     title="RKNN toolkit 2",
