@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from tests.processes import family_with
 
 DASK = Path(sys.executable).with_name("dask")
 
@@ -26,9 +28,11 @@ class Cluster:
 
     def busy(self) -> list[psutil.Process]:
         """The worker processes that have a Caffe."""
-        found = psutil.Process(self.workers.pid).children(recursive=True)
-        caffes = [process for process in found if "worker.py" in " ".join(process.cmdline())]
-        return [parent for parent in (process.parent() for process in caffes) if parent is not None]
+        found = []
+        for caffe in family_with(self.workers.pid, "worker.py"):
+            with suppress(psutil.NoSuchProcess):
+                found.append(caffe.parent())
+        return [parent for parent in found if parent is not None]
 
 
 @contextmanager

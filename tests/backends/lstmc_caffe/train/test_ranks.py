@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.errors import TrainingError
 from lstmc.runs.events import Saved
+from tests.processes import family_with
 
 T, N = dims("T N")
 SIZES = {"T": 4, "N": 5}  # of which two ranks have 3 and 2, and three 2, 2 and 1
@@ -135,8 +137,8 @@ class Killing:
     def __call__(self, event: object) -> None:
         if not isinstance(event, Saved) or self.killed:
             return
+        ranks = [p for p in family_with(os.getpid(), "rank.py") if "python" in p.name()]
         family = psutil.Process().children(recursive=True)
-        ranks = [p for p in family if "rank.py" in " ".join(p.cmdline()) and "python" in p.name()]
         launchers = [p for p in family if p.name() in ("prterun", "mpirun", "mpiexec")]
         found = {"rank 0": ranks[0], "rank 1": ranks[1], "launcher": launchers[0]}[self.which]
         self.killed = found.pid
