@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.shapes import Shape, ShapeProblem
+from lstmc.importers.describe.shapes import Shape
 from lstmc.importers.frontends.keras_arrays import check_fit
 from lstmc.importers.frontends.keras_call import Call
 from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, mask_made
@@ -93,14 +93,9 @@ class _Reader:
             results = handler(self.layers, call)
             self._carry_mask(call, results)
             return [*results]
-        except Refused as refused:
-            found = (refused.attribute, refused.value, refused.why, refused.mend)
-        except ShapeProblem as problem:
-            found = ("shapes", str(problem), "they do not fit, or are not known", "give shape, or check the model")
-        except _MALFORMED as error:
-            text = f"{type(error).__name__}: {str(error)[:200]}"
-            found = ("configuration and weights", text, "they do not fit together", "save the whole model anew")
-        self.refusals.append(Refusal(label, *found))
+        except (Refused, *_MALFORMED) as error:
+            why = Refused.of(error, "configuration and weights", "save the whole model anew")
+        self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
         return [None] * _MOST
 
     def _mask(self, kind: str, xs: Sequence[str]) -> str | None:

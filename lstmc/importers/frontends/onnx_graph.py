@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.shapes import Shape, ShapeProblem
+from lstmc.importers.describe.shapes import Shape
 from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_moves, onnx_quantized, onnx_recurrent
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
@@ -126,14 +126,9 @@ class _Reader:
     def _results(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
         try:
             return self._made(proto, label, depth)
-        except Refused as refused:
-            found = (refused.attribute, refused.value, refused.why, refused.mend)
-        except ShapeProblem as problem:
-            found = ("shapes", str(problem), "they do not fit, or are not known", "give shape, or check the model")
-        except _MALFORMED as error:
-            text = f"{type(error).__name__}: {str(error)[:200]}"
-            found = ("operands and attributes", text, "they do not fit together", "check it with onnx.checker")
-        self.refusals.append(Refusal(label, *found))
+        except (Refused, *_MALFORMED) as error:
+            why = Refused.of(error, "operands and attributes", "check it with onnx.checker")
+        self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
         return [Unsupported] * len(proto.output)
 
     def _made(self, proto: Any, label: str, depth: int) -> Sequence[Any]:
