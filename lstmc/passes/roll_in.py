@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, is_weight, of_step, op_of_step, values_over_time
+from lstmc.ir import (
+    Builder,
+    Graph,
+    Node,
+    Ref,
+    Scan,
+    is_weight,
+    of_step,
+    op_of_step,
+    precomputed_nodes,
+    values_over_time,
+)
 from lstmc.ops import Arg, Full, Input, Role
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 
@@ -15,6 +26,8 @@ class RollIn(Pass):
     """The reverse of ``hoist`` and ``sink``.
 
     1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step
+
+    What is precomputed stays: it is a weight of the net, and no layer computes it.
     """
 
     name = "roll_in"
@@ -22,12 +35,14 @@ class RollIn(Pass):
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
         lengths = {node.op.length for node in graph if isinstance(node.op, Scan)}
+        weights = precomputed_nodes(graph)
         over_time = {
             ref for ref in values_over_time(graph) if graph.type(ref).rank > 1 and graph.type(ref).shape[0] in lengths
         }
+        kept = Scan | Input | Full
 
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-            if Ref(node.name) not in over_time or isinstance(node.op, Scan | Input | Full):
+            if Ref(node.name) not in over_time or node.name in weights or isinstance(node.op, kept):
                 return None
             steps = node.types[0].shape[0]
             mapped = [ref in over_time and graph.type(ref).shape[0] == steps for ref in graph.args(node.name)]

@@ -7,9 +7,9 @@ import pytest
 
 import lstmc
 from lstmc import Input, Param, State, cell, dims, exp, linear, model, scan, sigmoid, tanh, uniform
-from lstmc.ir import is_weight, parse_graph, print_graph, verify
+from lstmc.ir import Ref, is_weight, parse_graph, print_graph, verify
 from lstmc.ops import Precomputed
-from lstmc.passes import PassResult, Precompute
+from lstmc.passes import PassResult, Precompute, RollIn
 from lstmc.weights import unpack_weights
 from lstmc_caffe.run.runner import Runner
 from tests.equivalence import assert_same_meaning
@@ -136,3 +136,30 @@ graph weights {
 """)
     blobs = {"A": np.ones(3, np.float32), "B": np.zeros(3, np.float32)}
     assert unpack_weights(weights, blobs).keys() == {"B"}
+
+
+def test_they_stay_outside_of_loops() -> None:
+    """A sequence made of parameters is a weight, whatever scan reads it: no step computes it again."""
+    before = parse_graph("""\
+graph net {
+  %X: f32[1,2,3] = input()
+  %P: f32[1,2,3] = param()
+  %e: f32[1,2,3] = exp(%P)
+  %e/precomputed: f32[1,2,3] = precomputed(%e)
+  %Y: f32[1,2,3] = scan(%X, %e/precomputed, length=1) {
+    body step {
+      %x: f32[2,3] = arg()
+      %p: f32[2,3] = arg()
+      %y: f32[2,3] = mul(%x, %p)
+      return Y=%y
+    }
+  }
+  %Z: f32[1,2,3] = maximum(%Y, %e/precomputed)
+  return Z=%Z
+}
+""")
+    made = RollIn().run(before)
+    assert made.counts == {"op_to_scan": 1}  # the maximum
+    assert made.graph.type(Ref("e/precomputed")) == before.type(Ref("e/precomputed"))
+    assert is_weight(made.graph, made.graph.args("Z")[1])
+    assert_same_meaning(before, made.graph)
