@@ -12,8 +12,8 @@ from lstmc.ir.graph import Graph
 from lstmc.ir.node import Node, Ref
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
-from lstmc.ir.weight_graph import is_weight, is_weight_op, precomputed_nodes
-from lstmc.ops import Arg, Input, Op, Param, Types
+from lstmc.ir.weight_graph import is_weight, is_weight_op, made_of_parameters, precomputed_nodes
+from lstmc.ops import Arg, Input, Op, Param, Precomputed, Types
 
 
 class Stage(Enum):
@@ -68,8 +68,8 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
     holds = cache(legal.holds)
     precomputed = precomputed_nodes(graph)
     for node in graph:
-        made_of_parameters = node.name in precomputed or (is_weight_op(node.op) and is_weight(graph, Ref(node.name)))
-        if not holds(type(node.op)) and not made_of_parameters:
+        is_blob = node.name in precomputed or (is_weight_op(node.op) and is_weight(graph, Ref(node.name)))
+        if not holds(type(node.op)) and not is_blob:
             raise _at(graph, node, f"op {node.op.name} is not legal at stage {stage.value}")
         if seen.intersection(node.names) or len(set(node.names)) != len(node.names):
             raise _at(graph, node, "a value's name is taken twice")
@@ -77,6 +77,8 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
         if isinstance(node.op, Scan):  # its types come from its body
             _verify_scan(node.op, legal, stage)
         _verify_types(graph, node, inferred)
+        if isinstance(node.op, Precomputed) and not made_of_parameters(graph, *graph.args(node.name)):
+            raise _at(graph, node, "what is precomputed must be made of parameters, and of nothing else but constants")
         if isinstance(node.op, Scan):
             _verify_weights(graph, node, node.op)
     for output in graph.outputs:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lstmc.ir import Builder, Graph, Node, Output, Ref, Stage, parse_graph, verify
-from lstmc.ops import Add, Arg, Full, Input, Linear, Op, Param, Sigmoid, Split, Tanh
+from lstmc.ops import Add, Arg, Full, Input, Linear, Op, Param, Precomputed, Sigmoid, Split, Tanh
 from lstmc.source import SrcLoc
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CAFFE_OPS
@@ -213,3 +213,14 @@ def test_parameters_are_legal_everywhere_outside_of_bodies(stage: Stage) -> None
     builder = Builder("g")
     (w,) = builder.add(Param((2,)), names=("w",))
     verify(builder.finish([("w", w)]), stage, CAFFE_OPS)
+
+
+def test_what_is_precomputed_is_made_of_parameters() -> None:
+    builder, x = started()
+    (p,) = builder.add(Param((4,)), names=("p",))
+    (s,) = builder.add(Add(), x, p, names=("s",))
+    builder.add(Precomputed(), s, names=("s/precomputed",))
+    assert refused(builder.finish([])) == (
+        "graph g: what is precomputed must be made of parameters, and of nothing else but constants\n"
+        "  %s/precomputed: f32[2,4] = precomputed(%s)"
+    )
