@@ -55,7 +55,7 @@ ORDER["lstmc_caffe"] = (
     ("ops",),
     ("place", "targets", "unroll", "recurrent", "fused"),
     ("install", "legalize", "write"),
-    ("library",),
+    ("library", "examples"),
     ("rows", "run", "readers"),
     ("pipelines", "train", "source", "layers"),
     ("backend",),

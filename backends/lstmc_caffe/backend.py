@@ -11,6 +11,7 @@ from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc.session import LoadedOnce, StepSession
 from lstmc.stored import AnyArray
+from lstmc_caffe.examples.stream import stream_program
 from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
@@ -58,6 +59,10 @@ class CaffeBackend(CaffeTraining):
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
         """``NAME.layers.so`` of ``NAME.layers.cpp``, for the Caffe that is used."""
         return libraries(files)
+
+    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
+        """``NAME_stream.py`` or ``NAME_stream.cpp``, for the program that the target's file names."""
+        return stream_program(compiled, artifact, language)
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
         """For targets that have LSTMUnit: with and without LSTMUnit, gates packed or apart, products hoisted or not."""

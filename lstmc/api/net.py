@@ -17,7 +17,7 @@ from lstmc.api.displays import layers_html
 from lstmc.api.places import INTERPRETER, is_gpu
 from lstmc.api.stream import Arrays, Shape, Stream, stream_files
 from lstmc.api.verification import Verification, verification
-from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, require
+from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
 from lstmc.data import read_arrays
 from lstmc.data.run_data import Data
 from lstmc.drawing import STEPS, Drawing
@@ -151,6 +151,19 @@ class Net:
         {}
         """
         return self.backend.built(self.files if files is None else files) if isinstance(self.backend, Builds) else {}
+
+    def example(self, language: str) -> Mapping[str, bytes]:
+        """A short program, by file name, that streams through a net compiled with ``step=True``, its states kept
+        between steps, and needs no lstmc: in ``"python"`` or ``"cpp"``, for the program that reads its target's nets.
+
+        Raises :class:`~lstmc.errors.BackendError` for a language or a target that there is none for.
+
+        >>> import lstmc
+        >>> net = lstmc.compile("rnn", T=9, N=1, D=3, H=3, step=True, target="opencv")
+        >>> list(net.example("python"))
+        ['rnn_stream.py']
+        """
+        return require(self.backend, WritesExamples).example(self.compiled, self.artifact, language)
 
     def verify(
         self,

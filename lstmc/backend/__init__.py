@@ -45,6 +45,7 @@ from lstmc.backend.protocols import (
     Trains,
     TrainsByRanks,
     Tunes,
+    WritesExamples,
     require,
 )
 from lstmc.backend.ranks import RankPart
@@ -85,6 +86,7 @@ __all__ = [
     "TrainsByRanks",
     "Tunes",
     "Violation",
+    "WritesExamples",
     "find_backends",
     "find_cells",
     "load_backend",

@@ -105,6 +105,18 @@ class Builds(Protocol):
 
 
 @runtime_checkable
+class WritesExamples(Protocol):
+    """Writes programs that run its nets."""
+
+    def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
+        """A program, by file name, that streams through a net of one step which was written so.
+
+        Raises :class:`~lstmc.errors.BackendError` for a ``language`` or a target that it has none for.
+        """
+        ...
+
+
+@runtime_checkable
 class LimitsWeights(Protocol):
     """Writes weights into files that have an end."""
 
@@ -307,6 +319,7 @@ WORDS: Mapping[type, str] = {
     ListsLayers: "list layers",
     Explains: "have code of its own to explain",
     Builds: "make files for this machine",
+    WritesExamples: "write programs that run its nets",
     Tunes: "measure forms of a net",
     Executes: "run nets for a comparison",
     HasReaders: "run nets in other programs",

@@ -57,6 +57,10 @@ def compile_command(
         Path | None, typer.Option("--test-data", metavar="DATA", help="And these, to score it on.")
     ] = None,
     batch: BatchOption = None,
+    example: Annotated[
+        str | None,
+        typer.Option("--example", metavar="cpp|python", help="A program too that streams through the net of --step."),
+    ] = None,
     dump_dir: Annotated[
         Path | None, typer.Option("--dump-dir", metavar="DIR", help="The graph after each pass, as text.")
     ] = None,
@@ -71,6 +75,7 @@ def compile_command(
     lstmc compile model.py -D T=20 -D N=8 -o net
     lstmc compile --cell gru -D T=20 -D N=1 -D D=32 -D H=64 --target flat -o net
     lstmc compile model.py -D T=20 -D N=1 --step -o step
+    lstmc compile model.py -D T=1 -D N=1 --step --target opencv --example python
     lstmc compile model.py:tagger -D T=20 -D N=8 --weights w.npz --tune -v
     ```
     """
@@ -93,6 +98,8 @@ def compile_command(
     files: dict[str, Content] = dict(net.files)
     if why_not_trained(net) is None or solver or data or test_data or batch:
         files |= training_files(net, data, test_data, solver, batch, seed)
+    if example is not None:
+        files |= net.example(example)
     lacking = _add_built(net, files)
     paths = write_files(folder, files)
     wrote = table("wrote", "file", "bytes", key="files")

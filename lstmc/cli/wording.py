@@ -14,7 +14,7 @@ MENDS: Mapping[Mend, str] = {
     Mend.START: "start one without --resume",
 }
 # options that are called otherwise than their argument; a flag takes no value
-OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--read"}
+OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--read", "language": "--example"}
 FLAGS = ("resume", "step", "gpu", "tune")
 
 

@@ -33,6 +33,6 @@ def test_every_function_of_the_face_has_an_example(name: str) -> None:
     assert ">>> " in (getattr(lstmc, name).__doc__ or "")
 
 
-@pytest.mark.parametrize("name", ["layers", "prototxt", "save", "verify", "run", "stream", "after", "draw"])
+@pytest.mark.parametrize("name", ["layers", "prototxt", "save", "verify", "run", "stream", "after", "draw", "example"])
 def test_every_method_of_a_net_has_an_example(name: str) -> None:
     assert ">>> " in (getattr(lstmc.Net, name).__doc__ or "")

@@ -138,3 +138,20 @@ def test_of_generated_layers_source_and_library_are_written(lstmc: LSTMC, monkey
     ) in ended.out
     names.remove("gru.layers.so")
     assert list(contents(Path("without"))) == names
+
+
+def test_an_example_is_written_beside_the_net_of_one_step(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("compile", str(model_file), *SIZES, "--step", "--target", "opencv", "--example", "cpp", "-o", "made")
+    assert (ended.code, ended.err) == (0, "")
+    assert "made/net_stream.cpp" in ended.out
+    assert list(contents(Path("made"))) == ["net.caffemodel", "net.manifest.json", "net.prototxt", "net_stream.cpp"]
+
+
+def test_an_example_of_a_net_of_all_steps_is_refused_before_anything_is_written(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("compile", str(model_file), *SIZES, "--target", "opencv", "--example", "python", "-o", "made")
+    assert (ended.code, ended.err, Path("made").exists()) == (
+        2,
+        "BackendError: --example python: expected a net of one step, found one of all steps\n"
+        "  compile it with --step\n",
+        False,
+    )

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, PlainValidator, with_config
 from lstmc.errors import BackendError
 from lstmc.json_file import NotExpected, parsed
 from lstmc_caffe.proto.net import LayerParameter
-from lstmc_caffe.targets.target import Layout, Names, Reader, Restriction, Scans, Target, Time, Value
+from lstmc_caffe.targets.target import Layout, Names, Program, Reader, Restriction, Scans, Target, Time, Value
 
 Subject = tuple[str, str, str]  # of a rule: the layer, the check, and the field
 
@@ -92,6 +92,7 @@ class TargetFile:
     time: Time | None = None
     scans: Scans | None = None
     names: Names | None = None
+    program: Program | None = None  # what is no more than this file's own, as readers are
     trained: bool | None = None
     outputs_unread: bool | None = None
     sharers_carry_blobs: bool | None = None
@@ -145,6 +146,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
         layers_reason=reason,
         layers_source=source,
         restrictions=tuple(rules.values()),
+        program=file.program,
         **{name: getattr(before, name) if value is None else value for name, value in told.items()},
     )
     return Parsed(target, sources, rules)

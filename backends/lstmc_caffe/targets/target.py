@@ -15,6 +15,7 @@ Layout = Literal["blobs", "rows"]
 Time = Literal["slice", "steps"]
 Scans = Literal["unrolled", "layers", "fused"]
 Names = Literal["model", "lower"]
+Program = Literal["caffe", "opencv", "mnn"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Target:
     # "layers": a scan becomes one recurrent layer of Caffe's own; "fused": one layer that is generated for it
     scans: Scans = "unrolled"
     names: Names = "model"  # what blobs are called: as in the model, or so in small letters
+    program: Program | None = None  # which an example is written for, that runs a net of one step
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
