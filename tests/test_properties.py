@@ -27,11 +27,12 @@ from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.artifact import written_net
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import try_model
+from tests.shares import least
 from tests.strategies import RandomModel, random_models
 
 BACKEND = CaffeBackend()
 FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)  # where one of many shows it
-LARGEST_SHARE_REFUSED = {"flat": 0.5, "noslice": 0.8}  # of the models below
+SHARES = {"flat": 0.85, "noslice": 0.35}  # of the models below, that compile; of 960 each, 0.94 and 0.41 did
 EXACT = 1e-9  # what two ways to compute the same thing in float64 may differ by, relative to the largest element
 
 
@@ -48,7 +49,7 @@ def held_against_caffe(caffe: Runner, target: str, models: SearchStrategy[Random
             assert any(reason in trial.why for reason in (target, "two blobs of the net", "linear"))
 
     holds()
-    assert outcomes["rounding"] <= 1 + outcomes.total() // 50, outcomes
+    assert outcomes.total() - outcomes["rounding"] >= least(0.95, outcomes.total()), outcomes
     return outcomes
 
 
@@ -69,7 +70,7 @@ def test_the_steps_of_a_net_of_one_step_are_the_whole_sequence(caffe: Runner) ->
         assert trial.outcome != "failed", trial.why
 
     holds()
-    assert outcomes["agrees"] >= outcomes.total() // 6, outcomes  # of 2000 models 913 had a step
+    assert outcomes["agrees"] >= least(0.4, outcomes.total()), outcomes  # of 2000 models 913 had a step
 
 
 def meaning_of(graph: Graph, compiled: Compiled, seed: int) -> dict[str, Mapping[str, Any]]:
@@ -160,4 +161,4 @@ def test_a_portable_target_means_the_model_or_is_refused(caffe: Runner, target: 
     refused = REFUSED_ALWAYS if target == "flat" else REFUSED_WITHOUT_SLICE
     models = random_models().filter(lambda m: m.seed % 10 == 0 or not refused.search(m.source))
     outcomes = held_against_caffe(caffe, target, models)
-    assert outcomes["refused"] < LARGEST_SHARE_REFUSED[target] * outcomes.total(), outcomes
+    assert outcomes.total() - outcomes["refused"] >= least(SHARES[target], outcomes.total()), outcomes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
-from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from lstmc_caffe.ops import DummyData, PowerLayer
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fixed_blobs import FixedBlobs, stood_for
 from lstmc_caffe.targets.load import BASES, load_target
+from tests.shares import least
 from tests.strategies import RandomModel, random_models
 from tests.test_properties import REFUSED_ALWAYS, REFUSED_WITHOUT_SLICE, assert_same, meaning_of
 
@@ -39,20 +39,6 @@ LISTS = (*((target, None) for target in (*BASES, "tvm", "x2paddle", *map(str, so
 SHARES = {"caffe-native": 0.75, "caffe-fused": 0.9, "flat": 0.8, "noslice": 0.2, "few": 0.5, "bare": 0.15}
 SHARES |= {"no-power": 0.7, "tvm": 0.75, "x2paddle": 0.75}
 WITH_POWER = re.compile(REFUSED_ALWAYS.pattern + r"| - |\blengths|\*\*|- \w|\d [*+-] |[*+-] \d")
-
-
-def least(share: float, models: int) -> int:
-    """How many of so many models compile at the least; one of them in any case.
-
-    Models are drawn in groups that are alike, so that a few models say less than as many that are drawn apart would:
-    they are held to what a quarter of them, drawn apart, give all but once in 100 000 times.
-    """
-    apart, chance = models // 4, 0.0
-    for count in range(apart):
-        chance += comb(apart, count) * share**count * (1 - share) ** (apart - count)
-        if chance > 1e-5:
-            return max(1, 4 * count)
-    return models if share == 1 else max(1, 4 * apart)
 
 
 @st.composite
