@@ -8,5 +8,5 @@ command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv ca-certificates
 }
 python3 -m venv "$venv"
-"$venv/bin/python" -m pip install -q --disable-pip-version-check '.[draw]'
+"$venv/bin/python" -m pip install -q --disable-pip-version-check '.[draw,hdf5,plot]'
 "$venv/bin/python" -m lstmc_caffe.install

@@ -9,7 +9,10 @@ from lstmc.errors import LstmcError
 
 
 def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
-    """A package that may not be installed. Raises ``error`` with the command that installs it."""
+    """A package that may not be installed, or a module of ours that imports one at its top.
+
+    Raises ``error`` with the command that installs it; ``what`` is its name for people.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as missing:

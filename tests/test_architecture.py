@@ -78,12 +78,6 @@ THIRD_PARTY = {
     "networkx": ("lstmc/ir/graph.py",),
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
-    "h5py": (
-        "lstmc/importers/read/keras_file.py",
-        "lstmc/data/files.py",
-        "lstmc_caffe/train/hdf5.py",
-        "lstmc/bulk/output.py",
-    ),
     "matplotlib": ("lstmc/runs/curves.py", "lstmc/sweeps/drawing.py"),
     "jinja2": ("lstmc/templates.py", "lstmc/start/files.py", "lstmc/report/page.py"),
     "markupsafe": ("lstmc/report/page.py",),

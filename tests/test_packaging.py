@@ -12,7 +12,7 @@ import lstmc
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-HEAVY = ("matplotlib", "torch", "onnx", "tensorboardX", "svglib")
+HEAVY = ("matplotlib", "h5py", "torch", "onnx", "onnxruntime", "distributed", "tensorboardX", "svglib")
 
 
 def test_every_file_that_is_no_module_is_packaged() -> None:
@@ -36,7 +36,8 @@ def test_every_python_that_the_classifiers_name_is_allowed() -> None:
 
 
 def test_what_only_some_commands_need_is_not_imported() -> None:
-    text = f"import sys, lstmc.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    modules = "sys, lstmc.cli, lstmc_caffe.backend, lstmc_onnx.backend"
+    text = f"import {modules}; print([name for name in {HEAVY!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -1,7 +1,8 @@
 """That the packages install and work in empty environments: ``python -m tools.package_check PYTHON...``.
 
-Builds the sdist, and the wheel from the sdist, then for each Python installs the wheel with the extra ``draw`` into an
-environment of its own and runs the command line there, outside of this repository. Needs a package index.
+Builds the sdist, and the wheel from the sdist, then for each Python installs the wheel into an environment of its own
+and runs the command line there, outside of this repository: first as it comes, then with the extra ``draw``. Needs a
+package index.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SIZES = ("-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
-COMMANDS = (
+BASE = (
     ("compile", "--cell", "gru", *SIZES, "-o", "out"),
+    ("show", "--cell", "gru", *SIZES),
     ("verify", "--cell", "lstm", *SIZES, "--on", "interpreter"),
-    ("draw", "--cell", "lstm", *SIZES, "-o", "net.pdf"),
-    ("report", "--cell", "gru", *SIZES, "--on", "interpreter", "-o", "net.html"),
     ("new", "plugin", "mine"),
     ("lint", "out/gru.prototxt"),
 )
+DRAWN = (
+    ("draw", "--cell", "lstm", *SIZES, "-o", "net.pdf"),
+    ("report", "--cell", "gru", *SIZES, "--on", "interpreter", "-o", "net.html"),
+)
+HEAVY = ("h5py", "matplotlib")  # of extras
 
 
 def run(*command: str | Path, cwd: Path) -> str:
@@ -44,14 +49,18 @@ def built(folder: Path) -> Path:
 
 
 def check(python: str, wheel: Path, folder: Path) -> None:
-    """Install the wheel for one Python, and run every command."""
+    """Install the wheel for one Python, and run every command. Raises SystemExit where what extras bring came too."""
     run(python, "-m", "venv", folder / "env", cwd=folder)
     inside = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin")
-    run(inside / "python", "-m", "pip", "install", "-q", f"lstmc[draw] @ {wheel.as_uri()}", cwd=folder)
     version = run(inside / "python", "--version", cwd=folder).strip()
-    for command in COMMANDS:
-        run(inside / "lstmc", *command, cwd=folder)
-    print(f"{version}: installed, {len(COMMANDS)} commands work")
+    for extra, commands in (("", BASE), ("[draw]", DRAWN)):
+        run(inside / "python", "-m", "pip", "install", "-q", f"lstmc{extra} @ {wheel.as_uri()}", cwd=folder)
+        for command in commands:
+            run(inside / "lstmc", *command, cwd=folder)
+        found = [name for name in HEAVY if list((folder / "env").rglob(f"site-packages/{name}"))]
+        if found:
+            raise SystemExit(f"lstmc{extra} brought {', '.join(found)}, which is for other extras")
+        print(f"{version}: lstmc{extra} installed, {len(commands)} commands work")
 
 
 def main(pythons: list[str]) -> None:

@@ -11,13 +11,20 @@ from lstmc.backend import Diagnoses, Finding, find_backends, load_backend, plugi
 from lstmc.errors import PluginError
 from lstmc.version import __version__
 
+# what only some uses need: what it is called and for, the package, the extra that brings it
+EXTRAS = (
+    ("h5py, for HDF5 files", "h5py", "hdf5"),
+    ("matplotlib, for curves", "matplotlib", "plot"),
+    ("Dask, for sweeps", "distributed", "sweep"),
+)
+
 
 def findings() -> Iterator[Finding]:
     """What this machine has, what is missing, and the command that mends it: Python, packages, backends, plug-ins."""
     yield Finding("lstmc", True, __version__)
     yield Finding("Python", True, f"{platform.python_version()} at {sys.executable}")
     yield from _packages()
-    yield _dask()
+    yield from map(_extra, EXTRAS)
     for name in find_backends():
         try:
             backend = load_backend(name)
@@ -31,12 +38,12 @@ def findings() -> Iterator[Finding]:
     yield from plugin_faults()
 
 
-def _dask() -> Finding:
-    """Sweeps and bulk runs by several processes are an extra."""
+def _extra(named: tuple[str, str, str]) -> Finding:
+    subject, package, extra = named
     try:
-        return Finding("Dask, for sweeps", True, version("distributed"))
+        return Finding(subject, True, version(package))
     except PackageNotFoundError:
-        return Finding("Dask, for sweeps", False, "not installed: python -m pip install 'lstmc[sweep]'")
+        return Finding(subject, False, f"not installed: python -m pip install 'lstmc[{extra}]'")
 
 
 def _packages() -> Iterator[Finding]:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
 from lstmc.bulk.batches import Layout
 from lstmc.errors import DataError
+from lstmc.extras import need
 from lstmc.npz import read_npz
 from lstmc.output import write_files
 
 SUFFIXES = (".h5", ".hdf5")
+
+
+def hdf5() -> Any:
+    """The package that writes the outputs. Raises :class:`DataError` where it is not installed."""
+    return need("h5py", "h5py", "hdf5", DataError)
 
 
 def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
@@ -26,7 +32,7 @@ def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
 
 
 def _join(parts: Sequence[Path], layout: Layout, path: Path) -> None:
-    with h5py.File(path, "w") as file:
+    with hdf5().File(path, "w") as file:
         for part in parts:
             for name, stored in read_npz(part, DataError).items():
                 axis, array = layout.outputs[name], np.asarray(stored)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from lstmc.activity import doing
 from lstmc.bulk.batches import Layout, layout_of
-from lstmc.bulk.output import SUFFIXES, join
+from lstmc.bulk.output import SUFFIXES, hdf5, join
 from lstmc.bulk.part import NetUse, Part, close_nets, run_part
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
@@ -85,9 +85,10 @@ def run_bulk(
 
     Without a scheduler and a number of workers all is done in this process. What was done when a run is ended, in
     whatever way, is kept in a folder beside the output, and the same call goes on from there. Of a folder, a file that
-    does not fit is told and the others go on. Raises :class:`DataError` for a file that does not fit the net, and
-    :class:`SweepError` where workers end again and again.
+    does not fit is told and the others go on. Raises :class:`DataError` for a file that does not fit the net and
+    without the package h5py, and :class:`SweepError` where workers end again and again.
     """
+    hdf5()  # before anything is run
     several = source.is_dir()
     pairs = _files(source, to) if several else [(source, _named(to))]
     with ExitStack() as stack:

@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import DataError
+from lstmc.extras import need
 from lstmc.npz import read_npz
 from lstmc.stored import StoredArray
 
@@ -26,7 +26,8 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
     """Every array of an ``.npz`` or HDF5 file by its name; one in a group of HDF5 is called ``group/name``.
 
     What kind of file it is its content says. Elements are read where they are asked for. Raises :class:`DataError`
-    for a file that is not there, is no such file, is damaged, holds Python objects, or keeps elements in other files.
+    for a file that is not there, is no such file, is damaged, holds Python objects, or keeps elements in other files,
+    and for HDF5 without the package h5py.
     """
     try:
         with path.open("rb") as file:
@@ -42,6 +43,7 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
 
 
 def _read_hdf5(path: Path) -> dict[str, StoredArray]:
+    h5py = _h5py()
     found: dict[str, StoredArray] = {}
 
     def link_problem(name: str, link: object) -> str | None:
@@ -72,8 +74,13 @@ def _elements(path: Path, name: str, place: tuple[slice, ...] = ()) -> NDArray[A
         return np.asarray(file[name][place])
 
 
+def _h5py() -> Any:
+    return need("h5py", "h5py", "hdf5", DataError)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def _opened(path: Path) -> Iterator[Any]:
+    h5py = _h5py()
     try:
         with h5py.File(path, "r") as file:
             yield file

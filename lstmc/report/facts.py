@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lstmc.errors import Argument, DataError
+from lstmc.errors import Argument, DataError, DrawingError
+from lstmc.extras import need
 from lstmc.json_file import Count, NotExpected, read_json
 from lstmc.model_file import ModelSource, model_in
 from lstmc.runs.metrics import METRICS, read_metrics
@@ -63,7 +63,8 @@ class _Imported:
 
 
 def run_facts(folder: Path) -> RunFacts:
-    """What a run's folder says. Raises :class:`DataError` where there is no run, or none that measured anything."""
+    """What a run's folder says. Raises :class:`DataError` where there is no run, or none that measured anything, and
+    :class:`DrawingError` without matplotlib."""
     path = folder / RECORD
     try:
         recorded = read_json(path, _Recorded)
@@ -74,7 +75,7 @@ def run_facts(folder: Path) -> RunFacts:
     records = read_metrics(folder / METRICS)
     if not records:
         raise DataError(f"the run in {folder} has measured nothing: no line in {METRICS}")
-    curves = import_module("lstmc.runs.curves")  # matplotlib takes longer to import than all of lstmc
+    curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
     settings = recorded.settings if isinstance(recorded.settings, dict) else {"solver": recorded.settings}
     curve = curves.drawn({folder.resolve().name: records}, ["png"])["png"]
     return RunFacts(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 from lstmc.errors import DrawingError
+from lstmc.extras import need
 from lstmc.output import write_files
 from lstmc.runs.metrics import METRICS, read_metrics
 
@@ -16,7 +16,7 @@ FORMATS = ("png", "svg", "pdf")
 def plot_runs(folders: Sequence[Path], to: Path) -> Path:
     """Draw the losses and scores of runs, by their folders, into one file, in the form that its suffix names.
 
-    Raises :class:`DrawingError` for a folder without metrics and for another suffix.
+    Raises :class:`DrawingError` for a folder without metrics, for another suffix, and without the package matplotlib.
     """
     form = to.suffix.lower().removeprefix(".")
     if form not in FORMATS:
@@ -26,7 +26,7 @@ def plot_runs(folders: Sequence[Path], to: Path) -> Path:
     empty = [str(folder) for folder, records in zip(folders, runs.values(), strict=True) if not records]
     if empty:
         raise DrawingError(f"expected the folder of a run, with {METRICS} in it, found none in {', '.join(empty)}")
-    curves = import_module("lstmc.runs.curves")  # matplotlib takes longer to import than all of lstmc
+    curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
     return write_files(to.parent, {to.name: curves.drawn(runs, [form])[form]})[0]
 
 

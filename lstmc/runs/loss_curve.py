@@ -8,21 +8,26 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from lstmc.errors import DrawingError, LstmcError
+from lstmc.extras import need
 from lstmc.output import write_files
 from lstmc.runs.curve_drawing import CURVES
-from lstmc.runs.curves import drawn
 from lstmc.runs.metrics import METRICS, read_metrics
 
 
 def draw(folder: Path) -> list[Path]:
-    """Draw the metrics of a run, if there are any, beside them."""
+    """Draw the metrics of a run, if there are any, beside them. Raises :class:`DrawingError` without matplotlib."""
     records = read_metrics(folder / METRICS)
     if not records:
         return []
     forms = {name: name.rpartition(".")[2] for name in CURVES}
-    made = drawn({folder.resolve().name: records}, forms.values())
+    curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
+    made = curves.drawn({folder.resolve().name: records}, forms.values())
     return write_files(folder, {name: made[form] for name, form in forms.items()})
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]))
+    try:
+        draw(Path(sys.argv[1]))
+    except LstmcError as error:
+        sys.exit(error.message)

@@ -1,6 +1,6 @@
 """The pictures of a sweep: scores over what varied, and the curves of its best runs.
 
-matplotlib takes longer to import than all of lstmc, so this module is imported only where something is drawn.
+matplotlib is an extra's and slow to import, so this module is imported by :func:`lstmc.extras.need`.
 """
 
 from __future__ import annotations

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from lstmc.api.build import backend_of
 from lstmc.api.settings import solver_settings
 from lstmc.backend import Trains, require
 from lstmc.errors import LstmcError, SweepError
+from lstmc.extras import need
 from lstmc.model_file import model_in
 from lstmc.output import write_files
 from lstmc.pool import Pool, pool
@@ -82,7 +83,8 @@ def sweep(
         stop: Is asked whether to stop, with snapshots.
 
     The other arguments are those of :func:`lstmc.train`, for all points. Raises
-    :class:`~lstmc.errors.SweepError` for a space or a folder that does not do, and where the scheduler ends.
+    :class:`~lstmc.errors.SweepError` for a space or a folder that does not do, where the scheduler ends, and without
+    the packages of the extra ``sweep``.
     """
     training = Training(
         model=_absolute_model(model),
@@ -106,11 +108,12 @@ def sweep(
     updates = _updates(training, list(points.values()))
     if halving is not None and len(set(updates)) > 1:
         raise SweepError("halving compares points after the same number of updates: solver.max_iter cannot vary")
+    drawing = need("lstmc.sweeps.drawing", "matplotlib", "sweep", SweepError)  # before anything is trained
     files = [_file_of(training.model), training.data, *([training.test_data] if training.test_data else [])]
     definition = defined(asdict(training), files, points, halving, str(goal))
     folder = Path(out).absolute()
     with sweep_folder(folder, definition) as runs, pool(scheduler, workers) as workers_of_it:
-        made = _Sweep(training, rows, runs, goal, watch, stop, workers_of_it)
+        made = _Sweep(training, rows, runs, goal, watch, stop, workers_of_it, drawing)
         try:
             if halving is None:
                 made.train(list(rows), dict(zip(rows, updates, strict=True)))
@@ -135,9 +138,11 @@ class _Sweep:
         watch: Watch | None,
         stop: Callable[[], bool],
         workers: Pool,
+        drawing: Any,
     ) -> None:
         self.training, self.rows, self.runs, self.goal = training, rows, runs, goal
         self.watch, self.stop, self.pool = watch, stop, workers
+        self.drawing = drawing  # the module
         self.stopped = False
 
     def halve(self, updates: int, factor: int) -> None:
@@ -203,8 +208,7 @@ class _Sweep:
     def write(self, folder: Path) -> tuple[Path, ...]:
         """The results of all points, the link to the best, and the pictures."""
         rows = ranked(self.rows.values(), self.goal)
-        drawing = import_module("lstmc.sweeps.drawing")  # matplotlib takes longer to import than all of lstmc
-        pictures = drawing.pictures(rows, self.goal, self.runs)
+        pictures = self.drawing.pictures(rows, self.goal, self.runs)
         written = write_files(folder, {RESULTS: results_csv(rows), **pictures})
         best = best_of(rows, self.goal)
         return (*written, *([link_best(folder, best.name)] if best is not None else []))

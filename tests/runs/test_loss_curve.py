@@ -33,6 +33,5 @@ def test_a_curve_that_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()))
     (tmp_path / "loss.png").mkdir()
     assert CurveDrawing(tmp_path).finish() == (
-        "the loss curve could not be drawn: lstmc.errors.OutputError: OutputError:"
-        f" cannot write into {tmp_path}: Is a directory: nothing was changed there"
+        f"the loss curve could not be drawn: cannot write into {tmp_path}: Is a directory: nothing was changed there"
     )

@@ -11,7 +11,7 @@ from lstmc_caffe.install.command import run
 from lstmc_caffe.install.errors import InstallError
 
 _SOURCES = ("lstmc", "backends", "pyproject.toml", "README.md", "LICENSE")
-NEEDED = ("networkx", "jinja2", "platformdirs", "h5py", "filelock", "psutil", "pydantic")
+NEEDED = ("networkx", "jinja2", "platformdirs", "filelock", "psutil", "pydantic")
 """Of what lstmc requires, the packages that the check imports; NumPy and protobuf are there."""
 _THEIRS = ("markupsafe", "six")  # Jinja's own, and pycaffe's
 _WITH_THEIRS = ("pydantic",)  # those of NEEDED that want exact versions of packages of their own

@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
+from lstmc.errors import TrainingError
+from lstmc.extras import need
 from lstmc.output import Content
 from lstmc.training import Batches, TrainingData
 
@@ -57,8 +59,10 @@ def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
 def write_batches_hdf5(batches: Batches, path: Path, count: int | None = None) -> None:
     """The first ``count`` batches (an epoch's, if not given) as the rows of an HDF5 file for HDF5Data.
 
-    There is one float32 dataset ``[count, *shape]`` for each input, called as ``batch_dataset`` says. Raises OSError.
+    There is one float32 dataset ``[count, *shape]`` for each input, called as ``batch_dataset`` says. Raises OSError,
+    and :class:`TrainingError` without the package h5py.
     """
+    h5py = need("h5py", "h5py", "hdf5", TrainingError)
     count = batches.per_epoch if count is None else count
     with path.open("wb") as file:
         # HDF5 loses its way where a disk fills up under it, so the room is asked for first
@@ -67,7 +71,7 @@ def write_batches_hdf5(batches: Batches, path: Path, count: int | None = None) -
         _write_rows(made, batches, count)
 
 
-def _write_rows(made: h5py.File, batches: Batches, count: int) -> None:
+def _write_rows(made: Any, batches: Batches, count: int) -> None:
     for row in range(count):
         for name, array in batches.batch(row).items():
             if row == 0:

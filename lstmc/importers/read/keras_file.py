@@ -13,9 +13,9 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from lstmc.extras import need
 from lstmc.importers.read.archive import entries, read_entry
 from lstmc.importers.read.hdf5_heap import check_heaps
 from lstmc.importers.read.keras_config import LIMIT, read_config
@@ -39,12 +39,13 @@ def read_keras(path: Path, config: Path | None = None) -> Source:
     ``facts``: ``config`` and ``version`` (of Keras, as text), and ``layers``, or ``groups``: names of tensors in order,
     by their layer's name, or by their group in a ``.keras`` or ``.weights.h5`` file of Keras 3.
     """
+    h5py = need("h5py", "h5py", "keras", SourceError)
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
-    return _zipped(path) if zipped else _hdf5(path, config)
+    return _zipped(h5py, path) if zipped else _hdf5(h5py, path, config)
 
 
-def _zipped(path: Path) -> Source:
+def _zipped(h5py: Any, path: Path) -> Source:
     sizes = entries(path)
     needed = ("config.json", "metadata.json", "model.weights.h5")
     missing = [name for name in needed if name not in sizes]
@@ -57,7 +58,7 @@ def _zipped(path: Path) -> Source:
         content = read_entry(path, "model.weights.h5")
         check_heaps(content)
         with at_most(ROOM + 3 * path.stat().st_size), h5py.File(BytesIO(content), "r") as file:
-            tensors = {name: _tensor(path.name, name, dataset) for name, dataset in _datasets(path.name, file)}
+            tensors = {name: _tensor(path.name, name, dataset) for name, dataset in _datasets(h5py, path.name, file)}
             facts = _groups(file, tensors)
     except _DAMAGE as error:
         raise SourceError(f"{path.name}: its weights are damaged: {str(error)[:100]}") from None
@@ -79,7 +80,7 @@ def _groups(file: Any, tensors: Iterable[str]) -> dict[str, Any]:
     return {"groups": groups, "names": names}
 
 
-def _hdf5(path: Path, config: Path | None) -> Source:
+def _hdf5(h5py: Any, path: Path, config: Path | None) -> Source:
     tensors: dict[str, StoredTensor] = {}
     layers: dict[str, list[str]] = {}
     try:
@@ -89,7 +90,7 @@ def _hdf5(path: Path, config: Path | None) -> Source:
             attributes = {name: _attribute(file, name) for name in ("model_config", "keras_version")}
             root = file.get("model_weights", file)
             version = attributes["keras_version"] or _attribute(root, "keras_version")
-            for name, dataset in _datasets(path.name, root):
+            for name, dataset in _datasets(h5py, path.name, root):
                 tensors[name] = _tensor(path.name, name, dataset)
             for layer in map(_text, _listed(root, "layer_names")):
                 held = _listed(root[layer], "weight_names")
@@ -134,7 +135,7 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _datasets(origin: str, root: Any) -> list[tuple[str, Any]]:
+def _datasets(h5py: Any, origin: str, root: Any) -> list[tuple[str, Any]]:
     """Every dataset below a group, each by its path; links that lead elsewhere are refused."""
     found: list[tuple[str, Any]] = []
     waiting = [("", root, 0)]
