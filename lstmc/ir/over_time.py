@@ -72,16 +72,16 @@ def values_over_time(graph: Graph) -> set[Ref]:
 
 
 def _carriers(graph: Graph, node: Node) -> set[Ref]:
-    """The operands that an axis of time would be passed on from: the op has a form for one step of them."""
+    """The operands that an axis of time would be passed on from: the op has a form for one step of them.
+
+    A parameter passes none on, whatever its shape; beside a sequence it may have a value for each step.
+    """
     args = graph.args(node.name)
     types = [graph.type(ref) for ref in args]
     steps = node.types[0].shape[:1]
-    slots = [
-        slot
-        for slot, ref in enumerate(args)
-        if steps and types[slot].shape[:1] == steps and not isinstance(graph.node(ref.node).op, Param)
-    ]
-    for chosen in (slots, *([slot] for slot in slots)):
-        if chosen and op_of_step(node.op, types, [slot in chosen for slot in range(len(args))]) is not None:
-            return {args[slot] for slot in chosen}
+    slots = [slot for slot in range(len(args)) if steps and types[slot].shape[:1] == steps]
+    passing = [slot for slot in slots if not isinstance(graph.node(args[slot].node).op, Param)]
+    for chosen in (slots, passing, *([slot] for slot in passing)) if passing else ():
+        if op_of_step(node.op, types, [slot in chosen for slot in range(len(args))]) is not None:
+            return {args[slot] for slot in chosen if slot in passing}
     return set()

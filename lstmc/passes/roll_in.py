@@ -17,7 +17,7 @@ from lstmc.ir import (
     precomputed_nodes,
     values_over_time,
 )
-from lstmc.ops import Arg, Full, Input, Role
+from lstmc.ops import Arg, Full, Input, Param, Role
 from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 
 
@@ -25,7 +25,8 @@ from lstmc.passes.base import Pass, PassResult, Refs, result, rewrite
 class RollIn(Pass):
     """The reverse of ``hoist`` and ``sink``.
 
-    1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step
+    1. op on sequences [T, ...] => scan of T steps without a state, whose body is the op on one step; a parameter of
+       that many steps is a sequence where the op has no such form else
 
     What is precomputed stays: it is a weight of the net, and no layer computes it.
     """
@@ -45,8 +46,13 @@ class RollIn(Pass):
             if Ref(node.name) not in over_time or node.name in weights or isinstance(node.op, kept):
                 return None
             steps = node.types[0].shape[0]
-            mapped = [ref in over_time and graph.type(ref).shape[0] == steps for ref in graph.args(node.name)]
-            scan = _scan_of(b, node, args, mapped)
+            operands = graph.args(node.name)
+            mapped = [ref in over_time and graph.type(ref).shape[0] == steps for ref in operands]
+            of_steps = [
+                is_mapped or (isinstance(graph.node(ref.node).op, Param) and graph.type(ref).shape[:1] == (steps,))
+                for ref, is_mapped in zip(operands, mapped, strict=True)
+            ]
+            scan = _scan_of(b, node, args, mapped) or _scan_of(b, node, args, of_steps)
             if scan is None:
                 return None
             counts["op_to_scan"] += 1

@@ -12,6 +12,7 @@ from lstmc.ir import (
     Rebuild,
     Ref,
     Scan,
+    made_of_parameters,
     of_step,
     op_of_step,
     op_over_time,
@@ -167,6 +168,15 @@ class _Stepper:
         op = node.op
         if isinstance(op, Input | Full):
             return replace(op, shape=(1, *op.shape[1:]))
+        if made_of_parameters(self.graph, Ref(node.name)):
+            if node.types[0].shape[0] == 1:
+                return op  # it is the value of the one step
+            raise PassError(
+                f"one step of {self.graph.name}: %{node.name} {node.types[0]}, made of parameters alone, has a value"
+                " for each step",
+                loc=node.loc,
+                notes=("make it an Input, of which each step is fed",),
+            )
         refs = self.graph.args(node.name)
         mapped = [ref in self.over_time for ref in refs]
         types = [self.graph.type(ref) for ref in refs]

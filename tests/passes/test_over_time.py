@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from lstmc.ir import Builder, Graph, Ref, Scan, op_of_step, op_over_time, values_over_time
+from lstmc.ir import Builder, Graph, Ref, Scan, op_of_step, op_over_time, parse_graph, values_over_time
 from lstmc.ops import Add, Arg, Array, Arrays, Draw, Full, Input, Sample, Tanh, Types
 from lstmc.ops.base import AlongAxis, check_axis, sample_type
 from lstmc.passes import Hoist, KeepTimeAxis, Pass, RollIn, Sink
@@ -106,3 +106,30 @@ def test_over_time_and_back(axis: int) -> None:
     assert wide == Reverse(axis + 1)
     assert op_of_step(wide, [sequence], [True]) == Reverse(axis)
     assert op_of_step(Reverse(0), [sequence], [True]) is None
+
+
+def test_a_parameter_of_each_step_goes_into_the_loop() -> None:
+    """max(P, y) and m + P, where P has a value for each step; P + P is a weight."""
+    graph = parse_graph("""\
+graph net {
+  %X: f32[3,2,4] = input()
+  %P: f32[3,2,4] = param()
+  %Y: f32[3,2,4] = scan(%X, length=3) {
+    body step {
+      %x: f32[2,4] = arg()
+      %y: f32[2,4] = tanh(%x)
+      return y=%y
+    }
+  }
+  %most: f32[3,2,4] = maximum(%P, %Y)
+  %sum: f32[3,2,4] = add(%most, %P)
+  %alone: f32[3,2,4] = add(%P, %P)
+  return sum=%sum, alone=%alone
+}
+""")
+    rolled = RollIn().run(graph)
+    assert rolled.counts == {"op_to_scan": 2}
+    assert {node.name for node in rolled.graph if isinstance(node.op, Scan)} == {"Y", "most", "sum"}
+    assert [rolled.graph.node("most").op.role(slot) for slot in (0, 1)] == ["x", "x"]  # type: ignore[attr-defined]
+    assert not RollIn().run(rolled.graph).modified
+    assert_same_meaning(graph, rolled.graph)

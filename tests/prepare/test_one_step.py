@@ -16,6 +16,7 @@ from lstmc import (
     dims,
     dropout,
     embed,
+    exp,
     linear,
     max_pool,
     mean,
@@ -26,16 +27,18 @@ from lstmc import (
     step_index,
     sum,
     tanh,
+    tile,
     uniform,
 )
 from lstmc.cells.gru import gru
+from lstmc.dsl import Model
 from lstmc.errors import PassError
 from lstmc.interp import forward
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.prepare import StatePair, one_step
 from lstmc.weights import initial_weights
 
-N, D, H = dims("N D H")
+T, N, D, H = dims("T N D H")
 
 BEFORE = """\
 graph net {
@@ -308,3 +311,42 @@ def test_a_sequence_that_every_step_reads_whole_has_no_step() -> None:
         one_step(net.graph())
     assert caught.value.message == "one step of net: every step of b reads all steps of %X f32[3,3]"
     assert caught.value.notes == ("make two models: one that returns %X, and one that takes it as an Input",)
+
+
+@cell
+def placed(x=Input(2, 4), p=Input(2, 4), h=State(2, 4)):
+    h = tanh(x + p + h)
+    return h, {"h": h}
+
+
+@model
+def table(X=Input(T, 2, 4), P=Param(T, 2, 4)):
+    return scan(placed(), [X, P])[0]
+
+
+@model
+def function_of_a_table(X=Input(3, 2, 4), P=Param(3, 4)):
+    return scan(placed(), [X, tile(exp(P)[:, None], (1, 2, 1))])[0]
+
+
+@pytest.mark.parametrize(
+    ("net", "found"),
+    [(table, "%P f32[3,2,4]"), (function_of_a_table, "%exp f32[3,4]")],
+    ids=lambda case: getattr(case, "name", None),
+)
+def test_what_parameters_say_of_each_step_is_refused(net: Model, found: str) -> None:
+    with pytest.raises(PassError) as caught:
+        one_step(net.graph(T=3) if net is table else net.graph())
+    assert caught.value.message == (
+        f"one step of {net.name}: {found}, made of parameters alone, has a value for each step"
+    )
+    assert caught.value.notes == ("make it an Input, of which each step is fed",)
+
+
+def test_what_parameters_say_of_the_only_step_is_its_own() -> None:
+    graph = table.graph(T=1)
+    inputs = {"X": np.full((1, 2, 4), 0.5)}
+    weights = initial_weights(graph)
+    step = one_step(graph).graph
+    made = forward(step, {**inputs, "placed/h_in": np.zeros((2, 4))}, weights)
+    assert_allclose(made.outputs["out"], forward(graph, inputs, weights).outputs["out"])

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Ref, Step
+from lstmc.ir import Builder, Node, Ref, Step
+from lstmc.ops import Reshape, Split
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.form import Form
 from lstmc_caffe.rows.layout import Matrix, matrix_at, unviewed, viewed
+from lstmc_caffe.rows.sums import parameter_value
 from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.fan import concat_tree, slice_tree
 
@@ -19,11 +22,22 @@ def _step_matrix(shape: tuple[int, ...]) -> Matrix:
     return matrix_at(shape, int(len(shape) > 1))
 
 
+def _blob_of_value(b: Builder, value: Node) -> Ref | None:
+    """The blob of a parameter that is read as a value (``parameter_value``); None of any other value."""
+    if not isinstance(value.op, caffe.Scale) or not value.op.learned:
+        return None
+    ones, blob = b.args(value.name)
+    constant = b.node(ones.node).op
+    alone = isinstance(constant, caffe.DummyData) and constant.value == 1
+    return blob if alone and b.type(blob).size == value.types[0].size else None
+
+
 @dataclass(frozen=True)
 class RowsTimeAxis:
     """A sequence [T, N, ...] is the matrix [T*N, ...]; a step is N rows of it, cut and joined by trees of layers.
 
-    For a target without Slice, a step is a blob of its own: an input is fed step by step, an output read so.
+    For a target without Slice, a step is a blob of its own: an input is fed step by step, an output read so, and a
+    parameter's steps are pieces of it, each with a layer that gives its value.
     """
 
     target: Target
@@ -49,10 +63,13 @@ class RowsTimeAxis:
         whole = source.types[0].shape[:1] == (len(names),)  # else it was made a sequence of other steps
         if whole and isinstance(source.op, caffe.HostStack):
             return b.args(source.name)
+        if (blob := _blob_of_value(b, source)) is not None:
+            return self._pieces(b, source, blob, matrix, names)
         if not whole or not isinstance(source.op, caffe.HostInput):
             reason, documented = self.target.reason_against("Slice")
             raise BackendError(
-                f"target {self.target.name}: a sequence that a scan reads must be an Input or a scan's own output",
+                f"target {self.target.name}: a sequence that a scan reads must be an Input, a Param or a scan's own"
+                " output",
                 loc=source.loc,
                 notes=(
                     f"found {source.name}: {source.types[0]}, computed by {source.op.name}, for {len(names)} steps",
@@ -65,6 +82,16 @@ class RowsTimeAxis:
             b.add(caffe.Feed(matrix, t), Ref(source.name), names=(name,), loc=source.loc, steps=(step,))[0]
             for t, (name, step) in enumerate(zip(names, steps, strict=True))
         )
+
+    def _pieces(self, b: Builder, source: Node, blob: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
+        """The steps of a parameter's value: each is the value of a piece of the blob."""
+        form, called = Form(self.target, b, source), b.node(blob.node).names[blob.out]
+        (rows,) = b.add(Reshape((len(names), *matrix)), blob, names=(f"{called}/steps",))
+        pieces = b.add(Split(0, (1,) * len(names)), rows, names=[f"{called}/{t}" for t in range(len(names))])
+        steps = [
+            b.add(Reshape(matrix), piece, names=(f"{b.node(piece.node).names[piece.out]}/rows",)) for piece in pieces
+        ]
+        return tuple(parameter_value(form, step, name) for (step,), name in zip(steps, names, strict=True))
 
     def stack(self, b: Builder, steps: Sequence[Ref], name: str, kept: bool = False) -> Ref:
         """T values [N, ...] as one [T, N, ...]."""

@@ -66,6 +66,28 @@ CASES: dict[str, tuple[str, str, Made, str]] = {
         %b: f32[2,4] = caffe.Feed(%z, shape=(2, 4), step=1)
         return o0=%a, o1=%b""",
     ),
+    "a parameter's steps are its pieces": (
+        "noslice",
+        """%p: f32[2,2,4] = param()
+        %ones: f32[1,16] = caffe.DummyData(value=1.0)
+        %flat: f32[16] = reshape(%p, shape=(16,))
+        %rows: f32[1,16] = caffe.Scale(%ones, %flat, learned=True)
+        %z: f32[2,2,4] = host.view(%rows, shape=(2, 2, 4))""",
+        cut,
+        """%ones: f32[1,16] = caffe.DummyData(value=1.0)
+        %flat: f32[16] = reshape(%p, shape=(16,))
+        %rows: f32[1,16] = caffe.Scale(%ones, %flat, learned=True)
+        %z: f32[2,2,4] = host.view(%rows, shape=(2, 2, 4))
+        %flat/steps: f32[2,2,4] = reshape(%flat, shape=(2, 2, 4))
+        %flat/0, %flat/1: f32[1,2,4], f32[1,2,4] = split(%flat/steps, axis=0, sizes=(1, 1))
+        %flat/0/rows: f32[2,4] = reshape(%flat/0, shape=(2, 4))
+        %flat/1/rows: f32[2,4] = reshape(%flat/1, shape=(2, 4))
+        %flat/0/rows/ones: f32[2,4] = caffe.DummyData(value=1.0)
+        %a: f32[2,4] = caffe.Scale(%flat/0/rows/ones, %flat/0/rows, axis=0, num_axes=2, learned=True)
+        %flat/1/rows/ones: f32[2,4] = caffe.DummyData(value=1.0)
+        %b: f32[2,4] = caffe.Scale(%flat/1/rows/ones, %flat/1/rows, axis=0, num_axes=2, learned=True)
+        return o0=%a, o1=%b""",
+    ),
     "steps are joined as rows": (
         "flat",
         TWO,
@@ -96,7 +118,7 @@ def test_what_is_no_sequence_of_steps_is_refused() -> None:
     with pytest.raises(BackendError) as caught:
         done("noslice", lines, cut)
     assert (caught.value.message, *caught.value.notes[:3]) == (
-        "target noslice: a sequence that a scan reads must be an Input or a scan's own output",
+        "target noslice: a sequence that a scan reads must be an Input, a Param or a scan's own output",
         "found y: f32[6,4], computed by caffe.TanH, for 3 steps",
         "there is no Slice to cut it into steps; compute it inside the cell",
         "TensorRT's Caffe parser has no Slice: write one InnerProduct a piece, one Input a step",

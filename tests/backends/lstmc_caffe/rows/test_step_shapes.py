@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Param, State, cell, concat, dims, linear, model, reshape, scan, tanh, uniform
+from lstmc import Input, Param, State, cell, concat, dims, exp, linear, maximum, model, reshape, scan, tanh, uniform
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import Scan
@@ -36,6 +36,28 @@ def test_a_first_step_may_have_a_blob_of_another_shape(caffe: Runner, target: st
     assert_caffe_agrees(caffe, compiled(delayed, target))
 
 
+@cell
+def added(x=Input(N, D), p=Input(N, D), h=State(N, D)):
+    h = tanh(x + p + h)
+    return h, {"h": h}
+
+
+@model
+def of_parameters(
+    X=Input(3, 2, 4),
+    positions=Param(3, 4, fill=uniform(-1, 1)),  # of each step, for the whole batch
+    P=Param(3, 2, 4, fill=uniform(-1, 1)),
+):
+    y, last = scan(added(), [X + positions[:, None], exp(P)])
+    return {"y": y, "h": last["h"], "z": maximum(y, P)}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("target", ["flat", "noslice"])
+def test_a_sequence_may_be_made_of_parameters(caffe: Runner, target: str) -> None:
+    assert_caffe_agrees(caffe, compiled(of_parameters, target))
+
+
 def test_steps_of_another_number_are_refused() -> None:
     @model
     def recut(X=Input(3, 2, 5)):
@@ -46,7 +68,7 @@ def test_steps_of_another_number_are_refused() -> None:
     with pytest.raises(BackendError) as caught:
         compile_graph(recut.graph(), CaffeBackend(), "noslice")
     assert caught.value.message == (
-        "target noslice: a sequence that a scan reads must be an Input or a scan's own output"
+        "target noslice: a sequence that a scan reads must be an Input, a Param or a scan's own output"
     )
     assert caught.value.notes == (
         "found late/y: f32[3,4,2], computed by host.stack, for 6 steps",
