@@ -37,6 +37,7 @@ OTHERS = {
     *("CUDA_VISIBLE_DEVICES", "clockRate", "cudaDeviceProp", "deviceOverlap", "kernelExecTimeoutEnabled"),
     *("sm_86", "sm_89"),
     *("cblas_sgemm", "cblas_sgemv"),  # BLAS
+    *("KillWait", "scancel", "srun"),  # Slurm
     "null",  # JSON
     *("Tensor_DimensionType_Caffe", "mnnconvert", "resizeSession", "resizeTensor"),  # MNN
     "NAME_stream.py",  # what compile --example writes

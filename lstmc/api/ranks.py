@@ -1,11 +1,12 @@
-"""The parts of a batch that several ranks train on, as compiled models."""
+"""The processes that train together, and the parts of a batch that each of them trains on, as compiled models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from itertools import accumulate, pairwise
 
-from lstmc.backend import Backend, Compiled, RankPart
+from lstmc.backend import Backend, Compiled, RankPart, Ranks, TrainsByRanks, require
 from lstmc.data.axes import BATCH, Axes
 from lstmc.data.run_data import fed_graph
 from lstmc.errors import Argument, TrainingError
@@ -14,6 +15,19 @@ from lstmc.model_file import ModelSource
 from lstmc.ops import Input
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import Counted, share_of_loss, training_graph
+
+
+@contextmanager
+def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks | None]:
+    """The processes that train, ``count`` of them or those of an MPI launcher; None where this one is alone.
+
+    Of a launcher's processes only the first comes to the block; the others end when it leaves it, by SystemExit.
+    """
+    if count == 1 or (count is None and not isinstance(backend, TrainsByRanks)):
+        yield None
+        return
+    with closing(require(backend, TrainsByRanks).ranks(count, gpu)) as found:
+        yield None if found.count == 1 else found
 
 
 def rank_parts(

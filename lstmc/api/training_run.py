@@ -12,10 +12,10 @@ from types import FrameType
 
 from lstmc.api.build import AnyModel, Weights, all_sizes, backend_of, bound_weights, traced
 from lstmc.api.net import Net
-from lstmc.api.ranks import rank_parts
+from lstmc.api.ranks import rank_parts, ranks_of
 from lstmc.api.run import Run
 from lstmc.api.settings import Solver, solver_settings
-from lstmc.backend import Backend, Trains, TrainsByRanks, require, target_of
+from lstmc.backend import Backend, Trains, require, target_of
 from lstmc.data import batch_axes
 from lstmc.data.run_data import Data, RunData, data_name, run_data
 from lstmc.npz import npz_bytes
@@ -46,7 +46,7 @@ def train(
     batch: str | None = None,
     shuffle: bool = True,
     resume: bool = False,
-    ranks: int = 1,
+    ranks: int | None = 1,
     gpu: bool = False,
     target: str | None = None,
     backend: str | Backend = "caffe",
@@ -71,7 +71,9 @@ def train(
         batch: The dimension that counts examples; ``N`` if not given.
         shuffle: Draw the examples of each epoch in a new order, by ``seed``.
         resume: Go on with the run in ``out`` from its last snapshot, to the weights that an undisturbed run ends with.
-        ranks: Train by so many processes, each with a part of every batch, which add their gradients up by MPI.
+        ranks: Train by so many processes, each with a part of every batch, which add their gradients up by MPI. None
+            is for a program under an MPI launcher: its processes are the ranks. The first goes on as always; the others
+            work for it inside this call, and leave it by SystemExit when the run ends.
         gpu: Train on a GPU instead of the CPU.
         progress: Is told each :class:`~lstmc.runs.events.Event` as it happens: ``progress=print`` prints them. The
             run is stopped, with a snapshot, where it returns True.
@@ -96,58 +98,62 @@ def train(
     ...     len(run.losses), run.weights["W"].round(3).tolist()
     (200, [[1.0, 2.0, 3.0]])
     """
-    told, folder, given_sizes = Told(progress), Path(out), all_sizes(sizes, dims)
-    source, graph = traced(model, given_sizes)
-    trained, loaded = training_graph(graph), backend_of(backend)
-    trainer, name = require(loaded, Trains), target_of(loaded, target)
-    settings = solver_settings(trainer, source.model.solver, solver)
-    axes = batch_axes(source.model, batch)
-    given = run_data(trained, axes, data, test_data, test_split, seed, shuffle)
-    deployed = compile_graph(deploy_graph(graph), loaded, name, source.name)
-    first = bound_weights(graph, weights, seed, loaded)
-    facts = record(
-        command,
-        settings,
-        model=source.name,
-        sizes=given_sizes,
-        backend=f"{loaded.name}: {trainer.build()}",
-        target=name,
-        seed=seed,
-        shuffle=given.shuffle,
-        data=about_data(given.train, data_name(data, "arrays")),
-        test_data=about_data(given.test, data_name(data if test_data is None else test_data, "arrays"))
-        if given.test is not None
-        else None,
-    )
-    compiled = compile_graph(given.graph, loaded, name, source.name)
-    parts = rank_parts(ranks, source, given_sizes, axes, batch, given.graph, loaded, name) if ranks != 1 else ()
-    told(started(settings.max_iter, given))
-    metrics, drawing = Metrics(folder, resume, record_file(facts)), CurveDrawing(folder)
-    not_drawn = None
-    with interruptible(stop) as asked:
-        asked_of = TrainingRequest(
-            folder=folder,
-            batches=given.train.for_training(seed, given.shuffle),
-            test_batches=None if given.test is None else given.test.for_scoring(),
-            callbacks=Recorder(metrics, drawing, told),
-            stop=lambda: told.enough or asked(),
-            resume=resume,
-            gpu=gpu,
+    loaded = backend_of(backend)
+    with ranks_of(loaded, ranks, gpu) as together:
+        told, folder, given_sizes = Told(progress), Path(out), all_sizes(sizes, dims)
+        source, graph = traced(model, given_sizes)
+        trained = training_graph(graph)
+        trainer, name = require(loaded, Trains), target_of(loaded, target)
+        settings = solver_settings(trainer, source.model.solver, solver)
+        axes = batch_axes(source.model, batch)
+        given = run_data(trained, axes, data, test_data, test_split, seed, shuffle)
+        deployed = compile_graph(deploy_graph(graph), loaded, name, source.name)
+        first = bound_weights(graph, weights, seed, loaded)
+        facts = record(
+            command,
+            settings,
+            model=source.name,
+            sizes=given_sizes,
+            backend=f"{loaded.name}: {trainer.build()}",
+            target=name,
+            seed=seed,
+            shuffle=given.shuffle,
+            data=about_data(given.train, data_name(data, "arrays")),
+            test_data=about_data(given.test, data_name(data if test_data is None else test_data, "arrays"))
+            if given.test is not None
+            else None,
         )
-        try:
-            weights_of_it = {each: first[each] for each in parameters(compiled.model)}
-            ended = (
-                require(loaded, TrainsByRanks).train_by_ranks(compiled, parts, weights_of_it, settings, asked_of)
-                if parts
-                else trainer.train(compiled, weights_of_it, settings, asked_of)
+        compiled = compile_graph(given.graph, loaded, name, source.name)
+        parts = (
+            rank_parts(together.count, source, given_sizes, axes, batch, given.graph, loaded, name) if together else ()
+        )
+        told(started(settings.max_iter, given))
+        metrics, drawing = Metrics(folder, resume, record_file(facts)), CurveDrawing(folder)
+        not_drawn = None
+        with interruptible(stop) as asked:
+            asked_of = TrainingRequest(
+                folder=folder,
+                batches=given.train.for_training(seed, given.shuffle),
+                test_batches=None if given.test is None else given.test.for_scoring(),
+                callbacks=Recorder(metrics, drawing, told),
+                stop=lambda: told.enough or asked(),
+                resume=resume,
+                gpu=gpu,
             )
-        finally:  # however it ends, its loss curve is drawn
-            metrics.close()
-            if metrics.has_lines:
-                not_drawn = drawing.finish()
-        all_weights = {**first, **ended.weights}
-        net = Net.of(source, graph, loaded, deployed, all_weights, weights_given=True)
-        run = finished(folder, ended, net, all_weights, not_drawn)
+            try:
+                weights_of_it = {each: first[each] for each in parameters(compiled.model)}
+                ended = (
+                    together.train(compiled, parts, weights_of_it, settings, asked_of)
+                    if together
+                    else trainer.train(compiled, weights_of_it, settings, asked_of)
+                )
+            finally:  # however it ends, its loss curve is drawn
+                metrics.close()
+                if metrics.has_lines:
+                    not_drawn = drawing.finish()
+            all_weights = {**first, **ended.weights}
+            net = Net.of(source, graph, loaded, deployed, all_weights, weights_given=True)
+            run = finished(folder, ended, net, all_weights, not_drawn)
     if run.ended == "stopped" and stop is None and not told.enough:
         raise KeyboardInterrupt(f"{run}: resume=True goes on from {run.snapshot}")
     return run

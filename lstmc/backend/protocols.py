@@ -227,11 +227,12 @@ class Trains(Protocol):
         ...
 
 
-@runtime_checkable
-class TrainsByRanks(Protocol):
-    """Trains models by several processes at once."""
+class Ranks(Protocol):
+    """``count`` processes that train one model together, the first of them for this one. They last until ``close``."""
 
-    def train_by_ranks(
+    count: int
+
+    def train(
         self,
         compiled: Compiled,
         parts: Sequence[RankPart],
@@ -240,6 +241,23 @@ class TrainsByRanks(Protocol):
         run: TrainingRequest,
     ) -> Trained:
         """As ``Trains.train``, to the same weights but for rounding; ``compiled`` is the model for the whole batch."""
+        ...
+
+    def close(self) -> None:
+        """Let the processes end."""
+        ...
+
+
+@runtime_checkable
+class TrainsByRanks(Protocol):
+    """Trains models by several processes at once."""
+
+    def ranks(self, count: int | None, gpu: bool) -> Ranks:
+        """So many processes, started here; or, for None, those that an MPI launcher has started, of which this is one.
+
+        All of the launcher's but the first work for it in this call, until it closes them, and then leave it by
+        SystemExit. Where no launcher has started this process, it is the only one.
+        """
         ...
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lstmc.errors import OutputError
+from lstmc.mpi_launcher import launched
 from lstmc.plain_text import plain
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -46,7 +47,7 @@ class _Written(io.TextIOBase):
             self._stream.flush()
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        return self._stream.isatty() and launched() == 1  # what all ranks print comes out at one place
 
     def fileno(self) -> int:
         return self._stream.fileno()

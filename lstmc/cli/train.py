@@ -62,14 +62,15 @@ def train_command(
         bool, typer.Option("--tensorboard", help="Write event files into RUN/tensorboard besides.")
     ] = False,
     ranks: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--ranks",
             metavar="INT",
-            help="Train by so many processes, each with a part of every batch, by MPI.",
+            help="Train by so many processes, each with a part of every batch, by MPI (default: those of the MPI"
+            " launcher that started this one).",
             parser=whole_from_0,
         ),
-    ] = 1,
+    ] = None,
     gpu: GpuOption = False,
     target: TargetOption = None,
     backend: BackendOption = "caffe",

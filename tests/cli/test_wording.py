@@ -13,8 +13,8 @@ from lstmc.cli.wording import error_text, option
 from lstmc.errors import Argument, DataError, PassError, size_argument
 
 ROOT = Path(__file__).parents[2]
-# A word that is an option: --name, -D, -o, but for those of the installer, a command that errors name, and a linker's.
-OPTION = re.compile(r"(?<![\w,-])(--(?!force|cuda)[a-z][a-z-]+|-D|-o)(?![\w.])")
+# A word that is an option: --name, -D, -o, but for those of other commands that errors name, and a linker's.
+OPTION = re.compile(r"(?<![\w,-])(--(?!force|cuda|mpi=)[a-z][a-z-]+|-D|-o)(?![\w.])")
 # Commands speak of their own options.
 PROGRAMS = ("lstmc/cli/", "backends/lstmc_caffe/install/", "backends/lstmc_caffe/layers.py")
 LIBRARY = [

@@ -110,10 +110,16 @@ def encode(header: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview
 class WorkerProcess:
     """One running worker.py. ``ask`` sends a request and waits for the reply; ``end`` leaves nothing behind.
 
-    ``program`` is what errors call that which runs in it.
+    ``program`` is what errors call that which runs in it. It inherits ``descriptors``, and no other open file.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], program: str = CAFFE) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        program: str = CAFFE,
+        descriptors: Sequence[int] = (),
+    ) -> None:
         self._program = program
         # A file, as nobody has to read it for the worker to go on; without a name, as it must not be left behind.
         with contextlib.ExitStack() as stack:
@@ -128,6 +134,7 @@ class WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 bufsize=0,
+                pass_fds=descriptors,
                 start_new_session=True,  # so that Ctrl-C reaches lstmc alone, and ``end`` all that it started
             )
             stack.pop_all()

@@ -1,16 +1,22 @@
-"""Several workers that train together: started by an MPI launcher, with one channel to the first of them."""
+"""Several workers that train together by MPI: started here, with one channel to the first of them; or each by an lstmc
+that an MPI launcher has started."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from lstmc.errors import TrainingError
+from lstmc.mpi_launcher import launched
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.place.process import CaffeError, WorkerProcess
 from lstmc_caffe.worker import RANK
@@ -19,6 +25,7 @@ LAUNCHERS = ("mpirun", "mpiexec")
 PACKAGES = ("openmpi-bin", "python3-mpi4py")  # of Debian and Ubuntu
 _INSTALL = f"apt-get install {' '.join(PACKAGES)}"
 CONNECT_SECONDS = 120.0
+JOIN_SECONDS = 600.0  # for the ranks of all machines to start: Python from a file system that they share is slow
 END_SECONDS = 5.0
 # without starting MPI, which leaves files of shared memory behind
 IMPORTS = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI"
@@ -46,6 +53,11 @@ def missing_for_ranks(location: CaffeLocation) -> str | None:
     """What is missing to train by several ranks, in words with the command that brings it; None where all is there."""
     if launcher() is None:
         return f"there is no {' and no '.join(LAUNCHERS)}: {_INSTALL}"
+    return missing_for_mpi(location)
+
+
+def missing_for_mpi(location: CaffeLocation) -> str | None:
+    """What is missing to be a rank that is started by others, as :func:`missing_for_ranks` says it."""
     found = subprocess.run(
         [str(location.python), "-c", IMPORTS],
         env=location.environment(),
@@ -62,7 +74,58 @@ def launcher() -> str | None:
     return next(filter(None, map(shutil.which, LAUNCHERS)), None)
 
 
-class RanksProcess(WorkerProcess):
+class Rank(WorkerProcess):
+    """A worker that is asked to end before it is killed, as it has others to tell."""
+
+    def end(self) -> None:
+        """Lets the ranks end by themselves, where they can; kills them otherwise."""
+        self._input.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        super().end()
+
+
+class LaunchedRank(Rank):
+    """The worker of this process, which an MPI launcher has started with others: ``rank`` of ``size``, as MPI says.
+
+    Raises :class:`TrainingError` where it cannot find the others.
+    """
+
+    def __init__(self, location: CaffeLocation) -> None:
+        if missing := missing_for_mpi(location):
+            raise TrainingError(f"cannot train by the {launched()} processes of the launcher: {missing}")
+        # the socket by which MPICH's launcher speaks to its processes
+        descriptors = [int(os.environ[name]) for name in ("PMI_FD",) if os.environ.get(name, "").isdecimal()]
+        start = [str(location.python), "-u", str(RANK)]
+        super().__init__(start, location.environment(), descriptors=descriptors)
+        try:
+            reply, _ = self.ask("find the other ranks", {"request": "rank"}, {}, JOIN_SECONDS)
+            self.rank, self.size = int(reply["rank"]), int(reply["size"])
+            if self.size == 1:
+                raise TrainingError(
+                    f"a launcher has started {launched()} processes, but by the MPI of {location.python} each is alone",
+                    notes=(
+                        "the launcher must be of the MPI that its mpi4py uses; srun takes --mpi=pmix for Open MPI,"
+                        " --mpi=pmi2 for MPICH",
+                    ),
+                )
+        except BaseException:
+            self.end()
+            raise
+
+    def work(self) -> NoReturn:
+        """Does what rank 0 asks for, as long as it does, and ends this process. Signals are for rank 0 to heed."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+        status = self._process.wait()
+        if status:
+            sys.stderr.write(self._read_log())
+        self.end()
+        raise SystemExit(int(status != 0))
+
+
+class RanksProcess(Rank):
     """Workers under an MPI launcher, whose process id is ``pid``."""
 
     def __init__(self, location: CaffeLocation, ranks: int) -> None:
@@ -110,10 +173,6 @@ class RanksProcess(WorkerProcess):
             os.unlink(path)
 
     def end(self) -> None:
-        """Lets the ranks end by themselves, where they can; kills them otherwise."""
-        self._input.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_SECONDS)
         super().end()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,6 @@ from lstmc_caffe.place.process import (
     Reply,
     WorkerProcess,
 )
-from lstmc_caffe.place.ranks import RanksProcess
 from lstmc_caffe.run.loaded_net import Layer, Net, RunResult
 from lstmc_caffe.run.locate import CaffeNotFound, locate, locate_for_gpu
 from lstmc_caffe.worker import WORKER
@@ -81,7 +80,7 @@ class Runner:
     starts a new worker, and nets loaded before say that they must be loaded again. Where no Caffe is found, the
     first request raises CaffeNotFound. Threads may share a Runner; their requests wait for each other.
     ``close()``, or the end of a ``with`` block, ends the worker; so does the end of this process.
-    With several ``ranks`` there are so many workers, which all do what is requested, and train together by MPI.
+    ``start`` starts other workers than the usual one, as several that do the same.
     ``for_gpu`` asks for the Caffe that was built with CUDA, which is slower to import and larger in memory.
     """
 
@@ -91,12 +90,12 @@ class Runner:
         *,
         timeout: float = REQUEST_SECONDS,
         for_gpu: bool = False,
-        ranks: int = 1,
+        start: Callable[[CaffeLocation], WorkerProcess] | None = None,
     ) -> None:
         self.timeout = timeout
         self._given = location
         self._for_gpu = for_gpu
-        self._ranks = ranks
+        self._start = start or self._usual
         self._lock = threading.RLock()
         self._worker: WorkerProcess | None = None
         self._end_worker: weakref.finalize[[], Runner] | None = None
@@ -258,7 +257,7 @@ class Runner:
         if self._closed:
             raise CaffeError("this Runner is closed")
         if self._worker is None:
-            self._worker = self._started()
+            self._worker = self._start(self.location)
             self._end_worker = weakref.finalize(self, self._worker.end)
             try:
                 reply, _ = self._ask_worker(self._worker, "start", {"request": "hello"}, {}, START_SECONDS)
@@ -274,15 +273,11 @@ class Runner:
             self._info = CaffeInfo(**{**fields, "layer_types": tuple(reply["layer_types"])})
         return self._worker
 
-    def _started(self) -> WorkerProcess:
-        if self._ranks > 1:
-            return RanksProcess(self.location, self._ranks)
-        return WorkerProcess(self._command(), self.location.environment())
-
-    def _command(self) -> list[str]:
+    def _usual(self, location: CaffeLocation) -> WorkerProcess:
         # Linux tells a process of the death of the *thread* that started it: only the main one lasts.
         tied = threading.current_thread() is threading.main_thread()
-        return [str(self.location.python), "-u", str(WORKER), *([str(os.getpid())] if tied else [])]
+        command = [str(location.python), "-u", str(WORKER), *([str(os.getpid())] if tied else [])]
+        return WorkerProcess(command, location.environment())
 
     def _stop(self) -> None:
         if self._end_worker is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from lstmc.backend import Compiled, RankPart, Settings
+from lstmc.backend import Compiled, Settings
 from lstmc.ops import Array
 from lstmc.output import Content
 from lstmc.training import Trained, TrainingData, TrainingRequest
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import Summaries
+from lstmc_caffe.train.caffe_ranks import CaffeRanks
 from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of
 
@@ -36,15 +37,6 @@ class CaffeTraining:
         with Runner(for_gpu=run.gpu) as runner:
             return train(runner, compiled, weights, settings, run)
 
-    def train_by_ranks(
-        self,
-        compiled: Compiled,
-        parts: Sequence[RankPart],
-        weights: Mapping[str, Array],
-        settings: Settings,
-        run: TrainingRequest,
-    ) -> Trained:
-        """Caffe's own solver in every rank; gradients are added up by MPI before each update."""
-        assert isinstance(settings, Solver)
-        with Runner(for_gpu=run.gpu, ranks=len(parts)) as runner:
-            return train(runner, compiled, weights, settings, run, parts)
+    def ranks(self, count: int | None, gpu: bool) -> CaffeRanks:
+        """Processes with Caffe's own solver in each; gradients are added up by MPI before each update."""
+        return CaffeRanks(count, gpu)

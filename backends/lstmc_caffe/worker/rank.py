@@ -1,12 +1,15 @@
 """One of several processes that train together, as an MPI launcher starts them: each a worker, with a Caffe of its own.
 
-Rank 0 has the channel to lstmc, two named pipes whose paths are its arguments, and hands each request out: an array
-called ``K|NAME`` is for rank K alone, as is what ``args["each"][K]`` says beside the other arguments. All ranks do what
-is requested; the reply is that of rank 0. What fails on any rank ends all of them, as the others wait for it.
+Rank 0 has the channel to lstmc, two named pipes whose paths are its arguments, and hands each request out. Without
+arguments every rank was started by an lstmc of its own, on stdin and stdout, and tells it what MPI knows: its rank and
+how many there are; only rank 0's asks for more. An array called ``K|NAME`` is for rank K alone, as is what
+``args["each"][K]`` says beside the other arguments. All ranks do what is requested; the reply is that of rank 0. What
+fails on any rank ends all of them, as the others wait for it.
 """
 
 import io
 import os
+import signal
 import sys
 import time
 import traceback
@@ -59,10 +62,21 @@ def next_request(comm, channel):
 def main():
     WORKER["resource"].setrlimit(WORKER["resource"].RLIMIT_CORE, (0, 0))
     WORKER["end_with"](os.getppid())
+    channel = None
+    if not sys.argv[1:]:
+        channel = WORKER["Channel"]()  # before MPI can write to stdout
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # srun sends them to all, for lstmc to heed
+            signal.signal(number, signal.SIG_IGN)
     from mpi4py import MPI
 
     comm = MPI.COMM_WORLD
-    channel = WORKER["Channel"](*sys.argv[1:]) if comm.rank == 0 else None
+    if channel:
+        channel.receive()
+        channel.send(WORKER["encode"]({"kind": "reply", "rank": comm.rank, "size": comm.size}, {}))
+    if comm.rank:
+        channel = None
+    elif sys.argv[1:]:
+        channel = WORKER["Channel"](*sys.argv[1:])
     worker = WORKER["Worker"]()
     try:
         while True:
