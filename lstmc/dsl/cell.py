@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.dsl.cell_use import birth
-from lstmc.dsl.declare import fixed_values
+from lstmc.dsl.declare import as_filler, fixed_values
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import as_size
 from lstmc.dsl.result import StepResult
@@ -72,6 +72,7 @@ class Cell(Definition):
         elif key in self.params:
             if isinstance(value, np.ndarray | list | tuple) and self.params[key].count is None:
                 value = fixed_values(f"{self.name}({key}=...)", value, loc, None, key)
+            value = as_filler(value)
             if not isinstance(value, Filler):
                 raise DslError(
                     f"{self.name}({key}=...) takes a filler for the parameter, such as uniform(-0.1, 0.1),"

@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.dsl.dims import Size, as_size, shape_text
-from lstmc.dsl.value import described, is_scalar
+from lstmc.dsl.value import described, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Values
 from lstmc.source import SrcLoc, argument_location, here
@@ -19,6 +19,11 @@ from lstmc.source import SrcLoc, argument_location, here
 __all__ = ["Input", "Param", "State", "params"]
 
 _SCALARS = ("lr_mult", "decay_mult")
+
+
+def as_filler(fill: Any) -> Any:
+    """A number as the filler that it can only mean, ``constant``; anything else as it is."""
+    return Constant(finite(fill)) if is_scalar(fill) else fill
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,35 +173,34 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
 
 
 # The three return Any so that a strict type checker accepts them as the default of an argument used as a Value.
-def Input(*shape: Size, fill: Filler | None = None, values: ops.Domain | None = None) -> Any:
+def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Any:
     """An array that is fed. In a cell it is one step's slice. With ``fill`` a net has it as DummyData.
 
     ``values`` says what its elements are, where not every number will do: ``integers(0, 1)`` of a mask,
     ``reals(0, 10)`` of times. Data are held against it, and checks draw such numbers.
     """
-    return InputDeclaration(shape, fill, here(), values)
+    return InputDeclaration(shape, as_filler(fill), here(), values)
 
 
-def State(*shape: Size, fill: Filler | None = None) -> Any:
-    """A value carried from step to step. It starts at zero, or at a constant blob made by ``fill``, or at ``init``."""
-    return StateDeclaration(shape, fill, here())
+def State(*shape: Size, fill: Filler | float | None = None) -> Any:
+    """A value carried from step to step. It starts at zero, or at a constant blob made by ``fill`` (a number
+    or a filler), or at ``init``."""
+    return StateDeclaration(shape, as_filler(fill), here())
 
 
-def Param(
-    *shape: Size, fill: Filler | Any = Constant(0), lr_mult: float = 1, decay_mult: float = 1, trained: bool = True
-) -> Any:
+def Param(*shape: Size, fill: Filler | Any = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True) -> Any:
     """A trained array, shared by all steps. The multipliers scale the solver's learning rate and weight decay.
 
-    ``fill`` is a filler, or an array of its first numbers. With ``trained=False`` they stay: both multipliers are 0,
-    and where its numbers are an array, weights from a file need not have it.
+    ``fill`` is a filler, a number that every element starts at, or an array of first numbers. With ``trained=False``
+    they stay: both multipliers are 0, and where its numbers are an array, weights from a file need not have it.
     """
-    return ParamDeclaration(shape, fill, here(), lr_mult, decay_mult, trained)
+    return ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained)
 
 
 def params(
     count: Size,
     *shape: Size,
-    fill: Filler = Constant(0),
+    fill: Filler | float = 0,
     lr_mult: float = 1,
     decay_mult: float = 1,
     trained: bool = True,
@@ -205,4 +209,4 @@ def params(
 
     The function gets them as ``W[0]``, ``W[1]``, ...; in weights they are called ``W.0``, ``W.1``, ...
     """
-    return ParamDeclaration(shape, fill, here(), lr_mult, decay_mult, trained, count)
+    return ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained, count)

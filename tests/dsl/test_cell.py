@@ -90,10 +90,10 @@ def test_an_option_may_choose_with_if_because_python_decides_it_while_tracing(us
         ("rnn(H='4')", 4, 5, "DimError: rnn(H=...) takes a positive whole number or a dimension, found str '4'"),
         ("rnn(H=True)", 4, 6, "DimError: rnn(H=...) takes a positive whole number or a dimension, found True"),
         (
-            "rnn(H=4, W=0.1)",
+            "rnn(H=4, W='0.1')",
             9,
-            5,
-            "DslError: rnn(W=...) takes a filler for the parameter, such as uniform(-0.1, 0.1), found float 0.1",
+            7,
+            "DslError: rnn(W=...) takes a filler for the parameter, such as uniform(-0.1, 0.1), found str '0.1'",
         ),
         ("rnn(4)", 0, 6, "DslError: sizes are bound by name: expected rnn(N=..., D=..., H=...), found int 4"),
         (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from lstmc import Input, Param, State, constant, dims, gaussian
+from lstmc import Input, Param, State, constant, dims, gaussian, params
 from lstmc.dsl.declare import InputDeclaration, ParamDeclaration, StateDeclaration
+from lstmc.errors import DslError
 from tests.dsl.conftest import UserFile, lines
 
 N, H = dims("N H")
@@ -46,9 +49,9 @@ MULT = "parameter {}: expected a finite number of at least 0, found {}"
         ("x=Input(N, «-1»)", SHAPE.format("-1")),
         ("x=Input(N, «2.0»)", SHAPE.format("2.0")),
         ("x=Input(N, «True»)", SHAPE.format("True")),
-        ("x=Input(N, «fill=0»)", FILL.format("input", "0")),
-        ("x=State(N, «fill=None or 1»)", FILL.format("state", "1")),
-        ("x=Param(N, «fill=0.1»)", FILL.format("parameter", "0.1")),
+        ("x=Input(N, «fill='0'»)", FILL.format("input", "'0'")),
+        ("x=State(N, «fill=None or True»)", FILL.format("state", "True")),
+        ("x=Param(N, «fill={}»)", FILL.format("parameter", "{}")),
         ("x=Param(N, «fill=None»)", FILL.format("parameter", "None")),
         ("x=Param(N, «fill=uniform»)", FILL.format("parameter", "<class 'lstmc.ops.fillers.Uniform'>")),
         ("x=Param(N, «lr_mult=-1»)", MULT.format("lr_mult", "-1")),
@@ -204,3 +207,11 @@ def test_a_wrapped_function_is_traced_through_its_wrapper(user: UserFile) -> Non
         """
     )
     assert [str(graph.type(output.ref)) for output in graph.outputs] == ["f32[3,2,5]"]
+
+
+def test_a_number_is_a_constant_filler() -> None:
+    assert [declare(3, fill=0.5).fill for declare in (Input, State, Param)] == [constant(0.5)] * 3
+    assert params(2, 3, fill=np.float32(2)).fill == constant(2.0)
+    with pytest.raises(DslError) as caught:
+        Param(3, fill=math.nan)
+    assert caught.value.message == "a scalar must be a finite float32 number, found nan"

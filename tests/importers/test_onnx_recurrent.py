@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -161,6 +161,7 @@ def test_any_attributes_mean_in_caffe_what_they_mean_in_onnx_runtime(caffe: Runn
     arrays = case.arrays()
     fed = {n: a for n, a in arrays.items() if n in ("X", "sequence_lens", "initial_h", "initial_c")}
     wanted = by_runtime(case.model(arrays), fed)
+    assume(all(np.isfinite(array).all() for array in wanted.values()))  # its Softplus is infinite from 89 on
     if layout:  # ONNX Runtime refuses it: it is compared with the same model in layout 0
         case = Case(**{**vars(case), "opset": 14})
         arrays = {n: in_layout(n, a) for n, a in arrays.items()}
