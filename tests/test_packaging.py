@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -39,6 +40,29 @@ def test_what_only_some_commands_need_is_not_imported() -> None:
     modules = "sys, lstmc.cli, lstmc_caffe.backend, lstmc_onnx.backend"
     text = f"import {modules}; print([name for name in {HEAVY!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def links(page: str) -> list[str]:
+    return re.findall(r"\]\(([^()]*)\)", page)
+
+
+def test_links_and_pictures_of_the_readme_lead_to_files_from_an_index_too() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = runpy.run_path(str(ROOT / "setup.py"))["page"]
+    shown = links(page(readme, "https://example.org/lstmc"))
+    files = [re.sub(r"^https://example\.org/lstmc/(blob|raw)/HEAD/", "", link).partition("#")[0] for link in shown]
+    assert len(files) == len(links(readme)) > 30
+    assert [file for file in files if not (ROOT / file).exists()] == []
+    assert "](https://example.org/lstmc/raw/HEAD/docs/pictures/lstm_demo.svg)" in page(
+        readme, "https://example.org/lstmc"
+    )
+
+
+def test_without_an_address_of_the_repository_an_index_shows_paths() -> None:
+    page = runpy.run_path(str(ROOT / "setup.py"))["page"]
+    readme = "![a picture](docs/x.svg)\n\nsee [training](docs/training.md#data), [SECURITY.md](SECURITY.md)\n"
+    assert page(readme, None) == "\n\nsee training (`docs/training.md`), SECURITY.md\n"
+    assert links(page((ROOT / "README.md").read_text(encoding="utf-8"), None)) == []
 
 
 def test_the_steps_of_the_dockerfile_are_the_scripts_that_are_there() -> None:

@@ -1,8 +1,8 @@
 """That the packages install and work in empty environments: ``python -m tools.package_check PYTHON...``.
 
 Builds the sdist, and the wheel from the sdist, then for each Python installs the wheel into an environment of its own
-and runs the command line there, outside of this repository: first as it comes, then with the extra ``draw``. Needs a
-package index.
+and runs the command line there, outside of this repository: first as it comes, then with the extra ``draw``. What
+an index shows is checked too. Needs a package index.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def built(folder: Path) -> Path:
     run(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     (sdist,) = folder.glob("*.tar.gz")
+    run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist, cwd=folder)
     print(f"{sdist.name} {sdist.stat().st_size:,} bytes, {wheel.name} {wheel.stat().st_size:,} bytes")
     return wheel
 

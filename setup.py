@@ -1,0 +1,33 @@
+"""The page that package indexes show: README.md, whose links and pictures are paths in this repository."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^][]*)\]\((?P<path>[^():#][^():]*)\)")
+
+
+def page(readme: str, source: str | None) -> str:
+    """The README as it reads elsewhere: paths become addresses below ``source``, the repository's own.
+
+    Without one the paths stand as text, and pictures are left out.
+    """
+
+    def there(link: re.Match[str]) -> str:
+        if source is None:
+            file = link["path"].partition("#")[0]
+            return "" if link["picture"] else link["text"] if link["text"] == file else f"{link['text']} (`{file}`)"
+        view = "raw" if link["picture"] else "blob"
+        return f"{link['picture']}[{link['text']}]({source}/{view}/HEAD/{link['path']})"
+
+    return re.sub(r"\n{3,}", "\n\n", LINK.sub(there, readme))
+
+
+if __name__ == "__main__":
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = project.get("urls", {}).get("Source")
+    readme = page((ROOT / "README.md").read_text(encoding="utf-8"), source)
+    setup(long_description=readme, long_description_content_type="text/markdown")
