@@ -1,9 +1,7 @@
-"""Arrays by name, from files that people give: what is wrong with one, and with its name."""
+"""Arrays by name, from files that people give: what is wrong with one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,10 +49,3 @@ def places(bad: NDArray[np.bool_]) -> str:
 def first_place(bad: NDArray[np.bool_]) -> str:
     """Where the first of them is: ``, the first at [0, 3]``."""
     return f", the first at {[int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]}" if bad.ndim else ""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint at the name that is nearest to one that was not expected, or nothing."""
-    by_lower = {one.lower(): one for one in known}
-    near = get_close_matches(name.lower(), by_lower, 1)
-    return f": did you mean {by_lower[near[0]]}?" if near else ""

@@ -16,6 +16,7 @@ from lstmc.dsl import Cell, CellModel, Model
 from lstmc.errors import LstmcError, ModelFileError, PluginError
 from lstmc.ir import Graph
 from lstmc.numerals import number, whole
+from lstmc.similar_names import nearest_or_all
 from lstmc.source import SrcLoc, display
 
 
@@ -144,7 +145,7 @@ def _pick(module: ModuleType, path: Path, name: str | None) -> Model:
         if name in cells:
             return CellModel(cells[name])
         if name not in models:
-            raise ModelFileError(f"{path} has no model {name}: found {', '.join([*models, *cells]) or 'none'}")
+            raise ModelFileError(f"{path} has no model {name}{nearest_or_all(name, [*models, *cells])}")
         return models[name]
     if not models:
         found = f"the cells {', '.join(cells)}: name one, {path}:{next(iter(cells))}" if cells else "none"

@@ -38,6 +38,7 @@ from lstmc.passes import (
     run_passes,
 )
 from lstmc.prepare import one_step, without
+from lstmc.similar_names import nearest_or_all
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),
@@ -64,8 +65,8 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
         return PassList(backend.passes(target))
     forms = require(backend, Tunes).forms(target)
     if form not in forms:
-        argument, found = Argument("form", form), ", ".join(forms) or "none"
-        raise BackendError(f"{argument}: target {target} has no such form: found {found}", arguments=(argument,))
+        argument, found = Argument("form", form), nearest_or_all(form, forms)
+        raise BackendError(f"{argument}: target {target} has no such form{found}", arguments=(argument,))
     return PassList(forms[form])
 
 

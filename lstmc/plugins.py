@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from lstmc.errors import PluginError
+from lstmc.similar_names import nearest_or_all
 
 Offers = dict[str, tuple[EntryPoint, ...]]
 
@@ -57,7 +58,7 @@ def the_one(group: str, name: str, kind: str) -> EntryPoint:
     """The entry point of that name. Raises :class:`PluginError` if there is none, or several."""
     offers = offered(group)
     if name not in offers:
-        raise PluginError(f"there is no {kind} called {name}: found {', '.join(offers) or 'none'}")
+        raise PluginError(f"there is no {kind} called {name}{nearest_or_all(name, offers)}")
     points = offers[name]
     if len(points) > 1:
         raise PluginError(

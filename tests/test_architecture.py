@@ -30,7 +30,7 @@ SOURCES = {"lstmc": ROOT / "lstmc", **BACKENDS}
 # package. "lstmc" itself is lstmc/__init__.py, the language and the API.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
-    ("types", "version", "plain_text", "memory", "numerals", "templates", "activity", "mpi_launcher"),
+    ("types", "version", "plain_text", "memory", "numerals", "templates", "activity", "mpi_launcher", "similar_names"),
     ("source", "json_file"),
     ("errors",),
     ("collector", "output", "stored", "plugins", "extras", "folder_lock"),

@@ -86,8 +86,10 @@ def test_a_plug_in_is_found_beside_the_rest(install: Install) -> None:
 
 def test_a_name_that_nothing_has() -> None:
     backends, cells = ", ".join(find_backends()), ", ".join(find_cells())
-    assert refused(lambda: load_backend("coffee")) == f"there is no backend called coffee: found {backends}"
-    assert refused(lambda: load_cell("lsmt")) == f"there is no cell called lsmt: found {cells}"
+    assert refused(lambda: load_backend("torch")) == f"there is no backend called torch: found {backends}"
+    assert refused(lambda: load_cell("x")) == f"there is no cell called x: found {cells}"
+    assert refused(lambda: load_backend("coffee")) == "there is no backend called coffee: did you mean caffe?"
+    assert refused(lambda: load_cell("lsmt")) == "there is no cell called lsmt: did you mean lstm?"
 
 
 def test_a_name_taken_twice(install: Install) -> None:

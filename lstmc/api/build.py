@@ -18,6 +18,7 @@ from lstmc.manifest import read_manifest
 from lstmc.model_file import ModelSource
 from lstmc.ops import Array
 from lstmc.prepare import deploy_graph, training_graph
+from lstmc.similar_names import nearest_or_all
 from lstmc.weights import check_weights, initial_weights, parameters, read_weights
 
 # A model; a cell, scanned over T steps; the name of a library cell; or what a model file holds.
@@ -84,8 +85,8 @@ def only(graph: Graph, names: Sequence[str] | None) -> Graph:
     known = [output.name for output in graph.outputs]
     for name in names or ():
         if name not in known:
-            argument, found = Argument("outputs", name), ", ".join(known)
-            raise ModelFileError(f"{argument}: {graph.name} has no such output: found {found}", arguments=(argument,))
+            argument, found = Argument("outputs", name), nearest_or_all(name, known)
+            raise ModelFileError(f"{argument}: {graph.name} has no such output{found}", arguments=(argument,))
     carried = [output.name for output in graph.carried().values()]
     return graph.returning(list(dict.fromkeys((*names, *carried)))) if names else graph
 

@@ -15,6 +15,7 @@ from lstmc.dsl import Cell, CellModel
 from lstmc.errors import BackendError, DimError
 from lstmc.ir import Graph, Scan, flops, print_graph
 from lstmc.pipeline import compile_graph
+from lstmc.similar_names import nearest_or_all
 from lstmc.weights import parameters
 
 # A cell of lstmc's own stands here once; those of other packages are a group of their own.
@@ -149,7 +150,7 @@ def check_sizes(sizes: Mapping[str, int]) -> None:
     )
     for dim in sizes:
         if dim not in known:
-            raise DimError(f"no cell of lstmc has a dimension {dim}: found {', '.join(known)}")
+            raise DimError(f"no cell of lstmc has a dimension {dim}{nearest_or_all(dim, known)}")
 
 
 def _body(model: Graph) -> Graph:

@@ -10,6 +10,7 @@ from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor, HasRe
 from lstmc.differential import InterpreterExecutor, Report, check, check_training
 from lstmc.errors import Argument, BackendError
 from lstmc.ops import Array, Dropout
+from lstmc.similar_names import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,11 @@ def _chosen(
     known = {executor.name: executor for executor in executors}
     for name in names or ():
         if name not in known:
-            argument, places = Argument("on"), ", ".join(dict.fromkeys((*known, *readers)))
-            raise BackendError(f"{argument} takes one of {places}, found {name!r}", arguments=(argument,))
+            places = list(dict.fromkeys((*known, *readers)))
+            argument, near = Argument("on"), did_you_mean(name, places)
+            raise BackendError(
+                f"{argument} takes one of {', '.join(places)}, found {name!r}{near}", arguments=(argument,)
+            )
     chosen, not_run = [], {}
     for executor in [known[name] for name in dict.fromkeys(names)] if names else executors:
         reason = executor.unavailable()

@@ -10,6 +10,7 @@ from lstmc.dsl import Cell
 from lstmc.errors import PluginError
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.plugins import does_not_load, load_point, malformed, offered, the_one
+from lstmc.similar_names import nearest_or_all
 
 BACKENDS = "lstmc.backends"
 CELLS = "lstmc.cells"
@@ -63,7 +64,7 @@ def target_of(backend: Backend, target: str | None) -> str:
     if target is None:
         return next(iter(backend.targets))
     if target not in backend.targets:
-        raise PluginError(f"backend {backend.name} has no target {target}: found {', '.join(backend.targets)}")
+        raise PluginError(f"backend {backend.name} has no target {target}{nearest_or_all(target, backend.targets)}")
     return target
 
 

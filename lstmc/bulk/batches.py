@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmc.arrays import did_you_mean
 from lstmc.errors import DataError
 from lstmc.ops import Array
+from lstmc.similar_names import did_you_mean
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -15,6 +15,7 @@ from lstmc.cli import completion
 from lstmc.errors import BackendError, DimError, ModelFileError
 from lstmc.model_file import ModelSource, model_in
 from lstmc.numerals import number, whole
+from lstmc.similar_names import did_you_mean
 
 Number = TypeVar("Number", int, float)
 
@@ -72,8 +73,8 @@ def chosen_backend(name: str, options: list[str] | None) -> Backend:
     for text in options:
         key, equals, value = text.partition("=")
         if not equals or key not in taking.options:
-            known = ", ".join(taking.options)
-            raise BackendError(f"-O takes NAME=VALUE, for backend {name} with one of {known}, found {text!r}")
+            known, near = ", ".join(taking.options), did_you_mean(key, taking.options)
+            raise BackendError(f"-O takes NAME=VALUE, for backend {name} with one of {known}, found {text!r}{near}")
         given[key] = value
     return taking.with_options(given)
 

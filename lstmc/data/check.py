@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from lstmc.arrays import did_you_mean, value_problem
+from lstmc.arrays import value_problem
 from lstmc.data.axes import Axes
 from lstmc.errors import size_argument
 from lstmc.ops import Input
+from lstmc.similar_names import did_you_mean
 from lstmc.stored import AnyArray
 
 # examples: the batch axis is of any length. batches: one more axis in front. whole: the same in each batch.

@@ -18,6 +18,7 @@ from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, rename_values
 from lstmc.ops import Input
+from lstmc.similar_names import nearest_or_all
 from lstmc.source import assigned_names, encloses, return_location, returned_names
 
 __all__ = ["Model", "model"]
@@ -70,7 +71,7 @@ class Model(Definition):
         for name in given:
             if name not in options:
                 raise DslError(
-                    f"{self.owner} has no option {name}: it has {', '.join(options) or 'none'}",
+                    f"{self.owner} has no option {name}{nearest_or_all(name, options, 'it has')}",
                     loc=self.loc,
                     notes=("an option is an argument with a default value that is no Input and no Param",),
                 )
@@ -108,7 +109,7 @@ class Model(Definition):
         for name in sizes:
             if name not in known:
                 raise DimError(
-                    f"unknown dimension {name}: {self.name} has {', '.join(known) or 'no dimensions'}",
+                    f"unknown dimension {name}{nearest_or_all(name, known, f'{self.name} has')}",
                     loc=self.loc,
                     scope=self.owner,
                 )

@@ -13,6 +13,7 @@ from lstmc.backend import Steps
 from lstmc.errors import Argument, BackendError, DataError
 from lstmc.generate.vocabulary import Vocabulary
 from lstmc.ops import Array
+from lstmc.similar_names import nearest_or_all
 
 CONTINUES = "cont"  # Caffe's indicator: 1 where a sequence goes on
 READ = Argument("read")
@@ -77,8 +78,8 @@ def _ids_input(steps: Steps, net: str, wanted: str | None) -> str:
     possible = {name: shape for name, shape in steps.inputs.items() if name != CONTINUES}
     if wanted is not None:
         if wanted not in possible:
-            argument, found = Argument("feed", wanted), ", ".join(possible) or "none"
-            raise BackendError(f"{argument}: {net} has no such input: found {found}", arguments=(argument,))
+            argument, found = Argument("feed", wanted), nearest_or_all(wanted, possible)
+            raise BackendError(f"{argument}: {net} has no such input{found}", arguments=(argument,))
         possible = {wanted: possible[wanted]}
     if len(possible) != 1:
         raise BackendError(
@@ -96,8 +97,8 @@ def _probabilities(steps: Steps, net: str, symbols: Vocabulary, wanted: str | No
     possible: Mapping[str, tuple[int, ...]] = steps.outputs
     if wanted is not None:
         if wanted not in possible:
-            argument, known = Argument("read", wanted), ", ".join(possible)
-            raise BackendError(f"{argument}: {net} has no such output: found {known}", arguments=(argument,))
+            argument, found = Argument("read", wanted), nearest_or_all(wanted, possible)
+            raise BackendError(f"{argument}: {net} has no such output{found}", arguments=(argument,))
         possible = {wanted: possible[wanted]}
     count = len(symbols.symbols)
     fitting = [name for name, shape in possible.items() if shape and prod(shape) == shape[-1] == count]

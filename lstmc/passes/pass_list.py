@@ -9,6 +9,7 @@ from typing import Self
 from lstmc.errors import PassError
 from lstmc.ir import Stage
 from lstmc.passes.base import Pass
+from lstmc.similar_names import did_you_mean
 
 
 def numbered(names: Sequence[str]) -> list[str]:
@@ -31,7 +32,8 @@ def place_of(names: Sequence[str], wanted: str) -> int:
         return runs[-1]
     each = numbered(names)
     if wanted not in each:
-        raise PassError(f"there is no pass {wanted}: found {', '.join(each) or 'none'}")
+        near = did_you_mean(wanted, names) or f": found {', '.join(each) or 'none'}"
+        raise PassError(f"there is no pass {wanted}{near}")
     return each.index(wanted)
 
 

@@ -215,7 +215,7 @@ class TestPasses:
             "PassError: there is no pass hoist: found simplify:1, dead, simplify:2"
         )
         assert refused(PassError, lambda: passes.at("simplify:3")) == (
-            "PassError: there is no pass simplify:3: found simplify:1, dead, simplify:2"
+            "PassError: there is no pass simplify:3: did you mean simplify?"
         )
 
     def test_a_net_of_other_passes_means_the_same(self) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc.backend import find_cells
 from lstmc_caffe.targets.load import OWN
 from tests.cli.conftest import LSTMC, MODEL
 
@@ -100,10 +99,6 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         (("absent.py",), "ModelFileError: no such model file: absent.py\n"),
         (("net.py:other",), "ModelFileError: net.py has no model other: found net, step\n"),
         (
-            ("--cell", "lstn"),
-            f"PluginError: there is no cell called lstn: found {', '.join(find_cells())}\n",
-        ),
-        (
             ("net.py", *SIZES, "--backend", "torch"),
             "PluginError: there is no backend called torch: found caffe, onnx\n",
         ),
@@ -120,6 +115,52 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
 )
 def test_names(lstmc: LSTMC, model_file: Path, arguments: tuple[str, ...], text: str) -> None:
     assert refused(lstmc, "compile", *arguments, "-o", "made") == text
+
+
+GRU = ("--cell", "gru", *(word for size in ("T=3", "N=2", "D=3", "H=4") for word in ("-D", size)))
+PLACES = (
+    "interpreter, caffe-cpu, caffe-gpu, mnn, ncnn, opencv, openvino, openvino-2022.3, openvino-2023.3, rknn, tpu-mlir"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("compile", "--cell", "lstn"), "PluginError: there is no cell called lstn: did you mean lstm?"),
+        (("cells", "show", "GRUU"), "PluginError: there is no cell called GRUU: did you mean gru?"),
+        (("compile", *GRU, "--target", "flta"), "PluginError: backend caffe has no target flta: did you mean flat?"),
+        (("compile", *GRU, "--backend", "onx"), "PluginError: there is no backend called onx: did you mean onnx?"),
+        (
+            ("compile", *GRU, "--form", "packed-in-lop"),
+            "BackendError: --form packed-in-lop: target caffe has no such form: did you mean packed-in-loop?",
+        ),
+        (("compile", *GRU, "--read", "h_t"), "ModelFileError: --read h_t: gru has no such output: did you mean h_T?"),
+        (("show", *GRU, "--after", "hoits"), "PassError: there is no pass hoits: did you mean hoist?"),
+        (
+            ("verify", *GRU, "--on", "interpretor"),
+            f"BackendError: --on takes one of {PLACES}, tvm, x2paddle, found 'interpretor': did you mean interpreter?",
+        ),
+        (("verify", *GRU, "--reader", "opncv"), "PluginError: there is no reader called opncv: did you mean opencv?"),
+        (("compile", "net.py:nett", *SIZES), "ModelFileError: net.py has no model nett: did you mean net?"),
+        (("cells", "-D", "d=3"), "DimError: no cell of lstmc has a dimension d: did you mean D?"),
+        (
+            ("compile", *GRU, "--backend", "onnx", "-O", "opsett=13"),
+            "BackendError: -O takes NAME=VALUE, for backend onnx with one of opset, open, found 'opsett=13':"
+            " did you mean opset?",
+        ),
+    ],
+)
+def test_a_name_that_is_near_to_what_was_meant(
+    lstmc: LSTMC, model_file: Path, arguments: tuple[str, ...], text: str
+) -> None:
+    assert refused(lstmc, *arguments) == text + "\n"
+
+
+def test_a_command_and_an_option_that_are_near_to_what_was_meant(lstmc: LSTMC) -> None:
+    assert refused(lstmc, "compil").endswith("Error: No such command 'compil'. Did you mean 'compile'?\n")
+    assert refused(lstmc, "compile", "--sell", "gru").endswith(
+        "Error: No such option: --sell (Possible options: --cell, --seed, --step)\n"
+    )
 
 
 def test_a_file_with_several_models(lstmc: LSTMC, model_file: Path) -> None:

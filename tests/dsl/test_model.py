@@ -184,7 +184,7 @@ def test_sizes_given_to_a_model_are_checked(user: UserFile, sizes: dict[str, Any
 
 def test_a_model_without_dimensions_says_so(user: UserFile) -> None:
     assert user.refused("@model\ndef net(X=Input(3, 2)):\n    return X\n", T=3).startswith(
-        "DimError: unknown dimension T: net has no dimensions\n"
+        "DimError: unknown dimension T: net has none\n"
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lstmc.errors import BackendError
 from lstmc.ops import Array
+from lstmc.similar_names import nearest_or_all
 from lstmc_caffe.place.process import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.environment import interpreter
 from lstmc_caffe.readers.reader import Reader, Stage
@@ -84,7 +85,7 @@ class ReaderSession:
         found = self._call(self.reader.stages[-1], "run", args, inputs)[1].get("arrays", {})
         for name, shape in wanted.items():
             if name not in found:
-                raise ReaderError(f"{self.reader.title} gives no blob {name}: found {', '.join(found) or 'none'}")
+                raise ReaderError(f"{self.reader.title} gives no blob {name}{nearest_or_all(name, found)}")
             if found[name].size != np.prod(shape, dtype=int):
                 got = list(found[name].shape)
                 raise ReaderError(

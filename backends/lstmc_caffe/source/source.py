@@ -13,6 +13,7 @@ from lstmc.errors import BackendError
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
 from lstmc.ops import Array
+from lstmc.similar_names import nearest_or_all
 from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.source.layer import TYPES, Layer, Told, blobs_of, constant_of, unknown_bottoms
 from lstmc_caffe.source.layer_text import layer_fields
@@ -87,7 +88,7 @@ def _layers(net: Any, trained: Any, origin: str, told: Told) -> list[Layer]:
     inputs = [*net.input, *(top for layer in net.layer if not layer.bottom for top in layer.top)]
     for name in told.values:
         if name not in inputs:
-            raise SourceError(f"{origin}: it has no input {name}: found {', '.join(inputs)}")
+            raise SourceError(f"{origin}: it has no input {name}{nearest_or_all(name, inputs)}")
     found, refusals = [], []
     for place, blobs in blobs_of(net, trained, TYPES).items():
         message, seen = net.layer[place], known.seen[place][0]

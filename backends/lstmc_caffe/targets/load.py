@@ -14,6 +14,7 @@ from typing import Any
 
 from lstmc.errors import BackendError, PluginError
 from lstmc.plugins import distribution, load_point, malformed, offered, origin, the_one
+from lstmc.similar_names import did_you_mean
 from lstmc_caffe.targets.parse import Parsed, parse
 from lstmc_caffe.targets.target import Target
 
@@ -101,8 +102,8 @@ def _by_name(name: str, above: tuple[str, ...]) -> Parsed:
         return _read(files(__package__).joinpath(f"{name}.toml"), f"targets/{name}.toml", above)
     if name in offered(GROUP):
         return _of_plug_in(the_one(GROUP, name, "target"), above)
-    known = ", ".join(_names())
-    raise BackendError(f"there is no target {name}: expected {known}, or the path of a TOML file")
+    near = did_you_mean(name, _names()) or f": expected {', '.join(_names())}, or the path of a TOML file"
+    raise BackendError(f"there is no target {name}{near}")
 
 
 def _of_plug_in(point: EntryPoint, above: tuple[str, ...]) -> Parsed:

@@ -6,7 +6,6 @@ which setting is read from ``src/caffe/solvers/*.cpp`` and ``include/caffe/sgd_s
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -16,6 +15,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from lstmc.errors import Argument, BackendError
+from lstmc.similar_names import nearest_or_all
 from lstmc.source import argument_location, here
 from lstmc_caffe.proto.net import SolverParameter
 from lstmc_caffe.train.settings import (
@@ -203,8 +203,7 @@ def unknown(name: str) -> str:
     """What is said of a setting that does not exist: that lstmc fills it in, the nearest one, or all there are."""
     if name in FILLED_IN:
         return f"{name} is no setting: lstmc fills it in"
-    near = difflib.get_close_matches(name.lower(), SETTINGS, n=1)
-    return f"there is no setting {name}" + (f"; did you mean {near[0]}?" if near else f": it has {', '.join(SETTINGS)}")
+    return f"there is no setting {name}{nearest_or_all(name, SETTINGS, 'it has')}"
 
 
 def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solver:

@@ -78,7 +78,7 @@ class TestRefusals:
         with pytest.raises(LstmcError) as caught:
             exec(compile(Path("net.py").read_text(), "net.py", "exec"), {"__name__": "net"})
         assert str(caught.value) == (
-            "SolverError: solver: there is no setting bse_lr; did you mean base_lr?\n"
+            "SolverError: solver: there is no setting bse_lr: did you mean base_lr?\n"
             "  net.py:2:25\n"
             '    S = Solver(type="Adam", bse_lr=2e-3)\n'
             "                            ^^^^^^^^^^^"
@@ -87,8 +87,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"base_Ir": 1}, "there is no setting base_Ir; did you mean base_lr?"),
-            ({"Momentum2": 1}, "there is no setting Momentum2; did you mean momentum2?"),
+            ({"base_Ir": 1}, "there is no setting base_Ir: did you mean base_lr?"),
+            ({"Momentum2": 1}, "there is no setting Momentum2: did you mean momentum2?"),
             ({"xyzzy": 1}, f"there is no setting xyzzy: it has {', '.join(SETTINGS)}"),
             ({"net": "a"}, "net is no setting: lstmc fills it in"),
             ({"type": "adam"}, f"type must be one of {', '.join(TYPES)}, found 'adam'"),
@@ -188,7 +188,7 @@ class TestOverrides:
         [
             (["base_lr"], "solver=base_lr: expected key=value, found 'base_lr'"),
             (["=3"], "solver==3: expected key=value, found '=3'"),
-            (["momentun=0.9"], "solver=momentun=0.9: there is no setting momentun; did you mean momentum?"),
+            (["momentun=0.9"], "solver=momentun=0.9: there is no setting momentun: did you mean momentum?"),
             (["base_lr=fast"], "solver=base_lr=fast: base_lr must be a number above 0, found 'fast'"),
             (["base_lr=nan"], "solver=base_lr=nan: base_lr must be a number above 0, found 'nan'"),
             (["base_lr="], "solver=base_lr=: base_lr must be a number above 0, found ''"),
