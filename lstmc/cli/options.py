@@ -12,6 +12,7 @@ import typer
 from lstmc.api import Phase
 from lstmc.backend import Backend, TakesOptions, load_backend, require
 from lstmc.cli import completion
+from lstmc.dsl.identifiers import identifier
 from lstmc.errors import BackendError, DimError, ModelFileError
 from lstmc.model_file import ModelSource, model_in
 from lstmc.numerals import number, whole
@@ -24,7 +25,8 @@ def parse_sizes(given: list[str]) -> dict[str, int]:
     """``["T=3", "N=10"]`` as sizes by name. Raises :class:`DimError` for anything else, and more than 19 digits."""
     sizes: dict[str, int] = {}
     for text in given:
-        name, equals, given_size = text.partition("=")
+        written, equals, given_size = text.partition("=")
+        name = identifier(written)
         size = whole(given_size) if equals and name.isidentifier() else None
         if size is None:
             raise DimError(f"-D takes NAME=INT, as in -D T=3, found {text!r}")

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Union
 
 import numpy as np
 
+from lstmc.dsl.identifiers import identifier
 from lstmc.errors import DslError
 from lstmc.source import here
 
@@ -156,9 +157,9 @@ def dims(names: str) -> Any:
     listed = names.replace(",", " ").split() if isinstance(names, str) else []
     if not listed or not all(name.isidentifier() and not keyword.iskeyword(name) for name in listed):
         raise DslError(f'dims takes names, as in dims("T N D H"), found {names!r}', loc=here())
-    if len(set(listed)) < len(listed):
+    if len({identifier(name) for name in listed}) < len(listed):
         raise DslError(f"dims takes each name once, found {names!r}", loc=here())
-    made = tuple(Dim(name) for name in listed)
+    made = tuple(Dim(identifier(name)) for name in listed)
     return made if len(made) > 1 else made[0]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lstmc.dsl.definition import Definition
+from lstmc.dsl.identifiers import by_identifier
 from lstmc.dsl.trace import check_name
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DslError, ShapeError
@@ -23,7 +24,7 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
             f" found {_returned(result)}",
             loc=loc,
         )
-    output, following = result
+    output, following = result[0], by_identifier(result[1])
     _check_output(cell, output)
     _check_states(cell, following)
     if not cell.states and not step_outputs(output):
@@ -38,7 +39,7 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
                 loc=loc,
                 notes=(declared.told(name), f"next {name} is {value.told()}"),
             )
-    return output, {name: following[name] for name in cell.states}
+    return output, by_identifier({name: following[name] for name in cell.states})
 
 
 def _check_states(cell: Definition, following: Mapping[Any, Any]) -> None:

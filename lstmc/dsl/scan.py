@@ -8,6 +8,7 @@ from typing import Any
 from lstmc.dsl.cell import BoundCell
 from lstmc.dsl.counting import counted
 from lstmc.dsl.dims import Size
+from lstmc.dsl.identifiers import by_identifier
 from lstmc.dsl.result import StepResult, like, step_outputs
 from lstmc.dsl.scan_call import ScanCall, ScanOptions
 from lstmc.dsl.step import bind_argument, call_step, declare_params, declared_shape, use_of
@@ -216,7 +217,7 @@ class _Scanner:
         op = Scan(graph, length, self.options.reverse)
         made = [Value(self.trace, ref) for ref in self.trace.builder.add(op, *refs, names=names, loc=loc)]
         steps, last = made[: len(outputs)], made[len(outputs) :]
-        return like(output, steps), dict(zip(following, last, strict=True))
+        return like(output, steps), by_identifier(dict(zip(following, last, strict=True)))
 
     def _step(self, body: Trace, arguments: dict[str, Value], masks: dict[str, Value]) -> StepResult:
         """The cell's own step, between what ``cont`` does to its states and ``lengths`` to its results."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from lstmc.dsl.cell import BoundCell, Cell
 from lstmc.dsl.dims import Size, as_size
+from lstmc.dsl.identifiers import by_identifier
 from lstmc.dsl.step import check_is_value
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DslError
@@ -51,12 +52,13 @@ class ScanCall:
         inputs = ", ".join(cell.inputs)
         if not isinstance(static, Mapping):
             raise DslError(f"static takes a dict of inputs by name, of {inputs}, found {described(static)}", loc=loc)
-        for name, value in static.items():
+        given = by_identifier(static)
+        for name, value in given.items():
             if name not in cell.inputs:
                 hint = f": {name} is a state, which init gives its first value" if name in cell.states else ""
                 raise DslError(f"static names inputs of {cell.name}, of {inputs}, found {name!r}{hint}", loc=loc)
             check_is_value(value, f"static {name}", loc)
-        return dict(static)
+        return given
 
     def sequences(self, bound: BoundCell, xs: Any, static: Mapping[str, Value]) -> dict[str, Value]:
         cell, loc = bound.cell, self.at("xs", 1)
@@ -70,7 +72,7 @@ class ScanCall:
                 loc=loc,
             )
         listed = list(xs) if isinstance(xs, list | tuple) else [xs]
-        given = dict(xs) if isinstance(xs, Mapping) else dict(zip(wanted, listed, strict=False))
+        given = by_identifier(xs) if isinstance(xs, Mapping) else dict(zip(wanted, listed, strict=False))
         count = len(given) if isinstance(xs, Mapping) else len(listed)
         if count != len(wanted) or set(given) != set(wanted):
             found = ", ".join(map(str, given)) or "none" if isinstance(xs, Mapping) else count
@@ -125,12 +127,13 @@ class ScanCall:
                 " init starts at its fill, or at zero",
                 loc=loc,
             )
-        for name, value in given.items():
+        by_state = by_identifier(given)
+        for name, value in by_state.items():
             if name not in cell.states:
                 raise DslError(f"init names states of {cell.name}, of {states}, found {name!r}", loc=loc)
             hint = ": a state without init starts at its fill, or at zero"
             check_is_value(value, f"the initial {name}", loc, hint)
-        return dict(given)
+        return by_state
 
     def check_carry(self, options: ScanOptions, init: Mapping[str, Value]) -> None:
         if options.carry and init:

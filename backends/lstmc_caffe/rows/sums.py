@@ -117,10 +117,15 @@ def _elements(op: caffe.Bias | caffe.Scale) -> caffe.Eltwise:
 
 def _flat(form: Form, blob: Ref) -> Ref:
     """A blob of one axis."""
-    shape = form.shape(blob)
-    if len(shape) == 1:
+    return _reshaped(form, blob, (prod(form.shape(blob)),))
+
+
+def _reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
+    """A blob in another shape."""
+    if form.shape(blob) == shape:
         return blob
-    return form.b.add(Reshape((prod(shape),)), blob, names=(f"{form.named(blob)}/flat",))[0]
+    name = f"{form.named(blob)}/{'flat' if len(shape) == 1 else 'rows'}"
+    return form.b.add(Reshape(shape), blob, names=(name,))[0]
 
 
 def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: bool) -> Ref:
@@ -150,10 +155,12 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: boo
 def parameter_value(form: Form, p: Ref, name: str) -> Ref:
     """A parameter as a blob that layers read: Scale of ones."""
     shape, ones = form.shape(p), f"{form.b.node(p.node).name}/ones"
-    scale = caffe.Scale(0, len(shape), True)
-    type_ = form.b.type(p)
-    if shape and form.fits(scale, type_, type_):
-        return form.layer(scale, form.constant(shape, 1.0, ones), p, name=name)
+    own = last_axis(shape) if form.rows and len(shape) > 2 else shape
+    scale = caffe.Scale(0, len(own), True)
+    type_ = TensorType(own)
+    if own and form.fits(scale, type_, type_):
+        value = form.layer(scale, form.constant(own, 1.0, ones), _reshaped(form, p, own), name=name)
+        return form.view(value, shape, (name,))
     row = form.constant((1, prod(shape)), 1.0, ones)
     value = form.layer(caffe.Scale(1, 1, True), row, _flat(form, p), name=name)
     return form.view(value, shape, (name,))

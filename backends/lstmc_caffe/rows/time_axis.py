@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Node, Ref, Step
+from lstmc.ir import Builder, Ref, Step
 from lstmc.ops import Reshape, Split
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -22,8 +22,9 @@ def _step_matrix(shape: tuple[int, ...]) -> Matrix:
     return matrix_at(shape, int(len(shape) > 1))
 
 
-def _blob_of_value(b: Builder, value: Node) -> Ref | None:
+def _blob_of_value(b: Builder, x: Ref) -> Ref | None:
     """The blob of a parameter that is read as a value (``parameter_value``); None of any other value."""
+    value = b.node(unviewed(b, x).node)
     if not isinstance(value.op, caffe.Scale) or not value.op.learned:
         return None
     ones, blob = b.args(value.name)
@@ -46,10 +47,12 @@ class RowsTimeAxis:
         """x [T, N, ...] as T values [N, ...]."""
         length, *rest = b.type(x).shape
         matrix = _step_matrix(tuple(rest))
-        if length == 1:
+        if self.target.time == "steps" and (blob := _blob_of_value(b, x)) is not None:
+            cut: Refs = self._pieces(b, x, blob, matrix, names)
+        elif length == 1:
             return (viewed(b, x, tuple(rest), names, tuple(steps)),)
-        if self.target.time == "steps":
-            cut: Refs = self._steps(b, x, matrix, names, steps or (None,) * length)
+        elif self.target.time == "steps":
+            cut = self._steps(b, x, matrix, names, steps or (None,) * length)
         else:
             rows = viewed(b, x, (length * matrix[0], matrix[1]))
             cut = slice_tree(b, rows, 0, (matrix[0],) * length, names, steps)
@@ -63,8 +66,6 @@ class RowsTimeAxis:
         whole = source.types[0].shape[:1] == (len(names),)  # else it was made a sequence of other steps
         if whole and isinstance(source.op, caffe.HostStack):
             return b.args(source.name)
-        if (blob := _blob_of_value(b, source)) is not None:
-            return self._pieces(b, source, blob, matrix, names)
         if not whole or not isinstance(source.op, caffe.HostInput):
             reason, documented = self.target.reason_against("Slice")
             raise BackendError(
@@ -83,9 +84,9 @@ class RowsTimeAxis:
             for t, (name, step) in enumerate(zip(names, steps, strict=True))
         )
 
-    def _pieces(self, b: Builder, source: Node, blob: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
+    def _pieces(self, b: Builder, x: Ref, blob: Ref, matrix: Matrix, names: Sequence[str]) -> Refs:
         """The steps of a parameter's value: each is the value of a piece of the blob."""
-        form, called = Form(self.target, b, source), b.node(blob.node).names[blob.out]
+        form, called = Form(self.target, b, b.node(unviewed(b, x).node)), b.node(blob.node).names[blob.out]
         (rows,) = b.add(Reshape((len(names), *matrix)), blob, names=(f"{called}/steps",))
         pieces = b.add(Split(0, (1,) * len(names)), rows, names=[f"{called}/{t}" for t in range(len(names))])
         steps = [

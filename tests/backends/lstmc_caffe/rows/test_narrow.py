@@ -134,11 +134,10 @@ CASES: dict[str, tuple[str, str]] = {
         "%z: f32[2,3,4] = add(%x, %P)",
         """
         %x/rows: f32[6,4] = host.view(%x, shape=(6, 4))
-        %P/ones: f32[1,24] = caffe.DummyData(value=1.0)
-        %P/flat: f32[24] = reshape(%P, shape=(24,))
-        %P/value: f32[1,24] = caffe.Scale(%P/ones, %P/flat, learned=True)
-        %P/value_2/rows: f32[6,4] = host.view(%P/value, shape=(6, 4))
-        %z: f32[6,4] = caffe.Eltwise(%x/rows, %P/value_2/rows)
+        %P/ones: f32[6,4] = caffe.DummyData(value=1.0)
+        %P/rows: f32[6,4] = reshape(%P, shape=(6, 4))
+        %P/value: f32[6,4] = caffe.Scale(%P/ones, %P/rows, axis=0, num_axes=2, learned=True)
+        %z: f32[6,4] = caffe.Eltwise(%x/rows, %P/value)
         %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
         return z=%z_2
         """,

@@ -52,10 +52,16 @@ def of_parameters(
     return {"y": y, "h": last["h"], "z": maximum(y, P)}
 
 
+@model
+def of_one_step(X=Input(1, 2, 4), P=Param(1, 2, 4, fill=uniform(-1, 1))):
+    return scan(added(), [X, P])[0]
+
+
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", ["flat", "noslice"])
-def test_a_sequence_may_be_made_of_parameters(caffe: Runner, target: str) -> None:
-    assert_caffe_agrees(caffe, compiled(of_parameters, target))
+@pytest.mark.parametrize("net", [of_parameters, of_one_step], ids=lambda net: net.name)
+def test_a_sequence_may_be_made_of_parameters(caffe: Runner, target: str, net: Model) -> None:
+    assert_caffe_agrees(caffe, compiled(net, target))
 
 
 def test_steps_of_another_number_are_refused() -> None:
