@@ -14,6 +14,7 @@ import numpy as np
 from lstmc.dsl.broadcasting import operands_repeated
 from lstmc.dsl.dims import DimExpr
 from lstmc.dsl.hints import INSTEAD, INSTEAD_OF_METHODS
+from lstmc.dsl.identifiers import ByIdentifier
 from lstmc.dsl.indexing import IndexRefused, indexed
 from lstmc.dsl.matrices import fit, product
 from lstmc.dsl.trace import Trace, Traced, size_in
@@ -268,6 +269,8 @@ def described(thing: object) -> str:
         return f"dimension {thing} (for its number write x.shape[axis])"
     if isinstance(thing, Value):
         return "a Value"
+    if isinstance(thing, ByIdentifier):
+        thing = dict(thing)
     return f"{type(thing).__name__} {reprlib.repr(thing)}"
 
 

@@ -84,11 +84,11 @@ def two_products(s=Input(N, 5)):
 
 
 @cell
-def of_words(volatile=Input(N, 3), p0=Input(N, 3), h=State(N, 3), *, W=Param(3, fill=xavier())):
-    """Its values are called as C++ has words, and as a layer calls its own."""
-    register = W * h + volatile
+def of_words(volatile=Input(N, 3), p0=Input(N, 3), NULL=State(N, 3), *, CHECK=Param(3, fill=xavier())):
+    """Its values are called as C++ has words, as headers have macros, and as a layer calls its own."""
+    register = CHECK * NULL + volatile
     begin = softmax(register) * p0
-    return begin, {"h": begin}
+    return begin, {"NULL": begin}
 
 
 @model
