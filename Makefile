@@ -71,8 +71,8 @@ package: $(VENV)/.test ## wheel and sdist, installed into empty environments and
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'
 	$(BIN)/python -m tools.package_check $(PYTHONS)
 
-fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 (FUZZ=--help)
-	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(FUZZ)
+fuzz: caffe ## random models in real Caffe, each failure saved as a file: make fuzz MINUTES=60 SCHEDULER=ADDRESS (FUZZ=--help)
+	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
 	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz $(if $(SEED),--seed $(SEED))
 
 faults: mpi ## full disks, closed output, and trainings that are killed and damaged: make faults KILLS=100

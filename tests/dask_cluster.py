@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import psutil
 
 from tests.processes import family_with
 
+ROOT = Path(__file__).parents[1]
 DASK = Path(sys.executable).with_name("dask")
 
 
@@ -40,6 +42,7 @@ def cluster(folder: Path, workers: int) -> Iterator[Cluster]:
     """A scheduler and so many workers, which end with the block, whatever was done to them. ``folder`` is theirs."""
     file = folder / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True, "cwd": folder}
+    quiet["env"] = {**os.environ, "PYTHONPATH": str(ROOT)}  # what tests have workers do is imported
     address = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", file]
     scheduler = subprocess.Popen([DASK, "scheduler", *address], **quiet)  # type: ignore[call-overload]
     counts = ["--nworkers", str(workers), "--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]

@@ -1,6 +1,7 @@
 """``python -m tests.fuzz --minutes M``, or ``make fuzz MINUTES=M``: random models in real Caffe, as long as you like.
 
-With ``--files`` (``make fuzz FUZZ=--files``) damaged files of every format that is read instead. A process a core.
+With ``--files`` (``make fuzz FUZZ=--files``) damaged files of every format that is read instead. A process a core, or
+the workers of a Dask scheduler (``make fuzz SCHEDULER=ADDRESS``).
 Exits with 1 if a model or a file failed.
 """
 
@@ -13,12 +14,14 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from pathlib import Path
 
 from lstmc_caffe.run.runner import Runner
 from tests.fuzz.files import Counts, damaged_files
 from tests.fuzz.hunt import TARGETS, Tally, hunt
+from tests.fuzz.scheduled import by_scheduler
 
 EVERY = 30.0  # seconds between two lines
 
@@ -33,9 +36,27 @@ def main() -> int:
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("out/fuzz"), help="where failures go (default: out/fuzz)"
     )
+    parser.add_argument("--scheduler", help="the address of a Dask scheduler, whose workers try the models")
     given = parser.parse_args()
+    if given.files and given.scheduler:
+        parser.error("--files: each is read in a process of its own, which workers of a scheduler may not start")
     print(f"seed {given.seed}; failures go to {given.out}", flush=True)
     until = time.monotonic() + 60 * given.minutes
+    total: Tally | Counts = Counts() if given.files else Tally()
+    told = time.monotonic()
+    for tally in by_processes(given, until) if given.scheduler is None else by_scheduler(given, until):
+        total.add(tally)  # type: ignore[arg-type]
+        for line in tally.failed:
+            print(f"failed: {line}", flush=True)
+        if time.monotonic() - told > EVERY:
+            told = time.monotonic()
+            print(str(total).splitlines()[0], flush=True)
+    print(total)
+    return 1 if total.failed else 0
+
+
+def by_processes(given: argparse.Namespace, until: float) -> Iterator[Tally | Counts]:
+    """What became of each model or file, by processes here. Ends the program where one of them fails by itself."""
     results: Queue[Tally | Counts | None] = multiprocessing.Queue()
     processes = [
         multiprocessing.Process(
@@ -47,23 +68,17 @@ def main() -> int:
     ]
     for process in processes:
         process.start()
-    total: Tally | Counts = Counts() if given.files else Tally()
-    working, told = len(processes), time.monotonic()
+    working = len(processes)
     while working:
         tally = results.get()
         if tally is None:
             working -= 1
-            continue
-        total.add(tally)  # type: ignore[arg-type]
-        for line in tally.failed:
-            print(f"failed: {line}", flush=True)
-        if time.monotonic() - told > EVERY:
-            told = time.monotonic()
-            print(str(total).splitlines()[0], flush=True)
+        else:
+            yield tally
     for process in processes:
         process.join()
-    print(total)
-    return 1 if total.failed or any(process.exitcode for process in processes) else 0
+    if any(process.exitcode for process in processes):
+        sys.exit("a process of the hunt has failed")
 
 
 def work(
