@@ -10,6 +10,7 @@ from lstmc.backend.compiled import (
     LintReport,
     RunArrays,
     Violation,
+    Warned,
 )
 from lstmc.backend.discover import (
     BACKENDS,
@@ -88,6 +89,7 @@ __all__ = [
     "TrainsByRanks",
     "Tunes",
     "Violation",
+    "Warned",
     "WritesExamples",
     "find_backends",
     "find_cells",

@@ -112,9 +112,25 @@ class Violation:
 
 
 @dataclass(frozen=True)
+class Warned:
+    """What a reader of some ``version`` gets wrong in a net without a word: at which layers, and where that is said."""
+
+    name: str
+    layers: tuple[str, ...]
+    text: str
+    version: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"warning {self.name} ({self.version}): {self.text}"
+
+
+@dataclass(frozen=True)
 class LintReport:
-    """What a linter found. ``unknown`` are layers whose shapes could not be found, so not all could be checked."""
+    """What a linter found. ``unknown`` are layers whose shapes could not be found, so not all could be checked;
+    ``warnings`` are of a net that the target takes."""
 
     violations: tuple[Violation, ...]
     unknown: tuple[str, ...]
     layers: int
+    warnings: tuple[Warned, ...] = ()

@@ -147,6 +147,7 @@ def _print_summary(net: Net) -> None:
     out.print(f"\n{net.artifact.layers} layers, {len(net.weights)} parameters, {count:,} weights\n")
     out.print(_blobs("feed", net.artifact.inputs, net.compiled.expanded))
     out.print(_blobs("read", net.artifact.outputs, net.compiled.expanded))
+    said.fact("notes", list(net.artifact.notes))
     for note in net.artifact.notes:
         out.print(note, markup=False, soft_wrap=True)
 

@@ -26,6 +26,8 @@ def lint_command(
 ) -> None:
     """Check a net against a target: each finding with the layer, the rule, its reason and where that is documented.
 
+    A warning is of what some version of a reader gets wrong and says nothing of.
+
     Exits with 1 if there is a finding, with --all if no target takes the net, and with 2 if the file is no net.
 
     Examples:
@@ -47,6 +49,7 @@ def lint_command(
     said.fact("layers", report.layers)
     said.fact("findings", [asdict(violation) for violation in report.violations])
     said.fact("not_checked", list(report.unknown))
+    said.fact("warnings", [asdict(warning) for warning in report.warnings])
     out.print(report_text(file.name, name, report), markup=False, soft_wrap=True, end="")
     if report.violations:
         raise typer.Exit(1)
@@ -62,7 +65,7 @@ def _lint_all(net: SavedNet) -> None:
         taken = taken or not reasons
         unknown = [f"not checked, as shapes could not be found: {len(report.unknown)} layers"] if report.unknown else []
         told = [reason for reason, _ in reasons.most_common()]
-        made.add_row(name, len(report.violations), [*told, *unknown])
+        made.add_row(name, len(report.violations), [*told, *unknown, *map(str, report.warnings)])
     out.print(made)
     if not taken:
         raise typer.Exit(1)
@@ -81,7 +84,10 @@ def report_text(file: str, target: str, report: LintReport) -> str:
     if report.unknown:
         lines.append("not checked, as shapes could not be found:")
         lines += [f"    {unknown}" for unknown in report.unknown]
-    count = len(report.violations)
-    found = "clean" if not count else f"{count} finding{'s' if count > 1 else ''}"
+    for warning in report.warnings:
+        more = f", and {len(warning.layers) - 1} more" if len(warning.layers) > 1 else ""
+        lines += [str(warning), f"    documented in: {warning.source}", f"    {warning.layers[0]}{more}"]
+    counts = [(len(report.violations), "finding"), (len(report.warnings), "warning")]
+    found = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count) or "clean"
     lines.append(f"{file}: {report.layers} layers, target {target}: {found}")
     return "\n".join(lines) + "\n"

@@ -100,6 +100,7 @@ LEAST = {
     "opencv": 0.85,
     "mnn": 0.85,
     "openvino": 0.8,
+    "openvino-2022.3": 0.8,
     "rknn": 0.8,
     "tpu-mlir": 0.6,
     "acuity": 0.5,

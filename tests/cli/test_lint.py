@@ -33,6 +33,26 @@ def test_findings_exit_with_1(lstmc: LSTMC) -> None:
     )
 
 
+def test_a_warning_is_no_finding(lstmc: LSTMC) -> None:
+    sizes = ("-D", "T=3", "-D", "N=1", "-D", "D=3", "-D", "H=2")
+    warning = (
+        "warning peephole (OpenVINO 2022.3.0 on the CPU): peepholes over several steps are computed wrongly (0.04 to"
+        " 0.3 off) and nothing is said: for this release compile for target openvino-2022.3\n"
+    )
+    ended = lstmc("compile", "--cell", "lstm_peephole", *sizes, "--target", "openvino")
+    assert (ended.code, ended.err, ended.out.endswith(f"\n{warning}")) == (0, "", True)
+    ended = lstmc("lint", "lstm_peephole.prototxt", "--target", "openvino")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == (
+        f"{warning}"
+        "    documented in: run here: Model Optimizer and OpenVINO 2022.3.0, 2023.3.0 and 2026.4.1, on the CPU\n"
+        "    lstm_peephole/t001/mul_5, and 3 more\n"
+        "lstm_peephole.prototxt: 49 layers, target openvino: 1 warning\n"
+    )
+    ended = lstmc("lint", "lstm_peephole.prototxt", "--target", "openvino", "--json")
+    assert [entry["name"] for entry in json.loads(ended.out)["warnings"]] == ["peephole"]
+
+
 def test_what_is_not_known_is_said(lstmc: LSTMC) -> None:
     Path("net.prototxt").write_text('layer { name: "p" type: "Power" bottom: "data" top: "p" }')
     ended = lstmc("lint", "net.prototxt", "--target", "flat")

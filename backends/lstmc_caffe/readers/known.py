@@ -23,10 +23,10 @@ MNN = Reader(
 )
 
 
-def _openvino(name: str, title: str, converter: Environment, runtime: Environment) -> Reader:
+def _openvino(name: str, title: str, converter: Environment, runtime: Environment, target: str = "openvino") -> Reader:
     """Model Optimizer of one release, and the runtime of that or another."""
     stages = (Stage(PROGRAMS / "openvino_convert.py", converter), Stage(PROGRAMS / "openvino_run.py", runtime))
-    return Reader(name=name, title=title, target="openvino", stages=stages)
+    return Reader(name=name, title=title, target=target, stages=stages)
 
 
 _OPENVINO_2023 = Environment(
@@ -38,7 +38,9 @@ _OPENVINO_2022 = Environment(
 _OPENVINO_NEWEST = Environment("openvino-runtime", "3.11", ("openvino>=2025",))
 OPENVINO = _openvino("openvino", "OpenVINO", _OPENVINO_2023, _OPENVINO_NEWEST)
 OPENVINO_2023 = _openvino("openvino-2023.3", "OpenVINO 2023.3", _OPENVINO_2023, _OPENVINO_2023)
-OPENVINO_2022 = _openvino("openvino-2022.3", "OpenVINO 2022.3", _OPENVINO_2022, _OPENVINO_2022)
+OPENVINO_2022 = _openvino(
+    "openvino-2022.3", "OpenVINO 2022.3", _OPENVINO_2022, _OPENVINO_2022, target="openvino-2022.3"
+)
 RKNN = Reader(
     name="rknn",
     title="RKNN toolkit 2",

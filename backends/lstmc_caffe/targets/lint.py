@@ -12,6 +12,7 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp
 from lstmc_caffe.proto.net import LayerParameter, net_from_text, net_text
 from lstmc_caffe.proto.setting import OLD_NAMES
+from lstmc_caffe.targets.pitfalls import warnings
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
 from lstmc_caffe.targets.target import Restriction, Target
 
@@ -36,7 +37,7 @@ def lint_net(net: Any, target: Target) -> LintReport:
     for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
         found += lint_layer(layer, bottoms, tops, target)
     unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items()) if _asks_for_shapes(target) else ()
-    return LintReport(tuple(found), unknown, len(net.layer))
+    return LintReport(tuple(found), unknown, len(net.layer), warnings(net.layer, target))
 
 
 def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorType], target: Target) -> list[Violation]:

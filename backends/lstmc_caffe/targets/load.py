@@ -22,7 +22,8 @@ from lstmc_caffe.targets.target import Target
 BASES = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")
 OWN = (
     *BASES,
-    *("opencv", "mnn", "openvino", "rknn", "tpu-mlir", "acuity", "ncnn", "tvm", "x2paddle", "tensorrt", "ascend"),
+    *("opencv", "mnn", "openvino", "openvino-2022.3", "rknn", "tpu-mlir", "acuity", "ncnn", "tvm", "x2paddle"),
+    *("tensorrt", "ascend"),
 )
 GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name -> its TOML file, as path or resource
 

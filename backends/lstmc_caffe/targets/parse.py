@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, PlainValidator, with_config
 from lstmc.errors import BackendError
 from lstmc.json_file import NotExpected, parsed
 from lstmc_caffe.proto.net import LayerParameter
-from lstmc_caffe.targets.target import Layout, Names, Program, Reader, Restriction, Scans, Target, Time, Value
+from lstmc_caffe.targets.target import Layout, Names, Pitfall, Program, Reader, Restriction, Scans, Target, Time, Value
 
 Subject = tuple[str, str, str]  # of a rule: the layer, the check, and the field
 
@@ -29,7 +29,14 @@ def _some(found: object) -> object:
     return tuple(map(_value, found))
 
 
+def _layer_types(found: object) -> object:
+    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
+        raise ValueError("an array of one layer type or more")
+    return tuple(found)
+
+
 Some = Annotated[tuple[Value, ...], PlainValidator(_some)]
+LayerTypes = Annotated[tuple[str, ...], PlainValidator(_layer_types)]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -82,6 +89,18 @@ class ReaderTable:
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
+class WarningTable:
+    """A ``[[warning]]``: a :class:`Pitfall`; ``source`` has names of sources."""
+
+    name: str
+    path: LayerTypes
+    text: str
+    version: str
+    source: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
 class TargetFile:
     """The whole file. What is None is the base's."""
 
@@ -100,6 +119,7 @@ class TargetFile:
     sources: dict[str, str] = field(default_factory=dict)
     layers: LayersTable = LayersTable()
     rule: tuple[RuleTable, ...] = ()
+    warning: tuple[WarningTable, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,9 +167,19 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
         layers_source=source,
         restrictions=tuple(rules.values()),
         program=file.program,
+        pitfalls=_pitfalls(file.warning, before, sources),
         **{name: getattr(before, name) if value is None else value for name, value in told.items()},
     )
     return Parsed(target, sources, rules)
+
+
+def _pitfalls(tables: Sequence[WarningTable], base: Target, sources: Mapping[str, str]) -> tuple[Pitfall, ...]:
+    """Those of the base, and this file's own in the places of those that are called alike."""
+    found = {pitfall.name: pitfall for pitfall in base.pitfalls}
+    for number, table in enumerate(tables):
+        source = _source(table.source, ("warning", number), sources)
+        found[table.name] = Pitfall(table.name, table.path, table.text, table.version, source)
+    return tuple(found.values())
 
 
 def _layers(table: LayersTable, base: Target, sources: Mapping[str, str]) -> tuple[tuple[str, ...], str, str]:

@@ -62,6 +62,20 @@ class Restriction:
 
 
 @dataclass(frozen=True)
+class Pitfall:
+    """What a reader of some version gets wrong and says nothing of, where the target cannot avoid it for all versions.
+
+    It is told of nets that have ``path``: layers of these types, each but the first reading the one before.
+    """
+
+    name: str
+    path: tuple[str, ...]
+    text: str
+    version: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Target:
     """What may be written for one kind of reader. ``layers`` are the types allowed, empty for every type."""
 
@@ -81,6 +95,7 @@ class Target:
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
+    pitfalls: tuple[Pitfall, ...] = ()
 
     def allows(self, layer_type: str) -> bool:
         """Whether layers of this type may be written at all."""

@@ -10,6 +10,7 @@ from lstmc.ir import Ref
 from lstmc.manifest import step_blobs
 from lstmc.ops import Array
 from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.pitfalls import warnings
 from lstmc_caffe.write.caffemodel import caffemodel
 from lstmc_caffe.write.generated import SUFFIX, layers_source
 from lstmc_caffe.write.in_place import overwritten
@@ -50,4 +51,5 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
         layers=sum(1 for _ in net.layers()),
         inputs={n: entry.place.label for n, entry in described.inputs.items() if not entry.filled},
         outputs={n: place.label for n, place in described.outputs.items()},
+        notes=tuple(map(str, warnings(net.layers(), target))),
     )

@@ -120,6 +120,7 @@ def test_a_base_may_be_a_file_beside_it(tmp_path: Path) -> None:
 
 
 RULE = {"layer": "Slice", "reason": "r", "source": "a"}
+WARNING = {"name": "w", "path": ["Slice"], "text": "t", "version": "1", "source": "a"}
 
 
 def test_every_check_and_key_is_documented() -> None:
@@ -162,6 +163,18 @@ CHECKS = (
             'x.toml: rule[0].source: expected names of [sources], which are a, found "a, b"',
         ),
         ({"rule": [RULE | {"one_of": [1]}]}, f"x.toml: rule[0]: expected one check of {CHECKS}, found one_of"),
+        (
+            {"warning": [WARNING | {"source": "b"}]},
+            'x.toml: warning[0].source: expected names of [sources], which are a, found "b"',
+        ),
+        (
+            {"warning": [WARNING | {"path": []}]},
+            "x.toml: warning[0].path: expected an array of one layer type or more, found []",
+        ),
+        (
+            {"warning": [{"name": "w"}]},
+            'x.toml: warning[0]: expected an object with a value for path, found {"name": "w"}',
+        ),
         ({"rule": [RULE]}, f"x.toml: rule[0]: expected one check of {CHECKS}, found none"),
         (
             {"rule": [RULE | {"bottoms": 1, "forbidden": True}]},
