@@ -146,8 +146,8 @@ CHECKS = (
         ({"trained": "yes"}, 'x.toml: trained: expected a valid boolean, found "yes"'),
         ({"base": 1}, "x.toml: base: expected the name or the path of a target, found 1"),
         (
-            {"base": "nosuch"},
-            f"there is no target nosuch: expected {', '.join(OWN)}, or the path of a TOML file",
+            {"base": "roof"},
+            f"there is no target roof: expected {', '.join(OWN)}, or the path of a TOML file",
         ),
         ({"layers": ["Slice"]}, 'x.toml: layers: expected an object, found ["Slice"]'),
         ({"layers": {"types": "Slice"}}, 'x.toml: layers.types: expected a valid array, found "Slice"'),
