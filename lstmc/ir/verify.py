@@ -77,11 +77,19 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
         if isinstance(node.op, Scan):  # its types come from its body
             _verify_scan(node.op, legal, stage)
         _verify_types(graph, node, inferred)
+        if stage is not Stage.MODEL and node.name not in precomputed:
+            for ref in graph.args(node.name):
+                if ref.node in precomputed and not is_weight(graph, ref):
+                    raise _at(graph, node, f"%{graph.value_name(ref)} is a part of a weight, which no layer computes")
         if isinstance(node.op, Precomputed) and not made_of_parameters(graph, *graph.args(node.name)):
             raise _at(graph, node, "what is precomputed must be made of parameters, and of nothing else but constants")
         if isinstance(node.op, Scan):
             _verify_weights(graph, node, node.op)
     for output in graph.outputs:
+        if stage is not Stage.MODEL and output.ref.node in precomputed and not is_weight(graph, output.ref):
+            raise VerifyError(
+                f"output {output.name} of graph {graph.name} is a part of a weight, which no layer computes"
+            )
         if output.ref.node not in graph or not 0 <= output.ref.out < len(graph.node(output.ref.node).types):
             what = f"output {output.name}" if output.name else "the output"
             raise VerifyError(f"{what} of graph {graph.name} is no value of it")

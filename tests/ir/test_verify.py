@@ -224,3 +224,21 @@ def test_what_is_precomputed_is_made_of_parameters() -> None:
         "graph g: what is precomputed must be made of parameters, and of nothing else but constants\n"
         "  %s/precomputed: f32[2,4] = precomputed(%s)"
     )
+
+
+@pytest.mark.parametrize("reader", ["layer", "output"])
+def test_a_part_of_a_weight_is_no_value(reader: str) -> None:
+    text = LEGAL.replace("return z=%z", "return o=%e") if reader == "output" else LEGAL
+    text = text.replace(
+        "  %z: f32[2,4] = caffe.Inner",
+        "  %e: f32[2,4] = full()\n  %p: f32[4] = param()\n  %s: f32[2,4] = add(%e, %p)\n"
+        "  %s/precomputed: f32[2,4] = precomputed(%s)\n  %z: f32[2,4] = caffe.Inner",
+    )
+    text = text.replace("return z", "%t: f32[2,4] = caffe.TanH(%e)\n  return z")
+    assert (
+        refused(parse_graph(text, CAFFE_OPS), Stage.LEGAL, CAFFE_OPS)
+        == {
+            "layer": "graph net: %e is a part of a weight, which no layer computes\n  %t: f32[2,4] = caffe.TanH(%e)",
+            "output": "output o of graph net is a part of a weight, which no layer computes",
+        }[reader]
+    )

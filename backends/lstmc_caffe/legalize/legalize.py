@@ -15,6 +15,7 @@ from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_node
 from lstmc_caffe.legalize.checks import check_gradients_end
 from lstmc_caffe.legalize.fused import scan_to_layer
 from lstmc_caffe.legalize.packed_values import with_packed_values
+from lstmc_caffe.legalize.precomputed import with_layers_apart
 from lstmc_caffe.legalize.rules import rules, used
 from lstmc_caffe.legalize.tied import with_transposes_apart, with_transposes_in_bodies
 
@@ -62,7 +63,10 @@ class Legalize(Pass):
         counts: Counter[str] = Counter()
         if self.trained:
             check_gradients_end(graph)
-        ready = with_packed_values(with_transposes_in_bodies(with_transposes_apart(graph))) if self.trained else graph
+        if self.trained:
+            ready = with_packed_values(with_transposes_in_bodies(with_transposes_apart(graph)))
+        else:
+            ready = with_layers_apart(graph)
         legal = legalized(ready, counts, self.trained, self.fused)
         return result(graph, legal, counts)
 
