@@ -8,8 +8,9 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.machinery import SOURCE_SUFFIXES, SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from lstmc.backend import find_backends, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel, Model
@@ -97,12 +98,23 @@ def _split(file: str) -> tuple[Path, str | None]:
     return (Path(path), name) if colon and name.isidentifier() else (Path(file), None)
 
 
+class _AsItIsNow(SourceFileLoader):
+    """Compiles the file each time: no compiled module is left beside it, nor one of an older text taken, which Python
+    does where a file changes within a second and keeps its length."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _import(path: Path) -> ModuleType:
     if not path.is_file():
         raise ModelFileError(f"no such model file: {path}")
-    spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path.resolve())
-    if spec is None or spec.loader is None:
+    if path.suffix not in SOURCE_SUFFIXES:
         raise ModelFileError(f"{path} is not a Python file: expected a name ending in .py")
+    name, file = f"model_file_{path.stem}", str(path.resolve())
+    spec = importlib.util.spec_from_file_location(name, file, loader=_AsItIsNow(name, file))
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     for backend in find_backends():  # before a neighbour of the file could stand for what one of them imports

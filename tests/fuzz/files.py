@@ -109,6 +109,7 @@ def _child(work: list[tuple[int, Format]], results: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _too_long)
     warnings.simplefilter("ignore")
+    sys.dont_write_bytecode = True  # what is imported while a file is read leaves no compiled module either
     with tempfile.TemporaryDirectory(prefix="lstmc-mutant-") as home:
         os.chdir(home)
         watch = _Watch(os.path.realpath(home))

@@ -1,0 +1,33 @@
+"""A model file is read as it is now, and nothing is left beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstmc.errors import ModelFileError
+from lstmc.model_file import model_in
+
+TEXT = "from lstmc import *\n@model\ndef net(X=Input(2, {width})):\n    return tanh(X)\n"
+
+
+def test_a_file_that_changes_within_a_second_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "net.py"
+    for width in (3, 4):
+        path.write_text(TEXT.format(width=width))
+        os.utime(path, (1e9, 1e9))
+        assert model_in(str(path)).graph({}).outputs[0].name == "out"
+        assert f"f32[2,{width}]" in str(model_in(str(path)).graph({}).node("X").types[0])
+    assert [found.name for found in tmp_path.iterdir()] == ["net.py"]
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text("")
+    with pytest.raises(ModelFileError) as caught:
+        model_in(str(path))
+    assert caught.value.message == f"{path} is not a Python file: expected a name ending in .py"
