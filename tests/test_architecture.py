@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import networkx as nx  # noqa: TID251 - for cycles among modules
@@ -139,16 +139,24 @@ def short(path: Path) -> str:
     return path.relative_to(ROOT).as_posix().removeprefix("backends/")
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """The full names of all modules that a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found: list[str] = []
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{short(path)} has a relative import"
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
-                yield whole if whole in MODULES else str(node.module)
+                found.append(whole if whole in MODULES else str(node.module))
+    return tuple(found)
 
 
 def package_of(module: str) -> str:
@@ -160,12 +168,18 @@ def part_of(module: str) -> str:
     return module.split(".")[1] if "." in module else module
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_go_one_way(name: str) -> None:
-    own, rank = part_of(name), RANK[package_of(name)]
-    found = [module for module in imports(MODULES[name]) if package_of(module) == package_of(name)]
-    wrong = [module for module in found if part_of(module) != own and rank[part_of(module)] >= rank[own]]
-    assert not wrong, f"{name} imports {', '.join(wrong)}, which stand beside or above it"
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_go_one_way(package: str) -> None:
+    rank = RANK[package]
+    wrong = {
+        f"{name} imports {module}, which stands beside or above it"
+        for name, path in MODULES.items()
+        for module in imports(path)
+        if package_of(name) == package_of(module) == package
+        and part_of(module) != part_of(name)
+        and rank[part_of(module)] >= rank[part_of(name)]
+    }
+    assert not wrong
 
 
 @pytest.mark.parametrize("package", ORDER)
@@ -180,13 +194,15 @@ def test_the_page_of_the_architecture_has_the_order() -> None:
     assert told == [set(parts) for parts in ORDER["lstmc"]]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name not in WORKER_SIDE])
-def test_every_import_stands_at_the_top(name: str) -> None:
-    tree = ast.parse(MODULES[name].read_text())
+def test_every_import_stands_at_the_top() -> None:
     inside = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) and node not in tree.body
+        f"{name} imports in line {node.lineno}, where no order of imports is kept"
+        for name in MODULES
+        if name not in WORKER_SIDE
+        for node in ast.walk(parsed(MODULES[name]))
+        if isinstance(node, ast.Import | ast.ImportFrom) and node not in parsed(MODULES[name]).body
     ]
-    assert not inside, f"{name} imports in line {inside[0].lineno}, where no order of imports is kept"
+    assert not inside
 
 
 @pytest.mark.parametrize("package", SOURCES)
@@ -211,7 +227,7 @@ WRAPPERS = [name for name in CELLS if name.startswith("lstmc.cells.wrappers")]
 @pytest.mark.parametrize("name", [name for name in CELLS if name not in WRAPPERS])
 def test_cells_are_written_in_the_public_language(name: str) -> None:
     assert set(imports(MODULES[name])) <= {"lstmc", "__future__", "collections.abc", "numpy"}
-    written = {n.id for n in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(n, ast.Name)}
+    written = {n.id for n in ast.walk(parsed(MODULES[name])) if isinstance(n, ast.Name)}
     assert not [n for n in written if n.startswith("_") and n != "_"]
 
 
@@ -221,15 +237,16 @@ def test_wrappers_read_the_arguments_of_cells_too_and_say_what_is_wrong_with_the
     assert set(imports(MODULES[name])) <= public | set(WRAPPERS)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_other_packages_are_imported_only_where_they_belong(name: str) -> None:
-    path = MODULES[name]
-    known = {*sys.stdlib_module_names, *SOURCES}
-    for package in {module.split(".")[0] for module in imports(path)} - known:
-        places = THIRD_PARTY.get(package, ())
-        assert any(
-            short(path) == place or (place.endswith("/") and short(path).startswith(place)) for place in places
-        ), f"{short(path)} imports {package}, which is for {', '.join(places) or 'no part'}"
+def test_other_packages_are_imported_only_where_they_belong() -> None:
+    known, wrong = {*sys.stdlib_module_names, *SOURCES}, []
+    for path in MODULES.values():
+        for package in {package_of(module) for module in imports(path)} - known:
+            places = THIRD_PARTY.get(package, ())
+            if not any(
+                short(path) == place or (place[-1] == "/" and short(path).startswith(place)) for place in places
+            ):
+                wrong.append(f"{short(path)} imports {package}, which is for {', '.join(places) or 'no part'}")
+    assert not wrong
 
 
 @pytest.mark.parametrize("name", WORKER_SIDE)
@@ -255,8 +272,7 @@ def test_files_are_about_one_thing_and_named_for_it() -> None:
 
 @pytest.mark.parametrize("name", [n for n, path in MODULES.items() if path.name == "__init__.py"])
 def test_packages_say_what_they_offer(name: str) -> None:
-    path = MODULES[name]
-    tree = ast.parse(path.read_text())
+    tree = parsed(MODULES[name])
     taken = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     package = importlib.import_module(name)
     starred = [importlib.import_module(str(node.module)) for node in taken if node.names[0].name == "*"]
@@ -291,6 +307,7 @@ def test_every_function_of_the_language_is_listed(name: str) -> None:
     assert all(inspect.getdoc(getattr(module, word)) for word in module.__all__)
 
 
+@cache
 def everything_imported() -> None:
     for package in (lstmc, *map(importlib.import_module, ("lstmc_caffe.ops", "lstmc_onnx.ops"))):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

@@ -81,6 +81,7 @@ def made_by(name: str, tmp_path: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes", "rows"),
     [
@@ -88,7 +89,7 @@ def made_by(name: str, tmp_path: Path, *arguments: str) -> None:
         ("adding.py:lstm_adds", {"N": 50}, 20_000),
         ("char_lm.py:char_lm", {"T": 50, "N": 32}, None),
         ("reverse.py:reverse", {"N": 64}, None),
-        pytest.param("attention.py:attention", {"N": 50}, 24_000, marks=pytest.mark.slow),
+        ("attention.py:attention", {"N": 50}, 24_000),
     ],
 )
 def test_the_data_of_an_example_fit_its_model(
@@ -105,6 +106,7 @@ def test_the_data_of_an_example_fit_its_model(
             assert dataset.rows == rows
 
 
+@pytest.mark.slow
 def test_the_data_of_five_cells_fit_their_models(tmp_path: Path) -> None:
     made_by("five_cells.py", tmp_path, "data")
     for task, steps, rows in (
@@ -123,6 +125,7 @@ def loaded(name: str) -> ModuleType:
     return sys.modules[source.model.function.__module__]
 
 
+@pytest.mark.slow
 def test_strings_to_test_on_are_not_among_those_to_train_on(tmp_path: Path) -> None:
     made_by("reverse.py", tmp_path, "data")
     train, test = ({tuple(s) for s in np.load(tmp_path / f"{part}.npz")["digits"].T} for part in ("train", "test"))

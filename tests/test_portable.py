@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 FILES = ("tests/cli/test_show.py", "tests/runs/test_metrics.py")
 
@@ -18,6 +20,7 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_works_where_posix_is_hidden() -> None:
     plugin = ("-p", "tests.without_posix", "-p", "no:cacheprovider", "-n", "0")
     done = run("-m", "pytest", "-q", *plugin, "-m", "not caffe and not slow", *FILES)
@@ -32,6 +35,7 @@ def test_what_is_hidden_is_not_there() -> None:
     assert "AttributeError" in run("-c", f"{hide}import signal; signal.SIGHUP").stderr
 
 
+@pytest.mark.slow
 def test_every_text_file_is_read_and_written_with_an_encoding(tmp_path: Path) -> None:
     """PEP 597: an encoding that is left to the system is a warning, here an error."""
     model = tmp_path / "mine.py"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -117,9 +118,15 @@ def is_documented(error: BackendError, target: str) -> bool:
     return bool(reasons & set(error.notes))
 
 
-@pytest.mark.parametrize(
-    ("target", "form"), LISTS, ids=[form or Path(target).stem.replace("_", "-") for target, form in LISTS]
-)
+def each_list() -> Iterator[Any]:
+    """The targets and forms; in ``make quick`` those of which others are made."""
+    for target, form in LISTS:
+        quick = form is None and target in ("caffe", "caffe-fused", "flat")
+        name = form or Path(target).stem.replace("_", "-")
+        yield pytest.param(target, form, id=name, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("target", "form"), [*each_list()])
 def test_every_pass_keeps_the_meaning_and_a_second_run_changes_nothing(target: str, form: str | None) -> None:
     tally, share = Tally(), SHARES.get(load_target(target).name, 1.0)
     models = max(15, settings.default.max_examples // 15)

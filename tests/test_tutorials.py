@@ -59,10 +59,11 @@ def program(page: Path) -> str:
 
 
 def pages() -> Iterator[object]:
-    """The pages, those that train marked as needing real Caffe."""
+    """The pages, those that train marked as needing real Caffe, and all but one as slow."""
     for page in PAGES:
-        trains = "$ lstmc train" in page.read_text(encoding="utf-8")
-        yield pytest.param(page, marks=[pytest.mark.caffe] if trains else [], id=page.stem)
+        marks = [pytest.mark.caffe] if "$ lstmc train" in page.read_text(encoding="utf-8") else []
+        marks += [pytest.mark.slow] if page.stem != "cell-from-a-paper" else []
+        yield pytest.param(page, marks=marks, id=page.stem)
 
 
 @pytest.mark.parametrize("page", [*pages()])

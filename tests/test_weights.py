@@ -146,6 +146,7 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     assert refused(path) == f"WeightsError: {path}: W holds Python objects: expected numbers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_a_file_damaged_anywhere_is_refused_or_read(tmp_path: Path, save: Callable[..., None]) -> None:
     path = tmp_path / "w.npz"

@@ -41,6 +41,7 @@ def html(outputs: list[Any]) -> str:
     return str(output["data"]["text/html"])
 
 
+@pytest.mark.slow
 def test_a_net_and_a_verification_are_tables(tmp_path: Path) -> None:
     _, net, verified, refused = shown(
         SETUP, 'lstmc.compile("lstm", T=2, N=1, D=3, H=4)', 'lstmc.compile(fits, N=2).verify(on=["interpreter"])',
@@ -66,11 +67,13 @@ def executed(name: str, folder: Path) -> Any:
     return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
 
 
+@pytest.mark.slow
 def test_the_notebook_of_a_first_net_shows_two_pictures(tmp_path: Path) -> None:
     _, rolled, unrolled, *_ = executed("first-net", tmp_path)
     assert all("image/svg+xml" in outputs[0]["data"] for outputs in (rolled, unrolled))
 
 
+@pytest.mark.slow
 def test_the_notebook_from_pytorch_to_opencv_runs(tmp_path: Path) -> None:
     assert "def gru_cell(" in executed("from-pytorch", tmp_path)[1][0]["text"]
 

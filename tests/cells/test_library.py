@@ -112,7 +112,12 @@ LEAST = {
 }  # the share of all cells
 
 
-@pytest.mark.parametrize("target", LEAST)
+QUICKLY = ("caffe", "flat", "noslice", "caffe-fused")
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(name, marks=() if name in QUICKLY else pytest.mark.slow) for name in LEAST]
+)
 def test_most_cells_are_for_other_readers_too_and_it_is_written_down_which(target: str) -> None:
     backend = load_backend("caffe")
     assert set(backend.targets) == set(LEAST)

@@ -244,6 +244,7 @@ def run_limited(folder: Path, limit: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_keeps_what_was_there(tmp_path: Path) -> None:
     """A limit on file sizes stands in for a full disk where there is no right to mount one."""
     folder = tmp_path / "made"

@@ -37,6 +37,7 @@ def test_names_are_offered(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch, typed:
     assert (ended.out.split(), ended.err) == (OFFERED[typed], "")
 
 
+@pytest.mark.slow
 def test_bash_takes_them() -> None:
     program = Path(sys.executable).with_name("lstmc")
     source = f'eval "$(_LSTMC_COMPLETE=source_bash {program})"'

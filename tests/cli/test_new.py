@@ -14,6 +14,7 @@ from tests.cli.conftest import LSTMC
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "files", "tests"),
     [

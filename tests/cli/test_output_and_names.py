@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import LSTMC
+from tests.quick_sample import one_in
 
 PLAIN = "from lstmc import *\n@model\ndef net(X=Input(3, 4)):\n    return tanh(X)\n"
 FULL = "OutputError: cannot write to standard output: No space left on device\n"
@@ -22,6 +23,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_output_that_is_closed(tmp_path: Path, closed: str) -> None:
@@ -35,13 +37,14 @@ def test_output_that_is_closed(tmp_path: Path, closed: str) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("command", ["compile net.py -o out", "show net.py", "--version", "cells"])
+@pytest.mark.parametrize("command", one_in(4, ["--version", "compile net.py -o out", "show net.py", "cells"]))
 def test_output_that_is_full(tmp_path: Path, command: str) -> None:
     ended = shell(f"lstmc {command} >/dev/full", tmp_path)
     assert (ended.returncode, ended.stderr) == (2, FULL)
     assert (tmp_path / "out" / "net.caffemodel").exists() == command.startswith("compile")
 
 
+@pytest.mark.slow
 def test_a_model_file_in_a_folder_that_is_no_text(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"b\xff")
     folder.mkdir()
@@ -55,6 +58,7 @@ def test_a_model_file_in_a_folder_that_is_no_text(tmp_path: Path) -> None:
     assert ended.stderr == "ModelFileError: \\udcfe.py has no model other: found net\n"
 
 
+@pytest.mark.slow
 def test_what_is_written_of_a_model_in_a_folder_that_is_no_text_is_read_back(tmp_path: Path) -> None:
     folder = tmp_path / os.fsdecode(b"b\xff\nname: 3")
     folder.mkdir()
@@ -149,6 +153,7 @@ def test_a_cell_with_nothing_to_return(lstmc: LSTMC) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_neighbour_of_the_model_file_is_not_what_lstmc_imports(tmp_path: Path) -> None:
     (tmp_path / "beside").mkdir()
     (tmp_path / "beside" / "google.py").write_text("raise SystemExit(7)\n")

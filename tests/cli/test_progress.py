@@ -93,6 +93,7 @@ with interruptible() as interruption:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("second", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_the_second_signal_ends_at_once(second: str, code: int) -> None:
     ended = subprocess.run([sys.executable, "-c", TWICE, second], capture_output=True, text=True, check=False)

@@ -86,6 +86,7 @@ def weights(run: str) -> dict[str, Any]:
         return dict(saved)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", CurveDrawing)
     np.savez("test.npz", **arrays(11))

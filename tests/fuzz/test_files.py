@@ -21,6 +21,7 @@ def total(found: list[Counts]) -> Counts:
     return made
 
 
+@pytest.mark.slow
 def test_damaged_files_end_in_an_error_or_a_right_result() -> None:
     counts = total(list(damaged_files(range(7 * 10**8, 7 * 10**8 + 340))))
     assert counts.failed == []

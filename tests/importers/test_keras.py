@@ -427,6 +427,7 @@ def test_tensors_from_elsewhere_and_bombs_are_refused(tmp_path: Path, kind: str)
         import_file(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["keras", "h5"])
 def test_a_thousand_mutants_are_read_or_refused_in_words(tmp_path: Path, format: str) -> None:
     randomized(keras.Sequential([kl.Input((5, 3)), kl.LSTM(2), kl.Dense(2)])).save(tmp_path / f"m.{format}")

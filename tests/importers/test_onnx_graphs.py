@@ -308,6 +308,7 @@ def test_external_data_are_read_from_below_the_models_folder_only(tmp_path: Path
         assert str(caught.value) == f"SourceError: m.onnx: {said}"
 
 
+@pytest.mark.slow
 def test_a_thousand_mutants_are_read_or_refused_in_words(tmp_path: Path) -> None:
     exported(Tagger().eval(), tmp_path / "tagger.onnx", torch.zeros(2, 5, 4))
     content, path = (tmp_path / "tagger.onnx").read_bytes(), tmp_path / "mutant"

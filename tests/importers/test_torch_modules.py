@@ -13,6 +13,7 @@ from torch import nn
 from lstmc.importers import RefusedError, from_torch
 from lstmc_caffe.run.runner import Runner
 from tests.importers.imported import Imported, assert_close, imported
+from tests.quick_sample import one_in
 
 
 class Lambda(nn.Module):
@@ -184,7 +185,7 @@ OPERATORS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", one_in(3, OPERATORS))
 def test_an_operator(name: str) -> None:
     module, shape = OPERATORS[name]
     more = (torch.randn(1, 3, 4),) if name == "first state" else ()

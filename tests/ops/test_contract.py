@@ -33,7 +33,7 @@ from tests.draws import HypothesisDraw
 # Of every dialect that is installed: what a package brings is held to the same.
 ALL = [op for dialect in dialects() for op in load_dialect(dialect).values()]
 EVALUATED = [op for op in ALL if not issubclass(op, Input | Param | Arg)]  # the others are fed
-DRAWN = settings(deadline=None, max_examples=25)
+DRAWN = settings(max_examples=max(5, settings.default.max_examples // 12))  # 25 by default
 SEEDS = st.integers(0, 2**32 - 1)
 KINK = 0.01  # operands keep this far from 0, where relu, abs and elu have no derivative
 

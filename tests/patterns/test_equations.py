@@ -39,7 +39,7 @@ def test_one_formula_written_three_ways() -> None:
     assert formula.recurrent
 
 
-@pytest.mark.parametrize("op", [Mul(), Add()])
+@pytest.mark.parametrize("op", [Mul(), pytest.param(Add(), marks=pytest.mark.slow)])
 def test_a_long_body_has_an_end(op: Mul | Add) -> None:
     b = Builder("body")
     (state,) = b.add(Arg((2, 3), "state"), names=("h",))

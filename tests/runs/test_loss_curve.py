@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lstmc.runs.curve_drawing import CurveDrawing
 from lstmc.runs.loss_curve import draw
 
@@ -17,6 +19,7 @@ def records(*scores: str) -> list[dict[str, Any]]:
     return [record | at for record in (*trained, *tested)]
 
 
+@pytest.mark.slow
 def test_the_curve_is_drawn_beside_training_and_the_same_each_time(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records("loss")))
     assert draw(tmp_path / "nothing") == []
@@ -29,6 +32,7 @@ def test_the_curve_is_drawn_beside_training_and_the_same_each_time(tmp_path: Pat
     assert {name: (tmp_path / name).read_bytes() for name in made} == made
 
 
+@pytest.mark.slow
 def test_a_curve_that_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records()))
     (tmp_path / "loss.png").mkdir()

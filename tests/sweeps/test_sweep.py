@@ -107,6 +107,7 @@ def test_its_record_says_how_to_train_the_point_alone(lstmc: LSTMC, here: Here) 
         assert np.array_equal(array, np.load("sweep/best/weights.npz")[name])
 
 
+@pytest.mark.slow
 def test_what_has_finished_is_not_trained_again(lstmc: LSTMC, here: Here) -> None:
     first = swept(lstmc, *GRID)
     before, here.jobs = results(), []
@@ -153,6 +154,7 @@ def test_what_is_interrupted_is_tried_again_and_goes_on_later(
     assert results()["points/scale=1"]["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_halving_lets_the_best_go_on(lstmc: LSTMC, here: Here) -> None:
     more = ("--grid", "solver.base_lr=0.0001,0.001,0.01,0.5", "--halving", "2")
     ended = swept(lstmc, *more)

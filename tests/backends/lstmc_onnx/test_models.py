@@ -15,6 +15,7 @@ from lstmc.plugins import offered
 from lstmc_onnx.run.executor import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
 from tests.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
+from tests.quick_sample import one_in
 from tests.shares import least
 from tests.strategies import RandomModel, random_models
 
@@ -23,7 +24,7 @@ LAYERS = ("gru", "gru_reset_after", "lstm", "lstm_cifg", "lstm_peephole", "rnn")
 
 
 @pytest.mark.parametrize("options", [{}, {"states": False, "reverse": True}], ids=["", "from zero, reverse"])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", one_in(4, CELLS))
 def test_every_cell_means_the_same_in_onnx_runtime_in_every_form(name: str, options: dict[str, bool]) -> None:
     graph = cell_graph(name, (3, 2), **options)
     weights = drawn(name, graph).weights

@@ -19,6 +19,7 @@ from lstmc_onnx import OnnxBackend
 from tests.backends.lstmc_onnx.test_models import CELLS
 from tests.cells.scanned import RANGES, SIZES
 from tests.cli.conftest import LSTMC, lstmc
+from tests.quick_sample import one_in
 
 __all__ = ["lstmc"]
 CLOCKED = ("clockwork",)  # counts its steps, which is a loop over no sequence
@@ -45,7 +46,7 @@ def assert_runs_at(net: library.Net, at: library.Net, ranges: dict[str, Any]) ->
         np.testing.assert_allclose(array, wanted[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", one_in(6, CELLS))
 def test_one_net_of_a_cell_is_for_every_number_of_steps_and_sequences(name: str) -> None:
     cell = load_cell(name)
     net = compiled(cell, 3, 2)

@@ -38,11 +38,11 @@ def test_the_archive_has_one_folder_and_nobody_s_name(stage: Path, tmp_path: Pat
 def test_an_archive_that_is_too_large_is_not_written(
     stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (stage / "large").write_bytes(os.urandom(3 * 2**20))
-    monkeypatch.setattr(making, "LIMIT", 2 * 2**20)
+    (stage / "large").write_bytes(os.urandom(11 * 2**20 // 10))
+    monkeypatch.setattr(making, "LIMIT", 2**20)
     with pytest.raises(InstallError) as caught:
         making.pack(stage, tmp_path / "a.tar.xz")
-    assert str(caught.value) == "InstallError: the bundle has 3.0 MiB: expected at most 2"
+    assert str(caught.value) == "InstallError: the bundle has 1.1 MiB: expected at most 1"
     assert [path.name for path in tmp_path.iterdir()] == ["stage"]
 
 

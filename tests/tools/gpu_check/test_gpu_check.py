@@ -109,6 +109,7 @@ def test_a_place_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     assert all(outcome.error == reason for outcome in outcomes), outcomes
 
 
+@pytest.mark.slow
 def test_every_cell_of_the_library_is_checked() -> None:
     assert {case.cell for case in cases(((2, 2, 3, 4),)) if case.compiled.target == "caffe"} == set(find_cells())
 

@@ -108,6 +108,7 @@ def test_force_builds_anew(tmp_path: Path) -> None:
     assert names(tmp_path) == [KEY, "install.lock"]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
     counter, go = tmp_path / "counter", tmp_path / "go"
     with child(tmp_path, counter, go) as first:

@@ -118,6 +118,7 @@ def test_the_latest_of_several_counts(folder: Path, tmp_path: Path) -> None:
     assert found.pythonpath == newer / "python"
 
 
+@pytest.mark.slow
 def test_reading_the_record_is_cheap() -> None:
     script = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"

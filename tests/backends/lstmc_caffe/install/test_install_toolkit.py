@@ -78,6 +78,7 @@ def test_an_installed_toolkit_compiles_and_wheels_are_linked(recipe: Recipe, tmp
     assert output.getvalue() == "fetching nvidia-cublas==1.0\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("release", "header"), [("12.9", True), ("13.0", False)], ids=["older", "no headers"])
 def test_without_a_fitting_toolkit_nvcc_is_a_wheel_too(
     recipe: Recipe, tmp_path: Path, release: str, header: bool
@@ -89,6 +90,7 @@ def test_without_a_fitting_toolkit_nvcc_is_a_wheel_too(
     assert output.getvalue().splitlines()[-1] == "fetching nvidia-cuda-nvcc==1.0 nvidia-cuda-crt==1.0"
 
 
+@pytest.mark.slow
 def test_what_a_killed_build_fetched_is_not_fetched_again(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "cuda-libraries.partial").mkdir()  # of one that was killed while it fetched
     first = prepare(recipe, tmp_path, [])
@@ -120,6 +122,7 @@ def test_a_wheel_that_is_another_one(recipe: Recipe, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_wheels_without_the_files_that_are_needed(recipe: Recipe, tmp_path: Path) -> None:
     empty = replace(recipe, cuda_libraries=(wheel(tmp_path / "wheels", "nvidia-empty"),))
     with pytest.raises(InstallError) as caught:

@@ -32,6 +32,7 @@ from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, emitted
 from tests.backends.lstmc_caffe.rows.models import CELLS, PORTABLE, WHOLE, N, T, graph_of
+from tests.quick_sample import one_in
 
 SIZES = ((3, 2), (4, 1), (1, 2))
 BACKEND = load_backend("caffe")
@@ -62,7 +63,7 @@ def assert_outputs_agree(reader: ReaderExecutor, name: str, target: str, size: t
 
 
 @pytest.mark.parametrize("target", PORTABLE)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", one_in(3, NAMES))
 def test_opencv_agrees(opencv: ReaderExecutor, name: str, target: str) -> None:
     for size in SIZES:
         assert_outputs_agree(opencv, name, target, size)
