@@ -1,4 +1,7 @@
-"""``python -m lstmc_caffe.layers NAME.layers.cpp -o NAME.layers.so``: the library, for a pycaffe of one's own."""
+"""``python -m lstmc_caffe.layers NAME.layers.cpp -o NAME.layers.so``: the library, for a pycaffe of one's own.
+
+With ``--gpu`` for the Caffe with CUDA: then ``NAME.layers.cu`` is read too, from beside the first.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from pathlib import Path
 
 from lstmc.errors import BackendError, LstmcError
 from lstmc.output import write_files
+from lstmc_caffe.install.record import installed_with_cuda
 from lstmc_caffe.library.build import library
-from lstmc_caffe.run.locate import locate
+from lstmc_caffe.place.place import INSTALL_CUDA, CaffeLocation
+from lstmc_caffe.run.locate import locate, locate_for_gpu
+from lstmc_caffe.write.generated import stored_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,9 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path, metavar="NAME.layers.cpp", help="as lstmc compile wrote it")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.so", help="the library to write")
+    parser.add_argument("--gpu", action="store_true", help="for the Caffe with CUDA, with NAME.layers.cu beside it")
     options = parser.parse_args(arguments)
     try:
-        made = library(_read(options.source), locate())
+        made = library(stored_source(options.source), _with_cuda() if options.gpu else locate())
         write_files(options.output.parent, {options.output.name: made.read_bytes()})
     except LstmcError as error:
         print(error, file=sys.stderr)
@@ -32,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BackendError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
+def _with_cuda() -> CaffeLocation:
+    location = locate_for_gpu()
+    if location.found_by == "installed" and installed_with_cuda() is not None:
+        return location
+    raise BackendError("--gpu: expected the Caffe that lstmc builds with CUDA, found another", notes=(INSTALL_CUDA,))
 
 
 if __name__ == "__main__":

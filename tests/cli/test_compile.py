@@ -127,7 +127,8 @@ def test_of_generated_layers_source_and_library_are_written(lstmc: LSTMC, monkey
     asked = ("compile", "--cell", "gru", *SIZES, "-D", "D=4", "-D", "H=5", "--target", "caffe-fused")
     ended = lstmc(*asked, "-o", "made")
     assert (ended.code, ended.err) == (0, "")
-    names = ["gru.caffemodel", "gru.layers.cpp", "gru.layers.so", "gru.manifest.json", "gru.prototxt"]
+    names = ["gru.caffemodel", "gru.layers.cpp", "gru.layers.cu", "gru.layers.so"]
+    names += ["gru.manifest.json", "gru.prototxt"]
     assert list(contents(Path("made"))) == names
     monkeypatch.setattr(build.shutil, "which", lambda _: None)
     ended = lstmc(*asked, "-o", "without")

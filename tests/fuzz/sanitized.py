@@ -2,7 +2,8 @@
 
 Each source is compiled with a program that gives every array just the memory that it should need, and runs each layer
 forward and backward in two threads that share the weights: once under the sanitizers of addresses and of undefined
-behaviour, once under that of threads. Exits with 1 if one of them found something; the source is saved.
+behaviour, once under that of threads. So is its CUDA, as a program for the CPU whose kernels run serially. Exits with
+1 if one of them found something; the source is saved.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from pathlib import Path
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.fused.code import Source
 from lstmc_caffe.library.build import FLAGS
 from lstmc_caffe.write.generated import layers_source
+from tests import serial_cuda
 from tests.strategies import seeded_model
 
 TARGET = "caffe-fused"
@@ -32,20 +35,20 @@ SANITIZERS = ("address,undefined", "thread")
 SIZES = ((1, 1), (2, 3), (7, 13))  # T, N: fewer rows in all than are packed for, and more
 
 
-def found_in(source: str, sanitizers: Sequence[str] = SANITIZERS) -> str | None:
-    """What a sanitizer says of the layers in ``source``; None where all have nothing to say."""
+def found_in(source: str, sanitizers: Sequence[str] = SANITIZERS, added: Sequence[str] = ()) -> str | None:
+    """What a sanitizer says of the layers in ``source``, compiled with flags that are ``added``; None for nothing."""
     with tempfile.TemporaryDirectory(prefix="lstmc-sanitized-") as name:
         folder = Path(name)
         (folder / "layers.cpp").write_text(source, encoding="utf-8")
         for sanitizer in sanitizers:
-            found = _ran_under(sanitizer, folder)
+            found = _ran_under(sanitizer, folder, added)
             if found is not None:
                 return found
     return None
 
 
-def _ran_under(sanitizer: str, folder: Path) -> str | None:
-    flags = [flag for flag in FLAGS if not flag.startswith("-O")]
+def _ran_under(sanitizer: str, folder: Path, added: Sequence[str]) -> str | None:
+    flags = [*added, *(flag for flag in FLAGS if not flag.startswith("-O"))]
     flags += ["-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f'-DLAYERS="{folder}/layers.cpp"']
     command = ["g++", *flags, str(PROGRAM), "-o", str(folder / "run_layers"), "-lopenblas", "-pthread"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -61,7 +64,7 @@ def _ran_under(sanitizer: str, folder: Path) -> str | None:
     return None
 
 
-def source_of(seed: int) -> str | None:
+def source_of(seed: int) -> Source | None:
     """The generated layers of a random model; None where it has none."""
     try:
         return layers_source(compile_graph(seeded_model(seed).graph(), CaffeBackend(), TARGET).expanded)
@@ -83,13 +86,16 @@ def main() -> int:
         source = source_of(seed)
         if source is None:
             continue
-        tried, found = tried + 1, found_in(source)
-        if found is not None:
-            failed += 1
-            given.out.mkdir(parents=True, exist_ok=True)
-            saved = given.out / f"sanitized-{seed}.layers.cpp"
-            saved.write_text(re.sub("(?m)^", "// ", found) + "\n" + source, encoding="utf-8")
-            print(f"failed: {saved}: {found.splitlines()[0]}", flush=True)
+        tried += 1
+        assert source.cu is not None
+        for suffix, text, added in (("cpp", source.cpp, ()), ("cu", source.cu, serial_cuda.FLAGS)):
+            found = found_in(text, added=added)
+            if found is not None:
+                failed += 1
+                given.out.mkdir(parents=True, exist_ok=True)
+                saved = given.out / f"sanitized-{seed}.layers.{suffix}"
+                saved.write_text(re.sub("(?m)^", "// ", found) + "\n" + text, encoding="utf-8")
+                print(f"failed: {saved}: {found.splitlines()[0]}", flush=True)
     print(f"{tried} sources, {failed} of them wrong")
     return 1 if failed or not tried else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import lstmc
+from tests import serial_cuda
 from tests.fuzz.sanitized import SANITIZERS, found_in
 
 pytestmark = [pytest.mark.caffe, pytest.mark.slow]  # g++ and a BLAS are there where Caffe is
@@ -18,6 +19,14 @@ def source() -> str:
 
 def test_memory_beyond_its_end_is_found(source: str) -> None:
     found = found_in(changed(source, "for (int j = 0; j < 4; ++j)", "for (int j = 0; j < 40; ++j)"), ADDRESSES)
+    assert found is not None
+    assert "heap-buffer-overflow" in found
+
+
+def test_memory_beyond_its_end_is_found_in_cuda_that_is_run_serially() -> None:
+    text = lstmc.compile("rnn", T=2, N=1, D=3, H=4, target="caffe-fused").files["rnn.layers.cu"].decode()
+    assert found_in(text, added=serial_cuda.FLAGS) is None
+    found = found_in(changed(text, "if (i >= count) return;", "if (i > count) return;"), ADDRESSES, serial_cuda.FLAGS)
     assert found is not None
     assert "heap-buffer-overflow" in found
 

@@ -21,13 +21,34 @@ using std::vector;
 typedef vector<Blob<float>*> Blobs;
 enum { ALIGNED = 16 };  // floats of a line of the cache, where buffers begin
 
-const lstmc_layer* find(const string& type) {
-  for (const lstmc_layer* const* layer = lstmc_layers; *layer; ++layer) {
-    if (type == (*layer)->type) return *layer;
+const lstmc_layer* find(const string& type, const lstmc_layer* const* layers) {
+  for (; *layers; ++layers) {
+    if (type == (*layers)->type) return *layers;
   }
   LOG(FATAL) << "this library has no layer of type " << type;
   return nullptr;
 }
+
+// Where memory is that a pass reads and writes.
+struct OnCpu {
+  static const float* data(const Blob<float>& blob) { return blob.cpu_data(); }
+  static const float* diff(const Blob<float>& blob) { return blob.cpu_diff(); }
+  static float* data_to_write(Blob<float>* blob) { return blob->mutable_cpu_data(); }
+  static float* diff_to_write(Blob<float>* blob) { return blob->mutable_cpu_diff(); }
+  static void* memory(caffe::SyncedMemory* buffer) { return buffer->mutable_cpu_data(); }
+  static void* blas() { return nullptr; }
+};
+
+#ifndef CPU_ONLY
+struct OnGpu {
+  static const float* data(const Blob<float>& blob) { return blob.gpu_data(); }
+  static const float* diff(const Blob<float>& blob) { return blob.gpu_diff(); }
+  static float* data_to_write(Blob<float>* blob) { return blob->mutable_gpu_data(); }
+  static float* diff_to_write(Blob<float>* blob) { return blob->mutable_gpu_diff(); }
+  static void* memory(caffe::SyncedMemory* buffer) { return buffer->mutable_gpu_data(); }
+  static void* blas() { return caffe::Caffe::cublas_handle(); }
+};
+#endif
 
 string text(const vector<int>& shape) {
   std::ostringstream out;
@@ -39,7 +60,8 @@ string text(const vector<int>& shape) {
 
 class GeneratedLayer : public caffe::Layer<float> {
  public:
-  explicit GeneratedLayer(const caffe::LayerParameter& param) : Layer<float>(param), code_(find(param.type())) {}
+  explicit GeneratedLayer(const caffe::LayerParameter& param)
+      : Layer<float>(param), code_(find(param.type(), lstmc_layers)) {}
 
   virtual inline const char* type() const { return code_->type; }
   virtual inline int ExactNumBottomBlobs() const { return code_->bottoms; }
@@ -84,34 +106,30 @@ class GeneratedLayer : public caffe::Layer<float> {
     for (int i = 0; i < code_->buffers; ++i) {
       const lstmc_buffer& buffer = code_->buffer[i];
       const size_t floats = size_t(buffer.size) * (buffer.rows ? N : 1) * (buffer.time ? T + buffer.more : 1);
-      if (buffers_[i].size() != floats + ALIGNED) vector<float>(floats + ALIGNED).swap(buffers_[i]);
+      const size_t bytes = sizeof(float) * (floats + ALIGNED);
+      // memory of the CPU or of a GPU: of that where a pass first wants it
+      if (!buffers_[i] || buffers_[i]->size() != bytes) buffers_[i].reset(new caffe::SyncedMemory(bytes));
     }
   }
 
  protected:
-  virtual void Forward_cpu(const Blobs& bottom, const Blobs& top) {
-    lstmc_call call = called();
-    gather(bottom, top);
-    for (size_t i = 0; i < top.size(); ++i) top_[i] = top[i]->mutable_cpu_data();
-    call.top = top_.data();
-    code_->forward(&call);
-  }
+  virtual void Forward_cpu(const Blobs& bottom, const Blobs& top) { forward<OnCpu>(code_, bottom, top); }
 
   virtual void Backward_cpu(const Blobs& top, const vector<bool>& propagate_down, const Blobs& bottom) {
-    lstmc_call call = called();
-    gather(bottom, top);
-    for (size_t i = 0; i < top.size(); ++i) {
-      top_[i] = const_cast<float*>(top[i]->cpu_data());
-      top_diff_[i] = top[i]->cpu_diff();
-    }
-    for (size_t i = 0; i < bottom.size(); ++i) {
-      bottom_diff_[i] = bottom[i]->mutable_cpu_diff();
-      wanted_[i] = propagate_down[i];
-    }
-    for (int i = 0; i < code_->weights; ++i) weight_diff_[i] = this->blobs_[i]->mutable_cpu_diff();
-    call.top = top_.data();
-    code_->backward(&call);
+    backward<OnCpu>(code_, top, propagate_down, bottom);
   }
+
+#ifndef CPU_ONLY
+  virtual void Forward_gpu(const Blobs& bottom, const Blobs& top) {
+    forward<OnGpu>(find(code_->type, lstmc_gpu_layers), bottom, top);
+    CUDA_POST_KERNEL_CHECK;
+  }
+
+  virtual void Backward_gpu(const Blobs& top, const vector<bool>& propagate_down, const Blobs& bottom) {
+    backward<OnGpu>(find(code_->type, lstmc_gpu_layers), top, propagate_down, bottom);
+    CUDA_POST_KERNEL_CHECK;
+  }
+#endif
 
  private:
   static vector<int> sized(const lstmc_shape& shape, int T, int N) {
@@ -122,32 +140,64 @@ class GeneratedLayer : public caffe::Layer<float> {
     return found;
   }
 
-  void gather(const Blobs& bottom, const Blobs& top) {
-    for (size_t i = 0; i < bottom.size(); ++i) bottom_[i] = bottom[i]->cpu_data();
-    for (int i = 0; i < code_->weights; ++i) weight_[i] = this->blobs_[i]->cpu_data();
-    for (int i = 0; i < code_->buffers; ++i) {
-      const size_t beyond = reinterpret_cast<size_t>(buffers_[i].data()) / sizeof(float) % ALIGNED;
-      buffer_[i] = buffers_[i].data() + (beyond ? ALIGNED - beyond : 0);
-    }
+  template <class Place>
+  void forward(const lstmc_layer* code, const Blobs& bottom, const Blobs& top) {
+    const lstmc_call call = called<Place>(code, bottom);
+    for (size_t i = 0; i < top.size(); ++i) top_[i] = Place::data_to_write(top[i]);
+    code->forward(&call);
   }
 
-  lstmc_call called() {
-    bottom_.resize(code_->bottoms + 1);
-    bottom_diff_.resize(code_->bottoms + 1);
-    wanted_.resize(code_->bottoms + 1);
-    weight_.resize(code_->weights + 1);
-    weight_diff_.resize(code_->weights + 1);
-    top_.resize(code_->tops + 1);
-    top_diff_.resize(code_->tops + 1);
-    buffer_.resize(code_->buffers + 1);
-    const lstmc_call call = {T_,           N_,          bottom_.data(),   bottom_diff_.data(), wanted_.data(), weight_.data(),
-                             weight_diff_.data(), top_.data(), top_diff_.data(), buffer_.data()};
+  template <class Place>
+  void backward(const lstmc_layer* code, const Blobs& top, const vector<bool>& propagate_down, const Blobs& bottom) {
+    const lstmc_call call = called<Place>(code, bottom);
+    for (size_t i = 0; i < top.size(); ++i) {
+      top_[i] = const_cast<float*>(Place::data(*top[i]));
+      top_diff_[i] = Place::diff(*top[i]);
+    }
+    for (size_t i = 0; i < bottom.size(); ++i) {
+      bottom_diff_[i] = Place::diff_to_write(bottom[i]);
+      wanted_[i] = propagate_down[i];
+    }
+    for (int i = 0; i < code->weights; ++i) weight_diff_[i] = Place::diff_to_write(this->blobs_[i].get());
+    code->backward(&call);
+  }
+
+  // A call that knows where all is but tops and gradients, for which it has room.
+  template <class Place>
+  lstmc_call called(const lstmc_layer* code, const Blobs& bottom) {
+    bottom_.resize(code->bottoms + 1);
+    bottom_diff_.resize(code->bottoms + 1);
+    wanted_.resize(code->bottoms + 1);
+    weight_.resize(code->weights + 1);
+    weight_diff_.resize(code->weights + 1);
+    top_.resize(code->tops + 1);
+    top_diff_.resize(code->tops + 1);
+    buffer_.resize(code->buffers + 1);
+    for (size_t i = 0; i < bottom.size(); ++i) bottom_[i] = Place::data(*bottom[i]);
+    for (int i = 0; i < code->weights; ++i) weight_[i] = Place::data(*this->blobs_[i]);
+    for (int i = 0; i < code->buffers; ++i) {
+      if (!code->buffer[i].size) continue;  // it uses none
+      float* const begin = static_cast<float*>(Place::memory(buffers_[i].get()));
+      const size_t beyond = reinterpret_cast<size_t>(begin) / sizeof(float) % ALIGNED;
+      buffer_[i] = begin + (beyond ? ALIGNED - beyond : 0);
+    }
+    const lstmc_call call = {T_,
+                             N_,
+                             bottom_.data(),
+                             bottom_diff_.data(),
+                             wanted_.data(),
+                             weight_.data(),
+                             weight_diff_.data(),
+                             top_.data(),
+                             top_diff_.data(),
+                             buffer_.data(),
+                             Place::blas()};
     return call;
   }
 
   const lstmc_layer* const code_;
   int T_ = 1, N_ = 1;
-  vector<vector<float> > buffers_;
+  vector<boost::shared_ptr<caffe::SyncedMemory> > buffers_;
   vector<const float*> bottom_, weight_, top_diff_;
   vector<char> wanted_;
   vector<float*> bottom_diff_, weight_diff_, top_, buffer_;

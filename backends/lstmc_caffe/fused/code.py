@@ -1,10 +1,11 @@
-"""The C++ of generated layers, from their plans by templates."""
+"""The C++ and the CUDA of generated layers, from their plans by templates."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.resources import files
 
 from lstmc.templates import text_templates
@@ -12,15 +13,73 @@ from lstmc_caffe.fused.arithmetic import number
 from lstmc_caffe.fused.memory import Array
 from lstmc_caffe.fused.plan import Plan
 from lstmc_caffe.fused.plan_text import plan_text
-from lstmc_caffe.fused.work import Loop, Work, plain
+from lstmc_caffe.fused.work import Loop, Product, Work, plain
 
 PREFIX = "Fused_"  # begins the types of generated layers
 _TEMPLATES = text_templates("lstmc_caffe", "fused")
 _PLACE = "TYPE"
 
 
-def layer_code(plan: Plan) -> tuple[str, str]:
-    """The type of a layer, which its code decides, and the C++ of that namespace."""
+@dataclass(frozen=True)
+class Source:
+    """What the layers of a net are compiled from: C++, and CUDA for a Caffe that runs on GPUs; None where that is not
+    there."""
+
+    cpp: str
+    cu: str | None
+
+
+@dataclass(frozen=True)
+class LayerCode:
+    """The type of a layer, which its C++ decides, and the namespaces of that name in both languages."""
+
+    type: str
+    cpp: str
+    cu: str
+
+
+def layer_type(plan: Plan) -> str:
+    """The type of a layer: the name of its scan, and a hash of its C++."""
+    return _typed(plan, _rendered(plan, "cpu.j2"))
+
+
+def layer_code(plan: Plan) -> LayerCode:
+    """A layer's code."""
+    cpp = _rendered(plan, "cpu.j2")
+    type_ = _typed(plan, cpp)
+    return LayerCode(type_, cpp.replace(_PLACE, type_), _rendered(plan, "gpu.j2").replace(_PLACE, type_))
+
+
+def source(title: str, layers: Iterable[LayerCode]) -> Source:
+    """The whole source of the layers of a net. Equal layers are there once."""
+    found = {layer.type: layer for layer in layers}
+
+    def text(functions: str, table: str, codes: list[str]) -> str:
+        return _TEMPLATES.get_template("layers.j2").render(
+            title=plain(title),
+            header=_file("layer.h"),
+            functions=_file(functions),
+            table=table,
+            types=found,
+            codes=codes,
+        )
+
+    return Source(
+        text("functions.h", "lstmc_layers", [layer.cpp for layer in found.values()]),
+        text("gpu_functions.h", "lstmc_gpu_layers", [layer.cu for layer in found.values()]),
+    )
+
+
+def _file(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _typed(plan: Plan, cpp: str) -> str:
+    return PREFIX + re.sub(r"[^A-Za-z0-9]", "_", plan.name) + "_" + hashlib.sha256(cpp.encode()).hexdigest()[:12]
+
+
+def _rendered(plan: Plan, where: str) -> str:
+    """The code of a plan, with the macros of ``where`` it runs."""
     swapped = {array.name for state in plan.states for array in state.gradient}
     blobs = [*plan.bottoms, *plan.weights, *plan.tops, *plan.buffers, *plan.gradients, *plan.top_diffs]
     blobs += [s.top_diff for s in plan.states] + [s.bottom_diff for s in plan.states if s.bottom_diff]
@@ -31,37 +90,26 @@ def layer_code(plan: Plan) -> tuple[str, str]:
     backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
     backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into) if place}
     read = _read(plan.backward)  # one gradient may be that of several states
-    text = _TEMPLATES.get_template("layer.cpp.j2").render(
-        type=_PLACE,
-        plan=plan,
-        text=plan_text(plan).splitlines(),
-        number=number,
-        axes=_axes,
-        used_forward=[a for a in blobs if a.name in forward],
-        used_backward=[a for a in blobs if a.name in backward - swapped],
-        zeroed=zeroed,
+    told = {
+        "type": _PLACE,
+        "plan": plan,
+        "text": plan_text(plan).splitlines(),
+        "number": number,
+        "axes": _axes,
+        "used_forward": [a for a in blobs if a.name in forward],
+        "used_backward": [a for a in blobs if a.name in backward - swapped],
+        "zeroed": zeroed,
+        "panels": {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)},
         # a product with a state that begins as zeros, and one for a gradient that nobody has: not at the first step
-        zero_at_first=[s.kept.array for s in plan.states if s.bottom is None and s.value == 0],
-        before=1 if plan.reverse else 0,  # the shift of a state as it was before the step
-        unread_at_last=[s.gradient[1] for s in plan.states if s.bottom is None and s.gradient[1] not in read],
-        first_slot="T" if plan.reverse else "0",
-        last_slot="0" if plan.reverse else "T",
-    )
-    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"\n\s*\n(?=\s*[})]|  for|    //)", "\n", text))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    type_ = PREFIX + re.sub(r"[^A-Za-z0-9]", "_", plan.name) + "_" + digest
-    return type_, text.replace(_PLACE, type_)
-
-
-def source(title: str, layers: Iterable[tuple[str, str]]) -> str:
-    """The whole source of the layers of a net: (type, code) of each."""
-    here = files(__package__)
-    return _TEMPLATES.get_template("layers.cpp.j2").render(
-        title=plain(title),
-        header=here.joinpath("layer.h").read_text(encoding="utf-8"),
-        functions=here.joinpath("functions.h").read_text(encoding="utf-8"),
-        layers=[{"type": type_, "code": code} for type_, code in dict(layers).items()],
-    )
+        "zero_at_first": [s.kept.array for s in plan.states if s.bottom is None and s.value == 0],
+        "before": 1 if plan.reverse else 0,  # the shift of a state as it was before the step
+        "unread_at_last": [s.gradient[1] for s in plan.states if s.bottom is None and s.gradient[1] not in read],
+        "first_slot": "T" if plan.reverse else "0",
+        "last_slot": "0" if plan.reverse else "T",
+    }
+    on = _TEMPLATES.get_template(where).make_module(told)
+    text = _TEMPLATES.get_template("layer.j2").render(told, on=on)
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"\n\s*\n(?=\s*[})]|  for|    //)", "\n", text))
 
 
 def _axes(array: Array) -> str:

@@ -1,3 +1,8 @@
+// All that these need is the C++ library, cblas_sgemm and cblas_sgemv.
+#include <cmath>
+#include <cstring>
+#include <utility>
+
 // Functions of one element that g++ turns into vector code: no table, no call, no branch. NaN stays NaN.
 static inline float power_of_two(int n) {
   const int bits = (n + 127) << 23;

@@ -20,6 +20,7 @@ struct lstmc_call {
   float* const* top;
   const float* const* top_diff;
   float* const* buffer;
+  void* blas;  // on a GPU, where all pointers are of its memory: the handle of cuBLAS
 };
 
 struct lstmc_layer {
@@ -32,5 +33,6 @@ struct lstmc_layer {
   void (*backward)(const lstmc_call*);
 };
 
-// what a library holds, ended by a null pointer
+// what a library holds, for the CPU, and, in the same order, for a GPU if it is for one; ended by a null pointer
 extern __attribute__((visibility("hidden"))) const lstmc_layer* const lstmc_layers[];
+extern __attribute__((visibility("hidden"))) const lstmc_layer* const lstmc_gpu_layers[];

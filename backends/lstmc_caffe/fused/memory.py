@@ -14,8 +14,9 @@ namespace new noexcept not not_eq nullptr operator or or_eq private protected pu
 requires return short signed sizeof static static_assert static_cast struct switch template this thread_local throw
 true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
 """  # of C++20
-# What the layers' code calls things itself, and macros that it sees.
+# What the layers' code calls things itself, in C++ and in CUDA, and macros that it sees.
 _OWN = """
+count launch copy zero fill expect same_rows blas THREADS atomicAdd threadIdx blockIdx blockDim
 T N t n j i k std sum most call exp_ tanh_ sigmoid softplus product outer pack packed_product unpacked_product
 sum_of_rows gather vector LANES ONCE MOST WIDE begin NAN INFINITY NULL HUGE_VAL
 """

@@ -14,7 +14,7 @@ from lstmc.ops import Arg, Binary, Concat, Full, Linear, Softmax, Sum, Transpose
 from lstmc.ops.binary import covered_axes
 from lstmc_caffe.fused.arithmetic import ELEMENT, MOVES, added, covering, moved, number
 from lstmc_caffe.fused.memory import Array, Names, Place
-from lstmc_caffe.fused.work import Loop, Product, Sink, Work, plain
+from lstmc_caffe.fused.work import Loop, Product, Sink, Store, Work, plain
 
 WIDEST = 32  # columns of a panel, at most: see functions.h
 J = "j"  # the index of a loop over elements
@@ -295,9 +295,7 @@ class Schedule:
             to = ", ".join(f"{'+' if sink.add else ''}{sink.place.array.name}" for sink in sinks)
             loop.comments.append(self._comment(node) + (f" -> {to}" if to else ""))
             for sink in sinks:
-                loop.lines.append(
-                    f"{self._pointer(loop, sink.place, True)}[j] {'+=' if sink.add else '='} {self._name(node)};"
-                )
+                loop.lines.append(self._written(loop, sink, sink.place, J, self._name(node)))
         return loop
 
     def _copies(self, at: int) -> Iterator[Loop]:
@@ -309,12 +307,14 @@ class Schedule:
             value = self._read(loop, base, source, False)
             here = HERE.fullmatch(index)
             place = sink.place.moved(int(here[1] or 0)) if here else sink.place
-            target = f"{self._pointer(loop, place, True)}[{J if here else index}]"
-            loop.lines.append(f"{target} {'+=' if sink.add else '='} {value};")
+            loop.lines.append(self._written(loop, sink, place, J if here else index, value))
             loop.comments.append(
                 plain(f"{sink.place.array.name} {'+=' if sink.add else '='} {self.graph.value_name(sink.ref)}")
             )
             yield loop
+
+    def _written(self, loop: Loop, sink: Sink, place: Place, index: str, value: str) -> Store:
+        return Store(f"{self._pointer(loop, place, True)}[{index}]", value, sink.add, not place.array.rows)
 
     def _comment(self, node: Node) -> str:
         args = ", ".join(self.graph.value_name(ref) for ref in self.graph.args(node.name))

@@ -40,9 +40,30 @@ class Product:
     when: Literal["before", "step", "after"]  # the loop over steps: one product for all, or one each
     comment: str
 
+    @property
+    def of_bottom(self) -> bool:
+        """Whether it is the gradient of a bottom, which a net may not want."""
+        return self.when == "after" and self.y.array.kind == "bottom_diff"
+
     def arrays(self) -> set[str]:
         """The names of what it reads and writes."""
         return {place.array.name for place in (self.x, self.w, self.y, self.b) if place} | {self.panels.name}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A line of a loop that writes one element, over what is there or added to it.
+
+    ``shared``: the array has no rows of its own, so every row of the batch adds to the same element.
+    """
+
+    element: str
+    value: str
+    add: bool
+    shared: bool
+
+    def __str__(self) -> str:
+        return f"{self.element} {'+=' if self.add else '='} {self.value};"
 
 
 @dataclass
@@ -54,7 +75,7 @@ class Loop:
 
     size: int
     pointers: dict[str, tuple[Place, bool]] = field(default_factory=dict)  # name -> place, whether it is written
-    lines: list[str] = field(default_factory=list)  # each with what it is, as a comment
+    lines: list[str | Store] = field(default_factory=list)  # each with what it is, as a comment
     comments: list[str] = field(default_factory=list)
     independent: bool = True
 

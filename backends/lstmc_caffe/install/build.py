@@ -61,6 +61,8 @@ def build(order: Order) -> None:
     objects = _compile_all(order)
     _link(order, objects)
     keep_headers(order.work / "source", order.work / "source/generated", order.stage / INCLUDE)
+    if order.toolkit is not None:
+        toolkit.keep(order.toolkit, order.work, order.stage)
 
 
 def unpack(order: Order, archive: Path) -> None:

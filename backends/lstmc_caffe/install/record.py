@@ -90,6 +90,12 @@ def installed_with_cuda(cache: Path | None = None) -> Installed | None:
     )
 
 
+def architectures_of(folder: Path) -> tuple[str, ...]:
+    """The GPUs that the build in a folder was compiled for, as its record says; none for the CPU alone."""
+    record = _read(folder / RECORD)
+    return record.architectures if isinstance(record, Record) else ()
+
+
 def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]:
     """Why builds of that kind (with or without CUDA) that are in the cache are not used, one line each."""
     kind = bool(recipe.architectures)

@@ -15,9 +15,11 @@ from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.pip import failure, pip
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import Recipe, Wheel
+from lstmc_caffe.install.record import CUDA
 
 INSIDE = Path("nvidia/cu13")  # where these wheels put everything
 _HEADER = Path("include/crt/host_defines.h")  # that the wheel of the run-time library lacks
+_KEPT_HEADERS, _KEPT_COMPILER = CUDA / "include", CUDA / "compiler"  # in a build
 _OFFLINE = "without a network: put the wheels into a folder, and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER"
 
 
@@ -37,6 +39,11 @@ def system_compilers() -> list[Path]:
     return known + ([Path(found).resolve()] if found else [])
 
 
+def system_nvcc() -> Path | None:
+    """The first nvcc of the system that is one of CUDA 13, with its headers; None where there is none."""
+    return _usable(system_compilers())
+
+
 def prepare(recipe: Recipe, folder: Path, report: Report, compilers: Sequence[Path] | None = None) -> Toolkit:
     """The toolkit for a build below ``folder``, where wheels are unpacked unless they are there from a killed build.
 
@@ -46,7 +53,7 @@ def prepare(recipe: Recipe, folder: Path, report: Report, compilers: Sequence[Pa
     if platform.machine() != "x86_64":
         raise InstallError(f"Caffe with CUDA is built on x86_64 only: this machine is {platform.machine()}")
     candidates = system_compilers() if compilers is None else compilers
-    nvcc = next((path for path in candidates if _is_usable(path)), None)
+    nvcc = _usable(candidates)
     libraries = _unpacked(recipe.cuda_libraries, folder / "cuda-libraries", report)
     if nvcc is None:
         nvcc = _unpacked(recipe.cuda_compiler, folder / "cuda-compiler", report) / "bin/nvcc"
@@ -56,6 +63,33 @@ def prepare(recipe: Recipe, folder: Path, report: Report, compilers: Sequence[Pa
         if not file.is_file():
             raise InstallError(f"the wheels of CUDA do not hold {file}")
     return Toolkit(nvcc, tuple(map(str, includes)), files)
+
+
+def keep(toolkit: Toolkit, work: Path, build: Path) -> None:
+    """Copies NVIDIA's headers into a build, and nvcc where it was fetched into the ``work`` of that build: with these
+    other code is compiled for it later."""
+    shutil.copytree(toolkit.includes[0], build / _KEPT_HEADERS)
+    if toolkit.nvcc.is_relative_to(work):
+        shutil.copytree(toolkit.nvcc.parents[1], build / _KEPT_COMPILER)
+
+
+def kept(build: Path, compilers: Sequence[Path] | None = None) -> Toolkit:
+    """The toolkit that compiles for an installed build with CUDA: nvcc of the system, or that which the build kept.
+
+    Raises InstallError where it kept neither nvcc, and there is none else, nor NVIDIA's headers.
+    """
+    nvcc = _usable(system_compilers() if compilers is None else compilers) or build / _KEPT_COMPILER / "bin/nvcc"
+    headers = build / _KEPT_HEADERS
+    if not nvcc.is_file() or not headers.is_dir():
+        what = "NVIDIA's headers" if nvcc.is_file() else "nvcc of CUDA 13"
+        again = "python -m lstmc_caffe.install --cuda --force"
+        raise InstallError(f"code for GPUs is compiled with {what}: {build} has none", notes=[f"make it anew: {again}"])
+    includes = (headers, headers / "cccl", nvcc.parents[1] / "include")
+    return Toolkit(nvcc, tuple(map(str, includes)), tuple(build / CUDA / name for name in LIBRARIES))
+
+
+def _usable(candidates: Sequence[Path]) -> Path | None:
+    return next((path for path in candidates if _is_usable(path)), None)
 
 
 def _is_usable(nvcc: Path) -> bool:

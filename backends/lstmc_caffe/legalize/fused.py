@@ -10,7 +10,7 @@ from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Arg, Dropout, Mul
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.fused.code import layer_code
+from lstmc_caffe.fused.code import layer_type
 from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.fused.plan import plan_of
 from lstmc_caffe.legalize.blobs import as_value
@@ -32,7 +32,7 @@ def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     operands[values:values] = masks
     initial = tuple(_number(b, ref) for slot, ref in enumerate(operands) if scan.role(slot) == "state")
     try:
-        type_, _ = layer_code(plan_of(scan, initial))
+        type_ = layer_type(plan_of(scan, initial))
     except BackendError as error:
         raise BackendError(
             f"the scan {scan.body.name} cannot be one generated layer: {error.message}",

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,6 +16,7 @@ from pathlib import Path
 import platformdirs
 
 from lstmc.errors import BackendError
+from lstmc_caffe.fused.code import Source
 from lstmc_caffe.install.recipe import CPU
 from lstmc_caffe.library.caffe_build import CaffeBuild
 from lstmc_caffe.library.remembered import prune, used
@@ -28,25 +30,47 @@ FLAGS = (
 _HEADER, _LAYER = "layer.h", "caffe_layer.cpp"
 
 
-def library(source: str, location: CaffeLocation) -> Path:
+def library(source: Source, location: CaffeLocation) -> Path:
     """The library of the layers in ``source``, for the Caffe at ``location``: compiled now, or found as it was.
 
-    Raises :class:`BackendError` where there is no compiler, no header of Caffe's, or what they say.
+    For a Caffe with CUDA it holds them for a GPU too. Raises :class:`BackendError` where there is no compiler, no
+    header of Caffe's, or what they say.
     """
     compiler = Compiler.find()
     caffe = CaffeBuild.of(location)
+    made_of = [source.cpp, compiler.identity, *FLAGS, caffe.identity, _sources()]
+    cuda, libraries = None, ["-lopenblas"]
+    if caffe.toolkit is not None:
+        if source.cu is None:
+            raise BackendError(
+                "generated layers for a Caffe with CUDA: expected NAME.layers.cu beside NAME.layers.cpp, found none",
+                notes=("what is compiled for target caffe-fused has both",),
+            )
+        cuda = Compiler(str(caffe.toolkit.nvcc), _version(str(caffe.toolkit.nvcc), "--version"))
+        made_of += [source.cu, cuda.identity, *caffe.recipe.gpu_flags]
+        libraries += map(str, caffe.toolkit.libraries)
     folder = platformdirs.user_cache_path("lstmc") / "layers"
-    target = folder / f"{_digest(source, compiler.identity, *FLAGS, caffe.identity, _sources())}.so"
+    target = folder / f"{_digest(*made_of)}.so"
     if used(target):
         return target
     folder.mkdir(parents=True, exist_ok=True)
     prune(folder)
-    with tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as name:
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as name, ThreadPoolExecutor() as pool:
         work = Path(name)
-        (work / "layers.cpp").write_text(source, encoding="utf-8")
-        compiler.run((*FLAGS, "-c", "layers.cpp", "-o", "layers.o"), work, "compiling generated layers")
+        objects = ["layers.o"]
+        (work / "layers.cpp").write_text(source.cpp, encoding="utf-8")
+        what = "compiling generated layers"
+        compiling = [pool.submit(compiler.run, (*FLAGS, "-c", "layers.cpp", "-o", "layers.o"), work, what)]
+        if cuda is not None:
+            (work / "layers.cu").write_text(str(source.cu), encoding="utf-8")
+            flags = ("-ccbin", compiler.program, *caffe.recipe.gpu_flags, *_includes(caffe))
+            arguments = (*flags, "-c", "layers.cu", "-o", "layers_gpu.o")
+            compiling.append(pool.submit(cuda.run, arguments, work, f"{what} for GPUs"))
+            objects.append("layers_gpu.o")
         glue = _glue(compiler, caffe, folder, work)
-        compiler.run(("-shared", "layers.o", str(glue), "-lopenblas", "-o", "layers.so"), work, "linking them")
+        for each in compiling:
+            each.result()
+        compiler.run(("-shared", *objects, str(glue), *libraries, "-o", "layers.so"), work, "linking them")
         (work / "layers.so").rename(target)
     return target
 
@@ -66,7 +90,7 @@ class Compiler:
                 f"generated layers are compiled, and {CPU.compiler} was not found",
                 notes=("install it: apt-get install g++", "target caffe needs none"),
             )
-        return cls(program, _version(program))
+        return cls(program, _version(program, "-march=native", "-Q", "--help=target", "--version"))
 
     def run(self, arguments: Sequence[str], folder: Path, what: str) -> None:
         done = subprocess.run(
@@ -79,12 +103,13 @@ class Compiler:
 
 
 @cache
-def _version(program: str) -> str:
-    said = subprocess.run(
-        [program, "-march=native", "-Q", "--help=target", "--version"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def _version(program: str, *arguments: str) -> str:
+    said = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return said.stdout
+
+
+def _includes(caffe: CaffeBuild) -> list[str]:
+    return [f"-I{path}" for path in caffe.includes]
 
 
 def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Path:
@@ -94,7 +119,7 @@ def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Pa
         return target
     for name in (_HEADER, _LAYER):
         (work / name).write_text(_file(name), encoding="utf-8")
-    flags = [*CPU.flags, f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *(f"-I{path}" for path in caffe.includes)]
+    flags = [*caffe.recipe.flags, f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *_includes(caffe)]
     compiler.run((*flags, "-c", _LAYER, "-o", "glue.o"), work, "compiling Caffe's side of generated layers")
     (work / "glue.o").rename(target)
     return target

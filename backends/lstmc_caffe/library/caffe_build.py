@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Self
 
 from lstmc.errors import BackendError
+from lstmc_caffe.install.cuda import cuda_recipe
 from lstmc_caffe.install.headers import headers
-from lstmc_caffe.install.record import CUDA, LIBRARY
+from lstmc_caffe.install.recipe import CPU, Recipe
+from lstmc_caffe.install.record import LIBRARY, architectures_of
+from lstmc_caffe.install.toolkit import Toolkit, kept
 from lstmc_caffe.place.place import INSTALL, CaffeLocation, last_json, run_probe, why_it_failed
 from lstmc_caffe.worker.layer_library import build_id
 
@@ -18,18 +21,31 @@ INCLUDE = "LSTMC_CAFFE_INCLUDE"
 
 @dataclass(frozen=True)
 class CaffeBuild:
-    """The linker's id of the file that holds Caffe's own code, and the folders of its headers."""
+    """The linker's id of the file that holds Caffe's own code, and the folders of its headers.
+
+    For one with CUDA the ``recipe`` says for which GPUs it was built, and ``toolkit`` is what compiles for these.
+    """
 
     identity: str
     includes: tuple[Path, ...]
+    recipe: Recipe = CPU
+    toolkit: Toolkit | None = None
 
     @classmethod
     def of(cls, location: CaffeLocation) -> Self:
-        """Of the Caffe at a place. Raises :class:`BackendError` where it has no headers, no id, or is for GPUs."""
+        """Of the Caffe at a place. Raises :class:`BackendError` where it has no headers, or no id; InstallError where
+        it has CUDA, and what compiles that is not there.
+        """
         includes = _includes(location)
         if location.found_by == "installed":
             assert location.pythonpath is not None
-            return cls(_identity(Path(location.pythonpath).parent / LIBRARY), includes)
+            build = Path(location.pythonpath).parent
+            identity, architectures = _identity(build / LIBRARY), architectures_of(build)
+            if not architectures:
+                return cls(identity, includes)
+            toolkit = kept(build)
+            folders = (*includes, *map(Path, toolkit.includes))
+            return cls(identity, folders, cuda_recipe(architectures), toolkit)
         ended = run_probe(location, "--build")
         found = {} if isinstance(ended, str) else last_json(ended.stdout)
         if "file" not in found:
@@ -66,10 +82,4 @@ def _includes(location: CaffeLocation) -> tuple[Path, ...]:
                 "target caffe needs none",
             ),
         )
-    build = Path(location.pythonpath).parent
-    if (build / CUDA).is_dir():
-        raise BackendError(
-            "generated layers run on the CPU: expected a Caffe built for it, found the one with CUDA",
-            notes=("target caffe runs on GPUs",),
-        )
-    return (headers(build),)
+    return (headers(Path(location.pythonpath).parent),)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lstmc_caffe.library.build import library
 from lstmc_caffe.run.locate import locate
-from lstmc_caffe.write.generated import SUFFIX
+from lstmc_caffe.write.generated import read_sources
 
 LIBRARY_SUFFIX = ".layers.so"
 
@@ -17,7 +17,6 @@ def libraries(files: Mapping[str, bytes]) -> dict[str, bytes]:
     Raises :class:`BackendError` where there is no Caffe, no compiler, or no header, with what to install.
     """
     return {
-        f"{name.removesuffix(SUFFIX)}{LIBRARY_SUFFIX}": library(text.decode(), locate()).read_bytes()
-        for name, text in files.items()
-        if name.endswith(SUFFIX)
+        f"{name}{LIBRARY_SUFFIX}": library(source, locate()).read_bytes()
+        for name, source in read_sources(files).items()
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from lstmc_caffe.fused.code import Source
 from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import CaffeLocation, GpuState, gpu_state
 from lstmc_caffe.place.process import (
@@ -140,8 +141,8 @@ class Runner:
         _, groups = self._ask(None, "send its schema", {"request": "schema"}, {}, None)
         return groups["schema"]["file"].tobytes()
 
-    def open_layers(self, source: str | None) -> None:
-        """Have the layers of a C++ source known to Caffe: compiled, unless they were before. Nothing for None.
+    def open_layers(self, source: Source | None) -> None:
+        """Have the layers of a source known to Caffe: compiled, unless they were before. Nothing for None.
 
         Raises :class:`BackendError` where they cannot be compiled here.
         """

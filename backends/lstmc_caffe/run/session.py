@@ -12,12 +12,12 @@ from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
 from lstmc.stored import AnyArray
-from lstmc_caffe.fused.code import PREFIX
+from lstmc_caffe.fused.code import PREFIX, Source
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write import caffemodel
-from lstmc_caffe.write.generated import SUFFIX
+from lstmc_caffe.write.generated import SUFFIX, stored_source
 
 # Layers of Caffe that read or write files that the net names; and what a text must have to have one, as it could be
 # written with escapes or in pieces.
@@ -45,19 +45,14 @@ def _loaded(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
             yield _InCaffe(net)
 
 
-def _layers_source(path: Path) -> str | None:
+def _layers_source(path: Path) -> Source | None:
     """The source of a net's generated layers, which stands beside it; None where it has none."""
     if f'"{PREFIX}'.encode() not in path.read_bytes():
         return None
     beside = path.with_name(path.name.removesuffix(".prototxt") + SUFFIX)
-    try:
-        return beside.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BackendError(
-            f"{path} has generated layers: expected their source in {beside}, found no such file"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BackendError(f"{beside}: cannot be read: {error}") from None
+    if not beside.exists():
+        raise BackendError(f"{path} has generated layers: expected their source in {beside}, found no such file")
+    return stored_source(beside)
 
 
 def _check_layers(path: Path) -> None:

@@ -10,7 +10,7 @@ from lstmc.tune import processor
 from lstmc_caffe.run.locate import locate
 from lstmc_caffe.run.runner import Mode, Runner
 from lstmc_caffe.worker import TIMING
-from lstmc_caffe.write.generated import SUFFIX
+from lstmc_caffe.write.generated import read_sources
 
 SECONDS = 4.0  # for all nets together
 MOST_ROUNDS = 200
@@ -23,9 +23,7 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
         (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
         (described,) = (content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
         nets[form] = with_loss(text, parse_manifest(described).output_blobs)
-    sources = [
-        content.decode() for a in artifacts.values() for name, content in a.files.items() if name.endswith(SUFFIX)
-    ]
+    sources = [source for a in artifacts.values() for source in read_sources(a.files).values()]
     with Runner() as runner:
         for source in sources:
             runner.open_layers(source)

@@ -24,7 +24,7 @@ from lstmc_caffe.train.rank_nets import RankNets, example_axes, masks, with_mask
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.train.trainer import TrainableNet, train_net
 from lstmc_caffe.write.caffemodel import caffemodel
-from lstmc_caffe.write.generated import SUFFIX, layers_source
+from lstmc_caffe.write.generated import layers_files, layers_source
 from lstmc_caffe.write.in_place import overwritten
 from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import Section, WrittenNet, write_net
@@ -140,9 +140,7 @@ def training_files(compiled: Compiled, solver: Solver, data: TrainingData | None
         started[f"{name}.train.caffemodel"] = caffemodel(net, initial_weights(compiled.model))
     tests = sources[TEST].batches if sources else 0
     text = solver_text(solver, f"{name}.train.prototxt", name, "cpu", test_batches=tests)
-    source = layers_source(compiled.expanded)
-    if source is not None:
-        started[f"{name}.train{SUFFIX}"] = source.encode()
+    started.update(layers_files(f"{name}.train", compiled.expanded))
     return {
         f"{name}.train.prototxt": prototxt(compiled, net, lines).encode(),
         f"{name}.solver.prototxt": text.encode(),

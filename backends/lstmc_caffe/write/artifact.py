@@ -12,7 +12,7 @@ from lstmc.ops import Array
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.pitfalls import warnings
 from lstmc_caffe.write.caffemodel import caffemodel
-from lstmc_caffe.write.generated import SUFFIX, layers_source
+from lstmc_caffe.write.generated import layers_files
 from lstmc_caffe.write.in_place import overwritten
 from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import WrittenNet, write_net
@@ -32,21 +32,20 @@ def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
 
 @collector_paused()
 def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-    """``NAME.prototxt``, ``NAME.caffemodel``, ``NAME.manifest.json``; of generated layers ``NAME.layers.cpp``.
+    """``NAME.prototxt``, ``NAME.caffemodel``, ``NAME.manifest.json``; of generated layers ``NAME.layers.cpp`` and
+    ``NAME.layers.cu``.
 
     Same input, same bytes.
     """
     target = load_target(compiled.target)
     net = written_net(compiled)
     described = manifest(compiled, net)
-    source = layers_source(compiled.expanded)
-    generated = {} if source is None else {f"{compiled.name}{SUFFIX}": source.encode()}
     return Artifact(
         files={
             f"{compiled.name}.prototxt": prototxt(compiled, net).encode(),
             f"{compiled.name}.caffemodel": caffemodel(net, weights, target.sharers_carry_blobs),
             f"{compiled.name}.manifest.json": described.text().encode(),
-            **generated,
+            **layers_files(compiled.name, compiled.expanded),
         },
         layers=sum(1 for _ in net.layers()),
         inputs={n: entry.place.label for n, entry in described.inputs.items() if not entry.filled},

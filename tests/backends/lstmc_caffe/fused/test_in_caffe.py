@@ -35,6 +35,7 @@ from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
+from lstmc_caffe.fused.code import Source
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from tests.backends.lstmc_caffe.fused.small_scans import (
@@ -174,7 +175,7 @@ def test_other_lengths_and_batches_need_no_other_code(caffe: Runner, tmp_path: P
         artifact = BACKEND.emit(compile_graph(shaped, BACKEND, TARGET), params)
         sources.append(artifact.files["both_ways.layers.cpp"])
     assert sources[0] == sources[1]
-    caffe.open_layers(sources[0].decode())
+    caffe.open_layers(Source(sources[0].decode(), None))
     (tmp_path / "net.prototxt").write_bytes(artifact.files["both_ways.prototxt"])
     (tmp_path / "net.caffemodel").write_bytes(artifact.files["both_ways.caffemodel"])
     args = {"net": str(tmp_path / "net.prototxt"), "weights": str(tmp_path / "net.caffemodel"), "read": "y"}
@@ -189,7 +190,7 @@ def test_other_lengths_and_batches_need_no_other_code(caffe: Runner, tmp_path: P
 def test_a_net_runs_from_its_files_and_step_by_step(tmp_path: Path) -> None:
     net = lstmc.compile("lstm", T=3, N=2, D=3, H=4, target=TARGET)
     net.save(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} >= {"lstm.prototxt", "lstm.layers.cpp"}
+    assert {path.name for path in tmp_path.iterdir()} >= {"lstm.prototxt", "lstm.layers.cpp", "lstm.layers.cu"}
     x = np.random.default_rng(0).normal(size=(3, 2, 3)).astype(np.float32)
     whole = lstmc.load(tmp_path / "lstm.prototxt").run(x=x)
     step = lstmc.compile("lstm", T=1, N=2, D=3, H=4, target=TARGET, step=True, weights=net.weights)

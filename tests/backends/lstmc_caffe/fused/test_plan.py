@@ -99,9 +99,12 @@ def test_the_plan_of_a_cell() -> None:
     plan = plan_of(op, op.initial)
     assert plan_text(plan) == PLAN
     assert memory_text(plan, 4, 3) == "  buffers at T = 4, N = 3: 1,584 bytes, of which 120 are kept for backward\n"
-    type_, code = layer_code(plan)
-    assert type_.startswith("Fused_plain_")
-    assert "// layer plain: N and T are what its bottoms have" in code
+    code = layer_code(plan)
+    assert code.type == op.type_name
+    assert code.type.startswith("Fused_plain_")
+    for text in (code.cpp, code.cu):
+        assert text.startswith(f"namespace {code.type} {{\n")
+        assert "// layer plain: N and T are what its bottoms have" in text
 
 
 def test_the_code_is_the_same_for_every_length_and_batch() -> None:
@@ -147,7 +150,7 @@ def test_what_is_added_twice_to_a_gradient_is_written_twice() -> None:
     (op,) = fused(square.graph(T=2, N=3))
     plan = plan_of(op, op.initial)
     assert "d_mul = mul(d_h_3, shifted) -> +d_of_square_p, +d_of_square_p\n" in plan_text(plan)
-    assert len([line for work in plan.backward if isinstance(work, Loop) for line in work.lines if "+=" in line]) == 2
+    assert len([line for work in plan.backward if isinstance(work, Loop) for line in work.lines if "+=" in str(line)]) == 2
 
 
 def test_every_buffer_is_read() -> None:

@@ -119,7 +119,11 @@ class Workshop:
         libraries = tuple(self.folder / name for name in LIBRARIES)
         for library in libraries:
             library.write_text("of NVIDIA")
-        return replace(self.order(), toolkit=Toolkit(Path(self._tool("nvcc", COMPILER)), ("/cuda",), libraries))
+        headers = self.folder / "headers"
+        headers.mkdir()
+        (headers / "cublas_v2.h").write_text("products")
+        own = Toolkit(Path(self._tool("nvcc", COMPILER)), (str(headers),), libraries)
+        return replace(self.order(), toolkit=own)
 
     def commands(self) -> list[list[str]]:
         """What was run, and forgets it."""
@@ -191,7 +195,8 @@ def test_build_with_cuda(workshop: Workshop) -> None:
     assert files["bin/caffe"] == f"{library} + program -lglog"
     assert files["python/caffe/_caffe.so"] == f"{library} + binding -lglog -lboost_python313"
     assert {name: text for name, text in files.items() if name.startswith("cuda/")} == {
-        f"cuda/{name}": "of NVIDIA" for name in LIBRARIES
+        "cuda/include/cublas_v2.h": "products",
+        **{f"cuda/{name}": "of NVIDIA" for name in LIBRARIES},
     }
 
 
@@ -200,7 +205,7 @@ def test_the_commands_of_a_build_with_cuda(workshop: Workshop) -> None:
     build(order)
     commands = workshop.commands()
     compiled = {command[command.index("-c") + 1]: command for command in commands if "-c" in command}
-    folders = ["-Igenerated", "-Iinclude", "-Isrc", "-I/include/python", "-I/cuda"]
+    folders = ["-Igenerated", "-Iinclude", "-Isrc", "-I/include/python", f"-I{workshop.folder}/headers"]
     assert compiled["src/caffe/layers/lstm_layer.cu"][:-2] == (
         ["nvcc", "-ccbin", order.recipe.compiler, "-gencode=sm_90", *folders, "-c", "src/caffe/layers/lstm_layer.cu"]
     )

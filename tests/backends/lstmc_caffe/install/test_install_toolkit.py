@@ -56,7 +56,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     folder.mkdir()
     for name, value in (("PIP_NO_INDEX", "1"), ("PIP_FIND_LINKS", str(folder)), ("PIP_CONFIG_FILE", "/dev/null")):
         monkeypatch.setenv(name, value)
-    libraries = (wheel(folder, "nvidia-cublas", *(f"lib/{name}" for name in LIBRARIES)),)
+    libraries = (wheel(folder, "nvidia-cublas", "include/cublas_v2.h", *(f"lib/{name}" for name in LIBRARIES)),)
     compiler = (wheel(folder, "nvidia-cuda-nvcc", "bin/nvcc"), wheel(folder, "nvidia-cuda-crt", HEADER))
     return replace(cuda_recipe(), cuda_libraries=libraries, cuda_compiler=compiler)
 
@@ -97,6 +97,41 @@ def test_what_a_killed_build_fetched_is_not_fetched_again(recipe: Recipe, tmp_pa
     output = io.StringIO()
     assert prepare(recipe, tmp_path, [], output) == first
     assert output.getvalue() == ""
+
+
+def test_a_build_keeps_what_compiles_for_it_later(recipe: Recipe, tmp_path: Path) -> None:
+    work, build = tmp_path / "work", tmp_path / "build"
+    for folder in (work, build):
+        folder.mkdir()
+    fetched = prepare(recipe, work, [])
+    toolkit.keep(fetched, work, build)
+    found = toolkit.kept(build, [])
+    assert found == toolkit.Toolkit(
+        build / "cuda/compiler/bin/nvcc",
+        tuple(f"{build}/cuda/{folder}" for folder in ("include", "include/cccl", "compiler/include")),
+        tuple(build / "cuda" / name for name in LIBRARIES),
+    )
+    assert (build / "cuda/include/cublas_v2.h").is_file()
+    installed = nvcc(tmp_path / "cuda")
+    assert toolkit.kept(build, [installed]).nvcc == installed
+
+
+def test_an_installed_nvcc_is_not_kept(recipe: Recipe, tmp_path: Path) -> None:
+    work, build, installed = tmp_path / "work", tmp_path / "build", nvcc(tmp_path / "cuda")
+    for folder in (work, build):
+        folder.mkdir()
+    toolkit.keep(prepare(recipe, work, [installed]), work, build)
+    assert [path.name for path in (build / "cuda").iterdir()] == ["include"]
+    with pytest.raises(InstallError) as caught:
+        toolkit.kept(build, [])
+    assert caught.value.message == f"code for GPUs is compiled with nvcc of CUDA 13: {build} has none"
+    assert caught.value.notes == ("make it anew: python -m lstmc_caffe.install --cuda --force",)
+
+
+def test_a_build_without_headers(tmp_path: Path) -> None:
+    with pytest.raises(InstallError) as caught:
+        toolkit.kept(tmp_path, [nvcc(tmp_path / "toolkit")])
+    assert caught.value.message == f"code for GPUs is compiled with NVIDIA's headers: {tmp_path} has none"
 
 
 def test_wheels_that_cannot_be_had(recipe: Recipe, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import platformdirs
 import pytest
 
 from lstmc.errors import BackendError
-from lstmc_caffe.fused.code import source
+from lstmc_caffe.fused.code import Source, source
 from lstmc_caffe.library import build
 from lstmc_caffe.library.build import FLAGS, library
 from lstmc_caffe.library.caffe_build import INCLUDE, CaffeBuild
@@ -32,7 +32,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_a_compiler(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda _: None)
     with pytest.raises(BackendError) as caught:
-        library("", UNKNOWN)
+        library(Source("", None), UNKNOWN)
     assert caught.value.message == "generated layers are compiled, and g++ was not found"
     assert caught.value.notes == ("install it: apt-get install g++", "target caffe needs none")
 
@@ -81,7 +81,7 @@ def test_a_library_is_compiled_once_for_a_caffe(caffe: Runner, own_cache: Path) 
 @pytest.mark.caffe
 def test_what_the_compiler_says_is_told(caffe: Runner, own_cache: Path) -> None:
     with pytest.raises(BackendError) as caught:
-        library("not C++", caffe.location)
+        library(Source("not C++", None), caffe.location)
     assert caught.value.message.startswith("compiling generated layers failed (")
     assert "error" in " ".join(caught.value.notes)
 

@@ -18,6 +18,7 @@ from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.train.solver import Solver
 from tests import test_properties
+from tests.backends.lstmc_caffe.fused import test_in_caffe as test_generated_layers
 from tests.backends.lstmc_caffe.ops import test_layers
 from tests.backends.lstmc_caffe.recurrent import (
     test_lstm_unit,
@@ -59,7 +60,7 @@ def executor(caffe: Runner) -> CaffeExecutor:
 
 MODULES = (
     *(test_differential, test_layers, test_readers, test_fit_readers, test_step, test_properties, test_post),
-    *(test_native_layers, test_native_cont, test_in_place, test_lstm_unit, test_lstm_unit_cont),
+    *(test_native_layers, test_native_cont, test_in_place, test_lstm_unit, test_lstm_unit_cont, test_generated_layers),
 )
 COMPARING = {
     f"{name}_of_{module.__name__.rpartition('.')[2]}": function
