@@ -8,7 +8,7 @@ OUT := out
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test real-nets browser fuzz faults check bench golden docs caffe mpi gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test cuda real-nets browser fuzz faults check bench golden docs caffe mpi gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,11 +49,14 @@ quick: $(VENV)/.test ## the tests that need no Caffe and are not slow; three min
 	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks" --hypothesis-profile=quick
 
 test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
-	$(PYTEST) -m "not network and not ranks"
+	$(PYTEST) -m "not network and not ranks and not cuda"
 
 readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'
 	$(BIN)/python -m tools.readers --minutes $(or $(MINUTES),30) $(READERS)
+
+cuda: caffe ## the CUDA of every library cell: compiled by nvcc where there is one, and run serially on the CPU in real Caffe
+	$(PYTEST) -m cuda
 
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
 	$(BIN)/python -m pytest tests/real_nets

@@ -1,1 +1,1 @@
-"""Scans as one layer each, whose C++ is generated from the graph of a step."""
+"""Scans as one layer each, whose C++ and CUDA are generated from the graph of a step."""

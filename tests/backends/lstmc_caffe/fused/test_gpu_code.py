@@ -96,6 +96,7 @@ def test_outputs_and_all_gradients_run_serially(serially: Runner, made: lstmc.Mo
 
 @pytest.mark.caffe
 @pytest.mark.slow
+@pytest.mark.cuda
 @pytest.mark.parametrize(
     "made",
     [attending, *FIRST_PIECES, two_products, gate, words, new_state, both_states],
@@ -107,12 +108,14 @@ def test_more_outputs_and_all_gradients_run_serially(serially: Runner, made: lst
 
 @pytest.mark.caffe
 @pytest.mark.slow
+@pytest.mark.cuda
 def test_dropout_in_a_loop_run_serially(serially: Runner) -> None:
     assert_right(serially, kept_in_part.graph(T=40, N=6), training=True)
 
 
 @pytest.mark.caffe
 @pytest.mark.slow
+@pytest.mark.cuda
 def test_cells_of_the_library_run_serially(serially: Runner) -> None:
     graphs = graphs_of_cells()
     assert len(graphs) >= 34
@@ -122,6 +125,7 @@ def test_cells_of_the_library_run_serially(serially: Runner) -> None:
 
 @pytest.mark.caffe
 @pytest.mark.slow
+@pytest.mark.cuda
 @pytest.mark.parametrize("seed", range(12))
 def test_random_models_run_serially(serially: Runner, seed: int) -> None:
     assert_right(serially, seeded_model(seed).graph())
@@ -151,6 +155,7 @@ def test_nvcc_compiles_a_net_s_layers(nvcc: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cuda
 def test_nvcc_compiles_every_cell_of_the_library(nvcc: Path, tmp_path: Path) -> None:
     layers = [code for graph in graphs_of_cells().values() for code in codes(graph)]
     assert len({layer.type for layer in layers}) >= 34

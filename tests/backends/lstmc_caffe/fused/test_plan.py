@@ -150,7 +150,9 @@ def test_what_is_added_twice_to_a_gradient_is_written_twice() -> None:
     (op,) = fused(square.graph(T=2, N=3))
     plan = plan_of(op, op.initial)
     assert "d_mul = mul(d_h_3, shifted) -> +d_of_square_p, +d_of_square_p\n" in plan_text(plan)
-    assert len([line for work in plan.backward if isinstance(work, Loop) for line in work.lines if "+=" in str(line)]) == 2
+    assert (
+        len([line for work in plan.backward if isinstance(work, Loop) for line in work.lines if "+=" in str(line)]) == 2
+    )
 
 
 def test_every_buffer_is_read() -> None:
