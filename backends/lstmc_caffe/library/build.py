@@ -113,13 +113,17 @@ def _includes(caffe: CaffeBuild) -> list[str]:
 
 
 def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Path:
-    """Caffe's side of generated layers, which is the same for all: compiled once for a Caffe."""
+    """Caffe's side of generated layers, which is the same for all: compiled once for a Caffe.
+
+    It does nothing but gather pointers, once a pass: most of the time goes into Caffe's headers, and what is left of it
+    is not spent on optimising.
+    """
     target = folder / f"{_digest(compiler.identity, caffe.identity, _sources())}.o"
     if used(target):
         return target
     for name in (_HEADER, _LAYER):
         (work / name).write_text(_file(name), encoding="utf-8")
-    flags = [*caffe.recipe.flags, f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *_includes(caffe)]
+    flags = [*caffe.recipe.flags, "-O1", f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *_includes(caffe)]
     compiler.run((*flags, "-c", _LAYER, "-o", "glue.o"), work, "compiling Caffe's side of generated layers")
     (work / "glue.o").rename(target)
     return target
