@@ -99,6 +99,7 @@ golden: $(VENV)/.test ## write the expected texts of tests/goldens anew; read th
 docs: $(VENV)/.test ## write the generated pages anew
 	$(BIN)/python -m docs.generate_semantics
 	$(BIN)/python -m docs.generate_cells
+	$(BIN)/python -m docs.generate_language
 	$(BIN)/lstmc draw docs/examples/lstm_demo.py --form packed-in-loop -o docs/pictures/lstm_demo.svg
 
 notebooks: caffe ## run the notebooks of docs/notebooks, and write what their cells show into them

@@ -1,11 +1,12 @@
 """Write docs/semantics.md from the ops themselves. A test holds the page to what this makes: ``make docs``."""
 
-import inspect
 from dataclasses import fields
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from docs.docstrings import text_of
+from docs.op_equations import equation
 from lstmc.ir import Scan
 from lstmc.ops import CORE, Op
 from lstmc_caffe.legalize.rules import rules
@@ -17,14 +18,22 @@ TEMPLATE = """\
 # What the ops mean
 
 Written by `docs/generate_semantics.py` from the docstrings of the ops; the ops' `eval` and `vjp` are the reference,
-and one contract test holds every op to them.
+and one contract test holds every op to them. In the equations operands and attributes have their own names; where an op
+has an axis, $i$ stands for what is before it, $k$ for the place on it, and $j$ for what is behind it; $L$ is the loss,
+$\\eta$ the learning rate, $\\lambda$ the weight decay, and $M$ the number that a loss is divided by.
 
 ## The core
 {% for op in core %}
 
-### `{{ op.name }}({{ op.signature }})`
+### `{{ op.name }}`
+
+    {{ op.name }}({{ op.signature }})
 
 {{ op.text }}
+
+$$
+{{ op.equation }}
+$$
 {% if op.rule %}
 
 Written in Caffe by rule `{{ op.rule }}`.
@@ -34,9 +43,15 @@ Written in Caffe by rule `{{ op.rule }}`.
 ## Caffe layers
 {% for op in caffe %}
 
-### `{{ op.name }}({{ op.signature }})`
+### `{{ op.name }}`
+
+    {{ op.name }}({{ op.signature }})
 
 {{ op.text }}
+
+$$
+{{ op.equation }}
+$$
 {% if op.class %}
 
 Its class is `lstmc_caffe.ops.{{ op.class }}`.
@@ -48,9 +63,15 @@ Its class is `lstmc_caffe.ops.{{ op.class }}`.
 For targets whose blobs have other shapes than the model's values (`docs/targets.md`).
 {% for op in host %}
 
-### `{{ op.name }}({{ op.signature }})`
+### `{{ op.name }}`
+
+    {{ op.name }}({{ op.signature }})
 
 {{ op.text }}
+
+$$
+{{ op.equation }}
+$$
 {% endfor %}
 """
 
@@ -61,7 +82,8 @@ def describe(op: type[Op]) -> dict[str, str]:
     return {
         "name": op.name,
         "signature": ", ".join([*op.operands, *(f"{field.name}=" for field in fields(op))]),
-        "text": inspect.getdoc(op) or "",
+        "text": text_of(op),
+        "equation": equation(op),
         "rule": rule.__name__ if rule else "",
         "class": "" if op.name.endswith(f".{op.__name__}") else op.__name__,
     }

@@ -1,0 +1,225 @@
+"""Write docs/language.md from the functions of the language themselves: ``make docs``. A test holds the page to it.
+
+Every example is traced, and its result is that of the trace.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from jinja2 import Environment, StrictUndefined
+
+import lstmc
+from docs.docstrings import signature_of, text_of
+from docs.op_equations import equation
+from docs.step_equations import equations
+from lstmc import Input, Param, Value, cell, model
+from lstmc.dsl import CellModel
+from lstmc.ir import Graph, Scan
+from lstmc.ops import Leaf
+
+PAGE = Path(__file__).with_name("language.md")
+
+TEMPLATE = """\
+# The words of the language
+
+Written by `docs/generate_language.py` from the functions themselves. All of them are offered by `lstmc`, and
+[write-a-cell.md](write-a-cell.md) and [models.md](models.md) put them together. An equation is that of the op that a
+function makes, or drawn from the graph of its example, where it is short. In the examples `x` and `z` are [2, 6],
+`mask` is [2, 1], `A` is [2, 3, 4], `B` is [2, 4, 5], `q` is [2, 4], `image` is [2, 3, 8, 8], `id` and `label` are [2];
+of the parameters, `W` is [5, 6], `b` is [5], `gain` is [6], `K` is [4, 3, 3, 3], `E` is [100, 16].
+A function is made of ops ([what each means](semantics.md)), which are what a target needs layers for.
+{% for section in sections %}
+
+## {{ section.title }}
+{% for word in section.words %}
+
+### `{{ word.name }}`
+
+    {{ word.signature }}
+
+{{ word.text }}
+{% if word.equation %}
+
+{{ word.equation }}
+{% endif %}
+{% if word.example %}
+
+`{{ word.example }}` is {{ word.shapes }}{{ ", made of " if word.ops }}
+{%- for op in word.ops %}[`{{ op }}`](semantics.md#{{ op }}){{ ", " if not loop.last }}{% endfor %}.
+{% endif %}
+{% endfor %}
+{% endfor %}
+"""
+
+TITLES = {
+    "declare": "Arguments",
+    "dims": "Dimensions",
+    "fillers": "How parameters start",
+    "domains": "What inputs hold",
+    "cell": "Cells",
+    "model": "Models",
+    "scan": "Over time",
+    "valid": "Sequences of different lengths",
+    "functions": "Products, pieces and shapes",
+    "pointwise": "Functions of an element",
+    "activations": "Functions made of others",
+    "selection": "One of two",
+    "reduce": "Along axes",
+    "product": "Products of computed values",
+    "arrange": "Repeated, joined and turned",
+    "whole_numbers": "Whole numbers",
+    "fixed": "Fixed arrays",
+    "counting": "Counting steps",
+    "layers": "Around cells",
+    "losses": "Losses and scores",
+    "op": "Ops of packages",
+}
+
+# An example of every function that makes values.
+EXAMPLES: dict[str, dict[str, str]] = {
+    "functions": {
+        "abs": "abs(x)",
+        "concat": "concat(x, z)",
+        "linear": "linear(x, W, b)",
+        "reshape": "reshape(x, 2, 3, 2)",
+        "softmax": "softmax(x)",
+        "split": "split(x, 3)",
+    },
+    "pointwise": {
+        "elu": "elu(x)",
+        "exp": "exp(x)",
+        "leaky_relu": "leaky_relu(x, 0.1)",
+        "log": "log(x)",
+        "power": "power(x, 3)",
+        "relu": "relu(x)",
+        "sigmoid": "sigmoid(x)",
+        "softplus": "softplus(x)",
+        "stop_gradient": "stop_gradient(x)",
+        "tanh": "tanh(x)",
+    },
+    "activations": {
+        "gelu": "gelu(x)",
+        "hard_sigmoid": "hard_sigmoid(x)",
+        "hard_tanh": "hard_tanh(x)",
+        "log_sigmoid": "log_sigmoid(x)",
+        "rsqrt": "rsqrt(x)",
+        "silu": "silu(x)",
+        "softsign": "softsign(x)",
+        "sqrt": "sqrt(x)",
+        "square": "square(x)",
+        "step": "step(x)",
+    },
+    "selection": {
+        "clip": "clip(x, -1, 1)",
+        "maximum": "maximum(x, z)",
+        "minimum": "minimum(x, z)",
+        "where": "where(mask, x, z)",
+    },
+    "reduce": {
+        "layer_norm": "layer_norm(x, gain)",
+        "max": "max(x, axis=-1)",
+        "mean": "mean(x, axis=-1, keepdims=True)",
+        "min": "min(x, axis=-1)",
+        "sum": "sum(x, axis=-1)",
+        "var": "var(x, axis=-1)",
+    },
+    "product": {
+        "einsum": 'einsum("nab,nb->na", A, q)',
+        "matmul": "matmul(A, B)",
+        "outer": "outer(x, q)",
+    },
+    "arrange": {
+        "expand": "expand(mask, 2, 6)",
+        "full": "full((2, 6), 0.5)",
+        "full_like": "full_like(x, 0.5)",
+        "ones_like": "ones_like(x)",
+        "stack": "stack(x, z)",
+        "tile": "tile(x, 3)",
+        "transpose": "transpose(A)",
+        "zeros_like": "zeros_like(x)",
+    },
+    "whole_numbers": {
+        "argmax": "argmax(x)",
+        "floor": "floor(x)",
+        "mod": "mod(x, 3)",
+        "one_hot": "one_hot(id, 10)",
+    },
+    "fixed": {"const": "x * const([1, 0, -1, 1, 0, -1])"},
+    "counting": {"step_index": "step_index()"},
+    "layers": {
+        "ave_pool": "ave_pool(image, 2)",
+        "conv": "conv(image, K, pad=1)",
+        "dropout": "dropout(x, 0.2)",
+        "embed": "embed(id, E)",
+        "max_pool": "max_pool(image, 2)",
+    },
+    "losses": {
+        "accuracy": "accuracy(x, label)",
+        "euclidean_loss": "euclidean_loss(x, z)",
+        "sigmoid_cross_entropy_loss": "sigmoid_cross_entropy_loss(x, z)",
+        "softmax_loss": "softmax_loss(x, label)",
+    },
+}
+
+
+def traced(example: str, module: str) -> tuple[Graph, tuple[str, ...]]:
+    """The graph that an example makes, in a cell, or of a loss in a model, and the shapes of its results."""
+    shapes: list[str] = []
+
+    def result(values: dict[str, object]) -> Value:
+        made = eval(example, vars(lstmc) | values)
+        results = made if isinstance(made, tuple) else (made,)
+        shapes.extend(str(list(value.shape)) for value in results)
+        return made
+
+    if module == "losses":
+
+        @model
+        def shown(x=Input(2, 6), z=Input(2, 6), label=Input(2)):
+            return {"loss": result(locals())}
+
+        return shown.graph(), tuple(shapes)
+
+    @cell
+    def step(
+        x=Input(2, 6), z=Input(2, 6), mask=Input(2, 1), A=Input(2, 3, 4), B=Input(2, 4, 5), q=Input(2, 4),
+        image=Input(2, 3, 8, 8), id=Input(2), *,
+        W=Param(5, 6), b=Param(5), gain=Param(6), K=Param(4, 3, 3, 3), E=Param(100, 16),
+    ):  # fmt: skip
+        return result(locals()), {}
+
+    graph = CellModel(step).graph(T=1)
+    *_, scan = (node.op for node in graph if isinstance(node.op, Scan))  # one that counts steps comes before
+    return scan.body, tuple(shapes)
+
+
+def _word(name: str, module: ModuleType, example: str | None) -> dict[str, object]:
+    thing = getattr(lstmc, name)
+    shown: dict[str, object] = {"name": name, "signature": signature_of(name, thing), "text": text_of(thing)}
+    if example is None:
+        return shown | {"example": "", "equation": ""}
+    graph, shapes = traced(example, module.__name__.rpartition(".")[2])
+    made = list(dict.fromkeys(type(node.op) for node in graph if not isinstance(node.op, Leaf)))
+    drawn = f"$$\n{equation(made[0])}\n$$" if len(made) == 1 else equations(graph) if made else None
+    named = {"example": example, "shapes": ", ".join(shapes), "ops": [op.name for op in made]}
+    return shown | named | {"equation": (drawn or "").replace("_{t}", "")}  # of one step there is no other
+
+
+def _section(name: str, title: str) -> dict[str, object]:
+    module = import_module(f"lstmc.dsl.{name}")
+    examples = EXAMPLES.get(name, {})
+    words = [word for word in module.__all__ if word not in ("BoundCell", "Cell", "Dim", "Model")]
+    return {"title": title, "words": [_word(word, module, examples.get(word)) for word in words]}
+
+
+def page() -> str:
+    """The whole page."""
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    sections = [_section(name, title) for name, title in TITLES.items()]
+    return environment.from_string(TEMPLATE).render(sections=sections).strip() + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(f"wrote {PAGE.name}")
