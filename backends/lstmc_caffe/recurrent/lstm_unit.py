@@ -38,7 +38,7 @@ class FindLSTMUnit(Pass):
 
     def applies(self, scan: Scan) -> bool:
         """Whether a scan has a gate tail that would become an LSTMUnit if it kept its time axis."""
-        return next(gate_tails(scan.body), None) is not None
+        return any(_of_rows(scan, tail) for tail in gate_tails(scan.body))
 
     def run(self, graph: Graph) -> PassResult:
         refused: set[str] = set()  # the scans whose rows cannot be re-ordered
@@ -123,7 +123,7 @@ class _Found:
 
     def _tails(self, node: Node, scan: Scan, body: Graph) -> list[GateTail]:
         tails = [self._with_cont(scan, tail) for tail in gate_tails(body, (self.before, node.name))]
-        return [tail for tail in tails if tail.c_prev is not None or tail.state is None]
+        return [t for t in tails if _of_rows(scan, t) and (t.c_prev is not None or t.state is None)]
 
     def _with_cont(self, scan: Scan, tail: GateTail) -> GateTail:
         """The tail with the indicator that its old c is multiplied by."""
@@ -170,6 +170,11 @@ class _Found:
                 self.moved |= dict.fromkeys(found.weights, orders.pop())
             else:
                 self.refused.update(scans)
+
+
+def _of_rows(scan: Scan, tail: GateTail) -> bool:
+    """Whether a step's c is [N, H]: LSTMUnit takes no other axes."""
+    return scan.body.type(tail.c).rank == 2 + scan.kept
 
 
 def _on_zero(tail: GateTail, body_tails: Sequence[GateTail], zeros: set[Ref]) -> GateTail | None:

@@ -80,8 +80,10 @@ def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Ma
         if types is not None and message.type not in types:
             continue
         layer = stored.get((message.name, message.type))
-        own = [] if layer is None else [_weight(layer.name, index, blob) for index, blob in enumerate(layer.blobs)]
         sharing = {index: spec.name for index, spec in enumerate(message.param) if spec.name}
+        own = [] if layer is None else [
+            _weight(sharing.get(index), layer.name, index, blob) for index, blob in enumerate(layer.blobs)
+        ]  # fmt: skip
         own = [shared.setdefault(sharing[i], blob) if i in sharing else blob for i, blob in enumerate(own)]
         if not own:  # a layer that only shares need not be in the file
             own = [shared[name] for name in sharing.values() if name in shared]
@@ -89,8 +91,9 @@ def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Ma
     return found
 
 
-def _weight(layer: str, index: int, blob: Any) -> Weight:
-    shape, name = tuple(blob.shape.dim), f"{layer}/{index}"
+def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
+    """A blob by the name under which layers share it, or else by its layer and its number there."""
+    shape, name = tuple(blob.shape.dim), param or f"{layer}/{index}"
     if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
         value = f"{list(shape)} in {len(blob.data):,} bytes"
         refusal = Refusal(f"blob {name}", "shape", value, "expected four bytes an element", "save it anew")

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.importers.describe.images import Conv
-from lstmc.importers.describe.ops import Dropout
+from lstmc.importers.describe.ops import Apply, Dropout
+from lstmc.importers.describe.pointwise import Activation
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight, number
@@ -44,6 +45,11 @@ class Given:
     def types(self) -> Types:
         """The types of its bottoms."""
         return tuple(TensorType(tuple(int(s) for s in self.layers.shape(x))) for x in self.xs)
+
+    def is_always(self, x: str, value: float) -> bool:
+        """Whether a bottom is a constant of the net with all its elements equal to this."""
+        weight = self.layers.builder.params.get(x)
+        return weight is not None and not weight.sources and bool(np.all(weight.make() == value))
 
     def axis(self, axis: int) -> int:
         """An axis of its first bottom, counted from the first."""
@@ -82,7 +88,21 @@ def _product(g: Given, op: ops.InnerProduct | ops.TransposedInnerProduct) -> str
     return g.layers.linear(x, w if isinstance(op, ops.InnerProduct) else w.transposed(), b[0] if b else None)
 
 
+def _rounding(g: Given, op: ops.RoundingPower) -> str:
+    return g.layers.affine(g.layers.apply("round", g.x), 1.0, op.shift)
+
+
+def _rounded(g: Given) -> str | None:
+    """What rounding by a shift makes, of which the shift is taken away again."""
+    maker = g.layers.builder.maker(g.x)
+    shifted = maker is not None and maker.op == Apply(Activation("affine", 1.0, ops.RoundingPower.shift))
+    back = len(g.xs) == 2 and g.is_always(g.xs[1], -ops.RoundingPower.shift)
+    return maker.inputs[0] if maker is not None and shifted and back else None
+
+
 def _eltwise(g: Given, op: ops.Eltwise) -> str:
+    if op == ops.Eltwise("SUM") and (rounded := _rounded(g)) is not None:
+        return rounded
     kind = {"SUM": "add", "PROD": "mul", "MAX": "max"}[op.operation]
     coefficients = op.coeff or (1.0,) * len(g.xs)
     y, *rest = (g.layers.affine(x, c, 0.0) for x, c in zip(g.xs, coefficients, strict=True))
@@ -112,6 +132,20 @@ def _dropout(g: Given, op: ops.DropoutLayer) -> str:
     return g.layers.builder.one(Dropout(op.ratio), g.x, hint=g.layers.hint, origin=g.layers.origin)
 
 
+def _lstm_unit(g: Given, op: ops.LSTMUnit) -> list[str]:
+    """c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), without what is 1 or 0 throughout."""
+    c_prev, gates, cont = g.xs
+    units = g.types[0].shape[2]
+    i, f, o, new = g.layers.split(gates, [units] * 4, 2)
+    c = g.layers.binary("mul", g.layers.apply("sigmoid", i), g.layers.apply("tanh", new))
+    if not g.is_always(c_prev, 0):
+        kept = g.layers.binary("mul", g.layers.apply("sigmoid", f), c_prev)
+        if not g.is_always(cont, 1):
+            kept = g.layers.binary("mul", kept, g.layers.reshape(cont, (*g.types[2].shape, 1)))
+        c = g.layers.binary("add", kept, c)
+    return [c, g.layers.binary("mul", g.layers.apply("sigmoid", o), g.layers.apply("tanh", c))]
+
+
 def _function(name: str) -> Callable[[Given, Any], str]:
     return lambda g, op: g.layers.apply(name, g.x)
 
@@ -126,6 +160,8 @@ OPS: Mapping[type[CaffeOp], Callable[[Given, Any], str | list[str]]] = {
     ops.Eltwise: _eltwise,
     ops.Bias: _bias,
     ops.PowerLayer: _power,
+    ops.RoundingPower: _rounding,
+    ops.StopGradientPower: _function("stop_gradient"),
     ops.DropoutLayer: _dropout,
     ops.SigmoidLayer: _function("sigmoid"),
     ops.TanHLayer: _function("tanh"),
@@ -139,6 +175,7 @@ OPS: Mapping[type[CaffeOp], Callable[[Given, Any], str | list[str]]] = {
     ops.ConcatLayer: lambda g, op: g.layers.concat(g.xs, op.axis),
     ops.ReshapeLayer: lambda g, op: g.layers.reshape(g.x, op.shape),
     ops.TileLayer: lambda g, op: g.layers.concat([g.x] * op.tiles, op.axis),
+    ops.LSTMUnit: _lstm_unit,
     ops.SplitLayer: lambda g, op: [g.x] * op.copies,
 }
 

@@ -68,7 +68,8 @@ def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequ
 
 def notes_of(layers: Sequence[Layer]) -> Iterator[str]:
     """What a person should know of recurrent layers as they are imported."""
-    yield _ZERO
+    if layers:
+        yield _ZERO
     for layer in layers:
         if any(spec.lr_mult != 1 or spec.decay_mult != 1 for spec in layer.message.param):
             yield f"Trained on, {layer.message.name} learns at the usual rate: lr_mult and decay_mult are not kept."

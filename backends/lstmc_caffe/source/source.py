@@ -18,7 +18,7 @@ from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.source.layer import TYPES, Layer, Told, blobs_of, constant_of, unknown_bottoms
 from lstmc_caffe.source.layer_text import layer_fields
 from lstmc_caffe.source.message import wire_fields
-from lstmc_caffe.source.recurrent_layers import describe_layers
+from lstmc_caffe.source.recurrent_layers import Imported, describe_layers
 from lstmc_caffe.source.runtime import CaffeRuntime, each_alone
 from lstmc_caffe.source.splice import CaffeSurroundings
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
@@ -28,7 +28,10 @@ _LAYER = re.compile(rb"\blayers?\s*:?\s*[{<]")
 
 
 class CaffeSource:
-    """Nets with layers of type LSTM and RNN."""
+    """Nets with layers of type LSTM and RNN, of which these are imported; of all others everything is.
+
+    A net in which a recurrence is unrolled, as by NetSpec, is one of the others: its steps are rolled up again.
+    """
 
     summary = "a prototxt of Caffe (with its weights, a caffemodel)"
 
@@ -46,7 +49,7 @@ class CaffeSource:
         shapes: Mapping[str, Sequence[int]],
         values: Mapping[str, Array],
     ) -> SourceNet:
-        """Its recurrent layers, the rest as surroundings."""
+        """Its recurrent layers, the rest as surroundings; or the whole net, if it has none."""
         try:
             text = path.read_bytes().decode()
             net = net_from_text(text)
@@ -54,14 +57,18 @@ class CaffeSource:
             raise SourceError(f"{path.name}: expected the text of a Caffe net, found bytes that are no UTF-8") from None
         except BackendError as error:
             raise SourceError(f"{path.name}: {error.message}", notes=error.notes) from None
-        if not any(layer.type in TYPES for layer in net.layer):
-            raise SourceError(f"{path.name}: expected a net with layers of type {' or '.join(TYPES)}, found none")
         if weights is None:
             raise SourceError(f"{path.name}: a prototxt has no weights: give the caffemodel that was trained with it")
+        inputs = [*net.input, *(top for layer in net.layer if not layer.bottom for top in layer.top)]
+        for name in values:
+            if name not in inputs:
+                raise SourceError(f"{path.name}: it has no input {name}{nearest_or_all(name, inputs)}")
         if len(layer_fields(text)) != len(net.layer):
             raise SourceError(f"{path.name}: the text of its layers cannot be told apart: write one `layer {{ }}` each")
         content = _caffemodel(weights)
         told = Told({name: tuple(shape) for name, shape in shapes.items()}, values)
+        if not any(layer.type in TYPES for layer in net.layer):
+            return CaffeSurroundings(path.name, text, content, Imported(), told).whole()
         layers = _layers(net, RawNet.FromString(content), path.name, told)
         net_described, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
         around = CaffeSurroundings(path.name, text, content, imported, told)
@@ -85,10 +92,6 @@ def _caffemodel(path: Path) -> bytes:
 def _layers(net: Any, trained: Any, origin: str, told: Told) -> list[Layer]:
     """The recurrent layers with the shapes of their bottoms and their blobs."""
     known = infer_shapes(net.layer, {**old_inputs(net), **told.shapes}, told.shapes)
-    inputs = [*net.input, *(top for layer in net.layer if not layer.bottom for top in layer.top)]
-    for name in told.values:
-        if name not in inputs:
-            raise SourceError(f"{origin}: it has no input {name}{nearest_or_all(name, inputs)}")
     found, refusals = [], []
     for place, blobs in blobs_of(net, trained, TYPES).items():
         message, seen = net.layer[place], known.seen[place][0]

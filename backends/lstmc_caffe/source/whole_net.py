@@ -13,7 +13,7 @@ from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import ShapeProblem
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.refusal import Refusal, RefusedError
+from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 from lstmc_caffe.ops import layer_ops, read_layer
@@ -24,7 +24,7 @@ from lstmc_caffe.source.recurrent_layers import described as recurrent_described
 from lstmc_caffe.source.recurrent_layers import notes_of, refusals_of
 from lstmc_caffe.targets.shapes import old_inputs
 
-_UNUSED = ("Accuracy", "HDF5Output", "Silence")  # and all losses: no net that is used has them
+_UNUSED = ("Accuracy", "HDF5Output")  # and all losses: no net that is used has them
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class _Reader:
         self.values: dict[str, str] = {}
         self.unknown: set[str] = set()  # blobs of which nothing says the shape
         self.unread: dict[str, None] = {}
+        self.parts: dict[str, Sequence[str]] = {}  # a blob that a Slice wrote, with all that it wrote
         self.inputs: dict[str, str] = {}
         self.constants: dict[str, Array] = {}  # inputs that are constants
         self.fixed: dict[str, Array] = {}  # and of these the ones that no layer has overwritten
@@ -80,11 +81,22 @@ class _Reader:
                 self._layer(place, message)
         if self.refusals:
             raise RefusedError(self.origin, self.refusals)
-        outputs = {self.builder.output(top, self.values[top]): top for top in self.unread}
+        remains = [top for top in self.unread if self._remains(top)]
+        outputs = {self.builder.output(top, self.values[top]): top for top in self.unread if top not in remains}
+        if remains:
+            self.builder.notes.append(f"No outputs: {', '.join(remains)}, which a Slice had to name and nothing reads.")
         self.builder.notes += notes_of(self.recurrent)
         found = self.builder.finish()
+        if not found.inputs:
+            constants = ", ".join(top for layer in self.net.layer if layer.type == "DummyData" for top in layer.top)
+            why = f"; give the shapes of those that are to be fed of {constants} (DummyData)" if constants else ""
+            raise SourceError(f"{self.origin}: nothing in it is an input{why}")
         inputs = {name: blob for name, blob in self.inputs.items() if name in found.inputs}
         return found, Whole(inputs, outputs, tuple(self.places), self.constants)
+
+    def _remains(self, top: str) -> bool:
+        """Whether a blob that nothing reads was cut off one of which other parts are read."""
+        return any(part not in self.unread or part not in self.parts for part in self.parts.get(top, ()))
 
     def _input(self, blob: str, shape: Sequence[int] | None) -> None:
         shape = self.told.shapes.get(blob, shape)
@@ -98,13 +110,15 @@ class _Reader:
             self.inputs[self.values[blob]] = blob
 
     def _layer(self, place: int, message: Any) -> None:
-        if not message.bottom and message.type != "DummyData":
+        if not message.bottom and (message.type != "DummyData" or self.told.shapes.keys() >= {*message.top}):
             shapes = list(message.input_param.shape)
             for number_, top in enumerate(message.top):
                 self._input(top, tuple(shapes[min(number_, len(shapes) - 1)].dim) if shapes else None)
             return
         for blob in message.bottom:
             self.unread.pop(blob, None)
+        if message.type == "Silence":
+            return
         unknown = [blob for blob in message.bottom if blob in self.unknown]
         if unknown:
             self.refusals.append(unknown_bottoms(message, unknown))
@@ -119,6 +133,9 @@ class _Reader:
             self.values[top] = value
             self.fixed.pop(top, None)
             self.unread[top] = None
+            self.parts.pop(top, None)
+        if message.type == "Slice":
+            self.parts.update(dict.fromkeys(message.top, tuple(message.top)))
 
     def _tops(self, place: int, message: Any) -> Sequence[str]:
         """What its tops are as values; nothing for a layer that is refused."""

@@ -65,6 +65,11 @@ class Net:
         return {name: values[value] for name, value in self.outputs.items()}
 
 
+def around_scan(name: str) -> tuple[str, str, str]:
+    """The names that a written scan of this name has: its own, its step's, and that of its last states."""
+    return name, f"{name}_step", f"{name}_last"
+
+
 class NetBuilder:
     """A net while a source is read: shapes are inferred, and names given, as each step is added."""
 
@@ -145,6 +150,18 @@ class NetBuilder:
         name = self.fresh(hint)
         self._taken.add(f"{name}_last")  # what the written scan calls its last states
         return name
+
+    def scan_name(self, hint: str) -> str:
+        """The name of a step that is run over time, from which other names are made."""
+        name = self.fresh(hint)
+        while self._taken.intersection(around_scan(name)[1:]):
+            name = self.fresh(hint)
+        self.reserve(around_scan(name))
+        return name
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Names that are not to be given."""
+        self._taken.update(names)
 
     def recur(
         self, op: Recur, x: str, weights: Mapping[str, Weight], more: Iterable[str], origin: str

@@ -137,6 +137,7 @@ HANDLERS: dict[str, Handler] = {
     "Tanh": _function("tanh"),
     "Sigmoid": _function("sigmoid"),
     "Abs": _function("abs"),
+    "Round": _function("round"),
     "Exp": _function("exp"),
     "Log": _function("log"),
     "Erf": _function("erf"),

@@ -248,6 +248,7 @@ FOLDS: Mapping[str, Fold] = {
     "Sqrt": lambda node, x: np.sqrt(x),
     "Exp": lambda node, x: np.exp(x),
     "Log": lambda node, x: np.log(x),
+    "Round": lambda node, x: np.rint(x),
     "Floor": lambda node, x: np.floor(x),
     "Ceil": lambda node, x: np.ceil(x),
     "Reciprocal": lambda node, x: 1 / x,

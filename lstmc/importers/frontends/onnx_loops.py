@@ -85,10 +85,14 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
     front = [
         layers.transpose(x, _to_front(a, len(layers.shape(x)))) for a, x in zip(into, given[first_x:], strict=True)
     ]
+    front = [x if len(layers.shape(x)) > 1 else layers.reshape(x, (*layers.shape(x), 1)) for x in front]
+    given = [
+        x if layers.shape(x) else layers.reshape(x, (1,)) for x in given[:first_x]
+    ]  # an input of a step has an axis
     inner = NetBuilder("step", reader.origin)
     names = [told.name for told in body.input]
     elements = {inner.input(n, layers.shape(x)[1:]): x for n, x in zip(names[first_x:], front, strict=True)}
-    states = {inner.input(n, layers.shape(x)): x for n, x in zip(names, given[:first_x], strict=False)}
+    states = {inner.input(n, layers.shape(x)): x for n, x in zip(names, given, strict=False)}
     inside: dict[str, Any] = dict(zip([*names[first_x:], *names[:first_x]], [*elements, *states], strict=True))
     static: dict[str, Operand] = {}
     for name in _read_from_outside(body):
@@ -112,6 +116,11 @@ def scan(reader: Subgraphs, node: Node, attributes: Mapping[str, Any], depth: in
         layers, inner.finish(shapes), elements, {name: _start(x) for name, x in states.items()}, static,
         layers.shape(front[0])[0], ways == {1},
     )  # fmt: skip
+    single = [told.type.tensor_type.HasField("shape") and not told.type.tensor_type.shape.dim for told in body.output]
+    results = tuple(
+        layers.reshape(y, layers.shape(y)[:-1]) if one else y
+        for y, one in zip(results, [*single[first_x:], *single[:first_x]], strict=True)
+    )
     moved = [layers.transpose(y, _from_front(a, len(layers.shape(y)))) for a, y in zip(out, results, strict=False)]
     return [*results[ys:], *moved]
 

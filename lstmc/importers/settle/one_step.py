@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lstmc.importers.describe.net import Net, NetBuilder, Step
+from lstmc.importers.describe.net import Net, NetBuilder, Step, around_scan
 from lstmc.importers.describe.op import Op
 from lstmc.importers.describe.ops import Apply, Binary, Linear, Reshape, Split
 from lstmc.importers.describe.pointwise import Activation
 from lstmc.importers.describe.recur import Recur
+from lstmc.importers.describe.rolled import Rolled
 from lstmc.importers.weight import number
 
 
@@ -19,8 +20,10 @@ def names_of(net: Net) -> NetBuilder:
     """A builder that knows the net's shapes, and gives none of its names again."""
     builder = NetBuilder(net.name, net.origin)
     builder.shapes = dict(net.shapes)
-    for name in (*net.shapes, *net.params):
-        builder.fresh(name.partition("/")[0])
+    builder.reserve(name.partition("/")[0] for name in (*net.shapes, *net.params))
+    for step in net.steps:
+        if isinstance(step.op, Recur | Rolled):
+            builder.reserve(around_scan(step.op.name))
     return builder
 
 

@@ -239,6 +239,28 @@ def in_one_order_only(X: Value = Input(T, N, 3)) -> dict[str, Value]:
     return {"y": y, "z": z}
 
 
+@cell
+def of_three(
+    x: Value = Input(1, N, 3),
+    h: Value = State(1, N, 4),
+    c: Value = State(1, N, 4),
+    *,
+    W_x: Value = Param(16, 3, fill=FILL),
+    W_h: Value = Param(16, 4, fill=FILL),
+) -> Step:
+    """An LSTM in Caffe's order whose steps have an axis more than LSTMUnit takes."""
+    i, f, o, g = split(linear(x, W_x, axis=-1) + linear(h, W_h, axis=-1), 4, axis=2)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    h = sigmoid(o) * tanh(c)
+    return h, {"h": h, "c": c}
+
+
+@model
+def of_three_axes(X: Value = Input(T, 1, N, 3)) -> dict[str, Value]:
+    y, _ = scan(of_three(), X)
+    return {"y": y}
+
+
 @model
 def plain_lstm(X: Value = Input(T, N, 3, 2)) -> dict[str, Value]:
     y, last = scan(load_cell("lstm")(H=H), X)

@@ -25,6 +25,7 @@ from tests.backends.lstmc_caffe.recurrent.models import (
     gates_read_again,
     given_states,
     in_one_order_only,
+    of_three_axes,
     one_sigmoid,
     stacked,
     torch_order,
@@ -41,6 +42,7 @@ CASES = {
     "gates_read_again": (CellModel(gates_read_again), {"D": 3, "H": 4}, 0),
     "coupled": (CellModel(coupled), {"D": 3, "H": 4}, 0),
     "in_one_order_only": (in_one_order_only, {}, 0),
+    "of_three_axes": (of_three_axes, {}, 0),
     "lstm_peephole": (CellModel(load_cell("lstm_peephole")), {"D": 3, "H": 4}, 0),
     "gru": (CellModel(load_cell("gru")), {"D": 3, "H": 4}, 0),
 }

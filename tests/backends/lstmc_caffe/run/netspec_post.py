@@ -103,3 +103,14 @@ def run(args, arrays):
     found.update({"d" + name: params[name].diff for name in WEIGHTS})
     types = [layer.type for layer in message.layer]
     return {"params": sorted(owners), "types": {name: types.count(name) for name in set(types)}}, found
+
+
+def save(args, arrays):
+    """The net as text, and its weights as a caffemodel in a folder."""
+    text = str(unrolled(args["shape"], args["units"]).to_proto())
+    net_path = os.path.join(args["folder"], "post.prototxt")
+    with open(net_path, "w") as file:
+        file.write(text)
+    net = caffe.Net(net_path, caffe.TEST)
+    net.save(os.path.join(args["folder"], "post.caffemodel"))
+    return {}, {}

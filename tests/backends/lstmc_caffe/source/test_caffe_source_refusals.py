@@ -28,7 +28,8 @@ LSTM = 'num_output: 5\n    weight_filler { type: "uniform" min: -0.5'
     [
         (
             *('type: "LSTM"', 'type: "Sigmoid"'),
-            "old.prototxt: expected a net with layers of type LSTM or RNN, found none",
+            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  conv1 (Convolution): blobs = none:"
+            " expected 2 of them, [4, 1, 3, 3], [4]; give the weights that were trained with this net",
         ),
         (
             *(LSTM, f"expose_hidden: true {LSTM}"),
