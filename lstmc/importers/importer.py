@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from lstmc.extras import need
 from lstmc.importers.describe.net import Net
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
+from lstmc.importers.frontends.torch_export import exported
 from lstmc.importers.frontends.torch_graph import describe_program
 from lstmc.importers.frontends.torch_names import describe_state_dict, groups_of
 from lstmc.importers.read.keras_file import read_keras
@@ -109,19 +109,11 @@ def from_torch(module: Any, *examples: Any, name: str = "the module") -> Importe
     """A live ``torch.nn.Module``, as it computes on arguments of the ``examples``' shapes; or a torch.export program.
 
     A module is put through ``torch.export.export``, in the mode for use (``eval``). ``name`` is how it is called in
-    the written model. Raises :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    the written model. Raises :class:`~lstmc.importers.refusal.SourceError` for what PyTorch does not export, and
+    :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     torch = need("torch", "PyTorch", "torch", SourceError)
-    if isinstance(module, torch.export.ExportedProgram):
-        program = module
-    else:
-        training = module.training
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
-                program = torch.export.export(module.eval(), examples)
-        finally:
-            module.train(training)
+    program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)
     net = describe_program(program, name)
     return ImportedModel.of(net, "a program of torch.export", runtime=TorchProgram(program, net))
 

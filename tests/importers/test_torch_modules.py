@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lstmc.importers import RefusedError, from_torch
+from lstmc.importers import RefusedError, SourceError, from_torch
 from lstmc_caffe.run.runner import Runner
 from tests.importers.imported import Imported, assert_close, imported
 from tests.quick_sample import one_in
@@ -231,3 +231,39 @@ def test_a_program_of_torch_export_is_imported_as_it_is() -> None:
     made = imported(from_torch(program).described)
     wanted = module.double()(x.double())[0].detach().numpy()
     assert_close(made.interpreted({"input_2": x.numpy().astype(np.float64)}), {"Y_0": wanted}, 1e-6)
+
+
+class Packed(nn.Module):
+    """An LSTM on packed sequences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        y, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=5)
+        return y
+
+
+def test_packed_sequences_are_refused() -> None:
+    module = Packed()
+    with pytest.raises(RefusedError) as caught:
+        from_torch(module, torch.zeros(2, 5, 3), torch.tensor([5, 3]))
+    assert caught.value.text() == (
+        "RefusedError: the module cannot be imported: one thing in it cannot be expressed\n  pack_padded_sequence: a"
+        " packed sequence: PyTorch exports no module that makes one; give the layer the padded sequences, and in the"
+        " written model write scan(..., lengths=L), which keeps states and gives zeros past each sequence's end"
+    )
+    assert module.training
+
+
+def test_what_pytorch_does_not_export_is_told() -> None:
+    class ByValue(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ValueError("of no use\nat all")
+
+    with pytest.raises(
+        SourceError, match=r"the module: torch\.export cannot take it on these arguments: ValueError: of no"
+    ):
+        from_torch(ByValue(), torch.zeros(2))

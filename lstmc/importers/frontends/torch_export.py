@@ -1,0 +1,41 @@
+"""A live PyTorch module as a program of ``torch.export``, and what is wrong with one that cannot be."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from traceback import walk_tb
+from typing import Any
+
+from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+
+
+def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any:
+    """The program that a module is on such arguments, in the mode for use (``eval``).
+
+    Raises :class:`RefusedError` for packed sequences, which PyTorch does not export, and :class:`SourceError` for
+    whatever else stops it.
+    """
+    training = module.training
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what PyTorch's own recurrent layers do while they are exported
+            return torch.export.export(module.eval(), tuple(examples))
+    except Exception as error:  # of any class: it is raised by the module's own code too
+        found = [value for frame, _ in walk_tb(error.__traceback__) for value in frame.f_locals.values()]
+        if any(isinstance(value, torch.nn.utils.rnn.PackedSequence) for value in found):
+            mend = (
+                "give the layer the padded sequences, and in the written model write scan(..., lengths=L), which keeps"
+                " states and gives zeros past each sequence's end"
+            )
+            refusal = Refusal(
+                "pack_padded_sequence", "", "a packed sequence", "PyTorch exports no module that makes one", mend
+            )
+            raise RefusedError(name, [refusal]) from error
+        lines = str(error).strip().splitlines() or [""]
+        raise SourceError(
+            f"{name}: torch.export cannot take it on these arguments: {type(error).__name__}: {lines[0][:300]}",
+            notes=["call the module on them first; of what it does by their values, fix the outcome"],
+        ) from error
+    finally:
+        module.train(training)
