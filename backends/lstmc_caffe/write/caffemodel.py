@@ -18,29 +18,41 @@ from lstmc_caffe.write.net import WrittenNet
 
 SUFFIX = ".caffemodel"
 MOST_BYTES = 2**31 - 1 - 2**20  # of arrays, in a protobuf message that has names too
+# Up to here a file has every layer, as Caffe's own snapshots have. Caffe looks for each by its name among all, and a
+# parameter is there once for each layer that shares it.
+WHOLE_NET_LAYERS = 10_000
+WHOLE_NET_COPIES = 2**24  # bytes of parameters that are there already
 
 
-def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_layer: bool = False) -> bytes:
-    """The bytes of a NetParameter that holds, for every layer owning a blob, all of that layer's blobs.
+def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool = False) -> bytes:
+    """The bytes of a NetParameter: the whole net with all blobs of each layer, so that who opens it alone has a graph.
 
-    Layers that only share are left out, unless ``every_layer`` asks for them as other readers do: Caffe loads a
-    blob once, through its owner (``net.cpp: CopyTrainedLayersFrom``), but wants all blobs of a layer that the file
-    names. Raises :class:`BackendError` for more than a message can hold, before anything is computed.
+    A net past ``WHOLE_NET_LAYERS`` or ``WHOLE_NET_COPIES`` has the layers with blobs alone, by name and type, and of
+    these the owners, unless ``every_sharer`` asks for those that only share, as other readers do: Caffe loads a blob
+    once, through its owner (``net.cpp: CopyTrainedLayersFrom``), but wants all blobs of a layer that the file names.
+    Raises :class:`BackendError` for more than a message can hold, before anything is computed.
     """
-    size = 4 * sum(prod(net.weights.type(output.ref).shape) for output in net.weights.outputs)
+    sizes = {output.name: 4 * prod(net.weights.type(output.ref).shape) for output in net.weights.outputs}
+    layers = list(net.layers())
+    size = sum(sizes.values())
     if size > MOST_BYTES:
         raise BackendError(
             f"{net.name} has {size} bytes of weights: expected at most {MOST_BYTES}, as in a message of Caffe's"
         )
     values = forward(net.weights, params=weights, dtype=np.float32).outputs
-    model = RawNet(name=net.name)
+    copies = 0 if every_sharer else sum(sizes[spec.name] for layer in layers for spec in layer.param) - size
+    whole = len(layers) <= WHOLE_NET_LAYERS and copies <= WHOLE_NET_COPIES
     owning = {owner.layer for owner in net.owners.values()}
-    for layer in net.layers():
-        if layer.name not in owning and not (every_layer and layer.param):
+    arrays = {name: np.ascontiguousarray(array, "<f4") for name, array in values.items()}
+    model = RawNet(name=net.name)
+    for layer in layers:
+        if not (whole or layer.name in owning or (every_sharer and layer.param)):
             continue
         written = model.layer.add(name=layer.name, type=layer.type)
+        if whole:
+            written.MergeFromString(layer.SerializeToString())  # fields that a RawLayer does not know stay as they are
         for spec in layer.param:
-            array = np.ascontiguousarray(values[spec.name], "<f4")
+            array = arrays[spec.name]
             blob = written.blobs.add(data=array.tobytes())
             blob.shape.dim.extend(array.shape)
     return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]

@@ -6,10 +6,11 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from numpy.testing import assert_array_equal
 
 from lstmc import Input, Param, concat, linear, model, scan, tanh, uniform
@@ -26,6 +27,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter, RawNet
 from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.write import caffemodel
 from lstmc_caffe.write.caffemodel import read_blobs
 
 BACKEND = CaffeBackend()
@@ -70,13 +72,35 @@ def assert_parameters(read: tuple[dict[str, Array], list[str]], wanted: dict[str
         assert_array_equal(array, wanted[name], err_msg=name)
 
 
-@pytest.mark.caffe
-def test_a_caffemodel_holds_the_blobs_of_owning_layers_alone_by_caffe_s_own_parser(caffe: Runner) -> None:
-    weights, artifact = emitted()
+def by_caffe_s_own_parser(caffe: Runner, content: bytes) -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(descriptor_pb2.FileDescriptorProto.FromString(caffe.schema()))
-    kind = message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
-    read = kind.FromString(artifact.files["net.caffemodel"])
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter")).FromString(content)
+
+
+@pytest.mark.caffe
+def test_a_caffemodel_holds_the_whole_net_and_all_blobs_of_each_layer(caffe: Runner) -> None:
+    weights, artifact = emitted()
+    read = by_caffe_s_own_parser(caffe, artifact.files["net.caffemodel"])
+    blobs = weights | {"concat": np.concatenate([weights["A"], weights["B"]])}
+    for layer in read.layer:
+        for spec, blob in zip(layer.param, layer.blobs, strict=True):
+            array = np.array(blob.data, np.float32).reshape(blob.shape.dim)
+            assert_array_equal(array, blobs[spec.name], err_msg=f"{layer.name}: {spec.name}")
+        layer.ClearField("blobs")
+    text = text_format.Parse(artifact.files["net.prototxt"].decode(), type(read)())
+    assert read == text  # in every other field
+    assert sum(len(layer.param) for layer in read.layer) == 5  # W_h at the second step and the third
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize("limit", ["WHOLE_NET_LAYERS", "WHOLE_NET_COPIES"])
+def test_a_caffemodel_of_a_large_net_holds_the_owning_layers_alone(
+    caffe: Runner, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caffemodel, limit, 10)
+    weights, artifact = emitted()
+    read = by_caffe_s_own_parser(caffe, artifact.files["net.caffemodel"])
     owners = json.loads(artifact.files["net.manifest.json"])["blobs"]
     assert read.name == "net"
     assert {layer.name for layer in read.layer} == {owner["layer"] for owner in owners.values()}
