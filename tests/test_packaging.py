@@ -36,6 +36,13 @@ def test_every_python_that_the_classifiers_name_is_allowed() -> None:
     assert PROJECT["project"]["requires-python"] == ">=3.11"
 
 
+def test_the_start_page_lists_every_extra_for_users() -> None:
+    page = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    table = page.partition("| extra | for |")[2].partition("\n\n")[0]
+    named = {name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert named == set(PROJECT["project"]["optional-dependencies"]) - {"test", "check", "package", "site", "browser"}
+
+
 def test_what_only_some_commands_need_is_not_imported() -> None:
     modules = "sys, lstmc.cli, lstmc_caffe.backend, lstmc_onnx.backend"
     text = f"import {modules}; print([name for name in {HEAVY!r} if name in sys.modules])"
