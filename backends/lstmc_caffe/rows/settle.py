@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from lstmc.errors import BackendError, PassError
-from lstmc.ir import Builder, Graph, Node, Output, Ref, renewed
+from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
 from lstmc.passes import Pass, PassResult, compared
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.fixed_blobs import stood_for
@@ -26,6 +26,7 @@ class SettleViews(Pass):
     5. only outputs read a view     => the host reads the blob so
     6. a layer reads an output, or it is one of several tops => a Power that changes nothing (or a Concat of one blob),
        under the output's name (for targets whose outputs must be unread)
+    7. a layer reads one of a type that it may not => a Power between them (for targets whose rules say ``not_after``)
 
     After it every blob has two axes.
     """
@@ -50,6 +51,7 @@ class _Settler:
     counts: Counter[str] = field(default_factory=Counter)
     sources: dict[Ref, Ref] = field(default_factory=dict)  # old values to new ones, views to what they are views of
     made: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
+    parted: dict[Ref, Ref] = field(default_factory=dict)  # values that some may not read, to copies
 
     def run(self) -> Graph:
         self.b = Builder(self.graph.name, self.graph)
@@ -93,7 +95,20 @@ class _Settler:
         learned = node.op.blobs(len(self.graph.args(node.name))) if isinstance(node.op, caffe.CaffeOp) else None
         if isinstance(node.op, caffe.Feed) or learned is None or slot in learned:
             return self.sources[ref]
-        return self._operand(node, ref)
+        return self._apart(node, self._operand(node, ref))
+
+    def _apart(self, reader: Node, ref: Ref) -> Ref:
+        """The blob, or a copy where the layer may not read what writes it."""
+        writer, op = self.b.node(ref.node), reader.op
+        if not (isinstance(writer.op, caffe.CaffeOp) and isinstance(op, caffe.CaffeOp)):
+            return ref
+        if self.target.may_read(op.layer_type, writer.op.layer_type):
+            return ref
+        if ref not in self.parted:
+            self.counts["apart"] += 1
+            self.read.add(ref)
+            self.parted[ref] = self._copy(ref, f"{writer.names[ref.out]}/copy", writer.of_step(ref.out))
+        return self.parted[ref]
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
         """The value that a layer reads, as a blob."""
@@ -163,13 +178,13 @@ class _Settler:
             self.copies[blob] = self._copy(blob, name)
         return self.copies[blob]
 
-    def _copy(self, blob: Ref, name: str) -> Ref:
+    def _copy(self, blob: Ref, name: str, step: Step | None = None) -> Ref:
         """A layer that changes nothing: a Power, or where there is none a Concat of one blob."""
         type_ = self.b.type(blob)
         power = caffe.PowerLayer()
         taken = stood_for(power, self.target) or not lint_op(power, [type_], [type_], self.target)
         op = power if taken else caffe.ConcatLayer(1)
-        return self.b.add(op, blob, names=(name,))[0]
+        return self.b.add(op, blob, names=(name,), steps=() if step is None else (step,))[0]
 
     def _reason(self, layer_type: str) -> tuple[str, str]:
         """Why the target does not have a type of layer."""

@@ -34,8 +34,10 @@ def lint_net(net: Any, target: Target) -> LintReport:
     """A NetParameter against a target."""
     shapes = infer_shapes(net.layer, old_inputs(net))
     found = list(_old_inputs(net, shapes.blobs, target))
+    writers: dict[str, str] = {}
     for layer, (bottoms, tops) in zip(net.layer, shapes.seen, strict=True):
         found += lint_layer(layer, bottoms, tops, target)
+        found += lint_writers(layer, writers, target)
     unknown = tuple(f"{name}: {why}" for name, why in shapes.unknown.items()) if _asks_for_shapes(target) else ()
     return LintReport(tuple(found), unknown, len(net.layer), warnings(net.layer, target))
 
@@ -83,6 +85,16 @@ def lint_layer(
     for rule in rules:
         if rows or rule.rows_at_most is None:
             yield from _check(rule, layer, bottoms, tops)
+
+
+def lint_writers(layer: Any, writers: dict[str, str], target: Target) -> Iterator[Violation]:
+    """A LayerParameter against what a target's layers may not read. ``writers`` has the type of the layer that wrote
+    each blob before it, and gets its own."""
+    for rule in target.restrictions_on(layer.type):
+        for name in layer.bottom:
+            if writers.get(name) in rule.not_after:
+                yield _violation(rule, layer, f"{name} is of a {writers[name]}", "another layer between them")
+    writers.update(dict.fromkeys(layer.top, layer.type))
 
 
 def _check(

@@ -61,6 +61,7 @@ class RuleTable:
     in_place: bool | None = None
     every_size_given: bool | None = None
     rows_at_most: int | None = None
+    not_after: LayerTypes | None = None
 
 
 CHECKS = tuple(f.name for f in fields(RuleTable))[4:]

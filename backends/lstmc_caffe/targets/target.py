@@ -49,6 +49,7 @@ class Restriction:
     in_place: bool = True
     every_size_given: bool = False
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
+    not_after: tuple[str, ...] = ()  # the types of layers whose blobs it may not read
 
     @property
     def is_limit(self) -> bool:
@@ -115,6 +116,10 @@ class Target:
             if rule.forbidden:
                 return rule.reason, rule.source
         return self.layers_reason, self.layers_source
+
+    def may_read(self, layer_type: str, writer: str) -> bool:
+        """Whether a layer of one type may read what a layer of another one wrote."""
+        return not any(writer in rule.not_after for rule in self.restrictions_on(layer_type))
 
     @property
     def in_place(self) -> bool:

@@ -13,7 +13,7 @@ from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform, Values
 from lstmc.source import SrcLoc
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.targets.lint import lint_layer
+from lstmc_caffe.targets.lint import lint_layer, lint_writers
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.fan import FAN
@@ -86,15 +86,16 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
             sections[-1].net.layer.add(name=name, type="Silence", bottom=unread[start : start + FAN])
     net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs), target))
     shapes = {name: type_.shape for node in graph for name, type_ in zip(node.names, node.types, strict=True)}
+    writers: dict[str, str] = {}
     for layer in net.layers():
-        _check_layer(layer, shapes, target)
+        _check_layer(layer, shapes, writers, target)
     return net
 
 
-def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], target: Target) -> None:
+def _check_layer(layer: Any, shapes: Mapping[str, tuple[int, ...]], writers: dict[str, str], target: Target) -> None:
     """Raise for a layer that a target does not take. What is overwritten in place keeps its shape."""
     bottoms, tops = ([shapes[name] for name in names] for names in (layer.bottom, layer.top))
-    for violation in lint_layer(layer, bottoms, tops, target):
+    for violation in (*lint_layer(layer, bottoms, tops, target), *lint_writers(layer, writers, target)):
         raise BackendError(
             f"target {target.name}: layer {violation.layer} ({violation.type}) was written with {violation.found},"
             f" expected {violation.expected}",

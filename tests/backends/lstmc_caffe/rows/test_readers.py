@@ -20,6 +20,7 @@ from lstmc import (
     softmax,
     tanh,
 )
+from lstmc import compile as compile_net
 from lstmc.backend import Artifact, Compiled, load_backend
 from lstmc.cells.lstm import lstm
 from lstmc.differential import check
@@ -79,6 +80,16 @@ def test_opencv_agrees_on_what_mnn_has_no_layer_for(opencv: ReaderExecutor) -> N
 )
 def test_mnn_agrees(mnn: ReaderExecutor, name: str, target: str) -> None:
     assert_outputs_agree(mnn, name, target, SIZES[0])
+
+
+def test_mnn_takes_a_product_of_what_was_reshaped(mnn: ReaderExecutor) -> None:
+    """Its converter makes one of an InnerProduct and the Reshape that it alone reads, and finds no shape for it."""
+    sizes = {"T": 1, "N": 2, "S": 3, "D": 5, "E": 3, "A": 3, "H": 4}
+    net = compile_net("bahdanau", target="mnn", step=True, sizes=sizes)
+    assert [layer.name for layer in net.layers if layer.name.endswith("/copy")] == ["bahdanau/t000/tanh_2/rows/copy"]
+    report = check(net.compiled, net.artifact, net.weights, mnn)
+    assert [d.name for d in report.differences if d.kind == "output"] == ["y", "s_T", "bahdanau/s_out"]
+    assert report.passed
 
 
 @pytest.mark.parametrize("target", PORTABLE)

@@ -50,6 +50,29 @@ CASES = {
         "z=%z",
         {"view_to_reshape": 1},
     ),
+    "a Reshape that a product may not read is copied once": (
+        "mnn",
+        """%W: f32[2,3] = param()
+        %V: f32[2,3] = param()
+        """
+        + A
+        + """%t: f32[2,6] = caffe.TanH(%a)
+        %r: f32[4,3] = host.view(%t, shape=(4, 3))
+        %y: f32[4,2] = caffe.InnerProduct(%r, %W, num_output=2)
+        %z: f32[4,2] = caffe.InnerProduct(%r, %V, num_output=2)
+        %s: f32[4,3] = caffe.Sigmoid(%r)""",
+        """%W: f32[2,3] = param()
+        %V: f32[2,3] = param()
+        %a: f32[2,6] = caffe.Input()
+        %t: f32[2,6] = caffe.TanH(%a)
+        %r: f32[4,3] = caffe.Reshape(%t, shape=(4, 3))
+        %r/copy: f32[4,3] = caffe.Power(%r)
+        %y: f32[4,2] = caffe.InnerProduct(%r/copy, %W, num_output=2)
+        %z: f32[4,2] = caffe.InnerProduct(%r/copy, %V, num_output=2)
+        %s: f32[4,3] = caffe.Sigmoid(%r)""",
+        "y=%y, z=%z, s=%s",
+        {"view_to_reshape": 1, "apart": 1},
+    ),
     "an output that a layer reads is copied": (
         "flat",
         A + "%t: f32[2,6] = caffe.TanH(%a)\n%z: f32[2,6] = caffe.Sigmoid(%t)",

@@ -233,3 +233,15 @@ def test_shapes_are_caffes(caffe: Runner, text: str) -> None:
     with caffe.load(text) as net:
         wanted = {name: shape for name, shape in net.blobs.items() if "_split_" not in name}
     assert infer_shapes(text_format.Parse(text, NetParameter()).layer).blobs == wanted
+
+
+def test_a_layer_that_may_not_read_another_is_found() -> None:
+    after = """
+layer { name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param { shape { dim: 3 dim: 6 } } }
+layer { name: "p" type: "InnerProduct" bottom: "r" top: "p" inner_product_param { num_output: 4 } }
+"""
+    assert findings(X + after, "flat") == []
+    assert findings(X + after, "mnn") == ["p (InnerProduct): r is of a Reshape; another layer between them"]
+    apart = after.replace('"InnerProduct" bottom: "r"', '"InnerProduct" bottom: "c"')
+    copy = 'layer { name: "c" type: "Power" bottom: "r" top: "c" }\nlayer { name: "p"'
+    assert findings(X + apart.replace('layer { name: "p"', copy), "mnn") == []
