@@ -31,13 +31,14 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
     """
     operands = (x, W) if b is None else (x, W, b)
     check_values("linear", **dict(zip(("x", "W", "b"), operands, strict=False)))
+    width = W.shape[-1] if W.shape else 1  # of a W without axes, which the op refuses
     if axis is None:
-        flattened = flatten_axis(x.type, W.shape[-1])
+        flattened = flatten_axis(x.type, width)
         return apply(Linear(x.type.rank - 1 if flattened is None else flattened), *operands)
     axis = axis_of("linear", axis, x)
-    if prod(x.shape[axis:]) != W.shape[-1]:
+    if prod(x.shape[axis:]) != width:
         raise ShapeError(
-            f"linear: the axes of x from {axis} on have {prod(x.shape[axis:])} elements, expected {W.shape[-1]}:"
+            f"linear: the axes of x from {axis} on have {prod(x.shape[axis:])} elements, expected {width}:"
             f" x is {x.type}, W is {W.type}",
             loc=here(),
             notes=(f"x is {x.told()}", f"W is {W.told()}"),

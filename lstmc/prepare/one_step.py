@@ -169,8 +169,8 @@ class _Stepper:
         if isinstance(op, Input | Full):
             return replace(op, shape=(1, *op.shape[1:]))
         if made_of_parameters(self.graph, Ref(node.name)):
-            if node.types[0].shape[0] == 1:
-                return op  # it is the value of the one step
+            if Ref(node.name) not in self.over_time or node.types[0].shape[0] == 1:
+                return op  # it is of the one step
             raise PassError(
                 f"one step of {self.graph.name}: %{node.name} {node.types[0]}, made of parameters alone, has a value"
                 " for each step",

@@ -12,6 +12,7 @@ from scipy import special
 
 import lstmc
 from lstmc import Input, Param, model
+from lstmc.errors import ShapeError
 from tests.dsl.conftest import UserFile, outputs, random_arrays
 
 
@@ -101,6 +102,18 @@ def test_split_takes_equal_parts_or_sizes(parts: Any, axis: int, cuts: list[int]
     for i in range(wanted_pieces):
         found, (x,) = computed(lambda x, i=i: lstmc.split(x, parts, axis=axis)[i], (2, 4, 6))
         np.testing.assert_array_equal(found, np.split(x, cuts, axis=axis)[i])
+
+
+def test_linear_takes_no_matrix_without_axes(user: UserFile) -> None:
+    with pytest.raises(ShapeError) as caught:
+        user.graph(
+            """\
+            @model
+            def net(X=Input(2, 3)):
+                return linear(X, sum(X))
+            """
+        )
+    assert caught.value.message == "linear: w must have 2 axes, [out, in]: w is f32[]"
 
 
 @pytest.mark.parametrize("axis", [-1, 1, 0, -2])

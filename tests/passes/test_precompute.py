@@ -124,6 +124,25 @@ def test_in_caffe_they_are_weights(caffe: Runner, target: str) -> None:
     assert not {"Exp", "Sigmoid", "TanH"} & {layer.type for layer in compiled.layers}
 
 
+@cell
+def one_number(x=Input(N, D), h=State(N, D), *, P=Param(3, fill=uniform(-1, 1))):
+    """A number without axes, made of a parameter."""
+    h = tanh(x * exp(P.sum(axis=0)) + h)
+    return h, {"h": h}
+
+
+@model
+def scaled(X=Input(T, N, 3), P=Param(3, fill=uniform(-1, 1))):
+    return {"y": scan(one_number(), X)[0], "z": tanh(X) * P.sum(axis=0)}
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(("target", "batch"), [("flat", 2), ("noslice", 1)])
+def test_in_caffe_a_number_is_a_blob_of_one_axis(caffe: Runner, target: str, batch: int) -> None:
+    report = lstmc.compile(scaled, T=2, N=batch, target=target).verify(["interpreter", "caffe-cpu"])
+    assert report, str(report)
+
+
 def test_the_parameters_are_not_read_back() -> None:
     weights = parse_graph("""\
 graph weights {

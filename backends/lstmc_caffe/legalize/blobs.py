@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight, is_weight_op, precomputed_nodes, reshaped
-from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param
+from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Reshape
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 
@@ -71,6 +71,9 @@ def as_value(b: Builder, ref: Ref, name: str | None = None) -> Ref:
         return ref
     node = b.node(ref.node)
     shape = b.type(ref).shape
+    if not shape:  # one number made of parameters: of an axis, to be a blob
+        (one,) = b.add(Reshape((1,)), ref, names=(f"{node.name}/one",), loc=node.loc)
+        return reshaped(b, as_value(b, one, name), caffe.ReshapeLayer(()), loc=node.loc)
     (zeros,) = b.add(caffe.DummyData(shape), names=(f"{node.name}/zeros",), loc=node.loc)
     bias = caffe.Bias(axis=0, num_axes=len(shape), learned=True)
     return b.add(bias, zeros, ref, names=(name or f"{node.name}/value",), loc=node.loc)[0]

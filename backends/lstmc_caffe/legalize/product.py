@@ -112,14 +112,14 @@ def _covering(
     covered = covered_axes(b.type(small).shape, b.type(large).shape)
     assert covered is not None
     start, stop = covered
-    if start == stop:  # one element: let it cover an axis of its own length, or be a blob without axes
+    if start == stop:  # one element: let it cover an axis of its own length, or be a bottom without axes
         start, stop = (0, 1) if b.type(large).shape[:1] == (1,) else (0, 0)
     shape = b.type(large).shape[start:stop]
     # A Scale whose blob covers x from its first axis on, or from one of size 1 on, overwrites the blob's gradient
     # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers
     # and other steps gave would be lost.
     summed = layer is caffe.Bias or not trained or prod(b.type(large).shape[:start]) > 1
-    learned = is_weight(b, small) and b.type(small).shape == shape and summed
+    learned = is_weight(b, small) and b.type(small).shape == shape != () and summed
     if not learned:
         small = reshaped(b, as_value(b, small), caffe.ReshapeLayer(shape), loc=node.loc)
     return layer(axis=start, num_axes=stop - start, learned=learned), (large, small)
