@@ -2,8 +2,8 @@
 
 Each source is compiled with a program that gives every array just the memory that it should need, and runs each layer
 forward and backward in two threads that share the weights: once under the sanitizers of addresses and of undefined
-behaviour, once under that of threads. So is its CUDA, as a program for the CPU whose kernels run serially. Exits with
-1 if one of them found something; the source is saved.
+behaviour, once under that of threads. So is its CUDA, as a program for the CPU, where several threads of the host share
+the threads of each kernel. Exits with 1 if one of them found something; the source is saved.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.strategies import seeded_model
 
 TARGET = "caffe-fused"
 PROGRAM = Path(__file__).with_name("run_layers.cpp")
+CUDA = (*serial_cuda.FLAGS, *serial_cuda.PARALLEL)
 SANITIZERS = ("address,undefined", "thread")
 SIZES = ((1, 1), (2, 3), (7, 13))  # T, N: fewer rows in all than are packed for, and more
 
@@ -88,7 +89,7 @@ def main() -> int:
             continue
         tried += 1
         assert source.cu is not None
-        for suffix, text, added in (("cpp", source.cpp, ()), ("cu", source.cu, serial_cuda.FLAGS)):
+        for suffix, text, added in (("cpp", source.cpp, ()), ("cu", source.cu, CUDA)):
             found = found_in(text, added=added)
             if found is not None:
                 failed += 1

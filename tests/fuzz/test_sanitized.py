@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 import lstmc
-from tests import serial_cuda
-from tests.fuzz.sanitized import SANITIZERS, found_in
+from tests.backends.lstmc_caffe.fused.small_scans import square
+from tests.fuzz.sanitized import CUDA, SANITIZERS, found_in
 
 pytestmark = [pytest.mark.caffe, pytest.mark.slow]  # g++ and a BLAS are there where Caffe is
 ADDRESSES, THREADS = SANITIZERS[:1], SANITIZERS[1:]
@@ -23,12 +25,25 @@ def test_memory_beyond_its_end_is_found(source: str) -> None:
     assert "heap-buffer-overflow" in found
 
 
-def test_memory_beyond_its_end_is_found_in_cuda_that_is_run_serially() -> None:
-    text = lstmc.compile("rnn", T=2, N=1, D=3, H=4, target="caffe-fused").files["rnn.layers.cu"].decode()
-    assert found_in(text, added=serial_cuda.FLAGS) is None
-    found = found_in(changed(text, "if (i >= count) return;", "if (i > count) return;"), ADDRESSES, serial_cuda.FLAGS)
+@pytest.fixture(scope="module")
+def cuda() -> str:
+    return lstmc.compile(square, T=2, N=3, target="caffe-fused").files["square.layers.cu"].decode()
+
+
+@pytest.mark.cuda
+def test_memory_beyond_its_end_is_found_in_cuda(cuda: str) -> None:
+    assert found_in(cuda, added=CUDA) is None
+    found = found_in(changed(cuda, "if (i >= count) return;", "if (i > count) return;"), ADDRESSES, CUDA)
     assert found is not None
     assert "heap-buffer-overflow" in found
+
+
+@pytest.mark.cuda
+def test_a_race_of_the_threads_of_a_kernel_is_found(cuda: str) -> None:
+    """All rows add to the gradient of a vector."""
+    found = found_in(re.sub(r"atomicAdd\(&(.*), (.*)\);", r"\1 += \2;", cuda), THREADS, CUDA)
+    assert found is not None
+    assert "data race" in found
 
 
 def test_a_race_of_two_threads_is_found(source: str) -> None:

@@ -1,9 +1,14 @@
 // As much of CUDA as generated layers use, on the host: a kernel is run for one thread after the other, on ordinary
-// memory, and cublasSgemm is a BLAS's. It shows what generated CUDA computes, and nothing about a GPU.
+// memory, and cublasSgemm is a BLAS's. It shows what generated CUDA computes, and nothing about a GPU. With
+// CUDA_HOST_THREADS so many threads of the host share the threads of each launch, for a sanitizer to look at.
 #pragma once
 #include <math.h>
 
 #include <cstring>
+#ifdef CUDA_HOST_THREADS
+#include <thread>
+#include <vector>
+#endif
 
 #define __global__
 #define __device__
@@ -23,6 +28,22 @@ enum cudaMemcpyKind { cudaMemcpyDeviceToDevice = 3 };
 template <typename... Wanted, typename... Given>
 static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Wanted...), Given&&... given) {
   if (config->gridDim.x == 0 || config->blockDim.x > 1024) return cudaErrorInvalidConfiguration;
+#ifdef CUDA_HOST_THREADS
+  std::vector<std::thread> threads;
+  for (unsigned own = 0; own < CUDA_HOST_THREADS; ++own) {
+    threads.emplace_back([=] {
+      blockDim = config->blockDim;
+      for (unsigned i = 0; i < config->gridDim.x * blockDim.x; ++i) {
+        if ((i * 2654435761u >> 16) % CUDA_HOST_THREADS != own) continue;  // neighbours, and rows, with different ones
+        blockIdx.x = i / blockDim.x;
+        threadIdx.x = i % blockDim.x;
+        kernel(given...);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return cudaSuccess;
+#endif
   blockDim = config->blockDim;
   for (blockIdx.x = config->gridDim.x; blockIdx.x-- > 0;) {  // in an order that nobody may count on
     for (threadIdx.x = config->blockDim.x; threadIdx.x-- > 0;) kernel(given...);
@@ -41,8 +62,15 @@ static inline cudaError_t cudaMemsetAsync(void* into, int value, size_t bytes, i
 }
 
 static inline float atomicAdd(float* into, float value) {
-  const float before = *into;
-  *into += value;
+  int known, wanted;
+  float before;
+  __atomic_load(reinterpret_cast<int*>(into), &known, __ATOMIC_RELAXED);
+  do {
+    std::memcpy(&before, &known, sizeof before);
+    const float after = before + value;
+    std::memcpy(&wanted, &after, sizeof wanted);
+  } while (!__atomic_compare_exchange(reinterpret_cast<int*>(into), &known, &wanted, false, __ATOMIC_RELAXED,
+                                      __ATOMIC_RELAXED));
   return before;
 }
 

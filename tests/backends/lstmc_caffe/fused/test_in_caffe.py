@@ -35,9 +35,9 @@ from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
-from lstmc_caffe.fused.code import Source
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.write.generated import read_sources
 from tests.backends.lstmc_caffe.fused.small_scans import (
     FIRST_PIECES,
     both_states,
@@ -173,9 +173,9 @@ def test_other_lengths_and_batches_need_no_other_code(caffe: Runner, tmp_path: P
     sources = []
     for shaped in (graph, other):
         artifact = BACKEND.emit(compile_graph(shaped, BACKEND, TARGET), params)
-        sources.append(artifact.files["both_ways.layers.cpp"])
+        sources.append(read_sources(artifact.files)["both_ways"])
     assert sources[0] == sources[1]
-    caffe.open_layers(Source(sources[0].decode(), None))
+    caffe.open_layers(sources[0])
     (tmp_path / "net.prototxt").write_bytes(artifact.files["both_ways.prototxt"])
     (tmp_path / "net.caffemodel").write_bytes(artifact.files["both_ways.caffemodel"])
     args = {"net": str(tmp_path / "net.prototxt"), "weights": str(tmp_path / "net.caffemodel"), "read": "y"}
