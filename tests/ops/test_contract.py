@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ ALL = [op for dialect in dialects() for op in load_dialect(dialect).values()]
 EVALUATED = [op for op in ALL if not issubclass(op, Input | Param | Arg)]  # the others are fed
 DRAWN = settings(max_examples=max(5, settings.default.max_examples // 12))  # 25 by default
 SEEDS = st.integers(0, 2**32 - 1)
-KINK = 0.01  # operands keep this far from 0, where relu, abs and elu have no derivative
+APART = 1e-5  # of the elements of a sample, ten steps of a finite difference
+KINK = 0.01  # operands keep about this far from 0, where relu, abs and elu have no derivative
 
 
 class FirstDraw:
@@ -53,13 +55,20 @@ def each(ops: Any) -> pytest.MarkDecorator:
 
 
 def operands_of(sample: Sample, seed: int, dtype: type = np.float64) -> list[Array]:
+    """Random operands, no two elements of which are so near that a finite difference would pass from one to the other.
+
+    None is near 0 either, where an op has not the domain of its own.
+    """
     rng = np.random.default_rng(seed)
-    drawn = [np.asarray(rng.uniform(sample.low, sample.high, t.shape)) for t in sample.operands]
-    away = [np.where(abs(x) < KINK, KINK * (1 + slot), x) for slot, x in enumerate(drawn)]  # nor equal to each other
+    sizes = [prod(t.shape) for t in sample.operands]
+    drawn = rng.uniform(sample.low, sample.high, sum(sizes))
+    away = np.where(abs(drawn) < KINK, drawn + np.copysign(KINK, drawn), drawn)
+    apart = away + APART * away.argsort().argsort()
+    parts = np.split(apart, np.cumsum(sizes)[:-1]) if sizes else []
     domains = sample.op.domains(*sample.operands)
     return [
-        (x if values is None else values.draw(rng, x.shape)).astype(dtype)
-        for x, values in zip(away, domains, strict=True)
+        (x.reshape(t.shape) if values is None else values.draw(rng, t.shape)).astype(dtype)
+        for x, t, values in zip(parts, sample.operands, domains, strict=True)
     ]
 
 
