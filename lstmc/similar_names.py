@@ -10,7 +10,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``: did you mean gru?`` where one of the known names is near, whatever the case of its letters; else nothing."""
     by_lower = {one.lower(): one for one in known}
     near = get_close_matches(name.lower(), by_lower, 1)
-    return f": did you mean {by_lower[near[0]]}?" if near else ""
+    return f": did you mean {by_lower[near[0]]}?" if near and name not in by_lower.values() else ""
 
 
 def nearest_or_all(name: str, known: Iterable[str], told: str = "found") -> str:
