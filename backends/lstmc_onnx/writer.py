@@ -86,6 +86,16 @@ class Writer:
             self.shared.constants[key] = self.tensor(array, name)
         return self.shared.constants[key]
 
+    def scalar(self, value: float) -> str:
+        """The name of a number, which is written where the main graph begins to need it: no parameter of the model."""
+        array = np.asarray(value, np.float32)
+        key = ("scalar", (), array.tobytes())
+        if key not in self.shared.constants:
+            tensor = onnx().numpy_helper.from_array(array)
+            (made,) = self.shared.main.add("Constant", (), f"number_{value:g}", value=tensor)
+            self.shared.constants[key] = made
+        return self.shared.constants[key]
+
     def tensor(self, array: Any, name: str) -> str:
         """A new initialiser."""
         found = self.name(name)

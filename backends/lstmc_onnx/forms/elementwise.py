@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from lstmc.ops import (
     Abs,
     Add,
@@ -56,31 +54,27 @@ def operator(w: Writer, call: Call) -> None:
     w.add(kind, call.args, call.results, **{name: getattr(call.op, field) for name, field in fields.items()})
 
 
-def _number(w: Writer, value: float) -> str:
-    return w.constant(np.float32(value), f"number_{value:g}")
-
-
 def power(w: Writer, call: Call) -> None:
     assert isinstance(call.op, Power)
-    w.add("Pow", (*call.args, _number(w, call.op.exponent)), call.results)
+    w.add("Pow", (*call.args, w.scalar(call.op.exponent)), call.results)
 
 
 def affine(w: Writer, call: Call) -> None:
     op, x = call.op, call.args[0]
     assert isinstance(op, Affine)
     if op.shift == 0:
-        w.add("Mul", (x, _number(w, op.scale)), call.results)
+        w.add("Mul", (x, w.scalar(op.scale)), call.results)
         return
     if op.scale == -1:
-        w.add("Sub", (_number(w, op.shift), x), call.results)
+        w.add("Sub", (w.scalar(op.shift), x), call.results)
         return
     if op.scale != 1:
-        (x,) = w.add("Mul", (x, _number(w, op.scale)), f"{call.results[0]}/scaled")
-    w.add("Add", (x, _number(w, op.shift)), call.results)
+        (x,) = w.add("Mul", (x, w.scalar(op.scale)), f"{call.results[0]}/scaled")
+    w.add("Add", (x, w.scalar(op.shift)), call.results)
 
 
 def positive(w: Writer, call: Call) -> None:
-    (above,) = w.add("Greater", (*call.args, _number(w, 0.0)), f"{call.results[0]}/above")
+    (above,) = w.add("Greater", (*call.args, w.scalar(0.0)), f"{call.results[0]}/above")
     w.add("Cast", (above,), call.results, to=onnx().TensorProto.FLOAT)
 
 
