@@ -44,21 +44,45 @@ class CommonStep:
 
     def __init__(self, net: Net, dependence: Dependence, chain: Chain) -> None:
         self.net, self.dependence, self.chain = net, dependence, chain
-        self.made, self.count = dependence.made, len(chain.numbers) - 1
-        self.cores = [self._between(a, b) for a, b in pairwise(chain.numbers)]
+        self.made = dependence.made
+        self.ends = [*pairwise(chain.numbers)]
+        self.cores = [self._between(first, last) for first, last in self.ends]
+        self._begin(len(self.ends))
+        root = self._root()
+        self._unify(root)
+        late = self._without_next()
+        if late:  # made after what the next member needs: its last value lies behind the last member
+            self._begin(self.count - 1)
+            self._unify(root[:-1])
+            for state in late:
+                self._unify(state[1:])
+        self.following()
+
+    def _begin(self, count: int) -> None:
+        """Of so many steps nothing is known yet."""
+        self.count = count
         self.known: dict[Values, None] = {}
         self.parts: list[Part] = []
         self.states: dict[Values, None] = {}
         self.sequences: dict[Values, None] = {}
         self.static: dict[Values, None] = {}
         self.params: dict[Values, None] = {}
-        self._unify(self._root())
-        self.following()
+
+    def _without_next(self) -> list[Values]:
+        """The states whose next values are not there."""
+        made = {results[:-1] for part in self.parts for results in part.results}
+        return [state for state in self.states if state[1:] not in made]
 
     def _between(self, first: int, last: int) -> frozenset[int]:
         """The steps that depend on one member of the chain and that the next one depends on."""
         bits = self.dependence.before[last]
         return frozenset(n for n in range(first, last) if bits >> n & 1 and self.dependence.before[n] >> first & 1)
+
+    def _within(self, value: str, step: int) -> bool:
+        """Whether a value is made after one member of the chain, without the next one."""
+        first, last = self.ends[step]
+        before = self.dependence.before[self.made[value]] if value in self.made else 0
+        return bool(before >> first & 1) and not before >> last & 1
 
     def _root(self) -> Values:
         """The operand by which each member depends on the one before."""
@@ -80,7 +104,7 @@ class CommonStep:
         if len({self.net.shapes[value] for value in values}) > 1:
             raise NotAlike
         makers = [self.made.get(value) for value in values]
-        inside = [maker in core for maker, core in zip(makers, self.cores, strict=True)]
+        inside = [maker in core for maker, core in zip(makers, self.cores, strict=False)]
         carried = all(maker in core for maker, core in zip(makers[1:], self.cores, strict=False))
         if self.count > 1 and carried and not all(inside):
             self._is(self.states, values)
@@ -100,6 +124,9 @@ class CommonStep:
                 return
         if all(inside):
             raise NotAlike
+        if self.count > 1 and all(self._within(value, step) for step, value in enumerate(values[1:])):
+            self._is(self.states, values)
+            return
         self._independent(values)
         self._is(self.sequences, values)
 

@@ -91,12 +91,13 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
         if wanted & {*part.results}:
             wanted |= {*part.operands}
             needed.append(part)
-    if wanted & zero:
-        return None
+    made = {values for part in needed for values in part.results}
+    if wanted & zero or not made.issuperset(starts):
+        return None  # a state that would be an element of a sequence
     column = _Column(common, needed[::-1], _same(common) | starts, at_end=False).matched(wanted)
     if column is None:
         return None
-    column |= {values: column[other] for values, other in same.items() if other in column}
+    column |= {values: column[other] for values, other in same.items() if other in made}
     return {values: column.get(values, "") for values in common.known}
 
 

@@ -19,6 +19,7 @@ from lstmc.importers.settle.one_step_more import extend, extend_from_zero
 from lstmc.importers.settle.rolled_net import in_order, replaced
 
 MOST = 20_000  # steps of a description that is looked at
+CUTS = 8  # ways to cut steps without products that are compared
 
 
 def rolled_up(net: Net) -> Net:
@@ -49,15 +50,21 @@ def _rolled_up(net: Net) -> Net:
     while len(net.steps) <= MOST:
         dependence = Dependence(net)
         left: list[Chain] = []
+        found: list[Net] = []
         for chain in chains(net, dependence):
-            found = _of_chain(net, dependence, chain)
-            if found is not None:
-                net = found
+            if chain.weight is None and len(found) == CUTS:
                 break
-            left.append(chain)
-        else:
+            one = _of_chain(net, dependence, chain)
+            if one is None:
+                left.append(chain)
+            else:
+                found.append(one)
+                if chain.weight is not None:
+                    break
+        if not found:
             notes = [_note(net, chain) for chain in left if chain.weight is not None]
             return replace(net, notes=(*net.notes, *notes))
+        net = min(found, key=lambda one: len(one.steps))  # a step may be cut anywhere: where least is left of others
     return net
 
 
