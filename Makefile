@@ -8,7 +8,7 @@ OUT := out
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test cuda real-nets browser fuzz faults check bench golden docs caffe mpi gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test cuda real-nets browser fuzz faults check bench golden docs caffe mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -92,6 +92,9 @@ bench: caffe ## compile, load and run times as ratios, not a test; quick: make b
 	$(BIN)/python -m tests.benchmarks.caffe_time $(BENCH)
 	$(BIN)/python -m tests.benchmarks.cell_time $(BENCH)
 	$(BIN)/python tests/benchmarks/onnx_time.py $(BENCH)
+
+ranks-time: mpi ## what several ranks cost and give, as docs/scale-measured.md; minutes, best where nothing else runs
+	$(BIN)/python -m tests.benchmarks.ranks_time
 
 golden: $(VENV)/.test ## write the expected texts of tests/goldens anew; read the difference before you commit it
 	$(BIN)/python tests/goldens/update.py

@@ -33,7 +33,15 @@ FOLDERS = ("lstmc/", "backends/", "tests/", "docs/", "tools/", "lstmc_caffe/", "
 
 # What belongs to others, or is made up by an example: page by page nothing more is mentioned.
 OTHERS = {
-    *("Backward_cpu", "Backward_gpu", "Forward_gpu", "libcudart", "math_functions", "syncedmem"),  # Caffe
+    *(
+        "Backward_cpu",
+        "Backward_gpu",
+        "Forward_gpu",
+        "libcudart",
+        "math_functions",
+        "on_gradients_ready",
+        "syncedmem",
+    ),  # Caffe
     *("CUDA_VISIBLE_DEVICES", "clockRate", "cudaDeviceProp", "deviceOverlap", "kernelExecTimeoutEnabled"),
     *("cublasSgemm", "cudaLaunchKernelEx", "expf", "sm_86", "sm_89", "tanhf"),
     *("cblas_sgemm", "cblas_sgemv"),  # BLAS
