@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import tomllib
 from collections.abc import Callable, Iterator
@@ -41,6 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
     check_installed()
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(secrets.randbelow(10**9))
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: walking through it at each collection of garbage takes a twelfth of the time."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

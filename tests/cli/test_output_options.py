@@ -38,6 +38,7 @@ def test_verify_tells_every_difference(lstmc: LSTMC, model_file: Path) -> None:
     assert told["not_run"] == {}
 
 
+@pytest.mark.slow
 def test_other_commands_tell_their_tables(lstmc: LSTMC, model_file: Path) -> None:
     assert {"backend": "caffe", "target": "caffe"}.items() <= found(lstmc, "backends")["backends"][0].items()
     gru = next(row for row in found(lstmc, "cells")["cells"] if row["name"] == "gru")

@@ -236,6 +236,7 @@ def test_targets_that_cannot_be_used(install: Install) -> None:
     assert compiled_in_caffe("rnn") > 0
 
 
+@pytest.mark.slow
 def test_the_other_cells_are_listed(install: Install, lstmc: LSTMC) -> None:
     install("cells_a", "lstm = None", "[lstmc.cells]\nlstm = cells_a:lstm\n")
     install("cells_b", "import no_such_b", "[lstmc.cells]\nbroken = cells_b:broken\n")

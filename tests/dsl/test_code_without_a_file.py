@@ -63,6 +63,7 @@ def test_its_errors_have_places_without_carets(code: str, text: str) -> None:
     assert str(caught.value) == text
 
 
+@pytest.mark.slow
 def test_a_cell_typed_into_a_console_works(tmp_path: Path) -> None:
     """A real interactive interpreter, where neither spans nor files are to be had."""
     typed = f"{PREAMBLE}{RNN}\n{NET.format('rnn(H=4)').strip()}\n\nprint(net.graph(T=3, N=2, D=5))\nnet.graph(T=0)\n"

@@ -31,6 +31,7 @@ def test_a_trace_is_the_same_each_time(cell: Any) -> None:
     verify(first)
 
 
+@pytest.mark.slow
 def test_a_trace_is_the_same_in_another_process(user: UserFile) -> None:
     module = user.module(RNN + NET.format("rnn(H=4)"))
     code = "import user; from lstmc.ir import print_graph; print(print_graph(user.net.graph(T=3, N=2, D=5)), end='')"

@@ -53,6 +53,7 @@ def check(net: Net) -> None:
 OPS = ("transpose", "reshape", "linear", "apply", "softmax", "reduce", "add", "concat", "vector", "normalize")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 2**30)), min_size=1, max_size=6), st.integers(0, 2**30))
 def test_any_order_of_axes_means_the_same(ops: list[tuple[str, int]], seed: int) -> None:
     rng = np.random.default_rng(seed)

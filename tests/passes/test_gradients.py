@@ -66,6 +66,7 @@ def test_each_op_tells_its_gradient_once(kind: type[Op], data: st.DataObject, se
     assert_gradients_are(graph, *((arrays, {}) if leaf is Input else ({}, arrays)))
 
 
+@pytest.mark.slow
 @settings(max_examples=max(25, settings.default.max_examples // 6))
 @given(random_models())
 def test_random_models(model: RandomModel) -> None:

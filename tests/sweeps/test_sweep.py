@@ -121,6 +121,7 @@ def test_what_has_finished_is_not_trained_again(lstmc: LSTMC, here: Here) -> Non
     assert results() == before
 
 
+@pytest.mark.slow
 def test_a_point_that_fails_is_a_row_with_its_reason_and_stays_so(lstmc: LSTMC, here: Here) -> None:
     ended = swept(lstmc, "--grid", "scale=1,none")
     assert ended.code == 1
@@ -137,6 +138,7 @@ def test_where_no_point_can_be_trained_the_sweep_does_not_begin(lstmc: LSTMC, he
     assert not Path("sweep").exists()
 
 
+@pytest.mark.slow
 def test_what_is_interrupted_is_tried_again_and_goes_on_later(
     lstmc: LSTMC, here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,7 @@ def operators(graph: Graph, form: str | None = None, seed: int = 0) -> Counter[s
     return Counter(node.op_type for node in written.proto.graph.node)
 
 
+@pytest.mark.slow
 def test_a_layer_is_found_however_it_is_written() -> None:
     kinds: Counter[str] = Counter()
 

@@ -93,6 +93,7 @@ def of_layers(seed: int) -> tuple[int, int]:
     return len(own), len(own)
 
 
+@pytest.mark.slow
 def test_random_layers_come_back_with_the_same_equations_and_numbers() -> None:
     same, every = map(sum, zip(*map(of_layers, range(6)), strict=True))
     assert same >= every // 2
@@ -145,6 +146,7 @@ def random_round_trip(model: RandomModel) -> str:
     return "same"
 
 
+@pytest.mark.slow
 def test_random_models_come_back_with_the_same_numbers() -> None:
     found = Counter(random_round_trip(seeded_model(seed)) for seed in range(10))
     assert found["same"] >= 7, found

@@ -110,6 +110,7 @@ def test_python_and_cpp_in_caffe_with_generated_layers(caffe: Runner, tmp_path: 
     np.testing.assert_allclose(*streamed_and_wanted(["./tagger_stream", "."], tmp_path), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_cpp_in_opencv(tmp_path: Path) -> None:
     if shutil.which("g++") is None or not DEBIAN_OPENCV.is_file():
         pytest.skip("NOT CHECKED: C++ for OpenCV, whose headers are not there: apt-get install libopencv-dnn-dev")

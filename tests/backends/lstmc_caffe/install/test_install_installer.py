@@ -122,6 +122,7 @@ def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
     assert counter.read_text() == "built\n"
 
 
+@pytest.mark.slow
 def test_killed_build_leaves_no_record(tmp_path: Path) -> None:
     counter = tmp_path / "counter"
     with child(tmp_path, counter, tmp_path / "never") as process:

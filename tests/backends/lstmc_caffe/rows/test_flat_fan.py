@@ -35,11 +35,13 @@ def test_real_caffe_agrees(caffe: Runner) -> None:
     assert_caffe_agrees(caffe, compiled(long, "flat"))
 
 
+@pytest.mark.slow
 def test_opencv_agrees(opencv: ReaderExecutor) -> None:
     net = compiled(long, "flat")
     assert check(net, *emitted(net), opencv).passed
 
 
+@pytest.mark.slow
 def test_mnn_agrees(mnn: ReaderExecutor) -> None:
     net = compiled(long, "flat")
     assert check(net, *emitted(net), mnn).passed

@@ -195,6 +195,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch, builds: Builds, state: GpuState) -> 
     return [(f.subject, f.found, f.detail, f.mend) for f in found if "GPU" in f.subject]
 
 
+@pytest.mark.slow
 def test_doctor_says_which_caffe_is_for_gpus_and_what_is_missing(
     builds: Builds, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ def test_rates_that_are_not_kept_are_told(tmp_path: Path) -> None:
     assert len(import_file(written(tmp_path)[0], weights=weights).net.notes) == len(notes) - 1
 
 
+@pytest.mark.slow
 def test_names_of_the_other_layers_are_not_taken(tmp_path: Path) -> None:
     clash = VIDEO.replace('"scores"', '"lstm1/linear"').replace('"conv1"', '"lstm1/t000/g"')
     net, weights = written(tmp_path, clash)
@@ -117,6 +118,7 @@ def test_names_of_the_other_layers_are_not_taken(tmp_path: Path) -> None:
     assert names == ['  name: "lstm1/linear_"']
 
 
+@pytest.mark.slow
 def test_a_phase_is_kept(tmp_path: Path) -> None:
     net, weights = written(tmp_path, VIDEO.replace('type: "LSTM" ', 'type: "LSTM" include { phase: TEST }'))
     lstmc.convert(net, tmp_path / "out", weights=weights, target="flat", on=["interpreter"])

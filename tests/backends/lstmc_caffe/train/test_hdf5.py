@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -64,6 +65,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_said_in_one_line(tmp_path: Path) -> None:
     """A limit on file sizes stands in for a full disk."""
     command = f"ulimit -f 64; exec {sys.executable} -c '{WRITE}' {tmp_path}"

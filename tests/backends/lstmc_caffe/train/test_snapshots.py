@@ -222,6 +222,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[], ob
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replacing", [False, True])
 @pytest.mark.faults
 def test_a_kill_at_any_moment_leaves_a_whole_one(
