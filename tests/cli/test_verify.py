@@ -86,7 +86,7 @@ def test_a_reader_is_compared_in_what_it_gives_out(lstmc: LSTMC) -> None:
 
 
 def test_what_a_reader_refuses_is_said_in_its_own_words(lstmc: LSTMC) -> None:
-    ended = lstmc("verify", *CELL, "--reader", "opencv", "--target", "caffe")
+    ended = lstmc("verify", "--cell", "lstm", *CELL[2:], "--reader", "opencv", "--target", "caffe")
     assert ended.code == 2
     assert ended.err.startswith("ReaderError: OpenCV 4 DNN does not run the net: cv2.error: OpenCV(4")
 
