@@ -133,7 +133,7 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
                 n_workers=count,
                 threads_per_worker=1,
                 processes=True,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # any free port: None tries 8787, and warns where it is taken
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
             ) as cluster,

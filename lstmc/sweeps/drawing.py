@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lstmc.numerals import number
 from lstmc.runs.curves import drawn, figure_bytes
@@ -62,4 +63,6 @@ def _places(values: Sequence[str], axes: Axes) -> tuple[list[float], list[str]]:
         return [float(ticks.index(value)) for value in values], ticks
     if min(found) > 0 and max(found) / min(found) >= 10:
         axes.set_xscale("log")
+    elif all(value.is_integer() for value in found):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return found, []
