@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out
 # Tests run in a process a core. Which random examples they draw is new each time; SEED=N draws those of N again.
-PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED))
+# CPU=1 tells which tests cost most.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED)) $(if $(CPU),-p tests.cpu_time)
 
 .DEFAULT_GOAL := help
 .PHONY: notebooks help demo quick test cuda real-nets browser fuzz faults check bench golden docs caffe mpi ranks-time gpu-bundle clean portable package site
@@ -45,7 +46,7 @@ mpi: caffe ## what training by several ranks needs, from the system's packages
 gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GPU; builds Caffe with CUDA first
 	$(BIN)/python -m tools.bundle -o $(OUT)/lstmc-gpu.tar.xz
 
-quick: $(VENV)/.test ## the tests that need no Caffe and are not slow; three minutes on two cores
+quick: $(VENV)/.test ## the tests that need no Caffe and are not slow: 180 s of CPU on a busy machine; CPU=1 tells the dearest
 	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks" --hypothesis-profile=quick
 
 test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N

@@ -20,6 +20,7 @@ from lstmc.ops import Array
 from tests.cli.conftest import LSTMC, lstmc  # noqa: F401
 from tests.importers.imported import assert_close, imported
 from tests.importers.torch_files import mutants
+from tests.quick_sample import one_in
 
 RNG = np.random.default_rng(0)
 Node = tuple[str, Sequence[str], Sequence[str], dict[str, Any]]
@@ -141,7 +142,7 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", one_in(3, GRAPHS))
 def test_what_stands_around_recurrent_nodes(name: str) -> None:
     nodes, shape, constants, opset = GRAPHS[name]
     named = [(op, list(ins), [outs] if isinstance(outs, str) else list(outs), more) for op, ins, outs, more in nodes]

@@ -76,7 +76,10 @@ def test_opencv_agrees_on_what_mnn_has_no_layer_for(opencv: ReaderExecutor) -> N
 
 @pytest.mark.parametrize(
     ("name", "target"),
-    [*((name, "flat") for name in NAMES), ("lstm", "noslice"), ("stacked", "noslice")],
+    [
+        *(pytest.param(name, "flat", marks=pytest.mark.slow) for name in NAMES if name != "lstm"),
+        *(("lstm", "flat"), ("lstm", "noslice"), ("stacked", "noslice")),
+    ],
 )
 def test_mnn_agrees(mnn: ReaderExecutor, name: str, target: str) -> None:
     assert_outputs_agree(mnn, name, target, SIZES[0])
