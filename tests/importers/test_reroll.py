@@ -94,3 +94,25 @@ def test_what_is_no_chain_of_equal_steps_stays_as_it_is() -> None:
     assert steps_of(made.net) == []
     inputs = {name: np.asarray(x, float) for name in found.described.inputs}
     assert_close(made.interpreted(inputs), {"Y": module(x).detach().numpy()})
+
+
+def test_a_first_step_from_zeros_for_one_sequence_is_one_of_the_steps() -> None:
+    class FromOne(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.of_x, self.of_h = nn.Linear(3, 2), nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h, hs = torch.zeros(1, 2), []
+            for t in reversed(range(4)):
+                h = torch.tanh(self.of_x(x[t]) + self.of_h(h))
+                hs.append(h)
+            return torch.stack(hs[::-1])
+
+    module, x = FromOne().eval(), torch.randn(4, 3, 3)
+    made = imported(from_torch(module, x).described)
+    assert steps_of(made.net) == [4]
+    assert [step.op.reverse for step in made.net.steps if isinstance(step.op, Rolled)] == [True]
+    assert_close(
+        made.interpreted({name: x.numpy().astype(float) for name in made.net.inputs}), {"Y": module(x).detach().numpy()}
+    )

@@ -189,7 +189,7 @@ class CommonStep:
         """What is done to a result of every step alike, as by a layer that reads it, becomes part of the step."""
         for part in self.parts:  # grows while it is walked
             for values in part.results:
-                if "" not in values:
+                if "" not in values and len({self.net.shapes[value] for value in values}) == 1:
                     self._readers(values)
 
     def _readers(self, values: Values) -> None:

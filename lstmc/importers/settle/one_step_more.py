@@ -26,6 +26,7 @@ from lstmc.importers.describe.ops import (
     Split,
     Transpose,
 )
+from lstmc.importers.describe.shapes import ShapeProblem, broadcast
 from lstmc.importers.settle.common_step import CommonStep, NotAlike, Part, Values
 from lstmc.importers.settle.elements import element
 
@@ -185,7 +186,12 @@ class _Column:
             *zip(part.operands, step.inputs, strict=True),
             *zip(part.results, step.outputs, strict=True),
         ):
-            if self.net.shapes[name] != self.net.shapes[next(filter(None, values))]:
+            shape = self.net.shapes[values[-1]]
+            try:
+                fits = broadcast(self.net.shapes[name], shape) == shape
+            except ShapeProblem:
+                fits = False
+            if not fits:
                 raise NotAlike
             self.known[values] = name
 
@@ -196,12 +202,27 @@ class _Column:
                 self.known[values] = self._beside(values)
             if self.known[values] in self.net.params or self.known[values] in values:
                 raise NotAlike
+        self._repeated()
         fixed = [self.known[values] for values in (*self.common.sequences, *self._fixed)]
         fixed += [value for values in self.common.sequences for value in values]
         if not self.at_end:
             fixed += [self.known[values] for values in self.common.states if values in self.known]
-        if any(self.common.dependence.on(value, self.claimed) for value in fixed):
+        if any(self.common.dependence.on(value, self.claimed) for value in filter(None, fixed)):
             raise NotAlike
+
+    def _repeated(self) -> None:
+        """Zeros of fewer elements than a state has are none; what is made of them nobody else may read."""
+        for values, name in [*self.known.items()]:
+            if self.net.shapes[name] == self.net.shapes[values[-1]]:
+                continue
+            weight = self.net.params.get(name)
+            if values in self.common.states and weight is not None and not weight.sources and not weight.make().any():
+                self.known[values] = ""
+                continue
+            readers = self.common.dependence.readers.get(name, ())
+            outside = any(not self.claimed >> number & 1 for number in readers) or name in self.net.outputs.values()
+            if outside or not self.claimed >> self.common.made.get(name, len(self.net.steps)) & 1:
+                raise NotAlike
 
     def _beside(self, values: Values) -> str:
         """The element after the last, or before the first, of what they were cut from."""

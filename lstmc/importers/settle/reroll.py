@@ -62,7 +62,8 @@ def _rolled_up(net: Net) -> Net:
                 if chain.weight is not None:
                     break
         if not found:
-            notes = [_note(net, chain) for chain in left if chain.weight is not None]
+            trained = [chain for chain in left if chain.weight is not None and net.params[chain.weight].sources]
+            notes = dict.fromkeys(_note(net, chain) for chain in trained)
             return replace(net, notes=(*net.notes, *notes))
         net = min(found, key=lambda one: len(one.steps))  # a step may be cut anywhere: where least is left of others
     return net

@@ -27,7 +27,7 @@ class _Replaced:
         claimed = common.claimed()
         self.left = [step for number, step in enumerate(self.old.steps) if not claimed >> number & 1]
         self.read = {name for step in self.left for name in step.inputs} | set(self.old.outputs.values())
-        self.read |= {state[0] for state in common.states}
+        self.read |= {state[0] for state in common.states if state[0]}
         self.origin = f"{common.count} steps, the first {self.old.steps[common.chain.numbers[0]].origin}"
         backward = [in_a_row(self.old, common.made, values[::-1]) is not None for values in common.sequences]
         forward = [in_a_row(self.old, common.made, values) is not None for values in common.sequences]
@@ -68,7 +68,7 @@ class _Replaced:
         return values[::-1] if self.reverse else values
 
     def _shape(self, values: Values) -> Shape:
-        return self.old.shapes[next(filter(None, values))]
+        return self.old.shapes[values[-1]]  # a first step may have fewer elements, or none
 
     def _step(self, names: Mapping[Values, str], ys: list[Values]) -> Net:
         """The body of the step over time."""
