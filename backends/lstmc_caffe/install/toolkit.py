@@ -9,11 +9,11 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lstmc_caffe.install.cuda import LIBRARIES
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.pip import failure, pip
-from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import Recipe, Wheel
 from lstmc_caffe.install.record import CUDA
 
@@ -21,6 +21,12 @@ INSIDE = Path("nvidia/cu13")  # where these wheels put everything
 _HEADER = Path("include/crt/host_defines.h")  # that the wheel of the run-time library lacks
 _KEPT_HEADERS, _KEPT_COMPILER = CUDA / "include", CUDA / "compiler"  # in a build
 _OFFLINE = "without a network: put the wheels into a folder, and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER"
+
+
+class Told(Protocol):
+    """Whoever is told what is being done, as a ``Report`` is: this module is for machines without what shows that."""
+
+    def step(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def system_nvcc() -> Path | None:
     return _usable(system_compilers())
 
 
-def prepare(recipe: Recipe, folder: Path, report: Report, compilers: Sequence[Path] | None = None) -> Toolkit:
+def prepare(recipe: Recipe, folder: Path, report: Told, compilers: Sequence[Path] | None = None) -> Toolkit:
     """The toolkit for a build below ``folder``, where wheels are unpacked unless they are there from a killed build.
 
     ``compilers`` are nvccs to look at, by default the system's: the first of CUDA 13 that has its own headers is
@@ -103,7 +109,7 @@ def _is_usable(nvcc: Path) -> bool:
     return re.search(r"release 13\.", said) is not None
 
 
-def _unpacked(wheels: Sequence[Wheel], folder: Path, report: Report) -> Path:
+def _unpacked(wheels: Sequence[Wheel], folder: Path, report: Told) -> Path:
     """The folder that holds what is in the wheels."""
     names = " ".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
     if not folder.exists():
