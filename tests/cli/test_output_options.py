@@ -23,7 +23,7 @@ def found(lstmc: LSTMC, *command: str, code: int = 0) -> dict[str, list[dict[str
 
 def test_compile_tells_files_passes_feeds_and_reads(lstmc: LSTMC, model_file: Path) -> None:
     told = found(lstmc, "compile", str(model_file), *SIZES, "-o", "out")
-    assert list(told) == ["passes", "files", "feed", "read", "layers", "parameters", "weights"]
+    assert list(told) == ["passes", "files", "feed", "read", "layers", "parameters", "weights", "notes"]
     assert told["files"][0] == {"file": "out/net.prototxt", "bytes": Path("out/net.prototxt").stat().st_size}
     assert [row["name"] for row in told["read"]] == ["Y", "h_T"]
     assert (told["passes"][0]["pass"], told["passes"][-1]["pass"]) == ("simplify:1", "constants")
