@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.errors import ShapeError
+from lstmc.errors import LstmcError, ShapeError
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import ShapeProblem
 from lstmc.importers.frontends.layers import Layers
@@ -24,6 +24,7 @@ from lstmc_caffe.source.recurrent_layers import described as recurrent_described
 from lstmc_caffe.source.recurrent_layers import notes_of, refusals_of
 from lstmc_caffe.targets.shapes import old_inputs
 
+_CHECK = "check the net in Caffe"
 _UNUSED = ("Accuracy", "HDF5Output")  # and all losses: no net that is used has them
 
 
@@ -139,22 +140,36 @@ class _Reader:
 
     def _tops(self, place: int, message: Any) -> Sequence[str]:
         """What its tops are as values; nothing for a layer that is refused."""
-        given = [self.values[blob] for blob in message.bottom]
         self.layers.at(message.top[0] if message.top else message.name, label(message))
         try:
-            if message.type in TYPES:
-                return self._recurrent(place, message, given)
-            if message.type == "DummyData":
-                return list(self._constants(message))
-            one = Given(self.layers, message, given, self.blobs[place])
-            return described(one, read_layer(message, one.types, layer_ops()))
+            missing = [blob for blob in message.bottom if blob not in self.values]
+            if missing:
+                raise Refused("bottoms", ", ".join(missing), "no layer before it writes that", _CHECK)
+            made = self._described(place, message, [self.values[blob] for blob in message.bottom])
+            if made and len(made) != len(message.top):
+                raise Refused("tops", str(len(message.top)), f"expected {len(made)}", _CHECK)
+            return made
         except Refused as refused:
             found = (refused.attribute, refused.value, refused.why, refused.mend)
         except (ShapeError, ShapeProblem) as problem:
             text = problem.message if isinstance(problem, ShapeError) else str(problem)
-            found = ("bottoms", text, "they do not fit the layer", "check the net in Caffe")
+            found = ("bottoms", text, "they do not fit the layer", _CHECK)
+        except LstmcError:
+            raise
+        except Exception as error:  # of fields that no net of Caffe's has
+            why = Refused.of(error, "fields", _CHECK)
+            found = (why.attribute, why.value, why.why, why.mend)
         self.refusals.append(Refusal(label(message), *found))
         return ()
+
+    def _described(self, place: int, message: Any, given: Sequence[str]) -> Sequence[str]:
+        """The values of its tops, of these bottoms."""
+        if message.type in TYPES:
+            return self._recurrent(place, message, given)
+        if message.type == "DummyData":
+            return list(self._constants(message))
+        one = Given(self.layers, message, given, self.blobs[place])
+        return described(one, read_layer(message, one.types, layer_ops()))
 
     def _recurrent(self, place: int, message: Any, given: Sequence[str]) -> Sequence[str]:
         shapes = [tuple(int(size) for size in self.builder.shapes[value]) for value in given]

@@ -177,3 +177,24 @@ def test_a_net_of_constants_has_to_be_told_its_inputs(tmp_path: Path) -> None:
     )
     given = import_file(tmp_path / "net.prototxt", weights=tmp_path / "net.caffemodel", shapes={"x": (5, 3)})
     assert given.net.inputs == {"x": (5, 3)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (
+            *('bottom: "z1"', 'bottom: "z9"'),
+            "  g1 (TanH): bottoms = z9: no layer before it writes that; check the net in Caffe",
+        ),
+        (*('top: "y3"', 'top: "y3" top: "more"'), "  g3 (TanH): tops = 2: expected 1; check the net in Caffe"),
+    ],
+)
+def test_what_is_no_net_of_caffe_s_is_refused(tmp_path: Path, old: str, new: str, found: str) -> None:
+    with pytest.raises(LstmcError) as caught:
+        of_text(tmp_path, CHAIN.replace(old, new))
+    assert caught.value.text().splitlines()[1] == found
+
+
+def test_a_constant_without_a_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LstmcError, match=r"d \(DummyData\): fields = IndexError: .*: they do not fit together; check"):
+        of_text(tmp_path, CHAIN + 'layer { name: "d" type: "DummyData" top: "d" }')
