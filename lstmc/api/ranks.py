@@ -22,7 +22,11 @@ def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks |
     """The processes that train, ``count`` of them or those of an MPI launcher; None where this one is alone.
 
     Of a launcher's processes only the first comes to the block; the others end when it leaves it, by SystemExit.
+    Raises :class:`TrainingError` for a count that is none.
     """
+    if count is not None and count < 1:
+        argument = Argument("ranks", str(count))
+        raise TrainingError(f"{argument}: expected at least one", arguments=(argument,))
     if count == 1 or (count is None and not isinstance(backend, TrainsByRanks)):
         yield None
         return
@@ -46,8 +50,6 @@ def rank_parts(
     examples than there are ranks, and where its examples are not apart.
     """
     dim, argument = batch or BATCH, Argument("ranks", str(ranks))
-    if ranks < 1:
-        raise TrainingError(f"{argument}: expected at least one", arguments=(argument,))
     size = next((graph.node(n).op.shape[a.batch] for n, a in axes.items() if a.batch is not None and n in graph), None)  # type: ignore[attr-defined]
     if size is None or dim not in sizes:
         raise TrainingError(
