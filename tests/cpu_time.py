@@ -54,7 +54,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     files: Counter[str] = Counter()
     for test, cost in COSTS.items():
         files[test.partition("::")[0]] += cost
-    terminalreporter.write_line(f"{COSTS.total():.1f} CPU seconds in {len(COSTS)} tests; the dearest:")
+    terminalreporter.write_line(f"{COSTS.total():.2f} CPU seconds in {len(COSTS)} tests; the dearest:")
     for costs in (files, COSTS):
         for name, cost in costs.most_common(SHOWN):
             terminalreporter.write_line(f"{cost:8.2f} {name}")
