@@ -136,6 +136,7 @@ def test_elements_past_the_memory_that_is_free(tmp_path: Path, monkeypatch: pyte
     )
 
 
+@pytest.mark.slow
 def test_free_memory_is_not_more_than_a_limit_leaves() -> None:
     code = (
         "import resource; from lstmc.memory import free_memory; before = free_memory();"

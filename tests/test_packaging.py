@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import lstmc
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +45,7 @@ def test_the_start_page_lists_every_extra_for_users() -> None:
     assert named == set(PROJECT["project"]["optional-dependencies"]) - {"test", "check", "package", "site", "browser"}
 
 
+@pytest.mark.slow
 def test_what_only_some_commands_need_is_not_imported() -> None:
     modules = "sys, lstmc.cli, lstmc_caffe.backend, lstmc_onnx.backend"
     text = f"import {modules}; print([name for name in {HEAVY!r} if name in sys.modules])"

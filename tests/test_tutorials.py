@@ -66,6 +66,7 @@ def pages() -> Iterator[object]:
         yield pytest.param(page, marks=marks, id=page.stem)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [*pages()])
 def test_what_a_page_says_works(page: Path, tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "backends")])

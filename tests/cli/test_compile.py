@@ -88,6 +88,7 @@ def test_dump_dir_gets_the_graph_after_every_pass(lstmc: LSTMC, model_file: Path
     assert Path("dump", names[0]).read_text().startswith("# model: the model as it was written\n")
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command() -> None:
     ended = subprocess.run([sys.executable, "-m", "lstmc", "--help"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0

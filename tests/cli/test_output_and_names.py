@@ -36,6 +36,7 @@ def test_output_that_is_closed(tmp_path: Path, closed: str) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("command", one_in(4, ["--version", "compile net.py -o out", "show net.py", "cells"]))
 def test_output_that_is_full(tmp_path: Path, command: str) -> None:

@@ -244,6 +244,7 @@ def test_a_cell_without_arguments_cannot_be_called(user: UserFile) -> None:
     )
 
 
+@pytest.mark.slow
 def test_how_deep_cells_may_be_nested(user: UserFile) -> None:
     def nested(count: int) -> str:
         cells = [RNN.replace("rnn", "c0"), "k0 = c0(H=4)\n"]

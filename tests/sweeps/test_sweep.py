@@ -72,6 +72,7 @@ def results() -> dict[str, dict[str, str]]:
 GRID = ("--grid", "solver.base_lr=0.01,0.5", "--grid", "scale=0.5,1")
 
 
+@pytest.mark.slow
 def test_what_a_sweep_leaves(lstmc: LSTMC, here: Here) -> None:
     ended = swept(lstmc, *GRID)
     assert (ended.code, ended.err) == (0, "")

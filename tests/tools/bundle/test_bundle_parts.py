@@ -217,6 +217,7 @@ def test_only_what_the_check_imports_is_carried(tmp_path: Path, programs: Progra
     assert [path.name for path in (tmp_path / "site").iterdir()] == ["jinja2"]
 
 
+@pytest.mark.slow
 def test_the_check_imports_nothing_that_the_bundle_lacks() -> None:
     script = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"

@@ -147,6 +147,7 @@ def compiled_by(nvcc: Path, text: str, folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_nvcc_compiles_a_net_s_layers(nvcc: Path, tmp_path: Path) -> None:
     text = source("everything", codes(everything.graph(T=5, N=3))).cu
     assert text is not None

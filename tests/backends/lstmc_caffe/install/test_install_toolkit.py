@@ -99,6 +99,7 @@ def test_what_a_killed_build_fetched_is_not_fetched_again(recipe: Recipe, tmp_pa
     assert output.getvalue() == ""
 
 
+@pytest.mark.slow
 def test_a_build_keeps_what_compiles_for_it_later(recipe: Recipe, tmp_path: Path) -> None:
     work, build = tmp_path / "work", tmp_path / "build"
     for folder in (work, build):
