@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def _outcome(executor: ReaderExecutor, target: str, case: Case) -> tuple[str, st
     try:
         report = check(compiled, artifact, weights, executor)
     except ReaderError as error:
-        return "refused", error.message, 0.0
+        return "refused", re.sub(r"/\S*/", "", error.message), 0.0  # without folders of the machine
     if any("is not finite" in remark for remark in report.remarks):  # a step is fed any numbers as its states
         return "not judged", report.remarks[0], 0.0
     worst = max(difference.relative for difference in report.differences if difference.kind == "output")
