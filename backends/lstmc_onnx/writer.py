@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,19 +81,22 @@ class Writer:
     def constant(self, values: ArrayLike, name: str) -> str:
         """The name of a small array that is the same in every run, called like ``name`` where it is new."""
         array = np.asarray(values)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self.shared.constants:
-            self.shared.constants[key] = self.tensor(array, name)
-        return self.shared.constants[key]
+        return self._once((array.dtype.str, array.shape, array.tobytes()), lambda: self.tensor(array, name))
 
     def scalar(self, value: float) -> str:
         """The name of a number, which is written where the main graph begins to need it: no parameter of the model."""
         array = np.asarray(value, np.float32)
-        key = ("scalar", (), array.tobytes())
-        if key not in self.shared.constants:
+
+        def written() -> str:
             tensor = onnx().numpy_helper.from_array(array)
-            (made,) = self.shared.main.add("Constant", (), f"number_{value:g}", value=tensor)
-            self.shared.constants[key] = made
+            return self.shared.main.add("Constant", (), f"number_{value:g}", value=tensor)[0]
+
+        return self._once(("scalar", (), array.tobytes()), written)
+
+    def _once(self, key: tuple[str, tuple[int, ...], bytes], write: Callable[[], str]) -> str:
+        """The name of a constant, written where it is new."""
+        if key not in self.shared.constants:
+            self.shared.constants[key] = write()
         return self.shared.constants[key]
 
     def tensor(self, array: Any, name: str) -> str:

@@ -49,15 +49,11 @@ def _marked(graph: Graph, counts: Counter[str]) -> Graph:
     if not stored:
         return graph
     rebuild = Rebuild(graph)
-    fills: dict[str, Ref] = {}  # a constant that layers have too is computed apart
     weights: dict[Ref, Ref] = {}
     for node in graph:
         args = [weights.get(ref) or rebuild.new[ref] for ref in graph.args(node.name)]
         if node.name in alone:
-            args = [
-                _fill(rebuild.builder, graph, ref, fills) if ref in read and _is_fill(graph, ref) else rebuild.new[ref]
-                for ref in graph.args(node.name)
-            ]
+            args = [rebuild.new[ref] for ref in graph.args(node.name)]
         rebuild.put(node, _with_weights(rebuild.builder, node, tuple(args), graph, stored))
         for out, name in enumerate(node.names):
             ref = Ref(node.name, out)
@@ -95,10 +91,3 @@ def _made_of_parameters(graph: Graph) -> set[str]:
 
 def _is_fill(graph: Graph, ref: Ref) -> bool:
     return isinstance(graph.node(ref.node).op, Full)
-
-
-def _fill(b: Builder, graph: Graph, ref: Ref, fills: dict[str, Ref]) -> Ref:
-    if ref.node not in fills:
-        node = graph.node(ref.node)
-        (fills[ref.node],) = b.add(node.op, names=(f"{node.name}/precomputed",), loc=node.loc)
-    return fills[ref.node]
