@@ -1,4 +1,4 @@
-"""ncnn's caffe2ncnn, which no registry has: the program that LSTMC_CAFFE2NCNN names, or the one on the path."""
+"""ncnn's caffe2ncnn, which no registry has: the one on the path."""
 
 import os
 import shutil
@@ -6,11 +6,9 @@ import subprocess
 
 
 def _program():
-    found = os.environ.get("LSTMC_CAFFE2NCNN") or shutil.which("caffe2ncnn")
+    found = shutil.which("caffe2ncnn")
     if found is None:
-        raise RuntimeError(
-            "no caffe2ncnn on the path: build it from ncnn's tools/caffe, or name it by LSTMC_CAFFE2NCNN"
-        )
+        raise RuntimeError("no caffe2ncnn on the path: docs/readers/index.md has how to build it")
     return found
 
 

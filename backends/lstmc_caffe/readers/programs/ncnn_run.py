@@ -18,10 +18,11 @@ def run(args, arrays):
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_bf16_storage = False
     if net.load_param(base + ".param") != 0 or net.load_model(base + ".bin") != 0:
         raise RuntimeError("ncnn does not load the net that caffe2ncnn wrote")
-    given = {name: np.ascontiguousarray(array.reshape(-1)) for name, array in arrays.items()}
     extractor = net.create_extractor()
-    for name, array in given.items():
-        extractor.input(name, ncnn.Mat(array))
+    for name, array in arrays.items():
+        # a copy in ncnn's own memory: some of its layers end the process on an array that does not start at a
+        # multiple of 16 bytes (src/layer/x86/eltwise_x86.cpp, _mm_load_ps), and ncnn.Mat(array) copies nothing
+        extractor.input(name, ncnn.Mat(np.ascontiguousarray(array.reshape(-1))).clone())
     found = {}
     for name in args["wanted"]:
         status, blob = extractor.extract(name)
