@@ -1,55 +1,63 @@
 """Run the grid in readers, and write ``docs/readers/table.md``: ``make readers``.
 
 Without names it makes the environment of every reader that lstmc knows and runs each. What a run found of a reader is
-kept in ``docs/readers/found/``, so that readers can be run one at a time.
+kept in ``docs/readers/found/``, so that readers can be run one at a time: the rows of others stay. A net that was right
+is not run again while its files, the reader's version and its programs are the same, until ``--again``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
 from lstmc.errors import LstmcError
 from lstmc_caffe.readers.environment import make
 from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.readers.session import ReaderSession
+from tools.readers.found import Found, known
 from tools.readers.grid import outcomes
-from tools.readers.table import FOUND, write_table
+from tools.readers.table import write_table
 
 
-def run_reader(name: str, seconds: float) -> None:
+def run_reader(name: str, seconds: float, again: bool = False) -> None:
     """Install a reader, run the grid in it, and keep what was found."""
     reader = load_reader(name)
-    found: dict[str, object] = {"title": reader.title, "target": reader.target}
+    before = known(name)
+    found = Found(reader.title, reader.target)
     try:
         make(reader)
         with ReaderSession(reader) as session:
-            found["version"] = session.version()
+            found.version = session.version()
     except LstmcError as error:
-        found["missing"] = " ".join((error.message, *error.notes))
-    else:
-        executor = ReaderExecutor(reader)
-        rows = []
-        for case, outcome, said, off in outcomes(executor, reader.target, seconds):
-            print(f"{name}: {case}: {outcome} {off:.1e} {said[:100]}", flush=True)
-            rows.append({"net": str(case), "outcome": outcome, "said": said[:400], "off": off})
+        found.missing = " ".join((error.message, *error.notes))
+        found.keep(name)
+        return
+    if before is not None and before.version == found.version and not again:
+        found.nets = dict(before.nets)  # until each is tried, for a run that is ended before
+    executor, tried = ReaderExecutor(reader), []
+    try:
+        for row in outcomes(executor, reader, found.nets, seconds):
+            if found.nets.get(row.net) != row:
+                print(f"{name}: {row.net}: {row.outcome} {row.off:.1e} {row.said[:100]}", flush=True)
+                found.nets[row.net] = row
+                found.keep(name)
+            tried.append(row.net)
+    finally:
         executor.close()
-        found["nets"] = rows
-    FOUND.mkdir(parents=True, exist_ok=True)
-    Path(FOUND, f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    found.nets = {net: found.nets[net] for net in tried}  # nets that are others now, and were not run, are left out
+    found.keep(name)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.readers", description=__doc__)
     parser.add_argument("reader", nargs="*", help="those to run; all without")
     parser.add_argument("--minutes", type=float, default=30.0, help="for each reader at the most")
+    parser.add_argument("--again", action="store_true", help="run also what was right")
     options = parser.parse_args()
     for name in options.reader or reader_names():
-        run_reader(name, 60 * options.minutes)
-    write_table()
+        run_reader(name, 60 * options.minutes, options.again)
+        write_table()
     return 0
 
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lstmc.api import library_names
-from lstmc.backend import load_backend, load_cell
+from lstmc.backend import Artifact, Compiled, load_backend, load_cell
 from lstmc.differential import check
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
+from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import random_weights
 from lstmc_caffe.readers.executor import ReaderExecutor
+from lstmc_caffe.readers.reader import Reader
 from lstmc_caffe.readers.session import ReaderError
+from tools.readers.found import Row
 
 STEPS, SIZES = 4, {"D": 5, "H": 4}  # other dimensions of a cell are 3
-# "right", "wrong", "refused" by the reader, "not written" for it, or "not judged"; and what was said
-Outcome = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -42,30 +44,58 @@ def cases() -> list[Case]:
     return found
 
 
-def outcomes(executor: ReaderExecutor, target: str, seconds: float) -> Iterator[tuple[Case, str, str, float]]:
-    """What became of each net, what was said of it, and how far it was off; until the time is over."""
+def outcomes(executor: ReaderExecutor, reader: Reader, before: Mapping[str, Row], seconds: float) -> Iterator[Row]:
+    """What became of each net. What was right ``before`` with the same files is so; others run until time is over."""
     end = time.monotonic() + seconds
     for case in cases():
-        if time.monotonic() > end:
-            return
-        yield (case, *_outcome(executor, target, case))
+        try:
+            written = _written(case, reader.target)
+        except BackendError as error:
+            yield Row(str(case), "not written", _words(error))
+            continue
+        files, row = _digest(reader, written[1]), before.get(str(case))
+        if row is not None and row.files == files and row.outcome == "right":
+            yield row
+        elif time.monotonic() < end:
+            yield _run(executor, str(case), files, *written)
 
 
-def _outcome(executor: ReaderExecutor, target: str, case: Case) -> tuple[str, str, float]:
+def _written(case: Case, target: str) -> tuple[Compiled, Artifact, dict[str, Array]]:
     cell, backend = load_cell(case.cell), load_backend("caffe")
     sizes = dict.fromkeys(cell.dims, 3) | {"N": case.batch, **SIZES}
     graph = CellModel(cell).graph(T=STEPS, **{dim: sizes[dim] for dim in cell.dims})
-    try:
-        compiled = compile_graph(graph, backend, target, step=case.step)
-        weights = random_weights(compiled.model, 0)
-        artifact = backend.emit(compiled, weights)
-    except BackendError as error:
-        return "not written", " ".join((error.message, *error.notes[:1])), 0.0
+    compiled = compile_graph(graph, backend, target, step=case.step)
+    weights = random_weights(compiled.model, 0)
+    return compiled, backend.emit(compiled, weights), weights
+
+
+def _digest(reader: Reader, artifact: Artifact) -> str:
+    """Of what is run and of the programs that run it."""
+    read = hashlib.sha256()
+    for data in (*artifact.files.values(), *(stage.program.read_bytes() for stage in reader.stages)):
+        read.update(hashlib.sha256(data).digest())
+    return read.hexdigest()[:16]
+
+
+def _run(
+    executor: ReaderExecutor,
+    net: str,
+    files: str,
+    compiled: Compiled,
+    artifact: Artifact,
+    weights: Mapping[str, Array],
+) -> Row:
     try:
         report = check(compiled, artifact, weights, executor)
     except ReaderError as error:
-        return "refused", re.sub(r"/\S*/", "", error.message), 0.0  # without folders of the machine
+        return Row(net, "refused", _words(error), files=files)
     if any("is not finite" in remark for remark in report.remarks):  # a step is fed any numbers as its states
-        return "not judged", report.remarks[0], 0.0
+        return Row(net, "not judged", report.remarks[0], files=files)
     worst = max(difference.relative for difference in report.differences if difference.kind == "output")
-    return ("right" if report.passed else "wrong"), "", worst
+    return Row(net, "right" if report.passed else "wrong", off=worst, files=files)
+
+
+def _words(error: BackendError) -> str:
+    """All that an error says, in one line, without folders of the machine."""
+    said = "; ".join((error.message, *(note for note in error.notes if not note.startswith("documented in: "))))
+    return " ".join(re.sub(r"/\S*/", "", said).split())

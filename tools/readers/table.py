@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from lstmc.templates import text_templates
+from tools.readers.found import FOUND, Found, Row, known, reader_names_known
+from tools.readers.grid import Case, cases
 
-ROOT = Path(__file__).parents[2]
-FOUND = ROOT / "docs" / "readers" / "found"
 PAGE = FOUND.parent / "table.md"
 # What no registry has, or what needs more than a registry brings.
 NOT_HAD = {
@@ -20,40 +20,62 @@ NOT_HAD = {
     "RKNN toolkit 1.x": "it is on no registry",
     "Tengine": "its converter is on no registry",
 }
+# What a net has of its own in a text: names, numbers, shapes.
+OWN = re.compile(r"[\s,]*\S*[\d/_%\[\]]\S*")
 
 
 def write_table() -> None:
     """Write the page anew."""
-    rows = [_row(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(FOUND.glob("*.json"))]
-    page = text_templates("tools.readers", ".").get_template("table.md.j2").render(rows=rows, not_had=NOT_HAD)
+    grid = cases()
+    rows = [_row(name, found, grid) for name in reader_names_known() if (found := known(name)) is not None]
+    templates = text_templates("tools.readers", ".")
+    page = templates.get_template("table.md.j2").render(rows=rows, not_had=NOT_HAD, nets=len(grid))
     PAGE.write_text(page, encoding="utf-8")
 
 
-def _row(name: str, found: dict[str, Any]) -> dict[str, Any]:
-    nets = found.get("nets", [])
-    count = Counter(net["outcome"] for net in nets)
-    written = len(nets) - count["not written"]
-    right = [net["off"] for net in nets if net["outcome"] == "right"]
+def _row(name: str, found: Found, grid: Iterable[Case]) -> dict[str, Any]:
+    nets = [found.nets[str(case)] for case in grid if str(case) in found.nets]
+    of = {str(case): case for case in grid}
+    count = Counter(row.outcome for row in nets)
+    right = [row.off for row in nets if row.outcome == "right"]
     return {
         "name": name,
-        "version": found.get("version", ""),
-        "missing": found.get("missing", ""),
-        "target": found["target"],
+        "version": found.version,
+        "missing": found.missing,
+        "target": found.target,
         "tried": len(nets),
-        "written": written,
+        "written": len(nets) - count["not written"],
         "right": count["right"],
         "largest": f"{max(right):.1e}" if right else "",
-        "wrong": [net for net in nets if net["outcome"] == "wrong"],
-        "refused": _by_words(nets, "refused"),
-        "not_written": _by_words(nets, "not written"),
-        "not_judged": _by_words(nets, "not judged"),
+        "count": count,
+        "wrong": [row for row in nets if row.outcome == "wrong"],
+        "said": {outcome: list(_alike(nets, outcome, of)) for outcome in ("refused", "not judged", "not written")},
     }
 
 
-def _by_words(nets: list[dict[str, Any]], outcome: str) -> dict[str, list[str]]:
-    """The nets of one outcome under what was said of them."""
-    found: dict[str, list[str]] = {}
-    for net in nets:
-        if net["outcome"] == outcome:
-            found.setdefault(net["said"].replace("|", " ").replace("\n", " ")[:200], []).append(net["net"])
-    return found
+def _alike(nets: Iterable[Row], outcome: str, of: dict[str, Case]) -> Iterable[dict[str, Any]]:
+    """The nets of one outcome of which the same was said, but for what is each one's own; most first."""
+    groups: dict[str, list[Row]] = {}
+    for row in nets:
+        if row.outcome == outcome:
+            groups.setdefault(OWN.sub(" ...", row.said), []).append(row)
+    for rows in sorted(groups.values(), key=len, reverse=True):
+        words = {row.said for row in rows}
+        yield {
+            "said": rows[0].said,
+            "of": rows[0].net if len(words) > 1 else "",  # whose words these are
+            "count": len(rows),
+            "nets": ", ".join(_listed([of[row.net] for row in rows])),
+        }
+
+
+def _listed(found: Iterable[Case]) -> Iterable[str]:
+    """Nets, those of a cell together: its name alone where it is all four."""
+    cells: dict[str, list[Case]] = {}
+    for case in found:
+        cells.setdefault(case.cell, []).append(case)
+    for cell, of_cell in sorted(cells.items()):
+        if len(of_cell) == 4:
+            yield cell
+        else:
+            yield from sorted(map(str, of_cell))

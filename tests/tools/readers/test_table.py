@@ -1,16 +1,28 @@
-"""The grid of readers: its nets, what becomes of them, and the page."""
+"""The grid of readers: its nets, what becomes of them, what is kept of that, and the page."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.known import load_reader
-from tools.readers import table
+from lstmc_caffe.readers.reader import Reader, Stage
+from tools.readers import __main__ as tool
+from tools.readers import found, table
+from tools.readers.found import Found, Row, known
 from tools.readers.grid import Case, cases, outcomes
+
+GRU, CONV, NTM = Case("gru", False, 2), Case("conv_gru", False, 1), Case("ntm", True, 2)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(found, "FOUND", tmp_path)
+    monkeypatch.setattr(table, "PAGE", tmp_path / "table.md")
+    return tmp_path
 
 
 def test_the_grid_has_every_cell_whole_and_by_the_step() -> None:
@@ -20,38 +32,101 @@ def test_the_grid_has_every_cell_whole_and_by_the_step() -> None:
 
 
 def test_what_becomes_of_nets_in_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
-    nets = [Case("gru", False, 2), Case("conv_gru", False, 1), Case("ntm", True, 2)]
-    monkeypatch.setattr("tools.readers.grid.cases", lambda: nets)
-    executor = ReaderExecutor(load_reader("opencv"))
-    (right, refused, random) = outcomes(executor, "opencv", 60)
+    monkeypatch.setattr("tools.readers.grid.cases", lambda: [GRU, CONV, NTM])
+    reader = load_reader("opencv")
+    executor = ReaderExecutor(reader)
+    right, refused, random = outcomes(executor, reader, {}, 60)
     executor.close()
-    assert right[:3] == (nets[0], "right", "")
-    assert 0 < right[3] < 1e-5
-    assert refused[:2] == (nets[1], "not written")
-    assert refused[2].startswith("target opencv has no Convolution layer, which %conv")
-    assert random[:2] == (nets[2], "not judged")  # the places that it looks at are no numbers below zero
-    assert random[2].startswith("the model itself is not finite with these inputs and parameters: ")
+    assert (right.net, right.outcome, right.said) == ("gru N=2", "right", "")
+    assert 0 < right.off < 1e-5
+    assert (refused.net, refused.outcome) == ("conv_gru N=1", "not written")
+    assert refused.said.startswith("target opencv has no Convolution layer, which %conv")
+    assert random.outcome == "not judged"  # the places that it looks at are no numbers below zero
+    assert random.said.startswith("the model itself is not finite with these inputs and parameters: ")
+    before = {right.net: replace(right, off=0.0), random.net: random}
+    assert next(outcomes(executor, reader, before, 60)) == before[right.net]  # its files are the same: not run again
+    assert [row.net for row in outcomes(executor, reader, {}, 0)] == [str(CONV)]  # no time: only what is not run
 
 
-def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nets = [
-        {"net": "gru N=1", "outcome": "right", "said": "", "off": 2e-7},
-        {"net": "gru N=2", "outcome": "wrong", "said": "", "off": 0.5},
-        {"net": "lstm N=2", "outcome": "refused", "said": "no | TanH", "off": 0.0},
-        {"net": "ntm N=2", "outcome": "not written", "said": "no Log", "off": 0.0},
-        {"net": "ntm N=1", "outcome": "not judged", "said": "not finite", "off": 0.0},
+COUNTED = """
+    import os
+    def about(args, arrays):
+        return {"version": open(os.path.join(os.path.dirname(__file__), "version")).read()}, {}
+    def run(args, arrays):
+        open(os.path.join(os.path.dirname(__file__), "ran"), "a").write("x")
+        raise ValueError("no TanH")
+    """
+
+
+def test_runs_keep_what_is_so_still(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, ran = folder / "program.py", folder / "ran"
+    program.write_text("\n".join(line.removeprefix("    ") for line in COUNTED.splitlines()))
+    (folder / "version").write_text("1")
+    monkeypatch.setattr(tool, "load_reader", lambda name: Reader(name, "Mine", "flat", (Stage(program),)))
+    monkeypatch.setattr("tools.readers.grid.cases", lambda: [GRU, CONV])
+    Found("Other", "flat", "2", nets={"gru N=2": Row("gru N=2", "right")}).keep("other")
+    tool.run_reader("mine", 60)
+    first = known("mine")
+    assert first is not None
+    assert [(row.net, row.outcome) for row in first.nets.values()] == [
+        ("gru N=2", "refused"),
+        ("conv_gru N=1", "not written"),
     ]
-    mine = {"title": "Mine", "target": "flat", "version": "1", "nets": nets}
-    (tmp_path / "mine.json").write_text(json.dumps(mine))
-    (tmp_path / "other.json").write_text(json.dumps({"title": "Other", "target": "flat", "missing": "no Python 3.8"}))
-    monkeypatch.setattr(table, "FOUND", tmp_path)
-    monkeypatch.setattr(table, "PAGE", tmp_path / "table.md")
+    assert first.nets["gru N=2"].said == "Mine does not run the net: ValueError: no TanH"
+    tool.run_reader("mine", 60)
+    assert ran.read_text() == "xx"  # what was refused is tried again
+    rows = {
+        **first.nets,
+        "gru N=2": replace(first.nets["gru N=2"], outcome="right"),
+        "gone N=1": Row("gone N=1", "right"),
+    }
+    replace(first, nets=rows).keep("mine")
+    tool.run_reader("mine", 60)
+    assert ran.read_text() == "xx"  # what was right is not, with the same files and version
+    again = known("mine")
+    assert again is not None
+    assert list(again.nets) == ["gru N=2", "conv_gru N=1"]
+    assert again.nets["gru N=2"].outcome == "right"
+    (folder / "version").write_text("2")
+    tool.run_reader("mine", 60)
+    assert ran.read_text() == "xxx"
+    tool.run_reader("mine", 60, again=True)
+    assert ran.read_text() == "xxxx"
+    other = known("other")
+    assert other is not None
+    assert list(other.nets) == ["gru N=2"]
+
+
+def test_the_page(folder: Path) -> None:
+    reason = "it has no %s layer, which %%%s needs: because of %s"
+    nets = [
+        Row("gru N=1", "right", off=2e-7),
+        Row("gru N=2", "wrong", off=0.5),
+        Row("lstm N=2", "refused", "no TanH " + 300 * "x"),
+        *(
+            Row(f"ntm N={n}{s}", "not written", reason % ("Log", f"log_{n}", "this"))
+            for n in (1, 2)
+            for s in ("", " --step")
+        ),
+        Row("mlstm N=1", "not written", reason % ("AbsVal", "abs", "this")),
+        Row("mlstm N=2", "not written", reason % ("AbsVal", "abs", "this")),
+        Row("ntm N=3", "right", off=1.0),
+    ]
+    Found("Mine", "flat", "1", nets={row.net: row for row in nets}).keep("mine")
+    Found("Other", "flat", missing="no Python 3.8").keep("other")
     table.write_table()
-    lines = (tmp_path / "table.md").read_text().splitlines()
-    assert "| mine | 1 | `flat` | 5 | 4 | 1 | 2.0e-07 | 1 | 1 |" in lines
-    assert "| other | not installed: no Python 3.8 | `flat` | | | | | | |" in lines
-    assert "- refused by the reader, 1: no   TanH: lstm N=2" in lines
-    assert "- wrong by 5.0e-01: gru N=2" in lines
-    assert "- not written, 1: no Log: ntm N=2" in lines
-    assert "- not judged, 1: not finite: ntm N=1" in lines
+    lines = (folder / "table.md").read_text().splitlines()
+    assert "| mine | 1 | `flat` | 9 | 3 | 1 | 2.0e-07 | 1 | 1 |" in lines
+    assert "| other | not installed | `flat` | | | | | | |" in lines
+    start = lines.index("## mine")
+    assert lines[start + 2 : lines.index("## other") - 1] == [
+        "- refused by the reader, 1: lstm N=2<br>",
+        "  no TanH " + 300 * "x",
+        "- wrong by 5.0e-01: gru N=2",
+        "- not written, 4: ntm<br>",
+        "  it has no Log layer, which %log_1 needs: because of this (ntm N=1 --step)",
+        "- not written, 2: mlstm N=1, mlstm N=2<br>",
+        "  it has no AbsVal layer, which %abs needs: because of this",
+    ]
+    assert "- not installed: no Python 3.8" in lines
     assert any(line.startswith("| TensorRT 8 | not run: ") for line in lines)
