@@ -12,7 +12,7 @@ from lstmc.ops import Op, Pointwise
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.form import Form
-from lstmc_caffe.rows.functions import exponential
+from lstmc_caffe.rows.functions import absolute, exponential, softplus
 from lstmc_caffe.rows.layout import last_axis, matrix_at
 from lstmc_caffe.rows.sums import broadcast, combined, eltwise, power
 from lstmc_caffe.targets.target import Target
@@ -40,7 +40,8 @@ class Narrow(Pass):
     10. Tile                           => Concat of the operand with itself
         Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
         Reduction; Pooling of whole columns => Slice and Eltwise SUM, for a mean with Power; Eltwise MAX
-    11. BNLL                           => AbsVal, Exp and Log; Exp => TanH and Power
+    11. BNLL                           => AbsVal, Exp and Log, or Sigmoid and a polynomial; AbsVal => ReLU of x, -x;
+        Exp => TanH and Power
     12. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.
@@ -180,22 +181,6 @@ def pointwise(form: Form, op: Op, args: Refs) -> Refs:
     return (form.result(form.layer(op, form.blob(args[0]))),)
 
 
-def softplus(form: Form, op: Op, args: Refs) -> Refs:
-    """(x + |x|) / 2 + ln(1 + exp(-|x|)): its slope at 0 is right, and nothing in it overflows."""
-    assert isinstance(op, caffe.BNLLLayer)
-    x, name = form.blob(args[0]), form.node.name
-    if form.target.allows("BNLL") or not all(form.target.allows(layer) for layer in ("Exp", "Log", "AbsVal")):
-        return (form.result(form.layer(op, x)),)  # as it is, or refused
-    size = form.layer(caffe.AbsValLayer(), x, name=f"{name}/abs")
-    twice = form.layer(caffe.Eltwise("SUM"), x, size, name=f"{name}/twice_positive")
-    positive = form.layer(caffe.PowerLayer(scale=0.5), twice, name=f"{name}/positive")
-    negated = form.layer(caffe.PowerLayer(scale=-1.0), size, name=f"{name}/negated")
-    small = form.layer(caffe.ExpLayer(), negated, name=f"{name}/exp")
-    above_one = form.layer(caffe.PowerLayer(shift=1.0), small, name=f"{name}/above_one")
-    rest = form.layer(caffe.LogLayer(), above_one, name=f"{name}/log")
-    return (form.result(form.layer(caffe.Eltwise("SUM"), positive, rest)),)
-
-
 def dropout(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.DropoutLayer)
     return form.layers(op, *args) if form.target.trained else args
@@ -223,6 +208,7 @@ RULES: dict[type[Op], NarrowRule] = {
     caffe.Eltwise: eltwise,
     caffe.PowerLayer: power,
     caffe.ExpLayer: exponential,
+    caffe.AbsValLayer: absolute,
     caffe.Bias: broadcast,
     caffe.Scale: broadcast,
     caffe.BNLLLayer: softplus,
