@@ -8,7 +8,7 @@ import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
 from lstmc.ir import Ref
-from lstmc.ops import Op
+from lstmc.ops import Array, Op
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.form import Form
@@ -90,8 +90,9 @@ def _log1p_by_sigmoid(form: Form, size: Ref, name: str) -> Ref:
 def _log_ratio() -> tuple[float, ...]:
     """2 atanh(z) / z as a polynomial of w = z z from 0 to 1/9, the constant first."""
 
-    def ratio(w: np.ndarray) -> np.ndarray:
-        return 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w)
+    def ratio(w: Array) -> Array:
+        found: Array = 2 * np.arctanh(np.sqrt(w)) / np.sqrt(w)
+        return found
 
     found = Chebyshev.interpolate(ratio, DEGREE, domain=[0, 1 / 9]).convert(kind=Polynomial, domain=[-1, 1])
     return tuple(float(coefficient) for coefficient in found.coef)
