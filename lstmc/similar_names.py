@@ -9,7 +9,7 @@ from difflib import get_close_matches
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``: did you mean gru?`` where one of the known names is near, whatever the case of its letters; else nothing."""
     by_lower = {one.lower(): one for one in known}
-    near = get_close_matches(name.lower(), by_lower, 1)
+    near = get_close_matches(name.lower(), by_lower, 1, 0.65)
     return f": did you mean {by_lower[near[0]]}?" if near and name not in by_lower.values() else ""
 
 

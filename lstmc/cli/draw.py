@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import graph_after
+from lstmc.api import graph_after, pass_names
 from lstmc.cli.console import out
 from lstmc.cli.options import (
     AfterOption,
@@ -26,7 +26,6 @@ from lstmc.cli.options import (
 )
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import DrawingError
-from lstmc.ir import Stage
 
 
 def draw_command(
@@ -64,14 +63,16 @@ def draw_command(
     """
     if rolled and after is not None:
         raise DrawingError("expected --rolled or --after PASS, found both")
+    loaded = chosen_backend(backend, choices)
+    if after is None and not rolled:
+        after = pass_names(target, loaded, form)[-1]  # a target's own layers may hold all steps: no stage is named
     graph = graph_after(
         named_model(file, cell),
         after,
-        stage=None if rolled or after is not None else Stage.EXPANDED,
         phase=phase.phase if phase else "all" if rolled else "deploy",
         step=step,
         target=target,
-        backend=chosen_backend(backend, choices),
+        backend=loaded,
         form=form,
         sizes=parse_sizes(sizes or []),
     )

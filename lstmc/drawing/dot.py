@@ -30,6 +30,11 @@ LINES: Mapping[Flow, str] = {
     Flow.PARAMETER: 'color="#b45309", style=dashed',
     Flow.STATE: 'color="#4338ca", penwidth=1.6',
 }
+MEANINGS: Mapping[Flow, str] = {
+    Flow.DATA: "grey arrow: a value",
+    Flow.PARAMETER: "dashed orange arrow: a parameter, drawn once for all that share it",
+    Flow.STATE: "thick blue arrow: a state, to the next step",
+}
 DEFAULTS = (
     f'node [fontname="{FONT}", fontsize=11, height=0.4, margin="0.1,0.05"];',
     "edge [arrowsize=0.6];",
@@ -67,9 +72,14 @@ def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping
     lines = [*_parts(picture.whole.parts, names, boxes, frames)]
     lines += [_arrow(arrow, names) for arrow in picture.arrows]
     led = "true" if len(names) <= MOST_ROUTED else "line"
-    head = (*DEFAULTS, f'splines={led}; sep="+4"; esep="+3"; bgcolor="white";')
+    head = (*DEFAULTS, f'splines={led}; sep="+4"; esep="+3"; bgcolor="white";', _legend(picture))
     body = "\n".join(f"  {line}" for line in (*head, *lines))
     return f"digraph {quoted(picture.name)} {{\n{body}\n}}\n"
+
+
+def title_width(title: str) -> float:
+    """The width of a frame's title with some room at both sides, in points, about; 0 for none."""
+    return LETTER * len(_cut(title)) + 16 if title else 0.0
 
 
 def quoted(text: str) -> str:
@@ -95,7 +105,7 @@ def _parts(
             yield f"subgraph cluster_{len(names)}_{left:.0f}_{top:.0f} {{".replace("-", "m")
             yield f'  label=<<b>{_line(part.title)}</b>>; fontname="{FONT}"; fontsize=11; fontcolor="#334155";'
             yield '  style="rounded,filled"; fillcolor="#f8fafc"; color="#cbd5e1";'
-            middle = left + 8 + LETTER * len(part.title) / 2  # of its title
+            middle = left + title_width(part.title) / 2
             yield f'  bb="{left:.1f},{bottom:.1f},{right:.1f},{top:.1f}"; lp="{middle:.1f},{top - 11:.1f}";'
             yield from (f"  {line}" for line in inside)
             yield "}"
@@ -110,6 +120,15 @@ def _parts(
             )
 
 
+def _legend(picture: Picture) -> str:
+    """What the arrows and frames of the picture mean, below it: a line for each."""
+    flows = {arrow.flow for arrow in picture.arrows}
+    lines = [MEANINGS[flow] for flow in MEANINGS if flow in flows]
+    lines += ["thick frame: a result"] if any(box.result for box in picture.boxes) else []
+    label = "".join(f'{escape(line)}<br align="left"/>' for line in lines)
+    return f'label=<{label}>; labelloc=b; labeljust=l; fontname="{FONT}"; fontsize=9; fontcolor="#334155";'
+
+
 def _arrow(arrow: Arrow, names: Mapping[str, str]) -> str:
     tip = f"{arrow.tail} to {arrow.head}"
     ends = f"{names[arrow.tail]} -> {names[arrow.head]}"
@@ -117,7 +136,11 @@ def _arrow(arrow: Arrow, names: Mapping[str, str]) -> str:
 
 
 def _line(text: str) -> str:
+    return escape(_cut(text)) or " "
+
+
+def _cut(text: str) -> str:
     text = plain(text)
     if len(text) > MOST_LETTERS:
         text = f"{text[: MOST_LETTERS // 2 - 2]} ... {text[-(MOST_LETTERS // 2 - 3) :]}"
-    return escape(text) or " "
+    return text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from lstmc.drawing.dot import DEFAULTS, Rectangle, box_line, placed_dot
+from lstmc.drawing.dot import DEFAULTS, Rectangle, box_line, placed_dot, title_width
 from lstmc.drawing.graphviz import graphviz
 from lstmc.drawing.picture import Arrow, Box, Flow, Group, Picture
 
@@ -55,7 +55,8 @@ class _Layout:
         margin, title = (MARGIN, TITLE) if group.title else (0.0, 0.0)
         whole = places[""]
         down = Rectangle(0, -title / 2, 0, 0)
-        size = Rectangle(0, 0, whole.width + 2 * margin, whole.height + 2 * margin + title)
+        wide = max(whole.width + 2 * margin, title_width(group.title))
+        size = Rectangle(0, 0, wide, whole.height + 2 * margin + title)
         return (
             {key: _moved(each, down) for key, each in boxes.items()},
             {key: _moved(each, down) for key, each in frames.items()},

@@ -99,6 +99,10 @@ class Op(ABC):
         """
         return self if self.over_time(steps, mapped) == self else None
 
+    def cost(self, args: Types) -> int | None:
+        """FLOPs of one forward, of an op that is many: None for one whose shapes tell (``lstmc/ir/cost.py``)."""
+        return None
+
     def domains(self, *args: Any, **kwargs: Any) -> tuple[Domain | None, ...]:
         """Of operand types: what the elements of each operand must be; None where every number will do."""
         return (None,) * len(args)

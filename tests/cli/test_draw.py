@@ -19,6 +19,8 @@ SIZES = ("-D", "T=9", "-D", "N=2")
         (("--rolled",), ["step, 9 steps", "linear 2 x"], ["InnerProduct", "t = 0"]),
         (("--after", "legalize"), ["step, the other 8 steps", "InnerProduct"], ["t = 0"]),
         (("--target", "flat"), ["t = 8", "Feed"], []),
+        (("--target", "caffe-fused"), ["step, 9 steps"], ["t = 1"]),
+        (("--backend", "onnx"), ["RNN "], ["t = 1"]),
         (("--step",), ["InnerProduct"], ["t = 1"]),
     ],
 )

@@ -75,6 +75,22 @@ def test_arrows_are_led_around_boxes_where_there_are_not_too_many(steps: int, le
     assert led in Drawing.of(graph, steps).dot
 
 
+def test_a_frame_is_as_wide_as_its_title() -> None:
+    picture = Picture(
+        "one", Group(parts=[Group("a title wider than what it is of", parts=[Box("a", "a", "", Kind.OTHER)])]), ()
+    )
+    _, frames = places_of(picture)
+    (frame,) = frames.values()
+    assert frame.width > 5 * len("a title wider than what it is of")
+
+
+def test_what_arrows_and_frames_mean_is_said_below_of_those_that_are_there(drawing: Drawing) -> None:
+    said = ["grey arrow", "dashed orange arrow", "thick blue arrow", "thick frame"]
+    assert [each for each in said if each not in drawing.dot] == []
+    alone = laid_out(Picture("one", Group(parts=[Box("a", "a", "", Kind.OTHER)]), ()))
+    assert [each for each in said if each in alone] == []
+
+
 def test_layers_of_a_step_go_down() -> None:
     boxes, _ = places_of(unrolled("lstm", "flat", T=3))
     assert boxes["lstm/t001/linear_2"].y > boxes["lstm/t001/add"].y > boxes["lstm/t001/c"].y > boxes["lstm/t001/h"].y

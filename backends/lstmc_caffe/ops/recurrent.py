@@ -40,6 +40,9 @@ class LSTMUnit(CaffeOp):
             )
         return c_prev, c_prev
 
+    def cost(self, args: Types) -> int:
+        return 9 * args[0].size  # five functions, three products, one sum
+
     def _gates(self, gates: Array, cont: Array) -> tuple[Array, Array, Array, Array]:
         i, f, o, g = np.split(gates, 4, axis=2)
         return sigmoid(i), cont[:, :, None] * sigmoid(f), sigmoid(o), np.tanh(g)
@@ -122,6 +125,11 @@ class LSTM(_Recurrent):
     operands = ("x", "cont", "w_xc", "b_c", "w_hc")
     gates = 4
 
+    def cost(self, args: Types) -> int:
+        (steps, batch), h = args[1].shape, self.num_output
+        unit = LSTMUnit().cost((TensorType((1, batch, h)),))
+        return steps * (batch * 4 * h * (2 * args[2].shape[1] + 2 * h + 1) + unit)
+
     def fillers(self, layer: Any) -> list[Any]:
         param = layer.recurrent_param
         return [param.weight_filler, param.bias_filler, param.weight_filler]
@@ -172,6 +180,10 @@ class RNN(_Recurrent):
     layer_type = "RNN"
     operands = ("x", "cont", "w_xh", "b_h", "w_hh", "w_ho", "b_o")
     gates = 1
+
+    def cost(self, args: Types) -> int:
+        rows, h = args[1].size, self.num_output  # two products and a sum, and their tanh; then one product and its own
+        return rows * h * (2 * args[2].shape[1] + 2 * h + 2 + 2 * h + 1)
 
     def _blob_shapes(self, h: int, width: int) -> tuple[tuple[int, ...], ...]:
         return (h, width), (h,), (h, h), (h, h), (h,)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from lstmc.errors import ShapeError
 from lstmc.interp import backward, forward
+from lstmc.ir import flops
 from lstmc.ops import Array, Arrays, Draw, IntegerRange, Op, Sample, Types
 from lstmc.types import TensorType
 from lstmc_onnx.ops.meaning import FUNCTIONS, meaning
@@ -100,6 +101,9 @@ class Recurrent(Op):
         run = forward(meaning(self, _types(args)), dict(zip(self.roles(), args, strict=True)), dtype=args[0].dtype)
         found = backward(run, dict(zip(run.outputs, cts, strict=True))).inputs
         return tuple(None if role == "lengths" else found[role] for role in self.roles())
+
+    def cost(self, args: Types) -> int:
+        return flops(meaning(self, args))
 
     def domains(self, *args: TensorType) -> tuple[IntegerRange | None, ...]:
         return tuple(IntegerRange(0, args[0].shape[0]) if role == "lengths" else None for role in self.roles())
