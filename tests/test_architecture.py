@@ -96,6 +96,7 @@ THIRD_PARTY = {
     **dict.fromkeys(
         (
             *("cv2", "MNN", "ncnn", "openvino", "openvino_telemetry", "paddle", "rknn", "tpu_mlir", "tvm"),
+            *("acuitylib", "pymlir", "transform", "utils"),  # the last three are TPU-MLIR's own
             "x2paddle",
         ),
         ("lstmc_caffe/readers/programs/",),

@@ -16,7 +16,6 @@ PAGE = FOUND.parent / "table.md"
 NOT_HAD = {
     "TensorRT 8": "its wheel imports with libcudnn.so.8 and an NVIDIA GPU alone; target `tensorrt` is by its sources",
     "Ascend ATC": "it is on no registry; target `ascend` is by its documentation",
-    "Acuity": "acuitylite 6.51.0 was run by hand, with the torch of another package; it has no program here yet",
     "RKNN toolkit 1.x": "it is on no registry",
     "Tengine": "its converter is on no registry",
 }

@@ -67,6 +67,17 @@ TPU_MLIR = Reader(
         ),
     ),
 )
+ACUITY = Reader(
+    name="acuity",
+    title="Acuity",
+    target="acuity",
+    stages=(
+        Stage(
+            PROGRAMS / "acuity.py",
+            Environment("acuity", "3.8", ("acuitylite==6.51.0", "torch==2.4.0", "setuptools<80")),
+        ),
+    ),
+)
 TVM = Reader(
     name="tvm",
     title="TVM relay",

@@ -1,43 +1,39 @@
-"""TPU-MLIR: its converter of Caffe nets, and its runner, in float32. Each net in a process of its own."""
+"""TPU-MLIR: its converter of Caffe nets, and its runner, in float32."""
 
-import os
-import subprocess
-import sys
+import os  # noqa: I001
 from importlib.metadata import version
 
-import numpy as np
-
-RUN = """
-import os, sys
-import numpy as np
+import tpu_mlir  # noqa: F401 - before the others: it sets where they are found
+import pymlir
 from transform.CaffeConverter import CaffeConverter
 from utils.mlir_shell import mlir_opt_for_top
-import pymlir
-os.chdir(sys.argv[1])
-CaffeConverter("net", "net.prototxt", "net.caffemodel", [], [], {}).generate_mlir("origin.mlir")
-mlir_opt_for_top("origin.mlir", "net.mlir", "", False)
-net = pymlir.module()
-net.load("net.mlir")
-for name, array in np.load("in.npz").items():
-    net.set_tensor(name, array, array.shape)
-net.invoke(True)
-tensors = net.get_all_tensor()
-np.savez("out.npz", **{name: tensors[name] for name in net.output_names})
-"""
 
 
 def about(args, arrays):
     return {"version": "TPU-MLIR " + version("tpu_mlir")}, {}
 
 
-def run(args, arrays):
-    import tpu_mlir  # noqa: F401, PLC0415 - it sets the variables with which its libraries are found
+def convert(args, arrays):
+    before = os.getcwd()
+    os.chdir(args["folder"])  # where it leaves the weights
+    try:
+        CaffeConverter("net", "net.prototxt", "net.caffemodel", [], [], {}).generate_mlir("origin.mlir")
+        mlir_opt_for_top("origin.mlir", "net.mlir", "", False)
+    finally:
+        os.chdir(before)
+    return {}, {}
 
-    np.savez(os.path.join(args["folder"], "in.npz"), **arrays)
-    command = [sys.executable, "-c", RUN, args["folder"]]
-    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    path = os.path.join(args["folder"], "out.npz")
-    if said.returncode != 0 or not os.path.isfile(path):
-        lines = said.stdout.decode(errors="replace").strip().splitlines() or ["it printed nothing"]
-        raise RuntimeError(lines[-1])
-    return {}, dict(np.load(path))
+
+def run(args, arrays):
+    before = os.getcwd()
+    os.chdir(args["folder"])
+    try:
+        net = pymlir.module()
+        net.load("net.mlir")
+        for name, array in arrays.items():
+            net.set_tensor(name, array, array.shape)
+        net.invoke(True)
+        tensors = net.get_all_tensor()
+        return {}, {name: tensors[name].copy() for name in net.output_names}
+    finally:
+        os.chdir(before)
