@@ -44,10 +44,10 @@ from lstmc_caffe.recurrent.native_layers import FindNativeLayers
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.fixed_blobs import FixedBlobs
-from lstmc_caffe.rows.lower_case import LowerCase
 from lstmc_caffe.rows.narrow import Narrow
 from lstmc_caffe.rows.settle import SettleViews
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
+from lstmc_caffe.rows.word_names import WordNames
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.limit_fan import LimitFan
@@ -145,7 +145,7 @@ def _rows(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), SettleViews(target), Constants(target), Dead()),
-        *(FixedBlobs(target), LowerCase(target)),
+        *(FixedBlobs(target), WordNames(target)),
     )
 
 
@@ -156,7 +156,7 @@ def _rows_of_steps(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(target), Cse(), Dead()),
         *(Expand(RowsTimeAxis(target)), Dead(), FitReaders(), SettleViews(target), Constants(target), Dead()),
-        *(FixedBlobs(target), LowerCase(target)),
+        *(FixedBlobs(target), WordNames(target)),
     )
 
 

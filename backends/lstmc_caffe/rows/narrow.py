@@ -41,7 +41,7 @@ class Narrow(Pass):
         Scale, Bias of two bottoms     => the same of the smaller one, then Eltwise
         Reduction; Pooling of whole columns => Slice and Eltwise SUM, for a mean with Power; Eltwise MAX
     11. BNLL                           => AbsVal, Exp and Log, or Sigmoid and a polynomial; AbsVal => ReLU of x, -x;
-        Exp => TanH and Power
+        Exp => TanH and Power, or Sigmoid and polynomials; Eltwise MAX => ReLU and Sigmoid of the difference
     12. Dropout(x), in a net that is not trained => x
 
     Refused, with the target's own reason: what is left of layers that it does not allow.

@@ -38,8 +38,35 @@ def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str =
     for number, (ref, weight) in enumerate(zip(blobs[1:], weights[1:], strict=True), 2):
         coeff = () if not op.coeff else (weights[0] if number == 2 else 1.0, weight)
         partial = called if number == len(blobs) else f"{name}/{number}"
-        total = form.layer(caffe.Eltwise(op.operation, coeff), total, ref, name=partial)
+        total = _of_two(form, caffe.Eltwise(op.operation, coeff), total, ref, partial)
     return total
+
+
+def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
+    """Eltwise of two blobs; the larger one by others, where the target has no MAX and what it takes."""
+    type_ = form.b.type(a)
+    others = all(map(form.target.allows, ("ReLU", "Sigmoid")))
+    if op.operation == "MAX" and others and not form.fits(op, type_, type_):
+        return _larger(form, a, b, called)
+    return form.layer(op, a, b, name=called)
+
+
+def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
+    """The larger of each two elements, by ReLU: a + relu(b - a) where a is larger, b + relu(a - b) where b is.
+
+    The other sum has lost the digits that a - b has no place for, so they weigh sigmoid(a - b) and sigmoid(b - a):
+    where these are not 0 and 1, both sums have all digits.
+    """
+    name, total, product = called or form.node.name, caffe.Eltwise("SUM"), caffe.Eltwise("PROD")
+    ahead = form.layer(total, a, _times(form, b, -1.0), name=f"{name}/ahead")
+    behind = power_layers(form, caffe.PowerLayer(scale=-1.0), ahead, f"{name}/behind")
+    weighed = []
+    for base, lead, gap, side in ((a, ahead, behind, "first"), (b, behind, ahead, "second")):
+        missing = form.layer(caffe.ReLULayer(), gap, name=f"{name}/{side}/missing")
+        larger = form.layer(total, base, missing, name=f"{name}/{side}/larger")
+        weight = form.layer(caffe.SigmoidLayer(), lead, name=f"{name}/{side}/weight")
+        weighed.append(form.layer(product, larger, weight, name=f"{name}/{side}"))
+    return form.layer(total, *weighed, name=called)
 
 
 def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:

@@ -11,7 +11,7 @@ from lstmc.errors import BackendError
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp
 from lstmc_caffe.proto.net import LayerParameter, net_from_text, net_text
-from lstmc_caffe.proto.setting import OLD_NAMES
+from lstmc_caffe.proto.setting import OLD_NAMES, field_value
 from lstmc_caffe.targets.pitfalls import warnings
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
 from lstmc_caffe.targets.target import Restriction, Target
@@ -131,13 +131,12 @@ def _check(
 def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
     param, _, name = rule.field.rpartition(".")
     message = getattr(layer, param)
-    value = getattr(message, name)
     if rule.absent:
-        if len(value):
+        if len(value := getattr(message, name)):
             shown = ", ".join(f"{number:g}" for number in value)
             yield _violation(rule, layer, f"{name} is {shown}", f"no {name}")
         return
-    written = name
+    value, written = field_value(message, name), name
     old = OLD_NAMES.get(rule.field)
     if old is not None and message.HasField(old):
         value, written = getattr(message, old), old
@@ -166,4 +165,6 @@ def _count(number: int, one: str, several: str = "") -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from lstmc.interp import forward
+from lstmc.ir import Graph
+from lstmc.ops import Array
+from lstmc_caffe.ops import CaffeOp
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 from tests.backends.lstmc_caffe.rows.test_narrow import NOSLICE, narrowed
 
 OPENVINO = load_target("openvino")  # has ReLU, Sigmoid and TanH, and neither AbsVal, Exp nor Log
+X2PADDLE = load_target("x2paddle")  # these and no division, no larger one of two and no BNLL
 ROWS = "%x/rows: f32[6,4] = host.view(%x, shape=(6, 4))\n"
 Z = "%z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))\nreturn z=%z_2"
 EXP = (
@@ -84,3 +93,87 @@ def test_softplus_is_exact_in_float32() -> None:
     x = np.concatenate((-above[::-1], above))
     found = forward(graph, {"x": x.reshape(2, 3, 4)}, dtype=np.float32).outputs["z"].ravel()
     assert_allclose(found, np.logaddexp(x, 0), rtol=1e-6, atol=1e-7)
+
+
+LARGER = """\
+%x/rows_2: f32[6,4] = host.view(%x, shape=(6, 4))
+%u/rows: f32[6,4] = host.view(%u, shape=(6, 4))
+%z/negated: f32[6,4] = caffe.Power(%u/rows, scale=-1.0)
+%z/ahead: f32[6,4] = caffe.Eltwise(%x/rows_2, %z/negated)
+%z/behind: f32[6,4] = caffe.Power(%z/ahead, scale=-1.0)
+%z/first/missing: f32[6,4] = caffe.ReLU(%z/behind)
+%z/first/larger: f32[6,4] = caffe.Eltwise(%x/rows_2, %z/first/missing)
+%z/first/weight: f32[6,4] = caffe.Sigmoid(%z/ahead)
+%z/first: f32[6,4] = caffe.Eltwise(%z/first/larger, %z/first/weight, operation='PROD')
+%z/second/missing: f32[6,4] = caffe.ReLU(%z/ahead)
+%z/second/larger: f32[6,4] = caffe.Eltwise(%u/rows, %z/second/missing)
+%z/second/weight: f32[6,4] = caffe.Sigmoid(%z/behind)
+%z/second: f32[6,4] = caffe.Eltwise(%z/second/larger, %z/second/weight, operation='PROD')
+%z: f32[6,4] = caffe.Eltwise(%z/first, %z/second)
+%z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
+return z=%z_2"""
+
+
+def test_the_larger_one_by_relu() -> None:
+    assert lines_of(narrowed(graph_of("%z: f32[2,3,4] = maximum(%x, %u)"), X2PADDLE)) == LARGER
+
+
+@pytest.mark.parametrize(
+    ("line", "target", "layers"),
+    [
+        ("exp(%x)", "x2paddle", {"Power": 33, "ReLU": 2, "Eltwise": 36, "Sigmoid": 1}),
+        ("exp(%x)", "tpu-mlir", {"Power": 32, "AbsVal": 1, "Eltwise": 35, "Sigmoid": 1}),
+        ("exp(%x)", "openvino", {"Power": 4, "Eltwise": 1, "TanH": 1}),
+        ("abs(%x)", "openvino", {"Power": 1, "ReLU": 2, "Eltwise": 1}),
+    ],
+)
+def test_what_stands_for_a_function(line: str, target: str, layers: dict[str, int]) -> None:
+    graph = narrowed(graph_of(f"%z: f32[2,3,4] = {line}"), load_target(target))
+    found = Counter(node.op.layer_type for node in graph if isinstance(node.op, CaffeOp) and node.op.layer_type)
+    assert found == layers
+
+
+def on_x2paddle(line: str) -> Graph:
+    return narrowed(graph_of(f"%z: f32[2,3,4] = {line}"), X2PADDLE)
+
+
+BY_SOFTPLUS, BY_EXP = on_x2paddle("softplus(%x)"), on_x2paddle("exp(%x)")
+BY_ABS, BY_MAXIMUM = on_x2paddle("abs(%x)"), on_x2paddle("maximum(%x, %u)")
+
+
+def computed(graph: Graph, **numbers: float) -> Array:
+    """One number in float32, as it is in every element."""
+    inputs = {name: np.full((2, 3, 4), number) for name, number in numbers.items()}
+    inputs |= {node.name: np.zeros(node.types[0].shape) for node in graph if node.name == "u" and "u" not in numbers}
+    found = forward(graph, inputs, dtype=np.float32).outputs["z"]
+    assert found.dtype == np.float32
+    return np.float64(found.flat[0])
+
+
+LARGE = 2.0**100
+NUMBERS = st.floats(-LARGE, LARGE, width=32)
+
+
+@given(x=st.one_of(NUMBERS, st.floats(-100, 100, width=32)))
+@example(x=0.0)
+def test_softplus_by_sigmoid_is_exact_in_float32(x: float) -> None:
+    assert_allclose(computed(BY_SOFTPLUS, x=x), np.logaddexp(0, x), rtol=1e-6, atol=1e-7)
+
+
+@given(x=st.one_of(st.floats(-LARGE, 88, width=32), st.floats(-5, 5, width=32)))
+@example(x=0.0)
+def test_exp_by_sigmoid_is_exact_in_float32(x: float) -> None:
+    assert_allclose(computed(BY_EXP, x=x), np.exp(x), rtol=3e-4 if abs(x) > 20 else 1e-5, atol=1e-37)
+
+
+@given(x=NUMBERS)
+def test_abs_by_relu_is_exact(x: float) -> None:
+    assert computed(BY_ABS, x=x) == abs(x)
+
+
+@given(x=st.one_of(NUMBERS, st.floats(-10, 10, width=32)), u=st.one_of(NUMBERS, st.floats(-10, 10, width=32)))
+@example(x=1.0, u=-LARGE)
+@example(x=-LARGE, u=1.0)
+def test_the_larger_one_is_exact_in_float32(x: float, u: float) -> None:
+    near = max(abs(x), abs(u)) if abs(x - u) < 20 else 0.0  # what cancels has the digits of what it was made of
+    assert_allclose(computed(BY_MAXIMUM, x=x, u=u), max(x, u), rtol=1e-6, atol=1e-6 * near + 1e-37)

@@ -82,6 +82,16 @@ def test_the_posts_netspec_form_is_clean_for_caffe() -> None:
             "d (Eltwise): coeff is 1, -1; no coeff",
         ),
         (
+            'name: "d" type: "Eltwise" bottom: "x" bottom: "x" top: "d" eltwise_param { operation: MAX }',
+            "x2paddle",
+            "d (Eltwise): operation is MAX; operation PROD or SUM",
+        ),
+        (
+            'name: "d" type: "Power" bottom: "x" top: "d" power_param { power: -0.5 }',
+            "x2paddle",
+            "d (Power): power is -0.5; power 1",
+        ),
+        (
             'name: "d" type: "Eltwise" bottom: "x" bottom: "x" bottom: "x" top: "d"',
             "noslice",
             "d (Eltwise): 3 bottoms; 2 bottoms",

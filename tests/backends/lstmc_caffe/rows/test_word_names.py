@@ -1,20 +1,22 @@
-"""Blobs in small letters: layers are renamed, the manifest still speaks of the model's names."""
+"""Blobs whose names are words: layers are renamed, the manifest still speaks of the model's names."""
 
 from __future__ import annotations
+
+import re
 
 from lstmc import Input, State, cell, linear, model, scan, tanh
 from lstmc.dsl import Param
 from lstmc.manifest import parse_manifest
 from lstmc.passes import PassResult
 from lstmc_caffe.proto.net import net_from_text
-from lstmc_caffe.rows.lower_case import LowerCase
+from lstmc_caffe.rows.word_names import WordNames
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.equivalence import assert_same_meaning
 
-LOWER = LowerCase(load_target("x2paddle"))
+WORDS = WordNames(load_target("x2paddle"))
 
 
 def test_layers_and_inputs_are_renamed() -> None:
@@ -22,19 +24,33 @@ def test_layers_and_inputs_are_renamed() -> None:
         %h_t: f32[2,3] = caffe.TanH(%X)
         %h_T: f32[2,3] = caffe.Sigmoid(%h_t)"""
     graph = graph_of(before, "z=%h_T")
-    outcome = LOWER.run(graph)
+    outcome = WORDS.run(graph)
     after = """%X: f32[2,3] = host.input()
         %x: f32[2,3] = caffe.Feed(%X, shape=(2, 3))
         %h_t: f32[2,3] = caffe.TanH(%x)
         %h_t_2: f32[2,3] = caffe.Sigmoid(%h_t)"""
     assert outcome == PassResult(graph_of(after, "z=%h_t_2"), True, {"feed": 1, "rename": 1})
     assert_same_meaning(graph, outcome.graph)
-    assert not LOWER.run(outcome.graph).modified
+    assert not WORDS.run(outcome.graph).modified
+
+
+def test_names_that_are_one_without_slashes_stay_apart() -> None:
+    before = """%x: f32[2,3] = caffe.Input()
+        %a/sum_2: f32[2,3] = caffe.TanH(%x)
+        %a_sum/2: f32[2,3] = caffe.Sigmoid(%a/sum_2)
+        %is: f32[2,3] = caffe.ReLU(%a_sum/2)"""
+    outcome = WORDS.run(graph_of(before, "z=%is"))
+    after = """%x: f32[2,3] = caffe.Input()
+        %a_sum_2: f32[2,3] = caffe.TanH(%x)
+        %a_sum_2_2: f32[2,3] = caffe.Sigmoid(%a_sum_2)
+        %is_2: f32[2,3] = caffe.ReLU(%a_sum_2_2)"""
+    assert outcome == PassResult(graph_of(after, "z=%is_2"), True, {"rename": 3})
+    assert not WORDS.run(outcome.graph).modified
 
 
 def test_other_targets_keep_the_names() -> None:
     graph = graph_of("%X: f32[2,3] = caffe.Input()\n%z: f32[2,3] = caffe.TanH(%X)")
-    assert not LowerCase(load_target("flat")).run(graph).modified
+    assert not WordNames(load_target("flat")).run(graph).modified
 
 
 @cell
@@ -54,7 +70,7 @@ def test_the_manifest_has_the_models_names(caffe: Runner) -> None:
     artifact, _ = emitted(net)
     found = parse_manifest(artifact.files["capitals.manifest.json"])
     layers = net_from_text(artifact.files["capitals.prototxt"].decode()).layer
-    assert [layer.name for layer in layers if layer.name != layer.name.lower()] == []
-    assert {name: entry.place.names for name, entry in found.inputs.items()} == {"X": ["x/rows"], "H0": ["h0"]}
-    assert {name: place.names for name, place in found.outputs.items()} == {"Y": ["y/rows"], "h_T": ["h_t"]}
+    assert all(re.fullmatch("[a-z0-9_]+", layer.name) for layer in layers)
+    assert {name: entry.place.names for name, entry in found.inputs.items()} == {"X": ["x_rows"], "H0": ["h0"]}
+    assert {name: place.names for name, place in found.outputs.items()} == {"Y": ["y_rows"], "h_T": ["h_t"]}
     assert_caffe_agrees(caffe, net)

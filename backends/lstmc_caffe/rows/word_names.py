@@ -1,9 +1,11 @@
-"""Blobs without capital letters, for readers that lose them."""
+"""Blobs whose names are words, for readers that write programs and call variables so."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from keyword import kwlist
 
 from lstmc.ir import Graph, Node, Output, Rebuild, Ref
 from lstmc.passes import Pass, PassResult, result
@@ -12,28 +14,31 @@ from lstmc_caffe.targets.target import Target
 
 
 @dataclass(frozen=True)
-class LowerCase(Pass):
-    """Call every blob in small letters, where the target asks for that; the model's names stay in the manifest.
+class WordNames(Pass):
+    """Call every blob by small letters, digits and ``_`` alone, where the target asks for that; the model's names stay
+    in the manifest.
 
-    1. a layer => one of that name in small letters, with a number where another has it
+    1. a layer => one whose name is such a word, with a number where another one has it, or Python takes it for its own
     2. an Input => an input of the host, and the blob that is fed from it so
+
+    ``a/b_2`` and ``a_b/2`` are two names, and a reader that writes ``_`` for ``/`` would take them for one.
     """
 
-    name = "lower_case"
+    name = "word_names"
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        if self.target.names != "lower" or not any(_capital(node) for node in graph):
+        if self.target.names != "words" or not any(_to_rename(node) for node in graph):
             return PassResult(graph, False)
         counts: Counter[str] = Counter()
         rebuild = Rebuild(graph)
-        taken = {name for node in graph for name in node.names}
+        taken = {name for node in graph for name in node.names} | set(kwlist)
         sources: dict[Ref, Ref] = {}
         for node in graph:
-            if not _capital(node):
+            if not _to_rename(node):
                 rebuild.copy(node)
                 continue
-            names = tuple(_free(name.lower(), taken) if name.lower() != name else name for name in node.names)
+            names = tuple(name if _is_word(name) else _free(_word(name), taken) for name in node.names)
             if isinstance(node.op, caffe.InputLayer):
                 counts["feed"] += 1
                 source = rebuild.builder.copy(node, (), caffe.HostInput(node.op.shape, node.op.fill, node.op.values))
@@ -50,10 +55,18 @@ class LowerCase(Pass):
         return result(graph, rebuild.builder.finish(outputs), counts)
 
 
-def _capital(node: Node) -> bool:
+def _to_rename(node: Node) -> bool:
     if not isinstance(node.op, caffe.CaffeOp) or isinstance(node.op, caffe.HostInput | caffe.HostStack | caffe.View):
         return False
-    return any(name != name.lower() for name in node.names)
+    return not all(map(_is_word, node.names))
+
+
+def _is_word(name: str) -> bool:
+    return _word(name) == name and name not in kwlist
+
+
+def _word(name: str) -> str:
+    return re.sub(r"\W", "_", name.lower(), flags=re.ASCII)
 
 
 def _free(name: str, taken: set[str]) -> str:
