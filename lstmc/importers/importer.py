@@ -114,7 +114,7 @@ def from_torch(module: Any, *examples: Any, name: str = "the module") -> Importe
     """
     torch = need("torch", "PyTorch", "torch", SourceError)
     program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)
-    net = describe_program(program, name)
+    net = describe_program(torch, program, name)
     return ImportedModel.of(net, "a program of torch.export", runtime=TorchProgram(program, net))
 
 

@@ -18,7 +18,9 @@ from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 
 Pair = tuple[int, int]
-_EINSUM = re.compile(r"([a-zA-Z]+),([a-zA-Z]+)->([a-zA-Z]*)")
+_EINSUM = re.compile(r"[a-zA-Z]+(,[a-zA-Z]+)+(->[a-zA-Z]*)?")
+_LARGE = 1e9
+_INFINITE = f"An infinite number is {_LARGE:g} here: under a softmax or a maximum it does the same."
 
 
 class Layers(Moves):
@@ -26,11 +28,25 @@ class Layers(Moves):
 
     def binary(self, kind: str, x: Operand, y: Operand) -> str:
         """Arithmetic; with one number it is an affine function, a power or a bound."""
+        x, y = self.finite(kind, x), self.finite(kind, y)
         if (found := _scalar(y)) is not None:
             return self._with_number(kind, x, found, swapped=False)
         if (found := _scalar(x)) is not None:
             return self._with_number(kind, y, found, swapped=True)
         return self._one(Binary(kind), x, y)
+
+    def finite(self, kind: str, x: Operand) -> Operand:
+        """x, with large numbers for infinite ones: what masks add, or put in the place of what they hide.
+
+        Raises :class:`ShapeProblem` for what else is not finite.
+        """
+        if not isinstance(x, np.ndarray) or x.dtype == object or np.all(np.isfinite(x)):
+            return x
+        if np.any(np.isnan(x)) or kind not in ("add", "sub", "max", "min"):
+            raise ShapeProblem(f"{kind} of a number that is not finite")
+        if _INFINITE not in self.builder.notes:
+            self.builder.notes.append(_INFINITE)
+        return np.nan_to_num(x, posinf=_LARGE, neginf=-_LARGE)
 
     def _with_number(self, kind: str, x: Operand, c: float, swapped: bool) -> str:
         if kind == "add":
@@ -70,12 +86,21 @@ class Layers(Moves):
         return self.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
 
     def einsum(self, equation: str, xs: Sequence[Operand]) -> str:
-        """``bt,bth->bh`` of two values, by the letters of their axes."""
-        found = _EINSUM.fullmatch(equation.replace(" ", ""))
-        if found is None or len(xs) != 2:
-            why = "only two operands and their result, all in letters, are read"
-            raise Refused("equation", equation, why, "write it as several of two")
-        return self.product(found[1], found[2], found[3], xs[0], xs[1])
+        """``bt,bth->bh``, by the letters of the operands' axes: the first two, and what they make with the next."""
+        written = equation.replace(" ", "")
+        if _EINSUM.fullmatch(written) is None:
+            why = "only two operands or more and their result, all in letters, are read"
+            raise Refused("equation", equation, why, "write it without dots, or by other functions")
+        operands, arrow, result = written.partition("->")
+        letters = operands.replace(",", "")
+        result = result if arrow else "".join(sorted(one for one in {*letters} if letters.count(one) == 1))
+        (of_y, *more), (y, *others) = operands.split(","), xs
+        while more:
+            of_x, x = of_y, y
+            wanted = {*result}.union(*more[1:])
+            of_y = "".join(one for one in dict.fromkeys(of_x + more[0]) if one in wanted) if more[1:] else result
+            y = self.product(of_x, more.pop(0), of_y, x, others.pop(0))
+        return self.value(y)
 
     def product(self, of_x: str, of_y: str, of_result: str, x: Operand, y: Operand) -> str:
         """Products of two values by the letters of their axes; an axis of one element goes with any other one."""
@@ -134,9 +159,7 @@ class Layers(Moves):
 
     def where(self, mask: Operand, a: Operand, b: Operand) -> str:
         """a where a mask is 1, b where it is 0."""
-        for value in (a, b):
-            if isinstance(value, np.ndarray) and not np.all(np.isfinite(value)):
-                raise ShapeProblem("a value that is not finite would be multiplied by 0")
+        a, b = self.finite("add", a), self.finite("add", b)
         return self.binary("add", self.binary("mul", mask, a), self.binary("mul", self.negated(mask), b))
 
     def prelu(self, x: Operand, slope: Operand) -> str:

@@ -50,6 +50,11 @@ def _clamp(t: Torch, x: Operand, low: float | None = None, high: float | None = 
     return t.layers.binary(kind, x, np.asarray(float(bound)))
 
 
+def _clamp_between(t: Torch, x: Operand, low: Operand | None = None, high: Operand | None = None) -> Operand:
+    x = x if low is None else t.layers.binary("max", x, low)
+    return x if high is None else t.layers.binary("min", x, high)
+
+
 def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> str:
     if input_scale != 1:
         raise Refused("input_scale", str(input_scale), "ELU has none here", "scale the input itself")
@@ -113,6 +118,15 @@ _KINDS = ("Scalar", "Tensor")
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
     **{f"aten.{name}.default": _function(name) for name in ("relu", "tanh", "sigmoid", "abs", "exp", "log", "silu")},
+    "aten.log1p.default": lambda t, x: t.layers.apply("log", t.layers.affine(x, 1.0, 1.0)),
+    "aten.expm1.default": lambda t, x: t.layers.affine(t.layers.apply("exp", x), 1.0, -1.0),
+    **{
+        f"aten.log{base}.default": lambda t, x, base=base: t.layers.affine(
+            t.layers.apply("log", x), 1 / math.log(base), 0.0
+        )
+        for base in (2, 10)
+    },
+    "aten.exp2.default": lambda t, x: t.layers.apply("exp", t.layers.affine(x, math.log(2), 0.0)),
     "aten.neg.default": _function("affine", -1.0, 0.0),
     "aten.sqrt.default": _function("power", 0.5),
     "aten.rsqrt.default": _function("power", -0.5),
@@ -138,6 +152,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.pow.Scalar": lambda t, base, x: t.layers.apply("exp", t.layers.affine(x, math.log(base), 0.0)),
     **{f"aten.{name}.{kind}": _compared(swapped, equal) for name, swapped, equal in _COMPARISONS for kind in _KINDS},
     **{f"aten.eq.{kind}": _equal for kind in _KINDS},
+    **{f"aten.ne.{kind}": lambda t, x, y: t.layers.negated(_equal(t, x, y)) for kind in _KINDS},
     "aten.logical_not.default": lambda t, x: t.layers.negated(x),
     "aten.logical_and.default": _binary("mul"),
     "aten.logical_or.default": _binary("max"),
@@ -147,6 +162,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.min.other": _binary("min"),
     "aten.softplus.default": _softplus,
     "aten.clamp.default": _clamp,
+    "aten.clamp.Tensor": _clamp_between,
     "aten.clamp_min.default": lambda t, x, low: _clamp(t, x, low),
     "aten.clamp_max.default": lambda t, x, high: _clamp(t, x, None, high),
     **{f"aten.{n}.{k}": _binary(n) for n in ("add", "sub", "mul", "div") for k in ("Tensor", "Scalar")},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from traceback import walk_tb
 from typing import Any
 
@@ -39,3 +39,17 @@ def exported(torch: Any, module: Any, examples: Sequence[Any], name: str) -> Any
         ) from error
     finally:
         module.train(training)
+
+
+def decomposed(torch: Any, program: Any, known: Collection[str]) -> Any:
+    """The program, with operators that are not ``known`` made of others as PyTorch itself makes them.
+
+    What overwrites a tensor in place becomes what makes a new one. A program of known operators alone is left as it is.
+    """
+    calls = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    if all(call in known or not call.startswith("aten.") for call in calls):
+        return program
+    table = torch.export.default_decompositions()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as while it is exported
+        return program.run_decompositions({op: made for op, made in table.items() if str(op) not in known})

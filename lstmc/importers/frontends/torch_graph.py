@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import ShapeProblem
-from lstmc.importers.frontends import torch_elements, torch_layers, torch_moves
+from lstmc.importers.frontends import torch_elements, torch_layers, torch_moves, torch_writes
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.torch_export import decomposed
+from lstmc.importers.frontends.torch_known import Known
 from lstmc.importers.frontends.torch_values import Torch, Unsupported, Untold
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.weight import Weight
@@ -18,11 +22,13 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     **torch_elements.HANDLERS,
     **torch_moves.HANDLERS,
     **torch_layers.HANDLERS,
+    **torch_writes.HANDLERS,
 }
 
 
-def describe_program(program: Any, name: str) -> Net:
+def describe_program(torch: Any, program: Any, name: str) -> Net:
     """A ``torch.export.ExportedProgram`` as a description. Raises :class:`RefusedError` with all that is not known."""
+    program = decomposed(torch, program, HANDLERS)
     builder = NetBuilder("net", name)
     reader = Torch(Layers(builder))
     refusals: list[Refusal] = []
@@ -30,26 +36,33 @@ def describe_program(program: Any, name: str) -> Net:
     tensors = {**program.state_dict, **program.constants}
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     written = getattr(signature, "inputs_to_lifted_tensor_constants", {})  # by the model's code, not trained
-    held = {**stored, **written}
+    known = Known(
+        torch,
+        buffers={put: tensors[of] for put, of in signature.inputs_to_buffers.items()},
+        written={put: tensors[of] for put, of in written.items()},
+    )
     for node in program.graph.nodes:
         if node.op == "placeholder":
-            reader.values[node] = (
-                _weight(held[node.name], tensors[held[node.name]])
-                if node.name in held
-                else builder.input(node.name, tuple(int(size) for size in node.meta["val"].shape))
-            )
+            reader.values[node] = _given(builder, known, node, stored, tensors)
         elif node.op == "call_function":
-            _call(reader, node, refusals)
+            _call(reader, known, node, refusals)
     if refusals:
         raise RefusedError(name, refusals)
     (output,) = [node for node in program.graph.nodes if node.op == "output"]
-    results = [one for one in output.args[0] if one is not None]
+    given = zip(output.args[0], signature.output_specs, strict=True)
+    results = [one for one, spec in given if one is not None and spec.kind.name == "USER_OUTPUT"]
+    changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    if changed:
+        builder.notes.append(
+            f"The module overwrites {', '.join(changed)}: what they hold afterwards is no output, and the next call"
+            " begins with what they hold now."
+        )
     untold = [str(result) for result in results if reader.values[result] is Untold]
     if untold:
         refused = [Refusal(one, _UNTOLD.attribute, _UNTOLD.value, _UNTOLD.why, _UNTOLD.mend) for one in untold]
         raise RefusedError(name, refused)
     for number, result in enumerate(results):
-        value = reader.layers.value(reader.values[result], "output")
+        value = reader.layers.value(reader.joined(reader.values[result]), "output")
         builder.outputs["Y" if len(results) == 1 else f"Y_{number}"] = value
     net = builder.finish()
     used = {source for weight in net.params.values() for source in weight.sources}
@@ -63,27 +76,45 @@ _UNTOLD = Refused(
 )
 
 
+def _given(builder: NetBuilder, known: Known, node: Any, stored: Mapping[str, str], tensors: Mapping[str, Any]) -> Any:
+    """Numbers that the model's code has written, a parameter or buffer, or an input."""
+    if (numbers := known.take(node)) is not None:
+        return numbers
+    if node.name in stored:
+        return _weight(stored[node.name], tensors[stored[node.name]])
+    return builder.input(node.name, tuple(int(size) for size in node.meta["val"].shape))
+
+
 def _weight(name: str, tensor: Any) -> Weight:
     return Weight(tuple(tensor.shape), (name,), name, lambda: tensor.detach().cpu().numpy())
 
 
-def _call(reader: Torch, node: Any, refusals: list[Refusal]) -> None:
+def _call(reader: Torch, known: Known, node: Any, refusals: list[Refusal]) -> None:
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
     label = f"{node.name} ({_place(node) or target})"
     handler = HANDLERS.get(target)
     if any(reader.values.get(one) is Unsupported for one in node.all_input_nodes):
         reader.values[node] = Unsupported  # what it is made of was refused already
         return
+    if (numbers := known.take(node)) is not None:
+        reader.values[node] = numbers
+        return
     reader.values[node] = Unsupported
+    if hasattr(node.target, "_schema") and not node.target._schema.returns:
+        return  # an assertion
     if handler is None:
         refusals.append(Refusal(label, "operator", target, "it has no counterpart here", "write the model without it"))
         return
     reader.layers.at(node.name, label)
     arguments, options = reader.resolved(node.args), reader.resolved(node.kwargs)
+    if target not in torch_writes.HANDLERS:
+        arguments, options = reader.joined(arguments), reader.joined(options)
     try:
         if any(reader.values.get(one) is Untold for one in node.all_input_nodes):
             raise _UNTOLD
-        reader.values[node] = handler(reader, *arguments, **options)
+        reader.values[node] = made = handler(reader, *arguments, **options)
+        if isinstance(made, np.ndarray):
+            known.add(node, made)
     except ShapeProblem as problem:
         refusals.append(Refusal(label, target, str(problem), "shapes do not fit", "write the model otherwise there"))
     except Refused as refused:

@@ -47,12 +47,21 @@ def _attention(
     t: Torch, q: Operand, k: Operand, v: Operand, mask: Any = None, dropout: float = 0.0, causal: bool = False, *,
     scale: float | None = None, enable_gqa: bool = False,
 ) -> str:  # fmt: skip
-    """softmax(q k' / sqrt(width)) v."""
-    if mask is not None or causal or enable_gqa:
-        raise Refused("attn_mask, is_causal", "given", "a mask of -inf has no counterpart", "attend without a mask")
+    """softmax(q k' / sqrt(width) + mask) v; a mask of true and false adds 0 and -inf."""
+    if enable_gqa:
+        raise Refused("enable_gqa", "True", "heads that share keys are not written", "repeat the keys")
     width, rank = fixed(t.layers.shape(q)[-1], "the width"), len(t.layers.shape(k))
     scores = t.layers.matmul(q, t.layers.transpose(k, (*range(rank - 2), rank - 1, rank - 2)))
     scores = t.layers.affine(scores, width**-0.5 if scale is None else scale, 0.0)
+    if causal:
+        rows, columns = (fixed(size, "a length") for size in t.layers.shape(scores)[-2:])
+        mask = np.tri(rows, columns, dtype=bool)
+    if isinstance(mask, np.ndarray) and mask.dtype == bool:
+        mask = np.where(mask, 0.0, -np.inf)
+    if isinstance(mask, str):
+        raise Refused("attn_mask", "computed by the model", "its numbers are not known here", "add it to the scores")
+    if mask is not None:
+        scores = t.layers.binary("add", scores, mask)
     return t.layers.matmul(t.layers.softmax(scores, -1), v)
 
 
@@ -120,6 +129,10 @@ def _batch_norm(
         raise Refused("training", "True", "the mean of the batch is not known", "export the module after .eval()")
     told = [weight_or_none(t, one, "batch normalization") for one in (w, b, mean, var)]
     return t.layers.batch_norm(x, told, eps)
+
+
+def _batch_norm_in_use(t: Torch, x: Operand, w: Any, b: Any, mean: Any, var: Any, momentum: float, eps: float) -> Any:
+    return [_batch_norm(t, x, w, b, mean, var, False, momentum, eps), Untold, Untold]
 
 
 def _layer_norm(
@@ -320,6 +333,7 @@ HANDLERS: dict[str, Handler] = {
     "aten.instance_norm.default": _instance_norm,
     "aten.rms_norm.default": _rms_norm,
     "aten.batch_norm.default": _batch_norm,
+    "aten._native_batch_norm_legit_no_training.default": _batch_norm_in_use,
     "aten.layer_norm.default": _layer_norm,
     "aten.max_pool1d.default": _max_pool(1),
     "aten.max_pool2d.default": _max_pool(2),

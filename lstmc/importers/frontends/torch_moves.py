@@ -176,6 +176,20 @@ def _var(root: bool) -> Handler:
     return handle
 
 
+def _var_mean(
+    t: Torch, x: Operand, axes: Any = None, *, correction: float | None = 1, keepdim: bool = False
+) -> list[str]:
+    return [_var(root=False)(t, x, axes, correction=correction, keepdim=keepdim), _reduce("mean")(t, x, axes, keepdim)]
+
+
+def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool = False) -> str:
+    """ln(sum(exp(x))), of x less its maximum, so that nothing overflows."""
+    most = t.layers.reduce("max", x, axes, keep=True)
+    total = t.layers.reduce("sum", t.layers.apply("exp", t.layers.binary("sub", x, most)), axes, keep=True)
+    y = t.layers.binary("add", t.layers.apply("log", total), most)
+    return y if keep else t.layers.squeeze(y, axes)
+
+
 def _no_place(t: Torch, *given: Any, **options: Any) -> str:
     why = "which element is the largest is not computed in the net"
     raise Refused("operator", "a place", why, "give back the scores, and take their largest one outside")
@@ -193,10 +207,12 @@ def _reduce(kind: Any) -> Handler:
     return handle
 
 
-def _constant(value: float) -> Handler:
-    def handle(t: Torch, shape: Any, *more: Any, **options: Any) -> Array:
-        sizes = shape if isinstance(shape, list) else t.layers.shape(shape)
-        return np.full([fixed(size, "a size") for size in sizes], value)
+def _constant(value: float | None = None, given: bool = False) -> Handler:
+    """An array of one number, which follows if there is no ``value``: in the shape of x, or a ``given`` one after x."""
+
+    def handle(t: Torch, x: Operand, *more: Any, **options: Any) -> Array:
+        sizes, *rest = more if given else (t.layers.shape(x), *more)
+        return np.full([fixed(size, "a size") for size in sizes], rest[0] if value is None else value)
 
     return handle
 
@@ -244,7 +260,6 @@ HANDLERS: dict[str, Handler] = {
     "aten.squeeze.dim": _squeeze,
     "aten.squeeze.dims": _squeeze,
     "aten.squeeze.default": _squeeze,
-    "aten.select.int": lambda t, x, axis, at: t.layers.select(x, axis, at),
     "aten.slice.Tensor": _slice,
     "aten.narrow.default": lambda t, x, axis, start, size: _slice(t, x, axis, start, start + size),
     "aten.flip.default": _flip,
@@ -277,6 +292,8 @@ HANDLERS: dict[str, Handler] = {
     "aten.min.default": _reduce("min"),
     **{f"aten.var.{kind}": _var(root=False) for kind in ("default", "dim", "correction")},
     **{f"aten.std.{kind}": _var(root=True) for kind in ("default", "dim", "correction")},
+    "aten.var_mean.correction": _var_mean,
+    "aten.logsumexp.default": _log_sum,
     "aten.mean.dim": _reduce("mean"),
     "aten.mean.default": _reduce("mean"),
     "aten.sum.dim_IntList": _reduce("sum"),
@@ -284,8 +301,11 @@ HANDLERS: dict[str, Handler] = {
     "aten.linalg_vector_norm.default": _norm,
     "aten.softmax.int": lambda t, x, axis, dtype=None: t.layers.softmax(x, axis),
     "aten.log_softmax.int": lambda t, x, axis, dtype=None: t.layers.softmax(x, axis, log=True),
-    **{f"aten.{name}.default": _constant(0.0) for name in ("zeros", "zeros_like", "new_zeros")},
-    "aten.ones.default": _constant(1.0),
+    **{f"aten.{name}_like.default": _constant(n) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
+    **{f"aten.new_{name}.default": _constant(n, True) for name, n in (("zeros", 0.0), ("ones", 1.0), ("full", None))},
+    "aten.empty.memory_format": lambda t, shape, **options: np.zeros(shape),
+    "aten.empty_like.default": _constant(0.0),
+    "aten.new_empty.default": _constant(0.0, True),
     "aten.pad.default": _pad,
     "aten.constant_pad_nd.default": lambda t, x, pads, value=0: _pad(t, x, pads, "constant", value),
     **{

@@ -1,0 +1,56 @@
+"""What a program computes of its own numbers alone, such as masks and places: PyTorch does it, while it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lstmc.ops import Array
+
+_UNDEFINED = ("aten.empty", "aten.new_empty")  # what these hold is not defined: zeros, by their own rules
+
+
+class Known:
+    """The arrays of nodes that depend on no input and on no parameter."""
+
+    def __init__(self, torch: Any, buffers: Mapping[str, Any], written: Mapping[str, Any]) -> None:
+        """Buffers, and the tensors that the model's code has written, by the names of their nodes."""
+        self.torch = torch
+        self.buffers, self.given = set(buffers), {**buffers, **written}
+        self.tensors: dict[Any, Any] = {}
+
+    def take(self, node: Any) -> Array | None:
+        """A node's result as numbers, or None: it depends on an input, or is a weight as the file has it.
+
+        Of buffers alone only what tells places or is a mask is numbers: the others stay weights with names.
+        """
+        tensor = self._tensor(node)
+        if tensor is None:
+            return None
+        self.tensors[node] = tensor
+        if node.name in self.buffers or (tensor.is_floating_point() and self._of_buffers(node)):
+            return None
+        array: Array = np.array(tensor.detach().cpu().numpy())
+        return array
+
+    def add(self, node: Any, array: Array) -> None:
+        """What a node is that needs no more of its operands than their shapes."""
+        self.tensors[node] = self.torch.as_tensor(np.array(array), dtype=node.meta["val"].dtype)
+
+    def _tensor(self, node: Any) -> Any:
+        if node.op == "placeholder":
+            return self.given.get(node.name)
+        random = self.torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if random or not str(node.target).startswith("aten.") or str(node.target).startswith(_UNDEFINED):
+            return None
+        if not all(one in self.tensors for one in node.all_input_nodes):
+            return None
+        arguments, options = self.torch.fx.map_arg((node.args, node.kwargs), self.tensors.__getitem__)
+        with self.torch.no_grad():
+            made = node.target(*arguments, **options)
+        return made if isinstance(made, self.torch.Tensor) else None
+
+    def _of_buffers(self, node: Any) -> bool:
+        return node.name in self.buffers or any(self._of_buffers(one) for one in node.all_input_nodes)
