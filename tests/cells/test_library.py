@@ -105,9 +105,9 @@ LEAST = {
     "rknn": 0.8,
     "tpu-mlir": 0.6,
     "acuity": 0.5,
-    "ncnn": 0.75,
+    "ncnn": 0.9,
     "tvm": 0.8,
-    "x2paddle": 0.8,
+    "x2paddle": 0.7,
     "tensorrt": 0.7,
     "ascend": 0.85,
 }  # the share of all cells

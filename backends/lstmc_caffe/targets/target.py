@@ -122,6 +122,11 @@ class Target:
         return not any(writer in rule.not_after for rule in self.restrictions_on(layer_type))
 
     @property
+    def one_row(self) -> bool:
+        """Whether every blob has one row."""
+        return any(rule.rows_at_most == 1 for rule in self.restrictions_on(ANY_LAYER))
+
+    @property
     def in_place(self) -> bool:
         """Whether a layer may overwrite its bottom."""
         return all(rule.in_place for rule in self.restrictions_on(ANY_LAYER))

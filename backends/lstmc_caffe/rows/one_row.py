@@ -1,0 +1,217 @@
+"""Every blob as one row, for readers without a first axis."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import NoReturn
+
+from lstmc.errors import BackendError
+from lstmc.ir import Graph, Node, Output, Rebuild, Ref
+from lstmc.ops import Pointwise, Reshape
+from lstmc.passes import Pass, PassResult, Refs, result
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.targets.lint import lint_op
+from lstmc_caffe.targets.target import Target
+from lstmc_caffe.unroll.fan import concat_tree, slice_tree
+
+UNDONE = ("slice_param.axis", "concat_param.axis")  # fields of which matrices may have more than rows
+
+
+def with_rows(target: Target) -> Target:
+    """The target as it is for passes before :class:`OneRow`: with Slice, Concat and Reshape of matrices of any rows."""
+    if not _is_one_row(target):
+        return target
+    kept = [rule for rule in target.restrictions if rule.field not in UNDONE]
+    kept = [rule for rule in kept if not (rule.forbidden and rule.layer == "Reshape")]
+    return replace(target, layers=(*target.layers, "Reshape") if target.layers else (), restrictions=tuple(kept))
+
+
+def _is_one_row(target: Target) -> bool:
+    """Whether blobs have one row, which may be cut and joined."""
+    cut_and_joined = (caffe.SliceLayer(1, (1, 1)), caffe.ConcatLayer(1))
+    return target.one_row and not any(lint_op(op, [], [], target) for op in cut_and_joined)
+
+
+@dataclass(frozen=True)
+class OneRow(Pass):
+    """Write matrices as one row, where a target says ``rows_at_most = 1`` of all its blobs: row after row.
+
+    1. what works element by element, or is fed => the same of all elements; an Input of rows => an input of the host,
+       and the blob that is fed from it
+    2. Reshape                                  => nothing
+    3. Slice, Concat of rows (axis 0)           => of columns; rows that are blobs already are taken as they are
+    4. InnerProduct, Softmax, Scale, Slice, Concat of each row (axis 1) => one for each row
+
+    Refused: any other layer of several rows.
+    """
+
+    name = "one_row"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        if not _is_one_row(self.target) or all(map(_is_row, graph)):
+            return PassResult(graph, False)
+        writer = _Writer(graph, self.target)
+        return result(graph, writer.run(), writer.counts)
+
+
+def _is_row(node: Node) -> bool:
+    return not isinstance(node.op, caffe.CaffeOp) or all(type_.shape[:1] == (1,) for type_ in node.types)
+
+
+def _of_each_row(op: caffe.CaffeOp) -> bool:
+    """Whether what a layer makes of a row is of that row alone."""
+    match op:
+        case caffe.InnerProduct() | caffe.SoftmaxLayer() | caffe.SliceLayer() | caffe.ConcatLayer():
+            return op.axis == 1
+        case caffe.Scale(learned=True, axis=1):
+            return True
+    return False
+
+
+@dataclass
+class _Writer:
+    """Makes the new graph. An old blob is one blob (``wholes``), one for each row (``rows``), or old blobs one after
+    another (``joined``); another of these is made when it is needed."""
+
+    graph: Graph
+    target: Target
+    counts: Counter[str] = field(default_factory=Counter)
+    wholes: dict[Ref, Ref] = field(default_factory=dict)
+    rows: dict[Ref, Refs] = field(default_factory=dict)
+    joined: dict[Ref, Refs] = field(default_factory=dict)
+
+    def run(self) -> Graph:
+        self.rebuild = Rebuild(self.graph)
+        self.b, self.most = self.rebuild.builder, self.target.bottoms_at_most or 10**9
+        self.carried: dict[Ref, Ref] = {}  # inputs of the host, for what is carried to them
+        for node in self.graph:
+            self._node(node, self.graph.args(node.name))
+        outputs = []
+        for output in self.graph.outputs:
+            carried = output.carried_to
+            blob = self._in_its_shape(output.ref)
+            outputs.append(Output(output.name, blob, carried and self.carried.get(carried, self._value(carried))))
+        return self.b.finish(outputs)
+
+    def _node(self, node: Node, args: Refs) -> None:
+        op = node.op
+        if isinstance(op, caffe.HostStack):
+            self._keep(node, self.b.copy(node, [self._in_its_shape(ref) for ref in args]))
+        elif not isinstance(op, caffe.CaffeOp):
+            self._keep(node, self.b.copy(node, [self._value(ref) for ref in args]))
+        elif isinstance(op, caffe.InputLayer) and op.shape[0] > 1:
+            self.counts["input"] += 1
+            (source,) = self.b.copy(node, (), caffe.HostInput(op.shape, op.fill, op.values))
+            self.carried[Ref(node.name)] = source
+            names = (f"{node.name}/row",)
+            self._keep(node, self.b.add(caffe.Feed((1, prod(op.shape))), source, names=names, loc=node.loc))
+        elif isinstance(op, caffe.Feed):
+            self.counts["feed"] += op.shape[0] > 1
+            row = replace(op, shape=(1, prod(op.shape)))
+            self._keep(node, self.b.copy(node, [self._value(ref) for ref in args], row))
+        elif isinstance(op, caffe.ReshapeLayer):
+            self.counts["reshape"] += 1
+            self.wholes[Ref(node.name)] = self._whole(args[0])
+        elif isinstance(op, caffe.ConcatLayer) and op.axis == 0:
+            self.counts["rows"] += 1
+            self.joined[Ref(node.name)] = args
+        elif isinstance(op, caffe.SliceLayer) and op.axis == 0:
+            self.counts["rows"] += 1
+            self._slice_rows(node, op, args[0])
+        elif isinstance(op, caffe.Scale) and op.axis == 0:
+            self.counts["elements"] += 1
+            (flat,) = self.b.add(Reshape((node.types[0].size,)), self._value(args[1]), names=(f"{node.name}/flat",))
+            self._keep(node, self.b.copy(node, (self._whole(args[0]), flat), caffe.Scale(1, 1, True)))
+        elif not args or isinstance(op, Pointwise | caffe.Eltwise) or self._height(args[0]) == 1:
+            self.counts["elements"] += not _is_row(node)
+            self._keep(node, self.b.copy(node, [self._operand(node, slot, ref) for slot, ref in enumerate(args)]))
+        elif _of_each_row(op):
+            self.counts["each_row"] += 1
+            self._each_row(node, op, args)
+        else:
+            self._refuse(node)
+
+    def _keep(self, node: Node, made: Refs) -> None:
+        self.wholes.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+
+    def _operand(self, node: Node, slot: int, ref: Ref) -> Ref:
+        assert isinstance(node.op, caffe.CaffeOp)
+        return self._value(ref) if slot in node.op.blobs(len(self.graph.args(node.name))) else self._whole(ref)
+
+    def _height(self, ref: Ref) -> int:
+        return self.graph.type(ref).shape[0]
+
+    def _value(self, ref: Ref) -> Ref:
+        """What stands for any value: a blob as one row."""
+        return self.wholes[ref] if ref in self.wholes else self._whole(ref)
+
+    def _whole(self, ref: Ref) -> Ref:
+        """A blob as one row."""
+        if ref not in self.wholes:
+            node = self.graph.node(ref.node)
+            parts = [self._whole(part) for part in self.joined[ref]] if ref in self.joined else self.rows[ref]
+            name = node.names[ref.out]
+            self.wholes[ref] = concat_tree(self.b, parts, 1, name, node.of_step(ref.out), self.most)
+        return self.wholes[ref]
+
+    def _rows(self, ref: Ref) -> Refs:
+        """A blob's rows, each as a blob."""
+        if ref not in self.rows:
+            self.rows[ref] = self._cut(ref)
+        return self.rows[ref]
+
+    def _cut(self, ref: Ref) -> Refs:
+        if ref in self.joined:
+            return tuple(row for part in self.joined[ref] for row in self._rows(part))
+        height, width = self.graph.type(ref).shape
+        whole = self._whole(ref)
+        name = self.b.node(whole.node).names[whole.out]
+        return slice_tree(self.b, whole, 1, (width,) * height, [f"{name}/{i}" for i in range(height)], (), self.most)
+
+    def _slice_rows(self, node: Node, op: caffe.SliceLayer, source: Ref) -> None:
+        if source in self.joined or source in self.rows:
+            rows = iter(self._rows(source))
+            for out, size in enumerate(op.sizes):
+                self.rows[Ref(node.name, out)] = tuple(next(rows) for _ in range(size))
+            return
+        width = self.graph.type(source).shape[1]
+        sizes = tuple(size * width for size in op.sizes)
+        self._keep(node, self.b.copy(node, (self._whole(source),), caffe.SliceLayer(1, sizes)))
+
+    def _each_row(self, node: Node, op: caffe.CaffeOp, args: Refs) -> None:
+        """A layer for each row. What a layer has of its own is one for all."""
+        learned = op.blobs(len(args))
+        height, made = self._height(args[0]), []
+        operands = [
+            (self._value(ref),) * height if slot in learned else self._rows(ref) for slot, ref in enumerate(args)
+        ]
+        for row in range(height):
+            names = [f"{name}/{row}" for name in node.names]
+            made.append(self.b.add(op, *[refs[row] for refs in operands], names=names, loc=node.loc, steps=node.steps))
+        for out in range(len(node.names)):
+            self.rows[Ref(node.name, out)] = tuple(refs[out] for refs in made)
+
+    def _in_its_shape(self, ref: Ref) -> Ref:
+        """A value as the host reads it: in the shape that it had."""
+        value, shape = self._value(ref), self.graph.type(ref).shape
+        if self.b.type(value).shape == shape:
+            return value
+        node = self.graph.node(ref.node)
+        (viewed,) = self.b.add(caffe.View(shape), value, names=(node.names[ref.out],), steps=(node.of_step(ref.out),))
+        return viewed
+
+    def _refuse(self, node: Node) -> NoReturn:
+        assert isinstance(node.op, caffe.CaffeOp)
+        (rule,) = [rule for rule in self.target.restrictions if rule.rows_at_most == 1]
+        raise BackendError(
+            f"target {self.target.name}: {node.name} is {node.types[0]}, expected one row",
+            loc=node.loc,
+            notes=(
+                f"a {node.op.layer_type} that reads rows together is not written a row at a time",
+                rule.reason,
+                f"documented in: {rule.source}",
+            ),
+        )
