@@ -72,6 +72,7 @@ enum { LANES = 4, MOST = 6 };
 enum { WIDE = 2 * LANES };  // columns of a panel
 typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 #define ONCE __attribute__((noinline, noclone, unused))  // one copy of its code, which is long
+#define INLINE __attribute__((always_inline))
 
 typedef int indices __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
@@ -220,72 +221,90 @@ static inline void in_register(vector& v) {
 #endif
 }
 
+// y [ROWS, COLUMNS] = the sums of vectors from row M on, plus b: as many rows at a time as there are lanes for
+template <int ROWS, int COLUMNS, int M = 0>
+static inline void write_sums(const vector (*sum)[COLUMNS], const float* b, float* y, int ldy) {
+  if constexpr (M < ROWS) {
+    constexpr int LEFT = ROWS - M, FIT = LANES / COLUMNS;
+    constexpr int HERE = LEFT >= FIT ? FIT : LEFT >= 2 ? 2 : 1, COUNT = HERE * COLUMNS;
+    vector some[COUNT];
+#pragma GCC unroll 16
+    for (int i = 0; i < COUNT; ++i) some[i] = sum[M + i / COLUMNS][i % COLUMNS];
+    const vector whole = sums_of<COUNT>(some);
+    float found[LANES];
+    std::memcpy(found, &whole, sizeof found);
+#pragma GCC unroll 16
+    for (int i = 0; i < COUNT; ++i) {
+      y[(M + i / COLUMNS) * ldy + i % COLUMNS] = found[i * (LANES / COUNT)] + (b ? b[i % COLUMNS] : 0.0f);
+    }
+    write_sums<ROWS, COLUMNS, M + HERE>(sum, b, y, ldy);
+  }
+}
+
+// y [rows, COLUMNS] = x [rows, ins] times w [COLUMNS, ins] transposed, plus b. With each LANES of ins so many floats
+// from next on are fetched into the nearest cache.
 template <int ROWS, int COLUMNS>
-static inline void rows_times_rows(int rows, int ins, const float* x, int ldx, const float* w, const float* b, float* y,
-                                   int ldy) {
+static inline void rows_times_rows(int rows, int ins, const float* x, int ldx, const float* w, const float* next,
+                                   int fetched, const float* b, float* y, int ldy) {
   if (rows != ROWS) {
-    if constexpr (ROWS > 1) rows_times_rows<ROWS - 1, COLUMNS>(rows, ins, x, ldx, w, b, y, ldy);
+    if constexpr (ROWS > 1) rows_times_rows<ROWS - 1, COLUMNS>(rows, ins, x, ldx, w, next, fetched, b, y, ldy);
     return;
   }
-  vector sum[ROWS][COLUMNS] = {};
-  int k = 0;
-  for (; k + LANES <= ins; k += LANES) {
-    vector of_w[COLUMNS];
-#pragma GCC unroll 4
-    for (int j = 0; j < COLUMNS; ++j) of_w[j] = *reinterpret_cast<const vector*>(w + static_cast<long>(j) * ins + k);
+  vector sum[ROWS][COLUMNS] = {};  // in registers, as all that uses them is inline and unrolled
+  const auto add = [&](const auto& read) INLINE {
+    vector of_x[ROWS];
 #pragma GCC unroll 8
     for (int m = 0; m < ROWS; ++m) {
-      vector of_x = *reinterpret_cast<const vector*>(x + m * ldx + k);
-      in_register(of_x);
-#pragma GCC unroll 4
-      for (int j = 0; j < COLUMNS; ++j) sum[m][j] += of_x * of_w[j];
+      of_x[m] = read(x + m * ldx);
+      in_register(of_x[m]);
     }
+#pragma GCC unroll 4
+    for (int j = 0; j < COLUMNS; ++j) {
+      vector of_w = read(w + static_cast<long>(j) * ins);
+      if (ROWS > 1) in_register(of_w);
+#pragma GCC unroll 8
+      for (int m = 0; m < ROWS; ++m) sum[m][j] += of_x[m] * of_w;
+    }
+  };
+  int k = 0;
+  for (; k + LANES <= ins; k += LANES, next += fetched) {
+    for (int i = 0; i < fetched; i += LANES) __builtin_prefetch(next + i);
+    add([&](const float* row) INLINE { return *reinterpret_cast<const vector*>(row + k); });
   }
   if (k < ins) {  // the last LANES once more, those that are in the sum already as zeros
     indices rest;
     for (int lane = 0; lane < LANES; ++lane) rest[lane] = lane < LANES - (ins - k) ? 0 : -1;
-    const auto last = [&](const float* row) {
+    add([&](const float* row) INLINE {
       return reinterpret_cast<vector>(*reinterpret_cast<const indices*>(row + ins - LANES) & rest);
-    };
-    for (int m = 0; m < ROWS; ++m) {
-      for (int j = 0; j < COLUMNS; ++j) sum[m][j] += last(x + m * ldx) * last(w + static_cast<long>(j) * ins);
-    }
+    });
   }
-  constexpr int TOGETHER = LANES / COLUMNS;  // rows whose sums fit a register
-#pragma GCC unroll 8
-  for (int m = 0; m < ROWS; m += TOGETHER) {
-    constexpr int COUNT = COLUMNS * TOGETHER;
-    vector some[COUNT] = {};
-    for (int i = 0; i < TOGETHER && m + i < ROWS; ++i) {
-      for (int j = 0; j < COLUMNS; ++j) some[i * COLUMNS + j] = sum[m + i][j];
-    }
-    const vector whole = sums_of<COUNT>(some);
-    float found[LANES];
-    std::memcpy(found, &whole, sizeof found);
-    for (int i = 0; i < TOGETHER && m + i < ROWS; ++i, y += ldy) {
-      for (int j = 0; j < COLUMNS; ++j) y[j] = found[i * COLUMNS + j] + (b ? b[j] : 0.0f);
-    }
-  }
+  write_sums<ROWS, COLUMNS>(sum, b, y, ldy);
 }
 
-// With w [outs, ins] as it is, and at least LANES ins: for so few rows that packing does not pay.
+// With w [outs, ins] as it is, and at least LANES ins: for so few rows that packing does not pay. Each weight is read
+// from memory once, for all rows, while the products with those before it are computed.
 ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* b,
                              float* y, int ldy) {
-  enum { AT_ONCE = LANES == 16 ? 5 : 2, COLUMNS = 4 };
-  const long parts = (rows + AT_ONCE - 1) / AT_ONCE;
+  enum { AT_ONCE = LANES == 16 ? 6 : LANES == 8 ? 3 : 2, COLUMNS = 4 };  // their sums, x and a weight fit the registers
+  const int parts = static_cast<int>((rows + AT_ONCE - 1) / AT_ONCE);
   for (int first = 0, columns; first < outs; first += columns) {
     columns = first + COLUMNS <= outs ? COLUMNS : 1;
     const float* const from = w + static_cast<long>(first) * ins;
     const float* const plus = b ? b + first : b;
+    const bool followed = parts > 1 && first + 2 * COLUMNS <= outs;  // one part waits for memory anyway
+    const float* const next = from + static_cast<long>(COLUMNS) * ins;
     long done = 0;
-    for (long part = 0; part < parts; ++part) {
+    for (int part = 0; part < parts; ++part) {
       const int here = static_cast<int>((rows - done + parts - part - 1) / (parts - part));
       const float* const own = x + done * ldx;
+      float* const into = y + done * ldy + first;
       if (columns == COLUMNS) {
-        rows_times_rows<AT_ONCE, COLUMNS>(here, ins, own, ldx, from, plus, y + done * ldy + first, ldy);
+        const int fetched = followed ? COLUMNS * LANES / parts : 0;
+        const float* const share = followed ? next + static_cast<long>(part) * (COLUMNS * ins / parts) : from;
+        rows_times_rows<AT_ONCE, COLUMNS>(here, ins, own, ldx, from, share, fetched, plus, into, ldy);
       } else {
         for (int m = 0; m < here; ++m) {
-          rows_times_rows<1, 1>(1, ins, own + m * ldx, ldx, from, plus, y + (done + m) * ldy + first, ldy);
+          rows_times_rows<1, 1>(1, ins, own + m * ldx, ldx, from, from, 0, plus, into + m * ldy, ldy);
         }
       }
       done += here;
@@ -294,14 +313,14 @@ ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, 
 }
 
 // y [rows, outs] = x [rows, ins] times w: of [outs, ins] transposed, or of [ins, outs]; plus b in each row. With the
-// panels of w if there are any: making them pays from a few rows on.
+// panels of w if there are any: making them pays from some rows on. A row alone is left to BLAS otherwise.
 ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* panels,
                     bool transposed, const float* b, float* y, int ldy) {
   if (panels) {
     packed_product(rows, outs, ins, x, ldx, panels, b, y, ldy);
     return;
   }
-  if (transposed && ins >= LANES) {
+  if (transposed && ins >= LANES && rows > 1) {
     unpacked_product(rows, outs, ins, x, ldx, w, b, y, ldy);
     return;
   }

@@ -41,6 +41,13 @@ class Product:
     comment: str
 
     @property
+    def enough(self) -> int:
+        """The rows, of all steps, from which on packing w pays: measured, see docs/decisions/0024."""
+        if not self.transposed:
+            return 48
+        return 32 if self.outs * self.ins <= 2**18 else 96
+
+    @property
     def of_bottom(self) -> bool:
         """Whether it is the gradient of a bottom, which a net may not want."""
         return self.when == "after" and self.y.array.kind == "bottom_diff"

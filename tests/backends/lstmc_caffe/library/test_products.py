@@ -33,7 +33,7 @@ extern "C" void sums(int rows, int outs, const float* ct, int ldct, float* into)
   sum_of_rows(rows, outs, ct, ldct, into);
 }}
 """
-ROWS, OUTS, INS = (1, 2, 7, 10, 11, 23), (1, 4, 31, 32, 45, 70), (1, 3, 15, 16, 19, 64)
+ROWS, OUTS, INS = (*range(1, 8), 10, 11, 23, 47), (1, 4, 6, 31, 32, 45, 70), (1, 3, 15, 16, 19, 64, 101)
 BEYOND = 5  # columns that are not the product's, in rows that are longer
 
 
@@ -77,6 +77,21 @@ def test_products(probe: ctypes.CDLL, packed: bool, turned: bool) -> None:
         np.testing.assert_allclose(y[:, :outs], wanted, rtol=0, atol=2e-6 * max(ins, 4), err_msg=message)
         assert (y[:, outs:] == 7).all(), message
         assert panels is None or panels[-1] == 7, message
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "as-it-is"])
+def test_infinity_is_of_its_own_sum_alone(probe: ctypes.CDLL, packed: bool) -> None:
+    rng = np.random.default_rng(2)
+    for rows, outs, ins in product((2, 6, 13), (3, 4, 33), (17, 19, 31, 45)):
+        for column in (0, ins // 2, ins - 2, ins - 1):
+            x, w = drawn(rng, rows, ins), np.ones((outs, ins), np.float32)
+            x[1, column], w[0, column] = np.inf, 0.5
+            w[2, column] = np.nan
+            panels = np.empty((outs + 31) // 32 * 32 * ins, np.float32) if packed else None
+            y = np.empty((rows, outs), np.float32)
+            probe.products(rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(True), None, at(y), outs)
+            wanted = np.stack([x.astype(np.float64) @ row for row in w.astype(np.float64)], axis=1)
+            np.testing.assert_allclose(y, wanted, rtol=0, atol=2e-6 * ins, err_msg=f"{rows}, {outs}, {ins}, {column}")
 
 
 def test_gradients_of_weights(probe: ctypes.CDLL) -> None:
