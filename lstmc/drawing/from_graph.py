@@ -147,7 +147,7 @@ class _Drawn:
         result = not inside and node.step is None and any(output.ref.node == key for output in graph.outputs)
         word = f"{node.op.role} " if isinstance(node.op, Arg) else "" if isinstance(node.op, Param) else f"{op} "
         tip = print_node(graph, node) + (f"\n{node.loc}" if node.loc else "")
-        return Box(key, title, word + ", ".join(shapes), kind_of(graph, node), tip, result)
+        return Box(key, title, word + ", ".join(shapes), kind_of(graph, node), tip, result, node.loc)
 
     def _connect(self, graph: Graph, node: Node, values: Mapping[Ref, Keys], head: str) -> None:
         for ref in graph.args(node.name):

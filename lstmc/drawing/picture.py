@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from lstmc.source import SrcLoc
+
 
 class Kind(Enum):
     """What a box stands for; it decides its shape and colour."""
@@ -40,6 +42,7 @@ class Box:
     kind: Kind
     tip: str = ""
     result: bool = False  # one of the graph's outputs
+    loc: SrcLoc | None = None  # where it was written
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from math import prod
 
 from lstmc.api.net import Net
 from lstmc.backend import Layer
-from lstmc.ir import node_count, node_flops, print_graph
-from lstmc.ops import Param
+from lstmc.ir import Graph, Node, Scan, node_count, node_flops, print_graph
+from lstmc.ops import Input, Param
 from lstmc.passes import numbered
 from lstmc.source import SrcLoc, resolve
 
@@ -67,32 +67,61 @@ def layer_rows(net: Net) -> list[LayerRow]:
     """The layers of the written net, each with what the graph says of it."""
     graph = net.compiled.expanded
     made = {name: node for node in graph for name in node.names}
+    made_of = _parameters(graph)
     counted: set[str] = set()
     rows = []
+    types = {name: type_ for node in graph for name, type_ in zip(node.names, node.types, strict=True)}
     for layer in net.layers:
         node = made.get(layer.name) or next((made[top] for top in layer.tops if top in made), None)
-        memory = BYTES * sum(prod(shape) for shape in layer.shapes if shape is not None)
+        shapes = tuple(
+            types[top].shape if shape is None and top in types else shape
+            for top, shape in zip(layer.tops, layer.shapes, strict=True)
+        )
+        layer = replace(layer, shapes=shapes)
+        memory = BYTES * sum(prod(shape) for shape in shapes if shape is not None)
         if node is None:
             rows.append(LayerRow(layer, "", 0, memory, 0, None))
             continue
-        own = {ref.node for ref in graph.args(node.name) if isinstance(graph.node(ref.node).op, Param)} - counted
+        own = {name for ref in graph.args(node.name) for name in made_of[ref.node]} - counted
         counted |= own
         parameters = sum(graph.node(name).types[0].size for name in own)
         step = f"{node.step.scan} {node.step.t}" if node.step else ""
-        rows.append(LayerRow(layer, step, node_flops(graph, node), memory, parameters, node.loc))
+        rows.append(LayerRow(layer, step, node_flops(graph, node), memory, parameters, _written(node)))
     return rows
+
+
+def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
+    """For each node, the parameters that it is made of, where it is made of nothing else. Fixed arrays are none."""
+    found: dict[str, frozenset[str]] = {}
+    fixed: dict[str, bool] = {}
+    for node in graph:
+        read = [ref.node for ref in graph.args(node.name)]
+        fixed[node.name] = not isinstance(node.op, Input) and all(fixed[name] for name in read)
+        if isinstance(node.op, Param):
+            own = set() if node.op.fixed else {node.name}
+        else:
+            own = {name for each in read for name in found[each]}
+        found[node.name] = frozenset(own) if fixed[node.name] else frozenset()
+    return found
+
+
+def _written(node: Node) -> SrcLoc | None:
+    """Where a node was written; of a layer for all steps without a line of its own, where its step was."""
+    if node.loc is None and isinstance(node.op, Scan):
+        return next((each.loc for each in node.op.body if each.loc is not None), None)
+    return node.loc
 
 
 def text_by_layer(prototxt: str) -> Iterator[tuple[str, str]]:
     """The text in pieces, each with the name of the layer that it is, or ""."""
-    for piece in re.split(r"(?m)^(?=layer \{)", prototxt):
+    for piece in re.split(r"(?m)^(?=layer \{)|(?<=^}\n)", prototxt):
         name = re.search(r'^\s*name: "((?:[^"\\]|\\.)*)"', piece, re.MULTILINE) if piece.startswith("layer {") else None
         yield (name[1] if name else ""), piece
 
 
-def source_lines(rows: Sequence[LayerRow]) -> dict[str, list[str]]:
-    """The whole source of each file that a layer was written in."""
-    files = dict.fromkeys(row.loc.file for row in rows if row.loc is not None)
+def source_lines(places: Iterable[SrcLoc | None]) -> dict[str, list[str]]:
+    """The whole source of each file that something was written in."""
+    files = dict.fromkeys(loc.file for loc in places if loc is not None)
     found = {}
     for file in files:
         try:

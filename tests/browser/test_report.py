@@ -31,6 +31,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             example, example.verify(on=["interpreter"]), recipes={"lstm/W_x": "rows i, f, o, g of kernel"}
         ),
         "long": net_page(lstmc.compile("gru", T=200, N=1, D=16, H=16)),
+        "one layer": net_page(lstmc.compile("gru", T=4, N=1, D=3, H=3, target="caffe-fused")),
+        "onnx": net_page(lstmc.compile("gru", T=4, N=1, D=3, H=3, backend="onnx")),
     }
     for name, text in made.items():
         (folder / f"{name}.html").write_text(text)
@@ -48,8 +50,8 @@ def long_page(browser: Browser, pages: dict[str, Path]) -> Iterator[Page]:
     yield from opened(browser, pages["long"], "light")
 
 
-def opened(browser: Browser, path: Path, scheme: str) -> Iterator[Page]:
-    context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})  # type: ignore[arg-type]
+def opened(browser: Browser, path: Path, scheme: str, width: int = 1280) -> Iterator[Page]:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})  # type: ignore[arg-type]
     made = context.new_page()
     asked: list[str] = []
     wrong: list[str] = []
@@ -70,6 +72,18 @@ def test_an_accessibility_checker_finds_nothing(page: Page) -> None:
     page.add_script_tag(path=AXE)
     found = page.evaluate("axe.run().then(found => found.violations.map(v => [v.id, v.nodes.map(n => n.html)]))")
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["one layer", "onnx"])
+def test_nor_on_pages_of_other_nets(browser: Browser, pages: dict[str, Path], name: str) -> None:
+    for made in opened(browser, pages[name], "dark"):
+        test_an_accessibility_checker_finds_nothing(made)
+
+
+@pytest.mark.parametrize("name", ["example", "onnx", "long"])
+def test_a_page_is_no_wider_than_a_telephone(browser: Browser, pages: dict[str, Path], name: str) -> None:
+    for made in opened(browser, pages[name], "light", width=360):
+        assert made.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_the_keyboard_moves_and_zooms_a_picture(page: Page) -> None:
@@ -102,10 +116,68 @@ def test_the_mouse_drags_and_the_wheel_zooms(page: Page) -> None:
 
 def test_search_marks_what_it_finds_and_says_how_many(page: Page) -> None:
     page.get_by_label("Find a node or a layer").fill("LSTMUnit")
-    assert page.locator("#hits").inner_text() == "3 found"
+    assert page.locator("#hits").inner_text() == "3 boxes, 0 layers found"  # layers are found by their names
     assert page.locator(".picture .found").count() == 3
+    page.get_by_label("Find a node or a layer").fill("lstm/t001/ADD")
+    assert page.locator("#hits").inner_text() == "1 box, 1 layer found"
     page.get_by_label("Find a node or a layer").fill("")
     assert page.locator(".picture .found").count() == 0
+
+
+def test_enter_goes_to_the_next_box_that_is_found(page: Page) -> None:
+    whole = view_box(page, "unrolled")
+    page.get_by_label("Find a node or a layer").fill("LSTMUnit")
+    seen = []
+    for n in ("1", "2", "3", "1"):
+        page.keyboard.press("Enter")
+        assert page.locator("#hits").inner_text() == f"{n} of 3 boxes: lstm/t00{int(n) - 1}/c"
+        seen.append(view_box(page, "unrolled"))
+        shown, view = page.locator(".shown").bounding_box(), page.locator("#unrolled + .picture").bounding_box()
+        assert shown is not None
+        assert view is not None
+        assert abs(shown["x"] + shown["width"] / 2 - view["x"] - view["width"] / 2) < 2
+        assert abs(shown["y"] + shown["height"] / 2 - view["y"] - view["height"] / 2) < 2
+    assert seen[0] == pytest.approx(seen[3], abs=0.01)
+    assert seen[0] != pytest.approx(seen[1], rel=0.01)
+    assert seen[0][2] < whole[2]
+
+
+def test_search_leads_to_layers_of_steps_that_are_not_drawn(long_page: Page) -> None:
+    long_page.get_by_label("Find a node or a layer").fill("t150/")
+    assert long_page.locator("#hits").inner_text().startswith("0 boxes, ")
+    long_page.get_by_role("list", name="Layers found").get_by_role("link").first.click()
+    assert 'name: "gru/t150/' in long_page.locator(":target").inner_text()
+
+
+def test_buttons_zoom_and_the_wheel_scrolls_a_page_until_a_picture_is_clicked(page: Page) -> None:
+    whole = view_box(page, "unrolled")
+    page.get_by_role("button", name="Zoom in: The net, time going across").click()
+    assert view_box(page, "unrolled")[2] == pytest.approx(0.8 * whole[2])
+    page.get_by_role("button", name="Show all: The net, time going across").click()
+    assert view_box(page, "unrolled") == whole
+    box = page.locator("#unrolled + .picture").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.wheel(0, 100)
+    assert view_box(page, "unrolled") == whole
+
+
+def test_a_link_goes_from_the_text_to_the_box_and_both_are_marked(page: Page) -> None:
+    page.locator("#prototxt ~ div a", has_text="box").nth(12).click()
+    assert page.locator(".picture .shown").count() == 1
+    page.locator("#prototxt ~ div a[href*=line-]").first.click()
+    assert page.locator(".picture .shown").count() >= 1
+
+
+def test_a_box_of_the_model_goes_to_its_line(page: Page) -> None:
+    page.locator("#rolled + .picture .node", has_text="tanh_2").first.click()
+    assert "h = sigmoid(o) * tanh(c)" in page.locator(":target").inner_text()
+
+
+def test_the_nodes_of_a_net_without_text_are_a_table(browser: Browser, pages: dict[str, Path]) -> None:
+    for made in opened(browser, pages["onnx"], "light"):
+        made.get_by_role("group", name="Table of layers").get_by_role("link", name="gru").click()
+        assert made.locator(":target").inner_text().split("\t")[:2] == ["gru", "GRU"]
 
 
 def test_a_link_goes_from_a_layer_to_its_line_and_back(page: Page) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 import lstmc
 from lstmc.errors import DataError
-from lstmc.ir import node_count
+from lstmc.ir import Graph, flops, node_count
 from lstmc.model_file import ModelSource, model_in
+from lstmc.passes import Pass, PassResult
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
 from lstmc.report.tables import layer_rows, pass_rows, text_by_layer
 
@@ -39,6 +40,15 @@ RECORDED = {
     "target": "flat",
     "settings": {"base_lr": 0.125},
 }
+
+
+class Other(Pass):
+    """A pass of a user's own."""
+
+    name = "other"
+
+    def run(self, graph: Graph) -> PassResult:
+        return PassResult(graph, False)
 
 
 class Links(HTMLParser):
@@ -94,6 +104,27 @@ def test_layers_have_what_they_cost_and_where_they_were_written(net: lstmc.Net) 
     assert sum(row.parameters for row in rows.values()) == sum(array.size for array in net.weights.values())
     text = (ROOT / "lstmc" / "cells" / "lstm.py").read_text().splitlines()
     assert all(row.loc and "linear(h, W_h)" in text[row.loc.line - 1] for row in steps)
+
+
+@pytest.mark.parametrize("options", [{"target": "caffe-fused"}, {"backend": "onnx"}, {"target": "noslice"}])
+def test_costs_add_up_in_every_form(options: dict[str, str]) -> None:
+    net = lstmc.compile("mamba", T=3, N=2, D=4, E=3, S=2, R=2, K=3, **options)
+    rows = layer_rows(net)
+    assert sum(row.parameters for row in rows) == sum(array.size for array in net.weights.values())
+    assert sum(row.flops for row in rows) > flops(net.compiled.model) / 2
+    assert all(None not in row.layer.shapes for row in rows)
+
+
+def test_a_comment_is_of_no_layer(net: lstmc.Net) -> None:
+    pieces = list(text_by_layer(net.prototxt))
+    assert [name for name, text in pieces if name and "# ----" in text] == []
+
+
+def test_passes_of_any_list_are_told(net: lstmc.Net) -> None:
+    form = lstmc.compile("lstm", T=2, N=2, D=4, H=5, form="packed-in-loop")
+    edited = lstmc.compile("lstm", T=2, N=2, D=4, H=5, passes=lambda passes: passes.insert_after("hoist", Other()))
+    assert "the rules of legalize, and why" in net_page(form)
+    assert '<th scope="row">other</th>' in net_page(edited)
 
 
 def test_passes_have_their_rules_and_what_they_changed(net: lstmc.Net) -> None:
