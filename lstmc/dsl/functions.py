@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, SupportsAbs, TypeVar, overload
 
-import numpy as np
-
 from lstmc.dsl.arguments import axis_of, check_value, check_values, size_of
 from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described
@@ -107,8 +105,8 @@ def abs(x: Value) -> Value: ...
 @overload
 def abs(x: SupportsAbs[T]) -> T: ...
 def abs(x: Any) -> Any:
-    """The absolute value, of a Value or, as Python's own, of a number."""
-    if not isinstance(x, int | float | complex | np.generic):
+    """The absolute value, of a Value or, as Python's own, of numbers and arrays."""
+    if not isinstance(x, SupportsAbs):
         check_values("abs", x=x)
     return builtins.abs(x)
 

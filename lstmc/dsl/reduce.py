@@ -57,12 +57,24 @@ def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
     return _mean(away * away, axes, keepdims)
 
 
+def _python_s_own(function: str, axis: Axes, keepdims: bool) -> None:
+    """What is of no Value takes no axis: nothing is passed over in silence."""
+    if axis is not None or keepdims:
+        name, given = ("axis", axis) if axis is not None else ("keepdims", keepdims)
+        raise DslError(
+            f"{function} of what is no Value takes no {name}, found {described(given)}: of an array write"
+            f" np.{function}",
+            loc=argument_location(here(), None, name),
+        )
+
+
 def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
     """The largest element of x along ``axis``, as for ``sum``. The gradient goes to the first of several largest ones.
 
     Of several it is ``maximum``, and of what is no Value Python's own.
     """
     if not any(isinstance(thing, Value) for thing in (x, *others)):
+        _python_s_own("max", axis, keepdims)
         return builtins.max(x, *others, **options)
     if _of_several("max", x, others, axis, keepdims, options):
         return reduce(maximum, others, x)
@@ -72,6 +84,7 @@ def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **optio
 def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
     """The smallest element of x along ``axis``, as for ``sum``; of several ``minimum``, of no Value Python's own."""
     if not any(isinstance(thing, Value) for thing in (x, *others)):
+        _python_s_own("min", axis, keepdims)
         return builtins.min(x, *others, **options)
     if _of_several("min", x, others, axis, keepdims, options):
         return reduce(minimum, others, x)

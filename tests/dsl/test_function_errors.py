@@ -56,6 +56,16 @@ X, V, W = (
             "DslError: sum of several things takes no axis, found int 0: add them, then sum along an axis",
             (),
         ),
+        (
+            "z = X * max(np.ones((2, 5)), «axis=0»)",
+            "DslError: max of what is no Value takes no axis, found int 0: of an array write np.max",
+            (),
+        ),
+        (
+            "z = X * min([2, 5], «keepdims=True»)",
+            "DslError: min of what is no Value takes no keepdims, found True: of an array write np.min",
+            (),
+        ),
         # axes
         (
             "z = sum(X, «-4»)",

@@ -187,6 +187,7 @@ def test_abs_of_a_number_is_python_s() -> None:
     assert words["abs"](-1) == 1
     assert words["abs"](np.float64(-0.5)) == 0.5
     assert words["abs"](3 + 4j) == 5
+    np.testing.assert_array_equal(words["abs"](np.array([1, -2])), [1, 2])
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])

@@ -19,6 +19,7 @@ from lstmc import (
     scan,
     softmax,
     tanh,
+    uniform,
 )
 from lstmc import compile as compile_net
 from lstmc.backend import Artifact, Compiled, load_backend
@@ -92,6 +93,20 @@ def test_mnn_takes_a_product_of_what_was_reshaped(mnn: ReaderExecutor) -> None:
     assert [layer.name for layer in net.layers if layer.name.endswith("/copy")] == ["bahdanau/t000/tanh_2/rows/copy"]
     report = check(net.compiled, net.artifact, net.weights, mnn)
     assert [d.name for d in report.differences if d.kind == "output"] == ["y", "s_T", "bahdanau/s_out"]
+    assert report.passed
+
+
+@model
+def gains(X=Input(N, 6), Y=Input(2, 3), *, g=Param(2, fill=uniform(0, 1)), p=Param(2, 3, fill=uniform(0, 1))):
+    """A gain for each head of a row, and one for each element of a matrix: both of two rows."""
+    return {"heads": g[:, None] * reshape(X, N, 2, 3), "elements": Y * p + 1 / (p + 1)}
+
+
+def test_mnn_takes_parameters_of_several_rows(mnn: ReaderExecutor) -> None:
+    """Its Scale is along axis 1 whatever the layer says, without a word."""
+    net = compile_net(gains, target="mnn", sizes={"N": 2})
+    report = check(net.compiled, net.artifact, net.weights, mnn)
+    assert [d.name for d in report.differences if d.kind == "output"] == ["heads", "elements"]
     assert report.passed
 
 
