@@ -6,6 +6,7 @@
 One BLAS thread; all nets of a row are loaded in one process and take turns, so that every figure is a ratio of
 minima from one run. Where PyTorch and ONNX Runtime are installed their LSTMs run in this process, one thread, after
 the others; the columns that compare with them take what a net needs alone, one pass after the other, as theirs do.
+So do the columns to the peak: the time to what the products would take at the rate of one core, which is measured too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.generated import layers_source
+from tests.benchmarks.fma_peak import flops_per_second, lstm_flops
 from tools.gpu_check.cases import sequence_of
 
 Size = tuple[int, ...]
@@ -157,7 +159,7 @@ def _ratio(seconds: float | None, base: float | None) -> str:
 
 def table_of(rows: dict[str, dict[str, Any]]) -> Table:
     """Ratios: to the bare products (of an LSTM), to Caffe's own layer, to PyTorch and ONNX Runtime, which have rows of
-    their own; load to the NetSpec net's.
+    their own; to the time of an LSTM's products at the peak; load to the NetSpec net's.
     """
     table = Table(title="in real Caffe: forward, forward and backward (minima of interleaved rounds)")
     for column in (
@@ -171,6 +173,8 @@ def table_of(rows: dict[str, dict[str, Any]]) -> Table:
         "both/torch",
         "fwd/torch",
         "fwd/onnx",
+        "fwd/peak",
+        "both/peak",
         "load",
     ):
         table.add_column(column, justify="left" if column in ("T,N,D,H", "net") else "right")
@@ -179,12 +183,15 @@ def table_of(rows: dict[str, dict[str, Any]]) -> Table:
         by_hand, torch, onnx = nets.get("NetSpec"), nets.get("torch"), nets.get("onnx")
         gemms = nets["gemms"] if native is nets.get("LSTM layer") and native else None
         for name, f in nets.items():
-            if name == "gemms":
+            if name in ("gemms", "peak"):
                 continue
             cells = [_ratio(f.get(key), base and base[key]) for base in (gemms, native) for key in ("forward", "both")]
             # of nets that were measured alone, and of the two themselves
             own = {key: f.get(f"{key} alone", f.get(key) if name in ("torch", "onnx") else None) for key in f}
-            for base, key in ((torch, "both"), (torch, "forward"), (onnx, "forward")):
+            peak = nets.get("peak")
+            for base, key in (
+                (torch, "both"), (torch, "forward"), (onnx, "forward"), (peak, "forward"), (peak, "both"),
+            ):  # fmt: skip
                 cells.append(_ratio(own.get(key), base and base.get(key)))
             load = f.get("load")
             cells.append(f"{load:.2f} s" if load and not by_hand else _ratio(load, by_hand and by_hand["load"]))
@@ -219,7 +226,7 @@ def main(quick: bool = False, to: Path = Path("out/bench.json")) -> None:
     """Measure every row, print the tables, write the figures."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     rows: dict[str, dict[str, Any]] = {}
-    console = Console(width=150)
+    console = Console(width=165)
     with Runner() as caffe:
         for kind, (_, _, sizes) in KINDS.items():
             for size in (SMALL if kind == "LSTM" else ()) if quick else sizes:
@@ -231,6 +238,9 @@ def main(quick: bool = False, to: Path = Path("out/bench.json")) -> None:
                     row["torch"] = torch_seconds(size, rounds)
                 if kind == "LSTM" and importlib.util.find_spec("onnxruntime"):
                     row["onnx"] = {"forward": onnx_seconds(size, rounds)}
+                if kind == "LSTM":
+                    peak = flops_per_second()
+                    row["peak"] = {key: flops / peak for key, flops in lstm_flops(size).items()} | {"flops/s": peak}
                 rows[f"{kind} {','.join(map(str, size))}"] = row
         console.print(table_of(rows))
         if not quick:

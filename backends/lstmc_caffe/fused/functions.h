@@ -348,28 +348,35 @@ static inline void gather(int rows, int columns, const float* from, int ld, floa
   }
 }
 
-// into [outs, ins] += ct [rows, outs] transposed times x [rows, ins]: DEEP rows at a time, of which some columns of ct
-// and one panel of x fit the nearest cache
+// into [outs, ins] += ct [rows, outs] transposed times x [rows, ins]: up to DEEP rows at a time, of which some columns of
+// ct and one panel of x fit the second cache
 ONCE static void outer(long rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {
-  enum { DEEP = 256, SLABS = 4 };
+  enum { DEEP = 320, SLABS = 12, BLOCK = 32 };
   if (LANES < 16 || ins < LANES) {  // with shorter registers a BLAS is as fast, and for few columns faster
     cblas_sgemm(101, 112, 111, outs, ins, static_cast<int>(rows), 1.0f, ct, ldct, x, ldx, 1.0f, into, ins);
     return;
   }
-  float slabs[SLABS][DEEP * MOST], panel[DEEP * WIDE];
-  for (long k = 0; k < rows; k += DEEP, ct += static_cast<long>(DEEP) * ldct, x += static_cast<long>(DEEP) * ldx) {
-    const int deep = rows - k < DEEP ? static_cast<int>(rows - k) : DEEP;
+  alignas(64) float slabs[SLABS][DEEP * MOST], panel[DEEP * WIDE];
+  const long parts = (rows + DEEP - 1) / DEEP;
+  for (long part = 0, deep; part < parts; ++part, rows -= deep, ct += deep * ldct, x += deep * ldx) {
+    deep = (rows + parts - part - 1) / (parts - part);
     for (int begin = 0; begin < outs; begin += SLABS * MOST) {
       const int end = begin + SLABS * MOST < outs ? begin + SLABS * MOST : outs;
-      for (int m = begin, i = 0; m < end; m += MOST, ++i) {
-        gather<MOST>(deep, end - m < MOST ? end - m : MOST, ct + m, ldct, slabs[i]);
+      for (int k = 0; k < deep; k += BLOCK) {  // all slabs of some rows, which are far from each other
+        const int count = deep - k < BLOCK ? static_cast<int>(deep) - k : BLOCK;
+        for (int m = begin, i = 0; m < end; m += MOST, ++i) {
+          gather<MOST>(count, end - m < MOST ? end - m : MOST, ct + static_cast<long>(k) * ldct + m, ldct, slabs[i] + k * MOST);
+        }
       }
       for (int first = 0; first < ins; first += WIDE) {
         const int columns = ins - first < WIDE ? ins - first : WIDE;
-        gather<WIDE>(deep, columns, x + first, ldx, panel);
+        gather<WIDE>(static_cast<int>(deep), columns, x + first, ldx, panel);
         for (int m = begin, i = 0; m < end; m += MOST, ++i) {
           const int here = end - m < MOST ? end - m : MOST;
           float* const y = into + static_cast<long>(m) * ins + first;
+          for (int row = 0; row < here; ++row) {  // what is added to, for when the sums are there
+            for (int j = 0; j < columns; j += LANES) __builtin_prefetch(y + static_cast<long>(row) * ins + j, 1);
+          }
           if (columns == WIDE) {
             rows_times_panel<MOST>(here, deep, slabs[i], 1, MOST, panel, nullptr, y, ins);
           } else {

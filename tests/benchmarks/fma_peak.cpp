@@ -1,0 +1,31 @@
+// The rate at which this processor multiplies and adds in registers, with the vectors and flags of generated layers.
+#include <chrono>
+
+#include "functions.h"
+
+enum { SUMS = 20, TIMES = 20000 };  // enough sums that none waits for the one before it
+
+extern "C" double flops_per_second(int rounds) {
+  double least = 1e9;
+  volatile float read = 0;
+  for (int round = 0; round < rounds; ++round) {
+    vector sum[SUMS], x = vector{} + 1.0000001f, y = vector{} + 1e-9f;
+    in_register(x);
+    in_register(y);
+#pragma GCC unroll 20
+    for (int i = 0; i < SUMS; ++i) sum[i] = y;
+    const auto start = std::chrono::steady_clock::now();
+    for (int time = 0; time < TIMES; ++time) {
+#pragma GCC unroll 20
+      for (int i = 0; i < SUMS; ++i) {
+        sum[i] = sum[i] * x + y;
+        in_register(sum[i]);
+      }
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    least = seconds < least ? seconds : least;
+#pragma GCC unroll 20
+    for (int i = 0; i < SUMS; ++i) read = read + sum[i][0];
+  }
+  return 2.0 * SUMS * TIMES * LANES / least;
+}
