@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
+T = TypeVar("T")
 Listener = Callable[[str], None]
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
@@ -15,6 +17,22 @@ def doing(what: str) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(what)
+
+
+def counted(items: Collection[T], what: str) -> Iterator[T]:
+    """The items in order, while the listener, if there is one, is told each percent of them that is done:
+    ``unrolling gru, 43 %``."""
+    listener = _listener.get()
+    if listener is None:
+        yield from items
+        return
+    told = -1
+    for done, item in enumerate(items):
+        percent = 100 * done // len(items)
+        if percent != told:
+            listener(f"{what}, {percent} %")
+            told = percent
+        yield item
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.activity import doing
+from lstmc.activity import counted, doing
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, RunsTraining
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight, precomputed_nodes
@@ -287,7 +287,7 @@ def _blobs(expanded: Evaluation, execution: Execution, scans: Mapping[str, Scan]
         if name in execution.values:
             group = _of_all_steps(expanded.graph, ref, scans)
             groups.setdefault(group, []).append((value, execution.values[name], scales[ref]))
-    for group, found in groups.items():
+    for group, found in counted(groups.items(), "comparing blobs"):
         tolerance, measured_by = _tolerance(execution), [pair[2] for pair in found]
         yield _compare("blob", group, [pair[:2] for pair in found], tolerance, measured_by)
 

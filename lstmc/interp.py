@@ -5,18 +5,28 @@ NumPy, float64 unless float32 is asked for. Whatever a pass or a backend makes o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lstmc.activity import counted
 from lstmc.errors import InterpreterError
 from lstmc.ir import Graph, Node, Ref, Scan, print_node
 from lstmc.ops import Array, Input, Leaf, Param
 from lstmc.types import TensorType
+
+T = TypeVar("T")
+Progress = Callable[[Collection[T]], Iterable[T]]  # the items as they are, and tells how far they are
+
+
+def _untold(items: Collection[T]) -> Iterable[T]:
+    """What is done at each step of a scan: the steps are counted, nothing of them."""
+    return items
 
 
 @dataclass
@@ -69,7 +79,7 @@ def forward(
                 given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
             leaves[node.name] = _checked("parameter", node.name, given, node.types[0], dtype)
     with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
-        return _run(graph, leaves, dtype)
+        return _run(graph, leaves, dtype, partial(counted, what=f"computing {graph.name}"))
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
@@ -87,14 +97,14 @@ def _checked(kind: str, name: str, given: Any, wanted: TensorType, dtype: DTypeL
     return array
 
 
-def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike) -> Evaluation:
+def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike, told: Progress[Any] = _untold) -> Evaluation:
     run = Evaluation(graph, {})
-    for node in graph:
+    for node in _counted_nodes(graph, told):
         args = [run.values[ref] for ref in graph.args(node.name)]
         if node.name in leaves:
             results: tuple[Array, ...] = (leaves[node.name],)
         elif isinstance(node.op, Scan):
-            results = _run_scan(run, node, node.op, args, dtype)
+            results = _run_scan(run, node, node.op, args, dtype, told)
         else:
             try:
                 results = node.op.eval(*args)
@@ -104,6 +114,13 @@ def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike) -> Evaluat
                 results = (results[0].astype(dtype),)
         run.values.update((Ref(node.name, i), array) for i, array in enumerate(results))
     return run
+
+
+def _counted_nodes(nodes: Collection[Node], told: Progress[Any]) -> Iterable[Node]:
+    """The nodes, counted; where scans are among them, whose steps take the time, those count instead."""
+    if told is _untold or any(isinstance(node.op, Scan) for node in nodes):
+        return nodes
+    return told(nodes)
 
 
 def _failed(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
@@ -124,12 +141,14 @@ def _at(scan: Scan, t: int) -> int | slice:
     return slice(t, t + 1) if scan.kept else t
 
 
-def _run_scan(run: Evaluation, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike) -> tuple[Array, ...]:
+def _run_scan(
+    run: Evaluation, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike, told: Progress[Any]
+) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
     outputs: dict[int, list[Array]] = {}
     steps = run.steps[node.name] = {}
-    for position, t in enumerate(scan.order()):
+    for position, t in enumerate(told(scan.order())):
         body = _body(scan, position)
         following = iter(states)
         leaves = {
@@ -161,7 +180,7 @@ def backward(run: Evaluation, cotangents: Mapping[str, Any]) -> Gradients:
             ct = _checked("cotangent", output.name, cotangents[output.name], wanted, dtype)
             _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
-        found = _back(run, seeds)
+        found = _back(run, seeds, partial(counted, what=f"gradients of {run.graph.name}"))
 
     def of(kind: type[Leaf]) -> dict[str, Array]:
         leaves = (node for node in run.graph if isinstance(node.op, kind))
@@ -174,10 +193,10 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
     into[ref] = into[ref] + ct if ref in into else ct
 
 
-def _back(run: Evaluation, seeds: dict[Ref, Array]) -> dict[Ref, Array]:
+def _back(run: Evaluation, seeds: dict[Ref, Array], told: Progress[Any] = _untold) -> dict[Ref, Array]:
     """From cotangents of some values to those of all values that they depend on."""
     cts = dict(seeds)
-    for node in reversed(list(run.graph)):
+    for node in _counted_nodes(list(reversed(list(run.graph))), told):
         refs = [Ref(node.name, i) for i in range(len(node.types))]
         if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
             continue
@@ -186,7 +205,7 @@ def _back(run: Evaluation, seeds: dict[Ref, Array]) -> dict[Ref, Array]:
         operands = run.graph.args(node.name)
         args = [run.values[ref] for ref in operands]
         if isinstance(node.op, Scan):
-            back: tuple[Array | None, ...] = _back_scan(run, node, node.op, given, args)
+            back: tuple[Array | None, ...] = _back_scan(run, node, node.op, given, args, told)
         else:
             try:
                 back = node.op.vjp(given, outs, *args)
@@ -198,12 +217,14 @@ def _back(run: Evaluation, seeds: dict[Ref, Array]) -> dict[Ref, Array]:
     return cts
 
 
-def _back_scan(run: Evaluation, node: Node, scan: Scan, cts: tuple[Array, ...], args: list[Array]) -> tuple[Array, ...]:
+def _back_scan(
+    run: Evaluation, node: Node, scan: Scan, cts: tuple[Array, ...], args: list[Array], told: Progress[Any]
+) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     count = len(cts) - scan.states
     state_cts = list(cts[count:])
     grads = [np.zeros_like(arg) for arg in args]
-    for position, t in reversed(list(enumerate(scan.order()))):
+    for position, t in told(list(reversed(list(enumerate(scan.order()))))):
         step, body = run.steps[node.name][t], _body(scan, position)
         seeds: dict[Ref, Array] = {}
         for output, seed in zip(body.outputs, [*(c[_at(scan, t)] for c in cts[:count]), *state_cts], strict=True):

@@ -144,7 +144,8 @@ def _run(jobs: list[_Job], there: Workers, several: bool, stop: Callable[[], boo
                 queue.insert(0, ended.name)
             else:
                 left[job.to].discard(ended.name)
-                doing(f"{total - sum(map(len, left.values()))} of {total} parts")
+                done = total - sum(map(len, left.values()))
+                doing(f"{done} of {total} parts, {100 * done // total} %")
                 if not left[job.to]:
                     yield _joined(job)
 

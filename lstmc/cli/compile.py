@@ -153,10 +153,12 @@ def _print_summary(net: Net) -> None:
 
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
+    wanted = {blob: blob.partition(" ... ")[0] for blob in names.values()}
     refs = {output.name: output.ref for output in graph.outputs}  # where a net calls them so
-    refs |= {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names)}
+    asked = set(wanted.values())  # of millions of names
+    refs |= {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names) if name in asked}
     made = table(title, "name", "blob", "shape", key=title)
     for name, blob in names.items():
-        first = refs.get(blob.partition(" ... ")[0])
+        first = refs.get(wanted[blob])
         made.add_row(name, blob, "" if first is None else shape_text(graph.type(first).shape))
     return made

@@ -6,8 +6,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, TextIO
@@ -108,7 +108,26 @@ def _width(stream: TextIO | None) -> int | None:
     return None if stream is not None and stream.isatty() else WIDTH_WITHOUT_TERMINAL
 
 
-out = Console(width=_width(sys.stdout), highlight=False, soft_wrap=False)
+class Printer(Console):
+    """A console that is made room on: what else stands on the terminal, on standard error, is away while it prints."""
+
+    _room: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @contextmanager
+    def making_room(self, away: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+        """Inside, each print is made inside of an ``away()``."""
+        before, self._room = self._room, away
+        try:
+            yield
+        finally:
+            self._room = before
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with self._room():
+            super().print(*objects, **options)
+
+
+out = Printer(width=_width(sys.stdout), highlight=False, soft_wrap=False)
 err = Console(stderr=True, width=_width(sys.stderr), highlight=False)
 
 

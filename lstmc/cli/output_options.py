@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lstmc.cli.console import Form, out, said
+from lstmc.cli.console import Form, err, out, said
 from lstmc.cli.working import working
 
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors; the exit code says it.")]
@@ -30,7 +30,7 @@ def speaking(command: Callable[..., None], tables: bool = True, waits: bool = Tr
         wanted = {name: given.pop(name) for name in options}
         form = Form.JSON if wanted.get("json") else Form.QUIET if wanted["quiet"] else Form.TEXT
         said.begin(form, wanted["verbose"])
-        with working(out) if waits else nullcontext():
+        with working(err, out) if waits else nullcontext():
             command(*args, **given)
 
     own = inspect.signature(command, eval_str=True)

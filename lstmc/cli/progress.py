@@ -10,9 +10,11 @@ from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
+from lstmc.cli.console import Printer
 from lstmc.cli.working import Working, working
+from lstmc.mpi_launcher import launched
 from lstmc.runs.events import Event, Started, Updated
 from lstmc.runs.metrics import Smoothed
 
@@ -53,12 +55,17 @@ class Work:
 
 
 class Bar:
-    """A progress bar with the loss, what is done in a second, and the time left."""
+    """A progress bar with the loss, what is done in a second, and the time left; lines are printed by ``printer``."""
 
-    def __init__(self, console: Console, work: Work) -> None:
-        self._work = work
+    def __init__(self, console: Console, printer: Console, work: Work) -> None:
+        self._printer, self._work = printer, work
         self._progress = Progress(
-            MofNCompleteColumn(), BarColumn(bar_width=None), TextColumn("{task.fields[state]}"), console=console
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            redirect_stdout=printer.is_terminal,  # else it is a file, and lines belong there
         )
         self._task = self._progress.add_task("", total=work.total, state="")
         self._progress.start()
@@ -68,7 +75,7 @@ class Bar:
         self._progress.update(self._task, completed=iteration, state=state)
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False)
+        self._printer.print(text, markup=False)
 
     def close(self) -> None:
         self._progress.stop()
@@ -92,6 +99,23 @@ class Lines:
 
     def close(self) -> None:
         pass
+
+
+class Both:
+    """A bar on a terminal, and lines in a file."""
+
+    def __init__(self, bar: Bar, lines: Lines) -> None:
+        self._bar, self._lines = bar, lines
+
+    def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
+        self._bar.show(iteration, loss, rate, update_seconds)
+        self._lines.show(iteration, loss, rate, update_seconds)
+
+    def say(self, text: str) -> None:
+        self._lines.say(text)
+
+    def close(self) -> None:
+        self._bar.close()
 
 
 class Shown:
@@ -122,10 +146,17 @@ class Shown:
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Shown]:
-    """A run's events as a bar on a terminal, as lines elsewhere."""
-    with working(console) as before:
-        made = Shown(console, lambda work: Bar(console, work) if console.is_terminal else Lines(console, work), before)
+def shown(printer: Printer, console: Console) -> Iterator[Shown]:
+    """A run's events: as a bar on ``console``, if that is a terminal, and as lines by ``printer``, if that is none."""
+
+    def display(work: Work) -> Display:
+        if printer.quiet or not console.is_terminal or launched() > 1:
+            return Lines(printer, work)
+        bar = Bar(console, printer, work)
+        return bar if printer.is_terminal else Both(bar, Lines(printer, work))
+
+    with working(console, printer) as before:
+        made = Shown(printer, display, before)
         try:
             yield made
         finally:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from lstmc.api import train
-from lstmc.cli.console import out, said, table
+from lstmc.cli.console import err, out, said, table
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
     BackendOption,
@@ -90,7 +90,7 @@ def train_command(
     lstmc train model.py --data train.npz -D N=60 -o run --resume
     ```
     """
-    with interruptible() as interruption, shown(out) as progress, ExitStack() as stack:
+    with interruptible() as interruption, shown(out, err) as progress, ExitStack() as stack:
         listeners: list[Progress] = [progress]
         if tensorboard:
             listeners.append(stack.enter_context(closing(EventFiles(folder))))

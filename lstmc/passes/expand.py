@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from lstmc.activity import counted
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, Step, rename_values
 from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
@@ -190,7 +191,7 @@ class _Unroller:
         current = list(args)
         outputs: dict[int, tuple[Ref, ...]] = {}
         count = len(scan.step_outputs)
-        for position, t in enumerate(scan.order()):
+        for position, t in enumerate(counted(scan.order(), f"unrolling {scan.body.name}")):
             for i, values in varying.items():
                 current[i] = values[t]
             results = self._step(self.first if position == 0 else self.body, current, same, t)

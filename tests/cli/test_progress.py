@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lstmc.cli.console import Printer
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.progress import Bar, Lines, Shown, Work, shown
 from lstmc.runs.events import Saved, Scored, Started, Updated
@@ -43,12 +44,13 @@ def test_a_line_every_ten_seconds_and_at_the_end() -> None:
 
 def test_a_bar_shows_loss_pace_and_the_time_left() -> None:
     console = Console(file=io.StringIO(), width=100, force_terminal=True, highlight=False)
-    bar = Bar(console, WORK)
+    bar = Bar(console, console, WORK)
     bar.show(20, 0.123456, 0.01, 0.5)
     bar.say("iteration 20, test: accuracy 0.9")
     bar.close()
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert " 20/100" in shown
+    assert " 20%" in shown
     assert "loss 0.1235  64 examples/s  0:00:40 left" in shown
     assert "iteration 20, test: accuracy 0.9" in shown
     assert shown.rstrip().endswith("\x1b[?25h")  # the cursor is there again
@@ -72,8 +74,8 @@ def test_the_events_of_a_run_are_shown() -> None:
 
 
 def test_where_nothing_begins_nothing_is_shown() -> None:
-    console = Console(file=io.StringIO(), width=60)
-    with shown(console):
+    console = Printer(file=io.StringIO(), width=60)
+    with shown(console, console):
         pass
     assert console.file.getvalue() == ""  # type: ignore[attr-defined]
 
@@ -91,6 +93,34 @@ with interruptible() as interruption:
         print("unwound", flush=True)
     print("not reached")
 """
+
+
+RUN = (Started(iterations=2, rows=10, of="examples", per_batch=4, shuffled=True), Updated(2, 1.0, 0.1, 0.5))
+SAID = (
+    "training on 10 examples in batches of 4, shuffled: 2 iterations, 0.8 epochs",
+    "iteration 2 of 2: loss 1, rate 0.1, 8 examples/s, 0:00:00 left",
+)
+
+
+@pytest.mark.parametrize("kind", ["file", "quiet"])
+def test_a_terminal_has_a_bar_besides_the_lines_of_a_file(kind: str) -> None:
+    printer = Printer(file=io.StringIO(), width=90, quiet=kind == "quiet")
+    console = Console(file=io.StringIO(), width=90, force_terminal=True)
+    with shown(printer, console) as made:
+        for event in RUN:
+            made(event)
+    assert printer.file.getvalue().splitlines() == list(SAID if kind == "file" else ())  # type: ignore[attr-defined]
+    assert ("2/2" in console.file.getvalue()) == (kind == "file")  # type: ignore[attr-defined]
+
+
+def test_a_run_on_a_terminal_has_a_bar_and_no_lines() -> None:
+    printer = Printer(file=io.StringIO(), width=90, force_terminal=True, highlight=False)
+    console = Console(file=io.StringIO(), width=90, force_terminal=True)
+    with shown(printer, console) as made:
+        for event in RUN:
+            made(event)
+    assert printer.file.getvalue().splitlines() == [SAID[0]]  # type: ignore[attr-defined]
+    assert "2/2" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

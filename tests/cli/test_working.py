@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import io
+import os
+import re
+import select
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 
 import pytest
 from rich.console import Console
 
 import lstmc
-from lstmc.activity import doing, listening
+from lstmc.activity import counted, doing, listening
+from lstmc.cli import main
+from lstmc.cli import working as of_working
+from lstmc.cli.console import Printer, err
 from lstmc.cli.working import Working, working
+
+GRU = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
 
 
 class Screen(io.StringIO):
@@ -32,9 +43,13 @@ def terminal(awaited: str) -> tuple[Screen, Console]:
     return screen, Console(file=screen, width=60, force_terminal=True)
 
 
+def on(screen: io.StringIO) -> Printer:
+    return Printer(file=screen, width=60, force_terminal=True)
+
+
 def test_what_takes_its_time_is_told_and_taken_away_again() -> None:
     screen, console = terminal("pass cse, 2 of 40  ")
-    shown = Working(console, seconds=0)
+    shown = Working(console, on(screen), seconds=0.001)
     shown.tell("pass cse, 2 of 40")
     shown.start()
     assert screen.seen.wait(60)
@@ -45,17 +60,37 @@ def test_what_takes_its_time_is_told_and_taken_away_again() -> None:
 
 def test_what_is_done_within_a_second_shows_nothing() -> None:
     screen, console = terminal("")
-    shown = Working(console, seconds=3600)
+    shown = Working(console, on(screen), seconds=3600)
     shown.start()
     shown.close()
+    shown.start()  # as after a print
     assert screen.getvalue() == ""
 
 
-@pytest.mark.parametrize("kind", ["file", "quiet"])
-def test_nothing_is_shown_where_nobody_looks(kind: str) -> None:
-    console = Console(file=io.StringIO(), force_terminal=kind == "quiet", quiet=kind == "quiet")
-    with working(console) as shown:
+@pytest.mark.parametrize("kind", ["file", "quiet", "rank"])
+def test_nothing_is_shown_where_nobody_looks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kind == "rank":
+        monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    console = Console(file=io.StringIO(), force_terminal=kind != "file")
+    with working(console, Printer(file=io.StringIO(), quiet=kind == "quiet")) as shown:
         assert shown is None
+
+
+def test_the_line_is_away_while_something_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_working, "SECONDS", 0)
+    screen, console = terminal("")
+    printer = on(screen)
+    with working(console, printer) as shown:
+        assert shown is not None
+        shown.tell("first")
+        printer.print("printed")
+        shown.tell("second")
+    text = screen.getvalue()
+    before, after = text.split("printed\n")
+    assert "first" in before
+    assert before.endswith("\x1b[2K")
+    assert "second" in after
+    assert after.rstrip().endswith("\x1b[2K")
 
 
 def test_the_library_tells_what_it_does() -> None:
@@ -65,8 +100,73 @@ def test_the_library_tells_what_it_does() -> None:
     doing("something that nobody hears")
     passes = [text for text in told if text.startswith("pass ")]
     assert passes[0] == f"pass simplify, 1 of {len(passes)}"
-    assert told[len(passes) :] == [
+    begun = list(dict.fromkeys(re.sub(r", \d+ %$", " ...", text) for text in told if not text.startswith("pass ")))
+    assert begun == [
+        "unrolling rnn ...",
         "writing rnn for caffe",
+        "making the net's layers ...",
+        "checking layers for caffe ...",
+        "writing the net as text ...",
+        "computing rnn ...",  # the blobs that its parameters are packed in
         "running the net on interpreter",
+        "gradients of rnn ...",
         "comparing interpreter with the float64 interpreter",
+        "comparing blobs ...",
     ]
+
+
+def test_each_percent_is_told_once_and_only_to_who_listens() -> None:
+    told: list[str] = []
+    with listening(told.append):
+        assert list(counted(range(300), "counting")) == list(range(300))
+    assert told == [f"counting, {percent} %" for percent in range(100)]
+    assert list(counted("abc", "telling nobody")) == ["a", "b", "c"]
+
+
+def test_the_steps_of_a_scan_are_counted_and_not_what_each_of_them_does() -> None:
+    net = lstmc.compile("rnn", T=4, N=1, D=3, H=3)
+    told: list[str] = []
+    with listening(told.append):
+        net.verify(on=["interpreter"])
+    of_scan = told[told.index("comparing interpreter with the float64 interpreter") + 1 :]
+    assert of_scan[:4] == [f"computing rnn, {percent} %" for percent in (0, 25, 50, 75)]
+
+
+@contextmanager
+def pseudo_terminal() -> Iterator[int]:
+    """Standard error as a real pseudo-terminal: its other end."""
+    ours, theirs = os.openpty()
+    try:
+        with os.fdopen(theirs, "w", encoding="utf-8") as stream, redirect_stderr(stream):
+            yield ours
+    finally:
+        os.close(ours)
+
+
+def seen(screen: int) -> str:
+    """What has come to the terminal."""
+    found = b""
+    while select.select([screen], [], [], 0)[0]:
+        found += os.read(screen, 65536)
+    return found.decode()
+
+
+@pytest.mark.parametrize("how", [(), ("--json",), ("--quiet",)])
+def test_a_command_tells_on_standard_error_and_only_a_person(
+    how: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(err, "is_interactive", True)  # asked once, when the console is made
+    monkeypatch.setattr(of_working, "SECONDS", 0)
+    monkeypatch.setattr(sys, "argv", ["lstmc", "verify", *GRU, "--on", "interpreter", *how])
+    with pseudo_terminal() as screen:
+        with pytest.raises(SystemExit) as ended:
+            main()
+        told = seen(screen)
+    assert not ended.value.code
+    if how:
+        assert told == ""
+    else:
+        assert re.search(r"comparing blobs, \d+ %  \d+ s", told)
+        assert told.rstrip().endswith("\x1b[2K")
+        assert capsys.readouterr().out == "interpreter: all 33 agree\n"

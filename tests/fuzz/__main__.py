@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from pathlib import Path
 
+from lstmc.cli.console import Printer, err
+from lstmc.cli.working import working
 from lstmc_caffe.run.runner import Runner
 from tests.fuzz.files import Counts, damaged_files
 from tests.fuzz.hunt import TARGETS, Tally, hunt
@@ -43,14 +45,18 @@ def main() -> int:
     print(f"seed {given.seed}; failures go to {given.out}", flush=True)
     until = time.monotonic() + 60 * given.minutes
     total: Tally | Counts = Counts() if given.files else Tally()
-    told = time.monotonic()
-    for tally in by_processes(given, until) if given.scheduler is None else by_scheduler(given, until):
-        total.add(tally)  # type: ignore[arg-type]
-        for line in tally.failed:
-            print(f"failed: {line}", flush=True)
-        if time.monotonic() - told > EVERY:
-            told = time.monotonic()
-            print(str(total).splitlines()[0], flush=True)
+    out, told = Printer(highlight=False, soft_wrap=True), time.monotonic()
+    with working(err, out) as line:
+        for tally in by_processes(given, until) if given.scheduler is None else by_scheduler(given, until):
+            total.add(tally)  # type: ignore[arg-type]
+            for failed in tally.failed:
+                out.print(f"failed: {failed}", markup=False)
+            now, first = time.monotonic(), str(total).splitlines()[0]
+            if line is not None:
+                line.tell(f"{first}; {min(99, round(100 - (until - now) / (0.6 * given.minutes)))} % of the time")
+            elif now - told > EVERY:
+                told = now
+                out.print(first, markup=False)
     print(total)
     return 1 if total.failed else 0
 

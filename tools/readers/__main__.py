@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from lstmc.errors import LstmcError
+from lstmc_caffe.install.progress import Report
 from lstmc_caffe.readers.environment import make
 from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.known import load_reader, reader_names
@@ -26,7 +27,7 @@ def run_reader(name: str, seconds: float, again: bool = False) -> None:
     before = known(name)
     found = Found(reader.title, reader.target)
     try:
-        make(reader)
+        make(reader, Report.on_standard_error())
         with ReaderSession(reader) as session:
             found.version = session.version()
     except LstmcError as error:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from lstmc.errors import LstmcError
 from lstmc_caffe.install.cuda import DEFAULT_ARCHITECTURES, cuda_recipe, parse_architectures
 from lstmc_caffe.install.errors import InstallError
@@ -31,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="build anew even when it is there")
     parser.add_argument("--sdist", type=Path, metavar="FILE", help="use this source archive, download none")
     parser.add_argument("--cuda", action="store_true", help="a second build, for GPUs; CPU work keeps the first")
+    parser.add_argument("--quiet", action="store_true", help="say nothing of what is done, only where it is")
     parser.add_argument("--mpi", action="store_true", help="and what training by several ranks needs")
     default = ",".join(DEFAULT_ARCHITECTURES)
     parser.add_argument("--arch", metavar="sm_NN,...", help=f"GPUs that --cuda compiles for (default: {default})")
@@ -48,16 +51,17 @@ def _architectures(options: argparse.Namespace) -> tuple[str, ...]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Installs, prints what is where, and gives the exit code: 0, 2 for an error, 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    console = Console(stderr=True, quiet=options.quiet)
     try:
         architectures = _architectures(options)
         done = install(
-            *(options.cache, options.jobs),
+            *(options.cache, options.jobs, console),
             force=options.force,
             sdist=options.sdist,
             recipe=cuda_recipe(architectures) if architectures else CPU,
         )
         if options.mpi:
-            require_mpi()
+            require_mpi(console)
     except LstmcError as error:
         print(error, file=sys.stderr)
         return 2

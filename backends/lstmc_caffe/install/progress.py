@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Report:
@@ -14,6 +22,10 @@ class Report:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+
+    @classmethod
+    def on_standard_error(cls, quiet: bool = False) -> Report:
+        return cls(Console(stderr=True, quiet=quiet))
 
     def step(self, text: str) -> None:
         """One line: something begins, or has ended."""
@@ -41,6 +53,7 @@ class Report:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from lstmc.errors import LstmcError
+from lstmc_caffe.install.progress import Report
 from lstmc_caffe.readers.environment import make
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.readers.session import ReaderSession
@@ -17,11 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lstmc_caffe.readers", description=__doc__)
     parser.add_argument("command", choices=("install",))
     parser.add_argument("reader", nargs="+", help=f"one of {', '.join(reader_names())}")
+    parser.add_argument("--quiet", action="store_true", help="say nothing of what is done, only each version")
     options = parser.parse_args(arguments)
+    report = Report.on_standard_error(options.quiet)
     try:
         for name in options.reader:
             reader = load_reader(name)
-            make(reader)
+            make(reader, report)
             with ReaderSession(reader) as session:
                 print(f"{name}: {session.version()}")
     except LstmcError as error:

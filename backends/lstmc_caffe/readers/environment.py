@@ -8,8 +8,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import platformdirs
 
@@ -36,11 +38,18 @@ def interpreter(environment: Environment | None) -> Path | None:
     return folder / "bin" / "python" if made else None
 
 
-def make(reader: Reader) -> None:
+class Told(Protocol):
+    """Whoever is told what is being done, as a ``Report`` is, which machines that only run nets lack."""
+
+    def busy(self, text: str) -> AbstractContextManager[None]: ...
+
+
+def make(reader: Reader, report: Told) -> None:
     """Make the environments of a reader that are not there. Raises :class:`BackendError` that says what failed."""
     for environment in reader.environments:
         if interpreter(environment) is None:
-            _make(environment)
+            with report.busy(f"installing {', '.join(environment.requires)} for {reader.title}"):
+                _make(environment)
 
 
 def _make(environment: Environment) -> None:

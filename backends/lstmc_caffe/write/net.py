@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lstmc.activity import counted
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform, Values
@@ -71,7 +72,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     owners: dict[str, Owner] = {}
     blobs: dict[Ref, None] = {}
     unwritten = _inlined(graph)
-    for node in graph:
+    for node in counted(graph, "making the net's layers"):
         if not isinstance(node.op, CaffeOp) or node.name in unwritten:
             continue  # a parameter, a blob made of some, or a constant that a layer has in itself
         title = _section_title(node)
@@ -87,7 +88,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
     net = WrittenNet(graph.name, tuple(sections), owners, _checked_weights(weight_graph(graph, blobs), target))
     shapes = {name: type_.shape for node in graph for name, type_ in zip(node.names, node.types, strict=True)}
     writers: dict[str, str] = {}
-    for layer in net.layers():
+    for layer in counted(list(net.layers()), f"checking layers for {target.name}"):
         _check_layer(layer, shapes, writers, target)
     return net
 

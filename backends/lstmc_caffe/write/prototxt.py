@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lstmc.activity import counted
 from lstmc.backend import Compiled
 from lstmc.ir import Graph, Output, Ref
 from lstmc.templates import text_templates
@@ -34,7 +35,10 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
         params=len(params),
         feed=[f"feed {_feed_line(fed)}" for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
         read=[_read_line(graph, o) for o in graph.outputs],
-        sections=[{"title": section.title, "text": str(section.net)} for section in net.sections],
+        sections=[
+            {"title": section.title, "text": str(section.net)}
+            for section in counted(net.sections, "writing the net as text")
+        ],
     )
 
 

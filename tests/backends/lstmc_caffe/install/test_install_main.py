@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from lstmc_caffe.install import record
 from lstmc_caffe.install.__main__ import main
 from lstmc_caffe.install.cuda import cuda_recipe
 from lstmc_caffe.install.errors import MissingPackagesError
+from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU, Recipe
 
 
@@ -20,6 +24,29 @@ def test_command_line_prints_where_caffe_is(
     monkeypatch.setattr("lstmc_caffe.install.__main__.install", lambda *_, **__: done)
     assert main(["--cache", str(tmp_path), "--jobs", "3"]) == 0
     assert capsys.readouterr().out == "python      /python\nPYTHONPATH  /path\ncaffe       /caffe\n"
+
+
+@pytest.mark.parametrize(("arguments", "said"), [([], "compiling\n"), (["--quiet"], "")])
+def test_what_is_done_is_told_on_standard_error_unless_it_is_to_be_quiet(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def install(cache: Path | None, jobs: int | None, console: Console, **_: object) -> record.Installed:
+        Report(console).step("compiling")
+        return record.Installed(Path("/python"), Path("/path"), Path("/caffe"), "source", "key")
+
+    monkeypatch.setattr("lstmc_caffe.install.__main__.install", install)
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert (printed.out.splitlines()[0], printed.err) == ("python      /python", said)
+
+
+def test_a_terminal_sees_how_much_is_compiled() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Report(console).counted("compiling Caffe", 4) as compiled:
+        compiled()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    assert "1/4" in shown
+    assert " 25%" in shown
 
 
 @pytest.mark.parametrize(

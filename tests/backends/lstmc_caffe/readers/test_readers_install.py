@@ -1,0 +1,27 @@
+"""``python -m lstmc_caffe.readers install READER``: what it says while an environment is made."""
+
+from __future__ import annotations
+
+import pytest
+
+from lstmc.errors import BackendError
+from lstmc_caffe.readers import environment
+from lstmc_caffe.readers.__main__ import main
+from lstmc_caffe.readers.known import TVM
+from lstmc_caffe.readers.reader import Environment
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_is_installed_is_told_on_standard_error(
+    quiet: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(made: Environment) -> None:
+        raise BackendError("stopped here")
+
+    monkeypatch.setattr(environment, "interpreter", lambda made: None)
+    monkeypatch.setattr(environment, "_make", fail)
+    assert main(["install", "tvm", *(["--quiet"] if quiet else [])]) == 2
+    printed = capsys.readouterr()
+    (made,) = TVM.environments
+    said = "" if quiet else f"installing {', '.join(made.requires)} for TVM relay\n"
+    assert (printed.out, printed.err) == ("", f"{said}BackendError: stopped here\n")
