@@ -1,6 +1,15 @@
 """The page that package indexes show: README.md, whose links and pictures are paths in this repository."""
 
 import re
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 (this file is run before pip looks at requires-python)
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    sys.exit(
+        f"lstmc needs Python 3.11 or newer, found {found}. Ubuntu 22.04 has one beside its own:"
+        " apt-get install python3.11 python3.11-venv, then python3.11 -m venv .venv"
+    )
+
 import tomllib
 from pathlib import Path
 

@@ -68,6 +68,41 @@ def test_links_and_pictures_of_the_readme_lead_to_files_from_an_index_too() -> N
     )
 
 
+@pytest.mark.parametrize(("version", "found"), [((3, 10, 12), "3.10.12"), ((3, 9, 2, "final", 0), "3.9.2")])
+def test_an_older_python_is_told_what_to_do_before_anything_else(
+    version: tuple[object, ...], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "setup.py"))
+    assert ended.value.code == (
+        f"lstmc needs Python 3.11 or newer, found {found}. Ubuntu 22.04 has one beside its own:"
+        " apt-get install python3.11 python3.11-venv, then python3.11 -m venv .venv"
+    )
+
+
+OLD = """#!/bin/sh
+case "$*" in
+  --version) echo "Python 3.10.12" ;;
+  *version_info*) exit 1 ;;
+esac
+"""
+
+
+def test_the_image_says_which_python_it_needs(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text(OLD)
+    old.chmod(0o755)
+    script = ROOT / "docker" / "setup.sh"
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LSTMC_VENV": str(tmp_path / "env")}
+    ended = subprocess.run(["sh", script], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        f"lstmc needs Python 3.11 or newer, found Python 3.10.12. Name one: LSTMC_PYTHON=python3.11 {script}\n",
+    )
+    assert list(tmp_path.iterdir()) == [old]
+
+
 def test_without_an_address_of_the_repository_an_index_shows_paths() -> None:
     page = runpy.run_path(str(ROOT / "setup.py"))["page"]
     readme = "![a picture](docs/x.svg)\n\nsee [training](docs/training.md#data), [SECURITY.md](SECURITY.md)\n"
