@@ -17,6 +17,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^][]*)\]\((?P<path>[^():#][^():]*)\)")
+PICTURE = re.compile(r"^!\[[^][]*\]\([^():#][^():]*\)\n\n?", re.MULTILINE)  # one that is a paragraph
 
 
 def page(readme: str, source: str | None) -> str:
@@ -28,11 +29,11 @@ def page(readme: str, source: str | None) -> str:
     def there(link: re.Match[str]) -> str:
         if source is None:
             file = link["path"].partition("#")[0]
-            return "" if link["picture"] else link["text"] if link["text"] == file else f"{link['text']} (`{file}`)"
+            return link["text"] if link["text"] == file else f"{link['text']} (`{file}`)"
         view = "raw" if link["picture"] else "blob"
         return f"{link['picture']}[{link['text']}]({source}/{view}/HEAD/{link['path']})"
 
-    return re.sub(r"\n{3,}", "\n\n", LINK.sub(there, readme))
+    return LINK.sub(there, PICTURE.sub("", readme) if source is None else readme)
 
 
 if __name__ == "__main__":

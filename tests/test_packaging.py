@@ -105,8 +105,9 @@ def test_the_image_says_which_python_it_needs(tmp_path: Path) -> None:
 
 def test_without_an_address_of_the_repository_an_index_shows_paths() -> None:
     page = runpy.run_path(str(ROOT / "setup.py"))["page"]
-    readme = "![a picture](docs/x.svg)\n\nsee [training](docs/training.md#data), [SECURITY.md](SECURITY.md)\n"
-    assert page(readme, None) == "\n\nsee training (`docs/training.md`), SECURITY.md\n"
+    code = "code:\n\n    a\n\n\n    b\n\n"
+    readme = f"{code}![a picture](docs/x.svg)\n\nsee [training](docs/training.md#data), [LICENSE](LICENSE)\n"
+    assert page(readme, None) == f"{code}see training (`docs/training.md`), LICENSE\n"
     assert links(page((ROOT / "README.md").read_text(encoding="utf-8"), None)) == []
 
 

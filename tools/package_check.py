@@ -8,8 +8,10 @@ an index shows is checked too. Needs a package index.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -39,12 +41,28 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def named_paths() -> set[str]:
+    """The files and folders of this repository that README.md has links to."""
+    links = re.findall(r"\]\(([^():#]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    return {link.rstrip("/") for link in links}
+
+
+def contents(sdist: Path) -> set[str]:
+    """The files of an sdist and their folders, by their paths in it."""
+    with tarfile.open(sdist) as archive:
+        files = [Path(*Path(name).parts[1:]) for name in archive.getnames()]
+    return {path.as_posix() for file in files for path in (file, *file.parents)}
+
+
 def built(folder: Path) -> Path:
     """The wheel, which ``build`` makes from the sdist that it makes first."""
     run(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=folder)
     (wheel,) = folder.glob("*.whl")
     (sdist,) = folder.glob("*.tar.gz")
     run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist, cwd=folder)
+    lacking = named_paths() - contents(sdist)
+    if lacking:
+        raise SystemExit(f"{sdist.name} lacks what README.md names: {', '.join(sorted(lacking))}")
     print(f"{sdist.name} {sdist.stat().st_size:,} bytes, {wheel.name} {wheel.stat().st_size:,} bytes")
     return wheel
 
