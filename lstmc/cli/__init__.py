@@ -12,6 +12,7 @@ from lstmc.cli.compile import compile_command
 from lstmc.cli.console import said, standard_output
 from lstmc.cli.doctor import doctor_command
 from lstmc.cli.draw import draw_command
+from lstmc.cli.flags import Command, Group
 from lstmc.cli.generate import generate_command
 from lstmc.cli.import_model import convert_command, import_command
 from lstmc.cli.lint import lint_command
@@ -46,6 +47,7 @@ EXIT_CODES = """Exit codes: 0, done. 1, done, and something is off: a difference
 
 app = typer.Typer(
     name="lstmc",
+    cls=Group,
     help=HELP,
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -70,22 +72,22 @@ def _common(
     """What comes before a command."""
 
 
-app.command("compile")(speaking(compile_command))
-app.command("verify")(speaking(verify_command))
-app.command("show")(speaking(show_command, tables=False))
-app.command("draw")(speaking(draw_command, tables=False))
-app.command("train")(speaking(train_command, waits=False))
-app.command("sweep")(speaking(sweep_command, waits=False))
-app.command("run")(speaking(run_command))
-app.command("generate")(speaking(generate_command, tables=False, waits=False))
-app.command("import")(speaking(import_command))
-app.command("convert")(speaking(convert_command))
-app.command("new")(speaking(new_command))
-app.command("plot")(speaking(plot_command, tables=False))
-app.command("report")(speaking(report_command, tables=False))
-app.command("lint")(speaking(lint_command))
-app.command("backends")(speaking(backends_command))
-app.command("doctor")(speaking(doctor_command))
+app.command("compile", cls=Command)(speaking(compile_command))
+app.command("verify", cls=Command)(speaking(verify_command))
+app.command("show", cls=Command)(speaking(show_command, tables=False))
+app.command("draw", cls=Command)(speaking(draw_command, tables=False))
+app.command("train", cls=Command)(speaking(train_command, waits=False))
+app.command("sweep", cls=Command)(speaking(sweep_command, waits=False))
+app.command("run", cls=Command)(speaking(run_command))
+app.command("generate", cls=Command)(speaking(generate_command, tables=False, waits=False))
+app.command("import", cls=Command)(speaking(import_command))
+app.command("convert", cls=Command)(speaking(convert_command))
+app.command("new", cls=Command)(speaking(new_command))
+app.command("plot", cls=Command)(speaking(plot_command, tables=False))
+app.command("report", cls=Command)(speaking(report_command, tables=False))
+app.command("lint", cls=Command)(speaking(lint_command))
+app.command("backends", cls=Command)(speaking(backends_command))
+app.command("doctor", cls=Command)(speaking(doctor_command))
 app.add_typer(cells_app, name="cells")
 app.add_typer(weights_app, name="weights")
 

@@ -8,19 +8,21 @@ import typer
 
 from lstmc.api import check_sizes, library_cell, library_names, targets
 from lstmc.cli import completion
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, said, table
+from lstmc.cli.flags import Command, Group
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
 from lstmc.cli.output_options import speaking
 from lstmc.errors import DslError, PluginError
 
-cells_app = typer.Typer(invoke_without_command=True)
+cells_app = typer.Typer(cls=Group, invoke_without_command=True)
 
 
 def cells_command(context: typer.Context, sizes: SizesOption = None, backend: BackendOption = "caffe") -> None:
     """List the library cells that --cell takes: their groups, what a step costs, and the targets that do not
     take them.
 
-    Parameters and floating-point operations are those of one step of one sequence, at sizes that -D changes.
+    Parameters and floating-point operations are those of one step of one sequence, at sizes that -D changes. To compile
+    a cell, give its dimensions and T, the number of steps.
 
     Examples:
 
@@ -34,29 +36,33 @@ def cells_command(context: typer.Context, sizes: SizesOption = None, backend: Ba
         return
     given = parse_sizes(sizes or [])
     check_sizes(given)
-    made, last = None, None
+    made, last, refused = None, None, dict[str, str]()
     for name in library_names():
         try:
             cell = library_cell(name, given, backend)
         except PluginError as error:  # one broken plug-in must not hide the others
             out.print(error.message, markup=False, style="red")
+            refused[name] = error.message
             continue
         except DslError as error:  # nor one that these sizes do not suit
             out.print(f"{name}: {error.message}", markup=False, style="red")
+            refused[name] = error.message
             continue
         if made is None or cell.group != last:
             if made is not None:
                 out.print(made)
             made, last = (
-                table(cell.group, "name", "parameters", "FLOPs", "what it is", "not for", key="cells"),
+                table(cell.group, "name", "parameters", "FLOPs", "what it is", "dimensions", "not for", key="cells"),
                 cell.group,
             )
-        made.add_row(name, cell.parameters, cell.flops, cell.summary, list(cell.not_for))
+        summary = cell.summary.replace("``", "")
+        made.add_row(name, cell.parameters, cell.flops, summary, list(cell.sizes), list(cell.not_for))
     if made is not None:
         out.print(made)
+    said.fact("refused", refused)
 
 
-@cells_app.command("show")
+@cells_app.command("show", cls=Command)
 def cell_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="One of `lstmc cells`.", autocompletion=completion.cells)],
     sizes: SizesOption = None,

@@ -9,13 +9,16 @@ import typer
 
 from lstmc.api import read_weights
 from lstmc.cli.console import out, said, table
+from lstmc.cli.flags import Command, Group
 from lstmc.cli.options import WriterOption
 from lstmc.cli.output_options import speaking
 from lstmc.npz import npz_bytes
 from lstmc.output import write_files
 from lstmc.types import shape_text
 
-weights_app = typer.Typer(help="Read parameters back, by the names and shapes of the model.", no_args_is_help=True)
+weights_app = typer.Typer(
+    cls=Group, help="Read parameters back, by the names and shapes of the model.", no_args_is_help=True
+)
 
 
 @weights_app.callback()
@@ -51,4 +54,4 @@ def extract_command(
         out.print(f"\nno step of this net uses {', '.join(absent)}: left out")
 
 
-weights_app.command("extract")(speaking(extract_command))
+weights_app.command("extract", cls=Command)(speaking(extract_command))

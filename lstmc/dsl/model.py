@@ -94,7 +94,7 @@ class Model(Definition):
         return Value(trace, ref)
 
     def _scope(self, sizes: Mapping[str, int]) -> Scope:
-        scope = Scope()
+        scope = Scope(needed=self.dims)
         for name, size in sizes.items():
             number = whole_number(size)
             try:

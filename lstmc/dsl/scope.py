@@ -20,10 +20,12 @@ class _Binding:
 class Scope:
     """The sizes of the dimensions of one cell or model, and why each has its size.
 
-    The errors that it raises say what does not fit; the caller adds the place.
+    The errors that it raises say what does not fit; the caller adds the place. ``needed`` are dimensions that whoever
+    binds the first of them has to bind too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, needed: Sequence[str] = ()) -> None:
+        self._needed = tuple(needed)
         self._bound: dict[str, _Binding] = {}
         self._asked: dict[str, None] = {}
 
@@ -135,9 +137,11 @@ class Scope:
         if missing:
             argument = size_argument(missing[0])
             mend = f"write {cell}({argument})" if cell else f"give it a size with {argument}"
+            others = [name for name in self._needed if name not in self._bound and name != missing[0]]
+            also = [f"without a size too: {', '.join(others)}"] if others and not cell else []
             raise DimError(
                 f"dimension {missing[0]} of {what} {shape_text(shape)} is not bound: {mend}",
-                notes=notes,
+                notes=[*notes, *also],
                 arguments=() if cell else (argument,),
             )
         found = tuple(self.size(size, notes) for size in shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from lstmc.api import library_cell
 from lstmc.api.library import GROUPS
 from lstmc.backend import find_cells
@@ -27,6 +29,14 @@ def test_every_library_cell_is_listed(lstmc: LSTMC) -> None:
     ended = lstmc("cells")
     assert (ended.code, ended.err) == (0, "")
     assert set(find_cells()) <= {line.split()[0] for line in ended.out.splitlines() if line.strip()}
+
+
+def test_json_has_the_dimensions_of_each_cell_and_why_others_are_not_there(lstmc: LSTMC) -> None:
+    found = json.loads(lstmc("cells", "-D", "H=7", "--json").out)
+    dimensions = {cell["name"]: cell["dimensions"] for cell in found["cells"]}
+    assert dimensions["gru"] == ["N", "D", "H"]
+    assert {*dimensions, *found["refused"]} >= {*find_cells()}
+    assert found["refused"]["clockwork"].startswith("split: axis 0 has 7 elements")
 
 
 def test_a_cell_is_shown(lstmc: LSTMC) -> None:

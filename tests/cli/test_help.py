@@ -57,3 +57,10 @@ def test_help_shows_what_is_in_brackets(lstmc: LSTMC) -> None:
     told = " ".join(lstmc("report", "--help").out.split())
     assert "Needs pip install 'lstmc[draw]'." in told
     assert "Examples: lstmc report model.py -D T=5 -D N=2 -o net.html" in told
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_flags_as_they_are_typed(lstmc: LSTMC, name: str) -> None:
+    told = lstmc(*name.split(), "--help").out
+    assert "--help" in told
+    assert "bool" not in told

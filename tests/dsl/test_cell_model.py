@@ -65,6 +65,14 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
             "               ^^^^^^^^^^^",
         ),
         (
+            {"T": 3},
+            "dimension N of input x [N, D] is not bound: give it a size with N=SIZE\n"
+            "  lstmc/cells/lstm.py:12:16 in cell 'lstm'\n"
+            "    x: Value = Input(N, D),\n"
+            "               ^^^^^^^^^^^\n"
+            "  without a size too: D, H",
+        ),
+        (
             {"K": 3},
             "unknown dimension K: lstm has T, N, D, H\n"
             "  lstmc/cells/lstm.py:11:1 in cell 'lstm'\n"
@@ -79,7 +87,7 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
             "    ^^^^^^^^",
         ),
     ],
-    ids=["D", "H", "T", "unknown", "zero"],
+    ids=["D", "H", "T", "several", "unknown", "zero"],
 )
 def test_sizes_are_asked_for_at_the_cells_own_declarations(sizes: dict[str, int], text: str) -> None:
     with pytest.raises(DimError) as caught:
