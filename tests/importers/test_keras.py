@@ -329,6 +329,88 @@ def test_masked_steps_are_left_out_as_in_keras(caffe: Runner, tmp_path: Path, na
     check(randomized(model), tmp_path / "model.keras", x.astype(np.float32), caffe=caffe)
 
 
+def functional(made: Callable[[Any], Any], *shape: int) -> Any:
+    x = keras.Input(shape)
+    return randomized(keras.Model(x, made(x)))
+
+
+def joined_and_cut(x: Any) -> Any:
+    ops, y = keras.ops, kl.GRU(4, return_sequences=True)(x)
+    a, b = ops.split(y, 2, axis=2)
+    return [
+        *(y[:, -1, :], y[:, 1:4:2], y[..., 0] / 2, y[:, None, 1:, :2], ops.concatenate([a, b, a], axis=-1)),
+        *(ops.stack([a, b], axis=1), ops.expand_dims(a, 1) + y[..., :2], ops.transpose(y, (0, 2, 1))),
+        *(ops.reshape(y, (-1, 20)), ops.squeeze(y[:, :1], 1)),
+    ]
+
+
+def numbers_beside(x: Any) -> Any:
+    ops, y = keras.ops, kl.GRU(4)(x)
+    return [
+        *(1 - y, y * 2.0, y + 1.0, 2.0 / (y + 3), ops.maximum(y, 0.1), ops.minimum(0.1, y), ops.power(y, 2), -y),
+        *(ops.clip(y, -0.2, 0.3), ops.abs(y), ops.square(y), ops.sqrt(y + 2), ops.log1p(y + 2), ops.expm1(y)),
+        *(ops.elu(y), ops.gelu(y), ops.leaky_relu(y), ops.hard_sigmoid(y), ops.log_softmax(y), ops.softmax(y)),
+    ]
+
+
+def along_axes(x: Any) -> Any:
+    ops, y = keras.ops, kl.GRU(4, return_sequences=True)(x)
+    return [
+        *(ops.mean(y, axis=1) * 2.0 + 1.0, ops.max(y, axis=[1, 2], keepdims=True), ops.sum(y, axis=-1)),
+        *(ops.matmul(y, ops.transpose(y, (0, 2, 1))), ops.einsum("ntd,nd->nt", y, y[:, 0])),
+    ]
+
+
+@pytest.mark.parametrize("format", [pytest.param("keras", marks=pytest.mark.slow), "h5"])
+@pytest.mark.parametrize("made", [joined_and_cut, numbers_beside, along_axes], ids=lambda made: made.__name__)
+def test_operations_between_layers_are_no_layers(tmp_path: Path, made: Any, format: str) -> None:
+    check(functional(made, 5, 3), tmp_path / f"model.{format}", RNG.normal(size=(2, 5, 3)).astype("f4"))
+
+
+def heads() -> Any:
+    x, memory = keras.Input((5, 6)), keras.Input((4, 3))
+    y = kl.MultiHeadAttention(2, 4, value_dim=3, use_bias=False)(x, memory)
+    y = kl.RMSNormalization()(kl.MultiHeadAttention(3, 2)(y, x, y))
+    return randomized(keras.Model([x, memory], y))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["keras", "h5"])
+def test_attention_of_several_heads(tmp_path: Path, format: str) -> None:
+    xs = (RNG.normal(size=(2, 5, 6)).astype("f4"), RNG.normal(size=(2, 4, 3)).astype("f4"))
+    check(heads(), tmp_path / f"model.{format}", *xs)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda x: kl.Attention()([x, x], use_causal_mask=True), "attention (Attention): use_causal_mask = True"),
+        (lambda x: kl.Dropout(0.5)(x, training=True), "dropout (Dropout): training = True"),
+    ],
+    ids=["mask", "training"],
+)
+@pytest.mark.parametrize("format", ["keras", "h5"])
+def test_what_a_call_is_told_is_not_passed_over(tmp_path: Path, made: Any, told: str, format: str) -> None:
+    keras.utils.clear_session()
+    functional(made, 5, 3).save(tmp_path / f"model.{format}")
+    with pytest.raises(RefusedError) as caught:
+        import_file(tmp_path / f"model.{format}")
+    assert str(caught.value).endswith(
+        f"  {told}: an argument of the call that is not read; call the layer without it, and save the model anew"
+    )
+
+
+def test_an_operation_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    functional(lambda x: keras.ops.cos(x), 5, 3).save(tmp_path / "model.keras")
+    with pytest.raises(RefusedError) as caught:
+        import_file(tmp_path / "model.keras")
+    (refusal,) = caught.value.refusals
+    assert (refusal.node, refusal.value, refusal.why) == (
+        "cos (Cos)", "Cos", "this operation has no counterpart here"
+    )  # fmt: skip
+    assert refusal.mend.startswith("keras.ops of Add, Subtract, ")
+
+
 def test_a_mask_where_it_would_not_be_right_is_refused(tmp_path: Path) -> None:
     x = kl.Input((5,))
     y = kl.LSTM(3, return_sequences=True)(kl.Embedding(7, 3, mask_zero=True)(x))

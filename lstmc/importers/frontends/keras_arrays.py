@@ -48,8 +48,13 @@ def told_arrays(layer: Mapping[str, Any], by_gate: bool = False) -> list[Told] |
     if kind in ("BatchNormalization", "LayerNormalization", "GroupNormalization"):
         learnt = [None] * (bool(config.get("scale", True)) + bool(config.get("center", True)))
         return [*learnt, *([None, None] if kind == "BatchNormalization" else [])]
-    if kind == "PReLU":
+    if kind in ("PReLU", "RMSNormalization"):
         return [None]
+    if kind == "MultiHeadAttention":
+        heads, width = config.get("num_heads"), config.get("key_dim")
+        wide = config.get("value_dim") or width
+        into = [told for size in (width, width, wide) for told in ((None, heads, size), (heads, size))[: 1 + bias]]
+        return [*into, (heads, wide, None), *([None] if bias else [])]
     if kind == "Normalization":
         return [] if config.get("mean") is not None else [None, None, ()]
     if kind.startswith("ConvLSTM"):

@@ -11,6 +11,8 @@ from lstmc.importers.frontends.keras_arrays import check_fit
 from lstmc.importers.frontends.keras_call import Call
 from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, mask_made
 from lstmc.importers.frontends.keras_nested import MODELS, inner_layers, nested
+from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
+from lstmc.importers.frontends.keras_ops import Operation, is_operation, operation
 from lstmc.importers.frontends.keras_weights import layer_name, renamed, weights_by_layer
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
@@ -74,8 +76,14 @@ class _Reader:
         net.ignored.update(dict.fromkeys(unused, "no layer of the configuration computes an output from it"))
         return net
 
-    def call(self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int) -> list[str | None]:
-        """The results of one use of a layer, which may be a model; None where something was refused."""
+    def call(
+        self, layer: Mapping[str, Any], path: str, xs: Sequence[str | None], lead: int, node: Any = None,
+        values: Mapping[Key, str | None] = {},
+    ) -> list[str | None]:  # fmt: skip
+        """The results of one use of a layer, which may be a model; None where something was refused.
+
+        ``node`` is what a functional model says of this use, of the ``values`` that it has by now.
+        """
         kind, name = str(layer.get("class_name", "")), layer_name(layer)
         if any(x is None for x in xs):
             return [None] * _MOST
@@ -83,10 +91,13 @@ class _Reader:
         try:
             if (inner := nested(layer)) is not None:
                 return _Graph(self, f"{path}{name}/", lead + (kind == "TimeDistributed")).outputs(inner, xs)
+            if is_operation(layer):
+                return [*self._operation(kind, label, name, operation(layer, node, values))]
             handler = HANDLERS.get(kind)
             if handler is None:
                 raise Refused("class_name", kind[:60], "it has no counterpart here", "write the model without it")
             self.layers.at(name, label)
+            _check_told(node)
             check_fit(layer, weights)
             given = [x for x in xs if x]
             call = Call(kind, layer.get("config", {}), weights, given, self.version, lead, self._mask(kind, given))
@@ -97,6 +108,14 @@ class _Reader:
             why = Refused.of(error, "configuration and weights", "save the whole model anew")
         self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
         return [None] * _MOST
+
+    def _operation(self, kind: str, label: str, name: str, use: Operation) -> list[str]:
+        """Keras passes no mask on through an operation."""
+        if kind not in OPERATIONS:
+            known = f"keras.ops of {', '.join(OPERATIONS)} are read"
+            raise Refused("class_name", kind[:60], "this operation has no counterpart here", known)
+        self.layers.at(name, label)
+        return OPERATIONS[kind](self.layers, use)
 
     def _mask(self, kind: str, xs: Sequence[str]) -> str | None:
         """The mask of a layer's first operand."""
@@ -161,7 +180,8 @@ class _Graph:
                 while done.get(name, 0) < len(uses) and all(key in self.values for key in uses[done.get(name, 0)]):
                     use = done.get(name, 0)
                     given = [self.values[key] for key in uses[use]]
-                    results = self.reader.call(layer, self.path, given, self.lead)
+                    node = layer["inbound_nodes"][use]
+                    results = self.reader.call(layer, self.path, given, self.lead, node, self.values)
                     self.values.update({(name, use, place): value for place, value in enumerate(results)})
                     done[name] = use + 1
                 if done.get(name, 0) == len(uses):
@@ -219,6 +239,15 @@ def _needed(layers: Mapping[str, tuple[Any, Sequence[Sequence[Key]]]], outputs: 
             found.add(name)
             waiting += [operand for use in layers[name][1] for operand, _, _ in use]
     return found
+
+
+def _check_told(node: Any) -> None:
+    """Refuse what a call was told beside its operands: tensors and masks are read as these."""
+    told = node.get("kwargs", {}) if isinstance(node, Mapping) else node[0][3] if node and len(node[0]) > 3 else {}
+    for key, value in told.items():
+        if key != "mask" and value not in (None, False) and not any(True for _ in _tensors(value)):
+            why = "an argument of the call that is not read"
+            raise Refused(key, str(value)[:60], why, "call the layer without it, and save the model anew")
 
 
 def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:

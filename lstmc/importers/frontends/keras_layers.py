@@ -80,6 +80,43 @@ def _attention(layers: Layers, call: Call) -> list[str]:
     return [layers.matmul(scores, v)]
 
 
+def _multi_head(layers: Layers, call: Call) -> list[str]:
+    """softmax(q k' / sqrt(width)) v of each head, of query and value, and key where it is given; and a product."""
+    q, v, k = (*call.xs, call.xs[1])[:3]
+    rank = len(layers.shape(q))
+    told = {key: call.config.get(key) for key in ("use_gate", "sliding_window", "output_shape")}
+    if any(told.values()) or len(call.xs) > 3 or rank != 3:
+        raise Refused(", ".join(told), "given", "only heads along one axis of time are read", "leave them out")
+    size, left = int(call.config["key_dim"]), list(call.weights)
+    heads, biased = int(call.config["num_heads"]), bool(call.config.get("use_bias", True))
+
+    def projected(x: str) -> str:
+        kernel, bias = left.pop(0), [left.pop(0)] if biased else []
+        width = kernel.shape[0]
+        flat = [one.reshaped(int(np.prod(one.shape))) for one in bias]
+        y = layers.linear(x, kernel.reshaped(width, int(np.prod(kernel.shape[1:]))).transposed(), *flat)
+        n, time = layers.shape(x)[:2]
+        return layers.transpose(layers.reshape(y, (n, time, heads, kernel.shape[2])), (0, 2, 1, 3))
+
+    of_q, of_k, of_v = projected(q), projected(k), projected(v)
+    scores = layers.affine(layers.matmul(of_q, layers.transpose(of_k, (0, 1, 3, 2))), size**-0.5, 0.0)
+    seen = layers.transpose(layers.matmul(layers.softmax(scores, -1), of_v), (0, 2, 1, 3))
+    kernel, *bias = left
+    width = kernel.shape[0] * kernel.shape[1]
+    y = layers.reshape(seen, (*layers.shape(seen)[:2], width))
+    return [layers.linear(y, kernel.reshaped(width, kernel.shape[2]).transposed(), *bias)]
+
+
+def _rms_norm(layers: Layers, call: Call) -> list[str]:
+    axis, rank = call.config.get("axis", -1), len(layers.shape(call.xs[0]))
+    if axis not in (-1, rank - 1, [-1], [rank - 1]):
+        raise Refused("axis", str(axis), "more than the last axis", "normalize the last axis")
+    squares = layers.reduce("mean", layers.apply("power", call.xs[0], 2.0), [-1], keep=True)
+    root = layers.apply("power", layers.affine(squares, 1.0, float(call.config.get("epsilon", 1e-6))), -0.5)
+    y = layers.binary("mul", call.xs[0], root)
+    return [layers.binary("mul", y, call.weights[0]) if call.weights else y]
+
+
 def _prelu(layers: Layers, call: Call) -> list[str]:
     return [layers.prelu(call.xs[0], call.weights[0])]
 
@@ -195,7 +232,16 @@ def _merge(kind: str) -> Handler:
 
 # Layers that have a time of their own.
 _OVER_TIME = frozenset(
-    {*KINDS, *keras_conv_recurrent.HANDLERS, "Bidirectional", "RNN", "RepeatVector", "Dot", "Attention"}
+    {
+        *KINDS,
+        *keras_conv_recurrent.HANDLERS,
+        "Bidirectional",
+        "RNN",
+        "RepeatVector",
+        "Dot",
+        "Attention",
+        "MultiHeadAttention",
+    }
 )
 
 
@@ -219,7 +265,7 @@ MASK_GOES_ON = frozenset(
     }
 )
 # Layers that would see a mask, and do not here.
-MASK_REFUSED = frozenset({"Softmax", "Attention", "Dot"})
+MASK_REFUSED = frozenset({"Softmax", "Attention", "MultiHeadAttention", "Dot"})
 MERGES = frozenset({"Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"})
 
 
@@ -254,6 +300,8 @@ HANDLERS: dict[str, Handler] = {
     "RepeatVector": _repeat_vector,
     "Dot": _dot,
     "Attention": _attention,
+    "MultiHeadAttention": _multi_head,
+    "RMSNormalization": _rms_norm,
     "PReLU": _prelu,
     "Rescaling": _rescaling,
     "Normalization": _normalization,

@@ -55,7 +55,8 @@ def recurrent(
     Where ``mask`` [N, T, 1] is 0, states stay and the last output is given once more.
     """
     if config.get("stateful"):
-        raise Refused("stateful", "True", "states go on from batch to batch", "call scan with carry=True in model.py")
+        mend = "save it with stateful=False, whose weights are the same; in the written model call scan with carry=True"
+        raise Refused("stateful", "True", "states go on from batch to batch", mend)
     kind = KINDS[kind_name]
     w_x, w_h, bias = _arrays(kind, weights, kind_name.startswith("CuDNN"))
     b_x, b_h = bias

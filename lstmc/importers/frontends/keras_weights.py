@@ -14,6 +14,7 @@ from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.weight import Weight
 
+_HEADS = ("query_dense", "key_dense", "value_dense", "output_dense")
 _KNOWN = frozenset({*HANDLERS, "InputLayer"})
 
 
@@ -138,9 +139,13 @@ def _places(layers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _order(group: str, cells: Sequence[str]) -> tuple[bool, int, str]:
-    """Where a group of a layer stands: forwards first, the cells of StackedRNNCells in their own order."""
-    last = group.rpartition("/")[2]
-    return "backward_layer" in group, cells.index(last) if last in cells else 0, group
+    """Where a group of a layer stands: forwards first, the cells of StackedRNNCells in their own order.
+
+    The parts of a MultiHeadAttention are in the order in which its weights are listed.
+    """
+    part = group.rpartition("/")[2]
+    place = next((parts.index(part) for parts in (cells, _HEADS) if part in parts), 0)
+    return "backward_layer" in group, place, group
 
 
 def _below(group: str, root: str) -> bool:

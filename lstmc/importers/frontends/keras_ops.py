@@ -1,0 +1,233 @@
+"""Functions of ``keras.ops`` and operators on Keras 3's tensors, which a functional model holds as if they were layers.
+
+Some are called as layers are (``Add``, ``Softmax``), and are no layers: their operands may be numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lstmc.importers.describe.shapes import axis_in, fixed, resolved
+from lstmc.importers.frontends.layers import Layers
+from lstmc.importers.frontends.moves import Operand
+from lstmc.importers.frontends.refused import Refused
+
+_DEEPEST = 10  # lists in lists of arguments
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One use of an operation: its configuration, and its arguments with values by name in the places of tensors."""
+
+    config: Mapping[str, Any]
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+    def axes(self, rank: int) -> list[int]:
+        told = self.config.get("axis")
+        axes = range(rank) if told is None else [told] if isinstance(told, int) else told
+        return [axis_in(int(axis), rank) for axis in axes]
+
+
+Handler = Callable[[Layers, Operation], list[str]]
+
+
+def is_operation(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer of a configuration is a function of ``keras.ops``.
+
+    A ``.keras`` file has the module; in an ``.h5`` file a layer of Keras 3 has a type, and an operation has none.
+    """
+    if layer.get("module"):
+        return str(layer["module"]).startswith(("keras.src.ops.", "keras.ops."))
+    nodes, config = layer.get("inbound_nodes") or [None], layer.get("config", {})
+    return isinstance(nodes[0], Mapping) and "dtype" not in config and "trainable" not in config
+
+
+def operation(layer: Mapping[str, Any], node: Any, values: Mapping[tuple[str, int, int], str | None]) -> Operation:
+    """A use of one, from what Keras has written of it (``keras/src/saving/serialization_lib.py``)."""
+    found = node if isinstance(node, Mapping) else {}
+    return Operation(
+        layer.get("config", {}),
+        [_argument(one, values) for one in found.get("args", [])],
+        {key: _argument(one, values) for key, one in found.get("kwargs", {}).items()},
+    )
+
+
+def _argument(told: Any, values: Mapping[tuple[str, int, int], str | None], depth: int = 0) -> Any:
+    if isinstance(told, list) and depth < _DEEPEST:
+        return [_argument(one, values, depth + 1) for one in told]
+    if not isinstance(told, Mapping):
+        return told
+    kind, config = told.get("class_name"), told.get("config", {})
+    if kind == "__keras_tensor__":
+        name, use, place = config["keras_history"]
+        return values[str(name), int(use), int(place)]
+    if kind == "__slice__":
+        return slice(config["start"], config["stop"], config["step"])
+    if kind == "__ellipsis__":
+        return Ellipsis
+    if kind in ("__tensor__", "__numpy__"):
+        return np.asarray(config["value"], config["dtype"])
+    raise Refused("argument", str(kind)[:60], "it is neither a tensor nor a number", "write the model without it")
+
+
+def _operand(x: Any) -> Operand:
+    return np.asarray(float(x)) if isinstance(x, int | float) else x
+
+
+def _binary(kind: str) -> Handler:
+    return lambda layers, use: [layers.binary(kind, *map(_operand, use.args))]
+
+
+def _function(name: str, *numbers: float, **told: float) -> Handler:
+    """A function of an element; ``told``: what its configuration may say, with the defaults."""
+    return lambda layers, use: [
+        layers.apply(name, use.args[0], *numbers, *(float(use.config.get(key, value)) for key, value in told.items()))
+    ]
+
+
+def _affine(scale: float, shift: float, then: str | None = None, before: str | None = None) -> Handler:
+    def handle(layers: Layers, use: Operation) -> list[str]:
+        x = use.args[0] if before is None else layers.apply(before, use.args[0])
+        y = layers.affine(x, scale, shift)
+        return [y if then is None else layers.apply(then, y)]
+
+    return handle
+
+
+def _power(layers: Layers, use: Operation) -> list[str]:
+    x, exponent = use.args
+    if not isinstance(exponent, int | float):
+        raise Refused("x2", "computed by the model", "an exponent must be a number", "write exp(y * log(x))")
+    return [layers.apply("power", _operand(x), float(exponent))]
+
+
+def _reduce(kind: Any) -> Handler:
+    def handle(layers: Layers, use: Operation) -> list[str]:
+        x = use.args[0]
+        return [layers.reduce(kind, x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))]
+
+    return handle
+
+
+def _item(layers: Layers, use: Operation) -> list[str]:
+    """``x[key]`` by whole numbers, slices, None and ``...``."""
+    y, key = use.args[0], use.args[1]
+    keys = list(key) if isinstance(key, list) else [key]
+    if any(not (one is None or one is Ellipsis or isinstance(one, int | slice)) for one in keys):
+        raise Refused("key", "computed, or a list", "only whole numbers and slices are read", "use slices")
+    rank, counted = len(layers.shape(y)), sum(isinstance(one, int | slice) for one in keys)
+    rest = [slice(None)] * (rank - counted)
+    at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)
+    axis = 0
+    for one in (*keys[:at], *rest, *keys[at + 1 :]):
+        if one is None:
+            y, axis = layers.unsqueeze(y, [axis]), axis + 1
+        elif isinstance(one, int):
+            y = layers.select(y, axis, one)
+        else:
+            if one != slice(None):
+                places = range(fixed(layers.shape(y)[axis], f"axis {axis}"))[one]
+                whole = places.step == 1
+                y = layers.cut(y, axis, places.start, places.stop) if whole else layers.pick(y, axis, places)
+            axis += 1
+    return [layers.value(y)]
+
+
+def _joined(layers: Layers, use: Operation) -> list[str]:
+    return [layers.concat(use.args[0], int(use.config.get("axis", 0)))]
+
+
+def _stacked(layers: Layers, use: Operation) -> list[str]:
+    xs = use.args[0]
+    axis = axis_in(int(use.config.get("axis", 0)), len(layers.shape(xs[0])) + 1)
+    return [layers.concat([layers.unsqueeze(x, [axis]) for x in xs], axis)]
+
+
+def _split(layers: Layers, use: Operation) -> list[str]:
+    x, told = use.args[0], use.config["indices_or_sections"]
+    axis = axis_in(int(use.config.get("axis", 0)), len(layers.shape(x)))
+    size = fixed(layers.shape(x)[axis], f"axis {axis}")
+    places = list(range(0, size, size // told)) if isinstance(told, int) else [0, *map(int, told)]
+    return layers.split(x, [stop - start for start, stop in zip(places, [*places[1:], size], strict=True)], axis)
+
+
+def _reshape(layers: Layers, use: Operation) -> list[str]:
+    x = use.args[0]
+    return [layers.reshape(x, resolved([int(size) for size in use.config["newshape"]], layers.shape(x)))]
+
+
+def _transpose(layers: Layers, use: Operation) -> list[str]:
+    x = use.args[0]
+    axes = use.config.get("axes") or range(len(layers.shape(x)))[::-1]
+    return [layers.transpose(x, [int(axis) for axis in axes])]
+
+
+def _expand_dims(layers: Layers, use: Operation) -> list[str]:
+    told = use.config["axis"]
+    return [layers.unsqueeze(use.args[0], [told] if isinstance(told, int) else told)]
+
+
+def _squeeze(layers: Layers, use: Operation) -> list[str]:
+    told = use.config.get("axis")
+    return [layers.squeeze(use.args[0], [told] if isinstance(told, int) else told)]
+
+
+def _softmax(log: bool) -> Handler:
+    return lambda layers, use: [layers.softmax(use.args[0], int(use.config.get("axis", -1)), log)]
+
+
+def _matmul(layers: Layers, use: Operation) -> list[str]:
+    return [layers.matmul(*use.args)]
+
+
+def _einsum(layers: Layers, use: Operation) -> list[str]:
+    return [layers.einsum(str(use.config["subscripts"]), use.args)]
+
+
+def _gelu(layers: Layers, use: Operation) -> list[str]:
+    return [layers.apply("gelu_tanh" if use.config.get("approximate", True) else "gelu", use.args[0])]
+
+
+HANDLERS: dict[str, Handler] = {
+    **{name: _binary(kind) for name, kind in (("Add", "add"), ("Subtract", "sub"), ("Multiply", "mul"))},
+    **{name: _binary(kind) for name, kind in (("Divide", "div"), ("TrueDivide", "div"))},
+    **{name: _binary(kind) for name, kind in (("Maximum", "max"), ("Minimum", "min"))},
+    "Power": _power,
+    **{name: _function(name.lower()) for name in ("Exp", "Log", "Tanh", "Sigmoid", "Relu", "Silu", "Softplus", "Mish")},
+    "Softsign": _function("softsign"),
+    "Erf": _function("erf"),
+    **dict.fromkeys(("Abs", "Absolute"), _function("abs")),
+    "Negative": _affine(-1.0, 0.0),
+    "Log1p": _affine(1.0, 1.0, then="log"),
+    "Expm1": _affine(1.0, -1.0, before="exp"),
+    "Square": _function("power", 2.0),
+    "Sqrt": _function("power", 0.5),
+    "Rsqrt": _function("power", -0.5),
+    "Reciprocal": _function("power", -1.0),
+    "Elu": _function("elu", alpha=1.0),
+    "LeakyRelu": _function("leaky_relu", negative_slope=0.2),
+    "HardSigmoid": _function("hard_sigmoid", 1 / 6, 0.5),
+    "HardTanh": _function("clip", -1.0, 1.0),
+    "Relu6": _function("clip", 0.0, 6.0),
+    "Clip": _function("clip", x_min=0.0, x_max=0.0),
+    "Gelu": _gelu,
+    **{name: _reduce(name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
+    **{f"A{name}": _reduce(name) for name in ("max", "min")},
+    "GetItem": _item,
+    "Concatenate": _joined,
+    "Stack": _stacked,
+    "Split": _split,
+    "Reshape": _reshape,
+    "Transpose": _transpose,
+    "ExpandDims": _expand_dims,
+    "Squeeze": _squeeze,
+    "Softmax": _softmax(log=False),
+    "LogSoftmax": _softmax(log=True),
+    "Matmul": _matmul,
+    "Einsum": _einsum,
+}
