@@ -60,10 +60,12 @@ from lstmc_caffe.ops import (
     DummyData,
     Eltwise,
     Feed,
+    LRNLayer,
     LSTMUnit,
     PowerLayer,
     Reduction,
     RoundingPower,
+    RoundingScale,
     Scale,
     ScaleBias,
     SplitLayer,
@@ -138,12 +140,14 @@ EQUATIONS: dict[type[Op], str] = {
     TransposedInnerProduct: r"y_{i,\, o} = \sum_k x_{i,\, k}\, w_{k,\, o} + b_o",
     Reduction: r"y_i = \sum_k x_{i,\, k}",
     RoundingPower: r"y = \mathrm{shift} + \lfloor x \rceil",
+    LRNLayer: r"y = x \, (k + x^2)^{-\beta}",
     PowerLayer: r"y = (\mathrm{shift} + \mathrm{scale}\, x)^{\mathrm{power}}",
     Feed: r"y = x \quad \text{or} \quad y = x_{\mathrm{step}}",
     Eltwise: r"y = \prod_p xs^{(p)} \quad \text{or} \quad \sum_p \mathrm{coeff}_p\, xs^{(p)}"
     r" \quad \text{or} \quad \max(xs^{(1)}, xs^{(2)})",
     Bias: r"z_{i,\, k,\, j} = x_{i,\, k,\, j} + y_k",
     Scale: r"z_{i,\, k,\, j} = x_{i,\, k,\, j}\, y_k",
+    RoundingScale: r"z_{i,\, k,\, j} = \lfloor x_{i,\, k,\, j}\, y_k \rceil + b_k",
     ScaleBias: r"z_{i,\, k,\, j} = x_{i,\, k,\, j}\, y_k + b_k",
     LSTMUnit: r"\begin{array}{rcl} (i, f, o, g) &=& \mathrm{gates} \\"
     r" c &=& \mathrm{cont}\, \sigma(f) \odot \mathrm{c\_prev} + \sigma(i) \odot \tanh(g) \\"

@@ -25,6 +25,8 @@ from lstmc_caffe.ops import (
     Feed,
     FilledInput,
     InputLayer,
+    RoundingScale,
+    ScaleBias,
     layer_ops,
     read_layer,
 )
@@ -253,6 +255,7 @@ def test_caffe_op_is_called_by_its_layer(kind: type[CaffeOp]) -> None:
         "LeakyReLU",
         "StopGradientPower",
         "RoundingPower",
+        "RoundingScale",
         "ScaleBias",
         "TransposedInnerProduct",
     )  # several ops are layers of one type
@@ -272,11 +275,12 @@ def bottoms_of(sample: Sample) -> tuple[TensorType, ...]:
     return () if isinstance(sample.op, Feed) else sample.operands[: learned.start if learned else None]
 
 
-# What a layer does not say: what the host feeds it, that the caller may overwrite it, which dropout it is.
+# What a layer does not say: what the host feeds it, that the caller may overwrite it, which dropout it is, its blobs.
 READ_AS: dict[type[CaffeOp], Callable[[Any], CaffeOp]] = {
     Feed: lambda op: InputLayer(op.shape),
     FilledInput: lambda op: DummyData(op.shape, op.fill.value) if isinstance(op.fill, Constant) else op,
     DropoutLayer: lambda op: DropoutLayer(op.ratio),
+    RoundingScale: lambda op: ScaleBias(),
 }
 
 

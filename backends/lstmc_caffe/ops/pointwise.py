@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from lstmc.errors import ShapeError
 from lstmc.ops import (
     Abs,
     Array,
@@ -16,6 +17,7 @@ from lstmc.ops import (
     Exp,
     LeakyRelu,
     Log,
+    Op,
     Pointwise,
     Relu,
     Sample,
@@ -27,6 +29,7 @@ from lstmc.ops import (
     Types,
     sample_type,
 )
+from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
 from lstmc_caffe.proto.setting import says_more
 
@@ -35,6 +38,7 @@ __all__ = [
     "BNLLLayer",
     "ELULayer",
     "ExpLayer",
+    "LRNLayer",
     "LeakyReLU",
     "LogLayer",
     "PowerLayer",
@@ -214,3 +218,50 @@ class PowerLayer(CaffeOp, Pointwise):
     def sample(cls, draw: Draw) -> Sample:
         power, scale = draw.choice((1.0, 2.0, 0.5, -1.0)), draw.choice((1.0, 0.5))
         return Sample(cls(power, scale, draw.choice((0.0, 0.25))), (sample_type(draw),), 0.3, 2.0)
+
+
+@dataclass(frozen=True)
+class LRNLayer(CaffeOp, Pointwise):
+    """LRN of each channel alone (``lrn_layer.cpp``): y = x / (k + x * x) ** beta, on blobs of four axes.
+
+    Caffe sums squares over channels as it goes, adding one and taking away another: exact where there is one channel.
+    """
+
+    name = "caffe.LRN"
+    layer_type = "LRN"
+    settings = {"beta": "lrn_param.beta", "k": "lrn_param.k"}
+    own_param = "lrn_param"  # local_size
+    beta: float = 0.75
+    k: float = 1.0
+
+    def infer(self, x: TensorType) -> Types:
+        if x.rank != 4:
+            raise ShapeError(f"{self.name}: x must have 4 axes, [N, C, H, W]: x is {x}")
+        return (x,)
+
+    def f(self, x: Array) -> Array:
+        inner: Array = self.k + x * x
+        return x * np.power(inner, -self.beta)
+
+    def df(self, y: Array, x: Array) -> Array:
+        inner: Array = self.k + x * x
+        slope: Array = np.power(inner, -self.beta) * (1 - 2 * self.beta * x * x / inner)
+        return slope
+
+    def over_time(self, steps: int, mapped: Any) -> Op | None:
+        return None  # it has no fifth axis
+
+    def write(self, layer: Any) -> None:
+        super().write(layer)
+        layer.lrn_param.local_size = 1
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        param = layer.lrn_param
+        alone = param.local_size == 1 and param.alpha == 1 and param.norm_region == 0  # ACROSS_CHANNELS
+        return super().read(layer, bottoms) if alone else None
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        op = cls(draw.choice((0.25, 0.75, 1.0)), draw.choice((0.5, 1.0)))
+        return Sample(op, (sample_type(draw, (4, 4)),), 0.3, 2.0)

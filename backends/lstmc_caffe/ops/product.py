@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Self
 
+import numpy as np
+
 from lstmc.errors import ShapeError
 from lstmc.numerals import shortest
 from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Transpose, Types
@@ -15,7 +17,7 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.setting import says_more
 
-__all__ = ["Bias", "Eltwise", "InnerProduct", "Scale", "ScaleBias", "TransposedInnerProduct"]
+__all__ = ["Bias", "Eltwise", "InnerProduct", "RoundingScale", "Scale", "ScaleBias", "TransposedInnerProduct"]
 
 
 @dataclass(frozen=True)
@@ -334,3 +336,24 @@ class ScaleBias(CaffeOp):
         x = sample_type(draw, rank=(2, 3))
         blob = TensorType(x.shape[1:2])
         return Sample(cls(), (x, blob, blob))
+
+
+@dataclass(frozen=True)
+class RoundingScale(ScaleBias):
+    """Scale with ``bias_term`` (``scale_layer.cpp``) whose bias leaves a float32 no place for a fraction:
+    z = b + round(x * y), as :class:`RoundingPower` has it with a shift. For nets that are not trained: its slope is 0.
+    """
+
+    name = "caffe.RoundingScale"
+    layer_type = "Scale"
+    stops_gradient = True
+
+    def eval(self, x: Array, y: Array, b: Array) -> Arrays:
+        return (np.rint(x * self._spread(x, y)) + self._spread(x, b),)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array, y: Array, b: Array) -> tuple[Array | None, ...]:
+        return None, None, None
+
+    @classmethod
+    def read(cls, layer: Any, bottoms: Types) -> Self | None:
+        return None  # its blobs alone tell it from one that does not round

@@ -18,8 +18,11 @@ from lstmc_caffe.targets.target import Target
 def stood_for(op: Op, target: Target) -> bool:
     """Whether a target does not take a layer, and the pass ``fixed_blobs`` will write it by others in the end."""
     match op:
+        case caffe.RoundingPower():
+            return not target.allows("Power") and target.allows("Scale")
         case caffe.PowerLayer():
-            return not target.allows("Power") and op.power == 1 and target.allows("Scale")
+            roots = target.allows("LRN") and target.allows("Reshape")
+            return not target.allows("Power") and target.allows("Scale") and (_is_whole(op.power) or roots)
         case caffe.InnerProduct(bias=False):
             return bool(lint_op(op, [], [], target)) and not lint_op(replace(op, bias=True), [], [], target)
         case caffe.Scale(learned=True, axis=1, num_axes=1):
@@ -27,11 +30,22 @@ def stood_for(op: Op, target: Target) -> bool:
     return False
 
 
+def _is_whole(power: float) -> bool:
+    """Whether a power is products alone."""
+    return power >= 1 and power == int(power)
+
+
+# Added to squares of which a root is taken: that of 0 is then 0, and beside others it is lost (the least float32).
+LEAST = 2.0**-126
+
+
 @dataclass(frozen=True)
 class FixedBlobs(Pass):
     """Write layers that a target does not have by such as have blobs of fixed numbers, on matrices.
 
     1. Power: scale x + shift    => Scale whose blob is all scale; with another that is all shift, if there is one
+       raised to a whole number  => Eltwise PROD of it
+       raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row
     2. InnerProduct without bias => one with a bias of zeros
     3. Scale by a blob           => Eltwise PROD of x and InnerProduct of zeros whose bias is that blob
 
@@ -69,13 +83,12 @@ class _Writer:
     def _written(self, node: Node, args: Refs) -> Refs:
         op = node.op
         columns = self.b.type(args[0]).shape[1:]
-        if isinstance(op, caffe.PowerLayer):
+        if isinstance(op, caffe.RoundingPower):
             self.counts["power_to_scale"] += 1
-            scale = self._numbers(node, "scale", columns, op.scale)
-            if not op.shift:
-                return self.b.copy(node, (args[0], scale), caffe.Scale(1, 1, True))
-            shift = self._numbers(node, "shift", columns, op.shift)
-            return self.b.copy(node, (args[0], scale, shift), caffe.ScaleBias())
+            numbers = (self._numbers(node, "scale", columns, 1.0), self._numbers(node, "shift", columns, op.shift))
+            return self.b.copy(node, (args[0], *numbers), caffe.RoundingScale())
+        if isinstance(op, caffe.PowerLayer):
+            return self._power(node, op, args[0])
         if isinstance(op, caffe.InnerProduct):
             self.counts["bias"] += 1
             zeros = self._numbers(node, "zeros", (op.num_output,), 0.0)
@@ -88,6 +101,41 @@ class _Writer:
             product, args[0], weights, args[1], names=(f"{node.name}/value",), loc=node.loc, steps=(node.step,)
         )
         return self.b.copy(node, (args[0], value[0]), caffe.Eltwise("PROD"))
+
+    def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
+        columns, inner = self.b.type(x).shape[1:], x
+        if op.power == 1 or (op.scale, op.shift) != (1, 0):
+            self.counts["power_to_scale"] += 1
+            name = node.name if op.power == 1 else f"{node.name}/inner"
+            scale = self._numbers(node, "scale", columns, op.scale)
+            shift = (self._numbers(node, "shift", columns, op.shift),) if op.shift else ()
+            inner = self._layer(node, name, caffe.ScaleBias() if shift else caffe.Scale(1, 1, True), x, scale, *shift)
+        return (self._raised(node, inner, op.power, node.name),)
+
+    def _raised(self, node: Node, x: Ref, power: float, name: str) -> Ref:
+        """x ** power."""
+        if power == 1:
+            return x
+        if power > 1:
+            below = power - 1 if _is_whole(power) and power % 2 else power / 2 if _is_whole(power) else power % 1
+            part = self._raised(node, x, below, f"{name}/{below:g}")
+            rest = part if 2 * below == power else self._raised(node, x, power - below, f"{name}/{power - below:g}")
+            self.counts["power_to_product"] += 1
+            return self._layer(node, name, caffe.Eltwise("PROD"), part, rest)
+        if power < 0 and power % 2 == 0:  # what LRN gives has the sign of x
+            return self._raised(node, self._raised(node, x, 2.0, f"{name}/2"), power / 2, name)
+        self.counts["power_to_lrn"] += 1
+        rows, columns = self.b.type(x).shape
+        image = self._layer(node, f"{name}/image", caffe.ReshapeLayer((rows, 1, 1, columns)), x)
+        lrn = caffe.LRNLayer(beta=(1 - power) / 2, k=LEAST if power > 0 else 0.0)
+        root = self._layer(node, f"{name}/lrn", lrn, image)
+        return self._layer(node, name, caffe.ReshapeLayer((rows, columns)), root)
+
+    def _layer(self, node: Node, name: str, op: caffe.CaffeOp, *args: Ref) -> Ref:
+        """A layer of one top, of the node's place and step."""
+        if name == node.name:
+            return self.b.copy(node, args, op)[0]
+        return self.b.add(op, *args, names=(name,), loc=node.loc, steps=(node.step,))[0]
 
     def _numbers(self, node: Node, name: str, shape: tuple[int, ...], number: float) -> Ref:
         """A fixed blob of one number; one for all layers that need it."""

@@ -14,7 +14,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.form import Form
 from lstmc_caffe.rows.functions import absolute, exponential, softplus
 from lstmc_caffe.rows.layout import last_axis, matrix_at
-from lstmc_caffe.rows.sums import broadcast, combined, eltwise, power
+from lstmc_caffe.rows.sums import broadcast, column_by, combined, eltwise, power
 from lstmc_caffe.targets.target import Target
 
 
@@ -27,7 +27,8 @@ class Narrow(Pass):
     1. Input                           => an array of the host; blobs are fed from it
     2. DummyData                       => a matrix of that number, for ``constants`` to find an expression for
     3. InnerProduct, Slice, Concat, Softmax on axis k => on axis 1 of the matrix whose columns begin at k; on axis 0;
-       Softmax on an axis before others => of the same columns, put side by side
+       Softmax on an axis before others => of the same columns, put side by side; InnerProduct of one column, where
+       that is not allowed => Scale of it, repeated
     4. Reshape                         => a view
     5. a layer that works element by element => on the matrix that its operand is, or is a view of
 
@@ -75,7 +76,8 @@ class Narrow(Pass):
 def _as_it_is(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
     if form.rows and (isinstance(op, INPUTS) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
         return False
-    if form.rows and isinstance(op, caffe.PowerLayer) and op.power != 1 and not op.shift:
+    of_power = form.rows and form.target.allows("Power")
+    if of_power and isinstance(op, caffe.PowerLayer) and op.power != 1 and not op.shift:
         return False  # OpenCV misreads it: see `power`
     return form.fits(op, *[form.b.type(ref) for ref in args])
 
@@ -101,7 +103,10 @@ def inner_product(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.InnerProduct)
     x, *learned = args
     rows = form.view(x, matrix_at(form.shape(x), op.axis))
-    return (form.result(form.layer(caffe.InnerProduct(1, op.num_output, op.bias), rows, *learned)),)
+    product = caffe.InnerProduct(1, op.num_output, op.bias)
+    if form.rows and form.shape(rows)[1] == 1 and not form.fits(product, *map(form.b.type, (rows, *learned))):
+        return (form.result(column_by(form, rows, *learned)),)
+    return (form.result(form.layer(product, rows, *learned)),)
 
 
 def softmax(form: Form, op: Op, args: Refs) -> Refs:

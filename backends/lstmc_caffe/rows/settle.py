@@ -121,17 +121,18 @@ class _Settler:
             why = "a layer cannot read a sequence whose steps are blobs of their own"
             raise self._refused(reader, source, why, *self._reason("Slice"))
         if (source, shape) not in self.made:
-            if not self.target.allows("Reshape"):
+            reshape = caffe.ReshapeLayer(shape)
+            if found := lint_op(reshape, [self.b.type(source)], [self.graph.type(ref)], self.target):
                 raise self._refused(
                     reader,
                     source,
-                    "there is no Reshape",
+                    "there is no such Reshape" if self.target.allows("Reshape") else "there is no Reshape",
                     f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from",
-                    *self._reason("Reshape"),
+                    *(found[0].reason, f"documented in: {found[0].source}"),
                 )
             self.counts["view_to_reshape"] += 1
             self.read.add(source)
-            self.made[source, shape] = self.b.copy(old, (source,), caffe.ReshapeLayer(shape))[0]
+            self.made[source, shape] = self.b.copy(old, (source,), reshape)[0]
         return self.made[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:

@@ -102,7 +102,7 @@ def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
     if form.rows and op.power == 2 and not op.shift:
         inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
         return form.layer(caffe.Eltwise("PROD"), inner, inner, name=name)
-    if form.rows and op.power != 1 and not op.shift:
+    if form.rows and op.power != 1 and not op.shift and form.target.allows("Power"):
         op = replace(op, shift=NO_SHIFT)
     weighed = caffe.Eltwise("SUM", (op.scale / 2, op.scale / 2))
     if form.fits(op, type_):
@@ -136,6 +136,12 @@ def broadcast(form: Form, op: Op, args: Refs) -> Refs:
     small = parameter_value(form, y, f"{form.named(y)}/value") if op.learned else y
     whole, spread = _alike(form, small, x, op)
     return (form.result(combined(form, _elements(op), [whole, spread])),)
+
+
+def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
+    """The product of a column with a matrix of one column: it is put side by side and scaled."""
+    wide = _repeat(form, x, 1, form.shape(w)[0], f"{form.named(x)}/{form.node.name}/spread")
+    return form.layer(caffe.ScaleBias() if b else caffe.Scale(1, 1, True), wide, _flat(form, w), *b)
 
 
 def _elements(op: caffe.Bias | caffe.Scale) -> caffe.Eltwise:

@@ -62,6 +62,8 @@ class RuleTable:
     every_size_given: bool | None = None
     rows_at_most: int | None = None
     not_after: LayerTypes | None = None
+    columns_at_least: int | None = None
+    rows_kept: bool | None = None
 
 
 CHECKS = tuple(f.name for f in fields(RuleTable))[4:]

@@ -41,6 +41,53 @@ CASES = {
         %z: f32[2,3] = caffe.Eltwise(%y, %w)""",
         {"power_to_scale": 2},
     ),
+    "a whole power by products": (
+        NO_POWER,
+        "%z: f32[2,3] = caffe.Power(%x, power=6.0)",
+        """%z/3/2: f32[2,3] = caffe.Eltwise(%x, %x, operation='PROD')
+        %z/3: f32[2,3] = caffe.Eltwise(%z/3/2, %x, operation='PROD')
+        %z: f32[2,3] = caffe.Eltwise(%z/3, %z/3, operation='PROD')""",
+        {"power_to_product": 3},
+    ),
+    "a power by LRN": (
+        "tpu-mlir",
+        "%z: f32[2,3] = caffe.Power(%x, power=-1.0, scale=-1.0, shift=4.0)",
+        fixed("z/scale", (3,), -1.0)
+        + fixed("z/shift", (3,), 4.0)
+        + """%z/inner: f32[2,3] = caffe.ScaleBias(%x, %z/scale, %z/shift)
+        %z/image: f32[2,1,1,3] = caffe.Reshape(%z/inner, shape=(2, 1, 1, 3))
+        %z/lrn: f32[2,1,1,3] = caffe.LRN(%z/image, beta=1.0, k=0.0)
+        %z: f32[2,3] = caffe.Reshape(%z/lrn, shape=(2, 3))""",
+        {"power_to_scale": 1, "power_to_lrn": 1},
+    ),
+    "an even power below 0 by LRN": (
+        "acuity",
+        "%z: f32[2,3] = caffe.Power(%x, power=-2.0)",
+        """%z/2: f32[2,3] = caffe.Eltwise(%x, %x, operation='PROD')
+        %z/image: f32[2,1,1,3] = caffe.Reshape(%z/2, shape=(2, 1, 1, 3))
+        %z/lrn: f32[2,1,1,3] = caffe.LRN(%z/image, beta=1.0, k=0.0)
+        %z: f32[2,3] = caffe.Reshape(%z/lrn, shape=(2, 3))""",
+        {"power_to_product": 1, "power_to_lrn": 1},
+    ),
+    "a root and a product": (
+        "acuity",
+        """%s: f32[2,3] = caffe.Eltwise(%x, %x, operation='PROD')
+        %z: f32[2,3] = caffe.Power(%s, power=1.5)""",
+        f"""%s: f32[2,3] = caffe.Eltwise(%x, %x, operation='PROD')
+        %z/0.5/image: f32[2,1,1,3] = caffe.Reshape(%s, shape=(2, 1, 1, 3))
+        %z/0.5/lrn: f32[2,1,1,3] = caffe.LRN(%z/0.5/image, beta=0.25, k={2.0**-126})
+        %z/0.5: f32[2,3] = caffe.Reshape(%z/0.5/lrn, shape=(2, 3))
+        %z: f32[2,3] = caffe.Eltwise(%z/0.5, %s, operation='PROD')""",
+        {"power_to_product": 1, "power_to_lrn": 1},
+    ),
+    "rounding": (
+        NO_POWER,
+        "%z: f32[2,3] = caffe.RoundingPower(%x)",
+        fixed("z/scale", (3,), 1.0)
+        + fixed("z/shift", (3,), 1.5 * 2**23)
+        + "%z: f32[2,3] = caffe.RoundingScale(%x, %z/scale, %z/shift)",
+        {"power_to_scale": 1},
+    ),
     "a bias of zeros": (
         "x2paddle",
         """%V: f32[4,3] = param()
@@ -80,7 +127,11 @@ def test_nothing_is_written_anew_where_the_target_has_it() -> None:
 
 @pytest.mark.caffe
 @pytest.mark.parametrize(
-    ("name", "target"), [("gru", NO_POWER), ("masked", NO_POWER), ("lstm_peephole", "tvm"), ("stacked", "x2paddle")]
+    ("name", "target"),
+    [
+        *(("gru", NO_POWER), ("masked", NO_POWER), ("lstm_peephole", "tvm"), ("stacked", "x2paddle")),
+        *(("delta_net", "tpu-mlir"), ("slstm", "acuity")),  # powers by LRN
+    ],
 )
 def test_real_caffe_agrees(caffe: Runner, name: str, target: str) -> None:
     assert_caffe_agrees(caffe, built(name, target)[0])

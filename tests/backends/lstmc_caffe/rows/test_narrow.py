@@ -318,3 +318,21 @@ CASES: dict[str, tuple[str, str]] = {
 def test_layers_become_layers_on_matrices(before: str, after: str) -> None:
     text = lines_of(narrowed(graph_of(before), FLAT))
     assert text == "\n".join(line.strip() for line in after.strip().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("bias", "scale"),
+    [
+        ("", "caffe.Scale(%s/z/spread, %c/flat, learned=True)"),
+        (", %b", "caffe.ScaleBias(%s/z/spread, %c/flat, %b)"),
+    ],
+)
+def test_a_product_of_one_column_is_a_scale_where_it_is_not_taken(bias: str, scale: str) -> None:
+    leaves = {"s": "f32[3,1] = input()", "c": "f32[5,1] = param()", "b": "f32[5] = param()"}
+    before = graph_of(f"%z: f32[3,5] = linear(%s, %c{bias}, axis=1)", leaves=leaves)
+    assert lines_of(narrowed(before, load_target("tpu-mlir"))) == (
+        "%s/z/spread: f32[3,5] = caffe.Concat(%s, %s, %s, %s, %s, axis=1)\n"
+        "%c/flat: f32[5] = reshape(%c, shape=(5,))\n"
+        f"%z: f32[3,5] = {scale}\n"
+        "return z=%z"
+    )

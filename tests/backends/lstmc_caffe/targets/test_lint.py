@@ -127,6 +127,11 @@ def test_the_posts_netspec_form_is_clean_for_caffe() -> None:
             "flat",
             "r (Reshape): shape [0, -1]; every size written out",
         ),
+        (
+            'name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param { shape { dim: 9 dim: 2 } }',
+            "acuity",
+            "r (Reshape): 6 rows are made 9; as many rows as before",
+        ),
         ('name: "n" type: "Normalize" bottom: "x" top: "n"', "caffe", None),
     ],
 )
@@ -137,6 +142,12 @@ def test_one_finding(layer: str, target: str, found: str | None) -> None:
         name, kind = layer.split('"')[1], layer.split('"')[3]
         found = f"{name} ({kind}): the type is {kind}; one of {allowed}"
     assert made == [found]
+
+
+def test_a_product_of_one_column() -> None:
+    text = X.replace("dim: 3", "dim: 1")
+    text += 'layer { name: "p" type: "InnerProduct" bottom: "x" top: "p" inner_product_param { num_output: 3 } }'
+    assert findings(text, "tpu-mlir") == ["p (InnerProduct): blob x is [6, 1], with 1 column; at least 2 columns"]
 
 
 def test_steps_of_a_native_layer() -> None:
