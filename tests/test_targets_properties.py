@@ -34,14 +34,17 @@ BACKEND = CaffeBackend()
 FILES = Path(__file__).parent / "backends" / "lstmc_caffe" / "targets" / "files"
 FORMS = tuple(("caffe", form) for form in BACKEND.forms("caffe"))
 LISTS = (
-    *((target, None) for target in (*BASES, "tvm", "x2paddle", "ncnn", *map(str, sorted(FILES.glob("*.toml"))))),
+    *(
+        (target, None)
+        for target in (*BASES, "tvm", "x2paddle", "ncnn", "acuity", *map(str, sorted(FILES.glob("*.toml"))))
+    ),
     *FORMS,
 )
 # What share of the models drawn below compiles, by the target's name, rounded down from what 150 of each gave
 # (caffe-native 0.88, caffe-fused 0.99, flat 0.95, noslice 0.28, few 0.73; of 100 no-power 0.84, tvm 0.90, x2paddle 0.86
 # and bare 0.17: without Power and Scale there is no 1 - x, no mean and no mask); all, where none is named.
 SHARES = {"caffe-native": 0.75, "caffe-fused": 0.9, "flat": 0.8, "noslice": 0.2, "few": 0.5, "bare": 0.15}
-SHARES |= {"no-power": 0.7, "tvm": 0.75, "x2paddle": 0.75, "ncnn": 0.8}
+SHARES |= {"no-power": 0.7, "tvm": 0.75, "x2paddle": 0.75, "ncnn": 0.8, "acuity": 0.8}
 WITH_POWER = re.compile(REFUSED_ALWAYS.pattern + r"| - |\blengths|\*\*|- \w|\d [*+-] |[*+-] \d")
 
 

@@ -121,18 +121,17 @@ class _Settler:
             why = "a layer cannot read a sequence whose steps are blobs of their own"
             raise self._refused(reader, source, why, *self._reason("Slice"))
         if (source, shape) not in self.made:
-            reshape = caffe.ReshapeLayer(shape)
-            if found := lint_op(reshape, [self.b.type(source)], [self.graph.type(ref)], self.target):
+            if not self.target.allows("Reshape"):
                 raise self._refused(
                     reader,
                     source,
-                    "there is no such Reshape" if self.target.allows("Reshape") else "there is no Reshape",
+                    "there is no Reshape",
                     f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from",
-                    *(found[0].reason, f"documented in: {found[0].source}"),
+                    *self._reason("Reshape"),
                 )
             self.counts["view_to_reshape"] += 1
             self.read.add(source)
-            self.made[source, shape] = self.b.copy(old, (source,), reshape)[0]
+            self.made[source, shape] = self.b.copy(old, (source,), caffe.ReshapeLayer(shape))[0]
         return self.made[source, shape]
 
     def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:

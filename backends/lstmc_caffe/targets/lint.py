@@ -56,8 +56,7 @@ def lint_op(op: CaffeOp, bottoms: Sequence[TensorType], tops: Sequence[TensorTyp
 
 def _asks_for_shapes(target: Target) -> bool:
     return any(
-        rule.axes or rule.steps_at_most or rule.rows_at_most or rule.columns_at_least or rule.rows_kept
-        for rule in target.restrictions
+        rule.axes or rule.steps_at_most or rule.rows_at_most or rule.columns_at_least for rule in target.restrictions
     )
 
 
@@ -127,12 +126,6 @@ def _check(
             if shape and prod(shape[1:]) < rule.columns_at_least:
                 found, least = _count(prod(shape[1:]), "column"), _count(rule.columns_at_least, "column")
                 yield _violation(rule, layer, f"blob {name} is {list(shape)}, with {found}", f"at least {least}")
-    elif rule.rows_kept:
-        for before, after in zip(bottoms, tops, strict=False):
-            if before and after and before[0] != after[0]:
-                yield _violation(
-                    rule, layer, f"{_count(before[0], 'row')} are made {after[0]}", "as many rows as before"
-                )
     elif not rule.in_place:
         for name in layer.top:
             if name in layer.bottom:

@@ -63,7 +63,6 @@ class RuleTable:
     rows_at_most: int | None = None
     not_after: LayerTypes | None = None
     columns_at_least: int | None = None
-    rows_kept: bool | None = None
 
 
 CHECKS = tuple(f.name for f in fields(RuleTable))[4:]

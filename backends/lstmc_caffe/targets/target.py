@@ -49,7 +49,6 @@ class Restriction:
     in_place: bool = True
     every_size_given: bool = False
     columns_at_least: int | None = None  # how many columns, axis 1 and all after it, every blob that it reads has
-    rows_kept: bool = False  # its top's first axis is its bottom's
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
     not_after: tuple[str, ...] = ()  # the types of layers whose blobs it may not read
 

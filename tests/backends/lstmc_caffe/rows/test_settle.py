@@ -186,13 +186,3 @@ def test_what_has_no_place_is_refused_with_the_targets_reason(lines: str, error:
         SettleViews(target).run(graph_of(lines))
     assert caught.value.message == error
     assert target.reason_against(reason)[0] in caught.value.notes
-
-
-def test_a_reshape_that_is_not_taken_is_refused_with_the_rules_reason() -> None:
-    lines = """%t: f32[2,6] = caffe.TanH(%a)
-        %r: f32[4,3] = host.view(%t, shape=(4, 3))
-        %z: f32[4,3] = caffe.TanH(%r)"""
-    with pytest.raises(BackendError) as caught:
-        SettleViews(load_target("acuity")).run(graph_of(A + lines))
-    assert caught.value.message == "target acuity: z cannot read t in another shape: there is no such Reshape"
-    assert caught.value.notes[2] == "it takes the first axis for the batch, which no Reshape may touch"

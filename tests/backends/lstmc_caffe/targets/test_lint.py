@@ -127,11 +127,6 @@ def test_the_posts_netspec_form_is_clean_for_caffe() -> None:
             "flat",
             "r (Reshape): shape [0, -1]; every size written out",
         ),
-        (
-            'name: "r" type: "Reshape" bottom: "x" top: "r" reshape_param { shape { dim: 9 dim: 2 } }',
-            "acuity",
-            "r (Reshape): 6 rows are made 9; as many rows as before",
-        ),
         ('name: "n" type: "Normalize" bottom: "x" top: "n"', "caffe", None),
     ],
 )
