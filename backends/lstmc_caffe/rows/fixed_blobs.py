@@ -19,7 +19,7 @@ def stood_for(op: Op, target: Target) -> bool:
     """Whether a target does not take a layer, and the pass ``fixed_blobs`` will write it by others in the end."""
     match op:
         case caffe.RoundingPower():
-            return not target.allows("Power") and target.allows("Scale")
+            return not target.allows("Power") and target.allows("Scale") and target.allows("ReLU")
         case caffe.PowerLayer():
             roots = target.allows("LRN") and target.allows("Reshape")
             return not target.allows("Power") and target.allows("Scale") and (_is_whole(op.power) or roots)
@@ -44,6 +44,7 @@ class FixedBlobs(Pass):
     """Write layers that a target does not have by such as have blobs of fixed numbers, on matrices.
 
     1. Power: scale x + shift    => Scale whose blob is all scale; with another that is all shift, if there is one
+       with a shift that rounds  => the same Scale, and ReLU
        raised to a whole number  => Eltwise PROD of it
        raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row
     2. InnerProduct without bias => one with a bias of zeros
@@ -86,7 +87,9 @@ class _Writer:
         if isinstance(op, caffe.RoundingPower):
             self.counts["power_to_scale"] += 1
             numbers = (self._numbers(node, "scale", columns, 1.0), self._numbers(node, "shift", columns, op.shift))
-            return self.b.copy(node, (args[0], *numbers), caffe.RoundingScale())
+            rounded = self._layer(node, f"{node.name}/shifted", caffe.RoundingScale(), args[0], *numbers)
+            # a number above 0 stays: readers add two numbers that are added first, and nothing would be rounded
+            return self.b.copy(node, (rounded,), caffe.ReLULayer())
         if isinstance(op, caffe.PowerLayer):
             return self._power(node, op, args[0])
         if isinstance(op, caffe.InnerProduct):

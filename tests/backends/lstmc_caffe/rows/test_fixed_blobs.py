@@ -85,7 +85,8 @@ CASES = {
         "%z: f32[2,3] = caffe.RoundingPower(%x)",
         fixed("z/scale", (3,), 1.0)
         + fixed("z/shift", (3,), 1.5 * 2**23)
-        + "%z: f32[2,3] = caffe.RoundingScale(%x, %z/scale, %z/shift)",
+        + """%z/shifted: f32[2,3] = caffe.RoundingScale(%x, %z/scale, %z/shift)
+        %z: f32[2,3] = caffe.ReLU(%z/shifted)""",
         {"power_to_scale": 1},
     ),
     "a bias of zeros": (
