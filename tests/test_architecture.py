@@ -97,6 +97,7 @@ THIRD_PARTY = {
         (
             *("cv2", "MNN", "ncnn", "openvino", "openvino_telemetry", "paddle", "rknn", "tpu_mlir", "tvm"),
             *("acuitylib", "pymlir", "transform", "utils"),  # the last three are TPU-MLIR's own
+            *("coremltools", "onnxmltools", "onnxruntime", "pkg_resources"),
             "x2paddle",
         ),
         ("lstmc_caffe/readers/programs/",),

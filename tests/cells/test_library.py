@@ -108,6 +108,7 @@ LEAST = {
     "ncnn": 0.9,
     "tvm": 0.9,
     "x2paddle": 0.7,
+    "coreml": 0.7,
     "tensorrt": 0.7,
     "ascend": 0.85,
 }  # the share of all cells

@@ -78,6 +78,24 @@ ACUITY = Reader(
         ),
     ),
 )
+COREML = Reader(
+    name="coreml",
+    title="Core ML's converter",
+    target="coreml",
+    stages=(
+        Stage(
+            PROGRAMS / "coreml.py",
+            Environment(
+                "coreml",
+                "3.7",
+                (
+                    *("coremltools==3.4", "onnxmltools==1.11.1", "onnxconverter-common==1.13.0", "onnx==1.13.1"),
+                    *("onnxruntime==1.14.1", "protobuf<3.21", "setuptools<68"),
+                ),
+            ),
+        ),
+    ),
+)
 TVM = Reader(
     name="tvm",
     title="TVM relay",

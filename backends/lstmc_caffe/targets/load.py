@@ -23,7 +23,7 @@ BASES = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")
 OWN = (
     *BASES,
     *("opencv", "mnn", "openvino", "openvino-2022.3", "rknn", "tpu-mlir", "acuity", "ncnn", "tvm", "x2paddle"),
-    *("tensorrt", "ascend"),
+    *("coreml", "tensorrt", "ascend"),
 )
 GROUP = "lstmc_caffe.targets"  # entry points of other packages: a target's name -> its TOML file, as path or resource
 
