@@ -65,6 +65,12 @@ def test_every_link_leads_somewhere(page: str) -> None:
     assert not [link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()]
 
 
+def test_every_page_is_in_the_menu_of_the_site() -> None:
+    menu = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    inside = [page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")]
+    assert sorted(menu) == sorted(page for page in inside if not page.startswith("decisions/"))
+
+
 def test_every_decision_has_a_number_of_its_own_and_begins_with_it() -> None:
     pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     assert [int(page.name[:4]) for page in pages] == [*range(1, len(pages) + 1)]

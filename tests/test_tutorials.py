@@ -34,13 +34,18 @@ def refused(*words, text):
     with contextlib.redirect_stderr(io.StringIO()) as said:
         lstmc_command(*words, code=2)
     assert said.getvalue() == text, said.getvalue()
+
+def printed(*words, text):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        lstmc_command(*words)
+    assert said.getvalue() == text, said.getvalue()
 """
 
 
 def program(page: Path) -> str:
     """A page as one program: its files written, its commands run, its Python in one namespace.
 
-    A block of text after a command is the error that it ends with.
+    A block of text after a command is the error that it ends with; lines below a command are what it prints.
     """
     lines = [COMMANDS]
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
@@ -50,10 +55,12 @@ def program(page: Path) -> str:
         elif kind == "python":
             lines.append(text)
         elif kind == "console":
-            assert all(line.startswith("$ lstmc ") for line in text.splitlines()), text
-            commands = [shlex.split(line)[2:] for line in text.splitlines()]
-            last = commands.pop() if after == "text" else None
-            lines += [f"lstmc_command(*{words!r})" for words in commands]
+            assert text.startswith("$ lstmc "), text
+            commands = [each.partition("\n") for each in text.removeprefix("$ ").split("\n$ ")]
+            last = shlex.split(commands.pop()[0])[1:] if after == "text" else None
+            for command, _, said in commands:
+                words = shlex.split(command)[1:]
+                lines.append(f"printed(*{words!r}, text={said!r})" if said.strip() else f"lstmc_command(*{words!r})")
             lines += [f"refused(*{last!r}, text={error!r})"] if last is not None else []
     return "\n".join(lines)
 
