@@ -22,10 +22,11 @@ from lstmc.passes.base import rewrite
 from lstmc.pipeline import all_passes, compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.ops import DummyData, PowerLayer
+from lstmc_caffe.ops import CaffeOp, DummyData, PowerLayer
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fixed_blobs import FixedBlobs, stood_for
 from lstmc_caffe.targets.load import BASES, load_target
+from lstmc_caffe.write.feeds import read_blobs
 from tests.shares import least
 from tests.strategies import RandomModel, random_models
 from tests.test_properties import REFUSED_ALWAYS, REFUSED_WITHOUT_SLICE, assert_same, meaning_of
@@ -156,9 +157,17 @@ def test_every_pass_keeps_the_meaning_and_a_second_run_changes_nothing(target: s
         tally.compiled += 1
         assert [step for step, _, _ in seen] == list(all_passes(BACKEND, target, form))
         _hold(compiled, seen, model.seed)
+        if load_target(target).outputs_unread:
+            assert not _read_outputs(compiled.expanded)
 
     holds()
     assert tally.compiled >= least(share, tally.tried), tally
+
+
+def _read_outputs(graph: Graph) -> set[Ref]:
+    """The blobs that outputs are read from, and that a layer reads too."""
+    read = {ref for node in graph if isinstance(node.op, CaffeOp) for ref in graph.args(node.name)}
+    return read & {blob for output in graph.outputs for blob in read_blobs(graph, output.ref)}
 
 
 def _hold(compiled: Compiled, seen: list[tuple[Pass, Graph, PassResult]], seed: int) -> None:

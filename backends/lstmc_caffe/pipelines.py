@@ -45,7 +45,7 @@ from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.fixed_blobs import FixedBlobs
 from lstmc_caffe.rows.narrow import Narrow
-from lstmc_caffe.rows.one_row import OneRow, with_rows
+from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
 from lstmc_caffe.rows.settle import SettleViews
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.rows.word_names import WordNames
@@ -140,25 +140,26 @@ def _fused(target: Target) -> Passes:
 
 
 def _rows(target: Target) -> Passes:
-    rows = with_rows(target)
+    rows, reshapes = with_rows(target), with_reshapes(target)
     return (
         *(Simplify(), Cse(), Dead(), Precompute(target.trained)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
-        *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(rows), Constants(rows), Dead()),
+        *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Dead(), FixedBlobs(target), WordNames(target)),
     )
 
 
 def _rows_of_steps(target: Target) -> Passes:
     """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
-    rows = with_rows(target)
+    rows, reshapes = with_rows(target), with_reshapes(target)
     return (
         *(Simplify(), Cse(), Dead(), Precompute(target.trained), RollIn(), SplitProducts(), FixedProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
-        *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders(), SettleViews(rows), Constants(rows), Dead()),
+        *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
+        *(SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Dead(), FixedBlobs(target), WordNames(target)),
     )
 

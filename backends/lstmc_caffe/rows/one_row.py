@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Output, Rebuild, Ref
-from lstmc.ops import Pointwise, Reshape
+from lstmc.ops import Pointwise
 from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.targets.lint import lint_op
@@ -20,11 +20,17 @@ UNDONE = ("slice_param.axis", "concat_param.axis")  # fields of which matrices m
 
 
 def with_rows(target: Target) -> Target:
-    """The target as it is for passes before :class:`OneRow`: with Slice, Concat and Reshape of matrices of any rows."""
+    """The target as it is for passes before :class:`OneRow`: with Slice and Concat of matrices of any rows."""
     if not _is_one_row(target):
         return target
-    kept = [rule for rule in target.restrictions if rule.field not in UNDONE]
-    kept = [rule for rule in kept if not (rule.forbidden and rule.layer == "Reshape")]
+    return replace(target, restrictions=tuple(rule for rule in target.restrictions if rule.field not in UNDONE))
+
+
+def with_reshapes(target: Target) -> Target:
+    """With Reshape too, for the pass before which a blob in another shape is a view."""
+    if not _is_one_row(target):
+        return target
+    kept = [rule for rule in with_rows(target).restrictions if not (rule.forbidden and rule.layer == "Reshape")]
     return replace(target, layers=(*target.layers, "Reshape") if target.layers else (), restrictions=tuple(kept))
 
 
@@ -121,10 +127,6 @@ class _Writer:
         elif isinstance(op, caffe.SliceLayer) and op.axis == 0:
             self.counts["rows"] += 1
             self._slice_rows(node, op, args[0])
-        elif isinstance(op, caffe.Scale) and op.axis == 0:
-            self.counts["elements"] += 1
-            (flat,) = self.b.add(Reshape((node.types[0].size,)), self._value(args[1]), names=(f"{node.name}/flat",))
-            self._keep(node, self.b.copy(node, (self._whole(args[0]), flat), caffe.Scale(1, 1, True)))
         elif not args or isinstance(op, Pointwise | caffe.Eltwise) or self._height(args[0]) == 1:
             self.counts["elements"] += not _is_row(node)
             self._keep(node, self.b.copy(node, [self._operand(node, slot, ref) for slot, ref in enumerate(args)]))

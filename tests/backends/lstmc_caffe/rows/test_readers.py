@@ -110,6 +110,19 @@ def test_mnn_takes_parameters_of_several_rows(mnn: ReaderExecutor) -> None:
     assert report.passed
 
 
+@model
+def kept(X=Input(2, 3), p=Param(2, 3)):
+    return {"x": X, "p": p}
+
+
+def test_a_constant_is_made_of_no_output(mnn: ReaderExecutor) -> None:
+    """Of a blob that a layer reads too MNN and ncnn give nothing, or end."""
+    net = compile_net(kept, target="mnn")
+    layers = {layer.name: (layer.type, layer.bottoms) for layer in net.layers}
+    assert layers["x"] == ("Power", ("X",))  # a copy, as the ones for p are made of X
+    assert check(net.compiled, net.artifact, net.weights, mnn).passed
+
+
 @pytest.mark.parametrize("target", PORTABLE)
 @pytest.mark.parametrize("name", one_in(3, NAMES))
 def test_the_linter_finds_nothing(name: str, target: str) -> None:
