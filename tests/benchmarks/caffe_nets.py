@@ -127,14 +127,14 @@ class Gemms:
     def _seconds(self, products):
         a, b, c = self.buffers
         one, zero = ctypes.c_float(1), ctypes.c_float(0)
-        start = time.perf_counter()
+        start = time.process_time()
         for transposed, m, n, k, times in products:
             which = [112 if is_so else 111 for is_so in transposed]
             strides = (m if transposed[0] else k), (k if transposed[1] else n)
             added = one if transposed[0] else zero
             for _ in range(times):
                 self.blas.cblas_sgemm(101, *which, m, n, k, one, a, max(strides[0], 1), b, strides[1], added, c, n)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
 
 def load_net(text):
@@ -142,9 +142,9 @@ def load_net(text):
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt", delete=False) as file:
         file.write(text)
     try:
-        start = time.perf_counter()
+        start = time.process_time()
         net = caffe.Net(file.name, caffe.TRAIN)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         rng = np.random.RandomState(0)
         for name in net.inputs:
             net.blobs[name].data[...] = rng.normal(size=net.blobs[name].data.shape)
@@ -167,13 +167,13 @@ def layer_seconds(args, arrays):
     forward, backward = [1e9] * count, [1e9] * count
     for _ in range(args["rounds"]):
         for i in range(count):
-            start = time.perf_counter()
+            start = time.process_time()
             net._forward(i, i)
-            forward[i] = min(forward[i], time.perf_counter() - start)
+            forward[i] = min(forward[i], time.process_time() - start)
         for i in reversed(range(count)):
-            start = time.perf_counter()
+            start = time.process_time()
             net._backward(i, i)
-            backward[i] = min(backward[i], time.perf_counter() - start)
+            backward[i] = min(backward[i], time.process_time() - start)
     found = {}
     for i, layer in enumerate(net.layers):
         number, ahead, back = found.get(layer.type, (0, 0.0, 0.0))
@@ -204,13 +204,13 @@ def measure(args, arrays):
     for _ in range(args["rounds"]):
         for name, net in loaded.items():
             last = len(net.layers) - 1
-            start = time.perf_counter()
+            start = time.process_time()
             net._forward(0, last)
-            middle = time.perf_counter()
+            middle = time.process_time()
             net._forward(0, last)
             net._backward(last, 0)
             found[name]["forward"].append(middle - start)
-            found[name]["both"].append(time.perf_counter() - middle)
+            found[name]["both"].append(time.process_time() - middle)
         found["gemms"]["forward"].append(gemms.run(False))
         found["gemms"]["both"].append(gemms.run(True))
     for name in args.get("alone", ()):
@@ -218,9 +218,9 @@ def measure(args, arrays):
         for what in ("forward alone", "both alone"):
             found[name][what] = []
             for _ in range(args["rounds"]):
-                start = time.perf_counter()
+                start = time.process_time()
                 net._forward(0, last)
                 if what == "both alone":
                     net._backward(last, 0)
-                found[name][what].append(time.perf_counter() - start)
+                found[name][what].append(time.process_time() - start)
     return found, {}

@@ -3,10 +3,11 @@
     make bench            writes out/bench.json and prints tables
     ... --quick           two rows, few rounds: under a minute
 
-One BLAS thread; all nets of a row are loaded in one process and take turns, so that every figure is a ratio of
-minima from one run. Where PyTorch and ONNX Runtime are installed their LSTMs run in this process, one thread, after
-the others; the columns that compare with them take what a net needs alone, one pass after the other, as theirs do.
-So do the columns to the peak: the time to what the products would take at the rate of one core, which is measured too.
+One BLAS thread, and CPU time, so that what else runs does not count; all nets of a row are loaded in one process and
+take turns, so that every figure is a ratio of minima from one run. Where PyTorch and ONNX Runtime are installed their
+LSTMs run in this process, one thread, after the others; the columns that compare with them take what a net needs alone,
+one pass after the other, as theirs do. So do the columns to the peak: the time to what the products would take at the
+rate of one core, which is measured too.
 """
 
 from __future__ import annotations
@@ -114,13 +115,13 @@ def torch_seconds(size: Size, rounds: int) -> dict[str, float]:
     lstm, x = torch.nn.LSTM(width, units), torch.randn(steps, batch, width)
     best = {"forward": float("inf"), "both": float("inf")}
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         with torch.no_grad():
             lstm(x)
-        middle = time.perf_counter()
+        middle = time.process_time()
         lstm(x)[0].sum().backward()
         best["forward"] = min(best["forward"], middle - start)
-        best["both"] = min(best["both"], time.perf_counter() - middle)
+        best["both"] = min(best["both"], time.process_time() - middle)
     return best
 
 
@@ -147,9 +148,9 @@ def onnx_seconds(size: Size, rounds: int) -> float:
     fed = {"X": rng.normal(size=size[:3]).astype(np.float32)}
     best = float("inf")
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         session.run(None, fed)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return best
 
 

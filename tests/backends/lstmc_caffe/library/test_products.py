@@ -79,6 +79,15 @@ def test_products(probe: ctypes.CDLL, packed: bool, turned: bool) -> None:
         assert panels is None or panels[-1] == 7, message
 
 
+def test_more_rows_than_stay_in_a_cache(probe: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(3)
+    for rows, outs, ins in ((1, 33, 70000), (3, 33, 70000), (131, 33, 1001), (257, 40, 512)):
+        x, w = drawn(rng, rows, ins), drawn(rng, outs, ins)
+        panels, y = np.empty((outs + 31) // 32 * 32 * ins, np.float32), np.full((rows, outs), 7, np.float32)
+        probe.products(rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(True), None, at(y), outs)
+        np.testing.assert_allclose(y, x.astype(np.float64) @ w.T, rtol=0, atol=2e-6 * ins, err_msg=f"{rows}, {ins}")
+
+
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "as-it-is"])
 def test_infinity_is_of_its_own_sum_alone(probe: ctypes.CDLL, packed: bool) -> None:
     rng = np.random.default_rng(2)
