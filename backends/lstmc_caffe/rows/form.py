@@ -19,6 +19,7 @@ from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.fan import concat_tree
 
 Shape = tuple[int, ...]
+_COUNTS = ("no", "one", "two", "three", "four")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Form:
 
     @property
     def rows(self) -> bool:
-        """Whether every blob must be a matrix."""
+        """Whether every blob must be a matrix, but for those of layers on images."""
         return self.target.layout == "rows"
 
     def shape(self, ref: Ref) -> Shape:
@@ -45,8 +46,10 @@ class Form:
         learned = op.blobs(len(types))
         blobs = [type_ for slot, type_ in enumerate(types) if slot not in learned]
         tops = op.infer(*types)
-        if self.rows and (wrong := [str(type_) for type_ in (*blobs, *tops) if type_.rank != 2]):
-            return [self._violation(op, f"a blob is {wrong[0]}", "two axes")]
+        axes = self.target.axes_of(op.layer_type)
+        if self.rows and (wrong := [str(type_) for type_ in (*blobs, *tops) if type_.rank not in axes]):
+            expected = " or ".join(_COUNTS[count] for count in axes)
+            return [self._violation(op, f"a blob is {wrong[0]}", f"{expected} axes")]
         # DummyData stands for a constant, until the pass `constants`; others until `fixed_blobs`
         stands = isinstance(op, caffe.DummyData) or (self.rows and stood_for(op, self.target))
         return [] if stands else lint_op(op, blobs, tops, self.target)

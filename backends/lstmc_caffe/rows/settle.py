@@ -10,7 +10,7 @@ from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
 from lstmc.passes import Pass, PassResult, compared
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.fixed_blobs import stood_for
-from lstmc_caffe.rows.layout import last_axis, viewed
+from lstmc_caffe.rows.layout import last_axis, matrix_at, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
 
@@ -24,11 +24,11 @@ class SettleViews(Pass):
     3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
     4. a layer reads another view   => Reshape
     5. only outputs read a view     => the host reads the blob so
-    6. a layer reads an output, or it is one of several tops => a Power that changes nothing (or a Concat of one blob),
-       under the output's name (for targets whose outputs must be unread)
+    6. a layer reads an output, or it is one of several tops => a Power that changes nothing (or a Concat of one blob;
+       of images a Reshape), under the output's name (for targets whose outputs must be unread)
     7. a layer reads one of a type that it may not => a Power between them (for targets whose rules say ``not_after``)
 
-    After it every blob has two axes.
+    After it every blob has two axes, or those that the target's rules say of its layer.
     """
 
     name = "settle_views"
@@ -40,8 +40,11 @@ class SettleViews(Pass):
 
     def ensures(self, graph: Graph) -> None:
         for node in graph:
-            if isinstance(node.op, caffe.CaffeOp) and any(t.rank != 2 for t in node.types):
-                raise PassError(f"settle_views left %{node.name} with a blob that has not two axes", loc=node.loc)
+            if not isinstance(node.op, caffe.CaffeOp):
+                continue
+            axes = self.target.axes_of(node.op.layer_type)
+            if any(type_.rank not in axes for type_ in node.types):
+                raise PassError(f"settle_views left %{node.name} with blobs of other axes than {axes}", loc=node.loc)
 
 
 @dataclass
@@ -179,11 +182,17 @@ class _Settler:
         return self.copies[blob]
 
     def _copy(self, blob: Ref, name: str, step: Step | None = None) -> Ref:
-        """A layer that changes nothing: a Power, or where there is none a Concat of one blob."""
+        """A layer that changes no element: a Power, or where there is none a Concat of one blob; of images a Reshape to
+        a matrix."""
         type_ = self.b.type(blob)
         power = caffe.PowerLayer()
-        taken = stood_for(power, self.target) or not lint_op(power, [type_], [type_], self.target)
-        op = power if taken else caffe.ConcatLayer(1)
+        op: caffe.CaffeOp
+        if type_.rank not in self.target.axes_of(power.layer_type):
+            op = caffe.ReshapeLayer(matrix_at(type_.shape, 1))
+        elif stood_for(power, self.target) or not lint_op(power, [type_], [type_], self.target):
+            op = power
+        else:
+            op = caffe.ConcatLayer(1)
         return self.b.add(op, blob, names=(name,), steps=() if step is None else (step,))[0]
 
     def _reason(self, layer_type: str) -> tuple[str, str]:

@@ -88,7 +88,9 @@ class Target:
     layers_reason: str
     layers_source: str
     restrictions: tuple[Restriction, ...]
-    layout: Layout = "blobs"  # "rows": every blob is a matrix, [T, N, D] as [T*N, D]; "blobs": of the model's shapes
+    # "rows": every blob is a matrix, [T, N, D] as [T*N, D], but of layers whose own rule says other axes (images);
+    # "blobs": of the model's shapes
+    layout: Layout = "blobs"
     time: Time = "slice"  # how a sequence is cut into steps; "steps": each step is a blob of its own
     # "layers": a scan becomes one recurrent layer of Caffe's own; "fused": one layer that is generated for it
     scans: Scans = "unrolled"
@@ -108,8 +110,14 @@ class Target:
         return not self.layers or any(fnmatchcase(layer_type, allowed) for allowed in self.layers)
 
     def restrictions_on(self, layer_type: str) -> tuple[Restriction, ...]:
-        """What a layer of this type is held against."""
-        return tuple(rule for rule in self.restrictions if rule.applies_to(layer_type))
+        """What a layer of this type is held against: of axes, what is said of its type, else what is said of all."""
+        found = [rule for rule in self.restrictions if rule.applies_to(layer_type)]
+        of_its_own = any(rule.axes and rule.layer == layer_type for rule in found)
+        return tuple(rule for rule in found if not (of_its_own and rule.axes and rule.layer == ANY_LAYER))
+
+    def axes_of(self, layer_type: str) -> tuple[int, ...]:
+        """How many axes the blobs of a layer of this type may have, where blobs are matrices."""
+        return next((rule.axes for rule in self.restrictions_on(layer_type) if rule.axes), (2,))
 
     def reason_against(self, layer_type: str) -> tuple[str, str]:
         """Why layers of a type are not allowed, and where that is documented."""

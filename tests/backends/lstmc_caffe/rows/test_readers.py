@@ -11,17 +11,23 @@ from lstmc import (
     Input,
     Param,
     State,
+    ave_pool,
     cell,
     concat,
+    conv,
     linear,
+    max_pool,
     model,
+    relu,
     reshape,
     scan,
     softmax,
     tanh,
+    transpose,
     uniform,
 )
 from lstmc import compile as compile_net
+from lstmc.api import Net
 from lstmc.backend import Artifact, Compiled, load_backend
 from lstmc.cells.lstm import lstm
 from lstmc.differential import check
@@ -121,6 +127,46 @@ def test_a_constant_is_made_of_no_output(mnn: ReaderExecutor) -> None:
     layers = {layer.name: (layer.type, layer.bottoms) for layer in net.layers}
     assert layers["x"] == ("Power", ("X",))  # a copy, as the ones for p are made of X
     assert check(net.compiled, net.artifact, net.weights, mnn).passed
+
+
+@model
+def tagger(
+    X=Input(N, 1, 8, 12),
+    *,
+    W=Param(4, 1, 3, 3, fill=uniform(-1, 1)),
+    b=Param(4, fill=uniform(-1, 1)),
+    V=Param(5, 4, 3, 3, fill=uniform(-1, 1)),
+):
+    """The columns of an image are steps: how text is read in pictures."""
+    maps = max_pool(relu(conv(X, W, b, pad=1)), 2)
+    columns = ave_pool(tanh(conv(maps, V, pad=1)), (4, 1))
+    y, _ = scan(lstm(H=3), transpose(reshape(columns, N, 5, 6), 2, 0, 1))
+    return {"y": y, "maps": maps}
+
+
+IMAGES = {"C": 2, "Y": 4, "X": 5, "F": 3, "K": 3, "T": 3, "N": 2}
+
+
+def convolved(name: str, target: str, step: bool) -> Net:
+    if name == "tagger":
+        return compile_net(tagger, target=target, sizes={"N": 2})
+    return compile_net(name, target=target, step=step, sizes=IMAGES | ({"T": 1} if step else {}))
+
+
+@pytest.mark.parametrize("reader", ["caffe", "mnn", "opencv"])
+@pytest.mark.parametrize(
+    ("name", "step"), [("tagger", False), ("conv_lstm", False), ("conv_lstm", True), ("conv_gru", False)]
+)
+@pytest.mark.caffe
+def test_images(request: pytest.FixtureRequest, reader: str, name: str, step: bool) -> None:
+    net = convolved(name, "flat" if reader == "caffe" else reader, step)
+    assert lint_text(net.prototxt, load_target("flat")).violations == ()
+    if reader == "caffe":
+        assert_caffe_agrees(request.getfixturevalue("caffe"), net.compiled)
+        return
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
+    assert {d.name for d in report.differences if d.kind == "output"} >= {"y"}
+    assert report.passed, [d for d in report.differences if not d.passed]
 
 
 @pytest.mark.parametrize("target", PORTABLE)

@@ -50,6 +50,28 @@ CASES = {
         "z=%z",
         {"view_to_reshape": 1},
     ),
+    "images are fed as such, and what reads a row of one reads a Reshape": (
+        "flat",
+        """%W: f32[2,2,1,3] = param()
+        %q: f32[2,2,3,4] = host.input()
+        %c: f32[2,2,3,2] = caffe.Convolution(%q, %W, num_output=2, kernel=(1, 3))
+        %r: f32[2,2,3,2] = caffe.ReLU(%c)
+        %v: f32[2,12] = host.view(%r, shape=(2, 12))
+        %t: f32[2,12] = caffe.TanH(%v)
+        %i: f32[2,2,3,2] = host.view(%t, shape=(2, 2, 3, 2))
+        %z: f32[2,2,1,1] = caffe.MaxPooling(%i, size=(3, 2))""",
+        """%W: f32[2,2,1,3] = param()
+        %q: f32[2,2,3,4] = host.input()
+        %q/rows: f32[2,2,3,4] = caffe.Feed(%q, shape=(2, 2, 3, 4))
+        %c: f32[2,2,3,2] = caffe.Convolution(%q/rows, %W, num_output=2, kernel=(1, 3))
+        %r: f32[2,2,3,2] = caffe.ReLU(%c)
+        %v: f32[2,12] = caffe.Reshape(%r, shape=(2, 12))
+        %t: f32[2,12] = caffe.TanH(%v)
+        %i: f32[2,2,3,2] = caffe.Reshape(%t, shape=(2, 2, 3, 2))
+        %z: f32[2,2,1,1] = caffe.MaxPooling(%i, size=(3, 2))""",
+        "z=%z",
+        {"feed": 1, "view_to_reshape": 2},
+    ),
     "a Reshape that a product may not read is copied once": (
         "mnn",
         """%W: f32[2,3] = param()

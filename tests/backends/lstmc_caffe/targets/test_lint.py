@@ -155,12 +155,23 @@ def test_steps_of_a_native_layer() -> None:
 
 
 def test_old_inputs_have_shapes_too() -> None:
-    sizes = "input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4"
-    text = f'input: "x" {sizes} layer {{ name: "t" type: "TanH" bottom: "x" top: "t" }}'
-    assert findings(text, "flat") == [
-        "input x (Input): blob x is [1, 2, 3, 4], with 4 axes; 2 axes",
-        "t (TanH): blob t is [1, 2, 3, 4], with 4 axes; 2 axes",
+    layer = 'layer { name: "t" type: "TanH" bottom: "x" top: "t" }'
+    four = "input_dim: 1 input_dim: 2 input_dim: 3 input_dim: 4"
+    assert findings(f'input: "x" {four} {layer}', "flat") == ["t (TanH): blob t is [1, 2, 3, 4], with 4 axes; 2 axes"]
+    three = "input_shape { dim: 1 dim: 2 dim: 3 }"
+    assert findings(f'input: "x" {three} {layer}', "flat") == [
+        "input x (Input): blob x is [1, 2, 3], with 3 axes; 2 or 4 axes",
+        "t (TanH): blob t is [1, 2, 3], with 3 axes; 2 axes",
     ]
+
+
+def test_what_is_said_of_a_type_stands_for_what_is_said_of_all() -> None:
+    param = "convolution_param { num_output: 2 kernel_size: 1 }"
+    conv = f'layer {{ name: "c" type: "Convolution" bottom: "x" top: "c" {param} }}'
+    assert findings(f'input: "x" input_shape {{ dim: 1 dim: 2 dim: 3 dim: 4 }} {conv}', "flat") == []
+    flat, caffe = load_target("flat"), load_target("caffe")
+    assert [flat.axes_of(kind) for kind in ("Convolution", "Reshape", "TanH")] == [(4,), (2, 4), (2,)]
+    assert caffe.axes_of("TanH") == (2,)
 
 
 def test_a_shape_that_cannot_be_found_is_said_not_guessed() -> None:
