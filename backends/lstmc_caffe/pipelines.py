@@ -20,6 +20,7 @@ from functools import cache
 from lstmc.errors import BackendError
 from lstmc.ops import Linear
 from lstmc.passes import (
+    ConvProducts,
     Cse,
     Dead,
     Expand,
@@ -139,10 +140,15 @@ def _fused(target: Target) -> Passes:
     )
 
 
+def _conv_products(target: Target) -> Passes:
+    """Where there are no images."""
+    return () if target.allows("Convolution") else (ConvProducts(target.trained),)
+
+
 def _rows(target: Target) -> Passes:
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
-        *(Simplify(), Cse(), Dead(), Precompute(target.trained)),
+        *(Simplify(), Cse(), Dead(), *_conv_products(target), Precompute(target.trained)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
@@ -155,7 +161,8 @@ def _rows_of_steps(target: Target) -> Passes:
     """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
-        *(Simplify(), Cse(), Dead(), Precompute(target.trained), RollIn(), SplitProducts(), FixedProducts()),
+        *(Simplify(), Cse(), Dead(), *_conv_products(target), Precompute(target.trained)),
+        *(RollIn(), SplitProducts(), FixedProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),

@@ -1,6 +1,7 @@
 """The passes of the core: each file holds one, each graph it returns means what its input means."""
 
 from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_role
+from lstmc.passes.conv_products import ConvProducts
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, named_results, step_pattern
@@ -20,6 +21,7 @@ from lstmc.passes.sink import Sink
 from lstmc.passes.split_products import SplitProducts
 
 __all__ = [
+    "ConvProducts",
     "CoreTimeAxis",
     "Cse",
     "Dead",

@@ -21,7 +21,7 @@ from lstmc_caffe.readers.reader import Reader, Stage
 from lstmc_caffe.worker import WORKER
 
 Shape = tuple[int, ...]
-SECONDS = 300.0  # for one net; starting takes part of it
+SECONDS = 900.0  # for one net; starting takes part of it, and RKNN 5 minutes of one of 350 layers on a busy machine
 # What a virtual environment of lstmc's own must not tell that of a reader, and what keeps readers from using all cores.
 UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -49,6 +50,8 @@ class FixedBlobs(Pass):
        raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row
     2. InnerProduct without bias => one with a bias of zeros
     3. Scale by a blob           => Eltwise PROD of x and InnerProduct of zeros whose bias is that blob
+    4. Concat of a blob with itself => InnerProduct with zeros and ones; along axis 0, of all rows as one, and Reshape
+       (for targets whose Concat has ``bottoms_differ``)
 
     (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
     """
@@ -57,11 +60,19 @@ class FixedBlobs(Pass):
     target: Target
 
     def run(self, graph: Graph) -> PassResult:
-        wanted = {node.name for node in graph if isinstance(node.op, caffe.CaffeOp) and stood_for(node.op, self.target)}
+        layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
+        wanted = {n.name for n in layers if stood_for(n.op, self.target) or self._joins_itself(graph, n)}
         if not wanted:
             return PassResult(graph, False)
         writer = _Writer(graph, self.target)
         return result(graph, writer.run(wanted), writer.counts)
+
+    def _joins_itself(self, graph: Graph, node: Node) -> bool:
+        """Whether it is a Concat that reads one blob of several numbers alone, where that may not be."""
+        if not isinstance(node.op, caffe.ConcatLayer) or self.target.may_repeat("Concat"):
+            return False
+        args = graph.args(node.name)
+        return len(args) > 1 and len(set(args)) == 1 and prod(graph.type(args[0]).shape) > 1
 
 
 @dataclass
@@ -69,7 +80,7 @@ class _Writer:
     graph: Graph
     target: Target
     counts: Counter[str] = field(default_factory=Counter)
-    fixed: dict[tuple[tuple[int, ...], float], Ref] = field(default_factory=dict)
+    fixed: dict[Values, Ref] = field(default_factory=dict)
 
     def run(self, wanted: set[str]) -> Graph:
         self.rebuild = Rebuild(self.graph)
@@ -96,6 +107,9 @@ class _Writer:
             self.counts["bias"] += 1
             zeros = self._numbers(node, "zeros", (op.num_output,), 0.0)
             return self.b.copy(node, (*args, zeros), replace(op, bias=True))
+        if isinstance(op, caffe.ConcatLayer):
+            self.counts["join_to_product"] += 1
+            return self._repeated(node, args[0], op.axis, len(args))
         assert isinstance(op, caffe.Scale)
         self.counts["scale_to_product"] += 1
         weights = self._numbers(node, "zeros", columns * 2, 0.0)
@@ -142,8 +156,25 @@ class _Writer:
 
     def _numbers(self, node: Node, name: str, shape: tuple[int, ...], number: float) -> Ref:
         """A fixed blob of one number; one for all layers that need it."""
-        if (shape, number) not in self.fixed:
-            array: Array = np.full(shape, number, np.float32).astype(np.float64)
-            op = Param(shape, Values.of(array), 0.0, 0.0)
-            self.fixed[shape, number] = self.b.add(op, names=(f"{node.name}/{name}",))[0]
-        return self.fixed[shape, number]
+        return self._fixed(node, name, np.full(shape, number, np.float32).astype(np.float64))
+
+    def _fixed(self, node: Node, name: str, array: Array) -> Ref:
+        fill = Values.of(array)
+        if fill not in self.fixed:
+            self.fixed[fill] = self.b.add(Param(array.shape, fill, 0.0, 0.0), names=(f"{node.name}/{name}",))[0]
+        return self.fixed[fill]
+
+    def _repeated(self, node: Node, x: Ref, axis: int, count: int) -> Refs:
+        rows, columns = self.b.type(x).shape
+        size = columns if axis == 1 else rows * columns
+        matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
+        product = caffe.InnerProduct(1, count * size, False)
+        if axis == 1:
+            return self.b.copy(node, (x, matrix), product)
+
+        def add(op: caffe.CaffeOp, name: str, *args: Ref) -> Ref:
+            return self.b.add(op, *args, names=(f"{node.name}/{name}",), loc=node.loc, steps=(node.step,))[0]
+
+        row = x if rows == 1 else add(caffe.ReshapeLayer((1, size)), "row", x)
+        repeated = add(product, "repeated", row, matrix)
+        return self.b.copy(node, (repeated,), caffe.ReshapeLayer((count * rows, columns)))

@@ -19,20 +19,32 @@ ROOT = 16  # exp(x) is exp(x / 16) ** 16: 1 - tanh(x / 32) keeps its digits as f
 DEGREE = 8  # of the polynomial for ln(1 + exp(-x)): it is then exact to 13 digits, and a pass changes no meaning
 DOUBLINGS = 8  # exp(x) is exp(x / 256) doubled up, where there is no division
 LN_2 = float(np.log(2))
+INVERSE = caffe.PowerLayer(-1.0)
 BELOW = caffe.PowerLayer(-1.0, -1.0, 1.0)  # 1 / (1 - x)
 
 
 def exponential(form: Form, op: Op, args: Refs) -> Refs:
-    """By TanH and a division where there is one, else by Sigmoid and polynomials."""
+    """By TanH and a division where there is one, in float16 by Sigmoid and one; else by Sigmoid and polynomials."""
     assert isinstance(op, caffe.ExpLayer)
     x, name = form.blob(args[0]), form.node.name
     if form.fits(op, form.b.type(x)):
         return (form.result(form.layer(op, x)),)
+    if form.target.float16 and form.target.allows("Sigmoid") and form.fits(INVERSE, form.b.type(x)):
+        return (form.result(_exp_by_two_sigmoids(form, x, name)),)
     if form.target.allows("TanH") and form.fits(BELOW, form.b.type(x)):
         return (form.result(_exp_by_tanh(form, x, name)),)
     if form.target.allows("Sigmoid"):
         return (form.result(_exp_by_sigmoid(form, x, name)),)
     return (form.result(form.layer(op, x)),)  # refused
+
+
+def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
+    """sigmoid(x) / sigmoid(-x): with no power that takes digits away, in float16, which a Sigmoid by tanh would."""
+    negated = power_layers(form, caffe.PowerLayer(scale=-1.0), x, f"{name}/negated")
+    above = form.layer(caffe.SigmoidLayer(), x, name=f"{name}/above")
+    below = form.layer(caffe.SigmoidLayer(), negated, name=f"{name}/below")
+    inverse = power_layers(form, INVERSE, below, f"{name}/inverse")
+    return form.layer(caffe.Eltwise("PROD"), above, inverse, name=name)
 
 
 def _exp_by_tanh(form: Form, x: Ref, name: str) -> Ref:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,11 @@ def _check(
             if shape and prod(shape[1:]) < rule.columns_at_least:
                 found, least = _count(prod(shape[1:]), "column"), _count(rule.columns_at_least, "column")
                 yield _violation(rule, layer, f"blob {name} is {list(shape)}, with {found}", f"at least {least}")
+    elif rule.bottoms_differ:
+        large = [name for name, shape in zip(layer.bottom, bottoms, strict=True) if shape is None or prod(shape) > 1]
+        twice = [name for name, count in Counter(large).items() if count > 1]
+        if twice:
+            yield _violation(rule, layer, f"{twice[0]} is read several times", "each blob once")
     elif not rule.in_place:
         for name in layer.top:
             if name in layer.bottom:
@@ -139,8 +145,12 @@ def _check(
 def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
     param, _, name = rule.field.rpartition(".")
     message = getattr(layer, param)
+    if rule.absent and not isinstance(value := getattr(message, name), Sized):  # a message
+        if message.HasField(name):
+            yield _violation(rule, layer, f"{name} is set", f"no {name}")
+        return
     if rule.absent:
-        if len(value := getattr(message, name)):
+        if len(value):
             shown = ", ".join(f"{number:g}" for number in value)
             yield _violation(rule, layer, f"{name} is {shown}", f"no {name}")
         return

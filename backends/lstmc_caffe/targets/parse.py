@@ -63,6 +63,7 @@ class RuleTable:
     rows_at_most: int | None = None
     not_after: LayerTypes | None = None
     columns_at_least: int | None = None
+    bottoms_differ: bool | None = None
 
 
 CHECKS = tuple(f.name for f in fields(RuleTable))[4:]
@@ -117,6 +118,7 @@ class TargetFile:
     trained: bool | None = None
     outputs_unread: bool | None = None
     sharers_carry_blobs: bool | None = None
+    float16: bool | None = None
     reader: tuple[ReaderTable, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     layers: LayersTable = LayersTable()
@@ -157,7 +159,7 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
         if rule is not None:
             rules[subject] = rule
     before = base.target
-    same = ("layout", "time", "scans", "names", "trained", "outputs_unread", "sharers_carry_blobs")
+    same = ("layout", "time", "scans", "names", "trained", "outputs_unread", "sharers_carry_blobs", "float16")
     told = {name: getattr(file, name) for name in same}
     types, reason, source = _layers(file.layers, before, sources)
     target = Target(

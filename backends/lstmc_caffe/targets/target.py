@@ -51,6 +51,7 @@ class Restriction:
     columns_at_least: int | None = None  # how many columns, axis 1 and all after it, every blob that it reads has
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
     not_after: tuple[str, ...] = ()  # the types of layers whose blobs it may not read
+    bottoms_differ: bool = False  # it reads no blob of several numbers twice
 
     @property
     def is_limit(self) -> bool:
@@ -99,6 +100,7 @@ class Target:
     trained: bool = False  # nets are trained as they are, so no layer may lose a gradient
     outputs_unread: bool = False  # a model's output is a blob that no layer reads
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
+    float16: bool = False  # readers compute in it
     pitfalls: tuple[Pitfall, ...] = ()
 
     def allows(self, layer_type: str) -> bool:
@@ -129,6 +131,10 @@ class Target:
     def may_read(self, layer_type: str, writer: str) -> bool:
         """Whether a layer of one type may read what a layer of another one wrote."""
         return not any(writer in rule.not_after for rule in self.restrictions_on(layer_type))
+
+    def may_repeat(self, layer_type: str) -> bool:
+        """Whether a layer of a type may read one blob several times."""
+        return not any(rule.bottoms_differ for rule in self.restrictions_on(layer_type))
 
     @property
     def one_row(self) -> bool:

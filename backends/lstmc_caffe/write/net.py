@@ -78,7 +78,7 @@ def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref,
         title = _section_title(node)
         if not sections or sections[-1].title != title:
             sections.append(Section(title))
-        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {}, target.trained)
+        _write_layer(sections[-1].net.layer.add(), graph, node, owners, blobs, in_place or {}, target)
     unread = _unread(graph)
     if unread and target.allows("Silence"):
         sections.append(Section("values that nothing reads"))
@@ -142,7 +142,7 @@ def _write_layer(
     owners: dict[str, Owner],
     blobs: dict[Ref, None],
     in_place: Mapping[Ref, str],
-    trained: bool,
+    target: Target,
 ) -> None:
     op = node.op
     assert isinstance(op, CaffeOp), op
@@ -161,16 +161,23 @@ def _write_layer(
     for index, slot in enumerate(learned):
         blob = graph.value_name(args[slot])
         params = _parameters_in(graph, args[slot])
-        _write_param(layer.param.add(), blob, params, trained, node.loc)
+        _write_param(layer.param.add(), blob, params, target.trained, node.loc)
         if blob not in owners:
             owners[blob] = Owner(node.name, index)
             blobs[args[slot]] = None
             filler = _common_filler(graph, args[slot], params)
             if filler is not None:
                 declared.setdefault(id(messages[index]), []).append(filler)
+    unwanted = _unwanted_fields(layer, target)
     for message in {id(message): message for message in messages}.values():
-        if len(set(declared.get(id(message), []))) == 1:
+        if len(set(declared.get(id(message), []))) == 1 and not any(message is other for other in unwanted):
             write_filler(message, declared[id(message)][0])
+
+
+def _unwanted_fields(layer: Any, target: Target) -> list[Any]:
+    """What a target wants a layer to be written without."""
+    paths = [rule.field.rpartition(".") for rule in target.restrictions_on(layer.type) if rule.absent]
+    return [getattr(getattr(layer, param), name) for param, _, name in paths]
 
 
 def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:

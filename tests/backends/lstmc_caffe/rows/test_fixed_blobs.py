@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc.ops import Values
+from lstmc.ops import Array, Values
 from lstmc.passes import PassResult
 from lstmc_caffe.rows.fixed_blobs import FixedBlobs
 from lstmc_caffe.run.runner import Runner
@@ -22,9 +22,13 @@ X = "%x: f32[2,3] = caffe.Input()\n"
 
 
 def fixed(name: str, shape: tuple[int, ...], number: float) -> str:
-    values = Values.of(np.full(shape, number))
-    sizes = ",".join(map(str, shape))
-    fill = f"values({shape}, {values.data!r})"
+    return fixed_matrix(name, np.full(shape, number))
+
+
+def fixed_matrix(name: str, array: Array) -> str:
+    values = Values.of(array)
+    sizes = ",".join(map(str, array.shape))
+    fill = f"values({array.shape}, {values.data!r})"
     return f"%{name}: f32[{sizes}] = param(fill={fill}, lr_mult=0.0, decay_mult=0.0)\n"
 
 
@@ -108,6 +112,22 @@ CASES = {
         %z: f32[2,3] = caffe.Eltwise(%x, %z/value, operation='PROD')""",
         {"scale_to_product": 1},
     ),
+    "a Concat of columns with themselves by a product": (
+        "rknn",
+        "%z: f32[2,6] = caffe.Concat(%x, %x, axis=1)",
+        fixed_matrix("z/ones", np.tile(np.eye(3), (2, 1)))
+        + "%z: f32[2,6] = caffe.InnerProduct(%x, %z/ones, num_output=6)",
+        {"join_to_product": 1},
+    ),
+    "a Concat of rows with themselves by a product of all of them": (
+        "rknn",
+        "%z: f32[4,3] = caffe.Concat(%x, %x, axis=0)",
+        fixed_matrix("z/ones", np.tile(np.eye(6), (2, 1)))
+        + """%z/row: f32[1,6] = caffe.Reshape(%x, shape=(1, 6))
+        %z/repeated: f32[1,12] = caffe.InnerProduct(%z/row, %z/ones, num_output=12)
+        %z: f32[4,3] = caffe.Reshape(%z/repeated, shape=(4, 3))""",
+        {"join_to_product": 1},
+    ),
 }
 
 
@@ -136,3 +156,8 @@ def test_nothing_is_written_anew_where_the_target_has_it() -> None:
 )
 def test_real_caffe_agrees(caffe: Runner, name: str, target: str) -> None:
     assert_caffe_agrees(caffe, built(name, target)[0])
+
+
+def test_one_number_is_joined_with_itself() -> None:
+    graph = graph_of("%x: f32[1,1] = caffe.Input()\n%z: f32[1,2] = caffe.Concat(%x, %x, axis=1)")
+    assert FixedBlobs(load_target("rknn")).run(graph) == PassResult(graph, False)

@@ -40,6 +40,23 @@ def test_exp_by_others() -> None:
     assert lines_of(narrowed(graph_of("%z: f32[2,3,4] = exp(%x)"), NOSLICE)) == EXP
 
 
+EXP_IN_FLOAT16 = """\
+%z/negated: f32[6,4] = caffe.Power(%x/rows, scale=-1.0)
+%z/above: f32[6,4] = caffe.Sigmoid(%x/rows)
+%z/below: f32[6,4] = caffe.Sigmoid(%z/negated)
+%z/inverse: f32[6,4] = caffe.Power(%z/below, power=-1.0, shift=1.1754943508222875e-38)
+%z: f32[6,4] = caffe.Eltwise(%z/above, %z/inverse, operation='PROD')
+"""
+
+
+def test_exp_in_float16() -> None:
+    graph = narrowed(graph_of("%z: f32[2,3,4] = exp(%x)"), load_target("rknn"))
+    assert lines_of(graph) == ROWS + EXP_IN_FLOAT16 + Z
+    x = np.linspace(-2, 2, 24)  # the interpreter's sigmoid is by tanh, which loses the digits of small ones
+    found = forward(graph, {"x": x.reshape(2, 3, 4)}, dtype=np.float16).outputs["z"].ravel()
+    assert_allclose(found, np.exp(x.astype(np.float16)), rtol=5e-3)
+
+
 def test_softplus_has_a_layer_of_its_own_on_noslice() -> None:
     after = ROWS + "%z: f32[6,4] = caffe.BNLL(%x/rows)\n" + Z
     assert lines_of(narrowed(graph_of("%z: f32[2,3,4] = softplus(%x)"), NOSLICE)) == after

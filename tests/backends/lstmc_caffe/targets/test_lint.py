@@ -97,6 +97,16 @@ def test_the_posts_netspec_form_is_clean_for_caffe() -> None:
             "d (Eltwise): 3 bottoms; 2 bottoms",
         ),
         (
+            'name: "c" type: "Concat" bottom: "x" bottom: "x" top: "c"',
+            "rknn",
+            "c (Concat): x is read several times; each blob once",
+        ),
+        (
+            'name: "s" type: "Scale" bottom: "x" top: "s" scale_param { filler { type: "constant" value: 1 } }',
+            "rknn",
+            "s (Scale): filler is set; no filler",
+        ),
+        (
             'name: "t" type: "TanH" bottom: "x" top: "x"',
             "flat",
             "t (TanH): x is overwritten in place; a top of another name",

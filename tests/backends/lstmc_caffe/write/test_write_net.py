@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
+import lstmc
 from lstmc import (
     Input,
     Param,
@@ -32,7 +33,7 @@ from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.proto.net import NetParameter
+from lstmc_caffe.proto.net import NetParameter, net_from_text
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.net import write_net
@@ -165,6 +166,15 @@ def test_multipliers_of_one_are_left_out() -> None:
     assert not any(spec.HasField("lr_mult") or spec.HasField("decay_mult") for spec in plain)
     (b,) = (spec for spec in specs if spec.name == "b")
     assert (b.lr_mult, b.decay_mult) == (2, 0)
+
+
+def test_a_filler_that_a_target_does_not_want_is_not_written() -> None:
+    for target, has in (("flat", True), ("rknn", False)):
+        net = net_from_text(lstmc.compile("lstm_layernorm", T=1, N=1, D=3, H=2, target=target).prototxt)
+        scales = [layer for layer in net.layer if layer.type == "Scale" and len(layer.param)]
+        assert any(layer.scale_param.HasField("filler") for layer in scales) == has
+        products = [layer for layer in net.layer if layer.type == "InnerProduct"]
+        assert any(layer.inner_product_param.HasField("weight_filler") for layer in products)
 
 
 def test_fillers_say_what_the_user_declared() -> None:

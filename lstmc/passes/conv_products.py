@@ -1,0 +1,133 @@
+"""Convolutions as matrix products, for targets whose blobs are matrices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
+from lstmc.ops import Add, Arg, Conv, Full, Linear, Op, Param, Reshape, Split, Transpose, Values
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
+from lstmc.passes.precompute import LARGEST
+
+Image = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ConvProducts(Pass):
+    """Write a convolution over small images as a product of all their elements with one matrix.
+
+    1. conv(x, W, b)          => reshape(linear(reshape(x), M, b at every place)), where M is what conv makes of all
+                                 images that are one at one place: of parameters alone, so ``precompute`` stores it
+    2. split(that, channels)  => reshape(split(linear(...))): channels are columns that lie together
+
+    M has at most as many elements as ``precompute`` allows; a larger convolution stays. Nets that are trained keep all
+    (``trained``): M is no parameter.
+    """
+
+    name = "conv_products"
+    trained: bool = False
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        if self.trained:
+            return PassResult(graph, False)
+        counts: Counter[str] = Counter()
+        images: dict[Image, Ref] = {}
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan):
+                return _in_scan(b, node, node.op, args, images, counts)
+            return outside.of_node(b, node, args)
+
+        outside = _Products(images, counts)
+        return result(graph, rewrite(graph, visit), counts)
+
+
+@dataclass
+class _Products:
+    """Makes products in one graph that is being rebuilt; ``images`` are, by their shape, those that it has."""
+
+    images: dict[Image, Ref]
+    counts: Counter[str]
+    flat: dict[Ref, Ref] = field(default_factory=dict)  # products by what has the shape of images
+
+    def of_node(self, b: Builder, node: Node, args: Refs) -> Refs | None:
+        """What replaces a node, or None where it stays."""
+        if isinstance(node.op, Conv):
+            return self._product(b, node, node.op, args)
+        if isinstance(node.op, Split) and args[0] in self.flat:
+            return self._pieces(b, node, node.op, args[0])
+        return None
+
+    def _product(self, b: Builder, node: Node, op: Conv, args: Refs) -> Refs | None:
+        x, *weights = args
+        shape, out = b.type(x).shape, node.types[0].shape
+        image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
+        if not all(is_weight(b, ref) for ref in weights) or is_weight(b, x) or columns * prod(image) > LARGEST:
+            return None
+
+        def add(op: Op, name: str, *operands: Ref) -> Ref:
+            return b.add(op, *operands, names=(f"{node.name}/{name}",), loc=node.loc)[0]
+
+        made = add(op, "responses", self._identity(b, image, f"{node.name}/images"), weights[0])
+        matrix = add(Transpose(0), "matrix", add(Reshape((prod(image), columns)), "rows", made))
+        operands = [add(Reshape((prod(shape[:-3]), prod(image))), "elements", x), matrix]
+        if len(weights) == 2:
+            column = add(Reshape((out[-3], 1)), "column", weights[1])
+            everywhere = add(Add(), "everywhere", column, add(Full((out[-3], places), 0.0), "zeros"))
+            operands.append(add(Reshape((columns,)), "bias", everywhere))
+        product = add(Linear(1), "product", *operands)
+        self.counts["conv"] += 1
+        images = b.add(Reshape(out), product, names=node.names, loc=node.loc)
+        self.flat[images[0]] = product
+        return images
+
+    def _pieces(self, b: Builder, node: Node, op: Split, images: Ref) -> Refs | None:
+        shape = b.type(images).shape
+        if op.axis != len(shape) - 3:
+            return None
+        sizes = tuple(size * prod(shape[-2:]) for size in op.sizes)
+        names = tuple(f"{name}/elements" for name in node.names)
+        pieces = b.add(Split(1, sizes), self.flat[images], names=names, loc=node.loc)
+        self.counts["split"] += 1
+        named = zip(pieces, node.names, node.types, strict=True)
+        return tuple(b.add(Reshape(t.shape), piece, names=(name,), loc=node.loc)[0] for piece, name, t in named)
+
+    def _identity(self, b: Builder, image: Image, name: str) -> Ref:
+        """All images of one shape that have a one at one place, [C * H * W, C, H, W]."""
+        if image not in self.images:
+            self.images[image] = self._new(b, image, name)
+        return self.images[image]
+
+    def _new(self, b: Builder, image: Image, name: str) -> Ref:
+        fill = Values.of(np.eye(prod(image)).reshape(-1, *image))
+        return b.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,))[0]
+
+
+class _ProductsInBody(_Products):
+    """The same in a scan's body, where the images are an argument."""
+
+    def _new(self, b: Builder, image: Image, name: str) -> Ref:
+        return b.add(Arg((prod(image), *image), "weight"), names=(name,))[0]
+
+
+def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, images: dict[Image, Ref], counts: Counter[str]) -> Refs:
+    inner = Rebuild(scan.body)
+    products = _ProductsInBody({}, counts)
+    for old in scan.body:
+        operands = inner.args(old)
+        inner.put(old, products.of_node(inner.builder, old, operands) or inner.builder.copy(old, operands))
+    body = inner.finish()
+    outer = dict(zip([a.name for a in scan.body.body_args()], args, strict=True))
+    outside = _Products(images, counts)
+    for image, ref in products.images.items():
+        outer[ref.node] = outside._identity(b, image, f"{node.name}/{ref.node}")
+    return b.add(
+        replace(scan, body=body), *[outer[arg.name] for arg in body.body_args()], names=node.names, loc=node.loc
+    )
