@@ -98,4 +98,4 @@ def _run(
 def _words(error: BackendError) -> str:
     """All that an error says, in one line, without folders of the machine."""
     said = "; ".join((error.message, *(note for note in error.notes if not note.startswith("documented in: "))))
-    return " ".join(re.sub(r"/\S*/", "", said).split())
+    return " ".join(re.sub(r"(?<![\w%])/\S*/", "", said).split())
