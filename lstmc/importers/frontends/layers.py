@@ -40,6 +40,8 @@ class Layers(Moves):
 
         Raises :class:`ShapeProblem` for what else is not finite.
         """
+        if isinstance(x, Weight) and not x.sources:
+            x = x.array()  # a constant of the graph
         if not isinstance(x, np.ndarray) or x.dtype == object or np.all(np.isfinite(x)):
             return x
         if np.any(np.isnan(x)) or kind not in ("add", "sub", "max", "min"):

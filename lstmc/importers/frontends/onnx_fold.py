@@ -5,7 +5,7 @@ A size without a number is its name, in an array of objects: such arrays are cut
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,6 +87,18 @@ def _settled(array: Any) -> Array:
     if found.dtype == object and not any(isinstance(one, str) for one in found.reshape(-1)):
         found = found.astype(np.int64)
     return found
+
+
+def triangle(node: Node, shape: Sequence[int], diagonal: Array | None) -> Array:
+    """Which elements a Trilu keeps: those from a diagonal on, or up to it."""
+    k = 0 if diagonal is None else int(diagonal.reshape(-1)[0])
+    rows, columns = shape[-2:]
+    lower = np.tri(rows, columns, k - 1 if node.get("upper", 1) else k, dtype=bool)
+    return np.broadcast_to(~lower if node.get("upper", 1) else lower, shape)
+
+
+def _trilu(node: Node, x: Array, diagonal: Array | None = None) -> Array:
+    return np.where(triangle(node, x.shape, diagonal), x, np.zeros((), x.dtype))
 
 
 def _axes(node: Node, given: Array | None) -> tuple[int, ...] | None:
@@ -226,6 +238,7 @@ FOLDS: Mapping[str, Fold] = {
     "Tile": _tile,
     "ConstantOfShape": _of_shape,
     "Range": _range,
+    "Trilu": _trilu,
     "Add": lambda node, x, y: x + y,
     "Sub": lambda node, x, y: x - y,
     "Mul": _multiplied,

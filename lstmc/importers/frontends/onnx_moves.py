@@ -10,7 +10,7 @@ import numpy as np
 from lstmc.importers.describe.ops import Dropout
 from lstmc.importers.describe.shapes import axis_in, broadcast, fixed, resolved
 from lstmc.importers.frontends.moves import Operand
-from lstmc.importers.frontends.onnx_fold import slices
+from lstmc.importers.frontends.onnx_fold import slices, triangle
 from lstmc.importers.frontends.onnx_values import Node, Onnx, fixed_numbers, known, sizes, weight
 from lstmc.importers.frontends.refused import Refused
 
@@ -169,6 +169,14 @@ def _cum_sum(t: Onnx, node: Node) -> Operand:
     return t.layers.cumulated(node.needed(0), axis, not node.get("exclusive", 0), bool(node.get("reverse", 0)))
 
 
+def _trilu(t: Onnx, node: Node) -> Operand:
+    x = node.needed(0)
+    rows, columns = (fixed(size, "a size") for size in t.layers.shape(x)[-2:])
+    diagonal = None if node.operand(1) is None else fixed_numbers(node.operand(1), "k")
+    kept = triangle(node, (rows, columns), None if diagonal is None else np.asarray(diagonal))
+    return t.layers.binary("mul", x, kept.astype(np.float32))
+
+
 def _arg_max(t: Onnx, node: Node) -> Operand:
     raise Refused("operator", node.op, "which element is the largest is not computed in the net", _SCORES)
 
@@ -187,6 +195,7 @@ HANDLERS: dict[str, Handler] = {
     "Pad": _pad,
     "DepthToSpace": _depth_to_space,
     "CumSum": _cum_sum,
+    "Trilu": _trilu,
     "ArgMax": _arg_max,
     "ArgMin": _arg_max,
     "TopK": _arg_max,
