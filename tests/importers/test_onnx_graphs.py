@@ -78,7 +78,8 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
          ("Einsum", "cx", "y", {"equation": "nij,njk->nk"})], X3, {}, 13),
     "triangles": (
         [("Trilu", "wk", "v", {"upper": 1}), ("Where", "vnz", "a", {}), ("Add", "xa", "b", {}),
-         ("Softmax", "b", "c", {"axis": -1}), ("Trilu", "c", "d", {"upper": 0}), ("Trilu", "dk", "e", {}), ("Add", "de", "y", {})], (2, 3, 3),
+         ("Softmax", "b", "c", {"axis": -1}), ("Trilu", "c", "d", {"upper": 0}),
+         ("Trilu", "dk", "e", {}), ("Add", "de", "y", {})], (2, 3, 3),
         {"w": np.ones((3, 3), bool), "k": np.array(1, np.int64), "n": floats(1) - 1e9, "z": floats(3, 1)}, 16),
     "norms": (
         [("InstanceNormalization", "xst", "a", {}), ("ReduceL2", "a", "b", {"axes": [2]}),
