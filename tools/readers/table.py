@@ -19,7 +19,7 @@ NOT_HAD = {
     "RKNN toolkit 1.x": "it is on no registry",
     "Tengine": "its converter is on no registry",
     "caffe2onnx 2.0.1": "its first layer reads all inputs, whatever it says: only nets of one input are read",
-    "nncase 1.9": "its Caffe importer has no TanH, Sigmoid and Power; newer releases read no Caffe nets",
+    "nncase 1.9": "its Caffe importer has no TanH, Sigmoid and Power",
 }
 # What a net has of its own in a text: names, numbers, shapes.
 OWN = re.compile(r"[\s,]*\S*[\d/_%\[\]]\S*")
