@@ -172,7 +172,7 @@ def test_what_cannot_be_run() -> None:
         "BackendError: on='gpu': expected one of interpreter, caffe-cpu, caffe-gpu"
     )
     assert refused(BackendError, lambda: net.verify(on=["gpu"])).startswith(
-        "BackendError: on= takes one of interpreter, caffe-cpu, caffe-gpu, mnn, ncnn, opencv, "
+        "BackendError: on= takes one of interpreter, caffe-cpu, caffe-gpu, acuity, coreml, mnn, "
     )
     assert refused(BackendError, lambda: net.stream(on="interpreter").__enter__()) == (
         "BackendError: gru: expected a net of one step, found one of all steps\n"
