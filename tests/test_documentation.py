@@ -71,6 +71,20 @@ def test_every_page_is_in_the_menu_of_the_site() -> None:
     assert sorted(menu) == sorted(page for page in inside if not page.startswith("decisions/"))
 
 
+def test_the_table_of_readers_targets_has_each_and_what_it_is_built_on() -> None:
+    files = (ROOT / "backends/lstmc_caffe/targets").glob("*.toml")
+    told = [tomllib.loads(path.read_text()) for path in files]
+    bases = {target["name"]: target["base"] for target in told if target.get("base") not in (None, "caffe")}
+    del bases["noslice"]  # which other readers' targets are built on, as flat
+    rows = re.findall(r"^\| (`.*?`) \| (`.*?`) \|", (ROOT / "docs/targets.md").read_text(), re.M)
+    written = {
+        name: base
+        for names, of in rows
+        for name, base in zip(re.findall("`(.*?)`", names), re.findall("`(.*?)`", of), strict=False)
+    }
+    assert {name: written.get(name) for name in bases} == bases
+
+
 def test_every_decision_has_a_number_of_its_own_and_begins_with_it() -> None:
     pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     assert [int(page.name[:4]) for page in pages] == [*range(1, len(pages) + 1)]
