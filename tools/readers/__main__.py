@@ -32,7 +32,9 @@ def run_reader(name: str, seconds: float, again: bool = False) -> None:
             found.version = session.version()
     except LstmcError as error:
         found.missing = " ".join((error.message, *error.notes))
-        found.keep(name)
+        print(f"{name}: not run: {found.missing}", flush=True)
+        if before is None or not before.nets:  # what it took where it was installed is not lost
+            found.keep(name)
         return
     if before is not None and before.version == found.version and not again:
         found.nets = dict(before.nets)  # until each is tried, for a run that is ended before

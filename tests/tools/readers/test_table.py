@@ -93,6 +93,10 @@ def test_runs_keep_what_is_so_still(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert ran.read_text() == "xxx"
     tool.run_reader("mine", 60, again=True)
     assert ran.read_text() == "xxxx"
+    kept = known("mine")
+    program.write_text("raise OSError('no such thing here')")
+    tool.run_reader("mine", 60)
+    assert known("mine") == kept  # where a reader cannot be run, what it took elsewhere is not lost
     other = known("other")
     assert other is not None
     assert list(other.nets) == ["gru N=2"]
