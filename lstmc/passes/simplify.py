@@ -13,6 +13,7 @@ from lstmc.ops import (
     Add,
     Affine,
     Concat,
+    Conv,
     Full,
     Linear,
     Mul,
@@ -38,7 +39,7 @@ class Simplify(Pass):
     4. x + c, x * c (c a full array)    => affine(x)
     5. f(full)  (pointwise, softmax)    => full, where the value is finite
     6. x * 0, 0 * x, affine(x, 0, c)    => full
-    7. linear(0, W), linear(0, W, b)    => 0, b broadcast
+    7. linear(0, W), linear(0, W, b), conv(0, W) => 0, b broadcast, 0
     8. (0 + b) + y                      => y + b
     9. reshape to its own shape; reshape(reshape(x)) => x; one reshape
     10. linear(reshape(x)) that flattens => linear(x)
@@ -150,8 +151,9 @@ def fold_zero_product(b: Builder, node: Node, args: Refs) -> Refs | None:
     return None
 
 
-def fold_linear_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
-    if not isinstance(node.op, Linear) or _full_value(b, args[0]) != 0.0:
+def fold_product_of_zero(b: Builder, node: Node, args: Refs) -> Refs | None:
+    without_bias = isinstance(node.op, Conv) and len(args) == 2
+    if (not isinstance(node.op, Linear) and not without_bias) or _full_value(b, args[0]) != 0.0:
         return None
     zero = Full(node.types[0].shape, 0.0)
     if len(args) == 2:
@@ -239,7 +241,7 @@ RULES: tuple[Visit, ...] = (
     fold_zero_product,
     absorb_full_operand,
     fold_function_of_full,
-    fold_linear_of_zero,
+    fold_product_of_zero,
     add_without_broadcast_zero,
     merge_reshapes,
     flatten_in_linear,

@@ -110,18 +110,22 @@ USED: list[tuple[str, str, str]] = [
         """,
     ),
     (
-        "fold_linear_of_zero",
+        "fold_product_of_zero",
         """
         %zero: f32[2,6] = full()
         %a: f32[2,4] = linear(%zero, %W)
         %c: f32[2,4] = linear(%zero, %W, %b)
-        return a=%a, c=%c
+        %images: f32[2,1,2,3] = full()
+        %filters: f32[3,1,1,2] = param()
+        %e: f32[2,3,2,2] = conv(%images, %filters)
+        return a=%a, c=%c, e=%e
         """,
         """
         %a: f32[2,4] = full()
         %full: f32[2,4] = full()
         %c: f32[2,4] = add(%full, %b)
-        return a=%a, c=%c
+        %e: f32[2,3,2,2] = full()
+        return a=%a, c=%c, e=%e
         """,
     ),
     (
