@@ -11,7 +11,7 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.dsl.dims import Size, as_size, shape_text
-from lstmc.dsl.value import described, finite, is_scalar
+from lstmc.dsl.value import Declared, described, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Values
 from lstmc.source import SrcLoc, argument_location, here
@@ -27,7 +27,7 @@ def as_filler(fill: Any) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class Declaration:
+class Declaration(Declared):
     """One argument's shape and place. ``kind`` is how errors call it."""
 
     shape: tuple[Size, ...]
@@ -77,6 +77,7 @@ class InputDeclaration(Declaration):
 
     values: ops.Domain | None = None
     kind = "input"
+    written = "Input"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,6 +93,7 @@ class StateDeclaration(Declaration):
     """See :func:`State`."""
 
     kind = "state"
+    written = "State"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,7 @@ class ParamDeclaration(Declaration):
     trained: bool = True
     count: Size | None = None  # of the parameters that it declares, which are then a tuple; None: one, and no tuple
     kind = "parameter"
+    written = "Param"
 
     def __post_init__(self) -> None:
         if self.count is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from inspect import Parameter, Signature, signature
 from math import isfinite
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -259,6 +259,13 @@ def _instead(name: str) -> str:
     return f"write {INSTEAD[name]}" if name in INSTEAD else f"what can is {_functions()}"
 
 
+class Declared:
+    """What stands for a value only where it is the default of an argument of a cell or model. ``written`` is the
+    function that declares it."""
+
+    written: ClassVar[str]
+
+
 def described(thing: object) -> str:
     """How an error names what was found where something else was expected."""
     if thing is None or isinstance(thing, bool):
@@ -269,6 +276,8 @@ def described(thing: object) -> str:
         return f"dimension {thing} (for its number write x.shape[axis])"
     if isinstance(thing, Value):
         return "a Value"
+    if isinstance(thing, Declared):
+        return f"{thing.written}(...), which is a Value as an argument alone: write def f(x={thing.written}(...))"
     if isinstance(thing, ByIdentifier):
         thing = dict(thing)
     return f"{type(thing).__name__} {reprlib.repr(thing)}"

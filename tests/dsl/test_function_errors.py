@@ -19,6 +19,12 @@ X, V, W = (
     [
         # operands
         ("z = tanh(«3»)", "DslError: tanh takes Values, found int 3", ()),
+        (
+            "z = tanh(«Input(N, 3)»)",
+            "DslError: tanh takes Values, found Input(...), which is a Value as an argument alone: write"
+            " def f(x=Input(...))",
+            (),
+        ),
         ("z = tanh(«x=None»)", "DslError: tanh takes Values, found None", ()),
         ("z = softmax(«[X]»)", "DslError: softmax takes Values, found list [<Value %X: f32[3,2,5]>]", ()),
         ("z = tanh(«np.eye(2)»)", f"DslError: tanh takes Values, found {ARRAY}", ()),
