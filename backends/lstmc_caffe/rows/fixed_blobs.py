@@ -171,10 +171,6 @@ class _Writer:
         product = caffe.InnerProduct(1, count * size, False)
         if axis == 1:
             return self.b.copy(node, (x, matrix), product)
-
-        def add(op: caffe.CaffeOp, name: str, *args: Ref) -> Ref:
-            return self.b.add(op, *args, names=(f"{node.name}/{name}",), loc=node.loc, steps=(node.step,))[0]
-
-        row = x if rows == 1 else add(caffe.ReshapeLayer((1, size)), "row", x)
-        repeated = add(product, "repeated", row, matrix)
+        row = x if rows == 1 else self._layer(node, f"{node.name}/row", caffe.ReshapeLayer((1, size)), x)
+        repeated = self._layer(node, f"{node.name}/repeated", product, row, matrix)
         return self.b.copy(node, (repeated,), caffe.ReshapeLayer((count * rows, columns)))
