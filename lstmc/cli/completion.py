@@ -9,6 +9,7 @@ import typer
 
 from lstmc.api import library_names, pass_names
 from lstmc.backend import Backend, Executes, Tunes, find_backends, load_backend
+from lstmc.cli.flags import one_line
 from lstmc.differential import InterpreterExecutor
 from lstmc.errors import LstmcError
 
@@ -28,7 +29,8 @@ def backends(incomplete: str) -> Iterator[str]:
 def targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """For ``--target``: those of the backend that was typed before it, each with what it is for."""
     with suppress(LstmcError):
-        yield from ((name, what) for name, what in _backend(context).targets.items() if name.startswith(incomplete))
+        told = _backend(context).targets
+        yield from ((name, one_line(told[name])) for name in _beginning(told, incomplete))
 
 
 def forms(context: typer.Context, incomplete: str) -> Iterator[str]:

@@ -47,3 +47,16 @@ def test_bash_takes_them() -> None:
         capture_output=True, text=True, check=False, env={**os.environ},
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("phased_lstm\n", "")
+
+
+@pytest.mark.parametrize("width", ["40", "80"])
+@pytest.mark.parametrize("typed", ["compile --target ", "compile --", "train --"])
+def test_fish_gets_a_line_for_each_name(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch, typed: str, width: str) -> None:
+    """fish reads each line as a name, a tab and a description."""
+    monkeypatch.setenv("_LSTMC_COMPLETE", "complete_fish")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", f"lstmc {typed}")
+    monkeypatch.setenv("COLUMNS", width)
+    lines = lstmc().out.splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if line.count("\t") != 1] == []
