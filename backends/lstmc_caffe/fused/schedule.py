@@ -122,6 +122,8 @@ class Schedule:
         self.memory[ref] = place
         if type(self.graph.node(ref.node).op) in ELEMENT or self._is_concat(ref):  # others are written there at once
             self._store(Sink(ref, place))
+        else:  # once alone: where else it was to be written it is copied to
+            self.copies += [(self._after(ref), sink, J) for sink in self.stores.pop(ref, ())]
         return place
 
     def _store(self, sink: Sink, at: str = J) -> None:
@@ -210,6 +212,7 @@ class Schedule:
                     if self.values.computed(base):
                         self.in_memory(base)
                     self.in_memory(Ref(node.name))
+        assert all(self.memory[Ref(name)] == product.y for name, product in products.items()), "written elsewhere"
         found: list[Work] = list(self._copies(-1))
         for at, group in enumerate(self.groups):
             if group.size:

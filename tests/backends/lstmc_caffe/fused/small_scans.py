@@ -126,3 +126,15 @@ def both_states(X=Input(T, N, 3), h0=Input(N, 3), a0=Input(N, 3)):
     y, _ = scan(of_both_states(), X, init={"a": a0})
     z, _ = scan(of_both_states(), X, init={"h": h0}, reverse=True)
     return {"y": y, "z": z}
+
+
+@cell
+def of_residual(x=Input(N, 3), h=State(N, 2), *, W=Param(2, 3, fill=xavier()), U=Param(2, 2, fill=xavier())):
+    """The gradient of the state is the product that the gradient of W has as an operand, of all steps."""
+    h = tanh(linear(h + linear(x, W), U))
+    return h, {"h": h}
+
+
+@model
+def residual(X=Input(T, N, 3)):
+    return {"y": scan(of_residual(), X)[0]}

@@ -43,6 +43,7 @@ from tests.backends.lstmc_caffe.fused.small_scans import (
     both_states,
     gate,
     new_state,
+    residual,
     square,
     two_products,
     words,
@@ -102,7 +103,7 @@ def both_ways(X=Input(T, N, 3)):
 
 @pytest.mark.parametrize(
     "made",
-    [everything, attending, *FIRST_PIECES, square, two_products, gate, words, new_state, both_states],
+    [everything, attending, *FIRST_PIECES, square, two_products, gate, words, new_state, both_states, residual],
     ids=lambda made: made.name,
 )
 def test_forward_and_all_gradients(caffe: Runner, made: lstmc.Model) -> None:

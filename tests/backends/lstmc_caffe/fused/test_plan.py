@@ -11,12 +11,13 @@ from lstmc.ir import Graph, Scan
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import layer_code
+from lstmc_caffe.fused.memory import Place
 from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.fused.plan import plan_of
 from lstmc_caffe.fused.plan_text import memory_text, plan_text
 from lstmc_caffe.fused.rows import rows_of
-from lstmc_caffe.fused.work import Loop, Product
-from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, square, two_products
+from lstmc_caffe.fused.work import Loop, Product, Work
+from tests.backends.lstmc_caffe.fused.small_scans import FIRST_PIECES, residual, square, two_products
 
 BACKEND = CaffeBackend()
 T, N, D, H = dims("T N D H")
@@ -153,6 +154,20 @@ def test_what_is_added_twice_to_a_gradient_is_written_twice() -> None:
     assert (
         len([line for work in plan.backward if isinstance(work, Loop) for line in work.lines if "+=" in str(line)]) == 2
     )
+
+
+@pytest.mark.parametrize("made", [residual, two_products, square], ids=lambda made: made.name)
+def test_every_step_writes_the_gradient_of_each_state(made: Model) -> None:
+    (op,) = fused(made.graph(T=4, N=2))
+    plan = plan_of(op, op.initial)
+    written = {place.array for work in plan.backward for place in places_written(work)}
+    assert {state.gradient[1] for state in plan.states} <= written
+
+
+def places_written(work: Work) -> list[Place]:
+    if isinstance(work, Loop):
+        return [place for place, writes in work.pointers.values() if writes]
+    return [work.y]
 
 
 def test_every_buffer_is_read() -> None:
