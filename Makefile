@@ -8,6 +8,9 @@ OUT := out
 # CPU=1 tells which tests cost most.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypothesis-seed=$(SEED)) $(if $(CPU),-p tests.cpu_time)
 
+# Bytecode is kept, also where the environment forbids it: each Python that a test starts would compile lstmc anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: notebooks help demo quick test cuda real-nets browser fuzz faults check bench golden docs caffe mpi ranks-time gpu-bundle clean portable package site
 

@@ -130,7 +130,8 @@ def _import(path: Path) -> ModuleType:
         raise _from_user_code(f"{path} does not import", error, str(path.resolve())) from error
     finally:  # from here on no neighbour stands before what the compiler imports
         sys.path.remove(folder)
-        sys.path.append(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
     return module
 
 

@@ -20,12 +20,13 @@ Offers = dict[str, tuple[EntryPoint, ...]]
 
 def offered(group: str) -> Offers:
     """The entry points of a group by name, sorted. Several of one name: distributions that clash."""
-    return dict(_offered(group, tuple((folder, _modified(folder)) for folder in sys.path)))
+    folders = [(folder, _modified(folder)) for folder in sys.path]
+    return dict(_offered(group, tuple([known for known in folders if _has_metadata(*known)])))
 
 
 @lru_cache(maxsize=64)
 def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
-    """What is offered, while the folders that packages are found in stay as they are.
+    """What is offered, while the folders that packages are found in stay as they are. The folder of a model is none.
 
     Python reads the metadata of every installed distribution for each question: 30 ms in an environment of 100, and
     each parsed op and each compiled model asks.
@@ -34,6 +35,17 @@ def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
     for point in entry_points(group=group):  # one that is seen twice, in two folders of metadata, is one
         found.setdefault(point.name, {}).setdefault(point.value, point)
     return {name: tuple(points.values()) for name, points in sorted(found.items())}
+
+
+@lru_cache(maxsize=1024)
+def _has_metadata(folder: str, modified: int) -> bool:
+    """Whether there is metadata of a distribution in a folder, or may be, as in an archive; not in what is not there."""
+    if modified < 0:
+        return False
+    try:
+        return any(name.lower().endswith(("dist-info", "egg-info")) for name in os.listdir(folder or "."))
+    except OSError:
+        return True
 
 
 def _modified(folder: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import secrets
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -25,8 +26,7 @@ def check_installed() -> None:
     missing = [
         f"{group}: {name}"
         for group, points in wanted.items()
-        for name, value in points.items()
-        if value not in {point.value for point in entry_points(group=group) if point.name == name}
+        for name in points.items() - {(point.name, point.value) for point in entry_points(group=group)}
     ]
     if missing:
         pytest.exit(
@@ -54,6 +54,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(
         f"random examples of seed {seed}; the same again: make test SEED={seed}, or pytest --hypothesis-seed={seed}"
     )
+
+
+@pytest.fixture(autouse=True)
+def _path_as_it_was() -> Iterator[None]:
+    """Folders of models stay on the path where they were loaded: each would be one to look into for all later tests."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
 
 
 Install = Callable[..., None]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lstmc.backend import find_backends
 from lstmc.errors import ModelFileError
 from lstmc.model_file import model_in
 
@@ -31,3 +32,16 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError) as caught:
         model_in(str(path))
     assert caught.value.message == f"{path} is not a Python file: expected a name ending in .py"
+
+
+def test_the_folder_of_a_model_is_on_the_path_once_and_nothing_installed_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.py"
+    path.write_text(TEXT.format(width=3))
+    found = find_backends()
+    monkeypatch.setattr("lstmc.plugins.entry_points", lambda **group: pytest.fail(f"{group} were read again"))
+    for _ in range(2):
+        model_in(str(path))
+    assert sys.path.count(str(tmp_path.resolve())) == 1
+    assert find_backends() == found

@@ -32,10 +32,17 @@ _NAMED = (Input, Param, Arg)  # the ops whose nodes are told apart by name alone
 class Graph:
     """A frozen graph. Made by :class:`Builder`; nodes are kept, and iterated, in topological order."""
 
-    def __init__(self, name: str, digraph: nx.MultiDiGraph[str], outputs: tuple[Output, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        digraph: nx.MultiDiGraph[str],
+        outputs: tuple[Output, ...],
+        operands: dict[str, tuple[Ref, ...]] | None = None,
+    ) -> None:
         self.name = name
         self.outputs = outputs
         self._digraph = nx.freeze(digraph)
+        self._operands = {} if operands is None else operands  # of each node whose operands were asked for, or given
         # networkx's own dictionaries: at 100 000 nodes its views, one Python call an access, cost more than all else
         self._nodes: dict[str, dict[str, Node]] = digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = digraph._pred  # type: ignore[attr-defined]
@@ -55,7 +62,10 @@ class Graph:
 
     def args(self, name: str) -> tuple[Ref, ...]:
         """The operands of a node, in slot order."""
-        return _operands(self._producers[name])
+        operands = self._operands.get(name)
+        if operands is None:
+            operands = self._operands[name] = _operands(self._producers[name])
+        return operands
 
     def type(self, ref: Ref) -> TensorType:
         return self.node(ref.node).types[ref.out]
@@ -67,7 +77,7 @@ class Graph:
     def returning(self, names: Sequence[str]) -> Graph:
         """The same graph with only these of its outputs."""
         outputs = {output.name: output for output in self.outputs}
-        return Graph(self.name, self._digraph, tuple(outputs[name] for name in names))
+        return Graph(self.name, self._digraph, tuple(outputs[name] for name in names), self._operands)
 
     def carried(self) -> dict[str, Output]:
         """The inputs that take an output's value in the next batch, by name: each with that output."""
@@ -153,6 +163,7 @@ class Builder:
         self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = self._digraph._pred  # type: ignore[attr-defined]
         self._readers: _Producers = self._digraph._succ  # type: ignore[attr-defined]
+        self._operands: dict[str, tuple[Ref, ...]] = {}
         self._finished = False
         self._taken: set[str] = set()
         self._counts: dict[str, int] = {}
@@ -196,7 +207,9 @@ class Builder:
             self._digraph.add_node(name, node=node)
             for slot, ref in enumerate(operands):
                 self._digraph.add_edge(ref.node, name, key=slot, out=ref.out)
+            self._operands[name] = tuple(operands)
             return
+        self._operands[name] = tuple(operands)
         self._nodes[name] = {"node": node}
         self._readers.setdefault(name, {})
         producers = self._producers.setdefault(name, {})
@@ -237,12 +250,12 @@ class Builder:
         return self.node(ref.node).types[ref.out]
 
     def args(self, name: str) -> tuple[Ref, ...]:
-        return _operands(self._producers[name])
+        return self._operands[name]
 
     def finish(self, outputs: Iterable[tuple[str, Ref] | Output]) -> Graph:
         """The finished, frozen graph."""
         self._finished = True
-        return Graph(self.name, self._digraph, tuple(Output(*output) for output in outputs))
+        return Graph(self.name, self._digraph, tuple(Output(*output) for output in outputs), self._operands)
 
 
 def _operands(producers: _Slots) -> tuple[Ref, ...]:

@@ -23,6 +23,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields
+from functools import cache, lru_cache
 from typing import Any
 
 from lstmc.errors import DslError, ParseError, ShapeError
@@ -42,6 +43,8 @@ _NO_STEP = "-"
 _STEP = re.compile(r"(\S+):(\d+)")
 _LOC = re.compile(r"(.*):(\d+):(\d+)-(\d+):(\d+)")
 _OPERANDS = re.compile(r"((?:%[^\s,()]+(?:, )?)*)(.*)")
+_TYPE = re.compile(r"\w+\[[\d,]*\]")
+_CALLED: dict[str, Callable[..., Any]] = {kind.name: kind for kind in (*DOMAINS, *FILLERS)}
 
 
 def print_graph(graph: Graph) -> str:
@@ -98,13 +101,19 @@ def _step_texts(node: Node) -> list[str]:
     return texts[:1] if node.step else texts
 
 
+@cache
+def _fields(op: type[Op]) -> dict[str, Any]:
+    """The names of an op's attributes, and their defaults: MISSING where there is none."""
+    return {field.name: field.default for field in fields(op)}
+
+
 def _attributes(op: Op) -> Iterator[str]:
-    for field in fields(op):
-        value = getattr(op, field.name)
-        if isinstance(value, Graph) or (isinstance(op, Leaf) and field.name == "shape"):
+    for name, default in _fields(type(op)).items():
+        value = getattr(op, name)
+        if isinstance(value, Graph) or (name == "shape" and isinstance(op, Leaf)):
             continue
-        if field.default is MISSING or value != field.default or type(value) is not type(field.default):
-            yield f"{field.name}={value!r}"
+        if default is MISSING or value != default or type(value) is not type(default):
+            yield f"{name}={value!r}"
 
 
 def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
@@ -179,7 +188,7 @@ class _Parser:
             raise self.error("`%NAME: TYPE = OP(...)` or `return`")
         start = self.at
         names = tuple(name[1:] for name in match["names"].split(", "))
-        types = tuple(_parse_type(text) for text in re.findall(r"\w+\[[\d,]*\]", match["types"]))
+        types = tuple(_parse_type(text) for text in _TYPE.findall(match["types"]))
         split = _OPERANDS.fullmatch(match["args"])
         assert split is not None
         operands = [self.value(name[1:], values) for name in split[1].split(", ") if name]
@@ -210,7 +219,8 @@ class _Parser:
             raise self.error(f"a known op, not {name}")
         cls, start = self.ops[name], self.at
         try:
-            given = _attribute_values(attributes)
+            short = len(attributes) <= _SHORT
+            given = dict(_short_values(attributes) if short else _attribute_values(attributes))
         except (SyntaxError, ValueError):
             raise self.error("attributes as NAME=VALUE") from None
         except (TypeError, DslError) as error:
@@ -225,7 +235,7 @@ class _Parser:
             if self.peek() != "}":
                 raise self.error("`}`")
             self.at += 1
-        known = [field.name for field in fields(cls)]
+        known = _fields(cls)
         unknown = [field for field in given if field not in known]
         try:
             if unknown:
@@ -248,21 +258,27 @@ def parse_filler(text: str) -> Filler:
 
 
 def _attribute_values(text: str) -> dict[str, Any]:
+    if not text:
+        return {}
     call = ast.parse(f"f({text})", mode="eval").body
     if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
         raise ValueError(text)
     return {keyword.arg: _literal(keyword.value) for keyword in call.keywords if keyword.arg}
 
 
+_SHORT = 200  # characters
+_short_values = lru_cache(maxsize=1024)(_attribute_values)  # nodes say the same, and Python's parser takes long
+
+
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        made: dict[str, Callable[..., Any]] = {kind.name: kind for kind in (*DOMAINS, *FILLERS)}
-        if node.func.id not in made:
+        if node.func.id not in _CALLED:
             raise ValueError(node.func.id)
-        return made[node.func.id](*[_literal(arg) for arg in node.args])
+        return _CALLED[node.func.id](*[_literal(arg) for arg in node.args])
     return ast.literal_eval(node)
 
 
+@lru_cache(maxsize=4096)
 def _parse_type(text: str) -> TensorType:
     dtype, _, sizes = text[:-1].partition("[")
     return TensorType(tuple(int(size) for size in sizes.split(",") if size), dtype)

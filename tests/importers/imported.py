@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Imported:
 
 def imported(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a test") -> Imported:
     """Settle, write, load, trace, compile. The written model is what a user would get, byte for byte."""
-    net = settled(net)
+    net, path = settled(net), list(sys.path)
     with TemporaryDirectory() as folder:
         made = files(net, kind)
         write_files(Path(folder), made)
@@ -81,6 +82,7 @@ def imported(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a te
         names = {s for shape in net.inputs.values() for s in shape if isinstance(s, str)}
         graph = model.graph({name: size for name, size in (sizes or {}).items() if name in names})
         arrays = read_npz(Path(folder, "weights.npz"), WeightsError)
+    sys.path[:] = path  # one example's folder is no place to look for what others import
     weights = check_weights(arrays, graph, "weights.npz")
     compiled = compile_graph(graph, BACKEND)
     record = json.loads(made["import.json"])
