@@ -76,7 +76,7 @@ def net_page(
         verified=str(verified).splitlines() if verified is not None else ["It was not verified for this page."],
         recipes=list((recipes or {}).items()),
         command=run.command if run else "",
-        settings=list(run.settings.items()) if run else [],
+        settings=[(name, value) for name, value in run.settings.items() if value is not None] if run else [],
         curve=b64encode(run.curve).decode() if run else "",
     )
 
@@ -177,10 +177,10 @@ def _leads(
 
 
 def _steps(rows: Sequence[LayerRow]) -> list[dict[str, Any]]:
-    """What each step costs, what is of no step, and all."""
+    """What each step costs, what is outside of steps, and all."""
     groups: dict[str, list[LayerRow]] = {}
     for row in rows:
-        groups.setdefault(row.step or "of no step", []).append(row)
+        groups.setdefault(row.step or "outside of steps", []).append(row)
     groups["in all"] = list(rows)
     return [
         {

@@ -82,9 +82,10 @@ def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, number
         iterations, losses = zip(*trained, strict=True)
         if faint:
             # as pixels also in the SVG, which would have a point for every update otherwise
-            axes.plot(iterations, losses, color=color, alpha=0.25, linewidth=0.7, rasterized=True)
+            every = "training loss of each update"
+            axes.plot(iterations, losses, color=color, alpha=0.25, linewidth=0.7, rasterized=True, label=every)
         mean = Smoothed(len(losses) / PARTS)
-        axes.plot(iterations, [mean.add(loss) for loss in losses], color=color, label=f"{label}training loss")
+        axes.plot(iterations, [mean.add(loss) for loss in losses], color=color, label=f"{label}training loss, smoothed")
     if tested is not None:
         axes.plot(*tested, "o--", color="C1" if faint else color, markersize=3, linewidth=1, label=f"{label}test loss")
 

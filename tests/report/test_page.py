@@ -38,7 +38,7 @@ RECORDED = {
     "sizes": {"N": 3},
     "backend": "caffe: built here",
     "target": "flat",
-    "settings": {"base_lr": 0.125},
+    "settings": {"base_lr": 0.125, "gamma": None},
 }
 
 
@@ -191,3 +191,4 @@ def test_a_run_tells_its_command_settings_and_curve(net: lstmc.Net, tmp_path: Pa
     made = net_page(net, run=facts)
     assert facts.curve.startswith(b"\x89PNG")
     assert all(word in made for word in ("lstmc train x.py", "base_lr", "0.125", "data:image/png;base64,"))
+    assert '<th scope="row">gamma</th>' not in made  # a setting without a value

@@ -25,6 +25,8 @@ def test_losses_are_on_a_log_axis_and_each_score_has_a_panel_of_its_own() -> Non
     assert (len(faint.get_xdata()), 5 in faint.get_xdata()) == (39, False)  # type: ignore[arg-type,operator]
     assert next(iter(smooth.get_ydata())) == 1  # type: ignore[arg-type]
     assert list(tested.get_xdata()) == [20, 40]  # type: ignore[arg-type]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["training loss of each update", "training loss, smoothed", "test loss"]
     assert (losses.get_title(), losses.get_yscale(), losses.get_ylabel()) == ("digits", "log", "loss")
     assert [axes.get_ylabel() for axes in (accuracy, top5)] == ["test accuracy", "test top5"]
     assert top5.get_xlabel() == "iteration"
@@ -44,7 +46,7 @@ def test_nothing_lies_over_the_lines() -> None:
 
 def test_several_runs_have_a_colour_each() -> None:
     losses, accuracy = runs_figure({"a": records("loss", "accuracy"), "b": records("accuracy")}).axes
-    labels = ["a, training loss", "a, test loss", "b, training loss"]
+    labels = ["a, training loss, smoothed", "a, test loss", "b, training loss, smoothed"]
     assert [(line.get_label(), line.get_color()) for line in losses.lines] == list(
         zip(labels, ("C0", "C0", "C1"), strict=True)
     )
