@@ -14,6 +14,8 @@ from textwrap import dedent
 import pytest
 
 import tests.hypothesis_profiles  # noqa: F401 (registers and loads them)
+from lstmc_caffe.install import record
+from lstmc_caffe.install.record import caffe_folder
 from lstmc_caffe.run.locate import CaffeNotFound
 from lstmc_caffe.run.runner import Runner
 
@@ -44,6 +46,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(secrets.randbelow(10**9))
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m takes tests out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that asks for the fixture ``caffe`` needs real Caffe, whether it is marked or not."""
+    for item in items:
+        if "caffe" in getattr(item, "fixturenames", ()):
+            item.add_marker("caffe")
+
+
 def pytest_collection_finish() -> None:
     """What has been imported stays: walking through it at each collection of garbage takes a twelfth of the time."""
     gc.freeze()
@@ -62,6 +72,18 @@ def _path_as_it_was() -> Iterator[None]:
     path = list(sys.path)
     yield
     sys.path[:] = path
+
+
+# Tests with one of these marks may use the Caffe of this machine
+WITH_CAFFE = {"caffe", "gpu", "slow", "network", "cuda", "ranks", "faults"}
+NOWHERE = ROOT / "tests" / "no-caffe-here"
+
+
+@pytest.fixture(autouse=True)
+def _no_caffe_is_found(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of ``make quick`` finds no installed Caffe here either, as in a new clone: so it cannot need one."""
+    if WITH_CAFFE.isdisjoint(mark.name for mark in request.node.iter_markers()):
+        monkeypatch.setattr(record, "caffe_folder", lambda cache=None: caffe_folder(cache or NOWHERE))
 
 
 Install = Callable[..., None]

@@ -160,6 +160,7 @@ def test_a_rank_that_ends_ends_the_run_which_then_goes_on(which: str, caffe: obj
     assert_same(one, trained(carrying, tmp_path / "several", 2, solver=ADAM, resume=True))
 
 
+@pytest.mark.caffe  # which is found before batches are looked at
 @pytest.mark.parametrize(
     ("ranks", "message"),
     [
@@ -179,6 +180,7 @@ def fixed(X=Input(2, 3), label=Input(2), W=Param(3, 3, fill=W)):
     return {"p": X, "loss": softmax_loss(linear(X, W), label)}
 
 
+@pytest.mark.caffe
 def test_a_batch_of_a_fixed_size_is_not_divided(tmp_path: Path) -> None:
     arrays = {"X": np.ones((4, 2, 3)), "label": np.zeros((4, 2))}
     with pytest.raises(TrainingError) as error:
