@@ -39,7 +39,7 @@ def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
 
 @lru_cache(maxsize=1024)
 def _has_metadata(folder: str, modified: int) -> bool:
-    """Whether there is metadata of a distribution in a folder, or may be, as in an archive; not in what is not there."""
+    """Whether there is metadata of a distribution in a folder, or may be, as in an archive."""
     if modified < 0:
         return False
     try:
