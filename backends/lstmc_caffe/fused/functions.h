@@ -125,28 +125,47 @@ ONCE static const float* pack(int outs, int ins, const float* w, bool transposed
   return into;
 }
 
+// Lines of memory, FETCHED of each row, that are fetched while a product is computed: one each EACH ins, as what the
+// product itself reads would wait for many at once.
+struct Ahead {
+  enum { LINE = 16, FETCHED = 4, EACH = 16 };  // floats of a line
+  const float* from;
+  long ld, lines;
+};
+
 // y [rows, WIDE] = x [rows, ins] times a panel, plus b, or plus y itself without b; in x the next row is ldx further on,
 // and the next element of a row step
 template <int ROWS>
 static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, int step, const float* panel,
-                                    const float* b, float* y, int ldy) {
+                                    const float* b, float* y, int ldy, const Ahead& ahead = {}) {
   if (rows != ROWS) {
-    if constexpr (ROWS > 1) rows_times_panel<ROWS - 1>(rows, ins, x, ldx, step, panel, b, y, ldy);
+    if constexpr (ROWS > 1) rows_times_panel<ROWS - 1>(rows, ins, x, ldx, step, panel, b, y, ldy, ahead);
     return;
   }
   // a sum waits for the one before it: with few rows there are several sums of each element
   constexpr int SUMS = ROWS == 1 ? 4 : ROWS <= 3 ? 2 : 1;
   vector sum[SUMS][ROWS][2] = {};
+  constexpr int OWN = ROWS > 3 ? ROWS : 0;  // rows of y that are fetched too
   int k = 0;
-  for (; k + SUMS <= ins; k += SUMS) {
+  for (int time = 0; k + SUMS <= ins; ++time) {
+    if (time < OWN) {
+      __builtin_prefetch(y + time * ldy, 1);
+      __builtin_prefetch(y + time * ldy + LANES, 1);
+    }
+    if (time < ahead.lines) {
+      __builtin_prefetch(ahead.from + time / Ahead::FETCHED * ahead.ld + time % Ahead::FETCHED * Ahead::LINE);
+    }
+    const bool last = ins - k <= Ahead::EACH || (time + 1 >= OWN && time + 1 >= ahead.lines);
+    for (const int end = last ? ins : k + Ahead::EACH; k + SUMS <= end; k += SUMS) {
 #pragma GCC unroll 4
-    for (int u = 0; u < SUMS; ++u, panel += WIDE, x += step) {
-      const vector left = *reinterpret_cast<const vector*>(panel);
-      const vector right = *reinterpret_cast<const vector*>(panel + LANES);
+      for (int u = 0; u < SUMS; ++u, panel += WIDE, x += step) {
+        const vector left = *reinterpret_cast<const vector*>(panel);
+        const vector right = *reinterpret_cast<const vector*>(panel + LANES);
 #pragma GCC unroll 16
-      for (int m = 0; m < ROWS; ++m) {
-        sum[u][m][0] += x[m * ldx] * left;
-        sum[u][m][1] += x[m * ldx] * right;
+        for (int m = 0; m < ROWS; ++m) {
+          sum[u][m][0] += x[m * ldx] * left;
+          sum[u][m][1] += x[m * ldx] * right;
+        }
       }
     }
   }
@@ -342,55 +361,61 @@ ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, 
   }
 }
 
-// WIDTH columns of some rows, of which there are only so many, one row after the other.
+// Rows begin to end: WIDTH columns of each after those of the row before, and the next WIDTH columns so far apart from
+// them; columns beyond the last are zero.
 template <int WIDTH>
-static inline void gather(int rows, int columns, const float* from, int ld, float* into) {
-  if (columns == WIDTH) {
-    for (int k = 0; k < rows; ++k) std::memcpy(into + k * WIDTH, from + static_cast<long>(k) * ld, sizeof(float) * WIDTH);
-  } else {
-    for (int k = 0; k < rows; ++k) {
-      for (int j = 0; j < WIDTH; ++j) into[k * WIDTH + j] = j < columns ? from[static_cast<long>(k) * ld + j] : 0.0f;
-    }
+static inline void gather(long begin, long end, int columns, const float* from, int ld, float* into, long apart) {
+  for (long k = begin; k < end; ++k) {
+    const float* row = from + k * ld;
+    float* to = into + k * WIDTH;
+    int left = columns;
+    for (; left >= WIDTH; left -= WIDTH, row += WIDTH, to += apart) std::memcpy(to, row, sizeof(float) * WIDTH);
+    for (int j = 0; left > 0 && j < WIDTH; ++j) to[j] = j < left ? row[j] : 0.0f;
   }
 }
 
-// into [outs, ins] += ct [rows, outs] transposed times x [rows, ins]: up to DEEP rows at a time, of which some columns of
-// ct and one panel of x fit the second cache
+// into [outs, ins] += ct [rows, outs] transposed times x [rows, ins]: up to DEEP rows at a time, of which the panels of x
+// stay in the second cache, and one slab of ct in the nearest for all panels. While slabs are multiplied, the next are
+// gathered, as ct and what is added to may be in main memory.
 ONCE static void outer(long rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {
-  enum { DEEP = 320, SLABS = 12, BLOCK = 32 };
+  enum { DEEP = 320, NEAR = 512 * (DEEP + 1), SLAB = 8, GROUP = Ahead::FETCHED * Ahead::LINE };
   if (LANES < 16 || ins < LANES) {  // with shorter registers a BLAS is as fast, and for few columns faster
     cblas_sgemm(101, 112, 111, outs, ins, static_cast<int>(rows), 1.0f, ct, ldct, x, ldx, 1.0f, into, ins);
     return;
   }
-  alignas(64) float slabs[SLABS][DEEP * MOST], panel[DEEP * WIDE];
+  alignas(64) float panels[NEAR], slabs[2][DEEP * GROUP];
   const long parts = (rows + DEEP - 1) / DEEP;
   for (long part = 0, deep; part < parts; ++part, rows -= deep, ct += deep * ldct, x += deep * ldx) {
     deep = (rows + parts - part - 1) / (parts - part);
-    for (int begin = 0; begin < outs; begin += SLABS * MOST) {
-      const int end = begin + SLABS * MOST < outs ? begin + SLABS * MOST : outs;
-      for (int k = 0; k < deep; k += BLOCK) {  // all slabs of some rows, which are far from each other
-        const int count = deep - k < BLOCK ? static_cast<int>(deep) - k : BLOCK;
-        for (int m = begin, i = 0; m < end; m += MOST, ++i) {
-          gather<MOST>(count, end - m < MOST ? end - m : MOST, ct + static_cast<long>(k) * ldct + m, ldct, slabs[i] + k * MOST);
-        }
-      }
-      for (int first = 0; first < ins; first += WIDE) {
-        const int columns = ins - first < WIDE ? ins - first : WIDE;
-        gather<WIDE>(static_cast<int>(deep), columns, x + first, ldx, panel);
-        for (int m = begin, i = 0; m < end; m += MOST, ++i) {
-          const int here = end - m < MOST ? end - m : MOST;
-          float* const y = into + static_cast<long>(m) * ins + first;
-          for (int row = 0; row < here; ++row) {  // what is added to, for when the sums are there
-            for (int j = 0; j < columns; j += LANES) __builtin_prefetch(y + static_cast<long>(row) * ins + j, 1);
-          }
-          if (columns == WIDE) {
-            rows_times_panel<MOST>(here, deep, slabs[i], 1, MOST, panel, nullptr, y, ins);
-          } else {
-            float whole[MOST * WIDE] = {};
-            rows_times_panel<MOST>(here, deep, slabs[i], 1, MOST, panel, nullptr, whole, WIDE);
-            for (int row = 0; row < here; ++row) {
-              for (int j = 0; j < columns; ++j) y[static_cast<long>(row) * ins + j] += whole[row * WIDE + j];
+    const long apart = (deep | 1) * WIDE;  // odd: panels a power of two apart would be in one place of a cache
+    for (int left = 0, right; left < ins; left = right) {
+      right = ins - left < NEAR / apart * WIDE ? ins : left + static_cast<int>(NEAR / apart) * WIDE;
+      gather<WIDE>(0, deep, right - left, x + left, ldx, panels, apart);
+      for (int begin = 0, group = 0, width = outs < GROUP ? outs : GROUP, next; begin < outs; begin += GROUP, width = next) {
+        const float* const slab = slabs[group];
+        if (begin == 0) gather<SLAB>(0, deep, width, ct, ldct, slabs[group], deep * SLAB);
+        group = !group;
+        next = outs - begin - width < GROUP ? outs - begin - width : GROUP;
+        const float* const from = ct + begin + GROUP;
+        long products = (width + SLAB - 1) / SLAB * ((right - left + WIDE - 1) / WIDE), there = next > 0 ? 0 : deep;
+        for (int m = 0; m < width; m += SLAB) {
+          const int here = width - m < SLAB ? width - m : SLAB;
+          for (int first = left; first < right; first += WIDE, --products) {
+            const long until = there + (deep - there + products - 1) / products;
+            const Ahead ahead = {from + there * ldct, ldct, (until - there) * Ahead::FETCHED};
+            const float* const panel = panels + (first - left) / WIDE * apart;
+            float* const y = into + static_cast<long>(begin + m) * ins + first;
+            if (right - first >= WIDE) {
+              rows_times_panel<SLAB>(here, deep, slab + m * deep, 1, SLAB, panel, nullptr, y, ins, ahead);
+            } else {
+              float whole[SLAB * WIDE] = {};
+              rows_times_panel<SLAB>(here, deep, slab + m * deep, 1, SLAB, panel, nullptr, whole, WIDE, ahead);
+              for (int row = 0; row < here; ++row) {
+                for (int j = 0; j < right - first; ++j) y[static_cast<long>(row) * ins + j] += whole[row * WIDE + j];
+              }
             }
+            gather<SLAB>(there, until, next, from, ldct, slabs[group], deep * SLAB);
+            there = until;
           }
         }
       }

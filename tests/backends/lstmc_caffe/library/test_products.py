@@ -105,7 +105,8 @@ def test_infinity_is_of_its_own_sum_alone(probe: ctypes.CDLL, packed: bool) -> N
 
 def test_gradients_of_weights(probe: ctypes.CDLL) -> None:
     rng = np.random.default_rng(1)
-    for rows, outs, ins in product((1, 5, 320, 321, 650), (1, 9, 10, 41, 123), (1, 16, 31, 32, 70)):
+    sizes = product((1, 5, 320, 321, 650), (1, 9, 10, 41, 123, 130), (1, 16, 31, 32, 70))
+    for rows, outs, ins in (*sizes, (320, 70, 520), (333, 200, 1050), (7, 64, 600), (640, 65, 512)):
         ct, x, into = drawn(rng, rows, outs + BEYOND), drawn(rng, rows, ins + BEYOND), drawn(rng, outs, ins)
         wanted = into + ct[:, :outs].T.astype(np.float64) @ x[:, :ins]
         probe.outers(rows, outs, ins, at(ct), outs + BEYOND, at(x), ins + BEYOND, at(into))
