@@ -172,20 +172,25 @@ def _read_outputs(graph: Graph) -> set[Ref]:
 
 def _hold(compiled: Compiled, seen: list[tuple[Pass, Graph, PassResult]], seed: int) -> None:
     meaning = meaning_of(compiled.model, compiled, seed)  # where nothing is trained, without stop_gradient
+    _assert_text_is_exact(seen[0][1], "the model")
     for step, before, outcome in seen:
         if outcome.modified:
             if isinstance(step, Constants | FixedBlobs):  # they store numbers, as real Caffe has them
                 meaning = meaning_of(_with_float32_numbers(step, before), compiled, seed)
             assert_same(meaning, meaning_of(outcome.graph, compiled, seed), step.name)
+            _assert_text_is_exact(outcome.graph, step.name)
         else:
             assert outcome.graph == before, step.name
         again = step.run(outcome.graph)
         assert not again.modified, step.name
         assert again.graph == outcome.graph, step.name
-        text = print_graph(outcome.graph)
-        parsed = parse_graph(text, BACKEND.ops)
-        assert parsed == outcome.graph, step.name
-        assert print_graph(parsed) == text, step.name
+
+
+def _assert_text_is_exact(graph: Graph, after: str) -> None:
+    text = print_graph(graph)
+    parsed = parse_graph(text, BACKEND.ops)
+    assert parsed == graph, after
+    assert print_graph(parsed) == text, after
 
 
 def _with_float32_numbers(step: Constants | FixedBlobs, graph: Graph) -> Graph:

@@ -50,7 +50,7 @@ def found_in(source: str, sanitizers: Sequence[str] = SANITIZERS, added: Sequenc
 
 def _ran_under(sanitizer: str, folder: Path, added: Sequence[str]) -> str | None:
     flags = [*added, *(flag for flag in FLAGS if not flag.startswith("-O"))]
-    flags += ["-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f'-DLAYERS="{folder}/layers.cpp"']
+    flags += ["-O0", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f'-DLAYERS="{folder}/layers.cpp"']
     command = ["g++", *flags, str(PROGRAM), "-o", str(folder / "run_layers"), "-lopenblas", "-pthread"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
