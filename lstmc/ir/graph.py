@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import networkx as nx
@@ -26,7 +26,10 @@ _Producers = dict[str, _Slots]
 _EDGE: dict[int, dict[str, int]] = {}  # the attributes of an edge, by the output it comes from; graphs only read them
 
 
-_NAMED = (Input, Param, Arg)  # the ops whose nodes are told apart by name alone
+@cache
+def _is_named(op: type[Op]) -> bool:
+    """Whether the nodes of an op are told apart by name alone."""
+    return issubclass(op, Input | Param | Arg)
 
 
 class Graph:
@@ -158,7 +161,7 @@ class Builder:
 
     def __init__(self, name: str, like: Graph | None = None) -> None:
         self.name = name
-        self._kept = frozenset(node.name for node in like or () if isinstance(node.op, _NAMED))
+        self._kept = frozenset(node.name for node in like or () if _is_named(type(node.op)))
         self._digraph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         self._nodes: dict[str, dict[str, Node]] = self._digraph._node  # type: ignore[attr-defined]
         self._producers: _Producers = self._digraph._pred  # type: ignore[attr-defined]
@@ -190,7 +193,7 @@ class Builder:
                         loc=loc,
                     )
         bases = names or (op.name.rpartition(".")[2].lower(),)
-        kept = frozenset[str]() if isinstance(op, _NAMED) else self._kept
+        kept = frozenset[str]() if _is_named(type(op)) else self._kept
         unique = tuple(self._unique(bases[i] if i < len(bases) else bases[0], kept) for i in range(len(types)))
         if steps and len(steps) != len(types):
             raise VerifyError(f"%{unique[0]} has {len(types)} results, and steps for {len(steps)}", loc=loc)

@@ -111,20 +111,16 @@ def test_however_it_is_ended_it_goes_on_to_the_same_weights(
     tmp_path: Path, caffe: object, number: signal.Signals, code: int
 ) -> None:
     prepared(tmp_path)
-    process = started(tmp_path, "run", iterations=ENDLESS)
     metrics, done = tmp_path / "run" / "metrics.jsonl", 0
-    for updates in np.random.default_rng(int(number)).integers(5, 50, 2):
+    for more, updates in zip(((), ("--resume",)), np.random.default_rng(int(number)).integers(5, 50, 2), strict=True):
+        process = started(tmp_path, "run", *more, iterations=ENDLESS)
         wait_for_updates(process, metrics, done + int(updates))  # more than there were: this process's own
         process.send_signal(number)
         out, err = process.communicate()
         assert (process.returncode, err) == (code, "")
         assert ("\ngo on with: lstmc train " in out) == (code > 0)
         done = metrics.read_bytes().count(b"\n")
-        process = started(tmp_path, "run", "--resume", iterations=ENDLESS)
-    wait_for_updates(process, metrics, done + 5)
-    process.kill()
-    process.communicate()
-    enough = metrics.read_bytes().count(b"\n") + 30
+    enough = done + 30
     for run, *more in (("run", "--resume"), ("whole",)):
         process = started(tmp_path, run, *more, iterations=enough)
         assert process.communicate()[1] == ""
