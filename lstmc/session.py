@@ -69,7 +69,8 @@ def find_files(net: Path, weights: Path | None, suffix: str) -> NetFiles:
     for path in (net, manifest, found):
         if not path.is_file():
             beside = ": expected it beside the net" if path is not net and path is not weights else ""
-            raise BackendError(f"{path}: no such file{beside}")
+            what = "is a folder: expected a file" if path.is_dir() else "no such file"
+            raise BackendError(f"{path}: {what}{beside}")
     return NetFiles(net, found, read_manifest(manifest))
 
 
@@ -134,7 +135,9 @@ def check_inputs(
         if name in values and name not in wanted:
             problems.append(f"extra: {name} {found}: the net fills it")
         elif name not in wanted:
-            problems.append(f"extra: {name} {found}{did_you_mean(name, [n for n in wanted if n not in given])}")
+            near = did_you_mean(name, [n for n in wanted if n not in given])
+            known = "" if problems else f": the inputs are {', '.join(wanted)}"  # else the missing ones are named
+            problems.append(f"extra: {name} {found}{near or known}")
         elif tuple(found) != wanted[name]:
             problems.append(f"wrong shape: {name} must be {list(wanted[name])}, found {found}")
         elif problem := value_problem(name, _given(array), values[name]):

@@ -125,6 +125,9 @@ def test_files_are_found_beside_the_net(tmp_path: Path) -> None:
     with pytest.raises(BackendError) as caught:
         find_files(net, None, ".bin")
     assert caught.value.message == f"{net}: no such file"
+    with pytest.raises(BackendError) as caught:
+        find_files(tmp_path, None, ".bin")
+    assert caught.value.message == f"{tmp_path}: is a folder: expected a file"
     net.touch()
     (tmp_path / "net.manifest.json").write_text(files().manifest.text())
     with pytest.raises(BackendError) as caught:

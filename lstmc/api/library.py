@@ -144,13 +144,15 @@ def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str
 
 
 def check_sizes(sizes: Mapping[str, int]) -> None:
-    """Raise :class:`~lstmc.errors.DimError` for a dimension that no cell of lstmc has."""
+    """Raise :class:`~lstmc.errors.DimError` for a dimension that no cell of lstmc has, and for a size below 1."""
     known = (
         sorted({dim for names in GROUPS.values() for name in names for dim in load_cell(name).dims}) if sizes else []
     )
-    for dim in sizes:
+    for dim, size in sizes.items():
         if dim not in known:
             raise DimError(f"no cell of lstmc has a dimension {dim}{nearest_or_all(dim, known)}")
+        if size < 1:
+            raise DimError(f"dimension {dim} must be at least 1, found {size}")
 
 
 def _body(model: Graph) -> Graph:

@@ -12,7 +12,7 @@ from lstmc.runs.comparison import plot_runs
 
 
 def plot_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `lstmc train` wrote.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders that `lstmc train` wrote.")],
     to: Annotated[
         Path, typer.Option("-o", "--output", metavar="FILE", help="A file that ends in .png, .svg or .pdf.")
     ] = Path("curves.png"),

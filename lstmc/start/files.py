@@ -43,5 +43,5 @@ def start_files(kind: str, name: str, folder: Path) -> dict[str, bytes]:
     }
     there = [str(folder / path) for path in files if (folder / path).exists()]
     if there:
-        raise StartError(f"{', '.join(there)}: there already, and nothing is written over")
+        raise StartError(f"{', '.join(there)}: exists already, and no file is overwritten")
     return files

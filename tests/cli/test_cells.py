@@ -43,6 +43,13 @@ def test_a_cell_is_shown(lstmc: LSTMC) -> None:
     assert lstmc("cells", "show", "min_gru", "-D", "D=3").out == library_cell("min_gru", {"D": 3}).text + "\n"
 
 
+def test_a_size_below_one_is_refused_once_for_all_cells(lstmc: LSTMC) -> None:
+    for arguments in ((), ("show", "min_gru")):
+        refused = lstmc("cells", *arguments, "-D", "H=0")
+        assert (refused.code, refused.out) == (2, "")
+        assert refused.err == "DimError: dimension H must be at least 1, found 0\n"
+
+
 def test_a_dimension_that_no_cell_has_is_refused(lstmc: LSTMC) -> None:
     for arguments in ((), ("show", "min_gru")):
         refused = lstmc("cells", *arguments, "-D", "Q=4")

@@ -53,7 +53,7 @@ def test_the_commands_in_the_text_of_a_model_work(lstmc: LSTMC, tmp_path: Path) 
 def test_nothing_is_written_over(lstmc: LSTMC, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("mine")
     ended = lstmc("new", "cell", "mine")
-    assert (ended.code, ended.err) == (2, "StartError: mine.py: there already, and nothing is written over\n")
+    assert (ended.code, ended.err) == (2, "StartError: mine.py: exists already, and no file is overwritten\n")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.py"]
 
 

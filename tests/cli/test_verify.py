@@ -89,6 +89,7 @@ def test_what_a_reader_refuses_is_said_in_its_own_words(lstmc: LSTMC) -> None:
     ended = lstmc("verify", "--cell", "lstm", *CELL[2:], "--reader", "opencv", "--target", "caffe")
     assert ended.code == 2
     assert ended.err.startswith("ReaderError: OpenCV 4 DNN does not run the net: cv2.error: OpenCV(4")
+    assert ended.err.endswith("\n  the net is for target caffe; the target for this program is --target opencv\n")
 
 
 def test_readers_of_several_targets_need_one_named(lstmc: LSTMC) -> None:
@@ -136,4 +137,4 @@ def test_inputs_of_a_file_and_weights_by_their_fillers(lstmc: LSTMC, model_file:
     assert "its gradient is zero everywhere, so nothing here shows what it is used for" in ended.out
     np.savez("y.npz", Y=np.zeros(2))
     refused = lstmc("verify", str(model_file), *SIZES, "--inputs", "y.npz")
-    assert (refused.code, refused.err.splitlines()[1]) == (2, "  extra: Y [2]")
+    assert (refused.code, refused.err.splitlines()[1]) == (2, "  extra: Y [2]: the inputs are X")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.differential import wanted_gradients
+from lstmc.errors import Argument
 from lstmc.ir import Ref
 from lstmc.ops import Array
 from lstmc_caffe.readers.reader import Reader
@@ -39,14 +40,17 @@ class ReaderExecutor:
         wanted = {
             graph.value_name(ref): graph.type(ref).shape for o in graph.outputs for ref in read_blobs(graph, o.ref)
         }
-        blobs: dict[str, Array] = dict(
-            self._session.run(
-                artifact.files[f"{compiled.name}.prototxt"],
-                artifact.files[f"{compiled.name}.caffemodel"],
-                feed_blobs(graph, inputs),
-                wanted,
+        prototxt, caffemodel = (artifact.files[f"{compiled.name}.{suffix}"] for suffix in ("prototxt", "caffemodel"))
+        try:
+            blobs: dict[str, Array] = dict(
+                self._session.run(prototxt, caffemodel, feed_blobs(graph, inputs), wanted),
             )
-        )
+        except ReaderError as error:
+            if compiled.target == self.target:
+                raise
+            argument = Argument("target", self.target)
+            note = f"the net is for target {compiled.target}; the target for this program is {argument}"
+            raise ReaderError(error.message, notes=[*error.notes, note], arguments=(argument,)) from None
         refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
         untold = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         return Execution(

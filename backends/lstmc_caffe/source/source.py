@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from lstmc.errors import BackendError
+from lstmc.errors import Argument, BackendError
 from lstmc.importers.refusal import RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
 from lstmc.ops import Array
@@ -58,7 +58,11 @@ class CaffeSource:
         except BackendError as error:
             raise SourceError(f"{path.name}: {error.message}", notes=error.notes) from None
         if weights is None:
-            raise SourceError(f"{path.name}: a prototxt has no weights: give the caffemodel that was trained with it")
+            argument = Argument("weights", "FILE.caffemodel")
+            message = (
+                f"{path.name}: a prototxt has no weights: give the caffemodel that was trained with it, {argument}"
+            )
+            raise SourceError(message, arguments=(argument,))
         inputs = [*net.input, *(top for layer in net.layer if not layer.bottom for top in layer.top)]
         for name in values:
             if name not in inputs:

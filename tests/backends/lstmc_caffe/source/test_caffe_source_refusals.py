@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import lstmc
+from lstmc.cli.wording import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import import_file
 from lstmc_caffe.source.layer_text import layer_fields, phases
@@ -70,8 +71,11 @@ def test_a_shape_that_is_not_known_can_be_given(tmp_path: Path) -> None:
 
 def test_weights_are_asked_for(tmp_path: Path) -> None:
     net, weights = written(tmp_path)
-    with pytest.raises(LstmcError, match="a prototxt has no weights: give the caffemodel that was trained with it"):
+    with pytest.raises(LstmcError) as caught:
         import_file(net)
+    asked = "a prototxt has no weights: give the caffemodel that was trained with it"
+    assert caught.value.message == f"{net.name}: {asked}, weights=FILE.caffemodel"
+    assert error_text(caught.value) == f"SourceError: {net.name}: {asked}, --weights FILE.caffemodel"
     with pytest.raises(LstmcError, match=r"nowhere\.caffemodel: no such file"):
         import_file(net, weights=tmp_path / "nowhere.caffemodel")
     weights.write_bytes(caffemodel()[:-30])
