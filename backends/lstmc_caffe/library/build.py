@@ -6,8 +6,9 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -19,7 +20,7 @@ from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import Source
 from lstmc_caffe.install.recipe import CPU
 from lstmc_caffe.library.caffe_build import CaffeBuild
-from lstmc_caffe.library.remembered import prune, used
+from lstmc_caffe.library.remembered import keep, prune, used
 from lstmc_caffe.place.place import CaffeLocation
 
 # What lets loops be vector code. Not -ffast-math: NaN and infinity stay, and sums are taken as they are written.
@@ -34,7 +35,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
     """The library of the layers in ``source``, for the Caffe at ``location``: compiled now, or found as it was.
 
     For a Caffe with CUDA it holds them for a GPU too. Raises :class:`BackendError` where there is no compiler, no
-    header of Caffe's, or what they say.
+    header of Caffe's, or what they say, and where the cache folder cannot be written.
     """
     compiler = Compiler.find()
     caffe = CaffeBuild.of(location)
@@ -53,10 +54,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
     target = folder / f"{_digest(*made_of)}.so"
     if used(target):
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    prune(folder)
-    with tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as name, ThreadPoolExecutor() as pool:
-        work = Path(name)
+    with _working_in(folder) as work, ThreadPoolExecutor() as pool:
         objects = ["layers.o"]
         (work / "layers.cpp").write_text(source.cpp, encoding="utf-8")
         what = "compiling generated layers"
@@ -71,8 +69,23 @@ def library(source: Source, location: CaffeLocation) -> Path:
         for each in compiling:
             each.result()
         compiler.run(("-shared", *objects, str(glue), *libraries, "-o", "layers.so"), work, "linking them")
-        (work / "layers.so").rename(target)
+        keep(work / "layers.so", target)
     return target
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[Path]:
+    """A folder that is there for a while, in one that stays and is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        prune(folder)
+        with tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as name:
+            yield Path(name)
+    except OSError as error:
+        raise BackendError(
+            f"generated layers cannot be compiled in {folder}: {error.strerror or error}",
+            notes=("set XDG_CACHE_HOME to a folder that can be written",),
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,7 @@ def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Pa
         (work / name).write_text(_file(name), encoding="utf-8")
     flags = [*caffe.recipe.flags, "-O1", f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *_includes(caffe)]
     compiler.run((*flags, "-c", _LAYER, "-o", "glue.o"), work, "compiling Caffe's side of generated layers")
-    (work / "glue.o").rename(target)
+    keep(work / "glue.o", target)
     return target
 
 

@@ -79,6 +79,26 @@ def test_a_library_is_compiled_once_for_a_caffe(caffe: Runner, own_cache: Path) 
 
 
 @pytest.mark.caffe
+def test_what_was_damaged_in_the_cache_is_compiled_again(caffe: Runner, own_cache: Path) -> None:
+    made = library(source("net", []), caffe.location)
+    whole = made.read_bytes()
+    kept = list((own_cache / "layers").iterdir())
+    assert {path.suffix for path in kept} == {".so", ".o"}
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:1000])
+    assert library(source("net", []), caffe.location).read_bytes() == whole
+
+
+@pytest.mark.caffe
+def test_where_the_cache_cannot_be_written(caffe: Runner, own_cache: Path) -> None:
+    own_cache.write_text("a file")
+    with pytest.raises(BackendError) as caught:
+        library(source("net", []), caffe.location)
+    assert caught.value.message == f"generated layers cannot be compiled in {own_cache / 'layers'}: Not a directory"
+    assert caught.value.notes == ("set XDG_CACHE_HOME to a folder that can be written",)
+
+
+@pytest.mark.caffe
 def test_what_the_compiler_says_is_told(caffe: Runner, own_cache: Path) -> None:
     with pytest.raises(BackendError) as caught:
         library(Source("not C++", None), caffe.location)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.library.remembered import RECENT, prune, used
+from lstmc_caffe.library.remembered import RECENT, keep, prune, used
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Ten files of 100 bytes, 0.so used longest ago, and one that is no library."""
     for i in range(10):
-        (tmp_path / f"{i}.so").write_bytes(b"x" * 100)
+        (tmp_path / "made").write_bytes(b"x" * 68)
+        keep(tmp_path / "made", tmp_path / f"{i}.so")
         age(tmp_path / f"{i}.so", RECENT * (20 - i))
     (tmp_path / "notes.txt").write_text("mine")
     age(tmp_path / "notes.txt", RECENT * 100)
@@ -49,3 +50,10 @@ def test_what_was_used_just_now_stays(folder: Path) -> None:
         age(folder / f"{i}.so", RECENT / 2)
     prune(folder, files=1, size=1)
     assert len(left(folder)) == 11
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 68, b"x" * 99, b"y" * 100], ids=["empty", "cut", "short", "other"])
+def test_what_is_not_as_it_was_kept_is_not_found_again(folder: Path, content: bytes) -> None:
+    (folder / "0.so").write_bytes(content)
+    assert not used(folder / "0.so")
+    assert used(folder / "1.so")
