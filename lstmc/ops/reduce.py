@@ -11,7 +11,7 @@ from lstmc.ops.base import AlongAxis, Array, Arrays, Draw, Sample, Types, applie
 from lstmc.ops.shape import Reshape, resized
 from lstmc.types import TensorType
 
-__all__ = ["Max", "Softmax", "Sum", "Tile"]
+__all__ = ["Largest", "Max", "Softmax", "Sum", "Tile"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,33 @@ class Max(Reduce):
         return (np.asarray(x.max(axis=self.axis)),)
 
     def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
-        gradient = np.zeros_like(x)
-        largest = np.expand_dims(x.argmax(axis=self.axis), self.axis)
-        np.put_along_axis(gradient, largest, np.expand_dims(cts[0], self.axis), self.axis)
-        return (gradient,)
+        (where,) = applied(Largest(self.axis), x)
+        return (repeated(cts[0], self.axis, x.shape[self.axis]) * where,)
+
+
+@dataclass(frozen=True)
+class Largest(AlongAxis):
+    """y = 1 for the first of the largest elements of x along ``axis``, else 0: where a gradient of a max goes."""
+
+    name = "largest"
+    operands = ("x",)
+
+    def infer(self, x: TensorType) -> Types:
+        check_axis(self.name, self.axis, x)
+        return (x,)
+
+    def eval(self, x: Array) -> Arrays:
+        y = np.zeros_like(x)
+        np.put_along_axis(y, np.expand_dims(x.argmax(axis=self.axis), self.axis), 1, self.axis)
+        return (y,)
+
+    def vjp(self, cts: Arrays, outs: Arrays, x: Array) -> tuple[Array | None, ...]:
+        return (0.0 * cts[0],)
+
+    @classmethod
+    def sample(cls, draw: Draw) -> Sample:
+        x = sample_type(draw)
+        return Sample(cls(draw.integer(0, x.rank - 1)), (x,))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from lstmc.ir import Node, Ref
-from lstmc.ops import Softmax, Sum
+from lstmc.ops import Largest, Max, Softmax, Sum
 from lstmc_caffe.fused.arithmetic import ELEMENT, number
 from lstmc_caffe.fused.memory import Names, Place
 from lstmc_caffe.fused.values import HERE, J, Values
 from lstmc_caffe.fused.work import Loop, Sink, Store, plain
+
+MOST = "float most = -__builtin_inff();"
 
 
 class LoopCode:
@@ -88,9 +90,9 @@ class LoopCode:
         return plain(f"{node.name} = {node.op.name}({args})")
 
     def reduction(self, node: Node) -> Loop:
-        """Of a sum or a softmax over an axis."""
+        """Of a sum, a maximum or a softmax over an axis."""
         op = node.op
-        assert isinstance(op, Sum | Softmax)
+        assert isinstance(op, Sum | Max | Largest | Softmax)
         (ref,) = self.values.graph.args(node.name)
         shape = self.values.graph.type(ref).shape
         length, inner = shape[op.axis], prod(shape[op.axis + 1 :])
@@ -112,7 +114,13 @@ class LoopCode:
                     f"{each} sum += {x};",
                     f"{y}[j] = sum;",
                 ]
+            case Max():
+                loop.lines += [MOST, f"{each} most = {larger};", f"{y}[j] = most;"]
+            case Largest():  # of several the first, as the interpreter has it; of no number too
+                found = f"if ({x} > most || ({x} != {x} && most == most))"
+                loop.lines += [MOST, "int first = 0;", f"{each} {found} {{ most = {x}; first = k; }}"]
+                loop.lines += [f"{each} {y}[{at}] = k == first ? 1.0f : 0.0f;"]
             case Softmax():
-                loop.lines += ["float most = -__builtin_inff(), sum = 0.0f;", f"{each} most = {larger};"]
+                loop.lines += [MOST, "float sum = 0.0f;", f"{each} most = {larger};"]
                 loop.lines += [f"{each} sum += {y}[{at}] = exp_({x} - most);", f"{each} {y}[{at}] /= sum;"]
         return loop

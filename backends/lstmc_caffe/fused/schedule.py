@@ -9,7 +9,7 @@ from typing import Literal
 
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
-from lstmc.ops import Arg, Concat, Full, Linear, Softmax, Sum, Transpose
+from lstmc.ops import Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum, Transpose
 from lstmc_caffe.fused.arithmetic import ELEMENT, MOVES, added
 from lstmc_caffe.fused.loop_code import LoopCode
 from lstmc_caffe.fused.memory import Array, Names, Place
@@ -21,7 +21,7 @@ WIDEST = 32  # columns of a panel, at most: see functions.h
 
 def check_ops(body: Graph) -> None:
     """Raise :class:`BackendError` for an op that has no code."""
-    known = (*ELEMENT, *MOVES, Arg, Concat, Full, Linear, Softmax, Sum)
+    known = (*ELEMENT, *MOVES, Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum)
     for node in body:
         if type(node.op) not in known:
             raise BackendError(f"there is no code for {node.op.name} in a loop", loc=node.loc)

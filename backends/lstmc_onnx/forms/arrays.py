@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lstmc.ops import Concat, Embed, Full, Max, Reshape, Softmax, Split, Stack, Sum, Tile, Transpose, Unstack
+from lstmc.ops import Concat, Embed, Full, Largest, Max, Reshape, Softmax, Split, Stack, Sum, Tile, Transpose, Unstack
 from lstmc_onnx.packages import onnx
 from lstmc_onnx.writer import Call, Writer
 
@@ -105,6 +105,16 @@ def largest(w: Writer, call: Call) -> None:
         w.add("ReduceMax", (*call.args, w.numbers(axes, f"axis_{axes[0]}")), call.results, keepdims=0)
 
 
+def first_largest(w: Writer, call: Call) -> None:
+    op, (x,) = call.op, call.args
+    assert isinstance(op, Largest)
+    shape = call.types[0].shape
+    (index,) = w.add("ArgMax", (x,), f"{call.results[0]}/index", axis=op.axis, keepdims=1)
+    places = np.arange(shape[op.axis]).reshape(-1, *[1] * (len(shape) - 1 - op.axis))
+    (here,) = w.add("Equal", (index, w.constant(places, "places")), f"{call.results[0]}/here")
+    w.add("Cast", (here,), call.results, to=onnx().TensorProto.FLOAT)
+
+
 def softmax(w: Writer, call: Call) -> None:
     assert isinstance(call.op, Softmax)
     w.add("Softmax", call.args, call.results, axis=call.op.axis)
@@ -122,5 +132,6 @@ FORMS = {
     Embed: embed,
     Sum: total,
     Max: largest,
+    Largest: first_largest,
     Softmax: softmax,
 }

@@ -3,7 +3,26 @@ a number of rows that no bottom has."""
 
 from __future__ import annotations
 
-from lstmc import Input, Param, State, cell, concat, dims, linear, model, scan, softmax, split, tanh, xavier
+from lstmc import (
+    Input,
+    Param,
+    State,
+    argmax,
+    cell,
+    concat,
+    dims,
+    floor,
+    linear,
+    max,
+    model,
+    one_hot,
+    relu,
+    scan,
+    softmax,
+    split,
+    tanh,
+    xavier,
+)
 
 T, N = dims("T N")
 
@@ -138,3 +157,17 @@ def of_residual(x=Input(N, 3), h=State(N, 2), *, W=Param(2, 3, fill=xavier()), U
 @model
 def residual(X=Input(T, N, 3)):
     return {"y": scan(of_residual(), X)[0]}
+
+
+@cell
+def of_largest(x=Input(N, 4), h=State(N, 2, 4), *, U=Param(4, 4, fill=xavier())):
+    """Maxima along both axes, some of elements that are equal; the place of one; and whole numbers."""
+    rows = relu(h)
+    said = one_hot(argmax(linear(x, U)), 4)
+    h = tanh(x[:, None, :] + rows + max(rows, axis=2)[:, :, None]) + max(h, axis=1)[:, None, :] * said[:, None, :]
+    return floor(3 * h), {"h": h}
+
+
+@model
+def largest(X=Input(T, N, 4)):
+    return {"y": scan(of_largest(), X)[1]["h"], "whole": scan(of_largest(), X, reverse=True)[0]}

@@ -42,6 +42,7 @@ from tests.backends.lstmc_caffe.fused.small_scans import (
     FIRST_PIECES,
     both_states,
     gate,
+    largest,
     new_state,
     residual,
     square,
@@ -103,7 +104,19 @@ def both_ways(X=Input(T, N, 3)):
 
 @pytest.mark.parametrize(
     "made",
-    [everything, attending, *FIRST_PIECES, square, two_products, gate, words, new_state, both_states, residual],
+    [
+        everything,
+        attending,
+        *FIRST_PIECES,
+        square,
+        two_products,
+        gate,
+        words,
+        new_state,
+        both_states,
+        residual,
+        largest,
+    ],
     ids=lambda made: made.name,
 )
 def test_forward_and_all_gradients(caffe: Runner, made: lstmc.Model) -> None:
