@@ -32,7 +32,9 @@ from tests.backends.lstmc_caffe.fused.small_scans import (
     FIRST_PIECES,
     both_states,
     gate,
+    largest,
     new_state,
+    residual,
     square,
     two_products,
     words,
@@ -99,7 +101,7 @@ def test_outputs_and_all_gradients_run_serially(serially: Runner, made: lstmc.Mo
 @pytest.mark.cuda
 @pytest.mark.parametrize(
     "made",
-    [attending, *FIRST_PIECES, two_products, gate, words, new_state, both_states],
+    [attending, *FIRST_PIECES, two_products, gate, words, new_state, both_states, residual, largest],
     ids=lambda made: made.name,
 )
 def test_more_outputs_and_all_gradients_run_serially(serially: Runner, made: lstmc.Model) -> None:
@@ -118,7 +120,7 @@ def test_dropout_in_a_loop_run_serially(serially: Runner) -> None:
 @pytest.mark.cuda
 def test_cells_of_the_library_run_serially(serially: Runner) -> None:
     graphs = graphs_of_cells()
-    assert len(graphs) >= 34
+    assert len(graphs) >= 35
     for graph in graphs.values():
         assert_right(serially, graph)
 
@@ -159,7 +161,7 @@ def test_nvcc_compiles_a_net_s_layers(nvcc: Path, tmp_path: Path) -> None:
 @pytest.mark.cuda
 def test_nvcc_compiles_every_cell_of_the_library(nvcc: Path, tmp_path: Path) -> None:
     layers = [code for graph in graphs_of_cells().values() for code in codes(graph)]
-    assert len({layer.type for layer in layers}) >= 34
+    assert len({layer.type for layer in layers}) >= 35
     text = source("cells", layers).cu
     assert text is not None
     compiled_by(nvcc, text, tmp_path)
