@@ -72,7 +72,7 @@ browser: $(VENV)/.test ## the page of lstmc report in a real chromium, with an a
 	$(BIN)/python -m pytest -q -o addopts="-ra --strict-markers --import-mode=importlib" tests/browser
 
 portable: $(VENV)/.test ## the quick tests with what only POSIX systems have hidden from lstmc
-	$(BIN)/python -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow and not ranks" --hypothesis-profile=quick
+	$(BIN)/python -m pytest -q -p tests.without_posix -n 0 -m "not caffe and not gpu and not slow and not network and not ranks and not posix" --hypothesis-profile=quick
 
 package: $(VENV)/.test ## wheel and sdist, installed into empty environments and tried: make package PYTHONS="python3.12 python3.13"
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[package]'

@@ -67,6 +67,7 @@ def steers(folder: Path) -> None:
     json.loads("{")
 
 
+@pytest.mark.posix  # the fuzzer forks a child, and ends it by SIGALRM
 @pytest.mark.parametrize(
     ("read", "why"),
     [
