@@ -16,6 +16,7 @@ from lstmc_caffe.worker import PROBE
 INSTALL = "python -m lstmc_caffe.install"
 INSTALL_CUDA = f"{INSTALL} --cuda"
 PROBE_SECONDS = 60.0
+CPU_ONLY = "CPU-only"  # what Caffe says as it ends, asked for a GPU that it was not built for
 
 FoundBy = Literal["setting", "installed", "found"]
 
@@ -56,11 +57,11 @@ class GpuState:
 
 def gpu_state(location: CaffeLocation) -> GpuState:
     """Tries to use a GPU, in a process that Caffe may abort. Takes half a second, or a few where there is one."""
-    ended = run_probe(location, "--gpu")
+    ended = tried(location, "--gpu")
     if isinstance(ended, str):
         return GpuState(True, False, ended)
     reason = str(last_json(ended.stdout).get("reason", ""))
-    if "CPU-only" in ended.stderr:
+    if CPU_ONLY in ended.stderr:
         without = "this Caffe was built without CUDA"
         if reason:
             return GpuState(False, False, f"{without}, and {reason}; where there is a GPU: {INSTALL_CUDA}")
@@ -68,6 +69,32 @@ def gpu_state(location: CaffeLocation) -> GpuState:
     if ended.returncode == 0 and not reason:
         return GpuState(True, True, "")
     return GpuState(True, False, reason or why_it_failed(ended))
+
+
+# the variables by which a process finds its modules and libraries, and which GPUs it sees
+_LOOKED_AT = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+_LASTING: dict[tuple[object, ...], subprocess.CompletedProcess[str]] = {}
+
+
+def tried(location: CaffeLocation, *arguments: str) -> subprocess.CompletedProcess[str] | str:
+    """As :func:`run_probe`, but once in this process for what lasts: a Caffe that can be used, and one without CUDA.
+
+    What was refused otherwise is tried again each time: it may have been mended.
+    """
+    try:
+        modified = location.python.stat().st_mtime_ns
+    except OSError:
+        modified = -1
+    environment = location.environment()
+    asked = (location, modified, arguments, *map(environment.get, _LOOKED_AT))
+    if asked in _LASTING:
+        return _LASTING[asked]
+    ended = run_probe(location, *arguments)
+    if not isinstance(ended, str):
+        said = last_json(ended.stdout)
+        if CPU_ONLY in ended.stderr or (ended.returncode == 0 and said and "reason" not in said):
+            _LASTING[asked] = ended
+    return ended
 
 
 def run_probe(location: CaffeLocation, *arguments: str) -> subprocess.CompletedProcess[str] | str:

@@ -1,6 +1,6 @@
 """Finds the Python that has pycaffe: by setting, by the installer's record, or by trying.
 
-Each place is tried by importing caffe in a process of its own (about half a second).
+Each place is tried by importing caffe in a process of its own (about half a second); one that has it, once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lstmc_caffe.install.record import Installed, installed, installed_with_cuda, refusals
-from lstmc_caffe.place.place import INSTALL, INSTALL_CUDA, CaffeLocation, last_json, run_probe, why_it_failed
+from lstmc_caffe.place.place import INSTALL, INSTALL_CUDA, CaffeLocation, last_json, tried, why_it_failed
 from lstmc_caffe.place.process import CaffeError
 
 PYTHON = "LSTMC_CAFFE_PYTHON"
@@ -123,7 +123,7 @@ def _usual_pythons(path: str | None) -> list[Path]:
 
 
 def _attempt(place: str, location: CaffeLocation) -> Attempt:
-    ended = run_probe(location)
+    ended = tried(location)
     if isinstance(ended, str):
         return Attempt(place, ended)
     said = last_json(ended.stdout)

@@ -169,3 +169,16 @@ def test_real_caffe_is_found_and_used(caffe: Runner) -> None:
     settings = {"LSTMC_CAFFE_PYTHON": str(location.python), "LSTMC_CAFFE_PYTHONPATH": location.pythonpath or ""}
     assert locate(settings) == CaffeLocation(location.python, location.pythonpath, None, "setting")
     assert caffe.gpu == gpu_state(location)
+
+
+def test_a_caffe_that_is_there_is_tried_once_and_one_that_is_not_each_time(tmp_path: Path) -> None:
+    tries = tmp_path / "tries"
+    python = script(tmp_path / "python", f"echo >> {tries}\n{ABORTING % 'Check failed: x'}")
+    settings = {"LSTMC_CAFFE_PYTHON": str(python)}
+    for _ in range(2):
+        refusal(settings, tmp_path)
+    assert tries.read_text() == "\n\n"
+    script(python, f"echo >> {tries}\n{GOOD}")  # it was mended
+    for _ in range(2):
+        assert locate(settings, tmp_path).python == python
+    assert tries.read_text() == "\n\n\n"
