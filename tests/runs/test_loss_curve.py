@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,26 @@ def test_the_curve_is_drawn_beside_training_and_the_same_each_time(tmp_path: Pat
     made = {name: (tmp_path / name).read_bytes() for name in ("loss.png", "loss.svg")}
     draw(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in made} == made
+
+
+@pytest.mark.parametrize(("more", "times"), [("", 1), ("{}\n", 2)])
+def test_it_is_drawn_again_at_the_end_where_there_is_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, times: int
+) -> None:
+    started, popen = list[Any](), subprocess.Popen
+
+    def nothing(command: list[str], **options: Any) -> subprocess.Popen[str]:
+        started.append(command)
+        return popen([sys.executable, "-c", ""], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", nothing)
+    drawing, metrics = CurveDrawing(tmp_path), tmp_path / "metrics.jsonl"
+    metrics.write_text("{}\n")
+    drawing.start()
+    with metrics.open("a") as file:
+        file.write(more)
+    assert drawing.finish() is None
+    assert len(started) == times
 
 
 @pytest.mark.slow
