@@ -103,12 +103,15 @@ class GeneratedLayer : public caffe::Layer<float> {
     T_ = T;
     N_ = N;
     buffers_.resize(code_->buffers);
+    seen_.resize(code_->buffers);
     for (int i = 0; i < code_->buffers; ++i) {
       const lstmc_buffer& buffer = code_->buffer[i];
       const size_t floats = size_t(buffer.size) * (buffer.rows ? N : 1) * (buffer.time ? T + buffer.more : 1);
       const size_t bytes = sizeof(float) * (floats + ALIGNED);
       // memory of the CPU or of a GPU: of that where a pass first wants it
-      if (!buffers_[i] || buffers_[i]->size() != bytes) buffers_[i].reset(new caffe::SyncedMemory(bytes));
+      if (buffers_[i] && buffers_[i]->size() == bytes) continue;
+      buffers_[i].reset(new caffe::SyncedMemory(bytes));
+      seen_[i] = 0;
     }
   }
 
@@ -191,7 +194,8 @@ class GeneratedLayer : public caffe::Layer<float> {
                              top_.data(),
                              top_diff_.data(),
                              buffer_.data(),
-                             Place::blas()};
+                             Place::blas(),
+                             this->phase_ == caffe::TEST ? seen_.data() : nullptr};  // training changes weights
     return call;
   }
 
@@ -201,6 +205,7 @@ class GeneratedLayer : public caffe::Layer<float> {
   vector<const float*> bottom_, weight_, top_diff_;
   vector<char> wanted_;
   vector<float*> bottom_diff_, weight_diff_, top_, buffer_;
+  vector<unsigned long> seen_;
 };
 
 boost::shared_ptr<caffe::Layer<float> > create(const caffe::LayerParameter& param) {

@@ -161,6 +161,43 @@ struct Ahead {
   long ld, lines;
 };
 
+typedef unsigned long words __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+// A hash of floats, by their bits. Each step is invertible: if the floats differ in one word of 64 bits, so do the hashes.
+ONCE static unsigned long hash_of(long count, const float* x) {
+  enum { SUMS = 8 };  // as each step waits for the one before it
+  const auto with = [](auto sum, auto word) INLINE {
+    sum = (sum ^ word) * 0x9e3779b97f4a7c15ul;
+    return sum ^ (sum >> 29);
+  };
+  words sum[SUMS];
+#pragma GCC unroll 8
+  for (int i = 0; i < SUMS; ++i) sum[i] = words{} + static_cast<unsigned long>(i);
+  long done = 0;
+  for (; done + SUMS * LANES <= count; done += SUMS * LANES) {
+#pragma GCC unroll 8
+    for (int i = 0; i < SUMS; ++i) sum[i] = with(sum[i], *reinterpret_cast<const words*>(x + done + i * LANES));
+  }
+  unsigned long hash = static_cast<unsigned long>(count);
+#pragma GCC unroll 8
+  for (int i = 0; i < SUMS; ++i) {
+    for (int lane = 0; lane < LANES / 2; ++lane) hash = with(hash, sum[i][lane]);
+  }
+  for (; done < count; ++done) hash = with(hash, static_cast<unsigned long>(static_cast<unsigned>(bits_of(x[done]))));
+  return hash ? hash : 1;
+}
+
+// The panels of w, packed now, or by a pass before this one if ``seen`` is the hash of w: where it is not null, there is
+// what was packed into the panels, or 0. With shorter registers a hash takes as long as packing.
+static inline const float* packed(unsigned long* seen, int outs, int ins, const float* w, bool transposed, float* into) {
+  if (seen && LANES == 16) {
+    const unsigned long hash = hash_of(static_cast<long>(outs) * ins, w);
+    if (hash == *seen) return into;
+    *seen = hash;
+  }
+  return pack(outs, ins, w, transposed, into);
+}
+
 // y [rows, WIDE] = x [rows, ins] times a panel, plus b, or plus y itself without b; in x the next row is ldx further on,
 // and the next element of a row step
 template <int ROWS>

@@ -21,6 +21,9 @@ struct lstmc_call {
   const float* const* top_diff;
   float* const* buffer;
   void* blas;  // on a GPU, where all pointers are of its memory: the handle of cuBLAS
+  // of each buffer: 0, or a hash of the weights that are packed there, for the next pass with a buffer as it was left.
+  // Null: nothing is kept from pass to pass.
+  unsigned long* seen;
 };
 
 struct lstmc_layer {
