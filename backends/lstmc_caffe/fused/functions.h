@@ -199,12 +199,12 @@ static inline const float* packed(unsigned long* seen, int outs, int ins, const 
 }
 
 // y [rows, WIDE] = x [rows, ins] times a panel, plus b, or plus y itself without b; in x the next row is ldx further on,
-// and the next element of a row step
+// and the next element of a row step; in the panel the next row is ldp further on
 template <int ROWS>
 static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, int step, const float* panel,
-                                    const float* b, float* y, int ldy, const Ahead& ahead = {}) {
+                                    int ldp, const float* b, float* y, int ldy, const Ahead& ahead = {}) {
   if (rows != ROWS) {
-    if constexpr (ROWS > 1) rows_times_panel<ROWS - 1>(rows, ins, x, ldx, step, panel, b, y, ldy, ahead);
+    if constexpr (ROWS > 1) rows_times_panel<ROWS - 1>(rows, ins, x, ldx, step, panel, ldp, b, y, ldy, ahead);
     return;
   }
   // a sum waits for the one before it: with few rows there are several sums of each element
@@ -223,7 +223,7 @@ static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, 
     const bool last = ins - k <= Ahead::EACH || (time + 1 >= OWN && time + 1 >= ahead.lines);
     for (const int end = last ? ins : k + Ahead::EACH; k + SUMS <= end; k += SUMS) {
 #pragma GCC unroll 4
-      for (int u = 0; u < SUMS; ++u, panel += WIDE, x += step) {
+      for (int u = 0; u < SUMS; ++u, panel += ldp, x += step) {
         const vector left = *reinterpret_cast<const vector*>(panel);
         const vector right = *reinterpret_cast<const vector*>(panel + LANES);
 #pragma GCC unroll 16
@@ -234,7 +234,7 @@ static inline void rows_times_panel(int rows, int ins, const float* x, int ldx, 
       }
     }
   }
-  for (; SUMS > 1 && k < ins; ++k, panel += WIDE, x += step) {
+  for (; SUMS > 1 && k < ins; ++k, panel += ldp, x += step) {
 #pragma GCC unroll 16
     for (int m = 0; m < ROWS; ++m) {
       sum[0][m][0] += x[m * ldx] * *reinterpret_cast<const vector*>(panel);
@@ -271,10 +271,27 @@ ONCE static void packed_product(long rows, int outs, int ins, const float* x, in
         const int here = static_cast<int>((end - done + parts - part - 1) / (parts - part));
         float* const into = y + done * ldy + first;
         const bool fits = columns == WIDE;
-        rows_times_panel<MOST>(here, ins, x + done * ldx, ldx, 1, panel, plus, fits ? into : whole, fits ? ldy : WIDE);
+        rows_times_panel<MOST>(here, ins, x + done * ldx, ldx, 1, panel, WIDE, plus, fits ? into : whole,
+                               fits ? ldy : WIDE);
         for (int m = 0; !fits && m < here; ++m) std::memcpy(into + m * ldy, whole + m * WIDE, sizeof(float) * columns);
         done += here;
       }
+    }
+  }
+}
+
+// With w [ins, outs] as it is, and at least WIDE outs: for so few rows that packing does not pay.
+ONCE static void straight_product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* b,
+                                  float* y, int ldy) {
+  const long parts = (rows + MOST - 1) / MOST;
+  for (int first = 0; first < outs; first += WIDE) {
+    const int from = outs - first < WIDE ? outs - WIDE : first;  // the last columns once more
+    float plus[WIDE] = {};
+    if (b) std::memcpy(plus, b + from, sizeof plus);
+    for (long part = 0, done = 0, here; part < parts; ++part, done += here) {
+      here = (rows - done + parts - part - 1) / (parts - part);
+      rows_times_panel<MOST>(static_cast<int>(here), ins, x + done * ldx, ldx, 1, w + from, outs, plus,
+                             y + done * ldy + from, ldy);
     }
   }
 }
@@ -414,6 +431,11 @@ ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, 
     unpacked_product(rows, outs, ins, x, ldx, w, b, y, ldy);
     return;
   }
+  enum { FEW = LANES == 16 ? 48 : 3 * MOST };  // a BLAS packs w, which pays from some rows on
+  if (!transposed && outs >= WIDE && rows > 1 && rows <= FEW) {
+    straight_product(rows, outs, ins, x, ldx, w, b, y, ldy);
+    return;
+  }
   const int row_major = 101, as_it_is = 111, turned = 112;
   for (long n = 0; b && n < rows; ++n) std::memcpy(y + n * ldy, b, sizeof(float) * outs);
   const float beta = b ? 1.0f : 0.0f;
@@ -456,7 +478,8 @@ ONCE static void outer(long rows, int outs, int ins, const float* ct, int ldct, 
     for (int left = 0, right; left < ins; left = right) {
       right = ins - left < NEAR / apart * WIDE ? ins : left + static_cast<int>(NEAR / apart) * WIDE;
       gather<WIDE>(0, deep, right - left, x + left, ldx, panels, apart);
-      for (int begin = 0, group = 0, width = outs < GROUP ? outs : GROUP, next; begin < outs; begin += GROUP, width = next) {
+      int group = 0, width = outs < GROUP ? outs : GROUP;
+      for (int begin = 0, next; begin < outs; begin += GROUP, width = next) {
         const float* const slab = slabs[group];
         if (begin == 0) gather<SLAB>(0, deep, width, ct, ldct, slabs[group], deep * SLAB);
         group = !group;
@@ -471,10 +494,10 @@ ONCE static void outer(long rows, int outs, int ins, const float* ct, int ldct, 
             const float* const panel = panels + (first - left) / WIDE * apart;
             float* const y = into + static_cast<long>(begin + m) * ins + first;
             if (right - first >= WIDE) {
-              rows_times_panel<SLAB>(here, deep, slab + m * deep, 1, SLAB, panel, nullptr, y, ins, ahead);
+              rows_times_panel<SLAB>(here, deep, slab + m * deep, 1, SLAB, panel, WIDE, nullptr, y, ins, ahead);
             } else {
               float whole[SLAB * WIDE] = {};
-              rows_times_panel<SLAB>(here, deep, slab + m * deep, 1, SLAB, panel, nullptr, whole, WIDE, ahead);
+              rows_times_panel<SLAB>(here, deep, slab + m * deep, 1, SLAB, panel, WIDE, nullptr, whole, WIDE, ahead);
               for (int row = 0; row < here; ++row) {
                 for (int j = 0; j < right - first; ++j) y[static_cast<long>(row) * ins + j] += whole[row * WIDE + j];
               }

@@ -18,7 +18,7 @@ true try typedef typeid typename union unsigned using virtual void volatile wcha
 _OWN = """
 count launch copy zero fill expect same_rows blas THREADS atomicAdd threadIdx blockIdx blockDim
 T N t n j i k std sum most call exp_ tanh_ sigmoid softplus product outer pack packed_product unpacked_product
-sum_of_rows gather Ahead vector LANES ONCE INLINE MOST WIDE begin NAN INFINITY NULL HUGE_VAL
+straight_product sum_of_rows gather Ahead vector LANES ONCE INLINE MOST WIDE begin NAN INFINITY NULL HUGE_VAL
 """
 _POINTER = re.compile(r"p\d+")  # of a loop
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
