@@ -21,14 +21,14 @@ from lstmc.ops import Leaf
 PAGE = Path(__file__).with_name("language.md")
 
 TEMPLATE = """\
-# The words of the language
+# The functions of the language
 
-Written by `docs/generate_language.py` from the functions themselves. All of them are offered by `lstmc`, and
-[write-a-cell.md](write-a-cell.md) and [models.md](models.md) put them together. An equation is that of the op that a
-function makes, or drawn from the graph of its example, where it is short. In the examples `x` and `z` are [2, 6],
-`mask` is [2, 1], `A` is [2, 3, 4], `B` is [2, 4, 5], `q` is [2, 4], `image` is [2, 3, 8, 8], `id` and `label` are [2];
-of the parameters, `W` is [5, 6], `b` is [5], `gain` is [6], `K` is [4, 3, 3, 3], `E` is [100, 16].
-A function is made of ops ([what each means](semantics.md)), which are what a target needs layers for.
+Written by `docs/generate_language.py` from the functions themselves. Import them from `lstmc`;
+[write-a-cell.md](write-a-cell.md) and [models.md](models.md) show how to use them. An equation is that of the
+function's op, or made from the graph of its example, where that is short. In the examples `x` and `z` are [2, 6],
+`mask` is [2, 1], `A` is [2, 3, 4], `B` is [2, 4, 5], `q` is [2, 4], `image` is [2, 3, 8, 8], `id` and `label` are
+[2]; of the parameters, `W` is [5, 6], `b` is [5], `gain` is [6], `K` is [4, 3, 3, 3], `E` is [100, 16]. A function
+is made of ops ([the meaning of each](semantics.md)). A target needs layers for these ops.
 {% for section in sections %}
 
 ## {{ section.title }}

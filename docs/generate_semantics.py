@@ -17,10 +17,10 @@ PAGE = Path(__file__).with_name("semantics.md")
 TEMPLATE = """\
 # What the ops mean
 
-Written by `docs/generate_semantics.py` from the docstrings of the ops; the ops' `eval` and `vjp` are the reference,
-and one contract test holds every op to them. In the equations operands and attributes have their own names; where an op
-has an axis, $i$ stands for what is before it, $k$ for the place on it, and $j$ for what is behind it; $L$ is the loss,
-$\\eta$ the learning rate, $\\lambda$ the weight decay, and $M$ the number that a loss is divided by.
+Written by `docs/generate_semantics.py` from the docstrings of the ops; their `eval` and `vjp` are the reference,
+and one contract test checks every op. In the equations operands and attributes have their own names. Where an op
+has an axis, $i$ is the index of the axes before it, $k$ the index on it, and $j$ the index of the axes after it;
+$L$ is the loss, $\\eta$ the learning rate, $\\lambda$ the weight decay, and $M$ the number that a loss is divided by.
 
 ## The core
 {% for op in core %}

@@ -42,8 +42,9 @@ lstmc new model tagger
 lstmc verify tagger.py -D T=5 -D N=2
 ```
 """
-EXIT_CODES = """Exit codes: 0, done. 1, done, and something is off: a difference, a finding, something missing.
-2, not done: a mistake in what was given, which is said. 129, 130, 143: ended by a closed terminal, Ctrl-C, SIGTERM."""
+EXIT_CODES = """Exit codes: 0, done. 1, done, with a difference, a finding, or something missing.
+2, not done: a mistake in the arguments or files, which the error names.
+129, 130, 143: ended by a closed terminal, Ctrl-C, SIGTERM."""
 
 app = typer.Typer(
     name="lstmc",

@@ -54,12 +54,12 @@ def compile_command(
         Path | None, typer.Option("--data", metavar="DATA", help="Write the training net for these arrays, as HDF5.")
     ] = None,
     test_data: Annotated[
-        Path | None, typer.Option("--test-data", metavar="DATA", help="And these, to score it on.")
+        Path | None, typer.Option("--test-data", metavar="DATA", help="Test data for the training net, as HDF5.")
     ] = None,
     batch: BatchOption = None,
     example: Annotated[
         str | None,
-        typer.Option("--example", metavar="cpp|python", help="A program too that streams through the net of --step."),
+        typer.Option("--example", metavar="cpp|python", help="Also write a program that runs the net of --step."),
     ] = None,
     dump_dir: Annotated[
         Path | None, typer.Option("--dump-dir", metavar="DIR", help="The graph after each pass, as text.")
@@ -67,7 +67,7 @@ def compile_command(
 ) -> None:
     """Compile a model, and write its net, its weights and its manifest.
 
-    A model that returns a loss gets a second net, to be trained, and a solver's settings: `caffe train` takes both.
+    For a model that returns a loss it also writes a net to train and the solver's settings, for `caffe train`.
 
     Examples:
 

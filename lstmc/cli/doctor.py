@@ -11,9 +11,9 @@ STYLES = {"ok": "green", "missing": "red", "no": "yellow"}
 
 
 def doctor_command() -> None:
-    """Say which Python, which packages and which Caffe are used, CPU or GPU, and how to mend what is missing.
+    """Show which Python, packages and Caffe are used, for CPU and GPU, and how to install what is missing.
 
-    Exits with 1 if something is missing that a command can mend.
+    Exits with 1 if something is missing that a command can install.
 
     Examples:
 

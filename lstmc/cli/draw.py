@@ -36,7 +36,7 @@ def draw_command(
         Path, typer.Option("-o", "--output", metavar="FILE", help="A file that ends in .svg, .png, .pdf or .dot.")
     ] = Path("model.svg"),
     rolled: Annotated[
-        bool, typer.Option("--rolled/--unrolled", help="A scan's body once; or every step, time going across.")
+        bool, typer.Option("--rolled/--unrolled", help="A scan's body once, or every step from left to right.")
     ] = False,
     after: AfterOption = None,
     steps: Annotated[
@@ -49,7 +49,7 @@ def draw_command(
     form: FormOption = None,
     phase: PhaseOption = None,
 ) -> None:
-    """Draw a model: unrolled as a target has it, its scans rolled as it was written, or as a pass leaves it.
+    """Draw a model: unrolled for a target, with rolled scans as it was written, or as it is after a pass.
 
     Parameters are drawn once, with an arrow to each step that shares them. Needs `pip install 'lstmc[draw]'`.
 

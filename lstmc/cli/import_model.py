@@ -36,7 +36,7 @@ SourceArgument = Annotated[
 ]
 ActivationOption = Annotated[
     Literal["tanh", "relu"] | None,
-    typer.Option("--activation", help="Of plain RNNs in a state dict, which does not say it."),
+    typer.Option("--activation", help="Of plain RNNs in a state dict, which does not have it."),
 ]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="FILE.json", help="Of Keras weights without one: model.to_json()'s.")
@@ -104,9 +104,9 @@ def convert_command(
     on: PlacesOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Import a trained model, compile it, and compare the net with the model and the model with its source.
+    """Import a trained model, compile it, and compare the net with the model, and the model with its source.
 
-    Exits with 1 if a difference is past its tolerance.
+    Exits with 1 if a difference is larger than its tolerance.
 
     Examples:
 

@@ -21,14 +21,14 @@ def lint_command(
     target: TargetOption = None,
     backend: WriterOption = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Against every target: which take the net, and what stops the others.")
+        bool, typer.Option("--all", help="Check against every target, with the reasons of those that refuse the net.")
     ] = False,
 ) -> None:
     """Check a net against a target: each finding with the layer, the rule, its reason and where that is documented.
 
-    A warning is of what some version of a reader gets wrong and says nothing of.
+    A warning describes a mistake that some version of a reader makes without an error.
 
-    Exits with 1 if there is a finding, with --all if no target takes the net, and with 2 if the file is no net.
+    Exits with 1 if there is a finding, with --all if no target accepts the net, and with 2 if the file is not a net.
 
     Examples:
 

@@ -18,8 +18,8 @@ cells_app = typer.Typer(cls=Group, invoke_without_command=True)
 
 
 def cells_command(context: typer.Context, sizes: SizesOption = None, backend: BackendOption = "caffe") -> None:
-    """List the library cells that --cell takes: their groups, what a step costs, and the targets that do not
-    take them.
+    """List the library cells that --cell takes: their groups, the cost of a step, and the targets that do not
+    support them.
 
     Parameters and floating-point operations are those of one step of one sequence, at sizes that -D changes. To compile
     a cell, give its dimensions and T, the number of steps.

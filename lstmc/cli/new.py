@@ -13,15 +13,15 @@ from lstmc.start import start_files
 
 
 def new_command(
-    kind: Annotated[Literal["cell", "model", "plugin"], typer.Argument(help="What to begin.")],
+    kind: Annotated[Literal["cell", "model", "plugin"], typer.Argument(help="What to write.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and _.")],
     folder: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where the files go. Default: here, or NAME.")
     ] = None,
 ) -> None:
-    """Begin a cell, a model, or a plug-in that brings a cell: files to change, with tests that pass.
+    """Write the first files of a cell, a model, or a package with a cell: files to change, with tests that pass.
 
-    Nothing is written over.
+    No file is overwritten.
 
     Examples:
 

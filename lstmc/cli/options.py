@@ -125,7 +125,7 @@ PlacesOption = Annotated[
     typer.Option(
         "--on",
         metavar="PLACE",
-        help="Where: interpreter, caffe-cpu, caffe-gpu; for ONNX onnx-cpu. Default: every one found.",
+        help="Where: interpreter, caffe-cpu, caffe-gpu; for ONNX onnx-cpu. Default: all that are found.",
         autocompletion=completion.places,
     ),
 ]
@@ -134,7 +134,7 @@ SeedOption = Annotated[
     typer.Option(
         "--seed",
         metavar="INT",
-        help="For what is drawn: parameters not given, and the order of data.",
+        help="Of random parameters, and of the order of examples.",
         parser=whole_from_0,
     ),
 ]
@@ -203,7 +203,7 @@ OutputsOption = Annotated[
     list[str] | None, typer.Option("--read", metavar="NAME", help="Keep only this output. Repeatable. Default: all.")
 ]
 TuneOption = Annotated[
-    bool, typer.Option("--tune", help="Measure every form of the net on this machine's Caffe and take the fastest.")
+    bool, typer.Option("--tune", help="Measure every form of the net in this machine's Caffe, and use the fastest.")
 ]
 FormOption = Annotated[
     str | None,

@@ -13,7 +13,7 @@ import typer
 from lstmc.cli.console import Form, err, out, said
 from lstmc.cli.working import working
 
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors; the exit code says it.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit code has the result.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 

@@ -54,10 +54,10 @@ def report_command(
     form: FormOption = None,
     on: PlacesOption = None,
 ) -> None:
-    """Write a page of a net: pictures, source, passes, layers, the text, what verify finds, all linked to each other.
+    """Write a page about a net: pictures, source, passes, layers, text and the result of verify, with links.
 
-    Of the folder of a run alone, the model is the one that was trained, in the file that it was in: that is executed.
-    The page loads nothing from anywhere. Needs `pip install 'lstmc[draw]'`. Exits with 1 if verify finds a difference.
+    For the folder of a run, the model is read from the file that was trained, which is executed. The page needs no
+    network. Needs `pip install 'lstmc[draw]'`. Exits with 1 if verify finds a difference.
 
     Examples:
 

@@ -39,11 +39,11 @@ def run_command(
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
 ) -> None:
-    """Run a compiled net forward, and print what comes out. Names and shapes are the model's.
+    """Run a compiled net forward, and print its outputs. Names and shapes are the model's.
 
-    With an output that ends in .h5 the inputs may have any number of examples, more than memory holds: they go
-    through the net in batches, and a run that is ended goes on when it is begun again. So they do for each file of a
-    folder. Exits with 1 if a file of a folder does not fit.
+    With an output that ends in .h5, the inputs may have any number of examples, also more than fit into memory: they
+    are run in batches, and the same command continues an interrupted run. The same holds for each file of a folder.
+    Exits with 1 if a file of a folder does not fit.
 
     Examples:
 

@@ -34,7 +34,7 @@ def show_command(
     choices: ChoicesOption = None,
     target: TargetOption = None,
     after: AfterOption = None,
-    stage: Annotated[Stage | None, typer.Option("--stage", help="The graph as it leaves this stage.")] = None,
+    stage: Annotated[Stage | None, typer.Option("--stage", help="The graph at the end of this stage.")] = None,
     step: StepOption = False,
     form: FormOption = None,
     phase: PhaseOption = None,
@@ -42,8 +42,8 @@ def show_command(
 ) -> None:
     """Print a model's graph as text: as it was written, after a pass, or at the end of a stage.
 
-    Passes after the one asked for are not run. A net with code of its own, of --target caffe-fused, is explained below
-    its graph: what is one product for all steps, what runs each step, which buffers there are.
+    Later passes are not run. For --target caffe-fused the plan of the generated code follows the graph: the products
+    for all steps, the operations of each step, and the buffers.
 
     Examples:
 

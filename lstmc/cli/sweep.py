@@ -43,9 +43,7 @@ def sweep_command(
     data: Annotated[
         Path, typer.Option("--data", metavar="DATA", help="Arrays (.npz or HDF5) by the names of the inputs.")
     ],
-    folder: Annotated[
-        Path, typer.Option("-o", "--output", metavar="SWEEP", help="The folder that all of it goes into.")
-    ],
+    folder: Annotated[Path, typer.Option("-o", "--output", metavar="SWEEP", help="The folder of the sweep.")],
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,29 +57,30 @@ def sweep_command(
     ] = None,
     random: Annotated[
         int | None,
-        typer.Option("--random", metavar="INT", help="Draw so many points. Default: all.", parser=whole_from_0),
+        typer.Option("--random", metavar="INT", help="Draw this number of points. Default: all.", parser=whole_from_0),
     ] = None,
     halving: Annotated[
         int | None,
         typer.Option(
             "--halving",
             metavar="INT",
-            help="Compare points early too: one in so many goes on each time (successive halving).",
+            help="Compare points early, and continue with one of this number (successive halving).",
             parser=whole_from_0,
         ),
     ] = None,
     lowest: Annotated[
-        str | None, typer.Option("--lowest", metavar="SCORE", help="The best has the lowest such score. Default: loss.")
+        str | None,
+        typer.Option("--lowest", metavar="SCORE", help="The best has the lowest of this score. Default: loss."),
     ] = None,
     highest: Annotated[
-        str | None, typer.Option("--highest", metavar="SCORE", help="The best has the highest such score.")
+        str | None, typer.Option("--highest", metavar="SCORE", help="The best has the highest of this score.")
     ] = None,
     test_data: Annotated[
         Path | None, typer.Option("--test-data", metavar="DATA", help="Arrays to score the models on.")
     ] = None,
     test_split: Annotated[
         float | None,
-        typer.Option("--test-split", metavar="PART", help="Or such a part of --data, as 0.2.", parser=number_from_0),
+        typer.Option("--test-split", metavar="PART", help="Or test on a part of --data, as 0.2.", parser=number_from_0),
     ] = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
@@ -97,8 +96,8 @@ def sweep_command(
 ) -> None:
     """Train a model at every point of a space, and find the best.
 
-    Each point is a run of `lstmc train` in SWEEP/points. However the command ends, the same command goes on with what
-    is not finished. Exits with 1 if a point failed.
+    Each point is a run of `lstmc train` in SWEEP/points. After any interruption the same command continues the
+    unfinished points. Exits with 1 if a point failed.
 
     Examples:
 

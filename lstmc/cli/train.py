@@ -48,7 +48,7 @@ def train_command(
     ] = None,
     test_split: Annotated[
         float | None,
-        typer.Option("--test-split", metavar="PART", help="Or such a part of --data, as 0.2.", parser=number_from_0),
+        typer.Option("--test-split", metavar="PART", help="Or test on a part of --data, as 0.2.", parser=number_from_0),
     ] = None,
     sizes: SizesOption = None,
     options: ModelOptionsOption = None,
@@ -56,18 +56,18 @@ def train_command(
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     batch: BatchOption = None,
-    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Take examples in the order they have.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN from its last snapshot.")] = False,
+    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the examples.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN from its last snapshot.")] = False,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write event files into RUN/tensorboard besides.")
+        bool, typer.Option("--tensorboard", help="Also write event files into RUN/tensorboard.")
     ] = False,
     ranks: Annotated[
         int | None,
         typer.Option(
             "--ranks",
             metavar="INT",
-            help="Train by so many processes, each with a part of every batch, by MPI (default: those of the MPI"
-            " launcher that started this one).",
+            help="Train by this number of processes, by MPI, each with a part of every batch (default: the"
+            " processes of the MPI launcher).",
             parser=whole_from_0,
         ),
     ] = None,
@@ -75,11 +75,11 @@ def train_command(
     target: TargetOption = None,
     backend: BackendOption = "caffe",
 ) -> None:
-    """Train a model. Its output called loss is made small; its other losses and scores are reported for test data.
+    """Train a model. It minimizes the output called loss; other losses and scores are reported for test data.
 
-    An array of DATA has the shape of its input, with any number of examples on the axis N; or one more axis in
-    front, a batch in each row. Ctrl-C, SIGTERM and a closed terminal write a snapshot and end the run: --resume goes
-    on with it.
+    An array of DATA has the shape of its input, with any number of examples on the axis N, or one more axis in front
+    that counts whole batches. Ctrl-C, SIGTERM and a closed terminal write a snapshot and end the run; --resume
+    continues it.
 
     Examples:
 

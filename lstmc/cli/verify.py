@@ -67,8 +67,8 @@ def verify_command(
 ) -> None:
     """Run a compiled net forward and backward, and compare everything with the float64 interpreter.
 
-    Parameters are drawn at random, so that none is zero or like another, unless --weights or --fillers is given.
-    Exits with 1 if a difference is past its tolerance.
+    Parameters are random and not zero, unless --weights or --fillers is given. Exits with 1 if a difference is larger
+    than its tolerance.
 
     Examples:
 

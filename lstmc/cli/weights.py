@@ -34,7 +34,7 @@ def extract_command(
     ] = None,
     backend: WriterOption = None,
 ) -> None:
-    """Write the model's parameters from a trained net: what the compiler packed is unpacked, exactly.
+    """Write the model's parameters from a trained net. Parameters that the compiler packed are unpacked, exactly.
 
     Examples:
 
