@@ -100,7 +100,7 @@ class _Scanner:
         self.use.scanned = True
         operands = sequences | self._initial(init, title) | static
         declare_params(self.bound, self.use, self.trace.root)
-        masks = self._masks(operands, length)
+        masks = self._masks(operands, sequences, length)
         output, last = self._scan(title, operands, masks, set(sequences), length)
         if self.options.carry:
             self.trace.root.carried.update({operands[state].ref: value.ref for state, value in last.items()})
@@ -153,9 +153,10 @@ class _Scanner:
             found[name] = Value(self.trace, ref)
         return found
 
-    def _masks(self, operands: Mapping[str, Value], steps: int) -> dict[str, Value]:
+    def _masks(self, operands: Mapping[str, Value], sequences: Mapping[str, Value], steps: int) -> dict[str, Value]:
         """The sequences [T, N] of 0 and 1 that the body gets besides the cell's own."""
-        batch = next((operands[name].shape[0] for name in self.cell.states), 0)
+        rows = [operands[name].shape[0] for name in self.cell.states]
+        batch = [*rows, *(value.shape[1] for value in sequences.values() if len(value.shape) > 1), 0][0]
         cont, lengths = (self._along(value) for value in (self.options.cont, self.options.lengths))
         masks = {}
         if cont is not None:

@@ -72,6 +72,21 @@ def test_lengths_freeze_states_and_clear_outputs(user: UserFile, reverse: bool) 
         np.testing.assert_allclose(found["c_T"][n], c, rtol=1e-12)
 
 
+def test_a_cell_without_states_takes_masks_too(user: UserFile) -> None:
+    code = """\
+@cell
+def doubled(x=Input(N, D)):
+    return 2 * x, {}
+
+@model
+def net(X=Input(T, N, D), L=Input(N), C=Input(T, N)):
+    return {"y": scan(doubled(), X, lengths=L, cont=C)[0]}
+"""
+    found, arrays = run(graph_of(user, code), L=LENGTHS, C=np.zeros((STEPS, BATCH)))
+    there = np.arange(STEPS)[:, None] < LENGTHS
+    np.testing.assert_allclose(found["y"], 2 * arrays["X"] * there[:, :, None], rtol=1e-12)
+
+
 def test_lengths_have_no_gradient_and_what_is_past_the_end_neither(user: UserFile) -> None:
     graph = graph_of(user, net("scan(leaky(), X, lengths=L)", MASKED, OUTPUTS))
     arrays = random_arrays(graph) | {"L": LENGTHS}
