@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, op_of_step
-from lstmc.ops import Arg, Binary, Full, Op, Pointwise, Split
+from lstmc.ops import Add, Arg, Binary, Full, Linear, Op, Pointwise, Split
 from lstmc.passes import Cse, Refs, Simplify, rewrite
 
 
@@ -53,7 +53,22 @@ def rows_of(scan: Scan) -> Rows:
 
 
 def _tidy(body: Graph) -> Graph:
-    return Cse().run(Simplify().run(split_early(body)).graph).graph  # not Dead, which takes arguments away
+    return Cse().run(Simplify().run(split_early(_bias_apart(body))).graph).graph  # not Dead, which takes arguments away
+
+
+def _bias_apart(body: Graph) -> Graph:
+    """linear(x, W, b) => linear(x, W) + b, where b is not the same at every step."""
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Linear) or len(args) < 3:
+            return None
+        bias = b.node(args[2].node).op
+        if isinstance(bias, Arg) and bias.role in ("weight", "static"):
+            return None
+        product = b.add(node.op, *args[:2], names=(f"{node.name}/product",), loc=node.loc)
+        return b.add(Add(), *product, args[2], names=node.names, loc=node.loc)
+
+    return rewrite(body, visit)
 
 
 class _Mixed(Exception):

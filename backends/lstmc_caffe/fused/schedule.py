@@ -239,14 +239,15 @@ class Schedule:
         base, index = self.values.origin(w)
         if base not in self.sources or index != J or self.sources[base].array.rows or self.sources[base].array.time:
             raise BackendError(
-                "there is no code for a product with a matrix that is computed in the loop", loc=node.loc
+                "there is no code for a product with a matrix that is computed in the loop",
+                loc=node.loc,
+                notes=("matmul(x, W.T) multiplies by one",),
             )
         bias = None
         if b:
             origin, index = self.values.origin(b[0])
-            if origin not in self.sources or index != J or self.sources[origin].array.rows:
-                raise BackendError("there is no code for a bias that is computed in the loop", loc=node.loc)
             bias = self.sources[origin]
+            assert index == J and not bias.array.rows and not bias.array.time, "rows.py adds others"
         lead = node.types[0].size // outs
         w_place = self.sources[base]
         when, x_place, y_place = self._when(Ref(node.name), x, ins)

@@ -37,7 +37,7 @@ def scan_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
         raise BackendError(
             f"the scan {scan.body.name} cannot be one generated layer: {error.message}",
             loc=error.loc or node.loc,
-            notes=("target caffe writes it as layers of stock Caffe",),
+            notes=error.notes or ("target caffe writes it as layers of stock Caffe",),
         ) from None
     layer = FusedScan(scan.body, scan.length, scan.reverse, initial=initial, type_name=type_)
     refs = [ref if layer.role(slot) == "weight" else as_value(b, ref) for slot, ref in enumerate(operands)]

@@ -171,3 +171,17 @@ def of_largest(x=Input(N, 4), h=State(N, 2, 4), *, U=Param(4, 4, fill=xavier()))
 @model
 def largest(X=Input(T, N, 4)):
     return {"y": scan(of_largest(), X)[1]["h"], "whole": scan(of_largest(), X, reverse=True)[0]}
+
+
+@cell
+def of_biases(
+    x=Input(N, 3), u=Input(3), h=State(N, 3), b=State(3), *, W=Param(3, 3, fill=xavier()), U=Param(3, 3, fill=xavier())
+):
+    """Biases that are other ones at each step: fed, a state, and computed."""
+    h = tanh(linear(x, W, u) + linear(h, U, b) + linear(x, U, u * b))
+    return h, {"h": h, "b": 0.5 * b + u}
+
+
+@model
+def biases(X=Input(T, N, 3), u=Input(T, 3)):
+    return {"y": scan(of_biases(), [X, u])[0]}

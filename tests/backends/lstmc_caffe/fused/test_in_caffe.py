@@ -40,6 +40,7 @@ from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.generated import read_sources
 from tests.backends.lstmc_caffe.fused.small_scans import (
     FIRST_PIECES,
+    biases,
     both_states,
     gate,
     largest,
@@ -115,6 +116,7 @@ def both_ways(X=Input(T, N, 3)):
         new_state,
         both_states,
         residual,
+        biases,
         largest,
     ],
     ids=lambda made: made.name,

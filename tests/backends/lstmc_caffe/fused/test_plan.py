@@ -206,3 +206,23 @@ def test_what_has_no_code_is_refused(made: BoundCell, shape: tuple[int, ...], re
         compile_graph(refused.graph(T=2, N=2), BACKEND, "caffe-fused")
     assert caught.value.message == f"the scan {made.cell.name} cannot be one generated layer: {reason}"
     assert caught.value.notes == ("target caffe writes it as layers of stock Caffe",)
+
+
+@cell
+def remembering(x=Input(N, D), h=State(N, D), M=State(D, D)):
+    h = tanh(x + linear(h, M))
+    return h, {"h": h, "M": 0.5 * M}
+
+
+def test_a_matrix_that_is_computed_in_the_loop_is_refused_with_the_way_out() -> None:
+    @model
+    def refused(X=Input(T, N, 3)):
+        return {"y": scan(remembering(), X)[0]}
+
+    with pytest.raises(BackendError) as caught:
+        compile_graph(refused.graph(T=2, N=2), BACKEND, "caffe-fused")
+    assert caught.value.message == (
+        "the scan remembering cannot be one generated layer: there is no code for a product with a matrix that is"
+        " computed in the loop"
+    )
+    assert caught.value.notes == ("matmul(x, W.T) multiplies by one",)
