@@ -247,7 +247,9 @@ class Schedule:
         if b:
             origin, index = self.values.origin(b[0])
             bias = self.sources[origin]
-            assert index == J and not bias.array.rows and not bias.array.time, "rows.py adds others"
+            assert index == J  # rows.py adds others
+            assert not bias.array.rows
+            assert not bias.array.time
         lead = node.types[0].size // outs
         w_place = self.sources[base]
         when, x_place, y_place = self._when(Ref(node.name), x, ins)
