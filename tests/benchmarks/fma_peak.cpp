@@ -1,7 +1,7 @@
 // The rate at which this processor multiplies and adds in registers, with the vectors and flags of generated layers.
 #include <chrono>
 
-#include "functions.h"
+#include "vectors.h"
 
 enum { SUMS = 20, TIMES = 20000 };  // enough sums that none waits for the one before it
 

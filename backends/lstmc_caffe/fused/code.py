@@ -6,10 +6,10 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 
 from lstmc.templates import text_templates
 from lstmc_caffe.fused.arithmetic import number
+from lstmc_caffe.fused.functions import CPU, GPU, functions, header
 from lstmc_caffe.fused.memory import Array
 from lstmc_caffe.fused.plan import Plan
 from lstmc_caffe.fused.plan_text import plan_text
@@ -54,24 +54,20 @@ def source(title: str, layers: Iterable[LayerCode]) -> Source:
     """The whole source of the layers of a net. Equal layers are there once."""
     found = {layer.type: layer for layer in layers}
 
-    def text(functions: str, table: str, codes: list[str]) -> str:
+    def text(called: tuple[str, ...], table: str, codes: list[str]) -> str:
         return _TEMPLATES.get_template("layers.j2").render(
             title=plain(title),
-            header=_file("layer.h"),
-            functions=_file(functions),
+            header=header("layer.h"),
+            functions=functions(called),
             table=table,
             types=found,
             codes=codes,
         )
 
     return Source(
-        text("functions.h", "lstmc_layers", [layer.cpp for layer in found.values()]),
-        text("gpu_functions.h", "lstmc_gpu_layers", [layer.cu for layer in found.values()]),
+        text(CPU, "lstmc_layers", [layer.cpp for layer in found.values()]),
+        text(GPU, "lstmc_gpu_layers", [layer.cu for layer in found.values()]),
     )
-
-
-def _file(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _typed(plan: Plan, cpp: str) -> str:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from lstmc_caffe.fused.functions import taken_names
+
 _KEYWORDS = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
 co_await co_return co_yield compl concept const const_cast consteval constexpr constinit continue decltype default
@@ -14,11 +16,10 @@ namespace new noexcept not not_eq nullptr operator or or_eq private protected pu
 requires return short signed sizeof static static_assert static_cast struct switch template this thread_local throw
 true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
 """  # of C++20
-# What the layers' code calls things itself, in C++ and in CUDA, and macros that it sees.
+# What the layers' code calls things itself, besides the functions, in C++ and in CUDA; macros of the system's headers.
 _OWN = """
-count launch copy zero fill expect same_rows blas THREADS atomicAdd threadIdx blockIdx blockDim
-T N t n j i k std sum most call exp_ tanh_ sigmoid softplus product outer pack packed_product unpacked_product
-straight_product sum_of_rows gather Ahead vector LANES ONCE INLINE MOST WIDE begin NAN INFINITY NULL HUGE_VAL
+count blas THREADS atomicAdd threadIdx blockIdx blockDim T N t n j i k std sum most call begin
+NAN INFINITY NULL HUGE_VAL
 """
 _POINTER = re.compile(r"p\d+")  # of a loop
 Kind = Literal["bottom", "bottom_diff", "weight", "weight_diff", "top", "top_diff", "buffer"]
@@ -51,7 +52,7 @@ class Names:
     """What the C++ calls things: what people called them, as far as it may."""
 
     def __init__(self) -> None:
-        self._taken = {*_KEYWORDS.split(), *_OWN.split()}
+        self._taken = {*_KEYWORDS.split(), *_OWN.split(), *taken_names()}
 
     def unique(self, name: str) -> str:
         base = re.sub(r"[^A-Za-z0-9_]", "_", name)

@@ -16,7 +16,7 @@ from lstmc_caffe.fused.memory import Array, Names, Place
 from lstmc_caffe.fused.values import HERE, J, Values
 from lstmc_caffe.fused.work import Loop, Product, Sink, Work
 
-WIDEST = 32  # columns of a panel, at most: see functions.h
+WIDEST = 32  # columns of a panel, at most: see vectors.h
 
 
 def check_ops(body: Graph) -> None:

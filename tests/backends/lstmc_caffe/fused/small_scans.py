@@ -103,16 +103,19 @@ def two_products(s=Input(N, 5)):
 
 
 @cell
-def of_words(volatile=Input(N, 3), p0=Input(N, 3), NULL=State(N, 3), *, CHECK=Param(3, fill=xavier())):
-    """Its values are called as C++ has words, as headers have macros, and as a layer calls its own."""
-    register = CHECK * NULL + volatile
+def of_words(
+    volatile=Input(N, 3), p0=Input(N, 3), packed=Input(N, 3), NULL=State(N, 3), *,
+    CHECK=Param(3, fill=xavier()), outer=Param(3, 3, fill=xavier()),
+):  # fmt: skip
+    """Its values are called as C++ has words, as headers have macros, and as a layer and its functions are."""
+    register = CHECK * NULL + volatile + linear(packed, outer)
     begin = softmax(register) * p0
     return begin, {"NULL": begin}
 
 
 @model
 def words(X=Input(T, N, 3), Y=Input(T, N, 3)):
-    return {"y": scan(of_words(), [X, Y])[0]}
+    return {"y": scan(of_words(), [X, Y, X])[0]}
 
 
 FIRST_PIECES = (piece_of_elements, piece_of_product, piece_of_concat)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lstmc
+from lstmc_caffe.fused.functions import CPU, functions
 from lstmc_caffe.library.build import FLAGS
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.write.generated import layers_source
@@ -43,7 +43,7 @@ extern "C" void pack_or_keep(unsigned long* seen, int outs, int ins, const float
 
 
 def test_panels_are_kept_where_the_weights_are_the_same_and_one_is_told(tmp_path: Path) -> None:
-    text = PROBE.format(functions=files("lstmc_caffe").joinpath("fused/functions.h").read_text())
+    text = PROBE.format(functions=functions(CPU))
     (tmp_path / "probe.cpp").write_text(text)
     command = ["g++", *FLAGS, "-O1", "-shared", "probe.cpp", "-lopenblas", "-o", "probe.so"]
     subprocess.run(command, cwd=tmp_path, check=True)

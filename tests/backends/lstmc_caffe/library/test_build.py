@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import Source, source
+from lstmc_caffe.fused.functions import CPU, functions
 from lstmc_caffe.library import build
 from lstmc_caffe.library.build import FLAGS, library
 from lstmc_caffe.library.caffe_build import INCLUDE, CaffeBuild
@@ -125,7 +125,7 @@ FUNCTIONS = {
 
 @pytest.mark.caffe
 def test_the_functions_are_right_to_a_few_units_in_the_last_place_and_vector_code(tmp_path: Path) -> None:
-    text = PROBE.format(functions=files("lstmc_caffe").joinpath("fused/functions.h").read_text())
+    text = PROBE.format(functions=functions(CPU))
     (tmp_path / "probe.cpp").write_text(text)
     command = ["g++", *FLAGS, "-fopt-info-vec-optimized", "-shared", "probe.cpp", "-lopenblas", "-o", "probe.so"]
     said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stderr

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
-from importlib.resources import files
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lstmc_caffe.fused.functions import CPU, functions
 from lstmc_caffe.install.recipe import processor_flags
 from lstmc_caffe.library.build import FLAGS
 
@@ -44,9 +44,7 @@ WIDTHS = ["native", *(["x86-64-v3"] if processor_flags(Path("/proc/cpuinfo").rea
 def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The functions as this processor has them, and as one without AVX-512."""
     folder: Path = tmp_path_factory.mktemp("products")
-    (folder / "probe.cpp").write_text(
-        PROBE.format(functions=files("lstmc_caffe").joinpath("fused/functions.h").read_text())
-    )
+    (folder / "probe.cpp").write_text(PROBE.format(functions=functions(CPU)))
     flags = [flag.replace("-march=native", f"-march={request.param}") for flag in FLAGS]
     subprocess.run(["g++", *flags, "-shared", "probe.cpp", "-lopenblas", "-o", "probe.so"], cwd=folder, check=True)
     return ctypes.CDLL(str(folder / "probe.so"))

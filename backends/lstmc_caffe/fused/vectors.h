@@ -1,0 +1,66 @@
+#include <utility>
+
+#if defined(__AVX512F__)
+enum { LANES = 16, MOST = 10 };  // floats of a register, and rows that are done at once: what fits the registers
+#elif defined(__AVX__)
+enum { LANES = 8, MOST = 6 };
+#else
+enum { LANES = 4, MOST = 6 };
+#endif
+enum { WIDE = 2 * LANES };  // columns of a panel
+typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+#define ONCE __attribute__((noinline, noclone, unused))  // one copy of its code, which is long
+#define INLINE __attribute__((always_inline))
+
+typedef int indices __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+typedef std::make_integer_sequence<int, LANES> each_lane;
+
+template <int STEP, int... LANE>
+static inline void exchange(vector& a, vector& b, std::integer_sequence<int, LANE...>) {
+  const vector upper = __builtin_shuffle(a, b, indices{(LANE & STEP ? LANES + LANE - STEP : LANE)...});
+  b = __builtin_shuffle(a, b, indices{(LANE & STEP ? LANES + LANE : LANE + STEP)...});
+  a = upper;
+}
+
+// Rows and columns of LANES vectors change places.
+template <int STEP>
+static inline void turn(vector* v) {
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i) {
+    if (!(i & STEP)) exchange<STEP>(v[i], v[i + STEP], each_lane());
+  }
+  if constexpr (2 * STEP < LANES) turn<2 * STEP>(v);
+}
+
+// Of each group of 2 * HALF lanes the sum of its halves: of a in the first half of the group, of b in the second.
+template <int HALF, int... LANE>
+static inline vector halves(vector a, vector b, std::integer_sequence<int, LANE...>) {
+  return __builtin_shuffle(a, b, indices{(LANE % (2 * HALF) < HALF ? LANE : LANES + LANE - HALF)...}) +
+         __builtin_shuffle(a, b, indices{(LANE % (2 * HALF) < HALF ? LANE + HALF : LANES + LANE)...});
+}
+
+// The sums of COUNT vectors, a power of two up to LANES: each is in LANES / COUNT lanes, one after the other.
+template <int COUNT, int HALF = LANES / 2>
+static inline vector sums_of(const vector* v) {
+  if constexpr (COUNT > 1) {
+    vector fewer[COUNT / 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < COUNT / 2; ++i) fewer[i] = halves<HALF>(v[i], v[i + COUNT / 2], each_lane());
+    return sums_of<COUNT / 2, HALF / 2>(fewer);
+  } else if constexpr (HALF > 0) {
+    const vector twice = halves<HALF>(v[0], v[0], each_lane());
+    return sums_of<1, HALF / 2>(&twice);
+  } else {
+    return v[0];
+  }
+}
+
+// Otherwise g++ reads it from memory again for each use.
+static inline void in_register(vector& v) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(v));
+#elif defined(__SSE__)
+  __asm__("" : "+x"(v));
+#endif
+}
