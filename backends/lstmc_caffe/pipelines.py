@@ -153,7 +153,7 @@ def _rows(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
-        *(OneRow(target), Dead(), FixedBlobs(target), WordNames(target)),
+        *(OneRow(target), SettleViews(target), Dead(), FixedBlobs(target), WordNames(target)),
     )
 
 
@@ -167,7 +167,7 @@ def _rows_of_steps(target: Target) -> Passes:
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
         *(SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
-        *(OneRow(target), Dead(), FixedBlobs(target), WordNames(target)),
+        *(OneRow(target), SettleViews(target), Dead(), FixedBlobs(target), WordNames(target)),
     )
 
 

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import Input, Param, State, cell, concat, linear, model, scan, softmax, split, sum, tanh
+from lstmc import (
+    Input,
+    Param,
+    State,
+    cell,
+    concat,
+    linear,
+    model,
+    reshape,
+    scan,
+    softmax,
+    split,
+    sum,
+    tanh,
+)  # fmt: skip
 from lstmc.differential import check
+from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import parse_graph, print_graph
 from lstmc.passes import Dead, PassResult
@@ -176,7 +191,21 @@ def turned(X=Input(2, 1, 3), W=Param(3, 3)):
     return {"y": linear(h, W), "turned": h.T}
 
 
-def test_an_output_in_another_shape_is_no_blob_that_is_read() -> None:
-    graph = compiled(turned, "ncnn").expanded
+@cell
+def summing(x=Input(2, 1), c=State(2, 4), *, W=Param(4, 1)):
+    c = tanh(linear(x, W) + c)
+    return c, {"c": c}
+
+
+@model
+def twice(X=Input(2, 2, 1)):
+    last = scan(summing(), X)[1]["c"]
+    return {"last": last, "as_images": reshape(last, 2, 4, 1, 1)}
+
+
+@pytest.mark.parametrize("target", ["ncnn", "acuity"])
+@pytest.mark.parametrize("written", [turned, twice], ids=lambda model: model.name)
+def test_an_output_in_another_shape_is_no_blob_that_is_read(written: Model, target: str) -> None:
+    graph = compiled(written, target).expanded
     read = {ref for node in graph if isinstance(node.op, CaffeOp) for ref in graph.args(node.name)}
     assert not read & {blob for output in graph.outputs for blob in read_blobs(graph, output.ref)}
