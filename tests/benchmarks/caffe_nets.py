@@ -186,8 +186,8 @@ def measure(args, arrays):
 
     ``nets`` maps names to prototxt text, or to the name of a function above; ``outputs`` to the blobs whose sum is
     the loss. Returns, for each: seconds to load, forward, forward and backward (all rounds), and its layers; of those
-    in ``alone`` also what they take one after the other, with nothing else between, as other programs are measured:
-    forward alone in phase TEST, as these have their weights packed when a net is loaded.
+    in ``alone`` also what they take one after the other, with nothing else between and without the layers of losses, as
+    other programs are measured: forward alone in phase TEST, as these have their weights packed when a net is loaded.
     """
     size = args["size"]
     makers = {"unrolled_by_hand": unrolled_by_hand, "native": native, "native_two": native_two}
@@ -216,7 +216,10 @@ def measure(args, arrays):
         found["gemms"]["both"].append(gemms.run(True))
     for name in args.get("alone", ()):
         for what, net in (("forward alone", load_net(texts[name], caffe.TEST)[0]), ("both alone", loaded[name])):
-            last = len(net.layers) - 1
+            last = len(net.layers) - 1 - len(args["outputs"][name])
+            net.forward()
+            if what == "both alone":
+                net.backward()  # from here on the gradients of the outputs are there
             found[name][what] = []
             for _ in range(args["rounds"]):
                 start = time.process_time()
