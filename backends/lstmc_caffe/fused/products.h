@@ -8,8 +8,8 @@ extern "C" void cblas_sgemv(int order, int transpose, int m, int n, float alpha,
                             const float* x, int incx, float beta, float* y, int incy);
 
 // With w [ins, outs] as it is, and at least WIDE outs: for so few rows that packing does not pay.
-ONCE static void straight_product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* b,
-                                  float* y, int ldy) {
+ONCE static void straight_product(long rows, int outs, int ins, const float* x, int ldx, const float* w, int ldw,
+                                  const float* b, float* y, int ldy) {
   const long parts = (rows + MOST - 1) / MOST;
   for (int first = 0; first < outs; first += WIDE) {
     const int from = outs - first < WIDE ? outs - WIDE : first;  // the last columns once more
@@ -17,7 +17,7 @@ ONCE static void straight_product(long rows, int outs, int ins, const float* x, 
     if (b) std::memcpy(plus, b + from, sizeof plus);
     for (long part = 0, done = 0, here; part < parts; ++part, done += here) {
       here = (rows - done + parts - part - 1) / (parts - part);
-      rows_times_panel<MOST>(static_cast<int>(here), ins, x + done * ldx, ldx, 1, w + from, outs, plus,
+      rows_times_panel<MOST>(static_cast<int>(here), ins, x + done * ldx, ldx, 1, w + from, ldw, plus,
                              y + done * ldy + from, ldy);
     }
   }
@@ -118,17 +118,25 @@ ONCE static void unpacked_product(long rows, int outs, int ins, const float* x, 
 // panels of w if there are any: making them pays from some rows on. A row alone is left to BLAS otherwise.
 ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, const float* w, const float* panels,
                     bool transposed, const float* b, float* y, int ldy) {
+  const double each = static_cast<double>(rows) * ins;
   if (panels) {
-    packed_product(rows, outs, ins, x, ldx, panels, b, y, ldy);
+    in_parts(outs, WIDE, each, [=](int from, int to) {
+      packed_product(rows, to - from, ins, x, ldx, panels + static_cast<long>(from) * ins, b ? b + from : b, y + from, ldy);
+    });
     return;
   }
   if (transposed && ins >= LANES && rows > 1) {
-    unpacked_product(rows, outs, ins, x, ldx, w, b, y, ldy);
+    in_parts(outs, WIDE, each, [=](int from, int to) {
+      unpacked_product(rows, to - from, ins, x, ldx, w + static_cast<long>(from) * ins, b ? b + from : b, y + from, ldy);
+    });
     return;
   }
   enum { FEW = LANES == 16 ? 48 : 3 * MOST };  // a BLAS packs w, which pays from some rows on
   if (!transposed && outs >= WIDE && rows > 1 && rows <= FEW) {
-    straight_product(rows, outs, ins, x, ldx, w, b, y, ldy);
+    in_parts(outs / WIDE * WIDE, WIDE, each, [=](int from, int to) {
+      if (outs - to < WIDE) to = outs;  // as its last columns are done once more with some before them
+      straight_product(rows, to - from, ins, x, ldx, w + from, outs, b ? b + from : b, y + from, ldy);
+    });
     return;
   }
   const int row_major = 101, as_it_is = 111, turned = 112;

@@ -1,3 +1,6 @@
+#include <omp.h>
+
+#include <cstdlib>
 #include <utility>
 
 #if defined(__AVX512F__)
@@ -63,4 +66,29 @@ static inline void in_register(vector& v) {
 #elif defined(__SSE__)
   __asm__("" : "+x"(v));
 #endif
+}
+
+// of(begin, end) for parts of ``outs`` columns that are together all of them, in as many threads as OMP_NUM_THREADS says
+// if one has enough to do: so many products with each column. All but the last part are a multiple of ``unit`` wide, so
+// what is computed of a column does not depend on how many parts there are.
+template <class Of>
+static inline void in_parts(int outs, int unit, double products, const Of& of) {
+  enum { ENOUGH = 1 << 20 };  // products of a thread, which take 20 to 40 us; waiting for another takes 2 to 10
+  const int units = (outs + unit - 1) / unit;
+  const double fit = products * outs / ENOUGH;
+  // where nothing is said OpenMP would take all cores, which another's threads may be busy on
+  static const bool told = std::getenv("OMP_NUM_THREADS") != nullptr;
+  if (fit < 2 || !told) {
+    of(0, outs);
+    return;
+  }
+  int parts = omp_get_max_threads();
+  if (parts > fit) parts = static_cast<int>(fit);
+  if (parts > units) parts = units;
+#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+  for (int part = 0; part < parts; ++part) {
+    const int begin = static_cast<int>(static_cast<long>(units) * part / parts) * unit;
+    const int end = static_cast<int>(static_cast<long>(units) * (part + 1) / parts) * unit;
+    of(begin, end < outs ? end : outs);
+  }
 }

@@ -17,12 +17,9 @@ static inline void gather(long begin, long end, int columns, const float* from, 
 // into [outs, ins] += ct [rows, outs] transposed times x [rows, ins]: up to DEEP rows at a time, of which the panels of x
 // stay in the second cache, and one slab of ct in the nearest for all panels. While slabs are multiplied, the next are
 // gathered, as ct and what is added to may be in main memory.
-ONCE static void outer(long rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {
+ONCE static void own_outer(long rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx,
+                           float* into) {
   enum { DEEP = 320, NEAR = 512 * (DEEP + 1), SLAB = 8, GROUP = Ahead::FETCHED * Ahead::LINE };
-  if (LANES < 16 || ins < LANES) {  // with shorter registers a BLAS is as fast, and for few columns faster
-    cblas_sgemm(101, 112, 111, outs, ins, static_cast<int>(rows), 1.0f, ct, ldct, x, ldx, 1.0f, into, ins);
-    return;
-  }
   alignas(64) float panels[NEAR], slabs[2][DEEP * GROUP];
   const long parts = (rows + DEEP - 1) / DEEP;
   for (long part = 0, deep; part < parts; ++part, rows -= deep, ct += deep * ldct, x += deep * ldx) {
@@ -62,6 +59,17 @@ ONCE static void outer(long rows, int outs, int ins, const float* ct, int ldct, 
       }
     }
   }
+}
+
+// The same by BLAS where it is as fast, which it is with shorter registers, or faster, for few columns.
+static void outer(long rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {
+  if (LANES < 16 || ins < LANES) {
+    cblas_sgemm(101, 112, 111, outs, ins, static_cast<int>(rows), 1.0f, ct, ldct, x, ldx, 1.0f, into, ins);
+    return;
+  }
+  in_parts(outs, WIDE, static_cast<double>(rows) * ins, [=](int from, int to) {
+    own_outer(rows, to - from, ins, ct + from, ldct, x, ldx, into + static_cast<long>(from) * ins);
+  });
 }
 
 // into [outs] += the rows of ct [rows, outs]

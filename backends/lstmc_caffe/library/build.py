@@ -26,7 +26,7 @@ from lstmc_caffe.place.place import CaffeLocation
 # What lets loops be vector code. Not -ffast-math: NaN and infinity stay, and sums are taken as they are written.
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-w"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fopenmp"),
 )
 _HEADER, _LAYER = "layer.h", "caffe_layer.cpp"
 
@@ -68,7 +68,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
         glue = _glue(compiler, caffe, folder, work)
         for each in compiling:
             each.result()
-        compiler.run(("-shared", *objects, str(glue), *libraries, "-o", "layers.so"), work, "linking them")
+        compiler.run(("-shared", "-fopenmp", *objects, str(glue), *libraries, "-o", "layers.so"), work, "linking them")
         keep(work / "layers.so", target)
     return target
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
+import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -17,15 +20,25 @@ from lstmc_caffe.library.build import FLAGS
 pytestmark = pytest.mark.caffe  # g++ and a BLAS are there where Caffe is
 
 PROBE = """
-#include <cmath>
-#include <cstring>
-#include <utility>
+#include <omp.h>
 {functions}
+extern "C" int parts(int outs, double products, int (*found)[3]) {{
+  int count = 0;
+  in_parts(outs, WIDE, products, [&](int begin, int end) {{
+#pragma omp critical
+    {{
+      const int part[] = {{begin, end, omp_get_thread_num()}};
+      std::memcpy(found[count++], part, sizeof part);
+    }}
+  }});
+  return count;
+}}
 extern "C" void products(int rows, int outs, int ins, const float* x, int ldx, const float* w, float* panels,
                          bool turned, const float* b, float* y, int ldy) {{
   const float* const packed = panels ? pack(outs, ins, w, turned, panels) : nullptr;
   product(rows, outs, ins, x, ldx, w, packed, turned, b, y, ldy);
 }}
+extern "C" int lanes() {{ return LANES; }}
 extern "C" void outers(int rows, int outs, int ins, const float* ct, int ldct, const float* x, int ldx, float* into) {{
   outer(rows, outs, ins, ct, ldct, x, ldx, into);
 }}
@@ -41,13 +54,17 @@ WIDTHS = ["native", *(["x86-64-v3"] if processor_flags(Path("/proc/cpuinfo").rea
 
 
 @pytest.fixture(scope="module", params=WIDTHS)
-def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
     """The functions as this processor has them, and as one without AVX-512."""
     folder: Path = tmp_path_factory.mktemp("products")
     (folder / "probe.cpp").write_text(PROBE.format(functions=functions(CPU)))
     flags = [flag.replace("-march=native", f"-march={request.param}") for flag in FLAGS]
     subprocess.run(["g++", *flags, "-shared", "probe.cpp", "-lopenblas", "-o", "probe.so"], cwd=folder, check=True)
-    return ctypes.CDLL(str(folder / "probe.so"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        found = ctypes.CDLL(str(folder / "probe.so"))
+        found.omp_set_num_threads(1)
+        yield found
 
 
 def at(array: np.ndarray | None) -> ctypes.c_void_p:
@@ -75,6 +92,64 @@ def test_products(probe: ctypes.CDLL, packed: bool, turned: bool) -> None:
         np.testing.assert_allclose(y[:, :outs], wanted, rtol=0, atol=2e-6 * max(ins, 4), err_msg=message)
         assert (y[:, outs:] == 7).all(), message
         assert panels is None or panels[-1] == 7, message
+
+
+@pytest.fixture
+def two_threads(probe: ctypes.CDLL) -> Iterator[None]:
+    probe.omp_set_num_threads(2)
+    yield
+    probe.omp_set_num_threads(1)
+
+
+def test_one_thread_where_nothing_says_how_many(probe: ctypes.CDLL) -> None:
+    code = (
+        f"import ctypes; print(ctypes.CDLL({probe._name!r}).parts(1030, ctypes.c_double(1e5), (ctypes.c_int * 99)()))"
+    )
+    for threads, parts in ((None, 1), ("1", 1), ("2", 2)):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        environment |= {"OMP_NUM_THREADS": threads} if threads else {}
+        said = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+        assert int(said.stdout) == parts, threads
+
+
+def test_columns_are_shared_out_among_threads_where_there_is_enough(probe: ctypes.CDLL, two_threads: None) -> None:
+    def parts(outs: int, products: float) -> list[list[int]]:
+        found = np.zeros((8, 3), np.int32)
+        count = probe.parts(outs, ctypes.c_double(products), at(found))
+        return sorted(found[:count].tolist())
+
+    wide = 2 * probe.lanes()
+    assert parts(1030, 100.0) == [[0, 1030, 0]]  # too little
+    assert parts(wide, 1e9) == [[0, wide, 0]]  # one unit
+    (begin, middle, first), (again, end, second) = parts(1030, 1e5)
+    assert (begin, again, end, first, second) == (0, middle, 1030, 0, 1)
+    assert middle % wide == 0
+    probe.omp_set_num_threads(1)
+    assert parts(1030, 1e5) == [[0, 1030, 0]]
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "as-it-is"])
+@pytest.mark.parametrize("turned", [True, False], ids=["transposed", "straight"])
+def test_two_threads_compute_what_one_does_to_the_last_bit(
+    probe: ctypes.CDLL, two_threads: None, packed: bool, turned: bool
+) -> None:
+    rng = np.random.default_rng(4)
+    for rows, outs, ins in ((17, 1037, 515), (40, 555, 301), (600, 131, 67)):
+        x, w, b = drawn(rng, rows, ins), drawn(rng, *((outs, ins) if turned else (ins, outs))), drawn(rng, outs)
+        panels = np.empty((outs + 31) // 32 * 32 * ins, np.float32) if packed else None
+        ct, found = drawn(rng, rows, outs), []
+        for threads in (1, 2):
+            probe.omp_set_num_threads(threads)
+            y, into = np.full((rows, outs), 7, np.float32), np.ones((outs, ins), np.float32)
+            probe.products(rows, outs, ins, at(x), ins, at(w), at(panels), ctypes.c_bool(turned), at(b), at(y), outs)
+            probe.outers(rows, outs, ins, at(ct), outs, at(x), ins, at(into))
+            found.append((y, into))
+        wanted = x.astype(np.float64) @ (w.T if turned else w) + b
+        np.testing.assert_allclose(found[1][0], wanted, rtol=0, atol=2e-6 * ins)
+        own = packed or turned or rows <= 18, probe.lanes() == 16  # the rest is BLAS's, which promises less
+        for one, two, exact in zip(*found, own, strict=True):
+            atol = 0 if exact else 4e-6 * max(ins, rows)
+            np.testing.assert_allclose(one, two, rtol=0, atol=atol, err_msg=f"{rows} rows, {outs} outs, {ins} ins")
 
 
 def test_more_rows_than_stay_in_a_cache(probe: ctypes.CDLL) -> None:
