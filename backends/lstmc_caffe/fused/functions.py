@@ -12,7 +12,7 @@ _TAKEN = re.compile(r"(?<!::)\b([A-Za-z_]\w*)(?:<[^<>;]*>)?\(|#define (\w+)")  #
 
 
 def header(name: str) -> str:
-    """The text of a header of this folder."""
+    """The text of a header of this folder, or of what includes one."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 

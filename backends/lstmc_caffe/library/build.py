@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import platformdirs
 
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import Source
+from lstmc_caffe.fused.functions import header
 from lstmc_caffe.install.recipe import CPU
 from lstmc_caffe.library.caffe_build import CaffeBuild
 from lstmc_caffe.library.remembered import keep, prune, used
@@ -135,7 +135,7 @@ def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Pa
     if used(target):
         return target
     for name in (_HEADER, _LAYER):
-        (work / name).write_text(_file(name), encoding="utf-8")
+        (work / name).write_text(header(name), encoding="utf-8")
     flags = [*caffe.recipe.flags, "-O1", f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *_includes(caffe)]
     compiler.run((*flags, "-c", _LAYER, "-o", "glue.o"), work, "compiling Caffe's side of generated layers")
     keep(work / "glue.o", target)
@@ -143,11 +143,7 @@ def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Pa
 
 
 def _sources() -> str:
-    return _file(_HEADER) + _file(_LAYER)
-
-
-def _file(name: str) -> str:
-    return files("lstmc_caffe").joinpath("fused", name).read_text(encoding="utf-8")
+    return header(_HEADER) + header(_LAYER)
 
 
 def _digest(*parts: str) -> str:
