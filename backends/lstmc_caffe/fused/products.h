@@ -120,20 +120,20 @@ ONCE static void product(long rows, int outs, int ins, const float* x, int ldx, 
                     bool transposed, const float* b, float* y, int ldy) {
   const double each = static_cast<double>(rows) * ins;
   if (panels) {
-    in_parts(outs, WIDE, each, [=](int from, int to) {
+    in_parts(outs, each, [=](int from, int to) {
       packed_product(rows, to - from, ins, x, ldx, panels + static_cast<long>(from) * ins, b ? b + from : b, y + from, ldy);
     });
     return;
   }
   if (transposed && ins >= LANES && rows > 1) {
-    in_parts(outs, WIDE, each, [=](int from, int to) {
+    in_parts(outs, each, [=](int from, int to) {
       unpacked_product(rows, to - from, ins, x, ldx, w + static_cast<long>(from) * ins, b ? b + from : b, y + from, ldy);
     });
     return;
   }
   enum { FEW = LANES == 16 ? 48 : 3 * MOST };  // a BLAS packs w, which pays from some rows on
   if (!transposed && outs >= WIDE && rows > 1 && rows <= FEW) {
-    in_parts(outs / WIDE * WIDE, WIDE, each, [=](int from, int to) {
+    in_parts(outs / WIDE * WIDE, each, [=](int from, int to) {
       if (outs - to < WIDE) to = outs;  // as its last columns are done once more with some before them
       straight_product(rows, to - from, ins, x, ldx, w + from, outs, b ? b + from : b, y + from, ldy);
     });

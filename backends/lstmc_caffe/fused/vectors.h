@@ -69,12 +69,12 @@ static inline void in_register(vector& v) {
 }
 
 // of(begin, end) for parts of ``outs`` columns that are together all of them, in as many threads as OMP_NUM_THREADS says
-// if one has enough to do: so many products with each column. All but the last part are a multiple of ``unit`` wide, so
+// if one has enough to do: so many products with each column. All but the last part are a multiple of WIDE, so
 // what is computed of a column does not depend on how many parts there are.
 template <class Of>
-static inline void in_parts(int outs, int unit, double products, const Of& of) {
+static inline void in_parts(int outs, double products, const Of& of) {
   enum { ENOUGH = 1 << 20 };  // products of a thread, which take 20 to 40 us; waiting for another takes 2 to 10
-  const int units = (outs + unit - 1) / unit;
+  const int units = (outs + WIDE - 1) / WIDE;
   const double fit = products * outs / ENOUGH;
   // where nothing is said OpenMP would take all cores, which another's threads may be busy on
   static const bool told = std::getenv("OMP_NUM_THREADS") != nullptr;
@@ -87,8 +87,8 @@ static inline void in_parts(int outs, int unit, double products, const Of& of) {
   if (parts > units) parts = units;
 #pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
   for (int part = 0; part < parts; ++part) {
-    const int begin = static_cast<int>(static_cast<long>(units) * part / parts) * unit;
-    const int end = static_cast<int>(static_cast<long>(units) * (part + 1) / parts) * unit;
+    const int begin = static_cast<int>(static_cast<long>(units) * part / parts) * WIDE;
+    const int end = static_cast<int>(static_cast<long>(units) * (part + 1) / parts) * WIDE;
     of(begin, end < outs ? end : outs);
   }
 }

@@ -67,7 +67,7 @@ static void outer(long rows, int outs, int ins, const float* ct, int ldct, const
     cblas_sgemm(101, 112, 111, outs, ins, static_cast<int>(rows), 1.0f, ct, ldct, x, ldx, 1.0f, into, ins);
     return;
   }
-  in_parts(outs, WIDE, static_cast<double>(rows) * ins, [=](int from, int to) {
+  in_parts(outs, static_cast<double>(rows) * ins, [=](int from, int to) {
     own_outer(rows, to - from, ins, ct + from, ldct, x, ldx, into + static_cast<long>(from) * ins);
   });
 }

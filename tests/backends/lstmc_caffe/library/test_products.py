@@ -24,7 +24,7 @@ PROBE = """
 {functions}
 extern "C" int parts(int outs, double products, int (*found)[3]) {{
   int count = 0;
-  in_parts(outs, WIDE, products, [&](int begin, int end) {{
+  in_parts(outs, products, [&](int begin, int end) {{
 #pragma omp critical
     {{
       const int part[] = {{begin, end, omp_get_thread_num()}};
