@@ -7,12 +7,13 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.machinery import SOURCE_SUFFIXES, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import TypeVar
 
-from lstmc.backend import find_backends, load_backend, load_cell
+from lstmc.backend import find_backends, find_cells, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel, Model
 from lstmc.errors import LstmcError, ModelFileError, PluginError
 from lstmc.ir import Graph
@@ -20,13 +21,20 @@ from lstmc.numerals import number, whole
 from lstmc.similar_names import nearest_or_all
 from lstmc.source import SrcLoc, display
 
+Kind = TypeVar("Kind", Model, Cell)
+
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model, and how a person would name it: ``demo.py:demo``."""
+    """A model, and how a person would name it: ``demo.py:demo``.
+
+    ``cells`` are those of its file by the names that they have there, ``options`` the texts that options were set by.
+    """
 
     model: Model
     name: str
+    cells: Mapping[str, Cell] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Model | Cell | str) -> ModelSource:
@@ -43,12 +51,59 @@ class ModelSource:
         return cls(model, f"{model.loc.file}:{model.name}" if model.loc else model.name)
 
     def with_options(self, texts: Mapping[str, str]) -> ModelSource:
-        """The model with options set by texts, each of the kind that its default is: a number, true or false, a word,
-        or a cell of the library by its name. Raises :class:`ModelFileError`, and what ``load_cell`` raises.
+        """Return the model with options set by texts, each of the kind of its default: a number, true or false, a word,
+        or a cell by its name: one of the model's file, else one that is installed.
+
+        Raises :class:`ModelFileError` for a text of another kind, and :class:`~lstmc.errors.DslError` for an option
+        that the model does not have.
         """
-        options = self.model.signature.options
-        given = {name: _option(name, text, options[name]) if name in options else text for name, text in texts.items()}
-        return replace(self, model=self.model.with_options(**given)) if given else self
+        if not texts:
+            return self
+        defaults = self.model.signature.options
+        given = {
+            name: self._option(name, text, defaults[name]) if name in defaults else text for name, text in texts.items()
+        }
+        return replace(self, model=self.model.with_options(**given), options={**self.options, **texts})
+
+    def shadowed(self, texts: Mapping[str, str]) -> list[str]:
+        """Return the options' values that name a cell of the file and another one that is installed."""
+        installed, defaults = find_cells(), self.model.signature.options
+        return [
+            text
+            for name, text in texts.items()
+            if isinstance(defaults.get(name), Cell)
+            and text in self.cells
+            and text in installed
+            and self.cells[text] is not load_cell(text)
+        ]
+
+    def _option(self, name: str, text: str, default: object) -> object:
+        """Return the value that a text stands for, of the kind of an option's default."""
+        if isinstance(default, Cell):
+            return self._cell(name, text)
+        if isinstance(default, str):
+            return text
+        found: object = None
+        if isinstance(default, bool):
+            kind, found = "true or false", {"true": True, "false": False}.get(text)
+        elif isinstance(default, int):
+            kind, found = "a whole number", whole(text)
+        elif isinstance(default, float):
+            kind, found = "a number", number(text)
+        else:
+            kind = f"a model file that sets it, as its default is {default!r}"
+        if found is None:
+            raise ModelFileError(f"option {name}: expected {kind}, found {text!r}")
+        return found
+
+    def _cell(self, option: str, name: str) -> Cell:
+        """Return a cell of the file or an installed one; the file's own comes first."""
+        if name in self.cells:
+            return self.cells[name]
+        known = list(dict.fromkeys((*self.cells, *find_cells())))
+        if name not in known:
+            raise ModelFileError(f"option {option}: unknown cell {name!r}{nearest_or_all(name, known, 'available')}")
+        return load_cell(name)
 
     def graph(self, sizes: Mapping[str, int]) -> Graph:
         """The model traced with these sizes. What the user's own code raises becomes a :class:`ModelFileError`."""
@@ -62,35 +117,15 @@ class ModelSource:
             ) from error
 
 
-def _option(name: str, text: str, default: object) -> object:
-    """The value that a text stands for, of the kind of an option's default."""
-    if isinstance(default, Cell):
-        return load_cell(text)
-    if isinstance(default, str):
-        return text
-    found: object = None
-    if isinstance(default, bool):
-        kind, found = "true or false", {"true": True, "false": False}.get(text)
-    elif isinstance(default, int):
-        kind, found = "a whole number", whole(text)
-    elif isinstance(default, float):
-        kind, found = "a number", number(text)
-    else:
-        kind = f"a model file that sets it, as its default is {default!r}"
-    if found is None:
-        raise ModelFileError(f"option {name}: expected {kind}, found {text!r}")
-    return found
-
-
 def model_in(file: str) -> ModelSource:
-    """The model that FILE names, or FILE:MODEL where it has several.
+    """The model that FILE names, or FILE:MODEL where it has several. A file without models may have one cell.
 
     Raises :class:`ModelFileError` for a file that is not there, does not import, or has no such model.
     """
     path, name = _split(file)
     module = _import(path)
     model = _pick(module, path, name)
-    return ModelSource(model, f"{display(str(path))}:{model.name}")
+    return ModelSource(model, f"{display(str(path))}:{model.name}", _of_kind(module, Cell))
 
 
 def _split(file: str) -> tuple[Path, str | None]:
@@ -152,17 +187,24 @@ def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFile
 
 
 def _pick(module: ModuleType, path: Path, name: str | None) -> Model:
-    models = {key: value for key, value in vars(module).items() if isinstance(value, Model)}
-    cells = {key: value for key, value in vars(module).items() if isinstance(value, Cell)}
+    models, cells = _of_kind(module, Model), _of_kind(module, Cell)
     if name is not None:
         if name in cells:
             return CellModel(cells[name])
         if name not in models:
             raise ModelFileError(f"{path} has no model {name}{nearest_or_all(name, [*models, *cells])}")
         return models[name]
+    own_cells = {key: cell for key, cell in cells.items() if cell.function.__module__ == module.__name__} or cells
+    if not models and len(own_cells) == 1:
+        return CellModel(next(iter(own_cells.values())))
     if not models:
-        found = f"the cells {', '.join(cells)}: name one, {path}:{next(iter(cells))}" if cells else "none"
+        found = f"the cells {', '.join(cells)}: name one, {path}:{next(iter(own_cells))}" if cells else "none"
         raise ModelFileError(f"{path} has no model: expected a function made with @model, found {found}")
     if len(models) > 1:
         raise ModelFileError(f"{path} has several models: expected {path}:NAME with one of {', '.join(models)}")
     return next(iter(models.values()))
+
+
+def _of_kind(module: ModuleType, kind: type[Kind]) -> dict[str, Kind]:
+    """Return the models or the cells of a file by their names in it, those that it imports among them."""
+    return {name: value for name, value in vars(module).items() if isinstance(value, kind)}

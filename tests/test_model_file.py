@@ -45,3 +45,25 @@ def test_the_folder_of_a_model_is_on_the_path_once_and_nothing_installed_is_read
         model_in(str(path))
     assert sys.path.count(str(tmp_path.resolve())) == 1
     assert find_backends() == found
+
+
+CELL = """from lstmc import Input, State, cell, dims
+from lstmc.cells.lstm import lstm
+N, D = dims("N D")
+@cell
+def mine(x=Input(N, D), h=State(N, D)):
+    h = 0.5 * h + x
+    return h, {"h": h}
+"""
+
+
+def test_the_one_cell_of_a_file_needs_no_name_whatever_the_file_imports(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(CELL)
+    source = model_in(str(path))
+    assert source.model.name == "mine"
+    assert set(source.cells) == {"mine", "lstm"}
+    path.write_text(CELL + CELL[CELL.index("@cell") :].replace("mine", "other"))
+    with pytest.raises(ModelFileError) as caught:
+        model_in(str(path))
+    assert caught.value.message.endswith(f"found the cells lstm, mine, other: name one, {path}:mine")

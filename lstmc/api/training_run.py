@@ -113,6 +113,7 @@ def train(
             command,
             settings,
             model=source.name,
+            options=dict(source.options),
             sizes=given_sizes,
             backend=f"{loaded.name}: {trainer.build()}",
             target=name,

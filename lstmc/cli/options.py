@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -12,6 +12,7 @@ import typer
 from lstmc.api import Phase
 from lstmc.backend import Backend, TakesOptions, load_backend, require
 from lstmc.cli import completion
+from lstmc.cli.console import err
 from lstmc.dsl.identifiers import identifier
 from lstmc.errors import BackendError, DimError, ModelFileError
 from lstmc.model_file import ModelSource, model_in
@@ -91,6 +92,13 @@ def named_model(file: str | None, cell: str | None) -> ModelSource:
     raise ModelFileError(f"expected a model file, FILE or FILE:MODEL, or --cell NAME, found {found}")
 
 
+def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) -> None:
+    """Say which cell is meant where an option names one that the model's file and an installed package have."""
+    for name in dict.fromkeys(name for texts in options for name in model.shadowed(texts)):
+        file = model.name.rpartition(":")[0]
+        err.print(f"cell {name} is that of {file}, not the installed one", markup=False, soft_wrap=True)
+
+
 FileArgument = Annotated[
     str | None, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model; :MODEL names one of several.")
 ]
@@ -103,7 +111,11 @@ SizesOption = Annotated[
 ]
 ModelOptionsOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="An option of the model, as --set cell=gru. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="An option of the model, as --set cell=gru: a cell of the file or an installed one. Repeatable.",
+    ),
 ]
 SchedulerOption = Annotated[
     str | None,

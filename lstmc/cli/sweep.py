@@ -27,10 +27,12 @@ from lstmc.cli.options import (
     number_from_0,
     parse_options,
     parse_sizes,
+    say_which_cells,
     whole_from_0,
 )
 from lstmc.errors import SweepError
-from lstmc.sweeps import Goal, Row, Space, sweep
+from lstmc.model_file import model_in
+from lstmc.sweeps import Goal, Range, Row, Space, sweep
 
 STYLES: Styles = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "dropped": "dim"}
 SHOWN = 20  # rows of the table that moves
@@ -109,11 +111,16 @@ def sweep_command(
     """
     if lowest is not None and highest is not None:
         raise SweepError(f"--lowest {lowest} and --highest {highest} both say what is the best: expected one of them")
-    values = Space({}) if space is None else Space.read(space)
+    values = (Space({}) if space is None else Space.read(space)).over(Space.parse(grid or []))
+    chosen = parse_options(options or [])
+    listed_values = (
+        {name: value} for name, each in values.values.items() if not isinstance(each, Range) for value in each
+    )
+    say_which_cells(model_in(file), [chosen, *listed_values])
     with interruptible() as interruption, watched(out) as watch:
         found = sweep(
             file,
-            values.over(Space.parse(grid or [])),
+            values,
             data,
             out=folder,
             random=random,
@@ -124,7 +131,7 @@ def sweep_command(
             test_data=test_data,
             test_split=test_split,
             sizes=parse_sizes(sizes or []),
-            options=parse_options(options or []),
+            options=chosen,
             solver=solver or [],
             seed=seed,
             batch=batch,

@@ -27,6 +27,7 @@ from lstmc.cli.options import (
     number_from_0,
     parse_options,
     parse_sizes,
+    say_which_cells,
     whole_from_0,
 )
 from lstmc.cli.progress import shown
@@ -94,8 +95,10 @@ def train_command(
         listeners: list[Progress] = [progress]
         if tensorboard:
             listeners.append(stack.enter_context(closing(EventFiles(folder))))
+        model, chosen = model_in(file), parse_options(options or [])
+        say_which_cells(model, [chosen])
         run = train(
-            model_in(file).with_options(parse_options(options or [])),
+            model.with_options(chosen),
             data,
             out=folder,
             test_data=test_data,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ IMPORTED = "import.json"
 class RunFacts:
     """What the page tells of a training run: its command, its settings by name, and its curve as PNG.
 
-    ``model`` is what was trained, as FILE:MODEL or ``cell NAME``, with the ``sizes`` and for the ``target`` and the
-    ``backend`` that it was compiled for.
+    ``model`` is what was trained, as FILE:MODEL or ``cell NAME``, with its ``options`` and the ``sizes``, and for the
+    ``target`` and the ``backend`` that it was compiled for.
     """
 
     command: str
@@ -34,6 +34,7 @@ class RunFacts:
     target: str
     backend: str
     folder: Path
+    options: Mapping[str, str]
 
     @property
     def weights(self) -> Path | None:
@@ -50,6 +51,7 @@ class _Recorded:
     sizes: dict[str, Count]
     target: str
     backend: str
+    options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def run_facts(folder: Path) -> RunFacts:
         target=recorded.target,
         backend=recorded.backend.partition(":")[0],
         folder=folder,
+        options=recorded.options,
     )
 
 
@@ -103,7 +106,7 @@ def trained_model(facts: RunFacts) -> ModelSource:
             notes=[f"make the page where that file is, or name the model too, with {argument}"],
             arguments=[argument],
         )
-    return model_in(facts.model)
+    return model_in(facts.model).with_options(facts.options)
 
 
 def recipes_beside(model: ModelSource) -> dict[str, str]:

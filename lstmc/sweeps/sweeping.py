@@ -10,7 +10,7 @@ from typing import Any
 from lstmc.api.build import backend_of
 from lstmc.api.settings import solver_settings
 from lstmc.backend import Trains, require
-from lstmc.errors import LstmcError, SweepError
+from lstmc.errors import SweepError
 from lstmc.extras import need
 from lstmc.model_file import model_in
 from lstmc.output import write_files
@@ -226,19 +226,14 @@ def _file_of(model: str) -> str:
 
 
 def _updates(training: Training, points: Sequence[Mapping[str, str]]) -> list[int]:
-    """How many updates each point makes to the end. Raises where no point can be trained: a mistake in what is given
-    to all of them."""
-    backend = require(backend_of(training.backend), Trains)
-    made: list[int] = []
-    first: LstmcError | None = None
+    """Return how many updates each point makes to the end.
+
+    Raises for a value that its name does not take, as an unknown cell: before any point is trained.
+    """
+    backend, source = require(backend_of(training.backend), Trains), model_in(training.model)
+    updates: list[int] = []
     for point in points:
-        try:
-            given = at_point(training, point)
-            model = model_in(given.model).with_options(given.options or {})
-            made.append(solver_settings(backend, model.model.solver, given.solver).max_iter)
-        except LstmcError as error:
-            first = first or error
-            made.append(0)
-    if first is not None and not any(made):
-        raise first
-    return made
+        given = at_point(training, source, point)
+        model = source.with_options(given.options or {}).model
+        updates.append(solver_settings(backend, model.solver, given.solver).max_iter)
+    return updates

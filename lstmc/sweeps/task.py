@@ -11,7 +11,7 @@ from filelock import FileLock
 from lstmc.api import train
 from lstmc.errors import LstmcError, Mend, SweepError
 from lstmc.extras import need
-from lstmc.model_file import model_in
+from lstmc.model_file import ModelSource, model_in
 from lstmc.numerals import whole
 from lstmc.output import write_files
 from lstmc.runs.folder import RUN, SNAPSHOTS
@@ -51,11 +51,12 @@ class Task:
     budget: int
 
 
-def at_point(training: Training, point: Point, budget: int | None = None) -> Training:
-    """What a point is trained with. Raises :class:`SweepError` for a value that does not suit its name."""
+def at_point(training: Training, model: ModelSource, point: Point, budget: int | None = None) -> Training:
+    """What a point is trained with; ``model`` is ``training.model``, loaded. Raises :class:`SweepError` for a value
+    that does not suit its name."""
     sizes, options, seed = dict(training.sizes or {}), dict(training.options or {}), training.seed
     settings: dict[str, str] = dict(text.split("=", 1) for text in training.solver if "=" in text)
-    known = model_in(training.model).model.signature.options
+    known = model.model.signature.options
     for name, value in point.items():
         if name.startswith(SOLVER):
             settings[name.removeprefix(SOLVER)] = value
@@ -104,10 +105,10 @@ def train_point(task: Task) -> Outcome:
 
 def _train(task: Task, folder: Path) -> int:
     """How many updates the run has made."""
-    given = at_point(task.training, task.point, task.budget)
-    model = model_in(given.model).with_options(given.options or {})
+    model = model_in(task.training.model)
+    given = at_point(task.training, model, task.point, task.budget)
     return train(
-        model,
+        model.with_options(given.options or {}),
         given.data,
         out=folder,
         test_data=given.test_data,

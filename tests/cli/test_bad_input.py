@@ -171,10 +171,11 @@ def test_a_file_with_several_models(lstmc: LSTMC, model_file: Path) -> None:
 
 
 def test_a_file_without_a_model(lstmc: LSTMC, model_file: Path) -> None:
-    model_file.write_text(MODEL[: MODEL.index("@model")])
+    cell = MODEL[MODEL.index("@cell") : MODEL.index("@model")]
+    model_file.write_text(MODEL[: MODEL.index("@model")] + cell.replace("step", "other"))
     expected = (
         "ModelFileError: net.py has no model: expected a function made with @model,"
-        " found the cells step: name one, net.py:step\n"
+        " found the cells step, other: name one, net.py:step\n"
     )
     assert refused(lstmc, "compile", "net.py", *SIZES) == expected
 

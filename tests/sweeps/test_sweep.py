@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lstmc.api import training_run
+from lstmc.model_file import model_in
 from lstmc.pool import Ended
 from lstmc.sweeps import task
 from tests.cli.conftest import LSTMC
@@ -21,7 +22,7 @@ from tests.cli.test_train import MODEL, SIZES, arrays
 
 WITH_OPTION = MODEL.replace(
     "V=Param(3, 4, fill=uniform(-1, 1)))", "V=Param(3, 4, fill=uniform(-1, 1)), scale=1.0)"
-).replace("softmax_loss(scores, label)", "softmax_loss(scores * scale, label)")
+).replace("softmax_loss(scores, label)", "softmax_loss(scores * (scale if scale < 100 else scale * label), label)")
 
 
 class Here:
@@ -95,7 +96,8 @@ def test_what_a_sweep_leaves(lstmc: LSTMC, here: Here) -> None:
 def test_its_record_says_how_to_train_the_point_alone(lstmc: LSTMC, here: Here) -> None:
     swept(lstmc, "--grid", "scale=2", "--seed", "3", "--no-shuffle")
     training = task.Training("net.py:net", "data.npz", sizes={"T": 3}, shuffle=False)
-    assert task.command(task.at_point(training, {"scale": "2", "seed": "4", "H": "5"}, 7), Path("r")) == (
+    point = {"scale": "2", "seed": "4", "H": "5"}
+    assert task.command(task.at_point(training, model_in("net.py:net"), point, 7), Path("r")) == (
         "lstmc.train(model_in('net.py:net').with_options({'scale': '2'}), 'data.npz', out='r',"
         " sizes={'T': 3, 'H': 5}, solver=('max_iter=7',), seed=4, shuffle=False)"
     )
@@ -124,18 +126,70 @@ def test_what_has_finished_is_not_trained_again(lstmc: LSTMC, here: Here) -> Non
 
 @pytest.mark.slow
 def test_a_point_that_fails_is_a_row_with_its_reason_and_stays_so(lstmc: LSTMC, here: Here) -> None:
-    ended = swept(lstmc, "--grid", "scale=1,none")
+    ended = swept(lstmc, "--grid", "scale=1,100")
     assert ended.code == 1
-    row = results()["points/scale=none"]
-    assert (row["state"], row["reason"]) == ("failed", "option scale: expected a number, found 'none'")
+    row = results()["points/scale=100"]
+    assert (row["state"], row["reason"]) == (
+        "failed",
+        "mul: shapes do not fit: x is f32[4,3], y is f32[4]; x is scores: f32[4,3], made at net.py:16",
+    )
     here.jobs = []
-    assert swept(lstmc, "--grid", "scale=1,none").code == 1
+    assert swept(lstmc, "--grid", "scale=1,100").code == 1
     assert here.jobs == []
 
 
-def test_where_no_point_can_be_trained_the_sweep_does_not_begin(lstmc: LSTMC, here: Here) -> None:
-    ended = swept(lstmc, "--grid", "scale=none,nothing")
+def test_a_value_that_its_name_does_not_take_is_refused_before_any_point_is_trained(lstmc: LSTMC, here: Here) -> None:
+    ended = swept(lstmc, "--grid", "scale=1,none")
     assert (ended.code, ended.err) == (2, "ModelFileError: option scale: expected a number, found 'none'\n")
+    assert not Path("sweep").exists()
+
+
+CELLS = """
+from lstmc import *
+
+N, T, D, H = dims("N T D H")
+
+@cell
+def mine(x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=uniform(-1, 1)), U=Param(H, H, fill=uniform(-1, 1))):
+    h = tanh(linear(x, W) + linear(h, U))
+    return h, {"h": h}
+
+@cell
+def gru(x=Input(N, D), h=State(N, H), *, W=Param(H, D, fill=uniform(-1, 1))):
+    h = tanh(linear(x, W) + h)
+    return h, {"h": h}
+
+@model
+def net(X=Input(T, N, 2), label=Input(N), cell=mine, V=Param(3, 4, fill=uniform(-1, 1))):
+    y, last = scan(cell(H=4), X)
+    scores = linear(y[-1], V)
+    return {"scores": scores, "loss": softmax_loss(scores, label)}
+"""
+
+
+@pytest.mark.slow
+def test_cells_of_the_models_own_file_are_swept_beside_installed_ones(lstmc: LSTMC, here: Here) -> None:
+    Path("net.py").write_text(CELLS)
+    np.savez("data.npz", **arrays(44))
+    ended = swept(lstmc, "--grid", "cell=mine,gru,lstm")
+    assert (ended.code, ended.err) == (0, "cell gru is that of net.py, not the installed one\n")
+    parameters = {name: sorted(np.load(f"sweep/points/cell={name}/weights.npz")) for name in ("mine", "gru", "lstm")}
+    assert parameters == {
+        "mine": ["V", "mine/U", "mine/W"],
+        "gru": ["V", "gru/W"],
+        "lstm": ["V", "lstm/W_h", "lstm/W_x", "lstm/b"],
+    }
+
+
+def test_an_unknown_cell_is_refused_once_before_any_point_is_trained(lstmc: LSTMC, here: Here) -> None:
+    Path("net.py").write_text(CELLS)
+    np.savez("data.npz", **arrays(44))
+    ended = swept(lstmc, "--grid", "cell=lstm,mien")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "ModelFileError: option cell: unknown cell 'mien': did you mean mine?\n"
+    ended = swept(lstmc, "--set", "cell=transformer", "--grid", "seed=1,2")
+    assert ended.err.startswith("ModelFileError: option cell: unknown cell 'transformer': available mine, gru, ")
+    assert ended.err.count("lstm_peephole") == 1
     assert not Path("sweep").exists()
 
 
