@@ -23,7 +23,7 @@ from lstmc_onnx.run.executor import RuntimeExecutor
 from lstmc_onnx.run.file import SUFFIX, read_weights
 from lstmc_onnx.run.layers import listed_layers
 from lstmc_onnx.run.lint import lint_file
-from lstmc_onnx.run.session import opened, run_files, step_session
+from lstmc_onnx.run.runtime import opened, run_files, step_session
 from lstmc_onnx.run.timing import artifact_seconds, build
 from lstmc_onnx.write.artifact import artifact
 

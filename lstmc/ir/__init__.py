@@ -1,7 +1,7 @@
 """The graph IR: values, nodes, scans, their text and their laws."""
 
+from lstmc.ir.analysis import depending
 from lstmc.ir.cost import flops, node_flops
-from lstmc.ir.dependence import depending
 from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
 from lstmc.ir.graph import Builder, Graph
 from lstmc.ir.graph_value import GraphValue

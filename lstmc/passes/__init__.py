@@ -7,10 +7,10 @@ from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, named_results, step_pattern
 from lstmc.passes.fixed_products import FixedProducts
 from lstmc.passes.fuse_horizontal import FuseHorizontal
-from lstmc.passes.fuse_linears import FuseLinears
+from lstmc.passes.fusion import FuseLinears
 from lstmc.passes.gradients import backward_body, gradient_graph
-from lstmc.passes.hoist import Hoist
 from lstmc.passes.keep_axis import KeepTimeAxis
+from lstmc.passes.loop_motion import Hoist
 from lstmc.passes.pass_list import PassList, numbered, place_of
 from lstmc.passes.peel import Peel
 from lstmc.passes.precompute import Precompute

@@ -10,7 +10,7 @@ from math import prod
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
 from lstmc.ops import Full, Leaf, Param, Precomputed
 from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, with_role
-from lstmc.passes.hoist import Hoist
+from lstmc.passes.loop_motion import Hoist
 
 LARGEST = 2**16  # elements of a value that is larger than all parameters that it is made of
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan, op_over_time
 from lstmc.ops import Arg, Leaf
 from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
-from lstmc.passes.hoist import Outer
+from lstmc.passes.loop_motion import Outer
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from lstmc.passes import Pass, PassResult, result
 from lstmc.passes.dead import pruned
 from lstmc.patterns import moved
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.gate_order import CAFFE_ORDER, Sources, in_order, sources_of, stored_twice
+from lstmc_caffe.recurrent.formulas import CAFFE_ORDER, Sources, in_order, sources_of, stored_twice
 from lstmc_caffe.recurrent.gate_tail import GateTail, gate_tails
 from lstmc_caffe.recurrent.indicator import indicator
 

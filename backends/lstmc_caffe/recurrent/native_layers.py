@@ -12,8 +12,8 @@ from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc.passes.dead import without_dead
 from lstmc.patterns import Mismatch, moved
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.gate_order import CAFFE_ORDER, in_order
-from lstmc_caffe.recurrent.native_match import MATCHES, NativeLayer, ScanInModel
+from lstmc_caffe.recurrent.formulas import CAFFE_ORDER, in_order
+from lstmc_caffe.recurrent.native import MATCHES, NativeLayer, ScanInModel
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from lstmc.passes import Pass, PassResult, result
 from lstmc.passes.dead import without_dead
 from lstmc.patterns import Difference, Gate, Matrix, Mismatch, Place
 from lstmc_onnx import ops
-from lstmc_onnx.layers.lane import Lane, lane_of
+from lstmc_onnx.layers.direction import Lane, lane_of
 from lstmc_onnx.layers.pieces import Pieces
 
 

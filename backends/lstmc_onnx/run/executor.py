@@ -16,7 +16,7 @@ from lstmc.ir import Ref
 from lstmc.ops import Array, Input
 from lstmc_onnx.packages import onnx, onnxruntime
 from lstmc_onnx.run.file import read_model
-from lstmc_onnx.run.session import load
+from lstmc_onnx.run.runtime import load
 from lstmc_onnx.write.graph import value_names
 
 FORWARD_ONLY = "an ONNX net has no backward pass"

@@ -8,7 +8,7 @@ from lstmc.backend import LintReport, Violation
 from lstmc.errors import BackendError
 from lstmc_onnx.packages import onnx
 from lstmc_onnx.run.file import read_model
-from lstmc_onnx.run.session import load
+from lstmc_onnx.run.runtime import load
 
 CHECKER = "https://onnx.ai/onnx/api/checker.html"
 RUNTIME = "https://onnxruntime.ai/docs/reference/compatibility.html"

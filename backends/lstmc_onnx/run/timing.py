@@ -14,7 +14,7 @@ from lstmc.manifest import InputPlace, parse_manifest
 from lstmc.ops import Array
 from lstmc.tune import processor
 from lstmc_onnx.packages import onnxruntime
-from lstmc_onnx.run.session import Loaded, load
+from lstmc_onnx.run.runtime import Loaded, load
 
 SECONDS = 4.0  # for all nets together
 LEAST, MOST = 5, 2000  # rounds

@@ -19,7 +19,7 @@ from lstmc.types import TensorType
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.forms.arrays import ones_left_out
 from lstmc_onnx.forms.table import forms
-from lstmc_onnx.run.session import load
+from lstmc_onnx.run.runtime import load
 from lstmc_onnx.write.graph import write_model
 from lstmc_onnx.writer import OLDEST, check_operator
 from tests.cells.scanned import cell_graph, drawn
