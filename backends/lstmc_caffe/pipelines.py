@@ -41,7 +41,7 @@ from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.legalize.reshape_once import ReshapeOnce
 from lstmc_caffe.ops import ReshapeLayer
 from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
-from lstmc_caffe.recurrent.native_layers import FindNativeLayers
+from lstmc_caffe.recurrent.native import FindNativeLayers
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.fixed_blobs import FixedBlobs
@@ -52,7 +52,7 @@ from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.rows.word_names import WordNames
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll.limit_fan import LimitFan
+from lstmc_caffe.unroll.fan import LimitFan
 from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
 
 Passes = tuple[Pass, ...]

@@ -18,13 +18,17 @@ from lstmc.session import LoadedOnce, StepSession
 from lstmc.stored import AnyArray
 from lstmc_onnx.forms.table import forms
 from lstmc_onnx.pipelines import CHOSEN, FORMS
-from lstmc_onnx.run.doctor import findings
-from lstmc_onnx.run.executor import RuntimeExecutor
-from lstmc_onnx.run.file import SUFFIX, read_weights
-from lstmc_onnx.run.layers import listed_layers
-from lstmc_onnx.run.lint import lint_file
-from lstmc_onnx.run.runtime import opened, run_files, step_session
-from lstmc_onnx.run.timing import artifact_seconds, build
+from lstmc_onnx.run.file import SUFFIX, listed_layers, read_weights
+from lstmc_onnx.run.runtime import (
+    RuntimeExecutor,
+    artifact_seconds,
+    build,
+    findings,
+    lint_file,
+    opened,
+    run_files,
+    step_session,
+)
 from lstmc_onnx.write.artifact import artifact
 
 

@@ -8,6 +8,7 @@ from lstmc.backend.compiled import (
     Finding,
     Layer,
     LintReport,
+    RankPart,
     RunArrays,
     Violation,
     Warned,
@@ -50,7 +51,6 @@ from lstmc.backend.protocols import (
     WritesExamples,
     require,
 )
-from lstmc.backend.ranks import RankPart
 
 __all__ = [
     "BACKENDS",

@@ -1,4 +1,4 @@
-"""What passes between the compiler and a backend: a compiled model, its files, and what is found out about them."""
+"""The data between the compiler and a backend: a compiled model, its files, findings, and a rank's part of a batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.passes import Snapshot
-from lstmc.prepare import StatePair
+from lstmc.prepare import Counted, StatePair
 
 LARGER = 1009  # by how much: so that no size is another by chance
 
@@ -134,3 +134,17 @@ class LintReport:
     unknown: tuple[str, ...]
     layers: int
     warnings: tuple[Warned, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankPart:
+    """What one rank trains: the examples from ``start`` up to ``stop`` of each batch, in the order of the batch axis.
+
+    The losses of all parts add up to the loss of the whole batch. ``counted`` are inputs to feed: one number each, the
+    part's share of the labels that are counted.
+    """
+
+    compiled: Compiled
+    start: int
+    stop: int
+    counted: Mapping[str, Counted]

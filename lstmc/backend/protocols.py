@@ -10,8 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
-from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, RunArrays
-from lstmc.backend.ranks import RankPart
+from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, RankPart, RunArrays
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op

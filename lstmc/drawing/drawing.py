@@ -8,10 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from lstmc.activity import doing
-from lstmc.drawing.from_graph import STEPS, picture_of
-from lstmc.drawing.graphviz import graphviz
-from lstmc.drawing.layout import laid_out
-from lstmc.drawing.picture import Picture
+from lstmc.drawing.layout import graphviz, laid_out
+from lstmc.drawing.picture import STEPS, Picture, picture_of
 from lstmc.errors import DrawingError
 from lstmc.extras import need
 from lstmc.ir import Graph

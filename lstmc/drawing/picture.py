@@ -1,12 +1,21 @@
-"""What is to be drawn of a graph, before anything has a place: boxes, groups of boxes, and arrows between boxes."""
+"""The picture of a graph before layout: boxes, frames (groups of boxes) and arrows between boxes.
+
+A scan is its body in a frame; an unrolled scan is a row of frames, one for each step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import zip_longest
 
+from lstmc.ir import Graph, Node, Output, Ref, Scan, Step, print_node
+from lstmc.ops import Arg, Concat, Conv, Embed, Input, Leaf, Linear, Param, Reshape, Split, Stack, Tile, Unstack
+from lstmc.ops import Transpose as Transposed
 from lstmc.source import SrcLoc
+from lstmc.types import shape_text
 
 
 class Kind(Enum):
@@ -81,3 +90,213 @@ class Picture:
     @property
     def boxes(self) -> tuple[Box, ...]:
         return tuple(self.whole.boxes())
+
+
+STEPS = 4  # of a scan that are drawn, when it has more than one more
+_SHAPE_OPS = (Split, Concat, Reshape, Tile, Transposed, Unstack, Stack)
+_PRODUCTS = (Linear, Conv, Embed)
+Keys = tuple[str, ...]  # of the boxes that a value comes from
+
+
+def picture_of(graph: Graph, steps: int = STEPS) -> Picture:
+    """The picture of a graph at any stage. Of what was unrolled into more than ``steps + 1`` steps, the first and the
+    last are drawn, ``steps`` together, and one box says which are left out."""
+    return _Drawn(steps).picture(graph)
+
+
+def kind_of(graph: Graph, node: Node) -> Kind:
+    """What a node is, by what its op means."""
+    op = node.op
+    if isinstance(op, Arg):
+        return Kind.STATE if op.role == "state" else Kind.INPUT
+    if isinstance(op, Input):
+        return Kind.INPUT
+    if isinstance(op, Param):
+        return Kind.PARAMETER
+    if op.for_training:
+        return Kind.LOSS
+    if isinstance(op, _PRODUCTS):
+        return Kind.PRODUCT
+    if isinstance(op, (Leaf, *_SHAPE_OPS)):
+        return Kind.SHAPE
+    read = [graph.type(ref) for ref in graph.args(node.name)]
+    return Kind.ELEMENTWISE if set(read) == set(node.types) else Kind.OTHER
+
+
+def _short(name: str, step: Step | None) -> str:
+    """A name without the step that it is of, where that is said by the frame around it."""
+    return name if step is None else re.sub(rf"^{re.escape(step.scan)}/t[0-9]+/", "", name)
+
+
+def _left_out_key(scan: str) -> str:
+    return f"{scan} ..."  # no name has a space
+
+
+def _next_states(body: Graph, scan: Scan) -> tuple[Output, ...]:
+    return body.outputs[len(body.outputs) - scan.states :]
+
+
+class _Drawn:
+    """What has been drawn so far."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.arrows: dict[Arrow, None] = {}
+        self.kinds: dict[str, Kind] = {}
+        self.step_of: dict[str, Step] = {}
+        self.left_out: dict[str, list[int]] = {}  # of each scan that was unrolled: the steps that are not drawn
+
+    def picture(self, graph: Graph) -> Picture:
+        times: dict[str, list[int]] = {}
+        for scan, t in sorted({step for node in graph if (step := node.step)}):
+            times.setdefault(scan, []).append(t)
+        first, last = (self.steps + 1) // 2, self.steps // 2
+        self.left_out = {
+            scan: all_[first : len(all_) - last] if len(all_) > self.steps + 1 else [] for scan, all_ in times.items()
+        }
+        whole, values = Group(), dict[Ref, Keys]()
+        groups: dict[Step, Group] = {}
+        for scan, hidden in self.left_out.items():
+            if hidden:
+                groups[Step(scan, hidden[0])] = self._left_out_group(scan, hidden)
+        for node in graph:
+            key = self._left_out_by(graph, node, values)
+            if key is not None:
+                self._connect(graph, node, values, key)
+                values |= {Ref(node.name, out): (key,) for out in range(len(node.types))}
+            else:
+                group = whole if node.step is None else self._step_group(groups, node.step)
+                self._node(graph, node, group, values, "")
+        whole.parts += [groups[place] for place in sorted(groups)]
+        self._results(graph, whole, values)
+        return Picture(graph.name, whole, tuple(self.arrows))
+
+    def _is_left_out(self, step: Step) -> bool:
+        left_out = self.left_out[step.scan]
+        return bool(left_out) and left_out[0] <= step.t <= left_out[-1]
+
+    def _left_out_by(self, graph: Graph, node: Node, values: Mapping[Ref, Keys]) -> str | None:
+        """The box that a node is left out for, if it is: it is of steps that are not drawn, or joins values of such."""
+        steps = [step for step in node.steps if step is not None]
+        if steps:
+            scans = {step.scan for step in steps}
+            hidden = len(scans) == 1 and all(map(self._is_left_out, steps))
+            return _left_out_key(steps[0].scan) if hidden else None
+        read = {key for ref in graph.args(node.name) for key in values[ref]}
+        joined = len(read) == 1 and self.kinds.get(next(iter(read))) is Kind.OMITTED
+        result = any(output.ref.node == node.name for output in graph.outputs)
+        return read.pop() if joined and isinstance(node.op, _SHAPE_OPS) and not result else None
+
+    def _step_group(self, groups: dict[Step, Group], step: Step) -> Group:
+        """The frame of a step."""
+        if step not in groups:
+            title = f"t = {step.t}" if len(self.left_out) == 1 else f"{step.scan}, t = {step.t}"
+            groups[step] = Group(title, row=step.scan)
+        return groups[step]
+
+    def _left_out_group(self, scan: str, times: list[int]) -> Group:
+        """One box for all steps that are left out, in the place of their first."""
+        group = Group(row=scan)
+        span = f"t = {times[0]} to {times[-1]}"
+        tip = f"{span} of {scan} are like those beside them"
+        box = Box(_left_out_key(scan), f"{len(times)} more steps", f"{span}, not drawn", Kind.OMITTED, tip)
+        self._add(group, box, Step(scan, times[0]))
+        return group
+
+    def _add(self, group: Group, box: Box, step: Step | None = None) -> None:
+        group.parts.append(box)
+        self.kinds[box.key] = box.kind
+        if step is not None:
+            self.step_of[box.key] = step
+
+    def _node(self, graph: Graph, node: Node, group: Group, values: dict[Ref, Keys], inside: str) -> None:
+        if isinstance(node.op, Scan):
+            self._scan(graph, node, node.op, group, values)
+            return
+        key = inside + node.name
+        self._add(group, self._box(graph, node, key, inside), node.step)
+        self._connect(graph, node, values, key)
+        values |= {Ref(node.name, out): (key,) for out in range(len(node.types))}
+
+    def _box(self, graph: Graph, node: Node, key: str, inside: str) -> Box:
+        title = ", ".join(dict.fromkeys(_short(name, step) for name, step in zip_longest(node.names, node.steps)))
+        cut = len(set(node.steps))
+        title += f" of {cut} steps" if cut > 1 else ""
+        op = node.op.name.rpartition(".")[2]
+        shapes = dict.fromkeys(shape_text(kind.shape) for kind in node.types)
+        result = not inside and node.step is None and any(output.ref.node == key for output in graph.outputs)
+        word = f"{node.op.role} " if isinstance(node.op, Arg) else "" if isinstance(node.op, Param) else f"{op} "
+        tip = print_node(graph, node) + (f"\n{node.loc}" if node.loc else "")
+        return Box(key, title, word + ", ".join(shapes), kind_of(graph, node), tip, result, node.loc)
+
+    def _connect(self, graph: Graph, node: Node, values: Mapping[Ref, Keys], head: str) -> None:
+        for ref in graph.args(node.name):
+            for tail in values[ref]:
+                self._arrow(tail, head)
+
+    def _arrow(self, tail: str, head: str, flow: Flow | None = None) -> None:
+        if tail == head:
+            return
+        before, after = self.step_of.get(tail), self.step_of.get(head)
+        if flow is None:
+            crosses = before is not None and after is not None and before.scan == after.scan and before.t != after.t
+            flow = Flow.STATE if crosses else Flow.DATA
+        self.arrows[Arrow(tail, head, Flow.PARAMETER if self.kinds[tail] is Kind.PARAMETER else flow)] = None
+
+    def _scan(self, graph: Graph, node: Node, scan: Scan, group: Group, values: dict[Ref, Keys]) -> None:
+        """A frame for the body, and one for the first step where that is another one. What is the same at every step
+        comes into it from outside; a sequence and a state have a box of their own in it."""
+        operands = [values[ref] for ref in graph.args(node.name)]
+        order = "steps, the last first" if scan.reverse else "steps"
+        ended: list[Keys] = [() for _ in node.types]
+        starts = operands
+        for body in reversed(scan.bodies):  # the first step runs first, and its states go to the others
+            which = f"{scan.length} {order}" if scan.first is None else f"the other {scan.length - 1} {order}"
+            title = f"{scan.body.name}, {'the first step' if body is scan.first else which}"
+            inside = f"{node.name} {'first ' if body is scan.first else ''}"
+            made = Group(title, row=node.name)
+            group.parts.append(made)
+            within = self._body(body, scan, made, starts, inside)
+            states = iter([within[output.ref] for output in _next_states(body, scan)])
+            starts = [next(states) if scan.role(i) == "state" else keys for i, keys in enumerate(operands)]
+            results = [within[output.ref] for output in body.outputs]
+            stacked = len(scan.step_outputs)
+            ended = [
+                tuple(dict.fromkeys(before + now)) if out < stacked else now
+                for out, (before, now) in enumerate(zip(ended, results, strict=True))
+            ]
+        values |= {Ref(node.name, out): keys for out, keys in enumerate(ended)}
+
+    def _body(self, body: Graph, scan: Scan, group: Group, operands: list[Keys], inside: str) -> dict[Ref, Keys]:
+        values = dict[Ref, Keys]()
+        for i, arg in enumerate(body.body_args()):
+            if scan.role(i) in ("weight", "static"):
+                values[Ref(arg.name)] = operands[i]
+                continue
+            key = inside + arg.name
+            self._add(group, self._box(body, arg, key, inside))
+            values[Ref(arg.name)] = (key,)
+            stepped = scan.first is not None and body is scan.body and scan.role(i) == "state"
+            for tail in operands[i]:
+                self._arrow(tail, key, Flow.STATE if stepped else Flow.DATA)
+        for node in body:
+            if not isinstance(node.op, Arg):
+                self._node(body, node, group, values, inside)
+        states = [arg for i, arg in enumerate(body.body_args()) if scan.role(i) == "state"]
+        if body is not scan.first:
+            for arg, output in zip(states, _next_states(body, scan), strict=True):
+                for tail in values[output.ref]:
+                    self._arrow(tail, inside + arg.name, Flow.STATE)
+        return values
+
+    def _results(self, graph: Graph, whole: Group, values: Mapping[Ref, Keys]) -> None:
+        """A box for each result, but for those whose own box is called so and stands in no frame."""
+        outside = {part.key for part in whole.parts if isinstance(part, Box)}
+        for output in graph.outputs:
+            if output.name in outside and values[output.ref] == (output.name,):
+                continue
+            key = f"result {output.name}"
+            kind = graph.type(output.ref)
+            self._add(whole, Box(key, output.name, shape_text(kind.shape), Kind.OUTPUT, f"{output.name}: {kind}", True))
+            for tail in values[output.ref]:
+                self._arrow(tail, key)

@@ -10,7 +10,7 @@ import numpy as np
 from lstmc.importers.describe.cell import Cell
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
-from lstmc.patterns.gate_order import GRU_ORDERS, LSTM_ORDERS
+from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,9 @@
 """The graph IR: values, nodes, scans, their text and their laws."""
 
-from lstmc.ir.analysis import depending
-from lstmc.ir.cost import flops, node_flops
-from lstmc.ir.gradient_paths import differentiable_inputs, differentiable_outputs, has_gradient
-from lstmc.ir.graph import Builder, Graph
-from lstmc.ir.graph_value import GraphValue
-from lstmc.ir.node import Node, Output, Ref, Step, Steps
-from lstmc.ir.over_time import of_step, op_of_step, op_over_time, over_steps, values_over_time
-from lstmc.ir.rebuild import Rebuild, rename_values, renewed
-from lstmc.ir.reshaped import reshape_source, reshaped
-from lstmc.ir.scan import Scan, node_count
+from lstmc.ir.analysis import depending, differentiable_inputs, differentiable_outputs, flops, has_gradient, node_flops
+from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Step, Steps
+from lstmc.ir.rebuild import GraphValue, Rebuild, rename_values, renewed, reshape_source, reshaped
+from lstmc.ir.scan import Scan, node_count, of_step, op_of_step, op_over_time, over_steps, values_over_time
 from lstmc.ir.text import parse_filler, parse_graph, print_graph, print_node
 from lstmc.ir.verify import Stage, verify
 from lstmc.ir.weight_graph import (

@@ -1,12 +1,66 @@
-"""What depends on what, through scans and the states that they carry from step to step."""
+"""Analyses of a graph: dependences through scans, paths of gradients, and floating-point operations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from math import prod
 
-from lstmc.ir.graph import Graph
-from lstmc.ir.node import Node, Ref
+from lstmc.ir.graph import Graph, Node, Ref
 from lstmc.ir.scan import Scan
+from lstmc.ops import Concat, Conv, Input, Leaf, Linear, Reshape, Split, Stack, Sum, Tile, Transpose, Unstack
+
+
+def has_gradient(node: Node, operands: int) -> bool:
+    """Whether an op passes a gradient on at all: Accuracy does not."""
+    return not operands or len(node.op.undifferentiated) < operands
+
+
+def differentiable_outputs(graph: Graph) -> tuple[str, ...]:
+    """The outputs of an expanded graph that a gradient can be sent back from."""
+    blunt = {node.name for node in graph if not has_gradient(node, len(graph.args(node.name)))}
+    behind = graph.dependents(blunt)
+    return tuple(output.name for output in graph.outputs if output.ref.node not in behind)
+
+
+def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ...]:
+    """The inputs of an expanded graph that a gradient of ``outputs`` can be asked of.
+
+    Not so one that an op on the way does not differentiate by, such as indices and labels: Caffe would abort.
+    """
+    wanted = set(outputs)
+    needed = graph.needed([output.ref for output in graph.outputs if output.name in wanted])
+    stops: list[Ref] = []
+    for node in graph:
+        if node.name in needed:
+            args = graph.args(node.name)
+            stops += [args[slot] for slot in node.op.undifferentiated]
+    stopped = graph.needed(stops) if stops else set()
+    return tuple(node.name for node in graph if isinstance(node.op, Input) and node.name not in stopped)
+
+
+def flops(graph: Graph) -> int:
+    """What one forward of a graph costs, with every step of its scans."""
+    return sum(node_flops(graph, node) for node in graph)
+
+
+def node_flops(graph: Graph, node: Node) -> int:
+    """What one forward of a node costs."""
+    whole = node.op.cost(tuple(graph.type(ref) for ref in graph.args(node.name)))
+    if whole is not None:
+        return whole
+    results = sum(type_.size for type_ in node.types)
+    operands = [graph.type(ref).shape for ref in graph.args(node.name)]
+    match node.op:
+        case Scan(body=body, first=first, length=length):
+            return (length - 1) * flops(body) + flops(body if first is None else first)
+        case Linear() | Conv():
+            return results * 2 * prod(operands[1][1:])  # a bias takes the place of the first sum
+        case Leaf() | Split() | Concat() | Reshape() | Tile() | Transpose() | Stack() | Unstack():
+            return 0
+        case Sum():
+            return prod(operands[0])
+    return results
+
 
 Found = Callable[[Graph, set[Ref]], None]
 

@@ -1,13 +1,14 @@
-"""Making a graph like another one: nodes are copied, replaced or left out, in order."""
+"""Build a graph from another one: copy, replace or omit nodes in order; reshape values; compute on values."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
-from lstmc.ir.graph import Builder, Graph
-from lstmc.ir.node import Node, Output, Ref
-from lstmc.ops import Leaf
+from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Steps
+from lstmc.ops import Add, Affine, Leaf, Mul, Op, Power, Reshape, Sub, Symbolic
+from lstmc.source import SrcLoc
 
 
 class Rebuild:
@@ -63,3 +64,74 @@ def rename_values(graph: Graph, names: Mapping[Ref, str]) -> Graph:
         )
         rebuild.put(node, rebuild.builder.copy(replace(node, names=shown), rebuild.args(node)))
     return rebuild.finish()
+
+
+def reshaped(
+    b: Builder, ref: Ref, op: Reshape, names: Sequence[str] = (), loc: SrcLoc | None = None, steps: Steps = ()
+) -> Ref:
+    """The value in the shape of ``op``: itself, or what it is a reshape of, if that has the shape; else by one ``op``.
+
+    Reshapes of other kinds than ``op``, such as a view that is the host's, are left alone.
+    """
+    source = reshape_source(b, ref, type(op))
+    for known in (ref, source):
+        if b.type(known).shape == op.shape:
+            return known
+    return b.add(op, source, names=names, loc=loc, steps=steps)[0]
+
+
+def reshape_source(b: Builder, ref: Ref, kind: type[Reshape] = Reshape) -> Ref:
+    """What a value is a reshape of, through all of this kind; itself where it is none."""
+    while isinstance(b.node(ref.node).op, kind):
+        (ref,) = b.args(ref.node)
+    return ref
+
+
+@dataclass(frozen=True)
+class GraphValue(Symbolic):
+    """One value of ``builder``; what is done to it becomes nodes there, called ``name`` and placed at ``loc``."""
+
+    builder: Builder
+    ref: Ref
+    name: str
+    loc: SrcLoc | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.builder.type(self.ref).shape
+
+    def apply(self, op: Op, *operands: GraphValue) -> tuple[GraphValue, ...]:
+        made = self.builder.add(op, *[value.ref for value in operands], names=(self.name,), loc=self.loc)
+        return tuple(GraphValue(self.builder, ref, self.name, self.loc) for ref in made)
+
+    def _with(self, op: Op, *others: GraphValue) -> GraphValue:
+        return self.apply(op, self, *others)[0]
+
+    def __add__(self, other: Any) -> GraphValue:
+        return self._with(Add(), other) if isinstance(other, GraphValue) else self._with(Affine(1.0, float(other)))
+
+    def __sub__(self, other: Any) -> GraphValue:
+        return self._with(Sub(), other) if isinstance(other, GraphValue) else self._with(Affine(1.0, -float(other)))
+
+    def __mul__(self, other: Any) -> GraphValue:
+        return self._with(Mul(), other) if isinstance(other, GraphValue) else self._with(Affine(float(other), 0.0))
+
+    def __truediv__(self, other: Any) -> GraphValue:
+        reciprocal: GraphValue | float = 1 / other
+        return self * reciprocal
+
+    def __neg__(self) -> GraphValue:
+        return self._with(Affine(-1.0, 0.0))
+
+    def __radd__(self, other: float) -> GraphValue:
+        return self + other
+
+    def __rsub__(self, other: float) -> GraphValue:
+        return self._with(Affine(-1.0, float(other)))
+
+    def __rmul__(self, other: float) -> GraphValue:
+        return self * other
+
+    def __rtruediv__(self, other: float) -> GraphValue:
+        reciprocal = self._with(Power(-1.0))
+        return reciprocal if other == 1 else reciprocal * other

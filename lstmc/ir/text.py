@@ -27,8 +27,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from lstmc.errors import DslError, ParseError, ShapeError
-from lstmc.ir.graph import Builder, Graph
-from lstmc.ir.node import Node, Output, Ref, Step, Steps
+from lstmc.ir.graph import Builder, Graph, Node, Output, Ref, Step, Steps
 from lstmc.ir.scan import Scan
 from lstmc.ops import DOMAINS, FILLERS, Arg, Filler, Leaf, Op
 from lstmc.ops.dialects import dialect_of, dialects, load_dialect

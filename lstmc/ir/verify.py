@@ -8,8 +8,7 @@ from enum import Enum
 from functools import cache
 
 from lstmc.errors import ShapeError, VerifyError
-from lstmc.ir.graph import Graph
-from lstmc.ir.node import Node, Ref
+from lstmc.ir.graph import Graph, Node, Ref
 from lstmc.ir.scan import Scan
 from lstmc.ir.text import print_node
 from lstmc.ir.weight_graph import is_weight, is_weight_op, made_of_parameters, precomputed_nodes

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from lstmc.ir.graph import Builder, Graph
-from lstmc.ir.node import Output, Ref
+from lstmc.ir.graph import Builder, Graph, Output, Ref
 from lstmc.ir.rebuild import Rebuild
 from lstmc.ir.scan import Scan
 from lstmc.ops import Affine, Arg, Concat, Full, Leaf, Op, Param, Precomputed, Reshape, Split, Transpose

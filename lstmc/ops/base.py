@@ -100,7 +100,7 @@ class Op(ABC):
         return self if self.over_time(steps, mapped) == self else None
 
     def cost(self, args: Types) -> int | None:
-        """FLOPs of one forward, of an op that is many: None for one whose shapes tell (``lstmc/ir/cost.py``)."""
+        """FLOPs of one forward, of an op that is many: None for one whose shapes tell (``lstmc/ir/analysis.py``)."""
         return None
 
     def domains(self, *args: Any, **kwargs: Any) -> tuple[Domain | None, ...]:

@@ -6,18 +6,15 @@ from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, named_results, step_pattern
 from lstmc.passes.fixed_products import FixedProducts
-from lstmc.passes.fuse_horizontal import FuseHorizontal
-from lstmc.passes.fusion import FuseLinears
+from lstmc.passes.fusion import FuseHorizontal, FuseLinears
 from lstmc.passes.gradients import backward_body, gradient_graph
 from lstmc.passes.keep_axis import KeepTimeAxis
-from lstmc.passes.loop_motion import Hoist
+from lstmc.passes.loop_motion import Hoist, RollIn, Sink
 from lstmc.passes.pass_list import PassList, numbered, place_of
 from lstmc.passes.peel import Peel
 from lstmc.passes.precompute import Precompute
-from lstmc.passes.roll_in import RollIn
 from lstmc.passes.run import PassObserver, Snapshot, run_passes, unrolled_scans
 from lstmc.passes.simplify import Simplify
-from lstmc.passes.sink import Sink
 from lstmc.passes.split_products import SplitProducts
 
 __all__ = [

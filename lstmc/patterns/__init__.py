@@ -2,15 +2,14 @@
 
 from lstmc.patterns.core_formulas import CORE_FORMULAS, multiplied
 from lstmc.patterns.equations import Equations, Formula, Reading
-from lstmc.patterns.gate_order import GRU_ORDERS, LSTM_ORDERS, moved
-from lstmc.patterns.gru import match_gru
-from lstmc.patterns.lstm import match_lstm
 from lstmc.patterns.lstm_tail import LSTMTail, lstm_tails, packed
 from lstmc.patterns.polynomial import Columns, Matrix, Place, Polynomial
-from lstmc.patterns.recognise import recognise
+from lstmc.patterns.recognise import match_gru, match_lstm, match_rnn, recognise
 from lstmc.patterns.recognised import (
     GRU,
+    GRU_ORDERS,
     LSTM,
+    LSTM_ORDERS,
     RNN,
     Activation,
     Clipped,
@@ -24,8 +23,8 @@ from lstmc.patterns.recognised import (
     Unrecognised,
     Valid,
     describe,
+    moved,
 )
-from lstmc.patterns.rnn import match_rnn
 from lstmc.patterns.step import Mismatch
 
 __all__ = [

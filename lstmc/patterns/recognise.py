@@ -1,20 +1,188 @@
-"""Whether a scan is an LSTM, a GRU or an RNN, or where it first differs from each.
+"""Recognise a scan as an LSTM, a GRU or an RNN, or report the first difference from each.
 
-A scan is read as formulas (``equations.py``), so it is found at every stage of a model: packed in any order or apart,
-with products in the loop or before it, gates written this way or that.
+A scan is read as formulas (``equations.py``). So recognition works at every stage of a model: with gates packed in any
+order or separate, with products in the loop or before it, and with gates written in different ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Ref
+from lstmc.ops import Op
 from lstmc.patterns.core_formulas import CORE_FORMULAS
-from lstmc.patterns.gru import match_gru
-from lstmc.patterns.lstm import match_lstm
+from lstmc.patterns.gates import Gates, activation_of, gate_or_rest, new_content
+from lstmc.patterns.polynomial import Atom, Clip, Function, Monomial, Place, Polynomial, Product, without
 from lstmc.patterns.recognised import GRU, LSTM, RNN, Unrecognised
-from lstmc.patterns.rnn import match_rnn
-from lstmc.patterns.step import Formulas, Mismatch
+from lstmc.patterns.step import Formulas, Mismatch, Step
+
+
+def match_lstm(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> LSTM:
+    """The scan as an LSTM; raises :class:`Mismatch`."""
+    step = Step(graph, name, formulas)
+    step.expect_states(2, "two states, h and c")
+    cells = [s for s in step.states if step.updates[s].divided((step.atom(s),))[0].terms]
+    if not cells:
+        raise step.mismatch("c' = f * c + i * g", *step.following.values())
+    mismatches = []
+    for c in cells:
+        try:
+            return _lstm(step, formulas, c)
+        except Mismatch as mismatch:
+            mismatches.append(mismatch)
+    raise mismatches[0]
+
+
+def _lstm(first: Step, formulas: Formulas, c: Ref) -> LSTM:
+    _CellUpdate.of(first, c)
+    values = first.equations.equal_to(first.updates[c])
+    step = Step(first.graph, first.node.name, formulas, dict.fromkeys(values, values[0]) if values else {})
+    h = next(state for state in step.states if state != c)
+    if not values:
+        raise step.mismatch("h' = o * tanh(c')", step.following[h])
+    cell = Place(values[0], step.equations.whole(values[0]))
+    after = step.equations.given(cell)
+    update = _CellUpdate.of(step, c, step.equations.inside(values[0]))
+    o, activation = _output(step, h, after)
+    reader = Gates(step, h, {c: update.reset})
+    gates = {
+        gate: reader.gate(function, (step.atom(c), *update.reset)) if function else None
+        for gate, function in (("i", update.i), ("f", update.f), ("g", update.g))
+    }
+    g = gates["g"]
+    assert g is not None
+    opened = reader.gate(o, (after,))
+    results = step.results({"h": step.updates[h], "c": Polynomial.atom(after)})
+    common = step.common({"h": h, "c": c}, results, update.reset)
+    return LSTM(**common, i=gates["i"], f=gates["f"], o=opened, g=g, activation=activation, c=values[0])
+
+
+@dataclass(frozen=True)
+class _CellUpdate:
+    """c' = f c + i g; a gate that is None is one minus the other."""
+
+    i: Function | None
+    f: Function | None
+    g: Function
+    reset: Monomial
+
+    @classmethod
+    def of(cls, step: Step, c: Ref, formula: Polynomial | None = None) -> _CellUpdate:
+        formula = step.updates[c] if formula is None else formula
+        quotient, new = formula.divided((step.atom(c),))
+        reset, quotient = step.reset_of(quotient)
+        gate, inverted = gate_or_rest(quotient)
+        g = None if gate is None else new_content(gate, new, inverted)
+        if gate is not None and g is not None:
+            return cls(gate, None, g, reset) if inverted else cls(None, gate, g, reset)
+        atoms = new.single
+        if gate is None or inverted or atoms is None or len(atoms) != 2:
+            raise step.mismatch("c' = f * c + i * g", step.following[c])
+        functions = [a for a in atoms if isinstance(a, Function)]
+        if len(functions) != 2:
+            raise step.mismatch("c' = f * c + i * g", step.following[c])
+        i, g = functions if functions[1].op != gate.op or functions[0].op == gate.op else functions[::-1]
+        return cls(i, gate, g, reset)
+
+
+def _output(step: Step, h: Ref, c: Atom) -> tuple[Function, Op | None]:
+    """The output gate, and the function of c' (None: none) that it is multiplied with."""
+    atoms = step.updates[h].single or ()
+    for cell, gate in (atoms, atoms[::-1]) if len(atoms) == 2 else ():
+        if not isinstance(gate, Function) or gate.operand == Polynomial.atom(c):
+            continue
+        if cell is c:
+            return gate, None
+        if isinstance(cell, Function) and not isinstance(cell.op, Clip) and cell.operand == Polynomial.atom(c):
+            return gate, cell.op
+    raise step.mismatch("h' = o * tanh(c')", step.following[h])
+
+
+def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GRU:
+    """The scan as a GRU; raises :class:`Mismatch`."""
+    step = Step(graph, name, formulas)
+    step.expect_states(1, "one state, h")
+    (h,) = step.states
+    quotient, new = step.updates[h].divided((step.atom(h),))
+    reset, quotient = step.reset_of(quotient)
+    z, update_new = gate_or_rest(quotient)
+    n = None if z is None else new_content(z, new, update_new)
+    if z is None or n is None:
+        raise step.mismatch("h' = z * h + (1 - z) * n", step.following[h])
+    reader = Gates(step, h, {h: reset})
+    inner = _ResetGate(reader, (step.atom(h), *reset), n)
+    if inner.r is z:
+        raise step.mismatch_at(
+            "two gates, an update gate z and a reset gate r (one alone is a minimal gated unit)", z.place
+        )
+    found = {"z": reader.gate(z), "r": reader.gate(inner.r), "n": reader.gate(n, skipped=inner.terms)}
+    if found["n"].recurrent:
+        raise step.mismatch_at("n to see h through the reset gate alone", n.operand_place)
+    found["n"] = replace(found["n"], recurrent=tuple(product.matrix for product in inner.products))
+    common = step.common({"h": h}, step.results({"h": step.updates[h]}), reset)
+    common |= {"update_new": update_new, "reset_after": inner.after, "inner_biases": inner.biases}
+    return GRU(**common, z=found["z"], r=found["r"], n=found["n"])
+
+
+@dataclass
+class _ResetGate:
+    """How a GRU's candidate sees h through r: which terms of it do so, and r."""
+
+    reader: Gates
+    h: Monomial
+    n: Function
+    r: Function = field(init=False)
+    after: bool = field(init=False)
+    products: list[Product] = field(default_factory=list)
+    biases: tuple[Place, ...] = ()
+    terms: set[Monomial] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        found = {gate: (term, product, after) for term, product, gate, after in self._seen()}
+        if len(found) != 1:
+            raise self.reader.step.mismatch_at(
+                "n = tanh(W x + b + R (r * h)), or r * (R h) in it", self.n.operand_place
+            )
+        ((self.r, (_, _, self.after)),) = found.items()
+        self.products = [product for _, product, _, _ in self._seen()]
+        self.terms = {term for term, _, _, _ in self._seen()}
+        if self.after:
+            inner = {m: a[0] for m, _ in self.reader.opened(self.n)[1] if (a := without(m, (self.r,))) and len(a) == 1}
+            vectors = {m: a.place for m, a in inner.items() if self.reader.is_vector(a)}
+            self.biases, self.terms = tuple(vectors.values()), self.terms | set(vectors)
+
+    def _seen(self) -> Iterator[tuple[Monomial, Product, Function, bool]]:
+        for monomial, _ in self.reader.opened(self.n)[1]:
+            for product in monomial:
+                if not isinstance(product, Product) or not product.recurrent:
+                    continue
+                read = product.operand.single
+                inside = None if read is None else without(read, self.h)
+                outside = without(monomial, (product,)) or ()
+                for gate, other, after in ((inside, outside, False), (outside, inside, True)):
+                    if gate and len(gate) == 1 and other == () and isinstance(gate[0], Function):
+                        yield monomial, product, gate[0], after
+
+
+def match_rnn(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> RNN:
+    """The scan as a simple recurrent network; raises :class:`Mismatch`."""
+    step = Step(graph, name, formulas)
+    step.expect_states(1, "one state, h")
+    (h,) = step.states
+    atoms = step.updates[h].single
+    if atoms is None or len(atoms) != 1 or not isinstance(atoms[0], Function):
+        raise step.mismatch("h' = f(W x + b + R h), f being a function such as tanh", step.following[h])
+    opened = activation_of(atoms[0])
+    terms = atoms[0].operand if opened is None else opened[1]
+    products = [a for m, _ in terms for a in m if isinstance(a, Product) and a.recurrent]
+    read = products[0].operand.single if products else None
+    reset = () if read is None else without(read, (step.atom(h),)) or ()
+    gate = Gates(step, h, {h: reset}).gate(atoms[0])
+    if not gate.recurrent:
+        raise step.mismatch_at("a product R h of the state", atoms[0].operand_place)
+    return RNN(**step.common({"h": h}, step.results({"h": step.updates[h]}), reset), h=gate)
+
 
 MATCHES: dict[str, Callable[[Graph, str, Formulas], LSTM | GRU | RNN]] = {
     "LSTM": match_lstm,

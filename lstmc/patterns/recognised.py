@@ -1,11 +1,14 @@
-"""What is found in a scan: an LSTM, a GRU or an RNN in the field's terms, with where each of its weights is.
+"""The result of recognition: an LSTM, a GRU or an RNN, with the location of each weight.
 
-Names follow the papers and ONNX: W multiplies what enters, R the state h, b is added, P (a peephole) multiplies the
-cell state c element by element. A prime marks the value after the step.
+Names follow the papers and ONNX: W multiplies the input, R the state h, b is added, P (a peephole) multiplies the cell
+state c element by element. A prime marks the value after the step. An LSTM's gates are i, f, o, and g (the candidate,
+called c or j elsewhere); a GRU's z, r, and n (called h elsewhere). One table has the order in which each program packs
+them into one matrix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -274,3 +277,28 @@ def _applied(function: Activation, of: str) -> str:
         return _applied(function.function, f"clip({of}, {function.low:g}, {function.high:g})")
     numbers = f", {function.slope:g}, {function.offset:g}" if isinstance(function, HardSigmoid) else ""
     return f"{function.name}({of}{numbers})"
+
+
+LSTM_ORDERS: Mapping[str, str] = {
+    "caffe": "ifog",  # lstm_layer.cpp, lstm_unit_layer.cpp
+    "onnx": "iofg",  # operator LSTM: W [iofc]
+    "pytorch": "ifgo",  # torch.nn.LSTM: weight_ih_l0 is (W_ii|W_if|W_ig|W_io)
+    "keras": "ifgo",  # keras.layers.LSTM: kernel_i, kernel_f, kernel_c, kernel_o
+    "tensorflow": "igfo",  # tf.compat.v1.nn.rnn_cell.BasicLSTMCell: i, j, f, o
+}
+GRU_ORDERS: Mapping[str, str] = {
+    "onnx": "zrn",  # operator GRU: W [zrh]
+    "pytorch": "rzn",  # torch.nn.GRU: weight_ih_l0 is (W_ir|W_iz|W_in)
+    "keras": "zrn",  # keras.layers.GRU: z, r, h
+}
+
+
+def moved(order: str, wanted: str) -> tuple[int, ...]:
+    """Which part of what is packed in ``order`` is each part of what is packed as ``wanted``.
+
+    >>> moved("ifgo", "ifog")
+    (0, 1, 3, 2)
+    """
+    if sorted(order) != sorted(wanted):
+        raise ValueError(f"expected the gates {wanted} in some order, found {order}")
+    return tuple(order.index(gate) for gate in wanted)

@@ -8,7 +8,7 @@ from collections import Counter
 from lstmc.errors import PassError
 from lstmc.prepare import deploy_graph
 from lstmc_onnx import OnnxBackend
-from lstmc_onnx.run.executor import RuntimeExecutor
+from lstmc_onnx.run.runtime import RuntimeExecutor
 from tests.fuzz.trial import Trial, try_graph
 from tests.strategies import RandomModel, seeded_model
 

@@ -1,20 +1,68 @@
-"""The end of an LSTM's step as one layer."""
+"""Rewrite the end of an LSTM's step as one LSTMUnit layer.
+
+LSTMUnit expects the four gates packed in one value, and an indicator: a sequence of 0 and 1 that the states are
+multiplied by, 0 where a sequence begins, as Caffe's ``cont``.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
-from lstmc.ops import Arg
+from lstmc.ops import Arg, Input, IntegerRange, Sigmoid, Tanh
 from lstmc.passes import Pass, PassResult, result
 from lstmc.passes.dead import pruned
-from lstmc.patterns import moved
+from lstmc.patterns import Equations, Place, lstm_tails, moved, packed
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.formulas import CAFFE_ORDER, Sources, in_order, sources_of, stored_twice
-from lstmc_caffe.recurrent.gate_tail import GateTail, gate_tails
-from lstmc_caffe.recurrent.indicator import indicator
+from lstmc_caffe.recurrent.formulas import CAFFE_ORDER, FORMULAS, Sources, in_order, sources_of, stored_twice
+
+
+@dataclass(frozen=True)
+class GateTail:
+    """c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c): its values, and the one value that the
+    gates are the quarters of, in ``order``. Without the first product there is no c_prev. See
+    :class:`~lstmc.patterns.LSTMTail` for ``state`` and ``reset``; ``cont`` is what LSTMUnit has for ``reset``, a
+    sequence outside of the scan."""
+
+    c: Ref
+    h: Ref
+    c_prev: Ref | None
+    gates: Ref
+    order: str
+    state: Ref | None = None
+    reset: Place | None = None
+    cont: Ref | None = None
+
+
+def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator[GateTail]:
+    """Every gate tail of a scan's body of Caffe ops, in order; ``around`` is the graph and the scan's name in it."""
+    for tail in lstm_tails(Equations(body, FORMULAS, around)):
+        found = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
+        usual = all(op == (Tanh() if name == "g" else Sigmoid()) for name, (op, _) in tail.gates.items())
+        if found is None or not usual or tail.activation != Tanh():
+            continue
+        source, numbers = found
+        order = ["f"] * 4  # a first step without f has the other three where they are
+        for name, number in numbers.items():
+            order[number] = name
+        yield GateTail(tail.c, tail.h, tail.c_prev, source, "".join(order), tail.state, tail.reset)
+
+
+def indicator(graph: Graph, reset: Place, scan: Scan) -> Ref | None:
+    """The input [T, N] of 0 and 1 that the states of a scan are multiplied by; None if it is none.
+
+    Through anything else a gradient may have to flow, and LSTMUnit, LSTM and RNN give none to their ``cont``
+    (``lstm_unit_layer.cpp`` and ``recurrent_layer.cpp``, Backward_cpu: "Cannot backpropagate to sequence indicators").
+    """
+    if reset.where != "sequence":
+        return None
+    op = graph.node(reset.ref.node).op
+    if not isinstance(op, Input) or not isinstance(op.values, IntegerRange):
+        return None
+    zero_or_one = {op.values.low, op.values.high, op.values.also} <= {0, 1, None}
+    return reset.ref if zero_or_one and len(op.shape) == 2 and op.shape[0] == scan.length else None
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,19 @@
-"""Scans as ONNX's recurrent layers."""
+"""Rewrite scans as ONNX's LSTM, GRU and RNN, and record the form of each scan with its reason."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import Add, Affine, Concat, Full, Mul, Relu, Reshape, Split, Tile
-from lstmc.passes import Pass, PassResult, result
+from lstmc.passes import Pass, PassResult, Snapshot, result
 from lstmc.passes.dead import without_dead
 from lstmc.patterns import Difference, Gate, Matrix, Mismatch, Place
 from lstmc_onnx import ops
-from lstmc_onnx.layers.direction import Lane, lane_of
-from lstmc_onnx.layers.pieces import Pieces
+from lstmc_onnx.layers.direction import Lane, Pieces, lane_of
 
 
 @dataclass(frozen=True)
@@ -265,3 +264,27 @@ def _op(lanes: Sequence[Lane]) -> ops.Recurrent:
         initial=first.initial,
         **flags,
     )
+
+
+def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
+    """A line for each layer and for each other scan, where the target chose: of a form there is no choice."""
+    names = [snapshot.pass_name for snapshot in history]
+    if FindLayers.name not in names:
+        return
+    place = names.index(FindLayers.name)
+    before, after = history[place - 1].graph, history[place].graph
+    lanes, differences = layers_in(before)
+    for first, both in pairs(before, lanes).items():
+        kind, titles = lanes[first].kind.__name__, [_title(before, name) for name in both]
+        yield f"{' and '.join(titles)}: {kind}{' of both directions' if len(both) > 1 else ''}"
+    loops = {node.op.body.name for node in history[-1].graph if isinstance(node.op, Scan)}
+    for node in after:
+        if isinstance(node.op, Scan):
+            what = "Scan" if node.op.body.name in loops else "unrolled, as it has one step"
+            yield f"{node.op.body.name}: {what}; it is no LSTM, GRU or RNN: {differences[node.name]}"
+
+
+def _title(graph: Graph, name: str) -> str:
+    scan = graph.node(name).op
+    assert isinstance(scan, Scan)
+    return scan.body.name

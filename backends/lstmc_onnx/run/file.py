@@ -1,4 +1,4 @@
-"""Nets as files: read, with their weights, or with those of another file."""
+"""ONNX files: read a net with its weights or with those of another file, and list its operators."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.backend import Layer
 from lstmc.errors import BackendError, WeightsError
 from lstmc.manifest import Stored, read_manifest
 from lstmc.ops import Array
@@ -79,3 +80,19 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
     described = read_manifest(manifest)
     found = unpack_weights(described.weights, read_initializers(trained, described.blobs))
     return found, [name for name in described.parameters if name not in found]
+
+
+def listed_layers(content: bytes) -> tuple[Layer, ...]:
+    """Every operator of the main graph in order. Raises :class:`BackendError` for what is no model."""
+    graph = onnx().shape_inference.infer_shapes(model_of(content)).graph
+    shapes = {told.name: _shape(told) for told in (*graph.value_info, *graph.output)}
+    return tuple(
+        Layer(n.name, n.op_type, tuple(n.input), tuple(n.output), tuple(shapes.get(name) for name in n.output))
+        for n in graph.node
+    )
+
+
+def _shape(told: Any) -> tuple[int, ...] | None:
+    """The sizes, if all of them are numbers: one that is open is not."""
+    dims = told.type.tensor_type.shape.dim
+    return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None

@@ -1,21 +1,49 @@
-"""Running a written net in ONNX Runtime from its files: what a session of the core needs of it."""
+"""ONNX Runtime: the executor of the differential check, sessions, timing, linting, and the entry of doctor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from lstmc.backend import Artifact, Compiled, Execution, Finding, LintReport, RunArrays, Violation
+from lstmc.differential import wanted_gradients
 from lstmc.errors import BackendError
-from lstmc.ops import Array
+from lstmc.interp import named_rng
+from lstmc.ir import Ref
+from lstmc.manifest import InputPlace, parse_manifest
+from lstmc.ops import Array, Input
 from lstmc.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
 from lstmc.stored import AnyArray
+from lstmc.tune import processor
 from lstmc_onnx.packages import onnx, onnxruntime
 from lstmc_onnx.run.file import SUFFIX, read_initializers, read_model
+from lstmc_onnx.write.graph import value_names
+
+
+def findings() -> Iterator[Finding]:
+    """The package that writes nets, and the one that runs them; without either the backend does less, not nothing."""
+    yield _package("onnx, to write nets", onnx, lambda found: f"{found.__version__}, opsets up to {newest(found)}")
+    yield _package("ONNX Runtime, to run them", onnxruntime, lambda found: str(found.__version__))
+
+
+def newest(onnx: Any) -> int:
+    """The newest version of the operators' set that the package knows."""
+    return int(onnx.defs.onnx_opset_version())
+
+
+def _package(subject: str, get: Callable[[], Any], detail: Callable[[Any], str]) -> Finding:
+    try:
+        return Finding(subject, True, detail(get()))
+    except BackendError as error:
+        return Finding(subject, False, error.message)  # an extra: nothing is broken without it
+
 
 GPU = "CUDAExecutionProvider"
 
@@ -90,3 +118,134 @@ def opened(net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
 def step_session(net: Path, weights: Path | None, gpu: bool) -> StepSession:
     """A one-step net; it is loaded with the first step."""
     return StepSession(opened(net, weights, gpu))
+
+
+FORWARD_ONLY = "an ONNX net has no backward pass"
+PACKED = "it is part of an initializer"
+
+
+class RuntimeExecutor:
+    """ONNX Runtime on the CPU: the net as it was written, and again with every value as an output."""
+
+    name = "onnx-cpu"
+
+    def unavailable(self) -> str | None:
+        """Why ONNX Runtime cannot be used here, or None."""
+        try:
+            onnxruntime()
+        except BackendError as error:
+            return error.message
+        return None
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """One forward pass. What optimisation leaves out is there too: the net is run once without, once with it."""
+        graph = compiled.expanded
+        names = value_names(graph)
+        given = _given(compiled, arrays.inputs)
+        with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
+            for file, content in artifact.files.items():
+                Path(folder, file).write_bytes(content)
+            path = Path(folder, f"{compiled.name}.onnx")
+            model = read_model(path, data=False)
+            told = [output.name for output in model.graph.output]
+            found = dict(load(path, threads=1).forward(given, told))
+            more = [name for name in names.values() if name not in {*given, *told}]
+            stored = {tensor.name for tensor in model.graph.initializer}
+            model.graph.output.extend(onnx().helper.make_empty_tensor_value_info(n) for n in more if n not in stored)
+            path.write_bytes(model.SerializeToString())
+            found |= {
+                tensor.name: onnx().numpy_helper.to_array(tensor) for tensor in read_model(path).graph.initializer
+            }
+            found |= load(path, threads=1).forward(given, [name for name in more if name not in stored])
+        outputs = {graph.value_name(o.ref): found[name] for name, o in zip(told, graph.outputs, strict=True)}
+        values = {graph.value_name(ref): found[name] for ref, name in names.items() if name in found}
+        untold = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+        refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
+        absent = {graph.value_name(ref): PACKED for ref in refs if ref not in names}
+        return Execution(given | values | outputs, {}, {}, absent, dict.fromkeys(untold, FORWARD_ONLY))
+
+    def close(self) -> None:
+        pass
+
+
+def _given(compiled: Compiled, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
+    """An array for each input; one that has a fill and is not given is drawn."""
+    found = {}
+    for node in compiled.expanded:
+        if isinstance(node.op, Input):
+            given = inputs.get(node.name)
+            if given is None:
+                assert node.op.fill is not None, node.name
+                given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
+            found[node.name] = np.asarray(given, np.float32)
+    return found
+
+
+SECONDS = 4.0  # for all nets together
+LEAST, MOST = 5, 2000  # rounds
+
+
+def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+    """Seconds of a forward pass of each written net on one thread of the CPU: minima of passes that take turns."""
+    nets = {}
+    with ExitStack() as opened:
+        for form, artifact in artifacts.items():
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-")))
+            for name, content in artifact.files.items():
+                (folder / name).write_bytes(content)
+            described = next(content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
+            inputs = parse_manifest(described).inputs
+            fed = {b: part for n, e in inputs.items() for b, part in e.place.fed(_drawn(n, e))}
+            nets[form] = load(folder / artifact.net, threads=1), fed
+        return least_seconds(nets)
+
+
+def least_seconds(nets: Mapping[str, tuple[Loaded, Mapping[str, Array]]]) -> dict[str, float]:
+    """The least seconds of a pass of each net on these inputs."""
+    found = dict.fromkeys(nets, float("inf"))
+    rounds, end = 0, perf_counter() + SECONDS
+    while rounds < LEAST or (rounds < MOST and perf_counter() < end):
+        rounds += 1
+        for form, (net, fed) in nets.items():
+            began = perf_counter()
+            net.forward(fed, net.outputs)
+            found[form] = min(found[form], perf_counter() - began)
+    return found
+
+
+def build() -> str:
+    """The ONNX Runtime that measures, and the processor that it runs on."""
+    return f"onnxruntime {onnxruntime().__version__} {processor()}"
+
+
+def _drawn(name: str, entry: InputPlace) -> Array:
+    rng, shape = named_rng(0, name), entry.place.shape
+    return rng.normal(size=shape) if entry.values is None else entry.values.draw(rng, shape)
+
+
+CHECKER = "https://onnx.ai/onnx/api/checker.html"
+RUNTIME = "https://onnxruntime.ai/docs/reference/compatibility.html"
+
+
+def lint_file(path: Path) -> LintReport:
+    """What the checker says of the whole net, with all shapes inferred; then what ONNX Runtime says of it."""
+    model = read_model(path, data=False)
+    layers, name = len(model.graph.node), model.graph.name or path.stem
+    checker = onnx().checker
+    try:
+        checker.check_model(str(path), full_check=True)
+    except Exception as error:  # its own, and of shape inference
+        what = Violation(name, "graph", _first_line(error), "a valid ONNX model", "onnx.checker refuses it", CHECKER)
+        return LintReport((what,), (), layers)
+    try:
+        load(path, threads=1)
+    except BackendError as error:
+        found = _first_line(error)
+        what = Violation(name, "graph", found, "a net that it loads", "ONNX Runtime on the CPU lacks it", RUNTIME)
+        return LintReport((what,), (), layers)
+    return LintReport((), (), layers)
+
+
+def _first_line(error: Exception) -> str:
+    text = error.message if isinstance(error, BackendError) else str(error)
+    return next((line for line in text.splitlines() if line.strip()), type(error).__name__)

@@ -9,7 +9,7 @@ from lstmc.backend import Artifact, Compiled
 from lstmc.ir import Ref
 from lstmc.manifest import Manifest, Place, Stored, describe
 from lstmc.ops import Array, Input
-from lstmc_onnx.layers.reasons import reasons
+from lstmc_onnx.layers.find import reasons
 from lstmc_onnx.packages import onnx
 from lstmc_onnx.write.graph import WrittenModel, write_model
 

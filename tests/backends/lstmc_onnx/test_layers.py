@@ -18,7 +18,7 @@ from lstmc.ops import Draw
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_onnx import OnnxBackend
-from lstmc_onnx.run.executor import RuntimeExecutor
+from lstmc_onnx.run.runtime import RuntimeExecutor
 from lstmc_onnx.write.graph import write_model
 from tests.draws import HypothesisDraw
 from tests.strategies import RandomModel

@@ -12,7 +12,7 @@ from lstmc.differential import check
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import offered
-from lstmc_onnx.run.executor import RuntimeExecutor
+from lstmc_onnx.run.runtime import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
 from tests.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
 from tests.quick_sample import one_in

@@ -18,7 +18,7 @@ from lstmc.ops import IntegerRange
 from lstmc.ops import Param as CoreParam
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.recurrent.native_layers import FindNativeLayers
+from lstmc_caffe.recurrent.native import FindNativeLayers
 from lstmc_caffe.run.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.backends.lstmc_caffe.recurrent.models import (
