@@ -33,7 +33,7 @@ def check_installed() -> None:
     if missing:
         pytest.exit(
             f"lstmc is installed without {', '.join(missing)}: pyproject.toml has changed. Install it anew:"
-            " rm -rf lstmc.egg-info; .venv/bin/python -m pip install --no-deps --no-build-isolation -e .",
+            " .venv/bin/python -m pip install --no-deps -e .",
             returncode=4,
         )
 

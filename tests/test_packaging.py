@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,29 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 HEAVY = ("matplotlib", "h5py", "torch", "onnx", "onnxruntime", "distributed", "tensorboardX", "svglib")
 
 
-def test_every_file_that_is_no_module_is_packaged() -> None:
-    packaged = PROJECT["tool"]["setuptools"]["package-data"]
-    for package, folder in (("lstmc", ROOT / "lstmc"), ("lstmc_caffe", ROOT / "backends" / "lstmc_caffe")):
-        there = {path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-        taken = {path for pattern in packaged[package] for path in folder.glob(pattern)}
-        assert there - taken == set()
+@pytest.mark.slow
+def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path], cwd=ROOT, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packaged = {name for name in archive.namelist() if ".dist-info/" not in name}
+    roots = {"lstmc": ROOT, "lstmc_caffe": ROOT / "backends", "lstmc_onnx": ROOT / "backends"}
+    files = {
+        path.relative_to(root).as_posix()
+        for package, root in roots.items()
+        for path in (root / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert packaged == files
+
+
+def test_an_editable_install_is_folders_on_the_path_which_editors_follow(tmp_path: Path) -> None:
+    build = f"import hatchling.build; print(hatchling.build.build_editable({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", build], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (path_file,) = (name for name in archive.namelist() if ".dist-info/" not in name)
+        assert archive.read(path_file).decode().split("\n") == [str(ROOT), str(ROOT / "backends")]
 
 
 def test_versions_agree() -> None:
@@ -58,7 +76,7 @@ def links(page: str) -> list[str]:
 
 def test_links_and_pictures_of_the_readme_lead_to_files_from_an_index_too() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    page = runpy.run_path(str(ROOT / "setup.py"))["page"]
+    page = runpy.run_path(str(ROOT / "hatch_build.py"))["page"]
     shown = links(page(readme, "https://example.org/lstmc"))
     files = [re.sub(r"^https://example\.org/lstmc/(blob|raw)/HEAD/", "", link).partition("#")[0] for link in shown]
     assert len(files) == len(links(readme)) > 30
@@ -74,7 +92,7 @@ def test_an_older_python_is_told_what_to_do_before_anything_else(
 ) -> None:
     monkeypatch.setattr(sys, "version_info", version)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "setup.py"))
+        runpy.run_path(str(ROOT / "hatch_build.py"))
     assert ended.value.code == (
         f"lstmc needs Python 3.11 or newer, found {found}. Ubuntu 22.04 has one beside its own:"
         " apt-get install python3.11 python3.11-venv, then python3.11 -m venv .venv"
@@ -104,7 +122,7 @@ def test_the_image_says_which_python_it_needs(tmp_path: Path) -> None:
 
 
 def test_without_an_address_of_the_repository_an_index_shows_paths() -> None:
-    page = runpy.run_path(str(ROOT / "setup.py"))["page"]
+    page = runpy.run_path(str(ROOT / "hatch_build.py"))["page"]
     code = "code:\n\n    a\n\n\n    b\n\n"
     readme = f"{code}![a picture](docs/x.svg)\n\nsee [training](docs/training.md#data), [LICENSE](LICENSE)\n"
     assert page(readme, None) == f"{code}see training (`docs/training.md`), LICENSE\n"

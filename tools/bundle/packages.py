@@ -10,7 +10,7 @@ from pathlib import Path
 from lstmc_caffe.install.command import run
 from lstmc_caffe.install.errors import InstallError
 
-_SOURCES = ("lstmc", "backends", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+_SOURCES = ("lstmc", "backends", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
 NEEDED = ("networkx", "jinja2", "platformdirs", "filelock", "psutil", "pydantic")
 """Of what lstmc requires, the packages that the check imports; NumPy and protobuf are there."""
 _THEIRS = ("markupsafe", "six")  # Jinja's own, and pycaffe's

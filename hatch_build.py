@@ -3,17 +3,17 @@
 import re
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036 (this file is run before pip looks at requires-python)
+if sys.version_info < (3, 11):  # noqa: UP036 (pip runs this file before it looks at requires-python)
     found = ".".join(str(part) for part in sys.version_info[:3])
     sys.exit(
         f"lstmc needs Python 3.11 or newer, found {found}. Ubuntu 22.04 has one beside its own:"
         " apt-get install python3.11 python3.11-venv, then python3.11 -m venv .venv"
     )
 
-import tomllib
 from pathlib import Path
+from typing import Any
 
-from setuptools import setup
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 ROOT = Path(__file__).parent
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^][]*)\]\((?P<path>[^():#][^():]*)\)")
@@ -36,8 +36,10 @@ def page(readme: str, source: str | None) -> str:
     return LINK.sub(there, PICTURE.sub("", readme) if source is None else readme)
 
 
-if __name__ == "__main__":
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    source = project.get("urls", {}).get("Source")
-    readme = page((ROOT / "README.md").read_text(encoding="utf-8"), source)
-    setup(long_description=readme, long_description_content_type="text/markdown")
+class Readme(MetadataHookInterface):
+    """The page of the package. The address of the repository is the URL ``Source``, if the project has one."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        text = page(readme, metadata.get("urls", {}).get("Source"))
+        metadata["readme"] = {"content-type": "text/markdown", "text": text}
