@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 from numpy.typing import NDArray
 
@@ -27,6 +27,12 @@ AnyModel = Model | Cell | str | ModelSource
 Phase = Literal["deploy", "train", "all"]
 PHASES: Sequence[Phase] = ("deploy", "train", "all")
 Weights = Mapping[str, NDArray[Any]] | str | Path  # by the model's own names, or an .npz file of them
+
+
+class DimensionSize(Protocol):
+    """A whole number: the type of arguments that give dimensions their sizes, named for what type checkers say."""
+
+    def __index__(self) -> int: ...
 
 
 def traced(model: AnyModel, sizes: Mapping[str, int]) -> tuple[ModelSource, Graph]:
@@ -54,12 +60,12 @@ def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
     return backend_of(backend)
 
 
-def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, int]) -> dict[str, int]:
+def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize]) -> dict[str, int]:
     """The sizes that were given as arguments and as a mapping. Raises :class:`ModelFileError` for one given twice."""
     twice = sorted(set(sizes or {}) & set(dims))
     if twice:
         raise ModelFileError(f"the size of {', '.join(twice)} is given twice: as an argument and in sizes")
-    return {**dims, **(sizes or {})}
+    return {**cast(Mapping[str, int], dims), **(sizes or {})}
 
 
 def part(graph: Graph, phase: Phase) -> Graph:

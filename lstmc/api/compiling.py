@@ -7,7 +7,18 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lstmc.api.build import AnyModel, Phase, Weights, all_sizes, backend_of, bound_weights, only, part, traced
+from lstmc.api.build import (
+    AnyModel,
+    DimensionSize,
+    Phase,
+    Weights,
+    all_sizes,
+    backend_of,
+    bound_weights,
+    only,
+    part,
+    traced,
+)
 from lstmc.api.net import Net
 from lstmc.backend import LARGER, Backend, Compiled, LeavesOpen, target_of
 from lstmc.errors import DimError, LstmcError
@@ -33,7 +44,7 @@ def compile(
     passes: EditPasses | None = None,
     dump_dir: str | Path | None = None,
     sizes: Mapping[str, int] | None = None,
-    **dims: int,
+    **dims: DimensionSize,
 ) -> Net:
     """Compile a model for a target: ``lstmc.compile(model, T=20, N=8, target="caffe")``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lstmc.api.build import AnyModel, Phase, all_sizes, backend_of, part, traced
+from lstmc.api.build import AnyModel, DimensionSize, Phase, all_sizes, backend_of, part, traced
 from lstmc.backend import Backend, Explains
 from lstmc.errors import Argument, PassError
 from lstmc.ir import Graph, Stage
@@ -28,7 +28,7 @@ def graph_after(
     form: str | None = None,
     passes: EditPasses | None = None,
     sizes: Mapping[str, int] | None = None,
-    **dims: int,
+    **dims: DimensionSize,
 ) -> Graph:
     """The graph as a pass leaves it, or as it leaves a stage; as it goes into the first pass without either.
 

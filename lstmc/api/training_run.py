@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from lstmc.api.build import AnyModel, Weights, all_sizes, backend_of, bound_weights, traced
+from lstmc.api.build import AnyModel, DimensionSize, Weights, all_sizes, backend_of, bound_weights, traced
 from lstmc.api.net import Net
 from lstmc.api.ranks import rank_parts, ranks_of
 from lstmc.api.run import Run
@@ -54,7 +54,7 @@ def train(
     stop: Callable[[], bool] | None = None,
     command: str = "",
     sizes: Mapping[str, int] | None = None,
-    **dims: int,
+    **dims: DimensionSize,
 ) -> Run:
     """Train a model, and write its net with trained weights, its metrics, its loss curve and snapshots.
 

@@ -4,6 +4,7 @@ from lstmc.dsl.cell import BoundCell, Cell, cell
 from lstmc.dsl.cell_model import CellModel
 from lstmc.dsl.declare import Input, Param, State
 from lstmc.dsl.dims import Dim, DimExpr, dims
+from lstmc.dsl.methods import Methods
 from lstmc.dsl.model import Model, model
 from lstmc.dsl.scan import scan
 from lstmc.dsl.valid import last_valid
@@ -16,6 +17,7 @@ __all__ = [
     "Dim",
     "DimExpr",
     "Input",
+    "Methods",
     "Model",
     "Param",
     "State",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmc.dsl.arguments import check_values, number_of
 from lstmc.dsl.pointwise import power, relu, sigmoid, softplus, stop_gradient, tanh
 from lstmc.dsl.selection import clip
-from lstmc.dsl.value import FUNCTIONS, METHODS, Value
+from lstmc.dsl.value import Value
 
 __all__ = ["gelu", "hard_sigmoid", "hard_tanh", "log_sigmoid", "rsqrt", "silu", "softsign", "sqrt", "square", "step"]
 
@@ -84,7 +84,3 @@ def gelu(x: Value) -> Value:
     """
     check_values("gelu", x=x)
     return x * sigmoid(x * (GELU_LINEAR + GELU_CUBIC * square(x)))
-
-
-FUNCTIONS += __all__
-METHODS.update(sqrt=sqrt, square=square)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.dims import DimExpr, Size, whole_number
-from lstmc.dsl.trace import size_in
+from lstmc.dsl.trace import origin, size_in
 from lstmc.dsl.value import Value, described, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
 from lstmc.source import argument_location, here
@@ -29,7 +29,7 @@ def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> 
         raise ShapeError(
             f"{function}: axis must be a whole number from {-rank} to {rank - 1}, found {axis!r}: x is {x.type}",
             loc=argument_location(here(), position, "axis"),
-            notes=(f"x is {x.told()}",),
+            notes=(f"x is {origin(x)}",),
         )
     return number % rank
 

@@ -8,8 +8,8 @@ from typing import Any
 from lstmc.dsl.arguments import check_value, check_values, number_of, size_of, whole_number_of
 from lstmc.dsl.broadcasting import common_shape, repeated
 from lstmc.dsl.dims import DimExpr, Size, whole_number
-from lstmc.dsl.trace import open_trace, size_in
-from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described, in_turn, inner_trace
+from lstmc.dsl.trace import open_trace, origin, size_in
+from lstmc.dsl.value import Value, apply, described, in_turn, inner_trace
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Concat, Full, Reshape, Tile, Transpose
 from lstmc.source import argument_location, here
@@ -31,7 +31,7 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
             f"expand: x cannot be repeated to {sizes}: x is {x.type}; axes are counted from the last, and those of one"
             " element are repeated",
             loc=here(),
-            notes=(f"x is {x.told()}",),
+            notes=(f"x is {origin(x)}",),
         )
     return in_turn(repeated(x.shape, wanted), x)
 
@@ -72,7 +72,7 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
             raise ShapeError(
                 f"stack: all must have one shape: the first is {flat[0].type}, number {number + 1} is {value.type}",
                 loc=here(),
-                notes=(f"number {number + 1} is {value.told()}",),
+                notes=(f"number {number + 1} is {origin(value)}",),
             )
     return apply(Concat(at), *[apply(Reshape((*v.shape[:at], 1, *v.shape[at:])), v) for v in flat])
 
@@ -86,7 +86,7 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
     rank = x.type.rank
     if rank < 2:
         raise ShapeError(
-            f"transpose: x must have two axes or more: x is {x.type}", loc=here(), notes=(f"x is {x.told()}",)
+            f"transpose: x must have two axes or more: x is {x.type}", loc=here(), notes=(f"x is {origin(x)}",)
         )
     if not axes:
         return apply(Transpose(rank - 2), x)
@@ -98,7 +98,7 @@ def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
             f"transpose: axes must name each of the {rank} axes of x once, found {listed}: x is {x.type}; the last two"
             " turn by transpose(x)",
             loc=here(),
-            notes=(f"x is {x.told()}",),
+            notes=(f"x is {origin(x)}",),
         )
     if order == [0, 1]:  # NumPy's transpose keeps such a matrix, PyTorch's turns it
         raise ShapeError(
@@ -151,7 +151,3 @@ def ones_like(x: Value) -> Value:
 def _flat(given: Sequence[Any]) -> list[Any]:
     """What is given one by one or in lists."""
     return [thing for part in given for thing in (part if isinstance(part, list | tuple) else [part])]
-
-
-FUNCTIONS += __all__
-METHODS.update(expand=expand, permute=transpose, transpose=transpose)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from lstmc.dsl.cell_use import birth
 from lstmc.dsl.declare import as_filler, fixed_values
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import as_size
-from lstmc.dsl.result import StepResult
+from lstmc.dsl.result import Out, StepResult
 from lstmc.dsl.step import Binding, call_step, check_is_value
 from lstmc.dsl.trace import check_name
 from lstmc.dsl.value import Value, described, inner_trace
@@ -23,12 +23,12 @@ from lstmc.source import SrcLoc, argument_location, here, parameter_location
 __all__ = ["BoundCell", "Cell", "cell"]
 
 
-class Cell(Definition):
+class Cell(Definition, Generic[Out]):
     """A step function. Calling it with sizes binds it: ``lstm(H=500)``."""
 
     kind = "cell"
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> None:
         super().__init__(function)
         taken = {"name": "a bound cell's own name"} | dict.fromkeys(self.dims, "a dimension")
         for argument in (*self.signature.options, *self.params):
@@ -40,7 +40,7 @@ class Cell(Definition):
                     scope=self.owner,
                 )
 
-    def __call__(self, /, *values: Any, name: str | None = None, **bindings: Any) -> BoundCell:
+    def __call__(self, /, *values: Any, name: str | None = None, **bindings: Any) -> BoundCell[Out]:
         """Bind dimensions to sizes, options to values and parameters to fillers. ``name`` prefixes its parameters."""
         loc = here()
         if values:
@@ -58,7 +58,7 @@ class Cell(Definition):
             return f"{self.owner} is not bound yet: write {example} first, and call or scan what that returns"
         return f"sizes are bound by name: expected {example}, found {', '.join(map(described, values))}"
 
-    def _bind(self, bound: BoundCell, key: str, value: Any, loc: SrcLoc | None) -> None:
+    def _bind(self, bound: BoundCell[Out], key: str, value: Any, loc: SrcLoc | None) -> None:
         if key in self.signature.options:
             bound.options[key] = value
         elif key in self.dims:
@@ -89,12 +89,12 @@ class Cell(Definition):
 
 
 @dataclass(frozen=True, eq=False)
-class BoundCell(Binding):
+class BoundCell(Binding, Generic[Out]):
     """A cell with its sizes. It is an identity: every use of one object shares its parameters."""
 
-    cell: Cell
+    cell: Cell[Out]
 
-    def __call__(self, /, *inputs: Any, **named: Any) -> StepResult:
+    def __call__(self, /, *inputs: Any, **named: Any) -> StepResult[Out]:
         """Run one step inside another cell's body, or in a model: the output, and the next states by name."""
         loc = here()
         given = self._arguments(inputs, named, loc)
@@ -118,7 +118,7 @@ class BoundCell(Binding):
         return given
 
 
-def cell(function: Callable[..., Any]) -> Cell:
+def cell(function: Callable[..., tuple[Out, Mapping[str, Value]]]) -> Cell[Out]:
     """Make a cell of a step function whose arguments default to ``Input``, ``State`` and ``Param`` declarations.
 
     It returns the step's output (a Value, a tuple or dict of them, or None) and the next states by name.

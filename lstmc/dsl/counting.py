@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.trace import Trace, open_trace
-from lstmc.dsl.value import FUNCTIONS, Value
+from lstmc.dsl.value import Value
 from lstmc.errors import DslError
 from lstmc.ir import Builder, Scan
 from lstmc.ops import Affine, Arg, Constant, Full, Input, Op
@@ -47,6 +47,3 @@ def counted(trace: Trace, steps: int, reverse: bool, carry: bool, loc: SrcLoc | 
             trace.root.carried[start] = last
         counters[alike] = made
     return Value(trace, counters[alike])
-
-
-FUNCTIONS += __all__

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from lstmc import ops
 from lstmc.dsl.dims import Size, as_size, shape_text
-from lstmc.dsl.value import Declared, described, finite, is_scalar
+from lstmc.dsl.value import Declared, Value, described, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Values
 from lstmc.source import SrcLoc, argument_location, here
@@ -65,8 +65,8 @@ class Declaration(Declared):
         """Its sizes, as errors and listings have them."""
         return shape_text(self.shape)
 
-    def told(self, name: str) -> str:
-        """How an error's note names it."""
+    def note(self, name: str) -> str:
+        """Return the line of an error about this declaration: its name, kind, shape and where it stands."""
         place = f", declared at {self.loc.short}" if self.loc else ""
         return f"{name}: {self.kind} {self.text}{place}"
 
@@ -175,29 +175,31 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
         ) from None
 
 
-# The three return Any so that a strict type checker accepts them as the default of an argument used as a Value.
-def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Any:
+# Typed as what the function gets in their place, so that an editor knows the argument.
+def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Value:
     """An array that is fed. In a cell it is one step's slice. With ``fill`` a net has it as DummyData.
 
     ``values`` says what its elements are, where not every number will do: ``integers(0, 1)`` of a mask,
     ``reals(0, 10)`` of times. Data are held against it, and checks draw such numbers.
     """
-    return InputDeclaration(shape, as_filler(fill), here(), values)
+    return cast(Value, InputDeclaration(shape, as_filler(fill), here(), values))
 
 
-def State(*shape: Size, fill: Filler | float | None = None) -> Any:
+def State(*shape: Size, fill: Filler | float | None = None) -> Value:
     """A value carried from step to step. It starts at zero, or at a constant blob made by ``fill`` (a number
     or a filler), or at ``init``."""
-    return StateDeclaration(shape, as_filler(fill), here())
+    return cast(Value, StateDeclaration(shape, as_filler(fill), here()))
 
 
-def Param(*shape: Size, fill: Filler | Any = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True) -> Any:
+def Param(
+    *shape: Size, fill: Filler | Any = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True
+) -> Value:
     """A trained array, shared by all steps. The multipliers scale the solver's learning rate and weight decay.
 
     ``fill`` is a filler, a number that every element starts at, or an array of first numbers. With ``trained=False``
     they stay: both multipliers are 0, and where its numbers are an array, weights from a file need not have it.
     """
-    return ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained)
+    return cast(Value, ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained))
 
 
 def params(
@@ -207,9 +209,10 @@ def params(
     lr_mult: float = 1,
     decay_mult: float = 1,
     trained: bool = True,
-) -> Any:
+) -> tuple[Value, ...]:
     """A tuple of ``count`` parameters of one shape, each as :func:`Param` declares it: ``W=params(3, H, H)``.
 
     The function gets them as ``W[0]``, ``W[1]``, ...; in weights they are called ``W.0``, ``W.1``, ...
     """
-    return ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained, count)
+    declared = ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained, count)
+    return cast(tuple[Value, ...], declared)

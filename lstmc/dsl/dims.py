@@ -6,7 +6,7 @@ import keyword
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Union
+from typing import TYPE_CHECKING, Any, NoReturn, Union
 
 import numpy as np
 
@@ -149,18 +149,23 @@ def _combine(symbol: str, left: Any, right: Any) -> DimExpr:
     return Combined(symbol, *sides)
 
 
-def dims(names: str) -> Any:
-    """Dimensions by name: ``T, N = dims("T N")``; one name gives one dimension, not a tuple.
+if TYPE_CHECKING:
 
-    Typed ``Any`` so that unpacking needs no annotation.
-    """
+    class Dims(Dim):
+        """What :func:`dims` returns, for type checkers: one dimension, or several to unpack."""
+
+        def __iter__(self) -> Iterator[Dim]: ...
+
+
+def dims(names: str) -> Dims:
+    """Dimensions by name: ``T, N = dims("T N")``; one name gives one dimension, not a tuple."""
     listed = names.replace(",", " ").split() if isinstance(names, str) else []
     if not listed or not all(name.isidentifier() and not keyword.iskeyword(name) for name in listed):
         raise DslError(f'dims takes names, as in dims("T N D H"), found {names!r}', loc=here())
     if len({identifier(name) for name in listed}) < len(listed):
         raise DslError(f"dims takes each name once, found {names!r}", loc=here())
-    made = tuple(Dim(identifier(name)) for name in listed)
-    return made if len(made) > 1 else made[0]
+    made: Any = tuple(Dim(identifier(name)) for name in listed)
+    return made if len(made) > 1 else made[0]  # type: ignore[no-any-return]
 
 
 def free(shape: Iterable[object]) -> list[str]:

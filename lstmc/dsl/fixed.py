@@ -6,7 +6,7 @@ from typing import Any
 
 from lstmc.dsl.declare import fixed_values
 from lstmc.dsl.trace import open_trace
-from lstmc.dsl.value import FUNCTIONS, Value
+from lstmc.dsl.value import Value
 from lstmc.errors import DslError
 from lstmc.ops import Param
 from lstmc.source import argument_location, assigned_names, here
@@ -32,6 +32,3 @@ def const(array: Any) -> Value:
         (ref,) = root.builder.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,), loc=loc)
         root.constants[fill] = ref
     return Value(root, root.constants[fill])
-
-
-FUNCTIONS += __all__

@@ -9,7 +9,8 @@ from typing import Any, SupportsAbs, TypeVar, overload
 
 from lstmc.dsl.arguments import axis_of, check_value, check_values, size_of
 from lstmc.dsl.dims import Size, whole_number
-from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described
+from lstmc.dsl.trace import origin
+from lstmc.dsl.value import Value, apply, described
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Concat, Linear, Reshape, Softmax, Split
 from lstmc.ops.linear import flatten_axis
@@ -39,7 +40,7 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
             f"linear: the axes of x from {axis} on have {prod(x.shape[axis:])} elements, expected {width}:"
             f" x is {x.type}, W is {W.type}",
             loc=here(),
-            notes=(f"x is {x.told()}", f"W is {W.told()}"),
+            notes=(f"x is {origin(x)}", f"W is {origin(W)}"),
         )
     return apply(Linear(axis), *operands)
 
@@ -60,7 +61,7 @@ def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Val
         raise ShapeError(
             f"split: axis {axis} has {width} elements, which do not make {count} equal parts: x is {x.type}",
             loc=here(),
-            notes=(f"x is {x.told()}",),
+            notes=(f"x is {origin(x)}",),
         )
     else:
         sizes = (width // count,) * count
@@ -89,7 +90,7 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
             f"reshape: the {x.type.size} elements of x do not make {sizes}: x is {x.type}; sizes are positive, and"
             " one may be -1 for what remains",
             loc=here(),
-            notes=(f"x is {x.told()}",),
+            notes=(f"x is {origin(x)}",),
         )
     return apply(Reshape(tuple(x.type.size // known if size == -1 else size for size in sizes)), x)
 
@@ -109,7 +110,3 @@ def abs(x: Any) -> Any:
     if not isinstance(x, SupportsAbs):
         check_values("abs", x=x)
     return builtins.abs(x)
-
-
-FUNCTIONS += __all__
-METHODS.update(abs=abs, reshape=reshape, softmax=softmax, view=reshape)

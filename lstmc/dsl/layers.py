@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.arguments import check_values, number_of, pair_of, whole_number_of
-from lstmc.dsl.value import FUNCTIONS, Value, apply, inner_trace
+from lstmc.dsl.value import Value, apply, inner_trace
 from lstmc.errors import DslError
 from lstmc.ops import AvePool, Conv, Dropout, Embed, MaxPool
 from lstmc.source import argument_location, here
@@ -85,6 +85,3 @@ def dropout(x: Value, ratio: float = 0.5) -> Value:
         loc = argument_location(here(), 1, "ratio")
         raise DslError(f"dropout: ratio must be from 0 up to, not including, 1, found {ratio!r}", loc=loc)
     return apply(Dropout(share, next(inner_trace(x).root.draws)), x)
-
-
-FUNCTIONS += __all__

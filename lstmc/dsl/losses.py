@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.arguments import axis_of, check_values, whole_number_of, word_of
-from lstmc.dsl.value import FUNCTIONS, Value, apply
+from lstmc.dsl.value import Value, apply
 from lstmc.ops import Accuracy, EuclideanLoss, SigmoidCrossEntropyLoss, SoftmaxLoss
 from lstmc.ops.loss import NORMALIZATIONS
 
@@ -61,6 +61,3 @@ def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_l
 
 def _ignored(function: str, label: int | None) -> int | None:
     return None if label is None else whole_number_of(function, "ignore_label", label)
-
-
-FUNCTIONS += __all__

@@ -88,7 +88,7 @@ class Model(Definition):
             refs = add_params(trace, declared, name, sizes, self.owner)
             return as_argument(declared, tuple(Value(trace, ref) for ref in refs))
         (ref,) = trace.builder.add(Input(sizes, declared.fill), names=(name,), loc=declared.loc)
-        trace.declared[ref] = declared.told(name)
+        trace.declared[ref] = declared.note(name)
         if isinstance(declared, InputDeclaration) and declared.values is not None:
             trace.expect(ref, declared.values)
         return Value(trace, ref)

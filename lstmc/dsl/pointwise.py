@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lstmc.dsl.op import pointwise
-from lstmc.dsl.value import FUNCTIONS, METHODS
 from lstmc.ops import Elu, Exp, LeakyRelu, Log, Power, Relu, Sigmoid, Softplus, StopGradient, Tanh
 
 __all__ = ["elu", "exp", "leaky_relu", "log", "power", "relu", "sigmoid", "softplus", "stop_gradient", "tanh"]
@@ -18,6 +17,3 @@ elu = pointwise(Elu)
 exp = pointwise(Exp)
 log = pointwise(Log)
 power = pointwise(Power)
-
-FUNCTIONS += __all__
-METHODS.update(sigmoid=sigmoid, tanh=tanh, relu=relu, exp=exp, log=log, pow=power)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from lstmc.dsl.arguments import check_values
-from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described
+from lstmc.dsl.trace import origin
+from lstmc.dsl.value import Value, apply, described
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Mul, Reshape, Sum, Transpose
 from lstmc.source import argument_location, here
@@ -64,7 +65,7 @@ def einsum(specification: str, x: Value, y: Value) -> Value:
         raise ShapeError(
             f"einsum: {problem}: x is {x.type}, y is {y.type}",
             loc=here(),
-            notes=(f"x is {x.told()}", f"y is {y.told()}"),
+            notes=(f"x is {origin(x)}", f"y is {origin(y)}"),
         )
     order = _order(of_x, of_y, of_result, contracted)
     operands = [_lined_up(value, letters, order) for value, letters in ((x, of_x), (y, of_y))]
@@ -79,7 +80,7 @@ def _sizes(value: Value, letters: str) -> dict[str, int]:
         raise ShapeError(
             f"einsum: {letters!r} must have one letter for each axis, and each once: found {value.type}",
             loc=here(),
-            notes=(f"found {value.told()}",),
+            notes=(f"found {origin(value)}",),
         )
     return dict(zip(letters, value.shape, strict=True))
 
@@ -109,7 +110,3 @@ def _lined_up(value: Value, letters: str, order: str) -> Value:
 
 def _shaped(value: Value, shape: tuple[int, ...]) -> Value:
     return value if value.shape == shape else apply(Reshape(shape), value)
-
-
-FUNCTIONS += __all__
-METHODS.update(matmul=matmul)

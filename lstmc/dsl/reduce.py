@@ -6,12 +6,13 @@ import builtins
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from math import prod
-from typing import Any
+from typing import Any, overload
 
 from lstmc.dsl.arguments import axis_of, check_values, number_of
 from lstmc.dsl.dims import whole_number
 from lstmc.dsl.selection import maximum, minimum
-from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, described
+from lstmc.dsl.trace import origin
+from lstmc.dsl.value import Value, apply, described
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Max, Reshape, Sum
 from lstmc.source import argument_location, here
@@ -22,6 +23,12 @@ _NOT_GIVEN: Any = object()
 Axes = int | Sequence[int] | None  # one axis, several, or all
 
 
+@overload
+def sum(x: Value, axis: Axes = None, /, *, keepdims: bool = False) -> Value: ...
+@overload
+def sum(x: Value, *, axis: Axes, keepdims: bool = False) -> Value: ...
+@overload
+def sum(x: Iterable[Any], start: Any = ...) -> Any: ...
 def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None, keepdims: bool = False) -> Any:
     """x summed along ``axis``, which is gone in the result, or has one element with ``keepdims``; several axes may be
     given, and none stands for all. ``sum(x, -1)`` is along the last one.
@@ -68,6 +75,12 @@ def _python_s_own(function: str, axis: Axes, keepdims: bool) -> None:
         )
 
 
+@overload
+def max(x: Value, *, axis: Axes = None, keepdims: bool = False) -> Value: ...
+@overload
+def max(x: Value, *others: Value | float) -> Value: ...
+@overload
+def max(x: Any, *others: Any, **options: Any) -> Any: ...
 def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
     """The largest element of x along ``axis``, as for ``sum``. The gradient goes to the first of several largest ones.
 
@@ -81,6 +94,12 @@ def max(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **optio
     return _reduced(Max, x, _axes("max", x, axis), keepdims)
 
 
+@overload
+def min(x: Value, *, axis: Axes = None, keepdims: bool = False) -> Value: ...
+@overload
+def min(x: Value, *others: Value | float) -> Value: ...
+@overload
+def min(x: Any, *others: Any, **options: Any) -> Any: ...
 def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **options: Any) -> Any:
     """The smallest element of x along ``axis``, as for ``sum``; of several ``minimum``, of no Value Python's own."""
     if not any(isinstance(thing, Value) for thing in (x, *others)):
@@ -121,7 +140,7 @@ def _along(name: str, value: Value, x: Value, axis: int) -> Value:
             f"layer_norm: {name} must have the {x.shape[axis]} elements of axis {axis} of x: {name} is {value.type},"
             f" x is {x.type}",
             loc=here(),
-            notes=(f"{name} is {value.told()}", f"x is {x.told()}"),
+            notes=(f"{name} is {origin(value)}", f"x is {origin(x)}"),
         )
     last = axis == x.type.rank - 1
     return value if last else apply(Reshape((x.shape[axis], *(1,) * (x.type.rank - 1 - axis))), value)
@@ -169,7 +188,3 @@ def _reduced(op: type[Sum] | type[Max], x: Value, axes: list[int], keepdims: boo
     for one in reversed(axes):
         x = apply(op(one), x)
     return apply(Reshape(kept), x) if keepdims else x
-
-
-FUNCTIONS += __all__
-METHODS.update(max=max, mean=mean, min=min, sum=sum)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.identifiers import by_identifier
-from lstmc.dsl.trace import check_name
+from lstmc.dsl.trace import check_name, origin
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DslError, ShapeError
 from lstmc.source import return_location
 
-StepResult = tuple[Any, dict[str, Value]]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    Out = TypeVarWithDefault("Out", default=Any)
+else:
+    Out = TypeVar("Out")
+StepResult = tuple[Out, dict[str, Value]]  # ``Out``: a Value, a tuple or a dict of them, or None
 
 
 def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]) -> StepResult:
@@ -37,7 +43,7 @@ def checked_result(cell: Definition, result: Any, arguments: Mapping[str, Value]
             raise ShapeError(
                 f"state {name} is {arguments[name].type}, its next value is {value.type}",
                 loc=loc,
-                notes=(declared.told(name), f"next {name} is {value.told()}"),
+                notes=(declared.note(name), f"next {name} is {origin(value)}"),
             )
     return output, by_identifier({name: following[name] for name in cell.states})
 
@@ -51,7 +57,7 @@ def _check_states(cell: Definition, following: Mapping[Any, Any]) -> None:
     raise DslError(
         f"{problem}: expected the next states {{{_states_text(cell)}}}, found {{{', '.join(map(repr, following))}}}",
         loc=return_location(cell.function),
-        notes=[declared.told(name) for name, declared in cell.states.items() if name in missing or not missing],
+        notes=[declared.note(name) for name, declared in cell.states.items() if name in missing or not missing],
     )
 
 

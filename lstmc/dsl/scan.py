@@ -9,10 +9,10 @@ from lstmc.dsl.cell import BoundCell
 from lstmc.dsl.counting import counted
 from lstmc.dsl.dims import Size
 from lstmc.dsl.identifiers import by_identifier
-from lstmc.dsl.result import StepResult, like, step_outputs
+from lstmc.dsl.result import Out, StepResult, like, step_outputs
 from lstmc.dsl.scan_call import ScanCall, ScanOptions
 from lstmc.dsl.step import bind_argument, call_step, declare_params, declared_shape, use_of
-from lstmc.dsl.trace import Trace, check_name, open_trace, opened, size_in
+from lstmc.dsl.trace import Trace, check_name, open_trace, opened, origin, size_in
 from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError
@@ -26,7 +26,7 @@ Sequences = Value | tuple[Value, ...] | list[Value] | Mapping[str, Value]
 
 
 def scan(
-    bound: BoundCell,
+    bound: BoundCell[Out],
     xs: Sequences | None = None,
     *,
     init: Value | Mapping[str, Value] | None = None,
@@ -37,7 +37,7 @@ def scan(
     reverse: bool = False,
     carry: bool = False,
     name: str | None = None,
-) -> tuple[Any, dict[str, Value]]:
+) -> tuple[Out, dict[str, Value]]:
     """Run a cell over a sequence [T, N, ...]; returns its outputs over time, and the last states by name.
 
     ``xs`` is one sequence, several in the order of the cell's inputs, or a dict by input name; a cell without a
@@ -116,7 +116,7 @@ class _Scanner:
         if len(value.shape) + 1 != len(declared.shape):
             return self._fitted(name, value, loc)
         because = f"from the initial {name}, which is {value.type}"
-        notes = (declared.told(f"{name} of {self.cell.owner}"), f"given {value.told()}")
+        notes = (declared.note(f"{name} of {self.cell.owner}"), f"given {origin(value)}")
         try:
             self.use.scope.unify(declared.shape[1:], value.shape, because, notes)
         except DimError as error:
@@ -134,7 +134,7 @@ class _Scanner:
             raise ShapeError(
                 f"the sequences for {self.cell.name} must have the same number of steps: {found}",
                 loc=loc,
-                notes=[f"{name} is {value.told()}" for name, value in sequences.items()],
+                notes=[f"{name} is {origin(value)}" for name, value in sequences.items()],
             )
         return next(iter(lengths.values()))
 
@@ -178,7 +178,7 @@ class _Scanner:
                 f"{name} is for {batch} sequences, but {what} of {self.cell.name} is {value.type}:"
                 f" expected [{batch}, ...]",
                 loc=self.call.at(name),
-                notes=(f"{what} is {value.told()}",),
+                notes=(f"{what} is {origin(value)}",),
             )
 
     def _along(self, value: Value | None) -> Value | None:
@@ -189,7 +189,7 @@ class _Scanner:
             raise ShapeError(
                 f"{name} must be {shape}, here {list(wanted)}: found {value.type}",
                 loc=self.call.at(name),
-                notes=(f"given {value.told()}",),
+                notes=(f"given {origin(value)}",),
             )
 
     def _scan(
@@ -243,7 +243,7 @@ class _Scanner:
         declared = self.cell.signature.declarations[name]
         shown = f"{name}_prev" if role == "state" else name  # the plain name is the next state's
         (ref,) = body.builder.add(Arg(shape, role), names=(shown,), loc=declared.loc)
-        body.declared[ref] = declared.told(name)
+        body.declared[ref] = declared.note(name)
         return Value(body, ref)
 
     def _mask_argument(self, body: Trace, name: str, value: Value) -> Value:

@@ -80,7 +80,7 @@ class ScanCall:
                 f"{cell.name} takes {'a sequence' if len(wanted) == 1 else f'{len(wanted)} sequences'}"
                 f" here, for {', '.join(wanted)}: found {found}",
                 loc=loc,
-                notes=[declared.told(name) for name, declared in cell.inputs.items()],
+                notes=[declared.note(name) for name, declared in cell.inputs.items()],
             )
         for name in wanted:
             check_is_value(given[name], f"the sequence for {name}", loc)

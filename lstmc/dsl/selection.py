@@ -6,7 +6,7 @@ from typing import Any
 
 from lstmc.dsl.arguments import check_value, check_values, number_of
 from lstmc.dsl.pointwise import relu
-from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, finite, is_scalar
+from lstmc.dsl.value import Value, apply, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Maximum
 from lstmc.source import here
@@ -73,7 +73,3 @@ def check_two(function: str, a: Any, b: Any) -> None:
 def _check_value_or_number(function: str, value: object, position: int, name: str) -> None:
     if not is_scalar(value):
         check_value(function, value, position, name)
-
-
-FUNCTIONS += __all__
-METHODS.update(clip=clip)

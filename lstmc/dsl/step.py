@@ -12,7 +12,7 @@ from lstmc.dsl.declare import Declaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
 from lstmc.dsl.dims import Size, shape_text
 from lstmc.dsl.result import StepResult, checked_result
-from lstmc.dsl.trace import ModelTrace, Trace
+from lstmc.dsl.trace import ModelTrace, Trace, origin
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ir import Ref
@@ -85,7 +85,7 @@ def bind_argument(
     declared: Declaration = bound.cell.signature.declarations[name]
     lead = 1 if sequence else 0
     rank = lead + len(declared.shape)
-    notes = (declared.told(f"{name} of {bound.cell.owner}"), f"given {value.told()}")
+    notes = (declared.note(f"{name} of {bound.cell.owner}"), f"given {origin(value)}")
     because = f"from {name}, which is {value.type}"
     if len(value.shape) < rank:
         wanted = f"a sequence of {shape_text(declared.shape)}, time first" if sequence else shape_text(declared.shape)
@@ -106,7 +106,7 @@ def declared_shape(bound: Binding, use: CellUse, name: str) -> tuple[int, ...]:
     """A declared shape in numbers, for what the cell makes itself: parameters, and states at their first step."""
     declared = bound.cell.signature.declarations[name]
     try:
-        return use.scope.sizes(declared.sizes, f"{declared.kind} {name}", bound.cell.name, [declared.told(name)])
+        return use.scope.sizes(declared.sizes, f"{declared.kind} {name}", bound.cell.name, [declared.note(name)])
     except DimError as error:
         raise error.located(bound.loc) from None
 
@@ -135,7 +135,7 @@ def add_params(
             refs += root.builder.add(declared.op(sizes, fill), names=(one,), loc=declared.loc)
         except ShapeError as error:
             raise error.located(declared.loc, owner) from None
-        root.declared[refs[-1]] = declared.told(one.rpartition("/")[2])
+        root.declared[refs[-1]] = declared.note(one.rpartition("/")[2])
     return tuple(refs)
 
 

@@ -61,12 +61,13 @@ class Traced:
         """The sizes of its axes."""
         return self.type.shape
 
-    def told(self, name: str | None = None) -> str:
-        """How an error's note names it, with where it was declared or made."""
-        return self.trace.origin(self.ref, name)
-
 
 T = TypeVar("T", bound=Traced)
+
+
+def origin(value: Traced) -> str:
+    """Return what an error's note calls a value, with where it was declared or computed."""
+    return value.trace.origin(value.ref)
 
 
 @dataclass(eq=False)
@@ -100,7 +101,7 @@ class Trace:
                     self.expect(value.ref, domain)
             return made
         except ShapeError as error:
-            notes = [f"{_operand_name(op, slot)} is {value.told()}" for slot, value in enumerate(values)]
+            notes = [f"{_operand_name(op, slot)} is {origin(value)}" for slot, value in enumerate(values)]
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
 
     def expect(self, ref: Ref, domain: Domain) -> None:
@@ -130,7 +131,7 @@ class Trace:
             weight = isinstance(node.op, Param)
             role: Role = "weight" if weight else "static"
             (ref,) = self.builder.add(Arg(value.shape, role), names=(node.names[value.ref.out],), loc=node.loc)
-            self.declared[ref] = value.told()
+            self.declared[ref] = origin(value)
             self.captured[value.ref] = (value, type(value)(self, ref))
         argument = self.captured[value.ref][1]
         assert isinstance(argument, type(value))

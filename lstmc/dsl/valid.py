@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.step import check_is_value
-from lstmc.dsl.trace import Trace
+from lstmc.dsl.trace import Trace, origin
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import ShapeError
 from lstmc.ir import Builder, Ref, Scan
@@ -70,7 +70,7 @@ def last_valid(y: Value, lengths: Value) -> Value:
         raise ShapeError(
             f"last_valid takes y [T, N, ...] and lengths [N]: y is {y.type}, lengths is {lengths.type}",
             loc=loc,
-            notes=(f"y is {y.told()}", f"lengths is {lengths.told()}"),
+            notes=(f"y is {origin(y)}", f"lengths is {origin(lengths)}"),
         )
     trace = inner_trace(y, lengths)
     mask = valid_mask(trace, lengths, y.shape[0], loc)

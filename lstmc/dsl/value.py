@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Iterable
-from functools import partial
-from inspect import Parameter, Signature, signature
 from math import isfinite
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -17,7 +15,7 @@ from lstmc.dsl.hints import INSTEAD, INSTEAD_OF_METHODS
 from lstmc.dsl.identifiers import ByIdentifier
 from lstmc.dsl.indexing import IndexRefused, indexed
 from lstmc.dsl.matrices import fit, product
-from lstmc.dsl.trace import Trace, Traced, size_in
+from lstmc.dsl.trace import Trace, Traced, origin, size_in
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import is_weight, made_of_parameters
 from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Round, Sub, Transpose
@@ -27,10 +25,7 @@ __all__ = ["Value"]
 
 LARGEST = float(np.finfo(np.float32).max)
 
-# What errors list as the functions that there are; each module of functions adds its own.
-FUNCTIONS: list[str] = []
-# Those that a Value has as methods too, as NumPy or PyTorch has them, with the one meaning that they have in both.
-METHODS: dict[str, Callable[..., Any]] = {}
+FUNCTIONS: list[str] = []  # all functions of the language, for errors: lstmc/dsl/methods.py
 
 
 def _refused(why: str) -> Callable[..., NoReturn]:
@@ -50,7 +45,15 @@ def _functions() -> str:
     return ", ".join(FUNCTIONS)
 
 
-class Value(Traced):
+if TYPE_CHECKING:  # at run time that module, whose functions need this one, puts its methods into Value
+    from lstmc.dsl.methods import Methods
+else:
+
+    class Methods:
+        __slots__ = ()
+
+
+class Value(Methods, Traced):
     """One array of the traced cell or model. It has a shape but no numbers yet."""
 
     __slots__ = ()
@@ -114,21 +117,6 @@ class Value(Traced):
         if digits is not None:
             self._refuse(f"round takes a Value alone, found {digits!r} digits: write round(x * 100) / 100 for two")
         return apply(Round(), self)
-
-    def __floor__(self) -> Any:
-        return METHODS["floor"](self)
-
-    def __mod__(self, other: Any) -> Any:
-        return METHODS["mod"](self, other)
-
-    def __rmod__(self, other: Any) -> Any:
-        return METHODS["mod"](other, self)
-
-    def __floordiv__(self, other: Any) -> Any:
-        return METHODS["floor_divide"](self, other)
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        return METHODS["floor_divide"](other, self)
 
     def _affine(self, scale: Any, shift: Any) -> Value:
         return apply(Affine(finite(scale), finite(shift)), self)
@@ -197,23 +185,14 @@ class Value(Traced):
             )
         return apply(Transpose(0), self) if self.type.rank == 2 else self
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # what Python and its tools look for, and can do without
-            raise AttributeError(name)
-        if name in METHODS:
-            return partial(self._called, name)
-        written = f"{name}(x)" if name in FUNCTIONS else INSTEAD_OF_METHODS.get(name)
-        hint = f"write {written}" if written else f"it has shape. Functions are {_functions()}"
-        return self._refuse(f"a Value has no attribute {name!r}: {hint}")
+    if not TYPE_CHECKING:  # a misspelt attribute is an error of a type checker
 
-    def _called(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """``x.name(...)``, by the function that has x as its first argument."""
-        function = METHODS[name]
-        try:
-            signature(function).bind(self, *args, **kwargs)
-        except TypeError as error:
-            self._refuse(f"x.{name}(...): {error}: it is the function {function.__name__}{_arguments(function)}")
-        return function(self, *args, **kwargs)
+        def __getattr__(self, name: str) -> NoReturn:
+            if name.startswith("_"):  # what Python and its tools look for, and can do without
+                raise AttributeError(name)
+            written = f"{name}(x)" if name in FUNCTIONS else INSTEAD_OF_METHODS.get(name)
+            hint = f"write {written}" if written else f"it has shape. Functions are {_functions()}"
+            self._refuse(f"a Value has no attribute {name!r}: {hint}")
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in Traced.__slots__:
@@ -246,13 +225,6 @@ _REFLECTED = {
     "matmul": "__rmatmul__",
     **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), "__eq__"),
 }
-
-
-def _arguments(function: Callable[..., Any]) -> str:
-    """Its arguments without their types."""
-    told = signature(function)
-    bare = [parameter.replace(annotation=Parameter.empty) for parameter in told.parameters.values()]
-    return str(told.replace(parameters=bare, return_annotation=Signature.empty))
 
 
 def _instead(name: str) -> str:
@@ -338,7 +310,7 @@ def _matrix_product(x: Value, y: Value) -> Value:
             "@: the last axis of x must be as long as the last but one of y, and those before them must fit: x is"
             f" {x.type}, y is {y.type}",
             loc=here(),
-            notes=(f"x is {x.told()}", f"y is {y.told()}"),
+            notes=(f"x is {origin(x)}", f"y is {origin(y)}"),
         )
     if _is_matrix_of_weights(y):
         return apply(Linear(x.type.rank - 1), x, _transposed(y))

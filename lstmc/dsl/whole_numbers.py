@@ -17,7 +17,7 @@ from lstmc.dsl.functions import linear
 from lstmc.dsl.pointwise import relu, stop_gradient
 from lstmc.dsl.reduce import max
 from lstmc.dsl.selection import check_two
-from lstmc.dsl.value import FUNCTIONS, METHODS, Value, apply, finite, is_scalar
+from lstmc.dsl.value import Value, apply, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import IntegerRange, Reshape, Round, Transpose
 from lstmc.source import argument_location, here
@@ -44,7 +44,7 @@ def mod(a: Value | float, b: Value | float) -> Value:
     return result
 
 
-def _floor_divided(a: Value | float, b: Value | float) -> Value:
+def floor_divide(a: Value | float, b: Value | float) -> Value:
     """``a // b``, without a gradient."""
     multiples, _, borrowed = _divided("//", a, b)
     result: Value = multiples - borrowed
@@ -88,7 +88,3 @@ def one_hot(x: Value, size: Size) -> Value:
     x.trace.expect(x.ref, IntegerRange(0, count - 1))
     away = abs(apply(Reshape((*x.shape, 1)), stop_gradient(x)) - const(np.arange(count)))
     return relu(1 - away)
-
-
-FUNCTIONS += __all__
-METHODS.update(mod=mod, floor_divide=_floor_divided, argmax=argmax, floor=floor)

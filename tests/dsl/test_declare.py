@@ -22,7 +22,7 @@ def test_a_declaration_has_its_shape_its_fill_and_its_place() -> None:
     assert type(declared.shape[1]) is int
     assert (declared.fill, declared.lr_mult, declared.decay_mult) == (gaussian(0, 0.1), 2.0, 0.0)
     assert declared.loc is not None
-    assert declared.told("W") == f"W: parameter [4*H, 3], declared at {declared.loc.short}"
+    assert declared.note("W") == f"W: parameter [4*H, 3], declared at {declared.loc.short}"
 
 
 def test_what_is_left_out_has_its_default() -> None:

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from lstmc import Value
-from lstmc.cells import gru, lstm, lstm_peephole, rnn
+from lstmc.cells import gru, gru_reset_after, lstm, lstm_peephole, rnn
 from lstmc.dsl import CellModel
 from lstmc.errors import DslError, LstmcError
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.ops import Param
 from tests.dsl.conftest import NET, RNN, SIZES, UserFile, leaves, lines
 
-LIBRARY = (rnn.rnn, lstm.lstm, lstm_peephole.lstm_peephole, gru.gru, gru.gru_reset_after)
+LIBRARY = (rnn, lstm, lstm_peephole, gru, gru_reset_after)
 
 
 @pytest.mark.parametrize("cell", LIBRARY, ids=lambda cell: cell.name)
