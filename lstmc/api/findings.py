@@ -1,4 +1,4 @@
-"""What this machine has of what lstmc needs, what is missing, and the command that mends it."""
+"""What this machine has of what lstmc needs, what is missing, and the commands that install it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from lstmc.backend import Diagnoses, Finding, find_backends, load_backend, plugi
 from lstmc.errors import PluginError
 from lstmc.version import __version__
 
-# what only some uses need: what it is called and for, the package, the extra that brings it
-EXTRAS = (
-    ("h5py, for HDF5 files", "h5py", "hdf5"),
-    ("matplotlib, for curves", "matplotlib", "plot"),
-    ("Dask, for sweeps", "distributed", "sweep"),
-)
+REQUIRED, OPTIONAL = "packages", "optional packages"
+# a package that only some uses need, what for, and the extra that installs it
+EXTRAS = (("h5py", "HDF5 files", "hdf5"), ("matplotlib", "curves", "plot"), ("distributed", "sweeps", "sweep"))
 
 
 def findings() -> Iterator[Finding]:
-    """What this machine has, what is missing, and the command that mends it: Python, packages, backends, plug-ins."""
+    """Yield what this machine has and lacks: Python, packages, backends, plug-ins."""
     yield Finding("lstmc", True, __version__)
     yield Finding("Python", True, f"{platform.python_version()} at {sys.executable}")
     yield from _packages()
@@ -39,11 +36,12 @@ def findings() -> Iterator[Finding]:
 
 
 def _extra(named: tuple[str, str, str]) -> Finding:
-    subject, package, extra = named
+    package, use, extra = named
     try:
-        return Finding(subject, True, version(package))
+        return Finding(package, True, version(package), group=OPTIONAL)
     except PackageNotFoundError:
-        return Finding(subject, False, f"not installed: python -m pip install 'lstmc[{extra}]'")
+        how = f"not installed, for {use}: python -m pip install 'lstmc[{extra}]'"
+        return Finding(package, False, how, group=OPTIONAL)
 
 
 def _packages() -> Iterator[Finding]:
@@ -52,6 +50,6 @@ def _packages() -> Iterator[Finding]:
             continue
         name = requirement.split("<")[0].split(">")[0].split("=")[0].strip()
         try:
-            yield Finding(name, True, version(name))
+            yield Finding(name, True, version(name), group=REQUIRED)
         except PackageNotFoundError:
             yield Finding(name, False, f"expected {requirement}", f"{sys.executable} -m pip install '{requirement}'")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from math import prod
+from typing import NamedTuple
 
 from lstmc.backend import Backend, find_cells, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel
@@ -18,25 +19,69 @@ from lstmc.pipeline import compile_graph
 from lstmc.similar_names import nearest_or_all
 from lstmc.weights import parameters
 
-# A cell of lstmc's own stands here once; those of other packages are a group of their own.
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "plain": ("rnn", "indrnn", "antisymmetric", "rhn"),
-    "LSTM": (
-        "lstm",
-        "lstm_peephole",
-        "lstm_projected",
-        "lstm_cifg",
-        "lstm_layernorm",
-        "lstm_multiplicative",
-        "slstm",
-        "mlstm",
-    ),
-    "GRU and its kind": ("gru", "gru_reset_after", "mgu", "ugrnn", "janet"),
-    "gates that see the input alone": ("sru", "qrnn", "min_gru", "min_lstm"),
-    "state spaces": ("lru", "lmu", "mamba"),
-    "clocks, continuous and missing time": ("cfc", "ltc", "gru_d", "clockwork", "phased_lstm"),
-    "images": ("conv_lstm", "conv_gru"),
-    "attention and memory": ("attention_lstm", "bahdanau", "luong", "pointer", "delta_net", "ntm"),
+
+class Entry(NamedTuple):
+    """A line of the list of cells: the year of the publication, and what the cell is, in a few words."""
+
+    year: int
+    title: str
+
+
+# Each cell of lstmc stands here once; those of other packages are a group of their own.
+GROUPS: Mapping[str, Mapping[str, Entry]] = {
+    "plain": {
+        "rnn": Entry(1990, "Elman's network, the plain RNN"),
+        "indrnn": Entry(2018, "IndRNN: each unit sees its own past only"),
+        "antisymmetric": Entry(2019, "AntisymmetricRNN: stable by its matrix W - W^T"),
+        "rhn": Entry(2016, "recurrent highway network: several layers a step"),
+    },
+    "LSTM": {
+        "lstm": Entry(1997, "LSTM, with the forget gate of 2000"),
+        "lstm_peephole": Entry(2002, "LSTM whose gates see the cell's state"),
+        "lstm_projected": Entry(2014, "LSTM with projected output (proj_size of PyTorch)"),
+        "lstm_cifg": Entry(2015, "LSTM with coupled input and forget gates"),
+        "lstm_layernorm": Entry(2016, "LSTM with layer normalization"),
+        "lstm_multiplicative": Entry(2016, "multiplicative LSTM"),
+        "slstm": Entry(2024, "xLSTM's sLSTM: exponential gates"),
+        "mlstm": Entry(2024, "xLSTM's mLSTM: matrix memory"),
+    },
+    "GRU and similar": {
+        "gru": Entry(2014, "GRU of the paper; PyTorch, Keras: gru_reset_after"),
+        "gru_reset_after": Entry(2014, "GRU of PyTorch, Keras and cuDNN"),
+        "mgu": Entry(2016, "minimal gated unit: a GRU with one gate"),
+        "ugrnn": Entry(2016, "update-gate RNN"),
+        "janet": Entry(2018, "JANET: an LSTM with only a forget gate"),
+    },
+    "gates that see only the input": {
+        "sru": Entry(2018, "simple recurrent unit"),
+        "qrnn": Entry(2016, "quasi-recurrent network: convolution over 2 steps"),
+        "min_gru": Entry(2024, "minGRU"),
+        "min_lstm": Entry(2024, "minLSTM"),
+    },
+    "state spaces": {
+        "lru": Entry(2023, "linear recurrent unit, with a complex state"),
+        "lmu": Entry(2019, "Legendre memory unit"),
+        "mamba": Entry(2023, "Mamba: a selective state space"),
+    },
+    "clocks, continuous and missing time": {
+        "cfc": Entry(2022, "closed-form continuous-time network (CfC)"),
+        "ltc": Entry(2021, "liquid time-constant network"),
+        "gru_d": Entry(2016, "GRU-D, for missing values"),
+        "clockwork": Entry(2014, "clockwork RNN: modules with periods of their own"),
+        "phased_lstm": Entry(2016, "LSTM with a periodic time gate"),
+    },
+    "images": {
+        "conv_lstm": Entry(2015, "ConvLSTM"),
+        "conv_gru": Entry(2015, "ConvGRU"),
+    },
+    "attention and memory": {
+        "attention_lstm": Entry(2015, "LSTM with attention over the places of a frame"),
+        "bahdanau": Entry(2014, "GRU decoder with additive attention"),
+        "luong": Entry(2015, "LSTM decoder with multiplicative attention"),
+        "pointer": Entry(2015, "pointer network"),
+        "delta_net": Entry(2021, "DeltaNet: a memory written by the delta rule"),
+        "ntm": Entry(2014, "neural Turing machine"),
+    },
 }
 ELSEWHERE = "of other packages"
 TARGETS = files("lstmc").joinpath("cells", "targets.json")
@@ -64,7 +109,7 @@ class LibraryCell:
     @property
     def summary(self) -> str:
         """What it computes: the first line of its documentation."""
-        return (inspect.getdoc(self.cell) or "").split("\n")[0]
+        return cell_summary(self.cell)
 
     @property
     def paper(self) -> str:
@@ -114,9 +159,19 @@ class LibraryCell:
         return inputs, states, params
 
 
+def cell_summary(cell: Cell) -> str:
+    """Return the first line of a cell's documentation."""
+    return (inspect.getdoc(cell) or "").split("\n")[0]
+
+
 def group_of(name: str) -> str:
     """The group that a cell is listed in."""
     return next((group for group, names in GROUPS.items() if name in names), ELSEWHERE)
+
+
+def entry_of(name: str) -> Entry | None:
+    """Return the line that a cell of lstmc has in the list; None for a cell of another package."""
+    return next((names[name] for names in GROUPS.values() if name in names), None)
 
 
 def library_names() -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lstmc.api.displays import table_html
-from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor, HasReaders, RunsTraining
+from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor, HasReaders, OnHardware, RunsTraining
 from lstmc.differential import InterpreterExecutor, Report, check, check_training
 from lstmc.errors import Argument, BackendError
 from lstmc.ops import Array, Dropout
@@ -15,13 +15,15 @@ from lstmc.similar_names import did_you_mean
 
 @dataclass(frozen=True)
 class Verification:
-    """What :meth:`lstmc.Net.verify` found: a report for each place, and why others were not run.
+    """What :meth:`lstmc.Net.verify` found: a report for each runtime, and why others were not run.
 
-    It is true where everything agrees: ``assert net.verify()``.
+    It is true where everything agrees: ``assert net.verify()``. ``no_hardware`` are those of ``not_run`` whose hardware
+    this machine does not have.
     """
 
     reports: tuple[Report, ...]
     not_run: Mapping[str, str]
+    no_hardware: frozenset[str] = frozenset()
 
     @property
     def passed(self) -> bool:
@@ -32,7 +34,8 @@ class Verification:
         return self.passed
 
     def __str__(self) -> str:
-        not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in self.not_run.items()]
+        missing = {name: reason for name, reason in self.not_run.items() if name not in self.no_hardware}
+        not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in missing.items()]
         verdicts = [f"{report.executor}: {report.verdict()}" for report in self.reports]
         return "\n".join([*not_run, *verdicts, *self.remarks])
 
@@ -82,7 +85,8 @@ def verification(
     finally:
         for executor in executors:
             executor.close()
-    return Verification(tuple(reports), not_run)
+    special = {executor.name for executor in executors if isinstance(executor, OnHardware) and executor.hardware}
+    return Verification(tuple(reports), not_run, frozenset(special & not_run.keys()))
 
 
 def _chosen(

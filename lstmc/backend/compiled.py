@@ -87,12 +87,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of ``lstmc doctor``: what was looked for, whether it is there, and the command that mends it."""
+    """A finding of ``lstmc doctor``: a component, whether it is there, and the command that installs or repairs it.
+
+    Findings of one ``group`` share a line, unless -v is given.
+    """
 
     subject: str
     found: bool
     detail: str
-    mend: str = ""
+    fix: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,13 @@ class Executor(Protocol):
 
 
 @runtime_checkable
+class OnHardware(Executor, Protocol):
+    """An executor on hardware that few machines have: without it, nothing is said unless the executor was asked for."""
+
+    hardware: str  # empty for one that every machine has
+
+
+@runtime_checkable
 class RunsTraining(Executor, Protocol):
     """A place where nets can be run as training runs them too, dropouts and all."""
 

@@ -16,7 +16,7 @@ from lstmc.cli.flags import Command, Group
 from lstmc.cli.generate import generate_command
 from lstmc.cli.import_model import convert_command, import_command
 from lstmc.cli.lint import lint_command
-from lstmc.cli.listing import backends_command, cells_app
+from lstmc.cli.listing import backends_command, cells_command
 from lstmc.cli.new import new_command
 from lstmc.cli.output_options import speaking
 from lstmc.cli.plot import plot_command
@@ -89,7 +89,7 @@ app.command("report", cls=Command)(speaking(report_command, tables=False))
 app.command("lint", cls=Command)(speaking(lint_command))
 app.command("backends", cls=Command)(speaking(backends_command))
 app.command("doctor", cls=Command)(speaking(doctor_command))
-app.add_typer(cells_app, name="cells")
+app.command("cells", cls=Command)(speaking(cells_command))
 app.add_typer(weights_app, name="weights")
 
 

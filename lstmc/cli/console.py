@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,7 +22,10 @@ from lstmc.errors import OutputError
 from lstmc.mpi_launcher import launched
 from lstmc.plain_text import plain
 
-WIDTH_WITHOUT_TERMINAL = 120
+UNLIMITED = 1_000_000  # what is no terminal gets lines of any length
+
+
+_PADDING = re.compile(r"[ \t]+$", re.MULTILINE)  # of the last column of a table
 
 
 class _Written(io.TextIOBase):
@@ -105,7 +109,7 @@ def silence(*descriptors: int) -> None:
 
 
 def _width(stream: TextIO | None) -> int | None:
-    return None if stream is not None and stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    return None if stream is not None and stream.isatty() else UNLIMITED
 
 
 class Printer(Console):
@@ -124,7 +128,12 @@ class Printer(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         with self._room():
-            super().print(*objects, **options)
+            if self.is_terminal or self.quiet:
+                super().print(*objects, **options)
+                return
+            with self.capture() as captured:
+                super().print(*objects, **options)
+            self.file.write(_PADDING.sub("", captured.get()))
 
 
 out = Printer(width=_width(sys.stdout), highlight=False, soft_wrap=False)
@@ -169,6 +178,12 @@ class Said:
     def forget(self) -> None:
         """What was said is said; the next command begins anew."""
         self.begin(Form.TEXT, False)
+
+
+def renamed(old: str, new: str) -> None:
+    """Say on standard error that a command has a new name; not with --quiet."""
+    if said.form is not Form.QUIET:
+        err.print(f"`lstmc {old}` is now `lstmc {new}`", markup=False, soft_wrap=True)
 
 
 Cell = str | int | float | Sequence[str]

@@ -2,50 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Annotated
 
 import typer
 
 from lstmc.api import check_sizes, library_cell, library_names, targets
+from lstmc.api.library import cell_summary, entry_of, group_of
+from lstmc.backend import load_cell
+from lstmc.backend.discover import CELLS
 from lstmc.cli import completion
-from lstmc.cli.console import out, said, table
-from lstmc.cli.flags import Command, Group
+from lstmc.cli.console import Form, out, renamed, said, table
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
-from lstmc.cli.output_options import speaking
 from lstmc.errors import DslError, PluginError
+from lstmc.plugins import the_one
 
-cells_app = typer.Typer(cls=Group, invoke_without_command=True)
+WIDEST = 19  # of the names of lstmc's own cells
 
 
-def cells_command(context: typer.Context, sizes: SizesOption = None, backend: BackendOption = "caffe") -> None:
-    """List the library cells that --cell takes: their groups, the cost of a step, and the targets that do not
-    support them.
+def cells_command(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Show these cells whole.", autocompletion=completion.cells),
+    ] = None,
+    sizes: SizesOption = None,
+    backend: BackendOption = "caffe",
+) -> None:
+    """List the library cells that --cell takes; with NAME, show one: paper, shapes, costs, source and graph.
 
-    Parameters and floating-point operations are those of one step of one sequence, at sizes that -D changes. To compile
-    a cell, give its dimensions and T, the number of steps.
+    -v lists the parameters and floating-point operations of one step of one sequence too, at sizes that -D changes, the
+    dimensions, and the targets that do not support a cell. To compile a cell, give its dimensions and T, the number of
+    steps.
 
     Examples:
 
     ```console
     lstmc cells
-    lstmc cells -D H=128 --json
-    lstmc cells show gru
+    lstmc cells gru
+    lstmc cells -v -D H=128
     ```
     """
-    if context.invoked_subcommand is not None:
-        return
+    if names and names[0] == "show":  # a command of its own in lstmc 0.1
+        renamed("cells show", "cells NAME")
+        names = names[1:]
     given = parse_sizes(sizes or [])
     check_sizes(given)
+    if said.form is Form.JSON or said.verbose or (given and not names):
+        _print_costs(names or library_names(), given, backend)
+    elif names:
+        for name in names:
+            typer.echo(library_cell(name, given, backend).text)
+    else:
+        _print_names()
+
+
+def _print_names() -> None:
+    """Print a line for each cell: its name, the year and what it is."""
+    for group, names in groupby(library_names(), key=group_of):
+        out.print(group, style="bold")
+        for name in names:
+            entry = entry_of(name)
+            try:
+                the_one(CELLS, name, "cell")
+                title = f"{entry.year}  {entry.title}" if entry else cell_summary(load_cell(name))
+            except PluginError as error:  # one broken plug-in must not hide the others
+                out.print(error.message, markup=False, style="red", soft_wrap=True)
+                continue
+            out.print(f"  {name:{WIDEST}}  {title}", markup=False, soft_wrap=True)
+    out.print("lstmc cells NAME shows one; -v adds costs, dimensions and targets", style="dim")
+
+
+def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str) -> None:
+    """Print the cells with their costs, a table for each group."""
     made, last, refused = None, None, dict[str, str]()
-    for name in library_names():
+    for name in names:
         try:
-            cell = library_cell(name, given, backend)
-        except PluginError as error:  # one broken plug-in must not hide the others
-            out.print(error.message, markup=False, style="red")
+            cell = library_cell(name, sizes, backend)
+        except PluginError as error:
+            out.print(error.message, markup=False, style="red", soft_wrap=True)
             refused[name] = error.message
             continue
-        except DslError as error:  # nor one that these sizes do not suit
-            out.print(f"{name}: {error.message}", markup=False, style="red")
+        except DslError as error:  # these sizes do not suit it
+            out.print(f"{name}: {error.message}", markup=False, style="red", soft_wrap=True)
             refused[name] = error.message
             continue
         if made is None or cell.group != last:
@@ -60,29 +99,6 @@ def cells_command(context: typer.Context, sizes: SizesOption = None, backend: Ba
     if made is not None:
         out.print(made)
     said.fact("refused", refused)
-
-
-@cells_app.command("show", cls=Command)
-def cell_command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="One of `lstmc cells`.", autocompletion=completion.cells)],
-    sizes: SizesOption = None,
-    backend: BackendOption = "caffe",
-) -> None:
-    """Print a library cell: the paper, shapes and costs, its source, and the graph of one step.
-
-    Examples:
-
-    ```console
-    lstmc cells show gru
-    lstmc cells show mamba -D D=8
-    ```
-    """
-    given = parse_sizes(sizes or [])
-    check_sizes(given)
-    typer.echo(library_cell(name, given, backend).text)
-
-
-cells_app.callback()(speaking(cells_command))
 
 
 def backends_command() -> None:

@@ -116,6 +116,8 @@ def print_verification(found: Verification) -> None:
     """What was compared in each place, and why it was not in others."""
     said.fact("not_run", dict(found.not_run))
     for name, reason in found.not_run.items():
+        if name in found.no_hardware and not said.verbose:
+            continue
         out.print(f"{name}: not run: {reason.splitlines()[0]}", markup=False, soft_wrap=True)
     for report in found.reports:
         print_report(report)

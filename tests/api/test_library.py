@@ -39,7 +39,7 @@ def test_operations_of_a_gated_cell_and_of_images() -> None:
 
 def test_a_cell_is_shown_with_paper_source_and_graph() -> None:
     text = library_cell("min_gru", {"D": 3, "H": 4}).text
-    assert text.startswith("min_gru (gates that see the input alone)\n\nh' = (1 - z) h + z n, ")
+    assert text.startswith("min_gru (gates that see only the input)\n\nh' = (1 - z) h + z n, ")
     assert "arXiv:2410.01201" in text
     assert "32 parameters, 68 FLOPs a step at N=1 D=3 H=4; for all targets but caffe-native" in text
     assert "    z, n = split(linear(x, W, b), 2)\n" in text

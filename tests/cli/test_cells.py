@@ -1,21 +1,44 @@
-"""``lstmc cells`` lists the library, and ``lstmc cells show`` prints one of it."""
+"""``lstmc cells`` lists the library, and ``lstmc cells NAME`` prints one of it."""
 
 from __future__ import annotations
 
+import inspect
 import json
 
+import pytest
+
 from lstmc.api import library_cell
-from lstmc.api.library import GROUPS
-from lstmc.backend import find_cells
+from lstmc.api.library import GROUPS, group_of
+from lstmc.backend import find_cells, load_cell
 from tests.cli.conftest import LSTMC
 
 
-def test_the_cells_are_listed_in_their_groups(lstmc: LSTMC) -> None:
-    lines = [line.rstrip() for line in lstmc("cells", "-D", "H=8", "-D", "D=5").out.splitlines()]
+def test_the_cells_are_listed_in_their_groups_with_a_line_each(lstmc: LSTMC) -> None:
+    lines = lstmc("cells").out.splitlines()
+    assert [line for line in lines if line in GROUPS] == list(GROUPS)
+    assert "  gru                  2014  GRU of the paper; PyTorch, Keras: gru_reset_after" in lines
+    assert {line.split()[0] for line in lines if line.startswith("  ")} >= set(find_cells())
+    assert len(lines) <= 2 * 24
+    assert max(map(len, lines)) < 80
+
+
+@pytest.mark.parametrize("name", [name for names in GROUPS.values() for name in names])
+def test_a_cell_is_listed_with_the_year_that_its_documentation_has(name: str) -> None:
+    assert f" {GROUPS[group_of(name)][name].year}" in str(inspect.getdoc(load_cell(name)))
+
+
+@pytest.mark.parametrize("option", ["--verbose", "--json"])
+def test_costs_are_listed_at_the_given_sizes(lstmc: LSTMC, option: str) -> None:
+    told = lstmc("cells", "-D", "H=8", "-D", "D=5", option).out
+    if option == "--json":
+        rnn = json.loads(told)["cells"][0]
+        assert (rnn["name"], rnn["parameters"], rnn["FLOPs"], rnn["not_for"]) == ("rnn", 112, 224, ["caffe-native"])
+        return
+    assert told == lstmc("cells", "-D", "H=8", "-D", "D=5").out  # sizes ask for them too
+    lines = told.splitlines()
     assert [line for line in lines if line in GROUPS] == list(GROUPS)
     (rnn,) = [line.split() for line in lines if line.startswith("rnn ")]
-    assert rnn[1:3] == ["112", "224"]
-    assert rnn[-1] == "caffe-native"
+    assert (rnn[1:3], rnn[-1]) == (["112", "224"], "caffe-native")
 
 
 def test_a_cell_that_the_sizes_do_not_suit_hides_no_other(lstmc: LSTMC) -> None:
@@ -23,12 +46,6 @@ def test_a_cell_that_the_sizes_do_not_suit_hides_no_other(lstmc: LSTMC) -> None:
     assert [line for line in lines if line.startswith("phased_lstm ")]
     (refused,) = [line for line in lines if line.startswith("clockwork")]
     assert refused.startswith("clockwork: split: axis 0 has 7 elements, which do not make 4 equal parts")
-
-
-def test_every_library_cell_is_listed(lstmc: LSTMC) -> None:
-    ended = lstmc("cells")
-    assert (ended.code, ended.err) == (0, "")
-    assert set(find_cells()) <= {line.split()[0] for line in ended.out.splitlines() if line.strip()}
 
 
 def test_json_has_the_dimensions_of_each_cell_and_why_others_are_not_there(lstmc: LSTMC) -> None:
@@ -40,18 +57,34 @@ def test_json_has_the_dimensions_of_each_cell_and_why_others_are_not_there(lstmc
 
 
 def test_a_cell_is_shown(lstmc: LSTMC) -> None:
-    assert lstmc("cells", "show", "min_gru", "-D", "D=3").out == library_cell("min_gru", {"D": 3}).text + "\n"
+    whole = library_cell("min_gru", {"D": 3}).text + "\n"
+    ended = lstmc("cells", "min_gru", "-D", "D=3")
+    assert (ended.code, ended.out, ended.err) == (0, whole, "")
+    old = lstmc("cells", "show", "min_gru", "-D", "D=3")
+    assert (old.code, old.out, old.err) == (0, whole, "`lstmc cells show` is now `lstmc cells NAME`\n")
+
+
+def test_an_unknown_cell_is_refused(lstmc: LSTMC) -> None:
+    ended = lstmc("cells", "grux")
+    assert (ended.code, ended.out) == (2, "")
+    assert "grux" in ended.err
+    assert "gru" in ended.err.replace("grux", "")
+
+
+def test_the_list_needs_no_cell_to_be_traced(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lstmc.cli.listing.library_cell", None)
+    assert lstmc("cells").code == 0
 
 
 def test_a_size_below_one_is_refused_once_for_all_cells(lstmc: LSTMC) -> None:
-    for arguments in ((), ("show", "min_gru")):
+    for arguments in ((), ("min_gru",)):
         refused = lstmc("cells", *arguments, "-D", "H=0")
         assert (refused.code, refused.out) == (2, "")
         assert refused.err == "DimError: dimension H must be at least 1, found 0\n"
 
 
 def test_a_dimension_that_no_cell_has_is_refused(lstmc: LSTMC) -> None:
-    for arguments in ((), ("show", "min_gru")):
+    for arguments in ((), ("min_gru",)):
         refused = lstmc("cells", *arguments, "-D", "Q=4")
         assert refused.code == 2
         assert refused.err.startswith("DimError: no cell of lstmc has a dimension Q: found A, B, C, D, E, ")

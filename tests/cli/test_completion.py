@@ -13,7 +13,7 @@ from tests.cli.conftest import LSTMC
 
 OFFERED = {
     "compile --cell gru": ["gru", "gru_reset_after", "gru_d"],
-    "cells show pha": ["phased_lstm"],
+    "cells pha": ["phased_lstm"],
     "verify --backend o": ["onnx"],
     "compile --target f": ["flat"],
     "compile --backend onnx --target ": ["onnx"],

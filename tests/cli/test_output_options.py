@@ -45,7 +45,7 @@ def test_other_commands_tell_their_tables(lstmc: LSTMC, model_file: Path) -> Non
     assert gru["parameters"] == 3 * (32 + 64 + 1) * 64
     assert gru["not_for"] == ["caffe-native"]
     doctor = lstmc("doctor", "--json")
-    assert {"state": "ok", "what": "lstmc"}.items() <= json.loads(doctor.out)["findings"][0].items()
+    assert {"state": "ok", "component": "lstmc"}.items() <= json.loads(doctor.out)["findings"][0].items()
     assert lstmc("compile", str(model_file), *SIZES).code == 0
     told = found(lstmc, "lint", "net.prototxt", "--target", "noslice", code=1)
     assert told["target"] == "noslice"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc.backend import load_backend
+from lstmc.backend import Finding, load_backend
 from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.pipeline import all_passes
 from lstmc_caffe.fused.op import FusedScan
@@ -148,3 +148,28 @@ def test_doctor_names_what_is_missing_and_exits_with_1(lstmc: LSTMC, monkeypatch
     assert ended.code == 1
     assert "missing" in ended.out
     assert "python -m lstmc_caffe.install" in ended.out
+
+
+def test_doctor_prints_each_command_whole_on_a_narrow_terminal(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = Finding("Caffe", False, "not found, " + "which is long " * 8, "python -m lstmc_caffe.install --" + "x" * 90)
+    grouped = [Finding(f"package{i}", True, "1.2.3", group="packages") for i in range(12)]
+    absent = [Finding(name, False, f"install it: get {name}", group="runtimes") for name in ("a", "b")]
+    monkeypatch.setattr("lstmc.cli.doctor.findings", lambda: iter([*grouped, long, *absent]))
+    monkeypatch.setattr("lstmc.cli.doctor.out.width", 80)
+    ended = lstmc("doctor")
+    lines = ended.out.splitlines()
+    assert ended.code == 1
+    assert f"         {long.fix}" in lines
+    assert lines[0].startswith("ok       packages: package0 1.2.3, package1 1.2.3, ")
+    assert all(len(line) < 80 and not line.endswith("package") for line in lines[:3])
+    assert "no       runtimes: a, b" in lines
+    verbose = lstmc("doctor", "-v").out.splitlines()
+    assert "no       a: install it: get a" in verbose
+    assert verbose[:12] == [f"ok       package{i}: 1.2.3" for i in range(12)]
+
+
+def test_a_pipe_gets_lines_of_any_length_without_padding(lstmc: LSTMC, model_file: Path) -> None:
+    folder = "a" * 200
+    lines = lstmc("compile", str(model_file), "-D", "T=3", "-D", "N=2", "-o", folder).out.splitlines()
+    assert [line for line in lines if line.startswith(f"{folder}/net.prototxt ")]
+    assert not [line for line in lines if line != line.rstrip()]

@@ -1,4 +1,4 @@
-"""What ``lstmc doctor`` says of readers: which there are, their versions, and the commands that bring the others."""
+"""What ``lstmc doctor`` says of runtimes: those that are installed, and the commands that install the others."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from lstmc_caffe.readers.session import ReaderError, ReaderSession
 
 
 def reader_findings() -> Iterator[Finding]:
-    """A line for each reader. Nothing is broken without one, so how to install it is no mend."""
+    """Yield a finding for each runtime. All are optional, so how to install one is no fix."""
     for name in reader_names():
-        try:
-            reader = load_reader(name)
-            if any(interpreter(environment) is None for environment in reader.environments):
-                yield Finding(f"reader {name}", False, f"{reader.title} is not installed: {reader.how_to_install}")
-                continue
-            if reader.environments:  # which start slowly, and are what they were made as
-                made = ", ".join(requirement for of in reader.environments for requirement in of.requires)
-                yield Finding(f"reader {name}", True, f"{reader.title}, an environment of {made}")
-                continue
-            with ReaderSession(reader) as session:
-                yield Finding(f"reader {name}", True, f"{reader.title} {session.version()}")
-        except (PluginError, ReaderError) as error:
-            yield Finding(f"reader {name}", False, error.message)
+        found, detail = _state(name)
+        yield Finding(name, found, detail, group="runtimes")
+
+
+def _state(name: str) -> tuple[bool, str]:
+    """Return whether a runtime is installed, and its version or how to install it."""
+    try:
+        reader = load_reader(name)
+        if any(interpreter(environment) is None for environment in reader.environments):
+            return False, f"{reader.title} is not installed: {reader.how_to_install}"
+        if reader.environments:  # their runtimes start slowly, and their versions are those they were installed with
+            packages = ", ".join(requirement for of in reader.environments for requirement in of.requires)
+            return True, f"{reader.title}, an environment of {packages}"
+        with ReaderSession(reader) as session:
+            return True, f"{reader.title} {session.version()}"
+    except (PluginError, ReaderError) as error:
+        return False, error.message

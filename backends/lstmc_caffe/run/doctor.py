@@ -1,4 +1,4 @@
-"""What ``lstmc doctor`` says of Caffe: which there is, what was tried, and whether a GPU can be used."""
+"""What ``lstmc doctor`` says of Caffe: which one is used, what was tried, and whether a GPU can be used."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from lstmc_caffe.run.locate import CaffeNotFound, attempt_all, locate_for_gpu
 
 
 def findings() -> Iterator[Finding]:
-    """A line for each place where Caffe was looked for, up to the first that has it, and then what that one can do."""
+    """Yield a finding for each place without Caffe, up to the first that has it, and for what that one can do."""
     location = None
     for attempt in attempt_all():
         location = location or attempt.location
-        yield Finding(f"Caffe at {attempt.place}", attempt.location is not None, attempt.reason or "real Caffe")
         if location is not None:
             break
+        yield Finding(attempt.place, False, attempt.reason or "", group="no Caffe in")
     if location is None:
-        yield Finding("Caffe", False, "no Python here has real Caffe", INSTALL)
+        yield Finding("Caffe", False, "not found", INSTALL)
         return
     yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
     yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))

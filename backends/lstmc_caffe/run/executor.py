@@ -31,6 +31,7 @@ class CaffeExecutor:
         self.runner = runner
         self.mode: Mode = mode
         self.name = f"caffe-{mode}"
+        self.hardware = "GPU" if mode == "gpu" else ""
 
     def unavailable(self) -> str | None:
         """Why this Caffe cannot be used here, or None."""

@@ -1,4 +1,4 @@
-"""Finds the Python that has pycaffe: by setting, by the installer's record, or by trying.
+"""Finds the Python that has pycaffe: by setting, by the record of lstmc_caffe.install, or by trying.
 
 Each place is tried by importing caffe in a process of its own (about half a second); one that has it, once.
 """
@@ -105,14 +105,14 @@ def _attempt_installed(cache: Path | None) -> Iterator[Attempt]:
     yield from (Attempt("the installer's cache", refusal) for refusal in refusals(cache))
     record = installed(cache) or installed_with_cuda(cache)  # the second can do what the first can, more slowly
     if record is None:
-        yield Attempt("the installer's record", "nothing is installed")
+        yield Attempt("lstmc_caffe.install", "nothing is installed")
         return
     yield _attempt_record(record)
 
 
 def _attempt_record(record: Installed) -> Attempt:
     location = CaffeLocation(record.python, str(record.pythonpath), record.caffe_binary, "installed")
-    return _attempt(f"the installer's record ({record.key})", location)
+    return _attempt(f"lstmc_caffe.install ({record.key})", location)
 
 
 def _usual_pythons(path: str | None) -> list[Path]:

@@ -29,8 +29,8 @@ from lstmc_onnx.write.graph import value_names
 
 def findings() -> Iterator[Finding]:
     """The package that writes nets, and the one that runs them; without either the backend does less, not nothing."""
-    yield _package("onnx, to write nets", onnx, lambda found: f"{found.__version__}, opsets up to {newest(found)}")
-    yield _package("ONNX Runtime, to run them", onnxruntime, lambda found: str(found.__version__))
+    yield _package("onnx", onnx, lambda found: f"{found.__version__}, opsets up to {newest(found)}")
+    yield _package("onnxruntime", onnxruntime, lambda found: str(found.__version__))
 
 
 def newest(onnx: Any) -> int:
@@ -40,9 +40,9 @@ def newest(onnx: Any) -> int:
 
 def _package(subject: str, get: Callable[[], Any], detail: Callable[[Any], str]) -> Finding:
     try:
-        return Finding(subject, True, detail(get()))
+        return Finding(subject, True, detail(get()), group="ONNX")
     except BackendError as error:
-        return Finding(subject, False, error.message)  # an extra: nothing is broken without it
+        return Finding(subject, False, error.message, group="ONNX")  # an extra: nothing is broken without it
 
 
 GPU = "CUDAExecutionProvider"

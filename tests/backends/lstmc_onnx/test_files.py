@@ -192,14 +192,14 @@ def test_a_missing_extra_is_said_with_the_command_that_brings_it(without: Callab
         " python -m pip install 'lstmc[onnx]'"
     )
     found = {finding.subject: finding for finding in OnnxBackend().doctor()}
-    assert not any(finding.found or finding.mend for finding in found.values())  # an extra: nothing is broken
-    assert found["onnx, to write nets"].detail == caught.value.message
+    assert not any(finding.found or finding.fix for finding in found.values())  # an extra: nothing is broken
+    assert found["onnx"].detail == caught.value.message
 
 
 def test_the_doctor_tells_of_both_packages(lstmc: LSTMC) -> None:
     found = {finding.subject: finding for finding in OnnxBackend().doctor()}
     assert all(finding.found for finding in found.values())
-    assert found["onnx, to write nets"].detail == f"{onnx.__version__}, opsets up to {onnx.defs.onnx_opset_version()}"
+    assert found["onnx"].detail == f"{onnx.__version__}, opsets up to {onnx.defs.onnx_opset_version()}"
 
 
 def test_losses_are_refused_with_the_reason(tmp_path: Path, lstmc: LSTMC) -> None:

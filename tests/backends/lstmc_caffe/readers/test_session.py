@@ -144,9 +144,9 @@ def test_what_is_no_reader_is_told() -> None:
             load_reader(name)
         assert wrong in raised.value.message
     found = {finding.subject: finding for finding in reader_findings()}
-    assert (found["reader mine"].found, found["reader mine"].detail) == (True, "My Reader 7")
-    assert not found["reader none"].found
-    assert found["reader opencv"].detail.startswith("OpenCV 4 DNN 4.")
+    assert (found["mine"].found, found["mine"].detail) == (True, "My Reader 7")
+    assert not found["none"].found
+    assert found["opencv"].detail.startswith("OpenCV 4 DNN 4.")
 
 
 def test_a_reader_that_is_not_there_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

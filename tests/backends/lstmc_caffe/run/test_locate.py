@@ -102,12 +102,12 @@ def test_no_caffe_at_all_says_what_was_tried_and_the_command_that_mends_it(tmp_p
     python2 = script(tmp_path / "bin" / "python2", "exit 127")
     attempts = list(attempt_all({"PATH": str(tmp_path / "bin")}, tmp_path))
     places = [attempt.place for attempt in attempts]
-    assert places[:2] == ["the installer's record", sys.executable]
+    assert places[:2] == ["lstmc_caffe.install", sys.executable]
     assert places[-2:] == [str(python3), str(python2)]
     chosen = (attempts[0], *attempts[-2:])
     assert str(CaffeNotFound("real Caffe was not found", chosen)) == (
         "CaffeNotFound: real Caffe was not found\n"
-        "  tried the installer's record: nothing is installed\n"
+        "  tried lstmc_caffe.install: nothing is installed\n"
         f"  tried {python3}: import caffe fails: ImportError: No module named caffe\n"
         f"  tried {python2}: import caffe fails: exit status 127\n"
         "  to mend it: python -m lstmc_caffe.install"
@@ -123,7 +123,7 @@ def test_a_runner_without_caffe_raises_when_it_is_first_needed(tmp_path: Path, m
         runner.load("")
     assert str(caught.value) == (
         "CaffeNotFound: real Caffe was not found\n"
-        "  tried the installer's record: nothing is installed\n"
+        "  tried lstmc_caffe.install: nothing is installed\n"
         "  to mend it: python -m lstmc_caffe.install"
     )
 
@@ -135,8 +135,8 @@ def test_the_installers_record_is_next(tmp_path: Path, monkeypatch: pytest.Monke
     location = CaffeLocation(python, str(tmp_path / "site"), tmp_path / "caffe", "installed")
     assert locate({}, tmp_path) == location
     first = next(attempt_all({}, tmp_path))
-    assert first == Attempt("the installer's record (key)", location=location)
-    assert str(first) == "the installer's record (key): has real Caffe"
+    assert first == Attempt("lstmc_caffe.install (key)", location=location)
+    assert str(first) == "lstmc_caffe.install (key): has real Caffe"
 
 
 def test_an_installed_caffe_that_broke_is_named_and_passed_over(
@@ -147,7 +147,7 @@ def test_an_installed_caffe_that_broke_is_named_and_passed_over(
     monkeypatch.setattr(locating, "installed", lambda cache: record)
     monkeypatch.setattr(locating, "_usual_pythons", lambda path: [working])
     attempts = list(attempt_all({}, tmp_path))
-    assert str(attempts[0]) == "the installer's record (key): import caffe fails: exit status 1"
+    assert str(attempts[0]) == "lstmc_caffe.install (key): import caffe fails: exit status 1"
     assert locate({}, tmp_path) == CaffeLocation(working, None, None, "found")
 
 

@@ -106,7 +106,7 @@ def test_a_broken_build_with_cuda_is_not_passed_over(builds: Builds, tmp_path: P
         locate_for_gpu({}, tmp_path)
     assert str(caught.value) == (
         "CaffeNotFound: the Caffe that was built with CUDA does not work\n"
-        "  tried the installer's record (key-cuda): import caffe fails: exit status 1\n"
+        "  tried lstmc_caffe.install (key-cuda): import caffe fails: exit status 1\n"
         "  to mend it: python -m lstmc_caffe.install --cuda --force"
     )
 
@@ -192,7 +192,7 @@ def doctor(monkeypatch: pytest.MonkeyPatch, builds: Builds, state: GpuState) -> 
     for name in ("LSTMC_CAFFE_PYTHON", "LSTMC_CAFFE_PYTHONPATH"):
         monkeypatch.delenv(name, raising=False)
     found = CaffeBackend().doctor()
-    return [(f.subject, f.found, f.detail, f.mend) for f in found if "GPU" in f.subject]
+    return [(f.subject, f.found, f.detail, f.fix) for f in found if "GPU" in f.subject]
 
 
 @pytest.mark.slow
