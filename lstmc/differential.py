@@ -21,7 +21,7 @@ from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_out
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.prepare import fixed_masks, mask_name
-from lstmc.soundness import not_finite, rounded, without_gradient, zeros_dropped
+from lstmc.soundness import first_not_finite, rounded, without_gradient, zeros_dropped
 
 VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
@@ -225,9 +225,12 @@ def _report(
         )
 
     compared = differences(execution)
-    problem = not_finite(reference)
-    remarks = [problem] if problem else [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
-    if not problem and not all(difference.passed for difference in compared):
+    remarks = [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
+    passed = all(difference.passed for difference in compared)
+    problem = _not_finite(reference, gradients, arrays, passed)
+    if problem:
+        remarks = [problem]
+    elif not passed:
         remarks += _ill_conditioned(compared, differences(_moved(graph, arrays, seed)))
     return Report(
         name,
@@ -235,6 +238,18 @@ def _report(
         (*_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
         tuple(remarks),
     )
+
+
+def _not_finite(reference: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> str | None:
+    """Say where the model itself has NaN or infinity: in float64, and in float32 where there is a difference."""
+    computed = (*reference.values.values(), *gradients.inputs.values(), *gradients.params.values())
+    if not all(np.isfinite(array).all() for array in computed):
+        found = first_not_finite(reference, arrays.cotangents)
+        return f"the model itself is not finite with these inputs and parameters: {found}" if found else None
+    if passed:
+        return None
+    found = first_not_finite(forward(reference.graph, arrays.inputs, arrays.weights, np.float32), arrays.cotangents)
+    return f"the model itself is not finite in float32, in which nets compute: {found}" if found else None
 
 
 def _moved(graph: Graph, arrays: RunArrays, seed: int) -> Execution:

@@ -5,10 +5,10 @@ NumPy, float64 unless float32 is asked for. Whatever a pass or a backend makes o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from lstmc.activity import counted
 from lstmc.errors import InterpreterError
 from lstmc.ir import Graph, Node, Ref, Scan, print_node
-from lstmc.ops import Array, Input, Leaf, Param
+from lstmc.ops import Array, Arrays, Input, Leaf, Param
 from lstmc.types import TensorType
 
 T = TypeVar("T")
@@ -31,11 +31,16 @@ def _untold(items: Collection[T]) -> Iterable[T]:
 
 @dataclass
 class Evaluation:
-    """One forward evaluation of a graph: every value of it, kept for reading and for :func:`backward`."""
+    """One forward evaluation of a graph: every value of it, kept for reading and for :func:`backward`.
+
+    ``steps`` has the evaluations of each scan's steps. ``within`` are the steps that this one is of, the innermost
+    first: the name of a scan's body, and the step's place in time.
+    """
 
     graph: Graph
     values: dict[Ref, Array]
-    steps: dict[str, dict[int, Evaluation]] = field(default_factory=dict)  # of each scan: its steps' own runs
+    steps: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
+    within: tuple[tuple[str, int], ...] = ()
 
     @property
     def outputs(self) -> dict[str, Array]:
@@ -44,6 +49,15 @@ class Evaluation:
     def by_name(self) -> dict[str, Array]:
         """Every value under its own name."""
         return {self.graph.value_name(ref): array for ref, array in self.values.items()}
+
+
+class Observer(Protocol):
+    """Is called with each node that :func:`backward` has differentiated: what it read, the cotangents of its results
+    and those of its operands."""
+
+    def __call__(
+        self, run: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None], /
+    ) -> None: ...
 
 
 @dataclass
@@ -97,8 +111,14 @@ def _checked(kind: str, name: str, given: Any, wanted: TensorType, dtype: DTypeL
     return array
 
 
-def _run(graph: Graph, leaves: Mapping[str, Array], dtype: DTypeLike, told: Progress[Any] = _untold) -> Evaluation:
-    run = Evaluation(graph, {})
+def _run(
+    graph: Graph,
+    leaves: Mapping[str, Array],
+    dtype: DTypeLike,
+    told: Progress[Any] = _untold,
+    within: tuple[tuple[str, int], ...] = (),
+) -> Evaluation:
+    run = Evaluation(graph, {}, within=within)
     for node in _counted_nodes(graph, told):
         args = [run.values[ref] for ref in graph.args(node.name)]
         if node.name in leaves:
@@ -156,7 +176,7 @@ def _run_scan(
             for param, arg, role in zip(body.body_args(), args, roles, strict=True)
         }
         try:
-            step = steps[t] = _run(body, leaves, dtype)
+            step = steps[t] = _run(body, leaves, dtype, within=((body.name, t), *run.within))
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
             raise
@@ -168,8 +188,10 @@ def _run_scan(
     return (*stacked, *states)
 
 
-def backward(run: Evaluation, cotangents: Mapping[str, Any]) -> Gradients:
+def backward(run: Evaluation, cotangents: Mapping[str, Any], observer: Observer | None = None) -> Gradients:
     """Cotangents of the outputs (by name; a missing one is zero) to those of inputs and parameters.
+
+    ``observer`` is called with each node after it was differentiated, those of scans' steps too.
 
     Raises :class:`InterpreterError` for one of another shape than its output.
     """
@@ -180,7 +202,7 @@ def backward(run: Evaluation, cotangents: Mapping[str, Any]) -> Gradients:
             ct = _checked("cotangent", output.name, cotangents[output.name], wanted, dtype)
             _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
-        found = _back(run, seeds, partial(counted, what=f"gradients of {run.graph.name}"))
+        found = _back(run, seeds, observer, partial(counted, what=f"gradients of {run.graph.name}"))
 
     def of(kind: type[Leaf]) -> dict[str, Array]:
         leaves = (node for node in run.graph if isinstance(node.op, kind))
@@ -193,7 +215,9 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
     into[ref] = into[ref] + ct if ref in into else ct
 
 
-def _back(run: Evaluation, seeds: dict[Ref, Array], told: Progress[Any] = _untold) -> dict[Ref, Array]:
+def _back(
+    run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, told: Progress[Any] = _untold
+) -> dict[Ref, Array]:
     """From cotangents of some values to those of all values that they depend on."""
     cts = dict(seeds)
     for node in _counted_nodes(list(reversed(list(run.graph))), told):
@@ -205,12 +229,14 @@ def _back(run: Evaluation, seeds: dict[Ref, Array], told: Progress[Any] = _untol
         operands = run.graph.args(node.name)
         args = [run.values[ref] for ref in operands]
         if isinstance(node.op, Scan):
-            back: tuple[Array | None, ...] = _back_scan(run, node, node.op, given, args, told)
+            back: tuple[Array | None, ...] = _back_scan(run, node, node.op, given, args, observer, told)
         else:
             try:
                 back = node.op.vjp(given, outs, *args)
             except Exception as error:
                 raise _failed(run.graph, node, "differentiating", error) from error
+            if observer is not None:
+                observer(run, node, args, given, back)
         for ref, ct in zip(operands, back, strict=True):
             if ct is not None:
                 _accumulate(cts, ref, ct)
@@ -218,7 +244,13 @@ def _back(run: Evaluation, seeds: dict[Ref, Array], told: Progress[Any] = _untol
 
 
 def _back_scan(
-    run: Evaluation, node: Node, scan: Scan, cts: tuple[Array, ...], args: list[Array], told: Progress[Any]
+    run: Evaluation,
+    node: Node,
+    scan: Scan,
+    cts: tuple[Array, ...],
+    args: list[Array],
+    observer: Observer | None,
+    told: Progress[Any],
 ) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     count = len(cts) - scan.states
@@ -230,7 +262,7 @@ def _back_scan(
         for output, seed in zip(body.outputs, [*(c[_at(scan, t)] for c in cts[:count]), *state_cts], strict=True):
             _accumulate(seeds, output.ref, seed)
         try:
-            found = _back(step, seeds)
+            found = _back(step, seeds, observer)
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
             raise

@@ -1,38 +1,116 @@
 """What a comparison with the interpreter cannot show: where the model itself is not finite, where rounding alone moves
-it, and which parameters nothing depends on."""
+it, and which parameters nothing depends on. Training uses the first too, to name the op at which a run diverged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from lstmc.interp import Evaluation, Gradients, named_rng
-from lstmc.ir import Graph, Ref, Scan
-from lstmc.ops import Array, Input, IntegerRange, Param
+from lstmc.interp import Evaluation, Gradients, backward, named_rng
+from lstmc.ir import Graph, Node, Ref, Scan
+from lstmc.ops import Array, Arrays, Binary, Input, IntegerRange, Leaf, Param, Pointwise
+from lstmc.source import SrcLoc, called
 
 HALF_STEP = 2.0**-24  # the largest relative error of rounding to float32
 
 
-def not_finite(run: Evaluation, of: str = "") -> str | None:
-    """Where an evaluation has NaN or infinity first, in words; None where it has none."""
-    for ref, array in run.values.items():
-        bad = ~np.isfinite(array)
-        if not bad.any():
-            continue
-        node = run.graph.node(ref.node)
+@dataclass(frozen=True)
+class NotFinite:
+    """Where a value or, if ``gradient``, a gradient first is NaN or infinite.
+
+    ``what`` is the function or op at ``loc`` in the user's file, or a parameter or an input. ``within`` are the steps
+    of scans that it is in, the innermost first; ``operands`` are the op's, at the first element that is not finite,
+    where the op works element by element.
+    """
+
+    what: str
+    value: float
+    gradient: bool = False
+    loc: SrcLoc | None = None
+    within: tuple[tuple[str, int], ...] = ()
+    operands: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        at = f" at {self.loc.short}" if self.loc else ""
+        steps = "".join(f", step {t} of {body}" for body, t in self.within) + ("," if self.within else "")
+        values = " and ".join(f"{value:g}" for value in self.operands)
+        cause = f" where its operand{' is' if len(self.operands) == 1 else 's are'} {values}" if values else ""
+        subject = f"the gradient of {self.what}" if self.gradient else self.what
+        return f"{subject}{at}{steps} is not finite: {self.value:g}{cause}"
+
+
+def first_not_finite(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
+    """Return where NaN or infinity first occurs in an evaluation or, if nowhere, in its gradients by ``cotangents``.
+
+    That is a parameter or an input; else an op that gives it from operands which are all finite; else one that gives
+    NaN from operands without NaN, as 0 times a constant infinity.
+    """
+    for node in run.graph:
+        value = run.values[Ref(node.name)]
+        if isinstance(node.op, Input | Param) and not np.isfinite(value).all():
+            kind = "input" if isinstance(node.op, Input) else "parameter"
+            return NotFinite(f"{kind} {node.name}", _first(value)[1], loc=node.loc)
+    for wrong in (np.isfinite, lambda array: ~np.isnan(array)):
+        for step, node, args, results in _executed(run):
+            if all(wrong(arg).all() for arg in args) and not all(wrong(result).all() for result in results):
+                bad = next(result for result in results if not wrong(result).all())
+                return _located(step, node, args, bad, gradient=False)
+    if not all(np.isfinite(array).all() for array in run.outputs.values()):
+        return None
+    return _first_gradient(run, cotangents)
+
+
+class _Stop(Exception):
+    """Ends a backward pass at the gradient that is not finite."""
+
+    def __init__(self, found: NotFinite) -> None:
+        super().__init__()
+        self.found = found
+
+
+def _first_gradient(run: Evaluation, cotangents: Mapping[str, Any]) -> NotFinite | None:
+    def look(step: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None]) -> None:
+        for array in back:
+            if array is not None and not np.isfinite(array).all():
+                raise _Stop(_located(step, node, args, array, gradient=True))
+
+    try:
+        gradients = backward(run, cotangents, look)
+    except _Stop as stop:
+        return stop.found
+    for name, array in {**gradients.params, **gradients.inputs}.items():  # a sum over steps may overflow
+        if not np.isfinite(array).all():
+            return NotFinite(name, _first(array)[1], True, run.graph.node(name).loc)
+    return None
+
+
+def _executed(run: Evaluation) -> Iterator[tuple[Evaluation, Node, list[Array], list[Array]]]:
+    """Yield each node that was executed, in order, with its operands and results; steps in place of their scans."""
+    for node in run.graph:
         if isinstance(node.op, Scan):
             steps = run.steps[node.name]
             for t in node.op.order():
-                found = not_finite(steps[t], f" of step {t} of {node.op.body.name}")
-                if found is not None:
-                    return found
-        place = f", made at {node.loc.short}" if node.loc else ""
-        return (
-            f"the model itself is not finite with these inputs and parameters: {node.op.name} gives"
-            f" {array[bad].flat[0]} in {run.graph.value_name(ref)}{of}{place}"
-        )
-    return None
+                yield from _executed(steps[t])
+        elif not isinstance(node.op, Leaf):
+            args = [run.values[ref] for ref in run.graph.args(node.name)]
+            yield run, node, args, [run.values[Ref(node.name, i)] for i in range(len(node.types))]
+
+
+def _first(array: Array) -> tuple[tuple[int, ...], float]:
+    """Return the index and the value of the first element that is not finite."""
+    index = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(array)))
+    return index, float(array[index])
+
+
+def _located(step: Evaluation, node: Node, args: Sequence[Array], array: Array, gradient: bool) -> NotFinite:
+    index, value = _first(array)
+    operands: tuple[float, ...] = ()
+    if isinstance(node.op, Pointwise | Binary) and all(arg.shape in ((), array.shape) for arg in args):
+        operands = tuple(float(arg[index if arg.shape else ()]) for arg in args)
+    return NotFinite(called(node.loc) or node.op.name, value, gradient, node.loc, step.within, operands)
 
 
 def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:

@@ -25,6 +25,8 @@ PACKAGE = Path(__file__).resolve().parent
 _INTERNAL = ("lstmc.source", "lstmc.dsl", "lstmc.ir", "lstmc.ops", "lstmc.passes")
 _LIBRARY = "lstmc.cells"
 
+_SHORT = 40  # characters of an expression that is quoted in a sentence
+
 Span = tuple[int, int, int, int]  # line, column, end line, end column, as in ``ast``
 
 
@@ -148,6 +150,15 @@ def _positions(code: CodeType) -> list[_Position]:
 def assigned_names(loc: SrcLoc | None) -> tuple[str, ...]:
     """The variable names that the expression at ``loc`` is assigned to: ``i, f = split(z)`` gives (i, f)."""
     return () if loc is None else _tree(loc.file).assigned.get(loc.span, ())
+
+
+def called(loc: SrcLoc | None) -> str | None:
+    """Return the function that the expression at ``loc`` calls, as written, or another expression of one short line."""
+    if loc is None:
+        return None
+    call = _tree(loc.file).calls.get(loc.span)
+    written = ast.unparse(call.func) if call else loc.text() or ""
+    return written if 0 < len(written) <= _SHORT else None
 
 
 def argument_location(loc: SrcLoc | None, position: int | None, keyword: str | None = None) -> SrcLoc | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from lstmc import (
     relu,
     scan,
     softmax_loss,
+    sqrt,
     tanh,
     uniform,
     xavier,
@@ -35,12 +37,15 @@ from lstmc import (
 from lstmc.api.net import Net
 from lstmc.differential import random_inputs
 from lstmc.errors import DataError
+from lstmc.interp import forward
 from lstmc.ir import Builder, Node, parse_graph, print_graph
 from lstmc.manifest import parse_manifest
+from lstmc.model_file import model_in
 from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange, RealRange
 from lstmc.passes import Refs, rewrite
-from lstmc.weights import random_weights
+from lstmc.soundness import first_not_finite
+from lstmc.weights import parameters, random_weights
 from lstmc_caffe.ops import DummyData, Scale
 
 T, N, D, H = dims("T N D H")
@@ -169,8 +174,11 @@ def test_a_model_that_is_not_finite_is_called_so() -> None:
     found = lstmc.compile(falling, T=4, N=1).verify(ON)
     assert not found
     (remark,) = found.remarks
-    assert remark.startswith("the model itself is not finite with these inputs and parameters: log gives -inf in")
-    assert " of step 1 of falling, made at " in remark
+    assert re.fullmatch(
+        r"the model itself is not finite with these inputs and parameters: log at \S*test_soundness\.py:\d+,"
+        r" step 1 of falling, is not finite: -inf where its operand is 0",
+        remark,
+    )
 
 
 def test_a_model_that_rounding_moves_is_called_ill_conditioned() -> None:
@@ -241,3 +249,126 @@ def _with(artifact: Any) -> Any:
     files = dict(artifact.files)
     files["dropped.prototxt"] = files["dropped.prototxt"].replace(b"dropout_ratio: 0.3", b"dropout_ratio: 0.6")
     return lstmc.backend.Artifact(**{**artifact.__dict__, "files": files})
+
+
+PLANTED = """from lstmc import *
+N = dims("N")
+@cell
+def inner(x=Input(N, 2), h=State(N, 2), *, a=Param(2, fill=constant(1))):
+    y = LINE
+    return y, {"h": h + x}
+@cell
+def outer(x=Input(N, 2), h=State(N, 2)):
+    y, last = inner()(x, h=h)
+    return y, last
+@model
+def net(X=Input(4, N, 2)):
+    y, last = scan(CELL(), X)
+    return {"loss": sum(y)}
+"""
+CASES = [  # line 5; the first element of X at each step; what is not finite in step 2, and its value
+    ("sqrt(1 - h * h)", [0, 1, -1, 0], "the gradient of sqrt", "inf where its operand is 0"),
+    ("sqrt(h)", [0.5, -1, 0, 0], "sqrt", "nan where its operand is -0.5"),
+    ("log(1 + h)", [0, -1, 0, 0], "log", "-inf where its operand is 0"),
+    ("a / (1 - h)", [0, 1, 0, 0], "a / (1 - h)", "inf where its operand is 0"),
+    ("exp(h)", [0, 90, 0, 0], "exp", "inf where its operand is 90"),
+    ("h * a * 0 * exp(50 * h)", [1, 1, -1, 1], "exp", "inf where its operand is 100"),
+    ("0 * sqrt(h + 1)", [1, -2, 1, 1], "the gradient of sqrt", "nan where its operand is 0"),
+    ("h * 1e38 * (a * 1e10)", [0, 1, 0, 0], "h * 1e38 * (a * 1e10)", "inf"),
+    ("sum(concat(h, h, axis=1) * 2e38, axis=1, keepdims=True) + h", [0, 1, -1, 0], "sum", "inf"),
+]
+
+
+@pytest.mark.parametrize(("line", "x", "what", "value"), CASES)
+@pytest.mark.parametrize("scanned", ["inner", "outer"])
+def test_the_first_value_that_is_not_finite_is_named_with_its_line_and_step(
+    line: str, x: list[float], what: str, value: str, scanned: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(PLANTED.replace("LINE", line).replace("CELL", scanned))
+    graph = model_in(str(path)).graph({"N": 2})
+    X = np.zeros((4, 2, 2))
+    X[:, 1, 0] = x
+    weights = {name: np.ones(2) for name in parameters(graph)}
+    found = str(first_not_finite(forward(graph, {"X": X}, weights, np.float32), {"loss": 1.0}))
+    assert found == f"{what} at {path}:5, step 2 of {scanned}, is not finite: {value}"
+
+
+NESTED = """\
+graph net {
+  %X: f32[2,3,1] = input()
+  %s: f32[1] = input()
+  %y, %l: f32[2,1], f32[1] = scan(%X, %s, length=2) {
+    body outer {
+      %x: f32[3,1] = arg()
+      %s: f32[1] = arg(role='state')
+      %z, %e: f32[3,1], f32[1] = scan(%x, %s, length=3, reverse=True) {
+        body inner {
+          %x: f32[1] = arg()
+          %s: f32[1] = arg(role='state')
+          %r: f32[1] = power(%x, exponent=0.5)
+          %n: f32[1] = add(%s, %r)
+          return %r, next s=%n
+        }
+      }
+      return %e, next s=%e
+    }
+  }
+  return y=%y, l=%l
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("element", "said"),
+    [
+        (-1, "power, step 2 of inner, step 1 of outer, is not finite: nan where its operand is -1"),
+        (0, "the gradient of power, step 2 of inner, step 1 of outer, is not finite: inf where its operand is 0"),
+        (np.nan, "input X is not finite: nan"),
+    ],
+)
+def test_a_step_of_a_scan_in_a_scan_is_named_by_both(element: float, said: str) -> None:
+    X = np.ones((2, 3, 1))
+    X[1, 2] = element
+    run = forward(parse_graph(NESTED), {"X": X, "s": np.zeros(1)})
+    assert str(first_not_finite(run, {"l": np.ones(1)})) == said
+
+
+def test_an_infinite_constant_is_no_fault_where_nothing_makes_nan_of_it() -> None:
+    text = """graph net {
+  %X: f32[2] = input()
+  %m: f32[2] = full(shape=(2), value=-1e999)
+  %a: f32[2] = add(%X, %m)
+  %e: f32[2] = exp(%a)
+  OP
+  return y=%y
+}
+"""
+    run = forward(parse_graph(text.replace("OP", "%y: f32[2] = mul(%e, %X)")), {"X": -np.ones(2)})
+    assert first_not_finite(run, {"y": np.ones(2)}) is None
+    for op, said in (
+        ("%y: f32[2] = log(%X)", "log is not finite: nan where its operand is -1"),
+        ("%y: f32[2] = mul(%e, %m)", "mul is not finite: nan where its operands are 0 and -inf"),
+    ):
+        run = forward(parse_graph(text.replace("OP", op)), {"X": -np.ones(2)})
+        assert str(first_not_finite(run, {"y": np.ones(2)})) == said
+
+
+def test_verify_names_a_gradient_that_is_not_finite_and_an_overflow_of_float32(tmp_path: Path) -> None:
+    @model
+    def net(X: Any = Input(2), Z: Any = Input(2)) -> Any:
+        return {"y": sqrt(X), "z": exp(Z)}
+
+    (remark,) = lstmc.compile(net).verify(ON, inputs={"X": np.array([1.0, 0.0]), "Z": np.zeros(2)}).remarks
+    assert re.fullmatch(
+        r"the model itself is not finite with these inputs and parameters: the gradient of sqrt at \S+:\d+"
+        r" is not finite: -?inf where its operand is 0",
+        remark,
+    )
+    found = lstmc.compile(net).verify(ON, inputs={"X": np.ones(2), "Z": np.array([1.0, 100.0])})
+    assert not found
+    assert re.fullmatch(
+        r"the model itself is not finite in float32, in which nets compute: exp at \S+:\d+ is not finite: inf"
+        r" where its operand is 100",
+        found.remarks[0],
+    )

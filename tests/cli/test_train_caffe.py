@@ -74,6 +74,66 @@ def test_scores_are_losses_and_scores_alone(lstmc: LSTMC, caffe: object) -> None
     assert [set(record["scores"]) for record in tests] == [{"loss", "accuracy"}] * 2
 
 
+DIVERGING = """\
+import numpy as np
+from lstmc import *
+from lstmc_caffe import Solver
+
+N, H = dims("N H")
+
+
+@cell
+def rooted(x=Input(N, 2), h=State(N, H), *, W=Param(H, 2, fill=uniform(-1, 1))):
+    a = tanh(linear(x, W))
+    h = h + PLANTED
+    return h, {"h": h}
+
+
+@model(solver=Solver(max_iter=40))
+def net(X=Input(4, N, 2), t=Input(N, 3)):
+    y, last = scan(rooted(H=3), X, carry=CARRY)
+    return {"y": y[-1], "loss": euclidean_loss(y[-1], t)}
+"""
+
+
+@pytest.mark.caffe
+@pytest.mark.parametrize(
+    ("planted", "carry", "expected"),
+    [
+        (
+            "sqrt(1 - a * a)",
+            False,
+            "TrainingError: after iteration 3 rooted/W has values that are NaN or infinite\n"
+            "  net.py:11:13\n"
+            "    h = h + sqrt(1 - a * a)\n"
+            "            ^^^^^^^^^^^^^^^\n"
+            "  the gradient of sqrt at net.py:11, step 2 of rooted, is not finite: inf where its operand is 0\n",
+        ),
+        (
+            "exp(50 * relu(x - 3)) @ const(np.eye(2, 3))",
+            True,
+            "TrainingError: the loss of iteration 3 is nan\n"
+            "  net.py:11:13\n"
+            "    h = h + exp(50 * relu(x - 3)) @ const(np.eye(2, 3))\n"
+            "            ^^^^^^^^^^^^^^^^^^^^^\n"
+            "  exp at net.py:11, step 2 of rooted, is not finite: inf where its operand is 100\n",
+        ),
+    ],
+)
+def test_a_run_that_diverges_names_the_first_value_that_is_not_finite(
+    planted: str, carry: bool, expected: str, lstmc: LSTMC, caffe: object
+) -> None:
+    X = np.full((4, 40, 2), 0.1)
+    X[2, 11] = 500 if not carry else 5  # of the third batch
+    np.savez("data.npz", X=X, t=np.ones((40, 3)))
+    Path("net.py").write_text(DIVERGING.replace("PLANTED", planted).replace("CARRY", str(carry)))
+    ended = lstmc("train", "net.py", "--data", "data.npz", "-D", "N=4", "--no-shuffle", "-o", "run")
+    assert ended.code == 2
+    assert ended.err == expected + (
+        "  keep its operand in range, as with maximum(x, 1e-6) or clip(x, -50, 50)\n  there is no snapshot yet\n"
+    )
+
+
 ENDLESS = 10**9  # iterations of a run that is ended by a signal, whenever that comes
 # Handlers are inherited: what is started in the background ignores SIGINT, and SIGHUP under nohup. The curve, which
 # nobody looks at here, would be drawn at every snapshot, which takes far longer than the updates between two.

@@ -14,6 +14,7 @@ from lstmc.ir import Graph, Ref, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Op, Param
 from lstmc.output import Content
 from lstmc.prepare import LOSS
+from lstmc.soundness import NotFinite, first_not_finite
 from lstmc.training import Trained, TrainingData, TrainingRequest
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
@@ -176,7 +177,13 @@ def train(
         random=any(_is_random(node.op) for node in graph),
     )
     ranks = rank_nets(compiled, parts, trainable) if parts else None
-    done = train_net(runner, trainable, solver, run, run.batches.fingerprint, ranks)
+
+    def locate(blobs: Mapping[str, Array], batch: Mapping[str, Array]) -> NotFinite | None:
+        """In float32, as Caffe computes; what a dropout drops does not matter here."""
+        now = {**weights, **unpack_weights(net.weights, blobs)}
+        return first_not_finite(forward(compiled.model, batch, now, np.float32), {LOSS: np.ones(())})
+
+    done = train_net(runner, trainable, solver, run, run.batches.fingerprint, ranks, locate)
     return Trained(done.iteration, done.ended, {**weights, **unpack_weights(net.weights, done.blobs)}, done.snapshot)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from lstmc.ops import Array
 from lstmc.runs.divergence import LossWatch
 from lstmc.runs.folder import RunIdentity, run_folder
 from lstmc.runs.snapshots import clean
+from lstmc.soundness import NotFinite
 from lstmc.training import TrainingRequest
 from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
@@ -27,6 +29,8 @@ from lstmc_caffe.worker import TRAINING
 
 # These change when things are shown, tested and saved, or when the run ends, but no update.
 FREE = ("max_iter", "snapshot", "display", "average_loss", "test_iter", "test_interval", "test_initialization")
+# of parameters by name, and a batch: where the model first has a value that is not finite
+Locate = Callable[[Mapping[str, Array], Mapping[str, Array]], NotFinite | None]
 SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but not endless
 
 
@@ -65,12 +69,14 @@ def train_net(
     run: TrainingRequest,
     fingerprint: str,
     ranks: RankNets | None = None,
+    locate: Locate = lambda blobs, batch: None,
 ) -> TrainedNet:
     """Trains to ``solver.max_iter``, or until ``run.stop()``; ``fingerprint`` is of the data.
 
-    With ``ranks`` the runner's workers train ``net`` together. Raises :class:`TrainingError` where the run cannot start
-    or go on, where its loss is no number or runs away, and where Caffe's process ends; :class:`OutputError` where a
-    snapshot cannot be written. Both name the last snapshot.
+    With ``ranks`` the runner's workers train ``net`` together. ``locate`` returns the first value that is not finite,
+    of the parameters before an update and its batch. Raises :class:`TrainingError` where the run cannot start or go on,
+    where its loss is no number or runs away, and where Caffe's process ends; :class:`OutputError` where a snapshot
+    cannot be written. Both name the last snapshot.
     """
     if run.gpu and not runner.gpu.usable:
         raise TrainingError(f"cannot train {net.name} on a GPU: {runner.gpu.reason}")
@@ -81,7 +87,7 @@ def train_net(
         )
     identity = RunIdentity.of(what_it_computes(net), fingerprint, deciding_settings(solver))
     with run_folder(run.folder, identity, run.resume) as snapshots:
-        training = _Training(runner, net, solver, run, identity, snapshots, ranks)
+        training = _Training(runner, net, solver, run, identity, snapshots, ranks, locate)
         try:
             return training.run_to_end()
         finally:
@@ -115,9 +121,10 @@ class _Training:
         identity: RunIdentity,
         snapshots: Path,
         ranks: RankNets | None,
+        locate: Locate,
     ) -> None:
         self.runner, self.net, self.solver, self.run = runner, net, solver, run
-        self.ranks = ranks
+        self.ranks, self.locate = ranks, locate
         self.identity, self.snapshots = identity, snapshots
         clean(snapshots)
         self.saved: Path | None = None
@@ -181,8 +188,12 @@ class _Training:
         reply = self.ask("step", {"seed": seed}, batch if self.ranks is None else self.ranks.divide(batch)).value
         self.iteration, loss = int(reply["iteration"]), float(reply["loss"])
         if problem := self.watch.problem(loss):
-            raise self.stopped(f"the loss of iteration {self.iteration} {problem}", batch)
+            at = None if isfinite(loss) else self.first_not_finite(batch)
+            raise self.stopped(f"the loss of iteration {self.iteration} {problem}", batch, at)
         self.run.callbacks.stepped(self.iteration, loss, rate)
+        if name := reply["not_finite"]:
+            message = f"after iteration {self.iteration} {name} has values that are NaN or infinite"
+            raise self.stopped(message, batch, self.first_not_finite(batch))
 
     def test(self) -> None:
         batches = self.run.test_batches
@@ -249,9 +260,26 @@ class _Training:
         self.loaded = True
         return result
 
-    def stopped(self, message: str, batch: Mapping[str, Array] | None = None) -> LstmcError:
+    def stopped(
+        self, message: str, batch: Mapping[str, Array] | None = None, at: NotFinite | None = None
+    ) -> LstmcError:
         """An error for a run that would fail again in the same way: so nothing of resuming."""
-        return TrainingError(message, notes=(*what_to_try(self.solver, batch or {}), self.last_good()))
+        advice = what_to_try(self.solver, batch or {}, at)
+        return TrainingError(message, loc=at.loc if at else None, notes=(*advice, self.last_good()))
+
+    def first_not_finite(self, batch: Mapping[str, Array]) -> NotFinite | None:
+        """Return the first value of the last update that is not finite, by the parameters and states before it.
+
+        None where it is not known: on a GPU, and where only Caffe's own order of sums overflows.
+        """
+        if not all(np.isfinite(array).all() for array in batch.values()):
+            return None
+        before = self.ask("before").arrays
+        blobs, states = (
+            {name.removeprefix(kind): array for name, array in before.items() if name.startswith(kind)}
+            for kind in ("param:", "carried:")
+        )
+        return self.locate(blobs, {**batch, **states}) if blobs else None
 
     def last_good(self) -> str:
         if self.saved is None or self.state is None:

@@ -32,6 +32,8 @@ class Run(object):
         self.weighted = [(blob, w) for blob, w in zip(self.net._blobs, self.net._blob_loss_weights) if w]
         self.layers, self.params = layers_of(self.net, trained)
         self.ranks = Ranks(self, args["ranks"]) if args["ranks"] else None
+        self.watched = {} if self.mode == "gpu" else self.params  # to read a blob of a GPU copies it
+        self.before = {}
         self.test_net = self.solver.test_nets[0] if args["test"] else None
         if self.test_net is not None:
             self.test_net.share_with(self.net)
@@ -39,6 +41,25 @@ class Run(object):
     def use(self):
         """The mode is the process's, not the net's."""
         getattr(caffe, "set_mode_" + self.mode)()
+
+    def keep(self):
+        """Copies what the next update begins from, where it is on the CPU."""
+        if self.watched:
+            kept = dict(("param:" + name, blob.data) for name, blob in self.watched.items())
+            kept.update(("carried:" + target, self.blobs[target].data) for _, target in self.carried)
+            for name, array in kept.items():
+                np.copyto(self.before.setdefault(name, np.empty_like(array)), array)
+
+    def not_finite(self):
+        """The name of a parameter with NaN or infinity; None where there is none, or it is on a GPU.
+
+        Its sum tells: it is infinite for other reasons only where the elements are near the largest of float32.
+        """
+        for name in sorted(self.watched):
+            array = self.watched[name].data
+            if not np.isfinite(np.sum(array)) and not np.isfinite(array).all():
+                return name
+        return None
 
 
 def solver_message(args):
@@ -205,7 +226,8 @@ def carry(blobs, pairs):
 def step(args, arrays):
     """One update by the batch in arrays. args: seed, the run's, or None where the net draws nothing.
 
-    Returns the iterations done, and the loss before the update: the sum of loss_weight * top, as Caffe has it.
+    Returns the iterations done, the loss before the update (the sum of loss_weight * top, as Caffe has it), and the
+    name of a parameter that is not finite after it.
     """
     run = _RUNS["now"]
     run.use()
@@ -215,10 +237,21 @@ def step(args, arrays):
         if run.ranks:
             run.ranks.draw(seed, run.blobs)
     copy(run.blobs, arrays)
+    run.keep()
     run.solver.step(1)
     loss = run.ranks.loss if run.ranks else own_loss(run)
     carry(run.blobs, run.carried)
-    return {"iteration": run.solver.iter, "loss": loss}, {}
+    return {"iteration": run.solver.iter, "loss": loss, "not_finite": run.not_finite()}, {}
+
+
+def before(args, arrays):
+    """``param:NAME`` and ``carried:NAME`` as the last update began from them; nothing on a GPU."""
+    run = _RUNS["now"]
+    if not run.ranks:
+        return None, run.before
+    found = dict(run.before)
+    found.update(run.ranks.joined(dict(pair for pair in found.items() if pair[0].startswith("carried:"))))
+    return None, found
 
 
 def test(args, arrays):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lstmc.soundness import NotFinite
 from lstmc_caffe.train.advice import what_to_try
 from lstmc_caffe.train.solver import Solver
 
@@ -18,4 +19,13 @@ def test_what_to_try() -> None:
     )
     assert what_to_try(Solver(), {"x": good, "t": bad, "m": bad}) == (
         "its batch has NaN or infinity in t, m: check the data",
+    )
+    at = NotFinite("log", -np.inf, operands=(0.0,))
+    assert what_to_try(Solver(), {"x": good}, at) == (
+        "log is not finite: -inf where its operand is 0",
+        "keep its operand in range, as with maximum(x, 1e-6) or clip(x, -50, 50)",
+    )
+    assert what_to_try(Solver(), {"x": good}, NotFinite("linear", np.inf)) == (
+        "linear is not finite: inf",
+        "try base_lr below 0.01, clip_gradients=5, or smaller first weights",
     )
