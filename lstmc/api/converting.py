@@ -59,6 +59,7 @@ def convert(
     weights: str | Path | None = None,
     shapes: Mapping[str, Sequence[int]] = {},
     values: Mapping[str, Array] = {},
+    recurrent_only: bool = False,
     on: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Conversion:
@@ -72,6 +73,7 @@ def convert(
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
     given = {"activation": activation, "config": config, "weights": weights, "shapes": shapes, "values": values}
+    given |= {"recurrent_only": recurrent_only}
     model = source if isinstance(source, ImportedModel) else import_file(source, **given)  # type: ignore[arg-type]
     backend = backend_of(backend)
     if model.surroundings is not None and model.surroundings.backend != backend.name:

@@ -52,6 +52,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=NUMBER", help="Make a graph's input a constant: sr=16000. Repeatable."),
 ]
+RecurrentOnlyOption = Annotated[
+    bool,
+    typer.Option("--recurrent-only", help="Import the recurrent layers of a PyTorch file alone, by their names."),
+]
 FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")]
 
 
@@ -63,6 +67,7 @@ def import_command(
     weights: TrainedOption = None,
     shapes: ShapeOption = None,
     values: SetOption = None,
+    recurrent_only: RecurrentOnlyOption = False,
 ) -> None:
     """Import a trained model: model.py in lstmc's language, weights.npz, and import.json. Nothing in it is run.
 
@@ -81,6 +86,7 @@ def import_command(
         weights=weights,
         shapes=parse_shapes(shapes),
         values=parse_values(values),
+        recurrent_only=recurrent_only,
     )
     report(model, write_files(folder, model.files()))
     told = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
@@ -101,6 +107,7 @@ def convert_command(
     weights: TrainedOption = None,
     shapes: ShapeOption = None,
     values: SetOption = None,
+    recurrent_only: RecurrentOnlyOption = False,
     on: PlacesOption = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -127,6 +134,7 @@ def convert_command(
         weights=weights,
         shapes=parse_shapes(shapes),
         values=parse_values(values),
+        recurrent_only=recurrent_only,
         on=on,
         seed=seed,
     )

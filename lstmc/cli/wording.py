@@ -15,7 +15,7 @@ MENDS: Mapping[Mend, str] = {
 }
 # options that are called otherwise than their argument; a flag takes no value
 OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--read", "language": "--example"}
-FLAGS = ("resume", "step", "gpu", "tune")
+FLAGS = ("resume", "step", "gpu", "tune", "recurrent_only")
 
 
 def option(argument: Argument) -> str:

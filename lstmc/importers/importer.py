@@ -19,6 +19,7 @@ from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx
 from lstmc.importers.read.safetensors import read_safetensors
 from lstmc.importers.read.torch_file import hints, read_torch
+from lstmc.importers.read.torch_program import read_program
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtime import Runtime
 from lstmc.importers.runtimes.keras_runtime import KerasRuntime
@@ -75,10 +76,12 @@ def import_file(
     weights: Path | str | None = None,
     shapes: Mapping[str, Sequence[int]] = {},
     values: Mapping[str, Array] = {},
+    recurrent_only: bool = False,
 ) -> ImportedModel:
     """A trained model from a file, of which nothing is run.
 
-    ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras model
+    ``recurrent_only`` imports the recurrent layers of PyTorch's files by their tensors' names, and nothing else of the
+    file. ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras model
     of which the file has the weights alone; ``weights`` is the caffemodel of a prototxt. ``shapes`` fixes those of the
     inputs of a graph or of a prototxt, and ``values`` makes constants of them.
     Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
@@ -100,8 +103,11 @@ def import_file(
         return ImportedModel.of(net, f"Keras {source.facts['version']}".strip(), runtime=KerasRuntime(source, net))
     if shapes or values:
         raise SourceError(f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {found}")
+    if found == "torch program":
+        torch = need("torch", "PyTorch", "torch", SourceError)
+        return _of_program(torch, read_program(torch, path), path.name)
     source = {"torch": read_torch, "safetensors": read_safetensors}[found](path)
-    net = describe_state_dict(source, hints(source), activation)
+    net = describe_state_dict(source, hints(source), activation, recurrent_only)
     return ImportedModel.of(net, source.kind, runtime=TorchLayers(groups_of(source)[0], net))
 
 
@@ -114,6 +120,10 @@ def from_torch(module: Any, *examples: Any, name: str = "the module") -> Importe
     """
     torch = need("torch", "PyTorch", "torch", SourceError)
     program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)
+    return _of_program(torch, program, name)
+
+
+def _of_program(torch: Any, program: Any, name: str) -> ImportedModel:
     net = describe_program(torch, program, name)
     return ImportedModel.of(net, "a program of torch.export", runtime=TorchProgram(program, net))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstmc.errors import LstmcError
+from lstmc.errors import Argument, LstmcError
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,15 @@ class SourceError(LstmcError):
 class RefusedError(LstmcError):
     """A model of which not everything can be expressed. ``refusals`` has every reason."""
 
-    def __init__(self, origin: str, refusals: Sequence[Refusal]) -> None:
+    def __init__(self, origin: str, refusals: Sequence[Refusal], arguments: Sequence[Argument] = ()) -> None:
         count = f"{len(refusals)} things" if len(refusals) > 1 else "one thing"
-        super().__init__(f"{origin} cannot be imported: {count} in it cannot be expressed", notes=[*map(str, refusals)])
+        super().__init__(
+            f"{origin} cannot be imported: {count} in it cannot be expressed",
+            notes=[*map(str, refusals)],
+            arguments=arguments,
+        )
         self.origin = origin
         self.refusals = tuple(refusals)
 
-    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[Refusal, ...]]]:
-        return type(self), (self.origin, self.refusals)
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[str, tuple[Refusal, ...], tuple[Argument, ...]]]:
+        return type(self), (self.origin, self.refusals, self.arguments)

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from lstmc.importers.read.archive import entries
+from lstmc.importers.read.torch_program import is_program
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import NetSource, net_sources
 
-Format = Literal["torch", "safetensors", "onnx", "keras"]
-KNOWN = "a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors, ONNX, Keras (.keras, .h5)"
+Format = Literal["torch", "torch program", "safetensors", "onnx", "keras"]
+KNOWN = "a state dict or program of PyTorch (.pt, .pth, .pt2), .safetensors, ONNX, Keras (.keras, .h5)"
 
 
 def known() -> str:
@@ -47,12 +48,14 @@ def sniff(path: Path) -> Format | NetSource:
 
 
 def _zipped(path: Path) -> Format:
-    names = [*entries(path)]
+    names = entries(path)
+    if is_program(names):
+        return "torch program"
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return "torch"
     if "config.json" in names and "model.weights.h5" in names:
         return "keras"
-    raise SourceError(f"{path}: expected {known()}; found a zip file of {', '.join(names[:3]) or 'nothing'}")
+    raise SourceError(f"{path}: expected {known()}; found a zip file of {', '.join([*names][:3]) or 'nothing'}")
 
 
 def _described(head: bytes) -> str:

@@ -21,7 +21,9 @@ SIZES = ("-D", "T=3", "-D", "N=2")
 
 def test_one_command_goes_from_a_trained_model_to_a_net(command: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
-    done = command("convert", "tagger.pt", "-o", "out", *SIZES, "--target", "flat", "--on", "interpreter")
+    done = command(
+        "convert", "tagger.pt", "-o", "out", *SIZES, "--target", "flat", "--on", "interpreter", "--recurrent-only"
+    )
     assert done.code == 0, done.err
     names = ("model.py", "weights.npz", "import.json", "net.prototxt", "net.caffemodel", "net.manifest.json")
     assert {path.name for path in Path("out").iterdir()} == set(names)
@@ -33,7 +35,9 @@ def test_one_command_goes_from_a_trained_model_to_a_net(command: LSTMC) -> None:
 @pytest.mark.caffe
 def test_what_was_compared_is_in_the_result(tmp_path: Path) -> None:
     save(tagger(), tmp_path / "tagger.pt", "zip")
-    done = lstmc.convert(tmp_path / "tagger.pt", tmp_path / "out", sizes={"T": 3, "N": 2}, on=["caffe-cpu"])
+    done = lstmc.convert(
+        tmp_path / "tagger.pt", tmp_path / "out", sizes={"T": 3, "N": 2}, recurrent_only=True, on=["caffe-cpu"]
+    )
     assert done.passed
     assert [difference.name for difference in done.proof] == ["Y", "h_T", "c_T"]
     assert [report.executor for report in done.verification.reports] == ["caffe-cpu"]
@@ -52,7 +56,7 @@ def tampered(model: ImportedModel) -> ImportedModel:
 
 def test_a_model_that_does_not_mean_its_source_does_not_pass(tmp_path: Path) -> None:
     save(tagger(), tmp_path / "tagger.pt", "zip")
-    wrong = tampered(import_file(tmp_path / "tagger.pt"))
+    wrong = tampered(import_file(tmp_path / "tagger.pt", recurrent_only=True))
     done = lstmc.convert(wrong, tmp_path / "out", sizes={"T": 3, "N": 2}, on=["interpreter"])
     assert done.verification.passed
     assert not done.passed
@@ -61,7 +65,7 @@ def test_a_model_that_does_not_mean_its_source_does_not_pass(tmp_path: Path) -> 
 
 def test_sizes_that_the_source_leaves_open_are_asked_for(command: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
-    done = command("convert", "tagger.pt", "-o", "out", "-D", "T=3")
+    done = command("convert", "tagger.pt", "-o", "out", "-D", "T=3", "--recurrent-only")
     assert done.code == 2
     assert done.err.startswith("DimError: ")
     assert "N" in done.err

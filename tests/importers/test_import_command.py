@@ -16,7 +16,7 @@ WRITTEN = '''\
 
 The weights are in weights.npz, by this model's names; import.json says what each is made of.
 
-Not used, as a state dict does not say what they are for: fc.weight, fc.bias.
+Not used, as only the recurrent layers were asked for: fc.weight, fc.bias.
 """
 
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, split, tanh
@@ -54,9 +54,9 @@ def net(
 
 def test_an_imported_model_is_a_model_like_any_other(lstmc: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
-    done = lstmc("import", "tagger.pt", "-o", "out")
+    done = lstmc("import", "tagger.pt", "-o", "out", "--recurrent-only")
     assert done.code == 0, done.err
-    assert "Not used, as a state dict does not say what they are for: fc.weight, fc.bias." in done.out
+    assert "Not used, as only the recurrent layers were asked for: fc.weight, fc.bias." in done.out
     assert Path("out/model.py").read_text() == WRITTEN
     sizes = ("-D", "T=3", "-D", "N=2")
     verified = lstmc("verify", "out/model.py", "--weights", "out/weights.npz", *sizes, "--on", "interpreter")
@@ -66,7 +66,7 @@ def test_an_imported_model_is_a_model_like_any_other(lstmc: LSTMC) -> None:  # n
 
 def test_the_record_says_where_every_parameter_came_from(lstmc: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
-    lstmc("import", "tagger.pt", "-o", "out")
+    lstmc("import", "tagger.pt", "-o", "out", "--recurrent-only")
     record = json.loads(Path("out/import.json").read_text())
     assert record["inputs"] == {"X": {"shape": ["T", "N", 5]}}
     assert record["parameters"]["layer/W_x"] == {
@@ -77,6 +77,30 @@ def test_the_record_says_where_every_parameter_came_from(lstmc: LSTMC) -> None: 
     used = {name for told in record["parameters"].values() for name in told["from"]}
     assert used | set(record["ignored"]) == set(tagger().state_dict())
     assert not used & set(record["ignored"])
+
+
+@pytest.mark.parametrize("container", ["zip", "legacy", "safetensors", "module", "script"])
+def test_nothing_of_a_file_is_left_out_unless_that_is_asked_for(lstmc: LSTMC, container: str) -> None:  # noqa: F811
+    save(tagger(), Path("tagger"), container)
+    done = lstmc("import", "tagger", "-o", "out")
+    assert done.code == 2
+    assert not Path("out").exists()
+    found = {
+        "module": "a module of class tests.importers.torch_files.Tagger: its code would have to be run to know what it"
+        " computes",
+        "script": "a TorchScript program: its code would have to be run to know what it computes",
+        "safetensors": "fc.bias, fc.weight: a state dict does not say what these tensors are for, nor where they stand",
+    }.get(
+        container,
+        "fc.weight, fc.bias: a state dict does not say what these tensors are for, nor where they stand",
+    )
+    assert done.err == (
+        "RefusedError: tagger cannot be imported: one thing in it cannot be expressed\n"
+        f"  tagger: {found}; save the program instead, torch.export.save(torch.export.export(module.eval(),"
+        ' (example,)), "model.pt2"), or give the module to lstmc.from_torch; --recurrent-only imports the recurrent'
+        " layers alone\n"
+    )
+    assert lstmc("import", "tagger", "-o", "out", "--recurrent-only").code == 0
 
 
 def test_what_a_file_does_not_say_is_asked_for(lstmc: LSTMC) -> None:  # noqa: F811
@@ -105,7 +129,7 @@ def test_weights_that_are_no_numbers_are_refused(lstmc: LSTMC) -> None:  # noqa:
     state = tagger().state_dict()
     state["layer.weight_ih_l0"][0, 0] = float("nan")
     torch.save(state, "nan.pt")
-    done = lstmc("import", "nan.pt", "-o", "out")
+    done = lstmc("import", "nan.pt", "-o", "out", "--recurrent-only")
     assert done.code == 2
     assert done.err == (
         "WeightsError: the weights of nan.pt are of no use\n"

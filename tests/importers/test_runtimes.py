@@ -79,7 +79,7 @@ def test_a_program_and_the_layers_of_a_state_dict_run_in_pytorch(tmp_path: Path)
     found = checked(lstmc.from_torch(Both(), torch.zeros(5, 2, 3), torch.zeros(5, 2, 3)), tmp_path)
     assert (found.runtime, found.passed, len(found.differences)) == ("PyTorch", True, 2)
     save(tagger(), tmp_path / "tagger.pt", "zip")
-    found = checked(import_file(tmp_path / "tagger.pt"), tmp_path, {"T": 3, "N": 2})
+    found = checked(import_file(tmp_path / "tagger.pt", recurrent_only=True), tmp_path, {"T": 3, "N": 2})
     assert (found.runtime, found.passed, len(found.differences)) == ("PyTorch's own layers", True, 3)
 
 
@@ -135,7 +135,7 @@ def test_a_configuration_that_names_other_things_is_not_built(tmp_path: Path) ->
     ("make", "package"),
     [
         (lambda folder: lstmc.from_onnx(lstm_graph()), "onnxruntime"),
-        (lambda folder: (save(tagger(), folder / "t.pt", "zip"), import_file(folder / "t.pt"))[1], "torch"),
+        (lambda folder: (save(tagger(), folder / "t.pt", "zip"), import_file(folder / "t.pt", recurrent_only=True))[1], "torch"),
     ],
 )
 def test_a_package_that_is_not_there(

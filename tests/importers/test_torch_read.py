@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import resource
 import subprocess
 import sys
 import textwrap
+import warnings
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 
+import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.importers.read.safetensors import read_safetensors
@@ -47,7 +51,7 @@ def test_every_container_is_imported_and_needs_no_pytorch_for_it(tmp_path: Path)
         from pathlib import Path
         from lstmc.importers import import_file
         for folder in map(Path, sys.argv[1:]):
-            for name, content in import_file(folder / "model").files().items():
+            for name, content in import_file(folder / "model", recurrent_only=True).files().items():
                 Path(folder, "out", name).write_bytes(content)
     """
     folders = [tmp_path / container for container in CONTAINERS]
@@ -56,7 +60,7 @@ def test_every_container_is_imported_and_needs_no_pytorch_for_it(tmp_path: Path)
         save(tagger(), folder / "model", folder.name)
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), *folders], check=True)
     for folder in folders:
-        made = import_file(folder / "model").files()
+        made = import_file(folder / "model", recurrent_only=True).files()
         assert made
         for name, content in made.items():
             assert (folder / "out" / name).read_bytes() == content
@@ -85,7 +89,7 @@ def test_a_checkpoint_is_searched_and_a_module_says_what_its_state_dict_does_not
     optimizer.step()
     checkpoint = {"epoch": 3, "tagger": model.state_dict(), "optimizer": optimizer.state_dict()}
     torch.save(checkpoint, tmp_path / "checkpoint.pt")
-    imported = import_file(tmp_path / "checkpoint.pt", activation="relu")
+    imported = import_file(tmp_path / "checkpoint.pt", activation="relu", recurrent_only=True)
     assert set(imported.net.params) == {"tagger/W_x", "tagger/b", "tagger/W_h"}
     unused = set(read_torch(tmp_path / "checkpoint.pt").tensors) - {f"tagger.{name}" for name in model.state_dict()}
     assert set(imported.net.ignored) == unused
@@ -229,7 +233,7 @@ def test_all_refusals_come_at_once(tmp_path: Path) -> None:
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:
     known = (
-        "expected a state dict or module of PyTorch (.pt, .pth, TorchScript), .safetensors, ONNX, Keras (.keras, .h5),"
+        "expected a state dict or program of PyTorch (.pt, .pth, .pt2), .safetensors, ONNX, Keras (.keras, .h5),"
         " a prototxt of Caffe (with its weights, a caffemodel)"
     )
     for content, found in (
@@ -261,3 +265,102 @@ def test_an_lstm_of_ten_million_weights_takes_less_than_three_times_its_size(tmp
     command = [sys.executable, "-c", textwrap.dedent(code), tmp_path / "large.pt"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert float(done.stdout) < 3
+
+
+def program(path: Path, module: torch.nn.Module, *examples: torch.Tensor, **options: Any) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(module.eval(), examples, **options), path)
+    return path
+
+
+class Keywords(torch.nn.Module):
+    """What a state dict does not say: the order of layers, a mask of numbers alone, results of several parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(4)
+        self.gru = torch.nn.GRU(4, 3, 2, batch_first=True, bidirectional=True)
+        self.out = torch.nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        first, *_ = self.norm(x.transpose(1, 2)).chunk(2, dim=2)
+        y, last = self.gru(first.transpose(1, 2))
+        return self.out(y + torch.arange(y.shape[1]).reshape(1, -1, 1) / 8).softmax(-1), last
+
+
+@pytest.mark.slow
+def test_a_program_of_torch_export_is_read_whole(tmp_path: Path) -> None:
+    path = program(tmp_path / "keywords.pt2", Keywords(), torch.zeros(2, 6, 4))
+    model = import_file(path)
+    assert set(model.net.outputs) == {"Y_0", "Y_1"}
+    used = {name for weight in model.net.params.values() for name in weight.sources}
+    assert used | set(model.net.ignored) == set(Keywords().state_dict())
+    done = lstmc.convert(path, tmp_path / "out", on=["interpreter"])
+    assert done.passed
+    assert done.source is not None
+    assert (done.source.not_run, len(done.source.differences)) == (None, 2)
+
+
+@pytest.mark.slow
+def test_a_program_with_an_open_size_is_read_at_that_of_its_example(tmp_path: Path) -> None:
+    batch = ({1: torch.export.Dim("batch", min=2, max=100)},)
+    path = program(tmp_path / "open.pt2", tagger(), torch.zeros(6, 3, 5), dynamic_shapes=batch)
+    assert lstmc.convert(path, tmp_path / "out", on=["interpreter"]).passed
+
+
+def repacked(path: Path, change: Callable[[str, bytes], bytes], **more: bytes) -> Path:
+    """The same file with entries changed and added."""
+    made = path.with_name(f"changed_{path.name}")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(made, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+        for name, content in more.items():
+            new.writestr(name, content)
+    return made
+
+
+@pytest.mark.slow
+def test_nothing_of_a_program_is_unpickled_or_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = program(tmp_path / "m.pt2", tagger(), torch.zeros(3, 1, 5))
+    evil = pickle.dumps(Evil())
+
+    def with_pickles(name: str, content: bytes) -> bytes:
+        if name.endswith("sample_inputs/model.pt"):
+            return evil
+        if name.endswith("models/model.json"):
+            told = json.loads(content)
+            told["guards_code"] = ["__import__('os').system('touch ran')"]
+            size = {"as_expr": {"expr_str": "__import__('os').system('touch ran')", "hint": {"as_int": 3}}}
+            told["graph_module"]["graph"]["tensor_values"]["x"]["sizes"][0] = size
+            told["range_constraints"] = {"__import__('os').system('touch ran')": {"min_val": 2, "max_val": 4}}
+            return json.dumps(told).encode()
+        return content
+
+    assert set(import_file(repacked(path, with_pickles)).net.outputs) == {"Y"}
+
+    def pickled_weights(name: str, content: bytes) -> bytes:
+        return content.replace(b'"use_pickle": false', b'"use_pickle": true') if "weights_config" in name else content
+
+    with pytest.raises(SourceError, match="is stored as a pickle, which is not loaded"):
+        import_file(repacked(path, pickled_weights))
+    for operator in ("aten.from_file.default", "higher_order.cond", "prims.add.default"):
+
+        def other(name: str, content: bytes, operator: str = operator) -> bytes:
+            return content.replace(b"torch.ops.aten.lstm.input", f"torch.ops.{operator}".encode())
+
+        with pytest.raises(SourceError, match="is none that is read from a file"):
+            import_file(repacked(path, other))
+    assert not Path("ran").exists()
+
+
+@pytest.mark.slow
+def test_damaged_programs_are_refused_in_words(tmp_path: Path) -> None:
+    path = program(tmp_path / "m.pt2", tagger(), torch.zeros(3, 1, 5))
+    for content in mutants(path.read_bytes(), 60):
+        path.write_bytes(content)
+        try:
+            import_file(path).files()
+        except LstmcError as error:
+            assert "Traceback" not in str(error)

@@ -48,8 +48,11 @@ class Known:
         if not all(one in self.tensors for one in node.all_input_nodes):
             return None
         arguments, options = self.torch.fx.map_arg((node.args, node.kwargs), self.tensors.__getitem__)
-        with self.torch.no_grad():
-            made = node.target(*arguments, **options)
+        try:
+            with self.torch.no_grad():
+                made = node.target(*arguments, **options)
+        except (RuntimeError, TypeError, ValueError, IndexError):  # of a damaged file: refused as an operator
+            return None
         return made if isinstance(made, self.torch.Tensor) else None
 
     def _of_buffers(self, node: Any) -> bool:

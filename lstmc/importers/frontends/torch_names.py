@@ -1,16 +1,18 @@
 """Recurrent layers in a bare PyTorch state dict, found by the names that torch.nn gives their tensors.
 
 The names tell layers, directions, sizes and kinds of cells. They do not tell how the layers are joined to others, and
-not whether a plain RNN is one of tanh or of relu: that is asked for, never guessed.
+not whether a plain RNN is one of tanh or of relu: that is asked for, never guessed. What the names do not tell is
+refused, unless the recurrent layers alone are asked for.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lstmc.errors import Argument
 from lstmc.importers.convention import cell_weights
 from lstmc.importers.describe.cell import Cell, Kind
 from lstmc.importers.describe.net import Net, NetBuilder
@@ -18,6 +20,7 @@ from lstmc.importers.describe.ops import Concat
 from lstmc.importers.describe.pointwise import RELU, TANH
 from lstmc.importers.describe.recur import Recur
 from lstmc.importers.read.source import Source, StoredTensor
+from lstmc.importers.read.torch_file import TORCHSCRIPT
 from lstmc.importers.refusal import Refusal, RefusedError
 
 Nonlinearity = Literal["tanh", "relu"]
@@ -25,7 +28,12 @@ _NAME = re.compile(
     r"(?:(?P<owner>.*)\.)?(?P<role>weight|bias)_(?P<part>ih|hh|hr)(?:_l(?P<layer>\d+)(?P<back>_reverse)?)?"
 )
 _KINDS: dict[int, Kind] = {4: "lstm", 3: "gru", 1: "rnn"}
-_IGNORED = "a state dict does not say what it is for, nor where it stands"
+_IGNORED = "only the recurrent layers were asked for"
+SAVE_PROGRAM = (
+    'save the program instead, torch.export.save(torch.export.export(module.eval(), (example,)), "model.pt2"), or give'
+    " the module to lstmc.from_torch"
+)
+ALONE = Argument("recurrent_only", "True")  # what a person says for the recurrent layers alone
 
 
 @dataclass
@@ -48,12 +56,20 @@ class Group:
         return _KINDS.get(rows // units if units and rows % units == 0 else 0)
 
 
-def describe_state_dict(source: Source, hints: Mapping[str, Mapping[str, Any]], rnn: Nonlinearity | None = None) -> Net:
-    """A model with an input and outputs for each recurrent layer that the names tell, time first.
+def describe_state_dict(
+    source: Source,
+    hints: Mapping[str, Mapping[str, Any]],
+    rnn: Nonlinearity | None = None,
+    recurrent_only: bool = False,
+) -> Net:
+    """Return a model with an input and outputs for each recurrent layer that the names tell, time first.
 
-    ``rnn`` is the function of plain RNNs that nothing else tells. Raises :class:`RefusedError`.
+    ``rnn`` is the function of plain RNNs that nothing else tells; ``recurrent_only`` leaves out all other tensors, and
+    what a module or program computes around the recurrent layers. Raises :class:`RefusedError`.
     """
     groups, rest = groups_of(source)
+    if not recurrent_only:
+        _check_whole(source, hints, groups, rest)
     if not groups:
         raise RefusedError(
             source.origin,
@@ -77,8 +93,29 @@ def describe_state_dict(source: Source, hints: Mapping[str, Mapping[str, Any]], 
     if len(groups) > 1:
         builder.notes.append("A state dict does not say how its layers are joined: each has an input of its own.")
     if rest:
-        builder.notes.append(f"Not used, as a state dict does not say what they are for: {', '.join(rest)}.")
+        builder.notes.append(f"Not used, as only the recurrent layers were asked for: {', '.join(rest)}.")
     return builder.finish()
+
+
+def _check_whole(
+    source: Source, hints: Mapping[str, Mapping[str, Any]], groups: Sequence[Group], rest: Sequence[str]
+) -> None:
+    """Raise :class:`RefusedError` where the recurrent layers that the names tell are not all of the file."""
+    mend = f"{SAVE_PROGRAM}; {ALONE} imports the recurrent layers alone"
+    refusals = []
+    root = str(hints.get("", {}).get("class", ""))
+    if source.kind == TORCHSCRIPT:
+        value, why = "a TorchScript program", "its code would have to be run to know what it computes"
+        refusals = [Refusal(source.origin, "", value, why, mend)]
+    elif groups and root and not root.startswith("torch.nn.modules.rnn."):
+        value, why = f"a module of class {root}", "its code would have to be run to know what it computes"
+        refusals = [Refusal(source.origin, "", value, why, mend)]
+    elif groups and rest:
+        some = ", ".join(rest[:6]) + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")
+        why = "a state dict does not say what these tensors are for, nor where they stand"
+        refusals = [Refusal(source.origin, "", some, why, mend)]
+    if refusals:
+        raise RefusedError(source.origin, refusals, [ALONE])
 
 
 class _Refused(Exception):

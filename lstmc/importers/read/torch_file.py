@@ -23,6 +23,7 @@ from lstmc.importers.refusal import SourceError
 from lstmc.ops import Array
 
 PICKLE_LIMIT = 64 * 2**20  # bytes of the part that says what there is
+TORCHSCRIPT = "a TorchScript program of PyTorch"
 MAGIC = 0x1950A86A20F9469CFC6C
 _TYPES = {
     "DoubleStorage": "<f8",
@@ -74,7 +75,7 @@ def read_torch(path: Path) -> Source:
     for name, found in _walk(content, facts):
         if len(tensors) > MANY:
             raise SourceError(f"{origin}: more than {MANY:,} tensors")
-        tensors[name] = _stored(origin, name, found, fetch)
+        tensors[name] = stored(origin, name, found, fetch)
     if not tensors:
         raise SourceError(
             f"{origin}: expected tensors by name, as torch.save(model.state_dict(), ...) writes: found none"
@@ -102,7 +103,7 @@ def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
         return read_entry(path, name)[:size]
 
     script = any(name.startswith(f"{folder}code/") for name in sizes)
-    return "a TorchScript program of PyTorch" if script else "PyTorch", content, fetch
+    return TORCHSCRIPT if script else "PyTorch", content, fetch
 
 
 def _legacy(path: Path, origin: str) -> tuple[str, Any, Fetch]:
@@ -203,7 +204,8 @@ def _storages(content: Any) -> Iterator[Storage]:
     yield from (tensor.storage for _, tensor in _walk(content, {}))
 
 
-def _stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor:
+def stored(origin: str, name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor:
+    """Return a view of a storage as a tensor to read, once its sizes, strides and offset fit the storage."""
     shape = checked_shape(origin, name, tensor.shape)
     strides, storage = tensor.strides, tensor.storage
     whole = isinstance(strides, tuple) and len(strides) == len(shape)

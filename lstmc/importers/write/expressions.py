@@ -25,20 +25,6 @@ from lstmc.importers.describe.ops import (
 )
 from lstmc.importers.describe.shapes import Shape
 
-TRANSPOSED = '''\
-def transposed(x, *axes):
-    """Axis k of the result is axis axes[k] of x. Caffe has no such layer: x is cut up and joined again."""
-    order = list(range(len(axes)))
-    for place, axis in enumerate(axes):
-        at = order.index(axis)
-        if at != place:
-            order.insert(place, order.pop(at))
-            shape = list(x.shape)
-            pieces = split(x, shape.pop(at), axis=at)
-            shape.insert(place, 1)
-            x = concat([reshape(piece, shape) for piece in pieces], axis=place)
-    return x
-'''
 _BINARY = {
     "add": "{} + {}",
     "sub": "{} - {}",
@@ -51,10 +37,7 @@ _BINARY = {
 
 def helpers(step: Step) -> list[str]:
     """The functions that the text of a step calls and the language does not have."""
-    op = step.op
-    if isinstance(op, Transpose):
-        return [TRANSPOSED]
-    return [*op.function.helpers] if isinstance(op, Apply) else []
+    return [*step.op.function.helpers] if isinstance(step.op, Apply) else []
 
 
 def listed(shape: Sequence[object]) -> str:
@@ -90,7 +73,7 @@ def expression(step: Step, result: Shape) -> str:
         case Reshape():
             return f"reshape({x[0]}, {listed(result)})"
         case Transpose():
-            return f"transposed({x[0]}, {listed(op.axes)})"
+            return f"transpose({x[0]}, {listed(op.axes)})"
         case Softmax():
             made = f"softmax({x[0]}, axis={op.axis})"
             return f"log({made})" if op.log else made
