@@ -72,9 +72,19 @@ def convert(
     all that can be used here.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
-    given = {"activation": activation, "config": config, "weights": weights, "shapes": shapes, "values": values}
-    given |= {"recurrent_only": recurrent_only}
-    model = source if isinstance(source, ImportedModel) else import_file(source, **given)  # type: ignore[arg-type]
+    model = (
+        source
+        if isinstance(source, ImportedModel)
+        else import_file(
+            source,
+            activation=activation,
+            config=config,
+            weights=weights,
+            shapes=shapes,
+            values=values,
+            recurrent_only=recurrent_only,
+        )
+    )
     backend = backend_of(backend)
     if model.surroundings is not None and model.surroundings.backend != backend.name:
         model = model.whole()

@@ -31,7 +31,7 @@ from lstmc.types import shape_text
 SourceArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="SOURCE", help="A trained model: .pt, .pth, TorchScript, .safetensors, .onnx, .keras, .h5, .prototxt."
+        metavar="SOURCE", help="A trained model: .pt, .pth, .pt2, .safetensors, .onnx, .keras, .h5, .prototxt."
     ),
 ]
 ActivationOption = Annotated[

@@ -81,9 +81,9 @@ def import_file(
     """A trained model from a file, of which nothing is run.
 
     ``recurrent_only`` imports the recurrent layers of PyTorch's files by their tensors' names, and nothing else of the
-    file. ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras model
-    of which the file has the weights alone; ``weights`` is the caffemodel of a prototxt. ``shapes`` fixes those of the
-    inputs of a graph or of a prototxt, and ``values`` makes constants of them.
+    file. ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras
+    model of which the file has the weights alone; ``weights`` is the caffemodel of a prototxt. ``shapes`` fixes those
+    of the inputs of a graph or of a prototxt, and ``values`` makes constants of them.
     Raises :class:`~lstmc.importers.refusal.SourceError` for a file that cannot be read, and
     :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """

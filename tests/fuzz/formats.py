@@ -271,4 +271,5 @@ def _caffe_source(folder: Path) -> None:
 
 
 def _imported(folder: Path) -> None:
-    import_file(_only(folder)).files()
+    path = _only(folder)
+    import_file(path, recurrent_only=path.suffix == ".pt").files()

@@ -135,7 +135,12 @@ def test_a_configuration_that_names_other_things_is_not_built(tmp_path: Path) ->
     ("make", "package"),
     [
         (lambda folder: lstmc.from_onnx(lstm_graph()), "onnxruntime"),
-        (lambda folder: (save(tagger(), folder / "t.pt", "zip"), import_file(folder / "t.pt", recurrent_only=True))[1], "torch"),
+        (
+            lambda folder: (save(tagger(), folder / "t.pt", "zip"), import_file(folder / "t.pt", recurrent_only=True))[
+                1
+            ],
+            "torch",
+        ),
     ],
 )
 def test_a_package_that_is_not_there(

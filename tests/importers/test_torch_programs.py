@@ -10,6 +10,7 @@ from torch import nn
 
 from lstmc.importers import RefusedError, from_torch
 from tests.importers.test_torch_modules import Lambda, compare
+from tests.importers.torch_files import tagger
 from tests.quick_sample import one_in
 
 pytestmark = pytest.mark.slow  # PyTorch loads its table of decompositions, and exports each module
@@ -196,3 +197,9 @@ def test_what_has_no_counterpart_is_refused() -> None:
         ("add (aten.add.Tensor)", "aten.add.Tensor", "add of a number that is not finite"),
         ("mul_1 (aten.mul.Tensor)", "aten.mul.Tensor", "mul of a number that is not finite"),
     ]
+
+
+def test_a_program_with_an_open_batch_is_read_at_that_of_its_example() -> None:
+    module = tagger().eval()
+    program = torch.export.export(module, (torch.zeros(6, 3, 5),), dynamic_shapes=({1: torch.export.Dim("batch")},))
+    assert from_torch(program).described.inputs == {"x": (6, 3, 5)}

@@ -21,11 +21,16 @@ class Known:
         self.buffers, self.given = set(buffers), {**buffers, **written}
         self.tensors: dict[Any, Any] = {}
 
-    def take(self, node: Any) -> Array | None:
+    def take(self, node: Any) -> Array | int | None:
         """A node's result as numbers, or None: it depends on an input, or is a weight as the file has it.
 
-        Of buffers alone only what tells places or is a mask is numbers: the others stay weights with names.
+        Of buffers alone only what tells places or is a mask is numbers: the others stay weights with names. A size, of
+        a program with open ones, is that of its example.
         """
+        size = node.meta.get("val")
+        if isinstance(size, int | self.torch.SymInt):
+            self.tensors[node] = int(size)
+            return int(size)
         tensor = self._tensor(node)
         if tensor is None:
             return None

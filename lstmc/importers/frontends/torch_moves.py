@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -246,21 +245,8 @@ def _norm(t: Torch, x: Operand, order: float = 2, axes: Sequence[int] | None = N
     return total if order == 1 else t.layers.apply("power", total, 0.5)
 
 
-def _sizes(compute: Callable[..., int]) -> Handler:
-    """Arithmetic on sizes, which programs of open sizes do."""
-
-    def handle(t: Torch, *numbers: Any) -> int:
-        if not all(isinstance(number, int) for number in numbers):
-            raise Refused("operands", "tensors", "only sizes are computed by Python's operators", "use torch's")
-        return compute(*numbers)
-
-    return handle
-
-
 HANDLERS: dict[str, Handler] = {
     "getitem": lambda t, x, at: x[at],
-    "aten.sym_size.int": lambda t, x, axis: t.layers.shape(x)[axis],
-    **{name: _sizes(getattr(operator, name)) for name in ("add", "sub", "mul", "floordiv", "neg")},
     "aten.transpose.int": _transpose,
     "aten.mT.default": lambda t, x: _transpose(t, x, -2, -1),
     "aten.t.default": lambda t, x: _transpose(t, x, 0, 1),

@@ -21,11 +21,9 @@ from lstmc.importers.read.torch_file import Storage, Tensor, stored
 from lstmc.importers.refusal import SourceError
 
 JSON_LIMIT = 256 * 2**20  # bytes of one JSON text
-_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f2", 7: "<f4", 8: "<f8", 12: "?", 13: "bf16"}
-_TORCH_TYPES = {
-    **{1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64"},
-    **{12: "bool", 13: "bfloat16"},
-}
+_NUMPY_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f2", 7: "<f4", 8: "<f8", 12: "?", 13: "bf16"}
+_TORCH_NAMES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool", "bfloat16")
+_TORCH_TYPES = dict(zip(_NUMPY_TYPES, _TORCH_NAMES, strict=True))
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "neg")
 }
@@ -105,7 +103,7 @@ class _Reader:
         weights = self._tensors("weights", f"{self.model}_weights_config.json")
         constants = self._tensors("constants", f"{self.model}_constants_config.json")
         graph = module["graph"]
-        self.values = graph["tensor_values"]
+        self.values, self.open_sizes = graph["tensor_values"], graph.get("sym_int_values", {})
         for given in graph["inputs"]:
             node = self.graph.placeholder(given["as_tensor"]["name"])
             self._put(given["as_tensor"]["name"], node)
@@ -126,14 +124,14 @@ class _Reader:
 
     def _tensor(self, kind: str, name: str, told: Mapping[str, Any]) -> Any:
         meta, file = told["tensor_meta"], f"{self.folder}data/{kind}/{told['path_name']}"
-        if told["use_pickle"] or meta is None or meta["dtype"] not in _TYPES:
+        if told["use_pickle"] or meta is None or meta["dtype"] not in _NUMPY_TYPES:
             raise SourceError(
                 f"{self.origin}: {name} is stored as a pickle, which is not loaded",
                 notes=["if you trust the file: lstmc.from_torch(torch.export.load(PATH))"],
             )
         if file not in self.sizes:
             raise SourceError(f"{self.origin}: it has no {file}, where the elements of {name} should be")
-        dtype = _TYPES[meta["dtype"]]
+        dtype = _NUMPY_TYPES[meta["dtype"]]
         count = self.sizes[file] // Storage("", dtype, 1).bytes
         shape, strides = self._sizes(meta["sizes"]), self._sizes(meta["strides"])
         view = Tensor(Storage(file, dtype, count), int(meta["storage_offset"]["as_int"]), shape, strides)
@@ -151,6 +149,8 @@ class _Reader:
             meta = self.values[name]
             dtype = getattr(self.torch, _TORCH_TYPES[meta["dtype"]])
             node.meta["val"] = self.torch.empty(self._sizes(meta["sizes"]), dtype=dtype, device="meta")
+        elif name in self.open_sizes:
+            (node.meta["val"],) = self._sizes([self.open_sizes[name]])
 
     def _node(self, told: Mapping[str, Any]) -> None:
         target, outputs = self._target(told["target"]), told["outputs"]

@@ -31,6 +31,10 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     tagger, x = Tagger().eval(), torch.zeros(3, 1, 3)
     torch.save(tagger.lstm.state_dict(), HERE / "lstm.pt")
+    program = torch.export.export(tagger, (x,))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # it has the paths of this machine
+    torch.export.save(program, HERE / "program.pt2")
     torch.jit.trace(tagger.lstm, x).save(str(HERE / "script.pt"))
     torch.onnx.export(tagger, (x,), str(HERE / "tagger.onnx"), dynamo=False, input_names=["x"], output_names=["y"])
     model = keras.Sequential([keras.Input((3, 3)), keras.layers.GRU(2), keras.layers.Dense(2, activation="softmax")])
