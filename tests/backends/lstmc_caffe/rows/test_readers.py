@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,77 @@ def test_images(request: pytest.FixtureRequest, reader: str, name: str, step: bo
     report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
     assert {d.name for d in report.differences if d.kind == "output"} >= {"y"}
     assert report.passed, [d for d in report.differences if not d.passed]
+
+
+@model
+def oblong(
+    V=Input(2, 2, 7, 8),
+    *,
+    K=Param(3, 2, 2, 3, fill=uniform(-1, 1)),
+    L=Param(2, 3, 1, 2, fill=uniform(-1, 1)),
+    M=Param(2, 3, 2, 2, fill=uniform(-1, 1)),
+):
+    """Windows, strides, pads and dilations that are not the same along both axes."""
+    y = tanh(conv(V, K, stride=(1, 2), pad=(1, 0)))
+    pooled = max_pool(y, (2, 1), stride=(2, 1), pad=(1, 0))
+    return {"y": conv(y, L, dilation=(3, 2)), "pooled": ave_pool(pooled, (1, 2)), "dilated": conv(y, M, dilation=2)}
+
+
+@model
+def clipped(V=Input(1, 1, 6, 5)):
+    return {"y": max_pool(V, 2, stride=2, pad=1)}
+
+
+def test_opencv_leaves_a_window_out_as_caffe_does(opencv: ReaderExecutor) -> None:
+    net = compile_net(clipped, target="opencv")
+    assert check(net.compiled, net.artifact, net.weights, opencv).passed
+
+
+@pytest.mark.parametrize("reader", ["caffe", "mnn", "opencv"])
+@pytest.mark.caffe
+def test_images_are_not_square(request: pytest.FixtureRequest, reader: str) -> None:
+    """MNN takes the first of two numbers of a repeated field for the width."""
+    net = compile_net(oblong, target="flat" if reader == "caffe" else reader)
+    assert "kernel_h: 2\n    kernel_w: 3\n    stride_h: 1\n    stride_w: 2\n" in net.prototxt
+    if reader == "caffe":
+        assert_caffe_agrees(request.getfixturevalue("caffe"), net.compiled)
+        return
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
+    assert {d.name for d in report.differences if d.kind == "output"} >= {"y", "pooled", "dilated"}
+    assert report.passed, [d for d in report.differences if not d.passed]
+
+
+@model
+def dilated(V=Input(1, 1, 5, 5), *, K=Param(1, 1, 2, 2)):
+    return {"y": conv(V, K, dilation=(1, 2))}
+
+
+@model
+def clipped_beside(V=Input(1, 1, 5, 4)):
+    return {"y": max_pool(V, (3, 1), stride=(2, 2), pad=(1, 0))}
+
+
+@pytest.mark.parametrize(
+    ("made", "target", "error"),
+    [
+        (dilated, "mnn", "such Convolution layer: dilation is 1, 2, expected dilation of equal numbers"),
+        (
+            clipped,
+            "mnn",
+            "such Pooling layer: the last window along axis 3 of [1, 1, 6, 5] is left out, expected windows that begin"
+            " before the image ends",
+        ),
+        (
+            clipped_beside,
+            "opencv",
+            "such Pooling layer: the last window along axis 3 of [1, 1, 5, 4] is left out, expected windows that begin"
+            " before the image ends",
+        ),
+    ],
+)
+def test_images_that_a_reader_computes_otherwise_are_refused(made: Any, target: str, error: str) -> None:
+    with pytest.raises(BackendError, match=re.escape(f"target {target} has no {error}")):
+        compile_graph(made.graph(), BACKEND, target)
 
 
 @pytest.mark.parametrize("target", PORTABLE)
