@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
-from lstmc.passes import Pass, PassResult, compared
+from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.fixed_blobs import stood_for
 from lstmc_caffe.rows.layout import last_axis, matrix_at, viewed
@@ -45,6 +45,31 @@ class SettleViews(Pass):
             axes = self.target.axes_of(node.op.layer_type)
             if any(type_.rank not in axes for type_ in node.types):
                 raise PassError(f"settle_views left %{node.name} with blobs of other axes than {axes}", loc=node.loc)
+
+
+@dataclass(frozen=True)
+class UnreadInputs(Pass):
+    """Leave inputs that no layer reads out of nets of targets without Silence: readers refuse such nets.
+
+    1. an Input that no layer and no output reads => an input of the host, from which nothing is fed
+
+    It comes last: what makes constants may read an input that the model does not.
+    """
+
+    name = "unread_inputs"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        readers, counts = graph.readers(), Counter[str]()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            op = node.op
+            if not isinstance(op, caffe.InputLayer) or Ref(node.name) in readers or self.target.allows("Silence"):
+                return None
+            counts["leave_out"] += 1
+            return b.copy(node, (), caffe.HostInput(op.shape, op.fill, op.values))
+
+        return result(graph, rewrite(graph, visit), counts)
 
 
 @dataclass

@@ -32,7 +32,7 @@ from lstmc.api import Net
 from lstmc.backend import Artifact, Compiled, load_backend
 from lstmc.cells.lstm import lstm
 from lstmc.differential import check
-from lstmc.errors import BackendError
+from lstmc.errors import BackendError, DataError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc_caffe.readers.executor import ReaderExecutor
@@ -128,6 +128,41 @@ def test_a_constant_is_made_of_no_output(mnn: ReaderExecutor) -> None:
     layers = {layer.name: (layer.type, layer.bottoms) for layer in net.layers}
     assert layers["x"] == ("Power", ("X",))  # a copy, as the ones for p are made of X
     assert check(net.compiled, net.artifact, net.weights, mnn).passed
+
+
+@model
+def unread(X=Input(4, 2, 1), V=Input(2, 3), S=Input(3, 2, 4), Z=Input(1, 1, 4, 4), *, W=Param(2, 1), b=Param(2)):
+    """No output depends on V and Z, and none on S once the model is simplified."""
+    return {"y": tanh(linear(X, W, b)) + 0 * S[0, 0, 0]}
+
+
+@pytest.mark.parametrize("target", ["opencv", "mnn"])
+def test_inputs_that_no_output_depends_on_are_left_out(request: pytest.FixtureRequest, target: str) -> None:
+    """OpenCV and MNN refuse a net with an Input that no layer reads."""
+    net = compile_net(unread, target=target)
+    assert [layer.name for layer in net.layers if layer.type == "Input"] == ["X/rows"]
+    assert net.artifact.inputs == {"X": "X/rows"}
+    assert net.artifact.notes == tuple(f"input {n}: not in the net, as no output depends on it" for n in "VSZ")
+    assert net.prototxt.splitlines()[2:4] == [
+        "# feed X [4, 2, 1], blob X/rows [8, 1]",
+        "# input V [2, 3]: not in the net, as no output depends on it",
+    ]
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(target))
+    assert "y" in {d.name for d in report.differences if d.kind == "output"}
+    assert report.passed
+
+
+@pytest.mark.caffe
+def test_an_input_that_is_not_in_the_net_may_be_given_or_not(caffe: Runner) -> None:
+    net, x = compile_net(unread, target="flat"), np.ones((4, 2, 1))
+    found = [
+        net.run(X=x)["y"],
+        net.run(X=x, V=np.ones((2, 3)))["y"],
+        net.run({n: np.ones(s) for n, s in net.inputs.items()})["y"],
+    ]
+    assert all(np.array_equal(found[0], each) for each in found)
+    with pytest.raises(DataError, match=re.escape("wrong shape: V must be [2, 3], found [3, 3]")):
+        net.run(X=x, V=np.ones((3, 3)))
 
 
 @model
