@@ -153,7 +153,8 @@ def _rows(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
-        *(OneRow(target), SettleViews(target), Dead(), FixedBlobs(target), UnreadInputs(target), WordNames(target)),
+        *(OneRow(target), Cse(), SettleViews(target), Dead()),
+        *(FixedBlobs(target), UnreadInputs(target), WordNames(target)),
     )
 
 
@@ -167,7 +168,8 @@ def _rows_of_steps(target: Target) -> Passes:
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
         *(SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
-        *(OneRow(target), SettleViews(target), Dead(), FixedBlobs(target), UnreadInputs(target), WordNames(target)),
+        *(OneRow(target), Cse(), SettleViews(target), Dead()),
+        *(FixedBlobs(target), UnreadInputs(target), WordNames(target)),
     )
 
 

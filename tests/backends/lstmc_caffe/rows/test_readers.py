@@ -22,6 +22,7 @@ from lstmc import (
     relu,
     reshape,
     scan,
+    sigmoid,
     softmax,
     tanh,
     transpose,
@@ -163,6 +164,40 @@ def test_an_input_that_is_not_in_the_net_may_be_given_or_not(caffe: Runner) -> N
     assert all(np.array_equal(found[0], each) for each in found)
     with pytest.raises(DataError, match=re.escape("wrong shape: V must be [2, 3], found [3, 3]")):
         net.run(X=x, V=np.ones((3, 3)))
+
+
+@cell
+def counted(x=Input(2, 3), h=State(2, 3), m=State(2, 3), *, W=Param(3, 3, fill=uniform(-1, 1))):
+    return linear(x, W) + h, {"h": tanh(linear(x, W)), "m": sigmoid(m)}
+
+
+@model
+def repeated(X=Input(2, 3), Y=Input(1, 2, 4, 3), S=Input(4, 2, 3), Q=Input(2, 2), *, V=Param(2, 12)):
+    """Layers that are equal, of which MNN's converter keeps one, and those that change nothing, which it takes out."""
+    maps = reshape(max_pool(Y, (2, 1)), 1, 12)
+    (y, first), (z, second) = (scan(counted(), S, init={"m": X}) for _ in range(2))
+    return {
+        "twice": concat(reshape(X, 6, 1), reshape(X, 6, 1)),
+        "rows": reshape(X, 6, 1),
+        "ones": softmax(reshape(X, 1, 6), axis=0),
+        "fed": X,
+        "alone": Q,
+        "maps": maps,
+        "product": linear(maps, V),
+        "sum": y + z,
+        "first": tanh(first["m"]),
+        "second": second["m"],
+    }
+
+
+@pytest.mark.parametrize("target", ["opencv", "mnn"])
+def test_outputs_are_there_where_layers_are_equal_or_change_nothing(
+    request: pytest.FixtureRequest, target: str
+) -> None:
+    net = compile_net(repeated, target=target)
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(target))
+    assert {d.name for d in report.differences if d.kind == "output"} >= set(net.outputs)
+    assert report.passed
 
 
 @model
