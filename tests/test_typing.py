@@ -73,8 +73,8 @@ def test_type_checkers_and_python_find_the_same_words_in_lstmc() -> None:
     assert typed == lstmc._OTHERS  # type: ignore[attr-defined]
     for word in [*typed, "cell", "relu"]:
         assert getattr(lstmc, word) is pkgutil.resolve_name(f"{typed.get(word, 'lstmc.dsl.language')}:{word}")
-    with pytest.raises(AttributeError, match="^module 'lstmc' has no attribute 'compil'$"):
-        lstmc.compil  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"^module 'lstmc' has no attribute 'compil'$"):
+        _ = lstmc.compil  # type: ignore[attr-defined]
 
 
 def test_each_library_cell_is_offered_beside_its_module() -> None:
