@@ -21,22 +21,31 @@ from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_out
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.prepare import fixed_masks, mask_name
-from lstmc.soundness import first_not_finite, rounded, without_gradient, zeros_dropped
+from lstmc.soundness import (
+    SCALE_FLOOR,
+    absolute_gap,
+    changed_settings,
+    first_not_finite,
+    own_rounding,
+    relative_gap,
+    without_gradient,
+    zeros_dropped,
+)
 
 VALUE_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
-# Differences are relative to the largest magnitude in the blob, but never to less than this: where large terms
-# cancel to almost nothing, float32 leaves the rounding of those terms, not of what is left.
-SCALE_FLOOR = 0.1
-# A difference past its tolerance need not be the net's where rounding what is fed alone makes this part of the
-# tolerance: a net rounds after each of its layers too.
+# A difference past its tolerance need not be the net's if the model itself, in float32, is off by this part of it: a
+# compiled net rounds in other places than the model.
 ILL_CONDITIONED = 4
 NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is used for"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one kind of array is off: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step."""
+    """How far one kind of array is off: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
+
+    Of kind setting is what no array shows and training depends on: it is listed only where it differs.
+    """
 
     kind: str
     name: str
@@ -122,9 +131,12 @@ def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | No
 
 
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
-    """The inputs whose gradients of ``outputs`` are compared: not indices, labels and what else has none."""
+    """The inputs whose gradients of ``outputs`` are compared: not indices, labels and what else has none.
+
+    The model says which, not the compiled graph: a gradient that a pass lost is a difference.
+    """
     whole = {n.name for n in compiled.model if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
-    return tuple(name for name in differentiable_inputs(compiled.expanded, outputs) if name not in whole)
+    return tuple(name for name in differentiable_inputs(compiled.model, outputs) if name not in whole)
 
 
 def random_arrays(
@@ -134,7 +146,7 @@ def random_arrays(
     types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
     cotangents = {
         name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
-        for name in differentiable_outputs(compiled.expanded)
+        for name in differentiable_outputs(compiled.model)
     }
     return RunArrays(random_inputs(compiled, seed, given), weights, cotangents)
 
@@ -163,7 +175,7 @@ def check(
     arrays = _as_run(compiled, arrays, execution)
     doing(f"comparing {executor.name} with the float64 interpreter")
     reference = forward(compiled.model, arrays.inputs, weights)
-    return _report(executor.name, compiled, arrays, seed, (reference, compiled.expanded), execution)
+    return _report(executor.name, compiled, arrays, reference, (reference, compiled.expanded), execution)
 
 
 def check_training(
@@ -190,8 +202,8 @@ def check_training(
             masks[mask_name(node.name)] = np.where(execution.values[node.name] == 0, 0, 1 / (1 - node.op.ratio))
             read[node.name] = graph.args(node.name)[0]
     arrays = replace(arrays, inputs={**arrays.inputs, **masks})
-    reference = forward(graph, arrays.inputs, weights)
-    report = _report(f"{executor.name} in training", compiled, arrays, seed, (reference, graph), execution)
+    model, reference = (forward(each, arrays.inputs, weights) for each in (compiled.model, graph))
+    report = _report(f"{executor.name} in training", compiled, arrays, model, (reference, graph), execution)
     unknown = zeros_dropped(reference, read)
     if not unknown:
         return report
@@ -207,31 +219,32 @@ def _report(
     name: str,
     compiled: Compiled,
     arrays: RunArrays,
-    seed: int,
+    model: Evaluation,
     against: tuple[Evaluation, Graph],
     execution: Execution,
 ) -> Report:
-    """What an execution gave against the reference, and the graph whose values the net's blobs are."""
+    """What an execution gave against the reference, and the graph whose values the net's blobs are.
+
+    ``model`` is the model itself, evaluated on the same arrays: it alone can excuse a difference.
+    """
     reference, graph = against
     expanded = forward(graph, arrays.inputs, arrays.weights)
     gradients = backward(reference, arrays.cotangents)
     scans = unrolled_scans(compiled.history)
-
-    def differences(found: Execution) -> tuple[Difference, ...]:
-        return (
-            *_outputs(compiled, reference, found),
-            *_blobs(expanded, found, scans),
-            *_gradients(gradients, found, wanted_gradients(compiled, arrays.cotangents)),
-        )
-
-    compared = differences(execution)
+    compared = (
+        *_outputs(compiled, reference, execution),
+        *_blobs(expanded, execution, scans),
+        *_gradients(gradients, execution, wanted_gradients(compiled, arrays.cotangents)),
+        *_settings(compiled),
+    )
     remarks = [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
     passed = all(difference.passed for difference in compared)
-    problem = _not_finite(reference, gradients, arrays, passed)
+    own = gradients if model is reference else backward(model, arrays.cotangents)
+    problem = _not_finite(model, own, arrays, passed)
     if problem:
         remarks = [problem]
     elif not passed:
-        remarks += _ill_conditioned(compared, differences(_moved(graph, arrays, seed)))
+        remarks += _ill_conditioned(compared, model, arrays)
     return Report(
         name,
         compared,
@@ -240,41 +253,42 @@ def _report(
     )
 
 
-def _not_finite(reference: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> str | None:
+def _not_finite(model: Evaluation, gradients: Gradients, arrays: RunArrays, passed: bool) -> str | None:
     """Say where the model itself has NaN or infinity: in float64, and in float32 where there is a difference."""
-    computed = (*reference.values.values(), *gradients.inputs.values(), *gradients.params.values())
+    computed = (*model.values.values(), *gradients.inputs.values(), *gradients.params.values())
     if not all(np.isfinite(array).all() for array in computed):
-        found = first_not_finite(reference, arrays.cotangents)
+        found = first_not_finite(model, arrays.cotangents)
         return f"the model itself is not finite with these inputs and parameters: {found}" if found else None
     if passed:
         return None
-    found = first_not_finite(forward(reference.graph, arrays.inputs, arrays.weights, np.float32), arrays.cotangents)
+    found = first_not_finite(forward(model.graph, arrays.inputs, arrays.weights, np.float32), arrays.cotangents)
     return f"the model itself is not finite in float32, in which nets compute: {found}" if found else None
 
 
-def _moved(graph: Graph, arrays: RunArrays, seed: int) -> Execution:
-    """What the graph gives, in float64, where inputs and weights are off by what rounding them may be."""
-    inputs, weights = rounded(arrays.inputs, arrays.weights, graph, seed)
-    return _interpreted(graph, replace(arrays, inputs=inputs, weights=weights))
-
-
-def _interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike = np.float64) -> Execution:
+def _interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution:
     """A graph run by the interpreter, forward and backward."""
     run = forward(graph, arrays.inputs, arrays.weights, dtype)
     found = backward(run, arrays.cotangents)
     return Execution(run.by_name(), found.inputs, found.params)
 
 
-def _ill_conditioned(compared: Iterable[Difference], moved: Iterable[Difference]) -> Iterable[str]:
-    """The differences past their tolerance that rounding of what is fed alone may make."""
-    by_rounding = {(d.kind, d.name): d.relative for d in moved}
+def _ill_conditioned(compared: Iterable[Difference], model: Evaluation, arrays: RunArrays) -> Iterable[str]:
+    """The differences past their tolerance that float32 makes in the model itself: in its own graph, not in the
+    compiled one, whose faults would excuse themselves."""
+    moved = own_rounding(model, arrays.inputs, arrays.weights, arrays.cotangents)
     for difference in compared:
-        alone = by_rounding.get((difference.kind, difference.name), 0.0)
-        if not difference.passed and not alone <= difference.tolerance / ILL_CONDITIONED:
+        alone = moved.get((difference.kind, difference.name), 0.0)
+        if not difference.passed and not difference.relative > ILL_CONDITIONED * alone:
             yield (
-                f"{difference.kind} {difference.name} is ill-conditioned: rounding inputs and parameters to float32"
-                f" alone moves it by {alone:.0e}"
+                f"{difference.kind} {difference.name} is ill-conditioned: rounding to float32 alone moves it by"
+                f" {alone:.0e} in the model itself"
             )
+
+
+def _settings(compiled: Compiled) -> Iterable[Difference]:
+    for name, wanted, found in changed_settings(compiled.model, compiled.expanded) if compiled.trained else ():
+        off = abs(found - wanted)
+        yield Difference("setting", name, 1, off, off / max(abs(wanted), SCALE_FLOOR), 0.0)
 
 
 def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) -> Iterable[Difference]:
@@ -344,29 +358,12 @@ def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[No
             yield NotCompared("gradient", name, 1, execution.untold[name])
 
 
-def relative_gap(found: Any, wanted: Any, scale: float = 0.0) -> float:
-    """The largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``; NaN if any is,
-    and where both are infinite.
-
-    ``found`` may have another shape of as many elements, as blobs have.
-    """
-    wanted = np.asarray(wanted, np.float64)
-    return _gap(found, wanted) / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR, scale)
-
-
-def _gap(found: Any, wanted: Any) -> float:
-    """The largest difference."""
-    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN, which no tolerance allows
-        return float(np.max(np.abs(found.reshape(wanted.shape) - wanted), initial=0.0))
-
-
 def _compare(
     kind: str, name: str, pairs: Sequence[tuple[Any, Any]], tolerance: float, scales: Iterable[float] = repeat(0.0)
 ) -> Difference:
     gaps, relative_gaps = [0.0], [0.0]
     for (wanted, found), scale in zip(pairs, scales, strict=False):
-        gaps.append(_gap(found, wanted))
+        gaps.append(absolute_gap(found, wanted))
         relative_gaps.append(relative_gap(found, wanted, scale))
     # NumPy's max, not Python's: a NaN in any step must win over every number
     return Difference(kind, name, len(pairs), float(np.max(gaps)), float(np.max(relative_gaps)), tolerance)

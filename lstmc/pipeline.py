@@ -93,7 +93,8 @@ def compile_graph(
     with collector_paused():
         stepped = one_step(graph) if step else None
         graph = graph if stepped is None else stepped.graph
-        graph = graph if target in training_targets(backend) else without(graph, StopGradient)
+        trained = target in training_targets(backend)
+        graph = graph if trained else without(graph, StopGradient)
         chosen = all_passes(backend, target, form)
         listed = chosen if passes is None else passes(chosen)
         history = run_passes(graph, listed, backend.ops, dump_dir, observe)
@@ -106,4 +107,5 @@ def compile_graph(
         expanded=history[-1].graph,
         history=tuple(history),
         states=None if stepped is None else stepped.states,
+        trained=trained,
     )

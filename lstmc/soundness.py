@@ -3,18 +3,42 @@ it, and which parameters nothing depends on. Training uses the first too, to nam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from lstmc.interp import Evaluation, Gradients, backward, named_rng
+from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Node, Ref, Scan
-from lstmc.ops import Array, Arrays, Binary, Input, IntegerRange, Leaf, Param, Pointwise
+from lstmc.ops import Array, Arrays, Binary, Dropout, Input, IntegerRange, Leaf, Param, Pointwise
+from lstmc.passes.dead import without_dead
 from lstmc.source import SrcLoc, called
 
-HALF_STEP = 2.0**-24  # the largest relative error of rounding to float32
+FLOAT32_STEP = 2.0**-23  # numbers off by so much are rounded to one of their neighbours in float32
+# Differences are relative to the largest magnitude in the blob, but never to less than this: where large terms
+# cancel to almost nothing, float32 leaves the rounding of those terms, not of what is left.
+SCALE_FLOOR = 0.1
+ROUNDINGS = 3  # runs of the model in float32 from which its own rounding is known
+
+
+def relative_gap(found: Any, wanted: Any, scale: float = 0.0) -> float:
+    """The largest difference, relative to the largest magnitude in ``wanted``, SCALE_FLOOR or ``scale``; NaN if any is,
+    and where both are infinite.
+
+    ``found`` may have another shape of as many elements, as blobs have.
+    """
+    wanted = np.asarray(wanted, np.float64)
+    return absolute_gap(found, wanted) / max(float(np.max(np.abs(wanted), initial=0.0)), SCALE_FLOOR, scale)
+
+
+def absolute_gap(found: Any, wanted: Any) -> float:
+    """The largest difference."""
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf is NaN, which no tolerance allows
+        return float(np.max(np.abs(found.reshape(wanted.shape) - wanted), initial=0.0))
 
 
 @dataclass(frozen=True)
@@ -122,18 +146,86 @@ def without_gradient(gradients: Gradients, graph: Graph) -> list[str]:
     return [name for name, array in gradients.params.items() if not array.any() and name not in fixed]
 
 
-def rounded(
-    inputs: Mapping[str, Array], weights: Mapping[str, Array], graph: Graph, seed: int
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs and weights, each element off by what rounding to float32 may be; whole numbers as they are."""
+def own_rounding(
+    model: Evaluation, inputs: Mapping[str, Array], weights: Mapping[str, Array], cotangents: Mapping[str, Array]
+) -> dict[tuple[str, str], float]:
+    """How far rounding to float32 moves what a model gives, relative, by kind and name of the difference.
+
+    Of blobs, it has those that are values of the model; most blobs are none.
+    """
+    exact, moved = _arrays_of(model, cotangents), dict[tuple[str, str], float]()
+    for sample in range(ROUNDINGS):
+        found = _arrays_of(in_float32(model.graph, inputs, weights, sample), cotangents)
+        for key, wanted in exact.items():
+            gaps = (relative_gap(off, array) for off, array in zip(found[key], wanted, strict=True))
+            moved[key] = float(np.max([moved.get(key, 0.0), *gaps]))  # NumPy's max: NaN wins
+    return moved
+
+
+def _arrays_of(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[tuple[str, str], list[Array]]:
+    """What an evaluation of a model gives, by the kind and the name of the difference that compares it."""
+    gradients = backward(run, cotangents)
+    found = {("output", name): [array] for name, array in run.outputs.items()}
+    found |= {("gradient", name): [array] for name, array in {**gradients.inputs, **gradients.params}.items()}
+    found |= {("blob", run.graph.value_name(ref)): [array] for ref, array in run.values.items()}
+    for scan, steps in run.steps.items():
+        for step in steps.values():
+            for name, array in step.by_name().items():
+                found.setdefault(("blob", f"{scan}/t*/{name}"), []).append(array)
+    return found
+
+
+def in_float32(graph: Graph, inputs: Mapping[str, Array], weights: Mapping[str, Array], seed: int) -> Evaluation:
+    """Evaluate a model in float32, each number that it is given off by what rounding may be; whole numbers stay."""
     whole = {n.name for n in graph if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
 
     def off(name: str, array: Array) -> Array:
         signs = named_rng(seed, f"rounding of {name}").choice((-1.0, 1.0), np.shape(array))
-        return np.asarray(array, np.float64) * (1 + HALF_STEP * signs)
+        return np.asarray(array, np.float64) * (1 + FLOAT32_STEP * signs)
 
     moved = {name: array if name in whole else off(name, array) for name, array in inputs.items()}
-    return moved, {name: off(name, array) for name, array in weights.items()}
+    return forward(graph, moved, {name: off(name, array) for name, array in weights.items()}, np.float32)
+
+
+def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float, float]]:
+    """Yield the settings of training that a compiled graph has other than its model, which no array of a run shows: the
+    name, the model's number, and the compiled graph's.
+
+    Not of parameters that the compiled graph lacks: those are compared by their gradient, which must be zero.
+    """
+    params = [node.name for node in expanded if isinstance(node.op, Param)]
+    found = _settings(expanded, params)
+    for name, wanted in _settings(without_dead(model, Counter()), params).items():
+        if found.get(name, 0.0) != wanted:
+            yield name, wanted, found.get(name, 0.0)
+
+
+def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
+    """The multipliers of ``params``, how many elements each ratio of dropout may drop, and which outputs are carried
+    to which inputs in the next batch."""
+    found = dict[str, float]()
+    for node in graph:
+        if isinstance(node.op, Param) and node.name in params:
+            found[f"lr_mult of {node.name}"] = node.op.lr_mult
+            found[f"decay_mult of {node.name}"] = node.op.decay_mult
+    for ratio, count in _dropped(graph).items():
+        found[f"elements of dropout {ratio:g}"] = count
+    for output in graph.outputs:
+        if output.carried_to is not None:
+            found[f"{output.name} carried to {output.carried_to.node}"] = 1
+    return found
+
+
+def _dropped(graph: Graph) -> Counter[float]:
+    """How many elements dropouts may drop, by ratio, those in the steps of scans too."""
+    found = Counter[float]()
+    for node in graph:
+        if isinstance(node.op, Dropout):
+            found[node.op.ratio] += prod(node.types[0].shape)
+        elif isinstance(node.op, Scan):
+            for position in range(node.op.length):
+                found.update(_dropped(node.op.first if position == 0 and node.op.first else node.op.body))
+    return found
 
 
 def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:

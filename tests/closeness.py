@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, relative_gap
+from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE
+from lstmc.soundness import relative_gap
 
 
 def assert_values_agree(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

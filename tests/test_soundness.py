@@ -182,10 +182,6 @@ def test_a_model_that_is_not_finite_is_called_so() -> None:
 
 
 def test_a_model_that_rounding_moves_is_called_ill_conditioned() -> None:
-    @model
-    def cancelling(a: Any = Input(2, 3)) -> Any:
-        return {"y": (1e6 + a) - 1e6 + 0 * a, "z": a}
-
     @cell
     def chaotic(x: Any = Input(N, 2), h: Any = State(N, 2)) -> Any:
         h = 3.9 * h * (1 - h)
@@ -201,10 +197,8 @@ def test_a_model_that_rounding_moves_is_called_ill_conditioned() -> None:
 
     found = lstmc.compile(logistic, N=1).verify(ON)
     assert not found
-    assert found.remarks[0].startswith(
-        "output y is ill-conditioned: rounding inputs and parameters to float32 alone moves it by "
-    )
-    assert lstmc.compile(cancelling).verify(ON) is not None
+    assert found.remarks[0].startswith("output y is ill-conditioned: rounding to float32 alone moves it by ")
+    assert found.remarks[0].endswith(" in the model itself")
 
 
 @model

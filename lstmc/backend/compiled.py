@@ -25,6 +25,7 @@ class Compiled:
     expanded: Graph
     history: tuple[Snapshot, ...]
     states: tuple[StatePair, ...] | None = None  # of a one-step net: what to read after a step and feed to the next
+    trained: bool = True  # whether nets for the target can be trained: others keep nothing for training
     resized: Mapping[str, Graph] = field(default_factory=dict)  # the expanded graph with one dimension LARGER, by name
 
 

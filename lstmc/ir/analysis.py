@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import prod
 
 from lstmc.ir.graph import Graph, Node, Ref
@@ -10,32 +10,60 @@ from lstmc.ir.scan import Scan
 from lstmc.ops import Concat, Conv, Input, Leaf, Linear, Reshape, Split, Stack, Sum, Tile, Transpose, Unstack
 
 
-def has_gradient(node: Node, operands: int) -> bool:
+def has_gradient(node: Node) -> bool:
     """Whether an op passes a gradient on at all: Accuracy does not."""
-    return not operands or len(node.op.undifferentiated) < operands
+    return not node.op.operands or len(node.op.undifferentiated) < len(node.op.operands)
 
 
 def differentiable_outputs(graph: Graph) -> tuple[str, ...]:
-    """The outputs of an expanded graph that a gradient can be sent back from."""
-    blunt = {node.name for node in graph if not has_gradient(node, len(graph.args(node.name)))}
-    behind = graph.dependents(blunt)
-    return tuple(output.name for output in graph.outputs if output.ref.node not in behind)
+    """The outputs of a graph that a gradient can be sent back from."""
+    without = depending(graph, lambda node: not has_gradient(node))
+    return tuple(output.name for output in graph.outputs if output.ref not in without)
 
 
 def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ...]:
-    """The inputs of an expanded graph that a gradient of ``outputs`` can be asked of.
+    """The inputs of a graph that a gradient of ``outputs`` can be asked of.
 
     Not so one that an op on the way does not differentiate by, such as indices and labels: Caffe would abort.
     """
     wanted = set(outputs)
-    needed = graph.needed([output.ref for output in graph.outputs if output.name in wanted])
-    stops: list[Ref] = []
+    stopped = _stopped(graph, [output.ref for output in graph.outputs if output.name in wanted])
+    return tuple(node.name for node in graph if isinstance(node.op, Input) and node.name not in stopped)
+
+
+def _stopped(graph: Graph, roots: Sequence[Ref]) -> set[str]:
+    """The nodes that an operand depends on by which an op on the way to ``roots`` does not differentiate."""
+    needed, stops = graph.needed(roots), list[Ref]()
+    read = {*roots, *(ref for name in needed for ref in graph.args(name))}
     for node in graph:
         if node.name in needed:
-            args = graph.args(node.name)
-            stops += [args[slot] for slot in node.op.undifferentiated]
-    stopped = graph.needed(stops) if stops else set()
-    return tuple(node.name for node in graph if isinstance(node.op, Input) and node.name not in stopped)
+            args, slots = graph.args(node.name), node.op.undifferentiated
+            if isinstance(node.op, Scan):
+                slots = _stopped_operands(
+                    node.op, {out for out in range(len(node.types)) if Ref(node.name, out) in read}
+                )
+            stops += [args[slot] for slot in slots]
+    return graph.needed(stops) if stops else set()
+
+
+def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
+    """The operands of a scan, of which these results are ``read``, by which an op in its body does not differentiate:
+    in the step that has them, or in a later one."""
+    states = [slot for slot in range(len(scan.body.body_args())) if scan.role(slot) == "state"]
+    results = list(enumerate(states, len(scan.step_outputs)))
+
+    def reached(outs: set[int], of: Callable[[Graph, list[Ref]], set[str]]) -> set[int]:
+        """The arguments that ``of`` these results has in a body."""
+        found = [(body, of(body, [body.outputs[out].ref for out in outs])) for body in scan.bodies]
+        return {slot for body, names in found for slot, arg in enumerate(body.body_args()) if arg.name in names}
+
+    while more := {out for out, slot in results if slot in reached(read, Graph.needed)} - read:
+        read |= more
+    found, stopped = reached(read, _stopped), set[int]()
+    while stopped != found:
+        stopped = found
+        found = stopped | reached({out for out, slot in results if slot in stopped}, Graph.needed)
+    return tuple(found)
 
 
 def flops(graph: Graph) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmc.backend import Artifact
-from lstmc.differential import VALUE_TOLERANCE, relative_gap
+from lstmc.differential import VALUE_TOLERANCE
 from lstmc.errors import BackendError, PassError
 from lstmc.interp import forward, named_rng
 from lstmc.ir import Graph
@@ -25,6 +25,7 @@ from lstmc.passes.dead import without_dead
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
 from lstmc.session import LoadedOnce, NetFiles, StepSession
+from lstmc.soundness import relative_gap
 from lstmc.weights import initial_weights
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import CaffeError, Runner

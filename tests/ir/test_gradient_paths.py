@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lstmc import Input, Param, State, accuracy, cell, embed, model, scan
 from lstmc.ir import differentiable_inputs, differentiable_outputs, has_gradient, parse_graph
 
 GRAPH = parse_graph("""\
@@ -24,7 +25,7 @@ graph net {
 
 
 def test_ops_without_any_gradient() -> None:
-    found = {node.name for node in GRAPH if not has_gradient(node, len(GRAPH.args(node.name)))}
+    found = {node.name for node in GRAPH if not has_gradient(node)}
     assert found == {"acc"}
 
 
@@ -37,3 +38,22 @@ def test_an_input_that_an_op_on_the_way_does_not_differentiate_by_has_none() -> 
     assert differentiable_inputs(GRAPH, ["l", "s"]) == ("x", "both")
     assert differentiable_inputs(GRAPH, ["l", "c"]) == ("x",)
     assert differentiable_inputs(GRAPH, []) == ("ids", "x", "label", "both")
+
+
+@cell
+def delayed(z=Input(3, 4), i=Input(3), before=State(3), *, E=Param(7, 4)):
+    v = embed(before, E) + z
+    return (v, accuracy(v, i)), {"before": i}
+
+
+@model
+def in_a_scan(X=Input(2, 3, 4), ids=Input(2, 3), first=Input(3), other=Input(3)):
+    (y, right), last = scan(delayed(), (X, ids), init={"before": first})
+    return {"y": y, "right": right, "last": last["before"], "o": other}
+
+
+def test_what_a_scan_does_with_an_operand_counts_in_a_later_step_too() -> None:
+    graph = in_a_scan.graph()
+    assert differentiable_outputs(graph) == ("y", "last", "o")
+    assert differentiable_inputs(graph, ["y"]) == ("X", "other")
+    assert differentiable_inputs(graph, ["o"]) == ("X", "ids", "first", "other")

@@ -21,7 +21,7 @@ def _is_weight_leaf(node: Node) -> bool:
 def _check(graph: Graph, trained: set[Ref]) -> None:
     for node in graph:
         args = graph.args(node.name)
-        for slot in node.op.undifferentiated if has_gradient(node, len(args)) else ():
+        for slot in node.op.undifferentiated if has_gradient(node) else ():
             if args[slot] in trained:
                 raise BackendError(
                     f"{node.op.name}: {node.op.operands[slot]} must not depend on a Param: {REASON}",
