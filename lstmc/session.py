@@ -91,6 +91,7 @@ def run_net(
 def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mapping[str, int] = {}) -> dict[str, Array]:
     """An array for every input that the net does not fill, each in the model's shape. Raises as :func:`run_net`.
 
+    One that no output depends on may be left out.
     ``sizes`` are those of open dimensions; without one it is as it was compiled.
     """
     known = files.manifest.inputs
@@ -102,8 +103,8 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
     }
     values = {name: entry.values_at(sizes) for name, entry in known.items()}
     given = {**drawn, **inputs}
-    check_inputs(str(files.net), shapes, values, given)
-    return {name: np.asarray(given[name], np.float32) for name in shapes}
+    check_inputs(str(files.net), shapes, values, given, optional=[n for n, entry in known.items() if not entry.in_net])
+    return {name: np.asarray(given[name], np.float32) for name in shapes if name in given}
 
 
 def open_sizes(known: Mapping[str, InputPlace], inputs: Mapping[str, AnyArray]) -> dict[str, int]:

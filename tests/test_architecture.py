@@ -39,7 +39,7 @@ ORDER["lstmc"] = (
     ("ops",),
     ("ir",),
     ("interp", "dsl", "passes", "patterns", "drawing"),
-    ("weights", "prepare", "training", "soundness"),
+    ("weights", "prepare", "training_request", "soundness"),
     ("data",),
     ("backend",),
     ("pipeline", "differential", "manifest", "model_file", "generate", "start"),

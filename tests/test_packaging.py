@@ -65,9 +65,22 @@ def test_the_start_page_lists_every_extra_for_users() -> None:
 
 @pytest.mark.slow
 def test_what_only_some_commands_need_is_not_imported() -> None:
-    modules = "sys, lstmc.cli, lstmc_caffe.backend, lstmc_onnx.backend"
-    text = f"import {modules}; print([name for name in {HEAVY!r} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout == "[]\n"
+    everything = (
+        "import lstmc_caffe.backend, lstmc_onnx.backend; from lstmc.cli import Commands; [*Commands().values()]"
+    )
+    assert imported(everything, HEAVY) == []
+
+
+@pytest.mark.parametrize("statement", ["import lstmc", "import lstmc.cli", "import lstmc; lstmc.errors.LstmcError"])
+def test_what_is_small_starts_without_the_compiler(statement: str) -> None:
+    assert imported(statement, ("numpy", "networkx", "pydantic", "jinja2", "lstmc.dsl", "lstmc.ops")) == []
+
+
+def imported(statement: str, names: tuple[str, ...]) -> list[str]:
+    """Those of the modules that a new Python has imported after a statement."""
+    text = f"import sys\n{statement}\nprint(*(name for name in {names!r} if name in sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    return ended.stdout.split()
 
 
 def links(page: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,17 @@ def test_one_pass_feeds_by_blobs_and_reads_by_names() -> None:
     assert np.array_equal(found["y"], X.ravel() + 3)  # the bias is drawn from its fill
     assert np.array_equal(found["h_out"], X + 3)
     assert (net.opened, net.closed) == (1, 1)
+
+
+def test_an_input_that_no_output_depends_on_may_be_given() -> None:
+    net = files()
+    inputs = {**net.manifest.inputs, "spare": InputPlace(Place((4,), ()))}
+    net = replace(net, manifest=replace(net.manifest, inputs=inputs))
+    given = {"x": X, "h_in": np.ones((2, 3))}
+    found = [run_net(net, Adding().load, {**given, **spare})["y"] for spare in ({}, {"spare": np.ones(4)})]
+    assert np.array_equal(*found)
+    with pytest.raises(DataError, match=r"wrong shape: spare must be \[4\], found \[2, 3\]"):
+        run_net(net, Adding().load, {**given, "spare": X})
 
 
 def test_every_problem_of_the_inputs_is_named_before_the_net_is_loaded() -> None:

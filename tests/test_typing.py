@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import pkgutil
@@ -57,6 +58,23 @@ def test_a_method_of_a_value_is_its_function(name: str) -> None:
 def test_a_value_offers_what_its_users_need() -> None:
     public = {name for name in dir(Value) if not name.startswith("_")}
     assert public - set(vars(Methods)) == {"T", "ref", "shape", "trace", "type"}
+
+
+def test_type_checkers_and_python_find_the_same_words_in_lstmc() -> None:
+    tree = ast.parse((ROOT / "lstmc" / "__init__.py").read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name != "*"
+    }
+    assert typed == lstmc._OTHERS  # type: ignore[attr-defined]
+    for word in [*typed, "cell", "relu"]:
+        assert getattr(lstmc, word) is pkgutil.resolve_name(f"{typed.get(word, 'lstmc.dsl.language')}:{word}")
+    with pytest.raises(AttributeError, match=r"^module 'lstmc' has no attribute 'compil'$"):
+        _ = lstmc.compil  # type: ignore[attr-defined]
 
 
 def test_each_library_cell_is_offered_beside_its_module() -> None:

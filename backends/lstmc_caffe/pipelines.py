@@ -47,7 +47,7 @@ from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.fixed_blobs import FixedBlobs
 from lstmc_caffe.rows.narrow import Narrow
 from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
-from lstmc_caffe.rows.settle import SettleViews
+from lstmc_caffe.rows.settle import SettleViews, UnreadInputs
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.rows.word_names import WordNames
 from lstmc_caffe.targets.load import load_target
@@ -153,7 +153,8 @@ def _rows(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
-        *(OneRow(target), SettleViews(target), Dead(), FixedBlobs(target), WordNames(target)),
+        *(OneRow(target), Cse(), SettleViews(target), Dead()),
+        *(FixedBlobs(target), UnreadInputs(target), WordNames(target)),
     )
 
 
@@ -167,7 +168,8 @@ def _rows_of_steps(target: Target) -> Passes:
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
         *(SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
-        *(OneRow(target), SettleViews(target), Dead(), FixedBlobs(target), WordNames(target)),
+        *(OneRow(target), Cse(), SettleViews(target), Dead()),
+        *(FixedBlobs(target), UnreadInputs(target), WordNames(target)),
     )
 
 

@@ -14,7 +14,7 @@ from lstmc.errors import Argument, DataError, ModelFileError
 from lstmc.output import Content, write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import has_loss, training_graph
-from lstmc.training import TrainingData
+from lstmc.training_request import TrainingData
 
 
 def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:

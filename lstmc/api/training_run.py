@@ -28,7 +28,7 @@ from lstmc.runs.events import Event, Progress, Started
 from lstmc.runs.metrics import METRICS, Metrics
 from lstmc.runs.record import RECORD, about_data, record, record_file
 from lstmc.runs.recorder import Recorder
-from lstmc.training import Trained, TrainingRequest
+from lstmc.training_request import Trained, TrainingRequest
 from lstmc.weights import parameters
 
 

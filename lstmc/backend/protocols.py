@@ -17,7 +17,7 @@ from lstmc.ops import Array, Op
 from lstmc.output import Content
 from lstmc.passes import Pass
 from lstmc.stored import AnyArray
-from lstmc.training import Trained, TrainingData, TrainingRequest
+from lstmc.training_request import Trained, TrainingData, TrainingRequest
 
 
 @runtime_checkable

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lstmc.cli.compile import compile_command
 from lstmc.cli.console import said, standard_output
-from lstmc.cli.doctor import doctor_command
-from lstmc.cli.draw import draw_command
 from lstmc.cli.flags import Command, Group
-from lstmc.cli.generate import generate_command
-from lstmc.cli.import_model import convert_command, import_command
-from lstmc.cli.lint import lint_command
-from lstmc.cli.listing import backends_command, cells_command
-from lstmc.cli.new import new_command
 from lstmc.cli.output_options import speaking
-from lstmc.cli.plot import plot_command
-from lstmc.cli.report import report_command
-from lstmc.cli.run import run_command
-from lstmc.cli.show import show_command
-from lstmc.cli.sweep import sweep_command
-from lstmc.cli.train import train_command
-from lstmc.cli.verify import verify_command
-from lstmc.cli.weights import weights_app
 from lstmc.cli.wording import error_text
 from lstmc.errors import LstmcError
 from lstmc.plain_text import plain
@@ -46,9 +33,79 @@ EXIT_CODES = """Exit codes: 0, done. 1, done, with a difference, a finding, or s
 2, not done: a mistake in the arguments or files, which the error names.
 129, 130, 143: ended by a closed terminal, Ctrl-C, SIGTERM."""
 
+
+class Entry(NamedTuple):
+    """A command: the function of ``lstmc.cli.MODULE`` that it is, or a Typer app; see ``speaking`` for the rest."""
+
+    module: str
+    function: str
+    tables: bool = True
+    waits: bool = True
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "compile": Entry("compile", "compile_command"),
+    "verify": Entry("verify", "verify_command"),
+    "show": Entry("show", "show_command", tables=False),
+    "draw": Entry("draw", "draw_command", tables=False),
+    "train": Entry("train", "train_command", waits=False),
+    "sweep": Entry("sweep", "sweep_command", waits=False),
+    "run": Entry("run", "run_command"),
+    "generate": Entry("generate", "generate_command", tables=False, waits=False),
+    "import": Entry("import_model", "import_command"),
+    "convert": Entry("import_model", "convert_command"),
+    "new": Entry("new", "new_command"),
+    "plot": Entry("plot", "plot_command", tables=False),
+    "report": Entry("report", "report_command", tables=False),
+    "lint": Entry("lint", "lint_command"),
+    "backends": Entry("listing", "backends_command"),
+    "doctor": Entry("doctor", "doctor_command"),
+    "cells": Entry("listing", "cells_command"),
+    "weights": Entry("weights", "weights_app"),
+}
+
+
+class Commands(Mapping[str, Any]):
+    """The commands by name. A command's module is imported when it is asked for: all together take a second."""
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+
+@cache
+def _command(name: str) -> Any:
+    entry = COMMANDS[name]
+    found = getattr(import_module(f"lstmc.cli.{entry.module}"), entry.function)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+        alone.command(name, cls=Command)(speaking(found, entry.tables, entry.waits))
+        return typer.main.get_command(alone)
+    found.rich_markup_mode = "markdown"
+    command = typer.main.get_group(found)
+    command.name = name
+    return command
+
+
+class Root(Group):
+    """The command ``lstmc``, whose commands are :data:`COMMANDS`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: Any = Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+
 app = typer.Typer(
     name="lstmc",
-    cls=Group,
+    cls=Root,
     help=HELP,
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -71,26 +128,6 @@ def _common(
     ] = False,
 ) -> None:
     """What comes before a command."""
-
-
-app.command("compile", cls=Command)(speaking(compile_command))
-app.command("verify", cls=Command)(speaking(verify_command))
-app.command("show", cls=Command)(speaking(show_command, tables=False))
-app.command("draw", cls=Command)(speaking(draw_command, tables=False))
-app.command("train", cls=Command)(speaking(train_command, waits=False))
-app.command("sweep", cls=Command)(speaking(sweep_command, waits=False))
-app.command("run", cls=Command)(speaking(run_command))
-app.command("generate", cls=Command)(speaking(generate_command, tables=False, waits=False))
-app.command("import", cls=Command)(speaking(import_command))
-app.command("convert", cls=Command)(speaking(convert_command))
-app.command("new", cls=Command)(speaking(new_command))
-app.command("plot", cls=Command)(speaking(plot_command, tables=False))
-app.command("report", cls=Command)(speaking(report_command, tables=False))
-app.command("lint", cls=Command)(speaking(lint_command))
-app.command("backends", cls=Command)(speaking(backends_command))
-app.command("doctor", cls=Command)(speaking(doctor_command))
-app.command("cells", cls=Command)(speaking(cells_command))
-app.add_typer(weights_app, name="weights")
 
 
 # what Typer raises for arguments that it does not take, whatever Click it is made of

@@ -17,7 +17,7 @@ from lstmc.errors import Argument, DataError, size_argument
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc.stored import AnyArray
-from lstmc.training import Batches
+from lstmc.training_request import Batches
 
 Order = NDArray[np.int64]
 

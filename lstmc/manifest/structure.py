@@ -97,6 +97,11 @@ class InputPlace:
     values: Domain | None = None
     most: str | None = None
 
+    @property
+    def in_net(self) -> bool:
+        """Whether a blob of the net is fed from it."""
+        return bool(self.place.names)
+
     def values_at(self, sizes: Mapping[str, int]) -> Domain | None:
         """What its elements must be where dimensions have these sizes."""
         most = None if self.most is None else sizes.get(self.most)

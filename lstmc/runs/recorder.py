@@ -14,8 +14,8 @@ Clock = Callable[[], float]
 
 
 class Recorder:
-    """A :class:`~lstmc.training.TrainingCallbacks`: every update and test goes into the metrics, a snapshot has the
-    loss curve drawn, and ``progress`` is told each of them."""
+    """The :class:`~lstmc.training_request.TrainingCallbacks` that put every update and test into the metrics, draw the
+    loss curve for each snapshot, and report all of them to ``progress``."""
 
     def __init__(
         self, metrics: Metrics, drawing: CurveDrawing, progress: Progress, clock: Clock = time.monotonic

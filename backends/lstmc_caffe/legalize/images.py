@@ -28,7 +28,10 @@ def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
     if bias:
         check_blob(b, node, bias[0], "Convolution", "b")
     out, _, height, width = b.type(w).shape
-    layer = caffe.Convolution(op.stride, op.pad, op.dilation, op.group, out, (height, width), bool(bias))
+    # along an axis where the kernel has one element a dilation changes nothing
+    used = {d for d, size in zip(op.dilation, (height, width), strict=True) if size > 1} or {1}
+    dilation = op.dilation if len(used) > 1 else (max(used), max(used))
+    layer = caffe.Convolution(op.stride, op.pad, dilation, op.group, out, (height, width), bool(bias))
     return _on_images(b, node, layer, x, w, *bias)
 
 

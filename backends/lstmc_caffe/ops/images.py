@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -12,7 +13,7 @@ from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.setting import field_value, says_more
 
-__all__ = ["AvePooling", "Convolution", "MaxPooling"]
+__all__ = ["AvePooling", "Convolution", "MaxPooling", "clipped_axes"]
 
 
 def _check_axes(name: str, x: TensorType) -> None:
@@ -26,20 +27,48 @@ def _four_axes(sample: Sample) -> TensorType:
     return TensorType((2, *x.shape[-3:]), x.dtype)
 
 
-def _write_pair(param: Any, name: str, pair: Pair, default: int | None = None) -> None:
-    """A repeated field of one number or two: height, width."""
-    if pair != (default, default):
-        getattr(param, name).extend(pair if pair[0] != pair[1] else pair[:1])
+def _own_fields(param: Any, name: str) -> list[str]:
+    """The fields ``kernel_h`` and ``kernel_w`` of ``kernel_size``, and so on; none of ``dilation``, which has none."""
+    names = [f"{name.removesuffix('_size')}_{axis}" for axis in "hw"]
+    return [each for each in names if each in param.DESCRIPTOR.fields_by_name]
+
+
+def _write_pair(param: Any, name: str, pair: Pair, default: int = 0) -> None:
+    """Write height and width: as one number where they are equal, else as two fields of their own.
+
+    A repeated field may have two numbers too, but MNN takes the first of them for the width.
+    """
+    own = _own_fields(param, name)
+    if pair[0] != pair[1] and own:
+        for field, number in zip(own, pair, strict=True):
+            setattr(param, field, number)
+    elif pair != (default, default):
+        if isinstance(getattr(param, name), int):
+            setattr(param, name, pair[0])
+        else:
+            getattr(param, name).extend(pair if pair[0] != pair[1] else pair[:1])
 
 
 def _read_pair(param: Any, name: str, default: int) -> Pair:
-    """The inverse; or two fields of their own, such as ``pad_h`` and ``pad_w`` beside ``pad``."""
-    names = [f"{name.removesuffix('_size')}_{axis}" for axis in "hw"]
-    if any(each in param.DESCRIPTOR.fields_by_name and param.HasField(each) for each in names):
-        return getattr(param, names[0]), getattr(param, names[1])
+    """Return height and width as :func:`_write_pair` writes them, or two numbers of a repeated field."""
+    own = _own_fields(param, name)
+    if any(map(param.HasField, own)):
+        return getattr(param, own[0]), getattr(param, own[1])
     given = getattr(param, name)
     numbers = (given,) if isinstance(given, int) else tuple(given)
     return (numbers or (default,)) * 2 if len(numbers) < 2 else numbers
+
+
+def clipped_axes(layer: Any, image: Sequence[int]) -> dict[int, int]:
+    """Return the axes of x [N, C, H, W] along which Caffe's Pooling leaves out a last window, which would begin in the
+    padding behind the image, and the padding of each (``pooling_layer.cpp``)."""
+    param = layer.pooling_param
+    fields = (("kernel_size", 0), ("stride", 1), ("pad", 0))
+    pairs = zip(*(_read_pair(param, name, default) for name, default in fields), strict=True)
+    if param.global_pooling or not any(_read_pair(param, "pad", 0)):
+        return {}
+    axes = zip((2, 3), image[2:], pairs, strict=True)
+    return {axis: pad for axis, n, (size, stride, pad) in axes if -((size - n - 2 * pad) // stride) * stride >= n + pad}
 
 
 @dataclass(frozen=True)
@@ -82,7 +111,7 @@ class Convolution(CaffeOp, Conv):
         param = layer.convolution_param
         _write_pair(param, "kernel_size", self.kernel)
         _write_pair(param, "stride", self.stride, 1)
-        _write_pair(param, "pad", self.pad, 0)
+        _write_pair(param, "pad", self.pad)
         _write_pair(param, "dilation", self.dilation, 1)
 
     @classmethod
@@ -132,12 +161,9 @@ class _Pooling(CaffeOp, Pool):
         param = layer.pooling_param
         if self.method != "MAX":
             param.pool = getattr(type(param), self.method)
-        for field, pair, default in (("kernel", self.size, 0), ("stride", self.stride, 1), ("pad", self.pad, 0)):
-            if pair[0] != pair[1]:
-                setattr(param, f"{field}_h", pair[0])
-                setattr(param, f"{field}_w", pair[1])
-            elif pair[0] != default:
-                setattr(param, "kernel_size" if field == "kernel" else field, pair[0])
+        _write_pair(param, "kernel_size", self.size)
+        _write_pair(param, "stride", self.stride, 1)
+        _write_pair(param, "pad", self.pad)
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:

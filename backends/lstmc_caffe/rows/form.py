@@ -78,6 +78,10 @@ class Form:
         """A layer of one top."""
         return self.layers(op, *args, names=(name,) if name else ())[0]
 
+    def joined(self, axis: int, parts: Sequence[Ref], name: str = "") -> Ref:
+        """A Concat; of one part no layer, as MNN takes that out, and its name with it."""
+        return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
+
     def refuse(self, found: Violation) -> NoReturn:
         """Raise, with the target's reason."""
         what = f"target {self.target.name} has no {found.type} layer"

@@ -116,10 +116,10 @@ def softmax(form: Form, op: Op, args: Refs) -> Refs:
     if rest == 1:
         return (form.result(form.layer(caffe.SoftmaxLayer(1), form.view(args[0], (lead, length)))),)
     columns = [form.view(piece, (lead * rest, 1)) for piece in pieces(form, args[0], op.axis)]
-    turned = form.layer(caffe.ConcatLayer(1), *columns, name=f"{form.node.name}/columns")
+    turned = form.joined(1, columns, f"{form.node.name}/columns")
     soft = form.layer(caffe.SoftmaxLayer(1), turned, name=f"{form.node.name}/softmax")
     rows = [form.view(piece, (lead, rest)) for piece in pieces(form, soft, 1)]
-    return (form.result(form.layer(caffe.ConcatLayer(1), *rows)),)
+    return (form.result(form.joined(1, rows)),)
 
 
 def pieces(form: Form, x: Ref, axis: int) -> Refs:
@@ -167,7 +167,7 @@ def slice_(form: Form, op: Op, args: Refs) -> Refs:
 def concat(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.ConcatLayer)
     rows = [form.view(ref, matrix_at(form.shape(ref), op.axis or 1)) for ref in args]
-    return (form.result(form.layer(caffe.ConcatLayer(min(op.axis, 1)), *rows)),)
+    return (form.result(form.joined(min(op.axis, 1), rows)),)
 
 
 def reshape(form: Form, op: Op, args: Refs) -> Refs:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lstmc.errors import BackendError, PassError
 from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
-from lstmc.passes import Pass, PassResult, compared
+from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.fixed_blobs import stood_for
 from lstmc_caffe.rows.layout import last_axis, matrix_at, viewed
@@ -24,8 +24,8 @@ class SettleViews(Pass):
     3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
     4. a layer reads another view   => Reshape
     5. only outputs read a view     => the host reads the blob so
-    6. a layer reads an output, or it is one of several tops => a Power that changes nothing (or a Concat of one blob;
-       of images a Reshape), under the output's name (for targets whose outputs must be unread)
+    6. a layer reads an output, or it is fed, or one of several tops => a Power that changes nothing (or a Concat of one
+       blob; of images a Reshape), under the output's name (for targets whose outputs must be unread)
     7. a layer reads one of a type that it may not => a Power between them (for targets whose rules say ``not_after``)
 
     After it every blob has two axes, or those that the target's rules say of its layer.
@@ -47,6 +47,31 @@ class SettleViews(Pass):
                 raise PassError(f"settle_views left %{node.name} with blobs of other axes than {axes}", loc=node.loc)
 
 
+@dataclass(frozen=True)
+class UnreadInputs(Pass):
+    """Leave inputs that no layer reads out of nets of targets without Silence: readers refuse such nets.
+
+    1. an Input that no layer and no output reads => an input of the host, from which nothing is fed
+
+    It comes last: what makes constants may read an input that the model does not.
+    """
+
+    name = "unread_inputs"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        readers, counts = graph.readers(), Counter[str]()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            op = node.op
+            if not isinstance(op, caffe.InputLayer) or Ref(node.name) in readers or self.target.allows("Silence"):
+                return None
+            counts["leave_out"] += 1
+            return b.copy(node, (), caffe.HostInput(op.shape, op.fill, op.values))
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
 @dataclass
 class _Settler:
     graph: Graph
@@ -54,12 +79,11 @@ class _Settler:
     counts: Counter[str] = field(default_factory=Counter)
     sources: dict[Ref, Ref] = field(default_factory=dict)  # old values to new ones, views to what they are views of
     made: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
-    parted: dict[Ref, Ref] = field(default_factory=dict)  # values that some may not read, to copies
+    copies: dict[Ref, Ref] = field(default_factory=dict)  # blobs to those of layers that change nothing of them
 
     def run(self) -> Graph:
         self.b = Builder(self.graph.name, self.graph)
         self.read: set[Ref] = set()  # by layers
-        self.copies: dict[Ref, Ref] = {}
         feeds = [(node.op, self.graph.args(node.name)[0]) for node in self.graph if isinstance(node.op, caffe.Feed)]
         self.stepwise = {source.node for op, source in feeds if op.step is not None}
         self.reshaped = {source.node for op, source in feeds if op.step is None}
@@ -88,6 +112,8 @@ class _Settler:
             if isinstance(node.op, caffe.Feed) and node.op.step is None:
                 self.made[operands[0], ()] = made[0]
             self.read.update(operands if isinstance(node.op, caffe.CaffeOp) else ())
+            if node.op == caffe.PowerLayer():
+                self.copies.setdefault(operands[0], made[0])
         self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
 
     def _source(self, node: Node, slot: int, ref: Ref) -> Ref:
@@ -107,11 +133,10 @@ class _Settler:
             return ref
         if self.target.may_read(op.layer_type, writer.op.layer_type):
             return ref
-        if ref not in self.parted:
+        if ref not in self.copies:
             self.counts["apart"] += 1
-            self.read.add(ref)
-            self.parted[ref] = self._copy(ref, f"{writer.names[ref.out]}/copy", writer.of_step(ref.out))
-        return self.parted[ref]
+            self._copy(ref, f"{writer.names[ref.out]}/copy", writer.of_step(ref.out))
+        return self.copies[ref]
 
     def _operand(self, reader: Node, ref: Ref) -> Ref:
         """The value that a layer reads, as a blob."""
@@ -173,17 +198,22 @@ class _Settler:
     def _unread(self, blob: Ref, name: str) -> Ref:
         """A blob that no layer reads, and that is called as its layer, which is where OpenCV finds it; outputs that are
         one value are one blob, as MNN makes one of two copies."""
-        own = blob not in self.read and blob.out == 0 and len(self.b.node(blob.node).names) == 1
-        if not self.target.outputs_unread or own:
-            return blob
-        if blob not in self.copies:
-            self.counts["copy_output"] += 1
-            self.copies[blob] = self._copy(blob, name)
-        return self.copies[blob]
+        while self.target.outputs_unread and not self._is_own(blob):
+            if blob not in self.copies:
+                self.counts["copy_output"] += 1
+                self._copy(blob, name)
+            blob = self.copies[blob]
+        return blob
 
-    def _copy(self, blob: Ref, name: str, step: Step | None = None) -> Ref:
-        """A layer that changes no element: a Power, or where there is none a Concat of one blob; of images a Reshape to
-        a matrix."""
+    def _is_own(self, blob: Ref) -> bool:
+        """Whether no layer reads a blob and it is the one top of its layer. Readers refuse an Input that none reads."""
+        writer = self.b.node(blob.node)
+        fed = isinstance(writer.op, caffe.Feed | caffe.InputLayer)
+        return blob not in self.read and blob.out == 0 and len(writer.names) == 1 and not fed
+
+    def _copy(self, blob: Ref, name: str, step: Step | None = None) -> None:
+        """Add a layer that changes no element: a Power, or where there is none a Concat of one blob; of images a
+        Reshape to a matrix."""
         type_ = self.b.type(blob)
         power = caffe.PowerLayer()
         op: caffe.CaffeOp
@@ -193,7 +223,8 @@ class _Settler:
             op = power
         else:
             op = caffe.ConcatLayer(1)
-        return self.b.add(op, blob, names=(name,), steps=() if step is None else (step,))[0]
+        self.read.add(blob)
+        self.copies[blob] = self.b.add(op, blob, names=(name,), steps=() if step is None else (step,))[0]
 
     def _reason(self, layer_type: str) -> tuple[str, str]:
         """Why the target does not have a type of layer."""

@@ -11,7 +11,7 @@ from typing import Any
 from lstmc.backend import LintReport, Violation
 from lstmc.errors import BackendError
 from lstmc.types import TensorType
-from lstmc_caffe.ops import CaffeOp
+from lstmc_caffe.ops import CaffeOp, clipped_axes
 from lstmc_caffe.proto.net import LayerParameter, net_from_text, net_text
 from lstmc_caffe.proto.setting import OLD_NAMES, field_value
 from lstmc_caffe.targets.pitfalls import warnings
@@ -132,6 +132,12 @@ def _check(
         twice = [name for name, count in Counter(large).items() if count > 1]
         if twice:
             yield _violation(rule, layer, f"{twice[0]} is read several times", "each blob once")
+    elif rule.clipped_windows != "any":
+        for shape in bottoms:
+            clipped = clipped_axes(layer, shape) if shape is not None and len(shape) == 4 else {}
+            for axis in [axis for axis, pad in clipped.items() if rule.clipped_windows == "none" or not pad]:
+                found = f"the last window along axis {axis} of {list(shape or ())} is left out"
+                yield _violation(rule, layer, found, "windows that begin before the image ends")
     elif not rule.in_place:
         for name in layer.top:
             if name in layer.bottom:
@@ -153,6 +159,11 @@ def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
         if len(value):
             shown = ", ".join(f"{number:g}" for number in value)
             yield _violation(rule, layer, f"{name} is {shown}", f"no {name}")
+        return
+    if rule.all_equal:
+        numbers = list(getattr(message, name))
+        if len(set(numbers)) > 1:
+            yield _violation(rule, layer, f"{name} is {', '.join(map(_shown, numbers))}", f"{name} of equal numbers")
         return
     value, written = field_value(message, name), name
     old = OLD_NAMES.get(rule.field)

@@ -12,7 +12,19 @@ from pydantic import ConfigDict, PlainValidator, with_config
 from lstmc.errors import BackendError
 from lstmc.json_file import NotExpected, parsed
 from lstmc_caffe.proto.net import LayerParameter
-from lstmc_caffe.targets.target import Layout, Names, Pitfall, Program, Reader, Restriction, Scans, Target, Time, Value
+from lstmc_caffe.targets.target import (
+    ClippedWindows,
+    Layout,
+    Names,
+    Pitfall,
+    Program,
+    Reader,
+    Restriction,
+    Scans,
+    Target,
+    Time,
+    Value,
+)
 
 Subject = tuple[str, str, str]  # of a rule: the layer, the check, and the field
 
@@ -52,6 +64,7 @@ class RuleTable:
     one_of: Some | None = None
     at_most: int | None = None
     absent: bool | None = None
+    all_equal: bool | None = None
     # of a layer and its blobs
     forbidden: bool | None = None
     bottoms: int | None = None
@@ -64,10 +77,11 @@ class RuleTable:
     not_after: LayerTypes | None = None
     columns_at_least: int | None = None
     bottoms_differ: bool | None = None
+    clipped_windows: ClippedWindows | None = None
 
 
 CHECKS = tuple(f.name for f in fields(RuleTable))[4:]
-FIELD_CHECKS = CHECKS[:3]
+FIELD_CHECKS = CHECKS[:4]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -228,7 +242,7 @@ def _rule(table: RuleTable, number: int, sources: Mapping[str, str]) -> tuple[Su
         found = [*given, *(["field"] if table.field else [])]
         told = ", ".join(found) or "none"
         raise NotExpected(
-            f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first three with a field, found {told}"
+            f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first four with a field, found {told}"
         )
     if table.field and not _is_field(table.field):
         expected = "a field of LayerParameter, such as inner_product_param.axis"

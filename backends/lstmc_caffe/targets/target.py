@@ -15,6 +15,7 @@ Layout = Literal["blobs", "rows"]
 Time = Literal["slice", "steps"]
 Scans = Literal["unrolled", "layers", "fused"]
 Names = Literal["model", "words"]
+ClippedWindows = Literal["any", "padded", "none"]
 Program = Literal["caffe", "opencv", "mnn"]
 
 
@@ -31,7 +32,8 @@ class Restriction:
     """One restriction on the layers of a type, or on all layers (``*``). Exactly one check is set.
 
     ``field`` names a field of LayerParameter by its path, which must be ``one_of`` some values (a default that is not
-    written counts), ``at_most`` a number, or ``absent``. The others count or measure the layer's blobs.
+    written counts), ``at_most`` a number, or ``absent``; of a repeated field the numbers must be ``all_equal``. The
+    others count or measure the layer's blobs.
     """
 
     layer: str
@@ -41,6 +43,7 @@ class Restriction:
     one_of: tuple[Value, ...] = ()
     at_most: int | None = None
     absent: bool = False
+    all_equal: bool = False
     forbidden: bool = False
     bottoms: int | None = None
     bottoms_at_most: int | None = None
@@ -52,6 +55,7 @@ class Restriction:
     rows_at_most: int | None = None  # how large the first axis of every blob that the layer writes may be
     not_after: tuple[str, ...] = ()  # the types of layers whose blobs it may not read
     bottoms_differ: bool = False  # it reads no blob of several numbers twice
+    clipped_windows: ClippedWindows = "any"  # of a Pooling: along which axes its last window may be left out
 
     @property
     def is_limit(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from lstmc.backend import Compiled, Settings
 from lstmc.ops import Array
 from lstmc.output import Content
-from lstmc.training import Trained, TrainingData, TrainingRequest
+from lstmc.training_request import Trained, TrainingData, TrainingRequest
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import Summaries
 from lstmc_caffe.train.caffe_ranks import CaffeRanks

@@ -13,7 +13,7 @@ import numpy as np
 from lstmc.errors import TrainingError
 from lstmc.extras import need
 from lstmc.output import Content
-from lstmc.training import Batches, TrainingData
+from lstmc.training_request import Batches, TrainingData
 
 TRAIN, TEST = "TRAIN", "TEST"  # Caffe's phases
 

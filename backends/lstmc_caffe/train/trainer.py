@@ -17,7 +17,7 @@ from lstmc.runs.divergence import LossWatch
 from lstmc.runs.folder import RunIdentity, run_folder
 from lstmc.runs.snapshots import clean
 from lstmc.soundness import NotFinite
-from lstmc.training import TrainingRequest
+from lstmc.training_request import TrainingRequest
 from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import CallResult, Runner

@@ -16,7 +16,7 @@ from lstmc_caffe.write.generated import layers_files
 from lstmc_caffe.write.in_place import overwritten
 from lstmc_caffe.write.manifest import manifest
 from lstmc_caffe.write.net import WrittenNet, write_net
-from lstmc_caffe.write.prototxt import prototxt
+from lstmc_caffe.write.prototxt import NOT_IN_NET, prototxt
 
 
 def written_net(compiled: Compiled) -> WrittenNet:
@@ -48,7 +48,10 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
             **layers_files(compiled.name, compiled.expanded),
         },
         layers=sum(1 for _ in net.layers()),
-        inputs={n: entry.place.label for n, entry in described.inputs.items() if not entry.filled},
+        inputs={n: entry.place.label for n, entry in described.inputs.items() if entry.in_net and not entry.filled},
         outputs={n: place.label for n, place in described.outputs.items()},
-        notes=tuple(map(str, warnings(net.layers(), target))),
+        notes=(
+            *(f"input {n}: {NOT_IN_NET}" for n, entry in described.inputs.items() if not entry.in_net),
+            *map(str, warnings(net.layers(), target)),
+        ),
     )

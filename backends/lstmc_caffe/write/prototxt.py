@@ -15,6 +15,7 @@ from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
 from lstmc_caffe.write.net import WrittenNet
 
+NOT_IN_NET = "not in the net, as no output depends on it"
 _TEMPLATES = text_templates("lstmc_caffe", "write")
 
 
@@ -33,7 +34,7 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
         layers=sum(1 for _ in net.layers()),
         numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
         params=len(params),
-        feed=[f"feed {_feed_line(fed)}" for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
+        feed=[_feed_line(fed) for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
         read=[_read_line(graph, o) for o in graph.outputs],
         sections=[
             {"title": section.title, "text": str(section.net)}
@@ -43,8 +44,8 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
 
 
 def _feed_line(fed: Fed) -> str:
-    name, type_ = fed.node.name, fed.node.types[0]
-    return _line(name, type_, fed.blobs)
+    line = _line(fed.node.name, fed.node.types[0], fed.blobs)
+    return f"feed {line}" if any(fed.blobs) else f"input {line}: {NOT_IN_NET}"
 
 
 def _read_line(graph: Graph, output: Output) -> str:

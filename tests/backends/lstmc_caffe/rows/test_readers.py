@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from lstmc import (
     relu,
     reshape,
     scan,
+    sigmoid,
     softmax,
     tanh,
     transpose,
@@ -31,7 +33,7 @@ from lstmc.api import Net
 from lstmc.backend import Artifact, Compiled, load_backend
 from lstmc.cells.lstm import lstm
 from lstmc.differential import check
-from lstmc.errors import BackendError
+from lstmc.errors import BackendError, DataError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc_caffe.readers.executor import ReaderExecutor
@@ -130,6 +132,75 @@ def test_a_constant_is_made_of_no_output(mnn: ReaderExecutor) -> None:
 
 
 @model
+def unread(X=Input(4, 2, 1), V=Input(2, 3), S=Input(3, 2, 4), Z=Input(1, 1, 4, 4), *, W=Param(2, 1), b=Param(2)):
+    """No output depends on V and Z, and none on S once the model is simplified."""
+    return {"y": tanh(linear(X, W, b)) + 0 * S[0, 0, 0]}
+
+
+@pytest.mark.parametrize("target", ["opencv", "mnn"])
+def test_inputs_that_no_output_depends_on_are_left_out(request: pytest.FixtureRequest, target: str) -> None:
+    """OpenCV and MNN refuse a net with an Input that no layer reads."""
+    net = compile_net(unread, target=target)
+    assert [layer.name for layer in net.layers if layer.type == "Input"] == ["X/rows"]
+    assert net.artifact.inputs == {"X": "X/rows"}
+    assert net.artifact.notes == tuple(f"input {n}: not in the net, as no output depends on it" for n in "VSZ")
+    assert net.prototxt.splitlines()[2:4] == [
+        "# feed X [4, 2, 1], blob X/rows [8, 1]",
+        "# input V [2, 3]: not in the net, as no output depends on it",
+    ]
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(target))
+    assert "y" in {d.name for d in report.differences if d.kind == "output"}
+    assert report.passed
+
+
+@pytest.mark.caffe
+def test_an_input_that_is_not_in_the_net_may_be_given_or_not(caffe: Runner) -> None:
+    net, x = compile_net(unread, target="flat"), np.ones((4, 2, 1))
+    found = [
+        net.run(X=x)["y"],
+        net.run(X=x, V=np.ones((2, 3)))["y"],
+        net.run({n: np.ones(s) for n, s in net.inputs.items()})["y"],
+    ]
+    assert all(np.array_equal(found[0], each) for each in found)
+    with pytest.raises(DataError, match=re.escape("wrong shape: V must be [2, 3], found [3, 3]")):
+        net.run(X=x, V=np.ones((3, 3)))
+
+
+@cell
+def counted(x=Input(2, 3), h=State(2, 3), m=State(2, 3), *, W=Param(3, 3, fill=uniform(-1, 1))):
+    return linear(x, W) + h, {"h": tanh(linear(x, W)), "m": sigmoid(m)}
+
+
+@model
+def repeated(X=Input(2, 3), Y=Input(1, 2, 4, 3), S=Input(4, 2, 3), Q=Input(2, 2), *, V=Param(2, 12)):
+    """Layers that are equal, of which MNN's converter keeps one, and those that change nothing, which it takes out."""
+    maps = reshape(max_pool(Y, (2, 1)), 1, 12)
+    (y, first), (z, second) = (scan(counted(), S, init={"m": X}) for _ in range(2))
+    return {
+        "twice": concat(reshape(X, 6, 1), reshape(X, 6, 1)),
+        "rows": reshape(X, 6, 1),
+        "ones": softmax(reshape(X, 1, 6), axis=0),
+        "fed": X,
+        "alone": Q,
+        "maps": maps,
+        "product": linear(maps, V),
+        "sum": y + z,
+        "first": tanh(first["m"]),
+        "second": second["m"],
+    }
+
+
+@pytest.mark.parametrize("target", ["opencv", "mnn"])
+def test_outputs_are_there_where_layers_are_equal_or_change_nothing(
+    request: pytest.FixtureRequest, target: str
+) -> None:
+    net = compile_net(repeated, target=target)
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(target))
+    assert {d.name for d in report.differences if d.kind == "output"} >= set(net.outputs)
+    assert report.passed
+
+
+@model
 def tagger(
     X=Input(N, 1, 8, 12),
     *,
@@ -167,6 +238,77 @@ def test_images(request: pytest.FixtureRequest, reader: str, name: str, step: bo
     report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
     assert {d.name for d in report.differences if d.kind == "output"} >= {"y"}
     assert report.passed, [d for d in report.differences if not d.passed]
+
+
+@model
+def oblong(
+    V=Input(2, 2, 7, 8),
+    *,
+    K=Param(3, 2, 2, 3, fill=uniform(-1, 1)),
+    L=Param(2, 3, 1, 2, fill=uniform(-1, 1)),
+    M=Param(2, 3, 2, 2, fill=uniform(-1, 1)),
+):
+    """Windows, strides, pads and dilations that are not the same along both axes."""
+    y = tanh(conv(V, K, stride=(1, 2), pad=(1, 0)))
+    pooled = max_pool(y, (2, 1), stride=(2, 1), pad=(1, 0))
+    return {"y": conv(y, L, dilation=(3, 2)), "pooled": ave_pool(pooled, (1, 2)), "dilated": conv(y, M, dilation=2)}
+
+
+@model
+def clipped(V=Input(1, 1, 6, 5)):
+    return {"y": max_pool(V, 2, stride=2, pad=1)}
+
+
+def test_opencv_leaves_a_window_out_as_caffe_does(opencv: ReaderExecutor) -> None:
+    net = compile_net(clipped, target="opencv")
+    assert check(net.compiled, net.artifact, net.weights, opencv).passed
+
+
+@pytest.mark.parametrize("reader", ["caffe", "mnn", "opencv"])
+@pytest.mark.caffe
+def test_images_are_not_square(request: pytest.FixtureRequest, reader: str) -> None:
+    """MNN takes the first of two numbers of a repeated field for the width."""
+    net = compile_net(oblong, target="flat" if reader == "caffe" else reader)
+    assert "kernel_h: 2\n    kernel_w: 3\n    stride_h: 1\n    stride_w: 2\n" in net.prototxt
+    if reader == "caffe":
+        assert_caffe_agrees(request.getfixturevalue("caffe"), net.compiled)
+        return
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
+    assert {d.name for d in report.differences if d.kind == "output"} >= {"y", "pooled", "dilated"}
+    assert report.passed, [d for d in report.differences if not d.passed]
+
+
+@model
+def dilated(V=Input(1, 1, 5, 5), *, K=Param(1, 1, 2, 2)):
+    return {"y": conv(V, K, dilation=(1, 2))}
+
+
+@model
+def clipped_beside(V=Input(1, 1, 5, 4)):
+    return {"y": max_pool(V, (3, 1), stride=(2, 2), pad=(1, 0))}
+
+
+@pytest.mark.parametrize(
+    ("made", "target", "error"),
+    [
+        (dilated, "mnn", "such Convolution layer: dilation is 1, 2, expected dilation of equal numbers"),
+        (
+            clipped,
+            "mnn",
+            "such Pooling layer: the last window along axis 3 of [1, 1, 6, 5] is left out, expected windows that begin"
+            " before the image ends",
+        ),
+        (
+            clipped_beside,
+            "opencv",
+            "such Pooling layer: the last window along axis 3 of [1, 1, 5, 4] is left out, expected windows that begin"
+            " before the image ends",
+        ),
+    ],
+)
+def test_images_that_a_reader_computes_otherwise_are_refused(made: Any, target: str, error: str) -> None:
+    with pytest.raises(BackendError, match=re.escape(f"target {target} has no {error}")):
+        compile_graph(made.graph(), BACKEND, target)
 
 
 @pytest.mark.parametrize("target", PORTABLE)

@@ -17,7 +17,7 @@ from numpy.testing import assert_array_equal
 from lstmc.data import Axes, dataset_for
 from lstmc.ir import parse_graph
 from lstmc.output import write_files
-from lstmc.training import Batches, TrainingData
+from lstmc.training_request import Batches, TrainingData
 from lstmc_caffe.train.hdf5 import Source, batch_dataset, hdf5_files, hdf5_sources, write_batches_hdf5
 
 

@@ -38,7 +38,7 @@ from lstmc.ops import Array
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
-from lstmc.training import TrainingData
+from lstmc.training_request import TrainingData
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.proto.net import net_from_text
