@@ -11,8 +11,9 @@ from jinja2 import Environment, StrictUndefined
 
 from docs.step_equations import equations
 from lstmc.api import library_cell
-from lstmc.api.library import GROUPS, refusal, targets_written
+from lstmc.api.library import refusal, targets_written
 from lstmc.backend import load_backend, load_cell
+from lstmc.catalog import GROUPS
 
 PAGE = Path(__file__).with_name("cells.md")
 TARGETS = PAGE.parents[1] / "lstmc" / "cells" / "targets.json"

@@ -35,7 +35,7 @@ ORDER["lstmc"] = (
     ("source", "json_file"),
     ("errors",),
     ("collector", "output", "stored", "plugins", "extras", "folder_lock"),
-    ("arrays", "npz", "pool"),
+    ("arrays", "npz", "pool", "catalog"),
     ("ops",),
     ("ir",),
     ("interp", "dsl", "passes", "patterns", "drawing"),

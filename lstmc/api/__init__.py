@@ -5,7 +5,7 @@ from lstmc.api.compiling import compile
 from lstmc.api.converting import Conversion, convert
 from lstmc.api.findings import findings
 from lstmc.api.graphs import explanation, graph_after, pass_names
-from lstmc.api.library import LibraryCell, check_sizes, library_cell, library_names
+from lstmc.api.library import LibraryCell, check_sizes, library_cell
 from lstmc.api.net import Net
 from lstmc.api.places import place
 from lstmc.api.run import Run
@@ -36,7 +36,6 @@ __all__ = [
     "findings",
     "graph_after",
     "library_cell",
-    "library_names",
     "load",
     "pass_names",
     "place",

@@ -1,17 +1,17 @@
-"""What there is to say of the library cells: their groups, what a step costs, and the targets that take them."""
+"""A library cell in detail: its documentation, what a step costs, and the targets that take it."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from math import prod
-from typing import NamedTuple
 
-from lstmc.backend import Backend, find_cells, load_backend, load_cell
+from lstmc.backend import Backend, load_backend, load_cell
+from lstmc.catalog import ELSEWHERE, GROUPS, group_of
 from lstmc.dsl import Cell, CellModel
 from lstmc.errors import BackendError, DimError
 from lstmc.ir import Graph, Scan, flops, print_graph
@@ -19,71 +19,6 @@ from lstmc.pipeline import compile_graph
 from lstmc.similar_names import nearest_or_all
 from lstmc.weights import parameters
 
-
-class Entry(NamedTuple):
-    """A line of the list of cells: the year of the publication, and what the cell is, in a few words."""
-
-    year: int
-    title: str
-
-
-# Each cell of lstmc stands here once; those of other packages are a group of their own.
-GROUPS: Mapping[str, Mapping[str, Entry]] = {
-    "plain": {
-        "rnn": Entry(1990, "Elman's network, the plain RNN"),
-        "indrnn": Entry(2018, "IndRNN: each unit sees its own past only"),
-        "antisymmetric": Entry(2019, "AntisymmetricRNN: stable by its matrix W - W^T"),
-        "rhn": Entry(2016, "recurrent highway network: several layers a step"),
-    },
-    "LSTM": {
-        "lstm": Entry(1997, "LSTM, with the forget gate of 2000"),
-        "lstm_peephole": Entry(2002, "LSTM whose gates see the cell's state"),
-        "lstm_projected": Entry(2014, "LSTM with projected output (proj_size of PyTorch)"),
-        "lstm_cifg": Entry(2015, "LSTM with coupled input and forget gates"),
-        "lstm_layernorm": Entry(2016, "LSTM with layer normalization"),
-        "lstm_multiplicative": Entry(2016, "multiplicative LSTM"),
-        "slstm": Entry(2024, "xLSTM's sLSTM: exponential gates"),
-        "mlstm": Entry(2024, "xLSTM's mLSTM: matrix memory"),
-    },
-    "GRU and similar": {
-        "gru": Entry(2014, "GRU of the paper; PyTorch, Keras: gru_reset_after"),
-        "gru_reset_after": Entry(2014, "GRU of PyTorch, Keras and cuDNN"),
-        "mgu": Entry(2016, "minimal gated unit: a GRU with one gate"),
-        "ugrnn": Entry(2016, "update-gate RNN"),
-        "janet": Entry(2018, "JANET: an LSTM with only a forget gate"),
-    },
-    "gates that see only the input": {
-        "sru": Entry(2018, "simple recurrent unit"),
-        "qrnn": Entry(2016, "quasi-recurrent network: convolution over 2 steps"),
-        "min_gru": Entry(2024, "minGRU"),
-        "min_lstm": Entry(2024, "minLSTM"),
-    },
-    "state spaces": {
-        "lru": Entry(2023, "linear recurrent unit, with a complex state"),
-        "lmu": Entry(2019, "Legendre memory unit"),
-        "mamba": Entry(2023, "Mamba: a selective state space"),
-    },
-    "clocks, continuous and missing time": {
-        "cfc": Entry(2022, "closed-form continuous-time network (CfC)"),
-        "ltc": Entry(2021, "liquid time-constant network"),
-        "gru_d": Entry(2016, "GRU-D, for missing values"),
-        "clockwork": Entry(2014, "clockwork RNN: modules with periods of their own"),
-        "phased_lstm": Entry(2016, "LSTM with a periodic time gate"),
-    },
-    "images": {
-        "conv_lstm": Entry(2015, "ConvLSTM"),
-        "conv_gru": Entry(2015, "ConvGRU"),
-    },
-    "attention and memory": {
-        "attention_lstm": Entry(2015, "LSTM with attention over the places of a frame"),
-        "bahdanau": Entry(2014, "GRU decoder with additive attention"),
-        "luong": Entry(2015, "LSTM decoder with multiplicative attention"),
-        "pointer": Entry(2015, "pointer network"),
-        "delta_net": Entry(2021, "DeltaNet: a memory written by the delta rule"),
-        "ntm": Entry(2014, "neural Turing machine"),
-    },
-}
-ELSEWHERE = "of other packages"
 TARGETS = files("lstmc").joinpath("cells", "targets.json")
 SIZES: Mapping[str, int] = {"N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}  # a dimension that is not here is 16
 
@@ -162,25 +97,6 @@ class LibraryCell:
 def cell_summary(cell: Cell) -> str:
     """Return the first line of a cell's documentation."""
     return (inspect.getdoc(cell) or "").split("\n")[0]
-
-
-def group_of(name: str) -> str:
-    """The group that a cell is listed in."""
-    return next((group for group, names in GROUPS.items() if name in names), ELSEWHERE)
-
-
-def entry_of(name: str) -> Entry | None:
-    """Return the line that a cell of lstmc has in the list; None for a cell of another package."""
-    return next((names[name] for names in GROUPS.values() if name in names), None)
-
-
-def library_names() -> Iterator[str]:
-    """All installed cells, group by group."""
-    installed = find_cells()
-    order = [*GROUPS, ELSEWHERE]
-    own = [name for names in GROUPS.values() for name in names]
-    key = {name: (order.index(group_of(name)), own.index(name) if name in own else 0, name) for name in installed}
-    yield from sorted(installed, key=lambda name: key[name])
 
 
 def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str | Backend = "caffe") -> LibraryCell:

@@ -15,7 +15,6 @@ from lstmc.backend.compiled import (
 )
 from lstmc.backend.discover import (
     BACKENDS,
-    CELLS,
     find_backends,
     find_cells,
     load_backend,
@@ -55,7 +54,6 @@ from lstmc.backend.protocols import (
 
 __all__ = [
     "BACKENDS",
-    "CELLS",
     "LARGER",
     "Artifact",
     "Backend",

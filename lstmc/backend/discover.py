@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from lstmc.backend.compiled import Finding
 from lstmc.backend.protocols import Backend, Trains, lacks
+from lstmc.catalog import CELLS
 from lstmc.dsl import Cell
 from lstmc.errors import PluginError
 from lstmc.ops.dialects import dialects, load_dialect
@@ -13,7 +14,6 @@ from lstmc.plugins import does_not_load, load_point, malformed, offered, the_one
 from lstmc.similar_names import nearest_or_all
 
 BACKENDS = "lstmc.backends"
-CELLS = "lstmc.cells"
 
 
 def find_backends() -> tuple[str, ...]:

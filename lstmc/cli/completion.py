@@ -1,17 +1,23 @@
-"""What a shell offers for an option that takes a name: those that are installed here."""
+"""What a shell offers for an option that takes a name: those that are installed here.
+
+Options name these functions, so ``import lstmc`` alone stands here: it imports a part of itself at its first use.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import typer
 
-from lstmc.api import library_names, pass_names
-from lstmc.backend import Backend, Executes, Tunes, find_backends, load_backend
+import lstmc
+from lstmc.catalog import library_names
 from lstmc.cli.flags import one_line
-from lstmc.differential import InterpreterExecutor
 from lstmc.errors import LstmcError
+
+if TYPE_CHECKING:
+    from lstmc.backend import Backend
 
 DEFAULT_BACKEND = "caffe"
 
@@ -23,7 +29,7 @@ def cells(incomplete: str) -> Iterator[str]:
 
 def backends(incomplete: str) -> Iterator[str]:
     """For ``--backend``."""
-    return _beginning(find_backends(), incomplete)
+    return _beginning(lstmc.backend.find_backends(), incomplete)
 
 
 def targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
@@ -38,13 +44,13 @@ def forms(context: typer.Context, incomplete: str) -> Iterator[str]:
     with suppress(LstmcError):
         backend = _backend(context)
         target = context.params.get("target") or next(iter(backend.targets))
-        yield from _beginning(backend.forms(target) if isinstance(backend, Tunes) else (), incomplete)
+        yield from _beginning(backend.forms(target) if isinstance(backend, lstmc.backend.Tunes) else (), incomplete)
 
 
 def passes(context: typer.Context, incomplete: str) -> Iterator[str]:
     """For ``--after``: those that the target's models go through."""
     with suppress(LstmcError):
-        names = pass_names(context.params.get("target"), _backend(context), context.params.get("form"))
+        names = lstmc.api.pass_names(context.params.get("target"), _backend(context), context.params.get("form"))
         yield from _beginning(names, incomplete)
 
 
@@ -52,12 +58,12 @@ def places(context: typer.Context, incomplete: str) -> Iterator[str]:
     """For ``--on``: the interpreter, and what the backend runs its nets in."""
     with suppress(LstmcError):
         backend = _backend(context)
-        own = [executor.name for executor in backend.executors()] if isinstance(backend, Executes) else []
-        yield from _beginning([InterpreterExecutor.name, *own], incomplete)
+        own = [executor.name for executor in backend.executors()] if isinstance(backend, lstmc.backend.Executes) else []
+        yield from _beginning([lstmc.differential.InterpreterExecutor.name, *own], incomplete)
 
 
 def _backend(context: typer.Context) -> Backend:
-    return load_backend(context.params.get("backend") or DEFAULT_BACKEND)
+    return lstmc.backend.load_backend(context.params.get("backend") or DEFAULT_BACKEND)
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> Iterator[str]:

@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import check_sizes, library_cell, library_names, targets
-from lstmc.api.library import cell_summary, entry_of, group_of
-from lstmc.backend import load_cell
-from lstmc.backend.discover import CELLS
+import lstmc
+from lstmc.catalog import CELLS, entry_of, group_of, library_names
 from lstmc.cli import completion
 from lstmc.cli.console import Form, out, renamed, said, table
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
@@ -47,12 +45,13 @@ def cells_command(
         renamed("cells show", "cells NAME")
         names = names[1:]
     given = parse_sizes(sizes or [])
-    check_sizes(given)
+    if given:
+        lstmc.api.check_sizes(given)
     if said.form is Form.JSON or said.verbose or (given and not names):
         _print_costs(names or library_names(), given, backend)
     elif names:
         for name in names:
-            typer.echo(library_cell(name, given, backend).text)
+            typer.echo(lstmc.api.library_cell(name, given, backend).text)
     else:
         _print_names()
 
@@ -65,7 +64,7 @@ def _print_names() -> None:
             entry = entry_of(name)
             try:
                 the_one(CELLS, name, "cell")
-                title = f"{entry.year}  {entry.title}" if entry else cell_summary(load_cell(name))
+                title = f"{entry.year}  {entry.title}" if entry else _summary(name)
             except PluginError as error:  # one broken plug-in must not hide the others
                 out.print(error.message, markup=False, style="red", soft_wrap=True)
                 continue
@@ -73,12 +72,16 @@ def _print_names() -> None:
     out.print("lstmc cells NAME shows one; -v adds costs, dimensions and targets", style="dim")
 
 
+def _summary(name: str) -> str:
+    return lstmc.api.library.cell_summary(lstmc.backend.load_cell(name))
+
+
 def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str) -> None:
     """Print the cells with their costs, a table for each group."""
     made, last, refused = None, None, dict[str, str]()
     for name in names:
         try:
-            cell = library_cell(name, sizes, backend)
+            cell = lstmc.api.library_cell(name, sizes, backend)
         except PluginError as error:
             out.print(error.message, markup=False, style="red", soft_wrap=True)
             refused[name] = error.message
@@ -112,6 +115,6 @@ def backends_command() -> None:
     ```
     """
     made = table("backends", "backend", "target", "for", key="backends")
-    for target in targets():
+    for target in lstmc.api.targets():
         made.add_row(target.backend, target.name, target.purpose or target.fault)
     out.print(made)

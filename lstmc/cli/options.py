@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from lstmc.api import Phase
-from lstmc.backend import Backend, TakesOptions, load_backend, require
+import lstmc
 from lstmc.cli import completion
 from lstmc.cli.console import err
-from lstmc.dsl.identifiers import identifier
 from lstmc.errors import BackendError, DimError, ModelFileError
-from lstmc.model_file import ModelSource, model_in
-from lstmc.numerals import number, whole
 from lstmc.similar_names import did_you_mean
+
+if TYPE_CHECKING:
+    from lstmc.api import Phase
+    from lstmc.backend import Backend
+    from lstmc.model_file import ModelSource
 
 Number = TypeVar("Number", int, float)
 
@@ -27,8 +28,8 @@ def parse_sizes(given: list[str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for text in given:
         written, equals, given_size = text.partition("=")
-        name = identifier(written)
-        size = whole(given_size) if equals and name.isidentifier() else None
+        name = lstmc.dsl.identifiers.identifier(written)
+        size = lstmc.numerals.whole(given_size) if equals and name.isidentifier() else None
         if size is None:
             raise DimError(f"-D takes NAME=INT, as in -D T=3, found {text!r}")
         if name in sizes and sizes[name] != size:
@@ -52,12 +53,12 @@ def parse_options(given: list[str]) -> dict[str, str]:
 
 def whole_from_0(given: object) -> int:
     """What an option takes that counts. Raises :class:`typer.BadParameter`."""
-    return _at_least_0(whole, "a whole number", given)
+    return _at_least_0(lstmc.numerals.whole, "a whole number", given)
 
 
 def number_from_0(given: object) -> float:
     """What an option takes that measures. Raises :class:`typer.BadParameter`."""
-    return _at_least_0(number, "a number", given)
+    return _at_least_0(lstmc.numerals.number, "a number", given)
 
 
 def _at_least_0(read: Callable[[str], Number | None], kind: str, given: object) -> Number:
@@ -69,10 +70,10 @@ def _at_least_0(read: Callable[[str], Number | None], kind: str, given: object) 
 
 def chosen_backend(name: str, options: list[str] | None) -> Backend:
     """A backend with options of its own. Raises :class:`BackendError` for one that it does not have."""
-    backend = load_backend(name)
+    backend = lstmc.backend.load_backend(name)
     if not options:
         return backend
-    taking, given = require(backend, TakesOptions), dict[str, str]()
+    taking, given = lstmc.backend.require(backend, lstmc.backend.TakesOptions), dict[str, str]()
     for text in options:
         key, equals, value = text.partition("=")
         if not equals or key not in taking.options:
@@ -85,9 +86,9 @@ def chosen_backend(name: str, options: list[str] | None) -> Backend:
 def named_model(file: str | None, cell: str | None) -> ModelSource:
     """The model that FILE[:MODEL] or ``--cell NAME`` names; exactly one of the two is given."""
     if file is not None and cell is None:
-        return model_in(file)
+        return lstmc.model_file.model_in(file)
     if cell is not None and file is None:
-        return ModelSource.of(cell)
+        return lstmc.model_file.ModelSource.of(cell)
     found = "neither" if file is None else "both"
     raise ModelFileError(f"expected a model file, FILE or FILE:MODEL, or --cell NAME, found {found}")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from lstmc.api import library_cell, library_names
-from lstmc.api.library import GROUPS
-from lstmc.backend import CELLS
+from lstmc.api import library_cell
+from lstmc.catalog import CELLS, GROUPS, library_names
 from lstmc.plugins import offered
 from lstmc_caffe.targets.load import OWN
 

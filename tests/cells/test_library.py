@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from lstmc.api.library import refusal, targets_written
-from lstmc.backend import CELLS as GROUP
 from lstmc.backend import load_backend, load_cell
+from lstmc.catalog import CELLS as GROUP
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import offered
 from lstmc_caffe.run.runner import Runner

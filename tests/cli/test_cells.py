@@ -8,8 +8,8 @@ import json
 import pytest
 
 from lstmc.api import library_cell
-from lstmc.api.library import GROUPS, group_of
 from lstmc.backend import find_cells, load_cell
+from lstmc.catalog import GROUPS, group_of
 from tests.cli.conftest import LSTMC
 
 
@@ -72,7 +72,7 @@ def test_an_unknown_cell_is_refused(lstmc: LSTMC) -> None:
 
 
 def test_the_list_needs_no_cell_to_be_traced(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc.cli.listing.library_cell", None)
+    monkeypatch.setattr("lstmc.api.library_cell", None)
     assert lstmc("cells").code == 0
 
 

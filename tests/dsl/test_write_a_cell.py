@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import lstmc.dsl
-from lstmc.backend import CELLS, find_cells, load_cell
+from lstmc.backend import find_cells, load_cell
+from lstmc.catalog import CELLS
 from lstmc.cli import main
 from lstmc.errors import LstmcError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc.api import library_names
 from lstmc.backend import load_cell
+from lstmc.catalog import library_names
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.passes import ConvProducts, Precompute, conv_products

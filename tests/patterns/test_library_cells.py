@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc.backend import CELLS
+from lstmc.catalog import CELLS
 from lstmc.interp import forward
 from lstmc.ir import Graph, Scan
 from lstmc.ops import Input, Param

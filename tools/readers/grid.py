@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lstmc.api import library_names
 from lstmc.backend import Artifact, Compiled, load_backend, load_cell
+from lstmc.catalog import library_names
 from lstmc.differential import check
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 
-from lstmc.backend import CELLS as GROUP
+from lstmc.catalog import CELLS as GROUP
 from lstmc.differential import check
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
