@@ -71,7 +71,9 @@ def test_what_only_some_commands_need_is_not_imported() -> None:
     assert imported(everything, HEAVY) == []
 
 
-@pytest.mark.parametrize("statement", ["import lstmc", "import lstmc.cli.listing", "import lstmc; lstmc.errors.LstmcError"])
+@pytest.mark.parametrize(
+    "statement", ["import lstmc", "import lstmc.cli.listing", "import lstmc; lstmc.errors.LstmcError"]
+)
 def test_what_is_small_starts_without_the_compiler(statement: str) -> None:
     assert imported(statement, ("numpy", "networkx", "pydantic", "jinja2", "lstmc.dsl", "lstmc.ops")) == []
 
