@@ -21,6 +21,7 @@ CONNECT_SECONDS = 10.0
 STOP_SECONDS = 60.0  # that jobs have to come to an end when nobody wants their results any more
 LOOK_SECONDS = 0.1  # between two looks for ended jobs
 SCHEDULER = "scheduler"
+NO_PAGES: dict[str, list[str]] = {f"distributed.{server}.http.routes": [] for server in ("scheduler", "worker")}
 
 
 @dataclass(frozen=True)
@@ -122,18 +123,27 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
     """The workers of a scheduler by its address, as ``tcp://10.0.0.1:8786``; without one, ``workers`` processes here
     (one a core if not given), which end with this one.
 
+    Whoever connects to a Dask process has it run code. So those here talk by TLS, with a key that is made for them and
+    is in no file, and their HTTP servers have no pages. A scheduler elsewhere is as closed as its owner made it.
+
     Raises :class:`SweepError` without the package distributed, and where there is no scheduler.
     """
     distributed = need("distributed", "Dask", "sweep", SweepError)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what there is to say is said in errors
     if scheduler is None:
+        need("cryptography", "The encryption of Dask", "sweep", SweepError)
         count = workers or len(os.sched_getaffinity(0))
         with (
+            need("dask.config", "Dask", "sweep", SweepError).set(NO_PAGES),
             distributed.LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,
                 processes=True,
+                security=distributed.Security.temporary(),
+                protocol="tls://",
+                host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",  # any free port: None tries 8787, and warns where it is taken
+                scheduler_kwargs={"dashboard": False},
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
             ) as cluster,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+import http.client
+import os
+import socket
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import distributed
 import numpy as np
 import psutil
 import pytest
@@ -67,3 +72,59 @@ def test_where_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch, address: st
         pass
     expected = f"scheduler={address}: expected the address of a Dask scheduler, as tcp://HOST:8786, found none that"
     assert error.value.message.startswith(expected)
+
+
+PAGES = ("/", "/info/main/workers.html", "/json/counts.json", "/metrics", "/health", "/status", "/proxy/80/127.0.0.1/")
+
+
+def listening() -> list[int]:
+    """The ports that this process and its children listen at, for anybody on this machine."""
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    found = [each for process in family for each in process.net_connections() if each.status == psutil.CONN_LISTEN]
+    assert {each.laddr.ip for each in found} <= {"127.0.0.1"}
+    return [each.laddr.port for each in found]
+
+
+def is_let_in(port: int, secret: distributed.Security | None = None) -> bool:
+    """Whether a Dask process talks to one who has this secret, or none: it greets first whom it takes commands from."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as plain:
+            if secret is None:
+                return bool(plain.recv(1))
+            context = secret.get_connection_args("client")["ssl_context"]
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # who attacks does not look
+            with context.wrap_socket(plain) as encrypted:
+                return bool(encrypted.recv(1))
+    except OSError:  # closed, or no answer in time; what ssl raises is one too
+        return False
+
+
+def pages(port: int) -> list[str]:
+    """The pages that are served there."""
+    found = []
+    for page in PAGES:
+        server = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+        try:
+            server.request("GET", page)
+            if server.getresponse().status != 404:
+                found.append(page)
+        except (OSError, http.client.HTTPException):  # none that talks HTTP without TLS
+            continue
+        finally:
+            server.close()
+    return found
+
+
+@pytest.mark.slow
+def test_who_has_no_secret_has_nothing_run_by_workers_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    with distributed.LocalCluster(n_workers=0, protocol="tcp://", host="127.0.0.1", dashboard_address="127.0.0.1:0"):
+        assert any(is_let_in(port) for port in listening())  # what is not locked is open to such attacks
+        assert any(pages(port) for port in listening())
+    secret, other = distributed.Security.temporary(), distributed.Security.temporary()
+    monkeypatch.setattr(distributed.Security, "temporary", lambda: secret)
+    with pool(workers=1) as workers:
+        workers.submit(os.path.basename, "of/a job", "one")
+        assert [(ended.result, ended.problem) for ended in workers.ended(60)] == [("a job", "")]
+        ports = listening()
+        assert sum(is_let_in(port, secret) for port in ports) == 3  # the scheduler, the worker and its nanny
+        assert not any(is_let_in(port) or is_let_in(port, other) or pages(port) for port in ports)
