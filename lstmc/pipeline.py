@@ -36,6 +36,7 @@ from lstmc.passes import (
     Simplify,
     Sink,
     run_passes,
+    with_installed,
 )
 from lstmc.prepare import one_step, without
 from lstmc.similar_names import nearest_or_all
@@ -53,21 +54,21 @@ EditPasses = Callable[[PassList], Sequence[Pass]]
 
 
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
-    """The passes a model goes through, in order; without a backend, to an expanded graph of core ops.
+    """The passes a model goes through, in order, those of packages too; without a backend, to core ops of all steps.
 
     ``form`` is one of the ``forms`` of a backend that tunes (:class:`~lstmc.backend.Tunes`); without it the target's
     own rule decides. Raises :class:`~lstmc.errors.BackendError` for a form that the target does not have.
     """
     if backend is None:
-        return PassList((*MODEL_PASSES, *CORE_EXPANSION))
+        return with_installed(PassList((*MODEL_PASSES, *CORE_EXPANSION)), None, None)
     target = target_of(backend, target)
     if form is None:
-        return PassList(backend.passes(target))
+        return with_installed(PassList(backend.passes(target)), backend.name, target)
     forms = require(backend, Tunes).forms(target)
     if form not in forms:
         argument, found = Argument("form", form), nearest_or_all(form, forms)
         raise BackendError(f"{argument}: target {target} has no such form{found}", arguments=(argument,))
-    return PassList(forms[form])
+    return with_installed(PassList(forms[form]), backend.name, target)
 
 
 def compile_graph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -111,6 +112,20 @@ def test_its_target_is_compiled_for_and_its_rules_are_held(python: Run, tmp_path
     (tmp_path / "other.prototxt").write_text(text.replace("base: 2\n", "base: 3\n", 1))
     said = python("-m", "lstmc", "lint", "other.prototxt", "--target", "example", code=1)
     assert "the reader takes powers of 2 only" in " ".join(said.split())
+
+
+def test_its_pass_runs_where_it_says_and_brings_its_op_to_onnx(python: Run) -> None:
+    (row,) = json.loads(python("-m", "lstmc", "backends", "--json"))["passes"]
+    assert row == {
+        "pass": "exponential_as_exp",
+        "where": "before simplify:1, backend onnx",
+        "what_it_does": "A power with a variable exponent is an exponential.",
+    }
+    listed = python("-m", "lstmc", "show", "--passes", "--backend", "onnx").split()
+    assert listed[:4] == ["1", "exponential_as_exp", "2", "simplify:1"]
+    assert "exponential_as_exp" not in python("-m", "lstmc", "show", "--passes")
+    verified = python("-m", "lstmc", "verify", "--cell", "minimal_gated", *SIZES, "--backend", "onnx")
+    assert "onnx-cpu: all " in verified
 
 
 def test_its_ops_keep_the_contract(python: Run) -> None:

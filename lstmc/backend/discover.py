@@ -1,15 +1,18 @@
-"""How backends and library cells are found: by entry point, each checked when it is loaded."""
+"""How backends and library cells are found, by entry point, each checked when it is loaded; faults of packages."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 
 from lstmc.backend.compiled import Finding
-from lstmc.backend.protocols import Backend, Trains, lacks
+from lstmc.backend.protocols import Backend, Trains, Tunes, lacks
 from lstmc.catalog import CELLS
 from lstmc.dsl import Cell
 from lstmc.errors import PluginError
 from lstmc.ops.dialects import dialects, load_dialect
+from lstmc.passes import PassList
+from lstmc.passes.installed import PASSES, load_insertion
 from lstmc.plugins import does_not_load, load_point, malformed, offered, the_one
 from lstmc.similar_names import nearest_or_all
 
@@ -50,13 +53,36 @@ def load_cell(name: str) -> Cell:
 
 
 def plugin_faults() -> Iterator[Finding]:
-    """What is wrong with the cells and dialects that are installed; each is loaded. Backends tell of themselves."""
-    for kind, names, loaded in (("cell", find_cells(), load_cell), ("dialect", dialects(), load_dialect)):
+    """What is wrong with the installed cells, dialects and passes; each is loaded. Backends tell of themselves."""
+    kinds: tuple[tuple[str, Iterable[str], Callable[[str], object]], ...] = (
+        ("cell", find_cells(), load_cell),
+        ("dialect", dialects(), load_dialect),
+        ("pass", offered(PASSES), _load_placed),
+    )
+    for kind, names, loaded in kinds:
         for name in names:
             try:
                 loaded(name)
             except PluginError as error:
                 yield Finding(f"{kind} {name}", False, error.message)
+
+
+def _load_placed(name: str) -> None:
+    """Raise :class:`PluginError` for a pass that is not whole, or has its place in no list of any backend."""
+    insertion = load_insertion(name)
+    for backend in _whole_backends():
+        for target in backend.targets:
+            lists = [backend.passes(target), *(backend.forms(target).values() if isinstance(backend, Tunes) else ())]
+            if any(insertion.put_into(PassList(passes), backend.name, target) for passes in lists):
+                return
+    point = the_one(PASSES, name, "pass")
+    raise malformed(point, "pass", "a place in the list of some target", f"none that has it: {insertion.place}")
+
+
+def _whole_backends() -> Iterator[Backend]:
+    for name in find_backends():
+        with suppress(PluginError):
+            yield load_backend(name)
 
 
 def target_of(backend: Backend, target: str | None) -> str:

@@ -200,6 +200,9 @@ class Rows:
     def add_row(self, *values: Cell) -> None:
         self._rows.append(values)
 
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
     def objects(self) -> list[dict[str, Cell]]:
         """The rows, each by the names of its columns; a column without a title is called ``state``."""
         names = [column.replace(" ", "_") or "state" for column in self.columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Annotated
@@ -14,7 +15,7 @@ from lstmc.cli import completion
 from lstmc.cli.console import Form, out, renamed, said, table
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
 from lstmc.errors import DslError, PluginError
-from lstmc.plugins import the_one
+from lstmc.plugins import offered, the_one
 
 WIDEST = 19  # of the names of lstmc's own cells
 
@@ -105,7 +106,7 @@ def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str) -> N
 
 
 def backends_command() -> None:
-    """List the backends and the targets they write for.
+    """List the backends and the targets they write for, and the passes that packages add.
 
     Examples:
 
@@ -118,3 +119,13 @@ def backends_command() -> None:
     for target in lstmc.api.targets():
         made.add_row(target.backend, target.name, target.purpose or target.fault)
     out.print(made)
+    added = table("passes of packages", "pass", "where", "what it does", key="passes")
+    for name in offered("lstmc.passes"):
+        try:
+            insertion = lstmc.passes.load_insertion(name)
+        except PluginError as error:
+            added.add_row(name, "", error.message)
+            continue
+        added.add_row(name, insertion.place, (inspect.getdoc(insertion.step) or "").partition("\n")[0])
+    if added:
+        out.print(added)

@@ -4,10 +4,12 @@ from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, resul
 from lstmc.passes.conv_products import ConvProducts
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
+from lstmc.passes.decompose import Decompose
 from lstmc.passes.expand import CoreTimeAxis, Expand, TimeAxis, named_results, step_pattern
 from lstmc.passes.fixed_products import FixedProducts
 from lstmc.passes.fusion import FuseHorizontal, FuseLinears
 from lstmc.passes.gradients import backward_body, gradient_graph
+from lstmc.passes.installed import Insertion, installed_passes, load_insertion, with_installed
 from lstmc.passes.keep_axis import KeepTimeAxis
 from lstmc.passes.loop_motion import Hoist, RollIn, Sink
 from lstmc.passes.pass_list import PassList, numbered, place_of
@@ -22,11 +24,13 @@ __all__ = [
     "CoreTimeAxis",
     "Cse",
     "Dead",
+    "Decompose",
     "Expand",
     "FixedProducts",
     "FuseHorizontal",
     "FuseLinears",
     "Hoist",
+    "Insertion",
     "KeepTimeAxis",
     "Pass",
     "PassList",
@@ -45,6 +49,8 @@ __all__ = [
     "compared",
     "gradient_graph",
     "in_bodies",
+    "installed_passes",
+    "load_insertion",
     "named_results",
     "numbered",
     "place_of",
@@ -53,5 +59,6 @@ __all__ = [
     "run_passes",
     "step_pattern",
     "unrolled_scans",
+    "with_installed",
     "with_role",
 ]

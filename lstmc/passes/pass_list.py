@@ -31,6 +31,8 @@ def place_of(names: Sequence[str], wanted: str) -> int:
     if runs:
         return runs[-1]
     each = numbered(names)
+    if wanted not in each and wanted.removesuffix(":1") in each:  # the first run of a pass that runs once
+        wanted = wanted.removesuffix(":1")
     if wanted not in each:
         near = did_you_mean(wanted, names) or f": found {', '.join(each) or 'none'}"
         raise PassError(f"there is no pass {wanted}{near}")

@@ -75,7 +75,7 @@ def run_passes(
         if observe is not None:
             observe(step, graph, outcome)
         history.append(Snapshot(step.name, stage, outcome.graph, outcome.counts, time.perf_counter() - started))
-        summary = (step.__doc__ or "").strip().splitlines()[0]
+        summary = (step.__doc__ or "").strip().partition("\n")[0]
         _dump(dump_dir, number, history[-1], summary, len(graph), outcome.counts)
         graph = outcome.graph
     return history

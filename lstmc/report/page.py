@@ -18,6 +18,7 @@ from lstmc.api.verification import Verification
 from lstmc.backend import Tunes
 from lstmc.drawing import Drawing, Picture
 from lstmc.passes import Pass
+from lstmc.pipeline import all_passes
 from lstmc.report.facts import RunFacts
 from lstmc.report.tables import LayerRow, layer_rows, pass_rows, source_lines, text_by_layer
 from lstmc.source import SrcLoc
@@ -82,8 +83,8 @@ def net_page(
 
 
 def _known_passes(net: Net) -> Iterable[Pass]:
-    """The passes of the net's target, in every form that it has."""
-    yield from net.backend.passes(net.target)
+    """The passes of the net's target, in every form that it has, and those of packages."""
+    yield from all_passes(net.backend, net.target)
     if isinstance(net.backend, Tunes):
         for passes in net.backend.forms(net.target).values():
             yield from passes

@@ -1,0 +1,96 @@
+"""Passes of installed packages: entry points of the group ``lstmc.passes``, each an :class:`Insertion`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+
+from lstmc.errors import PassError
+from lstmc.passes.base import Pass
+from lstmc.passes.pass_list import PassList
+from lstmc.plugins import load_point, malformed, offered, the_one
+
+PASSES = "lstmc.passes"
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """A pass, and where it runs: before or after the pass of that name, as :class:`PassList` names it (``cse:2``).
+
+    It goes into every list that has that pass: of all backends, or of the one of that name, and there of all targets,
+    or of those.
+    """
+
+    step: Pass
+    before: str | None = None
+    after: str | None = None
+    backend: str | None = None
+    targets: Collection[str] | None = None
+
+    @property
+    def place(self) -> str:
+        """Return where the pass runs, for listings: ``after sink, backend caffe, target flat``."""
+        where = [f"after {self.after}" if self.before is None else f"before {self.before}"]
+        where += [] if self.backend is None else [f"backend {self.backend}"]
+        where += [] if self.targets is None else [f"target {' or '.join(self.targets)}"]
+        return ", ".join(where)
+
+    def put_into(self, passes: PassList, backend: str | None, target: str | None) -> bool:
+        """Insert the pass into a list in place; return whether it belongs there."""
+        wanted = self.backend in (None, backend) and (self.targets is None or target in self.targets)
+        anchor = self.after if self.before is None else self.before
+        assert anchor is not None
+        try:
+            at = passes.at(anchor)
+        except PassError:
+            return False
+        if wanted:
+            passes.insert(at + (self.before is None), self.step)
+        return wanted
+
+
+def installed_passes() -> dict[str, Insertion]:
+    """Return the passes of all packages by name. Raises :class:`~lstmc.errors.PluginError` for one that is not whole.
+
+    A broken one is not left out: the net would be another one, without a word.
+    """
+    return {name: load_insertion(name) for name in offered(PASSES)}
+
+
+def load_insertion(name: str) -> Insertion:
+    """Return an installed pass. Raises :class:`~lstmc.errors.PluginError` for none, several, or a malformed one."""
+    point = the_one(PASSES, name, "pass")
+    insertion = load_point(point, "pass")
+    for expected, found in _problems(insertion, point):
+        raise malformed(point, "pass", expected, found)
+    assert isinstance(insertion, Insertion)
+    return insertion
+
+
+def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]:
+    """Yield what is expected of an entry point's object and what it is instead."""
+    if not isinstance(insertion, Insertion):
+        yield 'a lstmc.passes.Insertion, as in Insertion(MyPass(), after="sink")', repr(insertion)
+        return
+    step = insertion.step
+    if not isinstance(step, Pass):
+        yield "an Insertion of a Pass", f"one of {step!r}"
+    elif step.name != point.name:
+        yield f'a pass whose name is that of the entry point, name = "{point.name}"', repr(step.name)
+    elif step.after is not None:
+        yield "a pass that keeps the stage of the graph", f"one that brings it to {step.after.value}"
+    if (insertion.before is None) == (insertion.after is None):
+        yield "one of before= and after=", "both" if insertion.before else "neither"
+    if isinstance(insertion.targets, str):
+        yield "targets as a tuple of names", repr(insertion.targets)
+
+
+def with_installed(passes: PassList, backend: str | None, target: str | None) -> PassList:
+    """Return the list with the passes of packages in it, those at one place sorted by name."""
+    insertions = sorted(installed_passes().items())
+    for _, insertion in [each for each in insertions if each[1].before is not None]:
+        insertion.put_into(passes, backend, target)
+    for _, insertion in reversed([each for each in insertions if each[1].before is None]):
+        insertion.put_into(passes, backend, target)
+    return passes
