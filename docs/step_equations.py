@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 from lstmc.ir import Graph, Node, Ref
@@ -31,6 +30,7 @@ from lstmc.ops import (
     Tanh,
     Transpose,
 )
+from lstmc.source import assigned_names
 
 MOST, LONGEST = 9, 150  # equations, and letters of each, that a person reads at once
 SUM, MATRIX, PRODUCT, WHOLE = range(4)  # how well a text holds together: a + b, W x, a * b, a name or a call
@@ -86,7 +86,8 @@ class _Equations:
                 continue
             text, binding = self._text(node)
             inline = len(refs) == 1 and self._is_unnamed(node) and self._read[refs[0]] == 1 and refs[0] not in outputs
-            if inline or isinstance(node.op, INVISIBLE):
+            invisible = isinstance(node.op, INVISIBLE) and (self._is_unnamed(node) or binding == WHOLE)
+            if inline or invisible:
                 self._texts[refs[0]] = text, binding
                 continue
             if len(refs) > 1 and self._is_unnamed(node):
@@ -102,10 +103,8 @@ class _Equations:
         return found
 
     def _is_unnamed(self, node: Node) -> bool:
-        """Whether nobody named it: it is called by its op, or a number was put after a name."""
-        return re.fullmatch(rf"{node.op.name}(_\d+)?", node.names[0]) is not None or bool(
-            re.search(r"_\d+$", node.names[0])
-        )
+        """Return whether its name is neither a variable that it is assigned to nor an output's."""
+        return node.names[0] not in (*assigned_names(node.loc), *(output.name for output in self._step.outputs))
 
     def _own_symbol(self, node: Node, name: str) -> str:
         if len(node.names) == 1 and self._is_unnamed(node):

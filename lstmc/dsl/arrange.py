@@ -8,6 +8,7 @@ from typing import Any
 from lstmc.dsl.arguments import check_value, check_values, number_of, size_of, whole_number_of
 from lstmc.dsl.broadcasting import common_shape, repeated
 from lstmc.dsl.dims import DimExpr, Size, whole_number
+from lstmc.dsl.function import function
 from lstmc.dsl.trace import open_trace, origin, size_in
 from lstmc.dsl.value import Value, apply, described, in_turn, inner_trace
 from lstmc.errors import DslError, ShapeError
@@ -17,6 +18,7 @@ from lstmc.source import argument_location, here
 __all__ = ["expand", "full", "full_like", "ones_like", "stack", "tile", "transpose", "zeros_like"]
 
 
+@function
 def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
     """x repeated to ``shape``, as it would be beside a value of that shape: [N, 1] to (N, H). A size of -1 is x's own.
 
@@ -36,6 +38,7 @@ def expand(x: Value, *shape: Size | Sequence[Size]) -> Value:
     return in_turn(repeated(x.shape, wanted), x)
 
 
+@function
 def tile(x: Value, repeats: int | Sequence[int]) -> Value:
     """x joined with itself along each axis, so many times: ``tile(x, 3)`` along the last one, ``tile(x, (2, 1))``."""
     check_values("tile", x=x)
@@ -52,6 +55,7 @@ def tile(x: Value, repeats: int | Sequence[int]) -> Value:
     return in_turn((Tile(first + i, count) for i, count in enumerate(counts) if count > 1), x)
 
 
+@function
 def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
     """Values of one shape joined along a new axis: ``stack(a, b)`` or ``stack([a, b])`` of two [N, H] is [2, N, H]."""
     flat = _flat(values)
@@ -77,6 +81,7 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
     return apply(Concat(at), *[apply(Reshape((*v.shape[:at], 1, *v.shape[at:])), v) for v in flat])
 
 
+@function
 def transpose(x: Value, *axes: int | Sequence[int]) -> Value:
     """x with its axes in another order: ``transpose(x, 0, 2, 1)`` or ``transpose(x, (0, 2, 1))``, as NumPy has it.
 
@@ -116,6 +121,7 @@ def _neighbours_turned(order: list[int]) -> Iterator[int]:
             yield left
 
 
+@function
 def full(shape: Size | Sequence[Size], value: float) -> Value:
     """An array of one number: ``full((N, H), 0.5)``, in a cell or a model."""
     trace = open_trace("full", here())
@@ -129,6 +135,7 @@ def full(shape: Size | Sequence[Size], value: float) -> Value:
     return Value(trace, trace.apply(made)[0])
 
 
+@function
 def full_like(x: Value, value: float) -> Value:
     """An array of one number, in the shape of x. No gradient flows to x."""
     check_values("full_like", x=x)
@@ -136,12 +143,14 @@ def full_like(x: Value, value: float) -> Value:
     return Value(trace, trace.apply(Full(x.shape, number_of("full_like", "value", value)))[0])
 
 
+@function
 def zeros_like(x: Value) -> Value:
     """Zeros in the shape of x. No gradient flows to x."""
     check_values("zeros_like", x=x)
     return full_like(x, 0)
 
 
+@function
 def ones_like(x: Value) -> Value:
     """Ones in the shape of x. No gradient flows to x."""
     check_values("ones_like", x=x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lstmc.dsl.function import function
 from lstmc.dsl.trace import Trace, open_trace
 from lstmc.dsl.value import Value
 from lstmc.errors import DslError
@@ -14,6 +15,7 @@ __all__ = ["step_index"]
 SHAPE = (1,)
 
 
+@function
 def step_index() -> Value:
     """In a cell: how many steps the scan has done before this one, [1]: 0 at its first, 1 at its second, ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lstmc.dsl.declare import fixed_values
+from lstmc.dsl.function import function
 from lstmc.dsl.trace import open_trace
 from lstmc.dsl.value import Value
 from lstmc.errors import DslError
@@ -14,6 +15,7 @@ from lstmc.source import argument_location, assigned_names, here
 __all__ = ["const"]
 
 
+@function
 def const(array: Any) -> Value:
     """An array of numbers as a Value, in a cell or model: ``const(numpy.eye(3))``.
 

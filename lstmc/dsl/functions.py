@@ -9,6 +9,7 @@ from typing import Any, SupportsAbs, TypeVar, overload
 
 from lstmc.dsl.arguments import axis_of, check_value, check_values, size_of
 from lstmc.dsl.dims import Size, whole_number
+from lstmc.dsl.function import function
 from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, described
 from lstmc.errors import DslError, ShapeError
@@ -21,6 +22,7 @@ __all__ = ["abs", "concat", "linear", "reshape", "softmax", "split"]
 T = TypeVar("T")
 
 
+@function
 def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = None) -> Value:
     """``x @ W.T + b``. W is [out, in] as Caffe stores it, b is [out].
 
@@ -45,6 +47,7 @@ def linear(x: Value, W: Value, b: Value | None = None, *, axis: int | None = Non
     return apply(Linear(axis), *operands)
 
 
+@function
 def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Value, ...]:
     """x cut along ``axis``: into so many equal parts, or into pieces of the given sizes."""
     check_values("split", x=x)
@@ -68,6 +71,7 @@ def split(x: Value, parts: int | Sequence[Size], *, axis: int = -1) -> tuple[Val
     return tuple(Value(x.trace, ref) for ref in x.trace.apply(Split(axis, sizes), x))
 
 
+@function
 def concat(*values: Value | Sequence[Value], axis: int = -1) -> Value:
     """Values joined along ``axis``: ``concat(a, b)`` or ``concat([a, b])``."""
     flat: list[Any] = [v for value in values for v in (value if isinstance(value, list | tuple) else [value])]
@@ -79,6 +83,7 @@ def concat(*values: Value | Sequence[Value], axis: int = -1) -> Value:
     return apply(Concat(axis_of("concat", axis, flat[0])), *flat)
 
 
+@function
 def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
     """The same elements as another shape: ``reshape(x, N, 4*H)`` or ``reshape(x, (N, -1))``; one size may be -1."""
     check_values("reshape", x=x)
@@ -95,6 +100,7 @@ def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
     return apply(Reshape(tuple(x.type.size // known if size == -1 else size for size in sizes)), x)
 
 
+@function
 def softmax(x: Value, axis: int = -1) -> Value:
     """exp(x) / sum(exp(x)) along ``axis``."""
     check_values("softmax", x=x)
@@ -105,6 +111,7 @@ def softmax(x: Value, axis: int = -1) -> Value:
 def abs(x: Value) -> Value: ...
 @overload
 def abs(x: SupportsAbs[T]) -> T: ...
+@function
 def abs(x: Any) -> Any:
     """The absolute value, of a Value or, as Python's own, of numbers and arrays."""
     if not isinstance(x, SupportsAbs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.arguments import check_values, number_of, pair_of, whole_number_of
+from lstmc.dsl.function import function
 from lstmc.dsl.value import Value, apply, inner_trace
 from lstmc.errors import DslError
 from lstmc.ops import AvePool, Conv, Dropout, Embed, MaxPool
@@ -13,6 +14,7 @@ __all__ = ["ave_pool", "conv", "dropout", "embed", "max_pool"]
 Pairs = int | tuple[int, int]  # (height, width), or one number for both
 
 
+@function
 def embed(x: Value, W: Value) -> Value:
     """The rows of W that x names: W is [V, H], x holds whole numbers from 0 to V - 1; [T, N] gives [T, N, H].
 
@@ -22,6 +24,7 @@ def embed(x: Value, W: Value) -> Value:
     return apply(Embed(), x, W)
 
 
+@function
 def conv(
     x: Value,
     W: Value,
@@ -48,6 +51,7 @@ def conv(
     return apply(op, *operands)
 
 
+@function
 def max_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs = 0) -> Value:
     """The largest element of each window of images x [..., C, H, W]; as many windows as Caffe's Pooling has.
 
@@ -58,6 +62,7 @@ def max_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs =
     return apply(MaxPool(*_windows("max_pool", size, stride, pad)), x)
 
 
+@function
 def ave_pool(x: Value, size: Pairs, *, stride: Pairs | None = None, pad: Pairs = 0) -> Value:
     """The mean of each window of images x [..., C, H, W], padding counted as zeros; the windows are ``max_pool``'s."""
     check_values("ave_pool", x=x)
@@ -73,6 +78,7 @@ def _windows(function: str, size: Pairs, stride: Pairs | None, pad: Pairs) -> tu
     )
 
 
+@function
 def dropout(x: Value, ratio: float = 0.5) -> Value:
     """x; in training with each element zero with probability ``ratio``, and the others divided by 1 - ``ratio``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.arguments import axis_of, check_values, whole_number_of, word_of
+from lstmc.dsl.function import function
 from lstmc.dsl.value import Value, apply
 from lstmc.ops import Accuracy, EuclideanLoss, SigmoidCrossEntropyLoss, SoftmaxLoss
 from lstmc.ops.loss import NORMALIZATIONS
@@ -10,6 +11,7 @@ from lstmc.ops.loss import NORMALIZATIONS
 __all__ = ["accuracy", "euclidean_loss", "sigmoid_cross_entropy_loss", "softmax_loss"]
 
 
+@function
 def softmax_loss(
     x: Value, label: Value, *, axis: int = -1, ignore_label: int | None = None, normalization: str = "valid"
 ) -> Value:
@@ -28,6 +30,7 @@ def softmax_loss(
     return apply(op, x, label)
 
 
+@function
 def sigmoid_cross_entropy_loss(x: Value, target: Value, *, normalization: str = "valid") -> Value:
     """The cross entropy of sigmoid(x) with targets between 0 and 1, of x's own shape.
 
@@ -39,12 +42,14 @@ def sigmoid_cross_entropy_loss(x: Value, target: Value, *, normalization: str = 
     return apply(SigmoidCrossEntropyLoss(word), x, target)
 
 
+@function
 def euclidean_loss(x: Value, target: Value) -> Value:
     """The sum of (x - target) ** 2 over twice the size of the first axis, as Caffe has it."""
     check_values("euclidean_loss", x=x, target=target)
     return apply(EuclideanLoss(), x, target)
 
 
+@function
 def accuracy(x: Value, label: Value, *, axis: int = -1, top_k: int = 1, ignore_label: int | None = None) -> Value:
     """How often the right class is among the ``top_k`` best along ``axis``: scores [T, N, K], labels [T, N].
 

@@ -16,7 +16,7 @@ from lstmc.dsl.step import add_params, as_argument
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
-from lstmc.ir import Builder, Graph, Output, Ref, Scan, rename_values
+from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.ops import Input
 from lstmc.similar_names import nearest_or_all
 from lstmc.source import assigned_names, encloses, return_location, returned_names
@@ -62,8 +62,8 @@ class Model(Definition):
         self._check_used(sizes, dict.fromkeys((*self.dims, *trace.scope.asked)))
         for name, domain in trace.expected.items():
             trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
-        graph = trace.builder.finish(_with_carried(trace, outputs))
-        return rename_values(graph, {output.ref: output.name for output in reversed(graph.outputs)})
+        carried = _with_carried(trace, outputs)
+        return trace.finished_graph(carried, {output.ref: output.name for output in reversed(carried)})
 
     def with_options(self, /, **given: object) -> Self:
         """The same model with other values for its options. Raises :class:`DslError` for what is none of them."""

@@ -9,6 +9,7 @@ from inspect import Parameter, getdoc, signature
 from typing import Any, Concatenate, ParamSpec
 
 from lstmc.dsl.arguments import check_values, number_of
+from lstmc.dsl.function import named
 from lstmc.dsl.value import Value, apply, described, inner_trace
 from lstmc.errors import DslError, LstmcError
 from lstmc.ops import Op, Pointwise
@@ -20,6 +21,7 @@ __all__ = ["op", "op_results", "pointwise"]
 P = ParamSpec("P")
 
 
+@named
 def op(made: Op, *values: Value) -> Value:
     """The result of an op on values: ``op(Cube(), x)``. For an op with several results there is ``op_results``.
 
@@ -31,6 +33,7 @@ def op(made: Op, *values: Value) -> Value:
     return results[0]
 
 
+@named
 def op_results(made: Op, *values: Value) -> tuple[Value, ...]:
     """All results of an op on values, in order: ``high, low = op_results(Halves(), x)``. Raises what ``op`` does."""
     return _applied("op_results", made, values)
@@ -70,7 +73,7 @@ def pointwise(made: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], V
     function.__module__ = sys._getframe(1).f_globals.get("__name__", "__main__")  # where it is made, as its code says
     function.__doc__ = getdoc(kind)
     function.__signature__ = told  # type: ignore[attr-defined]
-    return function
+    return named(function, name)
 
 
 def _applied(function: str, made: Op, values: tuple[Value, ...]) -> tuple[Value, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from lstmc.dsl.arguments import check_values
+from lstmc.dsl.function import function
 from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, described
 from lstmc.errors import DslError, ShapeError
@@ -16,6 +17,7 @@ __all__ = ["einsum", "matmul", "outer"]
 _SPECIFICATION = re.compile(r"([a-z]+),([a-z]+)->([a-z]*)")
 
 
+@function
 def matmul(x: Value, y: Value) -> Value:
     """The matrix product x @ y as NumPy has it: [..., I, K] by [..., K, J], axes before the last two broadcast.
 
@@ -26,6 +28,7 @@ def matmul(x: Value, y: Value) -> Value:
     return x @ y
 
 
+@function
 def outer(x: Value, y: Value) -> Value:
     """Every element of x's last axis times every one of y's: [..., A] and [..., B] give [..., A, B]."""
     check_values("outer", x=x, y=y)
@@ -35,6 +38,7 @@ def outer(x: Value, y: Value) -> Value:
     return apply(Mul(), _shaped(x, (*x.shape, 1)), _shaped(y, (*y.shape[:-1], 1, y.shape[-1])))
 
 
+@function
 def einsum(specification: str, x: Value, y: Value) -> Value:
     """Products of elements of two values, summed over one axis at most: ``einsum("nab,nb->na", C, q)``.
 

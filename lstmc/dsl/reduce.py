@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from lstmc.dsl.arguments import axis_of, check_values, number_of
 from lstmc.dsl.dims import whole_number
+from lstmc.dsl.function import function
 from lstmc.dsl.selection import maximum, minimum
 from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, described
@@ -50,12 +51,14 @@ def sum(x: Value | Iterable[Any], start: Any = _NOT_GIVEN, *, axis: Axes = None,
     return _reduced(Sum, x, _axes("sum", x, axis), keepdims)
 
 
+@function
 def mean(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
     """The mean of x along ``axis``, which may be several, or None for all: as for ``sum``."""
     check_values("mean", x=x)
     return _mean(x, _axes("mean", x, axis), keepdims)
 
 
+@function
 def var(x: Value, axis: Axes = None, *, keepdims: bool = False) -> Value:
     """The mean of the squared distance to the mean, along ``axis`` as for ``sum``: divided by n, not by n - 1."""
     check_values("var", x=x)
@@ -110,6 +113,7 @@ def min(x: Any, *others: Any, axis: Axes = None, keepdims: bool = False, **optio
     return -_reduced(Max, -x, _axes("min", x, axis), keepdims)
 
 
+@function
 def layer_norm(
     x: Value, gain: Value | None = None, bias: Value | None = None, *, eps: float = 1e-5, axis: int = -1
 ) -> Value:

@@ -16,7 +16,7 @@ from lstmc.dsl.trace import Trace, check_name, open_trace, opened, origin, size_
 from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError
-from lstmc.ir import Builder, Scan, rename_values
+from lstmc.ir import Builder, Scan
 from lstmc.ops import Add, Arg, Constant, Full, Input, IntegerRange, Leaf, Role
 from lstmc.source import SrcLoc, here
 
@@ -212,7 +212,7 @@ class _Scanner:
         outputs = step_outputs(output)
         results = [(name, value.ref) for name, value in (*outputs.items(), *following.items())]
         wanted = {value.ref: name for name, value in (*following.items(), *outputs.items()) if name}
-        graph = rename_values(body.builder.finish(results), wanted)
+        graph = body.finished_graph(results, wanted)
         refs = [outer[arg.name].ref for arg in graph.body_args()]
         names = [f"{title}/{n or 'y'}" for n in outputs] + [f"{title}/{n}_T" for n in following]
         op = Scan(graph, length, self.options.reverse)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lstmc.dsl.arguments import check_value, check_values, number_of
+from lstmc.dsl.function import function
 from lstmc.dsl.pointwise import relu
 from lstmc.dsl.value import Value, apply, finite, is_scalar
 from lstmc.errors import DslError
@@ -14,6 +15,7 @@ from lstmc.source import here
 __all__ = ["clip", "maximum", "minimum", "where"]
 
 
+@function
 def maximum(a: Value | float, b: Value | float) -> Value:
     """The larger of two Values, or of a Value and a number, element by element, broadcast as ``+`` is.
 
@@ -29,6 +31,7 @@ def maximum(a: Value | float, b: Value | float) -> Value:
     return relu(a - low) + low
 
 
+@function
 def minimum(a: Value | float, b: Value | float) -> Value:
     """The smaller of two Values, or of a Value and a number, element by element: -maximum(-a, -b)."""
     check_two("minimum", a, b)
@@ -41,6 +44,7 @@ def minimum(a: Value | float, b: Value | float) -> Value:
     return high - relu(high - a)
 
 
+@function
 def clip(x: Value, low: float, high: float) -> Value:
     """x, and ``low`` where it is smaller, ``high`` where it is larger: there the gradient is 0."""
     check_values("clip", x=x)
@@ -50,6 +54,7 @@ def clip(x: Value, low: float, high: float) -> Value:
     return high - relu((high - low) - relu(x - low))
 
 
+@function
 def where(mask: Value, a: Value | float, b: Value | float) -> Value:
     """``a`` where ``mask`` is 1, ``b`` where it is 0: mask * a + (1 - mask) * b, broadcast as ``*`` is.
 

@@ -7,7 +7,7 @@ used in a body enters it as a ``static`` argument, a parameter as a ``weight``.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from lstmc.dsl.cell_use import CellUse
 from lstmc.dsl.dims import Size
 from lstmc.dsl.scope import Scope
 from lstmc.errors import DimError, DslError, ShapeError
-from lstmc.ir import Builder, Ref, Scan
+from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_weight, rename_values
 from lstmc.ops import (
     Arg,
     Concat,
@@ -40,6 +40,7 @@ from lstmc.types import TensorType
 
 _NAME = re.compile(r"[^\W\d][\w./-]*")
 _LONGEST_TEXT = 60
+_LONGEST_NAME = 40  # of a name that is made of the names of operands
 MOVING = (Concat, Reshape, Split, Stack, Tile, Transpose, Unstack)  # ops that leave the elements as they are
 
 
@@ -83,6 +84,8 @@ class Trace:
     declared: dict[Ref, str] = field(default_factory=dict)  # how an error's note names an argument
     expected: dict[str, Domain] = field(default_factory=dict)  # what the elements of leaves must be, by name
     counter: Ref | None = None  # the argument of a cell's body that has the number of the step
+    names: dict[Ref, str] = field(default_factory=dict)  # of values, which get numbers at the end where two are equal
+    words: dict[Ref, str] = field(default_factory=dict)  # what results are called after, where not after the value
 
     @property
     def root(self) -> ModelTrace:
@@ -95,7 +98,7 @@ class Trace:
         loc = loc or here()
         values = [self.adopt(value, loc) for value in operands]
         try:
-            made = self.builder.add(op, *[v.ref for v in values], names=names or assigned_names(loc), loc=loc)
+            made = self._add(op, values, names, loc)
             for value, domain in zip(values, op.domains(*[v.type for v in values]), strict=True):
                 if domain is not None:
                     self.expect(value.ref, domain)
@@ -103,6 +106,28 @@ class Trace:
         except ShapeError as error:
             notes = [f"{_operand_name(op, slot)} is {origin(value)}" for slot, value in enumerate(values)]
             raise error.located(loc, notes=list(dict.fromkeys(notes))) from None
+
+    def _add(self, op: Op, values: Sequence[Traced], names: Sequence[str], loc: SrcLoc | None) -> tuple[Ref, ...]:
+        """Add the node. Without ``names`` it has those that its expression is assigned to; in a function of the
+        language these are for the result, and where there are none, it has its op's name and its operands'."""
+        call = CALL.get()
+        if not names and (call is None or not values):
+            names = assigned_names(loc)
+        if names or not values:
+            made = self.builder.add(op, *[v.ref for v in values], names=names, loc=loc)
+        else:
+            names = (derived_name(op.name.rpartition(".")[2].lower(), values),)
+            made = self.builder.add(op, *[v.ref for v in values], names=names, loc=loc)
+            self.words.update(dict.fromkeys(made, next(iter(_words(values)), "")))
+        if values:
+            self.names.update((ref, names[min(i, len(names) - 1)]) for i, ref in enumerate(made))
+        if call is not None:
+            call.made.update((self, ref) for ref in made)
+        return made
+
+    def finished_graph(self, outputs: Iterable[tuple[str, Ref] | Output], names: Mapping[Ref, str]) -> Graph:
+        """The graph with its ``outputs``, values called by ``names``, and results of functions as they were named."""
+        return rename_values(self.builder.finish(outputs), names, self.names)
 
     def expect(self, ref: Ref, domain: Domain) -> None:
         """Note that a value's elements must be such numbers; what they come from, unchanged, must be so too."""
@@ -130,12 +155,16 @@ class Trace:
             node = outer.builder.node(value.ref.node)
             weight = isinstance(node.op, Param)
             role: Role = "weight" if weight else "static"
-            (ref,) = self.builder.add(Arg(value.shape, role), names=(node.names[value.ref.out],), loc=node.loc)
+            (ref,) = self.builder.add(Arg(value.shape, role), names=(outer.name(value.ref),), loc=node.loc)
             self.declared[ref] = origin(value)
             self.captured[value.ref] = (value, type(value)(self, ref))
         argument = self.captured[value.ref][1]
         assert isinstance(argument, type(value))
         return argument
+
+    def name(self, ref: Ref) -> str:
+        """What a value is called, but for the number that tells it from others of the name."""
+        return self.names.get(ref) or self.builder.node(ref.node).names[ref.out]
 
     def origin(self, ref: Ref, name: str | None = None) -> str:
         """Where a value comes from: what is declared, else its name (or its expression) and where it was made."""
@@ -145,7 +174,7 @@ class Trace:
         if name is None:
             assigned = () if isinstance(node.op, Scan) else assigned_names(node.loc)
             text = node.loc.text() if node.loc and not isinstance(node.op, Scan) else None
-            written = text if text and len(text) <= _LONGEST_TEXT else node.names[ref.out]
+            written = text if text and len(text) <= _LONGEST_TEXT else self.name(ref)
             name = assigned[ref.out] if ref.out < len(assigned) else written
         place = f", made at {node.loc.short}" if node.loc else ""
         return f"{name}: {node.types[ref.out]}{place}"
@@ -181,6 +210,41 @@ class ModelTrace(Trace):
 def _operand_name(op: Op, slot: int) -> str:
     named = op.operands[min(slot, len(op.operands) - 1)]
     return f"operand {slot + 1}" if named.startswith("*") else named
+
+
+@dataclass(eq=False)
+class Call:
+    """A call of a function of the language, and the values that are recorded in it."""
+
+    made: set[tuple[Trace, Ref]] = field(default_factory=set)
+
+
+CALL: ContextVar[Call | None] = ContextVar("the function of the language that is running", default=None)
+
+
+def derived_name(word: str, operands: Sequence[Traced]) -> str:
+    """The name of a value that has none: a word for what is done, then its operands' words. ``mul_f_c_prev``."""
+    for most in (2, 1):
+        name = "_".join((word, *_words(operands)[:most]))
+        if len(name) <= _LONGEST_NAME:
+            return name
+    return word
+
+
+def _words(values: Sequence[Traced]) -> list[str]:
+    """What to call a result after: the first parameter among the operands, which most often says most, else all.
+
+    A value without a name has the word of its own first operand, so that names do not grow along a chain of them.
+    """
+    weights = [value for value in values if is_weight(value.trace.builder, value.ref)]
+    words = [_word(value) for value in weights[:1] or values]
+    return [word for word in dict.fromkeys(words) if word]
+
+
+def _word(value: Traced) -> str:
+    trace, ref = value.trace, value.ref
+    word = trace.words.get(ref)
+    return trace.name(ref).rpartition("/")[2] if word is None else word
 
 
 def check_name(name: object, what: str, loc: SrcLoc | None) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmc.dsl.broadcasting import operands_repeated
 from lstmc.dsl.dims import DimExpr
+from lstmc.dsl.function import named
 from lstmc.dsl.hints import INSTEAD, INSTEAD_OF_METHODS
 from lstmc.dsl.identifiers import ByIdentifier
 from lstmc.dsl.indexing import IndexRefused, indexed
@@ -59,7 +60,7 @@ class Value(Methods, Traced):
     __slots__ = ()
 
     def __repr__(self) -> str:
-        return f"<Value %{self.trace.builder.node(self.ref.node).names[self.ref.out]}: {self.type}>"
+        return f"<Value %{self.trace.name(self.ref)}: {self.type}>"
 
     def __add__(self, other: Any) -> Value:
         return self._affine(1, other) if is_scalar(other) else self._binary(Add(), "+", self, other)
@@ -215,6 +216,11 @@ class Value(Methods, Traced):
 
     __array__ = _refused("a Value cannot become a NumPy array: there are no numbers yet")
 
+
+for _operator in ("add", "sub", "mul", "truediv", "matmul"):
+    for _side in ("", "r"):
+        setattr(Value, f"__{_side}{_operator}__", named(getattr(Value, f"__{_side}{_operator}__")))
+Value.__getitem__ = named(Value.__getitem__)  # type: ignore[method-assign]
 
 _REFLECTED = {
     "add": "__radd__",

@@ -13,6 +13,7 @@ from lstmc.dsl.activations import step
 from lstmc.dsl.arguments import axis_of, check_values, size_of
 from lstmc.dsl.dims import Size
 from lstmc.dsl.fixed import const
+from lstmc.dsl.function import function
 from lstmc.dsl.functions import linear
 from lstmc.dsl.pointwise import relu, stop_gradient
 from lstmc.dsl.reduce import max
@@ -25,6 +26,7 @@ from lstmc.source import argument_location, here
 __all__ = ["argmax", "floor", "mod", "one_hot"]
 
 
+@function
 def floor(x: Value) -> Value:
     """The largest whole number that is not above x, for |x| up to 2**22; without a gradient."""
     check_values("floor", x=x)
@@ -33,6 +35,7 @@ def floor(x: Value) -> Value:
     return whole - step(whole - x)
 
 
+@function
 def mod(a: Value | float, b: Value | float) -> Value:
     """What is left of ``a`` when whole multiples of ``b`` are taken from it, as Python's ``a % b``: from 0 up to b.
 
@@ -64,6 +67,7 @@ def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
     return multiples, left, step(-left if not is_scalar(b) or b > 0 else left)
 
 
+@function
 def argmax(x: Value, axis: int = -1) -> Value:
     """Where the largest element of x is along ``axis``, which the result has no more; the first of several.
 
@@ -79,6 +83,7 @@ def argmax(x: Value, axis: int = -1) -> Value:
     return apply(Reshape(x.shape[:-1]), places)
 
 
+@function
 def one_hot(x: Value, size: Size) -> Value:
     """Whole numbers x [...] from 0 to ``size`` - 1 as rows [..., size] that are 1 at x and 0 elsewhere."""
     check_values("one_hot", x=x)

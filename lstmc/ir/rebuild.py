@@ -51,17 +51,35 @@ def renewed(outputs: Iterable[Output], new: Mapping[Ref, Ref]) -> list[Output]:
     ]
 
 
-def rename_values(graph: Graph, names: Mapping[Ref, str]) -> Graph:
-    """The same graph with some values called otherwise; leaves keep their names, others make way."""
-    wanted = {ref: name for ref, name in names.items() if not isinstance(graph.node(ref.node).op, Leaf)}
-    reserved = set(wanted.values())
+def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, str] | None = None) -> Graph:
+    """The same graph with values called by ``names``, which are all different, and by ``others``, which get numbers.
+
+    Leaves keep their names, and values whose names are taken by them or by ``names`` get numbers too.
+    """
+    leaves = {node.name for node in graph if isinstance(node.op, Leaf)}
+    exact = {ref: name for ref, name in names.items() if ref.node not in leaves and name not in leaves}
+    taken = leaves.union(exact.values())
+    called = {**(others or {}), **names}
+    counts: dict[str, int] = {}
     rebuild = Rebuild(graph)
+
+    def unique(base: str) -> str:
+        name, count = base, counts.get(base, 1)
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        counts[base] = count
+        taken.add(name)
+        return name
+
     for node in graph:
-        keep = isinstance(node.op, Leaf)
-        shown = tuple(
-            wanted.get(Ref(node.name, out), f"{name}_2" if name in reserved and not keep else name)
-            for out, name in enumerate(node.names)
-        )
+        refs = [Ref(node.name, out) for out in range(len(node.names))]
+        shown = node.names
+        if node.name not in leaves:
+            shown = tuple(
+                exact[ref] if ref in exact else unique(called.get(ref, name))
+                for ref, name in zip(refs, node.names, strict=True)
+            )
         rebuild.put(node, rebuild.builder.copy(replace(node, names=shown), rebuild.args(node)))
     return rebuild.finish()
 

@@ -98,8 +98,15 @@ def with_role(body: Graph, slots: Collection[int], role: Role) -> Graph:
 
 
 def joined_name(names: Sequence[str]) -> str:
-    """A name for one value that stands for several neighbours: ``i_f_o``, or ``first_to_last`` where that is long."""
-    together = "_".join(names)
+    """A name for one value that stands for several neighbours, their common first words written once.
+
+    ``i_f_o`` for i, f and o; ``W_i_f`` for W_i and W_f; ``first_to_last`` where that is long.
+    """
+    words = [name.split("_") for name in names]
+    common = 0  # how many first words all have, before the last one of each
+    while all(len(name) > common + 1 and name[common] == words[0][common] for name in words):
+        common += 1
+    together = "_".join([*words[0][:common], *("_".join(name[common:]) for name in words)])
     return together if len(together) <= MAX_JOINED else f"{names[0]}_to_{names[-1]}"
 
 

@@ -42,4 +42,4 @@ def test_a_cell_is_shown_with_paper_source_and_graph() -> None:
     assert "arXiv:2410.01201" in text
     assert "32 parameters, 68 FLOPs a step at N=1 D=3 H=4; for all targets but caffe-native" in text
     assert "    z, n = split(linear(x, W, b), 2)\n" in text
-    assert "  %linear: f32[1,8] = linear(%x, %min_gru/W, %min_gru/b)" in text
+    assert "  %linear_W: f32[1,8] = linear(%x, %min_gru/W, %min_gru/b)" in text

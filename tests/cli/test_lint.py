@@ -46,7 +46,7 @@ def test_a_warning_is_no_finding(lstmc: LSTMC) -> None:
     assert ended.out == (
         f"{warning}"
         "    documented in: run here: Model Optimizer and OpenVINO 2022.3.0, 2023.3.0 and 2026.4.1, on the CPU\n"
-        "    lstm_peephole/t001/mul_5, and 3 more\n"
+        "    lstm_peephole/t001/mul_p_o, and 3 more\n"
         "lstm_peephole.prototxt: 49 layers, target openvino: 1 warning\n"
     )
     ended = lstmc("lint", "lstm_peephole.prototxt", "--target", "openvino", "--json")

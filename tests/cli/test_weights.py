@@ -39,7 +39,7 @@ def test_packed_parameters_come_back_exactly(lstmc: LSTMC) -> None:
     given = {f"gated/{name}": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     np.savez("given.npz", **given)
     assert lstmc("compile", "net.py", *SIZES, "--weights", "given.npz").code == 0
-    assert "gated/W_a_W_b" in Path("net.prototxt").read_text()  # the compiler did pack them
+    assert "gated/W_a_b" in Path("net.prototxt").read_text()  # the compiler did pack them
     ended = lstmc("weights", "extract", "net.caffemodel", "-o", "found.npz")
     assert (ended.code, ended.err) == (0, "")
     with np.load("found.npz") as found:
@@ -81,7 +81,7 @@ def test_files_that_do_not_fit(lstmc: LSTMC, model_file: Path) -> None:
     assert (ended.code, ended.err) == (
         2,
         "WeightsError: other.caffemodel is not a caffemodel of this net\n"
-        "  missing: blob 0 of layer step/linear, which holds step/W\n"
-        "  missing: blob 0 of layer step/t001/linear_2, which holds step/U\n",
+        "  missing: blob 0 of layer step/linear_W, which holds step/W\n"
+        "  missing: blob 0 of layer step/t001/linear_U, which holds step/U\n",
     )
     assert not Path("w.npz").exists()

@@ -92,7 +92,12 @@ def test_what_arrows_and_frames_mean_is_said_below_of_those_that_are_there(drawi
 
 def test_layers_of_a_step_go_down() -> None:
     boxes, _ = places_of(unrolled("lstm", "flat", T=3))
-    assert boxes["lstm/t001/linear_2"].y > boxes["lstm/t001/add"].y > boxes["lstm/t001/c"].y > boxes["lstm/t001/h"].y
+    assert (
+        boxes["lstm/t001/linear_W_h"].y
+        > boxes["lstm/t001/add_W_x_W_h"].y
+        > boxes["lstm/t001/c"].y
+        > boxes["lstm/t001/h"].y
+    )
 
 
 @pytest.fixture(scope="module")

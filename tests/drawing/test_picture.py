@@ -38,17 +38,17 @@ def test_a_parameter_is_one_box_with_an_arrow_to_each_step_that_shares_it() -> N
     picture = unrolled(T=3)
     assert [box.title for box in picture.boxes if box.kind is Kind.PARAMETER] == ["rnn/W_x", "rnn/b", "rnn/W_h"]
     assert arrows(picture, Flow.PARAMETER) == [
-        ("rnn/W_x", "rnn/linear"),
-        ("rnn/b", "rnn/linear"),
-        ("rnn/W_h", "rnn/t001/linear_2"),
-        ("rnn/W_h", "rnn/t002/linear_2"),
+        ("rnn/W_x", "rnn/linear_W_x"),
+        ("rnn/b", "rnn/linear_W_x"),
+        ("rnn/W_h", "rnn/t001/linear_W_h"),
+        ("rnn/W_h", "rnn/t002/linear_W_h"),
     ]
 
 
 def test_a_state_goes_from_each_step_to_the_next() -> None:
     assert arrows(unrolled(T=3), Flow.STATE) == [
-        ("rnn/t000/h", "rnn/t001/linear_2"),
-        ("rnn/t001/h", "rnn/t002/linear_2"),
+        ("rnn/t000/h", "rnn/t001/linear_W_h"),
+        ("rnn/t001/h", "rnn/t002/linear_W_h"),
     ]
 
 
@@ -74,10 +74,10 @@ def test_steps_are_left_out_only_where_two_are_at_least() -> None:
 def test_arrows_of_the_steps_left_out_are_those_of_their_box() -> None:
     picture = unrolled(T=50)
     assert arrows(picture, Flow.STATE) == [
-        ("rnn/t000/h", "rnn/t001/linear_2"),
+        ("rnn/t000/h", "rnn/t001/linear_W_h"),
         ("rnn/t001/h", "rnn ..."),
-        ("rnn ...", "rnn/t048/linear_2"),
-        ("rnn/t048/h", "rnn/t049/linear_2"),
+        ("rnn ...", "rnn/t048/linear_W_h"),
+        ("rnn/t048/h", "rnn/t049/linear_W_h"),
     ]
     assert ("rnn/W_h", "rnn ...") in arrows(picture, Flow.PARAMETER)
 
@@ -103,7 +103,7 @@ def test_frames_say_the_scan_where_there_are_several() -> None:
 
 
 def test_a_cut_sequence_is_called_once_for_all_of_its_steps() -> None:
-    assert "linear of 50 steps" in [box.title for box in unrolled(T=50).boxes]
+    assert "linear_W_x of 50 steps" in [box.title for box in unrolled(T=50).boxes]
 
 
 def test_what_only_joins_or_cuts_steps_left_out_is_left_out_with_them() -> None:

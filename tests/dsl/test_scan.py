@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lstmc.ir import Graph, Scan
-from lstmc.ops import Arg, Full, Input, Param
+from lstmc.ops import Arg, Full, Input, Leaf, Param
 from tests.dsl.conftest import NET, RNN, UserFile, leaves, outputs, random_arrays
 
 SUM = """\
@@ -190,10 +190,53 @@ def test_values_are_called_after_the_variables_they_are_assigned_to(user: UserFi
     )
     (scan,) = scans(graph)
     names = [node.names for node in scan.body if not isinstance(node.op, Arg)]
-    # h is the state's next value; without a variable a value is called after its op
-    assert names == [("linear",), ("update", "new"), ("gate",), ("mul",), ("affine",), ("tanh",), ("mul_2",), ("h",)]
+    # h is the state's next value; without a variable a value is called after its op and its operands
+    unnamed = [("mul_gate_h_prev",), ("affine_gate",), ("tanh_new",), ("mul_gate_new",)]
+    assert names == [("linear_W",), ("update", "new"), ("gate",), *unnamed, ("h",)]
     assert [node.name for node in scan.body if isinstance(node.op, Arg)] == ["x", "h_prev", "gated/W"]
     assert "scaled" in graph
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        ("y = silu(X)", ["sigmoid_X", "y"]),  # the variable is the result's, not the first op's
+        ("y = silu(X) + 1", ["sigmoid_X", "silu_X", "y"]),  # a function's result is called after the function
+        (
+            "y = X.sigmoid() % 2",
+            [
+                "sigmoid_X",
+                "affine_X",
+                "round_X",
+                "affine_X_2",
+                "sub_X",
+                "affine_X_3",
+                "stop_gradient_X",
+                "relu_X",
+                "affine_X_4",
+                "tanh_X",
+                "affine_X_5",
+                "y",
+            ],
+        ),
+        ("y = tanh(tanh(tanh(X)))", ["tanh_X", "tanh_X_2", "y"]),  # a chain does not make names longer
+        ("a, b = split(X, [1, 4]); y = a * sigmoid(b[:, :1])", ["a", "b", "split_b", "split_b_2", "sigmoid_b", "y"]),
+        ("y = tanh(X)\n    y = tanh(y)\n    y = tanh(y)", ["y_2", "y_3", "y"]),  # the output keeps its name
+        (f"{'very_' * 7}long = X + 1\n    y = tanh({'very_' * 7}long) + 1", [f"{'very_' * 7}long", "tanh", "y"]),
+        (
+            "y = linear(X, V) * sigmoid(linear(X, transpose(V)))",
+            ["linear_V", "transpose_V", "linear_V_2", "sigmoid_V", "y"],
+        ),
+    ],
+)
+def test_names_without_a_variable(user: UserFile, body: str, names: list[str]) -> None:
+    graph = user.graph(f"""\
+@model
+def net(X=Input(N, D), V=Param(D, D)):
+    {body}
+    return y
+""")
+    assert [name for node in graph for name in node.names if not isinstance(node.op, Leaf)] == names
 
 
 def test_a_states_next_value_is_called_by_the_states_name(user: UserFile) -> None:
@@ -206,7 +249,7 @@ def test_a_states_next_value_is_called_by_the_states_name(user: UserFile) -> Non
         """
     (scan,) = scans(user.graph(dedent(code) + NET.format("swap()")))
     results = {output.name: scan.body.value_name(output.ref) for output in scan.body.outputs}
-    assert results == {"": "mul", "h": "h", "c": "c"}
+    assert results == {"": "mul_h_new_c_new", "h": "h", "c": "c"}
     assert {node.name: node.op.name for node in scan.body if node.name in "hc"} == {"h": "sigmoid", "c": "tanh"}
 
 

@@ -276,7 +276,7 @@ def test_a_span_over_several_lines_is_marked_to_the_end_of_its_first(user: UserF
         "  user.py:8:9 in cell 'rnn'",
         "    linear(",
         "    ^^^^^^^",
-        "  x is linear: f32[2,4], made at user.py:8",
+        "  x is linear_W: f32[2,4], made at user.py:8",
         "  y is x: input [N, D], declared at user.py:6",
         "  cell 'rnn' is scanned at user.py:16",
     )

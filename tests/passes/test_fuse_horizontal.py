@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lstmc.ir import parse_graph, print_graph, verify
 from lstmc.passes import FuseHorizontal
+from lstmc.passes.base import joined_name
 from tests.equivalence import assert_same_meaning
 
 BEFORE = """\
@@ -45,6 +46,14 @@ def test_widen_before_and_after() -> None:
     assert found.counts == {"widen_binary": 1, "widen_function": 1}
     verify(found.graph)
     assert_same_meaning(before, found.graph)
+
+
+def test_the_name_of_what_is_packed_has_common_first_words_once() -> None:
+    assert joined_name(["i", "f", "o"]) == "i_f_o"
+    assert joined_name(["sigmoid_i", "sigmoid_f", "sigmoid_o"]) == "sigmoid_i_f_o"
+    assert joined_name(["W", "W_a"]) == "W_W_a"
+    assert joined_name(["a_gate_x", "a_gate_y", "a_z"]) == "a_gate_x_gate_y_z"
+    assert joined_name(["a_longer_name", "some_other_name"]) == "a_longer_name_to_some_other_name"
 
 
 def test_widen_again_changes_nothing() -> None:

@@ -95,10 +95,10 @@ def test_the_whole_text_of_the_net_is_there(net: lstmc.Net) -> None:
 
 def test_layers_have_what_they_cost_and_where_they_were_written(net: lstmc.Net) -> None:
     rows = {row.layer.name: row for row in layer_rows(net)}
-    product = rows["lstm/linear"]
+    product = rows["lstm/linear_W_x"]
     assert (product.flops, product.memory) == (2 * 3 * 2 * 20 * 4, 4 * 3 * 2 * 20)
     assert product.parameters == 20 * 4 + 20
-    steps = [rows[f"lstm/t00{t}/linear_2"] for t in (1, 2)]
+    steps = [rows[f"lstm/t00{t}/linear_W_h"] for t in (1, 2)]
     assert [row.parameters for row in steps] == [20 * 5, 0]  # one matrix, shared
     assert [row.step for row in steps] == ["lstm 1", "lstm 2"]
     assert sum(row.parameters for row in rows.values()) == sum(array.size for array in net.weights.values())

@@ -52,35 +52,35 @@ layer plain: N and T are what its bottoms have
   buffer  h_prev_kept [T+1, N, 2]: kept for backward
   buffer  d_h_prev_before [N, 2]: from step to step of backward
   buffer  d_h_prev_after [N, 2]: from step to step of backward
-  buffer  linear [T, N, 2]: all of forward
+  buffer  linear_W [T, N, 2]: all of forward
   buffer  plain_W_panels [96]: all of forward
-  buffer  linear_2 [N, 2]: a step of forward
+  buffer  linear_U [N, 2]: a step of forward
   buffer  plain_U_panels [64]: all of forward
   buffer  d_h_3 [T, N, 2]: all of backward
-  buffer  d_linear_2_2 [N, 2]: a step of backward
+  buffer  d_linear_U_2 [N, 2]: a step of backward
   buffer  plain_U_panels_2 [64]: all of backward
-  buffer  d_mul_2 [N, 2]: a step of backward
+  buffer  d_mul_p_2 [N, 2]: a step of backward
   buffer  plain_W_panels_2 [64]: all of backward
   forward, once for all steps, before:
-    product linear [T * N, 2] = x [T * N, 3] plain_W [2, 3]^T
+    product linear_W [T * N, 2] = x [T * N, 3] plain_W [2, 3]^T
   forward, each step:
-    product linear_2 [N, 2] = h_prev_kept [N, 2] plain_U [2, 2]^T
+    product linear_U [N, 2] = h_prev_kept [N, 2] plain_U [2, 2]^T
     loop over [N, 2]
-      add = add(linear, linear_2)
-      mul = mul(plain/p, h_prev)
-      add_2 = add(add, mul)
-      h = tanh(add_2) -> y, h_prev_kept
+      add_W_U = add(linear_W, linear_U)
+      mul_p = mul(plain/p, h_prev)
+      add_W_p = add(add_W_U, mul_p)
+      h = tanh(add_W_p) -> y, h_prev_kept
   backward, each step:
     loop over [N, 2]
       d_y_2 = add(d_y, d_h_prev)
       d_h = mul(h, h)
       d_h_2 = affine(d_h)
       d_h_3 = mul(d_y_2, d_h_2) -> d_h_3
-      d_mul = mul(d_h_3, h_prev) -> +d_plain_p
-      d_mul_2 = mul(d_h_3, plain/p) -> d_mul_2
-    product d_linear_2_2 [N, 2] = d_h_3 [N, 2] plain_U [2, 2]
+      d_mul_p = mul(d_h_3, h_prev) -> +d_plain_p
+      d_mul_p_2 = mul(d_h_3, plain/p) -> d_mul_p_2
+    product d_linear_U_2 [N, 2] = d_h_3 [N, 2] plain_U [2, 2]
     loop over [N, 2]
-      d_mul_3 = add(d_mul_2, d_linear_2_3) -> d_h_prev_after
+      d_mul_p_3 = add(d_mul_p_2, d_linear_U_3) -> d_h_prev_after
   backward, once for all steps, after:
     product d_x [T * N, 3] = d_h_3 [T * N, 2] plain_W [2, 3]
   backward, gradients of weights, once for all steps:
@@ -150,7 +150,7 @@ def test_a_first_piece_is_written_without_what_follows_it(made: Model) -> None:
 def test_what_is_added_twice_to_a_gradient_is_written_twice() -> None:
     (op,) = fused(square.graph(T=2, N=3))
     plan = plan_of(op, op.initial)
-    assert "d_mul = mul(d_h_3, shifted) -> +d_of_square_p, +d_of_square_p\n" in plan_text(plan)
+    assert "d_mul_shifted = mul(d_h_3, shifted) -> +d_of_square_p, +d_of_square_p\n" in plan_text(plan)
     assert (
         len([line for work in plan.backward if isinstance(work, Loop) for line in work.lines if "+=" in str(line)]) == 2
     )
@@ -173,7 +173,7 @@ def places_written(work: Work) -> list[Place]:
 def test_every_buffer_is_read() -> None:
     (op,) = fused(two_products.graph(T=2, N=3))
     text = plan_text(plan_of(op, op.initial))
-    assert "  buffer  d_linear_2_2 [T, N, 5]: all of backward\n" in text
+    assert "  buffer  d_linear_Q_2 [T, N, 5]: all of backward\n" in text
     assert "nothing reads it" not in text
 
 

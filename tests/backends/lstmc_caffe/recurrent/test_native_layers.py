@@ -99,7 +99,7 @@ def test_a_gru_is_refused_with_its_first_difference(name: str) -> None:
         NEITHER.format(name),
         "LSTM: expected two states, h and c, found %h_prev",
         "RNN: expected h' = f(W x + b + R h), f being a function such as tanh,"
-        " found %h: f32[2,4] = caffe.Eltwise(%n, %mul_2)",
+        " found %h: f32[2,4] = caffe.Eltwise(%n, %mul_z_h_prev)",
     )
 
 
