@@ -113,13 +113,13 @@ def test_rates_that_are_not_kept_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_names_of_the_other_layers_are_not_taken(tmp_path: Path) -> None:
-    clash = VIDEO.replace('"scores"', '"lstm1/linear"').replace('"conv1"', '"lstm1/t000/g"')
+    clash = VIDEO.replace('"scores"', '"lstm1/linear_W_x"').replace('"conv1"', '"lstm1/t000/g"')
     net, weights = written(tmp_path, clash)
     done = lstmc.convert(net, tmp_path / "out", weights=weights, target="flat", on=["interpreter"])
     assert done.passed
     text = (tmp_path / "out" / "old.flat.prototxt").read_text()
-    names = [line for line in text.splitlines() if line.strip().startswith("name:") and "lstm1/linear" in line]
-    assert names == ['  name: "lstm1/linear_"']
+    names = [line for line in text.splitlines() if line.strip().startswith("name:") and "lstm1/linear_W_x" in line]
+    assert names == ['  name: "lstm1/linear_W_x_"']
 
 
 @pytest.mark.slow
