@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from errno import EISDIR
+from itertools import count
 from pathlib import Path
 
 from lstmc.errors import OutputError
@@ -54,6 +55,26 @@ def write_files(folder: Path, files: Mapping[str, Content]) -> list[Path]:
             with suppress(OSError):
                 path.rmdir()
     return [folder / name for name in files]
+
+
+PREVIOUS = "previous"
+
+
+def set_aside(folder: Path, names: Iterable[str]) -> Path:
+    """Move what ``folder`` has of these names into ``previous/N`` in it, the first free N, and return that folder.
+
+    They are moved in order: the last name stands for them all until the others are there. Raises :class:`OutputError`
+    where one cannot be moved.
+    """
+    kept = next(path for n in count(1) if not (path := folder / PREVIOUS / str(n)).exists())
+    try:
+        kept.mkdir(parents=True)
+        for name in dict.fromkeys(names):
+            if os.path.lexists(folder / name):
+                os.replace(folder / name, kept / name)
+    except OSError as error:
+        raise OutputError(f"cannot move what is in {folder} into {kept}: {error.strerror}") from None
+    return kept
 
 
 def _write_into(folder: Path | None, name: str, content: Content) -> str:

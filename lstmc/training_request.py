@@ -54,7 +54,8 @@ class TrainingCallbacks(Protocol):
 class TrainingRequest:
     """What is asked of a backend that trains: where, for how long is in the backend's own settings.
 
-    ``stop`` is asked after every iteration; where it says True a snapshot is written and the run ends.
+    ``resume`` goes on with the run in ``folder``; ``overwrite`` sets it aside and begins anew. ``stop`` is asked after
+    every iteration; where it says True a snapshot is written and the run ends.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class TrainingRequest:
     callbacks: TrainingCallbacks
     stop: Callable[[], bool]
     resume: bool = False
+    overwrite: bool = False
     gpu: bool = False
 
 

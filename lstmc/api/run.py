@@ -11,7 +11,7 @@ from lstmc.api.displays import png_html
 from lstmc.api.net import Net
 from lstmc.ops import Array
 from lstmc.runs.curve_drawing import CURVES
-from lstmc.runs.metrics import METRICS, Record, read_metrics
+from lstmc.runs.metrics import METRICS, Record, read_metrics, run_seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,9 @@ class Run:
     """What :func:`lstmc.train` gives: ``net`` is the model as it is used, with the trained ``weights``.
 
     ``ended`` says whether all iterations were made, or the run was stopped; then it can be resumed from ``snapshot``.
-    ``files`` are those that it left in ``folder``. In a notebook a run shows its loss curve.
+    ``files`` are those that it left in ``folder``. ``parameters`` counts what was trained; ``flops`` are of one forward
+    pass of the deployed model for one example (:func:`lstmc.api.training_run.costs`). In a notebook a run shows its
+    loss curve.
     """
 
     folder: Path
@@ -30,11 +32,18 @@ class Run:
     snapshot: Path
     files: tuple[Path, ...]
     not_drawn: str | None = None  # why there is no loss curve
+    parameters: int = 0
+    flops: int = 0
 
     @property
     def metrics(self) -> list[Record]:
         """All that was measured, in order: ``{"kind": "train", "iteration": 1, "loss": 2.3, ...}``, and tests."""
         return read_metrics(self.folder / METRICS)
+
+    @property
+    def seconds(self) -> float:
+        """What the updates and tests took, in all processes that went on with the run."""
+        return run_seconds(self.metrics)
 
     @property
     def losses(self) -> list[float | None]:

@@ -7,24 +7,30 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from math import ceil, prod
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from lstmc.api.build import AnyModel, DimensionSize, Weights, all_sizes, backend_of, bound_weights, traced
+from lstmc.api.build import AnyModel, DimensionSize, Weights, all_sizes, backend_of, bound_weights
 from lstmc.api.net import Net
 from lstmc.api.ranks import rank_parts, ranks_of
 from lstmc.api.run import Run
 from lstmc.api.settings import Solver, solver_settings
 from lstmc.backend import Backend, Trains, require, target_of
-from lstmc.data import batch_axes
-from lstmc.data.run_data import Data, RunData, data_name, run_data
+from lstmc.data import Axes, batch_axes, sizes_of_data
+from lstmc.data.run_data import Data, RunData, data_name, read_data, run_data
+from lstmc.errors import Argument, DataError, TrainingError
+from lstmc.ir import Graph, flops
+from lstmc.model_file import ModelSource
 from lstmc.npz import npz_bytes
-from lstmc.ops import Array
+from lstmc.ops import Array, Input
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, training_graph
 from lstmc.runs.curve_drawing import CURVES, CurveDrawing
 from lstmc.runs.events import Event, Progress, Started
+from lstmc.runs.folder import WEIGHTS
 from lstmc.runs.metrics import METRICS, Metrics
 from lstmc.runs.record import RECORD, about_data, record, record_file
 from lstmc.runs.recorder import Recorder
@@ -40,12 +46,14 @@ def train(
     out: str | Path,
     test_data: Data | None = None,
     test_split: float | None = None,
+    epochs: float | None = None,
     solver: Solver | None = None,
     weights: Weights | None = None,
     seed: int = 0,
     batch: str | None = None,
     shuffle: bool = True,
     resume: bool = False,
+    overwrite: bool = False,
     ranks: int | None = 1,
     gpu: bool = False,
     target: str | None = None,
@@ -66,11 +74,13 @@ def train(
             any number of examples on the batch axis, or with one more axis in front, a whole batch in each row.
         out: The folder that the run goes into.
         test_data: Data to score the model on while it trains; ``test_split`` takes such a part of ``data``, as 0.2.
+        epochs: Train until every example was seen so often, in place of the solver's ``max_iter``.
         solver: Settings of the backend's own type, in place of the model's; or a mapping of some, put over them.
         weights: First values of all parameters; without them they are drawn by their fillers, by ``seed``.
         batch: The dimension that counts examples; ``N`` if not given.
         shuffle: Draw the examples of each epoch in a new order, by ``seed``.
         resume: Go on with the run in ``out`` from its last snapshot, to the weights that an undisturbed run ends with.
+        overwrite: Begin anew in ``out``: a run that is there is moved into ``out/previous/N`` first.
         ranks: Train by so many processes, each with a part of every batch, which add their gradients up by MPI. None
             is for a program under an MPI launcher: its processes are the ranks. The first goes on as always; the others
             work for it inside this call, and leave it by SystemExit when the run ends.
@@ -80,7 +90,8 @@ def train(
         stop: Is asked after each update whether to stop. Without it Ctrl-C (a notebook's Interrupt) stops the run
             with a snapshot, after which KeyboardInterrupt is raised.
         command: What made the run, for its record.
-        sizes: Sizes of dimensions, besides those given as arguments.
+        sizes: Sizes of dimensions, besides those given as arguments. Sizes that the data show, all but the batch's,
+            need not be given.
 
     Raises :class:`~lstmc.errors.DataError` for data that do not fit, before anything is trained or written, and
     :class:`~lstmc.errors.TrainingError` where the run cannot start or go on, or its loss runs away.
@@ -100,13 +111,18 @@ def train(
     """
     loaded = backend_of(backend)
     with ranks_of(loaded, ranks, gpu) as together:
-        told, folder, given_sizes = Told(progress), Path(out), all_sizes(sizes, dims)
-        source, graph = traced(model, given_sizes)
-        trained = training_graph(graph)
+        if resume and overwrite:
+            both = Argument("resume"), Argument("overwrite")
+            raise TrainingError(f"{both[0]} goes on with a run and {both[1]} does not: expected one", arguments=both)
+        told, folder = Told(progress), Path(out)
+        source = model if isinstance(model, ModelSource) else ModelSource.of(model)
         trainer, name = require(loaded, Trains), target_of(loaded, target)
         settings = solver_settings(trainer, source.model.solver, solver)
-        axes = batch_axes(source.model, batch)
-        given = run_data(trained, axes, data, test_data, test_split, seed, shuffle)
+        axes, graph, given_sizes, given = _with_data(
+            source, all_sizes(sizes, dims), batch, data, test_data, test_split, seed, shuffle
+        )
+        if epochs is not None:
+            settings = solver_settings(trainer, settings, {"max_iter": _iterations(epochs, solver, given)})
         deployed = compile_graph(deploy_graph(graph), loaded, name, source.name)
         first = bound_weights(graph, weights, seed, loaded)
         facts = record(
@@ -119,6 +135,7 @@ def train(
             target=name,
             seed=seed,
             shuffle=given.shuffle,
+            **costs(graph, axes),
             data=about_data(given.train, data_name(data, "arrays")),
             test_data=about_data(given.test, data_name(data if test_data is None else test_data, "arrays"))
             if given.test is not None
@@ -139,6 +156,7 @@ def train(
                 callbacks=Recorder(metrics, drawing, told),
                 stop=lambda: told.enough or asked(),
                 resume=resume,
+                overwrite=overwrite,
                 gpu=gpu,
             )
             try:
@@ -154,7 +172,7 @@ def train(
                     not_drawn = drawing.finish()
             all_weights = {**first, **ended.weights}
             net = Net.of(source, graph, loaded, deployed, all_weights, weights_given=True)
-            run = finished(folder, ended, net, all_weights, not_drawn)
+            run = finished(folder, ended, net, all_weights, not_drawn, facts)
     if run.ended == "stopped" and stop is None and not told.enough:
         raise KeyboardInterrupt(f"{run}: resume=True goes on from {run.snapshot}")
     return run
@@ -169,12 +187,101 @@ def started(iterations: int, given: RunData) -> Started:
     return replace(said, test_rows=test.rows, test_of=test.of, test_per_batch=test.per_batch)
 
 
-def finished(folder: Path, ended: Trained, net: Net, weights: Mapping[str, Array], not_drawn: str | None) -> Run:
+def _with_data(
+    source: ModelSource,
+    sizes: Mapping[str, int],
+    batch: str | None,
+    data: Data,
+    test_data: Data | None,
+    test_split: float | None,
+    seed: int,
+    shuffle: bool,
+) -> tuple[Mapping[str, Axes], Graph, dict[str, int], RunData]:
+    """Return the axes of the model's inputs, its graph with all sizes given or shown by the data, those, the data."""
+    axes, arrays = batch_axes(source.model, batch), read_data(data)
+    shown = sizes_of_data(source.model, axes, arrays, sizes)
+    graph = source.graph({**sizes, **shown})
+    try:
+        given = run_data(training_graph(graph), axes, data, test_data, test_split, seed, shuffle, arrays)
+    except DataError as error:
+        read = ", ".join(f"{name}={size}" for name, size in shown.items())
+        raise error.located(notes=[f"sizes that the data show: {read}"] if shown else []) from None
+    return axes, graph, {**sizes, **shown}, given
+
+
+def iterations_of(
+    source: ModelSource,
+    epochs: float,
+    solver: Solver | None,
+    sizes: Mapping[str, int],
+    batch: str | None,
+    data: Data,
+    test_data: Data | None = None,
+    test_split: float | None = None,
+) -> int:
+    """Return the updates that :func:`train` makes in so many epochs. Raises what it raises for sizes and data."""
+    *_, given = _with_data(source, sizes, batch, data, test_data, test_split, 0, True)
+    return _iterations(epochs, solver, given)
+
+
+def _iterations(epochs: float, solver: Solver | None, given: RunData) -> int:
+    argument = Argument("epochs", f"{epochs:g}")
+    names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
+    if isinstance(names, list | Mapping) and "max_iter" in names:
+        raise TrainingError(
+            f"{argument} and the solver's max_iter both say how long to train: expected one of them",
+            arguments=(argument,),
+        )
+    if not epochs > 0:
+        raise TrainingError(f"{argument}: expected a number above 0", arguments=(argument,))
+    return ceil(epochs * given.train.rows / given.train.per_batch)
+
+
+def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
+    """Return the ``parameters`` that are trained, and the ``flops`` of one forward pass of the deployed model for one
+    example, with all steps of its scans.
+
+    A product and a sum are two FLOPs, a function of an element is one, moving elements is none
+    (:func:`lstmc.ir.flops`). They are those of the model as written: what the compiler hoists or fuses does not change
+    them. Without a batch axis they are of the whole pass.
+    """
+    examples = next(
+        (
+            n.op.shape[axes[n.name].batch or 0]
+            for n in graph
+            if isinstance(n.op, Input) and n.name in axes and axes[n.name].batch is not None
+        ),
+        1,
+    )
+    count = sum(prod(op.shape) for op in parameters(graph).values() if not op.fixed)
+    return {"parameters": count, "flops": round(flops(deploy_graph(graph)) / examples)}
+
+
+def finished(
+    folder: Path,
+    ended: Trained,
+    net: Net,
+    weights: Mapping[str, Array],
+    not_drawn: str | None,
+    facts: Mapping[str, Any],
+) -> Run:
     """The run, after writing the parameters by name and the net as it is used, with them."""
-    paths = [*write_files(folder, {"weights.npz": npz_bytes(weights), **net.files})]
+    record_of_it = record_file({**facts, "files": list(net.files)})
+    paths = [*write_files(folder, {WEIGHTS: npz_bytes(weights), **net.files, **record_of_it})][:-1]
     paths += [folder / name for name in (RECORD, METRICS, *CURVES)]
     left = tuple(path for path in paths if path.is_file())  # there is no curve where it could not be drawn
-    return Run(folder, ended.iteration, ended.ended, weights, net, ended.snapshot, left, not_drawn)
+    return Run(
+        folder,
+        ended.iteration,
+        ended.ended,
+        weights,
+        net,
+        ended.snapshot,
+        left,
+        not_drawn,
+        parameters=facts["parameters"],
+        flops=facts["flops"],
+    )
 
 
 class Told:

@@ -14,7 +14,7 @@ import typer
 from lstmc.cli.console import said, standard_output
 from lstmc.cli.flags import Command, Group
 from lstmc.cli.output_options import speaking
-from lstmc.cli.wording import error_text
+from lstmc.cli.wording import error_text, instead
 from lstmc.errors import LstmcError
 from lstmc.plain_text import plain
 from lstmc.version import __version__
@@ -150,7 +150,9 @@ def main() -> None:
         said.forget()
         told = io.StringIO()
         error.show(told)
-        print(plain(told.getvalue()), end="", file=sys.stderr)
+        unknown, command = getattr(error, "option_name", ""), error.ctx.info_name if error.ctx else ""
+        hint = instead(unknown) if unknown and command in ("train", "sweep") else ""
+        print(plain(told.getvalue()) + hint, end="", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 

@@ -227,6 +227,22 @@ FormOption = Annotated[
 StepOption = Annotated[
     bool, typer.Option("--step", help="A net of one time step, with states as inputs and outputs, for streaming.")
 ]
+EpochsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--epochs",
+        metavar="NUMBER",
+        help="Train until every example was seen this often, instead of --solver max_iter=INT.",
+        parser=number_from_0,
+    ),
+]
+TensorboardOption = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write event files into the folder tensorboard of the run.")
+]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Begin anew in the folder; what it has goes into a folder previous/N in it."),
+]
 GpuOption = Annotated[bool, typer.Option("--gpu", help="On a GPU instead of the CPU.")]
 NetArgument = Annotated[
     Path,

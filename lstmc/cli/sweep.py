@@ -16,13 +16,16 @@ from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
     BackendOption,
     BatchOption,
+    EpochsOption,
     GpuOption,
     ModelOptionsOption,
+    OverwriteOption,
     SchedulerOption,
     SeedOption,
     SizesOption,
     SolverOption,
     TargetOption,
+    TensorboardOption,
     WorkersOption,
     number_from_0,
     parse_options,
@@ -32,7 +35,7 @@ from lstmc.cli.options import (
 )
 from lstmc.errors import SweepError
 from lstmc.model_file import model_in
-from lstmc.sweeps import Goal, Range, Row, Space, sweep
+from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Space, over_seeds, sweep
 
 STYLES: Styles = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "dropped": "dim"}
 SHOWN = 20  # rows of the table that moves
@@ -88,10 +91,13 @@ def sweep_command(
     workers: WorkersOption = None,
     sizes: SizesOption = None,
     options: ModelOptionsOption = None,
+    epochs: EpochsOption = None,
     solver: SolverOption = None,
     seed: SeedOption = 0,
     batch: BatchOption = None,
     no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Take examples in the order they have.")] = False,
+    tensorboard: TensorboardOption = False,
+    overwrite: OverwriteOption = False,
     gpu: GpuOption = False,
     target: TargetOption = None,
     backend: BackendOption = "caffe",
@@ -105,7 +111,7 @@ def sweep_command(
 
     ```console
     lstmc sweep model.py --data d.npz --test-split 0.2 --grid H=64,128 -o sweep
-    lstmc sweep model.py --data d.npz --grid cell=lstm,gru -o s --halving 3
+    lstmc sweep model.py --data d.npz --grid cell=mine,lstm,gru --grid seed=1,2,3 -o s
     lstmc sweep model.py --data d.npz --space space.toml --random 50 -o sweep
     ```
     """
@@ -132,10 +138,13 @@ def sweep_command(
             test_split=test_split,
             sizes=parse_sizes(sizes or []),
             options=chosen,
+            epochs=epochs,
             solver=solver or [],
             seed=seed,
             batch=batch,
             shuffle=not no_shuffle,
+            tensorboard=tensorboard,
+            overwrite=overwrite,
             gpu=gpu,
             target=target,
             backend=backend,
@@ -143,6 +152,8 @@ def sweep_command(
             stop=interruption.asked,
         )
     out.print(listed(found.rows, said_of_it=True))
+    if groups := over_seeds(found.rows):
+        out.print(summary(groups))
     for path in found.files:
         out.print(f"wrote {path}", markup=False, soft_wrap=True)
     if found.best is not None:
@@ -159,12 +170,24 @@ def listed(rows: Sequence[Row], said_of_it: bool = False) -> Rows:
     """The rows as a table; ``said_of_it``: it is what the command says in the end."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
-    columns = (*varied, "state", "iteration", *scores, "reason")
+    columns = (*varied, "state", "iteration", *scores, *COSTS, "reason")
     made = table("", *columns, key="points", styles=STYLES) if said_of_it else Rows("points", "", columns, {}, STYLES)
     for row in rows:
         values = [row.point.get(name, "") for name in varied]
         found = [f"{row.scores[name]:.4g}" if name in row.scores else "" for name in scores]
-        made.add_row(*values, row.state, row.iteration, *found, row.reason)
+        costs = [f"{row.costs[name]:,.4g}" if name == "seconds" else f"{row.costs[name]:,.0f}" for name in row.costs]
+        made.add_row(*values, row.state, row.iteration, *found, *(costs or [""] * len(COSTS)), row.reason)
+    return made
+
+
+def summary(groups: Sequence[OverSeeds]) -> Rows:
+    """The means and standard deviations over seeds as a table."""
+    varied, scores = list(groups[0].point), list(dict.fromkeys(name for group in groups for name in group.scores))
+    made = table("means and standard deviations over seeds", *varied, "runs", *scores, *COSTS, key="over_seeds")
+    for group in groups:
+        found = ["{:.4g} ± {:.2g}".format(*group.scores[name]) if name in group.scores else "" for name in scores]
+        costs = [f"{group.costs[name]:,.4g}" if name == "seconds" else f"{group.costs[name]:,.0f}" for name in COSTS]
+        made.add_row(*group.point.values(), group.runs, *found, *costs)
     return made
 
 

@@ -17,12 +17,15 @@ from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
     BackendOption,
     BatchOption,
+    EpochsOption,
     GpuOption,
     ModelOptionsOption,
+    OverwriteOption,
     SeedOption,
     SizesOption,
     SolverOption,
     TargetOption,
+    TensorboardOption,
     WeightsOption,
     number_from_0,
     parse_options,
@@ -53,15 +56,15 @@ def train_command(
     ] = None,
     sizes: SizesOption = None,
     options: ModelOptionsOption = None,
+    epochs: EpochsOption = None,
     solver: SolverOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
     batch: BatchOption = None,
     no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the examples.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN from its last snapshot.")] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write event files into RUN/tensorboard.")
-    ] = False,
+    overwrite: OverwriteOption = False,
+    tensorboard: TensorboardOption = False,
     ranks: Annotated[
         int | None,
         typer.Option(
@@ -79,13 +82,13 @@ def train_command(
     """Train a model. It minimizes the output called loss; other losses and scores are reported for test data.
 
     An array of DATA has the shape of its input, with any number of examples on the axis N, or one more axis in front
-    that counts whole batches. Ctrl-C, SIGTERM and a closed terminal write a snapshot and end the run; --resume
-    continues it.
+    that counts whole batches. -D need not give sizes that the arrays show. Ctrl-C, SIGTERM and a closed terminal write
+    a snapshot and end the run; --resume continues it.
 
     Examples:
 
     ```console
-    lstmc train model.py --data train.npz -D N=60 -o run
+    lstmc train model.py --data train.npz -D N=60 -o run --epochs 10
     lstmc train model.py --data d.npz --test-split 0.2 -D N=60 -o run --gpu
     lstmc train model.py --data d.npz -D N=60 -o run --solver max_iter=2000
     lstmc train model.py --data train.npz -D N=60 -o run --resume
@@ -103,12 +106,14 @@ def train_command(
             out=folder,
             test_data=test_data,
             test_split=test_split,
+            epochs=epochs,
             solver=solver,
             weights=weights,
             seed=seed,
             batch=batch,
             shuffle=not no_shuffle,
             resume=resume,
+            overwrite=overwrite,
             ranks=ranks,
             gpu=gpu,
             target=target,
@@ -140,5 +145,6 @@ def tell(event: Event, listeners: Sequence[Progress]) -> None:
 
 
 def command(*more: str) -> str:
-    """The command that runs, without --resume, and ``more`` words at its end: as one types it."""
-    return shlex.join(["lstmc", *[word for word in sys.argv[1:] if word != "--resume"], *more])
+    """The command that runs, without --resume and --overwrite, and ``more`` words at its end: as one types it."""
+    begins = ("--resume", "--overwrite")
+    return shlex.join(["lstmc", *[word for word in sys.argv[1:] if word not in begins], *more])

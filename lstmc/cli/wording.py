@@ -10,12 +10,34 @@ MENDS: Mapping[Mend, str] = {
     Mend.NAME_MANIFEST: "name it by --manifest",
     Mend.ONE_STEP: "compile it with --step",
     Mend.OTHER_FOLDER: "give another folder by -o",
+    Mend.OVERWRITE: "begin again in this folder by --overwrite",
     Mend.RESUME: "go on with the run by --resume",
     Mend.START: "start one without --resume",
 }
 # options that are called otherwise than their argument; a flag takes no value
 OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--read", "language": "--example"}
-FLAGS = ("resume", "step", "gpu", "tune", "recurrent_only")
+FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only")
+
+
+# what other programs call something, and what lstmc has instead
+ELSEWHERE: Mapping[str, str] = {
+    "lr": "--solver base_lr=NUMBER",
+    "learning-rate": "--solver base_lr=NUMBER",
+    "batch-size": "-D N=INT",
+    "iterations": "--solver max_iter=INT",
+    "steps": "--solver max_iter=INT",
+    "optimizer": "--solver type=Adam",
+    "hidden-size": "-D H=INT",
+    "device": "--gpu",
+    "cuda": "--gpu",
+}
+
+
+def instead(unknown: str) -> str:
+    """Return the line of an error that says what `train` and `sweep` have instead of an unknown option."""
+    name = unknown.lstrip("-").replace("_", "-")
+    other = f"--solver {name.replace('-', '_')}=VALUE for a setting of the solver, -D NAME=INT for a size"
+    return f"Write {ELSEWHERE.get(name) or other}.\n"
 
 
 def option(argument: Argument) -> str:

@@ -1,13 +1,15 @@
-"""Which axis of an input counts examples: the one that the model declares as its batch dimension."""
+"""What the axes of inputs are: which one counts examples, and the sizes of the others by the data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lstmc.dsl import Dim, Model
-from lstmc.errors import Argument, DataError
+from lstmc.dsl.scope import Scope
+from lstmc.errors import Argument, DataError, DimError
 from lstmc.ops import Input
+from lstmc.stored import AnyArray
 
 BATCH = "N"  # as Caffe's own documents call the batch axis
 
@@ -46,6 +48,30 @@ def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
         argument = Argument("batch", dim)
         raise DataError(f"{argument}: no input of {model.name} has an axis {dim}: found {known}", arguments=(argument,))
     return found
+
+
+def sizes_of_data(
+    model: Model, axes: Mapping[str, Axes], arrays: Mapping[str, AnyArray], given: Collection[str]
+) -> dict[str, int]:
+    """Return the sizes of the model's dimensions that the arrays show, besides those ``given``, whose names these are.
+
+    An array shows all sizes of its input but the batch size; that too if it has one more axis, in front, which counts
+    batches. Raises :class:`~lstmc.errors.DimError` where two arrays show different sizes.
+    """
+    scope = Scope()
+    for name, declared in model.inputs.items():
+        shape = arrays[name].shape if name in arrays else ()
+        batches = len(shape) == len(declared.shape) + 1
+        found = shape[1:] if batches else shape
+        if len(found) != len(declared.shape):
+            continue
+        for axis, (size, number) in enumerate(zip(declared.shape, found, strict=True)):
+            if isinstance(size, Dim) and size.name not in given and (batches or axis != axes[name].batch):
+                try:
+                    scope.bind(size.name, number, f"in {name} {list(shape)} of the data")
+                except DimError as error:
+                    raise error.located(declared.loc, model.owner) from None
+    return {name: scope.size(Dim(name)) for name in scope.names}
 
 
 def axes_of(name: str, op: Input, declared: Mapping[str, Axes]) -> Axes:

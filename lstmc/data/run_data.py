@@ -44,8 +44,11 @@ def run_data(
     test_split: float | None,
     seed: int,
     shuffle: bool,
+    arrays: Mapping[str, AnyArray] | None = None,
 ) -> RunData:
     """All data of a run, checked against its training graph. Raises :class:`DataError` for what does not fit.
+
+    ``arrays`` are those of ``data``, where they were read already.
 
     An input with a fill may be among the data; then it is fed.
 
@@ -60,11 +63,11 @@ def run_data(
         raise DataError(f"{argument} takes a part between 0 and 1, found {test_split:g}", arguments=(argument,))
     carried = list(graph.carried())
     shuffle = shuffle and not carried
-    arrays = _arrays(data)
+    arrays = read_data(data) if arrays is None else arrays
     graph = fed_graph(graph, arrays)
     train, test = dataset_for(graph, axes, arrays, data_name(data, "the data")), None
     if test_data is not None:
-        test = dataset_for(graph, axes, _arrays(test_data), data_name(test_data, "the test data"))
+        test = dataset_for(graph, axes, read_data(test_data), data_name(test_data, "the test data"))
     elif test_split is not None:
         train, test = train.split(test_split, seed, shuffle)
     if carried and train.rows % train.per_batch:
@@ -75,7 +78,8 @@ def run_data(
     return RunData(graph, train, test, shuffle)
 
 
-def _arrays(data: Data) -> Mapping[str, AnyArray]:
+def read_data(data: Data) -> Mapping[str, AnyArray]:
+    """Return the arrays of some data by name; of a file their elements are read where they are needed."""
     return read_arrays(Path(data)) if isinstance(data, str | Path) else data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,10 @@ def plot_runs(folders: Sequence[Path], to: Path) -> Path:
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
-    """What each run is called: its folder, or the whole path where two folders are called alike."""
-    short = [folder.resolve().name for folder in folders]
-    alike = len(set(short)) < len(short)
-    return {str(folder) if alike else name: folder for name, folder in zip(short, folders, strict=True)}
+    """Return the runs by their names: of the folder, or the path below what all have in common if two are equal."""
+    paths = [folder.resolve() for folder in folders]
+    short = [path.name for path in paths]
+    if len(set(short)) < len(short):
+        parent = os.path.commonpath(paths)
+        short = [os.path.relpath(path, parent) for path in paths]
+    return dict(zip(short, folders, strict=True))

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context, rcParams
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 
 from lstmc.runs.metrics import Record, Smoothed
 
@@ -25,12 +29,18 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.3,
 }
 WIDTH, LOSS_HEIGHT, SCORE_HEIGHT = 7.0, 3.6, 1.6  # inches
+LEGEND_LINE, HANDLE = 0.19, 0.75  # inches: a line of the legend, and what stands beside a label there
 Points = tuple[list[Any], list[Any]]
 
 
-def drawn(runs: Mapping[str, Sequence[Record]], forms: Iterable[str]) -> dict[str, bytes]:
-    """The figure of some runs, by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``."""
-    return figure_bytes(lambda: runs_figure(runs), forms)
+def drawn(
+    runs: Mapping[str, Sequence[Record]], forms: Iterable[str], kinds: Mapping[str, str] | None = None
+) -> dict[str, bytes]:
+    """The figure of some runs, by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
+
+    Runs of one kind, where ``kinds`` names them, have one colour.
+    """
+    return figure_bytes(lambda: runs_figure(runs, kinds), forms)
 
 
 def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, bytes]:
@@ -46,38 +56,94 @@ def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, 
     return files
 
 
-def runs_figure(runs: Mapping[str, Sequence[Record]]) -> Figure:
+def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, str] | None = None) -> Figure:
     """The losses in one panel, and each score in one of its own below.
 
     A loss axis is logarithmic where every loss is above zero. Of a single run each update's loss is shown, faint,
-    behind the smoothed one. What the lines are stands above the panels, and nothing over the lines.
+    behind the smoothed one. The legend stands above the panels, in as many columns as fit; of several runs it has an
+    entry for each, or for each kind, and two that say what a solid and a dashed line are.
     """
     scores = {name: _scores(records) for name, records in runs.items()}
     panels = list(dict.fromkeys(score for found in scores.values() for score in found if score != "loss"))
+    single = len(runs) == 1
+    entries = {name: kinds[name] if kinds else label for name, label in zip(runs, short_names(runs), strict=True)}
+    colors = palette(entries.values())
+    lines = [] if single else _entries(colors, any("loss" in found for found in scores.values()))
+    labels = [wrapped(str(line.get_label()), WIDTH - HANDLE) for line in lines]
+    columns = 3 if single else _columns(labels)
+    rows = -(-len(labels) // columns) * max((label.count("\n") + 1 for label in labels), default=1)
     heights = [LOSS_HEIGHT, *[SCORE_HEIGHT] * len(panels)]
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, sum(heights) + LEGEND_LINE * rows), layout="constrained")
     axes = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     losses = axes[0]
-    for number, (name, records) in enumerate(runs.items()):
-        label = "" if len(runs) == 1 else f"{name}, "
-        _losses(losses, records, scores[name].pop("loss", None), number, label, faint=len(runs) == 1)
+    for name, records in runs.items():
+        color = colors[entries[name]]
+        _losses(losses, records, scores[name].pop("loss", None), color, faint=single)
         for panel, score in zip(axes[1:], panels, strict=True):
             if score in scores[name]:
-                panel.plot(*scores[name][score], "s-", color=f"C{number}", markersize=3)
+                panel.plot(*scores[name][score], "s-", color=color, markersize=3)
             panel.set_ylabel(f"test {score}")
-    losses.set(title=", ".join(runs) if len(runs) == 1 else "", ylabel="loss")
+    losses.set(title=wrapped(next(iter(runs)), WIDTH - HANDLE) if single else "", ylabel="loss")
     axes[-1].set_xlabel("iteration")
     values = [value for line in losses.lines for value in line.get_ydata()]
     if values and min(values) > 0:
         losses.set_yscale("log")
     if losses.lines:
-        figure.legend(loc="outside upper center", ncols=2 if len(runs) > 1 else 3, frameon=False)
+        handles = losses.lines if single else lines
+        texts = [str(line.get_label()) for line in handles] if single else labels
+        figure.legend(handles, texts, loc="outside upper center", ncols=columns, frameon=False)
     return figure
 
 
-def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, number: int, label: str, faint: bool) -> None:
+def palette(names: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each name; over ten names have colours along a colour map."""
+    each = list(dict.fromkeys(names))
+    if len(each) <= 10:
+        return {name: f"C{number}" for number, name in enumerate(each)}
+    return {name: to_hex(colormaps["turbo"](number / (len(each) - 1))) for number, name in enumerate(each)}
+
+
+def short_names(names: Iterable[str]) -> list[str]:
+    """Return names without what all have in common: parts between commas, as in ``cell=lstm,seed=1``.
+
+    A name of which nothing would be left stays whole.
+    """
+    parts = [name.split(",") for name in names]
+    common = set(parts[0]).intersection(*parts) if len(parts) > 1 else set()
+    return [",".join(part for part in each if part not in common) or ",".join(each) for each in parts]
+
+
+def _entries(colors: Mapping[str, str], tested: bool) -> list[Line2D]:
+    """Return a line for each entry of the legend of several runs."""
+    lines = [Line2D([], [], color=color, label=entry) for entry, color in colors.items()]
+    lines.append(Line2D([], [], color="0.4", label="training loss, smoothed"))
+    return [*lines, Line2D([], [], color="0.4", linestyle="--", marker="o", markersize=3, label="test loss")][
+        : None if tested else -1
+    ]
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """Return how many columns of these labels fit into the figure."""
+    longest = max(map(text_width, labels))
+    return max(1, min(4, int(WIDTH / (longest + HANDLE))))
+
+
+def text_width(text: str) -> float:
+    """Return the width of a text in inches, at the size that legends have."""
+    lines = [TextPath((0, 0), line, size=rcParams["font.size"]) for line in text.splitlines() if line.strip()]
+    return max((float(line.get_extents().width) / 72 for line in lines), default=0.0)
+
+
+def wrapped(text: str, width: float) -> str:
+    """Return a text with line breaks, so that it is at most so many inches wide."""
+    characters = len(text)
+    while characters > 1 and text_width(fill(text, characters)) > width:
+        characters = min(characters - 1, int(characters * width / text_width(fill(text, characters))) + 1)
+    return fill(text, characters) if characters else text
+
+
+def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, color: str, faint: bool) -> None:
     trained = [(r["iteration"], r["loss"]) for r in records if r["kind"] == "train" and r["loss"] is not None]
-    color = f"C{number}"
     if trained:
         iterations, losses = zip(*trained, strict=True)
         if faint:
@@ -85,9 +151,9 @@ def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, number
             every = "training loss of each update"
             axes.plot(iterations, losses, color=color, alpha=0.25, linewidth=0.7, rasterized=True, label=every)
         mean = Smoothed(len(losses) / PARTS)
-        axes.plot(iterations, [mean.add(loss) for loss in losses], color=color, label=f"{label}training loss, smoothed")
+        axes.plot(iterations, [mean.add(loss) for loss in losses], color=color, label="training loss, smoothed")
     if tested is not None:
-        axes.plot(*tested, "o--", color="C1" if faint else color, markersize=3, linewidth=1, label=f"{label}test loss")
+        axes.plot(*tested, "o--", color="C1" if faint else color, markersize=3, linewidth=1, label="test loss")
 
 
 def _scores(records: Iterable[Record]) -> dict[str, Points]:

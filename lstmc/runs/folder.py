@@ -5,20 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lstmc.errors import Mend, TrainingError
 from lstmc.folder_lock import held
 from lstmc.json_file import NotExpected, read_json
-from lstmc.output import write_files
+from lstmc.output import set_aside, write_files
+from lstmc.runs.curve_drawing import CURVES
+from lstmc.runs.metrics import METRICS
+from lstmc.runs.record import RECORD
 from lstmc.runs.snapshots import newest, read_about
+from lstmc.runs.tensorboard import FOLDER as TENSORBOARD
 
 RUN = "run.json"
 LOCK = ".lock"
 SNAPSHOTS = "snapshots"
+WEIGHTS = "weights.npz"
 
 
 @dataclass(frozen=True)
@@ -53,26 +58,40 @@ class OfRun:
     run: RunIdentity
 
 
+@dataclass(frozen=True)
+class _Files:
+    """What the record of a run that has ended tells of the files that it left."""
+
+    files: list[str] = field(default_factory=list)
+
+
 @contextmanager
-def run_folder(folder: Path, identity: RunIdentity, resume: bool) -> Iterator[Path]:
+def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool = False) -> Iterator[Path]:
     """Holds the run's folder for this process alone, and yields where its snapshots are.
 
-    Raises :class:`TrainingError` where a new run would write over another one, where one that should go on is not
-    there or is of other settings, and where another process trains in it; :class:`OutputError` where the folder
-    cannot be written.
+    With ``overwrite`` a run that is there is first moved into ``folder/previous/N``. Raises :class:`TrainingError`
+    where a new run would write over another one, where one that should go on is not there or is of other settings, and
+    where another process trains in it; :class:`OutputError` where the folder cannot be written.
     """
     if resume and not (folder / RUN).is_file() and _of_snapshots(folder) is None:
         raise TrainingError(f"{folder} has no run to resume", mends=[Mend.START])
     with _locked(folder):
-        _agree(folder, identity, resume)
+        _agree(folder, identity, resume, overwrite)
         yield folder / SNAPSHOTS
 
 
-def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
+def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -> None:
     path = folder / RUN
     if not resume:
-        if path.exists() or _of_snapshots(folder) is not None:
-            raise TrainingError(f"{folder} has a run already", mends=[Mend.RESUME, Mend.OTHER_FOLDER])
+        has_snapshot = _of_snapshots(folder) is not None
+        if overwrite and (path.exists() or has_snapshot):
+            set_aside(folder, [*_files(folder), RUN])
+        elif has_snapshot:
+            raise TrainingError(f"{folder} has a run already", mends=[Mend.RESUME, Mend.OVERWRITE, Mend.OTHER_FOLDER])
+        elif path.exists():
+            raise TrainingError(
+                f"{folder} has a run that ended before its first snapshot", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
+            )
         _write(folder, identity)
         return
     before = _before(folder)
@@ -80,8 +99,16 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool) -> None:
         raise TrainingError(
             f"cannot resume the run in {folder}: it was started otherwise",
             notes=(*differences, "give what it was started with, or start a new run"),
-            mends=[Mend.OTHER_FOLDER],
+            mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER],
         )
+
+
+def _files(folder: Path) -> list[str]:
+    """The names of all that a run leaves in its folder, but what says that there is one."""
+    left: list[str] = []
+    with suppress(OSError, NotExpected):
+        left = [name for name in read_json(folder / RECORD, _Files).files if Path(name).name == name]
+    return [*left, WEIGHTS, METRICS, RECORD, *CURVES, TENSORBOARD, SNAPSHOTS]
 
 
 def _before(folder: Path) -> RunIdentity:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,6 +100,16 @@ class Smoothed:
         self._sum = self._keep * self._sum + number
         self._weight = self._keep * self._weight + 1
         return self._sum / self._weight
+
+
+def run_seconds(records: Iterable[Record]) -> float:
+    """Return what a run took. Seconds are counted from 0 again by a process that goes on with it."""
+    total = last = 0.0
+    for record in records:
+        if record["seconds"] < last:
+            total += last
+        last = record["seconds"]
+    return total + last
 
 
 def read_metrics(path: Path) -> list[Record]:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from lstmc.numerals import number
-from lstmc.runs.curves import drawn, figure_bytes
+from lstmc.runs.curves import drawn, figure_bytes, palette, wrapped
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.results import Goal, Row, best_of
+from lstmc.sweeps.results import CURVES, SCORES, Goal, Row, best_of
 
-SCORES, CURVES = "sweep.png", "curves.png"
 MOST_CURVES = 8
 PANEL = 3.4  # inches
 
@@ -30,28 +30,52 @@ def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
     found = {SCORES: figure_bytes(lambda: scores_figure(scored, goal), ["png"])["png"]}
     curves = {row.name: read_metrics(runs / row.name / METRICS) for row in scored[:MOST_CURVES]}
     if any(curves.values()):
-        found[CURVES] = drawn(curves, ["png"])["png"]
+        kind, colors = _colors(scored)
+        kinds = {row.name: f"{kind}={row.point[kind]}" for row in scored[:MOST_CURVES]} if colors else None
+        found[CURVES] = drawn(curves, ["png"], kinds)["png"]
     return found
 
 
 def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
-    """A panel for each name that varies: every point's score over its value there. Dropped points are hollow."""
+    """A panel for each name that varies: every point's score over its value there.
+
+    The first name whose values are words, as those of cells are, gives the colours. Dropped points are hollow, the best
+    one has a ring.
+    """
     names = [name for name in rows[0].point if len({row.point[name] for row in rows}) > 1] or list(rows[0].point)[:1]
     figure = Figure(figsize=(max(PANEL * len(names), 4.5), PANEL), layout="constrained")
     best = best_of(rows, goal)
+    kind, colors = _colors(rows)
     for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
         places, ticks = _places([row.point[name] for row in rows], axes)
         for row, place in zip(rows, places, strict=True):
-            color = "C1" if row is best else "C0"
+            color = colors.get(row.point.get(kind, ""), "C0")
             filled = color if row.state == "finished" else "none"
             axes.plot([place], [goal.of(row.scores)], "o", markerfacecolor=filled, markeredgecolor=color, clip_on=False)
+            if row is best:
+                ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": "black"}
+                axes.plot([place], [goal.of(row.scores)], "o", clip_on=False, **ring)
         if ticks:
             axes.set_xticks(range(len(ticks)), ticks, rotation=30 if max(map(len, ticks)) > 6 else 0)
             axes.set_xlim(-0.5, len(ticks) - 0.5)
         axes.set_xlabel(name)
     figure.axes[0].set_ylabel(goal.score)
-    figure.suptitle(f"{goal}: {best.name}" if best else str(goal), fontsize=9)
+    figure.suptitle(wrapped(f"{goal}: {best.name}" if best else str(goal), figure.get_figwidth() - 0.2), fontsize=9)
+    if colors and len(names) > 1:
+        handles = [
+            Line2D([], [], linestyle="", marker="o", color=color, label=value) for value, color in colors.items()
+        ]
+        figure.legend(handles=handles, loc="outside right center", frameon=False, title=kind)
     return figure
+
+
+def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
+    """Return the first name whose values are several words, and a colour for each; no colours where there is none."""
+    for name in rows[0].point:
+        values = list(dict.fromkeys(row.point[name] for row in rows))
+        if len(values) > 1 and any(number(value) is None for value in values):
+            return name, palette(sorted(values))
+    return "", {}
 
 
 def _places(values: Sequence[str], axes: Axes) -> tuple[list[float], list[str]]:

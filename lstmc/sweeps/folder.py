@@ -14,13 +14,16 @@ from typing import Any
 from lstmc.errors import Mend, SweepError
 from lstmc.folder_lock import held
 from lstmc.json_file import NotExpected, read_json
-from lstmc.output import write_files
+from lstmc.output import set_aside, write_files
+from lstmc.sweeps.results import CURVES, RESULTS, SCORES, SUMMARY
 from lstmc.sweeps.space import Point
 
 SWEEP = "sweep.json"
 POINTS = "points"
 LOCK = ".lock"
 BEST = "best"
+BEGIN = (Mend.OVERWRITE, Mend.OTHER_FOLDER)
+LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a sweep leaves
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,16 @@ def defined(
 
 
 @contextmanager
-def sweep_folder(folder: Path, definition: Definition) -> Iterator[Path]:
+def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) -> Iterator[Path]:
     """Holds the folder for this process, and yields where the runs of its points are.
 
-    Raises :class:`SweepError` where the folder has another sweep, or another process works in it, and
-    :class:`OutputError` where it cannot be written.
+    With ``overwrite`` a sweep that is there is first moved into ``folder/previous/N``. Raises :class:`SweepError` where
+    the folder has another sweep, or another process works in it, and :class:`OutputError` where it cannot be written.
     """
     busy = SweepError(f"another sweep runs in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
     with held(folder, folder / LOCK, busy, f"into {folder}"):
+        if overwrite and any((folder / name).exists() for name in LEFT):
+            set_aside(folder, LEFT)
         _agree(folder, definition)
         yield folder / POINTS
 
@@ -91,16 +96,22 @@ def _agree(folder: Path, definition: Definition) -> None:
     path = folder / SWEEP
     if not path.exists():
         if (folder / POINTS).exists():
-            raise SweepError(f"{folder} has runs, and no {SWEEP} that says of what", mends=[Mend.OTHER_FOLDER])
+            raise SweepError(
+                f"{folder} has runs, and no {SWEEP} that says of what", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
+            )
         write_files(folder, {SWEEP: (json.dumps(asdict(definition), indent=1) + "\n").encode()})
         return
     try:
         before = read_json(path, Definition)
     except (OSError, NotExpected) as error:
-        raise SweepError(f"{path} does not say what sweep it is: {error}", mends=[Mend.OTHER_FOLDER]) from None
+        raise SweepError(
+            f"{path} does not say what sweep it is: {error}", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
+        ) from None
     if differences := definition.differences(before):
         raise SweepError(
-            f"{folder} has another sweep: it was started otherwise", notes=differences, mends=[Mend.OTHER_FOLDER]
+            f"{folder} has another sweep: it was started otherwise",
+            notes=differences,
+            mends=BEGIN,
         )
 
 

@@ -7,16 +7,21 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Literal
 
 from lstmc.json_file import Count, NotExpected, Number, read_json
 from lstmc.runs.metrics import Record, Smoothed
-from lstmc.sweeps.space import Point
+from lstmc.sweeps.space import SEED, Point
 
 RESULTS = "results.csv"
+SUMMARY = "summary.csv"
+SCORES, CURVES = "sweep.png", "curves.png"
 LOSS = "loss"
+# of a run: what it trained, FLOPs of one forward pass for one example, and what updates and tests took
+COSTS = ("parameters", "flops", "seconds")
 WINDOW = 20  # updates that the loss of a run without tests is a mean of
 
 State = Literal["waiting", "running", "finished", "dropped", "failed", "interrupted"]
@@ -26,7 +31,8 @@ State = Literal["waiting", "running", "finished", "dropped", "failed", "interrup
 class Outcome:
     """How a point's run ended: with all updates that it was to make, ``budget``, or with an error, ``reason``.
 
-    ``final`` errors would come again; with others the run may go on.
+    ``final`` errors would come again; with others the run may go on. ``costs`` are by the names of :data:`COSTS`, of a
+    run that did not fail.
     """
 
     budget: Count
@@ -34,6 +40,7 @@ class Outcome:
     scores: dict[str, Number] = field(default_factory=dict)
     reason: str = ""
     final: bool = True
+    costs: dict[str, Number] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,18 @@ class Row:
     iteration: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    costs: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """The finished points that differ in their seed alone: how many ``runs``, the mean and the sample standard
+    deviation of each score over them, and the mean of each cost."""
+
+    point: Point
+    runs: int
+    scores: Mapping[str, tuple[float, float]]
+    costs: Mapping[str, float]
 
 
 def measured(records: Iterable[Record]) -> dict[str, float]:
@@ -110,15 +129,49 @@ def ranked(rows: Iterable[Row], goal: Goal) -> list[Row]:
     return sorted(rows, key=lambda row: (order.index(row.state), goal.order(row.scores), row.name))
 
 
+def over_seeds(rows: Sequence[Row]) -> list[OverSeeds]:
+    """Return the means over seeds, in the order of the rows; none where the seed does not vary."""
+    if len({row.point.get(SEED) for row in rows}) < 2:
+        return []
+    groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+    for row in rows:
+        if row.state == "finished":
+            groups.setdefault(tuple(pair for pair in row.point.items() if pair[0] != SEED), []).append(row)
+    found = []
+    for point, group in groups.items():
+        scores = {name: [row.scores[name] for row in group if name in row.scores] for name in group[0].scores}
+        spread = {name: (mean(each), stdev(each) if len(each) > 1 else 0.0) for name, each in scores.items()}
+        found.append(
+            OverSeeds(dict(point), len(group), spread, {name: mean(row.costs[name] for row in group) for name in COSTS})
+        )
+    return found
+
+
+def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
+    """A table with a row for each point without its seed: the number of runs, the mean and the standard deviation of
+    each score, and the mean of each cost."""
+    scores = list(dict.fromkeys(name for group in groups for name in group.scores))
+    content = io.StringIO()
+    written = csv.writer(content, lineterminator="\n")
+    spread = [column for name in scores for column in (f"{name} mean", f"{name} std")]
+    written.writerow([*groups[0].point, "runs", *spread, *COSTS])
+    for group in groups:
+        found = [f"{value:.6g}" for name in scores for value in group.scores.get(name, (nan, nan))]
+        written.writerow([*group.point.values(), group.runs, *found, *(f"{group.costs[name]:.6g}" for name in COSTS)])
+    return content.getvalue().encode()
+
+
 def results_csv(rows: Sequence[Row]) -> bytes:
-    """A table with a column for what varies, the state, the iterations, each score, the reason and the run's folder."""
+    """A table with a column for what varies, the state, the iterations, each score, each of :data:`COSTS`, the reason
+    and the run's folder."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
     content = io.StringIO()
     written = csv.writer(content, lineterminator="\n")
-    written.writerow([*varied, "state", "iteration", *scores, "reason", "run"])
+    written.writerow([*varied, "state", "iteration", *scores, *COSTS, "reason", "run"])
     for row in rows:
         values = [row.point.get(name, "") for name in varied]
         found = [f"{row.scores[name]:.6g}" if name in row.scores else "" for name in scores]
-        written.writerow([*values, row.state, row.iteration, *found, row.reason, f"points/{row.name}"])
+        costs = [f"{row.costs[name]:.9g}" if name in row.costs else "" for name in COSTS]
+        written.writerow([*values, row.state, row.iteration, *found, *costs, row.reason, f"points/{row.name}"])
     return content.getvalue().encode()

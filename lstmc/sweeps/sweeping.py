@@ -9,16 +9,30 @@ from typing import Any
 
 from lstmc.api.build import backend_of
 from lstmc.api.settings import solver_settings
+from lstmc.api.training_run import iterations_of
 from lstmc.backend import Trains, require
 from lstmc.errors import SweepError
 from lstmc.extras import need
-from lstmc.model_file import model_in
+from lstmc.model_file import ModelSource, model_in
 from lstmc.output import write_files
 from lstmc.pool import Pool, pool
 from lstmc.runs.metrics import METRICS, read_metrics
 from lstmc.sweeps.folder import defined, link_best, sweep_folder
 from lstmc.sweeps.halving import budgets, kept
-from lstmc.sweeps.results import RESULTS, Goal, Outcome, Row, best_of, measured, ranked, read_outcome, results_csv
+from lstmc.sweeps.results import (
+    RESULTS,
+    SUMMARY,
+    Goal,
+    Outcome,
+    Row,
+    best_of,
+    measured,
+    over_seeds,
+    ranked,
+    read_outcome,
+    results_csv,
+    summary_csv,
+)
 from lstmc.sweeps.space import Space
 from lstmc.sweeps.task import Task, Training, at_point, train_point
 
@@ -55,10 +69,13 @@ def sweep(
     test_split: float | None = None,
     sizes: Mapping[str, int] | None = None,
     options: Mapping[str, str] | None = None,
+    epochs: float | None = None,
     solver: Sequence[str] = (),
     seed: int = 0,
     batch: str | None = None,
     shuffle: bool = True,
+    tensorboard: bool = False,
+    overwrite: bool = False,
     gpu: bool = False,
     target: str | None = None,
     backend: str = "caffe",
@@ -79,6 +96,7 @@ def sweep(
         halving: Compare the points after fewer updates too, and let one in so many go on each time.
         goal: What is the best.
         scheduler: The address of a Dask scheduler; without one, ``workers`` processes on this machine.
+        tensorboard: Also write event files into the folder of each run.
         watch: Is given the rows now and then.
         stop: Is asked whether to stop, with snapshots.
 
@@ -100,6 +118,8 @@ def sweep(
         gpu=gpu,
         target=target,
         backend=backend,
+        epochs=epochs,
+        tensorboard=tensorboard,
     )
     if halving is not None and halving < 2:
         raise SweepError(f"halving: expected a whole number from 2 on, found {halving}")
@@ -110,9 +130,10 @@ def sweep(
         raise SweepError("halving compares points after the same number of updates: solver.max_iter cannot vary")
     drawing = need("lstmc.sweeps.drawing", "matplotlib", "sweep", SweepError)  # before anything is trained
     files = [_file_of(training.model), training.data, *([training.test_data] if training.test_data else [])]
-    definition = defined(asdict(training), files, points, halving, str(goal))
+    decides = {name: value for name, value in asdict(training).items() if name != "tensorboard"}
+    definition = defined(decides, files, points, halving, str(goal))
     folder = Path(out).absolute()
-    with sweep_folder(folder, definition) as runs, pool(scheduler, workers) as workers_of_it:
+    with sweep_folder(folder, definition, overwrite) as runs, pool(scheduler, workers) as workers_of_it:
         made = _Sweep(training, rows, runs, goal, watch, stop, workers_of_it, drawing)
         try:
             if halving is None:
@@ -188,6 +209,7 @@ class _Sweep:
             iteration=outcome.iteration,
             scores=outcome.scores,
             reason=outcome.reason,
+            costs=outcome.costs,
         )
 
     def look(self, names: Sequence[str]) -> None:
@@ -209,7 +231,9 @@ class _Sweep:
         """The results of all points, the link to the best, and the pictures."""
         rows = ranked(self.rows.values(), self.goal)
         pictures = self.drawing.pictures(rows, self.goal, self.runs)
-        written = write_files(folder, {RESULTS: results_csv(rows), **pictures})
+        groups = over_seeds(rows)
+        tables = {RESULTS: results_csv(rows), **({SUMMARY: summary_csv(groups)} if groups else {})}
+        written = write_files(folder, {**tables, **pictures})
         best = best_of(rows, self.goal)
         return (*written, *([link_best(folder, best.name)] if best is not None else []))
 
@@ -231,9 +255,20 @@ def _updates(training: Training, points: Sequence[Mapping[str, str]]) -> list[in
     Raises for a value that its name does not take, as an unknown cell: before any point is trained.
     """
     backend, source = require(backend_of(training.backend), Trains), model_in(training.model)
-    updates: list[int] = []
+    updates, of_sizes = list[int](), dict[tuple[tuple[str, int], ...], int]()  # data are read once for equal sizes
     for point in points:
         given = at_point(training, source, point)
         model = source.with_options(given.options or {}).model
-        updates.append(solver_settings(backend, model.solver, given.solver).max_iter)
+        made = solver_settings(backend, model.solver, given.solver).max_iter
+        if training.epochs is not None:
+            key = tuple(sorted((given.sizes or {}).items()))
+            of_sizes[key] = made = of_sizes.get(key) or _of_epochs(source.with_options(given.options or {}), given)
+        updates.append(made)
     return updates
+
+
+def _of_epochs(model: ModelSource, given: Training) -> int:
+    assert given.epochs is not None
+    return iterations_of(
+        model, given.epochs, given.solver, given.sizes or {}, given.batch, given.data, given.test_data, given.test_split
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from filelock import FileLock
 
-from lstmc.api import train
+from lstmc.api import Run, train
 from lstmc.errors import LstmcError, Mend, SweepError
 from lstmc.extras import need
 from lstmc.model_file import ModelSource, model_in
@@ -16,7 +17,8 @@ from lstmc.numerals import whole
 from lstmc.output import write_files
 from lstmc.runs.folder import RUN, SNAPSHOTS
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.results import Outcome, measured, outcome_file, read_outcome
+from lstmc.runs.tensorboard import EventFiles
+from lstmc.sweeps.results import COSTS, Outcome, measured, outcome_file, read_outcome
 from lstmc.sweeps.space import SEED, SOLVER, Point
 
 LOCK = ".point.lock"  # held while the point is trained: a scheduler may give a task away that still runs elsewhere
@@ -39,6 +41,8 @@ class Training:
     gpu: bool = False
     target: str | None = None
     backend: str = "caffe"
+    epochs: float | None = None
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
                 seed = number
             else:
                 sizes[name] = number
-    if budget is not None:
+    if budget is not None:  # which is so many epochs too, where these are given
         settings["max_iter"] = str(budget)
     solver = tuple(f"{name}={value}" for name, value in settings.items())
     return replace(training, sizes=sizes, options=options, seed=seed, solver=solver)
@@ -88,51 +92,55 @@ def train_point(task: Task) -> Outcome:
         before = read_outcome(folder, task.budget)
         if before is not None:
             return before
-        iteration, reason, final = 0, "", True
+        iteration, reason, final, costs = 0, "", True, dict[str, float]()
         try:
-            iteration = _train(task, folder)
+            run = _train(task, folder)
+            iteration, costs = run.iteration, {name: getattr(run, name) for name in COSTS}
         except LstmcError as error:
             reason, final = _said(error), Mend.RESUME not in error.mends
         records = read_metrics(folder / METRICS)
         iteration = iteration or max((record["iteration"] for record in records), default=0)
         if not reason and iteration < task.budget:
             reason, final = "stopped", False
-        outcome = Outcome(task.budget, iteration, measured(records), reason, final)
+        outcome = Outcome(task.budget, iteration, measured(records), reason, final, costs)
         if outcome.final:
             write_files(folder, outcome_file(outcome))
         return outcome
 
 
-def _train(task: Task, folder: Path) -> int:
-    """How many updates the run has made."""
+def _train(task: Task, folder: Path) -> Run:
+    """Train a point to its budget, in its folder."""
     model = model_in(task.training.model)
     given = at_point(task.training, model, task.point, task.budget)
-    return train(
-        model.with_options(given.options or {}),
-        given.data,
-        out=folder,
-        test_data=given.test_data,
-        test_split=given.test_split,
-        solver=given.solver,
-        seed=given.seed,
-        batch=given.batch,
-        shuffle=given.shuffle,
-        gpu=given.gpu,
-        target=given.target,
-        backend=given.backend,
-        resume=(folder / RUN).exists() or (folder / SNAPSHOTS).exists(),
-        stop=_cancelled(),
-        command=command(given, folder),
-        sizes=given.sizes,
-    ).iteration
+    with ExitStack() as stack:
+        return train(
+            model.with_options(given.options or {}),
+            given.data,
+            out=folder,
+            test_data=given.test_data,
+            test_split=given.test_split,
+            solver=given.solver,
+            seed=given.seed,
+            batch=given.batch,
+            shuffle=given.shuffle,
+            gpu=given.gpu,
+            target=given.target,
+            backend=given.backend,
+            resume=(folder / RUN).exists() or (folder / SNAPSHOTS).exists(),
+            progress=stack.enter_context(closing(EventFiles(folder))) if given.tensorboard else None,
+            stop=_cancelled(),
+            command=command(given, folder),
+            sizes=given.sizes,
+        )
 
 
 def command(given: Training, folder: Path) -> str:
     """The call that trains the same alone, for the record of the run."""
+    other = ("model", "data", "options", "epochs", "tensorboard")  # epochs are max_iter here
     rest = {
         item.name: getattr(given, item.name)
         for item in fields(given)
-        if item.name not in ("model", "data", "options") and getattr(given, item.name) != item.default
+        if item.name not in other and getattr(given, item.name) != item.default
     }
     model = f"model_in({given.model!r})" + (f".with_options({given.options!r})" if given.options else "")
     arguments = "".join(

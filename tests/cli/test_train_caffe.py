@@ -206,7 +206,8 @@ def test_a_folder_with_another_run_is_refused(lstmc: LSTMC, caffe: object) -> No
     again = lstmc(*GIVEN, *short)
     assert again.code == 2
     assert again.err == (
-        "TrainingError: run has a run already\n  go on with the run by --resume\n  give another folder by -o\n"
+        "TrainingError: run has a run already\n  go on with the run by --resume\n"
+        "  begin again in this folder by --overwrite\n  give another folder by -o\n"
     )
     other = lstmc(*GIVEN, *short, "--resume", "--seed", "1")
     assert other.code == 2

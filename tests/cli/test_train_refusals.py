@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,53 @@ def test_states_that_are_carried_keep_the_order(lstmc: LSTMC) -> None:
     ended = lstmc("train", "other.py", "--data", "data.npz", *SIZES, "-o", "run", "--solver", "max_iter=2")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("training on 20 examples in batches of 4, in order: 2 iterations, 0.4 epochs\n")
+
+
+def test_sizes_come_from_the_data(lstmc: LSTMC) -> None:
+    Path("net.py").write_text(MODEL)
+    np.savez("data.npz", **arrays())
+    given = ("train", "net.py", "--data", "data.npz")
+    assert lstmc(*given, "-D", "N=4", "-o", "run", "--epochs", "0.5").code == 0
+    record = json.loads(Path("run/command.json").read_text())
+    assert record["sizes"] == {"N": 4, "T": 3}
+    assert "22 examples" in lstmc(*given, "-D", "N=4", "-D", "T=3", "-o", "other").out
+    ended = lstmc(*given, "-D", "N=4", "-D", "T=5", "-o", "third")
+    assert "wrong shape: X must be [T=5, examples, 2] or [batches, T=5, N=4, 2], found [3, 22, 2]" in ended.err
+    np.savez("data.npz", **arrays(cont=np.ones((4, 22))))
+    ended = lstmc(*given, "-D", "N=4", "-o", "third")
+    assert ended.err.startswith(
+        "DimError: dimension T is 3 (in X [3, 22, 2] of the data) and 4 (in cont [4, 22] of the data)\n"
+    )
+    np.savez("data.npz", X=arrays()["X"].transpose(1, 0, 2), label=arrays()["label"])
+    ended = lstmc(*given, "-D", "N=4", "-o", "third")
+    assert ended.code == 2
+    assert "sizes that the data show: T=22" in ended.err
+    one = {"X": arrays()["X"][:, :4], "label": arrays()["label"][:4]}
+    np.savez("data.npz", **{name: np.stack([array] * 5) for name, array in one.items()})
+    assert "5 batches" in lstmc(*given, "-o", "third").out
+
+
+def test_how_long_is_said_once(lstmc: LSTMC) -> None:
+    Path("net.py").write_text(MODEL)
+    np.savez("data.npz", **arrays())
+    given = ("train", "net.py", "--data", "data.npz", *SIZES, "-o", "run")
+    assert "6 iterations, 1.09 epochs" in lstmc(*given, "--epochs", "1").out
+    assert lstmc(*given, "--epochs", "1", "--solver", "max_iter=3").err == (
+        "TrainingError: --epochs 1 and the solver's max_iter both say how long to train: expected one of them\n"
+    )
+    assert lstmc(*given, "--epochs", "0").err == "TrainingError: --epochs 0: expected a number above 0\n"
+    assert lstmc(*given, "--resume", "--overwrite").err == (
+        "TrainingError: --resume goes on with a run and --overwrite does not: expected one\n"
+    )
+
+
+def test_an_option_of_other_programs_is_answered_with_what_to_write(lstmc: LSTMC) -> None:
+    for option, write in (
+        ("--lr", "Write --solver base_lr=NUMBER.\n"),
+        ("--batch-size", "Write -D N=INT.\n"),
+        ("--weight_decay", "Write --solver weight_decay=VALUE for a setting of the solver, -D NAME=INT for a size.\n"),
+    ):
+        ended = lstmc("train", "net.py", "--data", "data.npz", "-o", "run", option, "1")
+        assert ended.code == 2
+        assert ended.err.endswith(write)
+    assert "Write" not in lstmc("compile", "net.py", "--lr", "1").err

@@ -10,7 +10,7 @@ import pytest
 
 from lstmc.errors import DrawingError
 from lstmc.runs.comparison import _names, plot_runs
-from lstmc.runs.curves import runs_figure
+from lstmc.runs.curves import runs_figure, short_names
 
 
 def records(*scores: str, low: float = 1.0) -> list[dict[str, Any]]:
@@ -39,18 +39,64 @@ def test_a_loss_that_is_not_above_zero_is_on_a_linear_axis() -> None:
 
 def test_nothing_lies_over_the_lines() -> None:
     figure = runs_figure({"a": records("loss", "accuracy"), "b": records("loss")})
-    figure.canvas.draw()
+    figure.draw_without_rendering()  # lays it out
     legend = figure.legends[0].get_window_extent()
     assert all(axes.get_legend() is None and not legend.overlaps(axes.get_window_extent()) for axes in figure.axes)
 
 
 def test_several_runs_have_a_colour_each() -> None:
     losses, accuracy = runs_figure({"a": records("loss", "accuracy"), "b": records("accuracy")}).axes
-    labels = ["a, training loss, smoothed", "a, test loss", "b, training loss, smoothed"]
-    assert [(line.get_label(), line.get_color()) for line in losses.lines] == list(
-        zip(labels, ("C0", "C0", "C1"), strict=True)
-    )
+    assert [(line.get_linestyle(), line.get_color()) for line in losses.lines] == [
+        ("-", "C0"),
+        ("--", "C0"),
+        ("-", "C1"),
+    ]
     assert [line.get_color() for line in accuracy.lines] == ["C0", "C1"]
+
+
+NAMES = [f"kind={kind},solver.base_lr={rate},seed=1" for kind in ("griffin", "lstm") for rate in (0.01, 0.003)]
+
+
+def test_the_legend_has_each_run_once_without_what_all_names_have_in_common() -> None:
+    legend = [text.get_text() for text in runs_figure({name: records("loss") for name in NAMES}).legends[0].get_texts()]
+    assert legend == [
+        "kind=griffin,solver.base_lr=0.01",
+        "kind=griffin,solver.base_lr=0.003",
+        "kind=lstm,solver.base_lr=0.01",
+        "kind=lstm,solver.base_lr=0.003",
+        "training loss, smoothed",
+        "test loss",
+    ]
+    assert short_names(["a,b", "b,a"]) == ["a,b", "b,a"]
+    assert short_names(["seed=1,H=2", "seed=2,H=2"]) == ["seed=1", "seed=2"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a", "b", "c"],
+        NAMES,
+        [f"/home/somebody/experiments/of-last-week/with a long name/{i}/run" for i in range(14)],
+        ["W" * 300, "M" * 5],
+    ],
+)
+def test_the_legend_is_inside_of_the_picture(names: list[str]) -> None:
+    figure = runs_figure({name: records("loss", "accuracy") for name in names})
+    figure.draw_without_rendering()  # lays it out
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.y0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+    assert legend.y1 <= figure.bbox.y1
+    assert not any(legend.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def test_runs_of_a_kind_have_one_colour_and_one_entry() -> None:
+    kinds = {name: name.partition(",")[0] for name in NAMES}
+    figure = runs_figure({name: records() for name in NAMES}, kinds)
+    assert [line.get_color() for line in figure.axes[0].lines] == ["C0", "C0", "C1", "C1"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["kind=griffin", "kind=lstm", "training loss, smoothed"]
 
 
 def written(folder: Path, *scores: str) -> Path:
@@ -67,7 +113,7 @@ def written(folder: Path, *scores: str) -> Path:
 def test_runs_that_are_called_alike_are_called_by_their_paths(tmp_path: Path) -> None:
     runs = [written(tmp_path / "x" / "run"), written(tmp_path / "y" / "run")]
     named = _names(runs)
-    assert list(named) == [str(run) for run in runs]
+    assert list(named) == ["x/run", "y/run"]
     assert list(_names(runs[:1])) == ["run"]
 
 

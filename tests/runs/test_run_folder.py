@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc.errors import TrainingError
+from lstmc.errors import Mend, TrainingError
 from lstmc.runs.folder import RUN, RunIdentity, run_folder
 from lstmc.runs.snapshots import Description, read_about, write_snapshot
 
@@ -74,3 +74,30 @@ def test_without_whole_snapshots_it_is_refused(folder: Path) -> None:
     assert "net: expected a valid string, found 3" in said
     (folder / RUN).unlink()
     assert refusal(folder).startswith(f"TrainingError: {folder} has no run to resume")
+
+
+def test_a_run_is_moved_aside_before_another_begins_in_its_folder(folder: Path) -> None:
+    other = replace(OURS, net="other")
+    left = {
+        "metrics.jsonl": b"m",
+        "command.json": b'{"files": ["net.prototxt", "../x"]}',
+        "net.prototxt": b"n",
+        "my.py": b"",
+    }
+    for name, content in left.items():
+        (folder / name).write_bytes(content)
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.glob("[!.]*/*/*")}
+    with run_folder(folder, other, resume=False, overwrite=True) as snapshots:
+        assert not snapshots.exists()
+        assert {path.name for path in folder.iterdir()} == {".lock", "run.json", "my.py", "previous"}
+    kept = folder / "previous/1"
+    assert {path.relative_to(kept): path.read_bytes() for path in kept.glob("*/*/*")} == before
+    assert {path.name for path in kept.iterdir()} == {"run.json", "snapshots", *left} - {"my.py"}
+    with (
+        pytest.raises(TrainingError, match="has a run that ended before its first snapshot") as caught,
+        run_folder(folder, other, resume=False),
+    ):
+        pass
+    assert caught.value.mends == (Mend.OVERWRITE, Mend.OTHER_FOLDER)
+    with run_folder(folder, OURS, resume=False, overwrite=True):
+        assert [path.name for path in (folder / "previous/2").iterdir()] == ["run.json"]

@@ -23,3 +23,12 @@ def test_ticks(values: tuple[str, ...], ticks: list[float] | None, scale: str) -
     low, high = axes.get_xlim()
     if ticks is not None:
         assert [tick for tick in axes.get_xticks() if low <= tick <= high] == ticks
+
+
+def test_the_cells_give_the_colours() -> None:
+    points = [{"seed": seed, "cell": cell} for cell in ("mine", "gru") for seed in ("1", "2")]
+    rows = [Row(f"{i}", point, "finished", 1, {"loss": 1.0 + i}) for i, point in enumerate(points)]
+    figure = scores_figure(rows, Goal())
+    seeds = [line.get_markeredgecolor() for line in figure.axes[0].lines]
+    assert seeds == ["C1", "black", "C1", "C0", "C0"]  # black is the ring of the best
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["gru", "mine"]

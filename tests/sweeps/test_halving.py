@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lstmc.sweeps.halving import budgets, kept
@@ -47,10 +49,11 @@ def test_the_best_has_finished_and_has_a_score() -> None:
 
 
 def test_a_row_of_the_table_for_each_point() -> None:
-    assert results_csv([rows()[1], rows()[5]]).decode() == (
-        "H,state,iteration,loss,accuracy,reason,run\n"
-        "1,finished,10,0.5,0.1,,points/p1\n"
-        "9,failed,3,0,,it ran away,points/bad\n"
+    first = replace(rows()[1], costs={"parameters": 6, "flops": 12, "seconds": 0.125})
+    assert results_csv([first, rows()[5]]).decode() == (
+        "H,state,iteration,loss,accuracy,parameters,flops,seconds,reason,run\n"
+        "1,finished,10,0.5,0.1,6,12,0.125,,points/p1\n"
+        "9,failed,3,0,,,,,it ran away,points/bad\n"
     )
 
 

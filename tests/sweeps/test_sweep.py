@@ -121,7 +121,8 @@ def test_what_has_finished_is_not_trained_again(lstmc: LSTMC, here: Here) -> Non
     lost.unlink()  # as after a kill between the end of a run and its last word
     assert swept(lstmc, *GRID).code == 0
     assert here.jobs == ["solver.base_lr=0.01,scale=1"]
-    assert results() == before
+    again_in = "points/solver.base_lr=0.01,scale=1"  # this backend begins anew
+    assert {**results(), again_in: {**results()[again_in], "seconds": before[again_in]["seconds"]}} == before
 
 
 @pytest.mark.slow
@@ -237,6 +238,7 @@ def test_another_sweep_in_the_folder_is_refused(lstmc: LSTMC, here: Here) -> Non
         f"SweepError: {folder} has another sweep: it was started otherwise\n"
         "  seed: started with 0, now 1\n"
         "  the points are others\n"
+        "  begin again in this folder by --overwrite\n"
         "  give another folder by -o\n"
     )
     Path("net.py").write_text(WITH_OPTION + "\n# changed\n")
@@ -273,3 +275,34 @@ def test_an_option_that_the_model_does_not_have(lstmc: LSTMC, here: Here) -> Non
     ended = lstmc("train", "net.py", "--data", "data.npz", *SIZES, "-o", "run", "--set", "cell=gru")
     assert ended.code == 2
     assert ended.err.startswith("DslError: model 'net' has no option cell: it has none\n")
+
+
+@pytest.mark.slow
+def test_results_have_the_costs_of_each_run_and_means_over_seeds(lstmc: LSTMC, here: Here) -> None:
+    Path("net.py").write_text(CELLS)
+    np.savez("data.npz", **arrays(44))
+    data = ("sweep", "net.py", "--data", "data.npz", "--test-split", "0.3", "-o", "sweep")
+    grid = ("--grid", "cell=mine,gru", "--grid", "seed=1,2")
+    ended = lstmc(*data, *grid, "-D", "N=4", "--epochs", "2", "--tensorboard")  # T is that of the data
+    assert ended.code == 0
+    found = results()
+    row = found["points/cell=mine,seed=2"]
+    assert row["iteration"] == "16"  # 31 examples twice, in batches of 4
+    assert row["parameters"] == str(4 * 2 + 4 * 4 + 3 * 4)
+    # of one example: in each step two products, a sum of 4 and 4 tanh, and in the end a product
+    assert row["flops"] == str(3 * (2 * 4 * 2 + 2 * 4 * 4 + 4 + 4) + 2 * 3 * 4)
+    assert float(row["seconds"]) > 0
+    assert list(Path("sweep/points/cell=mine,seed=2/tensorboard").iterdir())
+    with Path("sweep/summary.csv").open() as file:
+        summary = {line["cell"]: line for line in csv.DictReader(file)}
+    assert set(summary) == {"mine", "gru"}
+    losses = [float(found[f"points/cell=gru,seed={seed}"]["loss"]) for seed in (1, 2)]
+    assert summary["gru"]["runs"] == "2"
+    assert float(summary["gru"]["loss mean"]) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert float(summary["gru"]["loss std"]) == pytest.approx(np.std(losses, ddof=1), rel=1e-3)
+    assert "means and standard deviations over seeds" in ended.out
+    changed = lstmc(*data, "--grid", "seed=3", "-D", "N=4", "--epochs", "1", "--overwrite")
+    assert (changed.code, list(results())) == (0, ["points/seed=3"])
+    assert not Path("sweep/summary.csv").exists()
+    assert Path("sweep/previous/1/points/cell=gru,seed=1/weights.npz").is_file()
+    assert Path("sweep/previous/1/sweep.json").is_file()

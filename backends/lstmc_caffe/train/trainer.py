@@ -86,7 +86,7 @@ def train_net(
             notes=("make the batch larger in the model, or run `caffe train` on the files of `lstmc compile`",),
         )
     identity = RunIdentity.of(what_it_computes(net), fingerprint, deciding_settings(solver))
-    with run_folder(run.folder, identity, run.resume) as snapshots:
+    with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
         training = _Training(runner, net, solver, run, identity, snapshots, ranks, locate)
         try:
             return training.run_to_end()

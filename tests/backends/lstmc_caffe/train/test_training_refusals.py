@@ -23,7 +23,9 @@ class TestFolder:
     def test_a_folder_that_has_a_run(self, caffe: Runner, tmp_path: Path) -> None:
         train(caffe, line(), SHORT, tmp_path)
         assert refused(caffe, line(), SHORT, tmp_path) == (
-            f"TrainingError: {tmp_path} has a run already\n  resume the run\n  give another folder"
+            f"TrainingError: {tmp_path} has a run already\n  resume the run\n"
+            "  begin again in this folder, which keeps what it has\n"
+            "  give another folder"
         )
 
     def test_a_folder_that_has_none(self, caffe: Runner, tmp_path: Path) -> None:
