@@ -54,7 +54,8 @@ def net_page(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     across = ", time going across" if any(node.step for node in net.compiled.expanded) else ""
-    parts = {"pictures": "Pictures", "source": "Source", "passes": "Passes", "layers": "Layers", "prototxt": "Net"}
+    parts = {"run": "Run"} if run else {}
+    parts |= {"pictures": "Pictures", "source": "Source", "passes": "Passes", "layers": "Layers", "prototxt": "Net"}
     parts |= {"verified": "Verified"} | ({"recipes": "Imported parameters"} if recipes else {})
     by_name = {row.layer.name: row for row in rows}
     return jinja.get_template(TEMPLATE).render(
@@ -62,7 +63,7 @@ def net_page(
         summary=str(net),
         version=__version__,
         made_from=net.compiled.source,
-        parts=[*parts.items(), *([("run", "Run")] if run else [])],
+        parts=list(parts.items()),
         pictures=[
             {"key": "rolled", "title": "The model, each scan's body once", "svg": _svg(drawings["rolled"], "rolled")},
             {"key": "unrolled", "title": f"The net{across}", "svg": _svg(drawings["unrolled"], "unrolled")},

@@ -86,9 +86,17 @@ def test_a_page_is_no_wider_than_a_telephone(browser: Browser, pages: dict[str, 
         assert made.evaluate("document.documentElement.scrollWidth") == 360
 
 
+@pytest.mark.parametrize("key", ["rolled", "unrolled"])
+def test_a_picture_opens_at_a_size_that_can_be_read(page: Page, key: str) -> None:
+    texts = page.locator(f"#{key} + .picture text")
+    heights = texts.evaluate_all("all => all.map(text => text.getBoundingClientRect().height)")
+    assert min(heights) >= 12  # a line of text of 12 pixels is higher
+
+
 def test_the_keyboard_moves_and_zooms_a_picture(page: Page) -> None:
-    whole = view_box(page, "unrolled")
     page.locator("#unrolled + .picture").focus()
+    page.keyboard.press("0")
+    whole = view_box(page, "unrolled")
     page.keyboard.press("ArrowRight")
     moved = view_box(page, "unrolled")
     assert moved == pytest.approx([whole[0] + 0.1 * whole[2], *whole[1:]])
@@ -150,6 +158,7 @@ def test_search_leads_to_layers_of_steps_that_are_not_drawn(long_page: Page) -> 
 
 
 def test_buttons_zoom_and_the_wheel_scrolls_a_page_until_a_picture_is_clicked(page: Page) -> None:
+    page.get_by_role("button", name="Show all: The net, time going across").click()
     whole = view_box(page, "unrolled")
     page.get_by_role("button", name="Zoom in: The net, time going across").click()
     assert view_box(page, "unrolled")[2] == pytest.approx(0.8 * whole[2])

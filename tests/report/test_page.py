@@ -190,5 +190,7 @@ def test_a_run_tells_its_command_settings_and_curve(net: lstmc.Net, tmp_path: Pa
     )
     made = net_page(net, run=facts)
     assert facts.curve.startswith(b"\x89PNG")
+    assert made.index('<section aria-labelledby="run">') < made.index('<section aria-labelledby="pictures">')
+    assert made.index('<a href="#run">') < made.index('<a href="#pictures">')
     assert all(word in made for word in ("lstmc train x.py", "base_lr", "0.125", "data:image/png;base64,"))
     assert '<th scope="row">gamma</th>' not in made  # a setting without a value
