@@ -7,6 +7,7 @@ import json
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import platformdirs
 
 from lstmc.activity import doing
 from lstmc.backend import Artifact, Backend, Tunes, require
+from lstmc.cache import private_folder
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, print_graph
 from lstmc.json_file import NotExpected, Number, read_json
@@ -69,6 +71,8 @@ def tune(
     doing(f"measuring {len(artifacts)} forms")
     measured = tuner.seconds(artifacts)
     seconds = dict(sorted(measured.items(), key=lambda item: item[1]))
+    with suppress(OSError):  # which write_files says
+        private_folder(folder)
     write_files(folder, {TUNED: json.dumps({**_read(folder / TUNED), key: seconds}, indent=1).encode()})
     return Tuning(next(iter(seconds)), seconds, False)
 

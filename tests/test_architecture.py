@@ -34,7 +34,7 @@ ORDER["lstmc"] = (
     ("types", "version", "plain_text", "memory", "numerals", "templates", "activity", "mpi_launcher", "similar_names"),
     ("source", "json_file"),
     ("errors",),
-    ("collector", "output", "stored", "plugins", "extras", "folder_lock"),
+    ("collector", "output", "stored", "plugins", "extras", "folder_lock", "cache"),
     ("arrays", "npz", "pool", "catalog"),
     ("ops",),
     ("ir",),

@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from lstmc.cache import private_folder
 from lstmc_caffe.install import packages, record
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.command import run
@@ -90,8 +91,8 @@ def install(
     if not force and (found := record.installed(cache, recipe)):
         return found
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / "install.lock", report):
+        private_folder(folder)
+        with _locked(folder / "install.lock", report), _written_by_this_user_alone():
             # Another process may have finished it meanwhile.
             if not force and (found := record.installed(cache, recipe)):
                 return found
@@ -113,6 +114,17 @@ def install(
     if done is None:
         raise InstallError(f"the new build in {folder} is not accepted", notes=record.refusals(cache, recipe))
     return done
+
+
+@contextmanager
+def _written_by_this_user_alone() -> Iterator[None]:
+    """Make files that no other user can write, whatever the umask: others would not be used."""
+    umask = os.umask(0o077)
+    os.umask(umask | 0o022)
+    try:
+        yield
+    finally:
+        os.umask(umask)
 
 
 def _finish(order: Order, folder: Path, caffe: str, started: float) -> None:

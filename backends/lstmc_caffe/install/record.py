@@ -14,6 +14,7 @@ from typing import Annotated
 import platformdirs
 from pydantic import Field
 
+from lstmc.cache import foreign
 from lstmc.json_file import NotExpected, read_json
 from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
@@ -175,6 +176,9 @@ def _refusal(build: Build, recipe: Recipe) -> str | None:
     key = recipe.key(Platform.current(record.python_version))
     if record.key != key:
         return f"built as {record.key}, but this machine and this version of lstmc need {key}"
+    for path in (*folder.glob("python/caffe/*"), folder / PROGRAM, folder / LIBRARY):
+        if (problem := foreign(path)) is not None:
+            return "; ".join(problem)
     loaded = tuple(CUDA / name for name in LIBRARIES) if recipe.architectures else ()
     for path in (Path(record.python), *(folder / file for file in (BINDING, PROGRAM, LIBRARY, *loaded))):
         if not path.is_file():

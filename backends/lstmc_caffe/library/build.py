@@ -15,6 +15,7 @@ from pathlib import Path
 
 import platformdirs
 
+from lstmc.cache import check_private, private_folder
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import Source
 from lstmc_caffe.fused.functions import header
@@ -28,6 +29,7 @@ FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-w"),
     *("-fno-math-errno", "-fno-trapping-math", "-fopenmp"),
 )
+ENOUGH_BYTES = 1_000_000  # where less is free, it is why a compiler failed
 _HEADER, _LAYER = "layer.h", "caffe_layer.cpp"
 
 
@@ -35,7 +37,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
     """The library of the layers in ``source``, for the Caffe at ``location``: compiled now, or found as it was.
 
     For a Caffe with CUDA it holds them for a GPU too. Raises :class:`BackendError` where there is no compiler, no
-    header of Caffe's, or what they say, and where the cache folder cannot be written.
+    header of Caffe's, or what they say, where the cache folder cannot be written, and where others can write there.
     """
     compiler = Compiler.find()
     caffe = CaffeBuild.of(location)
@@ -52,6 +54,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
         libraries += map(str, caffe.toolkit.libraries)
     folder = platformdirs.user_cache_path("lstmc") / "layers"
     target = folder / f"{_digest(*made_of)}.so"
+    check_private(target)
     if used(target):
         return target
     with _working_in(folder) as work, ThreadPoolExecutor() as pool:
@@ -77,7 +80,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
 def _working_in(folder: Path) -> Iterator[Path]:
     """A folder that is there for a while, in one that stays and is made if need be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         prune(folder)
         with tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as name:
             yield Path(name)
@@ -86,6 +89,12 @@ def _working_in(folder: Path) -> Iterator[Path]:
             f"generated layers cannot be compiled in {folder}: {error.strerror or error}",
             notes=("set XDG_CACHE_HOME to a folder that can be written",),
         ) from None
+    except BackendError as error:
+        for full in (folder, Path(tempfile.gettempdir())):
+            if shutil.disk_usage(full).free < ENOUGH_BYTES:
+                notes = (*error.notes, "free space there, or set XDG_CACHE_HOME (TMPDIR) to a folder of another disk")
+                raise BackendError(f"generated layers cannot be compiled: {full} is full", notes=notes) from None
+        raise
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,7 @@ def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Pa
     is not spent on optimising.
     """
     target = folder / f"{_digest(compiler.identity, caffe.identity, _sources())}.o"
+    check_private(target)
     if used(target):
         return target
     for name in (_HEADER, _LAYER):

@@ -32,6 +32,7 @@ def keep(made: Path, path: Path) -> None:
     own bytes nobody reads."""
     with made.open("ab") as file:
         file.write(_digest(made.read_bytes()))
+    made.chmod(0o600)  # whatever the umask: what others could write is not loaded
     made.rename(path)
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import platformdirs
 
+from lstmc.cache import check_private, private_folder
 from lstmc.errors import BackendError
 from lstmc_caffe.readers.reader import Environment, Reader
 
@@ -31,6 +32,7 @@ def interpreter(environment: Environment | None) -> Path | None:
     if environment is None:
         return Path(sys.executable)
     folder = readers_folder() / environment.name
+    check_private(folder / RECORD)
     try:
         made = (folder / RECORD).read_text(encoding="utf-8") == _record(environment)
     except OSError:
@@ -53,7 +55,7 @@ def make(reader: Reader, report: Told) -> None:
 
 
 def _make(environment: Environment) -> None:
-    folder = readers_folder() / environment.name
+    folder = private_folder(readers_folder()) / environment.name
     shutil.rmtree(folder, ignore_errors=True)
     _run(environment, "uv", "venv", "--quiet", "--python", str(_python(environment)), str(folder))
     python = folder / "bin" / "python"
