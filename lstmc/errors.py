@@ -51,6 +51,12 @@ def size_argument(name: str) -> Argument:
     return Argument("sizes", f"{name}=SIZE", f"{name}=SIZE")
 
 
+def sizes_argument(sizes: Mapping[str, int]) -> Argument:
+    """Return the sizes of dimensions as an argument: ``T=20, N=1``, or ``-D T=20 -D N=1`` on the command line."""
+    each = [f"{name}={size}" for name, size in sizes.items()]
+    return Argument("sizes", " ".join(each), ", ".join(each))
+
+
 class LstmcError(Exception):
     """The root of all errors raised on purpose. ``str(error)`` is the whole text a person should see.
 

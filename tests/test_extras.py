@@ -59,7 +59,7 @@ def test_the_base_install_compiles_shows_draws_and_verifies(base: None, lstmc: L
         ("verify", "--cell", "gru", *SIZES, "--on", "interpreter"),
         ("new", "model", "mine"),
         ("lint", "out/gru.prototxt"),
-        ("backends",),
+        ("targets",),
     ):
         ended = lstmc(*command)
         assert (ended.code, ended.err) == (0, ""), command
@@ -105,13 +105,13 @@ def test_a_bulk_run_says_what_is_missing_before_anything_is_run(base: None, lstm
 
 def test_a_file_of_keras_says_what_is_missing(base: None, lstmc: LSTMC, tmp_path: Path) -> None:
     hdf5(tmp_path / "model.h5")
-    ended = lstmc("import", "model.h5", "-o", "model.py")
+    ended = lstmc("convert", "--no-compile", "model.h5", "-o", "model.py")
     assert (ended.code, ended.err) == (2, f"SourceError: {missing('h5py', 'h5py', 'keras')}\n")
 
 
 def test_curves_say_what_is_missing(base: None, lstmc: LSTMC, tmp_path: Path) -> None:
     a_run(tmp_path / "run")
-    ended = lstmc("plot", "run", "-o", "curves.png")
+    ended = lstmc("report", "run", "-o", "curves.png")
     assert (ended.code, ended.err) == (2, f"DrawingError: {missing('matplotlib', 'matplotlib', 'plot')}\n")
     ended = lstmc("report", "run", "-o", "run.html")
     assert (ended.code, ended.err) == (2, f"DrawingError: {missing('matplotlib', 'matplotlib', 'plot')}\n")

@@ -93,7 +93,7 @@ def test_its_op_is_trained_in_real_caffe(python: Run, caffe: object, tmp_path: P
 
 
 def test_its_backend_writes_a_text_that_is_read_again(python: Run, tmp_path: Path) -> None:
-    assert "text" in python("-m", "lstmc", "backends")
+    assert "text" in python("-m", "lstmc", "targets")
     for cell in ("gru", "minimal_gated"):
         python("-m", "lstmc", "compile", "--cell", cell, *SIZES, "--backend", "text", "-o", str(tmp_path))
     verify(parse_graph((tmp_path / "gru.lir").read_text()), Stage.EXPANDED)
@@ -104,7 +104,7 @@ def test_its_backend_writes_a_text_that_is_read_again(python: Run, tmp_path: Pat
 
 
 def test_its_target_is_compiled_for_and_its_rules_are_held(python: Run, tmp_path: Path) -> None:
-    assert "example" in python("-m", "lstmc", "backends")
+    assert "example" in python("-m", "lstmc", "targets")
     python("-m", "lstmc", "compile", "--cell", "minimal_gated", *SIZES, "--target", "example", "-o", str(tmp_path))
     text = (tmp_path / "minimal_gated.prototxt").read_text()
     assert text.count("base: 2\n") == 3

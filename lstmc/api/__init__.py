@@ -1,6 +1,6 @@
 """Compiling, running and training from Python: what ``lstmc.compile``, ``lstmc.train`` and ``lstmc.load`` are."""
 
-from lstmc.api.build import AnyModel, Phase, widest_phase, writer_of
+from lstmc.api.build import AnyModel, Phase, trained_weights, widest_phase, writer_of
 from lstmc.api.compiling import compile
 from lstmc.api.converting import Conversion, convert
 from lstmc.api.findings import findings
@@ -9,7 +9,7 @@ from lstmc.api.library import LibraryCell, check_sizes, library_cell
 from lstmc.api.net import Net
 from lstmc.api.places import place
 from lstmc.api.run import Run
-from lstmc.api.saved import SavedNet, load, read_weights
+from lstmc.api.saved import SavedNet, load
 from lstmc.api.steering import training
 from lstmc.api.stream import Stream
 from lstmc.api.targets import ListedTarget, targets
@@ -39,9 +39,9 @@ __all__ = [
     "load",
     "pass_names",
     "place",
-    "read_weights",
     "targets",
     "train",
+    "trained_weights",
     "training",
     "training_files",
     "why_not_trained",

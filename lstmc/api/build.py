@@ -10,11 +10,11 @@ from typing import Any, Literal, Protocol, cast
 
 from numpy.typing import NDArray
 
-from lstmc.backend import Backend, LimitsWeights, load_backend, target_of, training_targets
+from lstmc.backend import Backend, LimitsWeights, ReadsWeights, load_backend, require, target_of, training_targets
 from lstmc.dsl import Cell, Model
 from lstmc.errors import Argument, BackendError, ModelFileError, WeightsError
 from lstmc.ir import Graph
-from lstmc.manifest import read_manifest
+from lstmc.manifest import manifest_path, read_manifest
 from lstmc.model_file import ModelSource
 from lstmc.ops import Array
 from lstmc.prepare import deploy_graph, training_graph
@@ -26,7 +26,7 @@ AnyModel = Model | Cell | str | ModelSource
 # deploy: the model as it is used, without losses, scores and dropout. train: losses, scores, and what they need.
 Phase = Literal["deploy", "train", "all"]
 PHASES: Sequence[Phase] = ("deploy", "train", "all")
-Weights = Mapping[str, NDArray[Any]] | str | Path  # by the model's own names, or an .npz file of them
+Weights = Mapping[str, NDArray[Any]] | str | Path  # by the model's own names, an .npz file of them, or a net's file
 
 
 class DimensionSize(Protocol):
@@ -110,5 +110,21 @@ def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Bac
     if weights is None:
         return initial_weights(graph, seed)
     if isinstance(weights, str | Path):
-        return read_weights(Path(weights), graph)
+        path = Path(weights)
+        if path.suffix != ".npz" and manifest_path(path).exists():
+            return check_weights(trained_weights(path)[0], graph, str(path))
+        return read_weights(path, graph)
     return check_weights(weights, graph, "weights")
+
+
+def trained_weights(
+    trained: str | Path, manifest: str | Path | None = None, backend: str | Backend | None = None
+) -> tuple[dict[str, Array], list[str]]:
+    """Return the model's parameters by name, from a net's file of weights, and the names that no step of the net uses.
+
+    ``trained`` is as lstmc wrote it or Caffe trained it; ``manifest`` is beside it where none is given, and names the
+    backend.
+    """
+    path = Path(trained)
+    described = manifest_path(path) if manifest is None else Path(manifest)
+    return require(writer_of(described, backend), ReadsWeights).read_weights(path, described)

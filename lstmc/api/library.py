@@ -13,6 +13,7 @@ from math import prod
 from lstmc.backend import Backend, load_backend, load_cell
 from lstmc.catalog import ELSEWHERE, GROUPS, group_of
 from lstmc.dsl import Cell, CellModel
+from lstmc.dsl.dims import typical_size
 from lstmc.errors import BackendError, DimError
 from lstmc.ir import Graph, Scan, flops, print_graph
 from lstmc.pipeline import compile_graph
@@ -20,7 +21,6 @@ from lstmc.similar_names import nearest_or_all
 from lstmc.weights import parameters
 
 TARGETS = files("lstmc").joinpath("cells", "targets.json")
-SIZES: Mapping[str, int] = {"N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}  # a dimension that is not here is 16
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ def cell_summary(cell: Cell) -> str:
 
 
 def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str | Backend = "caffe") -> LibraryCell:
-    """What there is to say of an installed cell. ``sizes`` go over :data:`SIZES`; ones that it does not have are left.
+    """What there is to say of an installed cell. Dimensions without one of ``sizes`` have a typical one.
 
     Raises :class:`~lstmc.errors.PluginError` if there is none of that name.
     """
     cell = load_cell(name)
-    of_it = {dim: {**SIZES, **(sizes or {})}.get(dim, 16) for dim in cell.dims}
+    of_it = {dim: (sizes or {}).get(dim, typical_size(dim)) for dim in cell.dims}
     whole = CellModel(cell).graph(T=1, **of_it)
     count = sum(prod(op.shape) for op in parameters(whole).values() if not op.fixed)
     loaded = load_backend(backend) if isinstance(backend, str) else backend

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lstmc.activity import doing
-from lstmc.api.build import writer_of
+from lstmc.api.build import trained_weights, writer_of
 from lstmc.api.displays import layers_html
 from lstmc.api.places import is_gpu
 from lstmc.api.stream import Stream, stream_files
@@ -71,7 +71,7 @@ class SavedNet:
         """The model's parameters by name, and those that no step of the net uses."""
         suffix = require(self.backend, ReadsWeights).weights_suffix
         trained = self.trained or self.path.with_name(f"{self.name}{suffix}")
-        return read_weights(trained, manifest_path(self.path), self.backend)
+        return trained_weights(trained, manifest_path(self.path), self.backend)
 
     def run(
         self, inputs: Mapping[str, AnyArray] | None = None, /, *, on: str | None = None, **named: NDArray[Any]
@@ -135,19 +135,6 @@ class SavedNet:
 
     def _repr_html_(self) -> str:
         return layers_html(str(self), self.layers)
-
-
-def read_weights(
-    trained: str | Path, manifest: str | Path | None = None, backend: str | Backend | None = None
-) -> tuple[dict[str, Array], list[str]]:
-    """The model's parameters by name, out of a file of weights, and those that no step of the net uses.
-
-    ``trained`` is as lstmc wrote it or Caffe trained it; ``manifest`` is beside it where none is given, and names the
-    backend.
-    """
-    path = Path(trained)
-    described = manifest_path(path) if manifest is None else Path(manifest)
-    return require(writer_of(described, backend), ReadsWeights).read_weights(path, described)
 
 
 def load(path: str | Path, *, weights: str | Path | None = None, backend: str | Backend | None = None) -> SavedNet:

@@ -19,48 +19,55 @@ from lstmc.errors import LstmcError
 from lstmc.plain_text import plain
 from lstmc.version import __version__
 
-HELP = """Compile recurrent cells written in Python into nets that real Caffe trains and runs.
+HELP = """Compile recurrent nets for runtimes without recurrent layers: OpenCV, MNN, ncnn, NPUs, Caffe; or for ONNX.
 
 Examples:
 
 ```console
-lstmc compile --cell gru -D T=20 -D N=8 -D D=32 -D H=64 -o net
 lstmc new model tagger
 lstmc verify tagger.py -D T=5 -D N=2
+lstmc compile tagger.py -D T=20 -D N=1 --target opencv -o net
 ```
 """
 EXIT_CODES = """Exit codes: 0, done. 1, done, with a difference, a finding, or something missing.
-2, not done: a mistake in the arguments or files, which the error names.
+2, not done: an error in the arguments or files.
 129, 130, 143: ended by a closed terminal, Ctrl-C, SIGTERM."""
 
 
 class Entry(NamedTuple):
-    """A command: the function of ``lstmc.cli.MODULE`` that it is, or a Typer app; see ``speaking`` for the rest."""
+    """A command: the function of ``lstmc.cli.MODULE`` that it is, or a Typer app; see ``speaking`` for the rest.
+
+    ``panel`` is the part of ``lstmc --help`` that lists it; a command without one is not listed.
+    """
 
     module: str
     function: str
+    panel: str = ""
     tables: bool = True
     waits: bool = True
 
 
+START, COMPILE, TRAIN, INSPECT = "Start", "Compile", "Train and run", "Inspect"
 COMMANDS: Mapping[str, Entry] = {
-    "compile": Entry("compile", "compile_command"),
-    "verify": Entry("verify", "verify_command"),
-    "show": Entry("show", "show_command", tables=False),
-    "draw": Entry("draw", "draw_command", tables=False),
-    "train": Entry("train", "train_command", waits=False),
-    "sweep": Entry("sweep", "sweep_command", waits=False),
-    "run": Entry("run", "run_command"),
+    "new": Entry("new", "new_command", START),
+    "cells": Entry("listing", "cells_command", START),
+    "targets": Entry("listing", "targets_command", START),
+    "doctor": Entry("doctor", "doctor_command", START),
+    "compile": Entry("compile", "compile_command", COMPILE),
+    "convert": Entry("import_model", "convert_command", COMPILE),
+    "verify": Entry("verify", "verify_command", COMPILE),
+    "train": Entry("train", "train_command", TRAIN, waits=False),
+    "sweep": Entry("sweep", "sweep_command", TRAIN, waits=False),
+    "run": Entry("run", "run_command", TRAIN),
+    "report": Entry("report", "report_command", TRAIN, tables=False),
+    "show": Entry("show", "show_command", INSPECT, tables=False),
+    "draw": Entry("draw", "draw_command", INSPECT, tables=False),
+    "lint": Entry("lint", "lint_command", INSPECT),
+    # an example's, and old names
     "generate": Entry("generate", "generate_command", tables=False, waits=False),
     "import": Entry("import_model", "import_command"),
-    "convert": Entry("import_model", "convert_command"),
-    "new": Entry("new", "new_command"),
     "plot": Entry("plot", "plot_command", tables=False),
-    "report": Entry("report", "report_command", tables=False),
-    "lint": Entry("lint", "lint_command"),
     "backends": Entry("listing", "backends_command"),
-    "doctor": Entry("doctor", "doctor_command"),
-    "cells": Entry("listing", "cells_command"),
     "weights": Entry("weights", "weights_app"),
 }
 
@@ -82,13 +89,15 @@ class Commands(Mapping[str, Any]):
 def _command(name: str) -> Any:
     entry = COMMANDS[name]
     found = getattr(import_module(f"lstmc.cli.{entry.module}"), entry.function)
-    if not isinstance(found, typer.Typer):
+    if isinstance(found, typer.Typer):
+        found.rich_markup_mode = "markdown"
+        command: Any = typer.main.get_group(found)
+        command.name = name
+    else:
         alone = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
         alone.command(name, cls=Command)(speaking(found, entry.tables, entry.waits))
-        return typer.main.get_command(alone)
-    found.rich_markup_mode = "markdown"
-    command = typer.main.get_group(found)
-    command.name = name
+        command = typer.main.get_command(alone)
+    command.rich_help_panel, command.hidden = entry.panel, not entry.panel
     return command
 
 
@@ -124,7 +133,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool, typer.Option("-V", "--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """What comes before a command."""

@@ -10,6 +10,7 @@ import typer
 from lstmc.api import Net, compile, training_files, why_not_trained
 from lstmc.cli.console import out, said, table
 from lstmc.cli.options import (
+    ADVANCED,
     BackendOption,
     BatchOption,
     CellOption,
@@ -48,21 +49,41 @@ def compile_command(
     outputs: OutputsOption = None,
     form: FormOption = None,
     tuned: TuneOption = False,
-    folder: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")
+    ] = Path(),
     solver: SolverOption = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DATA", help="Write the training net for these arrays, as HDF5.")
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="Write the training net for these arrays, as HDF5.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
     test_data: Annotated[
-        Path | None, typer.Option("--test-data", metavar="DATA", help="Test data for the training net, as HDF5.")
+        Path | None,
+        typer.Option(
+            "--test-data",
+            metavar="DATA",
+            help="Write test data for the training net, as HDF5.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
     batch: BatchOption = None,
     example: Annotated[
         str | None,
-        typer.Option("--example", metavar="cpp|python", help="Also write a program that runs the net of --step."),
+        typer.Option("--example", metavar="cpp|python", help="Write a program too that runs the net of --step."),
     ] = None,
     dump_dir: Annotated[
-        Path | None, typer.Option("--dump-dir", metavar="DIR", help="The graph after each pass, as text.")
+        Path | None,
+        typer.Option(
+            "--dump-dir",
+            metavar="DIR",
+            help="Write the graph after each pass into this folder, as text.",
+            rich_help_panel=ADVANCED,
+        ),
     ] = None,
 ) -> None:
     """Compile a model, and write its net, its weights and its manifest.
@@ -107,7 +128,7 @@ def compile_command(
         wrote.add_row(str(path), path.stat().st_size)
     out.print(wrote)
     if lacking is not None:
-        out.print("\n".join([f"not made: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
+        out.print("\n".join([f"not built: {lacking.message}", *lacking.notes]), markup=False, soft_wrap=True)
     _print_summary(net)
 
 

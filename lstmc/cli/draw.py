@@ -33,14 +33,16 @@ def draw_command(
     cell: CellOption = None,
     sizes: SizesOption = None,
     to: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="A file that ends in .svg, .png, .pdf or .dot.")
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="Write this file, which ends in .svg, .png, .pdf or .dot."),
     ] = Path("model.svg"),
     rolled: Annotated[
-        bool, typer.Option("--rolled/--unrolled", help="A scan's body once, or every step from left to right.")
+        bool,
+        typer.Option("--rolled/--unrolled", help="Draw the step of a scan once, or every step from left to right."),
     ] = False,
     after: AfterOption = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="How many steps of a long scan to draw: its first and its last.", min=1)
+        int, typer.Option("--frames", help="Draw this number of steps of a long scan: its first and its last.", min=1)
     ] = STEPS,
     backend: BackendOption = "caffe",
     choices: ChoicesOption = None,
@@ -49,7 +51,7 @@ def draw_command(
     form: FormOption = None,
     phase: PhaseOption = None,
 ) -> None:
-    """Draw a model: unrolled for a target, with rolled scans as it was written, or as it is after a pass.
+    """Draw a model as a diagram: unrolled for a target, with rolled scans as it was written, or as it is after a pass.
 
     Parameters are drawn once, with an arrow to each step that shares them. Needs `pip install 'lstmc[draw]'`.
 
@@ -58,7 +60,7 @@ def draw_command(
     ```console
     lstmc draw model.py -D T=3 -D N=2 -o net.svg
     lstmc draw model.py -D T=3 -D N=2 --rolled -o cell.png
-    lstmc draw --cell gru -D T=50 -D N=1 -D D=4 -D H=4 --steps 4 -o gru.pdf
+    lstmc draw --cell gru -D T=50 -D N=1 -D D=4 -D H=4 --frames 4 -o gru.pdf
     ```
     """
     if rolled and after is not None:

@@ -26,31 +26,35 @@ from lstmc.output import write_files
 def generate_command(
     net: NetArgument,
     vocabulary: Annotated[
-        Path, typer.Option("--vocab", metavar="FILE", help="The symbols by id: characters, or a JSON list (.json).")
+        Path, typer.Option("--vocab", metavar="FILE", help="Read the tokens by id: characters, or a JSON list (.json).")
     ],
-    prime: Annotated[str, typer.Option("--prime", metavar="TEXT", help="What the text starts with.")] = "",
+    prime: Annotated[str, typer.Option("--prime", metavar="TEXT", help="Start the text with this prompt.")] = "",
     length: Annotated[
-        int, typer.Option("--length", metavar="INT", help="How many symbols to add.", parser=whole_from_0)
+        int, typer.Option("--length", metavar="INT", help="Add this number of tokens.", parser=whole_from_0)
     ] = 500,
     temperature: Annotated[
         float,
         typer.Option(
             "--temperature",
             metavar="NUMBER",
-            help="Below 1: more like the likeliest. 0: always the likeliest.",
+            help="Sample at this temperature; 0 takes the likeliest token.",
             parser=number_from_0,
         ),
     ] = 1.0,
     seed: SeedOption = 0,
-    to: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where the text goes.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the text into this file.")
+    ] = None,
     feed: Annotated[
-        str | None, typer.Option("--feed", metavar="NAME", help="The input that takes the ids, if there are several.")
+        str | None, typer.Option("--feed", metavar="NAME", help="Feed the ids to this input, if there are several.")
     ] = None,
     read: Annotated[
-        str | None, typer.Option("--read", metavar="NAME", help="The probabilities, if several could be.")
+        str | None,
+        typer.Option("--read", metavar="NAME", help="Read the probabilities from this output, if there are several."),
     ] = None,
     states: Annotated[
-        Path | None, typer.Option("--states", metavar="FILE", help="First states (.npz or HDF5), by their names.")
+        Path | None,
+        typer.Option("--states", metavar="FILE", help="Start from these states (.npz or HDF5), by their names."),
     ] = None,
     weights: TrainedOption = None,
     gpu: GpuOption = False,

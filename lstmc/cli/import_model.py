@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from lstmc.api import convert
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, renamed, table
 from lstmc.cli.options import (
     BackendOption,
     ChoicesOption,
@@ -36,27 +36,31 @@ SourceArgument = Annotated[
 ]
 ActivationOption = Annotated[
     Literal["tanh", "relu"] | None,
-    typer.Option("--activation", help="Of plain RNNs in a state dict, which does not have it."),
+    typer.Option("--activation", help="Set the activation of nn.RNN layers, which a state dict does not record."),
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE.json", help="Of Keras weights without one: model.to_json()'s.")
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE.json", help="Read the architecture of Keras weights from model.to_json()'s file."
+    ),
 ]
 TrainedOption = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE.caffemodel", help="Of a prototxt: its trained weights.")
+    Path | None,
+    typer.Option("--weights", metavar="FILE.caffemodel", help="Read the trained weights of a prototxt from this file."),
 ]
 ShapeOption = Annotated[
     list[str] | None,
-    typer.Option("--shape", metavar="NAME=SIZES", help="Fix the sizes of a graph's input: x=1,576. Repeatable."),
+    typer.Option("--shape", metavar="NAME=SIZES", help="Fix the shape of a graph's input, as x=1,576. Repeatable."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=NUMBER", help="Make a graph's input a constant: sr=16000. Repeatable."),
+    typer.Option("--constant", metavar="NAME=NUMBER", help="Make a graph's input a constant, as sr=16000. Repeatable."),
 ]
 RecurrentOnlyOption = Annotated[
     bool,
-    typer.Option("--recurrent-only", help="Import the recurrent layers of a PyTorch file alone, by their names."),
+    typer.Option("--recurrent-only", help="Import only the recurrent layers of a PyTorch file, by their names."),
 ]
-FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where the files go.")]
+FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")]
 
 
 def import_command(
@@ -69,16 +73,33 @@ def import_command(
     values: SetOption = None,
     recurrent_only: RecurrentOnlyOption = False,
 ) -> None:
-    """Import a trained model: model.py in lstmc's language, weights.npz, and import.json. Nothing in it is run.
+    """Import a trained model: model.py in lstmc's language, weights.npz, and import.json.
+
+    No code in the file is executed.
 
     Examples:
 
     ```console
     lstmc import tagger.pt -o tagger
-    lstmc import vad.onnx --shape x=1,576 --set sr=16000 -o vad
+    lstmc import vad.onnx --shape x=1,576 --constant sr=16000 -o vad
     lstmc import old.prototxt --weights old.caffemodel -o old
     ```
     """
+    renamed("import", "convert --no-compile")
+    _import(source, folder, activation, config, weights, shapes, values, recurrent_only)
+
+
+def _import(
+    source: Path,
+    folder: Path,
+    activation: Literal["tanh", "relu"] | None,
+    config: Path | None,
+    weights: Path | None,
+    shapes: list[str] | None,
+    values: list[str] | None,
+    recurrent_only: bool,
+) -> None:
+    """Write model.py, weights.npz and import.json, and print the command that compiles them."""
     model = import_file(
         source,
         activation=activation,
@@ -110,19 +131,29 @@ def convert_command(
     recurrent_only: RecurrentOnlyOption = False,
     on: PlacesOption = None,
     seed: SeedOption = 0,
+    no_compile: Annotated[
+        bool,
+        typer.Option("--no-compile", help="Write only model.py in lstmc's language, weights.npz and import.json."),
+    ] = False,
 ) -> None:
-    """Import a trained model, compile it, and compare the net with the model, and the model with its source.
+    """Convert a trained model to a net, and compare the net with the model, and the model with its source.
 
-    Exits with 1 if a difference is larger than its tolerance.
+    No code in the file is executed. Exits with 1 if a difference is larger than its tolerance.
 
     Examples:
 
     ```console
     lstmc convert tagger.pt -o net -D T=20 -D N=1 --target flat
     lstmc convert model.keras -o net -D T=20 -D N=8 --on interpreter
+    lstmc convert vad.onnx --shape x=1,576 --constant sr=16000 -o vad
     lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
     ```
     """
+    if no_compile:
+        if sizes or target or on or choices:
+            raise SourceError("--no-compile writes no net: expected no -D, --target, --on and --backend-option with it")
+        _import(source, folder, activation, config, weights, shapes, values, recurrent_only)
+        return
     done = convert(
         source,
         folder,
@@ -171,7 +202,7 @@ def parse_values(given: list[str] | None) -> dict[str, Array]:
         name, _, written = text.rpartition("=")
         value = number(written)
         if not name or value is None:
-            raise SourceError(f"--set takes NAME=NUMBER, as in --set sr=16000, found {text!r}")
+            raise SourceError(f"--constant takes NAME=NUMBER, as in --constant sr=16000, found {text!r}")
         found[name] = np.asarray(int(value) if value.is_integer() else value)
     return found
 

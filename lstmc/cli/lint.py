@@ -21,7 +21,7 @@ def lint_command(
     target: TargetOption = None,
     backend: WriterOption = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Check against every target, with the reasons of those that refuse the net.")
+        bool, typer.Option("--all", help="Check against every target, and list why some refuse the net.")
     ] = False,
 ) -> None:
     """Check a net against a target: each finding with the layer, the rule, its reason and where that is documented.
@@ -38,6 +38,10 @@ def lint_command(
     lstmc lint deploy.prototxt --all
     ```
     """
+    if file.suffix == ".py":
+        raise BackendError(
+            f"{file} is a model file, and lint checks a written net: write one with `lstmc compile {file} -o net`"
+        )
     net = load(file, backend=backend)
     if every:
         if target is not None:

@@ -1,4 +1,4 @@
-"""``lstmc cells`` and ``lstmc backends``: what is installed."""
+"""``lstmc cells`` and ``lstmc targets``: what is installed."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str) -> N
 
 
 def backends_command() -> None:
-    """List the backends and the targets they write for, and the passes that packages add.
+    """List the targets; `lstmc targets` is its name now.
 
     Examples:
 
@@ -115,7 +115,25 @@ def backends_command() -> None:
     lstmc backends --json
     ```
     """
-    made = table("backends", "backend", "target", "for", key="backends")
+    renamed("backends", "targets")
+    _print_targets("backends")
+
+
+def targets_command() -> None:
+    """List the targets that nets are written for, with --target and --backend, and the passes that packages add.
+
+    Examples:
+
+    ```console
+    lstmc targets
+    lstmc targets --json
+    ```
+    """
+    _print_targets("targets")
+
+
+def _print_targets(key: str) -> None:
+    made = table("", "backend", "target", "for", key=key)
     for target in lstmc.api.targets():
         made.add_row(target.backend, target.name, target.purpose or target.fault)
     out.print(made)

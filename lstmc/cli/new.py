@@ -13,10 +13,13 @@ from lstmc.start import start_files
 
 
 def new_command(
-    kind: Annotated[Literal["cell", "model", "plugin"], typer.Argument(help="What to write.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and _.")],
+    kind: Annotated[Literal["cell", "model", "plugin"], typer.Argument(help="The kind of the first files.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of lower-case letters, digits and _.")],
     folder: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Where the files go. Default: here, or NAME.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="DIR", help="Write the files into this folder. Default: this one, or NAME."
+        ),
     ] = None,
 ) -> None:
     """Write the first files of a cell, a model, or a package with a cell: files to change, with tests that pass.

@@ -52,12 +52,12 @@ def parse_options(given: list[str]) -> dict[str, str]:
 
 
 def whole_from_0(given: object) -> int:
-    """What an option takes that counts. Raises :class:`typer.BadParameter`."""
-    return _at_least_0(lstmc.numerals.whole, "a whole number", given)
+    """Return the value of an option that counts. Raises :class:`typer.BadParameter`."""
+    return _at_least_0(lstmc.numerals.whole, "an integer", given)
 
 
 def number_from_0(given: object) -> float:
-    """What an option takes that measures. Raises :class:`typer.BadParameter`."""
+    """Return the value of an option that measures. Raises :class:`typer.BadParameter`."""
     return _at_least_0(lstmc.numerals.number, "a number", given)
 
 
@@ -100,45 +100,57 @@ def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) ->
         err.print(f"cell {name} is that of {file}, not the installed one", markup=False, soft_wrap=True)
 
 
+ADVANCED = "Advanced"  # the panel of the options that few people need
+
 FileArgument = Annotated[
     str | None, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model; :MODEL names one of several.")
 ]
 CellOption = Annotated[
     str | None,
-    typer.Option("--cell", metavar="NAME", help="A library cell instead of a file.", autocompletion=completion.cells),
+    typer.Option(
+        "--cell", metavar="NAME", help="Take this library cell instead of a file.", autocompletion=completion.cells
+    ),
 ]
 SizesOption = Annotated[
-    list[str] | None, typer.Option("-D", metavar="NAME=INT", help="The size of a dimension. Repeatable.")
+    list[str] | None, typer.Option("-D", "--dim", metavar="NAME=INT", help="Set the size of a dimension. Repeatable.")
 ]
 ModelOptionsOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="An option of the model, as --set cell=gru: a cell of the file or an installed one. Repeatable.",
-    ),
+    typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the model, as --set cell=gru. Repeatable."),
 ]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(
-        "--scheduler", metavar="ADDRESS", help="A Dask scheduler, as tcp://10.0.0.1:8786. Default: this machine."
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Use the Dask scheduler at this address, as tcp://10.0.0.1:8786. Default: this machine.",
+        rich_help_panel=ADVANCED,
     ),
 ]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers", metavar="INT", help="Processes on this machine. Default: one a core.", parser=whole_from_0
+        "--workers",
+        metavar="INT",
+        help="Start this number of processes. Default: one a core.",
+        parser=whole_from_0,
     ),
 ]
 WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE.npz", help="Parameter values, by the model's own names.")
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Take the parameters from an .npz file, by the model's names, or from a net that lstmc wrote or trained.",
+    ),
 ]
 PlacesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--on",
-        metavar="PLACE",
-        help="Where: interpreter, caffe-cpu, caffe-gpu; for ONNX onnx-cpu. Default: all that are found.",
+        metavar="RUNTIME",
+        help="Run the net in interpreter, caffe-cpu, caffe-gpu, onnx-cpu, opencv or another runtime that `lstmc doctor`"
+        " lists. Repeatable. Default: the interpreter and all of the backend that are available.",
         autocompletion=completion.places,
     ),
 ]
@@ -147,7 +159,7 @@ SeedOption = Annotated[
     typer.Option(
         "--seed",
         metavar="INT",
-        help="Of random parameters, and of the order of examples.",
+        help="Random seed for initial parameters, and for the inputs or the order of examples.",
         parser=whole_from_0,
     ),
 ]
@@ -170,30 +182,46 @@ AfterOption = Annotated[
     typer.Option(
         "--after",
         metavar="PASS",
-        help="A pass by name, cse:2 for its second run, or by number.",
+        help="Stop after this pass: its name, cse:2 for its second run, or its number.",
         autocompletion=completion.passes,
     ),
 ]
 PhaseOption = Annotated[
     PhaseChoice | None,
     typer.Option(
-        "--phase", help="deploy: without losses. train: what they need. Default: all as written, deploy after a pass."
+        "--phase",
+        help="Take the model without its losses (deploy), what they need (train), or all. Default: all as written,"
+        " deploy after a pass.",
+        rich_help_panel=ADVANCED,
     ),
 ]
 BackendOption = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help="One of `lstmc backends`.", autocompletion=completion.backends)
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="Write for caffe, onnx or another backend of `lstmc targets`.",
+        autocompletion=completion.backends,
+    ),
 ]
 ChoicesOption = Annotated[
     list[str] | None,
-    typer.Option("-O", "--option", metavar="NAME=VALUE", help="An option of the backend's own. Repeatable."),
+    typer.Option(
+        "-O",
+        "--backend-option",
+        metavar="NAME=VALUE",
+        help="Set an option of the backend. Repeatable.",
+        rich_help_panel=ADVANCED,
+    ),
 ]
 WriterOption = Annotated[
     str | None,
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="One of `lstmc backends`. Default: the one that wrote the net.",
+        help="Read the net by this backend. Default: the one that wrote it.",
         autocompletion=completion.backends,
+        rich_help_panel=ADVANCED,
     ),
 ]
 TargetOption = Annotated[
@@ -201,31 +229,47 @@ TargetOption = Annotated[
     typer.Option(
         "--target",
         metavar="NAME",
-        help="One of the backend's targets; `lstmc backends` lists them.",
+        help="Write for this target, as opencv or rknn; `lstmc targets` lists them.",
         autocompletion=completion.targets,
     ),
 ]
 SolverOption = Annotated[
     list[str] | None,
-    typer.Option("--solver", metavar="KEY=VALUE", help="A setting of the solver, over the model's. Repeatable."),
+    typer.Option("--solver", metavar="KEY=VALUE", help="Set a parameter of the optimizer, Caffe's solver. Repeatable."),
 ]
 BatchOption = Annotated[
-    str | None, typer.Option("--batch", metavar="NAME", help="The dimension that counts examples. Default: N.")
+    str | None,
+    typer.Option(
+        "--batch", metavar="NAME", help="Name the dimension that counts examples. Default: N.", rich_help_panel=ADVANCED
+    ),
 ]
 OutputsOption = Annotated[
-    list[str] | None, typer.Option("--read", metavar="NAME", help="Keep only this output. Repeatable. Default: all.")
+    list[str] | None,
+    typer.Option(
+        "--keep", metavar="NAME", help="Keep only this output. Repeatable. Default: all.", rich_help_panel=ADVANCED
+    ),
 ]
 TuneOption = Annotated[
-    bool, typer.Option("--tune", help="Measure every form of the net in this machine's Caffe, and use the fastest.")
+    bool,
+    typer.Option(
+        "--tune",
+        help="Measure every variant of the net in this machine's Caffe, and use the fastest.",
+        rich_help_panel=ADVANCED,
+    ),
 ]
 FormOption = Annotated[
     str | None,
     typer.Option(
-        "--form", metavar="NAME", help="Another form of the net, as --tune lists.", autocompletion=completion.forms
+        "--form",
+        metavar="NAME",
+        help="Write another variant of the net, one that --tune lists.",
+        autocompletion=completion.forms,
+        rich_help_panel=ADVANCED,
     ),
 ]
 StepOption = Annotated[
-    bool, typer.Option("--step", help="A net of one time step, with states as inputs and outputs, for streaming.")
+    bool,
+    typer.Option("--step", help="Write a net of one time step, with states as inputs and outputs, for streaming."),
 ]
 EpochsOption = Annotated[
     float | None,
@@ -237,13 +281,13 @@ EpochsOption = Annotated[
     ),
 ]
 TensorboardOption = Annotated[
-    bool, typer.Option("--tensorboard", help="Also write event files into the folder tensorboard of the run.")
+    bool, typer.Option("--tensorboard", help="Write event files into the folder tensorboard of the run too.")
 ]
 OverwriteOption = Annotated[
     bool,
-    typer.Option("--overwrite", help="Begin anew in the folder; what it has goes into a folder previous/N in it."),
+    typer.Option("--overwrite", help="Begin again in the folder, and move what it has into its folder previous/N."),
 ]
-GpuOption = Annotated[bool, typer.Option("--gpu", help="On a GPU instead of the CPU.")]
+GpuOption = Annotated[bool, typer.Option("--gpu", help="Run on a GPU instead of the CPU.")]
 NetArgument = Annotated[
     Path,
     typer.Argument(
@@ -253,6 +297,8 @@ NetArgument = Annotated[
 TrainedOption = Annotated[
     Path | None,
     typer.Option(
-        "--weights", metavar="FILE", help="Other weights: a .caffemodel, or an .onnx. Default: those beside the net."
+        "--weights",
+        metavar="FILE",
+        help="Take the parameters from this .caffemodel or .onnx. Default: from the file beside the net.",
     ),
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lstmc.cli.console import out
+from lstmc.cli.console import out, renamed
 from lstmc.runs.comparison import plot_runs
 
 
@@ -17,7 +17,7 @@ def plot_command(
         Path, typer.Option("-o", "--output", metavar="FILE", help="A file that ends in .png, .svg or .pdf.")
     ] = Path("curves.png"),
 ) -> None:
-    """Draw the losses of runs, and each test score below them, in one picture.
+    """Draw the losses of runs, and each test score below them, in one diagram.
 
     Examples:
 
@@ -26,4 +26,5 @@ def plot_command(
     lstmc plot run1 run2 -o curves.svg
     ```
     """
+    renamed("plot", "report RUN... -o FILE")
     out.print(f"wrote {plot_runs(runs, to)}", markup=False, soft_wrap=True)

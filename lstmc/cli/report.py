@@ -1,4 +1,4 @@
-"""``lstmc report``: a net as one page of HTML."""
+"""``lstmc report``: a net as one page of HTML, and the curves of several runs as a diagram."""
 
 from __future__ import annotations
 
@@ -27,23 +27,32 @@ from lstmc.cli.options import (
 from lstmc.errors import DataError
 from lstmc.output import write_files
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
+from lstmc.runs.comparison import plot_runs
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def report_command(
-    file: Annotated[
-        str | None,
+    files: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="FILE[:MODEL]|RUN", help="A Python file with a @model, or a folder that `lstmc train` wrote."
+            metavar="[FILE[:MODEL]|RUN...]",
+            help="A Python file with a @model, or folders that `lstmc train` wrote.",
         ),
     ] = None,
     cell: CellOption = None,
     sizes: SizesOption = None,
-    to: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.html", help="Where the page goes.")] = Path(
-        "report.html"
-    ),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Write this file. Default: report.html, for several runs curves.png."
+        ),
+    ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", metavar="RUN", help="A folder that `lstmc train` wrote: its weights and curves too."),
+        typer.Option(
+            "--run", metavar="RUN", help="Show the weights and curves of this folder too, which `lstmc train` wrote."
+        ),
     ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
@@ -54,7 +63,9 @@ def report_command(
     form: FormOption = None,
     on: PlacesOption = None,
 ) -> None:
-    """Write a page about a net: pictures, source, passes, layers, text and the result of verify, with links.
+    """Write a page about a net: diagrams, source, passes, layers, text and the result of verify, with links.
+
+    For several runs, or a file that ends in .png, .svg or .pdf, it draws their losses and test scores as a diagram.
 
     For the folder of a run, the model is read from the file that was trained, which is executed. The page needs no
     network. Needs `pip install 'lstmc[draw]'`. Exits with 1 if verify finds a difference.
@@ -64,10 +75,17 @@ def report_command(
     ```console
     lstmc report model.py -D T=5 -D N=2 -o net.html
     lstmc report run -o run.html
+    lstmc report run1 run2 -o curves.png
     lstmc report --cell gru -D T=20 -D N=1 -D D=8 -D H=8 --target flat
     ```
     """
-    if file is not None and Path(file).is_dir():
+    runs = [Path(name) for name in files or () if Path(name).is_dir()]
+    if len(files or ()) > 1 or (runs and to is not None and to.suffix in PICTURES):
+        path = plot_runs([Path(name) for name in files or ()], to or Path("curves.png"))
+        out.print(f"wrote {path}", markup=False, soft_wrap=True)
+        return
+    to, file = to or Path("report.html"), files[0] if files else None
+    if file is not None and runs:
         if run is not None:
             raise DataError(f"expected the folder of one run, found {file} and {run}")
         run, file = Path(file), None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,11 @@ import typer
 
 from lstmc.api import SavedNet, load, place
 from lstmc.bulk import SUFFIXES, NetUse, run_bulk
-from lstmc.cli.console import out, table
+from lstmc.cli.console import out, said, table
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import GpuOption, NetArgument, SchedulerOption, TrainedOption, WorkersOption, WriterOption
 from lstmc.data import read_arrays
-from lstmc.errors import OutputError
+from lstmc.errors import DataError, OutputError
 from lstmc.npz import npz_bytes
 from lstmc.ops import Array
 from lstmc.output import write_files
@@ -24,16 +25,26 @@ from lstmc.types import shape_text
 def run_command(
     net: NetArgument,
     inputs: Annotated[
-        Path,
-        typer.Option("--inputs", metavar="FILE", help="Arrays (.npz or HDF5) by the names of the inputs; or a folder."),
-    ],
+        Path | None,
+        typer.Option(
+            "--inputs",
+            metavar="FILE",
+            help="Feed these arrays (.npz or HDF5), by the inputs' names; or a folder of such.",
+        ),
+    ] = None,
     to: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="FILE", help="Where the outputs go, by their names: .npz, .h5, a folder."
+            "-o", "--output", metavar="FILE", help="Write the outputs, by their names, into this .npz, .h5 or folder."
         ),
     ] = None,
     weights: TrainedOption = None,
+    save_weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-weights", metavar="FILE.npz", help="Write the parameters, by the model's names, into this file."
+        ),
+    ] = None,
     gpu: GpuOption = False,
     backend: WriterOption = None,
     scheduler: SchedulerOption = None,
@@ -50,21 +61,41 @@ def run_command(
     ```console
     lstmc run net/tagger.prototxt --inputs x.npz -o y.npz
     lstmc run net/tagger.prototxt --inputs x.npz --weights new.caffemodel --json
+    lstmc run net/tagger.prototxt --weights new.caffemodel --save-weights w.npz
     lstmc run net/tagger.prototxt --inputs big.h5 -o out.h5 --workers 4
     ```
     """
     loaded = load(net, weights=weights, backend=backend)
+    if save_weights is not None:
+        found, absent = loaded.read_weights()
+        print_saved_weights(save_weights, found, absent)
+    if inputs is None:
+        if save_weights is None:
+            raise DataError("expected the inputs, --inputs FILE, or a file for the parameters, --save-weights FILE.npz")
+        return
     if inputs.is_dir() or (to is not None and to.suffix in SUFFIXES):
         _run_bulk(loaded, inputs, to, gpu, scheduler, workers)
         return
     if scheduler is not None or workers is not None:
         raise OutputError("--scheduler and --workers are for outputs of any size: expected -o FILE.h5, or a folder")
-    found = loaded.run(read_arrays(inputs), on=place(loaded.backend.name, gpu))
+    outputs = loaded.run(read_arrays(inputs), on=place(loaded.backend.name, gpu))
     if to is not None:
-        write_files(to.parent, {to.name: npz_bytes(found)})
-    out.print(_summary(found))
+        write_files(to.parent, {to.name: npz_bytes(outputs)})
+    out.print(_summary(outputs))
     if to is not None:
         out.print(f"wrote {to}")
+
+
+def print_saved_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) -> None:
+    """Write the parameters of a net into an .npz file, and print their names and shapes."""
+    write_files(to.parent, {to.name: npz_bytes(weights)})
+    made = table(f"wrote {to}", "parameter", "shape", key="parameters")
+    for name, array in weights.items():
+        made.add_row(name, shape_text(array.shape))
+    out.print(made)
+    said.fact("absent", list(absent))
+    if absent:
+        out.print(f"\nno step of this net uses {', '.join(absent)}: left out", markup=False, soft_wrap=True)
 
 
 def _run_bulk(
@@ -82,7 +113,7 @@ def _run_bulk(
             problems = problems or bool(each.problem)
     out.print(made)
     if interruption.asked():
-        out.print("stopped: the same command goes on with what is not done")
+        out.print("stopped: run the same command again to continue")
         raise typer.Exit(interruption.exit_code)
     if problems:
         raise typer.Exit(1)

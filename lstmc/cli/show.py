@@ -34,11 +34,13 @@ def show_command(
     choices: ChoicesOption = None,
     target: TargetOption = None,
     after: AfterOption = None,
-    stage: Annotated[Stage | None, typer.Option("--stage", help="The graph at the end of this stage.")] = None,
+    stage: Annotated[Stage | None, typer.Option("--stage", help="Print the graph at the end of this stage.")] = None,
     step: StepOption = False,
     form: FormOption = None,
     phase: PhaseOption = None,
-    passes: Annotated[bool, typer.Option("--passes", help="List the passes instead, by the names of --after.")] = False,
+    passes: Annotated[
+        bool, typer.Option("--passes", help="List the passes instead, by the names that --after takes.")
+    ] = False,
 ) -> None:
     """Print a model's graph as text: as it was written, after a pass, or at the end of a stage.
 

@@ -46,46 +46,53 @@ def sweep_command(
         str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
     ],
     data: Annotated[
-        Path, typer.Option("--data", metavar="DATA", help="Arrays (.npz or HDF5) by the names of the inputs.")
+        Path, typer.Option("--data", metavar="DATA", help="Train on these arrays (.npz or HDF5), by the inputs' names.")
     ],
-    folder: Annotated[Path, typer.Option("-o", "--output", metavar="SWEEP", help="The folder of the sweep.")],
+    folder: Annotated[Path, typer.Option("-o", "--output", metavar="SWEEP", help="Write the sweep into this folder.")],
     grid: Annotated[
         list[str] | None,
         typer.Option(
             "--grid",
             metavar="NAME=VALUE,VALUE",
-            help="What varies: a dimension, an option of the model, solver.SETTING or seed. Repeatable.",
+            help="Vary a dimension, an option of the model, solver.SETTING or seed. Repeatable.",
         ),
     ] = None,
     space: Annotated[
-        Path | None, typer.Option("--space", metavar="FILE.toml", help="Lists and ranges of values, by the same names.")
+        Path | None,
+        typer.Option(
+            "--space",
+            metavar="FILE.toml",
+            help="Read the search space from this file: lists and ranges, by the same names.",
+        ),
     ] = None,
     random: Annotated[
         int | None,
-        typer.Option("--random", metavar="INT", help="Draw this number of points. Default: all.", parser=whole_from_0),
+        typer.Option("--random", metavar="INT", help="Draw this number of trials. Default: all.", parser=whole_from_0),
     ] = None,
     halving: Annotated[
         int | None,
         typer.Option(
             "--halving",
             metavar="INT",
-            help="Compare points early, and continue with one of this number (successive halving).",
+            help="Compare trials early, and continue with one of this number (successive halving).",
             parser=whole_from_0,
         ),
     ] = None,
     lowest: Annotated[
         str | None,
-        typer.Option("--lowest", metavar="SCORE", help="The best has the lowest of this score. Default: loss."),
+        typer.Option("--lowest", metavar="METRIC", help="Look for the lowest of this metric. Default: loss."),
     ] = None,
     highest: Annotated[
-        str | None, typer.Option("--highest", metavar="SCORE", help="The best has the highest of this score.")
+        str | None, typer.Option("--highest", metavar="METRIC", help="Look for the highest of this metric.")
     ] = None,
     test_data: Annotated[
-        Path | None, typer.Option("--test-data", metavar="DATA", help="Arrays to score the models on.")
+        Path | None, typer.Option("--test-data", metavar="DATA", help="Test the models on these arrays.")
     ] = None,
     test_split: Annotated[
         float | None,
-        typer.Option("--test-split", metavar="PART", help="Or test on a part of --data, as 0.2.", parser=number_from_0),
+        typer.Option(
+            "--test-split", metavar="PART", help="Test on this part of --data instead, as 0.2.", parser=number_from_0
+        ),
     ] = None,
     scheduler: SchedulerOption = None,
     workers: WorkersOption = None,
@@ -95,17 +102,17 @@ def sweep_command(
     solver: SolverOption = None,
     seed: SeedOption = 0,
     batch: BatchOption = None,
-    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Take examples in the order they have.")] = False,
+    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the examples.")] = False,
     tensorboard: TensorboardOption = False,
     overwrite: OverwriteOption = False,
     gpu: GpuOption = False,
     target: TargetOption = None,
     backend: BackendOption = "caffe",
 ) -> None:
-    """Train a model at every point of a space, and find the best.
+    """Train a model at every point of a search space, and find the best.
 
-    Each point is a run of `lstmc train` in SWEEP/points. After any interruption the same command continues the
-    unfinished points. Exits with 1 if a point failed.
+    Each trial is a run of `lstmc train` in SWEEP/points. After any interruption the same command continues the
+    unfinished trials. Exits with 1 if a trial failed.
 
     Examples:
 
@@ -160,7 +167,7 @@ def sweep_command(
         said.fact("best", str(found.best))
         out.print(f"the best: {found.best}", markup=False, soft_wrap=True)
     if found.stopped:
-        out.print("stopped: the same command goes on with what is not finished")
+        out.print("stopped: run the same command again to continue")
         raise typer.Exit(interruption.exit_code)
     if any(row.state in ("failed", "interrupted") for row in found.rows):
         raise typer.Exit(1)

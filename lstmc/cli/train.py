@@ -15,6 +15,7 @@ from lstmc.api import train
 from lstmc.cli.console import err, out, said, table
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
+    ADVANCED,
     BackendOption,
     BatchOption,
     EpochsOption,
@@ -44,15 +45,17 @@ def train_command(
         str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
     ],
     data: Annotated[
-        Path, typer.Option("--data", metavar="DATA", help="Arrays (.npz or HDF5) by the names of the inputs.")
+        Path, typer.Option("--data", metavar="DATA", help="Train on these arrays (.npz or HDF5), by the inputs' names.")
     ],
-    folder: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The folder that the run goes into.")],
+    folder: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="Write the run into this folder.")],
     test_data: Annotated[
-        Path | None, typer.Option("--test-data", metavar="DATA", help="Arrays to score the model on while it trains.")
+        Path | None, typer.Option("--test-data", metavar="DATA", help="Test the model on these arrays while it trains.")
     ] = None,
     test_split: Annotated[
         float | None,
-        typer.Option("--test-split", metavar="PART", help="Or test on a part of --data, as 0.2.", parser=number_from_0),
+        typer.Option(
+            "--test-split", metavar="PART", help="Test on this part of --data instead, as 0.2.", parser=number_from_0
+        ),
     ] = None,
     sizes: SizesOption = None,
     options: ModelOptionsOption = None,
@@ -70,8 +73,9 @@ def train_command(
         typer.Option(
             "--ranks",
             metavar="INT",
-            help="Train by this number of processes, by MPI, each with a part of every batch (default: the"
-            " processes of the MPI launcher).",
+            help="Train in this number of processes, by MPI, each with a part of every batch. Default: the processes of"
+            " the MPI launcher.",
+            rich_help_panel=ADVANCED,
             parser=whole_from_0,
         ),
     ] = None,
@@ -79,7 +83,7 @@ def train_command(
     target: TargetOption = None,
     backend: BackendOption = "caffe",
 ) -> None:
-    """Train a model. It minimizes the output called loss; other losses and scores are reported for test data.
+    """Train a model. It minimizes the output called loss; other losses and metrics are reported for test data.
 
     An array of DATA has the shape of its input, with any number of examples on the axis N, or one more axis in front
     that counts whole batches. -D need not give sizes that the arrays show. Ctrl-C, SIGTERM and a closed terminal write
@@ -133,7 +137,7 @@ def train_command(
     said.fact("iteration", run.iteration)
     if run.ended == "stopped":
         out.print(f"stopped after {run.iteration} iterations, with the snapshot {run.snapshot}", markup=False)
-        out.print(f"go on with: {command('--resume')}", markup=False, soft_wrap=True)
+        out.print(f"resume with: {command('--resume')}", markup=False, soft_wrap=True)
         raise typer.Exit(interruption.exit_code)
     out.print(f"finished after {run.iteration} iterations")
 

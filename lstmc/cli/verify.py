@@ -12,6 +12,7 @@ from lstmc.backend import Backend, HasReaders, require
 from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import out, said, table
 from lstmc.cli.options import (
+    ADVANCED,
     BackendOption,
     CellOption,
     ChoicesOption,
@@ -35,16 +36,15 @@ from lstmc.errors import BackendError
 InputsOption = Annotated[
     Path | None,
     typer.Option(
-        "--inputs", metavar="FILE", help="Arrays to feed (.npz or HDF5), by the inputs' names; others are drawn."
+        "--inputs", metavar="FILE", help="Feed these arrays (.npz or HDF5), by the inputs' names; draw the others."
     ),
 ]
-ReadersOption = Annotated[
-    list[str] | None,
+FillersOption = Annotated[
+    bool,
     typer.Option(
-        "--reader", metavar="NAME", help="Another program that reads nets, as lstmc doctor lists them. Repeatable."
+        "--fillers", help="Take parameters that are drawn by their own initializers.", rich_help_panel=ADVANCED
     ),
 ]
-FillersOption = Annotated[bool, typer.Option("--fillers", help="Parameters as their fillers draw them.")]
 
 
 def verify_command(
@@ -61,7 +61,6 @@ def verify_command(
     form: FormOption = None,
     tuned: TuneOption = False,
     on: PlacesOption = None,
-    readers: ReadersOption = None,
     inputs: InputsOption = None,
     fillers: FillersOption = False,
 ) -> None:
@@ -74,14 +73,14 @@ def verify_command(
 
     ```console
     lstmc verify model.py -D T=5 -D N=2
+    lstmc verify model.py -D T=5 -D N=2 --on opencv
     lstmc verify --cell lstm -D T=5 -D N=2 -D D=8 -D H=8 --target flat -v
     lstmc verify model.py -D T=5 -D N=2 --on interpreter --json
     ```
     """
-    places = [*(on or ()), *(readers or ())] or None
     writer = chosen_backend(backend, choices)
-    if target is None and readers:
-        target = _target_of(writer, readers)
+    if target is None:
+        target = _target_of(writer, on or [])
     net = compile(
         named_model(file, cell),
         target=target,
@@ -97,19 +96,20 @@ def verify_command(
     )
     if net.tuning is not None:
         print_tuning(net.tuning)
-    found = net.verify(places, seed, inputs=inputs, fillers=fillers)
+    found = net.verify(on, seed, inputs=inputs, fillers=fillers)
     print_verification(found)
     if not found.passed:
         raise typer.Exit(1)
 
 
-def _target_of(backend: Backend, readers: list[str]) -> str:
-    """The target that nets for these readers are compiled for."""
-    targets = {name: require(backend, HasReaders).reader(name).target for name in readers}
+def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
+    """Return the target that nets for these runtimes are compiled for; None if they have none of their own."""
+    known = backend.readers if isinstance(backend, HasReaders) else ()
+    targets = {name: require(backend, HasReaders).reader(name).target for name in runtimes if name in known}
     if len(set(targets.values())) > 1:
-        found = ", ".join(f"{target} for {name}" for name, target in targets.items())
-        raise BackendError(f"these readers have targets of their own: name one by --target, found {found}")
-    return next(iter(targets.values()))
+        each = ", ".join(f"{target} for {name}" for name, target in targets.items())
+        raise BackendError(f"these runtimes have targets of their own ({each}): choose one with --target")
+    return next(iter(targets.values()), None)
 
 
 def print_verification(found: Verification) -> None:

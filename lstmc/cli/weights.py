@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import read_weights
-from lstmc.cli.console import out, said, table
+from lstmc.api import trained_weights
+from lstmc.cli.console import renamed
 from lstmc.cli.flags import Command, Group
 from lstmc.cli.options import WriterOption
 from lstmc.cli.output_options import speaking
-from lstmc.npz import npz_bytes
-from lstmc.output import write_files
-from lstmc.types import shape_text
+from lstmc.cli.run import print_saved_weights
 
 weights_app = typer.Typer(
     cls=Group, help="Read parameters back, by the names and shapes of the model.", no_args_is_help=True
@@ -28,9 +26,14 @@ def _weights() -> None:
 
 def extract_command(
     trained: Annotated[Path, typer.Argument(metavar="FILE", help="A .caffemodel or .onnx, as written or trained.")],
-    to: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Where the parameters go.")],
+    to: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the parameters into this file.")
+    ],
     manifest: Annotated[
-        Path | None, typer.Option("--manifest", metavar="FILE", help="Default: NET.manifest.json beside the net.")
+        Path | None,
+        typer.Option(
+            "--manifest", metavar="FILE", help="Read this manifest. Default: NET.manifest.json beside the net."
+        ),
     ] = None,
     backend: WriterOption = None,
 ) -> None:
@@ -43,15 +46,8 @@ def extract_command(
     lstmc weights extract old.caffemodel --manifest net.manifest.json -o w.npz
     ```
     """
-    found, absent = read_weights(trained, manifest, backend)
-    write_files(to.parent, {to.name: npz_bytes(found)})
-    made = table(f"wrote {to}", "parameter", "shape", key="parameters")
-    for name, array in found.items():
-        made.add_row(name, shape_text(array.shape))
-    out.print(made)
-    said.fact("absent", list(absent))
-    if absent:
-        out.print(f"\nno step of this net uses {', '.join(absent)}: left out")
+    renamed("weights extract", "run NET --weights FILE --save-weights FILE.npz")
+    print_saved_weights(to, *trained_weights(trained, manifest, backend))
 
 
 weights_app.command("extract", cls=Command)(speaking(extract_command))

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from lstmc.errors import Argument, LstmcError, Mend, PassError, VerifyError
 
 MENDS: Mapping[Mend, str] = {
-    Mend.NAME_MANIFEST: "name it by --manifest",
+    Mend.NAME_MANIFEST: "name it with --manifest",
     Mend.ONE_STEP: "compile it with --step",
-    Mend.OTHER_FOLDER: "give another folder by -o",
-    Mend.OVERWRITE: "begin again in this folder by --overwrite",
-    Mend.RESUME: "go on with the run by --resume",
+    Mend.OTHER_FOLDER: "choose another folder with -o",
+    Mend.OVERWRITE: "begin again in this folder with --overwrite",
+    Mend.RESUME: "resume it with --resume",
     Mend.START: "start one without --resume",
 }
 # options that are called otherwise than their argument; a flag takes no value
-OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--read", "language": "--example"}
+OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--keep", "language": "--example"}
 FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only")
 
 
@@ -43,6 +43,8 @@ def instead(unknown: str) -> str:
 def option(argument: Argument) -> str:
     """``--test-split 0.5`` for ``test_split=0.5``, ``-D T=3`` for the size ``T=3``."""
     name = OPTIONS.get(argument.name, f"--{argument.name.replace('_', '-')}")
+    if argument.name == "sizes":  # of several dimensions
+        return " ".join(f"{name} {size}" for size in argument.value.split())
     return name if argument.name in FLAGS or not argument.value else f"{name} {argument.value}"
 
 

@@ -26,6 +26,14 @@ OPERATORS: dict[str, Callable[[int, int], int]] = {
 }
 
 
+TYPICAL: Mapping[str, int] = {"T": 20, "N": 1, "D": 32, "H": 64, "K": 3, "Y": 8, "X": 8}
+
+
+def typical_size(name: str) -> int:
+    """Return a size for examples, by the usual meaning of a dimension's name: T steps, N sequences, H units."""
+    return TYPICAL.get(name, 16)
+
+
 class DimExpr:
     """An integer expression over dimensions: ``4*H``, ``H//2 + 1``."""
 

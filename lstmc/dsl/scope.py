@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lstmc.dsl.dims import Combined, Dim, DimExpr, Size, free, shape_text
-from lstmc.errors import DimError, size_argument
+from lstmc.dsl.dims import Combined, Dim, DimExpr, Size, free, shape_text, typical_size
+from lstmc.errors import DimError, size_argument, sizes_argument
 from lstmc.types import MOST_ELEMENTS
 
 
@@ -138,11 +138,12 @@ class Scope:
             argument = size_argument(missing[0])
             mend = f"write {cell}({argument})" if cell else f"give it a size with {argument}"
             others = [name for name in self._needed if name not in self._bound and name != missing[0]]
-            also = [f"without a size too: {', '.join(others)}"] if others and not cell else []
+            example = sizes_argument({name: typical_size(name) for name in (missing[0], *others)})
+            also = [] if cell else [f"for example {example}"]
             raise DimError(
                 f"dimension {missing[0]} of {what} {shape_text(shape)} is not bound: {mend}",
                 notes=[*notes, *also],
-                arguments=() if cell else (argument,),
+                arguments=() if cell else (argument, example),
             )
         found = tuple(self.size(size, notes) for size in shape)
         for size, number in zip(shape, found, strict=True):

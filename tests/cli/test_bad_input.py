@@ -45,7 +45,8 @@ def refused(lstmc: LSTMC, *arguments: str) -> str:
             "DimError: dimension N of input X [T, N, 3] is not bound: give it a size with -D N=SIZE\n"
             "  net.py:13:11 in model 'net'\n"
             "    def net(X=Input(T, N, 3)):\n"
-            "              ^^^^^^^^^^^^^^\n",
+            "              ^^^^^^^^^^^^^^\n"
+            "  for example -D N=1\n",
         ),
         (
             ("T=0", "N=2"),
@@ -64,9 +65,9 @@ def test_sizes(lstmc: LSTMC, model_file: Path, sizes: tuple[str, ...], text: str
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("compile", "--seed", "²"), "Invalid value for '--seed': expected a whole number from 0 on, found '²'"),
-        (("verify", "--seed", "-1"), "Invalid value for '--seed': expected a whole number from 0 on, found '-1'"),
-        (("compile", "--seed", "1_0"), "Invalid value for '--seed': expected a whole number from 0 on, found '1_0'"),
+        (("compile", "--seed", "²"), "Invalid value for '--seed': expected an integer from 0 on, found '²'"),
+        (("verify", "--seed", "-1"), "Invalid value for '--seed': expected an integer from 0 on, found '-1'"),
+        (("compile", "--seed", "1_0"), "Invalid value for '--seed': expected an integer from 0 on, found '1_0'"),
         (
             ("train", "net.py", "--data", "x", "-o", "r", "--test-split", "nan"),
             "Invalid value for '--test-split': expected a number from 0 on, found 'nan'",
@@ -77,7 +78,7 @@ def test_sizes(lstmc: LSTMC, model_file: Path, sizes: tuple[str, ...], text: str
         ),
         (
             ("generate", "net", "--vocab", "x", "--length", "\x1b[31m"),
-            r"Invalid value for '--length': expected a whole number from 0 on, found '\x1b[31m'",
+            r"Invalid value for '--length': expected an integer from 0 on, found '\x1b[31m'",
         ),
         (("compile", "--\x1b[31m"), r"No such option: --\x1b[31m"),
     ],
@@ -128,20 +129,23 @@ PLACES = (
     ("arguments", "text"),
     [
         (("compile", "--cell", "lstn"), "PluginError: there is no cell called lstn: did you mean lstm?"),
-        (("cells", "show", "GRUU"), "PluginError: there is no cell called GRUU: did you mean gru?"),
+        (("cells", "GRUU"), "PluginError: there is no cell called GRUU: did you mean gru?"),
         (("compile", *GRU, "--target", "flta"), "PluginError: backend caffe has no target flta: did you mean flat?"),
         (("compile", *GRU, "--backend", "onx"), "PluginError: there is no backend called onx: did you mean onnx?"),
         (
             ("compile", *GRU, "--form", "packed-in-lop"),
             "BackendError: --form packed-in-lop: target caffe has no such form: did you mean packed-in-loop?",
         ),
-        (("compile", *GRU, "--read", "h_t"), "ModelFileError: --read h_t: gru has no such output: did you mean h_T?"),
+        (("compile", *GRU, "--keep", "h_t"), "ModelFileError: --keep h_t: gru has no such output: did you mean h_T?"),
         (("show", *GRU, "--after", "hoits"), "PassError: there is no pass hoits: did you mean hoist?"),
         (
             ("verify", *GRU, "--on", "interpretor"),
             f"BackendError: --on takes one of {PLACES}, tvm, x2paddle, found 'interpretor': did you mean interpreter?",
         ),
-        (("verify", *GRU, "--reader", "opncv"), "PluginError: there is no reader called opncv: did you mean opencv?"),
+        (
+            ("verify", *GRU, "--on", "opncv"),
+            f"BackendError: --on takes one of {PLACES}, tvm, x2paddle, found 'opncv': did you mean opencv?",
+        ),
         (("compile", "net.py:nett", *SIZES), "ModelFileError: net.py has no model nett: did you mean net?"),
         (("cells", "-D", "d=3"), "DimError: no cell of lstmc has a dimension d: did you mean D?"),
         (

@@ -92,17 +92,17 @@ def test_dump_dir_gets_the_graph_after_every_pass(lstmc: LSTMC, model_file: Path
 def test_the_module_is_the_command() -> None:
     ended = subprocess.run([sys.executable, "-m", "lstmc", "--help"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0
-    for command in ("compile", "verify", "show", "cells", "backends", "doctor"):
+    for command in ("compile", "verify", "show", "cells", "targets", "doctor"):
         assert command in ended.stdout
 
 
 def test_read_keeps_only_the_outputs_it_names(lstmc: LSTMC, model_file: Path) -> None:
-    assert lstmc("compile", str(model_file), *SIZES, "--read", "h_T").code == 0
+    assert lstmc("compile", str(model_file), *SIZES, "--keep", "h_T").code == 0
     assert list(json.loads(Path("net.manifest.json").read_text())["outputs"]) == ["h_T"]
-    refused = lstmc("compile", str(model_file), *SIZES, "--read", "z")
+    refused = lstmc("compile", str(model_file), *SIZES, "--keep", "z")
     assert (refused.code, refused.err) == (
         2,
-        "ModelFileError: --read z: net has no such output: found Y, h_T\n",
+        "ModelFileError: --keep z: net has no such output: found Y, h_T\n",
     )
 
 
@@ -135,7 +135,7 @@ def test_of_generated_layers_source_and_library_are_written(lstmc: LSTMC, monkey
     ended = lstmc(*asked, "-o", "without")
     assert (ended.code, ended.err) == (0, "")
     assert (
-        "not made: generated layers are compiled, and g++ was not found\ninstall it: apt-get install g++\n"
+        "not built: generated layers are compiled, and g++ was not found\ninstall it: apt-get install g++\n"
         "target caffe needs none\n"
     ) in ended.out
     names.remove("gru.layers.so")

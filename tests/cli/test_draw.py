@@ -15,7 +15,7 @@ SIZES = ("-D", "T=9", "-D", "N=2")
     ("options", "there", "absent"),
     [
         ((), ["t = 8", "more steps", "InnerProduct"], ["step, 9 steps"]),
-        (("--steps", "8"), ["t = 4"], ["more steps"]),
+        (("--frames", "8"), ["t = 4"], ["more steps"]),
         (("--rolled",), ["step, 9 steps", "linear 2 x"], ["InnerProduct", "t = 0"]),
         (("--after", "legalize"), ["step, the other 8 steps", "InnerProduct"], ["t = 0"]),
         (("--target", "flat"), ["t = 8", "Feed"], []),

@@ -6,12 +6,14 @@ import inspect
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
 from lstmc.cli import app
+from lstmc.cli.flags import ELSEWHERE
 from tests.cli.conftest import LSTMC
 
 WIDTH = 80 - 4  # of a terminal, less the margins of help
@@ -64,3 +66,86 @@ def test_help_shows_flags_as_they_are_typed(lstmc: LSTMC, name: str) -> None:
     told = lstmc(*name.split(), "--help").out
     assert "--help" in told
     assert "bool" not in told
+
+
+LISTED = [
+    "new",
+    "cells",
+    "targets",
+    "doctor",
+    "compile",
+    "convert",
+    "verify",
+    "train",
+    "sweep",
+    "run",
+    "report",
+    "show",
+    "draw",
+    "lint",
+]
+
+
+def test_commands_are_listed_in_the_order_of_use_and_old_names_are_not(lstmc: LSTMC) -> None:
+    told = lstmc("--help").out
+    names = re.findall(r"^│ ([a-z]+) ", told, re.MULTILINE)
+    assert names == LISTED
+    assert [command for command in COMMANDS if command and " " not in command and command not in LISTED] == [
+        *("generate", "import", "plot", "backends", "weights"),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - {""}))
+def test_the_help_of_an_option_is_a_sentence(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        words = (parameter.help or "").split()
+        assert words, f"{name} {parameter.name}"
+        assert words[0][0].isupper(), parameter.help
+        assert words[-1][-1] in ".)", parameter.help
+        assert words[0] not in ("Of", "Or", "Where", "What", "How", "Also"), parameter.help
+
+
+@pytest.mark.parametrize("option", ["--form", "--tune", "--keep", "--batch", "--dump-dir", "--backend-option"])
+def test_rare_options_are_in_a_panel_of_their_own(lstmc: LSTMC, option: str) -> None:
+    common, _, advanced = lstmc("compile", "--help").out.partition("─ Advanced ─")
+    assert option in advanced
+    assert option not in common.replace("lists", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("verify", "net.py", "-D", "T=2", "-D", "N=1", "--reader", "opencv"), "--reader is now --on\n"),
+        (("compile", "net.py", "-D", "T=2", "-D", "N=1", "--read=Y"), "--read is now --keep\n"),
+        (("draw", "net.py", "-D", "T=2", "-D", "N=1", "--steps", "4"), "--steps is now --frames\n"),
+        (("backends",), "`lstmc backends` is now `lstmc targets`\n"),
+    ],
+)
+def test_old_spellings_are_taken_and_say_the_new_one(
+    lstmc: LSTMC, model_file: Path, words: tuple[str, ...], said: str
+) -> None:
+    ended = lstmc(*words)
+    assert (ended.code, ended.err) == (0, said)
+
+
+def test_old_commands_say_the_new_ones(lstmc: LSTMC) -> None:
+    for old, new in (("import", "convert --no-compile"), ("plot", "report RUN... -o FILE")):
+        ended = lstmc(old, "nothing.pt", "-o", "out.png")
+        assert (ended.code, ended.err.splitlines()[0]) == (2, f"`lstmc {old}` is now `lstmc {new}`")
+
+
+def test_what_other_tools_call_a_command_is_answered(lstmc: LSTMC) -> None:
+    for name, here in ELSEWHERE.items():
+        ended = lstmc(name)
+        assert (ended.code, ended.err.splitlines()[-1]) == (2, f"Error: lstmc has no command {name}: use `{here}`")
+        assert here.removeprefix("lstmc ") in LISTED
+    assert lstmc("-V").out == lstmc("--version").out != ""
+
+
+def test_lint_of_a_model_file_says_what_to_do(lstmc: LSTMC, model_file: Path) -> None:
+    ended = lstmc("lint", "net.py")
+    assert (ended.code, ended.err) == (
+        2,
+        "BackendError: net.py is a model file, and lint checks a written net: write one with `lstmc compile net.py -o"
+        " net`\n",
+    )

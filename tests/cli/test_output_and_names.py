@@ -67,7 +67,7 @@ def test_what_is_written_of_a_model_in_a_folder_that_is_no_text_is_read_back(tmp
     made = f"{sys.executable} -m lstmc"
     ended = shell(
         f"lstmc compile $'b\\xff\\nname: 3/net.py' -o out && {made} lint out/net.prototxt"
-        f" && {made} weights extract out/net.caffemodel -o w.npz",
+        f" && {made} run out/net.prototxt --save-weights w.npz",
         tmp_path,
     )
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -40,7 +40,7 @@ def test_verify_tells_every_difference(lstmc: LSTMC, model_file: Path) -> None:
 
 @pytest.mark.slow
 def test_other_commands_tell_their_tables(lstmc: LSTMC, model_file: Path) -> None:
-    assert {"backend": "caffe", "target": "caffe"}.items() <= found(lstmc, "backends")["backends"][0].items()
+    assert {"backend": "caffe", "target": "caffe"}.items() <= found(lstmc, "targets")["targets"][0].items()
     gru = next(row for row in found(lstmc, "cells")["cells"] if row["name"] == "gru")
     assert gru["parameters"] == 3 * (32 + 64 + 1) * 64
     assert gru["not_for"] == ["caffe-native"]
@@ -50,7 +50,7 @@ def test_other_commands_tell_their_tables(lstmc: LSTMC, model_file: Path) -> Non
     told = found(lstmc, "lint", "net.prototxt", "--target", "noslice", code=1)
     assert told["target"] == "noslice"
     assert told["findings"][0].keys() == {"layer", "type", "found", "expected", "reason", "source", "limit"}
-    extracted = found(lstmc, "weights", "extract", "net.caffemodel", "-o", "w.npz")
+    extracted = found(lstmc, "run", "net.prototxt", "--save-weights", "w.npz")
     assert [row["parameter"] for row in extracted["parameters"]] == np.load("w.npz").files
 
 
@@ -58,7 +58,7 @@ def test_an_error_is_no_json(lstmc: LSTMC) -> None:
     ended = lstmc("compile", "nothing.py", "--json")
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("ModelFileError: ")
-    assert lstmc("backends").out.startswith("backends")  # and the next command says what it says
+    assert lstmc("targets").out.startswith("backend  target")  # and the next command says what it says
 
 
 @pytest.mark.parametrize("command", [("compile", *SIZES), ("verify", *SIZES, "--on", "interpreter"), ("draw", *SIZES)])

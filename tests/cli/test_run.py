@@ -67,7 +67,7 @@ def read(path: str) -> dict[str, Any]:
 @pytest.mark.caffe
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_net_of_every_target_gives_what_its_model_means(lstmc: LSTMC, caffe: object, target: str) -> None:
-    read_only = ("--read", "y") if target == "caffe-native" else ()  # its layer's last states cannot be read
+    read_only = ("--keep", "y") if target == "caffe-native" else ()  # its layer's last states cannot be read
     assert lstmc("compile", "--cell", "lstm", *GIVEN, "--target", target, "--seed", "5", *read_only).code == 0
     inputs = random_inputs(("x", (3, 2, 3)))
     np.savez("x.npz", **inputs)

@@ -129,7 +129,7 @@ def test_show_lists_the_passes_of_a_target(lstmc: LSTMC) -> None:
 
 
 def test_backends_lists_the_targets(lstmc: LSTMC) -> None:
-    ended = lstmc("backends")
+    ended = lstmc("targets")
     assert (ended.code, ended.err) == (0, "")
     assert ["caffe", "caffe", "training"] in [line.split()[:3] for line in ended.out.splitlines()]
 

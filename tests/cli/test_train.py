@@ -174,7 +174,7 @@ def test_a_signal_stops_it_cleanly_and_it_goes_on_to_the_same_end(
     again = f"-D T=3 -D N=4 -o run --solver interrupt=8 --solver number={int(number)} --resume"
     assert ended.out.endswith(
         "stopped after 8 iterations, with the snapshot run/snapshot.npz\n"
-        f"go on with: lstmc train net.py --data data.npz {again}\n"
+        f"resume with: lstmc train net.py --data data.npz {again}\n"
     )
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
     assert (metrics("run")[-1]["iteration"], Path("run/drawn").is_file()) == (8, True)

@@ -181,7 +181,7 @@ def test_however_it_is_ended_it_goes_on_to_the_same_weights(
         process.send_signal(number)
         out, err = process.communicate()
         assert (process.returncode, err) == (code, "")
-        assert ("\ngo on with: lstmc train " in out) == (code > 0)
+        assert ("\nresume with: lstmc train " in out) == (code > 0)
         done = metrics.read_bytes().count(b"\n")
     enough = done + 30
     for run, *more in (("run", "--resume"), ("whole",)):
@@ -206,8 +206,8 @@ def test_a_folder_with_another_run_is_refused(lstmc: LSTMC, caffe: object) -> No
     again = lstmc(*GIVEN, *short)
     assert again.code == 2
     assert again.err == (
-        "TrainingError: run has a run already\n  go on with the run by --resume\n"
-        "  begin again in this folder by --overwrite\n  give another folder by -o\n"
+        "TrainingError: run has a run already\n  resume it with --resume\n"
+        "  begin again in this folder with --overwrite\n  choose another folder with -o\n"
     )
     other = lstmc(*GIVEN, *short, "--resume", "--seed", "1")
     assert other.code == 2

@@ -107,11 +107,11 @@ def test_models(lstmc: LSTMC, model: str, text: str) -> None:
 
 def test_a_net_of_one_output_takes_no_labels(lstmc: LSTMC) -> None:
     Path("other.py").write_text(MODEL)
-    ended = lstmc("compile", "other.py", *SIZES, "--read", "p")
+    ended = lstmc("compile", "other.py", *SIZES, "--keep", "p")
     assert (ended.code, ended.err) == (0, "")
     assert "label" not in Path("net.manifest.json").read_text()
-    refused = lstmc("compile", "other.py", *SIZES, "--read", "loss")
-    assert (refused.code, refused.err) == (2, "ModelFileError: --read loss: net has no such output: found p\n")
+    refused = lstmc("compile", "other.py", *SIZES, "--keep", "loss")
+    assert (refused.code, refused.err) == (2, "ModelFileError: --keep loss: net has no such output: found p\n")
 
 
 TRAINING = "ModelFileError: there is no training net: "
@@ -122,7 +122,7 @@ TRAINING = "ModelFileError: there is no training net: "
     [
         (WITHOUT_LOSS, ("--solver", "base_lr=1"), f"{TRAINING}net returns no loss\n"),
         (MODEL, ("--data", "data.npz", "--step"), f"{TRAINING}--step makes a net that is not trained\n"),
-        (MODEL, ("--batch", "N", "--read", "p"), f"{TRAINING}--read makes a net that is not trained\n"),
+        (MODEL, ("--batch", "N", "--keep", "p"), f"{TRAINING}--keep makes a net that is not trained\n"),
         (
             MODEL,
             ("--data", "data.npz", "--target", "flat"),

@@ -79,7 +79,7 @@ CELL = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
 
 
 def test_a_reader_is_compared_in_what_it_gives_out(lstmc: LSTMC) -> None:
-    ended = lstmc("verify", *CELL, "--reader", "opencv", "-v")
+    ended = lstmc("verify", *CELL, "--on", "opencv", "-v")
     assert (ended.code, ended.err) == (0, "")
     rows = [line.split()[:2] for line in ended.out.splitlines() if line.endswith("ok")]
     assert [name for kind, name in rows if kind == "output"] == ["y", "h_T"]
@@ -88,25 +88,19 @@ def test_a_reader_is_compared_in_what_it_gives_out(lstmc: LSTMC) -> None:
 
 
 def test_what_a_reader_refuses_is_said_in_its_own_words(lstmc: LSTMC) -> None:
-    ended = lstmc("verify", "--cell", "lstm", *CELL[2:], "--reader", "opencv", "--target", "caffe")
+    ended = lstmc("verify", "--cell", "lstm", *CELL[2:], "--on", "opencv", "--target", "caffe")
     assert ended.code == 2
     assert ended.err.startswith("ReaderError: OpenCV 4 DNN does not run the net: cv2.error: OpenCV(4")
     assert ended.err.endswith("\n  the net is for target caffe; the target for this program is --target opencv\n")
 
 
 def test_readers_of_several_targets_need_one_named(lstmc: LSTMC) -> None:
-    ended = lstmc("verify", *CELL, "--reader", "opencv", "--reader", "mnn")
+    ended = lstmc("verify", *CELL, "--on", "opencv", "--on", "mnn")
     assert ended.code == 2
     assert ended.err == (
-        "BackendError: these readers have targets of their own: name one by --target, found opencv for opencv, mnn for"
-        " mnn\n"
+        "BackendError: these runtimes have targets of their own (opencv for opencv, mnn for mnn): choose one with"
+        " --target\n"
     )
-
-
-def test_an_unknown_reader_is_refused(lstmc: LSTMC) -> None:
-    ended = lstmc("verify", *CELL, "--reader", "moon")
-    assert ended.code == 2
-    assert ended.err == f"PluginError: there is no reader called moon: found {', '.join(reader_names())}\n"
 
 
 def test_an_unknown_place_is_refused(lstmc: LSTMC, model_file: Path) -> None:

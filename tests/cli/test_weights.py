@@ -40,12 +40,38 @@ def test_packed_parameters_come_back_exactly(lstmc: LSTMC) -> None:
     np.savez("given.npz", **given)
     assert lstmc("compile", "net.py", *SIZES, "--weights", "given.npz").code == 0
     assert "gated/W_a_b" in Path("net.prototxt").read_text()  # the compiler did pack them
-    ended = lstmc("weights", "extract", "net.caffemodel", "-o", "found.npz")
-    assert (ended.code, ended.err) == (0, "")
-    with np.load("found.npz") as found:
-        assert set(found.files) == set(given)
-        for name, array in given.items():
-            assert np.array_equal(found[name], array)
+    old, new = "weights extract", "run NET --weights FILE --save-weights FILE.npz"
+    for words, err in (
+        (("run", "net.prototxt", "--save-weights"), ""),
+        (("weights", "extract", "net.caffemodel", "-o"), f"`lstmc {old}` is now `lstmc {new}`\n"),
+    ):
+        ended = lstmc(*words, "found.npz")
+        assert (ended.code, ended.err) == (0, err)
+        with np.load("found.npz") as found:
+            assert set(found.files) == set(given)
+            for name, array in given.items():
+                assert np.array_equal(found[name], array)
+        Path("found.npz").unlink()
+
+
+def test_a_nets_own_file_is_taken_as_weights(lstmc: LSTMC) -> None:
+    Path("net.py").write_text(GATES)
+    assert lstmc("compile", "net.py", *SIZES, "--seed", "5", "-o", "first").code == 0
+    assert lstmc("compile", "net.py", *SIZES, "--weights", "first/net.caffemodel", "-o", "second").code == 0
+    first, second = (Path(folder, "net.caffemodel").read_bytes() for folder in ("first", "second"))
+    assert first == second
+    Path("first/net.manifest.json").unlink()
+    ended = lstmc("compile", "net.py", *SIZES, "--weights", "first/net.caffemodel")
+    assert (ended.code, ended.err.splitlines()[0]) == (2, "WeightsError: first/net.caffemodel: expected an .npz file")
+
+
+def test_a_run_without_inputs_says_what_it_needs(lstmc: LSTMC, model_file: Path) -> None:
+    assert lstmc("compile", str(model_file), *SIZES).code == 0
+    ended = lstmc("run", "net.prototxt")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == (
+        "DataError: expected the inputs, --inputs FILE, or a file for the parameters, --save-weights FILE.npz\n"
+    )
 
 
 def test_what_no_step_uses_is_named_and_left_out(lstmc: LSTMC, model_file: Path) -> None:
@@ -63,7 +89,7 @@ def test_files_that_do_not_fit(lstmc: LSTMC, model_file: Path) -> None:
     Path("other.json").write_text("{}")
     extract = ("weights", "extract", "other.caffemodel", "-o", "w.npz")
     for arguments, text in (
-        (extract, "WeightsError: other.manifest.json: no such manifest\n  name it by --manifest\n"),
+        (extract, "WeightsError: other.manifest.json: no such manifest\n  name it with --manifest\n"),
         (
             (*extract, "--manifest", "other.json"),
             "WeightsError: other.json is no manifest of format 1:"
@@ -75,10 +101,10 @@ def test_files_that_do_not_fit(lstmc: LSTMC, model_file: Path) -> None:
         ),
     ):
         ended = lstmc(*arguments)
-        assert (ended.code, ended.out, ended.err) == (2, "", text)
+        assert (ended.code, ended.out, ended.err.partition("\n")[2]) == (2, "", text)
     Path("other.caffemodel").write_bytes(b"")
     ended = lstmc(*extract, "--manifest", "net.manifest.json")
-    assert (ended.code, ended.err) == (
+    assert (ended.code, ended.err.partition("\n")[2]) == (
         2,
         "WeightsError: other.caffemodel is not a caffemodel of this net\n"
         "  missing: blob 0 of layer step/linear_W, which holds step/W\n"

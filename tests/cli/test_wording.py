@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lstmc.cli.wording import error_text, option
-from lstmc.errors import Argument, DataError, PassError, size_argument
+from lstmc.errors import Argument, DataError, PassError, size_argument, sizes_argument
 
 ROOT = Path(__file__).parents[2]
 # A word that is an option: --name, -D, -o, but for those of other commands that errors name, and a linker's.
@@ -33,8 +33,9 @@ LIBRARY = [
         (Argument("resume", "True"), "--resume"),
         (Argument("step", "True"), "--step"),
         (Argument("out"), "-o"),
-        (Argument("outputs", "y"), "--read y"),
+        (Argument("outputs", "y"), "--keep y"),
         (size_argument("T"), "-D T=SIZE"),
+        (sizes_argument({"T": 20, "N": 1}), "-D T=20 -D N=1"),
     ],
 )
 def test_an_argument_is_an_option(argument: Argument, text: str) -> None:

@@ -48,21 +48,24 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
             "dimension D of input x [N, D] is not bound: give it a size with D=SIZE\n"
             "  lstmc/cells/lstm.py:12:16 in cell 'lstm'\n"
             "    x: Value = Input(N, D),\n"
-            "               ^^^^^^^^^^^",
+            "               ^^^^^^^^^^^\n"
+            "  for example D=32",
         ),
         (
             {"T": 3, "N": 2, "D": 5},
             "dimension H of state h [N, H] is not bound: give it a size with H=SIZE\n"
             "  lstmc/cells/lstm.py:13:16 in cell 'lstm'\n"
             "    h: Value = State(N, H),\n"
-            "               ^^^^^^^^^^^",
+            "               ^^^^^^^^^^^\n"
+            "  for example H=64",
         ),
         (
             {"N": 2, "D": 5, "H": 4},
             "dimension T of input x [T, N, D] is not bound: give it a size with T=SIZE\n"
             "  lstmc/cells/lstm.py:12:16 in cell 'lstm'\n"
             "    x: Value = Input(N, D),\n"
-            "               ^^^^^^^^^^^",
+            "               ^^^^^^^^^^^\n"
+            "  for example T=20",
         ),
         (
             {"T": 3},
@@ -70,7 +73,7 @@ def test_its_outputs_are_the_steps_outputs_and_the_last_states(user: UserFile, r
             "  lstmc/cells/lstm.py:12:16 in cell 'lstm'\n"
             "    x: Value = Input(N, D),\n"
             "               ^^^^^^^^^^^\n"
-            "  without a size too: D, H",
+            "  for example N=1, D=32, H=64",
         ),
         (
             {"K": 3},

@@ -194,6 +194,7 @@ def test_a_dimension_without_a_size_says_how_to_give_one(user: UserFile) -> None
         "  user.py:6:11 in model 'net'",
         "    def net(X=Input(T, N, H)):",
         "              ^^^^^^^^^^^^^^",
+        "  for example H=64",
     )
 
 
@@ -203,6 +204,7 @@ def test_a_size_under_a_wrong_name_is_told_where_the_right_one_is_missing(user: 
         "  user.py:6:11 in model 'net'",
         "    def net(X=Input(T, N, H)):",
         "              ^^^^^^^^^^^^^^",
+        "  for example H=64",
         "  given, and not used before this: hidden",
     )
 

@@ -54,7 +54,7 @@ def net(
 
 def test_an_imported_model_is_a_model_like_any_other(lstmc: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
-    done = lstmc("import", "tagger.pt", "-o", "out", "--recurrent-only")
+    done = lstmc("convert", "--no-compile", "tagger.pt", "-o", "out", "--recurrent-only")
     assert done.code == 0, done.err
     assert "Not used, as only the recurrent layers were asked for: fc.weight, fc.bias." in done.out
     assert Path("out/model.py").read_text() == WRITTEN
@@ -66,7 +66,7 @@ def test_an_imported_model_is_a_model_like_any_other(lstmc: LSTMC) -> None:  # n
 
 def test_the_record_says_where_every_parameter_came_from(lstmc: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
-    lstmc("import", "tagger.pt", "-o", "out", "--recurrent-only")
+    lstmc("convert", "--no-compile", "tagger.pt", "-o", "out", "--recurrent-only")
     record = json.loads(Path("out/import.json").read_text())
     assert record["inputs"] == {"X": {"shape": ["T", "N", 5]}}
     assert record["parameters"]["layer/W_x"] == {
@@ -82,7 +82,7 @@ def test_the_record_says_where_every_parameter_came_from(lstmc: LSTMC) -> None: 
 @pytest.mark.parametrize("container", ["zip", "legacy", "safetensors", "module", "script"])
 def test_nothing_of_a_file_is_left_out_unless_that_is_asked_for(lstmc: LSTMC, container: str) -> None:  # noqa: F811
     save(tagger(), Path("tagger"), container)
-    done = lstmc("import", "tagger", "-o", "out")
+    done = lstmc("convert", "--no-compile", "tagger", "-o", "out")
     assert done.code == 2
     assert not Path("out").exists()
     found = {
@@ -100,12 +100,12 @@ def test_nothing_of_a_file_is_left_out_unless_that_is_asked_for(lstmc: LSTMC, co
         ' (example,)), "model.pt2"), or give the module to lstmc.from_torch; --recurrent-only imports the recurrent'
         " layers alone\n"
     )
-    assert lstmc("import", "tagger", "-o", "out", "--recurrent-only").code == 0
+    assert lstmc("convert", "--no-compile", "tagger", "-o", "out", "--recurrent-only").code == 0
 
 
 def test_what_a_file_does_not_say_is_asked_for(lstmc: LSTMC) -> None:  # noqa: F811
     torch.save(torch.nn.RNN(3, 2).state_dict(), "rnn.pt")
-    done = lstmc("import", "rnn.pt", "-o", "out")
+    done = lstmc("convert", "--no-compile", "rnn.pt", "-o", "out")
     assert done.code == 2
     assert done.err == (
         "RefusedError: rnn.pt cannot be imported: one thing in it cannot be expressed\n"
@@ -113,13 +113,13 @@ def test_what_a_file_does_not_say_is_asked_for(lstmc: LSTMC) -> None:  # noqa: F
         " of relu; say which by the activation: tanh or relu\n"
     )
     assert not Path("out").exists()
-    assert lstmc("import", "rnn.pt", "-o", "out", "--activation", "relu").code == 0
+    assert lstmc("convert", "--no-compile", "rnn.pt", "-o", "out", "--activation", "relu").code == 0
 
 
 @pytest.mark.parametrize("name", ["none.pt", "text.pt"])
 def test_an_error_has_no_traceback(lstmc: LSTMC, name: str) -> None:  # noqa: F811
     Path("text.pt").write_text("hello")
-    done = lstmc("import", name, "-o", "out")
+    done = lstmc("convert", "--no-compile", name, "-o", "out")
     assert done.code == 2
     assert done.err.startswith("SourceError: ")
     assert "Traceback" not in done.err
@@ -129,7 +129,7 @@ def test_weights_that_are_no_numbers_are_refused(lstmc: LSTMC) -> None:  # noqa:
     state = tagger().state_dict()
     state["layer.weight_ih_l0"][0, 0] = float("nan")
     torch.save(state, "nan.pt")
-    done = lstmc("import", "nan.pt", "-o", "out", "--recurrent-only")
+    done = lstmc("convert", "--no-compile", "nan.pt", "-o", "out", "--recurrent-only")
     assert done.code == 2
     assert done.err == (
         "WeightsError: the weights of nan.pt are of no use\n"

@@ -231,11 +231,11 @@ def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:
     )
     assert from_onnx(model, shapes={"x": (2, 3)}).net.steps
     Path("choice.onnx").write_bytes(model.SerializeToString())
-    assert lstmc("import", "choice.onnx", "-o", "out", "--shape", "x=2,3").code == 0
+    assert lstmc("convert", "--no-compile", "choice.onnx", "-o", "out", "--shape", "x=2,3").code == 0
     assert "relu(x)" in Path("out/model.py").read_text()
-    done = lstmc("import", "choice.onnx", "-o", "out", "--shape", "z=2,3")
+    done = lstmc("convert", "--no-compile", "choice.onnx", "-o", "out", "--shape", "z=2,3")
     assert (done.code, done.err) == (2, "SourceError: choice.onnx: it has no input z: found x\n")
-    done = lstmc("import", "choice.onnx", "-o", "out", "--shape", "x=2,?")
+    done = lstmc("convert", "--no-compile", "choice.onnx", "-o", "out", "--shape", "x=2,?")
     assert (done.code, done.err) == (2, "SourceError: --shape takes NAME=SIZES, as in --shape x=1,576, found 'x=2,?'\n")
 
 

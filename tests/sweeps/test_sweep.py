@@ -238,8 +238,8 @@ def test_another_sweep_in_the_folder_is_refused(lstmc: LSTMC, here: Here) -> Non
         f"SweepError: {folder} has another sweep: it was started otherwise\n"
         "  seed: started with 0, now 1\n"
         "  the points are others\n"
-        "  begin again in this folder by --overwrite\n"
-        "  give another folder by -o\n"
+        "  begin again in this folder with --overwrite\n"
+        "  choose another folder with -o\n"
     )
     Path("net.py").write_text(WITH_OPTION + "\n# changed\n")
     ended = swept(lstmc, "--grid", "scale=1")
