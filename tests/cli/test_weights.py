@@ -62,7 +62,10 @@ def test_a_nets_own_file_is_taken_as_weights(lstmc: LSTMC) -> None:
     assert first == second
     Path("first/net.manifest.json").unlink()
     ended = lstmc("compile", "net.py", *SIZES, "--weights", "first/net.caffemodel")
-    assert (ended.code, ended.err.splitlines()[0]) == (2, "WeightsError: first/net.caffemodel: expected an .npz file")
+    assert (ended.code, ended.err.splitlines()[0]) == (
+        2,
+        "WeightsError: first/net.caffemodel: expected an .npz file of named arrays, found something else",
+    )
 
 
 def test_a_run_without_inputs_says_what_it_needs(lstmc: LSTMC, model_file: Path) -> None:
