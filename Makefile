@@ -113,7 +113,7 @@ docs: $(VENV)/.test ## write the generated pages anew
 notebooks: caffe ## run the notebooks of docs/notebooks, and write what their cells show into them
 	cd docs/notebooks && rm -rf run && for each in *.ipynb; do ../../$(BIN)/jupyter execute --inplace $$each || exit 1; done; rm -rf run
 
-site: $(VENV)/.test ## the documentation as a site in out/site, with every link and anchor checked
+site: $(VENV)/.demo ## the documentation as a site in out/site, with every link and anchor checked
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[site]'
 	$(BIN)/mkdocs build -q
 

@@ -1,4 +1,4 @@
-"""The start page, the tutorials and the page of errors: every command and every block of Python in them is run, in
+"""README, the start page, the tutorials and the page of errors: every command and every block of Python in them is run, in
 their order, and an error is what a page says that it is."""
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [DOCS / "index.md", DOCS / "troubleshooting.md", *sorted((DOCS / "tutorials").glob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, DOCS / "index.md", DOCS / "troubleshooting.md", *sorted((DOCS / "tutorials").glob("*.md"))]
+INDENTED = re.compile(r"^    lstmc (.*)$", re.MULTILINE)  # a command of the README
 BLOCK = re.compile(r"```(console|python|text)(?: title=\"([^\"]*)\")?\n(.*?)```", re.DOTALL)
 # in the page's own process, which has imported lstmc once
 COMMANDS = """\
@@ -48,7 +50,7 @@ def program(page: Path) -> str:
     A block of text after a command is the error that it ends with; lines below a command are what it prints.
     """
     lines = [COMMANDS]
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    blocks = BLOCK.findall(INDENTED.sub(r"```console\n$ lstmc \1\n```", page.read_text(encoding="utf-8")))
     for (kind, title, text), (after, _, error) in zip(blocks, [*blocks[1:], ("", "", "")], strict=True):
         if title:
             lines.append(f"Path({title!r}).write_text({text!r})")
@@ -59,7 +61,7 @@ def program(page: Path) -> str:
             commands = [each.partition("\n") for each in text.removeprefix("$ ").split("\n$ ")]
             last = shlex.split(commands.pop()[0])[1:] if after == "text" else None
             for command, _, said in commands:
-                words = shlex.split(command)[1:]
+                words = shlex.split(command, comments=True)[1:]
                 lines.append(f"printed(*{words!r}, text={said!r})" if said.strip() else f"lstmc_command(*{words!r})")
             lines += [f"refused(*{last!r}, text={error!r})"] if last is not None else []
     return "\n".join(lines)
@@ -68,7 +70,7 @@ def program(page: Path) -> str:
 def pages() -> Iterator[object]:
     """The pages, those that train marked as needing real Caffe, and all but one as slow."""
     for page in PAGES:
-        marks = [pytest.mark.caffe] if "$ lstmc train" in page.read_text(encoding="utf-8") else []
+        marks = [pytest.mark.caffe] if page == README or "$ lstmc train" in page.read_text() else []
         marks += [pytest.mark.slow] if page.stem != "cell-from-a-paper" else []
         yield pytest.param(page, marks=marks, id=page.stem)
 
