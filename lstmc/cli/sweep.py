@@ -118,7 +118,7 @@ def sweep_command(
 
     ```console
     lstmc sweep model.py --data d.npz --test-split 0.2 --grid H=64,128 -o sweep
-    lstmc sweep model.py --data d.npz --grid cell=mine,lstm,gru --grid seed=1,2,3 -o s
+    lstmc sweep model.py --data d.npz --grid cell=mine,gru --grid seed=1,2 -o s
     lstmc sweep model.py --data d.npz --space space.toml --random 50 -o sweep
     ```
     """
