@@ -1,5 +1,4 @@
-"""README, the start page, the tutorials and the page of errors: every command and every block of Python in them is run, in
-their order, and an error is what a page says that it is."""
+"""README, the start page, the tutorials and the page of errors are run in their order; an error is what a page says."""
 
 from __future__ import annotations
 
