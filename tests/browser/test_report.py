@@ -179,6 +179,7 @@ def test_a_link_goes_from_the_text_to_the_box_and_both_are_marked(page: Page) ->
 
 
 def test_a_box_of_the_model_goes_to_its_line(page: Page) -> None:
+    page.get_by_role("button", name="Show all: The model, each scan's body once").click()
     page.locator("#rolled + .picture .node", has_text="tanh_c").first.click()
     assert "h = sigmoid(o) * tanh(c)" in page.locator(":target").inner_text()
 
