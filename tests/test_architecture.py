@@ -47,7 +47,7 @@ ORDER["lstmc"] = (
     ("importers",),
     ("api",),
     ("report", "sweeps", "bulk"),
-    ("lstmc",),
+    ("lstmc", "testing"),
     ("cells", "cli"),  # cells need no more than anybody's: the face of the package
     ("__main__",),
 )

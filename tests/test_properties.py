@@ -20,6 +20,7 @@ from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph, Scan
 from lstmc.ops import CORE, Largest, Positive, Precomputed, Stack, Unstack
 from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc.weights import initial_weights, read_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter
@@ -28,7 +29,7 @@ from lstmc_caffe.write.artifact import written_net
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import try_model
 from tests.shares import least
-from tests.strategies import RandomModel, random_models, seeded_model
+from tests.strategies import random_models
 
 BACKEND = CaffeBackend()
 FEWER = settings(max_examples=settings.default.max_examples * 2 // 5)  # where one of many shows it

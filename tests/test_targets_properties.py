@@ -20,6 +20,7 @@ from lstmc.ir import Builder, Graph, Node, Ref, parse_graph, print_graph
 from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import rewrite
 from lstmc.pipeline import all_passes, compile_graph
+from lstmc.testing.random_models import RandomModel
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import CaffeOp, DummyData, PowerLayer
@@ -28,7 +29,7 @@ from lstmc_caffe.rows.fixed_blobs import FixedBlobs, stood_for
 from lstmc_caffe.targets.load import BASES, load_target
 from lstmc_caffe.write.feeds import read_blobs
 from tests.shares import least
-from tests.strategies import RandomModel, random_models
+from tests.strategies import random_models
 from tests.test_properties import REFUSED_ALWAYS, REFUSED_WITHOUT_SLICE, assert_same, meaning_of
 
 BACKEND = CaffeBackend()

@@ -1,7 +1,7 @@
 """The contract of one op: types in, types out; arrays in, arrays out; cotangents back.
 
 An op is one frozen dataclass. Its attributes are its fields, so printing, comparing and common-subexpression
-elimination come free. ``tests/ops/test_contract.py`` holds every op to this contract through :meth:`Op.sample`.
+elimination come free. ``lstmc.testing.check_op`` checks this contract on samples of :meth:`Op.sample`.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ import pytest
 
 from lstmc import Input, Param, model
 from lstmc.interp import forward
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.legalize import legalize
 from lstmc_caffe.legalize.legalize import legalized
 from lstmc_caffe.legalize.rules import RuleTable, rules
 from lstmc_caffe.proto import net as proto
-from tests.equivalence import assert_same_meaning
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "write-an-op.md").read_text()

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc_caffe.run.runner import Runner
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import Trial, try_model
-from tests.strategies import RandomModel, seeded_model
 
 TARGETS = ("caffe", "caffe-native", "flat", "noslice", "caffe-fused")
 STREAMED = ("caffe", "flat", "noslice")

@@ -22,12 +22,12 @@ from pathlib import Path
 
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import seeded_model
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import Source
 from lstmc_caffe.library.build import FLAGS
 from lstmc_caffe.write.generated import layers_source
 from tests import serial_cuda
-from tests.strategies import seeded_model
 
 TARGET = "caffe-fused"
 PROGRAM = Path(__file__).with_name("run_layers.cpp")

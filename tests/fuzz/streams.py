@@ -26,11 +26,11 @@ from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
 from lstmc.session import LoadedOnce, NetFiles, StepSession
 from lstmc.soundness import relative_gap
+from lstmc.testing.random_models import RandomModel
 from lstmc.weights import initial_weights
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import CaffeError, Runner
 from tests.fuzz.trial import BACKEND, MARGIN, SAMPLES, Trial, generic, moved
-from tests.strategies import RandomModel
 
 NO_STEP = ("one step of", "nothing but")  # of refusals: what has no step, and what is there for training alone
 

@@ -16,6 +16,7 @@ from lstmc.ops import Tanh
 from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import rewrite
 from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import RandomModel
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
@@ -23,7 +24,6 @@ from tests.fuzz import streams
 from tests.fuzz.hunt import Tally, hunt, save
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import BACKEND, Exact, Keeping, generic, try_model
-from tests.strategies import RandomModel
 
 pytestmark = pytest.mark.caffe
 

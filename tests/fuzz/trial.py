@@ -20,11 +20,11 @@ from lstmc.interp import named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import RandomModel
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import CaffeError, Runner
-from tests.strategies import RandomModel
 
 BACKEND = CaffeBackend()
 SAMPLES = 5  # runs in float32 from which its rounding is known

@@ -9,7 +9,7 @@ from lstmc.catalog import library_names
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.passes import ConvProducts, Precompute, conv_products
-from tests.equivalence import assert_same_meaning
+from lstmc.testing.equivalence import assert_same_meaning
 
 BEFORE = """\
 graph net {

@@ -9,7 +9,7 @@ import pytest
 
 from lstmc.ir import print_graph
 from lstmc.passes import Pass, run_passes
-from tests.equivalence import assert_same_meaning
+from lstmc.testing.equivalence import assert_same_meaning
 from tests.goldens.update import BACKEND, FOLDER, MODEL, golden_passes, read
 
 STEPS = list(golden_passes())

@@ -16,10 +16,11 @@ from lstmc.interp import backward, forward
 from lstmc.ir import Builder, Graph, Node, Ref, Scan, parse_graph, print_graph, verify
 from lstmc.ops import CORE, Input, Leaf, Op, Param, Precomputed
 from lstmc.passes import Dead, Peel, Simplify, backward_body, gradient_graph
+from lstmc.testing.equivalence import random_cotangents, random_leaves
+from lstmc.testing.ops import operands_of
+from lstmc.testing.random_models import RandomModel
 from tests.draws import HypothesisDraw
-from tests.equivalence import random_cotangents, random_leaves
-from tests.ops.test_contract import operands_of
-from tests.strategies import RandomModel, random_models
+from tests.strategies import random_models
 
 # Their vjp is written in NumPy: by loops over windows, by places in a table, by the first of several.
 ARRAYS_ALONE = {

@@ -16,7 +16,7 @@ from lstmc.errors import PluginError
 from lstmc.ops import Relu, applied
 from lstmc.passes import Decompose
 from lstmc.pipeline import all_passes
-from tests.equivalence import assert_same_meaning
+from lstmc.testing.equivalence import assert_same_meaning
 
 Install = Callable[..., None]
 SOURCE = """

@@ -12,8 +12,8 @@ from lstmc.ops import Add, Arg, Array, Arrays, Draw, Full, Input, Sample, Tanh, 
 from lstmc.ops.base import AlongAxis, check_axis, sample_type
 from lstmc.passes import Hoist, KeepTimeAxis, Pass, RollIn, Sink
 from lstmc.prepare import one_step
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc.types import TensorType
-from tests.equivalence import assert_same_meaning
 
 
 @dataclass(frozen=True)

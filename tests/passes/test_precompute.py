@@ -10,9 +10,9 @@ from lstmc import Input, Param, State, cell, dims, exp, linear, model, scan, sig
 from lstmc.ir import Ref, is_weight, parse_graph, print_graph, verify
 from lstmc.ops import Precomputed
 from lstmc.passes import PassResult, Precompute, RollIn
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc.weights import unpack_weights
 from lstmc_caffe.run.runner import Runner
-from tests.equivalence import assert_same_meaning
 
 BEFORE = """\
 graph net {

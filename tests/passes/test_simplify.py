@@ -9,7 +9,7 @@ import pytest
 
 from lstmc.passes import Dead, Simplify
 from lstmc.passes.simplify import RULES
-from tests.equivalence import assert_same_meaning
+from lstmc.testing.equivalence import assert_same_meaning
 from tests.passes.rule_text import dedented, graph_of, shown
 
 USED: list[tuple[str, str, str]] = [

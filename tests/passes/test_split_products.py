@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmc.ir import Scan, parse_graph, print_graph, verify
 from lstmc.ops import Leaf
 from lstmc.passes import Dead, RollIn, SplitProducts
-from tests.equivalence import assert_same_meaning
+from lstmc.testing.equivalence import assert_same_meaning
 
 PACKED = """\
 graph net {

@@ -12,8 +12,8 @@ from lstmc.passes import run_passes
 from lstmc.patterns import GRU, LSTM, RNN, Unrecognised, recognise
 from lstmc.pipeline import MODEL_PASSES
 from lstmc.plugins import offered
+from lstmc.testing.equivalence import random_leaves
 from tests.cells.scanned import cell_graph
-from tests.equivalence import random_leaves
 from tests.patterns.by_numpy import assert_computes
 
 RECOGNISED = {

@@ -15,6 +15,8 @@ from lstmc.interp import forward
 from lstmc.ir import Builder, Graph, Scan
 from lstmc.ops import CORE, Arg, Array, Input, Op, Param, Pointwise, Sample
 from lstmc.pipeline import compile_graph
+from lstmc.testing.ops import operands_of
+from lstmc.testing.random_models import SeededDraw
 from lstmc.types import TensorType
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.forms.arrays import ones_left_out
@@ -23,8 +25,6 @@ from lstmc_onnx.run.runtime import load
 from lstmc_onnx.write.graph import write_model
 from lstmc_onnx.writer import OLDEST, check_operator
 from tests.cells.scanned import cell_graph, drawn
-from tests.draws import SeededDraw
-from tests.ops.test_contract import operands_of
 from tests.quick_sample import one_in
 
 OPSETS = range(OLDEST, onnx.defs.onnx_opset_version() + 1)

@@ -16,12 +16,12 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Draw
 from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import RandomModel
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.run.runtime import RuntimeExecutor
 from lstmc_onnx.write.graph import write_model
 from tests.draws import HypothesisDraw
-from tests.strategies import RandomModel
 
 BACKEND = OnnxBackend()
 FILL = "fill=uniform(-0.7, 0.7)"

@@ -12,12 +12,13 @@ from lstmc.differential import check
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import offered
+from lstmc.testing.random_models import RandomModel
 from lstmc_onnx.run.runtime import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
 from tests.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
 from tests.quick_sample import one_in
 from tests.shares import least
-from tests.strategies import RandomModel, random_models
+from tests.strategies import random_models
 
 CELLS = [name for name, (point, *_) in offered(GROUP).items() if point.value.startswith("lstmc.cells.")]
 LAYERS = ("gru", "gru_reset_after", "lstm", "lstm_cifg", "lstm_peephole", "rnn")  # what ONNX has an operator for

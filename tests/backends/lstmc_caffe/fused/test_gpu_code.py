@@ -17,6 +17,7 @@ from lstmc.differential import check, check_training
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
+from lstmc.testing.random_models import seeded_model
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import LayerCode, Source, layer_code, source
@@ -41,7 +42,6 @@ from tests.backends.lstmc_caffe.fused.small_scans import (
 )
 from tests.backends.lstmc_caffe.fused.test_in_caffe import attending, everything, kept_in_part
 from tests.cells.scanned import cell_graph
-from tests.strategies import seeded_model
 
 BACKEND = CaffeBackend()
 TARGET = "caffe-fused"

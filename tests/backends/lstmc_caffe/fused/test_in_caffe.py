@@ -33,6 +33,8 @@ from lstmc.ir import Graph
 from lstmc.ops import Input as InputOp
 from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
+from lstmc.testing.equivalence import random_leaves
+from lstmc.testing.random_models import seeded_model
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.run.executor import CaffeExecutor
@@ -51,8 +53,6 @@ from tests.backends.lstmc_caffe.fused.small_scans import (
     words,
 )
 from tests.cells.scanned import cell_graph
-from tests.equivalence import random_leaves
-from tests.strategies import seeded_model
 
 pytestmark = pytest.mark.caffe
 

@@ -6,9 +6,9 @@ import pytest
 
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.passes import PassResult
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS
-from tests.equivalence import assert_same_meaning
 
 LEAVES = {
     "x": "f32[2,3,4] = input()",

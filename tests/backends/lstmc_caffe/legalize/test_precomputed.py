@@ -10,10 +10,10 @@ import lstmc
 from lstmc import Input, Param, State, cell, dims, exp, linear, model, scan, tanh
 from lstmc.ir import Graph, parse_graph, print_graph
 from lstmc.passes import Dead
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.legalize.precomputed import with_layers_apart
 from lstmc_caffe.run.runner import Runner
-from tests.equivalence import assert_same_meaning
 
 T, N, D, H = dims("T N D H")
 

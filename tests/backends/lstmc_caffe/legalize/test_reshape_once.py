@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lstmc.ir import Stage, parse_graph, print_graph, verify
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.reshape_once import ReshapeOnce
-from tests.equivalence import assert_same_meaning
 
 LEGAL = """\
 graph net {

@@ -7,12 +7,12 @@ import pytest
 from lstmc.backend import Compiled
 from lstmc.dsl import Model
 from lstmc.ir import Stage, parse_graph, print_graph, verify
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 from lstmc_caffe.run.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.backends.lstmc_caffe.recurrent.models import SIZES, of_cell
-from tests.equivalence import assert_same_meaning
 
 MODELS = [
     of_cell("lstm", "cont"),

@@ -16,6 +16,7 @@ from lstmc.ir import parse_graph, print_graph
 from lstmc.ops import Input as CoreInput
 from lstmc.ops import IntegerRange
 from lstmc.ops import Param as CoreParam
+from lstmc.testing.equivalence import assert_same_meaning, random_cotangents, random_leaves
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.native import FindNativeLayers
@@ -32,7 +33,6 @@ from tests.backends.lstmc_caffe.recurrent.models import (
     two_layers_cont,
     without_cont,
 )
-from tests.equivalence import assert_same_meaning, random_cotangents, random_leaves
 
 BATCHES = Path(__file__).with_name("batches.py")
 

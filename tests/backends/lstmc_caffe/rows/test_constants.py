@@ -11,11 +11,11 @@ from lstmc.errors import BackendError
 from lstmc.ops import Values
 from lstmc.passes import PassResult
 from lstmc.pipeline import compile_graph
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
-from tests.equivalence import assert_same_meaning
 
 ZEROS, HALVES = (
     f"values({numbers.shape}, {numbers.data!r})" for numbers in (Values.of(np.zeros((2, 3))), Values.of([0.5, 0.5]))

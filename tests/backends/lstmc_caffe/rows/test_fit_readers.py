@@ -9,12 +9,12 @@ from lstmc.backend import load_backend, load_cell
 from lstmc.errors import BackendError
 from lstmc.ir import parse_graph, print_graph
 from lstmc.pipeline import compile_graph
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.run.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.backends.lstmc_caffe.rows.models import N, T, carried, with_cont, with_lengths
-from tests.equivalence import assert_same_meaning
 
 MODELS = {m.name: m for m in (with_cont, carried, with_lengths)}
 SIZES = {

@@ -9,13 +9,13 @@ import pytest
 
 from lstmc.ops import Array, Values
 from lstmc.passes import PassResult
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.rows.fixed_blobs import FixedBlobs
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.backends.lstmc_caffe.rows.test_readers import built
-from tests.equivalence import assert_same_meaning
 
 NO_POWER = str(Path(__file__).parents[1] / "targets" / "files" / "no_power.toml")
 X = "%x: f32[2,3] = caffe.Input()\n"

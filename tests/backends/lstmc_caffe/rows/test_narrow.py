@@ -6,13 +6,13 @@ import pytest
 
 from lstmc.ir import Graph, Stage, verify
 from lstmc.passes import Dead
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.rows.narrow import Narrow
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
-from tests.equivalence import assert_same_meaning
 
 FLAT, NOSLICE = load_target("flat"), load_target("noslice")
 

@@ -24,6 +24,7 @@ from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import parse_graph, print_graph
 from lstmc.passes import Dead, PassResult
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
 from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
@@ -33,7 +34,6 @@ from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.feeds import read_blobs
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
-from tests.equivalence import assert_same_meaning
 
 NCNN = load_target("ncnn")
 LEAVES = {

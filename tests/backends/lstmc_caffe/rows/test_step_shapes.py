@@ -10,10 +10,10 @@ from lstmc.errors import BackendError
 from lstmc.ir import Scan
 from lstmc.passes import RollIn
 from lstmc.pipeline import compile_graph
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
-from tests.equivalence import assert_same_meaning
 
 N, D, H = dims("N D H")
 

@@ -8,13 +8,13 @@ from lstmc import Input, State, cell, linear, model, scan, tanh
 from lstmc.dsl import Param
 from lstmc.manifest import parse_manifest
 from lstmc.passes import PassResult
+from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.rows.word_names import WordNames
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
-from tests.equivalence import assert_same_meaning
 
 WORDS = WordNames(load_target("x2paddle"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod, sqrt
 from typing import Protocol
 
-from tests.random_bodies import Body, Known, Shape, text
+from lstmc.testing.random_bodies import Body, Known, Shape, text
 
 ROWS = 4  # of a matrix that is embedded from
 NORMALIZATIONS = ("", ', normalization="full"', ', normalization="batch_size"', ', normalization="none"')

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lstmc.ops import Draw
-from tests.random_bodies import SIZES, Body, Known, Shape, text
-from tests.random_layers import embedded
+from lstmc.testing.random_bodies import SIZES, Body, Known, Shape, text
+from lstmc.testing.random_layers import embedded
 
 MOST_OPS = 12  # of a cell's own
 

@@ -16,8 +16,8 @@ from typing import Any
 from lstmc.dsl.broadcasting import common_shape
 from lstmc.ops import Draw
 from lstmc.ops.linear import flatten_axis
+from lstmc.testing.random_functions import KINKED, OPS_OF_WHOLE, POLYNOMIAL, SCALED, SMOOTH, STEP_INDEX, WHOLE
 from lstmc.types import TensorType
-from tests.random_functions import KINKED, OPS_OF_WHOLE, POLYNOMIAL, SCALED, SMOOTH, STEP_INDEX, WHOLE
 
 Shape = tuple[int, ...]
 NAME = re.compile(r"[A-Za-z_]\w*(?:\[[^]]*\])?")
@@ -171,8 +171,9 @@ class Body:
         if self.chance(2):
             y: Known | None = self.broadcast_param(x)
         else:
-            most = max(LARGEST, prod(x.shape))
-            y = self.pick(lambda v: prod(common_shape(v.shape, x.shape) or (most + 1,)) <= most)
+            of_x: Shape = x.shape
+            most: int = max(LARGEST, prod(of_x))
+            y = self.pick(lambda v: prod(common_shape(v.shape, of_x) or (most + 1,)) <= most)
         assert y is not None  # x itself, if nothing else
         shape = common_shape(x.shape, y.shape)
         assert shape is not None

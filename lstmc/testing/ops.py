@@ -1,0 +1,227 @@
+"""The contract of an op: :func:`check_op` checks all of it, each other function one property of one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import FrozenInstanceError, fields
+from math import prod
+
+import numpy as np
+from numpy.testing import assert_allclose, assert_array_equal
+
+from lstmc.ir import Builder, Graph, Scan, op_of_step, op_over_time, over_steps, parse_graph, print_graph
+from lstmc.ops import Arg, Array, Arrays, Input, Leaf, Op, Param, Sample
+from lstmc.ops.dialects import dialect_of, dialects
+from lstmc.testing.random_models import SeededDraw
+from lstmc.types import TensorType
+
+APART = 1e-5  # of the elements of a sample, ten steps of a finite difference
+KINK = 0.01  # operands keep about this far from 0, where relu, abs and elu have no derivative
+FED = (Input, Param, Arg)  # ops whose values are given, not computed
+
+
+def check_op(kind: type[Op], samples: int = 25, seed: int = 0) -> None:
+    """Check the contract of an op on random samples, those of ``kind.sample``; another ``seed`` draws others.
+
+    Inferred types are those of the values; ``vjp`` equals finite differences; ``eval`` and ``vjp`` give the same again
+    and change no operand; ``over_time`` is every step at once; a node prints and parses back. Raises AssertionError.
+
+    >>> from lstmc.ops import Tanh
+    >>> from lstmc.testing import check_op
+    >>> check_op(Tanh)
+    """
+    check_documented(kind)
+    for number in range(seed, seed + samples):
+        draw = SeededDraw(number)
+        sample = kind.sample(draw)
+        try:
+            check_legal(kind, sample)
+            check_frozen(sample.op)
+            check_domains(sample)
+            check_text(sample)
+            if not issubclass(kind, FED):
+                check_types(sample, number)
+                check_types(sample, number, np.float32)
+                check_repeats(sample, number)
+                check_gradients(sample, number)
+                check_precision_of_gradients(sample, number)
+                mapped = [bool(draw.integer(0, 1)) for _ in sample.operands]
+                check_over_time(sample, number, draw.integer(1, 4), mapped)
+        except AssertionError as error:
+            operands = ", ".join(map(str, sample.operands)) or "no operands"
+            error.add_note(f"{sample.op} of {operands}; again: check_op({kind.__name__}, samples=1, seed={number})")
+            raise
+
+
+def operands_of(sample: Sample, seed: int, dtype: type = np.float64) -> list[Array]:
+    """Return random operands whose elements differ by more than the step of a finite difference.
+
+    No element is near 0, except of an operand with a domain.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = [prod(t.shape) for t in sample.operands]
+    drawn = rng.uniform(sample.low, sample.high, sum(sizes))
+    away = np.where(abs(drawn) < KINK, drawn + np.copysign(KINK, drawn), drawn)
+    apart = away + APART * away.argsort().argsort()
+    parts = np.split(apart, np.cumsum(sizes)[:-1]) if sizes else []
+    domains = sample.op.domains(*sample.operands)
+    return [
+        (x.reshape(t.shape) if values is None else values.draw(rng, t.shape)).astype(dtype)
+        for x, t, values in zip(parts, sample.operands, domains, strict=True)
+    ]
+
+
+def cotangents_of(outs: Arrays, seed: int) -> Arrays:
+    """Return random cotangents of an op's results."""
+    rng = np.random.default_rng([seed, 1])
+    return tuple(rng.uniform(-1, 1, out.shape).astype(out.dtype) for out in outs)
+
+
+def check_documented(kind: type[Op]) -> None:
+    """The class has a docstring of its own that ends in a full stop; the one that a dataclass makes up is none."""
+    text = (kind.__dict__.get("__doc__") or "").strip()
+    written = text.endswith(".") and not text.startswith(f"{kind.__name__}(")
+    assert written, f"{kind.__name__} needs a docstring that says what it computes and ends in a full stop"
+
+
+def check_legal(kind: type[Op], sample: Sample) -> None:
+    """A sample is of its class, and its types are legal; what is fed has the shape that it says."""
+    assert type(sample.op) is kind, f"{kind.__name__}.sample gives a {type(sample.op).__name__}"
+    assert len(sample.op.infer(*sample.operands)) >= 1, "infer gives no result"
+    least = 1 if kind.operands and kind.operands[-1].startswith("*") else 0
+    most = len(kind.operands) if least == 0 else len(sample.operands)
+    assert least <= len(sample.operands) <= most, f"operands are {kind.operands}, sample gives {len(sample.operands)}"
+    if issubclass(kind, FED):
+        assert isinstance(sample.op, Leaf)
+        assert sample.op.infer() == (TensorType(sample.op.shape),)
+
+
+def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
+    """Inferred types are those of the values, and the values have the operands' precision."""
+    outs = sample.op.eval(*operands_of(sample, seed, dtype))
+    inferred, evaluated = sample.op.infer(*sample.operands), tuple(TensorType(out.shape) for out in outs)
+    assert inferred == evaluated, f"infer gives {', '.join(map(str, inferred))}, eval {', '.join(map(str, evaluated))}"
+    if sample.operands:  # without operands there is no precision to keep
+        found = {str(out.dtype) for out in outs}
+        assert found == {np.dtype(dtype).name}, f"operands are {np.dtype(dtype).name}, eval gives {', '.join(found)}"
+
+
+def check_gradients(sample: Sample, seed: int) -> None:
+    """``vjp`` equals finite differences."""
+    op, operands = sample.op, operands_of(sample, seed)
+    outs = op.eval(*operands)
+    cotangents = cotangents_of(outs, seed)
+    found = op.vjp(cotangents, outs, *operands)
+    assert len(found) == len(operands), f"vjp gives {len(found)} cotangents of {len(operands)} operands"
+    if op.stops_gradient:
+        assert found == (None,) * len(operands), "an op that stops gradients gives None for each operand"
+        return
+    for slot, gradient in enumerate(found):
+        if slot in op.undifferentiated:
+            assert gradient is None, f"operand {slot} is undifferentiated: expected None"
+            continue
+        expected = finite_differences(op, operands, slot, cotangents)
+        given = np.zeros_like(expected) if gradient is None else gradient
+        assert given.shape == expected.shape, f"operand {slot} is {expected.shape}, its cotangent {given.shape}"
+        why = f"cotangent of operand {slot}: vjp (actual) and finite differences (desired)"
+        assert_allclose(given, expected, rtol=1e-6, atol=1e-6, err_msg=why)
+
+
+def finite_differences(op: Op, operands: Sequence[Array], slot: int, cotangents: Arrays, step: float = 1e-6) -> Array:
+    """Return the derivative of sum(cotangents * results) by each element of one operand."""
+    result = np.zeros_like(operands[slot])
+    for index in np.ndindex(*operands[slot].shape):
+        sides = []
+        for sign in (1, -1):
+            moved = [x.copy() for x in operands]
+            moved[slot][index] += sign * step
+            sides.append(sum(np.vdot(ct, out) for ct, out in zip(cotangents, op.eval(*moved), strict=True)))
+        result[index] = (sides[0] - sides[1]) / (2 * step)
+    return result
+
+
+def check_precision_of_gradients(sample: Sample, seed: int) -> None:
+    """Gradients of float32 are float32."""
+    operands = operands_of(sample, seed, np.float32)
+    outs = sample.op.eval(*operands)
+    for slot, gradient in enumerate(sample.op.vjp(cotangents_of(outs, seed), outs, *operands)):
+        assert gradient is None or gradient.dtype == np.float32, f"operand {slot} is float32, found {gradient.dtype}"
+
+
+def check_repeats(sample: Sample, seed: int) -> None:
+    """``eval`` and ``vjp`` give the same when they are called again, and change no array that they were given."""
+    operands, untouched = operands_of(sample, seed), operands_of(sample, seed)
+    outs = sample.op.eval(*operands)
+    kept = [out.copy() for out in outs]
+    cotangents = cotangents_of(outs, seed)
+    first = [None if g is None else g.copy() for g in sample.op.vjp(cotangents, outs, *operands)]
+    second = sample.op.vjp(cotangents, outs, *operands)
+    for before, after in zip(
+        [*untouched, *kept, *kept, *cotangents_of(outs, seed), *first],
+        [*operands, *outs, *sample.op.eval(*operands), *cotangents, *second],
+        strict=True,
+    ):
+        assert_array_equal(after, before, err_msg="eval and vjp give the same again, and change no operand")
+
+
+def check_over_time(sample: Sample, seed: int, steps: int, mapped: Sequence[bool]) -> None:
+    """The op over time is every step at once; ``mapped`` operands have an axis of steps. ``of_step`` is the inverse."""
+    wide = op_over_time(sample.op, steps, sample.operands, mapped)
+    if wide is None or not any(mapped):
+        return
+    sequences = [over_steps(t, steps) if m else t for t, m in zip(sample.operands, mapped, strict=True)]
+    assert op_of_step(wide, sequences, mapped) == sample.op, "of_step is the inverse of over_time"
+    each_step = [operands_of(sample, seed + step) for step in range(steps)]
+    operands = [
+        np.stack([step[slot] for step in each_step]) if m else each_step[0][slot] for slot, m in enumerate(mapped)
+    ]
+    for step in each_step:
+        step[:] = [own if m else same for own, same, m in zip(step, each_step[0], mapped, strict=True)]
+    expected = zip(*(sample.op.eval(*step) for step in each_step), strict=True)
+    for found, results in zip(wide.eval(*operands), expected, strict=True):
+        assert_allclose(found, np.stack(results), rtol=1e-12, atol=1e-12, err_msg=f"{wide}, over {steps} steps")
+
+
+def check_domains(sample: Sample) -> None:
+    """There is a domain, or None, for each operand, and no gradient of an operand that is a number of things."""
+    domains = sample.op.domains(*sample.operands)
+    assert len(domains) == len(sample.operands), f"domains gives {len(domains)} for {len(sample.operands)} operands"
+    whole = {slot for slot, values in enumerate(domains) if values is not None}
+    assert whole <= set(sample.op.undifferentiated), f"operands {sorted(whole)} have domains: they are undifferentiated"
+
+
+def check_text(sample: Sample) -> None:
+    """A graph of the op alone prints and parses back to itself."""
+    builder = Builder("one")
+    operands = [builder.add(Input(t.shape), names=(f"x{i}",))[0] for i, t in enumerate(sample.operands)]
+    results = builder.add(sample.op, *operands)
+    graph = builder.finish([(f"out{i}", ref) for i, ref in enumerate(results)])
+    again = parse_graph(print_graph(graph), uninstalled([graph]))
+    assert again == graph, f"the text is parsed as another graph:\n{print_graph(graph)}"
+    assert print_graph(again) == print_graph(graph)
+
+
+def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:
+    """Return the ops of graphs that no installed dialect has: a text of them is parsed with them given."""
+    installed, found = set(dialects()), set[type[Op]]()
+    waiting = list(graphs)
+    while waiting:
+        for node in waiting.pop():
+            if isinstance(node.op, Scan):
+                waiting += node.op.bodies
+            elif dialect_of(node.op.name) not in installed:
+                found.add(type(node.op))
+    return tuple(found)
+
+
+def check_frozen(op: Op) -> None:
+    """The op is a value: equal fields make it equal, and no field can be set."""
+    twin = type(op)(**{field.name: getattr(op, field.name) for field in fields(op)})
+    assert twin == op
+    assert hash(twin) == hash(op)
+    for field in fields(op):
+        try:
+            setattr(op, field.name, None)
+        except FrozenInstanceError:
+            continue
+        raise AssertionError(f"{field.name} can be set: write @dataclass(frozen=True) above class {type(op).__name__}")
