@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lstmc.api.build import backend_of
+from lstmc.api.build import backend_of, part
 from lstmc.api.compiling import compile
 from lstmc.api.net import Net
 from lstmc.api.verification import Verification
@@ -60,6 +60,7 @@ def convert(
     shapes: Mapping[str, Sequence[int]] = {},
     values: Mapping[str, Array] = {},
     recurrent_only: bool = False,
+    step: bool = False,
     on: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Conversion:
@@ -68,8 +69,9 @@ def convert(
     ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. Of a Caffe net
     with recurrent layers of Caffe's own these alone are replaced, and the whole net written, ``NAME.TARGET.prototxt``
     with its caffemodel; for another backend than Caffe's all of its layers are imported.
-    ``sizes`` are those that the source leaves open, as T and N. ``on`` are the places where the net is run; without it
-    all that can be used here.
+    ``sizes`` are those that the source leaves open, as T and N. With ``step`` the net is one of one time step, to be
+    streamed, and the model one that can be (:func:`lstmc.import_file`). ``on`` are the places where the net is run;
+    without it all that can be used here.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
     model = (
@@ -83,6 +85,7 @@ def convert(
             shapes=shapes,
             values=values,
             recurrent_only=recurrent_only,
+            step=step,
         )
     )
     backend = backend_of(backend)
@@ -90,13 +93,8 @@ def convert(
         model = model.whole()
     folder = Path(folder)
     paths = write_files(folder, model.files())
-    net = compile(
-        model_in(str(folder / "model.py")).model,
-        target=target,
-        backend=backend,
-        weights=folder / "weights.npz",
-        sizes=sizes,
-    )
+    written = model_in(str(folder / "model.py")).model
+    net = compile(written, target=target, backend=backend, weights=folder / "weights.npz", sizes=sizes, step=step)
     remarks: tuple[str, ...] = ()
     if model.surroundings is None:
         paths += net.save(folder)
@@ -104,6 +102,8 @@ def convert(
         whole = model.surroundings.files(net.artifact, net.compiled.target)
         paths += write_files(folder, whole)
         remarks = tuple(model.surroundings.remarks(whole, net.compiled.target))
-    proof = prove(model, net.compiled, net.weights, seed)
-    source_check = check_source(model, net.compiled, net.weights, seed)
+    # the whole model, at the sizes of the source, of which the net may have one step, or others
+    whole_model = replace(net.compiled, model=part(written.graph(**{**(sizes or {}), **model.net.sizes}), "deploy"))
+    proof = prove(model, whole_model, net.weights, seed)
+    source_check = check_source(model, whole_model, net.weights, seed)
     return Conversion(model, net, tuple(paths), proof, net.verify(on, seed), source_check, remarks)

@@ -60,6 +60,13 @@ RecurrentOnlyOption = Annotated[
     bool,
     typer.Option("--recurrent-only", help="Import only the recurrent layers of a PyTorch file, by their names."),
 ]
+StreamedOption = Annotated[
+    bool,
+    typer.Option(
+        "--step",
+        help="Import a model to stream: convolutions over time see past frames alone, and outputs come later.",
+    ),
+]
 FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")]
 
 
@@ -72,6 +79,7 @@ def import_command(
     shapes: ShapeOption = None,
     values: SetOption = None,
     recurrent_only: RecurrentOnlyOption = False,
+    step: StreamedOption = False,
 ) -> None:
     """Import a trained model: model.py in lstmc's language, weights.npz, and import.json.
 
@@ -81,6 +89,7 @@ def import_command(
 
     ```console
     lstmc import tagger.pt -o tagger
+    lstmc import keywords.pt2 --step -o keywords
     lstmc import vad.onnx --shape x=1,576 --constant sr=16000 -o vad
     lstmc import old.prototxt --weights old.caffemodel -o old
     ```
@@ -108,11 +117,14 @@ def _import(
         shapes=parse_shapes(shapes),
         values=parse_values(values),
         recurrent_only=recurrent_only,
+        step=step,
     )
     report(model, write_files(folder, model.files()))
     told = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
     out.print(
-        f"\nlstmc compile {folder / 'model.py'} --weights {folder / 'weights.npz'}{told} -o {folder}", style="dim"
+        f"\nlstmc compile {folder / 'model.py'} --weights {folder / 'weights.npz'}{told}{' --step' if step else ''}"
+        f" -o {folder}",
+        style="dim",
     )
 
 
@@ -129,6 +141,7 @@ def convert_command(
     shapes: ShapeOption = None,
     values: SetOption = None,
     recurrent_only: RecurrentOnlyOption = False,
+    step: StreamedOption = False,
     on: PlacesOption = None,
     seed: SeedOption = 0,
     no_compile: Annotated[
@@ -144,6 +157,7 @@ def convert_command(
 
     ```console
     lstmc convert tagger.pt -o net -D T=20 -D N=1 --target flat
+    lstmc convert keywords.pt2 -o net --step --target opencv
     lstmc convert model.keras -o net -D T=20 -D N=8 --on interpreter
     lstmc convert vad.onnx --shape x=1,576 --constant sr=16000 -o vad
     lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
@@ -166,6 +180,7 @@ def convert_command(
         shapes=parse_shapes(shapes),
         values=parse_values(values),
         recurrent_only=recurrent_only,
+        step=step,
         on=on,
         seed=seed,
     )
@@ -209,7 +224,8 @@ def parse_values(given: list[str] | None) -> dict[str, Array]:
 
 def named_sizes(model: ImportedModel) -> list[str]:
     """The dimensions that the source leaves open."""
-    return [*dict.fromkeys(s for shape in model.net.inputs.values() for s in shape if isinstance(s, str))]
+    shapes = model.net.inputs.values()
+    return [*dict.fromkeys(s for shape in shapes for s in shape if isinstance(s, str) and s not in model.net.sizes)]
 
 
 def report(model: ImportedModel, paths: list[Path]) -> None:

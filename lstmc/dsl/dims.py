@@ -92,6 +92,10 @@ class DimExpr:
 
     def free(self) -> Iterator[str]:
         """The names of the dimensions in it."""
+        return (dim.name for dim in self.parts())
+
+    def parts(self) -> Iterator[Dim]:
+        """Yield the dimensions in it."""
         raise NotImplementedError
 
     def value(self, sizes: Mapping[str, int]) -> int:
@@ -101,12 +105,13 @@ class DimExpr:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dim(DimExpr):
-    """One named dimension."""
+    """One named dimension. ``default`` is its size where none is given."""
 
     name: str
+    default: int | None = None
 
-    def free(self) -> Iterator[str]:
-        yield self.name
+    def parts(self) -> Iterator[Dim]:
+        yield self
 
     def value(self, sizes: Mapping[str, int]) -> int:
         return sizes[self.name]
@@ -123,8 +128,8 @@ class Combined(DimExpr):
     left: Size
     right: Size
 
-    def free(self) -> Iterator[str]:
-        yield from free((self.left, self.right))
+    def parts(self) -> Iterator[Dim]:
+        yield from (dim for side in (self.left, self.right) if isinstance(side, DimExpr) for dim in side.parts())
 
     def value(self, sizes: Mapping[str, int]) -> int:
         left, right = (s.value(sizes) if isinstance(s, DimExpr) else s for s in (self.left, self.right))
@@ -166,19 +171,31 @@ if TYPE_CHECKING:
 
 
 def dims(names: str) -> Dims:
-    """Dimensions by name: ``T, N = dims("T N")``; one name gives one dimension, not a tuple."""
-    listed = names.replace(",", " ").split() if isinstance(names, str) else []
+    """Dimensions by name: ``T, N = dims("T N")``; one name gives one dimension, not a tuple.
+
+    ``dims("T=50 N")`` gives T the size 50 where a model is compiled without one.
+    """
+    words = [word.partition("=") for word in names.replace(",", " ").split()] if isinstance(names, str) else []
+    listed = [name for name, _, _ in words]
+    if any(equals and not (size.isdecimal() and int(size) > 0) for _, equals, size in words):
+        told = 'the default of a dimension is a positive whole number, as in dims("T=50 N")'
+        raise DslError(f"{told}, found {names!r}", loc=here())
     if not listed or not all(name.isidentifier() and not keyword.iskeyword(name) for name in listed):
         raise DslError(f'dims takes names, as in dims("T N D H"), found {names!r}', loc=here())
     if len({identifier(name) for name in listed}) < len(listed):
         raise DslError(f"dims takes each name once, found {names!r}", loc=here())
-    made: Any = tuple(Dim(identifier(name)) for name in listed)
+    made: Any = tuple(Dim(identifier(name), int(size) if equals else None) for name, equals, size in words)
     return made if len(made) > 1 else made[0]  # type: ignore[no-any-return]
 
 
 def free(shape: Iterable[object]) -> list[str]:
     """The names of the dimensions in a shape, each once, in order."""
     return list(dict.fromkeys(name for size in shape if isinstance(size, DimExpr) for name in size.free()))
+
+
+def parts(shape: Iterable[object]) -> Iterator[Dim]:
+    """Yield the dimensions in a shape."""
+    return (dim for size in shape if isinstance(size, DimExpr) for dim in size.parts())
 
 
 def whole_number(thing: object) -> int | None:

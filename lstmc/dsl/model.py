@@ -10,7 +10,7 @@ from typing import Any, Self, overload
 
 from lstmc.dsl.declare import Declaration, InputDeclaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
-from lstmc.dsl.dims import whole_number
+from lstmc.dsl.dims import parts, whole_number
 from lstmc.dsl.scope import Scope
 from lstmc.dsl.step import add_params, as_argument
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
@@ -103,6 +103,9 @@ class Model(Definition):
                 scope.bind(name, number, f"given as {name}={number}")
             except DimError as error:
                 raise error.located(self.loc, self.owner) from None
+        for dim in parts(size for declared in self.signature.declarations.values() for size in declared.sizes):
+            if dim.default is not None and dim.name not in sizes:
+                scope.bind(dim.name, dim.default, f"its default, {dim.name}={dim.default}")
         return scope
 
     def _check_used(self, sizes: Iterable[str], known: Collection[str]) -> None:

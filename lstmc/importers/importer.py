@@ -48,13 +48,18 @@ class ImportedModel:
 
     @classmethod
     def of(
-        cls, described: Net, kind: str, surroundings: Surroundings | None = None, runtime: Runtime | None = None
+        cls,
+        described: Net,
+        kind: str,
+        surroundings: Surroundings | None = None,
+        runtime: Runtime | None = None,
+        step: bool = False,
     ) -> ImportedModel:
-        return cls(described, settled(described), kind, surroundings, runtime)
+        return cls(described, settled(described, step), kind, surroundings, runtime)
 
     @classmethod
-    def of_source(cls, source: SourceNet) -> ImportedModel:
-        return cls.of(source.described, source.kind, source.surroundings, source.runtime)
+    def of_source(cls, source: SourceNet, step: bool = False) -> ImportedModel:
+        return cls.of(source.described, source.kind, source.surroundings, source.runtime, step)
 
     def whole(self) -> ImportedModel:
         """The model with what stands around it in its source; itself where nothing does.
@@ -77,8 +82,12 @@ def import_file(
     shapes: Mapping[str, Sequence[int]] = {},
     values: Mapping[str, Array] = {},
     recurrent_only: bool = False,
+    step: bool = False,
 ) -> ImportedModel:
     """A trained model from a file, of which nothing is run.
+
+    With ``step`` the model can be streamed step by step: a convolution over time that sees future frames becomes one
+    of past frames, and outputs come that many steps later (``ImportedModel.net.delays``).
 
     ``recurrent_only`` imports the recurrent layers of PyTorch's files by their tensors' names, and nothing else of the
     file. ``activation`` says what a state dict does not: the function of plain RNNs; ``config`` is the JSON of a Keras
@@ -91,46 +100,54 @@ def import_file(
     doing(f"reading {path.name}")
     found = sniff(path)
     if not isinstance(found, str):
-        return ImportedModel.of_source(found.read(path, None if weights is None else Path(weights), shapes, values))
+        source = found.read(path, None if weights is None else Path(weights), shapes, values)
+        return ImportedModel.of_source(source, step)
     if weights is not None:
         raise SourceError(f"{path.name}: it has its weights itself; only those of a prototxt lie in another file")
     if found == "onnx":
         net = describe_onnx(load_onnx(path), path.name, path.parent, shapes, values)
-        return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(path, net, values))
+        return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(path, net, values), step=step)
     if found == "keras" and not values:
-        source = read_keras(path, None if config is None else Path(config))
-        net = describe_keras(source, shapes)
-        return ImportedModel.of(net, f"Keras {source.facts['version']}".strip(), runtime=KerasRuntime(source, net))
+        keras = read_keras(path, None if config is None else Path(config))
+        net = describe_keras(keras, shapes)
+        kind = f"Keras {keras.facts['version']}".strip()
+        return ImportedModel.of(net, kind, runtime=KerasRuntime(keras, net), step=step)
     if shapes or values:
         raise SourceError(f"{path.name}: only a graph has inputs whose shapes and values can be given; this is {found}")
     if found == "torch program":
         torch = need("torch", "PyTorch", "torch", SourceError)
-        return _of_program(torch, read_program(torch, path), path.name)
-    source = {"torch": read_torch, "safetensors": read_safetensors}[found](path)
-    net = describe_state_dict(source, hints(source), activation, recurrent_only)
-    return ImportedModel.of(net, source.kind, runtime=TorchLayers(groups_of(source)[0], net))
+        return _of_program(torch, read_program(torch, path), path.name, step)
+    tensors = {"torch": read_torch, "safetensors": read_safetensors}[found](path)
+    net = describe_state_dict(tensors, hints(tensors), activation, recurrent_only)
+    return ImportedModel.of(net, tensors.kind, runtime=TorchLayers(groups_of(tensors)[0], net), step=step)
 
 
-def from_torch(module: Any, *examples: Any, name: str = "the module") -> ImportedModel:
+def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool = False) -> ImportedModel:
     """A live ``torch.nn.Module``, as it computes on arguments of the ``examples``' shapes; or a torch.export program.
 
-    A module is put through ``torch.export.export``, in the mode for use (``eval``). ``name`` is how it is called in
-    the written model. Raises :class:`~lstmc.importers.refusal.SourceError` for what PyTorch does not export, and
-    :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    The length of the sequences stays open where the model holds for all lengths; ``step`` is that of
+    :func:`import_file`. A module is put through ``torch.export.export``, in the mode for use (``eval``). ``name`` is
+    how it is called in the written model. Raises :class:`~lstmc.importers.refusal.SourceError` for what PyTorch does not
+    export, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     torch = need("torch", "PyTorch", "torch", SourceError)
     program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)
-    return _of_program(torch, program, name)
+    return _of_program(torch, program, name, step)
 
 
-def _of_program(torch: Any, program: Any, name: str) -> ImportedModel:
+def _of_program(torch: Any, program: Any, name: str, step: bool) -> ImportedModel:
     net = describe_program(torch, program, name)
-    return ImportedModel.of(net, "a program of torch.export", runtime=TorchProgram(program, net))
+    return ImportedModel.of(net, "a program of torch.export", runtime=TorchProgram(program, net), step=step)
 
 
 def from_onnx(
-    model: Any, *, name: str = "the model", shapes: Mapping[str, Sequence[int]] = {}, values: Mapping[str, Array] = {}
+    model: Any,
+    *,
+    name: str = "the model",
+    shapes: Mapping[str, Sequence[int]] = {},
+    values: Mapping[str, Array] = {},
+    step: bool = False,
 ) -> ImportedModel:
     """An ``onnx.ModelProto`` that is in memory, as :func:`import_file` does a file."""
     net = describe_onnx(model, name, None, shapes, values)
-    return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values))
+    return ImportedModel.of(net, "ONNX", runtime=OnnxRuntime(model.SerializeToString(), net, values), step=step)

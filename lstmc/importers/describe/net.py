@@ -31,7 +31,8 @@ class Net:
 
     ``axes`` says of an input or output whose axes are not in the source's order which of the source's each one is.
     ``called`` has the source's own names of inputs and outputs. ``notes`` are what a person should know, ``ignored``
-    the source's tensors that are not used, each with why.
+    the source's tensors that are not used, each with why. ``sizes`` has those that the source had in the place of
+    names; ``delays`` of each output that is late, by how many steps; ``time`` is the name of the length of sequences.
     """
 
     name: str
@@ -45,6 +46,9 @@ class Net:
     notes: tuple[str, ...] = ()
     ignored: dict[str, str] = field(default_factory=dict)
     called: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    delays: dict[str, int] = field(default_factory=dict)
+    time: tuple[str, ...] = ()
 
     def bound(self, sizes: Mapping[str, int]) -> Net:
         """The same, its named sizes being numbers."""

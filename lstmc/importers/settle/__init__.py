@@ -6,10 +6,14 @@ from lstmc.importers.describe.net import Net
 from lstmc.importers.settle.biases import with_biases
 from lstmc.importers.settle.layout import settle_layout
 from lstmc.importers.settle.reroll import rolled_up
+from lstmc.importers.settle.streaming import with_open_time
 
 __all__ = ["settled"]
 
 
-def settled(net: Net) -> Net:
-    """The same model, as the language can say it."""
-    return settle_layout(with_biases(rolled_up(net)))
+def settled(net: Net, step: bool = False) -> Net:
+    """Return the same model, as the language can say it; with ``step`` one that can be streamed.
+
+    Raises :class:`~lstmc.importers.refusal.RefusedError` where ``step`` is asked for and cannot be had.
+    """
+    return settle_layout(with_open_time(with_biases(rolled_up(net)), step))

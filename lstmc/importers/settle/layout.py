@@ -44,13 +44,16 @@ def settle_layout(net: Net) -> Net:
     """The net with no Transpose that can be done without; ``axes`` tells the new orders of its inputs and outputs."""
     choices = [_orders(shape) for shape in net.inputs.values()]
     tried = [_Layout(net, dict(zip(net.inputs, orders, strict=True))) for orders in product(*choices)]
-    return min(tried, key=lambda layout: layout.cost).net()
+    return min(tried, key=lambda layout: (layout.cost, layout.late_times())).net()
 
 
 def _orders(shape: Shape) -> list[Order]:
     """The orders worth trying for an input: as it is, time before batch, channels before rows."""
     rank = len(shape)
     orders = [tuple(range(rank))]
+    orders += [
+        (axis, *(a for a in range(rank) if a != axis)) for axis in range(2, rank) if isinstance(shape[axis], str)
+    ]
     if rank >= 2:
         orders.append((1, 0, *range(2, rank)))
     if rank == 4:
@@ -92,8 +95,12 @@ class _Layout:
             axes={name: order for name, order in axes.items() if order != tuple(range(len(order)))},
         )
 
+    def late_times(self) -> int:
+        """The number of inputs that have time behind another axis: a net of one step has it in front."""
+        return sum(size in self.source.time for shape in self.inputs.values() for size in shape[1:])
+
     def _step(self, step: Step) -> None:
-        op, first = step.op, self.order[step.inputs[0]]
+        op, first = step.op, self.order[step.inputs[0]] if step.inputs else ()
         plain = tuple(range(len(first)))
         if isinstance(op, Transpose):
             self._alias(step, tuple(op.axes.index(axis) for axis in first))
@@ -179,11 +186,19 @@ class _Layout:
         name = self.name[value]
         if order is None:
             name, order = self._aligned(value, tuple(range(len(old))), step), tuple(range(len(new)))
+        else:
+            order = self._time_in_front(new, order)
         shape = tuple(new[axis] for axis in order)
         if shape == self.shapes[name]:
             self.order[result], self.name[result] = order, name
         else:
             self._put(Reshape(shape), [name], step, [order])
+
+    def _time_in_front(self, shape: Shape, order: Order) -> Order:
+        """An order with time before axes of one element that it has in front of it."""
+        place = next((place for place, axis in enumerate(order) if shape[axis] in self.source.time), 0)
+        ones = order[:place]
+        return (order[place], *ones, *order[place + 1 :]) if all(shape[axis] == 1 for axis in ones) else order
 
     def _binary(self, step: Step) -> None:
         rank = max(len(self.order[value]) for value in step.inputs)
@@ -191,11 +206,23 @@ class _Layout:
         full = [value for value in step.inputs if len(self.order[value]) == rank]
         lead = next((value for value in full if self.name[value] not in self.params), full[0])
         order = self.order[lead]
-        given = [self._spread(value, order, step) for value in step.inputs]
+        given = [self._without_ones(self._spread(value, order, step)) for value in step.inputs]
         a, b = (self.shapes[name] for name in given)
         if not (a == b or covered(a, b) or covered(b, a)):  # one is repeated
             self.cost += sum(s if isinstance(s, int) else UNKNOWN for s in (*a, *b))
         self._put(step.op, given, step, [order])
+
+    def _without_ones(self, name: str) -> str:
+        """A parameter without axes of one element in front, which NumPy adds: so it has none in the place of time."""
+        shape = self.shapes[name]
+        first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
+        if name not in self.params or not self.source.time or not first:
+            return name
+        sizes = self.params[name].shape[first:]
+        made = f"{name}_{'x'.join(map(str, sizes))}"
+        self.params[made] = self.params[name].reshaped(*sizes)
+        self.shapes[made] = sizes
+        return made
 
     def _rolled(self, op: Rolled, step: Step) -> None:
         """The body is settled for itself, its inputs and outputs in the order that they have."""

@@ -62,7 +62,10 @@ def record(net: Net, kind: str) -> dict[str, Any]:
         "kind": kind,
         "model": net.name,
         "inputs": {name: {"shape": shape, **_axes(net, name)} for name, shape in net.inputs.items()},
-        "outputs": {name: {"shape": net.shapes[value], **_axes(net, name)} for name, value in net.outputs.items()},
+        "outputs": {
+            name: {"shape": net.shapes[value], **_axes(net, name), **_delay(net, name)}
+            for name, value in net.outputs.items()
+        },
         "parameters": {
             name: {"shape": weight.shape, "from": weight.sources, "recipe": weight.recipe}
             for name, weight in net.params.items()
@@ -70,6 +73,11 @@ def record(net: Net, kind: str) -> dict[str, Any]:
         "ignored": net.ignored,
         "notes": net.notes,
     }
+
+
+def _delay(net: Net, name: str) -> dict[str, int]:
+    """By how many steps an output is late."""
+    return {"delay": net.delays[name]} if name in net.delays else {}
 
 
 def _axes(net: Net, name: str) -> dict[str, Any]:

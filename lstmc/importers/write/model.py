@@ -55,6 +55,7 @@ def model_text(net: Net) -> str:
         about=[line for note in _about(net) for line in ("", *wrap(_inert(note), 100))],
         imported=_imported(body + "\n" + "\n".join(_leaves(net)), bool(sizes or in_cells)),
         dims=list(dict.fromkeys([*sizes, *in_cells])),
+        sizes=net.sizes,
         helpers=helper_texts,
         cells=cell_texts,
         name=net.name,
