@@ -60,7 +60,8 @@ GROUPS: Mapping[str, Mapping[str, Entry]] = {
         "clockwork": Entry(2014, "clockwork RNN: modules with periods of their own"),
         "phased_lstm": Entry(2016, "LSTM with a periodic time gate"),
     },
-    "images": {
+    "convolutions": {
+        "causal_conv": Entry(2016, "causal convolution over time, its past as a state"),
         "conv_lstm": Entry(2015, "ConvLSTM"),
         "conv_gru": Entry(2015, "ConvGRU"),
     },

@@ -2,7 +2,7 @@
 
     python docs/examples/char_lm.py out/chars            # train.npz, test.npz, symbols.txt, and the n-gram's score
     lstmc train docs/examples/char_lm.py:char_lm -D T=50 -D N=32 --data out/chars/train.npz --test-data out/chars/test.npz -o out/chars/run
-    lstmc compile docs/examples/char_lm.py:char_lm -D T=1 -D N=1 --step --weights out/chars/run/weights.npz -o out/chars/step
+    lstmc compile docs/examples/char_lm.py:char_lm -D N=1 --step --weights out/chars/run/weights.npz -o out/chars/step
     lstmc generate out/chars/step/char_lm.prototxt --vocab out/chars/symbols.txt --prime "The "
 
 Truncated back-propagation: the text is cut into N streams that are read T characters at a time; states are carried

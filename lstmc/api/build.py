@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol, cast
 from numpy.typing import NDArray
 
 from lstmc.backend import Backend, LimitsWeights, ReadsWeights, load_backend, require, target_of, training_targets
-from lstmc.dsl import Cell, Model
+from lstmc.dsl import Cell, Dim, Model
 from lstmc.errors import Argument, BackendError, ModelFileError, WeightsError
-from lstmc.ir import Graph
+from lstmc.ir import Graph, Ref, values_over_time
 from lstmc.manifest import manifest_path, read_manifest
 from lstmc.model_file import ModelSource
 from lstmc.ops import Array
@@ -27,6 +27,7 @@ AnyModel = Model | Cell | str | ModelSource
 Phase = Literal["deploy", "train", "all"]
 PHASES: Sequence[Phase] = ("deploy", "train", "all")
 Weights = Mapping[str, NDArray[Any]] | str | Path  # by the model's own names, an .npz file of them, or a net's file
+LENGTHS = (2, 3, 5, 7, 11)  # of sequences that a net of one step has one step of
 
 
 class DimensionSize(Protocol):
@@ -35,12 +36,33 @@ class DimensionSize(Protocol):
     def __index__(self) -> int: ...
 
 
-def traced(model: AnyModel, sizes: Mapping[str, int]) -> tuple[ModelSource, Graph]:
-    """A model and its whole graph. Raises what tracing raises, at the user's own lines."""
+def traced(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tuple[ModelSource, Graph]:
+    """A model and its whole graph. Raises what tracing raises, at the user's own lines.
+
+    With ``step``, for a net of one step, the length of sequences needs no size.
+    """
+    source = model if isinstance(model, ModelSource) else ModelSource.of(model)
+    if step:
+        sizes = _with_length(source, sizes)
     if isinstance(model, ModelSource):
         return model, model.graph(sizes)
-    source = ModelSource.of(model)
     return source, source.model.graph(**sizes)
+
+
+def _with_length(source: ModelSource, sizes: Mapping[str, int]) -> Mapping[str, int]:
+    """The sizes, and one for each dimension without that an input has in front and is scanned over."""
+    leading = {
+        name: declared.sizes[0]
+        for name, declared in source.model.inputs.items()
+        if declared.sizes and isinstance(declared.sizes[0], Dim)
+    }
+    names = dict.fromkeys(d.name for d in leading.values() if d.default is None and d.name not in sizes)
+    if not names:
+        return sizes
+    lengths = dict(zip(names, LENGTHS, strict=False))  # different, so that no axis is taken for another
+    over_time = values_over_time(source.model.graph(**sizes, **lengths))
+    times = {dim.name for name, dim in leading.items() if Ref(name) in over_time}
+    return {**sizes, **{name: size for name, size in lengths.items() if name in times}}
 
 
 def backend_of(backend: str | Backend) -> Backend:

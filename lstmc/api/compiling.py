@@ -70,7 +70,7 @@ def compile(
     >>> net.inputs, net.outputs
     ({'x': (3, 2, 4)}, {'y': (3, 2, 5), 'h_T': (2, 5)})
     """
-    source, whole = traced(model, all_sizes(sizes, dims))
+    source, whole = traced(model, all_sizes(sizes, dims), step)
     loaded = backend_of(backend)
     name = target_of(loaded, target)
     bound = bound_weights(whole, weights, seed, loaded)

@@ -41,7 +41,7 @@ def graph_after(
     >>> len(graph_after("rnn", T=2, N=1, D=3, H=3)), len(graph_after("rnn", "expand", T=2, N=1, D=3, H=3))
     (6, 13)
     """
-    source, whole = traced(model, all_sizes(sizes, dims))
+    source, whole = traced(model, all_sizes(sizes, dims), step)
     loaded = backend_of(backend)
 
     def as_far(listed: PassList) -> Sequence[Pass]:

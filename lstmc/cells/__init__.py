@@ -3,6 +3,7 @@
 from lstmc.cells.antisymmetric import antisymmetric
 from lstmc.cells.attention_lstm import attention_lstm
 from lstmc.cells.bahdanau import bahdanau
+from lstmc.cells.causal_conv import causal_conv
 from lstmc.cells.cfc import cfc
 from lstmc.cells.clockwork import clockwork
 from lstmc.cells.conv_gru import conv_gru
@@ -41,6 +42,7 @@ __all__ = [
     "antisymmetric",
     "attention_lstm",
     "bahdanau",
+    "causal_conv",
     "cfc",
     "clockwork",
     "conv_gru",

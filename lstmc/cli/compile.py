@@ -96,7 +96,7 @@ def compile_command(
     lstmc compile model.py -D T=20 -D N=8 -o net
     lstmc compile --cell gru -D T=20 -D N=1 -D D=32 -D H=64 --target flat -o net
     lstmc compile model.py -D T=20 -D N=1 --step -o step
-    lstmc compile model.py -D T=1 -D N=1 --step --target opencv --example python
+    lstmc compile model.py -D N=1 --step --target opencv --example python
     lstmc compile model.py:tagger -D T=20 -D N=8 --weights w.npz --tune -v
     ```
     """

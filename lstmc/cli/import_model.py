@@ -95,7 +95,7 @@ def import_command(
     ```
     """
     renamed("import", "convert --no-compile")
-    _import(source, folder, activation, config, weights, shapes, values, recurrent_only)
+    _import(source, folder, activation, config, weights, shapes, values, recurrent_only, step)
 
 
 def _import(
@@ -107,6 +107,7 @@ def _import(
     shapes: list[str] | None,
     values: list[str] | None,
     recurrent_only: bool,
+    step: bool,
 ) -> None:
     """Write model.py, weights.npz and import.json, and print the command that compiles them."""
     model = import_file(
@@ -166,7 +167,7 @@ def convert_command(
     if no_compile:
         if sizes or target or on or choices:
             raise SourceError("--no-compile writes no net: expected no -D, --target, --on and --backend-option with it")
-        _import(source, folder, activation, config, weights, shapes, values, recurrent_only)
+        _import(source, folder, activation, config, weights, shapes, values, recurrent_only, step)
         return
     done = convert(
         source,

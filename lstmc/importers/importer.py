@@ -25,7 +25,7 @@ from lstmc.importers.runtime import Runtime
 from lstmc.importers.runtimes.keras_runtime import KerasRuntime
 from lstmc.importers.runtimes.onnx_runtime import OnnxRuntime
 from lstmc.importers.runtimes.torch_runtime import TorchLayers, TorchProgram
-from lstmc.importers.settle import settled
+from lstmc.importers.settle import settled, settled_in_place
 from lstmc.importers.sniff import sniff
 from lstmc.importers.sources import SourceNet, Surroundings
 from lstmc.importers.write.files import files
@@ -55,7 +55,9 @@ class ImportedModel:
         runtime: Runtime | None = None,
         step: bool = False,
     ) -> ImportedModel:
-        return cls(described, settled(described, step), kind, surroundings, runtime)
+        # in a net around it the lengths are those of that net
+        net = settled(described, step) if surroundings is None else settled_in_place(described)
+        return cls(described, net, kind, surroundings, runtime)
 
     @classmethod
     def of_source(cls, source: SourceNet, step: bool = False) -> ImportedModel:
@@ -127,8 +129,8 @@ def from_torch(module: Any, *examples: Any, name: str = "the module", step: bool
 
     The length of the sequences stays open where the model holds for all lengths; ``step`` is that of
     :func:`import_file`. A module is put through ``torch.export.export``, in the mode for use (``eval``). ``name`` is
-    how it is called in the written model. Raises :class:`~lstmc.importers.refusal.SourceError` for what PyTorch does not
-    export, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
+    how it is called in the written model. Raises :class:`~lstmc.importers.refusal.SourceError` for what PyTorch does
+    not export, and :class:`~lstmc.importers.refusal.RefusedError` with all that cannot be expressed.
     """
     torch = need("torch", "PyTorch", "torch", SourceError)
     program = module if isinstance(module, torch.export.ExportedProgram) else exported(torch, module, examples, name)

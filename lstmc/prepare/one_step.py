@@ -19,7 +19,7 @@ from lstmc.ir import (
     renewed,
     values_over_time,
 )
-from lstmc.ops import Arg, Binary, Constant, Full, Input, Op
+from lstmc.ops import Arg, Binary, Constant, Full, Input, Op, Split
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def one_step(graph: Graph) -> OneStep:
     2. scan of T steps                          => scan of one
     3. the initial state h of a scan called S   => input ``S/h_in``
     4. the last state h of it                   => output ``S/h_out``
+    5. y[-1], y along time                      => y[0], what is known after this step
 
     Outputs keep their names. Refused: a scan that runs backwards (its first step needs the last input), what mixes
     steps, as a concat along time, and a step that reads what is known after the last one only: another scan's last
@@ -79,6 +80,9 @@ def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
         if isinstance(node.op, Scan):
             found = [ref for i, ref in enumerate(args) if ref in last and node.op.role(i) != "state"]
             last.update((ref, ref) for ref in refs[len(node.op.step_outputs) :])
+        elif _cuts_last(graph, node, over_time):
+            last[refs[-1]] = refs[-1]
+            continue
         else:
             found = [ref for ref in args if ref in last]
             if over_time.isdisjoint((*refs, *args)):
@@ -92,6 +96,15 @@ def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
                 loc=node.loc,
                 notes=(f"make two models: one that returns %{state}, and one that takes it as an Input",),
             )
+
+
+def _cuts_last(graph: Graph, node: Node, over_time: set[Ref]) -> bool:
+    """Return whether a node is y[-1] of a value y along time, and nothing reads the steps before."""
+    cuts = isinstance(node.op, Split) and node.op.axis == 0 and node.op.sizes[-1] == 1
+    if not cuts or graph.args(node.name)[0] not in over_time:
+        return False
+    read = {ref for other in graph for ref in graph.args(other.name)} | {output.ref for output in graph.outputs}
+    return read.isdisjoint(Ref(node.name, out) for out in range(len(node.types) - 1))
 
 
 class _Stepper:
@@ -119,6 +132,9 @@ class _Stepper:
                 continue
             if isinstance(node.op, Scan):
                 self.rebuild.put(node, self._scan(node, node.op))
+            elif _cuts_last(self.graph, node, self.over_time):
+                (y,) = self.rebuild.args(node)
+                self.rebuild.put(node, (y,) * len(node.types))
             elif self.over_time.isdisjoint((Ref(node.name), *self.graph.args(node.name))):
                 self.rebuild.copy(node)
             else:
@@ -197,4 +213,9 @@ class _Stepper:
         raise PassError(
             f"one step of {self.graph.name}: {op.name} mixes the steps of %{node.name} {node.types[0]}",
             loc=node.loc,
+            notes=(
+                "what an op reads of other steps must be a state: of a convolution over time it is the past, as in the"
+                " library's causal_conv",
+                "an imported model: import it with --step (step=True), which makes such states, or names the layer",
+            ),
         )

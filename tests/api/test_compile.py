@@ -12,7 +12,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import lstmc
 from lstmc.backend import load_backend
-from lstmc.errors import BackendError, DataError, ModelFileError, PassError, WeightsError
+from lstmc.cells import gru
+from lstmc.errors import BackendError, DataError, DimError, ModelFileError, PassError, WeightsError
 from lstmc.interp import forward
 from lstmc.passes import Dead, PassList, Simplify
 from lstmc.weights import initial_weights
@@ -243,3 +244,17 @@ def test_more_weights_than_a_caffemodel_holds_are_not_even_drawn() -> None:
     with pytest.raises(BackendError) as caught:
         lstmc.compile(large)
     assert caught.value.message == ("large has 600,000,000 weights: backend caffe can write at most 536,608,767")
+
+
+def test_a_net_of_one_step_needs_no_length() -> None:
+    assert lstmc.compile("gru", N=2, D=4, H=5, step=True).inputs["x"] == (1, 2, 4)
+    T, N, S = lstmc.dims("T N S")
+
+    @lstmc.model
+    def translated(X=lstmc.Input(T, N, 4), seen=lstmc.Input(S, 4), W=lstmc.Param(4, 4)):  # type: ignore[no-untyped-def]
+        y, _ = lstmc.scan(gru(H=4, name="cell"), X)
+        return {"y": y + lstmc.mean(lstmc.linear(seen, W), axis=0)}
+
+    assert lstmc.compile(translated, N=1, S=3, step=True).inputs["X"] == (1, 1, 4)
+    with pytest.raises(DimError, match="dimension S of input seen"):  # it is no axis of time
+        lstmc.compile(translated, N=1, step=True)

@@ -227,6 +227,14 @@ def conv_lstm(p: Named, x: Named, s: Named) -> Step:
 
 
 @reference
+def causal_conv(p: Named, x: Named, s: Named) -> Step:
+    frames = [*np.split(s.past, s.past.shape[1] // x.x.shape[1], axis=1), x.x]
+    taps = np.split(p.W, len(frames), axis=1)
+    y = sum((frame @ tap.T for frame, tap in zip(frames, taps, strict=True)), p.b)
+    return y, {"past": np.concatenate(frames[1:], axis=1)}
+
+
+@reference
 def conv_gru(p: Named, x: Named, s: Named) -> Step:
     units = s.h.shape[1]
     (W_z, W_r, W), (U_z, U_r) = rows(p.W_x, units), rows(p.W_h, units)

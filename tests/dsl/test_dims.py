@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc import dims
+from lstmc import Input, dims, model
 from lstmc.dsl.dims import DimExpr
 from lstmc.errors import DslError
 from lstmc.ops import Param
@@ -288,3 +288,16 @@ def test_a_dimension_used_as_something_else(user: UserFile, statement: str, mark
         f"    {statement}",
         f"    {' ' * at}{'^' * len(marked)}",
     )
+
+
+def test_a_dimension_may_have_a_default_size() -> None:
+    T, N = dims("T=50 N")
+
+    @model
+    def net(x=Input(T, N, 3)):  # type: ignore[no-untyped-def]
+        return {"y": x * 2}
+
+    assert net.graph(N=2).node("x").types[0].shape == (50, 2, 3)
+    assert net.graph(N=2, T=7).node("x").types[0].shape == (7, 2, 3)
+    with pytest.raises(DslError, match="the default of a dimension is a positive whole number"):
+        dims("T=0")

@@ -41,7 +41,8 @@ class ByHand(nn.Module):
 
 def steps_of(net: Any) -> list[int]:
     """The lengths of all steps over time."""
-    return [int(step.op.steps) for step in net.steps if isinstance(step.op, Rolled)]
+    steps = [step.op.steps for step in net.steps if isinstance(step.op, Rolled)]
+    return [net.sizes[count] if isinstance(count, str) else count for count in steps]
 
 
 @pytest.mark.caffe

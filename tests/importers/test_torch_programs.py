@@ -199,6 +199,7 @@ def test_what_has_no_counterpart_is_refused() -> None:
     ]
 
 
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about its own recurrent layers
 def test_a_program_with_an_open_batch_is_read_at_that_of_its_example() -> None:
     module = tagger().eval()
     program = torch.export.export(module, (torch.zeros(6, 3, 5),), dynamic_shapes=({1: torch.export.Dim("batch")},))

@@ -269,6 +269,33 @@ def test_what_no_step_reads_may_come_from_a_last_state() -> None:
     assert [o.name for o in made.graph.outputs] == ["y", "scores", "enc/h_out", "dec/h_out"]
 
 
+@model
+def read_last(X=Input(3, 2, 4), W=Param(2, 4, fill=uniform(-1, 1))):
+    y, _ = scan(plain(H=4, name="enc"), X)
+    return {"scores": linear(tanh(y)[-1], W)}
+
+
+def test_the_last_of_all_steps_is_that_after_each_step() -> None:
+    graph = read_last.graph()
+    x, weights = np.random.default_rng(0).normal(size=(3, 2, 4)), initial_weights(graph)
+    made, state = one_step(graph), np.zeros((2, 4))
+    for t in range(3):
+        found = forward(made.graph, {"X": x[t : t + 1], "enc/h_in": state}, weights).outputs
+        state = found["enc/h_out"]
+    assert_allclose(found["scores"], forward(graph, {"X": x}, weights).outputs["scores"], rtol=1e-12)
+
+
+@model
+def reads_last_at_each(X=Input(3, 2, 4)):
+    y, _ = scan(plain(H=4, name="enc"), X)
+    return {"z": y + y[-1]}
+
+
+def test_no_step_reads_the_last_one() -> None:
+    with pytest.raises(PassError, match="which is known after the last step only"):
+        one_step(reads_last_at_each.graph())
+
+
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_model_of_one_step_is_its_own_step(steps: int) -> None:
     @model

@@ -77,7 +77,7 @@ class Rolled(Op):
         given = dict(zip(seen, static, strict=True)) | dict(zip(self.init, first, strict=True))
         for state in set(self.states) - set(self.init):
             given[state] = np.zeros([int(size) for size in self.body.inputs[state]])
-        steps, count = int(self.steps), len(self.states)
+        steps, count = len(sequences[0]) if sequences else int(self.steps), len(self.states)
         ys: list[list[Array]] = [[] for _ in range(len(self.body.outputs) - count)]
         for t in reversed(range(steps)) if self.reverse else range(steps):
             made = [

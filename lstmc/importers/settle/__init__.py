@@ -8,7 +8,7 @@ from lstmc.importers.settle.layout import settle_layout
 from lstmc.importers.settle.reroll import rolled_up
 from lstmc.importers.settle.streaming import with_open_time
 
-__all__ = ["settled"]
+__all__ = ["settled", "settled_in_place"]
 
 
 def settled(net: Net, step: bool = False) -> Net:
@@ -17,3 +17,8 @@ def settled(net: Net, step: bool = False) -> Net:
     Raises :class:`~lstmc.importers.refusal.RefusedError` where ``step`` is asked for and cannot be had.
     """
     return settle_layout(with_open_time(with_biases(rolled_up(net)), step))
+
+
+def settled_in_place(net: Net) -> Net:
+    """Return the same model, as the language can say it, of the same sizes."""
+    return settle_layout(with_biases(rolled_up(net)))

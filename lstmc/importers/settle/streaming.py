@@ -256,12 +256,7 @@ class _Opening:
             if wanted & set(step.outputs):
                 steps.append(step)
                 wanted |= set(step.inputs)
-        notes = tuple(
-            f"Output {name} comes {lag} steps late: at step t it is the source's at t - {lag}."
-            if name in self.axes or self.old.outputs[name] in self.axes
-            else f"Output {name} is that of the sequence without its last {lag} steps, which are still awaited."
-            for name, lag in delays.items()
-        )
+        notes = [self._delay_note(name, lag) for name, lag in delays.items()]
         return replace(
             self.old,
             inputs=self.inputs,
@@ -274,6 +269,14 @@ class _Opening:
             delays=delays,
             time=(self.time,),
         )
+
+    def _delay_note(self, name: str, lag: int) -> str:
+        steps = f"{lag} step{'s' if lag > 1 else ''}"
+        if self.old.outputs[name] in self.axes:
+            told = f"at step t it is the source's at t - {lag}"
+        else:
+            told = f"at step t it is that of the sequence up to t - {lag}"
+        return f"Output {name} comes {steps} late: {told}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _needed(self) -> Iterator[Step]:
         """The steps that outputs need, where padding with zeros needs nothing."""

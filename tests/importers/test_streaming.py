@@ -1,0 +1,231 @@
+"""Models of frames over time: their length stays open, and convolutions over time go step by step, as in PyTorch."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import lstmc
+from lstmc import from_torch, scan
+from lstmc.cells import causal_conv
+from lstmc.errors import WeightsError
+from lstmc.importers import ImportedModel, RefusedError
+from lstmc.interp import forward
+from lstmc.model_file import model_in
+from lstmc.npz import read_npz
+from lstmc.output import write_files
+from lstmc.prepare import one_step
+from lstmc.weights import check_weights
+from tests.importers.test_torch_modules import Lambda
+
+pytestmark = pytest.mark.slow  # PyTorch exports each module
+
+FRAMES, STEPS = 6, 12
+
+
+def front(x: torch.Tensor) -> torch.Tensor:
+    """[N, T, C] as [N, C, T], or back."""
+    return x.transpose(1, 2)
+
+
+def keywords(conv: Callable[..., Any], **parts: nn.Module) -> nn.Module:
+    """A convolution over time, two layers of GRU and a linear one."""
+    gru, out = nn.GRU(8, 5, 2, batch_first=True), nn.Linear(5, 3)
+    return Lambda(
+        lambda x, gru, out, **parts: out(gru(conv(x, **parts))[0]).softmax(-1), gru=gru, out=out, **parts
+    ).eval()
+
+
+def tcn(x: torch.Tensor, a: Any, b: Any, c: Any) -> torch.Tensor:
+    y = a(front(x))
+    for layer in (b, c):
+        y = y + F.relu(layer(y)[..., : -layer.padding[0]])
+    return front(y)
+
+
+# of past frames alone: streamed as they are
+CAUSAL: dict[str, Callable[[], nn.Module]] = {
+    "a linear layer": lambda: keywords(lambda x, a, n: torch.relu(n(a(x))), a=nn.Linear(FRAMES, 8), n=nn.LayerNorm(8)),
+    "padding in front": lambda: keywords(
+        lambda x, c: front(c(F.pad(front(x), (4, 0)))), c=nn.Conv1d(FRAMES, 8, 5)
+    ),
+    "cut behind": lambda: keywords(
+        lambda x, c, n: front(torch.tanh(n(c(front(x))[..., :-4]))),
+        c=nn.Conv1d(FRAMES, 8, 3, padding=4, dilation=2), n=nn.BatchNorm1d(8),
+    ),
+    "each channel": lambda: keywords(
+        lambda x, d, p: front(p(d(F.pad(front(x), (2, 0))))),
+        d=nn.Conv1d(FRAMES, FRAMES, 3, groups=FRAMES), p=nn.Conv1d(FRAMES, 8, 1),
+    ),
+    "no recurrence": lambda: Lambda(
+        tcn, a=nn.Conv1d(FRAMES, 4, 1), b=nn.Conv1d(4, 4, 3, padding=2), c=nn.Conv1d(4, 4, 3, padding=4, dilation=2)
+    ).eval(),
+    "images": lambda: keywords(
+        lambda x, c: F.max_pool2d(F.relu(c(F.pad(x[:, None], (0, 0, 2, 0)))), (1, 3)).permute(0, 2, 1, 3).flatten(2),
+        c=nn.Conv2d(1, 4, (3, 1)),
+    ),
+}  # fmt: skip
+
+# of future frames too: streamed so many steps later
+LATE: dict[str, tuple[int, Callable[[], nn.Module]]] = {
+    "padding on both sides": (2, lambda: keywords(
+        lambda x, c, n: front(torch.relu(n(c(front(x))))), c=nn.Conv1d(FRAMES, 8, 5, padding=2), n=nn.BatchNorm1d(8)
+    )),
+    "no padding": (4, lambda: keywords(lambda x, c: front(c(front(x))), c=nn.Conv1d(FRAMES, 8, 3, dilation=2))),
+    "one after another": (3, lambda: keywords(
+        lambda x, a, b: front(torch.sigmoid(b(torch.sigmoid(a(front(x)))))),
+        a=nn.Conv1d(FRAMES, 4, 5, padding=2), b=nn.Conv1d(4, 8, 3, padding=1),
+    )),
+    "beside each other": (2, lambda: keywords(
+        lambda x, a, b: front(torch.cat([a(front(x)), b(front(x))], 1) + a(front(x)).repeat(1, 2, 1)),
+        a=nn.Conv1d(FRAMES, 4, 1), b=nn.Conv1d(FRAMES, 4, 5, padding="same"),
+    )),
+    "differences": (1, lambda: keywords(
+        lambda x, a: a(torch.cat([x[:, 1:], x[:, 1:] - x[:, :-1]], -1)), a=nn.Linear(2 * FRAMES, 8)
+    )),
+    "the largest of three": (3, lambda: keywords(
+        lambda x, c: front(F.max_pool1d(c(front(x)), 3, stride=1)), c=nn.Conv1d(FRAMES, 8, 3, padding=1)
+    )),
+    "images": (2, lambda: keywords(
+        lambda x, a, b: F.relu(b(F.relu(a(x[:, None])))).permute(0, 2, 1, 3).flatten(2),
+        a=nn.Conv2d(1, 4, 3, stride=(1, 2), padding=1), b=nn.Conv2d(4, 4, (3, 2), padding=(1, 0)),
+    )),
+}  # fmt: skip
+
+
+def streamed(model: ImportedModel, folder: Path, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What the model of one step gives, step by step, in the interpreter; x is [T, ...] as the model takes it."""
+    write_files(folder, model.files())
+    sizes = {name: 2 for name in model.net.time if name not in model.net.sizes}
+    made = one_step(model_in(str(folder / "model.py")).model.graph(**sizes))
+    weights = check_weights(read_npz(folder / "weights.npz", WeightsError), made.graph, "weights.npz")
+    states = {pair.before: np.zeros(made.graph.node(pair.before).types[0].shape) for pair in made.states}
+    (name,) = model.net.inputs
+    found = []
+    for frame in x:
+        outputs = forward(made.graph, {name: frame[None], **states}, weights).outputs
+        states = {pair.before: outputs[pair.after] for pair in made.states}
+        found.append(outputs["Y"][0] if outputs["Y"].ndim == 3 else outputs["Y"])
+    return np.stack(found)
+
+
+def run(module: nn.Module, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    with torch.no_grad():
+        return module(torch.from_numpy(x.astype(np.float32))).numpy().transpose(1, 0, 2)
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_what_sees_no_future_frame_streams_as_it_is(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = CAUSAL[name]()
+    model = from_torch(module, torch.zeros(1, STEPS, FRAMES))
+    assert (model.net.sizes, model.net.delays, model.net.notes) == ({"T": STEPS}, {}, ())
+    x = np.random.default_rng(0).normal(size=(1, 2 * STEPS, FRAMES))  # of a length that it was not exported at
+    np.testing.assert_allclose(streamed(model, tmp_path, x[0][:, None]), run(module, x), atol=2e-6)
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_what_sees_future_frames_streams_later(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    delay, module = LATE[name][0], LATE[name][1]()
+    example = torch.zeros(1, STEPS, FRAMES)
+    whole = from_torch(module, example)
+    assert whole.net.sizes == {}
+    assert whole.net.notes[-1].startswith(f"The length of sequences is fixed at {STEPS}. ")
+    model = from_torch(module, example, step=True)
+    assert (model.net.sizes, model.net.delays) == ({"T": STEPS}, {"Y": delay})
+    x = np.random.default_rng(0).normal(size=(1, 2 * STEPS, FRAMES))
+    found, wanted = streamed(model, tmp_path, x[0][:, None]), run(module, x)
+    count = 2 * STEPS - delay
+    np.testing.assert_allclose(found[delay:], wanted[:count], atol=2e-6)
+    done = lstmc.convert(model, tmp_path / "net", step=True, on=["interpreter"])
+    assert done.passed
+    assert [d.name for d in done.proof] == ["Y"]
+
+
+def test_the_last_step_is_what_is_known_so_far(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Lambda(
+        lambda x, gru, out: out(torch.relu(gru(x)[0])[:, -1]),
+        gru=nn.GRU(FRAMES, 4, batch_first=True),
+        out=nn.Linear(4, 3),
+    ).eval()
+    model = from_torch(module, torch.zeros(1, STEPS, FRAMES))
+    x = np.random.default_rng(0).normal(size=(1, STEPS, FRAMES)).astype(np.float32)
+    found = streamed(model, tmp_path, x[0][:, None])
+    with torch.no_grad():
+        for t in range(STEPS):
+            np.testing.assert_allclose(found[t], module(torch.from_numpy(x[:, : t + 1])).numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: keywords(lambda x, c: front(c(front(x))), c=nn.Conv1d(FRAMES, 8, 5, stride=2)),
+         "conv: a convolution of width 5 over time goes on by 2 frames at a time; use a stride of 1 along time, or"
+         " stream what stands behind it"),
+        (lambda: Lambda(lambda x, g: g(x)[0].mean(1), g=nn.GRU(FRAMES, 3, batch_first=True)),
+         "reduce: it is the mean of all steps, which are known after the last one only; read the last step, y[:, -1],"
+         " or compute it outside of the net"),
+        (lambda: Lambda(lambda x, g: g(x)[0], g=nn.GRU(FRAMES, 3, batch_first=True, bidirectional=True)),
+         "recur: it runs backwards, so its first step needs the last input; use a layer of one direction"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_streamed_is_named_by_its_layer(made: Callable[[], nn.Module], said: str) -> None:
+    module = made().eval()
+    with pytest.raises(RefusedError) as raised:
+        from_torch(module, torch.zeros(1, STEPS, FRAMES), step=True)
+    assert said in str(raised.value)
+    assert re.search(r"^  \w+ \((parts\.)?\w", str(raised.value), re.MULTILINE)  # the node, and the module it is in
+
+
+def test_a_position_for_each_step_keeps_the_length() -> None:
+    table = nn.Embedding(STEPS, FRAMES)
+    module = Lambda(lambda x, g, table: g(x + table.weight)[0], g=nn.GRU(FRAMES, 3, batch_first=True), table=table)
+    model = from_torch(module.eval(), torch.zeros(1, STEPS, FRAMES))
+    assert [*model.net.inputs.values()] == [(1, STEPS, FRAMES)]
+    assert "it has a value for each of 12 steps" in model.net.notes[-1]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_same_from_onnx(tmp_path: Path, dynamic: bool) -> None:
+    torch.manual_seed(0)
+    module = CAUSAL["a linear layer"]() if dynamic else LATE["padding on both sides"][1]()
+    path, x = tmp_path / "m.onnx", torch.zeros(1, STEPS, FRAMES)
+    axes = {"x": {1: "frames"}} if dynamic else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (x,), path, dynamo=False, input_names=["x"], output_names=["Y"], dynamic_axes=axes)
+    model = lstmc.import_file(path, step=True)
+    assert [*model.net.inputs.values()] == [("frames" if dynamic else "T", 1, FRAMES)]
+    delay = model.net.delays.get("Y", 0)
+    assert delay == (0 if dynamic else 2)
+    array = np.random.default_rng(0).normal(size=(1, STEPS, FRAMES))
+    found = streamed(model, tmp_path / "out", array[0][:, None])
+    np.testing.assert_allclose(found[delay:], run(module, array)[: STEPS - delay], atol=2e-6)
+
+
+def test_the_library_has_the_cell() -> None:
+    conv = nn.Conv1d(4, 3, 5)
+    T, N, D = lstmc.dims("T=7 N=2 D=4")
+
+    @lstmc.model
+    def net(x=lstmc.Input(T, N, D)):  # type: ignore[no-untyped-def]
+        return {"y": scan(causal_conv(H=3, K=5, name="conv"), x)[0]}
+
+    x = np.random.default_rng(0).normal(size=(7, 2, 4))
+    weight = conv.weight.detach().numpy().transpose(0, 2, 1).reshape(3, 20)
+    weights = {"conv/W": weight, "conv/b": conv.bias.detach().numpy()}
+    found = forward(net.graph(), {"x": x}, weights).outputs["y"]
+    with torch.no_grad():
+        wanted = conv(F.pad(torch.from_numpy(x.astype(np.float32)).permute(1, 2, 0), (4, 0))).permute(2, 0, 1).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
