@@ -1,0 +1,194 @@
+"""Cells over the frames of a sequence, added to a net: delays, masks and windows, with what came before as a state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lstmc.importers.describe.images import Conv, Pool
+from lstmc.importers.describe.net import Net, NetBuilder, Step
+from lstmc.importers.describe.op import Op
+from lstmc.importers.describe.ops import Apply, Binary, Concat, Linear, Reshape, Split, Transpose
+from lstmc.importers.describe.pointwise import Activation
+from lstmc.importers.describe.rolled import Rolled
+from lstmc.importers.describe.shapes import Shape, Size, fixed
+from lstmc.importers.settle.one_step import names_of
+from lstmc.importers.weight import Weight
+
+ONES = Apply(Activation("affine", 0.0, 1.0))
+
+
+class Frames:
+    """A net while it is made anew of the values of ``old``; ``time`` is the length of its sequences."""
+
+    def __init__(self, old: Net, time: str) -> None:
+        self.old, self.time = old, time
+        self.builder = names_of(old)
+        self.builder.steps = []
+        self.shapes = self.builder.shapes
+        self.params = dict(old.params)
+        self.late: dict[str, int] = {}  # by how many steps values are late that have no axis of time
+        self._delayed: dict[tuple[str, int], str] = {}
+        self._begun: dict[tuple[int, Size], str] = {}
+
+    def put(self, op: Op, inputs: Sequence[str], step: Step, outputs: Sequence[str] | None = None) -> None:
+        names = step.outputs if outputs is None else tuple(outputs)
+        shapes = op.infer(*(self.shapes[name] for name in inputs))
+        self.shapes.update(zip(names, shapes, strict=True))
+        self.builder.steps.append(Step(op, tuple(inputs), names, step.origin))
+        late = max((self.late.get(name, 0) for name in inputs), default=0)
+        self.late |= {name: late for name in names if late}
+
+    def one(self, op: Op, *inputs: str, hint: str, step: Step) -> str:
+        name = self.builder.fresh(hint)
+        self.put(op, inputs, step, [name])
+        return name
+
+    def front(self, name: str, axis: int, step: Step) -> str:
+        if axis == 0:
+            return name
+        order = (axis, *(a for a in range(len(self.shapes[name])) if a != axis))
+        return self.one(Transpose(order), name, hint=f"{name}_steps", step=step)
+
+    def back(self, name: str, axis: int, step: Step) -> str:
+        if axis == 0:
+            return name
+        rank = len(self.shapes[name])
+        order = [*range(1, rank)]
+        order.insert(axis, 0)
+        return self.one(Transpose(tuple(order)), name, hint=f"{name}_back", step=step)
+
+    def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step) -> str:
+        """A cell with one state, run over time: what it gives at each step."""
+        name = self.builder.scan_name(stem)
+        weights = {f"{name}/{role}": weight for role, weight in body.params.items()}
+        self.params |= weights
+        self.shapes |= {role: weight.shape for role, weight in weights.items()}
+        state = next(iter(body.outputs))
+        op = Rolled(body, name, self.time, len(sequences), (state,))
+        y, last = self.builder.fresh(f"{name}_y"), self.builder.fresh(f"{name}_{state}_T")
+        self.put(op, [*weights, *sequences], step, [y, last])
+        return y
+
+    def later(self, name: str, axis: int, by: int, step: Step) -> str:
+        """A value over time, so many steps later."""
+        if (name, by) not in self._delayed:
+            x = self.front(name, axis, step)
+            shape = self.shapes[x][1:]
+            body = NetBuilder("step", self.old.origin)
+            now, past = body.input("x", shape), body.input("past", (by, *shape))
+            row = body.one(Reshape((1, *shape)), now, hint="row", origin=step.origin)
+            window = body.one(Concat(0), past, row, hint="window", origin=step.origin)
+            first, rest = body.add(Split(0, (1, by)), window, hint="rows", origin=step.origin)
+            y = body.one(Reshape(shape), first, hint="y", origin=step.origin)
+            body.outputs = {"past": rest, "y_0": y}
+            made = self.scan(f"{name}_later", body.finish({"x": shape, "past": (by, *shape)}), [x], step)
+            self._delayed[name, by] = self.back(made, axis, step)
+        return self._delayed[name, by]
+
+    def has_begun(self, lag: int, n: Size, step: Step) -> str:
+        """[T, n, 1]: 0 at the first ``lag`` steps, then 1."""
+        if (lag, n) not in self._begun:
+            body = NetBuilder("step", self.old.origin)
+            before = body.input("before", (n, lag))
+            first, *rest = (
+                body.add(Split(1, (1, lag - 1)), before, hint="parts", origin=step.origin) if lag > 1 else [before]
+            )
+            ones = body.one(ONES, first, hint="one", origin=step.origin)
+            following = body.one(Concat(1), *rest, ones, hint="after", origin=step.origin) if rest else ones
+            body.outputs = {"before": following, "y_0": first}
+            made = self.scan("begun", body.finish({"before": (n, lag)}), [], step)
+            self._begun[lag, n] = made
+        return self._begun[lag, n]
+
+    def masked(self, name: str, lag: int, axis: int, step: Step) -> str:
+        """A value with zeros before its first element."""
+        mask = self.has_begun(lag, 1, step)
+        shape: list[Size] = [1] * len(self.shapes[name])
+        shape[axis] = self.time
+        mask = self.one(Reshape(tuple(shape)), mask, hint="begun_as", step=step)
+        return self.one(Binary("mul"), name, mask, hint=f"{name}_begun", step=step)
+
+    def framed(self, step: Step, op: Conv | Pool, frames: str, spatial: int, reach: int) -> str:
+        """[T, N, C, F] by a window over the last ``reach`` + 1 frames: [T, N, O, F']."""
+        _, n, channels, features = self.shapes[frames]
+        swap = spatial == 1
+
+        def pair(values: tuple[int, int], time: int) -> tuple[int, int]:
+            return time, values[1 - spatial]
+
+        weights: list[Weight] = []
+        turned: Conv | Pool
+        if isinstance(op, Conv):
+            w = self.params[step.inputs[1]]
+            weights = [w.transposed(0, 1, 3, 2) if swap else w, *(self.params[name] for name in step.inputs[2:])]
+            turned = Conv(pair(op.stride, 1), pair(op.pad, 0), pair(op.dilation, op.dilation[spatial]), op.group)
+        else:
+            turned = Pool(op.kind, pair(op.size, op.size[spatial]), pair(op.stride, 1), pair(op.pad, 0), op.ceil)
+        if not reach:  # each frame alone: an image of one row
+            names = [frames]
+            rows = self.one(Reshape((self.time, n, channels, 1, features)), *names, hint=f"{frames}_rows", step=step)
+            roles = [self._param(weight, step) for weight in weights]
+            y = self.one(turned, rows, *roles, hint=f"{step.outputs[0]}_rows", step=step)
+            t, n, out, _, columns = self.shapes[y]
+            return self.one(Reshape((t, n, out, columns)), y, hint=f"{step.outputs[0]}_steps", step=step)
+        body = NetBuilder("step", self.old.origin)
+        dense = isinstance(op, Conv) and op.group == 1 and features == 1 and weights[0].shape[3] == 1
+        dense = dense and op.pad[1 - spatial] == 0
+        inner = self._dense if dense else self._rows
+        frame: Shape = (n, channels) if dense else (n, channels, features)
+        if dense:
+            frames = self.one(Reshape((self.time, n, channels)), frames, hint=f"{frames}_flat", step=step)
+        inputs = inner(body, turned, weights, frame, reach, step.origin)
+        owner = weights[0].sources[0].rpartition(".")[0] if weights and weights[0].sources else ""
+        y = self.scan(owner.rpartition(".")[2] or step.outputs[0], body.finish(inputs), [frames], step)
+        if dense:
+            y = self.one(Reshape((*self.shapes[y], 1)), y, hint=f"{y}_column", step=step)
+        return y
+
+    def _param(self, weight: Weight, step: Step) -> str:
+        name = next((name for name, known in self.params.items() if known == weight and "/" not in name), None)
+        if name is None:
+            name = self.builder.fresh(f"{step.outputs[0]}_weight")
+            self.params[name], self.shapes[name] = weight, weight.shape
+        return name
+
+    @staticmethod
+    def _dense(
+        body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str
+    ) -> dict[str, Shape]:
+        """y = W [x[t - reach], ..., x[t]] + b: one product, the past being one row of numbers."""
+        assert isinstance(op, Conv)
+        n, channels = frame
+        size, spread = fixed(channels, "channels"), op.dilation[0]
+        past: Shape = (n, reach * size)
+        x, before = body.input("x", frame), body.input("past", past)
+        flat = weights[0].reshaped(*weights[0].shape[:3]).transposed(0, 2, 1)
+        flat = flat.reshaped(flat.shape[0], flat.shape[1] * flat.shape[2])
+        roles = [body.param(weight, hint) for weight, hint in zip((flat, *weights[1:]), ("W", "b"), strict=False)]
+        window = body.one(Concat(1), before, x, hint="window", origin=origin)
+        seen = window
+        if spread > 1:
+            pieces = body.add(Split(1, (size,) * (reach + 1)), window, hint="frame", origin=origin)
+            seen = body.one(Concat(1), *pieces[::spread], hint="seen", origin=origin)
+        y = body.one(Linear(), seen, *roles, hint="y", origin=origin)
+        _, rest = body.add(Split(1, (size, reach * size)), window, hint="kept", origin=origin)
+        body.outputs = {"past": rest, "y_0": y}
+        return {x: frame, before: past}
+
+    @staticmethod
+    def _rows(
+        body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str
+    ) -> dict[str, Shape]:
+        """Frames as the rows of an image of ``reach`` + 1 of them."""
+        n, channels, features = frame
+        past: Shape = (n, channels, reach, features)
+        x, before = body.input("x", frame), body.input("past", past)
+        roles = [body.param(weight, hint) for weight, hint in zip(weights, ("W", "b"), strict=False)]
+        row = body.one(Reshape((n, channels, 1, features)), x, hint="row", origin=origin)
+        window = body.one(Concat(2), before, row, hint="window", origin=origin)
+        y = body.one(op, window, *roles, hint="y", origin=origin)
+        n, out, _, columns = body.shapes[y]
+        y = body.one(Reshape((n, out, columns)), y, hint="y", origin=origin)
+        _, rest = body.add(Split(2, (1, reach)), window, hint="kept", origin=origin)
+        body.outputs = {"past": rest, "y_0": y}
+        return {x: frame, before: past}

@@ -1,0 +1,142 @@
+"""Which axis of each value of a net is time: that which recurrent layers, or causal convolutions, run over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from lstmc.importers.describe.images import Conv, Pool
+from lstmc.importers.describe.net import Net, Step
+from lstmc.importers.describe.ops import (
+    Apply,
+    Binary,
+    Concat,
+    Einsum,
+    Expand,
+    Linear,
+    Reduce,
+    Reshape,
+    Select,
+    Split,
+    Transpose,
+)
+from lstmc.importers.describe.pointwise import Activation
+from lstmc.importers.describe.recur import Recur
+from lstmc.importers.describe.rolled import Rolled
+from lstmc.importers.describe.shapes import fixed
+from lstmc.importers.settle.regroup import groups
+
+ZEROS = Apply(Activation("affine", 0.0, 0.0))
+Place = tuple[str, int]  # a value, and one of its axes
+
+
+def time_axes(net: Net) -> dict[str, int] | None:
+    """The axis of time of each value that has one; None where no layer shows it, or several axes would be it."""
+    parent: dict[Place, Place] = {}
+
+    def root(place: Place) -> Place:
+        while (above := parent.setdefault(place, place)) != place:
+            parent[place] = place = parent[above]
+        return place
+
+    for step in net.steps:
+        for (operand, axis), (result, other) in _paths(step, net):
+            parent[root((operand, axis))] = root((result, other))
+    starts = [*_recurrent_axes(net)] or [*_causal_axes(net)]
+    classes = {root(place) for place in starts}
+    if len(classes) != 1:
+        return None
+    (time,) = classes
+    found: dict[str, int] = {}
+    for value, axis in [*parent]:
+        of_time = root((value, axis)) == time and net.shapes[value][axis] != 1
+        if of_time and found.setdefault(value, axis) != axis:
+            return None  # two axes of time: every step is related to every other one
+    return found if any(name in net.inputs for name in found) else None
+
+
+def _recurrent_axes(net: Net) -> Iterator[Place]:
+    for step in net.steps:
+        if isinstance(step.op, Recur):
+            yield step.inputs[0], 0
+        elif isinstance(step.op, Rolled):
+            yield from ((value, 0) for value in step.op.cut(step.inputs)[1])
+
+
+def _causal_axes(net: Net) -> Iterator[Place]:
+    """The axes of convolutions that are padded in front alone, as over time and in no image."""
+    makers = {value: step for step in net.steps for value in step.outputs}
+    readers: dict[str, list[Step]] = {}
+    for step in net.steps:
+        for value in step.inputs:
+            readers.setdefault(value, []).append(step)
+    for step in net.steps:
+        if not isinstance(step.op, Conv):
+            continue
+        x, rank = step.inputs[0], len(net.shapes[step.inputs[0]])
+        maker = makers.get(x)
+        while maker is not None and isinstance(maker.op, Reshape):
+            maker = makers.get(maker.inputs[0])
+        for spatial, axis in enumerate((rank - 2, rank - 1)):
+            padded = maker is not None and isinstance(maker.op, Concat) and is_zero(net, makers, maker.inputs[0])
+            padded = padded and maker is not None and not is_zero(net, makers, maker.inputs[-1])
+            after, value = readers.get(step.outputs[0], []), step.outputs[0]
+            while len(after) == 1 and isinstance(after[0].op, Reshape):
+                value = after[0].outputs[0]
+                after = readers.get(value, [])
+            cut = len(after) == 1 and isinstance(after[0].op, Split) and len(after[0].op.sizes) == 2
+            cut = cut and not readers.get(after[0].outputs[1]) and step.op.pad[spatial] > 0
+            if fixed(net.shapes[step.inputs[1]][2 + spatial], "a kernel") > 1 and (padded or cut):
+                yield x, axis
+
+
+def is_zero(net: Net, makers: dict[str, Step], value: str) -> bool:
+    if value in net.params:
+        weight = net.params[value]
+        return not weight.sources and not weight.make().any()
+    return value in makers and makers[value].op == ZEROS
+
+
+def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
+    """The axes of operands and results that go on in one another, of another length perhaps."""
+    op, shapes = step.op, net.shapes
+    x, y = step.inputs[0], step.outputs[0]
+    old, new = shapes[x], shapes[y]
+    if isinstance(op, Transpose):
+        yield from (((x, axis), (y, place)) for place, axis in enumerate(op.axes))
+    elif isinstance(op, Reshape):
+        for mine, theirs in groups(old, new):
+            wide = [a for a in mine if old[a] != 1], [a for a in theirs if new[a] != 1]
+            if len(wide[0]) == len(wide[1]) == 1:
+                yield (x, wide[0][0]), (y, wide[1][0])
+    elif isinstance(op, Binary):
+        for value in step.inputs:
+            shift = len(new) - len(shapes[value])
+            yield from (((value, a), (y, a + shift)) for a, size in enumerate(shapes[value]) if size != 1)
+    elif isinstance(op, Recur):
+        yield (x, 0), (y, 0)
+        extras = op.extras(step.inputs)
+        yield from (((value, 0), (y, 0)) for what, value in extras.items() if what in ("mask", "cont"))
+    elif isinstance(op, Rolled):
+        _, sequences, _, _ = op.cut(step.inputs)
+        results = step.outputs[: len(step.outputs) - len(op.states)]
+        places = [(value, 0) for value in (*sequences, *results)]
+        yield from pairwise(places)
+    elif isinstance(op, Reduce | Select):
+        yield from (((x, a), (y, a - (a > op.axis))) for a in range(len(old)) if a != op.axis)
+    elif isinstance(op, Einsum):
+        for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True):
+            yield from (((value, letters.index(c)), (y, op.of_result.index(c))) for c in letters if c in op.of_result)
+        shared = [c for c in op.of_x if c in op.of_y]
+        yield from (((x, op.of_x.index(c)), (step.inputs[1], op.of_y.index(c))) for c in shared)
+    elif isinstance(op, Concat):
+        yield from (((value, a), (y, a)) for value in step.inputs for a in range(len(new)))
+    elif isinstance(op, Linear):
+        yield from (((x, a), (y, a)) for a in range(len(old) - 1))
+    elif isinstance(op, Conv | Pool):
+        kept = [a for a in range(len(old)) if a != len(old) - 3 or isinstance(op, Pool)]
+        yield from (((x, a), (y, a)) for a in kept)
+    elif isinstance(op, Expand):
+        yield from (((x, a), (y, a)) for a in range(len(old)) if old[a] == new[a])
+    else:
+        yield from (((x, a), (out, a)) for out in step.outputs for a in range(len(old)))
