@@ -18,12 +18,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("kind", "files", "tests"),
     [
-        ("cell", ["mine.py", "test_mine.py"], 2),
+        ("cell", ["mine.py", "test_mine.py"], 1),
         ("model", ["mine.py", "test_mine.py"], 2),
         (
             "plugin",
             ["mine/README.md", "mine/pyproject.toml", "mine/src/mine/__init__.py", "mine/tests/test_mine.py"],
-            2,
+            1,
         ),
     ],
 )
