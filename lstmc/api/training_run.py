@@ -211,17 +211,20 @@ def _with_data(
 
 def iterations_of(
     source: ModelSource,
-    epochs: float,
+    epochs: float | None,
     solver: Solver | None,
     sizes: Mapping[str, int],
     batch: str | None,
     data: Data,
     test_data: Data | None = None,
     test_split: float | None = None,
-) -> int:
-    """Return the updates that :func:`train` makes in so many epochs. Raises what it raises for sizes and data."""
+) -> int | None:
+    """Return the updates that :func:`train` makes in so many epochs; None without epochs.
+
+    Raises what it raises for sizes and data.
+    """
     *_, given = _with_data(source, sizes, batch, data, test_data, test_split, 0, True)
-    return _iterations(epochs, solver, given)
+    return None if epochs is None else _iterations(epochs, solver, given)
 
 
 def _iterations(epochs: float, solver: Solver | None, given: RunData) -> int:

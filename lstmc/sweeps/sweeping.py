@@ -11,7 +11,7 @@ from lstmc.api.build import backend_of
 from lstmc.api.settings import solver_settings
 from lstmc.api.training_run import iterations_of
 from lstmc.backend import Trains, require
-from lstmc.errors import SweepError
+from lstmc.errors import LstmcError, SweepError
 from lstmc.extras import need
 from lstmc.model_file import ModelSource, model_in
 from lstmc.output import write_files
@@ -252,23 +252,29 @@ def _file_of(model: str) -> str:
 def _updates(training: Training, points: Sequence[Mapping[str, str]]) -> list[int]:
     """Return how many updates each point makes to the end.
 
-    Raises for a value that its name does not take, as an unknown cell: before any point is trained.
+    Raises, before any point is trained, for a value that its name does not take, as an unknown cell, and where no point
+    can be trained: what is wrong then is given to all of them, as data that do not fit.
     """
     backend, source = require(backend_of(training.backend), Trains), model_in(training.model)
-    updates, of_sizes = list[int](), dict[tuple[tuple[str, int], ...], int]()  # data are read once for equal sizes
+    updates, fits, first = list[int](), False, None
+    in_epochs: dict[tuple[tuple[str, int], ...], int] = {}  # by sizes: data are read once for equal ones
     for point in points:
         given = at_point(training, source, point)
-        model = source.with_options(given.options or {}).model
-        made = solver_settings(backend, model.solver, given.solver).max_iter
-        if training.epochs is not None:
-            key = tuple(sorted((given.sizes or {}).items()))
-            of_sizes[key] = made = of_sizes.get(key) or _of_epochs(source.with_options(given.options or {}), given)
-        updates.append(made)
+        model, key = source.with_options(given.options or {}), tuple(sorted((given.sizes or {}).items()))
+        made = solver_settings(backend, model.model.solver, given.solver).max_iter
+        if not fits or (training.epochs is not None and key not in in_epochs):
+            try:
+                in_epochs[key] = _iterations(model, given) or made
+                fits = True
+            except LstmcError as error:
+                first = first or error
+        updates.append(in_epochs.get(key, made) if training.epochs is not None else made)
+    if first is not None and not fits:
+        raise first
     return updates
 
 
-def _of_epochs(model: ModelSource, given: Training) -> int:
-    assert given.epochs is not None
+def _iterations(model: ModelSource, given: Training) -> int | None:
     return iterations_of(
         model, given.epochs, given.solver, given.sizes or {}, given.batch, given.data, given.test_data, given.test_split
     )

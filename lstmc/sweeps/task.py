@@ -18,6 +18,7 @@ from lstmc.output import write_files
 from lstmc.runs.folder import RUN, SNAPSHOTS
 from lstmc.runs.metrics import METRICS, read_metrics
 from lstmc.runs.tensorboard import EventFiles
+from lstmc.similar_names import did_you_mean
 from lstmc.sweeps.results import COSTS, Outcome, measured, outcome_file, read_outcome
 from lstmc.sweeps.space import SEED, SOLVER, Point
 
@@ -69,7 +70,8 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
         else:
             number = whole(value)
             if number is None or number < 0:
-                raise SweepError(f"{name}: expected whole numbers, found {value!r}")
+                near = did_you_mean(name, known) or f": options of {model.model.name} are {', '.join(known) or 'none'}"
+                raise SweepError(f"{name}: expected whole numbers, as for a dimension, found {value!r}{near}")
             if name == SEED:
                 seed = number
             else:

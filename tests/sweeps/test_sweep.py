@@ -257,7 +257,14 @@ def test_what_is_asked_for_wrongly(lstmc: LSTMC, here: Here) -> None:
             ("--grid", "solver.max_iter=4,5", "--halving", "2"),
             "SweepError: halving compares points after the same number of updates: solver.max_iter cannot vary\n",
         ),
-        (("--grid", "H=x"), "SweepError: H: expected whole numbers, found 'x'\n"),
+        (
+            ("--grid", "H=x"),
+            "SweepError: H: expected whole numbers, as for a dimension, found 'x': options of net are scale\n",
+        ),
+        (
+            ("--grid", "scael=a,b"),
+            "SweepError: scael: expected whole numbers, as for a dimension, found 'a': did you mean scale?\n",
+        ),
         ((), "SweepError: a sweep varies something: expected values for some name, found none\n"),
         (("--grid", "scale"), "SweepError: --grid scale: expected NAME=VALUE,VALUE, found 'scale'\n"),
         (
@@ -306,3 +313,14 @@ def test_results_have_the_costs_of_each_run_and_means_over_seeds(lstmc: LSTMC, h
     assert not Path("sweep/summary.csv").exists()
     assert Path("sweep/previous/1/points/cell=gru,seed=1/weights.npz").is_file()
     assert Path("sweep/previous/1/sweep.json").is_file()
+
+
+def test_what_is_wrong_for_all_points_is_said_once_before_any_is_trained(lstmc: LSTMC, here: Here) -> None:
+    Path("net.py").write_text(CELLS)
+    np.savez("data.npz", **arrays(44))
+    data = ("sweep", "net.py", "--data", "data.npz", "--grid", "cell=mine,gru,lstm", "-o", "sweep")
+    ended = lstmc(*data)
+    assert (ended.code, ended.err.count("dimension N of input X"), here.jobs) == (2, 1, [])
+    ended = lstmc(*data, "-D", "N=100")
+    assert "too few examples: found 44, a batch has N = 100" in ended.err
+    assert not Path("sweep").exists()
