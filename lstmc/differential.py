@@ -77,6 +77,12 @@ class Report:
     differences: tuple[Difference, ...]
     not_compared: tuple[NotCompared, ...] = ()
     remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
+    device: str = ""  # the name of the GPU
+
+    @property
+    def place(self) -> str:
+        """The executor, with the name of its GPU."""
+        return f"{self.executor} ({self.device})" if self.device else self.executor
 
     @property
     def passed(self) -> bool:

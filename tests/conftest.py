@@ -48,10 +48,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m takes tests out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that asks for the fixture ``caffe`` needs real Caffe, whether it is marked or not."""
+    """A test that asks for the fixture ``caffe`` needs real Caffe, whether it is marked or not.
+
+    Of the tests on a GPU, ``make test`` runs one in eight: they repeat those of the CPU. ``make gpu`` runs all.
+    """
     for item in items:
         if "caffe" in getattr(item, "fixturenames", ()):
             item.add_marker("caffe")
+    for number, item in enumerate(item for item in items if item.get_closest_marker("gpu")):
+        if number % 8:
+            item.add_marker("cuda")
 
 
 def pytest_collection_finish() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lstmc.errors import BackendError, LstmcError
 from lstmc.output import write_files
-from lstmc_caffe.install.record import installed_with_cuda
+from lstmc_caffe.install.record import installed_emulated, installed_with_cuda
 from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import INSTALL_CUDA, CaffeLocation
 from lstmc_caffe.run.locate import locate, locate_for_gpu
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with_cuda() -> CaffeLocation:
     location = locate_for_gpu()
-    if location.found_by == "installed" and installed_with_cuda() is not None:
+    if location.found_by == "installed" and (installed_with_cuda() or installed_emulated()):
         return location
     raise BackendError("--gpu: expected the Caffe that lstmc builds with CUDA, found another", notes=(INSTALL_CUDA,))
 

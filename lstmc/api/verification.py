@@ -36,7 +36,7 @@ class Verification:
     def __str__(self) -> str:
         missing = {name: reason for name, reason in self.not_run.items() if name not in self.no_hardware}
         not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in missing.items()]
-        verdicts = [f"{report.executor}: {report.verdict()}" for report in self.reports]
+        verdicts = [f"{report.place}: {report.verdict()}" for report in self.reports]
         return "\n".join([*not_run, *verdicts, *self.remarks])
 
     @property
@@ -46,12 +46,12 @@ class Verification:
 
     def _repr_html_(self) -> str:
         rows = [
-            (report.executor, d.kind, d.name, f"{d.relative:.1e}", f"{d.tolerance:.0e}", "ok" if d.passed else "PAST")
+            (report.place, d.kind, d.name, f"{d.relative:.1e}", f"{d.tolerance:.0e}", "ok" if d.passed else "PAST")
             for report in self.reports
             for d in report.differences
         ]
         rows += [
-            (report.executor, gap.kind, gap.name, "", "", f"not compared: {gap.reason}")
+            (report.place, gap.kind, gap.name, "", "", f"not compared: {gap.reason}")
             for report in self.reports
             for gap in report.not_compared
         ]
@@ -104,6 +104,8 @@ def _chosen(
     chosen, not_run = [], {}
     for executor in [known[name] for name in dict.fromkeys(names)] if names else executors:
         reason = executor.unavailable()
+        if reason is None and not names and isinstance(executor, OnHardware):
+            reason = executor.emulation()
         if reason is None:
             chosen.append(executor)
         elif names:

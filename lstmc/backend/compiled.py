@@ -64,7 +64,7 @@ class Execution:
     ``absent``: why a value that the expanded graph has is not in the net, by name. ``untold``: why the gradient of a
     parameter or of an input cannot be had there, by name. A parameter that is in neither ``param_gradients`` nor
     ``untold`` is in no layer of the net: its gradient is zero. ``tolerance`` is for values, relative, where they are
-    not computed in float32.
+    not computed in float32. ``device`` is the name of the GPU that it ran on.
     """
 
     values: dict[str, Array]
@@ -73,6 +73,7 @@ class Execution:
     absent: Mapping[str, str] = field(default_factory=dict)
     untold: Mapping[str, str] = field(default_factory=dict)
     tolerance: float | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True)

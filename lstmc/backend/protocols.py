@@ -163,6 +163,10 @@ class OnHardware(Executor, Protocol):
 
     hardware: str  # empty for one that every machine has
 
+    def emulation(self) -> str | None:
+        """Why it is used only where it is asked for, though it runs: its hardware is emulated. None for real hardware."""
+        ...
+
 
 @runtime_checkable
 class RunsTraining(Executor, Protocol):

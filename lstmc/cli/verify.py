@@ -129,7 +129,7 @@ def print_verification(found: Verification) -> None:
 def print_report(report: Report, against: str = "the float64 interpreter") -> None:
     """One line for a place where all agrees; every difference with ``-v`` and where one is off."""
     made = table(
-        f"on {report.executor}, against {against}",
+        f"on {report.place}, against {against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
         key=report.executor,
         texts={"largest absolute": ".1e", "relative": ".1e", "allowed": ".0e"},
@@ -143,8 +143,10 @@ def print_report(report: Report, against: str = "the float64 interpreter") -> No
     gaps = table("not compared", "what", "name", "blobs", "why", key=f"{report.executor}_not_compared")
     for gap in report.not_compared:
         gaps.add_row(gap.kind, gap.name, gap.count, gap.reason)
+    if report.device:
+        said.fact(f"{report.executor}_device", report.device)
     if said.verbose or not report.passed:
         out.print(made)
         if report.not_compared:
             out.print(gaps)
-    out.print(f"{report.executor}: {report.verdict()}", markup=False, soft_wrap=True)
+    out.print(f"{report.place}: {report.verdict()}", markup=False, soft_wrap=True)

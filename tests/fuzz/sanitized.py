@@ -27,11 +27,11 @@ from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import Source
 from lstmc_caffe.library.build import FLAGS
 from lstmc_caffe.write.generated import layers_source
-from tests import serial_cuda
 
 TARGET = "caffe-fused"
 PROGRAM = Path(__file__).with_name("run_layers.cpp")
-CUDA = (*serial_cuda.FLAGS, *serial_cuda.PARALLEL)
+# With these g++ compiles NAME.layers.cu, as if its layers were those for the CPU.
+CUDA = (f"-I{Path(__file__).with_name('cuda')}", "-Dlstmc_gpu_layers=lstmc_layers", "-DCUDA_HOST_THREADS=3")
 SANITIZERS = ("address,undefined", "thread")
 SIZES = ((1, 1), (2, 3), (7, 13))  # T, N: fewer rows in all than are packed for, and more
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lstmc.errors import LstmcError
-from lstmc_caffe.install.cuda import DEFAULT_ARCHITECTURES, cuda_recipe, parse_architectures
+from lstmc_caffe.install.cuda import DEFAULT_ARCHITECTURES, EMULATED, cuda_recipe, parse_architectures
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.installer import install, require_mpi
 from lstmc_caffe.install.recipe import CPU
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="say nothing of what is done, only where it is")
     parser.add_argument("--mpi", action="store_true", help="and what training by several ranks needs")
     default = ",".join(DEFAULT_ARCHITECTURES)
-    parser.add_argument("--arch", metavar="sm_NN,...", help=f"GPUs that --cuda compiles for (default: {default})")
+    parser.add_argument("--arch", metavar="sm_NN,...", help=f"GPUs that --cuda compiles for (default: {default}); {EMULATED}: one that the CPU emulates, for tests")
     return parser
 
 
@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"PYTHONPATH  {done.pythonpath}")
     print(f"caffe       {done.caffe_binary}")
     if done.architectures:
-        print(f"GPUs        {', '.join(done.architectures)} and later")
+        later = "" if done.architectures == (EMULATED,) else " and later"
+        print(f"GPUs        {', '.join(done.architectures)}{later}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """The second recipe: Caffe with CUDA, for the GPUs that are asked for. Without cuDNN and NCCL.
 
-CUDA's libraries come as wheels from the package index, and so does nvcc where no toolkit is installed.
+CUDA's libraries come as wheels from the package index, and so does nvcc where no toolkit is installed. Where the
+architecture is ``emulated``, lstmc's own sources take the place of both, and kernels run on the CPU.
 """
 
 from __future__ import annotations
@@ -17,8 +18,22 @@ these are all GPUs that CUDA 13 knows."""
 
 OLDEST = 75  # that CUDA 13 compiles for
 
+EMULATED = "emulated"
+"""The architecture of a device that the CPU emulates: for tests on machines without a GPU."""
+
+EMULATION = tuple(
+    f"emulated_cuda/{name}"
+    for name in (
+        *("nvcc.py", "cuda.h", "cuda_runtime.h", "cublas_v2.h", "curand.h", "thrust.h"),
+        *("cuda.cpp", "cudart.cpp", "cublas.cpp", "curand.cpp"),
+    )
+)
+
 LIBRARIES = ("libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudart.so.13")
 """What a Caffe with CUDA loads, next to the driver's own library; the first loads the second."""
+
+EMULATED_LIBRARIES = ("libcuda.so.1", "libcudart.so.13", "libcublas.so.13", "libcurand.so.10")
+"""The same for an emulated device: it has a driver's library of its own."""
 
 CUDA_LIBRARIES = (
     Wheel("nvidia-cublas", "13.0.2.14", "0cf238ffdbe46c00cb9aa98e7bca745c223a5ca5a53e686ac8b3e5a08fe80d6c"),
@@ -35,10 +50,19 @@ CUDA_COMPILER = (
 PROPERTIES, PROPOSAL, ON_CPU = "cuda_device_properties.h", "cuda_proposal_backward.h", "cuda_layers_on_cpu.cpp"
 
 
+def libraries(architectures: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the libraries that a Caffe for these architectures is linked with."""
+    return EMULATED_LIBRARIES if architectures == (EMULATED,) else LIBRARIES
+
+
 def parse_architectures(text: str) -> tuple[str, ...]:
     """``sm_80,sm_90`` as a tuple, the oldest first. Raises InstallError for what nvcc 13 does not compile for."""
     names = [name.strip() for name in text.split(",")]
+    if names == [EMULATED]:
+        return (EMULATED,)
     for name in names:
+        if name == EMULATED:
+            raise InstallError(f"--arch {EMULATED} is a build of its own: found {text!r}")
         match = re.fullmatch(r"sm_(\d{2,3})", name)
         if match is None:
             raise InstallError(f"--arch takes architectures of GPUs as in sm_80,sm_90: found {name!r}")
@@ -48,7 +72,11 @@ def parse_architectures(text: str) -> tuple[str, ...]:
 
 
 def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recipe:
-    """The recipe of a Caffe that runs on GPUs of ``architectures`` (sorted), and, by PTX, on all later ones."""
+    """The recipe of a Caffe that runs on GPUs of ``architectures`` (sorted), and, by PTX, on all later ones.
+
+    That for ``(EMULATED,)`` runs on no GPU but on the device that the CPU emulates.
+    """
+    emulated = architectures == (EMULATED,)
     flags = tuple(flag for flag in CPU.flags if flag != "-DCPU_ONLY")
     own = (
         ("src/caffe/common.cpp", ("-include", f"{ADDED}/{PROPERTIES}")),
@@ -57,13 +85,14 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
     return replace(
         CPU,
         flags=flags,
-        gpu_flags=(*_for_nvcc(flags), *_generate(architectures)),
+        gpu_flags=(*_for_nvcc(flags), *(() if emulated else _generate(architectures))),
         file_flags=CPU.file_flags + own,
         architectures=architectures,
         added=(*CPU.added, PROPERTIES, PROPOSAL, ON_CPU),
-        cuda_libraries=CUDA_LIBRARIES,
-        cuda_compiler=CUDA_COMPILER,
-        needed_mb=1300,
+        cuda_libraries=() if emulated else CUDA_LIBRARIES,
+        cuda_compiler=() if emulated else CUDA_COMPILER,
+        emulation=EMULATION if emulated else (),
+        needed_mb=CPU.needed_mb if emulated else 1300,
     )
 
 

@@ -62,7 +62,7 @@ def _try_gpu(order: Order) -> None:
     gpu = gpu_state(CaffeLocation(order.interpreter.executable, str(order.stage / "python"), None, "installed"))
     if not gpu.built:
         raise InstallError(f"the new pycaffe cannot use GPUs: {gpu.reason}")
-    order.report.step("it computes on this GPU" if gpu.usable else f"it was not tried on a GPU: {gpu.reason}")
+    order.report.step(f"it computes on {gpu.device}" if gpu.usable else f"it was not tried on a GPU: {gpu.reason}")
 
 
 def install(

@@ -40,7 +40,8 @@ class Recipe:
 
     ``architectures`` are those of the GPUs that it is compiled for, as in ``sm_90``: none is a Caffe for the CPU
     alone, and the other fields of this paragraph are then empty too. ``gpu_flags`` take the place of ``flags`` for
-    CUDA sources; ``cuda_libraries`` are the wheels of what is linked, ``cuda_compiler`` those of nvcc.
+    CUDA sources; ``cuda_libraries`` are the wheels of what is linked, ``cuda_compiler`` those of nvcc, and
+    ``emulation`` the files of this folder that an emulated device is made from, in place of both.
     """
 
     distribution: str
@@ -61,6 +62,7 @@ class Recipe:
     gpu_flags: tuple[str, ...] = ()
     cuda_libraries: tuple[Wheel, ...] = ()
     cuda_compiler: tuple[Wheel, ...] = ()
+    emulation: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -86,7 +88,7 @@ class Recipe:
     @cached_property
     def added_content(self) -> dict[str, bytes]:
         """What is in the files that are ``added``, by their names."""
-        return {name: Path(__file__).with_name(name).read_bytes() for name in self.added}
+        return _content(self.added)
 
     def key(self, platform: Platform) -> str:
         """The name of the folder that holds this build on ``platform``."""
@@ -107,8 +109,14 @@ class Recipe:
         if self.architectures:
             wheels = [wheel.requirement for wheel in self.cuda_libraries]
             made_of += (self.architectures, self.gpu_flags, wheels)
+        if self.emulation:
+            made_of += ([hashlib.sha256(content).hexdigest() for content in _content(self.emulation).values()],)
         digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
         return f"{self.version}{'-cuda' if self.architectures else ''}-py{platform.python}-{digest[:12]}"
+
+
+def _content(names: tuple[str, ...]) -> dict[str, bytes]:
+    return {name: (Path(__file__).parent / name).read_bytes() for name in names}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from lstmc.cache import foreign
 from lstmc.json_file import NotExpected, read_json
-from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
+from lstmc_caffe.install.cuda import EMULATED, cuda_recipe, libraries
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 
 RECORD = "install.json"
@@ -37,7 +37,7 @@ class Record:
     python_version: str
     python: str
     built: str
-    architectures: tuple[Annotated[str, Field(pattern=r"^sm_\d+$")], ...]
+    architectures: tuple[Annotated[str, Field(pattern=r"^(sm_\d+|emulated)$")], ...]
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,21 @@ def installed(cache: Path | None = None, recipe: Recipe = CPU) -> Installed | No
 
 
 def installed_with_cuda(cache: Path | None = None) -> Installed | None:
-    """The latest build with CUDA for this machine, whatever GPUs it is for, or None."""
+    """The latest build with CUDA for this machine, whatever GPUs it is for, or None. An emulated device is no GPU."""
     builds = [(build, build.record) for build in _builds(cache) if isinstance(build.record, Record)]
     return _latest(
         [
             build
             for build, record in builds  # and the recipe with CUDA that makes this version's build for the same GPUs
-            if record.architectures and _refusal(build, cuda_recipe(record.architectures)) is None
+            if record.architectures not in ((), (EMULATED,))
+            and _refusal(build, cuda_recipe(record.architectures)) is None
         ]
     )
+
+
+def installed_emulated(cache: Path | None = None) -> Installed | None:
+    """The build for this machine whose GPU is emulated by the CPU, or None."""
+    return installed(cache, cuda_recipe((EMULATED,)))
 
 
 def architectures_of(folder: Path) -> tuple[str, ...]:
@@ -179,7 +185,7 @@ def _refusal(build: Build, recipe: Recipe) -> str | None:
     for path in (*folder.glob("python/caffe/*"), folder / PROGRAM, folder / LIBRARY):
         if (problem := foreign(path)) is not None:
             return "; ".join(problem)
-    loaded = tuple(CUDA / name for name in LIBRARIES) if recipe.architectures else ()
+    loaded = tuple(CUDA / name for name in libraries(recipe.architectures)) if recipe.architectures else ()
     for path in (Path(record.python), *(folder / file for file in (BINDING, PROGRAM, LIBRARY, *loaded))):
         if not path.is_file():
             return f"{path} is gone"

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lstmc_caffe.install.cuda import LIBRARIES
+from lstmc_caffe.install.command import run
+from lstmc_caffe.install.cuda import LIBRARIES, libraries
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.pip import failure, pip
 from lstmc_caffe.install.recipe import Recipe, Wheel
-from lstmc_caffe.install.record import CUDA
+from lstmc_caffe.install.record import CUDA, architectures_of
 
 INSIDE = Path("nvidia/cu13")  # where these wheels put everything
 _HEADER = Path("include/crt/host_defines.h")  # that the wheel of the run-time library lacks
@@ -55,7 +56,11 @@ def prepare(recipe: Recipe, folder: Path, report: Told, compilers: Sequence[Path
 
     ``compilers`` are nvccs to look at, by default the system's: the first of CUDA 13 that has its own headers is
     used, and where there is none it comes as a wheel too. Raises InstallError where pip cannot get a wheel.
+    That of an emulated device is compiled instead.
     """
+    if recipe.emulation:
+        report.step("compiling the emulated device")
+        return _emulated(recipe, folder / "emulated")
     if platform.machine() != "x86_64":
         raise InstallError(f"Caffe with CUDA is built on x86_64 only: this machine is {platform.machine()}")
     candidates = system_compilers() if compilers is None else compilers
@@ -80,18 +85,62 @@ def keep(toolkit: Toolkit, work: Path, build: Path) -> None:
 
 
 def kept(build: Path, compilers: Sequence[Path] | None = None) -> Toolkit:
-    """The toolkit that compiles for an installed build with CUDA: nvcc of the system, or that which the build kept.
+    """The toolkit that compiles for an installed build with CUDA: by the nvcc that the build kept, or the system's.
 
     Raises InstallError where it kept neither nvcc, and there is none else, nor NVIDIA's headers.
     """
-    nvcc = _usable(system_compilers() if compilers is None else compilers) or build / _KEPT_COMPILER / "bin/nvcc"
+    own = build / _KEPT_COMPILER / "bin/nvcc"
+    nvcc = _usable([own, *(system_compilers() if compilers is None else compilers)]) or own
     headers = build / _KEPT_HEADERS
     if not nvcc.is_file() or not headers.is_dir():
         what = "NVIDIA's headers" if nvcc.is_file() else "nvcc of CUDA 13"
         again = "python -m lstmc_caffe.install --cuda --force"
         raise InstallError(f"code for GPUs is compiled with {what}: {build} has none", notes=[f"make it anew: {again}"])
     includes = (headers, headers / "cccl", nvcc.parents[1] / "include")
-    return Toolkit(nvcc, tuple(map(str, includes)), tuple(build / CUDA / name for name in LIBRARIES))
+    files = tuple(build / CUDA / name for name in libraries(architectures_of(build)))
+    return Toolkit(nvcc, tuple(map(str, includes)), files)
+
+
+# CUDA's other headers -> the one of the emulation that each of them includes
+_FORWARDED = {
+    **dict.fromkeys(
+        ("cuda_runtime_api.h", "device_functions.h", "driver_types.h", "math_functions.h"), "cuda_runtime.h"
+    ),
+    str(_HEADER.relative_to("include")): "cuda_runtime.h",
+    **dict.fromkeys((f"thrust/{name}.h" for name in ("device_vector", "functional", "reduce", "sort")), "thrust.h"),
+}
+# library -> what it is linked with
+_LINKED = {
+    "libcuda.so.1": (),
+    "libcudart.so.13": ("libcuda.so.1",),
+    "libcublas.so.13": ("libcudart.so.13", "-lopenblas"),
+    "libcurand.so.10": ("libcudart.so.13",),
+}
+
+
+def _emulated(recipe: Recipe, folder: Path) -> Toolkit:
+    """The toolkit of an emulated device: the files of ``recipe.emulation``, compiled below ``folder``."""
+    shutil.rmtree(folder, ignore_errors=True)
+    include, nvcc, lib = (folder / path for path in ("compiler/include", "compiler/bin/nvcc", "lib"))
+    for path in (include / "thrust", include / _HEADER.parent.name, nvcc.parent, lib):
+        path.mkdir(parents=True)
+    sources = {Path(name).name: Path(__file__).parent / name for name in recipe.emulation}
+    shutil.copy(sources["nvcc.py"], nvcc)
+    for name, source in sources.items():
+        if source.suffix == ".h":
+            shutil.copy(source, include / name)
+    for name, header in _FORWARDED.items():
+        (include / name).write_text(f"#pragma once\n#include <{header}>\n")
+    for name, linked in _LINKED.items():
+        source = sources[name.removeprefix("lib").partition(".")[0] + ".cpp"]
+        command = [
+            *(recipe.compiler, "-std=c++17", "-O2", "-g1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", f"-I{include}"),
+            *(str(source), *(each if each.startswith("-l") else str(lib / each) for each in linked)),
+            *(f"-Wl,-soname,{name}", "-Wl,--disable-new-dtags", "-Wl,-rpath,$ORIGIN", "-Wl,-z,defs"),
+            *("-o", str(lib / name)),
+        ]
+        run(command, f"compiling {name} of the emulated device")
+    return Toolkit(nvcc, (str(include),), tuple(lib / name for name in _LINKED))
 
 
 def _usable(candidates: Sequence[Path]) -> Path | None:

@@ -46,13 +46,16 @@ class CaffeLocation:
 class GpuState:
     """What Caffe can do with a GPU: whether it was built for one, whether one can be used, and why not.
 
-    ``mend`` is the command that mends it, empty where there is none for this machine.
+    ``mend`` is the command that mends it, empty where there is none for this machine. ``device`` is the name of the GPU
+    that can be used, and ``emulated`` says that it is none, but emulated by the CPU.
     """
 
     built: bool
     usable: bool
     reason: str
     mend: str = ""
+    device: str = ""
+    emulated: bool = False
 
 
 def gpu_state(location: CaffeLocation) -> GpuState:
@@ -60,14 +63,15 @@ def gpu_state(location: CaffeLocation) -> GpuState:
     ended = tried(location, "--gpu")
     if isinstance(ended, str):
         return GpuState(True, False, ended)
-    reason = str(last_json(ended.stdout).get("reason", ""))
+    said = last_json(ended.stdout)
+    reason = str(said.get("reason", ""))
     if CPU_ONLY in ended.stderr:
         without = "this Caffe was built without CUDA"
         if reason:
             return GpuState(False, False, f"{without}, and {reason}; where there is a GPU: {INSTALL_CUDA}")
         return GpuState(False, False, without, INSTALL_CUDA)
     if ended.returncode == 0 and not reason:
-        return GpuState(True, True, "")
+        return GpuState(True, True, "", "", str(said.get("device", "")), bool(said.get("emulated")))
     return GpuState(True, False, reason or why_it_failed(ended))
 
 

@@ -39,4 +39,4 @@ def _gpu() -> Iterator[Finding]:
     gpu = gpu_state(location)
     if gpu.built:
         yield Finding("Caffe for GPUs", True, f"{location.python} {location.pythonpath or ''}".rstrip())
-    yield Finding("GPU", gpu.usable, gpu.reason or "usable", gpu.mend)
+    yield Finding("GPU", gpu.usable, gpu.reason or f"usable: {gpu.device}", gpu.mend)

@@ -44,6 +44,12 @@ class CaffeExecutor:
             return f"{location.python}: {gpu.reason}" + (f"\nto mend it: {gpu.mend}" if gpu.mend else "")
         return None
 
+    def emulation(self) -> str | None:
+        """Why it is used only where it is asked for: an emulated device repeats the CPU's work, slowly."""
+        if self.mode == "gpu" and self.runner.gpu.emulated:
+            return f"{self.runner.gpu.device}; --on {self.name} runs it"
+        return None
+
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
         """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back."""
         return self._run(compiled, artifact, arrays, "TEST")
@@ -93,6 +99,7 @@ class CaffeExecutor:
             param_gradients={name: array for name, array in gradients.items() if name not in lost},
             absent={graph.value_name(ref): OVERWRITTEN for ref in blobs_in_place(compiled)},
             untold=dict.fromkeys(lost, LOST),
+            device=self.runner.gpu.device if self.mode == "gpu" else "",
         )
 
     def close(self) -> None:

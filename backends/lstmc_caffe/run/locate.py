@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lstmc_caffe.install.record import Installed, installed, installed_with_cuda, refusals
-from lstmc_caffe.place.place import INSTALL, INSTALL_CUDA, CaffeLocation, last_json, tried, why_it_failed
+from lstmc_caffe.install.record import Installed, installed, installed_emulated, installed_with_cuda, refusals
+from lstmc_caffe.place.place import INSTALL, INSTALL_CUDA, CaffeLocation, gpu_state, last_json, tried, why_it_failed
 from lstmc_caffe.place.process import CaffeError
 
 PYTHON = "LSTMC_CAFFE_PYTHON"
@@ -71,14 +71,17 @@ def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = 
 def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
     """The Caffe for work on a GPU: the one that is set, else the installer's with CUDA, else what ``locate`` finds.
 
-    The last may be built for the CPU only, which :func:`gpu_state` says. CaffeNotFound where the build with CUDA
-    cannot be imported, or nothing is found.
+    Of two builds with CUDA, one for an emulated device, that one is used where the other finds no GPU. What ``locate``
+    finds may be built for the CPU only, which :func:`gpu_state` says. CaffeNotFound where the build with CUDA cannot be
+    imported, or nothing is found.
     """
     environment = os.environ if settings is None else settings
-    record = installed_with_cuda(cache)
-    if environment.get(PYTHON) or environment.get(PYTHONPATH) or record is None:
+    records = [record for record in (installed_with_cuda(cache), installed_emulated(cache)) if record is not None]
+    if environment.get(PYTHON) or environment.get(PYTHONPATH) or not records:
         return locate(settings, cache)
-    attempt = _attempt_record(record)
+    if len(records) > 1 and not gpu_state(_location(records[0])).usable:
+        records.reverse()
+    attempt = _attempt_record(records[0])
     if attempt.location is None:
         message = "the Caffe that was built with CUDA does not work"
         raise CaffeNotFound(message, (attempt,), f"{INSTALL_CUDA} --force")
@@ -111,8 +114,11 @@ def _attempt_installed(cache: Path | None) -> Iterator[Attempt]:
 
 
 def _attempt_record(record: Installed) -> Attempt:
-    location = CaffeLocation(record.python, str(record.pythonpath), record.caffe_binary, "installed")
-    return _attempt(f"lstmc_caffe.install ({record.key})", location)
+    return _attempt(f"lstmc_caffe.install ({record.key})", _location(record))
+
+
+def _location(record: Installed) -> CaffeLocation:
+    return CaffeLocation(record.python, str(record.pythonpath), record.caffe_binary, "installed")
 
 
 def _usual_pythons(path: str | None) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lstmc.backend import Artifact
+from lstmc.errors import BackendError
 from lstmc.manifest import parse_manifest
 from lstmc.tune import processor
 from lstmc_caffe.run.locate import locate
@@ -46,6 +47,11 @@ def with_loss(text: str, outputs: list[str]) -> str:
 
 
 def measured(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:
-    """The least seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker."""
+    """The least seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker.
+
+    Raises :class:`BackendError` for an emulated device, whose times say nothing about a GPU's.
+    """
+    if mode == "gpu" and runner.gpu.emulated:
+        raise BackendError(f"expected a GPU to time nets on, found {runner.gpu.device}")
     args = {"mode": mode, "nets": dict(nets), "rounds": MOST_ROUNDS, "seconds": SECONDS}
     return dict(runner.call(TIMING, "nets_seconds", args, timeout=600).value)

@@ -1,8 +1,8 @@
 """What the caffe of the Python that runs this file is worth: the last line on stdout is JSON that says so.
 
-Without arguments {"version", "file"} or {"reason"}; with --gpu {"reason"}, empty where a GPU can be used, or
-what the driver says and an abort by Caffe; with --build {"file", "build"}, which file holds Caffe's own code and the
-linker's id of it. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's own process.
+Without arguments {"version", "file"} or {"reason"}; with --gpu {"device", "emulated"} where a GPU can be used, else
+{"reason"}, or what the driver says and an abort by Caffe; with --build {"file", "build"}, which file holds Caffe's own
+code and the linker's id of it. Like worker.py, it runs on any Python from 2.7 on, and never in lstmc's own process.
 """
 
 # mypy: ignore-errors
@@ -51,6 +51,13 @@ def driver_refusal():
     return "" if count.value else "NVIDIA's driver finds no GPU (it counts 0)"
 
 
+def device():
+    """The name of the first GPU, and whether the CPU emulates it."""
+    driver, name = ctypes.CDLL("libcuda.so.1"), ctypes.create_string_buffer(256)
+    driver.cuDeviceGetName(name, len(name), 0)
+    return {"device": name.value.decode(), "emulated": hasattr(driver, "emulated_cuda")}
+
+
 def computed():
     """What is wrong with a small net on the GPU; empty where nothing is. Caffe aborts without code for this GPU."""
     import caffe
@@ -76,7 +83,8 @@ def try_gpu():
     print(json.dumps({"reason": reason}))
     sys.stdout.flush()
     caffe.set_device(0)  # aborts without a GPU, and says so where Caffe was built for the CPU only
-    return {"reason": reason or computed()}
+    reason = reason or computed()
+    return {"reason": reason} if reason else device()
 
 
 def caffe_build():

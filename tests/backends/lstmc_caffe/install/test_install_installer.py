@@ -209,10 +209,10 @@ def layers() -> str:
 
 def test_a_new_build_with_cuda_says_what_it_does_with_a_gpu(tmp_path: Path) -> None:
     output = io.StringIO()
-    assert smoke_test(gpu_order(tmp_path, """echo '{"reason": ""}'; exit 0""", output)) == "1.0.0"
+    assert smoke_test(gpu_order(tmp_path, """echo '{"device": "a GPU"}'; exit 0""", output)) == "1.0.0"
     said = """echo '{"reason": "there is no NVIDIA driver"}'; kill -ABRT $$"""
     assert smoke_test(gpu_order(tmp_path, said, output)) == "1.0.0"
-    assert output.getvalue() == "it computes on this GPU\nit was not tried on a GPU: there is no NVIDIA driver\n"
+    assert output.getvalue() == "it computes on a GPU\nit was not tried on a GPU: there is no NVIDIA driver\n"
 
 
 def test_a_new_build_with_cuda_that_cannot_use_gpus_is_refused(tmp_path: Path) -> None:

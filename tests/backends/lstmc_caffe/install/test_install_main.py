@@ -103,6 +103,7 @@ def test_command_line_refuses_architectures(
         ([], ()),
         (["--cuda"], ("sm_75", "sm_80", "sm_90")),
         (["--cuda", "--arch", "sm_120,sm_90"], ("sm_90", "sm_120")),
+        (["--cuda", "--arch", "emulated"], ("emulated",)),
     ],
 )
 def test_command_line_asks_for_architectures(
@@ -115,4 +116,5 @@ def test_command_line_asks_for_architectures(
     monkeypatch.setattr("lstmc_caffe.install.__main__.install", install)
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[3:] == ([f"GPUs        {', '.join(asked)} and later"] if asked else [])
+    later = "" if asked == ("emulated",) else " and later"
+    assert lines[3:] == ([f"GPUs        {', '.join(asked)}{later}"] if asked else [])

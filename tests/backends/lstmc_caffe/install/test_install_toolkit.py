@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,10 @@ def test_a_build_keeps_what_compiles_for_it_later(recipe: Recipe, tmp_path: Path
     )
     assert (build / "cuda/include/cublas_v2.h").is_file()
     installed = nvcc(tmp_path / "cuda")
-    assert toolkit.kept(build, [installed]).nvcc == installed
+    assert toolkit.kept(build, [installed]).nvcc == installed, "what was fetched here is no compiler"
+    shutil.rmtree(build / "cuda/compiler")
+    own = nvcc(build / "cuda/compiler")
+    assert toolkit.kept(build, [installed]).nvcc == own
 
 
 def test_an_installed_nvcc_is_not_kept(recipe: Recipe, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from lstmc_caffe.install.recipe import Platform
 from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.run.runner import Runner
-from tests import serial_cuda
+from tests.fuzz.sanitized import CUDA
 
 pytestmark = pytest.mark.caffe
 
@@ -67,7 +67,7 @@ def with_cuda(caffe: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         command = ["g++", "-shared", "-x", "c++", "/dev/null", f"-Wl,-soname,{name}", "-o", str(build / "cuda" / name)]
         subprocess.run(command, check=True)
     nvcc = build / "cuda/compiler/bin/nvcc"
-    nvcc.write_text(NVCC.format(log=tmp_path / "log", flags=shlex.join(serial_cuda.FLAGS[:1])))
+    nvcc.write_text(NVCC.format(log=tmp_path / "log", flags=shlex.join(CUDA[:1])))
     nvcc.chmod(0o755)
     recipe = cuda_recipe(("sm_80", "sm_90"))
     when = datetime.now(UTC).isoformat(timespec="seconds")

@@ -21,7 +21,8 @@ from tests.backends.lstmc_caffe.run.pythons import ABORTING, GOOD, caffe_package
 @pytest.mark.parametrize(
     ("body", "state"),
     [
-        ("""echo '{"reason": ""}'""", GpuState(True, True, "")),
+        ("""echo '{"device": "a GPU", "emulated": false}'""", GpuState(True, True, "", "", "a GPU")),
+        ("""echo '{"device": "none", "emulated": true}'""", GpuState(True, True, "", "", "none", True)),
         (
             'echo \'{"reason": "there is no NVIDIA driver"}\'; '
             + ABORTING % "Cannot use GPU in CPU-only Caffe: check mode.",
@@ -49,7 +50,7 @@ from tests.backends.lstmc_caffe.run.pythons import ABORTING, GOOD, caffe_package
             GpuState(True, False, "SIGABRT: common.cpp:70] Check failed: error == cudaSuccess (46 vs. 0)"),
         ),
     ],
-    ids=["usable", "cpu-only", "cpu-only-with-a-gpu", "wrong", "no-driver", "busy"],
+    ids=["usable", "emulated", "cpu-only", "cpu-only-with-a-gpu", "wrong", "no-driver", "busy"],
 )
 def test_what_is_said_of_a_gpu(tmp_path: Path, body: str, state: GpuState) -> None:
     python = script(tmp_path / "python", f'test "$2" = --gpu || exit 9; {body}')
@@ -63,8 +64,10 @@ class Builds:
         self.python = script(folder / "python", GOOD)
         self.cpu: Installed | None = self.build(folder / "cpu")
         self.cuda: Installed | None = self.build(folder / "cuda", "sm_90")
+        self.emulated: Installed | None = None
         monkeypatch.setattr(locating, "installed", lambda cache: self.cpu)
         monkeypatch.setattr(locating, "installed_with_cuda", lambda cache: self.cuda)
+        monkeypatch.setattr(locating, "installed_emulated", lambda cache: self.emulated)
         monkeypatch.setattr(locating, "_usual_pythons", lambda path: [])
 
     def build(self, folder: Path, *architectures: str) -> Installed:
@@ -83,6 +86,17 @@ def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builds:
 def test_each_kind_of_work_has_its_build(builds: Builds, tmp_path: Path) -> None:
     assert locate({}, tmp_path) == builds.location("cpu")
     assert locate_for_gpu({}, tmp_path) == builds.location("cuda")
+
+
+@pytest.mark.parametrize(("usable", "taken"), [(True, "cuda"), (False, "emulated")])
+def test_an_emulated_device_is_used_where_there_is_no_gpu(
+    builds: Builds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usable: bool, taken: str
+) -> None:
+    builds.emulated = builds.build(tmp_path / "emulated", "emulated")
+    monkeypatch.setattr(locating, "gpu_state", lambda location: GpuState(True, usable, ""))
+    assert locate_for_gpu({}, tmp_path) == builds.location(taken)
+    builds.cuda = None
+    assert locate_for_gpu({}, tmp_path) == builds.location("emulated")
 
 
 def test_a_build_for_the_cpu_is_found_for_a_gpu_too_and_then_says_what_it_lacks(builds: Builds, tmp_path: Path) -> None:
@@ -162,6 +176,7 @@ def test_a_driver_without_a_gpu_says_what_it_found(
 @pytest.mark.caffe
 def test_real_caffe_refuses_a_gpu_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a build for the CPU, and with one that has CUDA where that is installed."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which an emulated device reads, with a driver of its own
     fake_driver(tmp_path, monkeypatch, 100, '"no CUDA-capable device is detected"')
     reason = "NVIDIA's driver finds no GPU (cuInit returned 100: no CUDA-capable device is detected)"
     for executor in CaffeBackend().executors():
@@ -200,8 +215,8 @@ def test_doctor_says_which_caffe_is_for_gpus_and_what_is_missing(
     builds: Builds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caffe = ("Caffe for GPUs", True, f"{builds.python} {builds.python.parent / 'cuda'}", "")
-    usable = doctor(monkeypatch, builds, GpuState(True, True, ""))
-    assert usable == [caffe, ("GPU", True, "usable", "")]
+    usable = doctor(monkeypatch, builds, GpuState(True, True, "", "", "a GPU"))
+    assert usable == [caffe, ("GPU", True, "usable: a GPU", "")]
     no_driver = doctor(monkeypatch, builds, GpuState(True, False, "there is no NVIDIA driver"))
     assert no_driver == [caffe, ("GPU", False, "there is no NVIDIA driver", "")]
     without = doctor(monkeypatch, builds, GpuState(False, False, "built without CUDA", "install --cuda"))

@@ -1,14 +1,11 @@
-// As much of CUDA as generated layers use, on the host: a kernel is run for one thread after the other, on ordinary
-// memory, and cublasSgemm is a BLAS's. It shows what generated CUDA computes, and nothing about a GPU. With
-// CUDA_HOST_THREADS so many threads of the host share the threads of each launch, for a sanitizer to look at.
+// As much of CUDA as generated layers use, for sanitizers: CUDA_HOST_THREADS threads of the host share the threads of
+// each launch, on ordinary memory, and cublasSgemm is a BLAS's.
 #pragma once
 #include <math.h>
 
 #include <cstring>
-#ifdef CUDA_HOST_THREADS
 #include <thread>
 #include <vector>
-#endif
 
 #define __global__
 #define __device__
@@ -28,7 +25,6 @@ enum cudaMemcpyKind { cudaMemcpyDeviceToDevice = 3 };
 template <typename... Wanted, typename... Given>
 static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Wanted...), Given&&... given) {
   if (config->gridDim.x == 0 || config->blockDim.x > 1024) return cudaErrorInvalidConfiguration;
-#ifdef CUDA_HOST_THREADS
   std::vector<std::thread> threads;
   for (unsigned own = 0; own < CUDA_HOST_THREADS; ++own) {
     threads.emplace_back([=] {
@@ -42,12 +38,6 @@ static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*k
     });
   }
   for (std::thread& thread : threads) thread.join();
-  return cudaSuccess;
-#endif
-  blockDim = config->blockDim;
-  for (blockIdx.x = config->gridDim.x; blockIdx.x-- > 0;) {  // in an order that nobody may count on
-    for (threadIdx.x = config->blockDim.x; threadIdx.x-- > 0;) kernel(given...);
-  }
   return cudaSuccess;
 }
 

@@ -1,0 +1,116 @@
+"""The emulated device by itself: what it computes, and the mistakes that it finds."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lstmc_caffe.install.cuda import EMULATED, EMULATION, cuda_recipe, parse_architectures
+from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.recipe import Platform
+from lstmc_caffe.install.toolkit import prepare
+
+RECIPE = cuda_recipe((EMULATED,))
+FAULTS = Path(__file__).with_name("emulated_faults.cu")
+
+
+class Silent:
+    def step(self, text: str) -> None:
+        assert text == "compiling the emulated device"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("emulated")
+    toolkit = prepare(RECIPE, folder, Silent())
+    command = [toolkit.nvcc, *RECIPE.gpu_flags, f"-I{toolkit.includes[0]}", "-c", FAULTS, "-o", folder / "faults.o"]
+    subprocess.run(command, check=True)
+    libraries = [*toolkit.libraries, f"-Wl,-rpath,{toolkit.libraries[0].parent}"]
+    subprocess.run(["g++", folder / "faults.o", *libraries, "-o", folder / "faults"], check=True)
+    return folder / "faults"
+
+
+def ended(program: Path, mistake: str, visible: str = "0") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
+    return subprocess.run([program, mistake], capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.caffe
+@pytest.mark.slow
+def test_kernels_and_library_functions(program: Path) -> None:
+    found = ended(program, "none")
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert lines[0] == "127 0 128 128", "each block is reversed, and 1 is added to its first element"
+    assert lines[1] == "first 0, status 0, 10 13 28 40", "the last thread ran first"
+    assert lines[2] == "105", "cuRAND has normal numbers in pairs"
+    assert lines[3:5] == ["invalid configuration argument", "invalid configuration argument"]
+    assert lines[5:-1] == [
+        *("1 cublasSgemm", "0 half_waits", "0 never_launched", "1 order", "0 reads", "1 reverse", "0 second_wait"),
+        "1 twice",
+    ]
+    assert lines[-1] == "no GPU: emulated by the CPU"
+    assert ended(program, "new memory is not zero").stdout == "-nan\n"
+
+
+MISTAKES = {
+    "the host reads": "the host accessed device memory",
+    "the host writes": "the host accessed device memory",
+    "a host pointer": "twice: argument 1, 0x[0-9a-f]+, is not device memory",
+    "a freed pointer": "twice: argument 1, 0x[0-9a-f]+, is not device memory",
+    "writes one element too many": "twice: wrote behind an allocation of 400 bytes",
+    "reads far behind": "reads: accessed memory outside of any allocation",
+    "reads far before": "reads: accessed memory outside of any allocation",
+    "half a block waits": "half_waits: 32 of a block's 64 threads wait at a barrier",
+    "half a block waits again": "second_wait: 32 of a block's 64 threads wait at a barrier",
+    "freed twice": "cudaFree: 0x[0-9a-f]+ is not a live allocation of device memory",
+    "a copy of the wrong kind": "cudaMemcpy: kind 1 for a copy from the device to the host",
+    "a copy that is too long": ("cudaMemcpy: the source has 512 bytes, of which an allocation of 512 has 508"),
+    "a copy onto itself": "cudaMemcpy: source and target overlap",
+    "memory set too far": "cudaMemset: the target has 401 bytes, of which an allocation of 400 has 400",
+    "a matrix that is too large": "cublasSgemm: a has 440 bytes, of which an allocation of 400 has 400",
+    "a host vector": "cublasSaxpy: x at 0x[0-9a-f]+ is not device memory",
+    "a device scalar": "cublasSscal: alpha at 0x[0-9a-f]+ is device memory",
+    "random numbers for the host": "curandGenerateUniform: the target at 0x[0-9a-f]+ is not device memory",
+}
+
+
+@pytest.mark.caffe
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_the_process_with_its_name(program: Path, mistake: str) -> None:
+    found = ended(program, mistake)
+    assert found.returncode < 0
+    line = found.stderr.splitlines()[0]
+    assert re.fullmatch(rf"F0101 00:00:00\.000000 +\d+ emulated_cuda\] {MISTAKES[mistake]}", line), line
+
+
+@pytest.mark.caffe
+@pytest.mark.slow
+def test_no_device_is_visible_where_cuda_has_none_either(program: Path) -> None:
+    assert ended(program, "count").returncode == 1
+    found = ended(program, "count", "")
+    assert (found.returncode, found.stdout) == (0, "no CUDA-capable device is detected\n")
+
+
+def test_the_architecture_of_an_emulated_device() -> None:
+    assert parse_architectures("emulated") == (EMULATED,)
+    with pytest.raises(InstallError) as caught:
+        parse_architectures("sm_90,emulated")
+    assert caught.value.message == "--arch emulated is a build of its own: found 'sm_90,emulated'"
+    assert not [flag for flag in RECIPE.gpu_flags if "gencode" in flag]
+
+
+def test_a_build_is_of_the_sources_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(prepare.__code__.co_filename).parent
+    assert {folder / name for name in EMULATION} == set((folder / "emulated_cuda").glob("*.*"))
+    platform = Platform("debian-13", "x86_64", "3.13")
+    key = RECIPE.key(platform)
+    read = Path.read_bytes
+    changed = folder / "emulated_cuda/cudart.cpp"
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + (b"//" if path == changed else b""))
+    assert RECIPE.key(platform) != key
