@@ -55,6 +55,10 @@ def _print_benchmark(usable: list[CaffeExecutor], tally: dict[bool, int]) -> Non
     if not gpu:
         print("no benchmark: there is no GPU to measure")
     for executor in gpu:
+        print(f"device of {executor.name}: {executor.runner.gpu.device}")
+        if executor.runner.gpu.emulated:
+            print("no benchmark: the times of an emulated device say nothing")
+            continue
         try:
             for line in benchmark(executor, TIMED):
                 print(line, flush=True)

@@ -10,8 +10,9 @@ import pytest
 
 from lstmc.backend import Execution, find_cells
 from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
+from lstmc.errors import BackendError
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.place.place import CaffeLocation
+from lstmc_caffe.place.place import CaffeLocation, GpuState
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from tests.backends.lstmc_caffe.run.pythons import script
@@ -146,12 +147,23 @@ def test_torch_is_measured_where_it_can_be(
     source: str, rows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Measured(Runner):
+        gpu = GpuState(True, True, "")
+
         def call(self, *_, **__):  # type: ignore[no-untyped-def]
             return type("Result", (), {"value": {"caffe-native": 0.004}})
 
     torch_program(monkeypatch, tmp_path, source)
     found = list(timing.benchmark(CaffeExecutor(Measured(), "gpu"), (SIZE,)))[1:]
     assert [re.sub("^ *3, 2, 3, 4  ", "", row) for row in found] == ["caffe-native      4.000  1.00", *rows]
+
+
+def test_an_emulated_device_is_not_timed() -> None:
+    class Emulated(Runner):
+        gpu = GpuState(True, True, "", "", "no GPU: emulated by the CPU", True)
+
+    with pytest.raises(BackendError) as caught:
+        next(iter(timing.measured(Emulated(), {}, "gpu")))
+    assert caught.value.message == "expected a GPU to time nets on, found no GPU: emulated by the CPU"
 
 
 @pytest.mark.caffe

@@ -62,7 +62,7 @@ def translated_launches(code: str) -> str:
 def translated_kernels(code: str) -> str:
     """Remove ``__global__``, and declare each kernel to the runtime library behind its definition."""
     done, parts = 0, []
-    for kernel in re.finditer(r"__global__\s+void\s+(\w+)\s*(?=\()", code):
+    for kernel in re.finditer(r"__global__\s+(?:(?:static|inline)\s+)*void\s+(\w+)\s*(?=\()", code):
         parts.append(code[done : kernel.start()])
         done = kernel.start() + len("__global__")
         body = matching(code, kernel.end()) + 1
