@@ -36,7 +36,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="say nothing of what is done, only where it is")
     parser.add_argument("--mpi", action="store_true", help="and what training by several ranks needs")
     default = ",".join(DEFAULT_ARCHITECTURES)
-    parser.add_argument("--arch", metavar="sm_NN,...", help=f"GPUs that --cuda compiles for (default: {default}); {EMULATED}: one that the CPU emulates, for tests")
+    parser.add_argument(
+        "--arch",
+        metavar="sm_NN,...",
+        help=f"GPUs that --cuda compiles for (default: {default}); {EMULATED}: one that the CPU emulates, for tests",
+    )
     return parser
 
 

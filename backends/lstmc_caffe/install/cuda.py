@@ -48,6 +48,7 @@ CUDA_COMPILER = (
 )
 
 PROPERTIES, PROPOSAL, ON_CPU = "cuda_device_properties.h", "cuda_proposal_backward.h", "cuda_layers_on_cpu.cpp"
+INNER_PRODUCT = "cuda_inner_product.h"
 
 
 def libraries(architectures: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,6 +82,7 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
     own = (
         ("src/caffe/common.cpp", ("-include", f"{ADDED}/{PROPERTIES}")),
         ("src/caffe/layers/proposal_layer.cu", ("-include", f"{ADDED}/{PROPOSAL}")),
+        ("src/caffe/layers/inner_product_layer.cu", ("-include", f"{ADDED}/{INNER_PRODUCT}")),
     )
     return replace(
         CPU,
@@ -88,7 +90,7 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
         gpu_flags=(*_for_nvcc(flags), *(() if emulated else _generate(architectures))),
         file_flags=CPU.file_flags + own,
         architectures=architectures,
-        added=(*CPU.added, PROPERTIES, PROPOSAL, ON_CPU),
+        added=(*CPU.added, PROPERTIES, PROPOSAL, INNER_PRODUCT, ON_CPU),
         cuda_libraries=() if emulated else CUDA_LIBRARIES,
         cuda_compiler=() if emulated else CUDA_COMPILER,
         emulation=EMULATION if emulated else (),

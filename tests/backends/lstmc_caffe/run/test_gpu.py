@@ -25,6 +25,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install.cuda import EMULATED
+from lstmc_caffe.library import build
 from lstmc_caffe.place.place import INSTALL_CUDA
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.loaded_net import Net
@@ -63,7 +64,9 @@ class OnGpu(Runner):
 @pytest.fixture(scope="session")
 def caffe() -> Iterator[Runner]:
     """Real Caffe on a GPU, in place of the fixture of this name that all tests have."""
-    with OnGpu(for_gpu=True) as runner:
+    with pytest.MonkeyPatch.context() as patch, OnGpu(for_gpu=True) as runner:
+        # the CPU's part of generated layers is compiled with them, and hardly runs
+        patch.setattr(build, "FLAGS", tuple(flag for flag in build.FLAGS if flag != "-O3"))
         reason = CaffeExecutor(runner, "gpu").unavailable()
         if reason is not None:
             pytest.fail(f"{reason}\nwithout a GPU: {INSTALL_CUDA} --arch {EMULATED}", pytrace=False)
@@ -160,6 +163,20 @@ def test_a_run_of_the_trainer_ends_with_the_same_weights(
     assert ended[True].keys() == ended[False].keys()
     for name, weight in ended[False].items():
         np.testing.assert_allclose(ended[True][name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_one_row_times_a_transposed_matrix(executor: CaffeExecutor) -> None:
+    """Caffe's own code for GPUs takes the matrix as it is there."""
+
+    @lstmc.model
+    def product(x=lstmc.Input(1, 4), W=lstmc.Param(4, 5)):
+        return {"y": x @ W}
+
+    compiled, backend = compile_graph(product.graph(), CaffeBackend(), "caffe"), CaffeBackend()
+    weights = initial_weights(compiled.model)
+    artifact = backend.emit(compiled, weights)
+    assert b"transpose: true" in artifact.files["product.prototxt"]
+    assert check(compiled, artifact, weights, executor).passed
 
 
 def test_a_net_streams_on_a_gpu(caffe: Runner) -> None:
