@@ -256,6 +256,7 @@ def _report(
         compared,
         (*_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
         tuple(remarks),
+        execution.device,
     )
 
 

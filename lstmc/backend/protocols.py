@@ -164,7 +164,7 @@ class OnHardware(Executor, Protocol):
     hardware: str  # empty for one that every machine has
 
     def emulation(self) -> str | None:
-        """Why it is used only where it is asked for, though it runs: its hardware is emulated. None for real hardware."""
+        """Why it is used only where it is asked for, though it runs: emulated hardware. None for real hardware."""
         ...
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""nvcc for an emulated device: compiles CUDA sources for the host, by g++. It takes the options that lstmc gives nvcc."""
+"""nvcc for an emulated device: compiles CUDA for the host, by g++. It takes the options that lstmc gives nvcc."""
 
 from __future__ import annotations
 
