@@ -43,7 +43,7 @@ OTHERS = {
         "syncedmem",
     ),  # Caffe
     *("CUDA_VISIBLE_DEVICES", "clockRate", "cudaDeviceProp", "deviceOverlap", "kernelExecTimeoutEnabled"),
-    *("cublasSgemm", "cudaLaunchKernelEx", "expf", "sm_86", "sm_89", "tanhf"),
+    *("cublasSgemm", "cudaLaunchKernelEx", "sm_86", "sm_89"),
     *("cblas_sgemm", "cblas_sgemv"),  # BLAS
     *("KillWait", "scancel", "srun"),  # Slurm
     "null",  # JSON

@@ -17,9 +17,8 @@ import pytest
 import lstmc
 from lstmc.backend import find_cells
 from lstmc.differential import check, random_inputs
-from lstmc.errors import BackendError, LstmcError
+from lstmc.errors import BackendError
 from lstmc.interp import forward
-from lstmc.ir import Graph
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
@@ -48,6 +47,7 @@ from tests.backends.lstmc_caffe.rows import test_fit_readers, test_readers
 from tests.backends.lstmc_caffe.run import test_differential, test_post
 from tests.backends.lstmc_caffe.train.training_nets import carrying, line, train
 from tests.backends.lstmc_caffe.write import test_in_place, test_step
+from tests.cells.scanned import cell_graph, drawn
 from tools.gpu_check.cases import CHECKED, cases, sequence_of
 from tools.gpu_check.suite import suite
 
@@ -100,27 +100,18 @@ def test_the_suite_of_the_bundle_passes(caffe: Runner) -> None:
     assert not [str(outcome) for outcome in outcomes if not outcome.passed]
 
 
-def graph_of(cell: str) -> Graph:
-    """The cell over a short sequence, of the first sizes that it takes."""
-    for size in ((5, 2, 3, 4), (5, 2, 6, 6), (5, 2, 12, 12)):
-        try:
-            return sequence_of(cell, size)
-        except LstmcError:
-            continue  # H must be a multiple of something
-    raise AssertionError(cell)
-
-
 @pytest.mark.parametrize("cell", find_cells())
 def test_every_cell_as_every_target(executor: CaffeExecutor, cell: str) -> None:
-    graph, backend = graph_of(cell), CaffeBackend()
-    weights = initial_weights(graph)
+    graph, backend = cell_graph(cell, (5, 2)), CaffeBackend()
+    values = drawn(cell, graph)
     compared = []
     for target in BASES:
         try:
             compiled = compile_graph(graph, backend, target)
         except BackendError:
             continue  # caffe-native has layers for two of the cells
-        report = check(compiled, backend.emit(compiled, weights), weights, executor)
+        artifact = backend.emit(compiled, values.weights)
+        report = check(compiled, artifact, values.weights, executor, given=values.inputs)
         assert report.passed, (target, [str(d) for d in report.differences if not d.passed])
         compared.append(target)
     assert {"caffe", "caffe-fused"} & set(compared)
@@ -143,8 +134,8 @@ def test_layers_run_again_with_other_inputs_of_the_same_shapes(caffe: Runner, tm
         for seed in (1, 2, 3):
             inputs = random_inputs(compiled, seed)
             fed = feed_blobs(compiled.expanded, given_arrays(graph, compiled.expanded, inputs))
-            (blob,) = parse_manifest(files[f"{compiled.name}.manifest.json"]).output_blobs
-            found = net.run(fed, want="all").blobs[blob]
+            place = parse_manifest(files[f"{compiled.name}.manifest.json"]).outputs["y"]
+            found = place.read(net.run(fed, want="all").blobs)
             np.testing.assert_allclose(found, forward(graph, inputs, weights).outputs["y"], rtol=1e-4, atol=1e-5)
 
 
@@ -190,7 +181,7 @@ def test_a_net_streams_on_a_gpu(caffe: Runner) -> None:
 
 
 def test_the_device_is_in_what_is_said_of_a_net(caffe: Runner) -> None:
-    found = lstmc.compile("gru", T=3, N=2, D=3, H=4).verify("caffe-gpu")
+    found = lstmc.compile("gru", T=3, N=2, D=3, H=4).verify(["caffe-gpu"])
     assert str(found).startswith(f"caffe-gpu ({caffe.gpu.device}): all ")
     emulated = "emulated" in caffe.gpu.device
     assert caffe.gpu.emulated == emulated
