@@ -85,12 +85,15 @@ def concat(*values: Value | Sequence[Value], axis: int = -1) -> Value:
 
 @function
 def reshape(x: Value, *shape: Size | Sequence[Size]) -> Value:
-    """The same elements as another shape: ``reshape(x, N, 4*H)`` or ``reshape(x, (N, -1))``; one size may be -1."""
+    """The same elements as another shape: ``reshape(x, N, 4*H)`` or ``reshape(x, (N, -1))``; one size may be -1.
+
+    ``reshape(x, ())`` is a single element as a number without axes.
+    """
     check_values("reshape", x=x)
     flat: list[Any] = [s for size in shape for s in (size if isinstance(size, list | tuple) else [size])]
     sizes = [size_of(x, size) for size in flat]
     known = prod(size for size in sizes if size != -1)
-    if not sizes or sizes.count(-1) > 1 or known < 1 or (-1 in sizes and x.type.size % known):
+    if not shape or sizes.count(-1) > 1 or known < 1 or (-1 in sizes and x.type.size % known):
         raise ShapeError(
             f"reshape: the {x.type.size} elements of x do not make {sizes}: x is {x.type}; sizes are positive, and"
             " one may be -1 for what remains",

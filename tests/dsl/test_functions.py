@@ -130,6 +130,11 @@ def test_concat_takes_pieces_of_other_sizes_along_its_axis_and_a_single_one() ->
     np.testing.assert_array_equal(found, a)
 
 
+def test_reshape_takes_no_sizes_for_one_element() -> None:
+    found, (x,) = computed(lambda x: lstmc.reshape(x, ()), (1, 1))
+    np.testing.assert_array_equal(found, x.reshape(()))
+
+
 @pytest.mark.parametrize(
     ("shape", "result"),
     [

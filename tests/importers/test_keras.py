@@ -361,8 +361,18 @@ def along_axes(x: Any) -> Any:
     ]
 
 
+def whole_numbers(x: Any) -> Any:
+    ops = keras.ops
+    return [
+        *(ops.floor(x * 3.0), ops.ceil(x * 3.0), ops.round(x, 1)),
+        *(ops.argmax(x, axis=1), ops.argmin(x, axis=-1, keepdims=True), ops.cast(ops.argmax(x, axis=2), "float32")),
+    ]
+
+
 @pytest.mark.parametrize("format", [pytest.param("keras", marks=pytest.mark.slow), "h5"])
-@pytest.mark.parametrize("made", [joined_and_cut, numbers_beside, along_axes], ids=lambda made: made.__name__)
+@pytest.mark.parametrize(
+    "made", [joined_and_cut, numbers_beside, along_axes, whole_numbers], ids=lambda made: made.__name__
+)
 def test_operations_between_layers_are_no_layers(tmp_path: Path, made: Any, format: str) -> None:
     check(functional(made, 5, 3), tmp_path / f"model.{format}", RNG.normal(size=(2, 5, 3)).astype("f4"))
 

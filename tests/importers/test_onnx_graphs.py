@@ -144,6 +144,19 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
                    ("Pow", "ce", "d", {}), ("Div", "od", "f", {}), ("HardSwish", "f", "y", {})], X3,
                   {"e": np.float32(3), "o": np.float32(1)}, 14),
     "dropout": ([("Dropout", "x", "y", {})], X3, {}, 13),
+    "places": (
+        [("ArgMax", "x", "a", {"axis": 1}), ("ArgMin", "x", "b", {"axis": -2, "select_last_index": 1}),
+         ("TopK", "xk", ["c", "d"], {"axis": 1}), ("Add", "ab", "e", {}), ("Mul", "ed", "f", {}),
+         ("Cast", "f", "g", {"to": 1}), ("Add", "cg", "y", {})], X3, {"k": ints(1)}, 13),
+    "places without an axis of their own": (
+        [("ArgMax", "x", "a", {"axis": 2, "keepdims": 0}), ("Cast", "a", "y", {"to": 1})], X3, {}, 13),
+    "whole numbers": (
+        [("Mul", "xs", "m", {}), ("Floor", "m", "a", {}), ("Ceil", "m", "b", {}), ("Cast", "m", "c", {"to": 7}),
+         ("Cast", "c", "d", {"to": 1}), ("Cast", "a", "e", {"to": 9}), ("Cast", "e", "f", {"to": 1}),
+         ("Sub", "ab", "g", {}), ("Mul", "dg", "h", {}), ("Add", "hf", "y", {})], X3, {"s": np.float32([3.3])}, 13),
+    "a number without axes": (
+        [("ReduceMax", "x", "a", {"keepdims": 0, "axes": [0, 1]}), ("ReduceSum", "a", "b", {}),
+         ("Squeeze", "b", "y", {})], X3, {}, 12),
 }  # fmt: skip
 
 
@@ -243,14 +256,14 @@ def test_every_refusal_is_gathered_and_what_follows_them_is_not_one() -> None:
     nodes: list[Node] = [
         ("Sin", "x", "a", {}),
         ("Relu", "a", "b", {}),
-        ("ArgMax", "x", "c", {}),
+        ("Cos", "x", "c", {}),
         ("Add", "bc", "y", {}),
     ]
     with pytest.raises(RefusedError) as caught:
         from_onnx(built([(op, list(i), list(o), m) for op, i, o, m in nodes], X3, {}))
     assert [(r.node, r.value) for r in caught.value.refusals] == [
         ("Sin_0 (Sin)", "Sin"),
-        ("ArgMax_2 (ArgMax)", "ArgMax"),
+        ("Cos_2 (Cos)", "Cos"),
     ]
 
 
@@ -262,11 +275,24 @@ def test_the_last_step_of_an_open_axis_is_taken() -> None:
     assert "Gather_1 = Relu_0[:, -1]\n" in made.text
 
 
-def test_numbers_are_not_rounded_in_silence() -> None:
+def test_what_is_whole_is_not_rounded_again() -> None:
+    nodes = [("Floor", ["x"], ["a"], {}), ("Add", ["a", "a"], ["b"], {}), ("Cast", ["b"], ["y"], {"to": 7})]
+    assert imported(from_onnx(built(nodes, X3, {})).described).text.count("floor(") == 1
+
+
+def test_a_constant_without_axes_is_an_output_without_axes() -> None:
+    model = built([("Relu", ["x"], ["r"], {}), ("Identity", ["w"], ["y"], {})], X3, {"w": np.float32(0.5)})
+    made, x = imported(from_onnx(model).described), floats(*X3)
+    found = made.interpreted({"x": x})["y"]
+    assert found.shape == by_runtime(model, x).shape == ()
+    assert found == 0.5
+
+
+def test_several_largest_elements_are_refused() -> None:
     with pytest.raises(RefusedError) as caught:
-        from_onnx(built([("Relu", ["x"], ["a"], {}), ("Cast", ["a"], ["y"], {"to": 7})], X3, {}))
+        from_onnx(built([("TopK", ["x", "k"], ["y", "z"], {})], X3, {"k": ints(2)}))
     assert [str(r) for r in caught.value.refusals] == [
-        "Cast_1 (Cast): to = 7: Caffe has no rounding; leave the numbers as they are"
+        "TopK_0 (TopK): k = [2]: only the largest element is computed; take the scores as the output"
     ]
 
 

@@ -193,15 +193,25 @@ def test_an_operator(name: str) -> None:
 
 
 def test_all_that_is_not_known_is_refused_at_once() -> None:
-    module = Lambda(lambda x: (torch.cos(torch.sin(x)), torch.atan(x), x.max(0)[1] + 1, x.argmax(0)))
+    module = Lambda(lambda x: (torch.cos(torch.sin(x)), torch.atan(x), x.topk(2)[1]))
     with pytest.raises(RefusedError) as caught:
         from_torch(module, torch.ones(2, 3))
     assert [(r.node, r.attribute, r.value) for r in caught.value.refusals] == [
         ("sin (aten.sin.default)", "operator", "aten.sin.default"),
         ("atan (aten.atan.default)", "operator", "aten.atan.default"),
-        ("add (aten.add.Tensor)", "result", "another than the first"),
-        ("argmax (aten.argmax.default)", "operator", "a place"),
+        ("topk (aten.topk.default)", "k", "2"),
     ]
+
+
+def test_places_and_whole_numbers() -> None:
+    module = Lambda(
+        lambda x: (
+            x.argmax(1) + x.argmin(-1)[:, :1], x.argmax().float(), x.max(0)[1] + 1, x.topk(1, 1)[1],
+            x.min(1, keepdim=True)[1], torch.floor(3 * x), torch.ceil(3 * x), torch.trunc(3 * x), torch.round(3 * x),
+            (3 * x).long() + 0.5, torch.div(3 * x, 2, rounding_mode="floor"), (x > 0).to(torch.int32) * 2,
+        )
+    )  # fmt: skip
+    compare(module, torch.randn(X))
 
 
 @pytest.mark.caffe

@@ -22,6 +22,7 @@ from lstmc.dsl.reduce import __all__ as reduce_words
 from lstmc.dsl.scan import __all__ as scan_words
 from lstmc.dsl.selection import __all__ as selection_words
 from lstmc.dsl.valid import __all__ as valid_words
+from lstmc.dsl.whole_numbers import __all__ as whole_numbers_words
 
 LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
     sorted(
@@ -42,6 +43,7 @@ LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
             *scan_words,
             *selection_words,
             *valid_words,
+            *whole_numbers_words,
         ]
     )
 )

@@ -152,14 +152,21 @@ class Softmax(Op):
         return (log if self.log else np.exp(log),)
 
 
-REDUCED: dict[str, Callable[..., Array]] = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
+REDUCED: dict[str, Callable[..., Array]] = {
+    "sum": np.sum,
+    "mean": np.mean,
+    "max": np.max,
+    "min": np.min,
+    "argmax": lambda x, axis: np.argmax(x, axis).astype(x.dtype),
+}
+Reduction = Literal["sum", "mean", "max", "min", "argmax"]
 
 
 @dataclass(frozen=True)
 class Reduce(Op):
     """One of :data:`REDUCED` along an axis, which is gone in the result."""
 
-    kind: Literal["sum", "mean", "max", "min"]
+    kind: Reduction
     axis: int
 
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:

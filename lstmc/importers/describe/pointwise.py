@@ -84,6 +84,8 @@ FUNCTIONS: dict[str, Function] = {
     "silu": Function(lambda x, a, b: x * _sigmoid(x), "silu({x})"),
     "clip": Function(lambda x, a, b: np.clip(x, a, b), "clip({x}, {a}, {b})", numbers=2),
     "round": Function(lambda x, a, b: np.rint(x), "round({x})"),
+    "floor": Function(lambda x, a, b: np.floor(x), "floor({x})"),
+    "ceil": Function(lambda x, a, b: np.ceil(x), "-floor(-{x})"),
     "stop_gradient": Function(lambda x, a, b: x, "stop_gradient({x})"),
     "step": Function(lambda x, a, b: (x > 0).astype(x.dtype), "step({x})"),
     "erf": Function(lambda x, a, b: np.where(x > 0, 1, -1) * (1 - _tail(x)), "erf({x})", (TAIL, ERF)),

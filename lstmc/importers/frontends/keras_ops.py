@@ -39,12 +39,12 @@ Handler = Callable[[Layers, Operation], list[str]]
 def is_operation(layer: Mapping[str, Any]) -> bool:
     """Whether a layer of a configuration is a function of ``keras.ops``.
 
-    A ``.keras`` file has the module; in an ``.h5`` file a layer of Keras 3 has a type, and an operation has none.
+    A ``.keras`` file has the module; in an ``.h5`` file a layer of Keras 3 may be trained or not, an operation may not.
     """
     if layer.get("module"):
         return str(layer["module"]).startswith(("keras.src.ops.", "keras.ops."))
     nodes, config = layer.get("inbound_nodes") or [None], layer.get("config", {})
-    return isinstance(nodes[0], Mapping) and "dtype" not in config and "trainable" not in config
+    return isinstance(nodes[0], Mapping) and "trainable" not in config
 
 
 def operation(layer: Mapping[str, Any], node: Any, values: Mapping[tuple[str, int, int], str | None]) -> Operation:
@@ -112,6 +112,26 @@ def _reduce(kind: Any) -> Handler:
         return [layers.reduce(kind, x, use.axes(len(layers.shape(x))), bool(use.config.get("keepdims")))]
 
     return handle
+
+
+def _arg_max(sign: float) -> Handler:
+    """Where the largest element is along an axis or of all; of a sign of -1 the smallest."""
+
+    def handle(layers: Layers, use: Operation) -> list[str]:
+        axis, keep = use.config.get("axis"), bool(use.config.get("keepdims"))
+        return [layers.argmax(layers.affine(use.args[0], sign, 0.0), None if axis is None else int(axis), keep)]
+
+    return handle
+
+
+def _cast(layers: Layers, use: Operation) -> list[str]:
+    return [layers.value(layers.cast(use.args[0], str(use.config["dtype"])))]
+
+
+def _rounded(layers: Layers, use: Operation) -> list[str]:
+    digits = int(use.config.get("decimals") or 0)
+    y = layers.apply("round", layers.affine(use.args[0], 10.0**digits, 0.0))
+    return [layers.affine(y, 10.0**-digits, 0.0)]
 
 
 def _item(layers: Layers, use: Operation) -> list[str]:
@@ -218,6 +238,11 @@ HANDLERS: dict[str, Handler] = {
     "Gelu": _gelu,
     **{name: _reduce(name.lower()) for name in ("Mean", "Sum", "Max", "Min")},
     **{f"A{name}": _reduce(name) for name in ("max", "min")},
+    **{name: _function(name.lower()) for name in ("Floor", "Ceil")},
+    "Round": _rounded,
+    "Cast": _cast,
+    "Argmax": _arg_max(1.0),
+    "Argmin": _arg_max(-1.0),
     "GetItem": _item,
     "Concatenate": _joined,
     "Stack": _stacked,

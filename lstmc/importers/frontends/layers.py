@@ -10,7 +10,24 @@ from typing import Literal
 import numpy as np
 
 from lstmc.importers.describe.images import Conv, Pool, Windows
-from lstmc.importers.describe.ops import Binary, Einsum, Embed, Linear, Normalize, Reduce, Softmax
+from lstmc.importers.describe.op import Op
+from lstmc.importers.describe.ops import (
+    Apply,
+    Binary,
+    Concat,
+    Einsum,
+    Embed,
+    Expand,
+    Linear,
+    Normalize,
+    Reduce,
+    Reduction,
+    Reshape,
+    Select,
+    Softmax,
+    Split,
+    Transpose,
+)
 from lstmc.importers.describe.shapes import ShapeProblem, Size, axis_in, fixed, resolved
 from lstmc.importers.frontends.moves import Moves, Operand
 from lstmc.importers.frontends.refused import Refused
@@ -143,13 +160,55 @@ class Layers(Moves):
     def softmax(self, x: Operand, axis: int, log: bool = False) -> str:
         return self._one(Softmax(axis_in(axis, len(self.shape(x))), log), x)
 
-    def reduce(self, kind: Literal["sum", "mean", "max", "min"], x: Operand, axes: Sequence[int], keep: bool) -> str:
+    def reduce(self, kind: Reduction, x: Operand, axes: Sequence[int], keep: bool) -> str:
         shape = self.shape(x)
         places = sorted({axis_in(axis, len(shape)) for axis in axes}, reverse=True)
         y = self.value(x)
         for axis in places:
             y = self._one(Reduce(kind, axis), y)
         return self.reshape(y, [1 if a in places else s for a, s in enumerate(shape)]) if keep else y
+
+    def argmax(self, x: Operand, axis: int | None, keep: bool = False, last: bool = False) -> str:
+        """Where the largest element of an axis is, the first or the last of several; without an axis, of all."""
+        if axis is None:
+            return self.reduce("argmax", self.reshape(x, resolved((-1,), self.shape(x))), [0], keep=False)
+        if not last:
+            return self.reduce("argmax", x, [axis], keep)
+        place = axis_in(axis, len(self.shape(x)))
+        turned = self.reduce("argmax", self.flip(x, place), [place], keep)
+        return self.affine(turned, -1.0, fixed(self.shape(x)[place], f"axis {axis}") - 1.0)
+
+    def cast(self, x: Operand, dtype: str) -> Operand:
+        """x as numbers of another type, named as in NumPy: 0 or 1 as ``bool``, without its fraction as whole numbers.
+
+        An input stays as it is: of which type it is is said of no value, and it is fed as it is meant.
+        """
+        if not isinstance(x, str) or self.builder.maker(x) is None:
+            return x
+        if dtype == "bool":
+            return self.apply("step", self.apply("abs", x))
+        return self.truncated(x) if "int" in dtype and not self.is_whole(x) else x
+
+    def truncated(self, x: Operand) -> str:
+        """x without what follows its decimal point."""
+        above, below = (self.apply("floor", self.apply("relu", self.affine(x, sign, 0.0))) for sign in (1.0, -1.0))
+        return self.binary("sub", above, below)
+
+    def is_whole(self, x: Operand) -> bool:
+        """Whether a value is known to have whole numbers: masks and rounded numbers, moved, added or multiplied."""
+        waiting, seen = [x], set[Operand]()
+        while waiting:
+            value = waiting.pop()
+            maker = self.builder.maker(value) if isinstance(value, str) else None
+            if maker is None:
+                return False
+            if _makes_whole(maker.op) or value in seen:
+                continue
+            if not _keeps_whole(maker.op):
+                return False
+            seen.add(value)
+            waiting += maker.inputs
+        return True
 
     def greater(self, x: Operand, y: Operand) -> str:
         """1 where x is greater than y, else 0."""
@@ -291,6 +350,20 @@ class Layers(Moves):
             return y
         told = "what a window's mean counts in Caffe by what it counts in the source"
         return self._one(Binary("mul"), y, self.builder.param(number(scales, told), f"{self.hint}_counts"))
+
+
+def _makes_whole(op: Op) -> bool:
+    rounded = isinstance(op, Apply) and op.function.function in ("step", "round", "floor", "ceil")
+    return rounded or (isinstance(op, Reduce) and op.kind == "argmax")
+
+
+def _keeps_whole(op: Op) -> bool:
+    """Whether what an op makes of whole numbers is whole."""
+    if isinstance(op, Apply):
+        return op.function.function == "affine" and op.function.a.is_integer() and op.function.b.is_integer()
+    if isinstance(op, Binary | Reduce):
+        return op.kind not in ("div", "mean")
+    return isinstance(op, Reshape | Transpose | Concat | Split | Select | Expand)
 
 
 def _scalar(x: Operand) -> float | None:

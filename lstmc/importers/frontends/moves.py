@@ -37,6 +37,10 @@ class Moves:
             weight = weight.reshaped(1)
         return self.builder.param(weight, weight.sources[0] if len(weight.sources) == 1 else hint)
 
+    def result(self, x: Operand, hint: str) -> str:
+        """Anything as an output: in its own shape, which may be without axes."""
+        return self.reshape(self.value(x, hint), self.shape(x))
+
     def _one(
         self,
         op: Op,

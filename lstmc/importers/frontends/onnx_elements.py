@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lstmc.importers.describe.ops import Apply, Concat, Expand, Reshape, Select, Split, Transpose
-from lstmc.importers.describe.pointwise import Activation
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known
 from lstmc.importers.frontends.refused import Refused
@@ -114,20 +112,11 @@ def _where(t: Onnx, node: Node) -> Operand:
     return t.layers.where(mask.astype(np.float32) if isinstance(mask, np.ndarray) else mask, a, b)
 
 
-_MOVES = (Reshape, Transpose, Concat, Split, Select, Expand)
-_WHOLE = frozenset({2, 3, 4, 5, 6, 7, 9, 12, 13})  # TensorProto's kinds of whole numbers, and BOOL
+_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 12: "uint32", 13: "uint64"}
 
 
 def _cast(t: Onnx, node: Node) -> Operand:
-    """Between kinds of numbers nothing is done; what would round is refused."""
-    x = node.needed(0)
-    maker = t.layers.builder.maker(x) if isinstance(x, str) else None
-    while maker is not None and isinstance(maker.op, _MOVES):
-        maker = t.layers.builder.maker(maker.inputs[0])
-    mask = maker is not None and maker.op in (Apply(Activation("step")), Apply(Activation("affine", -1.0, 1.0)))
-    if int(node.attributes["to"]) in _WHOLE and maker is not None and not mask:
-        raise Refused("to", str(node.attributes["to"]), "Caffe has no rounding", "leave the numbers as they are")
-    return x
+    return t.layers.cast(node.needed(0), _TYPES.get(int(node.attributes["to"]), "float"))
 
 
 HANDLERS: dict[str, Handler] = {
@@ -138,6 +127,8 @@ HANDLERS: dict[str, Handler] = {
     "Sigmoid": _function("sigmoid"),
     "Abs": _function("abs"),
     "Round": _function("round"),
+    "Floor": _function("floor"),
+    "Ceil": _function("ceil"),
     "Exp": _function("exp"),
     "Log": _function("log"),
     "Erf": _function("erf"),

@@ -70,7 +70,7 @@ def describe_onnx(
         value = reader.values.get(told.name)
         if value is None:
             raise SourceError(f"{origin}: nothing computes its output {told.name}")
-        builder.output(told.name, reader.t.layers.value(value, told.name))
+        builder.output(told.name, reader.t.layers.result(value, told.name))
     net = builder.finish()
     used = {name for weight in net.params.values() for name in weight.sources} | reader.read
     unused = [tensor.name for tensor in graph.initializer if tensor.name not in used]

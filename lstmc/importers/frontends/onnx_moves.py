@@ -177,11 +177,27 @@ def _trilu(t: Onnx, node: Node) -> Operand:
     return t.layers.binary("mul", x, kept.astype(np.float32))
 
 
-def _arg_max(t: Onnx, node: Node) -> Operand:
-    raise Refused("operator", node.op, "which element is the largest is not computed in the net", _SCORES)
+def _arg_max(sign: float) -> Handler:
+    """Where an axis has its largest element, of ArgMin its smallest."""
+
+    def handle(t: Onnx, node: Node) -> Operand:
+        keep, last = bool(node.get("keepdims", 1)), bool(node.get("select_last_index", 0))
+        return t.layers.argmax(t.layers.affine(node.needed(0), sign, 0.0), int(node.get("axis", 0)), keep, last)
+
+    return handle
 
 
-_SCORES = "take the scores as the output, and their largest one outside"
+def _top_k(t: Onnx, node: Node) -> list[Operand | None]:
+    """The largest element of an axis and where it is."""
+    x, sign = node.needed(0), 1.0 if node.get("largest", 1) else -1.0
+    count = [int(node.attributes["k"])] if "k" in node.attributes else fixed_numbers(node.operand(1), "k")
+    if [*count] != [1]:
+        raise Refused("k", str([*count]), "only the largest element is computed", "take the scores as the output")
+    axis = int(node.get("axis", -1))
+    best = t.layers.reduce("max" if sign > 0 else "min", x, [axis], keep=True)
+    return [best, t.layers.argmax(t.layers.affine(x, sign, 0.0), axis, keep=True)]
+
+
 HANDLERS: dict[str, Handler] = {
     "Transpose": _transpose,
     "Squeeze": lambda t, node: t.layers.squeeze(node.needed(0), _axes(node)),
@@ -196,9 +212,9 @@ HANDLERS: dict[str, Handler] = {
     "DepthToSpace": _depth_to_space,
     "CumSum": _cum_sum,
     "Trilu": _trilu,
-    "ArgMax": _arg_max,
-    "ArgMin": _arg_max,
-    "TopK": _arg_max,
+    "ArgMax": _arg_max(1.0),
+    "ArgMin": _arg_max(-1.0),
+    "TopK": _top_k,
     "ReduceMean": _reduce("mean"),
     "ReduceSum": _reduce("sum"),
     "ReduceMax": _reduce("max"),

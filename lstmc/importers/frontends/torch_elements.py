@@ -31,13 +31,12 @@ def _operand(x: Any) -> Operand:
 
 def _binary(kind: str) -> Handler:
     def handle(t: Torch, x: Any, y: Any, *, alpha: float = 1, rounding_mode: str | None = None) -> str:
-        if rounding_mode is not None:
-            raise Refused("rounding_mode", rounding_mode, "Caffe has no rounding", "divide without it")
         if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
             raise Refused("operands", "two constants", "nothing is computed", "fold it in the source")
         if alpha != 1:
             y = y * alpha if isinstance(y, int | float) else t.layers.affine(y, alpha, 0.0)
-        return t.layers.binary(kind, _operand(x), _operand(y))
+        found = t.layers.binary(kind, _operand(x), _operand(y))
+        return found if rounding_mode is None else _ROUNDED[rounding_mode](t, found)
 
     return handle
 
@@ -115,9 +114,13 @@ def _equal(t: Torch, x: Any, y: Any) -> str:
 
 _COMPARISONS = (("gt", False, False), ("ge", False, True), ("lt", True, False), ("le", True, True))
 _KINDS = ("Scalar", "Tensor")
+_SAME_NAMES = ("relu", "tanh", "sigmoid", "abs", "exp", "log", "silu")
+_ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.truncated(y)}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {
-    **{f"aten.{name}.default": _function(name) for name in ("relu", "tanh", "sigmoid", "abs", "exp", "log", "silu")},
+    **{f"aten.{name}.default": _function(name) for name in (*_SAME_NAMES, "floor", "ceil")},
+    "aten.round.default": _function("round"),
+    "aten.trunc.default": lambda t, x: t.layers.truncated(x),
     "aten.log1p.default": lambda t, x: t.layers.apply("log", t.layers.affine(x, 1.0, 1.0)),
     "aten.expm1.default": lambda t, x: t.layers.affine(t.layers.apply("exp", x), 1.0, -1.0),
     **{

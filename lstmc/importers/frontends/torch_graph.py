@@ -62,7 +62,7 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
         refused = [Refusal(one, _UNTOLD.attribute, _UNTOLD.value, _UNTOLD.why, _UNTOLD.mend) for one in untold]
         raise RefusedError(name, refused)
     for number, result in enumerate(results):
-        value = reader.layers.value(reader.joined(reader.values[result]), "output")
+        value = reader.layers.result(reader.joined(reader.values[result]), "output")
         builder.outputs["Y" if len(results) == 1 else f"Y_{number}"] = value
     net = builder.finish()
     used = {source for weight in net.params.values() for source in weight.sources}

@@ -11,7 +11,7 @@ import numpy as np
 from lstmc.importers.describe.shapes import axis_in, fixed, resolved
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
-from lstmc.importers.frontends.torch_values import Torch, Untold
+from lstmc.importers.frontends.torch_values import Torch
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
@@ -154,8 +154,18 @@ def _shuffle(t: Torch, x: Operand, by: int) -> str:
 
 
 def _best(kind: Literal["max", "min"]) -> Handler:
-    """The extreme along an axis; where it is would be the second result."""
-    return lambda t, x, axis, keep=False: [t.layers.reduce(kind, x, [axis], keep), Untold]
+    """The extreme along an axis, and where it is."""
+    place = _place(1.0 if kind == "max" else -1.0)
+    return lambda t, x, axis, keep=False: [t.layers.reduce(kind, x, [axis], keep), place(t, x, axis, keep)]
+
+
+def _place(sign: float) -> Handler:
+    """Where the largest element is along an axis or of all; of a sign of -1 the smallest."""
+
+    def handle(t: Torch, x: Operand, axis: int | None = None, keep: bool = False) -> str:
+        return t.layers.argmax(t.layers.affine(x, sign, 0.0), axis, keep)
+
+    return handle
 
 
 def _var(root: bool) -> Handler:
@@ -190,9 +200,11 @@ def _log_sum(t: Torch, x: Operand, axes: Any, keep: bool = False) -> str:
     return y if keep else t.layers.squeeze(y, axes)
 
 
-def _no_place(t: Torch, *given: Any, **options: Any) -> str:
-    why = "which element is the largest is not computed in the net"
-    raise Refused("operator", "a place", why, "give back the scores, and take their largest one outside")
+def _top_k(t: Torch, x: Operand, count: int, axis: int = -1, largest: bool = True, ordered: bool = True) -> list[str]:
+    if count != 1:
+        raise Refused("k", str(count), "only the largest element is computed", "give back the scores")
+    best: list[str] = _best("max" if largest else "min")(t, x, axis, True)
+    return best
 
 
 def _arange(t: Torch, *bounds: Any, **options: Any) -> Array:
@@ -219,6 +231,12 @@ def _constant(value: float | None = None, given: bool = False) -> Handler:
 
 def _same(t: Torch, x: Any, *more: Any, **options: Any) -> Any:
     return x
+
+
+def _cast(t: Torch, x: Any, *more: Any, dtype: Any = None, **options: Any) -> Any:
+    """``x.to(...)`` with what it says of the type, if anything, as ``torch.int64``."""
+    told = [str(one) for one in (dtype, *more) if str(one).startswith("torch.")]
+    return t.layers.cast(x, told[0].removeprefix("torch.")) if told else x
 
 
 def _pad(t: Torch, x: Operand, pads: Sequence[int], mode: str = "constant", value: float | None = None) -> str:
@@ -283,7 +301,9 @@ HANDLERS: dict[str, Handler] = {
     "aten.pixel_shuffle.default": _shuffle,
     "aten.cumsum.default": lambda t, x, axis, dtype=None: t.layers.cumulated(x, axis),
     **{f"aten.arange.{kind}": _arange for kind in ("default", "start", "start_step")},
-    **{f"aten.{name}.default": _no_place for name in ("argmax", "argmin", "topk")},
+    "aten.argmax.default": _place(1.0),
+    "aten.argmin.default": _place(-1.0),
+    "aten.topk.default": _top_k,
     "aten.max.dim": _best("max"),
     "aten.min.dim": _best("min"),
     "aten.amax.default": lambda t, x, axes=(), keep=False: _reduce("max")(t, x, axes or None, keep),
@@ -311,10 +331,11 @@ HANDLERS: dict[str, Handler] = {
     **{
         f"aten.{name}": _same
         for name in (
-            *("contiguous.default", "clone.default", "detach.default", "alias.default", "_to_copy.default"),
-            *("to.dtype", "to.device", "lift_fresh_copy.default", "detach_.default", "_assert_tensor_metadata.default"),
+            *("contiguous.default", "clone.default", "detach.default", "alias.default"),
+            *("lift_fresh_copy.default", "detach_.default", "_assert_tensor_metadata.default"),
         )
     },
+    **{f"aten.{name}": _cast for name in ("_to_copy.default", "to.dtype", "to.device")},
 }
 
 

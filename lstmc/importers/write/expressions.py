@@ -71,7 +71,7 @@ def expression(step: Step, result: Shape) -> str:
             parts = str(len(op.sizes)) if len(set(op.sizes)) == 1 else str(list(op.sizes))
             return f"split({x[0]}, {parts}, axis={op.axis})"
         case Reshape():
-            return f"reshape({x[0]}, {listed(result)})"
+            return f"reshape({x[0]}, {listed(result) or ()})"
         case Transpose():
             return f"transpose({x[0]}, {listed(op.axes)})"
         case Softmax():
