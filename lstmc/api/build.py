@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, cast
 
 from numpy.typing import NDArray
 
-from lstmc.backend import Backend, LimitsWeights, ReadsWeights, load_backend, require, target_of, training_targets
+from lstmc.backend import Backend, LimitsWeights, ReadsWeights, backend_for, require, target_of, training_targets
 from lstmc.dsl import Cell, Dim, Model
 from lstmc.errors import Argument, BackendError, ModelFileError, WeightsError
 from lstmc.ir import Graph, Ref, values_over_time
@@ -65,9 +65,9 @@ def _with_length(source: ModelSource, sizes: Mapping[str, int]) -> Mapping[str, 
     return {**sizes, **{name: size for name, size in lengths.items() if name in times}}
 
 
-def backend_of(backend: str | Backend) -> Backend:
-    """An installed backend by its name, or one as it is."""
-    return load_backend(backend) if isinstance(backend, str) else backend
+def backend_of(backend: str | Backend | None, target: str | None = None) -> Backend:
+    """Return an installed backend by its name, or one as it is; None is the one that has the target."""
+    return backend_for(backend, target) if backend is None or isinstance(backend, str) else backend
 
 
 def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
@@ -76,7 +76,6 @@ def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
     What is wrong with a manifest is told to whoever reads what else is in it.
     """
     if backend is None:
-        backend = "caffe"
         with suppress(WeightsError):
             backend = read_manifest(manifest).backend
     return backend_of(backend)
@@ -102,10 +101,9 @@ def part(graph: Graph, phase: Phase) -> Graph:
     raise ModelFileError(f"phase is one of {', '.join(PHASES)}, found {phase!r}")
 
 
-def widest_phase(backend: str | Backend, target: str | None, step: bool = False) -> Phase:
+def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Phase:
     """The most of a model that a target's net can have: all of it where it is trained."""
-    loaded = backend_of(backend)
-    return "all" if not step and target_of(loaded, target) in training_targets(loaded) else "deploy"
+    return "all" if not step and target_of(backend, target) in training_targets(backend) else "deploy"
 
 
 def only(graph: Graph, names: Sequence[str] | None) -> Graph:

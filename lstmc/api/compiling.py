@@ -33,7 +33,7 @@ def compile(
     /,
     *,
     target: str | None = None,
-    backend: str | Backend = "caffe",
+    backend: str | Backend | None = None,
     step: bool = False,
     phase: Phase = "deploy",
     outputs: Sequence[str] | None = None,
@@ -51,7 +51,7 @@ def compile(
     Args:
         model: A model, a cell (scanned over T steps), or the name of a library cell such as ``"gru"``.
         target: One of the backend's targets; its first one if not given.
-        backend: The name of an installed backend, or one as it is.
+        backend: The name of an installed backend, or one as it is; without it the one that has the target.
         step: Compile one time step, with states as inputs and outputs, for :meth:`Net.stream`.
         phase: ``"deploy"``, the model as it is used: without losses, scores and dropout, and what only they need.
             ``"train"``: its losses and scores. ``"all"``: everything as it was written, for targets that are trained.
@@ -71,7 +71,7 @@ def compile(
     ({'x': (3, 2, 4)}, {'y': (3, 2, 5), 'h_T': (2, 5)})
     """
     source, whole = traced(model, all_sizes(sizes, dims), step)
-    loaded = backend_of(backend)
+    loaded = backend_of(backend, target)
     name = target_of(loaded, target)
     bound = bound_weights(whole, weights, seed, loaded)
     # the part first: what only losses read, as labels, is fed to no net of other outputs

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lstmc.api.build import backend_of, part
+from lstmc.api.build import DimensionSize, all_sizes, backend_of, part
 from lstmc.api.compiling import compile
 from lstmc.api.net import Net
+from lstmc.api.places import On
 from lstmc.api.verification import Verification
 from lstmc.backend import Backend
 from lstmc.differential import Difference
@@ -52,7 +53,7 @@ def convert(
     folder: str | Path,
     *,
     target: str | None = None,
-    backend: str | Backend = "caffe",
+    backend: str | Backend | None = None,
     sizes: Mapping[str, int] | None = None,
     activation: Literal["tanh", "relu"] | None = None,
     config: str | Path | None = None,
@@ -61,17 +62,19 @@ def convert(
     values: Mapping[str, Array] = {},
     recurrent_only: bool = False,
     step: bool = False,
-    on: Sequence[str] | None = None,
+    on: On | None = None,
     seed: int = 0,
+    **dims: DimensionSize,
 ) -> Conversion:
     """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
 
     ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. Of a Caffe net
     with recurrent layers of Caffe's own these alone are replaced, and the whole net written, ``NAME.TARGET.prototxt``
     with its caffemodel; for another backend than Caffe's all of its layers are imported.
-    ``sizes`` are those that the source leaves open, as T and N. With ``step`` the net is one of one time step, to be
-    streamed, and the model one that can be (:func:`lstmc.import_file`). ``on`` are the places where the net is run;
-    without it all that can be used here.
+    The sizes that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or
+    ``sizes={"T": 20}``. With ``step`` the net is one of one time step, to be streamed, and the model one that can be
+    (:func:`lstmc.import_file`). ``on`` is a place where the net is run, or several; without it all that can be used
+    here.
     Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
     """
     model = (
@@ -88,12 +91,12 @@ def convert(
             step=step,
         )
     )
-    backend = backend_of(backend)
+    backend = backend_of(backend, target)
     if model.surroundings is not None and model.surroundings.backend != backend.name:
         model = model.whole()
     folder = Path(folder)
     paths = write_files(folder, model.files())
-    written = model_in(str(folder / "model.py")).model
+    written, sizes = model_in(str(folder / "model.py")).model, all_sizes(sizes, dims)
     net = compile(written, target=target, backend=backend, weights=folder / "weights.npz", sizes=sizes, step=step)
     remarks: tuple[str, ...] = ()
     if model.surroundings is None:
@@ -103,7 +106,7 @@ def convert(
         paths += write_files(folder, whole)
         remarks = tuple(model.surroundings.remarks(whole, net.compiled.target))
     # the whole model, at the sizes of the source, of which the net may have one step, or others
-    whole_model = replace(net.compiled, model=part(written.graph(**{**(sizes or {}), **model.net.sizes}), "deploy"))
+    whole_model = replace(net.compiled, model=part(written.graph(**{**sizes, **model.net.sizes}), "deploy"))
     proof = prove(model, whole_model, net.weights, seed)
     source_check = check_source(model, whole_model, net.weights, seed)
     return Conversion(model, net, tuple(paths), proof, net.verify(on, seed), source_check, remarks)

@@ -24,7 +24,7 @@ def graph_after(
     phase: Phase = "deploy",
     step: bool = False,
     target: str | None = None,
-    backend: str | Backend = "caffe",
+    backend: str | Backend | None = None,
     form: str | None = None,
     passes: EditPasses | None = None,
     sizes: Mapping[str, int] | None = None,
@@ -42,7 +42,7 @@ def graph_after(
     (6, 13)
     """
     source, whole = traced(model, all_sizes(sizes, dims), step)
-    loaded = backend_of(backend)
+    loaded = backend_of(backend, target)
 
     def as_far(listed: PassList) -> Sequence[Pass]:
         edited = PassList(listed if passes is None else passes(listed))
@@ -52,17 +52,17 @@ def graph_after(
     return compile_graph(graph, loaded, target, source.name, step=step, form=form, passes=as_far).expanded
 
 
-def pass_names(target: str | None = None, backend: str | Backend = "caffe", form: str | None = None) -> list[str]:
+def pass_names(target: str | None = None, backend: str | Backend | None = None, form: str | None = None) -> list[str]:
     """The names of all passes that a target's models go through, in order.
 
     >>> from lstmc.api import pass_names
     >>> pass_names("flat")[:4]
     ['simplify:1', 'cse:1', 'dead:1', 'precompute']
     """
-    return all_passes(backend_of(backend), target, form).names
+    return all_passes(backend_of(backend, target), target, form).names
 
 
-def explanation(graph: Graph, backend: str | Backend = "caffe") -> str:
+def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
     """What code of its own a compiled graph has, as text for people: empty where it has none.
 
     >>> from lstmc.api import explanation, graph_after

@@ -10,7 +10,8 @@ from functools import cache
 from importlib.resources import files
 from math import prod
 
-from lstmc.backend import Backend, load_backend, load_cell
+from lstmc.api.build import backend_of
+from lstmc.backend import Backend, load_cell
 from lstmc.catalog import ELSEWHERE, GROUPS, group_of
 from lstmc.dsl import Cell, CellModel
 from lstmc.dsl.dims import typical_size
@@ -99,7 +100,9 @@ def cell_summary(cell: Cell) -> str:
     return (inspect.getdoc(cell) or "").split("\n")[0]
 
 
-def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str | Backend = "caffe") -> LibraryCell:
+def library_cell(
+    name: str, sizes: Mapping[str, int] | None = None, backend: str | Backend | None = None
+) -> LibraryCell:
     """What there is to say of an installed cell. Dimensions without one of ``sizes`` have a typical one.
 
     Raises :class:`~lstmc.errors.PluginError` if there is none of that name.
@@ -108,7 +111,7 @@ def library_cell(name: str, sizes: Mapping[str, int] | None = None, backend: str
     of_it = {dim: (sizes or {}).get(dim, typical_size(dim)) for dim in cell.dims}
     whole = CellModel(cell).graph(T=1, **of_it)
     count = sum(prod(op.shape) for op in parameters(whole).values() if not op.fixed)
-    loaded = load_backend(backend) if isinstance(backend, str) else backend
+    loaded = backend_of(backend)
     fits = tuple(target for target in loaded.targets if _takes(loaded, target, name, cell))
     others = tuple(target for target in loaded.targets if target not in fits)
     return LibraryCell(name, group_of(name), cell, of_it, count, flops(_body(whole)), fits, others)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from lstmc.activity import doing
 from lstmc.api.displays import layers_html
-from lstmc.api.places import INTERPRETER, is_gpu
+from lstmc.api.places import INTERPRETER, On, is_gpu, one_place, places
 from lstmc.api.stream import Arrays, Shape, Stream, stream_files
 from lstmc.api.verification import Verification, verification
 from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
 from lstmc.data import read_arrays
 from lstmc.data.run_data import Data
 from lstmc.drawing import STEPS, Drawing
-from lstmc.errors import BackendError
+from lstmc.errors import BackendError, OutputError
 from lstmc.ir import Graph
 from lstmc.model_file import ModelSource
 from lstmc.ops import Array, Input
@@ -31,6 +31,8 @@ from lstmc.session import Interpreted, StepSession, check_inputs
 from lstmc.stored import AnyArray
 from lstmc.tune import Tuning
 from lstmc.weights import parameters, random_weights
+
+NET_SUFFIXES = (".onnx", ".prototxt", ".caffemodel")  # of paths that name a net's file, and no folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,14 +133,25 @@ class Net:
     def save(self, folder: str | Path = ".") -> list[Path]:
         """Write its files into a folder, which is made if need be: all of them, or none if one cannot be written.
 
-        Raises :class:`~lstmc.errors.OutputError`.
+        A path such as ``x.onnx``, for a net of ONNX, or ``x.prototxt``, for one of Caffe, names the net's own file; the
+        others are written beside it, as ``x.manifest.json``. Raises :class:`~lstmc.errors.OutputError`.
 
         >>> import lstmc, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     sorted(path.name for path in lstmc.compile("rnn", T=2, N=1, D=3, H=3).save(folder))
         ['rnn.caffemodel', 'rnn.manifest.json', 'rnn.prototxt']
         """
-        return write_files(Path(folder), dict(self.files))
+        path = Path(folder)
+        if path.suffix not in NET_SUFFIXES or path.is_dir():
+            return write_files(path, dict(self.files))
+        if path.suffix != Path(self.artifact.net).suffix:
+            other = 'compile it with backend="onnx", or ' if path.suffix == ".onnx" else ""
+            raise OutputError(
+                f"{path}: a net of backend {self.backend.name} is {', '.join(self.files)}",
+                notes=[f"{other}give a folder"],
+            )
+        named = {f"{path.stem}{name.removeprefix(self.name)}": content for name, content in self.files.items()}
+        return write_files(path.parent, named)
 
     def built(self, files: Mapping[str, bytes] | None = None) -> Mapping[str, bytes]:
         """What is made of its files for this machine alone, by file name: the library of generated layers. None for
@@ -167,7 +180,7 @@ class Net:
 
     def verify(
         self,
-        on: Sequence[str] | None = None,
+        on: On | None = None,
         seed: int = 0,
         *,
         inputs: Data | None = None,
@@ -175,10 +188,10 @@ class Net:
     ) -> Verification:
         """Run it forward and backward on random inputs, and compare all of it with the float64 interpreter.
 
-        ``on`` are places: ``interpreter``, ``caffe-cpu``, ``caffe-gpu``, and other programs that read nets, such as
-        ``opencv``, of which outputs are compared. Without it, every one of the first three that can be used here;
-        ``verification.not_run`` says why the others cannot. A net with dropouts that is trained is run as training runs
-        it too.
+        ``on`` is a place or several: ``interpreter``, ``caffe-cpu`` (or ``caffe``), ``caffe-gpu``, and other programs
+        that read nets, such as ``opencv``, of which outputs are compared. Without it, every one of the first three that
+        can be used here; ``verification.not_run`` says why the others cannot. A net with dropouts that is trained is
+        run as training runs it too.
 
         Parameters are drawn at random, none of them zero or like another, unless their values were given to
         :func:`lstmc.compile`, or ``fillers`` asks for those that the net was written with. ``inputs`` are arrays by
@@ -194,9 +207,9 @@ class Net:
         if not self.weights_given and not fillers:
             weights = random_weights(self.compiled.model, seed)
             artifact = self.backend.emit(self.compiled, weights)
-        return verification(self.backend, self.compiled, artifact, weights, on, seed, given)
+        return verification(self.backend, self.compiled, artifact, weights, places(self.backend, on), seed, given)
 
-    def run(self, inputs: Arrays | None = None, /, *, on: str | None = None, **named: NDArray[Any]) -> dict[str, Array]:
+    def run(self, inputs: Arrays | None = None, /, *, on: On | None = None, **named: NDArray[Any]) -> dict[str, Array]:
         """One forward pass: outputs by name, in the model's shapes.
 
         Inputs are given by name, ``net.run(X=x)``, or as a mapping. ``on`` is ``caffe-cpu`` (also without it),
@@ -209,14 +222,14 @@ class Net:
         (2, 1, 3)
         """
         arrays = {**(inputs or {}), **named}
-        if on == INTERPRETER:
+        if one_place(self.backend, on) == INTERPRETER:
             return Interpreted(self.compiled, self.weights).run(arrays)
         gpu = is_gpu(self.backend, on)
         with self._saved() as path:
             return require(self.backend, Runs).run(path, arrays, None, gpu)
 
     @contextmanager
-    def stream(self, on: str | None = None) -> Iterator[Stream]:
+    def stream(self, on: On | None = None) -> Iterator[Stream]:
         """One step after another, of a net compiled with ``step=True``: its states are kept between steps.
 
         >>> import lstmc, numpy as np
@@ -226,7 +239,7 @@ class Net:
         >>> len(outputs), outputs[0].shape
         (4, (1, 1, 3))
         """
-        if on == INTERPRETER:
+        if one_place(self.backend, on) == INTERPRETER:
             yield Stream(StepSession(Interpreted(self.compiled, self.weights)))
             return
         gpu = is_gpu(self.backend, on)

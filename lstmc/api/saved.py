@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lstmc.activity import doing
 from lstmc.api.build import trained_weights, writer_of
 from lstmc.api.displays import layers_html
-from lstmc.api.places import is_gpu
+from lstmc.api.places import On, is_gpu
 from lstmc.api.stream import Stream, stream_files
 from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
 from lstmc.errors import BackendError, ModelFileError
@@ -74,7 +74,7 @@ class SavedNet:
         return trained_weights(trained, manifest_path(self.path), self.backend)
 
     def run(
-        self, inputs: Mapping[str, AnyArray] | None = None, /, *, on: str | None = None, **named: NDArray[Any]
+        self, inputs: Mapping[str, AnyArray] | None = None, /, *, on: On | None = None, **named: NDArray[Any]
     ) -> dict[str, Array]:
         """One forward pass: outputs by name, in the model's shapes. ``on`` is ``caffe-cpu``, or ``caffe-gpu``.
 
@@ -85,7 +85,7 @@ class SavedNet:
         return require(self.backend, Runs).run(self.path, {**(inputs or {}), **named}, self.trained, gpu)
 
     @contextmanager
-    def stream(self, on: str | None = None) -> Iterator[Stream]:
+    def stream(self, on: On | None = None) -> Iterator[Stream]:
         """One step after another, of a net that was compiled with ``step=True``; see :meth:`lstmc.Net.stream`."""
         with stream_files(self.backend, self.path, self.trained, is_gpu(self.backend, on)) as step:
             yield step
@@ -101,7 +101,7 @@ class SavedNet:
         feed: str | None = None,
         read: str | None = None,
         states: Mapping[str, AnyArray] | None = None,
-        on: str | None = None,
+        on: On | None = None,
     ) -> Iterator[str]:
         """Text from a language model's net of one step: ``prime``, and then ``length`` symbols as they are drawn.
 

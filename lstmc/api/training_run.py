@@ -57,7 +57,7 @@ def train(
     ranks: int | None = 1,
     gpu: bool = False,
     target: str | None = None,
-    backend: str | Backend = "caffe",
+    backend: str | Backend | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
     command: str = "",
@@ -109,7 +109,7 @@ def train(
     ...     len(run.losses), run.weights["W"].round(3).tolist()
     (200, [[1.0, 2.0, 3.0]])
     """
-    loaded = backend_of(backend)
+    loaded = backend_of(backend, target)
     with ranks_of(loaded, ranks, gpu) as together:
         if resume and overwrite:
             both = Argument("resume"), Argument("overwrite")

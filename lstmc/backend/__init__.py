@@ -15,6 +15,7 @@ from lstmc.backend.compiled import (
 )
 from lstmc.backend.discover import (
     BACKENDS,
+    backend_for,
     find_backends,
     find_cells,
     load_backend,
@@ -91,6 +92,7 @@ __all__ = [
     "Violation",
     "Warned",
     "WritesExamples",
+    "backend_for",
     "find_backends",
     "find_cells",
     "load_backend",

@@ -9,7 +9,7 @@ from lstmc.backend.compiled import Finding
 from lstmc.backend.protocols import Backend, Trains, Tunes, lacks
 from lstmc.catalog import CELLS
 from lstmc.dsl import Cell
-from lstmc.errors import PluginError
+from lstmc.errors import Argument, PluginError
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.passes import PassList
 from lstmc.passes.installed import PASSES, load_insertion
@@ -17,6 +17,7 @@ from lstmc.plugins import does_not_load, load_point, malformed, offered, the_one
 from lstmc.similar_names import nearest_or_all
 
 BACKENDS = "lstmc.backends"
+DEFAULT = "caffe"  # the backend where neither one nor a target of another is named
 
 
 def find_backends() -> tuple[str, ...]:
@@ -41,6 +42,26 @@ def load_backend(name: str) -> Backend:
         lacking = ", ".join(lacks(backend, Backend))
         raise malformed(point, "backend", f"something that has {lacking} too", f"a {type(backend).__name__} without")
     return backend
+
+
+def backend_for(name: str | None, target: str | None = None) -> Backend:
+    """Return the backend of a name; without one, the backend that has the target, or else the default one."""
+    if name is not None:
+        return load_backend(name)
+    default = load_backend(DEFAULT)
+    if target is None or target in default.targets:
+        return default
+    other = _other_with(target, DEFAULT)
+    return default if other is None else load_backend(other)
+
+
+def _other_with(target: str, name: str) -> str | None:
+    """Return the name of a backend other than one of this name that has a target."""
+    for other in find_backends():
+        with suppress(PluginError):
+            if other != name and target in load_backend(other).targets:
+                return other
+    return None
 
 
 def load_cell(name: str) -> Cell:
@@ -89,9 +110,16 @@ def target_of(backend: Backend, target: str | None) -> str:
     """The target's name, checked; the backend's first one if none is given."""
     if target is None:
         return next(iter(backend.targets))
-    if target not in backend.targets:
+    if target in backend.targets:
+        return target
+    other = _other_with(target, backend.name)
+    if other is None:
         raise PluginError(f"backend {backend.name} has no target {target}{nearest_or_all(target, backend.targets)}")
-    return target
+    given, wanted = Argument("backend", backend.name), Argument("backend", other)
+    raise PluginError(
+        f"{given}: target {target} is one of backend {other}: give {wanted}, or the target alone",
+        arguments=(given, wanted),
+    )
 
 
 def training_targets(backend: Backend) -> Collection[str]:

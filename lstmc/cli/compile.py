@@ -42,7 +42,7 @@ def compile_command(
     sizes: SizesOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
-    backend: BackendOption = "caffe",
+    backend: BackendOption = None,
     choices: ChoicesOption = None,
     target: TargetOption = None,
     step: StepOption = False,
@@ -103,7 +103,7 @@ def compile_command(
     net = compile(
         named_model(file, cell),
         target=target,
-        backend=chosen_backend(backend, choices),
+        backend=chosen_backend(backend, target, choices),
         step=step,
         outputs=outputs,
         weights=weights,

@@ -19,8 +19,6 @@ from lstmc.errors import LstmcError
 if TYPE_CHECKING:
     from lstmc.backend import Backend
 
-DEFAULT_BACKEND = "caffe"
-
 
 def cells(incomplete: str) -> Iterator[str]:
     """For ``--cell``: the library's, and those of packages."""
@@ -63,7 +61,7 @@ def places(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def _backend(context: typer.Context) -> Backend:
-    return lstmc.backend.load_backend(context.params.get("backend") or DEFAULT_BACKEND)
+    return lstmc.backend.backend_for(context.params.get("backend"), context.params.get("target"))
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> Iterator[str]:

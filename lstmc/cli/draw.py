@@ -44,7 +44,7 @@ def draw_command(
     steps: Annotated[
         int, typer.Option("--frames", help="Draw this number of steps of a long scan: its first and its last.", min=1)
     ] = STEPS,
-    backend: BackendOption = "caffe",
+    backend: BackendOption = None,
     choices: ChoicesOption = None,
     target: TargetOption = None,
     step: StepOption = False,
@@ -65,7 +65,7 @@ def draw_command(
     """
     if rolled and after is not None:
         raise DrawingError("expected --rolled or --after PASS, found both")
-    loaded = chosen_backend(backend, choices)
+    loaded = chosen_backend(backend, target, choices)
     if after is None and not rolled:
         after = pass_names(target, loaded, form)[-1]  # a target's own layers may hold all steps: no stage is named
     graph = graph_after(

@@ -26,7 +26,7 @@ def cells_command(
         typer.Argument(metavar="[NAME]...", help="Show these cells whole.", autocompletion=completion.cells),
     ] = None,
     sizes: SizesOption = None,
-    backend: BackendOption = "caffe",
+    backend: BackendOption = None,
 ) -> None:
     """List the library cells that --cell takes; with NAME, show one: paper, shapes, costs, source and graph.
 
@@ -77,7 +77,7 @@ def _summary(name: str) -> str:
     return lstmc.api.library.cell_summary(lstmc.backend.load_cell(name))
 
 
-def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str) -> None:
+def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | None) -> None:
     """Print the cells with their costs, a table for each group."""
     made, last, refused = None, None, dict[str, str]()
     for name in names:

@@ -68,9 +68,12 @@ def _at_least_0(read: Callable[[str], Number | None], kind: str, given: object) 
     return found
 
 
-def chosen_backend(name: str, options: list[str] | None) -> Backend:
-    """A backend with options of its own. Raises :class:`BackendError` for one that it does not have."""
-    backend = lstmc.backend.load_backend(name)
+def chosen_backend(name: str | None, target: str | None, options: list[str] | None) -> Backend:
+    """Return a backend, with options of its own; without a name the one that has the target.
+
+    Raises :class:`BackendError` for an option that it does not have.
+    """
+    backend = lstmc.backend.backend_for(name, target)
     if not options:
         return backend
     taking, given = lstmc.backend.require(backend, lstmc.backend.TakesOptions), dict[str, str]()
@@ -78,7 +81,9 @@ def chosen_backend(name: str, options: list[str] | None) -> Backend:
         key, equals, value = text.partition("=")
         if not equals or key not in taking.options:
             known, near = ", ".join(taking.options), did_you_mean(key, taking.options)
-            raise BackendError(f"-O takes NAME=VALUE, for backend {name} with one of {known}, found {text!r}{near}")
+            raise BackendError(
+                f"-O takes NAME=VALUE, for backend {backend.name} with one of {known}, found {text!r}{near}"
+            )
         given[key] = value
     return taking.with_options(given)
 
@@ -196,11 +201,11 @@ PhaseOption = Annotated[
     ),
 ]
 BackendOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--backend",
         metavar="NAME",
-        help="Write for caffe, onnx or another backend of `lstmc targets`.",
+        help="Write for caffe, onnx or another backend of `lstmc targets`. Default: the target's.",
         autocompletion=completion.backends,
     ),
 ]

@@ -56,7 +56,7 @@ def report_command(
     ] = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
-    backend: BackendOption = "caffe",
+    backend: BackendOption = None,
     choices: ChoicesOption = None,
     target: TargetOption = None,
     step: StepOption = False,
@@ -91,14 +91,15 @@ def report_command(
         run, file = Path(file), None
     facts = run_facts(run) if run is not None else None
     source = named_model(file, cell) if facts is None or file or cell else trained_model(facts)
-    if facts is not None and facts.backend == backend:
+    writer = chosen_backend(backend, target, choices)
+    if facts is not None and facts.backend == writer.name:
         target = target or facts.target
     net = compile(
         source,
         target=target,
-        backend=chosen_backend(backend, choices),
+        backend=writer,
         step=step,
-        phase=widest_phase(backend, target, step),
+        phase=widest_phase(writer, target, step),
         weights=weights or (facts.weights if facts else None),
         seed=seed,
         form=form,

@@ -30,7 +30,7 @@ def show_command(
     file: FileArgument = None,
     cell: CellOption = None,
     sizes: SizesOption = None,
-    backend: BackendOption = "caffe",
+    backend: BackendOption = None,
     choices: ChoicesOption = None,
     target: TargetOption = None,
     after: AfterOption = None,
@@ -58,11 +58,11 @@ def show_command(
     ```
     """
     if passes:
-        for number, name in enumerate(pass_names(target, chosen_backend(backend, choices), form), 1):
+        for number, name in enumerate(pass_names(target, chosen_backend(backend, target, choices), form), 1):
             out.print(f"{number:3} {name}")
         return
     as_written = after is None and stage is None
-    model, given, used = named_model(file, cell), parse_sizes(sizes or []), chosen_backend(backend, choices)
+    model, given, used = named_model(file, cell), parse_sizes(sizes or []), chosen_backend(backend, target, choices)
 
     def shown(name: str | None, of: Phase) -> Graph:
         return graph_after(

@@ -107,7 +107,7 @@ def sweep_command(
     overwrite: OverwriteOption = False,
     gpu: GpuOption = False,
     target: TargetOption = None,
-    backend: BackendOption = "caffe",
+    backend: BackendOption = None,
 ) -> None:
     """Train a model at every point of a search space, and find the best.
 

@@ -81,7 +81,7 @@ def train_command(
     ] = None,
     gpu: GpuOption = False,
     target: TargetOption = None,
-    backend: BackendOption = "caffe",
+    backend: BackendOption = None,
 ) -> None:
     """Train a model. It minimizes the output called loss; other losses and metrics are reported for test data.
 

@@ -53,7 +53,7 @@ def verify_command(
     sizes: SizesOption = None,
     weights: WeightsOption = None,
     seed: SeedOption = 0,
-    backend: BackendOption = "caffe",
+    backend: BackendOption = None,
     choices: ChoicesOption = None,
     target: TargetOption = None,
     step: StepOption = False,
@@ -78,7 +78,7 @@ def verify_command(
     lstmc verify model.py -D T=5 -D N=2 --on interpreter --json
     ```
     """
-    writer = chosen_backend(backend, choices)
+    writer = chosen_backend(backend, target, choices)
     if target is None:
         target = _target_of(writer, on or [])
     net = compile(
@@ -86,7 +86,7 @@ def verify_command(
         target=target,
         backend=writer,
         step=step,
-        phase=widest_phase(backend, target, step),
+        phase=widest_phase(writer, target, step),
         outputs=outputs,
         weights=weights,
         seed=seed,

@@ -78,7 +78,7 @@ def sweep(
     overwrite: bool = False,
     gpu: bool = False,
     target: str | None = None,
-    backend: str = "caffe",
+    backend: str | None = None,
     watch: Watch | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Swept:
@@ -117,7 +117,7 @@ def sweep(
         shuffle=shuffle,
         gpu=gpu,
         target=target,
-        backend=backend,
+        backend=backend_of(backend, target).name,
         epochs=epochs,
         tensorboard=tensorboard,
     )

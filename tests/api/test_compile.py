@@ -11,9 +11,19 @@ from lstmc_plugin_example.backend import TextBackend
 from numpy.testing import assert_allclose, assert_array_equal
 
 import lstmc
+from lstmc.api.places import one_place, places
 from lstmc.backend import load_backend
 from lstmc.cells import gru
-from lstmc.errors import BackendError, DataError, DimError, ModelFileError, PassError, WeightsError
+from lstmc.errors import (
+    BackendError,
+    DataError,
+    DimError,
+    ModelFileError,
+    OutputError,
+    PassError,
+    PluginError,
+    WeightsError,
+)
 from lstmc.interp import forward
 from lstmc.passes import Dead, PassList, Simplify
 from lstmc.weights import initial_weights
@@ -184,6 +194,66 @@ def test_what_cannot_be_run() -> None:
         refused(BackendError, lambda: text.prototxt) == "BackendError: backend text writes no prototxt: found gru.lir"
     )
     assert refused(ModelFileError, lambda: lstmc.load("none.prototxt")) == "ModelFileError: no such file: none.prototxt"
+
+
+@pytest.mark.parametrize("on", ["interpreter", ["interpreter"], ("interpreter", "interpreter")])
+def test_a_place_is_a_text_or_a_list_of_them(on: Any) -> None:
+    net = lstmc.compile("gru", **SIZES)
+    assert [report.executor for report in net.verify(on=on).reports] == ["interpreter"]
+    assert net.run(x=x(3, 2, 4), on=on)["y"].shape == (3, 2, 5)
+    with lstmc.compile("gru", **SIZES, step=True).stream(on=on) as step:
+        assert step(x=x(1, 2, 4))["y"].shape == (1, 2, 5)
+
+
+def test_the_name_of_a_backend_is_its_cpu() -> None:
+    caffe = load_backend("caffe")
+    assert places(caffe, "caffe") == ["caffe-cpu"]
+    assert places(caffe, ["interpreter", "caffe", "caffe-cpu", "opencv"]) == ["interpreter", "caffe-cpu", "opencv"]
+    assert one_place(caffe, None) == one_place(caffe, ["caffe"]) == "caffe-cpu"
+
+
+def test_one_pass_runs_in_one_place(tmp_path: Path) -> None:
+    net = lstmc.compile("gru", **SIZES)
+    assert refused(BackendError, lambda: net.run(x=x(3, 2, 4), on=["interpreter", "caffe"])) == (
+        "BackendError: on=['interpreter', 'caffe']: expected one of interpreter, caffe-cpu, caffe-gpu"
+    )
+    net.save(tmp_path)
+    saved = lstmc.load(tmp_path / "gru.prototxt")
+    assert refused(BackendError, lambda: saved.run(x=x(3, 2, 4), on="interpreter")) == (
+        "BackendError: on='interpreter': a written net runs on caffe-cpu or caffe-gpu"
+    )
+
+
+def test_a_target_chooses_its_backend(tmp_path: Path) -> None:
+    assert lstmc.compile("gru", **SIZES, target="onnx").backend.name == "onnx"
+    assert lstmc.compile("gru", **SIZES, target="flat").backend.name == "caffe"
+    assert lstmc.compile("gru", **SIZES).target == "caffe"
+    assert refused(PluginError, lambda: lstmc.compile("gru", **SIZES, backend="caffe", target="onnx")) == (
+        "PluginError: backend=caffe: target onnx is one of backend onnx: give backend=onnx, or the target alone"
+    )
+    assert refused(PluginError, lambda: lstmc.compile("gru", **SIZES, backend="onnx", target="flat")) == (
+        "PluginError: backend=onnx: target flat is one of backend caffe: give backend=caffe, or the target alone"
+    )
+    assert refused(PluginError, lambda: lstmc.compile("gru", **SIZES, target="onx")).startswith(
+        "PluginError: backend caffe has no target onx: found caffe, flat, "
+    )
+
+
+def test_a_net_is_saved_as_the_file_that_is_named(tmp_path: Path) -> None:
+    net = lstmc.compile("gru", **SIZES, target="onnx")
+    assert {path.name for path in net.save(tmp_path / "x.onnx")} == {"x.onnx", "x.manifest.json"}
+    x_given = {"x": x(3, 2, 4).astype("f4")}
+    found = lstmc.load(tmp_path / "x.onnx").run(x_given)
+    np.testing.assert_allclose(found["y"], net.run(x_given, on="interpreter")["y"], rtol=1e-5, atol=1e-6)
+    caffe = lstmc.compile("gru", **SIZES)
+    names = {"z.prototxt", "z.caffemodel", "z.manifest.json"}
+    assert {path.name for path in caffe.save(tmp_path / "z.prototxt")} == names
+    assert refused(OutputError, lambda: caffe.save(tmp_path / "y.onnx")) == (
+        f"OutputError: {tmp_path}/y.onnx: a net of backend caffe is gru.prototxt, gru.caffemodel, gru.manifest.json\n"
+        '  compile it with backend="onnx", or give a folder'
+    )
+    assert not (tmp_path / "y.onnx").exists()
+    assert {path.name for path in caffe.save(tmp_path / "out.v2")} == {name.replace("z", "gru", 1) for name in names}
 
 
 def test_first_states_that_do_not_fit() -> None:

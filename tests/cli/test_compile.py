@@ -23,6 +23,16 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+def test_a_target_chooses_its_backend(lstmc: LSTMC, model_file: Path) -> None:
+    assert lstmc("compile", str(model_file), *SIZES, "--target", "onnx", "-o", "made").code == 0
+    assert set(contents(Path("made"))) == {"net.onnx", "net.manifest.json"}
+    ended = lstmc("compile", str(model_file), *SIZES, "--backend", "caffe", "--target", "onnx")
+    assert (ended.code, ended.err) == (
+        2,
+        "PluginError: --backend caffe: target onnx is one of backend onnx: give --backend onnx, or the target alone\n",
+    )
+
+
 def test_compile_writes_net_weights_and_manifest_and_says_so(lstmc: LSTMC, model_file: Path) -> None:
     ended = lstmc("compile", str(model_file), *SIZES, "-o", "made")
     assert (ended.code, ended.err) == (0, "")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import lstmc
+from lstmc.errors import DimError, ModelFileError
 from lstmc.importers import ImportedModel, import_file
 from lstmc.importers.weight import Weight
 from tests.cli.conftest import LSTMC
@@ -45,6 +47,31 @@ def test_what_was_compared_is_in_the_result(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = tagger().layer(torch.from_numpy(x))[0].numpy()
     np.testing.assert_allclose(done.net.run(X=x)["Y"], wanted, atol=1e-5)
+
+
+def test_sizes_are_given_as_to_compile(tmp_path: Path) -> None:
+    save(tagger(), tmp_path / "tagger.pt", "zip")
+    done = lstmc.convert(tmp_path / "tagger.pt", tmp_path / "out", T=3, N=2, recurrent_only=True, on="interpreter")
+    assert done.net.inputs == {"X": (3, 2, 5)}
+    with pytest.raises(DimError, match=r"dimension T of input X .* give it a size with T=SIZE"):
+        lstmc.convert(tmp_path / "tagger.pt", tmp_path / "out", N=2, recurrent_only=True, on="interpreter")
+    with pytest.raises(ModelFileError, match="the size of T is given twice"):
+        lstmc.convert(tmp_path / "tagger.pt", tmp_path / "out", T=3, N=2, sizes={"T": 4}, recurrent_only=True)
+
+
+@pytest.mark.caffe
+def test_the_line_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (line,) = [line for line in readme.splitlines() if "lstmc.convert(" in line]
+    monkeypatch.chdir(tmp_path)
+    module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh())
+    torch.export.save(torch.export.export(module.eval(), (torch.zeros(3, 5),)), "tagger.pt2")
+    names: dict[str, Any] = {"lstmc": lstmc}
+    exec(line, names)
+    x = np.ones((3, 5), np.float32)
+    (found,) = names["net"].run(dict.fromkeys(names["net"].inputs, x), on="interpreter").values()
+    with torch.no_grad():
+        np.testing.assert_allclose(found, module(torch.from_numpy(x)).numpy(), atol=1e-6)
 
 
 def tampered(model: ImportedModel) -> ImportedModel:
