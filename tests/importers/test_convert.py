@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -62,14 +62,12 @@ def test_sizes_are_given_as_to_compile(tmp_path: Path) -> None:
 @pytest.mark.caffe
 def test_the_line_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (line,) = [line for line in readme.splitlines() if "lstmc.convert(" in line]
+    (line,) = re.findall(r"lstmc\.convert\([^)]*\)", readme)
     monkeypatch.chdir(tmp_path)
     module = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.Tanh())
     torch.export.save(torch.export.export(module.eval(), (torch.zeros(3, 5),)), "tagger.pt2")
-    names: dict[str, Any] = {"lstmc": lstmc}
-    exec(line, names)
-    x = np.ones((3, 5), np.float32)
-    (found,) = names["net"].run(dict.fromkeys(names["net"].inputs, x), on="interpreter").values()
+    net, x = eval(line, {"lstmc": lstmc}).net, np.ones((3, 5), np.float32)
+    (found,) = net.run(dict.fromkeys(net.inputs, x), on="interpreter").values()
     with torch.no_grad():
         np.testing.assert_allclose(found, module(torch.from_numpy(x)).numpy(), atol=1e-6)
 
