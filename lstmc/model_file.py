@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -142,7 +143,7 @@ class _AsItIsNow(SourceFileLoader):
 
 
 def _import(path: Path) -> ModuleType:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ModelFileError(f"no such model file: {path}")
     if path.suffix not in SOURCE_SUFFIXES:
         raise ModelFileError(f"{path} is not a Python file: expected a name ending in .py")

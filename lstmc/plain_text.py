@@ -13,6 +13,11 @@ def plain(text: str) -> str:
     return "\n".join(_cut(_escaped(line)) for line in text.split("\n"))
 
 
+def escaped(text: str) -> str:
+    """``text`` with what is not printable as its escape; line ends and tabs stay."""
+    return "\n".join(_escaped(line) for line in text.split("\n"))
+
+
 def one_line(text: str) -> str:
     """``text`` with line ends, and whatever else is not printable, as its escape. A backslash is two then, so that
     :func:`from_one_line` finds the text again."""

@@ -6,6 +6,7 @@ and no model is needed. A compiled model runs in the interpreter.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -67,9 +68,9 @@ def find_files(net: Path, weights: Path | None, suffix: str) -> NetFiles:
     manifest = manifest_path(net)
     found = weights or net.with_name(f"{net.stem}{suffix}")
     for path in (net, manifest, found):
-        if not path.is_file():
+        if not os.path.isfile(path):
             beside = ": expected it beside the net" if path is not net and path is not weights else ""
-            what = "is a folder: expected a file" if path.is_dir() else "no such file"
+            what = "is a folder: expected a file" if os.path.isdir(path) else "no such file"
             raise BackendError(f"{path}: {what}{beside}")
     return NetFiles(net, found, read_manifest(manifest))
 

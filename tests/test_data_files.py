@@ -114,3 +114,18 @@ def test_an_hdf5_object_that_cannot_be_looked_at(tmp_path: Path, monkeypatch: py
         file["X"] = np.zeros(3)
     monkeypatch.setattr(h5py.Group, "get", raises)
     assert unreadable(tmp_path / "data.h5") == "an HDF5 file that is damaged or not whole"
+
+
+def test_groups_in_groups_are_read_once_however_deep(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "deep.h5", "w") as file:
+        group = file
+        for _ in range(1500):
+            group = group.create_group("g")
+        group["x"], file["y"] = [1.0], [2.0]
+        group["around"], file["again"], file["soft"] = file, file["y"], h5py.SoftLink("/y")
+    found = read_arrays(tmp_path / "deep.h5")
+    assert list(found) == ["again", "g/" * 1500 + "x"]
+    assert_array_equal(found["g/" * 1500 + "x"], [1.0])
+    with h5py.File(tmp_path / "deep.h5", "a") as file:
+        file["g/g/other"] = h5py.ExternalLink("other.h5", "/x")
+    assert unreadable(tmp_path / "deep.h5") == "g/g/other is a link to another file: expected the array itself"

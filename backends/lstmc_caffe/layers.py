@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lstmc.errors import BackendError, LstmcError
 from lstmc.output import write_files
+from lstmc.plain_text import plain
 from lstmc_caffe.install.record import installed_emulated, installed_with_cuda
 from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import INSTALL_CUDA, CaffeLocation
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made = library(stored_source(options.source), _with_cuda() if options.gpu else locate())
         write_files(options.output.parent, {options.output.name: made.read_bytes()})
     except LstmcError as error:
-        print(error, file=sys.stderr)
+        print(plain(str(error)), file=sys.stderr)
         return 2
     print(f"wrote {options.output}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def load(path: str | Path, *, weights: str | Path | None = None, backend: str | 
     ...     len(net.layers), sorted(net.weights)
     (10, ['rnn/W_h', 'rnn/W_x', 'rnn/b'])
     """
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise ModelFileError(f"no such file: {path}")
     net = Path(path)
     return SavedNet(net, writer_of(manifest_path(net), backend), None if weights is None else Path(weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -89,7 +90,7 @@ def run_bulk(
     without the package h5py, and :class:`SweepError` where workers end again and again.
     """
     hdf5()  # before anything is run
-    several = source.is_dir()
+    several = os.path.isdir(source)
     pairs = _files(source, to) if several else [(source, _named(to))]
     with ExitStack() as stack:
         stack.callback(close_nets)

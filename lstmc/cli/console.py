@@ -20,7 +20,7 @@ from rich.text import Text
 
 from lstmc.errors import OutputError
 from lstmc.mpi_launcher import launched
-from lstmc.plain_text import plain
+from lstmc.plain_text import escaped, plain
 
 UNLIMITED = 1_000_000  # what is no terminal gets lines of any length
 
@@ -112,7 +112,14 @@ def _width(stream: TextIO | None) -> int | None:
     return None if stream is not None and stream.isatty() else UNLIMITED
 
 
-class Printer(Console):
+class Plain(Console):
+    """A console that prints texts as they are read: no name or file in them steers the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(escaped(each) if isinstance(each, str) else each for each in objects), **options)
+
+
+class Printer(Plain):
     """A console that is made room on: what else stands on the terminal, on standard error, is away while it prints."""
 
     _room: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -137,7 +144,7 @@ class Printer(Console):
 
 
 out = Printer(width=_width(sys.stdout), highlight=False, soft_wrap=False)
-err = Console(stderr=True, width=_width(sys.stderr), highlight=False)
+err = Plain(stderr=True, width=_width(sys.stderr), highlight=False)
 
 
 class Form(Enum):
@@ -210,7 +217,7 @@ class Rows:
 
     def __rich__(self) -> Table:
         made = Table(
-            title=escape(self.title) or None,
+            title=escape(plain(self.title)) or None,
             title_justify="left",
             title_style="bold",
             header_style="dim",

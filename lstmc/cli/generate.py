@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from lstmc.cli.options import (
 from lstmc.data import read_arrays
 from lstmc.generate.vocabulary import read_vocabulary
 from lstmc.output import write_files
+from lstmc.plain_text import escaped
 
 
 def generate_command(
@@ -87,7 +89,7 @@ def generate_command(
     ):
         text.append(symbol)
         if to is None:
-            typer.echo(symbol, nl=False)
+            typer.echo(escaped(symbol) if sys.stdout.isatty() else symbol, nl=False)
     if to is None:
         typer.echo()
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,7 @@ def report_command(
     lstmc report --cell gru -D T=20 -D N=1 -D D=8 -D H=8 --target flat
     ```
     """
-    runs = [Path(name) for name in files or () if Path(name).is_dir()]
+    runs = [Path(name) for name in files or () if os.path.isdir(name)]
     if len(files or ()) > 1 or (runs and to is not None and to.suffix in PICTURES):
         path = plot_runs([Path(name) for name in files or ()], to or Path("curves.png"))
         out.print(f"wrote {path}", markup=False, soft_wrap=True)

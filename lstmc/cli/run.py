@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -73,7 +74,7 @@ def run_command(
         if save_weights is None:
             raise DataError("expected the inputs, --inputs FILE, or a file for the parameters, --save-weights FILE.npz")
         return
-    if inputs.is_dir() or (to is not None and to.suffix in SUFFIXES):
+    if os.path.isdir(inputs) or (to is not None and to.suffix in SUFFIXES):
         _run_bulk(loaded, inputs, to, gpu, scheduler, workers)
         return
     if scheduler is not None or workers is not None:

@@ -24,6 +24,7 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.ir import Graph, Stage, print_graph
+from lstmc.plain_text import escaped
 
 
 def show_command(
@@ -70,7 +71,7 @@ def show_command(
         )
 
     graph = shown(after, phase.phase if phase else "all" if as_written else "deploy")
-    typer.echo(print_graph(graph), nl=False)
+    typer.echo(escaped(print_graph(graph)), nl=False)
     if as_written and target is not None:
         graph = shown(pass_names(target, used, form)[-1], phase.phase if phase else "deploy")
     lines = explanation(graph, used).splitlines()

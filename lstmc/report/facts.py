@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,7 @@ class RunFacts:
     def weights(self) -> Path | None:
         """What it ended with, if it did."""
         path = self.folder / "weights.npz"
-        return path if path.is_file() else None
+        return path if os.path.isfile(path) else None
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def trained_model(facts: RunFacts) -> ModelSource:
     Raises :class:`DataError` where it is not.
     """
     file = Path(facts.model.rpartition(":")[0])
-    if not file.is_file():
+    if not os.path.isfile(file):
         argument = Argument("run", str(facts.folder))
         raise DataError(
             f"the run in {facts.folder} trained {facts.model}, and there is no such file here",
@@ -114,7 +115,7 @@ def recipes_beside(model: ModelSource) -> dict[str, str]:
     if model.model.loc is None:
         return {}
     path = Path(resolve(model.model.loc.file)).parent / IMPORTED
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}
     try:
         return {name: made.recipe for name, made in read_json(path, _Imported).parameters.items()}

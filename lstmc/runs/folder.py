@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -73,7 +74,7 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: boo
     where a new run would write over another one, where one that should go on is not there or is of other settings, and
     where another process trains in it; :class:`OutputError` where the folder cannot be written.
     """
-    if resume and not (folder / RUN).is_file() and _of_snapshots(folder) is None:
+    if resume and not os.path.isfile(folder / RUN) and _of_snapshots(folder) is None:
         raise TrainingError(f"{folder} has no run to resume", mends=[Mend.START])
     with _locked(folder):
         _agree(folder, identity, resume, overwrite)
@@ -84,11 +85,11 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -
     path = folder / RUN
     if not resume:
         has_snapshot = _of_snapshots(folder) is not None
-        if overwrite and (path.exists() or has_snapshot):
+        if overwrite and (os.path.exists(path) or has_snapshot):
             set_aside(folder, [*_files(folder), RUN])
         elif has_snapshot:
             raise TrainingError(f"{folder} has a run already", mends=[Mend.RESUME, Mend.OVERWRITE, Mend.OTHER_FOLDER])
-        elif path.exists():
+        elif os.path.exists(path):
             raise TrainingError(
                 f"{folder} has a run that ended before its first snapshot", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
             )

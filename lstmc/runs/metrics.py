@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -114,7 +115,7 @@ def run_seconds(records: Iterable[Record]) -> float:
 
 def read_metrics(path: Path) -> list[Record]:
     """The lines of a file; none if it is not there. One that is damaged is left out, as a killed run's last."""
-    return list(_records(path.read_bytes()) if path.is_file() else ())
+    return list(_records(path.read_bytes()) if os.path.isfile(path) else ())
 
 
 def _records(content: bytes) -> Iterator[Record]:

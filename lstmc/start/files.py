@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def start_files(kind: str, name: str, folder: Path) -> dict[str, bytes]:
         path.format(name=name): jinja.get_template(template).render(name=name).encode()
         for path, template in STARTS[kind].items()
     }
-    there = [str(folder / path) for path in files if (folder / path).exists()]
+    there = [str(folder / path) for path in files if os.path.exists(folder / path)]
     if there:
         raise StartError(f"{', '.join(there)}: exists already, and no file is overwritten")
     return files

@@ -76,7 +76,7 @@ def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) 
     """
     busy = SweepError(f"another sweep runs in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
     with held(folder, folder / LOCK, busy, f"into {folder}"):
-        if overwrite and any((folder / name).exists() for name in LEFT):
+        if overwrite and any(os.path.exists(folder / name) for name in LEFT):
             set_aside(folder, LEFT)
         _agree(folder, definition)
         yield folder / POINTS
@@ -94,8 +94,8 @@ def link_best(folder: Path, name: str) -> Path:
 
 def _agree(folder: Path, definition: Definition) -> None:
     path = folder / SWEEP
-    if not path.exists():
-        if (folder / POINTS).exists():
+    if not os.path.exists(path):
+        if os.path.exists(folder / POINTS):
             raise SweepError(
                 f"{folder} has runs, and no {SWEEP} that says of what", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
             )

@@ -93,3 +93,11 @@ def test_a_net_that_no_target_takes_exits_with_1(lstmc: LSTMC) -> None:
     assert lstmc("lint", "net.prototxt", "--all").code == 1
     ended = lstmc("lint", "net.prototxt", "--all", "--target", "flat")
     assert (ended.code, ended.err) == (2, "BackendError: --all is for every target: found --target too\n")
+
+
+def test_a_net_does_not_steer_the_terminal(lstmc: LSTMC) -> None:
+    Path("net.prototxt").write_text(NET.replace('type: "Bias"', 'type: "\\033[31m"'))
+    for more in ((), ("--all",)):
+        ended = lstmc("lint", "net.prototxt", "--target", "flat") if not more else lstmc("lint", "net.prototxt", *more)
+        assert "\x1b" not in ended.out + ended.err
+        assert "\\x1b[31m" in ended.out

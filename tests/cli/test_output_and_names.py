@@ -190,3 +190,20 @@ def test_names_do_not_steer_the_terminal(lstmc: LSTMC) -> None:
     assert "\x1b" not in err
     assert "  extra: \\x1b[31m0 [1]\n" in err
     assert err.endswith("  and 50 more\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("compile FILE.py", "show FILE.py", "run FILE.prototxt --inputs x.npz", "run net.prototxt --inputs FILE.npz"),
+        *("lint FILE.prototxt", "plot FILE", "new cell FILE", "compile net.py -o FILE", "report FILE"),
+        *("verify net.py --on interpreter --inputs FILE.npz", "import FILE.onnx -o i", "draw net.py -o FILE.svg"),
+    ],
+)
+def test_names_longer_than_a_file_can_have(lstmc: LSTMC, command: str) -> None:
+    Path("net.py").write_text(PLAIN)
+    assert lstmc("compile", "net.py").code == 0
+    ended = lstmc(*command.replace("FILE", "a" * 300).split())
+    assert ended.code != 0
+    assert "aaa" in ended.err or "File name too long" in ended.err
+    assert "Traceback" not in ended.err

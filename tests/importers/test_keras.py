@@ -533,3 +533,12 @@ def test_a_thousand_mutants_are_read_or_refused_in_words(tmp_path: Path, format:
             refused += 1
     assert refused > 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes
+
+
+@pytest.mark.parametrize("shape", [[None, [4], 3], [None, "4", 3], [None, -4, 3]])
+def test_an_input_whose_shape_is_not_in_numbers(tmp_path: Path, shape: list[Any]) -> None:
+    arrays = [np.zeros((3, 8)), np.zeros((2, 8)), np.zeros(8)]
+    path = old_file(tmp_path / "m.h5", "LSTM", {**LSTM, "batch_input_shape": shape}, arrays)
+    with pytest.raises(SourceError) as caught:
+        import_file(path)
+    assert f"layer cell: expected an input's shape in whole numbers, found {shape}" in str(caught.value)

@@ -353,3 +353,11 @@ def test_a_thousand_mutants_are_read_or_refused_in_words(tmp_path: Path) -> None
             refused += 1
     assert refused > 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**18  # kilobytes
+
+
+def test_an_operand_that_must_be_there_and_is_not() -> None:
+    nodes: list[Node] = [("Expand", ["w", ""], ["e"], {}), ("Add", ["x", "e"], ["y"], {})]
+    with pytest.raises(RefusedError) as caught:
+        from_onnx(built(nodes, X3, {"w": floats(1)}))
+    (refusal,) = caught.value.refusals
+    assert (refusal.attribute, refusal.value, refusal.why) == ("operands", "none in place 2", "Expand needs one there")

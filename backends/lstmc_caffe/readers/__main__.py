@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from lstmc.errors import LstmcError
+from lstmc.plain_text import plain
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.readers.environment import make
 from lstmc_caffe.readers.known import load_reader, reader_names
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with ReaderSession(reader) as session:
                 print(f"{name}: {session.version()}")
     except LstmcError as error:
-        print(error, file=sys.stderr)
+        print(plain(str(error)), file=sys.stderr)
         return 2
     return 0
 

@@ -6,6 +6,7 @@ A size without a number is its name, in an array of objects: such arrays are cut
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,22 @@ def folded(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     ]
     if named and node.op not in MOVES and node.op not in OF_SIZES:
         raise Refused("operands", f"the size {named[0]}", "it is reckoned with, so it must be a number", PIN)
+    for slot, array in enumerate(arrays):
+        if array is None and slot in _required(fold, len(arrays)):
+            raise Refused(
+                "operands", f"none in place {slot + 1}", f"{node.op} needs one there", "check it with onnx.checker"
+            )
     with np.errstate(all="ignore"):
         made = fold(node, *arrays)
     return [_settled(one) for one in (made if isinstance(made, list) else [made])]
+
+
+def _required(fold: Fold, count: int) -> range:
+    """The places of a node's ``count`` operands in which one must be."""
+    _, *operands = signature(fold).parameters.values()
+    if any(each.kind is Parameter.VAR_POSITIONAL for each in operands):
+        return range(count)
+    return range(sum(each.default is Parameter.empty for each in operands))
 
 
 def _settled(array: Any) -> Array:
