@@ -115,7 +115,7 @@ def test_its_target_is_compiled_for_and_its_rules_are_held(python: Run, tmp_path
 
 
 def test_its_pass_runs_where_it_says_and_brings_its_op_to_onnx(python: Run) -> None:
-    (row,) = json.loads(python("-m", "lstmc", "backends", "--json"))["passes"]
+    (row,) = json.loads(python("-m", "lstmc", "targets", "--json"))["passes"]
     assert row == {
         "pass": "exponential_as_exp",
         "where": "before simplify:1, backend onnx",

@@ -12,7 +12,7 @@ from lstmc.dsl import Cell
 from lstmc.errors import Argument, PluginError
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.passes import PassList
-from lstmc.passes.installed import PASSES, load_insertion
+from lstmc.passes.installed import PASSES, installed_passes, load_insertion, with_installed
 from lstmc.plugins import does_not_load, load_point, malformed, offered, the_one
 from lstmc.similar_names import nearest_or_all
 
@@ -91,10 +91,14 @@ def plugin_faults() -> Iterator[Finding]:
 def _load_placed(name: str) -> None:
     """Raise :class:`PluginError` for a pass that is not whole, or has its place in no list of any backend."""
     insertion = load_insertion(name)
+    try:
+        installed_passes()
+    except PluginError:  # another one is not whole, and is named itself
+        return
     for backend in _whole_backends():
         for target in backend.targets:
             lists = [backend.passes(target), *(backend.forms(target).values() if isinstance(backend, Tunes) else ())]
-            if any(insertion.put_into(PassList(passes), backend.name, target) for passes in lists):
+            if any(insertion.step in with_installed(PassList(passes), backend.name, target) for passes in lists):
                 return
     point = the_one(PASSES, name, "pass")
     raise malformed(point, "pass", "a place in the list of some target", f"none that has it: {insertion.place}")

@@ -87,10 +87,16 @@ def _problems(insertion: object, point: EntryPoint) -> Iterator[tuple[str, str]]
 
 
 def with_installed(passes: PassList, backend: str | None, target: str | None) -> PassList:
-    """Return the list with the passes of packages in it, those at one place sorted by name."""
-    insertions = sorted(installed_passes().items())
-    for _, insertion in [each for each in insertions if each[1].before is not None]:
-        insertion.put_into(passes, backend, target)
-    for _, insertion in reversed([each for each in insertions if each[1].before is None]):
-        insertion.put_into(passes, backend, target)
-    return passes
+    """Return the list with the passes of packages in it, those at one place sorted by name.
+
+    A pass may have its place beside one of another package: the list is gone through until nothing is added.
+    """
+    waiting = dict(sorted(installed_passes().items()))
+    while True:
+        before = [name for name, each in waiting.items() if each.before is not None]
+        after = [name for name, each in waiting.items() if each.before is None]
+        placed = [name for name in (*before, *reversed(after)) if waiting[name].put_into(passes, backend, target)]
+        if not placed:
+            return passes
+        for name in placed:
+            del waiting[name]

@@ -84,6 +84,14 @@ def test_a_pass_is_for_one_backend_or_for_some_targets(install: Install) -> None
     assert "two" not in names
 
 
+def test_a_pass_may_stand_beside_one_of_another_package(install: Install) -> None:
+    put(install, 'Insertion(One(), before="two")', 'Insertion(Two(), after="hoist")')
+    names = pass_names("caffe")
+    at = names.index("hoist")
+    assert names[at : at + 3] == ["hoist", "one", "two"]
+    assert list(plugin_faults()) == []
+
+
 def test_the_first_run_of_a_pass_that_runs_once_has_a_number_too(install: Install) -> None:
     put(install, 'Insertion(One(), before="hoist:1")')
     names = pass_names("caffe")
