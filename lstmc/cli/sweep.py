@@ -35,6 +35,7 @@ from lstmc.cli.options import (
 )
 from lstmc.errors import SweepError
 from lstmc.model_file import model_in
+from lstmc.output import PREVIOUS
 from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Space, over_seeds, sweep
 
 STYLES: Styles = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "dropped": "dim"}
@@ -161,6 +162,8 @@ def sweep_command(
     out.print(listed(found.rows, said_of_it=True))
     if groups := over_seeds(found.rows):
         out.print(summary(groups))
+    if overwrite and (folder / PREVIOUS).is_dir():
+        out.print(f"earlier sweeps are in {folder / PREVIOUS}", markup=False, soft_wrap=True)
     for path in found.files:
         out.print(f"wrote {path}", markup=False, soft_wrap=True)
     if found.best is not None:

@@ -36,6 +36,7 @@ from lstmc.cli.options import (
 )
 from lstmc.cli.progress import shown
 from lstmc.model_file import model_in
+from lstmc.output import PREVIOUS
 from lstmc.runs.events import Event, Progress
 from lstmc.runs.tensorboard import EventFiles
 
@@ -127,6 +128,8 @@ def train_command(
             command=command(),
             sizes=parse_sizes(sizes or []),
         )
+    if overwrite and (folder / PREVIOUS).is_dir():
+        out.print(f"earlier runs are in {folder / PREVIOUS}", markup=False, soft_wrap=True)
     if run.not_drawn:
         out.print(run.not_drawn, markup=False)
     wrote = table("wrote", "file", "bytes", key="files")

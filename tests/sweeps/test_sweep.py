@@ -310,6 +310,7 @@ def test_results_have_the_costs_of_each_run_and_means_over_seeds(lstmc: LSTMC, h
     assert "means and standard deviations over seeds" in ended.out
     changed = lstmc(*data, "--grid", "seed=3", "-D", "N=4", "--epochs", "1", "--overwrite")
     assert (changed.code, list(results())) == (0, ["points/seed=3"])
+    assert "earlier sweeps are in sweep/previous\n" in changed.out
     assert not Path("sweep/summary.csv").exists()
     assert Path("sweep/previous/1/points/cell=gru,seed=1/weights.npz").is_file()
     assert Path("sweep/previous/1/sweep.json").is_file()

@@ -55,6 +55,7 @@ class TestFolder:
             "  the net is another one\n"
             "  the data is other data, or comes in another order\n"
             "  give what it was started with, or start a new run\n"
+            "  begin again in this folder, which keeps what it has\n"
             "  give another folder"
         )
 
