@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from lstmc.backend import find_backends, find_cells, load_backend, load_cell
 from lstmc.dsl import Cell, CellModel, Model
+from lstmc.dsl.value import instead_of
 from lstmc.errors import LstmcError, ModelFileError, PluginError
 from lstmc.ir import Graph
 from lstmc.numerals import number, whole
@@ -114,7 +115,7 @@ class ModelSource:
             raise
         except (Exception, SystemExit) as error:
             raise _from_user_code(
-                f"{self.name} does not trace", error, self.model.function.__code__.co_filename
+                f"{self.name} does not trace", error, self.model.written.__code__.co_filename
             ) from error
 
 
@@ -184,7 +185,8 @@ def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFile
             if frame.filename == filename and frame.lineno is not None:
                 end = frame.end_lineno or frame.lineno
                 loc = SrcLoc(display(filename), frame.lineno, frame.colno or 0, end, frame.end_colno or 0)
-    return ModelFileError(f"{what}: {type(error).__name__}: {text}", loc=loc)
+    hint = instead_of(error.name) if isinstance(error, NameError) and error.name else ""
+    return ModelFileError(f"{what}: {type(error).__name__}: {text}{hint}", loc=loc)
 
 
 def _pick(module: ModuleType, path: Path, name: str | None) -> Model:

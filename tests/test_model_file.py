@@ -67,3 +67,28 @@ def test_the_one_cell_of_a_file_needs_no_name_whatever_the_file_imports(tmp_path
     with pytest.raises(ModelFileError) as caught:
         model_in(str(path))
     assert caught.value.message.endswith(f"found the cells lstm, mine, other: name one, {path}:mine")
+
+
+def test_an_error_in_a_cell_is_at_its_own_line(tmp_path: Path) -> None:
+    path = tmp_path / "cells.py"
+    path.write_text(
+        "from lstmc import *\n"
+        "@cell\n"
+        "def c(x=Input(2, 3), h=State(2, 3)):\n"
+        "    h = torch.tanh(x + h)\n"
+        '    return h, {"h": h}\n'
+    )
+    with pytest.raises(ModelFileError) as caught:
+        model_in(f"{path}:c").graph({"T": 2})
+    assert caught.value.message == f"{path}:c does not trace: NameError: name 'torch' is not defined"
+    assert caught.value.loc is not None
+    assert (caught.value.loc.line, caught.value.loc.text()) == (4, "torch")
+
+
+def test_a_name_that_is_not_defined_has_its_import_or_what_it_is_called_here(tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    for called, hint in (("softmax", "from lstmc import softmax"), ("zeros", "full(shape, 0)")):
+        path.write_text(f"from lstmc import Input, model\n@model\ndef net(X=Input(2, 3)):\n    return {called}(X)\n")
+        with pytest.raises(ModelFileError) as caught:
+            model_in(str(path)).graph({})
+        assert caught.value.message.endswith(f"NameError: name '{called}' is not defined: write {hint}")

@@ -37,6 +37,10 @@ class Conversion:
     source: SourceCheck | None = None
     remarks: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        outcome = "everything agrees" if self.passed else "something differs: see .proof, .source and .verification"
+        return f"<lstmc.Conversion of {self.model!r} to {self.net!r}: {outcome}>"
+
     @property
     def passed(self) -> bool:
         """Whether every output and gradient is within its tolerance.

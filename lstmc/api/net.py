@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lstmc.activity import doing
 from lstmc.api.displays import layers_html
 from lstmc.api.places import INTERPRETER, On, is_gpu, one_place, places
-from lstmc.api.stream import Arrays, Shape, Stream, stream_files
+from lstmc.api.stream import Arrays, Shape, Stream, by_name, stream_files
 from lstmc.api.verification import Verification, verification
 from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
 from lstmc.data import read_arrays
@@ -209,10 +209,13 @@ class Net:
             artifact = self.backend.emit(self.compiled, weights)
         return verification(self.backend, self.compiled, artifact, weights, places(self.backend, on), seed, given)
 
-    def run(self, inputs: Arrays | None = None, /, *, on: On | None = None, **named: NDArray[Any]) -> dict[str, Array]:
+    def run(
+        self, inputs: Arrays | NDArray[Any] | None = None, /, *, on: On | None = None, **named: NDArray[Any]
+    ) -> dict[str, Array]:
         """One forward pass: outputs by name, in the model's shapes.
 
-        Inputs are given by name, ``net.run(X=x)``, or as a mapping. ``on`` is ``caffe-cpu`` (also without it),
+        Inputs are given by name, ``net.run(X=x)``, or as a mapping; where there is one, as an array alone. ``on`` is
+        ``caffe-cpu`` (also without it),
         ``caffe-gpu``, or ``interpreter``, which needs no Caffe and computes in float64. An input with a fill may be
         left out. Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
 
@@ -221,7 +224,7 @@ class Net:
         >>> net.run(x=np.zeros((2, 1, 3)), on="interpreter")["y"].shape
         (2, 1, 3)
         """
-        arrays = {**(inputs or {}), **named}
+        arrays = by_name(inputs, named, lambda: self.inputs)
         if one_place(self.backend, on) == INTERPRETER:
             return Interpreted(self.compiled, self.weights).run(arrays)
         gpu = is_gpu(self.backend, on)

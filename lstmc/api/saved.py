@@ -15,12 +15,12 @@ from lstmc.activity import doing
 from lstmc.api.build import trained_weights, writer_of
 from lstmc.api.displays import layers_html
 from lstmc.api.places import On, is_gpu
-from lstmc.api.stream import Stream, stream_files
+from lstmc.api.stream import Stream, by_name, stream_files
 from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
 from lstmc.errors import BackendError, ModelFileError
 from lstmc.generate.vocabulary import Vocabulary
 from lstmc.generate.writer import Writer
-from lstmc.manifest import manifest_path
+from lstmc.manifest import manifest_path, read_manifest
 from lstmc.ops import Array
 from lstmc.stored import AnyArray
 
@@ -75,15 +75,29 @@ class SavedNet:
         return trained_weights(trained, manifest_path(self.path), self.backend)
 
     def run(
-        self, inputs: Mapping[str, AnyArray] | None = None, /, *, on: On | None = None, **named: NDArray[Any]
+        self,
+        inputs: Mapping[str, AnyArray] | NDArray[Any] | None = None,
+        /,
+        *,
+        on: On | None = None,
+        **named: NDArray[Any],
     ) -> dict[str, Array]:
         """One forward pass: outputs by name, in the model's shapes. ``on`` is ``caffe-cpu``, or ``caffe-gpu``.
 
         Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
         """
         gpu = is_gpu(self.backend, on)
+        arrays = by_name(inputs, named, self._inputs)
         doing(f"running {self.path.name}")
-        return require(self.backend, Runs).run(self.path, {**(inputs or {}), **named}, self.trained, gpu)
+        return require(self.backend, Runs).run(self.path, arrays, self.trained, gpu)
+
+    def _inputs(self) -> list[str]:
+        """The names of the inputs that must be given, by its manifest."""
+        manifest = read_manifest(manifest_path(self.path))
+        return [name for name, entry in manifest.inputs.items() if not entry.filled]
+
+    def __repr__(self) -> str:
+        return f"<lstmc.SavedNet {self.path}, of backend {self.backend.name}>"
 
     @contextmanager
     def stream(self, on: On | None = None) -> Iterator[Stream]:

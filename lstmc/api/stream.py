@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from lstmc.backend import Backend, Runs, Steps, require
+from lstmc.errors import DataError
 from lstmc.ops import Array
 
 Arrays = Mapping[str, NDArray[Any]]
 Shape = tuple[int, ...]
+A = TypeVar("A")
+
+
+def by_name(
+    inputs: Mapping[str, A] | NDArray[Any] | None,
+    named: Mapping[str, NDArray[Any]],
+    needed: Callable[[], Iterable[str]],
+) -> dict[str, A | NDArray[Any]]:
+    """Return the inputs of a call by name; an array alone is the one input that is ``needed``.
+
+    Raises :class:`~lstmc.errors.DataError` for an array alone where several inputs are needed.
+    """
+    if inputs is None or isinstance(inputs, Mapping):
+        return {**(inputs or {}), **named}
+    names = list(needed())
+    if len(names) != 1 or named:
+        example = ", ".join(f"{name}=..." for name in names) or "no inputs"
+        raise DataError(f"expected arrays by name, as in ({example}), found {type(inputs).__name__} without a name")
+    return {names[0]: inputs}
 
 
 class Stream:
@@ -32,9 +52,9 @@ class Stream:
         """Begin a sequence with these states, ``{"lstm/h": h}``; those left out begin as the model says."""
         self._steps.start({**(states or {}), **named})
 
-    def __call__(self, inputs: Arrays | None = None, /, **named: NDArray[Any]) -> dict[str, Array]:
-        """One step: its outputs by name. Inputs by name, ``step(x=x)``, or as a mapping."""
-        return self._steps.step({**(inputs or {}), **named})
+    def __call__(self, inputs: Arrays | NDArray[Any] | None = None, /, **named: NDArray[Any]) -> dict[str, Array]:
+        """One step: its outputs by name. Inputs by name, ``step(x=x)``, or as a mapping; one alone needs no name."""
+        return self._steps.step(by_name(inputs, named, lambda: self.inputs))
 
 
 @contextmanager

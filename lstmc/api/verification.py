@@ -33,6 +33,9 @@ class Verification:
     def __bool__(self) -> bool:
         return self.passed
 
+    def __repr__(self) -> str:
+        return f"<lstmc.Verification: {'; '.join(f'{report.executor}: {report.verdict()}' for report in self.reports)}>"
+
     def __str__(self) -> str:
         missing = {name: reason for name, reason in self.not_run.items() if name not in self.no_hardware}
         not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in missing.items()]

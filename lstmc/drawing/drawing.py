@@ -37,6 +37,9 @@ class Drawing:
         picture = picture_of(graph, steps)
         return cls(picture, laid_out(picture))
 
+    def __repr__(self) -> str:
+        return f"<lstmc.Drawing: {len(self.picture.boxes)} boxes, {len(self.picture.arrows)} arrows>"
+
     @cached_property
     def svg(self) -> str:
         """The picture as SVG; box number i of the picture has the id ``n<i>`` and, as a tip, its line

@@ -11,7 +11,8 @@ import numpy as np
 from lstmc.dsl.cell_use import birth
 from lstmc.dsl.declare import as_filler, fixed_values
 from lstmc.dsl.definition import Definition
-from lstmc.dsl.dims import as_size
+from lstmc.dsl.dims import Dim, as_size
+from lstmc.dsl.function import suggested_argument
 from lstmc.dsl.result import Out, StepResult
 from lstmc.dsl.step import Binding, call_step, check_is_value
 from lstmc.dsl.trace import check_name
@@ -53,10 +54,18 @@ class Cell(Definition, Generic[Out]):
         return bound
 
     def _not_bound(self, values: tuple[Any, ...]) -> str:
-        example = f"{self.name}({', '.join(f'{d}=...' for d in self.dims)})"
         if any(isinstance(value, Value) for value in values):
-            return f"{self.owner} is not bound yet: write {example} first, and call or scan what that returns"
-        return f"sizes are bound by name: expected {example}, found {', '.join(map(described, values))}"
+            arguments = ", ".join([*self.inputs, *self.states])
+            return (
+                f"{self.owner} has no sizes yet: write {self.example()} first, and call what that returns, as in"
+                f" {self.example()}({arguments}), or scan it in a model"
+            )
+        return f"sizes are given by name: expected {self.example()}, found {', '.join(map(described, values))}"
+
+    def example(self) -> str:
+        """Return a call that gives the sizes which no input tells: ``lstm(H=...)``."""
+        told = {size.name for declared in self.inputs.values() for size in declared.shape if isinstance(size, Dim)}
+        return f"{self.name}({', '.join(f'{d}=...' for d in self.dims if d not in told)})"
 
     def _bind(self, bound: BoundCell[Out], key: str, value: Any, loc: SrcLoc | None) -> None:
         if key in self.signature.options:
@@ -81,7 +90,12 @@ class Cell(Definition, Generic[Out]):
                 )
             bound.fills[key] = value
         else:
-            raise DimError(f"{self.name} has nothing called {key} to bind: it has {self._bindable()}", loc=loc)
+            names = [*self.dims, *self.signature.options, *self.params]
+            raise DimError(
+                f"{self.name} has no dimension, option or parameter {key}{suggested_argument(key, names)}; it has"
+                f" {self._bindable()}",
+                loc=loc,
+            )
 
     def _bindable(self) -> str:
         kinds = {"dimensions": self.dims, "options": [*self.signature.options], "parameters": [*self.params]}

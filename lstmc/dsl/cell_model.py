@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 
 from lstmc.dsl.cell import Cell
 from lstmc.dsl.declare import InputDeclaration
@@ -46,6 +47,10 @@ class CellModel(Model):
         )
         super().__init__(run)
         self.loc, self.owner = cell.loc, cell.owner  # what errors speak of is the cell
+
+    @property
+    def written(self) -> FunctionType:
+        return cast(FunctionType, self.cell.function)
 
     @property
     def dims(self) -> list[str]:

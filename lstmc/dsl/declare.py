@@ -11,6 +11,7 @@ import numpy as np
 
 from lstmc import ops
 from lstmc.dsl.dims import Size, as_size, shape_text
+from lstmc.dsl.function import checked
 from lstmc.dsl.value import Declared, Value, described, finite, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import Constant, Filler, Values
@@ -48,7 +49,8 @@ class Declaration(Declared):
         object.__setattr__(self, "shape", tuple(map(as_size, self.shape)))
         if not self._takes_fill(self.fill):
             raise DslError(
-                f"{self.kind} fill: expected a filler such as constant(0) or uniform(-0.1, 0.1), found {self.fill!r}",
+                f"{self.kind} fill: expected a filler such as constant(0) or uniform(-0.1, 0.1),"
+                f" found {described(self.fill)}",
                 loc=argument_location(self.loc, None, "fill"),
             )
 
@@ -176,6 +178,7 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
 
 
 # Typed as what the function gets in their place, so that an editor knows the argument.
+@checked
 def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Value:
     """An array that is fed. In a cell it is one step's slice. With ``fill`` a net has it as DummyData.
 
@@ -185,12 +188,14 @@ def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain |
     return cast(Value, InputDeclaration(shape, as_filler(fill), here(), values))
 
 
+@checked
 def State(*shape: Size, fill: Filler | float | None = None) -> Value:
     """A value carried from step to step. It starts at zero, or at a constant blob made by ``fill`` (a number
     or a filler), or at ``init``."""
     return cast(Value, StateDeclaration(shape, as_filler(fill), here()))
 
 
+@checked
 def Param(
     *shape: Size, fill: Filler | Any = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True
 ) -> Value:
@@ -202,6 +207,7 @@ def Param(
     return cast(Value, ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained))
 
 
+@checked
 def params(
     count: Size,
     *shape: Size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -47,6 +48,20 @@ class Definition:
         self.__doc__ = function.__doc__
         self.signature = _read_signature(function, self.owner)
 
+    def __repr__(self) -> str:
+        """Return what it is and what it takes, in a line."""
+        kinds = (("input", self.inputs), ("state", self.states), ("parameter", self.params))
+        parts = [
+            f"{kind}{'s' if len(named) > 1 else ''} " + ", ".join(f"{name} {d.text}" for name, d in named.items())
+            for kind, named in kinds
+            if named
+        ]
+        if self.signature.options:
+            parts.append(
+                "options " + ", ".join(f"{name}={value!r:.40}" for name, value in self.signature.options.items())
+            )
+        return f"<{self.kind} {self.name}{': ' if parts else ''}{'; '.join(parts)}>"
+
     @property
     def inputs(self) -> dict[str, InputDeclaration]:
         return self.signature.of_kind(InputDeclaration)
@@ -63,6 +78,12 @@ class Definition:
     def dims(self) -> list[str]:
         """The names of the dimensions in its declarations, in order."""
         return free([size for declared in self.signature.declarations.values() for size in declared.sizes])
+
+
+def _word(value: object) -> str:
+    """Return an option's value as a line shows it."""
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) else reprlib.repr(value)
 
 
 def _check_function(function: object, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lstmc.dsl.dims import whole_number
+from lstmc.dsl.function import checked
 from lstmc.dsl.value import described, is_scalar
 from lstmc.errors import DslError
 from lstmc.ops import IntegerRange, RealRange
@@ -11,6 +12,7 @@ from lstmc.source import argument_location, here
 __all__ = ["integers", "reals"]
 
 
+@checked
 def integers(low: int, high: int) -> IntegerRange:
     """Whole numbers from ``low`` to ``high``, both included: ``Input(T, N, values=integers(0, 1))`` is a mask."""
     for position, (name, given) in enumerate((("low", low), ("high", high))):
@@ -21,6 +23,7 @@ def integers(low: int, high: int) -> IntegerRange:
     return IntegerRange(int(low), int(high))
 
 
+@checked
 def reals(low: float, high: float) -> RealRange:
     """Numbers from ``low`` to ``high``: ``Input(N, 1, values=reals(0, 10))`` are times."""
     for position, (name, given) in enumerate((("low", low), ("high", high))):

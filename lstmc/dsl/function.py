@@ -1,13 +1,17 @@
-"""What all functions of the language do besides their own work: they check their arguments and name their results."""
+"""What all functions of the language do besides their own work: they refuse wrong arguments and name their results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from inspect import Parameter, Signature, signature
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from lstmc.dsl.hints import ARGUMENTS
 from lstmc.dsl.trace import CALL, Call, Trace, Traced, derived_name
-from lstmc.source import assigned_names
+from lstmc.errors import DslError
+from lstmc.similar_names import did_you_mean
+from lstmc.source import argument_location, assigned_names, here
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,12 +36,68 @@ def named(made: Callable[P, R], word: str = "") -> Callable[P, R]:
         token = CALL.set(inside)
         try:
             result = made(*args, **kwargs)
+        except TypeError as error:
+            refuse_arguments(made, kwargs, error)
+            raise
         finally:
             CALL.reset(token)
         _name_results(inside, result, word, (*args, *kwargs.values()))
         return result
 
     return call
+
+
+def checked(made: Callable[P, R]) -> Callable[P, R]:
+    """The function, whose calls with wrong arguments are errors of the language."""
+
+    @wraps(made)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return made(*args, **kwargs)
+        except TypeError as error:
+            refuse_arguments(made, kwargs, error)
+            raise
+
+    return call
+
+
+def refuse_arguments(made: Callable[..., Any], given: Iterable[str], error: TypeError) -> None:
+    """Raise the :class:`DslError` of a call with wrong arguments; return if ``error`` is from inside the function."""
+    if error.__traceback__ is None or error.__traceback__.tb_next is None:
+        refuse_call(made.__name__, signature(made), given, str(error))
+
+
+def refuse_call(name: str, expected: Signature, given: Iterable[str], why: str) -> NoReturn:
+    """Raise the :class:`DslError` of a call with wrong arguments: what is wrong, and how the function is called.
+
+    ``given`` are the names of the keyword arguments; ``why`` is Python's own text.
+    """
+    bare = [parameter.replace(annotation=Parameter.empty) for parameter in expected.parameters.values()]
+    usage = f"{name}{Signature([_plain(p) for p in bare])}".replace("Ellipsis", "...")
+    unknown = [word for word in given if word not in expected.parameters]
+    starred = [p.name for p in bare if p.kind is Parameter.VAR_POSITIONAL]
+    if unknown:
+        word = unknown[0]
+        raise DslError(
+            f"{name} has no argument {word}{suggested_argument(word, expected.parameters)}; it is {usage}",
+            loc=argument_location(here(), None, word),
+        )
+    if set(given) & set(starred):
+        raise DslError(f"{name} takes {starred[0]} one by one, without a name; it is {usage}", loc=here())
+    raise DslError(f"{name}: {why.removeprefix(f'{name}() ')}; it is {usage}", loc=here())
+
+
+def _plain(parameter: Parameter) -> Parameter:
+    """An argument whose default prints as no expression with three dots for it."""
+    is_mark = parameter.default is not Parameter.empty and repr(parameter.default).startswith("<")
+    return parameter.replace(default=...) if is_mark else parameter
+
+
+def suggested_argument(word: str, names: Iterable[str]) -> str:
+    """The end of "no argument WORD": the argument that other libraries call so, or one of a similar name."""
+    known = list(names)
+    meant = [name for name in known if word in ARGUMENTS.get(name, ())]
+    return f": write {meant[0]}=" if meant else did_you_mean(word, known)
 
 
 def _name_results(call: Call, result: object, word: str, args: Iterable[Any]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from inspect import Parameter, Signature, signature
 from typing import Any
 
 from lstmc.dsl import (
@@ -22,8 +20,6 @@ from lstmc.dsl import (
     whole_numbers,
 )
 from lstmc.dsl.value import FUNCTIONS, Value
-from lstmc.errors import DslError
-from lstmc.source import here
 
 
 def _reflected(function: Callable[[Any, Any], Value]) -> Callable[[Any, Any], Value]:
@@ -69,24 +65,6 @@ class Methods:
     __rfloordiv__ = _reflected(whole_numbers.floor_divide)
 
 
-def _method(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method ``x.name(...)`` of a function that has x as its first argument."""
-    expected = signature(function)
-    bare = [parameter.replace(annotation=Parameter.empty) for parameter in expected.parameters.values()]
-    arguments = expected.replace(parameters=bare, return_annotation=Signature.empty)
-
-    @wraps(function)
-    def method(*args: Any, **kwargs: Any) -> Any:
-        try:
-            expected.bind(*args, **kwargs)
-        except TypeError as error:
-            why = f"x.{name}(...): {error}: it is the function {function.__name__}{arguments}"
-            raise DslError(why, loc=here()) from None
-        return function(*args, **kwargs)
-
-    return method
-
-
 for _module in (
     *(activations, arrange, counting, fixed, functions, layers),
     *(losses, pointwise, product, reduce, selection, whole_numbers),
@@ -94,4 +72,4 @@ for _module in (
     FUNCTIONS += _module.__all__
 for _name, _function in vars(Methods).items():
     if callable(_function):
-        setattr(Value, _name, _method(_name, _function))
+        setattr(Value, _name, _function)

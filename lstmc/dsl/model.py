@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from itertools import count
-from typing import Any, Self, overload
+from types import FunctionType
+from typing import Any, NoReturn, Self, cast, overload
 
 from lstmc.dsl.declare import Declaration, InputDeclaration, ParamDeclaration
 from lstmc.dsl.definition import Definition
@@ -18,8 +19,8 @@ from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.ops import Input
-from lstmc.similar_names import nearest_or_all
-from lstmc.source import assigned_names, encloses, return_location, returned_names
+from lstmc.similar_names import did_you_mean, nearest_or_all
+from lstmc.source import assigned_names, encloses, here, return_location, returned_names
 
 __all__ = ["Model", "model"]
 
@@ -42,6 +43,11 @@ class Model(Definition):
                 scope=self.owner,
             )
 
+    @property
+    def written(self) -> FunctionType:
+        """The function in the user's file: errors in it are at its lines."""
+        return cast(FunctionType, self.function)
+
     def graph(self, /, **sizes: int) -> Graph:
         """The model's graph, its dimensions bound to ``sizes``: all that it uses, and no others.
 
@@ -57,13 +63,24 @@ class Model(Definition):
             error.located(scope=self.owner if encloses(self.function, error.loc) else None)
             unused = [name for name in sizes if name not in trace.scope.asked]
             if unused and not set(trace.scope.asked) <= set(sizes):  # one is missing: it may have a wrong name
-                error.located(notes=[f"given, and not used before this: {', '.join(unused)}"])
+                missing = [name for name in trace.scope.asked if name not in sizes]
+                hints = [f"{name}{did_you_mean(name, missing)}" for name in unused]
+                error.located(notes=[f"sizes that were given, and not used until here: {', '.join(hints)}"])
             raise
         self._check_used(sizes, dict.fromkeys((*self.dims, *trace.scope.asked)))
         for name, domain in trace.expected.items():
             trace.builder.amend(name, replace(trace.builder.node(name).op, values=domain))  # type: ignore[call-arg]
         carried = _with_carried(trace, outputs)
         return trace.finished_graph(carried, {output.ref: output.name for output in reversed(carried)})
+
+    def __call__(self, /, *args: object, **kwargs: object) -> NoReturn:
+        """Raise: a model is compiled, not called."""
+        inputs = ", ".join(f"{name}=..." for name in self.inputs)
+        raise DslError(
+            f"{self.owner} is not called: lstmc.compile({self.name}, ...).run({inputs}) computes it, and what several"
+            " models have in common is a cell, or a function without @model",
+            loc=here(),
+        )
 
     def with_options(self, /, **given: object) -> Self:
         """The same model with other values for its options. Raises :class:`DslError` for what is none of them."""
@@ -133,7 +150,7 @@ class Model(Definition):
             if not isinstance(value, Value):
                 raise DslError(
                     f"a model returns a Value, a tuple of Values or a dict of them by name, found {described(value)}"
-                    f"{'' if value is result else ' in it'}{_hint(value)}",
+                    f"{'' if value is result else ' in it'}{_hint(result, name, value)}",
                     loc=loc,
                 )
             check_name(name, "the name of a model's output", loc)
@@ -175,9 +192,15 @@ def _with_carried(trace: ModelTrace, outputs: Mapping[str, Ref]) -> list[Output]
     return list(found.values())
 
 
-def _hint(value: object) -> str:
-    last_states = isinstance(value, dict) and all(isinstance(item, Value) for item in value.values())
-    return ": scan returns its outputs and the last states, as in y, last = scan(...)" if last_states else ""
+def _hint(result: object, name: object, value: object) -> str:
+    """Return the end of the error for an output that is no Value but has Values in it."""
+    last_states = isinstance(value, Mapping) and isinstance(result, tuple)
+    if last_states or (isinstance(value, tuple) and any(isinstance(item, Mapping) for item in value)):
+        return ": scan returns its outputs and the last states, as in y, last = scan(...)"
+    if isinstance(value, Mapping) and value:
+        inner = next(iter(value))
+        return f": give each Value in it a name, as in {{'{name}_{inner}': ...}}; last states of a scan are last['h']"
+    return ""
 
 
 @overload

@@ -9,7 +9,7 @@ from inspect import Parameter, getdoc, signature
 from typing import Any, Concatenate, ParamSpec
 
 from lstmc.dsl.arguments import check_values, number_of
-from lstmc.dsl.function import named
+from lstmc.dsl.function import named, refuse_call
 from lstmc.dsl.value import Value, apply, described, inner_trace
 from lstmc.errors import DslError, LstmcError
 from lstmc.ops import Op, Pointwise
@@ -61,7 +61,7 @@ def pointwise(made: Callable[P, Pointwise]) -> Callable[Concatenate[Value, P], V
         try:
             given = told.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{name}(): {error}") from None
+            refuse_call(name, told, kwargs, str(error))
         given.apply_defaults()
         x, *values = given.arguments.values()
         check_values(name, x=x)

@@ -8,6 +8,7 @@ from typing import Any
 from lstmc.dsl.cell import BoundCell
 from lstmc.dsl.counting import counted
 from lstmc.dsl.dims import Size
+from lstmc.dsl.function import checked
 from lstmc.dsl.identifiers import by_identifier
 from lstmc.dsl.result import Out, StepResult, like, step_outputs
 from lstmc.dsl.scan_call import ScanCall, ScanOptions
@@ -25,6 +26,7 @@ __all__ = ["scan"]
 Sequences = Value | tuple[Value, ...] | list[Value] | Mapping[str, Value]
 
 
+@checked
 def scan(
     bound: BoundCell[Out],
     xs: Sequences | None = None,

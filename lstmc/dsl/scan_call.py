@@ -40,10 +40,10 @@ class ScanCall:
         if isinstance(bound, BoundCell):
             return
         if isinstance(bound, Cell):
-            problem = f"such as {bound.name}({', '.join(f'{d}=...' for d in bound.dims)}), found {bound.name} unbound"
+            problem = f"a cell with its sizes: write scan({bound.example()}, ...), found {bound.name} without any"
         else:
-            problem = f"such as lstm(H=64), found {described(bound)}"
-        raise DslError(f"scan takes a bound cell, {problem}", loc=self.at("bound", 0))
+            problem = f"a cell with its sizes, such as lstm(H=64), found {described(bound)}"
+        raise DslError(f"scan takes {problem}", loc=self.at("bound", 0))
 
     def static(self, bound: BoundCell, static: Any) -> dict[str, Value]:
         cell, loc = bound.cell, self.at("static")

@@ -17,7 +17,7 @@ from typing import TypeVar
 from lstmc.dsl.cell_use import CellUse
 from lstmc.dsl.dims import Size
 from lstmc.dsl.scope import Scope
-from lstmc.errors import DimError, DslError, ShapeError
+from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_weight, rename_values
 from lstmc.ops import (
     Arg,
@@ -282,9 +282,14 @@ def size_in(trace: Trace, size: Size, loc: SrcLoc | None) -> int:
     """A size in the dimensions that ``trace`` has. Raises :class:`DimError` for one that is unbound."""
     missing = trace.scope.missing((size,))
     if missing:
+        argument = size_argument(missing[0])
+        is_model = trace.scope is trace.root.scope
+        remedy = f"give it a size with {argument}" if is_model else f"an argument of it declares {missing[0]}, or none"
         raise DimError(
-            f"dimension {missing[0]} has no size in {trace.owner}: it has {', '.join(trace.scope.names) or 'none'}",
+            f"dimension {missing[0]} has no size in {trace.owner}, which has {', '.join(trace.scope.names) or 'none'}:"
+            f" {remedy}",
             loc=loc,
+            arguments=(argument,) if is_model else (),
         )
     try:
         return trace.scope.size(size)

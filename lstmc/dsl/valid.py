@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lstmc.dsl.function import checked
 from lstmc.dsl.step import check_is_value
 from lstmc.dsl.trace import Trace, origin
 from lstmc.dsl.value import Value, inner_trace
@@ -57,6 +58,7 @@ def keep(new: Value, old: Value, mask: Value, name: str) -> Value:
     return Value(trace, trace.apply(Add(), *terms, names=(name,))[0])
 
 
+@checked
 def last_valid(y: Value, lengths: Value) -> Value:
     """The value of each sequence's last step: y [T, N, ...], lengths [N], result [N, ...]; zero for a length of 0.
 

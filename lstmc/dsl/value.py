@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -19,7 +20,8 @@ from lstmc.dsl.matrices import fit, product
 from lstmc.dsl.trace import Trace, Traced, origin, size_in
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import is_weight, made_of_parameters
-from lstmc.ops import Abs, Add, Affine, Binary, Linear, Mul, Op, Power, Round, Sub, Transpose
+from lstmc.ops import Abs, Add, Affine, Binary, Filler, Linear, Mul, Op, Power, Round, Sub, Transpose
+from lstmc.similar_names import did_you_mean
 from lstmc.source import here
 
 __all__ = ["Value"]
@@ -39,7 +41,21 @@ def _refused(why: str) -> Callable[..., NoReturn]:
 
 
 def _no_operation(symbol: str) -> Callable[..., NoReturn]:
-    return _refused(f"{symbol} is no operation on Values: there are + - * / ** % //, and {{functions}}")
+    return _refused(
+        f"{symbol} is no operation on Values. Of masks of 0 and 1, and is a * b, or is maximum(a, b), exclusive or is"
+        " abs(a - b), not is 1 - a"
+    )
+
+
+def _compared(symbol: str, mask: str) -> Callable[..., NoReturn]:
+    return _refused(
+        f"Values cannot be compared, as there are no numbers yet. A mask, 1 where a {symbol} b and else 0, is {mask};"
+        " where(mask, x, y) chooses by it, and maximum(a, b) is the larger one"
+    )
+
+
+def _no_number(asked: str, instead: str) -> Callable[..., NoReturn]:
+    return _refused(f"a Value has no number yet: {asked} cannot take it. {instead}")
 
 
 def _functions() -> str:
@@ -133,7 +149,7 @@ class Value(Methods, Traced):
 
     __bool__ = _refused(
         "a Value has no truth value: the function is traced once, before there are numbers, so `if`, `while`, `and`,"
-        " `or` and `not` cannot look at it. Write the choice as arithmetic, for instance m * a + (1 - m) * b"
+        " `or` and `not` cannot look at it. Write where(step(x), a, b): a where x > 0, else b"
     )
     __iter__ = __contains__ = _refused(
         "a Value cannot be looped over, unpacked or searched: write split(x, parts) for its pieces, or scan(cell, x)"
@@ -144,16 +160,21 @@ class Value(Methods, Traced):
         "a Value cannot be changed: build the new one, for instance with split and concat"
     )
     __rmatmul__ = _refused("@ takes Values on both sides: an array is declared as an Input or a Param")
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refused(
-        "Values cannot be compared: there are no numbers yet. Write the choice as arithmetic, for instance"
-        " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is maximum(a, b), the smaller one is"
-        " minimum(a, b)"
+    __gt__ = _compared(">", "step(a - b)")
+    __lt__ = _compared("<", "step(b - a)")
+    __ge__ = _compared(">=", "1 - step(b - a)")
+    __le__ = _compared("<=", "1 - step(a - b)")
+    __eq__ = _compared("==", "1 - step(abs(a - b))")
+    __ne__ = _compared("!=", "step(abs(a - b))")
+    __float__ = __complex__ = _no_number(
+        "float() and Python's math", "Reckon with it as it is, as in 2 * x, and by lstmc's functions, as in tanh(x)"
     )
-    _no_number = _refused(
-        "a Value has no number yet: float(), int(), range(), formats and the functions of math cannot take"
-        " it. What can: {functions}"
+    __int__ = __trunc__ = _no_number("int()", "Reckon with it as it is; floor(x) and round(x) are whole numbers")
+    __index__ = _no_number(
+        "range(), a shape and an index of a list",
+        "A size is x.shape[0]; the element of an array x of K elements at the place i is sum(one_hot(i, K) * x, -1)",
     )
-    __float__ = __int__ = __index__ = __complex__ = _no_number
+    _formatted = _no_number("a format such as :.3f", 'print(x) and f"{x}" show its name and shape')
     __and__ = __rand__ = _no_operation("&")
     __or__ = __ror__ = _no_operation("|")
     __xor__ = __rxor__ = _no_operation("^")
@@ -163,7 +184,7 @@ class Value(Methods, Traced):
     __hash__ = object.__hash__
 
     def __format__(self, spec: str) -> str:
-        return self._no_number() if spec else str(self)
+        return self._formatted() if spec else str(self)
 
     def __getitem__(self, index: object) -> Value:
         trace = inner_trace(self)
@@ -192,7 +213,7 @@ class Value(Methods, Traced):
             if name.startswith("_"):  # what Python and its tools look for, and can do without
                 raise AttributeError(name)
             written = f"{name}(x)" if name in FUNCTIONS else INSTEAD_OF_METHODS.get(name)
-            hint = f"write {written}" if written else f"it has shape. Functions are {_functions()}"
+            hint = f"write {written}" if written else _instead(name, (*FUNCTIONS, *vars(Methods), "shape", "T"))
             self._refuse(f"a Value has no attribute {name!r}: {hint}")
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -205,16 +226,25 @@ class Value(Methods, Traced):
         operator = _REFLECTED.get(ufunc.__name__)
         if operator and method == "__call__" and isinstance(inputs[0], np.generic | np.ndarray) and not kwargs:
             return getattr(self, operator)(inputs[0].item() if isinstance(inputs[0], np.generic) else inputs[0])
-        return self._refuse(f"NumPy's {ufunc.__name__} cannot take a Value: {_instead(ufunc.__name__)}")
+        name = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
+        return self._refuse(f"NumPy's {name} cannot take a Value: {_instead(name, arguments=(inputs, kwargs))}")
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> NoReturn:
-        self._refuse(f"NumPy's {function.__name__} cannot take a Value: {_instead(function.__name__)}")
+        hint = _instead(function.__name__, arguments=(args, kwargs))
+        self._refuse(f"NumPy's {function.__name__} cannot take a Value: {hint}")
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
-        raise DslError(f"PyTorch's {function.__name__} cannot take a Value: {_instead(function.__name__)}", loc=here())
+        hint = _instead(function.__name__, arguments=(args, kwargs or {}))
+        raise DslError(f"PyTorch's {function.__name__} cannot take a Value: {hint}", loc=here())
 
-    __array__ = _refused("a Value cannot become a NumPy array: there are no numbers yet")
+    __array__ = _refused(
+        "a Value cannot become a NumPy array, as there are no numbers yet: write lstmc's own functions, as in"
+        " tanh(x), and stack(a, b) or concat(a, b) for an array of several"
+    )
+    __jax_array__ = _refused(
+        "a Value cannot become a JAX array, as there are no numbers yet: write lstmc's own functions, as in tanh(x)"
+    )
 
 
 for _operator in ("add", "sub", "mul", "truediv", "matmul"):
@@ -229,12 +259,34 @@ _REFLECTED = {
     "divide": "__rtruediv__",
     "power": "__rpow__",
     "matmul": "__rmatmul__",
-    **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), "__eq__"),
+    "equal": "__eq__",
+    "not_equal": "__ne__",
+    "less": "__gt__",
+    "less_equal": "__ge__",
+    "greater": "__lt__",
+    "greater_equal": "__le__",
 }
 
 
-def _instead(name: str) -> str:
-    return f"write {INSTEAD[name]}" if name in INSTEAD else f"what can is {_functions()}"
+def _instead(
+    name: str, known: Iterable[str] = (), arguments: tuple[Iterable[Any], Mapping[str, Any]] = ((), {})
+) -> str:
+    """Return the remedy for a name of another library, along the axis that it was called with."""
+    if name not in INSTEAD and name not in FUNCTIONS:
+        return did_you_mean(name, known).removeprefix(": ") or f"functions of Values are {_functions()}"
+    written = INSTEAD.get(name, f"{name}(x)")
+    args, kwargs = arguments
+    axes = [kwargs[word] for word in ("axis", "dim") if word in kwargs] or list(args)[1:2]
+    if axes and isinstance(axes[0], int | tuple) and not isinstance(axes[0], bool):
+        written = re.sub(r"\(x, axis=-?\d", f"(x, axis={axes[0]}", written)
+    return f"write {written}"
+
+
+def instead_of(name: str) -> str:
+    """Return the end of the error for a name that is not defined: the import, or the function, that was meant."""
+    if name in FUNCTIONS:
+        return f": write from lstmc import {name}"
+    return f": write {INSTEAD[name]}" if name in INSTEAD else ""
 
 
 class Declared:
@@ -256,6 +308,8 @@ def described(thing: object) -> str:
         return "a Value"
     if isinstance(thing, Declared):
         return f"{thing.written}(...), which is a Value as an argument alone: write def f(x={thing.written}(...))"
+    if isinstance(thing, type) and issubclass(thing, Filler):
+        return f"the filler {thing.name} itself: write {thing.name}(...)"
     if isinstance(thing, ByIdentifier):
         thing = dict(thing)
     return f"{type(thing).__name__} {reprlib.repr(thing)}"
@@ -312,9 +366,12 @@ def _is_made_of_parameters(value: Value) -> bool:
 def _matrix_product(x: Value, y: Value) -> Value:
     """x @ y: by one product where one of them is a matrix of parameters, else by all products of their elements."""
     if not fit(x.shape, y.shape):
+        hint = (
+            "; a parameter W [out, in] times every row of h is linear(h, W)" if x.type.rank == y.type.rank == 2 else ""
+        )
         raise ShapeError(
             "@: the last axis of x must be as long as the last but one of y, and those before them must fit: x is"
-            f" {x.type}, y is {y.type}",
+            f" {x.type}, y is {y.type}{hint}",
             loc=here(),
             notes=(f"x is {origin(x)}", f"y is {origin(y)}"),
         )

@@ -46,6 +46,9 @@ class ImportedModel:
     surroundings: Surroundings | None = None
     runtime: Runtime | None = None
 
+    def __repr__(self) -> str:
+        return f"<lstmc.ImportedModel {self.net.name}, from {self.kind}>"
+
     @classmethod
     def of(
         cls,

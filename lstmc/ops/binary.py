@@ -53,7 +53,14 @@ class Binary(Op):
             return (x,)
         if covered_axes(x.shape, y.shape) is not None:
             return (y,)
-        raise ShapeError(f"{self.name}: shapes do not fit: x is {x}, y is {y}")
+        raise ShapeError(f"{self.name}: shapes do not fit: x is {x}, y is {y}{self._hint(x, y)}")
+
+    def _hint(self, x: TensorType, y: TensorType) -> str:
+        """Return what was probably meant, by the shapes, as the end of an error."""
+        large, small = (x, y) if x.rank > y.rank else (y, x)
+        if any(small.shape == large.shape[:axis] + large.shape[axis + 1 :] for axis in range(large.rank)):
+            return "; a sum, mean or max keeps its axis, with one element, by keepdims=True"
+        return ""
 
     def over_time(self, steps: int, mapped: Sequence[bool]) -> Op | None:
         return self
@@ -99,6 +106,11 @@ class Mul(Binary):
     """z = x * y."""
 
     name = "mul"
+
+    def _hint(self, x: TensorType, y: TensorType) -> str:
+        if y.rank == 2 and x.rank and x.shape[-1] in y.shape:
+            return "; a product with a matrix W [out, in] is linear(x, W)"
+        return super()._hint(x, y)
 
     def eval(self, x: Array, y: Array) -> Arrays:
         return (x * y,)

@@ -9,7 +9,7 @@ import base64
 import binascii
 from dataclasses import dataclass, fields
 from math import isfinite, prod, sqrt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -27,6 +27,15 @@ class Filler:
     """A distribution over arrays of any shape. Prints as the call that makes it: ``uniform(-0.05, 0.05)``."""
 
     name: ClassVar[str]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        known = {field.name: field.default for field in fields(cls)}
+        unknown = [name for name in kwargs if name not in known]
+        if unknown or len(args) > len(known):
+            wrong = f"has no argument {unknown[0]}" if unknown else f"takes {len(known)} arguments, found {len(args)}"
+            usage = ", ".join(f"{name}={default!r}" for name, default in known.items())
+            raise DslError(f"{cls.name} {wrong}; it is {cls.name}({usage})", loc=here())
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for position, field in enumerate(fields(self)):

@@ -30,7 +30,8 @@ class Linear(AlongAxis):
         if w.rank != 2:
             raise ShapeError(f"{self.name}: w must have 2 axes, [out, in]: w is {w}")
         if not 0 <= self.axis < x.rank or prod(x.shape[self.axis :]) != w.shape[1]:
-            raise ShapeError(f"{self.name}: last axes differ: x is {x}, w is {w}")
+            turned = "; w is [out, in]: w.T would fit" if x.rank and x.shape[-1] == w.shape[0] else ""
+            raise ShapeError(f"{self.name}: last axes differ: x is {x}, w is {w}{turned}")
         if b is not None and b.shape != w.shape[:1]:
             raise ShapeError(f"{self.name}: b must be [out]: b is {b}, w is {w}")
         return (TensorType((*x.shape[: self.axis], w.shape[0]), x.dtype),)

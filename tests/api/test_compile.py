@@ -328,3 +328,22 @@ def test_a_net_of_one_step_needs_no_length() -> None:
     assert lstmc.compile(translated, N=1, S=3, step=True).inputs["X"] == (1, 1, 4)
     with pytest.raises(DimError, match="dimension S of input seen"):  # it is no axis of time
         lstmc.compile(translated, N=1, step=True)
+
+
+def test_the_one_input_of_a_net_needs_no_name() -> None:
+    net = lstmc.compile("rnn", T=2, N=1, D=3, H=4)
+    given = x(2, 1, 3)
+    assert_array_equal(net.run(given, on="interpreter")["y"], net.run(x=given, on="interpreter")["y"])
+    two = lstmc.compile("luong", T=2, N=1, D=3, H=4, S=2, E=2)
+    with pytest.raises(DataError) as caught:
+        two.run(given, on="interpreter")
+    assert caught.value.message == "expected arrays by name, as in (x=..., memory=...), found ndarray without a name"
+
+
+def test_no_repr_is_longer_than_a_screen() -> None:
+    net = lstmc.compile("rnn", T=40, N=1, D=3, H=4)
+    picture = net.draw().picture
+    assert repr(net.draw()) == f"<lstmc.Drawing: {len(picture.boxes)} boxes, {len(picture.arrows)} arrows>"
+    assert repr(net.verify(on=["interpreter"])).startswith("<lstmc.Verification: interpreter: all ")
+    assert repr(step) == "<cell step: input x [N, 3]; state h [N, 4]; parameter W [4, 3]>"
+    assert repr(trained) == "<model trained: inputs X [T, N, 3], label [N]>"

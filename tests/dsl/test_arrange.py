@@ -130,7 +130,11 @@ OF_X = "x is X: input [T, N, D], declared at user.py:6"
         ("z = «X[[0, 1]]»", f"DslError: x[...]: found list [0, 1]: {ALLOWED}", ()),
         ("z = «X[True]»", f"DslError: x[...]: found bool True: {ALLOWED}", ()),
         ("z = «X[:'a']»", f"DslError: x[...]: found str 'a': {ALLOWED}", ()),
-        ("z = «X[:, :, :K]»", "DimError: dimension K has no size in model 'net': it has T, N, D", ()),
+        (
+            "z = «X[:, :, :K]»",
+            "DimError: dimension K has no size in model 'net', which has T, N, D: give it a size with K=SIZE",
+            (),
+        ),
         (
             "z = «expand(X, 3, 2, 6)»",
             "ShapeError: expand: x cannot be repeated to [3, 2, 6]: x is f32[3,2,5]; axes are counted from the last,"

@@ -82,9 +82,21 @@ def test_an_option_may_choose_with_if_because_python_decides_it_while_tracing(us
             "rnn(H=4, G=3)",
             9,
             3,
-            "DimError: rnn has nothing called G to bind: it has dimensions N, D, H; parameters W, U",
+            "DimError: rnn has no dimension, option or parameter G; it has dimensions N, D, H; parameters W, U",
         ),
-        ("rnn(x=3)", 4, 3, "DimError: rnn has nothing called x to bind: it has dimensions N, D, H; parameters W, U"),
+        (
+            "rnn(x=3)",
+            4,
+            3,
+            "DimError: rnn has no dimension, option or parameter x; it has dimensions N, D, H; parameters W, U",
+        ),
+        (
+            "rnn(units=3)",
+            4,
+            7,
+            "DimError: rnn has no dimension, option or parameter units: write H=; it has dimensions N, D, H;"
+            " parameters W, U",
+        ),
         ("rnn(H=2.5)", 4, 5, "DimError: rnn(H=...) takes a positive whole number or a dimension, found float 2.5"),
         ("rnn(H=0)", 4, 3, "DimError: rnn(H=...) takes a positive whole number or a dimension, found int 0"),
         ("rnn(H='4')", 4, 5, "DimError: rnn(H=...) takes a positive whole number or a dimension, found str '4'"),
@@ -95,13 +107,13 @@ def test_an_option_may_choose_with_if_because_python_decides_it_while_tracing(us
             7,
             "DslError: rnn(W=...) takes a filler for the parameter, such as uniform(-0.1, 0.1), found str '0.1'",
         ),
-        ("rnn(4)", 0, 6, "DslError: sizes are bound by name: expected rnn(N=..., D=..., H=...), found int 4"),
+        ("rnn(4)", 0, 6, "DslError: sizes are given by name: expected rnn(H=...), found int 4"),
         (
             "rnn(X)",
             0,
             6,
-            "DslError: cell 'rnn' is not bound yet: write rnn(N=..., D=..., H=...) first, and call or scan what that"
-            " returns",
+            "DslError: cell 'rnn' has no sizes yet: write rnn(H=...) first, and call what that returns, as in"
+            " rnn(H=...)(x, h), or scan it in a model",
         ),
         (
             "rnn(H=4, name='a b')",
@@ -123,6 +135,7 @@ def test_what_binding_refuses(user: UserFile, bound: str, start: int, length: in
 
 def test_options_are_named_among_what_can_be_bound(user: UserFile) -> None:
     assert user.refused(OPTION + NET.format("step(leek=1)")).startswith(
-        "DimError: step has nothing called leek to bind: it has dimensions N, D; options activation, leak, residual;"
+        "DimError: step has no dimension, option or parameter leek: did you mean leak?; it has dimensions N, D;"
+        " options activation, leak, residual;"
         " parameters W\n"
     )

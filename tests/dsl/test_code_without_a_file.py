@@ -35,7 +35,7 @@ def test_a_cell_typed_in_works() -> None:
     [
         (
             RNN.replace("linear(h, U)", "linear(h, W)"),
-            "ShapeError: linear: last axes differ: x is f32[2,4], w is f32[4,5]\n"
+            "ShapeError: linear: last axes differ: x is f32[2,4], w is f32[4,5]; w is [out, in]: w.T would fit\n"
             "  <stdin>:7:29 in cell 'rnn'\n"
             "  x is h: state [N, H], declared at <stdin>:6\n"
             "  w is W: parameter [H, D], declared at <stdin>:6\n"
@@ -81,7 +81,7 @@ def test_a_file_that_is_gone_costs_the_caret_only(user: UserFile) -> None:
     with pytest.raises(LstmcError) as caught:
         net.graph(**SIZES)
     assert str(caught.value).splitlines()[:3] == [
-        "ShapeError: linear: last axes differ: x is f32[2,4], w is f32[4,5]",
+        "ShapeError: linear: last axes differ: x is f32[2,4], w is f32[4,5]; w is [out, in]: w.T would fit",
         "  user.py:7:29 in cell 'rnn'",
         "  x is h: state [N, H], declared at user.py:6",
     ]

@@ -138,7 +138,7 @@ BODY = "@model\ndef net(x=Input(N, H){}):\n    return {{'z': x + {}}}\n"
         (
             ", p=Input(H, fill=[1, 2, 3])",
             "p",
-            "DslError: input fill: expected a filler such as constant(0) or uniform(-0.1, 0.1), found [1, 2, 3]",
+            "DslError: input fill: expected a filler such as constant(0) or uniform(-0.1, 0.1), found list [1, 2, 3]",
         ),
     ],
 )

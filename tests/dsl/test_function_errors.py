@@ -48,7 +48,11 @@ X, V, W = (
         ("z = split(X, «True»)", "DslError: split takes a number of equal parts or a list of sizes, found True", ()),
         ("z = «split(X, [2.0, 3])»", "DslError: a size must be a whole number or a dimension, found float 2.0", ()),
         ("z = «reshape(X, '30')»", "DslError: a size must be a whole number or a dimension, found str '30'", ()),
-        ("z = «reshape(X, K, -1)»", "DimError: dimension K has no size in model 'net': it has T, N, D", ()),
+        (
+            "z = «reshape(X, K, -1)»",
+            "DimError: dimension K has no size in model 'net', which has T, N, D: give it a size with K=SIZE",
+            (),
+        ),
         ("z = «reshape(X, 8//(D - 5))»", "DimError: 8//(D - 5) divides by zero (D is 5, given as D=5)", ()),
         ("z = elu(X, «'a'»)", "DslError: elu: alpha must be a number, found str 'a'", ()),
         ("z = elu(X, «alpha=X»)", "DslError: elu: alpha must be a number, found a Value", ()),
@@ -106,7 +110,7 @@ X, V, W = (
         # shapes
         (
             "z = «linear(V, W)»",
-            "ShapeError: linear: last axes differ: x is f32[2,4], w is f32[4,5]",
+            "ShapeError: linear: last axes differ: x is f32[2,4], w is f32[4,5]; w is [out, in]: w.T would fit",
             (f"x is {V}", f"w is {W}"),
         ),
         (

@@ -205,7 +205,7 @@ def test_a_size_under_a_wrong_name_is_told_where_the_right_one_is_missing(user: 
         "    def net(X=Input(T, N, H)):",
         "              ^^^^^^^^^^^^^^",
         "  for example H=64",
-        "  given, and not used before this: hidden",
+        "  sizes that were given, and not used until here: hidden",
     )
 
 

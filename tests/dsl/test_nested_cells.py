@@ -178,7 +178,7 @@ def test_what_a_call_in_a_body_refuses(user: UserFile, marked: str, message: str
 def test_an_error_in_a_called_cell_is_at_its_own_line_and_names_the_way_there(user: UserFile) -> None:
     code = RNN.replace("linear(h, U)", "linear(h, W)") + CALLER.format(call="rnn(H=4)(x, h)")
     assert user.refused(code) == lines(
-        "ShapeError: linear: last axes differ: x is f32[2,4], w is f32[4,5]",
+        "ShapeError: linear: last axes differ: x is f32[2,4], w is f32[4,5]; w is [out, in]: w.T would fit",
         "  user.py:7:29 in cell 'rnn'",
         "    h = tanh(linear(x, W) + linear(h, W))",
         "                            ^^^^^^^^^^^^",

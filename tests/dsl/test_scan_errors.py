@@ -21,7 +21,7 @@ def net(X=Input(T, N, D), Z=Input(7, N, D), S=Input(N), V=Input(N, 4), Q=Input(T
 """
 )
 TWO = ("x: input [N, D], declared at user.py:11", "z: input [N, D], declared at user.py:11")
-UNBOUND = "DslError: scan takes a bound cell, such as rnn(N=..., D=..., H=...), found rnn unbound"
+UNBOUND = "DslError: scan takes a cell with its sizes: write scan(rnn(H=...), ...), found rnn without any"
 START = ": a state without init starts at its fill, or at zero"
 ARRAY = "a NumPy array (write const(it), or declare it as an Input or a Param)"
 OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
@@ -36,8 +36,8 @@ OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
             UNBOUND,
             (),
         ),
-        ("scan(«3», X)", "DslError: scan takes a bound cell, such as lstm(H=64), found int 3", ()),
-        ("scan(«bound=None», xs=X)", "DslError: scan takes a bound cell, such as lstm(H=64), found None", ()),
+        ("scan(«3», X)", "DslError: scan takes a cell with its sizes, such as lstm(H=64), found int 3", ()),
+        ("scan(«bound=None», xs=X)", "DslError: scan takes a cell with its sizes, such as lstm(H=64), found None", ()),
         # the sequences
         ("scan(rnn(H=4), «3»)", "DslError: the sequence for x must be a Value, found int 3", ()),
         (

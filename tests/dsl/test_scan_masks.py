@@ -197,7 +197,7 @@ def test_a_cell_without_a_sequence_runs_for_length_steps(user: UserFile, call: s
         ),
         (
             "scan(free(N=2, H=3), «length=K»)",
-            "DimError: dimension K has no size in model 'net': it has T",
+            "DimError: dimension K has no size in model 'net', which has T: give it a size with K=SIZE",
         ),
     ],
 )

@@ -114,22 +114,39 @@ def net(X=Input(T, N, D)):
 FUNCTIONS = ", ".join(value.FUNCTIONS)
 TRUTH = (
     "a Value has no truth value: the function is traced once, before there are numbers, so `if`, `while`, `and`, `or`"
-    " and `not` cannot look at it. Write the choice as arithmetic, for instance m * a + (1 - m) * b"
+    " and `not` cannot look at it. Write where(step(x), a, b): a where x > 0, else b"
 )
 LOOPED = (
     "a Value cannot be looped over, unpacked or searched: write split(x, parts) for its pieces, or scan(cell, x) in a"
     " model to run a cell over time"
 )
 COMPARED = (
-    "Values cannot be compared: there are no numbers yet. Write the choice as arithmetic, for instance"
-    " m * a + (1 - m) * b with m = sigmoid(8 * x). The larger of two is maximum(a, b), the smaller one is"
-    " minimum(a, b)"
+    "Values cannot be compared, as there are no numbers yet. A mask, 1 where a {} b and else 0, is {};"
+    " where(mask, x, y) chooses by it, and maximum(a, b) is the larger one"
 )
+GREATER, LESS = COMPARED.format(">", "step(a - b)"), COMPARED.format("<", "step(b - a)")
+AT_MOST = COMPARED.format("<=", "1 - step(a - b)")
+EQUAL, UNEQUAL = COMPARED.format("==", "1 - step(abs(a - b))"), COMPARED.format("!=", "step(abs(a - b))")
 NUMBER = (
-    "a Value has no number yet: float(), int(), range(), formats and the functions of math cannot take it."
-    f" What can: {FUNCTIONS}"
+    "a Value has no number yet: float() and Python's math cannot take it. Reckon with it as it is, as in 2 * x, and by"
+    " lstmc's functions, as in tanh(x)"
 )
-OPERATION = f"{{}} is no operation on Values: there are + - * / ** % //, and {FUNCTIONS}"
+INTEGER = (
+    "a Value has no number yet: int() cannot take it. Reckon with it as it is; floor(x) and round(x) are whole numbers"
+)
+INDEX = (
+    "a Value has no number yet: range(), a shape and an index of a list cannot take it. A size is x.shape[0]; the"
+    " element of an array x of K elements at the place i is sum(one_hot(i, K) * x, -1)"
+)
+FORMAT = 'a Value has no number yet: a format such as :.3f cannot take it. print(x) and f"{x}" show its name and shape'
+OPERATION = (
+    "{} is no operation on Values. Of masks of 0 and 1, and is a * b, or is maximum(a, b), exclusive or is abs(a - b),"
+    " not is 1 - a"
+)
+ARRAY_OF = (
+    "a Value cannot become a NumPy array, as there are no numbers yet: write lstmc's own functions, as in tanh(x), and"
+    " stack(a, b) or concat(a, b) for an array of several"
+)
 MATMUL = "@ takes Values on both sides: an array is declared as an Input or a Param"
 TAKES = "{} takes a Value or a number, found {}"
 ARRAY = "a NumPy array (write const(it), or declare it as an Input or a Param)"
@@ -160,26 +177,26 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("«h[0]» = 1", "a Value cannot be changed: build the new one, for instance with split and concat"),
         ("del «h[0]»", "a Value cannot be changed: build the new one, for instance with split and concat"),
         # ... or compares it
-        ("z = «h > 0»", COMPARED),
-        ("if «h <= x»: pass", COMPARED),
-        ("z = «h == x»", COMPARED),
-        ("z = «0 != h»", COMPARED),
-        ("z = «np.float64(0) < h»", COMPARED),
-        ("z = «sorted([h, x])»", COMPARED),
-        ("z = «h in [x]»", COMPARED),
+        ("z = «h > 0»", GREATER),
+        ("if «h <= x»: pass", AT_MOST),
+        ("z = «h == x»", EQUAL),
+        ("z = «0 != h»", UNEQUAL),
+        ("z = «np.float64(0) < h»", GREATER),
+        ("z = «sorted([h, x])»", LESS),
+        ("z = «h in [x]»", EQUAL),
         # ... or needs a number
         ("z = «float(h)»", NUMBER),
-        ("z = «int(h)»", NUMBER),
+        ("z = «int(h)»", INTEGER),
         ("z = «complex(h)»", NUMBER),
         (
             "z = «round(h, 2)»",
             "round takes a Value alone, found 2 digits: write round(x * 100) / 100 for two",
         ),
-        ("z = «range(h)»", NUMBER),
+        ("z = «range(h)»", INDEX),
         ("z = «math.tanh(h)»", NUMBER),
         ("z = «math.ceil(h)»", NUMBER),
-        ("z = «[1, 2][h]»", NUMBER),
-        ("z = «format(h, '.3f')»", NUMBER),
+        ("z = «[1, 2][h]»", INDEX),
+        ("z = «format(h, '.3f')»", FORMAT),
         # operators there are not, or not for these operands
         ("z = «h % 0»", "mod: expected a divisor that is not 0"),
         ("z = «h // None»", "// takes Values, found None"),
@@ -218,12 +235,17 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «h.var»()", "a Value has no attribute 'var': write var(x)"),
         ("z = «h.chunk»(2)", "a Value has no attribute 'chunk': write split(x, parts)"),
         (
-            "z = «h.mean(dim=0)»",
-            "x.mean(...): got an unexpected keyword argument 'dim': it is the function mean(x, axis=None, *,"
-            " keepdims=False)",
+            "z = h.mean(«dim=0»)",
+            "mean has no argument dim: write axis=; it is mean(x, axis=None, *, keepdims=False)",
         ),
         ("z = «h.ndim»", "a Value has no attribute 'ndim': write len(x.shape)"),
-        ("z = «h.data»", f"a Value has no attribute 'data': it has shape. Functions are {FUNCTIONS}"),
+        ("z = «h.data»", "a Value has no attribute 'data': write x itself, or stop_gradient(x)"),
+        ("z = «h.softmx»()", "a Value has no attribute 'softmx': did you mean softmax?"),
+        ("z = «h.qqq»()", f"a Value has no attribute 'qqq': functions of Values are {FUNCTIONS}"),
+        (
+            "import lstmc; z = lstmc.softmax(h, «dim=-1»)",
+            "softmax has no argument dim: write axis=; it is softmax(x, axis=-1)",
+        ),
         ("«h.mask» = x", "a Value takes no attributes, found 'mask': keep what belongs to it in a variable"),
         # NumPy
         ("z = «np.tanh(h)»", "NumPy's tanh cannot take a Value: write tanh(x)"),
@@ -236,13 +258,14 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «np.sum(h)»", "NumPy's sum cannot take a Value: write sum(x, axis=0)"),
         ("z = «np.std(h)»", "NumPy's std cannot take a Value: write var(x, axis=0) ** 0.5"),
         ("z = «np.roll(h, 1)»", "NumPy's roll cannot take a Value: write concat(x[-n:], x[:-n], axis=0)"),
-        ("z = «np.median(h)»", f"NumPy's median cannot take a Value: what can is {FUNCTIONS}"),
+        ("z = «np.median(h)»", f"NumPy's median cannot take a Value: functions of Values are {FUNCTIONS}"),
+        ("z = «np.max(h, -1)»", "NumPy's max cannot take a Value: write max(x, axis=-1)"),
         # PyTorch
         ("import torch; z = «torch.cat([h, h])»", "PyTorch's cat cannot take a Value: write concat(a, b)"),
         ("import torch; z = «torch.sigmoid(h)»", "PyTorch's sigmoid cannot take a Value: write sigmoid(x)"),
-        ("z = «np.add.reduce(h)»", f"NumPy's add cannot take a Value: what can is {FUNCTIONS}"),
-        ("z = «np.asarray(h)»", "a Value cannot become a NumPy array: there are no numbers yet"),
-        ("z = «np.array([h, h])»", "a Value cannot become a NumPy array: there are no numbers yet"),
+        ("z = «np.add.reduce(h)»", "NumPy's add.reduce cannot take a Value: write sum(x, axis=0)"),
+        ("z = «np.asarray(h)»", ARRAY_OF),
+        ("z = «np.array([h, h])»", ARRAY_OF),
     ],
 )
 def test_what_a_value_is_not(user: UserFile, marked: str, message: str) -> None:

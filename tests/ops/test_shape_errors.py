@@ -42,6 +42,7 @@ from lstmc.ops import (
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
 
+KEEPDIMS = "; a sum, mean or max keeps its axis, with one element, by keepdims=True"
 Shapes = tuple[tuple[int, ...], ...]
 
 IMAGE = (2, 4, 5, 6)
@@ -59,10 +60,10 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
     (Linear(-1), ((2, 3), (4, 3)), "linear: last axes differ: x is f32[2,3], w is f32[4,3]"),
     (Linear(), ((2, 3), (4, 3), (3,)), "linear: b must be [out]: b is f32[3], w is f32[4,3]"),
     (Linear(), ((2, 3), (4, 3), (1, 4)), "linear: b must be [out]: b is f32[1,4], w is f32[4,3]"),
-    (Add(), ((2, 3), (2,)), "add: shapes do not fit: x is f32[2,3], y is f32[2]"),
+    (Add(), ((2, 3), (2,)), "add: shapes do not fit: x is f32[2,3], y is f32[2]" + KEEPDIMS),
     (Sub(), ((2, 1), (1, 3)), "sub: shapes do not fit: x is f32[2,1], y is f32[1,3]"),
     (Mul(), ((2, 3, 4), (2, 1, 4)), "mul: shapes do not fit: x is f32[2,3,4], y is f32[2,1,4]"),
-    (Maximum(), ((2, 3), (2,)), "maximum: shapes do not fit: x is f32[2,3], y is f32[2]"),
+    (Maximum(), ((2, 3), (2,)), "maximum: shapes do not fit: x is f32[2,3], y is f32[2]" + KEEPDIMS),
     (Softmax(2), ((2, 3),), "softmax: axis 2 does not exist: x is f32[2,3], with 2 axes"),
     (Softmax(-1), ((2, 3),), "softmax: axis -1 does not exist: x is f32[2,3], with 2 axes"),
     (Split(1, (1, 2)), ((4,),), "split: axis 1 does not exist: x is f32[4], with 1 axes"),
