@@ -68,13 +68,14 @@ def convert(
     step: bool = False,
     on: On | None = None,
     seed: int = 0,
+    whole: bool = False,
     **dims: DimensionSize,
 ) -> Conversion:
     """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
 
     ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. Of a Caffe net
     with recurrent layers of Caffe's own these alone are replaced, and the whole net written, ``NAME.TARGET.prototxt``
-    with its caffemodel; for another backend than Caffe's all of its layers are imported.
+    with its caffemodel; for another backend than Caffe's, and with ``whole``, all of its layers are imported.
     The sizes that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or
     ``sizes={"T": 20}``. With ``step`` the net is one of one time step, to be streamed, and the model one that can be
     (:func:`lstmc.import_file`). ``on`` is a place where the net is run, or several; without it all that can be used
@@ -96,7 +97,7 @@ def convert(
         )
     )
     backend = backend_of(backend, target)
-    if model.surroundings is not None and model.surroundings.backend != backend.name:
+    if model.surroundings is not None and (whole or model.surroundings.backend != backend.name):
         model = model.whole()
     folder = Path(folder)
     paths = write_files(folder, model.files())
@@ -106,9 +107,9 @@ def convert(
     if model.surroundings is None:
         paths += net.save(folder)
     else:
-        whole = model.surroundings.files(net.artifact, net.compiled.target)
-        paths += write_files(folder, whole)
-        remarks = tuple(model.surroundings.remarks(whole, net.compiled.target))
+        files = model.surroundings.files(net.artifact, net.compiled.target)
+        paths += write_files(folder, files)
+        remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
     # the whole model, at the sizes of the source, of which the net may have one step, or others
     whole_model = replace(net.compiled, model=part(written.graph(**{**sizes, **model.net.sizes}), "deploy"))
     proof = prove(model, whole_model, net.weights, seed)

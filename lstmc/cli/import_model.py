@@ -67,6 +67,10 @@ StreamedOption = Annotated[
         help="Import a model to stream: convolutions over time see past frames alone, and outputs come later.",
     ),
 ]
+WholeOption = Annotated[
+    bool,
+    typer.Option("--whole", help="Import all layers of a prototxt, so that the net has only layers of the target."),
+]
 FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")]
 
 
@@ -108,6 +112,7 @@ def _import(
     values: list[str] | None,
     recurrent_only: bool,
     step: bool,
+    whole: bool = False,
 ) -> None:
     """Write model.py, weights.npz and import.json, and print the command that compiles them."""
     model = import_file(
@@ -120,6 +125,7 @@ def _import(
         recurrent_only=recurrent_only,
         step=step,
     )
+    model = model.whole() if whole else model
     report(model, write_files(folder, model.files()))
     told = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
     out.print(
@@ -143,6 +149,7 @@ def convert_command(
     values: SetOption = None,
     recurrent_only: RecurrentOnlyOption = False,
     step: StreamedOption = False,
+    whole: WholeOption = False,
     on: PlacesOption = None,
     seed: SeedOption = 0,
     no_compile: Annotated[
@@ -167,7 +174,7 @@ def convert_command(
     if no_compile:
         if sizes or target or on or choices:
             raise SourceError("--no-compile writes no net: expected no -D, --target, --on and --backend-option with it")
-        _import(source, folder, activation, config, weights, shapes, values, recurrent_only, step)
+        _import(source, folder, activation, config, weights, shapes, values, recurrent_only, step, whole)
         return
     done = convert(
         source,
@@ -182,6 +189,7 @@ def convert_command(
         values=parse_values(values),
         recurrent_only=recurrent_only,
         step=step,
+        whole=whole,
         on=on,
         seed=seed,
     )
@@ -193,6 +201,8 @@ def convert_command(
         checked = Report(f"model.py by {done.source.runtime}", done.source.differences)
         print_report(checked, f"{done.source.runtime} on the source itself")
     print_verification(done.verification)
+    for note in done.net.artifact.notes:
+        out.print(note, markup=False, soft_wrap=True)
     for remark in done.remarks:
         out.print(f"\n{remark}")
     if not done.passed:

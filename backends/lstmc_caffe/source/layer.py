@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.errors import Argument
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
-from lstmc_caffe.targets.shapes import Shape
+from lstmc_caffe.targets.shapes import Shape, Shapes
 
 TYPES = ("LSTM", "RNN")  # the recurrent layers of Caffe's own
 
@@ -49,10 +50,28 @@ def label(message: Any) -> str:
     return f"{message.name} ({message.type})"
 
 
-def unknown_bottoms(message: Any, names: Collection[str]) -> Refusal:
-    """A layer that reads blobs of which nothing says the shape."""
-    why = "its layer is none whose shapes are known here"
-    return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, "give its shape")
+def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]) -> tuple[Refusal, list[Argument]]:
+    """Return the refusal of a layer that reads blobs of unknown shape, and the arguments that it names.
+
+    ``first`` are the blobs whose shapes have to be given: those that no layer of a known type computes.
+    """
+    arguments = [Argument("shapes", f"{name}=SIZES") for name in first]
+    why = f"no known layer computes {', '.join(first)}"
+    mend = f"give {', '.join(map(str, arguments))}"
+    return Refusal(label(message), "bottoms", f"{', '.join(names)} of unknown shape", why, mend), arguments
+
+
+def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
+    """Return the blobs without a known shape that those of ``names``, read by the layer at a place, go back to."""
+    waiting, found = set(names), list[str]()
+    for layer, (bottoms, _) in reversed([*zip(layers, shapes.seen, strict=True)][:place]):
+        tops = [top for top in layer.top if top in waiting]
+        before = {name for name, shape in zip(layer.bottom, bottoms, strict=True) if shape is None}
+        if tops:
+            waiting -= {*tops}
+            waiting |= before
+            found += [] if before else tops
+    return [*found, *sorted(waiting)]
 
 
 def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:

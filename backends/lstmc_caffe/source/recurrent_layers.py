@@ -24,8 +24,8 @@ from lstmc_caffe.source.layer import Layer
 from lstmc_caffe.targets.shapes import Shape
 
 _ZERO = (
-    "Caffe's recurrent layers go on where the forward pass before ended, wherever cont is 1; the imported ones start"
-    " each pass from zero, as a net's first pass does."
+    "Caffe carries states over from one forward pass to the next where cont is 1 at the first step; the converted net"
+    " starts each pass from zero states."
 )
 
 

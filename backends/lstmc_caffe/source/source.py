@@ -10,12 +10,12 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from lstmc.errors import Argument, BackendError
-from lstmc.importers.refusal import RefusedError, SourceError
+from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.sources import SourceNet
 from lstmc.ops import Array
 from lstmc.similar_names import nearest_or_all
 from lstmc_caffe.proto.net import RawNet, net_from_text
-from lstmc_caffe.source.layer import TYPES, Layer, Told, blobs_of, constant_of, unknown_bottoms
+from lstmc_caffe.source.layer import TYPES, Layer, Told, blobs_of, constant_of, first_unknown, unknown_bottoms
 from lstmc_caffe.source.layer_text import layer_fields
 from lstmc_caffe.source.message import wire_fields
 from lstmc_caffe.source.recurrent_layers import Imported, describe_layers
@@ -36,7 +36,9 @@ class CaffeSource:
     summary = "a prototxt of Caffe (with its weights, a caffemodel)"
 
     def knows(self, path: Path) -> bool:
-        """Whether a file is text in which there is a layer."""
+        """Whether a file is text in which there is a layer, or a caffemodel."""
+        if _is_caffemodel(path):
+            return True
         if path.stat().st_size > _LARGEST:
             return False
         content = path.read_bytes()
@@ -50,6 +52,12 @@ class CaffeSource:
         values: Mapping[str, Array],
     ) -> SourceNet:
         """Its recurrent layers, the rest as surroundings; or the whole net, if it has none."""
+        if _is_caffemodel(path):
+            argument = Argument("weights", path.name)
+            message = (
+                f"{path.name}: this file has the weights of a Caffe net: give its prototxt, and this by {argument}"
+            )
+            raise SourceError(message, arguments=(argument,))
         try:
             text = path.read_bytes().decode()
             net = net_from_text(text)
@@ -79,6 +87,15 @@ class CaffeSource:
         return SourceNet(net_described, "Caffe", around, CaffeRuntime([*each_alone(layers, imported)], content))
 
 
+def _is_caffemodel(path: Path) -> bool:
+    """Whether a file begins as a binary NetParameter does: maybe with its name, then with an input or a layer."""
+    with path.open("rb") as file:
+        head = file.read(128)
+    if head[:1] == b"\n" and len(head) > 1 and head[1] < 0x80:
+        head = head[2 + head[1] :]
+    return head[:2] == b"\xa2\x06" or head[:1] in (b"\x12", b"\x1a")
+
+
 def _caffemodel(path: Path) -> bytes:
     try:
         content = path.read_bytes()
@@ -96,13 +113,15 @@ def _caffemodel(path: Path) -> bytes:
 def _layers(net: Any, trained: Any, origin: str, told: Told) -> list[Layer]:
     """The recurrent layers with the shapes of their bottoms and their blobs."""
     known = infer_shapes(net.layer, {**old_inputs(net), **told.shapes}, told.shapes)
-    found, refusals = [], []
+    found, refusals, arguments = [], list[Refusal](), list[Argument]()
     for place, blobs in blobs_of(net, trained, TYPES).items():
         message, seen = net.layer[place], known.seen[place][0]
         bottoms: list[Shape] = [shape for shape in seen if shape is not None]
         if len(bottoms) != len(message.bottom):
             names = [name for name, shape in zip(message.bottom, seen, strict=True) if shape is None]
-            refusals.append(unknown_bottoms(message, names))
+            refused, named = unknown_bottoms(message, names, first_unknown(net.layer, known, place, names))
+            refusals.append(refused)
+            arguments += named
             continue
         fixed = {
             name: constant_of(told.values, name, shape)
@@ -111,5 +130,5 @@ def _layers(net: Any, trained: Any, origin: str, told: Told) -> list[Layer]:
         }
         found.append(Layer(place, message, bottoms, blobs, fixed))
     if refusals:
-        raise RefusedError(origin, refusals)
+        raise RefusedError(origin, refusals, arguments)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.errors import LstmcError, ShapeError
+from lstmc.errors import Argument, LstmcError, ShapeError
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.shapes import ShapeProblem
 from lstmc.importers.frontends.layers import Layers
@@ -69,6 +69,7 @@ class _Reader:
         self.constants: dict[str, Array] = {}  # inputs that are constants
         self.fixed: dict[str, Array] = {}  # and of these the ones that no layer has overwritten
         self.refusals: list[Refusal] = []
+        self.arguments: list[Argument] = []
         self.refused: set[str] = set()  # blobs that refused layers write
         self.recurrent: list[Layer] = []
         self.places: list[int] = []
@@ -81,7 +82,7 @@ class _Reader:
             if used and in_use(message):
                 self._layer(place, message)
         if self.refusals:
-            raise RefusedError(self.origin, self.refusals)
+            raise RefusedError(self.origin, self.refusals, self.arguments)
         remains = [top for top in self.unread if self._remains(top)]
         outputs = {self.builder.output(top, self.values[top]): top for top in self.unread if top not in remains}
         if remains:
@@ -122,7 +123,9 @@ class _Reader:
             return
         unknown = [blob for blob in message.bottom if blob in self.unknown]
         if unknown:
-            self.refusals.append(unknown_bottoms(message, unknown))
+            refused, named = unknown_bottoms(message, unknown, unknown)
+            self.refusals.append(refused)
+            self.arguments += named
         tops: Sequence[str] = ()
         if not unknown and not self.refused.intersection(message.bottom):
             tops = self._tops(place, message)

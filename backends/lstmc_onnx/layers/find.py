@@ -282,6 +282,11 @@ def reasons(history: Sequence[Snapshot]) -> Iterator[str]:
         if isinstance(node.op, Scan):
             what = "Scan" if node.op.body.name in loops else "unrolled, as it has one step"
             yield f"{node.op.body.name}: {what}; it is no LSTM, GRU or RNN: {differences[node.name]}"
+    if loops:
+        yield (
+            "Scan: few runtimes besides ONNX Runtime have this operator; a net has none with form unrolled, or, of a"
+            " Caffe net with cont, with the constant cont=1"
+        )
 
 
 def _title(graph: Graph, name: str) -> str:

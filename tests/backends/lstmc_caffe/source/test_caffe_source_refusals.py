@@ -24,6 +24,29 @@ def written(folder: Path, text: str = VIDEO, weights: bytes | None = None) -> tu
 LSTM = 'num_output: 5\n    weight_filler { type: "uniform" min: -0.5'
 
 
+def test_a_caffemodel_is_asked_for_its_prototxt(tmp_path: Path) -> None:
+    _, weights = written(tmp_path)
+    with pytest.raises(LstmcError) as caught:
+        import_file(weights)
+    assert error_text(caught.value) == (
+        "SourceError: old.caffemodel: this file has the weights of a Caffe net: give its prototxt, and this by"
+        " --weights old.caffemodel"
+    )
+
+
+def test_the_blob_of_a_data_layer_is_named_whose_shape_is_wanted(tmp_path: Path) -> None:
+    text = VIDEO.replace('input: "data"\ninput_shape { dim: 6 dim: 1 dim: 8 dim: 8 }   # T * N frames\n', "")
+    net, weights = written(
+        tmp_path, text.replace("layer {", 'layer { name: "d" type: "Data" top: "data" }\nlayer {', 1)
+    )
+    with pytest.raises(LstmcError) as caught:
+        import_file(net, weights=weights)
+    assert error_text(caught.value).endswith(
+        "bottoms = frames of unknown shape: no known layer computes data; give --shape data=SIZES"
+    )
+    assert import_file(net, weights=weights, shapes={"data": (6, 1, 8, 8)}).net.inputs
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
@@ -51,7 +74,7 @@ LSTM = 'num_output: 5\n    weight_filler { type: "uniform" min: -0.5'
         (
             *('type: "Pooling"', 'type: "MyPooling"'),
             "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): bottoms = frames of"
-            " unknown shape: its layer is none whose shapes are known here; give its shape",
+            " unknown shape: no known layer computes pool1; give shapes=pool1=SIZES",
         ),
     ],
 )

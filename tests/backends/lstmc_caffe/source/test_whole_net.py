@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lstmc
 from lstmc.errors import LstmcError
 from lstmc.importers import ImportedModel, import_file
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.source.whole_net import in_use
+from lstmc_caffe.targets.lint import lint_text
+from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.source.old_nets import VIDEO
 
 BLOBS = {
@@ -52,6 +55,17 @@ def test_what_is_for_training_is_left_out_and_outputs_are_the_blobs_that_nothing
     assert list(model.net.outputs) == ["b", "shown"]
     assert model.surroundings is None
     assert model.whole() is model
+
+
+def test_the_whole_net_is_converted_to_layers_of_the_target(tmp_path: Path) -> None:
+    """An InnerProduct along axis 2 becomes one along axis 1, in a net of its own."""
+    whole(tmp_path, VIDEO)
+    net, weights = tmp_path / "old.prototxt", tmp_path / "old.caffemodel"
+    done = lstmc.convert(net, tmp_path / "out", weights=weights, whole=True, target="opencv", on="opencv")
+    assert done.remarks == ()
+    assert done.verification
+    assert lint_text(done.net.prototxt, load_target("opencv")).violations == ()
+    assert not list((tmp_path / "out").glob("*.opencv.prototxt"))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +123,7 @@ REFUSED = {
     ),
     "scores (InnerProduct): bottoms = caffe.InnerProduct: axis 7 does not exist: x is f32[3,2,5], with 3 axes: they do"
     " not fit the layer; check the net in Caffe": (VIDEO.replace("axis: 2", "axis: 7"), {}),
-    "both (Concat): bottoms = other of unknown shape: its layer is none whose shapes are known here; give its shape": (
+    "both (Concat): bottoms = other of unknown shape: no known layer computes other; give shapes=other=SIZES": (
         VIDEO
         + 'layer { name: "other" type: "Data" top: "other" }\n'
         + 'layer { name: "both" type: "Concat" bottom: "scores" bottom: "other" top: "both" }',
