@@ -19,13 +19,15 @@ from lstmc.ir import Graph, Scan
 from lstmc.ops import Leaf
 
 PAGE = Path(__file__).with_name("language.md")
+SYMBOLS = {1 / 6: r"\frac{1}{n}", 1e-5: r"\epsilon"}  # n is 6 in the examples
 
 TEMPLATE = """\
 # The functions of the language
 
 Written by `docs/generate_language.py` from the functions themselves. Import them from `lstmc`;
 [write-a-cell.md](write-a-cell.md) and [models.md](models.md) show how to use them. An equation is that of the
-function's op, or made from the graph of its example, where that is short. In the examples `x` and `z` are [2, 6],
+function's op, or derived from the graph of its example, where that is short; n is the number of elements along
+the axis. In the examples `x` and `z` are [2, 6],
 `mask` is [2, 1], `A` is [2, 3, 4], `B` is [2, 4, 5], `q` is [2, 4], `image` is [2, 3, 8, 8], `id` and `label` are
 [2]; of the parameters, `W` is [5, 6], `b` is [5], `gain` is [6], `K` is [4, 3, 3, 3], `E` is [100, 16]. A function
 is made of ops ([the meaning of each](semantics.md)). A target needs layers for these ops.
@@ -168,7 +170,7 @@ def traced(example: str, module: str) -> tuple[Graph, tuple[str, ...]]:
     shapes: list[str] = []
 
     def result(values: dict[str, object]) -> Value:
-        made = eval(example, vars(lstmc) | values)
+        made = eval(example, {word: getattr(lstmc, word) for word in lstmc.__all__} | values)
         results = made if isinstance(made, tuple) else (made,)
         shapes.extend(str(list(value.shape)) for value in results)
         return made
@@ -201,7 +203,7 @@ def _word(name: str, module: ModuleType, example: str | None) -> dict[str, objec
         return shown | {"example": "", "equation": ""}
     graph, shapes = traced(example, module.__name__.rpartition(".")[2])
     made = list(dict.fromkeys(type(node.op) for node in graph if not isinstance(node.op, Leaf)))
-    drawn = f"$$\n{equation(made[0])}\n$$" if len(made) == 1 else equations(graph) if made else None
+    drawn = f"$$\n{equation(made[0])}\n$$" if len(made) == 1 else equations(graph, SYMBOLS) if made else None
     named = {"example": example, "shapes": ", ".join(shapes), "ops": [op.name for op in made]}
     return shown | named | {"equation": (drawn or "").replace("_{t}", "")}  # of one step there is no other
 

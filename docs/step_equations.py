@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
+from math import isclose
+from types import MappingProxyType
 
 from lstmc.ir import Graph, Node, Ref
 from lstmc.ops import (
@@ -47,14 +50,15 @@ NAMED = {
 INVISIBLE = (Reshape,)  # the same elements
 
 
-def equations(step: Graph) -> str | None:
-    """Its equations as one display, or None where they would be hard to read: too many, too long, with ops that have no
-    usual sign, or with parameters of cells inside it.
+def equations(step: Graph, symbols: Mapping[float, str] = MappingProxyType({})) -> str | None:
+    """Return the equations of a step as one display, or None where they would be hard to read: too many, too long, with
+    ops that have no usual sign, or with parameters of cells inside it.
 
-    A value that a person named, or that several read, has an equation; the others stand where they are read.
+    A value that a person named, or that several read, has an equation; the others stand where they are read. Numbers
+    that ``symbols`` has are written so: a size of the example, say, as ``n``.
     """
     try:
-        lines = _Equations(step).lines()
+        lines = _Equations(step, symbols).lines()
     except _NoSign:
         return None
     if len(lines) > MOST or any(len(line) > LONGEST for line in lines):
@@ -67,8 +71,8 @@ class _NoSign(Exception):
 
 
 class _Equations:
-    def __init__(self, step: Graph) -> None:
-        self._step = step
+    def __init__(self, step: Graph, symbols: Mapping[float, str]) -> None:
+        self._step, self._symbols = step, symbols
         self._read = Counter(ref for node in step for ref in step.args(node.name))
         self._states = {
             node.names[0].removesuffix("_prev") for node in step if isinstance(node.op, Arg) and node.op.role == "state"
@@ -126,11 +130,14 @@ class _Equations:
 
     def _text(self, node: Node) -> tuple[str, int]:
         operands = [self._texts[ref] for ref in self._step.args(node.name)]
-        return _written(node.op, operands)
+        return _written(node.op, operands, self._number)
+
+    def _number(self, value: float) -> str:
+        return next((symbol for known, symbol in self._symbols.items() if isclose(known, value)), f"{value:.4g}")
 
 
-def _written(op: Op, operands: list[tuple[str, int]]) -> tuple[str, int]:
-    """An op on operands, each a text and how it holds together."""
+def _written(op: Op, operands: list[tuple[str, int]], number: Callable[[float], str]) -> tuple[str, int]:
+    """Return an op on operands, each a text and how it holds together."""
     plain = [text for text, _ in operands]
 
     def held(i: int, least: int) -> str:
@@ -149,11 +156,13 @@ def _written(op: Op, operands: list[tuple[str, int]]) -> tuple[str, int]:
             return rf"{held(0, PRODUCT)} \odot {held(1, PRODUCT)}", PRODUCT
         case Affine(scale=scale, shift=shift):
             sign, size = "-" if scale < 0 else "", abs(scale)
-            scaled = f"{'' if size == 1 else f'{size:.4g} '}{held(0, PRODUCT)}"
+            scaled = f"{'' if size == 1 else f'{number(size)} '}{held(0, PRODUCT)}"
             if shift == 0:
                 return f"{sign}{scaled}", PRODUCT if scale > 0 else SUM
             return (
-                f"{shift:.4g} - {scaled}" if scale < 0 else f"{scaled} {'-' if shift < 0 else '+'} {abs(shift):.4g}"
+                f"{number(shift)} - {scaled}"
+                if scale < 0
+                else f"{scaled} {'-' if shift < 0 else '+'} {number(abs(shift))}"
             ), SUM
         case Power(exponent=exponent):
             return f"{held(0, WHOLE)}^{{{exponent:.4g}}}", PRODUCT
@@ -162,7 +171,7 @@ def _written(op: Op, operands: list[tuple[str, int]]) -> tuple[str, int]:
         case Abs():
             return rf"\left|{plain[0]}\right|", WHOLE
         case Full(value=value):
-            return f"{value:.4g}", WHOLE
+            return number(value), WHOLE
         case Concat():
             return f"[{'; '.join(plain)}]", WHOLE
         case Transpose():

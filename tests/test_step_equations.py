@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from docs.generate_language import SYMBOLS, traced
 from docs.step_equations import equations
 from lstmc.api import library_cell
 
@@ -41,3 +42,9 @@ def test_equations_have_signs_and_brackets(name: str) -> None:
 @pytest.mark.parametrize("name", ["rhn", "lmu", "clockwork", "ntm", "lstm_layernorm"])
 def test_what_equations_would_not_make_clearer_has_none(name: str) -> None:
     assert equations(library_cell(name).step) is None
+
+
+def test_numbers_that_are_sizes_of_an_example_are_symbols() -> None:
+    graph, _ = traced("mean(x, axis=-1)", "reduce")
+    assert "0.1667 " in str(equations(graph))
+    assert equations(graph, SYMBOLS) == str(equations(graph)).replace("0.1667", r"\frac{1}{n}")
