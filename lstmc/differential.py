@@ -92,7 +92,8 @@ class Report:
     def verdict(self) -> str:
         """One line: how many agree, and how many were not compared for which reason."""
         count, failed = len(self.differences), sum(not difference.passed for difference in self.differences)
-        said = f"{failed} of {count} differ" if failed else f"all {count} agree"
+        agree = f"1 {self.differences[0].kind} agrees" if count == 1 else f"all {count} agree"
+        said = f"{failed} of {count} differ" if failed else agree
         if not self.not_compared:
             return said
         groups: dict[tuple[str, str], int] = {}

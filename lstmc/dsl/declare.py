@@ -180,18 +180,18 @@ def fixed_values(what: str, array: object, loc: SrcLoc | None, position: int | N
 # Typed as what the function gets in their place, so that an editor knows the argument.
 @checked
 def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain | None = None) -> Value:
-    """An array that is fed. In a cell it is one step's slice. With ``fill`` a net has it as DummyData.
+    """A network input; in a cell, the slice of one step. With ``fill``, a DummyData layer provides it.
 
-    ``values`` says what its elements are, where not every number will do: ``integers(0, 1)`` of a mask,
-    ``reals(0, 10)`` of times. Data are held against it, and checks draw such numbers.
+    ``values`` declares the valid range: ``integers(0, 1)`` for a mask, ``reals(0, 10)`` for times. Training data are
+    validated against it; ``verify`` samples from it.
     """
     return cast(Value, InputDeclaration(shape, as_filler(fill), here(), values))
 
 
 @checked
 def State(*shape: Size, fill: Filler | float | None = None) -> Value:
-    """A value carried from step to step. It starts at zero, or at a constant blob made by ``fill`` (a number
-    or a filler), or at ``init``."""
+    """A value carried from step to step. Its initial value is zero, ``fill`` (a scalar or an initializer), or ``init``
+    of the scan."""
     return cast(Value, StateDeclaration(shape, as_filler(fill), here()))
 
 
@@ -199,10 +199,10 @@ def State(*shape: Size, fill: Filler | float | None = None) -> Value:
 def Param(
     *shape: Size, fill: Filler | Any = 0, lr_mult: float = 1, decay_mult: float = 1, trained: bool = True
 ) -> Value:
-    """A trained array, shared by all steps. The multipliers scale the solver's learning rate and weight decay.
+    """A trained array, shared by all steps. The multipliers scale the optimizer's learning rate and weight decay.
 
-    ``fill`` is a filler, a number that every element starts at, or an array of first numbers. With ``trained=False``
-    they stay: both multipliers are 0, and where its numbers are an array, weights from a file need not have it.
+    ``fill`` is the initial value: an initializer, a scalar or an array. ``trained=False`` freezes the parameter: both
+    multipliers are 0, and if ``fill`` is an array, a weights file may omit the parameter.
     """
     return cast(Value, ParamDeclaration(shape, as_filler(fill), here(), lr_mult, decay_mult, trained))
 

@@ -25,7 +25,7 @@ class LossWatch:
         if self.first:
             mean = sum(abs(value) for value in self.first) / len(self.first)
             if abs(loss) > TIMES * max(1.0, mean):
-                return f"is {loss:g}: it runs away, the mean of the first {len(self.first)} is {mean:g}"
+                return f"is {loss:g}: it diverges: the mean of the first {len(self.first)} is {mean:g}"
         if len(self.first) < FIRST:
             self.first.append(loss)
         return None

@@ -98,7 +98,7 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -
     before = _before(folder)
     if differences := identity.differences(before):
         raise TrainingError(
-            f"cannot resume the run in {folder}: it was started otherwise",
+            f"cannot resume the run in {folder}: it was started with different settings",
             notes=(*differences, "give what it was started with, or start a new run"),
             mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER],
         )

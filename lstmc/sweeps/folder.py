@@ -109,7 +109,7 @@ def _agree(folder: Path, definition: Definition) -> None:
         ) from None
     if differences := definition.differences(before):
         raise SweepError(
-            f"{folder} has another sweep: it was started otherwise",
+            f"{folder} has another sweep: it was started with different settings",
             notes=differences,
             mends=BEGIN,
         )

@@ -71,7 +71,7 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
             number = whole(value)
             if number is None or number < 0:
                 near = did_you_mean(name, known) or f": options of {model.model.name} are {', '.join(known) or 'none'}"
-                raise SweepError(f"{name}: expected whole numbers, as for a dimension, found {value!r}{near}")
+                raise SweepError(f"{name}: expected integers, as for a dimension, found {value!r}{near}")
             if name == SEED:
                 seed = number
             else:

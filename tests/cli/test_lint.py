@@ -28,7 +28,7 @@ def test_findings_exit_with_1(lstmc: LSTMC) -> None:
     assert ended.out == (
         "OpenCV cannot create it: add Scale of ones\n"
         "    documented in: run here: OpenCV 4.14 cannot create the layer\n"
-        "    b (Bias): found the type is Bias; expected no layer of this type\n"
+        "    b (Bias): found layer type Bias; expected a supported layer type\n"
         "net.prototxt: 3 layers, target flat: 1 finding\n"
     )
 

@@ -211,7 +211,7 @@ def test_a_folder_with_another_run_is_refused(lstmc: LSTMC, caffe: object) -> No
     )
     other = lstmc(*GIVEN, *short, "--resume", "--seed", "1")
     assert other.code == 2
-    assert other.err.startswith("TrainingError: cannot resume the run in run: it was started otherwise\n")
+    assert other.err.startswith("TrainingError: cannot resume the run in run: it was started with different settings\n")
     assert "the data is other data, or comes in another order" in other.err
     assert Path("run/metrics.jsonl").read_bytes() == before
 

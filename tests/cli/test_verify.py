@@ -83,7 +83,7 @@ def test_a_reader_is_compared_in_what_it_gives_out(lstmc: LSTMC) -> None:
     assert (ended.code, ended.err) == (0, "")
     rows = [line.split()[:2] for line in ended.out.splitlines() if line.endswith("ok")]
     assert [name for kind, name in rows if kind == "output"] == ["y", "h_T"]
-    reasons = "19 blobs (a reader gives outputs alone), 5 gradients (a reader has no backward pass)"
+    reasons = "19 blobs (the runtime exposes outputs only), 5 gradients (the runtime has no backward pass)"
     assert ended.out.endswith(f"opencv: all {len(rows)} agree; not compared: {reasons}\n")
 
 
@@ -119,7 +119,7 @@ def test_caffe_absent_where_it_is_asked_for(lstmc: LSTMC, model_file: Path, monk
         "BackendError: caffe-cpu cannot be used here\n"
         "  CaffeNotFound: the Caffe that the settings name does not work\n"
         "    tried LSTMC_CAFFE_PYTHON=/no/such/python: /no/such/python does not exist\n"
-        "    to mend it: correct or unset LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH\n"
+        "    fix: correct or unset LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH\n"
     )
     without = lstmc("verify", str(model_file), *SIZES)
     assert without.code == 0

@@ -152,7 +152,7 @@ OF_X = "x is X: input [T, N, D], declared at user.py:6"
         ("z = «stack([X, 1])»", "DslError: stack takes Values, found int 1", ()),
         (
             "z = stack(X, X, «axis=4»)",
-            "ShapeError: stack: axis must be a whole number from -4 to 3, found 4: the first is f32[3,2,5]",
+            "ShapeError: stack: axis must be an integer from -4 to 3, found 4: the first is f32[3,2,5]",
             (),
         ),
         (

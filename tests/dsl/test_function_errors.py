@@ -79,27 +79,27 @@ X, V, W = (
         # axes
         (
             "z = sum(X, «-4»)",
-            "ShapeError: sum: axis must be a whole number from -3 to 2, found -4: x is f32[3,2,5]",
+            "ShapeError: sum: axis must be an integer from -3 to 2, found -4: x is f32[3,2,5]",
             (X,),
         ),
         (
             "z = softmax(X, «axis=3»)",
-            "ShapeError: softmax: axis must be a whole number from -3 to 2, found 3: x is f32[3,2,5]",
+            "ShapeError: softmax: axis must be an integer from -3 to 2, found 3: x is f32[3,2,5]",
             (X,),
         ),
         (
             "z = split(X, 1, «axis=-4»)",
-            "ShapeError: split: axis must be a whole number from -3 to 2, found -4: x is f32[3,2,5]",
+            "ShapeError: split: axis must be an integer from -3 to 2, found -4: x is f32[3,2,5]",
             (X,),
         ),
         (
             "z = concat(X, X, «axis=1.0»)",
-            "ShapeError: concat: axis must be a whole number from -3 to 2, found 1.0: x is f32[3,2,5]",
+            "ShapeError: concat: axis must be an integer from -3 to 2, found 1.0: x is f32[3,2,5]",
             (X,),
         ),
         (
             "z = linear(X, W, «axis=True»)",
-            "ShapeError: linear: axis must be a whole number from -3 to 2, found True: x is f32[3,2,5]",
+            "ShapeError: linear: axis must be an integer from -3 to 2, found True: x is f32[3,2,5]",
             (X,),
         ),
         (

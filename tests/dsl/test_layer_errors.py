@@ -78,7 +78,7 @@ IMAGES = "x is I: input [T, N, 3, 4, 4], declared at user.py:6"
         ),
         (
             "z = mean(X, «axis=3»)",
-            "ShapeError: mean: axis must be a whole number from -3 to 2, found 3: x is f32[3,2,5]",
+            "ShapeError: mean: axis must be an integer from -3 to 2, found 3: x is f32[3,2,5]",
             (X,),
         ),
         (

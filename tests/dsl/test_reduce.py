@@ -56,12 +56,12 @@ X = "x is X: input [T, N, D], declared at user.py:6"
     [
         (
             "z = var(X, «axis=3»)",
-            "ShapeError: var: axis must be a whole number from -3 to 2, found 3: x is f32[3,2,5]",
+            "ShapeError: var: axis must be an integer from -3 to 2, found 3: x is f32[3,2,5]",
             (X,),
         ),
         (
             "z = mean(X, «'a'»)",
-            "ShapeError: mean: axis must be a whole number from -3 to 2, found 'a': x is f32[3,2,5]",
+            "ShapeError: mean: axis must be an integer from -3 to 2, found 'a': x is f32[3,2,5]",
             (X,),
         ),
         ("z = sum(X, «axis=(0, -3)»)", "ShapeError: sum: an axis is named once, found (0, -3): x is f32[3,2,5]", ()),

@@ -23,7 +23,7 @@ def test_later_ones_are_measured_by_the_first(first: list[float], limit: float) 
     assert LossWatch(list(first)).problem(-limit) is None
     mean = sum(abs(loss) for loss in first) / len(first)
     above = limit * (1 + 1e-6)
-    told = f"is {above:g}: it runs away, the mean of the first {len(first)} is {mean:g}"
+    told = f"is {above:g}: it diverges: the mean of the first {len(first)} is {mean:g}"
     assert LossWatch(list(first)).problem(above) == told
 
 

@@ -235,7 +235,7 @@ def test_another_sweep_in_the_folder_is_refused(lstmc: LSTMC, here: Here) -> Non
     assert ended.code == 2
     folder = Path("sweep").absolute()
     assert ended.err == (
-        f"SweepError: {folder} has another sweep: it was started otherwise\n"
+        f"SweepError: {folder} has another sweep: it was started with different settings\n"
         "  seed: started with 0, now 1\n"
         "  the points are others\n"
         "  begin again in this folder with --overwrite\n"
@@ -248,7 +248,7 @@ def test_another_sweep_in_the_folder_is_refused(lstmc: LSTMC, here: Here) -> Non
 
 def test_what_is_asked_for_wrongly(lstmc: LSTMC, here: Here) -> None:
     for more, error in (
-        (("--grid", "scale=1", "--halving", "1"), "SweepError: halving: expected a whole number from 2 on, found 1\n"),
+        (("--grid", "scale=1", "--halving", "1"), "SweepError: halving: expected an integer from 2 on, found 1\n"),
         (
             ("--grid", "scale=1", "--lowest", "loss", "--highest", "accuracy"),
             "SweepError: --lowest loss and --highest accuracy both say what is the best: expected one of them\n",
@@ -259,11 +259,11 @@ def test_what_is_asked_for_wrongly(lstmc: LSTMC, here: Here) -> None:
         ),
         (
             ("--grid", "H=x"),
-            "SweepError: H: expected whole numbers, as for a dimension, found 'x': options of net are scale\n",
+            "SweepError: H: expected integers, as for a dimension, found 'x': options of net are scale\n",
         ),
         (
             ("--grid", "scael=a,b"),
-            "SweepError: scael: expected whole numbers, as for a dimension, found 'a': did you mean scale?\n",
+            "SweepError: scael: expected integers, as for a dimension, found 'a': did you mean scale?\n",
         ),
         ((), "SweepError: a sweep varies something: expected values for some name, found none\n"),
         (("--grid", "scale"), "SweepError: --grid scale: expected NAME=VALUE,VALUE, found 'scale'\n"),

@@ -38,7 +38,7 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
         )
     if target.program is None:
         raise BackendError(
-            f"{argument}: target {target.name} names no program that examples are written for, as opencv does",
+            f"{argument}: target {target.name} has no example program; opencv, flat, noslice, caffe and mnn have",
             arguments=(argument,),
         )
     if (target.program, language) == ("mnn", "cpp"):

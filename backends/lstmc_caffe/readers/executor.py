@@ -11,8 +11,8 @@ from lstmc_caffe.readers.reader import Reader
 from lstmc_caffe.readers.session import ReaderError, ReaderSession
 from lstmc_caffe.write.feeds import feed_blobs, given_arrays, host_values, read_blobs
 
-FORWARD_ONLY = "a reader has no backward pass"
-OUTPUTS_ONLY = "a reader gives outputs alone"
+FORWARD_ONLY = "the runtime has no backward pass"
+OUTPUTS_ONLY = "the runtime exposes outputs only"
 
 
 class ReaderExecutor:

@@ -41,7 +41,7 @@ class CaffeExecutor:
         except CaffeNotFound as error:
             return str(error)
         if gpu is not None and not gpu.usable:
-            return f"{location.python}: {gpu.reason}" + (f"\nto mend it: {gpu.mend}" if gpu.mend else "")
+            return f"{location.python}: {gpu.reason}" + (f"\nfix: {gpu.mend}" if gpu.mend else "")
         return None
 
     def emulation(self) -> str | None:

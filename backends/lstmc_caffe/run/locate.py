@@ -29,7 +29,7 @@ class Attempt:
     location: CaffeLocation | None = None
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.reason or 'has real Caffe'}"
+        return f"{self.place}: {self.reason or 'has Caffe'}"
 
 
 class CaffeNotFound(CaffeError):
@@ -37,7 +37,7 @@ class CaffeNotFound(CaffeError):
 
     def __init__(self, message: str, attempts: tuple[Attempt, ...], mend: str = INSTALL) -> None:
         mend = f"correct or unset {PYTHON} and {PYTHONPATH}" if _is_setting(attempts) else mend
-        super().__init__(message, notes=[*(f"tried {attempt}" for attempt in attempts), f"to mend it: {mend}"])
+        super().__init__(message, notes=[*(f"tried {attempt}" for attempt in attempts), f"fix: {mend}"])
         self.attempts = attempts
 
 
@@ -53,7 +53,7 @@ def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None)
             return attempt.location
         attempts.append(attempt)
     broken = _is_setting(tuple(attempts))
-    message = "the Caffe that the settings name does not work" if broken else "real Caffe was not found"
+    message = "the Caffe that the settings name does not work" if broken else "Caffe was not found"
     raise CaffeNotFound(message, tuple(attempts))
 
 

@@ -72,8 +72,8 @@ class CaffeSurroundings:
             return []
         listed = ", ".join(f"{name} ({own[name]})" for name in found)
         return [
-            f"These layers stay as they are, and are none that {wanted.name} vouches for: {listed}."
-            " Try your reader on them."
+            f"Copied unchanged, and not on the list of layers that target {wanted.name} supports: {listed}."
+            " Test them in your runtime."
         ]
 
     def _text(self, parts: Mapping[int, Part], target: str) -> str:

@@ -78,12 +78,12 @@ def lint_layer(
     rules = target.restrictions_on(layer.type)
     forbidden = next((rule for rule in rules if rule.forbidden), None)
     if forbidden is not None:
-        yield _violation(forbidden, layer, f"the type is {layer.type}", "no layer of this type")
+        yield _violation(forbidden, layer, f"layer type {layer.type}", "a supported layer type")
         return
     if not target.lists(layer.type):
         allowed = f"one of {', '.join(target.layers)}"
         yield Violation(
-            layer.name, layer.type, f"the type is {layer.type}", allowed, target.layers_reason, target.layers_source
+            layer.name, layer.type, f"layer type {layer.type}", allowed, target.layers_reason, target.layers_source
         )
         return
     for rule in rules:

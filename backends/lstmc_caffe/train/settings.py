@@ -65,7 +65,7 @@ def _whole(least: int, most: int) -> Kind:
         fits = isinstance(value, int | np.integer) and not isinstance(value, bool)
         return int(value) if fits and least <= value <= most else None
 
-    return Kind(f"a whole number from {least} to {most}", convert, whole)
+    return Kind(f"an integer from {least} to {most}", convert, whole)
 
 
 def one_of(names: Sequence[str]) -> Kind:
@@ -94,7 +94,5 @@ DIFFERENT_FROM_0 = _number("a number other than 0", lambda x: bool(x != 0))
 COUNT = _whole(1, LARGEST)
 FROM_0_COUNT = _whole(0, LARGEST)
 SEED = _whole(0, 2**32 - 1)
-COUNTS = Kind(
-    "whole numbers from 1 on, each above the last", _ascending, lambda text: [whole(n) for n in text.split(",")]
-)
+COUNTS = Kind("integers from 1 on, each above the last", _ascending, lambda text: [whole(n) for n in text.split(",")])
 FLAG = Kind("true or false", lambda value: value if isinstance(value, bool) else None, _flag)

@@ -38,7 +38,7 @@ def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Ar
 
 def _open(written: WrittenModel) -> Iterator[str]:
     if written.open:
-        yield f"any {' and '.join(written.open)} will do: these sizes are open"
+        yield f"dynamic axes: {', '.join(written.open)}"
 
 
 def external_data(proto: Any, file: str) -> bytes:

@@ -51,14 +51,14 @@ def test_one_net_of_a_cell_is_for_every_number_of_steps_and_sequences(name: str)
     cell = load_cell(name)
     net = compiled(cell, 3, 2)
     steps = name not in CLOCKED
-    assert net.artifact.notes[-1] == f"any {'T and N' if steps else 'N'} will do: these sizes are open"
+    assert net.artifact.notes[-1] == f"dynamic axes: {'T, N' if steps else 'N'}"
     assert_runs_at(net, compiled(cell, 6 if steps else 3, 5), RANGES.get(name, {}))
 
 
 def test_an_unrolled_net_is_for_every_number_of_sequences() -> None:
     cell = load_cell("lstm")
     net = compiled(cell, 3, 2, form="unrolled")
-    assert net.artifact.notes == ("any N will do: these sizes are open",)
+    assert net.artifact.notes == ("dynamic axes: N",)
     assert_runs_at(net, compiled(cell, 3, 7), {})
 
 
@@ -74,12 +74,12 @@ def model(body: str, inputs: str = "X=Input(T, N, 3)") -> Any:
     ("body", "inputs", "notes"),
     [
         # the number of steps is in a number of the net: 1 / T
-        ("y, _ = scan(lstm(H=2), X)\n    return mean(y, 0)", "X=Input(T, N, 3)", "any N will do"),
-        ("y, _ = scan(lstm(H=2), X, lengths=L)\n    return y", "X=Input(T, N, 3), L=Input(N)", "any T and N will do"),
-        ("return reshape(X, T * N, 3) + 1", "X=Input(T, N, 3)", "any T and N will do"),
-        ("return linear(X, W)", "X=Input(T, N), W=Param(4, N)", "any T will do"),
-        ("y, _ = scan(lstm(H=2), X)\n    return reshape(y, N, T, 2)", "X=Input(T, N, 3)", "any T and N will do"),
-        ("return max_pool(X, 2, stride=2)", "X=Input(N, 1, T, 4)", "any N will do"),
+        ("y, _ = scan(lstm(H=2), X)\n    return mean(y, 0)", "X=Input(T, N, 3)", "dynamic axes: N"),
+        ("y, _ = scan(lstm(H=2), X, lengths=L)\n    return y", "X=Input(T, N, 3), L=Input(N)", "dynamic axes: T, N"),
+        ("return reshape(X, T * N, 3) + 1", "X=Input(T, N, 3)", "dynamic axes: T, N"),
+        ("return linear(X, W)", "X=Input(T, N), W=Param(4, N)", "dynamic axes: T"),
+        ("y, _ = scan(lstm(H=2), X)\n    return reshape(y, N, T, 2)", "X=Input(T, N, 3)", "dynamic axes: T, N"),
+        ("return max_pool(X, 2, stride=2)", "X=Input(N, 1, T, 4)", "dynamic axes: N"),
     ],
 )  # fmt: skip
 def test_what_is_open_is_what_the_net_does_not_depend_on(
@@ -88,7 +88,7 @@ def test_what_is_open_is_what_the_net_does_not_depend_on(
     monkeypatch.chdir(tmp_path)
     made = model(body, inputs)
     net = library.compile(made, backend="onnx", T=3, N=2)
-    assert net.artifact.notes[-1] == f"{notes}: these sizes are open"
+    assert net.artifact.notes[-1] == notes
     sizes = {"T": 5 if "T" in notes else 3, "N": 4 if "N" in notes else 2}
     assert_runs_at(net, library.compile(made, backend="onnx", **sizes), {"L": lambda drawn: np.clip(drawn, 0, 3) // 1})
 
@@ -141,7 +141,7 @@ def test_the_opset_is_an_option_of_the_backend(lstmc: LSTMC) -> None:
     given = [text for name, size in sizes.items() for text in ("-D", f"{name}={size}")]
     ended = lstmc("compile", "--cell", "gru", *given, "--backend", "onnx", "-O", "opset=19", "-O", "open=N")
     assert ended.code == 0
-    assert "gru: GRU\nany N will do: these sizes are open\n" in ended.out
+    assert "gru: GRU\ndynamic axes: N\n" in ended.out
     assert onnx.load("gru.onnx").opset_import[0].version == 19
     ended = lstmc("convert", "gru.onnx", "--backend", "onnx", "-O", "opset=18", "-D", "N=1", "-o", "again")
     assert ended.code == 0, ended.err

@@ -199,12 +199,12 @@ def test_without_any_caffe_it_still_ends_with_one_line(
 ) -> None:
     class Nowhere(CaffeExecutor):
         def unavailable(self) -> str | None:
-            return "CaffeNotFound: real Caffe was not found\n  tried nothing"
+            return "CaffeNotFound: Caffe was not found\n  tried nothing"
 
     executors = (Nowhere(Runner(), "cpu"), Nowhere(Runner(), "gpu"))
     monkeypatch.setattr(program, "CaffeBackend", type("Backend", (), {"executors": lambda self: executors}))
     assert program.main() == 1
-    reason = "CaffeNotFound: real Caffe was not found; tried nothing"
+    reason = "CaffeNotFound: Caffe was not found; tried nothing"
     assert capsys.readouterr().out.splitlines()[2:] == [
         f"FAILED caffe-cpu can be used: {reason}",
         f"FAILED caffe-gpu can be used: {reason}",

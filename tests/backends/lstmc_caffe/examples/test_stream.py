@@ -146,7 +146,8 @@ def test_mnn_has_python_alone() -> None:
 
 def test_a_target_without_a_program_is_refused() -> None:
     assert refused(one_step("openvino"), "python") == (
-        "BackendError: language=python: target openvino names no program that examples are written for, as opencv does"
+        "BackendError: language=python: target openvino has no example program; opencv, flat, noslice, caffe and mnn"
+        " have"
     )
 
 

@@ -52,7 +52,7 @@ def test_a_setting_that_names_nothing_is_an_error_and_nothing_else_is_tried(tmp_
     assert refusal({"LSTMC_CAFFE_PYTHON": str(absent)}, tmp_path) == (
         "CaffeNotFound: the Caffe that the settings name does not work\n"
         f"  tried LSTMC_CAFFE_PYTHON={absent}: {absent} does not exist\n"
-        "  to mend it: correct or unset LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH"
+        "  fix: correct or unset LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH"
     )
 
 
@@ -68,7 +68,7 @@ def test_a_setting_whose_folder_does_not_exist(tmp_path: Path) -> None:
         "CaffeNotFound: the Caffe that the settings name does not work\n"
         f"  tried LSTMC_CAFFE_PYTHON={python} LSTMC_CAFFE_PYTHONPATH=/absent:"
         " LSTMC_CAFFE_PYTHONPATH names no folder that exists\n"
-        "  to mend it: correct or unset LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH"
+        "  fix: correct or unset LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH"
     )
 
 
@@ -105,12 +105,12 @@ def test_no_caffe_at_all_says_what_was_tried_and_the_command_that_mends_it(tmp_p
     assert places[:2] == ["lstmc_caffe.install", sys.executable]
     assert places[-2:] == [str(python3), str(python2)]
     chosen = (attempts[0], *attempts[-2:])
-    assert str(CaffeNotFound("real Caffe was not found", chosen)) == (
-        "CaffeNotFound: real Caffe was not found\n"
+    assert str(CaffeNotFound("Caffe was not found", chosen)) == (
+        "CaffeNotFound: Caffe was not found\n"
         "  tried lstmc_caffe.install: nothing is installed\n"
         f"  tried {python3}: import caffe fails: ImportError: No module named caffe\n"
         f"  tried {python2}: import caffe fails: exit status 127\n"
-        "  to mend it: python -m lstmc_caffe.install"
+        "  fix: python -m lstmc_caffe.install"
     )
 
 
@@ -122,9 +122,9 @@ def test_a_runner_without_caffe_raises_when_it_is_first_needed(tmp_path: Path, m
     with Runner() as runner, pytest.raises(CaffeNotFound) as caught:
         runner.load("")
     assert str(caught.value) == (
-        "CaffeNotFound: real Caffe was not found\n"
+        "CaffeNotFound: Caffe was not found\n"
         "  tried lstmc_caffe.install: nothing is installed\n"
-        "  to mend it: python -m lstmc_caffe.install"
+        "  fix: python -m lstmc_caffe.install"
     )
 
 
@@ -136,7 +136,7 @@ def test_the_installers_record_is_next(tmp_path: Path, monkeypatch: pytest.Monke
     assert locate({}, tmp_path) == location
     first = next(attempt_all({}, tmp_path))
     assert first == Attempt("lstmc_caffe.install (key)", location=location)
-    assert str(first) == "lstmc_caffe.install (key): has real Caffe"
+    assert str(first) == "lstmc_caffe.install (key): has Caffe"
 
 
 def test_an_installed_caffe_that_broke_is_named_and_passed_over(

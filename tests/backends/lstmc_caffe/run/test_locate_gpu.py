@@ -121,7 +121,7 @@ def test_a_broken_build_with_cuda_is_not_passed_over(builds: Builds, tmp_path: P
     assert str(caught.value) == (
         "CaffeNotFound: the Caffe that was built with CUDA does not work\n"
         "  tried lstmc_caffe.install (key-cuda): import caffe fails: exit status 1\n"
-        "  to mend it: python -m lstmc_caffe.install --cuda --force"
+        "  fix: python -m lstmc_caffe.install --cuda --force"
     )
 
 
@@ -198,7 +198,7 @@ def test_what_mends_it_is_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.
     python = script(tmp_path / "python", f'echo \'{{"reason": ""}}\'; {ABORTING % "Cannot use GPU in CPU-only Caffe"}')
     executor = CaffeExecutor(Runner(CaffeLocation(python, None, None, "setting")), "gpu")
     assert executor.unavailable() == (
-        f"{python}: this Caffe was built without CUDA\nto mend it: python -m lstmc_caffe.install --cuda"
+        f"{python}: this Caffe was built without CUDA\nfix: python -m lstmc_caffe.install --cuda"
     )
 
 

@@ -70,8 +70,8 @@ def test_an_lstm_layer_behind_images_becomes_layers_that_opencv_reads(caffe: Run
         net.setInput(array, name)
     np.testing.assert_allclose(net.forward("scores"), wanted["scores"], atol=1e-5)
     assert done.remarks == (
-        "These layers stay as they are, and are none that flat vouches for: relu1 (ReLU), frames (Reshape), scores"
-        " (InnerProduct). Try your reader on them.",
+        "Copied unchanged, and not on the list of layers that target flat supports: relu1 (ReLU), frames (Reshape),"
+        " scores (InnerProduct). Test them in your runtime.",
     )
 
 

@@ -51,9 +51,9 @@ def test_the_posts_netspec_form_for_flat() -> None:
     )
     found = findings(NETSPEC.read_text(), "flat")
     assert found[:5] == [
-        "X (DummyData): the type is DummyData; no layer of this type",
-        "h0 (DummyData): the type is DummyData; no layer of this type",
-        "c0 (DummyData): the type is DummyData; no layer of this type",
+        "X (DummyData): layer type DummyData; a supported layer type",
+        "h0 (DummyData): layer type DummyData; a supported layer type",
+        "c0 (DummyData): layer type DummyData; a supported layer type",
         "slice_x (Slice): blob x1 is [1, 2, 3], with 3 axes; 2 axes",
         "slice_x (Slice): blob x2 is [1, 2, 3], with 3 axes; 2 axes",
     ]
@@ -129,7 +129,7 @@ def test_the_posts_netspec_form_is_clean_for_caffe() -> None:
         (
             'name: "s" type: "Slice" bottom: "x" top: "a" top: "b" top: "c"',
             "noslice",
-            "s (Slice): the type is Slice; no layer of this type",
+            "s (Slice): layer type Slice; a supported layer type",
         ),
         ('name: "v" type: "Deconvolution" bottom: "x" top: "v"', "caffe-native", None),
         (
@@ -145,7 +145,7 @@ def test_one_finding(layer: str, target: str, found: str | None) -> None:
     if found is None:
         allowed = ", ".join(load_target(target).layers)
         name, kind = layer.split('"')[1], layer.split('"')[3]
-        found = f"{name} ({kind}): the type is {kind}; one of {allowed}"
+        found = f"{name} ({kind}): layer type {kind}; one of {allowed}"
     assert made == [found]
 
 

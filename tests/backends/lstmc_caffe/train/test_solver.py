@@ -104,11 +104,11 @@ class TestRefusals:
             ({"weight_decay": -1}, "weight_decay must be a number from 0 on, found -1"),
             ({"momentum": 1.0}, "momentum must be a number from 0 on and below 1, found 1.0"),
             ({"momentum": 0.9999999999}, "momentum must be a number from 0 on and below 1, found 0.9999999999"),
-            ({"max_iter": 0}, "max_iter must be a whole number from 1 to 2147483647, found 0"),
-            ({"max_iter": 10.0}, "max_iter must be a whole number from 1 to 2147483647, found 10.0"),
-            ({"max_iter": 2**31}, "max_iter must be a whole number from 1 to 2147483647, found 2147483648"),
-            ({"snapshot": -1}, "snapshot must be a whole number from 0 to 2147483647, found -1"),
-            ({"random_seed": -1}, "random_seed must be a whole number from 0 to 4294967295, found -1"),
+            ({"max_iter": 0}, "max_iter must be an integer from 1 to 2147483647, found 0"),
+            ({"max_iter": 10.0}, "max_iter must be an integer from 1 to 2147483647, found 10.0"),
+            ({"max_iter": 2**31}, "max_iter must be an integer from 1 to 2147483647, found 2147483648"),
+            ({"snapshot": -1}, "snapshot must be an integer from 0 to 2147483647, found -1"),
+            ({"random_seed": -1}, "random_seed must be an integer from 0 to 4294967295, found -1"),
             ({"test_initialization": 1}, "test_initialization must be true or false, found 1"),
             ({"clip_gradients": -1}, "clip_gradients must be a number above 0, found -1"),
             ({"regularization_type": "L3"}, "regularization_type must be one of L1, L2, found 'L3'"),
@@ -130,7 +130,7 @@ class TestRefusals:
             *(
                 (
                     {"lr_policy": "multistep", "gamma": 0.1, "stepvalue": value},
-                    f"stepvalue must be whole numbers from 1 on, each above the last, found {value!r}",
+                    f"stepvalue must be integers from 1 on, each above the last, found {value!r}",
                 )
                 for value in ([], [3, 3], [0, 1], 5, [1, "2"])
             ),
@@ -194,7 +194,7 @@ class TestOverrides:
             (["base_lr="], "solver=base_lr=: base_lr must be a number above 0, found ''"),
             (
                 ["max_iter=1e3"],
-                "solver=max_iter=1e3: max_iter must be a whole number from 1 to 2147483647, found '1e3'",
+                "solver=max_iter=1e3: max_iter must be an integer from 1 to 2147483647, found '1e3'",
             ),
             (
                 ["test_initialization=yes"],

@@ -171,7 +171,7 @@ class TestDivergence:
         message = refused(caffe, line(), Solver(base_lr=100), tmp_path)
         head, *notes = message.splitlines()
         assert head.startswith("TrainingError: the loss of iteration 3 is ")
-        assert ": it runs away, the mean of the first 2 is " in head
+        assert ": it diverges: the mean of the first 2 is " in head
         assert notes == [
             "  try base_lr below 100, clip_gradients=5, or smaller first weights",
             "  there is no snapshot yet",

@@ -49,7 +49,7 @@ class TestFolder:
         with pytest.raises(TrainingError) as caught:
             train_net(caffe, net, other, run_of(net, tmp_path, resume=True), "other data")
         assert str(caught.value) == (
-            f"TrainingError: cannot resume the run in {tmp_path}: it was started otherwise\n"
+            f"TrainingError: cannot resume the run in {tmp_path}: it was started with different settings\n"
             "  setting base_lr: started with 0.01, now 0.1\n"
             "  setting clip_gradients: started with None, now 5.0\n"
             "  the net is another one\n"
