@@ -122,7 +122,7 @@ def sweep(
         tensorboard=tensorboard,
     )
     if halving is not None and halving < 2:
-        raise SweepError(f"halving: expected a whole number from 2 on, found {halving}")
+        raise SweepError(f"halving: expected an integer from 2 on, found {halving}")
     points = (space if isinstance(space, Space) else Space.of(space)).points(random, seed)
     rows = {name: Row(name, point) for name, point in points.items()}
     updates = _updates(training, list(points.values()))
