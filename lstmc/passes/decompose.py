@@ -22,9 +22,10 @@ class Decompose(Pass):
 
     op: ClassVar[type[Op]]
 
+    # Overrides name the op and its operands, as those of Op.eval do; hence Any here.
     @abstractmethod
-    def formula(self, op: Any, *operands: Any) -> Any:
-        """Return the results of ``op`` by other ops, in the shapes of the op's own results."""
+    def formula(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the results of the op, the first argument, from its operands, in the shapes of its own results."""
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
