@@ -14,7 +14,7 @@ from typing import Any
 from lstmc.errors import Mend, TrainingError
 from lstmc.folder_lock import held
 from lstmc.json_file import NotExpected, read_json
-from lstmc.output import set_aside, write_files
+from lstmc.output import PREVIOUS, set_aside, write_files
 from lstmc.runs.curve_drawing import CURVES
 from lstmc.runs.metrics import METRICS
 from lstmc.runs.record import RECORD
@@ -108,7 +108,8 @@ def _files(folder: Path) -> list[str]:
     """The names of all that a run leaves in its folder, but what says that there is one."""
     left: list[str] = []
     with suppress(OSError, NotExpected):
-        left = [name for name in read_json(folder / RECORD, _Files).files if Path(name).name == name]
+        left = read_json(folder / RECORD, _Files).files
+    left = [name for name in left if Path(name).name == name and name not in ("", "..", PREVIOUS)]
     return [*left, WEIGHTS, METRICS, RECORD, *CURVES, TENSORBOARD, SNAPSHOTS]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,10 +20,13 @@ from lstmc.generate.vocabulary import read_vocabulary
 from lstmc.importers.importer import import_file
 from lstmc.manifest import read_manifest
 from lstmc.npz import npz_bytes
+from lstmc.report.facts import run_facts
 from lstmc.runs.folder import RunIdentity, run_folder
 from lstmc.runs.metrics import Metrics, read_metrics
 from lstmc.runs.snapshots import HASH, _digest, _own_digest
 from lstmc.session import LoadedOnce, NetFiles, StepSession, checked_inputs
+from lstmc.sweeps.folder import Definition, sweep_folder
+from lstmc.sweeps.results import Outcome, outcome_file, read_outcome
 from lstmc.weights import read_weights
 from lstmc_caffe.install import record
 from lstmc_caffe.proto.net import RawState
@@ -35,6 +39,7 @@ from lstmc_caffe.write.caffemodel import read_blobs
 from lstmc_caffe.write.trained_weights import read_weights as trained_weights
 from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
 
+DEFINITION = Definition({"model": "net.py", "seed": 0}, {"net.py": "0" * 64}, {"seed=0": {"seed": "0"}}, None, "loss")
 IDENTITY = RunIdentity.of(b"net", "data", {"max_iter": 3})
 CORPUS = Path(__file__).parent / "corpus"  # files that other programs wrote
 TARGET = Path(lstmc.__file__).parents[1] / "backends" / "lstmc_caffe" / "targets" / "flat.toml"
@@ -82,6 +87,8 @@ def formats(folder: Path) -> dict[str, Format]:
     tuned = json.dumps({"a" * 64: {"rule": 1e-3, "native": 2e-3}}, indent=1)
     installed = {"key": "k", "source": "caffe 1.0", "python_version": "3.11", "python": "/usr/bin/python3"}
     installed |= {"built": "2026-01-01T00:00:00Z", "architectures": []}
+    command = {"command": "lstmc train net.py", "model": "net.py:net", "sizes": {"T": 3}, "target": "caffe"}
+    command |= {"backend": "caffe: CPU", "settings": {"max_iter": 3}, "options": {}, "files": ["net.prototxt"]}
     found = [
         Format("x.npz", npz_bytes(arrays | {"other": np.arange(3)}), _arrays),
         Format("x.h5", (folder / "x.h5").read_bytes(), _arrays),
@@ -94,6 +101,9 @@ def formats(folder: Path) -> dict[str, Format]:
         Format("carried.npz", (snapshots / "000004" / "carried.npz").read_bytes(), _snapshot),
         Format("run.json", run.encode(), _run),
         Format("metrics.jsonl", metrics.encode(), _metrics),
+        Format("command.json", json.dumps(command, indent=2).encode(), _command),
+        Format("sweep.json", json.dumps(asdict(DEFINITION), indent=1).encode(), _sweep),
+        *(Format(name, content, _outcome) for name, content in outcome_file(Outcome(4, 4, {"loss": 0.5})).items()),
         Format("flat.toml", TARGET.read_bytes(), _target),
         Format("symbols.json", json.dumps(["a", "b", "\n", "ab", "é"]).encode(), _vocabulary),
         Format("symbols.txt", "ab\ncé".encode(), _vocabulary),
@@ -209,6 +219,30 @@ def _snapshot(folder: Path) -> None:
 def _run(folder: Path) -> None:
     with run_folder(folder, IDENTITY, resume=True):
         pass
+
+
+def _command(folder: Path) -> None:
+    """What a run's record says goes into its report; the files that it names move away if the run is overwritten."""
+    (folder / "metrics.jsonl").write_text('{"kind": "train", "iteration": 1, "loss": 0.5, "rate": 0.1, "seconds": 1}\n')
+    (folder.parent / "mine").write_text("not the run's")
+    with suppress(lstmc.errors.LstmcError):
+        run_facts(folder)
+    (folder / "run.json").write_text("{}")
+    with run_folder(folder, IDENTITY, resume=False, overwrite=True):
+        assert (folder.parent / "mine").read_text() == "not the run's"
+    assert {path.name for path in folder.iterdir()} == {".lock", "previous", "run.json"}
+
+
+def _sweep(folder: Path) -> None:
+    with sweep_folder(folder, DEFINITION) as points:
+        assert points.parent == folder
+
+
+def _outcome(folder: Path) -> None:
+    found = read_outcome(folder, 4)
+    if found is not None:
+        assert found.budget >= 0 <= found.iteration
+        assert all(isinstance(score, float) for score in found.scores.values())
 
 
 def _metrics(folder: Path) -> None:

@@ -80,7 +80,7 @@ def test_a_run_is_moved_aside_before_another_begins_in_its_folder(folder: Path) 
     other = replace(OURS, net="other")
     left = {
         "metrics.jsonl": b"m",
-        "command.json": b'{"files": ["net.prototxt", "../x"]}',
+        "command.json": b'{"files": ["net.prototxt", "../x", "..", "", ".", "previous"]}',
         "net.prototxt": b"n",
         "my.py": b"",
     }
