@@ -70,7 +70,7 @@ def the_one(group: str, name: str, kind: str) -> EntryPoint:
     """The entry point of that name. Raises :class:`PluginError` if there is none, or several."""
     offers = offered(group)
     if name not in offers:
-        raise PluginError(f"there is no {kind} called {name}{nearest_or_all(name, offers)}")
+        raise PluginError(f"unknown {kind} {name!r}{nearest_or_all(name, offers, 'available')}")
     points = offers[name]
     if len(points) > 1:
         raise PluginError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import lstmc
 from lstmc.backend import find_backends
 from lstmc.errors import ModelFileError
 from lstmc.model_file import model_in
@@ -92,3 +93,17 @@ def test_a_name_that_is_not_defined_has_its_import_or_what_it_is_called_here(tmp
         with pytest.raises(ModelFileError) as caught:
             model_in(str(path)).graph({})
         assert caught.value.message.endswith(f"NameError: name '{called}' is not defined: write {hint}")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("net.py", "a model is compiled first, as by lstmc compile"),
+        ("net.pt", "a trained model is converted first, as by lstmc convert"),
+    ],
+)
+def test_what_is_no_net_is_not_loaded(tmp_path: Path, name: str, remedy: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ModelFileError) as caught:
+        lstmc.load(tmp_path / name)
+    assert caught.value.message == f"{tmp_path / name} is no net: expected a file that lstmc compiled; {remedy}"

@@ -24,6 +24,13 @@ from lstmc.manifest import manifest_path, read_manifest
 from lstmc.ops import Array
 from lstmc.stored import AnyArray
 
+NO_NETS = {
+    ".py": "a model is compiled first, as by lstmc compile",
+    **dict.fromkeys(
+        (".pt", ".pth", ".pt2", ".safetensors", ".keras"), "a trained model is converted first, as by lstmc convert"
+    ),
+}
+
 
 @dataclass(frozen=True)
 class SavedNet:
@@ -170,4 +177,6 @@ def load(path: str | Path, *, weights: str | Path | None = None, backend: str | 
     if not os.path.exists(path):
         raise ModelFileError(f"no such file: {path}")
     net = Path(path)
+    if net.suffix in NO_NETS:
+        raise ModelFileError(f"{path} is no net: expected a file that lstmc compiled; {NO_NETS[net.suffix]}")
     return SavedNet(net, writer_of(manifest_path(net), backend), None if weights is None else Path(weights))

@@ -101,7 +101,7 @@ def test_arguments_of_another_kind(lstmc: LSTMC, arguments: tuple[str, ...], tex
         (("net.py:other",), "ModelFileError: net.py has no model other: found net, step\n"),
         (
             ("net.py", *SIZES, "--backend", "torch"),
-            "PluginError: there is no backend called torch: found caffe, onnx\n",
+            "PluginError: unknown backend 'torch': available caffe, onnx\n",
         ),
         (
             ("net.py", *SIZES, "--target", "toaster"),
@@ -128,10 +128,10 @@ PLACES = (
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("compile", "--cell", "lstn"), "PluginError: there is no cell called lstn: did you mean lstm?"),
-        (("cells", "GRUU"), "PluginError: there is no cell called GRUU: did you mean gru?"),
+        (("compile", "--cell", "lstn"), "PluginError: unknown cell 'lstn': did you mean lstm?"),
+        (("cells", "GRUU"), "PluginError: unknown cell 'GRUU': did you mean gru?"),
         (("compile", *GRU, "--target", "flta"), "PluginError: backend caffe has no target flta: did you mean flat?"),
-        (("compile", *GRU, "--backend", "onx"), "PluginError: there is no backend called onx: did you mean onnx?"),
+        (("compile", *GRU, "--backend", "onx"), "PluginError: unknown backend 'onx': did you mean onnx?"),
         (
             ("compile", *GRU, "--form", "packed-in-lop"),
             "BackendError: --form packed-in-lop: target caffe has no such form: did you mean packed-in-loop?",
