@@ -12,7 +12,7 @@ from lstmc.api.compiling import compile
 from lstmc.api.net import Net
 from lstmc.api.places import On
 from lstmc.api.verification import Verification
-from lstmc.backend import Backend
+from lstmc.backend import Backend, Violation
 from lstmc.differential import Difference
 from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, prove
 from lstmc.model_file import model_in
@@ -36,20 +36,25 @@ class Conversion:
     verification: Verification
     source: SourceCheck | None = None
     remarks: tuple[str, ...] = ()
+    findings: tuple[Violation, ...] = ()  # of layers copied from the source, that the target's reader cannot load
 
     def __repr__(self) -> str:
-        outcome = "everything agrees" if self.passed else "something differs: see .proof, .source and .verification"
+        outcome = (
+            "everything agrees"
+            if self.passed
+            else "something differs: see .proof, .source, .verification and .findings"
+        )
         return f"<lstmc.Conversion of {self.model!r} to {self.net!r}: {outcome}>"
 
     @property
     def passed(self) -> bool:
-        """Whether every output and gradient is within its tolerance.
+        """Whether every output and gradient is within its tolerance, and the target's reader can load every layer.
 
         Blobs inside the net are told and do not count: a trained net may be sensitive there and not at its outputs.
         """
         found = [*self.proof, *(self.source.differences if self.source else ())]
         found += [d for report in self.verification.reports for d in report.differences if d.kind != "blob"]
-        return all(difference.passed for difference in found)
+        return not self.findings and all(difference.passed for difference in found)
 
 
 def convert(
@@ -104,14 +109,16 @@ def convert(
     written, sizes = model_in(str(folder / "model.py")).model, all_sizes(sizes, dims)
     net = compile(written, target=target, backend=backend, weights=folder / "weights.npz", sizes=sizes, step=step)
     remarks: tuple[str, ...] = ()
+    findings: tuple[Violation, ...] = ()
     if model.surroundings is None:
         paths += net.save(folder)
     else:
         files = model.surroundings.files(net.artifact, net.compiled.target)
         paths += write_files(folder, files)
         remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
+        findings = tuple(model.surroundings.findings(files, net.compiled.target))
     # the whole model, at the sizes of the source, of which the net may have one step, or others
     whole_model = replace(net.compiled, model=part(written.graph(**{**sizes, **model.net.sizes}), "deploy"))
     proof = prove(model, whole_model, net.weights, seed)
     source_check = check_source(model, whole_model, net.weights, seed)
-    return Conversion(model, net, tuple(paths), proof, net.verify(on, seed), source_check, remarks)
+    return Conversion(model, net, tuple(paths), proof, net.verify(on, seed), source_check, remarks, findings)

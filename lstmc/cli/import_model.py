@@ -205,6 +205,9 @@ def convert_command(
         out.print(note, markup=False, soft_wrap=True)
     for remark in done.remarks:
         out.print(f"\n{remark}")
+    for finding in done.findings:
+        line = f"layer {finding.layer} ({finding.type}) was copied, and target {done.net.target} cannot load it"
+        out.print(f"\n{line}: {finding.reason}", style="red", markup=False, soft_wrap=True)
     if not done.passed:
         raise typer.Exit(1)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from lstmc.backend import Artifact
+from lstmc.backend import Artifact, Violation
 from lstmc.importers.describe.net import Net
 from lstmc.importers.runtime import Runtime
 from lstmc.ops import Array
@@ -29,6 +29,10 @@ class Surroundings(Protocol):
     def whole(self) -> SourceNet:
         """All of the net, for backends whose nets cannot stand in it. Raises
         :class:`~lstmc.importers.refusal.RefusedError` with all of it that cannot be expressed."""
+        ...
+
+    def findings(self, files: Mapping[str, bytes], target: str) -> Sequence[Violation]:
+        """What of the copied layers in these files the target's reader cannot load."""
         ...
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> Sequence[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lstmc.backend import Artifact
+from lstmc.backend import Artifact, Violation
 from lstmc.importers.sources import SourceNet
 from lstmc.version import __version__
 from lstmc_caffe.proto.net import NetParameter, RawNet, net_from_text
@@ -61,20 +61,29 @@ class CaffeSurroundings:
             f"{self.name}.{name}.caffemodel": self._weights(parts),
         }
 
+    def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
+        """Return what the target's rules say against copied layers of types that it forbids."""
+        forbidden = {rule.layer for rule in load_target(target).restrictions if rule.forbidden}
+        return [violation for violation in self._violations(files, target) if violation.type in forbidden]
+
     def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:
-        """Which of the layers that stayed are not the target's."""
-        (text,) = (content.decode() for name, content in files.items() if name.endswith(".prototxt"))
-        layers = enumerate(net_from_text(self.text).layer)
-        own = {layer.name: layer.type for place, layer in layers if place not in self.imported.bottoms}
-        wanted = load_target(target)
-        found = dict.fromkeys(v.layer for v in lint_text(text, wanted).violations if v.layer in own)
+        """Return a line on copied layers that the target does not list as supported, and does not forbid."""
+        forbidden = {violation.layer for violation in self.findings(files, target)}
+        found = {v.layer: v.type for v in self._violations(files, target) if v.layer not in forbidden}
         if not found:
             return []
-        listed = ", ".join(f"{name} ({own[name]})" for name in found)
+        listed = ", ".join(f"{name} ({kind})" for name, kind in found.items())
         return [
-            f"Copied unchanged, and not on the list of layers that target {wanted.name} supports: {listed}."
-            " Test them in your runtime."
+            f"Copied unchanged, and not on the list of layers that target {load_target(target).name} supports:"
+            f" {listed}. Test them in your runtime, or convert the whole net."
         ]
+
+    def _violations(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
+        """Return what the target's rules say against the layers that were copied."""
+        (text,) = (content.decode() for name, content in files.items() if name.endswith(".prototxt"))
+        layers = enumerate(net_from_text(self.text).layer)
+        own = {layer.name for place, layer in layers if place not in self.imported.bottoms}
+        return [violation for violation in lint_text(text, load_target(target)).violations if violation.layer in own]
 
     def _text(self, parts: Mapping[int, Part], target: str) -> str:
         spans, layers = layer_fields(self.text), net_from_text(self.text).layer

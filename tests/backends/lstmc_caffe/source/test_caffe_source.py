@@ -71,7 +71,7 @@ def test_an_lstm_layer_behind_images_becomes_layers_that_opencv_reads(caffe: Run
     np.testing.assert_allclose(net.forward("scores"), wanted["scores"], atol=1e-5)
     assert done.remarks == (
         "Copied unchanged, and not on the list of layers that target flat supports: relu1 (ReLU), frames (Reshape),"
-        " scores (InnerProduct). Test them in your runtime.",
+        " scores (InnerProduct). Test them in your runtime, or convert the whole net.",
     )
 
 
