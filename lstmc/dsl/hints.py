@@ -89,7 +89,7 @@ INSTEAD = {
     "array_split": "split(x, parts)",
     "hsplit": "split(x, parts)",
     "unbind": "x[0], x[1], ... along the first axis",
-    "take": "embed(ids, x), of a table x [V, H]",
+    "take": "embed(ids, W), of a parameter W [V, H]",
     "gather": "sum(one_hot(i, K) * x, axis=-1), of x [..., K]",
     "embedding": "embed(ids, W)",
     "linear": "linear(x, W, b)",
@@ -162,7 +162,7 @@ INSTEAD_OF_METHODS = INSTEAD | {
     "requires_grad": "Param(..., trained=False) where it is declared",
     "select": "x[..., i]",
     "narrow": "x[..., start:stop]",
-    "index_select": "embed(ids, x), of a table x [V, H]",
+    "index_select": "embed(ids, W), of a parameter W [V, H]",
     "data": "x itself, or stop_gradient(x)",
     "grad": "nothing: the compiler makes the gradients",
 }
