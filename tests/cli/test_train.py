@@ -44,7 +44,7 @@ def net(X=Input(T, N, 2), label=Input(N), cont=Input(T, N, fill=constant(1)), V=
 @pytest.fixture(autouse=True)
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """The backend ``caffe`` of these tests trains in NumPy; ``text`` writes and does not train."""
-    backends = {"caffe": InterpreterBackend(), "text": TextBackend()}
+    backends = {"caffe": (stand_in := InterpreterBackend()), stand_in.name: stand_in, "text": TextBackend()}
     monkeypatch.setattr(
         "lstmc.api.training_run.backend_of",
         lambda name, target=None: backends.get(name or "caffe") or backend_of(name, target),
