@@ -14,7 +14,13 @@ from lstmc.version import __version__
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.generated import SUFFIX
 
-TITLES = {"caffe": "Caffe", "opencv": "OpenCV 4", "mnn": "MNN"}  # the programs that a target may name
+TITLES = {
+    "caffe": "Caffe",
+    "opencv": "OpenCV 4",
+    "mnn": "MNN",
+    "ncnn": "ncnn",
+    "rknn": "RKNN",
+}  # the programs that a target may name
 SUFFIXES = {"cpp": ".cpp", "python": ".py"}
 COMMENTS = {"cpp": "//", "python": "#"}
 NO_C = "OpenCV 4's DNN module, Caffe and MNN have interfaces for C++ and Python, and none for C"
@@ -41,8 +47,8 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
             f"{argument}: target {target.name} has no example program; opencv, flat, noslice, caffe and mnn have",
             arguments=(argument,),
         )
-    if (target.program, language) == ("mnn", "cpp"):
-        raise BackendError(f"{argument}: for MNN there is python alone", arguments=(argument,))
+    if target.program not in ("caffe", "opencv") and language == "cpp":
+        raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone", arguments=(argument,))
     manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
     if manifest.states is None:
         raise BackendError(

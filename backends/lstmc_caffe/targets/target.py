@@ -16,7 +16,7 @@ Time = Literal["slice", "steps"]
 Scans = Literal["unrolled", "layers", "fused"]
 Names = Literal["model", "words"]
 ClippedWindows = Literal["any", "padded", "none"]
-Program = Literal["caffe", "opencv", "mnn"]
+Program = Literal["caffe", "opencv", "mnn", "ncnn", "rknn"]
 
 
 @dataclass(frozen=True)

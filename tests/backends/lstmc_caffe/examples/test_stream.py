@@ -19,6 +19,8 @@ from lstmc.cells.lstm import lstm
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc_caffe.install.headers import headers
+from lstmc_caffe.readers.environment import interpreter
+from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.run.runner import Runner
 
 T, N = dims("T N")
@@ -34,24 +36,28 @@ def tagger(X=Input(T, N, 3), h_0=Input(N, 4)):
     return {"low": low, "high": high, "last": last["h"]}
 
 
-def one_step(target: str) -> lstmc.Net:
-    return lstmc.compile(tagger, T=1, N=2, step=True, target=target, seed=3)
+def one_step(target: str, batch: int = 2) -> lstmc.Net:
+    return lstmc.compile(tagger, N=batch, step=True, target=target, seed=3)
 
 
-def streamed_and_wanted(command: list[object], folder: Path, **environment: str) -> tuple[Array, Array]:
+def streamed_and_wanted(command: list[object], folder: Path, batch: int = 2, **environment: str) -> tuple[Array, Array]:
     """What a program gave in all steps, and what the model on the whole sequence does."""
     rng = np.random.default_rng(0)
-    x, h = rng.normal(size=(STEPS, 2, 3)).astype(np.float32), rng.normal(size=(2, 4)).astype(np.float32)
+    x, h = rng.normal(size=(STEPS, batch, 3)).astype(np.float32), rng.normal(size=(batch, 4)).astype(np.float32)
     lines = [" ".join(map(repr, map(float, array.ravel()))) for array in (h, *x)]
     ended = subprocess.run(
         [str(word) for word in command], input="\n".join(lines) + "\n", cwd=folder, check=False,
         capture_output=True, text=True, env={**os.environ, **environment},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
-    found = np.array([line.split() for line in ended.stdout.splitlines() if line[0] in "-0123456789"], np.float64)
-    whole = lstmc.compile(tagger, T=STEPS, N=2, seed=3).run(X=x, h_0=h, on="interpreter")
+    found = np.array(
+        [line.split() for line in ended.stdout.splitlines() if line and line[0] in "-0123456789"], np.float64
+    )
+    whole = lstmc.compile(tagger, T=STEPS, N=batch, seed=3).run(X=x, h_0=h, on="interpreter")
     steps = [np.concatenate([whole["low"][t].ravel(), whole["high"][t].ravel()]) for t in range(STEPS)]
-    return found, np.stack([np.concatenate([step, step[4:]]) for step in steps])  # the last state is each step's
+    return found, np.stack(
+        [np.concatenate([step, step[2 * batch :]]) for step in steps]
+    )  # the last state is each step's
 
 
 def saved(net: lstmc.Net, language: str, folder: Path) -> Path:
@@ -75,6 +81,16 @@ def compiled(command: str, folder: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def python_of(name: str) -> Path:
+    """The interpreter of a reader's environment; without one the test is skipped, and says so."""
+    reader = load_reader(name)
+    found = [interpreter(environment) for environment in reader.environments]
+    python = next((path for path in found if path is not None), None)
+    if python is None:
+        pytest.skip(f"NOT CHECKED: Python for {name}: {reader.how_to_install}")
+    return python
+
+
 @pytest.mark.parametrize("target", ["opencv", "noslice"])
 def test_python_in_opencv(target: str, tmp_path: Path) -> None:
     program = saved(one_step(target), "python", tmp_path)
@@ -85,6 +101,41 @@ def test_python_in_mnn(tmp_path: Path) -> None:
     program = saved(one_step("mnn"), "python", tmp_path)
     compiled(told(program, "python -c").replace("python", sys.executable, 1), tmp_path)
     np.testing.assert_allclose(*streamed_and_wanted([sys.executable, program], tmp_path), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_python_in_ncnn(tmp_path: Path) -> None:
+    python = python_of("ncnn")
+    if shutil.which("caffe2ncnn") is None:
+        pytest.skip("NOT CHECKED: Python for ncnn, as there is no caffe2ncnn on the path: docs/readers/index.md")
+    program = saved(one_step("ncnn", 1), "python", tmp_path)
+    compiled(told(program, "caffe2ncnn"), tmp_path)
+    np.testing.assert_allclose(*streamed_and_wanted([python, program], tmp_path, 1), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_python_in_rknn(tmp_path: Path) -> None:
+    python = python_of("rknn")
+    program = saved(one_step("rknn", 1), "python", tmp_path)
+    found, wanted = streamed_and_wanted([python, program], tmp_path, 1)
+    np.testing.assert_allclose(found, wanted, atol=1e-2)  # in float16
+    assert (tmp_path / "tagger.rknn").is_file()
+
+
+@pytest.mark.parametrize(
+    ("target", "calls"),
+    [
+        ("ncnn", ['net.load_param(base + ".param")', "extractor.input(blob,", "extractor.extract(blob)"]),
+        ("rknn", ["RKNNLite()", 'net.export_rknn(base + ".rknn")', "net.inference(inputs=", 'data_format=["nchw"]']),
+    ],
+)
+def test_programs_for_devices_are_python_with_the_tables_of_the_net(target: str, calls: list[str]) -> None:
+    net = one_step(target, 1)
+    ((name, content),) = net.example("python").items()
+    text = content.decode()
+    compile(text, name, "exec")
+    assert [call for call in calls if call not in text] == []
+    assert '"low/c": (' in text
 
 
 @pytest.mark.caffe
@@ -140,8 +191,9 @@ def test_a_language_that_there_is_none_in_is_refused() -> None:
     )
 
 
-def test_mnn_has_python_alone() -> None:
-    assert refused(one_step("mnn"), "cpp") == "BackendError: language=cpp: for MNN there is python alone"
+@pytest.mark.parametrize(("target", "title"), [("mnn", "MNN"), ("ncnn", "ncnn"), ("rknn", "RKNN")])
+def test_some_have_python_alone(target: str, title: str) -> None:
+    assert refused(one_step(target, 1), "cpp") == f"BackendError: language=cpp: for {title} there is python alone"
 
 
 def test_a_target_without_a_program_is_refused() -> None:
