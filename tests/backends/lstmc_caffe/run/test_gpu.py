@@ -6,6 +6,7 @@ Where there is no GPU the device is one that the CPU emulates (docs/gpu.md).
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,11 @@ from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.install.cuda import EMULATED
+from lstmc_caffe.install.recipe import CPU
+from lstmc_caffe.install.record import caffe_folder
+from lstmc_caffe.install.source import fetch, unpack
 from lstmc_caffe.library import build
+from lstmc_caffe.ops import CAFFE_OPS
 from lstmc_caffe.place.place import INSTALL_CUDA
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.loaded_net import Net
@@ -36,7 +41,9 @@ from lstmc_caffe.write.feeds import feed_blobs, given_arrays
 from lstmc_caffe.write.generated import layers_source
 from tests import test_properties
 from tests.backends.lstmc_caffe.fused import test_in_caffe as test_generated_layers
-from tests.backends.lstmc_caffe.ops import test_layers
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
+from tests.backends.lstmc_caffe.nets import compiled as compiled_net
+from tests.backends.lstmc_caffe.ops import test_layers, test_read
 from tests.backends.lstmc_caffe.recurrent import (
     test_lstm_unit,
     test_lstm_unit_cont,
@@ -45,13 +52,14 @@ from tests.backends.lstmc_caffe.recurrent import (
 )
 from tests.backends.lstmc_caffe.rows import test_fit_readers, test_readers
 from tests.backends.lstmc_caffe.run import test_differential, test_post
-from tests.backends.lstmc_caffe.train.training_nets import carrying, line, train
+from tests.backends.lstmc_caffe.train.training_nets import carrying, dropping, line, train
 from tests.backends.lstmc_caffe.write import test_in_place, test_step
 from tests.cells.scanned import cell_graph, drawn
 from tools.gpu_check.cases import CHECKED, cases, sequence_of
 from tools.gpu_check.suite import suite
 
 pytestmark = pytest.mark.gpu
+LAUNCHES = Path(__file__).with_name("launches.py")
 
 
 class OnGpu(Runner):
@@ -185,3 +193,76 @@ def test_the_device_is_in_what_is_said_of_a_net(caffe: Runner) -> None:
     assert str(found).startswith(f"caffe-gpu ({caffe.gpu.device}): all ")
     emulated = "emulated" in caffe.gpu.device
     assert caffe.gpu.emulated == emulated
+
+
+# Kernels in the files of layers that lstmc writes, which none of its nets launches.
+OTHERS = {
+    "StoPoolForwardTrain": "stochastic pooling is not written",
+    "StoPoolForwardTest": "the same",
+    "StoPoolBackward": "the same",
+}
+
+
+def kernels_of_written_layers(source: Path) -> set[str]:
+    """The kernels in the CUDA files of layers that lstmc writes, and of solvers, in Caffe's unpacked source."""
+    types = {op.layer_type for op in CAFFE_OPS}
+    files = [*(source / "src/caffe/solvers").glob("*.cu")]
+    for path in (source / "src/caffe/layers").glob("*.cu"):
+        found = re.search(r"(\w+)Layer<Dtype>::(Forward|Backward)_gpu", path.read_text(errors="replace"))
+        if found is not None and found[1] in types:
+            files.append(path)
+    kernel = re.compile(r"__global__\s+(?:(?:static|inline)\s+)*void\s+(\w+)")
+    return {name for path in files for name in kernel.findall(path.read_text(errors="replace"))}
+
+
+# Layers that are written for some readers alone.
+READERS_LAYERS = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 1 dim: 1 dim: 4 } } }
+layer { name: "y" type: "Scale" bottom: "x" top: "y" scale_param { axis: 3 bias_term: true } }
+layer { name: "z" type: "LRN" bottom: "y" top: "z" lrn_param { local_size: 1 alpha: 1 beta: 0.75 k: 1 } }
+"""
+
+
+@lstmc.model
+def functions(x=lstmc.Input(3, 4), b=lstmc.Param(4)):
+    """Each function of one element that is a layer of its own, of numbers near 1, and a row that is repeated."""
+    y = 1 + 0.5 * lstmc.sigmoid(x)
+    parts = [lstmc.softplus(y), lstmc.elu(y), abs(y), lstmc.exp(y), lstmc.log(y), lstmc.relu(y), lstmc.tanh(y) + b]
+    return {
+        "y": lstmc.concat(parts, axis=0),
+        "largest": lstmc.maximum(x, b),
+        "tiled": lstmc.tile(y, (2, 3)),
+        "p": lstmc.softmax(x),
+    }
+
+
+@pytest.mark.slow
+def test_every_kernel_of_the_layers_that_lstmc_writes_is_launched(tmp_path: Path) -> None:
+    archive = fetch(CPU, caffe_folder() / "downloads")
+    unpack(archive, tmp_path / "source")
+    found: dict[str, list[Any]] = {}
+    with OnGpu(for_gpu=True) as runner:
+        if not runner.gpu.emulated:
+            pytest.skip("a real GPU does not count launches")
+        for net in (test_layers.language, test_layers.film, test_layers.image, test_layers.losses, functions):
+            assert_caffe_agrees(runner, compiled_net(net))
+        grad = np.ones((2, 1, 1, 4), np.float32)
+        for mode in ("cpu", "gpu"):
+            with Runner.load(runner, READERS_LAYERS, force_backward=True, probes=["z"], mode=mode) as loaded:
+                weights = {name: np.full(shape, 0.5) for name, shape in loaded.params.items()}
+                loaded.set_params(weights)
+                ran = loaded.run(
+                    {"x": np.arange(8.0).reshape(2, 1, 1, 4)}, want="all", backward={"z": grad}, want_diffs=["x"]
+                )
+            found[mode] = [ran.blobs["z"], ran.diffs["x"]]
+        np.testing.assert_allclose(found["gpu"], found["cpu"], rtol=1e-5, atol=1e-6)
+        assert_caffe_agrees(runner, compile_graph(sequence_of("lstm", (3, 2, 3, 4)), CaffeBackend(), "caffe-native"))
+        test_read.test_caffe_computes_what_the_op_does(runner)
+        for kind in TYPES:
+            train(runner, dropping(), Solver(type=kind, max_iter=1), tmp_path / kind, gpu=True)
+        launched = runner.call(LAUNCHES, "launches").value
+    wanted = kernels_of_written_layers(tmp_path / "source")
+    assert {"ReLUForward", "AdamUpdate", "LSTMUnitBackward", "MaxPoolBackward"} <= wanted <= launched.keys()
+    never = {name for name in wanted if not launched[name]}
+    print(f"{sum(map(bool, launched.values()))} of {len(launched)} kernels and functions were launched")
+    assert never == OTHERS.keys(), sorted(never ^ OTHERS.keys())
