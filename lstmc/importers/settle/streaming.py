@@ -143,7 +143,7 @@ class _Opening(Frames):
         if self.old.outputs[name] in self.axes:
             told = f"at step t it is the source's at t - {lag}"
         else:
-            told = f"at step t it is that of the sequence up to t - {lag}"
+            told = f"at step t it is that of the sequence up to t - {lag} (not compared with the source)"
         return f"Output {name} comes {steps} late: {told}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _needed(self) -> Iterator[Step]:
