@@ -108,6 +108,14 @@ def test_the_suite_of_the_bundle_passes(caffe: Runner) -> None:
     assert not [str(outcome) for outcome in outcomes if not outcome.passed]
 
 
+def test_a_build_with_cuda_computes_the_same_on_the_cpu() -> None:
+    with Runner(for_gpu=True) as runner:
+        assert runner.gpu.built
+        outcomes = list(suite(cases(CHECKED[1:2], ("lstm", "gru")), [CaffeExecutor(runner, "cpu")]))
+    assert outcomes
+    assert not [str(outcome) for outcome in outcomes if not outcome.passed]
+
+
 @pytest.mark.parametrize("cell", find_cells())
 def test_every_cell_as_every_target(executor: CaffeExecutor, cell: str) -> None:
     graph, backend = cell_graph(cell, (5, 2)), CaffeBackend()
