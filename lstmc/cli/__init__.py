@@ -14,7 +14,7 @@ import typer
 from lstmc.cli.console import said, standard_output
 from lstmc.cli.flags import Command, Group
 from lstmc.cli.output_options import speaking
-from lstmc.cli.wording import error_text, instead
+from lstmc.cli.wording import error_text, unknown_option
 from lstmc.errors import LstmcError
 from lstmc.plain_text import plain
 from lstmc.version import __version__
@@ -157,11 +157,13 @@ def main() -> None:
         raise SystemExit(2) from None
     except _WrongUse as error:
         said.forget()
+        unknown = getattr(error, "option_name", "")
+        if unknown and hasattr(error, "possibilities"):
+            names = [name for param in error.ctx.command.get_params(error.ctx) for name in param.opts]
+            error.possibilities, error.message = (), error.message + unknown_option(unknown, names, error.ctx.info_name)
         told = io.StringIO()
         error.show(told)
-        unknown, command = getattr(error, "option_name", ""), error.ctx.info_name if error.ctx else ""
-        hint = instead(unknown) if unknown and command in ("train", "sweep") else ""
-        print(plain(told.getvalue()) + hint, end="", file=sys.stderr)
+        print(plain(told.getvalue()), end="", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lstmc.errors import Argument, LstmcError, Mend, PassError, VerifyError
+from lstmc.similar_names import did_you_mean
 
 MENDS: Mapping[Mend, str] = {
     Mend.NAME_MANIFEST: "name it with --manifest",
@@ -32,12 +33,24 @@ ELSEWHERE: Mapping[str, str] = {
     "cuda": "--gpu",
 }
 
+SET = (
+    "only train and sweep set the options of a model. To compile it with other values, change the defaults in its file,"
+    " or call lstmc.compile(model.with_options(NAME=VALUE), ...) in Python"
+)
 
-def instead(unknown: str) -> str:
-    """Return the line of an error that says what `train` and `sweep` have instead of an unknown option."""
+
+def unknown_option(unknown: str, known: Iterable[str], command: str) -> str:
+    """Return what an error says of an option that the command does not have: the option meant, or what to do."""
     name = unknown.lstrip("-").replace("_", "-")
-    other = f"--solver {name.replace('-', '_')}=VALUE for a setting of the solver, -D NAME=INT for a size"
-    return f"Write {ELSEWHERE.get(name) or other}.\n"
+    if name == "set":
+        return f": {SET}"
+    training = command in ("train", "sweep")
+    if training and name in ELSEWHERE:
+        return f"\nWrite {ELSEWHERE[name]}."
+    near = did_you_mean(name, [one.lstrip("-") for one in known]).replace("mean ", "mean --")
+    if near or not training:
+        return near
+    return f"\nWrite --solver {name.replace('-', '_')}=VALUE for a setting of the solver, -D NAME=INT for a size."
 
 
 def option(argument: Argument) -> str:

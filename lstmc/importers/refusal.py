@@ -31,9 +31,9 @@ class RefusedError(LstmcError):
     """A model of which not everything can be expressed. ``refusals`` has every reason."""
 
     def __init__(self, origin: str, refusals: Sequence[Refusal], arguments: Sequence[Argument] = ()) -> None:
-        count = f"{len(refusals)} things" if len(refusals) > 1 else "one thing"
+        count = f"{len(refusals)} problems" if len(refusals) > 1 else "1 problem"
         super().__init__(
-            f"{origin} cannot be imported: {count} in it cannot be expressed",
+            f"{origin} cannot be imported: {count}",
             notes=[*map(str, refusals)],
             arguments=arguments,
         )

@@ -163,8 +163,15 @@ def test_a_name_that_is_near_to_what_was_meant(
 
 def test_a_command_and_an_option_that_are_near_to_what_was_meant(lstmc: LSTMC) -> None:
     assert refused(lstmc, "compil").endswith("Error: No such command 'compil'. Did you mean 'compile'?\n")
-    assert refused(lstmc, "compile", "--sell", "gru").endswith(
-        "Error: No such option: --sell (Possible options: --cell, --seed, --step)\n"
+    assert refused(lstmc, "compile", "--sell", "gru").endswith("Error: No such option: --sell: did you mean --cell?\n")
+
+
+@pytest.mark.parametrize("command", ["compile", "verify", "show"])
+def test_an_option_of_a_model_is_set_by_train_and_sweep_alone(lstmc: LSTMC, command: str) -> None:
+    assert refused(lstmc, command, "net.py", "--set", "cell=gru").endswith(
+        "Error: No such option: --set: only train and sweep set the options of a model. To compile it with other"
+        " values, change the defaults in its file, or call lstmc.compile(model.with_options(NAME=VALUE), ...) in"
+        " Python\n"
     )
 
 

@@ -60,7 +60,11 @@ def test_test_data_are_held_against_the_model_too(lstmc: LSTMC) -> None:
             "BackendError: backend text does not train: it has no training_targets, settings, emit_training, train,"
             " build\n",
         ),
-        (("--target", "flat"), "PluginError: backend interpreter has no target flat: found text\n"),
+        (
+            ("--target", "flat"),
+            "PluginError: --backend interpreter: target flat is one of backend caffe: give --backend caffe, or the"
+            " target alone\n",
+        ),
         (("--weights", "none.npz"), "WeightsError: none.npz: no such file\n"),
         (("--data", "none.npz"), "DataError: none.npz: no such file\n"),
         (("--test-split", "1.5"), "DataError: --test-split takes a part between 0 and 1, found 1.5\n"),

@@ -95,7 +95,7 @@ def test_nothing_of_a_file_is_left_out_unless_that_is_asked_for(lstmc: LSTMC, co
         "fc.weight, fc.bias: a state dict does not say what these tensors are for, nor where they stand",
     )
     assert done.err == (
-        "RefusedError: tagger cannot be imported: one thing in it cannot be expressed\n"
+        "RefusedError: tagger cannot be imported: 1 problem\n"
         f"  tagger: {found}; save the program instead, torch.export.save(torch.export.export(module.eval(),"
         ' (example,)), "model.pt2"), or give the module to lstmc.from_torch; --recurrent-only imports the recurrent'
         " layers alone\n"
@@ -108,7 +108,7 @@ def test_what_a_file_does_not_say_is_asked_for(lstmc: LSTMC) -> None:  # noqa: F
     done = lstmc("convert", "--no-compile", "rnn.pt", "-o", "out")
     assert done.code == 2
     assert done.err == (
-        "RefusedError: rnn.pt cannot be imported: one thing in it cannot be expressed\n"
+        "RefusedError: rnn.pt cannot be imported: 1 problem\n"
         "  the recurrent layer: nonlinearity = unknown: a state dict does not say whether a plain RNN is one of tanh or"
         " of relu; say which by the activation: tanh or relu\n"
     )

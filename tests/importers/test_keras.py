@@ -264,7 +264,7 @@ def test_which_hard_sigmoid_is_not_guessed(tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as caught:
         import_file(path)
     assert str(caught.value) == (
-        "RefusedError: m.h5 cannot be imported: one thing in it cannot be expressed\n"
+        "RefusedError: m.h5 cannot be imported: 1 problem\n"
         "  cell (LSTM): recurrent_activation = hard_sigmoid: it is another function in Keras 3 than before, and the"
         " file does not say which wrote it; give a file that has keras_version"
     )

@@ -159,7 +159,7 @@ def test_other_sizes_and_other_numbers_of_arrays_are_refused(
     with pytest.raises(RefusedError) as caught:
         read(tmp_path, lstms(name, **more), {"lstm_1": 3})
     assert str(caught.value) == (
-        "RefusedError: w.h5 cannot be imported: one thing in it cannot be expressed\n"
+        "RefusedError: w.h5 cannot be imported: 1 problem\n"
         f"  {name} (LSTM): weights = [3, 12], [3, 12], [12]: its configuration asks for {wanted}; give the"
         " configuration that was saved with the weights"
     )

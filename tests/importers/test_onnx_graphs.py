@@ -174,7 +174,7 @@ def test_a_value_is_repeated_a_number_of_times_from_1_on() -> None:
     with pytest.raises(RefusedError) as caught:
         from_onnx(built([("Tile", ["x", "r"], ["y"], {})], X3, {"r": ints(1, 0, 2)}), name="tile.onnx")
     assert str(caught.value) == (
-        "RefusedError: tile.onnx cannot be imported: one thing in it cannot be expressed\n"
+        "RefusedError: tile.onnx cannot be imported: 1 problem\n"
         "  Tile_0 (Tile): shapes = [2, 3, 6] repeated [1, 0, 2] times: they do not fit, or are not known; give shape,"
         " or check the model"
     )
@@ -238,7 +238,7 @@ def test_a_branch_on_sizes_is_chosen_once_they_are_pinned(lstmc: LSTMC) -> None:
     with pytest.raises(RefusedError) as caught:
         from_onnx(model, name="choice.onnx")
     assert str(caught.value) == (
-        "RefusedError: choice.onnx cannot be imported: one thing in it cannot be expressed\n"
+        "RefusedError: choice.onnx cannot be imported: 1 problem\n"
         "  Equal_2 (Equal): operands = the size n: it is compared, so it must be a number; give the sizes of the"
         " inputs, as in shape input=1,576"
     )

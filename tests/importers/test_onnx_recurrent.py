@@ -204,7 +204,7 @@ def test_a_function_that_jumps_is_refused() -> None:
     with pytest.raises(RefusedError) as caught:
         from_onnx(case.model(case.arrays()), name="rnn.onnx")
     assert str(caught.value) == (
-        "RefusedError: rnn.onnx cannot be imported: one thing in it cannot be expressed\n"
+        "RefusedError: rnn.onnx cannot be imported: 1 problem\n"
         "  cell (RNN): activations = ThresholdedRelu: it jumps, which no layer of Caffe does; use one of sigmoid, tanh,"
         " relu, softsign, softplus, leakyrelu, elu, hardsigmoid, affine, scaledtanh"
     )

@@ -261,7 +261,7 @@ def test_packed_sequences_are_refused() -> None:
     with pytest.raises(RefusedError) as caught:
         from_torch(module, torch.zeros(2, 5, 3), torch.tensor([5, 3]))
     assert caught.value.text() == (
-        "RefusedError: the module cannot be imported: one thing in it cannot be expressed\n  pack_padded_sequence: a"
+        "RefusedError: the module cannot be imported: 1 problem\n  pack_padded_sequence: a"
         " packed sequence: PyTorch exports no module that makes one; give the layer the padded sequences, and in the"
         " written model write scan(..., lengths=L), which keeps states and gives zeros past each sequence's end"
     )

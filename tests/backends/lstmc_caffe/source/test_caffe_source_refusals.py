@@ -52,28 +52,28 @@ def test_the_blob_of_a_data_layer_is_named_whose_shape_is_wanted(tmp_path: Path)
     [
         (
             *('type: "LSTM"', 'type: "Sigmoid"'),
-            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  conv1 (Convolution): blobs = none:"
+            "old.prototxt cannot be imported: 1 problem\n  conv1 (Convolution): blobs = none:"
             " expected 2 of them, [4, 1, 3, 3], [4]; give the weights that were trained with this net",
         ),
         (
             *(LSTM, f"expose_hidden: true {LSTM}"),
-            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): bottoms and tops = 2"
+            "old.prototxt cannot be imported: 1 problem\n  lstm1 (LSTM): bottoms and tops = 2"
             " and 1: with expose_hidden = true there are others; check the net in Caffe",
         ),
         (
             *(LSTM, LSTM.replace("5", "6", 1)),
-            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): blobs = [20, 36],"
+            "old.prototxt cannot be imported: 1 problem\n  lstm1 (LSTM): blobs = [20, 36],"
             " [20], [20, 5]: expected 3 of them, [24, 36], [24], [24, 6]; give the weights that were trained with this"
             " net",
         ),
         (
             *("dim: 3 dim: 2 }\nlayer", "dim: 3 dim: 3 }\nlayer"),
-            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): x, cont, num_output"
+            "old.prototxt cannot be imported: 1 problem\n  lstm1 (LSTM): x, cont, num_output"
             " = [3, 2, 4, 3, 3], [3, 3], 5: expected [T, N, ...], [T, N], units; check the net in Caffe",
         ),
         (
             *('type: "Pooling"', 'type: "MyPooling"'),
-            "old.prototxt cannot be imported: one thing in it cannot be expressed\n  lstm1 (LSTM): bottoms = frames of"
+            "old.prototxt cannot be imported: 1 problem\n  lstm1 (LSTM): bottoms = frames of"
             " unknown shape: no known layer computes pool1; give shapes=pool1=SIZES",
         ),
     ],

@@ -152,7 +152,7 @@ def test_what_cannot_be_expressed_is_said(tmp_path: Path, refusal: str) -> None:
     text, shapes = REFUSED[refusal]
     with pytest.raises(LstmcError) as caught:
         whole(tmp_path, text, shapes=shapes)
-    assert caught.value.message == "old.prototxt cannot be imported: one thing in it cannot be expressed"
+    assert caught.value.message == "old.prototxt cannot be imported: 1 problem"
     assert caught.value.notes == (refusal,)
 
 
