@@ -70,7 +70,7 @@ TITLES = {
     "reduce": "Along axes",
     "product": "Products of computed values",
     "arrange": "Repeated, joined and turned",
-    "whole_numbers": "Whole numbers",
+    "whole_numbers": "Integers",
     "fixed": "Fixed arrays",
     "counting": "Counting steps",
     "layers": "Around cells",

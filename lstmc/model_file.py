@@ -89,7 +89,7 @@ class ModelSource:
         if isinstance(default, bool):
             kind, found = "true or false", {"true": True, "false": False}.get(text)
         elif isinstance(default, int):
-            kind, found = "a whole number", whole(text)
+            kind, found = "an integer", whole(text)
         elif isinstance(default, float):
             kind, found = "a number", number(text)
         else:

@@ -12,7 +12,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][+-
 
 
 def whole(text: str) -> int | None:
-    """A whole number; None for anything else, and for more than 19 digits."""
+    """An integer; None for anything else, and for more than 19 digits."""
     return int(text) if _WHOLE.fullmatch(text) else None
 
 

@@ -176,7 +176,7 @@ def _arrays_of(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[tuple[s
 
 
 def in_float32(graph: Graph, inputs: Mapping[str, Array], weights: Mapping[str, Array], seed: int) -> Evaluation:
-    """Evaluate a model in float32, each number that it is given off by what rounding may be; whole numbers stay."""
+    """Evaluate a model in float32, each number that it is given off by what rounding may be; integers stay."""
     whole = {n.name for n in graph if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
 
     def off(name: str, array: Array) -> Array:

@@ -198,7 +198,7 @@ def test_every_problem_is_named_at_once() -> None:
         ),
         (
             {"y": np.array([1, 2, 10, 4, 0.5, 5, 6, 7])},
-            "outside: y must be whole numbers from 0 to 9, has 2 of 8 elements that are not, the first at [2]: 10",
+            "outside: y must be integers from 0 to 9, has 2 of 8 elements that are not, the first at [2]: 10",
         ),
         ({"y": np.zeros(7)}, "different numbers of examples: X has 8, y has 7"),
         ({"y": np.zeros((2, 4))}, "mixed: y as whole batches, X as examples: give all in one form"),

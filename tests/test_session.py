@@ -87,7 +87,7 @@ def test_every_problem_of_the_inputs_is_named_before_the_net_is_loaded() -> None
     assert str(caught.value) == (
         "DataError: the inputs do not fit net.txt\n"
         "  missing: h_in [2, 3]\n"
-        "  outside: x must be whole numbers from 0 to 9, has 4 of 6 elements that are not, the first at [0, 2]: 10\n"
+        "  outside: x must be integers from 0 to 9, has 4 of 6 elements that are not, the first at [0, 2]: 10\n"
         "  extra: H_in [2, 3]: did you mean h_in?\n"
         "  extra: mask [2]: the net fills it\n"
         "  wrong shape: bias must be [1], found [2]"

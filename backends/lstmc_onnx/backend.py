@@ -53,7 +53,7 @@ class OnnxBackend:
         """The backend with another opset, or other dimensions to leave open."""
         opset = given.get("opset", str(self.opset))
         if not re.fullmatch("[0-9]{1,3}", opset):
-            raise BackendError(f"opset={opset}: expected a whole number")
+            raise BackendError(f"opset={opset}: expected an integer")
         dims = given.get("open", ",".join(self.open))
         return replace(self, opset=int(opset), open=tuple(filter(None, dims.split(","))))
 

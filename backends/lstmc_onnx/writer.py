@@ -106,7 +106,7 @@ class Writer:
         return found
 
     def numbers(self, values: Sequence[int], name: str) -> str:
-        """Whole numbers, such as axes and sizes."""
+        """Integers, such as axes and sizes."""
         return self.constant(np.asarray(values, np.int64), name)
 
     def shape(self, wanted: OpenShape, filled: bool = False) -> str:

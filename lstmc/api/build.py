@@ -31,7 +31,7 @@ LENGTHS = (2, 3, 5, 7, 11)  # of sequences that a net of one step has one step o
 
 
 class DimensionSize(Protocol):
-    """A whole number: the type of arguments that give dimensions their sizes, named for what type checkers say."""
+    """An integer: the type of arguments that give dimensions their sizes, named for what type checkers say."""
 
     def __index__(self) -> int: ...
 

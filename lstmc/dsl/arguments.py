@@ -27,7 +27,7 @@ def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> 
     rank, number = x.type.rank, whole_number(axis)
     if number is None or not -rank <= number < rank:
         raise ShapeError(
-            f"{function}: axis must be a whole number from {-rank} to {rank - 1}, found {axis!r}: x is {x.type}",
+            f"{function}: axis must be an integer from {-rank} to {rank - 1}, found {axis!r}: x is {x.type}",
             loc=argument_location(here(), position, "axis"),
             notes=(f"x is {origin(x)}",),
         )
@@ -35,12 +35,12 @@ def axis_of(function: str, axis: int, x: Value, position: int | None = None) -> 
 
 
 def size_of(x: Value, size: Size) -> int:
-    """A size that is a whole number, or a dimension of the function in which x is."""
+    """A size that is an integer, or a dimension of the function in which x is."""
     if isinstance(size, DimExpr):
         return size_in(x.trace, size, here())
     number = whole_number(size)
     if number is None:
-        raise DslError(f"a size must be a whole number or a dimension, found {described(size)}", loc=here())
+        raise DslError(f"a size must be an integer or a dimension, found {described(size)}", loc=here())
     return number
 
 
@@ -55,24 +55,24 @@ def number_of(function: str, name: str, value: float, position: int | None = 1) 
 
 
 def whole_number_of(function: str, name: str, value: object, least: int | None = None) -> int:
-    """A whole number, of ``least`` or more, given by its name."""
+    """An integer, of ``least`` or more, given by its name."""
     number = whole_number(value)
     if number is None or (least is not None and number < least):
         more = "" if least is None else f" of {least} or more"
         raise DslError(
-            f"{function}: {name} must be a whole number{more}, found {described(value)}",
+            f"{function}: {name} must be an integer{more}, found {described(value)}",
             loc=argument_location(here(), None, name),
         )
     return number
 
 
 def pair_of(function: str, name: str, value: object, least: int, position: int | None = None) -> tuple[int, int]:
-    """(height, width), given as one whole number for both or as two of them."""
+    """(height, width), given as one integer for both or as two of them."""
     given = tuple(value) if isinstance(value, list | tuple) else (value, value)
     numbers = [whole_number(number) for number in given]
     if len(numbers) != 2 or any(number is None or number < least for number in numbers):
         raise DslError(
-            f"{function}: {name} must be one or two whole numbers of {least} or more, found {described(value)}",
+            f"{function}: {name} must be one or two integers of {least} or more, found {described(value)}",
             loc=argument_location(here(), position, name),
         )
     return numbers[0] or 0, numbers[1] or 0

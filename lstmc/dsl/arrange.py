@@ -67,7 +67,7 @@ def stack(*values: Value | Sequence[Value], axis: int = 0) -> Value:
     rank, at = flat[0].type.rank, whole_number_of("stack", "axis", axis)
     if not -rank - 1 <= at <= rank:
         raise ShapeError(
-            f"stack: axis must be a whole number from {-rank - 1} to {rank}, found {at}: the first is {flat[0].type}",
+            f"stack: axis must be an integer from {-rank - 1} to {rank}, found {at}: the first is {flat[0].type}",
             loc=argument_location(here(), None, "axis"),
         )
     at %= rank + 1
@@ -128,7 +128,7 @@ def full(shape: Size | Sequence[Size], value: float) -> Value:
     sizes = [size_in(trace, n, here()) if isinstance(n, DimExpr) else whole_number(n) for n in _flat((shape,))]
     if any(n is None or n < 1 for n in sizes):
         raise ShapeError(
-            f"full: a shape is made of dimensions and of whole numbers of 1 or more, found {described(shape)}",
+            f"full: a shape is made of dimensions and of integers of 1 or more, found {described(shape)}",
             loc=argument_location(here(), 0, "shape"),
         )
     made = Full(tuple(n for n in sizes if n is not None), number_of("full", "value", value))

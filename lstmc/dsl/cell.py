@@ -74,7 +74,7 @@ class Cell(Definition, Generic[Out]):
             size = as_size(value)
             if size is None:
                 raise DimError(
-                    f"{self.name}({key}=...) takes a positive whole number or a dimension, found {described(value)}",
+                    f"{self.name}({key}=...) takes a positive integer or a dimension, found {described(value)}",
                     loc=loc,
                 )
             bound.sizes[key] = size

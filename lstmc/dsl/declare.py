@@ -42,7 +42,7 @@ class Declaration(Declared):
         for axis, size in enumerate(self.shape):
             if as_size(size) is None:
                 raise DslError(
-                    f"{self.kind} shape: expected positive whole numbers and dimensions one by one, as in (N, 64),"
+                    f"{self.kind} shape: expected positive integers and dimensions one by one, as in (N, 64),"
                     f" found {size!r}",
                     loc=argument_location(self.loc, axis),
                 )

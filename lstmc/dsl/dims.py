@@ -152,7 +152,7 @@ def _combine(symbol: str, left: Any, right: Any) -> DimExpr:
         whole = side if isinstance(side, DimExpr) else whole_number(side)
         if whole is None:
             raise DslError(
-                f"a dimension combines with whole numbers and dimensions, found {side!r}. Where Python needs the"
+                f"a dimension combines with integers and dimensions, found {side!r}. Where Python needs the"
                 " number of a dimension, take it from a Value, as in x.shape[-1]",
                 loc=here(),
             )
@@ -178,7 +178,7 @@ def dims(names: str) -> Dims:
     words = [word.partition("=") for word in names.replace(",", " ").split()] if isinstance(names, str) else []
     listed = [name for name, _, _ in words]
     if any(equals and not (size.isdecimal() and int(size) > 0) for _, equals, size in words):
-        told = 'the default of a dimension is a positive whole number, as in dims("T=50 N")'
+        told = 'the default of a dimension is a positive integer, as in dims("T=50 N")'
         raise DslError(f"{told}, found {names!r}", loc=here())
     if not listed or not all(name.isidentifier() and not keyword.iskeyword(name) for name in listed):
         raise DslError(f'dims takes names, as in dims("T N D H"), found {names!r}', loc=here())
@@ -199,12 +199,12 @@ def parts(shape: Iterable[object]) -> Iterator[Dim]:
 
 
 def whole_number(thing: object) -> int | None:
-    """A Python or NumPy whole number as a plain one; None for anything else."""
+    """A Python or NumPy integer as a plain one; None for anything else."""
     return int(thing) if isinstance(thing, int | np.integer) and not isinstance(thing, bool) else None
 
 
 def as_size(thing: object) -> Size | None:
-    """What can stand in a shape: a dimension, or a positive whole number; None for anything else."""
+    """What can stand in a shape: a dimension, or a positive integer; None for anything else."""
     if isinstance(thing, DimExpr):
         return thing
     number = whole_number(thing)

@@ -14,11 +14,11 @@ __all__ = ["integers", "reals"]
 
 @checked
 def integers(low: int, high: int) -> IntegerRange:
-    """Whole numbers from ``low`` to ``high``, both included: ``Input(T, N, values=integers(0, 1))`` is a mask."""
+    """Integers from ``low`` to ``high``, both included: ``Input(T, N, values=integers(0, 1))`` is a mask."""
     for position, (name, given) in enumerate((("low", low), ("high", high))):
         if whole_number(given) is None:
             loc = argument_location(here(), position, name)
-            raise DslError(f"integers: {name} must be a whole number, found {described(given)}", loc=loc)
+            raise DslError(f"integers: {name} must be an integer, found {described(given)}", loc=loc)
     _check_order("integers", low, high)
     return IntegerRange(int(low), int(high))
 

@@ -1,4 +1,4 @@
-"""``x[...]`` as NumPy has it, for whole numbers, slices without a step, ``None`` and ``...``: by Split and Reshape."""
+"""``x[...]`` as NumPy has it, for integers, slices without a step, ``None`` and ``...``: by Split and Reshape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
 Piece = tuple[Op, int]  # an op of one operand, and which of its results goes on
-ALLOWED = "what can stand there is a whole number, a slice without a step, None and ..."
+ALLOWED = "what can stand there is an integer, a slice without a step, None and ..."
 
 
 class IndexRefused(Exception):

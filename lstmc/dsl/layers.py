@@ -16,7 +16,7 @@ Pairs = int | tuple[int, int]  # (height, width), or one number for both
 
 @function
 def embed(x: Value, W: Value) -> Value:
-    """The rows of W that x names: W is [V, H], x holds whole numbers from 0 to V - 1; [T, N] gives [T, N, H].
+    """The rows of W that x names: W is [V, H], x holds integers from 0 to V - 1; [T, N] gives [T, N, H].
 
     No gradient flows to x.
     """

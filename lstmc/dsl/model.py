@@ -116,7 +116,7 @@ class Model(Definition):
             number = whole_number(size)
             try:
                 if number is None:
-                    raise DimError(f"dimension {name} must be a positive whole number, found {described(size)}")
+                    raise DimError(f"dimension {name} must be a positive integer, found {described(size)}")
                 scope.bind(name, number, f"given as {name}={number}")
             except DimError as error:
                 raise error.located(self.loc, self.owner) from None

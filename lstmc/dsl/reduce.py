@@ -156,7 +156,7 @@ def _along(name: str, value: Value, x: Value, axis: int) -> Value:
 def _of_several(function: str, x: Any, others: Sequence[Any], axis: Axes, keepdims: bool, options: Any) -> bool:
     """Whether the extreme of several things is meant; else it is that of one Value, along an axis.
 
-    A whole number behind a Value may be an axis of NumPy's or PyTorch's, or another thing of Python's: refused.
+    An integer behind a Value may be an axis of NumPy's or PyTorch's, or another thing of Python's: refused.
     """
     of_several = bool(others) and axis is None and not keepdims and not options
     ambiguous = isinstance(x, Value) and len(others) == 1 and whole_number(others[0]) is not None

@@ -100,7 +100,7 @@ class ScanCall:
             raise DslError("length is for a scan without a sequence: here the sequence tells the steps", loc=loc)
         size = as_size(length)
         if size is None:
-            raise DslError(f"length takes a positive whole number or a dimension, found {described(length)}", loc=loc)
+            raise DslError(f"length takes a positive integer or a dimension, found {described(length)}", loc=loc)
         return size
 
     def option(self, name: str, value: Any) -> bool:

@@ -99,7 +99,7 @@ class Scope:
         return expected.symbol != "//" and len(unknown) == 1 and self._determines(unknown[0])
 
     def _solve(self, expected: Size, size: int) -> int | None:
-        """The value that the one unknown dimension of ``expected`` must have; None if that is no whole number."""
+        """The value that the one unknown dimension of ``expected`` must have; None if that is no integer."""
         if not isinstance(expected, Combined):
             return size
         left, right = expected.left, expected.right

@@ -15,7 +15,7 @@ __all__ = ["last_valid"]
 
 
 def valid_mask(trace: Trace, lengths: Value, steps: int, loc: SrcLoc | None) -> Value:
-    """1 where step t is before the end of sequence n, else 0: [T, N] from ``lengths`` [N], whole numbers up to T.
+    """1 where step t is before the end of sequence n, else 0: [T, N] from ``lengths`` [N], integers up to T.
 
     1 - relu(1 - relu(lengths - t)), made once for all that ask. Its gradient is zero.
     """

@@ -28,7 +28,7 @@ __all__ = ["argmax", "floor", "mod", "one_hot"]
 
 @function
 def floor(x: Value) -> Value:
-    """The largest whole number that is not above x, for |x| up to 2**22; without a gradient."""
+    """The largest integer that is not above x, for |x| up to 2**22; without a gradient."""
     check_values("floor", x=x)
     x = stop_gradient(x)
     whole = apply(Round(), x)
@@ -39,7 +39,7 @@ def floor(x: Value) -> Value:
 def mod(a: Value | float, b: Value | float) -> Value:
     """What is left of ``a`` when whole multiples of ``b`` are taken from it, as Python's ``a % b``: from 0 up to b.
 
-    ``b`` is positive if it is a Value; the result has its sign if it is a number. Of whole numbers it is exact. The
+    ``b`` is positive if it is a Value; the result has its sign if it is a number. Of integers it is exact. The
     gradient of a is 1, that of b is minus the number of multiples, which has none itself.
     """
     _, left, borrowed = _divided("mod", a, b)
@@ -55,7 +55,7 @@ def floor_divide(a: Value | float, b: Value | float) -> Value:
 
 
 def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
-    """The whole number next to a / b, a without that many b, and 1 where that is one b too few.
+    """The integer next to a / b, a without that many b, and 1 where that is one b too few.
 
     The next one and not the one below, which a rounding error of a / b would change where b goes into a.
     """
@@ -71,7 +71,7 @@ def _divided(function: str, a: Any, b: Any) -> tuple[Any, Any, Any]:
 def argmax(x: Value, axis: int = -1) -> Value:
     """Where the largest element of x is along ``axis``, which the result has no more; the first of several.
 
-    Whole numbers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 there and 0 elsewhere.
+    Integers from 0 up, without a gradient. ``one_hot(argmax(x), K)`` is 1 there and 0 elsewhere.
     """
     check_values("argmax", x=x)
     for i in range(axis_of("argmax", axis, x, position=1), x.type.rank - 1):
@@ -85,7 +85,7 @@ def argmax(x: Value, axis: int = -1) -> Value:
 
 @function
 def one_hot(x: Value, size: Size) -> Value:
-    """Whole numbers x [...] from 0 to ``size`` - 1 as rows [..., size] that are 1 at x and 0 elsewhere."""
+    """Integers x [...] from 0 to ``size`` - 1 as rows [..., size] that are 1 at x and 0 elsewhere."""
     check_values("one_hot", x=x)
     count = size_of(x, size)
     if count < 1:

@@ -35,7 +35,7 @@ def sniff(path: Path) -> Format | NetSource:
         return _zipped(path)
     if head[:8] == b"\x89HDF\r\n\x1a\n":
         return "keras"
-    if head[:4] == b"\x80\x02\x8a\x0a":  # a pickle that begins with a whole number of ten bytes
+    if head[:4] == b"\x80\x02\x8a\x0a":  # a pickle that begins with an integer of ten bytes
         return "torch"
     if len(head) > 8 and head[8:9] == b"{":
         return "safetensors"

@@ -146,7 +146,7 @@ class Leaf(Op):
 
     def infer(self) -> Types:
         if not all(isinstance(d, int) and d > 0 for d in self.shape):
-            raise ShapeError(f"{self.name}: sizes must be positive whole numbers, found {self.shape}")
+            raise ShapeError(f"{self.name}: sizes must be positive integers, found {self.shape}")
         return (TensorType(self.shape),)
 
     def vjp(self, cts: Arrays, outs: Arrays) -> tuple[Array | None, ...]:

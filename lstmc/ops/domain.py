@@ -14,7 +14,7 @@ __all__ = ["DOMAINS", "Domain", "IntegerRange", "RealRange"]
 
 @dataclass(frozen=True, repr=False)
 class IntegerRange:
-    """Whole numbers from ``low`` to ``high``, both included; ``also`` is one more that may stand among them."""
+    """Integers from ``low`` to ``high``, both included; ``also`` is one more that may stand among them."""
 
     name: ClassVar[str] = "integers"
     low: int
@@ -28,7 +28,7 @@ class IntegerRange:
 
     def __str__(self) -> str:
         more = "" if self.also is None else f", or {self.also}"
-        return f"whole numbers from {self.low} to {self.high}{more}"
+        return f"integers from {self.low} to {self.high}{more}"
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.floating[Any]]:
         """An array of such numbers, each as likely; ``also`` stands in about one place of five."""

@@ -17,7 +17,7 @@ __all__ = ["Embed"]
 
 @dataclass(frozen=True)
 class Embed(Op):
-    """y[..., :] = w[x[...]]: x holds whole numbers from 0 to V - 1, w is [V, H], y is [*x.shape, H].
+    """y[..., :] = w[x[...]]: x holds integers from 0 to V - 1, w is [V, H], y is [*x.shape, H].
 
     w is stored as Caffe's Embed stores it (``embed_layer.cpp``). No gradient flows to x.
     """

@@ -26,7 +26,7 @@ def _check_image(op: str, x: TensorType) -> None:
 def _check_pairs(op: str, least: int, **pairs: Pair) -> None:
     for name, pair in pairs.items():
         if len(pair) != 2 or not all(isinstance(n, int) and n >= least for n in pair):
-            raise ShapeError(f"{op}: {name} must be two whole numbers of {least} or more, found {pair}")
+            raise ShapeError(f"{op}: {name} must be two integers of {least} or more, found {pair}")
 
 
 def _padded(x: Array, pad: Pair, value: float, more: Pair = (0, 0)) -> Array:

@@ -142,7 +142,7 @@ class Precomputed(Pointwise):
 
 @dataclass(frozen=True)
 class Round(Pointwise):
-    """The whole number next to x, and of two the even one, for |x| up to 2**22; no gradient flows through it."""
+    """The integer next to x, and of two the even one, for |x| up to 2**22; no gradient flows through it."""
 
     name = "round"
     stops_gradient = True
@@ -231,7 +231,7 @@ class Log(Pointwise):
 
 @dataclass(frozen=True)
 class Power(Pointwise):
-    """y = x ** exponent; x must be positive unless the exponent is a whole number."""
+    """y = x ** exponent; x must be positive unless the exponent is an integer."""
 
     name = "power"
     exponent: float

@@ -141,7 +141,7 @@ class Space:
         return list(drawn.values())
 
     def _combinations(self) -> int:
-        """How many points there are that differ. A range of whole numbers has so many, any other enough."""
+        """How many points there are that differ. A range of integers has so many, any other enough."""
         counts = [
             len(set(values))
             if not isinstance(values, Range)
@@ -194,7 +194,7 @@ def _range(name: str, given: Mapping[str, Any]) -> Range:
     low, high = map(float, numbers)  # type: ignore[arg-type]
     made = Range(low, high, given.get("log", False), given.get("whole", False))
     if not low < high or (made.log and low <= 0) or (made.whole and any(n != int(n) for n in (low, high))):
-        kind = "whole numbers" if made.whole else "numbers"
+        kind = "integers" if made.whole else "numbers"
         above = "above 0 " if made.log else ""
         raise SweepError(f"{name}: expected {kind} {above}of which from is the smaller, found {low:g} to {high:g}")
     return made

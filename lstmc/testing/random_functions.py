@@ -44,7 +44,7 @@ KINKED: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("elu({}, 0.7)", lambda x: x),
     ("log(abs({}) + 0.5)", lambda x: 2),
 )
-# Whole numbers: of raw values, and moved away from where exact ones jump, so that float32 lands on the same side.
+# Integers: of raw values, and moved away from where exact ones jump, so that float32 lands on the same side.
 WHOLE: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("floor({} + 0.137)", lambda x: x + 1.2),
     ("({} + 0.137) // 0.5", lambda x: 2 * x + 1.3),

@@ -172,8 +172,8 @@ def test_elements_that_no_layer_reads_are_named_before_caffe_starts(lstmc: LSTMC
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
         "DataError: the inputs do not fit net.prototxt\n"
-        "  outside: ids must be whole numbers from 0 to 5, has 1 of 6 elements that are not, the first at [1, 1]: 6\n"
-        "  outside: cont must be whole numbers from 0 to 1, has 6 of 6 elements that are not,"
+        "  outside: ids must be integers from 0 to 5, has 1 of 6 elements that are not, the first at [1, 1]: 6\n"
+        "  outside: cont must be integers from 0 to 1, has 6 of 6 elements that are not,"
         " the first at [0, 0]: 0.5\n"
     )
 

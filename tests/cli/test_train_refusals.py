@@ -29,7 +29,7 @@ CARRYING = MODEL.replace("X, cont=cont)", "X, cont=cont, carry=True)")
         ),
         (
             arrays(label=np.full(22, 3)),
-            "outside: label must be whole numbers from 0 to 2, has 22 of 22 elements that are not, the first at [0]: 3",
+            "outside: label must be integers from 0 to 2, has 22 of 22 elements that are not, the first at [0]: 3",
         ),
         (arrays(3), "too few examples: found 3, a batch has N = 4: make it smaller with -D N=SIZE"),
     ],

@@ -114,7 +114,7 @@ def test_dimensions_stand_in_indices_and_shapes(user: UserFile) -> None:
     assert [graph.type(output.ref).shape for output in graph.outputs] == [(3, 2, 2), (2, 5)]
 
 
-ALLOWED = "what can stand there is a whole number, a slice without a step, None and ..."
+ALLOWED = "what can stand there is an integer, a slice without a step, None and ..."
 OF_X = "x is X: input [T, N, D], declared at user.py:6"
 
 
@@ -192,7 +192,7 @@ OF_X = "x is X: input [T, N, D], declared at user.py:6"
         ),
         (
             "z = full(«(2, 'a')», 1)",
-            "ShapeError: full: a shape is made of dimensions and of whole numbers of 1 or more, found tuple (2, 'a')",
+            "ShapeError: full: a shape is made of dimensions and of integers of 1 or more, found tuple (2, 'a')",
             (),
         ),
         ("z = full_like(X, «X»)", "DslError: full_like: value must be a number, found a Value", ()),

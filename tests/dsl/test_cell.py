@@ -97,10 +97,10 @@ def test_an_option_may_choose_with_if_because_python_decides_it_while_tracing(us
             "DimError: rnn has no dimension, option or parameter units: write H=; it has dimensions N, D, H;"
             " parameters W, U",
         ),
-        ("rnn(H=2.5)", 4, 5, "DimError: rnn(H=...) takes a positive whole number or a dimension, found float 2.5"),
-        ("rnn(H=0)", 4, 3, "DimError: rnn(H=...) takes a positive whole number or a dimension, found int 0"),
-        ("rnn(H='4')", 4, 5, "DimError: rnn(H=...) takes a positive whole number or a dimension, found str '4'"),
-        ("rnn(H=True)", 4, 6, "DimError: rnn(H=...) takes a positive whole number or a dimension, found True"),
+        ("rnn(H=2.5)", 4, 5, "DimError: rnn(H=...) takes a positive integer or a dimension, found float 2.5"),
+        ("rnn(H=0)", 4, 3, "DimError: rnn(H=...) takes a positive integer or a dimension, found int 0"),
+        ("rnn(H='4')", 4, 5, "DimError: rnn(H=...) takes a positive integer or a dimension, found str '4'"),
+        ("rnn(H=True)", 4, 6, "DimError: rnn(H=...) takes a positive integer or a dimension, found True"),
         (
             "rnn(H=4, W='0.1')",
             9,

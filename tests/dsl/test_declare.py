@@ -34,7 +34,7 @@ def test_what_is_left_out_has_its_default() -> None:
     assert (W.fill, W.lr_mult, W.decay_mult) == (constant(0), 1, 1)
 
 
-SHAPE = "input shape: expected positive whole numbers and dimensions one by one, as in (N, 64), found {}"
+SHAPE = "input shape: expected positive integers and dimensions one by one, as in (N, 64), found {}"
 FILL = "{} fill: expected a filler such as constant(0) or uniform(-0.1, 0.1), found {}"
 MULT = "parameter {}: expected a finite number of at least 0, found {}"
 

@@ -251,7 +251,7 @@ NO_NUMBER = (
     " the number, take it from a Value, as in x.shape[-1]"
 )
 COMBINES = (
-    "a dimension combines with whole numbers and dimensions, found {}. Where Python needs the number of a dimension,"
+    "a dimension combines with integers and dimensions, found {}. Where Python needs the number of a dimension,"
     " take it from a Value, as in x.shape[-1]"
 )
 
@@ -299,5 +299,5 @@ def test_a_dimension_may_have_a_default_size() -> None:
 
     assert net.graph(N=2).node("x").types[0].shape == (50, 2, 3)
     assert net.graph(N=2, T=7).node("x").types[0].shape == (7, 2, 3)
-    with pytest.raises(DslError, match="the default of a dimension is a positive whole number"):
+    with pytest.raises(DslError, match="the default of a dimension is a positive integer"):
         dims("T=0")

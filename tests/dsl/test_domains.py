@@ -10,7 +10,7 @@ from tests.dsl.conftest import UserFile
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("Input(3, values=integers(0.5, 1))", "DslError: integers: low must be a whole number, found float 0.5"),
+        ("Input(3, values=integers(0.5, 1))", "DslError: integers: low must be an integer, found float 0.5"),
         ("Input(3, values=integers(2, 1))", "DslError: integers: expected low <= high, found 2 and 1"),
         ("Input(3, values=reals(0, 'a'))", "DslError: reals: high must be a finite number, found str 'a'"),
         ("Input(3, values=reals(1, 0))", "DslError: reals: expected low <= high, found 1 and 0"),

@@ -46,8 +46,8 @@ X, V, W = (
             (),
         ),
         ("z = split(X, «True»)", "DslError: split takes a number of equal parts or a list of sizes, found True", ()),
-        ("z = «split(X, [2.0, 3])»", "DslError: a size must be a whole number or a dimension, found float 2.0", ()),
-        ("z = «reshape(X, '30')»", "DslError: a size must be a whole number or a dimension, found str '30'", ()),
+        ("z = «split(X, [2.0, 3])»", "DslError: a size must be an integer or a dimension, found float 2.0", ()),
+        ("z = «reshape(X, '30')»", "DslError: a size must be an integer or a dimension, found str '30'", ()),
         (
             "z = «reshape(X, K, -1)»",
             "DimError: dimension K has no size in model 'net', which has T, N, D: give it a size with K=SIZE",

@@ -22,20 +22,20 @@ IMAGES = "x is I: input [T, N, 3, 4, 4], declared at user.py:6"
         ("z = conv(I, F, «b=1»)", "DslError: conv takes Values, found int 1", ()),
         (
             "z = conv(I, F, «stride=0»)",
-            "DslError: conv: stride must be one or two whole numbers of 1 or more, found int 0",
+            "DslError: conv: stride must be one or two integers of 1 or more, found int 0",
             (),
         ),
         (
             "z = conv(I, F, «pad=(1, 2, 3)»)",
-            "DslError: conv: pad must be one or two whole numbers of 0 or more, found tuple (1, 2, 3)",
+            "DslError: conv: pad must be one or two integers of 0 or more, found tuple (1, 2, 3)",
             (),
         ),
         (
             "z = conv(I, F, «dilation=1.5»)",
-            "DslError: conv: dilation must be one or two whole numbers of 1 or more, found float 1.5",
+            "DslError: conv: dilation must be one or two integers of 1 or more, found float 1.5",
             (),
         ),
-        ("z = conv(I, F, «group=0»)", "DslError: conv: group must be a whole number of 1 or more, found int 0", ()),
+        ("z = conv(I, F, «group=0»)", "DslError: conv: group must be an integer of 1 or more, found int 0", ()),
         (
             "z = «conv(I, F, group=3)»",
             "ShapeError: conv: channels do not fit: x is f32[3,2,3,4,4], w is f32[2,3,3,3], [out, C / group, kh, kw],"
@@ -44,12 +44,12 @@ IMAGES = "x is I: input [T, N, 3, 4, 4], declared at user.py:6"
         ),
         (
             "z = max_pool(I, «'2'»)",
-            "DslError: max_pool: size must be one or two whole numbers of 1 or more, found str '2'",
+            "DslError: max_pool: size must be one or two integers of 1 or more, found str '2'",
             (),
         ),
         (
             "z = ave_pool(I, «size=D»)",
-            "DslError: ave_pool: size must be one or two whole numbers of 1 or more, found dimension D (for its number"
+            "DslError: ave_pool: size must be one or two integers of 1 or more, found dimension D (for its number"
             " write x.shape[axis])",
             (),
         ),
@@ -94,11 +94,11 @@ IMAGES = "x is I: input [T, N, 3, 4, 4], declared at user.py:6"
         ),
         (
             "z = softmax_loss(X, L, «ignore_label=0.5»)",
-            "DslError: softmax_loss: ignore_label must be a whole number, found float 0.5",
+            "DslError: softmax_loss: ignore_label must be an integer, found float 0.5",
             (),
         ),
         ("z = accuracy(X, «None»)", "DslError: accuracy takes Values, found None", ()),
-        ("z = accuracy(X, L, «top_k='all'»)", "DslError: accuracy: top_k must be a whole number, found str 'all'", ()),
+        ("z = accuracy(X, L, «top_k='all'»)", "DslError: accuracy: top_k must be an integer, found str 'all'", ()),
         (
             "z = «accuracy(X, L, top_k=6)»",
             "ShapeError: accuracy: top_k must be from 1 to 5, found 6: x is f32[3,2,5]",

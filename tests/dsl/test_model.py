@@ -167,10 +167,10 @@ def make():
         ({"Q": 3}, "unknown dimension Q: net has T, N, D"),
         ({"T": 0}, "dimension T must be at least 1, found 0 (given as T=0)"),
         ({"T": -1}, "dimension T must be at least 1, found -1 (given as T=-1)"),
-        ({"T": 3.0}, "dimension T must be a positive whole number, found float 3.0"),
-        ({"T": "3"}, "dimension T must be a positive whole number, found str '3'"),
-        ({"T": True}, "dimension T must be a positive whole number, found True"),
-        ({"T": None}, "dimension T must be a positive whole number, found None"),
+        ({"T": 3.0}, "dimension T must be a positive integer, found float 3.0"),
+        ({"T": "3"}, "dimension T must be a positive integer, found str '3'"),
+        ({"T": True}, "dimension T must be a positive integer, found True"),
+        ({"T": None}, "dimension T must be a positive integer, found None"),
     ],
 )
 def test_sizes_given_to_a_model_are_checked(user: UserFile, sizes: dict[str, Any], message: str) -> None:

@@ -193,7 +193,7 @@ def test_a_cell_without_a_sequence_runs_for_length_steps(user: UserFile, call: s
         ),
         (
             "scan(free(N=2, H=3), «length=1.5»)",
-            "DslError: length takes a positive whole number or a dimension, found float 1.5",
+            "DslError: length takes a positive integer or a dimension, found float 1.5",
         ),
         (
             "scan(free(N=2, H=3), «length=K»)",

@@ -136,7 +136,7 @@ def test_real_caffe_divides_whole_numbers_exactly() -> None:
         ("floor(2.5)", "DslError: floor takes Values, found float 2.5"),
         ("argmax(x, 2)", "ShapeError: argmax: axis must be an integer from -2 to 1, found 2: x is f32[2,3]"),
         ("one_hot(x, 0)", "ShapeError: one_hot: size must be at least 1, found 0"),
-        ("one_hot(x, 1.5)", "DslError: a size must be a whole number or a dimension, found float 1.5"),
+        ("one_hot(x, 1.5)", "DslError: a size must be an integer or a dimension, found float 1.5"),
     ],
 )
 def test_errors(user: UserFile, value: str, message: str) -> None:

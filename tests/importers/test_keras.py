@@ -541,4 +541,4 @@ def test_an_input_whose_shape_is_not_in_numbers(tmp_path: Path, shape: list[Any]
     path = old_file(tmp_path / "m.h5", "LSTM", {**LSTM, "batch_input_shape": shape}, arrays)
     with pytest.raises(SourceError) as caught:
         import_file(path)
-    assert f"layer cell: expected an input's shape in whole numbers, found {shape}" in str(caught.value)
+    assert f"layer cell: expected an input's shape in integers, found {shape}" in str(caught.value)

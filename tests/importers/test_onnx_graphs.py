@@ -119,7 +119,7 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
     "pad": ([("Pad", "xp", "y", {})], X3, {"p": ints(0, 1, 0, 0, 0, 2)}, 13),
     "mirror": ([("Pad", "xp", "y", {"mode": "reflect"})], X3, {"p": ints(0, 1, 3, 0, 2, 0)}, 13),
     "edges": ([("Pad", "xp", "y", {"mode": "edge"})], X3, {"p": ints(0, 1, 3, 0, 2, 2)}, 13),
-    "whole numbers with a scale": (
+    "integers with a scale": (
         [("DequantizeLinear", "wsz", "d", {"axis": 0}), ("Mul", "xd", "y", {})], X3,
         {"w": np.arange(-9, 9, dtype=np.int8).reshape(3, 6), "s": np.float32([0.5, 1, 0.1]), "z": np.int8([0, 1, -2])},
         13),
@@ -150,7 +150,7 @@ GRAPHS: dict[str, tuple[Sequence[Node], tuple[int, ...], dict[str, Array], int]]
          ("Cast", "f", "g", {"to": 1}), ("Add", "cg", "y", {})], X3, {"k": ints(1)}, 13),
     "places without an axis of their own": (
         [("ArgMax", "x", "a", {"axis": 2, "keepdims": 0}), ("Cast", "a", "y", {"to": 1})], X3, {}, 13),
-    "whole numbers": (
+    "integers": (
         [("Mul", "xs", "m", {}), ("Floor", "m", "a", {}), ("Ceil", "m", "b", {}), ("Cast", "m", "c", {"to": 7}),
          ("Cast", "c", "d", {"to": 1}), ("Cast", "a", "e", {"to": 9}), ("Cast", "e", "f", {"to": 1}),
          ("Sub", "ab", "g", {}), ("Mul", "dg", "h", {}), ("Add", "hf", "y", {})], X3, {"s": np.float32([3.3])}, 13),

@@ -85,8 +85,7 @@ def test_a_shape_that_is_none() -> None:
     builder = Builder("g")
     builder.add(Input((2, 0)), names=("x",), types=(TensorType((2, 0)),))
     assert refused(builder.finish([])) == (
-        "graph g: is not well typed: input: sizes must be positive whole numbers, found (2, 0)\n"
-        "  %x: f32[2,0] = input()"
+        "graph g: is not well typed: input: sizes must be positive integers, found (2, 0)\n  %x: f32[2,0] = input()"
     )
 
 

@@ -49,10 +49,10 @@ IMAGE = (2, 4, 5, 6)
 REFUSED: list[tuple[Op, Shapes, str]] = [
     (caffe.Feed((4, 2), 3), ((3, 4, 2),), "caffe.Feed: cannot feed f32[4,2] from step 3 of f32[3,4,2]"),
     (caffe.Feed((4, 3)), ((3, 4, 2),), "caffe.Feed: cannot feed f32[4,3] from step None of f32[3,4,2]"),
-    (Input((2, 0)), (), "input: sizes must be positive whole numbers, found (2, 0)"),
-    (Param((-1,)), (), "param: sizes must be positive whole numbers, found (-1,)"),
-    (Full((2.0,)), (), "full: sizes must be positive whole numbers, found (2.0,)"),  # type: ignore[arg-type]
-    (Arg((0,)), (), "arg: sizes must be positive whole numbers, found (0,)"),
+    (Input((2, 0)), (), "input: sizes must be positive integers, found (2, 0)"),
+    (Param((-1,)), (), "param: sizes must be positive integers, found (-1,)"),
+    (Full((2.0,)), (), "full: sizes must be positive integers, found (2.0,)"),  # type: ignore[arg-type]
+    (Arg((0,)), (), "arg: sizes must be positive integers, found (0,)"),
     (Arg((1,), "y"), (), "arg: role must be one of x, state, static, weight, found 'y'"),  # type: ignore[arg-type]
     (Linear(), ((2, 3), (3,)), "linear: w must have 2 axes, [out, in]: w is f32[3]"),
     (Linear(), ((2, 3), (4, 5)), "linear: last axes differ: x is f32[2,3], w is f32[4,5]"),
@@ -83,7 +83,7 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
     (Unstack(), ((3,),), "unstack: x must have 2 axes or more, time first: x is f32[3]"),
     (Stack(), ((2, 3), (3, 2)), "stack: all must have one shape: found f32[2,3], f32[3,2]"),
     (Stack(), (), "stack: needs one array or more, found none"),
-    (caffe.InputLayer((0,)), (), "caffe.Input: sizes must be positive whole numbers, found (0,)"),
+    (caffe.InputLayer((0,)), (), "caffe.Input: sizes must be positive integers, found (0,)"),
     (
         caffe.InnerProduct(1, 5),
         ((2, 3), (4, 3)),
@@ -145,8 +145,8 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
     (Max(2), ((2, 3),), "max: axis 2 does not exist: x is f32[2,3], with 2 axes"),
     (Sum(1), ((3,),), "sum: axis 1 does not exist: x is f32[3], with 1 axes"),
     (Conv(), ((4, 5), (3, 4, 1, 1)), "conv: x must have 3 axes or more, [..., C, H, W]: x is f32[4,5]"),
-    (Conv((0, 1)), (IMAGE, (3, 4, 1, 1)), "conv: stride must be two whole numbers of 1 or more, found (0, 1)"),
-    (Conv(pad=(0, -1)), (IMAGE, (3, 4, 1, 1)), "conv: pad must be two whole numbers of 0 or more, found (0, -1)"),
+    (Conv((0, 1)), (IMAGE, (3, 4, 1, 1)), "conv: stride must be two integers of 1 or more, found (0, 1)"),
+    (Conv(pad=(0, -1)), (IMAGE, (3, 4, 1, 1)), "conv: pad must be two integers of 0 or more, found (0, -1)"),
     (Conv(), (IMAGE, (3, 4)), "conv: w must have 4 axes, [out, C / group, kh, kw]: w is f32[3,4]"),
     (
         Conv(group=2),
@@ -160,7 +160,7 @@ REFUSED: list[tuple[Op, Shapes, str]] = [
         "conv: the window is larger than the padded image: x is f32[2,4,5,6], w is f32[3,4,3,1]",
     ),
     (MaxPool((2, 2)), ((4, 5),), "max_pool: x must have 3 axes or more, [..., C, H, W]: x is f32[4,5]"),
-    (AvePool((2, 0)), (IMAGE,), "ave_pool: size must be two whole numbers of 1 or more, found (2, 0)"),
+    (AvePool((2, 0)), (IMAGE,), "ave_pool: size must be two integers of 1 or more, found (2, 0)"),
     (
         AvePool((2, 2), pad=(0, 2)),
         (IMAGE,),

@@ -80,7 +80,7 @@ def test_a_file_and_the_command_line_together(tmp_path: Path) -> None:
         ),
         (
             {"H": {"from": 0.5, "to": 2, "whole": True}},
-            "H: expected whole numbers of which from is the smaller, found 0.5 to 2",
+            "H: expected integers of which from is the smaller, found 0.5 to 2",
         ),
     ],
 )

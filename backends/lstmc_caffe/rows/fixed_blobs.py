@@ -46,7 +46,7 @@ class FixedBlobs(Pass):
 
     1. Power: scale x + shift    => Scale whose blob is all scale; with another that is all shift, if there is one
        with a shift that rounds  => the same Scale, and ReLU
-       raised to a whole number  => Eltwise PROD of it
+       raised to an integer  => Eltwise PROD of it
        raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row
     2. InnerProduct without bias => one with a bias of zeros
     3. Scale by a blob           => Eltwise PROD of x and InnerProduct of zeros whose bias is that blob

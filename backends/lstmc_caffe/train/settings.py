@@ -74,7 +74,7 @@ def one_of(names: Sequence[str]) -> Kind:
 
 
 def _ascending(value: Any) -> tuple[int, ...] | None:
-    """Whole numbers from 1 on, each above the one before: with others Caffe's steps come late (sgd_solver.cpp)."""
+    """Integers from 1 on, each above the one before: with others Caffe's steps come late (sgd_solver.cpp)."""
     if not isinstance(value, list | tuple) or not value:
         return None
     numbers = [COUNT.convert(item) for item in value]

@@ -208,7 +208,7 @@ class _Graph:
         if not isinstance(told, list):
             raise SourceError(f"{self.origin}: layer {name} is the first and does not say its input's shape")
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in told):
-            raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in whole numbers, found {told}")
+            raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {told}")
         shape: Shape = tuple(
             int(size) if size is not None else ("N", "T", f"{name}_2", f"{name}_3")[min(axis, 3)]
             for axis, size in enumerate(told)

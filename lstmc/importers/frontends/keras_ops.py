@@ -135,11 +135,11 @@ def _rounded(layers: Layers, use: Operation) -> list[str]:
 
 
 def _item(layers: Layers, use: Operation) -> list[str]:
-    """``x[key]`` by whole numbers, slices, None and ``...``."""
+    """``x[key]`` by integers, slices, None and ``...``."""
     y, key = use.args[0], use.args[1]
     keys = list(key) if isinstance(key, list) else [key]
     if any(not (one is None or one is Ellipsis or isinstance(one, int | slice)) for one in keys):
-        raise Refused("key", "computed, or a list", "only whole numbers and slices are read", "use slices")
+        raise Refused("key", "computed, or a list", "only integers and slices are read", "use slices")
     rank, counted = len(layers.shape(y)), sum(isinstance(one, int | slice) for one in keys)
     rest = [slice(None)] * (rank - counted)
     at = keys.index(Ellipsis) if Ellipsis in keys else len(keys)

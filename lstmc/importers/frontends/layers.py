@@ -179,7 +179,7 @@ class Layers(Moves):
         return self.affine(turned, -1.0, fixed(self.shape(x)[place], f"axis {axis}") - 1.0)
 
     def cast(self, x: Operand, dtype: str) -> Operand:
-        """x as numbers of another type, named as in NumPy: 0 or 1 as ``bool``, without its fraction as whole numbers.
+        """x as numbers of another type, named as in NumPy: 0 or 1 as ``bool``, without its fraction as integers.
 
         An input stays as it is: of which type it is is said of no value, and it is fed as it is meant.
         """
@@ -195,7 +195,7 @@ class Layers(Moves):
         return self.binary("sub", above, below)
 
     def is_whole(self, x: Operand) -> bool:
-        """Whether a value is known to have whole numbers: masks and rounded numbers, moved, added or multiplied."""
+        """Whether a value is known to have integers: masks and rounded numbers, moved, added or multiplied."""
         waiting, seen = [x], set[Operand]()
         while waiting:
             value = waiting.pop()
@@ -358,7 +358,7 @@ def _makes_whole(op: Op) -> bool:
 
 
 def _keeps_whole(op: Op) -> bool:
-    """Whether what an op makes of whole numbers is whole."""
+    """Whether what an op makes of integers is whole."""
     if isinstance(op, Apply):
         return op.function.function == "affine" and op.function.a.is_integer() and op.function.b.is_integer()
     if isinstance(op, Binary | Reduce):

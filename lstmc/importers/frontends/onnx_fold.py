@@ -96,7 +96,7 @@ def _required(fold: Fold, count: int) -> range:
 
 
 def _settled(array: Any) -> Array:
-    """Sizes that are all numbers are whole numbers again."""
+    """Sizes that are all numbers are integers again."""
     found = np.array(array, object) if isinstance(array, str) else np.asarray(array)
     if found.dtype == object and not any(isinstance(one, str) for one in found.reshape(-1)):
         found = found.astype(np.int64)

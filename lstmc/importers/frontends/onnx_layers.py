@@ -112,7 +112,7 @@ def _resize(t: Onnx, node: Node) -> Operand:
         scales = np.asarray([float(new) / fixed(old, "a size") for new, old in zip(wanted, shape, strict=True)])
     times = [int(scale) for scale in scales.reshape(-1)]
     if any(float(scale) != n or n < 1 for scale, n in zip(scales.reshape(-1), times, strict=True)):
-        raise Refused("scales", str(scales.tolist()), "only whole numbers of times are written", "use such a scale")
+        raise Refused("scales", str(scales.tolist()), "only integer factors are supported", "use such a scale")
     y = t.layers.value(x)
     for axis, count in enumerate(times):
         y = t.layers.enlarged(y, axis, count)

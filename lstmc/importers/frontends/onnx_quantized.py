@@ -1,4 +1,4 @@
-"""ONNX nodes that work in whole numbers of 8 bits as they run: imported as what they approximate, in float32.
+"""ONNX nodes that work in integers of 8 bits as they run: imported as what they approximate, in float32.
 
 What is stored is used as it is stored, scaled; what the source rounds while it runs is not rounded.
 """
@@ -56,7 +56,7 @@ def _integers(t: Onnx, node: Node, axis: int) -> Node:
     """The node with its weights as numbers less their zero; its other operand must be what was rounded."""
     zero = known(node.operand(2))
     if not isinstance(node.needed(0), str) or (node.operand(2) is not None and (zero is None or np.any(zero))):
-        why = "whole numbers that DynamicQuantizeLinear did not make"
+        why = "integers that DynamicQuantizeLinear did not make"
         raise Refused("a_zero_point", "another", why, "import it before it was quantized")
     w = _floats(weight(node.operand(1), "B"), weight_or_none(node.operand(3), "b_zero_point"), None, (axis,))
     return replace(node, operands=[node.needed(0), w, None])

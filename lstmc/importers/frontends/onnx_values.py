@@ -66,7 +66,7 @@ def known(x: Operand | None) -> Array | None:
 
 
 def fixed_numbers(x: Operand | None, what: str) -> list[int]:
-    """Whole numbers that must be known while the graph is read."""
+    """Integers that must be known while the graph is read."""
     found = [size for size in sizes(x, what) if isinstance(size, int)]
     if x is None or len(found) != len(sizes(x, what)):
         raise Refused(what, "it has a size without a number", "it must be known here", PIN)
@@ -74,7 +74,7 @@ def fixed_numbers(x: Operand | None, what: str) -> list[int]:
 
 
 def sizes(x: Operand | None, what: str) -> list[Size]:
-    """Whole numbers, or names of sizes, that must be known while the graph is read."""
+    """Integers, or names of sizes, that must be known while the graph is read."""
     array = known(x)
     if array is None:
         raise Refused(what, "computed from the inputs", "it must be known here", PIN)

@@ -104,7 +104,7 @@ def _nearest(t: Torch, x: Operand, sizes: Any, scales: Any = None, *more: Any) -
     y = t.layers.value(x)
     for axis, scale in enumerate(wanted, 2):
         if int(scale) != scale:
-            raise Refused("scale_factor", str(scale), "only whole numbers of times are written", "use such a scale")
+            raise Refused("scale_factor", str(scale), "only integer factors are supported", "use such a scale")
         y = t.layers.enlarged(y, axis, int(scale))
     return y
 

@@ -59,7 +59,7 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
         )
 
     def read() -> Array:
-        if tensor.data_type in (10, BFLOAT16):  # their bits, as whole numbers
+        if tensor.data_type in (10, BFLOAT16):  # their bits, as integers
             return _decoded(tensor, np.asarray(field, np.uint16).tobytes(), shape)
         return np.asarray(field).astype(kind).reshape(shape)
 

@@ -40,7 +40,7 @@ class Source:
 
 
 def checked_shape(origin: str, name: str, shape: Any) -> tuple[int, ...]:
-    """A shape from a file: whole numbers of which a tensor can be."""
+    """A shape from a file: integers of which a tensor can be."""
     if (
         not isinstance(shape, list | tuple)
         or len(shape) > 16

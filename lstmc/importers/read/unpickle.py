@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import Any
 
 STEPS = 2_000_000  # instructions of one pickle
-DIGITS = 64  # bytes of one whole number
+DIGITS = 64  # bytes of one integer
 
 
 class PickleProblem(ValueError):
@@ -88,7 +88,7 @@ class _Machine:
         stack = self.stack
         if name in _PUSHED:
             if name in ("LONG1", "LONG4", "LONG", "INT") and isinstance(argument, int) and argument.bit_length() > 512:
-                raise PickleProblem(f"a whole number of more than {DIGITS} bytes")
+                raise PickleProblem(f"an integer of more than {DIGITS} bytes")
             stack.append(argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())

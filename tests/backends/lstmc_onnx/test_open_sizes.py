@@ -114,7 +114,7 @@ def test_a_written_net_runs_at_the_sizes_of_its_inputs(tmp_path: Path, lstmc: LS
     )  # fmt: skip
     np.savez("x.npz", X=x, L=np.array([8, 0, 1, 1]))
     ended = lstmc("run", "net.onnx", "--inputs", "x.npz")
-    assert "L must be whole numbers from 0 to 7" in ended.err, ended.err
+    assert "L must be integers from 0 to 7" in ended.err, ended.err
     np.savez("x.npz", X=np.zeros((0, 4, 3)), L=np.zeros(4))
     ended = lstmc("run", "net.onnx", "--inputs", "x.npz")
     assert "wrong shape: X must be [3, 4, 3], found [0, 4, 3]" in ended.err
@@ -154,7 +154,7 @@ def test_the_opset_is_an_option_of_the_backend(lstmc: LSTMC) -> None:
     [
         ("onnx", "opset", "-O takes NAME=VALUE, for backend onnx with one of opset, open, found 'opset'"),
         ("onnx", "version=3", "-O takes NAME=VALUE, for backend onnx with one of opset, open, found 'version=3'"),
-        ("onnx", "opset=new", "opset=new: expected a whole number"),
+        ("onnx", "opset=new", "opset=new: expected an integer"),
         ("caffe", "opset=13", "backend caffe does not take options of its own: it has no options, with_options"),
     ],
 )

@@ -164,7 +164,7 @@ def residual(X=Input(T, N, 3)):
 
 @cell
 def of_largest(x=Input(N, 4), h=State(N, 2, 4), *, U=Param(4, 4, fill=xavier())):
-    """Maxima along both axes, some of elements that are equal; the place of one; and whole numbers."""
+    """Maxima along both axes, some of elements that are equal; the place of one; and integers."""
     rows = relu(h)
     said = one_hot(argmax(linear(x, U)), 4)
     h = tanh(x[:, None, :] + rows + max(rows, axis=2)[:, :, None]) + max(h, axis=1)[:, None, :] * said[:, None, :]

@@ -29,7 +29,7 @@ SHAPES = {
     },
 }
 
-WHOLE = {"cont": 2, "word": 5}  # inputs of whole numbers, up to these
+WHOLE = {"cont": 2, "word": 5}  # inputs of integers, up to these
 
 
 def inputs_of(text: str, seed: int = 0) -> dict[str, Array]:
