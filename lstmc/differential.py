@@ -78,6 +78,8 @@ class Report:
     not_compared: tuple[NotCompared, ...] = ()
     remarks: tuple[str, ...] = ()  # what the comparison cannot show, and why a difference may be no fault of the net's
     device: str = ""  # the name of the GPU
+    # past their tolerance, but no further than ILL_CONDITIONED times what float32 makes in the model itself
+    rounding: tuple[Difference, ...] = ()
 
     @property
     def place(self) -> str:
@@ -248,16 +250,21 @@ def _report(
     passed = all(difference.passed for difference in compared)
     own = gradients if model is reference else backward(model, arrays.cotangents)
     problem = _not_finite(model, own, arrays, passed)
+    moved = {} if passed or problem else _ill_conditioned(compared, model, arrays)
     if problem:
         remarks = [problem]
-    elif not passed:
-        remarks += _ill_conditioned(compared, model, arrays)
+    remarks += (
+        f"{difference.kind} {difference.name} is ill-conditioned: rounding to float32 alone moves it by"
+        f" {alone:.0e} in the model itself"
+        for difference, alone in moved.items()
+    )
     return Report(
         name,
         compared,
         (*_absent_blobs(graph, execution, scans), *_untold_gradients(gradients, execution)),
         tuple(remarks),
         execution.device,
+        tuple(moved),
     )
 
 
@@ -280,17 +287,12 @@ def _interpreted(graph: Graph, arrays: RunArrays, dtype: DTypeLike) -> Execution
     return Execution(run.by_name(), found.inputs, found.params)
 
 
-def _ill_conditioned(compared: Iterable[Difference], model: Evaluation, arrays: RunArrays) -> Iterable[str]:
-    """The differences past their tolerance that float32 makes in the model itself: in its own graph, not in the
-    compiled one, whose faults would excuse themselves."""
+def _ill_conditioned(compared: Iterable[Difference], model: Evaluation, arrays: RunArrays) -> dict[Difference, float]:
+    """Return the differences past their tolerance that float32 makes in the model itself, each with how far it moves
+    them: in the model's own graph, not in the compiled one, whose faults would excuse themselves."""
     moved = own_rounding(model, arrays.inputs, arrays.weights, arrays.cotangents)
-    for difference in compared:
-        alone = moved.get((difference.kind, difference.name), 0.0)
-        if not difference.passed and not difference.relative > ILL_CONDITIONED * alone:
-            yield (
-                f"{difference.kind} {difference.name} is ill-conditioned: rounding to float32 alone moves it by"
-                f" {alone:.0e} in the model itself"
-            )
+    alone = {difference: moved.get((difference.kind, difference.name), 0.0) for difference in compared}
+    return {d: off for d, off in alone.items() if not d.passed and not d.relative > ILL_CONDITIONED * off}
 
 
 def _settings(compiled: Compiled) -> Iterable[Difference]:
