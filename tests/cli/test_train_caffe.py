@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -19,6 +21,7 @@ from lstmc.runs.metrics import read_metrics
 from tests.cli.conftest import LSTMC
 from tests.cli.test_train import MODEL, SIZES, arrays
 from tests.cli.test_train_refusals import CARRYING
+from tests.processes import family_with
 
 GIVEN = ("train", "net.py", "--data", "data.npz", *SIZES, "--solver", "type=Adam", "--solver", "base_lr=0.02")
 
@@ -195,6 +198,67 @@ def test_however_it_is_ended_it_goes_on_to_the_same_weights(
     lines = [read_metrics(tmp_path / run / "metrics.jsonl") for run in ("run", "whole")]
     lines = [[(record["iteration"], record["loss"]) for record in records] for records in lines]
     assert lines[0] == lines[1]
+
+
+@pytest.mark.faults
+@pytest.mark.caffe
+def test_the_first_signal_ends_a_run_whose_worker_is_stopped(tmp_path: Path, caffe: object) -> None:
+    prepared(tmp_path)
+    process = started(tmp_path, "run", iterations=ENDLESS)
+    wait_for_updates(process, tmp_path / "run" / "metrics.jsonl", 40)  # behind a snapshot
+    (worker,) = family_with(process.pid, "worker.py")
+    worker.suspend()
+    with pytest.raises(subprocess.TimeoutExpired):  # whoever stops it may continue it
+        process.wait(3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert re.fullmatch(
+        r"TrainingError: training net after iteration \d+: Caffe did not call step of training\.py:"
+        rf" a signal has stopped it \(process id {worker.pid}\); its process was ended\n"
+        r"  the last good snapshot is of iteration \d+: \S+\n  resume it with --resume\n",
+        err,
+    ), err
+    assert not worker.is_running()
+    again = started(tmp_path, "run", "--resume", iterations=60)
+    assert again.communicate()[1] == ""
+    assert again.returncode == 0
+
+
+@pytest.mark.faults
+@pytest.mark.caffe
+def test_a_run_whose_worker_was_stopped_and_continued_goes_on(tmp_path: Path, caffe: object) -> None:
+    prepared(tmp_path)
+    process = started(tmp_path, "run", iterations=ENDLESS)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for_updates(process, metrics, 5)
+    (worker,) = family_with(process.pid, "worker.py")
+    for stopped in (worker, psutil.Process(process.pid)):
+        stopped.suspend()
+        time.sleep(1.5)
+        stopped.resume()
+        wait_for_updates(process, metrics, metrics.read_bytes().count(b"\n") + 5)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 143
+
+
+@pytest.mark.faults
+@pytest.mark.caffe
+@pytest.mark.parametrize("which", ["run", "worker"])
+def test_what_is_killed_while_it_is_stopped_leaves_nothing(tmp_path: Path, caffe: object, which: str) -> None:
+    prepared(tmp_path)
+    process = started(tmp_path, "run", iterations=ENDLESS)
+    wait_for_updates(process, tmp_path / "run" / "metrics.jsonl", 5)
+    (worker,) = family_with(process.pid, "worker.py")
+    killed = worker if which == "worker" else psutil.Process(process.pid)
+    worker.suspend()
+    killed.suspend()
+    killed.kill()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == (2 if which == "worker" else -signal.SIGKILL)
+    assert ("Caffe's process ended (SIGKILL)" in err) == (which == "worker")
+    assert not psutil.wait_procs([worker], 20)[1]
 
 
 @pytest.mark.caffe

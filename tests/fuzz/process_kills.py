@@ -1,8 +1,8 @@
 """``python -m tests.fuzz.process_kills --kills N``, or ``make faults``: N times each, ``kill -9`` of a rank, of the MPI
-launcher, of a Dask worker and of the Dask scheduler, at random moments.
+launcher, of a Dask worker and of the Dask scheduler, and SIGSTOP of a rank, at random moments.
 
-A training by two ranks, and sweeps by two workers, are begun again by the same command after each kill. In the end all
-weights are, number by number, those of trainings that nothing happened to; and of what is killed no process is left.
+A training by two ranks, and sweeps by two workers, are begun again by the same command after each kill; before that
+files of the training may be damaged. In the end all weights are, number by number, those of trainings that nothing happened to; and of what is killed no process is left.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 
 from tests.dask_cluster import Cluster, cluster
+from tests.fuzz.kills import damage
 from tests.processes import family_with
 
 LSTMC = (sys.executable, "-m", "lstmc")
@@ -90,9 +91,10 @@ def kill(process: psutil.Process) -> int:
 
 
 def ranks_killed(folder: Path, kills: int, rng: random.Random) -> Counter[str]:
-    """A training by two ranks of which a rank, and as often the launcher, is killed so many times."""
+    """A training by two ranks of which a rank, and as often the launcher, is killed so many times, and as often a rank is
+    stopped before the training is ended by SIGTERM."""
     prepared(folder)
-    left, found = Counter({"rank": kills, "launcher": kills}), Counter[str]()
+    left, found = Counter({"rank": kills, "launcher": kills, "stopped rank": kills}), Counter[str]()
     while left.total():
         which = rng.choice(sorted(left.elements()))
         resume = ("--resume",) if (folder / "run" / "run.json").exists() else ()
@@ -101,18 +103,26 @@ def ranks_killed(folder: Path, kills: int, rng: random.Random) -> Counter[str]:
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
         family = psutil.Process(process.pid).children(recursive=True)
-        until = newest(folder) + SNAPSHOT * rng.randint(0, 2)  # while it starts, or while it trains
+        # while it starts, or while it trains: only there a process that is stopped is looked for
+        until = newest(folder) + SNAPSHOT * rng.randint(which == "stopped rank", 2)
         while newest(folder) < until and process.poll() is None:
             time.sleep(0.05)
         launchers = [p for p in family if p.name() in ("prterun", "mpirun", "mpiexec")]
         time.sleep(rng.uniform(0, LATEST))
-        killed = kill(rng.choice(ranks) if which == "rank" else launchers[0])
-        _, err = process.communicate()
+        if which == "stopped rank":
+            rng.choice(ranks).suspend()
+            process.terminate()
+            killed = 1
+        else:
+            killed = kill(rng.choice(ranks) if which == "rank" else launchers[0])
+        _, err = process.communicate(timeout=GONE_SECONDS if which == "stopped rank" else None)
         assert process.returncode == 2, err
+        assert which != "stopped rank" or "a signal has stopped it (process id " in err, err
         assert "the last good snapshot is of iteration " in err or "no snapshot yet" in err or "the ranks could" in err
         assert not psutil.wait_procs(family, GONE_SECONDS)[1]
         left[which] -= killed
-        found[f"{which} killed"] += killed
+        found[which if which == "stopped rank" else f"{which} killed"] += killed
+        found.update(damage(folder / "run", rng))
         told(found)
     last = newest(folder)
     end = ("--ranks", "2", "--solver", f"max_iter={last + 20}")

@@ -15,10 +15,11 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from lstmc.errors import BackendError
@@ -42,6 +43,17 @@ class CaffeTimeout(CaffeError):
 
     def __init__(self, asked: str, seconds: float, program: str = CAFFE) -> None:
         super().__init__(f"{program} did not {asked} within {seconds:g} s; its process was ended")
+
+
+class CaffeStopped(CaffeError):
+    """A request whose answer is no longer waited for, as a process that works on it is stopped. The worker was ended;
+    the next request starts a new one."""
+
+    def __init__(self, asked: str, pids: Sequence[int], program: str = CAFFE) -> None:
+        listed = ", ".join(map(str, pids))
+        super().__init__(
+            f"{program} did not {asked}: a signal has stopped it (process id {listed}); its process was ended"
+        )
 
 
 class CaffeAborted(CaffeError):
@@ -153,15 +165,28 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, asked: str, header: Mapping[str, Any], groups: Groups, seconds: float) -> Reply:
+    def ask(
+        self,
+        asked: str,
+        header: Mapping[str, Any],
+        groups: Groups,
+        seconds: float,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Reply:
         """The worker's reply, its header and arrays by group. ``asked`` completes "Caffe did not ...".
 
-        Raises CaffeTimeout and CaffeAborted, after which the worker is gone, and CaffeRequestError.
+        A worker that is stopped, as by SIGSTOP, is waited for until ``stop`` says otherwise.
+        Raises CaffeTimeout, CaffeStopped and CaffeAborted, after which the worker is gone, and CaffeRequestError.
         """
         deadline = time.monotonic() + seconds
+
+        def look() -> None:
+            if (stopped := self._stopped()) and stop():
+                raise CaffeStopped(asked, stopped, self._program)
+
         try:
-            self._send(encode(header, groups), deadline)
-            reply, arrays = self._receive(deadline)
+            self._send(encode(header, groups), deadline, look)
+            reply, arrays = self._receive(deadline, look)
             os.ftruncate(self._log.fileno(), 0)  # what it said until here was not about a request that failed
         except TimeoutError:
             raise CaffeTimeout(asked, seconds, self._program) from None
@@ -171,6 +196,18 @@ class WorkerProcess:
         if reply["kind"] == "error":
             raise CaffeRequestError(asked, reply["message"], kind=reply["type"], traceback=reply["traceback"])
         return reply, arrays
+
+    def _stopped(self) -> list[int]:
+        """The process ids of the worker and of what it started, as ranks, that are stopped."""
+        return [process.pid for process in self._family() if _status(process) == psutil.STATUS_STOPPED]
+
+    def _family(self) -> list[psutil.Process]:
+        """The worker and what it started, without what has ended."""
+        try:
+            worker = psutil.Process(self._process.pid)
+            return [worker, *worker.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def end(self) -> None:
         """Kills the worker and what it started, and closes everything. Safe to call again."""
@@ -193,7 +230,7 @@ class WorkerProcess:
         kept = min(size, 1 << 18)
         return os.pread(self._log.fileno(), kept, size - kept).decode(errors="replace")
 
-    def _send(self, parts: Sequence[bytes | memoryview], deadline: float) -> None:
+    def _send(self, parts: Sequence[bytes | memoryview], deadline: float, look: Callable[[], None]) -> None:
         descriptor = self._input.fileno()
         for part in parts:
             view = memoryview(part)
@@ -201,38 +238,46 @@ class WorkerProcess:
                 try:
                     view = view[os.write(descriptor, view) :]
                 except BlockingIOError:
-                    _wait_until_ready(descriptor, select.POLLOUT, deadline)
+                    _wait_until_ready(descriptor, select.POLLOUT, deadline, look)
 
-    def _receive(self, deadline: float) -> Reply:
+    def _receive(self, deadline: float, look: Callable[[], None]) -> Reply:
         length = bytearray(4)
-        self._fill(memoryview(length), deadline)
+        self._fill(memoryview(length), deadline, look)
         text = bytearray(struct.unpack(">I", length)[0])
-        self._fill(memoryview(text), deadline)
+        self._fill(memoryview(text), deadline, look)
         reply = json.loads(text)
         groups: dict[str, dict[str, Array]] = {}
         for item in reply.pop("arrays"):
             array = np.empty(item["shape"], item["dtype"])
             if array.size:
-                self._fill(array.reshape(-1).view(np.uint8).data, deadline)
+                self._fill(array.reshape(-1).view(np.uint8).data, deadline, look)
             groups.setdefault(item["group"], {})[item["name"]] = array
         return reply, groups
 
-    def _fill(self, view: memoryview, deadline: float) -> None:
+    def _fill(self, view: memoryview, deadline: float, look: Callable[[], None]) -> None:
         """Reads as many bytes as ``view`` has; EOFError where the pipe closes before."""
         descriptor = self._output.fileno()
         while view:
             try:
                 count = os.readv(descriptor, [view])
             except BlockingIOError:
-                _wait_until_ready(descriptor, select.POLLIN, deadline)
+                _wait_until_ready(descriptor, select.POLLIN, deadline, look)
                 continue
             if count == 0:
                 raise EOFError
             view = view[count:]
 
 
-def _wait_until_ready(descriptor: int, event: int, deadline: float) -> None:
-    """Returns when the pipe can be used or has closed; TimeoutError at the deadline, which may be infinite."""
+def _status(process: psutil.Process) -> str:
+    try:
+        return process.status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_DEAD
+
+
+def _wait_until_ready(descriptor: int, event: int, deadline: float, look: Callable[[], None]) -> None:
+    """Returns when the pipe can be used or has closed; TimeoutError at the deadline, which may be infinite. Calls
+    ``look`` after each second."""
     poller = select.poll()
     poller.register(descriptor, event)
     while True:
@@ -242,3 +287,4 @@ def _wait_until_ready(descriptor: int, event: int, deadline: float) -> None:
         # In slices, so that Ctrl-C is heeded also where another thread was given the signal.
         if poller.poll(min(left, 1.0) * 1000):
             return
+        look()

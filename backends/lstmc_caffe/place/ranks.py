@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
+
 from lstmc.errors import TrainingError
 from lstmc.mpi_launcher import launched
 from lstmc_caffe.place.place import CaffeLocation
@@ -79,10 +81,15 @@ class Rank(WorkerProcess):
 
     def end(self) -> None:
         """Lets the ranks end by themselves, where they can; kills them otherwise."""
+        family = self._family()
         self._input.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_SECONDS)
+        if not self._stopped():
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_SECONDS)
         super().end()
+        for process in family:  # a rank that is stopped does not see that its launcher has ended
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 class LaunchedRank(Rank):

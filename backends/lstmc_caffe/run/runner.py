@@ -207,15 +207,17 @@ class Runner:
         arrays: Mapping[str, Array] | None = None,
         *,
         timeout: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> CallResult:
         """Calls ``function(args, arrays)`` of a Python file in the worker, by the worker's Python.
 
         ``args`` is JSON data; arrays may be of float32, float64, int32, int64, uint8 and bool. The function must
         return (JSON data, {name: array}). The file is run once by each worker, so its globals last as long as that.
+        Where the worker is stopped, as by SIGSTOP, and ``stop`` returns True, it is ended (CaffeStopped).
         """
         request = {"request": "call", "path": os.path.abspath(path), "function": function, "args": args}
         asked = f"call {function} of {path.name}"
-        reply, groups = self._ask(None, asked, request, {"arrays": arrays or {}}, timeout)
+        reply, groups = self._ask(None, asked, request, {"arrays": arrays or {}}, timeout, stop)
         return CallResult(reply["value"], groups.get("arrays", {}))
 
     def close(self) -> None:
@@ -231,6 +233,7 @@ class Runner:
         request: Mapping[str, Any],
         arrays: Groups,
         timeout: float | None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
         """Sends a request to the worker; ``owner`` is the worker that must still be there, None for any."""
         with self._lock:
@@ -239,13 +242,20 @@ class Runner:
                     return {}, {}
                 raise CaffeRequestError(asked, "the worker that it was loaded in has ended; load it again")
             worker = self._running()
-            return self._ask_worker(worker, asked, request, arrays, self.timeout if timeout is None else timeout)
+            seconds = self.timeout if timeout is None else timeout
+            return self._ask_worker(worker, asked, request, arrays, seconds, stop)
 
     def _ask_worker(
-        self, worker: WorkerProcess, asked: str, request: Mapping[str, Any], arrays: Groups, seconds: float
+        self,
+        worker: WorkerProcess,
+        asked: str,
+        request: Mapping[str, Any],
+        arrays: Groups,
+        seconds: float,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
         try:
-            return worker.ask(asked, request, arrays, seconds)
+            return worker.ask(asked, request, arrays, seconds, stop)
         except CaffeRequestError:
             raise
         except BaseException:

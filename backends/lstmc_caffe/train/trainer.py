@@ -18,7 +18,7 @@ from lstmc.runs.folder import RunIdentity, run_folder
 from lstmc.runs.snapshots import clean
 from lstmc.soundness import NotFinite
 from lstmc.training_request import TrainingRequest
-from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeTimeout
+from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeStopped, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import CallResult, Runner
 from lstmc_caffe.train.advice import what_to_try
@@ -251,8 +251,8 @@ class _Training:
     def ask(self, function: str, args: Any = None, arrays: Mapping[str, Array] | None = None) -> CallResult:
         self.loaded = False  # unless the worker is still there afterwards
         try:
-            result = self.runner.call(TRAINING, function, args, arrays, timeout=SECONDS)
-        except (CaffeAborted, CaffeTimeout) as error:
+            result = self.runner.call(TRAINING, function, args, arrays, timeout=SECONDS, stop=self.run.stop)
+        except (CaffeAborted, CaffeStopped, CaffeTimeout) as error:
             where = f"training {self.net.name} after iteration {self.iteration}"
             raise TrainingError(
                 f"{where}: {error.message}", notes=(*error.notes, self.last_good()), mends=[Mend.RESUME]

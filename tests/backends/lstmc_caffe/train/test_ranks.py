@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,10 @@ def test_several_ranks_end_with_the_weights_of_one(case: str, caffe: object, tmp
 
 
 class Killing:
-    """Kills a process of a training as soon as there is a snapshot: told of events, as ``progress``."""
+    """Kills or stops a process of a training as soon as there is a snapshot: told of events, as ``progress``."""
 
-    def __init__(self, which: str) -> None:
-        self.which, self.killed = which, 0
+    def __init__(self, which: str, number: int = signal.SIGKILL) -> None:
+        self.which, self.number, self.killed = which, number, 0
 
     def __call__(self, event: object) -> None:
         if not isinstance(event, Saved) or self.killed:
@@ -142,7 +143,7 @@ class Killing:
         launchers = [p for p in family if p.name() in ("prterun", "mpirun", "mpiexec")]
         found = {"rank 0": ranks[0], "rank 1": ranks[1], "launcher": launchers[0]}[self.which]
         self.killed = found.pid
-        found.kill()
+        found.send_signal(self.number)
 
 
 @pytest.mark.ranks
@@ -157,6 +158,23 @@ def test_a_rank_that_ends_ends_the_run_which_then_goes_on(which: str, caffe: obj
     assert any(note.startswith("the last good snapshot is of iteration ") for note in error.value.notes)
     left = [p for p in psutil.process_iter(["cmdline"]) if "rank.py" in " ".join(p.info["cmdline"] or [])]
     assert [p for p in left if p.parents() and psutil.Process() in p.parents()] == []
+    assert_same(one, trained(carrying, tmp_path / "several", 2, solver=ADAM, resume=True))
+
+
+@pytest.mark.ranks
+@pytest.mark.faults
+@pytest.mark.caffe
+@pytest.mark.parametrize("which", ["rank 0", "rank 1"])
+def test_a_rank_that_is_stopped_ends_a_run_that_is_to_stop(which: str, caffe: object, tmp_path: Path) -> None:
+    one = trained(carrying, tmp_path / "one", 1, solver=ADAM)
+    stopping = Killing(which, signal.SIGSTOP)
+    stop = {"progress": stopping, "stop": lambda: bool(stopping.killed)}
+    with pytest.raises(TrainingError) as error:
+        trained(carrying, tmp_path / "several", 2, solver=ADAM, **stop)
+    assert error.value.message.endswith(
+        f": a signal has stopped it (process id {stopping.killed}); its process was ended"
+    )
+    assert not psutil.pid_exists(stopping.killed) or psutil.Process(stopping.killed).status() == psutil.STATUS_ZOMBIE
     assert_same(one, trained(carrying, tmp_path / "several", 2, solver=ADAM, resume=True))
 
 
