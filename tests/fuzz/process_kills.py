@@ -1,8 +1,9 @@
 """``python -m tests.fuzz.process_kills --kills N``, or ``make faults``: N times each, ``kill -9`` of a rank, of the MPI
 launcher, of a Dask worker and of the Dask scheduler, and SIGSTOP of a rank, at random moments.
 
-A training by two ranks, and sweeps by two workers, are begun again by the same command after each kill; before that
-files of the training may be damaged. In the end all weights are, number by number, those of trainings that nothing happened to; and of what is killed no process is left.
+A training by two ranks, and sweeps by two workers, are begun again by the same command after each kill; before that,
+files of the training may be damaged. In the end all weights are, number by number, those of trainings that nothing
+happened to; and of what is killed no process is left.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from lstmc.runs.folder import RUN, SNAPSHOTS
 from tests.dask_cluster import Cluster, cluster
 from tests.fuzz.kills import damage
 from tests.processes import family_with
@@ -91,13 +93,13 @@ def kill(process: psutil.Process) -> int:
 
 
 def ranks_killed(folder: Path, kills: int, rng: random.Random) -> Counter[str]:
-    """A training by two ranks of which a rank, and as often the launcher, is killed so many times, and as often a rank is
-    stopped before the training is ended by SIGTERM."""
+    """A training by two ranks of which a rank, and as often the launcher, is killed so many times; as often a rank is
+    stopped and the training gets a SIGTERM."""
     prepared(folder)
     left, found = Counter({"rank": kills, "launcher": kills, "stopped rank": kills}), Counter[str]()
     while left.total():
         which = rng.choice(sorted(left.elements()))
-        resume = ("--resume",) if (folder / "run" / "run.json").exists() else ()
+        resume = resumption(folder / "run")
         process = lstmc(folder, "train", *TRAINED, "-o", "run", "--ranks", "2", "--solver", ENDLESS, *resume)
         while len(ranks := [p for p in family_with(process.pid, "rank.py") if "python" in p.name()]) < 2:
             assert process.poll() is None, process.communicate()
@@ -126,12 +128,16 @@ def ranks_killed(folder: Path, kills: int, rng: random.Random) -> Counter[str]:
         told(found)
     last = newest(folder)
     end = ("--ranks", "2", "--solver", f"max_iter={last + 20}")
-    resume = ("--resume",) if (folder / "run" / "run.json").exists() else ()
-    done(folder, "train", *TRAINED, "-o", "run", *end, *resume)
+    done(folder, "train", *TRAINED, "-o", "run", *end, *resumption(folder / "run"))
     done(folder, "train", *TRAINED, "-o", "whole", *end)
     found["updates of it"] = last + 20
     found["weights equal"] = int(same(folder / "run", folder / "whole"))
     return found
+
+
+def resumption(run: Path) -> tuple[str, ...]:
+    """The option that goes on with a run, where there is one: its ``run.json`` may be lost."""
+    return ("--resume",) if (run / RUN).exists() or (run / SNAPSHOTS).exists() else ()
 
 
 def newest(folder: Path) -> int:
