@@ -92,7 +92,7 @@ THIRD_PARTY = {
         *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/parse.py"),
     ),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/folder_lock.py", "lstmc/sweeps/task.py"),
-    "psutil": ("lstmc/memory.py",),
+    "psutil": ("lstmc/memory.py", "lstmc_caffe/place/"),
     # each reader in its own program, which runs in that reader's environment
     **dict.fromkeys(
         (
