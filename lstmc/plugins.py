@@ -96,7 +96,7 @@ def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginE
     """The error for an entry point whose import, or what it makes of itself, failed."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)} does not load: {type(error).__name__}: {error}."
-        f" Mend {distribution(point)}, or uninstall it"
+        f" Fix {distribution(point)}, or uninstall it"
     )
 
 
@@ -104,5 +104,5 @@ def malformed(point: EntryPoint, kind: str, expected: str, found: str) -> Plugin
     """The error for what loads and is something else than a ``kind`` must be."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)}: expected {expected}, found {found}."
-        f" Mend {distribution(point)}, or uninstall it"
+        f" Fix {distribution(point)}, or uninstall it"
     )

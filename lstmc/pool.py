@@ -88,7 +88,9 @@ class Pool:
         until = time.monotonic() + seconds
         while True:
             if self._client.status != "running":
-                raise SweepError(f"{self._where} has ended; what was done is kept: begin again, and it goes on")
+                raise SweepError(
+                    f"{self._where} has ended; finished points are kept: run the command again to continue"
+                )
             found = [name for name, future in self._futures.items() if future.done()]
             if found or time.monotonic() >= until:
                 return [_ended(name, self._futures.pop(name)) for name in found]

@@ -126,7 +126,7 @@ def test_a_backend_that_does_not_load(
     monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)  # the one of the case before
     assert refused(lambda: load_backend("broken")) == (
         f"backend broken of broken_plugin (broken_plugin:Made) does not load: {text}."
-        " Mend broken_plugin, or uninstall it"
+        " Fix broken_plugin, or uninstall it"
     )
     assert isinstance(load_backend("caffe"), CaffeBackend)  # the others still do
 
@@ -142,7 +142,7 @@ def test_a_backend_that_is_not_whole(install: Install) -> None:
     install("half_plugin", source, "[lstmc.backends]\nhalf = half_plugin:Half\n")
     assert refused(lambda: load_backend("half")) == (
         "backend half of half_plugin (half_plugin:Half): expected something that has ops, passes too, found a Half"
-        " without. Mend half_plugin, or uninstall it"
+        " without. Fix half_plugin, or uninstall it"
     )
 
 
@@ -173,7 +173,7 @@ def test_a_cell_that_is_no_cell(install: Install) -> None:
     install("plain_plugin", "plain = 3", "[lstmc.cells]\nplain = plain_plugin:plain\n")
     assert refused(lambda: load_cell("plain")) == (
         "cell plain of plain_plugin (plain_plugin:plain): expected a function made with @cell, found 3."
-        " Mend plain_plugin, or uninstall it"
+        " Fix plain_plugin, or uninstall it"
     )
 
 

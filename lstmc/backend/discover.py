@@ -101,7 +101,7 @@ def _load_placed(name: str) -> None:
             if any(insertion.step in with_installed(PassList(passes), backend.name, target) for passes in lists):
                 return
     point = the_one(PASSES, name, "pass")
-    raise malformed(point, "pass", "a place in the list of some target", f"none that has it: {insertion.place}")
+    raise malformed(point, "pass", "a position in the pass list of some target", f"none that has it: {insertion.place}")
 
 
 def _whole_backends() -> Iterator[Backend]:

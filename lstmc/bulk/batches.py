@@ -89,8 +89,8 @@ def layout_of(source: str, wanted: Shapes, outputs: Shapes, given: Shapes) -> La
         problems.append("there are no examples")
     places = {name: _output_axis(shape, size, stacked) if counts else None for name, shape in outputs.items()}
     problems += [
-        f"output {name} {list(outputs[name])} has not one axis of size {size}: which one counts examples cannot be"
-        " told; give whole batches, with one more axis in front"
+        f"output {name} {list(outputs[name])} has not one axis of size {size}: the axis of the examples is ambiguous;"
+        " give whole batches, with a leading axis for them"
         for name, place in places.items()
         if counts and place is None
     ]

@@ -11,7 +11,7 @@ from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
 Piece = tuple[Op, int]  # an op of one operand, and which of its results goes on
-ALLOWED = "what can stand there is an integer, a slice without a step, None and ..."
+ALLOWED = "an index is an integer, a slice without a step, None or ..."
 
 
 class IndexRefused(Exception):

@@ -167,9 +167,9 @@ class Value(Methods, Traced):
     __eq__ = _compared("==", "1 - step(abs(a - b))")
     __ne__ = _compared("!=", "step(abs(a - b))")
     __float__ = __complex__ = _no_number(
-        "float() and Python's math", "Reckon with it as it is, as in 2 * x, and by lstmc's functions, as in tanh(x)"
+        "float() and Python's math", "Use it in expressions, as in 2 * x, and by lstmc's functions, as in tanh(x)"
     )
-    __int__ = __trunc__ = _no_number("int()", "Reckon with it as it is; floor(x) and round(x) are integers")
+    __int__ = __trunc__ = _no_number("int()", "Use it in expressions; floor(x) and round(x) are integers")
     __index__ = _no_number(
         "range(), a shape and an index of a list",
         "A size is x.shape[0]; the element of an array x of K elements at the place i is sum(one_hot(i, K) * x, -1)",

@@ -56,8 +56,8 @@ def test_arrays_as_the_net_takes_them_are_one_batch() -> None:
         (
             {"X": (3, 10, 2), "table": (5,)},
             {"y": (4, 4)},
-            "output y [4, 4] has not one axis of size 4: which one counts examples cannot be told; give whole batches,"
-            " with one more axis in front",
+            "output y [4, 4] has not one axis of size 4: the axis of the examples is ambiguous; give whole"
+            " batches, with a leading axis for them",
         ),
         ({"X": (3, 0, 2), "table": (5,)}, OUTPUTS, "there are no examples"),
     ],

@@ -49,7 +49,7 @@ def dialect(install: Install, name: str, source: str, value: str = "") -> Callab
     return lambda: load_dialect(name)
 
 
-MENDED = "Mend {0}, or uninstall it"
+MENDED = "Fix {0}, or uninstall it"
 
 
 def test_a_dialect_is_found_and_its_ops_are_read(install: Install) -> None:
@@ -168,7 +168,7 @@ def test_an_op_without_a_rule_says_which_rules_are_missing(install: Install) -> 
     assert str(caught.value).splitlines()[:2] == [
         "BackendError: Caffe has no layer for shop_j.cube",
         "  rules rules_j of rules_j (rules_j) does not load: ModuleNotFoundError: No module named 'no_such_j'."
-        " Mend rules_j, or uninstall it",
+        " Fix rules_j, or uninstall it",
     ]
 
 
@@ -228,10 +228,10 @@ def test_targets_that_cannot_be_used(install: Install) -> None:
         "both": "target both is offered by targets_b (targets_b:PATH) and by targets_a (targets_a:PATH):"
         " uninstall all but one of them",
         "broken": "target broken of targets_f (targets_f:PATH) does not load: ZeroDivisionError: division by zero."
-        " Mend targets_f, or uninstall it",
+        " Fix targets_f, or uninstall it",
         "flat": "target flat of targets_e (targets_e:PATH) is not used: lstmc has one of that name. Give it another",
         "three": "target three of targets_c (targets_c:PATH): expected the path of a TOML file, or a resource, found 3."
-        " Mend targets_c, or uninstall it",
+        " Fix targets_c, or uninstall it",
     }
     assert compiled_in_caffe("rnn") > 0
 
@@ -249,10 +249,10 @@ def test_the_other_cells_are_listed(install: Install, lstmc: LSTMC) -> None:
     assert refused(lambda: load_cell("lstm")) == clash
     assert {finding.subject: finding.detail for finding in plugin_faults()} == {
         "cell broken": "cell broken of cells_b (cells_b:broken) does not load: ModuleNotFoundError: No module named"
-        " 'no_such_b'. Mend cells_b, or uninstall it",
+        " 'no_such_b'. Fix cells_b, or uninstall it",
         "cell lstm": clash,
         "cell plain": "cell plain of cells_c (cells_c:plain): expected a function made with @cell, found 3."
-        " Mend cells_c, or uninstall it",
+        " Fix cells_c, or uninstall it",
     }
     for command in ("cells", "doctor"):
         said = " ".join(lstmc(command).out.replace("│", " ").split())

@@ -114,7 +114,7 @@ def test_dimensions_stand_in_indices_and_shapes(user: UserFile) -> None:
     assert [graph.type(output.ref).shape for output in graph.outputs] == [(3, 2, 2), (2, 5)]
 
 
-ALLOWED = "what can stand there is an integer, a slice without a step, None and ..."
+ALLOWED = "an index is an integer, a slice without a step, None or ..."
 OF_X = "x is X: input [T, N, D], declared at user.py:6"
 
 

@@ -128,10 +128,10 @@ GREATER, LESS = COMPARED.format(">", "step(a - b)"), COMPARED.format("<", "step(
 AT_MOST = COMPARED.format("<=", "1 - step(a - b)")
 EQUAL, UNEQUAL = COMPARED.format("==", "1 - step(abs(a - b))"), COMPARED.format("!=", "step(abs(a - b))")
 NUMBER = (
-    "a Value has no number yet: float() and Python's math cannot take it. Reckon with it as it is, as in 2 * x, and by"
+    "a Value has no number yet: float() and Python's math cannot take it. Use it in expressions, as in 2 * x, and by"
     " lstmc's functions, as in tanh(x)"
 )
-INTEGER = "a Value has no number yet: int() cannot take it. Reckon with it as it is; floor(x) and round(x) are integers"
+INTEGER = "a Value has no number yet: int() cannot take it. Use it in expressions; floor(x) and round(x) are integers"
 INDEX = (
     "a Value has no number yet: range(), a shape and an index of a list cannot take it. A size is x.shape[0]; the"
     " element of an array x of K elements at the place i is sum(one_hot(i, K) * x, -1)"

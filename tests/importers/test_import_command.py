@@ -16,7 +16,7 @@ WRITTEN = '''\
 
 The weights are in weights.npz, by this model's names; import.json says what each is made of.
 
-Not used, as only the recurrent layers were asked for: fc.weight, fc.bias.
+Not used, as only the recurrent layers are imported: fc.weight, fc.bias.
 """
 
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, sigmoid, split, tanh
@@ -56,7 +56,7 @@ def test_an_imported_model_is_a_model_like_any_other(lstmc: LSTMC) -> None:  # n
     save(tagger(), Path("tagger.pt"), "zip")
     done = lstmc("convert", "--no-compile", "tagger.pt", "-o", "out", "--recurrent-only")
     assert done.code == 0, done.err
-    assert "Not used, as only the recurrent layers were asked for: fc.weight, fc.bias." in done.out
+    assert "Not used, as only the recurrent layers are imported: fc.weight, fc.bias." in done.out
     assert Path("out/model.py").read_text() == WRITTEN
     sizes = ("-D", "T=3", "-D", "N=2")
     verified = lstmc("verify", "out/model.py", "--weights", "out/weights.npz", *sizes, "--on", "interpreter")
@@ -89,10 +89,11 @@ def test_nothing_of_a_file_is_left_out_unless_that_is_asked_for(lstmc: LSTMC, co
         "module": "a module of class tests.importers.torch_files.Tagger: its code would have to be run to know what it"
         " computes",
         "script": "a TorchScript program: its code would have to be run to know what it computes",
-        "safetensors": "fc.bias, fc.weight: a state dict does not say what these tensors are for, nor where they stand",
+        "safetensors": "fc.bias, fc.weight: a state dict does not record what these tensors are for, nor in which order"
+        " they are used",
     }.get(
         container,
-        "fc.weight, fc.bias: a state dict does not say what these tensors are for, nor where they stand",
+        "fc.weight, fc.bias: a state dict does not record what these tensors are for, nor in which order they are used",
     )
     assert done.err == (
         "RefusedError: tagger cannot be imported: 1 problem\n"
@@ -109,8 +110,8 @@ def test_what_a_file_does_not_say_is_asked_for(lstmc: LSTMC) -> None:  # noqa: F
     assert done.code == 2
     assert done.err == (
         "RefusedError: rnn.pt cannot be imported: 1 problem\n"
-        "  the recurrent layer: nonlinearity = unknown: a state dict does not say whether a plain RNN is one of tanh or"
-        " of relu; say which by the activation: tanh or relu\n"
+        "  the recurrent layer: nonlinearity = unknown: a state dict does not record whether a plain RNN uses tanh or"
+        " relu; give it by activation: tanh or relu\n"
     )
     assert not Path("out").exists()
     assert lstmc("convert", "--no-compile", "rnn.pt", "-o", "out", "--activation", "relu").code == 0

@@ -265,8 +265,8 @@ def test_which_hard_sigmoid_is_not_guessed(tmp_path: Path) -> None:
         import_file(path)
     assert str(caught.value) == (
         "RefusedError: m.h5 cannot be imported: 1 problem\n"
-        "  cell (LSTM): recurrent_activation = hard_sigmoid: it is another function in Keras 3 than before, and the"
-        " file does not say which wrote it; give a file that has keras_version"
+        "  cell (LSTM): recurrent_activation = hard_sigmoid: Keras 3 defines it differently from Keras 2, and"
+        " the file does not record its version; give a file that has keras_version"
     )
 
 
@@ -406,7 +406,7 @@ def test_what_a_call_is_told_is_not_passed_over(tmp_path: Path, made: Any, told:
     with pytest.raises(RefusedError) as caught:
         import_file(tmp_path / f"model.{format}")
     assert str(caught.value).endswith(
-        f"  {told}: an argument of the call that is not read; call the layer without it, and save the model anew"
+        f"  {told}: an argument of the call that is not read; call the layer without it, and save the model again"
     )
 
 
@@ -416,7 +416,7 @@ def test_an_operation_that_is_not_known_is_refused(tmp_path: Path) -> None:
         import_file(tmp_path / "model.keras")
     (refusal,) = caught.value.refusals
     assert (refusal.node, refusal.value, refusal.why) == (
-        "cos (Cos)", "Cos", "this operation has no counterpart here"
+        "cos (Cos)", "Cos", "this operation is not supported"
     )  # fmt: skip
     assert refusal.mend.startswith("keras.ops of Add, Subtract, ")
 
@@ -493,7 +493,7 @@ def test_yaml_that_makes_objects_or_grows_is_refused(tmp_path: Path, text: str, 
 
 def test_what_would_be_run_is_refused_by_name(tmp_path: Path) -> None:
     path = old_file(tmp_path / "m.h5", "Lambda", {"function": ["4wEAAA==", None, None]}, [])
-    with pytest.raises(RefusedError, match=r"cell \(Lambda\): class_name = Lambda: it has no counterpart here"):
+    with pytest.raises(RefusedError, match=r"cell \(Lambda\): class_name = Lambda: it is not supported"):
         import_file(path)
 
 

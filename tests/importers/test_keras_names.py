@@ -60,7 +60,7 @@ def test_names_of_another_session_are_matched_by_order_and_this_is_told(tmp_path
     model = read(tmp_path, lstms("lstm", "lstm_1"), {"lstm_1": 3, "lstm_2": 3})
     assert kernels(model) == ["lstm_1", "lstm_2"]
     told = (
-        "The file names layers otherwise: weights are given by order, as Keras does: lstm has those of lstm_1, lstm_1"
+        "The file has other layer names: weights are assigned by order, as Keras does: lstm has those of lstm_1, lstm_1"
         " has those of lstm_2."
     )
     made = model.files()

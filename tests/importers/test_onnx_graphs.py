@@ -331,8 +331,14 @@ def test_external_data_are_read_from_below_the_models_folder_only(tmp_path: Path
         ({"location": "link.bin"}, "tensor w lies outside of the model's folder, at link.bin: not read"),
         ({"location": "none.bin"}, "tensor w lies in none.bin, which is not there"),
         ({"location": "weights.bin", "offset": "8"}, "tensor w ends behind the end of weights.bin"),
-        ({"location": "weights.bin", "length": "8"}, "tensor w should have 96 bytes in weights.bin, told 8"),
-        ({"location": "weights.bin", "length": "²"}, "tensor w should have 96 bytes in weights.bin, told ²"),
+        (
+            {"location": "weights.bin", "length": "8"},
+            "tensor w should have 96 bytes in weights.bin, found a length of 8",
+        ),
+        (
+            {"location": "weights.bin", "length": "²"},
+            "tensor w should have 96 bytes in weights.bin, found a length of ²",
+        ),
     ):
         external(folder / "m.onnx", **told)
         with pytest.raises(SourceError) as caught:
@@ -360,4 +366,8 @@ def test_an_operand_that_must_be_there_and_is_not() -> None:
     with pytest.raises(RefusedError) as caught:
         from_onnx(built(nodes, X3, {"w": floats(1)}))
     (refusal,) = caught.value.refusals
-    assert (refusal.attribute, refusal.value, refusal.why) == ("operands", "none in place 2", "Expand needs one there")
+    assert (refusal.attribute, refusal.value, refusal.why) == (
+        "operands",
+        "operand 2 is missing",
+        "Expand requires it",
+    )

@@ -88,12 +88,12 @@ def test_a_loop_of_unknown_length_and_what_its_body_cannot_have_are_refused() ->
     for made, said in (
         (
             endless,
-            "loop (Loop): M, cond = computed, or open: how often it runs must be known here; give the sizes of the"
+            "loop (Loop): M, cond = computed, or dynamic: how often it runs must be known here; give the sizes of the"
             " inputs, as in shape input=1,576",
         ),
         (
             scan([5, 2, 4], 0, 0, odd),
-            "odd (Sin): operator = Sin: it has no counterpart here; write the model without it",
+            "odd (Sin): operator = Sin: it is not supported; write the model without it",
         ),
     ):
         with pytest.raises(RefusedError) as caught:

@@ -171,8 +171,8 @@ def test_the_last_step_is_what_is_known_so_far(tmp_path: Path) -> None:
     ("made", "said"),
     [
         (lambda: keywords(lambda x, c: front(c(front(x))), c=nn.Conv1d(FRAMES, 8, 5, stride=2)),
-         "conv: a convolution of width 5 over time goes on by 2 frames at a time; use a stride of 1 along time, or"
-         " stream what stands behind it"),
+         "conv: a convolution of width 5 over time has a stride of 2 frames; use a stride of 1 along time, or"
+         " stream only the part after it"),
         (lambda: Lambda(lambda x, g: g(x)[0].mean(1), g=nn.GRU(FRAMES, 3, batch_first=True)),
          "reduce: it is the mean of all steps, which are known after the last one only; read the last step, y[:, -1],"
          " or compute it outside of the net"),

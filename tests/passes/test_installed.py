@@ -114,7 +114,7 @@ def test_the_first_run_of_a_pass_that_runs_once_has_a_number_too(install: Instal
 )
 def test_a_malformed_pass_is_named_where_a_list_is_asked_for(install: Install, one: str, why: str) -> None:
     put(install, one)
-    message = f"pass one of added_passes (added_passes:ONE): {why}. Mend added_passes, or uninstall it"
+    message = f"pass one of added_passes (added_passes:ONE): {why}. Fix added_passes, or uninstall it"
     with pytest.raises(PluginError) as refused:
         lstmc.compile("rnn", T=2, N=1, D=3, H=3)
     assert refused.value.message == message
@@ -131,8 +131,8 @@ def test_a_doctor_names_a_pass_that_runs_nowhere(install: Install) -> None:
     put(install, 'Insertion(One(), after="sunk", targets=("flat",))')
     (finding,) = plugin_faults()
     assert finding.detail == (
-        "pass one of added_passes (added_passes:ONE): expected a place in the list of some target, found none that has"
-        " it: after sunk, target flat. Mend added_passes, or uninstall it"
+        "pass one of added_passes (added_passes:ONE): expected a position in the pass list of some target, found"
+        " none that has it: after sunk, target flat. Fix added_passes, or uninstall it"
     )
 
 

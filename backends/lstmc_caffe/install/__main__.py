@@ -30,10 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cache", type=Path, metavar="DIR", help="install below DIR (default: the user's cache)")
     parser.add_argument("--jobs", type=_positive, metavar="N", help="compilers at a time (default: one per core)")
-    parser.add_argument("--force", action="store_true", help="build anew even when it is there")
+    parser.add_argument("--force", action="store_true", help="build again even if it exists")
     parser.add_argument("--sdist", type=Path, metavar="FILE", help="use this source archive, download none")
     parser.add_argument("--cuda", action="store_true", help="a second build, for GPUs; CPU work keeps the first")
-    parser.add_argument("--quiet", action="store_true", help="say nothing of what is done, only where it is")
+    parser.add_argument("--quiet", action="store_true", help="print only its path")
     parser.add_argument("--mpi", action="store_true", help="and what training by several ranks needs")
     default = ",".join(DEFAULT_ARCHITECTURES)
     parser.add_argument(
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: what is compiled is kept, run it again to go on", file=sys.stderr)
+        print("interrupted: compiled files are kept, run it again to continue", file=sys.stderr)
         return 130
     print(f"python      {done.python}")
     print(f"PYTHONPATH  {done.pythonpath}")

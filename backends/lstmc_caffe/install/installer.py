@@ -188,5 +188,5 @@ def _disk_error(error: OSError, folder: Path, recipe: Recipe) -> InstallError:
         free = "how much is free is not known"
     return InstallError(
         f"no space left on the disk that holds {folder}: a build needs {recipe.needed_mb} MB, {free}",
-        notes=["what is compiled already is kept for the next run", *notes],
+        notes=["compiled files are kept for the next run", *notes],
     )

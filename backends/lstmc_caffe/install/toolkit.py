@@ -95,7 +95,9 @@ def kept(build: Path, compilers: Sequence[Path] | None = None) -> Toolkit:
     if not nvcc.is_file() or not headers.is_dir():
         what = "NVIDIA's headers" if nvcc.is_file() else "nvcc of CUDA 13"
         again = "python -m lstmc_caffe.install --cuda --force"
-        raise InstallError(f"code for GPUs is compiled with {what}: {build} has none", notes=[f"make it anew: {again}"])
+        raise InstallError(
+            f"code for GPUs is compiled with {what}: {build} has none", notes=[f"build it again: {again}"]
+        )
     includes = (headers, headers / "cccl", nvcc.parents[1] / "include")
     files = tuple(build / CUDA / name for name in libraries(architectures_of(build)))
     return Toolkit(nvcc, tuple(map(str, includes)), files)

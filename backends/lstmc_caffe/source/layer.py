@@ -115,7 +115,7 @@ def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
     shape, name = tuple(blob.shape.dim), param or f"{layer}/{index}"
     if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
         value = f"{list(shape)} in {len(blob.data):,} bytes"
-        refusal = Refusal(f"blob {name}", "shape", value, "expected four bytes an element", "save it anew")
+        refusal = Refusal(f"blob {name}", "shape", value, "expected four bytes an element", "save it again")
         raise RefusedError(layer, [refusal])
 
     def read() -> Array:

@@ -189,7 +189,7 @@ class _Reader:
         for at, top in enumerate(message.top):
             filler = param.data_filler[min(at, len(param.data_filler) - 1)] if param.data_filler else None
             if filler is not None and filler.type != "constant":
-                raise Refused("data_filler", filler.type, "it is drawn anew in each pass", "make it an Input")
+                raise Refused("data_filler", filler.type, "it is drawn again in each pass", "make it an Input")
             shape = tuple(param.shape[min(at, len(param.shape) - 1)].dim)
             value = np.full(shape, 0.0 if filler is None else filler.value, np.float32)
             yield self.builder.param(number(value, "a constant of the net"), top)

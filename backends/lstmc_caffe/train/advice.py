@@ -23,5 +23,5 @@ def what_to_try(solver: Solver, batch: Mapping[str, Array], at: NotFinite | None
     if at is not None and at.operands:
         return (str(at), "keep its operand in range, as with maximum(x, 1e-6) or clip(x, -50, 50)")
     clip = "clip_gradients=5" if solver.clip_gradients is None else f"clip_gradients below {solver.clip_gradients:g}"
-    settings = f"try base_lr below {solver.base_lr:g}, {clip}, or smaller first weights"
+    settings = f"try base_lr below {solver.base_lr:g}, {clip}, or smaller initial weights"
     return (settings,) if at is None else (str(at), settings)

@@ -36,7 +36,7 @@ class FindLayers(Pass):
         for node in made if self.all else ():
             if isinstance(node.op, Scan):
                 raise BackendError(
-                    f"the scan {node.op.body.name} is none of ONNX's LSTM, GRU and RNN",
+                    f"the scan {node.op.body.name} is not an LSTM, GRU or RNN of ONNX",
                     loc=node.loc,
                     notes=(str(differences[node.name]),),
                 )

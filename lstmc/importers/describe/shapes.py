@@ -28,14 +28,14 @@ def resolved(shape: Sequence[Size], old: Shape) -> Shape:
     """A shape in which one size may be -1 for what remains of the elements of ``old``."""
     if -1 not in shape:
         if volume(shape) != volume(old):
-            raise ShapeProblem(f"{listed(old)} cannot be made {listed(shape)}")
+            raise ShapeProblem(f"{listed(old)} cannot be reshaped to {listed(shape)}")
         return tuple(shape)
     number, names = volume(old)
     known, known_names = volume([s for s in shape if s != -1])
     names.subtract(known_names)
     left: list[Size] = list((+names).elements())
     if list(shape).count(-1) > 1 or min(names.values(), default=0) < 0 or known < 1 or number % known:
-        raise ShapeProblem(f"{listed(old)} cannot be made {listed(shape)}")
+        raise ShapeProblem(f"{listed(old)} cannot be reshaped to {listed(shape)}")
     if number != known or not left:
         left.append(number // known)
     if len(left) > 1:

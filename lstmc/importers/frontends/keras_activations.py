@@ -33,10 +33,10 @@ def activation(told: Any, version: int, key: str) -> Activation:
     name = told.get("config", told.get("class_name")) if isinstance(told, Mapping) else told
     if name in ("hard_sigmoid",):
         if not version:
-            why = "it is another function in Keras 3 than before, and the file does not say which wrote it"
+            why = "Keras 3 defines it differently from Keras 2, and the file does not record its version"
             raise Refused(key, "hard_sigmoid", why, "give a file that has keras_version")
         # clip(0.2 x + 0.5) until Keras 2, clip(x / 6 + 0.5) from Keras 3 on
         return Activation("hard_sigmoid", 1 / 6 if version >= 3 else 0.2, 0.5)
     if name not in _PLAIN:
-        raise Refused(key, str(name)[:60], "it has no counterpart here", f"use one of {', '.join(_PLAIN)}")
+        raise Refused(key, str(name)[:60], "it is not supported", f"use one of {', '.join(_PLAIN)}")
     return _PLAIN[name]

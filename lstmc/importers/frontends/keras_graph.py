@@ -29,7 +29,7 @@ def describe_keras(source: Source, shapes: Mapping[str, Sequence[int]] = {}) -> 
     """A model of Keras. ``shapes`` of inputs that are to be fixed. Raises :class:`RefusedError` with all reasons."""
     config = source.facts["config"]
     if not isinstance(config, Mapping) or "class_name" not in config:
-        raise SourceError(f"{source.origin}: its configuration is none of a model of Keras")
+        raise SourceError(f"{source.origin}: its configuration is not that of a Keras model")
     layers = inner_layers(config)
     if layers is None:
         raise SourceError(f"{source.origin}: its configuration has no layers")
@@ -61,7 +61,7 @@ class _Reader:
         if others:
             told = ", ".join(f"{name} has those of {stored}" for name, stored in others.items())
             self.builder.notes.append(
-                f"The file names layers otherwise: weights are given by order, as Keras does: {told}."
+                f"The file has other layer names: weights are assigned by order, as Keras does: {told}."
             )
         self.version = version_of(source)
         self.refusals: list[Refusal] = []
@@ -95,7 +95,7 @@ class _Reader:
                 return [*self._operation(kind, label, name, operation(layer, node, values))]
             handler = HANDLERS.get(kind)
             if handler is None:
-                raise Refused("class_name", kind[:60], "it has no counterpart here", "write the model without it")
+                raise Refused("class_name", kind[:60], "it is not supported", "write the model without it")
             self.layers.at(name, label)
             _check_told(node)
             check_fit(layer, weights)
@@ -105,7 +105,7 @@ class _Reader:
             self._carry_mask(call, results)
             return [*results]
         except (Refused, *_MALFORMED) as error:
-            why = Refused.of(error, "configuration and weights", "save the whole model anew")
+            why = Refused.of(error, "configuration and weights", "save the whole model again")
         self.refusals.append(Refusal(label, why.attribute, why.value, why.why, why.mend))
         return [None] * _MOST
 
@@ -113,7 +113,7 @@ class _Reader:
         """Keras passes no mask on through an operation."""
         if kind not in OPERATIONS:
             known = f"keras.ops of {', '.join(OPERATIONS)} are read"
-            raise Refused("class_name", kind[:60], "this operation has no counterpart here", known)
+            raise Refused("class_name", kind[:60], "this operation is not supported", known)
         self.layers.at(name, label)
         return OPERATIONS[kind](self.layers, use)
 
@@ -206,7 +206,7 @@ class _Graph:
         if told is None and layer.get("class_name") == "Embedding":
             told = [None, config.get("input_length")]
         if not isinstance(told, list):
-            raise SourceError(f"{self.origin}: layer {name} is the first and does not say its input's shape")
+            raise SourceError(f"{self.origin}: layer {name} is the first layer, and its input shape is missing")
         if not all(size is None or (isinstance(size, int) and size >= 0) for size in told):
             raise SourceError(f"{self.origin}: layer {name}: expected an input's shape in integers, found {told}")
         shape: Shape = tuple(
@@ -249,7 +249,7 @@ def _check_told(node: Any) -> None:
     for key, value in told.items():
         if key != "mask" and value not in (None, False) and not any(True for _ in _tensors(value)):
             why = "an argument of the call that is not read"
-            raise Refused(key, str(value)[:60], why, "call the layer without it, and save the model anew")
+            raise Refused(key, str(value)[:60], why, "call the layer without it, and save the model again")
 
 
 def _uses(layer: Mapping[str, Any]) -> Iterator[list[Key]]:

@@ -59,7 +59,7 @@ def _multiplied(node: Node, x: Array, y: Array) -> Array:
         return x * y
     known = [one for one in (x, y) if one.dtype != object]
     if not known or not np.all(known[0] == 1):
-        raise Refused("operands", "a size without a number", "it is reckoned with, so it must be a number", PIN)
+        raise Refused("operands", "a size without a number", "a computation needs its value", PIN)
     found: Array = np.broadcast_arrays(x if x.dtype == object else y, known[0])[0]
     return found
 
@@ -76,11 +76,11 @@ def folded(node: Node, arrays: list[Array | None]) -> list[Array] | None:
         one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1) if isinstance(one, str)
     ]
     if named and node.op not in MOVES and node.op not in OF_SIZES:
-        raise Refused("operands", f"the size {named[0]}", "it is reckoned with, so it must be a number", PIN)
+        raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
     for slot, array in enumerate(arrays):
         if array is None and slot in _required(fold, len(arrays)):
             raise Refused(
-                "operands", f"none in place {slot + 1}", f"{node.op} needs one there", "check it with onnx.checker"
+                "operands", f"operand {slot + 1} is missing", f"{node.op} requires it", "check it with onnx.checker"
             )
     with np.errstate(all="ignore"):
         made = fold(node, *arrays)

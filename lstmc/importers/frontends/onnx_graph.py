@@ -153,7 +153,7 @@ class _Reader:
                 return [self._named(node, result) for result in results]
         handler = HANDLERS.get(node.op)
         if handler is None:
-            raise Refused("operator", node.op, "it has no counterpart here", "write the model without it")
+            raise Refused("operator", node.op, "it is not supported", "write the model without it")
         # a name that people know: PyTorch calls nodes /rnn/LSTM, and most others nothing
         self.t.layers.at(proto.name or (proto.output[0] if proto.output else node.op), label)
         made = handler(self.t, node)

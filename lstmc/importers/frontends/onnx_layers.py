@@ -85,7 +85,7 @@ def _conv_transpose(t: Onnx, node: Node) -> Operand:
         raise Refused("kernel_shape", str(list(w.shape[2:])), "only one and two axes are convolved", "use one or two")
     shape, beyond = node.attributes.get("output_shape"), [int(p) for p in node.get("output_padding", [0] * rank)]
     if shape is not None or node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise Refused("output_shape, auto_pad", str(shape), "only pads are read", "say pads instead")
+        raise Refused("output_shape, auto_pad", str(shape), "only pads are read", "give pads instead")
     stride, pads, dilation = _windows(t, node, x, w.shape[2:])
     pads = [(before, after - more) for (before, after), more in zip(pads, beyond, strict=True)]
     group = int(node.get("group", 1))

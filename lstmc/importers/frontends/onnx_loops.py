@@ -45,7 +45,7 @@ def loop(reader: Subgraphs, node: Node, body: Any, depth: int) -> Sequence[Any]:
     most, goes_on = known(node.operand(0)), known(node.operand(1))
     count = _STEPS if node.operand(0) is None else None if most is None or most.dtype == object else int(most)
     if count is None or (goes_on is None and node.operand(1) is not None):
-        raise Refused("M, cond", "computed, or open", "how often it runs must be known here", PIN)
+        raise Refused("M, cond", "computed, or dynamic", "how often it runs must be known here", PIN)
     names = [told.name for told in body.input]
     carried: list[Any] = [*node.operands[2:]]
     made: list[list[Any]] = []

@@ -93,7 +93,7 @@ def _activations(node: Node, directions: int) -> Iterator[Sequence[Activation]]:
         function, defaults = _FUNCTIONS[name.lower()]
         numbers = [next(given, default) for given, default in zip((alphas, betas), defaults, strict=False)]
         if None in numbers:
-            raise Refused("activation_alpha, activation_beta", "none", f"{name} has no defaults", "say them")
+            raise Refused("activation_alpha, activation_beta", "none", f"{name} has no defaults", "give both")
         found.append(Activation(function, *(float(n) for n in numbers if n is not None)))
     for lane in range(directions):
         yield found[lane * len(usual) : (lane + 1) * len(usual)]

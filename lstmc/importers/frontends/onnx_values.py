@@ -41,7 +41,7 @@ class Node:
     def needed(self, place: int) -> Operand:
         found = self.operand(place)
         if found is None:
-            raise Refused(f"operand {place}", "left out", "it is needed", "check the model with onnx.checker")
+            raise Refused(f"operand {place}", "left out", "it is required", "check the model with onnx.checker")
         return found
 
     def get(self, name: str, default: Any) -> Any:

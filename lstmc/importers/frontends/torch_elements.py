@@ -56,7 +56,9 @@ def _clamp_between(t: Torch, x: Operand, low: Operand | None = None, high: Opera
 
 def _elu(t: Torch, x: Operand, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> str:
     if input_scale != 1:
-        raise Refused("input_scale", str(input_scale), "ELU has none here", "scale the input itself")
+        raise Refused(
+            "input_scale", str(input_scale), "an ELU with an input scale is not supported", "scale the input itself"
+        )
     return t.layers.apply("elu", x, alpha) if scale == 1 else t.layers.apply("selu", x, alpha, scale)
 
 

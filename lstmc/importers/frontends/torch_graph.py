@@ -71,9 +71,7 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
     return net
 
 
-_UNTOLD = Refused(
-    "result", "another than the first", "it tells places, or is for training", "give back the scores, or leave it out"
-)
+_UNTOLD = Refused("result", "not the first", "only the first result is supported", "return the values, or leave it out")
 
 
 def _given(builder: NetBuilder, known: Known, node: Any, stored: Mapping[str, str], tensors: Mapping[str, Any]) -> Any:
@@ -103,7 +101,7 @@ def _call(reader: Torch, known: Known, node: Any, refusals: list[Refusal]) -> No
     if hasattr(node.target, "_schema") and not node.target._schema.returns:
         return  # an assertion
     if handler is None:
-        refusals.append(Refusal(label, "operator", target, "it has no counterpart here", "write the model without it"))
+        refusals.append(Refusal(label, "operator", target, "it is not supported", "write the model without it"))
         return
     reader.layers.at(node.name, label)
     arguments, options = reader.resolved(node.args), reader.resolved(node.kwargs)
@@ -116,7 +114,7 @@ def _call(reader: Torch, known: Known, node: Any, refusals: list[Refusal]) -> No
         if isinstance(made, np.ndarray):
             known.add(node, made)
     except ShapeProblem as problem:
-        refusals.append(Refusal(label, target, str(problem), "shapes do not fit", "write the model otherwise there"))
+        refusals.append(Refusal(label, target, str(problem), "shapes do not fit", "rewrite this part of the model"))
     except Refused as refused:
         refusals.append(Refusal(label, refused.attribute, refused.value, refused.why, refused.mend))
 

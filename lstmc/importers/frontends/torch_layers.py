@@ -184,7 +184,7 @@ def _max_pool(rank: int) -> Handler:
         t: Torch, x: Operand, size: Any, stride: Any = (), pad: Any = 0, dilation: Any = 1, ceil: bool = False
     ) -> str:
         if set(_pair(dilation, 1)) != {1}:
-            raise Refused("dilation", str(dilation), "Caffe's pooling has none", "pool without it")
+            raise Refused("dilation", str(dilation), "Caffe's pooling has no dilation", "pool without it")
         return _pool(t, "max", rank, x, size, stride, pad, ceil)
 
     return handle

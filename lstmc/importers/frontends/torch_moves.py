@@ -113,7 +113,9 @@ def _index(t: Torch, x: Operand, places: Sequence[Any]) -> str:
     """Known places along one axis."""
     given = [(axis, one) for axis, one in enumerate(places) if one is not None]
     if len(given) != 1:
-        raise Refused("indices", f"{len(given)} of them", "only known places along one axis are taken", "use slices")
+        raise Refused(
+            "indices", f"{len(given)} axes", "only constant indices along one axis are supported", "use slices"
+        )
     axis, told = given[0]
     if isinstance(told, str):
         raise Refused("indices", "computed by the model", "they must be known here", "make them a constant")
@@ -128,7 +130,7 @@ def _index_select(t: Torch, x: Operand, axis: int, at: Operand) -> str:
 
 def _roll(t: Torch, x: Operand, shifts: Sequence[int], axes: Sequence[int] = ()) -> str:
     if not axes:
-        raise Refused("dims", "none", "elements would go from row to row", "say along which axis")
+        raise Refused("dims", "none", "elements would go from row to row", "give dims")
     y = t.layers.value(x)
     for shift, axis in zip(shifts, axes, strict=True):
         size = fixed(t.layers.shape(y)[axis], f"axis {axis}")

@@ -28,7 +28,7 @@ _NAME = re.compile(
     r"(?:(?P<owner>.*)\.)?(?P<role>weight|bias)_(?P<part>ih|hh|hr)(?:_l(?P<layer>\d+)(?P<back>_reverse)?)?"
 )
 _KINDS: dict[int, Kind] = {4: "lstm", 3: "gru", 1: "rnn"}
-_IGNORED = "only the recurrent layers were asked for"
+_IGNORED = "only the recurrent layers are imported"
 SAVE_PROGRAM = (
     'save the program instead, torch.export.save(torch.export.export(module.eval(), (example,)), "model.pt2"), or give'
     " the module to lstmc.from_torch"
@@ -91,9 +91,9 @@ def describe_state_dict(
         raise RefusedError(source.origin, refusals)
     builder.ignored = dict.fromkeys(rest, _IGNORED)
     if len(groups) > 1:
-        builder.notes.append("A state dict does not say how its layers are joined: each has an input of its own.")
+        builder.notes.append("A state dict does not record how its layers are connected: each has an input of its own.")
     if rest:
-        builder.notes.append(f"Not used, as only the recurrent layers were asked for: {', '.join(rest)}.")
+        builder.notes.append(f"Not used, as only the recurrent layers are imported: {', '.join(rest)}.")
     return builder.finish()
 
 
@@ -112,7 +112,7 @@ def _check_whole(
         refusals = [Refusal(source.origin, "", value, why, mend)]
     elif groups and rest:
         some = ", ".join(rest[:6]) + (f" and {len(rest) - 6} more" if len(rest) > 6 else "")
-        why = "a state dict does not say what these tensors are for, nor where they stand"
+        why = "a state dict does not record what these tensors are for, nor in which order they are used"
         refusals = [Refusal(source.origin, "", some, why, mend)]
     if refusals:
         raise RefusedError(source.origin, refusals, [ALONE])
@@ -215,8 +215,8 @@ def _cell(
         if told is None:
             raise _refused(
                 group, "nonlinearity", "unknown",
-                "a state dict does not say whether a plain RNN is one of tanh or of relu",
-                "say which by the activation: tanh or relu",
+                "a state dict does not record whether a plain RNN uses tanh or relu",
+                "give it by activation: tanh or relu",
             )  # fmt: skip
         new = RELU if told == "relu" else TANH
     cell = Cell(kind, new=new, bias=bias, reset_after=kind == "gru", projection="weight_hr" in shapes)

@@ -49,7 +49,7 @@ def _slice_written(
     size = fixed(shape[axis_in(axis, len(shape))], f"axis {axis}")
     places = range(size)[slice(start, stop, step)]
     if step != 1:
-        raise Refused("step", str(step), "only places side by side are written into", "write them one by one")
+        raise Refused("step", str(step), "only contiguous elements can be assigned", "write them one by one")
     parts: list[Operand] = [t.joined(source)]
     if places.start > 0:
         parts.insert(0, t.layers.cut(t.joined(x), axis, 0, places.start))

@@ -76,7 +76,7 @@ def _decoded(tensor: Any, data: bytes, shape: tuple[int, ...]) -> Array:
 def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | None) -> tuple[Path, int]:
     told = {entry.key: entry.value for entry in tensor.external_data}
     if folder is None or "location" not in told:
-        raise SourceError(f"{origin}: tensor {name} lies in another file, which is not told")
+        raise SourceError(f"{origin}: tensor {name} lies in another file, whose location is missing")
     path = (folder / told["location"]).resolve()
     if not path.is_relative_to(folder.resolve()):
         raise SourceError(
@@ -88,7 +88,7 @@ def _external(tensor: Any, name: str, size: int, origin: str, folder: Path | Non
     begin = whole(offset)
     if begin is None or begin < 0 or whole(length) != size:
         raise SourceError(
-            f"{origin}: tensor {name} should have {size:,} bytes in {told['location']}, told {length[:20]}"
+            f"{origin}: tensor {name} should have {size:,} bytes in {told['location']}, found a length of {length[:20]}"
         )
     if begin + size > path.stat().st_size:
         raise SourceError(f"{origin}: tensor {name} ends behind the end of {told['location']}")

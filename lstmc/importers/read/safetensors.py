@@ -52,7 +52,7 @@ def read_safetensors(path: Path) -> Source:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) != len(pairs):
-        raise ValueError("a name stands in it twice")
+        raise ValueError("a name occurs twice")
     return dict(pairs)
 
 

@@ -91,7 +91,7 @@ def _zipped(path: Path, origin: str) -> tuple[str, Any, Fetch]:
     folder = pickles[0].removesuffix("data.pkl")
     order = f"{folder}byteorder"
     if order in sizes and read_entry(path, order, 16).strip() != b"little":
-        raise SourceError(f"{origin}: its tensors are big-endian; save it anew on a machine that is little-endian")
+        raise SourceError(f"{origin}: its tensors are big-endian; save it on a little-endian machine")
     content = load(BytesIO(read_entry(path, pickles[0], PICKLE_LIMIT)), _rebuild)
 
     def fetch(key: str, size: int) -> bytes:
@@ -159,7 +159,7 @@ def _rebuild(what: Named, arguments: tuple[Any, ...]) -> Any:
 
 def _storage(told: Any) -> Storage:
     if not (isinstance(told, tuple) and len(told) >= 5 and told[0] == "storage" and isinstance(told[1], Named)):
-        raise PickleProblem("a storage that is told otherwise than PyTorch does")
+        raise PickleProblem("a storage that is not in PyTorch's format")
     kind, key, count = told[1].name, told[2], told[4]
     if kind not in _TYPES or not isinstance(key, str) or not isinstance(count, int) or count < 0:
         raise PickleProblem(f"a storage of an unknown kind: {kind[:40]}")

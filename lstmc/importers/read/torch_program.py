@@ -177,7 +177,7 @@ class _Reader:
             return _ARITHMETIC[name]
         parts = str(name).split(".")
         if parts[:3] != ["torch", "ops", "aten"] or len(parts) != 5 or parts[3] in _NO_READING:
-            raise SourceError(f"{self.origin}: its operator {str(name)[:100]} is none that is read from a file")
+            raise SourceError(f"{self.origin}: operator {str(name)[:100]} is not supported in a file")
         return getattr(getattr(self.torch.ops.aten, parts[3]), parts[4])
 
     def _argument(self, told: Mapping[str, Any]) -> Any:
@@ -225,7 +225,7 @@ class _Reader:
                 name, what = value["arg"]["name"], graphs.InputKind.CONSTANT_TENSOR
                 target = value["tensor_constant_name"]
             else:
-                raise SourceError(f"{self.origin}: an input of kind {str(kind)[:40]} is none that is read from a file")
+                raise SourceError(f"{self.origin}: an input of kind {str(kind)[:40]} is not supported in a file")
             persistent = bool(value.get("persistent", True)) if kind == "buffer" else None
             argument = graphs.TensorArgument(name=self.nodes[name].name)
             specs.append(graphs.InputSpec(what, argument, target, persistent))
@@ -238,7 +238,7 @@ class _Reader:
             elif kind == "user_output" and "as_tensor" in value["arg"]:
                 value, target = value["arg"]["as_tensor"], None
             else:
-                raise SourceError(f"{self.origin}: an output of kind {str(kind)[:40]} is none that is read from a file")
+                raise SourceError(f"{self.origin}: an output of kind {str(kind)[:40]} is not supported in a file")
             name = value["name"] if kind == "user_output" else value["arg"]["name"]
             outputs.append(graphs.OutputSpec(what, graphs.TensorArgument(name=self.nodes[name].name), target))
         return graphs.ExportGraphSignature(specs, outputs)

@@ -213,7 +213,7 @@ def _items(thing: Any) -> list[Any]:
     if isinstance(thing, Built):
         return thing.items
     if not isinstance(thing, list):
-        raise PickleProblem("something is appended to what is no list")
+        raise PickleProblem("append to an object that is not a list")
     return thing
 
 
@@ -221,7 +221,7 @@ def _pairs(thing: Any) -> dict[Any, Any]:
     if isinstance(thing, Built):
         return thing.pairs
     if not isinstance(thing, dict):
-        raise PickleProblem("something is put into what is no dict")
+        raise PickleProblem("set an item of an object that is not a dict")
     return thing
 
 

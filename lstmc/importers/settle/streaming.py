@@ -213,7 +213,7 @@ class _Opening(Frames):
             self._results(step, x.lag, x.zeros)
         elif isinstance(op, Reshape) and x is not None:
             if result is None:
-                mend = "keep them apart, or stream what stands before or behind"
+                mend = "keep them apart, or stream only the part before or after"
                 self._refuse(step, self.closed, "it puts several steps together", mend)
             assert result is not None
             self.put(Reshape(self._opened(op.shape, result)), [x.name], step)
@@ -243,9 +243,9 @@ class _Opening(Frames):
         else:
             last = isinstance(op, Linear | Normalize) and axis == len(self.old.shapes[first]) - 1
             if last or (isinstance(op, Einsum) and not self._each_step(step, op)):
-                self._refuse(step, self.closed, "it reads all steps at once", "stream what stands before or behind it")
+                self._refuse(step, self.closed, "it reads all steps at once", "stream only the part before or after it")
             if isinstance(op, Softmax) and op.axis == axis:
-                self._refuse(step, self.mixed, "it reads all steps at once", "stream what stands before or behind it")
+                self._refuse(step, self.mixed, "it reads all steps at once", "stream only the part before or after it")
             names, lag = self._aligned(step)
             self.put(op, names, step)
             self._results(step, lag)
@@ -293,8 +293,8 @@ class _Opening(Frames):
         if len(shape) != 4:
             self._refuse(step, self.closed, f"{what}, of images with more axes in front", "give it four axes")
         if stride != 1:
-            mend = "use a stride of 1 along time, or stream what stands behind it"
-            self._refuse(step, self.closed, f"{what} goes on by {stride} frames at a time", mend)
+            mend = "use a stride of 1 along time, or stream only the part after it"
+            self._refuse(step, self.closed, f"{what} has a stride of {stride} frames", mend)
         zeros = x.zeros + pad
         if isinstance(op, Pool) and zeros and width > 1:
             self._refuse(step, self.closed, f"{what} is padded", "pool without padding along time")
@@ -325,7 +325,7 @@ class _Opening(Frames):
         at = step.inputs.index(given[0])
         before = sum(fixed(self.old.shapes[v][op.axis], "a padding") for v in step.inputs[:at])
         if x.zeros and x.lag != 0:
-            self._refuse(step, self.closed, "it pads what is padded", "pad once")
+            self._refuse(step, self.closed, "it pads a sequence that is padded already", "pad once")
         self.values[step.outputs[0]] = _Value(x.name, x.lag, x.zeros + before)
 
     def _cut(self, step: Step, op: Split, x: _Value) -> None:
@@ -379,10 +379,10 @@ class _Opening(Frames):
             mend = "use a loop from the first step to the last one"
             self._refuse(step, self.mixed, "it runs backwards, so its first step needs the last input", mend)
         if any(value in self.values for value in (*first, *static)):
-            self._refuse(step, self.closed, "every step of it reads all steps", "stream what stands before it")
+            self._refuse(step, self.closed, "every step of it reads all steps", "stream only the part before it")
         names, lag = self._aligned(replace(step, inputs=tuple(sequences)))
         if lag:
-            mend = "give the convolution before it zeros in front alone"
+            mend = "pad the convolution before it only in front"
             self._refuse(step, self.closed, "its states would begin before its first input comes", mend)
         self.put(replace(op, steps=self.time), [*weights, *names, *first, *static], step)
         self._results(step, lag)

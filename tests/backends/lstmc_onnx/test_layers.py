@@ -213,7 +213,7 @@ def test_what_a_layer_does_not_have_is_told_and_the_scan_is_a_loop(expected: str
     graph = graph_of(*DIFFERENCES[expected])
     with pytest.raises(BackendError) as caught:
         compile_graph(graph, BACKEND, form="lstm-op")
-    assert caught.value.message == "the scan step is none of ONNX's LSTM, GRU and RNN"
+    assert caught.value.message == "the scan step is not an LSTM, GRU or RNN of ONNX"
     compiled = compile_graph(graph, BACKEND)
     note, rare = BACKEND.emit(compiled, initial_weights(graph)).notes
     assert rare == (

@@ -33,7 +33,7 @@ def test_every_cell_means_the_same_in_onnx_runtime_in_every_form(name: str, opti
         if form == ("lstm-op" if name in LAYERS else "scan"):
             continue  # it is what the target chooses
         if form == "lstm-op" and name not in LAYERS:
-            with pytest.raises(BackendError, match=r"the scan \w+ is none of ONNX's LSTM, GRU and RNN"):
+            with pytest.raises(BackendError, match=r"the scan \w+ is not an LSTM, GRU or RNN of ONNX"):
                 compile_graph(graph, BACKEND, form=form)
             continue
         compiled = compile_graph(graph, BACKEND, form=form)

@@ -162,7 +162,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run(tmp_path, build)
     assert str(caught.value) == (
         f"InstallError: no space left on the disk that holds {tmp_path / 'caffe'}: a build needs 0 MB, 7 MB are free\n"
-        "  what is compiled already is kept for the next run\n"
+        "  compiled files are kept for the next run\n"
         "  give another folder with --cache DIR"
     )
 

@@ -57,7 +57,7 @@ def test_a_terminal_sees_how_much_is_compiled() -> None:
             2,
             "MissingPackagesError: g++ is missing\n  install with: sudo\n",
         ),
-        (KeyboardInterrupt(), 130, "interrupted: what is compiled is kept, run it again to go on\n"),
+        (KeyboardInterrupt(), 130, "interrupted: compiled files are kept, run it again to continue\n"),
     ],
 )
 def test_command_line_errors(

@@ -130,7 +130,7 @@ def test_an_installed_nvcc_is_not_kept(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(InstallError) as caught:
         toolkit.kept(build, [])
     assert caught.value.message == f"code for GPUs is compiled with nvcc of CUDA 13: {build} has none"
-    assert caught.value.notes == ("make it anew: python -m lstmc_caffe.install --cuda --force",)
+    assert caught.value.notes == ("build it again: python -m lstmc_caffe.install --cuda --force",)
 
 
 def test_a_build_without_headers(tmp_path: Path) -> None:

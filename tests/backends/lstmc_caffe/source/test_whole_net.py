@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "n (BatchNorm): blobs = none: expected 3 of them, [4], [4], [1]; give the weights that were trained with this"
     " net": (behind(f'layer {{ name: "n" type: "BatchNorm" {AT} }}'), {}),
-    "noise (DummyData): data_filler = gaussian: it is drawn anew in each pass; make it an Input": (
+    "noise (DummyData): data_filler = gaussian: it is drawn again in each pass; make it an Input": (
         VIDEO
         + 'layer { name: "noise" type: "DummyData" top: "noise" dummy_data_param { shape { dim: 3 }'
         + ' data_filler { type: "gaussian" } } }',

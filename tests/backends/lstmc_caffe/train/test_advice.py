@@ -12,10 +12,10 @@ from lstmc_caffe.train.solver import Solver
 def test_what_to_try() -> None:
     good, bad = np.zeros(2), np.array([0, np.inf])
     assert what_to_try(Solver(base_lr=0.5), {"x": good}) == (
-        "try base_lr below 0.5, clip_gradients=5, or smaller first weights",
+        "try base_lr below 0.5, clip_gradients=5, or smaller initial weights",
     )
     assert what_to_try(Solver(clip_gradients=2), {}) == (
-        "try base_lr below 0.01, clip_gradients below 2, or smaller first weights",
+        "try base_lr below 0.01, clip_gradients below 2, or smaller initial weights",
     )
     assert what_to_try(Solver(), {"x": good, "t": bad, "m": bad}) == (
         "its batch has NaN or infinity in t, m: check the data",
@@ -27,5 +27,5 @@ def test_what_to_try() -> None:
     )
     assert what_to_try(Solver(), {"x": good}, NotFinite("linear", np.inf)) == (
         "linear is not finite: inf",
-        "try base_lr below 0.01, clip_gradients=5, or smaller first weights",
+        "try base_lr below 0.01, clip_gradients=5, or smaller initial weights",
     )

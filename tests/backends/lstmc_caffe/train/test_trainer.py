@@ -173,7 +173,7 @@ class TestDivergence:
         assert head.startswith("TrainingError: the loss of iteration 3 is ")
         assert ": it diverges: the mean of the first 2 is " in head
         assert notes == [
-            "  try base_lr below 100, clip_gradients=5, or smaller first weights",
+            "  try base_lr below 100, clip_gradients=5, or smaller initial weights",
             "  there is no snapshot yet",
         ]
 
@@ -183,7 +183,7 @@ class TestDivergence:
         solver = Solver(snapshot=1, clip_gradients=1)
         assert refused(caffe, net, solver, tmp_path, batches=huge) == (
             "TrainingError: after iteration 1 W has values that are NaN or infinite\n"
-            "  try base_lr below 0.01, clip_gradients below 1, or smaller first weights\n"
+            "  try base_lr below 0.01, clip_gradients below 1, or smaller initial weights\n"
             "  there is no snapshot yet"
         )
         assert list(tmp_path.glob("snapshots/*")) == []
