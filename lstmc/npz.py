@@ -67,7 +67,10 @@ def _stored(
         raise error(f"{path}: {name} holds Python objects: expected numbers")
     offset, count = start.tell(), prod(shape)
     if any(size < 0 for size in shape) or member.file_size != offset + count * dtype.itemsize:
-        raise error(f"{path}: {name} has {member.file_size - offset} bytes of elements, which are no {list(shape)}")
+        raise error(
+            f"{path}: {name} has {member.file_size - offset} bytes of elements, which do not fit the shape"
+            f" {list(shape)}"
+        )
 
     def read() -> NDArray[Any]:
         with _readable(path, error, expected):

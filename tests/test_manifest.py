@@ -116,12 +116,12 @@ def refusal(read: Read, content: object) -> str:
 
 @pytest.mark.parametrize(("path", "to", "text"), WRONG)
 def test_what_is_wrong_is_said(read: Read, path: tuple[str | int, ...], to: object, text: str) -> None:
-    assert refusal(read, changed(FLAT, *path, to=to)).startswith(f"is no manifest of format 1: {text}")
+    assert refusal(read, changed(FLAT, *path, to=to)).startswith(f"is not a manifest of format 1: {text}")
 
 
 @pytest.mark.parametrize(("content", "text"), OTHER_FILES)
 def test_another_file_is_refused(read: Read, content: str, text: str) -> None:
-    assert refusal(read, content) == f"is no manifest of format 1: {text}"
+    assert refusal(read, content) == f"is not a manifest of format 1: {text}"
 
 
 def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

@@ -102,9 +102,9 @@ def test_damage_in_elements_is_found_as_they_are_read(tmp_path: Path, method: in
 def test_a_shape_that_is_not_of_the_elements(tmp_path: Path) -> None:
     header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000, 10)}\n"
     path = packed(tmp_path / "data.npz", {"x.npy": with_header(header, b"abcd" * 3)})
-    assert unreadable(path) == "x has 12 bytes of elements, which are no [1000000, 1000000, 10]"
+    assert unreadable(path) == "x has 12 bytes of elements, which do not fit the shape [1000000, 1000000, 10]"
     path = packed(tmp_path / "data.npz", {"x.npy": with_header(header.replace("(1000000,", "(-1,"))})
-    assert unreadable(path) == "x has 0 bytes of elements, which are no [-1, 1000000, 10]"
+    assert unreadable(path) == "x has 0 bytes of elements, which do not fit the shape [-1, 1000000, 10]"
 
 
 def test_what_nobody_asks_for_is_not_read(tmp_path: Path) -> None:

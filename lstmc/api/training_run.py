@@ -113,7 +113,9 @@ def train(
     with ranks_of(loaded, ranks, gpu) as together:
         if resume and overwrite:
             both = Argument("resume"), Argument("overwrite")
-            raise TrainingError(f"{both[0]} goes on with a run and {both[1]} does not: expected one", arguments=both)
+            raise TrainingError(
+                f"{both[0]} continues a run and {both[1]} starts it again: give one of them", arguments=both
+            )
         told, folder = Told(progress), Path(out)
         source = model if isinstance(model, ModelSource) else ModelSource.of(model)
         trainer, name = require(loaded, Trains), target_of(loaded, target)
@@ -174,7 +176,7 @@ def train(
             net = Net.of(source, graph, loaded, deployed, all_weights, weights_given=True)
             run = finished(folder, ended, net, all_weights, not_drawn, facts)
     if run.ended == "stopped" and stop is None and not told.enough:
-        raise KeyboardInterrupt(f"{run}: resume=True goes on from {run.snapshot}")
+        raise KeyboardInterrupt(f"{run}: resume=True continues from {run.snapshot}")
     return run
 
 

@@ -25,7 +25,7 @@ def step_index() -> Value:
     loc = here()
     trace = open_trace("step_index", loc)
     if trace.parent is None:
-        raise DslError("step_index stands in a cell that is scanned: a model has no steps", loc=loc)
+        raise DslError("step_index must be called in a cell that is scanned: a model has no steps", loc=loc)
     if trace.counter is None:
         (trace.counter,) = trace.builder.add(Arg(SHAPE, "x"), names=("step_index",), loc=loc)
         trace.declared[trace.counter] = "step_index(): the number of the step"

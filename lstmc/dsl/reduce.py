@@ -73,7 +73,7 @@ def _python_s_own(function: str, axis: Axes, keepdims: bool) -> None:
     if axis is not None or keepdims:
         name, given = ("axis", axis) if axis is not None else ("keepdims", keepdims)
         raise DslError(
-            f"{function} of what is no Value takes no {name}, found {described(given)}: of an array write"
+            f"{function} of arguments without a Value takes no {name}, found {described(given)}: of an array write"
             f" np.{function}",
             loc=argument_location(here(), None, name),
         )

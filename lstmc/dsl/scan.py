@@ -76,7 +76,7 @@ def scan(
     trace = inner_trace(*values) if values else open_trace("scan", call.loc)
     if trace.parent is not None and not trace.finished:
         raise DslError(
-            f"scan cannot stand in a cell: a cell is one step. Call {bound.usage()} here, or scan in the model",
+            f"scan cannot be called in a cell: a cell is one step. Call {bound.usage()} here, or scan in the model",
             loc=call.loc,
         )
     return _Scanner(bound, trace, call, options).run(sequences, constant, initial)

@@ -55,7 +55,7 @@ class ScanCall:
         given = by_identifier(static)
         for name, value in given.items():
             if name not in cell.inputs:
-                hint = f": {name} is a state, which init gives its first value" if name in cell.states else ""
+                hint = f": {name} is a state: give its initial value by init" if name in cell.states else ""
                 raise DslError(f"static names inputs of {cell.name}, of {inputs}, found {name!r}{hint}", loc=loc)
             check_is_value(value, f"static {name}", loc)
         return given
@@ -97,7 +97,9 @@ class ScanCall:
                 )
             return None
         if sequences:
-            raise DslError("length is for a scan without a sequence: here the sequence tells the steps", loc=loc)
+            raise DslError(
+                "length is for a scan without a sequence: here the sequence has the number of steps", loc=loc
+            )
         size = as_size(length)
         if size is None:
             raise DslError(f"length takes a positive integer or a dimension, found {described(length)}", loc=loc)
@@ -138,7 +140,8 @@ class ScanCall:
     def check_carry(self, options: ScanOptions, init: Mapping[str, Value]) -> None:
         if options.carry and init:
             raise DslError(
-                f"carry gives every state its first value, and so does init to {', '.join(init)}: expected one of them",
+                f"carry sets the initial value of every state, and init that of {', '.join(init)}:"
+                " expected one of them",
                 loc=self.at("carry"),
             )
         if options.carry and options.reverse:

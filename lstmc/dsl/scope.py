@@ -73,7 +73,7 @@ class Scope:
                     )
             elif not self._determines(expected):
                 raise DimError(
-                    f"{expected} is {size} ({because}), which does not tell {' and '.join(missing)}:"
+                    f"{expected} is {size} ({because}), which does not determine {' and '.join(missing)}:"
                     f" give {missing[0]} a size where the cell is bound",
                     notes=notes,
                 )

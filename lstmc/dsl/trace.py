@@ -274,7 +274,7 @@ def open_trace(function: str, loc: SrcLoc | None) -> Trace:
     """The trace of the function that is being run, for a call of ``function`` that no Value is given to."""
     trace = _OPEN.get()
     if trace is None:
-        raise DslError(f"{function} stands in a model: expected a function made with @model around it", loc=loc)
+        raise DslError(f"{function} must be called in a model: expected a function with @model around it", loc=loc)
     return trace
 
 

@@ -43,7 +43,7 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
     except NotExpected as wrong:
-        raise WeightsError(f"{path} is no manifest of format {FORMAT}: {wrong}") from None
+        raise WeightsError(f"{path} is not a manifest of format {FORMAT}: {wrong}") from None
 
 
 def parse_manifest(content: bytes) -> Manifest:

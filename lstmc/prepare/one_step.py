@@ -188,8 +188,8 @@ class _Stepper:
             if Ref(node.name) not in self.over_time or node.types[0].shape[0] == 1:
                 return op  # it is of the one step
             raise PassError(
-                f"one step of {self.graph.name}: %{node.name} {node.types[0]}, made of parameters alone, has a value"
-                " for each step",
+                f"one step of {self.graph.name}: %{node.name} {node.types[0]}, computed from parameters only, has a"
+                " value for each step",
                 loc=node.loc,
                 notes=("make it an Input, of which each step is fed",),
             )
@@ -211,7 +211,7 @@ class _Stepper:
                 notes=("make it an Input, of which each step is fed",),
             )
         raise PassError(
-            f"one step of {self.graph.name}: {op.name} mixes the steps of %{node.name} {node.types[0]}",
+            f"one step of {self.graph.name}: {op.name} combines several time steps of %{node.name} {node.types[0]}",
             loc=node.loc,
             notes=(
                 "what an op reads of other steps must be a state: of a convolution over time it is the past, as in the"

@@ -63,7 +63,7 @@ def deploy_graph(graph: Graph) -> Graph:
     kept = [output for output in graph.outputs if output not in training]
     if all(output.carried_to for output in kept):
         raise PassError(
-            f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which training alone needs:"
+            f"{graph.name} returns nothing but {', '.join(o.name for o in training)}, which only training needs:"
             " return what the model is for too, such as its scores"
         )
     return without(_part(graph, kept, training) if training else graph, Dropout)

@@ -74,7 +74,7 @@ def test_ctrl_c_leaves_a_snapshot_and_interrupts(run_in: Any) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert "stopped after 8 iterations" in str(caught.value)
-    assert "resume=True goes on from " in str(caught.value)
+    assert "resume=True continues from " in str(caught.value)
     assert run_in("run", resume=True).ended == "finished"
 
 

@@ -198,7 +198,7 @@ def test_files_that_are_not_there(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch)
     Path("gru.manifest.json").write_text("{}")
     Path("gru.caffemodel").write_bytes(b"")
     assert said(*run) == (
-        "WeightsError: gru.manifest.json is no manifest of format 1:"
+        "WeightsError: gru.manifest.json is not a manifest of format 1:"
         " expected an object with a value for format, found {}\n"
     )
     monkeypatch.setattr("lstmc.api.build.load_backend", lambda name: TextBackend())

@@ -91,7 +91,7 @@ def test_options(lstmc: LSTMC, more: tuple[str, ...], text: str) -> None:
         ),
         (
             ONLY_LOSS,
-            "PassError: net returns nothing but loss, accuracy, which training alone needs: return what the model is"
+            "PassError: net returns nothing but loss, accuracy, which only training needs: return what the model is"
             " for too, such as its scores\n",
         ),
         (
@@ -204,7 +204,7 @@ def test_how_long_is_said_once(lstmc: LSTMC) -> None:
     )
     assert lstmc(*given, "--epochs", "0").err == "TrainingError: --epochs 0: expected a number above 0\n"
     assert lstmc(*given, "--resume", "--overwrite").err == (
-        "TrainingError: --resume goes on with a run and --overwrite does not: expected one\n"
+        "TrainingError: --resume continues a run and --overwrite starts it again: give one of them\n"
     )
 
 

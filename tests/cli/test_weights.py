@@ -95,7 +95,7 @@ def test_files_that_do_not_fit(lstmc: LSTMC, model_file: Path) -> None:
         (extract, "WeightsError: other.manifest.json: no such manifest\n  name it with --manifest\n"),
         (
             (*extract, "--manifest", "other.json"),
-            "WeightsError: other.json is no manifest of format 1:"
+            "WeightsError: other.json is not a manifest of format 1:"
             " expected an object with a value for format, found {}\n",
         ),
         (

@@ -213,5 +213,5 @@ def test_what_is_refused_and_where(user: UserFile, marked: str, message: str, no
 
 def test_full_stands_in_a_model(user: UserFile) -> None:
     assert user.refused("full(3, 1)").startswith(
-        "DslError: full stands in a model: expected a function made with @model around it\n  user.py:5"
+        "DslError: full must be called in a model: expected a function with @model around it\n  user.py:5"
     )

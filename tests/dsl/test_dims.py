@@ -108,13 +108,14 @@ def test_sizes_come_from_sequences_static_inputs_and_initial_states(user: UserFi
         (
             "H//2",
             "",
-            "H//2 is 5 (from x, which is f32[3,2,5]), which does not tell H: give H a size where the cell is bound",
+            "H//2 is 5 (from x, which is f32[3,2,5]), which does not determine H: give H a size where the cell is"
+            " bound",
         ),
         (
             "H + K",
             "",
-            "H + K is 5 (from x, which is f32[3,2,5]), which does not tell H and K: give H a size where the cell is"
-            " bound",
+            "H + K is 5 (from x, which is f32[3,2,5]), which does not determine H and K: give H a size where the cell"
+            " is bound",
         ),
         ("10 - H", "H=4", "10 - H is 6 (H is 4, bound by grow(H=4) at user.py:12), found 5 (from x, which is"
          " f32[3,2,5])"),

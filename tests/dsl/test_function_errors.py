@@ -68,12 +68,12 @@ X, V, W = (
         ),
         (
             "z = X * max(np.ones((2, 5)), «axis=0»)",
-            "DslError: max of what is no Value takes no axis, found int 0: of an array write np.max",
+            "DslError: max of arguments without a Value takes no axis, found int 0: of an array write np.max",
             (),
         ),
         (
             "z = X * min([2, 5], «keepdims=True»)",
-            "DslError: min of what is no Value takes no keepdims, found True: of an array write np.min",
+            "DslError: min of arguments without a Value takes no keepdims, found True: of an array write np.min",
             (),
         ),
         # axes

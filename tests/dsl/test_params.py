@@ -158,5 +158,5 @@ def test_errors_of_params(user: UserFile, declared: str, bound: str, message: st
 def test_step_index_stands_in_a_cell_that_is_scanned(user: UserFile) -> None:
     code = "@model\ndef net(X=Input(3, 2, 5)):\n    return X * step_index()\n"
     assert user.refused(code).startswith(
-        "DslError: step_index stands in a cell that is scanned: a model has no steps\n  user.py:7:"
+        "DslError: step_index must be called in a cell that is scanned: a model has no steps\n  user.py:7:"
     )

@@ -48,7 +48,7 @@ OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
         ("scan(rnn(H=4), «xs=np.ones(3)»)", f"DslError: the sequence for x must be a Value, found {ARRAY}", ()),
         (
             "scan(rnn(H=4), X, «length=T»)",
-            "DslError: length is for a scan without a sequence: here the sequence tells the steps",
+            "DslError: length is for a scan without a sequence: here the sequence has the number of steps",
             (),
         ),
         # masks and what is carried
@@ -71,7 +71,7 @@ OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
         ("scan(rnn(H=4), X, «carry=1»)", "DslError: carry must be True or False, found int 1", ()),
         (
             "scan(rnn(H=4), X, init=V, «carry=True»)",
-            "DslError: carry gives every state its first value, and so does init to h: expected one of them",
+            "DslError: carry sets the initial value of every state, and init that of h: expected one of them",
             (),
         ),
         (
@@ -104,7 +104,7 @@ OF_RNN = ("h of cell 'rnn': state [N, H], declared at user.py:6",)
         ("scan(two(), X, «static={'s': V}»)", "DslError: static names inputs of two, of x, z, found 's'", ()),
         (
             "scan(two(), X, «static={'h': V}»)",
-            "DslError: static names inputs of two, of x, z, found 'h': h is a state, which init gives its first value",
+            "DslError: static names inputs of two, of x, z, found 'h': h is a state: give its initial value by init",
             (),
         ),
         ("scan(two(), X, «static={'z': 0}»)", "DslError: static z must be a Value, found int 0", ()),
@@ -230,7 +230,8 @@ def net(X=Input(T, N, D)):
 """
     )
     assert user.refused(code) == lines(
-        "DslError: scan cannot stand in a cell: a cell is one step. Call rnn(...)(x, h=h) here, or scan in the model",
+        "DslError: scan cannot be called in a cell: a cell is one step. Call rnn(...)(x, h=h) here, or scan in the"
+        " model",
         "  user.py:12:12 in cell 'outer'",
         "    y, s = scan(rnn(H=4), reshape(x, 1, N, D))",
         "           ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",

@@ -214,7 +214,7 @@ def test_what_length_refuses(user: UserFile, call: str, message: str) -> None:
 def test_scan_without_a_model_is_refused(user: UserFile) -> None:
     refused = user.refused(FREE + "\nscan(free(N=2, H=3), length=4)\n")
     assert refused.splitlines()[0] == (
-        "DslError: scan stands in a model: expected a function made with @model around it"
+        "DslError: scan must be called in a model: expected a function with @model around it"
     )
 
 

@@ -133,6 +133,6 @@ def test_weights_that_are_no_numbers_are_refused(lstmc: LSTMC) -> None:  # noqa:
     done = lstmc("convert", "--no-compile", "nan.pt", "-o", "out", "--recurrent-only")
     assert done.code == 2
     assert done.err == (
-        "WeightsError: the weights of nan.pt are of no use\n"
+        "WeightsError: the weights of nan.pt cannot be used\n"
         "  not finite: layer/W_x has 1 of 80 elements NaN or infinite, the first at [0, 0]\n"
     )

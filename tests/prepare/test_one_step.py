@@ -212,11 +212,14 @@ def counts_backwards(X=Input(3, 2, 4)):
         ),
         (backwards, "PassError: one step of backwards: plain runs backwards, so its first step needs the last input"),
         (no_scan, "PassError: one step of no_scan: expected a model with a scan, found none"),
-        (mixed, "PassError: one step of mixed: concat mixes the steps of %concat_X f32[6,2,4]"),
-        (flattened, "PassError: one step of flattened: reshape mixes the steps of %y f32[6,4]"),
-        (summed, "PassError: one step of summed: sum mixes the steps of %total f32[2,4]"),
-        (judged, "PassError: one step of judged: softmax_loss mixes the steps of %softmax_loss_y_label f32[]"),
-        (convolved, "PassError: one step of convolved: conv mixes the steps of %z f32[1,2,4]"),
+        (mixed, "PassError: one step of mixed: concat combines several time steps of %concat_X f32[6,2,4]"),
+        (flattened, "PassError: one step of flattened: reshape combines several time steps of %y f32[6,4]"),
+        (summed, "PassError: one step of summed: sum combines several time steps of %total f32[2,4]"),
+        (
+            judged,
+            "PassError: one step of judged: softmax_loss combines several time steps of %softmax_loss_y_label f32[]",
+        ),
+        (convolved, "PassError: one step of convolved: conv combines several time steps of %z f32[1,2,4]"),
     ],
 )
 def test_what_has_no_single_step(made: object, error: str) -> None:
@@ -365,7 +368,7 @@ def test_what_parameters_say_of_each_step_is_refused(net: Model, found: str) -> 
     with pytest.raises(PassError) as caught:
         one_step(net.graph(T=3) if net is table else net.graph())
     assert caught.value.message == (
-        f"one step of {net.name}: {found}, made of parameters alone, has a value for each step"
+        f"one step of {net.name}: {found}, computed from parameters only, has a value for each step"
     )
     assert caught.value.notes == ("make it an Input, of which each step is fed",)
 

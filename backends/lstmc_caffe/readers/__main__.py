@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lstmc_caffe.readers", description=__doc__)
     parser.add_argument("command", choices=("install",))
     parser.add_argument("reader", nargs="+", help=f"one of {', '.join(reader_names())}")
-    parser.add_argument("--quiet", action="store_true", help="say nothing of what is done, only each version")
+    parser.add_argument("--quiet", action="store_true", help="print only the versions")
     options = parser.parse_args(arguments)
     report = Report.on_standard_error(options.quiet)
     try:

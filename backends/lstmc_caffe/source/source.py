@@ -76,7 +76,7 @@ class CaffeSource:
             if name not in inputs:
                 raise SourceError(f"{path.name}: it has no input {name}{nearest_or_all(name, inputs)}")
         if len(layer_fields(text)) != len(net.layer):
-            raise SourceError(f"{path.name}: the text of its layers cannot be told apart: write one `layer {{ }}` each")
+            raise SourceError(f"{path.name}: the layers in its text cannot be separated: write one `layer {{ }}` each")
         content = _caffemodel(weights)
         told = Told({name: tuple(shape) for name, shape in shapes.items()}, values)
         if not any(layer.type in TYPES for layer in net.layer):

@@ -92,7 +92,7 @@ class _Reader:
         if not found.inputs:
             constants = ", ".join(top for layer in self.net.layer if layer.type == "DummyData" for top in layer.top)
             why = f"; give the shapes of those that are to be fed of {constants} (DummyData)" if constants else ""
-            raise SourceError(f"{self.origin}: nothing in it is an input{why}")
+            raise SourceError(f"{self.origin}: it has no inputs{why}")
         inputs = {name: blob for name, blob in self.inputs.items() if name in found.inputs}
         return found, Whole(inputs, outputs, tuple(self.places), self.constants)
 

@@ -249,7 +249,7 @@ def _time_distributed(layers: Layers, call: Call) -> list[str]:
     inner = call.config.get("layer") or {}
     name = str(inner.get("class_name", ""))
     if name not in HANDLERS or name in _OVER_TIME:
-        raise Refused("layer", name, "it is no layer that is run at each step for itself here", "rewrite it")
+        raise Refused("layer", name, "a layer applied to each step is expected there", "rewrite it")
     return HANDLERS[name](
         layers, Call(name, inner.get("config", {}), call.weights, call.xs, call.version, call.lead + 1)
     )

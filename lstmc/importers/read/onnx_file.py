@@ -38,7 +38,7 @@ def stored_tensor(tensor: Any, origin: str, folder: Path | None) -> StoredTensor
     name = tensor.name or "a constant"
     shape = checked_shape(origin, name, [int(size) for size in tensor.dims])
     if tensor.data_type not in _KINDS:
-        raise SourceError(f"{origin}: tensor {name} has elements of a kind that is not known here: {tensor.data_type}")
+        raise SourceError(f"{origin}: tensor {name} has elements of an unsupported type: {tensor.data_type}")
     kind = _KINDS[tensor.data_type]
     size = prod(shape) * np.dtype(kind).itemsize
     if tensor.data_location == EXTERNAL:

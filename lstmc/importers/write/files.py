@@ -21,7 +21,7 @@ def files(net: Net, kind: str) -> dict[str, bytes]:
     arrays = _Arrays(net)
     content = npz_bytes(arrays)
     if arrays.problems:
-        raise WeightsError(f"the weights of {net.origin} are of no use", notes=arrays.problems)
+        raise WeightsError(f"the weights of {net.origin} cannot be used", notes=arrays.problems)
     return {
         "model.py": model_text(net).encode(),
         "weights.npz": content,

@@ -172,8 +172,7 @@ def test_a_net_of_constants_has_to_be_told_its_inputs(tmp_path: Path) -> None:
     with pytest.raises(LstmcError) as caught:
         of_text(tmp_path, text)
     assert caught.value.text() == (
-        "SourceError: net.prototxt: nothing in it is an input; give the shapes of those that are to be fed of x"
-        " (DummyData)"
+        "SourceError: net.prototxt: it has no inputs; give the shapes of those that are to be fed of x (DummyData)"
     )
     given = import_file(tmp_path / "net.prototxt", weights=tmp_path / "net.caffemodel", shapes={"x": (5, 3)})
     assert given.net.inputs == {"x": (5, 3)}
