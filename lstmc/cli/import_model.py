@@ -206,7 +206,7 @@ def convert_command(
     for remark in done.remarks:
         out.print(f"\n{remark}")
     for finding in done.findings:
-        line = f"layer {finding.layer} ({finding.type}) was copied, and target {done.net.target} cannot load it"
+        line = f"layer {finding.layer} ({finding.type}) was copied, and target {done.net.target} does not accept it"
         out.print(f"\n{line}: {finding.reason}", style="red", markup=False, soft_wrap=True)
     if not done.passed:
         raise typer.Exit(1)

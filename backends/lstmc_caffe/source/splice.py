@@ -62,12 +62,17 @@ class CaffeSurroundings:
         }
 
     def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
-        """Return what the target's rules say against copied layers of types that it forbids."""
+        """Return what the target's rules say against copied layers.
+
+        Without ``reads`` the rules are on what lstmc writes: then only layers of types that the target forbids.
+        """
+        if load_target(target).reads is not None:
+            return self._violations(files, target)
         forbidden = {rule.layer for rule in load_target(target).restrictions if rule.forbidden}
         return [violation for violation in self._violations(files, target) if violation.type in forbidden]
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:
-        """Return a line on copied layers that the target does not list as supported, and does not forbid."""
+        """Return a line on copied layers of which the target does not say whether its readers load them."""
         forbidden = {violation.layer for violation in self.findings(files, target)}
         found = {v.layer: v.type for v in self._violations(files, target) if v.layer not in forbidden}
         if not found:

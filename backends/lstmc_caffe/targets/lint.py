@@ -33,7 +33,8 @@ def lint_text(text: str, target: Target) -> LintReport:
 
 
 def lint_net(net: Any, target: Target) -> LintReport:
-    """A NetParameter against a target."""
+    """A NetParameter against a target: against what its readers load (``reads``), where the target says it."""
+    target = target.reads or target
     shapes = infer_shapes(net.layer, old_inputs(net))
     found = list(_old_inputs(net, shapes.blobs, target))
     writers: dict[str, str] = {}
@@ -160,6 +161,10 @@ def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
             shown = ", ".join(f"{number:g}" for number in value)
             yield _violation(rule, layer, f"{name} is {shown}", f"no {name}")
         return
+    if rule.present:
+        if not message.HasField(name):
+            yield _violation(rule, layer, f"no {name}", f"{name} written out")
+        return
     if rule.all_equal:
         numbers = list(getattr(message, name))
         if len(set(numbers)) > 1:
@@ -169,7 +174,9 @@ def _field(rule: Restriction, layer: Any) -> Iterator[Violation]:
     old = OLD_NAMES.get(rule.field)
     if old is not None and message.HasField(old):
         value, written = getattr(message, old), old
-    if rule.one_of and value not in rule.one_of:
+    field = message.DESCRIPTOR.fields_by_name[name]
+    unset = written == name and not field.has_default_value and not message.HasField(name)
+    if rule.one_of and not unset and value not in rule.one_of:
         yield _violation(
             rule, layer, f"{written} is {_shown(value)}", f"{name} {' or '.join(map(_shown, rule.one_of))}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, PlainValidator, with_config
@@ -65,6 +65,7 @@ class RuleTable:
     at_most: int | None = None
     absent: bool | None = None
     all_equal: bool | None = None
+    present: bool | None = None
     # of a layer and its blobs
     forbidden: bool | None = None
     bottoms: int | None = None
@@ -81,7 +82,7 @@ class RuleTable:
 
 
 CHECKS = tuple(f.name for f in fields(RuleTable))[4:]
-FIELD_CHECKS = CHECKS[:4]
+FIELD_CHECKS = CHECKS[:5]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -93,6 +94,16 @@ class LayersTable:
     add: tuple[str, ...] = ()
     reason: str | None = None
     source: str | None = None
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class ReadsTable:
+    """``[reads]``: the types that the target's readers load, in nets that lstmc did not write; ``source`` has names."""
+
+    types: LayerTypes
+    reason: str
+    source: str
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -136,6 +147,7 @@ class TargetFile:
     reader: tuple[ReaderTable, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     layers: LayersTable = LayersTable()
+    reads: ReadsTable | None = None  # this file's own too
     rule: tuple[RuleTable, ...] = ()
     warning: tuple[WarningTable, ...] = ()
 
@@ -167,11 +179,13 @@ def parse(data: Mapping[str, Any], where: str, base: Parsed = _NOTHING) -> Parse
 
 def _built(file: TargetFile, base: Parsed) -> Parsed:
     sources, rules = {**base.sources, **file.sources}, dict(base.rules)
+    own: list[Restriction] = []
     for number, table in enumerate(file.rule):
         subject, rule = _rule(table, number, sources)
         rules.pop(subject, None)
         if rule is not None:
             rules[subject] = rule
+            own.append(rule)
     before = base.target
     same = ("layout", "time", "scans", "names", "trained", "outputs_unread", "sharers_carry_blobs", "float16")
     told = {name: getattr(file, name) for name in same}
@@ -188,7 +202,21 @@ def _built(file: TargetFile, base: Parsed) -> Parsed:
         pitfalls=_pitfalls(file.warning, before, sources),
         **{name: getattr(before, name) if value is None else value for name, value in told.items()},
     )
-    return Parsed(target, sources, rules)
+    reads = None if file.reads is None else _reads(file.reads, target, own, sources)
+    return Parsed(replace(target, reads=reads), sources, rules)
+
+
+def _reads(table: ReadsTable, target: Target, own: Sequence[Restriction], sources: Mapping[str, str]) -> Target:
+    """Return the target for nets from elsewhere: all forms of some types but what the file's own rules are against.
+
+    Of the base's rules those remain that say why a type is not loaded; the others are about what lstmc writes.
+    """
+    left_out = [rule for rule in target.restrictions if rule.forbidden and rule.layer not in table.types]
+    source = _source(table.source, ("reads",), sources)
+    restrictions = tuple(dict.fromkeys((*own, *left_out)))
+    return replace(
+        target, layers=table.types, layers_reason=table.reason, layers_source=source, restrictions=restrictions
+    )
 
 
 def _pitfalls(tables: Sequence[WarningTable], base: Target, sources: Mapping[str, str]) -> tuple[Pitfall, ...]:
@@ -242,7 +270,7 @@ def _rule(table: RuleTable, number: int, sources: Mapping[str, str]) -> tuple[Su
         found = [*given, *(["field"] if table.field else [])]
         told = ", ".join(found) or "none"
         raise NotExpected(
-            f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first four with a field, found {told}"
+            f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first five with a field, found {told}"
         )
     if table.field and not _is_field(table.field):
         expected = "a field of LayerParameter, such as inner_product_param.axis"

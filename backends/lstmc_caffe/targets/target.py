@@ -32,8 +32,8 @@ class Restriction:
     """One restriction on the layers of a type, or on all layers (``*``). Exactly one check is set.
 
     ``field`` names a field of LayerParameter by its path, which must be ``one_of`` some values (a default that is not
-    written counts), ``at_most`` a number, or ``absent``; of a repeated field the numbers must be ``all_equal``. The
-    others count or measure the layer's blobs.
+    written counts), ``at_most`` a number, ``absent`` or ``present``; of a repeated field the numbers must be
+    ``all_equal``. The others count or measure the layer's blobs.
     """
 
     layer: str
@@ -44,6 +44,7 @@ class Restriction:
     at_most: int | None = None
     absent: bool = False
     all_equal: bool = False
+    present: bool = False
     forbidden: bool = False
     bottoms: int | None = None
     bottoms_at_most: int | None = None
@@ -106,6 +107,8 @@ class Target:
     sharers_carry_blobs: bool = False  # every layer that shares a parameter has its blobs in the caffemodel
     float16: bool = False  # readers compute in it
     pitfalls: tuple[Pitfall, ...] = ()
+    # what its readers load of nets from elsewhere, in forms too that are not written; None: the same as is written
+    reads: Target | None = None
 
     def allows(self, layer_type: str) -> bool:
         """Whether layers of this type may be written at all."""

@@ -58,15 +58,18 @@ def test_what_is_for_training_is_left_out_and_outputs_are_the_blobs_that_nothing
 
 
 def test_a_layer_that_the_target_cannot_load_is_a_failure(tmp_path: Path) -> None:
+    """OpenCV loads a Dropout and an InnerProduct along axis 2, and cannot create an Embed or an ArgMax."""
     embed = 'layer { name: "e" type: "Embed" bottom: "cont" top: "e" embed_param { num_output: 2 input_dim: 2 } }\n'
     drop = 'layer { name: "d" type: "Dropout" bottom: "scores" top: "scores" }\n'
+    best = 'layer { name: "b" type: "ArgMax" bottom: "scores" top: "b" }\n'
     whole(tmp_path, VIDEO)
     net, weights = tmp_path / "old.prototxt", tmp_path / "old.caffemodel"
     found = {}
-    for name, text in (("embed", VIDEO + drop + embed), ("drop", VIDEO + drop)):
+    for name, text in (("embed", VIDEO + drop + embed + best), ("drop", VIDEO + drop)):
         net.write_text(text)
         found[name] = lstmc.convert(net, tmp_path / name, weights=weights, target="opencv", on="interpreter")
-    assert [(each.layer, each.type) for each in found["embed"].findings] == [("e", "Embed")]
+    assert [(each.layer, each.type) for each in found["embed"].findings] == [("e", "Embed"), ("b", "ArgMax")]
+    assert found["embed"].remarks == found["drop"].remarks == ()
     assert not found["embed"].passed
     assert found["drop"].findings == ()
     assert found["drop"].passed

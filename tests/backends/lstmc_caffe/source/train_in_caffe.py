@@ -29,3 +29,23 @@ def train(args, arrays):
         trained.step(1)
     trained.net.save(str(args["save"]))
     return {"loss": float(trained.net.blobs["loss"].data)}, {}
+
+
+def draw(args, arrays):
+    """``args``: the net's text, the blobs wanted, where to save. Its parameters become random numbers of 0.5 to 1.5."""
+    import caffe  # noqa: PLC0415 - there is none in the Python of the tests
+    import numpy as np  # noqa: PLC0415
+
+    net_file = str(args["save"]) + ".prototxt"
+    with open(net_file, "w") as file:
+        file.write(args["text"])
+    net = caffe.Net(net_file, caffe.TEST)
+    random = np.random.RandomState(1)
+    for blobs in net.params.values():
+        for blob in blobs:
+            blob.data[...] = random.uniform(0.5, 1.5, blob.data.shape)
+    for name, array in arrays.items():
+        net.blobs[name].data[...] = array
+    net.save(str(args["save"]))
+    net.forward()
+    return {}, {name: np.array(net.blobs[name].data) for name in args["wanted"]}

@@ -119,6 +119,37 @@ def test_a_base_may_be_a_file_beside_it(tmp_path: Path) -> None:
     assert load_target(written(tmp_path, text)).time == "steps"
 
 
+def test_what_readers_load_is_a_list_of_its_own_with_the_files_own_rules(tmp_path: Path) -> None:
+    """Of the base's rules those stay that say why a type is not loaded."""
+    text = (
+        GOOD
+        + """
+[reads]
+types = ["Dropout", "InnerProduct", "LRN", "Split"]
+reason = "it does not load it"
+source = "manual"
+
+[[rule]]
+layer = "LRN"
+field = "lrn_param.alpha"
+present = true
+reason = "it takes another default"
+source = "manual"
+"""
+    )
+    target = load_target(written(tmp_path, text))
+    assert (target.lists("Dropout"), target.allows("Split")) == (False, False)
+    reads = target.reads
+    assert reads is not None
+    assert reads.layers == ("Dropout", "InnerProduct", "LRN", "Split")
+    assert [rule.field for rule in reads.restrictions if not rule.forbidden] == ["lrn_param.alpha"]
+    assert reads.allows("Split")
+    assert reads.reason_against("Tile") == ("it does not load it", "the program's manual, page 3")
+    assert reads.reason_against("Bias") == load_target("flat").reason_against("Bias")
+    above = GOOD.replace('base = "flat"', 'base = "./mine.toml"').replace('"mine"', '"above"')
+    assert load_target(written(tmp_path, above, "above.toml")).reads is None
+
+
 RULE = {"layer": "Slice", "reason": "r", "source": "a"}
 WARNING = {"name": "w", "path": ["Slice"], "text": "t", "version": "1", "source": "a"}
 
@@ -130,8 +161,8 @@ def test_every_check_and_key_is_documented() -> None:
 
 
 CHECKS = (
-    "one_of, at_most, absent, all_equal, forbidden, bottoms, bottoms_at_most, steps_at_most, axes, in_place,"
-    " every_size_given, rows_at_most, not_after, columns_at_least, bottoms_differ, clipped_windows, the first four with"
+    "one_of, at_most, absent, all_equal, present, forbidden, bottoms, bottoms_at_most, steps_at_most, axes, in_place,"
+    " every_size_given, rows_at_most, not_after, columns_at_least, bottoms_differ, clipped_windows, the first five with"
     " a field"
 )
 
@@ -174,6 +205,14 @@ CHECKS = (
         (
             {"warning": [{"name": "w"}]},
             'x.toml: warning[0]: expected an object with a value for path, found {"name": "w"}',
+        ),
+        (
+            {"reads": {"types": ["Slice"], "reason": "r", "source": "b"}},
+            'x.toml: reads.source: expected names of [sources], which are a, found "b"',
+        ),
+        (
+            {"reads": {"types": [], "reason": "r", "source": "a"}},
+            "x.toml: reads.types: expected an array of one layer type or more, found []",
         ),
         ({"rule": [RULE]}, f"x.toml: rule[0]: expected one check of {CHECKS}, found none"),
         (
