@@ -196,9 +196,10 @@ class _Layout:
 
     def _time_in_front(self, shape: Shape, order: Order) -> Order:
         """An order with time before axes of one element that it has in front of it."""
-        place = next((place for place, axis in enumerate(order) if shape[axis] in self.source.time), 0)
-        ones = order[:place]
-        return (order[place], *ones, *order[place + 1 :]) if all(shape[axis] == 1 for axis in ones) else order
+        place = next((place for place, axis in enumerate(order) if shape[axis] in self.source.time), None)
+        if place is None or any(shape[axis] != 1 for axis in order[:place]):
+            return order
+        return (order[place], *order[:place], *order[place + 1 :])
 
     def _binary(self, step: Step) -> None:
         rank = max(len(self.order[value]) for value in step.inputs)
