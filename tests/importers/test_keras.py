@@ -42,10 +42,10 @@ def randomized(model: Any) -> Any:
     return model
 
 
-def read(model: Any, path: Path) -> Imported:
-    """Saved, imported, written, read back; sizes that are open are 2 sequences of 5 steps."""
+def read(model: Any, path: Path, x: Array) -> Imported:
+    """Saved, imported, written, read back; sizes that are open are those of an input [N, T, ...]."""
     model.save(path)
-    return imported(import_file(path).described, {"N": 2, "T": 5})
+    return imported(import_file(path).described, {"N": x.shape[0], "T": x.shape[1]})
 
 
 def check(model: Any, path: Path, *xs: Array, caffe: Runner | None = None) -> None:
@@ -53,7 +53,7 @@ def check(model: Any, path: Path, *xs: Array, caffe: Runner | None = None) -> No
     wanted = wanted if isinstance(wanted, list | tuple) else [wanted]
     arrays = [w.detach().cpu().numpy() for w in wanted]
     outputs = {"Y": arrays[0]} if len(arrays) == 1 else {f"Y_{i}": a for i, a in enumerate(arrays)}
-    made = read(model, path)
+    made = read(model, path, xs[0])
     inputs = dict(zip(made.net.inputs, (x.astype(float) for x in xs), strict=True))
     assert_close(made.interpreted(inputs), outputs)
     if caffe is not None:
