@@ -13,6 +13,7 @@ from lstmc.importers import ImportedModel, import_file
 from lstmc.importers.describe.rolled import Rolled
 from lstmc.interp import forward
 from lstmc.ir import Graph
+from lstmc.model_file import model_in
 from lstmc.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
@@ -49,13 +50,13 @@ def lstm_step(
 
 @model
 def net(
-    X=Input(3, 2, 4, 3),
+    X=Input(T, 2, 4, 3),
 ):
-    X_rows = reshape(X, 3, 1, 2, 4, 3)
+    X_rows = reshape(X, T, 1, 2, 4, 3)
     lstm_h_2, lstm_last = scan(
         lstm_step(name="lstm"), {"Slice1": X_rows}
     )
-    lstm_h_2_rows = reshape(lstm_h_2, 3, 2, 5)
+    lstm_h_2_rows = reshape(lstm_h_2, T, 2, 5)
     return {
         "H": lstm_h_2_rows,
     }
@@ -70,8 +71,18 @@ def test_the_post_s_net_becomes_a_cell_and_a_scan(caffe: Runner, tmp_path: Path)
     assert done.source is not None
     assert [difference.name for difference in done.source.differences] == ["H"]  # real Caffe on the post's own net
     assert done.passed
-    assert (tmp_path / "out" / "model.py").read_text().endswith(STEP)
+    text = (tmp_path / "out" / "model.py").read_text()
+    assert text.endswith(STEP)
+    assert '\nT = dims("T=3")\n' in text
     assert [*done.net.weights] == ["lstm/w_Mxw", "lstm/w_Mxb", "lstm/w_Mhw"]
+    # of another length it is the net that the post's program builds of that length
+    x, dh = np.random.default_rng(0).normal(size=(5, 2, 4, 3)), np.zeros((5, 2, 5))
+    weights = {name: np.asarray(array, np.float64) for name, array in done.net.weights.items()}
+    arrays = {"X": x, "dH": dh, **{name.removeprefix("lstm/"): array for name, array in weights.items()}}
+    wanted = caffe.call(POST, "run", {"shape": [5, 2, 4, 3], "units": 5}, arrays).arrays["H"]
+    found = forward(model_in(str(tmp_path / "out" / "model.py")).graph({"T": 5}), {"X": x}, weights).outputs["H"]
+    assert float(np.abs(wanted).max()) > 1e-3
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def written(graph: Graph, target: str, folder: Path) -> ImportedModel:
