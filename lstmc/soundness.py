@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
-from lstmc.ir import Graph, Node, Ref, Scan
+from lstmc.ir import Graph, Node, Ref, Scan, depending
 from lstmc.ops import Array, Arrays, Binary, Dropout, Input, IntegerRange, Leaf, Param, Pointwise
 from lstmc.passes.dead import without_dead
 from lstmc.source import SrcLoc, called
@@ -217,15 +217,25 @@ def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
 
 
 def _dropped(graph: Graph) -> Counter[float]:
-    """How many elements dropouts may drop, by ratio, those in the steps of scans too."""
-    found = Counter[float]()
-    for node in graph:
-        if isinstance(node.op, Dropout):
-            found[node.op.ratio] += prod(node.types[0].shape)
-        elif isinstance(node.op, Scan):
-            for position in range(node.op.length):
-                found.update(_dropped(node.op.first if position == 0 and node.op.first else node.op.body))
-    return found
+    """The elements that dropouts may drop in one forward pass, by ratio, in all steps of scans."""
+    return sum((_dropped_by(node) for node in graph), Counter[float]())
+
+
+def _dropped_by(node: Node) -> Counter[float]:
+    """The elements that a node may drop. In a scan, what depends on no sequence and no state is drawn once for all
+    steps: the passes compute it before the loop."""
+    if isinstance(node.op, Dropout):
+        return Counter({node.op.ratio: prod(node.types[0].shape)})
+    dropped = Counter[float]()
+    if isinstance(node.op, Scan):
+        first = [(node.op.first, 1)] if node.op.first else []
+        for body, steps in (*first, (node.op.body, node.op.length - len(first))):
+            varying = {arg.name for slot, arg in enumerate(body.body_args()) if node.op.role(slot) in ("x", "state")}
+            each_step = {ref.node for ref in depending(body, lambda _: False, given=varying)}
+            for inner in body:
+                for ratio, count in _dropped_by(inner).items():
+                    dropped[ratio] += count * (steps if inner.name in each_step else 1)
+    return dropped
 
 
 def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:

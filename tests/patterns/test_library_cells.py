@@ -31,6 +31,7 @@ OTHERS = {
     "attention_lstm": ("LSTM", "a product of the state %h_prev"),
     "bahdanau": ("GRU", "a product of the state %s_prev"),
     "cfc": ("GRU", UPDATE),
+    "causal_conv": ("LSTM", "two states, h and c"),
     "clockwork": ("GRU", "n = tanh(W x + b + R (r * h)), or r * (R h) in it"),
     "conv_gru": ("GRU", "states [N, H]"),
     "conv_lstm": ("LSTM", "states [N, H]"),

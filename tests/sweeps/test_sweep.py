@@ -132,7 +132,8 @@ def test_a_point_that_fails_is_a_row_with_its_reason_and_stays_so(lstmc: LSTMC, 
     row = results()["points/scale=100"]
     assert (row["state"], row["reason"]) == (
         "failed",
-        "mul: shapes do not fit: x is f32[4,3], y is f32[4]; x is scores: f32[4,3], made at net.py:16",
+        "mul: shapes do not fit: x is f32[4,3], y is f32[4]; a sum, mean or max keeps its axis, with one element, by"
+        " keepdims=True; x is scores: f32[4,3], made at net.py:16",
     )
     here.jobs = []
     assert swept(lstmc, "--grid", "scale=1,100").code == 1
