@@ -142,20 +142,27 @@ def random_inputs(compiled: Compiled, seed: int, given: Mapping[str, Array] | No
 def wanted_gradients(compiled: Compiled, outputs: Iterable[str]) -> tuple[str, ...]:
     """The inputs whose gradients of ``outputs`` are compared: not indices, labels and what else has none.
 
-    The model says which, not the compiled graph: a gradient that a pass lost is a difference.
+    The model says which, not the compiled graph: a gradient that a pass lost is a difference. A state that a layer
+    carries by itself (Caffe's LSTM) is no input of the net.
     """
     whole = {n.name for n in compiled.model if isinstance(n.op, Input) and isinstance(n.op.values, IntegerRange)}
-    return tuple(name for name in differentiable_inputs(compiled.model, outputs) if name not in whole)
+    inside = compiled.model.carried().keys() - {node.name for node in compiled.expanded}
+    return tuple(name for name in differentiable_inputs(compiled.model, outputs) if name not in whole | inside)
 
 
 def random_arrays(
     compiled: Compiled, weights: Mapping[str, Array], seed: int, given: Mapping[str, Array] | None = None
 ) -> RunArrays:
-    """Inputs and cotangents drawn by ``seed``; inputs that are ``given`` as they are."""
+    """Inputs and cotangents drawn by ``seed``; inputs that are ``given`` as they are.
+
+    An output that the compiled graph does not have, as a state that a layer carries by itself, gets no cotangent.
+    """
     types = {o.name: compiled.model.type(o.ref) for o in compiled.model.outputs}
+    written = {o.name for o in compiled.expanded.outputs}
     cotangents = {
         name: np.asarray(named_rng(seed, f"cotangent of {name}").normal(size=types[name].shape), np.float32)
         for name in differentiable_outputs(compiled.model)
+        if name in written
     }
     return RunArrays(random_inputs(compiled, seed, given), weights, cotangents)
 

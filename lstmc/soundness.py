@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
-from lstmc.ir import Graph, Node, Ref, Scan, depending
+from lstmc.ir import Graph, Node, Output, Ref, Scan, depending
 from lstmc.ops import Array, Arrays, Binary, Dropout, Input, IntegerRange, Leaf, Param, Pointwise
 from lstmc.passes.dead import without_dead
 from lstmc.source import SrcLoc, called
@@ -191,11 +191,16 @@ def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float
     """Yield the settings of training that a compiled graph has other than its model, which no array of a run shows: the
     name, the model's number, and the compiled graph's.
 
-    Not of parameters that the compiled graph lacks: those are compared by their gradient, which must be zero.
+    Not of parameters that the compiled graph lacks: those are compared by their gradient, which must be zero. Not of
+    states that are neither its inputs nor its outputs: a layer such as Caffe's LSTM carries those by itself.
     """
     params = [node.name for node in expanded if isinstance(node.op, Param)]
+    names = {node.name for node in expanded} | {output.name for output in expanded.outputs}
+    inside = {_carried(o) for name, o in model.carried().items() if names.isdisjoint((name, o.name))}
     found = _settings(expanded, params)
     for name, wanted in _settings(without_dead(model, Counter()), params).items():
+        if name in inside:
+            continue
         if found.get(name, 0.0) != wanted:
             yield name, wanted, found.get(name, 0.0)
 
@@ -210,10 +215,13 @@ def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
             found[f"decay_mult of {node.name}"] = node.op.decay_mult
     for ratio, count in _dropped(graph).items():
         found[f"elements of dropout {ratio:g}"] = count
-    for output in graph.outputs:
-        if output.carried_to is not None:
-            found[f"{output.name} carried to {output.carried_to.node}"] = 1
+    found |= {_carried(output): 1 for output in graph.carried().values()}
     return found
+
+
+def _carried(output: Output) -> str:
+    assert output.carried_to is not None
+    return f"{output.name} carried to {output.carried_to.node}"
 
 
 def _dropped(graph: Graph) -> Counter[float]:

@@ -32,7 +32,8 @@ class Filler:
         known = {field.name: field.default for field in fields(cls)}
         unknown = [name for name in kwargs if name not in known]
         if unknown or len(args) > len(known):
-            wrong = f"has no argument {unknown[0]}" if unknown else f"takes {len(known)} arguments, found {len(args)}"
+            takes = "takes 1 argument" if len(known) == 1 else f"takes {len(known)} arguments"
+            wrong = f"has no argument {unknown[0]}" if unknown else f"{takes}, found {len(args)}"
             usage = ", ".join(f"{name}={default!r}" for name, default in known.items())
             raise DslError(f"{cls.name} {wrong}; it is {cls.name}({usage})", loc=here())
         return super().__new__(cls)

@@ -53,8 +53,8 @@ BAD: list[tuple[str, str, str]] = [
     (
         "= input()",
         "= input(fill=constant(1, 2))",
-        "line 2: expected attributes of input (Constant.__init__() takes from 1 to 2 positional arguments but 3 were"
-        " given), found: %x: f32[2,4] = input(fill=constant(1, 2))",
+        "line 2: expected attributes of input (constant takes 1 argument, found 2; it is constant(value=0.0)),"
+        " found: %x: f32[2,4] = input(fill=constant(1, 2))",
     ),
     (
         "= input()",

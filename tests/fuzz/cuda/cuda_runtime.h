@@ -22,6 +22,10 @@ struct cudaLaunchConfig_t {
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
 enum cudaMemcpyKind { cudaMemcpyDeviceToDevice = 3 };
 
+#ifndef CUDA_HOST_THREADS  // where generated code is only compiled
+#define CUDA_HOST_THREADS 1
+#endif
+
 template <typename... Wanted, typename... Given>
 static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Wanted...), Given&&... given) {
   if (config->gridDim.x == 0 || config->blockDim.x > 1024) return cudaErrorInvalidConfiguration;

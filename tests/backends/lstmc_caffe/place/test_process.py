@@ -86,9 +86,9 @@ def test_waiting_stops_at_the_deadline(seconds: float) -> None:
     reader, writer = os.pipe()
     try:
         with pytest.raises(TimeoutError):
-            _wait_until_ready(reader, select.POLLIN, time.monotonic() + seconds)
+            _wait_until_ready(reader, select.POLLIN, time.monotonic() + seconds, lambda: None)
         os.write(writer, b"x")
-        _wait_until_ready(reader, select.POLLIN, math.inf)
+        _wait_until_ready(reader, select.POLLIN, math.inf, lambda: None)
     finally:
         os.close(reader)
         os.close(writer)

@@ -231,7 +231,7 @@ def test_dropout_is_there_in_training_alone(caffe: Runner) -> None:
         with caffe.load(text, phase=phase) as net:
             rng = named_rng(0, "E")
             net.set_params({"E": rng.uniform(0.1, 1, (6, 5)).astype(np.float32)})
-            drawn[phase] = net.run(arrays, want=["dropout"]).blobs["dropout"]
+            drawn[phase] = net.run(arrays, want=["dropout_E"]).blobs["dropout_E"]
     assert np.all(drawn["TEST"] > 0)
     assert 0 < np.count_nonzero(drawn["TRAIN"]) < drawn["TRAIN"].size
 

@@ -82,7 +82,7 @@ def by_caffe_s_own_parser(caffe: Runner, content: bytes) -> Any:
 def test_a_caffemodel_holds_the_whole_net_and_all_blobs_of_each_layer(caffe: Runner) -> None:
     weights, artifact = emitted()
     read = by_caffe_s_own_parser(caffe, artifact.files["net.caffemodel"])
-    blobs = weights | {"concat": np.concatenate([weights["A"], weights["B"]])}
+    blobs = weights | {"concat_A": np.concatenate([weights["A"], weights["B"]])}
     for layer in read.layer:
         for spec, blob in zip(layer.param, layer.blobs, strict=True):
             array = np.array(blob.data, np.float32).reshape(blob.shape.dim)
