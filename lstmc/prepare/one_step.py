@@ -216,6 +216,6 @@ class _Stepper:
             notes=(
                 "what an op reads of other steps must be a state: of a convolution over time it is the past, as in the"
                 " library's causal_conv",
-                "an imported model: import it with step=True (--step), which makes such states, or names the layer",
+                "an imported model: import it with step=True, which makes such states, or names the layer",
             ),
         )

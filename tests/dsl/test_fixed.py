@@ -147,7 +147,7 @@ def test_errors(user: UserFile, parameter: str, value: str, message: str) -> Non
 
 
 def test_const_stands_in_a_function_of_a_cell_or_a_model() -> None:
-    with pytest.raises(lstmc.errors.DslError, match="const stands in a"):
+    with pytest.raises(lstmc.errors.DslError, match="const must be called in a"):
         const([1.0])
 
 

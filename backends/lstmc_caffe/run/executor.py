@@ -47,7 +47,7 @@ class CaffeExecutor:
     def emulation(self) -> str | None:
         """Why it is used only where it is asked for: an emulated device repeats the CPU's work, slowly."""
         if self.mode == "gpu" and self.runner.gpu.emulated:
-            return f"{self.runner.gpu.device}; --on {self.name} runs it"
+            return f"{self.runner.gpu.device}; only a request for {self.name} runs it"
         return None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:

@@ -55,7 +55,7 @@ def with_open_time(net: Net, step: bool = False) -> Net:
     reasons = [f"{one.node}: {one.why}" for one in opening.closed] + opening.ahead + opening.short
     note = f"The length of sequences is fixed at {opening.length}. {reasons[0]}."
     if not (opening.closed or opening.mixed):
-        note += " With step=True (--step) the imported model can be streamed: its outputs come some steps later."
+        note += " With step=True the imported model can be streamed: its outputs come some steps later."
     return replace(net, notes=(*net.notes, note))
 
 

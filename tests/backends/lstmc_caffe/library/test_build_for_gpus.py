@@ -108,6 +108,7 @@ def test_a_library_for_gpus_is_asked_for_where_no_caffe_has_cuda(
     caffe: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(layers, "installed_with_cuda", lambda: None)
+    monkeypatch.setattr(layers, "installed_emulated", lambda: None)
     monkeypatch.setattr(layers, "locate_for_gpu", lambda: caffe.location)
     (tmp_path / "net.layers.cpp").touch()
     code = layers.main([str(tmp_path / "net.layers.cpp"), "-o", str(tmp_path / "net.layers.so"), "--gpu"])
