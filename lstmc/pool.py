@@ -155,7 +155,7 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
         return
     said = Argument(SCHEDULER, scheduler)
     try:
-        client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        client = _client(distributed, scheduler)
     except (OSError, ValueError) as error:
         raise SweepError(
             f"{said}: expected the address of a Dask scheduler, as tcp://HOST:8786, found none that answers ({error})",
@@ -163,6 +163,24 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
         ) from None
     with client:
         yield from _stopped(Pool(client, f"the scheduler at {scheduler}"))
+
+
+def _client(distributed: Any, scheduler: str) -> Any:
+    """A client of a scheduler elsewhere, closed where it cannot connect.
+
+    Dask leaves that to the garbage collector, which waits forever where it runs while another client starts: both want
+    the same lock, in one thread (``LoopRunner`` of distributed 2026.8).
+    """
+
+    class Client(distributed.Client):  # type: ignore[misc]  # of a package that is optional
+        def start(self, **arguments: Any) -> None:
+            try:
+                super().start(**arguments)
+            except BaseException:
+                self.close()
+                raise
+
+    return Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
 
 
 def _stopped(made: Pool) -> Iterator[Pool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import http.client
 import os
 import socket
@@ -72,6 +73,8 @@ def test_where_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch, address: st
         pass
     expected = f"scheduler={address}: expected the address of a Dask scheduler, as tcp://HOST:8786, found none that"
     assert error.value.message.startswith(expected)
+    left = [each for each in gc.get_objects() if isinstance(each, distributed.Client) and each.status != "closed"]
+    assert left == []  # Dask would close it where the garbage collector runs, which may wait forever
 
 
 PAGES = ("/", "/info/main/workers.html", "/json/counts.json", "/metrics", "/health", "/status", "/proxy/80/127.0.0.1/")

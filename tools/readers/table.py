@@ -35,7 +35,7 @@ def write_table() -> None:
 
 
 def _row(name: str, found: Found, grid: Iterable[Case]) -> dict[str, Any]:
-    nets = [found.nets[str(case)] for case in grid if str(case) in found.nets]
+    nets = [found.nets[name] for name in sorted(map(str, grid)) if name in found.nets]
     of = {str(case): case for case in grid}
     count = Counter(row.outcome for row in nets)
     right = [row.off for row in nets if row.outcome == "right"]
