@@ -18,7 +18,8 @@ from lstmc.api.ranks import rank_parts, ranks_of
 from lstmc.api.run import Run
 from lstmc.api.settings import Solver, solver_settings
 from lstmc.backend import Backend, Trains, require, target_of
-from lstmc.data import Axes, batch_axes, sizes_of_data
+from lstmc.data import sizes_of_data
+from lstmc.data.axes import Axes, batch_axes
 from lstmc.data.run_data import Data, RunData, data_name, read_data, run_data
 from lstmc.errors import Argument, DataError, TrainingError
 from lstmc.ir import Graph, flops

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+
 from lstmc.dsl.arguments import check_values, number_of
 from lstmc.dsl.function import function
 from lstmc.dsl.pointwise import power, relu, sigmoid, softplus, stop_gradient, tanh
@@ -44,7 +46,7 @@ def log_sigmoid(x: Value) -> Value:
 def softsign(x: Value) -> Value:
     """x / (1 + |x|). Turian et al. 2009."""
     check_values("softsign", x=x)
-    return x / (1 + abs(x))
+    return x / (1 + builtins.abs(x))
 
 
 @function

@@ -6,10 +6,10 @@ itself, unlinked and uncompressed: so nothing is larger than the file, and nothi
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
 from io import BytesIO
 from math import prod
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _hdf5(h5py: Any, path: Path, config: Path | None) -> Source:
     tensors: dict[str, StoredTensor] = {}
     layers: dict[str, list[str]] = {}
     try:
-        with path.open("rb") as whole, mmap(whole.fileno(), 0, access=ACCESS_READ) as content:
+        with path.open("rb") as whole, mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as content:
             check_heaps(content)
         with at_most(ROOM + 3 * path.stat().st_size), h5py.File(path, "r") as file:
             attributes = {name: _attribute(file, name) for name in ("model_config", "keras_version")}
