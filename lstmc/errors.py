@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
-from lstmc.plain_text import plain
+from lstmc.text import plain
 from lstmc.source import SrcLoc
 
 MOST_NOTES = 50  # that an error shows

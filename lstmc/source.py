@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
 
-from lstmc.plain_text import from_one_line, one_line
+from lstmc.text import from_one_line, one_line
 
 PACKAGE = Path(__file__).resolve().parent
 # Frames of these modules are the language's own. Other modules of the package call it without a user's line, but the

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import LstmcError
-from lstmc.memory import free_memory
+from lstmc.process.status import free_memory
 
 COPIES = 3  # that are made of an array while it is checked and converted
 

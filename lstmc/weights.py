@@ -14,8 +14,8 @@ from lstmc.arrays import element_problem
 from lstmc.errors import WeightsError
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
-from lstmc.memory import free_memory
-from lstmc.npz import read_npz
+from lstmc.process.status import free_memory
+from lstmc.files.arrays import read_npz
 from lstmc.ops import Array, Constant, Param, Precomputed, Uniform, Values
 from lstmc.stored import StoredArray
 from lstmc.types import TensorType

@@ -88,11 +88,11 @@ THIRD_PARTY = {
         *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
     ),
     "pydantic": (
-        *("lstmc/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/generate/vocabulary.py"),
+        *("lstmc/files/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/generate/vocabulary.py"),
         *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/parse.py"),
     ),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/folder_lock.py", "lstmc/sweeps/task.py"),
-    "psutil": ("lstmc/memory.py", "lstmc_caffe/place/"),
+    "psutil": ("lstmc/process/status.py", "lstmc_caffe/place/"),
     # each reader in its own program, which runs in that reader's environment
     **dict.fromkeys(
         (
@@ -107,7 +107,7 @@ THIRD_PARTY = {
         "lstmc_caffe/readers/environment.py",
         "lstmc_caffe/install/record.py",
         "lstmc_caffe/library/build.py",
-        "lstmc/tune.py",
+        "lstmc/nets/tune.py",
     ),
     "mpi4py": ("lstmc_caffe/worker/",),
     "caffe": ("lstmc_caffe/worker/", "lstmc_caffe/install/smoke_test.py"),

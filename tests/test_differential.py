@@ -24,7 +24,7 @@ from lstmc import (
 )
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays, load_backend
 from lstmc.cells.lstm import lstm
-from lstmc.differential import (
+from lstmc.verify.differential import (
     GRADIENT_TOLERANCE,
     VALUE_TOLERANCE,
     Difference,
@@ -41,7 +41,7 @@ from lstmc.ir import Builder, Output
 from lstmc.ops import Array, Split
 from lstmc.ops import Input as InputOp
 from lstmc.pipeline import compile_graph
-from lstmc.soundness import relative_gap
+from lstmc.verify.conditioning import relative_gap
 from lstmc.weights import initial_weights
 
 LSTM = lstm(H=3, name="lstm")

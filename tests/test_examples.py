@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lstmc.data import batch_axes, dataset_for, read_arrays
-from lstmc.model_file import model_in
+from lstmc.api.models import model_in
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
 from lstmc_caffe import CaffeBackend, Solver

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lstmc.json_file import Count, NotExpected, Number, Shape, parsed, read_bounded, read_json
+from lstmc.files.json_file import Count, NotExpected, Number, Shape, parsed, read_bounded, read_json
 
 
 @dataclass(frozen=True)

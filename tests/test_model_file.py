@@ -11,7 +11,7 @@ import pytest
 import lstmc
 from lstmc.backend import find_backends
 from lstmc.errors import ModelFileError
-from lstmc.model_file import model_in
+from lstmc.api.models import model_in
 
 TEXT = "from lstmc import *\n@model\ndef net(X=Input(2, {width})):\n    return tanh(X)\n"
 

@@ -14,7 +14,7 @@ import pytest
 
 from lstmc import stored
 from lstmc.errors import DataError
-from lstmc.npz import npz_bytes, read_npz
+from lstmc.files.arrays import npz_bytes, read_npz
 
 NAMES = ("x", "lstm/W_x", "file", "allow_pickle", "args", "kwds", "arr_0", "größe")
 
@@ -139,7 +139,7 @@ def test_elements_past_the_memory_that_is_free(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.slow
 def test_free_memory_is_not_more_than_a_limit_leaves() -> None:
     code = (
-        "import resource; from lstmc.memory import free_memory; before = free_memory();"
+        "import resource; from lstmc.process.status import free_memory; before = free_memory();"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, -1)); print(0 < free_memory() < 4 << 30, before > 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"True True\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lstmc.errors import OutputError
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 
 FILES = {"net.prototxt": b"name: 'net'\n", "net.caffemodel": bytes(range(256)) * 100, "empty": b""}
 

@@ -34,7 +34,7 @@ from lstmc import (
     uniform,
 )
 from lstmc.api.net import Net
-from lstmc.differential import Report, check, check_training
+from lstmc.verify.differential import Report, check, check_training
 from lstmc.dsl import Model
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import (

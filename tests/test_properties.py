@@ -15,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
 from lstmc.backend import Compiled
-from lstmc.differential import random_inputs
+from lstmc.verify.differential import random_inputs
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph, Scan
 from lstmc.ops import CORE, Largest, Positive, Precomputed, Stack, Unstack

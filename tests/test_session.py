@@ -14,7 +14,7 @@ from lstmc.errors import BackendError, DataError
 from lstmc.ir import Builder
 from lstmc.manifest import InputPlace, Manifest, Place, State
 from lstmc.ops import Array, Constant, IntegerRange
-from lstmc.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
+from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
 
 
 @dataclass

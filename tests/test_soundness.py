@@ -35,16 +35,16 @@ from lstmc import (
     xavier,
 )
 from lstmc.api.net import Net
-from lstmc.differential import random_inputs
+from lstmc.verify.differential import random_inputs
 from lstmc.errors import DataError
 from lstmc.interp import forward
 from lstmc.ir import Builder, Node, parse_graph, print_graph
 from lstmc.manifest import parse_manifest
-from lstmc.model_file import model_in
+from lstmc.api.models import model_in
 from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange, RealRange
 from lstmc.passes import Refs, rewrite
-from lstmc.soundness import first_not_finite
+from lstmc.verify.conditioning import first_not_finite
 from lstmc.weights import parameters, random_weights
 from lstmc_caffe.ops import DummyData, Scale
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from lstmc.backend import Artifact, Compiled, load_cell
-from lstmc.differential import InterpreterExecutor, check
+from lstmc.verify.differential import InterpreterExecutor, check
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
-from lstmc.tune import RULE, TUNED, tune
+from lstmc.nets.tune import RULE, TUNED, tune
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.executor import CaffeExecutor

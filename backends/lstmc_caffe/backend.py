@@ -9,7 +9,7 @@ from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
-from lstmc.session import LoadedOnce, StepSession
+from lstmc.nets.session import LoadedOnce, StepSession
 from lstmc.stored import AnyArray
 from lstmc_caffe.examples.stream import stream_program
 from lstmc_caffe.fused.op import FusedScan

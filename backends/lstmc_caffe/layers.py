@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lstmc.errors import BackendError, LstmcError
-from lstmc.output import write_files
-from lstmc.plain_text import plain
+from lstmc.files.output import write_files
+from lstmc.text import plain
 from lstmc_caffe.install.record import installed_emulated, installed_with_cuda
 from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import INSTALL_CUDA, CaffeLocation

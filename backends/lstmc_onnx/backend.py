@@ -14,7 +14,7 @@ from lstmc.errors import BackendError
 from lstmc.ir import Scan
 from lstmc.ops import Array, Input, Op
 from lstmc.passes import Pass
-from lstmc.session import LoadedOnce, StepSession
+from lstmc.nets.session import LoadedOnce, StepSession
 from lstmc.stored import AnyArray
 from lstmc_onnx.forms.table import forms
 from lstmc_onnx.pipelines import CHOSEN, FORMS

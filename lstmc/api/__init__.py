@@ -11,10 +11,10 @@ from lstmc.api.places import place
 from lstmc.api.run import Run
 from lstmc.api.saved import SavedNet, load
 from lstmc.api.steering import training
-from lstmc.api.stream import Stream
+from lstmc.api.running import Stream
 from lstmc.api.targets import ListedTarget, targets
 from lstmc.api.training_files import export_training, training_files, why_not_trained
-from lstmc.api.training_run import train
+from lstmc.api.training import train
 from lstmc.api.verification import Verification
 
 __all__ = [

@@ -15,7 +15,7 @@ from lstmc.dsl import Cell, Dim, Model
 from lstmc.errors import Argument, BackendError, ModelFileError, WeightsError
 from lstmc.ir import Graph, Ref, values_over_time
 from lstmc.manifest import manifest_path, read_manifest
-from lstmc.model_file import ModelSource
+from lstmc.api.models import ModelSource
 from lstmc.ops import Array
 from lstmc.prepare import deploy_graph, training_graph
 from lstmc.similar_names import nearest_or_all

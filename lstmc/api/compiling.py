@@ -24,7 +24,7 @@ from lstmc.backend import LARGER, Backend, Compiled, LeavesOpen, target_of
 from lstmc.errors import DimError, LstmcError
 from lstmc.ir import Graph
 from lstmc.pipeline import EditPasses, compile_graph
-from lstmc.tune import RULE, tune
+from lstmc.nets.tune import RULE, tune
 from lstmc.weights import parameters
 
 

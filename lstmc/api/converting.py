@@ -13,11 +13,11 @@ from lstmc.api.net import Net
 from lstmc.api.places import On
 from lstmc.api.verification import Verification
 from lstmc.backend import Backend, Violation
-from lstmc.differential import Difference
+from lstmc.verify.differential import Difference
 from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, prove
-from lstmc.model_file import model_in
+from lstmc.api.models import model_in
 from lstmc.ops import Array
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 
 
 @dataclass(frozen=True)

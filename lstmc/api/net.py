@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lstmc.activity import doing
 from lstmc.api.displays import layers_html
 from lstmc.api.places import INTERPRETER, On, is_gpu, one_place, places
-from lstmc.api.stream import Arrays, Shape, Stream, by_name, stream_files
+from lstmc.api.running import Arrays, Shape, Stream, by_name, stream_files
 from lstmc.api.verification import Verification, verification
 from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
 from lstmc.data import read_arrays
@@ -23,13 +23,13 @@ from lstmc.data.run_data import Data
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import BackendError, OutputError
 from lstmc.ir import Graph
-from lstmc.model_file import ModelSource
+from lstmc.api.models import ModelSource
 from lstmc.ops import Array, Input
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.passes import numbered, place_of
-from lstmc.session import Interpreted, StepSession, check_inputs
+from lstmc.nets.session import Interpreted, StepSession, check_inputs
 from lstmc.stored import AnyArray
-from lstmc.tune import Tuning
+from lstmc.nets.tune import Tuning
 from lstmc.weights import parameters, random_weights
 
 NET_SUFFIXES = (".onnx", ".prototxt", ".caffemodel")  # of paths that name a net's file, and no folder

@@ -11,7 +11,7 @@ from lstmc.data.axes import BATCH, Axes
 from lstmc.data.run_data import fed_graph
 from lstmc.errors import Argument, TrainingError
 from lstmc.ir import Graph
-from lstmc.model_file import ModelSource
+from lstmc.api.models import ModelSource
 from lstmc.ops import Input
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import Counted, share_of_loss, training_graph

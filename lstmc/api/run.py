@@ -10,7 +10,7 @@ from typing import Literal
 from lstmc.api.displays import png_html
 from lstmc.api.net import Net
 from lstmc.ops import Array
-from lstmc.runs.curve_drawing import CURVES
+from lstmc.runs.drawing import CURVES
 from lstmc.runs.metrics import METRICS, Record, read_metrics, run_seconds
 
 
@@ -20,7 +20,7 @@ class Run:
 
     ``ended`` says whether all iterations were made, or the run was stopped; then it can be resumed from ``snapshot``.
     ``files`` are those that it left in ``folder``. ``parameters`` counts what was trained; ``flops`` are of one forward
-    pass of the deployed model for one example (:func:`lstmc.api.training_run.costs`). In a notebook a run shows its
+    pass of the deployed model for one example (:func:`lstmc.api.training.costs`). In a notebook a run shows its
     loss curve.
     """
 

@@ -15,11 +15,11 @@ from lstmc.activity import doing
 from lstmc.api.build import trained_weights, writer_of
 from lstmc.api.displays import layers_html
 from lstmc.api.places import On, is_gpu
-from lstmc.api.stream import Stream, by_name, stream_files
+from lstmc.api.running import Stream, by_name, stream_files
 from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
 from lstmc.errors import BackendError, ModelFileError
 from lstmc.generate.vocabulary import Vocabulary
-from lstmc.generate.writer import Writer
+from lstmc.nets.generation import Writer
 from lstmc.manifest import manifest_path, read_manifest
 from lstmc.ops import Array
 from lstmc.stored import AnyArray

@@ -11,10 +11,10 @@ from lstmc.backend import Trains, require, training_targets
 from lstmc.data import batch_axes
 from lstmc.data.run_data import Data, run_data
 from lstmc.errors import Argument, DataError, ModelFileError
-from lstmc.output import Content, write_files
+from lstmc.files.output import Content, write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import has_loss, training_graph
-from lstmc.training_request import TrainingData
+from lstmc.data.request import TrainingData
 
 
 def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lstmc.api.displays import table_html
 from lstmc.backend import Artifact, Backend, Compiled, Executes, Executor, HasReaders, OnHardware, RunsTraining
-from lstmc.differential import InterpreterExecutor, Report, check, check_training
+from lstmc.verify.differential import InterpreterExecutor, Report, check, check_training
 from lstmc.errors import Argument, BackendError
 from lstmc.ops import Array, Dropout
 from lstmc.similar_names import did_you_mean

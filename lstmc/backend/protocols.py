@@ -14,10 +14,10 @@ from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
-from lstmc.output import Content
+from lstmc.files.output import Content
 from lstmc.passes import Pass
 from lstmc.stored import AnyArray
-from lstmc.training_request import Trained, TrainingData, TrainingRequest
+from lstmc.data.request import Trained, TrainingData, TrainingRequest
 
 
 @runtime_checkable

@@ -12,8 +12,8 @@ import numpy as np
 from lstmc.bulk.batches import Layout
 from lstmc.errors import DataError
 from lstmc.extras import need
-from lstmc.npz import read_npz
-from lstmc.output import write_files
+from lstmc.files.arrays import read_npz
+from lstmc.files.output import write_files
 
 SUFFIXES = (".h5", ".hdf5")
 

@@ -13,9 +13,9 @@ import numpy as np
 from lstmc.backend import OpenNet, Runs, load_backend, require
 from lstmc.bulk.batches import Layout
 from lstmc.data import read_arrays
-from lstmc.npz import npz_bytes
+from lstmc.files.arrays import npz_bytes
 from lstmc.ops import Array
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.stored import StoredArray
 
 

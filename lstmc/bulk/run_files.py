@@ -20,8 +20,8 @@ from lstmc.bulk.part import NetUse, Part, close_nets, run_part
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
 from lstmc.folder_lock import held
-from lstmc.output import write_files
-from lstmc.pool import Ended, Here, pool
+from lstmc.files.output import write_files
+from lstmc.process.pool import Ended, Here, pool
 
 PART_BYTES = 32 << 20  # of a part's inputs and outputs, about
 ABOUT = "part_of.json"
@@ -32,7 +32,7 @@ READ = (".npz", *SUFFIXES)
 
 
 class Workers(Protocol):
-    """What is asked of those who run parts; see :class:`~lstmc.pool.Pool`."""
+    """What is asked of those who run parts; see :class:`~lstmc.process.pool.Pool`."""
 
     @property
     def waiting(self) -> int: ...

@@ -16,7 +16,7 @@ from lstmc.cli.flags import Command, Group
 from lstmc.cli.output_options import speaking
 from lstmc.cli.wording import error_text, unknown_option
 from lstmc.errors import LstmcError
-from lstmc.plain_text import plain
+from lstmc.text import plain
 from lstmc.version import __version__
 
 HELP = """Compile recurrent nets for runtimes without recurrent layers: OpenCV, MNN, ncnn, NPUs, Caffe; or for ONNX.

@@ -31,8 +31,8 @@ from lstmc.cli.options import (
 )
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Ref, node_count
-from lstmc.output import Content, write_files
-from lstmc.tune import Tuning
+from lstmc.files.output import Content, write_files
+from lstmc.nets.tune import Tuning
 from lstmc.types import shape_text
 
 

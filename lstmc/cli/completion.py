@@ -57,7 +57,7 @@ def places(context: typer.Context, incomplete: str) -> Iterator[str]:
     with suppress(LstmcError):
         backend = _backend(context)
         own = [executor.name for executor in backend.executors()] if isinstance(backend, lstmc.backend.Executes) else []
-        yield from _beginning([lstmc.differential.InterpreterExecutor.name, *own], incomplete)
+        yield from _beginning([lstmc.verify.differential.InterpreterExecutor.name, *own], incomplete)
 
 
 def _backend(context: typer.Context) -> Backend:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from lstmc.errors import OutputError
 from lstmc.mpi_launcher import launched
-from lstmc.plain_text import escaped, plain
+from lstmc.text import escaped, plain
 
 UNLIMITED = 1_000_000  # what is no terminal gets lines of any length
 

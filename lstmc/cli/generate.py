@@ -21,8 +21,8 @@ from lstmc.cli.options import (
 )
 from lstmc.data import read_arrays
 from lstmc.generate.vocabulary import read_vocabulary
-from lstmc.output import write_files
-from lstmc.plain_text import escaped
+from lstmc.files.output import write_files
+from lstmc.text import escaped
 
 
 def generate_command(

@@ -21,11 +21,11 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.cli.verify import print_report, print_verification
-from lstmc.differential import Report
+from lstmc.verify.differential import Report
 from lstmc.importers import ImportedModel, SourceError, import_file
 from lstmc.numerals import number, whole
 from lstmc.ops import Array
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.types import shape_text
 
 SourceArgument = Annotated[

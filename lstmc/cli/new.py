@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lstmc.cli.console import out, table
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.start import start_files
 
 

@@ -18,7 +18,7 @@ from lstmc.similar_names import did_you_mean
 if TYPE_CHECKING:
     from lstmc.api import Phase
     from lstmc.backend import Backend
-    from lstmc.model_file import ModelSource
+    from lstmc.api.models import ModelSource
 
 Number = TypeVar("Number", int, float)
 
@@ -91,9 +91,9 @@ def chosen_backend(name: str | None, target: str | None, options: list[str] | No
 def named_model(file: str | None, cell: str | None) -> ModelSource:
     """The model that FILE[:MODEL] or ``--cell NAME`` names; exactly one of the two is given."""
     if file is not None and cell is None:
-        return lstmc.model_file.model_in(file)
+        return lstmc.api.models.model_in(file)
     if cell is not None and file is None:
-        return lstmc.model_file.ModelSource.of(cell)
+        return lstmc.api.models.ModelSource.of(cell)
     found = "neither" if file is None else "both"
     raise ModelFileError(f"expected a model file, FILE or FILE:MODEL, or --cell NAME, found {found}")
 

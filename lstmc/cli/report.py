@@ -26,7 +26,7 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.errors import DataError
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
 from lstmc.runs.comparison import plot_runs
 

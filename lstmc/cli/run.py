@@ -17,9 +17,9 @@ from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import GpuOption, NetArgument, SchedulerOption, TrainedOption, WorkersOption, WriterOption
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, OutputError
-from lstmc.npz import npz_bytes
+from lstmc.files.arrays import npz_bytes
 from lstmc.ops import Array
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.types import shape_text
 
 

@@ -24,7 +24,7 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.ir import Graph, Stage, print_graph
-from lstmc.plain_text import escaped
+from lstmc.text import escaped
 
 
 def show_command(

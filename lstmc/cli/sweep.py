@@ -34,8 +34,8 @@ from lstmc.cli.options import (
     whole_from_0,
 )
 from lstmc.errors import SweepError
-from lstmc.model_file import model_in
-from lstmc.output import PREVIOUS
+from lstmc.api.models import model_in
+from lstmc.files.output import PREVIOUS
 from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Space, over_seeds, sweep
 
 STYLES: Styles = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "dropped": "dim"}

@@ -35,8 +35,8 @@ from lstmc.cli.options import (
     whole_from_0,
 )
 from lstmc.cli.progress import shown
-from lstmc.model_file import model_in
-from lstmc.output import PREVIOUS
+from lstmc.api.models import model_in
+from lstmc.files.output import PREVIOUS
 from lstmc.runs.events import Event, Progress
 from lstmc.runs.tensorboard import EventFiles
 

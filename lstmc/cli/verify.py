@@ -30,7 +30,7 @@ from lstmc.cli.options import (
     named_model,
     parse_sizes,
 )
-from lstmc.differential import Report
+from lstmc.verify.differential import Report
 from lstmc.errors import BackendError
 
 InputsOption = Annotated[

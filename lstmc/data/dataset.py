@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.data.axes import BATCH, Axes, axes_of
-from lstmc.data.check import Given, batch_size, form_problems, missing_and_extra
+from lstmc.data.checks import Given, batch_size, form_problems, missing_and_extra
 from lstmc.errors import Argument, DataError, size_argument
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
 from lstmc.stored import AnyArray
-from lstmc.training_request import Batches
+from lstmc.data.request import Batches
 
 Order = NDArray[np.int64]
 

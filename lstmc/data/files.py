@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lstmc.errors import DataError
 from lstmc.extras import need
-from lstmc.npz import read_npz
+from lstmc.files.arrays import read_npz
 from lstmc.stored import StoredArray
 
 EXPECTED = "an .npz or HDF5 file of named arrays"

@@ -13,7 +13,7 @@ from lstmc.drawing.picture import STEPS, Picture, picture_of
 from lstmc.errors import DrawingError
 from lstmc.extras import need
 from lstmc.ir import Graph
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 
 FORMATS = ("svg", "png", "pdf", "dot")
 DOTS_PER_INCH = 144

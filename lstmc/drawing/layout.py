@@ -18,7 +18,7 @@ from html import escape
 
 from lstmc.drawing.picture import Arrow, Box, Flow, Group, Kind, Picture
 from lstmc.errors import DrawingError
-from lstmc.plain_text import plain
+from lstmc.text import plain
 
 FONT = "Helvetica"  # one that every reader of PDF has; other programs take what is as wide
 LETTER = 6.0  # the width of one in a title, about

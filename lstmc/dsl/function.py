@@ -7,7 +7,7 @@ from functools import wraps
 from inspect import Parameter, Signature, signature
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from lstmc.dsl.hints import ARGUMENTS
+from lstmc.dsl.operators import ARGUMENTS
 from lstmc.dsl.trace import CALL, Call, Trace, Traced, derived_name
 from lstmc.errors import DslError
 from lstmc.similar_names import did_you_mean

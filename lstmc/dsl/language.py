@@ -9,7 +9,7 @@ from lstmc.dsl.dims import *
 from lstmc.dsl.domains import *
 from lstmc.dsl.fillers import *
 from lstmc.dsl.fixed import *
-from lstmc.dsl.functions import *
+from lstmc.dsl.elementwise import *
 from lstmc.dsl.layers import *
 from lstmc.dsl.losses import *
 from lstmc.dsl.model import *

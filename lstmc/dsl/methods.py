@@ -10,7 +10,7 @@ from lstmc.dsl import (
     arrange,
     counting,
     fixed,
-    functions,
+    elementwise,
     layers,
     losses,
     pointwise,
@@ -32,7 +32,7 @@ class Methods:
 
     __slots__ = ()
 
-    abs = functions.abs
+    abs = elementwise.abs
     argmax = whole_numbers.argmax
     clip = selection.clip
     exp = pointwise.exp
@@ -48,15 +48,15 @@ class Methods:
     permute = arrange.transpose
     pow = pointwise.power
     relu = pointwise.relu
-    reshape = functions.reshape
+    reshape = elementwise.reshape
     sigmoid = pointwise.sigmoid
-    softmax = functions.softmax
+    softmax = elementwise.softmax
     sqrt = activations.sqrt
     square = activations.square
     sum = reduce.sum
     tanh = pointwise.tanh
     transpose = arrange.transpose
-    view = functions.reshape
+    view = elementwise.reshape
 
     __floor__ = whole_numbers.floor
     __mod__ = whole_numbers.mod
@@ -66,7 +66,7 @@ class Methods:
 
 
 for _module in (
-    *(activations, arrange, counting, fixed, functions, layers),
+    *(activations, arrange, counting, elementwise, fixed, layers),
     *(losses, pointwise, product, reduce, selection, whole_numbers),
 ):
     FUNCTIONS += _module.__all__

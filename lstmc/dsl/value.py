@@ -13,7 +13,7 @@ import numpy as np
 from lstmc.dsl.broadcasting import operands_repeated
 from lstmc.dsl.dims import DimExpr
 from lstmc.dsl.function import named
-from lstmc.dsl.hints import INSTEAD, INSTEAD_OF_METHODS
+from lstmc.dsl.operators import INSTEAD, INSTEAD_OF_METHODS
 from lstmc.dsl.identifiers import ByIdentifier
 from lstmc.dsl.indexing import IndexRefused, indexed
 from lstmc.dsl.matrices import fit, product

@@ -14,7 +14,7 @@ from lstmc.dsl.arguments import axis_of, check_values, size_of
 from lstmc.dsl.dims import Size
 from lstmc.dsl.fixed import const
 from lstmc.dsl.function import function
-from lstmc.dsl.functions import linear
+from lstmc.dsl.elementwise import linear
 from lstmc.dsl.pointwise import relu, stop_gradient
 from lstmc.dsl.reduce import max
 from lstmc.dsl.selection import check_two

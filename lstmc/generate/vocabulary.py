@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from lstmc.errors import Argument, DataError
-from lstmc.json_file import NotExpected, parsed, read_bounded
+from lstmc.files.json_file import NotExpected, parsed, read_bounded
 
 START = "\n"
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from lstmc.activity import doing
 from lstmc.backend import Compiled
-from lstmc.differential import Difference, random_inputs
+from lstmc.verify.differential import Difference, random_inputs
 from lstmc.importers.describe.net import Net
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.refusal import SourceError
 from lstmc.interp import forward
 from lstmc.ops import Array
-from lstmc.soundness import SCALE_FLOOR
+from lstmc.verify.conditioning import SCALE_FLOOR
 
 TOLERANCE = 1e-9  # two ways to compute the same thing in float64
 RUNTIME_TOLERANCE = 1e-5  # what runs the source does it in float32

@@ -5,7 +5,7 @@ Any backend writes one with :func:`describe`; what runs or reads its nets needs 
 
 from lstmc.manifest.describe import describe, described_states, step_blobs
 from lstmc.manifest.read import manifest_path, parse_manifest, read_manifest
-from lstmc.manifest.structure import FORMAT, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
+from lstmc.manifest.manifest import FORMAT, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
 
 __all__ = [
     "FORMAT",

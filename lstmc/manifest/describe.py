@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lstmc.backend import LARGER, Compiled
 from lstmc.ir import Graph, Step
-from lstmc.manifest.structure import InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
+from lstmc.manifest.manifest import InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
 from lstmc.ops import Input, IntegerRange
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.weights import parameters

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, ConfigDict, PlainValidator, with_config
 
 from lstmc.errors import Mend, ParseError, WeightsError
 from lstmc.ir import Graph, parse_filler, parse_graph
-from lstmc.json_file import NotExpected, Shape, parsed, read_bounded
-from lstmc.manifest.structure import (
+from lstmc.files.json_file import NotExpected, Shape, parsed, read_bounded
+from lstmc.manifest.manifest import (
     FORMAT,
     InputPlace,
     Manifest,
@@ -47,7 +47,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def parse_manifest(content: bytes) -> Manifest:
-    """A manifest from its content. Raises :class:`~lstmc.json_file.NotExpected`."""
+    """A manifest from its content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
     file = parsed(content, ManifestFile)
     found = Manifest(
         name=file.name,

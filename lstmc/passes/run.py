@@ -11,7 +11,7 @@ from lstmc.activity import doing
 from lstmc.errors import LstmcError, PassError
 from lstmc.ir import Graph, Scan, Stage, print_graph, verify
 from lstmc.ops import Op
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.passes.base import Pass, PassResult
 
 PassObserver = Callable[[Pass, Graph, PassResult], None]

@@ -10,8 +10,8 @@ from typing import Any
 
 from lstmc.errors import Argument, DataError, DrawingError
 from lstmc.extras import need
-from lstmc.json_file import Count, NotExpected, read_json
-from lstmc.model_file import ModelSource, model_in
+from lstmc.files.json_file import Count, NotExpected, read_json
+from lstmc.api.models import ModelSource, model_in
 from lstmc.runs.metrics import METRICS, read_metrics
 from lstmc.runs.record import RECORD
 from lstmc.source import resolve

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lstmc.errors import DrawingError
 from lstmc.extras import need
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.runs.metrics import METRICS, read_metrics
 
 FORMATS = ("png", "svg", "pdf")

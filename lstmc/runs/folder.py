@@ -13,9 +13,9 @@ from typing import Any
 
 from lstmc.errors import Mend, TrainingError
 from lstmc.folder_lock import held
-from lstmc.json_file import NotExpected, read_json
-from lstmc.output import PREVIOUS, set_aside, write_files
-from lstmc.runs.curve_drawing import CURVES
+from lstmc.files.json_file import NotExpected, read_json
+from lstmc.files.output import PREVIOUS, set_aside, write_files
+from lstmc.runs.drawing import CURVES
 from lstmc.runs.metrics import METRICS
 from lstmc.runs.record import RECORD
 from lstmc.runs.snapshots import newest, read_about

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lstmc.errors import DrawingError, LstmcError
 from lstmc.extras import need
-from lstmc.output import write_files
-from lstmc.runs.curve_drawing import CURVES
+from lstmc.files.output import write_files
+from lstmc.runs.drawing import CURVES
 from lstmc.runs.metrics import METRICS, read_metrics
 
 

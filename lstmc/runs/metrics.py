@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, TextIO
 from pydantic import Field
 
 from lstmc.errors import OutputError
-from lstmc.json_file import Count, NotExpected, Number, parsed
-from lstmc.output import write_files
+from lstmc.files.json_file import Count, NotExpected, Number, parsed
+from lstmc.files.output import write_files
 
 METRICS = "metrics.jsonl"
 Record = dict[str, Any]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lstmc.runs.curve_drawing import CurveDrawing
+from lstmc.runs.drawing import CurveDrawing
 from lstmc.runs.events import Progress, Saved, Scored, Updated
 from lstmc.runs.metrics import Metrics
 
@@ -14,7 +14,7 @@ Clock = Callable[[], float]
 
 
 class Recorder:
-    """The :class:`~lstmc.training_request.TrainingCallbacks` that put every update and test into the metrics, draw the
+    """The :class:`~lstmc.data.request.TrainingCallbacks` that put every update and test into the metrics, draw the
     loss curve for each snapshot, and report all of them to ``progress``."""
 
     def __init__(

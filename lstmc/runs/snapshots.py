@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lstmc.errors import OutputError, TrainingError
-from lstmc.json_file import Count, NotExpected, parsed, read_bounded
+from lstmc.files.json_file import Count, NotExpected, parsed, read_bounded
 
 ABOUT = "snapshot.json"
 KEPT = 3

@@ -13,8 +13,8 @@ from typing import Any
 
 from lstmc.errors import Mend, SweepError
 from lstmc.folder_lock import held
-from lstmc.json_file import NotExpected, read_json
-from lstmc.output import set_aside, write_files
+from lstmc.files.json_file import NotExpected, read_json
+from lstmc.files.output import set_aside, write_files
 from lstmc.sweeps.results import CURVES, RESULTS, SCORES, SUMMARY
 from lstmc.sweeps.space import Point
 

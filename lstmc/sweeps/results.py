@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
 
-from lstmc.json_file import Count, NotExpected, Number, read_json
+from lstmc.files.json_file import Count, NotExpected, Number, read_json
 from lstmc.runs.metrics import Record, Smoothed
 from lstmc.sweeps.space import SEED, Point
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from lstmc.api.build import backend_of
 from lstmc.api.settings import solver_settings
-from lstmc.api.training_run import iterations_of
+from lstmc.api.training import iterations_of
 from lstmc.backend import Trains, require
 from lstmc.errors import LstmcError, SweepError
 from lstmc.extras import need
-from lstmc.model_file import ModelSource, model_in
-from lstmc.output import write_files
-from lstmc.pool import Pool, pool
+from lstmc.api.models import ModelSource, model_in
+from lstmc.files.output import write_files
+from lstmc.process.pool import Pool, pool
 from lstmc.runs.metrics import METRICS, read_metrics
 from lstmc.sweeps.folder import defined, link_best, sweep_folder
 from lstmc.sweeps.halving import budgets, kept

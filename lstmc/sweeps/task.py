@@ -12,9 +12,9 @@ from filelock import FileLock
 from lstmc.api import Run, train
 from lstmc.errors import LstmcError, Mend, SweepError
 from lstmc.extras import need
-from lstmc.model_file import ModelSource, model_in
+from lstmc.api.models import ModelSource, model_in
 from lstmc.numerals import whole
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.runs.folder import RUN, SNAPSHOTS
 from lstmc.runs.metrics import METRICS, read_metrics
 from lstmc.runs.tensorboard import EventFiles

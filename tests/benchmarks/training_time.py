@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lstmc
-from lstmc.model_file import model_in
+from lstmc.api.models import model_in
 from lstmc.runs.events import Updated
 
 EXAMPLES = Path(__file__).parents[2] / "docs/examples"

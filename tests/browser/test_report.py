@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 import lstmc
-from lstmc.model_file import model_in
+from lstmc.api.models import model_in
 from lstmc.report import net_page
 
 pytestmark = pytest.mark.browser

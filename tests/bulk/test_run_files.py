@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from lstmc.bulk import NetUse, run_bulk
 from lstmc.bulk import run_files as module
 from lstmc.errors import DataError, SweepError
-from lstmc.pool import Ended, Here
+from lstmc.process.pool import Ended, Here
 from tests.cli.conftest import LSTMC
 
 SIZES = ("-D", "T=3", "-D", "N=4", "-D", "D=2", "-D", "H=5")

@@ -10,7 +10,7 @@ import pytest
 
 from lstmc import hard_sigmoid, relu, softplus, softsign
 from lstmc.backend import load_backend, load_cell
-from lstmc.differential import check
+from lstmc.verify.differential import check
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc_caffe.run.executor import CaffeExecutor

@@ -15,7 +15,7 @@ from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.cells.sru import sru
 from lstmc.cells.wrappers import bidirectional, residual, stacked, time_distributed, variational_dropout, zoneout
-from lstmc.differential import check
+from lstmc.verify.differential import check
 from lstmc.errors import DslError
 from lstmc.interp import forward
 from lstmc.ir import Graph

@@ -15,7 +15,7 @@ from lstmc.backend import Artifact, Compiled, Settings
 from lstmc.errors import BackendError
 from lstmc.interp import backward, forward
 from lstmc.ops import Array
-from lstmc.training_request import Trained, TrainingData, TrainingRequest
+from lstmc.data.request import Trained, TrainingData, TrainingRequest
 
 
 @dataclass(frozen=True)

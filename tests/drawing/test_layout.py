@@ -16,7 +16,7 @@ from lstmc.drawing import Box, Drawing, Group, Kind, Picture, picture_of
 from lstmc.drawing.layout import Rectangle, laid_out, places_of
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage
-from lstmc.model_file import model_in
+from lstmc.api.models import model_in
 
 ROOT = Path(__file__).parents[2]
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"

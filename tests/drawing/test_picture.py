@@ -9,7 +9,7 @@ import pytest
 from lstmc.api import graph_after
 from lstmc.drawing import Flow, Kind, Picture, picture_of
 from lstmc.ir import Stage
-from lstmc.model_file import model_in
+from lstmc.api.models import model_in
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,18 +13,18 @@ import h5py
 import numpy as np
 
 import lstmc
-from lstmc import tune
+from lstmc.nets import tune
 from lstmc.cells.gru import gru
 from lstmc.data import batch_axes, dataset_for, read_arrays
 from lstmc.generate.vocabulary import read_vocabulary
 from lstmc.importers.importer import import_file
 from lstmc.manifest import read_manifest
-from lstmc.npz import npz_bytes
+from lstmc.files.arrays import npz_bytes
 from lstmc.report.facts import run_facts
 from lstmc.runs.folder import RunIdentity, run_folder
 from lstmc.runs.metrics import Metrics, read_metrics
 from lstmc.runs.snapshots import HASH, _digest, _own_digest
-from lstmc.session import LoadedOnce, NetFiles, StepSession, checked_inputs
+from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, checked_inputs
 from lstmc.sweeps.folder import Definition, sweep_folder
 from lstmc.sweeps.results import Outcome, outcome_file, read_outcome
 from lstmc.weights import read_weights

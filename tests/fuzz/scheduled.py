@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from lstmc.pool import pool
+from lstmc.process.pool import pool
 from lstmc_caffe.run.runner import Runner
 from tests.fuzz.hunt import TARGETS, Tally, hunt
 

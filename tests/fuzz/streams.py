@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lstmc.backend import Artifact
-from lstmc.differential import ILL_CONDITIONED, VALUE_TOLERANCE
+from lstmc.verify.differential import ILL_CONDITIONED, VALUE_TOLERANCE
 from lstmc.errors import BackendError, PassError
 from lstmc.interp import Evaluation, forward, named_rng
 from lstmc.ir import Graph
@@ -24,8 +24,8 @@ from lstmc.ops import Array, Constant, Input
 from lstmc.passes.dead import without_dead
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
-from lstmc.session import LoadedOnce, NetFiles, StepSession
-from lstmc.soundness import own_rounding, relative_gap
+from lstmc.nets.session import LoadedOnce, NetFiles, StepSession
+from lstmc.verify.conditioning import own_rounding, relative_gap
 from lstmc.testing.random_models import RandomModel
 from lstmc.weights import initial_weights
 from lstmc_caffe.run.loaded_net import Net

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lstmc.backend import Backend, Compiled, Executor, training_targets
-from lstmc.differential import Report, check, wanted_gradients
+from lstmc.verify.differential import Report, check, wanted_gradients
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Array

@@ -12,7 +12,7 @@ import pytest
 
 from lstmc.errors import DataError
 from lstmc.generate.vocabulary import Vocabulary, read_vocabulary
-from lstmc.generate.writer import Writer, drawn
+from lstmc.nets.generation import Writer, drawn
 
 
 class Echo:

@@ -19,10 +19,10 @@ from lstmc.importers.settle import settled
 from lstmc.importers.write.files import files
 from lstmc.interp import forward
 from lstmc.ir import Graph, differentiable_outputs
-from lstmc.model_file import model_in
-from lstmc.npz import read_npz
+from lstmc.api.models import model_in
+from lstmc.files.arrays import read_npz
 from lstmc.ops import Array
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.weights import check_weights
 from lstmc_caffe import CaffeBackend

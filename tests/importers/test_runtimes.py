@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 import lstmc
 from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file
 from lstmc.importers.runtimes import installed
-from lstmc.model_file import model_in
-from lstmc.output import write_files
+from lstmc.api.models import model_in
+from lstmc.files.output import write_files
 from tests.importers.torch_files import save, tagger
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other

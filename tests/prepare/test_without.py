@@ -6,7 +6,7 @@ import pytest
 
 from lstmc import Input, Param, State, cell, gaussian, linear, model, scan, stop_gradient, tanh
 from lstmc.backend import load_backend
-from lstmc.differential import InterpreterExecutor, check
+from lstmc.verify.differential import InterpreterExecutor, check
 from lstmc.ir import Graph, print_graph
 from lstmc.ops import StopGradient
 from lstmc.pipeline import compile_graph

@@ -13,7 +13,7 @@ import pytest
 import lstmc
 from lstmc.errors import DataError
 from lstmc.ir import Graph, flops, node_count
-from lstmc.model_file import ModelSource, model_in
+from lstmc.api.models import ModelSource, model_in
 from lstmc.passes import Pass, PassResult
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
 from lstmc.report.tables import layer_rows, pass_rows, text_by_layer

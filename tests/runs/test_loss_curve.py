@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lstmc.runs.curve_drawing import CurveDrawing
+from lstmc.runs.drawing import CurveDrawing
 from lstmc.runs.loss_curve import draw
 
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from lstmc.errors import SweepError
-from lstmc.pool import pool
+from lstmc.process.pool import pool
 from tests.cli.test_train import MODEL, SIZES, arrays
 from tests.dask_cluster import cluster
 
@@ -68,7 +68,7 @@ def test_workers_of_a_scheduler_train_all_points_though_one_is_killed(tmp_path: 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nowhere"])
 def test_where_no_scheduler_answers(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setattr("lstmc.pool.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("lstmc.process.pool.CONNECT_SECONDS", 0.2)
     with pytest.raises(SweepError) as error, pool(address):
         pass
     expected = f"scheduler={address}: expected the address of a Dask scheduler, as tcp://HOST:8786, found none that"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstmc.api import training_run
-from lstmc.model_file import model_in
-from lstmc.pool import Ended
+from lstmc.api import training
+from lstmc.api.models import model_in
+from lstmc.process.pool import Ended
 from lstmc.sweeps import task
 from tests.cli.conftest import LSTMC
 from tests.cli.conftest import Ended as Said
@@ -54,7 +54,7 @@ def here(monkeypatch: pytest.MonkeyPatch, interpreter: None) -> Here:
         yield made
 
     monkeypatch.setattr("lstmc.sweeps.sweeping.pool", pool)
-    monkeypatch.setattr("lstmc.sweeps.sweeping.backend_of", training_run.backend_of)
+    monkeypatch.setattr("lstmc.sweeps.sweeping.backend_of", training.backend_of)
     return made
 
 

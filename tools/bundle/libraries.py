@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lstmc_caffe.install.command import run
+from lstmc_caffe.install.system import run
 from lstmc_caffe.install.errors import InstallError
 
 LEFT_OUT = re.compile(

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc_caffe import install
 from lstmc_caffe.install import source, toolkit
 from lstmc_caffe.install.build import Order, compile_binding, prepare_python, run_step, unpack
-from lstmc_caffe.install.command import run
+from lstmc_caffe.install.system import run
 from lstmc_caffe.install.cuda import cuda_recipe
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.link import link_binding

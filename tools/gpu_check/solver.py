@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.differential import random_inputs
+from lstmc.verify.differential import random_inputs
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ops import Array
 from lstmc.weights import parameters, unpack_weights

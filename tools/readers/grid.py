@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lstmc.backend import Artifact, Compiled, load_backend, load_cell
 from lstmc.catalog import library_names
-from lstmc.differential import check
+from lstmc.verify.differential import check
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.ops import Array

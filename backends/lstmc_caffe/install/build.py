@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from lstmc_caffe.install import source, toolkit
-from lstmc_caffe.install.command import run
+from lstmc_caffe.install.system import run
 from lstmc_caffe.install.headers import INCLUDE, keep_headers
 from lstmc_caffe.install.interpreter import Interpreter
 from lstmc_caffe.install.link import link

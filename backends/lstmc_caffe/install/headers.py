@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from lstmc_caffe.install import source
-from lstmc_caffe.install.command import run
+from lstmc_caffe.install.system import run
 from lstmc_caffe.install.recipe import CPU, Recipe
 
 INCLUDE = Path("include")

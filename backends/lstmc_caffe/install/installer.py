@@ -18,7 +18,7 @@ from rich.console import Console
 from lstmc.cache import private_folder
 from lstmc_caffe.install import packages, record
 from lstmc_caffe.install.build import Order, build
-from lstmc_caffe.install.command import run
+from lstmc_caffe.install.system import run
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.interpreter import Interpreter, describe
 from lstmc_caffe.install.progress import Report

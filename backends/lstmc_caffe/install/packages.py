@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Protocol
 
-from lstmc_caffe.install.command import failure
+from lstmc_caffe.install.system import failure
 from lstmc_caffe.install.errors import InstallError, MissingPackagesError
 from lstmc_caffe.install.progress import Report
 

@@ -15,7 +15,7 @@ import platformdirs
 from pydantic import Field
 
 from lstmc.cache import foreign
-from lstmc.json_file import NotExpected, read_json
+from lstmc.files.json_file import NotExpected, read_json
 from lstmc_caffe.install.cuda import EMULATED, cuda_recipe, libraries
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lstmc_caffe.install.command import run
+from lstmc_caffe.install.system import run
 from lstmc_caffe.install.cuda import LIBRARIES, libraries
 from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.pip import failure, pip

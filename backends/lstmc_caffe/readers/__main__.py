@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from lstmc.errors import LstmcError
-from lstmc.plain_text import plain
+from lstmc.text import plain
 from lstmc_caffe.install.progress import Report
 from lstmc_caffe.readers.environment import make
 from lstmc_caffe.readers.known import load_reader, reader_names

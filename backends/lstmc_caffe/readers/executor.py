@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
-from lstmc.differential import wanted_gradients
+from lstmc.verify.differential import wanted_gradients
 from lstmc.errors import Argument
 from lstmc.ir import Ref
 from lstmc.ops import Array

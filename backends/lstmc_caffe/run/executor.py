@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
-from lstmc.differential import wanted_gradients
+from lstmc.verify.differential import wanted_gradients
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
 from lstmc.manifest import parse_manifest

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lstmc.errors import BackendError
 from lstmc.ops import Array
-from lstmc.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
+from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
 from lstmc.stored import AnyArray
 from lstmc_caffe.fused.code import PREFIX, Source
 from lstmc_caffe.proto.net import net_from_text
@@ -69,7 +69,7 @@ def _check_layers(path: Path) -> None:
 
 
 def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-    """One forward pass of ``NAME.prototxt``. Raises as :func:`~lstmc.session.run_net`, and what Caffe says."""
+    """One forward pass of ``NAME.prototxt``. Raises as :func:`~lstmc.nets.session.run_net`, and what Caffe says."""
     files = find_files(prototxt, weights, caffemodel.SUFFIX)
     return run_net(files, lambda: _loaded(files, gpu), inputs)
 

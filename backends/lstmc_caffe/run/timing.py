@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lstmc.backend import Artifact
 from lstmc.errors import BackendError
 from lstmc.manifest import parse_manifest
-from lstmc.tune import processor
+from lstmc.nets.tune import processor
 from lstmc_caffe.run.locate import locate
 from lstmc_caffe.run.runner import Mode, Runner
 from lstmc_caffe.worker import TIMING

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, PlainValidator, with_config
 
 from lstmc.errors import BackendError
-from lstmc.json_file import NotExpected, parsed
+from lstmc.files.json_file import NotExpected, parsed
 from lstmc_caffe.proto.net import LayerParameter
 from lstmc_caffe.targets.target import (
     ClippedWindows,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lstmc.ops import Array
-from lstmc.soundness import NotFinite
+from lstmc.verify.conditioning import NotFinite
 from lstmc_caffe.train.solver import Solver
 
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from lstmc.backend import Compiled, Settings
 from lstmc.ops import Array
-from lstmc.output import Content
-from lstmc.training_request import Trained, TrainingData, TrainingRequest
+from lstmc.files.output import Content
+from lstmc.data.request import Trained, TrainingData, TrainingRequest
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import Summaries
-from lstmc_caffe.train.caffe_ranks import CaffeRanks
+from lstmc_caffe.train.training import CaffeRanks
 from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from lstmc.errors import TrainingError
 from lstmc.extras import need
-from lstmc.output import Content
-from lstmc.training_request import Batches, TrainingData
+from lstmc.files.output import Content
+from lstmc.data.request import Batches, TrainingData
 
 TRAIN, TEST = "TRAIN", "TEST"  # Caffe's phases
 

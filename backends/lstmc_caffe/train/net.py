@@ -12,10 +12,10 @@ from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Op, Param
-from lstmc.output import Content
+from lstmc.files.output import Content
 from lstmc.prepare import LOSS
-from lstmc.soundness import NotFinite, first_not_finite
-from lstmc.training_request import Trained, TrainingData, TrainingRequest
+from lstmc.verify.conditioning import NotFinite, first_not_finite
+from lstmc.data.request import Trained, TrainingData, TrainingRequest
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
 from lstmc_caffe.run.runner import Runner

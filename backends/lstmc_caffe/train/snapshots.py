@@ -14,8 +14,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from lstmc.errors import TrainingError
-from lstmc.json_file import Number
-from lstmc.npz import npz_bytes, read_npz
+from lstmc.files.json_file import Number
+from lstmc.files.arrays import npz_bytes, read_npz
 from lstmc.ops import Array
 from lstmc.runs.folder import RunIdentity
 from lstmc.runs.snapshots import ABOUT, newest, read_about, snapshot_folder, write_snapshot

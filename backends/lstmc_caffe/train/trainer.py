@@ -16,8 +16,8 @@ from lstmc.ops import Array
 from lstmc.runs.divergence import LossWatch
 from lstmc.runs.folder import RunIdentity, run_folder
 from lstmc.runs.snapshots import clean
-from lstmc.soundness import NotFinite
-from lstmc.training_request import TrainingRequest
+from lstmc.verify.conditioning import NotFinite
+from lstmc.data.request import TrainingRequest
 from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeStopped, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import CallResult, Runner

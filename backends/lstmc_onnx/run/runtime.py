@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, LintReport, RunArrays, Violation
-from lstmc.differential import wanted_gradients
+from lstmc.verify.differential import wanted_gradients
 from lstmc.errors import BackendError
 from lstmc.interp import named_rng
 from lstmc.ir import Ref
 from lstmc.manifest import InputPlace, parse_manifest
 from lstmc.ops import Array, Input
-from lstmc.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
+from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
 from lstmc.stored import AnyArray
-from lstmc.tune import processor
+from lstmc.nets.tune import processor
 from lstmc_onnx.packages import onnx, onnxruntime
 from lstmc_onnx.run.file import SUFFIX, read_initializers, read_model
 from lstmc_onnx.write.graph import value_names
@@ -104,7 +104,7 @@ def _loaded(files: NetFiles, gpu: bool) -> Iterator[Loaded]:
 
 
 def run_files(net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-    """One forward pass of ``NAME.onnx``. Raises as :func:`~lstmc.session.run_net`, and what ONNX Runtime says."""
+    """One forward pass of ``NAME.onnx``. Raises as :func:`~lstmc.nets.session.run_net`, and what ONNX Runtime says."""
     files = find_files(net, weights, SUFFIX)
     return run_net(files, lambda: _loaded(files, gpu), inputs)
 

@@ -12,7 +12,7 @@ from lstmc.dsl.cell import __all__ as cell_words
 from lstmc.dsl.declare import __all__ as declare_words
 from lstmc.dsl.dims import __all__ as dims_words
 from lstmc.dsl.fillers import __all__ as fillers_words
-from lstmc.dsl.functions import __all__ as functions_words
+from lstmc.dsl.elementwise import __all__ as functions_words
 from lstmc.dsl.layers import __all__ as layers_words
 from lstmc.dsl.losses import __all__ as losses_words
 from lstmc.dsl.model import __all__ as model_words

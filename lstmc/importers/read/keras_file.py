@@ -21,7 +21,7 @@ from lstmc.importers.read.hdf5_heap import check_heaps
 from lstmc.importers.read.keras_config import LIMIT, read_config
 from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.refusal import SourceError
-from lstmc.memory import at_most
+from lstmc.process.status import at_most
 from lstmc.numerals import whole
 from lstmc.ops import Array
 

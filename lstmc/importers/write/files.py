@@ -11,7 +11,7 @@ from lstmc.arrays import element_problem
 from lstmc.errors import WeightsError
 from lstmc.importers.describe.net import Net
 from lstmc.importers.write.model import model_text
-from lstmc.npz import npz_bytes
+from lstmc.files.arrays import npz_bytes
 from lstmc.ops import Array
 from lstmc.version import __version__
 

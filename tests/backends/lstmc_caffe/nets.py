@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lstmc.backend import Artifact, Compiled
-from lstmc.differential import Report, check
+from lstmc.verify.differential import Report, check
 from lstmc.dsl import Model
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph

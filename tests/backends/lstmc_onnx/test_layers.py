@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmc.differential import check
+from lstmc.verify.differential import check
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Draw

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from lstmc.catalog import CELLS as GROUP
-from lstmc.differential import check
+from lstmc.verify.differential import check
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import offered

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from lstmc.differential import random_inputs
+from lstmc.verify.differential import random_inputs
 from lstmc.errors import PassError
 from lstmc.importers.importer import from_onnx
 from lstmc.interp import forward, named_rng

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lstmc.backend import Execution, find_cells
-from lstmc.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
+from lstmc.verify.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc.errors import BackendError
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.place.place import CaffeLocation, GpuState

@@ -27,7 +27,7 @@ from lstmc import (
 from lstmc import sum as total
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
-from lstmc.differential import check, check_training, random_arrays
+from lstmc.verify.differential import check, check_training, random_arrays
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.ops import Input as InputOp

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lstmc import Cell, Input, Value, model, scan
-from lstmc.differential import check
+from lstmc.verify.differential import check
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.command import run
+from lstmc_caffe.install.system import run
 from lstmc_caffe.install.errors import InstallError
 
 

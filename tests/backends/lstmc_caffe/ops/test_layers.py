@@ -31,7 +31,7 @@ from lstmc import (
     tanh,
     uniform,
 )
-from lstmc.differential import random_inputs
+from lstmc.verify.differential import random_inputs
 from lstmc.dsl import Model
 from lstmc.interp import backward, forward
 from lstmc.pipeline import compile_graph

@@ -13,7 +13,7 @@ from lstmc.dsl import Cell, Model
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
-from lstmc.training_request import TrainingRequest
+from lstmc.data.request import TrainingRequest
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe_ops
 from lstmc_caffe.run.runner import Runner

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 
 from lstmc import Input, model, scan
 from lstmc.cells.lstm import lstm
-from lstmc.differential import check
+from lstmc.verify.differential import check
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.run.runner import Runner

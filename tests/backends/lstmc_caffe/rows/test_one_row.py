@@ -19,7 +19,7 @@ from lstmc import (
     sum,
     tanh,
 )  # fmt: skip
-from lstmc.differential import check
+from lstmc.verify.differential import check
 from lstmc.dsl import Model
 from lstmc.errors import BackendError
 from lstmc.ir import parse_graph, print_graph

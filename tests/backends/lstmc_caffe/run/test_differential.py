@@ -30,7 +30,7 @@ from lstmc import (
     uniform,
 )
 from lstmc.cells.lstm import lstm
-from lstmc.differential import Report, check
+from lstmc.verify.differential import Report, check
 from lstmc.dsl import Model
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights

@@ -17,7 +17,7 @@ import pytest
 
 import lstmc
 from lstmc.backend import find_cells
-from lstmc.differential import check, random_inputs
+from lstmc.verify.differential import check, random_inputs
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.manifest import parse_manifest

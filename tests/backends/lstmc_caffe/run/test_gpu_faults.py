@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lstmc import Model
-from lstmc.differential import check, random_inputs
+from lstmc.verify.differential import check, random_inputs
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
 from lstmc.manifest import parse_manifest

@@ -13,8 +13,8 @@ from lstmc.importers import ImportedModel, import_file
 from lstmc.importers.describe.rolled import Rolled
 from lstmc.interp import forward
 from lstmc.ir import Graph
-from lstmc.model_file import model_in
-from lstmc.output import write_files
+from lstmc.api.models import model_in
+from lstmc.files.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import RawNet

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.training_request import Batches
+from lstmc.data.request import Batches
 from lstmc_caffe.train.solver import Solver
 
 Doubles = dict[str, NDArray[np.float64]]

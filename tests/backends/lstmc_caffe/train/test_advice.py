@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstmc.soundness import NotFinite
+from lstmc.verify.conditioning import NotFinite
 from lstmc_caffe.train.advice import what_to_try
 from lstmc_caffe.train.solver import Solver
 

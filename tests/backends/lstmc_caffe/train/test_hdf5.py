@@ -16,8 +16,8 @@ from numpy.testing import assert_array_equal
 
 from lstmc.data import Axes, dataset_for
 from lstmc.ir import parse_graph
-from lstmc.output import write_files
-from lstmc.training_request import Batches, TrainingData
+from lstmc.files.output import write_files
+from lstmc.data.request import Batches, TrainingData
 from lstmc_caffe.train.hdf5 import Source, batch_dataset, hdf5_files, hdf5_sources, write_batches_hdf5
 
 
@@ -50,7 +50,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from lstmc_caffe.train.hdf5 import write_batches_hdf5
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 
 class Ones:
     per_epoch = 50

@@ -19,7 +19,7 @@ from lstmc.mpi_launcher import SIZES, launched
 from lstmc.runs.metrics import read_metrics
 from lstmc_caffe.place.ranks import launcher
 from lstmc_caffe.run.locate import locate
-from lstmc_caffe.train.caffe_ranks import CaffeRanks
+from lstmc_caffe.train.training import CaffeRanks
 from tests.cli.test_train import MODEL, arrays
 from tests.processes import family_with
 

@@ -35,10 +35,10 @@ from lstmc.errors import BackendError
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
-from lstmc.training_request import TrainingData
+from lstmc.data.request import TrainingData
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.proto.net import net_from_text

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lstmc.errors import TrainingError
-from lstmc.training_request import TrainingRequest
+from lstmc.data.request import TrainingRequest
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.train.solver import Solver
 from lstmc_caffe.train.trainer import TrainableNet, TrainedNet, train_net

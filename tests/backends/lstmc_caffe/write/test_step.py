@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from lstmc.backend import Compiled, load_backend
-from lstmc.differential import random_inputs
+from lstmc.verify.differential import random_inputs
 from lstmc.interp import forward
 from lstmc.manifest import Manifest, State, parse_manifest
 from lstmc.pipeline import compile_graph

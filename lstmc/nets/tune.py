@@ -18,9 +18,9 @@ from lstmc.backend import Artifact, Backend, Tunes, require
 from lstmc.cache import private_folder
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, print_graph
-from lstmc.json_file import NotExpected, Number, read_json
+from lstmc.files.json_file import NotExpected, Number, read_json
 from lstmc.ops import Array
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.pipeline import compile_graph
 
 TUNED = "tuned.json"

@@ -8,7 +8,7 @@ from lstmc.backend import Compiled, RankPart, Settings
 from lstmc.errors import Argument, TrainingError
 from lstmc.mpi_launcher import launched
 from lstmc.ops import Array
-from lstmc.training_request import Trained, TrainingRequest
+from lstmc.data.request import Trained, TrainingRequest
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.place.process import WorkerProcess
 from lstmc_caffe.place.ranks import LaunchedRank, RanksProcess

@@ -21,7 +21,7 @@ from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_out
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.prepare import fixed_masks, mask_name
-from lstmc.soundness import (
+from lstmc.verify.conditioning import (
     SCALE_FLOOR,
     absolute_gap,
     changed_settings,

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, PlainValidator
 
 from lstmc.ir import Graph, print_graph
-from lstmc.json_file import Count, Number, Shape
+from lstmc.files.json_file import Count, Number, Shape
 from lstmc.ops import Array, Domain, Filler, IntegerRange
 from lstmc.types import TensorType
 from lstmc.version import __version__

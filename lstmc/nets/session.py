@@ -20,7 +20,7 @@ from lstmc.arrays import element_problem, value_problem
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError, DataError, Mend
 from lstmc.interp import forward, named_rng
-from lstmc.json_file import Shape
+from lstmc.files.json_file import Shape
 from lstmc.manifest import InputPlace, Manifest, State, described_states, manifest_path, read_manifest
 from lstmc.ops import Array, Domain, Input
 from lstmc.similar_names import did_you_mean

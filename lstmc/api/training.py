@@ -23,19 +23,19 @@ from lstmc.data.axes import Axes, batch_axes
 from lstmc.data.run_data import Data, RunData, data_name, read_data, run_data
 from lstmc.errors import Argument, DataError, TrainingError
 from lstmc.ir import Graph, flops
-from lstmc.model_file import ModelSource
-from lstmc.npz import npz_bytes
+from lstmc.api.models import ModelSource
+from lstmc.files.arrays import npz_bytes
 from lstmc.ops import Array, Input
-from lstmc.output import write_files
+from lstmc.files.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, training_graph
-from lstmc.runs.curve_drawing import CURVES, CurveDrawing
+from lstmc.runs.drawing import CURVES, CurveDrawing
 from lstmc.runs.events import Event, Progress, Started
 from lstmc.runs.folder import WEIGHTS
 from lstmc.runs.metrics import METRICS, Metrics
 from lstmc.runs.record import RECORD, about_data, record, record_file
 from lstmc.runs.recorder import Recorder
-from lstmc.training_request import Trained, TrainingRequest
+from lstmc.data.request import Trained, TrainingRequest
 from lstmc.weights import parameters
 
 

@@ -1,0 +1,1 @@
+"""Written nets in use: sessions, text generation, and tuned memory sizes."""

@@ -1,0 +1,1 @@
+"""Comparison of a compiled net with its model."""
