@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from docs.step_equations import equations
 from lstmc.api import library_cell
-from lstmc.api.library import refusal, targets_written
+from lstmc.api.installed import refusal, targets_written
 from lstmc.backend import load_backend, load_cell
 from lstmc.catalog import GROUPS
 

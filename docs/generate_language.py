@@ -3,9 +3,7 @@
 Every example is traced, and its result is that of the trace.
 """
 
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from jinja2 import Environment, StrictUndefined
 
@@ -54,33 +52,41 @@ is made of ops ([the meaning of each](semantics.md)). A target needs layers for 
 {% endfor %}
 """
 
-TITLES = {
-    "declare": "Arguments",
-    "dims": "Dimensions",
-    "fillers": "How parameters start",
-    "domains": "What inputs hold",
-    "cell": "Cells",
-    "model": "Models",
-    "scan": "Over time",
-    "valid": "Sequences of different lengths",
-    "functions": "Products, pieces and shapes",
-    "pointwise": "Functions of an element",
-    "activations": "Functions made of others",
-    "selection": "One of two",
-    "reduce": "Along axes",
-    "product": "Products of computed values",
-    "arrange": "Repeated, joined and turned",
-    "whole_numbers": "Integers",
-    "fixed": "Fixed arrays",
-    "counting": "Counting steps",
-    "layers": "Around cells",
-    "losses": "Losses and scores",
-    "op": "Ops of packages",
-}
-
-# An example of every function that makes values.
-EXAMPLES: dict[str, dict[str, str]] = {
-    "functions": {
+# Each section: its functions, and an example of each that returns values.
+SECTIONS: dict[str, dict[str, str | None]] = {
+    "Arguments": {
+        "Input": None,
+        "Param": None,
+        "State": None,
+        "params": None,
+    },
+    "Dimensions": {
+        "dims": None,
+    },
+    "How parameters start": {
+        "constant": None,
+        "gaussian": None,
+        "msra": None,
+        "uniform": None,
+        "xavier": None,
+    },
+    "What inputs hold": {
+        "integers": None,
+        "reals": None,
+    },
+    "Cells": {
+        "cell": None,
+    },
+    "Models": {
+        "model": None,
+    },
+    "Over time": {
+        "scan": None,
+    },
+    "Sequences of different lengths": {
+        "last_valid": None,
+    },
+    "Products, pieces and shapes": {
         "abs": "abs(x)",
         "concat": "concat(x, z)",
         "linear": "linear(x, W, b)",
@@ -88,7 +94,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
         "softmax": "softmax(x)",
         "split": "split(x, 3)",
     },
-    "pointwise": {
+    "Functions of an element": {
         "elu": "elu(x)",
         "exp": "exp(x)",
         "leaky_relu": "leaky_relu(x, 0.1)",
@@ -100,7 +106,7 @@ EXAMPLES: dict[str, dict[str, str]] = {
         "stop_gradient": "stop_gradient(x)",
         "tanh": "tanh(x)",
     },
-    "activations": {
+    "Functions made of others": {
         "gelu": "gelu(x)",
         "hard_sigmoid": "hard_sigmoid(x)",
         "hard_tanh": "hard_tanh(x)",
@@ -112,13 +118,13 @@ EXAMPLES: dict[str, dict[str, str]] = {
         "square": "square(x)",
         "step": "step(x)",
     },
-    "selection": {
+    "One of two": {
         "clip": "clip(x, -1, 1)",
         "maximum": "maximum(x, z)",
         "minimum": "minimum(x, z)",
         "where": "where(mask, x, z)",
     },
-    "reduce": {
+    "Along axes": {
         "layer_norm": "layer_norm(x, gain)",
         "max": "max(x, axis=-1)",
         "mean": "mean(x, axis=-1, keepdims=True)",
@@ -126,12 +132,12 @@ EXAMPLES: dict[str, dict[str, str]] = {
         "sum": "sum(x, axis=-1)",
         "var": "var(x, axis=-1)",
     },
-    "product": {
+    "Products of computed values": {
         "einsum": 'einsum("nab,nb->na", A, q)',
         "matmul": "matmul(A, B)",
         "outer": "outer(x, q)",
     },
-    "arrange": {
+    "Repeated, joined and turned": {
         "expand": "expand(mask, 2, 6)",
         "full": "full((2, 6), 0.5)",
         "full_like": "full_like(x, 0.5)",
@@ -141,31 +147,41 @@ EXAMPLES: dict[str, dict[str, str]] = {
         "transpose": "transpose(A)",
         "zeros_like": "zeros_like(x)",
     },
-    "whole_numbers": {
+    "Integers": {
         "argmax": "argmax(x)",
         "floor": "floor(x)",
         "mod": "mod(x, 3)",
         "one_hot": "one_hot(id, 10)",
     },
-    "fixed": {"const": "x * const([1, 0, -1, 1, 0, -1])"},
-    "counting": {"step_index": "step_index()"},
-    "layers": {
+    "Fixed arrays": {
+        "const": "x * const([1, 0, -1, 1, 0, -1])",
+    },
+    "Counting steps": {
+        "step_index": "step_index()",
+    },
+    "Around cells": {
         "ave_pool": "ave_pool(image, 2)",
         "conv": "conv(image, K, pad=1)",
         "dropout": "dropout(x, 0.2)",
         "embed": "embed(id, E)",
         "max_pool": "max_pool(image, 2)",
     },
-    "losses": {
+    "Losses and scores": {
         "accuracy": "accuracy(x, label)",
         "euclidean_loss": "euclidean_loss(x, z)",
         "sigmoid_cross_entropy_loss": "sigmoid_cross_entropy_loss(x, z)",
         "softmax_loss": "softmax_loss(x, label)",
     },
+    "Ops of packages": {
+        "op": None,
+        "op_results": None,
+        "pointwise": None,
+    },
 }
+LOSSES = "Losses and scores"
 
 
-def traced(example: str, module: str) -> tuple[Graph, tuple[str, ...]]:
+def traced(example: str, section: str) -> tuple[Graph, tuple[str, ...]]:
     """The graph that an example makes, in a cell, or of a loss in a model, and the shapes of its results."""
     shapes: list[str] = []
 
@@ -175,7 +191,7 @@ def traced(example: str, module: str) -> tuple[Graph, tuple[str, ...]]:
         shapes.extend(str(list(value.shape)) for value in results)
         return made
 
-    if module == "losses":
+    if section == LOSSES:
 
         @model
         def shown(x=Input(2, 6), z=Input(2, 6), label=Input(2)):
@@ -196,29 +212,25 @@ def traced(example: str, module: str) -> tuple[Graph, tuple[str, ...]]:
     return scan.body, tuple(shapes)
 
 
-def _word(name: str, module: ModuleType, example: str | None) -> dict[str, object]:
+def _word(name: str, section: str, example: str | None) -> dict[str, object]:
     thing = getattr(lstmc, name)
     shown: dict[str, object] = {"name": name, "signature": signature_of(name, thing), "text": text_of(thing)}
     if example is None:
         return shown | {"example": "", "equation": ""}
-    graph, shapes = traced(example, module.__name__.rpartition(".")[2])
+    graph, shapes = traced(example, section)
     made = list(dict.fromkeys(type(node.op) for node in graph if not isinstance(node.op, Leaf)))
     drawn = f"$$\n{equation(made[0])}\n$$" if len(made) == 1 else equations(graph, SYMBOLS) if made else None
     named = {"example": example, "shapes": ", ".join(shapes), "ops": [op.name for op in made]}
     return shown | named | {"equation": (drawn or "").replace("_{t}", "")}  # of one step there is no other
 
 
-def _section(name: str, title: str) -> dict[str, object]:
-    module = import_module(f"lstmc.dsl.{name}")
-    examples = EXAMPLES.get(name, {})
-    words = [word for word in module.__all__ if word not in ("BoundCell", "Cell", "Dim", "Model")]
-    return {"title": title, "words": [_word(word, module, examples.get(word)) for word in words]}
-
-
 def page() -> str:
     """The whole page."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    sections = [_section(name, title) for name, title in TITLES.items()]
+    sections = [
+        {"title": title, "words": [_word(word, title, example) for word, example in words.items()]}
+        for title, words in SECTIONS.items()
+    ]
     return environment.from_string(TEMPLATE).render(sections=sections).strip() + "\n"
 
 

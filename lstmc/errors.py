@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Self
 
-from lstmc.text import plain
 from lstmc.source import SrcLoc
+from lstmc.text import plain
 
 MOST_NOTES = 50  # that an error shows
 

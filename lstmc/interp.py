@@ -14,10 +14,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.activity import counted
 from lstmc.errors import InterpreterError
 from lstmc.ir import Graph, Node, Ref, Scan, print_node
 from lstmc.ops import Array, Arrays, Input, Leaf, Param
+from lstmc.process.status import counted
 from lstmc.types import TensorType
 
 T = TypeVar("T")

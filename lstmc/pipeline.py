@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lstmc.backend import Backend, Compiled, Tunes, require, target_of, training_targets
-from lstmc.collector import collector_paused
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph
 from lstmc.ops import StopGradient
@@ -39,7 +38,8 @@ from lstmc.passes import (
     with_installed,
 )
 from lstmc.prepare import one_step, without
-from lstmc.similar_names import nearest_or_all
+from lstmc.process.status import collector_paused
+from lstmc.text import nearest_or_all
 
 MODEL_PASSES: tuple[Pass, ...] = (
     *(Simplify(), Cse(), Dead()),

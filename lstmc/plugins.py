@@ -1,19 +1,20 @@
-"""What installed distributions offer, by entry point: found by name, loaded, and a fault told with whose it is.
+"""Entry points of installed distributions, and optional packages.
 
-A name that two distributions offer, or an entry point that does not load, is a fault of that name alone: whoever
-asks for it is told, and everything else goes on working.
+A name that two distributions offer, or an entry point that does not load, is a fault of that name alone: an error is
+raised when the name is used, and everything else keeps working.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from lstmc.errors import PluginError
-from lstmc.similar_names import nearest_or_all
+from lstmc.errors import LstmcError, PluginError
+from lstmc.text import nearest_or_all
 
 Offers = dict[str, tuple[EntryPoint, ...]]
 
@@ -106,3 +107,16 @@ def malformed(point: EntryPoint, kind: str, expected: str, found: str) -> Plugin
         f"{kind} {point.name} of {origin(point)}: expected {expected}, found {found}."
         f" Fix {distribution(point)}, or uninstall it"
     )
+
+
+def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
+    """A package that may not be installed, or a module of ours that imports one at its top.
+
+    Raises ``error`` with the command that installs it; ``what`` is its name for people.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as missing:
+        raise error(
+            f"{what} is needed for this and cannot be imported ({missing}): python -m pip install 'lstmc[{extra}]'"
+        ) from None

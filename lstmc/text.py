@@ -1,8 +1,63 @@
-"""Text that came from files and names, for people to read: nothing in it steers a terminal, and it has an end."""
+"""Text for people: printable text, numbers of bounded length, file templates, and suggestions for unknown names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from math import inf, isfinite
+from typing import Any, TypeVar
+from unicodedata import normalize
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+T = TypeVar("T")
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][+-]?[0-9]{1,4})?")
+
+
+def whole(text: str) -> int | None:
+    """An integer; None for anything else, and for more than 19 digits."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def number(text: str) -> float | None:
+    """A finite number in decimals, with or without an exponent; None for anything else."""
+    made = float(text) if _NUMBER.fullmatch(text) else inf
+    return made if isfinite(made) else None
+
+
+def shortest(value: float) -> float:
+    """The number of the fewest digits that is this one as a float32: 0.1, not 0.10000000149011612."""
+    return float(str(np.float32(value)))
+
+
+def text_templates(package: str, folder: str) -> Environment:
+    """The templates in a folder of a package. Lines of statements leave nothing behind; nothing is escaped."""
+    return Environment(
+        loader=PackageLoader(package, folder),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``: did you mean gru?`` where one of the known names is near, whatever the case of its letters; else nothing."""
+    by_lower = {one.lower(): one for one in known}
+    near = get_close_matches(name.lower(), by_lower, 1, 0.65)
+    return f": did you mean {by_lower[near[0]]}?" if near and name not in by_lower.values() else ""
+
+
+def nearest_or_all(name: str, known: Iterable[str], told: str = "found") -> str:
+    """What an error ends with: the known name that is near, or else all of them, after the word ``told``."""
+    names = list(known)
+    return did_you_mean(name, names) or f": {told} {', '.join(names) or 'none'}"
+
 
 _ESCAPE = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 LONGEST = 2000  # characters of a line that are shown
@@ -37,3 +92,22 @@ def _escaped(line: str) -> str:
 
 def _cut(line: str) -> str:
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} ... ({len(line)} characters)"
+
+
+def identifier(name: str) -> str:
+    """What Python calls an argument that is written ``name``: the micro sign and the letter mu are one."""
+    return normalize("NFKC", name)
+
+
+class ByIdentifier(dict[Any, T]):
+    """A dict whose keys name arguments of a function, found by what a person writes too."""
+
+    def __missing__(self, key: Any) -> T:
+        if isinstance(key, str) and identifier(key) != key:
+            return self[identifier(key)]
+        raise KeyError(key)
+
+
+def by_identifier(given: Mapping[Any, T]) -> ByIdentifier[T]:
+    """The same values, by what Python calls the arguments that their keys name."""
+    return ByIdentifier({identifier(name) if isinstance(name, str) else name: value for name, value in given.items()})

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.arrays import element_problem
 from lstmc.errors import WeightsError
+from lstmc.files.arrays import StoredArray, element_problem, read_npz
 from lstmc.interp import named_rng
 from lstmc.ir import Graph, Ref
-from lstmc.process.status import free_memory
-from lstmc.files.arrays import read_npz
 from lstmc.ops import Array, Constant, Param, Precomputed, Uniform, Values
-from lstmc.stored import StoredArray
+from lstmc.process.status import free_memory
 from lstmc.types import TensorType
 
 

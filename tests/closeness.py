@@ -1,4 +1,4 @@
-"""How near two arrays must be: the rule of ``lstmc.verify.differential``, for tests that compare two nets directly."""
+"""How near two arrays must be: the rule of ``lstmc.verification.differential``, for tests that compare two nets."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.verify.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE
-from lstmc.verify.conditioning import relative_gap
+from lstmc.verification.conditioning import relative_gap
+from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE
 
 
 def assert_values_agree(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

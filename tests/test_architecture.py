@@ -20,7 +20,7 @@ from lstmc.dsl.value import FUNCTIONS
 from lstmc.ir import Scan
 from lstmc.ops import CORE, Op
 from lstmc.ops.dialects import load_dialect
-from lstmc_caffe.fused.op import FusedScan
+from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 
 ROOT = Path(__file__).parents[1]
@@ -31,22 +31,19 @@ SOURCES = {"lstmc": ROOT / "lstmc", **BACKENDS}
 # package. "lstmc" itself is lstmc/__init__.py, the language and the API.
 ORDER: dict[str, tuple[tuple[str, ...], ...]] = {}
 ORDER["lstmc"] = (
-    ("types", "version", "plain_text", "memory", "numerals", "templates", "activity", "mpi_launcher", "similar_names"),
-    ("source", "json_file"),
+    ("types", "version", "text"),
+    ("source",),
     ("errors",),
-    ("collector", "output", "stored", "plugins", "extras", "folder_lock", "cache"),
-    ("arrays", "npz", "pool", "catalog"),
-    ("ops",),
-    ("ir",),
+    ("plugins", "cache", "start"),
+    ("process", "catalog", "ops"),
+    ("files", "ir"),
     ("interp", "dsl", "passes", "patterns", "drawing"),
-    ("weights", "prepare", "training_request", "soundness"),
-    ("data",),
-    ("backend",),
-    ("pipeline", "differential", "manifest", "model_file", "generate", "start"),
-    ("tune", "runs", "session"),
-    ("importers",),
+    ("weights", "prepare", "data"),
+    ("backend", "runs"),
+    ("pipeline", "verification", "manifest", "bulk"),
+    ("importers", "nets"),
     ("api",),
-    ("report", "sweeps", "bulk"),
+    ("report", "sweeps"),
     ("lstmc", "testing"),
     ("cells", "cli"),  # cells need no more than anybody's: the face of the package
     ("__main__",),
@@ -80,7 +77,7 @@ THIRD_PARTY = {
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
     "matplotlib": ("lstmc/runs/curves.py", "lstmc/sweeps/drawing.py"),
-    "jinja2": ("lstmc/templates.py", "lstmc/start/files.py", "lstmc/report/page.py"),
+    "jinja2": ("lstmc/text.py", "lstmc/start/files.py", "lstmc/report/page.py"),
     "markupsafe": ("lstmc/report/page.py",),
     "google": (
         "lstmc_caffe/readers/programs/tvm.py",
@@ -88,10 +85,10 @@ THIRD_PARTY = {
         *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
     ),
     "pydantic": (
-        *("lstmc/files/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/generate/vocabulary.py"),
-        *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/parse.py"),
+        *("lstmc/files/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/nets/generation.py"),
+        *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
     ),
-    "filelock": ("lstmc_caffe/install/installer.py", "lstmc/folder_lock.py", "lstmc/sweeps/task.py"),
+    "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/output.py", "lstmc/sweeps/task.py"),
     "psutil": ("lstmc/process/status.py", "lstmc_caffe/place/"),
     # each reader in its own program, which runs in that reader's environment
     **dict.fromkeys(
@@ -112,7 +109,7 @@ THIRD_PARTY = {
     "mpi4py": ("lstmc_caffe/worker/",),
     "caffe": ("lstmc_caffe/worker/", "lstmc_caffe/install/smoke_test.py"),
 }
-LIMIT = 400  # lines of a file of code, where to ask whether it is one thing
+LIMIT = 450  # lines of a file of code, where to ask whether it is one thing
 
 
 def modules() -> dict[str, Path]:
@@ -311,11 +308,11 @@ def test_a_star_import_gives_the_language_and_no_submodule() -> None:
     assert not [word for word, thing in words.items() if inspect.ismodule(thing)]
 
 
-@pytest.mark.parametrize("name", ["functions", "layers", "losses", "pointwise"])
+@pytest.mark.parametrize("name", ["arrange", "elementwise", "product", "reduce", "whole_numbers"])
 def test_every_function_of_the_language_is_listed(name: str) -> None:
     module = importlib.import_module(f"lstmc.dsl.{name}")
-    made = {word for word, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__}
-    assert {word for word in made if word.islower() and word[0] != "_" and word != name} == set(module.__all__)
+    own = {word for word, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__}
+    assert {word for word in own if hasattr(vars(module)[word], "__wrapped__")} == set(module.__all__)  # by @function
     assert set(module.__all__) <= set(FUNCTIONS)
     assert all(inspect.getdoc(getattr(module, word)) for word in module.__all__)
 

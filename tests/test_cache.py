@@ -13,10 +13,9 @@ from lstmc.cache import check_private, foreign, private_folder
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import source
 from lstmc_caffe.library import build
-from lstmc_caffe.library.build import library
-from lstmc_caffe.library.remembered import keep
+from lstmc_caffe.library.build import keep, library
 from lstmc_caffe.readers.environment import interpreter
-from lstmc_caffe.readers.reader import Environment
+from lstmc_caffe.readers.known import Environment
 from lstmc_caffe.run.runner import Runner
 
 pytestmark = pytest.mark.posix

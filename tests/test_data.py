@@ -15,8 +15,8 @@ from lstmc import Input, cell, dims, model
 from lstmc.data import Axes, Dataset, batch_axes, dataset_for
 from lstmc.dsl import CellModel
 from lstmc.errors import DataError
+from lstmc.files.arrays import StoredArray
 from lstmc.ir import Graph, parse_graph
-from lstmc.stored import StoredArray
 
 AXES = {"X": Axes(("T", "N", "3"), 1), "y": Axes(("N",), 0), "table": Axes(("5",))}
 

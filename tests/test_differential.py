@@ -24,7 +24,13 @@ from lstmc import (
 )
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays, load_backend
 from lstmc.cells.lstm import lstm
-from lstmc.verify.differential import (
+from lstmc.interp import forward
+from lstmc.ir import Builder, Output
+from lstmc.ops import Array, Split
+from lstmc.ops import Input as InputOp
+from lstmc.pipeline import compile_graph
+from lstmc.verification.conditioning import relative_gap
+from lstmc.verification.differential import (
     GRADIENT_TOLERANCE,
     VALUE_TOLERANCE,
     Difference,
@@ -36,12 +42,6 @@ from lstmc.verify.differential import (
     random_inputs,
     wanted_gradients,
 )
-from lstmc.interp import forward
-from lstmc.ir import Builder, Output
-from lstmc.ops import Array, Split
-from lstmc.ops import Input as InputOp
-from lstmc.pipeline import compile_graph
-from lstmc.verify.conditioning import relative_gap
 from lstmc.weights import initial_weights
 
 LSTM = lstm(H=3, name="lstm")

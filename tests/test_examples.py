@@ -13,8 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from lstmc.data import batch_axes, dataset_for, read_arrays
 from lstmc.api.models import model_in
+from lstmc.data import batch_axes, dataset_for, read_arrays
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
 from lstmc_caffe import CaffeBackend, Solver

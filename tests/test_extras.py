@@ -13,7 +13,7 @@ import pytest
 from lstmc.errors import DrawingError, TrainingError
 from lstmc.ops import Array
 from lstmc.runs.loss_curve import draw
-from lstmc_caffe.train.hdf5 import write_batches_hdf5
+from lstmc_caffe.train.net import write_batches_hdf5
 from tests.cli.conftest import LSTMC, lstmc
 from tests.cli.test_train import interpreter
 from tests.sweeps.test_sweep import GRID, Here, here, swept

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import lstmc
+from lstmc.api.models import model_in
 from lstmc.backend import find_backends
 from lstmc.errors import ModelFileError
-from lstmc.api.models import model_in
 
 TEXT = "from lstmc import *\n@model\ndef net(X=Input(2, {width})):\n    return tanh(X)\n"
 

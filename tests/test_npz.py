@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc import stored
 from lstmc.errors import DataError
+from lstmc.files import arrays as stored
 from lstmc.files.arrays import npz_bytes, read_npz
 
 NAMES = ("x", "lstm/W_x", "file", "allow_pickle", "args", "kwds", "arr_0", "größe")

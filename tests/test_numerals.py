@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc.numerals import number, whole
+from lstmc.text import number, whole
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("-3", -3), ("+7", 7), ("007", 7), ("9" * 19, 10**19 - 1)])

@@ -34,7 +34,6 @@ from lstmc import (
     uniform,
 )
 from lstmc.api.net import Net
-from lstmc.verify.differential import Report, check, check_training
 from lstmc.dsl import Model
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan
 from lstmc.ops import (
@@ -60,6 +59,7 @@ from lstmc.ops import (
 )
 from lstmc.ops import Param as ParamOp
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite
+from lstmc.verification.differential import Report, check, check_training
 from lstmc.weights import random_weights
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner

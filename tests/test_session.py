@@ -13,8 +13,8 @@ import pytest
 from lstmc.errors import BackendError, DataError
 from lstmc.ir import Builder
 from lstmc.manifest import InputPlace, Manifest, Place, State
-from lstmc.ops import Array, Constant, IntegerRange
 from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
+from lstmc.ops import Array, Constant, IntegerRange
 
 
 @dataclass

@@ -34,17 +34,17 @@ from lstmc import (
     uniform,
     xavier,
 )
+from lstmc.api.models import model_in
 from lstmc.api.net import Net
-from lstmc.verify.differential import random_inputs
 from lstmc.errors import DataError
 from lstmc.interp import forward
 from lstmc.ir import Builder, Node, parse_graph, print_graph
 from lstmc.manifest import parse_manifest
-from lstmc.api.models import model_in
 from lstmc.ops import Input as InputOp
 from lstmc.ops import IntegerRange, RealRange
 from lstmc.passes import Refs, rewrite
-from lstmc.verify.conditioning import first_not_finite
+from lstmc.verification.conditioning import first_not_finite
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import parameters, random_weights
 from lstmc_caffe.ops import DummyData, Scale
 

@@ -25,7 +25,7 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import CaffeOp, DummyData, PowerLayer
 from lstmc_caffe.rows.constants import Constants
-from lstmc_caffe.rows.fixed_blobs import FixedBlobs, stood_for
+from lstmc_caffe.rows.layout import FixedBlobs, stood_for
 from lstmc_caffe.targets.load import BASES, load_target
 from lstmc_caffe.write.feeds import read_blobs
 from tests.shares import least

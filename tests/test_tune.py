@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 
 from lstmc.backend import Artifact, Compiled, load_cell
-from lstmc.verify.differential import InterpreterExecutor, check
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
+from lstmc.nets.tune import RULE, TUNED, tune
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
-from lstmc.nets.tune import RULE, TUNED, tune
+from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.run.executor import CaffeExecutor, measured, with_loss
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.run.timing import measured, with_loss
 from tests.quick_sample import one_in
 
 FORMS = ("unit", "packed", "separate", "unit-in-loop", "packed-in-loop", "separate-in-loop")

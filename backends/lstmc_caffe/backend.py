@@ -6,33 +6,27 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
+from lstmc.files.arrays import AnyArray
 from lstmc.ir import Graph
+from lstmc.nets.session import LoadedOnce, StepSession
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
-from lstmc.nets.session import LoadedOnce, StepSession
-from lstmc.stored import AnyArray
 from lstmc_caffe.examples.stream import stream_program
-from lstmc_caffe.fused.op import FusedScan
+from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
-from lstmc_caffe.readers.doctor import reader_findings
-from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.known import load_reader, reader_names
-from lstmc_caffe.run.doctor import findings
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.libraries import libraries
+from lstmc_caffe.readers.session import ReaderExecutor, reader_findings
+from lstmc_caffe.run.executor import CaffeExecutor, artifact_seconds, build, opened, run_files, step_session
+from lstmc_caffe.run.locate import findings, libraries
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.run.session import opened, run_files, step_session
-from lstmc_caffe.run.timing import artifact_seconds, build
-from lstmc_caffe.targets.layers import listed_layers
 from lstmc_caffe.targets.lint import lint_file
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
-from lstmc_caffe.train.caffe_training import CaffeTraining
-from lstmc_caffe.write.artifact import artifact
-from lstmc_caffe.write.caffemodel import MOST_BYTES, SUFFIX
-from lstmc_caffe.write.generated import layers_text
-from lstmc_caffe.write.trained_weights import read_weights
+from lstmc_caffe.targets.shapes import listed_layers
+from lstmc_caffe.train.training import CaffeTraining
+from lstmc_caffe.write.artifact import artifact, layers_text
+from lstmc_caffe.write.caffemodel import MOST_BYTES, SUFFIX, read_weights
 
 
 class CaffeBackend(CaffeTraining):

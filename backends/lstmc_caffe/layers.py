@@ -17,7 +17,7 @@ from lstmc_caffe.install.record import installed_emulated, installed_with_cuda
 from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import INSTALL_CUDA, CaffeLocation
 from lstmc_caffe.run.locate import locate, locate_for_gpu
-from lstmc_caffe.write.generated import stored_source
+from lstmc_caffe.write.artifact import stored_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
-from lstmc.collector import collector_paused
 from lstmc.errors import BackendError
+from lstmc.files.arrays import AnyArray
 from lstmc.ir import Scan
+from lstmc.nets.session import LoadedOnce, StepSession
 from lstmc.ops import Array, Input, Op
 from lstmc.passes import Pass
-from lstmc.nets.session import LoadedOnce, StepSession
-from lstmc.stored import AnyArray
+from lstmc.process.status import collector_paused
 from lstmc_onnx.forms.table import forms
 from lstmc_onnx.pipelines import CHOSEN, FORMS
 from lstmc_onnx.run.file import SUFFIX, listed_layers, read_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lstmc.errors import BackendError
-from lstmc.extras import need
+from lstmc.plugins import need
 
 
 def onnx() -> Any:

@@ -1,13 +1,14 @@
-"""``lstmc.compile``: from a model to a net."""
+"""``lstmc.compile`` and ``lstmc.convert``: from a model, or another framework's trained model, to a net; its graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from lstmc.api.build import (
+from lstmc.api.models import (
     AnyModel,
     DimensionSize,
     Phase,
@@ -15,16 +16,25 @@ from lstmc.api.build import (
     all_sizes,
     backend_of,
     bound_weights,
+    model_in,
     only,
     part,
     traced,
 )
 from lstmc.api.net import Net
-from lstmc.backend import LARGER, Backend, Compiled, LeavesOpen, target_of
-from lstmc.errors import DimError, LstmcError
-from lstmc.ir import Graph
-from lstmc.pipeline import EditPasses, compile_graph
+from lstmc.api.running import On
+from lstmc.api.verification import Verification
+from lstmc.backend import LARGER, Backend, Compiled, Explains, LeavesOpen, Violation, target_of
+from lstmc.errors import Argument, DimError, LstmcError, PassError
+from lstmc.files.output import write_files
+from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, prove
+from lstmc.ir import Graph, Stage
 from lstmc.nets.tune import RULE, tune
+from lstmc.ops import Array
+from lstmc.passes import Pass, PassList
+from lstmc.pipeline import EditPasses, all_passes, compile_graph
+from lstmc.text import whole
+from lstmc.verification.differential import Difference
 from lstmc.weights import parameters
 
 
@@ -100,3 +110,187 @@ def _larger(sizes: Mapping[str, int], dim: str) -> dict[str, int]:
     if dim not in sizes:
         raise DimError(f"the size of {dim} is not given")
     return {**sizes, dim: sizes[dim] + LARGER}
+
+
+MODEL = "model"  # what the graph before the first pass is called
+
+
+def graph_after(
+    model: AnyModel,
+    name: str | None = None,
+    /,
+    *,
+    stage: Stage | None = None,
+    phase: Phase = "deploy",
+    step: bool = False,
+    target: str | None = None,
+    backend: str | Backend | None = None,
+    form: str | None = None,
+    passes: EditPasses | None = None,
+    sizes: Mapping[str, int] | None = None,
+    **dims: DimensionSize,
+) -> Graph:
+    """The graph as a pass leaves it, or as it leaves a stage; as it goes into the first pass without either.
+
+    ``name`` is a pass, ``hoist``; ``cse:2`` for its second run, ``cse`` for its last; or the number of a pass in the
+    list, from 1 on, ``model`` or 0 for the graph before the first. Passes after it are not run. The other arguments are
+    those of :func:`lstmc.compile`. Raises :class:`~lstmc.errors.PassError` for a pass that the target's list lacks.
+
+    >>> import lstmc
+    >>> from lstmc.api import graph_after
+    >>> len(graph_after("rnn", T=2, N=1, D=3, H=3)), len(graph_after("rnn", "expand", T=2, N=1, D=3, H=3))
+    (6, 13)
+    """
+    source, whole = traced(model, all_sizes(sizes, dims), step)
+    loaded = backend_of(backend, target)
+
+    def as_far(listed: PassList) -> Sequence[Pass]:
+        edited = PassList(listed if passes is None else passes(listed))
+        return edited.upto(_index(edited, name, stage))
+
+    graph = part(whole, phase)
+    return compile_graph(graph, loaded, target, source.name, step=step, form=form, passes=as_far).expanded
+
+
+def pass_names(target: str | None = None, backend: str | Backend | None = None, form: str | None = None) -> list[str]:
+    """The names of all passes that a target's models go through, in order.
+
+    >>> from lstmc.api import pass_names
+    >>> pass_names("flat")[:4]
+    ['simplify:1', 'cse:1', 'dead:1', 'precompute']
+    """
+    return all_passes(backend_of(backend, target), target, form).names
+
+
+def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
+    """What code of its own a compiled graph has, as text for people: empty where it has none.
+
+    >>> from lstmc.api import explanation, graph_after
+    >>> graph = graph_after("rnn", "legalize", target="caffe-fused", T=2, N=1, D=3, H=3)
+    >>> print(explanation(graph).splitlines()[1])
+      forward, each step: 1 product, 1 loop
+    """
+    loaded = backend_of(backend)
+    return loaded.explain(graph) if isinstance(loaded, Explains) else ""
+
+
+def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
+    """The last pass to run, -1 for none."""
+    if name in (None, MODEL) and stage is None:
+        return -1
+    end = passes.end_of(stage) if stage is not None else len(passes) - 1
+    if name is None:
+        return end
+    number = 0 if name == MODEL else whole(name)
+    index = passes.last(name) if number is None or number > len(passes) else number - 1
+    if stage is not None and passes.stage_after(index) is not stage:
+        argument = Argument("stage", stage.value)
+        raise PassError(
+            f"pass {name} leaves a graph at stage {passes.stage_after(index).value}, not {argument}",
+            arguments=(argument,),
+        )
+    return index
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What one trained model became: the written model, its net, and how far each is from what it was made from.
+
+    ``proof`` holds the written model's outputs, computed by the interpreter, against NumPy on the source's own
+    description; ``source`` the same against what runs the source, where that is installed; ``verification`` the written
+    net against the interpreter, wherever it can be run here. ``remarks`` are what a person should know of the files.
+    """
+
+    model: ImportedModel
+    net: Net
+    paths: tuple[Path, ...]
+    proof: tuple[Difference, ...]
+    verification: Verification
+    source: SourceCheck | None = None
+    remarks: tuple[str, ...] = ()
+    findings: tuple[Violation, ...] = ()  # of layers copied from the source, that the target's reader cannot load
+
+    def __repr__(self) -> str:
+        outcome = (
+            "everything agrees"
+            if self.passed
+            else "something differs: see .proof, .source, .verification and .findings"
+        )
+        return f"<lstmc.Conversion of {self.model!r} to {self.net!r}: {outcome}>"
+
+    @property
+    def passed(self) -> bool:
+        """Whether every output and gradient is within its tolerance, and the target's reader can load every layer.
+
+        Blobs inside the net are told and do not count: a trained net may be sensitive there and not at its outputs.
+        """
+        found = [*self.proof, *(self.source.differences if self.source else ())]
+        found += [d for report in self.verification.reports for d in report.differences if d.kind != "blob"]
+        return not self.findings and all(difference.passed for difference in found)
+
+
+def convert(
+    source: str | Path | ImportedModel,
+    folder: str | Path,
+    *,
+    target: str | None = None,
+    backend: str | Backend | None = None,
+    sizes: Mapping[str, int] | None = None,
+    activation: Literal["tanh", "relu"] | None = None,
+    config: str | Path | None = None,
+    weights: str | Path | None = None,
+    shapes: Mapping[str, Sequence[int]] = {},
+    values: Mapping[str, Array] = {},
+    recurrent_only: bool = False,
+    step: bool = False,
+    on: On | None = None,
+    seed: int = 0,
+    whole: bool = False,
+    **dims: DimensionSize,
+) -> Conversion:
+    """Import a trained model (:func:`lstmc.import_file`), compile it for a target, and compare each step with the last.
+
+    ``folder`` gets ``model.py``, ``weights.npz`` and ``import.json``, and the net's files. Of a Caffe net
+    with recurrent layers of Caffe's own these alone are replaced, and the whole net written, ``NAME.TARGET.prototxt``
+    with its caffemodel; for another backend than Caffe's, and with ``whole``, all of its layers are imported.
+    The sizes that the source leaves open are given as :func:`lstmc.compile` takes them, ``T=20`` or
+    ``sizes={"T": 20}``. With ``step`` the net is one of one time step, to be streamed, and the model one that can be
+    (:func:`lstmc.import_file`). ``on`` is a place where the net is run, or several; without it all that can be used
+    here.
+    Raises :class:`~lstmc.errors.LstmcError` of some kind for what cannot be read, expressed or compiled.
+    """
+    model = (
+        source
+        if isinstance(source, ImportedModel)
+        else import_file(
+            source,
+            activation=activation,
+            config=config,
+            weights=weights,
+            shapes=shapes,
+            values=values,
+            recurrent_only=recurrent_only,
+            step=step,
+        )
+    )
+    backend = backend_of(backend, target)
+    if model.surroundings is not None and (whole or model.surroundings.backend != backend.name):
+        model = model.whole()
+    folder = Path(folder)
+    paths = write_files(folder, model.files())
+    written, sizes = model_in(str(folder / "model.py")).model, all_sizes(sizes, dims)
+    net = compile(written, target=target, backend=backend, weights=folder / "weights.npz", sizes=sizes, step=step)
+    remarks: tuple[str, ...] = ()
+    findings: tuple[Violation, ...] = ()
+    if model.surroundings is None:
+        paths += net.save(folder)
+    else:
+        files = model.surroundings.files(net.artifact, net.compiled.target)
+        paths += write_files(folder, files)
+        remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
+        findings = tuple(model.surroundings.findings(files, net.compiled.target))
+    # the whole model, at the sizes of the source, of which the net may have one step, or others
+    whole_model = replace(net.compiled, model=part(written.graph(**{**sizes, **model.net.sizes}), "deploy"))
+    proof = prove(model, whole_model, net.weights, seed)
+    source_check = check_source(model, whole_model, net.weights, seed)
+    return Conversion(model, net, tuple(paths), proof, net.verify(on, seed), source_check, remarks, findings)

@@ -12,24 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.activity import doing
-from lstmc.api.displays import layers_html
-from lstmc.api.places import INTERPRETER, On, is_gpu, one_place, places
-from lstmc.api.running import Arrays, Shape, Stream, by_name, stream_files
-from lstmc.api.verification import Verification, verification
+from lstmc.api.models import ModelSource
+from lstmc.api.running import INTERPRETER, Arrays, On, Shape, Stream, by_name, is_gpu, one_place, places, stream_files
+from lstmc.api.verification import Verification, layers_html, verification
 from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
 from lstmc.data import read_arrays
 from lstmc.data.run_data import Data
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import BackendError, OutputError
-from lstmc.ir import Graph
-from lstmc.api.models import ModelSource
-from lstmc.ops import Array, Input
+from lstmc.files.arrays import AnyArray
 from lstmc.files.output import write_files
-from lstmc.passes import numbered, place_of
+from lstmc.ir import Graph
 from lstmc.nets.session import Interpreted, StepSession, check_inputs
-from lstmc.stored import AnyArray
 from lstmc.nets.tune import Tuning
+from lstmc.ops import Array, Input
+from lstmc.passes import numbered, place_of
+from lstmc.process.status import doing
 from lstmc.weights import parameters, random_weights
 
 NET_SUFFIXES = (".onnx", ".prototxt", ".caffemodel")  # of paths that name a net's file, and no folder

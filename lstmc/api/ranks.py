@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import accumulate, pairwise
 
+from lstmc.api.models import ModelSource
 from lstmc.backend import Backend, Compiled, RankPart, Ranks, TrainsByRanks, require
-from lstmc.data.axes import BATCH, Axes
+from lstmc.data.checks import BATCH, Axes
 from lstmc.data.run_data import fed_graph
 from lstmc.errors import Argument, TrainingError
 from lstmc.ir import Graph
-from lstmc.api.models import ModelSource
 from lstmc.ops import Input
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import Counted, share_of_loss, training_graph

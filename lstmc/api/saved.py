@@ -11,18 +11,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lstmc.activity import doing
-from lstmc.api.build import trained_weights, writer_of
-from lstmc.api.displays import layers_html
-from lstmc.api.places import On, is_gpu
-from lstmc.api.running import Stream, by_name, stream_files
+from lstmc.api.models import trained_weights, writer_of
+from lstmc.api.running import On, Stream, by_name, is_gpu, stream_files
+from lstmc.api.verification import layers_html
 from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
 from lstmc.errors import BackendError, ModelFileError
-from lstmc.generate.vocabulary import Vocabulary
-from lstmc.nets.generation import Writer
+from lstmc.files.arrays import AnyArray
 from lstmc.manifest import manifest_path, read_manifest
+from lstmc.nets.generation import Vocabulary, Writer
 from lstmc.ops import Array
-from lstmc.stored import AnyArray
+from lstmc.process.status import doing
 
 NO_NETS = {
     ".py": "a model is compiled first, as by lstmc compile",

@@ -8,8 +8,7 @@ from threading import Event as Flag
 from threading import Thread
 from typing import Any, ParamSpec
 
-from lstmc.api.run import Run
-from lstmc.api.training import train
+from lstmc.api.training_run import Run, train
 from lstmc.runs.events import Event
 
 Arguments = ParamSpec("Arguments")

@@ -1,20 +1,42 @@
-"""The files that train a net without lstmc, as `caffe train` takes them: the net, the settings, and the data."""
+"""Write the files that train a net without lstmc, as ``caffe train`` takes them: net, solver settings and data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lstmc.api.net import Net
-from lstmc.api.settings import Solver, solver_settings
-from lstmc.backend import Trains, require, training_targets
+from lstmc.backend import Settings, Trains, require, training_targets
 from lstmc.data import batch_axes
+from lstmc.data.request import TrainingData
 from lstmc.data.run_data import Data, run_data
 from lstmc.errors import Argument, DataError, ModelFileError
 from lstmc.files.output import Content, write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import has_loss, training_graph
-from lstmc.data.request import TrainingData
+
+# The backend's own type, as lstmc_caffe.Solver; some settings by name; or texts, as ("base_lr=0.1",).
+Solver = object | Mapping[str, object] | Sequence[str]
+
+
+def solver_settings(backend: Trains, of_model: object | None, given: Solver | None) -> Settings:
+    """A model's settings with those given put over them; settings of the backend's own type take their place."""
+    if given is None:
+        return backend.settings(of_model, ())
+    if isinstance(given, Mapping):
+        return backend.settings(of_model, [f"{name}={_text(value)}" for name, value in given.items()])
+    if isinstance(given, list | tuple):
+        return backend.settings(of_model, given)
+    return backend.settings(given, ())
+
+
+def _text(value: object) -> str:
+    """A setting's value as settings are written in text: ``true``, ``100,200``, ``default``."""
+    if value is None:
+        return "default"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:

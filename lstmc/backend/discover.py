@@ -14,7 +14,7 @@ from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.passes import PassList
 from lstmc.passes.installed import PASSES, installed_passes, load_insertion, with_installed
 from lstmc.plugins import does_not_load, load_point, malformed, offered, the_one
-from lstmc.similar_names import nearest_or_all
+from lstmc.text import nearest_or_all
 
 BACKENDS = "lstmc.backends"
 DEFAULT = "caffe"  # the backend where neither one nor a target of another is named

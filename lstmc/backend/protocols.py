@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 from lstmc.backend.compiled import Artifact, Compiled, Execution, Finding, Layer, LintReport, RankPart, RunArrays
+from lstmc.data.request import Trained, TrainingData, TrainingRequest
 from lstmc.errors import BackendError
+from lstmc.files.arrays import AnyArray
+from lstmc.files.output import Content
 from lstmc.ir import Graph
 from lstmc.ops import Array, Op
-from lstmc.files.output import Content
 from lstmc.passes import Pass
-from lstmc.stored import AnyArray
-from lstmc.data.request import Trained, TrainingData, TrainingRequest
 
 
 @runtime_checkable

@@ -1,7 +1,6 @@
 """A written net over files that are larger than memory, and over folders of files, in batches."""
 
-from lstmc.bulk.output import SUFFIXES
-from lstmc.bulk.part import NetUse
+from lstmc.bulk.batches import SUFFIXES, NetUse
 from lstmc.bulk.run_files import Finished, run_bulk
 
 __all__ = ["SUFFIXES", "Finished", "NetUse", "run_bulk"]

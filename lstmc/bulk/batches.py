@@ -1,15 +1,25 @@
-"""How the arrays of a file are cut into the batches that a net takes, and the outputs put together again."""
+"""Batch inference over a file: cut its arrays into batches, run a part as a job, and collect the outputs in HDF5."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import atexit
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from lstmc.backend import OpenNet, Runs, load_backend, require
+from lstmc.data import read_arrays
 from lstmc.errors import DataError
+from lstmc.files.arrays import StoredArray, npz_bytes, read_npz
+from lstmc.files.output import write_files
 from lstmc.ops import Array
-from lstmc.similar_names import did_you_mean
+from lstmc.plugins import need
+from lstmc.text import did_you_mean
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -113,3 +123,110 @@ def _output_axis(shape: tuple[int, ...], size: int, stacked: bool) -> int | None
         return 0
     places = [axis for axis, found in enumerate(shape) if found == size]
     return places[0] if len(places) == 1 else None
+
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+def hdf5() -> Any:
+    """The package that writes the outputs. Raises :class:`DataError` where it is not installed."""
+    return need("h5py", "h5py", "hdf5", DataError)
+
+
+def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
+    """Writes the outputs of all parts, in order, into one HDF5 file: whole, or not there.
+
+    Raises :class:`~lstmc.errors.OutputError` where it cannot be written.
+    """
+    write_files(to.parent, {to.name: partial(_join, parts, layout)})
+
+
+def _join(parts: Sequence[Path], layout: Layout, path: Path) -> None:
+    with hdf5().File(path, "w") as file:
+        for part in parts:
+            for name, stored in read_npz(part, DataError).items():
+                axis, array = layout.outputs[name], np.asarray(stored)
+                if axis is None:
+                    file.create_dataset(name, data=array)
+                    continue
+                if name not in file:
+                    most = tuple(None if at == axis else size for at, size in enumerate(array.shape))
+                    empty = tuple(0 if at == axis else size for at, size in enumerate(array.shape))
+                    file.create_dataset(name, empty, array.dtype, maxshape=most, chunks=True)
+                made = file[name]
+                start = made.shape[axis]
+                made.resize(start + array.shape[axis], axis)
+                made[(slice(None),) * axis + (slice(start, None),)] = array
+
+
+@dataclass(frozen=True)
+class NetUse:
+    """A net, and how it is run. Paths are those of the workers too."""
+
+    net: str
+    backend: str
+    weights: str | None = None
+    gpu: bool = False
+
+    def open(self) -> OpenNet:
+        """The net, which is loaded with its first pass."""
+        backend = require(load_backend(self.backend), Runs)
+        return backend.opened(Path(self.net), None if self.weights is None else Path(self.weights), self.gpu)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The batches from ``first`` up to ``end`` of the arrays in ``source``; their outputs go into the file ``to``."""
+
+    use: NetUse
+    source: str
+    layout: Layout
+    first: int
+    end: int
+    to: str
+
+
+_OPEN: dict[NetUse, OpenNet] = {}  # of this process: a net is loaded once, and its Caffe lives as long
+
+
+def run_part(part: Part) -> None:
+    """Runs the batches of a part, and writes what came out: all of it, or nothing. Raises as one pass does."""
+    found: dict[str, list[Array]] = {}
+    arrays = _arrays(part.source)
+    net = _OPEN.get(part.use) or _OPEN.setdefault(part.use, part.use.open())
+    for batch in range(part.first, part.end):
+        start, stop = part.layout.rows(batch)
+        fed = {
+            name: part.layout.fed(name, _slice(arrays[name], axis, start, stop))
+            for name, axis in part.layout.inputs.items()
+        }
+        for name, array in net.run(fed).items():
+            found.setdefault(name, []).append(part.layout.kept(name, array, stop - start))
+    joined = {name: np.concatenate(pieces, part.layout.outputs[name] or 0) for name, pieces in found.items()}
+    _close_at_the_end()
+    path = Path(part.to)
+    write_files(path.parent, {path.name: npz_bytes(joined)})
+
+
+@lru_cache(maxsize=1)  # an .npz file is read whole: once for all parts that follow each other
+def _arrays(source: str) -> dict[str, StoredArray]:
+    return read_arrays(Path(source))
+
+
+@cache
+def _close_at_the_end() -> None:
+    """Nets are let go of before the processes that they are in: so this is asked for once there are some."""
+    atexit.register(close_nets)
+
+
+def close_nets() -> None:
+    """Ends what this process holds of nets and of files."""
+    _arrays.cache_clear()
+    while _OPEN:
+        _, net = _OPEN.popitem()
+        with suppress(Exception):
+            net.close()
+
+
+def _slice(array: StoredArray, axis: int | None, start: int, stop: int) -> Array:
+    return np.asarray(array) if axis is None else array.part(axis, start, stop)

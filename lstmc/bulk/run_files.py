@@ -13,15 +13,12 @@ from math import prod
 from pathlib import Path
 from typing import Protocol
 
-from lstmc.activity import doing
-from lstmc.bulk.batches import Layout, layout_of
-from lstmc.bulk.output import SUFFIXES, hdf5, join
-from lstmc.bulk.part import NetUse, Part, close_nets, run_part
+from lstmc.bulk.batches import SUFFIXES, Layout, NetUse, Part, close_nets, hdf5, join, layout_of, run_part
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
-from lstmc.folder_lock import held
-from lstmc.files.output import write_files
+from lstmc.files.output import held, write_files
 from lstmc.process.pool import Ended, Here, pool
+from lstmc.process.status import doing
 
 PART_BYTES = 32 << 20  # of a part's inputs and outputs, about
 ABOUT = "part_of.json"

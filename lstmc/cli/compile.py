@@ -30,8 +30,8 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, Ref, node_count
 from lstmc.files.output import Content, write_files
+from lstmc.ir import Graph, Ref, node_count
 from lstmc.nets.tune import Tuning
 from lstmc.types import shape_text
 

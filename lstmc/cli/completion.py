@@ -17,6 +17,7 @@ from lstmc.cli.flags import one_line
 from lstmc.errors import LstmcError
 
 if TYPE_CHECKING:
+    import lstmc.verification
     from lstmc.backend import Backend
 
 
@@ -57,7 +58,7 @@ def places(context: typer.Context, incomplete: str) -> Iterator[str]:
     with suppress(LstmcError):
         backend = _backend(context)
         own = [executor.name for executor in backend.executors()] if isinstance(backend, lstmc.backend.Executes) else []
-        yield from _beginning([lstmc.verify.differential.InterpreterExecutor.name, *own], incomplete)
+        yield from _beginning([lstmc.verification.InterpreterExecutor.name, *own], incomplete)
 
 
 def _backend(context: typer.Context) -> Backend:

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lstmc.errors import OutputError
-from lstmc.mpi_launcher import launched
+from lstmc.process.status import launched
 from lstmc.text import escaped, plain
 
 UNLIMITED = 1_000_000  # what is no terminal gets lines of any length

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 from rich.text import Text
 
-from lstmc.api import findings
+from lstmc.api.installed import findings
 from lstmc.backend import Finding
 from lstmc.cli.console import out, said, table
 

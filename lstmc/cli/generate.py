@@ -20,8 +20,8 @@ from lstmc.cli.options import (
     whole_from_0,
 )
 from lstmc.data import read_arrays
-from lstmc.generate.vocabulary import read_vocabulary
 from lstmc.files.output import write_files
+from lstmc.nets.generation import read_vocabulary
 from lstmc.text import escaped
 
 

@@ -21,12 +21,12 @@ from lstmc.cli.options import (
     parse_sizes,
 )
 from lstmc.cli.verify import print_report, print_verification
-from lstmc.verify.differential import Report
-from lstmc.importers import ImportedModel, SourceError, import_file
-from lstmc.numerals import number, whole
-from lstmc.ops import Array
 from lstmc.files.output import write_files
+from lstmc.importers import ImportedModel, SourceError, import_file
+from lstmc.ops import Array
+from lstmc.text import number, whole
 from lstmc.types import shape_text
+from lstmc.verification.differential import Report
 
 SourceArgument = Annotated[
     Path,

@@ -74,7 +74,7 @@ def _print_names() -> None:
 
 
 def _summary(name: str) -> str:
-    return lstmc.api.library.cell_summary(lstmc.backend.load_cell(name))
+    return lstmc.api.installed.cell_summary(lstmc.backend.load_cell(name))
 
 
 def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | None) -> None:

@@ -13,12 +13,12 @@ import lstmc
 from lstmc.cli import completion
 from lstmc.cli.console import err
 from lstmc.errors import BackendError, DimError, ModelFileError
-from lstmc.similar_names import did_you_mean
+from lstmc.text import did_you_mean
 
 if TYPE_CHECKING:
     from lstmc.api import Phase
-    from lstmc.backend import Backend
     from lstmc.api.models import ModelSource
+    from lstmc.backend import Backend
 
 Number = TypeVar("Number", int, float)
 
@@ -28,8 +28,8 @@ def parse_sizes(given: list[str]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for text in given:
         written, equals, given_size = text.partition("=")
-        name = lstmc.dsl.identifiers.identifier(written)
-        size = lstmc.numerals.whole(given_size) if equals and name.isidentifier() else None
+        name = lstmc.text.identifier(written)
+        size = lstmc.text.whole(given_size) if equals and name.isidentifier() else None
         if size is None:
             raise DimError(f"-D takes NAME=INT, as in -D T=3, found {text!r}")
         if name in sizes and sizes[name] != size:
@@ -53,12 +53,12 @@ def parse_options(given: list[str]) -> dict[str, str]:
 
 def whole_from_0(given: object) -> int:
     """Return the value of an option that counts. Raises :class:`typer.BadParameter`."""
-    return _at_least_0(lstmc.numerals.whole, "an integer", given)
+    return _at_least_0(lstmc.text.whole, "an integer", given)
 
 
 def number_from_0(given: object) -> float:
     """Return the value of an option that measures. Raises :class:`typer.BadParameter`."""
-    return _at_least_0(lstmc.numerals.number, "a number", given)
+    return _at_least_0(lstmc.text.number, "a number", given)
 
 
 def _at_least_0(read: Callable[[str], Number | None], kind: str, given: object) -> Number:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lstmc.cli.console import out, renamed
-from lstmc.runs.comparison import plot_runs
+from lstmc.runs.drawing import plot_runs
 
 
 def plot_command(

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 
 from lstmc.cli.console import Printer
 from lstmc.cli.working import Working, working
-from lstmc.mpi_launcher import launched
+from lstmc.process.status import launched
 from lstmc.runs.events import Event, Started, Updated
 from lstmc.runs.metrics import Smoothed
 

@@ -28,7 +28,7 @@ from lstmc.cli.options import (
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
-from lstmc.runs.comparison import plot_runs
+from lstmc.runs.drawing import plot_runs
 
 PICTURES = (".png", ".svg", ".pdf")
 

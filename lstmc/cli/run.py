@@ -18,8 +18,8 @@ from lstmc.cli.options import GpuOption, NetArgument, SchedulerOption, TrainedOp
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, OutputError
 from lstmc.files.arrays import npz_bytes
-from lstmc.ops import Array
 from lstmc.files.output import write_files
+from lstmc.ops import Array
 from lstmc.types import shape_text
 
 

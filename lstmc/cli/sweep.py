@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from lstmc.api.models import model_in
 from lstmc.cli.console import Rows, Styles, out, said, table
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
@@ -34,7 +35,6 @@ from lstmc.cli.options import (
     whole_from_0,
 )
 from lstmc.errors import SweepError
-from lstmc.api.models import model_in
 from lstmc.files.output import PREVIOUS
 from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Space, over_seeds, sweep
 

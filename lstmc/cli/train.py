@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from lstmc.api import train
+from lstmc.api.models import model_in
 from lstmc.cli.console import err, out, said, table
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
@@ -35,10 +36,8 @@ from lstmc.cli.options import (
     whole_from_0,
 )
 from lstmc.cli.progress import shown
-from lstmc.api.models import model_in
 from lstmc.files.output import PREVIOUS
-from lstmc.runs.events import Event, Progress
-from lstmc.runs.tensorboard import EventFiles
+from lstmc.runs.events import Event, EventFiles, Progress
 
 
 def train_command(

@@ -30,8 +30,8 @@ from lstmc.cli.options import (
     named_model,
     parse_sizes,
 )
-from lstmc.verify.differential import Report
 from lstmc.errors import BackendError
+from lstmc.verification.differential import Report
 
 InputsOption = Annotated[
     Path | None,

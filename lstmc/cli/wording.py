@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lstmc.errors import Argument, LstmcError, Mend, PassError, VerifyError
-from lstmc.similar_names import did_you_mean
+from lstmc.text import did_you_mean
 
 MENDS: Mapping[Mend, str] = {
     Mend.NAME_MANIFEST: "name it with --manifest",

@@ -12,9 +12,8 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from lstmc.activity import listening
 from lstmc.cli.console import Printer
-from lstmc.mpi_launcher import launched
+from lstmc.process.status import launched, listening
 
 SECONDS = 1.0  # what a person waits without asking
 FRAMES_PER_SECOND = 8

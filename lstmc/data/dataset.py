@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lstmc.data.axes import BATCH, Axes, axes_of
-from lstmc.data.checks import Given, batch_size, form_problems, missing_and_extra
+from lstmc.data.checks import BATCH, Axes, Given, axes_of, batch_size, form_problems, missing_and_extra
+from lstmc.data.request import Batches
 from lstmc.errors import Argument, DataError, size_argument
+from lstmc.files.arrays import AnyArray
 from lstmc.ir import Graph
 from lstmc.ops import Array, Input
-from lstmc.stored import AnyArray
-from lstmc.data.request import Batches
 
 Order = NDArray[np.int64]
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import DataError
-from lstmc.extras import need
-from lstmc.files.arrays import read_npz
-from lstmc.stored import StoredArray
+from lstmc.files.arrays import StoredArray, read_npz
+from lstmc.plugins import need
 
 EXPECTED = "an .npz or HDF5 file of named arrays"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

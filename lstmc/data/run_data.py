@@ -9,14 +9,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lstmc.data.axes import Axes
+from lstmc.data.checks import Axes
 from lstmc.data.dataset import Dataset, dataset_for
 from lstmc.data.files import read_arrays
 from lstmc.errors import Argument, DataError
+from lstmc.files.arrays import AnyArray
 from lstmc.ir import Builder, Graph, Node
 from lstmc.ops import Input
 from lstmc.passes import Refs, rewrite
-from lstmc.stored import AnyArray
 
 Data = Mapping[str, NDArray[Any]] | str | Path  # arrays by the names of inputs, or a file of them
 

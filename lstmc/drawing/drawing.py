@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lstmc.activity import doing
 from lstmc.drawing.layout import graphviz, laid_out
 from lstmc.drawing.picture import STEPS, Picture, picture_of
 from lstmc.errors import DrawingError
-from lstmc.extras import need
-from lstmc.ir import Graph
 from lstmc.files.output import write_files
+from lstmc.ir import Graph
+from lstmc.plugins import need
+from lstmc.process.status import doing
 
 FORMATS = ("svg", "png", "pdf", "dot")
 DOTS_PER_INCH = 144

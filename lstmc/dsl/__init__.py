@@ -1,11 +1,10 @@
 """The language that cells and models are written in: what they are made of. Its functions are offered by ``lstmc``."""
 
 from lstmc.dsl.cell import BoundCell, Cell, cell
-from lstmc.dsl.cell_model import CellModel
 from lstmc.dsl.declare import Input, Param, State
 from lstmc.dsl.dims import Dim, DimExpr, dims
 from lstmc.dsl.methods import Methods
-from lstmc.dsl.model import Model, model
+from lstmc.dsl.model import CellModel, Model, model
 from lstmc.dsl.scan import scan
 from lstmc.dsl.valid import last_valid
 from lstmc.dsl.value import Value

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lstmc.dsl.arguments import check_value, check_values, number_of, size_of, whole_number_of
-from lstmc.dsl.broadcasting import common_shape, repeated
 from lstmc.dsl.dims import DimExpr, Size, whole_number
 from lstmc.dsl.function import function
+from lstmc.dsl.op import check_value, check_values, number_of, size_of, whole_number_of
+from lstmc.dsl.operators import common_shape, repeated
 from lstmc.dsl.trace import open_trace, origin, size_in
 from lstmc.dsl.value import Value, apply, described, in_turn, inner_trace
 from lstmc.errors import DslError, ShapeError

@@ -8,14 +8,11 @@ from typing import Any, Generic
 
 import numpy as np
 
-from lstmc.dsl.cell_use import birth
-from lstmc.dsl.declare import as_filler, fixed_values
-from lstmc.dsl.definition import Definition
+from lstmc.dsl.declare import Definition, as_filler, fixed_values
 from lstmc.dsl.dims import Dim, as_size
 from lstmc.dsl.function import suggested_argument
-from lstmc.dsl.result import Out, StepResult
-from lstmc.dsl.step import Binding, call_step, check_is_value
-from lstmc.dsl.trace import check_name
+from lstmc.dsl.step import Binding, Out, StepResult, call_step, check_is_value
+from lstmc.dsl.trace import birth, check_name
 from lstmc.dsl.value import Value, described, inner_trace
 from lstmc.errors import DimError, DslError
 from lstmc.ops import Filler

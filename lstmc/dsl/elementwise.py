@@ -1,4 +1,4 @@
-"""Products, pieces and shapes. Each function makes one op; shapes are checked as it is made."""
+"""Elementwise functions of the language, each one op or a formula of ops; selection; pieces and shapes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,196 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, SupportsAbs, TypeVar, overload
 
-from lstmc.dsl.arguments import axis_of, check_value, check_values, size_of
 from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.function import function
+from lstmc.dsl.op import axis_of, check_value, check_values, number_of, pointwise, size_of
 from lstmc.dsl.trace import origin
-from lstmc.dsl.value import Value, apply, described
+from lstmc.dsl.value import Value, apply, described, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
-from lstmc.ops import Concat, Linear, Reshape, Softmax, Split
+from lstmc.ops import (
+    Concat,
+    Elu,
+    Exp,
+    LeakyRelu,
+    Linear,
+    Log,
+    Maximum,
+    Power,
+    Relu,
+    Reshape,
+    Sigmoid,
+    Softmax,
+    Softplus,
+    Split,
+    StopGradient,
+    Tanh,
+)
 from lstmc.ops.linear import flatten_axis
 from lstmc.source import argument_location, here
 
-__all__ = ["abs", "concat", "linear", "reshape", "softmax", "split"]
+sigmoid = pointwise(Sigmoid)
+tanh = pointwise(Tanh)
+relu = pointwise(Relu)
+leaky_relu = pointwise(LeakyRelu)
+stop_gradient = pointwise(StopGradient)
+softplus = pointwise(Softplus)
+elu = pointwise(Elu)
+exp = pointwise(Exp)
+log = pointwise(Log)
+power = pointwise(Power)
+
+
+@function
+def maximum(a: Value | float, b: Value | float) -> Value:
+    """The larger of two Values, or of a Value and a number, element by element, broadcast as ``+`` is.
+
+    Where they are equal, the gradient is b's; beside a number it is 0.
+    """
+    check_two("maximum", a, b)
+    if is_scalar(a):
+        a, b = b, a
+    assert isinstance(a, Value)
+    if isinstance(b, Value):
+        return apply(Maximum(), a, b)
+    low = finite(b)
+    return relu(a - low) + low
+
+
+@function
+def minimum(a: Value | float, b: Value | float) -> Value:
+    """The smaller of two Values, or of a Value and a number, element by element: -maximum(-a, -b)."""
+    check_two("minimum", a, b)
+    if is_scalar(a):
+        a, b = b, a
+    assert isinstance(a, Value)
+    if isinstance(b, Value):
+        return -apply(Maximum(), -a, -b)
+    high = finite(b)
+    return high - relu(high - a)
+
+
+@function
+def clip(x: Value, low: float, high: float) -> Value:
+    """x, and ``low`` where it is smaller, ``high`` where it is larger: there the gradient is 0."""
+    check_values("clip", x=x)
+    low, high = number_of("clip", "low", low), number_of("clip", "high", high, position=2)
+    if low > high:
+        raise DslError(f"clip: expected low <= high, found low {low!r} and high {high!r}", loc=here())
+    return high - relu((high - low) - relu(x - low))
+
+
+@function
+def where(mask: Value, a: Value | float, b: Value | float) -> Value:
+    """``a`` where ``mask`` is 1, ``b`` where it is 0: mask * a + (1 - mask) * b, broadcast as ``*`` is.
+
+    A mask of other numbers gives what lies between. At least one of ``a`` and ``b`` may be a number, or both.
+    """
+    check_values("where", mask=mask)
+    for position, (name, value) in enumerate((("a", a), ("b", b)), 1):
+        _check_value_or_number("where", value, position, name)
+    if is_scalar(a) and is_scalar(b):
+        return mask * (finite(a) - finite(b)) + b
+    return mask * a + (1 - mask) * b
+
+
+def check_two(function: str, a: Any, b: Any) -> None:
+    for position, (name, value) in enumerate((("a", a), ("b", b))):
+        _check_value_or_number(function, value, position, name)
+    if is_scalar(a) and is_scalar(b):
+        raise DslError(f"{function} takes a Value and another one or a number, found two numbers", loc=here())
+
+
+def _check_value_or_number(function: str, value: object, position: int, name: str) -> None:
+    if not is_scalar(value):
+        check_value(function, value, position, name)
+
+
+# sqrt(8 / pi), and 0.044715 of it: 0.5 (1 + tanh(u)) is sigmoid(2 u)
+GELU_LINEAR = 1.5957691216057308
+GELU_CUBIC = 0.044715 * GELU_LINEAR
+
+
+@function
+def hard_sigmoid(x: Value, slope: float = 0.2, offset: float = 0.5) -> Value:
+    """slope * x + offset between 0 and 1. Courbariaux et al. 2015, arXiv:1511.00363.
+
+    The defaults are those of Keras 1 and 2 and of ONNX; PyTorch and Keras 3 have ``slope`` 1/6.
+    """
+    check_values("hard_sigmoid", x=x)
+    scale = number_of("hard_sigmoid", "slope", slope)
+    return clip(scale * x + number_of("hard_sigmoid", "offset", offset, position=2), 0, 1)
+
+
+@function
+def hard_tanh(x: Value) -> Value:
+    """x between -1 and 1. Collobert 2004."""
+    check_values("hard_tanh", x=x)
+    return clip(x, -1, 1)
+
+
+@function
+def log_sigmoid(x: Value) -> Value:
+    """ln(sigmoid(x)), which cannot overflow: -softplus(-x)."""
+    check_values("log_sigmoid", x=x)
+    return -softplus(-x)
+
+
+@function
+def softsign(x: Value) -> Value:
+    """x / (1 + |x|). Turian et al. 2009."""
+    check_values("softsign", x=x)
+    return x / (1 + builtins.abs(x))
+
+
+@function
+def sqrt(x: Value) -> Value:
+    """The square root, for x > 0: at 0 it has no gradient."""
+    check_values("sqrt", x=x)
+    return power(x, 0.5)
+
+
+@function
+def rsqrt(x: Value) -> Value:
+    """1 / sqrt(x), for x > 0."""
+    check_values("rsqrt", x=x)
+    return power(x, -0.5)
+
+
+@function
+def square(x: Value) -> Value:
+    """x * x."""
+    check_values("square", x=x)
+    return power(x, 2)
+
+
+@function
+def step(x: Value) -> Value:
+    """1 where x > 0, else 0, without a gradient: tanh(2**96 * relu(x)), which is 1 from x = 2**-91 on.
+
+    Caffe's Threshold would be one layer, but aborts where it is in a net that is trained. A larger factor would
+    overflow backward in nets that are not, in which no gradient is stopped: at 0, times the gradient that is 0 there.
+    """
+    check_values("step", x=x)
+    return tanh(2.0**96 * relu(stop_gradient(x)))
+
+
+@function
+def silu(x: Value) -> Value:
+    """x * sigmoid(x), called swish too. Elfwing et al. 2017, arXiv:1702.03118."""
+    check_values("silu", x=x)
+    return x * sigmoid(x)
+
+
+@function
+def gelu(x: Value) -> Value:
+    """x times the normal distribution function of x, by its approximation with tanh. Hendrycks and Gimpel 2016.
+
+    0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x**3))), arXiv:1606.08415: within 0.0005 of the exact function, for which
+    Caffe has no layer. PyTorch calls it ``approximate="tanh"``.
+    """
+    check_values("gelu", x=x)
+    return x * sigmoid(x * (GELU_LINEAR + GELU_CUBIC * square(x)))
+
 
 T = TypeVar("T")
 
@@ -120,3 +299,37 @@ def abs(x: Any) -> Any:
     if not isinstance(x, SupportsAbs):
         check_values("abs", x=x)
     return builtins.abs(x)
+
+
+__all__ = [
+    "abs",
+    "clip",
+    "concat",
+    "elu",
+    "exp",
+    "gelu",
+    "hard_sigmoid",
+    "hard_tanh",
+    "leaky_relu",
+    "linear",
+    "log",
+    "log_sigmoid",
+    "maximum",
+    "minimum",
+    "power",
+    "relu",
+    "reshape",
+    "rsqrt",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "split",
+    "sqrt",
+    "square",
+    "step",
+    "stop_gradient",
+    "tanh",
+    "where",
+]

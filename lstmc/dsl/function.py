@@ -10,8 +10,8 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 from lstmc.dsl.operators import ARGUMENTS
 from lstmc.dsl.trace import CALL, Call, Trace, Traced, derived_name
 from lstmc.errors import DslError
-from lstmc.similar_names import did_you_mean
 from lstmc.source import argument_location, assigned_names, here
+from lstmc.text import did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")

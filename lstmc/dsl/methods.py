@@ -5,20 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lstmc.dsl import (
-    activations,
-    arrange,
-    counting,
-    fixed,
-    elementwise,
-    layers,
-    losses,
-    pointwise,
-    product,
-    reduce,
-    selection,
-    whole_numbers,
-)
+from lstmc.dsl import arrange, counting, elementwise, product, reduce, whole_numbers
 from lstmc.dsl.value import FUNCTIONS, Value
 
 
@@ -34,27 +21,27 @@ class Methods:
 
     abs = elementwise.abs
     argmax = whole_numbers.argmax
-    clip = selection.clip
-    exp = pointwise.exp
+    clip = elementwise.clip
+    exp = elementwise.exp
     expand = arrange.expand
     floor = whole_numbers.floor
     floor_divide = whole_numbers.floor_divide
-    log = pointwise.log
+    log = elementwise.log
     matmul = product.matmul
     max = reduce.max
     mean = reduce.mean
     min = reduce.min
     mod = whole_numbers.mod
     permute = arrange.transpose
-    pow = pointwise.power
-    relu = pointwise.relu
+    pow = elementwise.power
+    relu = elementwise.relu
     reshape = elementwise.reshape
-    sigmoid = pointwise.sigmoid
+    sigmoid = elementwise.sigmoid
     softmax = elementwise.softmax
-    sqrt = activations.sqrt
-    square = activations.square
+    sqrt = elementwise.sqrt
+    square = elementwise.square
     sum = reduce.sum
-    tanh = pointwise.tanh
+    tanh = elementwise.tanh
     transpose = arrange.transpose
     view = elementwise.reshape
 
@@ -65,10 +52,7 @@ class Methods:
     __rfloordiv__ = _reflected(whole_numbers.floor_divide)
 
 
-for _module in (
-    *(activations, arrange, counting, elementwise, fixed, layers),
-    *(losses, pointwise, product, reduce, selection, whole_numbers),
-):
+for _module in (arrange, counting, elementwise, product, reduce, whole_numbers):
     FUNCTIONS += _module.__all__
 for _name, _function in vars(Methods).items():
     if callable(_function):

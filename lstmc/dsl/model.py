@@ -1,7 +1,8 @@
-"""Models: functions of whole arrays, traced to a graph once their dimensions have sizes."""
+"""Models: functions of whole arrays, traced to a graph when their dimensions have sizes; a model of one cell."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -9,20 +10,18 @@ from itertools import count
 from types import FunctionType
 from typing import Any, NoReturn, Self, cast, overload
 
-from lstmc.dsl.declare import Declaration, InputDeclaration, ParamDeclaration
-from lstmc.dsl.definition import Definition
-from lstmc.dsl.dims import parts, whole_number
-from lstmc.dsl.scope import Scope
+from lstmc.dsl.cell import Cell
+from lstmc.dsl.declare import Declaration, Definition, InputDeclaration, ParamDeclaration
+from lstmc.dsl.dims import Dim, Scope, parts, whole_number
+from lstmc.dsl.scan import scan
 from lstmc.dsl.step import add_params, as_argument
 from lstmc.dsl.trace import ModelTrace, Trace, check_name, opened
 from lstmc.dsl.value import Value, described
 from lstmc.errors import DimError, DslError
 from lstmc.ir import Builder, Graph, Output, Ref, Scan
 from lstmc.ops import Input
-from lstmc.similar_names import did_you_mean, nearest_or_all
 from lstmc.source import assigned_names, encloses, here, return_location, returned_names
-
-__all__ = ["Model", "model"]
+from lstmc.text import did_you_mean, nearest_or_all
 
 
 class Model(Definition):
@@ -220,3 +219,64 @@ def model(function: Callable[..., Any] | None = None, *, solver: object = None) 
     if function is None:
         return lambda decorated: Model(decorated, solver)
     return Model(function)
+
+
+class CellModel(Model):
+    """A cell over ``T`` steps: its inputs as sequences [T, ...], its output ``y`` over time, its last states.
+
+    Dimensions are the cell's own and T. A state ``h`` is returned as ``h_T``; outputs that the cell returns as a
+    dict have their own names.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        time = Dim("T")
+
+        def run(**sequences: Value) -> dict[str, Value]:
+            sizes: dict[str, Any] = {name: Dim(name) for name in cell.dims}
+            bound = cell(name=cell.name, **sizes)
+            y, last = scan(bound, sequences)
+            return {**_named(y), **{f"{name}_T": value for name, value in last.items()}}
+
+        run.__name__, run.__doc__ = cell.name, cell.__doc__
+        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=InputDeclaration((time, *declared.shape), declared.fill, declared.loc),
+                )
+                for name, declared in cell.inputs.items()
+            ]
+        )
+        super().__init__(run)
+        self.loc, self.owner = cell.loc, cell.owner  # what errors speak of is the cell
+
+    @property
+    def written(self) -> FunctionType:
+        return cast(FunctionType, self.cell.function)
+
+    @property
+    def dims(self) -> list[str]:
+        return list(dict.fromkeys(["T", *self.cell.dims]))
+
+    def _scope(self, sizes: Mapping[str, int]) -> Scope:
+        self._check_used(sizes, self.dims)
+        scope = super()._scope(sizes)
+        for name, declared in self.cell.signature.declarations.items():
+            try:
+                scope.sizes(declared.sizes, f"{declared.kind} {name}")
+            except DimError as error:
+                raise error.located(declared.loc, self.owner) from None
+        return scope
+
+
+def _named(y: Any) -> dict[str, Value]:
+    if y is None:
+        return {}
+    if isinstance(y, Value):
+        return {"y": y}
+    return dict(y) if isinstance(y, dict) else {f"y_{i}": value for i, value in enumerate(y)}
+
+
+__all__ = ["Model", "model"]

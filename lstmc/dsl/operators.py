@@ -1,4 +1,156 @@
-"""What to write where a function or a method of NumPy, PyTorch or Keras is guessed, by its name."""
+"""Operators of values: indexing by Split and Reshape, NumPy's broadcasting by Tile, matrix products, and hints.
+
+Indexing accepts integers, slices without a step, ``None`` and ``...``. Hints name the language's function for a
+function or method of NumPy, PyTorch or Keras.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable
+from math import prod
+
+from lstmc.dsl.dims import DimExpr, whole_number
+from lstmc.ops import Op, Reshape, Split, Sum, Tile
+from lstmc.ops.binary import covered_axes
+from lstmc.types import TensorType
+
+Shape = tuple[int, ...]
+Piece = tuple[Op, int]  # an op of one operand, and which of its results goes on
+ALLOWED = "an index is an integer, a slice without a step, None or ..."
+
+
+class IndexRefused(Exception):
+    """An index that means nothing here; its text says why."""
+
+
+def indexed(shape: Shape, index: object, size: Callable[[DimExpr], int]) -> list[Piece]:
+    """The ops, one after the other, that take ``index`` of an array of ``shape``; ``size`` is a dimension's number.
+
+    Raises :class:`IndexRefused`.
+    """
+    parts = list(index) if isinstance(index, tuple) else [index]
+    given = sum(part is not None and part is not Ellipsis for part in parts)
+    if given > len(shape):
+        raise IndexRefused(f"x is {TensorType(shape)}, with {len(shape)} axes, found an index of {given}")
+    if sum(part is Ellipsis for part in parts) > 1:
+        raise IndexRefused("an index has one ... at most")
+    if not any(part is Ellipsis for part in parts):
+        parts.append(Ellipsis)
+    at = next(i for i, part in enumerate(parts) if part is Ellipsis)
+    parts[at : at + 1] = [slice(None)] * (len(shape) - given)
+    pieces: list[Piece] = []
+    axis, sizes, result = 0, list(shape), []
+    for part in parts:
+        if part is None:
+            result.append(1)
+            continue
+        start, stop, kept = _range(part, axis, shape, size)
+        if (start, stop) != (0, shape[axis]):
+            cuts = [n for n in (start, stop - start, shape[axis] - stop) if n]
+            pieces.append((Split(axis, tuple(cuts)), int(start > 0)))
+            sizes[axis] = stop - start
+        result += [stop - start] if kept else []
+        axis += 1
+    if result != sizes:
+        pieces.append((Reshape(tuple(result)), 0))
+    return pieces
+
+
+def _range(part: object, axis: int, shape: Shape, size: Callable[[DimExpr], int]) -> tuple[int, int, bool]:
+    """The elements [start, stop) that one part of an index takes, and whether their axis stays."""
+    length = shape[axis]
+    if not isinstance(part, slice):
+        number = _number(part, size)
+        if not -length <= number < length:
+            raise IndexRefused(f"axis {axis} has {length} elements, found {number}: x is {TensorType(shape)}")
+        return number % length, number % length + 1, False
+    if part.step is not None and _number(part.step, size) != 1:
+        raise IndexRefused(f"a slice has no step, found {part.step!r}: {ALLOWED}")
+    start, stop, _ = slice(*(None if n is None else _number(n, size) for n in (part.start, part.stop))).indices(length)
+    if start >= stop:
+        raise IndexRefused(f"axis {axis} has {length} elements, and none of them from {start} to {stop}")
+    return start, stop, True
+
+
+def _number(part: object, size: Callable[[DimExpr], int]) -> int:
+    if isinstance(part, DimExpr):
+        return size(part)
+    number = whole_number(part)
+    if number is None:
+        raise IndexRefused(f"found {type(part).__name__} {reprlib.repr(part)}: {ALLOWED}")
+    return number
+
+
+def common_shape(x: Shape, y: Shape) -> Shape | None:
+    """The shape that x and y are both repeated to, axes counted from the last; None if they do not fit."""
+    rank = max(len(x), len(y))
+    pairs = list(zip((1,) * (rank - len(x)) + x, (1,) * (rank - len(y)) + y, strict=True))
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        return None
+    return tuple(max(pair) for pair in pairs)
+
+
+def repeated(x: Shape, shape: Shape) -> tuple[Op, ...]:
+    """The ops, one after the other, that make x one of ``shape``, to which it can be broadcast."""
+    padded = (1,) * (len(shape) - len(x)) + x
+    ops: list[Op] = [] if padded == x else [Reshape(padded)]
+    return (*ops, *(Tile(axis, n) for axis, (size, n) in enumerate(zip(padded, shape, strict=True)) if size != n))
+
+
+def operands_repeated(
+    x: Shape, y: Shape, is_fixed: Callable[[int], bool] = lambda operand: False
+) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+    """The ops on x and on y after which an element-wise op takes both: as few elements are made as will do.
+
+    Of a value and one that is made of parameters alone (``is_fixed``, of 0 for x and 1 for y), the value: a layer has a
+    parameter once. It is asked where it matters alone: to answer it takes a walk to the leaves.
+
+    None at all where one covers a run of the other's axes as it is, or where they do not fit: the op says so itself.
+    """
+    shape = common_shape(x, y)
+    if shape is None or covered_axes(x, y) is not None or covered_axes(y, x) is not None:
+        return (), ()
+    only_x = covered_axes(y, shape) is not None
+    only_y = covered_axes(x, shape) is not None
+    if only_x and only_y and is_fixed(0) != is_fixed(1):
+        return (repeated(x, shape), ()) if is_fixed(1) else ((), repeated(y, shape))
+    if only_x and (not only_y or prod(x) >= prod(y)):
+        return repeated(x, shape), ()
+    return (() if only_y else repeated(x, shape)), repeated(y, shape)
+
+
+Ops = tuple[Op, ...]
+
+
+def fit(x: Shape, y: Shape) -> bool:
+    """Whether x @ y is a product: the last axis of x is as long as the last but one of y, and the others fit."""
+    return bool(x and y) and x[-1] == y[max(len(y) - 2, 0)] and common_shape(x[:-2], y[:-2]) is not None
+
+
+def product(x: Shape, y: Shape) -> tuple[Ops, Ops, Ops]:
+    """The ops on x, on y, and on the element-wise product of both, that give x @ y, without its broadcast axes.
+
+    A vector is a row on the left and a column on the right, and its axis of one element is gone in the result.
+    """
+    *before, rows, inner = x if len(x) > 1 else (1, *x)
+    *behind, _, columns = y if len(y) > 1 else (*y, 1)
+    lead = common_shape(tuple(before), tuple(behind))
+    assert lead is not None
+    if columns == 1:
+        shapes, summed = ((*before, rows, inner), (*behind, 1, inner)), len(lead) + 1
+    elif rows == 1:
+        shapes, summed = ((*before, inner, 1), (*behind, inner, columns)), len(lead)
+    else:
+        shapes, summed = ((*before, rows, inner, 1), (*behind, 1, inner, columns)), len(lead) + 1
+    result = (*lead, *((rows,) if len(x) > 1 else ()), *((columns,) if len(y) > 1 else ()))
+    left = (*lead, *((rows,) if columns == 1 else (columns,) if rows == 1 else (rows, columns)))
+    return _shaped(x, shapes[0]), _shaped(y, shapes[1]), (Sum(summed), *_shaped(left, result))
+
+
+def _shaped(shape: Shape, wanted: Shape) -> Ops:
+    return () if shape == wanted else (Reshape(wanted),)
+
 
 INSTEAD = {
     "absolute": "abs(x)",

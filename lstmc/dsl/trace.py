@@ -1,7 +1,8 @@
 """Tracing: one run of a user's function, recorded node by node.
 
 The model has one trace; each scanned cell has one of its own, whose parent is the model's. A value of the parent
-used in a body enters it as a ``static`` argument, a parameter as a ``weight``.
+used in a body enters it as a ``static`` argument, a parameter as a ``weight``. All uses of one bound cell in a model
+share their parameters.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar
 
-from lstmc.dsl.cell_use import CellUse
-from lstmc.dsl.dims import Size
-from lstmc.dsl.scope import Scope
+from lstmc.dsl.dims import Scope, Size
 from lstmc.errors import DimError, DslError, ShapeError, size_argument
 from lstmc.ir import Builder, Graph, Output, Ref, Scan, is_weight, rename_values
 from lstmc.ops import (
@@ -37,6 +36,53 @@ from lstmc.ops import (
 )
 from lstmc.source import SrcLoc, assigned_names, here
 from lstmc.types import TensorType
+
+
+@dataclass(eq=False)
+class CellUse:
+    """What all uses of one bound cell in one model share: its sizes, its name and its parameters."""
+
+    name: str
+    scope: Scope = field(default_factory=Scope)
+    params: dict[str, tuple[Ref, ...]] = field(default_factory=dict)  # in the model's trace, by argument
+    scanned: bool = False
+    running: bool = False
+    births: int = 0  # how many bound cells the body has made so far, while it is traced
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """Inside, the body is being traced: bound cells that are made now are born in it."""
+        self.running, self.births = True, 0
+        token = _tracing.set(self)
+        try:
+            yield
+        finally:
+            _tracing.reset(token)
+            self.running = False
+
+
+@dataclass(frozen=True)
+class Birth:
+    """Where a bound cell was made, if in another cell's body: ``number`` counts those that the body makes.
+
+    A body that is traced again makes its bound cells again; by this they are known to be the same ones.
+    """
+
+    use: CellUse
+    number: int
+
+
+_tracing: ContextVar[CellUse | None] = ContextVar("the bound cell whose body is being traced", default=None)
+
+
+def birth() -> Birth | None:
+    """The birth of a bound cell that is made now; None outside of cells' bodies."""
+    use = _tracing.get()
+    if use is None:
+        return None
+    use.births += 1
+    return Birth(use, use.births)
+
 
 _NAME = re.compile(r"[^\W\d][\w./-]*")
 _LONGEST_TEXT = 60

@@ -10,19 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
-from lstmc.dsl.broadcasting import operands_repeated
 from lstmc.dsl.dims import DimExpr
 from lstmc.dsl.function import named
-from lstmc.dsl.operators import INSTEAD, INSTEAD_OF_METHODS
-from lstmc.dsl.identifiers import ByIdentifier
-from lstmc.dsl.indexing import IndexRefused, indexed
-from lstmc.dsl.matrices import fit, product
+from lstmc.dsl.operators import INSTEAD, INSTEAD_OF_METHODS, IndexRefused, fit, indexed, operands_repeated, product
 from lstmc.dsl.trace import Trace, Traced, origin, size_in
 from lstmc.errors import DslError, ShapeError
 from lstmc.ir import is_weight, made_of_parameters
 from lstmc.ops import Abs, Add, Affine, Binary, Filler, Linear, Mul, Op, Power, Round, Sub, Transpose
-from lstmc.similar_names import did_you_mean
 from lstmc.source import here
+from lstmc.text import ByIdentifier, did_you_mean
 
 __all__ = ["Value"]
 

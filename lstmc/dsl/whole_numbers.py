@@ -1,6 +1,7 @@
-"""Values made whole: ``floor``, ``mod``, ``argmax`` and ``one_hot``. They are formulas of ops that every target has.
+"""Integers and constants: the domains of inputs, arrays of fixed numbers, ``floor``, ``mod``, ``argmax``, ``one_hot``.
 
-Of Caffe's own layers, Threshold and ArgMax abort where they are in a net that is trained.
+These functions are formulas of ops that every target has. Of Caffe's own layers, Threshold and ArgMax abort in a net
+that is trained.
 """
 
 from __future__ import annotations
@@ -9,21 +10,65 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.dsl.activations import step
-from lstmc.dsl.arguments import axis_of, check_values, size_of
-from lstmc.dsl.dims import Size
-from lstmc.dsl.fixed import const
-from lstmc.dsl.function import function
-from lstmc.dsl.elementwise import linear
-from lstmc.dsl.pointwise import relu, stop_gradient
+from lstmc.dsl.declare import fixed_values
+from lstmc.dsl.dims import Size, whole_number
+from lstmc.dsl.elementwise import check_two, linear, relu, step, stop_gradient
+from lstmc.dsl.function import checked, function
+from lstmc.dsl.op import axis_of, check_values, size_of
 from lstmc.dsl.reduce import max
-from lstmc.dsl.selection import check_two
-from lstmc.dsl.value import Value, apply, finite, is_scalar
+from lstmc.dsl.trace import open_trace
+from lstmc.dsl.value import Value, apply, described, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
-from lstmc.ops import IntegerRange, Reshape, Round, Transpose
-from lstmc.source import argument_location, here
+from lstmc.ops import IntegerRange, Param, RealRange, Reshape, Round, Transpose
+from lstmc.source import argument_location, assigned_names, here
 
-__all__ = ["argmax", "floor", "mod", "one_hot"]
+
+@checked
+def integers(low: int, high: int) -> IntegerRange:
+    """Integers from ``low`` to ``high``, both included: ``Input(T, N, values=integers(0, 1))`` is a mask."""
+    for position, (name, given) in enumerate((("low", low), ("high", high))):
+        if whole_number(given) is None:
+            loc = argument_location(here(), position, name)
+            raise DslError(f"integers: {name} must be an integer, found {described(given)}", loc=loc)
+    _check_order("integers", low, high)
+    return IntegerRange(int(low), int(high))
+
+
+@checked
+def reals(low: float, high: float) -> RealRange:
+    """Numbers from ``low`` to ``high``: ``Input(N, 1, values=reals(0, 10))`` are times."""
+    for position, (name, given) in enumerate((("low", low), ("high", high))):
+        if not is_scalar(given) or not abs(given) < float("inf"):
+            loc = argument_location(here(), position, name)
+            raise DslError(f"reals: {name} must be a finite number, found {described(given)}", loc=loc)
+    _check_order("reals", low, high)
+    return RealRange(float(low), float(high))
+
+
+def _check_order(function: str, low: float, high: float) -> None:
+    if low > high:
+        raise DslError(f"{function}: expected low <= high, found {low!r} and {high!r}", loc=here())
+
+
+@function
+def const(array: Any) -> Value:
+    """An array of numbers as a Value, in a cell or model: ``const(numpy.eye(3))``.
+
+    It is a parameter that is not trained, one for all places with the same numbers. So it can be the matrix of a
+    ``linear``, and its numbers, float32, are in the weights of the net.
+    """
+    loc = here()
+    fill = fixed_values("const", array, loc, 0, "array")
+    if not fill.shape:
+        raise DslError(
+            "const takes an array of one axis or more: write a number as it is", loc=argument_location(loc, 0, "array")
+        )
+    root = open_trace("const", loc).root
+    if fill not in root.constants:
+        name = root.unique_name(next(iter(assigned_names(loc)), "const"))
+        (ref,) = root.builder.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,), loc=loc)
+        root.constants[fill] = ref
+    return Value(root, root.constants[fill])
 
 
 @function
@@ -93,3 +138,6 @@ def one_hot(x: Value, size: Size) -> Value:
     x.trace.expect(x.ref, IntegerRange(0, count - 1))
     away = abs(apply(Reshape((*x.shape, 1)), stop_gradient(x)) - const(np.arange(count)))
     return relu(1 - away)
+
+
+__all__ = ["argmax", "const", "floor", "integers", "mod", "one_hot", "reals"]

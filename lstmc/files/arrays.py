@@ -1,4 +1,7 @@
-"""``.npz`` files: arrays by name in a zip archive. Headers are read at once, elements as they are wanted."""
+"""Arrays in files: stored arrays, ``.npz`` archives, and checks of arrays from users.
+
+A stored array reads its header at once and its elements on access.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,116 @@ import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.errors import LstmcError
-from lstmc.stored import StoredArray
+from lstmc.process.status import free_memory
+
+COPIES = 3  # that are made of an array while it is checked and converted
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of a file, for whoever wants only its shape and type, or, by ``np.asarray``, all of it.
+
+    Its elements are read once, by ``read``. Raises ``error`` where they take more memory than there is.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    path: Path
+    error: type[LstmcError]
+    read: Callable[[], NDArray[Any]]
+    read_part: Callable[[tuple[slice, ...]], NDArray[Any]] | None = None  # where a file gives less than all
+
+    def part(self, axis: int, start: int, stop: int) -> NDArray[Any]:
+        """The elements from ``start`` up to ``stop`` along an axis; only they are read where the file allows it."""
+        place = (slice(None),) * axis + (slice(start, stop),)
+        return self._elements[place] if self.read_part is None else self.read_part(place)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @cached_property
+    def _elements(self) -> NDArray[Any]:
+        size, budget = prod(self.shape) * self.dtype.itemsize, free_memory() // COPIES
+        if size > budget:
+            raise self._too_large(f"expected at most {_written(budget)}, a third of the memory that is free")
+        try:
+            return self.read()
+        except MemoryError:
+            raise self._too_large("there is not so much memory") from None
+
+    def _too_large(self, why: str) -> LstmcError:
+        size = _written(prod(self.shape) * self.dtype.itemsize)
+        return self.error(f"{self.path}: {self.name} {list(self.shape)} takes {size}: {why}")
+
+    def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> NDArray[Any]:
+        found = self._elements
+        return found.astype(dtype, copy=bool(copy)) if dtype is not None or copy else found
+
+
+AnyArray = NDArray[Any] | StoredArray
+
+
+def _written(size: float) -> str:
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB")
+    power = min((int(size).bit_length() - 1) // 10, len(units) - 1) if size >= 1 else 0
+    return f"{size / 1024**power:.3g} {units[power]}"
+
+
+def element_problem(name: str, given: AnyArray) -> str | None:
+    """Why an array cannot go into a net: its elements are no numbers, not finite, or too large for float32."""
+    real = np.issubdtype(given.dtype, np.number) and not np.issubdtype(given.dtype, np.complexfloating)
+    if not real and given.dtype != np.bool_:
+        return f"not numbers: {name} has dtype {given.dtype}"
+    array = np.asarray(given)
+    if (bad := ~np.isfinite(array)).any():
+        return f"not finite: {name} has {places(bad)} NaN or infinite{first_place(bad)}"
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(array.astype(np.float32))
+    return f"too large for float32: {name} has {places(bad)} that are{first_place(bad)}" if bad.any() else None
+
+
+class Values(Protocol):
+    """What elements must be, beyond being numbers; its text says it."""
+
+    def holds(self, array: NDArray[Any]) -> NDArray[np.bool_]: ...
+
+
+def value_problem(name: str, given: AnyArray, values: Values | None) -> str | None:
+    """What is wrong with an array's elements: no numbers, not finite, or not the ``values`` that ops read."""
+    problem = element_problem(name, given)
+    if problem is not None or values is None:
+        return problem
+    array = np.asarray(given)
+    if (bad := ~values.holds(array)).any():
+        found = f"{places(bad)} that are not{first_place(bad)}: {array[bad][0]:g}"
+        return f"outside: {name} must be {values}, has {found}"
+    return problem
+
+
+def places(bad: NDArray[np.bool_]) -> str:
+    """How many elements are meant: ``2 of 8 elements``."""
+    return f"{np.count_nonzero(bad)} of {bad.size} elements"
+
+
+def first_place(bad: NDArray[np.bool_]) -> str:
+    """Where the first of them is: ``, the first at [0, 3]``."""
+    return f", the first at {[int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]}" if bad.ndim else ""
+
 
 NPZ = "an .npz file of named arrays"
 SUFFIX = ".npy"

@@ -1,17 +1,38 @@
-"""Writing results so that nothing is lost: every file is written beside its place, then renamed into it."""
+"""Write files atomically (beside the target, then renamed), and lock a folder for one process."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from errno import EISDIR
 from itertools import count
 from pathlib import Path
 
-from lstmc.errors import OutputError
+from filelock import FileLock, Timeout
+
+from lstmc.errors import LstmcError, OutputError
+
+
+@contextmanager
+def held(folder: Path, lock: Path, busy: LstmcError, place: str) -> Iterator[None]:
+    """Make a folder, and hold it by the file ``lock`` until this process ends, however it does.
+
+    Raises ``busy`` where another process holds it, and :class:`OutputError` where ``place`` ("into FOLDER") cannot be
+    written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = FileLock(lock, timeout=0, mode=0o644).acquire()
+    except Timeout:
+        raise busy from None
+    except OSError as error:
+        raise OutputError(f"cannot write {place}: {error.strerror}") from None
+    with taken:
+        yield
+
 
 # What a file is to have: its bytes, or where these are many, what writes them into an empty file of that path.
 Content = bytes | Callable[[Path], None]

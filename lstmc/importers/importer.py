@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lstmc.activity import doing
-from lstmc.extras import need
 from lstmc.importers.describe.net import Net
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
@@ -16,8 +14,7 @@ from lstmc.importers.frontends.torch_export import exported
 from lstmc.importers.frontends.torch_graph import describe_program
 from lstmc.importers.frontends.torch_names import describe_state_dict, groups_of
 from lstmc.importers.read.keras_file import read_keras
-from lstmc.importers.read.onnx_file import load_onnx
-from lstmc.importers.read.safetensors import read_safetensors
+from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.torch_file import hints, read_torch
 from lstmc.importers.read.torch_program import read_program
 from lstmc.importers.refusal import SourceError
@@ -30,6 +27,8 @@ from lstmc.importers.sniff import sniff
 from lstmc.importers.sources import SourceNet, Surroundings
 from lstmc.importers.write.files import files
 from lstmc.ops import Array
+from lstmc.plugins import need
+from lstmc.process.status import doing
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmc.activity import doing
 from lstmc.backend import Compiled
-from lstmc.verify.differential import Difference, random_inputs
 from lstmc.importers.describe.net import Net
 from lstmc.importers.importer import ImportedModel
 from lstmc.importers.refusal import SourceError
 from lstmc.interp import forward
 from lstmc.ops import Array
-from lstmc.verify.conditioning import SCALE_FLOOR
+from lstmc.process.status import doing
+from lstmc.verification.conditioning import SCALE_FLOOR
+from lstmc.verification.differential import Difference, random_inputs
 
 TOLERANCE = 1e-9  # two ways to compute the same thing in float64
 RUNTIME_TOLERANCE = 1e-5  # what runs the source does it in float32

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from lstmc.importers.read.archive import entries
+from lstmc.importers.read.torch_file import entries
 from lstmc.importers.read.torch_program import is_program
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.sources import NetSource, net_sources

@@ -4,8 +4,19 @@ Any backend writes one with :func:`describe`; what runs or reads its nets needs 
 """
 
 from lstmc.manifest.describe import describe, described_states, step_blobs
-from lstmc.manifest.read import manifest_path, parse_manifest, read_manifest
-from lstmc.manifest.manifest import FORMAT, InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
+from lstmc.manifest.manifest import (
+    FORMAT,
+    InputPlace,
+    Manifest,
+    Parameter,
+    Place,
+    ScanBlobs,
+    State,
+    Stored,
+    manifest_path,
+    parse_manifest,
+    read_manifest,
+)
 
 __all__ = [
     "FORMAT",

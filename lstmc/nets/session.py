@@ -16,15 +16,14 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from lstmc.arrays import element_problem, value_problem
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError, DataError, Mend
-from lstmc.interp import forward, named_rng
+from lstmc.files.arrays import AnyArray, StoredArray, element_problem, value_problem
 from lstmc.files.json_file import Shape
+from lstmc.interp import forward, named_rng
 from lstmc.manifest import InputPlace, Manifest, State, described_states, manifest_path, read_manifest
 from lstmc.ops import Array, Domain, Input
-from lstmc.similar_names import did_you_mean
-from lstmc.stored import AnyArray, StoredArray
+from lstmc.text import did_you_mean
 
 
 class LoadedNet(Protocol):

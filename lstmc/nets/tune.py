@@ -13,15 +13,15 @@ from pathlib import Path
 
 import platformdirs
 
-from lstmc.activity import doing
 from lstmc.backend import Artifact, Backend, Tunes, require
 from lstmc.cache import private_folder
 from lstmc.errors import BackendError
-from lstmc.ir import Graph, print_graph
 from lstmc.files.json_file import NotExpected, Number, read_json
-from lstmc.ops import Array
 from lstmc.files.output import write_files
+from lstmc.ir import Graph, print_graph
+from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
+from lstmc.process.status import doing
 
 TUNED = "tuned.json"
 RULE = "rule"  # the form that is taken without tuning: the target's documented rule

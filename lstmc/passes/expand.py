@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from lstmc.activity import counted
 from lstmc.errors import PassError
 from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, Stage, Step, rename_values
 from lstmc.ops import Arg, Concat, Input, Leaf, Split, Stack, Unstack
 from lstmc.passes.base import Pass, PassResult, Refs, note_node, result
+from lstmc.process.status import counted
 
 MOST_NODES = 20_000_000  # of an unrolled scan: some tens of gigabytes of memory here, and of layers in Caffe
 Cuts = dict[tuple[Ref, bool], Refs]  # the steps of each sequence that was cut, with the axis kept or not

@@ -9,7 +9,7 @@ from typing import Self
 from lstmc.errors import PassError
 from lstmc.ir import Stage
 from lstmc.passes.base import Pass
-from lstmc.similar_names import did_you_mean
+from lstmc.text import did_you_mean
 
 
 def numbered(names: Sequence[str]) -> list[str]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lstmc.activity import doing
 from lstmc.errors import LstmcError, PassError
+from lstmc.files.output import write_files
 from lstmc.ir import Graph, Scan, Stage, print_graph, verify
 from lstmc.ops import Op
-from lstmc.files.output import write_files
 from lstmc.passes.base import Pass, PassResult
+from lstmc.process.status import doing
 
 PassObserver = Callable[[Pass, Graph, PassResult], None]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lstmc.errors import Argument, LstmcError, SweepError
-from lstmc.extras import need
+from lstmc.plugins import need
 
 CONNECT_SECONDS = 10.0
 STOP_SECONDS = 60.0  # that jobs have to come to an end when nobody wants their results any more

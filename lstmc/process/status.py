@@ -1,15 +1,86 @@
-"""How much memory there is for this process, and a bound on what a library may take of it.
+"""The running process: memory limits, reports of progress, garbage collection, and detection of an MPI launch.
 
-A process has a limit of its own only where psutil knows of one, as on Linux: elsewhere the machine's memory is the only
-limit, and a bound is none.
+A process has a memory limit of its own only where psutil reports one, as on Linux. Elsewhere the machine's memory is
+the limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import os
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
+Listener = Callable[[str], None]
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+def doing(what: str) -> None:
+    """Tell the listener, if there is one, what begins now: a few words, such as ``reading gru.pt``."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(what)
+
+
+def counted(items: Collection[T], what: str) -> Iterator[T]:
+    """The items in order, while the listener, if there is one, is told each percent of them that is done:
+    ``unrolling gru, 43 %``."""
+    listener = _listener.get()
+    if listener is None:
+        yield from items
+        return
+    told = -1
+    for done, item in enumerate(items):
+        percent = 100 * done // len(items)
+        if percent != told:
+            listener(f"{what}, {percent} %")
+            told = percent
+        yield item
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Inside, ``listener`` is told of everything that begins, in place of the one outside."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No search for garbage inside: among millions of new objects, none of it garbage, it costs a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+# Where launchers say how many processes they have started, for all programs alike.
+SIZES = (
+    "OMPI_COMM_WORLD_SIZE",  # Open MPI's mpirun
+    "PMI_SIZE",  # the mpiexec of MPICH and its kin; srun --mpi=pmi2
+    "SLURM_STEP_NUM_TASKS",  # srun
+)
+
+
+def launched() -> int:
+    """How many processes a launcher says that it has started together with this one; 1 where none has.
+
+    Which of them this is, and whether they find each other, MPI alone can say.
+    """
+    found = next((os.environ[name] for name in SIZES if name in os.environ), "")
+    return int(found) if found.isdecimal() else 1
+
 
 _LIMITED = hasattr(psutil, "RLIMIT_AS")
 

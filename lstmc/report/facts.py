@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lstmc.errors import Argument, DataError, DrawingError
-from lstmc.extras import need
-from lstmc.files.json_file import Count, NotExpected, read_json
 from lstmc.api.models import ModelSource, model_in
+from lstmc.errors import Argument, DataError, DrawingError
+from lstmc.files.json_file import Count, NotExpected, read_json
+from lstmc.plugins import need
+from lstmc.runs.events import RECORD
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.runs.record import RECORD
 from lstmc.source import resolve
 
 IMPORTED = "import.json"

@@ -1,6 +1,6 @@
 """The losses and scores of one run, or of several to compare, as a figure.
 
-matplotlib is an extra's and slow to import, so this module is imported by :func:`lstmc.extras.need`.
+matplotlib is an extra's and slow to import, so this module is imported by :func:`lstmc.plugins.need`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,24 @@
-"""What a run tells while it trains; ``str(event)`` is a line for people."""
+"""Events of a training run: messages for people, ``command.json``, the recorder, and TensorBoard event files."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmc.data import Dataset
+from lstmc.errors import TrainingError
+from lstmc.plugins import need
+from lstmc.runs.drawing import CurveDrawing
+from lstmc.runs.metrics import Metrics
+from lstmc.version import __version__
 
 
 @dataclass(frozen=True)
@@ -74,3 +88,90 @@ class Saved:
 
 Event = Started | Updated | Scored | Saved
 Progress = Callable[[Event], object]
+
+
+Clock = Callable[[], float]
+
+
+class Recorder:
+    """The :class:`~lstmc.data.request.TrainingCallbacks` that put every update and test into the metrics, draw the
+    loss curve for each snapshot, and report all of them to ``progress``."""
+
+    def __init__(
+        self, metrics: Metrics, drawing: CurveDrawing, progress: Progress, clock: Clock = time.monotonic
+    ) -> None:
+        self._metrics, self._drawing, self._progress, self._clock = metrics, drawing, progress, clock
+        self._start = self._last = clock()
+
+    def stepped(self, iteration: int, loss: float, rate: float) -> None:
+        now = self._clock()
+        seconds, self._last = now - self._last, now
+        self._metrics.train(iteration, loss, rate, now - self._start)
+        self._progress(Updated(iteration, loss, rate, seconds))
+
+    def tested(self, iteration: int, scores: Mapping[str, float]) -> None:
+        self._metrics.test(iteration, scores, self._clock() - self._start)
+        self._progress(Scored(iteration, dict(scores)))
+        self._last = self._clock()
+
+    def saved(self, iteration: int, snapshot: Path) -> None:
+        self._drawing.start()
+        self._progress(Saved(iteration, snapshot))
+        self._last = self._clock()
+
+
+FOLDER = "tensorboard"
+
+
+class EventFiles:
+    """Writes each loss, learning rate and test score into ``RUN/tensorboard``: give it as ``progress``.
+
+    A run that goes on writes on: what was measured past its snapshot is shown no more. Raises :class:`TrainingError`
+    without the package tensorboardX.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._package = need("tensorboardX", "tensorboardX", "tensorboard", TrainingError)
+        self._folder = run / FOLDER
+        self._writer: Any = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self._add(event.iteration, {"loss/train": event.loss, "rate": event.rate})
+        elif isinstance(event, Scored):
+            self._add(event.iteration, {f"{name}/test": value for name, value in event.scores.items()})
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _add(self, iteration: int, values: dict[str, float]) -> None:
+        if self._writer is None:
+            named = f".{iteration:09d}"  # files are read in the order of their names, which count seconds
+            self._writer = self._package.SummaryWriter(str(self._folder), purge_step=iteration, filename_suffix=named)
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, iteration)
+
+
+RECORD = "command.json"
+
+
+def about_data(data: Dataset, name: str) -> dict[str, Any]:
+    """What data are: the file, how many examples or batches, and a hash that other data would not have."""
+    return {"file": name, data.of: data.rows, "sha256": data.fingerprint}
+
+
+def record(command: str, settings: object, **facts: Any) -> dict[str, Any]:
+    """The command and what it was given, the settings of its solver, and the versions of what it ran with."""
+    is_typed = dataclasses.is_dataclass(settings) and not isinstance(settings, type)
+    return {
+        "command": command,
+        **facts,
+        "settings": dataclasses.asdict(settings) if is_typed else repr(settings),  # type: ignore[call-overload]
+        "versions": {"lstmc": __version__, "python": platform.python_version(), "numpy": np.__version__},
+    }
+
+
+def record_file(facts: dict[str, Any]) -> dict[str, bytes]:
+    """What :func:`record` made, as a file's name and content."""
+    return {RECORD: (json.dumps(facts, indent=2, default=str) + "\n").encode()}

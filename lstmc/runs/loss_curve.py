@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from lstmc.errors import DrawingError, LstmcError
-from lstmc.extras import need
 from lstmc.files.output import write_files
+from lstmc.plugins import need
 from lstmc.runs.drawing import CURVES
 from lstmc.runs.metrics import METRICS, read_metrics
 

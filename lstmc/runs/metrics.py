@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: everything that a run measured, a line of JSON for each update and each test."""
+"""``metrics.jsonl``: the measurements of a run, a line of JSON for each update and each test; divergence of a loss."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
@@ -143,3 +144,29 @@ def _opened(path: Path) -> TextIO:
         return path.open("a", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
+
+
+FIRST = 10
+TIMES = 1e3
+
+
+@dataclass
+class LossWatch:
+    """Knows a run by its first losses: a later one runs away when it is over 1000 times the larger of 1 and their mean.
+
+    ``first`` holds up to ten; until there are ten, the mean is of those so far.
+    """
+
+    first: list[float]
+
+    def problem(self, loss: float) -> str | None:
+        """What is wrong with the next loss, in words that follow "the loss of iteration 7", or None."""
+        if not isfinite(loss):
+            return f"is {loss}"
+        if self.first:
+            mean = sum(abs(value) for value in self.first) / len(self.first)
+            if abs(loss) > TIMES * max(1.0, mean):
+                return f"is {loss:g}: it diverges: the mean of the first {len(self.first)} is {mean:g}"
+        if len(self.first) < FIRST:
+            self.first.append(loss)
+        return None

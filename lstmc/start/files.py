@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 
 from lstmc.errors import StartError
-from lstmc.similar_names import did_you_mean
+from lstmc.text import did_you_mean
 
 TEMPLATES = Path(__file__).parent / "templates"
 STARTS: Mapping[str, Mapping[str, str]] = {

@@ -1,6 +1,6 @@
 """The pictures of a sweep: scores over what varied, and the curves of its best runs.
 
-matplotlib is an extra's and slow to import, so this module is imported by :func:`lstmc.extras.need`.
+matplotlib is an extra's and slow to import, so this module is imported by :func:`lstmc.plugins.need`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lstmc.numerals import number
 from lstmc.runs.curves import drawn, figure_bytes, palette, wrapped
 from lstmc.runs.metrics import METRICS, read_metrics
 from lstmc.sweeps.results import CURVES, SCORES, Goal, Row, best_of
+from lstmc.text import number
 
 MOST_CURVES = 8
 PANEL = 3.4  # inches

@@ -1,4 +1,9 @@
-"""What became of the points of a sweep: a row each, which of them is the best, and the table of all."""
+"""The results of a sweep: one row a trial, the best trial, and successive halving.
+
+Successive halving trains all trials for a few iterations and continues with the best, until few are trained to the
+end: Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization",
+algorithm 1. It is one bracket of Hyperband (Li and others 2018).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import inf, isfinite, nan
+from math import ceil, inf, isfinite, nan
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal
@@ -175,3 +180,25 @@ def results_csv(rows: Sequence[Row]) -> bytes:
         costs = [f"{row.costs[name]:.9g}" if name in row.costs else "" for name in COSTS]
         written.writerow([*values, row.state, row.iteration, *found, *costs, row.reason, f"points/{row.name}"])
     return content.getvalue().encode()
+
+
+def budgets(points: int, updates: int, factor: int | None) -> list[int]:
+    """The updates after which points are compared, the last being all of them. Without a factor there is no other.
+
+    Each is ``factor`` times the one before it, and the first is such that one point is left, or few.
+    """
+    made, left, budget = [updates], points, updates
+    while factor is not None and left > factor - 1 and left > 1 and budget >= factor:
+        left, budget = ceil(left / factor), budget // factor
+        made.append(budget)
+    return made[::-1]
+
+
+def kept(rows: Sequence[Row], factor: int, goal: Goal) -> list[str]:
+    """The names of the points that go on: one in ``factor``, at least one, of those that have not failed.
+
+    ``rows`` are all that were trained to this budget: how many go on does not depend on how many failed.
+    """
+    alive = [row for row in rows if row.state not in ("failed", "interrupted")]
+    best = sorted(alive, key=lambda row: (goal.order(row.scores), row.name))
+    return [row.name for row in best[: ceil(len(rows) / factor)]]

@@ -1,31 +1,37 @@
-"""``lstmc.sweep``: a model, data and a space of values in; a run for each point out, and which is the best."""
+"""``lstmc.sweep``: train one model for each trial of a search space, in a folder with the runs and the results."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lstmc.api.build import backend_of
-from lstmc.api.settings import solver_settings
-from lstmc.api.training import iterations_of
+from lstmc.api.models import ModelSource, backend_of, model_in
+from lstmc.api.training_files import solver_settings
+from lstmc.api.training_run import iterations_of
 from lstmc.backend import Trains, require
-from lstmc.errors import LstmcError, SweepError
-from lstmc.extras import need
-from lstmc.api.models import ModelSource, model_in
-from lstmc.files.output import write_files
+from lstmc.errors import LstmcError, Mend, SweepError
+from lstmc.files.json_file import NotExpected, read_json
+from lstmc.files.output import held, set_aside, write_files
+from lstmc.plugins import need
 from lstmc.process.pool import Pool, pool
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.folder import defined, link_best, sweep_folder
-from lstmc.sweeps.halving import budgets, kept
 from lstmc.sweeps.results import (
+    CURVES,
     RESULTS,
+    SCORES,
     SUMMARY,
     Goal,
     Outcome,
     Row,
     best_of,
+    budgets,
+    kept,
     measured,
     over_seeds,
     ranked,
@@ -33,8 +39,113 @@ from lstmc.sweeps.results import (
     results_csv,
     summary_csv,
 )
-from lstmc.sweeps.space import Space
+from lstmc.sweeps.space import Point, Space
 from lstmc.sweeps.task import Task, Training, at_point, train_point
+
+SWEEP = "sweep.json"
+POINTS = "points"
+LOCK = ".lock"
+BEST = "best"
+BEGIN = (Mend.OVERWRITE, Mend.OTHER_FOLDER)
+LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a sweep leaves
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the results of a sweep depend on. ``files`` are hashes of those that are read, by their names."""
+
+    training: dict[str, Any]
+    files: dict[str, str]
+    points: dict[str, dict[str, str]]
+    halving: int | None
+    goal: str
+
+    def differences(self, before: Definition) -> list[str]:
+        """What this sweep has that the one before had otherwise, a line each."""
+        found = [
+            f"{name}: started with {before.training.get(name)}, now {value}"
+            for name, value in self.training.items()
+            if before.training.get(name) != value
+        ]
+        found += [
+            f"{name} has changed" for name, digest in self.files.items() if before.files.get(name, digest) != digest
+        ]
+        found += ["the points are others"] if self.points != before.points else []
+        for name in ("halving", "goal"):
+            now, then = getattr(self, name), getattr(before, name)
+            found += [f"{name}: started with {then}, now {now}"] if now != then else []
+        return found
+
+
+def defined(
+    training: Mapping[str, Any], files: list[str], points: Mapping[str, Point], halving: int | None, goal: str
+) -> Definition:
+    """The definition; ``training`` is made what JSON makes of it. Raises :class:`SweepError` for a file that is not
+    there."""
+    return Definition(
+        json.loads(json.dumps(training)),
+        {name: _digest(Path(name)) for name in files},
+        {name: dict(point) for name, point in points.items()},
+        halving,
+        goal,
+    )
+
+
+@contextmanager
+def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) -> Iterator[Path]:
+    """Holds the folder for this process, and yields where the runs of its points are.
+
+    With ``overwrite`` a sweep that is there is first moved into ``folder/previous/N``. Raises :class:`SweepError` where
+    the folder has another sweep, or another process works in it, and :class:`OutputError` where it cannot be written.
+    """
+    busy = SweepError(f"another sweep runs in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
+    with held(folder, folder / LOCK, busy, f"into {folder}"):
+        if overwrite and any(os.path.exists(folder / name) for name in LEFT):
+            set_aside(folder, LEFT)
+        _agree(folder, definition)
+        yield folder / POINTS
+
+
+def link_best(folder: Path, name: str) -> Path:
+    """``SWEEP/best``, a link to the run of the best point."""
+    link, beside = folder / BEST, folder / f".{BEST}"
+    with suppress(FileNotFoundError):
+        beside.unlink()
+    beside.symlink_to(Path(POINTS) / name)
+    os.replace(beside, link)
+    return link
+
+
+def _agree(folder: Path, definition: Definition) -> None:
+    path = folder / SWEEP
+    if not os.path.exists(path):
+        if os.path.exists(folder / POINTS):
+            raise SweepError(
+                f"{folder} has runs, and no {SWEEP} that says of what", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
+            )
+        write_files(folder, {SWEEP: (json.dumps(asdict(definition), indent=1) + "\n").encode()})
+        return
+    try:
+        before = read_json(path, Definition)
+    except (OSError, NotExpected) as error:
+        raise SweepError(
+            f"{path} does not say what sweep it is: {error}", mends=[Mend.OVERWRITE, Mend.OTHER_FOLDER]
+        ) from None
+    if differences := definition.differences(before):
+        raise SweepError(
+            f"{folder} has another sweep: it was started with different settings",
+            notes=differences,
+            mends=BEGIN,
+        )
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SweepError(f"{path}: cannot be read: {error.strerror}") from None
+
 
 TRIES = 3  # of a point whose run is interrupted again and again
 SECONDS = 0.5  # between two looks at the runs

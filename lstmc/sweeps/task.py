@@ -10,17 +10,16 @@ from pathlib import Path
 from filelock import FileLock
 
 from lstmc.api import Run, train
-from lstmc.errors import LstmcError, Mend, SweepError
-from lstmc.extras import need
 from lstmc.api.models import ModelSource, model_in
-from lstmc.numerals import whole
+from lstmc.errors import LstmcError, Mend, SweepError
 from lstmc.files.output import write_files
+from lstmc.plugins import need
+from lstmc.runs.events import EventFiles
 from lstmc.runs.folder import RUN, SNAPSHOTS
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.runs.tensorboard import EventFiles
-from lstmc.similar_names import did_you_mean
 from lstmc.sweeps.results import COSTS, Outcome, measured, outcome_file, read_outcome
 from lstmc.sweeps.space import SEED, SOLVER, Point
+from lstmc.text import did_you_mean, whole
 
 LOCK = ".point.lock"  # held while the point is trained: a scheduler may give a task away that still runs elsewhere
 

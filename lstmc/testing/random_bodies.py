@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import prod, sqrt
 from typing import Any
 
-from lstmc.dsl.broadcasting import common_shape
+from lstmc.dsl.operators import common_shape
 from lstmc.ops import Draw
 from lstmc.ops.linear import flatten_axis
 from lstmc.testing.random_functions import KINKED, OPS_OF_WHOLE, POLYNOMIAL, SCALED, SMOOTH, STEP_INDEX, WHOLE

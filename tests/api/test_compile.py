@@ -11,7 +11,7 @@ from lstmc_plugin_example.backend import TextBackend
 from numpy.testing import assert_allclose, assert_array_equal
 
 import lstmc
-from lstmc.api.places import one_place, places
+from lstmc.api.running import one_place, places
 from lstmc.backend import load_backend
 from lstmc.cells import gru
 from lstmc.errors import (

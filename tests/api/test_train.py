@@ -26,7 +26,7 @@ SIZES = {"T": 3, "N": 4}
 @pytest.fixture
 def run_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Trains in NumPy, without drawing."""
-    monkeypatch.setattr("lstmc.api.training.CurveDrawing", Undrawn)
+    monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", Undrawn)
 
     def run(name: str, **more: Any) -> lstmc.Run:
         return lstmc.train(trained, data(), out=tmp_path / name, backend=InterpreterBackend(), **SIZES, **more)
@@ -143,7 +143,7 @@ def watched(folder: Path, **more: Any) -> Any:
 class TestTraining:
     @pytest.fixture(autouse=True)
     def undrawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("lstmc.api.training.CurveDrawing", Undrawn)
+        monkeypatch.setattr("lstmc.api.training_run.CurveDrawing", Undrawn)
 
     def test_it_yields_what_happens_and_at_last_the_run(self, run_in: Any, tmp_path: Path) -> None:
         told: list[Event] = []

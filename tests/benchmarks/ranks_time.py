@@ -25,7 +25,7 @@ from docs.examples.char_lm import SYMBOLS, char_lm
 from lstmc import Input, Model, Param, dims, linear, model, scan, softmax_loss, uniform
 from lstmc.cells.lstm import lstm
 from lstmc.runs.events import Event, Updated
-from lstmc.templates import text_templates
+from lstmc.text import text_templates
 from lstmc.weights import parameters
 from lstmc_caffe.place.ranks import SETTINGS, launcher
 from lstmc_caffe.run.locate import locate

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from lstmc.api.library import refusal, targets_written
+from lstmc.api.installed import refusal, targets_written
 from lstmc.backend import load_backend, load_cell
 from lstmc.catalog import CELLS as GROUP
 from lstmc.pipeline import compile_graph

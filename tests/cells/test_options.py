@@ -10,9 +10,9 @@ import pytest
 
 from lstmc import hard_sigmoid, relu, softplus, softsign
 from lstmc.backend import load_backend, load_cell
-from lstmc.verify.differential import check
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
+from lstmc.verification.differential import check
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
 from tests.cells import references

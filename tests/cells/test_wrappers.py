@@ -15,13 +15,13 @@ from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.cells.sru import sru
 from lstmc.cells.wrappers import bidirectional, residual, stacked, time_distributed, variational_dropout, zoneout
-from lstmc.verify.differential import check
 from lstmc.errors import DslError
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import fixed_masks
+from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner

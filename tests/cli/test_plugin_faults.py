@@ -145,7 +145,7 @@ from lstmc_caffe.legalize.rules import layer_rules
             "rules_e",
             "RULES = {Tanh: print}",
             "",
-            ": expected ops that have no rule yet, found tanh: see lstmc (lstmc_caffe.legalize.pointwise).",
+            ": expected ops that have no rule yet, found tanh: see lstmc (lstmc_caffe.legalize.layers).",
         ),
         ("rules_f", "", "rules_f:Tanh", ": expected the name of a module with a table RULES, found CLASS."),
     ],

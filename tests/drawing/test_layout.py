@@ -12,11 +12,11 @@ import pypdfium2
 import pytest
 
 from lstmc.api import graph_after
+from lstmc.api.models import model_in
 from lstmc.drawing import Box, Drawing, Group, Kind, Picture, picture_of
 from lstmc.drawing.layout import Rectangle, laid_out, places_of
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage
-from lstmc.api.models import model_in
 
 ROOT = Path(__file__).parents[2]
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"

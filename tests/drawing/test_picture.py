@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lstmc.api import graph_after
+from lstmc.api.models import model_in
 from lstmc.drawing import Flow, Kind, Picture, picture_of
 from lstmc.ir import Stage
-from lstmc.api.models import model_in
 
 ROOT = Path(__file__).parents[2]
 

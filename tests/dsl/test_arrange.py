@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import lstmc
-from lstmc.dsl.broadcasting import common_shape, operands_repeated
+from lstmc.dsl.operators import common_shape, operands_repeated
 from lstmc.ops.binary import covered_axes
 from tests.dsl.conftest import UserFile, lines
 from tests.dsl.test_functions import computed

@@ -13,30 +13,29 @@ import h5py
 import numpy as np
 
 import lstmc
-from lstmc.nets import tune
 from lstmc.cells.gru import gru
 from lstmc.data import batch_axes, dataset_for, read_arrays
-from lstmc.generate.vocabulary import read_vocabulary
+from lstmc.files.arrays import npz_bytes
 from lstmc.importers.importer import import_file
 from lstmc.manifest import read_manifest
-from lstmc.files.arrays import npz_bytes
-from lstmc.report.facts import run_facts
-from lstmc.runs.folder import RunIdentity, run_folder
-from lstmc.runs.metrics import Metrics, read_metrics
-from lstmc.runs.snapshots import HASH, _digest, _own_digest
+from lstmc.nets import tune
+from lstmc.nets.generation import read_vocabulary
 from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, checked_inputs
-from lstmc.sweeps.folder import Definition, sweep_folder
+from lstmc.report.facts import run_facts
+from lstmc.runs.folder import HASH, RunIdentity, _digest, _own_digest, run_folder
+from lstmc.runs.metrics import Metrics, read_metrics
 from lstmc.sweeps.results import Outcome, outcome_file, read_outcome
+from lstmc.sweeps.sweeping import Definition, sweep_folder
 from lstmc.weights import read_weights
 from lstmc_caffe.install import record
 from lstmc_caffe.proto.net import RawState
-from lstmc_caffe.run.session import _check_layers
-from lstmc_caffe.targets.layers import listed_layers
+from lstmc_caffe.run.executor import _check_layers
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.targets.shapes import listed_layers
 from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
 from lstmc_caffe.write.caffemodel import read_blobs
-from lstmc_caffe.write.trained_weights import read_weights as trained_weights
+from lstmc_caffe.write.caffemodel import read_weights as trained_weights
 from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
 
 DEFINITION = Definition({"model": "net.py", "seed": 0}, {"net.py": "0" * 64}, {"seed=0": {"seed": "0"}}, None, "loss")

@@ -26,7 +26,7 @@ from lstmc.testing.random_models import seeded_model
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import Source
 from lstmc_caffe.library.build import FLAGS
-from lstmc_caffe.write.generated import layers_source
+from lstmc_caffe.write.artifact import layers_source
 
 TARGET = "caffe-fused"
 PROGRAM = Path(__file__).with_name("run_layers.cpp")

@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from lstmc.backend import Artifact
-from lstmc.verify.differential import ILL_CONDITIONED, VALUE_TOLERANCE
 from lstmc.errors import BackendError, PassError
 from lstmc.interp import Evaluation, forward, named_rng
 from lstmc.ir import Graph
 from lstmc.manifest import parse_manifest
+from lstmc.nets.session import LoadedOnce, NetFiles, StepSession
 from lstmc.ops import Array, Constant, Input
 from lstmc.passes.dead import without_dead
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, one_step
-from lstmc.nets.session import LoadedOnce, NetFiles, StepSession
-from lstmc.verify.conditioning import own_rounding, relative_gap
 from lstmc.testing.random_models import RandomModel
+from lstmc.verification.conditioning import own_rounding, relative_gap
+from lstmc.verification.differential import ILL_CONDITIONED, VALUE_TOLERANCE
 from lstmc.weights import initial_weights
 from lstmc_caffe.run.loaded_net import Net
 from lstmc_caffe.run.runner import CaffeError, Runner

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lstmc.backend import Backend, Compiled, Executor, training_targets
-from lstmc.verify.differential import Report, check, wanted_gradients
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import RandomModel
+from lstmc.verification.differential import Report, check, wanted_gradients
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.executor import CaffeExecutor

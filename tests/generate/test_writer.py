@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from lstmc.errors import DataError
-from lstmc.generate.vocabulary import Vocabulary, read_vocabulary
-from lstmc.nets.generation import Writer, drawn
+from lstmc.nets.generation import Vocabulary, Writer, drawn, read_vocabulary
 
 
 class Echo:

@@ -25,8 +25,8 @@ from lstmc.passes import Pass, run_passes
 from lstmc.pipeline import all_passes, compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.write.artifact import prototxt
 from lstmc_caffe.write.net import write_net
-from lstmc_caffe.write.prototxt import prototxt
 
 FOLDER = Path(__file__).parent
 MODEL = FOLDER / "lstm.model.lir"

@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.api.models import model_in
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import WeightsError
+from lstmc.files.arrays import read_npz
+from lstmc.files.output import write_files
 from lstmc.importers.describe.net import Net
 from lstmc.importers.settle import settled
 from lstmc.importers.write.files import files
 from lstmc.interp import forward
 from lstmc.ir import Graph, differentiable_outputs
-from lstmc.api.models import model_in
-from lstmc.files.arrays import read_npz
 from lstmc.ops import Array
-from lstmc.files.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.weights import check_weights
 from lstmc_caffe import CaffeBackend

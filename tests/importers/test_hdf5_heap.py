@@ -9,7 +9,7 @@ import h5py
 import pytest
 
 from lstmc.importers import SourceError, import_file
-from lstmc.importers.read.hdf5_heap import HEAD, SIGNATURE, check_heaps
+from lstmc.importers.read.keras_file import HEAD, SIGNATURE, check_heaps
 
 
 @pytest.fixture

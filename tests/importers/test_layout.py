@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstmc.importers.describe.net import Net, NetBuilder
+from lstmc.importers.describe.op import TANH
 from lstmc.importers.describe.ops import Apply, Binary, Concat, Linear, Normalize, Reduce, Reshape, Softmax, Transpose
-from lstmc.importers.describe.pointwise import TANH
 from lstmc.importers.settle import settled
-from lstmc.importers.settle.regroup import regrouped
+from lstmc.importers.settle.layout import regrouped
 from lstmc.importers.weight import number
 from tests.importers.imported import assert_close, imported
 

@@ -18,10 +18,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 import lstmc
-from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file
-from lstmc.importers.runtimes import installed
 from lstmc.api.models import model_in
 from lstmc.files.output import write_files
+from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file
+from lstmc.importers.runtimes import installed
 from tests.importers.torch_files import save, tagger
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras and PyTorch, about each other

@@ -16,13 +16,13 @@ from torch import nn
 
 import lstmc
 from lstmc import from_torch, scan
+from lstmc.api.models import model_in
 from lstmc.cells import causal_conv
 from lstmc.errors import WeightsError
-from lstmc.importers import ImportedModel, RefusedError
-from lstmc.interp import forward
-from lstmc.api.models import model_in
 from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
+from lstmc.importers import ImportedModel, RefusedError
+from lstmc.interp import forward
 from lstmc.prepare import one_step
 from lstmc.weights import check_weights
 from tests.importers.test_torch_modules import Lambda

@@ -6,11 +6,11 @@ import pytest
 
 from lstmc import Input, Param, State, cell, gaussian, linear, model, scan, stop_gradient, tanh
 from lstmc.backend import load_backend
-from lstmc.verify.differential import InterpreterExecutor, check
 from lstmc.ir import Graph, print_graph
 from lstmc.ops import StopGradient
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import without
+from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc.weights import initial_weights
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import lstmc
+from lstmc.api.models import ModelSource, model_in
 from lstmc.errors import DataError
 from lstmc.ir import Graph, flops, node_count
-from lstmc.api.models import ModelSource, model_in
 from lstmc.passes import Pass, PassResult
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
 from lstmc.report.tables import layer_rows, pass_rows, text_by_layer

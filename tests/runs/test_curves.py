@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lstmc.errors import DrawingError
-from lstmc.runs.comparison import _names, plot_runs
 from lstmc.runs.curves import runs_figure, short_names
+from lstmc.runs.drawing import _names, plot_runs
 
 
 def records(*scores: str, low: float = 1.0) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lstmc.runs.divergence import LossWatch
+from lstmc.runs.metrics import LossWatch
 
 
 def test_the_first_loss_may_be_anything_finite() -> None:

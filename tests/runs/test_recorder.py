@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from lstmc.runs.drawing import CurveDrawing
-from lstmc.runs.events import Event, Saved, Scored, Started, Updated
+from lstmc.runs.events import Event, Recorder, Saved, Scored, Started, Updated
 from lstmc.runs.metrics import Metrics, read_metrics
-from lstmc.runs.recorder import Recorder
 
 
 class Clock:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from lstmc.errors import Mend, TrainingError
-from lstmc.runs.folder import RUN, RunIdentity, run_folder
-from lstmc.runs.snapshots import Description, read_about, write_snapshot
+from lstmc.runs.folder import RUN, Description, RunIdentity, read_about, run_folder, write_snapshot
 
 OURS = RunIdentity.of(b"net", "data", {"base_lr": 0.1, "stepvalue": (2, 3)})
 

@@ -8,8 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lstmc.errors import TrainingError
-from lstmc.runs.events import Scored, Updated
-from lstmc.runs.tensorboard import EventFiles
+from lstmc.runs.events import EventFiles, Scored, Updated
 
 
 def written(run: Path, first: int, last: int, loss: float) -> None:

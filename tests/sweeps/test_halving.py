@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lstmc.sweeps.halving import budgets, kept
-from lstmc.sweeps.results import Goal, Row, best_of, measured, ranked, results_csv
+from lstmc.sweeps.results import Goal, Row, best_of, budgets, kept, measured, ranked, results_csv
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lstmc_caffe.install.system import run
-from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.system import InstallError, run
 
 BINARY = "libboost-python1.*-dev"
 LICENCE = "boost/LICENSE_1_0.txt"

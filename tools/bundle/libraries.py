@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lstmc_caffe.install.system import run
-from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.system import InstallError, run
 
 LEFT_OUT = re.compile(
     # glibc's own, and the compiler's, which NumPy needs too, and which must not be older than the system's

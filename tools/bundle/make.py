@@ -13,13 +13,10 @@ from pathlib import Path
 from lstmc.files.output import write_files
 from lstmc_caffe import install
 from lstmc_caffe.install import source, toolkit
-from lstmc_caffe.install.build import Order, compile_binding, prepare_python, run_step, unpack
-from lstmc_caffe.install.system import run
-from lstmc_caffe.install.cuda import cuda_recipe
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.link import link_binding
-from lstmc_caffe.install.progress import Report
+from lstmc_caffe.install.build import Order, compile_binding, link_binding, prepare_python, run_step, unpack
+from lstmc_caffe.install.recipe import cuda_recipe
 from lstmc_caffe.install.record import CUDA, LIBRARY, Installed, caffe_folder
+from lstmc_caffe.install.system import InstallError, Report, run
 from tools.bundle import boost_python, libraries, packages, python312
 
 CARRIED = Path(__file__).with_name("carried")

@@ -7,8 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from lstmc_caffe.install.system import run
-from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.system import InstallError, run
 
 _SOURCES = ("lstmc", "backends", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE")
 NEEDED = ("networkx", "jinja2", "platformdirs", "filelock", "psutil", "pydantic")

@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lstmc_caffe.install.system import run
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.interpreter import Interpreter, describe
+from lstmc_caffe.install.system import InstallError, Interpreter, describe, run
 
 VERSION = "3.12"
 

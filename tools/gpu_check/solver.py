@@ -15,9 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.verify.differential import random_inputs
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ops import Array
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import parameters, unpack_weights
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.worker import TRAINING

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
-from lstmc.verify.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, InterpreterExecutor, Report, check
 from lstmc.errors import LstmcError
-from lstmc.verify.conditioning import relative_gap
+from lstmc.verification.conditioning import relative_gap
+from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, InterpreterExecutor, Report, check
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.targets.load import load_target
 from tools.gpu_check.cases import Case

@@ -11,11 +11,10 @@ import argparse
 import sys
 
 from lstmc.errors import LstmcError
-from lstmc_caffe.install.progress import Report
+from lstmc_caffe.install.system import Report
 from lstmc_caffe.readers.environment import make
-from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.known import load_reader, reader_names
-from lstmc_caffe.readers.session import ReaderSession
+from lstmc_caffe.readers.session import ReaderExecutor, ReaderSession
 from tools.readers.found import Found, known
 from tools.readers.grid import outcomes
 from tools.readers.table import write_table

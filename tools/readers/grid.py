@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 from lstmc.backend import Artifact, Compiled, load_backend, load_cell
 from lstmc.catalog import library_names
-from lstmc.verify.differential import check
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
+from lstmc.verification.differential import check
 from lstmc.weights import random_weights
-from lstmc_caffe.readers.executor import ReaderExecutor
-from lstmc_caffe.readers.reader import Reader
-from lstmc_caffe.readers.session import ReaderError
+from lstmc_caffe.readers.known import Reader
+from lstmc_caffe.readers.session import ReaderError, ReaderExecutor
 from tools.readers.found import Row
 
 STEPS, SIZES = 4, {"D": 5, "H": 4}  # other dimensions of a cell are 3

@@ -7,13 +7,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lstmc.templates import text_templates
-from lstmc_caffe.fused.arithmetic import number
-from lstmc_caffe.fused.functions import CPU, GPU, functions, header
-from lstmc_caffe.fused.memory import Array
-from lstmc_caffe.fused.plan import Plan
-from lstmc_caffe.fused.plan_text import plan_text
-from lstmc_caffe.fused.work import Loop, Product, Work, plain
+from lstmc.text import text_templates
+from lstmc_caffe.fused.loop_code import number
+from lstmc_caffe.fused.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
+from lstmc_caffe.fused.plan import Plan, plan_text
 
 PREFIX = "Fused_"  # begins the types of generated layers
 _TEMPLATES = text_templates("lstmc_caffe", "fused")

@@ -1,12 +1,36 @@
-"""Where values of a generated layer are: its blobs, and buffers of its own."""
+"""The memory of a generated layer: its blobs and buffers, the work of each step on them, and the functions it calls."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from typing import Literal
 
-from lstmc_caffe.fused.functions import taken_names
+from lstmc.ir import Ref
+
+CPU = ("elements.h", "vectors.h", "panels.h", "products.h", "weight_gradients.h")  # each needs those before it
+GPU = ("gpu_functions.h",)
+_TAKEN = re.compile(r"(?<!::)\b([A-Za-z_]\w*)(?:<[^<>;]*>)?\(|#define (\w+)")  # functions, what looks like one, macros
+
+
+def header(name: str) -> str:
+    """The text of a header of this folder, or of what includes one."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def functions(names: tuple[str, ...]) -> str:
+    """Headers as one text, in their order."""
+    return "\n".join(header(name) for name in names)
+
+
+@cache
+def taken_names() -> frozenset[str]:
+    """What may be called, or is a macro, in a source of either language: no variable of a layer may hide it."""
+    found = _TAKEN.findall(functions(CPU + GPU))
+    return frozenset(name for names in found for name in names if name)
+
 
 _KEYWORDS = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t char8_t class
@@ -96,3 +120,87 @@ class Place:
     def of_row(self) -> str:
         """The C++ for where row ``n`` of this step begins."""
         return self.of_step + (f" + n * {self.array.size}" if self.array.rows else "")
+
+
+def plain(text: str) -> str:
+    """What may stand in a comment of C++: nothing that ends or continues it."""
+    return re.sub(r"[^ -~]|\\", "?", text)
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where a value goes: written over what is there, or added to it."""
+
+    ref: Ref
+    place: Place
+    add: bool = False
+
+
+@dataclass
+class Product:
+    """y [rows, outs] = x [rows, ins] times w [outs, ins] transposed, or times w [ins, outs]; plus b."""
+
+    x: Place
+    w: Place
+    y: Place
+    outs: int
+    ins: int
+    lead: int
+    transposed: bool
+    b: Place | None
+    panels: Array  # where w is packed
+    when: Literal["before", "step", "after"]  # the loop over steps: one product for all, or one each
+    comment: str
+
+    @property
+    def enough(self) -> int:
+        """The rows, of all steps, from which on packing w pays: measured, see docs/decisions/0024."""
+        if not self.transposed:
+            return 48
+        return 32 if self.outs * self.ins <= 2**18 else 96
+
+    @property
+    def of_bottom(self) -> bool:
+        """Whether it is the gradient of a bottom, which a net may not want."""
+        return self.when == "after" and self.y.array.kind == "bottom_diff"
+
+    def arrays(self) -> set[str]:
+        """The names of what it reads and writes."""
+        return {place.array.name for place in (self.x, self.w, self.y, self.b) if place} | {self.panels.name}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A line of a loop that writes one element, over what is there or added to it.
+
+    ``shared``: the array has no rows of its own, so every row of the batch adds to the same element.
+    """
+
+    element: str
+    value: str
+    add: bool
+    shared: bool
+
+    def __str__(self) -> str:
+        return f"{self.element} {'+=' if self.add else '='} {self.value};"
+
+
+@dataclass
+class Loop:
+    """Lines of C++ for each of ``size`` elements ``j``, of one row after the other; ``pointers`` are what they use.
+
+    ``independent``: no element needs another one, so that many can be done at once.
+    """
+
+    size: int
+    pointers: dict[str, tuple[Place, bool]] = field(default_factory=dict)  # name -> place, whether it is written
+    lines: list[str | Store] = field(default_factory=list)  # each with what it is, as a comment
+    comments: list[str] = field(default_factory=list)
+    independent: bool = True
+
+    def arrays(self) -> set[str]:
+        """The names of what it reads and writes."""
+        return {place.array.name for place, _ in self.pointers.values()}
+
+
+Work = Product | Loop

@@ -10,11 +10,8 @@ from typing import Literal
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref
 from lstmc.ops import Arg, Concat, Full, Largest, Linear, Max, Softmax, Sum, Transpose
-from lstmc_caffe.fused.arithmetic import ELEMENT, MOVES, added
-from lstmc_caffe.fused.loop_code import LoopCode
-from lstmc_caffe.fused.memory import Array, Names, Place
-from lstmc_caffe.fused.values import HERE, J, Values
-from lstmc_caffe.fused.work import Loop, Product, Sink, Work
+from lstmc_caffe.fused.loop_code import ELEMENT, HERE, MOVES, J, LoopCode, Values, added
+from lstmc_caffe.fused.memory import Array, Loop, Names, Place, Product, Sink, Work
 
 WIDEST = 32  # columns of a panel, at most: see vectors.h
 

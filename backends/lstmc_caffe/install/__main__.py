@@ -10,10 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from lstmc.errors import LstmcError
-from lstmc_caffe.install.cuda import DEFAULT_ARCHITECTURES, EMULATED, cuda_recipe, parse_architectures
-from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.installer import install, require_mpi
-from lstmc_caffe.install.recipe import CPU
+from lstmc_caffe.install.recipe import CPU, DEFAULT_ARCHITECTURES, EMULATED, cuda_recipe, parse_architectures
+from lstmc_caffe.install.system import InstallError
 
 
 def _positive(text: str) -> int:

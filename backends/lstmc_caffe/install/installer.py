@@ -18,11 +18,8 @@ from rich.console import Console
 from lstmc.cache import private_folder
 from lstmc_caffe.install import packages, record
 from lstmc_caffe.install.build import Order, build
-from lstmc_caffe.install.system import run
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.interpreter import Interpreter, describe
-from lstmc_caffe.install.progress import Report
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
+from lstmc_caffe.install.system import InstallError, Interpreter, Report, describe, run
 from lstmc_caffe.place.place import CaffeLocation, gpu_state
 from lstmc_caffe.place.ranks import PACKAGES
 

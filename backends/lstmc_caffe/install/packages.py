@@ -9,9 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Protocol
 
-from lstmc_caffe.install.system import failure
-from lstmc_caffe.install.errors import InstallError, MissingPackagesError
-from lstmc_caffe.install.progress import Report
+from lstmc_caffe.install.system import InstallError, MissingPackagesError, Report, failure
 
 _OWN_CAFFE = "or use a Caffe of your own: set LSTMC_CAFFE_PYTHON and LSTMC_CAFFE_PYTHONPATH"
 

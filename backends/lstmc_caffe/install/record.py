@@ -16,8 +16,7 @@ from pydantic import Field
 
 from lstmc.cache import foreign
 from lstmc.files.json_file import NotExpected, read_json
-from lstmc_caffe.install.cuda import EMULATED, cuda_recipe, libraries
-from lstmc_caffe.install.recipe import CPU, Platform, Recipe
+from lstmc_caffe.install.recipe import CPU, EMULATED, Platform, Recipe, cuda_recipe, libraries
 
 RECORD = "install.json"
 BINDING = Path("python/caffe/_caffe.so")

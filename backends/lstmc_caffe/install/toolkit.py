@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lstmc_caffe.install.system import run
-from lstmc_caffe.install.cuda import LIBRARIES, libraries
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.pip import failure, pip
-from lstmc_caffe.install.recipe import Recipe, Wheel
+from lstmc_caffe.install.recipe import LIBRARIES, Recipe, Wheel, libraries
 from lstmc_caffe.install.record import CUDA, architectures_of
+from lstmc_caffe.install.source import pip, pip_failure
+from lstmc_caffe.install.system import InstallError, run
 
 INSIDE = Path("nvidia/cu13")  # where these wheels put everything
 _HEADER = Path("include/crt/host_defines.h")  # that the wheel of the run-time library lacks
@@ -174,6 +172,6 @@ def _unpacked(wheels: Sequence[Wheel], folder: Path, report: Told) -> Path:
             *("--target", str(partial), "--requirement", str(requirements)),
         )
         if returncode != 0:
-            raise failure(f"pip could not install {names}", output, [_OFFLINE])
+            raise pip_failure(f"pip could not install {names}", output, [_OFFLINE])
         partial.rename(folder)
     return folder / INSIDE

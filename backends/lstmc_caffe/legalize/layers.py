@@ -1,13 +1,192 @@
-"""Ops that move elements to Slice, Concat, Reshape and Tile."""
+"""Rules from core ops to layers: inputs, elementwise functions, shapes, sequences, images and losses."""
 
 from __future__ import annotations
 
-from lstmc.ir import Builder, Node
-from lstmc.ops import Concat, Op, Reshape, Split, Stack, Tile, Transpose, Unstack
+from dataclasses import fields
+from math import prod
+
+from lstmc.ir import Builder, Node, Ref
+from lstmc.ops import (
+    Accuracy,
+    Affine,
+    AvePool,
+    Concat,
+    Conv,
+    Dropout,
+    Embed,
+    EuclideanLoss,
+    Full,
+    Input,
+    Max,
+    MaxPool,
+    Op,
+    Power,
+    Reshape,
+    Round,
+    SigmoidCrossEntropyLoss,
+    SoftmaxLoss,
+    Split,
+    Stack,
+    Sum,
+    Tile,
+    Transpose,
+    Unstack,
+)
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, layer_of
+from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, check_blob, layer_of, shaped
+from lstmc_caffe.legalize.rules import core_op, layer_rules
+from lstmc_caffe.ops import pointwise
 from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
+
+
+def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Input)
+    layer = caffe.InputLayer if node.op.fill is None else caffe.FilledInput
+    return layer_of(b, node, layer(node.op.shape, node.op.fill, node.op.values))
+
+
+def full_to_dummy_data(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Full)
+    return layer_of(b, node, caffe.DummyData(node.op.shape, node.op.value))
+
+
+def _on_images(b: Builder, node: Node, op: Op, x: Ref, *learned: Ref) -> Refs:
+    """A layer on images [N, C, H, W], where x is [..., C, H, W]."""
+    shape = b.type(x).shape
+    images = shaped(b, x, (prod(shape[:-3]), *shape[-3:]))
+    if len(shape) == 4:
+        return layer_of(b, node, op, images, learned=learned)
+    made = b.add(op, images, *learned, loc=node.loc)
+    return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *made)
+
+
+def conv_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    op, (x, w, *bias) = node.op, args
+    assert isinstance(op, Conv)
+    check_blob(b, node, w, "Convolution")
+    if bias:
+        check_blob(b, node, bias[0], "Convolution", "b")
+    out, _, height, width = b.type(w).shape
+    # along an axis where the kernel has one element a dilation changes nothing
+    used = {d for d, size in zip(op.dilation, (height, width), strict=True) if size > 1} or {1}
+    dilation = op.dilation if len(used) > 1 else (max(used), max(used))
+    layer = caffe.Convolution(op.stride, op.pad, dilation, op.group, out, (height, width), bool(bias))
+    return _on_images(b, node, layer, x, w, *bias)
+
+
+def pool_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    op = node.op
+    assert isinstance(op, MaxPool | AvePool)
+    layer = caffe.MaxPooling if isinstance(op, MaxPool) else caffe.AvePooling
+    return _on_images(b, node, layer(op.size, op.stride, op.pad), args[0])
+
+
+def softmax_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    op, (x, label) = node.op, args
+    assert isinstance(op, SoftmaxLoss)
+    shape, axis = b.type(x).shape, op.axis
+    if axis == 0:  # the layer wants first axes that agree
+        x, label, axis = shaped(b, x, (1, *shape)), shaped(b, label, (1, *shape[1:])), 1
+    return layer_of(b, node, caffe.SoftmaxWithLoss(axis, op.ignore_label, op.normalization), x, label)
+
+
+def accuracy_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    op = node.op
+    assert isinstance(op, Accuracy)
+    return layer_of(b, node, caffe.AccuracyLayer(op.axis, op.top_k, op.ignore_label), *args)
+
+
+def _at_most_four_axes(b: Builder, refs: Refs) -> Refs:
+    shape = b.type(refs[0]).shape
+    return refs if len(shape) <= 4 else tuple(shaped(b, ref, (shape[0], prod(shape[1:]))) for ref in refs)
+
+
+def sigmoid_loss_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """The layer divides by the size of the first axis; a Power makes another number of it."""
+    op = node.op
+    assert isinstance(op, SigmoidCrossEntropyLoss)
+    shape = b.type(args[0]).shape
+    layer, operands = caffe.SigmoidCrossEntropyLossLayer(), _at_most_four_axes(b, args)
+    if op.number(shape) == shape[0]:
+        return layer_of(b, node, layer, *operands)
+    loss = b.add(layer, *[as_value(b, ref) for ref in operands], loc=node.loc)
+    return layer_of(b, node, caffe.PowerLayer(scale=shape[0] / op.number(shape)), *loss)
+
+
+def euclidean_loss_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    return layer_of(b, node, caffe.EuclideanLossLayer(), *_at_most_four_axes(b, args))
+
+
+# Up to here a whole power becomes a product: Power's backward divides by x, which is NaN at x = 0.
+LARGEST_PRODUCT = 8
+
+# The functions that are a layer's by the same name: of each element, and softmax.
+LAYERS = tuple(layer for layer in caffe.CAFFE_OPS if layer.__module__ == pointwise.__name__ and core_op(layer))
+FUNCTION_LAYERS: dict[type[Op], Op] = {
+    core: layer() for layer in LAYERS if (core := core_op(layer)) is not None and not fields(layer)
+}
+
+
+def affine_to_power(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Affine)
+    return layer_of(b, node, caffe.PowerLayer(1.0, node.op.scale, node.op.shift), *args)
+
+
+def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Power)
+    exponent = node.op.exponent
+    if exponent in range(3, LARGEST_PRODUCT + 1):
+        value = as_value(b, args[0])
+        return layer_of(b, node, caffe.Eltwise("PROD"), *(value,) * int(exponent))
+    return layer_of(b, node, caffe.PowerLayer(exponent), *args)
+
+
+def round_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """A shift that rounds, and back by a sum: of another Power OpenCV would make one with it, or with a next one."""
+    rounded = b.add(caffe.RoundingPower(), as_value(b, args[0]), names=(f"{node.name}/rounded",), loc=node.loc)
+    back = caffe.DummyData(node.types[0].shape, -caffe.RoundingPower.shift)
+    shift = b.add(back, names=(f"{node.name}/shift",), loc=node.loc)
+    return layer_of(b, node, caffe.Eltwise("SUM"), *rounded, *shift)
+
+
+def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    x, w = args
+    check_blob(b, node, w, "Embed")
+    return layer_of(b, node, caffe.EmbedLayer(*b.type(w).shape), x, learned=(w,))
+
+
+def dropout_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Dropout)
+    return layer_of(b, node, caffe.DropoutLayer(node.op.ratio, node.op.draw), *args)
+
+
+def sum_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """Reduction sums all axes from one on; a sum over other ones is a mean of images of one column."""
+    assert isinstance(node.op, Sum)
+    axis, (x,) = node.op.axis, args
+    shape = b.type(x).shape
+    if axis == len(shape) - 1:
+        below = b.node(x.node)
+        if isinstance(below.op, caffe.Reduction):  # this axis and those that it sums
+            (x,) = b.args(below.name)
+        return layer_of(b, node, caffe.Reduction(axis), x)
+    means = b.add(caffe.AvePooling((shape[axis], 1)), _columns(b, x, axis), loc=node.loc)
+    sums = b.add(caffe.PowerLayer(scale=float(shape[axis])), *means, loc=node.loc)
+    return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *sums)
+
+
+def max_to_pooling(b: Builder, node: Node, args: Refs) -> Refs:
+    assert isinstance(node.op, Max)
+    (x,), axis = args, node.op.axis
+    largest = b.add(caffe.MaxPooling((b.type(x).shape[axis], 1)), _columns(b, x, axis), loc=node.loc)
+    return layer_of(b, node, caffe.ReshapeLayer(node.types[0].shape), *largest)
+
+
+def _columns(b: Builder, x: Ref, axis: int) -> Ref:
+    """x as images of one channel, whose columns are along ``axis``."""
+    shape = b.type(x).shape
+    return shaped(b, x, (prod(shape[:axis]), 1, shape[axis], prod(shape[axis + 1 :])))
 
 
 def split_to_slice(b: Builder, node: Node, args: Refs) -> Refs:
@@ -53,6 +232,23 @@ def stack_to_concat(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 RULES: dict[type[Op], LegalizeRule] = {
+    Input: input_to_layer,
+    Full: full_to_dummy_data,
+    Conv: conv_to_layer,
+    MaxPool: pool_to_layer,
+    AvePool: pool_to_layer,
+    SoftmaxLoss: softmax_loss_to_layer,
+    SigmoidCrossEntropyLoss: sigmoid_loss_to_layers,
+    EuclideanLoss: euclidean_loss_to_layer,
+    Accuracy: accuracy_to_layer,
+    Affine: affine_to_power,
+    Power: power_to_layers,
+    Round: round_to_layers,
+    **layer_rules(*LAYERS),
+    Embed: embed_to_layer,
+    Dropout: dropout_to_layer,
+    Max: max_to_pooling,
+    Sum: sum_to_layers,
     Split: split_to_slice,
     Concat: concat_to_layer,
     Reshape: reshape_to_layer,

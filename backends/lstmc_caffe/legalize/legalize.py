@@ -1,4 +1,8 @@
-"""Core ops to Caffe layers, by named rules. The result is still a graph, and still means the same."""
+"""Legalisation: rewrite core ops to Caffe layers by named rules. The result is a graph of the same meaning.
+
+Before it: values for a layer and for a blob get nodes of their own, packed parameters that no step has as a blob enter
+their scan as values, and gradients to operands for which Caffe has none are refused.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,122 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lstmc.errors import BackendError
-from lstmc.ir import Builder, Graph, Node, Ref, Scan, Stage
-from lstmc.ops import Arg, Op, Param, Precomputed
-from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite
+from lstmc.ir import (
+    Builder,
+    Graph,
+    Node,
+    Rebuild,
+    Ref,
+    Scan,
+    Stage,
+    depending,
+    has_gradient,
+    is_weight,
+    is_weight_op,
+    precomputed_nodes,
+)
+from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Precomputed
+from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite, with_role
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.fused.op import FusedScan
-from lstmc_caffe.legalize.blobs import as_value, outputs_as_values, packing_nodes, weight_nodes
-from lstmc_caffe.legalize.checks import check_gradients_end
+from lstmc_caffe.fused.rows import FusedScan
+from lstmc_caffe.legalize.blobs import alone_in_a_blob, as_value, outputs_as_values, packing_nodes, weight_nodes
 from lstmc_caffe.legalize.fused import scan_to_layer
-from lstmc_caffe.legalize.packed_values import with_packed_values
-from lstmc_caffe.legalize.precomputed import with_layers_apart
 from lstmc_caffe.legalize.rules import rules, used
 from lstmc_caffe.legalize.tied import with_transposes_apart, with_transposes_in_bodies
+
+REASON = "Caffe has no gradient there, and aborts where one is asked for"
+
+
+def check_gradients_end(graph: Graph) -> None:
+    """Raise for indices, labels or targets that depend on a parameter. ``graph`` is a model's, with its scans."""
+    depending(graph, _is_weight_leaf, _check)
+
+
+def _is_weight_leaf(node: Node) -> bool:
+    return isinstance(node.op, Param) or (isinstance(node.op, Arg) and node.op.role == "weight")
+
+
+def _check(graph: Graph, trained: set[Ref]) -> None:
+    for node in graph:
+        args = graph.args(node.name)
+        for slot in node.op.undifferentiated if has_gradient(node) else ():
+            if args[slot] in trained:
+                raise BackendError(
+                    f"{node.op.name}: {node.op.operands[slot]} must not depend on a Param: {REASON}",
+                    loc=node.loc,
+                    notes=(f"found {graph.value_name(args[slot])}: {graph.type(args[slot])}",),
+                )
+
+
+def with_packed_values(graph: Graph) -> Graph:
+    """Packed parameters that no step has as a blob enter their scan as values.
+
+    As weights they would be blobs of their own, and the same parameters could not be used elsewhere in training. A bias
+    is a value too where as a blob it would be refused.
+    """
+    readers = graph.readers()
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Scan):
+            return None
+        values = set()
+        for slot, ref in enumerate(graph.args(node.name)):
+            if node.op.role(slot) == "weight" and is_weight_op(graph.node(ref.node).op):
+                biases = alone_in_a_blob(graph, ref, readers)
+                if not any(_has_as_blob(body, slot, biases) for body in node.op.bodies):
+                    values.add(slot)
+        if not values:
+            return None
+        scan = in_bodies(node.op, lambda body: with_role(body, values, "static"))
+        return b.add(scan, *args, names=node.names, loc=node.loc)
+
+    return rewrite(graph, visit)
+
+
+def _has_as_blob(body: Graph, slot: int, biases: bool) -> bool:
+    """Whether an argument of a body, or what is packed from it, may be a blob of a layer; ``biases`` are some too."""
+    argument = Ref(body.body_args()[slot].name)
+    return any(
+        ref == argument and (_is_blob(node, at, biases) or (is_weight_op(node.op) and is_weight(body, Ref(node.name))))
+        for node in body
+        for at, ref in enumerate(body.args(node.name))
+    )
+
+
+def _is_blob(node: Node, slot: int, biases: bool) -> bool:
+    if isinstance(node.op, Scan):
+        return node.op.role(slot) == "weight"
+    return isinstance(node.op, Linear | Conv | Embed) and (slot == 1 or (slot == 2 and biases))
+
+
+def with_layers_apart(graph: Graph) -> Graph:
+    """A copy, for layers, of each value that is not a weight and only a part of one, where something else reads it too.
+
+    Passes that merge what is alike (``cse``, ``simplify``) share constants, and functions of parameters, among both.
+    """
+    computed = precomputed_nodes(graph)
+    read = {ref for node in graph if node.name not in computed for ref in graph.args(node.name)}
+    read |= {output.ref for output in graph.outputs}
+    roots = [ref for ref in read if ref.node in computed and not is_weight(graph, ref)]
+    if not roots:
+        return graph
+    copied = {name for name in graph.needed(roots) & computed if not is_weight(graph, Ref(name))}
+    rebuild = Rebuild(graph)
+    layers: dict[Ref, Ref] = {}
+    for node in graph:
+        args = graph.args(node.name)
+        if node.name not in computed:
+            rebuild.copy(node, [layers.get(ref, rebuild.new[ref]) for ref in args])
+            continue
+        rebuild.copy(node)
+        if node.name in copied:
+            operands = [layers.get(ref, rebuild.new[ref]) for ref in args]
+            names = tuple(f"{name}/layer" for name in node.names)
+            made = rebuild.builder.add(node.op, *operands, names=names, loc=node.loc)
+            layers |= {Ref(node.name, out): ref for out, ref in enumerate(made)}
+    rebuild.new |= layers
+    return rebuild.finish()
+
 
 KEPT: frozenset[type[Op]] = frozenset((Param, Arg, Precomputed))
 

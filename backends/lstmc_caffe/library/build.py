@@ -1,28 +1,152 @@
-"""Compiling the layers of a net for the Caffe that is to run it; what was compiled once is found again."""
+"""Compile the generated layers of a net for one build of Caffe, and cache the libraries.
+
+The cache keeps the most recently used files, up to a number and a size, and discards damaged ones.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 import platformdirs
 
 from lstmc.cache import check_private, private_folder
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import Source
-from lstmc_caffe.fused.functions import header
-from lstmc_caffe.install.recipe import CPU
-from lstmc_caffe.library.caffe_build import CaffeBuild
-from lstmc_caffe.library.remembered import keep, prune, used
-from lstmc_caffe.place.place import CaffeLocation
+from lstmc_caffe.fused.memory import header
+from lstmc_caffe.install.build import headers
+from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
+from lstmc_caffe.install.record import LIBRARY, architectures_of
+from lstmc_caffe.install.toolkit import Toolkit, kept
+from lstmc_caffe.place.place import INSTALL, CaffeLocation, last_json, run_probe, why_it_failed
+from lstmc_caffe.worker.layer_library import build_id
+
+MOST_FILES = 400
+MOST_BYTES = 100_000_000
+_DIGEST = hashlib.sha256().digest_size
+RECENT = 3600.0  # seconds: another process may be about to open what was used since
+
+
+def used(path: Path) -> bool:
+    """Whether a file is there as it was kept; it counts as used now."""
+    try:
+        content = path.read_bytes()
+        if not content or content[-_DIGEST:] != _file_digest(content[:-_DIGEST]):
+            return False  # a full disk, or a machine that stopped
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def keep(made: Path, path: Path) -> None:
+    """Have a file that was made in the same folder be ``path``, with its digest behind it: what follows an ELF file's
+    own bytes nobody reads."""
+    with made.open("ab") as file:
+        file.write(_file_digest(made.read_bytes()))
+    made.chmod(0o600)  # whatever the umask: what others could write is not loaded
+    made.rename(path)
+
+
+def _file_digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None:
+    """Remove what was used longest ago, while there are more ``files`` than so many, or more bytes than ``size``."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process removes too
+            state = path.stat()
+            if path.suffix in (".so", ".o"):
+                found.append((state.st_mtime, state.st_size, path))
+    count, total, now = 0, 0, time.time()
+    for at, length, path in sorted(found, reverse=True):
+        count, total = count + 1, total + length
+        if (count > files or total > size) and now - at > RECENT:
+            with suppress(OSError):
+                path.unlink()
+
+
+INCLUDE = "LSTMC_CAFFE_INCLUDE"
+
+
+@dataclass(frozen=True)
+class CaffeBuild:
+    """The linker's id of the file that holds Caffe's own code, and the folders of its headers.
+
+    For one with CUDA the ``recipe`` says for which GPUs it was built, and ``toolkit`` is what compiles for these.
+    """
+
+    identity: str
+    includes: tuple[Path, ...]
+    recipe: Recipe = CPU
+    toolkit: Toolkit | None = None
+
+    @classmethod
+    def of(cls, location: CaffeLocation) -> Self:
+        """Of the Caffe at a place. Raises :class:`BackendError` where it has no headers, or no id; InstallError where
+        it has CUDA, and what compiles that is not there.
+        """
+        includes = _include_folders(location)
+        if location.found_by == "installed":
+            assert location.pythonpath is not None
+            build = Path(location.pythonpath).parent
+            identity, architectures = _identity(build / LIBRARY), architectures_of(build)
+            if not architectures:
+                return cls(identity, includes)
+            toolkit = kept(build)
+            folders = (*includes, *map(Path, toolkit.includes))
+            return cls(identity, folders, cuda_recipe(architectures), toolkit)
+        ended = run_probe(location, "--build")
+        found = {} if isinstance(ended, str) else last_json(ended.stdout)
+        if "file" not in found:
+            reason = ended if isinstance(ended, str) else found.get("reason") or why_it_failed(ended)
+            raise BackendError(f"generated layers are compiled for one Caffe, and that of {location.python}: {reason}")
+        return cls(_identity(Path(found["file"])), includes)
+
+
+def _identity(library: Path) -> str:
+    found = build_id(str(library))
+    if not found:
+        raise BackendError(
+            f"generated layers are compiled for one build of Caffe: expected an id of it in {library}, found none",
+            notes=("link Caffe with -Wl,--build-id",),
+        )
+    return found
+
+
+def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
+    """The folders of Caffe's headers, of the very source that it was built from."""
+    given = os.environ.get(INCLUDE)
+    if given:
+        folders = tuple(Path(entry) for entry in given.split(os.pathsep))
+        for header in ("caffe/layer.hpp", "caffe/proto/caffe.pb.h"):
+            if not any((folder / header).is_file() for folder in folders):
+                raise BackendError(f"{INCLUDE}: expected a folder that holds {header}, found none in {given}")
+        return folders
+    if location.found_by != "installed" or location.pythonpath is None:
+        raise BackendError(
+            f"generated layers are compiled with Caffe's headers, and those of {location.python} are not known",
+            notes=(
+                f"set {INCLUDE} to the folders that hold caffe/layer.hpp and caffe/proto/caffe.pb.h",
+                f"or use the Caffe that lstmc builds: {INSTALL}",
+                "target caffe needs none",
+            ),
+        )
+    return (headers(Path(location.pythonpath).parent),)
+
 
 # What lets loops be vector code. Not -ffast-math: NaN and infinity stay, and sums are taken as they are written.
 FLAGS = (

@@ -5,13 +5,11 @@
 
 from lstmc.ops.dialects import ops_in
 from lstmc_caffe.ops.base import *
-from lstmc_caffe.ops.feed import *
 from lstmc_caffe.ops.images import *
 from lstmc_caffe.ops.leaf import *
 from lstmc_caffe.ops.loss import *
 from lstmc_caffe.ops.pointwise import *
 from lstmc_caffe.ops.product import *
-from lstmc_caffe.ops.read import *
 from lstmc_caffe.ops.recurrent import *
 from lstmc_caffe.ops.sequence import *
 from lstmc_caffe.ops.shape import *

@@ -1,4 +1,4 @@
-"""A Caffe layer as an op: what it computes, and how it stands in a net's text."""
+"""A Caffe layer as an op: its meaning, its text in a prototxt, and reading a layer of any net as an op."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from lstmc.errors import ShapeError
+from lstmc.errors import PluginError, ShapeError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Types, Uniform, Xavier
+from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.types import TensorType
-from lstmc_caffe.proto.setting import field_value, read_setting, says_more, write_setting
-
-__all__ = ["CaffeOp", "front_axis", "read_filler", "write_filler"]
+from lstmc_caffe.proto.solver import field_value, read_setting, says_more, write_setting
 
 
 @dataclass(frozen=True)
@@ -113,3 +112,36 @@ def read_filler(message: Any) -> Filler | None:
         case "msra":
             return Msra(norm)
     return None
+
+
+LayerOps = Mapping[str, tuple[type[CaffeOp], ...]]
+
+
+def layer_ops() -> LayerOps:
+    """The ops of each type of layer, of all installed dialects; one that does not load is `doctor`'s to name."""
+    found: dict[str, tuple[type[CaffeOp], ...]] = {}
+    for name in dialects():
+        try:
+            ops = load_dialect(name).values()
+        except PluginError:
+            continue
+        for op in ops:
+            if issubclass(op, CaffeOp):
+                found[op.layer_type] = (*found.get(op.layer_type, ()), op)
+    return found
+
+
+def read_layer(layer: Any, bottoms: Types, ops: LayerOps) -> CaffeOp | None:
+    """The op that a LayerParameter is, on bottoms of these types; None where none of ``ops`` does what it does.
+
+    What the layer's blobs begin with, how they are trained and how much its tops weigh in a loss is not the op's.
+    Raises :class:`ShapeError` where its parameters do not fit its bottoms.
+    """
+    for op in ops.get(layer.type, ()):
+        found = op.read(layer, bottoms) if bottoms or not op.operands else None
+        if found is not None:
+            return found
+    return None
+
+
+__all__ = ["CaffeOp", "LayerOps", "front_axis", "layer_ops", "read_filler", "read_layer", "write_filler"]

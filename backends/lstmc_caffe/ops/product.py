@@ -10,12 +10,12 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.errors import ShapeError
-from lstmc.numerals import shortest
 from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Transpose, Types
 from lstmc.ops.base import AlongAxis, applied, sample_type
+from lstmc.text import shortest
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.setting import says_more
+from lstmc_caffe.proto.solver import says_more
 
 __all__ = ["Bias", "Eltwise", "InnerProduct", "RoundingScale", "Scale", "ScaleBias", "TransposedInnerProduct"]
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 import psutil
 
 from lstmc.errors import TrainingError
-from lstmc.mpi_launcher import launched
+from lstmc.process.status import launched
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.place.process import CaffeError, WorkerProcess
 from lstmc_caffe.worker import RANK

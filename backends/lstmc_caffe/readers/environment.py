@@ -17,7 +17,7 @@ import platformdirs
 
 from lstmc.cache import check_private, private_folder
 from lstmc.errors import BackendError
-from lstmc_caffe.readers.reader import Environment, Reader
+from lstmc_caffe.readers.known import Environment, Reader
 
 RECORD = "environment.json"
 

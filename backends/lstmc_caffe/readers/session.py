@@ -1,24 +1,28 @@
-"""Nets run in a reader: each of its stages in a worker process that lives on from net to net."""
+"""Run nets in another runtime: sessions in worker processes, the differential check, and doctor's entries."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-from lstmc.errors import BackendError
+from lstmc.backend import Artifact, Compiled, Execution, Finding, RunArrays
+from lstmc.errors import Argument, BackendError, PluginError
+from lstmc.ir import Ref
 from lstmc.ops import Array
-from lstmc.similar_names import nearest_or_all
+from lstmc.text import nearest_or_all
+from lstmc.verification.differential import wanted_gradients
 from lstmc_caffe.place.process import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.environment import interpreter
-from lstmc_caffe.readers.reader import Reader, Stage
+from lstmc_caffe.readers.known import Reader, Stage, load_reader, reader_names
 from lstmc_caffe.worker import WORKER
+from lstmc_caffe.write.feeds import feed_blobs, given_arrays, host_values, read_blobs
 
 Shape = tuple[int, ...]
 SECONDS = 900.0  # for one net; starting takes part of it, and RKNN 5 minutes of one of 350 layers on a busy machine
@@ -129,3 +133,80 @@ def _own_words(error: CaffeError, title: str, function: str) -> str:
         return said
     doing = {"about": "cannot be imported"}.get(function, f"does not {function} the net")
     return f"{title} {doing}: {said}"
+
+
+FORWARD_ONLY = "the runtime has no backward pass"
+OUTPUTS_ONLY = "the runtime exposes outputs only"
+
+
+class ReaderExecutor:
+    """A reader on the CPU. Its processes live from net to net, until it is closed."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.name, self.target = reader.name, reader.target
+        self._session = ReaderSession(reader)
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be used here, with the command that installs it, or None."""
+        try:
+            self._session.version()
+        except ReaderError as error:
+            return "\n".join((error.message, *error.notes))
+        return None
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """One forward pass of the artifact's own prototxt and caffemodel, the outputs' blobs read back by name.
+
+        Raises :class:`ReaderError` with what the reader says where it does not take the net.
+        """
+        graph = compiled.expanded
+        inputs = given_arrays(compiled.model, graph, arrays.inputs)
+        wanted = {
+            graph.value_name(ref): graph.type(ref).shape for o in graph.outputs for ref in read_blobs(graph, o.ref)
+        }
+        prototxt, caffemodel = (artifact.files[f"{compiled.name}.{suffix}"] for suffix in ("prototxt", "caffemodel"))
+        try:
+            blobs: dict[str, Array] = dict(
+                self._session.run(prototxt, caffemodel, feed_blobs(graph, inputs), wanted),
+            )
+        except ReaderError as error:
+            if compiled.target == self.target:
+                raise
+            argument = Argument("target", self.target)
+            note = f"the net is for target {compiled.target}; the target for this program is {argument}"
+            raise ReaderError(error.message, notes=[*error.notes, note], arguments=(argument,)) from None
+        refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
+        untold = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+        return Execution(
+            values=inputs | blobs | host_values(graph, blobs),
+            input_gradients={},
+            param_gradients={},
+            absent={graph.value_name(ref): OUTPUTS_ONLY for ref in refs if graph.value_name(ref) not in wanted},
+            untold=dict.fromkeys(untold, FORWARD_ONLY),
+            tolerance=self._session.reader.tolerance,
+        )
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def reader_findings() -> Iterator[Finding]:
+    """Yield a finding for each runtime. All are optional, so how to install one is no fix."""
+    for name in reader_names():
+        found, detail = _state(name)
+        yield Finding(name, found, detail, group="runtimes")
+
+
+def _state(name: str) -> tuple[bool, str]:
+    """Return whether a runtime is installed, and its version or how to install it."""
+    try:
+        reader = load_reader(name)
+        if any(interpreter(environment) is None for environment in reader.environments):
+            return False, f"{reader.title} is not installed: {reader.how_to_install}"
+        if reader.environments:  # their runtimes start slowly, and their versions are those they were installed with
+            packages = ", ".join(requirement for of in reader.environments for requirement in of.requires)
+            return True, f"{reader.title}, an environment of {packages}"
+        with ReaderSession(reader) as session:
+            return True, f"{reader.title} {session.version()}"
+    except (PluginError, ReaderError) as error:
+        return False, error.message

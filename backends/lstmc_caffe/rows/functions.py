@@ -1,19 +1,233 @@
-"""Functions of each element by others, where a target does not have their layers."""
+"""Elementwise functions, sums and products by the layers of a target: Eltwise, Power, Scale, Bias, Concat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
+from math import prod
 
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
 from lstmc.ir import Ref
-from lstmc.ops import Array, Op
+from lstmc.ops import Array, Op, Reshape
 from lstmc.passes import Refs
+from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.form import Form
-from lstmc_caffe.rows.sums import power_layers
+from lstmc_caffe.rows.layout import Form, Shape, last_axis, matrix_at, unviewed
+
+
+def eltwise(form: Form, op: Op, args: Refs) -> Refs:
+    """On matrices, two bottoms at a time and without coeff, as far as the target asks for that."""
+    assert isinstance(op, caffe.Eltwise)
+    return (form.result(combined(form, op, args)),)
+
+
+def combined(form: Form, op: caffe.Eltwise, values: Sequence[Ref], called: str = "") -> Ref:
+    """Values of one size by Eltwise, on matrices of one shape, as many at a time as the target takes; the result is the
+    node's own value if it is not ``called`` otherwise."""
+    blobs = _in_one_shape(form, values)
+    name, type_ = called or form.node.name, form.b.type(blobs[0])
+    if len(blobs) == 1:
+        return blobs[0]
+    if (op.operation != "MAX" or len(blobs) == 2) and form.fits(op, *[type_] * len(blobs)):
+        return form.layer(op, *blobs, name=called)
+    weights = op.coeff or (1.0,) * len(blobs)
+    if op.coeff and not form.fits(caffe.Eltwise("SUM", weights[:2]), type_, type_):
+        blobs = [ref if weight == 1 else _times(form, ref, weight) for ref, weight in zip(blobs, weights, strict=True)]
+        return combined(form, caffe.Eltwise("SUM"), blobs, called)
+    total = blobs[0]
+    for number, (ref, weight) in enumerate(zip(blobs[1:], weights[1:], strict=True), 2):
+        coeff = () if not op.coeff else (weights[0] if number == 2 else 1.0, weight)
+        partial = called if number == len(blobs) else f"{name}/{number}"
+        total = _of_two(form, caffe.Eltwise(op.operation, coeff), total, ref, partial)
+    return total
+
+
+def _of_two(form: Form, op: caffe.Eltwise, a: Ref, b: Ref, called: str) -> Ref:
+    """Eltwise of two blobs; the larger one by others, where the target has no MAX and what it takes."""
+    type_ = form.b.type(a)
+    others = all(map(form.target.allows, ("ReLU", "Sigmoid")))
+    if op.operation == "MAX" and others and not form.fits(op, type_, type_):
+        return _larger(form, a, b, called)
+    return form.layer(op, a, b, name=called)
+
+
+def _larger(form: Form, a: Ref, b: Ref, called: str) -> Ref:
+    """The larger of each two elements, by ReLU: a + relu(b - a) where a is larger, b + relu(a - b) where b is.
+
+    The other sum has lost the digits that a - b has no place for, so they weigh sigmoid(a - b) and sigmoid(b - a):
+    where these are not 0 and 1, both sums have all digits.
+    """
+    name, total, product = called or form.node.name, caffe.Eltwise("SUM"), caffe.Eltwise("PROD")
+    ahead = form.layer(total, a, _times(form, b, -1.0), name=f"{name}/ahead")
+    behind = power_layers(form, caffe.PowerLayer(scale=-1.0), ahead, f"{name}/behind")
+    weighed = []
+    for base, lead, gap, side in ((a, ahead, behind, "first"), (b, behind, ahead, "second")):
+        missing = form.layer(caffe.ReLULayer(), gap, name=f"{name}/{side}/missing")
+        larger = form.layer(total, base, missing, name=f"{name}/{side}/larger")
+        weight = form.layer(caffe.SigmoidLayer(), lead, name=f"{name}/{side}/weight")
+        weighed.append(form.layer(product, larger, weight, name=f"{name}/{side}"))
+    return form.layer(total, *weighed, name=called)
+
+
+def _in_one_shape(form: Form, values: Sequence[Ref]) -> list[Ref]:
+    """For matrices, in the shape of a matrix that is there, rather than of a view. Every Eltwise is made of what this
+    gives, as that is what a second run makes of it."""
+    if not form.rows:
+        return list(values)
+    made = [ref for ref in values if unviewed(form.b, ref) == ref and len(form.shape(ref)) == 2]
+    shape = form.shape(made[0] if made else form.blob(values[0]))
+    return [form.view(ref, shape) for ref in values]
+
+
+def _times(form: Form, ref: Ref, factor: float) -> Ref:
+    name = f"{form.node.name}/{'negated' if factor == -1 else 'scaled'}"
+    scaled = power_layers(form, caffe.PowerLayer(scale=factor), form.blob(ref), name)
+    return form.view(scaled, form.shape(ref))
+
+
+def power(form: Form, op: Op, args: Refs) -> Refs:
+    assert isinstance(op, caffe.PowerLayer)
+    return (form.result(power_layers(form, op, form.blob(args[0]), form.node.name)),)
+
+
+# OpenCV takes a * x ** p + b, written as two Power layers, for (a x + b) ** p where the first one has no shift
+# (PowerFunctor::tryFuse, modules/dnn/src/layers/elementwise_layers.cpp). This one keeps it from that, and is lost
+# beside any x: the smallest normal float32.
+NO_SHIFT = 2.0**-126
+
+
+def power_layers(form: Form, op: caffe.PowerLayer, x: Ref, name: str) -> Ref:
+    """(shift + scale x) ** power: a Power, or where there is none what gives the same numbers exactly."""
+    type_ = form.b.type(x)
+    if form.rows and op.power == 2 and not op.shift:
+        inner = x if op.scale == 1 else power_layers(form, caffe.PowerLayer(1.0, op.scale), x, f"{name}/inner")
+        return form.layer(caffe.Eltwise("PROD"), inner, inner, name=name)
+    if form.rows and op.power != 1 and not op.shift and form.target.allows("Power"):
+        op = replace(op, shift=NO_SHIFT)
+    weighed = caffe.Eltwise("SUM", (op.scale / 2, op.scale / 2))
+    if form.fits(op, type_):
+        return form.layer(op, x, name=name)
+    if op.power == 2:
+        inner = power_layers(form, caffe.PowerLayer(1.0, op.scale, op.shift), x, f"{name}/inner")
+        return form.layer(caffe.Eltwise("PROD"), inner, inner, name=name)
+    if op.power != 1 or (op.scale != 1 and not form.fits(weighed, type_, type_)):
+        return form.layer(op, x, name=name)  # refused
+    if op.scale != 1:
+        x = form.layer(weighed, x, x, name=f"{name}/scaled" if op.shift else name)
+    if op.shift:
+        if not form.target.allows("DummyData"):
+            return form.layer(op, x, name=name)  # refused
+        x = form.layer(caffe.Eltwise("SUM"), x, form.constant(type_.shape, op.shift, f"{name}/shift"), name=name)
+    return x
+
+
+def broadcast(form: Form, op: Op, args: Refs) -> Refs:
+    """x + y or x * y, where y covers some axes of x: as a blob of the layer's own, or as another bottom."""
+    assert isinstance(op, caffe.Bias | caffe.Scale)
+    x, y = args
+    shape = form.shape(x)
+    covers_last = op.axis + op.num_axes == len(shape) and op.axis > 0
+    if op.learned and form.rows and covers_last:
+        of_rows, matrix = type(op)(1, 1, True), matrix_at(shape, op.axis)
+        if isinstance(op, caffe.Scale) or form.fits(of_rows, TensorType(matrix), TensorType(matrix[1:])):
+            return (form.result(form.layer(of_rows, form.view(x, matrix), _flat(form, y))),)
+    if op.learned and isinstance(op, caffe.Bias):
+        return (form.result(_plus_parameter(form, op, x, y, covers_last)),)
+    small = parameter_value(form, y, f"{form.named(y)}/value") if op.learned else y
+    whole, spread = _alike(form, small, x, op)
+    return (form.result(combined(form, _elements(op), [whole, spread])),)
+
+
+def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
+    """The product of a column with a matrix of one column: it is put side by side and scaled."""
+    wide = _repeat(form, x, 1, form.shape(w)[0], f"{form.named(x)}/{form.node.name}/spread")
+    return form.layer(caffe.ScaleBias() if b else caffe.Scale(1, 1, True), wide, _flat(form, w), *b)
+
+
+def _elements(op: caffe.Bias | caffe.Scale) -> caffe.Eltwise:
+    return caffe.Eltwise("SUM" if isinstance(op, caffe.Bias) else "PROD")
+
+
+def _flat(form: Form, blob: Ref) -> Ref:
+    """A blob of one axis."""
+    return _reshaped(form, blob, (prod(form.shape(blob)),))
+
+
+def _reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
+    """A blob in another shape."""
+    if form.shape(blob) == shape:
+        return blob
+    name = f"{form.named(blob)}/{'flat' if len(shape) == 1 else 'rows'}"
+    return form.b.add(Reshape(shape), blob, names=(name,))[0]
+
+
+def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: bool) -> Ref:
+    """x + p; p alone where x is zero, as a parameter that is read as a value is written."""
+    shape, name = form.shape(x), form.node.name
+    zero = form.b.node(unviewed(form.b, x).node).op
+    alone = isinstance(zero, caffe.DummyData) and zero.value == 0
+    if op.num_axes == len(shape):
+        if alone:
+            return parameter_value(form, p, name)
+        whole = form.blob(x)
+        term = form.view(parameter_value(form, p, f"{form.named(p)}/value"), form.shape(whole))
+    elif form.rows and not covers_last:
+        whole, term = _alike(form, parameter_value(form, p, f"{form.named(p)}/value"), x, op)
+    else:
+        whole = form.view(x, matrix_at(shape, op.axis)) if form.rows else x
+        scale = caffe.Scale(1, 1, True) if form.rows else caffe.Scale(op.axis, op.num_axes, True)
+        blob = _flat(form, p) if form.rows else p
+        called = name if alone else f"{name}/{form.named(p).rpartition('/')[2]}"
+        ones = form.constant(form.shape(whole), 1.0, f"{called}/ones")
+        term = form.layer(scale, ones, blob, name=called)
+        if alone:
+            return term
+    return combined(form, caffe.Eltwise("SUM"), [whole, term])
+
+
+def parameter_value(form: Form, p: Ref, name: str) -> Ref:
+    """A parameter as a blob that layers read: Scale of ones."""
+    shape, ones = form.shape(p), f"{form.b.node(p.node).name}/ones"
+    own = last_axis(shape) if form.rows and len(shape) > 2 else shape
+    scale = caffe.Scale(0, len(own), True)
+    type_ = TensorType(own)
+    if own and form.fits(scale, type_, type_):
+        value = form.layer(scale, form.constant(own, 1.0, ones), _reshaped(form, p, own), name=name)
+        return form.view(value, shape, (name,))
+    row = form.constant((1, prod(shape)), 1.0, ones)
+    value = form.layer(caffe.Scale(1, 1, True), row, _flat(form, p), name=name)
+    return form.view(value, shape, (name,))
+
+
+def _alike(form: Form, small: Ref, large: Ref, op: caffe.Bias | caffe.Scale) -> tuple[Ref, Ref]:
+    """Two blobs of one shape: the smaller one is repeated by Concats of itself, as a matrix."""
+    shape = form.shape(large)
+    start, stop = op.axis, op.axis + op.num_axes
+    lead, size, trail = prod(shape[:start]), prod(shape[start:stop]), prod(shape[stop:])
+    name = f"{form.named(unviewed(form.b, small))}/spread"
+    if size == 1:
+        matrix: Shape = last_axis(shape)
+        spread = _repeat(form, form.view(small, (1, 1)), 1, matrix[1], name)
+        spread = _repeat(form, spread, 0, matrix[0], name)
+    elif lead == 1:
+        matrix = (size, trail) if trail > 1 else matrix_at(shape, start)
+        spread = _repeat(form, form.view(small, (matrix[0], matrix[1] // trail)), 1, trail, name)
+    else:
+        matrix = matrix_at(shape, start)
+        inner = form.view(small, (size, 1) if trail > 1 else (1, size))
+        spread = form.view(_repeat(form, inner, 1, trail, name), (1, size * trail))
+        spread = _repeat(form, spread, 0, lead, name)
+    if form.rows:
+        return form.view(large, matrix), spread
+    return large, form.view(spread, shape)
+
+
+def _repeat(form: Form, ref: Ref, axis: int, count: int, name: str) -> Ref:
+    return ref if count == 1 else form.repeated(ref, axis, count, name)
+
 
 ROOT = 16  # exp(x) is exp(x / 16) ** 16: 1 - tanh(x / 32) keeps its digits as far as exp(x) is finite
 DEGREE = 8  # of the polynomial for ln(1 + exp(-x)): it is then exact to 13 digits, and a pass changes no meaning

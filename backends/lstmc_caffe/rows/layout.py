@@ -1,12 +1,25 @@
-"""Values as matrices, for targets whose blobs have two axes."""
+"""The layout in two dimensions: values as matrices, blobs of fixed numbers, and the layers that a target accepts."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
+from typing import NoReturn
 
-from lstmc.ir import Builder, Ref, Steps, reshape_source, reshaped
+import numpy as np
+
+from lstmc.backend import Violation
+from lstmc.errors import BackendError
+from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Steps, reshape_source, reshaped
+from lstmc.ops import Array, Op, Param, Values
+from lstmc.passes import Pass, PassResult, Refs, result
+from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.targets.lint import lint_op
+from lstmc_caffe.targets.target import Target
+from lstmc_caffe.unroll.fan import concat_tree
 
 Matrix = tuple[int, int]
 
@@ -38,3 +51,270 @@ def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = 
 def unviewed(b: Builder, ref: Ref) -> Ref:
     """What a value is a view of; itself where it is none."""
     return reshape_source(b, ref, caffe.View)
+
+
+def stood_for(op: Op, target: Target) -> bool:
+    """Whether a target does not take a layer, and the pass ``fixed_blobs`` will write it by others in the end."""
+    match op:
+        case caffe.RoundingPower():
+            return not target.allows("Power") and target.allows("Scale") and target.allows("ReLU")
+        case caffe.PowerLayer():
+            roots = target.allows("LRN") and target.allows("Reshape")
+            return not target.allows("Power") and target.allows("Scale") and (_is_whole(op.power) or roots)
+        case caffe.InnerProduct(bias=False):
+            return bool(lint_op(op, [], [], target)) and not lint_op(replace(op, bias=True), [], [], target)
+        case caffe.Scale(learned=True, axis=1, num_axes=1):
+            return not target.allows("Scale") and target.allows("InnerProduct") and target.allows("Eltwise")
+    return False
+
+
+def _is_whole(power: float) -> bool:
+    """Whether a power is products alone."""
+    return power >= 1 and power == int(power)
+
+
+# Added to squares of which a root is taken: that of 0 is then 0, and beside others it is lost (the least float32).
+LEAST = 2.0**-126
+
+
+@dataclass(frozen=True)
+class FixedBlobs(Pass):
+    """Write layers that a target does not have by such as have blobs of fixed numbers, on matrices.
+
+    1. Power: scale x + shift    => Scale whose blob is all scale; with another that is all shift, if there is one
+       with a shift that rounds  => the same Scale, and ReLU
+       raised to an integer  => Eltwise PROD of it
+       raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row
+    2. InnerProduct without bias => one with a bias of zeros
+    3. Scale by a blob           => Eltwise PROD of x and InnerProduct of zeros whose bias is that blob
+    4. Concat of a blob with itself => InnerProduct with zeros and ones; along axis 0, of all rows as one, and Reshape
+       (for targets whose Concat has ``bottoms_differ``)
+
+    (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
+    """
+
+    name = "fixed_blobs"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        layers = [node for node in graph if isinstance(node.op, caffe.CaffeOp)]
+        wanted = {n.name for n in layers if stood_for(n.op, self.target) or self._joins_itself(graph, n)}
+        if not wanted:
+            return PassResult(graph, False)
+        writer = _Writer(graph, self.target)
+        return result(graph, writer.run(wanted), writer.counts)
+
+    def _joins_itself(self, graph: Graph, node: Node) -> bool:
+        """Whether it is a Concat that reads one blob of several numbers alone, where that may not be."""
+        if not isinstance(node.op, caffe.ConcatLayer) or self.target.may_repeat("Concat"):
+            return False
+        args = graph.args(node.name)
+        return len(args) > 1 and len(set(args)) == 1 and prod(graph.type(args[0]).shape) > 1
+
+
+@dataclass
+class _Writer:
+    graph: Graph
+    target: Target
+    counts: Counter[str] = field(default_factory=Counter)
+    fixed: dict[Values, Ref] = field(default_factory=dict)
+
+    def run(self, wanted: set[str]) -> Graph:
+        self.rebuild = Rebuild(self.graph)
+        self.b = self.rebuild.builder
+        for node in self.graph:
+            if node.name in wanted:
+                self.rebuild.put(node, self._written(node, self.rebuild.args(node)))
+            else:
+                self.rebuild.copy(node)
+        return self.rebuild.finish()
+
+    def _written(self, node: Node, args: Refs) -> Refs:
+        op = node.op
+        columns = self.b.type(args[0]).shape[1:]
+        if isinstance(op, caffe.RoundingPower):
+            self.counts["power_to_scale"] += 1
+            numbers = (self._numbers(node, "scale", columns, 1.0), self._numbers(node, "shift", columns, op.shift))
+            rounded = self._layer(node, f"{node.name}/shifted", caffe.RoundingScale(), args[0], *numbers)
+            # a number above 0 stays: readers add two numbers that are added first, and nothing would be rounded
+            return self.b.copy(node, (rounded,), caffe.ReLULayer())
+        if isinstance(op, caffe.PowerLayer):
+            return self._power(node, op, args[0])
+        if isinstance(op, caffe.InnerProduct):
+            self.counts["bias"] += 1
+            zeros = self._numbers(node, "zeros", (op.num_output,), 0.0)
+            return self.b.copy(node, (*args, zeros), replace(op, bias=True))
+        if isinstance(op, caffe.ConcatLayer):
+            self.counts["join_to_product"] += 1
+            return self._repeated(node, args[0], op.axis, len(args))
+        assert isinstance(op, caffe.Scale)
+        self.counts["scale_to_product"] += 1
+        weights = self._numbers(node, "zeros", columns * 2, 0.0)
+        product = caffe.InnerProduct(1, columns[0], True)
+        value = self.b.add(
+            product, args[0], weights, args[1], names=(f"{node.name}/value",), loc=node.loc, steps=(node.step,)
+        )
+        return self.b.copy(node, (args[0], value[0]), caffe.Eltwise("PROD"))
+
+    def _power(self, node: Node, op: caffe.PowerLayer, x: Ref) -> Refs:
+        columns, inner = self.b.type(x).shape[1:], x
+        if op.power == 1 or (op.scale, op.shift) != (1, 0):
+            self.counts["power_to_scale"] += 1
+            name = node.name if op.power == 1 else f"{node.name}/inner"
+            scale = self._numbers(node, "scale", columns, op.scale)
+            shift = (self._numbers(node, "shift", columns, op.shift),) if op.shift else ()
+            inner = self._layer(node, name, caffe.ScaleBias() if shift else caffe.Scale(1, 1, True), x, scale, *shift)
+        return (self._raised(node, inner, op.power, node.name),)
+
+    def _raised(self, node: Node, x: Ref, power: float, name: str) -> Ref:
+        """x ** power."""
+        if power == 1:
+            return x
+        if power > 1:
+            below = power - 1 if _is_whole(power) and power % 2 else power / 2 if _is_whole(power) else power % 1
+            part = self._raised(node, x, below, f"{name}/{below:g}")
+            rest = part if 2 * below == power else self._raised(node, x, power - below, f"{name}/{power - below:g}")
+            self.counts["power_to_product"] += 1
+            return self._layer(node, name, caffe.Eltwise("PROD"), part, rest)
+        if power < 0 and power % 2 == 0:  # what LRN gives has the sign of x
+            return self._raised(node, self._raised(node, x, 2.0, f"{name}/2"), power / 2, name)
+        self.counts["power_to_lrn"] += 1
+        rows, columns = self.b.type(x).shape
+        image = self._layer(node, f"{name}/image", caffe.ReshapeLayer((rows, 1, 1, columns)), x)
+        lrn = caffe.LRNLayer(beta=(1 - power) / 2, k=LEAST if power > 0 else 0.0)
+        root = self._layer(node, f"{name}/lrn", lrn, image)
+        return self._layer(node, name, caffe.ReshapeLayer((rows, columns)), root)
+
+    def _layer(self, node: Node, name: str, op: caffe.CaffeOp, *args: Ref) -> Ref:
+        """A layer of one top, of the node's place and step."""
+        if name == node.name:
+            return self.b.copy(node, args, op)[0]
+        return self.b.add(op, *args, names=(name,), loc=node.loc, steps=(node.step,))[0]
+
+    def _numbers(self, node: Node, name: str, shape: tuple[int, ...], number: float) -> Ref:
+        """A fixed blob of one number; one for all layers that need it."""
+        return self._fixed(node, name, np.full(shape, number, np.float32).astype(np.float64))
+
+    def _fixed(self, node: Node, name: str, array: Array) -> Ref:
+        fill = Values.of(array)
+        if fill not in self.fixed:
+            self.fixed[fill] = self.b.add(Param(array.shape, fill, 0.0, 0.0), names=(f"{node.name}/{name}",))[0]
+        return self.fixed[fill]
+
+    def _repeated(self, node: Node, x: Ref, axis: int, count: int) -> Refs:
+        rows, columns = self.b.type(x).shape
+        size = columns if axis == 1 else rows * columns
+        matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
+        product = caffe.InnerProduct(1, count * size, False)
+        if axis == 1:
+            return self.b.copy(node, (x, matrix), product)
+        row = x if rows == 1 else self._layer(node, f"{node.name}/row", caffe.ReshapeLayer((1, size)), x)
+        repeated = self._layer(node, f"{node.name}/repeated", product, row, matrix)
+        return self.b.copy(node, (repeated,), caffe.ReshapeLayer((count * rows, columns)))
+
+
+Shape = tuple[int, ...]
+_COUNTS = ("no", "one", "two", "three", "four")
+
+
+@dataclass(frozen=True)
+class Form:
+    """Makes the layers that stand for one node of a graph that is being rebuilt."""
+
+    target: Target
+    b: Builder
+    node: Node
+
+    @property
+    def rows(self) -> bool:
+        """Whether every blob must be a matrix, but for those of layers on images."""
+        return self.target.layout == "rows"
+
+    def shape(self, ref: Ref) -> Shape:
+        return self.b.type(ref).shape
+
+    def fits(self, op: caffe.CaffeOp, *types: TensorType) -> bool:
+        """Whether a layer on operands of these types may be written."""
+        return not self._against(op, types)
+
+    def _against(self, op: caffe.CaffeOp, types: Sequence[TensorType]) -> list[Violation]:
+        learned = op.blobs(len(types))
+        blobs = [type_ for slot, type_ in enumerate(types) if slot not in learned]
+        tops = op.infer(*types)
+        axes = self.target.axes_of(op.layer_type)
+        if self.rows and (wrong := [str(type_) for type_ in (*blobs, *tops) if type_.rank not in axes]):
+            expected = " or ".join(_COUNTS[count] for count in axes)
+            return [self._violation(op, f"a blob is {wrong[0]}", f"{expected} axes")]
+        # DummyData stands for a constant, until the pass `constants`; others until `fixed_blobs`
+        stands = isinstance(op, caffe.DummyData) or (self.rows and stood_for(op, self.target))
+        return [] if stands else lint_op(op, blobs, tops, self.target)
+
+    def _violation(self, op: caffe.CaffeOp, found: str, expected: str) -> Violation:
+        """A layer that needs other blobs than matrices."""
+        rules = [rule for rule in self.target.restrictions if rule.axes]
+        why = (
+            (rules[0].reason, rules[0].source) if rules else ("every blob is a matrix", f"layout of {self.target.name}")
+        )
+        return Violation(self.node.name, op.layer_type, found, expected, *why)
+
+    def refuse_rows(self, op: caffe.CaffeOp, found: str, expected: str) -> NoReturn:
+        """Raise for a layer that no matrix will do for; if the target does not have its type at all, for that."""
+        self.refuse(self._violation(op, found, expected))
+
+    def layers(self, op: caffe.CaffeOp, *args: Ref, names: Sequence[str] = ()) -> Refs:
+        """A layer, under the node's own names if no others are given. Refused if it does not fit the target."""
+        if found := self._against(op, [self.b.type(ref) for ref in args]):
+            self.refuse(found[0])
+        if not names:
+            return self.b.copy(self.node, args, op)
+        return self.b.add(op, *args, names=names, loc=self.node.loc, steps=(self.node.step,) * len(names))
+
+    def layer(self, op: caffe.CaffeOp, *args: Ref, name: str = "") -> Ref:
+        """A layer of one top."""
+        return self.layers(op, *args, names=(name,) if name else ())[0]
+
+    def joined(self, axis: int, parts: Sequence[Ref], name: str = "") -> Ref:
+        """A Concat; of one part no layer, as MNN takes that out, and its name with it."""
+        return parts[0] if len(parts) == 1 else self.layer(caffe.ConcatLayer(axis), *parts, name=name)
+
+    def refuse(self, found: Violation) -> NoReturn:
+        """Raise, with the target's reason."""
+        what = f"target {self.target.name} has no {found.type} layer"
+        reason, source = self.target.reason_against(found.type)
+        if self.target.allows(found.type):
+            what = f"target {self.target.name} has no such {found.type} layer: {found.found}, expected {found.expected}"
+            reason, source = found.reason, found.source
+        raise BackendError(
+            f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=(reason, f"documented in: {source}")
+        )
+
+    def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:
+        """A value in another shape: for matrices a view, which may turn out to be no layer; else a Reshape."""
+        if self.rows or self.shape(ref) == shape:
+            return viewed(self.b, ref, shape, names, (self.node.step,) * len(names))
+        return self.layers(caffe.ReshapeLayer(shape), ref, names=names or (f"{self.named(ref)}/reshaped",))[0]
+
+    def result(self, ref: Ref, out: int = 0) -> Ref:
+        """What stands for a result of the node, in its own shape."""
+        return self.view(ref, self.node.types[out].shape, (self.node.names[out],))
+
+    def blob(self, ref: Ref) -> Ref:
+        """A value as layers read it that work on each element alone."""
+        return as_matrix(self.b, ref) if self.rows else ref
+
+    def named(self, ref: Ref) -> str:
+        return self.b.node(ref.node).names[ref.out]
+
+    def constant(self, shape: Shape, value: float, name: str) -> Ref:
+        """A blob of one number."""
+        return self.layer(caffe.DummyData(shape, value), name=name)
+
+    def repeated(self, ref: Ref, axis: int, count: int, name: str) -> Ref:
+        """A matrix joined with itself along an axis, by as many Concats as the target's limit asks for."""
+        self.layer_check(caffe.ConcatLayer(axis), ref)
+        return concat_tree(self.b, [ref] * count, axis, name, self.node.step, self.target.bottoms_at_most or count)
+
+    def layer_check(self, op: caffe.CaffeOp, ref: Ref) -> None:
+        """Raise unless a layer on two of these would fit."""
+        if found := self._against(op, [self.b.type(ref)] * 2):
+            self.refuse(found[0])

@@ -10,9 +10,8 @@ from lstmc.ir import Builder, Ref, Step
 from lstmc.ops import Reshape, Split
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.form import Form
-from lstmc_caffe.rows.layout import Matrix, matrix_at, unviewed, viewed
-from lstmc_caffe.rows.sums import parameter_value
+from lstmc_caffe.rows.functions import parameter_value
+from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, unviewed, viewed
 from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll.fan import concat_tree, slice_tree
 

@@ -1,6 +1,6 @@
-"""Finds the Python that has pycaffe: by setting, by the record of lstmc_caffe.install, or by trying.
+"""Locate the Python that has pycaffe, by setting, by the installer's record, or by trial; doctor's entries on Caffe.
 
-Each place is tried by importing caffe in a process of its own (about half a second); one that has it, once.
+A candidate is probed by importing caffe in its own process (about half a second), once.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lstmc.backend import Finding
 from lstmc_caffe.install.record import Installed, installed, installed_emulated, installed_with_cuda, refusals
+from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import INSTALL, INSTALL_CUDA, CaffeLocation, gpu_state, last_json, tried, why_it_failed
 from lstmc_caffe.place.process import CaffeError
+from lstmc_caffe.place.ranks import launcher, missing_for_ranks
+from lstmc_caffe.write.artifact import read_sources
 
 PYTHON = "LSTMC_CAFFE_PYTHON"
 PYTHONPATH = "LSTMC_CAFFE_PYTHONPATH"
@@ -138,3 +142,49 @@ def _attempt(place: str, location: CaffeLocation) -> Attempt:
     if "reason" in said:
         return Attempt(place, str(said["reason"]))
     return Attempt(place, location=location)
+
+
+def findings() -> Iterator[Finding]:
+    """Yield a finding for each place without Caffe, up to the first that has it, and for what that one can do."""
+    location = None
+    for attempt in attempt_all():
+        location = location or attempt.location
+        if location is not None:
+            break
+        yield Finding(attempt.place, False, attempt.reason or "", group="no Caffe in")
+    if location is None:
+        yield Finding("Caffe", False, "not found", INSTALL)
+        return
+    yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
+    yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
+    without = missing_for_ranks(location)
+    yield Finding("MPI, for several ranks", without is None, without or str(launcher()))
+    yield from _gpu()
+
+
+def _gpu() -> Iterator[Finding]:
+    """Which Caffe works on a GPU, and whether it can here."""
+    try:
+        location = locate_for_gpu()
+    except CaffeNotFound as error:
+        reasons = ", ".join(str(attempt.reason) for attempt in error.attempts)
+        yield Finding("GPU", False, f"{error.message}: {reasons}", f"{INSTALL_CUDA} --force")
+        return
+    gpu = gpu_state(location)
+    if gpu.built:
+        yield Finding("Caffe for GPUs", True, f"{location.python} {location.pythonpath or ''}".rstrip())
+    yield Finding("GPU", gpu.usable, gpu.reason or f"usable: {gpu.device}", gpu.mend)
+
+
+LIBRARY_SUFFIX = ".layers.so"
+
+
+def libraries(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """``NAME.layers.so`` for each ``NAME.layers.cpp`` of these files.
+
+    Raises :class:`BackendError` where there is no Caffe, no compiler, or no header, with what to install.
+    """
+    return {
+        f"{name}{LIBRARY_SUFFIX}": library(source, locate()).read_bytes()
+        for name, source in read_sources(files).items()
+    }

@@ -1,15 +1,16 @@
-"""A layer of a trained net: its message and place, the shapes of its bottoms, and its blobs from a caffemodel."""
+"""A layer of a trained net: its message, its position in the prototxt, its shapes, and its bytes in the caffemodel."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from lstmc.errors import Argument
+from lstmc.errors import Argument, BackendError
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
@@ -122,3 +123,97 @@ def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
         return np.frombuffer(blob.data, "<f4").reshape(shape)
 
     return Weight(shape, (name,), name, read)
+
+
+_TOKEN = re.compile(
+    r"""(?P<skip>\s+|\#[^\n]*)|(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?P<word>\w+)|(?P<mark>.)"""
+)
+_OPEN, _CLOSE = "{<", "}>"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A message field: its name, where it stands, and where what is between its brackets does."""
+
+    name: str
+    start: int
+    stop: int
+    inner: tuple[int, int]
+
+
+def message_fields(text: str, start: int = 0, stop: int | None = None) -> Iterator[Field]:
+    """The fields of a message's text that are messages themselves, in order. The text must be one that parses."""
+    depth, word, began, opened = 0, "", start, start
+    for token in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
+        mark = token["mark"]
+        if mark and mark in _OPEN:
+            if depth == 0:
+                opened = token.end()
+            depth += 1
+        elif mark and mark in _CLOSE:
+            depth -= 1
+            if depth == 0:
+                yield Field(word, began, token.end(), (opened, token.start()))
+        elif depth == 0 and token["word"]:
+            word, began = token["word"], token.start()
+
+
+def layer_fields(text: str) -> list[Field]:
+    """One for each layer of a net's text."""
+    return [field for field in message_fields(text) if field.name == "layer"]
+
+
+def phases(text: str, layer: Field) -> str:
+    """What a layer's text says of when it is there: its ``include`` and ``exclude``, for other layers to say it too."""
+    found = [text[f.start : f.stop] for f in message_fields(text, *layer.inner) if f.name in ("include", "exclude")]
+    return "".join(f"  {part}\n" for part in found)
+
+
+LAYER = 100  # NetParameter.layer
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class WireField:
+    """A field: its number, and all its bytes with the tag."""
+
+    number: int
+    whole: memoryview
+
+
+def wire_fields(message: bytes) -> Iterator[WireField]:
+    """The fields of a message in order. Raises :class:`BackendError` where it ends too early, or is none."""
+    view, at = memoryview(message), 0
+    while at < len(view):
+        tag, start = _varint(view, at)
+        kind = tag & 7
+        if kind == _BYTES:
+            size, start = _varint(view, start)
+            stop = start + size
+        elif kind == _VARINT:
+            stop = _varint(view, start)[1]
+        elif kind in (_FIXED32, _FIXED64):
+            stop = start + (4 if kind == _FIXED32 else 8)
+        else:
+            raise _damaged(at)
+        if stop > len(view):
+            raise _damaged(at)
+        yield WireField(tag >> 3, view[at:stop])
+        at = stop
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    """A number and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at + shift // 7 >= len(view):
+            break
+        byte = view[at + shift // 7]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at + shift // 7 + 1
+    raise _damaged(at)
+
+
+def _damaged(at: int) -> BackendError:
+    return BackendError(f"expected a caffemodel, found something that is no message from byte {at:,} on")

@@ -13,18 +13,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.describe.images import Conv
-from lstmc.importers.describe.ops import Apply, Dropout
-from lstmc.importers.describe.pointwise import Activation
+from lstmc.importers.describe.op import Activation
+from lstmc.importers.describe.ops import Apply, Conv, Dropout
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight, number
-from lstmc.numerals import shortest
 from lstmc.ops import Array, Types
+from lstmc.text import shortest
 from lstmc.types import TensorType
 from lstmc_caffe import ops
 from lstmc_caffe.ops import CaffeOp, front_axis
-from lstmc_caffe.proto.setting import field_value
+from lstmc_caffe.proto.solver import field_value
 from lstmc_caffe.targets.shapes import flattened
 
 

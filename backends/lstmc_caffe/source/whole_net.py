@@ -10,14 +10,14 @@ import numpy as np
 
 from lstmc.errors import Argument, LstmcError, ShapeError
 from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.shapes import ShapeProblem
+from lstmc.importers.describe.op import ShapeProblem
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 from lstmc_caffe.ops import layer_ops, read_layer
-from lstmc_caffe.proto.setting import field_value
+from lstmc_caffe.proto.solver import field_value
 from lstmc_caffe.source.layer import TYPES, Layer, Told, constant_of, label, unknown_bottoms
 from lstmc_caffe.source.other_layers import Given, described
 from lstmc_caffe.source.recurrent_layers import described as recurrent_described

@@ -1,4 +1,4 @@
-"""The linter: any net's prototxt against a target's rules, whoever wrote it."""
+"""The linter: check any net's prototxt against a target's rules, and against known faults of its runtimes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,37 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from lstmc.backend import LintReport, Violation
+from lstmc.backend import LintReport, Violation, Warned
 from lstmc.errors import BackendError
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp, clipped_axes
 from lstmc_caffe.proto.net import LayerParameter, net_from_text, net_text
-from lstmc_caffe.proto.setting import OLD_NAMES, field_value
-from lstmc_caffe.targets.pitfalls import warnings
+from lstmc_caffe.proto.solver import OLD_NAMES, field_value
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
-from lstmc_caffe.targets.target import Restriction, Target
+from lstmc_caffe.targets.target import Pitfall, Restriction, Target
+
+
+def warnings(layers: Iterable[Any], target: Target) -> tuple[Warned, ...]:
+    """What a target warns of in a net of these LayerParameters, with the layers at which each path ends."""
+    if not target.pitfalls:
+        return ()
+    net = list(layers)
+    found = ((pitfall, _ends(net, pitfall)) for pitfall in target.pitfalls)
+    return tuple(Warned(p.name, ends, p.text, p.version, p.source) for p, ends in found if ends)
+
+
+def _ends(net: list[Any], pitfall: Pitfall) -> tuple[str, ...]:
+    """The layers at which the path ends, in order."""
+    gone: dict[str, set[int]] = {}  # a blob -> how much of the path leads to it
+    ends = []
+    for layer in net:
+        before = {0}.union(*(gone.get(bottom, ()) for bottom in layer.bottom))
+        reached = {length + 1 for length in before if pitfall.path[length] == layer.type}
+        if len(pitfall.path) in reached:
+            ends.append(layer.name)
+        for top in layer.top:
+            gone[top] = reached - {len(pitfall.path)}
+    return tuple(ends)
 
 
 def lint_file(path: Path, target: Target) -> LintReport:

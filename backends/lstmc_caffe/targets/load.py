@@ -14,9 +14,8 @@ from typing import Any
 
 from lstmc.errors import BackendError, PluginError
 from lstmc.plugins import distribution, load_point, malformed, offered, origin, the_one
-from lstmc.similar_names import did_you_mean
-from lstmc_caffe.targets.parse import Parsed, parse
-from lstmc_caffe.targets.target import Target
+from lstmc.text import did_you_mean
+from lstmc_caffe.targets.target import Parsed, Target, parse
 
 # targets/NAME.toml: those that others are built on, the default first; and those of one reader each, called after it
 BASES = ("caffe", "flat", "noslice", "caffe-native", "caffe-fused")

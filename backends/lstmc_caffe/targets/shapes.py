@@ -1,7 +1,7 @@
-"""The shapes of a net's blobs, found from its layers; what cannot be found is said, not guessed.
+"""The shapes of a net's blobs, inferred from its layers; unknown shapes are reported, never guessed.
 
-A layer that is one of our ops has the shapes that the op infers. The rest stands here: what no op of ours is, by
-Caffe's own ``Reshape`` of that layer (``src/caffe/layers/*_layer.cpp``).
+A layer that is one of our ops has the shapes that the op infers. All others follow Caffe's own ``Reshape`` of that
+layer (``src/caffe/layers/*_layer.cpp``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from lstmc.backend import Layer
 from lstmc.errors import ShapeError
 from lstmc.types import TensorType
 from lstmc_caffe.ops import LayerOps, front_axis, layer_ops, read_layer
+from lstmc_caffe.proto.net import net_from_text, net_text
 
 Shape = tuple[int, ...]
 Infer = Callable[[Any, list[Shape]], list[Shape]]
@@ -162,3 +164,13 @@ REST: dict[str, Infer] = {
     # of bottoms that have one size, whatever their axes
     **dict.fromkeys(("EuclideanLoss", "SoftmaxWithLoss", "SigmoidCrossEntropyLoss", "Accuracy"), _one_number),
 }
+
+
+def listed_layers(content: bytes) -> tuple[Layer, ...]:
+    """Every layer in order. Raises :class:`BackendError` for text that is no net, or a net of V1 layers."""
+    net = net_from_text(net_text(content))
+    shapes = infer_shapes(net.layer, old_inputs(net))
+    return tuple(
+        Layer(layer.name, layer.type, tuple(layer.bottom), tuple(layer.top), tuple(tops))
+        for layer, (_, tops) in zip(net.layer, shapes.seen, strict=True)
+    )

@@ -1,13 +1,22 @@
-"""Targets as data: what a program that reads Caffe nets accepts, each restriction with its reason and its source.
+"""Targets as data: the layers that a runtime accepts, each restriction with its reason and its source.
 
-The compiler asks a target which form to write; the linter holds any net against the same restrictions.
+The compiler asks a target which lowering to write; the linter checks any net against the same restrictions. A target
+is a TOML file; one with a ``base`` states only the differences.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, PlainValidator, with_config
+
+from lstmc.errors import BackendError
+from lstmc.files.json_file import NotExpected, parsed
+from lstmc_caffe.proto.net import LayerParameter
 
 ANY_LAYER = "*"
 Value = bool | int | float | str
@@ -158,3 +167,262 @@ class Target:
         """How many blobs one Concat may join, where that is limited."""
         limits = [rule.bottoms_at_most for rule in self.restrictions_on("Concat") if rule.bottoms_at_most]
         return min(limits, default=None)
+
+
+Subject = tuple[str, str, str]  # of a rule: the layer, the check, and the field
+
+
+def _value(found: object) -> object:
+    if not isinstance(found, bool | int | float | str):
+        raise ValueError("true, false, a number or a text")
+    return found
+
+
+def _some(found: object) -> object:
+    if not isinstance(found, list) or not found:
+        raise ValueError("an array of one value or more")
+    return tuple(map(_value, found))
+
+
+def _layer_types(found: object) -> object:
+    if not isinstance(found, list) or not found or not all(isinstance(each, str) for each in found):
+        raise ValueError("an array of one layer type or more")
+    return tuple(found)
+
+
+Some = Annotated[tuple[Value, ...], PlainValidator(_some)]
+LayerTypes = Annotated[tuple[str, ...], PlainValidator(_layer_types)]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class RuleTable:
+    """A ``[[rule]]``: a :class:`Restriction` with one check, or what lifts one; ``source`` has names of sources."""
+
+    layer: str
+    reason: str | None = None
+    source: str | None = None
+    field: str = ""
+    # of a field
+    one_of: Some | None = None
+    at_most: int | None = None
+    absent: bool | None = None
+    all_equal: bool | None = None
+    present: bool | None = None
+    # of a layer and its blobs
+    forbidden: bool | None = None
+    bottoms: int | None = None
+    bottoms_at_most: int | None = None
+    steps_at_most: int | None = None
+    axes: Some | None = None
+    in_place: bool | None = None
+    every_size_given: bool | None = None
+    rows_at_most: int | None = None
+    not_after: LayerTypes | None = None
+    columns_at_least: int | None = None
+    bottoms_differ: bool | None = None
+    clipped_windows: ClippedWindows | None = None
+
+
+CHECKS = tuple(f.name for f in fields(RuleTable))[4:]
+FIELD_CHECKS = CHECKS[:5]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class LayersTable:
+    """``[layers]``: the types that are allowed, those of the base and those added to them."""
+
+    types: tuple[str, ...] = ()
+    add: tuple[str, ...] = ()
+    reason: str | None = None
+    source: str | None = None
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class ReadsTable:
+    """``[reads]``: the types that the target's readers load, in nets that lstmc did not write; ``source`` has names."""
+
+    types: LayerTypes
+    reason: str
+    source: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class ReaderTable:
+    """A ``[[reader]]``."""
+
+    name: str
+    note: str = ""
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class WarningTable:
+    """A ``[[warning]]``: a :class:`Pitfall`; ``source`` has names of sources."""
+
+    name: str
+    path: LayerTypes
+    text: str
+    version: str
+    source: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True)
+class TargetFile:
+    """The whole file. What is None is the base's."""
+
+    name: str
+    summary: str
+    base: str | None = None
+    layout: Layout | None = None
+    time: Time | None = None
+    scans: Scans | None = None
+    names: Names | None = None
+    program: Program | None = None  # what is no more than this file's own, as readers are
+    trained: bool | None = None
+    outputs_unread: bool | None = None
+    sharers_carry_blobs: bool | None = None
+    float16: bool | None = None
+    reader: tuple[ReaderTable, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+    layers: LayersTable = LayersTable()
+    reads: ReadsTable | None = None  # this file's own too
+    rule: tuple[RuleTable, ...] = ()
+    warning: tuple[WarningTable, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A target with what a file that is built on it may name: its sources, and its rules by what they are about."""
+
+    target: Target
+    sources: Mapping[str, str]
+    rules: Mapping[Subject, Restriction]
+
+
+_NOTHING = Parsed(Target("", "", (), (), "", "", ()), {}, {})
+
+
+def parse(data: Mapping[str, Any], where: str, base: Parsed = _NOTHING) -> Parsed:
+    """A target from its TOML; ``where`` is what errors call it.
+
+    What the file does not say is its base's. A rule on the same layer and the same thing replaces the base's rule;
+    ``forbidden = false`` and the like lift it. Raises :class:`BackendError` that names the key, what was expected and
+    what was found.
+    """
+    try:
+        return _built(parsed(json.dumps(data, default=str).encode(), TargetFile), base)
+    except NotExpected as wrong:
+        raise BackendError(f"{where}: {wrong}") from None
+
+
+def _built(file: TargetFile, base: Parsed) -> Parsed:
+    sources, rules = {**base.sources, **file.sources}, dict(base.rules)
+    own: list[Restriction] = []
+    for number, table in enumerate(file.rule):
+        subject, rule = _rule(table, number, sources)
+        rules.pop(subject, None)
+        if rule is not None:
+            rules[subject] = rule
+            own.append(rule)
+    before = base.target
+    same = ("layout", "time", "scans", "names", "trained", "outputs_unread", "sharers_carry_blobs", "float16")
+    told = {name: getattr(file, name) for name in same}
+    types, reason, source = _layers(file.layers, before, sources)
+    target = Target(
+        name=file.name,
+        summary=file.summary,
+        readers=tuple(Reader(entry.name, entry.note) for entry in file.reader),
+        layers=types,
+        layers_reason=reason,
+        layers_source=source,
+        restrictions=tuple(rules.values()),
+        program=file.program,
+        pitfalls=_pitfalls(file.warning, before, sources),
+        **{name: getattr(before, name) if value is None else value for name, value in told.items()},
+    )
+    reads = None if file.reads is None else _reads(file.reads, target, own, sources)
+    return Parsed(replace(target, reads=reads), sources, rules)
+
+
+def _reads(table: ReadsTable, target: Target, own: Sequence[Restriction], sources: Mapping[str, str]) -> Target:
+    """Return the target for nets from elsewhere: all forms of some types but what the file's own rules are against.
+
+    Of the base's rules those remain that say why a type is not loaded; the others are about what lstmc writes.
+    """
+    left_out = [rule for rule in target.restrictions if rule.forbidden and rule.layer not in table.types]
+    source = _source(table.source, ("reads",), sources)
+    restrictions = tuple(dict.fromkeys((*own, *left_out)))
+    return replace(
+        target, layers=table.types, layers_reason=table.reason, layers_source=source, restrictions=restrictions
+    )
+
+
+def _pitfalls(tables: Sequence[WarningTable], base: Target, sources: Mapping[str, str]) -> tuple[Pitfall, ...]:
+    """Those of the base, and this file's own in the places of those that are called alike."""
+    found = {pitfall.name: pitfall for pitfall in base.pitfalls}
+    for number, table in enumerate(tables):
+        source = _source(table.source, ("warning", number), sources)
+        found[table.name] = Pitfall(table.name, table.path, table.text, table.version, source)
+    return tuple(found.values())
+
+
+def _layers(table: LayersTable, base: Target, sources: Mapping[str, str]) -> tuple[tuple[str, ...], str, str]:
+    """The types allowed, why no others, and where that is documented."""
+    types = (table.types or base.layers) + table.add
+    if not table.types:
+        return types, base.layers_reason if table.reason is None else table.reason, base.layers_source
+    return types, _wanted(table.reason, ("layers", "reason")), _source(table.source, ("layers",), sources)
+
+
+def _wanted(text: str | None, place: tuple[str | int, ...]) -> str:
+    if text is None:
+        raise NotExpected.at(place, "a text", None)
+    return text
+
+
+def _source(text: str | None, place: tuple[str | int, ...], sources: Mapping[str, str]) -> str:
+    """Source names of the file's own table or its base's, joined by commas, as what they stand for."""
+    place = (*place, "source")
+    names = [name.strip() for name in _wanted(text, place).split(",")]
+    if any(name not in sources for name in names):
+        raise NotExpected.at(place, f"names of [sources], which are {', '.join(sources) or 'none'}", text)
+    return "; ".join(sources[name] for name in names)
+
+
+def _is_field(path: str) -> bool:
+    """Whether a path names a field of LayerParameter."""
+    message = LayerParameter.DESCRIPTOR
+    for name in path.split("."):
+        known = message.fields_by_name if message is not None else {}
+        if name not in known:
+            return False
+        message = known[name].message_type
+    return True
+
+
+def _rule(table: RuleTable, number: int, sources: Mapping[str, str]) -> tuple[Subject, Restriction | None]:
+    """A rule, None where it lifts one of the base, and what it is about."""
+    place = ("rule", number)
+    given = [check for check in CHECKS if getattr(table, check) is not None]
+    if len(given) != 1 or (given[0] in FIELD_CHECKS) != bool(table.field):
+        found = [*given, *(["field"] if table.field else [])]
+        told = ", ".join(found) or "none"
+        raise NotExpected(
+            f"rule[{number}]: expected one check of {', '.join(CHECKS)}, the first five with a field, found {told}"
+        )
+    if table.field and not _is_field(table.field):
+        expected = "a field of LayerParameter, such as inner_product_param.axis"
+        raise NotExpected.at((*place, "field"), expected, table.field)
+    (check,) = given
+    value = getattr(table, check)
+    subject = (table.layer, "" if table.field else check, table.field)
+    if value == next(f.default for f in fields(Restriction) if f.name == check):
+        return subject, None
+    reason = _wanted(table.reason, (*place, "reason"))
+    checked: dict[str, Any] = {check: value}
+    return subject, Restriction(table.layer, reason, _source(table.source, place, sources), table.field, **checked)

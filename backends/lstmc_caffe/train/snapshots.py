@@ -1,7 +1,7 @@
 """What a snapshot of a run in Caffe holds: the net's weights and the solver's state in Caffe's own files, and the rest.
 
 ``weights.caffemodel`` and ``solver.solverstate`` are as Caffe has them, ``carried.npz`` has the states that the next
-batch starts from; :mod:`lstmc.runs.snapshots` writes them, and knows which are whole.
+batch starts from; :mod:`lstmc.runs.folder` writes them, and knows which are whole.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from lstmc.errors import TrainingError
-from lstmc.files.json_file import Number
 from lstmc.files.arrays import npz_bytes, read_npz
+from lstmc.files.json_file import Number
 from lstmc.ops import Array
-from lstmc.runs.folder import RunIdentity
-from lstmc.runs.snapshots import ABOUT, newest, read_about, snapshot_folder, write_snapshot
+from lstmc.runs.folder import ABOUT, RunIdentity, newest, read_about, snapshot_folder, write_snapshot
 from lstmc_caffe.proto.net import RawNet, RawState
 
 WEIGHTS, STATE, CARRIED = "weights.caffemodel", "solver.solverstate", "carried.npz"

@@ -11,20 +11,18 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from lstmc.data.request import TrainingRequest
 from lstmc.errors import LstmcError, Mend, OutputError, TrainingError
 from lstmc.ops import Array
-from lstmc.runs.divergence import LossWatch
-from lstmc.runs.folder import RunIdentity, run_folder
-from lstmc.runs.snapshots import clean
-from lstmc.verify.conditioning import NotFinite
-from lstmc.data.request import TrainingRequest
+from lstmc.runs.folder import RunIdentity, clean, run_folder
+from lstmc.runs.metrics import LossWatch
+from lstmc.verification.conditioning import NotFinite
 from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeStopped, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import CallResult, Runner
-from lstmc_caffe.train.advice import what_to_try
 from lstmc_caffe.train.rank_nets import RankNets
 from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
-from lstmc_caffe.train.solver import SETTINGS, Solver, solver_text
+from lstmc_caffe.train.solver import SETTINGS, Solver, solver_text, what_to_try
 from lstmc_caffe.worker import TRAINING
 
 # These change when things are shown, tested and saved, or when the run ends, but no update.

@@ -1,20 +1,22 @@
-"""Several processes that train a net together, each with a Caffe of its own."""
+"""Training by the Caffe backend: files for ``caffe train``, and its solver in one process or in several ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from lstmc.backend import Compiled, RankPart, Settings
+from lstmc.data.request import Trained, TrainingData, TrainingRequest
 from lstmc.errors import Argument, TrainingError
-from lstmc.mpi_launcher import launched
+from lstmc.files.output import Content
 from lstmc.ops import Array
-from lstmc.data.request import Trained, TrainingRequest
+from lstmc.process.status import launched
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.place.process import WorkerProcess
 from lstmc_caffe.place.ranks import LaunchedRank, RanksProcess
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.train.net import train
-from lstmc_caffe.train.solver import Solver
+from lstmc_caffe.targets.load import Summaries
+from lstmc_caffe.train.net import train, training_files
+from lstmc_caffe.train.solver import Solver, solver_of
 
 
 class CaffeRanks:
@@ -55,3 +57,30 @@ class CaffeRanks:
         self._runner.close()
         if self._own:
             self._own.end()
+
+
+class CaffeTraining:
+    """The part of :class:`~lstmc_caffe.CaffeBackend` that trains."""
+
+    training_targets: Collection[str] = Summaries(trained=True)
+
+    def settings(self, given: object, overrides: Sequence[str] = ()) -> Solver:
+        """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
+        return solver_of(given, overrides)
+
+    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
+        """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""
+        assert isinstance(settings, Solver)
+        return training_files(compiled, settings, data)
+
+    def train(
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
+    ) -> Trained:
+        """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""
+        assert isinstance(settings, Solver)
+        with Runner(for_gpu=run.gpu) as runner:
+            return train(runner, compiled, weights, settings, run)
+
+    def ranks(self, count: int | None, gpu: bool) -> CaffeRanks:
+        """Processes with Caffe's own solver in each; gradients are added up by MPI before each update."""
+        return CaffeRanks(count, gpu)

@@ -1,22 +1,192 @@
-"""The files of a compiled model: its net as text, its weights as a caffemodel, and its manifest."""
+"""The files of a compiled model: prototxt, in-place layers, generated code, caffemodel and manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled
-from lstmc.collector import collector_paused
-from lstmc.ir import Ref
-from lstmc.manifest import step_blobs
+from lstmc.errors import BackendError
+from lstmc.ir import Graph, Node, Output, Ref
+from lstmc.manifest import Manifest, Place, Stored, describe, step_blobs
 from lstmc.ops import Array
+from lstmc.process.status import collector_paused, counted
+from lstmc.text import text_templates
+from lstmc.types import TensorType
+from lstmc.version import __version__
+from lstmc.weights import parameters
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.fused.code import Source, layer_code, source
+from lstmc_caffe.fused.plan import memory_text, plan_of, plan_text
+from lstmc_caffe.fused.rows import FusedScan, batch_of
+from lstmc_caffe.targets.lint import warnings
 from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.targets.pitfalls import warnings
 from lstmc_caffe.write.caffemodel import caffemodel
-from lstmc_caffe.write.generated import layers_files
-from lstmc_caffe.write.in_place import overwritten
-from lstmc_caffe.write.manifest import manifest
+from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
 from lstmc_caffe.write.net import WrittenNet, write_net
-from lstmc_caffe.write.prototxt import NOT_IN_NET, prototxt
+
+
+def manifest(compiled: Compiled, net: WrittenNet) -> Manifest:
+    """Names of the model to blobs of the net."""
+    graph = compiled.expanded
+    read = {
+        o.name: tuple((graph.value_name(r), graph.type(r)) for r in read_blobs(graph, o.ref)) for o in graph.outputs
+    }
+    named = replace(compiled, target=load_target(compiled.target).name)  # not the path of its file
+    return describe(
+        named,
+        inputs={f.node.name: (Place.of(f.node.types[0], f.blobs), f.filled) for f in fed_inputs(graph)},
+        outputs={o.name: Place.of(graph.type(o.ref), read[o.name]) for o in graph.outputs},
+        weights=net.weights,
+        blobs={
+            o.name: Stored(net.owners[o.name].layer, net.owners[o.name].blob, net.weights.type(o.ref).shape)
+            for o in net.weights.outputs
+        },
+    )
+
+
+SUFFIX, GPU_SUFFIX = ".layers.cpp", ".layers.cu"
+
+
+def layers_source(graph: Graph) -> Source | None:
+    """The source of all generated layers of a net's graph; None where it has none."""
+    layers = [layer_code(plan_of(node.op, node.op.initial)) for node in graph if isinstance(node.op, FusedScan)]
+    return source(graph.name, layers) if layers else None
+
+
+def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
+    """``NAME.layers.cpp`` and ``NAME.layers.cu``; nothing where a net's graph has no generated layers."""
+    made = layers_source(graph)
+    if made is None:
+        return {}
+    assert made.cu is not None
+    return {f"{name}{SUFFIX}": made.cpp.encode(), f"{name}{GPU_SUFFIX}": made.cu.encode()}
+
+
+def read_sources(files: Mapping[str, bytes]) -> dict[str, Source]:
+    """The sources among some files, by the NAME of each."""
+    names = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
+    found = {}
+    for name in names:
+        gpu = files.get(f"{name}{GPU_SUFFIX}")
+        found[name] = Source(files[f"{name}{SUFFIX}"].decode(), None if gpu is None else gpu.decode())
+    return found
+
+
+def stored_source(path: Path) -> Source:
+    """``NAME.layers.cpp`` with what is beside it for GPUs. Raises :class:`BackendError` where they cannot be read."""
+    for_gpus = path.with_suffix(".cu")
+    return Source(_read(path), _read(for_gpus) if for_gpus.exists() else None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BackendError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from None
+
+
+def layers_text(graph: Graph) -> str:
+    """What each generated layer of a net's graph does, for people; empty where it has none."""
+    texts = []
+    for node in graph:
+        if isinstance(node.op, FusedScan):
+            plan = plan_of(node.op, node.op.initial)
+            texts.append(plan_text(plan) + memory_text(plan, node.op.length, batch_of(node.op)))
+    return "\n".join(texts)
+
+
+NOT_IN_NET = "not in the net, as no output depends on it"
+_TEMPLATES = text_templates("lstmc_caffe", "write")
+
+
+def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = None) -> str:
+    """The net as text: a header for people, then its sections under banners. It parses back to ``net.message()``.
+
+    ``data`` are lines that say where its inputs come from, if not from whoever runs it.
+    """
+    graph = compiled.expanded
+    params = parameters(graph)
+    return _TEMPLATES.get_template("prototxt.j2").render(
+        name=net.name,
+        version=__version__,
+        source=compiled.source,
+        target=load_target(compiled.target).name,
+        layers=sum(1 for _ in net.layers()),
+        numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
+        params=len(params),
+        feed=[_feed_line(fed) for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
+        read=[_read_line(graph, o) for o in graph.outputs],
+        sections=[
+            {"title": section.title, "text": str(section.net)}
+            for section in counted(net.sections, "writing the net as text")
+        ],
+    )
+
+
+def _feed_line(fed: Fed) -> str:
+    line = _line(fed.node.name, fed.node.types[0], fed.blobs)
+    return f"feed {line}" if any(fed.blobs) else f"input {line}: {NOT_IN_NET}"
+
+
+def _read_line(graph: Graph, output: Output) -> str:
+    blobs = tuple((graph.value_name(ref), graph.type(ref)) for ref in read_blobs(graph, output.ref))
+    return _line(output.name, graph.type(output.ref), blobs)
+
+
+def _line(name: str, wanted: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> str:
+    """``y [3, 2, 4]``, and the blob where it is called otherwise, or has another shape, or there is one a step."""
+    line = f"{name} {_shape(wanted)}"
+    found = [blob for blob in blobs if blob is not None]
+    if len(blobs) > 1:
+        unread = [str(t) for t, blob in enumerate(blobs) if blob is None]
+        but = f" except {', '.join(unread)}" if unread else ""
+        return f"{line}: for each step{but} a blob {_shape(found[0][1])}, {found[0][0]} to {found[-1][0]}"
+    for blob, type_ in found:
+        shape = "" if type_ == wanted else f" {_shape(type_)}"
+        line += f", blob {blob}{shape}" if blob != name or shape else ""
+    return line
+
+
+def _shape(type_: TensorType) -> str:
+    return f"[{', '.join(map(str, type_.shape))}]"
+
+
+# Their backward reads their top, or their bottom's sign, which is the top's too (sigmoid_layer.cpp, tanh_layer.cpp,
+# relu_layer.cpp, elu_layer.cpp); AbsVal, Log and Power read their bottom's value.
+OVERWRITING = (caffe.SigmoidLayer, caffe.TanHLayer, caffe.ReLULayer, caffe.ELULayer)
+# Layers whose backward does not read their top, and whose top is memory of its own. Not so an activation (it reads its
+# top), Reshape and Split (their top is their bottom's memory), nor a Slice or Concat of one.
+OVERWRITTEN = (
+    *(caffe.InnerProduct, caffe.Eltwise, caffe.Bias, caffe.Scale, caffe.SliceLayer, caffe.ConcatLayer),
+    *(caffe.EmbedLayer, caffe.Convolution, caffe.MaxPooling, caffe.AvePooling),
+)
+
+
+def overwritten(graph: Graph, kept: Collection[str] = ()) -> dict[Ref, str]:
+    """The values whose blob an activation may work in, and the name of that blob afterwards: the activation's.
+
+    A value qualifies if the activation is its one reader, it is no output, its name is not in ``kept``, and the
+    layer that makes it can do without it in the backward pass.
+    """
+    readers = graph.readers()
+    found = {}
+    for node in graph:
+        if type(node.op) in OVERWRITING:
+            (bottom,) = graph.args(node.name)
+            if readers[bottom] == 1 and graph.value_name(bottom) not in kept and _own_memory(graph, bottom):
+                found[bottom] = node.name
+    return found
+
+
+def _own_memory(graph: Graph, value: Ref) -> bool:
+    node: Node = graph.node(value.node)
+    if isinstance(node.op, caffe.SliceLayer):
+        return len(node.types) > 1
+    if isinstance(node.op, caffe.ConcatLayer):
+        return len(graph.args(node.name)) > 1
+    return type(node.op) in OVERWRITTEN
 
 
 def written_net(compiled: Compiled) -> WrittenNet:

@@ -1,4 +1,4 @@
-"""Weights in Caffe's own file: a caffemodel from the user's parameters, and back."""
+"""Weights in a caffemodel: written from the user's parameters, and read back from trained ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError
 
 from lstmc.errors import BackendError, WeightsError
 from lstmc.interp import forward
-from lstmc.manifest import Stored
+from lstmc.manifest import Stored, read_manifest
 from lstmc.ops import Array
+from lstmc.weights import unpack_weights
 from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.write.net import WrittenNet
 
@@ -91,3 +92,14 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     if problems:
         raise WeightsError(f"{path} is not a caffemodel of this net", notes=problems)
     return found
+
+
+def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
+    """The parameters by the model's names, and the names of those that are in no layer.
+
+    The caffemodel need not be the one that was written: Caffe keeps the names of layers.
+    """
+    described = read_manifest(manifest)
+    unpacked = unpack_weights(described.weights, read_blobs(trained, described.blobs))
+    found = {name: array for name, array in unpacked.items() if name in described.parameters}  # without passes' own
+    return found, [name for name in described.parameters if name not in found]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lstmc.activity import counted
 from lstmc.errors import BackendError
 from lstmc.ir import Graph, Node, Ref, twice_stored, weight_graph
 from lstmc.ops import Affine, Constant, Filler, Gaussian, Param, Uniform, Values
+from lstmc.process.status import counted
 from lstmc.source import SrcLoc
 from lstmc_caffe.ops import CaffeOp, Feed, write_filler
 from lstmc_caffe.proto.net import NetParameter

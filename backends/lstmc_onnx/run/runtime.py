@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, LintReport, RunArrays, Violation
-from lstmc.verify.differential import wanted_gradients
 from lstmc.errors import BackendError
+from lstmc.files.arrays import AnyArray
 from lstmc.interp import named_rng
 from lstmc.ir import Ref
 from lstmc.manifest import InputPlace, parse_manifest
-from lstmc.ops import Array, Input
 from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
-from lstmc.stored import AnyArray
 from lstmc.nets.tune import processor
+from lstmc.ops import Array, Input
+from lstmc.verification.differential import wanted_gradients
 from lstmc_onnx.packages import onnx, onnxruntime
 from lstmc_onnx.run.file import SUFFIX, read_initializers, read_model
 from lstmc_onnx.write.graph import value_names

@@ -1,18 +1,66 @@
-"""A trained model as lstmc sees it: inputs, parameters, steps in order, outputs; no framework's names for anything."""
+"""The description of a trained model: inputs, parameters, ordered steps and outputs; steps with steps of their own."""
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self, TypeVar
 
-from lstmc.importers.describe.cell import Cell
-from lstmc.importers.describe.names import CELL, RESERVED
-from lstmc.importers.describe.op import Op
-from lstmc.importers.describe.recur import Recur
-from lstmc.importers.describe.shapes import Shape, with_sizes
+import numpy as np
+
+from lstmc.dsl.arrange import __all__ as arrange_words
+from lstmc.dsl.cell import __all__ as cell_words
+from lstmc.dsl.declare import __all__ as declare_words
+from lstmc.dsl.declare import __all__ as fillers_words
+from lstmc.dsl.dims import __all__ as dims_words
+from lstmc.dsl.elementwise import __all__ as activations_words
+from lstmc.dsl.elementwise import __all__ as functions_words
+from lstmc.dsl.elementwise import __all__ as pointwise_words
+from lstmc.dsl.elementwise import __all__ as selection_words
+from lstmc.dsl.model import __all__ as model_words
+from lstmc.dsl.product import __all__ as layers_words
+from lstmc.dsl.product import __all__ as product_words
+from lstmc.dsl.reduce import __all__ as losses_words
+from lstmc.dsl.reduce import __all__ as reduce_words
+from lstmc.dsl.scan import __all__ as scan_words
+from lstmc.dsl.valid import __all__ as valid_words
+from lstmc.dsl.whole_numbers import __all__ as whole_numbers_words
+from lstmc.importers.describe.op import Op, Shape, ShapeProblem, Size, listed, with_sizes
+from lstmc.importers.describe.recur import Cell, Recur
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
+
+LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
+    sorted(
+        [
+            *activations_words,
+            *arrange_words,
+            *cell_words,
+            *declare_words,
+            *dims_words,
+            *fillers_words,
+            *functions_words,
+            *layers_words,
+            *losses_words,
+            *model_words,
+            *pointwise_words,
+            *product_words,
+            *reduce_words,
+            *scan_words,
+            *selection_words,
+            *valid_words,
+            *whole_numbers_words,
+        ]
+    )
+)
+HELPERS = ("transposed", "tail", "erf", "exact_gelu")
+RESERVED = frozenset(
+    {*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *HELPERS, "net", "N", "D", "S", "H", "P"}
+)
+CELL = re.compile(r"(rnn|gru|lstm)_cell(_\d+)?")  # what the cells of a written model are called
 
 
 @dataclass(frozen=True)
@@ -130,7 +178,7 @@ class NetBuilder:
         return name
 
     def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
-        """The results' names. Raises :class:`~lstmc.importers.describe.shapes.ShapeProblem`."""
+        """The results' names. Raises :class:`~lstmc.importers.describe.op.ShapeProblem`."""
         shapes = op.infer(*(self.shapes[value] for value in values))
         given = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in given)
@@ -200,3 +248,79 @@ class NetBuilder:
             ignored=self.ignored,
             called=self.called,
         )
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rolled(Op):
+    """``body`` run for ``steps`` steps. Results: each of its outputs over time [T, ...], then the last states.
+
+    The inputs of ``body`` are ``sequences`` elements of sequences, then the ``states``, then what every step sees. Its
+    outputs are the next states, in their order, then what each step gives. Operands: the body's weights in their order;
+    the sequences [T, ...]; a first value for each state of ``init``, the others being zero; what every step sees.
+    ``name`` is that of the written cell, under which its weights are found.
+    """
+
+    body: Net
+    name: str
+    steps: Size
+    sequences: int
+    states: tuple[str, ...]
+    init: tuple[str, ...] = ()
+    reverse: bool = False
+
+    def cut(self, operands: Sequence[T]) -> tuple[list[T], list[T], list[T], list[T]]:
+        """Operands as weights, sequences, first states, and what every step sees."""
+        found, at = [], 0
+        for count in (len(self.body.params), self.sequences, len(self.init), len(operands)):
+            found.append([*operands[at : at + count]])
+            at += count
+        return found[0], found[1], found[2], found[3]
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """The body's inputs that are elements of sequences, and those that every step sees."""
+        inputs = [*self.body.inputs]
+        return inputs[: self.sequences], inputs[self.sequences + len(self.states) :]
+
+    def bound(self, sizes: Mapping[str, int]) -> Self:
+        (steps,) = with_sizes((self.steps,), sizes)
+        return replace(self, body=self.body.bound(sizes), steps=steps)
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        _, sequences, first, static = self.cut(shapes)
+        names, seen = self.names()
+        told = [
+            *zip(names, sequences, strict=True),
+            *zip(self.init, first, strict=True),
+            *zip(seen, static, strict=True),
+        ]
+        for name, shape in told:
+            wanted = ((self.steps,) if name in names else ()) + self.body.inputs[name]
+            if shape != wanted:
+                raise ShapeProblem(f"{name} of a step must be {listed(wanted)}, found {listed(shape)}")
+        made = [self.body.shapes[value] for value in self.body.outputs.values()]
+        for state, shape in zip(self.states, made, strict=False):
+            if shape != self.body.inputs[state]:
+                raise ShapeProblem(f"state {state} is {listed(self.body.inputs[state])}, its next {listed(shape)}")
+        count = len(self.states)
+        return (*((self.steps, *shape) for shape in made[count:]), *made[:count])
+
+    def eval(self, *arrays: Array) -> tuple[Array, ...]:
+        weights, sequences, first, static = self.cut(arrays)
+        names, seen = self.names()
+        params = dict(zip(self.body.params, weights, strict=True))
+        given = dict(zip(seen, static, strict=True)) | dict(zip(self.init, first, strict=True))
+        for state in set(self.states) - set(self.init):
+            given[state] = np.zeros([int(size) for size in self.body.inputs[state]])
+        steps, count = len(sequences[0]) if sequences else int(self.steps), len(self.states)
+        ys: list[list[Array]] = [[] for _ in range(len(self.body.outputs) - count)]
+        for t in reversed(range(steps)) if self.reverse else range(steps):
+            made = [
+                *self.body.evaluate(given | {n: s[t] for n, s in zip(names, sequences, strict=True)}, params).values()
+            ]
+            given |= dict(zip(self.states, made, strict=False))
+            for y, value in zip(ys, made[count:], strict=True):
+                y.append(value)
+        return (*(np.stack(y[::-1] if self.reverse else y) for y in ys), *(given[state] for state in self.states))

@@ -6,14 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.shapes import Shape
-from lstmc.importers.frontends.keras_arrays import check_fit
+from lstmc.importers.describe.op import Shape
 from lstmc.importers.frontends.keras_call import Call
 from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, mask_made
-from lstmc.importers.frontends.keras_nested import MODELS, inner_layers, nested
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
 from lstmc.importers.frontends.keras_ops import Operation, is_operation, operation
-from lstmc.importers.frontends.keras_weights import layer_name, renamed, weights_by_layer
+from lstmc.importers.frontends.keras_weights import (
+    MODELS,
+    check_fit,
+    inner_layers,
+    layer_name,
+    nested,
+    renamed,
+    weights_by_layer,
+)
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.read.keras_file import version_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from lstmc.importers.describe.shapes import fixed
+from lstmc.importers.describe.op import fixed
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.layers import Layers, Pair
 from lstmc.importers.frontends.refused import Refused

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from lstmc.importers.describe.op import axis_in, fixed, resolved
 from lstmc.importers.describe.ops import Dropout
-from lstmc.importers.describe.shapes import axis_in, fixed, resolved
-from lstmc.importers.frontends import keras_conv_recurrent, keras_images
+from lstmc.importers.frontends import keras_images, keras_recurrent
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, of_cells, recurrent
 from lstmc.importers.frontends.layers import Layers
@@ -234,7 +234,7 @@ def _merge(kind: str) -> Handler:
 _OVER_TIME = frozenset(
     {
         *KINDS,
-        *keras_conv_recurrent.HANDLERS,
+        *keras_recurrent.HANDLERS,
         "Bidirectional",
         "RNN",
         "RepeatVector",
@@ -287,7 +287,7 @@ def _activation(layers: Layers, call: Call) -> list[str]:
 
 HANDLERS: dict[str, Handler] = {
     **keras_images.HANDLERS,
-    **keras_conv_recurrent.HANDLERS,
+    **keras_recurrent.HANDLERS,
     "GlobalAveragePooling1D": _mean_over_time,
     **dict.fromkeys(KINDS, _recurrent),
     "Bidirectional": _bidirectional,

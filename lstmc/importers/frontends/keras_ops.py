@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.shapes import axis_in, fixed, resolved
+from lstmc.importers.describe.op import axis_in, fixed, resolved
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused

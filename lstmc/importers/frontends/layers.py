@@ -9,17 +9,18 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.describe.images import Conv, Pool, Windows
-from lstmc.importers.describe.op import Op
+from lstmc.importers.describe.op import Op, ShapeProblem, Size, axis_in, fixed, resolved
 from lstmc.importers.describe.ops import (
     Apply,
     Binary,
     Concat,
+    Conv,
     Einsum,
     Embed,
     Expand,
     Linear,
     Normalize,
+    Pool,
     Reduce,
     Reduction,
     Reshape,
@@ -27,8 +28,8 @@ from lstmc.importers.describe.ops import (
     Softmax,
     Split,
     Transpose,
+    Windows,
 )
-from lstmc.importers.describe.shapes import ShapeProblem, Size, axis_in, fixed, resolved
 from lstmc.importers.frontends.moves import Moves, Operand
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight, number

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lstmc.importers.describe.net import NetBuilder
-from lstmc.importers.describe.op import Op
+from lstmc.importers.describe.op import Activation, Op, Shape, ShapeProblem, Size, axis_in, broadcast, fixed, listed
 from lstmc.importers.describe.ops import Apply, Concat, Expand, Reshape, Select, Split, Transpose
-from lstmc.importers.describe.pointwise import Activation
-from lstmc.importers.describe.shapes import Shape, ShapeProblem, Size, axis_in, broadcast, fixed, listed
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 

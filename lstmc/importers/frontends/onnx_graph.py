@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.shapes import Shape
+from lstmc.importers.describe.op import Shape
 from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_moves, onnx_quantized, onnx_recurrent
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
-from lstmc.importers.frontends.onnx_fold import folded
-from lstmc.importers.frontends.onnx_loops import loop, scan
-from lstmc.importers.frontends.onnx_values import Node, Onnx, Unsupported, known
+from lstmc.importers.frontends.onnx_recurrent import loop, scan
+from lstmc.importers.frontends.onnx_values import Node, Onnx, Unsupported, folded, known
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.read.onnx_file import stored_tensor
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
-from lstmc.numerals import shortest
 from lstmc.ops import Array
+from lstmc.text import shortest
 
 HANDLERS = {
     **onnx_elements.HANDLERS,

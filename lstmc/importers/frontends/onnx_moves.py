@@ -7,11 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from lstmc.importers.describe.op import axis_in, broadcast, fixed, resolved
 from lstmc.importers.describe.ops import Dropout
-from lstmc.importers.describe.shapes import axis_in, broadcast, fixed, resolved
 from lstmc.importers.frontends.moves import Operand
-from lstmc.importers.frontends.onnx_fold import slices, triangle
-from lstmc.importers.frontends.onnx_values import Node, Onnx, fixed_numbers, known, sizes, weight
+from lstmc.importers.frontends.onnx_values import Node, Onnx, fixed_numbers, known, sizes, slices, triangle, weight
 from lstmc.importers.frontends.refused import Refused
 
 Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]

@@ -1,14 +1,18 @@
-"""What the names of an ONNX graph stand for while it is read, and a node's own attributes."""
+"""Values and attributes of an ONNX graph, and constant folding of nodes with known operands.
+
+A size without a number is its name, in an array of objects: such arrays are cut and joined, without arithmetic.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.shapes import Size
+from lstmc.importers.describe.op import Size
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
@@ -93,3 +97,275 @@ def weight(x: Operand | None, what: str) -> Weight:
 
 def weight_or_none(x: Operand | None, what: str) -> Weight | None:
     return None if x is None else weight(x, what)
+
+
+LARGEST = 2**24  # elements of what is computed
+MOVES = frozenset(
+    {
+        "Gather",
+        "Concat",
+        "Slice",
+        "Unsqueeze",
+        "Squeeze",
+        "Cast",
+        "Reshape",
+        "Identity",
+        "Transpose",
+        "Split",
+        "Flatten",
+        "ConstantOfShape",
+        "Expand",
+        "Tile",
+    }
+)
+Fold = Callable[..., Any]
+
+
+def _same_size(a: Any, b: Any) -> bool:
+    """Whether two sizes are equal: one without a number is itself, and at least 1."""
+    if a == b:
+        return True
+    if isinstance(a, str) == isinstance(b, str) or min(s for s in (a, b) if not isinstance(s, str)) > 0:
+        named = a if isinstance(a, str) else b
+        if isinstance(named, str):
+            raise Refused("operands", f"the size {named}", "it is compared, so it must be a number", PIN)
+    return False
+
+
+def _equal(node: Node, x: Array, y: Array) -> Array:
+    found: Array = np.vectorize(_same_size, otypes=[bool])(x, y) if object in (x.dtype, y.dtype) else x == y
+    return found
+
+
+def _multiplied(node: Node, x: Array, y: Array) -> Array:
+    """A size without a number may be multiplied by 1 alone."""
+    if object not in (x.dtype, y.dtype):
+        return x * y
+    known = [one for one in (x, y) if one.dtype != object]
+    if not known or not np.all(known[0] == 1):
+        raise Refused("operands", "a size without a number", "a computation needs its value", PIN)
+    found: Array = np.broadcast_arrays(x if x.dtype == object else y, known[0])[0]
+    return found
+
+
+OF_SIZES = frozenset({"Equal", "Where", "Mul"})  # what takes sizes without a number as well
+
+
+def folded(node: Node, arrays: list[Array | None]) -> list[Array] | None:
+    """The results of a node on known operands; None where nothing is known of this operator."""
+    fold = FOLDS.get(node.op)
+    if fold is None:
+        return None
+    named = [
+        one for a in arrays if a is not None and a.dtype == object for one in a.reshape(-1) if isinstance(one, str)
+    ]
+    if named and node.op not in MOVES and node.op not in OF_SIZES:
+        raise Refused("operands", f"the size {named[0]}", "a computation needs its value", PIN)
+    for slot, array in enumerate(arrays):
+        if array is None and slot in _required(fold, len(arrays)):
+            raise Refused(
+                "operands", f"operand {slot + 1} is missing", f"{node.op} requires it", "check it with onnx.checker"
+            )
+    with np.errstate(all="ignore"):
+        made = fold(node, *arrays)
+    return [_settled(one) for one in (made if isinstance(made, list) else [made])]
+
+
+def _required(fold: Fold, count: int) -> range:
+    """The places of a node's ``count`` operands in which one must be."""
+    _, *operands = signature(fold).parameters.values()
+    if any(each.kind is Parameter.VAR_POSITIONAL for each in operands):
+        return range(count)
+    return range(sum(each.default is Parameter.empty for each in operands))
+
+
+def _settled(array: Any) -> Array:
+    """Sizes that are all numbers are integers again."""
+    found = np.array(array, object) if isinstance(array, str) else np.asarray(array)
+    if found.dtype == object and not any(isinstance(one, str) for one in found.reshape(-1)):
+        found = found.astype(np.int64)
+    return found
+
+
+def triangle(node: Node, shape: Sequence[int], diagonal: Array | None) -> Array:
+    """Which elements a Trilu keeps: those from a diagonal on, or up to it."""
+    k = 0 if diagonal is None else int(diagonal.reshape(-1)[0])
+    rows, columns = shape[-2:]
+    lower = np.tri(rows, columns, k - 1 if node.get("upper", 1) else k, dtype=bool)
+    return np.broadcast_to(~lower if node.get("upper", 1) else lower, shape)
+
+
+def _trilu(node: Node, x: Array, diagonal: Array | None = None) -> Array:
+    return np.where(triangle(node, x.shape, diagonal), x, np.zeros((), x.dtype))
+
+
+def _axes(node: Node, given: Array | None) -> tuple[int, ...] | None:
+    """Axes, an operand from some version on, an attribute before."""
+    told = node.attributes.get("axes") if given is None else given.reshape(-1).tolist()
+    return None if told is None else tuple(int(axis) for axis in told)
+
+
+def _unsqueeze(node: Node, x: Array, axes: Array | None = None) -> Array:
+    return np.expand_dims(x, _axes(node, axes) or ())
+
+
+def _squeeze(node: Node, x: Array, axes: Array | None = None) -> Array:
+    return np.squeeze(x, _axes(node, axes))
+
+
+def slices(node: Node, operands: list[Array | None]) -> list[tuple[int, slice]]:
+    """What a Slice cuts: axes, and from where to where; its operands after the first, or its attributes before."""
+    if node.opset >= 10:
+        starts, ends, axes, steps = (*operands, None, None, None, None)[:4]
+    else:
+        starts, ends, axes = (
+            None if node.attributes.get(name) is None else np.asarray(node.attributes[name])
+            for name in ("starts", "ends", "axes")
+        )
+        steps = None
+    assert starts is not None
+    assert ends is not None
+    count = starts.size
+    places = range(count) if axes is None else axes.reshape(-1).tolist()
+    by = [1] * count if steps is None else steps.reshape(-1).tolist()
+    cuts = zip(places, starts.reshape(-1).tolist(), ends.reshape(-1).tolist(), by, strict=True)
+    return [(int(a), slice(int(s), None if st < 0 and e < -(2**30) else int(e), int(st))) for a, s, e, st in cuts]
+
+
+def _slice(node: Node, x: Array, *operands: Array | None) -> Array:
+    for axis, part in slices(node, [*operands]):
+        x = x[(slice(None),) * (axis % x.ndim) + (part,)]
+    return x
+
+
+def _split(node: Node, x: Array, given: Array | None = None) -> list[Array]:
+    axis = int(node.get("axis", 0))
+    told = given.reshape(-1).tolist() if given is not None else node.get("split", None)
+    if told is None:
+        each = -(-x.shape[axis] // node.results)
+        return np.array_split(x, range(each, x.shape[axis], each), axis)
+    return np.split(x, np.cumsum(told)[:-1].astype(int), axis)
+
+
+def _reshape(node: Node, x: Array, shape: Array | None = None) -> Array:
+    told = [int(s) for s in (node.attributes["shape"] if shape is None else shape.reshape(-1))]
+    return x.reshape([x.shape[i] if s == 0 and not node.get("allowzero", 0) else s for i, s in enumerate(told)])
+
+
+def _cast(node: Node, x: Array) -> Array:
+    if x.dtype == object:
+        return x
+    kinds = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}
+    return x.astype(kinds.get(int(node.attributes["to"]), np.float64))
+
+
+def _dequantized(node: Node, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    """(x - zero) scale, each [C] along an axis, or one for all."""
+    axis = int(node.get("axis", 1)) % max(x.ndim, 1)
+    shape = [-1 if at == axis else 1 for at in range(x.ndim)] if scale.size > 1 else []
+    moved = x.astype(np.float32) - (0 if zero is None else zero.astype(np.float32).reshape(shape))
+    found: Array = moved * scale.reshape(shape)
+    return found
+
+
+def _divide(node: Node, x: Array, y: Array) -> Array:
+    if np.issubdtype(x.dtype, np.integer):
+        found: Array = np.trunc(x / y).astype(x.dtype)  # towards zero, as ONNX does
+        return found
+    return x / y
+
+
+def _bounded(count: float) -> None:
+    if count > LARGEST:
+        raise Refused("result", f"{count:,.0f} elements", f"{LARGEST:,} are the most", "fold it in the source")
+
+
+def _plain(node: Node, shape: Array, fill: float) -> list[int]:
+    """A shape in numbers. Of zeros a size without a number counts as 1: as first states they are left out."""
+    if fill and any(isinstance(size, str) for size in shape.reshape(-1)):
+        raise Refused("shape", str(shape.reshape(-1).tolist()), "it must be known here", PIN)
+    return [1 if isinstance(size, str) else int(size) for size in shape.reshape(-1)]
+
+
+def _expand(node: Node, x: Array, shape: Array) -> Array:
+    wanted = np.broadcast_shapes(x.shape, tuple(_plain(node, shape, float(np.any(x)))))
+    _bounded(float(np.prod([float(s) for s in wanted])))
+    return np.broadcast_to(x, wanted)
+
+
+def _tile(node: Node, x: Array, repeats: Array) -> Array:
+    counts = _plain(node, repeats, float(np.any(x != 0)))
+    _bounded(x.size * float(np.prod([float(count) for count in counts])))
+    return np.tile(x, counts)
+
+
+def _of_shape(node: Node, shape: Array) -> Array:
+    value = node.attributes.get("value")
+    fill = 0.0 if value is None else value.reshape(-1)[0]
+    wanted = _plain(node, shape, float(fill))
+    _bounded(float(np.prod([float(s) for s in wanted])))
+    return np.full(wanted, fill)
+
+
+def _range(node: Node, start: Array, limit: Array, delta: Array) -> Array:
+    _bounded(abs((float(limit) - float(start)) / float(delta)))
+    return np.arange(start.item(), limit.item(), delta.item())
+
+
+def _reduced(kind: str) -> Fold:
+    def fold(node: Node, x: Array, axes: Array | None = None) -> Array:
+        return np.asarray(getattr(np, kind)(x, axis=_axes(node, axes), keepdims=bool(node.get("keepdims", 1))))
+
+    return fold
+
+
+FOLDS: Mapping[str, Fold] = {
+    "Identity": lambda node, x: x,
+    "Cast": _cast,
+    "DequantizeLinear": _dequantized,
+    "Gather": lambda node, x, at: np.take(x, at.astype(np.int64), axis=int(node.get("axis", 0))),
+    "Concat": lambda node, *xs: np.concatenate(xs, axis=int(node.attributes["axis"])),
+    "Slice": _slice,
+    "Unsqueeze": _unsqueeze,
+    "Squeeze": _squeeze,
+    "Reshape": _reshape,
+    "Split": _split,
+    "Flatten": lambda node, x: x.reshape(int(np.prod(x.shape[: int(node.get("axis", 1))])), -1),
+    "Transpose": lambda node, x: np.transpose(x, node.attributes.get("perm")),
+    "Expand": _expand,
+    "Tile": _tile,
+    "ConstantOfShape": _of_shape,
+    "Range": _range,
+    "Trilu": _trilu,
+    "Add": lambda node, x, y: x + y,
+    "Sub": lambda node, x, y: x - y,
+    "Mul": _multiplied,
+    "Div": _divide,
+    "Mod": lambda node, x, y: np.fmod(x, y) if node.get("fmod", 0) else np.mod(x, y),
+    "Pow": lambda node, x, y: np.power(x, y),
+    "Min": lambda node, *xs: np.minimum.reduce(xs),
+    "Max": lambda node, *xs: np.maximum.reduce(xs),
+    "Equal": _equal,
+    "Greater": lambda node, x, y: x > y,
+    "GreaterOrEqual": lambda node, x, y: x >= y,
+    "Less": lambda node, x, y: x < y,
+    "LessOrEqual": lambda node, x, y: x <= y,
+    "And": lambda node, x, y: x & y,
+    "Or": lambda node, x, y: x | y,
+    "Not": lambda node, x: ~x,
+    "Where": lambda node, c, x, y: np.where(c, x, y),
+    "Neg": lambda node, x: -x,
+    "Abs": lambda node, x: np.abs(x),
+    "Sqrt": lambda node, x: np.sqrt(x),
+    "Exp": lambda node, x: np.exp(x),
+    "Log": lambda node, x: np.log(x),
+    "Round": lambda node, x: np.rint(x),
+    "Floor": lambda node, x: np.floor(x),
+    "Ceil": lambda node, x: np.ceil(x),
+    "Reciprocal": lambda node, x: 1 / x,
+    "ReduceProd": _reduced("prod"),
+    "ReduceSum": _reduced("sum"),
+    "ReduceMean": _reduced("mean"),
+    "ReduceMax": _reduced("max"),
+    "ReduceMin": _reduced("min"),
+}

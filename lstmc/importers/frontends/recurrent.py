@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lstmc.importers.convention import cell_weights
-from lstmc.importers.describe.cell import Cell
-from lstmc.importers.describe.net import Net
-from lstmc.importers.describe.recur import Extra, Recur
-from lstmc.importers.describe.rolled import Rolled
-from lstmc.importers.describe.shapes import Size
+from lstmc.importers.describe.net import Net, Rolled
+from lstmc.importers.describe.op import Size
+from lstmc.importers.describe.recur import Cell, Extra, Recur
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.weight import Weight

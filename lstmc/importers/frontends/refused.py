@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmc.importers.describe.shapes import ShapeProblem
+from lstmc.importers.describe.op import ShapeProblem
 
 
 class Refused(Exception):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.shapes import ShapeProblem
-from lstmc.importers.frontends import torch_elements, torch_layers, torch_moves, torch_writes
+from lstmc.importers.describe.op import ShapeProblem
+from lstmc.importers.frontends import torch_elements, torch_layers, torch_moves, torch_values
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.torch_export import decomposed
@@ -22,7 +22,7 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
     **torch_elements.HANDLERS,
     **torch_moves.HANDLERS,
     **torch_layers.HANDLERS,
-    **torch_writes.HANDLERS,
+    **torch_values.HANDLERS,
 }
 
 
@@ -105,7 +105,7 @@ def _call(reader: Torch, known: Known, node: Any, refusals: list[Refusal]) -> No
         return
     reader.layers.at(node.name, label)
     arguments, options = reader.resolved(node.args), reader.resolved(node.kwargs)
-    if target not in torch_writes.HANDLERS:
+    if target not in torch_values.HANDLERS:
         arguments, options = reader.joined(arguments), reader.joined(options)
     try:
         if any(reader.values.get(one) is Untold for one in node.all_input_nodes):

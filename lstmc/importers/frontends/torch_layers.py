@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.describe.cell import Cell, Kind
+from lstmc.importers.describe.op import RELU, TANH, fixed
 from lstmc.importers.describe.ops import Dropout
-from lstmc.importers.describe.pointwise import RELU, TANH
-from lstmc.importers.describe.shapes import fixed
+from lstmc.importers.describe.recur import Cell, Kind
 from lstmc.importers.frontends.layers import Pair
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.recurrent import one_direction

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.describe.shapes import axis_in, fixed, resolved
+from lstmc.importers.describe.op import axis_in, fixed, resolved
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.frontends.torch_values import Torch

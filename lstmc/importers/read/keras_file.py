@@ -1,12 +1,15 @@
-"""Keras's files by h5py and json alone: ``.keras``, ``.h5`` whole, and weights with a configuration beside them.
+"""Keras's files by h5py and json alone: ``.keras``, ``.h5``, and weights with a configuration beside them.
 
-Nothing of the configuration is built: it is read as data. In HDF5 only plain datasets are read, which lie in the file
-itself, unlinked and uncompressed: so nothing is larger than the file, and nothing comes from elsewhere.
+The configuration is read as data (JSON of ``to_json``, YAML of Keras 1 and 2); nothing of it is built. In HDF5 only
+plain datasets are read, which lie in the file itself, unlinked and uncompressed: so no content exceeds the file or
+comes from elsewhere. Variable-length texts are checked first, because h5py does not return from some damaged ones.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
+import struct
 from collections.abc import Iterable
 from io import BytesIO
 from math import prod
@@ -15,15 +18,83 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.extras import need
-from lstmc.importers.read.archive import entries, read_entry
-from lstmc.importers.read.hdf5_heap import check_heaps
-from lstmc.importers.read.keras_config import LIMIT, read_config
 from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
+from lstmc.importers.read.torch_file import entries, read_entry
 from lstmc.importers.refusal import SourceError
-from lstmc.process.status import at_most
-from lstmc.numerals import whole
 from lstmc.ops import Array
+from lstmc.plugins import need
+from lstmc.process.status import at_most
+from lstmc.text import whole
+
+SIGNATURE = b"GCOL\x01\0\0\0"  # of a collection, with its version
+HEAD = 16  # bytes: of a collection, and of an object in one
+
+
+def check_heaps(content: bytes | mmap.mmap) -> None:
+    """Raise ValueError unless the objects of each global heap collection follow each other to its end.
+
+    After "HDF5 File Format Specification", III.E Global Heap, with lengths of 8 bytes, as h5py writes them. An object
+    numbered 0 is the space that is left; where that says to be of no size, libhdf5 reads it for ever.
+    """
+    start = content.find(SIGNATURE)
+    while start >= 0:
+        size = int.from_bytes(content[start + 8 : start + HEAD], "little")
+        at, end = start + HEAD, start + size
+        while at + HEAD <= min(end, len(content)):
+            number, _, _, length = struct.unpack_from("<HHIQ", content, at)
+            taken = length if number == 0 else HEAD + -(-length // 8) * 8
+            if taken < HEAD or at + taken > end:
+                raise ValueError(f"the global heap at byte {start} is damaged")
+            at += taken
+        start = content.find(SIGNATURE, start + len(SIGNATURE))
+
+
+LIMIT = 64 * 2**20  # bytes
+_MOST = 1_000_000  # values, each counted where it stands: YAML lets one stand in many places
+
+
+def read_config(origin: str, text: bytes | str) -> Any:
+    """JSON or YAML, told apart by the first character. Raises :class:`SourceError`."""
+    if len(text) > LIMIT:
+        raise SourceError(f"{origin}: its configuration has {len(text):,} bytes; {LIMIT:,} are the most")
+    start = text[:100].lstrip()[:1]
+    try:
+        if start not in (b"{", b"[", b"", "{", "[", ""):
+            return _yaml(origin, text)
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{origin}: its configuration is no JSON: {str(error)[:100]}") from None
+
+
+def _yaml(origin: str, text: bytes | str) -> Any:
+    yaml = need("yaml", "PyYAML", "keras", SourceError)
+
+    class Plain(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+        """What makes no objects, but knows the tuples that Keras wrote."""
+
+    Plain.add_constructor(
+        "tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node, deep=True)
+    )
+    Plain.add_constructor("tag:yaml.org,2002:python/unicode", lambda loader, node: loader.construct_scalar(node))
+    try:
+        found = yaml.load(text, Plain)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        told = " ".join(str(error).split())
+        raise SourceError(f"{origin}: its configuration is neither JSON nor YAML: {told[:100]}") from None
+    if _count(found, {}) > _MOST:
+        raise SourceError(f"{origin}: its configuration has more than {_MOST:,} values")
+    return found
+
+
+def _count(thing: Any, known: dict[int, int]) -> int:
+    """How many values there are, written out. One that is within itself counts as too many."""
+    if not isinstance(thing, dict | list):
+        return 1
+    if id(thing) not in known:
+        known[id(thing)] = _MOST + 1
+        known[id(thing)] = 1 + sum(_count(one, known) for one in (thing.values() if isinstance(thing, dict) else thing))
+    return known[id(thing)]
+
 
 ROOM = 2**28  # bytes that reading may take besides the tensors
 # All that h5py raises for a damaged file.

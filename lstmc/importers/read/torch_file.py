@@ -1,13 +1,17 @@
-"""PyTorch's files, without PyTorch: the zip container, TorchScript's, and the one of PyTorch before 1.6.
+"""PyTorch's files, read without PyTorch: the zip container, TorchScript's, and the format before PyTorch 1.6.
 
-Of pickles nothing is run (``unpickle.py``). Every tensor's sizes, strides and offset are held against the storage it
-lies in before a byte of that is read. Described by torch/serialization.py and torch/_utils.py.
+No pickle is executed (``unpickle.py``). The sizes, strides and offset of each tensor are checked against its storage
+before a byte is read. Entries of the zip archive must be stored uncompressed, so no content exceeds the file. Formats:
+torch/serialization.py and torch/_utils.py.
 """
 
 from __future__ import annotations
 
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
@@ -16,11 +20,53 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.read.archive import entries, read_entry
 from lstmc.importers.read.source import MANY, Source, StoredTensor, checked_shape
 from lstmc.importers.read.unpickle import Built, Named, Persistent, PickleProblem, load
 from lstmc.importers.refusal import SourceError
 from lstmc.ops import Array
+
+# All that zipfile raises for a damaged file; a ValueError among them is of a name that is no text, or of a place
+# before the file's begin.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    ValueError,
+)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except _DAMAGE as error:
+        raise SourceError(f"{path.name}: a damaged zip file: {error}") from None
+
+
+def entries(path: Path) -> dict[str, int]:
+    """The names of a zip file's entries, and how many bytes each says it has."""
+    with _opened(path) as archive:
+        return {info.filename: info.file_size for info in archive.infolist()}
+
+
+def read_entry(path: Path, name: str, limit: int | None = None) -> bytes:
+    """One entry, whole. Raises :class:`SourceError` for a compressed one, and for one of more than ``limit`` bytes."""
+    with _opened(path) as archive:
+        info = archive.getinfo(name)
+        stored = info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size
+        small = info.file_size <= (path.stat().st_size if limit is None else limit)
+        content = archive.read(info) if stored and small else b""
+    if not stored:
+        raise SourceError(f"{path.name}: {name} is compressed: expected entries that are stored as they are")
+    if not small:
+        raise SourceError(f"{path.name}: {name} should have {info.file_size:,} bytes, which is too much for it")
+    return content
+
 
 PICKLE_LIMIT = 64 * 2**20  # bytes of the part that says what there is
 TORCHSCRIPT = "a TorchScript program of PyTorch"

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.read.archive import entries, read_entry
 from lstmc.importers.read.source import MANY, StoredTensor
-from lstmc.importers.read.torch_file import Storage, Tensor, stored
+from lstmc.importers.read.torch_file import Storage, Tensor, entries, read_entry, stored
 from lstmc.importers.refusal import SourceError
 
 JSON_LIMIT = 256 * 2**20  # bytes of one JSON text

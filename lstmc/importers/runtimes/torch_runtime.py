@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstmc.importers.describe.net import Net
-from lstmc.importers.describe.pointwise import RELU
+from lstmc.importers.describe.op import RELU
 from lstmc.importers.describe.recur import Recur
 from lstmc.importers.frontends.torch_names import Group
 from lstmc.importers.refusal import SourceError

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lstmc.importers.describe.net import Net
-from lstmc.importers.settle.biases import with_biases
-from lstmc.importers.settle.layout import settle_layout
+from lstmc.importers.settle.layout import settle_layout, with_biases
 from lstmc.importers.settle.reroll import rolled_up
 from lstmc.importers.settle.streaming import with_open_time
 

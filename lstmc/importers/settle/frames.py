@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmc.importers.describe.images import Conv, Pool
-from lstmc.importers.describe.net import Net, NetBuilder, Step
-from lstmc.importers.describe.op import Op
-from lstmc.importers.describe.ops import Apply, Binary, Concat, Linear, Reshape, Split, Transpose
-from lstmc.importers.describe.pointwise import Activation
-from lstmc.importers.describe.rolled import Rolled
-from lstmc.importers.describe.shapes import Shape, Size, fixed
+from lstmc.importers.describe.net import Net, NetBuilder, Rolled, Step
+from lstmc.importers.describe.op import Activation, Op, Shape, Size, fixed
+from lstmc.importers.describe.ops import Apply, Binary, Concat, Conv, Linear, Pool, Reshape, Split, Transpose
 from lstmc.importers.settle.one_step import names_of
 from lstmc.importers.weight import Weight
 

@@ -1,28 +1,31 @@
-"""Transposes are taken out: a value may lie with its axes in another order than the source's, as long as nobody minds.
+"""Remove transposes: a value may keep its axes in another order than the source's where no op depends on it.
 
-Stock Caffe has no layer that transposes. Here each value has a logical shape, the source's, and lies with its axes in
-some order; a transpose changes what the order means and moves nothing. Where an op does mind (time comes first in a
-scan, images are [N, C, H, W]) and the order is another one, a Transpose stays, to be written as pieces joined again.
-The order of the inputs is chosen so that the fewest of these are left.
+Stock Caffe has no layer that transposes. Each value has a logical shape, the source's, and a physical order of axes;
+a transpose changes the logical order and moves no element. Where an op requires an order (time comes first in a scan,
+images are [N, C, H, W]) and the physical one differs, a Transpose stays, to be written as pieces joined again. The
+order of the inputs is chosen so that the fewest of these remain. A reshape across a permuted order is possible where
+whole groups of axes move together. The addition of a vector to a product becomes the product's bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from lstmc.importers.describe.images import Conv, Pool
-from lstmc.importers.describe.net import Net, Step
-from lstmc.importers.describe.op import Op
+from lstmc.importers.describe.net import Net, Rolled, Step
+from lstmc.importers.describe.op import Op, Shape, volume
 from lstmc.importers.describe.ops import (
     Binary,
     Concat,
+    Conv,
     Einsum,
     Embed,
     Expand,
     Linear,
     Normalize,
+    Pool,
     Reduce,
     Reshape,
     Select,
@@ -31,12 +34,93 @@ from lstmc.importers.describe.ops import (
     Transpose,
 )
 from lstmc.importers.describe.recur import Recur
-from lstmc.importers.describe.rolled import Rolled
-from lstmc.importers.describe.shapes import Shape
-from lstmc.importers.settle.regroup import regrouped
 from lstmc.ops.binary import covered_axes
 
 Order = tuple[int, ...]
+
+
+def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
+    """The fewest axes of ``old`` that together are fewest axes of ``new``, from the front, as many elements."""
+    i = j = 0
+    pending: tuple[list[int], list[int]] | None = None
+    while i < len(old) or j < len(new):
+        mine: list[int] = []
+        theirs: list[int] = []
+        while not (mine or theirs) or volume([old[a] for a in mine]) != volume([new[a] for a in theirs]):
+            (left, left_names), (right, right_names) = volume([old[a] for a in mine]), volume([new[a] for a in theirs])
+            short = left < right or bool(right_names - left_names)
+            if i < len(old) and (short or j == len(new) or not mine):
+                mine.append(i)
+                i += 1
+            else:
+                theirs.append(j)
+                j += 1
+        if pending is not None and (not mine or not theirs):  # sizes of 1 at the end belong to what stands before
+            pending = (pending[0] + mine, pending[1] + theirs)
+            continue
+        if pending is not None:
+            yield pending
+        pending = (mine, theirs)
+    if pending is not None:
+        yield pending
+
+
+def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
+    """The order of the new axes if the old ones lie in ``order``; None where the reshape would tear a group apart."""
+    found: list[int] = []
+    parts = list(groups(old, new))
+    wide = [axis for axis in order if old[axis] != 1]
+    waiting = [([axis for axis in mine if old[axis] != 1], theirs) for mine, theirs in parts]
+    while wide:
+        group = next((part for part in waiting if part[0] and part[0][0] == wide[0]), None)
+        if group is None or wide[: len(group[0])] != group[0]:
+            return None
+        found += group[1]
+        wide = wide[len(group[0]) :]
+        waiting.remove(group)
+    # groups of ones lie where they are told
+    for _, theirs in waiting:
+        found += theirs
+    return tuple(found)
+
+
+ADD = Binary("add")
+
+
+def with_biases(net: Net) -> Net:
+    """The net whose products have their biases: where nothing else reads a product, and the vector is a parameter."""
+    readers = Counter(name for step in net.steps for name in step.inputs)
+    readers.update(net.outputs.values())
+    alone = {
+        step.outputs[0]: step
+        for step in net.steps
+        if step.op == Linear() and len(step.inputs) == 2 and readers[step.outputs[0]] == 1
+    }
+    joined = {step.outputs[0]: found for step in net.steps if (found := _joined(net, step, alone)) is not None}
+    taken = {product.outputs[0] for product, _ in joined.values()}
+    steps: list[Step] = []
+    for step in net.steps:
+        if step.outputs[0] in taken:
+            continue
+        if step.outputs[0] in joined:
+            product, bias = joined[step.outputs[0]]
+            step = replace(step, op=Linear(), inputs=(*product.inputs, bias))
+        elif isinstance(step.op, Rolled):
+            step = replace(step, op=replace(step.op, body=with_biases(step.op.body)))
+        steps.append(step)
+    return replace(net, steps=tuple(steps))
+
+
+def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
+    """The product and the vector that a step adds, if it does that and nothing else."""
+    if step.op != ADD:
+        return None
+    for x, b in (step.inputs, step.inputs[::-1]):
+        if x in alone and b in net.params and net.shapes[b] == net.shapes[x][-1:]:
+            return alone[x], b
+    return None
+
+
 UNKNOWN = 1000  # what a size without a number is taken to cost
 
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lstmc.importers.describe.images import Conv, Pool
-from lstmc.importers.describe.net import Net, Step
+from lstmc.importers.describe.net import Net, Rolled, Step
+from lstmc.importers.describe.op import Shape, ShapeProblem, Size, fixed
 from lstmc.importers.describe.ops import (
     Apply,
     Concat,
+    Conv,
     Dropout,
     Einsum,
     Expand,
     Linear,
     Normalize,
+    Pool,
     Reduce,
     Reshape,
     Select,
@@ -25,8 +27,6 @@ from lstmc.importers.describe.ops import (
     Transpose,
 )
 from lstmc.importers.describe.recur import Recur
-from lstmc.importers.describe.rolled import Rolled
-from lstmc.importers.describe.shapes import Shape, ShapeProblem, Size, fixed
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.settle.frames import Frames
 from lstmc.importers.settle.time_axes import is_zero, time_axes

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from lstmc.importers.describe.images import Conv, Pool
-from lstmc.importers.describe.net import Net, Step
+from lstmc.importers.describe.net import Net, Rolled, Step
+from lstmc.importers.describe.op import Activation, fixed
 from lstmc.importers.describe.ops import (
     Apply,
     Binary,
     Concat,
+    Conv,
     Einsum,
     Expand,
     Linear,
+    Pool,
     Reduce,
     Reshape,
     Select,
     Split,
     Transpose,
 )
-from lstmc.importers.describe.pointwise import Activation
 from lstmc.importers.describe.recur import Recur
-from lstmc.importers.describe.rolled import Rolled
-from lstmc.importers.describe.shapes import fixed
-from lstmc.importers.settle.regroup import groups
+from lstmc.importers.settle.layout import groups
 
 ZEROS = Apply(Activation("affine", 0.0, 0.0))
 Place = tuple[str, int]  # a value, and one of its axes

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmc.importers.describe.images import Conv, Pool
 from lstmc.importers.describe.net import Step
+from lstmc.importers.describe.op import Shape
 from lstmc.importers.describe.ops import (
     Apply,
     Binary,
     Concat,
+    Conv,
     Dropout,
     Einsum,
     Embed,
     Expand,
     Linear,
     Normalize,
+    Pool,
     Reduce,
     Reshape,
     Select,
@@ -23,7 +25,6 @@ from lstmc.importers.describe.ops import (
     Split,
     Transpose,
 )
-from lstmc.importers.describe.shapes import Shape
 
 _BINARY = {
     "add": "{} + {}",

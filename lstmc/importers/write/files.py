@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lstmc.arrays import element_problem
 from lstmc.errors import WeightsError
+from lstmc.files.arrays import element_problem, npz_bytes
 from lstmc.importers.describe.net import Net
 from lstmc.importers.write.model import model_text
-from lstmc.files.arrays import npz_bytes
 from lstmc.ops import Array
 from lstmc.version import __version__
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lstmc.backend import Artifact, Compiled
-from lstmc.verify.differential import Report, check
 from lstmc.dsl import Model
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
+from lstmc.verification.differential import Report, check
 from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.run.executor import CaffeExecutor

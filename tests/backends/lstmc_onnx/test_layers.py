@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lstmc.verify.differential import check
 from lstmc.errors import BackendError
 from lstmc.ir import Graph
 from lstmc.ops import Draw
 from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import RandomModel
+from lstmc.verification.differential import check
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_onnx import OnnxBackend
 from lstmc_onnx.run.runtime import RuntimeExecutor

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 
 from lstmc.catalog import CELLS as GROUP
-from lstmc.verify.differential import check
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import offered
 from lstmc.testing.random_models import RandomModel
+from lstmc.verification.differential import check
 from lstmc_onnx.run.runtime import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
 from tests.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried

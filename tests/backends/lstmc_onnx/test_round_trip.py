@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import pytest
 
-from lstmc.verify.differential import random_inputs
 from lstmc.errors import PassError
 from lstmc.importers.importer import from_onnx
 from lstmc.interp import forward, named_rng
@@ -19,6 +18,7 @@ from lstmc.patterns import GRU, LSTM, RNN, recognise
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import RandomModel, SeededDraw, seeded_model
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_onnx import OnnxBackend
 from tests.alike import structure

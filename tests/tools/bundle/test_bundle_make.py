@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.cuda import cuda_recipe
-from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.recipe import cuda_recipe
 from lstmc_caffe.install.record import Installed
+from lstmc_caffe.install.system import InstallError
 from tools.bundle import __main__ as program
 from tools.bundle import make as making
 

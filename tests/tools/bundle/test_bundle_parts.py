@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.system import InstallError
 from tests.tools.bundle.programs import Programs
 from tools.bundle import boost_python, libraries, packages, python312
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lstmc.backend import Execution, find_cells
-from lstmc.verify.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc.errors import BackendError
+from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.place.place import CaffeLocation, GpuState
 from lstmc_caffe.run.executor import CaffeExecutor
@@ -120,7 +120,7 @@ def test_outcomes_read_well() -> None:
 
 @pytest.mark.caffe
 def test_the_benchmark_is_a_table_of_ratios(caffe: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc_caffe.run.timing.SECONDS", 0.05)
+    monkeypatch.setattr("lstmc_caffe.run.executor.SECONDS", 0.05)
     header, *rows = timing.benchmark(CaffeExecutor(caffe, "cpu"), (SIZE,))
     assert header.split() == ["T,", "N,", "D,", "H", "net", "ms", "times", "the", "LSTM", "layer's"]
     cells = [row.split() for row in rows]

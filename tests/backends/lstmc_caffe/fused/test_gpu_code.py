@@ -13,10 +13,10 @@ from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import LayerCode, layer_code, source
-from lstmc_caffe.fused.op import FusedScan
 from lstmc_caffe.fused.plan import plan_of
+from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.install import toolkit
-from lstmc_caffe.install.cuda import cuda_recipe
+from lstmc_caffe.install.recipe import cuda_recipe
 from tests.backends.lstmc_caffe.fused.small_scans import (
     square,
 )

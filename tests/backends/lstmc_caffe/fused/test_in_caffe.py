@@ -27,7 +27,6 @@ from lstmc import (
 from lstmc import sum as total
 from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
-from lstmc.verify.differential import check, check_training, random_arrays
 from lstmc.interp import forward
 from lstmc.ir import Graph
 from lstmc.ops import Input as InputOp
@@ -35,11 +34,12 @@ from lstmc.ops import Param as ParamOp
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import random_leaves
 from lstmc.testing.random_models import seeded_model
+from lstmc.verification.differential import check, check_training, random_arrays
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.write.generated import read_sources
+from lstmc_caffe.write.artifact import read_sources
 from tests.backends.lstmc_caffe.fused.small_scans import (
     FIRST_PIECES,
     biases,

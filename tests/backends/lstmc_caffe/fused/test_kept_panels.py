@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import lstmc
-from lstmc_caffe.fused.functions import CPU, functions
+from lstmc_caffe.fused.memory import CPU, functions
 from lstmc_caffe.library.build import FLAGS
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.write.generated import layers_source
+from lstmc_caffe.write.artifact import layers_source
 
 CHANGED = Path(__file__).with_name("changed_weights.py")
 

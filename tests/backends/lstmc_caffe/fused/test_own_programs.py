@@ -12,9 +12,9 @@ import pytest
 
 import lstmc
 from lstmc_caffe.fused.code import source
-from lstmc_caffe.install.headers import headers
+from lstmc_caffe.install.build import headers
 from lstmc_caffe.library import build
-from lstmc_caffe.library.caffe_build import CaffeBuild
+from lstmc_caffe.library.build import CaffeBuild
 from lstmc_caffe.run.runner import CaffeRequestError, Runner
 from lstmc_caffe.worker import layer_library
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lstmc import Cell, Input, Value, model, scan
-from lstmc.verify.differential import check
 from lstmc.pipeline import compile_graph
+from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.executor import CaffeExecutor

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.cuda import EMULATED, EMULATION, cuda_recipe, parse_architectures
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.recipe import Platform
+from lstmc_caffe.install.recipe import EMULATED, EMULATION, Platform, cuda_recipe, parse_architectures
+from lstmc_caffe.install.system import InstallError
 from lstmc_caffe.install.toolkit import prepare
 
 RECIPE = cuda_recipe((EMULATED,))

@@ -14,13 +14,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from lstmc_caffe.install.build import Order, build
-from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.headers import headers
-from lstmc_caffe.install.interpreter import Interpreter
-from lstmc_caffe.install.progress import Report
-from lstmc_caffe.install.recipe import CPU
+from lstmc_caffe.install.build import Order, build, headers
+from lstmc_caffe.install.recipe import CPU, LIBRARIES, cuda_recipe
+from lstmc_caffe.install.system import InstallError, Interpreter, Report
 from lstmc_caffe.install.toolkit import Toolkit
 
 FILES = {

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.system import run
-from lstmc_caffe.install.errors import InstallError
+from lstmc_caffe.install.system import InstallError, run
 
 
 def test_output_of_both_streams(tmp_path: Path) -> None:

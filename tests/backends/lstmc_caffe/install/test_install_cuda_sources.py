@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.cuda import ON_CPU, PROPERTIES, PROPOSAL, cuda_recipe
+from lstmc_caffe.install.recipe import ON_CPU, PROPERTIES, PROPOSAL, cuda_recipe
 
 pytestmark = pytest.mark.caffe  # where Caffe was built there is a g++
 

@@ -24,12 +24,9 @@ from rich.console import Console
 
 from lstmc_caffe.install import record
 from lstmc_caffe.install.build import Order
-from lstmc_caffe.install.cuda import cuda_recipe
-from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.installer import REQUIRED_LAYERS, install, smoke_test
-from lstmc_caffe.install.interpreter import Interpreter
-from lstmc_caffe.install.progress import Report
-from lstmc_caffe.install.recipe import CPU, Platform, Recipe
+from lstmc_caffe.install.recipe import CPU, Platform, Recipe, cuda_recipe
+from lstmc_caffe.install.system import InstallError, Interpreter, Report
 
 KEY = CPU.key(Platform.current("3.13"))
 

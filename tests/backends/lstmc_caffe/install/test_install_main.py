@@ -11,10 +11,8 @@ from rich.console import Console
 
 from lstmc_caffe.install import record
 from lstmc_caffe.install.__main__ import main
-from lstmc_caffe.install.cuda import cuda_recipe
-from lstmc_caffe.install.errors import MissingPackagesError
-from lstmc_caffe.install.progress import Report
-from lstmc_caffe.install.recipe import CPU, Recipe
+from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
+from lstmc_caffe.install.system import MissingPackagesError, Report
 
 
 def test_command_line_prints_where_caffe_is(

@@ -9,8 +9,7 @@ import pytest
 from rich.console import Console
 
 from lstmc_caffe.install import packages
-from lstmc_caffe.install.errors import InstallError, MissingPackagesError
-from lstmc_caffe.install.progress import Report
+from lstmc_caffe.install.system import InstallError, MissingPackagesError, Report
 
 WANTED = ("g++", "libgflags-dev", "python3-numpy")
 

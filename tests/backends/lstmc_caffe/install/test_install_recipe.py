@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lstmc_caffe.install.cuda import cuda_recipe, parse_architectures
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.recipe import CPU, Platform, Recipe, Wheel
+from lstmc_caffe.install.recipe import CPU, Platform, Recipe, Wheel, cuda_recipe, parse_architectures
+from lstmc_caffe.install.system import InstallError
 
 CUDA = cuda_recipe(("sm_80", "sm_90"))
 HERE = Platform("debian-13", "x86_64", "3.13")

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from lstmc_caffe.install import record
-from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
-from lstmc_caffe.install.recipe import CPU, Platform, Recipe
+from lstmc_caffe.install.recipe import CPU, LIBRARIES, Platform, Recipe, cuda_recipe
 
 HERE = Platform.current("3.13")
 KEY = CPU.key(HERE)

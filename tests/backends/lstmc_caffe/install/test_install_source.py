@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lstmc_caffe.install import source
-from lstmc_caffe.install.errors import InstallError
 from lstmc_caffe.install.recipe import CPU
+from lstmc_caffe.install.system import InstallError
 
 CONTENT = b"not Caffe"
 FOUND = hashlib.sha256(CONTENT).hexdigest()

@@ -13,10 +13,8 @@ import pytest
 from rich.console import Console
 
 from lstmc_caffe.install import toolkit
-from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
-from lstmc_caffe.install.errors import InstallError
-from lstmc_caffe.install.progress import Report
-from lstmc_caffe.install.recipe import Recipe, Wheel
+from lstmc_caffe.install.recipe import LIBRARIES, Recipe, Wheel, cuda_recipe
+from lstmc_caffe.install.system import InstallError, Report
 
 HEADER = "include/crt/host_defines.h"
 WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

@@ -13,10 +13,9 @@ import pytest
 
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import Source, source
-from lstmc_caffe.fused.functions import CPU, functions
+from lstmc_caffe.fused.memory import CPU, functions
 from lstmc_caffe.library import build
-from lstmc_caffe.library.build import FLAGS, library
-from lstmc_caffe.library.caffe_build import INCLUDE, CaffeBuild
+from lstmc_caffe.library.build import FLAGS, INCLUDE, CaffeBuild, library
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.run.runner import Runner
 

@@ -15,9 +15,8 @@ from lstmc.errors import BackendError
 from lstmc_caffe import layers
 from lstmc_caffe.fused.code import Source, source
 from lstmc_caffe.install import record, toolkit
-from lstmc_caffe.install.cuda import LIBRARIES, cuda_recipe
-from lstmc_caffe.install.headers import headers
-from lstmc_caffe.install.recipe import Platform
+from lstmc_caffe.install.build import headers
+from lstmc_caffe.install.recipe import LIBRARIES, Platform, cuda_recipe
 from lstmc_caffe.library.build import library
 from lstmc_caffe.place.place import CaffeLocation
 from lstmc_caffe.run.runner import Runner

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstmc_caffe.fused.functions import CPU, functions
+from lstmc_caffe.fused.memory import CPU, functions
 from lstmc_caffe.install.recipe import processor_flags
 from lstmc_caffe.library.build import FLAGS
 

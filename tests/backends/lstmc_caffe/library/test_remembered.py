@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.library.remembered import RECENT, keep, prune, used
+from lstmc_caffe.library.build import RECENT, keep, prune, used
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc_caffe.readers import environment
 from lstmc_caffe.readers.__main__ import main
-from lstmc_caffe.readers.known import TVM
-from lstmc_caffe.readers.reader import Environment
+from lstmc_caffe.readers.known import TVM, Environment
 
 
 @pytest.mark.parametrize("quiet", [False, True])

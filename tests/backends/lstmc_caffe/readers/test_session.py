@@ -11,10 +11,8 @@ import pytest
 
 from lstmc import compile
 from lstmc.errors import BackendError, PluginError
-from lstmc_caffe.readers.doctor import reader_findings
-from lstmc_caffe.readers.known import load_reader
-from lstmc_caffe.readers.reader import Environment, Reader, Stage
-from lstmc_caffe.readers.session import ReaderError, ReaderSession
+from lstmc_caffe.readers.known import Environment, Reader, Stage, load_reader
+from lstmc_caffe.readers.session import ReaderError, ReaderSession, reader_findings
 from tests.conftest import Install
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -118,7 +116,7 @@ def brought(install: Install, tmp_path: Path) -> None:
     )
     source = f"""
         from pathlib import Path
-        from lstmc_caffe.readers.reader import Reader, Stage
+        from lstmc_caffe.readers.known import Reader, Stage
         READER = Reader("mine", "My Reader", "flat", (Stage(Path({str(program)!r})),))
         NONE = 3
         """
@@ -137,7 +135,7 @@ def test_a_package_brings_a_reader() -> None:
 @pytest.mark.usefixtures("brought")
 def test_what_is_no_reader_is_told() -> None:
     for name, wrong in (
-        ("none", "expected a lstmc_caffe.readers.reader.Reader, found 3"),
+        ("none", "expected a lstmc_caffe.readers.known.Reader, found 3"),
         ("named", "expected one of that name, named, found one called mine"),
     ):
         with pytest.raises(PluginError) as raised:

@@ -9,11 +9,11 @@ import pytest
 
 from lstmc import Input, Value, dims, euclidean_loss, model, scan
 from lstmc.backend import load_backend, load_cell
+from lstmc.data.request import TrainingRequest
 from lstmc.dsl import Cell, Model
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
-from lstmc.data.request import TrainingRequest
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe_ops
 from lstmc_caffe.run.runner import Runner

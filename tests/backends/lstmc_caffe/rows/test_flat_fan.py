@@ -7,9 +7,9 @@ from google.protobuf import text_format
 
 from lstmc import Input, model, scan
 from lstmc.cells.lstm import lstm
-from lstmc.verify.differential import check
+from lstmc.verification.differential import check
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.readers.executor import ReaderExecutor
+from lstmc_caffe.readers.session import ReaderExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.unroll.fan import FAN
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted

@@ -32,11 +32,11 @@ from lstmc import compile as compile_net
 from lstmc.api import Net
 from lstmc.backend import Artifact, Compiled, load_backend
 from lstmc.cells.lstm import lstm
-from lstmc.verify.differential import check
 from lstmc.errors import BackendError, DataError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
-from lstmc_caffe.readers.executor import ReaderExecutor
+from lstmc.verification.differential import check
+from lstmc_caffe.readers.session import ReaderExecutor
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target

@@ -30,9 +30,9 @@ from lstmc import (
     uniform,
 )
 from lstmc.cells.lstm import lstm
-from lstmc.verify.differential import Report, check
 from lstmc.dsl import Model
 from lstmc.pipeline import compile_graph
+from lstmc.verification.differential import Report, check
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.run.executor import CaffeExecutor

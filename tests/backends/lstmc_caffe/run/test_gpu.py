@@ -17,15 +17,14 @@ import pytest
 
 import lstmc
 from lstmc.backend import find_cells
-from lstmc.verify.differential import check, random_inputs
 from lstmc.errors import BackendError
 from lstmc.interp import forward
 from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
+from lstmc.verification.differential import check, random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.install.cuda import EMULATED
-from lstmc_caffe.install.recipe import CPU
+from lstmc_caffe.install.recipe import CPU, EMULATED
 from lstmc_caffe.install.record import caffe_folder
 from lstmc_caffe.install.source import fetch, unpack
 from lstmc_caffe.library import build
@@ -37,8 +36,8 @@ from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import BASES
 from lstmc_caffe.train.solver import TYPES, Solver
 from lstmc_caffe.train.trainer import TrainableNet
+from lstmc_caffe.write.artifact import layers_source
 from lstmc_caffe.write.feeds import feed_blobs, given_arrays
-from lstmc_caffe.write.generated import layers_source
 from tests import test_properties
 from tests.backends.lstmc_caffe.fused import test_in_caffe as test_generated_layers
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees

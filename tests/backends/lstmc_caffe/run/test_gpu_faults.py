@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from lstmc import Model
-from lstmc.verify.differential import check, random_inputs
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
 from lstmc.manifest import parse_manifest
 from lstmc.ops import Param
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import random_leaves
+from lstmc.verification.differential import check, random_inputs
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import Source
-from lstmc_caffe.fused.functions import header
+from lstmc_caffe.fused.memory import header
 from lstmc_caffe.library import build
 from lstmc_caffe.run.executor import CaffeExecutor
 from lstmc_caffe.run.runner import Runner

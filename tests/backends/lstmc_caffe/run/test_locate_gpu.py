@@ -203,7 +203,7 @@ def test_what_mends_it_is_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.
 
 
 def doctor(monkeypatch: pytest.MonkeyPatch, builds: Builds, state: GpuState) -> list[tuple[str, bool, str, str]]:
-    monkeypatch.setattr("lstmc_caffe.run.doctor.gpu_state", lambda location: state)
+    monkeypatch.setattr("lstmc_caffe.run.locate.gpu_state", lambda location: state)
     for name in ("LSTMC_CAFFE_PYTHON", "LSTMC_CAFFE_PYTHONPATH"):
         monkeypatch.delenv(name, raising=False)
     found = CaffeBackend().doctor()

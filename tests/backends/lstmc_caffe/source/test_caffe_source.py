@@ -12,7 +12,7 @@ import lstmc
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.source.message import wire_fields
+from lstmc_caffe.source.layer import wire_fields
 from tests.backends.lstmc_caffe.source.old_nets import AROUND, EVERY_BOTTOM, VIDEO
 
 TRAIN = Path(__file__).with_name("train_in_caffe.py")

@@ -10,8 +10,7 @@ import lstmc
 from lstmc.cli.wording import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import import_file
-from lstmc_caffe.source.layer_text import layer_fields, phases
-from lstmc_caffe.source.message import wire_fields
+from lstmc_caffe.source.layer import layer_fields, phases, wire_fields
 from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import lstmc
+from lstmc.api.models import model_in
 from lstmc.errors import LstmcError
+from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, import_file
-from lstmc.importers.describe.rolled import Rolled
+from lstmc.importers.describe.net import Rolled
 from lstmc.interp import forward
 from lstmc.ir import Graph
-from lstmc.api.models import model_in
-from lstmc.files.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import RawNet

@@ -12,9 +12,8 @@ import pytest
 from lstmc.errors import BackendError
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.targets.load import BASES, OWN, Summaries, load_target, parse_with_base
-from lstmc_caffe.targets.parse import CHECKS as RULE_CHECKS
-from lstmc_caffe.targets.parse import TargetFile
-from lstmc_caffe.targets.target import Target
+from lstmc_caffe.targets.target import CHECKS as RULE_CHECKS
+from lstmc_caffe.targets.target import Target, TargetFile
 
 TABLE = {name: load_target(name) for name in OWN}
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstmc.verify.conditioning import NotFinite
-from lstmc_caffe.train.advice import what_to_try
-from lstmc_caffe.train.solver import Solver
+from lstmc.verification.conditioning import NotFinite
+from lstmc_caffe.train.solver import Solver, what_to_try
 
 
 def test_what_to_try() -> None:

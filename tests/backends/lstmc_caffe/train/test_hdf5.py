@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from lstmc.data import Axes, dataset_for
-from lstmc.ir import parse_graph
-from lstmc.files.output import write_files
 from lstmc.data.request import Batches, TrainingData
-from lstmc_caffe.train.hdf5 import Source, batch_dataset, hdf5_files, hdf5_sources, write_batches_hdf5
+from lstmc.files.output import write_files
+from lstmc.ir import parse_graph
+from lstmc_caffe.train.net import Source, batch_dataset, hdf5_files, hdf5_sources, write_batches_hdf5
 
 
 def numbered(examples: int, batch: int) -> Batches:
@@ -49,7 +49,7 @@ WRITE = """\
 import sys
 from pathlib import Path
 import numpy as np
-from lstmc_caffe.train.hdf5 import write_batches_hdf5
+from lstmc_caffe.train.net import write_batches_hdf5
 from lstmc.files.output import write_files
 
 class Ones:

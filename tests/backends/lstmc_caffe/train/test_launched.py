@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from lstmc.errors import TrainingError
-from lstmc.mpi_launcher import SIZES, launched
+from lstmc.process.status import SIZES, launched
 from lstmc.runs.metrics import read_metrics
 from lstmc_caffe.place.ranks import launcher
 from lstmc_caffe.run.locate import locate

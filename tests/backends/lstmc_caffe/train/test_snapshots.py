@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lstmc.errors import OutputError, TrainingError
-from lstmc.runs import snapshots
+from lstmc.runs import folder as snapshots
 from lstmc.runs.folder import RunIdentity
 from lstmc_caffe.proto.net import RawNet, RawState
 from lstmc_caffe.train.snapshots import FILES, About, TrainingState, last_state, read_state, save_state

@@ -31,20 +31,19 @@ from lstmc import (
 )
 from lstmc.backend import Compiled
 from lstmc.cells.lstm import lstm
+from lstmc.data.request import TrainingData
 from lstmc.errors import BackendError
+from lstmc.files.output import write_files
 from lstmc.interp import backward, forward, named_rng
 from lstmc.ir import Graph
 from lstmc.ops import Array
-from lstmc.files.output import write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
-from lstmc.data.request import TrainingData
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.run.runner import Runner
-from lstmc_caffe.train.hdf5 import Source
-from lstmc_caffe.train.net import carried_outputs, training_files, training_net
+from lstmc_caffe.train.net import Source, carried_outputs, training_files, training_net
 from tests.closeness import relative_gap
 
 T, N = dims("T N")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lstmc.errors import TrainingError
 from lstmc.data.request import TrainingRequest
+from lstmc.errors import TrainingError
 from lstmc_caffe.run.runner import Runner
 from lstmc_caffe.train.solver import Solver
 from lstmc_caffe.train.trainer import TrainableNet, TrainedNet, train_net

@@ -9,10 +9,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from lstmc.backend import Compiled, load_backend
-from lstmc.verify.differential import random_inputs
 from lstmc.interp import forward
 from lstmc.manifest import Manifest, State, parse_manifest
 from lstmc.pipeline import compile_graph
+from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe.proto.net import RawNet
 from lstmc_caffe.run.runner import Net, Runner

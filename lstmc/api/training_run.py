@@ -1,4 +1,4 @@
-"""``lstmc.train``: a model and data in, a run out."""
+"""``lstmc.train``: train a model on data, by one process or several, and follow the run while it trains."""
 
 from __future__ import annotations
 
@@ -6,37 +6,88 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil, prod
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
-from lstmc.api.build import AnyModel, DimensionSize, Weights, all_sizes, backend_of, bound_weights
+from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, backend_of, bound_weights
 from lstmc.api.net import Net
 from lstmc.api.ranks import rank_parts, ranks_of
-from lstmc.api.run import Run
-from lstmc.api.settings import Solver, solver_settings
+from lstmc.api.training_files import Solver, solver_settings
+from lstmc.api.verification import png_html
 from lstmc.backend import Backend, Trains, require, target_of
 from lstmc.data import sizes_of_data
-from lstmc.data.axes import Axes, batch_axes
+from lstmc.data.checks import Axes, batch_axes
+from lstmc.data.request import Trained, TrainingRequest
 from lstmc.data.run_data import Data, RunData, data_name, read_data, run_data
 from lstmc.errors import Argument, DataError, TrainingError
-from lstmc.ir import Graph, flops
-from lstmc.api.models import ModelSource
 from lstmc.files.arrays import npz_bytes
-from lstmc.ops import Array, Input
 from lstmc.files.output import write_files
+from lstmc.ir import Graph, flops
+from lstmc.ops import Array, Input
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import deploy_graph, training_graph
 from lstmc.runs.drawing import CURVES, CurveDrawing
-from lstmc.runs.events import Event, Progress, Started
+from lstmc.runs.events import RECORD, Event, Progress, Recorder, Started, about_data, record, record_file
 from lstmc.runs.folder import WEIGHTS
-from lstmc.runs.metrics import METRICS, Metrics
-from lstmc.runs.record import RECORD, about_data, record, record_file
-from lstmc.runs.recorder import Recorder
-from lstmc.data.request import Trained, TrainingRequest
+from lstmc.runs.metrics import METRICS, Metrics, Record, read_metrics, run_seconds
 from lstmc.weights import parameters
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What :func:`lstmc.train` gives: ``net`` is the model as it is used, with the trained ``weights``.
+
+    ``ended`` says whether all iterations were made, or the run was stopped; then it can be resumed from ``snapshot``.
+    ``files`` are those that it left in ``folder``. ``parameters`` counts what was trained; ``flops`` are of one forward
+    pass of the deployed model for one example (:func:`lstmc.api.training_run.costs`). In a notebook a run shows its
+    loss curve.
+    """
+
+    folder: Path
+    iteration: int
+    ended: Literal["finished", "stopped"]
+    weights: Mapping[str, Array]
+    net: Net
+    snapshot: Path
+    files: tuple[Path, ...]
+    not_drawn: str | None = None  # why there is no loss curve
+    parameters: int = 0
+    flops: int = 0
+
+    @property
+    def metrics(self) -> list[Record]:
+        """All that was measured, in order: ``{"kind": "train", "iteration": 1, "loss": 2.3, ...}``, and tests."""
+        return read_metrics(self.folder / METRICS)
+
+    @property
+    def seconds(self) -> float:
+        """What the updates and tests took, in all processes that went on with the run."""
+        return run_seconds(self.metrics)
+
+    @property
+    def losses(self) -> list[float | None]:
+        """The loss of each update; None where it was no number."""
+        return [record["loss"] for record in self.metrics if record["kind"] == "train"]
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """The scores of the last test; none where nothing was tested."""
+        tests = [record["scores"] for record in self.metrics if record["kind"] == "test"]
+        return dict(tests[-1]) if tests else {}
+
+    def __str__(self) -> str:
+        scores = "".join(f", {name} {score:.4g}" for name, score in self.scores.items() if score is not None)
+        return f"{self.net.name} in {self.folder}: {self.ended} after {self.iteration} iterations{scores}"
+
+    def __repr__(self) -> str:
+        return f"<lstmc.Run {self}>"
+
+    def _repr_html_(self) -> str:
+        curve = self.folder / CURVES[0]
+        return png_html(str(self), curve.read_bytes() if curve.is_file() else None)
 
 
 def train(

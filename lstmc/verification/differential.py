@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmc.activity import counted, doing
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, RunsTraining
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
 from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight, precomputed_nodes
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.prepare import fixed_masks, mask_name
-from lstmc.verify.conditioning import (
+from lstmc.process.status import counted, doing
+from lstmc.verification.conditioning import (
     SCALE_FLOOR,
     absolute_gap,
     changed_settings,

@@ -1,24 +1,28 @@
-"""A library cell in detail: its documentation, what a step costs, and the targets that take it."""
+"""Information on what is installed: library cells and their costs, targets of all backends, and findings of doctor."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.resources import files
 from math import prod
 
-from lstmc.api.build import backend_of
-from lstmc.backend import Backend, load_cell
+from lstmc.api.models import backend_of
+from lstmc.backend import Backend, Diagnoses, Finding, find_backends, load_backend, load_cell, plugin_faults
 from lstmc.catalog import ELSEWHERE, GROUPS, group_of
 from lstmc.dsl import Cell, CellModel
 from lstmc.dsl.dims import typical_size
-from lstmc.errors import BackendError, DimError
+from lstmc.errors import BackendError, DimError, PluginError
 from lstmc.ir import Graph, Scan, flops, print_graph
 from lstmc.pipeline import compile_graph
-from lstmc.similar_names import nearest_or_all
+from lstmc.text import nearest_or_all
+from lstmc.version import __version__
 from lstmc.weights import parameters
 
 TARGETS = files("lstmc").joinpath("cells", "targets.json")
@@ -162,3 +166,73 @@ def refusal(cell: Cell, backend: Backend, target: str) -> BackendError | None:
     except BackendError as error:
         return error
     return None
+
+
+@dataclass(frozen=True)
+class ListedTarget:
+    """A target of a backend; for a backend that does not load, one without a name, and its ``fault``."""
+
+    backend: str
+    name: str
+    purpose: str
+    fault: str = ""
+
+
+def targets() -> Iterator[ListedTarget]:
+    """All targets of all installed backends.
+
+    >>> import lstmc.api
+    >>> [target.name for target in lstmc.api.targets() if target.backend == "caffe"][:2]
+    ['caffe', 'flat']
+    """
+    for name in find_backends():
+        try:
+            found = load_backend(name).targets
+        except PluginError as error:
+            yield ListedTarget(name, "", "", error.message)
+            continue
+        yield from (ListedTarget(name, target, purpose) for target, purpose in found.items())
+
+
+REQUIRED, OPTIONAL = "packages", "optional packages"
+# a package that only some uses need, what for, and the extra that installs it
+EXTRAS = (("h5py", "HDF5 files", "hdf5"), ("matplotlib", "curves", "plot"), ("distributed", "sweeps", "sweep"))
+
+
+def findings() -> Iterator[Finding]:
+    """Yield what this machine has and lacks: Python, packages, backends, plug-ins."""
+    yield Finding("lstmc", True, __version__)
+    yield Finding("Python", True, f"{platform.python_version()} at {sys.executable}")
+    yield from _packages()
+    yield from map(_extra, EXTRAS)
+    for name in find_backends():
+        try:
+            backend = load_backend(name)
+        except PluginError as error:
+            yield Finding(f"backend {name}", False, error.message)
+            continue
+        if isinstance(backend, Diagnoses):
+            yield from backend.doctor()
+        else:
+            yield Finding(f"backend {name}", True, backend.summary)
+    yield from plugin_faults()
+
+
+def _extra(named: tuple[str, str, str]) -> Finding:
+    package, use, extra = named
+    try:
+        return Finding(package, True, version(package), group=OPTIONAL)
+    except PackageNotFoundError:
+        how = f"not installed, for {use}: python -m pip install 'lstmc[{extra}]'"
+        return Finding(package, False, how, group=OPTIONAL)
+
+
+def _packages() -> Iterator[Finding]:
+    for requirement in requires("lstmc") or []:
+        if ";" in requirement:  # an extra's
+            continue
+        name = requirement.split("<")[0].split(">")[0].split("=")[0].strip()
+        try:
+            yield Finding(name, True, version(name), group=REQUIRED)
+        except PackageNotFoundError:
+            yield Finding(name, False, f"expected {requirement}", f"{sys.executable} -m pip install '{requirement}'")

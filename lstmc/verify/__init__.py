@@ -1,1 +1,0 @@
-"""Comparison of a compiled net with its model."""
