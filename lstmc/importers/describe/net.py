@@ -11,51 +11,13 @@ from typing import Self, TypeVar
 
 import numpy as np
 
-from lstmc.dsl.arrange import __all__ as arrange_words
-from lstmc.dsl.cell import __all__ as cell_words
-from lstmc.dsl.declare import __all__ as declare_words
-from lstmc.dsl.declare import __all__ as fillers_words
-from lstmc.dsl.dims import __all__ as dims_words
-from lstmc.dsl.elementwise import __all__ as activations_words
-from lstmc.dsl.elementwise import __all__ as functions_words
-from lstmc.dsl.elementwise import __all__ as pointwise_words
-from lstmc.dsl.elementwise import __all__ as selection_words
-from lstmc.dsl.model import __all__ as model_words
-from lstmc.dsl.product import __all__ as layers_words
-from lstmc.dsl.product import __all__ as product_words
-from lstmc.dsl.reduce import __all__ as losses_words
-from lstmc.dsl.reduce import __all__ as reduce_words
-from lstmc.dsl.scan import __all__ as scan_words
-from lstmc.dsl.valid import __all__ as valid_words
-from lstmc.dsl.whole_numbers import __all__ as whole_numbers_words
+from lstmc.dsl import language
 from lstmc.importers.describe.op import Op, Shape, ShapeProblem, Size, listed, with_sizes
 from lstmc.importers.describe.recur import Cell, Recur
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
-LANGUAGE: tuple[str, ...] = tuple(  # what a written model may import
-    sorted(
-        [
-            *activations_words,
-            *arrange_words,
-            *cell_words,
-            *declare_words,
-            *dims_words,
-            *fillers_words,
-            *functions_words,
-            *layers_words,
-            *losses_words,
-            *model_words,
-            *pointwise_words,
-            *product_words,
-            *reduce_words,
-            *scan_words,
-            *selection_words,
-            *valid_words,
-            *whole_numbers_words,
-        ]
-    )
-)
+LANGUAGE = tuple(sorted(word for word in vars(language) if word[0] != "_"))  # what a written model may import
 HELPERS = ("transposed", "tail", "erf", "exact_gelu")
 RESERVED = frozenset(
     {*LANGUAGE, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *HELPERS, "net", "N", "D", "S", "H", "P"}
