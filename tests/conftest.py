@@ -16,8 +16,8 @@ import pytest
 import tests.hypothesis_profiles  # noqa: F401 (registers and loads them)
 from lstmc_caffe.install import record
 from lstmc_caffe.install.record import caffe_folder
-from lstmc_caffe.run.locate import CaffeNotFound
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.locate import CaffeNotFound
+from lstmc_caffe.runtime.runner import Runner
 
 ROOT = Path(__file__).parents[1]
 

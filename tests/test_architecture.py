@@ -51,10 +51,9 @@ ORDER["lstmc"] = (
 ORDER["lstmc_caffe"] = (
     ("worker", "proto"),  # of worker no more than where its files are
     ("ops",),
-    ("place", "targets", "unroll", "recurrent", "fused"),
+    ("processes", "targets", "unroll", "recurrent", "fused"),
     ("install", "legalize", "write"),
-    ("library", "examples"),
-    ("rows", "run", "readers"),
+    ("rows", "runtime", "readers"),
     ("pipelines", "train", "source", "layers"),
     ("backend",),
     ("lstmc_caffe",),
@@ -89,7 +88,7 @@ THIRD_PARTY = {
         *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
     ),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/output.py", "lstmc/sweeps/task.py"),
-    "psutil": ("lstmc/process/status.py", "lstmc_caffe/place/"),
+    "psutil": ("lstmc/process/status.py", "lstmc_caffe/processes/"),
     # each reader in its own program, which runs in that reader's environment
     **dict.fromkeys(
         (
@@ -103,7 +102,7 @@ THIRD_PARTY = {
     "platformdirs": (
         "lstmc_caffe/readers/environment.py",
         "lstmc_caffe/install/record.py",
-        "lstmc_caffe/library/build.py",
+        "lstmc_caffe/install/layer_compiler.py",
         "lstmc/nets/tune.py",
     ),
     "mpi4py": ("lstmc_caffe/worker/",),

@@ -12,11 +12,11 @@ import pytest
 from lstmc.cache import check_private, foreign, private_folder
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import source
-from lstmc_caffe.library import build
-from lstmc_caffe.library.build import keep, library
+from lstmc_caffe.install import layer_compiler
+from lstmc_caffe.install.layer_compiler import keep, library
 from lstmc_caffe.readers.environment import interpreter
 from lstmc_caffe.readers.known import Environment
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 
 pytestmark = pytest.mark.posix
 NOBODY = 65534
@@ -123,10 +123,10 @@ def test_a_library_that_somebody_else_put_into_the_cache_is_not_used(
 def test_a_full_disk_is_named_and_not_the_assembler_s_message_alone(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caffe: Runner
 ) -> None:
-    monkeypatch.setattr(build, "FLAGS", ("-no-such-flag",))
+    monkeypatch.setattr(layer_compiler, "FLAGS", ("-no-such-flag",))
     with pytest.raises(BackendError, match="compiling generated layers failed"):
         library(source("net", []), caffe.location)
-    monkeypatch.setattr(build, "ENOUGH_BYTES", 2**80)
+    monkeypatch.setattr(layer_compiler, "ENOUGH_BYTES", 2**80)
     with pytest.raises(BackendError) as refused:
         library(source("net", []), caffe.location)
     assert refused.value.message == f"generated layers cannot be compiled: {cache / 'layers'} is full"

@@ -18,7 +18,7 @@ from lstmc.data import batch_axes, dataset_for, read_arrays
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
 from lstmc_caffe import CaffeBackend, Solver
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 
 ROOT = Path(__file__).parents[1]

@@ -61,8 +61,8 @@ from lstmc.ops import Param as ParamOp
 from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite
 from lstmc.verification.differential import Report, check, check_training
 from lstmc.weights import random_weights
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
 
 N, D, H = dims("N D H")
 RANDOM = uniform(-1, 1)

@@ -24,7 +24,7 @@ from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights, read_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import written_net
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import try_model

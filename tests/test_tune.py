@@ -18,8 +18,8 @@ from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor, measured, with_loss
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor, measured, with_loss
+from lstmc_caffe.runtime.runner import Runner
 from tests.quick_sample import one_in
 
 FORMS = ("unit", "packed", "separate", "unit-in-loop", "packed-in-loop", "separate-in-loop")

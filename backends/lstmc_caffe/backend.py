@@ -11,22 +11,22 @@ from lstmc.ir import Graph
 from lstmc.nets.session import LoadedOnce, StepSession
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
-from lstmc_caffe.examples.stream import stream_program
 from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.readers.session import ReaderExecutor, reader_findings
-from lstmc_caffe.run.executor import CaffeExecutor, artifact_seconds, build, opened, run_files, step_session
-from lstmc_caffe.run.locate import findings, libraries
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, opened, run_files, step_session
+from lstmc_caffe.runtime.locate import findings, libraries
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_file
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.targets.shapes import listed_layers
 from lstmc_caffe.train.training import CaffeTraining
 from lstmc_caffe.write.artifact import artifact, layers_text
 from lstmc_caffe.write.caffemodel import MOST_BYTES, SUFFIX, read_weights
+from lstmc_caffe.write.stream import stream_program
 
 
 class CaffeBackend(CaffeTraining):

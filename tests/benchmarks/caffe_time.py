@@ -33,7 +33,7 @@ from lstmc.manifest import parse_manifest
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import layers_source
 from tests.benchmarks.fma_peak import flops_per_second, lstm_flops
 from tools.gpu_check.cases import sequence_of

@@ -16,7 +16,7 @@ from rich.table import Table
 from lstmc import Cell, Input, Param, State, Value, cell, dims, linear, model, scan, tanh, xavier
 from lstmc.backend import load_cell
 from lstmc.ir import Graph
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.benchmarks import torch_cells
 from tests.benchmarks.caffe_time import NETS, compiled_nets
 

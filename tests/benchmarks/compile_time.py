@@ -25,7 +25,7 @@ from lstmc.backend import load_backend, load_cell
 from lstmc.dsl import CellModel
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 
 NETS = Path(__file__).with_name("caffe_nets.py")
 SIZE = {"N": 1, "D": 32, "H": 64}

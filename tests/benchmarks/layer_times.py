@@ -11,7 +11,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.benchmarks.caffe_time import NETS, compiled_nets
 from tools.gpu_check.cases import sequence_of
 

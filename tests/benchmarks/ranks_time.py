@@ -27,8 +27,8 @@ from lstmc.cells.lstm import lstm
 from lstmc.runs.events import Event, Updated
 from lstmc.text import text_templates
 from lstmc.weights import parameters
-from lstmc_caffe.place.ranks import SETTINGS, launcher
-from lstmc_caffe.run.locate import locate
+from lstmc_caffe.processes.ranks import SETTINGS, launcher
+from lstmc_caffe.runtime.locate import locate
 from tests.processes import family_with
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from lstmc.backend import load_backend, load_cell
 from lstmc.catalog import CELLS as GROUP
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import offered
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.cells.references import REFERENCES
 from tests.cells.scanned import LENGTHS, by_hand, cell_graph, drawn, interpreted

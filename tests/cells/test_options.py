@@ -13,8 +13,8 @@ from lstmc.backend import load_backend, load_cell
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import check
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
 from tests.cells import references
 from tests.cells.references import Reference, Step, sigmoid
 from tests.cells.scanned import by_hand, cell_graph, drawn, interpreted

@@ -23,8 +23,8 @@ from lstmc.pipeline import compile_graph
 from lstmc.prepare import fixed_masks
 from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
 from tests.cells import references
 from tests.cells.references import Reference, Step
 from tests.cells.scanned import by_hand, cell_graph, drawn, interpreted

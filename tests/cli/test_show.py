@@ -11,7 +11,7 @@ from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.pipeline import all_passes
 from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.cli.conftest import LSTMC
 
 SIZES = ("-D", "T=3", "-D", "N=2")

@@ -9,7 +9,7 @@ import pytest
 
 from lstmc_caffe.ops import TanHLayer
 from lstmc_caffe.readers.known import reader_names
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.cli.conftest import LSTMC
 
 SIZES = ("-D", "T=3", "-D", "N=2")

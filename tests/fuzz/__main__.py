@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lstmc.cli.console import Printer, err
 from lstmc.cli.working import working
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.files import Counts, damaged_files
 from tests.fuzz.hunt import TARGETS, Tally, hunt
 from tests.fuzz.scheduled import by_scheduler

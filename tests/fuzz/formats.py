@@ -29,7 +29,7 @@ from lstmc.sweeps.sweeping import Definition, sweep_folder
 from lstmc.weights import read_weights
 from lstmc_caffe.install import record
 from lstmc_caffe.proto.net import RawState
-from lstmc_caffe.run.executor import _check_layers
+from lstmc_caffe.runtime.executor import _check_layers
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import listed_layers

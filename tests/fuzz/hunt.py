@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lstmc.testing.random_models import RandomModel, seeded_model
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.streams import try_stream
 from tests.fuzz.trial import Trial, try_model
 

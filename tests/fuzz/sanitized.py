@@ -25,7 +25,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.testing.random_models import seeded_model
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import Source
-from lstmc_caffe.library.build import FLAGS
+from lstmc_caffe.install.layer_compiler import FLAGS
 from lstmc_caffe.write.artifact import layers_source
 
 TARGET = "caffe-fused"

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from lstmc.process.pool import pool
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.hunt import TARGETS, Tally, hunt
 
 PER_JOB = 10  # models

@@ -28,8 +28,8 @@ from lstmc.testing.random_models import RandomModel
 from lstmc.verification.conditioning import own_rounding, relative_gap
 from lstmc.verification.differential import ILL_CONDITIONED, VALUE_TOLERANCE
 from lstmc.weights import initial_weights
-from lstmc_caffe.run.loaded_net import Net
-from lstmc_caffe.run.runner import CaffeError, Runner
+from lstmc_caffe.runtime.loaded_net import Net
+from lstmc_caffe.runtime.runner import CaffeError, Runner
 from tests.fuzz.trial import BACKEND, Trial, generic
 
 NO_STEP = ("one step of", "nothing but")  # of refusals: what has no step, and what is there for training alone

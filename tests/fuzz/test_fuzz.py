@@ -15,7 +15,7 @@ from lstmc.passes import Pass, PassResult
 from lstmc.passes.base import rewrite
 from lstmc.testing.random_models import RandomModel
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz import streams
 from tests.fuzz.hunt import Tally, hunt, save
 from tests.fuzz.streams import try_stream

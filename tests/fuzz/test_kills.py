@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz import kills
 
 pytestmark = [pytest.mark.caffe, pytest.mark.faults]

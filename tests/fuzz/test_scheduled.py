@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.dask_cluster import cluster
 from tests.fuzz import scheduled
 from tests.fuzz.hunt import Tally, hunt

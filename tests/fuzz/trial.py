@@ -20,8 +20,8 @@ from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import Report, check, wanted_gradients
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import CaffeError, Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import CaffeError, Runner
 
 BACKEND = CaffeBackend()
 

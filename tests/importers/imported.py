@@ -26,8 +26,8 @@ from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
 from lstmc.weights import check_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
 
 BACKEND = CaffeBackend()
 

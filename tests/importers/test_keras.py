@@ -24,7 +24,7 @@ from keras import layers as kl
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, import_file
 from lstmc.ops import Array
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import Imported, assert_close, imported
 from tests.importers.torch_files import mutants
 

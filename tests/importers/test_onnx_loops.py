@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lstmc.importers import RefusedError, from_onnx
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 from tests.importers.test_onnx_graphs import by_runtime, floats
 

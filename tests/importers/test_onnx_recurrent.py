@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lstmc.importers import RefusedError, from_onnx
 from lstmc.ops import Array
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 
 pytestmark = pytest.mark.caffe

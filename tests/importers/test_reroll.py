@@ -12,7 +12,7 @@ from torch import nn
 
 from lstmc.importers import from_onnx, from_torch
 from lstmc.importers.describe.net import Rolled
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch, about its own exporter

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lstmc.importers.frontends.torch_names import describe_state_dict
 from lstmc.importers.read.source import Source, StoredTensor
 from lstmc.ops import Array
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 
 pytestmark = pytest.mark.caffe

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lstmc.importers import RefusedError, SourceError, from_torch
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import Imported, assert_close, imported
 from tests.quick_sample import one_in
 

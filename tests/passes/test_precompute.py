@@ -12,7 +12,7 @@ from lstmc.ops import Precomputed
 from lstmc.passes import PassResult, Precompute, RollIn
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc.weights import unpack_weights
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 
 BEFORE = """\
 graph net {

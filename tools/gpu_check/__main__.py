@@ -9,7 +9,7 @@ import sys
 from lstmc import __version__
 from lstmc.errors import LstmcError
 from lstmc_caffe.backend import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
+from lstmc_caffe.runtime.executor import CaffeExecutor
 from tools.gpu_check.benchmark import benchmark
 from tools.gpu_check.cases import CHECKED, TIMED, cases
 from tools.gpu_check.outcome import Outcome

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lstmc_caffe.run.executor import CaffeExecutor, measured, with_loss
+from lstmc_caffe.runtime.executor import CaffeExecutor, measured, with_loss
 from tools.gpu_check.cases import NATIVE, Size, cases
 
 TORCH = Path(__file__).with_name("torch_lstm.py")

@@ -20,8 +20,8 @@ from lstmc_caffe.install import packages, record
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
 from lstmc_caffe.install.system import InstallError, Interpreter, Report, describe, run
-from lstmc_caffe.place.place import CaffeLocation, gpu_state
-from lstmc_caffe.place.ranks import PACKAGES
+from lstmc_caffe.processes.location import CaffeLocation, gpu_state
+from lstmc_caffe.processes.ranks import PACKAGES
 
 REQUIRED_LAYERS = ("InnerProduct", "LSTM", "LSTMUnit", "RNN", "Slice", "Concat", "Eltwise", "Power")
 

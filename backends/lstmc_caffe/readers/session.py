@@ -18,7 +18,7 @@ from lstmc.ir import Ref
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 from lstmc.verification.differential import wanted_gradients
-from lstmc_caffe.place.process import CaffeError, Reply, WorkerProcess
+from lstmc_caffe.processes.worker import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.environment import interpreter
 from lstmc_caffe.readers.known import Reader, Stage, load_reader, reader_names
 from lstmc_caffe.worker import WORKER

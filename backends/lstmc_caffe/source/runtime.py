@@ -12,8 +12,8 @@ import numpy as np
 
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.source.layer import Layer
 from lstmc_caffe.source.recurrent_layers import Imported
 from lstmc_caffe.targets.shapes import Shape

@@ -23,7 +23,7 @@ from lstmc.prepare import LOSS
 from lstmc.verification.conditioning import NotFinite, first_not_finite
 from lstmc.weights import initial_weights, parameters, unpack_weights
 from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.train.rank_nets import RankNets, example_axes, masks, with_masks
 from lstmc_caffe.train.solver import Solver, solver_text

@@ -17,9 +17,9 @@ from lstmc.ops import Array
 from lstmc.runs.folder import RunIdentity, clean, run_folder
 from lstmc.runs.metrics import LossWatch
 from lstmc.verification.conditioning import NotFinite
-from lstmc_caffe.place.process import CaffeAborted, CaffeError, CaffeStopped, CaffeTimeout
+from lstmc_caffe.processes.worker import CaffeAborted, CaffeError, CaffeStopped, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
-from lstmc_caffe.run.runner import CallResult, Runner
+from lstmc_caffe.runtime.runner import CallResult, Runner
 from lstmc_caffe.train.rank_nets import RankNets
 from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
 from lstmc_caffe.train.solver import SETTINGS, Solver, solver_text, what_to_try

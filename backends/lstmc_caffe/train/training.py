@@ -10,10 +10,10 @@ from lstmc.errors import Argument, TrainingError
 from lstmc.files.output import Content
 from lstmc.ops import Array
 from lstmc.process.status import launched
-from lstmc_caffe.place.place import CaffeLocation
-from lstmc_caffe.place.process import WorkerProcess
-from lstmc_caffe.place.ranks import LaunchedRank, RanksProcess
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.processes.location import CaffeLocation
+from lstmc_caffe.processes.ranks import LaunchedRank, RanksProcess
+from lstmc_caffe.processes.worker import WorkerProcess
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import Summaries
 from lstmc_caffe.train.net import train, training_files
 from lstmc_caffe.train.solver import Solver, solver_of

@@ -11,8 +11,8 @@ from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import Report, check
 from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
 
 
 def compiled(made: Model, target: str = "caffe", **sizes: int) -> Compiled:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import lstmc as library
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.source.old_nets import AROUND, EVERY_BOTTOM, VIDEO
 from tests.backends.lstmc_caffe.source.test_caffe_source import inputs_of, run, trained
 from tests.cli.conftest import LSTMC, lstmc

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.lstmc_caffe.run.pythons import script
+from tests.backends.lstmc_caffe.runtime.pythons import script
 from tools.bundle.make import CARRIED
 
 CHECK, FIND = CARRIED / "gpu_check.sh", CARRIED / "find_cuda.py"

@@ -12,10 +12,10 @@ from lstmc.backend import Execution, find_cells
 from lstmc.errors import BackendError
 from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.place.place import CaffeLocation, GpuState
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
-from tests.backends.lstmc_caffe.run.pythons import script
+from lstmc_caffe.processes.location import CaffeLocation, GpuState
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
+from tests.backends.lstmc_caffe.runtime.pythons import script
 from tools.gpu_check import __main__ as program
 from tools.gpu_check import benchmark as timing
 from tools.gpu_check import solver
@@ -120,7 +120,7 @@ def test_outcomes_read_well() -> None:
 
 @pytest.mark.caffe
 def test_the_benchmark_is_a_table_of_ratios(caffe: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc_caffe.run.executor.SECONDS", 0.05)
+    monkeypatch.setattr("lstmc_caffe.runtime.executor.SECONDS", 0.05)
     header, *rows = timing.benchmark(CaffeExecutor(caffe, "cpu"), (SIZE,))
     assert header.split() == ["T,", "N,", "D,", "H", "net", "ms", "times", "the", "LSTM", "layer's"]
     cells = [row.split() for row in rows]

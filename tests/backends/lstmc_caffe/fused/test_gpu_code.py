@@ -1,4 +1,4 @@
-"""The CUDA of generated layers, compiled by nvcc. It runs in ``tests/backends/lstmc_caffe/run/test_gpu.py``."""
+"""The CUDA of generated layers, compiled by nvcc. It runs in ``tests/backends/lstmc_caffe/runtime/test_gpu.py``."""
 
 from __future__ import annotations
 

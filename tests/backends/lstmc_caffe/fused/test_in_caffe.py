@@ -37,8 +37,8 @@ from lstmc.testing.random_models import seeded_model
 from lstmc.verification.differential import check, check_training, random_arrays
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend, Solver
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import read_sources
 from tests.backends.lstmc_caffe.fused.small_scans import (
     FIRST_PIECES,

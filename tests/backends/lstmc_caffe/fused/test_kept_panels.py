@@ -11,8 +11,8 @@ import pytest
 
 import lstmc
 from lstmc_caffe.fused.memory import CPU, functions
-from lstmc_caffe.library.build import FLAGS
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.install.layer_compiler import FLAGS
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import layers_source
 
 CHANGED = Path(__file__).with_name("changed_weights.py")

@@ -12,10 +12,10 @@ import pytest
 
 import lstmc
 from lstmc_caffe.fused.code import source
+from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.build import headers
-from lstmc_caffe.library import build
-from lstmc_caffe.library.build import CaffeBuild
-from lstmc_caffe.run.runner import CaffeRequestError, Runner
+from lstmc_caffe.install.layer_compiler import CaffeBuild
+from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
 from lstmc_caffe.worker import layer_library
 
 pytestmark = pytest.mark.caffe
@@ -103,7 +103,7 @@ def test_a_library_made_for_another_caffe_is_refused(
 ) -> None:
     own = CaffeBuild.of(caffe.location)
     monkeypatch.setattr(CaffeBuild, "of", lambda _: CaffeBuild("0123abcd", own.includes))
-    other = build.library(source("none", []), caffe.location)
+    other = layer_compiler.library(source("none", []), caffe.location)
     with pytest.raises(CaffeRequestError) as caught:
         caffe._ask(None, "open generated layers", {"request": "open", "library": str(other)}, {}, None)
     assert (

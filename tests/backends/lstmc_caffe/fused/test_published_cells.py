@@ -9,8 +9,8 @@ from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import check
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.executor import CaffeExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.fused.published_cells import CELLS, coverage
 
 T, N, D, S = 5, 3, 17, 4

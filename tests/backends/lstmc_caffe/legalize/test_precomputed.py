@@ -12,7 +12,7 @@ from lstmc.ir import Graph, parse_graph, print_graph
 from lstmc.passes import Dead
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.legalize.legalize import Legalize, with_layers_apart
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 
 T, N, D, H = dims("T N D H")
 

@@ -18,7 +18,7 @@ from lstmc_caffe.install.recipe import (
     VECTOR_FLAGS,
     processor_flags,
 )
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 
 NET = """
 name: "activation"

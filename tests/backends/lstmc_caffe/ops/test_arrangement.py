@@ -28,7 +28,7 @@ from lstmc import (
 from lstmc.dsl import Model
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.ops.test_layers import assert_right
 
 N, A, B = dims("N A B")

@@ -39,7 +39,7 @@ from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.ops import DropoutLayer
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 
 pytestmark = pytest.mark.caffe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lstmc import Input, Param, State, cell, dims, einsum, linear, matmul, model, outer, scan, sigmoid, tanh, uniform
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.ops.test_layers import assert_right
 
 N, A, B, D = dims("N A B D")

@@ -13,7 +13,7 @@ from lstmc.errors import ShapeError
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp, layer_ops, read_layer
 from lstmc_caffe.proto.net import LayerParameter, NetParameter
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 
 X = (2, 6, 4)
 IMAGE = (2, 4, 5, 6)

@@ -27,7 +27,7 @@ from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.pipelines import passes_of
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.ops.test_layers import assert_right
 
 N, A, B = dims("N A B")

@@ -15,7 +15,7 @@ from lstmc.ops import Param as CoreParam
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.backends.lstmc_caffe.recurrent.models import (
     both_ways,

@@ -10,7 +10,7 @@ from lstmc.ir import Stage, parse_graph, print_graph, verify
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.backends.lstmc_caffe.recurrent.models import SIZES, of_cell
 

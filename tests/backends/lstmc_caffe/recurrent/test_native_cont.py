@@ -20,7 +20,7 @@ from lstmc.testing.equivalence import assert_same_meaning, random_cotangents, ra
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.recurrent.native import FindNativeLayers
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 from tests.backends.lstmc_caffe.recurrent.models import (
     SIZES,

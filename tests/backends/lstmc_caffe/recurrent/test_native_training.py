@@ -16,7 +16,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import ops as caffe_ops
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.net import train
 from lstmc_caffe.train.solver import Solver
 from tests.backends.lstmc_caffe.recurrent.models import elman

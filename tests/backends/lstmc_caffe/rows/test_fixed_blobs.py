@@ -11,7 +11,7 @@ from lstmc.ops import Array, Values
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.rows.layout import FixedBlobs
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import load_target
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.backends.lstmc_caffe.rows.graphs import graph_of

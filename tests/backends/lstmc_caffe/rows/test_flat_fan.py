@@ -10,7 +10,7 @@ from lstmc.cells.lstm import lstm
 from lstmc.verification.differential import check
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.readers.session import ReaderExecutor
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.unroll.fan import FAN
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of

@@ -12,7 +12,7 @@ from lstmc.passes import RollIn
 from lstmc.pipeline import compile_graph
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 
 N, D, H = dims("N D H")

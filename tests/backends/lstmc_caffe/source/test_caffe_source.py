@@ -11,7 +11,7 @@ import pytest
 import lstmc
 from lstmc.ops import Array
 from lstmc_caffe.proto.net import RawNet, net_from_text
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.source.layer import wire_fields
 from tests.backends.lstmc_caffe.source.old_nets import AROUND, EVERY_BOTTOM, VIDEO
 

@@ -18,7 +18,7 @@ from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import RawNet
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from tests.cells.scanned import cell_graph, drawn
 from tests.importers.imported import imported
 

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from lstmc.backend import Violation
 from lstmc.errors import BackendError
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.shapes import infer_shapes

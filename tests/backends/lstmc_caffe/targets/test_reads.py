@@ -11,7 +11,7 @@ import pytest
 from lstmc.ops import Array
 from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.readers.session import ReaderError, ReaderExecutor, ReaderSession
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
 

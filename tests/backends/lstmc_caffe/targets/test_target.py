@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lstmc.errors import BackendError
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import BASES, OWN, Summaries, load_target, parse_with_base
 from lstmc_caffe.targets.target import CHECKS as RULE_CHECKS
 from lstmc_caffe.targets.target import Target, TargetFile

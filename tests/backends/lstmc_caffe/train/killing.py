@@ -18,7 +18,7 @@ TRAINING = """
 import sys
 from pathlib import Path
 from lstmc.errors import LstmcError
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.solver import parse_overrides
 from tests.backends.lstmc_caffe.train import training_nets
 class Printing(training_nets.Told):

@@ -17,8 +17,8 @@ import pytest
 from lstmc.errors import TrainingError
 from lstmc.process.status import SIZES, launched
 from lstmc.runs.metrics import read_metrics
-from lstmc_caffe.place.ranks import launcher
-from lstmc_caffe.run.locate import locate
+from lstmc_caffe.processes.ranks import launcher
+from lstmc_caffe.runtime.locate import locate
 from lstmc_caffe.train.training import CaffeRanks
 from tests.cli.test_train import MODEL, arrays
 from tests.processes import family_with

@@ -18,7 +18,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from lstmc.errors import LstmcError
 from lstmc_caffe import Solver
 from lstmc_caffe.proto.net import SolverParameter
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.solver import FILLED_IN, POLICIES, SETTINGS, TYPES, SolverError, parse_overrides, solver_text
 from tests.backends.lstmc_caffe.train.training_nets import NEEDED, line, train
 

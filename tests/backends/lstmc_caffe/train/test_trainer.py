@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train import trainer
 from lstmc_caffe.train.solver import TYPES, Solver
 from tests.backends.lstmc_caffe.train.solver_math import trained_line

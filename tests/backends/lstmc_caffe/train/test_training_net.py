@@ -42,7 +42,7 @@ from lstmc.prepare import training_graph
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_caffe import CaffeBackend, Solver
 from lstmc_caffe.proto.net import net_from_text
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.net import Source, carried_outputs, training_files, training_net
 from tests.closeness import relative_gap
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lstmc.data.request import TrainingRequest
 from lstmc.errors import TrainingError
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.train.solver import Solver
 from lstmc_caffe.train.trainer import TrainableNet, TrainedNet, train_net
 

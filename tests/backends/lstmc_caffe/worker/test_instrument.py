@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from lstmc_caffe.run.runner import CaffeRequestError, Runner
+from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
 
 pytestmark = pytest.mark.caffe
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lstmc_caffe.proto.net import RawState
-from lstmc_caffe.run.runner import CaffeRequestError, Runner
+from lstmc_caffe.runtime.runner import CaffeRequestError, Runner
 from lstmc_caffe.train.solver import Solver, solver_text
 from lstmc_caffe.worker import TRAINING
 from tests.backends.lstmc_caffe.train.training_nets import Array, Drawn, carrying, dropping, line, same, train

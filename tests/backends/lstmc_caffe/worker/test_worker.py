@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from lstmc_caffe.place import process as protocol
-from lstmc_caffe.run.runner import WORKER, CaffeRequestError, Runner
+from lstmc_caffe.processes import worker as protocol
+from lstmc_caffe.runtime.runner import WORKER, CaffeRequestError, Runner
 from lstmc_caffe.worker import PROBE, TRAINING
 
 # What Python 2.7 cannot parse.

@@ -26,7 +26,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter, RawNet
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write import caffemodel
 from lstmc_caffe.write.caffemodel import read_blobs
 

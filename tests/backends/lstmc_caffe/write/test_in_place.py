@@ -9,7 +9,7 @@ from lstmc.dsl import CellModel
 from lstmc.ir import parse_graph
 from lstmc.pipeline import compile_graph
 from lstmc_caffe.ops import CAFFE_OPS
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.artifact import overwritten
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 

@@ -18,7 +18,7 @@ from lstmc.ir import parse_graph
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.run.runner import Runner
+from lstmc_caffe.runtime.runner import Runner
 
 BACKEND = CaffeBackend()
 T = dims("T")

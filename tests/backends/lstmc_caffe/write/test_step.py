@@ -15,7 +15,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import random_inputs
 from lstmc.weights import initial_weights
 from lstmc_caffe.proto.net import RawNet
-from lstmc_caffe.run.runner import Net, Runner
+from lstmc_caffe.runtime.runner import Net, Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.backends.lstmc_caffe.rows.models import CELLS, TARGETS, graph_of
 

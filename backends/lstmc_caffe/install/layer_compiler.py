@@ -1,0 +1,284 @@
+"""Compile the generated layers of a net for one build of Caffe, and cache the libraries.
+
+The cache keeps the most recently used files, up to a number and a size, and discards damaged ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+import platformdirs
+
+from lstmc.cache import check_private, private_folder
+from lstmc.errors import BackendError
+from lstmc_caffe.fused.code import Source
+from lstmc_caffe.fused.memory import header
+from lstmc_caffe.install.build import headers
+from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
+from lstmc_caffe.install.record import LIBRARY, architectures_of
+from lstmc_caffe.install.toolkit import Toolkit, kept
+from lstmc_caffe.processes.location import INSTALL, CaffeLocation, last_json, run_probe, why_it_failed
+from lstmc_caffe.worker.layer_library import build_id
+
+MOST_FILES = 400
+MOST_BYTES = 100_000_000
+_DIGEST = hashlib.sha256().digest_size
+RECENT = 3600.0  # seconds: another process may be about to open what was used since
+
+
+def used(path: Path) -> bool:
+    """Whether a file is there as it was kept; it counts as used now."""
+    try:
+        content = path.read_bytes()
+        if not content or content[-_DIGEST:] != _file_digest(content[:-_DIGEST]):
+            return False  # a full disk, or a machine that stopped
+        os.utime(path)
+    except OSError:
+        return False
+    return True
+
+
+def keep(made: Path, path: Path) -> None:
+    """Have a file that was made in the same folder be ``path``, with its digest behind it: what follows an ELF file's
+    own bytes nobody reads."""
+    with made.open("ab") as file:
+        file.write(_file_digest(made.read_bytes()))
+    made.chmod(0o600)  # whatever the umask: what others could write is not loaded
+    made.rename(path)
+
+
+def _file_digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None:
+    """Remove what was used longest ago, while there are more ``files`` than so many, or more bytes than ``size``."""
+    found = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process removes too
+            state = path.stat()
+            if path.suffix in (".so", ".o"):
+                found.append((state.st_mtime, state.st_size, path))
+    count, total, now = 0, 0, time.time()
+    for at, length, path in sorted(found, reverse=True):
+        count, total = count + 1, total + length
+        if (count > files or total > size) and now - at > RECENT:
+            with suppress(OSError):
+                path.unlink()
+
+
+INCLUDE = "LSTMC_CAFFE_INCLUDE"
+
+
+@dataclass(frozen=True)
+class CaffeBuild:
+    """The linker's id of the file that holds Caffe's own code, and the folders of its headers.
+
+    For one with CUDA the ``recipe`` says for which GPUs it was built, and ``toolkit`` is what compiles for these.
+    """
+
+    identity: str
+    includes: tuple[Path, ...]
+    recipe: Recipe = CPU
+    toolkit: Toolkit | None = None
+
+    @classmethod
+    def of(cls, location: CaffeLocation) -> Self:
+        """Of the Caffe at a place. Raises :class:`BackendError` where it has no headers, or no id; InstallError where
+        it has CUDA, and what compiles that is not there.
+        """
+        includes = _include_folders(location)
+        if location.found_by == "installed":
+            assert location.pythonpath is not None
+            build = Path(location.pythonpath).parent
+            identity, architectures = _identity(build / LIBRARY), architectures_of(build)
+            if not architectures:
+                return cls(identity, includes)
+            toolkit = kept(build)
+            folders = (*includes, *map(Path, toolkit.includes))
+            return cls(identity, folders, cuda_recipe(architectures), toolkit)
+        ended = run_probe(location, "--build")
+        found = {} if isinstance(ended, str) else last_json(ended.stdout)
+        if "file" not in found:
+            reason = ended if isinstance(ended, str) else found.get("reason") or why_it_failed(ended)
+            raise BackendError(f"generated layers are compiled for one Caffe, and that of {location.python}: {reason}")
+        return cls(_identity(Path(found["file"])), includes)
+
+
+def _identity(library: Path) -> str:
+    found = build_id(str(library))
+    if not found:
+        raise BackendError(
+            f"generated layers are compiled for one build of Caffe: expected an id of it in {library}, found none",
+            notes=("link Caffe with -Wl,--build-id",),
+        )
+    return found
+
+
+def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
+    """The folders of Caffe's headers, of the very source that it was built from."""
+    given = os.environ.get(INCLUDE)
+    if given:
+        folders = tuple(Path(entry) for entry in given.split(os.pathsep))
+        for header in ("caffe/layer.hpp", "caffe/proto/caffe.pb.h"):
+            if not any((folder / header).is_file() for folder in folders):
+                raise BackendError(f"{INCLUDE}: expected a folder that holds {header}, found none in {given}")
+        return folders
+    if location.found_by != "installed" or location.pythonpath is None:
+        raise BackendError(
+            f"generated layers are compiled with Caffe's headers, and those of {location.python} are not known",
+            notes=(
+                f"set {INCLUDE} to the folders that hold caffe/layer.hpp and caffe/proto/caffe.pb.h",
+                f"or use the Caffe that lstmc builds: {INSTALL}",
+                "target caffe needs none",
+            ),
+        )
+    return (headers(Path(location.pythonpath).parent),)
+
+
+# What lets loops be vector code. Not -ffast-math: NaN and infinity stay, and sums are taken as they are written.
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-fPIC", "-w"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fopenmp"),
+)
+ENOUGH_BYTES = 1_000_000  # where less is free, it is why a compiler failed
+_HEADER, _LAYER = "layer.h", "caffe_layer.cpp"
+
+
+def library(source: Source, location: CaffeLocation) -> Path:
+    """The library of the layers in ``source``, for the Caffe at ``location``: compiled now, or found as it was.
+
+    For a Caffe with CUDA it holds them for a GPU too. Raises :class:`BackendError` where there is no compiler, no
+    header of Caffe's, or what they say, where the cache folder cannot be written, and where others can write there.
+    """
+    compiler = Compiler.find()
+    caffe = CaffeBuild.of(location)
+    made_of = [source.cpp, compiler.identity, *FLAGS, caffe.identity, _sources()]
+    cuda, libraries = None, ["-lopenblas"]
+    if caffe.toolkit is not None:
+        if source.cu is None:
+            raise BackendError(
+                "generated layers for a Caffe with CUDA: expected NAME.layers.cu beside NAME.layers.cpp, found none",
+                notes=("what is compiled for target caffe-fused has both",),
+            )
+        cuda = Compiler(str(caffe.toolkit.nvcc), _version(str(caffe.toolkit.nvcc), "--version"))
+        made_of += [source.cu, cuda.identity, *caffe.recipe.gpu_flags]
+        libraries += map(str, caffe.toolkit.libraries)
+    folder = platformdirs.user_cache_path("lstmc") / "layers"
+    target = folder / f"{_digest(*made_of)}.so"
+    check_private(target)
+    if used(target):
+        return target
+    with _working_in(folder) as work, ThreadPoolExecutor() as pool:
+        objects = ["layers.o"]
+        (work / "layers.cpp").write_text(source.cpp, encoding="utf-8")
+        what = "compiling generated layers"
+        compiling = [pool.submit(compiler.run, (*FLAGS, "-c", "layers.cpp", "-o", "layers.o"), work, what)]
+        if cuda is not None:
+            (work / "layers.cu").write_text(str(source.cu), encoding="utf-8")
+            flags = ("-ccbin", compiler.program, *caffe.recipe.gpu_flags, *_includes(caffe))
+            arguments = (*flags, "-c", "layers.cu", "-o", "layers_gpu.o")
+            compiling.append(pool.submit(cuda.run, arguments, work, f"{what} for GPUs"))
+            objects.append("layers_gpu.o")
+        glue = _glue(compiler, caffe, folder, work)
+        for each in compiling:
+            each.result()
+        compiler.run(("-shared", "-fopenmp", *objects, str(glue), *libraries, "-o", "layers.so"), work, "linking them")
+        keep(work / "layers.so", target)
+    return target
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[Path]:
+    """A folder that is there for a while, in one that stays and is made if need be."""
+    try:
+        private_folder(folder)
+        prune(folder)
+        with tempfile.TemporaryDirectory(prefix=".work-", dir=folder) as name:
+            yield Path(name)
+    except OSError as error:
+        raise BackendError(
+            f"generated layers cannot be compiled in {folder}: {error.strerror or error}",
+            notes=("set XDG_CACHE_HOME to a folder that can be written",),
+        ) from None
+    except BackendError as error:
+        for full in (folder, Path(tempfile.gettempdir())):
+            if shutil.disk_usage(full).free < ENOUGH_BYTES:
+                notes = (*error.notes, "free space there, or set XDG_CACHE_HOME (TMPDIR) to a folder of another disk")
+                raise BackendError(f"generated layers cannot be compiled: {full} is full", notes=notes) from None
+        raise
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """g++, and what tells one of it from another, and the processor that it compiles for."""
+
+    program: str
+    identity: str
+
+    @classmethod
+    def find(cls) -> Compiler:
+        program = shutil.which(CPU.compiler)
+        if program is None:
+            raise BackendError(
+                f"generated layers are compiled, and {CPU.compiler} was not found",
+                notes=("install it: apt-get install g++", "target caffe needs none"),
+            )
+        return cls(program, _version(program, "-march=native", "-Q", "--help=target", "--version"))
+
+    def run(self, arguments: Sequence[str], folder: Path, what: str) -> None:
+        done = subprocess.run(
+            [self.program, *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", check=False,
+        )  # fmt: skip
+        if done.returncode:
+            lines = done.stderr.strip().splitlines()[:8]
+            raise BackendError(f"{what} failed ({self.program}, exit code {done.returncode})", notes=lines)
+
+
+@cache
+def _version(program: str, *arguments: str) -> str:
+    said = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return said.stdout
+
+
+def _includes(caffe: CaffeBuild) -> list[str]:
+    return [f"-I{path}" for path in caffe.includes]
+
+
+def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Path:
+    """Caffe's side of generated layers, which is the same for all: compiled once for a Caffe.
+
+    It does nothing but gather pointers, once a pass: most of the time goes into Caffe's headers, and what is left of it
+    is not spent on optimising.
+    """
+    target = folder / f"{_digest(compiler.identity, caffe.identity, _sources())}.o"
+    check_private(target)
+    if used(target):
+        return target
+    for name in (_HEADER, _LAYER):
+        (work / name).write_text(header(name), encoding="utf-8")
+    flags = [*caffe.recipe.flags, "-O1", f'-DLSTMC_CAFFE_BUILD="{caffe.identity}"', *_includes(caffe)]
+    compiler.run((*flags, "-c", _LAYER, "-o", "glue.o"), work, "compiling Caffe's side of generated layers")
+    keep(work / "glue.o", target)
+    return target
+
+
+def _sources() -> str:
+    return header(_HEADER) + header(_LAYER)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]

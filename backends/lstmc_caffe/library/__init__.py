@@ -1,1 +1,0 @@
-"""Libraries of generated layers: compiled for one build of Caffe, and remembered."""

@@ -1,1 +1,0 @@
-"""One Python that has Caffe, and a process of it."""

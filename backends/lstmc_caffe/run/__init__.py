@@ -1,1 +1,0 @@
-"""Real Caffe: where it is, and nets that run in it."""

@@ -1,0 +1,1 @@
+"""Real Caffe: the build that is used, and nets that run in it."""

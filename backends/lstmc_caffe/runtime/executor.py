@@ -1,0 +1,251 @@
+"""Run a written net in real Caffe: for the differential check, from its files as a session, and for timing."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from lstmc.backend import Artifact, Compiled, Execution, RunArrays
+from lstmc.errors import BackendError
+from lstmc.files.arrays import AnyArray
+from lstmc.interp import backward, forward
+from lstmc.ir import Graph
+from lstmc.manifest import parse_manifest
+from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
+from lstmc.nets.tune import processor
+from lstmc.ops import Array, Param
+from lstmc.verification.differential import wanted_gradients
+from lstmc_caffe.fused.code import PREFIX, Source
+from lstmc_caffe.ops import Scale
+from lstmc_caffe.proto.net import net_from_text
+from lstmc_caffe.runtime.loaded_net import Net
+from lstmc_caffe.runtime.locate import CaffeNotFound, locate
+from lstmc_caffe.runtime.runner import Mode, Phase, Runner
+from lstmc_caffe.worker import TIMING
+from lstmc_caffe.write import caffemodel
+from lstmc_caffe.write.artifact import SUFFIX, blobs_in_place, layers_source, read_sources, stored_source
+from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, given_arrays, host_values, input_gradients
+
+LOST = "Caffe's Scale overwrites it at each step"
+OVERWRITTEN = "overwritten in place"
+
+
+class CaffeExecutor:
+    """Caffe on the CPU (``caffe-cpu``) or on a GPU (``caffe-gpu``). Several may share one :class:`Runner`."""
+
+    def __init__(self, runner: Runner, mode: Mode) -> None:
+        self.runner = runner
+        self.mode: Mode = mode
+        self.name = f"caffe-{mode}"
+        self.hardware = "GPU" if mode == "gpu" else ""
+
+    def unavailable(self) -> str | None:
+        """Why this Caffe cannot be used here, or None."""
+        try:
+            gpu = self.runner.gpu if self.mode == "gpu" else None
+            location = self.runner.location
+        except CaffeNotFound as error:
+            return str(error)
+        if gpu is not None and not gpu.usable:
+            return f"{location.python}: {gpu.reason}" + (f"\nfix: {gpu.mend}" if gpu.mend else "")
+        return None
+
+    def emulation(self) -> str | None:
+        """Why it is used only where it is asked for: an emulated device repeats the CPU's work, slowly."""
+        if self.mode == "gpu" and self.runner.gpu.emulated:
+            return f"{self.runner.gpu.device}; only a request for {self.name} runs it"
+        return None
+
+    def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back."""
+        return self._run(compiled, artifact, arrays, "TEST")
+
+    def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
+        """The same in the phase TRAIN, in which Dropout draws."""
+        return self._run(compiled, artifact, arrays, "TRAIN")
+
+    def _run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays, phase: Phase) -> Execution:
+        """Each output gets a reader of its own (a probe), so that a gradient can enter at a blob that other layers
+        read too. Gradients of two outputs that are one blob add up.
+        """
+        graph = compiled.expanded
+        given = blob_gradients(graph, arrays.cotangents)
+        inputs = given_arrays(compiled.model, graph, arrays.inputs)
+        fed = feed_blobs(graph, inputs)
+        blobs_of = {fed.node.name: [blob[0] for blob in fed.blobs if blob is not None] for fed in fed_inputs(graph)}
+        wanted = [blob for name in wanted_gradients(compiled, arrays.cotangents) for blob in blobs_of.get(name, ())]
+        self.runner.open_layers(layers_source(graph))
+        with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
+            caffemodel = Path(folder, "net.caffemodel")
+            caffemodel.write_bytes(artifact.files[f"{compiled.name}.caffemodel"])
+            net = self.runner.load(
+                artifact.files[f"{compiled.name}.prototxt"].decode(),
+                weights=caffemodel,
+                phase=phase,
+                gradients=wanted,
+                probes=given,
+                mode=self.mode,
+            )
+        with net:
+            result = net.run(
+                fed,
+                want="all",
+                backward=given,
+                want_diffs=wanted,
+                want_param_diffs=True,
+            )
+        names = {name for node in graph for name in node.names}
+        blobs = {name: array for name, array in result.blobs.items() if name in names}
+        lost = parameters_that_lose_gradients(graph)
+        manifest = artifact.files[f"{compiled.name}.manifest.json"]
+        gradients = _parameter_gradients(manifest, arrays.weights, result.param_diffs)
+        return Execution(
+            values=inputs | blobs | host_values(graph, blobs),
+            input_gradients=input_gradients(graph, result.diffs),
+            param_gradients={name: array for name, array in gradients.items() if name not in lost},
+            absent={graph.value_name(ref): OVERWRITTEN for ref in blobs_in_place(compiled)},
+            untold=dict.fromkeys(lost, LOST),
+            device=self.runner.gpu.device if self.mode == "gpu" else "",
+        )
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+def parameters_that_lose_gradients(graph: Graph) -> list[str]:
+    """The parameters in blobs whose gradient a Scale overwrites where it should add to it, for several layers have it.
+
+    It does so where it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
+    Legalisation for targets that train avoids it; others need the Scale.
+    """
+    readers = graph.readers()
+    blobs = [
+        graph.args(node.name)[1]
+        for node in graph
+        if isinstance(node.op, Scale) and node.op.learned and prod(node.types[0].shape[: node.op.axis]) == 1
+    ]
+    needed = graph.needed(ref for ref in dict.fromkeys(blobs) if readers[ref] > 1)
+    return [node.name for node in graph if isinstance(node.op, Param) and node.name in needed]
+
+
+def _parameter_gradients(
+    manifest: bytes, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
+) -> dict[str, Array]:
+    """From gradients of a net's blobs to those of the parameters that its manifest says the blobs are made of."""
+    graph = parse_manifest(manifest).weights
+    return backward(forward(graph, params=weights), blob_gradients).params
+
+
+SECONDS = 4.0  # for all nets together
+MOST_ROUNDS = 200
+
+
+def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
+    """Seconds of a forward and backward pass of each written net on the CPU: minima of passes that take turns."""
+    nets = {}
+    for form, artifact in artifacts.items():
+        (text,) = (content.decode() for name, content in artifact.files.items() if name.endswith(".prototxt"))
+        (described,) = (content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
+        nets[form] = with_loss(text, parse_manifest(described).output_blobs)
+    sources = [source for a in artifacts.values() for source in read_sources(a.files).values()]
+    with Runner() as runner:
+        for source in sources:
+            runner.open_layers(source)
+        return measured(runner, nets)
+
+
+def build() -> str:
+    """The Caffe that measures, and the processor that it runs on."""
+    location = locate()
+    return f"{location.python} {location.pythonpath} {processor()}"
+
+
+def with_loss(text: str, outputs: list[str]) -> str:
+    """The net with a layer that makes a loss of each output, so that Caffe goes backward."""
+    layers = [
+        f'layer {{ name: "clock/{i}" type: "Power" bottom: "{blob}" top: "clock/{i}" loss_weight: 1 }}'
+        for i, blob in enumerate(outputs)
+    ]
+    return "\n".join([text, *layers, ""])
+
+
+def measured(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:
+    """The least seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker.
+
+    Raises :class:`BackendError` for an emulated device, whose times say nothing about a GPU's.
+    """
+    if mode == "gpu" and runner.gpu.emulated:
+        raise BackendError(f"expected a GPU to time nets on, found {runner.gpu.device}")
+    args = {"mode": mode, "nets": dict(nets), "rounds": MOST_ROUNDS, "seconds": SECONDS}
+    return dict(runner.call(TIMING, "nets_seconds", args, timeout=600).value)
+
+
+# Layers of Caffe that read or write files that the net names; and what a text must have to have one, as it could be
+# written with escapes or in pieces.
+FILE_LAYERS = ("Data", "HDF5Data", "HDF5Output", "ImageData", "InfogainLoss", "Python", "WindowData")
+_MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Infogain|Python|\\|[\"']\s*[\"']")
+
+
+@dataclass(frozen=True)
+class _InCaffe:
+    net: Net
+
+    def forward(self, blobs: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
+        return self.net.run(blobs, want=wanted).blobs
+
+
+@contextmanager
+def _loaded(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
+    """The net in a worker of its own, its weights checked against the manifest before."""
+    _check_layers(files.net)
+    caffemodel.read_blobs(files.weights, files.manifest.blobs)
+    source = _layers_source(files.net)
+    with Runner(for_gpu=gpu) as runner:
+        runner.open_layers(source)
+        with runner.load(files.net, weights=files.weights, mode="gpu" if gpu else "cpu") as net:
+            yield _InCaffe(net)
+
+
+def _layers_source(path: Path) -> Source | None:
+    """The source of a net's generated layers, which stands beside it; None where it has none."""
+    if f'"{PREFIX}'.encode() not in path.read_bytes():
+        return None
+    beside = path.with_name(path.name.removesuffix(".prototxt") + SUFFIX)
+    if not beside.exists():
+        raise BackendError(f"{path} has generated layers: expected their source in {beside}, found no such file")
+    return stored_source(beside)
+
+
+def _check_layers(path: Path) -> None:
+    """Raise :class:`BackendError` for a net that would read or write other files: lstmc writes none such to be run."""
+    text = path.read_bytes()
+    if _MAY_HAVE_ONE.search(text) is None:
+        return
+    for layer in net_from_text(text.decode(errors="replace")).layer:
+        if layer.type in FILE_LAYERS:
+            raise BackendError(
+                f"{path}: layer {layer.name} is of type {layer.type}, which reads or writes files: expected a net that"
+                " takes its inputs and gives its outputs as arrays"
+            )
+
+
+def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
+    """One forward pass of ``NAME.prototxt``. Raises as :func:`~lstmc.nets.session.run_net`, and what Caffe says."""
+    files = find_files(prototxt, weights, caffemodel.SUFFIX)
+    return run_net(files, lambda: _loaded(files, gpu), inputs)
+
+
+def opened(prototxt: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
+    """A net for many passes; Caffe starts with the first pass."""
+    files = find_files(prototxt, weights, caffemodel.SUFFIX)
+    return LoadedOnce(files, lambda: _loaded(files, gpu))
+
+
+def step_session(prototxt: Path, weights: Path | None, gpu: bool) -> StepSession:
+    """A one-step net; Caffe starts with the first step."""
+    return StepSession(opened(prototxt, weights, gpu))

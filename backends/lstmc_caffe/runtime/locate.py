@@ -1,0 +1,198 @@
+"""Locate the Python that has pycaffe, by setting, by the installer's record, or by trial; doctor's entries on Caffe.
+
+A candidate is probed by importing caffe in its own process (about half a second), once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lstmc.backend import Finding
+from lstmc_caffe.install.layer_compiler import library
+from lstmc_caffe.install.record import Installed, installed, installed_emulated, installed_with_cuda, refusals
+from lstmc_caffe.processes.location import (
+    INSTALL,
+    INSTALL_CUDA,
+    CaffeLocation,
+    gpu_state,
+    last_json,
+    tried,
+    why_it_failed,
+)
+from lstmc_caffe.processes.ranks import launcher, missing_for_ranks
+from lstmc_caffe.processes.worker import CaffeError
+from lstmc_caffe.write.artifact import read_sources
+
+PYTHON = "LSTMC_CAFFE_PYTHON"
+PYTHONPATH = "LSTMC_CAFFE_PYTHONPATH"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One place that was looked at: what came of it is ``location``, or ``reason`` why it was not taken."""
+
+    place: str
+    reason: str | None = None
+    location: CaffeLocation | None = None
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason or 'has Caffe'}"
+
+
+class CaffeNotFound(CaffeError):
+    """No interpreter has real Caffe, or the settings name one that has not. ``attempts`` were made."""
+
+    def __init__(self, message: str, attempts: tuple[Attempt, ...], mend: str = INSTALL) -> None:
+        mend = f"correct or unset {PYTHON} and {PYTHONPATH}" if _is_setting(attempts) else mend
+        super().__init__(message, notes=[*(f"tried {attempt}" for attempt in attempts), f"fix: {mend}"])
+        self.attempts = attempts
+
+
+def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
+    """The first place that has real Caffe. CaffeNotFound says everything that was tried.
+
+    ``settings`` are environment variables, by default the process's own; ``cache`` is the installer's folder.
+    A setting that does not work is an error: nothing else is taken in its place.
+    """
+    attempts: list[Attempt] = []
+    for attempt in attempt_all(settings, cache):
+        if attempt.location is not None:
+            return attempt.location
+        attempts.append(attempt)
+    broken = _is_setting(tuple(attempts))
+    message = "the Caffe that the settings name does not work" if broken else "Caffe was not found"
+    raise CaffeNotFound(message, tuple(attempts))
+
+
+def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> Iterator[Attempt]:
+    """Every place in the order in which it is preferred, each tried when it is asked for."""
+    settings = os.environ if settings is None else settings
+    if settings.get(PYTHON) or settings.get(PYTHONPATH):
+        yield _attempt_setting(settings.get(PYTHON), settings.get(PYTHONPATH))
+        return
+    yield from _attempt_installed(cache)
+    for python in _usual_pythons(settings.get("PATH")):
+        yield _attempt(str(python), CaffeLocation(python, None, None, "found"))
+
+
+def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
+    """The Caffe for work on a GPU: the one that is set, else the installer's with CUDA, else what ``locate`` finds.
+
+    Of two builds with CUDA, one for an emulated device, that one is used where the other finds no GPU. What ``locate``
+    finds may be built for the CPU only, which :func:`gpu_state` says. CaffeNotFound where the build with CUDA cannot be
+    imported, or nothing is found.
+    """
+    environment = os.environ if settings is None else settings
+    records = [record for record in (installed_with_cuda(cache), installed_emulated(cache)) if record is not None]
+    if environment.get(PYTHON) or environment.get(PYTHONPATH) or not records:
+        return locate(settings, cache)
+    if len(records) > 1 and not gpu_state(_location(records[0])).usable:
+        records.reverse()
+    attempt = _attempt_record(records[0])
+    if attempt.location is None:
+        message = "the Caffe that was built with CUDA does not work"
+        raise CaffeNotFound(message, (attempt,), f"{INSTALL_CUDA} --force")
+    return attempt.location
+
+
+def _is_setting(attempts: tuple[Attempt, ...]) -> bool:
+    return any(attempt.place.startswith(PYTHON) for attempt in attempts)
+
+
+def _attempt_setting(python: str | None, pythonpath: str | None) -> Attempt:
+    names = ((PYTHON, python), (PYTHONPATH, pythonpath))
+    place = " ".join(f"{name}={value}" for name, value in names if value)
+    if pythonpath and not any(Path(entry).is_dir() for entry in pythonpath.split(os.pathsep)):
+        return Attempt(place, f"{PYTHONPATH} names no folder that exists")
+    found = shutil.which(python) if python else sys.executable
+    if found is None:
+        reason = "cannot be executed" if Path(python or "").exists() else "does not exist"
+        return Attempt(place, f"{python} {reason}")
+    return _attempt(place, CaffeLocation(Path(found), pythonpath or None, None, "setting"))
+
+
+def _attempt_installed(cache: Path | None) -> Iterator[Attempt]:
+    yield from (Attempt("the installer's cache", refusal) for refusal in refusals(cache))
+    record = installed(cache) or installed_with_cuda(cache)  # the second can do what the first can, more slowly
+    if record is None:
+        yield Attempt("lstmc_caffe.install", "nothing is installed")
+        return
+    yield _attempt_record(record)
+
+
+def _attempt_record(record: Installed) -> Attempt:
+    return _attempt(f"lstmc_caffe.install ({record.key})", _location(record))
+
+
+def _location(record: Installed) -> CaffeLocation:
+    return CaffeLocation(record.python, str(record.pythonpath), record.caffe_binary, "installed")
+
+
+def _usual_pythons(path: str | None) -> list[Path]:
+    """The running interpreter and those that people put pycaffe into."""
+    names = (sys.executable, "/usr/bin/python3", "python3", "python2")
+    found = (shutil.which(name, path=path) for name in names)
+    return list(dict.fromkeys(Path(python) for python in found if python))
+
+
+def _attempt(place: str, location: CaffeLocation) -> Attempt:
+    ended = tried(location)
+    if isinstance(ended, str):
+        return Attempt(place, ended)
+    said = last_json(ended.stdout)
+    if ended.returncode != 0 or not said:
+        return Attempt(place, f"import caffe fails: {why_it_failed(ended)}")
+    if "reason" in said:
+        return Attempt(place, str(said["reason"]))
+    return Attempt(place, location=location)
+
+
+def findings() -> Iterator[Finding]:
+    """Yield a finding for each place without Caffe, up to the first that has it, and for what that one can do."""
+    location = None
+    for attempt in attempt_all():
+        location = location or attempt.location
+        if location is not None:
+            break
+        yield Finding(attempt.place, False, attempt.reason or "", group="no Caffe in")
+    if location is None:
+        yield Finding("Caffe", False, "not found", INSTALL)
+        return
+    yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
+    yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
+    without = missing_for_ranks(location)
+    yield Finding("MPI, for several ranks", without is None, without or str(launcher()))
+    yield from _gpu()
+
+
+def _gpu() -> Iterator[Finding]:
+    """Which Caffe works on a GPU, and whether it can here."""
+    try:
+        location = locate_for_gpu()
+    except CaffeNotFound as error:
+        reasons = ", ".join(str(attempt.reason) for attempt in error.attempts)
+        yield Finding("GPU", False, f"{error.message}: {reasons}", f"{INSTALL_CUDA} --force")
+        return
+    gpu = gpu_state(location)
+    if gpu.built:
+        yield Finding("Caffe for GPUs", True, f"{location.python} {location.pythonpath or ''}".rstrip())
+    yield Finding("GPU", gpu.usable, gpu.reason or f"usable: {gpu.device}", gpu.mend)
+
+
+LIBRARY_SUFFIX = ".layers.so"
+
+
+def libraries(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """``NAME.layers.so`` for each ``NAME.layers.cpp`` of these files.
+
+    Raises :class:`BackendError` where there is no Caffe, no compiler, or no header, with what to install.
+    """
+    return {
+        f"{name}{LIBRARY_SUFFIX}": library(source, locate()).read_bytes()
+        for name, source in read_sources(files).items()
+    }

@@ -1,0 +1,308 @@
+"""Real Caffe from lstmc: a Runner owns one worker process, starts it when needed and anew when it has ended."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from lstmc_caffe.fused.code import Source
+from lstmc_caffe.install.layer_compiler import library
+from lstmc_caffe.processes.location import CaffeLocation, GpuState, gpu_state
+from lstmc_caffe.processes.worker import (
+    PROTOCOL,
+    Array,
+    CaffeAborted,
+    CaffeError,
+    CaffeRequestError,
+    CaffeTimeout,
+    Groups,
+    Reply,
+    WorkerProcess,
+)
+from lstmc_caffe.runtime.loaded_net import Layer, Net, RunResult
+from lstmc_caffe.runtime.locate import CaffeNotFound, locate, locate_for_gpu
+from lstmc_caffe.worker import WORKER
+
+__all__ = [
+    "CaffeAborted",
+    "CaffeError",
+    "CaffeInfo",
+    "CaffeNotFound",
+    "CaffeRequestError",
+    "CaffeTimeout",
+    "CallResult",
+    "Layer",
+    "Net",
+    "RunResult",
+    "Runner",
+]
+
+REQUEST_SECONDS = 120.0
+START_SECONDS = 60.0
+
+Phase = Literal["TEST", "TRAIN"]
+Mode = Literal["cpu", "gpu"]
+
+
+@dataclass(frozen=True)
+class CaffeInfo:
+    """What runs in the worker: versions, the file of the caffe package, and the types of layers it knows."""
+
+    protocol: int
+    python: str
+    executable: str
+    numpy: str
+    caffe: str
+    caffe_file: str
+    layer_types: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """What a function in the worker returned: JSON data, and arrays by name."""
+
+    value: Any
+    arrays: dict[str, Array]
+
+
+class Runner:
+    """Runs nets in real Caffe, in a process of its own that is started by the first request.
+
+    Every request has a deadline: ``timeout`` seconds, or what the call says (``math.inf`` for none). Past it the
+    worker is ended (CaffeTimeout); where Caffe aborts it has ended (CaffeAborted). Either way the next request
+    starts a new worker, and nets loaded before say that they must be loaded again. Where no Caffe is found, the
+    first request raises CaffeNotFound. Threads may share a Runner; their requests wait for each other.
+    ``close()``, or the end of a ``with`` block, ends the worker; so does the end of this process.
+    ``start`` starts other workers than the usual one, as several that do the same.
+    ``for_gpu`` asks for the Caffe that was built with CUDA, which is slower to import and larger in memory.
+    """
+
+    def __init__(
+        self,
+        location: CaffeLocation | None = None,
+        *,
+        timeout: float = REQUEST_SECONDS,
+        for_gpu: bool = False,
+        start: Callable[[CaffeLocation], WorkerProcess] | None = None,
+    ) -> None:
+        self.timeout = timeout
+        self._given = location
+        self._for_gpu = for_gpu
+        self._start = start or self._usual
+        self._lock = threading.RLock()
+        self._worker: WorkerProcess | None = None
+        self._end_worker: weakref.finalize[[], Runner] | None = None
+        self._info: CaffeInfo | None = None
+        self._libraries: dict[Path, None] = {}  # that every worker has open
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @functools.cached_property
+    def location(self) -> CaffeLocation:
+        """Where Caffe is; it is searched for when first asked for."""
+        return self._given or (locate_for_gpu() if self._for_gpu else locate())
+
+    @functools.cached_property
+    def gpu(self) -> GpuState:
+        """Whether Caffe can use a GPU, and why not; tried once."""
+        return gpu_state(self.location)
+
+    @property
+    def info(self) -> CaffeInfo:
+        """What runs in the worker."""
+        with self._lock:
+            self._running()
+            assert self._info is not None
+            return self._info
+
+    @property
+    def pid(self) -> int:
+        """The process id of the worker."""
+        with self._lock:
+            return self._running().pid
+
+    def schema(self) -> bytes:
+        """The installed Caffe's caffe.proto as a serialized FileDescriptorProto."""
+        _, groups = self._ask(None, "send its schema", {"request": "schema"}, {}, None)
+        return groups["schema"]["file"].tobytes()
+
+    def open_layers(self, source: Source | None) -> None:
+        """Have the layers of a source known to Caffe: compiled, unless they were before. Nothing for None.
+
+        Raises :class:`BackendError` where they cannot be compiled here.
+        """
+        if source is None:
+            return
+        path = library(source, self.location)
+        with self._lock:
+            if path not in self._libraries:
+                self._ask(None, "open generated layers", _opening(path), {}, None)
+                self._libraries[path] = None
+
+    def load(
+        self,
+        prototxt: str | Path,
+        *,
+        weights: Path | None = None,
+        phase: Phase = "TEST",
+        force_backward: bool = False,
+        gradients: Iterable[str] | None = None,
+        probes: Iterable[str] = (),
+        mode: Mode = "cpu",
+        timeout: float | None = None,
+    ) -> Net:
+        """Loads a net from a prototxt, given as a Path or as text, and weights from a caffemodel (or .h5) if given.
+
+        A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it.
+        ``force_backward`` has Caffe compute gradients of everything, inputs and ``lr_mult: 0`` included; Caffe
+        aborts going backward so through layers that have no gradient of an input, as Embed and Accuracy. There
+        ``gradients`` names the inputs whose gradients to compute, besides those of all parameters.
+        Raises CaffeAborted with Caffe's own message where Caffe does not take the net.
+        """
+        title = _title(prototxt)
+        asked = f"load {title} ({phase}, {mode})"
+        if mode == "gpu" and not self.gpu.usable:
+            raise CaffeRequestError(asked, f"no GPU can be used: {self.gpu.reason}")
+        for path in (prototxt, weights):
+            if isinstance(path, Path) and not path.is_file():
+                raise CaffeRequestError(asked, f"there is no file {path}")
+        probes = tuple(dict.fromkeys(probes))
+        wanted = None if gradients is None else tuple(dict.fromkeys(gradients))
+        request = {
+            "request": "load",
+            "prototxt": None if isinstance(prototxt, Path) else prototxt,
+            "path": os.path.abspath(prototxt) if isinstance(prototxt, Path) else None,
+            "weights": None if weights is None else os.path.abspath(weights),
+            "phase": phase,
+            "mode": mode,
+            "force_backward": force_backward,
+            "probes": probes,
+            "gradients": wanted,
+        }
+        with self._lock:
+            reply, _ = self._ask(None, asked, request, {}, timeout)
+            ask = functools.partial(self._ask, self._worker)
+        return Net(title, ask, reply, probes=probes, force_backward=force_backward, gradients=wanted or ())
+
+    def call(
+        self,
+        path: Path,
+        function: str,
+        args: Any = None,
+        arrays: Mapping[str, Array] | None = None,
+        *,
+        timeout: float | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> CallResult:
+        """Calls ``function(args, arrays)`` of a Python file in the worker, by the worker's Python.
+
+        ``args`` is JSON data; arrays may be of float32, float64, int32, int64, uint8 and bool. The function must
+        return (JSON data, {name: array}). The file is run once by each worker, so its globals last as long as that.
+        Where the worker is stopped, as by SIGSTOP, and ``stop`` returns True, it is ended (CaffeStopped).
+        """
+        request = {"request": "call", "path": os.path.abspath(path), "function": function, "args": args}
+        asked = f"call {function} of {path.name}"
+        reply, groups = self._ask(None, asked, request, {"arrays": arrays or {}}, timeout, stop)
+        return CallResult(reply["value"], groups.get("arrays", {}))
+
+    def close(self) -> None:
+        """Ends the worker. Requests after that are refused."""
+        with self._lock:
+            self._closed = True
+            self._stop()
+
+    def _ask(
+        self,
+        owner: WorkerProcess | None,
+        asked: str,
+        request: Mapping[str, Any],
+        arrays: Groups,
+        timeout: float | None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Reply:
+        """Sends a request to the worker; ``owner`` is the worker that must still be there, None for any."""
+        with self._lock:
+            if owner is not None and owner is not self._worker:
+                if request["request"] == "unload":
+                    return {}, {}
+                raise CaffeRequestError(asked, "the worker that it was loaded in has ended; load it again")
+            worker = self._running()
+            seconds = self.timeout if timeout is None else timeout
+            return self._ask_worker(worker, asked, request, arrays, seconds, stop)
+
+    def _ask_worker(
+        self,
+        worker: WorkerProcess,
+        asked: str,
+        request: Mapping[str, Any],
+        arrays: Groups,
+        seconds: float,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Reply:
+        try:
+            return worker.ask(asked, request, arrays, seconds, stop)
+        except CaffeRequestError:
+            raise
+        except BaseException:
+            # Also for Ctrl-C: half a frame may be in the pipe, so the worker is of no more use.
+            self._stop()
+            raise
+
+    def _running(self) -> WorkerProcess:
+        """The worker, started if there is none."""
+        if self._closed:
+            raise CaffeError("this Runner is closed")
+        if self._worker is None:
+            self._worker = self._start(self.location)
+            self._end_worker = weakref.finalize(self, self._worker.end)
+            try:
+                reply, _ = self._ask_worker(self._worker, "start", {"request": "hello"}, {}, START_SECONDS)
+                if reply["protocol"] != PROTOCOL:
+                    raise CaffeError(f"worker.py: expected protocol {PROTOCOL}, found {reply['protocol']}")
+            except BaseException:
+                self._stop()
+                raise
+            for path in self._libraries:
+                self._ask_worker(self._worker, "open generated layers", _opening(path), {}, START_SECONDS)
+            names = CaffeInfo.__dataclass_fields__
+            fields = {name: reply[name] for name in names}
+            self._info = CaffeInfo(**{**fields, "layer_types": tuple(reply["layer_types"])})
+        return self._worker
+
+    def _usual(self, location: CaffeLocation) -> WorkerProcess:
+        # Linux tells a process of the death of the *thread* that started it: only the main one lasts.
+        tied = threading.current_thread() is threading.main_thread()
+        command = [str(location.python), "-u", str(WORKER), *([str(os.getpid())] if tied else [])]
+        return WorkerProcess(command, location.environment())
+
+    def _stop(self) -> None:
+        if self._end_worker is not None:
+            self._end_worker()
+        self._worker = self._end_worker = None
+
+
+def _opening(path: Path) -> dict[str, str]:
+    return {"request": "open", "library": str(path)}
+
+
+def _title(prototxt: str | Path) -> str:
+    """How messages call a net: by its file, or by the name that its text gives it."""
+    if isinstance(prototxt, Path):
+        return f"net {prototxt.name}"
+    match = re.search(r'^name:\s*"([^"]*)"', prototxt, re.MULTILINE)
+    return f"net '{match[1]}'" if match else "a net without a name"

@@ -1,0 +1,145 @@
+"""A program that streams through a net of one step: in another program that reads it, without lstmc."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lstmc.backend import Artifact, Compiled
+from lstmc.errors import Argument, BackendError, Mend
+from lstmc.manifest import Manifest, Place, State, parse_manifest
+from lstmc.text import text_templates
+from lstmc.version import __version__
+from lstmc_caffe.targets.load import load_target
+from lstmc_caffe.write.artifact import SUFFIX
+
+TITLES = {
+    "caffe": "Caffe",
+    "opencv": "OpenCV 4",
+    "mnn": "MNN",
+    "ncnn": "ncnn",
+    "rknn": "RKNN",
+}  # the programs that a target may name
+SUFFIXES = {"cpp": ".cpp", "python": ".py"}
+COMMENTS = {"cpp": "//", "python": "#"}
+NO_C = "OpenCV 4's DNN module, Caffe and MNN have interfaces for C++ and Python, and none for C"
+_TEMPLATES = text_templates("lstmc_caffe", "write")
+_TEMPLATES.filters["literal"] = json.dumps  # a text as Python and C++ write it
+
+
+def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dict[str, bytes]:
+    """``NAME_stream.py`` or ``NAME_stream.cpp``, by file name: it reads a line of numbers a step, and writes one.
+
+    What runs the net is the program that the target's file names. Raises :class:`BackendError` for a ``language`` that
+    nothing is written in, a target whose program has none, and a net of all steps.
+    """
+    target = load_target(compiled.target)
+    argument = Argument("language", language)
+    if language not in SUFFIXES:
+        raise BackendError(
+            f"{argument}: expected {' or '.join(SUFFIXES)}",
+            notes=(NO_C,) if language == "c" else (),
+            arguments=(argument,),
+        )
+    if target.program is None:
+        raise BackendError(
+            f"{argument}: target {target.name} has no example program; opencv, flat, noslice, caffe and mnn have",
+            arguments=(argument,),
+        )
+    if target.program not in ("caffe", "opencv") and language == "cpp":
+        raise BackendError(f"{argument}: for {TITLES[target.program]} there is python alone", arguments=(argument,))
+    manifest = parse_manifest(artifact.files[f"{compiled.name}.manifest.json"])
+    if manifest.states is None:
+        raise BackendError(
+            f"{argument}: expected a net of one step, found one of all steps",
+            mends=[Mend.ONE_STEP],
+            arguments=(argument,),
+        )
+    program = f"{compiled.name}_stream"
+    file = f"{program}{SUFFIXES[language]}"
+    text = _TEMPLATES.get_template(f"{target.program}{SUFFIXES[language]}.j2").render(
+        _told(manifest, manifest.states),
+        name=compiled.name,
+        title=TITLES[target.program],
+        version=__version__,
+        source=compiled.source,
+        target=target.name,
+        file=file,
+        program=program,
+        comment=COMMENTS[language],
+        library=f"{compiled.name}{SUFFIX}" in artifact.files,
+    )
+    return {file: text.encode()}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A value of the model and where it is in the net, as the templates write it."""
+
+    name: str
+    place: Place
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.place.shape
+
+    @property
+    def shape_text(self) -> str:
+        return str(list(self.shape))
+
+    @property
+    def blobs(self) -> list[str | None]:
+        return list(self.place.blobs)
+
+    @property
+    def blob_shape(self) -> tuple[int, ...]:
+        """The shape of each of its blobs."""
+        return self.shape if self.place.blob_shape is None else self.place.blob_shape
+
+    @property
+    def cpp(self) -> str:
+        """As an initializer of C++."""
+        blobs = ", ".join(json.dumps(blob or "") for blob in self.blobs)
+        return f"{{{json.dumps(self.name)}, {{{blobs}}}, {{{', '.join(map(str, self.blob_shape))}}}}}"
+
+
+@dataclass(frozen=True)
+class NamedState:
+    """A state, where it is fed, and where the next one is read."""
+
+    name: str
+    before: Named
+    after: Named
+    initial: float | str
+
+    @property
+    def words(self) -> str:
+        """What it begins with where that is no number of the model's."""
+        return self.initial if isinstance(self.initial, str) else ""
+
+    @property
+    def first(self) -> float | None:
+        return None if isinstance(self.initial, str) else float(self.initial)
+
+    @property
+    def cpp_first(self) -> str:
+        return "0.0f, true" if self.first is None else f"{self.first!r}f, false"
+
+
+def _told(manifest: Manifest, states: Mapping[str, State]) -> dict[str, list[Named] | list[NamedState]]:
+    """What the templates have of a manifest: what is fed and read besides states, and those."""
+    inputs = {
+        n: Named(n, entry.place) for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled
+    }
+    outputs = {name: Named(name, place) for name, place in manifest.outputs.items()}
+    pairs = [
+        NamedState(n, inputs[s.input], outputs[s.output], s.initial) for n, s in states.items() if s.input in inputs
+    ]
+    fed, read = {state.input for state in states.values()}, {state.output for state in states.values()}
+    return {
+        "inputs": [place for name, place in inputs.items() if name not in fed],
+        "outputs": [place for name, place in outputs.items() if name not in read],
+        "states": list(pairs),
+        "given": [state for state in pairs if state.first is None],
+    }

@@ -1,0 +1,275 @@
+"""The differential tests once more, on a GPU: all of them by ``make gpu``, and one in eight by ``make test``.
+
+Where there is no GPU the device is one that the CPU emulates (docs/gpu.md).
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lstmc
+from lstmc.backend import find_cells
+from lstmc.errors import BackendError
+from lstmc.interp import forward
+from lstmc.manifest import parse_manifest
+from lstmc.pipeline import compile_graph
+from lstmc.verification.differential import check, random_inputs
+from lstmc.weights import initial_weights
+from lstmc_caffe import CaffeBackend
+from lstmc_caffe.install import layer_compiler
+from lstmc_caffe.install.recipe import CPU, EMULATED
+from lstmc_caffe.install.record import caffe_folder
+from lstmc_caffe.install.source import fetch, unpack
+from lstmc_caffe.ops import CAFFE_OPS
+from lstmc_caffe.processes.location import INSTALL_CUDA
+from lstmc_caffe.runtime.executor import CaffeExecutor
+from lstmc_caffe.runtime.loaded_net import Net
+from lstmc_caffe.runtime.runner import Runner
+from lstmc_caffe.targets.load import BASES
+from lstmc_caffe.train.solver import TYPES, Solver
+from lstmc_caffe.train.trainer import TrainableNet
+from lstmc_caffe.write.artifact import layers_source
+from lstmc_caffe.write.feeds import feed_blobs, given_arrays
+from tests import test_properties
+from tests.backends.lstmc_caffe.fused import test_in_caffe as test_generated_layers
+from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
+from tests.backends.lstmc_caffe.nets import compiled as compiled_net
+from tests.backends.lstmc_caffe.ops import test_layers, test_read
+from tests.backends.lstmc_caffe.recurrent import (
+    test_lstm_unit,
+    test_lstm_unit_cont,
+    test_native_cont,
+    test_native_layers,
+)
+from tests.backends.lstmc_caffe.rows import test_fit_readers, test_readers
+from tests.backends.lstmc_caffe.runtime import test_differential, test_post
+from tests.backends.lstmc_caffe.train.training_nets import carrying, dropping, line, train
+from tests.backends.lstmc_caffe.write import test_in_place, test_step
+from tests.cells.scanned import cell_graph, drawn
+from tools.gpu_check.cases import CHECKED, cases, sequence_of
+from tools.gpu_check.suite import suite
+
+pytestmark = pytest.mark.gpu
+LAUNCHES = Path(__file__).with_name("launches.py")
+
+
+class OnGpu(Runner):
+    """A Runner that loads every net on the GPU, whatever it is asked."""
+
+    def load(self, *arguments: Any, **options: Any) -> Net:
+        return super().load(*arguments, **{**options, "mode": "gpu"})
+
+
+@pytest.fixture(scope="session")
+def caffe() -> Iterator[Runner]:
+    """Real Caffe on a GPU, in place of the fixture of this name that all tests have."""
+    with pytest.MonkeyPatch.context() as patch, OnGpu(for_gpu=True) as runner:
+        # the CPU's part of generated layers is compiled with them, and hardly runs
+        patch.setattr(layer_compiler, "FLAGS", tuple(flag for flag in layer_compiler.FLAGS if flag != "-O3"))
+        reason = CaffeExecutor(runner, "gpu").unavailable()
+        if reason is not None:
+            pytest.fail(f"{reason}\nwithout a GPU: {INSTALL_CUDA} --arch {EMULATED}", pytrace=False)
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def executor(caffe: Runner) -> CaffeExecutor:
+    return CaffeExecutor(caffe, "gpu")
+
+
+MODULES = (
+    *(test_differential, test_layers, test_readers, test_fit_readers, test_step, test_properties, test_post),
+    *(test_native_layers, test_native_cont, test_in_place, test_lstm_unit, test_lstm_unit_cont, test_generated_layers),
+)
+COMPARING = {
+    f"{name}_of_{module.__name__.rpartition('.')[2]}": function
+    for module in MODULES
+    for name, function in vars(module).items()
+    if name.startswith("test_") and {"caffe", "executor"} & inspect.signature(function).parameters.keys()
+}
+globals().update(COMPARING)  # pytest collects them here, and gives them this module's fixtures
+
+
+def test_the_suite_of_the_bundle_passes(caffe: Runner) -> None:
+    executors = CaffeBackend().executors()
+    outcomes = list(suite(cases(CHECKED), executors))
+    for executor in executors:
+        executor.close()
+    assert len(outcomes) > len(COMPARING)
+    assert not [str(outcome) for outcome in outcomes if not outcome.passed]
+
+
+def test_a_build_with_cuda_computes_the_same_on_the_cpu() -> None:
+    with Runner(for_gpu=True) as runner:
+        assert runner.gpu.built
+        outcomes = list(suite(cases(CHECKED[1:2], ("lstm", "gru")), [CaffeExecutor(runner, "cpu")]))
+    assert outcomes
+    assert not [str(outcome) for outcome in outcomes if not outcome.passed]
+
+
+@pytest.mark.parametrize("cell", find_cells())
+def test_every_cell_as_every_target(executor: CaffeExecutor, cell: str) -> None:
+    graph, backend = cell_graph(cell, (5, 2)), CaffeBackend()
+    values = drawn(cell, graph)
+    compared = []
+    for target in BASES:
+        try:
+            compiled = compile_graph(graph, backend, target)
+        except BackendError:
+            continue  # caffe-native has layers for two of the cells
+        artifact = backend.emit(compiled, values.weights)
+        report = check(compiled, artifact, values.weights, executor, given=values.inputs)
+        assert report.passed, (target, [str(d) for d in report.differences if not d.passed])
+        compared.append(target)
+    assert {"caffe", "caffe-fused"} & set(compared)
+
+
+def test_layers_run_again_with_other_inputs_of_the_same_shapes(caffe: Runner, tmp_path: Path) -> None:
+    """What a layer left on the GPU, or on the host, is not what the next pass reads."""
+    graph, backend = sequence_of("gru", (7, 3, 5, 4)), CaffeBackend()
+    weights = initial_weights(graph)
+    for target in BASES:
+        try:
+            compiled = compile_graph(graph, backend, target)
+        except BackendError:
+            continue
+        caffe.open_layers(layers_source(compiled.expanded))
+        files = backend.emit(compiled, weights).files
+        caffemodel = tmp_path / f"{target}.caffemodel"
+        caffemodel.write_bytes(files[f"{compiled.name}.caffemodel"])
+        net = caffe.load(files[f"{compiled.name}.prototxt"].decode(), weights=caffemodel)
+        for seed in (1, 2, 3):
+            inputs = random_inputs(compiled, seed)
+            fed = feed_blobs(compiled.expanded, given_arrays(graph, compiled.expanded, inputs))
+            place = parse_manifest(files[f"{compiled.name}.manifest.json"]).outputs["y"]
+            found = place.read(net.run(fed, want="all").blobs)
+            np.testing.assert_allclose(found, forward(graph, inputs, weights).outputs["y"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("net", [line, carrying], ids=lambda net: net.__name__)
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_run_of_the_trainer_ends_with_the_same_weights(
+    caffe: Runner, tmp_path: Path, kind: str, net: Callable[[], TrainableNet]
+) -> None:
+    """Also where it is resumed from a snapshot."""
+    settings = Solver(type=kind, max_iter=4, snapshot=2, weight_decay=0.01, clip_gradients=1.0)
+    ended = {}
+    for gpu in (False, True):
+        folder = tmp_path / ("gpu" if gpu else "cpu")
+        train(caffe, net(), settings, folder, gpu=gpu)
+        ended[gpu] = train(caffe, net(), replace(settings, max_iter=7), folder, gpu=gpu, resume=True).blobs
+    assert ended[True].keys() == ended[False].keys()
+    for name, weight in ended[False].items():
+        np.testing.assert_allclose(ended[True][name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_one_row_times_a_transposed_matrix(executor: CaffeExecutor) -> None:
+    """Caffe's own code for GPUs takes the matrix as it is there."""
+
+    @lstmc.model
+    def product(x=lstmc.Input(1, 4), W=lstmc.Param(4, 5)):
+        return {"y": x @ W}
+
+    compiled, backend = compile_graph(product.graph(), CaffeBackend(), "caffe"), CaffeBackend()
+    weights = initial_weights(compiled.model)
+    artifact = backend.emit(compiled, weights)
+    assert b"transpose: true" in artifact.files["product.prototxt"]
+    assert check(compiled, artifact, weights, executor).passed
+
+
+def test_a_net_streams_on_a_gpu(caffe: Runner) -> None:
+    net = lstmc.compile("lstm", T=1, N=2, D=3, H=4, target="caffe-fused", step=True)
+    x = np.random.default_rng(0).normal(size=(5, 1, 2, 3)).astype(np.float32)
+    found = {}
+    for place in ("caffe-cpu", "caffe-gpu"):
+        with net.stream(on=place) as step:
+            found[place] = [step(x=each)["y"] for each in x]
+    np.testing.assert_allclose(found["caffe-gpu"], found["caffe-cpu"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_device_is_in_what_is_said_of_a_net(caffe: Runner) -> None:
+    found = lstmc.compile("gru", T=3, N=2, D=3, H=4).verify(["caffe-gpu"])
+    assert str(found).startswith(f"caffe-gpu ({caffe.gpu.device}): all ")
+    emulated = "emulated" in caffe.gpu.device
+    assert caffe.gpu.emulated == emulated
+
+
+# Kernels in the files of layers that lstmc writes, which none of its nets launches.
+OTHERS = {
+    "StoPoolForwardTrain": "stochastic pooling is not written",
+    "StoPoolForwardTest": "the same",
+    "StoPoolBackward": "the same",
+}
+
+
+def kernels_of_written_layers(source: Path) -> set[str]:
+    """The kernels in the CUDA files of layers that lstmc writes, and of solvers, in Caffe's unpacked source."""
+    types = {op.layer_type for op in CAFFE_OPS}
+    files = [*(source / "src/caffe/solvers").glob("*.cu")]
+    for path in (source / "src/caffe/layers").glob("*.cu"):
+        found = re.search(r"(\w+)Layer<Dtype>::(Forward|Backward)_gpu", path.read_text(errors="replace"))
+        if found is not None and found[1] in types:
+            files.append(path)
+    kernel = re.compile(r"__global__\s+(?:(?:static|inline)\s+)*void\s+(\w+)")
+    return {name for path in files for name in kernel.findall(path.read_text(errors="replace"))}
+
+
+# Layers that are written for some readers alone.
+READERS_LAYERS = """
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 1 dim: 1 dim: 4 } } }
+layer { name: "y" type: "Scale" bottom: "x" top: "y" scale_param { axis: 3 bias_term: true } }
+layer { name: "z" type: "LRN" bottom: "y" top: "z" lrn_param { local_size: 1 alpha: 1 beta: 0.75 k: 1 } }
+"""
+
+
+@lstmc.model
+def functions(x=lstmc.Input(3, 4), b=lstmc.Param(4)):
+    """Each function of one element that is a layer of its own, of numbers near 1, and a row that is repeated."""
+    y = 1 + 0.5 * lstmc.sigmoid(x)
+    parts = [lstmc.softplus(y), lstmc.elu(y), abs(y), lstmc.exp(y), lstmc.log(y), lstmc.relu(y), lstmc.tanh(y) + b]
+    return {
+        "y": lstmc.concat(parts, axis=0),
+        "largest": lstmc.maximum(x, b),
+        "tiled": lstmc.tile(y, (2, 3)),
+        "p": lstmc.softmax(x),
+    }
+
+
+@pytest.mark.slow
+def test_every_kernel_of_the_layers_that_lstmc_writes_is_launched(tmp_path: Path) -> None:
+    archive = fetch(CPU, caffe_folder() / "downloads")
+    unpack(archive, tmp_path / "source")
+    found: dict[str, list[Any]] = {}
+    with OnGpu(for_gpu=True) as runner:
+        if not runner.gpu.emulated:
+            pytest.skip("a real GPU does not count launches")
+        for net in (test_layers.language, test_layers.film, test_layers.image, test_layers.losses, functions):
+            assert_caffe_agrees(runner, compiled_net(net))
+        grad = np.ones((2, 1, 1, 4), np.float32)
+        for mode in ("cpu", "gpu"):
+            with Runner.load(runner, READERS_LAYERS, force_backward=True, probes=["z"], mode=mode) as loaded:
+                weights = {name: np.full(shape, 0.5) for name, shape in loaded.params.items()}
+                loaded.set_params(weights)
+                ran = loaded.run(
+                    {"x": np.arange(8.0).reshape(2, 1, 1, 4)}, want="all", backward={"z": grad}, want_diffs=["x"]
+                )
+            found[mode] = [ran.blobs["z"], ran.diffs["x"]]
+        np.testing.assert_allclose(found["gpu"], found["cpu"], rtol=1e-5, atol=1e-6)
+        assert_caffe_agrees(runner, compile_graph(sequence_of("lstm", (3, 2, 3, 4)), CaffeBackend(), "caffe-native"))
+        test_read.test_caffe_computes_what_the_op_does(runner)
+        for kind in TYPES:
+            train(runner, dropping(), Solver(type=kind, max_iter=1), tmp_path / kind, gpu=True)
+        launched = runner.call(LAUNCHES, "launches").value
+    wanted = kernels_of_written_layers(tmp_path / "source")
+    assert {"ReLUForward", "AdamUpdate", "LSTMUnitBackward", "MaxPoolBackward"} <= wanted <= launched.keys()
+    never = {name for name in wanted if not launched[name]}
+    print(f"{sum(map(bool, launched.values()))} of {len(launched)} kernels and functions were launched")
+    assert never == OTHERS.keys(), sorted(never ^ OTHERS.keys())
