@@ -81,7 +81,7 @@ THIRD_PARTY = {
     "google": (
         "lstmc_caffe/readers/programs/tvm.py",
         *("lstmc_caffe/proto/", "lstmc_caffe/train/solver.py", "lstmc_caffe/train/snapshots.py"),
-        *("lstmc_caffe/write/caffemodel.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
+        *("lstmc_caffe/write/net.py", "lstmc_caffe/worker/", "lstmc_caffe/source/source.py"),
     ),
     "pydantic": (
         *("lstmc/files/json_file.py", "lstmc/manifest/", "lstmc/runs/metrics.py", "lstmc/nets/generation.py"),

@@ -22,8 +22,8 @@ import typer
 
 from lstmc.cli import app
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.proto import fields as caffe_fields
 from lstmc_caffe.proto import net as caffe_net
-from lstmc_caffe.proto import solver as caffe_solver
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
@@ -293,7 +293,7 @@ def known() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [getattr(node, field, None) for field in ("id", "attr", "name", "arg", "value")]
             found.update(name for name in names if isinstance(name, str) and re.fullmatch(r"\w+", name))
-    caffes = [Path(str(module.__file__)) for module in (caffe_net, caffe_solver)]
+    caffes = [Path(str(module.__file__)) for module in (caffe_net, caffe_fields)]
     for path in (*(ROOT / "backends").rglob("*.toml"), *caffes, ROOT / "pyproject.toml"):
         found.update(re.findall(r"\w+", path.read_text()))
     found.update(path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_dir())

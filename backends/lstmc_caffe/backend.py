@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
+from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
+from lstmc.data.request import Trained, TrainingData, TrainingRequest
 from lstmc.files.arrays import AnyArray
+from lstmc.files.output import Content
 from lstmc.ir import Graph
 from lstmc.nets.session import LoadedOnce, StepSession
 from lstmc.ops import Array, Op
@@ -23,13 +25,14 @@ from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_file
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.targets.shapes import listed_layers
-from lstmc_caffe.train.training import CaffeTraining
+from lstmc_caffe.train.net import CaffeRanks, train, training_files
+from lstmc_caffe.train.solver import Solver, solver_of
 from lstmc_caffe.write.artifact import artifact, layers_text
-from lstmc_caffe.write.caffemodel import MOST_BYTES, SUFFIX, read_weights
+from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, read_weights
 from lstmc_caffe.write.stream import stream_program
 
 
-class CaffeBackend(CaffeTraining):
+class CaffeBackend:
     """Writes nets of stock BVLC Caffe 1.0 layers, and runs and trains them in real Caffe."""
 
     name = "caffe"
@@ -78,7 +81,7 @@ class CaffeBackend(CaffeTraining):
         """Every layer of a prototxt, with the shapes of its tops."""
         return listed_layers(net)
 
-    weights_suffix = SUFFIX
+    weights_suffix = WEIGHTS_SUFFIX
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
         """Parameters from a caffemodel, which need not be the one written: Caffe keeps the names of layers."""
@@ -108,6 +111,29 @@ class CaffeBackend(CaffeTraining):
     def reader(self, name: str) -> ReaderExecutor:
         """One of them, in processes of its own that start with its first net."""
         return ReaderExecutor(load_reader(name))
+
+    training_targets: Collection[str] = Summaries(trained=True)
+
+    def settings(self, given: object, overrides: Sequence[str] = ()) -> Solver:
+        """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
+        return solver_of(given, overrides)
+
+    def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
+        """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""
+        assert isinstance(settings, Solver)
+        return training_files(compiled, settings, data)
+
+    def train(
+        self, compiled: Compiled, weights: Mapping[str, Array], settings: Settings, run: TrainingRequest
+    ) -> Trained:
+        """Caffe's own solver, in a worker process; see ``trainer.py`` for what is saved and how a run goes on."""
+        assert isinstance(settings, Solver)
+        with Runner(for_gpu=run.gpu) as runner:
+            return train(runner, compiled, weights, settings, run)
+
+    def ranks(self, count: int | None, gpu: bool) -> CaffeRanks:
+        """Processes with Caffe's own solver in each; gradients are added up by MPI before each update."""
+        return CaffeRanks(count, gpu)
 
     def doctor(self) -> Iterator[Finding]:
         """Which Caffe there is, what was tried, whether a GPU can be used; and which other readers there are."""

@@ -50,8 +50,7 @@ from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll.fan import LimitFan
-from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
+from lstmc_caffe.unroll import CaffeTimeAxis, LimitFan
 
 Passes = tuple[Pass, ...]
 

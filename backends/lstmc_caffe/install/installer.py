@@ -16,10 +16,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from lstmc.cache import private_folder
-from lstmc_caffe.install import packages, record
+from lstmc_caffe.install import record
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
-from lstmc_caffe.install.system import InstallError, Interpreter, Report, describe, run
+from lstmc_caffe.install.system import Apt, InstallError, Interpreter, Report, describe, require, run
 from lstmc_caffe.processes.location import CaffeLocation, gpu_state
 from lstmc_caffe.processes.ranks import PACKAGES
 
@@ -28,7 +28,7 @@ REQUIRED_LAYERS = ("InnerProduct", "LSTM", "LSTMUnit", "RNN", "Slice", "Concat",
 
 def prepare(recipe: Recipe, report: Report) -> Interpreter:
     """System packages and the interpreter, ready for a build."""
-    packages.require(recipe.packages, report, packages.Apt())
+    require(recipe.packages, report, Apt())
     return describe(recipe.interpreter)
 
 
@@ -36,7 +36,7 @@ def require_mpi(console: Console | None = None) -> None:
     """The system packages that training by several ranks needs. Raises InstallError as a build does."""
     report = Report(console or Console(stderr=True))
     otherwise = "or bring an MPI launcher and mpi4py to the Python that has Caffe"
-    packages.require(PACKAGES, report, packages.Apt(), "training by several ranks", otherwise)
+    require(PACKAGES, report, Apt(), "training by several ranks", otherwise)
 
 
 def smoke_test(order: Order) -> str:

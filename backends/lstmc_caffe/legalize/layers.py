@@ -37,7 +37,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.legalize.blobs import LegalizeRule, as_value, check_blob, layer_of, shaped
 from lstmc_caffe.legalize.rules import core_op, layer_rules
 from lstmc_caffe.ops import pointwise
-from lstmc_caffe.unroll.time_axis import CaffeTimeAxis
+from lstmc_caffe.unroll import CaffeTimeAxis
 
 
 def input_to_layer(b: Builder, node: Node, args: Refs) -> Refs:

@@ -10,7 +10,7 @@ from lstmc.errors import PluginError, ShapeError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Types, Uniform, Xavier
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.types import TensorType
-from lstmc_caffe.proto.solver import field_value, read_setting, says_more, write_setting
+from lstmc_caffe.proto.fields import field_value, read_setting, says_more, write_setting
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lstmc.ops import AvePool, Conv, Draw, MaxPool, Op, Sample, Types
 from lstmc.ops.images import Pair, Pool
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.solver import field_value, says_more
+from lstmc_caffe.proto.fields import field_value, says_more
 
 __all__ = ["AvePooling", "Convolution", "MaxPooling", "clipped_axes"]
 

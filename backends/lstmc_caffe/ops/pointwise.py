@@ -31,7 +31,7 @@ from lstmc.ops import (
 )
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
-from lstmc_caffe.proto.solver import says_more
+from lstmc_caffe.proto.fields import says_more
 
 __all__ = [
     "AbsValLayer",

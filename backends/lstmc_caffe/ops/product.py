@@ -15,7 +15,7 @@ from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.text import shortest
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.solver import says_more
+from lstmc_caffe.proto.fields import says_more
 
 __all__ = ["Bias", "Eltwise", "InnerProduct", "RoundingScale", "Scale", "ScaleBias", "TransposedInnerProduct"]
 

@@ -12,7 +12,7 @@ from lstmc.errors import ShapeError
 from lstmc.ops import Array, Arrays, Concat, Draw, Op, Reshape, Sample, Split, Tile, Types, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.solver import read_setting
+from lstmc_caffe.proto.fields import read_setting
 
 __all__ = ["ConcatLayer", "ReshapeLayer", "SliceLayer", "SplitLayer", "TileLayer"]
 

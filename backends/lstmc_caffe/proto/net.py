@@ -14,7 +14,6 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from lstmc.errors import BackendError
-from lstmc_caffe.proto.solver import RAW_STATE, SOLVER_ENUMS, SOLVER_MESSAGES
 
 PACKAGE = "lstmc_caffe"
 Fields = tuple[tuple[str, int, str], ...]
@@ -194,6 +193,34 @@ MESSAGES: dict[str, Fields] = {
         ("input_shape", 8, "BlobShape*"),
         ("layer", 100, "LayerParameter*"),
     ),
+    "SolverParameter": (
+        ("test_iter", 3, "int32*"),
+        ("test_interval", 4, "int32=0"),
+        ("base_lr", 5, "float"),
+        ("display", 6, "int32"),
+        ("max_iter", 7, "int32"),
+        ("lr_policy", 8, "string"),
+        ("gamma", 9, "float"),
+        ("power", 10, "float"),
+        ("momentum", 11, "float"),
+        ("weight_decay", 12, "float"),
+        ("stepsize", 13, "int32"),
+        ("snapshot", 14, "int32=0"),
+        ("snapshot_prefix", 15, "string"),
+        ("solver_mode", 17, "SolverMode=GPU"),
+        ("random_seed", 20, "int64=-1"),
+        ("net", 24, "string"),
+        ("regularization_type", 29, "string=L2"),
+        ("delta", 31, "float=1e-08"),
+        ("test_initialization", 32, "bool=true"),
+        ("average_loss", 33, "int32=1"),
+        ("stepvalue", 34, "int32*"),
+        ("clip_gradients", 35, "float=-1"),
+        ("iter_size", 36, "int32=1"),
+        ("rms_decay", 38, "float=0.99"),
+        ("momentum2", 39, "float=0.999"),
+        ("type", 40, "string=SGD"),
+    ),
 }
 
 # ENUM -> (message it is nested in, or "" if it is in none; its values; the number of the first)
@@ -205,10 +232,8 @@ ENUMS: dict[str, tuple[str, tuple[str, ...], int]] = {
     "PoolMethod": ("PoolingParameter", ("MAX", "AVE", "STOCHASTIC"), 0),
     "ReductionOp": ("ReductionParameter", ("SUM", "ASUM", "SUMSQ", "MEAN"), 1),
     "Phase": ("", ("TRAIN", "TEST"), 0),
+    "SolverMode": ("SolverParameter", ("CPU", "GPU"), 0),
 }
-
-MESSAGES |= SOLVER_MESSAGES
-ENUMS |= SOLVER_ENUMS
 
 # Not Caffe's: the same messages as seen by a writer that has the floats as bytes. On the wire, packed floats and
 # bytes are the same, so an array goes into a caffemodel without becoming a list of Python floats first.
@@ -216,7 +241,13 @@ _RAW: dict[str, Fields] = {
     "RawBlob": (("data", 5, "bytes"), ("shape", 7, "BlobShape")),
     "RawLayer": (("name", 1, "string"), ("type", 2, "string"), ("blobs", 7, "RawBlob*")),
     "RawNet": (("name", 1, "string"), ("layer", 100, "RawLayer*")),
-    **RAW_STATE,
+    # a snapshot of a solver: history has one or two blobs a parameter
+    "RawState": (
+        ("iter", 1, "int32"),
+        ("learned_net", 2, "bytes"),
+        ("history", 3, "RawBlob*"),
+        ("current_step", 4, "int32=0"),
+    ),
 }
 
 

@@ -16,7 +16,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.layout import last_axis, matrix_at, stood_for, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll.fan import concat_tree
+from lstmc_caffe.unroll import concat_tree
 
 Shape = tuple[int, ...]
 

@@ -14,7 +14,7 @@ from lstmc.passes import Pass, PassResult, Refs, result
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll.fan import concat_tree, slice_tree
+from lstmc_caffe.unroll import concat_tree, slice_tree
 
 UNDONE = ("slice_param.axis", "concat_param.axis")  # fields of which matrices may have more than rows
 

@@ -13,7 +13,7 @@ from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import parameter_value
 from lstmc_caffe.rows.layout import Form, Matrix, matrix_at, unviewed, viewed
 from lstmc_caffe.targets.target import Target
-from lstmc_caffe.unroll.fan import concat_tree, slice_tree
+from lstmc_caffe.unroll import concat_tree, slice_tree
 
 
 def _step_matrix(shape: tuple[int, ...]) -> Matrix:

@@ -27,9 +27,9 @@ from lstmc_caffe.runtime.loaded_net import Net
 from lstmc_caffe.runtime.locate import CaffeNotFound, locate
 from lstmc_caffe.runtime.runner import Mode, Phase, Runner
 from lstmc_caffe.worker import TIMING
-from lstmc_caffe.write import caffemodel
 from lstmc_caffe.write.artifact import SUFFIX, blobs_in_place, layers_source, read_sources, stored_source
 from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, given_arrays, host_values, input_gradients
+from lstmc_caffe.write.net import WEIGHTS_SUFFIX, read_blobs
 
 LOST = "Caffe's Scale overwrites it at each step"
 OVERWRITTEN = "overwritten in place"
@@ -203,7 +203,7 @@ class _InCaffe:
 def _loaded(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
     """The net in a worker of its own, its weights checked against the manifest before."""
     _check_layers(files.net)
-    caffemodel.read_blobs(files.weights, files.manifest.blobs)
+    read_blobs(files.weights, files.manifest.blobs)
     source = _layers_source(files.net)
     with Runner(for_gpu=gpu) as runner:
         runner.open_layers(source)
@@ -236,13 +236,13 @@ def _check_layers(path: Path) -> None:
 
 def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
     """One forward pass of ``NAME.prototxt``. Raises as :func:`~lstmc.nets.session.run_net`, and what Caffe says."""
-    files = find_files(prototxt, weights, caffemodel.SUFFIX)
+    files = find_files(prototxt, weights, WEIGHTS_SUFFIX)
     return run_net(files, lambda: _loaded(files, gpu), inputs)
 
 
 def opened(prototxt: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
     """A net for many passes; Caffe starts with the first pass."""
-    files = find_files(prototxt, weights, caffemodel.SUFFIX)
+    files = find_files(prototxt, weights, WEIGHTS_SUFFIX)
     return LoadedOnce(files, lambda: _loaded(files, gpu))
 
 

@@ -23,7 +23,7 @@ from lstmc.text import shortest
 from lstmc.types import TensorType
 from lstmc_caffe import ops
 from lstmc_caffe.ops import CaffeOp, front_axis
-from lstmc_caffe.proto.solver import field_value
+from lstmc_caffe.proto.fields import field_value
 from lstmc_caffe.targets.shapes import flattened
 
 

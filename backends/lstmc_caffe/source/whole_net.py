@@ -17,7 +17,7 @@ from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 from lstmc_caffe.ops import layer_ops, read_layer
-from lstmc_caffe.proto.solver import field_value
+from lstmc_caffe.proto.fields import field_value
 from lstmc_caffe.source.layer import TYPES, Layer, Told, constant_of, label, unknown_bottoms
 from lstmc_caffe.source.other_layers import Given, described
 from lstmc_caffe.source.recurrent_layers import described as recurrent_described

@@ -12,8 +12,8 @@ from lstmc.backend import LintReport, Violation, Warned
 from lstmc.errors import BackendError
 from lstmc.types import TensorType
 from lstmc_caffe.ops import CaffeOp, clipped_axes
+from lstmc_caffe.proto.fields import OLD_NAMES, field_value
 from lstmc_caffe.proto.net import LayerParameter, net_from_text, net_text
-from lstmc_caffe.proto.solver import OLD_NAMES, field_value
 from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
 from lstmc_caffe.targets.target import Pitfall, Restriction, Target
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,26 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.backend import Compiled, RankPart
+from lstmc.backend import Compiled, RankPart, Settings
 from lstmc.data.request import Batches, Trained, TrainingData, TrainingRequest
-from lstmc.errors import BackendError, TrainingError
+from lstmc.errors import Argument, BackendError, TrainingError
 from lstmc.files.output import Content
 from lstmc.interp import forward
 from lstmc.ir import Graph, Ref, differentiable_outputs
 from lstmc.ops import Array, Constant, Input, Op, Param
+from lstmc.passes import Refs, rewrite
 from lstmc.plugins import need
-from lstmc.prepare import LOSS
+from lstmc.prepare import LOSS, mask_name
+from lstmc.process.status import launched
 from lstmc.verification.conditioning import NotFinite, first_not_finite
 from lstmc.weights import initial_weights, parameters, unpack_weights
-from lstmc_caffe.ops import CaffeOp, DropoutLayer, FilledInput
+from lstmc_caffe.ops import CaffeOp, DropoutLayer, Eltwise, FilledInput, InputLayer
+from lstmc_caffe.processes.location import CaffeLocation
+from lstmc_caffe.processes.ranks import LaunchedRank, RanksProcess
+from lstmc_caffe.processes.worker import WorkerProcess
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.train.rank_nets import RankNets, example_axes, masks, with_masks
 from lstmc_caffe.train.solver import Solver, solver_text
-from lstmc_caffe.train.trainer import TrainableNet, train_net
+from lstmc_caffe.train.trainer import Mask, RankNets, TrainableNet, train_net
 from lstmc_caffe.write.artifact import layers_files, layers_source, manifest, overwritten, prototxt
-from lstmc_caffe.write.caffemodel import caffemodel
-from lstmc_caffe.write.net import Section, WrittenNet, write_net
+from lstmc_caffe.write.net import Section, WrittenNet, caffemodel, write_net
 
 TRAIN, TEST = "TRAIN", "TEST"  # Caffe's phases
 
@@ -279,3 +282,94 @@ def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: Trainabl
 def _is_random(op: Op) -> bool:
     """Whether a layer draws other numbers at each forward pass."""
     return isinstance(op, DropoutLayer) or (isinstance(op, FilledInput) and not isinstance(op.fill, Constant))
+
+
+def with_masks(graph: Graph) -> Graph:
+    """An expanded graph whose dropouts multiply by inputs, called as ``mask_name`` says."""
+
+    def visit(b: Any, node: Any, args: Refs) -> Refs | None:
+        if not isinstance(node.op, DropoutLayer):
+            return None
+        mask = b.add(InputLayer(node.types[0].shape), names=(mask_name(node.name),), loc=node.loc)
+        return b.add(Eltwise("PROD"), *args, *mask, names=node.names, loc=node.loc)  # type: ignore[no-any-return]
+
+    return rewrite(graph, visit)
+
+
+def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
+    """The dropouts of the whole batch's net that training runs, in the order of its layers.
+
+    Raises :class:`TrainingError` where a rank's net has others, or draws numbers that are no dropout's.
+    """
+    objective = [output.ref for output in whole.outputs if output.name == LOSS or output.carried_to]
+    needed = whole.needed(objective)
+    for node in whole:
+        if isinstance(node.op, FilledInput) and not isinstance(node.op.fill, Constant):
+            raise TrainingError(
+                f"{whole.name} cannot be trained by several ranks: the net draws {node.name} for a whole batch",
+                loc=node.loc,
+            )
+    drawn = [node for node in whole if isinstance(node.op, DropoutLayer) and node.name in needed]
+    if {node.name for node in drawn} != {node.name for node in part if isinstance(node.op, DropoutLayer)}:
+        raise TrainingError(
+            f"{whole.name} cannot be trained by several ranks: the net of a part of a batch has other dropouts"
+        )
+    return tuple(
+        Mask(mask_name(node.name), node.op.ratio, shape, example_axis(shape, part.type(Ref(node.name)).shape))  # type: ignore[attr-defined]
+        for node in drawn
+        for shape in (whole.type(Ref(node.name)).shape,)
+    )
+
+
+def example_axis(whole: Sequence[int], part: Sequence[int]) -> int | None:
+    """The axis in which shapes for two sizes of the batch differ."""
+    return next((axis for axis, (a, b) in enumerate(zip(whole, part, strict=True)) if a != b), None)
+
+
+def example_axes(whole: Graph, part: Graph, names: Iterable[str]) -> dict[str, int | None]:
+    """The axis of examples of inputs of the net."""
+    return {
+        name: example_axis(whole.type(Ref(name)).shape, part.type(Ref(name)).shape)
+        for name in names
+        if isinstance(whole.node(name).op, Input)
+    }
+
+
+class CaffeRanks:
+    """See :class:`~lstmc.backend.Ranks`. Processes are started when they are needed; those of a launcher at once."""
+
+    def __init__(self, count: int | None, gpu: bool) -> None:
+        there = launched()
+        if count is not None and there > 1:
+            argument = Argument("ranks", str(count))
+            raise TrainingError(
+                f"{argument} starts processes, but this one was started by an MPI launcher as one of {there}, which are"
+                " the ranks: leave it out",
+                arguments=(argument,),
+            )
+        self._runner = Runner(for_gpu=gpu, start=self._start)
+        self._own: LaunchedRank | None = None
+        if count is None and there > 1:
+            self._own = LaunchedRank(self._runner.location)
+            if self._own.rank:
+                self._own.work()
+        self.count = self._own.size if self._own else count or 1
+
+    def _start(self, location: CaffeLocation) -> WorkerProcess:
+        return self._own or RanksProcess(location, self.count)
+
+    def train(
+        self,
+        compiled: Compiled,
+        parts: Sequence[RankPart],
+        weights: Mapping[str, Array],
+        settings: Settings,
+        run: TrainingRequest,
+    ) -> Trained:
+        assert isinstance(settings, Solver)
+        return train(self._runner, compiled, weights, settings, run, parts)
+
+    def close(self) -> None:
+        self._runner.close()
+        if self._own:
+            self._own.end()

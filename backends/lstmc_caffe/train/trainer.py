@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from lstmc.backend import RankPart
 from lstmc.data.request import TrainingRequest
 from lstmc.errors import LstmcError, Mend, OutputError, TrainingError
 from lstmc.ops import Array
@@ -20,7 +21,6 @@ from lstmc.verification.conditioning import NotFinite
 from lstmc_caffe.processes.worker import CaffeAborted, CaffeError, CaffeStopped, CaffeTimeout
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.runner import CallResult, Runner
-from lstmc_caffe.train.rank_nets import RankNets
 from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
 from lstmc_caffe.train.solver import SETTINGS, Solver, solver_text, what_to_try
 from lstmc_caffe.worker import TRAINING
@@ -49,6 +49,73 @@ class TrainableNet:
     carried: tuple[tuple[str, str], ...]
     blobs: Mapping[str, Array]
     random: bool
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What a dropout multiplies by in place of its own draws: of elements of the whole batch, drawn in ``shape``."""
+
+    name: str
+    ratio: float
+    shape: tuple[int, ...]
+    axis: int | None
+
+
+@dataclass(frozen=True)
+class RankNets:
+    """The text of each rank's net, ``parts`` of a batch by examples, the axis of examples of every array by name.
+
+    ``test`` is the net of whole batches, by which one rank tests.
+    """
+
+    texts: tuple[str, ...]
+    parts: tuple[RankPart, ...]
+    axes: Mapping[str, int | None]
+    masks: tuple[Mask, ...]
+    test: str
+
+    def start(self, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What every rank is started with, in place of ``args`` and ``arrays`` for one."""
+        carried = {target for _, target in args["carried"]}
+        each = [
+            {
+                "net": text,
+                "test": bool(args["test"]) and rank == 0,
+                "ranks": {
+                    "test_net": self.test,
+                    "axes": {name: self.axes[name] for name in carried},
+                    "masks": [(m.name, m.ratio, m.shape, m.axis, part.start, part.stop) for m in self.masks],
+                },
+            }
+            for rank, (text, part) in enumerate(zip(self.texts, self.parts, strict=True))
+        ]
+        shared = {name: array for name, array in arrays.items() if not name.startswith("carried:")}
+        states = {name: array for name, array in arrays.items() if name.startswith("carried:")}
+        return {**args, "each": each}, {**shared, **self._divided(states, "carried:")}
+
+    def divide(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """The arrays of a batch, those of each rank by its number, and what each of them counts."""
+        found = self._divided(batch, "")
+        for name, counted in self.parts[0].counted.items():
+            labels, axis = batch[counted.labels], self.axes[counted.labels]
+            assert axis is not None
+            there = labels != counted.ignored
+            total = max(1, int(there.sum()))
+            for rank, part in enumerate(self.parts):
+                own = int(np.take(there, np.arange(part.start, part.stop), axis).sum())
+                found[f"{rank}|{name}"] = np.array(max(1, own) / total, np.float32)
+        return found
+
+    def _divided(self, arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for name, array in arrays.items():
+            axis = self.axes[name.removeprefix(prefix)]
+            if axis is None:
+                found[name] = array
+                continue
+            for rank, part in enumerate(self.parts):
+                found[f"{rank}|{name}"] = array[(slice(None),) * axis + (slice(part.start, part.stop),)]
+        return found
 
 
 class TrainedNet(NamedTuple):

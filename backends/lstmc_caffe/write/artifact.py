@@ -22,9 +22,8 @@ from lstmc_caffe.fused.plan import memory_text, plan_of, plan_text
 from lstmc_caffe.fused.rows import FusedScan, batch_of
 from lstmc_caffe.targets.lint import warnings
 from lstmc_caffe.targets.load import load_target
-from lstmc_caffe.write.caffemodel import caffemodel
 from lstmc_caffe.write.feeds import Fed, fed_inputs, read_blobs
-from lstmc_caffe.write.net import WrittenNet, write_net
+from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 
 def manifest(compiled: Compiled, net: WrittenNet) -> Manifest:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
-from lstmc_caffe.install import packages
-from lstmc_caffe.install.system import InstallError, MissingPackagesError, Report
+from lstmc_caffe.install.system import InstallError, MissingPackagesError, Report, require
 
 WANTED = ("g++", "libgflags-dev", "python3-numpy")
 
@@ -52,13 +51,13 @@ def report() -> Report:
 
 def test_nothing_missing(report: Report) -> None:
     system = FakeSystem(WANTED)
-    packages.require(WANTED, report, system)
+    require(WANTED, report, system)
     assert system.calls == []
 
 
 def test_missing_and_not_root(report: Report) -> None:
     with pytest.raises(MissingPackagesError) as caught:
-        packages.require(WANTED, report, FakeSystem(["g++"]))
+        require(WANTED, report, FakeSystem(["g++"]))
     assert str(caught.value) == (
         "MissingPackagesError: building Caffe needs 2 system packages that are not installed: "
         "libgflags-dev, python3-numpy\n"
@@ -71,13 +70,13 @@ def test_missing_and_not_root(report: Report) -> None:
 
 def test_one_missing_and_not_root(report: Report) -> None:
     with pytest.raises(MissingPackagesError) as caught:
-        packages.require(WANTED, report, FakeSystem(WANTED[1:]))
+        require(WANTED, report, FakeSystem(WANTED[1:]))
     assert caught.value.message == "building Caffe needs 1 system package that is not installed: g++"
 
 
 def test_no_apt(report: Report) -> None:
     with pytest.raises(MissingPackagesError) as caught:
-        packages.require(WANTED, report, FakeSystem(apt=False, root=True))
+        require(WANTED, report, FakeSystem(apt=False, root=True))
     assert str(caught.value) == (
         "MissingPackagesError: building Caffe needs system packages, and this system has no apt-get to look for them "
         "with\n"
@@ -89,14 +88,14 @@ def test_no_apt(report: Report) -> None:
 
 def test_root_installs_what_is_missing(report: Report) -> None:
     system = FakeSystem(["g++"], root=True)
-    packages.require(WANTED, report, system)
+    require(WANTED, report, system)
     assert system.calls == [("install", "libgflags-dev", "python3-numpy")]
 
 
 def test_root_updates_once_where_installing_fails(report: Report) -> None:
     system = FakeSystem(WANTED[1:], root=True)
     system.outcomes = [(100, "E: Unable to locate package g++")]
-    packages.require(WANTED, report, system)
+    require(WANTED, report, system)
     assert system.calls == [("install", "g++"), ("update",), ("install", "g++")]
 
 
@@ -104,7 +103,7 @@ def test_root_and_apt_fails(report: Report) -> None:
     system = FakeSystem(WANTED[1:], root=True)
     system.outcomes = [(100, "E: first"), (100, "Reading package lists...\nE: Unable to locate package g++\n")]
     with pytest.raises(InstallError) as caught:
-        packages.require(WANTED, report, system)
+        require(WANTED, report, system)
     assert str(caught.value) == (
         "InstallError: installing system packages failed (exit code 100)\n"
         "  command: apt-get install g++\n"

@@ -11,7 +11,7 @@ from lstmc.verification.differential import check
 from lstmc_caffe.proto.net import NetParameter
 from lstmc_caffe.readers.session import ReaderExecutor
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.unroll.fan import FAN
+from lstmc_caffe.unroll import FAN
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted
 from tests.backends.lstmc_caffe.rows.graphs import graph_of
 from tests.backends.lstmc_caffe.rows.test_narrow import FLAT, narrowed

@@ -19,7 +19,7 @@ from lstmc.process.status import SIZES, launched
 from lstmc.runs.metrics import read_metrics
 from lstmc_caffe.processes.ranks import launcher
 from lstmc_caffe.runtime.locate import locate
-from lstmc_caffe.train.training import CaffeRanks
+from lstmc_caffe.train.net import CaffeRanks
 from tests.cli.test_train import MODEL, arrays
 from tests.processes import family_with
 

@@ -11,7 +11,7 @@ from lstmc.interp import backward, forward
 from lstmc.ir import Builder, Graph, parse_graph, print_graph
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.unroll.fan import FAN, LimitFan, branches
+from lstmc_caffe.unroll import FAN, LimitFan, branches
 from lstmc_caffe.write.net import write_net
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled
 

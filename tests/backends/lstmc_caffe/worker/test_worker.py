@@ -107,7 +107,7 @@ def newer_syntax(source: str) -> list[str]:
     return found
 
 
-BESIDE = ("instrument.py", "layer_library.py")
+BESIDE = ("layer_library.py",)
 ON_CAFFES_PYTHON = [WORKER, *(WORKER.with_name(name) for name in BESIDE), PROBE, TRAINING]
 
 

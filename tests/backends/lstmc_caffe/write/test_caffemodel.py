@@ -27,8 +27,8 @@ from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.proto.net import NetParameter, RawNet
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.write import caffemodel
-from lstmc_caffe.write.caffemodel import read_blobs
+from lstmc_caffe.write import net as net_writer
+from lstmc_caffe.write.net import read_blobs
 
 BACKEND = CaffeBackend()
 SAVE = Path(__file__).with_name("save_net.py")
@@ -98,7 +98,7 @@ def test_a_caffemodel_holds_the_whole_net_and_all_blobs_of_each_layer(caffe: Run
 def test_a_caffemodel_of_a_large_net_holds_the_owning_layers_alone(
     caffe: Runner, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caffemodel, limit, 10)
+    monkeypatch.setattr(net_writer, limit, 10)
     weights, artifact = emitted()
     read = by_caffe_s_own_parser(caffe, artifact.files["net.caffemodel"])
     owners = json.loads(artifact.files["net.manifest.json"])["blobs"]
