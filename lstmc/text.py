@@ -1,4 +1,4 @@
-"""Text for people: printable text, numbers of bounded length, file templates, and suggestions for unknown names."""
+"""Text for people: printable text, numbers of bounded length, and suggestions for unknown names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from difflib import get_close_matches
 from math import inf, isfinite
 from typing import Any, TypeVar
 from unicodedata import normalize
-
-import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 T = TypeVar("T")
 
@@ -27,23 +24,6 @@ def number(text: str) -> float | None:
     """A finite number in decimals, with or without an exponent; None for anything else."""
     made = float(text) if _NUMBER.fullmatch(text) else inf
     return made if isfinite(made) else None
-
-
-def shortest(value: float) -> float:
-    """The number of the fewest digits that is this one as a float32: 0.1, not 0.10000000149011612."""
-    return float(str(np.float32(value)))
-
-
-def text_templates(package: str, folder: str) -> Environment:
-    """The templates in a folder of a package. Lines of statements leave nothing behind; nothing is escaped."""
-    return Environment(
-        loader=PackageLoader(package, folder),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

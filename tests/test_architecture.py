@@ -76,7 +76,7 @@ THIRD_PARTY = {
     "typer": ("lstmc/cli/",),
     "rich": ("lstmc/cli/", "lstmc_caffe/install/"),
     "matplotlib": ("lstmc/runs/curves.py", "lstmc/sweeps/drawing.py"),
-    "jinja2": ("lstmc/text.py", "lstmc/start/files.py", "lstmc/report/page.py"),
+    "jinja2": ("lstmc/files/format.py", "lstmc/start/files.py", "lstmc/report/page.py"),
     "markupsafe": ("lstmc/report/page.py",),
     "google": (
         "lstmc_caffe/readers/programs/tvm.py",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lstmc.text import text_templates
+from lstmc.files.format import text_templates
 from lstmc_caffe.fused.loop_code import number
 from lstmc_caffe.fused.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
 from lstmc_caffe.fused.plan import Plan, plan_text

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 
 from lstmc.errors import ShapeError
+from lstmc.files.format import shortest
 from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Transpose, Types
 from lstmc.ops.base import AlongAxis, applied, sample_type
-from lstmc.text import shortest
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
 from lstmc_caffe.proto.fields import says_more

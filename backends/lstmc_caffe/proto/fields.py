@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from lstmc.text import shortest
+from lstmc.files.format import shortest
 
 # The old names of two fields, which Caffe still reads (``slice_layer.cpp``, ``concat_layer.cpp``).
 OLD_NAMES = {"concat_param.axis": "concat_dim", "slice_param.axis": "slice_dim"}

@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lstmc.files.format import shortest
 from lstmc.importers.describe.op import Activation
 from lstmc.importers.describe.ops import Apply, Conv, Dropout
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array, Types
-from lstmc.text import shortest
 from lstmc.types import TensorType
 from lstmc_caffe import ops
 from lstmc_caffe.ops import CaffeOp, front_axis

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import BackendError
+from lstmc.files.format import text_templates
 from lstmc.ir import Graph, Node, Output, Ref
 from lstmc.manifest import Manifest, Place, Stored, describe, step_blobs
 from lstmc.ops import Array
 from lstmc.process.status import collector_paused, counted
-from lstmc.text import text_templates
 from lstmc.types import TensorType
 from lstmc.version import __version__
 from lstmc.weights import parameters

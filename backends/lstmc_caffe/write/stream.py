@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.errors import Argument, BackendError, Mend
+from lstmc.files.format import text_templates
 from lstmc.manifest import Manifest, Place, State, parse_manifest
-from lstmc.text import text_templates
 from lstmc.version import __version__
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.write.artifact import SUFFIX

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lstmc.files.format import shortest
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.op import Shape
 from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_moves, onnx_quantized, onnx_recurrent
@@ -21,7 +22,6 @@ from lstmc.importers.read.onnx_file import stored_tensor
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
-from lstmc.text import shortest
 
 HANDLERS = {
     **onnx_elements.HANDLERS,

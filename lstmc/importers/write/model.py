@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import shorten, wrap
 
+from lstmc.files.format import text_templates
 from lstmc.importers.describe.net import LANGUAGE, Net, Rolled, Step
 from lstmc.importers.describe.op import FUNCTIONS, Activation
 from lstmc.importers.describe.ops import Split
 from lstmc.importers.describe.recur import Cell, Recur
 from lstmc.importers.write.expressions import expression, helpers, listed
-from lstmc.text import text_templates
 from lstmc.version import __version__
 
 _TEMPLATES = text_templates("lstmc.importers", "write")
