@@ -95,6 +95,7 @@ SECTIONS: dict[str, dict[str, str | None]] = {
         "split": "split(x, 3)",
     },
     "Functions of an element": {
+        "cos": "cos(x)",
         "elu": "elu(x)",
         "exp": "exp(x)",
         "leaky_relu": "leaky_relu(x, 0.1)",
@@ -102,6 +103,7 @@ SECTIONS: dict[str, dict[str, str | None]] = {
         "power": "power(x, 3)",
         "relu": "relu(x)",
         "sigmoid": "sigmoid(x)",
+        "sin": "sin(x)",
         "softplus": "softplus(x)",
         "stop_gradient": "stop_gradient(x)",
         "tanh": "tanh(x)",

@@ -129,9 +129,13 @@ def _native(target: Target) -> Passes:
 
 
 def _fused(target: Target) -> Passes:
-    """What is left in a scan is one layer. Gates stay apart there: one loop computes all that is of one size."""
+    """What is left in a scan is one layer. Gates stay apart there: one loop computes all that is of one size.
+
+    A convolution of a state is a product there: generated layers have no code for one.
+    """
     return (
         *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(apart=(Linear,)), Sink()),
+        *(ConvProducts(target.trained, loops=True), Hoist(apart=(Linear,))),
         *(Simplify(), Cse(), Dead()),
         *(Legalize(target.trained, fused=True), Cse()),
     )

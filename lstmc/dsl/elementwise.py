@@ -15,6 +15,7 @@ from lstmc.dsl.value import Value, apply, described, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
 from lstmc.ops import (
     Concat,
+    Cos,
     Elu,
     Exp,
     LeakyRelu,
@@ -25,6 +26,7 @@ from lstmc.ops import (
     Relu,
     Reshape,
     Sigmoid,
+    Sin,
     Softmax,
     Softplus,
     Split,
@@ -43,6 +45,8 @@ softplus = pointwise(Softplus)
 elu = pointwise(Elu)
 exp = pointwise(Exp)
 log = pointwise(Log)
+sin = pointwise(Sin)
+cos = pointwise(Cos)
 power = pointwise(Power)
 
 
@@ -305,6 +309,7 @@ __all__ = [
     "abs",
     "clip",
     "concat",
+    "cos",
     "elu",
     "exp",
     "gelu",
@@ -322,6 +327,7 @@ __all__ = [
     "rsqrt",
     "sigmoid",
     "silu",
+    "sin",
     "softmax",
     "softplus",
     "softsign",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+from lstmc.dsl.elementwise import linear
 from lstmc.dsl.function import function
 from lstmc.dsl.op import check_values, number_of, pair_of, whole_number_of
 from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, described, inner_trace
+from lstmc.dsl.whole_numbers import one_hot
 from lstmc.errors import DslError, ShapeError
-from lstmc.ops import AvePool, Conv, Dropout, Embed, MaxPool, Mul, Reshape, Sum, Transpose
+from lstmc.ops import Arg, AvePool, Conv, Dropout, Embed, MaxPool, Mul, Param, Reshape, Sum, Transpose
 from lstmc.source import argument_location, here
 
 _SPECIFICATION = re.compile(r"([a-z]+),([a-z]+)->([a-z]*)")
@@ -121,10 +123,26 @@ Pairs = int | tuple[int, int]  # (height, width), or one number for both
 def embed(x: Value, W: Value) -> Value:
     """The rows of W that x names: W is [V, H], x holds integers from 0 to V - 1; [T, N] gives [T, N, H].
 
-    No gradient flows to x.
+    No gradient flows to x. Where x depends on a parameter or a state, as ``argmax`` of a product does, no target but
+    ONNX has a layer for it: it is ``linear(one_hot(x, V), W.T)`` then, everywhere.
     """
     check_values("embed", x=x, W=W)
+    if W.type.rank == 2 and _is_learned(x):
+        return linear(one_hot(x, W.shape[0]), apply(Transpose(0), W))
     return apply(Embed(), x, W)
+
+
+def _is_learned(x: Value) -> bool:
+    """Whether a value depends on a parameter or on a state."""
+    builder, seen, stack = x.trace.builder, {x.ref}, [x.ref]
+    while stack:
+        node = stack.pop().node
+        op = builder.node(node).op
+        if isinstance(op, Param) or (isinstance(op, Arg) and op.role in ("state", "weight")):
+            return True
+        stack += set(builder.args(node)) - seen
+        seen.update(stack)
+    return False
 
 
 @function

@@ -15,6 +15,7 @@ from lstmc.ops.base import Array, Arrays, Draw, Pointwise, Sample, applied, samp
 __all__ = [
     "Abs",
     "Affine",
+    "Cos",
     "Elu",
     "Exp",
     "LeakyRelu",
@@ -25,6 +26,7 @@ __all__ = [
     "Relu",
     "Round",
     "Sigmoid",
+    "Sin",
     "Softplus",
     "StopGradient",
     "Tanh",
@@ -227,6 +229,36 @@ class Log(Pointwise):
 
     def df(self, y: Array, x: Array) -> Array:
         return 1 / x
+
+
+@dataclass(frozen=True)
+class Sin(Pointwise):
+    """y = sin(x), x in radians.
+
+    Caffe and its readers have no such layer: a polynomial of the rest of x after multiples of pi stands for it, which
+    is within 1e-6 in float32 for ``|x|`` up to 1e5. Generated layers and ONNX have the function itself.
+    """
+
+    name = "sin"
+
+    def f(self, x: Array) -> Array:
+        return np.sin(x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return applied(Cos(), x)[0]
+
+
+@dataclass(frozen=True)
+class Cos(Pointwise):
+    """y = cos(x), x in radians: by a polynomial where ``sin`` is one, as precisely."""
+
+    name = "cos"
+
+    def f(self, x: Array) -> Array:
+        return np.cos(x)
+
+    def df(self, y: Array, x: Array) -> Array:
+        return -applied(Sin(), x)[0]
 
 
 @dataclass(frozen=True)

@@ -25,17 +25,19 @@ class ConvProducts(Pass):
     2. split(that, channels)  => reshape(split(linear(...))): channels are columns that lie together
 
     M has at most as many elements as ``precompute`` allows; a larger convolution stays. Nets that are trained keep all
-    (``trained``): M is no parameter.
+    (``trained``): M is no parameter. With ``loops`` it is done in loops alone, in trained nets too, where ``hoist``
+    then computes M once before the loop.
     """
 
     name = "conv_products"
     trained: bool = False
+    loops: bool = False
 
     def requires(self, graph: Graph) -> None:
         check_unpeeled(self, graph)
 
     def run(self, graph: Graph) -> PassResult:
-        if self.trained:
+        if self.trained and not self.loops:
             return PassResult(graph, False)
         counts: Counter[str] = Counter()
         images: dict[Image, Ref] = {}
@@ -43,7 +45,7 @@ class ConvProducts(Pass):
         def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
             if isinstance(node.op, Scan):
                 return _in_scan(b, node, node.op, args, images, counts)
-            return outside.of_node(b, node, args)
+            return None if self.loops else outside.of_node(b, node, args)
 
         outside = _Products(images, counts)
         return result(graph, rewrite(graph, visit), counts)

@@ -10,6 +10,8 @@ SMOOTH: tuple[tuple[str, Callable[[float], float]], ...] = (
     ("tanh({})", lambda x: 1),
     ("exp(tanh({}))", lambda x: 2.8),
     ("softplus({})", lambda x: x + 0.7),
+    ("sin(4 * {})", lambda x: 1),
+    ("cos({})", lambda x: 1),
     ("log(sigmoid({}) + 0.5)", lambda x: 0.7),
     ("power(sigmoid({}) + 0.5, 1.5)", lambda x: 1.9),
     ("power(sigmoid({}) + 0.5, -1)", lambda x: 2),

@@ -16,11 +16,13 @@ from lstmc import (
     Param,
     State,
     accuracy,
+    argmax,
     cell,
     dims,
     dropout,
     embed,
     euclidean_loss,
+    linear,
     mean,
     model,
     scan,
@@ -32,6 +34,7 @@ from lstmc.interp import backward, forward
 from lstmc.ir import Graph, Scan
 from lstmc.ops import Dropout, IntegerRange
 from lstmc.ops import Input as InputOp
+from lstmc.weights import check_weights
 from tests.dsl.conftest import outputs, random_arrays
 from tests.dsl.test_functions import computed
 
@@ -46,6 +49,28 @@ def test_embed_takes_rows() -> None:
     rng = np.random.default_rng(0)
     x, w = rng.integers(0, 7, (3, 2)), rng.normal(size=(7, 4))
     assert_array_equal(outputs(net.graph(), {"x": x, "W": w})["y"], w[x])
+
+
+def test_embed_of_what_is_learned_is_a_product_with_ones() -> None:
+    @cell
+    def greedy(x=Input(N, 4), y=State(N), *, W=Param(7, 4), V=Param(7, 4)):
+        y = argmax(linear(x + embed(y, W), V))
+        return y, {"y": y}
+
+    @model
+    def net(X=Input(3, 2, 4)):
+        return {"y": scan(greedy(), X)[0]}
+
+    graph = net.graph()
+    (body,) = [node.op.body for node in graph if isinstance(node.op, Scan)]
+    assert "embed" not in {node.op.name for node in body}
+    values = {name: random_arrays(graph)[name] for name in ("X", "greedy/W", "greedy/V")}
+    y, wanted = np.zeros(2, int), []
+    for x in values["X"]:
+        y = ((x + values["greedy/W"][y]) @ values["greedy/V"].T).argmax(-1)
+        wanted.append(y)
+    whole = check_weights({name: values[name] for name in ("greedy/W", "greedy/V")}, graph, "net")
+    assert_array_equal(outputs(graph, values | whole)["y"], wanted)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ PROGRAMS: dict[str, Any] = {
     ),
     "functions": lambda x: (
         *(torch.log1p(x * x), torch.expm1(x), x.exp2(), (x * x + 1).log2(), (x * x + 1).log10(), x.ne(0) * x),
+        *(x.sin(), torch.cos(2 * x)),
         *(torch.logsumexp(x, (0, 2)), torch.logsumexp(x, -1, keepdim=True), torch.clamp(x, min=x.tanh() * 0.5)),
         *torch.var_mean(x, 1),
     ),

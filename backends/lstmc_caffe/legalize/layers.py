@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from math import prod
 
@@ -12,6 +13,7 @@ from lstmc.ops import (
     AvePool,
     Concat,
     Conv,
+    Cos,
     Dropout,
     Embed,
     EuclideanLoss,
@@ -24,6 +26,7 @@ from lstmc.ops import (
     Reshape,
     Round,
     SigmoidCrossEntropyLoss,
+    Sin,
     SoftmaxLoss,
     Split,
     Stack,
@@ -143,11 +146,63 @@ def power_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
 
 
 def round_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    return layer_of(b, node, caffe.Eltwise("SUM"), *_rounded(b, node, as_value(b, args[0]), node.name))
+
+
+def _rounded(b: Builder, node: Node, x: Ref, name: str) -> Refs:
     """A shift that rounds, and back by a sum: of another Power OpenCV would make one with it, or with a next one."""
-    rounded = b.add(caffe.RoundingPower(), as_value(b, args[0]), names=(f"{node.name}/rounded",), loc=node.loc)
+    rounded = b.add(caffe.RoundingPower(), x, names=(f"{name}/rounded",), loc=node.loc)
     back = caffe.DummyData(node.types[0].shape, -caffe.RoundingPower.shift)
-    shift = b.add(back, names=(f"{node.name}/shift",), loc=node.loc)
-    return layer_of(b, node, caffe.Eltwise("SUM"), *rounded, *shift)
+    return (*rounded, *b.add(back, names=(f"{name}/shift",), loc=node.loc))
+
+
+# pi in two parts: the first one's products with whole numbers up to 2**16 are exact in float32
+PI_HIGH, PI_LOW = 3.140625, math.pi - 3.140625
+SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(10)]  # of r * r: sin(r) / r to 2e-16, |r| up to pi / 2
+
+
+def sin_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """(-1)**k sin(r), where x = k pi + r; 1 - 2 (k - 2 round(k / 2))**2 is the sign."""
+
+    def layer(op: Op, *operands: Ref, name: str = "") -> Ref:
+        return _layer(b, node, op, *operands, name=name)
+
+    multiple, rest = _multiple_and_rest(b, node, as_value(b, args[0]))
+    half = layer(caffe.PowerLayer(scale=0.5), multiple)
+    even = layer(caffe.Eltwise("SUM"), *_rounded(b, node, half, f"{node.name}/half"))
+    odd = layer(caffe.Eltwise("SUM", (1.0, -2.0)), multiple, even, name="odd")
+    sign = layer(caffe.PowerLayer(scale=-2.0, shift=1.0), layer(caffe.Eltwise("PROD"), odd, odd), name="sign")
+    return layer_of(b, node, caffe.Eltwise("PROD"), sign, _sine(b, node, rest))
+
+
+def cos_to_layers(b: Builder, node: Node, args: Refs) -> Refs:
+    """1 - 2 sin(r)**2, where x / 2 = k pi + r."""
+    half = _layer(b, node, caffe.PowerLayer(scale=0.5), as_value(b, args[0]))
+    sine = _sine(b, node, _multiple_and_rest(b, node, half)[1])
+    square = _layer(b, node, caffe.Eltwise("PROD"), sine, sine)
+    return layer_of(b, node, caffe.PowerLayer(scale=-2.0, shift=1.0), square)
+
+
+def _layer(b: Builder, node: Node, op: Op, *operands: Ref, name: str = "") -> Ref:
+    return b.add(op, *operands, names=(f"{node.name}/{name}",) if name else (), loc=node.loc)[0]
+
+
+def _multiple_and_rest(b: Builder, node: Node, x: Ref) -> tuple[Ref, Ref]:
+    """k and r, where x = k pi + r and |r| is pi / 2 at most."""
+    turns = _layer(b, node, caffe.PowerLayer(scale=1 / math.pi), x)
+    multiple = _layer(b, node, caffe.Eltwise("SUM"), *_rounded(b, node, turns, f"{node.name}/multiple"))
+    rest = _layer(b, node, caffe.Eltwise("SUM", (1.0, -PI_HIGH)), x, multiple)
+    return multiple, _layer(b, node, caffe.Eltwise("SUM", (1.0, -PI_LOW)), rest, multiple, name="rest")
+
+
+def _sine(b: Builder, node: Node, r: Ref) -> Ref:
+    """sin(r), |r| up to pi / 2, as a polynomial by Horner."""
+    square = _layer(b, node, caffe.Eltwise("PROD"), r, r, name="square")
+    value = _layer(b, node, caffe.PowerLayer(scale=SINE[-1], shift=SINE[-2]), square)
+    for coefficient in reversed(SINE[:-2]):
+        product = _layer(b, node, caffe.Eltwise("PROD"), value, square)
+        value = _layer(b, node, caffe.PowerLayer(shift=coefficient), product)
+    return _layer(b, node, caffe.Eltwise("PROD"), value, r, name="sine")
 
 
 def embed_to_layer(b: Builder, node: Node, args: Refs) -> Refs:
@@ -244,6 +299,8 @@ RULES: dict[type[Op], LegalizeRule] = {
     Affine: affine_to_power,
     Power: power_to_layers,
     Round: round_to_layers,
+    Sin: sin_to_layers,
+    Cos: cos_to_layers,
     **layer_rules(*LAYERS),
     Embed: embed_to_layer,
     Dropout: dropout_to_layer,

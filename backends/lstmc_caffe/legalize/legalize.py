@@ -137,6 +137,7 @@ class Legalize(Pass):
     1. input; input with a fill; full   => Input; DummyData; DummyData
     2. linear on parameters             => InnerProduct, with its bias where that is a parameter too; of a transposed
                                            parameter with ``transpose`` set, on the parameter's own blob
+       linear on a computed matrix      => Tile, Scale, Reduction: the products of all elements, summed
     3. x + y, x - y, x * y of one shape => Eltwise SUM, SUM with coeff 1 and -1, PROD
        maximum(x, y)                    => Eltwise MAX; the smaller one plus zeros first, by Bias
     4. x + y, x * y broadcast           => Bias, Scale: of the layer's own blob where y is a parameter (unless Scale
@@ -146,6 +147,7 @@ class Legalize(Pass):
     7. sigmoid tanh relu leaky_relu softplus elu abs exp log softmax split concat reshape => the layer of that name
        stop_gradient                    => Power with propagate_down false
        round                            => such a Power with a shift that rounds, Eltwise SUM with the shift back
+       sin; cos                         => a polynomial of the rest of x after multiples of pi; 1 - 2 sin(x / 2)**2
     8. unstack; stack; tile             => Reshape and Slice; Concat and Reshape; Tile
        transpose                        => Slice, a Reshape of each piece, Concat
     9. embed conv max_pool ave_pool dropout, losses, accuracy => the layer of that name; images of more axes or fewer
@@ -158,8 +160,8 @@ class Legalize(Pass):
 
     With ``fused`` a scan => one generated layer (FusedScan), whose body stays as it is.
 
-    Refused: a linear, embed or conv whose matrix is computed (Caffe has no product of two computed matrices); indices,
-    labels and targets that depend on a parameter (if it is trained).
+    Refused: an embed or conv whose matrix is computed; indices, labels and targets that depend on a parameter (if it is
+    trained).
     """
 
     name = "legalize"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import prod
 
-from lstmc.errors import BackendError
 from lstmc.ir import NEGATE, Builder, Node, Ref, is_weight, reshaped
 from lstmc.ops import Add, Linear, Maximum, Mul, Op, Sub, Transpose
 from lstmc.ops.binary import covered_axes
@@ -27,13 +26,9 @@ def _product(b: Builder, node: Node, args: Refs, tied: bool) -> Refs:
     """InnerProduct; with ``tied`` of the blob that a transposed parameter is the transpose of."""
     assert isinstance(node.op, Linear)
     x, w, *bias = args
-    if not is_weight(b, w):
-        raise BackendError(
-            "linear: the matrix must be a Param: Caffe has no layer for the product of two computed matrices",
-            loc=node.loc,
-            notes=(f"found {b.node(w.node).names[w.out]}: {b.type(w)}, computed by {b.node(w.node).op.name}",),
-        )
     out = node.types[0].shape[-1]
+    if not is_weight(b, w):
+        return _product_of_elements(b, node, args)
     layer: type[caffe.InnerProduct | caffe.TransposedInnerProduct] = caffe.InnerProduct
     if tied and isinstance(b.node(w.node).op, Transpose):
         (w,), layer = b.args(w.node), caffe.TransposedInnerProduct
@@ -41,6 +36,25 @@ def _product(b: Builder, node: Node, args: Refs, tied: bool) -> Refs:
         product = b.add(layer(node.op.axis, out, False), as_value(b, x), w, loc=node.loc)
         return layer_of(b, node, caffe.Bias(axis=node.op.axis), *product, bias[0])
     return layer_of(b, node, layer(node.op.axis, out, bool(bias)), x, learned=(w, *bias))
+
+
+def _product_of_elements(b: Builder, node: Node, args: Refs) -> Refs:
+    """x once for each output, times the computed matrix, summed along its rows: Caffe has no layer for it."""
+    assert isinstance(node.op, Linear)
+    x, w, *bias = args
+    out, width = b.type(w).shape
+    *lead, _ = node.types[0].shape
+    copies = caffe.ReshapeLayer((prod(lead), 1, width)), caffe.TileLayer(1, out)
+    x = as_value(b, x)
+    for op in copies:
+        (x,) = b.add(op, x, loc=node.loc)
+    scaled = b.add(caffe.Scale(axis=1, num_axes=2), x, as_value(b, w), loc=node.loc)
+    sums = b.add(caffe.Reduction(2), *scaled, loc=node.loc)
+    shape = caffe.ReshapeLayer((*lead, out))
+    if not bias:
+        return layer_of(b, node, shape, *sums)
+    product = b.add(shape, *sums, loc=node.loc)
+    return layer_of(b, node, caffe.Bias(axis=len(lead)), *product, bias[0])
 
 
 def add_to_layers(b: Builder, node: Node, args: Refs) -> Refs:

@@ -158,6 +158,8 @@ FUNCTIONS: dict[str, Function] = {
     "abs": Function(lambda x, a, b: np.abs(x), "abs({x})"),
     "exp": Function(lambda x, a, b: np.exp(x), "exp({x})"),
     "log": Function(lambda x, a, b: np.log(x), "log({x})"),
+    "sin": Function(lambda x, a, b: np.sin(x), "sin({x})"),
+    "cos": Function(lambda x, a, b: np.cos(x), "cos({x})"),
     "elu": Function(lambda x, a, b: np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))), "elu({x}, {a})", numbers=1),
     "selu": Function(
         lambda x, a, b: b * np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))), "{b} * elu({x}, {a})", numbers=2

@@ -131,6 +131,8 @@ HANDLERS: dict[str, Handler] = {
     "Ceil": _function("ceil"),
     "Exp": _function("exp"),
     "Log": _function("log"),
+    "Sin": _function("sin"),
+    "Cos": _function("cos"),
     "Erf": _function("erf"),
     "Sqrt": _function("power", 0.5),
     "Reciprocal": _function("power", -1.0),

@@ -359,6 +359,8 @@ FOLDS: Mapping[str, Fold] = {
     "Sqrt": lambda node, x: np.sqrt(x),
     "Exp": lambda node, x: np.exp(x),
     "Log": lambda node, x: np.log(x),
+    "Sin": lambda node, x: np.sin(x),
+    "Cos": lambda node, x: np.cos(x),
     "Round": lambda node, x: np.rint(x),
     "Floor": lambda node, x: np.floor(x),
     "Ceil": lambda node, x: np.ceil(x),

@@ -116,7 +116,7 @@ def _equal(t: Torch, x: Any, y: Any) -> str:
 
 _COMPARISONS = (("gt", False, False), ("ge", False, True), ("lt", True, False), ("le", True, True))
 _KINDS = ("Scalar", "Tensor")
-_SAME_NAMES = ("relu", "tanh", "sigmoid", "abs", "exp", "log", "silu")
+_SAME_NAMES = ("relu", "tanh", "sigmoid", "abs", "exp", "log", "sin", "cos", "silu")
 _ROUNDED = {"floor": lambda t, y: t.layers.apply("floor", y), "trunc": lambda t, y: t.layers.truncated(y)}
 _GELU = {"none": "gelu", "tanh": "gelu_tanh"}
 HANDLERS: dict[str, Handler] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc.errors import BackendError
 from lstmc.ir import Graph, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import CORE, Arg, Largest, Param, Positive, Precomputed
 from lstmc.passes import PassResult
@@ -134,24 +133,31 @@ def test_arguments_keep_their_names_whatever_they_are_called() -> None:
     assert "power_2" in scan.body
 
 
-def test_a_product_of_computed_matrices_is_refused() -> None:
+def test_a_product_of_computed_matrices_is_one_of_elements() -> None:
     graph = parse_graph("""\
 graph g {
   %x: f32[2,3] = input()
   %w: f32[4,3] = input()
+  %b: f32[4] = input()
   %t: f32[4,3] = tanh(%w)
-  %z: f32[2,4] = linear(%x, %t)  # no/such/net.py:7:4-7:16
+  %z: f32[2,4] = linear(%x, %t, %b)
   return z=%z
 }
 """)
-    with pytest.raises(BackendError) as caught:
-        Legalize().run(graph)
-    assert str(caught.value) == (
-        "BackendError: linear: the matrix must be a Param:"
-        " Caffe has no layer for the product of two computed matrices\n"
-        "  no/such/net.py:7:5\n"
-        "  found t: f32[4,3], computed by caffe.TanH"
-    )
+    legal = Legalize().run(graph).graph
+    assert_same_meaning(graph, legal)
+    lines = [line.strip() for line in print_graph(legal).splitlines()[4:]]
+    assert lines == [
+        "%t: f32[4,3] = caffe.TanH(%w)",
+        "%reshape: f32[2,1,3] = caffe.Reshape(%x, shape=(2, 1, 3))",
+        "%tile: f32[2,4,3] = caffe.Tile(%reshape, axis=1, tiles=4)",
+        "%scale: f32[2,4,3] = caffe.Scale(%tile, %t, num_axes=2)",
+        "%reduction: f32[2,4] = caffe.Reduction(%scale, axis=2)",
+        "%reshape_2: f32[2,4] = caffe.Reshape(%reduction, shape=(2, 4))",
+        "%z: f32[2,4] = caffe.Bias(%reshape_2, %b)",
+        "return z=%z",
+        "}",
+    ]
 
 
 def test_every_core_op_has_a_rule_or_is_kept() -> None:

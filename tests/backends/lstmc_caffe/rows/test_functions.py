@@ -112,6 +112,20 @@ def test_softplus_is_exact_in_float32() -> None:
     assert_allclose(found, np.logaddexp(x, 0), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("target", ["caffe", "noslice"])
+def test_sin_and_cos_are_exact_in_float32_far_from_zero(target: str) -> None:
+    """Legalised for Caffe and for readers; the docstring of ``Sin`` says the error."""
+    graph = narrowed(graph_of("%w: f32[2,3,4] = sin(%x)\n%z: f32[2,3,4] = cos(%x)", "w=%w, z=%z"), load_target(target))
+    for far in (0.5, 1.6, 3.2, 100.0, 1e5):
+        x = np.append(np.linspace(-far, far, 23), 0).astype(np.float32)
+        found = forward(graph, {"x": x.reshape(2, 3, 4)}, dtype=np.float32).outputs
+        assert_allclose(found["w"].ravel(), np.sin(x.astype(float)), rtol=0, atol=1e-6)
+        assert_allclose(found["z"].ravel(), np.cos(x.astype(float)), rtol=0, atol=1e-6)
+    near = np.geomspace(1e-30, 1.5, 24, dtype=np.float32)
+    found = forward(graph, {"x": near.reshape(2, 3, 4)}, dtype=np.float32).outputs["w"].ravel()
+    assert_allclose(found, np.sin(near.astype(float)), rtol=3e-7)
+
+
 LARGER = """\
 %x/rows_2: f32[6,4] = host.view(%x, shape=(6, 4))
 %u/rows: f32[6,4] = host.view(%u, shape=(6, 4))
