@@ -15,12 +15,11 @@ EXPANDED  the backend's: expand        every step's nodes, parameters shared by 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from lstmc.backend import Backend, Compiled, Tunes, require, target_of, training_targets
 from lstmc.errors import Argument, BackendError
 from lstmc.ir import Graph
-from lstmc.ops import StopGradient
+from lstmc.ops import Op, StopGradient
 from lstmc.passes import (
     Cse,
     Dead,
@@ -30,10 +29,10 @@ from lstmc.passes import (
     Hoist,
     Pass,
     PassList,
-    PassObserver,
     Peel,
     Simplify,
     Sink,
+    Snapshot,
     run_passes,
     with_installed,
 )
@@ -51,6 +50,7 @@ CORE_EXPANSION: tuple[Pass, ...] = (Expand(), Dead())
 
 
 EditPasses = Callable[[PassList], Sequence[Pass]]
+RunPasses = Callable[[Graph, Sequence[Pass], Sequence[type[Op]]], list[Snapshot]]
 
 
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
@@ -76,18 +76,18 @@ def compile_graph(
     backend: Backend,
     target: str | None = None,
     source: str = "",
-    dump_dir: Path | None = None,
-    observe: PassObserver | None = None,
     step: bool = False,
     form: str | None = None,
     passes: EditPasses | None = None,
+    run: RunPasses = run_passes,
 ) -> Compiled:
     """Run a model graph (``model.graph(T=3, ...)``) through every pass for one target of a backend.
 
     Where the target's nets are not trained, no gradient is stopped: the model is compiled without
     ``stop_gradient``, so that what is compared with a written net backward is what the net computes.
-    ``step`` compiles one time step, with states as inputs and outputs (``prepare/one_step.py``). ``dump_dir`` gets the
-    graph after each pass as text. ``passes`` gets the list of passes, and gives those to run. Raises what they raise:
+    ``step`` compiles one time step, with states as inputs and outputs (``prepare/one_step.py``). ``passes`` gets the
+    list of passes, and returns those to run. ``run`` runs them: :func:`~lstmc.passes.run_passes`, which a caller may
+    give a folder for the graph after each pass, or an observer. Raises what the passes raise:
     :class:`~lstmc.errors.BackendError` where the target cannot express something.
     """
     target = target_of(backend, target)
@@ -98,7 +98,7 @@ def compile_graph(
         graph = graph if trained else without(graph, StopGradient)
         chosen = all_passes(backend, target, form)
         listed = chosen if passes is None else passes(chosen)
-        history = run_passes(graph, listed, backend.ops, dump_dir, observe)
+        history = run(graph, listed, backend.ops)
     return Compiled(
         name=graph.name,
         source=source or graph.name,

@@ -279,6 +279,46 @@ def test_files_are_about_one_thing_and_named_for_it() -> None:
     assert not [short(path) for path in python_files() if path.stem.removeprefix("test_") in vague]
 
 
+PARAMETERS = 8  # of a function; what is passed on and on is a dataclass
+# The public face: each keyword is documented, offered by editors and checked by type checkers, so it stands there.
+FACE = {
+    *("lstmc.api.compiling.compile", "lstmc.api.compiling.convert", "lstmc.api.compiling.graph_after"),
+    *(
+        "lstmc.api.saved.write_text",
+        "lstmc.api.training_run.train",
+        "lstmc.dsl.scan.scan",
+        "lstmc.sweeps.sweeping.sweep",
+    ),
+    "lstmc_caffe.install.installer.install",
+}
+# Functions whose parameters others have chosen: a cell's inputs and parameters are those of its paper, a handler's the
+# arguments of PyTorch's operator; one_direction takes what the formats of PyTorch, Keras and ONNX have in common.
+CHOSEN_ELSEWHERE = (
+    *("lstmc.cells.", "lstmc.importers.frontends.torch_layers."),
+    "lstmc.importers.frontends.recurrent.one_direction",
+)
+
+
+def parameter_count(function: ast.FunctionDef) -> int:
+    """The number of a function's parameters, without ``self`` and ``cls``."""
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    if names[:1] in (["self"], ["cls"]):
+        names = names[1:]
+    return len(names) + (arguments.vararg is not None) + (arguments.kwarg is not None)
+
+
+def test_functions_below_the_public_face_have_few_parameters() -> None:
+    long = {
+        f"{name}.{node.name}": count
+        for name, path in MODULES.items()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef) and (count := parameter_count(node)) > PARAMETERS
+    }
+    assert set(long) >= FACE, "a function that has few parameters needs no exception"
+    assert {name for name in long if name not in FACE and not name.startswith(CHOSEN_ELSEWHERE)} == set()
+
+
 @pytest.mark.parametrize("name", [n for n, path in MODULES.items() if path.name == "__init__.py"])
 def test_packages_say_what_they_offer(name: str) -> None:
     tree = parsed(MODULES[name])

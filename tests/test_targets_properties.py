@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from lstmc.backend import Compiled
 from lstmc.errors import BackendError
 from lstmc.ir import Builder, Graph, Node, Ref, parse_graph, print_graph
-from lstmc.passes import Pass, PassResult
+from lstmc.passes import Pass, PassResult, run_passes
 from lstmc.passes.base import rewrite
 from lstmc.pipeline import all_passes, compile_graph
 from lstmc.testing.random_models import RandomModel
@@ -145,9 +146,10 @@ def test_every_pass_keeps_the_meaning_and_a_second_run_changes_nothing(target: s
     def holds(model: RandomModel) -> None:
         graph = model.graph()
         seen: list[tuple[Pass, Graph, PassResult]] = []
+        observed = partial(run_passes, observe=lambda *what: seen.append(what))
         refused = None
         try:
-            compiled = compile_graph(graph, BACKEND, target, form=form, observe=lambda *what: seen.append(what))
+            compiled = compile_graph(graph, BACKEND, target, form=form, run=observed)
             BACKEND.emit(compiled, initial_weights(graph))
         except BackendError as error:
             refused = error

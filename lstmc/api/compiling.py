@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,16 +23,17 @@ from lstmc.api.models import (
     traced,
 )
 from lstmc.api.net import Net
+from lstmc.api.options import CompileOptions
 from lstmc.api.running import On
 from lstmc.api.verification import Verification
-from lstmc.backend import LARGER, Backend, Compiled, Explains, LeavesOpen, Violation, target_of
+from lstmc.backend import LARGER, Backend, Explains, LeavesOpen, Violation, target_of
 from lstmc.errors import Argument, DimError, LstmcError, PassError
 from lstmc.files.output import write_files
 from lstmc.importers import ImportedModel, SourceCheck, check_source, import_file, prove
 from lstmc.ir import Graph, Stage
 from lstmc.nets.tune import RULE, tune
 from lstmc.ops import Array
-from lstmc.passes import Pass, PassList
+from lstmc.passes import Pass, PassList, run_passes
 from lstmc.pipeline import EditPasses, all_passes, compile_graph
 from lstmc.text import whole
 from lstmc.verification.differential import Difference
@@ -80,29 +82,54 @@ def compile(
     >>> net.inputs, net.outputs
     ({'x': (3, 2, 4)}, {'y': (3, 2, 5), 'h_T': (2, 5)})
     """
-    source, whole = traced(model, all_sizes(sizes, dims), step)
-    loaded = backend_of(backend, target)
-    name = target_of(loaded, target)
-    bound = bound_weights(whole, weights, seed, loaded)
-    # the part first: what only losses read, as labels, is fed to no net of other outputs
-    graph = only(part(whole, phase), outputs)
-    tuning = tune(graph, loaded, name, {each: bound[each] for each in parameters(graph)}, step) if tuned else None
-    if tuning is not None:
+    options = CompileOptions(
+        target=target,
+        backend=backend,
+        step=step,
+        phase=phase,
+        outputs=outputs,
+        weights=weights,
+        seed=seed,
+        form=form,
+        tuned=tuned,
+        passes=passes,
+        dump_dir=dump_dir,
+        sizes=all_sizes(sizes, dims),
+    )
+    return compile_model(model, options)
+
+
+def compile_model(model: AnyModel, options: CompileOptions) -> Net:
+    """Compile a model: :func:`lstmc.compile` with its keywords as one object."""
+    source, whole = traced(model, options.sizes, options.step)
+    backend = options.resolved_backend()
+    target = target_of(backend, options.target)
+    weights = bound_weights(whole, options.weights, options.seed, backend)
+    # the phase first: labels that only losses read are no inputs of a net with other outputs
+    graph = only(part(whole, options.phase), options.outputs)
+    form, tuning = options.form, None
+    if options.tuned:
+        tuning = tune(graph, backend, target, {name: weights[name] for name in parameters(graph)}, options.step)
         form = None if tuning.form == RULE else tuning.form
-    folder = None if dump_dir is None else Path(dump_dir)
-
-    def compiled_at(graph: Graph, folder: Path | None = None) -> Compiled:
-        return compile_graph(graph, loaded, name, source.name, folder, step=step, form=form, passes=passes)
-
-    compiled = compiled_at(graph, folder)
-    if isinstance(loaded, LeavesOpen):
+    compile_part = partial(
+        compile_graph,
+        backend=backend,
+        target=target,
+        source=source.name,
+        step=options.step,
+        form=form,
+        passes=options.passes,
+    )
+    folder = None if options.dump_dir is None else Path(options.dump_dir)
+    compiled = compile_part(graph, run=partial(run_passes, dump_dir=folder))
+    if isinstance(backend, LeavesOpen):
         resized = {}
-        for dim in loaded.open_dims(compiled):
+        for dim in backend.open_dims(compiled):
             with suppress(LstmcError):  # at another size it is no model, or none for this target
-                _, other = traced(model, _larger(all_sizes(sizes, dims), dim))
-                resized[dim] = compiled_at(only(part(other, phase), outputs)).expanded
+                _, other = traced(model, _larger(options.sizes, dim))
+                resized[dim] = compile_part(only(part(other, options.phase), options.outputs)).expanded
         compiled = replace(compiled, resized=resized)
-    return Net.of(source, whole, loaded, compiled, bound, tuning, outputs, weights is not None)
+    return Net.of(source, whole, backend, compiled, weights, tuning, options.outputs, options.weights is not None)
 
 
 def _larger(sizes: Mapping[str, int], dim: str) -> dict[str, int]:
@@ -141,15 +168,32 @@ def graph_after(
     >>> len(graph_after("rnn", T=2, N=1, D=3, H=3)), len(graph_after("rnn", "expand", T=2, N=1, D=3, H=3))
     (6, 13)
     """
-    source, whole = traced(model, all_sizes(sizes, dims), step)
-    loaded = backend_of(backend, target)
+    options = CompileOptions(
+        phase=phase,
+        step=step,
+        target=target,
+        backend=backend,
+        form=form,
+        passes=passes,
+        sizes=all_sizes(sizes, dims),
+    )
+    return model_graph(model, options, name, stage)
 
-    def as_far(listed: PassList) -> Sequence[Pass]:
-        edited = PassList(listed if passes is None else passes(listed))
+
+def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
+    """Return the graph of a model after a pass or a stage: :func:`graph_after` with its keywords as one object."""
+    source, whole = traced(model, options.sizes, options.step)
+    backend = options.resolved_backend()
+
+    def first_passes(listed: PassList) -> Sequence[Pass]:
+        edited = PassList(listed if options.passes is None else options.passes(listed))
         return edited.upto(_index(edited, name, stage))
 
-    graph = part(whole, phase)
-    return compile_graph(graph, loaded, target, source.name, step=step, form=form, passes=as_far).expanded
+    graph = part(whole, options.phase)
+    compiled = compile_graph(
+        graph, backend, options.target, source.name, step=options.step, form=options.form, passes=first_passes
+    )
+    return compiled.expanded
 
 
 def pass_names(target: str | None = None, backend: str | Backend | None = None, form: str | None = None) -> list[str]:
@@ -273,13 +317,25 @@ def convert(
             step=step,
         )
     )
-    backend = backend_of(backend, target)
+    options = CompileOptions(
+        target=target, backend=backend_of(backend, target), step=step, seed=seed, sizes=all_sizes(sizes, dims)
+    )
+    return convert_model(model, Path(folder), options, on, whole)
+
+
+def convert_model(
+    model: ImportedModel, folder: Path, options: CompileOptions, on: On | None = None, whole: bool = False
+) -> Conversion:
+    """Compile an imported model, and compare each step with the last: :func:`lstmc.convert` after the import.
+
+    Of ``options`` the weights are the model's own.
+    """
+    backend = options.resolved_backend()
     if model.surroundings is not None and (whole or model.surroundings.backend != backend.name):
         model = model.whole()
-    folder = Path(folder)
     paths = write_files(folder, model.files())
-    written, sizes = model_in(str(folder / "model.py")).model, all_sizes(sizes, dims)
-    net = compile(written, target=target, backend=backend, weights=folder / "weights.npz", sizes=sizes, step=step)
+    written = model_in(str(folder / "model.py")).model
+    net = compile_model(written, replace(options, backend=backend, weights=folder / "weights.npz"))
     remarks: tuple[str, ...] = ()
     findings: tuple[Violation, ...] = ()
     if model.surroundings is None:
@@ -290,7 +346,9 @@ def convert(
         remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
         findings = tuple(model.surroundings.findings(files, net.compiled.target))
     # the whole model, at the sizes of the source, of which the net may have one step, or others
-    whole_model = replace(net.compiled, model=part(written.graph(**{**sizes, **model.net.sizes}), "deploy"))
-    proof = prove(model, whole_model, net.weights, seed)
-    source_check = check_source(model, whole_model, net.weights, seed)
-    return Conversion(model, net, tuple(paths), proof, net.verify(on, seed), source_check, remarks, findings)
+    graph = written.graph(**{**options.sizes, **model.net.sizes})
+    whole_model = replace(net.compiled, model=part(graph, "deploy"))
+    proof = prove(model, whole_model, net.weights, options.seed)
+    source_check = check_source(model, whole_model, net.weights, options.seed)
+    verification = net.verify(on, options.seed)
+    return Conversion(model, net, tuple(paths), proof, verification, source_check, remarks, findings)

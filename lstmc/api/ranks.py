@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from lstmc.api.models import ModelSource
 from lstmc.backend import Backend, Compiled, RankPart, Ranks, TrainsByRanks, require
 from lstmc.data.checks import BATCH, Axes
-from lstmc.data.run_data import fed_graph
+from lstmc.data.run_data import RunData, fed_graph
 from lstmc.errors import Argument, TrainingError
 from lstmc.ir import Graph
 from lstmc.ops import Input
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import Counted, share_of_loss, training_graph
+
+
+@dataclass(frozen=True)
+class FittedData:
+    """A model and its data, which fit each other.
+
+    ``graph`` is the whole model at ``sizes``, given or shown by the data; ``axes`` are those of its inputs.
+    """
+
+    axes: Mapping[str, Axes]
+    graph: Graph
+    sizes: Mapping[str, int]
+    run_data: RunData
 
 
 @contextmanager
@@ -35,21 +49,15 @@ def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks |
 
 
 def rank_parts(
-    ranks: int,
-    source: ModelSource,
-    sizes: Mapping[str, int],
-    axes: Mapping[str, Axes],
-    batch: str | None,
-    graph: Graph,
-    backend: Backend,
-    target: str,
+    ranks: int, source: ModelSource, fitted: FittedData, batch: str | None, backend: Backend, target: str
 ) -> tuple[RankPart, ...]:
-    """A part for each rank, all of about the same size; ``graph`` is what is trained on whole batches.
+    """Return a part of the batch for each rank, all of about the same size.
 
     Raises :class:`TrainingError` where the model does not leave open how large a batch is, where a batch has fewer
     examples than there are ranks, and where its examples are not apart.
     """
     dim, argument = batch or BATCH, Argument("ranks", str(ranks))
+    sizes, axes, graph = fitted.sizes, fitted.axes, fitted.run_data.graph
     size = next((graph.node(n).op.shape[a.batch] for n, a in axes.items() if a.batch is not None and n in graph), None)  # type: ignore[attr-defined]
     if size is None or dim not in sizes:
         raise TrainingError(

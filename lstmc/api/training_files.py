@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from lstmc.api.net import Net
+from lstmc.api.options import Solver
 from lstmc.backend import Settings, Trains, require, training_targets
 from lstmc.data import batch_axes
 from lstmc.data.request import TrainingData
@@ -14,9 +15,6 @@ from lstmc.errors import Argument, DataError, ModelFileError
 from lstmc.files.output import Content, write_files
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import has_loss, training_graph
-
-# The backend's own type, as lstmc_caffe.Solver; some settings by name; or texts, as ("base_lr=0.1",).
-Solver = object | Mapping[str, object] | Sequence[str]
 
 
 def solver_settings(backend: Trains, of_model: object | None, given: Solver | None) -> Settings:

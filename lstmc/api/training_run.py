@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, backend_of, bound_weights
 from lstmc.api.net import Net
-from lstmc.api.ranks import rank_parts, ranks_of
-from lstmc.api.training_files import Solver, solver_settings
+from lstmc.api.options import RunOptions, Solver, TrainingOptions
+from lstmc.api.ranks import FittedData, rank_parts, ranks_of
+from lstmc.api.training_files import solver_settings
 from lstmc.api.verification import png_html
 from lstmc.backend import Backend, Trains, require, target_of
 from lstmc.data import sizes_of_data
@@ -161,127 +162,145 @@ def train(
     ...     len(run.losses), run.weights["W"].round(3).tolist()
     (200, [[1.0, 2.0, 3.0]])
     """
-    loaded = backend_of(backend, target)
-    with ranks_of(loaded, ranks, gpu) as together:
-        if resume and overwrite:
+    options = TrainingOptions(
+        test_data=test_data,
+        test_split=test_split,
+        sizes=all_sizes(sizes, dims),
+        solver=solver,
+        seed=seed,
+        batch=batch,
+        shuffle=shuffle,
+        gpu=gpu,
+        target=target,
+        backend=backend,
+        epochs=epochs,
+    )
+    run = RunOptions(
+        out=out,
+        weights=weights,
+        resume=resume,
+        overwrite=overwrite,
+        ranks=ranks,
+        progress=progress,
+        stop=stop,
+        command=command,
+    )
+    return train_model(model, data, options, run)
+
+
+def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunOptions) -> Run:
+    """Train a model: :func:`lstmc.train` with its keywords as two objects."""
+    backend = backend_of(options.backend, options.target)
+    with ranks_of(backend, run.ranks, options.gpu) as ranks:
+        if run.resume and run.overwrite:
             both = Argument("resume"), Argument("overwrite")
             raise TrainingError(
                 f"{both[0]} continues a run and {both[1]} starts it again: give one of them", arguments=both
             )
-        told, folder = Told(progress), Path(out)
+        progress, folder = Listener(run.progress), Path(run.out)
         source = model if isinstance(model, ModelSource) else ModelSource.of(model)
-        trainer, name = require(loaded, Trains), target_of(loaded, target)
-        settings = solver_settings(trainer, source.model.solver, solver)
-        axes, graph, given_sizes, given = _with_data(
-            source, all_sizes(sizes, dims), batch, data, test_data, test_split, seed, shuffle
-        )
-        if epochs is not None:
-            settings = solver_settings(trainer, settings, {"max_iter": _iterations(epochs, solver, given)})
-        deployed = compile_graph(deploy_graph(graph), loaded, name, source.name)
-        first = bound_weights(graph, weights, seed, loaded)
+        trainer, target = require(backend, Trains), target_of(backend, options.target)
+        settings = solver_settings(trainer, source.model.solver, options.solver)
+        fitted = fit_data(source, data, options)
+        run_data = fitted.run_data
+        if options.epochs is not None:
+            updates = _iterations(options.epochs, options.solver, run_data)
+            settings = solver_settings(trainer, settings, {"max_iter": updates})
+        deployed = compile_graph(deploy_graph(fitted.graph), backend, target, source.name)
+        first_weights = bound_weights(fitted.graph, run.weights, options.seed, backend)
         facts = record(
-            command,
+            run.command,
             settings,
             model=source.name,
             options=dict(source.options),
-            sizes=given_sizes,
-            backend=f"{loaded.name}: {trainer.build()}",
-            target=name,
-            seed=seed,
-            shuffle=given.shuffle,
-            **costs(graph, axes),
-            data=about_data(given.train, data_name(data, "arrays")),
-            test_data=about_data(given.test, data_name(data if test_data is None else test_data, "arrays"))
-            if given.test is not None
-            else None,
+            sizes=fitted.sizes,
+            backend=f"{backend.name}: {trainer.build()}",
+            target=target,
+            seed=options.seed,
+            shuffle=run_data.shuffle,
+            **costs(fitted.graph, fitted.axes),
+            **_data_facts(data, options.test_data, run_data),
         )
-        compiled = compile_graph(given.graph, loaded, name, source.name)
-        parts = (
-            rank_parts(together.count, source, given_sizes, axes, batch, given.graph, loaded, name) if together else ()
-        )
-        told(started(settings.max_iter, given))
-        metrics, drawing = Metrics(folder, resume, record_file(facts)), CurveDrawing(folder)
+        compiled = compile_graph(run_data.graph, backend, target, source.name)
+        parts = rank_parts(ranks.count, source, fitted, options.batch, backend, target) if ranks else ()
+        progress(started(settings.max_iter, run_data))
+        metrics, drawing = Metrics(folder, run.resume, record_file(facts)), CurveDrawing(folder)
         not_drawn = None
-        with interruptible(stop) as asked:
-            asked_of = TrainingRequest(
+        with interruptible(run.stop) as interrupted:
+            request = TrainingRequest(
                 folder=folder,
-                batches=given.train.for_training(seed, given.shuffle),
-                test_batches=None if given.test is None else given.test.for_scoring(),
-                callbacks=Recorder(metrics, drawing, told),
-                stop=lambda: told.enough or asked(),
-                resume=resume,
-                overwrite=overwrite,
-                gpu=gpu,
+                batches=run_data.train.for_training(options.seed, run_data.shuffle),
+                test_batches=None if run_data.test is None else run_data.test.for_scoring(),
+                callbacks=Recorder(metrics, drawing, progress),
+                stop=lambda: progress.stopped or interrupted(),
+                resume=run.resume,
+                overwrite=run.overwrite,
+                gpu=options.gpu,
             )
             try:
-                weights_of_it = {each: first[each] for each in parameters(compiled.model)}
-                ended = (
-                    together.train(compiled, parts, weights_of_it, settings, asked_of)
-                    if together
-                    else trainer.train(compiled, weights_of_it, settings, asked_of)
+                weights = {name: first_weights[name] for name in parameters(compiled.model)}
+                trained = (
+                    ranks.train(compiled, parts, weights, settings, request)
+                    if ranks
+                    else trainer.train(compiled, weights, settings, request)
                 )
             finally:  # however it ends, its loss curve is drawn
                 metrics.close()
                 if metrics.has_lines:
                     not_drawn = drawing.finish()
-            all_weights = {**first, **ended.weights}
-            net = Net.of(source, graph, loaded, deployed, all_weights, weights_given=True)
-            run = finished(folder, ended, net, all_weights, not_drawn, facts)
-    if run.ended == "stopped" and stop is None and not told.enough:
-        raise KeyboardInterrupt(f"{run}: resume=True continues from {run.snapshot}")
-    return run
+            all_weights = {**first_weights, **trained.weights}
+            net = Net.of(source, fitted.graph, backend, deployed, all_weights, weights_given=True)
+            result = finished(folder, trained, net, all_weights, not_drawn, facts)
+    if result.ended == "stopped" and run.stop is None and not progress.stopped:
+        raise KeyboardInterrupt(f"{result}: resume=True continues from {result.snapshot}")
+    return result
 
 
-def started(iterations: int, given: RunData) -> Started:
-    """What is told before the first update."""
-    train, test = given.train, given.test
-    said = Started(iterations, train.rows, train.of, train.per_batch, given.shuffle)
+def _data_facts(data: Data, test_data: Data | None, run_data: RunData) -> dict[str, Any]:
+    """Return the data and the test data for the record of a run."""
+    test = None
+    if run_data.test is not None:
+        test = about_data(run_data.test, data_name(data if test_data is None else test_data, "arrays"))
+    return {"data": about_data(run_data.train, data_name(data, "arrays")), "test_data": test}
+
+
+def started(iterations: int, data: RunData) -> Started:
+    """Return the event before the first update."""
+    train, test = data.train, data.test
+    event = Started(iterations, train.rows, train.of, train.per_batch, data.shuffle)
     if test is None:
-        return said
-    return replace(said, test_rows=test.rows, test_of=test.of, test_per_batch=test.per_batch)
+        return event
+    return replace(event, test_rows=test.rows, test_of=test.of, test_per_batch=test.per_batch)
 
 
-def _with_data(
-    source: ModelSource,
-    sizes: Mapping[str, int],
-    batch: str | None,
-    data: Data,
-    test_data: Data | None,
-    test_split: float | None,
-    seed: int,
-    shuffle: bool,
-) -> tuple[Mapping[str, Axes], Graph, dict[str, int], RunData]:
-    """Return the axes of the model's inputs, its graph with all sizes given or shown by the data, those, the data."""
-    axes, arrays = batch_axes(source.model, batch), read_data(data)
-    shown = sizes_of_data(source.model, axes, arrays, sizes)
-    graph = source.graph({**sizes, **shown})
+def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> FittedData:
+    """Fit a model and its data to each other: read the data, and trace the model at the sizes that they show.
+
+    Raises :class:`~lstmc.errors.DataError` for data that do not fit.
+    """
+    axes, arrays = batch_axes(source.model, options.batch), read_data(data)
+    shown = sizes_of_data(source.model, axes, arrays, options.sizes)
+    sizes = {**options.sizes, **shown}
+    graph = source.graph(sizes)
+    split = (options.test_data, options.test_split, options.seed, options.shuffle)
     try:
-        given = run_data(training_graph(graph), axes, data, test_data, test_split, seed, shuffle, arrays)
+        fitted = run_data(training_graph(graph), axes, data, *split, arrays)
     except DataError as error:
-        read = ", ".join(f"{name}={size}" for name, size in shown.items())
-        raise error.located(notes=[f"sizes that the data show: {read}"] if shown else []) from None
-    return axes, graph, {**sizes, **shown}, given
+        listed = ", ".join(f"{name}={size}" for name, size in shown.items())
+        raise error.located(notes=[f"sizes that the data show: {listed}"] if shown else []) from None
+    return FittedData(axes, graph, sizes, fitted)
 
 
-def iterations_of(
-    source: ModelSource,
-    epochs: float | None,
-    solver: Solver | None,
-    sizes: Mapping[str, int],
-    batch: str | None,
-    data: Data,
-    test_data: Data | None = None,
-    test_split: float | None = None,
-) -> int | None:
-    """Return the updates that :func:`train` makes in so many epochs; None without epochs.
+def iterations_of(source: ModelSource, data: Data, options: TrainingOptions) -> int | None:
+    """Return the updates that :func:`train` makes in the epochs of ``options``; None without epochs.
 
     Raises what it raises for sizes and data.
     """
-    *_, given = _with_data(source, sizes, batch, data, test_data, test_split, 0, True)
-    return None if epochs is None else _iterations(epochs, solver, given)
+    fitted = fit_data(source, data, options)
+    return None if options.epochs is None else _iterations(options.epochs, options.solver, fitted.run_data)
 
 
-def _iterations(epochs: float, solver: Solver | None, given: RunData) -> int:
+def _iterations(epochs: float, solver: Solver | None, data: RunData) -> int:
     argument = Argument("epochs", f"{epochs:g}")
     names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
     if isinstance(names, list | Mapping) and "max_iter" in names:
@@ -291,7 +310,7 @@ def _iterations(epochs: float, solver: Solver | None, given: RunData) -> int:
         )
     if not epochs > 0:
         raise TrainingError(f"{argument}: expected a number above 0", arguments=(argument,))
-    return ceil(epochs * given.train.rows / given.train.per_batch)
+    return ceil(epochs * data.train.rows / data.train.per_batch)
 
 
 def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
@@ -316,7 +335,7 @@ def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
 
 def finished(
     folder: Path,
-    ended: Trained,
+    trained: Trained,
     net: Net,
     weights: Mapping[str, Array],
     not_drawn: str | None,
@@ -329,11 +348,11 @@ def finished(
     left = tuple(path for path in paths if path.is_file())  # there is no curve where it could not be drawn
     return Run(
         folder,
-        ended.iteration,
-        ended.ended,
+        trained.iteration,
+        trained.ended,
         weights,
         net,
-        ended.snapshot,
+        trained.snapshot,
         left,
         not_drawn,
         parameters=facts["parameters"],
@@ -341,15 +360,15 @@ def finished(
     )
 
 
-class Told:
-    """Passes events on; notes when it is told that they are enough."""
+class Listener:
+    """The ``progress`` of a run: passes events on, and records a request to stop (a result of True)."""
 
     def __init__(self, progress: Progress | None) -> None:
-        self._progress, self.enough = progress, False
+        self._progress, self.stopped = progress, False
 
     def __call__(self, event: Event) -> None:
         if self._progress is not None and self._progress(event) is True:
-            self.enough = True
+            self.stopped = True
 
 
 @contextmanager

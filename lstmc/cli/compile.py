@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lstmc.api import Net, compile, training_files, why_not_trained
+from lstmc.api import Net, compile_model, training_files, why_not_trained
+from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.console import out, said, table
-from lstmc.cli.options import (
-    ADVANCED,
-    BackendOption,
-    BatchOption,
-    CellOption,
-    ChoicesOption,
-    FileArgument,
-    FormOption,
-    OutputsOption,
-    SeedOption,
-    SizesOption,
-    SolverOption,
-    StepOption,
-    TargetOption,
-    TuneOption,
-    WeightsOption,
-    chosen_backend,
-    named_model,
-    parse_sizes,
-)
+from lstmc.cli.options import ADVANCED, BatchOption, SolverOption
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
@@ -36,23 +19,11 @@ from lstmc.nets.tune import Tuning
 from lstmc.types import shape_text
 
 
-def compile_command(
-    file: FileArgument = None,
-    cell: CellOption = None,
-    sizes: SizesOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    backend: BackendOption = None,
-    choices: ChoicesOption = None,
-    target: TargetOption = None,
-    step: StepOption = False,
-    outputs: OutputsOption = None,
-    form: FormOption = None,
-    tuned: TuneOption = False,
-    folder: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")
-    ] = Path(),
-    solver: SolverOption = None,
+@dataclass(frozen=True)
+class ExportArguments:
+    """The solver and the data of a training net."""
+
+    solver: SolverOption = None
     data: Annotated[
         Path | None,
         typer.Option(
@@ -61,7 +32,7 @@ def compile_command(
             help="Write the training net for these arrays, as HDF5.",
             rich_help_panel=ADVANCED,
         ),
-    ] = None,
+    ] = None
     test_data: Annotated[
         Path | None,
         typer.Option(
@@ -70,8 +41,20 @@ def compile_command(
             help="Write test data for the training net, as HDF5.",
             rich_help_panel=ADVANCED,
         ),
-    ] = None,
-    batch: BatchOption = None,
+    ] = None
+    batch: BatchOption = None
+
+
+def compile_command(
+    *,
+    model: ModelArguments,
+    weights: WeightArguments,
+    target: TargetArguments,
+    variant: VariantArguments,
+    folder: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")
+    ] = Path(),
+    training: ExportArguments,
     example: Annotated[
         str | None,
         typer.Option("--example", metavar="cpp|python", help="Write a program too that runs the net of --step."),
@@ -100,25 +83,14 @@ def compile_command(
     lstmc compile model.py:tagger -D T=20 -D N=8 --weights w.npz --tune -v
     ```
     """
-    net = compile(
-        named_model(file, cell),
-        target=target,
-        backend=chosen_backend(backend, target, choices),
-        step=step,
-        outputs=outputs,
-        weights=weights,
-        seed=seed,
-        form=form,
-        tuned=tuned,
-        dump_dir=dump_dir,
-        sizes=parse_sizes(sizes or []),
-    )
+    source = model.source()
+    net = compile_model(source, compile_options(target, model.sizes, weights, variant, dump_dir=dump_dir))
     if net.tuning is not None:
         print_tuning(net.tuning)
     print_passes(net)
     files: dict[str, Content] = dict(net.files)
-    if why_not_trained(net) is None or solver or data or test_data or batch:
-        files |= training_files(net, data, test_data, solver, batch, seed)
+    if why_not_trained(net) is None or any(vars(training).values()):
+        files |= training_files(net, seed=weights.seed, **vars(training))
     if example is not None:
         files |= net.example(example)
     lacking = _add_built(net, files)

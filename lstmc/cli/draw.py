@@ -7,31 +7,17 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import graph_after, pass_names
+from lstmc.api import model_graph, pass_names
+from lstmc.cli.arguments import GraphArguments, ModelArguments, TargetArguments, compile_options
 from lstmc.cli.console import out
-from lstmc.cli.options import (
-    AfterOption,
-    BackendOption,
-    CellOption,
-    ChoicesOption,
-    FileArgument,
-    FormOption,
-    PhaseOption,
-    SizesOption,
-    StepOption,
-    TargetOption,
-    chosen_backend,
-    named_model,
-    parse_sizes,
-)
+from lstmc.cli.options import AfterOption
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import DrawingError
 
 
 def draw_command(
-    file: FileArgument = None,
-    cell: CellOption = None,
-    sizes: SizesOption = None,
+    *,
+    model: ModelArguments,
     to: Annotated[
         Path,
         typer.Option("-o", "--output", metavar="FILE", help="Write this file, which ends in .svg, .png, .pdf or .dot."),
@@ -44,12 +30,8 @@ def draw_command(
     steps: Annotated[
         int, typer.Option("--frames", help="Draw this number of steps of a long scan: its first and its last.", min=1)
     ] = STEPS,
-    backend: BackendOption = None,
-    choices: ChoicesOption = None,
-    target: TargetOption = None,
-    step: StepOption = False,
-    form: FormOption = None,
-    phase: PhaseOption = None,
+    target: TargetArguments,
+    graph: GraphArguments,
 ) -> None:
     """Draw a model as a diagram: unrolled for a target, with rolled scans as it was written, or as it is after a pass.
 
@@ -65,20 +47,13 @@ def draw_command(
     """
     if rolled and after is not None:
         raise DrawingError("expected --rolled or --after PASS, found both")
-    loaded = chosen_backend(backend, target, choices)
-    if after is None and not rolled:
-        after = pass_names(target, loaded, form)[-1]  # a target's own layers may hold all steps: no stage is named
-    graph = graph_after(
-        named_model(file, cell),
-        after,
-        phase=phase.phase if phase else "all" if rolled else "deploy",
-        step=step,
-        target=target,
-        backend=loaded,
-        form=form,
-        sizes=parse_sizes(sizes or []),
-    )
-    drawing = Drawing.of(graph, steps)
+    backend = target.chosen_backend()
+    if after is None and not rolled:  # a target's own layers may hold all steps: no stage is named
+        after = pass_names(target.target, backend, graph.form)[-1]
+    phase = graph.phase.phase if graph.phase else "all" if rolled else "deploy"
+    source = model.source()
+    options = compile_options(target, model.sizes, backend=backend, step=graph.step, form=graph.form, phase=phase)
+    drawing = Drawing.of(model_graph(source, options, after), steps)
     path = drawing.save(to)
-    drawn = drawing.picture
-    out.print(f"{path}: {len(drawn.boxes)} boxes, {len(drawn.arrows)} arrows", markup=False, soft_wrap=True)
+    boxes, arrows = len(drawing.picture.boxes), len(drawing.picture.arrows)
+    out.print(f"{path}: {boxes} boxes, {arrows} arrows", markup=False, soft_wrap=True)

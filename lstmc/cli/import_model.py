@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import typer
 
-from lstmc.api import convert
+from lstmc.api import convert_model
+from lstmc.cli.arguments import TargetArguments, compile_options
 from lstmc.cli.console import out, renamed, table
 from lstmc.cli.options import (
-    BackendOption,
-    ChoicesOption,
     PlacesOption,
     SeedOption,
     SizesOption,
-    TargetOption,
-    chosen_backend,
-    parse_sizes,
 )
 from lstmc.cli.verify import print_report, print_verification
 from lstmc.files.output import write_files
@@ -74,17 +71,25 @@ WholeOption = Annotated[
 FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")]
 
 
-def import_command(
-    source: SourceArgument,
-    folder: FolderOption,
-    activation: ActivationOption = None,
-    config: ConfigOption = None,
-    weights: TrainedOption = None,
-    shapes: ShapeOption = None,
-    values: SetOption = None,
-    recurrent_only: RecurrentOnlyOption = False,
-    step: StreamedOption = False,
-) -> None:
+@dataclass(frozen=True)
+class ImportArguments:
+    """What a source does not record, and the part of it that is imported."""
+
+    activation: ActivationOption = None
+    config: ConfigOption = None
+    weights: TrainedOption = None
+    shapes: ShapeOption = None
+    values: SetOption = None
+    recurrent_only: RecurrentOnlyOption = False
+    step: StreamedOption = False
+
+    def imported(self, source: Path) -> ImportedModel:
+        """Return the imported model."""
+        shapes, values = parse_shapes(self.shapes), parse_values(self.values)
+        return import_file(source, **{**vars(self), "shapes": shapes, "values": values})
+
+
+def import_command(*, source: SourceArgument, folder: FolderOption, arguments: ImportArguments) -> None:
     """Import a trained model: model.py in lstmc's language, weights.npz, and import.json.
 
     No code in the file is executed.
@@ -99,59 +104,37 @@ def import_command(
     ```
     """
     renamed("import", "convert --no-compile")
-    _import(source, folder, activation, config, weights, shapes, values, recurrent_only, step)
+    write_model(arguments.imported(source), folder, arguments.step)
 
 
-def _import(
-    source: Path,
-    folder: Path,
-    activation: Literal["tanh", "relu"] | None,
-    config: Path | None,
-    weights: Path | None,
-    shapes: list[str] | None,
-    values: list[str] | None,
-    recurrent_only: bool,
-    step: bool,
-    whole: bool = False,
-) -> None:
+def write_model(model: ImportedModel, folder: Path, step: bool) -> None:
     """Write model.py, weights.npz and import.json, and print the command that compiles them."""
-    model = import_file(
-        source,
-        activation=activation,
-        config=config,
-        weights=weights,
-        shapes=parse_shapes(shapes),
-        values=parse_values(values),
-        recurrent_only=recurrent_only,
-        step=step,
-    )
-    model = model.whole() if whole else model
     report(model, write_files(folder, model.files()))
-    told = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
+    sizes = "".join(f" -D {name}=SIZE" for name in named_sizes(model))
     out.print(
-        f"\nlstmc compile {folder / 'model.py'} --weights {folder / 'weights.npz'}{told}{' --step' if step else ''}"
+        f"\nlstmc compile {folder / 'model.py'} --weights {folder / 'weights.npz'}{sizes}{' --step' if step else ''}"
         f" -o {folder}",
         style="dim",
     )
 
 
+@dataclass(frozen=True)
+class VerificationArguments:
+    """Where a net is compared with its model, and on which inputs."""
+
+    on: PlacesOption = None
+    seed: SeedOption = 0
+
+
 def convert_command(
+    *,
     source: SourceArgument,
     folder: FolderOption,
     sizes: SizesOption = None,
-    backend: BackendOption = None,
-    choices: ChoicesOption = None,
-    target: TargetOption = None,
-    activation: ActivationOption = None,
-    config: ConfigOption = None,
-    weights: TrainedOption = None,
-    shapes: ShapeOption = None,
-    values: SetOption = None,
-    recurrent_only: RecurrentOnlyOption = False,
-    step: StreamedOption = False,
+    target: TargetArguments,
+    arguments: ImportArguments,
     whole: WholeOption = False,
-    on: PlacesOption = None,
-    seed: SeedOption = 0,
+    verification: VerificationArguments,
     no_compile: Annotated[
         bool,
         typer.Option("--no-compile", help="Write only model.py in lstmc's language, weights.npz and import.json."),
@@ -172,43 +155,29 @@ def convert_command(
     ```
     """
     if no_compile:
-        if sizes or target or on or choices:
+        if sizes or target.target or verification.on or target.choices:
             raise SourceError("--no-compile writes no net: expected no -D, --target, --on and --backend-option with it")
-        _import(source, folder, activation, config, weights, shapes, values, recurrent_only, step, whole)
+        model = arguments.imported(source)
+        write_model(model.whole() if whole else model, folder, arguments.step)
         return
-    done = convert(
-        source,
-        folder,
-        sizes=parse_sizes(sizes or []),
-        backend=chosen_backend(backend, target, choices),
-        target=target,
-        activation=activation,
-        config=config,
-        weights=weights,
-        shapes=parse_shapes(shapes),
-        values=parse_values(values),
-        recurrent_only=recurrent_only,
-        step=step,
-        whole=whole,
-        on=on,
-        seed=seed,
-    )
-    report(done.model, [*done.paths])
-    print_report(Report("model.py by NumPy", done.proof), "NumPy on the source's own description")
-    if done.source is not None and done.source.not_run is not None:
-        out.print(f"\nnot compared with {done.source.runtime}: {done.source.not_run}", style="dim")
-    elif done.source is not None:
-        checked = Report(f"model.py by {done.source.runtime}", done.source.differences)
-        print_report(checked, f"{done.source.runtime} on the source itself")
-    print_verification(done.verification)
-    for note in done.net.artifact.notes:
+    options = compile_options(target, sizes, step=arguments.step, seed=verification.seed)
+    result = convert_model(arguments.imported(source), folder, options, verification.on, whole)
+    report(result.model, [*result.paths])
+    print_report(Report("model.py by NumPy", result.proof), "NumPy on the source's own description")
+    if result.source is not None and result.source.not_run is not None:
+        out.print(f"\nnot compared with {result.source.runtime}: {result.source.not_run}", style="dim")
+    elif result.source is not None:
+        checked = Report(f"model.py by {result.source.runtime}", result.source.differences)
+        print_report(checked, f"{result.source.runtime} on the source itself")
+    print_verification(result.verification)
+    for note in result.net.artifact.notes:
         out.print(note, markup=False, soft_wrap=True)
-    for remark in done.remarks:
+    for remark in result.remarks:
         out.print(f"\n{remark}")
-    for finding in done.findings:
-        line = f"layer {finding.layer} ({finding.type}) was copied, and target {done.net.target} does not accept it"
+    for finding in result.findings:
+        line = f"layer {finding.layer} ({finding.type}) was copied, and target {result.net.target} does not accept it"
         out.print(f"\n{line}: {finding.reason}", style="red", markup=False, soft_wrap=True)
-    if not done.passed:
+    if not result.passed:
         raise typer.Exit(1)
 
 

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lstmc.api import compile, widest_phase
+from lstmc.api import compile_model, widest_phase
+from lstmc.cli.arguments import TargetArguments, WeightArguments, compile_options
 from lstmc.cli.console import out
-from lstmc.cli.options import (
-    BackendOption,
-    CellOption,
-    ChoicesOption,
-    FormOption,
-    PlacesOption,
-    SeedOption,
-    SizesOption,
-    StepOption,
-    TargetOption,
-    WeightsOption,
-    chosen_backend,
-    named_model,
-    parse_sizes,
-)
+from lstmc.cli.options import CellOption, FormOption, PlacesOption, SizesOption, StepOption, named_model
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
@@ -33,33 +21,38 @@ from lstmc.runs.drawing import plot_runs
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def report_command(
+@dataclass(frozen=True)
+class ReportArguments:
+    """The model or the runs of a report, and its file."""
+
     files: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[FILE[:MODEL]|RUN...]",
             help="A Python file with a @model, or folders that `lstmc train` wrote.",
         ),
-    ] = None,
-    cell: CellOption = None,
-    sizes: SizesOption = None,
+    ] = None
+    cell: CellOption = None
+    sizes: SizesOption = None
     to: Annotated[
         Path | None,
         typer.Option(
             "-o", "--output", metavar="FILE", help="Write this file. Default: report.html, for several runs curves.png."
         ),
-    ] = None,
+    ] = None
     run: Annotated[
         Path | None,
         typer.Option(
             "--run", metavar="RUN", help="Show the weights and curves of this folder too, which `lstmc train` wrote."
         ),
-    ] = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    backend: BackendOption = None,
-    choices: ChoicesOption = None,
-    target: TargetOption = None,
+    ] = None
+
+
+def report_command(
+    *,
+    subject: ReportArguments,
+    weights: WeightArguments,
+    target: TargetArguments,
     step: StepOption = False,
     form: FormOption = None,
     on: PlacesOption = None,
@@ -80,35 +73,30 @@ def report_command(
     lstmc report --cell gru -D T=20 -D N=1 -D D=8 -D H=8 --target flat
     ```
     """
-    runs = [Path(name) for name in files or () if os.path.isdir(name)]
-    if len(files or ()) > 1 or (runs and to is not None and to.suffix in PICTURES):
-        path = plot_runs([Path(name) for name in files or ()], to or Path("curves.png"))
+    files, to = subject.files or [], subject.to
+    runs = [Path(name) for name in files if os.path.isdir(name)]
+    if len(files) > 1 or (runs and to is not None and to.suffix in PICTURES):
+        path = plot_runs([Path(name) for name in files], to or Path("curves.png"))
         out.print(f"wrote {path}", markup=False, soft_wrap=True)
         return
-    to, file = to or Path("report.html"), files[0] if files else None
+    to, file, run = to or Path("report.html"), files[0] if files else None, subject.run
     if file is not None and runs:
         if run is not None:
             raise DataError(f"expected the folder of one run, found {file} and {run}")
         run, file = Path(file), None
     facts = run_facts(run) if run is not None else None
-    source = named_model(file, cell) if facts is None or file or cell else trained_model(facts)
-    writer = chosen_backend(backend, target, choices)
-    if facts is not None and facts.backend == writer.name:
-        target = target or facts.target
-    net = compile(
-        source,
-        target=target,
-        backend=writer,
-        step=step,
-        phase=widest_phase(writer, target, step),
-        weights=weights or (facts.weights if facts else None),
-        seed=seed,
-        form=form,
-        sizes={**(facts.sizes if facts else {}), **parse_sizes(sizes or [])},
-    )
-    verified = net.verify(on, seed)
-    page = net_page(net, verified, facts, recipes_beside(source))
+    source = named_model(file, subject.cell) if facts is None or file or subject.cell else trained_model(facts)
+    backend, name = target.chosen_backend(), target.target
+    options = compile_options(target, subject.sizes, weights, backend=backend, step=step, form=form)
+    if facts is not None:
+        if facts.backend == backend.name:
+            name = name or facts.target
+        sizes = {**facts.sizes, **options.sizes}
+        options = replace(options, target=name, weights=options.weights or facts.weights, sizes=sizes)
+    net = compile_model(source, replace(options, phase=widest_phase(backend, name, step)))
+    verification = net.verify(on, weights.seed)
+    page = net_page(net, verification, facts, recipes_beside(source))
     write_files(to.parent, {to.name: page.encode()})
     out.print(f"wrote {to}", markup=False, soft_wrap=True)
-    if not verified.passed:
+    if not verification.passed:
         raise typer.Exit(1)

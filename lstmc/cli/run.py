@@ -12,9 +12,10 @@ import typer
 
 from lstmc.api import SavedNet, load, place
 from lstmc.bulk import SUFFIXES, NetUse, run_bulk
+from lstmc.cli.arguments import WorkerArguments
 from lstmc.cli.console import out, said, table
 from lstmc.cli.interruption import interruptible
-from lstmc.cli.options import GpuOption, NetArgument, SchedulerOption, TrainedOption, WorkersOption, WriterOption
+from lstmc.cli.options import GpuOption, NetArgument, TrainedOption, WriterOption
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, OutputError
 from lstmc.files.arrays import npz_bytes
@@ -24,6 +25,7 @@ from lstmc.types import shape_text
 
 
 def run_command(
+    *,
     net: NetArgument,
     inputs: Annotated[
         Path | None,
@@ -48,8 +50,7 @@ def run_command(
     ] = None,
     gpu: GpuOption = False,
     backend: WriterOption = None,
-    scheduler: SchedulerOption = None,
-    workers: WorkersOption = None,
+    workers: WorkerArguments,
 ) -> None:
     """Run a compiled net forward, and print its outputs. Names and shapes are the model's.
 
@@ -75,9 +76,9 @@ def run_command(
             raise DataError("expected the inputs, --inputs FILE, or a file for the parameters, --save-weights FILE.npz")
         return
     if os.path.isdir(inputs) or (to is not None and to.suffix in SUFFIXES):
-        _run_bulk(loaded, inputs, to, gpu, scheduler, workers)
+        _run_bulk(loaded, inputs, to, gpu, workers)
         return
-    if scheduler is not None or workers is not None:
+    if workers != WorkerArguments():
         raise OutputError("--scheduler and --workers are for outputs of any size: expected -o FILE.h5, or a folder")
     outputs = loaded.run(read_arrays(inputs), on=place(loaded.backend.name, gpu))
     if to is not None:
@@ -99,20 +100,18 @@ def print_saved_weights(to: Path, weights: dict[str, Array], absent: Sequence[st
         out.print(f"\nno step of this net uses {', '.join(absent)}: left out", markup=False, soft_wrap=True)
 
 
-def _run_bulk(
-    loaded: SavedNet, inputs: Path, to: Path | None, gpu: bool, scheduler: str | None, workers: int | None
-) -> None:
+def _run_bulk(net: SavedNet, inputs: Path, to: Path | None, gpu: bool, workers: WorkerArguments) -> None:
     if to is None:
         raise OutputError("the outputs of a folder go into another one: expected -o FOLDER")
-    weights = None if loaded.trained is None else str(loaded.trained.absolute())
-    use = NetUse(str(loaded.path.absolute()), loaded.backend.name, weights, gpu)
-    made = table("", "inputs", "outputs", "examples", "problem", key="files")
+    weights = None if net.trained is None else str(net.trained.absolute())
+    use = NetUse(str(net.path.absolute()), net.backend.name, weights, gpu)
+    files = table("", "inputs", "outputs", "examples", "problem", key="files")
     problems = False
     with interruptible() as interruption:
-        for each in run_bulk(use, inputs, to, scheduler=scheduler, workers=workers, stop=interruption.asked):
-            made.add_row(str(each.source), str(each.to), each.examples, each.problem)
+        for each in run_bulk(use, inputs, to, **vars(workers), stop=interruption.asked):
+            files.add_row(str(each.source), str(each.to), each.examples, each.problem)
             problems = problems or bool(each.problem)
-    out.print(made)
+    out.print(files)
     if interruption.asked():
         out.print("stopped: run the same command again to continue")
         raise typer.Exit(interruption.exit_code)

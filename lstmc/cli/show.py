@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from lstmc.api import Phase, explanation, graph_after, pass_names
+from lstmc.api import explanation, model_graph, pass_names
+from lstmc.cli.arguments import GraphArguments, ModelArguments, TargetArguments, compile_options
 from lstmc.cli.console import out
-from lstmc.cli.options import (
-    AfterOption,
-    BackendOption,
-    CellOption,
-    ChoicesOption,
-    FileArgument,
-    FormOption,
-    PhaseOption,
-    SizesOption,
-    StepOption,
-    TargetOption,
-    chosen_backend,
-    named_model,
-    parse_sizes,
-)
-from lstmc.ir import Graph, Stage, print_graph
+from lstmc.cli.options import AfterOption
+from lstmc.ir import Stage, print_graph
 from lstmc.text import escaped
 
 
 def show_command(
-    file: FileArgument = None,
-    cell: CellOption = None,
-    sizes: SizesOption = None,
-    backend: BackendOption = None,
-    choices: ChoicesOption = None,
-    target: TargetOption = None,
+    *,
+    model: ModelArguments,
+    target: TargetArguments,
     after: AfterOption = None,
     stage: Annotated[Stage | None, typer.Option("--stage", help="Print the graph at the end of this stage.")] = None,
-    step: StepOption = False,
-    form: FormOption = None,
-    phase: PhaseOption = None,
+    graph: GraphArguments,
     passes: Annotated[
         bool, typer.Option("--passes", help="List the passes instead, by the names that --after takes.")
     ] = False,
@@ -59,20 +42,16 @@ def show_command(
     ```
     """
     if passes:
-        for number, name in enumerate(pass_names(target, chosen_backend(backend, target, choices), form), 1):
+        for number, name in enumerate(pass_names(target.target, target.chosen_backend(), graph.form), 1):
             out.print(f"{number:3} {name}")
         return
-    as_written = after is None and stage is None
-    model, given, used = named_model(file, cell), parse_sizes(sizes or []), chosen_backend(backend, target, choices)
-
-    def shown(name: str | None, of: Phase) -> Graph:
-        return graph_after(
-            model, name, stage=stage, phase=of, step=step, target=target, backend=used, form=form, sizes=given
-        )
-
-    graph = shown(after, phase.phase if phase else "all" if as_written else "deploy")
-    typer.echo(escaped(print_graph(graph)), nl=False)
-    if as_written and target is not None:
-        graph = shown(pass_names(target, used, form)[-1], phase.phase if phase else "deploy")
-    lines = explanation(graph, used).splitlines()
+    as_written, phase = after is None and stage is None, graph.phase.phase if graph.phase else None
+    source, sizes, backend = model.source(), model.sizes, target.chosen_backend()
+    options = compile_options(target, sizes, backend=backend, step=graph.step, form=graph.form, phase=phase or "deploy")
+    first = replace(options, phase="all") if as_written and phase is None else options
+    result = model_graph(source, first, after, stage)
+    typer.echo(escaped(print_graph(result)), nl=False)
+    if as_written and target.target is not None:
+        result = model_graph(source, options, pass_names(target.target, backend, graph.form)[-1])
+    lines = explanation(result, backend).splitlines()
     typer.echo("".join(f"# {line}".rstrip() + "\n" for line in lines), nl=False)

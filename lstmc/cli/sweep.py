@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,44 +13,35 @@ from rich.console import Console
 from rich.live import Live
 
 from lstmc.api.models import model_in
+from lstmc.cli.arguments import (
+    DeviceArguments,
+    ExampleArguments,
+    SettingsArguments,
+    WorkerArguments,
+    training_options,
+)
 from lstmc.cli.console import Rows, Styles, out, said, table
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
-    BackendOption,
-    BatchOption,
-    EpochsOption,
-    GpuOption,
-    ModelOptionsOption,
     OverwriteOption,
-    SchedulerOption,
-    SeedOption,
-    SizesOption,
-    SolverOption,
-    TargetOption,
     TensorboardOption,
-    WorkersOption,
     number_from_0,
     parse_options,
-    parse_sizes,
     say_which_cells,
     whole_from_0,
 )
 from lstmc.errors import SweepError
 from lstmc.files.output import PREVIOUS
-from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Space, over_seeds, sweep
+from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Search, Space, SweepRun, over_seeds, sweep_model
 
 STYLES: Styles = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow", "dropped": "dim"}
 SHOWN = 20  # rows of the table that moves
 
 
-def sweep_command(
-    file: Annotated[
-        str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
-    ],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DATA", help="Train on these arrays (.npz or HDF5), by the inputs' names.")
-    ],
-    folder: Annotated[Path, typer.Option("-o", "--output", metavar="SWEEP", help="Write the sweep into this folder.")],
+@dataclass(frozen=True)
+class SearchArguments:
+    """The search space, and how its trials are chosen and compared."""
+
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,7 +49,7 @@ def sweep_command(
             metavar="NAME=VALUE,VALUE",
             help="Vary a dimension, an option of the model, solver.SETTING or seed. Repeatable.",
         ),
-    ] = None,
+    ] = None
     space: Annotated[
         Path | None,
         typer.Option(
@@ -65,11 +57,11 @@ def sweep_command(
             metavar="FILE.toml",
             help="Read the search space from this file: lists and ranges, by the same names.",
         ),
-    ] = None,
+    ] = None
     random: Annotated[
         int | None,
         typer.Option("--random", metavar="INT", help="Draw this number of trials. Default: all.", parser=whole_from_0),
-    ] = None,
+    ] = None
     halving: Annotated[
         int | None,
         typer.Option(
@@ -78,14 +70,37 @@ def sweep_command(
             help="Compare trials early, and continue with one of this number (successive halving).",
             parser=whole_from_0,
         ),
-    ] = None,
+    ] = None
     lowest: Annotated[
         str | None,
         typer.Option("--lowest", metavar="METRIC", help="Look for the lowest of this metric. Default: loss."),
-    ] = None,
+    ] = None
     highest: Annotated[
         str | None, typer.Option("--highest", metavar="METRIC", help="Look for the highest of this metric.")
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialArguments:
+    """The training of each trial."""
+
+    settings: SettingsArguments
+    examples: ExampleArguments
+    tensorboard: TensorboardOption = False
+    overwrite: OverwriteOption = False
+    device: DeviceArguments
+
+
+def sweep_command(
+    *,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", metavar="DATA", help="Train on these arrays (.npz or HDF5), by the inputs' names.")
+    ],
+    folder: Annotated[Path, typer.Option("-o", "--output", metavar="SWEEP", help="Write the sweep into this folder.")],
+    search: SearchArguments,
     test_data: Annotated[
         Path | None, typer.Option("--test-data", metavar="DATA", help="Test the models on these arrays.")
     ] = None,
@@ -95,20 +110,8 @@ def sweep_command(
             "--test-split", metavar="PART", help="Test on this part of --data instead, as 0.2.", parser=number_from_0
         ),
     ] = None,
-    scheduler: SchedulerOption = None,
-    workers: WorkersOption = None,
-    sizes: SizesOption = None,
-    options: ModelOptionsOption = None,
-    epochs: EpochsOption = None,
-    solver: SolverOption = None,
-    seed: SeedOption = 0,
-    batch: BatchOption = None,
-    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the examples.")] = False,
-    tensorboard: TensorboardOption = False,
-    overwrite: OverwriteOption = False,
-    gpu: GpuOption = False,
-    target: TargetOption = None,
-    backend: BackendOption = None,
+    workers: WorkerArguments,
+    trial: TrialArguments,
 ) -> None:
     """Train a model at every point of a search space, and find the best.
 
@@ -123,56 +126,47 @@ def sweep_command(
     lstmc sweep model.py --data d.npz --space space.toml --random 50 -o sweep
     ```
     """
+    lowest, highest = search.lowest, search.highest
     if lowest is not None and highest is not None:
         raise SweepError(f"--lowest {lowest} and --highest {highest} both say what is the best: expected one of them")
-    values = (Space({}) if space is None else Space.read(space)).over(Space.parse(grid or []))
-    chosen = parse_options(options or [])
+    space = Space({}) if search.space is None else Space.read(search.space)
+    space = space.over(Space.parse(search.grid or []))
+    model_options = parse_options(trial.settings.options or [])
     listed_values = (
-        {name: value} for name, each in values.values.items() if not isinstance(each, Range) for value in each
+        {name: value} for name, each in space.values.items() if not isinstance(each, Range) for value in each
     )
-    say_which_cells(model_in(file), [chosen, *listed_values])
+    say_which_cells(model_in(file), [model_options, *listed_values])
     with interruptible() as interruption, watched(out) as watch:
-        found = sweep(
-            file,
-            values,
-            data,
+        options = training_options(
+            trial.settings, trial.examples, trial.device, test_data=test_data, test_split=test_split
+        )
+        goal = Goal(lowest or highest or "loss", highest is not None)
+        run = SweepRun(
             out=folder,
-            random=random,
-            halving=halving,
-            goal=Goal(lowest or highest or "loss", highest is not None),
-            scheduler=scheduler,
-            workers=workers,
-            test_data=test_data,
-            test_split=test_split,
-            sizes=parse_sizes(sizes or []),
-            options=chosen,
-            epochs=epochs,
-            solver=solver or [],
-            seed=seed,
-            batch=batch,
-            shuffle=not no_shuffle,
-            tensorboard=tensorboard,
-            overwrite=overwrite,
-            gpu=gpu,
-            target=target,
-            backend=backend,
+            scheduler=workers.scheduler,
+            workers=workers.workers,
+            tensorboard=trial.tensorboard,
+            overwrite=trial.overwrite,
             watch=watch,
             stop=interruption.asked,
         )
-    out.print(listed(found.rows, said_of_it=True))
-    if groups := over_seeds(found.rows):
+        result = sweep_model(
+            file, data, Search(space, search.random, search.halving, goal), options, run, model_options
+        )
+    out.print(listed(result.rows, said_of_it=True))
+    if groups := over_seeds(result.rows):
         out.print(summary(groups))
-    if overwrite and (folder / PREVIOUS).is_dir():
+    if trial.overwrite and (folder / PREVIOUS).is_dir():
         out.print(f"earlier sweeps are in {folder / PREVIOUS}", markup=False, soft_wrap=True)
-    for path in found.files:
+    for path in result.files:
         out.print(f"wrote {path}", markup=False, soft_wrap=True)
-    if found.best is not None:
-        said.fact("best", str(found.best))
-        out.print(f"the best: {found.best}", markup=False, soft_wrap=True)
-    if found.stopped:
+    if result.best is not None:
+        said.fact("best", str(result.best))
+        out.print(f"the best: {result.best}", markup=False, soft_wrap=True)
+    if result.stopped:
         out.print("stopped: run the same command again to continue")
         raise typer.Exit(interruption.exit_code)
-    if any(row.state in ("failed", "interrupted") for row in found.rows):
+    if any(row.state in ("failed", "interrupted") for row in result.rows):
         raise typer.Exit(1)
 
 

@@ -6,32 +6,24 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lstmc.api import train
+from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
+from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, training_options
 from lstmc.cli.console import err, out, said, table
 from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
     ADVANCED,
-    BackendOption,
-    BatchOption,
-    EpochsOption,
-    GpuOption,
-    ModelOptionsOption,
     OverwriteOption,
-    SeedOption,
-    SizesOption,
-    SolverOption,
-    TargetOption,
     TensorboardOption,
     WeightsOption,
     number_from_0,
     parse_options,
-    parse_sizes,
     say_which_cells,
     whole_from_0,
 )
@@ -40,7 +32,31 @@ from lstmc.files.output import PREVIOUS
 from lstmc.runs.events import Event, EventFiles, Progress
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunArguments:
+    """One run of a training: its first weights, where it starts, and where it runs."""
+
+    weights: WeightsOption = None
+    examples: ExampleArguments
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN from its last snapshot.")] = False
+    overwrite: OverwriteOption = False
+    tensorboard: TensorboardOption = False
+    ranks: Annotated[
+        int | None,
+        typer.Option(
+            "--ranks",
+            metavar="INT",
+            help="Train in this number of processes, by MPI, each with a part of every batch. Default: the processes of"
+            " the MPI launcher.",
+            rich_help_panel=ADVANCED,
+            parser=whole_from_0,
+        ),
+    ] = None
+    device: DeviceArguments
+
+
 def train_command(
+    *,
     file: Annotated[
         str, typer.Argument(metavar="FILE[:MODEL]", help="A Python file with a @model that returns a loss.")
     ],
@@ -57,31 +73,8 @@ def train_command(
             "--test-split", metavar="PART", help="Test on this part of --data instead, as 0.2.", parser=number_from_0
         ),
     ] = None,
-    sizes: SizesOption = None,
-    options: ModelOptionsOption = None,
-    epochs: EpochsOption = None,
-    solver: SolverOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    batch: BatchOption = None,
-    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the examples.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in RUN from its last snapshot.")] = False,
-    overwrite: OverwriteOption = False,
-    tensorboard: TensorboardOption = False,
-    ranks: Annotated[
-        int | None,
-        typer.Option(
-            "--ranks",
-            metavar="INT",
-            help="Train in this number of processes, by MPI, each with a part of every batch. Default: the processes of"
-            " the MPI launcher.",
-            rich_help_panel=ADVANCED,
-            parser=whole_from_0,
-        ),
-    ] = None,
-    gpu: GpuOption = False,
-    target: TargetOption = None,
-    backend: BackendOption = None,
+    settings: SettingsArguments,
+    run: RunArguments,
 ) -> None:
     """Train a model. It minimizes the output called loss; other losses and metrics are reported for test data.
 
@@ -100,48 +93,38 @@ def train_command(
     """
     with interruptible() as interruption, shown(out, err) as progress, ExitStack() as stack:
         listeners: list[Progress] = [progress]
-        if tensorboard:
+        if run.tensorboard:
             listeners.append(stack.enter_context(closing(EventFiles(folder))))
-        model, chosen = model_in(file), parse_options(options or [])
-        say_which_cells(model, [chosen])
-        run = train(
-            model.with_options(chosen),
-            data,
+        model, model_options = model_in(file), parse_options(settings.options or [])
+        say_which_cells(model, [model_options])
+        run_options = RunOptions(
             out=folder,
-            test_data=test_data,
-            test_split=test_split,
-            epochs=epochs,
-            solver=solver,
-            weights=weights,
-            seed=seed,
-            batch=batch,
-            shuffle=not no_shuffle,
-            resume=resume,
-            overwrite=overwrite,
-            ranks=ranks,
-            gpu=gpu,
-            target=target,
-            backend=backend,
+            weights=run.weights,
+            resume=run.resume,
+            overwrite=run.overwrite,
+            ranks=run.ranks,
             progress=lambda event: tell(event, listeners),
             stop=interruption.asked,
             command=command(),
-            sizes=parse_sizes(sizes or []),
         )
-    if overwrite and (folder / PREVIOUS).is_dir():
+        model = model.with_options(model_options)
+        options = training_options(settings, run.examples, run.device, test_data=test_data, test_split=test_split)
+        result = train_model(model, data, options, run_options)
+    if run.overwrite and (folder / PREVIOUS).is_dir():
         out.print(f"earlier runs are in {folder / PREVIOUS}", markup=False, soft_wrap=True)
-    if run.not_drawn:
-        out.print(run.not_drawn, markup=False)
+    if result.not_drawn:
+        out.print(result.not_drawn, markup=False)
     wrote = table("wrote", "file", "bytes", key="files")
-    for path in run.files:
+    for path in result.files:
         wrote.add_row(str(path), path.stat().st_size)
     out.print(wrote)
-    said.fact("ended", run.ended)
-    said.fact("iteration", run.iteration)
-    if run.ended == "stopped":
-        out.print(f"stopped after {run.iteration} iterations, with the snapshot {run.snapshot}", markup=False)
+    said.fact("ended", result.ended)
+    said.fact("iteration", result.iteration)
+    if result.ended == "stopped":
+        out.print(f"stopped after {result.iteration} iterations, with the snapshot {result.snapshot}", markup=False)
         out.print(f"resume with: {command('--resume')}", markup=False, soft_wrap=True)
         raise typer.Exit(interruption.exit_code)
-    out.print(f"finished after {run.iteration} iterations")
+    out.print(f"finished after {result.iteration} iterations")
 
 
 def tell(event: Event, listeners: Sequence[Progress]) -> None:

@@ -7,29 +7,12 @@ from typing import Annotated
 
 import typer
 
-from lstmc.api import Verification, compile, widest_phase
+from lstmc.api import Verification, compile_model, widest_phase
 from lstmc.backend import Backend, HasReaders, require
+from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import out, said, table
-from lstmc.cli.options import (
-    ADVANCED,
-    BackendOption,
-    CellOption,
-    ChoicesOption,
-    FileArgument,
-    FormOption,
-    OutputsOption,
-    PlacesOption,
-    SeedOption,
-    SizesOption,
-    StepOption,
-    TargetOption,
-    TuneOption,
-    WeightsOption,
-    chosen_backend,
-    named_model,
-    parse_sizes,
-)
+from lstmc.cli.options import ADVANCED, PlacesOption
 from lstmc.errors import BackendError
 from lstmc.verification.differential import Report
 
@@ -48,18 +31,11 @@ FillersOption = Annotated[
 
 
 def verify_command(
-    file: FileArgument = None,
-    cell: CellOption = None,
-    sizes: SizesOption = None,
-    weights: WeightsOption = None,
-    seed: SeedOption = 0,
-    backend: BackendOption = None,
-    choices: ChoicesOption = None,
-    target: TargetOption = None,
-    step: StepOption = False,
-    outputs: OutputsOption = None,
-    form: FormOption = None,
-    tuned: TuneOption = False,
+    *,
+    model: ModelArguments,
+    weights: WeightArguments,
+    target: TargetArguments,
+    variant: VariantArguments,
     on: PlacesOption = None,
     inputs: InputsOption = None,
     fillers: FillersOption = False,
@@ -78,27 +54,17 @@ def verify_command(
     lstmc verify model.py -D T=5 -D N=2 --on interpreter --json
     ```
     """
-    writer = chosen_backend(backend, target, choices)
-    if target is None:
-        target = _target_of(writer, on or [])
-    net = compile(
-        named_model(file, cell),
-        target=target,
-        backend=writer,
-        step=step,
-        phase=widest_phase(writer, target, step),
-        outputs=outputs,
-        weights=weights,
-        seed=seed,
-        form=form,
-        tuned=tuned,
-        sizes=parse_sizes(sizes or []),
-    )
+    backend = target.chosen_backend()
+    name = target.target or _target_of(backend, on or [])
+    phase = widest_phase(backend, name, variant.step)
+    source = model.source()
+    options = compile_options(target, model.sizes, weights, variant, backend=backend, target=name, phase=phase)
+    net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
-    found = net.verify(on, seed, inputs=inputs, fillers=fillers)
-    print_verification(found)
-    if not found.passed:
+    verification = net.verify(on, weights.seed, inputs=inputs, fillers=fillers)
+    print_verification(verification)
+    if not verification.passed:
         raise typer.Exit(1)
 
 

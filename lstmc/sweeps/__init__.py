@@ -2,6 +2,19 @@
 
 from lstmc.sweeps.results import COSTS, Goal, OverSeeds, Row, over_seeds
 from lstmc.sweeps.space import Range, Space
-from lstmc.sweeps.sweeping import Swept, sweep
+from lstmc.sweeps.sweeping import Search, SweepRun, Swept, sweep, sweep_model
 
-__all__ = ["COSTS", "Goal", "OverSeeds", "Range", "Row", "Space", "Swept", "over_seeds", "sweep"]
+__all__ = [
+    "COSTS",
+    "Goal",
+    "OverSeeds",
+    "Range",
+    "Row",
+    "Search",
+    "Space",
+    "SweepRun",
+    "Swept",
+    "over_seeds",
+    "sweep",
+    "sweep_model",
+]

@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from lstmc.api.models import ModelSource, backend_of, model_in
+from lstmc.api.models import backend_of, model_in
+from lstmc.api.options import TrainingOptions
 from lstmc.api.training_files import solver_settings
 from lstmc.api.training_run import iterations_of
 from lstmc.backend import Trains, require
@@ -215,47 +216,104 @@ def sweep(
     :class:`~lstmc.errors.SweepError` for a space or a folder that does not do, where the scheduler ends, and without
     the packages of the extra ``sweep``.
     """
-    training = Training(
-        model=_absolute_model(model),
-        data=str(Path(data).absolute()),
-        test_data=None if test_data is None else str(Path(test_data).absolute()),
+    training = TrainingOptions(
+        test_data=test_data,
         test_split=test_split,
         sizes=dict(sizes or {}),
         solver=tuple(solver),
-        options=dict(options or {}),
         seed=seed,
         batch=batch,
         shuffle=shuffle,
         gpu=gpu,
         target=target,
-        backend=backend_of(backend, target).name,
+        backend=backend,
         epochs=epochs,
-        tensorboard=tensorboard,
     )
+    search = Search(space if isinstance(space, Space) else Space.of(space), random, halving, goal)
+    run = SweepRun(
+        out=out,
+        scheduler=scheduler,
+        workers=workers,
+        tensorboard=tensorboard,
+        overwrite=overwrite,
+        watch=watch,
+        stop=stop,
+    )
+    return sweep_model(model, data, search, training, run, options)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search of a space: which points are trained, and how they are compared."""
+
+    space: Space
+    random: int | None = None  # draw this number of points
+    halving: int | None = None
+    goal: Goal = field(default_factory=Goal)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRun:
+    """The options of :func:`sweep` for its folder, its workers, and who follows it."""
+
+    out: str | Path
+    scheduler: str | None = None
+    workers: int | None = None
+    tensorboard: bool = False
+    overwrite: bool = False
+    watch: Watch | None = None
+    stop: Callable[[], bool] = lambda: False
+
+
+def sweep_model(
+    model: str,
+    data: str | Path,
+    search: Search,
+    options: TrainingOptions,
+    run: SweepRun,
+    model_options: Mapping[str, str] | None = None,
+) -> Swept:
+    """Train a model at every point of a space: :func:`sweep` with most of its keywords as objects.
+
+    Test data are a file, and settings of the solver are texts: workers on other machines read them.
+    """
+    training = Training(
+        _absolute_model(model),
+        _absolute(data),
+        dict(model_options or {}),
+        run.tensorboard,
+        **{
+            **vars(options),
+            "test_data": None if options.test_data is None else _absolute(cast("str | Path", options.test_data)),
+            "solver": tuple(cast("Sequence[str]", options.solver or ())),
+            "backend": backend_of(options.backend, options.target).name,
+        },
+    )
+    halving = search.halving
     if halving is not None and halving < 2:
         raise SweepError(f"halving: expected an integer from 2 on, found {halving}")
-    points = (space if isinstance(space, Space) else Space.of(space)).points(random, seed)
+    points = search.space.points(search.random, training.seed)
     rows = {name: Row(name, point) for name, point in points.items()}
     updates = _updates(training, list(points.values()))
     if halving is not None and len(set(updates)) > 1:
         raise SweepError("halving compares points after the same number of updates: solver.max_iter cannot vary")
     drawing = need("lstmc.sweeps.drawing", "matplotlib", "sweep", SweepError)  # before anything is trained
     files = [_file_of(training.model), training.data, *([training.test_data] if training.test_data else [])]
-    decides = {name: value for name, value in asdict(training).items() if name != "tensorboard"}
-    definition = defined(decides, files, points, halving, str(goal))
-    folder = Path(out).absolute()
-    with sweep_folder(folder, definition, overwrite) as runs, pool(scheduler, workers) as workers_of_it:
-        made = _Sweep(training, rows, runs, goal, watch, stop, workers_of_it, drawing)
+    settings = {name: value for name, value in asdict(training).items() if name != "tensorboard"}
+    definition = defined(settings, files, points, halving, str(search.goal))
+    folder = Path(run.out).absolute()
+    with sweep_folder(folder, definition, run.overwrite) as runs, pool(run.scheduler, run.workers) as workers:
+        state = _Sweep(training, rows, runs, search.goal, run.watch, run.stop, workers, drawing)
         try:
             if halving is None:
-                made.train(list(rows), dict(zip(rows, updates, strict=True)))
+                state.train(list(rows), dict(zip(rows, updates, strict=True)))
             else:
-                made.halve(updates[0], halving)
+                state.halve(updates[0], halving)
         finally:
-            written = made.write(folder)
-    found = ranked(made.rows.values(), goal)
-    best = best_of(found, goal)
-    return Swept(folder, tuple(found), None if best is None else runs / best.name, written, made.stopped)
+            written = state.write(folder)
+    results = ranked(state.rows.values(), search.goal)
+    best = best_of(results, search.goal)
+    return Swept(folder, tuple(results), None if best is None else runs / best.name, written, state.stopped)
 
 
 class _Sweep:
@@ -349,6 +407,10 @@ class _Sweep:
         return (*written, *([link_best(folder, best.name)] if best is not None else []))
 
 
+def _absolute(file: str | Path) -> str:
+    return str(Path(file).absolute())
+
+
 def _absolute_model(model: str) -> str:
     """``FILE`` or ``FILE:MODEL`` with the file's whole path. Raises ModelFileError for what is none."""
     source = model_in(model)
@@ -370,22 +432,16 @@ def _updates(training: Training, points: Sequence[Mapping[str, str]]) -> list[in
     updates, fits, first = list[int](), False, None
     in_epochs: dict[tuple[tuple[str, int], ...], int] = {}  # by sizes: data are read once for equal ones
     for point in points:
-        given = at_point(training, source, point)
-        model, key = source.with_options(given.options or {}), tuple(sorted((given.sizes or {}).items()))
-        made = solver_settings(backend, model.model.solver, given.solver).max_iter
+        trial = at_point(training, source, point)
+        model, key = source.with_options(trial.options), tuple(sorted(trial.sizes.items()))
+        most = solver_settings(backend, model.model.solver, trial.solver).max_iter
         if not fits or (training.epochs is not None and key not in in_epochs):
             try:
-                in_epochs[key] = _iterations(model, given) or made
+                in_epochs[key] = iterations_of(model, trial.data, trial) or most
                 fits = True
             except LstmcError as error:
                 first = first or error
-        updates.append(in_epochs.get(key, made) if training.epochs is not None else made)
+        updates.append(in_epochs.get(key, most) if training.epochs is not None else most)
     if first is not None and not fits:
         raise first
     return updates
-
-
-def _iterations(model: ModelSource, given: Training) -> int | None:
-    return iterations_of(
-        model, given.epochs, given.solver, given.sizes or {}, given.batch, given.data, given.test_data, given.test_split
-    )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
 
 from filelock import FileLock
 
-from lstmc.api import Run, train
+from lstmc.api import Run
 from lstmc.api.models import ModelSource, model_in
+from lstmc.api.options import RunOptions, TrainingOptions
+from lstmc.api.training_run import train_model
 from lstmc.errors import LstmcError, Mend, SweepError
 from lstmc.files.output import write_files
 from lstmc.plugins import need
@@ -25,24 +27,20 @@ LOCK = ".point.lock"  # held while the point is trained: a scheduler may give a 
 
 
 @dataclass(frozen=True)
-class Training:
-    """What every point of a sweep is trained with; see :func:`lstmc.train`. Paths are those of the workers too."""
+class Training(TrainingOptions):
+    """The training of every point of a sweep: files and texts, which are sent to workers. Paths are those of workers.
 
-    model: str  # FILE, or FILE:MODEL
+    ``model`` is ``FILE`` or ``FILE:MODEL``.
+    """
+
+    model: str
     data: str
-    test_data: str | None = None
-    test_split: float | None = None
-    sizes: Mapping[str, int] | None = None
-    solver: tuple[str, ...] = ()
-    options: Mapping[str, str] | None = None
-    seed: int = 0
-    batch: str | None = None
-    shuffle: bool = True
-    gpu: bool = False
-    target: str | None = None
-    backend: str = "caffe"
-    epochs: float | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
     tensorboard: bool = False
+    _: KW_ONLY
+    test_data: str | None = None
+    solver: tuple[str, ...] = ()
+    backend: str = "caffe"
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Task:
 def at_point(training: Training, model: ModelSource, point: Point, budget: int | None = None) -> Training:
     """What a point is trained with; ``model`` is ``training.model``, loaded. Raises :class:`SweepError` for a value
     that does not suit its name."""
-    sizes, options, seed = dict(training.sizes or {}), dict(training.options or {}), training.seed
+    sizes, options, seed = dict(training.sizes), dict(training.options), training.seed
     settings: dict[str, str] = dict(text.split("=", 1) for text in training.solver if "=" in text)
     known = model.model.signature.options
     for name, value in point.items():
@@ -112,42 +110,32 @@ def train_point(task: Task) -> Outcome:
 def _train(task: Task, folder: Path) -> Run:
     """Train a point to its budget, in its folder."""
     model = model_in(task.training.model)
-    given = at_point(task.training, model, task.point, task.budget)
+    training = at_point(task.training, model, task.point, task.budget)
     with ExitStack() as stack:
-        return train(
-            model.with_options(given.options or {}),
-            given.data,
+        run = RunOptions(
             out=folder,
-            test_data=given.test_data,
-            test_split=given.test_split,
-            solver=given.solver,
-            seed=given.seed,
-            batch=given.batch,
-            shuffle=given.shuffle,
-            gpu=given.gpu,
-            target=given.target,
-            backend=given.backend,
             resume=(folder / RUN).exists() or (folder / SNAPSHOTS).exists(),
-            progress=stack.enter_context(closing(EventFiles(folder))) if given.tensorboard else None,
+            progress=stack.enter_context(closing(EventFiles(folder))) if training.tensorboard else None,
             stop=_cancelled(),
-            command=command(given, folder),
-            sizes=given.sizes,
+            command=command(training, folder),
         )
+        # as many updates as the budget, which stands for the epochs
+        return train_model(model.with_options(training.options), training.data, replace(training, epochs=None), run)
 
 
-def command(given: Training, folder: Path) -> str:
-    """The call that trains the same alone, for the record of the run."""
+def command(training: Training, folder: Path) -> str:
+    """Return the call that trains the same alone, for the record of the run."""
     other = ("model", "data", "options", "epochs", "tensorboard")  # epochs are max_iter here
     rest = {
-        item.name: getattr(given, item.name)
-        for item in fields(given)
-        if item.name not in other and getattr(given, item.name) != item.default
+        item.name: getattr(training, item.name)
+        for item in fields(training)
+        if item.name not in other and getattr(training, item.name) != item.default
     }
-    model = f"model_in({given.model!r})" + (f".with_options({given.options!r})" if given.options else "")
+    model = f"model_in({training.model!r})" + (f".with_options({training.options!r})" if training.options else "")
     arguments = "".join(
         f", {name}={value!r}" for name, value in rest.items() if value is not None and value != {} and value != ()
     )
-    return f"lstmc.train({model}, {given.data!r}, out={str(folder)!r}{arguments})"
+    return f"lstmc.train({model}, {training.data!r}, out={str(folder)!r}{arguments})"
 
 
 def _said(error: LstmcError) -> str:

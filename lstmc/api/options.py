@@ -1,0 +1,75 @@
+"""The options of compiling and training, each as one object: the keywords of ``lstmc.compile`` and ``lstmc.train``.
+
+Their functions describe each keyword. The command line makes these objects of its options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lstmc.api.models import Phase, Weights, backend_of
+from lstmc.backend import Backend
+from lstmc.data.run_data import Data
+from lstmc.pipeline import EditPasses
+from lstmc.runs.events import Progress
+
+# The backend's own type, as lstmc_caffe.Solver; some settings by name; or texts, as ("base_lr=0.1",).
+Solver = object | Mapping[str, object] | Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """The options of :func:`lstmc.compile`; ``sizes`` are those of all dimensions."""
+
+    target: str | None = None
+    backend: str | Backend | None = None
+    step: bool = False
+    phase: Phase = "deploy"
+    outputs: Sequence[str] | None = None
+    weights: Weights | None = None
+    seed: int = 0
+    form: str | None = None
+    tuned: bool = False
+    passes: EditPasses | None = None
+    dump_dir: str | Path | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def resolved_backend(self) -> Backend:
+        """Return the backend, by default that of the target."""
+        return backend_of(self.backend, self.target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options of :func:`lstmc.train` that decide which weights a run ends with, first weights aside.
+
+    They are also the options of each point of a sweep.
+    """
+
+    test_data: Data | None = None
+    test_split: float | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    solver: Solver | None = None
+    seed: int = 0
+    batch: str | None = None
+    shuffle: bool = True
+    gpu: bool = False
+    target: str | None = None
+    backend: str | Backend | None = None
+    epochs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The options of :func:`lstmc.train` for one run: its folder, where it starts, and who follows it."""
+
+    out: str | Path
+    weights: Weights | None = None
+    resume: bool = False
+    overwrite: bool = False
+    ranks: int | None = 1
+    progress: Progress | None = None
+    stop: Callable[[], bool] | None = None
+    command: str = ""

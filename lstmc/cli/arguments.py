@@ -1,0 +1,160 @@
+"""Groups of arguments that several commands share, as dataclasses, and the options of the library made of them.
+
+A command with a parameter of such a type has an argument or an option for each of its fields
+(:func:`lstmc.cli.output_options.speaking`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import lstmc
+from lstmc.cli.options import (
+    BackendOption,
+    BatchOption,
+    CellOption,
+    ChoicesOption,
+    EpochsOption,
+    FileArgument,
+    FormOption,
+    GpuOption,
+    ModelOptionsOption,
+    OutputsOption,
+    PhaseOption,
+    SchedulerOption,
+    SeedOption,
+    SizesOption,
+    SolverOption,
+    StepOption,
+    TargetOption,
+    TuneOption,
+    WeightsOption,
+    WorkersOption,
+    chosen_backend,
+    named_model,
+    parse_sizes,
+)
+
+if TYPE_CHECKING:
+    from lstmc.api import CompileOptions, TrainingOptions
+    from lstmc.api.models import ModelSource
+    from lstmc.backend import Backend
+
+
+@dataclass(frozen=True)
+class ModelArguments:
+    """The model, and the sizes of its dimensions."""
+
+    file: FileArgument = None
+    cell: CellOption = None
+    sizes: SizesOption = None
+
+    def source(self) -> ModelSource:
+        """Return the model; see :func:`~lstmc.cli.options.named_model`."""
+        return named_model(self.file, self.cell)
+
+
+@dataclass(frozen=True)
+class WeightArguments:
+    """The values of parameters: from a file, or drawn by a seed."""
+
+    weights: WeightsOption = None
+    seed: SeedOption = 0
+
+
+@dataclass(frozen=True)
+class TargetArguments:
+    """The target, and the backend with its own options."""
+
+    backend: BackendOption = None
+    choices: ChoicesOption = None
+    target: TargetOption = None
+
+    def chosen_backend(self) -> Backend:
+        """Return the backend; see :func:`~lstmc.cli.options.chosen_backend`."""
+        return chosen_backend(self.backend, self.target, self.choices)
+
+
+@dataclass(frozen=True)
+class VariantArguments:
+    """The part of a model that is compiled, and the form of its net."""
+
+    step: StepOption = False
+    outputs: OutputsOption = None
+    form: FormOption = None
+    tuned: TuneOption = False
+
+
+@dataclass(frozen=True)
+class GraphArguments:
+    """The part of a model of which a graph is shown, and the form of its net."""
+
+    step: StepOption = False
+    form: FormOption = None
+    phase: PhaseOption = None
+
+
+@dataclass(frozen=True)
+class WorkerArguments:
+    """The processes that work: of a Dask scheduler, or of this machine."""
+
+    scheduler: SchedulerOption = None
+    workers: WorkersOption = None
+
+
+@dataclass(frozen=True)
+class SettingsArguments:
+    """The sizes and options of the model in a training, and the settings of its solver."""
+
+    sizes: SizesOption = None
+    options: ModelOptionsOption = None
+    epochs: EpochsOption = None
+    solver: SolverOption = None
+
+
+@dataclass(frozen=True)
+class ExampleArguments:
+    """The order of the examples, and their axis."""
+
+    seed: SeedOption = 0
+    batch: BatchOption = None
+    no_shuffle: Annotated[bool, typer.Option("--no-shuffle", help="Keep the order of the examples.")] = False
+
+
+@dataclass(frozen=True)
+class DeviceArguments:
+    """The device and the target of a training."""
+
+    gpu: GpuOption = False
+    target: TargetOption = None
+    backend: BackendOption = None
+
+
+def compile_options(
+    target: TargetArguments, sizes: list[str] | None, /, *groups: WeightArguments | VariantArguments, **others: Any
+) -> CompileOptions:
+    """Return the options of compiling that groups of arguments and ``others`` have."""
+    values = {name: value for group in groups for name, value in asdict(group).items()}
+    backend = {} if "backend" in others else {"backend": target.chosen_backend()}
+    return lstmc.api.CompileOptions(
+        **{"target": target.target, **backend, "sizes": parse_sizes(sizes or []), **values, **others}
+    )
+
+
+def training_options(
+    settings: SettingsArguments, examples: ExampleArguments, device: DeviceArguments, **test: Any
+) -> TrainingOptions:
+    """Return the options of training that groups of arguments have, with the test data."""
+    return lstmc.api.TrainingOptions(
+        **asdict(device),
+        **test,
+        sizes=parse_sizes(settings.sizes or []),
+        epochs=settings.epochs,
+        solver=settings.solver,
+        seed=examples.seed,
+        batch=examples.batch,
+        shuffle=not examples.no_shuffle,
+    )
