@@ -25,6 +25,7 @@ from lstmc.passes import (
     Dead,
     Expand,
     FixedProducts,
+    FoldConvs,
     FuseHorizontal,
     FuseLinears,
     Hoist,
@@ -141,15 +142,16 @@ def _fused(target: Target) -> Passes:
     )
 
 
-def _conv_products(target: Target) -> Passes:
-    """Where there are no images."""
-    return () if target.allows("Convolution") else (ConvProducts(target.trained),)
+def _convolutions(target: Target) -> Passes:
+    """As products where there are no images."""
+    folded = FoldConvs(target.trained)
+    return (folded,) if target.allows("Convolution") else (folded, ConvProducts(target.trained))
 
 
 def _rows(target: Target) -> Passes:
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
-        *(Simplify(), Cse(), Dead(), *_conv_products(target), Precompute(target.trained)),
+        *(Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
@@ -163,7 +165,7 @@ def _rows_of_steps(target: Target) -> Passes:
     """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
-        *(Simplify(), Cse(), Dead(), *_conv_products(target), Precompute(target.trained)),
+        *(Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(RollIn(), SplitProducts(), FixedProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),

@@ -1,7 +1,7 @@
 """The passes of the core: each file holds one, each graph it returns means what its input means."""
 
 from lstmc.passes.base import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_role
-from lstmc.passes.conv_products import ConvProducts
+from lstmc.passes.convolutions import ConvProducts, FoldConvs
 from lstmc.passes.cse import Cse
 from lstmc.passes.dead import Dead
 from lstmc.passes.decompose import Decompose
@@ -27,6 +27,7 @@ __all__ = [
     "Decompose",
     "Expand",
     "FixedProducts",
+    "FoldConvs",
     "FuseHorizontal",
     "FuseLinears",
     "Hoist",

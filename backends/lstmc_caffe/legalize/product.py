@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from lstmc.ir import NEGATE, Builder, Node, Ref, is_weight, reshaped
-from lstmc.ops import Add, Linear, Maximum, Mul, Op, Sub, Transpose
+from lstmc.ops import Add, Concat, Linear, Maximum, Mul, Op, Reshape, Sub, Transpose
 from lstmc.ops.binary import covered_axes
 from lstmc.passes import Refs
 from lstmc_caffe import ops as caffe
@@ -102,12 +102,21 @@ def sub_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
     x, p = args
     if is_weight(b, x) or not is_weight(b, p):
         return sub_to_layers(b, node, args)
-    return add_to_layers(b, node, (x, *b.add(NEGATE, p, names=(f"{b.node(p.node).names[p.out]}/negated",))))
+    return add_to_layers_untrained(b, node, (x, *b.add(NEGATE, p, names=(f"{b.node(p.node).names[p.out]}/negated",))))
+
+
+def add_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
+    if b.type(args[0]) != b.type(args[1]):
+        return _broadcast(b, node, caffe.Bias, args, trained=False)
+    return add_to_layers(b, node, args)
 
 
 def mul_to_layers_untrained(b: Builder, node: Node, args: Refs) -> Refs:
     if b.type(args[0]) != b.type(args[1]):
         return _broadcast(b, node, caffe.Scale, args, trained=False)
+    for value, weight in (args, args[::-1]):
+        if is_weight(b, weight) and not is_weight(b, value) and b.type(value).rank:
+            return layer_of(b, node, caffe.Scale(0, b.type(value).rank, True), value, learned=(weight,))
     return mul_to_layers(b, node, args)
 
 
@@ -126,17 +135,37 @@ def _covering(
     covered = covered_axes(b.type(small).shape, b.type(large).shape)
     assert covered is not None
     start, stop = covered
-    if start == stop:  # one element: let it cover an axis of its own length, or be a bottom without axes
+    of_parameters = is_weight(b, small)
+    if start == stop and of_parameters and not trained and b.type(large).rank:  # one number: a blob for the last axis
+        start, stop = b.type(large).rank - 1, b.type(large).rank
+        small = _row_of_one(b, small, b.type(large).shape[-1])
+    elif start == stop:  # one element: let it cover an axis of its own length, or be a bottom without axes
         start, stop = (0, 1) if b.type(large).shape[:1] == (1,) else (0, 0)
     shape = b.type(large).shape[start:stop]
+    if of_parameters and not trained and shape != ():
+        small = _reshaped_blob(b, small, shape)
     # A Scale whose blob covers x from its first axis on, or from one of size 1 on, overwrites the blob's gradient
     # where it should add to it (scale_layer.cpp, Backward_cpu: is_eltwise, outer_dim_ == 1): what other layers
     # and other steps gave would be lost.
     summed = layer is caffe.Bias or not trained or prod(b.type(large).shape[:start]) > 1
-    learned = is_weight(b, small) and b.type(small).shape == shape != () and summed
+    learned = of_parameters and b.type(small).shape == shape != () and summed
     if not learned:
         small = reshaped(b, as_value(b, small), caffe.ReshapeLayer(shape), loc=node.loc)
     return layer(axis=start, num_axes=stop - start, learned=learned), (large, small)
+
+
+def _row_of_one(b: Builder, number: Ref, count: int) -> Ref:
+    """A blob of one number as a row of as many."""
+    one = _reshaped_blob(b, number, (1,))
+    if count == 1:
+        return one
+    return b.add(Concat(0), *(one,) * count, names=(f"{b.node(number.node).names[number.out]}/row",))[0]
+
+
+def _reshaped_blob(b: Builder, blob: Ref, shape: tuple[int, ...]) -> Ref:
+    if b.type(blob).shape == shape:
+        return blob
+    return b.add(Reshape(shape), blob, names=(f"{b.node(blob.node).names[blob.out]}/flat",))[0]
 
 
 RULES: dict[type[Op], LegalizeRule] = {
@@ -149,6 +178,7 @@ RULES: dict[type[Op], LegalizeRule] = {
 # Where no gradient is asked for.
 UNTRAINED_RULES: dict[type[Op], LegalizeRule] = {
     Linear: linear_to_inner_product_untrained,
+    Add: add_to_layers_untrained,
     Sub: sub_to_layers_untrained,
     Mul: mul_to_layers_untrained,
 }

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
 
 from lstmc.ir import Ref
-from lstmc.ops import Array, Op, Reshape
+from lstmc.ops import Array, Concat, Op, Reshape
 from lstmc.passes import Refs
 from lstmc.types import TensorType
 from lstmc_caffe import ops as caffe
-from lstmc_caffe.rows.layout import Form, Shape, last_axis, matrix_at, unviewed
+from lstmc_caffe.rows.layout import Form, Shape, last_axis, matrix_at, matrix_shape, unviewed
 
 
 def eltwise(form: Form, op: Op, args: Refs) -> Refs:
@@ -129,16 +129,56 @@ def broadcast(form: Form, op: Op, args: Refs) -> Refs:
     assert isinstance(op, caffe.Bias | caffe.Scale)
     x, y = args
     shape = form.shape(x)
+    if op.learned and form.rows:
+        image = _as_image(form, op, x)
+        if image is not None:
+            return (form.result(form.layer(type(op)(1, 1, True), image, _flat(form, y))),)
+        if isinstance(op, caffe.Scale) or op.num_axes < len(shape):
+            op, x, y = _of_columns(form, op, x, y)
+            shape = form.shape(x)
+        if isinstance(op, caffe.Scale):
+            return (form.result(form.layer(op, x, y)),)
     covers_last = op.axis + op.num_axes == len(shape) and op.axis > 0
-    if op.learned and form.rows and covers_last:
-        of_rows, matrix = type(op)(1, 1, True), matrix_at(shape, op.axis)
-        if isinstance(op, caffe.Scale) or form.fits(of_rows, TensorType(matrix), TensorType(matrix[1:])):
-            return (form.result(form.layer(of_rows, form.view(x, matrix), _flat(form, y))),)
     if op.learned and isinstance(op, caffe.Bias):
-        return (form.result(_plus_parameter(form, op, x, y, covers_last)),)
+        label = form.named(args[1]).rpartition("/")[2]
+        return (form.result(_plus_parameter(form, op, x, y, covers_last, label)),)
     small = parameter_value(form, y, f"{form.named(y)}/value") if op.learned else y
     whole, spread = _alike(form, small, x, op)
     return (form.result(combined(form, _elements(op), [whole, spread])),)
+
+
+def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
+    """x as images [N, C, H, W] where it is that already, and the layer covers C; None where it is no image."""
+    shape, source = form.shape(x), form.shape(unviewed(form.b, x))
+    image = (prod(source[:-3]), *source[-3:])
+    covered = (prod(shape[: op.axis]), prod(shape[op.axis : op.axis + op.num_axes]))
+    images = all(map(form.target.allows, ("Convolution", "Scale"))) and 4 in form.target.axes_of("Scale")
+    return form.view(x, image) if images and len(source) >= 4 and covered == image[:2] else None
+
+
+def _of_columns(
+    form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref
+) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
+    """The layer on a matrix: on all of x's own, or on its columns, where y is repeated for the other axes in them."""
+    shape, stop = form.shape(x), op.axis + op.num_axes
+    lead, trail = prod(shape[: op.axis]), prod(shape[stop:])
+    matrix = matrix_shape(form.b, x)
+    whole, type_ = type(op)(0, 2, True), TensorType(matrix)
+    if op.num_axes == len(shape) and matrix[0] > 1 and form.fits(whole, type_, type_):
+        return whole, form.view(x, matrix), _reshaped(form, y, matrix)
+    if lead % matrix[0]:
+        matrix = matrix_at(shape, op.axis)
+    row = _copies(form, _copies(form, y, 1, trail), 0, lead // matrix[0])
+    return type(op)(1, 1, True), form.view(x, matrix), _flat(form, row)
+
+
+def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
+    """A blob whose elements, or which as a whole, stands several times after another."""
+    if count == 1:
+        return blob
+    size, name = prod(form.shape(blob)), form.named(blob)
+    one = _reshaped(form, blob, (size, 1) if axis else (1, size))
+    return form.b.add(Concat(axis), *(one,) * count, names=(f"{name}/copies",))[0]
 
 
 def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
@@ -164,7 +204,7 @@ def _reshaped(form: Form, blob: Ref, shape: Shape) -> Ref:
     return form.b.add(Reshape(shape), blob, names=(name,))[0]
 
 
-def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: bool) -> Ref:
+def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: bool, label: str) -> Ref:
     """x + p; p alone where x is zero, as a parameter that is read as a value is written."""
     shape, name = form.shape(x), form.node.name
     zero = form.b.node(unviewed(form.b, x).node).op
@@ -173,14 +213,14 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: boo
         if alone:
             return parameter_value(form, p, name)
         whole = form.blob(x)
-        term = form.view(parameter_value(form, p, f"{form.named(p)}/value"), form.shape(whole))
+        term = parameter_value(form, p, f"{form.named(p)}/value", form.shape(whole))
     elif form.rows and not covers_last:
         whole, term = _alike(form, parameter_value(form, p, f"{form.named(p)}/value"), x, op)
     else:
         whole = form.view(x, matrix_at(shape, op.axis)) if form.rows else x
         scale = caffe.Scale(1, 1, True) if form.rows else caffe.Scale(op.axis, op.num_axes, True)
         blob = _flat(form, p) if form.rows else p
-        called = name if alone else f"{name}/{form.named(p).rpartition('/')[2]}"
+        called = name if alone else f"{name}/{label}"
         ones = form.constant(form.shape(whole), 1.0, f"{called}/ones")
         term = form.layer(scale, ones, blob, name=called)
         if alone:
@@ -188,9 +228,9 @@ def _plus_parameter(form: Form, op: caffe.Bias, x: Ref, p: Ref, covers_last: boo
     return combined(form, caffe.Eltwise("SUM"), [whole, term])
 
 
-def parameter_value(form: Form, p: Ref, name: str) -> Ref:
-    """A parameter as a blob that layers read: Scale of ones."""
-    shape, ones = form.shape(p), f"{form.b.node(p.node).name}/ones"
+def parameter_value(form: Form, p: Ref, name: str, shape: Shape | None = None) -> Ref:
+    """A parameter as a blob that layers read, in its own shape if no other is given: Scale of ones."""
+    shape, ones = form.shape(p) if shape is None else shape, f"{form.b.node(p.node).name}/ones"
     own = last_axis(shape) if form.rows and len(shape) > 2 else shape
     scale = caffe.Scale(0, len(own), True)
     type_ = TensorType(own)

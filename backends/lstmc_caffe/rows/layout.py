@@ -37,7 +37,13 @@ def last_axis(shape: tuple[int, ...]) -> Matrix:
 def as_matrix(b: Builder, ref: Ref) -> Ref:
     """A value as the matrix it is, or is a view of; else with its last axis as columns."""
     source = unviewed(b, ref)
-    return source if b.type(source).rank == 2 else viewed(b, ref, last_axis(b.type(ref).shape))
+    return source if b.type(source).rank == 2 else viewed(b, ref, matrix_shape(b, ref))
+
+
+def matrix_shape(b: Builder, ref: Ref) -> Matrix:
+    """The shape of a value :func:`as_matrix`."""
+    source = b.type(unviewed(b, ref)).shape
+    return (source[0], source[1]) if len(source) == 2 else last_axis(b.type(ref).shape)
 
 
 def viewed(b: Builder, ref: Ref, shape: tuple[int, ...], names: Sequence[str] = (), steps: Steps = ()) -> Ref:
@@ -65,6 +71,8 @@ def stood_for(op: Op, target: Target) -> bool:
             return bool(lint_op(op, [], [], target)) and not lint_op(replace(op, bias=True), [], [], target)
         case caffe.Scale(learned=True, axis=1, num_axes=1):
             return not target.allows("Scale") and target.allows("InnerProduct") and target.allows("Eltwise")
+        case caffe.Bias(learned=True, axis=1, num_axes=1):
+            return not target.allows("Bias") and target.allows("Scale")
     return False
 
 
@@ -87,7 +95,8 @@ class FixedBlobs(Pass):
        raised to another one     => LRN, as x ** p is x / (x * x) ** ((1 - p) / 2), on images of one channel and row
     2. InnerProduct without bias => one with a bias of zeros
     3. Scale by a blob           => Eltwise PROD of x and InnerProduct of zeros whose bias is that blob
-    4. Concat of a blob with itself => InnerProduct with zeros and ones; along axis 0, of all rows as one, and Reshape
+    4. Bias on images            => Scale with that bias, whose blob is all ones
+    5. Concat of a blob with itself => InnerProduct with zeros and ones; along axis 0, of all rows as one, and Reshape
        (for targets whose Concat has ``bottoms_differ``)
 
     (A blob that is not finite makes the third NaN as a whole, as it makes everything after it.)
@@ -147,6 +156,10 @@ class _Writer:
         if isinstance(op, caffe.ConcatLayer):
             self.counts["join_to_product"] += 1
             return self._repeated(node, args[0], op.axis, len(args))
+        if isinstance(op, caffe.Bias):
+            self.counts["bias_to_scale"] += 1
+            ones = self._numbers(node, "ones", columns[:1], 1.0)
+            return self.b.copy(node, (args[0], ones, args[1]), caffe.ScaleBias())
         assert isinstance(op, caffe.Scale)
         self.counts["scale_to_product"] += 1
         weights = self._numbers(node, "zeros", columns * 2, 0.0)

@@ -261,13 +261,12 @@ CASES: dict[str, tuple[str, str]] = {
     "a parameter of a middle axis": (
         "%z: f32[2,3,4] = mul(%x, %c)",
         """
-        %c/ones: f32[3,1] = caffe.DummyData(value=1.0)
-        %c/value: f32[3,1] = caffe.Scale(%c/ones, %c, axis=0, num_axes=2, learned=True)
-        %c/value/spread: f32[3,4] = caffe.Concat(%c/value, %c/value, %c/value, %c/value, axis=1)
-        %c/value/spread/rows: f32[1,12] = host.view(%c/value/spread, shape=(1, 12))
-        %c/value/spread_2: f32[2,12] = caffe.Concat(%c/value/spread/rows, %c/value/spread/rows, axis=0)
+        %c/flat: f32[3] = reshape(%c, shape=(3,))
+        %c/flat/rows: f32[3,1] = reshape(%c/flat, shape=(3, 1))
+        %c/flat/copies: f32[3,4] = concat(%c/flat/rows, %c/flat/rows, %c/flat/rows, %c/flat/rows, axis=1)
         %x/rows: f32[2,12] = host.view(%x, shape=(2, 12))
-        %z: f32[2,12] = caffe.Eltwise(%x/rows, %c/value/spread_2, operation='PROD')
+        %c/flat/copies/flat: f32[12] = reshape(%c/flat/copies, shape=(12,))
+        %z: f32[2,12] = caffe.Scale(%x/rows, %c/flat/copies/flat, learned=True)
         %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
         return z=%z_2
         """,
@@ -305,8 +304,10 @@ CASES: dict[str, tuple[str, str]] = {
         %o/Q/ones: f32[2,12] = caffe.DummyData(value=1.0)
         %o/Q: f32[2,12] = caffe.Scale(%o/Q/ones, %Q/flat, learned=True)
         %o: f32[2,12] = caffe.Eltwise(%w_2/rows, %o/Q)
-        %o_2/rows: f32[6,4] = host.view(%o, shape=(6, 4))
-        %z: f32[6,4] = caffe.Scale(%o_2/rows, %r, learned=True)
+        %r/rows: f32[1,4] = reshape(%r, shape=(1, 4))
+        %r/copies: f32[3,4] = concat(%r/rows, %r/rows, %r/rows, axis=0)
+        %r/copies/flat: f32[12] = reshape(%r/copies, shape=(12,))
+        %z: f32[2,12] = caffe.Scale(%o, %r/copies/flat, learned=True)
         %z_2: f32[2,3,4] = host.view(%z, shape=(2, 3, 4))
         return z=%z_2
         """,

@@ -1,4 +1,4 @@
-"""Convolutions as matrix products, for targets whose blobs are matrices."""
+"""Convolutions with their factors and terms folded in, and as matrix products, for nets that are not trained."""
 
 from __future__ import annotations
 
@@ -8,12 +8,83 @@ from math import prod
 
 import numpy as np
 
-from lstmc.ir import Builder, Graph, Node, Rebuild, Ref, Scan, is_weight
-from lstmc.ops import Add, Arg, Conv, Full, Linear, Op, Param, Reshape, Split, Transpose, Values
-from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, result, rewrite
+from lstmc.ir import NEGATE, Builder, Graph, Node, Rebuild, Ref, Scan, made_of_parameters
+from lstmc.ops import Add, Arg, Conv, Full, Linear, Mul, Op, Param, Reshape, Split, Sub, Transpose, Values
+from lstmc.passes.base import Pass, PassResult, Refs, check_unpeeled, in_bodies, result, rewrite
 from lstmc.passes.precompute import LARGEST
 
 Image = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FoldConvs(Pass):
+    """Fold a factor and a term of each channel into the convolution before them, as of a batch normalization.
+
+    1. conv(x, W, b) * s             => conv(x, W * s, b * s)
+    2. conv(x, W, b) + t, ... - t    => conv(x, W, b + t), conv(x, W, b - t)
+
+    s and t are [C, 1, 1], made of parameters alone, as W and b are, so ``precompute`` stores the results; nothing else
+    reads the convolution. Nets that are trained keep all (``trained``): s and t are trained by themselves.
+    """
+
+    name = "fold_convs"
+    trained: bool = False
+
+    def requires(self, graph: Graph) -> None:
+        check_unpeeled(self, graph)
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        return result(graph, graph if self.trained else _folded(graph, counts), counts)
+
+
+def _folded(graph: Graph, counts: Counter[str]) -> Graph:
+    readers = graph.readers()
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if isinstance(node.op, Scan):
+            return b.add(
+                in_bodies(node.op, lambda body: _folded(body, counts)), *args, names=node.names, loc=node.loc
+            )
+        if not isinstance(node.op, Mul | Add | Sub):
+            return None
+        old = graph.args(node.name)
+        for slot in (0,) if isinstance(node.op, Sub) else (0, 1):
+            conv, other = b.node(args[slot].node), args[1 - slot]
+            alone = readers[old[slot]] == 1 and node.types[0] == b.type(args[slot])
+            if alone and isinstance(conv.op, Conv) and _is_of_channels(b, other, conv):
+                counts["fold_factor" if isinstance(node.op, Mul) else "fold_term"] += 1
+                return _with_folded(b, node, conv, other)
+        return None
+
+    return rewrite(graph, visit)
+
+
+def _is_of_channels(b: Builder, other: Ref, conv: Node) -> bool:
+    """Whether a value is a number for each channel of a convolution, made of parameters as its weights are."""
+    channels, shape = conv.types[0].shape[-3], b.type(other).shape
+    of_channels = shape[-3:] == (channels, 1, 1) and all(size == 1 for size in shape[:-3])
+    return of_channels and all(made_of_parameters(b, ref) for ref in (other, *b.args(conv.name)[1:]))
+
+
+def _with_folded(b: Builder, node: Node, conv: Node, other: Ref) -> Refs:
+    """The convolution with a factor or a term of each channel in its weights, under the node's name."""
+    x, w, *bias = b.args(conv.name)
+    channels = conv.types[0].shape[-3]
+
+    def add(op: Op, name: str, *operands: Ref) -> Ref:
+        return b.add(op, *operands, names=(f"{node.name}/{name}",), loc=node.loc)[0]
+
+    if isinstance(node.op, Mul):
+        w = add(Mul(), "w", w, add(Reshape((channels, 1, 1, 1)), "factor", other))
+        bias = [add(Mul(), "b", bias[0], add(Reshape((channels,)), "row", other))] if bias else []
+    else:
+        term = add(Reshape((channels,)), "term", other)
+        if bias:
+            bias = [add(node.op, "b", bias[0], term)]
+        else:
+            bias = [add(NEGATE, "b", term) if isinstance(node.op, Sub) else term]
+    return b.add(conv.op, x, w, *bias, names=node.names, loc=node.loc)
 
 
 @dataclass(frozen=True)
@@ -71,7 +142,9 @@ class _Products:
         x, *weights = args
         shape, out = b.type(x).shape, node.types[0].shape
         image, places, columns = shape[-3:], prod(out[-2:]), prod(out[-3:])
-        if not all(is_weight(b, ref) for ref in weights) or is_weight(b, x) or columns * prod(image) > LARGEST:
+        if not all(made_of_parameters(b, ref) for ref in weights) or made_of_parameters(b, x):
+            return None
+        if columns * prod(image) > LARGEST:
             return None
 
         def add(op: Op, name: str, *operands: Ref) -> Ref:
