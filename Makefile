@@ -58,9 +58,9 @@ quick: $(VENV)/.test ## the tests that need no Caffe and are not slow: a minute 
 test: check emulated ## every check and every test, with real Caffe; random examples again: make test SEED=N
 	$(PYTEST) -m "not network and not ranks and not cuda$(if $(LSTMC_CAFFE_PYTHON)$(LSTMC_CAFFE_PYTHONPATH), and not gpu)"
 
-readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30
+readers: $(VENV)/.test ## every library cell in every reader that can be had, as docs/readers/table.md: make readers READERS="tvm ncnn" MINUTES=30; random models instead: MODELS=200
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[readers]'
-	$(BIN)/python -m tools.readers --minutes $(or $(MINUTES),30) $(READERS)
+	$(BIN)/python -m $(if $(MODELS),tests.fuzz.readers --models $(MODELS),tools.readers) --minutes $(or $(MINUTES),30) $(READERS)
 
 gpu: emulated ## every test on a GPU, or on the device that the CPU emulates; generated CUDA compiled by nvcc where there is one
 	$(PYTEST) -m "gpu or cuda"

@@ -43,9 +43,7 @@ def _folded(graph: Graph, counts: Counter[str]) -> Graph:
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan):
-            return b.add(
-                in_bodies(node.op, lambda body: _folded(body, counts)), *args, names=node.names, loc=node.loc
-            )
+            return b.add(in_bodies(node.op, lambda body: _folded(body, counts)), *args, names=node.names, loc=node.loc)
         if not isinstance(node.op, Mul | Add | Sub):
             return None
         old = graph.args(node.name)

@@ -16,7 +16,7 @@ from typing import Any
 from lstmc.dsl.operators import common_shape
 from lstmc.ops import Draw
 from lstmc.ops.linear import flatten_axis
-from lstmc.testing.random_functions import KINKED, OPS_OF_WHOLE, POLYNOMIAL, SCALED, SMOOTH, STEP_INDEX, WHOLE
+from lstmc.testing.random_functions import JUMPING, KINKED, OPS_OF_WHOLE, POLYNOMIAL, SCALED, SMOOTH, STEP_INDEX, WHOLE
 from lstmc.types import TensorType
 
 Shape = tuple[int, ...]
@@ -51,6 +51,7 @@ class Body:
     draw: Draw
     lead: int  # how many axes in front stand for time and batch, and are kept by linear
     most: int = 99  # ops
+    wide: bool = False  # steps, argmax and heads too
     values: list[Known] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
@@ -118,8 +119,10 @@ class Body:
         """One random op, if there is room for it and one more."""
         if self.ops + OPS_OF_STEP > self.most - 1:
             return
-        kind = self.choose((self.linear, self.linear, self.unary, self.unary, self.binary, self.binary, *SHAPING))
-        kind(self) if kind in SHAPING else kind()
+        more = (Body.heads, Body.heads, Body.largest) if self.wide else ()
+        shaping = (*SHAPING, *more)
+        kind = self.choose((self.linear, self.linear, self.unary, self.unary, self.binary, self.binary, *shaping))
+        kind(self) if kind in shaping else kind()
 
     # the ops -----------------------------------------------------------------------------------------------
 
@@ -145,6 +148,7 @@ class Body:
         assert x is not None
         tables = [SMOOTH, SMOOTH, SCALED, KINKED, "softmax", *([POLYNOMIAL] if x.bound <= 1.7 else [])]
         tables += 3 * [WHOLE] if x.raw and self.ops + OPS_OF_WHOLE <= self.most - 1 else []
+        tables += 3 * [JUMPING] if self.wide and x.raw else []
         table = self.choose(tables)
         if table == "softmax":
             axis = self.draw.integer(-1, len(x.shape) - 1)
@@ -270,6 +274,32 @@ class Body:
         bound = {"sum": x.bound * size, "var": x.bound**2}.get(kind, x.bound)
         keepdims = ", keepdims=True" if keeps else ""
         self.let(f"{kind}({x.name}, axis={axis}{keepdims})", shape, bound, 6 if kind == "var" else 2)
+
+    def heads(self) -> None:
+        """The last axis as heads, each times or plus numbers of its own, or of its elements; then one axis again."""
+        x = self.pick(lambda v: len(v.shape) > 1 and v.shape[-1] > 3 and v.shape[-1] % 2 == 0)
+        if x is None or self.ops + OPS_OF_STEP + 2 > self.most - 1:
+            return
+        split = (*x.shape[:-1], 2, x.shape[-1] // 2)
+        p = self.param(self.choose(((2, 1), split[-1:], split[-2:], split, (1,)))).name
+        symbol = self.choose("*+-*")
+        y = self.let(f"reshape({x.name}, {text(split)}) {symbol} {p}", split, x.bound + 1, 2)
+        if self.chance(2):
+            self.let(f"reshape({y.name}, {text(x.shape)})", x.shape, y.bound)
+
+    def largest(self) -> None:
+        """Where the largest of raw values is: as a number, or as a one in zeros."""
+        x = self.pick(lambda v: v.raw and len(v.shape) > 1)
+        if x is None or self.ops + 2 * OPS_OF_WHOLE > self.most - 1:
+            return
+        axis = self.draw.integer(0, len(x.shape) - 1)
+        places = (*x.shape[:axis], *x.shape[axis + 1 :])
+        at = f"argmax({x.name}, axis={axis})"
+        if self.chance(2):
+            self.let(at, places, float(x.shape[axis]), OPS_OF_WHOLE)
+        else:
+            size = x.shape[axis]
+            self.let(f"one_hot({at}, {size})", (*places, size), 1.0, 2 * OPS_OF_WHOLE)
 
     def product(self) -> None:
         """A matrix product, an outer product, or products by letters of the axes, one of them summed."""

@@ -24,9 +24,9 @@ class RandomCell:
     filled: frozenset[str]  # states that start at their fill
 
 
-def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell]) -> RandomCell:
+def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell], wide: bool = False) -> RandomCell:
     """A cell of 2 to 12 ops; it may call a bound cell, whose states it then carries."""
-    body = Body(draw, lead=1, most=MOST_OPS)
+    body = Body(draw, lead=1, most=MOST_OPS, wide=wide)
     hidden = draw.integer(*SIZES)
     inputs: dict[str, Shape] = {"x": (batch, draw.integer(*SIZES))}
     if body.chance(3):

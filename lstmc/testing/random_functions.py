@@ -61,3 +61,9 @@ STEP_INDEX = (
     ("step_index() % 3", 2.0),
     ("floor(step_index() / 2)", 2.0),
 )
+# What jumps, of raw values alone: the fuzzer of readers draws these too.
+JUMPING: tuple[tuple[str, Callable[[float], float]], ...] = (
+    ("step({})", lambda x: 1),
+    ("step({} - 0.3) - 0.5", lambda x: 0.5),
+    ("where(step({}), 0.5, 2.0)", lambda x: 2),
+)

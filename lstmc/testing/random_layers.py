@@ -50,7 +50,10 @@ def images(net: Net) -> Known:
     more = f", stride=({text(stride)}), pad={pad}" + (f", group={group}" if group > 1 else "")
     made = [(n + 2 * pad - k) // s + 1 for n, k, s in zip(size, w[2:], stride, strict=True)]
     bound = x.bound * max(1.0, 0.5 * sqrt(prod(w[1:])))
-    y = body.let(f"conv({x.name}, {window}{bias}{more})", (*x.shape[:2], w[0], *made), bound)
+    before = normalized(body, x.name, x.shape[2]) if body.wide and body.chance(3) else x.name
+    after = f"conv({before}, {window}{bias}{more})"
+    after = normalized(body, after, w[0]) if body.wide and body.chance(2) else after
+    y = body.let(after, (*x.shape[:2], w[0], *made), bound)
     body.used.add(y.name)
     kind = body.choose(("max_pool", "ave_pool"))
     pooled = [n - 1 if n > 1 else 1 for n in made]
@@ -58,6 +61,13 @@ def images(net: Net) -> Known:
     z = body.let(f"{kind}({y.name}, ({kernel}), stride=1)", (*x.shape[:2], w[0], *pooled), y.bound)
     body.used.add(z.name)
     return body.let(f"reshape({z.name}, T, N, -1)", (*x.shape[:2], w[0] * prod(pooled)), z.bound)
+
+
+def normalized(body: Body, images: str, channels: int) -> str:
+    """Images times a number of each channel, plus another one, or one of these; then ``relu``, or nothing."""
+    factor, term = (body.param((channels, 1, 1), value=False).name for _ in range(2))
+    made = body.choose((f"{images} * {factor} + {term}", f"{images} * {factor}", f"({images} - {term}) * {factor}"))
+    return f"relu({made})" if body.chance(2) else f"({made})"
 
 
 def losses(net: Net) -> list[Known]:

@@ -61,17 +61,18 @@ class RandomModel:
         return f"T={self.T}, N={self.N}, seed={self.seed}\n{self.source}"
 
 
-def seeded_model(seed: int) -> RandomModel:
+def seeded_model(seed: int, wide: bool = False) -> RandomModel:
     """The model of one seed, always the same."""
-    return random_model(SeededDraw(seed))
+    return random_model(SeededDraw(seed), wide)
 
 
-def random_model(draw: Draw) -> RandomModel:
-    steps, batch, seed = draw.integer(1, 6), draw.integer(1, 4), draw.integer(0, 99)
+def random_model(draw: Draw, wide: bool = False) -> RandomModel:
+    """A model of one to three scans; ``wide``: of one or two sequences, with normalized images, heads, steps too."""
+    steps, batch, seed = draw.integer(1, 6), draw.integer(1, 2 if wide else 4), draw.integer(0, 99)
     cells: list[RandomCell] = []
     bound: dict[str, RandomCell] = {}
     for i in range(draw.choice((1, 1, 2))):
-        cells.append(random_cell(draw, f"cell{i}", batch, bound))
+        cells.append(random_cell(draw, f"cell{i}", batch, bound, wide))
         bound["ABC"[i]] = cells[-1]
     if draw.integer(1, 3) == 3:
         bound["C"] = cells[0]  # the same cell again, with parameters of its own
@@ -79,7 +80,7 @@ def random_model(draw: Draw) -> RandomModel:
     for cell in cells:
         parts.append(cell.source)
         parts += [f"{name} = {cell.name}(H={cell.hidden})\n" for name, of in bound.items() if of is cell]
-    return RandomModel("\n".join((*parts, _random_net(draw, bound, steps, batch))), steps, batch, seed)
+    return RandomModel("\n".join((*parts, _random_net(draw, bound, steps, batch, wide))), steps, batch, seed)
 
 
 def _declared(kind: str, shape: Shape, fill: str = "") -> str:
@@ -92,9 +93,9 @@ def _declared(kind: str, shape: Shape, fill: str = "") -> str:
 class _Net:
     """The model function around the scans, while it is drawn."""
 
-    def __init__(self, draw: Draw, steps: int, batch: int) -> None:
+    def __init__(self, draw: Draw, steps: int, batch: int, wide: bool) -> None:
         self.draw, self.steps, self.batch = draw, steps, batch
-        self.body = Body(draw, lead=1)
+        self.body = Body(draw, lead=1, wide=wide)
         self.inputs: dict[str, str] = {}
 
     def input(self, name: str, shape: Shape, fill: str = "") -> Known:
@@ -178,12 +179,12 @@ def _items(values: dict[str, str]) -> str:
     return ", ".join(f'"{name}": {value}' for name, value in values.items())
 
 
-def _random_net(draw: Draw, bound: dict[str, RandomCell], steps: int, batch: int) -> str:
-    net = _Net(draw, steps, batch)
+def _random_net(draw: Draw, bound: dict[str, RandomCell], steps: int, batch: int, wide: bool) -> str:
+    net = _Net(draw, steps, batch, wide)
     body = net.body
     net.input("X", (steps, batch, draw.integer(*SIZES)))
     net.inputs["X"] = f"Input(T, N, {body.values[0].shape[2]})"
-    if body.chance(6):
+    if body.chance(3 if wide else 6):
         images(net)
     if body.chance(6):
         embedded(body, fed(net, "ids", (steps, batch)), (steps, batch))

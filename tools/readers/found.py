@@ -29,13 +29,15 @@ class Row:
 
 @dataclass
 class Found:
-    """What is known of one reader: its version, or why it is ``missing``, and its nets by name."""
+    """What is known of one reader: its version, or why it is ``missing``, its nets by name, and of random models how
+    many had each outcome."""
 
     title: str
     target: str
     version: str = ""
     missing: str = ""
     nets: dict[str, Row] = field(default_factory=dict)
+    random: dict[str, int] = field(default_factory=dict)
 
     def keep(self, name: str) -> None:
         """Write it to the file of the reader of that name."""

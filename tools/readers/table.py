@@ -28,9 +28,11 @@ OWN = re.compile(r"[\s,]*\S*[\d/_%\[\]]\S*")
 def write_table() -> None:
     """Write the page anew."""
     grid = cases()
-    rows = [_row(name, found, grid) for name in reader_names_known() if (found := known(name)) is not None]
+    found = {name: each for name in reader_names_known() if (each := known(name)) is not None}
+    rows = [_row(name, each, grid) for name, each in found.items()]
     templates = text_templates("tools.readers", ".")
-    page = templates.get_template("table.md.j2").render(rows=rows, not_had=NOT_HAD, nets=len(grid))
+    random = [{"name": name, "count": each.random} for name, each in found.items() if each.random]
+    page = templates.get_template("table.md.j2").render(rows=rows, random=random, not_had=NOT_HAD, nets=len(grid))
     PAGE.write_text(page, encoding="utf-8")
 
 

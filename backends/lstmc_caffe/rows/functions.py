@@ -156,9 +156,7 @@ def _as_image(form: Form, op: caffe.Bias | caffe.Scale, x: Ref) -> Ref | None:
     return form.view(x, image) if images and len(source) >= 4 and covered == image[:2] else None
 
 
-def _of_columns(
-    form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref
-) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
+def _of_columns(form: Form, op: caffe.Bias | caffe.Scale, x: Ref, y: Ref) -> tuple[caffe.Bias | caffe.Scale, Ref, Ref]:
     """The layer on a matrix: on all of x's own, or on its columns, where y is repeated for the other axes in them."""
     shape, stop = form.shape(x), op.axis + op.num_axes
     lead, trail = prod(shape[: op.axis]), prod(shape[stop:])

@@ -98,11 +98,24 @@ def test_mnn_takes_a_product_of_what_was_reshaped(mnn: ReaderExecutor) -> None:
     """Its converter makes one of an InnerProduct and the Reshape that it alone reads, and finds no shape for it."""
     sizes = {"T": 1, "N": 2, "S": 3, "D": 5, "E": 3, "A": 3, "H": 4}
     net = compile_net("bahdanau", target="mnn", step=True, sizes=sizes)
-    assert [layer.name for layer in net.layers if layer.name.endswith("/copy")] == [
-        "bahdanau/t000/tanh_U_a_2/rows/copy"
-    ]
+    copies = [layer.name for layer in net.layers if layer.name.endswith("/copy")]
+    assert copies == ["bahdanau/t000/tanh_U_a_2/rows/copy", "bahdanau/t000/softmax_e/copy"]  # the second of a Concat
     report = check(net.compiled, net.artifact, net.weights, mnn)
     assert [d.name for d in report.differences if d.kind == "output"] == ["y", "s_T", "bahdanau/s_out"]
+    assert report.passed
+
+
+@model
+def rejoined(X=Input(1, 4), W=Param(3, 4, fill=uniform(-1, 1))):
+    halves = reshape(2 * X, 2, 2)
+    return {"y": linear(reshape(concat(halves, halves, axis=0), 2, 4), W)}
+
+
+def test_mnn_takes_rows_that_were_reshaped_joined_and_reshaped(mnn: ReaderExecutor) -> None:
+    """It computes the first of them alone, without a word."""
+    net = compile_net(rejoined, target="mnn")
+    report = check(net.compiled, net.artifact, net.weights, mnn)
+    assert [d.name for d in report.differences if d.kind == "output"] == ["y"]
     assert report.passed
 
 
@@ -240,6 +253,84 @@ def test_images(request: pytest.FixtureRequest, reader: str, name: str, step: bo
     report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
     assert {d.name for d in report.differences if d.kind == "output"} >= {"y"}
     assert report.passed, [d for d in report.differences if not d.passed]
+
+
+def channels(count: int) -> Any:
+    return Param(count, 1, 1, fill=uniform(0.5, 1.5))
+
+
+@model
+def normalized(
+    X=Input(N, 2, 8, 12),
+    *,
+    W=Param(4, 2, 3, 3, fill=uniform(-1, 1)),
+    V=Param(5, 4, 3, 3, fill=uniform(-1, 1)),
+    b=Param(5, fill=uniform(-1, 1)),
+    s=channels(2), t=channels(2), s_1=channels(4), t_1=channels(4), s_2=channels(4), t_2=channels(4), t_3=channels(5),
+):  # fmt: skip
+    """A CRNN with batch normalizations before a convolution, behind two, and behind a pooling."""
+    first = relu(conv(relu(X * s + t), W, pad=1) * s_1 + t_1)
+    pooled = max_pool(first, 2)
+    maps = conv(pooled * s_2 - t_2, V, b, pad=1) - t_3
+    y, _ = scan(lstm(H=3), transpose(reshape(ave_pool(tanh(maps), (4, 1)), N, 5, 6), 2, 0, 1))
+    return {"y": y, "maps": maps, "shifted": pooled + t_2}
+
+
+@pytest.mark.parametrize("reader", ["caffe", "mnn", "opencv"])
+@pytest.mark.caffe
+def test_normalized_images(request: pytest.FixtureRequest, reader: str) -> None:
+    """Factors and terms of channels are in the convolution before them, or a Scale of images: none is a blob of its
+    own."""
+    net = compile_net(normalized, target="flat" if reader == "caffe" else reader, sizes={"N": 2})
+    on_images = [layer.tops[0] for layer in net.layers if layer.type == "Scale" and len(layer.shapes[0] or ()) == 4]
+    assert on_images == ["mul_s", "add_t", "mul_s_2", "sub_t_2", "shifted"]
+    if reader == "caffe":
+        assert_caffe_agrees(request.getfixturevalue("caffe"), net.compiled)
+        return
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
+    assert {d.name for d in report.differences if d.kind == "output"} == {"y", "maps", "shifted"}
+    assert report.passed, [d for d in report.differences if not d.passed]
+
+
+@model
+def by_heads(
+    X=Input(N, 6),
+    Z=Input(N, 1),
+    *,
+    W=Param(12, 6, fill=uniform(-1, 1)),
+    s=Param(3, 1, fill=uniform(-1, 1)),
+    t=Param(4, fill=uniform(-1, 1)),
+    u=Param(1, fill=uniform(-1, 1)),
+    v=Param(2, 3, 4, fill=uniform(-1, 1)),
+    p=Param(2, 1, fill=uniform(-1, 1)),
+):
+    """Parameters over each run of axes of [N, heads, size], and over a column."""
+    y = tanh(reshape(linear(X, W), N, 3, 4))
+    found = {"s": y * s, "t": y * t, "u": y * u, "v": y * v, "plus_s": y + s, "plus_t": y - t, "plus_u": y + u}
+    return {**found, "plus_v": y + v, "p": Z * p, "plus_p": Z + p}
+
+
+@pytest.mark.parametrize(
+    ("reader", "target"), [("caffe", "flat"), ("caffe", "noslice"), ("mnn", "mnn"), ("opencv", "noslice")]
+)
+@pytest.mark.caffe
+def test_parameters_of_heads(request: pytest.FixtureRequest, reader: str, target: str) -> None:
+    net = compile_net(by_heads, target=target, sizes={"N": 2})
+    assert "Concat" not in {layer.type for layer in net.layers if not layer.name.endswith(("/ones", "/part"))}
+    if reader == "caffe":
+        assert_caffe_agrees(request.getfixturevalue("caffe"), net.compiled)
+        return
+    report = check(net.compiled, net.artifact, net.weights, request.getfixturevalue(reader))
+    assert {d.name for d in report.differences if d.kind == "output"} == set(net.outputs)
+    assert report.passed, [d for d in report.differences if not d.passed]
+
+
+def test_tpu_mlir_has_no_scale_of_two_axes() -> None:
+    """It takes another number of a column for each element, without a word."""
+    for text in (compile_net(made, target="tpu-mlir", sizes={"N": 2}).prototxt for made in (by_heads, gains)):
+        assert 'type: "Scale"' in text
+        assert "num_axes" not in text
+        assert "axis: 0" not in "".join(part.split("}")[0] for part in text.split("scale_param")[1:])
 
 
 @model
