@@ -5,6 +5,7 @@ Every worker is a process that runs one job at a time. A job that loses its work
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -14,11 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from lstmc.errors import Argument, LstmcError, SweepError
 from lstmc.plugins import need
 
 CONNECT_SECONDS = 10.0
 STOP_SECONDS = 60.0  # that jobs have to come to an end when nobody wants their results any more
+ANSWER_SECONDS = 5.0  # within which a worker that is not stopped answers, whatever its job does
 LOOK_SECONDS = 0.1  # between two looks for ended jobs
 SCHEDULER = "scheduler"
 NO_PAGES: dict[str, list[str]] = {f"distributed.{server}.http.routes": [] for server in ("scheduler", "worker")}
@@ -59,10 +63,11 @@ class Here:
 
 
 class Pool:
-    """Jobs that are on their way. ``where`` is how errors call the scheduler."""
+    """Jobs that are on their way. ``where`` is how errors call the scheduler; ``cluster`` is Dask's LocalCluster, where
+    the workers are processes that this one has started."""
 
-    def __init__(self, client: Any, where: str) -> None:
-        self._client, self._where = client, where
+    def __init__(self, client: Any, where: str, cluster: Any = None) -> None:
+        self._client, self._where, self._cluster = client, where, cluster
         self._futures: dict[str, Any] = {}
 
     @property
@@ -96,17 +101,59 @@ class Pool:
                 return [_ended(name, self._futures.pop(name)) for name in found]
             time.sleep(LOOK_SECONDS)
 
-    def stop(self) -> None:
-        """Give up all jobs, and wait until those that run have seen it."""
+    def stop(self) -> list[str]:
+        """Cancel all jobs, wait until those that run have ended, and return a sentence for each process that a signal,
+        as SIGSTOP, kept from ending them."""
+        problems = list[str]()
         with suppress(Exception):  # of a scheduler that is gone: there is nobody to tell
             self._client.cancel(list(self._futures.values()), force=True)
-            until = time.monotonic() + STOP_SECONDS
-            while any(self._client.run(_running).values()) and time.monotonic() < until:
+            workers, until = set(self._client.nthreads()), time.monotonic() + STOP_SECONDS
+            while workers and time.monotonic() < until:
+                for worker, answer in self._client.sync(self._ask, workers).items():
+                    if answer is None:
+                        problems.append(self._silent(worker))
+                    else:
+                        problems += [f"process {pid} of a worker was stopped, and has been killed" for pid in answer[1]]
+                    if answer is None or answer[0] == 0:
+                        workers.discard(worker)
                 time.sleep(LOOK_SECONDS)
+        return problems
+
+    async def _ask(self, workers: set[str]) -> dict[str, tuple[int, list[int]] | None]:
+        """Return what :func:`_at_work` returns in each worker; None for one that does not answer."""
+
+        async def ask(worker: str) -> tuple[int, list[int]] | None:
+            try:
+                answers = await asyncio.wait_for(self._client.run(_at_work, workers=[worker]), ANSWER_SECONDS)
+            except TimeoutError:
+                return None
+            return answers[worker]  # type: ignore[no-any-return]  # of a package without types
+
+        return dict(zip(workers, await asyncio.gather(*map(ask, workers)), strict=True))
+
+    def _silent(self, worker: str) -> str:
+        """Kill a worker that does not answer, if it is a process of this machine, and return a sentence about it."""
+        said = f"did not answer for {ANSWER_SECONDS:g} s"
+        for nanny in self._cluster.workers.values() if self._cluster else ():
+            if nanny.worker_address == worker:
+                pid = nanny.pid
+                for process in (*psutil.Process(pid).children(recursive=True), psutil.Process(pid)):
+                    process.kill()
+                self._cluster.sync(nanny.close)  # else it starts another one
+                return f"worker process {pid} {said}, and has been killed"
+        return f"the worker at {worker} {said}: it ends its job when it answers again"
 
 
-def _running(dask_worker: Any) -> int:
-    return len(dask_worker.active_threads)
+def _at_work(dask_worker: Any) -> tuple[int, list[int]]:
+    """Return how many jobs a worker runs, and the process ids of its child processes that a signal had stopped: its
+    jobs would wait for them, so they are killed."""
+    killed = list[int]()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_STOPPED:
+                process.kill()
+                killed.append(process.pid)
+    return len(dask_worker.active_threads), killed
 
 
 def _ended(name: str, future: Any) -> Ended:
@@ -151,7 +198,7 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
-            yield from _stopped(Pool(client, "the scheduler on this machine"))
+            yield from _stopped(Pool(client, "the scheduler on this machine", cluster))
         return
     said = Argument(SCHEDULER, scheduler)
     try:
@@ -184,9 +231,12 @@ def _client(distributed: Any, scheduler: str) -> Any:
 
 
 def _stopped(made: Pool) -> Iterator[Pool]:
-    """The pool, whose jobs are given up in the end if there are any left."""
+    """The pool, whose jobs are given up in the end if there are any left. Raises :class:`SweepError` where a signal had
+    stopped a process of theirs."""
     try:
         yield made
-    finally:
-        if made.waiting:
-            made.stop()
+    except BaseException:
+        made.stop()
+        raise
+    if made.waiting and (problems := made.stop()):
+        raise SweepError(f"{'; '.join(problems)}; finished points are kept: run the command again to continue")

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import distributed
@@ -131,3 +132,34 @@ def test_who_has_no_secret_has_nothing_run_by_workers_of_this_machine(monkeypatc
         ports = listening()
         assert sum(is_let_in(port, secret) for port in ports) == 3  # the scheduler, the worker and its nanny
         assert not any(is_let_in(port) or is_let_in(port, other) or pages(port) for port in ports)
+
+
+PID = "__import__('os').getpid()"
+
+
+@pytest.mark.faults
+@pytest.mark.posix
+@pytest.mark.parametrize("stopped", ["a worker", "its child", "a worker of a scheduler"])
+def test_a_process_that_a_signal_has_stopped_is_named_and_not_waited_for(tmp_path: Path, stopped: str) -> None:
+    with ExitStack() as outer, ExitStack() as stack:
+        elsewhere = outer.enter_context(cluster(tmp_path, workers=1)).address if "scheduler" in stopped else None
+        workers = stack.enter_context(pool(elsewhere, workers=1))
+        workers.submit(eval, PID, "pid")
+        (pid,) = [ended.result for ended in workers.ended(60)]
+        (address,) = workers._client.nthreads()
+        process = psutil.Process(pid)
+        workers.submit(subprocess.call, [sys.executable, "-c", "import time; time.sleep(600)"], "job")
+        while not (children := process.children()):
+            time.sleep(0.05)
+        process = children[0] if stopped == "its child" else process
+        process.suspend()
+        with pytest.raises(SweepError) as error:
+            stack.close()
+        silent = "did not answer for 5 s"
+        said = {
+            "a worker": f"worker process {pid} {silent}, and has been killed",
+            "its child": f"process {process.pid} of a worker was stopped, and has been killed",
+            "a worker of a scheduler": f"the worker at {address} {silent}: it ends its job when it answers again",
+        }[stopped]
+        assert error.value.message == f"{said}; finished points are kept: run the command again to continue"
+        assert process.is_running() == (elsewhere is not None)  # what others have started is theirs
