@@ -132,6 +132,25 @@ def trained(X: Any = Input(3, 2, 4), label: Any = Input(2, 4)):
     return {"loss": euclidean_loss(last["h"], label)}
 
 
+@model
+def dropping(X: Any = Input(2, 4), label: Any = Input(2, 4), W: Any = Param(4, 4, fill=RANDOM)):
+    return {"loss": euclidean_loss(dropout(linear(X, W), 0.5), label)}
+
+
+def moved(kind: type[Any]) -> Visit:
+    """A dropout of what it read before in place of what it reads now: of as many elements."""
+
+    def change(b: Builder, node: Node, args: Refs) -> Refs | None:
+        before = b.node(args[0].node)
+        if type(before.op) is not kind:
+            return None
+        (value, *others) = b.args(before.name)
+        dropped = b.add(node.op, value)
+        return b.add(before.op, *dropped, *others, names=node.names, loc=node.loc)
+
+    return of(Dropout, change)
+
+
 Visit = Callable[[Builder, Node, Refs], Refs | None]
 
 
@@ -289,6 +308,8 @@ FAULTS: dict[str, tuple[Model, Visit]] = {
     "a weight decay is another one": (looped, of_param("recurrent/W", decay_mult=1.0)),
     "a parameter is not trained": (products, of_param("W", lr_mult=0.0)),
     "a dropout is dropped": (trained, of(Dropout, lambda b, node, args: args)),
+    "a dropout stands before the sum": (trained, moved(Affine)),
+    "a dropout stands before the product": (dropping, moved(Linear)),
     "a dropout drops more": (trained, of(Dropout, another(ratio=0.5))),
 }
 
@@ -338,7 +359,7 @@ def test_rounding_excuses_no_more_than_it_moves() -> None:
 def in_caffe(net: Net, caffe: Runner) -> list[Report]:
     weights = random_weights(net.compiled.model, 0)
     artifact, executor = net.backend.emit(net.compiled, weights), CaffeExecutor(caffe, "cpu")
-    checks = [check, check_training] if net.compiled.name == "trained" else [check]
+    checks = [check, check_training] if net.compiled.name in (trained.name, dropping.name) else [check]
     return [each(net.compiled, artifact, weights, executor) for each in checks]
 
 

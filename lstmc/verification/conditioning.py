@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
-from lstmc.ir import Graph, Node, Output, Ref, Scan, depending
+from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan
 from lstmc.ops import Array, Arrays, Binary, Dropout, Input, IntegerRange, Leaf, Param, Pointwise
+from lstmc.passes import Expand, Refs, rewrite
 from lstmc.passes.dead import without_dead
 from lstmc.source import SrcLoc, called
 
@@ -206,15 +207,12 @@ def changed_settings(model: Graph, expanded: Graph) -> Iterator[tuple[str, float
 
 
 def _settings(graph: Graph, params: Collection[str]) -> dict[str, float]:
-    """The multipliers of ``params``, how many elements each ratio of dropout may drop, and which outputs are carried
-    to which inputs in the next batch."""
+    """The multipliers of ``params``, and which outputs are carried to which inputs in the next batch."""
     found = dict[str, float]()
     for node in graph:
         if isinstance(node.op, Param) and node.name in params:
             found[f"lr_mult of {node.name}"] = node.op.lr_mult
             found[f"decay_mult of {node.name}"] = node.op.decay_mult
-    for ratio, count in _dropped(graph).items():
-        found[f"elements of dropout {ratio:g}"] = count
     found |= {_carried(output): 1 for output in graph.carried().values()}
     return found
 
@@ -224,26 +222,34 @@ def _carried(output: Output) -> str:
     return f"{output.name} carried to {output.carried_to.node}"
 
 
-def _dropped(graph: Graph) -> Counter[float]:
-    """The elements that dropouts may drop in one forward pass, by ratio, in all steps of scans."""
-    return sum((_dropped_by(node) for node in graph), Counter[float]())
+@dataclass(frozen=True)
+class _Masked(Dropout):
+    """A dropout that multiplies by the same numbers in each forward pass, those of its ratio from ``start`` on. None is
+    0, so that each element shows by what it was multiplied."""
+
+    start: int = 0
+
+    def eval(self, x: Array) -> Arrays:
+        drawn = named_rng(0, f"mask of {self.ratio}").uniform(0.5, 1.5, self.start + x.size)[self.start :]
+        return (x * (drawn.reshape(x.shape) / (1 - self.ratio)).astype(x.dtype),)
 
 
-def _dropped_by(node: Node) -> Counter[float]:
-    """The elements that a node may drop. In a scan, what depends on no sequence and no state is drawn once for all
-    steps: the passes compute it before the loop."""
-    if isinstance(node.op, Dropout):
-        return Counter({node.op.ratio: prod(node.types[0].shape)})
-    dropped = Counter[float]()
-    if isinstance(node.op, Scan):
-        first = [(node.op.first, 1)] if node.op.first else []
-        for body, steps in (*first, (node.op.body, node.op.length - len(first))):
-            varying = {arg.name for slot, arg in enumerate(body.body_args()) if node.op.role(slot) in ("x", "state")}
-            each_step = {ref.node for ref in depending(body, lambda _: False, given=varying)}
-            for inner in body:
-                for ratio, count in _dropped_by(inner).items():
-                    dropped[ratio] += count * (steps if inner.name in each_step else 1)
-    return dropped
+def masked(graph: Graph) -> Graph:
+    """Return a graph, expanded, whose dropouts multiply by fixed numbers.
+
+    1. dropout(x) => x * mask; in step t of a scan, the mask that the dropout of all steps at once has for that step
+
+    So a model and what it is compiled to compute the same only if they drop the same values, whichever pass has moved a
+    dropout into a loop or out of it. In a scan in a scan the mask is the same in all steps of the outer one.
+    """
+
+    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+        if not isinstance(node.op, Dropout):
+            return None
+        start = node.step.t * prod(node.types[0].shape) if node.step else 0
+        return b.add(_Masked(node.op.ratio, node.op.draw, start), *args, names=node.names, loc=node.loc)
+
+    return rewrite(Expand().run(graph).graph, visit)
 
 
 def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:

@@ -16,7 +16,16 @@ from numpy.typing import DTypeLike
 
 from lstmc.backend import Artifact, Compiled, Execution, Executor, RunArrays, RunsTraining
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
-from lstmc.ir import Graph, Ref, Scan, differentiable_inputs, differentiable_outputs, is_weight, precomputed_nodes
+from lstmc.ir import (
+    Graph,
+    Ref,
+    Scan,
+    depending,
+    differentiable_inputs,
+    differentiable_outputs,
+    is_weight,
+    precomputed_nodes,
+)
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
 from lstmc.passes import step_pattern, unrolled_scans
 from lstmc.prepare import fixed_masks, mask_name
@@ -26,6 +35,7 @@ from lstmc.verification.conditioning import (
     absolute_gap,
     changed_settings,
     first_not_finite,
+    masked,
     own_rounding,
     relative_gap,
     without_gradient,
@@ -44,7 +54,7 @@ NO_GRADIENT = "its gradient is zero everywhere, so nothing here shows what it is
 class Difference:
     """How far one kind of array is off: ``kind`` is output, blob, gradient; ``name`` has ``*`` for every step.
 
-    Of kind setting is what no array shows and training depends on: it is listed only where it differs.
+    Of kind setting is what training depends on and no array of a run shows: it is listed only where it differs.
     """
 
     kind: str
@@ -252,6 +262,7 @@ def _report(
         *_blobs(expanded, execution, scans),
         *_gradients(gradients, execution, wanted_gradients(compiled, arrays.cotangents)),
         *_settings(compiled),
+        *_dropouts(compiled, arrays),
     )
     remarks = [f"{p}: {NO_GRADIENT}" for p in without_gradient(gradients, compiled.model)]
     passed = all(difference.passed for difference in compared)
@@ -306,6 +317,22 @@ def _settings(compiled: Compiled) -> Iterable[Difference]:
     for name, wanted, found in changed_settings(compiled.model, compiled.expanded) if compiled.trained else ():
         off = abs(found - wanted)
         yield Difference("setting", name, 1, off, off / max(abs(wanted), SCALE_FLOOR), 0.0)
+
+
+def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
+    """What differs where the dropouts of the model and of the compiled graph multiply by the same fixed numbers, as one
+    that another value goes through."""
+    if not any(depending(graph, lambda n: isinstance(n.op, Dropout)) for graph in (compiled.model, compiled.expanded)):
+        return
+    reference = forward(masked(compiled.model), arrays.inputs, arrays.weights)
+    found = _interpreted(masked(compiled.expanded), arrays, np.float64)
+    gradients = backward(reference, arrays.cotangents)
+    for difference in (
+        *_outputs(compiled, reference, found),
+        *_gradients(gradients, found, wanted_gradients(compiled, arrays.cotangents)),
+    ):
+        if not difference.passed:
+            yield replace(difference, kind="setting", name=f"dropouts of {difference.kind} {difference.name}")
 
 
 def _outputs(compiled: Compiled, reference: Evaluation, execution: Execution) -> Iterable[Difference]:
