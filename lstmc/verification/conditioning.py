@@ -240,7 +240,7 @@ def masked(graph: Graph) -> Graph:
     1. dropout(x) => x * mask; in step t of a scan, the mask that the dropout of all steps at once has for that step
 
     So a model and what it is compiled to compute the same only if they drop the same values, whichever pass has moved a
-    dropout into a loop or out of it. In a scan in a scan the mask is the same in all steps of the outer one.
+    dropout into a loop or out of it.
     """
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
