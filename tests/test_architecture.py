@@ -88,7 +88,7 @@ THIRD_PARTY = {
         *("lstmc_caffe/install/record.py", "lstmc_caffe/targets/target.py"),
     ),
     "filelock": ("lstmc_caffe/install/installer.py", "lstmc/files/output.py", "lstmc/sweeps/task.py"),
-    "psutil": ("lstmc/process/status.py", "lstmc_caffe/processes/"),
+    "psutil": ("lstmc/process/", "lstmc_caffe/processes/"),
     # each reader in its own program, which runs in that reader's environment
     **dict.fromkeys(
         (
