@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from lstmc.interp import Evaluation, Gradients, backward, forward, named_rng
-from lstmc.ir import Builder, Graph, Node, Output, Ref, Scan
+from lstmc.ir import Graph, Node, Output, Ref, Scan
 from lstmc.ops import Array, Arrays, Binary, Dropout, Input, IntegerRange, Leaf, Param, Pointwise
-from lstmc.passes import Expand, Refs, rewrite
+from lstmc.passes import Expand
 from lstmc.passes.dead import without_dead
+from lstmc.prepare import fixed_masks, mask_name
 from lstmc.source import SrcLoc, called
 
 FLOAT32_STEP = 2.0**-23  # numbers off by so much are rounded to one of their neighbours in float32
@@ -222,34 +223,21 @@ def _carried(output: Output) -> str:
     return f"{output.name} carried to {output.carried_to.node}"
 
 
-@dataclass(frozen=True)
-class _Masked(Dropout):
-    """A dropout that multiplies by the same numbers in each forward pass, those of its ratio from ``start`` on. None is
-    0, so that each element shows by what it was multiplied."""
-
-    start: int = 0
-
-    def eval(self, x: Array) -> Arrays:
-        drawn = named_rng(0, f"mask of {self.ratio}").uniform(0.5, 1.5, self.start + x.size)[self.start :]
-        return (x * (drawn.reshape(x.shape) / (1 - self.ratio)).astype(x.dtype),)
-
-
-def masked(graph: Graph) -> Graph:
-    """Return a graph, expanded, whose dropouts multiply by fixed numbers.
-
-    1. dropout(x) => x * mask; in step t of a scan, the mask that the dropout of all steps at once has for that step
+def with_masks(graph: Graph) -> tuple[Graph, dict[str, Array]]:
+    """Return a graph, expanded, whose dropouts multiply by inputs, and numbers for these: in step t of a scan, those
+    that the dropout of all steps at once has for that step.
 
     So a model and what it is compiled to compute the same only if they drop the same values, whichever pass has moved a
-    dropout into a loop or out of it.
+    dropout into a loop or out of it. No number is 0: each element shows by what it was multiplied.
     """
-
-    def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
-        if not isinstance(node.op, Dropout):
-            return None
-        start = node.step.t * prod(node.types[0].shape) if node.step else 0
-        return b.add(_Masked(node.op.ratio, node.op.draw, start), *args, names=node.names, loc=node.loc)
-
-    return rewrite(Expand().run(graph).graph, visit)
+    expanded, masks = Expand().run(graph).graph, dict[str, Array]()
+    for node in expanded:
+        if isinstance(node.op, Dropout):
+            shape, ratio = node.types[0].shape, node.op.ratio
+            start = node.step.t * prod(shape) if node.step else 0
+            drawn = named_rng(0, f"mask of {ratio}").uniform(0.5, 1.5, start + prod(shape))[start:]
+            masks[mask_name(node.name)] = drawn.reshape(shape) / (1 - ratio)
+    return fixed_masks(expanded), masks
 
 
 def zeros_dropped(run: Evaluation, dropouts: Mapping[str, Ref]) -> list[str]:

@@ -35,9 +35,9 @@ from lstmc.verification.conditioning import (
     absolute_gap,
     changed_settings,
     first_not_finite,
-    masked,
     own_rounding,
     relative_gap,
+    with_masks,
     without_gradient,
     zeros_dropped,
 )
@@ -324,8 +324,10 @@ def _dropouts(compiled: Compiled, arrays: RunArrays) -> Iterable[Difference]:
     that another value goes through."""
     if not any(depending(graph, lambda n: isinstance(n.op, Dropout)) for graph in (compiled.model, compiled.expanded)):
         return
-    reference = forward(masked(compiled.model), arrays.inputs, arrays.weights)
-    found = _interpreted(masked(compiled.expanded), arrays, np.float64)
+    model, masks = with_masks(compiled.model)
+    reference = forward(model, {**arrays.inputs, **masks}, arrays.weights)
+    expanded, masks = with_masks(compiled.expanded)
+    found = _interpreted(expanded, replace(arrays, inputs={**arrays.inputs, **masks}), np.float64)
     gradients = backward(reference, arrays.cotangents)
     for difference in (
         *_outputs(compiled, reference, found),
