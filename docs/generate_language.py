@@ -27,8 +27,8 @@ Written by `docs/generate_language.py` from the functions themselves. Import the
 function's op, or derived from the graph of its example, where that is short; n is the number of elements along
 the axis. In the examples `x` and `z` are [2, 6],
 `mask` is [2, 1], `A` is [2, 3, 4], `B` is [2, 4, 5], `q` is [2, 4], `image` is [2, 3, 8, 8], `id` and `label` are
-[2]; of the parameters, `W` is [5, 6], `b` is [5], `gain` is [6], `K` is [4, 3, 3, 3], `E` is [100, 16]. A function
-is made of ops ([the meaning of each](semantics.md)). A target needs layers for these ops.
+[2]; of the parameters, `W` is [5, 6], `b` is [5], `gain` is [6], `V` is [2, 5, 3], `K` is [4, 3, 3, 3], `E` is
+[100, 16]. A function is made of ops ([the meaning of each](semantics.md)). A target needs layers for these ops.
 {% for section in sections %}
 
 ## {{ section.title }}
@@ -127,10 +127,13 @@ SECTIONS: dict[str, dict[str, str | None]] = {
         "where": "where(mask, x, z)",
     },
     "Along axes": {
+        "group_norm": "group_norm(x, 2)",
+        "l2_norm": "l2_norm(x)",
         "layer_norm": "layer_norm(x, gain)",
         "max": "max(x, axis=-1)",
         "mean": "mean(x, axis=-1, keepdims=True)",
         "min": "min(x, axis=-1)",
+        "rms_norm": "rms_norm(x, gain)",
         "sum": "sum(x, axis=-1)",
         "var": "var(x, axis=-1)",
     },
@@ -148,6 +151,11 @@ SECTIONS: dict[str, dict[str, str | None]] = {
         "tile": "tile(x, 3)",
         "transpose": "transpose(A)",
         "zeros_like": "zeros_like(x)",
+    },
+    "Heads": {
+        "block_linear": "block_linear(x, V)",
+        "merge_heads": "merge_heads(A)",
+        "split_heads": "split_heads(x, 2)",
     },
     "Integers": {
         "argmax": "argmax(x)",
@@ -205,7 +213,7 @@ def traced(example: str, section: str) -> tuple[Graph, tuple[str, ...]]:
     def step(
         x=Input(2, 6), z=Input(2, 6), mask=Input(2, 1), A=Input(2, 3, 4), B=Input(2, 4, 5), q=Input(2, 4),
         image=Input(2, 3, 8, 8), id=Input(2), *,
-        W=Param(5, 6), b=Param(5), gain=Param(6), K=Param(4, 3, 3, 3), E=Param(100, 16),
+        W=Param(5, 6), b=Param(5), gain=Param(6), V=Param(2, 5, 3), K=Param(4, 3, 3, 3), E=Param(100, 16),
     ):  # fmt: skip
         return result(locals()), {}
 

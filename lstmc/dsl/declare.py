@@ -97,6 +97,14 @@ class StateDeclaration(Declaration):
     kind = "state"
     written = "State"
 
+    def __post_init__(self) -> None:
+        if isinstance(self.fill, np.ndarray | list | tuple):
+            object.__setattr__(self, "fill", fixed_values("state fill", self.fill, self.loc, None, "fill"))
+        super().__post_init__()
+
+    def _takes_fill(self, fill: object) -> bool:
+        return fill is None or isinstance(fill, Filler)
+
 
 @dataclass(frozen=True, eq=False)
 class ParamDeclaration(Declaration):
@@ -189,9 +197,11 @@ def Input(*shape: Size, fill: Filler | float | None = None, values: ops.Domain |
 
 
 @checked
-def State(*shape: Size, fill: Filler | float | None = None) -> Value:
-    """A value carried from step to step. Its initial value is zero, ``fill`` (a scalar or an initializer), or ``init``
-    of the scan."""
+def State(*shape: Size, fill: Filler | Any = None) -> Value:
+    """A value carried from step to step. Its initial value is zero, ``fill``, or ``init`` of the scan.
+
+    ``fill`` is a scalar, an initializer, or an array: of the whole shape, or without the axis of the batch.
+    """
     return cast(Value, StateDeclaration(shape, as_filler(fill), here()))
 
 

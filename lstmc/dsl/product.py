@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lstmc.dsl.elementwise import linear
+from lstmc.dsl.elementwise import concat, linear, split
 from lstmc.dsl.function import function
 from lstmc.dsl.op import check_values, number_of, pair_of, whole_number_of
 from lstmc.dsl.trace import origin
@@ -14,7 +14,7 @@ from lstmc.errors import DslError, ShapeError
 from lstmc.ops import Arg, AvePool, Conv, Dropout, Embed, MaxPool, Mul, Param, Reshape, Sum, Transpose
 from lstmc.source import argument_location, here
 
-_SPECIFICATION = re.compile(r"([a-z]+),([a-z]+)->([a-z]*)")
+_SPECIFICATION = re.compile(r"([a-z]+(?:,[a-z]+)*)->([a-z]*)")
 
 
 @function
@@ -39,44 +39,51 @@ def outer(x: Value, y: Value) -> Value:
 
 
 @function
-def einsum(specification: str, x: Value, y: Value) -> Value:
-    """Products of elements of two values, summed over one axis at most: ``einsum("nab,nb->na", C, q)``.
+def einsum(specification: str, *values: Value) -> Value:
+    """Products of elements of values, summed over axes that the result lacks: ``einsum("nab,nb->na", C, q)``.
 
-    Every axis has a letter: those of x, a comma, those of y, ``->``, and those of the result.
+    Every axis has a letter: those of each value, with commas between values, ``->``, and those of the result. Of three
+    values or more the first two are multiplied first. Of one value its axes are turned and summed.
     """
     found = _SPECIFICATION.fullmatch(specification.replace(" ", "")) if isinstance(specification, str) else None
     if found is None:
         raise DslError(
-            'einsum takes the letters of the axes of two values and of the result, as in "nab,nb->na", found'
+            'einsum takes the letters of the axes of each value and of the result, as in "nab,nb->na", found'
             f" {described(specification)}",
             loc=argument_location(here(), 0, "specification"),
         )
-    for position, (name, value) in enumerate((("x", x), ("y", y)), 1):
+    letters, result = found[1].split(","), found[2]
+    for position, value in enumerate(values, 1):
         if not isinstance(value, Value):
-            loc = argument_location(here(), position, name)
-            raise DslError(f"einsum takes two Values, found {described(value)}", loc=loc)
-    of_x, of_y, of_result = found.groups()
-    sizes = _sizes(x, of_x) | _sizes(y, of_y)
-    contracted = [letter for letter in sizes if letter not in of_result]
+            loc = argument_location(here(), position)
+            raise DslError(f"einsum takes Values, found {described(value)}", loc=loc)
+    if len(values) != len(letters):
+        raise DslError(f"einsum: {found[0]!r} is of {len(letters)} values, found {len(values)}", loc=here())
+    sizes: dict[str, int] = {}
     problem = ""
-    if len(set(of_result)) < len(of_result) or not set(of_result) <= set(sizes):
-        problem = f"each letter of the result {of_result!r} must be there once, and be an axis of x or y"
-    elif len(contracted) > 1:
-        problem = f"one axis is summed at most, found {', '.join(contracted)}: sum the others before or after"
-    elif different := [letter for letter, n in _sizes(x, of_x).items() if sizes[letter] != n]:
-        problem = f"axis {different[0]} has {_sizes(x, of_x)[different[0]]} elements in x, {sizes[different[0]]} in y"
+    for value, own in zip(values, letters, strict=True):
+        for letter, size in _sizes(value, own).items():
+            if sizes.setdefault(letter, size) != size:
+                problem = problem or f"axis {letter} has {sizes[letter]} elements and {size}"
+    if len(set(result)) < len(result) or not set(result) <= set(sizes):
+        problem = f"each letter of the result {result!r} must be there once, and be an axis of a value"
     if problem:
         raise ShapeError(
-            f"einsum: {problem}: x is {x.type}, y is {y.type}",
+            f"einsum: {problem}: found {', '.join(str(value.type) for value in values)}",
             loc=here(),
-            notes=(f"x is {origin(x)}", f"y is {origin(y)}"),
+            notes=tuple(f"value {number} is {origin(value)}" for number, value in enumerate(values, 1)),
         )
-    order = _order(of_x, of_y, of_result, contracted)
-    operands = [_lined_up(value, letters, order) for value, letters in ((x, of_x), (y, of_y))]
-    made = apply(Mul(), *operands)
-    if contracted:
-        made = apply(Sum(order.index(contracted[0])), made)
-    return made
+    product, own = values[0], letters[0]
+    if len(values) == 1:
+        order = _order(own, "", result)
+        return _summed(_lined_up(product, own, order), order, result)
+    for at, (value, theirs) in enumerate(zip(values[1:], letters[1:], strict=True), 2):
+        later = "".join(letters[at:]) + result
+        kept = result if at == len(values) else "".join(dict.fromkeys(n for n in own + theirs if n in later))
+        order = _order(own, theirs, kept)
+        operands = _lined_up(product, own, order), _lined_up(value, theirs, order)
+        product, own = _summed(apply(Mul(), *operands), order, kept), kept
+    return product
 
 
 def _sizes(value: Value, letters: str) -> dict[str, int]:
@@ -89,9 +96,18 @@ def _sizes(value: Value, letters: str) -> dict[str, int]:
     return dict(zip(letters, value.shape, strict=True))
 
 
-def _order(of_x: str, of_y: str, of_result: str, contracted: list[str]) -> str:
-    """All letters: those of the result in its order, and the one that is summed where least is to be turned."""
-    orders = [of_result[:i] + "".join(contracted) + of_result[i:] for i in range(len(of_result), -1, -1)]
+def _summed(value: Value, order: str, kept: str) -> Value:
+    """The sum over the axes whose letters are not kept; ``order`` has the letters of all axes."""
+    for letter in [letter for letter in order if letter not in kept]:
+        value = apply(Sum(order.index(letter)), value)
+        order = order.replace(letter, "")
+    return value
+
+
+def _order(of_x: str, of_y: str, kept: str) -> str:
+    """All letters: those that are kept, in this order, and the others where least is to be turned."""
+    summed = "".join(dict.fromkeys(letter for letter in of_x + of_y if letter not in kept))
+    orders = [kept[:i] + summed + kept[i:] for i in range(len(kept), -1, -1)]
     return min(orders, key=lambda order: _turns(of_x, order) + _turns(of_y, order))
 
 
@@ -114,6 +130,30 @@ def _lined_up(value: Value, letters: str, order: str) -> Value:
 
 def _shaped(value: Value, shape: tuple[int, ...]) -> Value:
     return value if value.shape == shape else apply(Reshape(shape), value)
+
+
+@function
+def block_linear(x: Value, W: Value, b: Value | None = None) -> Value:
+    """``linear`` by a block-diagonal matrix: x [..., heads * in] and W [heads, out, in] give [..., heads * out].
+
+    Part k of x is multiplied by W[k] alone; b is [heads * out].
+    """
+    check_values("block_linear", **({"x": x, "W": W} | ({} if b is None else {"b": b})))
+    if W.type.rank != 3 or not x.shape or x.shape[-1] != W.shape[0] * W.shape[2]:
+        raise ShapeError(
+            "block_linear: W must be [heads, out, in], and the last axis of x have heads * in elements: x is"
+            f" {x.type}, W is {W.type}",
+            loc=here(),
+            notes=(f"x is {origin(x)}", f"W is {origin(W)}"),
+        )
+    heads, out, width = W.shape
+    if heads == 1:
+        parts = [linear(x, _shaped(W, (out, width)))]
+    else:
+        blocks = split(_shaped(W, (heads * out, width)), heads, axis=0)
+        parts = [linear(part, block) for part, block in zip(split(x, heads), blocks, strict=True)]
+    y = concat(parts) if heads > 1 else parts[0]
+    return y if b is None else y + b
 
 
 Pairs = int | tuple[int, int]  # (height, width), or one number for both
@@ -214,4 +254,4 @@ def dropout(x: Value, ratio: float = 0.5) -> Value:
     return apply(Dropout(share, next(inner_trace(x).root.draws)), x)
 
 
-__all__ = ["ave_pool", "conv", "dropout", "einsum", "embed", "matmul", "max_pool", "outer"]
+__all__ = ["ave_pool", "block_linear", "conv", "dropout", "einsum", "embed", "matmul", "max_pool", "outer"]

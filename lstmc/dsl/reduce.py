@@ -1,4 +1,4 @@
-"""Reductions along axes (sum, mean, variance, max, min), layer normalisation, and losses and metrics."""
+"""Reductions along axes (sum, mean, variance, max, min), normalisation, heads, and losses and metrics."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import reduce
 from math import prod
 from typing import Any, overload
 
-from lstmc.dsl.dims import whole_number
+from lstmc.dsl.dims import Size, whole_number
 from lstmc.dsl.elementwise import maximum, minimum
 from lstmc.dsl.function import function
-from lstmc.dsl.op import axis_of, check_values, number_of, whole_number_of, word_of
+from lstmc.dsl.op import axis_of, check_value, check_values, number_of, size_of, whole_number_of, word_of
 from lstmc.dsl.trace import origin
 from lstmc.dsl.value import Value, apply, described
 from lstmc.errors import DslError, ShapeError
@@ -126,24 +126,99 @@ def layer_norm(
     """
     operands = {"x": x} | ({} if gain is None else {"gain": gain}) | ({} if bias is None else {"bias": bias})
     check_values("layer_norm", **operands)
-    least = number_of("layer_norm", "eps", eps, position=None)
-    if least <= 0:
-        raise DslError(
-            f"layer_norm: eps must be greater than 0, found {eps!r}", loc=argument_location(here(), None, "eps")
-        )
+    least = _epsilon("layer_norm", eps)
     along = axis_of("layer_norm", axis, x)
     away = x - _mean(x, [along], keepdims=True)
     y = away * (_mean(away * away, [along], keepdims=True) + least) ** -0.5
     if gain is not None:
-        y = y * _along("gain", gain, x, along)
-    return y if bias is None else y + _along("bias", bias, x, along)
+        y = y * _along("layer_norm", "gain", gain, x, along)
+    return y if bias is None else y + _along("layer_norm", "bias", bias, x, along)
 
 
-def _along(name: str, value: Value, x: Value, axis: int) -> Value:
+@function
+def rms_norm(x: Value, gain: Value | None = None, *, eps: float = 1e-5, axis: int = -1) -> Value:
+    """x / sqrt(mean(x * x) + eps) along ``axis``, times ``gain``, which is an array of that axis.
+
+    Zhang and Sennrich 2019, arXiv:1910.07467.
+    """
+    check_values("rms_norm", **({"x": x} | ({} if gain is None else {"gain": gain})))
+    along, least = axis_of("rms_norm", axis, x), _epsilon("rms_norm", eps)
+    y = x * (_mean(x * x, [along], keepdims=True) + least) ** -0.5
+    return y if gain is None else y * _along("rms_norm", "gain", gain, x, along)
+
+
+@function
+def l2_norm(x: Value, *, eps: float = 1e-6, axis: int = -1) -> Value:
+    """x / sqrt(sum(x * x) + eps) along ``axis``: a vector of length 1, or of length 0 where x is 0."""
+    check_values("l2_norm", x=x)
+    along, least = axis_of("l2_norm", axis, x), _epsilon("l2_norm", eps)
+    return x * (_reduced(Sum, x * x, [along], keepdims=True) + least) ** -0.5
+
+
+@function
+def group_norm(
+    x: Value, groups: Size, gain: Value | None = None, bias: Value | None = None, *, eps: float = 1e-5
+) -> Value:
+    """(x - mean) / sqrt(var + eps) of each of ``groups`` parts of the last axis, times ``gain``, plus ``bias``.
+
+    Wu and He 2018, arXiv:1803.08494; of the heads of a cell each is a group. ``gain`` and ``bias`` are arrays of the
+    whole axis.
+    """
+    for position, (name, value) in enumerate((("x", x), ("groups", None), ("gain", gain), ("bias", bias))):
+        if name == "x" or value is not None:
+            check_value("group_norm", value, position, name)
+    parts, last = _heads("group_norm", "groups", x, groups), x.type.rank - 1
+    y = merge_heads(layer_norm(split_heads(x, parts), eps=_epsilon("group_norm", eps)))
+    if gain is not None:
+        y = y * _along("group_norm", "gain", gain, x, last)
+    return y if bias is None else y + _along("group_norm", "bias", bias, x, last)
+
+
+@function
+def split_heads(x: Value, heads: Size) -> Value:
+    """The last axis of x as ``heads`` equal parts: [..., heads * K] gives [..., heads, K]."""
+    check_values("split_heads", x=x)
+    parts = _heads("split_heads", "heads", x, heads)
+    return apply(Reshape((*x.shape[:-1], parts, x.shape[-1] // parts)), x)
+
+
+@function
+def merge_heads(x: Value) -> Value:
+    """The last two axes of x as one, the inverse of ``split_heads``: [..., heads, K] gives [..., heads * K]."""
+    check_values("merge_heads", x=x)
+    if x.type.rank < 2:
+        raise ShapeError(
+            f"merge_heads: x must have two axes or more: x is {x.type}", loc=here(), notes=(f"x is {origin(x)}",)
+        )
+    return apply(Reshape((*x.shape[:-2], x.shape[-2] * x.shape[-1])), x)
+
+
+def _heads(function: str, name: str, x: Value, heads: Size) -> int:
+    """The number of equal parts of the last axis."""
+    count = size_of(x, heads)
+    if not x.shape or count < 1 or x.shape[-1] % count:
+        raise ShapeError(
+            f"{function}: the last axis of x must have a multiple of {name} = {count} elements: x is {x.type}",
+            loc=here(),
+            notes=(f"x is {origin(x)}",),
+        )
+    return count
+
+
+def _epsilon(function: str, eps: float) -> float:
+    least = number_of(function, "eps", eps, position=None)
+    if least <= 0:
+        raise DslError(
+            f"{function}: eps must be greater than 0, found {eps!r}", loc=argument_location(here(), None, "eps")
+        )
+    return least
+
+
+def _along(function: str, name: str, value: Value, x: Value, axis: int) -> Value:
     """An array of one axis, lined up with an axis of x."""
     if value.shape != x.shape[axis : axis + 1]:
         raise ShapeError(
-            f"layer_norm: {name} must have the {x.shape[axis]} elements of axis {axis} of x: {name} is {value.type},"
+            f"{function}: {name} must have the {x.shape[axis]} elements of axis {axis} of x: {name} is {value.type},"
             f" x is {x.type}",
             loc=here(),
             notes=(f"{name} is {origin(value)}", f"x is {origin(x)}"),
@@ -256,12 +331,17 @@ def _ignored(function: str, label: int | None) -> int | None:
 __all__ = [
     "accuracy",
     "euclidean_loss",
+    "group_norm",
+    "l2_norm",
     "layer_norm",
     "max",
     "mean",
+    "merge_heads",
     "min",
+    "rms_norm",
     "sigmoid_cross_entropy_loss",
     "softmax_loss",
+    "split_heads",
     "sum",
     "var",
 ]

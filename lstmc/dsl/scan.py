@@ -27,7 +27,7 @@ from lstmc.dsl.valid import keep, masked, valid_mask
 from lstmc.dsl.value import Value, described, inner_trace
 from lstmc.errors import DimError, DslError, ShapeError
 from lstmc.ir import Builder, Scan
-from lstmc.ops import Add, Arg, Constant, Full, Input, IntegerRange, Leaf, Role
+from lstmc.ops import Add, Arg, Constant, Full, Input, IntegerRange, Leaf, Role, Values
 from lstmc.source import SrcLoc, argument_location, here
 from lstmc.text import by_identifier
 
@@ -293,11 +293,16 @@ class _Scanner:
             if name in init:
                 found[name] = init[name]
                 continue
+            first = f"{name}_first" if f"{name}_0" in self.cell.params else f"{name}_0"  # a parameter keeps its name
+            if isinstance(declared.fill, Values) and not self.options.carry:
+                numbers = self.trace.root.constant(declared.fill, f"{title}/{first}", declared.loc)
+                found[name] = self._first(name, Value(self.trace, numbers))
+                continue
             shape = declared_shape(self.bound, self.use, name)
             op: Leaf = Full(shape) if declared.fill is None else Input(shape, declared.fill)
             if self.options.carry:
                 op = Input(shape, Constant(0))
-            (ref,) = self.trace.builder.add(op, names=(f"{title}/{name}_0",), loc=declared.loc)
+            (ref,) = self.trace.builder.add(op, names=(f"{title}/{first}",), loc=declared.loc)
             found[name] = Value(self.trace, ref)
         return found
 

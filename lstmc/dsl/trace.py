@@ -252,6 +252,13 @@ class ModelTrace(Trace):
         self.titles.add(name)
         return name
 
+    def constant(self, fill: Values, name: str, loc: SrcLoc | None) -> Ref:
+        """The parameter with these fixed numbers: one of the model for all places that have them."""
+        if fill not in self.constants:
+            (ref,) = self.builder.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,), loc=loc)
+            self.constants[fill] = ref
+        return self.constants[fill]
+
 
 def _operand_name(op: Op, slot: int) -> str:
     named = op.operands[min(slot, len(op.operands) - 1)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
@@ -323,7 +323,8 @@ def finite(number: Any) -> float:
     except OverflowError:
         value = float("inf")
     if not abs(value) <= LARGEST:
-        raise DslError(f"a scalar must be a finite float32 number, found {reprlib.repr(number)}", loc=here())
+        hint = ": -1e30 stands for it, whose exp is 0" if value == -inf else ""
+        raise DslError(f"a scalar must be a finite float32 number, found {reprlib.repr(number)}{hint}", loc=here())
     return value
 
 
@@ -362,9 +363,8 @@ def _is_made_of_parameters(value: Value) -> bool:
 def _matrix_product(x: Value, y: Value) -> Value:
     """x @ y: by one product where one of them is a matrix of parameters, else by all products of their elements."""
     if not fit(x.shape, y.shape):
-        hint = (
-            "; a parameter W [out, in] times every row of h is linear(h, W)" if x.type.rank == y.type.rank == 2 else ""
-        )
+        rows = '; a parameter W [out, in] times every row of h is linear(h, W), or einsum("oi,ni->no", W, h)'
+        hint = rows if x.type.rank == y.type.rank == 2 else ""
         raise ShapeError(
             "@: the last axis of x must be as long as the last but one of y, and those before them must fit: x is"
             f" {x.type}, y is {y.type}{hint}",

@@ -19,7 +19,7 @@ from lstmc.dsl.reduce import max
 from lstmc.dsl.trace import open_trace
 from lstmc.dsl.value import Value, apply, described, finite, is_scalar
 from lstmc.errors import DslError, ShapeError
-from lstmc.ops import IntegerRange, Param, RealRange, Reshape, Round, Transpose
+from lstmc.ops import IntegerRange, RealRange, Reshape, Round, Transpose
 from lstmc.source import argument_location, assigned_names, here
 
 
@@ -64,11 +64,9 @@ def const(array: Any) -> Value:
             "const takes an array of one axis or more: write a number as it is", loc=argument_location(loc, 0, "array")
         )
     root = open_trace("const", loc).root
-    if fill not in root.constants:
-        name = root.unique_name(next(iter(assigned_names(loc)), "const"))
-        (ref,) = root.builder.add(Param(fill.shape, fill, 0.0, 0.0), names=(name,), loc=loc)
-        root.constants[fill] = ref
-    return Value(root, root.constants[fill])
+    if fill in root.constants:
+        return Value(root, root.constants[fill])
+    return Value(root, root.constant(fill, root.unique_name(next(iter(assigned_names(loc)), "const")), loc))
 
 
 @function

@@ -64,6 +64,22 @@ def test_what_it_means() -> None:
     np.testing.assert_allclose(forward(net.graph(), {"x": x}, weights).outputs["y"], wanted, rtol=1e-12)
 
 
+def test_a_state_starts_at_an_array_and_a_parameter_keeps_its_name_beside_it() -> None:
+    @cell
+    def c(x: Any = Input(2, 3), h: Any = State(2, 3, fill=V), k: Any = State(2, 3, fill=A[:2]), *, h_0: Any = Param(3)):
+        return x * h_0 + h + k, {"h": 2 * h, "k": x}
+
+    @model
+    def starts(x: Any = Input(2, 2, 3)) -> Any:
+        return {"y": scan(c(), x)[0]}
+
+    graph = starts.graph()
+    assert list(parameters(graph)) == ["c/h_first", "c/k_0", "c/h_0"]
+    x, h, k = np.ones((2, 2, 3)), np.array(V), A[:2].astype(np.float32).astype(float)
+    found = forward(graph, {"x": x}, check_weights({"c/h_0": np.full(3, 0.5)}, graph, "net")).outputs["y"]
+    np.testing.assert_allclose(found, [0.5 + h + k, np.tile(1.5 + 2 * h, (2, 1))], rtol=1e-6)
+
+
 def test_the_text_is_exact() -> None:
     graph = net.graph()
     assert parse_graph(print_graph(graph)) == graph

@@ -58,6 +58,11 @@ X, V, W = (
         ("z = elu(X, «alpha=X»)", "DslError: elu: alpha must be a number, found a Value", ()),
         ("z = «elu(X, math.inf)»", "DslError: a scalar must be a finite float32 number, found inf", ()),
         ("z = power(X, «X»)", "DslError: power: exponent must be a number, found a Value", ()),
+        (
+            "z = «where(X, X, -math.inf)»",
+            "DslError: a scalar must be a finite float32 number, found -inf: -1e30 stands for it, whose exp is 0",
+            (),
+        ),
         ("z = «power(X, math.nan)»", "DslError: a scalar must be a finite float32 number, found nan", ()),
         ("z = abs(«[X]»)", "DslError: abs takes Values, found list [<Value %X: f32[3,2,5]>]", ()),
         ("z = «sum(X, 0, axis=1)»", "DslError: sum takes one axis, found two", ()),

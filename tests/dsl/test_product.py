@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import block_diag
 
 import lstmc
 from lstmc import Input, Param, model
@@ -60,11 +61,31 @@ def test_outer_is_each_element_times_each(x: tuple[int, ...], y: tuple[int, ...]
         ("a,a->", (4,), (4,)),
         ("ab,ab->ab", (3, 4), (3, 4)),
         ("abc,d->cad", (2, 1, 4), (3,)),
+        ("abc,abc->b", (2, 3, 4), (2, 3, 4)),
+        ("abc,cb->a", (2, 3, 4), (4, 3)),
     ],
 )
 def test_einsum_is_numpys(specification: str, x: tuple[int, ...], y: tuple[int, ...]) -> None:
     found, (a, b) = computed(lambda a, b: lstmc.einsum(specification, a, b), x, y)
     wanted = np.einsum(specification, a, b)
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("specification", "shapes"),
+    [
+        ("abc->cab", [(2, 3, 4)]),
+        ("abc->b", [(2, 3, 4)]),
+        ("ab->", [(2, 3)]),
+        ("na,ab,nb->n", [(2, 3), (3, 4), (2, 4)]),
+        ("nhk,hkv,nhv->nh", [(2, 3, 4), (3, 4, 5), (2, 3, 5)]),
+        ("a,b,c->cab", [(2,), (3,), (4,)]),
+    ],
+)
+def test_einsum_takes_any_number_of_values(specification: str, shapes: list[tuple[int, ...]]) -> None:
+    found, arrays = computed(lambda *values: lstmc.einsum(specification, *values), *shapes)
+    wanted = np.einsum(specification, *arrays)
     assert found.shape == wanted.shape
     np.testing.assert_allclose(found, wanted, rtol=1e-12)
 
@@ -86,8 +107,16 @@ def test_a_matrix_that_is_a_parameter_is_multiplied_by_one_linear() -> None:
     np.testing.assert_allclose(found["c"], arrays["W"] @ arrays["h"])
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+def test_block_linear_is_by_a_block_diagonal_matrix(heads: int) -> None:
+    shapes = (2, heads * 4), (heads, 5, 4), (heads * 5,)
+    found, (x, W, b) = computed(lambda x, W, b: lstmc.block_linear(x, W, b), *shapes)
+    np.testing.assert_allclose(found, x @ block_diag(*W).T + b, rtol=1e-12)
+
+
 X = "x is X: input [T, N, D], declared at user.py:6"
-SEE = 'einsum takes the letters of the axes of two values and of the result, as in "nab,nb->na", found'
+VALUES = tuple(X.replace("x is", f"value {number} is") for number in (1, 2))
+SEE = 'einsum takes the letters of the axes of each value and of the result, as in "nab,nb->na", found'
 
 
 @pytest.mark.parametrize(
@@ -101,31 +130,32 @@ SEE = 'einsum takes the letters of the axes of two values and of the result, as 
         ),
         ("z = matmul(X, «3»)", "DslError: matmul takes Values, found int 3", ()),
         ("z = «X @ 3»", "DslError: @ takes Values on both sides, found int 3", ()),
+        (
+            "z = «block_linear(X, X)»",
+            "ShapeError: block_linear: W must be [heads, out, in], and the last axis of x have heads * in elements:"
+            " x is f32[3,2,5], W is f32[3,2,5]",
+            (X, X.replace("x is", "W is")),
+        ),
         ("z = «outer(X, sum(X))»", "ShapeError: outer: y must have an axis or more: y is f32[]", ()),
         ("z = einsum(«'ab'», X, X)", f"DslError: {SEE} str 'ab'", ()),
         ("z = einsum(«X», X, 'ab')", f"DslError: {SEE} a Value", ()),
-        ("z = einsum('tnd,d->t', X, «3»)", "DslError: einsum takes two Values, found int 3", ()),
+        ("z = einsum('tnd,d->t', X, «3»)", "DslError: einsum takes Values, found int 3", ()),
         (
             "z = «einsum('nd,d->n', X, X)»",
             "ShapeError: einsum: 'nd' must have one letter for each axis, and each once: found f32[3,2,5]",
             ("found X: input [T, N, D], declared at user.py:6",),
         ),
-        (
-            "z = «einsum('tnd,tnd->t', X, X)»",
-            "ShapeError: einsum: one axis is summed at most, found n, d: sum the others before or after: x is"
-            " f32[3,2,5], y is f32[3,2,5]",
-            (X, "y is X: input [T, N, D], declared at user.py:6"),
-        ),
+        ("z = «einsum('tnd,d->t', X)»", "DslError: einsum: 'tnd,d->t' is of 2 values, found 1", ()),
         (
             "z = «einsum('tnd,ndt->tn', X, X)»",
-            "ShapeError: einsum: axis t has 3 elements in x, 5 in y: x is f32[3,2,5], y is f32[3,2,5]",
-            (X, "y is X: input [T, N, D], declared at user.py:6"),
+            "ShapeError: einsum: axis n has 2 elements and 3: found f32[3,2,5], f32[3,2,5]",
+            VALUES,
         ),
         (
             "z = «einsum('tnd,tnd->tnk', X, X)»",
-            "ShapeError: einsum: each letter of the result 'tnk' must be there once, and be an axis of x or y: x is"
-            " f32[3,2,5], y is f32[3,2,5]",
-            (X, "y is X: input [T, N, D], declared at user.py:6"),
+            "ShapeError: einsum: each letter of the result 'tnk' must be there once, and be an axis of a value: found"
+            " f32[3,2,5], f32[3,2,5]",
+            VALUES,
         ),
     ],
 )

@@ -48,6 +48,30 @@ def test_layer_norm_is_along_any_axis(axis: int) -> None:
     np.testing.assert_allclose(found, normalized(x, gain, np.mean), rtol=1e-12)
 
 
+def test_norms_of_roots_are_pytorchs() -> None:
+    found, (x, gain) = computed(lambda x, g: lstmc.rms_norm(x, g, eps=1e-3), (3, 4, 5), (5,))
+    wanted = torch.nn.functional.rms_norm(torch.from_numpy(x), (5,), torch.from_numpy(gain), 1e-3).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    found, (x,) = computed(lambda x: lstmc.l2_norm(x, axis=1, eps=1e-12), (3, 4, 5))
+    wanted = torch.nn.functional.normalize(torch.from_numpy(x), dim=1).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_group_norm_is_pytorchs() -> None:
+    found, (x, gain, bias) = computed(lambda x, g, b: lstmc.group_norm(x, 3, g, b), (4, 6), (6,), (6,))
+    wanted = torch.nn.functional.group_norm(
+        *(torch.from_numpy(a) for a in (x,)), 3, *map(torch.from_numpy, (gain, bias))
+    )
+    np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-12)
+
+
+def test_heads_are_parts_of_the_last_axis() -> None:
+    found, (x,) = computed(lambda x: lstmc.split_heads(x, 3), (2, 6))
+    np.testing.assert_array_equal(found, x.reshape(2, 3, 2))
+    found, (x,) = computed(lstmc.merge_heads, (2, 3, 2))
+    np.testing.assert_array_equal(found, x.reshape(2, 6))
+
+
 X = "x is X: input [T, N, D], declared at user.py:6"
 
 
@@ -78,6 +102,13 @@ X = "x is X: input [T, N, D], declared at user.py:6"
             (),
         ),
         ("z = layer_norm(X, «3»)", "DslError: layer_norm takes Values, found int 3", ()),
+        ("z = rms_norm(X, «eps=0»)", "DslError: rms_norm: eps must be greater than 0, found 0", ()),
+        ("z = group_norm(X, 5, «3»)", "DslError: group_norm takes Values, found int 3", ()),
+        (
+            "z = «split_heads(X, 2)»",
+            "ShapeError: split_heads: the last axis of x must have a multiple of heads = 2 elements: x is f32[3,2,5]",
+            (X,),
+        ),
         ("z = layer_norm(X, «eps=0»)", "DslError: layer_norm: eps must be greater than 0, found 0", ()),
         (
             "z = «layer_norm(X, X[0, 0], axis=1)»",
