@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from math import ceil
 
 from lstmc.api.models import ModelSource
+from lstmc.api.options import Solver, TrainingOptions
 from lstmc.backend import Backend, Compiled, RankPart, Ranks, TrainsByRanks, require
-from lstmc.data.checks import BATCH, Axes
-from lstmc.data.run_data import RunData, fed_graph
-from lstmc.errors import Argument, TrainingError
+from lstmc.data import sizes_of_data
+from lstmc.data.checks import BATCH, Axes, batch_axes
+from lstmc.data.run_data import Data, RunData, fed_graph, read_data, run_data
+from lstmc.errors import Argument, DataError, TrainingError
 from lstmc.ir import Graph
 from lstmc.ops import Input
 from lstmc.pipeline import compile_graph
@@ -29,6 +32,46 @@ class FittedData:
     graph: Graph
     sizes: Mapping[str, int]
     run_data: RunData
+
+
+def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> FittedData:
+    """Fit a model and its data to each other: read the data, and trace the model at the sizes that they show.
+
+    Raises :class:`~lstmc.errors.DataError` for data that do not fit.
+    """
+    axes, arrays = batch_axes(source.model, options.batch), read_data(data)
+    shown = sizes_of_data(source.model, axes, arrays, options.sizes)
+    sizes = {**options.sizes, **shown}
+    graph = source.graph(sizes)
+    split = (options.test_data, options.test_split, options.seed, options.shuffle)
+    try:
+        fitted = run_data(training_graph(graph), axes, data, *split, arrays)
+    except DataError as error:
+        listed = ", ".join(f"{name}={size}" for name, size in shown.items())
+        raise error.located(notes=[f"sizes that the data show: {listed}"] if shown else []) from None
+    return FittedData(axes, graph, sizes, fitted)
+
+
+def iterations_of(source: ModelSource, data: Data, options: TrainingOptions) -> int | None:
+    """Return the updates that :func:`train` makes in the epochs of ``options``; None without epochs.
+
+    Raises what it raises for sizes and data.
+    """
+    fitted = fit_data(source, data, options)
+    return None if options.epochs is None else iterations_of_epochs(options.epochs, options.solver, fitted.run_data)
+
+
+def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData) -> int:
+    argument = Argument("epochs", f"{epochs:g}")
+    names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
+    if isinstance(names, list | Mapping) and "max_iter" in names:
+        raise TrainingError(
+            f"{argument} and the solver's max_iter both say how long to train: expected one of them",
+            arguments=(argument,),
+        )
+    if not epochs > 0:
+        raise TrainingError(f"{argument}: expected a number above 0", arguments=(argument,))
+    return ceil(epochs * data.train.rows / data.train.per_batch)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import ceil, prod
+from math import prod
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -15,21 +15,20 @@ from typing import Any, Literal
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, backend_of, bound_weights
 from lstmc.api.net import Net
 from lstmc.api.options import RunOptions, Solver, TrainingOptions
-from lstmc.api.ranks import FittedData, rank_parts, ranks_of
+from lstmc.api.ranks import fit_data, iterations_of_epochs, rank_parts, ranks_of
 from lstmc.api.training_files import solver_settings
 from lstmc.api.verification import png_html
 from lstmc.backend import Backend, Trains, require, target_of
-from lstmc.data import sizes_of_data
-from lstmc.data.checks import Axes, batch_axes
+from lstmc.data.checks import Axes
 from lstmc.data.request import Trained, TrainingRequest
-from lstmc.data.run_data import Data, RunData, data_name, read_data, run_data
-from lstmc.errors import Argument, DataError, TrainingError
+from lstmc.data.run_data import Data, RunData, data_name
+from lstmc.errors import Argument, TrainingError
 from lstmc.files.arrays import npz_bytes
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, flops
 from lstmc.ops import Array, Input
 from lstmc.pipeline import compile_graph
-from lstmc.prepare import deploy_graph, training_graph
+from lstmc.prepare import deploy_graph
 from lstmc.runs.drawing import CURVES, CurveDrawing
 from lstmc.runs.events import RECORD, Event, Progress, Recorder, Started, about_data, record, record_file
 from lstmc.runs.folder import WEIGHTS
@@ -204,7 +203,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
         fitted = fit_data(source, data, options)
         run_data = fitted.run_data
         if options.epochs is not None:
-            updates = _iterations(options.epochs, options.solver, run_data)
+            updates = iterations_of_epochs(options.epochs, options.solver, run_data)
             settings = solver_settings(trainer, settings, {"max_iter": updates})
         deployed = compile_graph(deploy_graph(fitted.graph), backend, target, source.name)
         first_weights = bound_weights(fitted.graph, run.weights, options.seed, backend)
@@ -271,46 +270,6 @@ def started(iterations: int, data: RunData) -> Started:
     if test is None:
         return event
     return replace(event, test_rows=test.rows, test_of=test.of, test_per_batch=test.per_batch)
-
-
-def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> FittedData:
-    """Fit a model and its data to each other: read the data, and trace the model at the sizes that they show.
-
-    Raises :class:`~lstmc.errors.DataError` for data that do not fit.
-    """
-    axes, arrays = batch_axes(source.model, options.batch), read_data(data)
-    shown = sizes_of_data(source.model, axes, arrays, options.sizes)
-    sizes = {**options.sizes, **shown}
-    graph = source.graph(sizes)
-    split = (options.test_data, options.test_split, options.seed, options.shuffle)
-    try:
-        fitted = run_data(training_graph(graph), axes, data, *split, arrays)
-    except DataError as error:
-        listed = ", ".join(f"{name}={size}" for name, size in shown.items())
-        raise error.located(notes=[f"sizes that the data show: {listed}"] if shown else []) from None
-    return FittedData(axes, graph, sizes, fitted)
-
-
-def iterations_of(source: ModelSource, data: Data, options: TrainingOptions) -> int | None:
-    """Return the updates that :func:`train` makes in the epochs of ``options``; None without epochs.
-
-    Raises what it raises for sizes and data.
-    """
-    fitted = fit_data(source, data, options)
-    return None if options.epochs is None else _iterations(options.epochs, options.solver, fitted.run_data)
-
-
-def _iterations(epochs: float, solver: Solver | None, data: RunData) -> int:
-    argument = Argument("epochs", f"{epochs:g}")
-    names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
-    if isinstance(names, list | Mapping) and "max_iter" in names:
-        raise TrainingError(
-            f"{argument} and the solver's max_iter both say how long to train: expected one of them",
-            arguments=(argument,),
-        )
-    if not epochs > 0:
-        raise TrainingError(f"{argument}: expected a number above 0", arguments=(argument,))
-    return ceil(epochs * data.train.rows / data.train.per_batch)
 
 
 def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:

@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from lstmc.backend import Backend
 
 
-def cells(incomplete: str) -> Iterator[str]:
+def complete_cells(incomplete: str) -> Iterator[str]:
     """For ``--cell``: the library's, and those of packages."""
     return _beginning(library_names(), incomplete)
 
 
-def backends(incomplete: str) -> Iterator[str]:
+def complete_backends(incomplete: str) -> Iterator[str]:
     """For ``--backend``."""
     return _beginning(lstmc.backend.find_backends(), incomplete)
 
 
-def targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+def complete_targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """For ``--target``: those of the backend that was typed before it, each with what it is for."""
     with suppress(LstmcError):
         told = _backend(context).targets
         yield from ((name, one_line(told[name])) for name in _beginning(told, incomplete))
 
 
-def forms(context: typer.Context, incomplete: str) -> Iterator[str]:
+def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
     """For ``--form``: those of the target that was typed before it, or of the backend's first one."""
     with suppress(LstmcError):
         backend = _backend(context)
@@ -46,14 +46,14 @@ def forms(context: typer.Context, incomplete: str) -> Iterator[str]:
         yield from _beginning(backend.forms(target) if isinstance(backend, lstmc.backend.Tunes) else (), incomplete)
 
 
-def passes(context: typer.Context, incomplete: str) -> Iterator[str]:
+def complete_passes(context: typer.Context, incomplete: str) -> Iterator[str]:
     """For ``--after``: those that the target's models go through."""
     with suppress(LstmcError):
         names = lstmc.api.pass_names(context.params.get("target"), _backend(context), context.params.get("form"))
         yield from _beginning(names, incomplete)
 
 
-def places(context: typer.Context, incomplete: str) -> Iterator[str]:
+def complete_places(context: typer.Context, incomplete: str) -> Iterator[str]:
     """For ``--on``: the interpreter, and what the backend runs its nets in."""
     with suppress(LstmcError):
         backend = _backend(context)

@@ -11,7 +11,7 @@ import typer
 
 import lstmc
 from lstmc.catalog import CELLS, entry_of, group_of, library_names
-from lstmc.cli import completion
+from lstmc.cli.completion import complete_cells
 from lstmc.cli.console import Form, out, renamed, said, table
 from lstmc.cli.options import BackendOption, SizesOption, parse_sizes
 from lstmc.errors import DslError, PluginError
@@ -23,7 +23,7 @@ WIDEST = 19  # of the names of lstmc's own cells
 def cells_command(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Show these cells whole.", autocompletion=completion.cells),
+        typer.Argument(metavar="[NAME]...", help="Show these cells whole.", autocompletion=complete_cells),
     ] = None,
     sizes: SizesOption = None,
     backend: BackendOption = None,

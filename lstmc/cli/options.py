@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import lstmc
-from lstmc.cli import completion
+from lstmc.cli.completion import (
+    complete_backends,
+    complete_cells,
+    complete_forms,
+    complete_passes,
+    complete_places,
+    complete_targets,
+)
 from lstmc.cli.console import err
 from lstmc.errors import BackendError, DimError, ModelFileError
 from lstmc.text import did_you_mean
@@ -113,7 +120,7 @@ FileArgument = Annotated[
 CellOption = Annotated[
     str | None,
     typer.Option(
-        "--cell", metavar="NAME", help="Take this library cell instead of a file.", autocompletion=completion.cells
+        "--cell", metavar="NAME", help="Take this library cell instead of a file.", autocompletion=complete_cells
     ),
 ]
 SizesOption = Annotated[
@@ -156,7 +163,7 @@ PlacesOption = Annotated[
         metavar="RUNTIME",
         help="Run the net in interpreter, caffe-cpu, caffe-gpu, onnx-cpu, opencv or another runtime that `lstmc doctor`"
         " lists. Repeatable. Default: the interpreter and all of the backend that are available.",
-        autocompletion=completion.places,
+        autocompletion=complete_places,
     ),
 ]
 SeedOption = Annotated[
@@ -188,7 +195,7 @@ AfterOption = Annotated[
         "--after",
         metavar="PASS",
         help="Stop after this pass: its name, cse:2 for its second run, or its number.",
-        autocompletion=completion.passes,
+        autocompletion=complete_passes,
     ),
 ]
 PhaseOption = Annotated[
@@ -206,7 +213,7 @@ BackendOption = Annotated[
         "--backend",
         metavar="NAME",
         help="Write for caffe, onnx or another backend of `lstmc targets`. Default: the target's.",
-        autocompletion=completion.backends,
+        autocompletion=complete_backends,
     ),
 ]
 ChoicesOption = Annotated[
@@ -225,7 +232,7 @@ WriterOption = Annotated[
         "--backend",
         metavar="NAME",
         help="Read the net by this backend. Default: the one that wrote it.",
-        autocompletion=completion.backends,
+        autocompletion=complete_backends,
         rich_help_panel=ADVANCED,
     ),
 ]
@@ -235,7 +242,7 @@ TargetOption = Annotated[
         "--target",
         metavar="NAME",
         help="Write for this target, as opencv or rknn; `lstmc targets` lists them.",
-        autocompletion=completion.targets,
+        autocompletion=complete_targets,
     ),
 ]
 SolverOption = Annotated[
@@ -268,7 +275,7 @@ FormOption = Annotated[
         "--form",
         metavar="NAME",
         help="Write another variant of the net, one that --tune lists.",
-        autocompletion=completion.forms,
+        autocompletion=complete_forms,
         rich_help_panel=ADVANCED,
     ),
 ]
