@@ -11,8 +11,8 @@ from math import ceil
 from lstmc.api.models import ModelSource
 from lstmc.api.options import Solver, TrainingOptions
 from lstmc.backend import Backend, Compiled, RankPart, Ranks, TrainsByRanks, require
-from lstmc.data import sizes_of_data
-from lstmc.data.checks import BATCH, Axes, batch_axes
+from lstmc.data import batch_axes, sizes_of_data
+from lstmc.data.checks import BATCH, Axes
 from lstmc.data.run_data import Data, RunData, fed_graph, read_data, run_data
 from lstmc.errors import Argument, DataError, TrainingError
 from lstmc.ir import Graph
