@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from lstmc.cache import check_private, foreign, private_folder
+from lstmc.files.cache import check_private, foreign, private_folder
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import source
 from lstmc_caffe.install import layer_compiler

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from lstmc.cli.console import said, standard_output
-from lstmc.cli.flags import Command, Group
+from lstmc.cli.commands import Command, Group
 from lstmc.cli.output_options import speaking
 from lstmc.cli.wording import error_text, unknown_option
 from lstmc.errors import LstmcError
@@ -60,7 +60,7 @@ COMMANDS: Mapping[str, Entry] = {
     "sweep": Entry("sweep", "sweep_command", TRAIN, waits=False),
     "run": Entry("run", "run_command", TRAIN),
     "report": Entry("report", "report_command", TRAIN, tables=False),
-    "show": Entry("show", "show_command", INSPECT, tables=False),
+    "show": Entry("graphs", "show_command", INSPECT, tables=False),
     "draw": Entry("draw", "draw_command", INSPECT, tables=False),
     "lint": Entry("lint", "lint_command", INSPECT),
     # an example's, and old names

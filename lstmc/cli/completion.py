@@ -13,7 +13,7 @@ import typer
 
 import lstmc
 from lstmc.catalog import library_names
-from lstmc.cli.flags import one_line
+from lstmc.cli.commands import one_line
 from lstmc.errors import LstmcError
 
 if TYPE_CHECKING:

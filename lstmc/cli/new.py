@@ -9,7 +9,7 @@ import typer
 
 from lstmc.cli.console import out, table
 from lstmc.files.output import write_files
-from lstmc.start import start_files
+from lstmc.cli.start_files import start_files
 
 
 def new_command(

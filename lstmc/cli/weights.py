@@ -9,7 +9,7 @@ import typer
 
 from lstmc.api import trained_weights
 from lstmc.cli.console import renamed
-from lstmc.cli.flags import Command, Group
+from lstmc.cli.commands import Command, Group
 from lstmc.cli.options import WriterOption
 from lstmc.cli.output_options import speaking
 from lstmc.cli.run import print_saved_weights

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from lstmc.cli import app
-from lstmc.cli.flags import ELSEWHERE
+from lstmc.cli.commands import ELSEWHERE
 from tests.cli.conftest import LSTMC
 
 WIDTH = 80 - 4  # of a terminal, less the margins of help

@@ -21,7 +21,7 @@ from typing import Self
 
 import platformdirs
 
-from lstmc.cache import check_private, private_folder
+from lstmc.files.cache import check_private, private_folder
 from lstmc.errors import BackendError
 from lstmc_caffe.fused.code import Source
 from lstmc_caffe.fused.memory import header

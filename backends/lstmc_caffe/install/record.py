@@ -14,7 +14,7 @@ from typing import Annotated
 import platformdirs
 from pydantic import Field
 
-from lstmc.cache import foreign
+from lstmc.files.cache import foreign
 from lstmc.files.json_file import NotExpected, read_json
 from lstmc_caffe.install.recipe import CPU, EMULATED, Platform, Recipe, cuda_recipe, libraries
 

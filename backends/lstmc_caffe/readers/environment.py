@@ -15,7 +15,7 @@ from typing import Protocol
 
 import platformdirs
 
-from lstmc.cache import check_private, private_folder
+from lstmc.files.cache import check_private, private_folder
 from lstmc.errors import BackendError
 from lstmc_caffe.readers.known import Environment, Reader
 
