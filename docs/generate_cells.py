@@ -13,7 +13,7 @@ from docs.step_equations import equations
 from lstmc.api import library_cell
 from lstmc.api.installed import refusal, targets_written
 from lstmc.backend import load_backend, load_cell
-from lstmc.catalog import GROUPS
+from lstmc.plugins import GROUPS
 
 PAGE = Path(__file__).with_name("cells.md")
 TARGETS = PAGE.parents[1] / "lstmc" / "cells" / "targets.json"

@@ -9,8 +9,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from lstmc.files.cache import check_private, foreign, private_folder
 from lstmc.errors import BackendError
+from lstmc.files.cache import check_private, foreign, private_folder
 from lstmc_caffe.fused.code import source
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.layer_compiler import keep, library

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lstmc import errors
-from lstmc.cli.wording import MENDS
+from lstmc.cli.console import MENDS
 from lstmc.errors import Argument, DimError, DslError, LstmcError, Mend, ShapeError, TrainingError, size_argument
 from lstmc.source import SrcLoc
 

@@ -15,12 +15,10 @@ from lstmc.api.installed import LibraryCell, ListedTarget, check_sizes, findings
 from lstmc.api.models import AnyModel, Phase, trained_weights, widest_phase, writer_of
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions, RunOptions, TrainingOptions
-from lstmc.api.running import Stream, place
+from lstmc.api.running import Stream, Verification, place
 from lstmc.api.saved import SavedNet, load
-from lstmc.api.steering import training
 from lstmc.api.training_files import export_training, training_files, why_not_trained
-from lstmc.api.training_run import Run, train, train_model
-from lstmc.api.verification import Verification
+from lstmc.api.training_run import Run, train, train_model, training
 
 __all__ = [
     "AnyModel",

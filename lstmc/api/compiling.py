@@ -24,8 +24,7 @@ from lstmc.api.models import (
 )
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions
-from lstmc.api.running import On
-from lstmc.api.verification import Verification
+from lstmc.api.running import On, Verification
 from lstmc.backend import LARGER, Backend, Explains, LeavesOpen, Violation, target_of
 from lstmc.errors import Argument, DimError, LstmcError, PassError
 from lstmc.files.output import write_files

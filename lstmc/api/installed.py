@@ -15,12 +15,12 @@ from math import prod
 
 from lstmc.api.models import backend_of
 from lstmc.backend import Backend, Diagnoses, Finding, find_backends, load_backend, load_cell, plugin_faults
-from lstmc.catalog import ELSEWHERE, GROUPS, group_of
 from lstmc.dsl import Cell, CellModel
 from lstmc.dsl.dims import typical_size
 from lstmc.errors import BackendError, DimError, PluginError
 from lstmc.ir import Graph, Scan, flops, print_graph
 from lstmc.pipeline import compile_graph
+from lstmc.plugins import ELSEWHERE, GROUPS, group_of
 from lstmc.text import nearest_or_all
 from lstmc.version import __version__
 from lstmc.weights import parameters

@@ -13,8 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lstmc.api.models import ModelSource
-from lstmc.api.running import INTERPRETER, Arrays, On, Shape, Stream, by_name, is_gpu, one_place, places, stream_files
-from lstmc.api.verification import Verification, layers_html, verification
+from lstmc.api.running import (
+    INTERPRETER,
+    Arrays,
+    On,
+    Shape,
+    Stream,
+    Verification,
+    by_name,
+    is_gpu,
+    layers_html,
+    one_place,
+    places,
+    stream_files,
+    verification,
+)
 from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
 from lstmc.data import read_arrays
 from lstmc.data.run_data import Data

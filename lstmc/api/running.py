@@ -1,17 +1,178 @@
-"""Run a net: the choice of the runtime (interpreter, Caffe on CPU or GPU), and streams that carry states over steps."""
+"""Run a net: the choice of the runtime, streams that carry states over steps, and verification in every runtime.
+
+Notebooks show the results as HTML.
+"""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
-from lstmc.backend import Backend, Runs, Steps, require
+from lstmc.backend import (
+    Artifact,
+    Backend,
+    Compiled,
+    Executes,
+    Executor,
+    HasReaders,
+    Layer,
+    OnHardware,
+    Runs,
+    RunsTraining,
+    Steps,
+    require,
+)
 from lstmc.errors import Argument, BackendError, DataError
-from lstmc.ops import Array
+from lstmc.ops import Array, Dropout
+from lstmc.text import did_you_mean
+from lstmc.types import shape_text
+from lstmc.verification.differential import InterpreterExecutor, Report, check, check_training
+
+ROWS = 60  # of a table; longer ones have their middle left out
+
+
+def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with a title; of a long one the first and the last rows, and how many are left out."""
+    listed = [list(map(escape, row)) for row in rows]
+    if len(listed) > ROWS:
+        left_out = len(listed) - ROWS
+        listed[ROWS // 2 : ROWS // 2 + left_out] = [[f"&hellip; {left_out} more", *[""] * (len(columns) - 1)]]
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in listed)
+    caption = escape(title).replace("\n", "<br>")
+    return f"<div><b>{caption}</b><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def layers_html(title: str, layers: Iterable[Layer]) -> str:
+    """A net's layers, one a row."""
+    rows = (
+        (
+            *(layer.name, layer.type, ", ".join(layer.bottoms), ", ".join(layer.tops)),
+            ", ".join("?" if shape is None else shape_text(shape) for shape in layer.shapes),
+        )
+        for layer in layers
+    )
+    return table_html(title, ("layer", "type", "bottoms", "tops", "shapes"), rows)
+
+
+def png_html(title: str, png: bytes | None) -> str:
+    """A picture with a title, inside the page itself; the title alone where there is none."""
+    picture = f'<img alt="loss curve" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
+    caption = escape(title).replace("\n", "<br>")
+    return f"<div><b>{caption}</b><br>{picture}</div>"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What :meth:`lstmc.Net.verify` found: a report for each runtime, and why others were not run.
+
+    It is true where everything agrees: ``assert net.verify()``. ``no_hardware`` are those of ``not_run`` whose hardware
+    this machine does not have.
+    """
+
+    reports: tuple[Report, ...]
+    not_run: Mapping[str, str]
+    no_hardware: frozenset[str] = frozenset()
+
+    @property
+    def passed(self) -> bool:
+        """Whether no difference is past its tolerance."""
+        return all(report.passed for report in self.reports)
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __repr__(self) -> str:
+        return f"<lstmc.Verification: {'; '.join(f'{report.executor}: {report.verdict()}' for report in self.reports)}>"
+
+    def __str__(self) -> str:
+        missing = {name: reason for name, reason in self.not_run.items() if name not in self.no_hardware}
+        not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in missing.items()]
+        verdicts = [f"{report.place}: {report.verdict()}" for report in self.reports]
+        return "\n".join([*not_run, *verdicts, *self.remarks])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the comparison cannot show, and why a difference may be no fault of the net's."""
+        return tuple(dict.fromkeys(remark for report in self.reports for remark in report.remarks))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (report.place, d.kind, d.name, f"{d.relative:.1e}", f"{d.tolerance:.0e}", "ok" if d.passed else "PAST")
+            for report in self.reports
+            for d in report.differences
+        ]
+        rows += [
+            (report.place, gap.kind, gap.name, "", "", f"not compared: {gap.reason}")
+            for report in self.reports
+            for gap in report.not_compared
+        ]
+        return table_html(str(self), ("on", "what", "name", "relative", "allowed", ""), rows)
+
+
+def verification(
+    backend: Backend,
+    compiled: Compiled,
+    artifact: Artifact,
+    weights: Mapping[str, Array],
+    on: Sequence[str] | None,
+    seed: int,
+    given: Mapping[str, Array] | None = None,
+) -> Verification:
+    """See :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``given`` are inputs."""
+    executors: list[Executor] = [InterpreterExecutor()]
+    if isinstance(backend, Executes):
+        executors += backend.executors()
+    readers = backend.readers if isinstance(backend, HasReaders) else ()
+    if isinstance(backend, HasReaders):
+        executors += [backend.reader(name) for name in dict.fromkeys(on or ()) if name in readers]
+    try:
+        chosen, not_run = _chosen(executors, on, readers)
+        drops = any(isinstance(node.op, Dropout) for node in compiled.expanded)
+        reports = []
+        for executor in chosen:
+            reports.append(check(compiled, artifact, weights, executor, seed, given))
+            if drops and isinstance(executor, RunsTraining):
+                reports.append(check_training(compiled, artifact, weights, executor, seed, given))
+    finally:
+        for executor in executors:
+            executor.close()
+    special = {executor.name for executor in executors if isinstance(executor, OnHardware) and executor.hardware}
+    return Verification(tuple(reports), not_run, frozenset(special & not_run.keys()))
+
+
+def _chosen(
+    executors: Sequence[Executor], names: Sequence[str] | None, readers: Iterable[str]
+) -> tuple[list[Executor], dict[str, str]]:
+    """The executors asked for, which must all be usable; without a wish every usable one, the others with a reason."""
+    known = {executor.name: executor for executor in executors}
+    for name in names or ():
+        if name not in known:
+            places = list(dict.fromkeys((*known, *readers)))
+            argument, near = Argument("on"), did_you_mean(name, places)
+            raise BackendError(
+                f"{argument} takes one of {', '.join(places)}, found {name!r}{near}", arguments=(argument,)
+            )
+    chosen, not_run = [], {}
+    for executor in [known[name] for name in dict.fromkeys(names)] if names else executors:
+        reason = executor.unavailable()
+        if reason is None and not names and isinstance(executor, OnHardware):
+            reason = executor.emulation()
+        if reason is None:
+            chosen.append(executor)
+        elif names:
+            raise BackendError(f"{executor.name} cannot be used here", notes=reason.splitlines())
+        else:
+            not_run[executor.name] = reason
+    return chosen, not_run
+
 
 INTERPRETER = "interpreter"
 On = str | Sequence[str]  # where a net runs: one place, or several

@@ -12,8 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lstmc.api.models import trained_weights, writer_of
-from lstmc.api.running import On, Stream, by_name, is_gpu, stream_files
-from lstmc.api.verification import layers_html
+from lstmc.api.running import On, Stream, by_name, is_gpu, layers_html, stream_files
 from lstmc.backend import Backend, Layer, LintReport, Lints, ListsLayers, ReadsWeights, Runs, require, target_of
 from lstmc.errors import BackendError, ModelFileError
 from lstmc.files.arrays import AnyArray

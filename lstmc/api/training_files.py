@@ -1,20 +1,130 @@
-"""Write the files that train a net without lstmc, as ``caffe train`` takes them: net, solver settings and data."""
+"""Prepare a training: its solver settings, the parts of a batch for processes, and the files for ``caffe train``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from math import ceil
 from pathlib import Path
 
+from lstmc.api.models import ModelSource
 from lstmc.api.net import Net
-from lstmc.api.options import Solver
-from lstmc.backend import Settings, Trains, require, training_targets
-from lstmc.data import batch_axes
+from lstmc.api.options import Solver, TrainingOptions
+from lstmc.backend import Backend, Compiled, RankPart, Ranks, Settings, Trains, TrainsByRanks, require, training_targets
+from lstmc.data import batch_axes, sizes_of_data
+from lstmc.data.dataset import BATCH, Axes
 from lstmc.data.request import TrainingData
-from lstmc.data.run_data import Data, run_data
-from lstmc.errors import Argument, DataError, ModelFileError
+from lstmc.data.run_data import Data, RunData, fed_graph, read_data, run_data
+from lstmc.errors import Argument, DataError, ModelFileError, TrainingError
 from lstmc.files.output import Content, write_files
+from lstmc.ir import Graph
+from lstmc.ops import Input
 from lstmc.pipeline import compile_graph
-from lstmc.prepare import has_loss, training_graph
+from lstmc.prepare import Counted, has_loss, share_of_loss, training_graph
+
+
+@dataclass(frozen=True)
+class FittedData:
+    """A model and its data, which fit each other.
+
+    ``graph`` is the whole model at ``sizes``, given or shown by the data; ``axes`` are those of its inputs.
+    """
+
+    axes: Mapping[str, Axes]
+    graph: Graph
+    sizes: Mapping[str, int]
+    run_data: RunData
+
+
+def fit_data(source: ModelSource, data: Data, options: TrainingOptions) -> FittedData:
+    """Fit a model and its data to each other: read the data, and trace the model at the sizes that they show.
+
+    Raises :class:`~lstmc.errors.DataError` for data that do not fit.
+    """
+    axes, arrays = batch_axes(source.model, options.batch), read_data(data)
+    shown = sizes_of_data(source.model, axes, arrays, options.sizes)
+    sizes = {**options.sizes, **shown}
+    graph = source.graph(sizes)
+    split = (options.test_data, options.test_split, options.seed, options.shuffle)
+    try:
+        fitted = run_data(training_graph(graph), axes, data, *split, arrays)
+    except DataError as error:
+        listed = ", ".join(f"{name}={size}" for name, size in shown.items())
+        raise error.located(notes=[f"sizes that the data show: {listed}"] if shown else []) from None
+    return FittedData(axes, graph, sizes, fitted)
+
+
+def iterations_of(source: ModelSource, data: Data, options: TrainingOptions) -> int | None:
+    """Return the updates that :func:`train` makes in the epochs of ``options``; None without epochs.
+
+    Raises what it raises for sizes and data.
+    """
+    fitted = fit_data(source, data, options)
+    return None if options.epochs is None else iterations_of_epochs(options.epochs, options.solver, fitted.run_data)
+
+
+def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData) -> int:
+    argument = Argument("epochs", f"{epochs:g}")
+    names = [text.partition("=")[0] for text in solver] if isinstance(solver, list | tuple) else solver
+    if isinstance(names, list | Mapping) and "max_iter" in names:
+        raise TrainingError(
+            f"{argument} and the solver's max_iter both say how long to train: expected one of them",
+            arguments=(argument,),
+        )
+    if not epochs > 0:
+        raise TrainingError(f"{argument}: expected a number above 0", arguments=(argument,))
+    return ceil(epochs * data.train.rows / data.train.per_batch)
+
+
+@contextmanager
+def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks | None]:
+    """The processes that train, ``count`` of them or those of an MPI launcher; None where this one is alone.
+
+    Of a launcher's processes only the first comes to the block; the others end when it leaves it, by SystemExit.
+    Raises :class:`TrainingError` for a count that is none.
+    """
+    if count is not None and count < 1:
+        argument = Argument("ranks", str(count))
+        raise TrainingError(f"{argument}: expected at least one", arguments=(argument,))
+    if count == 1 or (count is None and not isinstance(backend, TrainsByRanks)):
+        yield None
+        return
+    with closing(require(backend, TrainsByRanks).ranks(count, gpu)) as found:
+        yield None if found.count == 1 else found
+
+
+def rank_parts(
+    ranks: int, source: ModelSource, fitted: FittedData, batch: str | None, backend: Backend, target: str
+) -> tuple[RankPart, ...]:
+    """Return a part of the batch for each rank, all of about the same size.
+
+    Raises :class:`TrainingError` where the model does not leave open how large a batch is, where a batch has fewer
+    examples than there are ranks, and where its examples are not apart.
+    """
+    dim, argument = batch or BATCH, Argument("ranks", str(ranks))
+    sizes, axes, graph = fitted.sizes, fitted.axes, fitted.run_data.graph
+    size = next((graph.node(n).op.shape[a.batch] for n, a in axes.items() if a.batch is not None and n in graph), None)  # type: ignore[attr-defined]
+    if size is None or dim not in sizes:
+        raise TrainingError(
+            f"{argument}: expected a batch that can be divided, by a size of {dim} that is given: {graph.name} has no"
+            " input with such an axis",
+            arguments=(argument,),
+        )
+    if size < ranks:
+        raise TrainingError(
+            f"{argument}: a batch has {size} examples, expected at least one for each rank", arguments=(argument,)
+        )
+    counts = [size // ranks + (rank < size % ranks) for rank in range(ranks)]
+    fed = [node.name for node in graph if isinstance(node.op, Input) and node.op.fill is None]
+    made: dict[int, tuple[Compiled, Mapping[str, Counted]]] = {}
+    for count in set(counts):
+        part = fed_graph(training_graph(source.graph({**sizes, dim: count})), fed)
+        share = share_of_loss(graph, part, count / size)
+        made[count] = compile_graph(share.graph, backend, target, source.name), share.counted
+    bounds = pairwise(accumulate(counts, initial=0))
+    return tuple(RankPart(made[stop - start][0], start, stop, made[stop - start][1]) for start, stop in bounds)
 
 
 def solver_settings(backend: Trains, of_model: object | None, given: Solver | None) -> Settings:

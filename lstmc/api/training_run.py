@@ -1,4 +1,4 @@
-"""``lstmc.train``: train a model on data, by one process or several, and follow the run while it trains."""
+"""``lstmc.train`` and ``lstmc.training``: train a model on data, by one process or several, and follow the run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event as Flag
+from threading import Thread
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec
 
 from lstmc.api.models import AnyModel, DimensionSize, ModelSource, Weights, all_sizes, backend_of, bound_weights
 from lstmc.api.net import Net
 from lstmc.api.options import RunOptions, Solver, TrainingOptions
-from lstmc.api.ranks import fit_data, iterations_of_epochs, rank_parts, ranks_of
-from lstmc.api.training_files import solver_settings
-from lstmc.api.verification import png_html
+from lstmc.api.running import png_html
+from lstmc.api.training_files import fit_data, iterations_of_epochs, rank_parts, ranks_of, solver_settings
 from lstmc.backend import Backend, Trains, require, target_of
-from lstmc.data.checks import Axes
+from lstmc.data.dataset import Axes
 from lstmc.data.request import Trained, TrainingRequest
 from lstmc.data.run_data import Data, RunData, data_name
 from lstmc.errors import Argument, TrainingError
@@ -354,3 +356,74 @@ def interruptible(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool
         yield lambda: interrupted
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+Arguments = ParamSpec("Arguments")
+
+
+def yielding(run: Callable[Arguments, Run]) -> Callable[Arguments, Iterator[Event | Run]]:
+    """A function that takes what ``run`` takes, and yields what it is told, and at last the run itself."""
+
+    def events(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Iterator[Event | Run]:
+        told: SimpleQueue[Event | Run | BaseException] = SimpleQueue()
+        taken, ended = SimpleQueue[None](), Flag()
+        given: dict[str, Any] = dict(kwargs)
+        progress: Callable[[Event], object] = given.pop("progress", None) or (lambda event: None)
+        stop: Callable[[], bool] = given.pop("stop", None) or (lambda: False)
+
+        def tell(event: Event) -> bool:
+            """Hand an event over, and wait until the loop comes back for the next."""
+            enough = progress(event) is True
+            told.put(event)
+            taken.get()
+            return enough
+
+        def work() -> None:
+            watched: dict[str, Any] = {**given, "progress": tell, "stop": lambda: ended.is_set() or stop()}
+            try:
+                told.put(run(*args, **watched))
+            except BaseException as error:  # it is raised where the loop is
+                told.put(error)
+
+        thread = Thread(target=work, name="lstmc.training", daemon=True)
+        thread.start()
+        try:
+            while not isinstance(found := told.get(), Run | BaseException):
+                yield found
+                taken.put(None)
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+        finally:  # the loop is over, or was left: the run ends with a snapshot
+            ended.set()
+            taken.put(None)
+            while thread.is_alive():
+                thread.join(0.05)
+                taken.put(None)  # for what it tells on its way out
+
+    return events
+
+
+training = yielding(train)
+training.__name__ = training.__qualname__ = "training"
+training.__doc__ = """Train as :func:`lstmc.train` does, with the same arguments, and yield each event as it happens;
+the last thing it yields is the :class:`lstmc.Run`.
+
+The training waits while the loop is at an event. A loop that is left, by ``break`` or an error, stops it with a
+snapshot.
+
+>>> import lstmc, tempfile, numpy as np
+>>> from lstmc.runs.events import Updated
+>>> N = lstmc.dims("N")
+>>> @lstmc.model
+... def fits(X=lstmc.Input(N, 3), y=lstmc.Input(N, 1), W=lstmc.Param(1, 3)):
+...     found = lstmc.linear(X, W)
+...     return {"found": found, "loss": lstmc.euclidean_loss(found, y)}
+>>> X = np.random.default_rng(0).normal(size=(40, 3))
+>>> with tempfile.TemporaryDirectory() as folder:
+...     for event in lstmc.training(fits, {"X": X, "y": X @ [[1], [2], [3]]}, N=10, out=folder):
+...         if isinstance(event, Updated) and event.loss < 1:
+...             break
+>>> event.iteration < 100
+True
+"""

@@ -8,6 +8,8 @@ from lstmc.backend.compiled import (
     Finding,
     Layer,
     LintReport,
+    OpenShape,
+    OpenSizes,
     RankPart,
     RunArrays,
     Violation,
@@ -24,7 +26,6 @@ from lstmc.backend.discover import (
     target_of,
     training_targets,
 )
-from lstmc.backend.open_sizes import OpenShape, OpenSizes
 from lstmc.backend.protocols import (
     Backend,
     Builds,

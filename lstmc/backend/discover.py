@@ -7,13 +7,12 @@ from contextlib import suppress
 
 from lstmc.backend.compiled import Finding
 from lstmc.backend.protocols import Backend, Trains, Tunes, lacks
-from lstmc.catalog import CELLS
 from lstmc.dsl import Cell
 from lstmc.errors import Argument, PluginError
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.passes import PassList
 from lstmc.passes.installed import PASSES, installed_passes, load_insertion, with_installed
-from lstmc.plugins import does_not_load, load_point, malformed, offered, the_one
+from lstmc.plugins import CELLS, does_not_load, load_point, malformed, offered, the_one
 from lstmc.text import nearest_or_all
 
 BACKENDS = "lstmc.backends"

@@ -11,10 +11,8 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lstmc.cli.console import said, standard_output
-from lstmc.cli.commands import Command, Group
-from lstmc.cli.output_options import speaking
-from lstmc.cli.wording import error_text, unknown_option
+from lstmc.cli.commands import Command, Group, speaking
+from lstmc.cli.console import error_text, said, standard_output, unknown_option
 from lstmc.errors import LstmcError
 from lstmc.text import plain
 from lstmc.version import __version__
@@ -52,7 +50,7 @@ COMMANDS: Mapping[str, Entry] = {
     "new": Entry("new", "new_command", START),
     "cells": Entry("listing", "cells_command", START),
     "targets": Entry("listing", "targets_command", START),
-    "doctor": Entry("doctor", "doctor_command", START),
+    "doctor": Entry("listing", "doctor_command", START),
     "compile": Entry("compile", "compile_command", COMPILE),
     "convert": Entry("import_model", "convert_command", COMPILE),
     "verify": Entry("verify", "verify_command", COMPILE),
@@ -61,14 +59,14 @@ COMMANDS: Mapping[str, Entry] = {
     "run": Entry("run", "run_command", TRAIN),
     "report": Entry("report", "report_command", TRAIN, tables=False),
     "show": Entry("graphs", "show_command", INSPECT, tables=False),
-    "draw": Entry("draw", "draw_command", INSPECT, tables=False),
+    "draw": Entry("graphs", "draw_command", INSPECT, tables=False),
     "lint": Entry("lint", "lint_command", INSPECT),
     # an example's, and old names
-    "generate": Entry("generate", "generate_command", tables=False, waits=False),
+    "generate": Entry("run", "generate_command", tables=False, waits=False),
     "import": Entry("import_model", "import_command"),
-    "plot": Entry("plot", "plot_command", tables=False),
+    "plot": Entry("report", "plot_command", tables=False),
     "backends": Entry("listing", "backends_command"),
-    "weights": Entry("weights", "weights_app"),
+    "weights": Entry("run", "weights_app"),
 }
 
 

@@ -1,4 +1,7 @@
-"""Where the command line prints: tables and results to standard output, errors to standard error."""
+"""The output of the command line: tables and results on standard output, errors on standard error.
+
+An error of the library names arguments and remedies; the command line words them as its options.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
 from types import MappingProxyType
@@ -18,9 +21,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lstmc.errors import OutputError
+from lstmc.errors import Argument, LstmcError, Mend, OutputError, PassError, VerifyError
 from lstmc.process.status import launched
-from lstmc.text import escaped, plain
+from lstmc.text import did_you_mean, escaped, plain
 
 UNLIMITED = 1_000_000  # what is no terminal gets lines of any length
 
@@ -255,3 +258,64 @@ def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN,
     made = Rows(key, title, columns, texts, styles)
     said.tables.append(made)
     return made
+
+
+MENDS: Mapping[Mend, str] = {
+    Mend.NAME_MANIFEST: "name it with --manifest",
+    Mend.ONE_STEP: "compile it with --step",
+    Mend.OTHER_FOLDER: "choose another folder with -o",
+    Mend.OVERWRITE: "begin again in this folder with --overwrite",
+    Mend.RESUME: "resume it with --resume",
+    Mend.START: "start one without --resume",
+}
+# options that are called otherwise than their argument; a flag takes no value
+OPTIONS = {"out": "-o", "sizes": "-D", "outputs": "--keep", "shapes": "--shape", "language": "--example"}
+FLAGS = ("resume", "overwrite", "step", "gpu", "tune", "recurrent_only")
+
+
+# what other programs call something, and what lstmc has instead
+ELSEWHERE: Mapping[str, str] = {
+    "lr": "--solver base_lr=NUMBER",
+    "learning-rate": "--solver base_lr=NUMBER",
+    "batch-size": "-D N=INT",
+    "iterations": "--solver max_iter=INT",
+    "steps": "--solver max_iter=INT",
+    "optimizer": "--solver type=Adam",
+    "hidden-size": "-D H=INT",
+    "device": "--gpu",
+    "cuda": "--gpu",
+}
+
+SET = (
+    "only train and sweep set the options of a model. To compile it with other values, change the defaults in its file,"
+    " or call lstmc.compile(model.with_options(NAME=VALUE), ...) in Python"
+)
+
+
+def unknown_option(unknown: str, known: Iterable[str], command: str) -> str:
+    """Return what an error says of an option that the command does not have: the option meant, or what to do."""
+    name = unknown.lstrip("-").replace("_", "-")
+    if name == "set":
+        return f": {SET}"
+    training = command in ("train", "sweep")
+    if training and name in ELSEWHERE:
+        return f"\nWrite {ELSEWHERE[name]}."
+    near = did_you_mean(name, [one.lstrip("-") for one in known]).replace("mean ", "mean --")
+    if near or not training:
+        return near
+    return f"\nWrite --solver {name.replace('-', '_')}=VALUE for a setting of the solver, -D NAME=INT for a size."
+
+
+def option(argument: Argument) -> str:
+    """``--test-split 0.5`` for ``test_split=0.5``, ``-D T=3`` for the size ``T=3``."""
+    name = OPTIONS.get(argument.name, f"--{argument.name.replace('_', '-')}")
+    if argument.name == "sizes":  # of several dimensions
+        return " ".join(f"{name} {size}" for size in argument.value.split())
+    return name if argument.name in FLAGS or not argument.value else f"{name} {argument.value}"
+
+
+def error_text(error: LstmcError, verbose: bool = False) -> str:
+    """What is said of an error: its text, with options for arguments. ``verbose`` adds the notes that were added to it,
+    as where the compiler was; so does a fault of the compiler's own, which is for who mends it."""
+    notes = getattr(error, "__notes__", ()) if verbose or isinstance(error, PassError | VerifyError) else ()
+    return "\n".join((error.text(MENDS, option), *notes))

@@ -1,15 +1,58 @@
-"""``lstmc new``: the first files of something of one's own."""
+"""``lstmc new``: the first files of a cell, a model or a plug-in, which work as they are and whose tests pass.
+
+They are templates, in the folder ``templates``.
+"""
 
 from __future__ import annotations
 
+import keyword
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jinja2
 import typer
 
 from lstmc.cli.console import out, table
+from lstmc.errors import StartError
 from lstmc.files.output import write_files
-from lstmc.cli.start_files import start_files
+from lstmc.text import did_you_mean
+
+TEMPLATES = Path(__file__).parent / "templates"
+STARTS: Mapping[str, Mapping[str, str]] = {
+    "cell": {"{name}.py": "cell.py.j2", "test_{name}.py": "test_cell.py.j2"},
+    "model": {"{name}.py": "model.py.j2", "test_{name}.py": "test_model.py.j2"},
+    "plugin": {
+        "pyproject.toml": "pyproject.toml.j2",
+        "README.md": "README.md.j2",
+        "src/{name}/__init__.py": "cell.py.j2",
+        "tests/test_{name}.py": "test_cell.py.j2",
+    },
+}
+
+
+def start_files(kind: str, name: str, folder: Path) -> dict[str, bytes]:
+    """The contents of the first files, by their paths in ``folder``.
+
+    Raises :class:`StartError` for a kind that is none of :data:`STARTS`, a name that Python takes for none, and a file
+    that is there already.
+    """
+    if kind not in STARTS:
+        raise StartError(f"expected one of {', '.join(STARTS)}, found {kind!r}{did_you_mean(kind, list(STARTS))}")
+    if not name.isidentifier() or keyword.iskeyword(name) or not name.isascii() or name != name.lower():
+        raise StartError(f"expected a name of small letters, digits and _, as my_{kind}, found {name!r}")
+    jinja = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    files = {
+        path.format(name=name): jinja.get_template(template).render(name=name).encode()
+        for path, template in STARTS[kind].items()
+    }
+    there = [str(folder / path) for path in files if os.path.exists(folder / path)]
+    if there:
+        raise StartError(f"{', '.join(there)}: exists already, and no file is overwritten")
+    return files
 
 
 def new_command(

@@ -1,8 +1,9 @@
-"""The arguments that several commands share."""
+"""The options that several commands share, and the names that a shell completes them with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -10,22 +11,66 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 import lstmc
-from lstmc.cli.completion import (
-    complete_backends,
-    complete_cells,
-    complete_forms,
-    complete_passes,
-    complete_places,
-    complete_targets,
-)
+from lstmc.cli.commands import one_line
 from lstmc.cli.console import err
-from lstmc.errors import BackendError, DimError, ModelFileError
+from lstmc.errors import BackendError, DimError, LstmcError, ModelFileError
+from lstmc.plugins import library_names
 from lstmc.text import did_you_mean
 
 if TYPE_CHECKING:
+    import lstmc.verification
     from lstmc.api import Phase
     from lstmc.api.models import ModelSource
     from lstmc.backend import Backend
+
+
+def complete_cells(incomplete: str) -> Iterator[str]:
+    """For ``--cell``: the library's, and those of packages."""
+    return _beginning(library_names(), incomplete)
+
+
+def complete_backends(incomplete: str) -> Iterator[str]:
+    """For ``--backend``."""
+    return _beginning(lstmc.backend.find_backends(), incomplete)
+
+
+def complete_targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
+    """For ``--target``: those of the backend that was typed before it, each with what it is for."""
+    with suppress(LstmcError):
+        told = _backend(context).targets
+        yield from ((name, one_line(told[name])) for name in _beginning(told, incomplete))
+
+
+def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """For ``--form``: those of the target that was typed before it, or of the backend's first one."""
+    with suppress(LstmcError):
+        backend = _backend(context)
+        target = context.params.get("target") or next(iter(backend.targets))
+        yield from _beginning(backend.forms(target) if isinstance(backend, lstmc.backend.Tunes) else (), incomplete)
+
+
+def complete_passes(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """For ``--after``: those that the target's models go through."""
+    with suppress(LstmcError):
+        names = lstmc.api.pass_names(context.params.get("target"), _backend(context), context.params.get("form"))
+        yield from _beginning(names, incomplete)
+
+
+def complete_places(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """For ``--on``: the interpreter, and what the backend runs its nets in."""
+    with suppress(LstmcError):
+        backend = _backend(context)
+        own = [executor.name for executor in backend.executors()] if isinstance(backend, lstmc.backend.Executes) else []
+        yield from _beginning([lstmc.verification.InterpreterExecutor.name, *own], incomplete)
+
+
+def _backend(context: typer.Context) -> Backend:
+    return lstmc.backend.backend_for(context.params.get("backend"), context.params.get("target"))
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> Iterator[str]:
+    yield from (name for name in names if name.startswith(incomplete))
+
 
 Number = TypeVar("Number", int, float)
 

@@ -1,4 +1,4 @@
-"""``lstmc report``: a net as one page of HTML, and the curves of several runs as a diagram."""
+"""``lstmc report``: a net as one page of HTML, and the curves of several runs as a diagram; ``lstmc plot``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from lstmc.api import compile_model, widest_phase
 from lstmc.cli.arguments import TargetArguments, WeightArguments, compile_options
-from lstmc.cli.console import out
+from lstmc.cli.console import out, renamed
 from lstmc.cli.options import CellOption, FormOption, PlacesOption, SizesOption, StepOption, named_model
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
@@ -100,3 +100,22 @@ def report_command(
     out.print(f"wrote {to}", markup=False, soft_wrap=True)
     if not verification.passed:
         raise typer.Exit(1)
+
+
+def plot_command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders that `lstmc train` wrote.")],
+    to: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="A file that ends in .png, .svg or .pdf.")
+    ] = Path("curves.png"),
+) -> None:
+    """Draw the losses of runs, and each test score below them, in one diagram.
+
+    Examples:
+
+    ```console
+    lstmc plot run
+    lstmc plot run1 run2 -o curves.svg
+    ```
+    """
+    renamed("plot", "report RUN... -o FILE")
+    out.print(f"wrote {plot_runs(runs, to)}", markup=False, soft_wrap=True)

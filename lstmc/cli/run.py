@@ -1,26 +1,39 @@
-"""``lstmc run``: a compiled net on arrays from a file."""
+"""``lstmc run``, ``lstmc generate`` and ``lstmc weights``: a written net on arrays, its text, and its parameters."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 
-from lstmc.api import SavedNet, load, place
+from lstmc.api import SavedNet, load, place, trained_weights
 from lstmc.bulk import SUFFIXES, NetUse, run_bulk
 from lstmc.cli.arguments import WorkerArguments
-from lstmc.cli.console import out, said, table
-from lstmc.cli.interruption import interruptible
-from lstmc.cli.options import GpuOption, NetArgument, TrainedOption, WriterOption
+from lstmc.cli.commands import Command, Group, speaking
+from lstmc.cli.console import out, renamed, said, table
+from lstmc.cli.options import (
+    GpuOption,
+    NetArgument,
+    SeedOption,
+    TrainedOption,
+    WriterOption,
+    number_from_0,
+    whole_from_0,
+)
+from lstmc.cli.progress import interruptible
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, OutputError
 from lstmc.files.arrays import npz_bytes
 from lstmc.files.output import write_files
+from lstmc.nets.generation import read_vocabulary
 from lstmc.ops import Array
+from lstmc.text import escaped
 from lstmc.types import shape_text
 
 
@@ -125,3 +138,133 @@ def _summary(arrays: dict[str, Array]) -> object:
         figures = (float(np.min(array)), float(np.mean(array)), float(np.max(array)))
         made.add_row(name, shape_text(array.shape), *figures)
     return made
+
+
+weights_app = typer.Typer(
+    cls=Group, help="Read parameters back, by the names and shapes of the model.", no_args_is_help=True
+)
+
+
+@weights_app.callback()
+def _weights() -> None:
+    """Without this, typer would make a single sub-command the command itself."""
+
+
+def extract_command(
+    trained: Annotated[Path, typer.Argument(metavar="FILE", help="A .caffemodel or .onnx, as written or trained.")],
+    to: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE.npz", help="Write the parameters into this file.")
+    ],
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            "--manifest", metavar="FILE", help="Read this manifest. Default: NET.manifest.json beside the net."
+        ),
+    ] = None,
+    backend: WriterOption = None,
+) -> None:
+    """Write the model's parameters from a trained net. Parameters that the compiler packed are unpacked, exactly.
+
+    Examples:
+
+    ```console
+    lstmc weights extract trained.caffemodel -o w.npz
+    lstmc weights extract old.caffemodel --manifest net.manifest.json -o w.npz
+    ```
+    """
+    renamed("weights extract", "run NET --weights FILE --save-weights FILE.npz")
+    print_saved_weights(to, *trained_weights(trained, manifest, backend))
+
+
+weights_app.command("extract", cls=Command)(speaking(extract_command))
+
+
+@dataclass(frozen=True)
+class TextArguments:
+    """The text: its prompt, its length, and how its tokens are drawn."""
+
+    prime: Annotated[str, typer.Option("--prime", metavar="TEXT", help="Start the text with this prompt.")] = ""
+    length: Annotated[
+        int, typer.Option("--length", metavar="INT", help="Add this number of tokens.", parser=whole_from_0)
+    ] = 500
+    temperature: Annotated[
+        float,
+        typer.Option(
+            "--temperature",
+            metavar="NUMBER",
+            help="Sample at this temperature; 0 takes the likeliest token.",
+            parser=number_from_0,
+        ),
+    ] = 1.0
+    seed: SeedOption = 0
+
+
+@dataclass(frozen=True)
+class FeedArguments:
+    """The input, the output and the first states of a language model."""
+
+    feed: Annotated[
+        str | None, typer.Option("--feed", metavar="NAME", help="Feed the ids to this input, if there are several.")
+    ] = None
+    read: Annotated[
+        str | None,
+        typer.Option("--read", metavar="NAME", help="Read the probabilities from this output, if there are several."),
+    ] = None
+    states: Annotated[
+        Path | None,
+        typer.Option("--states", metavar="FILE", help="Start from these states (.npz or HDF5), by their names."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class RuntimeArguments:
+    """The weights of a written net, and where it runs."""
+
+    weights: TrainedOption = None
+    gpu: GpuOption = False
+    backend: WriterOption = None
+
+
+def generate_command(
+    *,
+    net: NetArgument,
+    vocabulary: Annotated[
+        Path, typer.Option("--vocab", metavar="FILE", help="Read the tokens by id: characters, or a JSON list (.json).")
+    ],
+    text: TextArguments,
+    to: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the text into this file.")
+    ] = None,
+    feed: FeedArguments,
+    runtime: RuntimeArguments,
+) -> None:
+    """Write text with a net of one step, as `lstmc compile --step` makes it: each symbol is drawn and fed back.
+
+    The model reads ids [1, 1] and gives the probabilities of the next symbol, in a softmax over all of them. An
+    input called cont is fed 1.
+
+    Examples:
+
+    ```console
+    lstmc generate step/lm.prototxt --vocab v.txt --prime "Once " --length 300
+    lstmc generate step/lm.prototxt --vocab v.json --temperature 0.6 -o text.txt
+    ```
+    """
+    symbols = []
+    saved = load(net, weights=runtime.weights, backend=runtime.backend)
+    for symbol in saved.write_text(
+        read_vocabulary(vocabulary),
+        **vars(text),
+        feed=feed.feed,
+        read=feed.read,
+        states=read_arrays(feed.states) if feed.states is not None else None,
+        on=place(saved.backend.name, runtime.gpu),
+    ):
+        symbols.append(symbol)
+        if to is None:
+            typer.echo(escaped(symbol) if sys.stdout.isatty() else symbol, nl=False)
+    if to is None:
+        typer.echo()
+    else:
+        write_files(to.parent, {to.name: "".join(symbols).encode()})
+        out.print(f"wrote {to}")

@@ -21,7 +21,6 @@ from lstmc.cli.arguments import (
     training_options,
 )
 from lstmc.cli.console import Rows, Styles, out, said, table
-from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
     OverwriteOption,
     TensorboardOption,
@@ -30,6 +29,7 @@ from lstmc.cli.options import (
     say_which_cells,
     whole_from_0,
 )
+from lstmc.cli.progress import interruptible
 from lstmc.errors import SweepError
 from lstmc.files.output import PREVIOUS
 from lstmc.sweeps import COSTS, Goal, OverSeeds, Range, Row, Search, Space, SweepRun, over_seeds, sweep_model

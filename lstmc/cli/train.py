@@ -16,7 +16,6 @@ from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
 from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, training_options
 from lstmc.cli.console import err, out, said, table
-from lstmc.cli.interruption import interruptible
 from lstmc.cli.options import (
     ADVANCED,
     OverwriteOption,
@@ -27,7 +26,7 @@ from lstmc.cli.options import (
     say_which_cells,
     whole_from_0,
 )
-from lstmc.cli.progress import shown
+from lstmc.cli.progress import interruptible, shown
 from lstmc.files.output import PREVIOUS
 from lstmc.runs.events import Event, EventFiles, Progress
 

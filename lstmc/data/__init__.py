@@ -1,7 +1,6 @@
 """Data for training: read from files, held against the model's inputs, drawn as batches."""
 
-from lstmc.data.checks import Axes, batch_axes, sizes_of_data
-from lstmc.data.dataset import Dataset, dataset_for, needed_inputs
+from lstmc.data.dataset import Axes, Dataset, batch_axes, dataset_for, needed_inputs, sizes_of_data
 from lstmc.data.files import read_arrays
 
 __all__ = [

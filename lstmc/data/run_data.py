@@ -9,8 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lstmc.data.checks import Axes
-from lstmc.data.dataset import Dataset, dataset_for
+from lstmc.data.dataset import Axes, Dataset, dataset_for
 from lstmc.data.files import read_arrays
 from lstmc.errors import Argument, DataError
 from lstmc.files.arrays import AnyArray

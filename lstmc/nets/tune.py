@@ -14,8 +14,8 @@ from pathlib import Path
 import platformdirs
 
 from lstmc.backend import Artifact, Backend, Tunes, require
-from lstmc.files.cache import private_folder
 from lstmc.errors import BackendError
+from lstmc.files.cache import private_folder
 from lstmc.files.json_file import NotExpected, Number, read_json
 from lstmc.files.output import write_files
 from lstmc.ir import Graph, print_graph

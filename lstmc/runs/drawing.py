@@ -1,4 +1,7 @@
-"""Draw the loss curves of a run during training in a separate process, and those of several runs in one picture."""
+"""Draw the loss curves of a run during training in a separate process, and those of several runs in one picture.
+
+The process is ``python -m lstmc.runs.drawing RUN``: training need not wait while it draws.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lstmc.errors import DrawingError
+from lstmc.errors import DrawingError, LstmcError
 from lstmc.files.output import write_files
 from lstmc.plugins import need
 from lstmc.runs.metrics import METRICS, read_metrics
@@ -43,7 +46,7 @@ def _names(folders: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(short, folders, strict=True))
 
 
-PROGRAM = "lstmc.runs.loss_curve"
+PROGRAM = "lstmc.runs.drawing"
 CURVES = ("loss.png", "loss.svg")  # what it writes
 ROOT = Path(__file__).parents[2]  # where the package lstmc is
 
@@ -94,3 +97,21 @@ class CurveDrawing:
             env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C is not meant for it
         )
+
+
+def draw(folder: Path) -> list[Path]:
+    """Draw the metrics of a run, if there are any, beside them. Raises :class:`DrawingError` without matplotlib."""
+    records = read_metrics(folder / METRICS)
+    if not records:
+        return []
+    forms = {name: name.rpartition(".")[2] for name in CURVES}
+    curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
+    made = curves.drawn({folder.resolve().name: records}, forms.values())
+    return write_files(folder, {name: made[form] for name, form in forms.items()})
+
+
+if __name__ == "__main__":
+    try:
+        draw(Path(sys.argv[1]))
+    except LstmcError as error:
+        sys.exit(error.message)

@@ -13,8 +13,7 @@ from typing import Any, cast
 
 from lstmc.api.models import backend_of, model_in
 from lstmc.api.options import TrainingOptions
-from lstmc.api.ranks import iterations_of
-from lstmc.api.training_files import solver_settings
+from lstmc.api.training_files import iterations_of, solver_settings
 from lstmc.backend import Trains, require
 from lstmc.errors import LstmcError, Mend, SweepError
 from lstmc.files.json_file import NotExpected, read_json

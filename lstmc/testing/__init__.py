@@ -1,9 +1,8 @@
 """Checks for authors of ops, passes and cells, with NumPy alone: each raises AssertionError, in any test runner."""
 
 from lstmc.testing.cells import check_cell
-from lstmc.testing.equivalence import assert_same_meaning
+from lstmc.testing.equivalence import assert_same_meaning, check_pass
 from lstmc.testing.ops import check_op
-from lstmc.testing.passes import check_pass
 from lstmc.testing.random_models import RandomModel, seeded_model
 
 __all__ = ["RandomModel", "assert_same_meaning", "check_cell", "check_op", "check_pass", "seeded_model"]

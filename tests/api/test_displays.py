@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmc.api.verification import layers_html, png_html, table_html
+from lstmc.api.running import layers_html, png_html, table_html
 from lstmc.backend import Layer
 
 

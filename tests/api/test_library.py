@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from lstmc.api import library_cell
-from lstmc.catalog import CELLS, GROUPS, library_names
-from lstmc.plugins import offered
+from lstmc.plugins import CELLS, GROUPS, library_names, offered
 from lstmc_caffe.targets.load import OWN
 
 

@@ -16,8 +16,8 @@ import torch
 
 from lstmc.api.installed import refusal, targets_written
 from lstmc.backend import load_backend, load_cell
-from lstmc.catalog import CELLS as GROUP
 from lstmc.pipeline import compile_graph
+from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import offered
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees

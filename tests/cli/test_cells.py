@@ -9,7 +9,7 @@ import pytest
 
 from lstmc.api import library_cell
 from lstmc.backend import find_cells, load_cell
-from lstmc.catalog import GROUPS, group_of
+from lstmc.plugins import GROUPS, group_of
 from tests.cli.conftest import LSTMC
 
 

@@ -13,8 +13,7 @@ import pytest
 from rich.console import Console
 
 from lstmc.cli.console import Printer
-from lstmc.cli.interruption import interruptible
-from lstmc.cli.progress import Bar, Lines, Shown, Work, shown
+from lstmc.cli.progress import Bar, Lines, Shown, Work, interruptible, shown
 from lstmc.runs.events import Saved, Scored, Started, Updated
 
 WORK = Work(total=100, amount=32, unit="examples")
@@ -82,7 +81,7 @@ def test_where_nothing_begins_nothing_is_shown() -> None:
 
 TWICE = """\
 import os, signal, sys
-from lstmc.cli.interruption import interruptible
+from lstmc.cli.progress import interruptible
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what runs in the background
 with interruptible() as interruption:
     os.kill(os.getpid(), signal.SIGINT)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc.cli.wording import error_text, option
+from lstmc.cli.console import error_text, option
 from lstmc.errors import Argument, DataError, PassError, size_argument, sizes_argument
 
 ROOT = Path(__file__).parents[2]

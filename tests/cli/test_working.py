@@ -16,9 +16,9 @@ from rich.console import Console
 
 import lstmc
 from lstmc.cli import main
-from lstmc.cli import working as of_working
+from lstmc.cli import progress as of_working
 from lstmc.cli.console import Printer, err
-from lstmc.cli.working import Working, working
+from lstmc.cli.progress import Working, working
 from lstmc.process.status import counted, doing, listening
 
 GRU = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")

@@ -14,7 +14,7 @@ import pytest
 from lstmc.api import graph_after
 from lstmc.api.models import model_in
 from lstmc.drawing import Box, Drawing, Group, Kind, Picture, picture_of
-from lstmc.drawing.layout import Rectangle, laid_out, places_of
+from lstmc.drawing.drawing import Rectangle, laid_out, places_of
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage
 
@@ -144,7 +144,7 @@ def test_another_suffix_is_refused(drawing: Drawing, name: str, found: str) -> N
 
 
 def test_without_graphviz_the_error_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lstmc.drawing.layout.shutil.which", lambda name, path=None: None)
+    monkeypatch.setattr("lstmc.drawing.drawing.shutil.which", lambda name, path=None: None)
     with pytest.raises(DrawingError) as caught:
         Drawing.of(graph_after("rnn", T=2, N=1, D=3, H=3))
     assert str(caught.value) == (

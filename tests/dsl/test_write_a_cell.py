@@ -15,9 +15,9 @@ import pytest
 
 import lstmc.dsl
 from lstmc.backend import find_cells, load_cell
-from lstmc.catalog import CELLS
 from lstmc.cli import main
 from lstmc.errors import LstmcError
+from lstmc.plugins import CELLS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "write-a-cell.md").read_text()
 

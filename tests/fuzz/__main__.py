@@ -19,7 +19,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 from lstmc.cli.console import Printer, err
-from lstmc.cli.working import working
+from lstmc.cli.progress import working
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.files import Counts, damaged_files
 from tests.fuzz.hunt import TARGETS, Tally, hunt

@@ -8,11 +8,11 @@ import pytest
 
 from lstmc import Input, Param, State, cell, conv, dims, exp, tanh
 from lstmc.backend import load_cell
-from lstmc.catalog import library_names
 from lstmc.dsl import CellModel
 from lstmc.ir import Graph, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import Arg
 from lstmc.passes import ConvProducts, Dead, FoldConvs, Precompute, convolutions
+from lstmc.plugins import library_names
 from lstmc.testing.equivalence import assert_same_meaning
 
 N = dims("N")

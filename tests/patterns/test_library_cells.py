@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lstmc.catalog import CELLS
 from lstmc.interp import forward
 from lstmc.ir import Graph, Scan
 from lstmc.ops import Input, Param
 from lstmc.passes import run_passes
 from lstmc.patterns import GRU, LSTM, RNN, Unrecognised, recognise
 from lstmc.pipeline import MODEL_PASSES
-from lstmc.plugins import offered
+from lstmc.plugins import CELLS, offered
 from lstmc.testing.equivalence import random_leaves
 from tests.cells.scanned import cell_graph
 from tests.patterns.by_numpy import assert_computes

@@ -16,7 +16,7 @@ from lstmc.errors import DataError
 from lstmc.ir import Graph, flops, node_count
 from lstmc.passes import Pass, PassResult
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
-from lstmc.report.tables import layer_rows, pass_rows, text_by_layer
+from lstmc.report.page import layer_rows, pass_rows, text_by_layer
 
 ROOT = Path(__file__).parents[2]
 

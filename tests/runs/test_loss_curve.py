@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from lstmc.runs.drawing import CurveDrawing
-from lstmc.runs.loss_curve import draw
+from lstmc.runs.drawing import CurveDrawing, draw
 
 
 def records(*scores: str) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lstmc.backend import Artifact, Compiled, load_backend, load_cell
-from lstmc.catalog import library_names
 from lstmc.dsl import CellModel
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc.pipeline import compile_graph
+from lstmc.plugins import library_names
 from lstmc.verification.differential import check
 from lstmc.weights import random_weights
 from lstmc_caffe.readers.known import Reader

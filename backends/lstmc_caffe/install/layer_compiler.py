@@ -21,8 +21,8 @@ from typing import Self
 
 import platformdirs
 
-from lstmc.files.cache import check_private, private_folder
 from lstmc.errors import BackendError
+from lstmc.files.cache import check_private, private_folder
 from lstmc_caffe.fused.code import Source
 from lstmc_caffe.fused.memory import header
 from lstmc_caffe.install.build import headers

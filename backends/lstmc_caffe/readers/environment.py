@@ -15,8 +15,8 @@ from typing import Protocol
 
 import platformdirs
 
-from lstmc.files.cache import check_private, private_folder
 from lstmc.errors import BackendError
+from lstmc.files.cache import check_private, private_folder
 from lstmc_caffe.readers.known import Environment, Reader
 
 RECORD = "environment.json"

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 
-from lstmc.catalog import CELLS as GROUP
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
+from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import offered
 from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check

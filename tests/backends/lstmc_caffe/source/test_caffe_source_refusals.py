@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import lstmc
-from lstmc.cli.wording import error_text
+from lstmc.cli.console import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import import_file
 from lstmc_caffe.source.layer import layer_fields, phases, wire_fields
