@@ -18,7 +18,7 @@ from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import InterpreterExecutor, check
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
-from lstmc_caffe.runtime.executor import CaffeExecutor, measured, with_loss
+from lstmc_caffe.runtime.executor import CaffeExecutor, fastest_seconds, with_loss
 from lstmc_caffe.runtime.runner import Runner
 from tests.quick_sample import one_in
 
@@ -143,6 +143,6 @@ def test_the_clock_times_every_net_forward_and_backward(caffe: Runner) -> None:
         graph, weights = lstm(steps)
         artifact = backend.emit(compile_graph(graph, backend), weights)
         nets[str(steps)] = with_loss(artifact.files["lstm.prototxt"].decode(), sorted(artifact.outputs.values()))
-    seconds = measured(caffe, nets)
+    seconds = fastest_seconds(caffe, nets)
     assert set(seconds) == {"2", "40"}
     assert 0 < seconds["2"] < seconds["40"] < 1  # twenty times the layers; no close race

@@ -19,14 +19,14 @@ from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.readers.session import ReaderExecutor, reader_findings
-from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, opened, run_files, step_session
+from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, open_session, run_files, step_session
 from lstmc_caffe.runtime.locate import findings, libraries
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_file
 from lstmc_caffe.targets.load import Summaries, load_target, target_faults
 from lstmc_caffe.targets.shapes import listed_layers
 from lstmc_caffe.train.net import CaffeRanks, train, training_files
-from lstmc_caffe.train.solver import Solver, solver_of
+from lstmc_caffe.train.solver import Solver, resolve_solver
 from lstmc_caffe.write.artifact import artifact, layers_text
 from lstmc_caffe.write.net import MOST_BYTES, WEIGHTS_SUFFIX, read_weights
 from lstmc_caffe.write.stream import stream_program
@@ -93,7 +93,7 @@ class CaffeBackend:
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
         """A net in real Caffe for many passes, by the manifest beside it."""
-        return opened(net, weights, gpu)
+        return open_session(net, weights, gpu)
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
         """A one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
@@ -116,7 +116,7 @@ class CaffeBackend:
 
     def settings(self, given: object, overrides: Sequence[str] = ()) -> Solver:
         """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
-        return solver_of(given, overrides)
+        return resolve_solver(given, overrides)
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
         """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with_cuda() -> CaffeLocation:
     location = locate_for_gpu()
-    if location.found_by == "installed" and (installed_with_cuda() or installed_emulated()):
+    if location.origin == "installed" and (installed_with_cuda() or installed_emulated()):
         return location
     raise BackendError("--gpu: expected the Caffe that lstmc builds with CUDA, found another", notes=(INSTALL_CUDA,))
 

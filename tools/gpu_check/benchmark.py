@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lstmc_caffe.runtime.executor import CaffeExecutor, measured, with_loss
+from lstmc_caffe.runtime.executor import CaffeExecutor, fastest_seconds, with_loss
 from tools.gpu_check.cases import NATIVE, Size, cases
 
 TORCH = Path(__file__).with_name("torch_lstm.py")
@@ -19,7 +19,7 @@ def benchmark(executor: CaffeExecutor, sizes: tuple[Size, ...]) -> Iterator[str]
     yield f"{'T, N, D, H':>18}  {'net':<12}  {'ms':>9}  times the LSTM layer's"
     for size in sizes:
         nets = {c.compiled.target: with_loss(c.prototxt, c.outputs) for c in cases((size,), ("lstm",))}
-        found = measured(executor.runner, nets, executor.mode)
+        found = fastest_seconds(executor.runner, nets, executor.mode)
         found, reason = _with_torch(found, size) if executor.mode == "gpu" else (found, "")
         for name, seconds in found.items():
             yield f"{', '.join(map(str, size)):>18}  {name:<12}  {1000 * seconds:9.3f}  {seconds / found[NATIVE]:.2f}"

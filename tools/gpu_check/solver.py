@@ -21,7 +21,7 @@ from lstmc.verification.differential import random_inputs
 from lstmc.weights import parameters, unpack_weights
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.worker import TRAINING
-from lstmc_caffe.write.feeds import feed_blobs, given_arrays
+from lstmc_caffe.write.feeds import feed_blobs, input_arrays
 from tools.gpu_check.cases import Case
 
 STEPS = 5
@@ -76,7 +76,7 @@ def caffe_steps(case: Case, rate: float, executor: CaffeExecutor) -> dict[str, A
     target = target.reshape(len(target), -1)  # EuclideanLoss aborts on more than four axes
     (y,) = case.outputs
     graph = case.compiled.expanded
-    fed = feed_blobs(graph, given_arrays(case.compiled.model, graph, random_inputs(case.compiled, 0)))
+    fed = feed_blobs(graph, input_arrays(case.compiled.model, graph, random_inputs(case.compiled, 0)))
     dims = " ".join(f"dim: {size}" for size in target.shape)
     packed = case.manifest.weights
     blobs = forward(packed, params=case.weights, dtype=np.float32).outputs

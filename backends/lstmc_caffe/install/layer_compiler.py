@@ -29,7 +29,7 @@ from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
 from lstmc_caffe.install.record import LIBRARY, architectures_of
 from lstmc_caffe.install.toolkit import Toolkit, kept
-from lstmc_caffe.processes.location import INSTALL, CaffeLocation, last_json, run_probe, why_it_failed
+from lstmc_caffe.processes.location import INSTALL, CaffeLocation, failure_reason, last_json, run_probe
 from lstmc_caffe.worker.layer_library import build_id
 
 MOST_FILES = 400
@@ -100,7 +100,7 @@ class CaffeBuild:
         it has CUDA, and what compiles that is not there.
         """
         includes = _include_folders(location)
-        if location.found_by == "installed":
+        if location.origin == "installed":
             assert location.pythonpath is not None
             build = Path(location.pythonpath).parent
             identity, architectures = _identity(build / LIBRARY), architectures_of(build)
@@ -112,7 +112,7 @@ class CaffeBuild:
         ended = run_probe(location, "--build")
         found = {} if isinstance(ended, str) else last_json(ended.stdout)
         if "file" not in found:
-            reason = ended if isinstance(ended, str) else found.get("reason") or why_it_failed(ended)
+            reason = ended if isinstance(ended, str) else found.get("reason") or failure_reason(ended)
             raise BackendError(f"generated layers are compiled for one Caffe, and that of {location.python}: {reason}")
         return cls(_identity(Path(found["file"])), includes)
 
@@ -136,7 +136,7 @@ def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
             if not any((folder / header).is_file() for folder in folders):
                 raise BackendError(f"{INCLUDE}: expected a folder that holds {header}, found none in {given}")
         return folders
-    if location.found_by != "installed" or location.pythonpath is None:
+    if location.origin != "installed" or location.pythonpath is None:
         raise BackendError(
             f"generated layers are compiled with Caffe's headers, and those of {location.python} are not known",
             notes=(

@@ -1,4 +1,4 @@
-"""One Python that has Caffe: how it is started, and what it is worth."""
+"""The location of a Python with Caffe: its environment, a probe of its import, and the state of its GPU."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ INSTALL_CUDA = f"{INSTALL} --cuda"
 PROBE_SECONDS = 60.0
 CPU_ONLY = "CPU-only"  # what Caffe says as it ends, asked for a GPU that it was not built for
 
-FoundBy = Literal["setting", "installed", "found"]
+Origin = Literal["setting", "installed", "found"]
 
 
 @dataclass(frozen=True)
 class CaffeLocation:
-    """Where pycaffe is: an interpreter, and the PYTHONPATH it needs (None: the one that lstmc itself has).
+    """The location of pycaffe: an interpreter, and the PYTHONPATH it needs (None: that of lstmc itself).
 
-    ``caffe_binary`` is the command-line tool of the same build, None where it is not known.
+    ``caffe_binary`` is the command-line tool of the same build, None if unknown.
     """
 
     python: Path
     pythonpath: str | None
     caffe_binary: Path | None
-    found_by: FoundBy
+    origin: Origin
 
     def environment(self) -> dict[str, str]:
-        """The environment variables for a process that is to import caffe."""
+        """Return the environment variables of a process that imports caffe."""
         environment = _environment(self.pythonpath)
         environment["GLOG_minloglevel"] = "2"  # errors and failed checks only
         # products of one step are small: several threads cost more than they give, most of all on a busy machine
@@ -44,7 +44,7 @@ class CaffeLocation:
 
 @dataclass(frozen=True)
 class GpuState:
-    """What Caffe can do with a GPU: whether it was built for one, whether one can be used, and why not.
+    """The state of Caffe on a GPU: whether it was built for one, whether one is usable, and the reason if not.
 
     ``mend`` is the command that mends it, empty where there is none for this machine. ``device`` is the name of the GPU
     that can be used, and ``emulated`` says that it is none, but emulated by the CPU.
@@ -59,50 +59,50 @@ class GpuState:
 
 
 def gpu_state(location: CaffeLocation) -> GpuState:
-    """Tries to use a GPU, in a process that Caffe may abort. Takes half a second, or a few where there is one."""
-    ended = tried(location, "--gpu")
-    if isinstance(ended, str):
-        return GpuState(True, False, ended)
-    said = last_json(ended.stdout)
-    reason = str(said.get("reason", ""))
-    if CPU_ONLY in ended.stderr:
-        without = "this Caffe was built without CUDA"
+    """Probe a GPU in another process, which Caffe may abort. Takes half a second, or a few with a GPU."""
+    probe = cached_probe(location, "--gpu")
+    if isinstance(probe, str):
+        return GpuState(True, False, probe)
+    report = last_json(probe.stdout)
+    reason = str(report.get("reason", ""))
+    if CPU_ONLY in probe.stderr:
+        cause = "this Caffe was built without CUDA"
         if reason:
-            return GpuState(False, False, f"{without}, and {reason}; where there is a GPU: {INSTALL_CUDA}")
-        return GpuState(False, False, without, INSTALL_CUDA)
-    if ended.returncode == 0 and not reason:
-        return GpuState(True, True, "", "", str(said.get("device", "")), bool(said.get("emulated")))
-    return GpuState(True, False, reason or why_it_failed(ended))
+            return GpuState(False, False, f"{cause}, and {reason}; where there is a GPU: {INSTALL_CUDA}")
+        return GpuState(False, False, cause, INSTALL_CUDA)
+    if probe.returncode == 0 and not reason:
+        return GpuState(True, True, "", "", str(report.get("device", "")), bool(report.get("emulated")))
+    return GpuState(True, False, reason or failure_reason(probe))
 
 
 # the variables by which a process finds its modules and libraries, and which GPUs it sees
-_LOOKED_AT = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
-_LASTING: dict[tuple[object, ...], subprocess.CompletedProcess[str]] = {}
+_ENVIRONMENT = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+_CACHE: dict[tuple[object, ...], subprocess.CompletedProcess[str]] = {}
 
 
-def tried(location: CaffeLocation, *arguments: str) -> subprocess.CompletedProcess[str] | str:
-    """As :func:`run_probe`, but once in this process for what lasts: a Caffe that can be used, and one without CUDA.
+def cached_probe(location: CaffeLocation, *arguments: str) -> subprocess.CompletedProcess[str] | str:
+    """Return :func:`run_probe` with permanent results cached: a usable Caffe, and one without CUDA.
 
-    What was refused otherwise is tried again each time: it may have been mended.
+    Other failures are probed again each time, as they may have been corrected.
     """
     try:
         modified = location.python.stat().st_mtime_ns
     except OSError:
         modified = -1
     environment = location.environment()
-    asked = (location, modified, arguments, *map(environment.get, _LOOKED_AT))
-    if asked in _LASTING:
-        return _LASTING[asked]
-    ended = run_probe(location, *arguments)
-    if not isinstance(ended, str):
-        said = last_json(ended.stdout)
-        if CPU_ONLY in ended.stderr or (ended.returncode == 0 and said and "reason" not in said):
-            _LASTING[asked] = ended
-    return ended
+    key = (location, modified, arguments, *map(environment.get, _ENVIRONMENT))
+    if key in _CACHE:
+        return _CACHE[key]
+    probe = run_probe(location, *arguments)
+    if not isinstance(probe, str):
+        report = last_json(probe.stdout)
+        if CPU_ONLY in probe.stderr or (probe.returncode == 0 and report and "reason" not in report):
+            _CACHE[key] = probe
+    return probe
 
 
 def run_probe(location: CaffeLocation, *arguments: str) -> subprocess.CompletedProcess[str] | str:
-    """probe.py as run by that interpreter, or the reason why it could not be run."""
+    """Run probe.py by an interpreter; return the finished process, or the reason why it did not run."""
     try:
         return subprocess.run(
             [location.python, PROBE, *arguments],
@@ -122,7 +122,7 @@ def run_probe(location: CaffeLocation, *arguments: str) -> subprocess.CompletedP
 
 
 def last_json(text: str) -> dict[str, Any]:
-    """The JSON object in the last line; empty where there is none. What a module prints comes before it."""
+    """Return the JSON object in the last line of an output, or an empty one."""
     try:
         value = json.loads(text.strip().splitlines()[-1])
     except (ValueError, IndexError):
@@ -130,12 +130,12 @@ def last_json(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def why_it_failed(ended: subprocess.CompletedProcess[str]) -> str:
-    lines = fatal_lines(ended.stderr) or ended.stderr.strip().splitlines()
-    how = f"exit status {ended.returncode}"
-    if ended.returncode < 0:
-        how = signal.Signals(-ended.returncode).name
-    return f"{how}: {lines[-1].strip()}" if lines else how
+def failure_reason(process: subprocess.CompletedProcess[str]) -> str:
+    lines = fatal_lines(process.stderr) or process.stderr.strip().splitlines()
+    status = f"exit status {process.returncode}"
+    if process.returncode < 0:
+        status = signal.Signals(-process.returncode).name
+    return f"{status}: {lines[-1].strip()}" if lines else status
 
 
 def _environment(pythonpath: str | None) -> dict[str, str]:

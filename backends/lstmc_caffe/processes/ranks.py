@@ -1,5 +1,4 @@
-"""Several workers that train together by MPI: started here, with one channel to the first of them; or each by an lstmc
-that an MPI launcher has started."""
+"""Ranks: workers that train together by MPI, started by this process, or each by an lstmc under an MPI launcher."""
 
 from __future__ import annotations
 
@@ -52,21 +51,21 @@ SETTINGS = {
 
 
 def missing_for_ranks(location: CaffeLocation) -> str | None:
-    """What is missing to train by several ranks, in words with the command that brings it; None where all is there."""
+    """Return a message on a missing requirement of training by several ranks, with the install command, or None."""
     if launcher() is None:
         return f"there is no {' and no '.join(LAUNCHERS)}: {_INSTALL}"
     return missing_for_mpi(location)
 
 
 def missing_for_mpi(location: CaffeLocation) -> str | None:
-    """What is missing to be a rank that is started by others, as :func:`missing_for_ranks` says it."""
-    found = subprocess.run(
+    """Return a message on a missing requirement of a rank under a launcher, or None."""
+    process = subprocess.run(
         [str(location.python), "-c", IMPORTS],
         env=location.environment(),
         capture_output=True,
         text=True,
     )
-    if found.returncode:
+    if process.returncode:
         return f"{location.python} cannot import mpi4py.MPI: {_INSTALL}"
     return None
 
@@ -77,10 +76,10 @@ def launcher() -> str | None:
 
 
 class Rank(WorkerProcess):
-    """A worker that is asked to end before it is killed, as it has others to tell."""
+    """A worker that is asked to end before it is killed, so that it can notify the other ranks."""
 
     def end(self) -> None:
-        """Lets the ranks end by themselves, where they can; kills them otherwise."""
+        """Wait for the ranks to end by themselves, for a few seconds; kill them otherwise."""
         family = self._family()
         self._input.close()
         if not self._stopped():
@@ -121,7 +120,7 @@ class LaunchedRank(Rank):
             raise
 
     def work(self) -> NoReturn:
-        """Does what rank 0 asks for, as long as it does, and ends this process. Signals are for rank 0 to heed."""
+        """Serve rank 0 until it ends, then end this process. Signals are left to rank 0."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)
@@ -138,7 +137,7 @@ class RanksProcess(Rank):
     def __init__(self, location: CaffeLocation, ranks: int) -> None:
         if missing := missing_for_ranks(location):
             raise TrainingError(f"cannot train by {ranks} ranks: {missing}")
-        _remove_left()
+        _remove_stale_folders()
         self._folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=SHARED)
         incoming, outgoing = (str(Path(self._folder) / name) for name in ("in", "out"))
         os.mkfifo(incoming)
@@ -184,8 +183,8 @@ class RanksProcess(Rank):
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _remove_left() -> None:
-    """Removes the folders of processes that were killed."""
+def _remove_stale_folders() -> None:
+    """Remove the folders of killed processes."""
     for path in Path(SHARED or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         pid = path.name.removeprefix(PREFIX).partition("-")[0]
         if pid.isdecimal() and not _lives(int(pid)):

@@ -1,4 +1,4 @@
-"""The lstmc side of the pipe to worker.py: its process, its frames, deadlines, and what its end means.
+"""The lstmc side of the pipe to worker.py: its process, frames, deadlines, and errors.
 
 The frames are described in worker.py, which shares no code with this file: it runs on another Python.
 """
@@ -35,24 +35,24 @@ _FATAL = re.compile(r"F\d{4,8} \d\d:\d\d:\d\d\.\d+ +\d+ (.*)")
 
 
 class CaffeError(BackendError):
-    """Something that real Caffe, in its own process, could not do."""
+    """A failure of real Caffe, in its own process."""
 
 
 class CaffeTimeout(CaffeError):
     """A request whose deadline passed. The worker was ended; the next request starts a new one."""
 
-    def __init__(self, asked: str, seconds: float, program: str = CAFFE) -> None:
-        super().__init__(f"{program} did not {asked} within {seconds:g} s; its process was ended")
+    def __init__(self, action: str, seconds: float, program: str = CAFFE) -> None:
+        super().__init__(f"{program} did not {action} within {seconds:g} s; its process was ended")
 
 
 class CaffeStopped(CaffeError):
     """A request whose answer is no longer waited for, as a process that works on it is stopped. The worker was ended;
     the next request starts a new one."""
 
-    def __init__(self, asked: str, pids: Sequence[int], program: str = CAFFE) -> None:
+    def __init__(self, action: str, pids: Sequence[int], program: str = CAFFE) -> None:
         listed = ", ".join(map(str, pids))
         super().__init__(
-            f"{program} did not {asked}: a signal has stopped it (process id {listed}); its process was ended"
+            f"{program} did not {action}: a signal has stopped it (process id {listed}); its process was ended"
         )
 
 
@@ -63,7 +63,7 @@ class CaffeAborted(CaffeError):
     negative for a signal. The next request starts a new worker.
     """
 
-    def __init__(self, asked: str, status: int, log: str, program: str = CAFFE) -> None:
+    def __init__(self, action: str, status: int, log: str, program: str = CAFFE) -> None:
         self.status = status
         self.checks = fatal_lines(log)
         notes = list(self.checks)
@@ -72,7 +72,7 @@ class CaffeAborted(CaffeError):
         elif not notes:
             notes = [f"last on stderr: {line[:300]}" for line in log.strip().splitlines()[-5:]]
         how = f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-        super().__init__(f"{program}'s process ended ({how}) when asked to {asked}", notes=notes)
+        super().__init__(f"{program}'s process ended ({how}) when asked to {action}", notes=notes)
 
 
 class CaffeRequestError(CaffeError):
@@ -81,8 +81,8 @@ class CaffeRequestError(CaffeError):
     ``kind`` is the exception's class name there, ``traceback`` its traceback.
     """
 
-    def __init__(self, asked: str, message: str, *, kind: str = "RequestError", traceback: str = "") -> None:
-        super().__init__(f"cannot {asked}: {message.removeprefix('RequestError: ')}")
+    def __init__(self, action: str, message: str, *, kind: str = "RequestError", traceback: str = "") -> None:
+        super().__init__(f"cannot {action}: {message.removeprefix('RequestError: ')}")
         self.kind = kind
         self.traceback = traceback
         if traceback and kind != "RequestError":
@@ -91,21 +91,21 @@ class CaffeRequestError(CaffeError):
 
 def fatal_lines(log: str) -> tuple[str, ...]:
     """glog's fatal messages in a log, without severity, date and thread: ``net.cpp:70] Check failed: ...``."""
-    found: list[str] = []
-    inside = False
+    lines: list[str] = []
+    continued = False
     for line in log.splitlines():
         if match := _FATAL.fullmatch(line):
-            found.append(match[1].rstrip())
-            inside = True
+            lines.append(match[1].rstrip())
+            continued = True
         elif line.startswith("*** "):
-            inside = False
-        elif inside and line.strip():
-            found[-1] += f" {line.strip()}"
-    return tuple(found)
+            continued = False
+        elif continued and line.strip():
+            lines[-1] += f" {line.strip()}"
+    return tuple(lines)
 
 
 def encode(header: Mapping[str, Any], groups: Groups) -> list[bytes | memoryview]:
-    """The parts of a frame. Arrays go out as they are where they are little-endian and in C order."""
+    """Return the parts of a frame. Little-endian arrays in C order are not copied."""
     items: list[dict[str, Any]] = []
     parts: list[bytes | memoryview] = []
     for group, arrays in groups.items():
@@ -133,7 +133,7 @@ class WorkerProcess:
         descriptors: Sequence[int] = (),
     ) -> None:
         self._program = program
-        # A file, as nobody has to read it for the worker to go on; without a name, as it must not be left behind.
+        # A file, as a pipe that nobody reads would block the worker; without a name, as it must not be left behind.
         with contextlib.ExitStack() as stack:
             handle, name = tempfile.mkstemp()
             os.close(handle)
@@ -159,7 +159,7 @@ class WorkerProcess:
             os.set_blocking(pipe.fileno(), False)
 
     def _connect(self) -> None:
-        """Where requests go and replies come from: the process's own stdin and stdout."""
+        """Connect the channel of requests and replies; by default it is the process's stdin and stdout."""
 
     @property
     def pid(self) -> int:
@@ -167,13 +167,13 @@ class WorkerProcess:
 
     def ask(
         self,
-        asked: str,
+        action: str,
         header: Mapping[str, Any],
         groups: Groups,
         seconds: float,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
-        """The worker's reply, its header and arrays by group. ``asked`` completes "Caffe did not ...".
+        """Send a request; return the reply's header and its arrays by group. ``action`` completes "Caffe did not ...".
 
         A worker that is stopped, as by SIGSTOP, is waited for until ``stop`` says otherwise.
         Raises CaffeTimeout, CaffeStopped and CaffeAborted, after which the worker is gone, and CaffeRequestError.
@@ -182,27 +182,27 @@ class WorkerProcess:
 
         def look() -> None:
             if (stopped := self._stopped()) and stop():
-                raise CaffeStopped(asked, stopped, self._program)
+                raise CaffeStopped(action, stopped, self._program)
 
         try:
             self._send(encode(header, groups), deadline, look)
             reply, arrays = self._receive(deadline, look)
             os.ftruncate(self._log.fileno(), 0)  # what it said until here was not about a request that failed
         except TimeoutError:
-            raise CaffeTimeout(asked, seconds, self._program) from None
+            raise CaffeTimeout(action, seconds, self._program) from None
         except (BrokenPipeError, EOFError):
             status = self._wait()
-            raise CaffeAborted(asked, status, self._read_log(), self._program) from None
+            raise CaffeAborted(action, status, self._read_log(), self._program) from None
         if reply["kind"] == "error":
-            raise CaffeRequestError(asked, reply["message"], kind=reply["type"], traceback=reply["traceback"])
+            raise CaffeRequestError(action, reply["message"], kind=reply["type"], traceback=reply["traceback"])
         return reply, arrays
 
     def _stopped(self) -> list[int]:
-        """The process ids of the worker and of what it started, as ranks, that are stopped."""
+        """Return the process ids of the stopped processes among the worker and its children, such as ranks."""
         return [process.pid for process in self._family() if _status(process) == psutil.STATUS_STOPPED]
 
     def _family(self) -> list[psutil.Process]:
-        """The worker and what it started, without what has ended."""
+        """Return the running processes among the worker and its children."""
         try:
             worker = psutil.Process(self._process.pid)
             return [worker, *worker.children(recursive=True)]
@@ -227,8 +227,8 @@ class WorkerProcess:
 
     def _read_log(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
-        kept = min(size, 1 << 18)
-        return os.pread(self._log.fileno(), kept, size - kept).decode(errors="replace")
+        length = min(size, 1 << 18)
+        return os.pread(self._log.fileno(), length, size - length).decode(errors="replace")
 
     def _send(self, parts: Sequence[bytes | memoryview], deadline: float, look: Callable[[], None]) -> None:
         descriptor = self._input.fileno()

@@ -22,7 +22,7 @@ from lstmc_caffe.processes.worker import CaffeError, Reply, WorkerProcess
 from lstmc_caffe.readers.environment import interpreter
 from lstmc_caffe.readers.known import Reader, Stage, load_reader, reader_names
 from lstmc_caffe.worker import WORKER
-from lstmc_caffe.write.feeds import feed_blobs, given_arrays, host_values, read_blobs
+from lstmc_caffe.write.feeds import feed_blobs, host_values, input_arrays, read_blobs
 
 Shape = tuple[int, ...]
 SECONDS = 900.0  # for one net; starting takes part of it, and RKNN 5 minutes of one of 350 layers on a busy machine
@@ -160,7 +160,7 @@ class ReaderExecutor:
         Raises :class:`ReaderError` with what the reader says where it does not take the net.
         """
         graph = compiled.expanded
-        inputs = given_arrays(compiled.model, graph, arrays.inputs)
+        inputs = input_arrays(compiled.model, graph, arrays.inputs)
         wanted = {
             graph.value_name(ref): graph.type(ref).shape for o in graph.outputs for ref in read_blobs(graph, o.ref)
         }

@@ -28,7 +28,7 @@ from lstmc_caffe.runtime.locate import CaffeNotFound, locate
 from lstmc_caffe.runtime.runner import Mode, Phase, Runner
 from lstmc_caffe.worker import TIMING
 from lstmc_caffe.write.artifact import SUFFIX, blobs_in_place, layers_source, read_sources, stored_source
-from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, given_arrays, host_values, input_gradients
+from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, host_values, input_arrays, input_gradients
 from lstmc_caffe.write.net import WEIGHTS_SUFFIX, read_blobs
 
 LOST = "Caffe's Scale overwrites it at each step"
@@ -45,7 +45,7 @@ class CaffeExecutor:
         self.hardware = "GPU" if mode == "gpu" else ""
 
     def unavailable(self) -> str | None:
-        """Why this Caffe cannot be used here, or None."""
+        """Return why this Caffe cannot be used, or None."""
         try:
             gpu = self.runner.gpu if self.mode == "gpu" else None
             location = self.runner.location
@@ -56,7 +56,7 @@ class CaffeExecutor:
         return None
 
     def emulation(self) -> str | None:
-        """Why it is used only where it is asked for: an emulated device repeats the CPU's work, slowly."""
+        """Return why it runs on request only, or None: an emulated device repeats the CPU's work, slowly."""
         if self.mode == "gpu" and self.runner.gpu.emulated:
             return f"{self.runner.gpu.device}; only a request for {self.name} runs it"
         return None
@@ -70,15 +70,17 @@ class CaffeExecutor:
         return self._run(compiled, artifact, arrays, "TRAIN")
 
     def _run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays, phase: Phase) -> Execution:
-        """Each output gets a reader of its own (a probe), so that a gradient can enter at a blob that other layers
-        read too. Gradients of two outputs that are one blob add up.
+        """Run a net with a probe (a reader of its own) for each output, so that a gradient can enter at a blob that
+        other layers read too. Gradients of two outputs that are one blob add up.
         """
         graph = compiled.expanded
-        given = blob_gradients(graph, arrays.cotangents)
-        inputs = given_arrays(compiled.model, graph, arrays.inputs)
+        cotangents = blob_gradients(graph, arrays.cotangents)
+        inputs = input_arrays(compiled.model, graph, arrays.inputs)
         fed = feed_blobs(graph, inputs)
         blobs_of = {fed.node.name: [blob[0] for blob in fed.blobs if blob is not None] for fed in fed_inputs(graph)}
-        wanted = [blob for name in wanted_gradients(compiled, arrays.cotangents) for blob in blobs_of.get(name, ())]
+        input_blobs = [
+            blob for name in wanted_gradients(compiled, arrays.cotangents) for blob in blobs_of.get(name, ())
+        ]
         self.runner.open_layers(layers_source(graph))
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             caffemodel = Path(folder, "net.caffemodel")
@@ -87,16 +89,16 @@ class CaffeExecutor:
                 artifact.files[f"{compiled.name}.prototxt"].decode(),
                 weights=caffemodel,
                 phase=phase,
-                gradients=wanted,
-                probes=given,
+                gradients=input_blobs,
+                probes=cotangents,
                 mode=self.mode,
             )
         with net:
             result = net.run(
                 fed,
                 want="all",
-                backward=given,
-                want_diffs=wanted,
+                backward=cotangents,
+                want_diffs=input_blobs,
                 want_param_diffs=True,
             )
         names = {name for node in graph for name in node.names}
@@ -118,9 +120,9 @@ class CaffeExecutor:
 
 
 def parameters_that_lose_gradients(graph: Graph) -> list[str]:
-    """The parameters in blobs whose gradient a Scale overwrites where it should add to it, for several layers have it.
+    """Return the parameters whose gradient a Scale overwrites instead of accumulating it, in blobs of several layers.
 
-    It does so where it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
+    It does so if it covers x from its first axis on, or from one of size 1 on (``scale_layer.cpp``, Backward_cpu).
     Legalisation for targets that train avoids it; others need the Scale.
     """
     readers = graph.readers()
@@ -136,7 +138,7 @@ def parameters_that_lose_gradients(graph: Graph) -> list[str]:
 def _parameter_gradients(
     manifest: bytes, weights: Mapping[str, Array], blob_gradients: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """From gradients of a net's blobs to those of the parameters that its manifest says the blobs are made of."""
+    """Return the gradients of parameters from those of blobs, by the manifest's graph of weights."""
     graph = parse_manifest(manifest).weights
     return backward(forward(graph, params=weights), blob_gradients).params
 
@@ -156,17 +158,17 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     with Runner() as runner:
         for source in sources:
             runner.open_layers(source)
-        return measured(runner, nets)
+        return fastest_seconds(runner, nets)
 
 
 def build() -> str:
-    """The Caffe that measures, and the processor that it runs on."""
+    """Return the identity of the Caffe and of the processor for measurements."""
     location = locate()
     return f"{location.python} {location.pythonpath} {processor()}"
 
 
 def with_loss(text: str, outputs: list[str]) -> str:
-    """The net with a layer that makes a loss of each output, so that Caffe goes backward."""
+    """Return the net with a loss for each output, so that Caffe runs the backward pass."""
     layers = [
         f'layer {{ name: "clock/{i}" type: "Power" bottom: "{blob}" top: "clock/{i}" loss_weight: 1 }}'
         for i, blob in enumerate(outputs)
@@ -174,8 +176,8 @@ def with_loss(text: str, outputs: list[str]) -> str:
     return "\n".join([text, *layers, ""])
 
 
-def measured(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:
-    """The least seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker.
+def fastest_seconds(runner: Runner, nets: Mapping[str, str], mode: Mode = "cpu") -> dict[str, float]:
+    """Return the minimum seconds of a forward and backward pass of each prototxt, by name, in ``runner``'s worker.
 
     Raises :class:`BackendError` for an emulated device, whose times say nothing about a GPU's.
     """
@@ -195,8 +197,8 @@ _MAY_HAVE_ONE = re.compile(rb"Data|HDF5|Infogain|Python|\\|[\"']\s*[\"']")
 class _InCaffe:
     net: Net
 
-    def forward(self, blobs: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
-        return self.net.run(blobs, want=wanted).blobs
+    def forward(self, blobs: Mapping[str, Array], outputs: Iterable[str]) -> Mapping[str, Array]:
+        return self.net.run(blobs, want=outputs).blobs
 
 
 @contextmanager
@@ -240,7 +242,7 @@ def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], weights: Path | No
     return run_net(files, lambda: _loaded(files, gpu), inputs)
 
 
-def opened(prototxt: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
+def open_session(prototxt: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
     """A net for many passes; Caffe starts with the first pass."""
     files = find_files(prototxt, weights, WEIGHTS_SUFFIX)
     return LoadedOnce(files, lambda: _loaded(files, gpu))
@@ -248,4 +250,4 @@ def opened(prototxt: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
 
 def step_session(prototxt: Path, weights: Path | None, gpu: bool) -> StepSession:
     """A one-step net; Caffe starts with the first step."""
-    return StepSession(opened(prototxt, weights, gpu))
+    return StepSession(open_session(prototxt, weights, gpu))

@@ -1,4 +1,4 @@
-"""A net that is loaded in the worker: what it has, one run of it, and its parameters."""
+"""A net loaded in the worker: its layers and blobs, running it, and its parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lstmc_caffe.processes.worker import CaffeRequestError, Groups, Reply
 Floats = NDArray[np.float32]
 Shape = tuple[int, ...]
 Names = Iterable[str] | Literal["all"]
-# (what is asked for, in words; the request; its arrays; seconds or None for the default) -> the reply
+# (the action, in words; the request; its arrays; seconds or None for the default) -> the reply
 Ask = Callable[[str, Mapping[str, Any], Groups, float | None], Reply]
 
 
@@ -96,65 +96,65 @@ class Net:
         computed only where the net was loaded with ``force_backward`` or ``gradients``.
         """
         passes = "forward" if backward is None else "forward and backward"
-        asked = f"run {self.title} {passes}"
-        self._pick(asked, "input", self.inputs, inputs)
+        action = f"run {self.title} {passes}"
+        self._pick(action, "input", self.inputs, inputs)
         if missing := [name for name in self.inputs if name not in inputs]:
-            raise CaffeRequestError(asked, f"no array was given for input {', '.join(missing)}")
-        diffs = self._pick(asked, "blob", self.blobs, want_diffs)
-        self._check_backward(asked, backward, diffs, want_param_diffs)
+            raise CaffeRequestError(action, f"no array was given for input {', '.join(missing)}")
+        diffs = self._pick(action, "blob", self.blobs, want_diffs)
+        self._check_backward(action, backward, diffs, want_param_diffs)
         request = {
             "request": "run",
             "net": self._number,
             "backward": backward is not None,
-            "blobs": self._pick(asked, "blob", self.blobs, self.outputs if want is None else want),
+            "blobs": self._pick(action, "blob", self.blobs, self.outputs if want is None else want),
             "diffs": diffs,
             "param_diffs": want_param_diffs,
         }
         arrays = {"inputs": _floats(inputs), "backward": _floats(backward or {})}
-        _, groups = self._ask(asked, request, arrays, timeout)
+        _, groups = self._ask(action, request, arrays, timeout)
         return RunResult(*(groups.get(name, {}) for name in ("blobs", "diffs", "param_diffs")))
 
     def set_params(self, values: Mapping[str, ArrayLike], timeout: float | None = None) -> None:
         """Sets parameters by name; each must have the parameter's own shape. Others keep their values."""
-        asked = f"set parameters of {self.title}"
-        self._pick(asked, "parameter", self.params, values)
+        action = f"set parameters of {self.title}"
+        self._pick(action, "parameter", self.params, values)
         request = {"request": "params", "net": self._number, "names": []}
-        self._ask(asked, request, {"params": _floats(values)}, timeout)
+        self._ask(action, request, {"params": _floats(values)}, timeout)
 
     def get_params(self, names: Names = "all", timeout: float | None = None) -> dict[str, Floats]:
         """The values of parameters, by name."""
-        asked = f"get parameters of {self.title}"
-        picked = self._pick(asked, "parameter", self.params, names)
+        action = f"get parameters of {self.title}"
+        picked = self._pick(action, "parameter", self.params, names)
         request = {"request": "params", "net": self._number, "names": picked}
-        return self._ask(asked, request, {}, timeout)[1].get("params", {})
+        return self._ask(action, request, {}, timeout)[1].get("params", {})
 
     def unload(self) -> None:
         """Frees the net's memory in the worker. Leaving a ``with`` block does it too."""
         self._ask(f"unload {self.title}", {"request": "unload", "net": self._number}, {}, None)
 
     def _check_backward(
-        self, asked: str, backward: Mapping[str, ArrayLike] | None, diffs: list[str], param_diffs: bool
+        self, action: str, backward: Mapping[str, ArrayLike] | None, diffs: list[str], param_diffs: bool
     ) -> None:
         if backward is None:
             if diffs or param_diffs:
-                raise CaffeRequestError(asked, "gradients need a backward pass: give backward={} or more")
+                raise CaffeRequestError(action, "gradients need a backward pass: give backward={} or more")
             return
-        self._pick(asked, "probe", self.probes, backward)
+        self._pick(action, "probe", self.probes, backward)
         if not self._differentiable:
-            raise CaffeRequestError(asked, "it has no loss and was loaded without probes")
+            raise CaffeRequestError(action, "it has no loss and was loaded without probes")
         unforced = sorted(set(diffs).intersection(self.inputs).difference(self.gradients))
         if unforced and not self.force_backward:
             listed = ", ".join(unforced)
-            raise CaffeRequestError(asked, f"the gradient of input {listed} must be asked for when loading: gradients")
+            raise CaffeRequestError(action, f"the gradient of input {listed} must be asked for when loading: gradients")
 
-    def _pick(self, asked: str, kind: str, known: Iterable[str], names: Names | Iterable[str]) -> list[str]:
-        """The names as a list, all known; CaffeRequestError lists every unknown one."""
+    def _pick(self, action: str, kind: str, available: Iterable[str], names: Names | Iterable[str]) -> list[str]:
+        """Return the names as a list. CaffeRequestError lists unknown ones."""
         if isinstance(names, str):
-            names = known if names == "all" else [names]
-        picked, have = list(names), sorted(known)
-        if unknown := sorted(set(picked).difference(have)):
-            listed = ", ".join(have[:20]) + (f" ... ({len(have)} in all)" if len(have) > 20 else "")
-            raise CaffeRequestError(asked, f"no {kind} is called {', '.join(unknown)}; it has {listed or 'none'}")
+            names = available if names == "all" else [names]
+        picked, valid = list(names), sorted(available)
+        if unknown := sorted(set(picked).difference(valid)):
+            listed = ", ".join(valid[:20]) + (f" ... ({len(valid)} in all)" if len(valid) > 20 else "")
+            raise CaffeRequestError(action, f"no {kind} is called {', '.join(unknown)}; it has {listed or 'none'}")
         return picked
 
 

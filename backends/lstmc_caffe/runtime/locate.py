@@ -19,10 +19,10 @@ from lstmc_caffe.processes.location import (
     INSTALL,
     INSTALL_CUDA,
     CaffeLocation,
+    cached_probe,
+    failure_reason,
     gpu_state,
     last_json,
-    tried,
-    why_it_failed,
 )
 from lstmc_caffe.processes.ranks import launcher, missing_for_ranks
 from lstmc_caffe.processes.worker import CaffeError
@@ -34,7 +34,7 @@ PYTHONPATH = "LSTMC_CAFFE_PYTHONPATH"
 
 @dataclass(frozen=True)
 class Attempt:
-    """One place that was looked at: what came of it is ``location``, or ``reason`` why it was not taken."""
+    """A candidate for a Python with Caffe: its ``location`` if it has Caffe, else the ``reason`` for its rejection."""
 
     place: str
     reason: str | None = None
@@ -54,7 +54,7 @@ class CaffeNotFound(CaffeError):
 
 
 def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
-    """The first place that has real Caffe. CaffeNotFound says everything that was tried.
+    """Return the first location with real Caffe. CaffeNotFound lists all attempts.
 
     ``settings`` are environment variables, by default the process's own; ``cache`` is the installer's folder.
     A setting that does not work is an error: nothing else is taken in its place.
@@ -70,18 +70,18 @@ def locate(settings: Mapping[str, str] | None = None, cache: Path | None = None)
 
 
 def attempt_all(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> Iterator[Attempt]:
-    """Every place in the order in which it is preferred, each tried when it is asked for."""
+    """Yield an attempt for each candidate in order of preference; each is probed when it is requested."""
     settings = os.environ if settings is None else settings
     if settings.get(PYTHON) or settings.get(PYTHONPATH):
         yield _attempt_setting(settings.get(PYTHON), settings.get(PYTHONPATH))
         return
     yield from _attempt_installed(cache)
-    for python in _usual_pythons(settings.get("PATH")):
+    for python in _common_pythons(settings.get("PATH")):
         yield _attempt(str(python), CaffeLocation(python, None, None, "found"))
 
 
 def locate_for_gpu(settings: Mapping[str, str] | None = None, cache: Path | None = None) -> CaffeLocation:
-    """The Caffe for work on a GPU: the one that is set, else the installer's with CUDA, else what ``locate`` finds.
+    """Return the Caffe for work on a GPU: that of the settings, the installer's with CUDA, or that of ``locate``.
 
     Of two builds with CUDA, one for an emulated device, that one is used where the other finds no GPU. What ``locate``
     finds may be built for the CPU only, which :func:`gpu_state` says. CaffeNotFound where the build with CUDA cannot be
@@ -109,11 +109,11 @@ def _attempt_setting(python: str | None, pythonpath: str | None) -> Attempt:
     place = " ".join(f"{name}={value}" for name, value in names if value)
     if pythonpath and not any(Path(entry).is_dir() for entry in pythonpath.split(os.pathsep)):
         return Attempt(place, f"{PYTHONPATH} names no folder that exists")
-    found = shutil.which(python) if python else sys.executable
-    if found is None:
+    program = shutil.which(python) if python else sys.executable
+    if program is None:
         reason = "cannot be executed" if Path(python or "").exists() else "does not exist"
         return Attempt(place, f"{python} {reason}")
-    return _attempt(place, CaffeLocation(Path(found), pythonpath or None, None, "setting"))
+    return _attempt(place, CaffeLocation(Path(program), pythonpath or None, None, "setting"))
 
 
 def _attempt_installed(cache: Path | None) -> Iterator[Attempt]:
@@ -133,22 +133,22 @@ def _location(record: Installed) -> CaffeLocation:
     return CaffeLocation(record.python, str(record.pythonpath), record.caffe_binary, "installed")
 
 
-def _usual_pythons(path: str | None) -> list[Path]:
-    """The running interpreter and those that people put pycaffe into."""
+def _common_pythons(path: str | None) -> list[Path]:
+    """Return the running interpreter and those where pycaffe is commonly installed."""
     names = (sys.executable, "/usr/bin/python3", "python3", "python2")
-    found = (shutil.which(name, path=path) for name in names)
-    return list(dict.fromkeys(Path(python) for python in found if python))
+    paths = (shutil.which(name, path=path) for name in names)
+    return list(dict.fromkeys(Path(python) for python in paths if python))
 
 
 def _attempt(place: str, location: CaffeLocation) -> Attempt:
-    ended = tried(location)
-    if isinstance(ended, str):
-        return Attempt(place, ended)
-    said = last_json(ended.stdout)
-    if ended.returncode != 0 or not said:
-        return Attempt(place, f"import caffe fails: {why_it_failed(ended)}")
-    if "reason" in said:
-        return Attempt(place, str(said["reason"]))
+    probe = cached_probe(location)
+    if isinstance(probe, str):
+        return Attempt(place, probe)
+    report = last_json(probe.stdout)
+    if probe.returncode != 0 or not report:
+        return Attempt(place, f"import caffe fails: {failure_reason(probe)}")
+    if "reason" in report:
+        return Attempt(place, str(report["reason"]))
     return Attempt(place, location=location)
 
 
@@ -163,15 +163,15 @@ def findings() -> Iterator[Finding]:
     if location is None:
         yield Finding("Caffe", False, "not found", INSTALL)
         return
-    yield Finding("Caffe in use", True, f"{location.python} ({location.found_by})")
+    yield Finding("Caffe in use", True, f"{location.python} ({location.origin})")
     yield Finding("caffe program", location.caffe_binary is not None, str(location.caffe_binary or "not known"))
-    without = missing_for_ranks(location)
-    yield Finding("MPI, for several ranks", without is None, without or str(launcher()))
+    missing = missing_for_ranks(location)
+    yield Finding("MPI, for several ranks", missing is None, missing or str(launcher()))
     yield from _gpu()
 
 
 def _gpu() -> Iterator[Finding]:
-    """Which Caffe works on a GPU, and whether it can here."""
+    """Yield findings on the Caffe for GPUs, and on the GPU."""
     try:
         location = locate_for_gpu()
     except CaffeNotFound as error:

@@ -54,7 +54,7 @@ Mode = Literal["cpu", "gpu"]
 
 @dataclass(frozen=True)
 class CaffeInfo:
-    """What runs in the worker: versions, the file of the caffe package, and the types of layers it knows."""
+    """The software in the worker: versions, the file of the caffe package, and its types of layers."""
 
     protocol: int
     python: str
@@ -67,7 +67,7 @@ class CaffeInfo:
 
 @dataclass(frozen=True)
 class CallResult:
-    """What a function in the worker returned: JSON data, and arrays by name."""
+    """The result of a function in the worker: JSON data, and arrays by name."""
 
     value: Any
     arrays: dict[str, Array]
@@ -94,9 +94,9 @@ class Runner:
         start: Callable[[CaffeLocation], WorkerProcess] | None = None,
     ) -> None:
         self.timeout = timeout
-        self._given = location
+        self._fixed_location = location
         self._for_gpu = for_gpu
-        self._start = start or self._usual
+        self._start = start or self._start_default
         self._lock = threading.RLock()
         self._worker: WorkerProcess | None = None
         self._end_worker: weakref.finalize[[], Runner] | None = None
@@ -114,8 +114,8 @@ class Runner:
 
     @functools.cached_property
     def location(self) -> CaffeLocation:
-        """Where Caffe is; it is searched for when first asked for."""
-        return self._given or (locate_for_gpu() if self._for_gpu else locate())
+        """The location of Caffe, searched for at first use."""
+        return self._fixed_location or (locate_for_gpu() if self._for_gpu else locate())
 
     @functools.cached_property
     def gpu(self) -> GpuState:
@@ -124,7 +124,7 @@ class Runner:
 
     @property
     def info(self) -> CaffeInfo:
-        """What runs in the worker."""
+        """The software in the worker."""
         with self._lock:
             self._running()
             assert self._info is not None
@@ -142,7 +142,7 @@ class Runner:
         return groups["schema"]["file"].tobytes()
 
     def open_layers(self, source: Source | None) -> None:
-        """Have the layers of a source known to Caffe: compiled, unless they were before. Nothing for None.
+        """Register the layers of a source in Caffe, compiled unless they are cached. None does nothing.
 
         Raises :class:`BackendError` where they cannot be compiled here.
         """
@@ -175,14 +175,14 @@ class Runner:
         Raises CaffeAborted with Caffe's own message where Caffe does not take the net.
         """
         title = _title(prototxt)
-        asked = f"load {title} ({phase}, {mode})"
+        action = f"load {title} ({phase}, {mode})"
         if mode == "gpu" and not self.gpu.usable:
-            raise CaffeRequestError(asked, f"no GPU can be used: {self.gpu.reason}")
+            raise CaffeRequestError(action, f"no GPU can be used: {self.gpu.reason}")
         for path in (prototxt, weights):
             if isinstance(path, Path) and not path.is_file():
-                raise CaffeRequestError(asked, f"there is no file {path}")
+                raise CaffeRequestError(action, f"there is no file {path}")
         probes = tuple(dict.fromkeys(probes))
-        wanted = None if gradients is None else tuple(dict.fromkeys(gradients))
+        differentiated = None if gradients is None else tuple(dict.fromkeys(gradients))
         request = {
             "request": "load",
             "prototxt": None if isinstance(prototxt, Path) else prototxt,
@@ -192,12 +192,12 @@ class Runner:
             "mode": mode,
             "force_backward": force_backward,
             "probes": probes,
-            "gradients": wanted,
+            "gradients": differentiated,
         }
         with self._lock:
-            reply, _ = self._ask(None, asked, request, {}, timeout)
+            reply, _ = self._ask(None, action, request, {}, timeout)
             ask = functools.partial(self._ask, self._worker)
-        return Net(title, ask, reply, probes=probes, force_backward=force_backward, gradients=wanted or ())
+        return Net(title, ask, reply, probes=probes, force_backward=force_backward, gradients=differentiated or ())
 
     def call(
         self,
@@ -216,8 +216,8 @@ class Runner:
         Where the worker is stopped, as by SIGSTOP, and ``stop`` returns True, it is ended (CaffeStopped).
         """
         request = {"request": "call", "path": os.path.abspath(path), "function": function, "args": args}
-        asked = f"call {function} of {path.name}"
-        reply, groups = self._ask(None, asked, request, {"arrays": arrays or {}}, timeout, stop)
+        action = f"call {function} of {path.name}"
+        reply, groups = self._ask(None, action, request, {"arrays": arrays or {}}, timeout, stop)
         return CallResult(reply["value"], groups.get("arrays", {}))
 
     def close(self) -> None:
@@ -229,7 +229,7 @@ class Runner:
     def _ask(
         self,
         owner: WorkerProcess | None,
-        asked: str,
+        action: str,
         request: Mapping[str, Any],
         arrays: Groups,
         timeout: float | None,
@@ -240,22 +240,22 @@ class Runner:
             if owner is not None and owner is not self._worker:
                 if request["request"] == "unload":
                     return {}, {}
-                raise CaffeRequestError(asked, "the worker that it was loaded in has ended; load it again")
+                raise CaffeRequestError(action, "the worker that it was loaded in has ended; load it again")
             worker = self._running()
             seconds = self.timeout if timeout is None else timeout
-            return self._ask_worker(worker, asked, request, arrays, seconds, stop)
+            return self._ask_worker(worker, action, request, arrays, seconds, stop)
 
     def _ask_worker(
         self,
         worker: WorkerProcess,
-        asked: str,
+        action: str,
         request: Mapping[str, Any],
         arrays: Groups,
         seconds: float,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
         try:
-            return worker.ask(asked, request, arrays, seconds, stop)
+            return worker.ask(action, request, arrays, seconds, stop)
         except CaffeRequestError:
             raise
         except BaseException:
@@ -284,7 +284,7 @@ class Runner:
             self._info = CaffeInfo(**{**fields, "layer_types": tuple(reply["layer_types"])})
         return self._worker
 
-    def _usual(self, location: CaffeLocation) -> WorkerProcess:
+    def _start_default(self, location: CaffeLocation) -> WorkerProcess:
         # Linux tells a process of the death of the *thread* that started it: only the main one lasts.
         tied = threading.current_thread() is threading.main_thread()
         command = [str(location.python), "-u", str(WORKER), *([str(os.getpid())] if tied else [])]
@@ -301,7 +301,7 @@ def _opening(path: Path) -> dict[str, str]:
 
 
 def _title(prototxt: str | Path) -> str:
-    """How messages call a net: by its file, or by the name that its text gives it."""
+    """Return a net's title for messages: its file, or the name in its text."""
     if isinstance(prototxt, Path):
         return f"net {prototxt.name}"
     match = re.search(r'^name:\s*"([^"]*)"', prototxt, re.MULTILINE)

@@ -20,8 +20,8 @@ TYPES = ("LSTM", "RNN")  # the recurrent layers of Caffe's own
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a person says of a net's blobs: shapes that its layers do not say, and inputs that are to be constants."""
+class BlobHints:
+    """The user's hints on a net's blobs: shapes that its layers do not determine, and values of constant inputs."""
 
     shapes: Mapping[str, Shape]
     values: Mapping[str, Array]
@@ -29,9 +29,9 @@ class Told:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer: its place among all layers, its message, its bottoms' shapes, and its blobs.
+    """A layer: its index among all layers, its message, the shapes of its bottoms, and its blobs.
 
-    ``fixed`` has those of its bottoms that are constants, by their names.
+    ``fixed`` holds the bottoms that are constants, by name.
     """
 
     place: int
@@ -42,12 +42,12 @@ class Layer:
 
     @property
     def label(self) -> str:
-        """How people are told of it."""
+        """The layer's name and type, for messages."""
         return label(self.message)
 
 
 def label(message: Any) -> str:
-    """A layer's name with its type."""
+    """Return a layer's name with its type."""
     return f"{message.name} ({message.type})"
 
 
@@ -64,38 +64,38 @@ def unknown_bottoms(message: Any, names: Collection[str], first: Collection[str]
 
 def first_unknown(layers: Sequence[Any], shapes: Shapes, place: int, names: Collection[str]) -> list[str]:
     """Return the blobs without a known shape that those of ``names``, read by the layer at a place, go back to."""
-    waiting, found = set(names), list[str]()
+    waiting, sources = set(names), list[str]()
     for layer, (bottoms, _) in reversed([*zip(layers, shapes.seen, strict=True)][:place]):
         tops = [top for top in layer.top if top in waiting]
         before = {name for name, shape in zip(layer.bottom, bottoms, strict=True) if shape is None}
         if tops:
             waiting -= {*tops}
             waiting |= before
-            found += [] if before else tops
-    return [*found, *sorted(waiting)]
+            sources += [] if before else tops
+    return [*sources, *sorted(waiting)]
 
 
 def constant_of(values: Mapping[str, Array], blob: str, shape: Shape) -> Array:
-    """The array that an input is to be: as it is given, or one number for all elements.
+    """Return the array of a constant input: the user's array, or one number for all elements.
 
     Raises :class:`SourceError` for one of another shape.
     """
-    given = np.asarray(values[blob], np.float32)
-    if given.shape not in ((), shape):
+    value = np.asarray(values[blob], np.float32)
+    if value.shape not in ((), shape):
         raise SourceError(
-            f"{blob} cannot be the constant: expected one number or {list(shape)}, found {list(given.shape)}"
+            f"{blob} cannot be the constant: expected one number or {list(shape)}, found {list(value.shape)}"
         )
-    return np.broadcast_to(given, shape)
+    return np.broadcast_to(value, shape)
 
 
 def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Mapping[int, Sequence[Weight]]:
-    """The blobs of a net's layers, of these types or of all, by their places. ``trained`` is a caffemodel.
+    """Return the blobs of a net's layers, of these types or of all, by layer index. ``trained`` is a caffemodel.
 
     Raises :class:`RefusedError` for blobs that are not float32.
     """
     stored = {(layer.name, layer.type): layer for layer in trained.layer}
     shared: dict[str, Weight] = {}
-    found = {}
+    blobs = {}
     for place, message in enumerate(net.layer):
         if types is not None and message.type not in types:
             continue
@@ -107,22 +107,22 @@ def blobs_of(net: Any, trained: Any, types: Collection[str] | None = None) -> Ma
         own = [shared.setdefault(sharing[i], blob) if i in sharing else blob for i, blob in enumerate(own)]
         if not own:  # a layer that only shares need not be in the file
             own = [shared[name] for name in sharing.values() if name in shared]
-        found[place] = own
-    return found
+        blobs[place] = own
+    return blobs
 
 
 def _weight(param: str | None, layer: str, index: int, blob: Any) -> Weight:
-    """A blob by the name under which layers share it, or else by its layer and its number there."""
+    """Return a blob, named as layers share it, or else by its layer and its index there."""
     shape, name = tuple(blob.shape.dim), param or f"{layer}/{index}"
     if min(shape, default=1) < 0 or 4 * prod(shape) != len(blob.data):
         value = f"{list(shape)} in {len(blob.data):,} bytes"
         refusal = Refusal(f"blob {name}", "shape", value, "expected four bytes an element", "save it again")
         raise RefusedError(layer, [refusal])
 
-    def read() -> Array:
+    def load() -> Array:
         return np.frombuffer(blob.data, "<f4").reshape(shape)
 
-    return Weight(shape, (name,), name, read)
+    return Weight(shape, (name,), name, load)
 
 
 _TOKEN = re.compile(
@@ -133,7 +133,7 @@ _OPEN, _CLOSE = "{<", "}>"
 
 @dataclass(frozen=True)
 class Field:
-    """A message field: its name, where it stands, and where what is between its brackets does."""
+    """A message field in a text: its name, its span, and the span between its brackets."""
 
     name: str
     start: int
@@ -142,7 +142,7 @@ class Field:
 
 
 def message_fields(text: str, start: int = 0, stop: int | None = None) -> Iterator[Field]:
-    """The fields of a message's text that are messages themselves, in order. The text must be one that parses."""
+    """Yield the fields of a message's text that are messages themselves, in order. The text must parse."""
     depth, word, began, opened = 0, "", start, start
     for token in _TOKEN.finditer(text, start, len(text) if stop is None else stop):
         mark = token["mark"]
@@ -159,14 +159,14 @@ def message_fields(text: str, start: int = 0, stop: int | None = None) -> Iterat
 
 
 def layer_fields(text: str) -> list[Field]:
-    """One for each layer of a net's text."""
+    """Return the field of each layer of a net's text."""
     return [field for field in message_fields(text) if field.name == "layer"]
 
 
 def phases(text: str, layer: Field) -> str:
-    """What a layer's text says of when it is there: its ``include`` and ``exclude``, for other layers to say it too."""
-    found = [text[f.start : f.stop] for f in message_fields(text, *layer.inner) if f.name in ("include", "exclude")]
-    return "".join(f"  {part}\n" for part in found)
+    """Return the text of a layer's ``include`` and ``exclude`` rules, which its replacements repeat."""
+    rules = [text[f.start : f.stop] for f in message_fields(text, *layer.inner) if f.name in ("include", "exclude")]
+    return "".join(f"  {part}\n" for part in rules)
 
 
 LAYER = 100  # NetParameter.layer
@@ -175,14 +175,14 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True)
 class WireField:
-    """A field: its number, and all its bytes with the tag."""
+    """A field of a binary message: its number, and all its bytes with the tag."""
 
     number: int
     whole: memoryview
 
 
 def wire_fields(message: bytes) -> Iterator[WireField]:
-    """The fields of a message in order. Raises :class:`BackendError` where it ends too early, or is none."""
+    """Yield the fields of a message in order. Raises :class:`BackendError` for a truncated or malformed message."""
     view, at = memoryview(message), 0
     while at < len(view):
         tag, start = _varint(view, at)
@@ -203,7 +203,7 @@ def wire_fields(message: bytes) -> Iterator[WireField]:
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    """A number and where it ends."""
+    """Return a varint and the offset after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at + shift // 7 >= len(view):

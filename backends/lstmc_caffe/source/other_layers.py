@@ -1,7 +1,7 @@
-"""Caffe's layers that are not recurrent, as steps of a description: what each type of layer computes when it is used.
+"""Caffe's layers that are not recurrent as steps of a description: what each type computes in inference.
 
-A layer that is one of our ops is read as that op, so that a field that the op does not know is no layer for it. Of
-the others the fields are read here, as ``src/caffe/layers/*_layer.cpp`` does.
+A layer that an op models is read as that op, which refuses fields that it does not model. The fields of other layers
+are read here, as ``src/caffe/layers/*_layer.cpp`` does.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from lstmc_caffe.targets.shapes import flattened
 
 
 @dataclass(frozen=True)
-class Given:
-    """A layer that is to be told: its message, its bottoms as values, and its blobs."""
+class LayerCall:
+    """A layer to describe: its message, its bottoms as values, and its blobs."""
 
     layers: Layers
     message: Any
@@ -42,64 +42,64 @@ class Given:
 
     @property
     def types(self) -> Types:
-        """The types of its bottoms."""
+        """The types of the bottoms."""
         return tuple(TensorType(tuple(int(s) for s in self.layers.shape(x))) for x in self.xs)
 
     def is_always(self, x: str, value: float) -> bool:
-        """Whether a bottom is a constant of the net with all its elements equal to this."""
+        """Return whether a bottom is a constant whose elements all equal ``value``."""
         weight = self.layers.builder.params.get(x)
         return weight is not None and not weight.sources and bool(np.all(weight.make() == value))
 
     def axis(self, axis: int) -> int:
-        """An axis of its first bottom, counted from the first."""
+        """Return an axis of the first bottom, counted from the first."""
         return front_axis(self.message.type, axis, self.types[0])
 
     def weights(self, *shapes: Sequence[int]) -> list[Weight]:
-        """Its blobs in these shapes. Raises :class:`Refused` for others."""
-        wanted = [tuple(shape) for shape in shapes]
-        if [prod(blob.shape) for blob in self.blobs] != [prod(shape) for shape in wanted]:
-            found = ", ".join(str(list(blob.shape)) for blob in self.blobs) or "none"
-            why = f"expected {len(wanted)} of them, {', '.join(str(list(shape)) for shape in wanted)}"
-            raise Refused("blobs", found, why, "give the weights that were trained with this net")
-        return [blob.reshaped(*shape) for blob, shape in zip(self.blobs, wanted, strict=True)]
+        """Return the blobs in these shapes. Raises :class:`Refused` for others."""
+        expected = [tuple(shape) for shape in shapes]
+        if [prod(blob.shape) for blob in self.blobs] != [prod(shape) for shape in expected]:
+            actual = ", ".join(str(list(blob.shape)) for blob in self.blobs) or "none"
+            why = f"expected {len(expected)} of them, {', '.join(str(list(shape)) for shape in expected)}"
+            raise Refused("blobs", actual, why, "give the weights that were trained with this net")
+        return [blob.reshaped(*shape) for blob, shape in zip(self.blobs, expected, strict=True)]
 
     def learned(self, op: CaffeOp) -> list[Weight]:
-        """The blobs of an op's layer."""
+        """Return the blobs of an op's layer."""
         return self.weights(*(type_.shape for type_ in op.blob_types(self.types)))
 
 
-def _convolution(g: Given, op: ops.Convolution) -> str:
+def _convolution(g: LayerCall, op: ops.Convolution) -> str:
     w, *b = g.learned(op)
     (rows, columns), bias = op.pad, b[0] if b else None
     return g.layers.conv(g.x, w, bias, op.stride, ((rows, rows), (columns, columns)), op.dilation, op.group)
 
 
-def _pooling(g: Given, op: ops.MaxPooling | ops.AvePooling) -> str:
+def _pooling(g: LayerCall, op: ops.MaxPooling | ops.AvePooling) -> str:
     rows, columns = op.pad
     kind: Literal["max", "mean"] = "max" if isinstance(op, ops.MaxPooling) else "mean"
     return g.layers.pool(kind, g.x, op.size, op.stride, ((rows, rows), (columns, columns)), ceil=True)
 
 
-def _product(g: Given, op: ops.InnerProduct | ops.TransposedInnerProduct) -> str:
+def _product(g: LayerCall, op: ops.InnerProduct | ops.TransposedInnerProduct) -> str:
     w, *b = g.learned(op)
     shape = g.types[0].shape
     x = g.layers.reshape(g.x, (*shape[: op.axis], prod(shape[op.axis :])))
     return g.layers.linear(x, w if isinstance(op, ops.InnerProduct) else w.transposed(), b[0] if b else None)
 
 
-def _rounding(g: Given, op: ops.RoundingPower) -> str:
+def _rounding(g: LayerCall, op: ops.RoundingPower) -> str:
     return g.layers.affine(g.layers.apply("round", g.x), 1.0, op.shift)
 
 
-def _rounded(g: Given) -> str | None:
-    """What rounding by a shift makes, of which the shift is taken away again."""
+def _rounded(g: LayerCall) -> str | None:
+    """Return the value rounded by adding a large shift, if this layer subtracts the shift again."""
     maker = g.layers.builder.maker(g.x)
     shifted = maker is not None and maker.op == Apply(Activation("affine", 1.0, ops.RoundingPower.shift))
     back = len(g.xs) == 2 and g.is_always(g.xs[1], -ops.RoundingPower.shift)
     return maker.inputs[0] if maker is not None and shifted and back else None
 
 
-def _eltwise(g: Given, op: ops.Eltwise) -> str:
+def _eltwise(g: LayerCall, op: ops.Eltwise) -> str:
     if op == ops.Eltwise("SUM") and (rounded := _rounded(g)) is not None:
         return rounded
     kind = {"SUM": "add", "PROD": "mul", "MAX": "max"}[op.operation]
@@ -110,47 +110,47 @@ def _eltwise(g: Given, op: ops.Eltwise) -> str:
     return y
 
 
-def _broadcast(g: Given, op: ops.Scale | ops.Bias, blobs: Sequence[Weight]) -> str:
-    """x times, or plus, something that has some of its axes: a blob, or a second bottom."""
+def _broadcast(g: LayerCall, op: ops.Scale | ops.Bias, blobs: Sequence[Weight]) -> str:
+    """Return x times, or plus, a blob or a second bottom that covers some of its axes."""
     kind = "mul" if isinstance(op, ops.Scale) else "add"
     covered = g.types[0].shape[op.axis : op.axis + op.num_axes]
     shape = (*covered, *(1,) * (g.types[0].rank - op.axis - len(covered)))
     return g.layers.binary(kind, g.x, blobs[0].reshaped(*shape) if blobs else g.layers.reshape(g.xs[1], shape))
 
 
-def _bias(g: Given, op: ops.Bias) -> str:
+def _bias(g: LayerCall, op: ops.Bias) -> str:
     return _broadcast(g, op, g.learned(op))
 
 
-def _power(g: Given, op: ops.PowerLayer) -> str:
+def _power(g: LayerCall, op: ops.PowerLayer) -> str:
     y = g.layers.affine(g.x, op.scale, op.shift)
     return y if op.power == 1 else g.layers.apply("power", y, op.power)
 
 
-def _dropout(g: Given, op: ops.DropoutLayer) -> str:
+def _dropout(g: LayerCall, op: ops.DropoutLayer) -> str:
     return g.layers.builder.one(Dropout(op.ratio), g.x, hint=g.layers.hint, origin=g.layers.origin)
 
 
-def _lstm_unit(g: Given, op: ops.LSTMUnit) -> list[str]:
-    """c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), without what is 1 or 0 throughout."""
+def _lstm_unit(g: LayerCall, op: ops.LSTMUnit) -> list[str]:
+    """c = cont sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), without factors of 1 and terms of 0."""
     c_prev, gates, cont = g.xs
     units = g.types[0].shape[2]
     i, f, o, new = g.layers.split(gates, [units] * 4, 2)
     c = g.layers.binary("mul", g.layers.apply("sigmoid", i), g.layers.apply("tanh", new))
     if not g.is_always(c_prev, 0):
-        kept = g.layers.binary("mul", g.layers.apply("sigmoid", f), c_prev)
+        carried = g.layers.binary("mul", g.layers.apply("sigmoid", f), c_prev)
         if not g.is_always(cont, 1):
-            kept = g.layers.binary("mul", kept, g.layers.reshape(cont, (*g.types[2].shape, 1)))
-        c = g.layers.binary("add", kept, c)
+            carried = g.layers.binary("mul", carried, g.layers.reshape(cont, (*g.types[2].shape, 1)))
+        c = g.layers.binary("add", carried, c)
     return [c, g.layers.binary("mul", g.layers.apply("sigmoid", o), g.layers.apply("tanh", c))]
 
 
-def _function(name: str) -> Callable[[Given, Any], str]:
+def _function(name: str) -> Callable[[LayerCall, Any], str]:
     return lambda g, op: g.layers.apply(name, g.x)
 
 
-# What a layer is that is one of our ops: its top, or its tops.
-OPS: Mapping[type[CaffeOp], Callable[[Given, Any], str | list[str]]] = {
+# The top, or the tops, of a layer that an op models.
+OPS: Mapping[type[CaffeOp], Callable[[LayerCall, Any], str | list[str]]] = {
     ops.Convolution: _convolution,
     ops.MaxPooling: _pooling,
     ops.AvePooling: _pooling,
@@ -179,8 +179,8 @@ OPS: Mapping[type[CaffeOp], Callable[[Given, Any], str | list[str]]] = {
 }
 
 
-def _scale(g: Given) -> str:
-    """Scale, whose ``bias_term`` is a blob more that is added."""
+def _scale(g: LayerCall) -> str:
+    """Scale; its ``bias_term`` adds one more blob."""
     plain = type(g.message)()
     plain.CopyFrom(g.message)
     plain.scale_param.ClearField("bias_term")
@@ -193,10 +193,10 @@ def _scale(g: Given) -> str:
     if not bias:
         return y
     (b,) = blobs[op.learned :]
-    return _broadcast(Given(g.layers, g.message, (y,), ()), ops.Bias(op.axis, op.num_axes), [b])
+    return _broadcast(LayerCall(g.layers, g.message, (y,), ()), ops.Bias(op.axis, op.num_axes), [b])
 
 
-def _embed(g: Given) -> str:
+def _embed(g: LayerCall) -> str:
     param = g.message.embed_param
     shapes = [(param.input_dim, param.num_output), (param.num_output,)][: 1 + param.bias_term]
     w, *b = g.weights(*shapes)
@@ -204,8 +204,8 @@ def _embed(g: Given) -> str:
     return g.layers.binary("add", y, b[0]) if b else y
 
 
-def _exponential(g: Given) -> str:
-    """base ** (shift + scale x), and its inverse's like, log_base(shift + scale x); a base of -1 is e."""
+def _exponential(g: LayerCall) -> str:
+    """base ** (shift + scale x), or log_base(shift + scale x); a base of -1 is e."""
     exp = g.message.type == "Exp"
     param = g.message.exp_param if exp else g.message.log_param
     base, scale, shift = (field_value(param, field) for field in ("base", "scale", "shift"))
@@ -215,8 +215,8 @@ def _exponential(g: Given) -> str:
     )  # fmt: skip
 
 
-def _reduction(g: Given) -> str:
-    """All axes from one on, of the absolute values for ASUM and of the squares for SUMSQ."""
+def _reduction(g: LayerCall) -> str:
+    """Reduce all axes from ``axis`` on: of absolute values for ASUM, of squares for SUMSQ."""
     param = g.message.reduction_param
     operation, x = field_value(param, "operation"), g.x
     if operation == "ASUM":
@@ -228,7 +228,7 @@ def _reduction(g: Given) -> str:
     return g.layers.affine(y, shortest(param.coeff), 0.0)
 
 
-def _batch_norm(g: Given) -> str:
+def _batch_norm(g: LayerCall) -> str:
     """Mean and variance are blobs, both times the third one (``batch_norm_layer.cpp``)."""
     param = g.message.batch_norm_param
     if param.HasField("use_global_stats") and not param.use_global_stats:
@@ -247,7 +247,7 @@ def _batch_norm(g: Given) -> str:
     return g.layers.batch_norm(g.x, (None, None, moment(mean), moment(variance)), field_value(param, "eps"))
 
 
-def _prelu(g: Given) -> str:
+def _prelu(g: LayerCall) -> str:
     """x where it is positive, else x times a slope of each channel, or of all of them."""
     shared = g.message.prelu_param.channel_shared
     shape = (1,) if shared else (g.types[0].shape[1], *(1,) * (g.types[0].rank - 2))
@@ -256,7 +256,7 @@ def _prelu(g: Given) -> str:
     return g.layers.binary("sub", g.layers.apply("relu", g.x), g.layers.binary("mul", below, slope))
 
 
-def _lrn(g: Given) -> str:
+def _lrn(g: LayerCall) -> str:
     """x / (k + alpha / n sum of n channels' squares) ** beta (``lrn_layer.cpp``): the sums are a convolution."""
     param = g.message.lrn_param
     if field_value(param, "norm_region") != "ACROSS_CHANNELS":
@@ -264,16 +264,16 @@ def _lrn(g: Given) -> str:
     size, channels = param.local_size, g.types[0].shape[1]
     alpha, beta, k = (field_value(param, field) for field in ("alpha", "beta", "k"))
     near = np.abs(np.subtract.outer(np.arange(channels), np.arange(channels))) <= size // 2
-    known = number(near.reshape(channels, channels, 1, 1), f"1 for the {size} channels around each")
-    band = g.layers.builder.param(known, f"{g.layers.hint}_band")
+    weight = number(near.reshape(channels, channels, 1, 1), f"1 for the {size} channels around each")
+    band = g.layers.builder.param(weight, f"{g.layers.hint}_band")
     squares = g.layers.binary("mul", g.x, g.x)
     sums = g.layers.builder.one(Conv(), squares, band, hint=g.layers.hint, origin=g.layers.origin)
     scale = g.layers.apply("power", g.layers.affine(sums, alpha / size, k), -beta)
     return g.layers.binary("mul", g.x, scale)
 
 
-# What a type of layer is of which our ops have a part, or nothing.
-TYPES: Mapping[str, Callable[[Given], str]] = {
+# The top of a layer type that ops model in part, or not at all.
+TYPES: Mapping[str, Callable[[LayerCall], str]] = {
     "Scale": _scale,
     "Embed": _embed,
     "Exp": _exponential,
@@ -286,13 +286,13 @@ TYPES: Mapping[str, Callable[[Given], str]] = {
 }
 
 
-def described(g: Given, op: CaffeOp | None) -> list[str]:
-    """The layer's tops as values; ``op`` is what it is read as. Raises :class:`Refused` if they cannot be expressed."""
+def layer_values(g: LayerCall, op: CaffeOp | None) -> list[str]:
+    """Return the values of the layer's tops; ``op`` models it. Raises :class:`Refused` without a rule."""
     if g.message.type in TYPES:
         return [TYPES[g.message.type](g)]
     rule = OPS.get(type(op)) if op is not None else None
     if rule is None:
         why = "what it computes, by its type and its fields, cannot be expressed"
         raise Refused("type", g.message.type, why, "import the recurrent layers alone, or replace the layer")
-    made = rule(g, op)
-    return made if isinstance(made, list) else [made]
+    values = rule(g, op)
+    return values if isinstance(values, list) else [values]

@@ -34,9 +34,9 @@ _ZERO = (
 
 @dataclass
 class Imported:
-    """What the description's inputs and outputs are in the net: a blob; a layer's place, and its top.
+    """The net's blob of each input of the description, and the layer index and top of each of its outputs.
 
-    ``bottoms`` has the inputs of each layer, by its place.
+    ``bottoms`` has the inputs of each layer, by its index.
     """
 
     inputs: dict[str, str] = field(default_factory=dict)
@@ -44,25 +44,30 @@ class Imported:
     outputs: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
-def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequence[str]]) -> tuple[Net, Imported]:
-    """All recurrent layers of a net. ``written``: the tops of all layers, by which a blob's contents are told apart."""
+def describe_layers(
+    layers: Sequence[Layer], origin: str, tops_by_layer: Sequence[Sequence[str]]
+) -> tuple[Net, Imported]:
+    """Return the description of all recurrent layers of a net.
+
+    ``tops_by_layer`` are the tops of all layers: each layer that writes a blob makes another version of it.
+    """
     builder, imported = NetBuilder("net", origin), Imported()
     refusals = [refusal for layer in layers for refusal in refusals_of(layer)]
     if refusals:
         raise RefusedError(origin, refusals)
-    known: dict[tuple[str, int], str] = {}
+    values: dict[tuple[str, int], str] = {}
     for layer in layers:
-        given = []
+        operands = []
         for name, shape in zip(layer.message.bottom, layer.bottoms, strict=True):
-            version = max((at for at, tops in enumerate(written[: layer.place]) if name in tops), default=-1)
+            version = max((at for at, tops in enumerate(tops_by_layer[: layer.place]) if name in tops), default=-1)
             if name in layer.fixed:
-                known[name, version] = builder.param(number(layer.fixed[name], "a constant that was given"), name)
-            elif (name, version) not in known:
-                known[name, version] = builder.input(name, shape)
-                imported.inputs[known[name, version]] = name
-            given.append(known[name, version])
-        imported.bottoms[layer.place] = given
-        for top, value in zip(layer.message.top, described(builder, layer, given), strict=True):
+                values[name, version] = builder.param(number(layer.fixed[name], "a constant that was given"), name)
+            elif (name, version) not in values:
+                values[name, version] = builder.input(name, shape)
+                imported.inputs[values[name, version]] = name
+            operands.append(values[name, version])
+        imported.bottoms[layer.place] = operands
+        for top, value in zip(layer.message.top, recurrent_values(builder, layer, operands), strict=True):
             name = builder.output(top, value)
             imported.outputs[name] = (layer.place, top)
     builder.notes += notes_of(layers)
@@ -70,7 +75,7 @@ def describe_layers(layers: Sequence[Layer], origin: str, written: Sequence[Sequ
 
 
 def notes_of(layers: Sequence[Layer]) -> Iterator[str]:
-    """What a person should know of recurrent layers as they are imported."""
+    """Yield notes for the user on imported recurrent layers."""
     if layers:
         yield _ZERO
     for layer in layers:
@@ -79,7 +84,7 @@ def notes_of(layers: Sequence[Layer]) -> Iterator[str]:
 
 
 def _sizes(layer: Layer) -> tuple[int, int, int]:
-    """The exposed states, whether there is a static input, the number of blobs."""
+    """Return the number of exposed states, of static inputs (0 or 1), and of blobs."""
     lstm, param = layer.message.type == "LSTM", layer.message.recurrent_param
     exposed = (2 if lstm else 1) * param.expose_hidden
     static = int(len(layer.bottoms) > 2 + exposed)
@@ -87,43 +92,43 @@ def _sizes(layer: Layer) -> tuple[int, int, int]:
 
 
 def refusals_of(layer: Layer) -> Iterator[Refusal]:
-    """What of a recurrent layer is not as Caffe has it."""
+    """Yield what is not valid in a recurrent layer."""
     message, label = layer.message, layer.label
     exposed, static, blobs = _sizes(layer)
     if len(layer.bottoms) != 2 + static + exposed or len(message.top) != 1 + exposed:
-        found = f"{len(layer.bottoms)} and {len(message.top)}"
+        actual = f"{len(layer.bottoms)} and {len(message.top)}"
         why = f"with expose_hidden = {str(message.recurrent_param.expose_hidden).lower()} there are others"
-        yield Refusal(label, "bottoms and tops", found, why, "check the net in Caffe")
+        yield Refusal(label, "bottoms and tops", actual, why, "check the net in Caffe")
         return
     x, cont, units = layer.bottoms[0], layer.bottoms[1], message.recurrent_param.num_output
     if len(x) < 2 or cont != x[:2] or not units:
-        found = f"{list(x)}, {list(cont)}, {units}"
+        actual = f"{list(x)}, {list(cont)}, {units}"
         yield Refusal(
-            label, "x, cont, num_output", found, "expected [T, N, ...], [T, N], units", "check the net in Caffe"
+            label, "x, cont, num_output", actual, "expected [T, N, ...], [T, N], units", "check the net in Caffe"
         )
         return
-    wanted = _blob_shapes(layer)
-    if [blob.shape for blob in layer.blobs] != wanted:
-        found = ", ".join(str(list(blob.shape)) for blob in layer.blobs) or "none"
-        why = f"expected {blobs} of them, {', '.join(str(list(shape)) for shape in wanted)}"
-        yield Refusal(label, "blobs", found, why, "give the weights that were trained with this net")
+    shapes = _blob_shapes(layer)
+    if [blob.shape for blob in layer.blobs] != shapes:
+        actual = ", ".join(str(list(blob.shape)) for blob in layer.blobs) or "none"
+        why = f"expected {blobs} of them, {', '.join(str(list(shape)) for shape in shapes)}"
+        yield Refusal(label, "blobs", actual, why, "give the weights that were trained with this net")
     for place in range(2 + static, len(layer.bottoms)):
         if layer.bottoms[place] != (1, x[1], units):
-            found = f"{message.bottom[place]} {list(layer.bottoms[place])}"
-            yield Refusal(label, "first state", found, f"expected {[1, x[1], units]}", "check the net in Caffe")
+            actual = f"{message.bottom[place]} {list(layer.bottoms[place])}"
+            yield Refusal(label, "first state", actual, f"expected {[1, x[1], units]}", "check the net in Caffe")
 
 
 def _blob_shapes(layer: Layer) -> list[Shape]:
     """W_x, b, W_static, W_h, and of an RNN W_o, b_o (``lstm_layer.cpp``, ``rnn_layer.cpp``, FillUnrolledNet)."""
     lstm, units = layer.message.type == "LSTM", layer.message.recurrent_param.num_output
     rows, static = units * (4 if lstm else 1), _sizes(layer)[1]
-    found: list[Shape] = [(rows, prod(layer.bottoms[0][2:])), (rows,)]
-    found += [(rows, prod(layer.bottoms[2][1:]))] if static else []
-    return [*found, (rows, units), *([] if lstm else [(units, units), (units,)])]
+    shapes: list[Shape] = [(rows, prod(layer.bottoms[0][2:])), (rows,)]
+    shapes += [(rows, prod(layer.bottoms[2][1:]))] if static else []
+    return [*shapes, (rows, units), *([] if lstm else [(units, units), (units,)])]
 
 
-def described(builder: NetBuilder, layer: Layer, given: Sequence[str]) -> list[str]:
-    """The values of its tops."""
+def recurrent_values(builder: NetBuilder, layer: Layer, operands: Sequence[str]) -> list[str]:
+    """Return the values of the layer's tops."""
     message, lstm = layer.message, layer.message.type == "LSTM"
     units, origin = message.recurrent_param.num_output, layer.label
     _, static, _ = _sizes(layer)
@@ -134,17 +139,17 @@ def described(builder: NetBuilder, layer: Layer, given: Sequence[str]) -> list[s
         return builder.one(Reshape(shape), value, hint=f"{value}_rows", origin=origin)
 
     steps, batch = layer.bottoms[0][:2]
-    x = reshaped(given[0], steps, batch, prod(layer.bottoms[0][2:]))
+    x = reshaped(operands[0], steps, batch, prod(layer.bottoms[0][2:]))
     w_x, b, *rest = layer.blobs
     roles = {"W_s": rest.pop(0)} if static else {}
     cell = Cell("lstm" if lstm else "rnn", static=bool(static))
     weights = cell_weights("caffe", cell, w_x, rest[0], b, more=roles)
     extras: dict[Extra, str] = {}
     if static:
-        extras["static"] = reshaped(given[2], batch, prod(layer.bottoms[2][1:]))
+        extras["static"] = reshaped(operands[2], batch, prod(layer.bottoms[2][1:]))
     if not np.all(layer.fixed.get(message.bottom[1], 0) == 1):
-        extras["cont"] = given[1]
-    init = {state: reshaped(value, batch, units) for state, value in zip("hc", given[2 + static :], strict=False)}
+        extras["cont"] = operands[1]
+    init = {state: reshaped(value, batch, units) for state, value in zip("hc", operands[2 + static :], strict=False)}
     name = builder.cell_name(message.name or "layer", cell, weights)
     op = Recur(cell, units, units, name, init=tuple(init), more=tuple(extras))
     y, *last = builder.recur(op, x, weights, [*init.values(), *extras.values()], origin)
@@ -159,15 +164,15 @@ def described(builder: NetBuilder, layer: Layer, given: Sequence[str]) -> list[s
 
 
 @dataclass(frozen=True)
-class Part:
-    """What stands in a layer's place: layers, and those of them that have blobs, as messages for a caffemodel."""
+class Replacement:
+    """The replacement of a layer: compiled layers, and those of them with blobs as messages for a caffemodel."""
 
     layers: list[Any]
     stored: list[bytes]
 
 
-def parts_of(artifact: Artifact, net: Any, imported: Imported) -> dict[int, Part]:
-    """The parts by the places of ``net``'s recurrent layers, called so that nothing clashes with its other layers.
+def replacements(artifact: Artifact, net: Any, imported: Imported) -> dict[int, Replacement]:
+    """Return the replacements of ``net``'s recurrent layers by index, with names that its other layers do not have.
 
     Raises :class:`RefusedError` where the compiled net has a blob for each step: no layer here cuts or joins them.
     """
@@ -176,9 +181,9 @@ def parts_of(artifact: Artifact, net: Any, imported: Imported) -> dict[int, Part
     _check_places(manifest, imported)
     compiled = net_from_text(content["prototxt"].decode())
     names = _names(net, imported)
-    layers = _Cut(compiled.layer, manifest, imported, names).layers()
+    layers = _Partition(compiled.layer, manifest, imported, names).layers()
     stored = _stored(layers, compiled.layer, RawNet.FromString(content["caffemodel"]), names)
-    return {place: Part(layers[place], stored[place]) for place in layers}
+    return {place: Replacement(layers[place], stored[place]) for place in layers}
 
 
 def _check_places(manifest: Manifest, imported: Imported) -> None:
@@ -192,121 +197,121 @@ def _check_places(manifest: Manifest, imported: Imported) -> None:
 
 
 class _Names:
-    """What layers, blobs and parameters of the compiled net are called in the other one."""
+    """The names of layers, blobs and parameters of the compiled net in the host net."""
 
-    def __init__(self, taken: set[str]) -> None:
-        self.taken, self.given = taken, dict[str, str]()
+    def __init__(self, used: set[str]) -> None:
+        self.used, self.renamed = used, dict[str, str]()
 
     def __getitem__(self, name: str) -> str:
-        if name not in self.given:
+        if name not in self.renamed:
             fresh = name
-            while fresh in self.taken:
+            while fresh in self.used:
                 fresh += "_"
-            self.taken.add(fresh)
-            self.given[name] = fresh
-        return self.given[name]
+            self.used.add(fresh)
+            self.renamed[name] = fresh
+        return self.renamed[name]
 
 
 def _names(net: Any, imported: Imported) -> _Names:
-    kept = [layer for place, layer in enumerate(net.layer) if place not in imported.bottoms]
-    taken = {name for layer in kept for name in (layer.name, *layer.top, *(p.name for p in layer.param))}
-    return _Names({*taken, *net.input, *(top for _, top in imported.outputs.values())})
+    others = [layer for place, layer in enumerate(net.layer) if place not in imported.bottoms]
+    used = {name for layer in others for name in (layer.name, *layer.top, *(p.name for p in layer.param))}
+    return _Names({*used, *net.input, *(top for _, top in imported.outputs.values())})
 
 
-class _Cut:
-    """The layers of each part, in order."""
+class _Partition:
+    """The compiled layers, partitioned among the recurrent layers that they replace."""
 
     def __init__(self, layers: Sequence[Any], manifest: Manifest, imported: Imported, names: _Names) -> None:
         self.compiled, self.names, self.imported = layers, names, imported
         inputs = {name: entry.place for name, entry in manifest.inputs.items() if not entry.filled}
         self.fed = {blob: (imported.inputs[name], place) for name, place in inputs.items() for blob in place.names}
         self.entered: set[str] = set()
-        self.wanted: dict[int, list[str]] = {place: [] for place in imported.bottoms}
+        self.tops: dict[int, list[str]] = {place: [] for place in imported.bottoms}
         self.leaving: dict[int, list[Any]] = {place: [] for place in imported.bottoms}
         for name, (place, top) in imported.outputs.items():
             self._leave(place, top, manifest.outputs[name])
 
     def _leave(self, place: int, top: str, where: Place) -> None:
-        """An output that has its top's shape is called so where it is made; others are reshaped to it at the end."""
+        """Rename an output of its top's shape to the top; reshape other outputs to it at the end."""
         (blob,) = where.names
-        self.wanted[place].append(blob)
-        if where.blob_shape is None and blob not in self.names.given and blob not in self.fed:
-            self.names.given[blob] = top
+        self.tops[place].append(blob)
+        if where.blob_shape is None and blob not in self.names.renamed and blob not in self.fed:
+            self.names.renamed[blob] = top
         else:
             self.leaving[place].append(_reshape(self.names[blob], top, where.shape))
 
     def layers(self) -> dict[int, list[Any]]:
-        """Each layer goes to the first place whose tops need it; the rest, as Silence, to the last one."""
+        """Return the layers of each part: each is in the first part that needs it, the rest (Silence) in the last."""
         makers: list[set[int]] = []  # of each layer's bottoms, the layers that wrote them last
         writers: dict[str, int] = {}
         for at, layer in enumerate(self.compiled):
             makers.append({writers[bottom] for bottom in layer.bottom if bottom in writers})
             writers.update(dict.fromkeys(layer.top, at))
-        done = {n for n, layer in enumerate(self.compiled) if layer.type == "Input" and {*layer.top} <= {*self.fed}}
-        found = {}
-        for place, wanted in self.wanted.items():
-            part, waiting = set(), [writers[blob] for blob in wanted if blob in writers]
-            if place == max(self.wanted):
+        visited = {n for n, layer in enumerate(self.compiled) if layer.type == "Input" and {*layer.top} <= {*self.fed}}
+        parts = {}
+        for place, blobs in self.tops.items():
+            part, waiting = set(), [writers[blob] for blob in blobs if blob in writers]
+            if place == max(self.tops):
                 waiting += range(len(self.compiled))
             while waiting:
                 at = waiting.pop()
-                if at not in done:
-                    done.add(at)
+                if at not in visited:
+                    visited.add(at)
                     part.add(at)
                     waiting += makers[at]
             own = [self.compiled[at] for at in sorted(part)]
-            tops = {top for of, top in self.imported.outputs.values() if of == place}
-            found[place] = [*self._entering(own), *(self._renamed(layer, tops) for layer in own), *self.leaving[place]]
-        return found
+            tops = {top for owner, top in self.imported.outputs.values() if owner == place}
+            parts[place] = [*self._entering(own), *(self._renamed(layer, tops) for layer in own), *self.leaving[place]]
+        return parts
 
     def _entering(self, layers: Sequence[Any]) -> Iterator[Any]:
-        """A reshape for each blob that comes in and has another shape here, before the first part that reads it."""
+        """Yield a Reshape for each incoming blob of another shape, before the first part that reads it."""
         for blob in dict.fromkeys(bottom for layer in layers for bottom in layer.bottom):
             if blob not in self.fed or blob in self.entered:
                 continue
             self.entered.add(blob)
             outer, where = self.fed[blob]
             if where.blob_shape is None:
-                self.names.given[blob] = outer
+                self.names.renamed[blob] = outer
             else:
                 yield _reshape(outer, self.names[blob], where.blob_shape)
 
     def _renamed(self, layer: Any, tops: set[str]) -> Any:
-        """The layer with the names that are right here; one that writes a top alone is called as that."""
-        made = LayerParameter()
-        made.CopyFrom(layer)
-        written = [self.names[top] for top in layer.top]
-        made.name = written[0] if len(written) == 1 and written[0] in tops else self.names[layer.name]
-        del made.bottom[:], made.top[:]
-        made.bottom.extend(self.names[bottom] for bottom in layer.bottom)
-        made.top.extend(written)
-        for spec in made.param:
+        """Return the layer with the host net's names; one that writes a single top has the top's name."""
+        copy = LayerParameter()
+        copy.CopyFrom(layer)
+        outputs = [self.names[top] for top in layer.top]
+        copy.name = outputs[0] if len(outputs) == 1 and outputs[0] in tops else self.names[layer.name]
+        del copy.bottom[:], copy.top[:]
+        copy.bottom.extend(self.names[bottom] for bottom in layer.bottom)
+        copy.top.extend(outputs)
+        for spec in copy.param:
             spec.name = self.names[spec.name]
-        return made
+        return copy
 
 
 def _stored(
     layers: Mapping[int, Sequence[Any]], compiled: Sequence[Any], weights: Any, names: _Names
 ) -> dict[int, list[bytes]]:
-    """The messages of layers with blobs: of those that had them, and of those that own a parameter here."""
+    """Return the messages of layers with blobs: those that had them, and those that own a parameter here."""
     blobs = {layer.name: layer.blobs for layer in weights.layer}
     having = [layer for layer in compiled if layer.name in blobs]
     values = {
         names[spec.name]: blob for layer in having for spec, blob in zip(layer.param, blobs[layer.name], strict=True)
     }
     tops = {tuple(names[top] for top in layer.top) for layer in having}
-    found: dict[int, list[bytes]] = {}
+    stored: dict[int, list[bytes]] = {}
     owned: set[str] = set()
     for place, part in layers.items():
-        found[place] = []
+        stored[place] = []
         for layer in part:
             own = [spec.name for spec in layer.param]
             if own and (tuple(layer.top) in tops or not owned.issuperset(own)):
                 raw = RawNet()
                 raw.layer.add(name=layer.name, type=layer.type).blobs.extend(values[name] for name in own)
-                found[place].append(raw.SerializeToString(deterministic=True))
+                stored[place].append(raw.SerializeToString(deterministic=True))
             owned.update(own)
-    return found
+    return stored
 
 
 def _reshape(bottom: str, top: str, shape: Sequence[int]) -> Any:

@@ -25,8 +25,8 @@ from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.source.layer import (
     LAYER,
     TYPES,
+    BlobHints,
     Layer,
-    Told,
     blobs_of,
     constant_of,
     first_unknown,
@@ -35,7 +35,7 @@ from lstmc_caffe.source.layer import (
     unknown_bottoms,
     wire_fields,
 )
-from lstmc_caffe.source.recurrent_layers import Imported, Part, describe_layers, parts_of
+from lstmc_caffe.source.recurrent_layers import Imported, Replacement, describe_layers, replacements
 from lstmc_caffe.source.whole_net import describe_whole
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target
@@ -43,8 +43,8 @@ from lstmc_caffe.targets.shapes import Shape, infer_shapes, old_inputs
 
 
 @dataclass(frozen=True)
-class Fed:
-    """A net's text; for each of its inputs the description's, and for each of the description's outputs its blob.
+class RuntimeNet:
+    """A net to run: its text, the description's input for each of its inputs, its blob for each of the outputs.
 
     ``fixed`` are the inputs that are constants.
     """
@@ -60,16 +60,16 @@ class CaffeRuntime:
 
     name = "Caffe's own layers"
 
-    def __init__(self, nets: Sequence[Fed], caffemodel: bytes) -> None:
+    def __init__(self, nets: Sequence[RuntimeNet], caffemodel: bytes) -> None:
         self.nets, self.caffemodel = nets, caffemodel
 
     def unavailable(self) -> str | None:
-        """Why there is no Caffe here, or None."""
+        """Return why no Caffe is available, or None."""
         return CaffeExecutor(Runner(), "cpu").unavailable()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One forward pass of each net."""
-        found: dict[str, Array] = {}
+        """Run one forward pass of each net; return the outputs by name."""
+        outputs: dict[str, Array] = {}
         with Runner() as runner, TemporaryDirectory() as folder:
             weights = Path(folder, "weights.caffemodel")
             weights.write_bytes(self.caffemodel)
@@ -77,27 +77,27 @@ class CaffeRuntime:
                 with runner.load(net.text, weights=weights) as loaded:
                     fed = {**{blob: inputs[name] for blob, name in net.inputs.items()}, **net.fixed}
                     blobs = loaded.run(fed, want=list(net.outputs.values())).blobs
-                found |= {name: np.asarray(blobs[blob], np.float64) for name, blob in net.outputs.items()}
-        return found
+                outputs |= {name: np.asarray(blobs[blob], np.float64) for name, blob in net.outputs.items()}
+        return outputs
 
 
-def each_alone(layers: Sequence[Layer], imported: Imported) -> Iterator[Fed]:
-    """The recurrent layers, a net each, as they stand in their own."""
+def recurrent_nets(layers: Sequence[Layer], imported: Imported) -> Iterator[RuntimeNet]:
+    """Yield a net of each recurrent layer alone."""
     for layer in layers:
-        alone = type(layer.message)()
-        alone.CopyFrom(layer.message)
-        alone.ClearField("include")
-        alone.ClearField("exclude")
+        copy = type(layer.message)()
+        copy.CopyFrom(layer.message)
+        copy.ClearField("include")
+        copy.ClearField("exclude")
         shapes = dict(zip(layer.message.bottom, layer.bottoms, strict=True))
-        text = input_text(shapes) + str(NetParameter(layer=[alone]))
+        text = input_text(shapes) + str(NetParameter(layer=[copy]))
         names = dict(zip(layer.message.bottom, imported.bottoms[layer.place], strict=True))
         fed = {blob: name for blob, name in names.items() if blob not in layer.fixed}
         tops = {name: top for name, (place, top) in imported.outputs.items() if place == layer.place}
-        yield Fed(text, fed, tops, layer.fixed)
+        yield RuntimeNet(text, fed, tops, layer.fixed)
 
 
 def input_text(shapes: Mapping[str, Shape]) -> str:
-    """A layer of type Input for each blob."""
+    """Return the text of an Input layer for each blob."""
     net: Any = NetParameter()
     for blob, shape in shapes.items():
         entry = net.layer.add(name=f"input of {blob}", type="Input", top=[blob])
@@ -107,38 +107,35 @@ def input_text(shapes: Mapping[str, Shape]) -> str:
 
 @dataclass(frozen=True)
 class CaffeSurroundings:
-    """A net's text and caffemodel, and what its recurrent layers were imported as.
-
-    ``told`` is what a person said of it.
-    """
+    """A net's text and caffemodel, and the mapping of its recurrent layers to the imported model."""
 
     origin: str
     text: str
     caffemodel: bytes
     imported: Imported
-    told: Told
+    hints: BlobHints
     backend: str = "caffe"
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """The base name of its files."""
         return Path(self.origin).stem
 
     def whole(self) -> SourceNet:
-        """All of the net, with real Caffe to run the layers that were described."""
+        """Return a description of the whole net, with real Caffe to run its layers."""
         net, spans = net_from_text(self.text), layer_fields(self.text)
         blobs = blobs_of(net, RawNet.FromString(self.caffemodel))
-        described, whole = describe_whole(net, blobs, self.origin, self.told)
+        described, whole = describe_whole(net, blobs, self.origin, self.hints)
         shapes = {blob: tuple(map(int, described.inputs[name])) for name, blob in whole.inputs.items()}
         layers = (self.text[spans[place].start : spans[place].stop] for place in whole.places)
         shapes |= {blob: array.shape for blob, array in whole.fixed.items()}
         text = "\n".join((input_text(shapes), *layers))
-        fed = Fed(text, {blob: name for name, blob in whole.inputs.items()}, whole.outputs, whole.fixed)
+        fed = RuntimeNet(text, {blob: name for name, blob in whole.inputs.items()}, whole.outputs, whole.fixed)
         return SourceNet(described, "Caffe", None, CaffeRuntime([fed], self.caffemodel))
 
     def files(self, artifact: Artifact, target: str) -> dict[str, bytes]:
-        """``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``: the whole net for a target."""
-        parts = parts_of(artifact, net_from_text(self.text), self.imported)
+        """Return ``NAME.TARGET.prototxt`` and ``NAME.TARGET.caffemodel``: the whole net for a target."""
+        parts = replacements(artifact, net_from_text(self.text), self.imported)
         name = load_target(target).name
         return {
             f"{self.name}.{name}.prototxt": self._text(parts, name).encode(),
@@ -146,7 +143,7 @@ class CaffeSurroundings:
         }
 
     def findings(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
-        """Return what the target's rules say against copied layers.
+        """Return the violations of the target's rules by copied layers.
 
         Without ``reads`` the rules are on what lstmc writes: then only layers of types that the target forbids.
         """
@@ -156,47 +153,47 @@ class CaffeSurroundings:
         return [violation for violation in self._violations(files, target) if violation.type in forbidden]
 
     def remarks(self, files: Mapping[str, bytes], target: str) -> list[str]:
-        """Return a line on copied layers of which the target does not say whether its readers load them."""
+        """Return a line on copied layers that the target's file does not list."""
         forbidden = {violation.layer for violation in self.findings(files, target)}
-        found = {v.layer: v.type for v in self._violations(files, target) if v.layer not in forbidden}
-        if not found:
+        unlisted = {v.layer: v.type for v in self._violations(files, target) if v.layer not in forbidden}
+        if not unlisted:
             return []
-        listed = ", ".join(f"{name} ({kind})" for name, kind in found.items())
+        listed = ", ".join(f"{name} ({kind})" for name, kind in unlisted.items())
         return [
             f"Copied unchanged, and not on the list of layers that target {load_target(target).name} supports:"
             f" {listed}. Test them in your runtime, or convert the whole net."
         ]
 
     def _violations(self, files: Mapping[str, bytes], target: str) -> list[Violation]:
-        """Return what the target's rules say against the layers that were copied."""
+        """Return the violations of the target's rules by copied layers."""
         (text,) = (content.decode() for name, content in files.items() if name.endswith(".prototxt"))
         layers = enumerate(net_from_text(self.text).layer)
         own = {layer.name for place, layer in layers if place not in self.imported.bottoms}
         return [violation for violation in lint_text(text, load_target(target)).violations if violation.layer in own]
 
-    def _text(self, parts: Mapping[int, Part], target: str) -> str:
+    def _text(self, parts: Mapping[int, Replacement], target: str) -> str:
         spans, layers = layer_fields(self.text), net_from_text(self.text).layer
         pieces, at = [], 0
         for place, part in parts.items():
-            told = phases(self.text, spans[place])
-            made = [str(NetParameter(layer=[layer])).rstrip() for layer in part.layers]
-            what = f"the {layers[place].type} layer {layers[place].name}"
-            title = f"# {what}, as lstmc {__version__} made it for target {target}"
+            rules = phases(self.text, spans[place])
+            texts = [str(NetParameter(layer=[layer])).rstrip() for layer in part.layers]
+            subject = f"the {layers[place].type} layer {layers[place].name}"
+            title = f"# {subject}, as lstmc {__version__} made it for target {target}"
             pieces += [self.text[at : spans[place].start], title]
-            pieces += [f"\n{layer[:-1]}{told}}}" for layer in made]
+            pieces += [f"\n{layer[:-1]}{rules}}}" for layer in texts]
             at = spans[place].stop
         return "".join((*pieces, self.text[at:]))
 
-    def _weights(self, parts: Mapping[int, Part]) -> bytes:
+    def _weights(self, parts: Mapping[int, Replacement]) -> bytes:
         layers = net_from_text(self.text).layer
         replaced = {(layers[place].name, layers[place].type): place for place in parts}
-        waiting = {place: part.stored for place, part in parts.items()}
+        pending = {place: part.stored for place, part in parts.items()}
         pieces: list[bytes | memoryview] = []
-        for found in wire_fields(self.caffemodel):
-            layer = RawNet.FromString(bytes(found.whole)).layer[0] if found.number == LAYER else None
+        for field in wire_fields(self.caffemodel):
+            layer = RawNet.FromString(bytes(field.whole)).layer[0] if field.number == LAYER else None
             place = None if layer is None else replaced.get((layer.name, layer.type))
-            pieces += [found.whole] if place is None else waiting.pop(place, [])
-        return b"".join((*pieces, *(left for stored in waiting.values() for left in stored)))
+            pieces += [field.whole] if place is None else pending.pop(place, [])
+        return b"".join((*pieces, *(message for stored in pending.values() for message in stored)))
 
 
 _LARGEST = 64 * 2**20  # bytes of a prototxt
@@ -204,15 +201,15 @@ _LAYER = re.compile(rb"\blayers?\s*:?\s*[{<]")
 
 
 class CaffeSource:
-    """Nets with layers of type LSTM and RNN, of which these are imported; of all others everything is.
+    """Source of Caffe nets: the LSTM and RNN layers of a net that has them, and all layers of any other net.
 
-    A net in which a recurrence is unrolled, as by NetSpec, is one of the others: its steps are rolled up again.
+    The steps of an unrolled recurrence, as by NetSpec, are rolled up again.
     """
 
     summary = "a prototxt of Caffe (with its weights, a caffemodel)"
 
     def knows(self, path: Path) -> bool:
-        """Whether a file is text in which there is a layer, or a caffemodel."""
+        """Return whether a file is a text with a layer, or a caffemodel."""
         if _is_caffemodel(path):
             return True
         if path.stat().st_size > _LARGEST:
@@ -227,7 +224,7 @@ class CaffeSource:
         shapes: Mapping[str, Sequence[int]],
         values: Mapping[str, Array],
     ) -> SourceNet:
-        """Its recurrent layers, the rest as surroundings; or the whole net, if it has none."""
+        """Return the recurrent layers, with the rest as surroundings; or the whole net, if it has none."""
         if _is_caffemodel(path):
             argument = Argument("weights", path.name)
             message = (
@@ -254,17 +251,17 @@ class CaffeSource:
         if len(layer_fields(text)) != len(net.layer):
             raise SourceError(f"{path.name}: the layers in its text cannot be separated: write one `layer {{ }}` each")
         content = _caffemodel(weights)
-        told = Told({name: tuple(shape) for name, shape in shapes.items()}, values)
+        hints = BlobHints({name: tuple(shape) for name, shape in shapes.items()}, values)
         if not any(layer.type in TYPES for layer in net.layer):
-            return CaffeSurroundings(path.name, text, content, Imported(), told).whole()
-        layers = _layers(net, RawNet.FromString(content), path.name, told)
-        net_described, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
-        around = CaffeSurroundings(path.name, text, content, imported, told)
-        return SourceNet(net_described, "Caffe", around, CaffeRuntime([*each_alone(layers, imported)], content))
+            return CaffeSurroundings(path.name, text, content, Imported(), hints).whole()
+        layers = _layers(net, RawNet.FromString(content), path.name, hints)
+        description, imported = describe_layers(layers, path.name, [list(layer.top) for layer in net.layer])
+        host = CaffeSurroundings(path.name, text, content, imported, hints)
+        return SourceNet(description, "Caffe", host, CaffeRuntime([*recurrent_nets(layers, imported)], content))
 
 
 def _is_caffemodel(path: Path) -> bool:
-    """Whether a file begins as a binary NetParameter does: maybe with its name, then with an input or a layer."""
+    """Return whether a file begins as a binary NetParameter: with an optional name, then an input or a layer."""
     with path.open("rb") as file:
         head = file.read(128)
     if head[:1] == b"\n" and len(head) > 1 and head[1] < 0x80:
@@ -286,25 +283,25 @@ def _caffemodel(path: Path) -> bytes:
     return content
 
 
-def _layers(net: Any, trained: Any, origin: str, told: Told) -> list[Layer]:
-    """The recurrent layers with the shapes of their bottoms and their blobs."""
-    known = infer_shapes(net.layer, {**old_inputs(net), **told.shapes}, told.shapes)
-    found, refusals, arguments = [], list[Refusal](), list[Argument]()
+def _layers(net: Any, trained: Any, origin: str, hints: BlobHints) -> list[Layer]:
+    """Return the recurrent layers with the shapes of their bottoms and their blobs."""
+    inferred = infer_shapes(net.layer, {**old_inputs(net), **hints.shapes}, hints.shapes)
+    layers, refusals, arguments = [], list[Refusal](), list[Argument]()
     for place, blobs in blobs_of(net, trained, TYPES).items():
-        message, seen = net.layer[place], known.seen[place][0]
+        message, seen = net.layer[place], inferred.seen[place][0]
         bottoms: list[Shape] = [shape for shape in seen if shape is not None]
         if len(bottoms) != len(message.bottom):
             names = [name for name, shape in zip(message.bottom, seen, strict=True) if shape is None]
-            refused, named = unknown_bottoms(message, names, first_unknown(net.layer, known, place, names))
+            refused, missing = unknown_bottoms(message, names, first_unknown(net.layer, inferred, place, names))
             refusals.append(refused)
-            arguments += named
+            arguments += missing
             continue
         fixed = {
-            name: constant_of(told.values, name, shape)
+            name: constant_of(hints.values, name, shape)
             for name, shape in zip(message.bottom, bottoms, strict=True)
-            if name in told.values and not any(name in layer.top for layer in net.layer[:place] if layer.bottom)
+            if name in hints.values and not any(name in layer.top for layer in net.layer[:place] if layer.bottom)
         }
-        found.append(Layer(place, message, bottoms, blobs, fixed))
+        layers.append(Layer(place, message, bottoms, blobs, fixed))
     if refusals:
         raise RefusedError(origin, refusals, arguments)
-    return found
+    return layers

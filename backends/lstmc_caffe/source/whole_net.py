@@ -1,4 +1,4 @@
-"""A whole net as a description, as it is used: for programs that have none of Caffe's layers."""
+"""Describe a whole net for inference, for programs without Caffe's layers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 from lstmc_caffe.ops import layer_ops, read_layer
 from lstmc_caffe.proto.fields import field_value
-from lstmc_caffe.source.layer import TYPES, Layer, Told, constant_of, label, unknown_bottoms
-from lstmc_caffe.source.other_layers import Given, described
-from lstmc_caffe.source.recurrent_layers import described as recurrent_described
-from lstmc_caffe.source.recurrent_layers import notes_of, refusals_of
+from lstmc_caffe.source.layer import TYPES, BlobHints, Layer, constant_of, label, unknown_bottoms
+from lstmc_caffe.source.other_layers import LayerCall, layer_values
+from lstmc_caffe.source.recurrent_layers import notes_of, recurrent_values, refusals_of
 from lstmc_caffe.targets.shapes import old_inputs
 
 _CHECK = "check the net in Caffe"
@@ -30,7 +29,7 @@ _UNUSED = ("Accuracy", "HDF5Output")  # and all losses: no net that is used has 
 
 @dataclass(frozen=True)
 class Whole:
-    """The net as it was described: what the description's inputs and outputs are called, and the layers, by place."""
+    """The blobs of a description's inputs and outputs, and the indices of the layers in it."""
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
@@ -38,16 +37,16 @@ class Whole:
     fixed: Mapping[str, Array]  # blobs that are inputs of the net, and constants of the description
 
 
-def describe_whole(net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, told: Told) -> tuple[Net, Whole]:
-    """All layers that Caffe has in the phase TEST, but losses and scores; outputs are the blobs that nothing reads.
+def describe_whole(net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, hints: BlobHints) -> tuple[Net, Whole]:
+    """Describe all layers of the phase TEST except losses and scores; outputs are the blobs that nothing reads.
 
     Layers of data, such as Data, become inputs. Raises :class:`RefusedError` with all that cannot be expressed.
     """
-    return _Reader(net, blobs, origin, told).whole()
+    return _Reader(net, blobs, origin, hints).whole()
 
 
 def in_use(message: Any) -> bool:
-    """Whether Caffe has a layer in the phase TEST, at level 0, without stages (``Net<Dtype>::FilterNet``)."""
+    """Return whether Caffe has a layer in the phase TEST, at level 0, without stages (``Net<Dtype>::FilterNet``)."""
     return any(map(_met, message.include)) if message.include else not any(map(_met, message.exclude))
 
 
@@ -57,12 +56,12 @@ def _met(rule: Any) -> bool:
 
 
 class _Reader:
-    def __init__(self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, told: Told) -> None:
-        self.net, self.blobs, self.origin, self.told = net, blobs, origin, told
+    def __init__(self, net: Any, blobs: Mapping[int, Sequence[Weight]], origin: str, hints: BlobHints) -> None:
+        self.net, self.blobs, self.origin, self.hints = net, blobs, origin, hints
         self.builder = NetBuilder("net", origin)
         self.layers = Layers(self.builder)
         self.values: dict[str, str] = {}
-        self.unknown: set[str] = set()  # blobs of which nothing says the shape
+        self.unknown: set[str] = set()  # blobs of unknown shape
         self.unread: dict[str, None] = {}
         self.parts: dict[str, Sequence[str]] = {}  # a blob that a Slice wrote, with all that it wrote
         self.inputs: dict[str, str] = {}
@@ -88,31 +87,31 @@ class _Reader:
         if remains:
             self.builder.notes.append(f"No outputs: {', '.join(remains)}, which a Slice had to name and nothing reads.")
         self.builder.notes += notes_of(self.recurrent)
-        found = self.builder.finish()
-        if not found.inputs:
+        net = self.builder.finish()
+        if not net.inputs:
             constants = ", ".join(top for layer in self.net.layer if layer.type == "DummyData" for top in layer.top)
             why = f"; give the shapes of those that are to be fed of {constants} (DummyData)" if constants else ""
             raise SourceError(f"{self.origin}: it has no inputs{why}")
-        inputs = {name: blob for name, blob in self.inputs.items() if name in found.inputs}
-        return found, Whole(inputs, outputs, tuple(self.places), self.constants)
+        inputs = {name: blob for name, blob in self.inputs.items() if name in net.inputs}
+        return net, Whole(inputs, outputs, tuple(self.places), self.constants)
 
     def _remains(self, top: str) -> bool:
-        """Whether a blob that nothing reads was cut off one of which other parts are read."""
+        """Return whether an unread blob is a piece of a Slice of which other pieces are read."""
         return any(part not in self.unread or part not in self.parts for part in self.parts.get(top, ()))
 
     def _input(self, blob: str, shape: Sequence[int] | None) -> None:
-        shape = self.told.shapes.get(blob, shape)
+        shape = self.hints.shapes.get(blob, shape)
         if shape is None:
             self.unknown.add(blob)
-        elif blob in self.told.values:
-            self.constants[blob] = self.fixed[blob] = constant_of(self.told.values, blob, tuple(shape))
+        elif blob in self.hints.values:
+            self.constants[blob] = self.fixed[blob] = constant_of(self.hints.values, blob, tuple(shape))
             self.values[blob] = self.builder.param(number(self.fixed[blob], "a constant that was given"), blob)
         else:
             self.values[blob] = self.builder.input(blob, tuple(shape))
             self.inputs[self.values[blob]] = blob
 
     def _layer(self, place: int, message: Any) -> None:
-        if not message.bottom and (message.type != "DummyData" or self.told.shapes.keys() >= {*message.top}):
+        if not message.bottom and (message.type != "DummyData" or self.hints.shapes.keys() >= {*message.top}):
             shapes = list(message.input_param.shape)
             for number_, top in enumerate(message.top):
                 self._input(top, tuple(shapes[min(number_, len(shapes) - 1)].dim) if shapes else None)
@@ -123,9 +122,9 @@ class _Reader:
             return
         unknown = [blob for blob in message.bottom if blob in self.unknown]
         if unknown:
-            refused, named = unknown_bottoms(message, unknown, unknown)
+            refused, missing = unknown_bottoms(message, unknown, unknown)
             self.refusals.append(refused)
-            self.arguments += named
+            self.arguments += missing
         tops: Sequence[str] = ()
         if not unknown and not self.refused.intersection(message.bottom):
             tops = self._tops(place, message)
@@ -142,49 +141,49 @@ class _Reader:
             self.parts.update(dict.fromkeys(message.top, tuple(message.top)))
 
     def _tops(self, place: int, message: Any) -> Sequence[str]:
-        """What its tops are as values; nothing for a layer that is refused."""
+        """Return the values of a layer's tops; nothing for a refused layer."""
         self.layers.at(message.top[0] if message.top else message.name, label(message))
         try:
             missing = [blob for blob in message.bottom if blob not in self.values]
             if missing:
                 raise Refused("bottoms", ", ".join(missing), "no layer before it writes that", _CHECK)
-            made = self._described(place, message, [self.values[blob] for blob in message.bottom])
-            if made and len(made) != len(message.top):
-                raise Refused("tops", str(len(message.top)), f"expected {len(made)}", _CHECK)
-            return made
+            tops = self._described(place, message, [self.values[blob] for blob in message.bottom])
+            if tops and len(tops) != len(message.top):
+                raise Refused("tops", str(len(message.top)), f"expected {len(tops)}", _CHECK)
+            return tops
         except Refused as refused:
-            found = (refused.attribute, refused.value, refused.why, refused.mend)
+            cause = (refused.attribute, refused.value, refused.why, refused.mend)
         except (ShapeError, ShapeProblem) as problem:
             text = problem.message if isinstance(problem, ShapeError) else str(problem)
-            found = ("bottoms", text, "they do not fit the layer", _CHECK)
+            cause = ("bottoms", text, "they do not fit the layer", _CHECK)
         except LstmcError:
             raise
         except Exception as error:  # of fields that no net of Caffe's has
             why = Refused.of(error, "fields", _CHECK)
-            found = (why.attribute, why.value, why.why, why.mend)
-        self.refusals.append(Refusal(label(message), *found))
+            cause = (why.attribute, why.value, why.why, why.mend)
+        self.refusals.append(Refusal(label(message), *cause))
         return ()
 
-    def _described(self, place: int, message: Any, given: Sequence[str]) -> Sequence[str]:
-        """The values of its tops, of these bottoms."""
+    def _described(self, place: int, message: Any, operands: Sequence[str]) -> Sequence[str]:
+        """Return the values of a layer's tops on these bottoms."""
         if message.type in TYPES:
-            return self._recurrent(place, message, given)
+            return self._recurrent(place, message, operands)
         if message.type == "DummyData":
             return list(self._constants(message))
-        one = Given(self.layers, message, given, self.blobs[place])
-        return described(one, read_layer(message, one.types, layer_ops()))
+        call = LayerCall(self.layers, message, operands, self.blobs[place])
+        return layer_values(call, read_layer(message, call.types, layer_ops()))
 
-    def _recurrent(self, place: int, message: Any, given: Sequence[str]) -> Sequence[str]:
-        shapes = [tuple(int(size) for size in self.builder.shapes[value]) for value in given]
+    def _recurrent(self, place: int, message: Any, operands: Sequence[str]) -> Sequence[str]:
+        shapes = [tuple(int(size) for size in self.builder.shapes[value]) for value in operands]
         fixed = {blob: self.fixed[blob] for blob in message.bottom if blob in self.fixed}
         layer = Layer(place, message, shapes, self.blobs[place], fixed)
-        wrong = list(refusals_of(layer))
-        self.refusals += wrong
-        self.recurrent += [layer] if not wrong else []
-        return [] if wrong else recurrent_described(self.builder, layer, given)
+        refusals = list(refusals_of(layer))
+        self.refusals += refusals
+        self.recurrent += [layer] if not refusals else []
+        return [] if refusals else recurrent_values(self.builder, layer, operands)
 
     def _constants(self, message: Any) -> Iterator[str]:
-        """What DummyData has in it: one number for all elements of a top."""
+        """Yield the constants of a DummyData layer: one number for all elements of a top."""
         param = message.dummy_data_param
         for at, top in enumerate(message.top):
             filler = param.data_filler[min(at, len(param.data_filler) - 1)] if param.data_filler else None

@@ -40,30 +40,30 @@ TRAIN, TEST = "TRAIN", "TEST"  # Caffe's phases
 
 @dataclass(frozen=True)
 class Source:
-    """Where a phase's HDF5Data layer finds its data: the file that lists its files, and how many batches they have."""
+    """The data of a phase's HDF5Data layer: the file that lists its HDF5 files, and their number of batches."""
 
     file: str
     batches: int
 
 
 def batch_dataset(name: str) -> str:
-    """What an HDF5 file calls the batches of an input: the net that reads them needs the plain name for itself."""
+    """Return the name of an input's dataset in an HDF5 file; the plain name is the input's own blob."""
     return f"{name}_batch"
 
 
 def phase_data(data: TrainingData | None) -> dict[str, Batches]:
-    """The batches by phase; without any to score on, both phases read the same."""
+    """Return the batches by phase; without test data both phases read the same."""
     if data is None:
         return {}
     return {TRAIN: data.train} if data.test is None else {TRAIN: data.train, TEST: data.test}
 
 
 def hdf5_sources(name: str, data: TrainingData | None) -> dict[str, Source]:
-    """Where each phase of the net ``name`` finds its data, once its :func:`hdf5_files` are written."""
-    found = {
+    """Return the data of each phase of the net ``name``, as :func:`hdf5_files` writes them."""
+    sources = {
         phase: Source(f"{name}.{phase.lower()}.txt", batches.per_epoch) for phase, batches in phase_data(data).items()
     }
-    return found | {TEST: found.get(TEST, found[TRAIN])} if found else {}
+    return sources | {TEST: sources.get(TEST, sources[TRAIN])} if sources else {}
 
 
 def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
@@ -87,20 +87,20 @@ def write_batches_hdf5(batches: Batches, path: Path, count: int | None = None) -
     with path.open("wb") as file:
         # HDF5 loses its way where a disk fills up under it, so the room is asked for first
         os.posix_fallocate(file.fileno(), 0, _file_bytes(batches, count))
-    with h5py.File(path, "w") as made:
-        _write_rows(made, batches, count)
+    with h5py.File(path, "w") as hdf5:
+        _write_rows(hdf5, batches, count)
 
 
-def _write_rows(made: Any, batches: Batches, count: int) -> None:
+def _write_rows(hdf5: Any, batches: Batches, count: int) -> None:
     for row in range(count):
         for name, array in batches.batch(row).items():
             if row == 0:
-                made.create_dataset(batch_dataset(name), (count, *array.shape), np.float32)
-            made[batch_dataset(name)][row] = array
+                hdf5.create_dataset(batch_dataset(name), (count, *array.shape), np.float32)
+            hdf5[batch_dataset(name)][row] = array
 
 
 def _file_bytes(batches: Batches, count: int) -> int:
-    """About how large the file will be: its elements, and HDF5's own tables, which take less than 4 KiB a dataset."""
+    """Return an upper bound of the file's size: its elements, and less than 4 KiB of HDF5's tables for each dataset."""
     first = batches.batch(0)
     return count * sum(array.nbytes for array in first.values()) + 4096 * (1 + len(first))
 
@@ -135,18 +135,18 @@ def training_net(compiled: Compiled, sources: Mapping[str, Source]) -> WrittenNe
         if name in graph and name not in trained:
             layer.include.add(phase=TEST)
     sections = [*_data_sections(graph, sources), *_without_inputs(net.sections, graph, sources)]
-    kept = [section for section in sections if section.net.layer and section.net.layer[0].type != "Silence"]
+    used_sections = [section for section in sections if section.net.layer and section.net.layer[0].type != "Silence"]
     reported = {output.ref for output in graph.outputs if output.name not in carried}
-    return WrittenNet(net.name, (*kept, *_silenced(graph, trained, reported)), net.owners, net.weights)
+    return WrittenNet(net.name, (*used_sections, *_silenced(graph, trained, reported)), net.owners, net.weights)
 
 
 def _fed(graph: Graph) -> list[str]:
-    """The inputs that a caller feeds."""
+    """Return the inputs that a caller feeds."""
     return [node.name for node in graph if isinstance(node.op, Input) and not isinstance(node.op, FilledInput)]
 
 
 def _data_sections(graph: Graph, sources: Mapping[str, Source]) -> Iterator[Section]:
-    """An HDF5Data layer for each phase, and the layers that take the axis of batches off its tops."""
+    """Yield an HDF5Data layer for each phase, and the layers that remove the batch axis from its tops."""
     if not sources:
         return
     inputs = _fed(graph)
@@ -162,16 +162,16 @@ def _data_sections(graph: Graph, sources: Mapping[str, Source]) -> Iterator[Sect
 
 
 def _without_inputs(sections: tuple[Section, ...], graph: Graph, sources: Mapping[str, Source]) -> Iterator[Section]:
-    """The sections without the Input layers that data layers stand for."""
+    """Yield the sections without the Input layers that data layers replace."""
     replaced = set(_fed(graph)) if sources else set()
     for section in sections:
-        kept = Section(section.title)
-        kept.net.layer.extend(layer for layer in section.net.layer if layer.name not in replaced)
-        yield kept
+        remaining = Section(section.title)
+        remaining.net.layer.extend(layer for layer in section.net.layer if layer.name not in replaced)
+        yield remaining
 
 
 def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref]) -> Iterator[Section]:
-    """Silence for what would be an output of the net in a phase and is neither the loss nor a score."""
+    """Yield Silence layers for unread values of a phase that are neither the loss nor a score."""
     reading: dict[Ref, set[str]] = {}
     for node in graph:
         for ref in graph.args(node.name):
@@ -194,7 +194,7 @@ def _silenced(graph: Graph, trained: Collection[str], reported: Collection[Ref])
 
 
 def carried_outputs(compiled: Compiled) -> dict[str, str]:
-    """The outputs that the net's inputs take in the next batch: output -> input. LSTM and RNN layers need none."""
+    """Return the outputs that become inputs of the next batch: output -> input. LSTM and RNN layers need none."""
     return {output.name: name for name, output in compiled.expanded.carried().items()}
 
 
@@ -253,11 +253,11 @@ def train(
 
     def locate(blobs: Mapping[str, Array], batch: Mapping[str, Array]) -> NotFinite | None:
         """In float32, as Caffe computes; what a dropout drops does not matter here."""
-        now = {**weights, **unpack_weights(net.weights, blobs)}
-        return first_not_finite(forward(compiled.model, batch, now, np.float32), {LOSS: np.ones(())})
+        current = {**weights, **unpack_weights(net.weights, blobs)}
+        return first_not_finite(forward(compiled.model, batch, current, np.float32), {LOSS: np.ones(())})
 
-    done = train_net(runner, trainable, solver, run, run.batches.fingerprint, ranks, locate)
-    return Trained(done.iteration, done.ended, {**weights, **unpack_weights(net.weights, done.blobs)}, done.snapshot)
+    last = train_net(runner, trainable, solver, run, run.batches.fingerprint, ranks, locate)
+    return Trained(last.iteration, last.ended, {**weights, **unpack_weights(net.weights, last.blobs)}, last.snapshot)
 
 
 def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: TrainableNet) -> RankNets:
@@ -339,17 +339,17 @@ class CaffeRanks:
     """See :class:`~lstmc.backend.Ranks`. Processes are started when they are needed; those of a launcher at once."""
 
     def __init__(self, count: int | None, gpu: bool) -> None:
-        there = launched()
-        if count is not None and there > 1:
+        world = launched()
+        if count is not None and world > 1:
             argument = Argument("ranks", str(count))
             raise TrainingError(
-                f"{argument} starts processes, but this one was started by an MPI launcher as one of {there}, which are"
+                f"{argument} starts processes, but this one was started by an MPI launcher as one of {world}, which are"
                 " the ranks: leave it out",
                 arguments=(argument,),
             )
         self._runner = Runner(for_gpu=gpu, start=self._start)
         self._own: LaunchedRank | None = None
-        if count is None and there > 1:
+        if count is None and world > 1:
             self._own = LaunchedRank(self._runner.location)
             if self._own.rank:
                 self._own.work()

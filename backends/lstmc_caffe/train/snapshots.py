@@ -1,7 +1,7 @@
-"""What a snapshot of a run in Caffe holds: the net's weights and the solver's state in Caffe's own files, and the rest.
+"""The content of a snapshot of a training run: weights and solver state in Caffe's own formats, and carried states.
 
-``weights.caffemodel`` and ``solver.solverstate`` are as Caffe has them, ``carried.npz`` has the states that the next
-batch starts from; :mod:`lstmc.runs.folder` writes them, and knows which are whole.
+``weights.caffemodel`` and ``solver.solverstate`` are Caffe's files, ``carried.npz`` holds the states that the next
+batch starts from; :mod:`lstmc.runs.folder` writes them and checks that they are complete.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TrainingState:
     run: RunIdentity
 
     def not_finite(self) -> str | None:
-        """What of it is NaN or infinite, in words, or None."""
+        """Return the name of a part with NaN or infinity, or None."""
         for name, array in (self.blobs | self.carried).items():
             if not np.isfinite(array).all():
                 return name
@@ -54,7 +54,7 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class About:
-    """What ``snapshot.json`` tells of a state, beside the files."""
+    """The content of ``snapshot.json``: the facts on a state beside its files."""
 
     layers: Layers
     first_losses: tuple[Number, ...]
@@ -69,12 +69,12 @@ def save_state(folder: Path, state: TrainingState) -> Path:
 
 
 def last_state(folder: Path) -> tuple[Path, TrainingState] | None:
-    """The newest snapshot that is whole, and what it holds."""
+    """Return the newest complete snapshot and its state."""
     return newest(folder, read_state)
 
 
 def read_state(path: Path) -> TrainingState:
-    """A snapshot as it was written. Raises :class:`TrainingError` for one that is not whole."""
+    """Return the state of a snapshot. Raises :class:`TrainingError` for an incomplete one."""
     about = read_about(path, About)
     broken = TrainingError(f"{path} is no whole snapshot")
     try:

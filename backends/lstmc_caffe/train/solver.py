@@ -42,14 +42,14 @@ class Kind:
     parse: Callable[[str], Any]
 
     def take(self, value: Any) -> Any:
-        """The value in the type that it is kept in. Raises :class:`WrongValue`."""
-        taken = self.convert(value)
-        if taken is None:
+        """Return the value converted to its stored type. Raises :class:`WrongValue`."""
+        converted = self.convert(value)
+        if converted is None:
             raise WrongValue(f"must be {self.expected}, found {value!r}")
-        return taken
+        return converted
 
     def read(self, text: str) -> Any:
-        """The value that a text stands for. Raises :class:`WrongValue`."""
+        """Return the value that a text denotes. Raises :class:`WrongValue`."""
         try:
             return self.take(self.parse(text))
         except WrongValue:
@@ -62,11 +62,11 @@ def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
     def convert(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
             return None
-        given: Any = value
-        if not abs(given) <= HIGHEST:
+        scalar: Any = value
+        if not abs(scalar) <= HIGHEST:
             return None
         with np.errstate(under="ignore"):
-            return float(given) if fits(np.float32(given)) else None
+            return float(scalar) if fits(np.float32(scalar)) else None
 
     return Kind(expected, convert, number)
 
@@ -79,8 +79,8 @@ def _whole(least: int, most: int) -> Kind:
     return Kind(f"an integer from {least} to {most}", convert, whole)
 
 
-def one_of(names: Sequence[str]) -> Kind:
-    """One of some names, in exactly this spelling."""
+def choice_of(names: Sequence[str]) -> Kind:
+    """Return the kind of a choice among names, spelled exactly."""
     return Kind(f"one of {', '.join(names)}", lambda value: value if value in tuple(names) else None, str)
 
 
@@ -153,9 +153,9 @@ class Solver:
     Raises :class:`SolverError`, at the user's own argument, for a setting that is unknown, wrong, missing or unused.
     """
 
-    type: str = _setting(one_of(TYPES), "the rule of the update", "SGD")
+    type: str = _setting(choice_of(TYPES), "the rule of the update", "SGD")
     base_lr: float = _setting(ABOVE_0, "the learning rate that the policy starts from", _RATES)
-    lr_policy: str = _setting(one_of(POLICIES), "how the learning rate changes with the iteration", "fixed")
+    lr_policy: str = _setting(choice_of(POLICIES), "how the learning rate changes with the iteration", "fixed")
     gamma: float | None = _setting(
         DIFFERENT_FROM_0,
         "the policy's factor; for sigmoid its slope, below 0 for a rate that falls",
@@ -174,7 +174,7 @@ class Solver:
     delta: float | None = _setting(ABOVE_0, "keeps the divisor away from 0", _DELTAS, types=tuple(_DELTAS))
     rms_decay: float | None = _setting(BELOW_1, "how much of the mean square stays", 0.99, types=("RMSProp",))
     weight_decay: float = _setting(FROM_0, "the factor of the regularization", 0.0)
-    regularization_type: str = _setting(one_of(("L1", "L2")), "what the weights are regularized by", "L2")
+    regularization_type: str = _setting(choice_of(("L1", "L2")), "what the weights are regularized by", "L2")
     clip_gradients: float | None = _setting(ABOVE_0, "the largest L2 norm of all gradients; none where not given")
     iter_size: int = _setting(COUNT, "batches whose gradients make one update (`caffe train` only)", 1)
     random_seed: int = _setting(SEED, "what all random draws of a run depend on", 0)
@@ -185,25 +185,25 @@ class Solver:
     test_interval: int = _setting(FROM_0_COUNT, "iterations between two tests; 0: only at the end", 0)
     test_initialization: bool = _setting(FLAG, "whether to test before the first iteration", False)
 
-    def __new__(cls, *positional: Any, **given: Any) -> Self:
-        """Refuses, where it is written, what ``__init__`` does not take."""
+    def __new__(cls, *positional: Any, **settings: Any) -> Self:
+        """Raise :class:`SolverError` with the caller's location for arguments that ``__init__`` does not take."""
         if positional:
             _refuse(f"expected settings by name, as base_lr=0.01, found {positional[0]!r}")
-        for name in given:
+        for name in settings:
             if name not in SETTINGS:
                 _refuse(unknown(name), name)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
-        object.__setattr__(self, "_given", _checked(given))
-        for name, value in _filled(self.given).items():
+        explicit = {name: getattr(self, name) for name in SETTINGS if getattr(self, name) is not None}
+        object.__setattr__(self, "_explicit", _checked(explicit))
+        for name, value in _filled(self.explicit).items():
             object.__setattr__(self, name, value)
 
     @property
-    def given(self) -> dict[str, Any]:
-        """The settings that were given, by name; the others have their defaults."""
-        return dict(self.__dict__["_given"])
+    def explicit(self) -> dict[str, Any]:
+        """The settings that are set explicitly, by name; the others have their defaults."""
+        return dict(self.__dict__["_explicit"])
 
     def rate(self, iteration: int) -> float:
         """The learning rate of the update after ``iteration`` updates (``sgd_solver.cpp: GetLearningRate``)."""
@@ -216,7 +216,7 @@ Solver.__signature__ = inspect.Signature([*inspect.signature(Solver.__init__).pa
 
 
 def _factor(solver: Solver, iteration: int) -> Any:
-    """What ``base_lr`` is multiplied by."""
+    """Return the factor of ``base_lr``."""
     gamma, power = np.float64(solver.gamma or 0), np.float64(solver.power or 0)
     match solver.lr_policy:
         case "step":
@@ -242,10 +242,10 @@ def _refuse(message: str, name: str | None = None) -> NoReturn:
     raise SolverError(f"solver: {message}", loc=argument_location(loc, None, name) if name else loc)
 
 
-def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given, each in the type that it is kept in."""
+def _checked(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return explicit settings, each converted to its stored type."""
     values = {}
-    for name, value in given.items():
+    for name, value in explicit.items():
         try:
             values[name] = SETTINGS[name].kind.take(value)
         except WrongValue as wrong:
@@ -253,22 +253,22 @@ def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings, with the defaults of the type and the policy; what these do not use is None."""
-    chosen = {"type": given.get("type", TYPES[0]), "lr_policy": given.get("lr_policy", POLICIES[0])}
+def _filled(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings, with the defaults of the type and the policy; None for those that these do not use."""
+    chosen = {"type": explicit.get("type", TYPES[0]), "lr_policy": explicit.get("lr_policy", POLICIES[0])}
     values = {}
     for name, setting in SETTINGS.items():
         for key, users in (("type", setting.types), ("lr_policy", setting.policies)):
-            if users and chosen[key] not in users and name in given:
+            if users and chosen[key] not in users and name in explicit:
                 _refuse(f"{name} is for {key} {' or '.join(users)}, found {key} {chosen[key]}", name)
-        if chosen["lr_policy"] in setting.policies and name not in given:
+        if chosen["lr_policy"] in setting.policies and name not in explicit:
             _refuse(f"lr_policy {chosen['lr_policy']} needs {name}: {setting.meaning}", "lr_policy")
         default = setting.default
         if isinstance(default, Mapping):
             default = default.get(chosen["type"])
         elif setting.types and chosen["type"] not in setting.types:
             default = None
-        values[name] = given.get(name, default)
+        values[name] = explicit.get(name, default)
     gamma, policy = values["gamma"], chosen["lr_policy"]
     if gamma is not None and gamma < 0 and policy != "sigmoid":
         _refuse(f"gamma must be a number above 0 for lr_policy {policy}, found {gamma!r}", "gamma")
@@ -276,7 +276,7 @@ def _filled(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown(name: str) -> str:
-    """What is said of a setting that does not exist: that lstmc fills it in, the nearest one, or all there are."""
+    """Return the message for an unknown setting: lstmc sets it itself, the closest name, or all names."""
     if name in FILLED_IN:
         return f"{name} is no setting: lstmc fills it in"
     return f"there is no setting {name}{nearest_or_all(name, SETTINGS, 'it has')}"
@@ -287,36 +287,36 @@ def parse_overrides(texts: Sequence[str], solver: Solver | None = None) -> Solve
 
     Lists are written ``stepvalue=100,200``, flags ``true`` and ``false``. Raises :class:`SolverError`, naming the text.
     """
-    given, seen = (solver or Solver()).given, set()
+    explicit, seen = (solver or Solver()).explicit, set()
     for text in texts:
-        said = Argument("solver", text)
+        argument = Argument("solver", text)
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
-            raise SolverError(f"{said}: expected key=value, found {text!r}", arguments=(said,))
+            raise SolverError(f"{argument}: expected key=value, found {text!r}", arguments=(argument,))
         if name not in SETTINGS:
-            raise SolverError(f"{said}: {unknown(name)}", arguments=(said,))
+            raise SolverError(f"{argument}: {unknown(name)}", arguments=(argument,))
         if name in seen:
-            raise SolverError(f"{said}: {name} is given twice", arguments=(said,))
+            raise SolverError(f"{argument}: {name} is given twice", arguments=(argument,))
         seen.add(name)
-        given.pop(name, None)
+        explicit.pop(name, None)
         if value != RESET:
             try:
-                given[name] = SETTINGS[name].kind.read(value)
+                explicit[name] = SETTINGS[name].kind.read(value)
             except WrongValue as wrong:
-                raise SolverError(f"{said}: {name} {wrong}", arguments=(said,)) from None
+                raise SolverError(f"{argument}: {name} {wrong}", arguments=(argument,)) from None
     try:
-        return Solver(**given)
+        return Solver(**explicit)
     except SolverError as error:
         arguments = [Argument("solver", text) for text in texts]
         after = " ".join(map(str, arguments))
         raise SolverError(f"{error.message} (after {after})", arguments=arguments) from None
 
 
-def solver_of(given: object, overrides: Sequence[str] = ()) -> Solver:
-    """A model's own solver, or one of defaults, with texts put over it. Raises :class:`SolverError`."""
-    if given is not None and not isinstance(given, Solver):
-        raise SolverError(f"@model(solver=...) takes a lstmc_caffe.Solver, found {type(given).__name__} {given!r}")
-    return parse_overrides(overrides, given)
+def resolve_solver(solver: object, overrides: Sequence[str] = ()) -> Solver:
+    """Return a model's own solver, or the default one, with overrides ``key=value``. Raises :class:`SolverError`."""
+    if solver is not None and not isinstance(solver, Solver):
+        raise SolverError(f"@model(solver=...) takes a lstmc_caffe.Solver, found {type(solver).__name__} {solver!r}")
+    return parse_overrides(overrides, solver)
 
 
 def solver_text(solver: Solver, net_file: str, snapshot_prefix: str, mode: str, *, test_batches: int = 0) -> str:
@@ -340,15 +340,15 @@ def solver_text(solver: Solver, net_file: str, snapshot_prefix: str, mode: str, 
     return str(text_format.MessageToString(message))
 
 
-def what_to_try(solver: Solver, batch: Mapping[str, Array], at: NotFinite | None = None) -> tuple[str, ...]:
-    """Lines of advice; where the batch itself is not finite, that and nothing else.
+def training_advice(solver: Solver, batch: Mapping[str, Array], at: NotFinite | None = None) -> tuple[str, ...]:
+    """Return lines of advice after a loss that is not finite or diverges; if the batch is not finite, only that.
 
     ``at`` is the first value or gradient that is not finite, where it is known. Settings are named where it is not, or
     where it is no function of single elements, as a sum or a product of matrices that overflows.
     """
-    bad = [name for name, array in batch.items() if not np.isfinite(array).all()]
-    if bad:
-        return (f"its batch has NaN or infinity in {', '.join(bad)}: check the data",)
+    invalid = [name for name, array in batch.items() if not np.isfinite(array).all()]
+    if invalid:
+        return (f"its batch has NaN or infinity in {', '.join(invalid)}: check the data",)
     if at is not None and at.operands:
         return (str(at), "keep its operand in range, as with maximum(x, 1e-6) or clip(x, -50, 50)")
     clip = "clip_gradients=5" if solver.clip_gradients is None else f"clip_gradients below {solver.clip_gradients:g}"

@@ -22,7 +22,7 @@ from lstmc_caffe.processes.worker import CaffeAborted, CaffeError, CaffeStopped,
 from lstmc_caffe.proto.net import net_from_text
 from lstmc_caffe.runtime.runner import CallResult, Runner
 from lstmc_caffe.train.snapshots import TrainingState, last_state, save_state
-from lstmc_caffe.train.solver import SETTINGS, Solver, solver_text, what_to_try
+from lstmc_caffe.train.solver import SETTINGS, Solver, solver_text, training_advice
 from lstmc_caffe.worker import TRAINING
 
 # These change when things are shown, tested and saved, or when the run ends, but no update.
@@ -34,7 +34,7 @@ SECONDS = 3600.0  # for one request: an iteration of a large net is slow, but no
 
 @dataclass(frozen=True)
 class TrainableNet:
-    """A net that Caffe's solver can train, and what lstmc has to know of it.
+    """A net that Caffe's solver can train, with its inputs, scores and carried states.
 
     ``prototxt`` has phases TRAIN and, where scores are wanted, TEST, with Input layers for ``inputs`` (blob to shape).
     ``scores`` are scalar tops to report in phase TEST. After a batch the first blob of each pair of ``carried`` is
@@ -53,7 +53,7 @@ class TrainableNet:
 
 @dataclass(frozen=True)
 class Mask:
-    """What a dropout multiplies by in place of its own draws: of elements of the whole batch, drawn in ``shape``."""
+    """The mask that replaces a dropout's own draws: of elements of the whole batch, drawn in ``shape``."""
 
     name: str
     ratio: float
@@ -75,7 +75,7 @@ class RankNets:
     test: str
 
     def start(self, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[dict[str, Any], dict[str, Array]]:
-        """What every rank is started with, in place of ``args`` and ``arrays`` for one."""
+        """Return the arguments and arrays that start every rank, in place of those for a single process."""
         carried = {target for _, target in args["carried"]}
         each = [
             {
@@ -94,32 +94,32 @@ class RankNets:
         return {**args, "each": each}, {**shared, **self._divided(states, "carried:")}
 
     def divide(self, batch: Mapping[str, Array]) -> dict[str, Array]:
-        """The arrays of a batch, those of each rank by its number, and what each of them counts."""
-        found = self._divided(batch, "")
+        """Return the arrays of a batch, those of a rank as ``RANK|NAME``, and each rank's share of counted labels."""
+        parts = self._divided(batch, "")
         for name, counted in self.parts[0].counted.items():
             labels, axis = batch[counted.labels], self.axes[counted.labels]
             assert axis is not None
-            there = labels != counted.ignored
-            total = max(1, int(there.sum()))
+            is_counted = labels != counted.ignored
+            total = max(1, int(is_counted.sum()))
             for rank, part in enumerate(self.parts):
-                own = int(np.take(there, np.arange(part.start, part.stop), axis).sum())
-                found[f"{rank}|{name}"] = np.array(max(1, own) / total, np.float32)
-        return found
+                count = int(np.take(is_counted, np.arange(part.start, part.stop), axis).sum())
+                parts[f"{rank}|{name}"] = np.array(max(1, count) / total, np.float32)
+        return parts
 
     def _divided(self, arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-        found: dict[str, Array] = {}
+        parts: dict[str, Array] = {}
         for name, array in arrays.items():
             axis = self.axes[name.removeprefix(prefix)]
             if axis is None:
-                found[name] = array
+                parts[name] = array
                 continue
             for rank, part in enumerate(self.parts):
-                found[f"{rank}|{name}"] = array[(slice(None),) * axis + (slice(part.start, part.stop),)]
-        return found
+                parts[f"{rank}|{name}"] = array[(slice(None),) * axis + (slice(part.start, part.stop),)]
+        return parts
 
 
 class TrainedNet(NamedTuple):
-    """Where a run ended, and the parameters there by name. ``snapshot`` holds them."""
+    """The result of a run: its last iteration and the parameters by name, which ``snapshot`` holds."""
 
     iteration: int
     ended: Literal["finished", "stopped"]
@@ -150,7 +150,7 @@ def train_net(
             f"cannot train {net.name} with iter_size {solver.iter_size}: lstmc gives Caffe one batch an update",
             notes=("make the batch larger in the model, or run `caffe train` on the files of `lstmc compile`",),
         )
-    identity = RunIdentity.of(what_it_computes(net), fingerprint, deciding_settings(solver))
+    identity = RunIdentity.of(computation(net), fingerprint, update_settings(solver))
     with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
         training = _Training(runner, net, solver, run, identity, snapshots, ranks, locate)
         try:
@@ -159,16 +159,16 @@ def train_net(
             training.end()
 
 
-def what_it_computes(net: TrainableNet) -> bytes:
-    """All of a net that an update depends on. Its name and the comments of its text do not: they tell who wrote it."""
+def computation(net: TrainableNet) -> bytes:
+    """Return the content of a net that an update depends on: all but its name and the comments of its text."""
     message = net_from_text(net.prototxt)
     message.ClearField("name")
     rest = repr((sorted(net.inputs.items()), net.carried, net.random))
     return bytes(message.SerializeToString(deterministic=True)) + rest.encode()
 
 
-def deciding_settings(solver: Solver) -> dict[str, Any]:
-    """The settings by name that an update depends on."""
+def update_settings(solver: Solver) -> dict[str, Any]:
+    """Return the settings that an update depends on, by name."""
     # the rate of poly depends on when the run ends
     free = set(FREE) - ({"max_iter"} if solver.lr_policy == "poly" else set())
     return {name: getattr(solver, name) for name in SETTINGS if name not in free}
@@ -210,10 +210,10 @@ class _Training:
         while self.iteration < self.solver.max_iter and not stopped:
             self.step()
             stopped = self.run.stop()
-            done = self.iteration >= self.solver.max_iter
-            if done or (not stopped and _due(self.iteration, self.solver.test_interval)):
+            finished = self.iteration >= self.solver.max_iter
+            if finished or (not stopped and _due(self.iteration, self.solver.test_interval)):
                 self.test()
-            if done or stopped or _due(self.iteration, self.solver.snapshot):
+            if finished or stopped or _due(self.iteration, self.solver.snapshot):
                 self.save()
         assert self.state is not None
         assert self.saved is not None
@@ -273,7 +273,7 @@ class _Training:
         self.run.callbacks.tested(self.iteration, totals)
 
     def save(self) -> None:
-        """Writes a snapshot, unless what it would hold is not finite."""
+        """Write a snapshot. Raises :class:`TrainingError` if its content is not finite."""
         arrays = self.ask("snapshot").arrays
         by_kind = {
             kind: {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
@@ -288,8 +288,8 @@ class _Training:
             first_losses=tuple(self.watch.first),
             run=self.identity,
         )
-        if found := state.not_finite():
-            raise self.stopped(f"after iteration {self.iteration} {found} has values that are NaN or infinite")
+        if invalid := state.not_finite():
+            raise self.stopped(f"after iteration {self.iteration} {invalid} has values that are NaN or infinite")
         try:
             self.saved = save_state(self.snapshots, state)
         except OutputError as error:
@@ -298,19 +298,19 @@ class _Training:
         self.run.callbacks.saved(self.iteration, self.saved)
 
     def end(self) -> None:
-        """Frees the net in the worker, where there still is one."""
+        """Free the net in the worker, if that still runs."""
         if self.loaded:
             with suppress(CaffeError):
                 self.runner.call(TRAINING, "end")
 
-    def batch(self, arrays: Mapping[str, Array], what: str) -> dict[str, Array]:
-        """A batch as Caffe takes it. Raises :class:`TrainingError` where it does not fit the net's inputs."""
+    def batch(self, arrays: Mapping[str, Array], title: str) -> dict[str, Array]:
+        """Return a batch as float32 arrays. Raises :class:`TrainingError` where it does not fit the net's inputs."""
         if set(arrays) != self.fed:
-            raise TrainingError(f"{what}: expected {_listed(self.fed)}, found {_listed(arrays)}")
+            raise TrainingError(f"{title}: expected {_joined(self.fed)}, found {_joined(arrays)}")
         for name, array in arrays.items():
             if tuple(array.shape) != tuple(self.net.inputs[name]):
                 shapes = f"{list(self.net.inputs[name])}, found {list(array.shape)}"
-                raise TrainingError(f"{what}: expected {name} of shape {shapes}")
+                raise TrainingError(f"{title}: expected {name} of shape {shapes}")
         return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
     def ask(self, function: str, args: Any = None, arrays: Mapping[str, Array] | None = None) -> CallResult:
@@ -329,7 +329,7 @@ class _Training:
         self, message: str, batch: Mapping[str, Array] | None = None, at: NotFinite | None = None
     ) -> LstmcError:
         """An error for a run that would fail again in the same way: so nothing of resuming."""
-        advice = what_to_try(self.solver, batch or {}, at)
+        advice = training_advice(self.solver, batch or {}, at)
         return TrainingError(message, loc=at.loc if at else None, notes=(*advice, self.last_good()))
 
     def first_not_finite(self, batch: Mapping[str, Array]) -> NotFinite | None:
@@ -356,5 +356,5 @@ def _due(iteration: int, interval: int) -> bool:
     return interval > 0 and iteration % interval == 0
 
 
-def _listed(names: Any) -> str:
+def _joined(names: Any) -> str:
     return ", ".join(sorted(names)) or "nothing"

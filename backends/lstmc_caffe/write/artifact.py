@@ -27,16 +27,16 @@ from lstmc_caffe.write.net import WrittenNet, caffemodel, write_net
 
 
 def manifest(compiled: Compiled, net: WrittenNet) -> Manifest:
-    """Names of the model to blobs of the net."""
+    """Return the manifest: the mapping of the model's names to blobs of the net."""
     graph = compiled.expanded
-    read = {
+    output_blobs = {
         o.name: tuple((graph.value_name(r), graph.type(r)) for r in read_blobs(graph, o.ref)) for o in graph.outputs
     }
-    named = replace(compiled, target=load_target(compiled.target).name)  # not the path of its file
+    with_target_name = replace(compiled, target=load_target(compiled.target).name)  # not the path of its file
     return describe(
-        named,
+        with_target_name,
         inputs={f.node.name: (Place.of(f.node.types[0], f.blobs), f.filled) for f in fed_inputs(graph)},
-        outputs={o.name: Place.of(graph.type(o.ref), read[o.name]) for o in graph.outputs},
+        outputs={o.name: Place.of(graph.type(o.ref), output_blobs[o.name]) for o in graph.outputs},
         weights=net.weights,
         blobs={
             o.name: Stored(net.owners[o.name].layer, net.owners[o.name].blob, net.weights.type(o.ref).shape)
@@ -56,30 +56,30 @@ def layers_source(graph: Graph) -> Source | None:
 
 def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
     """``NAME.layers.cpp`` and ``NAME.layers.cu``; nothing where a net's graph has no generated layers."""
-    made = layers_source(graph)
-    if made is None:
+    code = layers_source(graph)
+    if code is None:
         return {}
-    assert made.cu is not None
-    return {f"{name}{SUFFIX}": made.cpp.encode(), f"{name}{GPU_SUFFIX}": made.cu.encode()}
+    assert code.cu is not None
+    return {f"{name}{SUFFIX}": code.cpp.encode(), f"{name}{GPU_SUFFIX}": code.cu.encode()}
 
 
 def read_sources(files: Mapping[str, bytes]) -> dict[str, Source]:
     """The sources among some files, by the NAME of each."""
     names = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
-    found = {}
+    sources = {}
     for name in names:
         gpu = files.get(f"{name}{GPU_SUFFIX}")
-        found[name] = Source(files[f"{name}{SUFFIX}"].decode(), None if gpu is None else gpu.decode())
-    return found
+        sources[name] = Source(files[f"{name}{SUFFIX}"].decode(), None if gpu is None else gpu.decode())
+    return sources
 
 
 def stored_source(path: Path) -> Source:
     """``NAME.layers.cpp`` with what is beside it for GPUs. Raises :class:`BackendError` where they cannot be read."""
     for_gpus = path.with_suffix(".cu")
-    return Source(_read(path), _read(for_gpus) if for_gpus.exists() else None)
+    return Source(_source_text(path), _source_text(for_gpus) if for_gpus.exists() else None)
 
 
-def _read(path: Path) -> str:
+def _source_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -87,7 +87,7 @@ def _read(path: Path) -> str:
 
 
 def layers_text(graph: Graph) -> str:
-    """What each generated layer of a net's graph does, for people; empty where it has none."""
+    """Return the plans of the generated layers of a net's graph as text; empty without such layers."""
     texts = []
     for node in graph:
         if isinstance(node.op, FusedScan):
@@ -116,7 +116,7 @@ def prototxt(compiled: Compiled, net: WrittenNet, data: Sequence[str] | None = N
         numbers=f"{sum(graph.type(Ref(name)).size for name in params):,}",
         params=len(params),
         feed=[_feed_line(fed) for fed in fed_inputs(graph) if not fed.filled] if data is None else data,
-        read=[_read_line(graph, o) for o in graph.outputs],
+        read=[_output_line(graph, o) for o in graph.outputs],
         sections=[
             {"title": section.title, "text": str(section.net)}
             for section in counted(net.sections, "writing the net as text")
@@ -129,21 +129,21 @@ def _feed_line(fed: Fed) -> str:
     return f"feed {line}" if any(fed.blobs) else f"input {line}: {NOT_IN_NET}"
 
 
-def _read_line(graph: Graph, output: Output) -> str:
+def _output_line(graph: Graph, output: Output) -> str:
     blobs = tuple((graph.value_name(ref), graph.type(ref)) for ref in read_blobs(graph, output.ref))
     return _line(output.name, graph.type(output.ref), blobs)
 
 
-def _line(name: str, wanted: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> str:
-    """``y [3, 2, 4]``, and the blob where it is called otherwise, or has another shape, or there is one a step."""
-    line = f"{name} {_shape(wanted)}"
-    found = [blob for blob in blobs if blob is not None]
+def _line(name: str, expected: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...]) -> str:
+    """Return ``y [3, 2, 4]``, and the blobs where their name, shape or number differs."""
+    line = f"{name} {_shape(expected)}"
+    present = [blob for blob in blobs if blob is not None]
     if len(blobs) > 1:
         unread = [str(t) for t, blob in enumerate(blobs) if blob is None]
         but = f" except {', '.join(unread)}" if unread else ""
-        return f"{line}: for each step{but} a blob {_shape(found[0][1])}, {found[0][0]} to {found[-1][0]}"
-    for blob, type_ in found:
-        shape = "" if type_ == wanted else f" {_shape(type_)}"
+        return f"{line}: for each step{but} a blob {_shape(present[0][1])}, {present[0][0]} to {present[-1][0]}"
+    for blob, type_ in present:
+        shape = "" if type_ == expected else f" {_shape(type_)}"
         line += f", blob {blob}{shape}" if blob != name or shape else ""
     return line
 
@@ -163,20 +163,20 @@ OVERWRITTEN = (
 )
 
 
-def overwritten(graph: Graph, kept: Collection[str] = ()) -> dict[Ref, str]:
-    """The values whose blob an activation may work in, and the name of that blob afterwards: the activation's.
+def overwritten(graph: Graph, protected: Collection[str] = ()) -> dict[Ref, str]:
+    """Return the values that an activation may overwrite in place, with the blob's name afterwards: the activation's.
 
-    A value qualifies if the activation is its one reader, it is no output, its name is not in ``kept``, and the
+    A value qualifies if the activation is its one reader, it is no output, its name is not in ``protected``, and the
     layer that makes it can do without it in the backward pass.
     """
     readers = graph.readers()
-    found = {}
+    names = {}
     for node in graph:
         if type(node.op) in OVERWRITING:
             (bottom,) = graph.args(node.name)
-            if readers[bottom] == 1 and graph.value_name(bottom) not in kept and _own_memory(graph, bottom):
-                found[bottom] = node.name
-    return found
+            if readers[bottom] == 1 and graph.value_name(bottom) not in protected and _own_memory(graph, bottom):
+                names[bottom] = node.name
+    return names
 
 
 def _own_memory(graph: Graph, value: Ref) -> bool:

@@ -221,9 +221,9 @@ def _write_param(spec: Any, name: str, params: Mapping[str, Param], trained: boo
     if len(multipliers) > 1:
         if not trained:
             return  # parameters may be in one blob however each is trained elsewhere
-        found = ", ".join(f"{n} has {p.lr_mult:g} and {p.decay_mult:g}" for n, p in params.items())
+        rates = ", ".join(f"{n} has {p.lr_mult:g} and {p.decay_mult:g}" for n, p in params.items())
         raise BackendError(
-            f"one blob has one lr_mult and one decay_mult, but {name} is made of several: {found}", loc=loc
+            f"one blob has one lr_mult and one decay_mult, but {name} is made of several: {rates}", loc=loc
         )
     ((lr_mult, decay_mult),) = multipliers
     if lr_mult != 1:
@@ -275,12 +275,12 @@ def caffemodel(net: WrittenNet, weights: Mapping[str, Array], every_sharer: bool
     for layer in layers:
         if not (whole or layer.name in owning or (every_sharer and layer.param)):
             continue
-        written = model.layer.add(name=layer.name, type=layer.type)
+        message = model.layer.add(name=layer.name, type=layer.type)
         if whole:
-            written.MergeFromString(layer.SerializeToString())  # fields that a RawLayer does not know stay as they are
+            message.MergeFromString(layer.SerializeToString())  # fields that a RawLayer does not know stay as they are
         for spec in layer.param:
             array = arrays[spec.name]
-            blob = written.blobs.add(data=array.tobytes())
+            blob = message.blobs.add(data=array.tobytes())
             blob.shape.dim.extend(array.shape)
     return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
@@ -300,7 +300,7 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
     except DecodeError:
         raise WeightsError(f"{path}: expected a caffemodel, found something else") from None
     layers = {layer.name: layer for layer in model.layer}
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     problems = []
     for name, where in blobs.items():
         layer, index, shape = layers.get(where.layer), where.index, where.shape
@@ -314,10 +314,10 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
         if len(data) != 4 * prod(shape):
             problems.append(f"wrong size: {name} {list(shape)} must have {4 * prod(shape)} bytes, found {len(data)}")
             continue
-        found[name] = np.frombuffer(data, "<f4").reshape(shape)
+        arrays[name] = np.frombuffer(data, "<f4").reshape(shape)
     if problems:
         raise WeightsError(f"{path} is not a caffemodel of this net", notes=problems)
-    return found
+    return arrays
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
@@ -327,5 +327,5 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
     """
     described = read_manifest(manifest)
     unpacked = unpack_weights(described.weights, read_blobs(trained, described.blobs))
-    found = {name: array for name, array in unpacked.items() if name in described.parameters}  # without passes' own
-    return found, [name for name in described.parameters if name not in found]
+    weights = {name: array for name, array in unpacked.items() if name in described.parameters}  # without passes' own
+    return weights, [name for name in described.parameters if name not in weights]

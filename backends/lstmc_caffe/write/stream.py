@@ -59,7 +59,7 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
     program = f"{compiled.name}_stream"
     file = f"{program}{SUFFIXES[language]}"
     text = _TEMPLATES.get_template(f"{target.program}{SUFFIXES[language]}.j2").render(
-        _told(manifest, manifest.states),
+        _context(manifest, manifest.states),
         name=compiled.name,
         title=TITLES[target.program],
         version=__version__,
@@ -74,8 +74,8 @@ def stream_program(compiled: Compiled, artifact: Artifact, language: str) -> dic
 
 
 @dataclass(frozen=True)
-class Named:
-    """A value of the model and where it is in the net, as the templates write it."""
+class NamedPlace:
+    """A value of the model and its blobs in the net, as the templates write it."""
 
     name: str
     place: Place
@@ -109,8 +109,8 @@ class NamedState:
     """A state, where it is fed, and where the next one is read."""
 
     name: str
-    before: Named
-    after: Named
+    before: NamedPlace
+    after: NamedPlace
     initial: float | str
 
     @property
@@ -127,19 +127,22 @@ class NamedState:
         return "0.0f, true" if self.first is None else f"{self.first!r}f, false"
 
 
-def _told(manifest: Manifest, states: Mapping[str, State]) -> dict[str, list[Named] | list[NamedState]]:
-    """What the templates have of a manifest: what is fed and read besides states, and those."""
+def _context(manifest: Manifest, states: Mapping[str, State]) -> dict[str, list[NamedPlace] | list[NamedState]]:
+    """Return the variables of the templates: the inputs and outputs besides states, and the states."""
     inputs = {
-        n: Named(n, entry.place) for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled
+        n: NamedPlace(n, entry.place) for n, entry in manifest.inputs.items() if entry.place.names and not entry.filled
     }
-    outputs = {name: Named(name, place) for name, place in manifest.outputs.items()}
+    outputs = {name: NamedPlace(name, place) for name, place in manifest.outputs.items()}
     pairs = [
         NamedState(n, inputs[s.input], outputs[s.output], s.initial) for n, s in states.items() if s.input in inputs
     ]
-    fed, read = {state.input for state in states.values()}, {state.output for state in states.values()}
+    state_inputs, state_outputs = (
+        {state.input for state in states.values()},
+        {state.output for state in states.values()},
+    )
     return {
-        "inputs": [place for name, place in inputs.items() if name not in fed],
-        "outputs": [place for name, place in outputs.items() if name not in read],
+        "inputs": [place for name, place in inputs.items() if name not in state_inputs],
+        "outputs": [place for name, place in outputs.items() if name not in state_outputs],
         "states": list(pairs),
         "given": [state for state in pairs if state.first is None],
     }

@@ -50,7 +50,7 @@ def saved(net: lstmc.Net, tmp_path: Path) -> Path:
 @pytest.fixture
 def caffe_folder(caffe: Runner) -> Path:
     """The installer's build, which has a library, a program and headers."""
-    assert caffe.location.found_by == "installed"
+    assert caffe.location.origin == "installed"
     assert caffe.location.pythonpath is not None
     return Path(caffe.location.pythonpath).parent
 

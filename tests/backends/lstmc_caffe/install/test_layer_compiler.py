@@ -64,7 +64,7 @@ def test_without_caffe_s_headers(own_cache: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_build_of_another_pycaffe_is_asked_of_its_python(caffe: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     own = CaffeBuild.of(caffe.location)
     monkeypatch.setenv(INCLUDE, str(own.includes[0]))
-    assert CaffeBuild.of(replace(caffe.location, found_by="setting")) == own
+    assert CaffeBuild.of(replace(caffe.location, origin="setting")) == own
 
 
 @pytest.mark.caffe

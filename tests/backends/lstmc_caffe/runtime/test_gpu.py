@@ -37,7 +37,7 @@ from lstmc_caffe.targets.load import BASES
 from lstmc_caffe.train.solver import TYPES, Solver
 from lstmc_caffe.train.trainer import TrainableNet
 from lstmc_caffe.write.artifact import layers_source
-from lstmc_caffe.write.feeds import feed_blobs, given_arrays
+from lstmc_caffe.write.feeds import feed_blobs, input_arrays
 from tests import test_properties
 from tests.backends.lstmc_caffe.fused import test_in_caffe as test_generated_layers
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
@@ -148,7 +148,7 @@ def test_layers_run_again_with_other_inputs_of_the_same_shapes(caffe: Runner, tm
         net = caffe.load(files[f"{compiled.name}.prototxt"].decode(), weights=caffemodel)
         for seed in (1, 2, 3):
             inputs = random_inputs(compiled, seed)
-            fed = feed_blobs(compiled.expanded, given_arrays(graph, compiled.expanded, inputs))
+            fed = feed_blobs(compiled.expanded, input_arrays(graph, compiled.expanded, inputs))
             place = parse_manifest(files[f"{compiled.name}.manifest.json"]).outputs["y"]
             found = place.read(net.run(fed, want="all").blobs)
             np.testing.assert_allclose(found, forward(graph, inputs, weights).outputs["y"], rtol=1e-4, atol=1e-5)

@@ -21,7 +21,7 @@ from lstmc_caffe.fused.memory import header
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
-from lstmc_caffe.write.feeds import feed_blobs, given_arrays
+from lstmc_caffe.write.feeds import feed_blobs, input_arrays
 from tests.backends.lstmc_caffe.fused.small_scans import biases, square
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
 
@@ -109,7 +109,7 @@ def problem(runner: Runner, folder: Path, net: Model = everything) -> str | None
             for seed in (1, 2):
                 inputs = random_inputs(compiled, seed)
                 found = loaded.run(
-                    feed_blobs(compiled.expanded, given_arrays(graph, compiled.expanded, inputs)), want="all"
+                    feed_blobs(compiled.expanded, input_arrays(graph, compiled.expanded, inputs)), want="all"
                 )
                 for name, value in forward(graph, inputs, weights).outputs.items():
                     gap = np.max(np.abs(blobs[name].read(found.blobs) - value), initial=0.0)

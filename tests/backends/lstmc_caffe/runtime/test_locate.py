@@ -163,7 +163,7 @@ def test_the_environment_of_caffe(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.caffe
 def test_real_caffe_is_found_and_used(caffe: Runner) -> None:
     location = caffe.location
-    if location.found_by == "installed":
+    if location.origin == "installed":
         assert location.caffe_binary is not None
         assert location.caffe_binary.is_file()
     settings = {"LSTMC_CAFFE_PYTHON": str(location.python), "LSTMC_CAFFE_PYTHONPATH": location.pythonpath or ""}

@@ -22,7 +22,7 @@ from lstmc_caffe.runtime.runner import Runner
 from tests.cells.scanned import cell_graph, drawn
 from tests.importers.imported import imported
 
-POST = Path(__file__).parent.parent / "run" / "netspec_post.py"
+POST = Path(__file__).parent.parent / "runtime" / "netspec_post.py"
 STEP = """\
 @cell
 def lstm_step(

@@ -44,7 +44,7 @@ class TestValues:
         solver = Solver()
         assert (solver.type, solver.base_lr, solver.momentum, solver.max_iter) == ("SGD", 0.01, 0.9, 1000)
         assert solver.clip_gradients is None
-        assert solver.given == {}
+        assert solver.explicit == {}
 
     @pytest.mark.parametrize("kind", TYPES)
     def test_the_defaults_of_a_type_are_for_it(self, kind: str) -> None:
