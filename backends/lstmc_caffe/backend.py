@@ -114,9 +114,9 @@ class CaffeBackend:
 
     training_targets: Collection[str] = Summaries(trained=True)
 
-    def settings(self, given: object, overrides: Sequence[str] = ()) -> Solver:
+    def settings(self, solver: object, overrides: Sequence[str] = ()) -> Solver:
         """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
-        return resolve_solver(given, overrides)
+        return resolve_solver(solver, overrides)
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
         """``NAME.train.prototxt``, ``NAME.solver.prototxt``, a manifest for the weights that they train, and HDF5."""

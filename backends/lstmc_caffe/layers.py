@@ -31,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpu", action="store_true", help="for the Caffe with CUDA, with NAME.layers.cu beside it")
     options = parser.parse_args(arguments)
     try:
-        made = library(stored_source(options.source), _with_cuda() if options.gpu else locate())
-        write_files(options.output.parent, {options.output.name: made.read_bytes()})
+        compiled = library(stored_source(options.source), _with_cuda() if options.gpu else locate())
+        write_files(options.output.parent, {options.output.name: compiled.read_bytes()})
     except LstmcError as error:
         print(plain(str(error)), file=sys.stderr)
         return 2

@@ -67,8 +67,8 @@ def slice_tree(
     tops = b.add(SliceLayer(axis, blocks), x, names=_top_names(name, names, inside), steps=top_steps)
     pieces: list[Ref] = []
     for top, i in zip(tops, inside, strict=True):
-        of = slice(i.start, i.stop)
-        pieces += slice_tree(b, top, axis, sizes[of], names[of], steps[of], most)
+        span = slice(i.start, i.stop)
+        pieces += slice_tree(b, top, axis, sizes[span], names[span], steps[span], most)
     return tuple(pieces)
 
 
@@ -158,14 +158,14 @@ class _Trees:
     def _visit(self, b: Builder, node: Node, args: Refs) -> Refs | None:
         old = self.graph.args(node.name)
         args = tuple(next(self.copies[was]) if was in self.copies else ref for was, ref in zip(old, args, strict=True))
-        made = self._narrow(b, node, args)
-        for out, ref in enumerate(made):
+        results = self._narrow(b, node, args)
+        for out, ref in enumerate(results):
             if (count := self.readers.get(Ref(node.name, out), 0)) > 0:
                 self.counts["split_readers"] += 1
                 names = [f"{node.names[out]}_copy{i}" for i in range(count)]
                 steps = (node.of_step(out),) * count
                 self.copies[Ref(node.name, out)] = iter(split_tree(b, ref, names, steps, self.most))
-        return made
+        return results
 
     def _narrow(self, b: Builder, node: Node, args: Refs) -> Refs:
         op = node.op

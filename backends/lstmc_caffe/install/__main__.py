@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, quiet=options.quiet)
     try:
         architectures = _architectures(options)
-        done = install(
+        installed = install(
             *(options.cache, options.jobs, console),
             force=options.force,
             sdist=options.sdist,
@@ -71,12 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: compiled files are kept, run it again to continue", file=sys.stderr)
         return 130
-    print(f"python      {done.python}")
-    print(f"PYTHONPATH  {done.pythonpath}")
-    print(f"caffe       {done.caffe_binary}")
-    if done.architectures:
-        later = "" if done.architectures == (EMULATED,) else " and later"
-        print(f"GPUs        {', '.join(done.architectures)}{later}")
+    print(f"python      {installed.python}")
+    print(f"PYTHONPATH  {installed.pythonpath}")
+    print(f"caffe       {installed.caffe_binary}")
+    if installed.architectures:
+        later = "" if installed.architectures == (EMULATED,) else " and later"
+        print(f"GPUs        {', '.join(installed.architectures)}{later}")
     return 0
 
 

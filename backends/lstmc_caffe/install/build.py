@@ -43,10 +43,10 @@ def link(
     library = stage / record.LIBRARY
     # What no file defines fails here, not at import. The name is what others will look for, whatever folder it is in;
     # the build's id is how generated layers know it.
-    found = [*_rpath("$ORIGIN", *_beside(cuda)), "-Wl,-z,defs", "-Wl,--build-id", f"-Wl,-soname,{library.name}"]
+    flags = [*_rpath("$ORIGIN", *_beside(cuda)), "-Wl,-z,defs", "-Wl,--build-id", f"-Wl,-soname,{library.name}"]
     run(
         [
-            *(recipe.compiler, "-Wl,--as-needed", "-shared", *found, *_into(library), *_names(common)),
+            *(recipe.compiler, "-Wl,--as-needed", "-shared", *flags, *_into(library), *_names(common)),
             *(*_libraries(recipe), *_names(cuda)),
         ],
         "linking libcaffe",
@@ -237,8 +237,8 @@ def _sources(order: Order) -> list[str]:
     patterns = ("*.cpp", "*.cu") if order.recipe.architectures else ("*.cpp",)
     folders = [root / folder for folder in ("src/caffe", ADDED)]
     paths = [path for folder in folders for pattern in patterns for path in folder.rglob(pattern)]
-    found = [*(path.relative_to(root).as_posix() for path in paths), _MESSAGES, _BINDING, _PROGRAM]
-    return sorted(found, key=lambda path: (-(root / path).stat().st_size, path))
+    sources = [*(path.relative_to(root).as_posix() for path in paths), _MESSAGES, _BINDING, _PROGRAM]
+    return sorted(sources, key=lambda path: (-(root / path).stat().st_size, path))
 
 
 def _compile_command(order: Order, path: str) -> list[str]:
@@ -281,8 +281,8 @@ def _compile_all(order: Order) -> dict[str, Path]:
 def _object(order: Order, path: str, tools: Sequence[str]) -> Path:
     """The object file of a source file, named by all that it is made from: whatever has that name can be used."""
     content = (order.work / "source" / path).read_bytes()
-    made_of = [order.recipe.sha256, *tools, *_compile_command(order, path)]
-    digest = hashlib.sha256("\0".join(made_of).encode() + content).hexdigest()
+    inputs = [order.recipe.sha256, *tools, *_compile_command(order, path)]
+    digest = hashlib.sha256("\0".join(inputs).encode() + content).hexdigest()
     return order.work / "objects" / f"{Path(path).stem}-{digest[:16]}.o"
 
 

@@ -85,14 +85,14 @@ def install(
     """
     report = Report(console or Console(stderr=True))
     folder = record.caffe_folder(cache)
-    if not force and (found := record.installed(cache, recipe)):
-        return found
+    if not force and (existing := record.installed(cache, recipe)):
+        return existing
     try:
         private_folder(folder)
-        with _locked(folder / "install.lock", report), _written_by_this_user_alone():
+        with _locked(folder / "install.lock", report), _private_umask():
             # Another process may have finished it meanwhile.
-            if not force and (found := record.installed(cache, recipe)):
-                return found
+            if not force and (existing := record.installed(cache, recipe)):
+                return existing
             started = time.monotonic()
             interpreter = prepare(recipe, report)
             work = folder / f".work-{recipe.key(Platform.current(interpreter.version))}"
@@ -107,14 +107,14 @@ def install(
             _finish(order, folder, smoke_test(order), started)
     except OSError as error:
         raise _disk_error(error, folder, recipe) from error
-    done = record.installed(cache, recipe)
-    if done is None:
+    installed = record.installed(cache, recipe)
+    if installed is None:
         raise InstallError(f"the new build in {folder} is not accepted", notes=record.refusals(cache, recipe))
-    return done
+    return installed
 
 
 @contextmanager
-def _written_by_this_user_alone() -> Iterator[None]:
+def _private_umask() -> Iterator[None]:
     """Make files that no other user can write, whatever the umask: others would not be used."""
     umask = os.umask(0o077)
     os.umask(umask | 0o022)

@@ -28,7 +28,7 @@ from lstmc_caffe.fused.memory import header
 from lstmc_caffe.install.build import headers
 from lstmc_caffe.install.recipe import CPU, Recipe, cuda_recipe
 from lstmc_caffe.install.record import LIBRARY, architectures_of
-from lstmc_caffe.install.toolkit import Toolkit, kept
+from lstmc_caffe.install.toolkit import Toolkit, installed_toolkit
 from lstmc_caffe.processes.location import INSTALL, CaffeLocation, failure_reason, last_json, run_probe
 from lstmc_caffe.worker.layer_library import build_id
 
@@ -38,7 +38,7 @@ _DIGEST = hashlib.sha256().digest_size
 RECENT = 3600.0  # seconds: another process may be about to open what was used since
 
 
-def used(path: Path) -> bool:
+def is_cached(path: Path) -> bool:
     """Whether a file is there as it was kept; it counts as used now."""
     try:
         content = path.read_bytes()
@@ -50,13 +50,13 @@ def used(path: Path) -> bool:
     return True
 
 
-def keep(made: Path, path: Path) -> None:
+def keep(compiled: Path, path: Path) -> None:
     """Have a file that was made in the same folder be ``path``, with its digest behind it: what follows an ELF file's
     own bytes nobody reads."""
-    with made.open("ab") as file:
-        file.write(_file_digest(made.read_bytes()))
-    made.chmod(0o600)  # whatever the umask: what others could write is not loaded
-    made.rename(path)
+    with compiled.open("ab") as file:
+        file.write(_file_digest(compiled.read_bytes()))
+    compiled.chmod(0o600)  # whatever the umask: what others could write is not loaded
+    compiled.rename(path)
 
 
 def _file_digest(content: bytes) -> bytes:
@@ -65,14 +65,14 @@ def _file_digest(content: bytes) -> bytes:
 
 def prune(folder: Path, files: int = MOST_FILES, size: int = MOST_BYTES) -> None:
     """Remove what was used longest ago, while there are more ``files`` than so many, or more bytes than ``size``."""
-    found = []
+    files_by_age = []
     for path in folder.iterdir():
         with suppress(OSError):  # another process removes too
             state = path.stat()
             if path.suffix in (".so", ".o"):
-                found.append((state.st_mtime, state.st_size, path))
+                files_by_age.append((state.st_mtime, state.st_size, path))
     count, total, now = 0, 0, time.time()
-    for at, length, path in sorted(found, reverse=True):
+    for at, length, path in sorted(files_by_age, reverse=True):
         count, total = count + 1, total + length
         if (count > files or total > size) and now - at > RECENT:
             with suppress(OSError):
@@ -106,35 +106,35 @@ class CaffeBuild:
             identity, architectures = _identity(build / LIBRARY), architectures_of(build)
             if not architectures:
                 return cls(identity, includes)
-            toolkit = kept(build)
+            toolkit = installed_toolkit(build)
             folders = (*includes, *map(Path, toolkit.includes))
             return cls(identity, folders, cuda_recipe(architectures), toolkit)
-        ended = run_probe(location, "--build")
-        found = {} if isinstance(ended, str) else last_json(ended.stdout)
-        if "file" not in found:
-            reason = ended if isinstance(ended, str) else found.get("reason") or failure_reason(ended)
+        probe = run_probe(location, "--build")
+        report = {} if isinstance(probe, str) else last_json(probe.stdout)
+        if "file" not in report:
+            reason = probe if isinstance(probe, str) else report.get("reason") or failure_reason(probe)
             raise BackendError(f"generated layers are compiled for one Caffe, and that of {location.python}: {reason}")
-        return cls(_identity(Path(found["file"])), includes)
+        return cls(_identity(Path(report["file"])), includes)
 
 
 def _identity(library: Path) -> str:
-    found = build_id(str(library))
-    if not found:
+    identity = build_id(str(library))
+    if not identity:
         raise BackendError(
             f"generated layers are compiled for one build of Caffe: expected an id of it in {library}, found none",
             notes=("link Caffe with -Wl,--build-id",),
         )
-    return found
+    return identity
 
 
 def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
     """The folders of Caffe's headers, of the very source that it was built from."""
-    given = os.environ.get(INCLUDE)
-    if given:
-        folders = tuple(Path(entry) for entry in given.split(os.pathsep))
+    value = os.environ.get(INCLUDE)
+    if value:
+        folders = tuple(Path(entry) for entry in value.split(os.pathsep))
         for header in ("caffe/layer.hpp", "caffe/proto/caffe.pb.h"):
             if not any((folder / header).is_file() for folder in folders):
-                raise BackendError(f"{INCLUDE}: expected a folder that holds {header}, found none in {given}")
+                raise BackendError(f"{INCLUDE}: expected a folder that holds {header}, found none in {value}")
         return folders
     if location.origin != "installed" or location.pythonpath is None:
         raise BackendError(
@@ -165,7 +165,7 @@ def library(source: Source, location: CaffeLocation) -> Path:
     """
     compiler = Compiler.find()
     caffe = CaffeBuild.of(location)
-    made_of = [source.cpp, compiler.identity, *FLAGS, caffe.identity, _sources()]
+    inputs = [source.cpp, compiler.identity, *FLAGS, caffe.identity, _sources()]
     cuda, libraries = None, ["-lopenblas"]
     if caffe.toolkit is not None:
         if source.cu is None:
@@ -174,27 +174,27 @@ def library(source: Source, location: CaffeLocation) -> Path:
                 notes=("what is compiled for target caffe-fused has both",),
             )
         cuda = Compiler(str(caffe.toolkit.nvcc), _version(str(caffe.toolkit.nvcc), "--version"))
-        made_of += [source.cu, cuda.identity, *caffe.recipe.gpu_flags]
+        inputs += [source.cu, cuda.identity, *caffe.recipe.gpu_flags]
         libraries += map(str, caffe.toolkit.libraries)
     folder = platformdirs.user_cache_path("lstmc") / "layers"
-    target = folder / f"{_digest(*made_of)}.so"
+    target = folder / f"{_digest(*inputs)}.so"
     check_private(target)
-    if used(target):
+    if is_cached(target):
         return target
     with _working_in(folder) as work, ThreadPoolExecutor() as pool:
         objects = ["layers.o"]
         (work / "layers.cpp").write_text(source.cpp, encoding="utf-8")
-        what = "compiling generated layers"
-        compiling = [pool.submit(compiler.run, (*FLAGS, "-c", "layers.cpp", "-o", "layers.o"), work, what)]
+        action = "compiling generated layers"
+        compilations = [pool.submit(compiler.run, (*FLAGS, "-c", "layers.cpp", "-o", "layers.o"), work, action)]
         if cuda is not None:
             (work / "layers.cu").write_text(str(source.cu), encoding="utf-8")
             flags = ("-ccbin", compiler.program, *caffe.recipe.gpu_flags, *_includes(caffe))
             arguments = (*flags, "-c", "layers.cu", "-o", "layers_gpu.o")
-            compiling.append(pool.submit(cuda.run, arguments, work, f"{what} for GPUs"))
+            compilations.append(pool.submit(cuda.run, arguments, work, f"{action} for GPUs"))
             objects.append("layers_gpu.o")
         glue = _glue(compiler, caffe, folder, work)
-        for each in compiling:
-            each.result()
+        for compilation in compilations:
+            compilation.result()
         compiler.run(("-shared", "-fopenmp", *objects, str(glue), *libraries, "-o", "layers.so"), work, "linking them")
         keep(work / "layers.so", target)
     return target
@@ -239,19 +239,21 @@ class Compiler:
         return cls(program, _version(program, "-march=native", "-Q", "--help=target", "--version"))
 
     def run(self, arguments: Sequence[str], folder: Path, what: str) -> None:
-        done = subprocess.run(
+        process = subprocess.run(
             [self.program, *arguments], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             errors="replace", check=False,
         )  # fmt: skip
-        if done.returncode:
-            lines = done.stderr.strip().splitlines()[:8]
-            raise BackendError(f"{what} failed ({self.program}, exit code {done.returncode})", notes=lines)
+        if process.returncode:
+            lines = process.stderr.strip().splitlines()[:8]
+            raise BackendError(f"{what} failed ({self.program}, exit code {process.returncode})", notes=lines)
 
 
 @cache
 def _version(program: str, *arguments: str) -> str:
-    said = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    return said.stdout
+    process = subprocess.run(
+        [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    return process.stdout
 
 
 def _includes(caffe: CaffeBuild) -> list[str]:
@@ -266,7 +268,7 @@ def _glue(compiler: Compiler, caffe: CaffeBuild, folder: Path, work: Path) -> Pa
     """
     target = folder / f"{_digest(compiler.identity, caffe.identity, _sources())}.o"
     check_private(target)
-    if used(target):
+    if is_cached(target):
         return target
     for name in (_HEADER, _LAYER):
         (work / name).write_text(header(name), encoding="utf-8")

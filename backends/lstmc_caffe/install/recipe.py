@@ -98,7 +98,7 @@ class Recipe:
 
     def key(self, platform: Platform) -> str:
         """The name of the folder that holds this build on ``platform``."""
-        made_of: tuple[object, ...] = (
+        inputs: tuple[object, ...] = (
             self.sha256,
             self.compiler,
             self.flags,
@@ -111,13 +111,13 @@ class Recipe:
             platform.python,
         )
         if self.added:
-            made_of += ([hashlib.sha256(content).hexdigest() for content in self.added_content.values()],)
+            inputs += ([hashlib.sha256(content).hexdigest() for content in self.added_content.values()],)
         if self.architectures:
             wheels = [wheel.requirement for wheel in self.cuda_libraries]
-            made_of += (self.architectures, self.gpu_flags, wheels)
+            inputs += (self.architectures, self.gpu_flags, wheels)
         if self.emulation:
-            made_of += ([hashlib.sha256(content).hexdigest() for content in _content(self.emulation).values()],)
-        digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+            inputs += ([hashlib.sha256(content).hexdigest() for content in _content(self.emulation).values()],)
+        digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
         return f"{self.version}{'-cuda' if self.architectures else ''}-py{platform.python}-{digest[:12]}"
 
 
@@ -175,8 +175,8 @@ X86_64_V3 = frozenset(("avx2", "bmi2", "f16c", "fma", "movbe"))
 
 def processor_flags(cpuinfo: str) -> tuple[str, ...]:
     """The -march flag that a machine with this ``/proc/cpuinfo`` can run, if it is wider than the common one."""
-    found = {word for line in cpuinfo.splitlines() if line.startswith("flags") for word in line.split()}
-    return ("-march=x86-64-v3",) if found >= X86_64_V3 else ()
+    features = {word for line in cpuinfo.splitlines() if line.startswith("flags") for word in line.split()}
+    return ("-march=x86-64-v3",) if features >= X86_64_V3 else ()
 
 
 def vector_file_flags() -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -146,10 +146,10 @@ def write(
 
 
 def _latest(builds: list[Build]) -> Installed | None:
-    good = [(build.folder, build.record) for build in builds if isinstance(build.record, Record)]
-    if not good:
+    valid = [(build.folder, build.record) for build in builds if isinstance(build.record, Record)]
+    if not valid:
         return None
-    folder, record = max(good, key=lambda build: build[1].built)
+    folder, record = max(valid, key=lambda build: build[1].built)
     return Installed(
         Path(record.python), folder / "python", folder / PROGRAM, record.source, record.key, record.architectures
     )

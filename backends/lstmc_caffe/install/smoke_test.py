@@ -37,9 +37,9 @@ def try_backward(net: caffe.Net, x: np.ndarray) -> None:
         weight.data[0, 0] += step
         net.forward()
         sums.append(float(net.blobs["h"].data.sum(dtype=np.float64)))
-    expected, found = (sums[0] - sums[1]) / 0.1, float(weight.diff[0, 0])
-    if not abs(found - expected) < 1e-3 + 0.02 * abs(expected):
-        sys.exit(f"the gradient through LSTM is {found:g}, and {expected:g} by differences")
+    expected, computed = (sums[0] - sums[1]) / 0.1, float(weight.diff[0, 0])
+    if not abs(computed - expected) < 1e-3 + 0.02 * abs(expected):
+        sys.exit(f"the gradient through LSTM is {computed:g}, and {expected:g} by differences")
 
 
 def main() -> None:

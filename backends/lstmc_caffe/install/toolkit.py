@@ -18,12 +18,12 @@ from lstmc_caffe.install.system import InstallError, run
 
 INSIDE = Path("nvidia/cu13")  # where these wheels put everything
 _HEADER = Path("include/crt/host_defines.h")  # that the wheel of the run-time library lacks
-_KEPT_HEADERS, _KEPT_COMPILER = CUDA / "include", CUDA / "compiler"  # in a build
+_BUILD_HEADERS, _BUILD_COMPILER = CUDA / "include", CUDA / "compiler"  # in a build
 _OFFLINE = "without a network: put the wheels into a folder, and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER"
 
 
-class Told(Protocol):
-    """Whoever is told what is being done, as a ``Report`` is: this module is for machines without what shows that."""
+class StepReport(Protocol):
+    """The progress report of a step, as ``Report`` is one: this module also runs on machines without its packages."""
 
     def step(self, text: str) -> None: ...
 
@@ -39,9 +39,9 @@ class Toolkit:
 
 def system_compilers() -> list[Path]:
     """The places where a toolkit puts nvcc."""
-    known = [Path("/usr/local/cuda/bin/nvcc"), *sorted(Path("/usr/local").glob("cuda-13*/bin/nvcc"))]
-    found = shutil.which("nvcc")
-    return known + ([Path(found).resolve()] if found else [])
+    standard = [Path("/usr/local/cuda/bin/nvcc"), *sorted(Path("/usr/local").glob("cuda-13*/bin/nvcc"))]
+    on_path = shutil.which("nvcc")
+    return standard + ([Path(on_path).resolve()] if on_path else [])
 
 
 def system_nvcc() -> Path | None:
@@ -49,7 +49,7 @@ def system_nvcc() -> Path | None:
     return _usable(system_compilers())
 
 
-def prepare(recipe: Recipe, folder: Path, report: Told, compilers: Sequence[Path] | None = None) -> Toolkit:
+def prepare(recipe: Recipe, folder: Path, report: StepReport, compilers: Sequence[Path] | None = None) -> Toolkit:
     """The toolkit for a build below ``folder``, where wheels are unpacked unless they are there from a killed build.
 
     ``compilers`` are nvccs to look at, by default the system's: the first of CUDA 13 that has its own headers is
@@ -77,19 +77,19 @@ def prepare(recipe: Recipe, folder: Path, report: Told, compilers: Sequence[Path
 def keep(toolkit: Toolkit, work: Path, build: Path) -> None:
     """Copies NVIDIA's headers into a build, and nvcc where it was fetched into the ``work`` of that build: with these
     other code is compiled for it later."""
-    shutil.copytree(toolkit.includes[0], build / _KEPT_HEADERS)
+    shutil.copytree(toolkit.includes[0], build / _BUILD_HEADERS)
     if toolkit.nvcc.is_relative_to(work):
-        shutil.copytree(toolkit.nvcc.parents[1], build / _KEPT_COMPILER)
+        shutil.copytree(toolkit.nvcc.parents[1], build / _BUILD_COMPILER)
 
 
-def kept(build: Path, compilers: Sequence[Path] | None = None) -> Toolkit:
+def installed_toolkit(build: Path, compilers: Sequence[Path] | None = None) -> Toolkit:
     """The toolkit that compiles for an installed build with CUDA: by the nvcc that the build kept, or the system's.
 
     Raises InstallError where it kept neither nvcc, and there is none else, nor NVIDIA's headers.
     """
-    own = build / _KEPT_COMPILER / "bin/nvcc"
+    own = build / _BUILD_COMPILER / "bin/nvcc"
     nvcc = _usable([own, *(system_compilers() if compilers is None else compilers)]) or own
-    headers = build / _KEPT_HEADERS
+    headers = build / _BUILD_HEADERS
     if not nvcc.is_file() or not headers.is_dir():
         what = "NVIDIA's headers" if nvcc.is_file() else "nvcc of CUDA 13"
         again = "python -m lstmc_caffe.install --cuda --force"
@@ -152,13 +152,13 @@ def _is_usable(nvcc: Path) -> bool:
     if not (nvcc.parents[1] / _HEADER).is_file():
         return False
     try:
-        said = subprocess.run([nvcc, "--version"], capture_output=True, text=True, errors="replace").stdout
+        version = subprocess.run([nvcc, "--version"], capture_output=True, text=True, errors="replace").stdout
     except OSError:
         return False
-    return re.search(r"release 13\.", said) is not None
+    return re.search(r"release 13\.", version) is not None
 
 
-def _unpacked(wheels: Sequence[Wheel], folder: Path, report: Told) -> Path:
+def _unpacked(wheels: Sequence[Wheel], folder: Path, report: StepReport) -> Path:
     """The folder that holds what is in the wheels."""
     names = " ".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
     if not folder.exists():

@@ -10,7 +10,7 @@ from lstmc.errors import PluginError, ShapeError
 from lstmc.ops import Constant, Filler, Gaussian, Msra, Op, Types, Uniform, Xavier
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.types import TensorType
-from lstmc_caffe.proto.fields import field_value, read_setting, says_more, write_setting
+from lstmc_caffe.proto.fields import field_value, has_other_settings, read_setting, write_setting
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class CaffeOp(Op):
 
     def infer_tops(self, bottoms: Types) -> Types:
         """The types of the layer's tops. Raises :class:`ShapeError` for bottoms that it does not take."""
-        named = len(self.operands)
-        learned = self.blobs(named)
-        taken = learned.start if learned else named
-        if self.operands[-1:] != ("*xs",) and len(bottoms) != taken:
-            raise ShapeError(f"{self.name}: must have {taken} bottom(s), found {len(bottoms)}")
+        operands = len(self.operands)
+        learned = self.blobs(operands)
+        expected = learned.start if learned else operands
+        if self.operands[-1:] != ("*xs",) and len(bottoms) != expected:
+            raise ShapeError(f"{self.name}: must have {expected} bottom(s), found {len(bottoms)}")
         return self.infer(*bottoms, *self.blob_types(bottoms))
 
     def inlined(self, operands: int) -> frozenset[int]:
@@ -60,12 +60,12 @@ class CaffeOp(Op):
         The layer is of the op's ``layer_type``, and whoever wrote it may have used what is never written here: an
         axis that is counted from the last, a field's old name. Raises :class:`ShapeError` for what does not fit.
         """
-        if says_more(layer, {*cls.settings.values(), cls.own_param}):
+        if has_other_settings(layer, {*cls.settings.values(), cls.own_param}):
             return None
-        found = {attribute: read_setting(layer, path) for attribute, path in cls.settings.items()}
-        if "axis" in found:
-            found["axis"] = front_axis(cls.name, found["axis"], bottoms[0])
-        return cls(**{attribute: value for attribute, value in found.items() if value is not None})
+        attributes = {attribute: read_setting(layer, path) for attribute, path in cls.settings.items()}
+        if "axis" in attributes:
+            attributes["axis"] = front_axis(cls.name, attributes["axis"], bottoms[0])
+        return cls(**{attribute: value for attribute, value in attributes.items() if value is not None})
 
     def fillers(self, layer: Any) -> list[Any]:
         """The FillerParameter message of each learned blob, in order."""
@@ -119,7 +119,7 @@ LayerOps = Mapping[str, tuple[type[CaffeOp], ...]]
 
 def layer_ops() -> LayerOps:
     """The ops of each type of layer, of all installed dialects; one that does not load is `doctor`'s to name."""
-    found: dict[str, tuple[type[CaffeOp], ...]] = {}
+    by_type: dict[str, tuple[type[CaffeOp], ...]] = {}
     for name in dialects():
         try:
             ops = load_dialect(name).values()
@@ -127,8 +127,8 @@ def layer_ops() -> LayerOps:
             continue
         for op in ops:
             if issubclass(op, CaffeOp):
-                found[op.layer_type] = (*found.get(op.layer_type, ()), op)
-    return found
+                by_type[op.layer_type] = (*by_type.get(op.layer_type, ()), op)
+    return by_type
 
 
 def read_layer(layer: Any, bottoms: Types, ops: LayerOps) -> CaffeOp | None:
@@ -138,9 +138,9 @@ def read_layer(layer: Any, bottoms: Types, ops: LayerOps) -> CaffeOp | None:
     Raises :class:`ShapeError` where its parameters do not fit its bottoms.
     """
     for op in ops.get(layer.type, ()):
-        found = op.read(layer, bottoms) if bottoms or not op.operands else None
-        if found is not None:
-            return found
+        match = op.read(layer, bottoms) if bottoms or not op.operands else None
+        if match is not None:
+            return match
     return None
 
 

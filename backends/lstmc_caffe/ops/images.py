@@ -11,7 +11,7 @@ from lstmc.ops import AvePool, Conv, Draw, MaxPool, Op, Sample, Types
 from lstmc.ops.images import Pair, Pool
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.fields import field_value, says_more
+from lstmc_caffe.proto.fields import field_value, has_other_settings
 
 __all__ = ["AvePooling", "Convolution", "MaxPooling", "clipped_axes"]
 
@@ -54,8 +54,8 @@ def _read_pair(param: Any, name: str, default: int) -> Pair:
     own = _own_fields(param, name)
     if any(map(param.HasField, own)):
         return getattr(param, own[0]), getattr(param, own[1])
-    given = getattr(param, name)
-    numbers = (given,) if isinstance(given, int) else tuple(given)
+    value = getattr(param, name)
+    numbers = (value,) if isinstance(value, int) else tuple(value)
     return (numbers or (default,)) * 2 if len(numbers) < 2 else numbers
 
 
@@ -116,12 +116,12 @@ class Convolution(CaffeOp, Conv):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        found, param, (x, *_) = super().read(layer, bottoms), layer.convolution_param, bottoms
+        op, param, (x, *_) = super().read(layer, bottoms), layer.convolution_param, bottoms
         _check_axes(cls.name, x)
-        if found is None or front_axis(cls.name, param.axis, x) != 1:
+        if op is None or front_axis(cls.name, param.axis, x) != 1:
             return None
         return replace(
-            found,
+            op,
             kernel=_read_pair(param, "kernel_size", 0),
             stride=_read_pair(param, "stride", 1),
             pad=_read_pair(param, "pad", 0),
@@ -168,7 +168,7 @@ class _Pooling(CaffeOp, Pool):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         param, (x, *_) = layer.pooling_param, bottoms
-        if says_more(layer, {cls.own_param}) or field_value(param, "pool") != cls.method:
+        if has_other_settings(layer, {cls.own_param}) or field_value(param, "pool") != cls.method:
             return None
         _check_axes(cls.name, x)
         size = (x.shape[2], x.shape[3]) if param.global_pooling else _read_pair(param, "kernel_size", 0)

@@ -171,8 +171,8 @@ def _write_dummy_data(layer: Any, shape: tuple[int, ...], filler: Filler) -> Non
 
 def _data_filler(layer: Any) -> Filler | None:
     """The filler of a DummyData; without one it is constant, 0."""
-    given = layer.dummy_data_param.data_filler
-    return read_filler(given[0]) if given else Constant(0.0)
+    fillers = layer.dummy_data_param.data_filler
+    return read_filler(fillers[0]) if fillers else Constant(0.0)
 
 
 def _one_shape(op: str, layer: Any, param: Any) -> tuple[int, ...]:

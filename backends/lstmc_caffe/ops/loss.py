@@ -51,12 +51,12 @@ class SoftmaxWithLoss(CaffeOp, SoftmaxLoss):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        found, param = super().read(layer, bottoms), layer.loss_param
-        if found is None or (param.HasField("normalize") and param.HasField("normalization")):
+        op, param = super().read(layer, bottoms), layer.loss_param
+        if op is None or (param.HasField("normalize") and param.HasField("normalization")):
             return None
         if param.HasField("normalize"):
-            return replace(found, normalization="valid" if param.normalize else "batch_size")
-        return replace(found, normalization=found.normalization.lower())
+            return replace(op, normalization="valid" if param.normalize else "batch_size")
+        return replace(op, normalization=op.normalization.lower())
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:

@@ -31,7 +31,7 @@ from lstmc.ops import (
 )
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp
-from lstmc_caffe.proto.fields import says_more
+from lstmc_caffe.proto.fields import has_other_settings
 
 __all__ = [
     "AbsValLayer",
@@ -131,7 +131,7 @@ class RoundingPower(CaffeOp, Pointwise):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        others = says_more(layer, {"power_param.shift", "propagate_down"})
+        others = has_other_settings(layer, {"power_param.shift", "propagate_down"})
         shifted = layer.power_param.shift == cls.shift and list(layer.propagate_down) == [False]
         return cls() if shifted and not others else None
 

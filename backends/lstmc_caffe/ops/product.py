@@ -15,7 +15,7 @@ from lstmc.ops import Array, Arrays, Draw, Linear, Maximum, Op, Sample, Transpos
 from lstmc.ops.base import AlongAxis, applied, sample_type
 from lstmc.types import TensorType
 from lstmc_caffe.ops.base import CaffeOp, front_axis
-from lstmc_caffe.proto.fields import says_more
+from lstmc_caffe.proto.fields import has_other_settings
 
 __all__ = ["Bias", "Eltwise", "InnerProduct", "RoundingScale", "Scale", "ScaleBias", "TransposedInnerProduct"]
 
@@ -176,8 +176,8 @@ class Eltwise(CaffeOp):
 
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
-        found = super().read(layer, bottoms)
-        return found and replace(found, coeff=tuple(shortest(weight) for weight in layer.eltwise_param.coeff))
+        op = super().read(layer, bottoms)
+        return op and replace(op, coeff=tuple(shortest(weight) for weight in layer.eltwise_param.coeff))
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -241,11 +241,11 @@ class _Broadcast(CaffeOp):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         param, x, learned = getattr(layer, cls.own_param), bottoms[0], len(bottoms) == 1
-        if says_more(layer, {cls.own_param}) or getattr(param, "bias_term", False):
+        if has_other_settings(layer, {cls.own_param}) or getattr(param, "bias_term", False):
             return None
         axis = front_axis(cls.name, param.axis, x)
-        given = param.num_axes if learned else bottoms[1].rank
-        return cls(axis, x.rank - axis if given == -1 else given, learned)
+        covered = param.num_axes if learned else bottoms[1].rank
+        return cls(axis, x.rank - axis if covered == -1 else covered, learned)
 
     def fillers(self, layer: Any) -> list[Any]:
         return [getattr(layer, self.own_param).filler]
@@ -324,7 +324,12 @@ class ScaleBias(CaffeOp):
     @classmethod
     def read(cls, layer: Any, bottoms: Types) -> Self | None:
         param = layer.scale_param
-        if says_more(layer, {"scale_param"}) or not param.bias_term or len(bottoms) != 1 or param.num_axes != 1:
+        if (
+            has_other_settings(layer, {"scale_param"})
+            or not param.bias_term
+            or len(bottoms) != 1
+            or param.num_axes != 1
+        ):
             return None
         return cls() if front_axis(cls.name, param.axis, bottoms[0]) == 1 else None
 

@@ -54,16 +54,16 @@ class LSTMUnit(CaffeOp):
 
     def vjp(self, cts: Arrays, outs: Arrays, c_prev: Array, gates: Array, cont: Array) -> tuple[Array | None, ...]:
         i, f, o, g = self._gates(gates, cont)
-        kept = sigmoid(np.split(gates, 4, axis=2)[1])
+        forget = sigmoid(np.split(gates, 4, axis=2)[1])
         tanh_c = np.tanh(outs[0])
         dc = cts[0] + cts[1] * o * (1 - tanh_c * tanh_c)
         slopes = (
             dc * g * i * (1 - i),
-            dc * c_prev * f * (1 - kept),
+            dc * c_prev * f * (1 - forget),
             cts[1] * tanh_c * o * (1 - o),
             dc * i * (1 - g * g),
         )
-        return dc * f, np.concatenate(slopes, axis=2), (dc * kept * c_prev).sum(axis=2)
+        return dc * f, np.concatenate(slopes, axis=2), (dc * forget * c_prev).sum(axis=2)
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
@@ -93,11 +93,11 @@ class _Recurrent(CaffeOp):
         return super().read(layer, bottoms) if plain else None
 
     def infer(self, x: TensorType, cont: TensorType, *blobs: TensorType) -> Types:
-        wanted = self.blob_types((x,))
-        if x.rank < 3 or cont.shape != x.shape[:2] or blobs != wanted:
-            shapes = ", ".join(str(list(blob.shape)) for blob in wanted)
-            found = ", ".join(map(str, (x, cont, *blobs)))
-            raise ShapeError(f"{self.name}: needs x [T, N, ...], cont [T, N], blobs {shapes}, found {found}")
+        expected = self.blob_types((x,))
+        if x.rank < 3 or cont.shape != x.shape[:2] or blobs != expected:
+            shapes = ", ".join(str(list(blob.shape)) for blob in expected)
+            actual = ", ".join(map(str, (x, cont, *blobs)))
+            raise ShapeError(f"{self.name}: needs x [T, N, ...], cont [T, N], blobs {shapes}, found {actual}")
         return (TensorType((*x.shape[:2], self.num_output), x.dtype),)
 
     def _blob_shapes(self, h: int, width: int) -> tuple[tuple[int, ...], ...]:
@@ -159,12 +159,12 @@ class LSTM(_Recurrent):
         dw_xc, db = np.zeros_like(w_xc), np.zeros_like(args[3])
         for t in reversed(range(x.shape[0])):
             c, h, z, *after = steps[t]
-            here = cont[t : t + 1]
-            back = LSTMUnit().vjp((dc, cts[0][t : t + 1] + dh), tuple(after), c, z, here)
+            cont_t = cont[t : t + 1]
+            back = LSTMUnit().vjp((dc, cts[0][t : t + 1] + dh), tuple(after), c, z, cont_t)
             dc, dz, dcont_unit = (np.asarray(ct) for ct in back)
             dmasked = dz @ w_hc
-            dw_hc += dz[0].T @ (here[0][:, None] * h[0])
-            dh, dcont[t] = here[:, :, None] * dmasked, (dcont_unit + (dmasked * h).sum(axis=2))[0]
+            dw_hc += dz[0].T @ (cont_t[0][:, None] * h[0])
+            dh, dcont[t] = cont_t[:, :, None] * dmasked, (dcont_unit + (dmasked * h).sum(axis=2))[0]
             dx[t], dw_xc, db = dz[0] @ w_xc, dw_xc + dz[0].T @ rows[t], db + dz[0].sum(axis=0)
         return dx.reshape(x.shape), dcont, dw_xc, db, dw_hc
 

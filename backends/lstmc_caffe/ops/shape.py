@@ -67,11 +67,11 @@ class ReshapeLayer(CaffeOp, Reshape):
         stop = x.rank if param.num_axes == -1 else start + param.num_axes
         if not 0 <= start <= stop <= x.rank:
             raise ShapeError(f"{cls.name}: axes {start} up to {stop} do not exist: x is {x}, with {x.rank} axes")
-        kept = dict(enumerate(x.shape[start:stop]))  # what 0 stands for
-        sizes = [kept.get(place, 0) if size == 0 else size for place, size in enumerate(param.shape.dim)]
-        written = prod(size for size in sizes if size != -1)
+        copied = dict(enumerate(x.shape[start:stop]))  # what 0 stands for
+        sizes = [copied.get(place, 0) if size == 0 else size for place, size in enumerate(param.shape.dim)]
+        product = prod(size for size in sizes if size != -1)
         # and -1 for what is left
-        sizes = [prod(kept.values()) // max(written, 1) if size == -1 else size for size in sizes]
+        sizes = [prod(copied.values()) // max(product, 1) if size == -1 else size for size in sizes]
         return cls((*x.shape[:start], *sizes, *x.shape[stop:]))
 
 

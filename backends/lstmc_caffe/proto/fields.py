@@ -40,21 +40,21 @@ def field_value(message: Any, name: str) -> Any:
     return value if field.enum_type is None else field.enum_type.values_by_number[value].name
 
 
-def says_more(layer: Any, known: Container[str]) -> bool:
-    """Whether a layer has a parameter that is none of ``known``, fields by their paths and whole messages by name.
+def has_other_settings(layer: Any, modelled: Container[str]) -> bool:
+    """Whether a layer has a parameter that is none of ``modelled``, fields by their paths and whole messages by name.
 
     A field that has the value it would have without does not count, nor what blobs are filled with. A gradient that
     is not to flow (``propagate_down``) does.
     """
-    if not all(layer.propagate_down) and "propagate_down" not in known:
+    if not all(layer.propagate_down) and "propagate_down" not in modelled:
         return True
     for field, message in layer.ListFields():
-        if field.name.endswith("_param") and field.name not in known:
+        if field.name.endswith("_param") and field.name not in modelled:
             for inner, value in message.ListFields():
                 path = f"{field.name}.{inner.name}"
                 is_filler = inner.message_type is not None and inner.message_type.name == "FillerParameter"
-                is_known = path in known or inner.name == OLD_NAMES.get(f"{field.name}.axis") or is_filler
-                if not is_known and not (inner.has_default_value and value == inner.default_value):
+                is_modelled = path in modelled or inner.name == OLD_NAMES.get(f"{field.name}.axis") or is_filler
+                if not is_modelled and not (inner.has_default_value and value == inner.default_value):
                     return True
     return False
 

@@ -285,17 +285,17 @@ def _file() -> Any:
 
 
 def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
-    """Make a field of LayerParameter known, with its message, in the notation of ``MESSAGES``.
+    """Register a field of LayerParameter, with its message, in the notation of ``MESSAGES``.
 
     For the layers of a package, where they are defined: ``layer_field("relu_param", 123, "ReLUParameter",
     (("negative_slope", 1, "float=0"),))``. Names and numbers are those of the Caffe that is to read the net. Raises
     :class:`BackendError` if the name, the number or the message stands for something else already.
     """
     declared = (name, number, message)
-    for known in MESSAGES["LayerParameter"]:
-        if known != declared and (known[0] == name or known[1] == number):
+    for other in MESSAGES["LayerParameter"]:
+        if other != declared and (other[0] == name or other[1] == number):
             raise BackendError(
-                f"LayerParameter has field {known[0]} = {known[1]} of {known[2]}, found {name} = {number} of {message}"
+                f"LayerParameter has field {other[0]} = {other[1]} of {other[2]}, found {name} = {number} of {message}"
             )
     if MESSAGES.get(message, fields) != fields:
         raise BackendError(f"{message} has fields {MESSAGES[message]}, found {fields}")
@@ -314,20 +314,20 @@ def _pool(layer_fields: Fields) -> descriptor_pool.DescriptorPool:
 
 @dataclass(frozen=True)
 class Message:
-    """A message of the protocol: call it to make one. Its class is made anew when a package has brought a field."""
+    """A message type of the protocol; call it to create a message. Its class is rebuilt after a field is registered."""
 
     name: str
 
-    def made(self) -> Any:
-        """The class of today's fields."""
+    def current_class(self) -> Any:
+        """Return the message class with the current fields."""
         pool = _pool(MESSAGES["LayerParameter"])
         return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{self.name}"))
 
     def __call__(self, **values: Any) -> Any:
-        return self.made()(**values)
+        return self.current_class()(**values)
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(self.made(), attribute)
+        return getattr(self.current_class(), attribute)
 
 
 LayerParameter = Message("LayerParameter")
@@ -338,7 +338,7 @@ SolverParameter = Message("SolverParameter")
 
 
 def net_text(content: bytes) -> str:
-    """What is in a prototxt. Raises :class:`BackendError` for what is no text."""
+    """Return the text of a prototxt. Raises :class:`BackendError` if it is not UTF-8."""
     try:
         return content.decode()
     except UnicodeDecodeError:
@@ -346,7 +346,7 @@ def net_text(content: bytes) -> str:
 
 
 def net_from_text(text: str) -> Any:
-    """The NetParameter of a prototxt, whoever wrote it: fields that are not in the table are passed over.
+    """Return the NetParameter of a prototxt by any program: fields that are not in the table are ignored.
 
     Raises :class:`BackendError` for text that is no net, or a net of V1 layers.
     """

@@ -1,4 +1,4 @@
-"""Where a reader's own environments are, and how they are made: by uv, in the user's cache folder."""
+"""The Python environments of runtimes, created by uv in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def readers_folder() -> Path:
 
 
 def interpreter(environment: Environment | None) -> Path | None:
-    """The interpreter of an environment that is made, as it is described by now; lstmc's own of None."""
+    """Return the interpreter of an installed, current environment, or None; for ``environment`` None that of lstmc."""
     if environment is None:
         return Path(sys.executable)
     folder = readers_folder() / environment.name
     check_private(folder / RECORD)
     try:
-        made = (folder / RECORD).read_text(encoding="utf-8") == _record(environment)
+        is_current = (folder / RECORD).read_text(encoding="utf-8") == _record(environment)
     except OSError:
         return None
-    return folder / "bin" / "python" if made else None
+    return folder / "bin" / "python" if is_current else None
 
 
-class Told(Protocol):
-    """Whoever is told what is being done, as a ``Report`` is, which machines that only run nets lack."""
+class BusyReport(Protocol):
+    """The progress report of a long action, as the installer's ``Report`` is one."""
 
     def busy(self, text: str) -> AbstractContextManager[None]: ...
 
 
-def make(reader: Reader, report: Told) -> None:
+def make(reader: Reader, report: BusyReport) -> None:
     """Make the environments of a reader that are not there. Raises :class:`BackendError` that says what failed."""
     for environment in reader.environments:
         if interpreter(environment) is None:
@@ -73,7 +73,7 @@ def _record(environment: Environment) -> str:
 
 
 def _python(environment: Environment) -> Path:
-    """An interpreter of the version wanted: on the path, one of pyenv's or of uv's."""
+    """Return an interpreter of the environment's version: on the path, or one of pyenv's or uv's."""
     for path in _candidates(environment.python):
         ran = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
         if ran.returncode == 0 and ran.stdout.startswith(f"Python {environment.python}."):
@@ -86,9 +86,9 @@ def _python(environment: Environment) -> Path:
 
 def _candidates(version: str) -> Iterator[Path]:
     name = f"python{version}"
-    found = shutil.which(name)
-    if found is not None:
-        yield Path(found)
+    on_path = shutil.which(name)
+    if on_path is not None:
+        yield Path(on_path)
     roots = (os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), platformdirs.user_data_path("uv") / "python")
     for root, folder in zip(roots, ("versions", "."), strict=True):
         yield from sorted(Path(root, folder).glob(f"*{version}.*/bin/{name}"))
@@ -101,5 +101,5 @@ def _run(environment: Environment, *command: str) -> None:
     ran = subprocess.run([program, *command[1:]], capture_output=True, text=True, errors="replace", check=False)
     if ran.returncode != 0:
         lines = [line.strip() for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
-        told = " ".join(command[:3])
-        raise BackendError(f"environment {environment.name} cannot be made: {told} failed", notes=lines[-6:])
+        title = " ".join(command[:3])
+        raise BackendError(f"environment {environment.name} cannot be made: {title} failed", notes=lines[-6:])

@@ -62,7 +62,7 @@ class Reader:
         return tuple(dict.fromkeys(stage.environment for stage in self.stages if stage.environment is not None))
 
     @property
-    def how_to_install(self) -> str:
+    def install_command(self) -> str:
         """The command that brings it."""
         return self.install or f"python -m lstmc_caffe.readers install {self.name}"
 
@@ -204,9 +204,9 @@ def reader_names() -> tuple[str, ...]:
 def load_reader(name: str) -> Reader:
     """A reader by its name. Raises :class:`PluginError` if there is none of that name, or two, or it is none."""
     point = the_one(GROUP, name, "reader")
-    found = load_point(point, "reader")
-    if not isinstance(found, Reader):
-        raise malformed(point, "reader", "a lstmc_caffe.readers.known.Reader", repr(found))
-    if found.name != name:
-        raise malformed(point, "reader", f"one of that name, {name}", f"one called {found.name}")
-    return found
+    reader = load_point(point, "reader")
+    if not isinstance(reader, Reader):
+        raise malformed(point, "reader", "a lstmc_caffe.readers.known.Reader", repr(reader))
+    if reader.name != name:
+        raise malformed(point, "reader", f"one of that name, {name}", f"one called {reader.name}")
+    return reader

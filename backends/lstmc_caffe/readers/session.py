@@ -60,14 +60,14 @@ class ReaderSession:
         try:
             replies = [self._call(stage, "about", {}, {})[0]["value"]["version"] for stage in self.reader.stages]
         except ReaderError as error:
-            told = f"{error.message}: {self.reader.how_to_install}"
-            raise ReaderError(told, notes=error.notes) from None
+            message = f"{error.message}: {self.reader.install_command}"
+            raise ReaderError(message, notes=error.notes) from None
         return " + ".join(dict.fromkeys(replies))
 
     def run(
-        self, prototxt: bytes, caffemodel: bytes, blobs: Mapping[str, Array], wanted: Mapping[str, Shape]
+        self, prototxt: bytes, caffemodel: bytes, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]
     ) -> dict[str, Array]:
-        """The blobs ``wanted``, by their names and in these shapes, of one forward pass on ``blobs``.
+        """The blobs ``outputs``, by their names and in these shapes, of one forward pass on ``blobs``.
 
         Raises :class:`ReaderError` with the reader's own message where it does not take the net, or gives other blobs.
         """
@@ -75,27 +75,27 @@ class ReaderSession:
         try:
             (folder / "net.prototxt").write_bytes(prototxt)
             (folder / "net.caffemodel").write_bytes(caffemodel)
-            return self._run(folder, blobs, wanted)
+            return self._run(folder, blobs, outputs)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _run(self, folder: Path, blobs: Mapping[str, Array], wanted: Mapping[str, Shape]) -> dict[str, Array]:
-        args = {"folder": str(folder), "wanted": {name: list(shape) for name, shape in wanted.items()}}
+    def _run(self, folder: Path, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]) -> dict[str, Array]:
+        args = {"folder": str(folder), "wanted": {name: list(shape) for name, shape in outputs.items()}}
         inputs = {name: np.asarray(array, np.float32) for name, array in blobs.items()}
         for stage in self.reader.stages:
             if _has(stage, "convert"):
                 shapes = {name: list(array.shape) for name, array in inputs.items()}
                 self._call(stage, "convert", {**args, "inputs": shapes}, {})
-        found = self._call(self.reader.stages[-1], "run", args, inputs)[1].get("arrays", {})
-        for name, shape in wanted.items():
-            if name not in found:
-                raise ReaderError(f"{self.reader.title} gives no blob {name}{nearest_or_all(name, found)}")
-            if found[name].size != np.prod(shape, dtype=int):
-                got = list(found[name].shape)
+        values = self._call(self.reader.stages[-1], "run", args, inputs)[1].get("arrays", {})
+        for name, shape in outputs.items():
+            if name not in values:
+                raise ReaderError(f"{self.reader.title} gives no blob {name}{nearest_or_all(name, values)}")
+            if values[name].size != np.prod(shape, dtype=int):
+                actual = list(values[name].shape)
                 raise ReaderError(
-                    f"{self.reader.title} gives {name} in another shape: expected {list(shape)}, got {got}"
+                    f"{self.reader.title} gives {name} in another shape: expected {list(shape)}, got {actual}"
                 )
-        return {name: np.asarray(found[name], np.float32).reshape(shape) for name, shape in wanted.items()}
+        return {name: np.asarray(values[name], np.float32).reshape(shape) for name, shape in outputs.items()}
 
     def _call(self, stage: Stage, function: str, args: Mapping[str, Any], arrays: Mapping[str, Array]) -> Reply:
         request = {"request": "call", "path": str(stage.program), "function": function, "args": args}
@@ -128,11 +128,11 @@ def _has(stage: Stage, function: str) -> bool:
 
 def _own_words(error: CaffeError, title: str, function: str) -> str:
     """``OpenCV 4 DNN cannot run the net: error: ...``."""
-    said = error.message.removeprefix(f"cannot {function} a net: ")
-    if said == error.message:
-        return said
+    message = error.message.removeprefix(f"cannot {function} a net: ")
+    if message == error.message:
+        return message
     doing = {"about": "cannot be imported"}.get(function, f"does not {function} the net")
-    return f"{title} {doing}: {said}"
+    return f"{title} {doing}: {message}"
 
 
 FORWARD_ONLY = "the runtime has no backward pass"
@@ -161,13 +161,13 @@ class ReaderExecutor:
         """
         graph = compiled.expanded
         inputs = input_arrays(compiled.model, graph, arrays.inputs)
-        wanted = {
+        outputs = {
             graph.value_name(ref): graph.type(ref).shape for o in graph.outputs for ref in read_blobs(graph, o.ref)
         }
         prototxt, caffemodel = (artifact.files[f"{compiled.name}.{suffix}"] for suffix in ("prototxt", "caffemodel"))
         try:
             blobs: dict[str, Array] = dict(
-                self._session.run(prototxt, caffemodel, feed_blobs(graph, inputs), wanted),
+                self._session.run(prototxt, caffemodel, feed_blobs(graph, inputs), outputs),
             )
         except ReaderError as error:
             if compiled.target == self.target:
@@ -176,13 +176,13 @@ class ReaderExecutor:
             note = f"the net is for target {compiled.target}; the target for this program is {argument}"
             raise ReaderError(error.message, notes=[*error.notes, note], arguments=(argument,)) from None
         refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
-        untold = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+        gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         return Execution(
             values=inputs | blobs | host_values(graph, blobs),
             input_gradients={},
             param_gradients={},
-            absent={graph.value_name(ref): OUTPUTS_ONLY for ref in refs if graph.value_name(ref) not in wanted},
-            untold=dict.fromkeys(untold, FORWARD_ONLY),
+            absent={graph.value_name(ref): OUTPUTS_ONLY for ref in refs if graph.value_name(ref) not in outputs},
+            untold=dict.fromkeys(gradients, FORWARD_ONLY),
             tolerance=self._session.reader.tolerance,
         )
 
@@ -193,18 +193,18 @@ class ReaderExecutor:
 def reader_findings() -> Iterator[Finding]:
     """Yield a finding for each runtime. All are optional, so how to install one is no fix."""
     for name in reader_names():
-        found, detail = _state(name)
-        yield Finding(name, found, detail, group="runtimes")
+        installed, detail = _state(name)
+        yield Finding(name, installed, detail, group="runtimes")
 
 
 def _state(name: str) -> tuple[bool, str]:
     """Return whether a runtime is installed, and its version or how to install it."""
     try:
         reader = load_reader(name)
-        if any(interpreter(environment) is None for environment in reader.environments):
-            return False, f"{reader.title} is not installed: {reader.how_to_install}"
+        if any(interpreter(own) is None for own in reader.environments):
+            return False, f"{reader.title} is not installed: {reader.install_command}"
         if reader.environments:  # their runtimes start slowly, and their versions are those they were installed with
-            packages = ", ".join(requirement for of in reader.environments for requirement in of.requires)
+            packages = ", ".join(requirement for own in reader.environments for requirement in own.requires)
             return True, f"{reader.title}, an environment of {packages}"
         with ReaderSession(reader) as session:
             return True, f"{reader.title} {session.version()}"

@@ -96,39 +96,38 @@ CAFFE_ORDER = LSTM_ORDERS["caffe"]
 
 @dataclass
 class Sources:
-    """What the quarters of a value come from, where each is read once: the operand slots of nodes that hold weights,
-    and the arguments of the body that are sequences."""
+    """The sources of a value's quarters, each read once: operand slots of weights, and sequences of the body."""
 
     weights: list[tuple[str, int]] = field(default_factory=list)
     sequences: list[str] = field(default_factory=list)
 
 
-def sources_of(graph: Graph, ref: Ref, found: Sources, readers: int = 1) -> bool:
-    """Collect what ``ref`` is a sum of; False if its quarters cannot be re-ordered by weights alone.
+def collect_sources(graph: Graph, ref: Ref, sources: Sources, readers: int = 1) -> bool:
+    """Collect the terms of the sum ``ref``; return False if its quarters cannot be re-ordered by weights alone.
 
-    ``readers`` is how many there may be that know of the new order.
+    ``readers`` is the number of readers that expect the new order.
     """
     if graph.readers().get(ref) != readers:
         return False
     node = graph.node(ref.node)
     args = graph.args(node.name)
     if isinstance(node.op, Arg):
-        found.sequences.append(node.name)
+        sources.sequences.append(node.name)
         return node.op.role == "x"
     if isinstance(node.op, caffe.Eltwise) and node.op.operation == "SUM":
-        return all(sources_of(graph, arg, found) for arg in args)
+        return all(collect_sources(graph, arg, sources) for arg in args)
     if isinstance(node.op, caffe.InnerProduct):
-        found.weights += [(node.name, slot) for slot in range(1, len(args))]
+        sources.weights += [(node.name, slot) for slot in range(1, len(args))]
         return True
     covers_last = isinstance(node.op, caffe.Bias) and node.op.learned and node.op.axis == graph.type(ref).rank - 1
     if covers_last:
-        found.weights.append((node.name, 1))
-        return sources_of(graph, args[0], found)
+        sources.weights.append((node.name, 1))
+        return collect_sources(graph, args[0], sources)
     return False
 
 
 def in_order(b: Builder, weight: Ref, moved: tuple[int, ...]) -> Ref:
-    """The weight with its quarters in another order: quarter k is the old one's ``moved[k]``."""
+    """Return the weight with its quarters permuted: quarter k is the old quarter ``moved[k]``."""
     node = b.node(weight.node)
     pieces = b.args(weight.node)
     rows = b.type(weight).shape[0] // 4
@@ -140,26 +139,26 @@ def in_order(b: Builder, weight: Ref, moved: tuple[int, ...]) -> Ref:
 
 
 def stored_twice(graph: Graph) -> list[str]:
-    """The weights of a legal graph that would be in two blobs."""
+    """Return the weights of a legal graph that would be stored in two blobs."""
     blobs = [ref for ref in _blobs(graph) if is_weight(graph, ref)]
     return twice_stored(weight_graph(graph, blobs))
 
 
 def _blobs(graph: Graph) -> list[Ref]:
-    found = []
+    blobs = []
     for node in graph:
         args = graph.args(node.name)
         if isinstance(node.op, Scan):
-            found += [ref for i, ref in enumerate(args) if node.op.role(i) == "weight"]
+            blobs += [ref for i, ref in enumerate(args) if node.op.role(i) == "weight"]
         elif isinstance(node.op, caffe.CaffeOp):
-            found += [args[slot] for slot in node.op.blobs(len(args))]
-    return found
+            blobs += [args[slot] for slot in node.op.blobs(len(args))]
+    return blobs
 
 
 @dataclass(frozen=True)
 class GateTail:
-    """c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c): its values, and the one value that the
-    gates are the quarters of, in ``order``. Without the first product there is no c_prev. See
+    """c = sigmoid(f) c_prev + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c): its values, and the value whose quarters are
+    the gates, in ``order``. Without the first product there is no c_prev. See
     :class:`~lstmc.patterns.LSTMTail` for ``state`` and ``reset``; ``cont`` is what LSTMUnit has for ``reset``, a
     sequence outside of the scan."""
 
@@ -174,13 +173,13 @@ class GateTail:
 
 
 def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator[GateTail]:
-    """Every gate tail of a scan's body of Caffe ops, in order; ``around`` is the graph and the scan's name in it."""
+    """Yield every gate tail of a scan's body of Caffe ops, in order; ``around`` is its graph and its name there."""
     for tail in lstm_tails(Equations(body, FORMULAS, around)):
-        found = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
-        usual = all(op == (Tanh() if name == "g" else Sigmoid()) for name, (op, _) in tail.gates.items())
-        if found is None or not usual or tail.activation != Tanh():
+        quarters = packed(body, {name: place for name, (_, place) in tail.gates.items()}, 4)
+        standard = all(op == (Tanh() if name == "g" else Sigmoid()) for name, (op, _) in tail.gates.items())
+        if quarters is None or not standard or tail.activation != Tanh():
             continue
-        source, numbers = found
+        source, numbers = quarters
         order = ["f"] * 4  # a first step without f has the other three where they are
         for name, number in numbers.items():
             order[number] = name
@@ -188,9 +187,9 @@ def gate_tails(body: Graph, around: tuple[Graph, str] | None = None) -> Iterator
 
 
 def indicator(graph: Graph, reset: Place, scan: Scan) -> Ref | None:
-    """The input [T, N] of 0 and 1 that the states of a scan are multiplied by; None if it is none.
+    """Return the input [T, N] of 0 and 1 that multiplies the states of a scan, or None for another value.
 
-    Through anything else a gradient may have to flow, and LSTMUnit, LSTM and RNN give none to their ``cont``
+    Another value may need a gradient, and LSTMUnit, LSTM and RNN give none to their ``cont``
     (``lstm_unit_layer.cpp`` and ``recurrent_layer.cpp``, Backward_cpu: "Cannot backpropagate to sequence indicators").
     """
     if reset.where != "sequence":
@@ -222,27 +221,27 @@ class FindLSTMUnit(Pass):
     name = "find_lstm_unit"
 
     def applies(self, scan: Scan) -> bool:
-        """Whether a scan has a gate tail that would become an LSTMUnit if it kept its time axis."""
+        """Return whether a scan has a gate tail that becomes an LSTMUnit if it keeps its time axis."""
         return any(_of_rows(scan, tail) for tail in gate_tails(scan.body))
 
     def run(self, graph: Graph) -> PassResult:
         refused: set[str] = set()  # the scans whose rows cannot be re-ordered
         while True:
-            found = _Found(graph, refused)
-            refused |= found.refused
-            if found.refused:
+            attempt = _UnitRewrite(graph, refused)
+            refused |= attempt.refused
+            if attempt.refused:
                 continue
-            after = found.graph()
-            if not found.orders or not stored_twice(after):
-                return result(graph, after, found.counts)
-            refused.update(found.orders)
+            after = attempt.graph()
+            if not attempt.orders or not stored_twice(after):
+                return result(graph, after, attempt.counts)
+            refused.update(attempt.orders)
 
 
-class _Found:
-    """A model with a LSTMUnit for every gate tail.
+class _UnitRewrite:
+    """The rewrite of every gate tail of a model as an LSTMUnit.
 
-    ``orders`` has, for each scan that needs another order, that order; ``moved`` the weight operands of the model's
-    nodes that get it; ``refused`` the scans that turned out not to get it: then all must be done again without them.
+    ``orders`` has the permutation of each scan that needs one, ``moved`` the permutation of each weight operand.
+    ``refused`` are scans that cannot be permuted: then the rewrite is repeated without them.
     """
 
     def __init__(self, graph: Graph, refused: set[str]) -> None:
@@ -251,9 +250,9 @@ class _Found:
         self.orders: dict[str, tuple[int, ...]] = {}
         self.moved: dict[tuple[str, int], tuple[int, ...]] = {}
         self.refused: set[str] = set()
-        self.sequences: dict[Ref, list[str]] = {}  # what such scans read the gates' terms from
+        self.sequences: dict[Ref, list[str]] = {}  # the sequences that such scans read their gates' terms from
         self.scans: dict[str, Scan] = {}
-        self.cont: dict[str, list[Ref | int]] = {}  # what they have as cont: an indicator, or ones of this size
+        self.cont: dict[str, list[Ref | int]] = {}  # their cont: an indicator, or ones of this size
         for node in graph:
             if isinstance(node.op, Scan) and node.op.kept:
                 self._replace(node, node.op, node.name not in refused)
@@ -282,19 +281,21 @@ class _Found:
         return b.add(caffe.DummyData((1, cont), 1.0), names=(f"{node.name}/cont",))[0]
 
     def _replace(self, node: Node, scan: Scan, reorder: bool) -> None:
-        """LSTMUnits in one scan, if all of its tails, in the body and in the first step, can be one."""
+        """Rewrite one scan, if all of its tails, in the body and in the first step, can be LSTMUnits."""
         zeros = self._zero_states(node, scan)
         tails = [self._tails(node, scan, body) for body in (scan.body, *scan.bodies[1:])]
         tails += [[]] * (2 - len(tails))
         tails[1] = [on for tail in tails[1] if (on := _on_zero(tail, tails[0], zeros)) is not None]
         if not tails[0]:
             return
-        conts = list(dict.fromkeys(tail.cont for found in tails for tail in found))
+        conts = list(dict.fromkeys(tail.cont for group in tails for tail in group))
         names = _free_names("cont", len(conts), scan)
         size = scan.body.type(tails[0][0].c).shape[1]
-        named = dict(zip(conts, names, strict=True))
-        bodies = [_body_with_units(body, found, named, size) for body, found in zip(scan.bodies, tails, strict=False)]
-        if {tail.order for found in tails for tail in found} != {CAFFE_ORDER}:
+        arguments = dict(zip(conts, names, strict=True))
+        bodies = [
+            _body_with_units(body, group, arguments, size) for body, group in zip(scan.bodies, tails, strict=False)
+        ]
+        if {tail.order for group in tails for tail in group} != {CAFFE_ORDER}:
             if not reorder or not self._reorder(node, scan, bodies, tails):
                 return
             self.counts["reorder_rows"] += 1
@@ -311,7 +312,7 @@ class _Found:
         return [t for t in tails if _of_rows(scan, t) and (t.c_prev is not None or t.state is None)]
 
     def _with_cont(self, scan: Scan, tail: GateTail) -> GateTail:
-        """The tail with the indicator that its old c is multiplied by."""
+        """Return the tail with the indicator that multiplies its old c."""
         cont = None if tail.reset is None else indicator(self.before, tail.reset, scan)
         return tail if cont is None else replace(tail, c_prev=tail.state, cont=cont)
 
@@ -321,8 +322,8 @@ class _Found:
         return {Ref(arg.name) for arg, op in zero if isinstance(op, caffe.DummyData) and op.value == 0.0}
 
     def _reorder(self, node: Node, scan: Scan, bodies: Sequence[Graph], tails: Sequence[list[GateTail]]) -> bool:
-        """Note which operands of a scan need other rows; False if the tail's order cannot be had that way."""
-        orders = {tail.order for found in tails for tail in found}
+        """Record the permutation of a scan's weight operands; return False if that cannot give the tail's order."""
+        orders = {tail.order for group in tails for tail in group}
         whole_first = scan.first is None or len(tails[1]) == len(tails[0])
         if len(orders) > 1 or len(tails[0]) > 1 or not whole_first:
             return False
@@ -332,14 +333,14 @@ class _Found:
         arguments = {arg.name: i for i, arg in enumerate(scan.body.body_args())}
         for body in bodies:
             unit = next(n for n in body if isinstance(n.op, caffe.LSTMUnit))
-            found = Sources()
-            if not sources_of(body, body.args(unit.name)[1], found):
+            sources = Sources()
+            if not collect_sources(body, body.args(unit.name)[1], sources):
                 return False
-            read = [body.args(name)[slot] for name, slot in found.weights]
-            if any(ref.node not in arguments or body.readers()[ref] != read.count(ref) for ref in read):
+            weights = [body.args(name)[slot] for name, slot in sources.weights]
+            if any(ref.node not in arguments or body.readers()[ref] != weights.count(ref) for ref in weights):
                 return False
-            slots |= {arguments[ref.node] for ref in read}
-            sequences |= {arguments[name] for name in found.sequences}
+            slots |= {arguments[ref.node] for ref in weights}
+            sequences |= {arguments[name] for name in sources.sequences}
         self.orders[node.name] = moved(order, CAFFE_ORDER)
         self.moved |= {(node.name, slot): self.orders[node.name] for slot in slots}
         for slot in sequences:
@@ -347,41 +348,41 @@ class _Found:
         return True
 
     def _move_sequences(self) -> None:
-        """Re-order the rows of what is computed before the scans, if only scans of one order read it."""
+        """Permute the sequences that are computed before the scans, if only scans of one order read them."""
         for ref, scans in self.sequences.items():
-            found = Sources()
+            sources = Sources()
             orders = {self.orders[name] for name in scans}
-            if len(orders) == 1 and sources_of(self.before, ref, found, len(scans)) and not found.sequences:
-                self.moved |= dict.fromkeys(found.weights, orders.pop())
+            if len(orders) == 1 and collect_sources(self.before, ref, sources, len(scans)) and not sources.sequences:
+                self.moved |= dict.fromkeys(sources.weights, orders.pop())
             else:
                 self.refused.update(scans)
 
 
 def _of_rows(scan: Scan, tail: GateTail) -> bool:
-    """Whether a step's c is [N, H]: LSTMUnit takes no other axes."""
+    """Return whether a step's c is [N, H]: LSTMUnit takes no other axes."""
     return scan.body.type(tail.c).rank == 2 + scan.kept
 
 
 def _on_zero(tail: GateTail, body_tails: Sequence[GateTail], zeros: set[Ref]) -> GateTail | None:
-    """A first step's tail with the zero state that it starts from; None if that is not known."""
+    """Return a first step's tail with its zero initial state, or None if it has none."""
     if tail.c_prev is not None:
         return tail
     same = [t for t in body_tails if t.h.node == tail.h.node] or body_tails  # the first step's nodes keep their names
-    known = len(same) == 1 and same[0].c_prev in zeros
-    return replace(tail, c_prev=same[0].c_prev, cont=same[0].cont) if known else None
+    starts_from_zero = len(same) == 1 and same[0].c_prev in zeros
+    return replace(tail, c_prev=same[0].c_prev, cont=same[0].cont) if starts_from_zero else None
 
 
 def _free_names(name: str, count: int, scan: Scan) -> list[str]:
-    found: list[str] = []
-    while len(found) < count:
+    names: list[str] = []
+    while len(names) < count:
         if not any(name in body for body in scan.bodies):
-            found.append(name)
+            names.append(name)
         name += "_"
-    return found
+    return names
 
 
 def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref | None, str], size: int) -> Graph:
-    """The body with LSTMUnits for its tails, and more arguments, the first ones: each ``cont`` by its name."""
+    """Return the body with LSTMUnits for its tails; each ``cont`` is a new leading argument, by its name."""
     by_c = {tail.c: tail for tail in tails}
     rebuild = Rebuild(body)
     b, new = rebuild.builder, rebuild.new
@@ -394,8 +395,8 @@ def _body_with_units(body: Graph, tails: Sequence[GateTail], conts: Mapping[Ref 
             tail = by_c[ref]
             assert tail.c_prev is not None
             operands = (new[tail.c_prev], new[tail.gates], arguments[tail.cont])
-            made = b.add(caffe.LSTMUnit(), *operands, names=(node.name, tail.h.node), loc=node.loc)
-            new[tail.c], new[tail.h] = made
+            unit = b.add(caffe.LSTMUnit(), *operands, names=(node.name, tail.h.node), loc=node.loc)
+            new[tail.c], new[tail.h] = unit
         elif ref not in new:
             rebuild.copy(node)
     whole = rebuild.finish()

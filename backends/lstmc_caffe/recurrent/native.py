@@ -30,7 +30,7 @@ from lstmc_caffe.recurrent.lstm_unit import CAFFE_ORDER, FORMULAS, in_order, ind
 
 @dataclass(frozen=True)
 class NativeLayer:
-    """A matched scan: the sequence that enters, the layer's blobs (in the model's graph), and the order of gates."""
+    """A matched scan: its input sequence, the layer's blobs (in the model's graph), and the order of gates."""
 
     layer: type[caffe.LSTM | caffe.RNN]
     x: Ref
@@ -43,7 +43,7 @@ class NativeLayer:
 
 @dataclass(frozen=True)
 class ScanInModel:
-    """A scan where it stands."""
+    """A scan in its model."""
 
     graph: Graph
     node: Node
@@ -64,72 +64,72 @@ class ScanInModel:
         return [Ref(a.name) for a in self.scan.body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"]
 
     def first(self, state: Ref) -> Ref:
-        """What the model gives as the first value of a state."""
+        """Return the initial value of a state in the model."""
         names = [a.name for a in self.scan.body.body_args()]
         return self.graph.args(self.node.name)[names.index(state.node)]
 
     def carried(self) -> dict[str, Output]:
         """The inputs that start a state at zero and take its last value in the next batch, each with its output."""
-        found, outputs = {}, self.graph.carried()
+        carried, outputs = {}, self.graph.carried()
         for number, state in enumerate(self.states(), len(self.scan.step_outputs)):
             ref, last = self.first(state), Ref(self.node.name, number)
             op = self.graph.node(ref.node).op
             if not isinstance(op, caffe.FilledInput) or ref.node not in outputs or op.fill != Constant(0):
                 continue
             if outputs[ref.node].ref == last and self.graph.readers()[ref] == 1:
-                found[ref.node] = outputs[ref.node]
-        return found
+                carried[ref.node] = outputs[ref.node]
+        return carried
 
     def readers(self, result: int) -> list[str]:
-        """Who reads a result of the scan: nodes, and outputs of the model as ``return NAME``, but for carried ones."""
+        """Return the readers of a result of the scan: nodes, and outputs as ``return NAME``, except carried ones."""
         ref = Ref(self.node.name, result)
         nodes = [node.name for node in self.graph if ref in self.graph.args(node.name)]
         outputs = [o.name for o in self.graph.outputs if o.ref == ref and o not in self.carried().values()]
         return nodes + [f"return {name}" for name in outputs]
 
-    def mismatch(self, expected: str, found: str) -> Mismatch:
-        return Mismatch(Difference(expected, found, self.node.loc))
+    def mismatch(self, expected: str, actual: str) -> Mismatch:
+        return Mismatch(Difference(expected, actual, self.node.loc))
 
 
 def native_lstm(where: ScanInModel) -> NativeLayer:
-    """The scan as Caffe's LSTM layer; raises :class:`~lstmc.patterns.Mismatch`."""
+    """Return the scan as Caffe's LSTM layer; raises :class:`~lstmc.patterns.Mismatch`."""
     _check_direction(where)
-    found = match_lstm(where.graph, where.node.name, FORMULAS)
-    _check_steps(where, found)
-    if found.i is None or found.f is None:
-        one, other = ("input", "forget") if found.i is None else ("forget", "input")
+    lstm = match_lstm(where.graph, where.node.name, FORMULAS)
+    _check_steps(where, lstm)
+    if lstm.i is None or lstm.f is None:
+        one, other = ("input", "forget") if lstm.i is None else ("forget", "input")
         raise where.mismatch("gates i and f of their own", f"an {one} gate that is 1 minus the {other} gate")
-    for name, gate in found.gates().items():
+    for name, gate in lstm.gates().items():
         _check_activation(where, name, gate.activation, Tanh() if name == "g" else Sigmoid())
         if gate.peephole is not None:
             cell = "c'" if name == "o" else "c"
             raise where.mismatch(f"the gate {name} not to see {cell}", f"{where.name(gate.peephole)} times {cell}")
-    _check_activation(where, "c", found.activation, Tanh())
-    _only_h(where, found)
-    x, blobs, order = _packed_gates(where, found.gates())
-    return NativeLayer(caffe.LSTM, x, blobs, order, cont=_cont_input(where, found))
+    _check_activation(where, "c", lstm.activation, Tanh())
+    _only_h(where, lstm)
+    x, blobs, order = _packed_gates(where, lstm.gates())
+    return NativeLayer(caffe.LSTM, x, blobs, order, cont=_cont_input(where, lstm))
 
 
 def native_rnn(where: ScanInModel) -> NativeLayer:
-    """The scan and the readout of its states as Caffe's RNN layer; raises :class:`~lstmc.patterns.Mismatch`."""
+    """Return the scan and the readout of its states as Caffe's RNN layer; raises :class:`~lstmc.patterns.Mismatch`."""
     _check_direction(where)
-    found = match_rnn(where.graph, where.node.name, FORMULAS)
-    _check_steps(where, found)
-    _check_activation(where, "h", found.h.activation, Tanh())
-    x, blobs, _ = _packed_gates(where, found.gates())
+    rnn = match_rnn(where.graph, where.node.name, FORMULAS)
+    _check_steps(where, rnn)
+    _check_activation(where, "h", rnn.h.activation, Tanh())
+    x, blobs, _ = _packed_gates(where, rnn.gates())
     readers = [name for result in range(len(where.scan.body.outputs)) for name in where.readers(result)]
     readout = where.graph.node(readers[0]) if readers and readers[0] in where.graph else None
     if len(readers) != 1 or readout is None or not isinstance(readout.op, caffe.InnerProduct):
         raise where.mismatch("h to be read by one product alone, W_ho h + b_o", ", ".join(readers) or "no reader")
-    outside = where.graph
-    after = [node for node in outside if Ref(readout.name) in outside.args(node.name)]
+    model = where.graph
+    readout_readers = [node for node in model if Ref(readout.name) in model.args(node.name)]
     square = readout.op.axis == 2 and readout.op.bias and readout.types[0] == where.node.types[0]
-    if not square or len(after) != 1 or outside.readers()[Ref(readout.name)] != 1:
+    if not square or len(readout_readers) != 1 or model.readers()[Ref(readout.name)] != 1:
         raise where.mismatch("W_ho h + b_o of as many units as h, read by one tanh", where.text(Ref(readout.name)))
-    if not isinstance(after[0].op, caffe.TanHLayer):
-        raise where.mismatch("tanh(W_ho h + b_o)", where.text(Ref(after[0].name)))
-    weights = (*blobs, *outside.args(readout.name)[1:])
-    return NativeLayer(caffe.RNN, x, weights, replaced=after[0].name, cont=_cont_input(where, found))
+    if not isinstance(readout_readers[0].op, caffe.TanHLayer):
+        raise where.mismatch("tanh(W_ho h + b_o)", where.text(Ref(readout_readers[0].name)))
+    weights = (*blobs, *model.args(readout.name)[1:])
+    return NativeLayer(caffe.RNN, x, weights, replaced=readout_readers[0].name, cont=_cont_input(where, rnn))
 
 
 def _check_direction(where: ScanInModel) -> None:
@@ -137,13 +137,13 @@ def _check_direction(where: ScanInModel) -> None:
         raise where.mismatch("steps that run forward (Caffe has no layer that reverses a sequence)", "reverse=True")
 
 
-def _check_steps(where: ScanInModel, found: LSTM | RNN) -> None:
-    """All states begin at zero or all are carried, and every step is there."""
-    if found.valid is not None:
-        raise where.mismatch("every step to be there", f"a mask of steps, {where.name(found.valid.mask)}")
-    if len(where.carried()) == len(found.states):
+def _check_steps(where: ScanInModel, match: LSTM | RNN) -> None:
+    """Check that all states begin at zero or all are carried, and that no step is masked."""
+    if match.valid is not None:
+        raise where.mismatch("every step to be there", f"a mask of steps, {where.name(match.valid.mask)}")
+    if len(where.carried()) == len(match.states):
         return
-    for state in found.states:
+    for state in match.states:
         first = where.graph.node(state.initial.node)
         if not isinstance(first.op, caffe.DummyData) or first.op.value != 0:
             raise where.mismatch(
@@ -152,15 +152,17 @@ def _check_steps(where: ScanInModel, found: LSTM | RNN) -> None:
             )
 
 
-def _check_activation(where: ScanInModel, name: str, found: Activation | None, wanted: Op) -> None:
-    if found != wanted:
-        raise where.mismatch(f"{wanted.name}({name})", f"{'no function' if found is None else found.name} of {name}")
+def _check_activation(where: ScanInModel, name: str, actual: Activation | None, expected: Op) -> None:
+    if actual != expected:
+        raise where.mismatch(
+            f"{expected.name}({name})", f"{'no function' if actual is None else actual.name} of {name}"
+        )
 
 
-def _only_h(where: ScanInModel, found: LSTM) -> None:
-    """Only h may be read, at every step or at the last one."""
-    last = [("last " + state.name) for state in sorted(found.states, key=lambda s: where.states().index(s.arg))]
-    results = [result.of for result in found.results] + last
+def _only_h(where: ScanInModel, lstm: LSTM) -> None:
+    """Check that only h is read, at every step or at the last one."""
+    last = [("last " + state.name) for state in sorted(lstm.states, key=lambda s: where.states().index(s.arg))]
+    results = [result.of for result in lstm.results] + last
     for number, name in enumerate(results):
         readers = where.readers(number)
         if readers and not name.endswith("h"):
@@ -170,29 +172,29 @@ def _only_h(where: ScanInModel, found: LSTM) -> None:
             )
 
 
-def _cont_input(where: ScanInModel, found: LSTM | RNN) -> Ref | None:
-    """The model's input that the states are multiplied by."""
-    if found.reset is None:
+def _cont_input(where: ScanInModel, match: LSTM | RNN) -> Ref | None:
+    """Return the model's input that multiplies the states, or None."""
+    if match.reset is None:
         return None
-    cont = indicator(where.graph, found.reset, where.scan)
+    cont = indicator(where.graph, match.reset, where.scan)
     if cont is None:
         raise where.mismatch(
             "what multiplies the states to be an input [T, N] of 0 and 1 (Caffe's layer passes no gradient to cont)",
-            where.at(found.reset),
+            where.at(match.reset),
         )
     return cont
 
 
 def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, tuple[Ref, ...], str]:
-    """The sequence that enters, the blobs W_x, b and W_h, and the order of gates that they all have."""
+    """Return the input sequence, the blobs W_x, b and W_h, and their common order of gates."""
     for name, gate in gates.items():
-        given = [*map(where.name, gate.added), *([f"{gate.constant:g}"] if gate.constant else [])]
-        if given:
-            raise where.mismatch(f"the gate {name} to be of W_x x + b + W_h h alone", f"{', '.join(given)} added to it")
-        for what, terms in (("product of x", gate.entering), ("bias", gate.biases), ("product of h", gate.recurrent)):
+        extra = [*map(where.name, gate.added), *([f"{gate.constant:g}"] if gate.constant else [])]
+        if extra:
+            raise where.mismatch(f"the gate {name} to be of W_x x + b + W_h h alone", f"{', '.join(extra)} added to it")
+        for kind, terms in (("product of x", gate.entering), ("bias", gate.biases), ("product of h", gate.recurrent)):
             if len(terms) != 1:
                 at = [where.name(term if isinstance(term, Place | Matrix) else term.matrix) for term in terms]
-                raise where.mismatch(f"one {what} in the gate {name}, W_x x + b + W_h h", ", ".join(at) or "none")
+                raise where.mismatch(f"one {kind} in the gate {name}, W_x x + b + W_h h", ", ".join(at) or "none")
     sequences = {gate.entering[0].x for gate in gates.values()}
     (x,) = sequences if len(sequences) == 1 else (None,)
     if x is None or x.where != "sequence":
@@ -210,8 +212,8 @@ def _packed_gates(where: ScanInModel, gates: Mapping[str, Gate]) -> tuple[Ref, t
 
 
 def _packed(where: ScanInModel, parts: Mapping[str, Place | Matrix]) -> tuple[Ref, str]:
-    """The one weight of the model that the gates have equal parts of, and in which order."""
-    found: dict[int, str] = {}
+    """Return the weight of which the gates have equal parts, and their order in it."""
+    names: dict[int, str] = {}
     for name, at in parts.items():
         graph, whole = where.graph, next(iter(parts.values())).ref
         rows = at.rows if isinstance(at, Matrix) else at.columns
@@ -219,11 +221,11 @@ def _packed(where: ScanInModel, parts: Mapping[str, Place | Matrix]) -> tuple[Re
             size = graph.type(whole).shape[0] // len(parts)
             every = not isinstance(at, Matrix) or at.columns == (0, graph.type(whole).shape[1])
             if every and rows == (rows[0], rows[0] + size):
-                found[rows[0]] = name
-    if len(found) != len(parts):
+                names[rows[0]] = name
+    if len(names) != len(parts):
         expected = "i, f, o and g to have the quarters of one weight" if len(parts) > 1 else "a weight for h alone"
         raise where.mismatch(expected, ", ".join(dict.fromkeys(map(where.name, parts.values()))))
-    return whole, "".join(found[start] for start in sorted(found))
+    return whole, "".join(names[start] for start in sorted(names))
 
 
 MATCHES: dict[str, Callable[[ScanInModel], NativeLayer]] = {"LSTM": native_lstm, "RNN": native_rnn}
@@ -231,7 +233,7 @@ MATCHES: dict[str, Callable[[ScanInModel], NativeLayer]] = {"LSTM": native_lstm,
 
 @dataclass(frozen=True)
 class FindNativeLayers(Pass):
-    """Use Caffe's LSTM and RNN layers for the scans that are what those layers compute.
+    """Rewrite scans as Caffe's LSTM and RNN layers where they compute the same.
 
     1. scan of z = W_x x + b + W_h h, c = sigmoid(f) c + sigmoid(i) tanh(g), h = sigmoid(o) tanh(c), from zero
        => LSTM(x, cont, W_x, b, W_h), the rows re-ordered to i, f, o, g where they are not
@@ -256,17 +258,17 @@ class FindNativeLayers(Pass):
         matched = {node.name: _matched(graph, node, node.op) for node in graph if isinstance(node.op, Scan)}
         if not matched:
             return PassResult(graph, False)
-        made_at = {layer.replaced or name: name for name, layer in matched.items()}
+        scan_of = {layer.replaced or name: name for name, layer in matched.items()}
         rebuild = Rebuild(graph)
         b, new = rebuild.builder, rebuild.new
         for node in graph:
-            if node.name in made_at:
-                scan = graph.node(made_at[node.name])
-                found = matched[scan.name]
-                counts[f"find_{found.layer.layer_type.lower()}"] += 1
-                counts["keep_cont"] += found.cont is not None
-                counts["carry_states"] += bool(found.carried)
-                layer = _layer(b, node, found.layer(scan.types[0].shape[-1]), new, found)
+            if node.name in scan_of:
+                scan = graph.node(scan_of[node.name])
+                native = matched[scan.name]
+                counts[f"find_{native.layer.layer_type.lower()}"] += 1
+                counts["keep_cont"] += native.cont is not None
+                counts["carry_states"] += bool(native.carried)
+                layer = _layer(b, node, native.layer(scan.types[0].shape[-1]), new, native)
                 rebuild.put(node, _results(b, scan, layer) if node is scan else (layer,))
             elif node.name in matched:  # what reads h goes with it: until then zeros stand in
                 rebuild.put(node, [b.add(caffe.DummyData(type_.shape))[0] for type_ in node.types])
@@ -304,38 +306,38 @@ def _matched(graph: Graph, node: Node, scan: Scan) -> NativeLayer:
     )
 
 
-def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Ref], found: NativeLayer) -> Ref:
-    blobs = [new[ref] for ref in found.blobs]
-    if isinstance(op, caffe.LSTM) and found.order != CAFFE_ORDER:
-        blobs = [in_order(b, ref, moved(found.order, CAFFE_ORDER)) for ref in blobs]
-    steps, batch = b.type(new[found.x]).shape[:2]
-    cont = _cont(b, node.name, (steps, batch), new[found.cont] if found.cont else None, bool(found.carried))
-    return b.add(op, new[found.x], cont, *blobs, names=(node.names[0],), loc=node.loc)[0]
+def _layer(b: Builder, node: Node, op: caffe.LSTM | caffe.RNN, new: dict[Ref, Ref], native: NativeLayer) -> Ref:
+    blobs = [new[ref] for ref in native.blobs]
+    if isinstance(op, caffe.LSTM) and native.order != CAFFE_ORDER:
+        blobs = [in_order(b, ref, moved(native.order, CAFFE_ORDER)) for ref in blobs]
+    steps, batch = b.type(new[native.x]).shape[:2]
+    cont = _cont(b, node.name, (steps, batch), new[native.cont] if native.cont else None, bool(native.carried))
+    return b.add(op, new[native.x], cont, *blobs, names=(node.names[0],), loc=node.loc)[0]
 
 
-def _cont(b: Builder, name: str, shape: tuple[int, int], given: Ref | None, carried: bool) -> Ref:
-    """``given``, or ones; but 0 for the first step where the states of the pass before are not to be ``carried``."""
+def _cont(b: Builder, name: str, shape: tuple[int, int], indicator: Ref | None, carried: bool) -> Ref:
+    """Return ``indicator``, or ones, with 0 for the first step unless states are ``carried`` from the pass before."""
     steps, batch = shape
     if carried:
-        return given or b.add(caffe.DummyData(shape, 1.0), names=(f"{name}/cont",))[0]
+        return indicator or b.add(caffe.DummyData(shape, 1.0), names=(f"{name}/cont",))[0]
     (first,) = b.add(caffe.DummyData((1, batch), 0.0), names=(f"{name}/cont_first",))
     if steps == 1:
         return first
     (others,) = b.add(caffe.DummyData((steps - 1, batch), 1.0), names=(f"{name}/cont_others",))
-    if given is None:
+    if indicator is None:
         return b.add(caffe.ConcatLayer(0), first, others, names=(f"{name}/cont",))[0]
     (mask,) = b.add(caffe.ConcatLayer(0), first, others, names=(f"{name}/cont_mask",))
-    return b.add(caffe.Eltwise("PROD"), given, mask, names=(f"{name}/cont",))[0]
+    return b.add(caffe.Eltwise("PROD"), indicator, mask, names=(f"{name}/cont",))[0]
 
 
 def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
-    """The graph without these inputs, which nothing reads any more, and without the outputs that they take."""
-    taken = [output for name, output in graph.carried().items() if name in carried]
+    """Return the graph without these unread inputs, and without the outputs that are carried to them."""
+    removed = [output for name, output in graph.carried().items() if name in carried]
     rebuild = Rebuild(graph)
     for node in graph:
         if node.name not in carried:
             rebuild.copy(node)
-    return rebuild.finish(output for output in graph.outputs if output not in taken)
+    return rebuild.finish(output for output in graph.outputs if output not in removed)
 
 
 def _results(b: Builder, node: Node, h: Ref) -> Refs:

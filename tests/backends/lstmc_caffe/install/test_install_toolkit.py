@@ -105,7 +105,7 @@ def test_a_build_keeps_what_compiles_for_it_later(recipe: Recipe, tmp_path: Path
         folder.mkdir()
     fetched = prepare(recipe, work, [])
     toolkit.keep(fetched, work, build)
-    found = toolkit.kept(build, [])
+    found = toolkit.installed_toolkit(build, [])
     assert found == toolkit.Toolkit(
         build / "cuda/compiler/bin/nvcc",
         tuple(f"{build}/cuda/{folder}" for folder in ("include", "include/cccl", "compiler/include")),
@@ -113,10 +113,10 @@ def test_a_build_keeps_what_compiles_for_it_later(recipe: Recipe, tmp_path: Path
     )
     assert (build / "cuda/include/cublas_v2.h").is_file()
     installed = nvcc(tmp_path / "cuda")
-    assert toolkit.kept(build, [installed]).nvcc == installed, "what was fetched here is no compiler"
+    assert toolkit.installed_toolkit(build, [installed]).nvcc == installed, "what was fetched here is no compiler"
     shutil.rmtree(build / "cuda/compiler")
     own = nvcc(build / "cuda/compiler")
-    assert toolkit.kept(build, [installed]).nvcc == own
+    assert toolkit.installed_toolkit(build, [installed]).nvcc == own
 
 
 def test_an_installed_nvcc_is_not_kept(recipe: Recipe, tmp_path: Path) -> None:
@@ -126,14 +126,14 @@ def test_an_installed_nvcc_is_not_kept(recipe: Recipe, tmp_path: Path) -> None:
     toolkit.keep(prepare(recipe, work, [installed]), work, build)
     assert [path.name for path in (build / "cuda").iterdir()] == ["include"]
     with pytest.raises(InstallError) as caught:
-        toolkit.kept(build, [])
+        toolkit.installed_toolkit(build, [])
     assert caught.value.message == f"code for GPUs is compiled with nvcc of CUDA 13: {build} has none"
     assert caught.value.notes == ("build it again: python -m lstmc_caffe.install --cuda --force",)
 
 
 def test_a_build_without_headers(tmp_path: Path) -> None:
     with pytest.raises(InstallError) as caught:
-        toolkit.kept(tmp_path, [nvcc(tmp_path / "toolkit")])
+        toolkit.installed_toolkit(tmp_path, [nvcc(tmp_path / "toolkit")])
     assert caught.value.message == f"code for GPUs is compiled with NVIDIA's headers: {tmp_path} has none"
 
 

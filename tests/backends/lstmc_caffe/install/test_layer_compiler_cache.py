@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lstmc_caffe.install.layer_compiler import RECENT, keep, prune, used
+from lstmc_caffe.install.layer_compiler import RECENT, is_cached, keep, prune
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def test_what_was_used_longest_ago_goes(folder: Path) -> None:
 
 
 def test_what_is_found_again_counts_as_used(folder: Path) -> None:
-    assert used(folder / "0.so")
-    assert not used(folder / "absent.so")
+    assert is_cached(folder / "0.so")
+    assert not is_cached(folder / "absent.so")
     prune(folder, files=1, size=10_000)
     assert left(folder) == ["0.so", "notes.txt"]
 
@@ -55,5 +55,5 @@ def test_what_was_used_just_now_stays(folder: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"x" * 68, b"x" * 99, b"y" * 100], ids=["empty", "cut", "short", "other"])
 def test_what_is_not_as_it_was_kept_is_not_found_again(folder: Path, content: bytes) -> None:
     (folder / "0.so").write_bytes(content)
-    assert not used(folder / "0.so")
-    assert used(folder / "1.so")
+    assert not is_cached(folder / "0.so")
+    assert is_cached(folder / "1.so")

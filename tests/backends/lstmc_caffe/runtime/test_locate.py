@@ -20,7 +20,7 @@ from tests.backends.lstmc_caffe.runtime.pythons import ABORTING, GOOD, NO_CAFFE,
 @pytest.fixture
 def nothing_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes away the interpreters of this machine."""
-    monkeypatch.setattr(locating, "_usual_pythons", lambda path: [])
+    monkeypatch.setattr(locating, "_common_pythons", lambda path: [])
 
 
 def test_a_setting_comes_first(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_installed_caffe_that_broke_is_named_and_passed_over(
     broken, working = script(tmp_path / "broken", "exit 1"), script(tmp_path / "works", GOOD)
     record = Installed(broken, tmp_path, tmp_path / "caffe", "source==1", "key")
     monkeypatch.setattr(locating, "installed", lambda cache: record)
-    monkeypatch.setattr(locating, "_usual_pythons", lambda path: [working])
+    monkeypatch.setattr(locating, "_common_pythons", lambda path: [working])
     attempts = list(attempt_all({}, tmp_path))
     assert str(attempts[0]) == "lstmc_caffe.install (key): import caffe fails: exit status 1"
     assert locate({}, tmp_path) == CaffeLocation(working, None, None, "found")

@@ -68,7 +68,7 @@ class Builds:
         monkeypatch.setattr(locating, "installed", lambda cache: self.cpu)
         monkeypatch.setattr(locating, "installed_with_cuda", lambda cache: self.cuda)
         monkeypatch.setattr(locating, "installed_emulated", lambda cache: self.emulated)
-        monkeypatch.setattr(locating, "_usual_pythons", lambda path: [])
+        monkeypatch.setattr(locating, "_common_pythons", lambda path: [])
 
     def build(self, folder: Path, *architectures: str) -> Installed:
         return Installed(self.python, folder, folder / "caffe", "source==1", f"key-{folder.name}", architectures)

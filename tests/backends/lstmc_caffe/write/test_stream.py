@@ -87,7 +87,7 @@ def python_of(name: str) -> Path:
     found = [interpreter(environment) for environment in reader.environments]
     python = next((path for path in found if path is not None), None)
     if python is None:
-        pytest.skip(f"NOT CHECKED: Python for {name}: {reader.how_to_install}")
+        pytest.skip(f"NOT CHECKED: Python for {name}: {reader.install_command}")
     return python
 
 
