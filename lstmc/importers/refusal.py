@@ -10,17 +10,21 @@ from lstmc.errors import Argument, LstmcError
 
 @dataclass(frozen=True)
 class Refusal:
-    """One thing that cannot be expressed: where, what of it, which value it has, why, and what to do."""
+    """One thing that cannot be expressed: where, what of it, which value it has, why, and what to do.
+
+    ``line`` is the line of the source model's own code, ``FILE:LINE``, if the source has it.
+    """
 
     node: str
     attribute: str
     value: str
     why: str
     mend: str
+    line: str = ""
 
     def __str__(self) -> str:
         what = f"{self.attribute} = {self.value}" if self.attribute else self.value
-        return f"{self.node}: {what}: {self.why}; {self.mend}"
+        return f"{self.node}{f' at {self.line}' if self.line else ''}: {what}: {self.why}; {self.mend}"
 
 
 class SourceError(LstmcError):

@@ -310,6 +310,45 @@ def test_a_program_with_an_open_size_is_read_at_that_of_its_example(tmp_path: Pa
     assert lstmc.convert(path, tmp_path / "out", on=["interpreter"]).passed
 
 
+class Shrunk(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.fc = torch.nn.GRU(4, 3), torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.fc(self.gru(x)[0])
+        return torch.nn.functional.softshrink(y), torch.fft.rfft(y).real
+
+
+@pytest.mark.slow
+def test_an_operator_that_only_pytorch_can_decompose_is_refused_with_its_line_and_what_to_do(tmp_path: Path) -> None:
+    path = program(tmp_path / "shrunk.pt2", Shrunk(), torch.zeros(5, 2, 4))
+    with pytest.raises(RefusedError) as caught:
+        import_file(path)
+    line = f"test_torch_read.py:{Shrunk.forward.__code__.co_firstlineno + 2}"
+    todo = (
+        "it is not supported; PyTorch may be able to write it in known operators: save torch.export.export(...)"
+        ".run_decompositions(), or, if you trust the file, give torch.export.load(PATH) to lstmc.from_torch, which"
+        " keeps recurrent layers"
+    )
+    assert str(caught.value) == (
+        "RefusedError: shrunk.pt2 cannot be imported: 2 problems\n"
+        f"  softshrink (aten.softshrink.default) at {line}: operator = aten.softshrink.default: {todo}\n"
+        f"  fft_rfft (aten.fft_rfft.default) at {line}: operator = aten.fft_rfft.default: {todo}"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about its own recurrent layers
+def test_what_a_refusal_says_to_do_is_right(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Softshrink())
+    path = program(tmp_path / "shrunk.pt2", module, torch.zeros(2, 4))
+    loaded = torch.export.load(path)
+    torch.export.save(loaded.run_decompositions(), tmp_path / "decomposed.pt2")
+    for source in (lstmc.from_torch(loaded), import_file(tmp_path / "decomposed.pt2")):
+        assert set(source.net.outputs) == {"Y"}
+
+
 def repacked(path: Path, change: Callable[[str, bytes], bytes], **more: bytes) -> Path:
     """The same file with entries changed and added."""
     made = path.with_name(f"changed_{path.name}")

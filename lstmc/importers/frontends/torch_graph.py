@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Container, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,8 @@ HANDLERS: Mapping[str, Callable[..., Any]] = {
 def describe_program(torch: Any, program: Any, name: str) -> Net:
     """A ``torch.export.ExportedProgram`` as a description. Raises :class:`RefusedError` with all that is not known."""
     program = decomposed(torch, program, HANDLERS)
+    read = not isinstance(program, torch.export.ExportedProgram)  # from a file: PyTorch has not decomposed it
+    decomposable = torch.export.default_decompositions() if read else ()
     builder = NetBuilder("net", name)
     reader = Torch(Layers(builder))
     refusals: list[Refusal] = []
@@ -45,7 +49,8 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
         if node.op == "placeholder":
             reader.values[node] = _given(builder, known, node, stored, tensors)
         elif node.op == "call_function":
-            _call(reader, known, node, refusals)
+            refusal = _call(reader, known, node, decomposable)
+            refusals += [replace(refusal, line=_line(node))] if refusal else []
     if refusals:
         raise RefusedError(name, refusals)
     (output,) = [node for node in program.graph.nodes if node.op == "output"]
@@ -57,9 +62,10 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
             f"The module overwrites {', '.join(changed)}: what they hold afterwards is no output, and the next call"
             " begins with what they hold now."
         )
-    untold = [str(result) for result in results if reader.values[result] is Untold]
+    untold = [result for result in results if reader.values[result] is Untold]
     if untold:
-        refused = [Refusal(one, _UNTOLD.attribute, _UNTOLD.value, _UNTOLD.why, _UNTOLD.mend) for one in untold]
+        what = _UNTOLD.attribute, _UNTOLD.value, _UNTOLD.why, _UNTOLD.mend
+        refused = [Refusal(str(one), *what, _line(one)) for one in untold]
         raise RefusedError(name, refused)
     for number, result in enumerate(results):
         value = reader.layers.result(reader.joined(reader.values[result]), "output")
@@ -71,6 +77,12 @@ def describe_program(torch: Any, program: Any, name: str) -> Net:
     return net
 
 
+_FRAME = re.compile(r'^ *File "(.{1,1000})", line (\d{1,9}), in ', re.MULTILINE)
+_MODULES = "/torch/nn/modules/"
+_LOAD = (
+    "PyTorch may be able to write it in known operators: save torch.export.export(...).run_decompositions(), or, if you"
+    " trust the file, give torch.export.load(PATH) to lstmc.from_torch, which keeps recurrent layers"
+)
 _UNTOLD = Refused("result", "not the first", "only the first result is supported", "return the values, or leave it out")
 
 
@@ -87,22 +99,23 @@ def _weight(name: str, tensor: Any) -> Weight:
     return Weight(tuple(tensor.shape), (name,), name, lambda: tensor.detach().cpu().numpy())
 
 
-def _call(reader: Torch, known: Known, node: Any, refusals: list[Refusal]) -> None:
+def _call(reader: Torch, known: Known, node: Any, decomposable: Container[Any]) -> Refusal | None:
+    """Read a node's value, or return why it cannot be expressed."""
     target = str(node.target) if not callable(node.target) or hasattr(node.target, "_schema") else node.target.__name__
     label = f"{node.name} ({_place(node) or target})"
     handler = HANDLERS.get(target)
     if any(reader.values.get(one) is Unsupported for one in node.all_input_nodes):
         reader.values[node] = Unsupported  # what it is made of was refused already
-        return
+        return None
     if (numbers := known.take(node)) is not None:
         reader.values[node] = numbers
-        return
+        return None
     reader.values[node] = Unsupported
     if hasattr(node.target, "_schema") and not node.target._schema.returns:
-        return  # an assertion
+        return None  # an assertion
     if handler is None:
-        refusals.append(Refusal(label, "operator", target, "it is not supported", "write the model without it"))
-        return
+        mend = _LOAD if node.target in decomposable else "write the model without it"
+        return Refusal(label, "operator", target, "it is not supported", mend)
     reader.layers.at(node.name, label)
     arguments, options = reader.resolved(node.args), reader.resolved(node.kwargs)
     if target not in torch_values.HANDLERS:
@@ -114,12 +127,20 @@ def _call(reader: Torch, known: Known, node: Any, refusals: list[Refusal]) -> No
         if isinstance(made, np.ndarray):
             known.add(node, made)
     except ShapeProblem as problem:
-        refusals.append(Refusal(label, target, str(problem), "shapes do not fit", "rewrite this part of the model"))
+        return Refusal(label, target, str(problem), "shapes do not fit", "rewrite this part of the model")
     except Refused as refused:
-        refusals.append(Refusal(label, refused.attribute, refused.value, refused.why, refused.mend))
+        return Refusal(label, refused.attribute, refused.value, refused.why, refused.mend)
+    return None
 
 
 def _place(node: Any) -> str:
     """The module that a node is in, as a person wrote it."""
     stack = node.meta.get("nn_module_stack") or {}
     return next((path for path, _ in reversed(list(stack.values())) if path), "")
+
+
+def _line(node: Any) -> str:
+    """The line of the model's own code that a node comes from, ``FILE:LINE``: not one of PyTorch's modules."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [(path, line) for path, line in frames if _MODULES not in path.replace("\\", "/")]
+    return f"{own[-1][0].replace(chr(92), '/').rpartition('/')[2]}:{own[-1][1]}" if own else ""

@@ -22,7 +22,12 @@ from lstmc.importers.refusal import SourceError
 JSON_LIMIT = 256 * 2**20  # bytes of one JSON text
 _NUMPY_TYPES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 6: "<f2", 7: "<f4", 8: "<f8", 12: "?", 13: "bf16"}
 _TORCH_NAMES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "bool", "bfloat16")
-_TORCH_TYPES = dict(zip(_NUMPY_TYPES, _TORCH_NAMES, strict=True))
+_TORCH_TYPES = {
+    **dict(zip(_NUMPY_TYPES, _TORCH_NAMES, strict=True)),
+    9: "complex32",
+    10: "complex64",
+    11: "complex128",  # of values that no known operator has
+}
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "neg")
 }
@@ -162,7 +167,7 @@ class _Reader:
         stack = str(told["metadata"].get("nn_module_stack", "")).split(";")
         parts = [entry.split(",") for entry in stack if entry.count(",") >= 2]
         places = {part[0]: (part[1], part[2]) for part in parts}
-        node.meta["nn_module_stack"] = places
+        node.meta |= {"nn_module_stack": places, "stack_trace": str(told["metadata"].get("stack_trace", ""))}
         if single:
             self._put(names[0], node)
             return
