@@ -54,10 +54,10 @@ else:
         if name not in _OTHERS and find_spec(f"{__name__}.{name}"):
             return import_module(f"{__name__}.{name}")
         try:
-            found = globals()[name] = getattr(import_module(_OTHERS.get(name, _LANGUAGE)), name)
+            value = globals()[name] = getattr(import_module(_OTHERS.get(name, _LANGUAGE)), name)
         except AttributeError:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-        return found
+        return value
 
     def __dir__():
         return sorted({*globals(), *_language(), *_OTHERS})

@@ -116,7 +116,7 @@ class LstmcError(Exception):
             return text
         longest_first = sorted(map(re.escape, words), key=len, reverse=True)
         # not what is part of a longer word, nor in a call, as lstm(H=SIZE) is one in the user's file
-        return re.sub(rf"(?<![\w(])({'|'.join(longest_first)})", lambda found: words[found.group()], text)
+        return re.sub(rf"(?<![\w(])({'|'.join(longest_first)})", lambda match: words[match.group()], text)
 
 
 class DslError(LstmcError):

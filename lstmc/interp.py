@@ -24,7 +24,7 @@ T = TypeVar("T")
 Progress = Callable[[Collection[T]], Iterable[T]]  # the items as they are, and tells how far they are
 
 
-def _untold(items: Collection[T]) -> Iterable[T]:
+def _silent(items: Collection[T]) -> Iterable[T]:
     """What is done at each step of a scan: the steps are counted, nothing of them."""
     return items
 
@@ -83,15 +83,15 @@ def forward(
     leaves: dict[str, Array] = {}
     for node in graph:
         if isinstance(node.op, Input):
-            given = inputs.get(node.name)
-            if given is None and node.op.fill is not None:
-                given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            leaves[node.name] = _checked("input", node.name, given, node.types[0], dtype)
+            array = inputs.get(node.name)
+            if array is None and node.op.fill is not None:
+                array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
+            leaves[node.name] = _checked("input", node.name, array, node.types[0], dtype)
         elif isinstance(node.op, Param):
-            given = params.get(node.name)
-            if given is None and node.op.fixed:
-                given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            leaves[node.name] = _checked("parameter", node.name, given, node.types[0], dtype)
+            array = params.get(node.name)
+            if array is None and node.op.fixed:
+                array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
+            leaves[node.name] = _checked("parameter", node.name, array, node.types[0], dtype)
     with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
         return _run(graph, leaves, dtype, partial(counted, what=f"computing {graph.name}"))
 
@@ -101,13 +101,13 @@ def named_rng(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, crc32(name.encode())])
 
 
-def _checked(kind: str, name: str, given: Any, wanted: TensorType, dtype: DTypeLike) -> Array:
-    if given is None:
-        raise InterpreterError(f"{kind} {name} is not given: expected {wanted}")
-    array: Array = np.asarray(given, dtype)
-    if array.shape != wanted.shape:
-        found = TensorType(array.shape, wanted.dtype)
-        raise InterpreterError(f"{kind} {name} has the wrong shape: expected {wanted}, found {found}")
+def _checked(kind: str, name: str, value: Any, expected: TensorType, dtype: DTypeLike) -> Array:
+    if value is None:
+        raise InterpreterError(f"{kind} {name} is not given: expected {expected}")
+    array: Array = np.asarray(value, dtype)
+    if array.shape != expected.shape:
+        actual = TensorType(array.shape, expected.dtype)
+        raise InterpreterError(f"{kind} {name} has the wrong shape: expected {expected}, found {actual}")
     return array
 
 
@@ -115,16 +115,16 @@ def _run(
     graph: Graph,
     leaves: Mapping[str, Array],
     dtype: DTypeLike,
-    told: Progress[Any] = _untold,
+    progress: Progress[Any] = _silent,
     within: tuple[tuple[str, int], ...] = (),
 ) -> Evaluation:
     run = Evaluation(graph, {}, within=within)
-    for node in _counted_nodes(graph, told):
+    for node in _counted_nodes(graph, progress):
         args = [run.values[ref] for ref in graph.args(node.name)]
         if node.name in leaves:
             results: tuple[Array, ...] = (leaves[node.name],)
         elif isinstance(node.op, Scan):
-            results = _run_scan(run, node, node.op, args, dtype, told)
+            results = _run_scan(run, node, node.op, args, dtype, progress)
         else:
             try:
                 results = node.op.eval(*args)
@@ -136,11 +136,11 @@ def _run(
     return run
 
 
-def _counted_nodes(nodes: Collection[Node], told: Progress[Any]) -> Iterable[Node]:
+def _counted_nodes(nodes: Collection[Node], progress: Progress[Any]) -> Iterable[Node]:
     """The nodes, counted; where scans are among them, whose steps take the time, those count instead."""
-    if told is _untold or any(isinstance(node.op, Scan) for node in nodes):
+    if progress is _silent or any(isinstance(node.op, Scan) for node in nodes):
         return nodes
-    return told(nodes)
+    return progress(nodes)
 
 
 def _failed(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
@@ -162,13 +162,13 @@ def _at(scan: Scan, t: int) -> int | slice:
 
 
 def _run_scan(
-    run: Evaluation, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike, told: Progress[Any]
+    run: Evaluation, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike, progress: Progress[Any]
 ) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
     outputs: dict[int, list[Array]] = {}
     steps = run.steps[node.name] = {}
-    for position, t in enumerate(told(scan.order())):
+    for position, t in enumerate(progress(scan.order())):
         body = _body(scan, position)
         following = iter(states)
         leaves = {
@@ -198,17 +198,17 @@ def backward(run: Evaluation, cotangents: Mapping[str, Any], observer: Observer 
     seeds: dict[Ref, Array] = {}
     for output in run.graph.outputs:
         if output.name in cotangents:
-            dtype, wanted = run.values[output.ref].dtype, run.graph.type(output.ref)
-            ct = _checked("cotangent", output.name, cotangents[output.name], wanted, dtype)
+            dtype, expected = run.values[output.ref].dtype, run.graph.type(output.ref)
+            ct = _checked("cotangent", output.name, cotangents[output.name], expected, dtype)
             _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
-        found = _back(run, seeds, observer, partial(counted, what=f"gradients of {run.graph.name}"))
+        all_cotangents = _back(run, seeds, observer, partial(counted, what=f"gradients of {run.graph.name}"))
 
-    def of(kind: type[Leaf]) -> dict[str, Array]:
+    def cotangents_of(kind: type[Leaf]) -> dict[str, Array]:
         leaves = (node for node in run.graph if isinstance(node.op, kind))
-        return {n.name: found.get(Ref(n.name), np.zeros_like(run.values[Ref(n.name)])) for n in leaves}
+        return {n.name: all_cotangents.get(Ref(n.name), np.zeros_like(run.values[Ref(n.name)])) for n in leaves}
 
-    return Gradients(of(Input), of(Param))
+    return Gradients(cotangents_of(Input), cotangents_of(Param))
 
 
 def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
@@ -216,27 +216,27 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 
 
 def _back(
-    run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, told: Progress[Any] = _untold
+    run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, progress: Progress[Any] = _silent
 ) -> dict[Ref, Array]:
     """From cotangents of some values to those of all values that they depend on."""
     cts = dict(seeds)
-    for node in _counted_nodes(list(reversed(list(run.graph))), told):
+    for node in _counted_nodes(list(reversed(list(run.graph))), progress):
         refs = [Ref(node.name, i) for i in range(len(node.types))]
         if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
             continue
         outs = tuple(run.values[ref] for ref in refs)
-        given = tuple(cts.get(ref, np.zeros_like(out)) for ref, out in zip(refs, outs, strict=True))
+        result_cts = tuple(cts.get(ref, np.zeros_like(out)) for ref, out in zip(refs, outs, strict=True))
         operands = run.graph.args(node.name)
         args = [run.values[ref] for ref in operands]
         if isinstance(node.op, Scan):
-            back: tuple[Array | None, ...] = _back_scan(run, node, node.op, given, args, observer, told)
+            back: tuple[Array | None, ...] = _back_scan(run, node, node.op, result_cts, args, observer, progress)
         else:
             try:
-                back = node.op.vjp(given, outs, *args)
+                back = node.op.vjp(result_cts, outs, *args)
             except Exception as error:
                 raise _failed(run.graph, node, "differentiating", error) from error
             if observer is not None:
-                observer(run, node, args, given, back)
+                observer(run, node, args, result_cts, back)
         for ref, ct in zip(operands, back, strict=True):
             if ct is not None:
                 _accumulate(cts, ref, ct)
@@ -250,25 +250,25 @@ def _back_scan(
     cts: tuple[Array, ...],
     args: list[Array],
     observer: Observer | None,
-    told: Progress[Any],
+    progress: Progress[Any],
 ) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     count = len(cts) - scan.states
     state_cts = list(cts[count:])
     grads = [np.zeros_like(arg) for arg in args]
-    for position, t in told(list(reversed(list(enumerate(scan.order()))))):
+    for position, t in progress(list(reversed(list(enumerate(scan.order()))))):
         step, body = run.steps[node.name][t], _body(scan, position)
         seeds: dict[Ref, Array] = {}
         for output, seed in zip(body.outputs, [*(c[_at(scan, t)] for c in cts[:count]), *state_cts], strict=True):
             _accumulate(seeds, output.ref, seed)
         try:
-            found = _back(step, seeds, observer)
+            body_cts = _back(step, seeds, observer)
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
             raise
         state_cts = []
         for i, (param, role) in enumerate(zip(body.body_args(), roles, strict=True)):
-            ct = found.get(Ref(param.name))
+            ct = body_cts.get(Ref(param.name))
             if role == "state":
                 state_cts.append(np.zeros(param.types[0].shape, args[i].dtype) if ct is None else ct)
             elif ct is not None and role == "x":

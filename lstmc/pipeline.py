@@ -66,8 +66,8 @@ def all_passes(backend: Backend | None, target: str | None = None, form: str | N
         return with_installed(PassList(backend.passes(target)), backend.name, target)
     forms = require(backend, Tunes).forms(target)
     if form not in forms:
-        argument, found = Argument("form", form), nearest_or_all(form, forms)
-        raise BackendError(f"{argument}: target {target} has no such form{found}", arguments=(argument,))
+        argument, hint = Argument("form", form), nearest_or_all(form, forms)
+        raise BackendError(f"{argument}: target {target} has no such form{hint}", arguments=(argument,))
     return with_installed(PassList(forms[form]), backend.name, target)
 
 

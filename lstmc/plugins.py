@@ -23,7 +23,7 @@ Offers = dict[str, tuple[EntryPoint, ...]]
 def offered(group: str) -> Offers:
     """The entry points of a group by name, sorted. Several of one name: distributions that clash."""
     folders = [(folder, _modified(folder)) for folder in sys.path]
-    return dict(_offered(group, tuple([known for known in folders if _has_metadata(*known)])))
+    return dict(_offered(group, tuple([stamp for stamp in folders if _has_metadata(*stamp)])))
 
 
 @lru_cache(maxsize=64)
@@ -33,10 +33,10 @@ def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
     Python reads the metadata of every installed distribution for each question: 30 ms in an environment of 100, and
     each parsed op and each compiled model asks.
     """
-    found: dict[str, dict[str, EntryPoint]] = {}
+    points_by_name: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=group):  # one that is seen twice, in two folders of metadata, is one
-        found.setdefault(point.name, {}).setdefault(point.value, point)
-    return {name: tuple(points.values()) for name, points in sorted(found.items())}
+        points_by_name.setdefault(point.name, {}).setdefault(point.value, point)
+    return {name: tuple(points.values()) for name, points in sorted(points_by_name.items())}
 
 
 @lru_cache(maxsize=1024)
@@ -102,10 +102,10 @@ def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginE
     )
 
 
-def malformed(point: EntryPoint, kind: str, expected: str, found: str) -> PluginError:
+def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> PluginError:
     """The error for what loads and is something else than a ``kind`` must be."""
     return PluginError(
-        f"{kind} {point.name} of {origin(point)}: expected {expected}, found {found}."
+        f"{kind} {point.name} of {origin(point)}: expected {expected}, found {actual}."
         f" Fix {distribution(point)}, or uninstall it"
     )
 

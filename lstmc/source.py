@@ -157,8 +157,8 @@ def called(loc: SrcLoc | None) -> str | None:
     if loc is None:
         return None
     call = _tree(loc.file).calls.get(loc.span)
-    written = ast.unparse(call.func) if call else loc.text() or ""
-    return written if 0 < len(written) <= _SHORT else None
+    text = ast.unparse(call.func) if call else loc.text() or ""
+    return text if 0 < len(text) <= _SHORT else None
 
 
 def argument_location(loc: SrcLoc | None, position: int | None, keyword: str | None = None) -> SrcLoc | None:
@@ -169,10 +169,10 @@ def argument_location(loc: SrcLoc | None, position: int | None, keyword: str | N
     for named in call.keywords:
         if named.arg is not None and named.arg == keyword:
             return _at(loc.file, named)
-    given = call.args[: (position or 0) + 1]
-    if position is None or len(given) <= position or any(isinstance(a, ast.Starred) for a in given):
+    positional = call.args[: (position or 0) + 1]
+    if position is None or len(positional) <= position or any(isinstance(a, ast.Starred) for a in positional):
         return loc
-    return _at(loc.file, given[position])
+    return _at(loc.file, positional[position])
 
 
 def function_location(function: object) -> SrcLoc | None:
@@ -194,9 +194,9 @@ def parameter_location(function: object, name: str) -> SrcLoc | None:
     code = _code(function)
     node = _definition(code) if code else None
     if code is not None and node is not None:
-        found = [a for a in ast.walk(node.args) if isinstance(a, ast.arg) and a.arg == name]
-        if found:
-            return _at(display(code.co_filename), found[0])
+        arguments = [a for a in ast.walk(node.args) if isinstance(a, ast.arg) and a.arg == name]
+        if arguments:
+            return _at(display(code.co_filename), arguments[0])
     return function_location(function)
 
 

@@ -22,21 +22,21 @@ def whole(text: str) -> int | None:
 
 def number(text: str) -> float | None:
     """A finite number in decimals, with or without an exponent; None for anything else."""
-    made = float(text) if _NUMBER.fullmatch(text) else inf
-    return made if isfinite(made) else None
+    value = float(text) if _NUMBER.fullmatch(text) else inf
+    return value if isfinite(value) else None
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """``: did you mean gru?`` where one of the known names is near, whatever the case of its letters; else nothing."""
-    by_lower = {one.lower(): one for one in known}
+    by_lower = {one.lower(): one for one in names}
     near = get_close_matches(name.lower(), by_lower, 1, 0.65)
     return f": did you mean {by_lower[near[0]]}?" if near and name not in by_lower.values() else ""
 
 
-def nearest_or_all(name: str, known: Iterable[str], told: str = "found") -> str:
-    """What an error ends with: the known name that is near, or else all of them, after the word ``told``."""
-    names = list(known)
-    return did_you_mean(name, names) or f": {told} {', '.join(names) or 'none'}"
+def nearest_or_all(name: str, valid: Iterable[str], label: str = "found") -> str:
+    """Return the end of an error message: the closest valid name, or all of them after the word ``label``."""
+    names = list(valid)
+    return did_you_mean(name, names) or f": {label} {', '.join(names) or 'none'}"
 
 
 _ESCAPE = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
@@ -88,6 +88,6 @@ class ByIdentifier(dict[Any, T]):
         raise KeyError(key)
 
 
-def by_identifier(given: Mapping[Any, T]) -> ByIdentifier[T]:
+def by_identifier(values: Mapping[Any, T]) -> ByIdentifier[T]:
     """The same values, by what Python calls the arguments that their keys name."""
-    return ByIdentifier({identifier(name) if isinstance(name, str) else name: value for name, value in given.items()})
+    return ByIdentifier({identifier(name) if isinstance(name, str) else name: value for name, value in values.items()})

@@ -29,13 +29,13 @@ def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
     Raises :class:`WeightsError` where there is not the memory for them.
     """
-    wanted = parameters(graph)
-    elements = sum(TensorType(op.shape).size for op in wanted.values())
+    ops = parameters(graph)
+    elements = sum(TensorType(op.shape).size for op in ops.values())
     if 12 * elements > (free := free_memory()):  # drawn in 8 bytes each, kept in 4
         raise WeightsError(
             f"{graph.name} has {elements} weights, more than this machine has memory for: expected at most {free // 12}"
         )
-    drawn = {name: op.fill.draw(named_rng(seed, name), op.shape) for name, op in wanted.items()}
+    drawn = {name: op.fill.draw(named_rng(seed, name), op.shape) for name, op in ops.items()}
     return {name: array.astype(np.float32) for name, array in drawn.items()}
 
 
@@ -78,20 +78,20 @@ def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
     return check_weights(read_npz(path, WeightsError), graph, str(path))
 
 
-def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
-    """``given`` as float32 if it is exactly what ``graph`` needs; ``source`` names it in the error.
+def check_weights(arrays: Mapping[str, Any], graph: Graph, source: str) -> dict[str, Array]:
+    """Return the parameters of a graph as float32, checked to be exactly those; ``source`` names them in errors.
 
-    Fixed arrays need not be given: their numbers are the model's.
+    Fixed arrays may be absent: their numbers are the model's.
     """
-    wanted = parameters(graph)
-    fixed = {name: op.fill.draw(named_rng(0, name), op.shape) for name, op in wanted.items() if op.fixed}
-    given = {**fixed, **given}
-    problems = [f"missing: {name} {TensorType(op.shape)}" for name, op in wanted.items() if name not in given]
-    problems += [f"extra: {name} {_type(given[name])}" for name in given if name not in wanted]
-    for name, op in wanted.items():
-        if name not in given:
+    ops = parameters(graph)
+    fixed = {name: op.fill.draw(named_rng(0, name), op.shape) for name, op in ops.items() if op.fixed}
+    arrays = {**fixed, **arrays}
+    problems = [f"missing: {name} {TensorType(op.shape)}" for name, op in ops.items() if name not in arrays]
+    problems += [f"extra: {name} {_type(arrays[name])}" for name in arrays if name not in ops]
+    for name, op in ops.items():
+        if name not in arrays:
             continue
-        array = given[name] if isinstance(given[name], StoredArray) else np.asarray(given[name])
+        array = arrays[name] if isinstance(arrays[name], StoredArray) else np.asarray(arrays[name])
         if array.shape != op.shape:
             problems.append(f"wrong shape: {name} must be {TensorType(op.shape)}, found {_type(array)}")
         elif problem := element_problem(name, array):
@@ -100,7 +100,7 @@ def check_weights(given: Mapping[str, Any], graph: Graph, source: str) -> dict[s
             problems.append(f"fixed: {name} has its numbers in the model, found others")
     if problems:
         raise WeightsError(f"{source} does not fit {graph.name}", notes=problems)
-    return {name: np.asarray(given[name], np.float32) for name in wanted}
+    return {name: np.asarray(arrays[name], np.float32) for name in ops}
 
 
 def _type(array: Any) -> TensorType:
@@ -113,16 +113,16 @@ def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Arra
     A parameter of which a part is in no blob (a gate that no step of the net uses) cannot be read back and is left
     out, and so is one from which a blob is precomputed. ``blobs`` must have every output of ``weights``.
     """
-    known: dict[Ref, Array] = {output.ref: np.asarray(blobs[output.name]) for output in weights.outputs}
+    values_by_ref: dict[Ref, Array] = {output.ref: np.asarray(blobs[output.name]) for output in weights.outputs}
     for node in reversed(list(weights)):
         refs = [Ref(node.name, out) for out in range(len(node.types))]
-        if isinstance(node.op, Param | Precomputed) or not all(ref in known for ref in refs):
+        if isinstance(node.op, Param | Precomputed) or not all(ref in values_by_ref for ref in refs):
             continue
         # every weight op only moves elements or changes signs, so its inverse is its gradient
-        values = tuple(known[ref] for ref in refs)
+        values = tuple(values_by_ref[ref] for ref in refs)
         operands = weights.args(node.name)
         shapes = [np.empty(weights.type(ref).shape, values[0].dtype) for ref in operands]
         for ref, value in zip(operands, node.op.vjp(values, values, *shapes), strict=True):
             assert value is not None
-            known[ref] = value
-    return {name: known[Ref(name)] for name in parameters(weights) if Ref(name) in known}
+            values_by_ref[ref] = value
+    return {name: values_by_ref[Ref(name)] for name in parameters(weights) if Ref(name) in values_by_ref}

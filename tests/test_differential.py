@@ -142,7 +142,7 @@ def test_what_an_executor_does_not_give_is_listed_and_never_agrees_in_silence() 
             values={n: a for n, a in found.values.items() if n not in gone},
             param_gradients={n: a for n, a in found.param_gradients.items() if n != "W"},
             absent={"lstm/t001/c": "overwritten in place"},
-            untold={"W": "lost", "unused": "lost"},
+            not_available={"W": "lost", "unused": "lost"},
         )
 
     report, whole = report_of(less), report_of(lambda found: found)
@@ -164,8 +164,8 @@ def test_what_an_executor_does_not_give_is_listed_and_never_agrees_in_silence() 
 
 
 def test_an_input_whose_gradient_cannot_be_had_is_listed_too() -> None:
-    untold = dict.fromkeys(("X", "h0", "noise"), "forward only")
-    report = report_of(lambda found: replace(found, input_gradients={}, untold=untold))
+    not_available = dict.fromkeys(("X", "h0", "noise"), "forward only")
+    report = report_of(lambda found: replace(found, input_gradients={}, not_available=not_available))
     assert report.passed
     assert NotCompared("gradient", "X", 1, "forward only") in report.not_compared
     assert ("gradient", "X") not in {(d.kind, d.name) for d in report.differences}

@@ -128,7 +128,9 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
                 _, other = traced(model, _larger(options.sizes, dim))
                 resized[dim] = compile_part(only(part(other, options.phase), options.outputs)).expanded
         compiled = replace(compiled, resized=resized)
-    return Net.of(source, whole, backend, compiled, weights, tuning, options.outputs, options.weights is not None)
+    return Net.from_compiled(
+        source, whole, backend, compiled, weights, tuning, options.outputs, options.weights is not None
+    )
 
 
 def _larger(sizes: Mapping[str, int], dim: str) -> dict[str, int]:
@@ -200,7 +202,7 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
 
     >>> from lstmc.api import pass_names
     >>> pass_names("flat")[:4]
-    ['simplify:1', 'cse:1', 'dead:1', 'precompute']
+    ['simplify:1', 'cse:1', 'dead:1', 'fold_convs']
     """
     return all_passes(backend_of(backend, target), target, form).names
 
@@ -267,9 +269,9 @@ class Conversion:
 
         Blobs inside the net are told and do not count: a trained net may be sensitive there and not at its outputs.
         """
-        found = [*self.proof, *(self.source.differences if self.source else ())]
-        found += [d for report in self.verification.reports for d in report.differences if d.kind != "blob"]
-        return not self.findings and all(difference.passed for difference in found)
+        differences = [*self.proof, *(self.source.differences if self.source else ())]
+        differences += [d for report in self.verification.reports for d in report.differences if d.kind != "blob"]
+        return not self.findings and all(difference.passed for difference in differences)
 
 
 def convert(
@@ -333,8 +335,8 @@ def convert_model(
     if model.surroundings is not None and (whole or model.surroundings.backend != backend.name):
         model = model.whole()
     paths = write_files(folder, model.files())
-    written = model_in(str(folder / "model.py")).model
-    net = compile_model(written, replace(options, backend=backend, weights=folder / "weights.npz"))
+    imported = model_in(str(folder / "model.py")).model
+    net = compile_model(imported, replace(options, backend=backend, weights=folder / "weights.npz"))
     remarks: tuple[str, ...] = ()
     findings: tuple[Violation, ...] = ()
     if model.surroundings is None:
@@ -345,7 +347,7 @@ def convert_model(
         remarks = tuple(model.surroundings.remarks(files, net.compiled.target))
         findings = tuple(model.surroundings.findings(files, net.compiled.target))
     # the whole model, at the sizes of the source, of which the net may have one step, or others
-    graph = written.graph(**{**options.sizes, **model.net.sizes})
+    graph = imported.graph(**{**options.sizes, **model.net.sizes})
     whole_model = replace(net.compiled, model=part(graph, "deploy"))
     proof = prove(model, whole_model, net.weights, options.seed)
     source_check = check_source(model, whole_model, net.weights, options.seed)

@@ -123,12 +123,10 @@ def library_cell(
 
 def check_sizes(sizes: Mapping[str, int]) -> None:
     """Raise :class:`~lstmc.errors.DimError` for a dimension that no cell of lstmc has, and for a size below 1."""
-    known = (
-        sorted({dim for names in GROUPS.values() for name in names for dim in load_cell(name).dims}) if sizes else []
-    )
+    dims = sorted({dim for names in GROUPS.values() for name in names for dim in load_cell(name).dims}) if sizes else []
     for dim, size in sizes.items():
-        if dim not in known:
-            raise DimError(f"no cell of lstmc has a dimension {dim}{nearest_or_all(dim, known)}")
+        if dim not in dims:
+            raise DimError(f"no cell of lstmc has a dimension {dim}{nearest_or_all(dim, dims)}")
         if size < 1:
             raise DimError(f"dimension {dim} must be at least 1, found {size}")
 
@@ -141,10 +139,10 @@ def _body(model: Graph) -> Graph:
 
 def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
     """Whether a target takes a cell: as it is written down for those of lstmc, else it is tried."""
-    written = targets_written().get(backend.name, {}).get(target)
-    if written is None or group_of(name) == ELSEWHERE:
+    recorded = targets_written().get(backend.name, {}).get(target)
+    if recorded is None or group_of(name) == ELSEWHERE:
         return refusal(cell, backend, target) is None
-    return name in written
+    return name in recorded
 
 
 @cache
@@ -153,8 +151,8 @@ def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
 
     To try them all takes seconds. A test holds them to :func:`refusal`.
     """
-    found: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(TARGETS.read_text())
-    return found
+    cells_by_target: Mapping[str, Mapping[str, Sequence[str]]] = json.loads(TARGETS.read_text())
+    return cells_by_target
 
 
 def refusal(cell: Cell, backend: Backend, target: str) -> BackendError | None:
@@ -187,11 +185,11 @@ def targets() -> Iterator[ListedTarget]:
     """
     for name in find_backends():
         try:
-            found = load_backend(name).targets
+            purposes = load_backend(name).targets
         except PluginError as error:
             yield ListedTarget(name, "", "", error.message)
             continue
-        yield from (ListedTarget(name, target, purpose) for target, purpose in found.items())
+        yield from (ListedTarget(name, target, purpose) for target, purpose in purposes.items())
 
 
 REQUIRED, OPTIONAL = "packages", "optional packages"

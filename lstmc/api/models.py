@@ -57,7 +57,7 @@ class ModelSource:
     options: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: Model | Cell | str) -> ModelSource:
+    def from_model(cls, model: Model | Cell | str) -> ModelSource:
         """A model; a cell, which is scanned over T steps; or a cell of the library by its name."""
         if isinstance(model, str):
             model = load_cell(model)
@@ -80,10 +80,10 @@ class ModelSource:
         if not texts:
             return self
         defaults = self.model.signature.options
-        given = {
+        options = {
             name: self._option(name, text, defaults[name]) if name in defaults else text for name, text in texts.items()
         }
-        return replace(self, model=self.model.with_options(**given), options={**self.options, **texts})
+        return replace(self, model=self.model.with_options(**options), options={**self.options, **texts})
 
     def shadowed(self, texts: Mapping[str, str]) -> list[str]:
         """Return the options' values that name a cell of the file and another one that is installed."""
@@ -103,26 +103,26 @@ class ModelSource:
             return self._cell(name, text)
         if isinstance(default, str):
             return text
-        found: object = None
+        value: object = None
         if isinstance(default, bool):
-            kind, found = "true or false", {"true": True, "false": False}.get(text)
+            kind, value = "true or false", {"true": True, "false": False}.get(text)
         elif isinstance(default, int):
-            kind, found = "an integer", whole(text)
+            kind, value = "an integer", whole(text)
         elif isinstance(default, float):
-            kind, found = "a number", number(text)
+            kind, value = "a number", number(text)
         else:
             kind = f"a model file that sets it, as its default is {default!r}"
-        if found is None:
+        if value is None:
             raise ModelFileError(f"option {name}: expected {kind}, found {text!r}")
-        return found
+        return value
 
     def _cell(self, option: str, name: str) -> Cell:
         """Return a cell of the file or an installed one; the file's own comes first."""
         if name in self.cells:
             return self.cells[name]
-        known = list(dict.fromkeys((*self.cells, *find_cells())))
-        if name not in known:
-            raise ModelFileError(f"option {option}: unknown cell {name!r}{nearest_or_all(name, known, 'available')}")
+        names = list(dict.fromkeys((*self.cells, *find_cells())))
+        if name not in names:
+            raise ModelFileError(f"option {option}: unknown cell {name!r}{nearest_or_all(name, names, 'available')}")
         return load_cell(name)
 
     def graph(self, sizes: Mapping[str, int]) -> Graph:
@@ -219,8 +219,8 @@ def _pick(module: ModuleType, path: Path, name: str | None) -> Model:
     if not models and len(own_cells) == 1:
         return CellModel(next(iter(own_cells.values())))
     if not models:
-        found = f"the cells {', '.join(cells)}: name one, {path}:{next(iter(own_cells))}" if cells else "none"
-        raise ModelFileError(f"{path} has no model: expected a function made with @model, found {found}")
+        cells_text = f"the cells {', '.join(cells)}: name one, {path}:{next(iter(own_cells))}" if cells else "none"
+        raise ModelFileError(f"{path} has no model: expected a function made with @model, found {cells_text}")
     if len(models) > 1:
         raise ModelFileError(f"{path} has several models: expected {path}:NAME with one of {', '.join(models)}")
     return next(iter(models.values()))
@@ -251,7 +251,7 @@ def traced(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tup
 
     With ``step``, for a net of one step, the length of sequences needs no size.
     """
-    source = model if isinstance(model, ModelSource) else ModelSource.of(model)
+    source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
     if step:
         sizes = _with_length(source, sizes)
     if isinstance(model, ModelSource):
@@ -318,11 +318,11 @@ def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Ph
 
 def only(graph: Graph, names: Sequence[str] | None) -> Graph:
     """The graph with these outputs, and those that inputs take in the next batch; all of them where none is named."""
-    known = [output.name for output in graph.outputs]
+    names_of_outputs = [output.name for output in graph.outputs]
     for name in names or ():
-        if name not in known:
-            argument, found = Argument("outputs", name), nearest_or_all(name, known)
-            raise ModelFileError(f"{argument}: {graph.name} has no such output{found}", arguments=(argument,))
+        if name not in names_of_outputs:
+            argument, hint = Argument("outputs", name), nearest_or_all(name, names_of_outputs)
+            raise ModelFileError(f"{argument}: {graph.name} has no such output{hint}", arguments=(argument,))
     carried = [output.name for output in graph.carried().values()]
     return graph.returning(list(dict.fromkeys((*names, *carried)))) if names else graph
 

@@ -70,7 +70,7 @@ class Net:
     weights_given: bool = False  # else they were drawn by their fillers
 
     @classmethod
-    def of(
+    def from_compiled(
         cls,
         source: ModelSource,
         graph: Graph,
@@ -120,10 +120,10 @@ class Net:
         >>> lstmc.compile("rnn", T=2, N=1, D=3, H=3).prototxt.count('type: "TanH"')
         2
         """
-        written = self.files.get(f"{self.name}.prototxt")
-        if written is None:
+        content = self.files.get(f"{self.name}.prototxt")
+        if content is None:
             raise BackendError(f"backend {self.backend.name} writes no prototxt: found {', '.join(self.files)}")
-        return written.decode()
+        return content.decode()
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -213,12 +213,12 @@ class Net:
         >>> print(lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"]))
         interpreter: all 18 agree
         """
-        given = None if inputs is None else self._some_inputs(inputs)
+        arrays = None if inputs is None else self._some_inputs(inputs)
         weights, artifact = self.weights, self.artifact
         if not self.weights_given and not fillers:
             weights = random_weights(self.compiled.model, seed)
             artifact = self.backend.emit(self.compiled, weights)
-        return verification(self.backend, self.compiled, artifact, weights, places(self.backend, on), seed, given)
+        return verification(self.backend, self.compiled, artifact, weights, places(self.backend, on), seed, arrays)
 
     def run(
         self, inputs: Arrays | NDArray[Any] | None = None, /, *, on: On | None = None, **named: NDArray[Any]
@@ -288,7 +288,7 @@ class Net:
         (1, b'PNG')
         """
         graph = self.compiled.model if rolled else self.compiled.expanded
-        return Drawing.of(graph if after is None else self.after(after), steps)
+        return Drawing.from_graph(graph if after is None else self.after(after), steps)
 
     def __str__(self) -> str:
         count = sum(array.size for array in self.weights.values())
@@ -305,7 +305,9 @@ class Net:
         """Some of the inputs, of a file or as they are. Raises :class:`DataError` for what does not fit."""
         arrays: Mapping[str, AnyArray] = read_arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
         ops = {node.name: node.op for node in self.compiled.model if isinstance(node.op, Input)}
-        shapes, values = ({name: getattr(op, of) for name, op in ops.items()} for of in ("shape", "values"))
+        shapes, values = (
+            {name: getattr(op, attribute) for name, op in ops.items()} for attribute in ("shape", "values")
+        )
         check_inputs(self.name, shapes, values, arrays, optional=shapes)
         return {name: np.asarray(array, np.float32).astype(np.float64) for name, array in arrays.items()}
 

@@ -124,9 +124,9 @@ def verification(
     weights: Mapping[str, Array],
     on: Sequence[str] | None,
     seed: int,
-    given: Mapping[str, Array] | None = None,
+    inputs: Mapping[str, Array] | None = None,
 ) -> Verification:
-    """See :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``given`` are inputs."""
+    """See :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``inputs`` are by name."""
     executors: list[Executor] = [InterpreterExecutor()]
     if isinstance(backend, Executes):
         executors += backend.executors()
@@ -138,9 +138,9 @@ def verification(
         drops = any(isinstance(node.op, Dropout) for node in compiled.expanded)
         reports = []
         for executor in chosen:
-            reports.append(check(compiled, artifact, weights, executor, seed, given))
+            reports.append(check(compiled, artifact, weights, executor, seed, inputs))
             if drops and isinstance(executor, RunsTraining):
-                reports.append(check_training(compiled, artifact, weights, executor, seed, given))
+                reports.append(check_training(compiled, artifact, weights, executor, seed, inputs))
     finally:
         for executor in executors:
             executor.close()
@@ -152,16 +152,16 @@ def _chosen(
     executors: Sequence[Executor], names: Sequence[str] | None, readers: Iterable[str]
 ) -> tuple[list[Executor], dict[str, str]]:
     """The executors asked for, which must all be usable; without a wish every usable one, the others with a reason."""
-    known = {executor.name: executor for executor in executors}
+    by_name = {executor.name: executor for executor in executors}
     for name in names or ():
-        if name not in known:
-            places = list(dict.fromkeys((*known, *readers)))
+        if name not in by_name:
+            places = list(dict.fromkeys((*by_name, *readers)))
             argument, near = Argument("on"), did_you_mean(name, places)
             raise BackendError(
                 f"{argument} takes one of {', '.join(places)}, found {name!r}{near}", arguments=(argument,)
             )
     chosen, not_run = [], {}
-    for executor in [known[name] for name in dict.fromkeys(names)] if names else executors:
+    for executor in [by_name[name] for name in dict.fromkeys(names)] if names else executors:
         reason = executor.unavailable()
         if reason is None and not names and isinstance(executor, OnHardware):
             reason = executor.emulation()
@@ -206,12 +206,12 @@ def one_place(backend: Backend, on: On | None) -> str:
 
 def is_gpu(backend: Backend, on: On | None) -> bool:
     """Return whether a written net, which has no interpreter, is run on a GPU. Raises as :func:`one_place`."""
-    found = one_place(backend, on)
-    if found == INTERPRETER:
+    runtime = one_place(backend, on)
+    if runtime == INTERPRETER:
         cpu, gpu = (place(backend.name, of_gpu) for of_gpu in (False, True))
         argument = Argument("on", repr(on))
         raise BackendError(f"{argument}: a written net runs on {cpu} or {gpu}", arguments=(argument,))
-    return found == place(backend.name, True)
+    return runtime == place(backend.name, True)
 
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -69,8 +69,8 @@ class SavedNet:
     @property
     def weights(self) -> dict[str, Array]:
         """The model's parameters by name, as they are in the weights' file: what was packed is unpacked."""
-        found, _ = self.read_weights()
-        return found
+        values, _ = self.read_weights()
+        return values
 
     def read_weights(self) -> tuple[dict[str, Array], list[str]]:
         """The model's parameters by name, and those that no step of the net uses."""
@@ -131,7 +131,7 @@ class SavedNet:
         """
         ids = vocabulary.ids(prime) or vocabulary.start
         with require(self.backend, Runs).steps(self.path, self.trained, is_gpu(self.backend, on)) as steps:
-            writer = Writer.of(steps, str(self.path), vocabulary, feed, read)
+            writer = Writer.for_net(steps, str(self.path), vocabulary, feed, read)
             steps.start(states or {})
             yield prime
             for number in writer.write(ids, length, temperature, seed):

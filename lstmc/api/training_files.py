@@ -91,8 +91,8 @@ def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks |
     if count == 1 or (count is None and not isinstance(backend, TrainsByRanks)):
         yield None
         return
-    with closing(require(backend, TrainsByRanks).ranks(count, gpu)) as found:
-        yield None if found.count == 1 else found
+    with closing(require(backend, TrainsByRanks).ranks(count, gpu)) as processes:
+        yield None if processes.count == 1 else processes
 
 
 def rank_parts(
@@ -118,24 +118,27 @@ def rank_parts(
         )
     counts = [size // ranks + (rank < size % ranks) for rank in range(ranks)]
     fed = [node.name for node in graph if isinstance(node.op, Input) and node.op.fill is None]
-    made: dict[int, tuple[Compiled, Mapping[str, Counted]]] = {}
+    compiled_by_size: dict[int, tuple[Compiled, Mapping[str, Counted]]] = {}
     for count in set(counts):
         part = fed_graph(training_graph(source.graph({**sizes, dim: count})), fed)
         share = share_of_loss(graph, part, count / size)
-        made[count] = compile_graph(share.graph, backend, target, source.name), share.counted
+        compiled_by_size[count] = compile_graph(share.graph, backend, target, source.name), share.counted
     bounds = pairwise(accumulate(counts, initial=0))
-    return tuple(RankPart(made[stop - start][0], start, stop, made[stop - start][1]) for start, stop in bounds)
+    return tuple(
+        RankPart(compiled_by_size[stop - start][0], start, stop, compiled_by_size[stop - start][1])
+        for start, stop in bounds
+    )
 
 
-def solver_settings(backend: Trains, of_model: object | None, given: Solver | None) -> Settings:
+def solver_settings(backend: Trains, of_model: object | None, solver: Solver | None) -> Settings:
     """A model's settings with those given put over them; settings of the backend's own type take their place."""
-    if given is None:
+    if solver is None:
         return backend.settings(of_model, ())
-    if isinstance(given, Mapping):
-        return backend.settings(of_model, [f"{name}={_text(value)}" for name, value in given.items()])
-    if isinstance(given, list | tuple):
-        return backend.settings(of_model, given)
-    return backend.settings(given, ())
+    if isinstance(solver, Mapping):
+        return backend.settings(of_model, [f"{name}={_text(value)}" for name, value in solver.items()])
+    if isinstance(solver, list | tuple):
+        return backend.settings(of_model, solver)
+    return backend.settings(solver, ())
 
 
 def _text(value: object) -> str:
@@ -157,10 +160,10 @@ def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
     if net.only:
         argument = Argument("outputs")
         return f"{argument} makes a net that is not trained", (argument,)
-    known = training_targets(net.backend)
-    if net.target in known:
+    trainable = training_targets(net.backend)
+    if net.target in trainable:
         return None
-    return f"nets for target {net.target} are not trained: those for {', '.join(known) or 'none'} are", ()
+    return f"nets for target {net.target} are not trained: those for {', '.join(trainable) or 'none'} are", ()
 
 
 def training_files(
@@ -175,17 +178,17 @@ def training_files(
 
     Raises :class:`ModelFileError` for a net that is not trained.
     """
-    if found := why_not_trained(net):
-        raise ModelFileError(f"there is no training net: {found[0]}", arguments=found[1])
+    if reason := why_not_trained(net):
+        raise ModelFileError(f"there is no training net: {reason[0]}", arguments=reason[1])
     backend, model = require(net.backend, Trains), net.source.model
     settings = solver_settings(backend, model.solver, solver)
     trained = training_graph(net.graph)
     read: TrainingData | None = None
     if data is not None:
-        given = run_data(trained, batch_axes(model, batch), data, test_data, None, seed, shuffle=True)
-        trained = given.graph
-        test = None if given.test is None else given.test.for_scoring()
-        read = TrainingData(given.train.for_training(seed, given.shuffle), test)
+        fitted = run_data(trained, batch_axes(model, batch), data, test_data, None, seed, shuffle=True)
+        trained = fitted.graph
+        test = None if fitted.test is None else fitted.test.for_scoring()
+        read = TrainingData(fitted.train.for_training(seed, fitted.shuffle), test)
     elif test_data is not None:
         test_argument, train_argument = Argument("test_data"), Argument("data")
         raise DataError(

@@ -199,7 +199,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
                 f"{both[0]} continues a run and {both[1]} starts it again: give one of them", arguments=both
             )
         progress, folder = Listener(run.progress), Path(run.out)
-        source = model if isinstance(model, ModelSource) else ModelSource.of(model)
+        source = model if isinstance(model, ModelSource) else ModelSource.from_model(model)
         trainer, target = require(backend, Trains), target_of(backend, options.target)
         settings = solver_settings(trainer, source.model.solver, options.solver)
         fitted = fit_data(source, data, options)
@@ -250,7 +250,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
                 if metrics.has_lines:
                     not_drawn = drawing.finish()
             all_weights = {**first_weights, **trained.weights}
-            net = Net.of(source, fitted.graph, backend, deployed, all_weights, weights_given=True)
+            net = Net.from_compiled(source, fitted.graph, backend, deployed, all_weights, weights_given=True)
             result = finished(folder, trained, net, all_weights, not_drawn, facts)
     if result.ended == "stopped" and run.stop is None and not progress.stopped:
         raise KeyboardInterrupt(f"{result}: resume=True continues from {result.snapshot}")
@@ -365,41 +365,41 @@ def yielding(run: Callable[Arguments, Run]) -> Callable[Arguments, Iterator[Even
     """A function that takes what ``run`` takes, and yields what it is told, and at last the run itself."""
 
     def events(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Iterator[Event | Run]:
-        told: SimpleQueue[Event | Run | BaseException] = SimpleQueue()
-        taken, ended = SimpleQueue[None](), Flag()
-        given: dict[str, Any] = dict(kwargs)
-        progress: Callable[[Event], object] = given.pop("progress", None) or (lambda event: None)
-        stop: Callable[[], bool] = given.pop("stop", None) or (lambda: False)
+        queue: SimpleQueue[Event | Run | BaseException] = SimpleQueue()
+        resumed, ended = SimpleQueue[None](), Flag()
+        arguments: dict[str, Any] = dict(kwargs)
+        progress: Callable[[Event], object] = arguments.pop("progress", None) or (lambda event: None)
+        stop: Callable[[], bool] = arguments.pop("stop", None) or (lambda: False)
 
         def tell(event: Event) -> bool:
             """Hand an event over, and wait until the loop comes back for the next."""
             enough = progress(event) is True
-            told.put(event)
-            taken.get()
+            queue.put(event)
+            resumed.get()
             return enough
 
         def work() -> None:
-            watched: dict[str, Any] = {**given, "progress": tell, "stop": lambda: ended.is_set() or stop()}
+            watched: dict[str, Any] = {**arguments, "progress": tell, "stop": lambda: ended.is_set() or stop()}
             try:
-                told.put(run(*args, **watched))
+                queue.put(run(*args, **watched))
             except BaseException as error:  # it is raised where the loop is
-                told.put(error)
+                queue.put(error)
 
         thread = Thread(target=work, name="lstmc.training", daemon=True)
         thread.start()
         try:
-            while not isinstance(found := told.get(), Run | BaseException):
-                yield found
-                taken.put(None)
-            if isinstance(found, BaseException):
-                raise found
-            yield found
+            while not isinstance(item := queue.get(), Run | BaseException):
+                yield item
+                resumed.put(None)
+            if isinstance(item, BaseException):
+                raise item
+            yield item
         finally:  # the loop is over, or was left: the run ends with a snapshot
             ended.set()
-            taken.put(None)
+            resumed.put(None)
             while thread.is_alive():
                 thread.join(0.05)
-                taken.put(None)  # for what it tells on its way out
+                resumed.put(None)  # for what it tells on its way out
 
     return events
 

@@ -60,19 +60,19 @@ class RunArrays:
 
 @dataclass(frozen=True)
 class Execution:
-    """One forward and backward of a written net somewhere: values by the net's names, gradients by the model's.
+    """The result of one forward and backward pass: values by the net's names, gradients by the model's.
 
-    ``absent``: why a value that the expanded graph has is not in the net, by name. ``untold``: why the gradient of a
-    parameter or of an input cannot be had there, by name. A parameter that is in neither ``param_gradients`` nor
-    ``untold`` is in no layer of the net: its gradient is zero. ``tolerance`` is for values, relative, where they are
-    not computed in float32. ``device`` is the name of the GPU that it ran on.
+    ``absent`` has the reason for each value of the expanded graph that the net does not have, ``not_available`` the
+    reason for each gradient that the runtime does not give, by name. A parameter in neither ``param_gradients`` nor
+    ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance`` is relative, for values that are not
+    computed in float32. ``device`` is the name of the GPU.
     """
 
     values: dict[str, Array]
     input_gradients: dict[str, Array]
     param_gradients: dict[str, Array]
     absent: Mapping[str, str] = field(default_factory=dict)
-    untold: Mapping[str, str] = field(default_factory=dict)
+    not_available: Mapping[str, str] = field(default_factory=dict)
     tolerance: float | None = None
     device: str = ""
 
@@ -159,7 +159,7 @@ class RankPart:
 
 PRODUCT = ""  # a size that is no dimension itself, but changes with one
 OpenShape = tuple[int | str, ...]  # a name is an open dimension
-Written = Callable[[Op, TensorType, TensorType], bool]
+SameForm = Callable[[Op, TensorType, TensorType], bool]
 
 
 @dataclass(frozen=True)
@@ -170,23 +170,27 @@ class OpenSizes:
     others: Mapping[str, Graph]
 
     @classmethod
-    def of(cls, graph: Graph, others: Mapping[str, Graph], written: Written = lambda op, one, other: True) -> OpenSizes:
+    def from_graphs(
+        cls, graph: Graph, others: Mapping[str, Graph], same_form: SameForm = lambda op, one, other: True
+    ) -> OpenSizes:
         """Without the dimensions that the net would be another one for.
 
-        ``written``: whether an op is written alike on operands, or with results, of these two types.
+        ``same_form``: whether an op is written alike on operands, or with results, of these two types.
         """
-        found = cls(graph, {dim: other for dim, other in others.items() if differ_in_sizes(graph, other, written)})
-        inputs = found.inputs()
-        return cls(graph, {dim: other for dim, other in found.others.items() if dim in inputs})
+        open_sizes = cls(
+            graph, {dim: other for dim, other in others.items() if differ_in_sizes(graph, other, same_form)}
+        )
+        inputs = open_sizes.inputs()
+        return cls(graph, {dim: other for dim, other in open_sizes.others.items() if dim in inputs})
 
     def inputs(self) -> dict[str, tuple[str, int]]:
         """For each open dimension an input that has its size, for the net to read it, and which of its axes it is."""
-        found: dict[str, tuple[str, int]] = {}
+        sources: dict[str, tuple[str, int]] = {}
         for node in self.graph:
             for axis, size in enumerate(self.shape(Ref(node.name)) if isinstance(node.op, Input) else ()):
                 if isinstance(size, str) and size:
-                    found.setdefault(size, (node.name, axis))
-        return found
+                    sources.setdefault(size, (node.name, axis))
+        return sources
 
     def open(self, ref: Ref) -> tuple[str | None, ...]:
         """What the manifest says of a value (:class:`~lstmc.manifest.Place`); nothing where all sizes are fixed."""
@@ -195,12 +199,12 @@ class OpenSizes:
 
     def shape(self, ref: Ref) -> OpenShape:
         """The sizes of a value: numbers, names of dimensions, or ``PRODUCT``."""
-        found: list[int | str] = list(self.graph.type(ref).shape)
+        sizes: list[int | str] = list(self.graph.type(ref).shape)
         for dim, other in self.others.items():
             for axis, (one, two) in enumerate(zip(self.graph.type(ref).shape, other.type(ref).shape, strict=True)):
                 if one != two:
-                    found[axis] = dim if two == one + LARGER and found[axis] == one else PRODUCT
-        return tuple(found)
+                    sizes[axis] = dim if two == one + LARGER and sizes[axis] == one else PRODUCT
+        return tuple(sizes)
 
     def inside(self, scan: Node) -> OpenSizes:
         """The sizes in the body of a scan."""
@@ -212,7 +216,7 @@ class OpenSizes:
         )
 
 
-def differ_in_sizes(one: Graph, other: Graph, written: Written) -> bool:
+def differ_in_sizes(one: Graph, other: Graph, same_form: SameForm) -> bool:
     """Whether two graphs are the same but for sizes that a net finds out as it runs: no number of an op differs."""
     if [o.name for o in one.outputs] != [o.name for o in other.outputs] or len(one) != len(other):
         return False
@@ -220,13 +224,13 @@ def differ_in_sizes(one: Graph, other: Graph, written: Written) -> bool:
         return False
     return all(
         (a.names, one.args(a.name)) == (b.names, other.args(b.name))
-        and _same(a.op, b.op, written)
-        and _fits(one, other, a, written)
+        and _same(a.op, b.op, same_form)
+        and _fits(one, other, a, same_form)
         for a, b in zip(one, other, strict=True)
     )
 
 
-def _same(one: Op, other: Op, written: Written) -> bool:
+def _same(one: Op, other: Op, same_form: SameForm) -> bool:
     if type(one) is not type(other) or isinstance(one, Param):
         return one == other
     if isinstance(one, Input) and isinstance(other, Input):
@@ -238,14 +242,14 @@ def _same(one: Op, other: Op, written: Written) -> bool:
     if isinstance(one, Scan) and isinstance(other, Scan):
         sequences = any(one.role(i) == "x" for i in range(len(one.body.body_args())))
         lengths = one.length == other.length or sequences
-        return lengths and one.reverse == other.reverse and differ_in_sizes(one.body, other.body, written)
+        return lengths and one.reverse == other.reverse and differ_in_sizes(one.body, other.body, same_form)
     if isinstance(one, Arg) and isinstance(other, Arg):
         return one.role == other.role
     return one == other
 
 
-def _fits(one: Graph, other: Graph, node: Node, written: Written) -> bool:
+def _fits(one: Graph, other: Graph, node: Node, same_form: SameForm) -> bool:
     """Whether all ranks agree, and how the node is written."""
     pairs = [(one.type(ref), other.type(ref)) for ref in one.args(node.name)]
     pairs += list(zip(node.types, other.node(node.name).types, strict=True))
-    return all(a.rank == b.rank and written(node.op, a, b) for a, b in pairs)
+    return all(a.rank == b.rank and same_form(node.op, a, b) for a, b in pairs)

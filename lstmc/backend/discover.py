@@ -118,10 +118,10 @@ def target_of(backend: Backend, target: str | None) -> str:
     other = _other_with(target, backend.name)
     if other is None:
         raise PluginError(f"backend {backend.name} has no target {target}{nearest_or_all(target, backend.targets)}")
-    given, wanted = Argument("backend", backend.name), Argument("backend", other)
+    own, expected = Argument("backend", backend.name), Argument("backend", other)
     raise PluginError(
-        f"{given}: target {target} is one of backend {other}: give {wanted}, or the target alone",
-        arguments=(given, wanted),
+        f"{own}: target {target} is one of backend {other}: give {expected}, or the target alone",
+        arguments=(own, expected),
     )
 
 

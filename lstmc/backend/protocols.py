@@ -44,7 +44,7 @@ class TakesOptions(Protocol):
 
     options: Mapping[str, str]  # name -> what it is, and its default
 
-    def with_options(self, given: Mapping[str, str]) -> Backend:
+    def with_options(self, values: Mapping[str, str]) -> Backend:
         """The backend with these put over its own; their names are among ``options``.
 
         Raises :class:`~lstmc.errors.BackendError` for a text that is no value of one.
@@ -218,7 +218,7 @@ class Trains(Protocol):
 
     training_targets: Collection[str]  # the targets whose nets can be trained
 
-    def settings(self, given: object | None, overrides: Sequence[str]) -> Settings:
+    def settings(self, own: object | None, overrides: Sequence[str]) -> Settings:
         """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
         ...
 

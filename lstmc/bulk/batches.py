@@ -58,39 +58,39 @@ class Layout:
         width = [(0, missing if at == axis else 0) for at in range(part.ndim)]
         return np.pad(part, width, mode="edge") if missing else part
 
-    def kept(self, name: str, found: Array, count: int) -> Array:
+    def kept(self, name: str, array: Array, count: int) -> Array:
         """Of an output the first ``count`` examples."""
         axis = self.outputs[name]
         if self.stacked:
-            return found[None]
-        return found if axis is None else np.take(found, np.arange(count), axis)
+            return array[None]
+        return array if axis is None else np.take(array, np.arange(count), axis)
 
 
-def layout_of(source: str, wanted: Shapes, outputs: Shapes, given: Shapes) -> Layout:
-    """How the arrays ``given`` fit a net's inputs, which are ``wanted``; ``source`` names them in errors.
+def layout_of(source: str, shapes: Shapes, outputs: Shapes, arrays: Shapes) -> Layout:
+    """Return how arrays, by their shapes, fit a net's inputs (``shapes``); ``source`` names them in errors.
 
     Each has the input's own shape but for the axis that counts examples, or one more axis in front; one that has
     exactly the input's shape is taken whole by every batch. Raises :class:`DataError` that names everything that does
     not fit, and outputs of which it cannot be told along which axis their examples are.
     """
-    problems = [f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given]
+    problems = [f"missing: {name} {list(shape)}" for name, shape in shapes.items() if name not in arrays]
     problems += [
-        f"extra: {name} {list(shape)}{did_you_mean(name, [n for n in wanted if n not in given])}"
-        for name, shape in given.items()
-        if name not in wanted
+        f"extra: {name} {list(shape)}{did_you_mean(name, [n for n in shapes if n not in arrays])}"
+        for name, shape in arrays.items()
+        if name not in shapes
     ]
-    both = {name: (wanted[name], given[name]) for name in wanted if name in given}
-    stacked = any(len(found) == len(shape) + 1 for shape, found in both.values())
+    both = {name: (shapes[name], arrays[name]) for name in shapes if name in arrays}
+    stacked = any(len(array_shape) == len(shape) + 1 for shape, array_shape in both.values())
     axes: dict[str, int | None] = {}
     counts: dict[str, tuple[int, int]] = {}
-    for name, (shape, found) in both.items():
-        axes[name] = _axis(shape, found, stacked)
+    for name, (shape, array_shape) in both.items():
+        axes[name] = _axis(shape, array_shape, stacked)
         axis = axes[name]
         if axis is not None:
-            counts[name] = (found[axis], 1 if stacked else shape[axis])
-        elif found != shape:
+            counts[name] = (array_shape[axis], 1 if stacked else shape[axis])
+        elif array_shape != shape:
             forms = f"{list(shape)} with any number of examples on one axis, or any number of such"
-            problems.append(f"wrong shape: {name} must be {forms}, found {list(found)}")
+            problems.append(f"wrong shape: {name} must be {forms}, found {list(array_shape)}")
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} has {count}" for name, (count, _) in counts.items())
         problems.append(f"expected the same number of examples in all arrays: {listed}")
@@ -109,19 +109,19 @@ def layout_of(source: str, wanted: Shapes, outputs: Shapes, given: Shapes) -> La
     return Layout(axes, places, count, size, stacked and bool(counts))
 
 
-def _axis(shape: tuple[int, ...], found: tuple[int, ...], stacked: bool) -> int | None:
+def _axis(shape: tuple[int, ...], array_shape: tuple[int, ...], stacked: bool) -> int | None:
     if stacked:
-        return 0 if found[1:] == shape and len(found) == len(shape) + 1 else None
-    if len(shape) != len(found):
+        return 0 if array_shape[1:] == shape and len(array_shape) == len(shape) + 1 else None
+    if len(shape) != len(array_shape):
         return None
-    others = [axis for axis, (size, there) in enumerate(zip(shape, found, strict=True)) if size != there]
+    others = [axis for axis, (size, actual) in enumerate(zip(shape, array_shape, strict=True)) if size != actual]
     return others[0] if len(others) == 1 else None
 
 
 def _output_axis(shape: tuple[int, ...], size: int, stacked: bool) -> int | None:
     if stacked:
         return 0
-    places = [axis for axis, found in enumerate(shape) if found == size]
+    places = [axis for axis, axis_size in enumerate(shape) if axis_size == size]
     return places[0] if len(places) == 1 else None
 
 
@@ -153,10 +153,10 @@ def _join(parts: Sequence[Path], layout: Layout, path: Path) -> None:
                     most = tuple(None if at == axis else size for at, size in enumerate(array.shape))
                     empty = tuple(0 if at == axis else size for at, size in enumerate(array.shape))
                     file.create_dataset(name, empty, array.dtype, maxshape=most, chunks=True)
-                made = file[name]
-                start = made.shape[axis]
-                made.resize(start + array.shape[axis], axis)
-                made[(slice(None),) * axis + (slice(start, None),)] = array
+                dataset = file[name]
+                start = dataset.shape[axis]
+                dataset.resize(start + array.shape[axis], axis)
+                dataset[(slice(None),) * axis + (slice(start, None),)] = array
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ _OPEN: dict[NetUse, OpenNet] = {}  # of this process: a net is loaded once, and 
 
 def run_part(part: Part) -> None:
     """Runs the batches of a part, and writes what came out: all of it, or nothing. Raises as one pass does."""
-    found: dict[str, list[Array]] = {}
+    outputs: dict[str, list[Array]] = {}
     arrays = _arrays(part.source)
     net = _OPEN.get(part.use) or _OPEN.setdefault(part.use, part.use.open())
     for batch in range(part.first, part.end):
@@ -201,8 +201,8 @@ def run_part(part: Part) -> None:
             for name, axis in part.layout.inputs.items()
         }
         for name, array in net.run(fed).items():
-            found.setdefault(name, []).append(part.layout.kept(name, array, stop - start))
-    joined = {name: np.concatenate(pieces, part.layout.outputs[name] or 0) for name, pieces in found.items()}
+            outputs.setdefault(name, []).append(part.layout.kept(name, array, stop - start))
+    joined = {name: np.concatenate(pieces, part.layout.outputs[name] or 0) for name, pieces in outputs.items()}
     _close_at_the_end()
     path = Path(part.to)
     write_files(path.parent, {path.name: npz_bytes(joined)})

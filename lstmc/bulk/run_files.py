@@ -17,7 +17,7 @@ from lstmc.bulk.batches import SUFFIXES, Layout, NetUse, Part, close_nets, hdf5,
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
 from lstmc.files.output import held, write_files
-from lstmc.process.pool import Ended, Here, pool
+from lstmc.process.pool import Ended, SerialPool, pool
 from lstmc.process.status import doing
 
 PART_BYTES = 32 << 20  # of a part's inputs and outputs, about
@@ -108,13 +108,13 @@ def run_bulk(
             job = _job(use, path, target, layout, _batch_bytes(inputs, outputs))
             stack.enter_context(_held(job))
             jobs.append(job)
-        there: Workers = (
-            Here() if scheduler is None and workers is None else stack.enter_context(pool(scheduler, workers))
+        pool_of_workers: Workers = (
+            SerialPool() if scheduler is None and workers is None else stack.enter_context(pool(scheduler, workers))
         )
-        yield from _run(jobs, there, several, stop)
+        yield from _run(jobs, pool_of_workers, several, stop)
 
 
-def _run(jobs: list[_Job], there: Workers, several: bool, stop: Callable[[], bool]) -> Iterator[Finished]:
+def _run(jobs: list[_Job], workers: Workers, several: bool, stop: Callable[[], bool]) -> Iterator[Finished]:
     left = {job.to: {part.to for part in job.left()} for job in jobs}
     parts = {part.to: (job, part) for job in jobs for part in job.left()}
     queue, tries, failed = list(parts), dict.fromkeys(parts, 0), set[Path]()
@@ -122,11 +122,11 @@ def _run(jobs: list[_Job], there: Workers, several: bool, stop: Callable[[], boo
         if not left[job.to]:
             yield _joined(job)
     total = len(parts)
-    while (queue or there.waiting) and not stop():
-        while queue and there.waiting < AHEAD * there.workers:
+    while (queue or workers.waiting) and not stop():
+        while queue and workers.waiting < AHEAD * workers.workers:
             name = queue.pop(0)
-            there.submit(run_part, parts[name][1], name)
-        for ended in there.ended(LOOK_SECONDS):
+            workers.submit(run_part, parts[name][1], name)
+        for ended in workers.ended(LOOK_SECONDS):
             job, _ = parts[ended.name]
             tries[ended.name] += 1
             if ended.problem and isinstance(ended.error, LstmcError):  # it would come again
@@ -220,11 +220,11 @@ def _named(to: Path) -> Path:
 
 def _files(source: Path, to: Path) -> list[tuple[Path, Path]]:
     """The files of a folder, each with the file that its outputs go into."""
-    found = sorted(path for path in source.iterdir() if path.suffix in READ and not path.name.startswith("."))
-    if not found:
+    sources = sorted(path for path in source.iterdir() if path.suffix in READ and not path.name.startswith("."))
+    if not sources:
         raise DataError(f"{source}: expected files that end in {', '.join(READ)}, found none")
     targets: dict[Path, Path] = {}
-    for path in found:
+    for path in sources:
         target = to / f"{path.stem}{SUFFIXES[0]}"
         if target in targets:
             raise DataError(f"{targets[target]} and {path} would both be written as {target}: give one another name")

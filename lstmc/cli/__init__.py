@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from lstmc.cli.commands import Command, Group, speaking
-from lstmc.cli.console import error_text, said, standard_output, unknown_option
+from lstmc.cli.console import error_text, output, standard_output, unknown_option
 from lstmc.errors import LstmcError
 from lstmc.text import plain
 from lstmc.version import __version__
@@ -86,14 +86,14 @@ class Commands(Mapping[str, Any]):
 @cache
 def _command(name: str) -> Any:
     entry = COMMANDS[name]
-    found = getattr(import_module(f"lstmc.cli.{entry.module}"), entry.function)
-    if isinstance(found, typer.Typer):
-        found.rich_markup_mode = "markdown"
-        command: Any = typer.main.get_group(found)
+    function = getattr(import_module(f"lstmc.cli.{entry.module}"), entry.function)
+    if isinstance(function, typer.Typer):
+        function.rich_markup_mode = "markdown"
+        command: Any = typer.main.get_group(function)
         command.name = name
     else:
         alone = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-        alone.command(name, cls=Command)(speaking(found, entry.tables, entry.waits))
+        alone.command(name, cls=Command)(speaking(function, entry.tables, entry.waits))
         command = typer.main.get_command(alone)
     command.rich_help_panel, command.hidden = entry.panel, not entry.panel
     return command
@@ -122,8 +122,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"lstmc {__version__}")
         raise typer.Exit
 
@@ -146,22 +146,22 @@ def main() -> None:
     try:
         with standard_output():
             code = app(prog_name="lstmc", standalone_mode=False)
-            said.end()
+            output.end()
             raise SystemExit(code)
     except LstmcError as error:
-        text = error_text(error, said.verbose)
-        said.forget()
+        text = error_text(error, output.verbose)
+        output.forget()
         print(text, file=sys.stderr)
         raise SystemExit(2) from None
     except _WrongUse as error:
-        said.forget()
+        output.forget()
         unknown = getattr(error, "option_name", "")
         if unknown and hasattr(error, "possibilities"):
             names = [name for param in error.ctx.command.get_params(error.ctx) for name in param.opts]
             error.possibilities, error.message = (), error.message + unknown_option(unknown, names, error.ctx.info_name)
-        told = io.StringIO()
-        error.show(told)
-        print(plain(told.getvalue()), end="", file=sys.stderr)
+        message = io.StringIO()
+        error.show(message)
+        print(plain(message.getvalue()), end="", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
 
 

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
-from lstmc.cli.console import Form, err, out, said
+from lstmc.cli.console import Form, err, out, output
 from lstmc.cli.progress import working
 
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit code has the result.")]
@@ -39,7 +39,7 @@ def speaking(command: Callable[..., None], tables: bool = True, waits: bool = Tr
     @functools.wraps(command)
     def spoken(**values: Any) -> None:
         form = Form.JSON if values.get("json") else Form.QUIET if values["quiet"] else Form.TEXT
-        said.begin(form, values["verbose"])
+        output.begin(form, values["verbose"])
         with working(err, out) if waits else nullcontext():
             command(**{p.name: _value(p.name, p.annotation, values) for p in own.parameters.values()})
 
@@ -133,12 +133,12 @@ class Command(_Flags, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words of the command line, old options replaced by new ones."""
-        known = {name for param in self.get_params(ctx) for name in param.opts}
+        options = {name for param in self.get_params(ctx) for name in param.opts}
         words = []
         for i, word in enumerate(args):
             option, equals, value = word.partition("=")
             new = OLD_OPTIONS.get(option)
-            if new is None or option in known or new not in known or "--" in args[:i]:
+            if new is None or option in options or new not in options or "--" in args[:i]:
                 words.append(word)
                 continue
             print(f"{option} is now {new}", file=sys.stderr)

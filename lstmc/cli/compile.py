@@ -10,7 +10,7 @@ import typer
 
 from lstmc.api import Net, compile_model, training_files, why_not_trained
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
-from lstmc.cli.console import out, said, table
+from lstmc.cli.console import out, output, table
 from lstmc.cli.options import ADVANCED, BatchOption, SolverOption
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
@@ -115,43 +115,43 @@ def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:
 
 def print_passes(net: Net) -> None:
     """What each pass left, the rules that it used, and how long it took."""
-    made = table("passes", "pass", "nodes", "ms", "rules used", key="passes", texts={"ms": ".1f"})
+    rows = table("passes", "pass", "nodes", "ms", "rules used", key="passes", texts={"ms": ".1f"})
     for name, snapshot in zip(net.passes, net.compiled.history[1:], strict=True):
         rules = [rule if times == 1 else f"{rule} x {times}" for rule, times in snapshot.counts.items()]
-        made.add_row(name, node_count(snapshot.graph), snapshot.seconds * 1e3, rules)
-    if said.verbose:
-        out.print(made)
+        rows.add_row(name, node_count(snapshot.graph), snapshot.seconds * 1e3, rules)
+    if output.verbose:
+        out.print(rows)
 
 
 def print_tuning(tuning: Tuning) -> None:
     """What was measured of each form."""
     out.print("forms, as measured before" if tuning.remembered else "forms, measured now")
-    made = table("", "form", "ms", key="forms", texts={"ms": ".3f"})
+    rows = table("", "form", "ms", key="forms", texts={"ms": ".3f"})
     for form, seconds in tuning.seconds.items():
-        made.add_row(form, seconds * 1e3)
-    out.print(made)
+        rows.add_row(form, seconds * 1e3)
+    out.print(rows)
 
 
 def _print_summary(net: Net) -> None:
     count = sum(array.size for array in net.weights.values())
-    said.fact("layers", net.artifact.layers)
-    said.fact("parameters", len(net.weights))
-    said.fact("weights", count)
+    output.fact("layers", net.artifact.layers)
+    output.fact("parameters", len(net.weights))
+    output.fact("weights", count)
     out.print(f"\n{net.artifact.layers} layers, {len(net.weights)} parameters, {count:,} weights\n")
     out.print(_blobs("feed", net.artifact.inputs, net.compiled.expanded))
     out.print(_blobs("read", net.artifact.outputs, net.compiled.expanded))
-    said.fact("notes", list(net.artifact.notes))
+    output.fact("notes", list(net.artifact.notes))
     for note in net.artifact.notes:
         out.print(note, markup=False, soft_wrap=True)
 
 
 def _blobs(title: str, names: dict[str, str], graph: Graph) -> object:
-    wanted = {blob: blob.partition(" ... ")[0] for blob in names.values()}
+    first_blobs = {blob: blob.partition(" ... ")[0] for blob in names.values()}
     refs = {output.name: output.ref for output in graph.outputs}  # where a net calls them so
-    asked = set(wanted.values())  # of millions of names
-    refs |= {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names) if name in asked}
-    made = table(title, "name", "blob", "shape", key=title)
+    blobs = set(first_blobs.values())  # of millions of names
+    refs |= {name: Ref(node.name, i) for node in graph for i, name in enumerate(node.names) if name in blobs}
+    rows = table(title, "name", "blob", "shape", key=title)
     for name, blob in names.items():
-        first = refs.get(wanted[blob])
-        made.add_row(name, blob, "" if first is None else shape_text(graph.type(first).shape))
-    return made
+        first = refs.get(first_blobs[blob])
+        rows.add_row(name, blob, "" if first is None else shape_text(graph.type(first).shape))
+    return rows

@@ -31,7 +31,7 @@ UNLIMITED = 1_000_000  # what is no terminal gets lines of any length
 _PADDING = re.compile(r"[ \t]+$", re.MULTILINE)  # of the last column of a table
 
 
-class _Written(io.TextIOBase):
+class _StandardOutput(io.TextIOBase):
     """Standard output as it is, but that a failure to write there ends nothing: files are what work is done for.
 
     ``failed`` is why what was printed is not there; when nobody reads it any more (``| head``), that is no failure.
@@ -86,18 +86,18 @@ def standard_output() -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    written = _Written(sys.stdout)
-    sys.stdout = written
+    stream_out = _StandardOutput(sys.stdout)
+    sys.stdout = stream_out
     ended: SystemExit | None = None
     try:
         yield
     except SystemExit as end:  # as every command ends
         ended = end
     finally:
-        written.flush()
-        sys.stdout = written._stream
-    if written.failed is not None and (ended is None or not ended.code):
-        raise OutputError(f"cannot write to standard output: {written.failed}")
+        stream_out.flush()
+        sys.stdout = stream_out._stream
+    if stream_out.failed is not None and (ended is None or not ended.code):
+        raise OutputError(f"cannot write to standard output: {stream_out.failed}")
     if ended is not None:
         raise ended
 
@@ -158,7 +158,7 @@ class Form(Enum):
     JSON = "json"
 
 
-class Said:
+class Output:
     """What the command that runs has to say. As JSON it is one object, which is printed when the command has ended:
     its tables by their keys, each a list of rows, and what was told besides."""
 
@@ -179,10 +179,10 @@ class Said:
     def end(self) -> None:
         """Print the JSON object, if that is the form."""
         if self.form is Form.JSON:
-            found: dict[str, object] = {}
+            tables: dict[str, object] = {}
             for table in self.tables:
-                found.setdefault(table.key, []).extend(table.objects())  # type: ignore[attr-defined]
-            print(json.dumps(found | self.facts, indent=1, default=str))
+                tables.setdefault(table.key, []).extend(table.objects())  # type: ignore[attr-defined]
+            print(json.dumps(tables | self.facts, indent=1, default=str))
         self.forget()
 
     def forget(self) -> None:
@@ -192,7 +192,7 @@ class Said:
 
 def renamed(old: str, new: str) -> None:
     """Say on standard error that a command has a new name; not with --quiet."""
-    if said.form is not Form.QUIET:
+    if output.form is not Form.QUIET:
         err.print(f"`lstmc {old}` is now `lstmc {new}`", markup=False, soft_wrap=True)
 
 
@@ -219,7 +219,7 @@ class Rows:
         return [dict(zip(names, row, strict=True)) for row in self._rows]
 
     def __rich__(self) -> Table:
-        made = Table(
+        rich_table = Table(
             title=escape(plain(self.title)) or None,
             title_justify="left",
             title_style="bold",
@@ -229,10 +229,10 @@ class Rows:
         )
         for i, column in enumerate(self.columns):
             numbers = bool(self._rows) and all(isinstance(row[i], int | float) for row in self._rows)
-            made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+            rich_table.add_column(column, justify="right" if numbers else "left", overflow="fold")
         for row in self._rows:
-            made.add_row(*(self._text(column, value) for column, value in zip(self.columns, row, strict=True)))
-        return made
+            rich_table.add_row(*(self._text(column, value) for column, value in zip(self.columns, row, strict=True)))
+        return rich_table
 
     def _text(self, column: str, value: Cell) -> Text:
         if isinstance(value, str):
@@ -246,7 +246,7 @@ class Rows:
 
 Styles = Mapping[str, str]  # of cells, by their texts
 PLAIN: Styles = MappingProxyType({})
-said = Said()
+output = Output()
 
 
 def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN, styles: Styles = PLAIN) -> Rows:
@@ -255,9 +255,9 @@ def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN,
     ``key`` is its name in the JSON object, ``texts`` how the numbers of a column are written, ``styles`` the look of
     cells by their texts.
     """
-    made = Rows(key, title, columns, texts, styles)
-    said.tables.append(made)
-    return made
+    rows = Rows(key, title, columns, texts, styles)
+    output.tables.append(rows)
+    return rows
 
 
 MENDS: Mapping[Mend, str] = {
@@ -292,7 +292,7 @@ SET = (
 )
 
 
-def unknown_option(unknown: str, known: Iterable[str], command: str) -> str:
+def unknown_option(unknown: str, options: Iterable[str], command: str) -> str:
     """Return what an error says of an option that the command does not have: the option meant, or what to do."""
     name = unknown.lstrip("-").replace("_", "-")
     if name == "set":
@@ -300,7 +300,7 @@ def unknown_option(unknown: str, known: Iterable[str], command: str) -> str:
     training = command in ("train", "sweep")
     if training and name in ELSEWHERE:
         return f"\nWrite {ELSEWHERE[name]}."
-    near = did_you_mean(name, [one.lstrip("-") for one in known]).replace("mean ", "mean --")
+    near = did_you_mean(name, [one.lstrip("-") for one in options]).replace("mean ", "mean --")
     if near or not training:
         return near
     return f"\nWrite --solver {name.replace('-', '_')}=VALUE for a setting of the solver, -D NAME=INT for a size."

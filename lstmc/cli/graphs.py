@@ -56,7 +56,7 @@ def draw_command(
     phase = graph.phase.phase if graph.phase else "all" if rolled else "deploy"
     source = model.source()
     options = compile_options(target, model.sizes, backend=backend, step=graph.step, form=graph.form, phase=phase)
-    drawing = Drawing.of(model_graph(source, options, after), steps)
+    drawing = Drawing.from_graph(model_graph(source, options, after), steps)
     path = drawing.save(to)
     boxes, arrows = len(drawing.picture.boxes), len(drawing.picture.arrows)
     out.print(f"{path}: {boxes} boxes, {arrows} arrows", markup=False, soft_wrap=True)

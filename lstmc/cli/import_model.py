@@ -181,28 +181,28 @@ def convert_command(
         raise typer.Exit(1)
 
 
-def parse_shapes(given: list[str] | None) -> dict[str, tuple[int, ...]]:
+def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
     """``["x=1,576"]`` as shapes by name."""
-    found = {}
-    for text in given or ():
+    shapes = {}
+    for text in texts or ():
         name, _, sizes = text.rpartition("=")
         shape = tuple(whole(size) or 0 for size in sizes.split(","))
         if not name or min(shape) < 1:
             raise SourceError(f"--shape takes NAME=SIZES, as in --shape x=1,576, found {text!r}")
-        found[name] = shape
-    return found
+        shapes[name] = shape
+    return shapes
 
 
-def parse_values(given: list[str] | None) -> dict[str, Array]:
+def parse_values(texts: list[str] | None) -> dict[str, Array]:
     """``["sr=16000"]`` as constants by name."""
-    found = {}
-    for text in given or ():
-        name, _, written = text.rpartition("=")
-        value = number(written)
+    values = {}
+    for text in texts or ():
+        name, _, number_text = text.rpartition("=")
+        value = number(number_text)
         if not name or value is None:
             raise SourceError(f"--constant takes NAME=NUMBER, as in --constant sr=16000, found {text!r}")
-        found[name] = np.asarray(int(value) if value.is_integer() else value)
-    return found
+        values[name] = np.asarray(int(value) if value.is_integer() else value)
+    return values
 
 
 def named_sizes(model: ImportedModel) -> list[str]:
@@ -217,9 +217,9 @@ def report(model: ImportedModel, paths: list[Path]) -> None:
     for path in paths:
         wrote.add_row(str(path), path.stat().st_size)
     out.print(wrote)
-    made = table("", "parameter", "shape", "made of", key="parameters")
+    parameters = table("", "parameter", "shape", "made of", key="parameters")
     for name, weight in model.net.params.items():
-        made.add_row(name, shape_text(weight.shape), weight.recipe)
-    out.print(made)
+        parameters.add_row(name, shape_text(weight.shape), weight.recipe)
+    out.print(parameters)
     for note in model.net.notes:
         out.print(f"\n{note}")

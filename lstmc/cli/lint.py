@@ -11,7 +11,7 @@ import typer
 
 from lstmc.api import SavedNet, load
 from lstmc.backend import LintReport
-from lstmc.cli.console import out, said, table
+from lstmc.cli.console import out, output, table
 from lstmc.cli.options import TargetOption, WriterOption
 from lstmc.errors import BackendError
 
@@ -49,11 +49,11 @@ def lint_command(
         _lint_all(net)
         return
     name, report = net.lint(target)
-    said.fact("target", name)
-    said.fact("layers", report.layers)
-    said.fact("findings", [asdict(violation) for violation in report.violations])
-    said.fact("not_checked", list(report.unknown))
-    said.fact("warnings", [asdict(warning) for warning in report.warnings])
+    output.fact("target", name)
+    output.fact("layers", report.layers)
+    output.fact("findings", [asdict(violation) for violation in report.violations])
+    output.fact("not_checked", list(report.unknown))
+    output.fact("warnings", [asdict(warning) for warning in report.warnings])
     out.print(report_text(file.name, name, report), markup=False, soft_wrap=True, end="")
     if report.violations:
         raise typer.Exit(1)
@@ -61,17 +61,17 @@ def lint_command(
 
 def _lint_all(net: SavedNet) -> None:
     """A line for each target: whether it takes the net, and the reasons against it, the most frequent first."""
-    made = table(f"{net.path.name} against every target", "target", "findings", "what stops it", key="targets")
-    taken = False
+    rows = table(f"{net.path.name} against every target", "target", "findings", "what stops it", key="targets")
+    accepted = False
     for name in net.backend.targets:
         _, report = net.lint(name)
         reasons = Counter(f"{violation.type}: {violation.reason}" for violation in report.violations)
-        taken = taken or not reasons
+        accepted = accepted or not reasons
         unknown = [f"not checked, as shapes could not be found: {len(report.unknown)} layers"] if report.unknown else []
-        told = [reason for reason, _ in reasons.most_common()]
-        made.add_row(name, len(report.violations), [*told, *unknown, *map(str, report.warnings)])
-    out.print(made)
-    if not taken:
+        listed = [reason for reason, _ in reasons.most_common()]
+        rows.add_row(name, len(report.violations), [*listed, *unknown, *map(str, report.warnings)])
+    out.print(rows)
+    if not accepted:
         raise typer.Exit(1)
 
 
@@ -92,6 +92,6 @@ def report_text(file: str, target: str, report: LintReport) -> str:
         more = f", and {len(warning.layers) - 1} more" if len(warning.layers) > 1 else ""
         lines += [str(warning), f"    documented in: {warning.source}", f"    {warning.layers[0]}{more}"]
     counts = [(len(report.violations), "finding"), (len(report.warnings), "warning")]
-    found = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count) or "clean"
-    lines.append(f"{file}: {report.layers} layers, target {target}: {found}")
+    summary = ", ".join(f"{count} {what}{'s' if count > 1 else ''}" for count, what in counts if count) or "clean"
+    lines.append(f"{file}: {report.layers} layers, target {target}: {summary}")
     return "\n".join(lines) + "\n"

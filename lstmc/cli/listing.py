@@ -14,7 +14,7 @@ from rich.text import Text
 import lstmc
 from lstmc.api.installed import findings
 from lstmc.backend import Finding
-from lstmc.cli.console import Form, out, renamed, said, table
+from lstmc.cli.console import Form, out, output, renamed, table
 from lstmc.cli.options import BackendOption, SizesOption, complete_cells, parse_sizes
 from lstmc.errors import DslError, PluginError
 from lstmc.plugins import CELLS, entry_of, group_of, library_names, offered, the_one
@@ -47,14 +47,14 @@ def cells_command(
     if names and names[0] == "show":  # a command of its own in lstmc 0.1
         renamed("cells show", "cells NAME")
         names = names[1:]
-    given = parse_sizes(sizes or [])
-    if given:
-        lstmc.api.check_sizes(given)
-    if said.form is Form.JSON or said.verbose or (given and not names):
-        _print_costs(names or library_names(), given, backend)
+    parsed_sizes = parse_sizes(sizes or [])
+    if parsed_sizes:
+        lstmc.api.check_sizes(parsed_sizes)
+    if output.form is Form.JSON or output.verbose or (parsed_sizes and not names):
+        _print_costs(names or library_names(), parsed_sizes, backend)
     elif names:
         for name in names:
-            typer.echo(lstmc.api.library_cell(name, given, backend).text)
+            typer.echo(lstmc.api.library_cell(name, parsed_sizes, backend).text)
     else:
         _print_names()
 
@@ -81,7 +81,7 @@ def _summary(name: str) -> str:
 
 def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | None) -> None:
     """Print the cells with their costs, a table for each group."""
-    made, last, refused = None, None, dict[str, str]()
+    rows, last, refused = None, None, dict[str, str]()
     for name in names:
         try:
             cell = lstmc.api.library_cell(name, sizes, backend)
@@ -93,18 +93,18 @@ def _print_costs(names: Iterable[str], sizes: dict[str, int], backend: str | Non
             out.print(f"{name}: {error.message}", markup=False, style="red", soft_wrap=True)
             refused[name] = error.message
             continue
-        if made is None or cell.group != last:
-            if made is not None:
-                out.print(made)
-            made, last = (
+        if rows is None or cell.group != last:
+            if rows is not None:
+                out.print(rows)
+            rows, last = (
                 table(cell.group, "name", "parameters", "FLOPs", "what it is", "dimensions", "not for", key="cells"),
                 cell.group,
             )
         summary = cell.summary.replace("``", "")
-        made.add_row(name, cell.parameters, cell.flops, summary, list(cell.sizes), list(cell.not_for))
-    if made is not None:
-        out.print(made)
-    said.fact("refused", refused)
+        rows.add_row(name, cell.parameters, cell.flops, summary, list(cell.sizes), list(cell.not_for))
+    if rows is not None:
+        out.print(rows)
+    output.fact("refused", refused)
 
 
 def backends_command() -> None:
@@ -135,10 +135,10 @@ def targets_command() -> None:
 
 
 def _print_targets(key: str) -> None:
-    made = table("", "backend", "target", "for", key=key)
+    rows = table("", "backend", "target", "for", key=key)
     for target in lstmc.api.targets():
-        made.add_row(target.backend, target.name, target.purpose or target.fault)
-    out.print(made)
+        rows.add_row(target.backend, target.name, target.purpose or target.fault)
+    out.print(rows)
     added = table("passes of packages", "pass", "where", "what it does", key="passes")
     for name in offered("lstmc.passes"):
         try:
@@ -168,24 +168,24 @@ def doctor_command() -> None:
     lstmc doctor -v
     ```
     """
-    found = list(findings())
+    listed = list(findings())
     rows = table("", "", "component", "status", "fix", key="findings")
-    for finding in found:
+    for finding in listed:
         rows.add_row(_state(finding), finding.subject, finding.detail, finding.fix)
     shared: dict[tuple[str, str], list[Finding]] = {}
-    for finding in found:
-        alone = said.verbose or finding.fix or not finding.group
+    for finding in listed:
+        alone = output.verbose or finding.fix or not finding.group
         shared.setdefault((_state(finding), "" if alone else finding.group), []).append(finding)
-    for finding in found:
+    for finding in listed:
         state = _state(finding)
         group = shared.get((state, finding.group)) if finding.group else None
         if group is None or finding not in group:
             _print(state, f"{finding.subject}: {finding.detail}", finding.fix)
         elif finding is group[0]:
             _print(state, _together(finding.group, group), "")
-    if not said.verbose:
+    if not output.verbose:
         out.print("lstmc doctor -v has a line for each, with the commands that install them", style="dim")
-    if any(_state(finding) == "missing" for finding in found):
+    if any(_state(finding) == "missing" for finding in listed):
         raise typer.Exit(1)
 
 

@@ -49,9 +49,9 @@ def start_files(kind: str, name: str, folder: Path) -> dict[str, bytes]:
         path.format(name=name): jinja.get_template(template).render(name=name).encode()
         for path, template in STARTS[kind].items()
     }
-    there = [str(folder / path) for path in files if os.path.exists(folder / path)]
-    if there:
-        raise StartError(f"{', '.join(there)}: exists already, and no file is overwritten")
+    existing = [str(folder / path) for path in files if os.path.exists(folder / path)]
+    if existing:
+        raise StartError(f"{', '.join(existing)}: exists already, and no file is overwritten")
     return files
 
 
@@ -80,7 +80,7 @@ def new_command(
     place = folder or (Path(name) if kind == "plugin" else Path())
     wrote = table("wrote", "file", "bytes", key="files")
     for path, content in start_files(kind, name, place).items():
-        written = write_files((place / path).parent, {Path(path).name: content})[0]
-        wrote.add_row(str(written), len(content))
+        written_path = write_files((place / path).parent, {Path(path).name: content})[0]
+        wrote.add_row(str(written_path), len(content))
     out.print(wrote)
     out.print(f"its tests: pip install pytest; python -m pytest {place}", markup=False, soft_wrap=True)

@@ -37,8 +37,8 @@ def complete_backends(incomplete: str) -> Iterator[str]:
 def complete_targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
     """For ``--target``: those of the backend that was typed before it, each with what it is for."""
     with suppress(LstmcError):
-        told = _backend(context).targets
-        yield from ((name, one_line(told[name])) for name in _beginning(told, incomplete))
+        purposes = _backend(context).targets
+        yield from ((name, one_line(purposes[name])) for name in _beginning(purposes, incomplete))
 
 
 def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
@@ -75,25 +75,25 @@ def _beginning(names: Iterable[str], incomplete: str) -> Iterator[str]:
 Number = TypeVar("Number", int, float)
 
 
-def parse_sizes(given: list[str]) -> dict[str, int]:
+def parse_sizes(texts: list[str]) -> dict[str, int]:
     """``["T=3", "N=10"]`` as sizes by name. Raises :class:`DimError` for anything else, and more than 19 digits."""
     sizes: dict[str, int] = {}
-    for text in given:
-        written, equals, given_size = text.partition("=")
-        name = lstmc.text.identifier(written)
-        size = lstmc.text.whole(given_size) if equals and name.isidentifier() else None
+    for text in texts:
+        dim, equals, size_text = text.partition("=")
+        name = lstmc.text.identifier(dim)
+        size = lstmc.text.whole(size_text) if equals and name.isidentifier() else None
         if size is None:
             raise DimError(f"-D takes NAME=INT, as in -D T=3, found {text!r}")
         if name in sizes and sizes[name] != size:
-            raise DimError(f"-D {name} is given twice: as {sizes[name]} and as {given_size}")
+            raise DimError(f"-D {name} is given twice: as {sizes[name]} and as {size_text}")
         sizes[name] = size
     return sizes
 
 
-def parse_options(given: list[str]) -> dict[str, str]:
+def parse_options(texts: list[str]) -> dict[str, str]:
     """``["cell=gru"]`` as texts by name. Raises :class:`ModelFileError` for anything else."""
     options: dict[str, str] = {}
-    for text in given:
+    for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier() or not value:
             raise ModelFileError(f"--set takes NAME=VALUE, as in --set cell=gru, found {text!r}")
@@ -103,21 +103,21 @@ def parse_options(given: list[str]) -> dict[str, str]:
     return options
 
 
-def whole_from_0(given: object) -> int:
+def whole_from_0(text: object) -> int:
     """Return the value of an option that counts. Raises :class:`typer.BadParameter`."""
-    return _at_least_0(lstmc.text.whole, "an integer", given)
+    return _at_least_0(lstmc.text.whole, "an integer", text)
 
 
-def number_from_0(given: object) -> float:
+def number_from_0(text: object) -> float:
     """Return the value of an option that measures. Raises :class:`typer.BadParameter`."""
-    return _at_least_0(lstmc.text.number, "a number", given)
+    return _at_least_0(lstmc.text.number, "a number", text)
 
 
-def _at_least_0(read: Callable[[str], Number | None], kind: str, given: object) -> Number:
-    found = read(str(given))
-    if found is None or found < 0:
-        raise typer.BadParameter(f"expected {kind} from 0 on, found {str(given)!r}")
-    return found
+def _at_least_0(read: Callable[[str], Number | None], kind: str, text: object) -> Number:
+    value = read(str(text))
+    if value is None or value < 0:
+        raise typer.BadParameter(f"expected {kind} from 0 on, found {str(text)!r}")
+    return value
 
 
 def chosen_backend(name: str | None, target: str | None, options: list[str] | None) -> Backend:
@@ -128,16 +128,16 @@ def chosen_backend(name: str | None, target: str | None, options: list[str] | No
     backend = lstmc.backend.backend_for(name, target)
     if not options:
         return backend
-    taking, given = lstmc.backend.require(backend, lstmc.backend.TakesOptions), dict[str, str]()
+    taking, values = lstmc.backend.require(backend, lstmc.backend.TakesOptions), dict[str, str]()
     for text in options:
         key, equals, value = text.partition("=")
         if not equals or key not in taking.options:
-            known, near = ", ".join(taking.options), did_you_mean(key, taking.options)
+            listed, near = ", ".join(taking.options), did_you_mean(key, taking.options)
             raise BackendError(
-                f"-O takes NAME=VALUE, for backend {backend.name} with one of {known}, found {text!r}{near}"
+                f"-O takes NAME=VALUE, for backend {backend.name} with one of {listed}, found {text!r}{near}"
             )
-        given[key] = value
-    return taking.with_options(given)
+        values[key] = value
+    return taking.with_options(values)
 
 
 def named_model(file: str | None, cell: str | None) -> ModelSource:
@@ -145,9 +145,9 @@ def named_model(file: str | None, cell: str | None) -> ModelSource:
     if file is not None and cell is None:
         return lstmc.api.models.model_in(file)
     if cell is not None and file is None:
-        return lstmc.api.models.ModelSource.of(cell)
-    found = "neither" if file is None else "both"
-    raise ModelFileError(f"expected a model file, FILE or FILE:MODEL, or --cell NAME, found {found}")
+        return lstmc.api.models.ModelSource.from_model(cell)
+    count = "neither" if file is None else "both"
+    raise ModelFileError(f"expected a model file, FILE or FILE:MODEL, or --cell NAME, found {count}")
 
 
 def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) -> None:

@@ -32,7 +32,7 @@ class Interruption:
 
     signal: signal.Signals | None = None
 
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         return self.signal is not None
 
     @property
@@ -145,13 +145,13 @@ def working(console: Console, printer: Printer) -> Iterator[Working | None]:
     if not console.is_terminal or launched() > 1 or printer.quiet:
         yield None
         return
-    made = Working(console, printer, SECONDS)
-    made.start()
+    line = Working(console, printer, SECONDS)
+    line.start()
     try:
-        with listening(made.tell), printer.making_room(made.away):
-            yield made
+        with listening(line.tell), printer.making_room(line.away):
+            yield line
     finally:
-        made.close()
+        line.close()
 
 
 LINE_SECONDS = 10.0  # between two lines where there is no terminal
@@ -292,8 +292,8 @@ def shown(printer: Printer, console: Console) -> Iterator[Shown]:
         return bar if printer.is_terminal else Both(bar, Lines(printer, work))
 
     with working(console, printer) as before:
-        made = Shown(printer, display, before)
+        listener = Shown(printer, display, before)
         try:
-            yield made
+            yield listener
         finally:
-            made.close()
+            listener.close()

@@ -16,7 +16,7 @@ from lstmc.api import SavedNet, load, place, trained_weights
 from lstmc.bulk import SUFFIXES, NetUse, run_bulk
 from lstmc.cli.arguments import WorkerArguments
 from lstmc.cli.commands import Command, Group, speaking
-from lstmc.cli.console import out, renamed, said, table
+from lstmc.cli.console import out, output, renamed, table
 from lstmc.cli.options import (
     GpuOption,
     NetArgument,
@@ -82,8 +82,8 @@ def run_command(
     """
     loaded = load(net, weights=weights, backend=backend)
     if save_weights is not None:
-        found, absent = loaded.read_weights()
-        print_saved_weights(save_weights, found, absent)
+        parameters, absent = loaded.read_weights()
+        print_saved_weights(save_weights, parameters, absent)
     if inputs is None:
         if save_weights is None:
             raise DataError("expected the inputs, --inputs FILE, or a file for the parameters, --save-weights FILE.npz")
@@ -104,11 +104,11 @@ def run_command(
 def print_saved_weights(to: Path, weights: dict[str, Array], absent: Sequence[str]) -> None:
     """Write the parameters of a net into an .npz file, and print their names and shapes."""
     write_files(to.parent, {to.name: npz_bytes(weights)})
-    made = table(f"wrote {to}", "parameter", "shape", key="parameters")
+    rows = table(f"wrote {to}", "parameter", "shape", key="parameters")
     for name, array in weights.items():
-        made.add_row(name, shape_text(array.shape))
-    out.print(made)
-    said.fact("absent", list(absent))
+        rows.add_row(name, shape_text(array.shape))
+    out.print(rows)
+    output.fact("absent", list(absent))
     if absent:
         out.print(f"\nno step of this net uses {', '.join(absent)}: left out", markup=False, soft_wrap=True)
 
@@ -121,11 +121,11 @@ def _run_bulk(net: SavedNet, inputs: Path, to: Path | None, gpu: bool, workers: 
     files = table("", "inputs", "outputs", "examples", "problem", key="files")
     problems = False
     with interruptible() as interruption:
-        for each in run_bulk(use, inputs, to, **vars(workers), stop=interruption.asked):
+        for each in run_bulk(use, inputs, to, **vars(workers), stop=interruption.requested):
             files.add_row(str(each.source), str(each.to), each.examples, each.problem)
             problems = problems or bool(each.problem)
     out.print(files)
-    if interruption.asked():
+    if interruption.requested():
         out.print("stopped: run the same command again to continue")
         raise typer.Exit(interruption.exit_code)
     if problems:
@@ -133,11 +133,11 @@ def _run_bulk(net: SavedNet, inputs: Path, to: Path | None, gpu: bool, workers: 
 
 
 def _summary(arrays: dict[str, Array]) -> object:
-    made = table("", "output", "shape", "min", "mean", "max", key="outputs")
+    rows = table("", "output", "shape", "min", "mean", "max", key="outputs")
     for name, array in arrays.items():
         figures = (float(np.min(array)), float(np.mean(array)), float(np.max(array)))
-        made.add_row(name, shape_text(array.shape), *figures)
-    return made
+        rows.add_row(name, shape_text(array.shape), *figures)
+    return rows
 
 
 weights_app = typer.Typer(

@@ -20,7 +20,7 @@ from lstmc.cli.arguments import (
     WorkerArguments,
     training_options,
 )
-from lstmc.cli.console import Rows, Styles, out, said, table
+from lstmc.cli.console import Rows, Styles, out, output, table
 from lstmc.cli.options import (
     OverwriteOption,
     TensorboardOption,
@@ -148,12 +148,12 @@ def sweep_command(
             tensorboard=trial.tensorboard,
             overwrite=trial.overwrite,
             watch=watch,
-            stop=interruption.asked,
+            stop=interruption.requested,
         )
         result = sweep_model(
             file, data, Search(space, search.random, search.halving, goal), options, run, model_options
         )
-    out.print(listed(result.rows, said_of_it=True))
+    out.print(listed(result.rows, final=True))
     if groups := over_seeds(result.rows):
         out.print(summary(groups))
     if trial.overwrite and (folder / PREVIOUS).is_dir():
@@ -161,7 +161,7 @@ def sweep_command(
     for path in result.files:
         out.print(f"wrote {path}", markup=False, soft_wrap=True)
     if result.best is not None:
-        said.fact("best", str(result.best))
+        output.fact("best", str(result.best))
         out.print(f"the best: {result.best}", markup=False, soft_wrap=True)
     if result.stopped:
         out.print("stopped: run the same command again to continue")
@@ -170,29 +170,29 @@ def sweep_command(
         raise typer.Exit(1)
 
 
-def listed(rows: Sequence[Row], said_of_it: bool = False) -> Rows:
-    """The rows as a table; ``said_of_it``: it is what the command says in the end."""
+def listed(rows: Sequence[Row], final: bool = False) -> Rows:
+    """The rows as a table; ``final``: the command prints it at the end."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
     columns = (*varied, "state", "iteration", *scores, *COSTS, "reason")
-    made = table("", *columns, key="points", styles=STYLES) if said_of_it else Rows("points", "", columns, {}, STYLES)
+    rows_table = table("", *columns, key="points", styles=STYLES) if final else Rows("points", "", columns, {}, STYLES)
     for row in rows:
         values = [row.point.get(name, "") for name in varied]
-        found = [f"{row.scores[name]:.4g}" if name in row.scores else "" for name in scores]
+        figures = [f"{row.scores[name]:.4g}" if name in row.scores else "" for name in scores]
         costs = [f"{row.costs[name]:,.4g}" if name == "seconds" else f"{row.costs[name]:,.0f}" for name in row.costs]
-        made.add_row(*values, row.state, row.iteration, *found, *(costs or [""] * len(COSTS)), row.reason)
-    return made
+        rows_table.add_row(*values, row.state, row.iteration, *figures, *(costs or [""] * len(COSTS)), row.reason)
+    return rows_table
 
 
 def summary(groups: Sequence[OverSeeds]) -> Rows:
     """The means and standard deviations over seeds as a table."""
     varied, scores = list(groups[0].point), list(dict.fromkeys(name for group in groups for name in group.scores))
-    made = table("means and standard deviations over seeds", *varied, "runs", *scores, *COSTS, key="over_seeds")
+    rows_table = table("means and standard deviations over seeds", *varied, "runs", *scores, *COSTS, key="over_seeds")
     for group in groups:
-        found = ["{:.4g} ± {:.2g}".format(*group.scores[name]) if name in group.scores else "" for name in scores]
+        figures = ["{:.4g} ± {:.2g}".format(*group.scores[name]) if name in group.scores else "" for name in scores]
         costs = [f"{group.costs[name]:,.4g}" if name == "seconds" else f"{group.costs[name]:,.0f}" for name in COSTS]
-        made.add_row(*group.point.values(), group.runs, *found, *costs)
-    return made
+        rows_table.add_row(*group.point.values(), group.runs, *figures, *costs)
+    return rows_table
 
 
 @contextmanager
@@ -213,9 +213,9 @@ class _Lines:
 
     def __call__(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            told = (row.state, row.iteration)
-            if row.state in ("finished", "failed", "interrupted") and self._states.get(row.name) != told:
-                self._states[row.name] = told
+            progress = (row.state, row.iteration)
+            if row.state in ("finished", "failed", "interrupted") and self._states.get(row.name) != progress:
+                self._states[row.name] = progress
                 scores = "".join(f", {name} {score:.4g}" for name, score in row.scores.items())
                 why = f": {row.reason}" if row.reason else ""
                 text = f"{row.name}: {row.state} after {row.iteration} iterations{scores}{why}"

@@ -15,7 +15,7 @@ import typer
 from lstmc.api import RunOptions, train_model
 from lstmc.api.models import model_in
 from lstmc.cli.arguments import DeviceArguments, ExampleArguments, SettingsArguments, training_options
-from lstmc.cli.console import err, out, said, table
+from lstmc.cli.console import err, out, output, table
 from lstmc.cli.options import (
     ADVANCED,
     OverwriteOption,
@@ -103,7 +103,7 @@ def train_command(
             overwrite=run.overwrite,
             ranks=run.ranks,
             progress=lambda event: tell(event, listeners),
-            stop=interruption.asked,
+            stop=interruption.requested,
             command=command(),
         )
         model = model.with_options(model_options)
@@ -117,8 +117,8 @@ def train_command(
     for path in result.files:
         wrote.add_row(str(path), path.stat().st_size)
     out.print(wrote)
-    said.fact("ended", result.ended)
-    said.fact("iteration", result.iteration)
+    output.fact("ended", result.ended)
+    output.fact("iteration", result.iteration)
     if result.ended == "stopped":
         out.print(f"stopped after {result.iteration} iterations, with the snapshot {result.snapshot}", markup=False)
         out.print(f"resume with: {command('--resume')}", markup=False, soft_wrap=True)

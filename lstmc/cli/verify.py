@@ -11,7 +11,7 @@ from lstmc.api import Verification, compile_model, widest_phase
 from lstmc.backend import Backend, HasReaders, require
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.compile import print_tuning
-from lstmc.cli.console import out, said, table
+from lstmc.cli.console import out, output, table
 from lstmc.cli.options import ADVANCED, PlacesOption
 from lstmc.errors import BackendError
 from lstmc.verification.differential import Report
@@ -70,31 +70,31 @@ def verify_command(
 
 def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
     """Return the target that nets for these runtimes are compiled for; None if they have none of their own."""
-    known = backend.readers if isinstance(backend, HasReaders) else ()
-    targets = {name: require(backend, HasReaders).reader(name).target for name in runtimes if name in known}
+    readers = backend.readers if isinstance(backend, HasReaders) else ()
+    targets = {name: require(backend, HasReaders).reader(name).target for name in runtimes if name in readers}
     if len(set(targets.values())) > 1:
         each = ", ".join(f"{target} for {name}" for name, target in targets.items())
         raise BackendError(f"these runtimes have targets of their own ({each}): choose one with --target")
     return next(iter(targets.values()), None)
 
 
-def print_verification(found: Verification) -> None:
+def print_verification(verification: Verification) -> None:
     """What was compared in each place, and why it was not in others."""
-    said.fact("not_run", dict(found.not_run))
-    for name, reason in found.not_run.items():
-        if name in found.no_hardware and not said.verbose:
+    output.fact("not_run", dict(verification.not_run))
+    for name, reason in verification.not_run.items():
+        if name in verification.no_hardware and not output.verbose:
             continue
         out.print(f"{name}: not run: {reason.splitlines()[0]}", markup=False, soft_wrap=True)
-    for report in found.reports:
+    for report in verification.reports:
         print_report(report)
-    said.fact("remarks", list(found.remarks))
-    for remark in found.remarks:
+    output.fact("remarks", list(verification.remarks))
+    for remark in verification.remarks:
         out.print(remark, markup=False, soft_wrap=True)
 
 
 def print_report(report: Report, against: str = "the float64 interpreter") -> None:
     """One line for a place where all agrees; every difference with ``-v`` and where one is off."""
-    made = table(
+    rows = table(
         f"on {report.place}, against {against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),
         key=report.executor,
@@ -102,7 +102,7 @@ def print_report(report: Report, against: str = "the float64 interpreter") -> No
         styles={"PAST TOLERANCE": "bold red"},
     )
     for row in report.differences:
-        made.add_row(
+        rows.add_row(
             *(row.kind, row.name, row.count, row.absolute, row.relative, row.tolerance),
             "ok" if row.passed else "PAST TOLERANCE",
         )
@@ -110,9 +110,9 @@ def print_report(report: Report, against: str = "the float64 interpreter") -> No
     for gap in report.not_compared:
         gaps.add_row(gap.kind, gap.name, gap.count, gap.reason)
     if report.device:
-        said.fact(f"{report.executor}_device", report.device)
-    if said.verbose or not report.passed:
-        out.print(made)
+        output.fact(f"{report.executor}_device", report.device)
+    if output.verbose or not report.passed:
+        out.print(rows)
         if report.not_compared:
             out.print(gaps)
     out.print(f"{report.place}: {report.verdict()}", markup=False, soft_wrap=True)

@@ -36,8 +36,8 @@ class Axes:
     def text(self, shape: tuple[int, ...], any_number: str = "") -> str:
         """``[T=3, N=4, 8]``; with ``any_number`` the batch axis is called so: ``[T=3, examples, 8]``."""
         parts = []
-        for axis, (written, size) in enumerate(zip(self.sizes, shape, strict=True)):
-            named = str(size) if written == str(size) else f"{written}={size}"
+        for axis, (declared, size) in enumerate(zip(self.sizes, shape, strict=True)):
+            named = str(size) if declared == str(size) else f"{declared}={size}"
             parts.append(any_number if any_number and axis == self.batch else named)
         return f"[{', '.join(parts)}]"
 
@@ -48,24 +48,26 @@ def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
     An axis of which ``dim`` is only a part, as in ``T*N``, counts something else. Without ``dim`` it is N, if
     there is an N. Raises :class:`DataError` where no input has an axis ``dim``, or one has two.
     """
-    found = {}
+    axes_by_input = {}
     for name, declared in model.inputs.items():
         axes = [i for i, size in enumerate(declared.shape) if isinstance(size, Dim) and size.name == (dim or BATCH)]
         if len(axes) > 1:
             raise DataError(f"{name} of {model.name} has {dim or BATCH} twice: expected one axis that counts examples")
-        found[name] = Axes(tuple(map(str, declared.shape)), axes[0] if axes else None)
-    if dim is not None and all(axes.batch is None for axes in found.values()):
+        axes_by_input[name] = Axes(tuple(map(str, declared.shape)), axes[0] if axes else None)
+    if dim is not None and all(axes.batch is None for axes in axes_by_input.values()):
         names = [size.name for declared in model.inputs.values() for size in declared.shape if isinstance(size, Dim)]
-        known = ", ".join(dict.fromkeys(names)) or "none"
+        listed = ", ".join(dict.fromkeys(names)) or "none"
         argument = Argument("batch", dim)
-        raise DataError(f"{argument}: no input of {model.name} has an axis {dim}: found {known}", arguments=(argument,))
-    return found
+        raise DataError(
+            f"{argument}: no input of {model.name} has an axis {dim}: found {listed}", arguments=(argument,)
+        )
+    return axes_by_input
 
 
 def sizes_of_data(
     model: Model, axes: Mapping[str, Axes], arrays: Mapping[str, AnyArray], given: Collection[str]
 ) -> dict[str, int]:
-    """Return the sizes of the model's dimensions that the arrays show, besides those ``given``, whose names these are.
+    """Return the sizes of the model's dimensions that the arrays show, besides the names in ``given``.
 
     An array shows all sizes of its input but the batch size; that too if it has one more axis, in front, which counts
     batches. Raises :class:`~lstmc.errors.DimError` where two arrays show different sizes.
@@ -74,10 +76,10 @@ def sizes_of_data(
     for name, declared in model.inputs.items():
         shape = arrays[name].shape if name in arrays else ()
         batches = len(shape) == len(declared.shape) + 1
-        found = shape[1:] if batches else shape
-        if len(found) != len(declared.shape):
+        example_shape = shape[1:] if batches else shape
+        if len(example_shape) != len(declared.shape):
             continue
-        for axis, (size, number) in enumerate(zip(declared.shape, found, strict=True)):
+        for axis, (size, number) in enumerate(zip(declared.shape, example_shape, strict=True)):
             if isinstance(size, Dim) and size.name not in given and (batches or axis != axes[name].batch):
                 try:
                     scope.bind(size.name, number, f"in {name} {list(shape)} of the data")
@@ -96,7 +98,7 @@ Form = Literal["examples", "batches", "whole"]
 
 
 @dataclass(frozen=True)
-class Given:
+class InputArray:
     """An input that data is needed for, and the array there is for it. ``form`` is None where the rank fits none."""
 
     name: str
@@ -155,29 +157,29 @@ def missing_and_extra(
         yield f"extra: {name} {list(array.shape)}{why}"
 
 
-def form_problems(given: Iterable[Given]) -> Iterator[str]:
+def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
     """What does not fit together: forms that are mixed, numbers of examples or batches that differ or are too few."""
-    by_form = {form: [g for g in given if g.form == form] for form in ("examples", "batches")}
+    by_form = {form: [g for g in arrays if g.form == form] for form in ("examples", "batches")}
     if all(by_form.values()):
-        names = {form: ", ".join(g.name for g in found) for form, found in by_form.items()}
+        names = {form: ", ".join(g.name for g in members) for form, members in by_form.items()}
         yield f"mixed: {names['batches']} as whole batches, {names['examples']} as examples: give all in one form"
-    for form, found in by_form.items():
-        counts = {g.name: g.count for g in found}
+    for form, members in by_form.items():
+        counts = {g.name: g.count for g in members}
         if len(set(counts.values())) > 1:
             listed = ", ".join(f"{name} has {count}" for name, count in counts.items())
             yield f"different numbers of {form}: {listed}"
         elif form == "batches" and 0 in counts.values():
             yield "too few batches: found 0"
-        elif form == "examples" and found and (count := found[0].count) < (size := batch_size(found[0])):
-            name = found[0].axes.sizes[found[0].axes.batch or 0]
+        elif form == "examples" and members and (count := members[0].count) < (size := batch_size(members[0])):
+            name = members[0].axes.sizes[members[0].axes.batch or 0]
             mend = f"make it smaller with {size_argument(name)}"
             yield f"too few examples: found {count}, a batch has {name} = {size}: {mend}"
 
 
-def batch_size(given: Given) -> int:
+def batch_size(array: InputArray) -> int:
     """The number of examples of a batch that an input declares."""
-    assert given.axes.batch is not None
-    return given.op.shape[given.axes.batch]
+    assert array.axes.batch is not None
+    return array.op.shape[array.axes.batch]
 
 
 Order = NDArray[np.int64]
@@ -190,7 +192,7 @@ class Dataset:
     ``rows`` counts them, ``per_batch`` of them make a batch (1 where a row is one), ``of`` is what a row is called.
     """
 
-    given: tuple[Given, ...]
+    arrays: tuple[InputArray, ...]
     rows: int
     per_batch: int
     of: str
@@ -199,14 +201,14 @@ class Dataset:
     def fingerprint(self) -> str:
         """A hash of all names, types and elements: other data have another one."""
         digest = hashlib.sha256()
-        for one in sorted(self.given, key=lambda g: g.name):
+        for one in sorted(self.arrays, key=lambda g: g.name):
             digest.update(repr((one.name, one.array.dtype.str, one.array.shape)).encode())
             digest.update(np.ascontiguousarray(one.array).data)
         return digest.hexdigest()
 
     def take(self, rows: Order) -> dict[str, Array]:
         """The batch, in float32, that is made of ``per_batch`` rows."""
-        return {one.name: _rows_of(one, rows, whole_batch=True).astype(np.float32) for one in self.given}
+        return {one.name: _rows_of(one, rows, whole_batch=True).astype(np.float32) for one in self.arrays}
 
     def for_training(self, seed: int = 0, shuffle: bool = True) -> Batches:
         """Batches without end, in epochs: each shows every row once, in an order that ``seed`` and its number give.
@@ -235,7 +237,7 @@ class Dataset:
         train, test = (
             replace(
                 self,
-                given=tuple(replace(one, array=_rows_of(one, part, whole_batch=False)) for one in self.given),
+                arrays=tuple(replace(one, array=_rows_of(one, part, whole_batch=False)) for one in self.arrays),
                 rows=len(part),
             )
             for part in parts
@@ -262,38 +264,38 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
     needed = needed_inputs(graph, declared)
     carried = {name: output.name for name, output in graph.carried().items()}
     inputs = {node.name: carried.get(node.name) for node in graph if isinstance(node.op, Input)}
-    given = [Given(name, op, axes, arrays[name]) for name, (op, axes) in needed.items() if name in arrays]
+    present = [InputArray(name, op, axes, arrays[name]) for name, (op, axes) in needed.items() if name in arrays]
     problems = list(missing_and_extra(needed, inputs, arrays))
-    shapes = {one.name: one.shape_problem() for one in given}
-    fitting = [one for one in given if shapes[one.name] is None]
+    shapes = {one.name: one.shape_problem() for one in present}
+    fitting = [one for one in present if shapes[one.name] is None]
     problems += filter(None, shapes.values())
     problems += form_problems(fitting)
     # how many examples a file has only the file says: its elements are read once all else fits
     read = [one for one in fitting if not problems or isinstance(one.array, np.ndarray)]
     problems += filter(None, (one.element_problem() for one in read))
     if problems:
-        if any(shapes.values()) and all(one.axes.batch is None for one in given):
+        if any(shapes.values()) and all(one.axes.batch is None for one in present):
             problems.append(
                 f"no input of {graph.name} has an axis that counts examples, as {BATCH} = dims('{BATCH}') is"
             )
-        sizes = [size_argument(one.axes.sizes[one.axes.batch]) for one in given if one.axes.batch is not None]
+        sizes = [size_argument(one.axes.sizes[one.axes.batch]) for one in present if one.axes.batch is not None]
         raise DataError(f"{source} does not fit {graph.name}", notes=problems, arguments=sizes)
-    given = [replace(one, array=np.asarray(one.array)) for one in given]
-    for one in given:
+    present = [replace(one, array=np.asarray(one.array)) for one in present]
+    for one in present:
         if one.form == "batches":
-            return Dataset(tuple(given), one.count, 1, "batches")
+            return Dataset(tuple(present), one.count, 1, "batches")
         if one.form == "examples":
-            return Dataset(tuple(given), one.count, batch_size(one), "examples")
-    return Dataset(tuple(given), 1, 1, "batches")
+            return Dataset(tuple(present), one.count, batch_size(one), "examples")
+    return Dataset(tuple(present), 1, 1, "batches")
 
 
-def _rows_of(given: Given, rows: Order, whole_batch: bool) -> NDArray[Any]:
+def _rows_of(array: InputArray, rows: Order, whole_batch: bool) -> NDArray[Any]:
     """Some rows of an array; ``whole_batch``: in the input's own shape."""
-    if given.form == "batches":
-        return np.asarray(given.array)[rows[0] if whole_batch else rows]
-    if given.form == "examples" and given.axes.batch is not None:
-        return np.take(given.array, rows, given.axes.batch)
-    return np.asarray(given.array)
+    if array.form == "batches":
+        return np.asarray(array.array)[rows[0] if whole_batch else rows]
+    if array.form == "examples" and array.axes.batch is not None:
+        return np.take(array.array, rows, array.axes.batch)
+    return np.asarray(array.array)
 
 
 def _order(rows: int, seed: list[int], shuffle: bool) -> Order:

@@ -43,7 +43,7 @@ def read_arrays(path: Path) -> dict[str, StoredArray]:
 
 def _read_hdf5(path: Path) -> dict[str, StoredArray]:
     h5py = _h5py()
-    found: dict[str, StoredArray] = {}
+    arrays: dict[str, StoredArray] = {}
 
     def problem(name: str, item: object) -> str | None:
         if isinstance(item, h5py.ExternalLink):
@@ -55,14 +55,14 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
         if item.shape is None or item.dtype.hasobject:  # objects: texts, or arrays of different lengths
             return f"{name} holds {'nothing' if item.shape is None else 'Python objects'}: expected numbers"
         read_part = partial(_elements, path, name)
-        found[name] = StoredArray(name, item.shape, item.dtype, path, DataError, read_part, read_part)
+        arrays[name] = StoredArray(name, item.shape, item.dtype, path, DataError, read_part, read_part)
         return None
 
     with _opened(path) as file:
         first = next(filter(None, (problem(name, item) for name, item in _items(file))), None)
     if first is not None:
         raise DataError(f"{path}: {first}")
-    return found
+    return arrays
 
 
 def _items(file: Any) -> Iterator[tuple[str, Any]]:

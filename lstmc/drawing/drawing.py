@@ -174,8 +174,8 @@ def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
     command = [program(), f"-K{layout}", f"-T{form}", *options]
     done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
     if done.returncode or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
-        raise DrawingError(f"{command[0]} could not draw: {said[-1]}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
+        raise DrawingError(f"{command[0]} could not draw: {lines[-1]}")
     return done.stdout
 
 
@@ -185,9 +185,9 @@ def program() -> str:
     Raises :class:`DrawingError` where there is none.
     """
     for name in PROGRAMS:
-        found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
-        if found is not None:
-            return found
+        path = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+        if path is not None:
+            return path
     raise DrawingError(f"drawing needs Graphviz: expected {' or '.join(PROGRAMS)}, found neither", notes=[INSTALL])
 
 
@@ -211,7 +211,7 @@ def places_of(picture: Picture) -> tuple[Places, dict[int, Rectangle]]:
 class _Layout:
     def __init__(self, arrows: Iterable[Arrow]) -> None:
         self.arrows = tuple(arrows)
-        self.known: dict[str, Places] = {}  # what dot said of a text
+        self.places_by_text: dict[str, Places] = {}  # what dot said of a text
 
     def group(self, group: Group) -> tuple[Places, dict[int, Rectangle], Rectangle]:
         """The places of a group's boxes, of the frames in it, and its own: centres from its own middle."""
@@ -279,23 +279,23 @@ class _Layout:
 
     def dot(self, text: str) -> Places:
         """What dot says of the nodes of a text, in points from the middle of all; "" is the whole."""
-        if text not in self.known:
-            self.known[text] = _read_plain(graphviz(text, "dot", "plain").decode())
-        return self.known[text]
+        if text not in self.places_by_text:
+            self.places_by_text[text] = _read_plain(graphviz(text, "dot", "plain").decode())
+        return self.places_by_text[text]
 
 
 def _read_plain(text: str) -> Places:
     """https://graphviz.org/docs/outputs/plain/"""
-    found = Places()
+    places = Places()
     words = [line.split() for line in text.splitlines()]
     _, _, width, height, *_ = words[0]
     across, up = float(width) / 2, float(height) / 2
-    found[""] = Rectangle(0, 0, float(width) * POINTS, float(height) * POINTS)
+    places[""] = Rectangle(0, 0, float(width) * POINTS, float(height) * POINTS)
     for word in words:
         if word[0] == "node":
             x, y, wide, high = map(float, word[2:6])
-            found[word[1]] = Rectangle((x - across) * POINTS, (y - up) * POINTS, wide * POINTS, high * POINTS)
-    return found
+            places[word[1]] = Rectangle((x - across) * POINTS, (y - up) * POINTS, wide * POINTS, high * POINTS)
+    return places
 
 
 def _moved(place: Rectangle, by: Rectangle) -> Rectangle:
@@ -325,7 +325,7 @@ class Drawing:
     dot: str
 
     @classmethod
-    def of(cls, graph: Graph, steps: int = STEPS) -> Drawing:
+    def from_graph(cls, graph: Graph, steps: int = STEPS) -> Drawing:
         """Of a graph at any stage; of a scan that was unrolled, at most ``steps + 1`` steps are drawn."""
         doing(f"drawing {graph.name}")
         picture = picture_of(graph, steps)

@@ -254,9 +254,9 @@ class _Drawn:
             which = f"{scan.length} {order}" if scan.first is None else f"the other {scan.length - 1} {order}"
             title = f"{scan.body.name}, {'the first step' if body is scan.first else which}"
             inside = f"{node.name} {'first ' if body is scan.first else ''}"
-            made = Group(title, row=node.name)
-            group.parts.append(made)
-            within = self._body(body, scan, made, starts, inside)
+            frame = Group(title, row=node.name)
+            group.parts.append(frame)
+            within = self._body(body, scan, frame, starts, inside)
             states = iter([within[output.ref] for output in _next_states(body, scan)])
             starts = [next(states) if scan.role(i) == "state" else keys for i, keys in enumerate(operands)]
             results = [within[output.ref] for output in body.outputs]

@@ -55,36 +55,36 @@ class StoredArray:
     def _elements(self) -> NDArray[Any]:
         size, budget = prod(self.shape) * self.dtype.itemsize, free_memory() // COPIES
         if size > budget:
-            raise self._too_large(f"expected at most {_written(budget)}, a third of the memory that is free")
+            raise self._too_large(f"expected at most {_size_text(budget)}, a third of the memory that is free")
         try:
             return self.read()
         except MemoryError:
             raise self._too_large("there is not so much memory") from None
 
     def _too_large(self, why: str) -> LstmcError:
-        size = _written(prod(self.shape) * self.dtype.itemsize)
+        size = _size_text(prod(self.shape) * self.dtype.itemsize)
         return self.error(f"{self.path}: {self.name} {list(self.shape)} takes {size}: {why}")
 
     def __array__(self, dtype: np.dtype[Any] | None = None, copy: bool | None = None) -> NDArray[Any]:
-        found = self._elements
-        return found.astype(dtype, copy=bool(copy)) if dtype is not None or copy else found
+        elements = self._elements
+        return elements.astype(dtype, copy=bool(copy)) if dtype is not None or copy else elements
 
 
 AnyArray = NDArray[Any] | StoredArray
 
 
-def _written(size: float) -> str:
+def _size_text(size: float) -> str:
     units = ("bytes", "KiB", "MiB", "GiB", "TiB")
     power = min((int(size).bit_length() - 1) // 10, len(units) - 1) if size >= 1 else 0
     return f"{size / 1024**power:.3g} {units[power]}"
 
 
-def element_problem(name: str, given: AnyArray) -> str | None:
+def element_problem(name: str, stored: AnyArray) -> str | None:
     """Why an array cannot go into a net: its elements are no numbers, not finite, or too large for float32."""
-    real = np.issubdtype(given.dtype, np.number) and not np.issubdtype(given.dtype, np.complexfloating)
-    if not real and given.dtype != np.bool_:
-        return f"not numbers: {name} has dtype {given.dtype}"
-    array = np.asarray(given)
+    real = np.issubdtype(stored.dtype, np.number) and not np.issubdtype(stored.dtype, np.complexfloating)
+    if not real and stored.dtype != np.bool_:
+        return f"not numbers: {name} has dtype {stored.dtype}"
+    array = np.asarray(stored)
     if (bad := ~np.isfinite(array)).any():
         return f"not finite: {name} has {places(bad)} NaN or infinite{first_place(bad)}"
     with np.errstate(over="ignore"):
@@ -98,15 +98,15 @@ class Values(Protocol):
     def holds(self, array: NDArray[Any]) -> NDArray[np.bool_]: ...
 
 
-def value_problem(name: str, given: AnyArray, values: Values | None) -> str | None:
+def value_problem(name: str, stored: AnyArray, values: Values | None) -> str | None:
     """What is wrong with an array's elements: no numbers, not finite, or not the ``values`` that ops read."""
-    problem = element_problem(name, given)
+    problem = element_problem(name, stored)
     if problem is not None or values is None:
         return problem
-    array = np.asarray(given)
+    array = np.asarray(stored)
     if (bad := ~values.holds(array)).any():
-        found = f"{places(bad)} that are not{first_place(bad)}: {array[bad][0]:g}"
-        return f"outside: {name} must be {values}, has {found}"
+        actual = f"{places(bad)} that are not{first_place(bad)}: {array[bad][0]:g}"
+        return f"outside: {name} must be {values}, has {actual}"
     return problem
 
 
@@ -141,15 +141,15 @@ def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[s
             if file.read(len(_SINGLE)) == _SINGLE:
                 raise error(f"{path}: expected {expected}, found a single array")
         archive = zipfile.ZipFile(path)
-        found: dict[str, StoredArray] = {}
+        arrays: dict[str, StoredArray] = {}
         for member in archive.infolist():
             name = member.filename.removesuffix(SUFFIX)
             if name == member.filename:
                 raise error(f"{path}: expected {expected}, found {member.filename} in it, which is no {SUFFIX}")
-            if name in found:
+            if name in arrays:
                 raise error(f"{path}: expected {expected}, found {name} twice")
-            found[name] = _stored(archive, member, name, path, error, expected)
-        return found
+            arrays[name] = _stored(archive, member, name, path, error, expected)
+        return arrays
 
 
 def _stored(

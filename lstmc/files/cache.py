@@ -44,8 +44,8 @@ def foreign(path: Path) -> tuple[str, ...] | None:
     """
     if not hasattr(os, "geteuid"):
         return None  # no POSIX system: nothing is compiled or installed there
-    given, real = Path(os.path.abspath(path)), Path(os.path.realpath(path))
-    for each in dict.fromkeys((*reversed([given, *given.parents]), *reversed([real, *real.parents]))):
+    absolute, real = Path(os.path.abspath(path)), Path(os.path.realpath(path))
+    for each in dict.fromkeys((*reversed([absolute, *absolute.parents]), *reversed([real, *real.parents]))):
         try:
             state = each.lstat()
         except OSError:
@@ -53,7 +53,7 @@ def foreign(path: Path) -> tuple[str, ...] | None:
         if state.st_uid not in (0, os.geteuid()):
             remedy = f"remove it if you do not know it: rm -r {each}"
             return f"{each} belongs to {_owner(each, state.st_uid)}, and what is there is executed", remedy, OWN_CACHE
-        sticky = stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX and each not in (given, real)
+        sticky = stat.S_ISDIR(state.st_mode) and state.st_mode & stat.S_ISVTX and each not in (absolute, real)
         if not stat.S_ISLNK(state.st_mode) and state.st_mode & _OTHERS_WRITE and not sticky:
             who = "everybody" if state.st_mode & stat.S_IWOTH else "its group"
             remedy = f"remove it if somebody else wrote there; if not: chmod go-w {each}"

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from lstmc.types import MOST_ELEMENTS
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 SHOWN = 40  # characters of a wrong value that an error shows
 MOST_AXES = 32
 MOST_BYTES = 64 << 20  # of a file: the largest manifests have less than one MiB
@@ -38,14 +38,14 @@ class NotExpected(Exception):
     """``inputs.x.shape: expected a valid array, found 3``: completes a message that begins with the file."""
 
     @classmethod
-    def at(cls, place: tuple[str | int, ...], expected: str, found: Any) -> NotExpected:
+    def at(cls, place: tuple[str | int, ...], expected: str, actual: Any) -> NotExpected:
         """``place`` is the way to what was found: keys, and positions in lists."""
         steps = (f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in place)
         where = "".join(steps).lstrip(".")
-        return cls(f"{where}{': ' if where else ''}expected {expected}, found {_shown(json.dumps(found))}")
+        return cls(f"{where}{': ' if where else ''}expected {expected}, found {_shown(json.dumps(actual))}")
 
 
-def read_json(path: Path, kind: type[Made]) -> Made:
+def read_json(path: Path, kind: type[T]) -> T:
     """What a JSON file holds, as a ``kind``. Raises :class:`NotExpected` for a file that is not what it should be, and
     OSError for one that cannot be read."""
     return parsed(read_bounded(path), kind)
@@ -60,27 +60,27 @@ def read_bounded(path: Path) -> bytes:
     return content
 
 
-def parsed(content: bytes, kind: type[Made]) -> Made:
+def parsed(content: bytes, kind: type[T]) -> T:
     """What a JSON text holds, as a ``kind``: a type of the language, or a dataclass. Keys that a dataclass does not
     have are passed over, nothing is converted. A check of the kind's own raises ValueError with what it expects. Raises
     :class:`NotExpected`, also for half of a character and for what is nested too deep to be anything."""
     try:
-        made: Made = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # a type has a hash
+        value: T = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # a type has a hash
     except ValidationError as error:
         wrong, *_ = error.errors(include_url=False)
     else:
-        return made
-    place, found, facts = wrong["loc"], wrong["input"], wrong.get("ctx", {})
+        return value
+    place, actual, facts = wrong["loc"], wrong["input"], wrong.get("ctx", {})
     match wrong["type"]:
         case "json_invalid":
             raise NotExpected(f"expected JSON, found something else: {facts['error']}")
         case "missing":
-            raise NotExpected.at(place[:-1], f"an object with a value for {place[-1]}", found)
+            raise NotExpected.at(place[:-1], f"an object with a value for {place[-1]}", actual)
         case "unexpected_keyword_argument":
-            raise NotExpected.at(place, "no such key", found)
+            raise NotExpected.at(place, "no such key", actual)
         case "value_error":
-            raise NotExpected.at(place, str(facts["error"]), found)
-    raise NotExpected.at(place, wrong["msg"].removeprefix("Input should be "), found)
+            raise NotExpected.at(place, str(facts["error"]), actual)
+    raise NotExpected.at(place, wrong["msg"].removeprefix("Input should be "), actual)
 
 
 @cache

@@ -25,12 +25,12 @@ def held(folder: Path, lock: Path, busy: LstmcError, place: str) -> Iterator[Non
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        taken = FileLock(lock, timeout=0, mode=0o644).acquire()
+        file_lock = FileLock(lock, timeout=0, mode=0o644).acquire()
     except Timeout:
         raise busy from None
     except OSError as error:
         raise OutputError(f"cannot write {place}: {error.strerror}") from None
-    with taken:
+    with file_lock:
         yield
 
 

@@ -76,7 +76,7 @@ def step_blobs(compiled: Compiled) -> set[str]:
 def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
     """For each scan: its steps, and for each state and output the pattern of its blobs' names, where there is one."""
     values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
-    found = {}
+    blobs_by_scan = {}
     for title, scan in unrolled_scans(compiled.history).items():
         names = dict.fromkeys(output.name for output in (*scan.next_states, *scan.step_outputs))
         pattern = step_pattern(scan)
@@ -85,5 +85,5 @@ def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
             for name in names
             if name and all((pattern % t + name, Step(title, t)) in values for t in range(scan.length))
         }
-        found[title] = ScanBlobs(scan.length, scan.reverse, blobs)
-    return found
+        blobs_by_scan[title] = ScanBlobs(scan.length, scan.reverse, blobs)
+    return blobs_by_scan

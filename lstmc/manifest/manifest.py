@@ -52,11 +52,13 @@ class Place:
     open: Open = ()
 
     @classmethod
-    def of(cls, wanted: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...], open: Open = ()) -> Place:
+    def from_types(
+        cls, value_type: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...], open: Open = ()
+    ) -> Place:
         """From the value's own type, and the names and types of its blobs."""
         types = [blob[1] for blob in blobs if blob is not None]
-        other = types[0].shape if types and types[0] != wanted else None
-        return cls(wanted.shape, tuple(None if blob is None else blob[0] for blob in blobs), other, open)
+        other = types[0].shape if types and types[0] != value_type else None
+        return cls(value_type.shape, tuple(None if blob is None else blob[0] for blob in blobs), other, open)
 
     def at(self, sizes: Mapping[str, int]) -> Shape:
         """The value's shape where dimensions have these sizes."""
@@ -176,41 +178,41 @@ class Manifest:
     def text(self) -> str:
         """The manifest as JSON."""
         states = None if self.states is None else {n: dataclasses.asdict(state) for n, state in self.states.items()}
-        written = {
+        content = {
             "format": FORMAT,
             "lstmc": self.lstmc,
             "name": self.name,
             "source": self.source,
             "backend": self.backend,
             "target": self.target,
-            "inputs": {name: _written_input(entry) for name, entry in self.inputs.items()},
-            "outputs": {name: _written_place(place) for name, place in self.outputs.items()},
+            "inputs": {name: _input_entry(entry) for name, entry in self.inputs.items()},
+            "outputs": {name: _place_entry(place) for name, place in self.outputs.items()},
             "states": states,
             "parameters": {name: dataclasses.asdict(entry) for name, entry in self.parameters.items()},
             "blobs": {name: dataclasses.asdict(stored) for name, stored in self.blobs.items()},
             "weights": print_graph(self.weights),
             "scans": {name: dataclasses.asdict(scan) for name, scan in self.scans.items()},
         }
-        return json.dumps(written, indent=2) + "\n"
+        return json.dumps(content, indent=2) + "\n"
 
 
-def _written_place(place: Place) -> dict[str, Any]:
-    written: dict[str, Any] = {"blob": place.blobs[0] if len(place.blobs) == 1 else None}
+def _place_entry(place: Place) -> dict[str, Any]:
+    entry: dict[str, Any] = {"blob": place.blobs[0] if len(place.blobs) == 1 else None}
     if len(place.blobs) > 1:
-        written["blobs"] = place.blobs
-    written["shape"] = place.shape
+        entry["blobs"] = place.blobs
+    entry["shape"] = place.shape
     if place.blob_shape is not None:
-        written["blob_shape"] = place.blob_shape
+        entry["blob_shape"] = place.blob_shape
     if place.open:
-        written["open"] = place.open
-    return written
+        entry["open"] = place.open
+    return entry
 
 
-def _written_input(entry: InputPlace) -> dict[str, Any]:
+def _input_entry(entry: InputPlace) -> dict[str, Any]:
     fill = {} if entry.fill is None else {"fill": repr(entry.fill)}
     values = {} if entry.values is None else {"values": dataclasses.asdict(entry.values)}
     most = {} if entry.most is None else {"most": entry.most}
-    return {**_written_place(entry.place), "filled": entry.filled, **fill, **values, **most}
+    return {**_place_entry(entry.place), "filled": entry.filled, **fill, **values, **most}
 
 
 def manifest_path(net: Path) -> Path:
@@ -234,7 +236,7 @@ def read_manifest(path: Path) -> Manifest:
 def parse_manifest(content: bytes) -> Manifest:
     """A manifest from its content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
     file = parsed(content, ManifestFile)
-    found = Manifest(
+    manifest = Manifest(
         name=file.name,
         source=file.source,
         backend=file.backend,
@@ -248,11 +250,11 @@ def parse_manifest(content: bytes) -> Manifest:
         scans=file.scans,
         lstmc=file.lstmc,
     )
-    _agree(found)
-    return found
+    _agree(manifest)
+    return manifest
 
 
-def _known(number: int) -> int:
+def _known_format(number: int) -> int:
     if number != FORMAT:
         raise ValueError(str(FORMAT))
     return number
@@ -266,8 +268,8 @@ def _filler(value: Any) -> Filler:
 
 
 def _domain(value: Any) -> Domain:
-    found = value if isinstance(value, dict) else {}
-    low, high, also = found.get("low"), found.get("high"), found.get("also")
+    entry = value if isinstance(value, dict) else {}
+    low, high, also = entry.get("low"), entry.get("high"), entry.get("also")
     if type(low) is type(high) is int and type(also) in (int, type(None)):
         return IntegerRange(low, high, also)
     if type(low) is type(high) is float:
@@ -284,7 +286,7 @@ def _graph(value: Any) -> Graph:
     raise ValueError("a graph of weights")
 
 
-def _holds_its_shape(entry: WrittenPlace) -> WrittenPlace:
+def _holds_its_shape(entry: PlaceEntry) -> PlaceEntry:
     place = entry.place()
     shape = place.shape if place.blob_shape is None else place.blob_shape
     if place.blobs and prod(place.shape) != len(place.blobs) * prod(shape):
@@ -294,21 +296,21 @@ def _holds_its_shape(entry: WrittenPlace) -> WrittenPlace:
     return entry
 
 
-def _has_every_step(entry: WrittenPlace) -> WrittenPlace:
+def _has_every_step(entry: PlaceEntry) -> PlaceEntry:
     """Blobs of several steps are one array after the other, whatever axes the model gives the whole."""
     if None in entry.place().blobs:
         raise ValueError("a blob for each step")
     return entry
 
 
-def _is_cut_by_step(entry: WrittenInput) -> WrittenInput:
+def _is_cut_by_step(entry: InputEntry) -> InputEntry:
     if entry.blobs is not None and len(entry.blobs) > 1 and entry.shape[:1] != (len(entry.blobs),):
         raise ValueError("a blob, or null, for each step")
     return entry
 
 
 @dataclass(frozen=True, kw_only=True)
-class WrittenPlace:
+class PlaceEntry:
     """A :class:`Place` as a manifest has it: ``blobs`` only where there are several, ``open`` where a size is."""
 
     blob: str | None
@@ -324,7 +326,7 @@ class WrittenPlace:
 
 @with_config(ConfigDict(arbitrary_types_allowed=True))
 @dataclass(frozen=True, kw_only=True)
-class WrittenInput(WrittenPlace):
+class InputEntry(PlaceEntry):
     """An :class:`InputPlace` as a manifest has it."""
 
     filled: bool
@@ -341,14 +343,14 @@ class WrittenInput(WrittenPlace):
 class ManifestFile:
     """A manifest as it is written. Of several things that are wrong the first is told."""
 
-    format: Annotated[int, AfterValidator(_known)]
+    format: Annotated[int, AfterValidator(_known_format)]
     lstmc: str
     name: str
     source: str
     backend: str
     target: str
-    inputs: dict[str, Annotated[WrittenInput, AfterValidator(_holds_its_shape), AfterValidator(_is_cut_by_step)]]
-    outputs: dict[str, Annotated[WrittenPlace, AfterValidator(_holds_its_shape), AfterValidator(_has_every_step)]]
+    inputs: dict[str, Annotated[InputEntry, AfterValidator(_holds_its_shape), AfterValidator(_is_cut_by_step)]]
+    outputs: dict[str, Annotated[PlaceEntry, AfterValidator(_holds_its_shape), AfterValidator(_has_every_step)]]
     states: dict[str, State] | None
     parameters: dict[str, Parameter]
     blobs: dict[str, Stored]
@@ -362,12 +364,12 @@ def _agree(manifest: Manifest) -> None:
         if state.input not in manifest.inputs or state.output not in manifest.outputs:
             raise NotExpected.at(("states", name), "the names of an input and of an output", asdict(state))
     computed = {output.name: manifest.weights.type(output.ref).shape for output in manifest.weights.outputs}
-    given = {name: op.shape for name, op in parameters(manifest.weights).items() if not op.fixed}
+    inputs = {name: op.shape for name, op in parameters(manifest.weights).items() if not op.fixed}
     if computed != {name: stored.shape for name, stored in manifest.blobs.items()}:
-        raise NotExpected.at(("weights",), "a graph that computes the blobs", _written(computed))
-    if not given.items() <= {name: parameter.shape for name, parameter in manifest.parameters.items()}.items():
-        raise NotExpected.at(("weights",), "a graph of the parameters", _written(given))
+        raise NotExpected.at(("weights",), "a graph that computes the blobs", _listed(computed))
+    if not inputs.items() <= {name: parameter.shape for name, parameter in manifest.parameters.items()}.items():
+        raise NotExpected.at(("weights",), "a graph of the parameters", _listed(inputs))
 
 
-def _written(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "nothing"

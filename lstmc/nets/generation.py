@@ -95,7 +95,9 @@ class Writer:
     probabilities: str
 
     @classmethod
-    def of(cls, steps: Steps, net: str, symbols: Vocabulary, feed: str | None = None, read: str | None = None) -> Self:
+    def for_net(
+        cls, steps: Steps, net: str, symbols: Vocabulary, feed: str | None = None, read: str | None = None
+    ) -> Self:
         """The writer of a one-step net. ``net`` is how errors call it; ``feed`` and ``read`` name its ids and its
         probabilities where several could be.
 
@@ -139,14 +141,14 @@ def drawn(probabilities: Array, temperature: float, rng: np.random.Generator) ->
     return int(rng.choice(p.size, p=weights / weights.sum()))
 
 
-def _ids_input(steps: Steps, net: str, wanted: str | None) -> str:
+def _ids_input(steps: Steps, net: str, feed: str | None) -> str:
     """The input that takes the ids: it must be one number, and the others must be known."""
     possible = {name: shape for name, shape in steps.inputs.items() if name != CONTINUES}
-    if wanted is not None:
-        if wanted not in possible:
-            argument, found = Argument("feed", wanted), nearest_or_all(wanted, possible)
-            raise BackendError(f"{argument}: {net} has no such input{found}", arguments=(argument,))
-        possible = {wanted: possible[wanted]}
+    if feed is not None:
+        if feed not in possible:
+            argument, hint = Argument("feed", feed), nearest_or_all(feed, possible)
+            raise BackendError(f"{argument}: {net} has no such input{hint}", arguments=(argument,))
+        possible = {feed: possible[feed]}
     if len(possible) != 1:
         raise BackendError(
             f"{net}: expected one input for the ids, besides one called {CONTINUES}, found"
@@ -158,19 +160,19 @@ def _ids_input(steps: Steps, net: str, wanted: str | None) -> str:
     return name
 
 
-def _probabilities(steps: Steps, net: str, symbols: Vocabulary, wanted: str | None) -> str:
+def _probabilities(steps: Steps, net: str, symbols: Vocabulary, read: str | None) -> str:
     """The output that has a probability for each symbol."""
     possible: Mapping[str, tuple[int, ...]] = steps.outputs
-    if wanted is not None:
-        if wanted not in possible:
-            argument, found = Argument("read", wanted), nearest_or_all(wanted, possible)
-            raise BackendError(f"{argument}: {net} has no such output{found}", arguments=(argument,))
-        possible = {wanted: possible[wanted]}
+    if read is not None:
+        if read not in possible:
+            argument, hint = Argument("read", read), nearest_or_all(read, possible)
+            raise BackendError(f"{argument}: {net} has no such output{hint}", arguments=(argument,))
+        possible = {read: possible[read]}
     count = len(symbols.symbols)
     fitting = [name for name, shape in possible.items() if shape and prod(shape) == shape[-1] == count]
     if not fitting:
-        found = ", ".join(f"{name} {list(shape)}" for name, shape in possible.items())
-        raise BackendError(f"{symbols.source} has {count} symbols, but no output of {net} has as many: found {found}")
+        hint = ", ".join(f"{name} {list(shape)}" for name, shape in possible.items())
+        raise BackendError(f"{symbols.source} has {count} symbols, but no output of {net} has as many: found {hint}")
     if len(fitting) > 1:
         raise BackendError(
             f"{net}: expected one output for {count} symbols: name it with {READ}, one of {', '.join(fitting)}",

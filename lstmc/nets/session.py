@@ -29,7 +29,7 @@ from lstmc.text import did_you_mean
 class LoadedNet(Protocol):
     """A net that can be run, by the names of its blobs."""
 
-    def forward(self, blobs: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
+    def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> Mapping[str, Array]:
         """One forward pass: the wanted blobs, from those that are fed."""
         ...
 
@@ -65,13 +65,13 @@ def find_files(net: Path, weights: Path | None, suffix: str) -> NetFiles:
     Raises :class:`BackendError` for a file that is not there.
     """
     manifest = manifest_path(net)
-    found = weights or net.with_name(f"{net.stem}{suffix}")
-    for path in (net, manifest, found):
+    weights_file = weights or net.with_name(f"{net.stem}{suffix}")
+    for path in (net, manifest, weights_file):
         if not os.path.isfile(path):
             beside = ": expected it beside the net" if path is not net and path is not weights else ""
             what = "is a folder: expected a file" if os.path.isdir(path) else "no such file"
             raise BackendError(f"{path}: {what}{beside}")
-    return NetFiles(net, found, read_manifest(manifest))
+    return NetFiles(net, weights_file, read_manifest(manifest))
 
 
 def run_net(
@@ -94,60 +94,64 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
     One that no output depends on may be left out.
     ``sizes`` are those of open dimensions; without one it is as it was compiled.
     """
-    known = files.manifest.inputs
-    shapes = {name: entry.place.at(sizes) for name, entry in known.items() if not entry.filled}
+    entries = files.manifest.inputs
+    shapes = {name: entry.place.at(sizes) for name, entry in entries.items() if not entry.filled}
     drawn = {
         name: entry.fill.draw(named_rng(0, name), shapes[name])
-        for name, entry in known.items()
+        for name, entry in entries.items()
         if entry.fill is not None and not entry.filled and name not in inputs
     }
-    values = {name: entry.values_at(sizes) for name, entry in known.items()}
-    given = {**drawn, **inputs}
-    check_inputs(str(files.net), shapes, values, given, optional=[n for n, entry in known.items() if not entry.in_net])
-    return {name: np.asarray(given[name], np.float32) for name in shapes if name in given}
+    values = {name: entry.values_at(sizes) for name, entry in entries.items()}
+    arrays = {**drawn, **inputs}
+    check_inputs(
+        str(files.net), shapes, values, arrays, optional=[n for n, entry in entries.items() if not entry.in_net]
+    )
+    return {name: np.asarray(arrays[name], np.float32) for name in shapes if name in arrays}
 
 
-def open_sizes(known: Mapping[str, InputPlace], inputs: Mapping[str, AnyArray]) -> dict[str, int]:
+def open_sizes(entries: Mapping[str, InputPlace], inputs: Mapping[str, AnyArray]) -> dict[str, int]:
     """The sizes that a net's open dimensions have in these arrays: each by the first input that has it."""
-    found: dict[str, int] = {}
-    for name, entry in known.items():
-        shape = np.shape(_given(inputs[name])) if name in inputs else ()
+    sizes: dict[str, int] = {}
+    for name, entry in entries.items():
+        shape = np.shape(_as_array(inputs[name])) if name in inputs else ()
         if len(shape) == len(entry.place.open):
             for dim, size in zip(entry.place.open, shape, strict=True):
                 if dim and size:
-                    found.setdefault(dim, size)
-    return found
+                    sizes.setdefault(dim, size)
+    return sizes
 
 
 def check_inputs(
     net: str,
-    wanted: Mapping[str, Shape],
+    shapes: Mapping[str, Shape],
     values: Mapping[str, Domain | None],
-    given: Mapping[str, AnyArray],
+    arrays: Mapping[str, AnyArray],
     optional: Collection[str] = (),
 ) -> None:
-    """Raise :class:`DataError` that names everything that is wrong with inputs. Those of ``values`` that are not
-    ``wanted`` the net fills; those that are ``optional`` may be left out."""
+    """Raise :class:`DataError` that names everything that is wrong with inputs. Those of ``values`` that are not in
+    ``shapes`` the net fills; those that are ``optional`` may be left out."""
     problems = [
-        f"missing: {name} {list(shape)}" for name, shape in wanted.items() if name not in given and name not in optional
+        f"missing: {name} {list(shape)}"
+        for name, shape in shapes.items()
+        if name not in arrays and name not in optional
     ]
-    for name, array in given.items():
-        found = list(np.shape(array))
-        if name in values and name not in wanted:
-            problems.append(f"extra: {name} {found}: the net fills it")
-        elif name not in wanted:
-            near = did_you_mean(name, [n for n in wanted if n not in given])
-            known = "" if problems else f": the inputs are {', '.join(wanted)}"  # else the missing ones are named
-            problems.append(f"extra: {name} {found}{near or known}")
-        elif tuple(found) != wanted[name]:
-            problems.append(f"wrong shape: {name} must be {list(wanted[name])}, found {found}")
-        elif problem := value_problem(name, _given(array), values[name]):
+    for name, array in arrays.items():
+        shape = list(np.shape(array))
+        if name in values and name not in shapes:
+            problems.append(f"extra: {name} {shape}: the net fills it")
+        elif name not in shapes:
+            near = did_you_mean(name, [n for n in shapes if n not in arrays])
+            listed = "" if problems else f": the inputs are {', '.join(shapes)}"  # else the missing ones are named
+            problems.append(f"extra: {name} {shape}{near or listed}")
+        elif tuple(shape) != shapes[name]:
+            problems.append(f"wrong shape: {name} must be {list(shapes[name])}, found {shape}")
+        elif problem := value_problem(name, _as_array(array), values[name]):
             problems.append(problem)
     if problems:
         raise DataError(f"the inputs do not fit {net}", notes=problems)
 
 
-def _given(array: Array | StoredArray) -> AnyArray:
+def _as_array(array: Array | StoredArray) -> AnyArray:
     return array if isinstance(array, StoredArray) else np.asarray(array)
 
 
@@ -204,7 +208,9 @@ class Interpreted:
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """One forward pass; an input with a fill that is not given is drawn from it."""
-        shapes, values = ({n: getattr(op, of) for n, op in self._ops.items()} for of in ("shape", "values"))
+        shapes, values = (
+            {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
+        )
         check_inputs(self.name, shapes, values, inputs, shapes.keys() - self.inputs.keys())
         return forward(self._model, {name: np.asarray(array) for name, array in inputs.items()}, self._weights).outputs
 
@@ -254,8 +260,8 @@ class StepSession:
             for name, shape in self.states.items()
             if name in states and np.shape(states[name]) != shape
         ]
-        given = [name for name, shape in self.states.items() if name in states and np.shape(states[name]) == shape]
-        problems += filter(None, (element_problem(name, _given(states[name])) for name in given))
+        fitting = [name for name, shape in self.states.items() if name in states and np.shape(states[name]) == shape]
+        problems += filter(None, (element_problem(name, _as_array(states[name])) for name in fitting))
         problems += [
             f"missing: {name} {list(self.states[name])}: it starts at {first}"
             for name, first in self.initial.items()
@@ -272,6 +278,6 @@ class StepSession:
         """One step: its outputs."""
         if not self._states:
             self.start()
-        found = self._net.run({**inputs, **self._states})
-        self._states = {pair.input: found[pair.output] for pair in self._pairs.values()}
-        return {name: found[name] for name in self.outputs}
+        results = self._net.run({**inputs, **self._states})
+        self._states = {pair.input: results[pair.output] for pair in self._pairs.values()}
+        return {name: results[name] for name in self.outputs}

@@ -52,13 +52,13 @@ def tune(
     """
     tuner = require(backend, Tunes)
     folder = folder or platformdirs.user_cache_path("lstmc")
-    known = _read(folder / TUNED)
+    remembered = _read(folder / TUNED)
     text = re.sub(r"  # .*", "", print_graph(graph))  # without places in source files
     made_of = [backend.name, tuner.build(), target, str(step), text]
     key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()
     forms = (RULE, *tuner.forms(target))
-    if set(forms) >= set(known.get(key, ())) > set():
-        seconds = known[key]
+    if set(forms) >= set(remembered.get(key, ())) > set():
+        seconds = remembered[key]
         return Tuning(next(iter(seconds)), seconds, True)
     artifacts: dict[str, Artifact] = {}
     for form in forms:

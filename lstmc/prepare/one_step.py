@@ -78,18 +78,18 @@ def _check_last_states(graph: Graph, over_time: set[Ref]) -> None:
         args = graph.args(node.name)
         refs = [Ref(node.name, out) for out in range(len(node.types))]
         if isinstance(node.op, Scan):
-            found = [ref for i, ref in enumerate(args) if ref in last and node.op.role(i) != "state"]
+            last_states = [ref for i, ref in enumerate(args) if ref in last and node.op.role(i) != "state"]
             last.update((ref, ref) for ref in refs[len(node.op.step_outputs) :])
         elif _cuts_last(graph, node, over_time):
             last[refs[-1]] = refs[-1]
             continue
         else:
-            found = [ref for ref in args if ref in last]
+            last_states = [ref for ref in args if ref in last]
             if over_time.isdisjoint((*refs, *args)):
-                last.update((ref, last[found[0]]) for ref in refs if found)
+                last.update((ref, last[last_states[0]]) for ref in refs if last_states)
                 continue
-        if found:
-            state = graph.value_name(last[found[0]])
+        if last_states:
+            state = graph.value_name(last[last_states[0]])
             raise PassError(
                 f"one step of {graph.name}: %{node.name} reads %{state} at every step, which is known after the"
                 " last step only",
@@ -164,10 +164,10 @@ class _Stepper:
             assert isinstance(arg.op, Arg)
             operands += self.b.add(Input(arg.op.shape), names=(f"{name}_in",), loc=node.loc)
             self.states.append(StatePair(name, f"{name}_in", f"{name}_out", self._initial(ref)))
-        made = self.b.copy(node, operands, replace(scan, length=1))
-        last = made[len(scan.step_outputs) :]
+        results = self.b.copy(node, operands, replace(scan, length=1))
+        last = results[len(scan.step_outputs) :]
         self.outputs += [Output(f"{title}/{name}_out", ref) for name, ref in zip(names, last, strict=True)]
-        return made
+        return results
 
     def _initial(self, ref: Ref) -> float | str:
         node = self.graph.node(ref.node)

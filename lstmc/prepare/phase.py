@@ -78,11 +78,11 @@ def training_graph(graph: Graph) -> Graph:
     Raises :class:`PassError` for a model without a scalar output called ``loss``.
     """
     training = _for_training(graph)
-    found = ", ".join(f"{o.name} {graph.type(o.ref)}" for o in graph.outputs)
+    listed = ", ".join(f"{o.name} {graph.type(o.ref)}" for o in graph.outputs)
     if LOSS not in [output.name for output in training]:
         raise PassError(
             f"{graph.name} cannot be trained: expected an output called {LOSS} that is one number, such as"
-            f" softmax_loss(scores, labels), found {found}"
+            f" softmax_loss(scores, labels), found {listed}"
         )
     kept = [output for output in graph.outputs if output in training or output.carried_to]
     return _part(graph, kept, [output for output in graph.outputs if output not in kept])
@@ -95,11 +95,11 @@ def has_loss(graph: Graph) -> bool:
 
 def _for_training(graph: Graph) -> list[Output]:
     """The outputs that are losses or scores; beside a loss every single number is one."""
-    found = depending(graph, lambda node: node.op.for_training)
+    refs = depending(graph, lambda node: node.op.for_training)
     numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
     if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
-        found |= numbers
-    return [o for o in graph.outputs if o.ref in found]
+        refs |= numbers
+    return [o for o in graph.outputs if o.ref in refs]
 
 
 def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
@@ -171,11 +171,11 @@ class _Sharing:
             if output.carried_to and output.ref in self.mixed and not self.differs(output.ref):
                 self.refuse(graph.node(output.ref.node), "is carried to the next batch, and is of all examples")
         loss = next(output.ref for output in graph.outputs if output.name == LOSS)
-        made = self.shared(loss)
+        shared_loss = self.shared(loss)
         outputs = [
             Output(
                 o.name,
-                made if o.name == LOSS else self.rebuild.new[o.ref],
+                shared_loss if o.name == LOSS else self.rebuild.new[o.ref],
                 o.carried_to and self.rebuild.new[o.carried_to],
             )
             for o in graph.outputs
@@ -256,13 +256,13 @@ class _Sharing:
 
 def _mixed(whole: Graph, part: Graph) -> set[Ref]:
     """The values that depend on examples."""
-    found: set[Ref] = set()
+    mixed: set[Ref] = set()
     for node in part:
         refs = [Ref(node.name, out) for out in range(len(node.types))]
         own = not part.args(node.name) and any(part.type(ref) != whole.type(ref) for ref in refs)
-        if own or not found.isdisjoint(part.args(node.name)):
-            found.update(refs)
-    return found
+        if own or not mixed.isdisjoint(part.args(node.name)):
+            mixed.update(refs)
+    return mixed
 
 
 def _divisor(op: Op, graph: Graph, x: Ref) -> float:

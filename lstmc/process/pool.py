@@ -38,7 +38,7 @@ class Ended:
     error: BaseException | None = None
 
 
-class Here:
+class SerialPool:
     """Jobs that this process does itself, one after another, as they are asked for. See :class:`Pool`."""
 
     workers = 1
@@ -96,9 +96,9 @@ class Pool:
                 raise SweepError(
                     f"{self._where} has ended; finished points are kept: run the command again to continue"
                 )
-            found = [name for name, future in self._futures.items() if future.done()]
-            if found or time.monotonic() >= until:
-                return [_ended(name, self._futures.pop(name)) for name in found]
+            done = [name for name, future in self._futures.items() if future.done()]
+            if done or time.monotonic() >= until:
+                return [_ended(name, self._futures.pop(name)) for name in done]
             time.sleep(LOOK_SECONDS)
 
     def stop(self) -> list[str]:
@@ -200,13 +200,14 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
         ):
             yield from _stopped(Pool(client, "the scheduler on this machine", cluster))
         return
-    said = Argument(SCHEDULER, scheduler)
+    argument = Argument(SCHEDULER, scheduler)
     try:
         client = _client(distributed, scheduler)
     except (OSError, ValueError) as error:
         raise SweepError(
-            f"{said}: expected the address of a Dask scheduler, as tcp://HOST:8786, found none that answers ({error})",
-            arguments=(said,),
+            f"{argument}: expected the address of a Dask scheduler, as tcp://HOST:8786, found none that answers"
+            f" ({error})",
+            arguments=(argument,),
         ) from None
     with client:
         yield from _stopped(Pool(client, f"the scheduler at {scheduler}"))
@@ -230,13 +231,13 @@ def _client(distributed: Any, scheduler: str) -> Any:
     return Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
 
 
-def _stopped(made: Pool) -> Iterator[Pool]:
+def _stopped(workers: Pool) -> Iterator[Pool]:
     """The pool, whose jobs are given up in the end if there are any left. Raises :class:`SweepError` where a signal had
     stopped a process of theirs."""
     try:
-        yield made
+        yield workers
     except BaseException:
-        made.stop()
+        workers.stop()
         raise
-    if made.waiting and (problems := made.stop()):
+    if workers.waiting and (problems := workers.stop()):
         raise SweepError(f"{'; '.join(problems)}; finished points are kept: run the command again to continue")

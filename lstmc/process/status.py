@@ -34,12 +34,12 @@ def counted(items: Collection[T], what: str) -> Iterator[T]:
     if listener is None:
         yield from items
         return
-    told = -1
+    last = -1
     for done, item in enumerate(items):
         percent = 100 * done // len(items)
-        if percent != told:
+        if percent != last:
             listener(f"{what}, {percent} %")
-            told = percent
+            last = percent
         yield item
 
 
@@ -78,8 +78,8 @@ def launched() -> int:
 
     Which of them this is, and whether they find each other, MPI alone can say.
     """
-    found = next((os.environ[name] for name in SIZES if name in os.environ), "")
-    return int(found) if found.isdecimal() else 1
+    size = next((os.environ[name] for name in SIZES if name in os.environ), "")
+    return int(size) if size.isdecimal() else 1
 
 
 _LIMITED = hasattr(psutil, "RLIMIT_AS")
@@ -91,7 +91,7 @@ def free_memory() -> int:
     if _LIMITED:
         limit, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
         if limit != psutil.RLIM_INFINITY:
-            free = min(free, max(limit - _taken(), 0))
+            free = min(free, max(limit - _used_memory(), 0))
     return free
 
 
@@ -107,7 +107,7 @@ def at_most(more: int) -> Iterator[None]:
         return
     process = psutil.Process()
     soft, hard = process.rlimit(psutil.RLIMIT_AS)
-    bound = _taken() + more
+    bound = _used_memory() + more
     if soft == psutil.RLIM_INFINITY or bound < soft:
         process.rlimit(psutil.RLIMIT_AS, (bound, hard))
     try:
@@ -116,6 +116,6 @@ def at_most(more: int) -> Iterator[None]:
         process.rlimit(psutil.RLIMIT_AS, (soft, hard))
 
 
-def _taken() -> int:
-    taken: int = psutil.Process().memory_info().vms
-    return taken
+def _used_memory() -> int:
+    used: int = psutil.Process().memory_info().vms
+    return used

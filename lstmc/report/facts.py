@@ -118,6 +118,6 @@ def recipes_beside(model: ModelSource) -> dict[str, str]:
     if not os.path.isfile(path):
         return {}
     try:
-        return {name: made.recipe for name, made in read_json(path, _Imported).parameters.items()}
+        return {name: parameter.recipe for name, parameter in read_json(path, _Imported).parameters.items()}
     except (OSError, NotExpected) as wrong:
         raise DataError(f"{path} is no record of an import: {wrong}") from None

@@ -80,13 +80,13 @@ def pass_rows(net: Net) -> Iterator[PassRow]:
 def layer_rows(net: Net) -> list[LayerRow]:
     """The layers of the written net, each with what the graph says of it."""
     graph = net.compiled.expanded
-    made = {name: node for node in graph for name in node.names}
+    nodes = {name: node for node in graph for name in node.names}
     made_of = _parameters(graph)
     counted: set[str] = set()
     rows = []
     types = {name: type_ for node in graph for name, type_ in zip(node.names, node.types, strict=True)}
     for layer in net.layers:
-        node = made.get(layer.name) or next((made[top] for top in layer.tops if top in made), None)
+        node = nodes.get(layer.name) or next((nodes[top] for top in layer.tops if top in nodes), None)
         shapes = tuple(
             types[top].shape if shape is None and top in types else shape
             for top, shape in zip(layer.tops, layer.shapes, strict=True)
@@ -100,13 +100,13 @@ def layer_rows(net: Net) -> list[LayerRow]:
         counted |= own
         parameters = sum(graph.node(name).types[0].size for name in own)
         step = f"{node.step.scan} {node.step.t}" if node.step else ""
-        rows.append(LayerRow(layer, step, node_flops(graph, node), memory, parameters, _written(node)))
+        rows.append(LayerRow(layer, step, node_flops(graph, node), memory, parameters, _location(node)))
     return rows
 
 
 def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
     """For each node, the parameters that it is made of, where it is made of nothing else. Fixed arrays are none."""
-    found: dict[str, frozenset[str]] = {}
+    parameters: dict[str, frozenset[str]] = {}
     fixed: dict[str, bool] = {}
     for node in graph:
         read = [ref.node for ref in graph.args(node.name)]
@@ -114,12 +114,12 @@ def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
         if isinstance(node.op, Param):
             own = set() if node.op.fixed else {node.name}
         else:
-            own = {name for each in read for name in found[each]}
-        found[node.name] = frozenset(own) if fixed[node.name] else frozenset()
-    return found
+            own = {name for each in read for name in parameters[each]}
+        parameters[node.name] = frozenset(own) if fixed[node.name] else frozenset()
+    return parameters
 
 
-def _written(node: Node) -> SrcLoc | None:
+def _location(node: Node) -> SrcLoc | None:
     """Where a node was written; of a layer for all steps without a line of its own, where its step was."""
     if node.loc is None and isinstance(node.op, Scan):
         return next((each.loc for each in node.op.body if each.loc is not None), None)
@@ -136,18 +136,18 @@ def text_by_layer(prototxt: str) -> Iterator[tuple[str, str]]:
 def source_lines(places: Iterable[SrcLoc | None]) -> dict[str, list[str]]:
     """The whole source of each file that something was written in."""
     files = dict.fromkeys(loc.file for loc in places if loc is not None)
-    found = {}
+    lines_by_file = {}
     for file in files:
         try:
             with open(resolve(file), encoding="utf-8") as stream:
-                found[file] = stream.read().splitlines()
+                lines_by_file[file] = stream.read().splitlines()
         except OSError:
             continue
-    return found
+    return lines_by_file
 
 
 TEMPLATE = "page.html.j2"
-UNTOLD = {"what": "", "reasons": ""}  # of a pass that was put in by whoever compiled the net
+NO_TEXT = {"what": "", "reasons": ""}  # of a pass that was put in by whoever compiled the net
 
 
 def net_page(
@@ -165,7 +165,7 @@ def net_page(
     keys = {row.layer.name: f"layer-{i}" for i, row in enumerate(rows)}
     drawings = {"rolled": net.draw(rolled=True), "unrolled": net.draw()}
     boxes = {box.key: f"unrolled-n{i}" for i, box in enumerate(drawings["unrolled"].picture.boxes)}
-    passes = {each.name: _told(each) for each in _known_passes(net)}
+    passes = {each.name: _pass_text(each) for each in _known_passes(net)}
     pieces = text_by_layer(net.prototxt) if f"{net.name}.prototxt" in net.files else ()
     drawn = {name: drawing.picture for name, drawing in drawings.items()}
     places = [*(row.loc for row in rows), *(box.loc for picture in drawn.values() for box in picture.boxes)]
@@ -190,7 +190,7 @@ def net_page(
             {"key": "unrolled", "title": f"The net{across}", "svg": _svg(drawings["unrolled"], "unrolled")},
         ],
         files=_files(rows, keys, sources),
-        passes=[{**vars(row), **passes.get(row.name.partition(":")[0], UNTOLD)} for row in pass_rows(net)],
+        passes=[{**vars(row), **passes.get(row.name.partition(":")[0], NO_TEXT)} for row in pass_rows(net)],
         steps=_steps(rows),
         layers=[_layer(row, keys, files, boxes) for row in rows],
         pieces=[{"text": text, **_links(by_name.get(name), keys, files, boxes)} for name, text in pieces],
@@ -212,7 +212,7 @@ def _known_passes(net: Net) -> Iterable[Pass]:
             yield from passes
 
 
-def _told(each: Pass) -> dict[str, str]:
+def _pass_text(each: Pass) -> dict[str, str]:
     """What a pass does, in a sentence; and its rules, each as before and after, with what they are for."""
     summary, _, rules = (inspect.getdoc(each) or "").partition("\n")
     return {"what": summary, "reasons": rules.strip().replace("``", "")}
@@ -228,16 +228,17 @@ def _svg(drawing: Drawing, prefix: str) -> Markup:
 def _files(
     rows: Sequence[LayerRow], keys: Mapping[str, str], sources: Mapping[str, Sequence[str]]
 ) -> Iterable[dict[str, Any]]:
-    made: dict[str, list[str]] = {}
+    layers_by_line: dict[str, list[str]] = {}
     for row in rows:
         if row.loc is not None:
-            made.setdefault(_line_key(row.loc.file, row.loc.line), []).append(keys[row.layer.name])
+            layers_by_line.setdefault(_line_key(row.loc.file, row.loc.line), []).append(keys[row.layer.name])
     for file, lines in sources.items():
         numbered = [(number, _line_key(file, number), text) for number, text in enumerate(lines, 1)]
         yield {
             "name": file,
             "lines": [
-                {"number": n, "key": key, "text": text, "layers": made.get(key, [])} for n, key, text in numbered
+                {"number": n, "key": key, "text": text, "layers": layers_by_line.get(key, [])}
+                for n, key, text in numbered
             ],
         }
 
@@ -264,10 +265,10 @@ def _links(
     """The key of a layer, and where its links lead: to the line that made it, and to its box."""
     if row is None:
         return {"key": "", "line": "", "place": "", "box": ""}
-    found = {"key": keys[row.layer.name], "line": "", "place": "", "box": _box(row, boxes)}
+    links = {"key": keys[row.layer.name], "line": "", "place": "", "box": _box(row, boxes)}
     if row.loc is not None:
-        found |= {"line": _line_key(row.loc.file, row.loc.line), "place": f"{files[row.loc.file]}:{row.loc.line}"}
-    return found
+        links |= {"line": _line_key(row.loc.file, row.loc.line), "place": f"{files[row.loc.file]}:{row.loc.line}"}
+    return links
 
 
 def _layer(
@@ -291,12 +292,12 @@ def _leads(
     layers: dict[str, list[str]] = {}
     for row in rows:
         layers.setdefault(_box(row, boxes), []).append(keys[row.layer.name])
-    found = {}
+    leads = {}
     for name, picture in drawn.items():
         for i, box in enumerate(picture.boxes):
             line = [_line_key(box.loc.file, box.loc.line)] if box.loc is not None and box.loc.file in sources else []
-            found[f"{name}-n{i}"] = {"name": box.key, "to": layers.get(f"{name}-n{i}", line)}
-    return found
+            leads[f"{name}-n{i}"] = {"name": box.key, "to": layers.get(f"{name}-n{i}", line)}
+    return leads
 
 
 def _steps(rows: Sequence[LayerRow]) -> list[dict[str, Any]]:

@@ -64,11 +64,11 @@ def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, str] |
     entry for each, or for each kind, and two that say what a solid and a dashed line are.
     """
     scores = {name: _scores(records) for name, records in runs.items()}
-    panels = list(dict.fromkeys(score for found in scores.values() for score in found if score != "loss"))
+    panels = list(dict.fromkeys(score for run_scores in scores.values() for score in run_scores if score != "loss"))
     single = len(runs) == 1
     entries = {name: kinds[name] if kinds else label for name, label in zip(runs, short_names(runs), strict=True)}
     colors = palette(entries.values())
-    lines = [] if single else _entries(colors, any("loss" in found for found in scores.values()))
+    lines = [] if single else _entries(colors, any("loss" in run_scores for run_scores in scores.values()))
     labels = [wrapped(str(line.get_label()), WIDTH - HANDLE) for line in lines]
     columns = 3 if single else _columns(labels)
     rows = -(-len(labels) // columns) * max((label.count("\n") + 1 for label in labels), default=1)
@@ -158,11 +158,11 @@ def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, color:
 
 def _scores(records: Iterable[Record]) -> dict[str, Points]:
     """For each test score its iterations and values."""
-    found: dict[str, Points] = {}
+    points: dict[str, Points] = {}
     for record in records:
         for name, value in (record.get("scores") or {}).items():
             if value is not None:
-                iterations, values = found.setdefault(name, ([], []))
+                iterations, values = points.setdefault(name, ([], []))
                 iterations.append(record["iteration"])
                 values.append(value)
-    return found
+    return points

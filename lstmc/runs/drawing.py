@@ -70,20 +70,20 @@ class CurveDrawing:
         Where nothing was recorded since the last drawing began, that drawing has all.
         """
         last = self._process
-        said = "" if last is None else last.communicate()[1]
+        stderr = "" if last is None else last.communicate()[1]
         if last is None or self._recorded() != self._drawn:
             last = self._begin()
-            said = last.communicate()[1]
-        lines = said.strip().splitlines() or [f"exit status {last.returncode}"]
+            stderr = last.communicate()[1]
+        lines = stderr.strip().splitlines() or [f"exit status {last.returncode}"]
         return f"the loss curve could not be drawn: {lines[-1]}" if last.returncode else None
 
     def _recorded(self) -> tuple[int, int]:
         """The length of the metrics and when they were written: what tells whether there are more."""
         try:
-            found = (self._folder / METRICS).stat()
+            status = (self._folder / METRICS).stat()
         except OSError:
             return 0, 0
-        return found.st_size, found.st_mtime_ns
+        return status.st_size, status.st_mtime_ns
 
     def _begin(self) -> subprocess.Popen[str]:
         # -P: a file of the user's that is called as some module must not be taken for it
@@ -106,8 +106,8 @@ def draw(folder: Path) -> list[Path]:
         return []
     forms = {name: name.rpartition(".")[2] for name in CURVES}
     curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
-    made = curves.drawn({folder.resolve().name: records}, forms.values())
-    return write_files(folder, {name: made[form] for name, form in forms.items()})
+    pictures = curves.drawn({folder.resolve().name: records}, forms.values())
+    return write_files(folder, {name: pictures[form] for name, form in forms.items()})
 
 
 if __name__ == "__main__":

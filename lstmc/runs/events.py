@@ -42,12 +42,14 @@ class Started:
         batches = f" in batches of {self.per_batch}" if self.of == "examples" else ""
         order = "shuffled" if self.shuffled else "in order"
         epochs = self.iterations * self.per_batch / self.rows
-        said = f"training on {self.rows} {self.of}{batches}, {order}: {self.iterations} iterations, {epochs:.3g} epochs"
+        first_line = (
+            f"training on {self.rows} {self.of}{batches}, {order}: {self.iterations} iterations, {epochs:.3g} epochs"
+        )
         if self.test_rows is None:
-            return said
+            return first_line
         left_out = self.test_rows % self.test_per_batch
         whole, rest = (f" of {self.test_rows}", ": the others fill no batch") if left_out else ("", "")
-        return f"{said}\ntest scores are means over {self.test_rows - left_out}{whole} {self.test_of}{rest}"
+        return f"{first_line}\ntest scores are means over {self.test_rows - left_out}{whole} {self.test_of}{rest}"
 
 
 @dataclass(frozen=True)

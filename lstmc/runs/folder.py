@@ -28,7 +28,7 @@ ABOUT = "snapshot.json"
 KEPT = 3
 HASH = "sha256"
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def write_snapshot(
     return final
 
 
-def read_about(path: Path, kind: type[Made]) -> Made:
+def read_about(path: Path, kind: type[T]) -> T:
     """What a snapshot's ``snapshot.json`` tells, as a ``kind``. Raises :class:`TrainingError` where it is no such, or
     any file of the snapshot is not intact."""
     try:
@@ -96,7 +96,7 @@ def read_about(path: Path, kind: type[Made]) -> Made:
     raise TrainingError(f"{path} is no whole snapshot")
 
 
-def newest(folder: Path, read: Callable[[Path], Made]) -> tuple[Path, Made] | None:
+def newest(folder: Path, read: Callable[[Path], T]) -> tuple[Path, T] | None:
     """The newest snapshot that ``read`` reads, and what it made of it. One for which it raises
     :class:`TrainingError` is passed over."""
     for path in _numbered(folder):
@@ -155,8 +155,8 @@ def _is_intact(path: Path, content: bytes) -> bool:
 
 def _numbered(folder: Path) -> Iterator[Path]:
     """The folders called by an iteration, the newest first."""
-    found = [path for path in folder.glob("*") if path.name.isdecimal() and path.is_dir()]
-    yield from sorted(found, key=lambda path: int(path.name), reverse=True)
+    folders = [path for path in folder.glob("*") if path.name.isdecimal() and path.is_dir()]
+    yield from sorted(folders, key=lambda path: int(path.name), reverse=True)
 
 
 def _digest(content: bytes) -> str:
@@ -194,20 +194,20 @@ class RunIdentity:
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, net: bytes, data: str, settings: Mapping[str, Any]) -> RunIdentity:
+    def from_net(cls, net: bytes, data: str, settings: Mapping[str, Any]) -> RunIdentity:
         """``net`` is all of what the net computes, and nothing else; ``data`` a fingerprint of the data."""
         return cls(hashlib.sha256(net).hexdigest(), data, json.loads(json.dumps(settings)))
 
     def differences(self, before: RunIdentity) -> list[str]:
         """What this run has that the one before had otherwise, a line each."""
-        found = [
+        lines = [
             f"setting {name}: started with {before.settings.get(name)}, now {value}"
             for name, value in self.settings.items()
             if before.settings.get(name) != value
         ]
-        found += ["the net is another one"] if self.net != before.net else []
-        found += ["the data is other data, or comes in another order"] if self.data != before.data else []
-        return found
+        lines += ["the net is another one"] if self.net != before.net else []
+        lines += ["the data is other data, or comes in another order"] if self.data != before.data else []
+        return lines
 
 
 @dataclass(frozen=True)
@@ -274,25 +274,25 @@ def _files(folder: Path) -> list[str]:
 def _before(folder: Path) -> RunIdentity:
     """What the run to resume is. Its last whole snapshot tells, which is known to be undamaged; where that is not what
     its own file says, the file is written again."""
-    path, known = folder / RUN, _of_snapshots(folder)
+    path, snapshot_identity = folder / RUN, _of_snapshots(folder)
     try:
-        told = read_json(path, RunIdentity)
+        identity = read_json(path, RunIdentity)
     except OSError as error:
         problem = f"{path}: cannot be read: {error.strerror}"
     except NotExpected as wrong:
         problem = f"{path} does not say what run it is: {wrong}"
     else:
-        if known in (None, told):
-            return told
-    if known is None:
+        if snapshot_identity in (None, identity):
+            return identity
+    if snapshot_identity is None:
         raise TrainingError(problem, mends=[Mend.OTHER_FOLDER])
-    _write(folder, known)
-    return known
+    _write(folder, snapshot_identity)
+    return snapshot_identity
 
 
 def _of_snapshots(folder: Path) -> RunIdentity | None:
-    found = newest(folder / SNAPSHOTS, lambda path: read_about(path, OfRun).run)
-    return found and found[1]
+    snapshot = newest(folder / SNAPSHOTS, lambda path: read_about(path, OfRun).run)
+    return snapshot and snapshot[1]
 
 
 def _write(folder: Path, identity: RunIdentity) -> None:

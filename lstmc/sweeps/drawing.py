@@ -24,16 +24,16 @@ PANEL = 3.4  # inches
 
 def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
     """The PNGs by name, of rows in the order of their ranks; none where nothing has a score."""
-    scored = [row for row in rows if goal.of(row.scores) is not None]
+    scored = [row for row in rows if goal.score_of(row.scores) is not None]
     if not scored:
         return {}
-    found = {SCORES: figure_bytes(lambda: scores_figure(scored, goal), ["png"])["png"]}
+    files = {SCORES: figure_bytes(lambda: scores_figure(scored, goal), ["png"])["png"]}
     curves = {row.name: read_metrics(runs / row.name / METRICS) for row in scored[:MOST_CURVES]}
     if any(curves.values()):
         kind, colors = _colors(scored)
         kinds = {row.name: f"{kind}={row.point[kind]}" for row in scored[:MOST_CURVES]} if colors else None
-        found[CURVES] = drawn(curves, ["png"], kinds)["png"]
-    return found
+        files[CURVES] = drawn(curves, ["png"], kinds)["png"]
+    return files
 
 
 def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
@@ -51,10 +51,12 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
         for row, place in zip(rows, places, strict=True):
             color = colors.get(row.point.get(kind, ""), "C0")
             filled = color if row.state == "finished" else "none"
-            axes.plot([place], [goal.of(row.scores)], "o", markerfacecolor=filled, markeredgecolor=color, clip_on=False)
+            axes.plot(
+                [place], [goal.score_of(row.scores)], "o", markerfacecolor=filled, markeredgecolor=color, clip_on=False
+            )
             if row is best:
                 ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": "black"}
-                axes.plot([place], [goal.of(row.scores)], "o", clip_on=False, **ring)
+                axes.plot([place], [goal.score_of(row.scores)], "o", clip_on=False, **ring)
         if ticks:
             axes.set_xticks(range(len(ticks)), ticks, rotation=30 if max(map(len, ticks)) > 6 else 0)
             axes.set_xlim(-0.5, len(ticks) - 0.5)
@@ -81,12 +83,12 @@ def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
 def _places(values: Sequence[str], axes: Axes) -> tuple[list[float], list[str]]:
     """Where values stand on an axis: numbers where they are, words beside each other, with their ticks."""
     numbers = [number(value) for value in values]
-    found = [value for value in numbers if value is not None]
-    if len(found) < len(values):
+    numeric = [value for value in numbers if value is not None]
+    if len(numeric) < len(values):
         ticks = list(dict.fromkeys(sorted(values)))
         return [float(ticks.index(value)) for value in values], ticks
-    if min(found) > 0 and max(found) / min(found) >= 10:
+    if min(numeric) > 0 and max(numeric) / min(numeric) >= 10:
         axes.set_xscale("log")
-    elif all(value.is_integer() for value in found):
+    elif all(value.is_integer() for value in numeric):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return found, []
+    return numeric, []

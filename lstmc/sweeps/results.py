@@ -55,14 +55,14 @@ class Goal:
     score: str = LOSS
     highest: bool = False
 
-    def of(self, scores: Mapping[str, float]) -> float | None:
+    def score_of(self, scores: Mapping[str, float]) -> float | None:
         """The score, where there is one."""
         return scores.get(self.score)
 
     def order(self, scores: Mapping[str, float]) -> float:
         """The smaller, the better; infinite without a score."""
-        found = self.of(scores)
-        return inf if found is None else -found if self.highest else found
+        score = self.score_of(scores)
+        return inf if score is None else -score if self.highest else score
 
     def __str__(self) -> str:
         return f"the {'highest' if self.highest else 'lowest'} {self.score}"
@@ -124,7 +124,7 @@ def _outcome_name(budget: int) -> str:
 
 def best_of(rows: Iterable[Row], goal: Goal) -> Row | None:
     """The finished point with the best score; None where no finished point has one."""
-    scored = [row for row in rows if row.state == "finished" and goal.of(row.scores) is not None]
+    scored = [row for row in rows if row.state == "finished" and goal.score_of(row.scores) is not None]
     return min(scored, key=lambda row: goal.order(row.scores), default=None)
 
 
@@ -142,14 +142,14 @@ def over_seeds(rows: Sequence[Row]) -> list[OverSeeds]:
     for row in rows:
         if row.state == "finished":
             groups.setdefault(tuple(pair for pair in row.point.items() if pair[0] != SEED), []).append(row)
-    found = []
+    means = []
     for point, group in groups.items():
         scores = {name: [row.scores[name] for row in group if name in row.scores] for name in group[0].scores}
         spread = {name: (mean(each), stdev(each) if len(each) > 1 else 0.0) for name, each in scores.items()}
-        found.append(
+        means.append(
             OverSeeds(dict(point), len(group), spread, {name: mean(row.costs[name] for row in group) for name in COSTS})
         )
-    return found
+    return means
 
 
 def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
@@ -157,12 +157,12 @@ def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
     each score, and the mean of each cost."""
     scores = list(dict.fromkeys(name for group in groups for name in group.scores))
     content = io.StringIO()
-    written = csv.writer(content, lineterminator="\n")
+    writer = csv.writer(content, lineterminator="\n")
     spread = [column for name in scores for column in (f"{name} mean", f"{name} std")]
-    written.writerow([*groups[0].point, "runs", *spread, *COSTS])
+    writer.writerow([*groups[0].point, "runs", *spread, *COSTS])
     for group in groups:
-        found = [f"{value:.6g}" for name in scores for value in group.scores.get(name, (nan, nan))]
-        written.writerow([*group.point.values(), group.runs, *found, *(f"{group.costs[name]:.6g}" for name in COSTS)])
+        figures = [f"{value:.6g}" for name in scores for value in group.scores.get(name, (nan, nan))]
+        writer.writerow([*group.point.values(), group.runs, *figures, *(f"{group.costs[name]:.6g}" for name in COSTS)])
     return content.getvalue().encode()
 
 
@@ -172,13 +172,13 @@ def results_csv(rows: Sequence[Row]) -> bytes:
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
     content = io.StringIO()
-    written = csv.writer(content, lineterminator="\n")
-    written.writerow([*varied, "state", "iteration", *scores, *COSTS, "reason", "run"])
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow([*varied, "state", "iteration", *scores, *COSTS, "reason", "run"])
     for row in rows:
         values = [row.point.get(name, "") for name in varied]
-        found = [f"{row.scores[name]:.6g}" if name in row.scores else "" for name in scores]
+        figures = [f"{row.scores[name]:.6g}" if name in row.scores else "" for name in scores]
         costs = [f"{row.costs[name]:.9g}" if name in row.costs else "" for name in COSTS]
-        written.writerow([*values, row.state, row.iteration, *found, *costs, row.reason, f"points/{row.name}"])
+        writer.writerow([*values, row.state, row.iteration, *figures, *costs, row.reason, f"points/{row.name}"])
     return content.getvalue().encode()
 
 
@@ -187,11 +187,11 @@ def budgets(points: int, updates: int, factor: int | None) -> list[int]:
 
     Each is ``factor`` times the one before it, and the first is such that one point is left, or few.
     """
-    made, left, budget = [updates], points, updates
+    ascending, left, budget = [updates], points, updates
     while factor is not None and left > factor - 1 and left > 1 and budget >= factor:
         left, budget = ceil(left / factor), budget // factor
-        made.append(budget)
-    return made[::-1]
+        ascending.append(budget)
+    return ascending[::-1]
 
 
 def kept(rows: Sequence[Row], factor: int, goal: Goal) -> list[str]:

@@ -38,10 +38,10 @@ class Range:
 
     def draw(self, rng: np.random.Generator) -> str:
         if self.log:
-            found = exp(rng.uniform(log(self.low), log(self.high)))
+            number = exp(rng.uniform(log(self.low), log(self.high)))
         else:
-            found = rng.uniform(self.low, self.high + (1 if self.whole else 0))
-        return str(min(int(found), int(self.high))) if self.whole else f"{found:.4g}"
+            number = rng.uniform(self.low, self.high + (1 if self.whole else 0))
+        return str(min(int(number), int(self.high))) if self.whole else f"{number:.4g}"
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Space:
     values: Mapping[str, Sequence[str] | Range]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Self:
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
         """Of values as Python has them: lists, and for a range ``{"from": 1e-4, "to": 1e-1, "log": True}``.
 
         Raises :class:`SweepError` for a name or a value that is none.
         """
-        return cls({name: _values(name, value) for name, value in _flat(given)})
+        return cls({name: _values(name, value) for name, value in _flat(values)})
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self:
@@ -67,14 +67,14 @@ class Space:
         values: dict[str, Sequence[str]] = {}
         for text in texts:
             name, equals, listed = text.partition("=")
-            found = [part.strip() for part in listed.split(",")]
-            said = Argument("grid", text)
-            if not equals or not all(found):
-                raise SweepError(f"{said}: expected NAME=VALUE,VALUE, found {text!r}", arguments=(said,))
+            parts = [part.strip() for part in listed.split(",")]
+            argument = Argument("grid", text)
+            if not equals or not all(parts):
+                raise SweepError(f"{argument}: expected NAME=VALUE,VALUE, found {text!r}", arguments=(argument,))
             if name in values:
-                raise SweepError(f"{said}: {name} is given twice", arguments=(said,))
-            values[name] = found
-        return cls.of(values)
+                raise SweepError(f"{argument}: {name} is given twice", arguments=(argument,))
+            values[name] = parts
+        return cls.from_values(values)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -83,7 +83,7 @@ class Space:
         Raises :class:`SweepError` for a file that is not there or no such file.
         """
         try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise SweepError(f"{path}: no such file") from None
         except OSError as error:
@@ -91,7 +91,7 @@ class Space:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SweepError(f"{path}: expected TOML, found something else: {error}") from None
         try:
-            return cls.of(given)
+            return cls.from_values(values)
         except SweepError as error:
             raise SweepError(f"{path}: {error.message}") from None
 
@@ -107,9 +107,9 @@ class Space:
         """
         if not self.values:
             raise SweepError("a sweep varies something: expected values for some name, found none")
-        made = self._grid() if random is None else self._drawn(random, seed)
+        points = self._grid() if random is None else self._drawn(random, seed)
         named: dict[str, Point] = {}
-        for point in made:
+        for point in points:
             name = _UNSAFE.sub("_", ",".join(f"{key}={value}" for key, value in point.items()))
             named.setdefault(name if len(name) <= LONGEST else f"{len(named):04d}", point)
         return named
@@ -158,46 +158,46 @@ def _check_count(count: int) -> None:
         raise SweepError(f"expected at most {MOST_POINTS} points, found {count}")
 
 
-def _flat(given: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Names with their values; TOML makes tables of dotted names."""
-    found: list[tuple[str, Any]] = []
-    for key, value in given.items():
+    flat: list[tuple[str, Any]] = []
+    for key, value in values.items():
         if isinstance(value, Mapping) and not set(value) & {"from", "to"}:
-            found += _flat(value, f"{prefix}{key}.")
+            flat += _flat(value, f"{prefix}{key}.")
         else:
-            found.append((f"{prefix}{key}", value))
-    return found
+            flat.append((f"{prefix}{key}", value))
+    return flat
 
 
-def _values(name: str, given: Any) -> Sequence[str] | Range:
+def _values(name: str, values: Any) -> Sequence[str] | Range:
     if not _NAME.fullmatch(name):
         raise SweepError(f"{name!r} is no name: expected a dimension, an option of the model, solver.SETTING or seed")
-    if isinstance(given, Range):
-        return given
-    if isinstance(given, Mapping):
-        return _range(name, given)
-    if not isinstance(given, list | tuple) or not given:
-        raise SweepError(f"{name}: expected a list of values, or a range with from and to, found {given!r}")
-    return tuple(dict.fromkeys(_text(name, value) for value in given))
+    if isinstance(values, Range):
+        return values
+    if isinstance(values, Mapping):
+        return _range(name, values)
+    if not isinstance(values, list | tuple) or not values:
+        raise SweepError(f"{name}: expected a list of values, or a range with from and to, found {values!r}")
+    return tuple(dict.fromkeys(_text(name, value) for value in values))
 
 
-def _range(name: str, given: Mapping[str, Any]) -> Range:
-    numbers = [given.get(key) for key in ("from", "to")]
+def _range(name: str, table: Mapping[str, Any]) -> Range:
+    numbers = [table.get(key) for key in ("from", "to")]
     if (
-        not set(given) <= RANGE_KEYS
+        not set(table) <= RANGE_KEYS
         or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
-        or not all(isinstance(given.get(flag, False), bool) for flag in ("log", "whole"))
+        or not all(isinstance(table.get(flag, False), bool) for flag in ("log", "whole"))
     ):
         raise SweepError(
-            f"{name}: a range has numbers from and to, and true or false for log and whole, found {dict(given)}"
+            f"{name}: a range has numbers from and to, and true or false for log and whole, found {dict(table)}"
         )
     low, high = map(float, numbers)  # type: ignore[arg-type]
-    made = Range(low, high, given.get("log", False), given.get("whole", False))
-    if not low < high or (made.log and low <= 0) or (made.whole and any(n != int(n) for n in (low, high))):
-        kind = "integers" if made.whole else "numbers"
-        above = "above 0 " if made.log else ""
+    bounds = Range(low, high, table.get("log", False), table.get("whole", False))
+    if not low < high or (bounds.log and low <= 0) or (bounds.whole and any(n != int(n) for n in (low, high))):
+        kind = "integers" if bounds.whole else "numbers"
+        above = "above 0 " if bounds.log else ""
         raise SweepError(f"{name}: expected {kind} {above}of which from is the smaller, found {low:g} to {high:g}")
-    return made
+    return bounds
 
 
 def _text(name: str, value: object) -> str:

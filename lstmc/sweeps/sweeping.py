@@ -62,19 +62,19 @@ class Definition:
 
     def differences(self, before: Definition) -> list[str]:
         """What this sweep has that the one before had otherwise, a line each."""
-        found = [
+        lines = [
             f"{name}: started with {before.training.get(name)}, now {value}"
             for name, value in self.training.items()
             if before.training.get(name) != value
         ]
-        found += [
+        lines += [
             f"{name} has changed" for name, digest in self.files.items() if before.files.get(name, digest) != digest
         ]
-        found += ["the points are others"] if self.points != before.points else []
+        lines += ["the points are others"] if self.points != before.points else []
         for name in ("halving", "goal"):
             now, then = getattr(self, name), getattr(before, name)
-            found += [f"{name}: started with {then}, now {now}"] if now != then else []
-        return found
+            lines += [f"{name}: started with {then}, now {now}"] if now != then else []
+        return lines
 
 
 def defined(
@@ -228,7 +228,7 @@ def sweep(
         backend=backend,
         epochs=epochs,
     )
-    search = Search(space if isinstance(space, Space) else Space.of(space), random, halving, goal)
+    search = Search(space if isinstance(space, Space) else Space.from_values(space), random, halving, goal)
     run = SweepRun(
         out=out,
         scheduler=scheduler,
@@ -309,10 +309,10 @@ def sweep_model(
             else:
                 state.halve(updates[0], halving)
         finally:
-            written = state.write(folder)
+            files_written = state.write(folder)
     results = ranked(state.rows.values(), search.goal)
     best = best_of(results, search.goal)
-    return Swept(folder, tuple(results), None if best is None else runs / best.name, written, state.stopped)
+    return Swept(folder, tuple(results), None if best is None else runs / best.name, files_written, state.stopped)
 
 
 class _Sweep:
@@ -401,9 +401,9 @@ class _Sweep:
         pictures = self.drawing.pictures(rows, self.goal, self.runs)
         groups = over_seeds(rows)
         tables = {RESULTS: results_csv(rows), **({SUMMARY: summary_csv(groups)} if groups else {})}
-        written = write_files(folder, {**tables, **pictures})
+        paths = write_files(folder, {**tables, **pictures})
         best = best_of(rows, self.goal)
-        return (*written, *([link_best(folder, best.name)] if best is not None else []))
+        return (*paths, *([link_best(folder, best.name)] if best is not None else []))
 
 
 def _absolute(file: str | Path) -> str:

@@ -58,16 +58,19 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
     that does not suit its name."""
     sizes, options, seed = dict(training.sizes), dict(training.options), training.seed
     settings: dict[str, str] = dict(text.split("=", 1) for text in training.solver if "=" in text)
-    known = model.model.signature.options
+    model_options = model.model.signature.options
     for name, value in point.items():
         if name.startswith(SOLVER):
             settings[name.removeprefix(SOLVER)] = value
-        elif name in known:
+        elif name in model_options:
             options[name] = value
         else:
             number = whole(value)
             if number is None or number < 0:
-                near = did_you_mean(name, known) or f": options of {model.model.name} are {', '.join(known) or 'none'}"
+                near = (
+                    did_you_mean(name, model_options)
+                    or f": options of {model.model.name} are {', '.join(model_options) or 'none'}"
+                )
                 raise SweepError(f"{name}: expected integers, as for a dimension, found {value!r}{near}")
             if name == SEED:
                 seed = number
@@ -96,7 +99,7 @@ def train_point(task: Task) -> Outcome:
             run = _train(task, folder)
             iteration, costs = run.iteration, {name: getattr(run, name) for name in COSTS}
         except LstmcError as error:
-            reason, final = _said(error), Mend.RESUME not in error.mends
+            reason, final = _summary(error), Mend.RESUME not in error.mends
         records = read_metrics(folder / METRICS)
         iteration = iteration or max((record["iteration"] for record in records), default=0)
         if not reason and iteration < task.budget:
@@ -138,7 +141,7 @@ def command(training: Training, folder: Path) -> str:
     return f"lstmc.train({model}, {training.data!r}, out={str(folder)!r}{arguments})"
 
 
-def _said(error: LstmcError) -> str:
+def _summary(error: LstmcError) -> str:
     """An error in a line: what is wrong, and where an error has it only in its notes, the first of these."""
     return "; ".join((error.message, *error.notes[:1])).replace("\n", " ")
 

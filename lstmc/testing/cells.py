@@ -47,28 +47,28 @@ def check_cell(
     bound = {dim: SMALL.get(dim, 4) for dim in ("T", *cell.dims)} | dict(sizes or {})
     if reference is not None:
         _check_reference(cell, reference, bound, seed)
-    found = {}
+    outcomes = {}
     for backend, target in _targets(targets):
         try:
             net = compile(cell, target=target, backend=backend, sizes=bound, seed=seed)
         except BackendError as refused:
             if targets is not None:
                 raise AssertionError(f"target {target} does not take {cell.name}: {refused.message}") from refused
-            found[target] = refused.message
+            outcomes[target] = refused.message
             continue
         verified = net.verify(on=["interpreter"])
         assert verified, f"target {target}: {verified}"
-        found[target] = "agrees"
-    unknown = set(targets or ()) - set(found)
+        outcomes[target] = "agrees"
+    unknown = set(targets or ()) - set(outcomes)
     assert not unknown, f"no installed backend has target {', '.join(sorted(unknown))}"
-    assert "agrees" in found.values(), f"no target takes {cell.name}: {found}"
-    return found
+    assert "agrees" in outcomes.values(), f"no target takes {cell.name}: {outcomes}"
+    return outcomes
 
 
-def _targets(wanted: Collection[str] | None) -> Iterator[tuple[str, str]]:
+def _targets(names: Collection[str] | None) -> Iterator[tuple[str, str]]:
     for name in find_backends():
         with suppress(PluginError):  # `lstmc doctor` speaks of it
-            yield from ((name, target) for target in load_backend(name).targets if wanted is None or target in wanted)
+            yield from ((name, target) for target in load_backend(name).targets if names is None or target in names)
 
 
 def _check_reference(cell: Cell, reference: Step, sizes: Mapping[str, int], seed: int) -> None:
@@ -78,9 +78,9 @@ def _check_reference(cell: Cell, reference: Step, sizes: Mapping[str, int], seed
     for name, shape in net.inputs.items():
         rng, declared = named_rng(seed, name), cell.inputs[name].values
         inputs[name] = rng.normal(size=shape) if declared is None else declared.draw(rng, shape)
-    found = net.run(inputs, on="interpreter")
+    actual = net.run(inputs, on="interpreter")
     weights = {name.rpartition("/")[2]: value for name, value in net.weights.items()}
-    states: dict[str, Array] = {name: np.zeros(found[f"{name}_T"].shape) for name in cell.states}
+    states: dict[str, Array] = {name: np.zeros(actual[f"{name}_T"].shape) for name in cell.states}
     outputs: list[dict[str, Array]] = []
     for t in range(sizes["T"]):
         y, following = reference(**{name: x[t] for name, x in inputs.items()}, **states, **weights)
@@ -90,7 +90,7 @@ def _check_reference(cell: Cell, reference: Step, sizes: Mapping[str, int], seed
     expected |= {f"{name}_T": value for name, value in states.items()}
     for name, value in expected.items():
         why = f"{name}: the cell (actual) and the reference (desired)"
-        assert_allclose(found[name], value, rtol=1e-6, atol=1e-6, err_msg=why)
+        assert_allclose(actual[name], value, rtol=1e-6, atol=1e-6, err_msg=why)
 
 
 def _named(y: Any) -> dict[str, Array]:

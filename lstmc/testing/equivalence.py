@@ -20,13 +20,13 @@ from lstmc.testing.random_models import seeded_model
 
 def random_leaves(graph: Graph, kind: type[Input | Param], low: float = -2.0, high: float = 2.0) -> dict[str, Array]:
     """An array for each input or parameter: of the input's own numbers, or uniform; the same for the same name."""
-    found = {}
+    arrays = {}
     for node in graph:
         if isinstance(node.op, kind):
             rng, values = named_rng(0, node.name), node.op.values if isinstance(node.op, Input) else None
             shape = node.types[0].shape
-            found[node.name] = rng.uniform(low, high, shape) if values is None else values.draw(rng, shape)
-    return found
+            arrays[node.name] = rng.uniform(low, high, shape) if values is None else values.draw(rng, shape)
+    return arrays
 
 
 def random_cotangents(graph: Graph) -> dict[str, Array]:
@@ -61,8 +61,8 @@ def assert_same_meaning(
     fixed = {node.name for node in after if isinstance(node.op, Param) and node.op.fixed}
     assert set(new.params) - fixed <= set(old.params)
     for name, value in (old.inputs | old.params).items():
-        found = (new.inputs | new.params).get(name, np.zeros_like(value))
-        assert_allclose(found, value, rtol, rtol, err_msg=f"gradient of {name}")
+        gradient = (new.inputs | new.params).get(name, np.zeros_like(value))
+        assert_allclose(gradient, value, rtol, rtol, err_msg=f"gradient of {name}")
 
 
 def check_pass(step: Pass, graphs: Sequence[Graph] = (), models: int = 50, seed: int = 0) -> int:

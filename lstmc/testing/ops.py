@@ -80,8 +80,8 @@ def cotangents_of(outs: Arrays, seed: int) -> Arrays:
 def check_documented(kind: type[Op]) -> None:
     """The class has a docstring of its own that ends in a full stop; the one that a dataclass makes up is none."""
     text = (kind.__dict__.get("__doc__") or "").strip()
-    written = text.endswith(".") and not text.startswith(f"{kind.__name__}(")
-    assert written, f"{kind.__name__} needs a docstring that says what it computes and ends in a full stop"
+    documented = text.endswith(".") and not text.startswith(f"{kind.__name__}(")
+    assert documented, f"{kind.__name__} needs a docstring that says what it computes and ends in a full stop"
 
 
 def check_legal(kind: type[Op], sample: Sample) -> None:
@@ -102,8 +102,8 @@ def check_types(sample: Sample, seed: int, dtype: type = np.float64) -> None:
     inferred, evaluated = sample.op.infer(*sample.operands), tuple(TensorType(out.shape) for out in outs)
     assert inferred == evaluated, f"infer gives {', '.join(map(str, inferred))}, eval {', '.join(map(str, evaluated))}"
     if sample.operands:  # without operands there is no precision to keep
-        found = {str(out.dtype) for out in outs}
-        assert found == {np.dtype(dtype).name}, f"operands are {np.dtype(dtype).name}, eval gives {', '.join(found)}"
+        dtypes = {str(out.dtype) for out in outs}
+        assert dtypes == {np.dtype(dtype).name}, f"operands are {np.dtype(dtype).name}, eval gives {', '.join(dtypes)}"
 
 
 def check_gradients(sample: Sample, seed: int) -> None:
@@ -111,20 +111,20 @@ def check_gradients(sample: Sample, seed: int) -> None:
     op, operands = sample.op, operands_of(sample, seed)
     outs = op.eval(*operands)
     cotangents = cotangents_of(outs, seed)
-    found = op.vjp(cotangents, outs, *operands)
-    assert len(found) == len(operands), f"vjp gives {len(found)} cotangents of {len(operands)} operands"
+    gradients = op.vjp(cotangents, outs, *operands)
+    assert len(gradients) == len(operands), f"vjp gives {len(gradients)} cotangents of {len(operands)} operands"
     if op.stops_gradient:
-        assert found == (None,) * len(operands), "an op that stops gradients gives None for each operand"
+        assert gradients == (None,) * len(operands), "an op that stops gradients gives None for each operand"
         return
-    for slot, gradient in enumerate(found):
+    for slot, gradient in enumerate(gradients):
         if slot in op.undifferentiated:
             assert gradient is None, f"operand {slot} is undifferentiated: expected None"
             continue
         expected = finite_differences(op, operands, slot, cotangents)
-        given = np.zeros_like(expected) if gradient is None else gradient
-        assert given.shape == expected.shape, f"operand {slot} is {expected.shape}, its cotangent {given.shape}"
+        cotangent = np.zeros_like(expected) if gradient is None else gradient
+        assert cotangent.shape == expected.shape, f"operand {slot} is {expected.shape}, its cotangent {cotangent.shape}"
         why = f"cotangent of operand {slot}: vjp (actual) and finite differences (desired)"
-        assert_allclose(given, expected, rtol=1e-6, atol=1e-6, err_msg=why)
+        assert_allclose(cotangent, expected, rtol=1e-6, atol=1e-6, err_msg=why)
 
 
 def finite_differences(op: Op, operands: Sequence[Array], slot: int, cotangents: Arrays, step: float = 1e-6) -> Array:
@@ -178,8 +178,8 @@ def check_over_time(sample: Sample, seed: int, steps: int, mapped: Sequence[bool
     for step in each_step:
         step[:] = [own if m else same for own, same, m in zip(step, each_step[0], mapped, strict=True)]
     expected = zip(*(sample.op.eval(*step) for step in each_step), strict=True)
-    for found, results in zip(wide.eval(*operands), expected, strict=True):
-        assert_allclose(found, np.stack(results), rtol=1e-12, atol=1e-12, err_msg=f"{wide}, over {steps} steps")
+    for stacked, results in zip(wide.eval(*operands), expected, strict=True):
+        assert_allclose(stacked, np.stack(results), rtol=1e-12, atol=1e-12, err_msg=f"{wide}, over {steps} steps")
 
 
 def check_domains(sample: Sample) -> None:
@@ -203,15 +203,15 @@ def check_text(sample: Sample) -> None:
 
 def uninstalled(graphs: Iterable[Graph]) -> tuple[type[Op], ...]:
     """Return the ops of graphs that no installed dialect has: a text of them is parsed with them given."""
-    installed, found = set(dialects()), set[type[Op]]()
+    installed, ops = set(dialects()), set[type[Op]]()
     waiting = list(graphs)
     while waiting:
         for node in waiting.pop():
             if isinstance(node.op, Scan):
                 waiting += node.op.bodies
             elif dialect_of(node.op.name) not in installed:
-                found.add(type(node.op))
-    return tuple(found)
+                ops.add(type(node.op))
+    return tuple(ops)
 
 
 def check_frozen(op: Op) -> None:

@@ -33,7 +33,7 @@ MULTIPLIERS = ("", "", "", ", lr_mult=2, decay_mult=0", ", lr_mult=0.5")
 
 
 @dataclass(frozen=True)
-class Known:
+class Variable:
     """A value in scope: the expression that names it, its shape, and about how large its elements are."""
 
     name: str
@@ -52,10 +52,10 @@ class Body:
     lead: int  # how many axes in front stand for time and batch, and are kept by linear
     most: int = 99  # ops
     wide: bool = False  # steps, argmax and heads too
-    values: list[Known] = field(default_factory=list)
+    values: list[Variable] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
+    read_names: set[str] = field(default_factory=set)
     ops: int = 0
 
     def choose(self, options: Sequence[Any]) -> Any:
@@ -64,56 +64,56 @@ class Body:
     def chance(self, one_in: int) -> bool:
         return self.draw.integer(1, one_in) == one_in
 
-    def know(self, *args: Any, **kwargs: Any) -> Known:
-        self.values.append(Known(*args, **kwargs))
+    def declare(self, *args: Any, **kwargs: Any) -> Variable:
+        self.values.append(Variable(*args, **kwargs))
         return self.values[-1]
 
-    def let(self, expression: str, shape: Shape, bound: float, ops: int = 1) -> Known:
+    def let(self, expression: str, shape: Shape, bound: float, ops: int = 1) -> Variable:
         """One more line, ``vN = expression``; squashed where the result may be large."""
         if bound > SQUASHED_ABOVE:
             expression, bound, ops = f"tanh({expression})", 1.0, ops + 1
         self.ops += ops
         read = self.read_by(expression)
         recurrent, weight = any(v.recurrent for v in read), all(v.weight for v in read)
-        known = self.know(f"v{len(self.values)}", shape, bound, recurrent=recurrent, weight=weight)
-        self.lines.append(f"{known.name} = {expression}")
-        return known
+        variable = self.declare(f"v{len(self.values)}", shape, bound, recurrent=recurrent, weight=weight)
+        self.lines.append(f"{variable.name} = {expression}")
+        return variable
 
-    def read_by(self, expression: str) -> list[Known]:
+    def read_by(self, expression: str) -> list[Variable]:
         """The values that an expression reads, as far as ops may read them."""
         names = set(NAME.findall(expression))
         return [v for v in self.values if v.name in names]
 
-    def pick(self, fits: Callable[[Known], bool] = lambda v: True) -> Known | None:
+    def pick(self, fits: Callable[[Variable], bool] = lambda v: True) -> Variable | None:
         """A value that fits; rather an unread one, and rather one that depends on a state."""
-        found = [v for v in self.values if fits(v)]
-        if not found:
+        fitting = [v for v in self.values if fits(v)]
+        if not fitting:
             return None
-        for preferred in (lambda v: v.name not in self.used, lambda v: v.recurrent):
-            some = [v for v in found if preferred(v)]
-            found = some if some and not self.chance(3) else found
-        known: Known = self.choose(found)
-        self.used.add(known.name)
-        return known
+        for preferred in (lambda v: v.name not in self.read_names, lambda v: v.recurrent):
+            some = [v for v in fitting if preferred(v)]
+            fitting = some if some and not self.chance(3) else fitting
+        variable: Variable = self.choose(fitting)
+        self.read_names.add(variable.name)
+        return variable
 
-    def unread(self) -> list[Known]:
-        return [v for v in self.values if v.name not in self.used]
+    def unread(self) -> list[Variable]:
+        return [v for v in self.values if v.name not in self.read_names]
 
-    def param(self, shape: Shape, value: bool = True) -> Known:
+    def param(self, shape: Shape, value: bool = True) -> Variable:
         """A new parameter; ``value``: other ops may read it too, as a value."""
         name = f"P{len(self.params)}"
         fill = self.choose(MATRIX_FILLS if len(shape) == 2 else VECTOR_FILLS)
         declared = f"{text(shape)}, fill={fill}{self.choose(MULTIPLIERS)}"
         if self.chance(25):  # a tuple, whose second is a value that other ops may read
             self.params[name] = f"params(2, {declared})"
-            self.know(f"{name}[1]", shape, weight=True)
+            self.declare(f"{name}[1]", shape, weight=True)
             name += "[0]"
         else:
             self.params[name] = f"Param({declared})"
-        known = Known(name, shape, 1.0, weight=True)
+        variable = Variable(name, shape, 1.0, weight=True)
         if value:
-            self.values.append(known)
-        return known
+            self.values.append(variable)
+        return variable
 
     def step(self) -> None:
         """One random op, if there is room for it and one more."""
@@ -126,7 +126,7 @@ class Body:
 
     # the ops -----------------------------------------------------------------------------------------------
 
-    def linear(self, x: Known | None = None, out: int | None = None, keep: int | None = None) -> Known:
+    def linear(self, x: Variable | None = None, out: int | None = None, keep: int | None = None) -> Variable:
         x = x or self.pick(lambda v: len(v.shape) > 0) or self.param((3,))
         rank = len(x.shape)
         axis = min(self.lead, rank - 1) if keep is None else keep
@@ -137,13 +137,13 @@ class Body:
         w = self.choose(shared) if shared and self.chance(2) else self.param((out, width), value=False).name
         bias = ""
         if self.chance(2):
-            known = self.pick(lambda v: v.shape == (out,)) if self.chance(2) else None
-            bias = f", {(known or self.param((out,), value=self.chance(2))).name}"
+            variable = self.pick(lambda v: v.shape == (out,)) if self.chance(2) else None
+            bias = f", {(variable or self.param((out,), value=self.chance(2))).name}"
         explicit = "" if flatten_axis(TensorType(x.shape), width) == axis else f", axis={axis}"
         bound = x.bound * max(1.0, 0.5 * sqrt(width))
         return self.let(f"linear({x.name}, {w}{bias}{explicit})", (*x.shape[:axis], out), bound)
 
-    def unary(self) -> Known:
+    def unary(self) -> Variable:
         x = self.pick()
         assert x is not None
         tables = [SMOOTH, SMOOTH, SCALED, KINKED, "softmax", *([POLYNOMIAL] if x.bound <= 1.7 else [])]
@@ -165,15 +165,15 @@ class Body:
         if self.ops + OPS_OF_WHOLE > self.most - 1:
             return
         expression, bound = self.choose(STEP_INDEX)
-        known = self.know(f"v{len(self.values)}", (1,), bound, recurrent=True)  # it is a state of the scan
-        self.lines.append(f"{known.name} = {expression}")
+        variable = self.declare(f"v{len(self.values)}", (1,), bound, recurrent=True)  # it is a state of the scan
+        self.lines.append(f"{variable.name} = {expression}")
         self.ops += OPS_OF_WHOLE
 
-    def binary(self) -> Known:
+    def binary(self) -> Variable:
         x = self.pick()
         assert x is not None
         if self.chance(2):
-            y: Known | None = self.broadcast_param(x)
+            y: Variable | None = self.broadcast_param(x)
         else:
             of_x: Shape = x.shape
             most: int = max(LARGEST, prod(of_x))
@@ -191,7 +191,7 @@ class Body:
         bound = x.bound * y.bound if symbol == "*" else x.bound + y.bound
         return self.let(f"{x.name} {symbol} {y.name}", shape, bound)
 
-    def broadcast_param(self, x: Known) -> Known:
+    def broadcast_param(self, x: Variable) -> Variable:
         """A parameter over a run of x's axes: [H] over [N, H], [N, 1], the whole shape, or one number."""
         rank = len(x.shape)
         start = self.draw.integer(0, rank - 1)
@@ -211,7 +211,7 @@ class Body:
         self.lines.append(f"{', '.join(names)} = split({x.name}, {parts}{where})")
         self.ops += 1
         for name, size in zip(names, sizes, strict=True):
-            self.know(name, replaced(x.shape, axis, size), x.bound, recurrent=x.recurrent, weight=x.weight)
+            self.declare(name, replaced(x.shape, axis, size), x.bound, recurrent=x.recurrent, weight=x.weight)
 
     def concat(self) -> None:
         x = self.pick(lambda v: 2 * prod(v.shape) <= LARGEST)
@@ -219,7 +219,7 @@ class Body:
             return
         axis = self.draw.integer(0, len(x.shape) - 1)
 
-        def joins(v: Known) -> bool:
+        def joins(v: Variable) -> bool:
             same_rank = len(v.shape) == len(x.shape) and prod(v.shape) + prod(x.shape) <= LARGEST
             return same_rank and replaced(v.shape, axis, 1) == replaced(x.shape, axis, 1)
 
@@ -308,10 +308,10 @@ class Body:
             return
         self.choose((self.matmul, self.outer, self.einsum))(x)
 
-    def matmul(self, x: Known) -> None:
+    def matmul(self, x: Variable) -> None:
         *lead, rows, inner = x.shape
 
-        def fits(v: Known) -> bool:
+        def fits(v: Variable) -> bool:
             if v.weight and v.name.partition("[")[0] not in self.params:
                 return False  # a blob of several parameters is refused where they are trained otherwise or used again
             places = common_shape(tuple(lead), v.shape[:-2]) if v.shape[-2:-1] == (inner,) else None
@@ -321,20 +321,20 @@ class Body:
         y = y or self.param((inner, self.draw.integer(*SIZES)))
         places = common_shape(tuple(lead), y.shape[:-2])
         assert places is not None
-        written = self.choose((f"{x.name} @ {y.name}", f"matmul({x.name}, {y.name})"))
-        self.let(written, (*places, rows, y.shape[-1]), x.bound * y.bound * sqrt(inner), OPS_OF_PRODUCT)
+        product = self.choose((f"{x.name} @ {y.name}", f"matmul({x.name}, {y.name})"))
+        self.let(product, (*places, rows, y.shape[-1]), x.bound * y.bound * sqrt(inner), OPS_OF_PRODUCT)
 
-    def outer(self, x: Known) -> None:
-        def made(v: Known) -> Shape | None:
+    def outer(self, x: Variable) -> None:
+        def result_shape(v: Variable) -> Shape | None:
             return common_shape((*x.shape, 1), (*v.shape[:-1], 1, *v.shape[-1:])) if v.shape else None
 
-        y = self.pick(lambda v: prod(made(v) or (LARGEST + 1,)) <= LARGEST) if self.chance(2) else None
+        y = self.pick(lambda v: prod(result_shape(v) or (LARGEST + 1,)) <= LARGEST) if self.chance(2) else None
         y = y or self.param((self.draw.integer(*SIZES),))
-        shape = made(y)
+        shape = result_shape(y)
         assert shape is not None
         self.let(f"outer({x.name}, {y.name})", shape, x.bound * y.bound, 3)
 
-    def einsum(self, x: Known) -> None:
+    def einsum(self, x: Variable) -> None:
         sizes = dict(zip("abcdefgh", x.shape, strict=False))
         y = self.pick(lambda v: len(v.shape) > 0) if self.chance(2) else None
         y = y or self.param(self.choose((x.shape, x.shape[-1:], x.shape[:2])))
@@ -358,25 +358,25 @@ class Body:
 
     # making a value of a given shape ------------------------------------------------------------------------
 
-    def fit(self, shape: Shape, keep: int, bound: float = SQUASHED_ABOVE) -> Known | None:
+    def fit(self, shape: Shape, keep: int, bound: float = SQUASHED_ABOVE) -> Variable | None:
         """A value of ``shape``: one in scope, or one made by a linear that keeps the first ``keep`` axes."""
         room = self.ops + OPS_OF_FIT <= self.most
 
-        def right(v: Known) -> bool:
+        def right(v: Variable) -> bool:
             return v.shape == shape and (room or v.bound <= bound)
 
-        known = self.pick(lambda v: right(v) and v.name.startswith("v")) or self.pick(right)
-        if room and (known is None or self.chance(4)):
+        variable = self.pick(lambda v: right(v) and v.name.startswith("v")) or self.pick(right)
+        if room and (variable is None or self.chance(4)):
             source = self.pick(lambda v: len(v.shape) > keep and v.shape[:keep] == shape[:keep])
             if source is not None:
-                known = self.linear(source, prod(shape[keep:]), keep)
-                if known.shape != shape:
-                    known = self.let(f"reshape({known.name}, {text(shape)})", shape, known.bound)
-        if known is not None and known.bound > bound:
-            known = self.let(f"{self.choose(('tanh', 'sigmoid'))}({known.name})", shape, 1.0)
-        if known is not None:
-            self.used.add(known.name)
-        return known
+                variable = self.linear(source, prod(shape[keep:]), keep)
+                if variable.shape != shape:
+                    variable = self.let(f"reshape({variable.name}, {text(shape)})", shape, variable.bound)
+        if variable is not None and variable.bound > bound:
+            variable = self.let(f"{self.choose(('tanh', 'sigmoid'))}({variable.name})", shape, 1.0)
+        if variable is not None:
+            self.read_names.add(variable.name)
+        return variable
 
 
 SHAPING: tuple[Callable[[Body], None], ...] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lstmc.ops import Draw
-from lstmc.testing.random_bodies import SIZES, Body, Known, Shape, text
+from lstmc.testing.random_bodies import SIZES, Body, Shape, Variable, text
 from lstmc.testing.random_layers import embedded
 
 MOST_OPS = 12  # of a cell's own
@@ -20,7 +20,7 @@ class RandomCell:
     hidden: int
     inputs: dict[str, Shape]
     states: dict[str, Shape]
-    outputs: tuple[Known, ...]  # each name continues the name of what the cell returned: [0], ["a"] or nothing
+    outputs: tuple[Variable, ...]  # each name continues the name of what the cell returned: [0], ["a"] or nothing
     filled: frozenset[str]  # states that start at their fill
 
 
@@ -39,7 +39,7 @@ def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell],
         states[extra] = _step_shape(draw, batch)
     filled = frozenset(s for s in states if body.chance(5))
     for argument, shape in (inputs | states).items():
-        body.know(argument, shape, 3.0 if argument in inputs else 1.5, argument in inputs, argument in states)
+        body.declare(argument, shape, 3.0 if argument in inputs else 1.5, argument in inputs, argument in states)
     _first_lines(body, states)
     following = _call_inner(body, inner, bound[inner], inputs, states) if inner else {}
     if rows:
@@ -51,9 +51,9 @@ def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell],
         body.step()
     for state, shape in list(states.items()):
         if state not in following:
-            known = body.fit(shape, keep=1, bound=1.5)
-            assert known is not None
-            following[state] = known.name
+            variable = body.fit(shape, keep=1, bound=1.5)
+            assert variable is not None
+            following[state] = variable.name
     assert body.ops <= MOST_OPS
     outputs, result = _cell_outputs(body)
     fills = {n: f", fill={body.choose(('constant(0.4)', 'gaussian(0, 0.5)'))}" for n in sorted(filled)}
@@ -71,7 +71,7 @@ def _first_lines(body: Body, states: dict[str, Shape]) -> None:
         return
     h = body.pick(lambda v: v.name in states and len(v.shape) == 2)
     y = body.linear(h, x.shape[1], keep=1)
-    body.used |= {x.name, y.name}
+    body.read_names |= {x.name, y.name}
     body.let(f"{x.name} + {y.name}", x.shape, x.bound + y.bound)
 
 
@@ -86,18 +86,18 @@ def _call_inner(
 ) -> dict[str, str]:
     """Call a bound cell; its states become states of this one, and its numbers of rows. Returns the next states."""
     inputs |= {n: shape for n, shape in cell.inputs.items() if n == "k"}
-    given = [Known(n, shape) if n == "k" else body.fit(shape, keep=1) for n, shape in cell.inputs.items()]
-    arguments = [known.name for known in given if known is not None]
+    operands = [Variable(n, shape) if n == "k" else body.fit(shape, keep=1) for n, shape in cell.inputs.items()]
+    arguments = [variable.name for variable in operands if variable is not None]
     for state, shape in cell.states.items():
         states[f"in_{state}"] = shape
         arguments.append(f"{state}=in_{state}")
     body.lines.append(f"y, s = {name}({', '.join(arguments)})")
     for output in cell.outputs:
-        body.know(f"y{output.name}", output.shape, output.bound, recurrent=True)
+        body.declare(f"y{output.name}", output.shape, output.bound, recurrent=True)
     return {f"in_{state}": f's["{state}"]' for state in cell.states}
 
 
-def _cell_outputs(body: Body) -> tuple[tuple[Known, ...], str]:
+def _cell_outputs(body: Body) -> tuple[tuple[Variable, ...], str]:
     """What the cell returns besides its states: a value, a tuple, a dict, or None."""
     kind = body.choose(("value", "value", "tuple", "dict", "none"))
     if kind == "none":
@@ -106,9 +106,9 @@ def _cell_outputs(body: Body) -> tuple[tuple[Known, ...], str]:
     assert first is not None
     assert second is not None
     if kind == "value":
-        return (Known("", first.shape, first.bound),), first.name
+        return (Variable("", first.shape, first.bound),), first.name
     keys = ("[0]", "[1]") if kind == "tuple" else ('["a"]', '["b"]')
-    pair = tuple(Known(key, v.shape, v.bound) for key, v in zip(keys, (first, second), strict=True))
+    pair = tuple(Variable(key, v.shape, v.bound) for key, v in zip(keys, (first, second), strict=True))
     if kind == "tuple":
         return pair, f"({first.name}, {second.name})"
     return pair, f'{{"a": {first.name}, "b": {second.name}}}'

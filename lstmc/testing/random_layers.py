@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod, sqrt
 from typing import Protocol
 
-from lstmc.testing.random_bodies import Body, Known, Shape, text
+from lstmc.testing.random_bodies import Body, Shape, Variable, text
 
 ROWS = 4  # of a matrix that is embedded from
 NORMALIZATIONS = ("", ', normalization="full"', ', normalization="batch_size"', ', normalization="none"')
@@ -19,7 +19,7 @@ class Net(Protocol):
     batch: int
     inputs: dict[str, str]
 
-    def input(self, name: str, shape: Shape, fill: str = "") -> Known: ...
+    def input(self, name: str, shape: Shape, fill: str = "") -> Variable: ...
 
 
 def fed(net: Net, name: str, shape: Shape) -> str:
@@ -29,37 +29,37 @@ def fed(net: Net, name: str, shape: Shape) -> str:
     return name
 
 
-def embedded(body: Body, ids: str, shape: Shape) -> Known:
+def embedded(body: Body, ids: str, shape: Shape) -> Variable:
     """Rows of a new matrix."""
     size = body.draw.integer(1, 4)
     matrix = body.param((ROWS, size), value=body.chance(3)).name
     return body.let(f"embed({ids}, {matrix})", (*shape, size), 1.0)
 
 
-def images(net: Net) -> Known:
+def images(net: Net) -> Variable:
     """Small images for every step, convolved, pooled, and flattened to vectors."""
     body = net.body
     channels, size = body.choose(((1, 4), (2, 3))), (body.draw.integer(3, 4), body.draw.integer(2, 3))
     group = channels[0] if channels[1] % channels[0] == 0 and body.chance(3) else 1
     x = net.input(f"images{len(net.inputs)}", (net.steps, net.batch, channels[0], *size))
-    body.used.add(x.name)
+    body.read_names.add(x.name)
     w = (channels[1] // group * group, channels[0] // group, body.draw.integer(1, 2), body.draw.integer(1, 2))
     window, bias = body.param(w, value=False).name, body.choose(("", f", {body.param(w[:1], value=False).name}"))
     stride = (body.draw.integer(1, 2), 1)
     pad = body.draw.integer(0, 1)
     more = f", stride=({text(stride)}), pad={pad}" + (f", group={group}" if group > 1 else "")
-    made = [(n + 2 * pad - k) // s + 1 for n, k, s in zip(size, w[2:], stride, strict=True)]
+    image_size = [(n + 2 * pad - k) // s + 1 for n, k, s in zip(size, w[2:], stride, strict=True)]
     bound = x.bound * max(1.0, 0.5 * sqrt(prod(w[1:])))
     before = normalized(body, x.name, x.shape[2]) if body.wide and body.chance(3) else x.name
     after = f"conv({before}, {window}{bias}{more})"
     after = normalized(body, after, w[0]) if body.wide and body.chance(2) else after
-    y = body.let(after, (*x.shape[:2], w[0], *made), bound)
-    body.used.add(y.name)
+    y = body.let(after, (*x.shape[:2], w[0], *image_size), bound)
+    body.read_names.add(y.name)
     kind = body.choose(("max_pool", "ave_pool"))
-    pooled = [n - 1 if n > 1 else 1 for n in made]
-    kernel = text(2 if n > 1 else 1 for n in made)
+    pooled = [n - 1 if n > 1 else 1 for n in image_size]
+    kernel = text(2 if n > 1 else 1 for n in image_size)
     z = body.let(f"{kind}({y.name}, ({kernel}), stride=1)", (*x.shape[:2], w[0], *pooled), y.bound)
-    body.used.add(z.name)
+    body.read_names.add(z.name)
     return body.let(f"reshape({z.name}, T, N, -1)", (*x.shape[:2], w[0] * prod(pooled)), z.bound)
 
 
@@ -70,7 +70,7 @@ def normalized(body: Body, images: str, channels: int) -> str:
     return f"relu({made})" if body.chance(2) else f"({made})"
 
 
-def losses(net: Net) -> list[Known]:
+def losses(net: Net) -> list[Variable]:
     """Losses and scores of values in scope, and a weighted sum of two; none has axes."""
     body = net.body
     x = body.pick(lambda v: len(v.shape) > 1)
@@ -80,10 +80,10 @@ def losses(net: Net) -> list[Known]:
     places = (*x.shape[:axis], *x.shape[axis + 1 :])
     label, ignored = fed(net, "label", places), body.choose(("", ", ignore_label=-1"))
     target = net.input(f"target{len(net.inputs)}", x.shape).name
-    body.used.add(target)
+    body.read_names.add(target)
     more = f", axis={axis}{ignored}"
     noisy = net.input(f"noise{len(net.inputs)}", x.shape).name  # equal scores would be ordered by their rounding
-    body.used.add(noisy)
+    body.read_names.add(noisy)
     expressions = {
         "entropy": f"softmax_loss({x.name}, {label}{more}{body.choose(NORMALIZATIONS)})",
         "cross": f"sigmoid_cross_entropy_loss({x.name}, {target}{body.choose(NORMALIZATIONS)})",
@@ -94,4 +94,4 @@ def losses(net: Net) -> list[Known]:
     if ignored:
         del expressions["right"]  # where every label is left out, Caffe divides by zero
     body.lines += [f"{name} = {expression}" for name, expression in expressions.items()]
-    return [Known(name, ()) for name in expressions]
+    return [Variable(name, ()) for name in expressions]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from lstmc.ir import Graph
 from lstmc.ops import Draw
-from lstmc.testing.random_bodies import SIZES, Body, Known, Shape, text
+from lstmc.testing.random_bodies import SIZES, Body, Shape, Variable, text
 from lstmc.testing.random_cells import RandomCell, random_cell
 from lstmc.testing.random_layers import embedded, fed, images, losses
 
@@ -98,9 +98,9 @@ class _Net:
         self.body = Body(draw, lead=1, wide=wide)
         self.inputs: dict[str, str] = {}
 
-    def input(self, name: str, shape: Shape, fill: str = "") -> Known:
+    def input(self, name: str, shape: Shape, fill: str = "") -> Variable:
         self.inputs[name] = _declared("Input", shape, fill)
-        return self.body.know(name, shape, 3.0, raw=not fill)
+        return self.body.declare(name, shape, 3.0, raw=not fill)
 
     def scan(self, bound: str, cell: RandomCell, number: int) -> None:
         body = self.body
@@ -115,8 +115,8 @@ class _Net:
             if name == "k" and name not in static:
                 xs.append(f"{name}={fed(self, name, (self.steps, *shape))}")
             elif name not in static:
-                known = body.fit((self.steps, *shape), keep=2)
-                xs.append(f"{name}={known.name}" if known else "")
+                value_of_step = body.fit((self.steps, *shape), keep=2)
+                xs.append(f"{name}={value_of_step.name}" if value_of_step else "")
         init = {s: self.initial(f"{s}{number}", shape) for s, shape in cell.states.items()}
         init = {state: value for state, value in init.items() if value and (state not in cell.filled)}
         arguments = [bound, "length=T" if unrolled else self.sequences(xs)]
@@ -126,25 +126,25 @@ class _Net:
         arguments += [f'name="scan{number}"'] if body.chance(4) else []
         body.lines.append(f"y{number}, last{number} = scan({', '.join(arguments)})")
         for output in cell.outputs:
-            body.know(f"y{number}{output.name}", (self.steps, *output.shape), output.bound)
+            body.declare(f"y{number}{output.name}", (self.steps, *output.shape), output.bound)
         for state, shape in cell.states.items():
-            body.know(f'last{number}["{state}"]', shape, 1.5)
+            body.declare(f'last{number}["{state}"]', shape, 1.5)
 
     def masks(self, cell: RandomCell, begun: bool) -> list[str]:
         """What a scan may be told of its steps; a scan whose states have begun somewhere carries none on."""
         body = self.body
-        found = []
+        arguments = []
         if body.chance(5):
             self.inputs["cont"] = "Input(T, N)"
-            found.append("cont=cont")
+            arguments.append("cont=cont")
         if body.chance(5) and all(output.shape[0] == self.batch for output in cell.outputs):
             self.inputs["lengths"] = "Input(N)"
-            found.append("lengths=lengths")
+            arguments.append("lengths=lengths")
         if body.chance(4):
-            found.append("reverse=True")
+            arguments.append("reverse=True")
         elif not begun and body.chance(6):
-            found.append("carry=True")
-        return found
+            arguments.append("carry=True")
+        return arguments
 
     def sequences(self, xs: list[str]) -> str:
         """Sequences as a dict by name, as a list in order, or a single one."""
@@ -156,8 +156,8 @@ class _Net:
     def step_value(self, name: str, shape: Shape) -> str:
         if name == "k":
             return fed(self, name, shape)
-        known = self.body.fit(shape, keep=1) if self.body.chance(2) else None
-        return (known or self.input(f"static_{name}{len(self.inputs)}", shape)).name
+        value = self.body.fit(shape, keep=1) if self.body.chance(2) else None
+        return (value or self.input(f"static_{name}{len(self.inputs)}", shape)).name
 
     def initial(self, name: str, shape: Shape) -> str:
         """A state's first value: zero (''), fed, filled, a parameter, or something computed."""
@@ -171,8 +171,8 @@ class _Net:
             return self.body.param(shape).name
         if kind == "learned":  # the same for the whole batch
             return self.body.param(shape[1:], value=False).name
-        known = self.body.fit(shape, keep=1) if kind == "computed" else None
-        return known.name if known else ""
+        value = self.body.fit(shape, keep=1) if kind == "computed" else None
+        return value.name if value else ""
 
 
 def _items(values: dict[str, str]) -> str:

@@ -379,7 +379,7 @@ def _gradients(reference: Gradients, execution: Execution, inputs: Iterable[str]
         (reference.params, execution.param_gradients),
     ):
         for name, value in wanted.items():
-            if name in execution.untold:
+            if name in execution.not_available:
                 continue
             # what no layer of the net uses has no blob there; its gradient must then be zero
             yield _compare("gradient", name, [(value, found.get(name, np.zeros_like(value)))], GRADIENT_TOLERANCE)
@@ -400,8 +400,8 @@ def _absent_blobs(expanded: Graph, execution: Execution, scans: Mapping[str, Sca
 
 def _untold_gradients(reference: Gradients, execution: Execution) -> Iterable[NotCompared]:
     for name in (*reference.inputs, *reference.params):
-        if name in execution.untold:
-            yield NotCompared("gradient", name, 1, execution.untold[name])
+        if name in execution.not_available:
+            yield NotCompared("gradient", name, 1, execution.not_available[name])
 
 
 def _compare(

@@ -30,7 +30,7 @@ def test_operations_of_a_gated_cell_and_of_images() -> None:
     gru = library_cell("mgu", {"N": 2, "D": 3, "H": 4})
     # four products; sums; sigmoid and tanh; f h, 1 - f, two more products and their sum
     assert gru.flops == 2 * (2 * 4 * (3 + 4) * 2 + 2 * 4 + 2 * 4 + 4 + 4 * 4)
-    assert set(library_cell("conv_gru").not_for) == {"caffe-native", "caffe-fused"}
+    assert set(library_cell("conv_gru").not_for) == {"caffe-native"}
     few, many = (library_cell("conv_lstm", {"C": 1, "F": 1, "Y": size, "X": size}).flops for size in (4, 8))
     assert many == 4 * few
 

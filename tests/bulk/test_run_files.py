@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 from lstmc.bulk import NetUse, run_bulk
 from lstmc.bulk import run_files as module
 from lstmc.errors import DataError, SweepError
-from lstmc.process.pool import Ended, Here
+from lstmc.process.pool import Ended, SerialPool
 from tests.cli.conftest import LSTMC
 
 SIZES = ("-D", "T=3", "-D", "N=4", "-D", "D=2", "-D", "H=5")
@@ -145,7 +145,7 @@ def test_what_is_refused(lstmc: LSTMC) -> None:
 
 
 def test_a_part_whose_worker_ends_is_run_again(lstmc: LSTMC, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Losing(Here):
+    class Losing(SerialPool):
         lost = 2
 
         def ended(self, seconds: float) -> list[Ended]:
@@ -156,7 +156,7 @@ def test_a_part_whose_worker_ends_is_run_again(lstmc: LSTMC, monkeypatch: pytest
 
     net, x = compiled(lstmc), examples(Path("big.h5"), 8)
     use = NetUse(str(net.absolute()), "onnx")
-    monkeypatch.setattr(module, "Here", Losing)
+    monkeypatch.setattr(module, "SerialPool", Losing)
     assert [each.examples for each in run_bulk(use, Path("big.h5"), Path("out.h5"))] == [8]
     assert_array_equal(outputs("out.h5")["y"], expected(lstmc, net, x))
     monkeypatch.setattr(Losing, "lost", 3)

@@ -71,7 +71,7 @@ def test_time_goes_across_and_a_layer_stands_at_the_same_height_in_each_step() -
 @pytest.mark.parametrize(("steps", "led"), [(4, "splines=true"), (40, "splines=line")])
 def test_arrows_are_led_around_boxes_where_there_are_not_too_many(steps: int, led: str) -> None:
     graph = graph_after("lstm", stage=Stage.EXPANDED, target="flat", T=50, N=1, D=3, H=5)
-    assert led in Drawing.of(graph, steps).dot
+    assert led in Drawing.from_graph(graph, steps).dot
 
 
 def test_a_frame_is_as_wide_as_its_title() -> None:
@@ -102,7 +102,7 @@ def test_layers_of_a_step_go_down() -> None:
 
 @pytest.fixture(scope="module")
 def drawing() -> Drawing:
-    return Drawing.of(graph_after("rnn", stage=Stage.EXPANDED, T=50, N=1, D=3, H=5))
+    return Drawing.from_graph(graph_after("rnn", stage=Stage.EXPANDED, T=50, N=1, D=3, H=5))
 
 
 def tips(svg: str) -> list[str]:
@@ -146,7 +146,7 @@ def test_another_suffix_is_refused(drawing: Drawing, name: str, found: str) -> N
 def test_without_graphviz_the_error_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lstmc.drawing.drawing.shutil.which", lambda name, path=None: None)
     with pytest.raises(DrawingError) as caught:
-        Drawing.of(graph_after("rnn", T=2, N=1, D=3, H=3))
+        Drawing.from_graph(graph_after("rnn", T=2, N=1, D=3, H=3))
     assert str(caught.value) == (
         "DrawingError: drawing needs Graphviz: expected graphviz-pure or dot, found neither\n"
         "  pip install 'lstmc[draw]', or the Graphviz of your system"

@@ -39,7 +39,7 @@ from lstmc_caffe.write.net import read_weights as trained_weights
 from tests.backends.lstmc_caffe.source.old_nets import VIDEO, caffemodel
 
 DEFINITION = Definition({"model": "net.py", "seed": 0}, {"net.py": "0" * 64}, {"seed=0": {"seed": "0"}}, None, "loss")
-IDENTITY = RunIdentity.of(b"net", "data", {"max_iter": 3})
+IDENTITY = RunIdentity.from_net(b"net", "data", {"max_iter": 3})
 CORPUS = Path(__file__).parent / "corpus"  # files that other programs wrote
 TARGET = Path(lstmc.__file__).parents[1] / "backends" / "lstmc_caffe" / "targets" / "flat.toml"
 

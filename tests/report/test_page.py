@@ -160,7 +160,7 @@ def test_the_pictures_are_svg_with_ids_of_their_own(page: str) -> None:
 
 
 def test_an_import_beside_the_model_tells_its_recipes(tmp_path: Path) -> None:
-    assert recipes_beside(ModelSource.of("gru")) == {}
+    assert recipes_beside(ModelSource.from_model("gru")) == {}
     (tmp_path / "model.py").write_text(MODEL.replace("scan\n", "scan, Input\nfrom lstmc.cells.rnn import rnn\n"))
     model = model_in(str(tmp_path / "model.py"))
     assert recipes_beside(model) == {}

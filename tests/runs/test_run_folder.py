@@ -11,7 +11,7 @@ import pytest
 from lstmc.errors import Mend, TrainingError
 from lstmc.runs.folder import RUN, Description, RunIdentity, read_about, run_folder, write_snapshot
 
-OURS = RunIdentity.of(b"net", "data", {"base_lr": 0.1, "stepvalue": (2, 3)})
+OURS = RunIdentity.from_net(b"net", "data", {"base_lr": 0.1, "stepvalue": (2, 3)})
 
 
 def resume(folder: Path, identity: RunIdentity = OURS) -> None:

@@ -22,13 +22,13 @@ def test_a_grid_has_every_combination_by_names_that_say_it() -> None:
 
 
 def test_names_of_folders_are_safe_and_differ() -> None:
-    points = Space.of({"word": ["a/b", "a b", "x" * 200]}).points(None, 0)
+    points = Space.from_values({"word": ["a/b", "a b", "x" * 200]}).points(None, 0)
     assert list(points) == ["word=a_b", "0001"]  # a/b and a b would be one folder: the first has it
     assert points["word=a_b"] == {"word": "a/b"}
 
 
 def test_random_points_differ_lie_in_their_ranges_and_come_again() -> None:
-    space = Space.of(
+    space = Space.from_values(
         {
             "solver": {"base_lr": {"from": 1e-4, "to": 1e-1, "log": True}},
             "H": {"from": 4, "to": 6, "whole": True},
@@ -45,7 +45,7 @@ def test_random_points_differ_lie_in_their_ranges_and_come_again() -> None:
 
 
 def test_no_more_points_are_drawn_than_there_are() -> None:
-    assert len(Space.of({"H": [1, 2], "deep": {"from": 1, "to": 3, "whole": True}}).points(50, 0)) == 6
+    assert len(Space.from_values({"H": [1, 2], "deep": {"from": 1, "to": 3, "whole": True}}).points(50, 0)) == 6
 
 
 def test_a_file_and_the_command_line_together(tmp_path: Path) -> None:
@@ -86,13 +86,13 @@ def test_a_file_and_the_command_line_together(tmp_path: Path) -> None:
 )
 def test_what_is_no_space(given: dict[str, object], message: str) -> None:
     with pytest.raises(SweepError) as error:
-        Space.of(given)
+        Space.from_values(given)
     assert error.value.message == message
 
 
 def test_what_are_no_points(tmp_path: Path) -> None:
-    ranged = Space.of({"lr": {"from": 1, "to": 2}})
-    many = Space.of({name: list(range(101)) for name in "ab"})
+    ranged = Space.from_values({"lr": {"from": 1, "to": 2}})
+    many = Space.from_values({name: list(range(101)) for name in "ab"})
     for make, message in (
         (lambda: ranged.points(None, 0), "lr has a range: give random= the number of points to draw"),
         (lambda: ranged.points(0, 0), "random=0: expected at least one point"),

@@ -182,7 +182,7 @@ class ReaderExecutor:
             input_gradients={},
             param_gradients={},
             absent={graph.value_name(ref): OUTPUTS_ONLY for ref in refs if graph.value_name(ref) not in outputs},
-            untold=dict.fromkeys(gradients, FORWARD_ONLY),
+            not_available=dict.fromkeys(gradients, FORWARD_ONLY),
             tolerance=self._session.reader.tolerance,
         )
 

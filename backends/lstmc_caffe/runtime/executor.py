@@ -111,7 +111,7 @@ class CaffeExecutor:
             input_gradients=input_gradients(graph, result.diffs),
             param_gradients={name: array for name, array in gradients.items() if name not in lost},
             absent={graph.value_name(ref): OVERWRITTEN for ref in blobs_in_place(compiled)},
-            untold=dict.fromkeys(lost, LOST),
+            not_available=dict.fromkeys(lost, LOST),
             device=self.runner.gpu.device if self.mode == "gpu" else "",
         )
 

@@ -150,7 +150,7 @@ def train_net(
             f"cannot train {net.name} with iter_size {solver.iter_size}: lstmc gives Caffe one batch an update",
             notes=("make the batch larger in the model, or run `caffe train` on the files of `lstmc compile`",),
         )
-    identity = RunIdentity.of(computation(net), fingerprint, update_settings(solver))
+    identity = RunIdentity.from_net(computation(net), fingerprint, update_settings(solver))
     with run_folder(run.folder, identity, run.resume, run.overwrite) as snapshots:
         training = _Training(runner, net, solver, run, identity, snapshots, ranks, locate)
         try:

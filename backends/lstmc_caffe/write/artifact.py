@@ -35,8 +35,8 @@ def manifest(compiled: Compiled, net: WrittenNet) -> Manifest:
     with_target_name = replace(compiled, target=load_target(compiled.target).name)  # not the path of its file
     return describe(
         with_target_name,
-        inputs={f.node.name: (Place.of(f.node.types[0], f.blobs), f.filled) for f in fed_inputs(graph)},
-        outputs={o.name: Place.of(graph.type(o.ref), output_blobs[o.name]) for o in graph.outputs},
+        inputs={f.node.name: (Place.from_types(f.node.types[0], f.blobs), f.filled) for f in fed_inputs(graph)},
+        outputs={o.name: Place.from_types(graph.type(o.ref), output_blobs[o.name]) for o in graph.outputs},
         weights=net.weights,
         blobs={
             o.name: Stored(net.owners[o.name].layer, net.owners[o.name].blob, net.weights.type(o.ref).shape)

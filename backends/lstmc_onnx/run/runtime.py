@@ -159,10 +159,10 @@ class RuntimeExecutor:
             found |= load(path, threads=1).forward(given, [name for name in more if name not in stored])
         outputs = {graph.value_name(o.ref): found[name] for name, o in zip(told, graph.outputs, strict=True)}
         values = {graph.value_name(ref): found[name] for ref, name in names.items() if name in found}
-        untold = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+        not_available = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
         absent = {graph.value_name(ref): PACKED for ref in refs if ref not in names}
-        return Execution(given | values | outputs, {}, {}, absent, dict.fromkeys(untold, FORWARD_ONLY))
+        return Execution(given | values | outputs, {}, {}, absent, dict.fromkeys(not_available, FORWARD_ONLY))
 
     def close(self) -> None:
         pass

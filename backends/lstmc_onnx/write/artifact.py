@@ -62,7 +62,7 @@ def _manifest(compiled: Compiled, written: WrittenModel) -> Manifest:
     names = zip(written.outputs, graph.outputs, strict=True)
 
     def place(ref: Ref, name: str) -> Place:
-        return Place.of(graph.type(ref), ((name, graph.type(ref)),), written.sizes.open(ref))
+        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), written.sizes.open(ref))
 
     return describe(
         compiled,

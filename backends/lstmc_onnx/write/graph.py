@@ -46,7 +46,7 @@ def write_model(
     Raises :class:`BackendError` for an opset that is too old or not known.
     """
     check_opset(opset)
-    sizes = OpenSizes.of(graph, others or {}, written_alike)
+    sizes = OpenSizes.from_graphs(graph, others or {}, written_alike)
     shared = Shared(opset, dims=sizes.inputs())
     w = shared.main
     names = _names(graph, w)

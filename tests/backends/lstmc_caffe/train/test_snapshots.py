@@ -19,7 +19,7 @@ from lstmc.runs.folder import RunIdentity
 from lstmc_caffe.proto.net import RawNet, RawState
 from lstmc_caffe.train.snapshots import FILES, About, TrainingState, last_state, read_state, save_state
 
-RUN = RunIdentity.of(b"net", "data", {"base_lr": 0.1})
+RUN = RunIdentity.from_net(b"net", "data", {"base_lr": 0.1})
 
 
 def state(iteration: int, value: float = 1.0) -> TrainingState:
