@@ -63,8 +63,8 @@ class Execution:
     """The result of one forward and backward pass: values by the net's names, gradients by the model's.
 
     ``absent`` has the reason for each value of the expanded graph that the net does not have, ``not_available`` the
-    reason for each gradient that the runtime does not give, by name. A parameter in neither ``param_gradients`` nor
-    ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance`` is relative, for values that are not
+    reason for each gradient that the runtime does not give. A parameter in neither ``param_gradients`` nor
+    ``not_available`` is in no layer of the net: its gradient is zero. ``tolerance``, relative, is for values not
     computed in float32. ``device`` is the name of the GPU.
     """
 
