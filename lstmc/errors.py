@@ -20,7 +20,7 @@ MOST_NOTES = 50  # that an error shows
 
 
 class Mend(Enum):
-    """What a person can do about an error, in words that hold for everyone."""
+    """A remedy of an error, in words that hold for Python and the command line."""
 
     NAME_MANIFEST = "give the path of the manifest"
     ONE_STEP = "compile the model as a net of one step"
@@ -47,7 +47,7 @@ class Argument:
 
 
 def size_argument(name: str) -> Argument:
-    """The size of a dimension that is still to be given: ``T=SIZE``."""
+    """Return the size of a dimension that is still to be given: ``T=SIZE``."""
     return Argument("sizes", f"{name}=SIZE", f"{name}=SIZE")
 
 
@@ -89,7 +89,8 @@ class LstmcError(Exception):
         notes: Sequence[str] = (),
         mends: Sequence[Mend] = (),
     ) -> Self:
-        """The same error, with what was not known where it was made: its place, its scope, more notes and mends."""
+        """Return the same error, with what was not known where it was made: its place, its scope, more notes
+        and mends."""
         self.loc = self.loc or loc
         self.scope = self.scope or scope
         self.notes = (*self.notes, *notes)
@@ -100,7 +101,8 @@ class LstmcError(Exception):
         return self.text()
 
     def text(self, words: Mapping[Mend, str] | None = None, word: Callable[[Argument], str] = str) -> str:
-        """The whole text, with a program's own ``words`` for what can be done, and its own ``word`` for arguments."""
+        """Return the whole text, with a program's own ``words`` for what can be done, and its own ``word`` for
+        arguments."""
         lines = [f"{type(self).__name__}: {self._worded(self.message, word)}"]
         if self.loc is not None:
             lines.append(f"  {self.loc}" + (f" in {self.scope}" if self.scope else ""))
@@ -148,7 +150,7 @@ class PassError(LstmcError):
 
 
 class PluginError(LstmcError):
-    """A cell or backend that cannot be found or loaded, or whose name is taken twice."""
+    """A cell or backend that cannot be found or loaded, or whose name two packages have."""
 
 
 class BackendError(LstmcError):
@@ -172,11 +174,11 @@ class DrawingError(LstmcError):
 
 
 class StartError(LstmcError):
-    """Something of one's own that cannot be begun: no such kind, a name that is none, a file that is there."""
+    """First files that cannot be written: an unknown kind, a bad name, or a file that exists."""
 
 
 class InterpreterError(LstmcError):
-    """Inputs or weights that the interpreter was not given, or was given in another shape."""
+    """Inputs or weights that are missing in the interpreter, or have another shape."""
 
 
 class TrainingError(LstmcError):

@@ -25,7 +25,7 @@ Progress = Callable[[Collection[T]], Iterable[T]]  # the items as they are, and 
 
 
 def _silent(items: Collection[T]) -> Iterable[T]:
-    """What is done at each step of a scan: the steps are counted, nothing of them."""
+    """Return the steps of a scan inside a scan: their progress is not reported."""
     return items
 
 
@@ -47,13 +47,13 @@ class Evaluation:
         return {output.name: self.values[output.ref] for output in self.graph.outputs}
 
     def by_name(self) -> dict[str, Array]:
-        """Every value under its own name."""
+        """Return every value under its own name."""
         return {self.graph.value_name(ref): array for ref, array in self.values.items()}
 
 
 class Observer(Protocol):
-    """Is called with each node that :func:`backward` has differentiated: what it read, the cotangents of its results
-    and those of its operands."""
+    """A callback of :func:`backward` for each node: its operands, the cotangents of its results and those of its
+    operands."""
 
     def __call__(
         self, run: Evaluation, node: Node, args: Sequence[Array], cts: Arrays, back: Sequence[Array | None], /
@@ -97,7 +97,7 @@ def forward(
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
-    """A generator for one named array: independent of every other name and of the order they are drawn in."""
+    """Return a generator for one named array: independent of every other name and of the order they are drawn in."""
     return np.random.default_rng([seed, crc32(name.encode())])
 
 
@@ -137,14 +137,14 @@ def _run(
 
 
 def _counted_nodes(nodes: Collection[Node], progress: Progress[Any]) -> Iterable[Node]:
-    """The nodes, counted; where scans are among them, whose steps take the time, those count instead."""
+    """Return the nodes, counted; where scans are among them, whose steps take the time, those count instead."""
     if progress is _silent or any(isinstance(node.op, Scan) for node in nodes):
         return nodes
     return progress(nodes)
 
 
 def _failed(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
-    """The error for an op that raised one: its ``eval`` or ``vjp`` is wrong, or what it was given is."""
+    """Return the error for an op that raised one: its ``eval`` or ``vjp`` is wrong, or its operands are."""
     return InterpreterError(
         f"{node.op.name} failed ({type(error).__name__}: {error})",
         loc=node.loc,
@@ -157,7 +157,7 @@ def _body(scan: Scan, position: int) -> Graph:
 
 
 def _at(scan: Scan, t: int) -> int | slice:
-    """Where step ``t`` is in a sequence."""
+    """Return the index of step ``t`` in a sequence."""
     return slice(t, t + 1) if scan.kept else t
 
 
@@ -189,7 +189,7 @@ def _run_scan(
 
 
 def backward(run: Evaluation, cotangents: Mapping[str, Any], observer: Observer | None = None) -> Gradients:
-    """Cotangents of the outputs (by name; a missing one is zero) to those of inputs and parameters.
+    """Propagate cotangents of the outputs (by name; a missing one is zero) to inputs and parameters.
 
     ``observer`` is called with each node after it was differentiated, those of scans' steps too.
 
@@ -218,7 +218,7 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
 def _back(
     run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, progress: Progress[Any] = _silent
 ) -> dict[Ref, Array]:
-    """From cotangents of some values to those of all values that they depend on."""
+    """Propagate cotangents of some values to all values that they depend on."""
     cts = dict(seeds)
     for node in _counted_nodes(list(reversed(list(run.graph))), progress):
         refs = [Ref(node.name, i) for i in range(len(node.types))]

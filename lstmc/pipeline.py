@@ -54,7 +54,7 @@ RunPasses = Callable[[Graph, Sequence[Pass], Sequence[type[Op]]], list[Snapshot]
 
 
 def all_passes(backend: Backend | None, target: str | None = None, form: str | None = None) -> PassList:
-    """The passes a model goes through, in order, those of packages too; without a backend, to core ops of all steps.
+    """Return the passes of a model in order, with those of packages; without a backend, up to core ops of all steps.
 
     ``form`` is one of the ``forms`` of a backend that tunes (:class:`~lstmc.backend.Tunes`); without it the target's
     own rule decides. Raises :class:`~lstmc.errors.BackendError` for a form that the target does not have.

@@ -21,14 +21,15 @@ Offers = dict[str, tuple[EntryPoint, ...]]
 
 
 def offered(group: str) -> Offers:
-    """The entry points of a group by name, sorted. Several of one name: distributions that clash."""
+    """Return the entry points of a group by name, sorted. Several of one name: distributions that clash."""
     folders = [(folder, _modified(folder)) for folder in sys.path]
     return dict(_offered(group, tuple([stamp for stamp in folders if _has_metadata(*stamp)])))
 
 
 @lru_cache(maxsize=64)
 def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
-    """What is offered, while the folders that packages are found in stay as they are. The folder of a model is none.
+    """Return the entry points of a group as long as the folders of packages are unchanged. The folder of a model is
+    none.
 
     Python reads the metadata of every installed distribution for each question: 30 ms in an environment of 100, and
     each parsed op and each compiled model asks.
@@ -41,7 +42,7 @@ def _offered(group: str, folders: tuple[tuple[str, int], ...]) -> Offers:
 
 @lru_cache(maxsize=1024)
 def _has_metadata(folder: str, modified: int) -> bool:
-    """Whether there is metadata of a distribution in a folder, or may be, as in an archive."""
+    """Return whether there is metadata of a distribution in a folder, or may be, as in an archive."""
     if modified < 0:
         return False
     try:
@@ -51,7 +52,7 @@ def _has_metadata(folder: str, modified: int) -> bool:
 
 
 def _modified(folder: str) -> int:
-    """When something was put into a folder or taken out, in nanoseconds; -1 for no folder."""
+    """Return the time when a folder's entries last changed, in nanoseconds; -1 for no folder."""
     try:
         return os.stat(folder or ".").st_mtime_ns
     except OSError:
@@ -59,17 +60,17 @@ def _modified(folder: str) -> int:
 
 
 def origin(point: EntryPoint) -> str:
-    """Whose entry point it is, and what it names: ``my-cells (my_cells:elman)``."""
+    """Return the distribution of an entry point, and its value: ``my-cells (my_cells:elman)``."""
     return f"{distribution(point)} ({point.value})"
 
 
 def distribution(point: EntryPoint) -> str:
-    """The name of the distribution that an entry point is of."""
+    """Return the name of the distribution that an entry point is of."""
     return point.dist.name if point.dist else "an unknown distribution"
 
 
 def the_one(group: str, name: str, kind: str) -> EntryPoint:
-    """The entry point of that name. Raises :class:`PluginError` if there is none, or several."""
+    """Return the entry point of that name. Raises :class:`PluginError` if there is none, or several."""
     offers = offered(group)
     if name not in offers:
         raise PluginError(f"unknown {kind} {name!r}{nearest_or_all(name, offers, 'available')}")
@@ -82,12 +83,13 @@ def the_one(group: str, name: str, kind: str) -> EntryPoint:
 
 
 def load(group: str, name: str, kind: str) -> Any:
-    """What the entry point of that name names. Raises :class:`PluginError` if that cannot be had."""
+    """Return the object of the entry point of that name. Raises :class:`PluginError` if that cannot be had."""
     return load_point(the_one(group, name, kind), kind)
 
 
 def load_point(point: EntryPoint, kind: str) -> Any:
-    """What an entry point names. Raises :class:`PluginError` if its module does not import, or has no such thing."""
+    """Return the object that an entry point names. Raises :class:`PluginError` if its module does not import, or has no
+    such thing."""
     try:
         return point.load()
     except (Exception, SystemExit) as error:  # whatever its module does as it is imported
@@ -95,7 +97,7 @@ def load_point(point: EntryPoint, kind: str) -> Any:
 
 
 def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginError:
-    """The error for an entry point whose import, or what it makes of itself, failed."""
+    """Return the error for an entry point whose import, or what it makes of itself, failed."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)} does not load: {type(error).__name__}: {error}."
         f" Fix {distribution(point)}, or uninstall it"
@@ -103,7 +105,7 @@ def does_not_load(point: EntryPoint, kind: str, error: BaseException) -> PluginE
 
 
 def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> PluginError:
-    """The error for what loads and is something else than a ``kind`` must be."""
+    """Return the error for an entry point of which the object is not a ``kind``."""
     return PluginError(
         f"{kind} {point.name} of {origin(point)}: expected {expected}, found {actual}."
         f" Fix {distribution(point)}, or uninstall it"
@@ -111,7 +113,7 @@ def malformed(point: EntryPoint, kind: str, expected: str, actual: str) -> Plugi
 
 
 def need(module: str, what: str, extra: str, error: type[LstmcError]) -> Any:
-    """A package that may not be installed, or a module of ours that imports one at its top.
+    """Import an optional package, or a module of lstmc that imports one at its top.
 
     Raises ``error`` with the command that installs it; ``what`` is its name for people.
     """
@@ -194,7 +196,7 @@ ELSEWHERE = "of other packages"
 
 
 def group_of(name: str) -> str:
-    """The group that a cell is listed in."""
+    """Return the group that a cell is listed in."""
     return next((group for group, names in GROUPS.items() if name in names), ELSEWHERE)
 
 
@@ -204,7 +206,7 @@ def entry_of(name: str) -> Entry | None:
 
 
 def library_names() -> Iterator[str]:
-    """All installed cells, group by group."""
+    """Yield all installed cells, group by group."""
     installed = offered(CELLS)
     order = [*GROUPS, ELSEWHERE]
     own = [name for names in GROUPS.values() for name in names]

@@ -53,7 +53,7 @@ class SrcLoc:
         return self.line, self.col, self.end_line, self.end_col
 
     def excerpt(self) -> tuple[str, str] | None:
-        """The source line and a line of carets under the span, or None where the file cannot be read."""
+        """Return the source line and a line of carets under the span, or None where the file cannot be read."""
         text = self._line_text()
         if not text.strip():
             return None
@@ -65,7 +65,7 @@ class SrcLoc:
         return text[indent:], " " * (start_char - indent) + "^" * width
 
     def text(self) -> str | None:
-        """The source text of the span, or None where it goes over lines or cannot be read."""
+        """Return the source text of the span, or None where it goes over lines or cannot be read."""
         raw = self._line_text().encode()[self.col : self.end_col]
         return raw.decode(errors="replace") or None if self.line == self.end_line else None
 
@@ -76,8 +76,8 @@ class SrcLoc:
 
 
 def display(filename: str) -> str:
-    """The path a person reads, in one printable line: below the package ``lstmc/...``, below the current folder
-    relative, else whole."""
+    """Return the path that a person reads, in one printable line: below the package ``lstmc/...``, below the current
+    folder relative, else whole."""
     return filename if filename.startswith("<") else _displayed(filename, os.getcwd())
 
 
@@ -91,7 +91,7 @@ def _displayed(filename: str, folder: str) -> str:
 
 
 def resolve(file: str) -> str:
-    """The inverse of :func:`display`: a whole path that can be opened."""
+    """Return the inverse of :func:`display`: a whole path that can be opened."""
     if file.startswith("<"):
         return file
     path = from_one_line(file)
@@ -101,7 +101,7 @@ def resolve(file: str) -> str:
 
 
 def here(*own: str, function_of: str | None = None) -> SrcLoc | None:
-    """The span of the expression being evaluated in the nearest frame that is not the compiler's own.
+    """Return the span of the expression being evaluated in the nearest frame outside of the compiler.
 
     None where the package itself calls the language, as the command line does. ``own`` are further modules to pass
     over, such as a backend's that model files call. A function of the module ``function_of`` is an op's own, as those
@@ -139,7 +139,8 @@ _codes: dict[int, tuple[CodeType, list[_Position]]] = {}  # by identity: a code 
 
 
 def _positions(code: CodeType) -> list[_Position]:
-    """The positions of all instructions. They can only be read from the first on, and each op of a function asks."""
+    """Return the positions of all instructions. They can only be read from the first on, and each op of a function
+    asks."""
     if id(code) not in _codes:
         if len(_codes) >= _MOST_CODES:
             _codes.clear()
@@ -148,7 +149,7 @@ def _positions(code: CodeType) -> list[_Position]:
 
 
 def assigned_names(loc: SrcLoc | None) -> tuple[str, ...]:
-    """The variable names that the expression at ``loc`` is assigned to: ``i, f = split(z)`` gives (i, f)."""
+    """Return the variable names that the expression at ``loc`` is assigned to: ``i, f = split(z)`` gives (i, f)."""
     return () if loc is None else _tree(loc.file).assigned.get(loc.span, ())
 
 
@@ -162,7 +163,7 @@ def called(loc: SrcLoc | None) -> str | None:
 
 
 def argument_location(loc: SrcLoc | None, position: int | None, keyword: str | None = None) -> SrcLoc | None:
-    """Where an argument of the call at ``loc`` stands; the whole call where that cannot be told."""
+    """Return the location of an argument of the call at ``loc``; the whole call if it cannot be found."""
     call = _tree(loc.file).calls.get(loc.span) if loc else None
     if loc is None or call is None:
         return loc
@@ -176,7 +177,7 @@ def argument_location(loc: SrcLoc | None, position: int | None, keyword: str | N
 
 
 def function_location(function: object) -> SrcLoc | None:
-    """Where a function's ``def`` and name stand."""
+    """Return the location of a function's ``def`` and name."""
     code = _code(function)
     if code is None:
         return None
@@ -190,7 +191,7 @@ def function_location(function: object) -> SrcLoc | None:
 
 
 def parameter_location(function: object, name: str) -> SrcLoc | None:
-    """Where one of a function's parameters is declared; the ``def`` where that cannot be told."""
+    """Return the location of a function's parameter; the ``def`` if it cannot be found."""
     code = _code(function)
     node = _definition(code) if code else None
     if code is not None and node is not None:
@@ -201,13 +202,13 @@ def parameter_location(function: object, name: str) -> SrcLoc | None:
 
 
 def return_location(function: object) -> SrcLoc | None:
-    """The one ``return`` statement of a function; its ``def`` where there are none or several."""
+    """Return the one ``return`` statement of a function; its ``def`` where there are none or several."""
     code, returned = _code(function), _one_return(function)
     return function_location(function) if not code or not returned else _at(display(code.co_filename), returned)
 
 
 def returned_names(function: object) -> tuple[str | None, ...]:
-    """The variables in a function's one ``return``: ``return y, f(z)`` gives (y, None)."""
+    """Return the variables in a function's one ``return``: ``return y, f(z)`` gives (y, None)."""
     returned = _one_return(function)
     value = returned.value if returned else None
     elements = value.elts if isinstance(value, ast.Tuple | ast.List) else [value]
@@ -222,7 +223,7 @@ def _one_return(function: object) -> ast.Return | None:
 
 
 def encloses(function: object, loc: SrcLoc | None) -> bool:
-    """Whether ``loc`` is in a function's own lines."""
+    """Return whether ``loc`` is in a function's own lines."""
     code = _code(function)
     if code is None or loc is None or loc.file != display(code.co_filename):
         return False
@@ -263,7 +264,7 @@ def _at(file: str, node: ast.expr | ast.stmt | ast.arg | ast.keyword) -> SrcLoc:
 
 
 class _Tree:
-    """What a file's syntax tree says of the spans in it."""
+    """The spans of a file's syntax tree."""
 
     def __init__(self, lines: list[str]) -> None:
         self.lines = lines

@@ -16,18 +16,18 @@ _NUMBER = re.compile(r"[+-]?([0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})([eE][+-
 
 
 def whole(text: str) -> int | None:
-    """An integer; None for anything else, and for more than 19 digits."""
+    """Return an integer; None for any other text, and for more than 19 digits."""
     return int(text) if _WHOLE.fullmatch(text) else None
 
 
 def number(text: str) -> float | None:
-    """A finite number in decimals, with or without an exponent; None for anything else."""
+    """Return a finite number in decimals, with or without an exponent; None for any other text."""
     value = float(text) if _NUMBER.fullmatch(text) else inf
     return value if isfinite(value) else None
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """``: did you mean gru?`` where one of the known names is near, whatever the case of its letters; else nothing."""
+    """Return ``: did you mean gru?`` for the closest of the names, ignoring case; empty if none is close."""
     by_lower = {one.lower(): one for one in names}
     near = get_close_matches(name.lower(), by_lower, 1, 0.65)
     return f": did you mean {by_lower[near[0]]}?" if near and name not in by_lower.values() else ""
@@ -44,23 +44,24 @@ LONGEST = 2000  # characters of a line that are shown
 
 
 def plain(text: str) -> str:
-    """``text`` with what is not printable as its escape (``\\x1b``); line ends and tabs stay, long lines are cut."""
+    """Return ``text`` with escapes (``\x1b``) for unprintable characters; line ends and tabs stay, long lines
+    are cut."""
     return "\n".join(_cut(_escaped(line)) for line in text.split("\n"))
 
 
 def escaped(text: str) -> str:
-    """``text`` with what is not printable as its escape; line ends and tabs stay."""
+    """Return ``text`` with escapes for unprintable characters; line ends and tabs stay."""
     return "\n".join(_escaped(line) for line in text.split("\n"))
 
 
 def one_line(text: str) -> str:
-    """``text`` with line ends, and whatever else is not printable, as its escape. A backslash is two then, so that
-    :func:`from_one_line` finds the text again."""
+    """Return ``text`` in one line, with escapes for line ends and unprintable characters. A backslash is two then, so
+    that :func:`from_one_line` finds the text again."""
     return "".join(c if c.isprintable() and c != "\\" else c.encode("unicode_escape").decode() for c in text)
 
 
 def from_one_line(line: str) -> str:
-    """The inverse of :func:`one_line`."""
+    """Return the inverse of :func:`one_line`."""
     return _ESCAPE.sub(lambda match: match[0].encode().decode("unicode_escape"), line)
 
 
@@ -75,12 +76,12 @@ def _cut(line: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """What Python calls an argument that is written ``name``: the micro sign and the letter mu are one."""
+    """Return the Python identifier of an argument written as ``name``: the micro sign and the letter mu are one."""
     return normalize("NFKC", name)
 
 
 class ByIdentifier(dict[Any, T]):
-    """A dict whose keys name arguments of a function, found by what a person writes too."""
+    """A dict whose keys name arguments of a function, also as a person writes them."""
 
     def __missing__(self, key: Any) -> T:
         if isinstance(key, str) and identifier(key) != key:
@@ -89,5 +90,5 @@ class ByIdentifier(dict[Any, T]):
 
 
 def by_identifier(values: Mapping[Any, T]) -> ByIdentifier[T]:
-    """The same values, by what Python calls the arguments that their keys name."""
+    """Return the same values under the Python identifiers of their keys."""
     return ByIdentifier({identifier(name) if isinstance(name, str) else name: value for name, value in values.items()})

@@ -11,7 +11,7 @@ MOST_ELEMENTS = 2**31 - 1  # of an array, and so the largest size of an axis: wh
 
 
 def shape_text(shape: Iterable[int]) -> str:
-    """A shape as people read it: ``3 x 10``; ``1 number`` for a value without axes."""
+    """Return a shape as people read it: ``3 x 10``; ``1 number`` for a value without axes."""
     return " x ".join(map(str, shape)) or "1 number"
 
 

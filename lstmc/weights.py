@@ -20,12 +20,12 @@ from lstmc.types import TensorType
 
 
 def parameters(graph: Graph) -> dict[str, Param]:
-    """A model's parameters by name, in the order they were declared."""
+    """Return a model's parameters by name, in the order of their declaration."""
     return {node.name: node.op for node in graph if isinstance(node.op, Param)}
 
 
 def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Every parameter drawn by its filler: float32, and the same for the same name, shape, filler and ``seed``.
+    """Return every parameter drawn by its filler: float32, and the same for the same name, shape, filler and ``seed``.
 
     Raises :class:`WeightsError` where there is not the memory for them.
     """
@@ -40,7 +40,7 @@ def initial_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
 
 
 def random_weights(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Every parameter drawn at random for a check, so that none is zero or like another: float32.
+    """Return every parameter drawn at random for a check, so that none is zero or like another: float32.
 
     A filler of one number or of zeros, as of a bias or a peephole, would hide what the parameter is used for, and one
     of tiny numbers as well. What the filler says of signs is kept:
@@ -71,7 +71,7 @@ def _check_values(op: Param, rng: np.random.Generator) -> Array:
 
 
 def read_weights(path: Path, graph: Graph) -> dict[str, Array]:
-    """The parameters of ``graph`` from an ``.npz`` file: names and shapes as in the model.
+    """Return the parameters of ``graph`` from an ``.npz`` file: names and shapes as in the model.
 
     Raises :class:`WeightsError` that names every missing, extra, misshaped and not finite one at once.
     """
@@ -108,7 +108,7 @@ def _type(array: Any) -> TensorType:
 
 
 def unpack_weights(weights: Graph, blobs: Mapping[str, Array]) -> dict[str, Array]:
-    """The user's parameters from the blobs that a weight graph makes of them: its exact inverse.
+    """Return the user's parameters from the blobs of a weight graph: its exact inverse.
 
     A parameter of which a part is in no blob (a gate that no step of the net uses) cannot be read back and is left
     out, and so is one from which a blob is precomputed. ``blobs`` must have every output of ``weights``.

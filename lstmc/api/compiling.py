@@ -134,7 +134,7 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
 
 
 def _larger(sizes: Mapping[str, int], dim: str) -> dict[str, int]:
-    """The sizes with one of them larger. Raises :class:`~lstmc.errors.DimError` where it is not given."""
+    """Return the sizes with one of them larger. Raises :class:`~lstmc.errors.DimError` where it is not given."""
     if dim not in sizes:
         raise DimError(f"the size of {dim} is not given")
     return {**sizes, dim: sizes[dim] + LARGER}
@@ -158,7 +158,7 @@ def graph_after(
     sizes: Mapping[str, int] | None = None,
     **dims: DimensionSize,
 ) -> Graph:
-    """The graph as a pass leaves it, or as it leaves a stage; as it goes into the first pass without either.
+    """Return the graph after a pass, or at the end of a stage; without either the graph before the first pass.
 
     ``name`` is a pass, ``hoist``; ``cse:2`` for its second run, ``cse`` for its last; or the number of a pass in the
     list, from 1 on, ``model`` or 0 for the graph before the first. Passes after it are not run. The other arguments are
@@ -198,7 +198,7 @@ def model_graph(model: AnyModel, options: CompileOptions, name: str | None = Non
 
 
 def pass_names(target: str | None = None, backend: str | Backend | None = None, form: str | None = None) -> list[str]:
-    """The names of all passes that a target's models go through, in order.
+    """Return the names of all passes that a target's models go through, in order.
 
     >>> from lstmc.api import pass_names
     >>> pass_names("flat")[:4]
@@ -208,7 +208,7 @@ def pass_names(target: str | None = None, backend: str | Backend | None = None, 
 
 
 def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
-    """What code of its own a compiled graph has, as text for people: empty where it has none.
+    """Return a description of a compiled graph's own code; empty if it has none.
 
     >>> from lstmc.api import explanation, graph_after
     >>> graph = graph_after("rnn", "legalize", target="caffe-fused", T=2, N=1, D=3, H=3)
@@ -220,7 +220,7 @@ def explanation(graph: Graph, backend: str | Backend | None = None) -> str:
 
 
 def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
-    """The last pass to run, -1 for none."""
+    """Return the index of the last pass to run, -1 for none."""
     if name in (None, MODEL) and stage is None:
         return -1
     end = passes.end_of(stage) if stage is not None else len(passes) - 1
@@ -239,7 +239,7 @@ def _index(passes: PassList, name: str | None, stage: Stage | None) -> int:
 
 @dataclass(frozen=True)
 class Conversion:
-    """What one trained model became: the written model, its net, and how far each is from what it was made from.
+    """The result of converting a trained model: the written model, its net, and the comparison of each with the source.
 
     ``proof`` holds the written model's outputs, computed by the interpreter, against NumPy on the source's own
     description; ``source`` the same against what runs the source, where that is installed; ``verification`` the written

@@ -107,7 +107,7 @@ def cell_summary(cell: Cell) -> str:
 def library_cell(
     name: str, sizes: Mapping[str, int] | None = None, backend: str | Backend | None = None
 ) -> LibraryCell:
-    """What there is to say of an installed cell. Dimensions without one of ``sizes`` have a typical one.
+    """Return a description of an installed cell. Dimensions without one of ``sizes`` have a typical one.
 
     Raises :class:`~lstmc.errors.PluginError` if there is none of that name.
     """
@@ -132,13 +132,13 @@ def check_sizes(sizes: Mapping[str, int]) -> None:
 
 
 def _body(model: Graph) -> Graph:
-    """The step of a cell that is scanned alone; where it counts its steps, that is another scan."""
+    """Return the step of a cell that is scanned alone; where it counts its steps, that is another scan."""
     (body,) = (node.op.body for node in model if isinstance(node.op, Scan) and node.op.body.name == model.name)
     return body
 
 
 def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
-    """Whether a target takes a cell: as it is written down for those of lstmc, else it is tried."""
+    """Return whether a target supports a cell: as recorded for cells of lstmc; others are compiled."""
     recorded = targets_written().get(backend.name, {}).get(target)
     if recorded is None or group_of(name) == ELSEWHERE:
         return refusal(cell, backend, target) is None
@@ -147,7 +147,7 @@ def _takes(backend: Backend, target: str, name: str, cell: Cell) -> bool:
 
 @cache
 def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
-    """The cells of lstmc that each target of a backend takes, as ``docs/generate_cells.py`` found them.
+    """Return the cells of lstmc that each target supports, as ``docs/generate_cells.py`` recorded them.
 
     To try them all takes seconds. A test holds them to :func:`refusal`.
     """
@@ -156,7 +156,7 @@ def targets_written() -> Mapping[str, Mapping[str, Sequence[str]]]:
 
 
 def refusal(cell: Cell, backend: Backend, target: str) -> BackendError | None:
-    """Why a target does not take a cell, found by compiling it; None if it does."""
+    """Return the reason why a target does not support a cell, found by compiling it; None if it does."""
     small = dict.fromkeys(cell.dims, 3) | {"N": 2, "D": 3, "H": 4}
     graph = CellModel(cell).graph(T=2, **{dim: small[dim] for dim in cell.dims})
     try:
@@ -177,7 +177,7 @@ class ListedTarget:
 
 
 def targets() -> Iterator[ListedTarget]:
-    """All targets of all installed backends.
+    """Yield all targets of all installed backends.
 
     >>> import lstmc.api
     >>> [target.name for target in lstmc.api.targets() if target.backend == "caffe"][:2]

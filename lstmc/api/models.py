@@ -58,7 +58,7 @@ class ModelSource:
 
     @classmethod
     def from_model(cls, model: Model | Cell | str) -> ModelSource:
-        """A model; a cell, which is scanned over T steps; or a cell of the library by its name."""
+        """Return the source of a model; of a cell, which is scanned over T steps; or of a library cell by its name."""
         if isinstance(model, str):
             model = load_cell(model)
         if isinstance(model, Cell):
@@ -126,7 +126,8 @@ class ModelSource:
         return load_cell(name)
 
     def graph(self, sizes: Mapping[str, int]) -> Graph:
-        """The model traced with these sizes. What the user's own code raises becomes a :class:`ModelFileError`."""
+        """Return the model traced with these sizes. What the user's own code raises becomes a
+        :class:`ModelFileError`."""
         try:
             return self.model.graph(**sizes)
         except LstmcError:
@@ -138,7 +139,7 @@ class ModelSource:
 
 
 def model_in(file: str) -> ModelSource:
-    """The model that FILE names, or FILE:MODEL where it has several. A file without models may have one cell.
+    """Return the model that FILE names, or FILE:MODEL where it has several. A file without models may have one cell.
 
     Raises :class:`ModelFileError` for a file that is not there, does not import, or has no such model.
     """
@@ -191,7 +192,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFileError:
-    """An error of the user's own code, at the last of its lines that was running."""
+    """Return the error for an exception in the user's own code, at the last of its lines that ran."""
     loc = None
     if isinstance(error, SyntaxError) and error.lineno:
         column = (error.offset or 1) - 1
@@ -241,13 +242,13 @@ LENGTHS = (2, 3, 5, 7, 11)  # of sequences that a net of one step has one step o
 
 
 class DimensionSize(Protocol):
-    """An integer: the type of arguments that give dimensions their sizes, named for what type checkers say."""
+    """The type of arguments that give dimensions their sizes: an integer, with a name that type checkers show."""
 
     def __index__(self) -> int: ...
 
 
 def traced(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tuple[ModelSource, Graph]:
-    """A model and its whole graph. Raises what tracing raises, at the user's own lines.
+    """Return a model and its whole graph. Raises what tracing raises, at the user's own lines.
 
     With ``step``, for a net of one step, the length of sequences needs no size.
     """
@@ -260,7 +261,7 @@ def traced(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tup
 
 
 def _with_length(source: ModelSource, sizes: Mapping[str, int]) -> Mapping[str, int]:
-    """The sizes, and one for each dimension without that an input has in front and is scanned over."""
+    """Return the sizes, with one for each dimension of time that has none."""
     leading = {
         name: declared.sizes[0]
         for name, declared in source.model.inputs.items()
@@ -281,7 +282,7 @@ def backend_of(backend: str | Backend | None, target: str | None = None) -> Back
 
 
 def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
-    """The backend of a written net: the one that is given, or that its manifest names; without a manifest Caffe's.
+    """Return the backend of a written net: ``backend``, or the one that the manifest names; Caffe's without a manifest.
 
     What is wrong with a manifest is told to whoever reads what else is in it.
     """
@@ -292,7 +293,8 @@ def writer_of(manifest: Path, backend: str | Backend | None = None) -> Backend:
 
 
 def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize]) -> dict[str, int]:
-    """The sizes that were given as arguments and as a mapping. Raises :class:`ModelFileError` for one given twice."""
+    """Return the sizes of both: keywords and the mapping ``sizes``. Raises :class:`ModelFileError` for one
+    given twice."""
     twice = sorted(set(sizes or {}) & set(dims))
     if twice:
         raise ModelFileError(f"the size of {', '.join(twice)} is given twice: as an argument and in sizes")
@@ -300,7 +302,7 @@ def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize]
 
 
 def part(graph: Graph, phase: Phase) -> Graph:
-    """The part of a model that a phase needs."""
+    """Return the part of a model that a phase needs."""
     match phase:
         case "deploy":
             return deploy_graph(graph)
@@ -312,12 +314,12 @@ def part(graph: Graph, phase: Phase) -> Graph:
 
 
 def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Phase:
-    """The most of a model that a target's net can have: all of it where it is trained."""
+    """Return the largest phase of a model that a target supports: the whole model if the target is trained."""
     return "all" if not step and target_of(backend, target) in training_targets(backend) else "deploy"
 
 
 def only(graph: Graph, names: Sequence[str] | None) -> Graph:
-    """The graph with these outputs, and those that inputs take in the next batch; all of them where none is named."""
+    """Return the graph with these outputs, and those that inputs take in the next batch; by default all outputs."""
     names_of_outputs = [output.name for output in graph.outputs]
     for name in names or ():
         if name not in names_of_outputs:
@@ -328,7 +330,7 @@ def only(graph: Graph, names: Sequence[str] | None) -> Graph:
 
 
 def bound_weights(graph: Graph, weights: Weights | None, seed: int, backend: Backend) -> dict[str, Array]:
-    """A value for every parameter of a whole model: those given, or drawn by their fillers.
+    """Return a value for every parameter of a whole model: from ``weights``, or drawn by its filler.
 
     Raises :class:`BackendError` for more than the backend can write, before anything is drawn.
     """

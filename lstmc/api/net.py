@@ -48,7 +48,7 @@ NET_SUFFIXES = (".onnx", ".prototxt", ".caffemodel")  # of paths that name a net
 
 @dataclass(frozen=True, eq=False)
 class Net:
-    """A model compiled for a target: made by :func:`lstmc.compile`.
+    """A model compiled for a target, the result of :func:`lstmc.compile`.
 
     ``graph`` is the whole model, ``compiled`` what the passes made of the part that was compiled, ``weights`` are the
     values of its parameters, ``artifact`` is what the backend wrote. In a notebook a net shows its layers.
@@ -81,7 +81,7 @@ class Net:
         only: Sequence[str] | None = None,
         weights_given: bool = False,
     ) -> Net:
-        """A compiled model with the values that its parameters have among ``weights``."""
+        """Return the net of a compiled model, with the values of its parameters from ``weights``."""
         bound = {name: weights[name] for name in parameters(compiled.model)}
         doing(f"writing {compiled.name} for {compiled.target}")
         artifact = backend.emit(compiled, bound)
@@ -89,27 +89,27 @@ class Net:
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """The name of its files, without suffixes."""
         return self.compiled.name
 
     @property
     def target(self) -> str:
-        """What it was compiled for."""
+        """The target that it was compiled for."""
         return self.compiled.target
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        """What :meth:`save` writes: contents by file name."""
+        """The files that :meth:`save` writes: contents by file name."""
         return self.artifact.files
 
     @property
     def inputs(self) -> dict[str, Shape]:
-        """The shapes of what is to be fed, by the model's names."""
+        """The shapes of the inputs, by the model's names."""
         return dict(Interpreted(self.compiled, self.weights).inputs)
 
     @property
     def outputs(self) -> dict[str, Shape]:
-        """The shapes of what comes out, by the model's names."""
+        """The shapes of the outputs, by the model's names."""
         return dict(Interpreted(self.compiled, self.weights).outputs)
 
     @property
@@ -165,7 +165,7 @@ class Net:
         return write_files(path.parent, named)
 
     def built(self, files: Mapping[str, bytes] | None = None) -> Mapping[str, bytes]:
-        """What is made of its files for this machine alone, by file name: the library of generated layers. None for
+        """Return what is built from its files for this machine, by file name: the library of generated layers. None for
         nets without such. ``files`` may be others that were written with it, as those that train it.
 
         Raises :class:`~lstmc.errors.BackendError` that names what this machine lacks, and how to install it.
@@ -177,7 +177,7 @@ class Net:
         return self.backend.built(self.files if files is None else files) if isinstance(self.backend, Builds) else {}
 
     def example(self, language: str) -> Mapping[str, bytes]:
-        """A short program, by file name, that streams through a net compiled with ``step=True``, its states kept
+        """Return a short program, by file name, that streams through a net compiled with ``step=True``, its states kept
         between steps, and needs no lstmc: in ``"python"`` or ``"cpp"``, for the program that reads its target's nets.
 
         Raises :class:`~lstmc.errors.BackendError` for a language or a target that there is none for.
@@ -223,7 +223,7 @@ class Net:
     def run(
         self, inputs: Arrays | NDArray[Any] | None = None, /, *, on: On | None = None, **named: NDArray[Any]
     ) -> dict[str, Array]:
-        """One forward pass: outputs by name, in the model's shapes.
+        """Run one forward pass, and return the outputs by name, in the model's shapes.
 
         Inputs are given by name, ``net.run(X=x)``, or as a mapping; where there is one, as an array alone. ``on`` is
         ``caffe-cpu`` (also without it),
@@ -244,7 +244,7 @@ class Net:
 
     @contextmanager
     def stream(self, on: On | None = None) -> Iterator[Stream]:
-        """One step after another, of a net compiled with ``step=True``: its states are kept between steps.
+        """Run a net compiled with ``step=True`` step by step; its states are kept between steps.
 
         >>> import lstmc, numpy as np
         >>> net = lstmc.compile("rnn", T=9, N=1, D=3, H=3, step=True)
@@ -261,8 +261,8 @@ class Net:
             yield step
 
     def after(self, name: str) -> Graph:
-        """The graph as a pass left it; of a pass that runs several times, ``cse:2`` is its second run, and ``cse``
-        its last. ``print_graph`` of :mod:`lstmc.ir` makes text of it.
+        """Return the graph after a pass; ``cse:2`` is the second run of a pass that runs several times, ``cse`` the
+        last. ``print_graph`` of :mod:`lstmc.ir` makes text of it.
 
         >>> import lstmc
         >>> len(lstmc.compile("rnn", T=2, N=1, D=3, H=3).after("dead:1"))
@@ -274,8 +274,9 @@ class Net:
         return history[1 + place_of([snapshot.pass_name for snapshot in history[1:]], name)].graph
 
     def draw(self, *, rolled: bool = False, after: str | None = None, steps: int = STEPS) -> Drawing:
-        """The net as a picture: time goes across and a step's layers down. ``rolled``: the model before the passes,
-        with the body of each scan once. ``after``: the graph as a pass left it, named as :meth:`after` takes it.
+        """Return the net as a picture: time goes across and a step's layers down. ``rolled``: the model before the
+        passes, with the body of each scan once. ``after``: the graph as a pass left it, named as :meth:`after` takes
+        it.
 
         Of a scan with more than ``steps + 1`` steps, the first and the last ``steps`` together are drawn. Raises
         :class:`~lstmc.errors.DrawingError` without Graphviz, which ``pip install 'lstmc[draw]'`` brings.
@@ -302,7 +303,8 @@ class Net:
         return layers_html(str(self), self.layers)
 
     def _some_inputs(self, inputs: Data) -> Mapping[str, Array]:
-        """Some of the inputs, of a file or as they are. Raises :class:`DataError` for what does not fit."""
+        """Return arrays for some of the inputs, from a file or a mapping. Raises :class:`DataError` for what does not
+        fit."""
         arrays: Mapping[str, AnyArray] = read_arrays(Path(inputs)) if isinstance(inputs, str | Path) else inputs
         ops = {node.name: node.op for node in self.compiled.model if isinstance(node.op, Input)}
         shapes, values = (
@@ -313,7 +315,7 @@ class Net:
 
     @contextmanager
     def _saved(self) -> Iterator[Path]:
-        """The net on disk, for as long as it runs."""
+        """Write the net to a temporary folder for the duration of the block."""
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             self.save(folder)
             yield Path(folder, self.artifact.net)

@@ -39,7 +39,7 @@ ROWS = 60  # of a table; longer ones have their middle left out
 
 
 def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with a title; of a long one the first and the last rows, and how many are left out."""
+    """Return a table with a title; the middle rows of a long table are left out, and counted."""
     listed = [list(map(escape, row)) for row in rows]
     if len(listed) > ROWS:
         left_out = len(listed) - ROWS
@@ -51,7 +51,7 @@ def table_html(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def layers_html(title: str, layers: Iterable[Layer]) -> str:
-    """A net's layers, one a row."""
+    """Return a net's layers, one a row."""
     rows = (
         (
             *(layer.name, layer.type, ", ".join(layer.bottoms), ", ".join(layer.tops)),
@@ -63,7 +63,7 @@ def layers_html(title: str, layers: Iterable[Layer]) -> str:
 
 
 def png_html(title: str, png: bytes | None) -> str:
-    """A picture with a title, inside the page itself; the title alone where there is none."""
+    """Return a picture with a title, inside the page itself; the title alone where there is none."""
     picture = f'<img alt="loss curve" src="data:image/png;base64,{b64encode(png).decode()}">' if png else ""
     caption = escape(title).replace("\n", "<br>")
     return f"<div><b>{caption}</b><br>{picture}</div>"
@@ -71,7 +71,7 @@ def png_html(title: str, png: bytes | None) -> str:
 
 @dataclass(frozen=True)
 class Verification:
-    """What :meth:`lstmc.Net.verify` found: a report for each runtime, and why others were not run.
+    """The result of :meth:`lstmc.Net.verify`: a report for each runtime, and the reasons why others were not run.
 
     It is true where everything agrees: ``assert net.verify()``. ``no_hardware`` are those of ``not_run`` whose hardware
     this machine does not have.
@@ -100,7 +100,7 @@ class Verification:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the comparison cannot show, and why a difference may be no fault of the net's."""
+        """Limits of the comparison, and reasons why a difference may not be an error of the net."""
         return tuple(dict.fromkeys(remark for report in self.reports for remark in report.remarks))
 
     def _repr_html_(self) -> str:
@@ -126,7 +126,8 @@ def verification(
     seed: int,
     inputs: Mapping[str, Array] | None = None,
 ) -> Verification:
-    """See :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``inputs`` are by name."""
+    """Compare a net with its model, for :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``inputs``
+    are by name."""
     executors: list[Executor] = [InterpreterExecutor()]
     if isinstance(backend, Executes):
         executors += backend.executors()
@@ -151,7 +152,7 @@ def verification(
 def _chosen(
     executors: Sequence[Executor], names: Sequence[str] | None, readers: Iterable[str]
 ) -> tuple[list[Executor], dict[str, str]]:
-    """The executors asked for, which must all be usable; without a wish every usable one, the others with a reason."""
+    """Return the executors of these names, by default all that are available, and the reasons why others are not."""
     by_name = {executor.name: executor for executor in executors}
     for name in names or ():
         if name not in by_name:
@@ -179,7 +180,7 @@ On = str | Sequence[str]  # where a net runs: one place, or several
 
 
 def place(backend: str, gpu: bool) -> str:
-    """How the place is called where a backend runs nets, on the CPU or a GPU."""
+    """Return the name of a backend's runtime on the CPU or on a GPU."""
     return f"{backend}-gpu" if gpu else f"{backend}-cpu"
 
 
@@ -250,16 +251,17 @@ class Stream:
         self.states: Mapping[str, Shape] = steps.states
 
     def start(self, states: Arrays | None = None, /, **named: NDArray[Any]) -> None:
-        """Begin a sequence with these states, ``{"lstm/h": h}``; those left out begin as the model says."""
+        """Begin a sequence with these states, ``{"lstm/h": h}``; others begin at their initial values."""
         self._steps.start({**(states or {}), **named})
 
     def __call__(self, inputs: Arrays | NDArray[Any] | None = None, /, **named: NDArray[Any]) -> dict[str, Array]:
-        """One step: its outputs by name. Inputs by name, ``step(x=x)``, or as a mapping; one alone needs no name."""
+        """Run one step, and return its outputs by name. Inputs by name, ``step(x=x)``, or as a mapping; one alone needs
+        no name."""
         return self._steps.step(by_name(inputs, named, lambda: self.inputs))
 
 
 @contextmanager
 def stream_files(backend: Backend, net: Path, weights: Path | None, gpu: bool) -> Iterator[Stream]:
-    """A stream of the backend's program over a written net of one step."""
+    """Run a written net of one step in the backend's runtime, step by step."""
     with require(backend, Runs).steps(net, weights, gpu) as steps:
         yield Stream(steps)

@@ -39,7 +39,7 @@ class SavedNet:
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """The name of its files, without suffixes."""
         return self.path.stem
 
     @property
@@ -73,7 +73,7 @@ class SavedNet:
         return values
 
     def read_weights(self) -> tuple[dict[str, Array], list[str]]:
-        """The model's parameters by name, and those that no step of the net uses."""
+        """Return the model's parameters by name, and those that no step of the net uses."""
         suffix = require(self.backend, ReadsWeights).weights_suffix
         trained = self.trained or self.path.with_name(f"{self.name}{suffix}")
         return trained_weights(trained, manifest_path(self.path), self.backend)
@@ -86,7 +86,8 @@ class SavedNet:
         on: On | None = None,
         **named: NDArray[Any],
     ) -> dict[str, Array]:
-        """One forward pass: outputs by name, in the model's shapes. ``on`` is ``caffe-cpu``, or ``caffe-gpu``.
+        """Run one forward pass, and return the outputs by name, in the model's shapes. ``on`` is ``caffe-cpu``, or
+        ``caffe-gpu``.
 
         Raises :class:`~lstmc.errors.DataError` that names everything that does not fit.
         """
@@ -96,7 +97,7 @@ class SavedNet:
         return require(self.backend, Runs).run(self.path, arrays, self.trained, gpu)
 
     def _inputs(self) -> list[str]:
-        """The names of the inputs that must be given, by its manifest."""
+        """Return the names of the inputs that must be given, by its manifest."""
         manifest = read_manifest(manifest_path(self.path))
         return [name for name, entry in manifest.inputs.items() if not entry.filled]
 
@@ -105,7 +106,7 @@ class SavedNet:
 
     @contextmanager
     def stream(self, on: On | None = None) -> Iterator[Stream]:
-        """One step after another, of a net that was compiled with ``step=True``; see :meth:`lstmc.Net.stream`."""
+        """Run a net compiled with ``step=True`` step by step; see :meth:`lstmc.Net.stream`."""
         with stream_files(self.backend, self.path, self.trained, is_gpu(self.backend, on)) as step:
             yield step
 
@@ -122,7 +123,7 @@ class SavedNet:
         states: Mapping[str, AnyArray] | None = None,
         on: On | None = None,
     ) -> Iterator[str]:
-        """Text from a language model's net of one step: ``prime``, and then ``length`` symbols as they are drawn.
+        """Generate text with a language model's net of one step: ``prime``, and then ``length`` sampled symbols.
 
         The model reads ids [1, 1] and gives the probabilities of the next symbol. ``feed`` and ``read`` name its ids
         and its probabilities where several could be; ``states`` are its first states; at a ``temperature`` of 0 the
@@ -138,7 +139,7 @@ class SavedNet:
                 yield vocabulary.symbols[number]
 
     def lint(self, target: str | None = None) -> tuple[str, LintReport]:
-        """The target's name, the backend's first one if none is given, and what its reader would refuse of the net.
+        """Check the net against a target, by default the backend's first one; return its name and the report.
 
         Raises :class:`~lstmc.errors.BackendError` for a file that is no net.
         """
@@ -157,8 +158,8 @@ class SavedNet:
 
 
 def load(path: str | Path, *, weights: str | Path | None = None, backend: str | Backend | None = None) -> SavedNet:
-    """A net from its files: ``NAME.prototxt`` with ``NAME.manifest.json`` and ``NAME.caffemodel`` beside it, or what
-    else a backend writes.
+    """Load a net from its files: ``NAME.prototxt`` with ``NAME.manifest.json`` and ``NAME.caffemodel`` beside it, or
+    the files of another backend.
 
     ``weights`` is another caffemodel, such as a snapshot's. The backend is the one that wrote the net, by its manifest
     if there is one, else Caffe's. Raises :class:`~lstmc.errors.ModelFileError` for a file

@@ -80,7 +80,7 @@ def iterations_of_epochs(epochs: float, solver: Solver | None, data: RunData) ->
 
 @contextmanager
 def ranks_of(backend: Backend, count: int | None, gpu: bool) -> Iterator[Ranks | None]:
-    """The processes that train, ``count`` of them or those of an MPI launcher; None where this one is alone.
+    """Start the processes that train, ``count`` of them or those of an MPI launcher; None if this is the only one.
 
     Of a launcher's processes only the first comes to the block; the others end when it leaves it, by SystemExit.
     Raises :class:`TrainingError` for a count that is none.
@@ -131,7 +131,7 @@ def rank_parts(
 
 
 def solver_settings(backend: Trains, of_model: object | None, solver: Solver | None) -> Settings:
-    """A model's settings with those given put over them; settings of the backend's own type take their place."""
+    """Return a model's settings overridden by ``solver``; settings of the backend's own type replace them."""
     if solver is None:
         return backend.settings(of_model, ())
     if isinstance(solver, Mapping):
@@ -142,7 +142,7 @@ def solver_settings(backend: Trains, of_model: object | None, solver: Solver | N
 
 
 def _text(value: object) -> str:
-    """A setting's value as settings are written in text: ``true``, ``100,200``, ``default``."""
+    """Return a setting's value as settings are written in text: ``true``, ``100,200``, ``default``."""
     if value is None:
         return "default"
     if isinstance(value, bool):
@@ -151,7 +151,8 @@ def _text(value: object) -> str:
 
 
 def why_not_trained(net: Net) -> tuple[str, tuple[Argument, ...]] | None:
-    """Why there is no net to be trained beside a compiled one, and the arguments that this speaks of; or None."""
+    """Return the reason why a compiled net has no training net, with the arguments that it names; None if it
+    has one."""
     if not has_loss(net.graph):
         return f"{net.name} returns no loss", ()
     if net.compiled.states is not None:
@@ -174,7 +175,7 @@ def training_files(
     batch: str | None = None,
     seed: int = 0,
 ) -> Mapping[str, Content]:
-    """The contents of the files by name.
+    """Return the contents of the files of a training net, by name.
 
     Raises :class:`ModelFileError` for a net that is not trained.
     """

@@ -40,7 +40,7 @@ from lstmc.weights import parameters
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What :func:`lstmc.train` gives: ``net`` is the model as it is used, with the trained ``weights``.
+    """The result of :func:`lstmc.train`: ``net`` is the deployed model with the trained ``weights``.
 
     ``ended`` says whether all iterations were made, or the run was stopped; then it can be resumed from ``snapshot``.
     ``files`` are those that it left in ``folder``. ``parameters`` counts what was trained; ``flops`` are of one forward
@@ -61,12 +61,12 @@ class Run:
 
     @property
     def metrics(self) -> list[Record]:
-        """All that was measured, in order: ``{"kind": "train", "iteration": 1, "loss": 2.3, ...}``, and tests."""
+        """All measurements in order: ``{"kind": "train", "iteration": 1, "loss": 2.3, ...}``, and tests."""
         return read_metrics(self.folder / METRICS)
 
     @property
     def seconds(self) -> float:
-        """What the updates and tests took, in all processes that went on with the run."""
+        """The seconds that updates and tests took, in all processes that continued the run."""
         return run_seconds(self.metrics)
 
     @property
@@ -302,7 +302,7 @@ def finished(
     not_drawn: str | None,
     facts: Mapping[str, Any],
 ) -> Run:
-    """The run, after writing the parameters by name and the net as it is used, with them."""
+    """Write the parameters and the deployed net, and return the run."""
     record_of_it = record_file({**facts, "files": list(net.files)})
     paths = [*write_files(folder, {WEIGHTS: npz_bytes(weights), **net.files, **record_of_it})][:-1]
     paths += [folder / name for name in (RECORD, METRICS, *CURVES)]
@@ -334,7 +334,7 @@ class Listener:
 
 @contextmanager
 def interruptible(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
-    """Whether to stop: as ``stop`` says, or once there was a Ctrl-C; a second one interrupts at once.
+    """Catch the first Ctrl-C in the block, and yield a function that says whether to stop: by ``stop``, or by Ctrl-C.
 
     Signals come to the main thread alone, and one that the process was started to ignore stays ignored.
     """
@@ -362,7 +362,7 @@ Arguments = ParamSpec("Arguments")
 
 
 def yielding(run: Callable[Arguments, Run]) -> Callable[Arguments, Iterator[Event | Run]]:
-    """A function that takes what ``run`` takes, and yields what it is told, and at last the run itself."""
+    """Return a function with the arguments of ``run`` that yields its events, and at last the run itself."""
 
     def events(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Iterator[Event | Run]:
         queue: SimpleQueue[Event | Run | BaseException] = SimpleQueue()

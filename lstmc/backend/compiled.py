@@ -32,7 +32,7 @@ class Compiled:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a backend made: file contents by name, the net's own first, and figures for people to read."""
+    """The files of a written net: contents by name, the net's own first, and figures for people to read."""
 
     files: dict[str, bytes]
     layers: int
@@ -48,7 +48,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class RunArrays:
-    """What a compiled net is run on, forward and backward. Names and shapes are the model's.
+    """The arrays of a forward and backward pass of a compiled net. Names and shapes are the model's.
 
     ``weights`` are those that its artifact was emitted with: every parameter. ``cotangents`` are by output.
     """
@@ -79,7 +79,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a written net: what it reads, what it writes, and the shapes of that (None: not found)."""
+    """A layer of a written net: its inputs, its outputs, and their shapes (None: unknown)."""
 
     name: str
     type: str
@@ -90,7 +90,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding of ``lstmc doctor``: a component, whether it is there, and the command that installs or repairs it.
+    """A finding of ``lstmc doctor``: a component, whether it is installed, and the command that installs or repairs it.
 
     Findings of one ``group`` share a line, unless -v is given.
     """
@@ -104,7 +104,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Violation:
-    """One place where a net breaks a target's rule: what was found, what was expected, why, and where that is said.
+    """A violation of a target's rule: the value found, the value expected, the reason and its source.
 
     ``limit``: a size of the model itself is past what the target can have.
     """
@@ -120,7 +120,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Warned:
-    """What a reader of some ``version`` gets wrong in a net without a word: at which layers, and where that is said."""
+    """An error that some ``version`` of a reader makes in a net without reporting it: the layers, and the source."""
 
     name: str
     layers: tuple[str, ...]
@@ -134,7 +134,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class LintReport:
-    """What a linter found. ``unknown`` are layers whose shapes could not be found, so not all could be checked;
+    """The result of a linter. ``unknown`` are layers whose shapes could not be found, so not all could be checked;
     ``warnings`` are of a net that the target takes."""
 
     violations: tuple[Violation, ...]
@@ -145,7 +145,7 @@ class LintReport:
 
 @dataclass(frozen=True)
 class RankPart:
-    """What one rank trains: the examples from ``start`` up to ``stop`` of each batch, in the order of the batch axis.
+    """The part of each batch that one rank trains: the examples from ``start`` up to ``stop`` of the batch axis.
 
     The losses of all parts add up to the loss of the whole batch. ``counted`` are inputs to feed: one number each, the
     part's share of the labels that are counted.
@@ -173,7 +173,7 @@ class OpenSizes:
     def from_graphs(
         cls, graph: Graph, others: Mapping[str, Graph], same_form: SameForm = lambda op, one, other: True
     ) -> OpenSizes:
-        """Without the dimensions that the net would be another one for.
+        """Return the open sizes, without dimensions at which the net would be a different one.
 
         ``same_form``: whether an op is written alike on operands, or with results, of these two types.
         """
@@ -184,7 +184,7 @@ class OpenSizes:
         return cls(graph, {dim: other for dim, other in open_sizes.others.items() if dim in inputs})
 
     def inputs(self) -> dict[str, tuple[str, int]]:
-        """For each open dimension an input that has its size, for the net to read it, and which of its axes it is."""
+        """Return for each open dimension an input that has its size, for the net to read it, and the axis."""
         sources: dict[str, tuple[str, int]] = {}
         for node in self.graph:
             for axis, size in enumerate(self.shape(Ref(node.name)) if isinstance(node.op, Input) else ()):
@@ -193,12 +193,13 @@ class OpenSizes:
         return sources
 
     def open(self, ref: Ref) -> tuple[str | None, ...]:
-        """What the manifest says of a value (:class:`~lstmc.manifest.Place`); nothing where all sizes are fixed."""
+        """Return a value's open dimensions for the manifest (:class:`~lstmc.manifest.Place`); empty if all sizes are
+        fixed."""
         dims = tuple(size if isinstance(size, str) else None for size in self.shape(ref))
         return dims if any(dim is not None for dim in dims) else ()
 
     def shape(self, ref: Ref) -> OpenShape:
-        """The sizes of a value: numbers, names of dimensions, or ``PRODUCT``."""
+        """Return the sizes of a value: numbers, names of dimensions, or ``PRODUCT``."""
         sizes: list[int | str] = list(self.graph.type(ref).shape)
         for dim, other in self.others.items():
             for axis, (one, two) in enumerate(zip(self.graph.type(ref).shape, other.type(ref).shape, strict=True)):
@@ -207,7 +208,7 @@ class OpenSizes:
         return tuple(sizes)
 
     def inside(self, scan: Node) -> OpenSizes:
-        """The sizes in the body of a scan."""
+        """Return the sizes in the body of a scan."""
         bodies = {dim: other.node(scan.name).op for dim, other in self.others.items()}
         assert isinstance(scan.op, Scan)
         return OpenSizes(
@@ -217,7 +218,7 @@ class OpenSizes:
 
 
 def differ_in_sizes(one: Graph, other: Graph, same_form: SameForm) -> bool:
-    """Whether two graphs are the same but for sizes that a net finds out as it runs: no number of an op differs."""
+    """Return whether two graphs differ only in sizes that a net computes as it runs: no number of an op differs."""
     if [o.name for o in one.outputs] != [o.name for o in other.outputs] or len(one) != len(other):
         return False
     if [o.ref for o in one.outputs] != [o.ref for o in other.outputs]:
@@ -249,7 +250,7 @@ def _same(one: Op, other: Op, same_form: SameForm) -> bool:
 
 
 def _fits(one: Graph, other: Graph, node: Node, same_form: SameForm) -> bool:
-    """Whether all ranks agree, and how the node is written."""
+    """Return whether all ranks agree, and the node has the same form in both."""
     pairs = [(one.type(ref), other.type(ref)) for ref in one.args(node.name)]
     pairs += list(zip(node.types, other.node(node.name).types, strict=True))
     return all(a.rank == b.rank and same_form(node.op, a, b) for a, b in pairs)

@@ -20,17 +20,18 @@ DEFAULT = "caffe"  # the backend where neither one nor a target of another is na
 
 
 def find_backends() -> tuple[str, ...]:
-    """The names of all installed backends."""
+    """Return the names of all installed backends."""
     return tuple(offered(BACKENDS))
 
 
 def find_cells() -> tuple[str, ...]:
-    """The names of all installed library cells."""
+    """Return the names of all installed library cells."""
     return tuple(offered(CELLS))
 
 
 def load_backend(name: str) -> Backend:
-    """An installed backend. Raises :class:`PluginError` if there is none of that name, or two, or it is not whole."""
+    """Return an installed backend. Raises :class:`PluginError` if there is none of that name, or two, or it is not
+    whole."""
     point = the_one(BACKENDS, name, "backend")
     make = load_point(point, "backend")
     try:
@@ -64,7 +65,8 @@ def _other_with(target: str, name: str) -> str | None:
 
 
 def load_cell(name: str) -> Cell:
-    """An installed library cell. Raises :class:`PluginError` if there is none of that name, or two, or it is none."""
+    """Return an installed library cell. Raises :class:`PluginError` if there is none of that name, or two, or it is
+    none."""
     point = the_one(CELLS, name, "cell")
     cell = load_point(point, "cell")
     if not isinstance(cell, Cell):
@@ -73,7 +75,7 @@ def load_cell(name: str) -> Cell:
 
 
 def plugin_faults() -> Iterator[Finding]:
-    """What is wrong with the installed cells, dialects and passes; each is loaded. Backends tell of themselves."""
+    """Yield the faults of installed cells, dialects and passes; each is loaded. Backends tell of themselves."""
     kinds: tuple[tuple[str, Iterable[str], Callable[[str], object]], ...] = (
         ("cell", find_cells(), load_cell),
         ("dialect", dialects(), load_dialect),
@@ -110,7 +112,7 @@ def _whole_backends() -> Iterator[Backend]:
 
 
 def target_of(backend: Backend, target: str | None) -> str:
-    """The target's name, checked; the backend's first one if none is given."""
+    """Return the name of a target after checking it; by default the backend's first target."""
     if target is None:
         return next(iter(backend.targets))
     if target in backend.targets:
@@ -126,5 +128,5 @@ def target_of(backend: Backend, target: str | None) -> str:
 
 
 def training_targets(backend: Backend) -> Collection[str]:
-    """The targets of a backend whose nets can be trained."""
+    """Return the targets of a backend whose nets can be trained."""
     return backend.training_targets if isinstance(backend, Trains) else ()

@@ -30,11 +30,11 @@ class Backend(Protocol):
     ops: tuple[type[Op], ...]
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """The passes that bring a model graph from MODEL to EXPANDED for ``target``, all of them in order."""
+        """Return the passes that bring a model graph from MODEL to EXPANDED for ``target``, all of them in order."""
         ...
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
-        """The files of a compiled model with these parameter values."""
+        """Return the files of a compiled model with these parameter values."""
         ...
 
 
@@ -45,7 +45,7 @@ class TakesOptions(Protocol):
     options: Mapping[str, str]  # name -> what it is, and its default
 
     def with_options(self, values: Mapping[str, str]) -> Backend:
-        """The backend with these put over its own; their names are among ``options``.
+        """Return the backend with these options, whose names are among ``options``.
 
         Raises :class:`~lstmc.errors.BackendError` for a text that is no value of one.
         """
@@ -57,7 +57,8 @@ class LeavesOpen(Protocol):
     """Writes nets that run at other sizes too."""
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """The dimensions that a net may leave open: ``compiled.resized`` gets the model's graphs at other sizes."""
+        """Return the dimensions that a net may leave open: ``compiled.resized`` gets the model's graphs at
+        other sizes."""
         ...
 
 
@@ -66,7 +67,7 @@ class Lints(Protocol):
     """Checks nets, whoever wrote them."""
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """A net's file against a target. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
+        """Check a net's file against a target. Raises :class:`~lstmc.errors.BackendError` for what is no net."""
         ...
 
 
@@ -75,7 +76,7 @@ class ListsLayers(Protocol):
     """Reads a net as layers."""
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """The layers in order, of what is in a net's own file.
+        """Return the layers in order, of what is in a net's own file.
 
         Raises :class:`~lstmc.errors.BackendError` for what is no net.
         """
@@ -87,7 +88,7 @@ class Explains(Protocol):
     """Writes nets with code of their own."""
 
     def explain(self, graph: Graph) -> str:
-        """What the code of a compiled graph does, as text for people; empty where it has none."""
+        """Return a description of a compiled graph's generated code; empty if it has none."""
         ...
 
 
@@ -96,7 +97,7 @@ class Builds(Protocol):
     """Makes files that are for this machine alone."""
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
-        """What is made here of the files that were written, all by name: none where there is nothing to make.
+        """Return the files built here from a net's files, by name; empty if nothing is to be built.
 
         Raises :class:`~lstmc.errors.BackendError` for what this machine lacks.
         """
@@ -108,7 +109,7 @@ class WritesExamples(Protocol):
     """Writes programs that run its nets."""
 
     def example(self, compiled: Compiled, artifact: Artifact, language: str) -> Mapping[str, bytes]:
-        """A program, by file name, that streams through a net of one step which was written so.
+        """Return a program, by file name, that streams through a net of one step which was written so.
 
         Raises :class:`~lstmc.errors.BackendError` for a ``language`` or a target that it has none for.
         """
@@ -127,15 +128,15 @@ class Tunes(Protocol):
     """Writes one net in several forms, and measures which is the fastest on this machine."""
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
-        """The forms besides the target's own, by name: a whole list of passes each."""
+        """Return the forms besides the target's own, by name: a whole list of passes each."""
         ...
 
     def seconds(self, artifacts: Mapping[str, Artifact]) -> dict[str, float]:
-        """How long a forward and backward pass of each net takes on this machine, measured side by side."""
+        """Return the time of a forward and backward pass of each net on this machine, measured side by side."""
         ...
 
     def build(self) -> str:
-        """What ``seconds`` measures with: a name that changes when its figures may."""
+        """Return the name of the build that ``seconds`` measures with: it changes when the times may change."""
         ...
 
 
@@ -145,7 +146,7 @@ class Executor(Protocol):
     name: str
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used on this machine, or None when it can."""
+        """Return the reason why it cannot be used on this machine; None if it can."""
         ...
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
@@ -153,7 +154,7 @@ class Executor(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what it holds (a worker process, say)."""
+        """Release its resources, such as a worker process."""
         ...
 
 
@@ -164,7 +165,8 @@ class OnHardware(Executor, Protocol):
     hardware: str  # empty for one that every machine has
 
     def emulation(self) -> str | None:
-        """Why it is used only where it is asked for, though it runs: emulated hardware. None for real hardware."""
+        """Return the reason why it is used only on request: emulated hardware. None for real
+        hardware."""
         ...
 
 
@@ -187,7 +189,7 @@ class Executes(Protocol):
 
 
 class Reader(Executor, Protocol):
-    """Another program that reads nets; ``target`` is what they are compiled for where nothing else is asked for."""
+    """Another program that reads nets; ``target`` is the one that its nets are compiled for by default."""
 
     target: str
 
@@ -219,11 +221,11 @@ class Trains(Protocol):
     training_targets: Collection[str]  # the targets whose nets can be trained
 
     def settings(self, own: object | None, overrides: Sequence[str]) -> Settings:
-        """A model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
+        """Return a model's own settings, or the defaults, with texts ``key=value`` put over them, all checked."""
         ...
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
-        """The files that train a compiled training graph without lstmc, on ``data`` if there are some."""
+        """Return the files that train a compiled training graph without lstmc, on ``data`` if there are some."""
         ...
 
     def train(
@@ -233,7 +235,7 @@ class Trains(Protocol):
         ...
 
     def build(self) -> str:
-        """What it trains with, as a run writes it down."""
+        """Return the name of the build that it trains with, for the record of a run."""
         ...
 
 
@@ -250,11 +252,12 @@ class Ranks(Protocol):
         settings: Settings,
         run: TrainingRequest,
     ) -> Trained:
-        """As ``Trains.train``, to the same weights but for rounding; ``compiled`` is the model for the whole batch."""
+        """Train as ``Trains.train`` does, to the same weights but for rounding; ``compiled`` is the model for the whole
+        batch."""
         ...
 
     def close(self) -> None:
-        """Let the processes end."""
+        """End the processes."""
         ...
 
 
@@ -283,7 +286,7 @@ class Steps(Protocol):
         ...
 
     def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One step's outputs."""
+        """Run one step, and return its outputs."""
         ...
 
 
@@ -311,11 +314,11 @@ class Runs(Protocol):
         ...
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> OpenNet:
-        """A net for many passes, loaded with the first."""
+        """Return a net for many passes, loaded with the first."""
         ...
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> AbstractContextManager[Steps]:
-        """A one-step net, loaded once for many steps."""
+        """Return a one-step net, loaded once for many steps."""
         ...
 
 
@@ -326,7 +329,8 @@ class ReadsWeights(Protocol):
     weights_suffix: str  # of the file beside ``NAME.manifest.json`` that has them
 
     def read_weights(self, trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-        """The model's parameters from a trained net and the manifest written with it; and those that are not in it."""
+        """Return the model's parameters from a trained net and the manifest written with it; and those that are not in
+        it."""
         ...
 
 
@@ -361,7 +365,7 @@ Offered = TypeVar("Offered")
 
 
 def require(backend: Backend, protocol: type[Offered]) -> Offered:
-    """The backend, as one that offers ``protocol``. Raises :class:`BackendError` that names what it lacks."""
+    """Return the backend as one that offers ``protocol``. Raises :class:`BackendError` that names what it lacks."""
     if isinstance(backend, protocol):
         return backend
     lacking = ", ".join(lacks(backend, protocol))
@@ -369,6 +373,6 @@ def require(backend: Backend, protocol: type[Offered]) -> Offered:
 
 
 def lacks(backend: object, protocol: type) -> list[str]:
-    """The members of a protocol that an object does not have."""
+    """Return the members of a protocol that an object does not have."""
     members = [*protocol.__annotations__, *(name for name in vars(protocol) if not name.startswith("_"))]
     return [name for name in members if not hasattr(backend, name)]

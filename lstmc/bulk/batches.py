@@ -44,11 +44,11 @@ class Layout:
         return -(-self.count // self.per_batch)
 
     def rows(self, batch: int) -> tuple[int, int]:
-        """The examples of a batch: the first, and the one after the last."""
+        """Return the examples of a batch: the first, and the one after the last."""
         return batch * self.per_batch, min((batch + 1) * self.per_batch, self.count)
 
     def fed(self, name: str, part: Array) -> Array:
-        """A part of an input in the net's shape: of a batch that is not full the last example is repeated."""
+        """Return a part of an input in the net's shape; the last example of a batch that is not full is repeated."""
         axis = self.inputs[name]
         if axis is None:
             return part
@@ -59,7 +59,7 @@ class Layout:
         return np.pad(part, width, mode="edge") if missing else part
 
     def kept(self, name: str, array: Array, count: int) -> Array:
-        """Of an output the first ``count`` examples."""
+        """Return the first ``count`` examples of an output."""
         axis = self.outputs[name]
         if self.stacked:
             return array[None]
@@ -129,12 +129,12 @@ SUFFIXES = (".h5", ".hdf5")
 
 
 def hdf5() -> Any:
-    """The package that writes the outputs. Raises :class:`DataError` where it is not installed."""
+    """Return the package that writes the outputs. Raises :class:`DataError` where it is not installed."""
     return need("h5py", "h5py", "hdf5", DataError)
 
 
 def join(parts: Sequence[Path], layout: Layout, to: Path) -> None:
-    """Writes the outputs of all parts, in order, into one HDF5 file: whole, or not there.
+    """Write the outputs of all parts, in order, into one HDF5 file: whole, or not there.
 
     Raises :class:`~lstmc.errors.OutputError` where it cannot be written.
     """
@@ -169,7 +169,7 @@ class NetUse:
     gpu: bool = False
 
     def open(self) -> OpenNet:
-        """The net, which is loaded with its first pass."""
+        """Return the net, which is loaded with its first pass."""
         backend = require(load_backend(self.backend), Runs)
         return backend.opened(Path(self.net), None if self.weights is None else Path(self.weights), self.gpu)
 
@@ -190,7 +190,7 @@ _OPEN: dict[NetUse, OpenNet] = {}  # of this process: a net is loaded once, and 
 
 
 def run_part(part: Part) -> None:
-    """Runs the batches of a part, and writes what came out: all of it, or nothing. Raises as one pass does."""
+    """Run the batches of a part, and write the outputs: all of them, or none. Raises as one pass does."""
     outputs: dict[str, list[Array]] = {}
     arrays = _arrays(part.source)
     net = _OPEN.get(part.use) or _OPEN.setdefault(part.use, part.use.open())
@@ -215,12 +215,12 @@ def _arrays(source: str) -> dict[str, StoredArray]:
 
 @cache
 def _close_at_the_end() -> None:
-    """Nets are let go of before the processes that they are in: so this is asked for once there are some."""
+    """Register the closing of nets at exit, before their processes end."""
     atexit.register(close_nets)
 
 
 def close_nets() -> None:
-    """Ends what this process holds of nets and of files."""
+    """Close all nets and files of this process."""
     _arrays.cache_clear()
     while _OPEN:
         _, net = _OPEN.popitem()

@@ -29,7 +29,7 @@ READ = (".npz", *SUFFIXES)
 
 
 class Workers(Protocol):
-    """What is asked of those who run parts; see :class:`~lstmc.process.pool.Pool`."""
+    """A pool that runs parts; see :class:`~lstmc.process.pool.Pool`."""
 
     @property
     def waiting(self) -> int: ...
@@ -66,7 +66,7 @@ class _Job:
         return _parts_of(self.to)
 
     def left(self) -> list[Part]:
-        """Those that have not been run."""
+        """Return the parts that have not been run."""
         return [part for part in self.parts if not Path(part.to).exists()]
 
 
@@ -79,7 +79,7 @@ def run_bulk(
     workers: int | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Finished]:
-    """Runs a net over a file, into the HDF5 file ``to``; or over the files of a folder, into files in a folder ``to``.
+    """Run a net over a file, into the HDF5 file ``to``; or over the files of a folder, into files in a folder ``to``.
 
     Without a scheduler and a number of workers all is done in this process. What was done when a run is ended, in
     whatever way, is kept in a folder beside the output, and the same call goes on from there. Of a folder, a file that
@@ -173,7 +173,7 @@ def _job(use: NetUse, source: Path, to: Path, layout: Layout, batch_bytes: int) 
 
 @contextmanager
 def _held(job: _Job) -> Iterator[None]:
-    """Holds the folder of a job's parts for this process; parts of another net or of other data are removed."""
+    """Hold the folder of a job's parts for this process; parts of another net or of other data are removed."""
     lock = job.to.with_name(f".{job.to.name}.lock")
     busy = SweepError(f"another process writes {job.to}: wait for it")
     with held(job.folder, lock, busy, str(job.to)):
@@ -186,7 +186,7 @@ def _held(job: _Job) -> Iterator[None]:
 
 
 def _about(job: _Job) -> bytes:
-    """What the parts depend on: the net's files by their hashes, the data by size and time, as they may be large."""
+    """Return what the parts depend on: hashes of the net's files, size and time of the data, as they may be large."""
     part = job.parts[0]
     net = Path(part.use.net)
     files = {str(path): path for path in (net, Path(part.use.weights or net), *net.parent.glob(f"{net.stem}.*"))}
@@ -219,7 +219,7 @@ def _named(to: Path) -> Path:
 
 
 def _files(source: Path, to: Path) -> list[tuple[Path, Path]]:
-    """The files of a folder, each with the file that its outputs go into."""
+    """Return the files of a folder, each with the file that its outputs go into."""
     sources = sorted(path for path in source.iterdir() if path.suffix in READ and not path.name.startswith("."))
     if not sources:
         raise DataError(f"{source}: expected files that end in {', '.join(READ)}, found none")

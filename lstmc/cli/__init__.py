@@ -33,7 +33,7 @@ EXIT_CODES = """Exit codes: 0, done. 1, done, with a difference, a finding, or s
 
 
 class Entry(NamedTuple):
-    """A command: the function of ``lstmc.cli.MODULE`` that it is, or a Typer app; see ``speaking`` for the rest.
+    """A command: a function of ``lstmc.cli.MODULE``, or a Typer app; see ``speaking`` for the rest.
 
     ``panel`` is the part of ``lstmc --help`` that lists it; a command without one is not listed.
     """

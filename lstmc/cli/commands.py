@@ -104,7 +104,7 @@ ELSEWHERE: Mapping[str, str] = {
 
 
 def one_line(description: str) -> str:
-    """A description for a shell, shortened to the width of the terminal.
+    """Return a description for a shell, shortened to the width of the terminal.
 
     Typer wraps a longer one, and fish takes its second line for one more name to offer.
     """
@@ -113,7 +113,7 @@ def one_line(description: str) -> str:
 
 class _Flags:
     def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, flags without the name of their type."""
+        """Return the parameters, flags without the name of their type."""
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for param in params:
             if getattr(param, "is_flag", False) and param.metavar is None:
@@ -121,7 +121,7 @@ class _Flags:
         return params
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
-        """What a shell is offered: options and commands, each described in one line."""
+        """Return the options and commands that a shell offers, each described in one line."""
         items: list[Any] = super().shell_complete(ctx, incomplete)  # type: ignore[misc]
         for item in items:
             item.help = one_line(item.help) if item.help else None

@@ -105,7 +105,7 @@ def compile_command(
 
 
 def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:
-    """Add what is made of the files for this machine; gives why that cannot be."""
+    """Add the files that are built for this machine; return the error if they cannot be built."""
     try:
         files |= net.built({name: content for name, content in files.items() if isinstance(content, bytes)})
     except BackendError as error:
@@ -114,7 +114,7 @@ def _add_built(net: Net, files: dict[str, Content]) -> BackendError | None:
 
 
 def print_passes(net: Net) -> None:
-    """What each pass left, the rules that it used, and how long it took."""
+    """Print the nodes after each pass, its rules, and its time."""
     rows = table("passes", "pass", "nodes", "ms", "rules used", key="passes", texts={"ms": ".1f"})
     for name, snapshot in zip(net.passes, net.compiled.history[1:], strict=True):
         rules = [rule if times == 1 else f"{rule} x {times}" for rule, times in snapshot.counts.items()]
@@ -124,7 +124,7 @@ def print_passes(net: Net) -> None:
 
 
 def print_tuning(tuning: Tuning) -> None:
-    """What was measured of each form."""
+    """Print the measured time of each form."""
     out.print("forms, as measured before" if tuning.remembered else "forms, measured now")
     rows = table("", "form", "ms", key="forms", texts={"ms": ".3f"})
     for form, seconds in tuning.seconds.items():

@@ -32,7 +32,7 @@ _PADDING = re.compile(r"[ \t]+$", re.MULTILINE)  # of the last column of a table
 
 
 class _StandardOutput(io.TextIOBase):
-    """Standard output as it is, but that a failure to write there ends nothing: files are what work is done for.
+    """Standard output on which a failure to write does not end the command, whose result is in files.
 
     ``failed`` is why what was printed is not there; when nobody reads it any more (``| head``), that is no failure.
     """
@@ -75,8 +75,8 @@ class _StandardOutput(io.TextIOBase):
 
 @contextmanager
 def standard_output() -> Iterator[None]:
-    """Inside, standard output is there, takes any text, and does not fail. Raises :class:`OutputError` in the end
-    where what was printed could not be written."""
+    """Replace standard output in the block by one that is open, accepts any text, and does not fail. Raises
+    :class:`OutputError` in the end where what was printed could not be written."""
     for descriptor in (1, 2):
         try:
             os.fstat(descriptor)
@@ -103,7 +103,7 @@ def standard_output() -> Iterator[None]:
 
 
 def silence(*descriptors: int) -> None:
-    """Send what is written there to nowhere."""
+    """Redirect file descriptors to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in descriptors:
         os.dup2(nowhere, descriptor)
@@ -123,13 +123,13 @@ class Plain(Console):
 
 
 class Printer(Plain):
-    """A console that is made room on: what else stands on the terminal, on standard error, is away while it prints."""
+    """A console that clears a progress line from the terminal, on standard error, while it prints."""
 
     _room: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @contextmanager
     def making_room(self, away: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-        """Inside, each print is made inside of an ``away()``."""
+        """Make each print in the block inside of an ``away()``."""
         before, self._room = self._room, away
         try:
             yield
@@ -151,7 +151,7 @@ err = Plain(stderr=True, width=_width(sys.stderr), highlight=False)
 
 
 class Form(Enum):
-    """The form in which a command says what it found."""
+    """The form of a command's result."""
 
     TEXT = "text"
     QUIET = "quiet"
@@ -159,21 +159,21 @@ class Form(Enum):
 
 
 class Output:
-    """What the command that runs has to say. As JSON it is one object, which is printed when the command has ended:
-    its tables by their keys, each a list of rows, and what was told besides."""
+    """The result of the running command, beside what it prints. As JSON it is one object, which is printed when the
+    command has ended: its tables by their keys, each a list of rows, and what was told besides."""
 
     def __init__(self) -> None:
         self.begin(Form.TEXT, False)
 
     def begin(self, form: Form, verbose: bool) -> None:
-        """Forget the command before."""
+        """Start the output of a command, without that of the one before."""
         self.form, self.verbose = form, verbose
         self.tables: list[Rows] = []
         self.facts: dict[str, object] = {}
         out.quiet = form is not Form.TEXT
 
     def fact(self, name: str, value: object) -> None:
-        """Something for the JSON object that stands in no table."""
+        """Add a value to the JSON object that stands in no table."""
         self.facts[name] = value
 
     def end(self) -> None:
@@ -186,12 +186,12 @@ class Output:
         self.forget()
 
     def forget(self) -> None:
-        """What was said is said; the next command begins anew."""
+        """Clear the output for the next command."""
         self.begin(Form.TEXT, False)
 
 
 def renamed(old: str, new: str) -> None:
-    """Say on standard error that a command has a new name; not with --quiet."""
+    """Print on standard error that a command has a new name; not with --quiet."""
     if output.form is not Form.QUIET:
         err.print(f"`lstmc {old}` is now `lstmc {new}`", markup=False, soft_wrap=True)
 
@@ -214,7 +214,7 @@ class Rows:
         return bool(self._rows)
 
     def objects(self) -> list[dict[str, Cell]]:
-        """The rows, each by the names of its columns; a column without a title is called ``state``."""
+        """Return the rows, each by the names of its columns; a column without a title is called ``state``."""
         names = [column.replace(" ", "_") or "state" for column in self.columns]
         return [dict(zip(names, row, strict=True)) for row in self._rows]
 
@@ -250,7 +250,7 @@ output = Output()
 
 
 def table(title: str, *columns: str, key: str, texts: Mapping[str, str] = PLAIN, styles: Styles = PLAIN) -> Rows:
-    """An empty table with a title and columns; numbers are aligned to the right.
+    """Return an empty table with a title and columns; numbers are aligned to the right.
 
     ``key`` is its name in the JSON object, ``texts`` how the numbers of a column are written, ``styles`` the look of
     cells by their texts.
@@ -293,7 +293,7 @@ SET = (
 
 
 def unknown_option(unknown: str, options: Iterable[str], command: str) -> str:
-    """Return what an error says of an option that the command does not have: the option meant, or what to do."""
+    """Return the end of the error for an unknown option: the option meant, or what to do."""
     name = unknown.lstrip("-").replace("_", "-")
     if name == "set":
         return f": {SET}"
@@ -307,7 +307,7 @@ def unknown_option(unknown: str, options: Iterable[str], command: str) -> str:
 
 
 def option(argument: Argument) -> str:
-    """``--test-split 0.5`` for ``test_split=0.5``, ``-D T=3`` for the size ``T=3``."""
+    """Return an argument as an option: ``--test-split 0.5`` for ``test_split=0.5``, ``-D T=3`` for the size ``T=3``."""
     name = OPTIONS.get(argument.name, f"--{argument.name.replace('_', '-')}")
     if argument.name == "sizes":  # of several dimensions
         return " ".join(f"{name} {size}" for size in argument.value.split())
@@ -315,7 +315,7 @@ def option(argument: Argument) -> str:
 
 
 def error_text(error: LstmcError, verbose: bool = False) -> str:
-    """What is said of an error: its text, with options for arguments. ``verbose`` adds the notes that were added to it,
-    as where the compiler was; so does a fault of the compiler's own, which is for who mends it."""
+    """Return the text of an error, with options for arguments. ``verbose`` adds the notes that were added to it, as
+    where the compiler was; so does a fault of the compiler's own, which is for who mends it."""
     notes = getattr(error, "__notes__", ()) if verbose or isinstance(error, PassError | VerifyError) else ()
     return "\n".join((error.text(MENDS, option), *notes))

@@ -73,7 +73,7 @@ FolderOption = Annotated[Path, typer.Option("-o", "--output", metavar="DIR", hel
 
 @dataclass(frozen=True)
 class ImportArguments:
-    """What a source does not record, and the part of it that is imported."""
+    """Facts that a source does not record, and the part of it that is imported."""
 
     activation: ActivationOption = None
     config: ConfigOption = None
@@ -182,7 +182,7 @@ def convert_command(
 
 
 def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """``["x=1,576"]`` as shapes by name."""
+    """Parse shapes by name, from texts as ``["x=1,576"]``."""
     shapes = {}
     for text in texts or ():
         name, _, sizes = text.rpartition("=")
@@ -194,7 +194,7 @@ def parse_shapes(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
 
 
 def parse_values(texts: list[str] | None) -> dict[str, Array]:
-    """``["sr=16000"]`` as constants by name."""
+    """Parse constants by name, from texts as ``["sr=16000"]``."""
     values = {}
     for text in texts or ():
         name, _, number_text = text.rpartition("=")
@@ -206,13 +206,13 @@ def parse_values(texts: list[str] | None) -> dict[str, Array]:
 
 
 def named_sizes(model: ImportedModel) -> list[str]:
-    """The dimensions that the source leaves open."""
+    """Return the dimensions that the source leaves open."""
     shapes = model.net.inputs.values()
     return [*dict.fromkeys(s for shape in shapes for s in shape if isinstance(s, str) and s not in model.net.sizes)]
 
 
 def report(model: ImportedModel, paths: list[Path]) -> None:
-    """What was written, and what a person should know of it."""
+    """Print the written files, the parameters, and notes on the model."""
     wrote = table(f"{model.net.origin} ({model.kind})", "file", "bytes", key="files")
     for path in paths:
         wrote.add_row(str(path), path.stat().st_size)

@@ -60,7 +60,7 @@ def lint_command(
 
 
 def _lint_all(net: SavedNet) -> None:
-    """A line for each target: whether it takes the net, and the reasons against it, the most frequent first."""
+    """Print a line for each target: whether it accepts the net, and the most frequent reasons against it."""
     rows = table(f"{net.path.name} against every target", "target", "findings", "what stops it", key="targets")
     accepted = False
     for name in net.backend.targets:
@@ -76,7 +76,7 @@ def _lint_all(net: SavedNet) -> None:
 
 
 def report_text(file: str, target: str, report: LintReport) -> str:
-    """A report as people read it: findings under the reason they share."""
+    """Return a report as text: findings grouped by their reason."""
     lines = []
     for reason in dict.fromkeys((v.reason, v.source) for v in report.violations):
         lines += [reason[0], f"    documented in: {reason[1]}"]

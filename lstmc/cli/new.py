@@ -33,7 +33,7 @@ STARTS: Mapping[str, Mapping[str, str]] = {
 
 
 def start_files(kind: str, name: str, folder: Path) -> dict[str, bytes]:
-    """The contents of the first files, by their paths in ``folder``.
+    """Return the contents of the first files, by their paths in ``folder``.
 
     Raises :class:`StartError` for a kind that is none of :data:`STARTS`, a name that Python takes for none, and a file
     that is there already.

@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 
 def complete_cells(incomplete: str) -> Iterator[str]:
-    """For ``--cell``: the library's, and those of packages."""
+    """Complete ``--cell``: cells of the library and of packages."""
     return _beginning(library_names(), incomplete)
 
 
 def complete_backends(incomplete: str) -> Iterator[str]:
-    """For ``--backend``."""
+    """Complete ``--backend``."""
     return _beginning(lstmc.backend.find_backends(), incomplete)
 
 
 def complete_targets(context: typer.Context, incomplete: str) -> Iterator[tuple[str, str]]:
-    """For ``--target``: those of the backend that was typed before it, each with what it is for."""
+    """Complete ``--target``: targets of the backend before it, each with its purpose."""
     with suppress(LstmcError):
         purposes = _backend(context).targets
         yield from ((name, one_line(purposes[name])) for name in _beginning(purposes, incomplete))
 
 
 def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """For ``--form``: those of the target that was typed before it, or of the backend's first one."""
+    """Complete ``--form``: forms of the target before it, or of the backend's first target."""
     with suppress(LstmcError):
         backend = _backend(context)
         target = context.params.get("target") or next(iter(backend.targets))
@@ -50,14 +50,14 @@ def complete_forms(context: typer.Context, incomplete: str) -> Iterator[str]:
 
 
 def complete_passes(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """For ``--after``: those that the target's models go through."""
+    """Complete ``--after``: passes of the target."""
     with suppress(LstmcError):
         names = lstmc.api.pass_names(context.params.get("target"), _backend(context), context.params.get("form"))
         yield from _beginning(names, incomplete)
 
 
 def complete_places(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """For ``--on``: the interpreter, and what the backend runs its nets in."""
+    """Complete ``--on``: the interpreter, and the runtimes of the backend."""
     with suppress(LstmcError):
         backend = _backend(context)
         own = [executor.name for executor in backend.executors()] if isinstance(backend, lstmc.backend.Executes) else []
@@ -76,7 +76,8 @@ Number = TypeVar("Number", int, float)
 
 
 def parse_sizes(texts: list[str]) -> dict[str, int]:
-    """``["T=3", "N=10"]`` as sizes by name. Raises :class:`DimError` for anything else, and more than 19 digits."""
+    """Parse sizes by name, from texts as ``["T=3", "N=10"]``. Raises :class:`DimError` for anything else, and more than
+    19 digits."""
     sizes: dict[str, int] = {}
     for text in texts:
         dim, equals, size_text = text.partition("=")
@@ -91,7 +92,8 @@ def parse_sizes(texts: list[str]) -> dict[str, int]:
 
 
 def parse_options(texts: list[str]) -> dict[str, str]:
-    """``["cell=gru"]`` as texts by name. Raises :class:`ModelFileError` for anything else."""
+    """Parse options of the model by name, from texts as ``["cell=gru"]``. Raises :class:`ModelFileError` for anything
+    else."""
     options: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -141,7 +143,7 @@ def chosen_backend(name: str | None, target: str | None, options: list[str] | No
 
 
 def named_model(file: str | None, cell: str | None) -> ModelSource:
-    """The model that FILE[:MODEL] or ``--cell NAME`` names; exactly one of the two is given."""
+    """Return the model of FILE[:MODEL] or of ``--cell NAME``, exactly one of which is expected."""
     if file is not None and cell is None:
         return lstmc.api.models.model_in(file)
     if cell is not None and file is None:
@@ -151,7 +153,7 @@ def named_model(file: str | None, cell: str | None) -> ModelSource:
 
 
 def say_which_cells(model: ModelSource, options: Iterable[Mapping[str, str]]) -> None:
-    """Say which cell is meant where an option names one that the model's file and an installed package have."""
+    """Print which cell is used where a name is that of a cell in the model's file and of an installed one."""
     for name in dict.fromkeys(name for texts in options for name in model.shadowed(texts)):
         file = model.name.rpartition(":")[0]
         err.print(f"cell {name} is that of {file}, not the installed one", markup=False, soft_wrap=True)

@@ -28,7 +28,7 @@ SIGNALS = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if n
 
 
 class Interruption:
-    """Whether the run was asked to stop, and by which signal."""
+    """Whether a signal has asked to stop, and which one."""
 
     signal: signal.Signals | None = None
 
@@ -37,14 +37,14 @@ class Interruption:
 
     @property
     def exit_code(self) -> int:
-        """What a shell reports of a process that the signal ended: 130, 143 or 129."""
+        """The exit status that a shell reports for a process ended by the signal: 130, 143 or 129."""
         assert self.signal is not None
         return 128 + self.signal
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Inside, the first SIGINT, SIGTERM or SIGHUP is only noted; a second one, of any, ends the process at once.
+    """Catch the first SIGINT, SIGTERM or SIGHUP in the block; a second one, of any, ends the process at once.
 
     A signal that the process was started to ignore, as nohup has SIGHUP ignored, stays so.
     """
@@ -73,7 +73,8 @@ FRAMES_PER_SECOND = 8
 
 
 class Working:
-    """A line with what was told last and the seconds since the command began, after ``seconds`` without a print.
+    """A line with the current activity and the seconds since the command began, shown after ``seconds`` without a
+    print.
 
     ``printer`` is what the command prints by, which may be the same terminal.
     """
@@ -114,7 +115,7 @@ class Working:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Inside there is no line, and after it not at once."""
+        """Hide the line in the block; after it the line appears again after a delay."""
         self._hide()
         try:
             yield
@@ -138,7 +139,7 @@ class Working:
 
 @contextmanager
 def working(console: Console, printer: Printer) -> Iterator[Working | None]:
-    """Inside, what the library tells is shown on ``console``, and taken away while ``printer`` prints.
+    """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints.
 
     Nothing is, where the console is no terminal, is that of several ranks, or the printer is quiet.
     """
@@ -164,11 +165,12 @@ class Display(Protocol):
     """Shows how far a run is."""
 
     def show(self, iteration: int, loss: float, rate: float, update_seconds: float) -> None:
-        """``iteration`` updates are done, each of which took about so long; the loss is a mean of the last ones."""
+        """Show the state after ``iteration`` updates, each of which took about ``update_seconds``; the loss is a recent
+        mean."""
         ...
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         ...
 
     def close(self) -> None: ...
@@ -186,12 +188,12 @@ class Work:
         return f"{self.amount / max(update_seconds, 1e-9):,.0f} {self.unit}/s"
 
     def left(self, iteration: int, update_seconds: float) -> str:
-        """The time left: ``0:01:30 left``."""
+        """Return the time left: ``0:01:30 left``."""
         return f"{timedelta(seconds=round(update_seconds * (self.total - iteration)))} left"
 
 
 class Bar:
-    """A progress bar with the loss, what is done in a second, and the time left; lines are printed by ``printer``."""
+    """A progress bar with the loss, the examples a second, and the time left; lines are printed by ``printer``."""
 
     def __init__(self, console: Console, printer: Console, work: Work) -> None:
         self._printer, self._work = printer, work
@@ -255,7 +257,7 @@ class Both:
 
 
 class Shown:
-    """Shows the events of a run on a display that is made when the run begins; ``before`` it another may be shown."""
+    """A display of a run's events, created when the run begins; until then ``before`` may be shown."""
 
     def __init__(self, console: Console, make: Callable[[Work], Display], before: Working | None = None) -> None:
         self._console, self._make, self._before = console, make, before
@@ -283,7 +285,8 @@ class Shown:
 
 @contextmanager
 def shown(printer: Printer, console: Console) -> Iterator[Shown]:
-    """A run's events: as a bar on ``console``, if that is a terminal, and as lines by ``printer``, if that is none."""
+    """Show a run's events: as a bar on ``console`` if that is a terminal, and as lines by ``printer`` if that
+    is not."""
 
     def display(work: Work) -> Display:
         if printer.quiet or not console.is_terminal or launched() > 1:

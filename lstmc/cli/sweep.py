@@ -171,7 +171,7 @@ def sweep_command(
 
 
 def listed(rows: Sequence[Row], final: bool = False) -> Rows:
-    """The rows as a table; ``final``: the command prints it at the end."""
+    """Return the rows as a table; ``final``: the command prints it at the end."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
     columns = (*varied, "state", "iteration", *scores, *COSTS, "reason")
@@ -185,7 +185,7 @@ def listed(rows: Sequence[Row], final: bool = False) -> Rows:
 
 
 def summary(groups: Sequence[OverSeeds]) -> Rows:
-    """The means and standard deviations over seeds as a table."""
+    """Return the means and standard deviations over seeds as a table."""
     varied, scores = list(groups[0].point), list(dict.fromkeys(name for group in groups for name in group.scores))
     rows_table = table("means and standard deviations over seeds", *varied, "runs", *scores, *COSTS, key="over_seeds")
     for group in groups:
@@ -197,7 +197,7 @@ def summary(groups: Sequence[OverSeeds]) -> Rows:
 
 @contextmanager
 def watched(console: Console) -> Iterator[Callable[[Sequence[Row]], object]]:
-    """Shows a sweep while it goes on: a table that moves on a terminal, a line for each point that ends elsewhere."""
+    """Show a sweep while it runs: a moving table on a terminal, elsewhere a line for each point that ends."""
     if not console.is_terminal or console.quiet:
         yield _Lines(console)
         return
@@ -206,7 +206,7 @@ def watched(console: Console) -> Iterator[Callable[[Sequence[Row]], object]]:
 
 
 class _Lines:
-    """Says of each point that it has ended, once."""
+    """A line for each point that has ended, printed once."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._states = console, dict[str, tuple[str, int]]()

@@ -127,12 +127,12 @@ def train_command(
 
 
 def tell(event: Event, listeners: Sequence[Progress]) -> None:
-    """Tell each of them; none of them stops the run."""
+    """Pass an event to each listener; none of them stops the run."""
     for listener in listeners:
         listener(event)
 
 
 def command(*more: str) -> str:
-    """The command that runs, without --resume and --overwrite, and ``more`` words at its end: as one types it."""
+    """Return the running command as one types it, without --resume and --overwrite, with ``more`` words at its end."""
     begins = ("--resume", "--overwrite")
     return shlex.join(["lstmc", *[word for word in sys.argv[1:] if word not in begins], *more])

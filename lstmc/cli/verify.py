@@ -79,7 +79,7 @@ def _target_of(backend: Backend, runtimes: list[str]) -> str | None:
 
 
 def print_verification(verification: Verification) -> None:
-    """What was compared in each place, and why it was not in others."""
+    """Print the comparison in each runtime, and the reasons why others were not run."""
     output.fact("not_run", dict(verification.not_run))
     for name, reason in verification.not_run.items():
         if name in verification.no_hardware and not output.verbose:
@@ -93,7 +93,7 @@ def print_verification(verification: Verification) -> None:
 
 
 def print_report(report: Report, against: str = "the float64 interpreter") -> None:
-    """One line for a place where all agrees; every difference with ``-v`` and where one is off."""
+    """Print one line for a runtime that agrees; every difference with ``-v``, or if one is too large."""
     rows = table(
         f"on {report.place}, against {against}",
         *("what", "name", "blobs", "largest absolute", "relative", "allowed", ""),

@@ -43,7 +43,7 @@ class Axes:
 
 
 def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
-    """For each input that a model declares, its axes. The batch axis is the one declared as dimension ``dim``.
+    """Return the axes of each declared input. The batch axis is the one declared as dimension ``dim``.
 
     An axis of which ``dim`` is only a part, as in ``T*N``, counts something else. Without ``dim`` it is N, if
     there is an N. Raises :class:`DataError` where no input has an axis ``dim``, or one has two.
@@ -89,7 +89,7 @@ def sizes_of_data(
 
 
 def axes_of(name: str, op: Input, declared: Mapping[str, Axes]) -> Axes:
-    """The axes of an input; of one that tracing made, as numbers."""
+    """Return the axes of an input; for one that tracing created, as numbers."""
     return declared[name] if name in declared else Axes(tuple(map(str, op.shape)))
 
 
@@ -99,7 +99,7 @@ Form = Literal["examples", "batches", "whole"]
 
 @dataclass(frozen=True)
 class InputArray:
-    """An input that data is needed for, and the array there is for it. ``form`` is None where the rank fits none."""
+    """An input that needs data, and its array. ``form`` is None where the rank fits none."""
 
     name: str
     op: Input
@@ -142,7 +142,8 @@ class InputArray:
 def missing_and_extra(
     needed: Mapping[str, tuple[Input, Axes]], inputs: Mapping[str, str | None], arrays: Mapping[str, AnyArray]
 ) -> Iterator[str]:
-    """What has no array, and what needs none. ``inputs`` are all, each with the output that is carried to it."""
+    """Yield the inputs without an array, and the arrays without an input. ``inputs`` are all, each with the output that
+    is carried to it."""
     for name, (op, axes) in needed.items():
         if name not in arrays:
             yield f"missing: {name} {axes.text(op.shape, 'examples')}"
@@ -158,7 +159,8 @@ def missing_and_extra(
 
 
 def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
-    """What does not fit together: forms that are mixed, numbers of examples or batches that differ or are too few."""
+    """Yield the conflicts between arrays: mixed forms, and numbers of examples or batches that differ or are
+    too few."""
     by_form = {form: [g for g in arrays if g.form == form] for form in ("examples", "batches")}
     if all(by_form.values()):
         names = {form: ", ".join(g.name for g in members) for form, members in by_form.items()}
@@ -177,7 +179,7 @@ def form_problems(arrays: Iterable[InputArray]) -> Iterator[str]:
 
 
 def batch_size(array: InputArray) -> int:
-    """The number of examples of a batch that an input declares."""
+    """Return the number of examples in a batch, as an input declares it."""
     assert array.axes.batch is not None
     return array.op.shape[array.axes.batch]
 
@@ -199,7 +201,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all names, types and elements: other data have another one."""
+        """A hash of all names, types and elements."""
         digest = hashlib.sha256()
         for one in sorted(self.arrays, key=lambda g: g.name):
             digest.update(repr((one.name, one.array.dtype.str, one.array.shape)).encode())
@@ -207,11 +209,12 @@ class Dataset:
         return digest.hexdigest()
 
     def take(self, rows: Order) -> dict[str, Array]:
-        """The batch, in float32, that is made of ``per_batch`` rows."""
+        """Return the batch of ``per_batch`` rows, in float32."""
         return {one.name: _rows_of(one, rows, whole_batch=True).astype(np.float32) for one in self.arrays}
 
     def for_training(self, seed: int = 0, shuffle: bool = True) -> Batches:
-        """Batches without end, in epochs: each shows every row once, in an order that ``seed`` and its number give.
+        """Return endless batches, in epochs: each epoch has every row once, in an order given by ``seed`` and its
+        number.
 
         A batch that an epoch's last rows do not fill goes on with the first of the next epoch. Without ``shuffle``
         rows come in the order they have.
@@ -219,11 +222,11 @@ class Dataset:
         return _Epochs(-(-self.rows // self.per_batch), self, seed, shuffle)
 
     def for_scoring(self) -> Batches:
-        """Batches in order that count no row twice: the last rows are left out where they do not fill one."""
+        """Return batches in order that count no row twice: last rows that do not fill a batch are left out."""
         return _InOrder(self.rows // self.per_batch, self)
 
     def split(self, fraction: float, seed: int = 0, shuffle: bool = True) -> tuple[Dataset, Dataset]:
-        """Rows to train on, and ``fraction`` of them to score on: drawn by ``seed``, or the last ones.
+        """Return rows to train on, and ``fraction`` of them to score on: drawn by ``seed``, or the last ones.
 
         Raises :class:`DataError` where one of the two would have less than a batch.
         """
@@ -246,7 +249,7 @@ class Dataset:
 
 
 def needed_inputs(graph: Graph, declared: Mapping[str, Axes]) -> dict[str, tuple[Input, Axes]]:
-    """The inputs of a graph that data is needed for: those that the net does not fill and no output goes on into."""
+    """Return the inputs of a graph that need data: neither filled by the net nor carried from an output."""
     carried = graph.carried()
     return {
         node.name: (node.op, axes_of(node.name, node.op, declared))
@@ -256,7 +259,7 @@ def needed_inputs(graph: Graph, declared: Mapping[str, Axes]) -> dict[str, tuple
 
 
 def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str, AnyArray], source: str) -> Dataset:
-    """The data of a graph; ``source`` names the arrays in errors, ``declared`` is from :func:`batch_axes`.
+    """Return the dataset of a graph; ``source`` names the arrays in errors, ``declared`` is from :func:`batch_axes`.
 
     Raises :class:`DataError` that names every problem at once: what is missing, extra, of another shape, not
     numbers, not finite, or not what the ops that read it take. Elements of a file are looked at where all else fits.
@@ -290,7 +293,7 @@ def dataset_for(graph: Graph, declared: Mapping[str, Axes], arrays: Mapping[str,
 
 
 def _rows_of(array: InputArray, rows: Order, whole_batch: bool) -> NDArray[Any]:
-    """Some rows of an array; ``whole_batch``: in the input's own shape."""
+    """Return some rows of an array; with ``whole_batch`` in the input's own shape."""
     if array.form == "batches":
         return np.asarray(array.array)[rows[0] if whole_batch else rows]
     if array.form == "examples" and array.axes.batch is not None:
@@ -313,7 +316,7 @@ class _Epochs:
     orders: dict[int, Order] = field(default_factory=dict)  # of the epochs last asked for: a batch may touch two
 
     def batch(self, iteration: int) -> dict[str, Array]:
-        """The batch of an iteration, counted from 0: it depends on nothing that was asked before."""
+        """Return the batch of an iteration, counted from 0, independent of earlier calls."""
         first = iteration * self.dataset.per_batch
         places = [divmod(at, self.dataset.rows) for at in range(first, first + self.dataset.per_batch)]
         return self.dataset.take(np.array([self._epoch(epoch)[row] for epoch, row in places]))
@@ -338,7 +341,7 @@ class _InOrder:
     dataset: Dataset
 
     def batch(self, iteration: int) -> dict[str, Array]:
-        """The batch of an iteration, counted from 0, and from the start again after the last."""
+        """Return the batch of an iteration, counted from 0, and from the start again after the last."""
         first = iteration % self.per_epoch * self.dataset.per_batch
         return self.dataset.take(np.arange(first, first + self.dataset.per_batch))
 

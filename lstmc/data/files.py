@@ -22,7 +22,7 @@ DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, SystemError)
 
 
 def read_arrays(path: Path) -> dict[str, StoredArray]:
-    """Every array of an ``.npz`` or HDF5 file by its name; one in a group of HDF5 is called ``group/name``.
+    """Return every array of an ``.npz`` or HDF5 file by its name; one in a group of HDF5 is called ``group/name``.
 
     What kind of file it is its content says. Elements are read where they are asked for. Raises :class:`DataError`
     for a file that is not there, is no such file, is damaged, holds Python objects, or keeps elements in other files,
@@ -66,7 +66,7 @@ def _read_hdf5(path: Path) -> dict[str, StoredArray]:
 
 
 def _items(file: Any) -> Iterator[tuple[str, Any]]:
-    """Every object of a file by its path, once, and links to other files.
+    """Yield every object of a file by its path, once, and links to other files.
 
     Each is opened from the group that it is in: h5py's own visits look each up from the first group on, which takes
     the square of the time where groups are nested.

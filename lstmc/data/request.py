@@ -20,7 +20,7 @@ class Batches(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash that other data, or another order of them, does not have."""
+        """A hash of the data and their order."""
         ...
 
     def batch(self, iteration: int) -> dict[str, Array]: ...
@@ -28,31 +28,31 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a net that is trained without lstmc is trained on, and scored on: on the same, where ``test`` is None."""
+    """The training data and the test data of a net trained without lstmc; None: the same."""
 
     train: Batches
     test: Batches | None = None
 
 
 class TrainingCallbacks(Protocol):
-    """Is told what happens, as it happens. Iterations count from 1: what a solver has done so far."""
+    """The listener of a training. Iterations count from 1: what a solver has done so far."""
 
     def stepped(self, iteration: int, loss: float, rate: float) -> None:
-        """One update is done: the loss it went down from, and its learning rate."""
+        """Report one update: the loss before it, and its learning rate."""
         ...
 
     def tested(self, iteration: int, scores: Mapping[str, float]) -> None:
-        """The means of the model's losses and scores over the test batches."""
+        """Report the means of the model's losses and scores over the test batches."""
         ...
 
     def saved(self, iteration: int, snapshot: Path) -> None:
-        """A snapshot is whole and on disk."""
+        """Report a snapshot that is complete and on disk."""
         ...
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What is asked of a backend that trains: where, for how long is in the backend's own settings.
+    """The request to a backend that trains; the number of updates is in the backend's own settings.
 
     ``resume`` goes on with the run in ``folder``; ``overwrite`` sets it aside and begins anew. ``stop`` is asked after
     every iteration; where it says True a snapshot is written and the run ends.

@@ -31,7 +31,7 @@ class RunData:
 
 
 def data_name(data: Data, otherwise: str) -> str:
-    """How errors and records call data: the file, or what it is where there is none."""
+    """Return the name of data in errors and records: the file, or ``otherwise``."""
     return str(data) if isinstance(data, str | Path) else otherwise
 
 
@@ -45,7 +45,7 @@ def run_data(
     shuffle: bool,
     arrays: Mapping[str, AnyArray] | None = None,
 ) -> RunData:
-    """All data of a run, checked against its training graph. Raises :class:`DataError` for what does not fit.
+    """Return all data of a run, checked against its training graph. Raises :class:`DataError` for what does not fit.
 
     ``arrays`` are those of ``data``, where they were read already.
 
@@ -83,7 +83,7 @@ def read_data(data: Data) -> Mapping[str, AnyArray]:
 
 
 def fed_graph(graph: Graph, names: Container[str]) -> Graph:
-    """The graph in which the inputs that there are data for are fed, also those that have a fill otherwise."""
+    """Return the graph in which inputs with data are fed, also those that have a fill."""
 
     carried = graph.carried()
 

@@ -70,19 +70,19 @@ class Rectangle:
 
 
 def label(box: Box) -> str:
-    """What stands in a box, in Graphviz's own HTML."""
+    """Return the text of a box, in Graphviz's own HTML."""
     return f'<<b>{_line(box.title)}</b><br/><font point-size="9">{_line(box.text)}</font>>'
 
 
 def box_line(name: str, box: Box, *more: str) -> str:
-    """A box as a node called ``name``."""
+    """Return a box as a node called ``name``."""
     thick = "penwidth=2.5" if box.result else ""
     attributes = [f"label={label(box)}", LOOKS[box.kind], thick, *more]
     return f"{name} [{', '.join(filter(None, attributes))}];"
 
 
 def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping[int, Rectangle]) -> str:
-    """The whole picture with a place for every box, by its key, and for every frame, by its group's ``id``.
+    """Return the whole picture with a place for every box, by its key, and for every frame, by its group's ``id``.
 
     ``neato -n2`` keeps them and lays the arrows; ``dot`` finds places of its own.
     """
@@ -96,12 +96,12 @@ def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping
 
 
 def title_width(title: str) -> float:
-    """The width of a frame's title with some room at both sides, in points, about; 0 for none."""
+    """Return the width of a frame's title with some room at both sides, in points, about; 0 for none."""
     return LETTER * len(_cut(title)) + 16 if title else 0.0
 
 
 def quoted(text: str) -> str:
-    """A text as Graphviz reads it."""
+    """Return a text as Graphviz reads it."""
     return '"' + plain(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
@@ -139,7 +139,7 @@ def _parts(
 
 
 def _legend(picture: Picture) -> str:
-    """What the arrows and frames of the picture mean, below it: a line for each."""
+    """Return the legend below the picture: a line for each kind of arrow and frame."""
     flows = {arrow.flow for arrow in picture.arrows}
     lines = [MEANINGS[flow] for flow in MEANINGS if flow in flows]
     lines += ["thick frame: a result"] if any(box.result for box in picture.boxes) else []
@@ -169,8 +169,8 @@ INSTALL = "pip install 'lstmc[draw]', or the Graphviz of your system"
 
 
 def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
-    """What Graphviz makes of a graph in its language: ``layout`` is ``dot`` or ``neato``, ``form`` is ``plain``,
-    ``svg``, ``png``, ... Raises :class:`DrawingError` where there is no Graphviz, and where it fails."""
+    """Run Graphviz on a graph in its language, and return its output: ``layout`` is ``dot`` or ``neato``, ``form`` is
+    ``plain``, ``svg``, ``png``, ... Raises :class:`DrawingError` where there is no Graphviz, and where it fails."""
     command = [program(), f"-K{layout}", f"-T{form}", *options]
     done = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
     if done.returncode or not done.stdout:
@@ -180,7 +180,7 @@ def graphviz(text: str, layout: str, form: str, *options: str) -> bytes:
 
 
 def program() -> str:
-    """The path of the first of :data:`PROGRAMS` that is there: of this Python's environment, then on ``PATH``.
+    """Return the path of the first of :data:`PROGRAMS` that is there: of this Python's environment, then on ``PATH``.
 
     Raises :class:`DrawingError` where there is none.
     """
@@ -198,12 +198,13 @@ Places = dict[str, Rectangle]
 
 
 def laid_out(picture: Picture) -> str:
-    """The picture in Graphviz's language, with a place for everything but the arrows. Raises :class:`DrawingError`."""
+    """Return the picture in Graphviz's language, with a place for everything but the arrows. Raises
+    :class:`DrawingError`."""
     return placed_dot(picture, *places_of(picture))
 
 
 def places_of(picture: Picture) -> tuple[Places, dict[int, Rectangle]]:
-    """The places of the boxes, by their keys, and of the frames, by the ``id`` of their groups."""
+    """Return the places of the boxes, by their keys, and of the frames, by the ``id`` of their groups."""
     boxes, frames, _ = _Layout(picture.arrows).group(picture.whole)
     return boxes, frames
 
@@ -214,7 +215,7 @@ class _Layout:
         self.places_by_text: dict[str, Places] = {}  # what dot said of a text
 
     def group(self, group: Group) -> tuple[Places, dict[int, Rectangle], Rectangle]:
-        """The places of a group's boxes, of the frames in it, and its own: centres from its own middle."""
+        """Return the places of a group's boxes, of the frames in it, and its own: centres from its own middle."""
         inner = {i: self.group(part) for i, part in enumerate(group.parts) if isinstance(part, Group)}
         owner = {box.key: i for i, part in enumerate(group.parts) for box in _boxes(part)}
         places = self.dot("\n".join(self._lines(group, inner, owner)))
@@ -278,14 +279,14 @@ class _Layout:
         yield "}"
 
     def dot(self, text: str) -> Places:
-        """What dot says of the nodes of a text, in points from the middle of all; "" is the whole."""
+        """Return the positions of a text's nodes by dot, in points from the middle of all; "" is the whole."""
         if text not in self.places_by_text:
             self.places_by_text[text] = _read_plain(graphviz(text, "dot", "plain").decode())
         return self.places_by_text[text]
 
 
 def _read_plain(text: str) -> Places:
-    """https://graphviz.org/docs/outputs/plain/"""
+    """Parse the output of https://graphviz.org/docs/outputs/plain/."""
     places = Places()
     words = [line.split() for line in text.splitlines()]
     _, _, width, height, *_ = words[0]
@@ -326,7 +327,7 @@ class Drawing:
 
     @classmethod
     def from_graph(cls, graph: Graph, steps: int = STEPS) -> Drawing:
-        """Of a graph at any stage; of a scan that was unrolled, at most ``steps + 1`` steps are drawn."""
+        """Return the drawing of a graph at any stage; of an unrolled scan at most ``steps + 1`` steps are drawn."""
         doing(f"drawing {graph.name}")
         picture = picture_of(graph, steps)
         return cls(picture, laid_out(picture))

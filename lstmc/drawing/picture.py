@@ -19,7 +19,7 @@ from lstmc.types import shape_text
 
 
 class Kind(Enum):
-    """What a box stands for; it decides its shape and colour."""
+    """The meaning of a box; it decides the shape and colour."""
 
     INPUT = "input"
     PARAMETER = "parameter"
@@ -34,7 +34,7 @@ class Kind(Enum):
 
 
 class Flow(Enum):
-    """What an arrow carries: a value, a parameter, or a state to the next step."""
+    """The content of an arrow: a value, a parameter, or a state for the next step."""
 
     DATA = "data"
     PARAMETER = "parameter"
@@ -99,13 +99,13 @@ Keys = tuple[str, ...]  # of the boxes that a value comes from
 
 
 def picture_of(graph: Graph, steps: int = STEPS) -> Picture:
-    """The picture of a graph at any stage. Of what was unrolled into more than ``steps + 1`` steps, the first and the
-    last are drawn, ``steps`` together, and one box says which are left out."""
+    """Return the picture of a graph at any stage. Of what was unrolled into more than ``steps + 1`` steps, the first
+    and the last are drawn, ``steps`` together, and one box says which are left out."""
     return _Drawn(steps).picture(graph)
 
 
 def kind_of(graph: Graph, node: Node) -> Kind:
-    """What a node is, by what its op means."""
+    """Return the kind of a node, by the meaning of its op."""
     op = node.op
     if isinstance(op, Arg):
         return Kind.STATE if op.role == "state" else Kind.INPUT
@@ -124,7 +124,7 @@ def kind_of(graph: Graph, node: Node) -> Kind:
 
 
 def _short(name: str, step: Step | None) -> str:
-    """A name without the step that it is of, where that is said by the frame around it."""
+    """Return a name without the step that it is of, where that is said by the frame around it."""
     return name if step is None else re.sub(rf"^{re.escape(step.scan)}/t[0-9]+/", "", name)
 
 
@@ -137,7 +137,7 @@ def _next_states(body: Graph, scan: Scan) -> tuple[Output, ...]:
 
 
 class _Drawn:
-    """What has been drawn so far."""
+    """The parts of a picture drawn so far."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -176,7 +176,8 @@ class _Drawn:
         return bool(left_out) and left_out[0] <= step.t <= left_out[-1]
 
     def _left_out_by(self, graph: Graph, node: Node, values: Mapping[Ref, Keys]) -> str | None:
-        """The box that a node is left out for, if it is: it is of steps that are not drawn, or joins values of such."""
+        """Return the box that a node is left out for, if it is: it is of steps that are not drawn, or joins values of
+        such."""
         steps = [step for step in node.steps if step is not None]
         if steps:
             scans = {step.scan for step in steps}
@@ -188,7 +189,7 @@ class _Drawn:
         return read.pop() if joined and isinstance(node.op, _SHAPE_OPS) and not result else None
 
     def _step_group(self, groups: dict[Step, Group], step: Step) -> Group:
-        """The frame of a step."""
+        """Return the frame of a step."""
         if step not in groups:
             title = f"t = {step.t}" if len(self.left_out) == 1 else f"{step.scan}, t = {step.t}"
             groups[step] = Group(title, row=step.scan)

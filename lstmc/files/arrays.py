@@ -29,7 +29,7 @@ COPIES = 3  # that are made of an array while it is checked and converted
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array of a file, for whoever wants only its shape and type, or, by ``np.asarray``, all of it.
+    """An array of a file: its shape and type at once, its elements by ``np.asarray``.
 
     Its elements are read once, by ``read``. Raises ``error`` where they take more memory than there is.
     """
@@ -43,7 +43,8 @@ class StoredArray:
     read_part: Callable[[tuple[slice, ...]], NDArray[Any]] | None = None  # where a file gives less than all
 
     def part(self, axis: int, start: int, stop: int) -> NDArray[Any]:
-        """The elements from ``start`` up to ``stop`` along an axis; only they are read where the file allows it."""
+        """Return the elements from ``start`` up to ``stop`` along an axis; only they are read where the file
+        allows it."""
         place = (slice(None),) * axis + (slice(start, stop),)
         return self._elements[place] if self.read_part is None else self.read_part(place)
 
@@ -80,7 +81,8 @@ def _size_text(size: float) -> str:
 
 
 def element_problem(name: str, stored: AnyArray) -> str | None:
-    """Why an array cannot go into a net: its elements are no numbers, not finite, or too large for float32."""
+    """Return the reason why an array cannot go into a net: its elements are no numbers, not finite, or too large for
+    float32."""
     real = np.issubdtype(stored.dtype, np.number) and not np.issubdtype(stored.dtype, np.complexfloating)
     if not real and stored.dtype != np.bool_:
         return f"not numbers: {name} has dtype {stored.dtype}"
@@ -93,13 +95,13 @@ def element_problem(name: str, stored: AnyArray) -> str | None:
 
 
 class Values(Protocol):
-    """What elements must be, beyond being numbers; its text says it."""
+    """A condition on elements beyond being numbers; its text describes it."""
 
     def holds(self, array: NDArray[Any]) -> NDArray[np.bool_]: ...
 
 
 def value_problem(name: str, stored: AnyArray, values: Values | None) -> str | None:
-    """What is wrong with an array's elements: no numbers, not finite, or not the ``values`` that ops read."""
+    """Return the problem of an array's elements: no numbers, not finite, or not the ``values`` that ops read."""
     problem = element_problem(name, stored)
     if problem is not None or values is None:
         return problem
@@ -111,12 +113,12 @@ def value_problem(name: str, stored: AnyArray, values: Values | None) -> str | N
 
 
 def places(bad: NDArray[np.bool_]) -> str:
-    """How many elements are meant: ``2 of 8 elements``."""
+    """Return the number of marked elements: ``2 of 8 elements``."""
     return f"{np.count_nonzero(bad)} of {bad.size} elements"
 
 
 def first_place(bad: NDArray[np.bool_]) -> str:
-    """Where the first of them is: ``, the first at [0, 3]``."""
+    """Return the position of the first: ``, the first at [0, 3]``."""
     return f", the first at {[int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape)]}" if bad.ndim else ""
 
 
@@ -133,9 +135,9 @@ _DAMAGED = (
 
 
 def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[str, StoredArray]:
-    """Every array of an ``.npz`` file, its elements still there. Raises ``error`` for a file that is not there, or
-    none, or damaged, and for elements that are no numbers but Python objects, as reading those would run code.
-    """
+    """Return every array of an ``.npz`` file; its elements are read on access. Raises ``error`` for a file that is not
+    there, or none, or damaged, and for elements that are no numbers but Python objects, as reading those would run
+    code."""
     with _readable(path, error, expected):
         with path.open("rb") as file:
             if file.read(len(_SINGLE)) == _SINGLE:
@@ -202,7 +204,7 @@ def _readable(path: Path, error: type[LstmcError], expected: str) -> Iterator[No
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The content of an ``.npz`` file. Any name will do: NumPy's ``savez`` takes some for its own options."""
+    """Return the content of an ``.npz`` file. Any name will do: NumPy's ``savez`` takes some for its own options."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for name, array in arrays.items():

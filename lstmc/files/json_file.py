@@ -23,7 +23,7 @@ MOST_BYTES = 64 << 20  # of a file: the largest manifests have less than one MiB
 
 
 def _of_an_array(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """As many axes as NumPy 1 takes, and as many elements as int32 counts."""
+    """Check a shape: as many axes as NumPy 1 allows, and as many elements as int32 counts."""
     if len(sizes) > MOST_AXES or prod(sizes) > MOST_ELEMENTS:
         raise ValueError("sizes of an array's axes")
     return sizes
@@ -35,24 +35,25 @@ Shape = Annotated[tuple[Count, ...], AfterValidator(_of_an_array)]
 
 
 class NotExpected(Exception):
-    """``inputs.x.shape: expected a valid array, found 3``: completes a message that begins with the file."""
+    """The end of a message that begins with the file: ``inputs.x.shape: expected a valid array, found 3``."""
 
     @classmethod
     def at(cls, place: tuple[str | int, ...], expected: str, actual: Any) -> NotExpected:
-        """``place`` is the way to what was found: keys, and positions in lists."""
+        """Return the error at ``place``, the path of keys and positions to the actual value."""
         steps = (f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in place)
         where = "".join(steps).lstrip(".")
         return cls(f"{where}{': ' if where else ''}expected {expected}, found {_shown(json.dumps(actual))}")
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """What a JSON file holds, as a ``kind``. Raises :class:`NotExpected` for a file that is not what it should be, and
-    OSError for one that cannot be read."""
+    """Return the content of a JSON file as a ``kind``. Raises :class:`NotExpected` for a file that is not what it
+    should be, and OSError for one that cannot be read."""
     return parsed(read_bounded(path), kind)
 
 
 def read_bounded(path: Path) -> bytes:
-    """The content of a file that should be small. Raises :class:`NotExpected` for one that is not, and OSError."""
+    """Return the content of a file that should be small. Raises :class:`NotExpected` for one that is not, and
+    OSError."""
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -61,9 +62,9 @@ def read_bounded(path: Path) -> bytes:
 
 
 def parsed(content: bytes, kind: type[T]) -> T:
-    """What a JSON text holds, as a ``kind``: a type of the language, or a dataclass. Keys that a dataclass does not
-    have are passed over, nothing is converted. A check of the kind's own raises ValueError with what it expects. Raises
-    :class:`NotExpected`, also for half of a character and for what is nested too deep to be anything."""
+    """Return the value of a JSON text as a ``kind``: a type of the language, or a dataclass. Keys that a dataclass does
+    not have are passed over, nothing is converted. A check of the kind's own raises ValueError with what it expects.
+    Raises :class:`NotExpected`, also for half of a character and for what is nested too deep to be anything."""
     try:
         value: T = _adapter(kind).validate_json(content, strict=True)  # type: ignore[arg-type]  # a type has a hash
     except ValidationError as error:
@@ -89,6 +90,6 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _shown(text: str) -> str:
-    """A text as an error can print it: not too long, and of plain characters where it has others."""
+    """Return a text as an error can print it: not too long, and of plain characters where it has others."""
     plain = text if text.isprintable() else json.dumps(text)
     return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]} ..."

@@ -99,7 +99,7 @@ def set_aside(folder: Path, names: Iterable[str]) -> Path:
 
 
 def _write_into(folder: Path | None, name: str, content: Content) -> str:
-    """A new file of a folder, or of the one for temporary files."""
+    """Return a new file of a folder, or of the one for temporary files."""
     handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -20,7 +20,7 @@ def describe(
     weights: Graph,
     blobs: Mapping[str, Stored],
 ) -> Manifest:
-    """The manifest of a net that was written from ``compiled``.
+    """Return the manifest of a net that was written from ``compiled``.
 
     ``inputs`` has each input's place, and whether the net fills it itself. ``weights`` is the graph that computes the
     ``blobs`` of weights, as :func:`~lstmc.ir.weight_graph` makes it.
@@ -43,7 +43,7 @@ def describe(
 
 
 def described_states(compiled: Compiled) -> dict[str, State] | None:
-    """The states of a net of one step by name; None of another net."""
+    """Return the states of a net of one step by name; None of another net."""
     if compiled.states is None:
         return None
     return {pair.name: State(pair.before, pair.after, pair.initial) for pair in compiled.states}
@@ -57,7 +57,7 @@ def _input(compiled: Compiled, name: str, place: Place, filled: bool) -> InputPl
 
 
 def _most(compiled: Compiled, op: Input, name: str) -> str | None:
-    """The open dimension whose size is the largest value that an input may have."""
+    """Return the open dimension whose size is the largest value that an input may have."""
     if isinstance(op.values, IntegerRange):
         larger = replace(op.values, high=op.values.high + LARGER)
         for dim, other in compiled.resized.items():
@@ -68,13 +68,14 @@ def _most(compiled: Compiled, op: Input, name: str) -> str | None:
 
 
 def step_blobs(compiled: Compiled) -> set[str]:
-    """The blobs of every step that the manifest names."""
+    """Return the blobs of every step that the manifest names."""
     scans = scan_blobs(compiled).values()
     return {pattern % t for scan in scans for pattern in scan.blobs.values() for t in range(scan.steps)}
 
 
 def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
-    """For each scan: its steps, and for each state and output the pattern of its blobs' names, where there is one."""
+    """Return for each scan its steps, and for each state and output the pattern of its blobs' names, if there
+    is one."""
     values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
     blobs_by_scan = {}
     for title, scan in unrolled_scans(compiled.history).items():

@@ -55,19 +55,19 @@ class Place:
     def from_types(
         cls, value_type: TensorType, blobs: tuple[tuple[str, TensorType] | None, ...], open: Open = ()
     ) -> Place:
-        """From the value's own type, and the names and types of its blobs."""
+        """Return the place of a value, from its own type and the names and types of its blobs."""
         types = [blob[1] for blob in blobs if blob is not None]
         other = types[0].shape if types and types[0] != value_type else None
         return cls(value_type.shape, tuple(None if blob is None else blob[0] for blob in blobs), other, open)
 
     def at(self, sizes: Mapping[str, int]) -> Shape:
-        """The value's shape where dimensions have these sizes."""
+        """Return the value's shape where dimensions have these sizes."""
         dims = self.open or (None,) * len(self.shape)
         return tuple(size if dim is None else sizes.get(dim, size) for size, dim in zip(self.shape, dims, strict=True))
 
     @property
     def names(self) -> list[str]:
-        """The blobs that there are."""
+        """The names of its blobs."""
         return [blob for blob in self.blobs if blob is not None]
 
     @property
@@ -76,7 +76,7 @@ class Place:
         return " ... ".join(dict.fromkeys((self.names[0], self.names[-1]))) if self.names else "none"
 
     def fed(self, array: Array) -> Iterator[tuple[str, Array]]:
-        """The blobs to fill from an array of the model's shape."""
+        """Yield the blobs to fill from an array of the model's shape."""
         shape = np.shape(array) if self.open else self.shape if self.blob_shape is None else self.blob_shape
         steps = array if len(self.blobs) > 1 else [array]
         for blob, step in zip(self.blobs, steps, strict=False):
@@ -84,7 +84,7 @@ class Place:
                 yield blob, step.reshape(shape)
 
     def read(self, blobs: Mapping[str, Array]) -> Array:
-        """The array of the model's shape, from its blobs."""
+        """Return the array of the model's shape, from its blobs."""
         if self.open:
             return blobs[self.names[0]]
         return np.concatenate([blobs[name].ravel() for name in self.names]).reshape(self.shape)
@@ -108,7 +108,7 @@ class InputPlace:
         return bool(self.place.names)
 
     def values_at(self, sizes: Mapping[str, int]) -> Domain | None:
-        """What its elements must be where dimensions have these sizes."""
+        """Return the domain of its elements where dimensions have these sizes."""
         most = None if self.most is None else sizes.get(self.most)
         if most is not None and isinstance(self.values, IntegerRange):
             return replace(self.values, high=most)
@@ -136,7 +136,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a blob of weights is: the how-manieth of which layer's."""
+    """The location of a blob of weights: the layer, and the blob's index in it."""
 
     layer: str
     index: Count
@@ -154,7 +154,7 @@ class ScanBlobs:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that is written of a net. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
+    """The content of a manifest. ``weights`` computes the ``blobs`` of weights from the ``parameters``; a parameter
     that no step uses is in no blob. ``states`` are those of a net of one step, which may have none; None of another."""
 
     name: str
@@ -176,7 +176,7 @@ class Manifest:
         return list(dict.fromkeys(blob for place in self.outputs.values() for blob in place.names))
 
     def text(self) -> str:
-        """The manifest as JSON."""
+        """Return the manifest as JSON."""
         states = None if self.states is None else {n: dataclasses.asdict(state) for n, state in self.states.items()}
         content = {
             "format": FORMAT,
@@ -216,13 +216,13 @@ def _input_entry(entry: InputPlace) -> dict[str, Any]:
 
 
 def manifest_path(net: Path) -> Path:
-    """Where the manifest of a net is: beside it, or beside the file of its weights."""
+    """Return the path of a net's manifest: beside the net, or beside the file of its weights."""
     return net.with_name(f"{net.stem}.manifest.json")
 
 
 def read_manifest(path: Path) -> Manifest:
-    """A manifest from its file. Raises :class:`WeightsError` for a file that is none, that is of another format, or
-    in which something is not as it should be, and says what."""
+    """Return the manifest in a file. Raises :class:`WeightsError` for a file that is none, that is of another format,
+    or in which something is not as it should be, and says what."""
     try:
         return parse_manifest(read_bounded(path))
     except FileNotFoundError:
@@ -234,7 +234,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def parse_manifest(content: bytes) -> Manifest:
-    """A manifest from its content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
+    """Return the manifest of a content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
     file = parsed(content, ManifestFile)
     manifest = Manifest(
         name=file.name,
@@ -297,7 +297,7 @@ def _holds_its_shape(entry: PlaceEntry) -> PlaceEntry:
 
 
 def _has_every_step(entry: PlaceEntry) -> PlaceEntry:
-    """Blobs of several steps are one array after the other, whatever axes the model gives the whole."""
+    """Check that each step has a blob: blobs of steps are concatenated."""
     if None in entry.place().blobs:
         raise ValueError("a blob for each step")
     return entry
@@ -341,7 +341,7 @@ class InputEntry(PlaceEntry):
 @with_config(ConfigDict(arbitrary_types_allowed=True))
 @dataclass(frozen=True)
 class ManifestFile:
-    """A manifest as it is written. Of several things that are wrong the first is told."""
+    """The structure of a manifest's file. The first of several errors is reported."""
 
     format: Annotated[int, AfterValidator(_known_format)]
     lstmc: str
@@ -359,7 +359,7 @@ class ManifestFile:
 
 
 def _agree(manifest: Manifest) -> None:
-    """Whether its parts speak of the same names."""
+    """Check that the parts of a manifest have the same names."""
     for name, state in (manifest.states or {}).items():
         if state.input not in manifest.inputs or state.output not in manifest.outputs:
             raise NotExpected.at(("states", name), "the names of an input and of an output", asdict(state))

@@ -40,11 +40,11 @@ class Vocabulary:
 
     @property
     def start(self) -> list[int]:
-        """What a text without a beginning is begun after: the end of a line, or the first symbol if there is none."""
+        """The id that precedes a text without a prompt: the end of a line, or the first symbol if there is none."""
         return [self.symbols.index(START) if START in self.symbols else 0]
 
     def ids(self, text: str) -> list[int]:
-        """A text as ids; of several symbols that fit, the longest is taken. Raises :class:`DataError` for others."""
+        """Return a text as ids; the longest symbol that fits is taken. Raises :class:`DataError` for others."""
         numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         longest_first = sorted(map(re.escape, self.symbols), key=len, reverse=True)
         pattern = re.compile("|".join(longest_first), re.DOTALL)
@@ -59,7 +59,7 @@ class Vocabulary:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """Symbols from a JSON list (``.json``), or the characters of any other UTF-8 file, line ends included.
+    """Read symbols from a JSON list (``.json``), or the characters of any other UTF-8 file, line ends included.
 
     Raises :class:`DataError` for a file that is not there or no such thing, and for symbols that are there twice.
     """
@@ -88,7 +88,7 @@ SLACK = 1e-3  # how far from 1 probabilities in float32 may add up to
 
 @dataclass(frozen=True)
 class Writer:
-    """A language model at work: where its ids go in, and where its probabilities come out."""
+    """A language model's net, with the input of its ids and the output of its probabilities."""
 
     steps: Steps
     ids: str
@@ -98,15 +98,15 @@ class Writer:
     def for_net(
         cls, steps: Steps, net: str, symbols: Vocabulary, feed: str | None = None, read: str | None = None
     ) -> Self:
-        """The writer of a one-step net. ``net`` is how errors call it; ``feed`` and ``read`` name its ids and its
-        probabilities where several could be.
+        """Return the writer of a one-step net. ``net`` is how errors call it; ``feed`` and ``read`` name its ids and
+        its probabilities where several could be.
 
         Raises :class:`BackendError` for a net that is no language model of these symbols.
         """
         return cls(steps, _ids_input(steps, net, feed), _probabilities(steps, net, symbols, read))
 
     def write(self, prime: list[int], length: int, temperature: float, seed: int) -> Iterator[int]:
-        """``length`` ids after those of ``prime``, of which there is one or more."""
+        """Yield ``length`` ids after those of ``prime``, of which there is one or more."""
         rng = np.random.default_rng(seed)
         for number in prime[:-1]:
             self._next(number)
@@ -122,7 +122,7 @@ class Writer:
 
 
 def drawn(probabilities: Array, temperature: float, rng: np.random.Generator) -> int:
-    """An id drawn from p^(1/temperature), scaled to add up to 1; the likeliest where the temperature is 0.
+    """Sample an id from p^(1/temperature), normalized; the most likely one at temperature 0.
 
     Raises :class:`DataError` for what are no probabilities.
     """
@@ -142,7 +142,7 @@ def drawn(probabilities: Array, temperature: float, rng: np.random.Generator) ->
 
 
 def _ids_input(steps: Steps, net: str, feed: str | None) -> str:
-    """The input that takes the ids: it must be one number, and the others must be known."""
+    """Return the input that takes the ids: it must be one number, and the others must be known."""
     possible = {name: shape for name, shape in steps.inputs.items() if name != CONTINUES}
     if feed is not None:
         if feed not in possible:
@@ -161,7 +161,7 @@ def _ids_input(steps: Steps, net: str, feed: str | None) -> str:
 
 
 def _probabilities(steps: Steps, net: str, symbols: Vocabulary, read: str | None) -> str:
-    """The output that has a probability for each symbol."""
+    """Return the output that has a probability for each symbol."""
     possible: Mapping[str, tuple[int, ...]] = steps.outputs
     if read is not None:
         if read not in possible:

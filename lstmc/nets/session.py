@@ -30,7 +30,7 @@ class LoadedNet(Protocol):
     """A net that can be run, by the names of its blobs."""
 
     def forward(self, blobs: Mapping[str, Array], names: Iterable[str]) -> Mapping[str, Array]:
-        """One forward pass: the wanted blobs, from those that are fed."""
+        """Run one forward pass, and return the blobs of these names."""
         ...
 
 
@@ -44,7 +44,7 @@ class NetFiles:
 
     @property
     def inputs(self) -> dict[str, Shape]:
-        """What the net does not fill itself, and its shape in the model."""
+        """The inputs that the net does not fill itself, with their shapes in the model."""
         return {name: entry.place.shape for name, entry in self.manifest.inputs.items() if not entry.filled}
 
     @property
@@ -52,7 +52,7 @@ class NetFiles:
         return {name: place.shape for name, place in self.manifest.outputs.items()}
 
     def forward(self, loaded: LoadedNet, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs of one forward pass, from an array for every input: names and shapes are the model's."""
+        """Return the outputs of one forward pass, from an array for every input: names and shapes are the model's."""
         inputs = self.manifest.inputs
         fed = {blob: part for name, array in arrays.items() for blob, part in inputs[name].place.fed(array)}
         blobs = loaded.forward(fed, self.manifest.output_blobs)
@@ -60,7 +60,8 @@ class NetFiles:
 
 
 def find_files(net: Path, weights: Path | None, suffix: str) -> NetFiles:
-    """A net, and the weights (``NAME`` and ``suffix``) and manifest beside it. ``weights`` may be others than those.
+    """Return the files of a net: by default the weights (``NAME`` and ``suffix``) and the manifest beside it.
+    ``weights`` may be others than those.
 
     Raises :class:`BackendError` for a file that is not there.
     """
@@ -77,7 +78,7 @@ def find_files(net: Path, weights: Path | None, suffix: str) -> NetFiles:
 def run_net(
     files: NetFiles, load: Callable[[], AbstractContextManager[LoadedNet]], inputs: Mapping[str, AnyArray]
 ) -> dict[str, Array]:
-    """The outputs of one forward pass, by the model's names and in its shapes, as are ``inputs``.
+    """Return the outputs of one forward pass, by the model's names and in its shapes, as are ``inputs``.
 
     Where the net leaves sizes open they are those of the inputs. An input with a fill that is not given is drawn from
     it. Raises :class:`DataError` that names everything that is missing, extra, of another shape, not finite or not what
@@ -89,7 +90,7 @@ def run_net(
 
 
 def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mapping[str, int] = {}) -> dict[str, Array]:
-    """An array for every input that the net does not fill, each in the model's shape. Raises as :func:`run_net`.
+    """Return an array for every input that the net does not fill, each in the model's shape. Raises as :func:`run_net`.
 
     One that no output depends on may be left out.
     ``sizes`` are those of open dimensions; without one it is as it was compiled.
@@ -110,7 +111,7 @@ def checked_inputs(files: NetFiles, inputs: Mapping[str, AnyArray], sizes: Mappi
 
 
 def open_sizes(entries: Mapping[str, InputPlace], inputs: Mapping[str, AnyArray]) -> dict[str, int]:
-    """The sizes that a net's open dimensions have in these arrays: each by the first input that has it."""
+    """Return the sizes of a net's open dimensions in these arrays: each by the first input that has it."""
     sizes: dict[str, int] = {}
     for name, entry in entries.items():
         shape = np.shape(_as_array(inputs[name])) if name in inputs else ()
@@ -156,7 +157,7 @@ def _as_array(array: Array | StoredArray) -> AnyArray:
 
 
 class OneStep(Protocol):
-    """What a :class:`StepSession` runs, by the names and shapes of the model; ``name`` is how errors call it."""
+    """A net that a :class:`StepSession` runs, by the names and shapes of the model; ``name`` is for errors."""
 
     name: str
     inputs: Mapping[str, Shape]
@@ -164,11 +165,11 @@ class OneStep(Protocol):
     states: Mapping[str, State] | None
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """The outputs of one forward pass. Raises :class:`DataError` for inputs that do not fit."""
+        """Return the outputs of one forward pass. Raises :class:`DataError` for inputs that do not fit."""
         ...
 
     def close(self) -> None:
-        """Let go of what a pass needed."""
+        """Release the net."""
         ...
 
 
@@ -207,7 +208,7 @@ class Interpreted:
         self.states: Mapping[str, State] | None = described_states(compiled)
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
-        """One forward pass; an input with a fill that is not given is drawn from it."""
+        """Run one forward pass; an absent input with a fill is drawn from it."""
         shapes, values = (
             {n: getattr(op, attribute) for n, op in self._ops.items()} for attribute in ("shape", "values")
         )
@@ -215,7 +216,7 @@ class Interpreted:
         return forward(self._model, {name: np.asarray(array) for name, array in inputs.items()}, self._weights).outputs
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
 
 class StepSession:
@@ -245,7 +246,7 @@ class StepSession:
         self._net.close()
 
     def start(self, states: Mapping[str, AnyArray] = {}) -> None:
-        """Begin a sequence: each state at the value given, or at its own first value.
+        """Begin a sequence: each state at its value in ``states``, or at its initial value.
 
         Raises :class:`DataError` for one that is unknown, of another shape or not finite, or whose first value is not
         a number.
@@ -275,7 +276,7 @@ class StepSession:
         }
 
     def step(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """One step: its outputs."""
+        """Run one step, and return its outputs."""
         if not self._states:
             self.start()
         results = self._net.run({**inputs, **self._states})

@@ -29,7 +29,7 @@ RULE = "rule"  # the form that is taken without tuning: the target's documented 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was measured: seconds of a forward and backward pass by form, the fastest first; or remembered."""
+    """Measured or remembered times: seconds of a forward and backward pass by form, the fastest first."""
 
     form: str
     seconds: dict[str, float]
@@ -44,8 +44,8 @@ def tune(
     step: bool = False,
     folder: Path | None = None,
 ) -> Tuning:
-    """The fastest form of a model for a target, of those that take it, on the Caffe (or whatever the backend has) of
-    this machine.
+    """Return the fastest form of a model for a target, of those that take it, on the Caffe (or whatever the backend
+    has) of this machine.
 
     Remembered in ``folder`` (the user's cache) by the model's graph with its sizes, the target, and the build that
     measured it. Raises :class:`~lstmc.errors.BackendError` where nothing can be measured.
@@ -78,7 +78,7 @@ def tune(
 
 
 def processor() -> str:
-    """The name of this machine's processor, where it says one."""
+    """Return the name of this machine's processor, if it is known."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

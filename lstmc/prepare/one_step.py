@@ -45,7 +45,7 @@ class OneStep:
 
 
 def one_step(graph: Graph) -> OneStep:
-    """A model graph with T = 1, its scans' initial states as inputs and their last states as outputs.
+    """Return a model graph with T = 1, its scans' initial states as inputs and their last states as outputs.
 
     1. input [T, ...] that a scan reads         => input [1, ...]; so for all that is computed along time
     2. scan of T steps                          => scan of one
@@ -117,7 +117,7 @@ class _Stepper:
         self.replaced = self._initial_inputs()
 
     def _initial_inputs(self) -> set[str]:
-        """The inputs that only were initial states: the one-step model has others in their place."""
+        """Return the inputs that only were initial states: the one-step model has others in their place."""
         states: set[str] = set()
         others = {output.ref.node for output in self.graph.outputs}
         for node in self.graph:
@@ -180,7 +180,7 @@ class _Stepper:
         return f"{self.graph.value_name(ref)}, computed by {node.op.name}"
 
     def _op(self, node: Node) -> Op:
-        """The op of a value along time, for one step."""
+        """Return the op of a value along time, for one step."""
         op = node.op
         if isinstance(op, Input | Full):
             return replace(op, shape=(1, *op.shape[1:]))

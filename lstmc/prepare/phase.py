@@ -36,7 +36,7 @@ from lstmc.passes.dead import without_dead
 
 
 def without(graph: Graph, kind: type[Op]) -> Graph:
-    """The graph, and the bodies of its scans, where each op of that kind is replaced by its operand."""
+    """Return the graph, and the bodies of its scans, where each op of that kind is replaced by its operand."""
 
     def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
         if isinstance(node.op, Scan):
@@ -51,7 +51,7 @@ LOSS = "loss"  # the output that training makes small
 
 
 def deploy_graph(graph: Graph) -> Graph:
-    """The model as it is used: without losses and scores, and what only they need; with all of its inputs otherwise.
+    """Return the deployed model: without losses and scores and their dependences, with all other inputs.
 
     1. an output that depends on a loss or a score        => nothing; beside a ``loss`` so is every single number
     2. an input that only such outputs depend on (labels) => nothing
@@ -70,7 +70,7 @@ def deploy_graph(graph: Graph) -> Graph:
 
 
 def training_graph(graph: Graph) -> Graph:
-    """The model as it is trained: its losses and scores and what they need. ``loss`` is what training makes small.
+    """Return the training model: its losses and scores and their dependences. ``loss`` is what training makes small.
 
     1. an output that no loss or score is in     => nothing, unless an input takes it in the next batch
     2. an input that only such outputs depend on => nothing
@@ -89,12 +89,12 @@ def training_graph(graph: Graph) -> Graph:
 
 
 def has_loss(graph: Graph) -> bool:
-    """Whether a model can be trained."""
+    """Return whether a model can be trained."""
     return LOSS in [output.name for output in _for_training(graph)]
 
 
 def _for_training(graph: Graph) -> list[Output]:
-    """The outputs that are losses or scores; beside a loss every single number is one."""
+    """Return the outputs that are losses or scores; beside a loss every single number is one."""
     refs = depending(graph, lambda node: node.op.for_training)
     numbers = {o.ref for o in graph.outputs if graph.type(o.ref).shape == ()}
     if any(o.name == LOSS and o.ref in numbers for o in graph.outputs):
@@ -103,7 +103,7 @@ def _for_training(graph: Graph) -> list[Output]:
 
 
 def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
-    """The graph of some of the outputs; the inputs that only the others need are gone too."""
+    """Return the graph of some of the outputs; the inputs that only the others need are gone too."""
     live = without_dead(graph.returning([output.name for output in kept]), Counter())
     needed, unneeded = live.needed(), graph.needed([output.ref for output in dropped])
     rebuild = Rebuild(live)
@@ -115,7 +115,7 @@ def _part(graph: Graph, kept: list[Output], dropped: list[Output]) -> Graph:
 
 @dataclass(frozen=True)
 class Counted:
-    """What a share is when labels are left out: of the labels in this input, those that are not ``ignored``."""
+    """The share of a loss whose labels may be left out: of this input, the labels that are not ``ignored``."""
 
     labels: str
     ignored: int
@@ -130,7 +130,7 @@ class Share:
 
 
 def share_of_loss(whole: Graph, part: Graph, share: float) -> Share:
-    """The training graph of a part of the batch, from the same model with both sizes of the batch.
+    """Return the training graph of a part of the batch, from the same model with both sizes of the batch.
 
     1. a mean over examples, as losses have it => times the part's share of what it is a mean over
     2. a sum over examples                     => as it is
@@ -183,7 +183,7 @@ class _Sharing:
         return Share(self.rebuild.builder.finish(outputs), self.counted)
 
     def differs(self, ref: Ref) -> bool:
-        """Whether a value has an axis of examples."""
+        """Return whether a value has an axis of examples."""
         return self.part.type(ref) != self.whole.type(ref)
 
     def check(self, node: Node, whole: Graph, part: Graph, mixed: set[Ref]) -> None:
@@ -217,7 +217,7 @@ class _Sharing:
         )
 
     def shared(self, ref: Ref) -> Ref:
-        """A value without an axis of examples, as this part's share of it: those of all parts add up to it."""
+        """Return a value without an axis of examples, as this part's share of it: those of all parts add up to it."""
         b, new = self.rebuild.builder, self.rebuild.new[ref]
         if ref not in self.mixed:
             return self.times(new, self.share)
@@ -244,7 +244,7 @@ class _Sharing:
         return ref if factor == 1 else self.rebuild.builder.add(Affine(scale=factor), ref)[0]
 
     def counting(self, node: Node, op: SoftmaxLoss, labels: Ref, loss: Ref) -> Ref:
-        """A mean over the labels that are not left out: how many these are only the data tell."""
+        """Return a mean over the labels that are not left out: how many these are only the data tell."""
         if not isinstance(self.part.node(labels.node).op, Input):
             self.refuse(node, "is a mean over labels that are left out, and its labels are no input of the model")
         assert op.ignore_label is not None
@@ -255,7 +255,7 @@ class _Sharing:
 
 
 def _mixed(whole: Graph, part: Graph) -> set[Ref]:
-    """The values that depend on examples."""
+    """Return the values that depend on examples."""
     mixed: set[Ref] = set()
     for node in part:
         refs = [Ref(node.name, out) for out in range(len(node.types))]
@@ -281,12 +281,12 @@ def _divisor(op: Op, graph: Graph, x: Ref) -> float:
 
 
 def mask_name(dropout: str) -> str:
-    """What the mask of a dropout's node is called as an input."""
+    """Return the name of a dropout's mask as an input."""
     return f"{dropout}/mask"
 
 
 def fixed_masks(graph: Graph) -> Graph:
-    """An expanded graph whose dropouts multiply by arrays that are fed.
+    """Return an expanded graph whose dropouts multiply by arrays that are fed.
 
     1. dropout(x), called NAME => x * mask, mask an input called :func:`mask_name` of x's shape: 0, or 1 / (1 - ratio)
 

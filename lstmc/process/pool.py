@@ -54,7 +54,7 @@ class SerialPool:
         self._jobs.append((name, function, argument))
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The next job, done."""
+        """Return the next job, done."""
         name, function, argument = self._jobs.pop(0)
         try:
             return [Ended(name, function(argument))]
@@ -214,7 +214,7 @@ def pool(scheduler: str | None = None, workers: int | None = None) -> Iterator[P
 
 
 def _client(distributed: Any, scheduler: str) -> Any:
-    """A client of a scheduler elsewhere, closed where it cannot connect.
+    """Return a client of a scheduler elsewhere, closed where it cannot connect.
 
     Dask leaves that to the garbage collector, which waits forever where it runs while another client starts: both want
     the same lock, in one thread (``LoopRunner`` of distributed 2026.8).
@@ -232,8 +232,8 @@ def _client(distributed: Any, scheduler: str) -> Any:
 
 
 def _stopped(workers: Pool) -> Iterator[Pool]:
-    """The pool, whose jobs are given up in the end if there are any left. Raises :class:`SweepError` where a signal had
-    stopped a process of theirs."""
+    """Yield the pool, whose jobs are given up in the end if there are any left. Raises :class:`SweepError` where a
+    signal had stopped a process of theirs."""
     try:
         yield workers
     except BaseException:

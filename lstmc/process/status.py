@@ -21,15 +21,14 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 def doing(what: str) -> None:
-    """Tell the listener, if there is one, what begins now: a few words, such as ``reading gru.pt``."""
+    """Report the current activity to the listener, if there is one: a few words, such as ``reading gru.pt``."""
     listener = _listener.get()
     if listener is not None:
         listener(what)
 
 
 def counted(items: Collection[T], what: str) -> Iterator[T]:
-    """The items in order, while the listener, if there is one, is told each percent of them that is done:
-    ``unrolling gru, 43 %``."""
+    """Yield the items in order, and report each percent to the listener, if there is one: ``unrolling gru, 43 %``."""
     listener = _listener.get()
     if listener is None:
         yield from items
@@ -45,7 +44,7 @@ def counted(items: Collection[T], what: str) -> Iterator[T]:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Inside, ``listener`` is told of everything that begins, in place of the one outside."""
+    """Report activities in the block to ``listener``, in place of the one outside."""
     token = _listener.set(listener)
     try:
         yield
@@ -55,7 +54,10 @@ def listening(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """No search for garbage inside: among millions of new objects, none of it garbage, it costs a third of the time."""
+    """Disable the cyclic garbage collector inside the block.
+
+    Compiling a large net allocates millions of live objects, and scanning them takes a third of the time.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -74,7 +76,7 @@ SIZES = (
 
 
 def launched() -> int:
-    """How many processes a launcher says that it has started together with this one; 1 where none has.
+    """Return the number of processes that a launcher has started together with this one; 1 without a launcher.
 
     Which of them this is, and whether they find each other, MPI alone can say.
     """
@@ -86,7 +88,7 @@ _LIMITED = hasattr(psutil, "RLIMIT_AS")
 
 
 def free_memory() -> int:
-    """How many bytes this process may still take: what the machine has, or less where a limit is set for it."""
+    """Return the bytes of memory that this process may still use: what the machine has, or less if a limit is set."""
     free = psutil.virtual_memory().available
     if _LIMITED:
         limit, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
@@ -97,7 +99,7 @@ def free_memory() -> int:
 
 @contextmanager
 def at_most(more: int) -> Iterator[None]:
-    """Inside, this process cannot grow by more than so many bytes: what asks for more gets a MemoryError or its like.
+    """Limit the growth of this process inside the block: larger allocations fail, as by a MemoryError.
 
     For libraries in C that allocate what a file says before they look whether it has that much, as HDF5 does for texts
     of variable length.

@@ -21,7 +21,7 @@ IMPORTED = "import.json"
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the page tells of a training run: its command, its settings by name, and its curve as PNG.
+    """Facts of a training run for the page: its command, its settings by name, and its curve as PNG.
 
     ``model`` is what was trained, as FILE:MODEL or ``cell NAME``, with its ``options`` and the ``sizes``, and for the
     ``target`` and the ``backend`` that it was compiled for.
@@ -39,7 +39,7 @@ class RunFacts:
 
     @property
     def weights(self) -> Path | None:
-        """What it ended with, if it did."""
+        """The trained weights, if the run has ended."""
         path = self.folder / "weights.npz"
         return path if os.path.isfile(path) else None
 
@@ -66,8 +66,8 @@ class _Imported:
 
 
 def run_facts(folder: Path) -> RunFacts:
-    """What a run's folder says. Raises :class:`DataError` where there is no run, or none that measured anything, and
-    :class:`DrawingError` without matplotlib."""
+    """Return the facts in a run's folder. Raises :class:`DataError` where there is no run, or none that measured
+    anything, and :class:`DrawingError` without matplotlib."""
     path = folder / RECORD
     try:
         recorded = read_json(path, _Recorded)
@@ -95,7 +95,7 @@ def run_facts(folder: Path) -> RunFacts:
 
 
 def trained_model(facts: RunFacts) -> ModelSource:
-    """The model that a run trained: its file, which is executed, is where it was when the run began.
+    """Return the model that a run trained: its file, which is executed, is where it was when the run began.
 
     Raises :class:`DataError` where it is not.
     """
@@ -111,7 +111,7 @@ def trained_model(facts: RunFacts) -> ModelSource:
 
 
 def recipes_beside(model: ModelSource) -> dict[str, str]:
-    """What each parameter of an imported model is made of; none where no import stands beside the model's file."""
+    """Return the recipe of each parameter of an imported model; empty without an import beside the model's file."""
     if model.model.loc is None:
         return {}
     path = Path(resolve(model.model.loc.file)).parent / IMPORTED

@@ -35,7 +35,7 @@ BYTES = 4  # of a number in a blob
 
 @dataclass(frozen=True)
 class PassRow:
-    """One pass: how many nodes before and after, the rules that it used, and what it changed as a unified diff."""
+    """One pass: the nodes before and after, the rules used, and the change as a unified diff."""
 
     name: str
     before: int
@@ -47,7 +47,7 @@ class PassRow:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One layer: what it costs forward, what its blobs take, which parameters it reads, and where it was written.
+    """One layer: its cost, the memory of its blobs, its parameters, and its location in the source.
 
     ``parameters`` counts those of its blobs that no layer before it has: shared ones count once.
     """
@@ -61,7 +61,7 @@ class LayerRow:
 
 
 def pass_rows(net: Net) -> Iterator[PassRow]:
-    """What each pass did."""
+    """Return a row for each pass."""
     history = net.compiled.history
     names = numbered([snapshot.pass_name for snapshot in history[1:]])
     text = print_graph(history[0].graph)
@@ -78,7 +78,7 @@ def pass_rows(net: Net) -> Iterator[PassRow]:
 
 
 def layer_rows(net: Net) -> list[LayerRow]:
-    """The layers of the written net, each with what the graph says of it."""
+    """Return the layers of the written net, each with what the graph says of it."""
     graph = net.compiled.expanded
     nodes = {name: node for node in graph for name in node.names}
     made_of = _parameters(graph)
@@ -105,7 +105,8 @@ def layer_rows(net: Net) -> list[LayerRow]:
 
 
 def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
-    """For each node, the parameters that it is made of, where it is made of nothing else. Fixed arrays are none."""
+    """Return for each node the parameters that it is computed from, if it depends on nothing else. Fixed arrays are
+    none."""
     parameters: dict[str, frozenset[str]] = {}
     fixed: dict[str, bool] = {}
     for node in graph:
@@ -120,21 +121,21 @@ def _parameters(graph: Graph) -> dict[str, frozenset[str]]:
 
 
 def _location(node: Node) -> SrcLoc | None:
-    """Where a node was written; of a layer for all steps without a line of its own, where its step was."""
+    """Return the location of a node; for a layer of all steps without one, that of its step."""
     if node.loc is None and isinstance(node.op, Scan):
         return next((each.loc for each in node.op.body if each.loc is not None), None)
     return node.loc
 
 
 def text_by_layer(prototxt: str) -> Iterator[tuple[str, str]]:
-    """The text in pieces, each with the name of the layer that it is, or ""."""
+    """Yield the text in pieces, each with the name of the layer that it is, or ""."""
     for piece in re.split(r"(?m)^(?=layer \{)|(?<=^}\n)", prototxt):
         name = re.search(r'^\s*name: "((?:[^"\\]|\\.)*)"', piece, re.MULTILINE) if piece.startswith("layer {") else None
         yield (name[1] if name else ""), piece
 
 
 def source_lines(places: Iterable[SrcLoc | None]) -> dict[str, list[str]]:
-    """The whole source of each file that something was written in."""
+    """Return the whole source of each file that something was written in."""
     files = dict.fromkeys(loc.file for loc in places if loc is not None)
     lines_by_file = {}
     for file in files:
@@ -156,7 +157,7 @@ def net_page(
     run: RunFacts | None = None,
     recipes: Mapping[str, str] | None = None,
 ) -> str:
-    """The page of a net as HTML: pictures, source, passes, layers and text, with links from each to the others.
+    """Return the page of a net as HTML: pictures, source, passes, layers and text, with links from each to the others.
 
     ``verified`` is what :meth:`lstmc.Net.verify` found, ``recipes`` what an imported model's parameters are made of.
     Raises :class:`~lstmc.errors.DrawingError` without Graphviz.
@@ -205,7 +206,7 @@ def net_page(
 
 
 def _known_passes(net: Net) -> Iterable[Pass]:
-    """The passes of the net's target, in every form that it has, and those of packages."""
+    """Yield the passes of the net's target, in every form that it has, and those of packages."""
     yield from all_passes(net.backend, net.target)
     if isinstance(net.backend, Tunes):
         for passes in net.backend.forms(net.target).values():
@@ -213,13 +214,13 @@ def _known_passes(net: Net) -> Iterable[Pass]:
 
 
 def _pass_text(each: Pass) -> dict[str, str]:
-    """What a pass does, in a sentence; and its rules, each as before and after, with what they are for."""
+    """Return the description of a pass in a sentence, and its rules, each as before and after, with its purpose."""
     summary, _, rules = (inspect.getdoc(each) or "").partition("\n")
     return {"what": summary, "reasons": rules.strip().replace("``", "")}
 
 
 def _svg(drawing: Drawing, prefix: str) -> Markup:
-    """The picture to stand in a page: without its XML declaration, its ids its own."""
+    """Return the picture to stand in a page: without its XML declaration, its ids its own."""
     svg = drawing.svg[drawing.svg.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 aria-hidden="true"', svg, count=1)
     return Markup(re.sub(r'\bid="', f'id="{prefix}-', svg))
@@ -248,21 +249,21 @@ def _line_key(file: str, line: int) -> str:
 
 
 def _short_names(places: Iterable[SrcLoc | None]) -> dict[str, str]:
-    """What each file is called beside a layer: its last part, where no other file ends so."""
+    """Return the name of each file beside a layer: its last part, if no other file ends so."""
     files = list(dict.fromkeys(loc.file for loc in places if loc is not None))
     ends = Counter(Path(file).name for file in files)
     return {file: Path(file).name if ends[Path(file).name] == 1 else file for file in files}
 
 
 def _box(row: LayerRow, boxes: Mapping[str, str]) -> str:
-    """The box of a layer in the picture of the net: its own, or that of the node which writes its first top."""
+    """Return the box of a layer in the picture of the net: its own, or that of the node which writes its first top."""
     return next((boxes[name] for name in (row.layer.name, *row.layer.tops) if name in boxes), "")
 
 
 def _links(
     row: LayerRow | None, keys: Mapping[str, str], files: Mapping[str, str], boxes: Mapping[str, str]
 ) -> dict[str, str]:
-    """The key of a layer, and where its links lead: to the line that made it, and to its box."""
+    """Return the key of a layer, and where its links lead: to the line that made it, and to its box."""
     if row is None:
         return {"key": "", "line": "", "place": "", "box": ""}
     links = {"key": keys[row.layer.name], "line": "", "place": "", "box": _box(row, boxes)}
@@ -288,7 +289,8 @@ def _leads(
     boxes: Mapping[str, str],
     sources: Container[str],
 ) -> dict[str, dict[str, Any]]:
-    """Of each box, by its id: its name, and where it leads: to its layers, else to its line, if that is in the page."""
+    """Return for each box, by its id, its name and its links: to its layers, else to its line, if that is in
+    the page."""
     layers: dict[str, list[str]] = {}
     for row in rows:
         layers.setdefault(_box(row, boxes), []).append(keys[row.layer.name])
@@ -301,7 +303,7 @@ def _leads(
 
 
 def _steps(rows: Sequence[LayerRow]) -> list[dict[str, Any]]:
-    """What each step costs, what is outside of steps, and all."""
+    """Return the costs of each step, of what is outside of steps, and of all."""
     groups: dict[str, list[LayerRow]] = {}
     for row in rows:
         groups.setdefault(row.step or "outside of steps", []).append(row)

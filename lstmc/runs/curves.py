@@ -36,7 +36,7 @@ Points = tuple[list[Any], list[Any]]
 def drawn(
     runs: Mapping[str, Sequence[Record]], forms: Iterable[str], kinds: Mapping[str, str] | None = None
 ) -> dict[str, bytes]:
-    """The figure of some runs, by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
+    """Return the figure of some runs, by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.
 
     Runs of one kind, where ``kinds`` names them, have one colour.
     """
@@ -44,7 +44,7 @@ def drawn(
 
 
 def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, bytes]:
-    """The figure that ``make`` makes, in the style of all figures here, in each of the ``forms``."""
+    """Return a figure in each of the ``forms``, in the style of all figures here; ``make`` creates it."""
     with rc_context(STYLE):
         figure = make()
         files = {}
@@ -57,7 +57,7 @@ def figure_bytes(make: Callable[[], Figure], forms: Iterable[str]) -> dict[str, 
 
 
 def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, str] | None = None) -> Figure:
-    """The losses in one panel, and each score in one of its own below.
+    """Return a figure with the losses in one panel, and each score in its own panel below.
 
     A loss axis is logarithmic where every loss is above zero. Of a single run each update's loss is shown, faint,
     behind the smoothed one. The legend stands above the panels, in as many columns as fit; of several runs it has an
@@ -157,7 +157,7 @@ def _losses(axes: Axes, records: Sequence[Record], tested: Points | None, color:
 
 
 def _scores(records: Iterable[Record]) -> dict[str, Points]:
-    """For each test score its iterations and values."""
+    """Return the iterations and values of each test score."""
     points: dict[str, Points] = {}
     for record in records:
         for name, value in (record.get("scores") or {}).items():

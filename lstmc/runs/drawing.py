@@ -52,7 +52,7 @@ ROOT = Path(__file__).parents[2]  # where the package lstmc is
 
 
 class CurveDrawing:
-    """Draws when told to, one drawing at a time: what is asked for meanwhile waits for the next time."""
+    """A drawing in a process of its own, one at a time; requests in the meantime wait."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ class CurveDrawing:
         self._drawn = (0, 0)  # what was recorded as the process began
 
     def start(self) -> None:
-        """Begin a drawing unless one is being made."""
+        """Begin a drawing unless one is in progress."""
         if self._process is None or self._process.poll() is not None:
             self._process = self._begin()
 
@@ -78,7 +78,7 @@ class CurveDrawing:
         return f"the loss curve could not be drawn: {lines[-1]}" if last.returncode else None
 
     def _recorded(self) -> tuple[int, int]:
-        """The length of the metrics and when they were written: what tells whether there are more."""
+        """Return the length and the time of the metrics' file, which change with each record."""
         try:
             status = (self._folder / METRICS).stat()
         except OSError:

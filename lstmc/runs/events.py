@@ -23,7 +23,7 @@ from lstmc.version import __version__
 
 @dataclass(frozen=True)
 class Started:
-    """The run begins: how much data there is, how often it will be seen, and what scores are means over.
+    """The run begins: the size of the data, the number of updates, and the data that scores are means over.
 
     ``rows`` are examples, or whole batches, as ``of`` says; a batch has ``per_batch`` of them. ``test_rows`` is None
     where nothing is scored.
@@ -159,12 +159,13 @@ RECORD = "command.json"
 
 
 def about_data(data: Dataset, name: str) -> dict[str, Any]:
-    """What data are: the file, how many examples or batches, and a hash that other data would not have."""
+    """Return the description of data: the file, the number of examples or batches, and a hash."""
     return {"file": name, data.of: data.rows, "sha256": data.fingerprint}
 
 
 def record(command: str, settings: object, **facts: Any) -> dict[str, Any]:
-    """The command and what it was given, the settings of its solver, and the versions of what it ran with."""
+    """Return the record of a run: the command, its arguments, the settings of its solver, and the versions of
+    packages."""
     is_typed = dataclasses.is_dataclass(settings) and not isinstance(settings, type)
     return {
         "command": command,
@@ -175,5 +176,5 @@ def record(command: str, settings: object, **facts: Any) -> dict[str, Any]:
 
 
 def record_file(facts: dict[str, Any]) -> dict[str, bytes]:
-    """What :func:`record` made, as a file's name and content."""
+    """Return the record of a run as a file's name and content."""
     return {RECORD: (json.dumps(facts, indent=2, default=str) + "\n").encode()}

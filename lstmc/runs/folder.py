@@ -41,21 +41,21 @@ class FileFacts:
 
 @dataclass(frozen=True)
 class Description:
-    """What every ``snapshot.json`` has, beside what the backend tells."""
+    """The part of ``snapshot.json`` that every backend has."""
 
     files: dict[str, FileFacts]
     sha256: str
 
 
 def snapshot_folder(folder: Path, iteration: int) -> Path:
-    """Where the snapshot after so many iterations is."""
+    """Return the folder of the snapshot after an iteration."""
     return folder / f"{iteration:06d}"
 
 
 def write_snapshot(
     folder: Path, iteration: int, files: Mapping[str, bytes], about: Mapping[str, Any], read: Callable[[Path], object]
 ) -> Path:
-    """Writes ``files``, and ``about`` as JSON, into ``folder/NNNNNN`` and returns that.
+    """Write ``files``, and ``about`` as JSON, into ``folder/NNNNNN``, and return that.
 
     It is written beside its place, brought to the disk, read back by ``read``, and only then renamed. Raises
     :class:`OutputError` where it cannot be written; then nothing is changed. Of those before it the last whole ones
@@ -85,8 +85,8 @@ def write_snapshot(
 
 
 def read_about(path: Path, kind: type[T]) -> T:
-    """What a snapshot's ``snapshot.json`` tells, as a ``kind``. Raises :class:`TrainingError` where it is no such, or
-    any file of the snapshot is not intact."""
+    """Return the content of a snapshot's ``snapshot.json`` as a ``kind``. Raises :class:`TrainingError` where it is no
+    such, or any file of the snapshot is not intact."""
     try:
         content = read_bounded(path / ABOUT)
         if _is_intact(path, content):
@@ -97,8 +97,8 @@ def read_about(path: Path, kind: type[T]) -> T:
 
 
 def newest(folder: Path, read: Callable[[Path], T]) -> tuple[Path, T] | None:
-    """The newest snapshot that ``read`` reads, and what it made of it. One for which it raises
-    :class:`TrainingError` is passed over."""
+    """Return the newest snapshot that ``read`` accepts, and its result. One for which it raises :class:`TrainingError`
+    is passed over."""
     for path in _numbered(folder):
         try:
             return path, read(path)
@@ -108,7 +108,7 @@ def newest(folder: Path, read: Callable[[Path], T]) -> tuple[Path, T] | None:
 
 
 def clean(folder: Path) -> None:
-    """Removes what a process left that was killed while it wrote or replaced a snapshot."""
+    """Remove the remains of a process that was killed while it wrote or replaced a snapshot."""
     for path in [*folder.glob(".*.part"), *folder.glob(".*.old")]:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -139,12 +139,13 @@ def _described(iteration: int, files: Mapping[str, bytes], about: Mapping[str, A
 
 
 def _own_digest(described: Mapping[str, Any]) -> str:
-    """A hash of all that ``snapshot.json`` says but the hash itself."""
+    """Return a hash of the content of ``snapshot.json`` except the hash itself."""
     return _digest(json.dumps(described, sort_keys=True).encode())
 
 
 def _is_intact(path: Path, content: bytes) -> bool:
-    """Whether all files have the hashes that ``content``, of ``snapshot.json``, says. Raises :class:`NotExpected`."""
+    """Return whether all files have the hashes that ``content``, of ``snapshot.json``, says. Raises
+    :class:`NotExpected`."""
     about = parsed(content, Description)
     own = {key: value for key, value in json.loads(content).items() if key != HASH}
     return about.sha256 == _own_digest(own) and all(
@@ -154,7 +155,7 @@ def _is_intact(path: Path, content: bytes) -> bool:
 
 
 def _numbered(folder: Path) -> Iterator[Path]:
-    """The folders called by an iteration, the newest first."""
+    """Yield the folders called by an iteration, the newest first."""
     folders = [path for path in folder.glob("*") if path.name.isdecimal() and path.is_dir()]
     yield from sorted(folders, key=lambda path: int(path.name), reverse=True)
 
@@ -171,7 +172,7 @@ def _write_snapshot(path: Path, content: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Brings a folder's own entries to the disk."""
+    """Flush a folder's own entries to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -187,7 +188,7 @@ WEIGHTS = "weights.npz"
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run's weights depend on: the net and the data, as hashes, and the settings by name."""
+    """What a run's weights depend on: hashes of the net and the data, and the settings by name."""
 
     net: str
     data: str
@@ -195,11 +196,12 @@ class RunIdentity:
 
     @classmethod
     def from_net(cls, net: bytes, data: str, settings: Mapping[str, Any]) -> RunIdentity:
-        """``net`` is all of what the net computes, and nothing else; ``data`` a fingerprint of the data."""
+        """Return the identity: ``net`` is everything that the net computes, and nothing else; ``data`` a
+        fingerprint."""
         return cls(hashlib.sha256(net).hexdigest(), data, json.loads(json.dumps(settings)))
 
     def differences(self, before: RunIdentity) -> list[str]:
-        """What this run has that the one before had otherwise, a line each."""
+        """Return the differences from the run before, a line each."""
         lines = [
             f"setting {name}: started with {before.settings.get(name)}, now {value}"
             for name, value in self.settings.items()
@@ -212,21 +214,21 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class OfRun:
-    """What a snapshot tells of the run that it is of."""
+    """The identity of its run in a snapshot."""
 
     run: RunIdentity
 
 
 @dataclass(frozen=True)
 class _Files:
-    """What the record of a run that has ended tells of the files that it left."""
+    """The names of the files that an ended run has left, in its record."""
 
     files: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool = False) -> Iterator[Path]:
-    """Holds the run's folder for this process alone, and yields where its snapshots are.
+    """Hold the run's folder for this process alone, and yield the folder of its snapshots.
 
     With ``overwrite`` a run that is there is first moved into ``folder/previous/N``. Raises :class:`TrainingError`
     where a new run would write over another one, where one that should go on is not there or is of other settings, and
@@ -263,7 +265,7 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -
 
 
 def _files(folder: Path) -> list[str]:
-    """The names of all that a run leaves in its folder, but what says that there is one."""
+    """Return the names of all that a run leaves in its folder, except the record of its identity."""
     left: list[str] = []
     with suppress(OSError, NotExpected):
         left = read_json(folder / RECORD, _Files).files
@@ -272,8 +274,8 @@ def _files(folder: Path) -> list[str]:
 
 
 def _before(folder: Path) -> RunIdentity:
-    """What the run to resume is. Its last whole snapshot tells, which is known to be undamaged; where that is not what
-    its own file says, the file is written again."""
+    """Return the identity of the run to resume. Its last whole snapshot tells, which is known to be undamaged; where
+    that is not what its own file says, the file is written again."""
     path, snapshot_identity = folder / RUN, _of_snapshots(folder)
     try:
         identity = read_json(path, RunIdentity)
@@ -301,7 +303,7 @@ def _write(folder: Path, identity: RunIdentity) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """A lock that ends with this process, however it ends."""
+    """Hold a lock that ends with this process, however it ends."""
     busy = TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
     with held(folder, folder / LOCK, busy, f"into {folder}"):
         yield

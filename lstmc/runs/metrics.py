@@ -92,7 +92,7 @@ class Metrics:
 
 
 class Smoothed:
-    """A running mean in which what came ``window`` numbers ago counts for a third; right from the first number on."""
+    """A running mean in which a number ``window`` steps ago has a third of the weight; unbiased from the first on."""
 
     def __init__(self, window: float) -> None:
         self._keep = 1 - 1 / max(window, 1)
@@ -115,7 +115,7 @@ def run_seconds(records: Iterable[Record]) -> float:
 
 
 def read_metrics(path: Path) -> list[Record]:
-    """The lines of a file; none if it is not there. One that is damaged is left out, as a killed run's last."""
+    """Return the records of a file, empty if it does not exist. A damaged line, as a killed run's last, is left out."""
     return list(_records(path.read_bytes()) if os.path.isfile(path) else ())
 
 
@@ -126,7 +126,7 @@ def _records(content: bytes) -> Iterator[Record]:
 
 
 def _order(record: Record) -> tuple[int, bool]:
-    """When it was measured: a test after k updates comes after the k-th."""
+    """Return the key that orders records: a test after k updates comes after the k-th update."""
     return record["iteration"], record["kind"] == "test"
 
 
@@ -135,7 +135,7 @@ def _line(record: Record) -> str:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """Return a number for JSON, which has no NaN and no infinity."""
     return value if math.isfinite(value) else None
 
 

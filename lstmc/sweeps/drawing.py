@@ -23,7 +23,7 @@ PANEL = 3.4  # inches
 
 
 def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
-    """The PNGs by name, of rows in the order of their ranks; none where nothing has a score."""
+    """Return the PNGs by name, of rows in the order of their ranks; none where nothing has a score."""
     scored = [row for row in rows if goal.score_of(row.scores) is not None]
     if not scored:
         return {}
@@ -37,7 +37,7 @@ def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
 
 
 def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
-    """A panel for each name that varies: every point's score over its value there.
+    """Return a figure with a panel for each varied name: every point's score over its value.
 
     The first name whose values are words, as those of cells are, gives the colours. Dropped points are hollow, the best
     one has a ring.
@@ -81,7 +81,7 @@ def _colors(rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
 
 
 def _places(values: Sequence[str], axes: Axes) -> tuple[list[float], list[str]]:
-    """Where values stand on an axis: numbers where they are, words beside each other, with their ticks."""
+    """Return the positions of values on an axis: numbers as they are, words side by side, with their ticks."""
     numbers = [number(value) for value in values]
     numeric = [value for value in numbers if value is not None]
     if len(numeric) < len(values):

@@ -56,11 +56,11 @@ class Goal:
     highest: bool = False
 
     def score_of(self, scores: Mapping[str, float]) -> float | None:
-        """The score, where there is one."""
+        """Return the score, if there is one."""
         return scores.get(self.score)
 
     def order(self, scores: Mapping[str, float]) -> float:
-        """The smaller, the better; infinite without a score."""
+        """Return the sort key of scores: smaller is better, infinite without a score."""
         score = self.score_of(scores)
         return inf if score is None else -score if self.highest else score
 
@@ -70,7 +70,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """A point, and what is known of it. ``reason`` says why it failed or was interrupted."""
+    """A point and its state. ``reason`` says why it failed or was interrupted."""
 
     name: str
     point: Point
@@ -93,7 +93,7 @@ class OverSeeds:
 
 
 def measured(records: Iterable[Record]) -> dict[str, float]:
-    """The scores of a run's last test; without one, the mean of its last losses."""
+    """Return the scores of a run's last test; without one, the mean of its last losses."""
     tested: dict[str, float] = {}
     losses = Smoothed(WINDOW)
     loss: float | None = None
@@ -106,7 +106,7 @@ def measured(records: Iterable[Record]) -> dict[str, float]:
 
 
 def read_outcome(folder: Path, budget: int) -> Outcome | None:
-    """How a point's run to so many updates ended; None where it has not, or cannot be told."""
+    """Return the outcome of a point's run to a budget; None if there is none, or it cannot be read."""
     try:
         return read_json(folder / _outcome_name(budget), Outcome)
     except (OSError, NotExpected):
@@ -114,7 +114,7 @@ def read_outcome(folder: Path, budget: int) -> Outcome | None:
 
 
 def outcome_file(outcome: Outcome) -> dict[str, bytes]:
-    """An outcome as a file's name, in the point's folder, and content."""
+    """Return an outcome as a file's name, in the point's folder, and content."""
     return {_outcome_name(outcome.budget): (json.dumps(asdict(outcome), indent=1) + "\n").encode()}
 
 
@@ -123,13 +123,13 @@ def _outcome_name(budget: int) -> str:
 
 
 def best_of(rows: Iterable[Row], goal: Goal) -> Row | None:
-    """The finished point with the best score; None where no finished point has one."""
+    """Return the finished point with the best score; None where no finished point has one."""
     scored = [row for row in rows if row.state == "finished" and goal.score_of(row.scores) is not None]
     return min(scored, key=lambda row: goal.order(row.scores), default=None)
 
 
 def ranked(rows: Iterable[Row], goal: Goal) -> list[Row]:
-    """The rows, the best first: finished ones before those that were dropped, and failed ones last."""
+    """Return the rows, the best first: finished ones before those that were dropped, and failed ones last."""
     order = ("finished", "running", "dropped", "waiting", "interrupted", "failed")
     return sorted(rows, key=lambda row: (order.index(row.state), goal.order(row.scores), row.name))
 
@@ -153,8 +153,8 @@ def over_seeds(rows: Sequence[Row]) -> list[OverSeeds]:
 
 
 def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
-    """A table with a row for each point without its seed: the number of runs, the mean and the standard deviation of
-    each score, and the mean of each cost."""
+    """Return a table with a row for each point without its seed: the number of runs, the mean and the standard
+    deviation of each score, and the mean of each cost."""
     scores = list(dict.fromkeys(name for group in groups for name in group.scores))
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
@@ -167,8 +167,8 @@ def summary_csv(groups: Sequence[OverSeeds]) -> bytes:
 
 
 def results_csv(rows: Sequence[Row]) -> bytes:
-    """A table with a column for what varies, the state, the iterations, each score, each of :data:`COSTS`, the reason
-    and the run's folder."""
+    """Return a table with a column for what varies, the state, the iterations, each score, each of :data:`COSTS`, the
+    reason and the run's folder."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
     content = io.StringIO()
@@ -183,7 +183,8 @@ def results_csv(rows: Sequence[Row]) -> bytes:
 
 
 def budgets(points: int, updates: int, factor: int | None) -> list[int]:
-    """The updates after which points are compared, the last being all of them. Without a factor there is no other.
+    """Return the updates after which points are compared, the last being all of them. Without a factor there is no
+    other.
 
     Each is ``factor`` times the one before it, and the first is such that one point is left, or few.
     """
@@ -195,7 +196,7 @@ def budgets(points: int, updates: int, factor: int | None) -> list[int]:
 
 
 def kept(rows: Sequence[Row], factor: int, goal: Goal) -> list[str]:
-    """The names of the points that go on: one in ``factor``, at least one, of those that have not failed.
+    """Return the names of the points that continue: one in ``factor``, at least one, of those that have not failed.
 
     ``rows`` are all that were trained to this budget: how many go on does not depend on how many failed.
     """

@@ -46,7 +46,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Space:
-    """What varies, by name, and its values: a list of them, or a range that random points are drawn from.
+    """The varied names and their values: a list of values, or a range that random points are drawn from.
 
     A name is ``solver.SETTING``, ``seed``, an option of the model, or a dimension.
     """
@@ -55,7 +55,7 @@ class Space:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Of values as Python has them: lists, and for a range ``{"from": 1e-4, "to": 1e-1, "log": True}``.
+        """Return the space of Python values: lists, and for a range ``{"from": 1e-4, "to": 1e-1, "log": True}``.
 
         Raises :class:`SweepError` for a name or a value that is none.
         """
@@ -63,7 +63,7 @@ class Space:
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Self:
-        """Of texts ``NAME=VALUE,VALUE``. Raises :class:`SweepError`."""
+        """Parse a space from texts ``NAME=VALUE,VALUE``. Raises :class:`SweepError`."""
         values: dict[str, Sequence[str]] = {}
         for text in texts:
             name, equals, listed = text.partition("=")
@@ -78,7 +78,8 @@ class Space:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Of a TOML file: ``H = [64, 128]`` or ``"solver.base_lr" = {from = 1e-4, to = 1e-1, log = true}``.
+        """Read a space from a TOML file: ``H = [64, 128]``, or
+        ``"solver.base_lr" = {from = 1e-4, to = 1e-1, log = true}``.
 
         Raises :class:`SweepError` for a file that is not there or no such file.
         """
@@ -96,11 +97,11 @@ class Space:
             raise SweepError(f"{path}: {error.message}") from None
 
     def over(self, other: Space) -> Space:
-        """This space with what the other one says put over it."""
+        """Return this space overridden by ``other``."""
         return Space({**self.values, **other.values})
 
     def points(self, random: int | None, seed: int) -> dict[str, Point]:
-        """The points by the names of their folders: every combination, or so many that are drawn by ``seed``.
+        """Return the points by the names of their folders: every combination, or ``random`` points drawn by ``seed``.
 
         Raises :class:`SweepError` for a space without values, for more than 10000 points, and for a range where no
         points are drawn.
@@ -141,7 +142,7 @@ class Space:
         return list(drawn.values())
 
     def _combinations(self) -> int:
-        """How many points there are that differ. A range of integers has so many, any other enough."""
+        """Return the number of different points. A range of integers has so many, any other enough."""
         counts = [
             len(set(values))
             if not isinstance(values, Range)
@@ -159,7 +160,7 @@ def _check_count(count: int) -> None:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Names with their values; TOML makes tables of dotted names."""
+    """Return names with their values; TOML makes tables of dotted names."""
     flat: list[tuple[str, Any]] = []
     for key, value in values.items():
         if isinstance(value, Mapping) and not set(value) & {"from", "to"}:
@@ -201,7 +202,7 @@ def _range(name: str, table: Mapping[str, Any]) -> Range:
 
 
 def _text(name: str, value: object) -> str:
-    """A value as one writes it on the command line."""
+    """Return a value as one writes it on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float | str) and str(value).strip():

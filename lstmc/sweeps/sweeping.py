@@ -52,7 +52,7 @@ LEFT = (RESULTS, SUMMARY, SCORES, CURVES, BEST, POINTS, SWEEP)  # all that a swe
 
 @dataclass(frozen=True)
 class Definition:
-    """What the results of a sweep depend on. ``files`` are hashes of those that are read, by their names."""
+    """What the results of a sweep depend on. ``files`` are hashes of the files that it reads, by name."""
 
     training: dict[str, Any]
     files: dict[str, str]
@@ -61,7 +61,7 @@ class Definition:
     goal: str
 
     def differences(self, before: Definition) -> list[str]:
-        """What this sweep has that the one before had otherwise, a line each."""
+        """Return the differences from the sweep before, a line each."""
         lines = [
             f"{name}: started with {before.training.get(name)}, now {value}"
             for name, value in self.training.items()
@@ -80,8 +80,8 @@ class Definition:
 def defined(
     training: Mapping[str, Any], files: list[str], points: Mapping[str, Point], halving: int | None, goal: str
 ) -> Definition:
-    """The definition; ``training`` is made what JSON makes of it. Raises :class:`SweepError` for a file that is not
-    there."""
+    """Return the definition of a sweep, with ``training`` as JSON represents it. Raises :class:`SweepError` for a file
+    that is not there."""
     return Definition(
         json.loads(json.dumps(training)),
         {name: _digest(Path(name)) for name in files},
@@ -93,7 +93,7 @@ def defined(
 
 @contextmanager
 def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) -> Iterator[Path]:
-    """Holds the folder for this process, and yields where the runs of its points are.
+    """Hold the folder for this process, and yield the folder of the points' runs.
 
     With ``overwrite`` a sweep that is there is first moved into ``folder/previous/N``. Raises :class:`SweepError` where
     the folder has another sweep, or another process works in it, and :class:`OutputError` where it cannot be written.
@@ -107,7 +107,7 @@ def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) 
 
 
 def link_best(folder: Path, name: str) -> Path:
-    """``SWEEP/best``, a link to the run of the best point."""
+    """Create ``SWEEP/best``, a link to the run of the best point."""
     link, beside = folder / BEST, folder / f".{BEST}"
     with suppress(FileNotFoundError):
         beside.unlink()
@@ -155,7 +155,7 @@ Watch = Callable[[Sequence[Row]], object]
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep found: a row for each point, the best first. ``best`` is the folder of the best point's run."""
+    """The result of a sweep: a row for each point, the best first. ``best`` is the folder of the best point's run."""
 
     folder: Path
     rows: tuple[Row, ...]
@@ -316,7 +316,7 @@ def sweep_model(
 
 
 class _Sweep:
-    """A sweep that goes on: what is known of each point, and what its workers do."""
+    """A running sweep: the state of each point, and the workers."""
 
     def __init__(
         self,
@@ -381,7 +381,7 @@ class _Sweep:
         )
 
     def look(self, names: Sequence[str]) -> None:
-        """How far the runs are, by what they have measured."""
+        """Update the rows of running points from their metrics."""
         if self.watch is None:
             return
         for name in names:
@@ -396,7 +396,7 @@ class _Sweep:
         self.watch(ranked(self.rows.values(), self.goal))
 
     def write(self, folder: Path) -> tuple[Path, ...]:
-        """The results of all points, the link to the best, and the pictures."""
+        """Write the results of all points, the link to the best, and the pictures."""
         rows = ranked(self.rows.values(), self.goal)
         pictures = self.drawing.pictures(rows, self.goal, self.runs)
         groups = over_seeds(rows)
@@ -411,7 +411,7 @@ def _absolute(file: str | Path) -> str:
 
 
 def _absolute_model(model: str) -> str:
-    """``FILE`` or ``FILE:MODEL`` with the file's whole path. Raises ModelFileError for what is none."""
+    """Return ``FILE`` or ``FILE:MODEL`` with the absolute path of the file. Raises ModelFileError for what is none."""
     source = model_in(model)
     file = model.removesuffix(f":{source.model.name}")
     return f"{Path(file).absolute()}:{source.model.name}"

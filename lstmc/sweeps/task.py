@@ -54,7 +54,7 @@ class Task:
 
 
 def at_point(training: Training, model: ModelSource, point: Point, budget: int | None = None) -> Training:
-    """What a point is trained with; ``model`` is ``training.model``, loaded. Raises :class:`SweepError` for a value
+    """Return the training of a point; ``model`` is ``training.model``, loaded. Raises :class:`SweepError` for a value
     that does not suit its name."""
     sizes, options, seed = dict(training.sizes), dict(training.options), training.seed
     settings: dict[str, str] = dict(text.split("=", 1) for text in training.solver if "=" in text)
@@ -83,7 +83,7 @@ def at_point(training: Training, model: ModelSource, point: Point, budget: int |
 
 
 def train_point(task: Task) -> Outcome:
-    """Trains a point, or goes on with it, and writes down how it ended. One that has ended is not trained again.
+    """Train a point, or continue it, and write its outcome. A point that has ended is not trained again.
 
     An error that would come again, as a loss that runs away, ends a point for good; another one, as a full disk, does
     not. Where the task is cancelled the run stops with a snapshot.
@@ -142,12 +142,12 @@ def command(training: Training, folder: Path) -> str:
 
 
 def _summary(error: LstmcError) -> str:
-    """An error in a line: what is wrong, and where an error has it only in its notes, the first of these."""
+    """Return an error in a line: its message, and the first of its notes."""
     return "; ".join((error.message, *error.notes[:1])).replace("\n", " ")
 
 
 def _cancelled() -> Callable[[], bool]:
-    """Whether nobody wants the result of this task any more: its command has ended, or given it up."""
+    """Return a function that says whether the task was cancelled: its command has ended, or given it up."""
     distributed = need("distributed", "Dask", "sweep", SweepError)
     try:
         worker = distributed.get_worker()

@@ -19,7 +19,7 @@ from lstmc.testing.random_models import seeded_model
 
 
 def random_leaves(graph: Graph, kind: type[Input | Param], low: float = -2.0, high: float = 2.0) -> dict[str, Array]:
-    """An array for each input or parameter: of the input's own numbers, or uniform; the same for the same name."""
+    """Return an array for each input or parameter: in the input's domain, or uniform; the same for the same name."""
     arrays = {}
     for node in graph:
         if isinstance(node.op, kind):
@@ -30,7 +30,7 @@ def random_leaves(graph: Graph, kind: type[Input | Param], low: float = -2.0, hi
 
 
 def random_cotangents(graph: Graph) -> dict[str, Array]:
-    """A cotangent for each output."""
+    """Return a cotangent for each output."""
     return {o.name: named_rng(1, o.name).uniform(-1, 1, graph.type(o.ref).shape) for o in graph.outputs}
 
 
@@ -43,7 +43,7 @@ def assert_same_meaning(
     rtol: float = 1e-12,
     same_inputs: bool = True,
 ) -> None:
-    """Interpret both, forward and backward, on inputs drawn from [low, high].
+    """Interpret both graphs, forward and backward, on inputs drawn from [low, high].
 
     A parameter that ``after`` no longer has must have had no gradient; without ``same_inputs`` an input too. Fixed
     arrays may be added.

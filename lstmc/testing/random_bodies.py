@@ -80,12 +80,12 @@ class Body:
         return variable
 
     def read_by(self, expression: str) -> list[Variable]:
-        """The values that an expression reads, as far as ops may read them."""
+        """Return the values that an expression reads, as far as ops may read them."""
         names = set(NAME.findall(expression))
         return [v for v in self.values if v.name in names]
 
     def pick(self, fits: Callable[[Variable], bool] = lambda v: True) -> Variable | None:
-        """A value that fits; rather an unread one, and rather one that depends on a state."""
+        """Return a value that fits; rather an unread one, and rather one that depends on a state."""
         fitting = [v for v in self.values if fits(v)]
         if not fitting:
             return None
@@ -100,7 +100,7 @@ class Body:
         return [v for v in self.values if v.name not in self.read_names]
 
     def param(self, shape: Shape, value: bool = True) -> Variable:
-        """A new parameter; ``value``: other ops may read it too, as a value."""
+        """Return a new parameter; ``value``: other ops may read it too, as a value."""
         name = f"P{len(self.params)}"
         fill = self.choose(MATRIX_FILLS if len(shape) == 2 else VECTOR_FILLS)
         declared = f"{text(shape)}, fill={fill}{self.choose(MULTIPLIERS)}"
@@ -192,7 +192,7 @@ class Body:
         return self.let(f"{x.name} {symbol} {y.name}", shape, bound)
 
     def broadcast_param(self, x: Variable) -> Variable:
-        """A parameter over a run of x's axes: [H] over [N, H], [N, 1], the whole shape, or one number."""
+        """Return a parameter over a run of x's axes: [H] over [N, H], [N, 1], the whole shape, or one number."""
         rank = len(x.shape)
         start = self.draw.integer(0, rank - 1)
         stop = self.draw.integer(start, rank)
@@ -359,7 +359,7 @@ class Body:
     # making a value of a given shape ------------------------------------------------------------------------
 
     def fit(self, shape: Shape, keep: int, bound: float = SQUASHED_ABOVE) -> Variable | None:
-        """A value of ``shape``: one in scope, or one made by a linear that keeps the first ``keep`` axes."""
+        """Return a value of ``shape``: one in scope, or one made by a linear that keeps the first ``keep`` axes."""
         room = self.ops + OPS_OF_FIT <= self.most
 
         def right(v: Variable) -> bool:

@@ -25,7 +25,7 @@ class RandomCell:
 
 
 def random_cell(draw: Draw, name: str, batch: int, bound: dict[str, RandomCell], wide: bool = False) -> RandomCell:
-    """A cell of 2 to 12 ops; it may call a bound cell, whose states it then carries."""
+    """Return a cell of 2 to 12 ops; it may call a bound cell, whose states it then carries."""
     body = Body(draw, lead=1, most=MOST_OPS, wide=wide)
     hidden = draw.integer(*SIZES)
     inputs: dict[str, Shape] = {"x": (batch, draw.integer(*SIZES))}
@@ -76,7 +76,7 @@ def _first_lines(body: Body, states: dict[str, Shape]) -> None:
 
 
 def _signature(name: str, shape: Shape, fill: str = "") -> str:
-    """The declaration of a cell's input or state; x and h by dimensions, the rest by numbers."""
+    """Return the declaration of a cell's input or state; x and h by dimensions, the rest by numbers."""
     sizes: tuple[object, ...] = ("N", {"x": "D", "h": "H"}[name]) if name in "xh" else ("N", *shape[1:])
     return f"{'Input' if name in 'xuk' else 'State'}({text(sizes)}{fill})"
 

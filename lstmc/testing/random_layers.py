@@ -23,7 +23,7 @@ class Net(Protocol):
 
 
 def fed(net: Net, name: str, shape: Shape) -> str:
-    """A new input that no other op reads: numbers of rows or classes."""
+    """Return a new input that no other op reads: numbers of rows or classes."""
     name = f"{name}{len(net.inputs)}"
     net.inputs[name] = f"Input({text(shape)})"
     return name

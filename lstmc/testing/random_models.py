@@ -62,12 +62,13 @@ class RandomModel:
 
 
 def seeded_model(seed: int, wide: bool = False) -> RandomModel:
-    """The model of one seed, always the same."""
+    """Return the model of one seed, always the same."""
     return random_model(SeededDraw(seed), wide)
 
 
 def random_model(draw: Draw, wide: bool = False) -> RandomModel:
-    """A model of one to three scans; ``wide``: of one or two sequences, with normalized images, heads, steps too."""
+    """Return a model of one to three scans; ``wide``: of one or two sequences, with normalized images, heads, steps
+    too."""
     steps, batch, seed = draw.integer(1, 6), draw.integer(1, 2 if wide else 4), draw.integer(0, 99)
     cells: list[RandomCell] = []
     bound: dict[str, RandomCell] = {}
@@ -160,7 +161,7 @@ class _Net:
         return (value or self.input(f"static_{name}{len(self.inputs)}", shape)).name
 
     def initial(self, name: str, shape: Shape) -> str:
-        """A state's first value: zero (''), fed, filled, a parameter, or something computed."""
+        """Return a state's first value: zero (''), fed, filled, a parameter, or something computed."""
         kind = self.body.choose(("zero", "zero", "fed", "filled", "param", "learned", "computed"))
         if kind == "fed":
             return self.input(f"init_{name}", shape).name
