@@ -85,7 +85,7 @@ from lstmc.cli.progress import interruptible
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what runs in the background
 with interruptible() as interruption:
     os.kill(os.getpid(), signal.SIGINT)
-    print(interruption.asked(), interruption.exit_code, flush=True)
+    print(interruption.requested(), interruption.exit_code, flush=True)
     try:
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     finally:
@@ -135,7 +135,7 @@ def test_what_was_started_to_ignore_a_closed_terminal_goes_on_doing_so() -> None
     try:
         with interruptible() as interruption:
             os.kill(os.getpid(), number)
-            assert not interruption.asked()
+            assert not interruption.requested()
         assert signal.getsignal(number) is signal.SIG_IGN
     finally:
         signal.signal(number, before)
@@ -144,7 +144,7 @@ def test_what_was_started_to_ignore_a_closed_terminal_goes_on_doing_so() -> None
 def test_signals_mean_what_they_meant_before() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with interruptible() as interruption:
-        assert not interruption.asked()
+        assert not interruption.requested()
         os.kill(os.getpid(), signal.SIGTERM)
         assert interruption.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
