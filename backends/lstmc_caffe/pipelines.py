@@ -46,7 +46,7 @@ from lstmc_caffe.recurrent.native import FindNativeLayers
 from lstmc_caffe.rows.constants import Constants, SettleViews, UnreadInputs
 from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.layout import FixedBlobs
-from lstmc_caffe.rows.narrow import Narrow, WordNames
+from lstmc_caffe.rows.narrow import HalfSteps, Narrow, WordNames
 from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.targets.load import load_target
@@ -151,7 +151,7 @@ def _convolutions(target: Target) -> Passes:
 def _rows(target: Target) -> Passes:
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
-        *(Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
+        *(HalfSteps(target), Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
@@ -165,7 +165,7 @@ def _rows_of_steps(target: Target) -> Passes:
     """Without Slice nothing packs gates or joins steps, and what a model packed is taken apart."""
     rows, reshapes = with_rows(target), with_reshapes(target)
     return (
-        *(Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
+        *(HalfSteps(target), Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(RollIn(), SplitProducts(), FixedProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),

@@ -236,6 +236,7 @@ class Sink(Pass):
     1. a node that only step outputs depend on => one node on all T steps at once, after the scan; the body returns
        what it needs of each step
     2. a step output that was sunk             => that node's result
+    3. a step output that is a step of a sequence => that sequence
 
     A readout inside a cell costs one matrix product of [T*N, H], not T of [N, H].
     """
@@ -299,11 +300,12 @@ class _Sinker:
         return op_over_time(node.op, self.scan.length, [self.body.type(ref) for ref in operands], mapped)
 
     def run(self, counts: Counter[str]) -> Refs | None:
-        if not self.sunk:
+        steps = self.scan.step_outputs
+        passed = {o.ref for o in steps if o.ref in self.outer and self.outer[o.ref].mapped}
+        if not self.sunk and not passed:
             return None
         counts["sink_node"] += len(self.sunk)
-        steps = self.scan.step_outputs
-        kept = [o for o in steps if o.ref.node not in self.sunk]
+        kept = [o for o in steps if o.ref.node not in self.sunk and o.ref not in passed]
         crossing = self._crossing()
         known = {o.ref for o in kept}
         names = {o.name for o in steps}
@@ -316,6 +318,7 @@ class _Sinker:
                 kept.append(Output(name, ref))
         results, states = self._scan_without(kept)
         counts["sink_output"] += sum(o.ref.node in self.sunk for o in steps)
+        counts["pass_sequence"] += sum(o.ref in passed for o in steps)
         self._rebuild()
         return (*(results.get(o.name) or self.outer[o.ref].ref for o in steps), *states)
 

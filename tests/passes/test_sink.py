@@ -81,3 +81,33 @@ def test_reverse_keeps_places_in_time() -> None:
     text = BEFORE.replace("length=3", "length=3, reverse=True")
     before = parse_graph(text)
     assert_same_meaning(before, Sink().run(before).graph)
+
+
+PASSED = """\
+graph net {
+  %X: f32[3,2,5] = input()
+  %h0: f32[2,5] = input()
+  %Y, %Z, %h_T: f32[3,2,5], f32[3,2,5], f32[2,5] = scan(%X, %h0, length=3) {
+    body step {
+      %x: f32[2,5] = arg()
+      %h_prev: f32[2,5] = arg(role='state')
+      %h: f32[2,5] = mul(%x, %h_prev)
+      return y=%x, z=%h, next h=%h
+    }
+  }
+  return Y=%Y, Z=%Z
+}
+"""
+
+
+def test_a_sequence_that_a_scan_returns_as_it_is_does_not_go_through_it() -> None:
+    """It would be cut into its steps and joined again, which TPU-MLIR takes out, and the name of the output with it."""
+    before = parse_graph(PASSED)
+    found = Sink().run(before)
+    assert found.counts == {"pass_sequence": 1}
+    verify(found.graph)
+    assert_same_meaning(before, found.graph)
+    text = print_graph(found.graph)
+    assert "%Z, %h_T: f32[3,2,5], f32[2,5] = scan(%X, %h0, length=3)" in text
+    assert "return Y=%X, Z=%Z" in text
+    assert not Sink().run(found.graph).modified

@@ -180,9 +180,12 @@ def _copies(form: Form, blob: Ref, axis: int, count: int) -> Ref:
 
 
 def column_by(form: Form, x: Ref, w: Ref, *b: Ref) -> Ref:
-    """The product of a column with a matrix of one column: it is put side by side and scaled."""
-    wide = _repeat(form, x, 1, form.shape(w)[0], f"{form.named(x)}/{form.node.name}/spread")
-    return form.layer(caffe.ScaleBias() if b else caffe.Scale(1, 1, True), wide, _flat(form, w), *b)
+    """The product of a column with a matrix of one column: of both with a second one, which is zero in x."""
+    name = f"{form.named(x)}/{form.node.name}"
+    zeros = power_layers(form, caffe.PowerLayer(scale=0.0), x, f"{name}/zeros")
+    wide = form.layer(caffe.ConcatLayer(1), x, zeros, name=f"{name}/wide")
+    (double,) = form.b.add(Concat(1), w, w, names=(f"{form.named(w)}/double",))
+    return form.layer(caffe.InnerProduct(1, form.shape(w)[0], bool(b)), wide, double, *b)
 
 
 def _elements(op: caffe.Bias | caffe.Scale) -> caffe.Eltwise:

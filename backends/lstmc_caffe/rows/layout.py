@@ -217,8 +217,12 @@ class _Writer:
     def _repeated(self, node: Node, x: Ref, axis: int, count: int) -> Refs:
         rows, columns = self.b.type(x).shape
         size = columns if axis == 1 else rows * columns
-        matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
         product = caffe.InnerProduct(1, count * size, False)
+        if size == 1 and lint_op(product, [self.b.type(x)], [TensorType((rows, count))], self.target):
+            zeros = self._layer(node, f"{node.name}/zeros", caffe.PowerLayer(scale=0.0), x)
+            wide = self._layer(node, f"{node.name}/wide", caffe.ConcatLayer(1), x, zeros)
+            return self.b.copy(node, (wide, self._fixed(node, "first", np.tile([[1.0, 0.0]], (count, 1)))), product)
+        matrix = self._fixed(node, "ones", np.tile(np.eye(size), (count, 1)))
         if axis == 1:
             return self.b.copy(node, (x, matrix), product)
         row = x if rows == 1 else self._layer(node, f"{node.name}/row", caffe.ReshapeLayer((1, size)), x)

@@ -1,4 +1,4 @@
-"""Rewrite layers of stock Caffe to those of a narrower target; names of blobs that are valid identifiers."""
+"""Rewrite layers of stock Caffe to those of a narrower target; steps in float16; names of blobs that are words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keyword import kwlist
 from math import prod
 
 from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Scan
-from lstmc.ops import Op, Pointwise
+from lstmc.ops import Affine, Op, Pointwise, Tanh
 from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.rows.functions import absolute, broadcast, column_by, combined, eltwise, exponential, power, softplus
@@ -76,6 +76,9 @@ class Narrow(Pass):
 def _as_it_is(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
     if form.rows and (isinstance(op, INPUTS) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
         return False
+    if form.rows and isinstance(op, caffe.Bias | caffe.Scale) and form.b.type(args[0]).rank > 2:
+        if (op.axis, op.num_axes) != (1, 1):
+            return False  # of images each channel has a number, and nothing else
     of_power = form.rows and form.target.allows("Power")
     if of_power and isinstance(op, caffe.PowerLayer) and op.power != 1 and not op.shift:
         return False  # OpenCV misreads it: see `power`
@@ -223,6 +226,46 @@ RULES: dict[type[Op], NarrowRule] = {
 
 def _rule_for(op: Op) -> NarrowRule:
     return RULES.get(type(op)) or (pointwise if isinstance(op, Pointwise) else as_it_is)
+
+
+LEAST_STEP = 2.0**27  # from this factor on tanh is 1, 0 or -1 of every number that float16 has: the least is 2^-24
+HALF_FACTOR = 2.0**15  # the largest power of 2 in float16
+
+
+@dataclass(frozen=True)
+class HalfSteps(Pass):
+    """Write steps by factors that float16 has, for targets whose readers compute in it.
+
+    1. tanh(k x), k from 2^27 on => tanh(2^15 tanh(2^15 tanh(x)))
+
+    ``step(x)`` is tanh(2^96 relu(x)): in float16 that factor is infinite, and its product with 0 not a number.
+    """
+
+    name = "half_steps"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        counts: Counter[str] = Counter()
+        return result(graph, self._in_half(graph, counts) if self.target.float16 else graph, counts)
+
+    def _in_half(self, graph: Graph, counts: Counter[str]) -> Graph:
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            if isinstance(node.op, Scan):
+                scan = in_bodies(node.op, lambda body: self._in_half(body, counts))
+                return b.add(scan, *args, names=node.names, loc=node.loc)
+            factor = b.node(args[0].node).op if args else None
+            if not isinstance(node.op, Tanh) or not isinstance(factor, Affine):
+                return None
+            if factor.scale < LEAST_STEP or factor.shift:
+                return None
+            counts["tanh_of_tanh"] += 1
+            (x,) = b.args(args[0].node)
+            for number in (1, 2):
+                (x,) = b.add(Tanh(), x, names=(f"{node.name}/{number}",), loc=node.loc)
+                (x,) = b.add(Affine(HALF_FACTOR, 0.0), x, names=(f"{node.name}/{number}/scaled",), loc=node.loc)
+            return b.add(Tanh(), x, names=node.names, loc=node.loc)
+
+        return rewrite(graph, visit)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ def run(args, arrays):
     core = Core()
     model = core.read_model(os.path.join(args["folder"], "net.xml"))
     compiled = core.compile_model(model, "CPU", F32)
-    given = {port.get_any_name(): arrays[port.get_any_name()] for port in compiled.inputs}
+    # an input also has the names of layers after it that change nothing
+    given = {name: arrays[name] for port in compiled.inputs for name in port.get_names() if name in arrays}
     results = compiled.create_infer_request().infer(given)
     found = {}
     for port, array in results.items():

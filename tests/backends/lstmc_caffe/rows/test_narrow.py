@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pytest
 
-from lstmc.ir import Graph, Stage, verify
+from lstmc import Input, argmax, model, one_hot, step
+from lstmc import compile as compile_net
+from lstmc.interp import forward
+from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.passes import Dead
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
-from lstmc_caffe.rows.narrow import Narrow
+from lstmc_caffe.rows.narrow import HalfSteps, Narrow
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
@@ -321,19 +327,45 @@ def test_layers_become_layers_on_matrices(before: str, after: str) -> None:
     assert text == "\n".join(line.strip() for line in after.strip().splitlines())
 
 
-@pytest.mark.parametrize(
-    ("bias", "scale"),
-    [
-        ("", "caffe.Scale(%s/z/spread, %c/flat, learned=True)"),
-        (", %b", "caffe.ScaleBias(%s/z/spread, %c/flat, %b)"),
-    ],
-)
-def test_a_product_of_one_column_is_a_scale_where_it_is_not_taken(bias: str, scale: str) -> None:
+@pytest.mark.parametrize("target", ["tpu-mlir", "rknn"])
+@pytest.mark.parametrize(("bias", "op"), [("", "num_output=5"), (", %b", "num_output=5, bias=True")])
+def test_a_product_of_one_column_has_a_second_one_of_zeros_where_it_is_not_taken(
+    bias: str, op: str, target: str
+) -> None:
     leaves = {"s": "f32[3,1] = input()", "c": "f32[5,1] = param()", "b": "f32[5] = param()"}
     before = graph_of(f"%z: f32[3,5] = linear(%s, %c{bias}, axis=1)", leaves=leaves)
-    assert lines_of(narrowed(before, load_target("tpu-mlir"))) == (
-        "%s/z/spread: f32[3,5] = caffe.Concat(%s, %s, %s, %s, %s, axis=1)\n"
-        "%c/flat: f32[5] = reshape(%c, shape=(5,))\n"
-        f"%z: f32[3,5] = {scale}\n"
+    assert lines_of(narrowed(before, load_target(target))) == (
+        "%s/z/zeros: f32[3,1] = caffe.Power(%s, scale=0.0)\n"
+        "%s/z/wide: f32[3,2] = caffe.Concat(%s, %s/z/zeros, axis=1)\n"
+        "%c/double: f32[5,2] = concat(%c, %c, axis=1)\n"
+        f"%z: f32[3,5] = caffe.InnerProduct(%s/z/wide, %c/double{bias}, {op})\n"
         "return z=%z"
     )
+
+
+@model
+def jumps(X: Any = Input(2, 3)) -> Any:
+    return {"step": step(X), "largest": one_hot(argmax(X), 3), "tiny": step(X * 1e-3)}
+
+
+def test_steps_in_float16_are_steps() -> None:
+    """2^96 is no float16, and 0 times it not a number."""
+    net = compile_net(jumps, target="rknn")
+    assert "e+28" not in net.prototxt
+    x = np.array([[0.5, -2.0, 0.0], [3e-4, 1e-4, 2.0]])
+    found = forward(net.compiled.expanded, {"X": x}, net.weights, np.float16).outputs
+    assert np.array_equal(found["step"], [[1, 0, 0], [1, 1, 1]])
+    assert np.array_equal(found["tiny"], [[1, 0, 0], [1, 1, 1]])
+    assert np.array_equal(found["largest"], [[1, 0, 0], [0, 0, 1]])
+
+
+def test_tanh_of_a_small_factor_is_as_it_is() -> None:
+    before = parse_graph(
+        "graph g {\n%x: f32[2] = input()\n%a: f32[2] = affine(%x, scale=64.0)\n%y: f32[2] = tanh(%a)\nreturn y=%y\n}"
+    )
+    assert not HalfSteps(load_target("rknn")).run(before).modified
+    far = parse_graph(print_graph(before).replace("64.0", "1e30"))
+    made = HalfSteps(load_target("rknn")).run(far)
+    assert made.counts == {"tanh_of_tanh": 1}
+    assert not HalfSteps(load_target("rknn")).run(made.graph).modified
+    assert not HalfSteps(FLAT).run(far).modified

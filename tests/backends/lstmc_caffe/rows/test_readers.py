@@ -325,6 +325,19 @@ def test_parameters_of_heads(request: pytest.FixtureRequest, reader: str, target
     assert report.passed, [d for d in report.differences if not d.passed]
 
 
+@model
+def of_planes(X=Input(1, 2, 3, 5), *, u=Param(2, 3, fill=uniform(-1, 1))):
+    return {"y": X * u[..., None]}
+
+
+def test_a_scale_of_images_is_of_channels_alone(opencv: ReaderExecutor) -> None:
+    """RKNN refuses one of two axes of images."""
+    net = compile_net(of_planes, target="opencv")
+    (scale,) = [layer for layer in net.layers if layer.type == "Scale"]
+    assert scale.shapes == ((1, 30),)
+    assert check(net.compiled, net.artifact, net.weights, opencv).passed
+
+
 def test_tpu_mlir_has_no_scale_of_two_axes() -> None:
     """It takes another number of a column for each element, without a word."""
     for text in (compile_net(made, target="tpu-mlir", sizes={"N": 2}).prototxt for made in (by_heads, gains)):
