@@ -76,9 +76,9 @@ class Narrow(Pass):
 def _as_it_is(form: Form, op: caffe.CaffeOp, args: Refs) -> bool:
     if form.rows and (isinstance(op, INPUTS) or any(isinstance(form.b.node(a.node).op, caffe.View) for a in args)):
         return False
-    if form.rows and isinstance(op, caffe.Bias | caffe.Scale) and form.b.type(args[0]).rank > 2:
-        if (op.axis, op.num_axes) != (1, 1):
-            return False  # of images each channel has a number, and nothing else
+    of_channels = not isinstance(op, caffe.Bias | caffe.Scale) or (op.axis, op.num_axes) == (1, 1)
+    if form.rows and not of_channels and form.b.type(args[0]).rank > 2:
+        return False  # of images each channel has a number, and nothing else
     of_power = form.rows and form.target.allows("Power")
     if of_power and isinstance(op, caffe.PowerLayer) and op.power != 1 and not op.shift:
         return False  # OpenCV misreads it: see `power`
