@@ -7,7 +7,7 @@ import secrets
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import distribution
 from pathlib import Path
 from textwrap import dedent
 
@@ -23,16 +23,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def check_installed() -> None:
-    """Stop where what is installed is of an older pyproject.toml: its ops and cells would be missing at odd places."""
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    missing = [
-        f"{group}: {name}"
-        for group, points in wanted.items()
-        for name in points.items() - {(point.name, point.value) for point in entry_points(group=group)}
-    ]
-    if missing:
+    """Stop if the installed entry points are those of an older pyproject.toml: tests would fail at odd places."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    expected = {(group, *point) for group, points in groups.items() for point in points.items()}
+    points = distribution("lstmc").entry_points
+    installed = {(point.group, point.name, point.value) for point in points if point.group.startswith("lstmc")}
+    if expected != installed:
+        lacking = ", ".join(f"{group}: {name}" for group, name, _ in sorted(expected ^ installed))
         pytest.exit(
-            f"lstmc is installed without {', '.join(missing)}: pyproject.toml has changed. Install it anew:"
+            f"lstmc is installed with other entry points than pyproject.toml has: {lacking}. Install it anew:"
             " .venv/bin/python -m pip install --no-deps -e .",
             returncode=4,
         )

@@ -59,12 +59,10 @@ ORDER["lstmc_caffe"] = (
     ("lstmc_caffe",),
 )
 ORDER["lstmc_onnx"] = (
-    ("packages", "ops"),
-    ("writer",),
-    ("forms",),
-    ("layers",),
-    ("write",),
-    ("run", "pipelines"),
+    ("ops", "writer"),
+    ("lowerings", "layers"),
+    ("artifact", "pipelines"),
+    ("runtime",),
     ("backend",),
     ("lstmc_onnx",),
 )

@@ -16,20 +16,22 @@ from lstmc.nets.session import LoadedOnce, StepSession
 from lstmc.ops import Array, Input, Op
 from lstmc.passes import Pass
 from lstmc.process.status import collector_paused
-from lstmc_onnx.forms.table import forms
+from lstmc_onnx.artifact import artifact
+from lstmc_onnx.lowerings import lowerings
 from lstmc_onnx.pipelines import CHOSEN, FORMS
-from lstmc_onnx.run.file import SUFFIX, listed_layers, read_weights
-from lstmc_onnx.run.runtime import (
+from lstmc_onnx.runtime import (
+    SUFFIX,
     RuntimeExecutor,
     artifact_seconds,
     build,
     findings,
     lint_file,
+    listed_layers,
     opened,
+    read_weights,
     run_files,
     step_session,
 )
-from lstmc_onnx.write.artifact import artifact
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class OnnxBackend:
     @property
     def ops(self) -> tuple[type[Op], ...]:
         """Those that have a form, inputs, and the loop."""
-        return (Input, Scan, *forms())
+        return (Input, Scan, *lowerings())
 
     def passes(self, target: str) -> tuple[Pass, ...]:
         """The list of the target, as ``pipelines.py`` writes it out."""

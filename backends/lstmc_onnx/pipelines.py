@@ -29,8 +29,8 @@ from lstmc.passes import (
     Sink,
 )
 from lstmc.pipeline import MODEL_PASSES
-from lstmc_onnx.forms.table import form_of
 from lstmc_onnx.layers.find import FindLayers
+from lstmc_onnx.lowerings import lowering_of
 
 LEAVES = (Input, Param, Arg)
 
@@ -62,7 +62,7 @@ def _check(graph: Graph) -> None:
             )
         elif not isinstance(node.op, LEAVES):
             try:
-                form_of(node.op)
+                lowering_of(node.op)
             except LstmcError as error:
                 raise error.located(node.loc) from None
 

@@ -1,4 +1,4 @@
-"""An ONNX graph while it is written: nodes, constants, and names that are all different."""
+"""An ONNX graph under construction: nodes, constants and unique names; and imports of the optional packages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,19 @@ from numpy.typing import ArrayLike
 from lstmc.backend import OpenShape
 from lstmc.errors import BackendError
 from lstmc.ops import Op
+from lstmc.plugins import need
 from lstmc.types import TensorType
-from lstmc_onnx.packages import onnx
+
+
+def onnx() -> Any:
+    """The package that writes, checks and reads ONNX. Raises :class:`BackendError` where it is not installed."""
+    return need("onnx", "The onnx package", "onnx", BackendError)
+
+
+def onnxruntime() -> Any:
+    """The package that runs ONNX. Raises :class:`BackendError` where it is not installed."""
+    return need("onnxruntime", "ONNX Runtime", "onnx", BackendError)
+
 
 OLDEST = 13  # the opset in which axes and sizes are operands, and softmax is along one axis
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import lstmc
 from lstmc.ops import Array
 from lstmc.patterns import LSTM_ORDERS, moved
-from lstmc_onnx.run.runtime import least_seconds, load
+from lstmc_onnx.runtime import least_seconds, load
 
 SIZES = {"T": 50, "N": 16, "D": 64, "H": 128}
 ALLOWED = 1.05

@@ -9,7 +9,7 @@ from lstmc.errors import PassError
 from lstmc.prepare import deploy_graph
 from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc_onnx import OnnxBackend
-from lstmc_onnx.run.runtime import RuntimeExecutor
+from lstmc_onnx.runtime import RuntimeExecutor
 from tests.fuzz.trial import Trial, try_graph
 
 BACKEND = OnnxBackend()

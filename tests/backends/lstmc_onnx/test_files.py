@@ -14,9 +14,8 @@ import pytest
 
 import lstmc as library
 from lstmc.errors import BackendError, WeightsError
-from lstmc_onnx import OnnxBackend
-from lstmc_onnx.run.file import read_weights
-from lstmc_onnx.write import artifact
+from lstmc_onnx import OnnxBackend, artifact
+from lstmc_onnx.runtime import read_weights
 from tests.cli.conftest import LSTMC, lstmc
 
 __all__ = ["lstmc"]

@@ -19,8 +19,8 @@ from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check
 from lstmc.weights import initial_weights, unpack_weights
 from lstmc_onnx import OnnxBackend
-from lstmc_onnx.run.runtime import RuntimeExecutor
-from lstmc_onnx.write.graph import write_model
+from lstmc_onnx.artifact import write_model
+from lstmc_onnx.runtime import RuntimeExecutor
 from tests.draws import HypothesisDraw
 
 BACKEND = OnnxBackend()

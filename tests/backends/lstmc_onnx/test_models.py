@@ -13,7 +13,7 @@ from lstmc.plugins import CELLS as GROUP
 from lstmc.plugins import offered
 from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check
-from lstmc_onnx.run.runtime import RuntimeExecutor
+from lstmc_onnx.runtime import RuntimeExecutor
 from tests.cells.scanned import cell_graph, drawn
 from tests.fuzz.onnx_models import BACKEND, FORMS, Outcomes, tried
 from tests.quick_sample import one_in

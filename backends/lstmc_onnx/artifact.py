@@ -1,23 +1,23 @@
-"""An expanded graph as an ONNX model: one operator or a few for each node, initialisers for weights."""
+"""The files of a compiled model: the graph as a ModelProto with its weights, and the manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lstmc.backend import OpenShape, OpenSizes
+from lstmc.backend import Artifact, Compiled, OpenShape, OpenSizes
 from lstmc.errors import LstmcError
 from lstmc.interp import forward
 from lstmc.ir import Graph, Node, Ref, Scan, is_weight_op, weight_graph
+from lstmc.manifest import Manifest, Place, Stored, describe
 from lstmc.ops import Arg, Array, Full, Input, Param
 from lstmc.version import __version__
-from lstmc_onnx.forms.products import written_alike
-from lstmc_onnx.forms.table import form_of
-from lstmc_onnx.packages import onnx
-from lstmc_onnx.writer import Call, Shared, Writer, check_opset
+from lstmc_onnx.layers.find import reasons
+from lstmc_onnx.lowerings import lowering_of, written_alike
+from lstmc_onnx.writer import Call, Shared, Writer, check_opset, onnx
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def write_node(w: Writer, sizes: OpenSizes, node: Node, names: Mapping[Ref, str]
         tuple(sizes.shape(ref) for ref in results),
     )
     try:
-        form_of(node.op)(w, call)
+        lowering_of(node.op)(w, call)
     except LstmcError as error:
         raise error.located(node.loc) from None
 
@@ -182,3 +182,67 @@ def _values(graph: Graph) -> list[Ref]:
 def _told(name: str, shape: OpenShape) -> Any:
     sizes = [size or None for size in shape]
     return onnx().helper.make_tensor_value_info(name, onnx().TensorProto.FLOAT, sizes)
+
+
+MOST_BYTES = 2**31 - 1 - 2**20  # of initialisers in one message of protobuf's; more are written beside it
+
+
+def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Artifact:
+    """``NAME.onnx`` and ``NAME.manifest.json``; with many weights also ``NAME.onnx.data``. Same input, same bytes."""
+    written = write_model(compiled.expanded, weights, opset, compiled.resized)
+    files = {}
+    if sum(len(tensor.raw_data) for tensor in written.proto.graph.initializer) > MOST_BYTES:
+        files[f"{compiled.name}.onnx.data"] = external_data(written.proto, f"{compiled.name}.onnx.data")
+    described = _manifest(compiled, written)
+    return Artifact(
+        files={
+            f"{compiled.name}.onnx": written.proto.SerializeToString(deterministic=True),
+            **files,
+            f"{compiled.name}.manifest.json": described.text().encode(),
+        },
+        layers=len(written.proto.graph.node),
+        inputs={name: entry.place.label for name, entry in described.inputs.items()},
+        outputs={name: place.label for name, place in described.outputs.items()},
+        notes=(*reasons(compiled.history), *_dynamic_axes(written)),
+    )
+
+
+def _dynamic_axes(written: WrittenModel) -> Iterator[str]:
+    if written.open:
+        yield f"dynamic axes: {', '.join(written.open)}"
+
+
+def external_data(proto: Any, file: str) -> bytes:
+    """The bytes of all weights, which are then told to lie in ``file``; shapes and axes stay in the net."""
+    parts, start = [], 0
+    for tensor in proto.graph.initializer:
+        if tensor.data_type != onnx().TensorProto.FLOAT:
+            continue
+        data = tensor.raw_data
+        parts.append(data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx().TensorProto.EXTERNAL
+        for key, value in (("location", file), ("offset", start), ("length", len(data))):
+            tensor.external_data.add(key=key, value=str(value))
+        start += len(data)
+    return b"".join(parts)
+
+
+def _manifest(compiled: Compiled, written: WrittenModel) -> Manifest:
+    graph = compiled.expanded
+    names = zip(written.outputs, graph.outputs, strict=True)
+
+    def place(ref: Ref, name: str) -> Place:
+        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), written.sizes.open(ref))
+
+    return describe(
+        compiled,
+        inputs={
+            node.name: (place(Ref(node.name), written.names[Ref(node.name)]), False)
+            for node in graph
+            if isinstance(node.op, Input)
+        },
+        outputs={o.name: place(o.ref, name) for name, o in names},
+        weights=written.weights,
+        blobs={o.name: Stored(o.name, 0, written.weights.type(o.ref).shape) for o in written.weights.outputs},
+    )

@@ -1,1 +1,0 @@
-"""How each of the core's ops is written in ONNX's operators."""

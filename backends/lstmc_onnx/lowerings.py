@@ -1,0 +1,374 @@
+"""The lowering of each core op to ONNX's operators: our own tables, and those of packages, by entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from lstmc.errors import BackendError
+from lstmc.ops import (
+    Abs,
+    Add,
+    Affine,
+    Array,
+    AvePool,
+    Concat,
+    Conv,
+    Cos,
+    Dropout,
+    Elu,
+    Embed,
+    Exp,
+    Full,
+    Largest,
+    LeakyRelu,
+    Linear,
+    Log,
+    Max,
+    Maximum,
+    MaxPool,
+    Mul,
+    Op,
+    Positive,
+    Power,
+    Precomputed,
+    Relu,
+    Reshape,
+    Round,
+    Sigmoid,
+    Sin,
+    Softmax,
+    Softplus,
+    Split,
+    Stack,
+    StopGradient,
+    Sub,
+    Sum,
+    Tanh,
+    Tile,
+    Transpose,
+    Unstack,
+)
+from lstmc.plugins import load, malformed, offered
+from lstmc.types import TensorType
+from lstmc_onnx.ops import GRU, LSTM, RNN, Recurrent
+from lstmc_onnx.writer import Call, Writer, onnx
+
+# Ops that are an operator, with attributes that are fields of ours.
+OPERATORS: Mapping[type[Op], tuple[str, Mapping[str, str]]] = {
+    Sigmoid: ("Sigmoid", {}),
+    Tanh: ("Tanh", {}),
+    Relu: ("Relu", {}),
+    LeakyRelu: ("LeakyRelu", {"alpha": "slope"}),
+    Elu: ("Elu", {"alpha": "alpha"}),
+    Softplus: ("Softplus", {}),
+    Abs: ("Abs", {}),
+    Exp: ("Exp", {}),
+    Log: ("Log", {}),
+    Sin: ("Sin", {}),
+    Cos: ("Cos", {}),
+    Add: ("Add", {}),
+    Sub: ("Sub", {}),
+    Mul: ("Mul", {}),
+    Maximum: ("Max", {}),
+    Dropout: ("Identity", {}),
+    StopGradient: ("Identity", {}),
+    Precomputed: ("Identity", {}),
+    Round: ("Round", {}),
+}
+
+
+def operator(w: Writer, call: Call) -> None:
+    kind, fields = OPERATORS[type(call.op)]
+    w.add(kind, call.args, call.results, **{name: getattr(call.op, field) for name, field in fields.items()})
+
+
+def power(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Power)
+    w.add("Pow", (*call.args, w.scalar(call.op.exponent)), call.results)
+
+
+def affine(w: Writer, call: Call) -> None:
+    op, x = call.op, call.args[0]
+    assert isinstance(op, Affine)
+    if op.shift == 0:
+        w.add("Mul", (x, w.scalar(op.scale)), call.results)
+        return
+    if op.scale == -1:
+        w.add("Sub", (w.scalar(op.shift), x), call.results)
+        return
+    if op.scale != 1:
+        (x,) = w.add("Mul", (x, w.scalar(op.scale)), f"{call.results[0]}/scaled")
+    w.add("Add", (x, w.scalar(op.shift)), call.results)
+
+
+def positive(w: Writer, call: Call) -> None:
+    (above,) = w.add("Greater", (*call.args, w.scalar(0.0)), f"{call.results[0]}/above")
+    w.add("Cast", (above,), call.results, to=onnx().TensorProto.FLOAT)
+
+
+Size = tuple[int | str, int]  # as it is open, and as it was compiled
+AXES_OF_MAX_ARE_AN_INPUT = 18  # from this opset on
+
+
+def full(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Full)
+    value = onnx().numpy_helper.from_array(np.array([call.op.value], np.float32))
+    w.add("ConstantOfShape", (w.shape(call.shapes[0], filled=True),), call.results, value=value)
+
+
+def split(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Split)
+    if len(call.results) == 1:
+        w.add("Identity", call.args, call.results)
+        return
+    sizes = w.numbers(call.op.sizes, "sizes_" + "_".join(map(str, call.op.sizes)))
+    w.add("Split", (*call.args, sizes), call.results, axis=call.op.axis)
+
+
+def concat(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Concat)
+    w.add("Concat", call.args, call.results, axis=call.op.axis)
+
+
+def reshape(w: Writer, call: Call) -> None:
+    """Where only axes of 1 come or go, by an operator that needs no sizes."""
+    before, after = (
+        [*zip(s, t.shape, strict=True)] for s, t in ((call.given[0], call.types[0]), (call.shapes[0], call.made[0]))
+    )
+    for kind, longer, shorter in (("Squeeze", before, after), ("Unsqueeze", after, before)):
+        axes = ones_left_out(longer, shorter)
+        if axes:
+            w.add(kind, (*call.args, w.numbers(axes, "axis_" + "_".join(map(str, axes)))), call.results)
+            return
+    w.add("Reshape", (*call.args, w.shape(call.shapes[0])), call.results)
+
+
+def ones_left_out(longer: Sequence[Size], shorter: Sequence[Size]) -> list[int] | None:
+    """The axes of 1 without which a shape is another one; None if it is not so."""
+    axes, left = [], list(shorter)
+    for axis, size in enumerate(longer):
+        if left and size == left[0]:
+            left.pop(0)
+        elif size == (1, 1):
+            axes.append(axis)
+        else:
+            return None
+    return None if left else axes
+
+
+def tile(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Tile)
+    repeats = [call.op.tiles if axis == call.op.axis else 1 for axis in range(call.types[0].rank)]
+    w.add("Tile", (*call.args, w.numbers(repeats, "repeats_" + "x".join(map(str, repeats)))), call.results)
+
+
+def transpose(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Transpose)
+    order = list(range(call.types[0].rank))
+    at = call.op.axis
+    order[at], order[at + 1] = order[at + 1], order[at]
+    w.add("Transpose", call.args, call.results, perm=order)
+
+
+def unstack(w: Writer, call: Call) -> None:
+    for step, result in enumerate(call.results):
+        w.add("Gather", (*call.args, w.constant(np.int64(step), f"step_{step}")), (result,), axis=0)
+
+
+def stack(w: Writer, call: Call) -> None:
+    axes = w.numbers([0], "axis_0")
+    rows = [w.add("Unsqueeze", (x, axes), f"{x}/row")[0] for x in call.args]
+    w.add("Concat", rows, call.results, axis=0)
+
+
+def embed(w: Writer, call: Call) -> None:
+    ids, matrix = call.args
+    (whole,) = w.add("Cast", (ids,), f"{ids}/whole", to=onnx().TensorProto.INT64)
+    w.add("Gather", (matrix, whole), call.results, axis=0)
+
+
+def total(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Sum)
+    w.add("ReduceSum", (*call.args, w.numbers([call.op.axis], f"axis_{call.op.axis}")), call.results, keepdims=0)
+
+
+def largest(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Max)
+    axes = [call.op.axis]
+    if w.shared.opset < AXES_OF_MAX_ARE_AN_INPUT:
+        w.add("ReduceMax", call.args, call.results, axes=axes, keepdims=0)
+    else:
+        w.add("ReduceMax", (*call.args, w.numbers(axes, f"axis_{axes[0]}")), call.results, keepdims=0)
+
+
+def first_largest(w: Writer, call: Call) -> None:
+    op, (x,) = call.op, call.args
+    assert isinstance(op, Largest)
+    shape = call.types[0].shape
+    (index,) = w.add("ArgMax", (x,), f"{call.results[0]}/index", axis=op.axis, keepdims=1)
+    places = np.arange(shape[op.axis]).reshape(-1, *[1] * (len(shape) - 1 - op.axis))
+    (here,) = w.add("Equal", (index, w.constant(places, "places")), f"{call.results[0]}/here")
+    w.add("Cast", (here,), call.results, to=onnx().TensorProto.FLOAT)
+
+
+def softmax(w: Writer, call: Call) -> None:
+    assert isinstance(call.op, Softmax)
+    w.add("Softmax", call.args, call.results, axis=call.op.axis)
+
+
+def linear(w: Writer, call: Call) -> None:
+    """Gemm, whose matrix is [out, in] as ours; MatMul with the transposed one where x has other axes than two."""
+    op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
+    assert isinstance(op, Linear)
+    if op.axis < call.types[0].rank - 1:
+        flat = w.shape((*call.given[0][: op.axis], call.types[1].shape[1]))
+        (x,) = w.add("Reshape", (x, flat), f"{result}/flat")
+    if op.axis == 1:
+        w.add("Gemm", (x, matrix, *bias), call.results, transB=1)
+        return
+    (turned,) = w.add("Transpose", (matrix,), f"{result}/{matrix.rpartition('/')[2]}", perm=[1, 0])
+    (y,) = w.add("MatMul", (x, turned), f"{result}/product" if bias else call.results)
+    if bias:
+        w.add("Add", (y, *bias), call.results)
+
+
+def conv(w: Writer, call: Call) -> None:
+    op = call.op
+    assert isinstance(op, Conv)
+    attributes = {"strides": op.stride, "pads": (*op.pad, *op.pad), "dilations": op.dilation, "group": op.group}
+    _images(w, call, "Conv", call.results, kernel_shape=call.types[1].shape[2:], **attributes)
+
+
+def max_pool(w: Writer, call: Call) -> None:
+    _images(w, call, "MaxPool", call.results, **_windows(call))
+
+
+def ave_pool(w: Writer, call: Call) -> None:
+    """ONNX divides by the size of a window; the core by its places in the image with its own padding."""
+    share = _share(call)
+    if np.all(share == 1):
+        _images(w, call, "AveragePool", call.results, count_include_pad=1, **_windows(call))
+        return
+    (y,) = _images(w, call, "AveragePool", f"{call.results[0]}/windows", count_include_pad=1, **_windows(call))
+    w.add("Mul", (y, w.constant(share, f"{call.results[0]}/share")), call.results)
+
+
+def written_alike(op: Op, one: TensorType, other: TensorType) -> bool:
+    """Whether an op is written alike for operands and results of two types: the padding of pools is in numbers."""
+    return not isinstance(op, MaxPool | AvePool) or one.shape[-2:] == other.shape[-2:]
+
+
+def _windows(call: Call) -> dict[str, Any]:
+    """Padding so that the last window ends with it: how their number is rounded is then the same everywhere."""
+    op = call.op
+    assert isinstance(op, MaxPool | AvePool)
+    sizes = zip(call.types[0].shape[-2:], call.made[0].shape[-2:], op.size, op.stride, op.pad, strict=True)
+    ends = [max(0, (count - 1) * s + k - n - p) for n, count, k, s, p in sizes]
+    return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *ends)}
+
+
+def _share(call: Call) -> Array:
+    """By how much the mean over a window's places is more than its sum over the window's size: [rows, columns]."""
+    op = call.op
+    assert isinstance(op, AvePool)
+    shares = []
+    for n, count, k, s, p in zip(
+        call.types[0].shape[-2:], call.made[0].shape[-2:], op.size, op.stride, op.pad, strict=True
+    ):
+        starts = np.arange(count) * s - p
+        shares.append(k / (np.minimum(starts + k, n + p) - starts))
+    return np.multiply.outer(*shares).astype(np.float32)
+
+
+def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -> tuple[str, ...]:
+    """An operator on [N, C, H, W], for x with any axes before the last three."""
+    if call.types[0].rank == 4:
+        return w.add(kind, call.args, results, **attributes)
+    lead = call.types[0].shape[:-3]
+    images = w.shape((prod(lead) if lead == call.given[0][:-3] else "", *call.given[0][-3:]))
+    (rows,) = w.add("Reshape", (call.args[0], images), f"{call.results[0]}/images")
+    (made,) = w.add(kind, (rows, *call.args[1:]), f"{call.results[0]}/of_images", **attributes)
+    return w.add("Reshape", (made, w.shape(call.shapes[0])), results)
+
+
+PLACES = ("x", "W", "R", "B", "lengths", "h_0", "c_0", "P")
+
+
+def recurrent(w: Writer, call: Call) -> None:
+    op = call.op
+    assert isinstance(op, Recurrent)
+    given = dict(zip(op.roles(), call.args, strict=True))
+    if "lengths" in given:
+        (given["lengths"],) = w.add(
+            "Cast", (given["lengths"],), f"{given['lengths']}/whole", to=onnx().TensorProto.INT32
+        )
+    inputs = [given.get(place, "") for place in PLACES]
+    while not inputs[-1]:
+        inputs.pop()
+    attributes: dict[str, Any] = {"hidden_size": call.types[2].shape[-1], "direction": op.direction}
+    attributes["activations"] = list(op.activations)
+    if op.clip:
+        attributes["clip"] = op.clip
+    if op.alpha:
+        attributes["activation_alpha"] = list(op.alpha)
+    if op.beta:
+        attributes["activation_beta"] = list(op.beta)
+    title = call.results[0].rpartition("/")[0]
+    w.add(type(op).__name__, inputs, call.results, title, **attributes, **op.attributes())
+
+
+GROUP = "lstmc_onnx.forms"  # an entry point of a package names a table from ops to lowerings
+Lowering = Callable[[Writer, Call], None]
+LOWERINGS: Mapping[type[Op], Lowering] = {
+    **dict.fromkeys(OPERATORS, operator),
+    Power: power,
+    Affine: affine,
+    Positive: positive,
+    Full: full,
+    Split: split,
+    Concat: concat,
+    Reshape: reshape,
+    Tile: tile,
+    Transpose: transpose,
+    Unstack: unstack,
+    Stack: stack,
+    Embed: embed,
+    Sum: total,
+    Max: largest,
+    Largest: first_largest,
+    Softmax: softmax,
+    Linear: linear,
+    Conv: conv,
+    MaxPool: max_pool,
+    AvePool: ave_pool,
+    **dict.fromkeys((LSTM, GRU, RNN), recurrent),
+}
+
+
+@cache
+def lowerings() -> Mapping[type[Op], Lowering]:
+    """Return all lowerings, our own and those of packages.
+
+    Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load.
+    """
+    tables: dict[type[Op], Lowering] = dict(LOWERINGS)
+    for name, points in offered(GROUP).items():
+        table = load(GROUP, name, "ONNX forms")
+        if not isinstance(table, Mapping):
+            raise malformed(points[0], "ONNX forms", "a table from ops to functions that write them", repr(table))
+        tables.update(table)
+    return tables
+
+
+def lowering_of(op: Op) -> Lowering:
+    """Return the lowering of an op, or of the op that it derives from. Raises :class:`BackendError` without one."""
+    table = lowerings()
+    for kind in type(op).__mro__:
+        if kind in table:
+            return table[kind]
+    raise BackendError(f"{op.name} has no form in ONNX: a package can bring one by an entry point in {GROUP}")

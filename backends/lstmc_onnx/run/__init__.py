@@ -1,1 +1,0 @@
-"""Running written nets in ONNX Runtime, and reading what is in them."""

@@ -1,1 +1,0 @@
-"""Writing: nodes, initialisers, the model, and the files of it."""
