@@ -16,7 +16,7 @@ from lstmc.manifest import Manifest, Place, Stored, describe
 from lstmc.ops import Arg, Array, Full, Input, Param
 from lstmc.version import __version__
 from lstmc_onnx.layers.find import reasons
-from lstmc_onnx.lowerings import lowering_of, written_alike
+from lstmc_onnx.lowerings import lowering_of, same_lowering
 from lstmc_onnx.writer import Call, Shared, Writer, check_opset, onnx
 
 
@@ -33,7 +33,7 @@ class WrittenModel:
 
     @property
     def open(self) -> tuple[str, ...]:
-        """The dimensions that are so."""
+        """The dynamic dimensions."""
         return tuple(self.sizes.others)
 
 
@@ -46,28 +46,28 @@ def write_model(
     Raises :class:`BackendError` for an opset that is too old or not known.
     """
     check_opset(opset)
-    sizes = OpenSizes.from_graphs(graph, others or {}, written_alike)
+    sizes = OpenSizes.from_graphs(graph, others or {}, same_lowering)
     shared = Shared(opset, dims=sizes.inputs())
     w = shared.main
     names = _names(graph, w)
-    stored = weight_graph(graph, (ref for ref in names if is_stored(graph, ref)))
-    for name, array in forward(stored, params=weights, dtype=np.float32).outputs.items():
+    initialisers = weight_graph(graph, (ref for ref in names if is_stored(graph, ref)))
+    for name, array in forward(initialisers, params=weights, dtype=np.float32).outputs.items():
         shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, np.float32, order="C"), name))
     for node in graph:
         if Ref(node.name) in names and not isinstance(node.op, Input) and not is_stored(graph, Ref(node.name)):
             write_node(w, sizes, node, names)
     outputs: list[str] = []
-    given = {node.name for node in graph if isinstance(node.op, Input)} | {o.name for o in stored.outputs}
+    unavailable = {node.name for node in graph if isinstance(node.op, Input)} | {o.name for o in initialisers.outputs}
     for output in graph.outputs:
         name = names[output.ref]
-        taken = name in given or name in outputs
-        outputs.append(w.add("Identity", (name,), output.name)[0] if taken else name)
+        needs_copy = name in unavailable or name in outputs
+        outputs.append(w.add("Identity", (name,), output.name)[0] if needs_copy else name)
     helper = onnx().helper
     proto = helper.make_graph(
         w.nodes,
         graph.name,
-        [_told(node.name, sizes.shape(Ref(node.name))) for node in graph if isinstance(node.op, Input)],
-        [_told(name, sizes.shape(output.ref)) for name, output in zip(outputs, graph.outputs, strict=True)],
+        [_value_info(node.name, sizes.shape(Ref(node.name))) for node in graph if isinstance(node.op, Input)],
+        [_value_info(name, sizes.shape(output.ref)) for name, output in zip(outputs, graph.outputs, strict=True)],
         shared.tensors,
     )
     opsets = [helper.make_opsetid("", opset)]
@@ -78,11 +78,11 @@ def write_model(
         producer_name="lstmc",
         producer_version=__version__,
     )
-    return WrittenModel(model, names, tuple(outputs), stored, sizes)
+    return WrittenModel(model, names, tuple(outputs), initialisers, sizes)
 
 
 def is_stored(graph: Graph, ref: Ref) -> bool:
-    """Whether a value is an initialiser: a weight, or what weights and constants are joined to."""
+    """Return whether a value is an initialiser: a parameter, or a function of parameters and constants."""
     op, args = graph.node(ref.node).op, graph.args(ref.node)
     if isinstance(op, Param) or not is_weight_op(op):
         return isinstance(op, Param)
@@ -91,7 +91,7 @@ def is_stored(graph: Graph, ref: Ref) -> bool:
 
 
 def write_node(w: Writer, sizes: OpenSizes, node: Node, names: Mapping[Ref, str]) -> None:
-    """One node's operators."""
+    """Write the operators of one node."""
     if isinstance(node.op, Scan):
         write_scan(w, sizes, node, node.op, names)
         return
@@ -113,40 +113,40 @@ def write_node(w: Writer, sizes: OpenSizes, node: Node, names: Mapping[Ref, str]
 
 
 def write_scan(w: Writer, sizes: OpenSizes, node: Node, scan: Scan, names: Mapping[Ref, str]) -> None:
-    """A Scan: states, then sequences; what is the same at every step is read from the graph around it."""
+    """Write a Scan: states, then sequences; values that are equal at every step are read from the outer graph."""
     within, title = sizes.inside(node), scan.body.name
     body = within.graph
     inner, inside = Writer(w.shared), dict[Ref, str]()
     outer: dict[str, list[str]] = {"state": [], "x": []}
-    told: dict[str, list[Any]] = {"state": [], "x": []}
+    infos: dict[str, list[Any]] = {"state": [], "x": []}
     for i, (arg, ref) in enumerate(zip(body.body_args(), sizes.graph.args(node.name), strict=True)):
         role = scan.role(i)
-        inside[Ref(arg.name)] = names[ref] if role not in told else w.name(f"{title}/{arg.name}")
-        if role in told:
+        inside[Ref(arg.name)] = names[ref] if role not in infos else w.name(f"{title}/{arg.name}")
+        if role in infos:
             outer[role].append(names[ref])
-            told[role].append(_told(inside[Ref(arg.name)], within.shape(Ref(arg.name))))
+            infos[role].append(_value_info(inside[Ref(arg.name)], within.shape(Ref(arg.name))))
     if not outer["x"]:  # there must be one
         steps = w.tensor(np.zeros(scan.length, np.float32), f"{title}/steps")
         outer["x"].append(steps)
-        told["x"].append(_told(w.name(f"{title}/step"), ()))
-    given = set(inside.values())
-    for each in body:
-        if not isinstance(each.op, Arg):
-            inside |= {Ref(each.name, out): w.name(f"{title}/{name}") for out, name in enumerate(each.names)}
-            write_node(inner, within, each, inside)
+        infos["x"].append(_value_info(w.name(f"{title}/step"), ()))
+    operands = set(inside.values())
+    for member in body:
+        if not isinstance(member.op, Arg):
+            inside |= {Ref(member.name, out): w.name(f"{title}/{name}") for out, name in enumerate(member.names)}
+            write_node(inner, within, member, inside)
     count, results = len(scan.step_outputs), dict[str, Any]()
     for output in (*body.outputs[count:], *body.outputs[:count]):
         name = inside[output.ref]
-        if name in given or name in results:  # a result is computed, and one only
+        if name in operands or name in results:  # a result is computed, and one only
             (name,) = inner.add("Identity", (name,), f"{name}/result")
-        results[name] = _told(name, within.shape(output.ref))
-    made = [names[Ref(node.name, out)] for out in (*range(count, len(node.types)), *range(count))]
+        results[name] = _value_info(name, within.shape(output.ref))
+    results_out = [names[Ref(node.name, out)] for out in (*range(count, len(node.types)), *range(count))]
     w.add(
         "Scan",
         (*outer["state"], *outer["x"]),
-        made,
+        results_out,
         title,
-        body=onnx().helper.make_graph(inner.nodes, title, told["state"] + told["x"], [*results.values()]),
+        body=onnx().helper.make_graph(inner.nodes, title, infos["state"] + infos["x"], [*results.values()]),
         num_scan_inputs=len(outer["x"]),
         **({"scan_input_directions": [1] * len(outer["x"])} if scan.reverse else {}),
         **({"scan_output_directions": [1] * count} if scan.reverse and count else {}),
@@ -154,32 +154,32 @@ def write_scan(w: Writer, sizes: OpenSizes, node: Node, scan: Scan, names: Mappi
 
 
 def value_names(graph: Graph) -> dict[Ref, str]:
-    """What the values of a graph are called in its model."""
+    """Return the names of a graph's values in its model."""
     return _names(graph, Shared(0).main)
 
 
 def _names(graph: Graph, w: Writer) -> dict[Ref, str]:
-    """The names of all values that are written: inputs, initialisers, outputs, and what is computed between."""
+    """Return the names of all values in the model: inputs, initialisers, outputs and intermediate values."""
     inputs = [Ref(node.name) for node in graph if isinstance(node.op, Input)]
-    read = {ref for node in graph if not is_stored(graph, Ref(node.name)) for ref in graph.args(node.name)}
-    read |= {output.ref for output in graph.outputs}
-    stored = [ref for ref in _values(graph) if ref in read and is_stored(graph, ref)]
-    found = {ref: w.name(graph.value_name(ref)) for ref in (*inputs, *stored)}
+    used = {ref for node in graph if not is_stored(graph, Ref(node.name)) for ref in graph.args(node.name)}
+    used |= {output.ref for output in graph.outputs}
+    stored = [ref for ref in _values(graph) if ref in used and is_stored(graph, ref)]
+    names = {ref: w.name(graph.value_name(ref)) for ref in (*inputs, *stored)}
     for output in graph.outputs:
-        if output.ref not in found:
-            found[output.ref] = w.name(output.name)
+        if output.ref not in names:
+            names[output.ref] = w.name(output.name)
     for ref in _values(graph):
         constant = isinstance(graph.node(ref.node).op, Full)
-        if ref not in found and (ref in read if constant else not is_stored(graph, ref)):
-            found[ref] = w.name(graph.value_name(ref))
-    return found
+        if ref not in names and (ref in used if constant else not is_stored(graph, ref)):
+            names[ref] = w.name(graph.value_name(ref))
+    return names
 
 
 def _values(graph: Graph) -> list[Ref]:
     return [Ref(node.name, out) for node in graph for out in range(len(node.types))]
 
 
-def _told(name: str, shape: OpenShape) -> Any:
+def _value_info(name: str, shape: OpenShape) -> Any:
     sizes = [size or None for size in shape]
     return onnx().helper.make_tensor_value_info(name, onnx().TensorProto.FLOAT, sizes)
 
@@ -189,31 +189,31 @@ MOST_BYTES = 2**31 - 1 - 2**20  # of initialisers in one message of protobuf's; 
 
 def artifact(compiled: Compiled, weights: Mapping[str, Array], opset: int) -> Artifact:
     """``NAME.onnx`` and ``NAME.manifest.json``; with many weights also ``NAME.onnx.data``. Same input, same bytes."""
-    written = write_model(compiled.expanded, weights, opset, compiled.resized)
+    model = write_model(compiled.expanded, weights, opset, compiled.resized)
     files = {}
-    if sum(len(tensor.raw_data) for tensor in written.proto.graph.initializer) > MOST_BYTES:
-        files[f"{compiled.name}.onnx.data"] = external_data(written.proto, f"{compiled.name}.onnx.data")
-    described = _manifest(compiled, written)
+    if sum(len(tensor.raw_data) for tensor in model.proto.graph.initializer) > MOST_BYTES:
+        files[f"{compiled.name}.onnx.data"] = external_data(model.proto, f"{compiled.name}.onnx.data")
+    manifest = _manifest(compiled, model)
     return Artifact(
         files={
-            f"{compiled.name}.onnx": written.proto.SerializeToString(deterministic=True),
+            f"{compiled.name}.onnx": model.proto.SerializeToString(deterministic=True),
             **files,
-            f"{compiled.name}.manifest.json": described.text().encode(),
+            f"{compiled.name}.manifest.json": manifest.text().encode(),
         },
-        layers=len(written.proto.graph.node),
-        inputs={name: entry.place.label for name, entry in described.inputs.items()},
-        outputs={name: place.label for name, place in described.outputs.items()},
-        notes=(*reasons(compiled.history), *_dynamic_axes(written)),
+        layers=len(model.proto.graph.node),
+        inputs={name: entry.place.label for name, entry in manifest.inputs.items()},
+        outputs={name: place.label for name, place in manifest.outputs.items()},
+        notes=(*reasons(compiled.history), *_dynamic_axes(model)),
     )
 
 
-def _dynamic_axes(written: WrittenModel) -> Iterator[str]:
-    if written.open:
-        yield f"dynamic axes: {', '.join(written.open)}"
+def _dynamic_axes(model: WrittenModel) -> Iterator[str]:
+    if model.open:
+        yield f"dynamic axes: {', '.join(model.open)}"
 
 
 def external_data(proto: Any, file: str) -> bytes:
-    """The bytes of all weights, which are then told to lie in ``file``; shapes and axes stay in the net."""
+    """Move the data of all weights to ``file`` and return its bytes; shapes and axes stay in the net."""
     parts, start = [], 0
     for tensor in proto.graph.initializer:
         if tensor.data_type != onnx().TensorProto.FLOAT:
@@ -228,21 +228,21 @@ def external_data(proto: Any, file: str) -> bytes:
     return b"".join(parts)
 
 
-def _manifest(compiled: Compiled, written: WrittenModel) -> Manifest:
+def _manifest(compiled: Compiled, model: WrittenModel) -> Manifest:
     graph = compiled.expanded
-    names = zip(written.outputs, graph.outputs, strict=True)
+    names = zip(model.outputs, graph.outputs, strict=True)
 
     def place(ref: Ref, name: str) -> Place:
-        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), written.sizes.open(ref))
+        return Place.from_types(graph.type(ref), ((name, graph.type(ref)),), model.sizes.open(ref))
 
     return describe(
         compiled,
         inputs={
-            node.name: (place(Ref(node.name), written.names[Ref(node.name)]), False)
+            node.name: (place(Ref(node.name), model.names[Ref(node.name)]), False)
             for node in graph
             if isinstance(node.op, Input)
         },
         outputs={o.name: place(o.ref, name) for name, o in names},
-        weights=written.weights,
-        blobs={o.name: Stored(o.name, 0, written.weights.type(o.ref).shape) for o in written.weights.outputs},
+        weights=model.weights,
+        blobs={o.name: Stored(o.name, 0, model.weights.type(o.ref).shape) for o in model.weights.outputs},
     )

@@ -27,7 +27,7 @@ from lstmc_onnx.runtime import (
     findings,
     lint_file,
     listed_layers,
-    opened,
+    open_session,
     read_weights,
     run_files,
     step_session,
@@ -51,12 +51,12 @@ class OnnxBackend:
         "open": "the dimensions that the net leaves open where it can, with commas between them; T,N",
     }
 
-    def with_options(self, given: Mapping[str, str]) -> OnnxBackend:
+    def with_options(self, options: Mapping[str, str]) -> OnnxBackend:
         """The backend with another opset, or other dimensions to leave open."""
-        opset = given.get("opset", str(self.opset))
+        opset = options.get("opset", str(self.opset))
         if not re.fullmatch("[0-9]{1,3}", opset):
             raise BackendError(f"opset={opset}: expected an integer")
-        dims = given.get("open", ",".join(self.open))
+        dims = options.get("open", ",".join(self.open))
         return replace(self, opset=int(opset), open=tuple(filter(None, dims.split(","))))
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
@@ -110,7 +110,7 @@ class OnnxBackend:
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
         """A net in ONNX Runtime for many passes, by the manifest beside it."""
-        return opened(net, weights, gpu)
+        return open_session(net, weights, gpu)
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
         """A one-step net in ONNX Runtime, by the manifest beside it."""

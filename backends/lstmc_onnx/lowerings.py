@@ -136,9 +136,10 @@ def concat(w: Writer, call: Call) -> None:
 
 
 def reshape(w: Writer, call: Call) -> None:
-    """Where only axes of 1 come or go, by an operator that needs no sizes."""
+    """Use Squeeze or Unsqueeze, which need no sizes, if only axes of 1 change."""
     before, after = (
-        [*zip(s, t.shape, strict=True)] for s, t in ((call.given[0], call.types[0]), (call.shapes[0], call.made[0]))
+        [*zip(s, t.shape, strict=True)]
+        for s, t in ((call.arg_shapes[0], call.types[0]), (call.shapes[0], call.result_types[0]))
     )
     for kind, longer, shorter in (("Squeeze", before, after), ("Unsqueeze", after, before)):
         axes = ones_left_out(longer, shorter)
@@ -188,8 +189,8 @@ def stack(w: Writer, call: Call) -> None:
 
 def embed(w: Writer, call: Call) -> None:
     ids, matrix = call.args
-    (whole,) = w.add("Cast", (ids,), f"{ids}/whole", to=onnx().TensorProto.INT64)
-    w.add("Gather", (matrix, whole), call.results, axis=0)
+    (integers,) = w.add("Cast", (ids,), f"{ids}/whole", to=onnx().TensorProto.INT64)
+    w.add("Gather", (matrix, integers), call.results, axis=0)
 
 
 def total(w: Writer, call: Call) -> None:
@@ -211,9 +212,9 @@ def first_largest(w: Writer, call: Call) -> None:
     assert isinstance(op, Largest)
     shape = call.types[0].shape
     (index,) = w.add("ArgMax", (x,), f"{call.results[0]}/index", axis=op.axis, keepdims=1)
-    places = np.arange(shape[op.axis]).reshape(-1, *[1] * (len(shape) - 1 - op.axis))
-    (here,) = w.add("Equal", (index, w.constant(places, "places")), f"{call.results[0]}/here")
-    w.add("Cast", (here,), call.results, to=onnx().TensorProto.FLOAT)
+    indices = np.arange(shape[op.axis]).reshape(-1, *[1] * (len(shape) - 1 - op.axis))
+    (is_largest,) = w.add("Equal", (index, w.constant(indices, "places")), f"{call.results[0]}/here")
+    w.add("Cast", (is_largest,), call.results, to=onnx().TensorProto.FLOAT)
 
 
 def softmax(w: Writer, call: Call) -> None:
@@ -226,7 +227,7 @@ def linear(w: Writer, call: Call) -> None:
     op, (x, matrix, *bias), result = call.op, call.args, call.results[0]
     assert isinstance(op, Linear)
     if op.axis < call.types[0].rank - 1:
-        flat = w.shape((*call.given[0][: op.axis], call.types[1].shape[1]))
+        flat = w.shape((*call.arg_shapes[0][: op.axis], call.types[1].shape[1]))
         (x,) = w.add("Reshape", (x, flat), f"{result}/flat")
     if op.axis == 1:
         w.add("Gemm", (x, matrix, *bias), call.results, transB=1)
@@ -258,7 +259,7 @@ def ave_pool(w: Writer, call: Call) -> None:
     w.add("Mul", (y, w.constant(share, f"{call.results[0]}/share")), call.results)
 
 
-def written_alike(op: Op, one: TensorType, other: TensorType) -> bool:
+def same_lowering(op: Op, one: TensorType, other: TensorType) -> bool:
     """Whether an op is written alike for operands and results of two types: the padding of pools is in numbers."""
     return not isinstance(op, MaxPool | AvePool) or one.shape[-2:] == other.shape[-2:]
 
@@ -267,7 +268,7 @@ def _windows(call: Call) -> dict[str, Any]:
     """Padding so that the last window ends with it: how their number is rounded is then the same everywhere."""
     op = call.op
     assert isinstance(op, MaxPool | AvePool)
-    sizes = zip(call.types[0].shape[-2:], call.made[0].shape[-2:], op.size, op.stride, op.pad, strict=True)
+    sizes = zip(call.types[0].shape[-2:], call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True)
     ends = [max(0, (count - 1) * s + k - n - p) for n, count, k, s, p in sizes]
     return {"kernel_shape": op.size, "strides": op.stride, "pads": (*op.pad, *ends)}
 
@@ -278,7 +279,7 @@ def _share(call: Call) -> Array:
     assert isinstance(op, AvePool)
     shares = []
     for n, count, k, s, p in zip(
-        call.types[0].shape[-2:], call.made[0].shape[-2:], op.size, op.stride, op.pad, strict=True
+        call.types[0].shape[-2:], call.result_types[0].shape[-2:], op.size, op.stride, op.pad, strict=True
     ):
         starts = np.arange(count) * s - p
         shares.append(k / (np.minimum(starts + k, n + p) - starts))
@@ -290,24 +291,24 @@ def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -
     if call.types[0].rank == 4:
         return w.add(kind, call.args, results, **attributes)
     lead = call.types[0].shape[:-3]
-    images = w.shape((prod(lead) if lead == call.given[0][:-3] else "", *call.given[0][-3:]))
+    images = w.shape((prod(lead) if lead == call.arg_shapes[0][:-3] else "", *call.arg_shapes[0][-3:]))
     (rows,) = w.add("Reshape", (call.args[0], images), f"{call.results[0]}/images")
-    (made,) = w.add(kind, (rows, *call.args[1:]), f"{call.results[0]}/of_images", **attributes)
-    return w.add("Reshape", (made, w.shape(call.shapes[0])), results)
+    (images_out,) = w.add(kind, (rows, *call.args[1:]), f"{call.results[0]}/of_images", **attributes)
+    return w.add("Reshape", (images_out, w.shape(call.shapes[0])), results)
 
 
-PLACES = ("x", "W", "R", "B", "lengths", "h_0", "c_0", "P")
+ROLES = ("x", "W", "R", "B", "lengths", "h_0", "c_0", "P")
 
 
 def recurrent(w: Writer, call: Call) -> None:
     op = call.op
     assert isinstance(op, Recurrent)
-    given = dict(zip(op.roles(), call.args, strict=True))
-    if "lengths" in given:
-        (given["lengths"],) = w.add(
-            "Cast", (given["lengths"],), f"{given['lengths']}/whole", to=onnx().TensorProto.INT32
+    operands = dict(zip(op.roles(), call.args, strict=True))
+    if "lengths" in operands:
+        (operands["lengths"],) = w.add(
+            "Cast", (operands["lengths"],), f"{operands['lengths']}/whole", to=onnx().TensorProto.INT32
         )
-    inputs = [given.get(place, "") for place in PLACES]
+    inputs = [operands.get(role, "") for role in ROLES]
     while not inputs[-1]:
         inputs.pop()
     attributes: dict[str, Any] = {"hidden_size": call.types[2].shape[-1], "direction": op.direction}

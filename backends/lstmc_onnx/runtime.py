@@ -68,7 +68,7 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
     except BackendError as error:
         raise WeightsError(error.message) from None
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     problems = []
     for name, where in blobs.items():
         tensor = stored.get(where.layer)
@@ -77,10 +77,10 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
         elif tuple(tensor.dims) != where.shape:
             problems.append(f"wrong shape: {name} must be {list(where.shape)}, found {list(tensor.dims)}")
         else:
-            found[name] = np.asarray(onnx().numpy_helper.to_array(tensor), np.float32)
+            arrays[name] = np.asarray(onnx().numpy_helper.to_array(tensor), np.float32)
     if problems:
         raise WeightsError(f"{path} is not this net", notes=problems)
-    return found
+    return arrays
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
@@ -88,31 +88,31 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
 
     The file need not be the one that was written: its initialisers must be called as they were.
     """
-    described = read_manifest(manifest)
-    found = unpack_weights(described.weights, read_initializers(trained, described.blobs))
-    return found, [name for name in described.parameters if name not in found]
+    stored_manifest = read_manifest(manifest)
+    weights = unpack_weights(stored_manifest.weights, read_initializers(trained, stored_manifest.blobs))
+    return weights, [name for name in stored_manifest.parameters if name not in weights]
 
 
 def listed_layers(content: bytes) -> tuple[Layer, ...]:
     """Every operator of the main graph in order. Raises :class:`BackendError` for what is no model."""
     graph = onnx().shape_inference.infer_shapes(model_of(content)).graph
-    shapes = {told.name: _shape(told) for told in (*graph.value_info, *graph.output)}
+    shapes = {info.name: _shape(info) for info in (*graph.value_info, *graph.output)}
     return tuple(
         Layer(n.name, n.op_type, tuple(n.input), tuple(n.output), tuple(shapes.get(name) for name in n.output))
         for n in graph.node
     )
 
 
-def _shape(told: Any) -> tuple[int, ...] | None:
+def _shape(info: Any) -> tuple[int, ...] | None:
     """The sizes, if all of them are numbers: one that is open is not."""
-    dims = told.type.tensor_type.shape.dim
+    dims = info.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
 
 
 def findings() -> Iterator[Finding]:
     """The package that writes nets, and the one that runs them; without either the backend does less, not nothing."""
-    yield _package("onnx", onnx, lambda found: f"{found.__version__}, opsets up to {newest(found)}")
-    yield _package("onnxruntime", onnxruntime, lambda found: str(found.__version__))
+    yield _package("onnx", onnx, lambda package: f"{package.__version__}, opsets up to {newest(package)}")
+    yield _package("onnxruntime", onnxruntime, lambda package: str(package.__version__))
 
 
 def newest(onnx: Any) -> int:
@@ -139,14 +139,14 @@ class Loaded:
     @property
     def outputs(self) -> list[str]:
         """The names of its outputs."""
-        return [put.name for put in self.session.get_outputs()]
+        return [slot.name for slot in self.session.get_outputs()]
 
-    def forward(self, blobs: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
+    def forward(self, blobs: Mapping[str, Array], outputs: Iterable[str]) -> Mapping[str, Array]:
         """One forward pass; inputs that the net does not read are left out."""
-        names = list(wanted)
-        fed = {put.name: np.asarray(blobs[put.name], np.float32) for put in self.session.get_inputs()}
-        found = self.session.run(names, fed) if names else ()  # without names it gives all
-        return dict(zip(names, found, strict=True))
+        names = list(outputs)
+        fed = {slot.name: np.asarray(blobs[slot.name], np.float32) for slot in self.session.get_inputs()}
+        arrays = self.session.run(names, fed) if names else ()  # without names it gives all
+        return dict(zip(names, arrays, strict=True))
 
 
 def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
@@ -178,10 +178,10 @@ def _loaded(files: NetFiles, gpu: bool) -> Iterator[Loaded]:
         yield load(files.net, gpu)
         return
     model = read_model(files.net)
-    given = read_initializers(files.weights, files.manifest.blobs)
+    arrays = read_initializers(files.weights, files.manifest.blobs)
     for tensor in model.graph.initializer:
-        if tensor.name in given:
-            tensor.CopyFrom(onnx().numpy_helper.from_array(given[tensor.name], tensor.name))
+        if tensor.name in arrays:
+            tensor.CopyFrom(onnx().numpy_helper.from_array(arrays[tensor.name], tensor.name))
     yield load(model.SerializeToString(), gpu)
 
 
@@ -191,7 +191,7 @@ def run_files(net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, g
     return run_net(files, lambda: _loaded(files, gpu), inputs)
 
 
-def opened(net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
+def open_session(net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
     """A net for many passes; it is loaded with the first pass."""
     files = find_files(net, weights, SUFFIX)
     return LoadedOnce(files, lambda: _loaded(files, gpu))
@@ -199,7 +199,7 @@ def opened(net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
 
 def step_session(net: Path, weights: Path | None, gpu: bool) -> StepSession:
     """A one-step net; it is loaded with the first step."""
-    return StepSession(opened(net, weights, gpu))
+    return StepSession(open_session(net, weights, gpu))
 
 
 FORWARD_ONLY = "an ONNX net has no backward pass"
@@ -223,44 +223,44 @@ class RuntimeExecutor:
         """One forward pass. What optimisation leaves out is there too: the net is run once without, once with it."""
         graph = compiled.expanded
         names = value_names(graph)
-        given = _given(compiled, arrays.inputs)
+        inputs = _input_arrays(compiled, arrays.inputs)
         with tempfile.TemporaryDirectory(prefix="lstmc-") as folder:
             for file, content in artifact.files.items():
                 Path(folder, file).write_bytes(content)
             path = Path(folder, f"{compiled.name}.onnx")
             model = read_model(path, data=False)
-            told = [output.name for output in model.graph.output]
-            found = dict(load(path, threads=1).forward(given, told))
-            more = [name for name in names.values() if name not in {*given, *told}]
+            net_outputs = [output.name for output in model.graph.output]
+            computed = dict(load(path, threads=1).forward(inputs, net_outputs))
+            others = [name for name in names.values() if name not in {*inputs, *net_outputs}]
             stored = {tensor.name for tensor in model.graph.initializer}
-            model.graph.output.extend(onnx().helper.make_empty_tensor_value_info(n) for n in more if n not in stored)
+            model.graph.output.extend(onnx().helper.make_empty_tensor_value_info(n) for n in others if n not in stored)
             path.write_bytes(model.SerializeToString())
-            found |= {
+            computed |= {
                 tensor.name: onnx().numpy_helper.to_array(tensor) for tensor in read_model(path).graph.initializer
             }
-            found |= load(path, threads=1).forward(given, [name for name in more if name not in stored])
-        outputs = {graph.value_name(o.ref): found[name] for name, o in zip(told, graph.outputs, strict=True)}
-        values = {graph.value_name(ref): found[name] for ref, name in names.items() if name in found}
-        not_available = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
+            computed |= load(path, threads=1).forward(inputs, [name for name in others if name not in stored])
+        outputs = {graph.value_name(o.ref): computed[name] for name, o in zip(net_outputs, graph.outputs, strict=True)}
+        values = {graph.value_name(ref): computed[name] for ref, name in names.items() if name in computed}
+        gradients = [*wanted_gradients(compiled, arrays.cotangents), *arrays.weights]
         refs = (Ref(node.name, out) for node in graph for out in range(len(node.types)))
         absent = {graph.value_name(ref): PACKED for ref in refs if ref not in names}
-        return Execution(given | values | outputs, {}, {}, absent, dict.fromkeys(not_available, FORWARD_ONLY))
+        return Execution(inputs | values | outputs, {}, {}, absent, dict.fromkeys(gradients, FORWARD_ONLY))
 
     def close(self) -> None:
         pass
 
 
-def _given(compiled: Compiled, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
+def _input_arrays(compiled: Compiled, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
     """An array for each input; one that has a fill and is not given is drawn."""
-    found = {}
+    arrays = {}
     for node in compiled.expanded:
         if isinstance(node.op, Input):
-            given = inputs.get(node.name)
-            if given is None:
+            array = inputs.get(node.name)
+            if array is None:
                 assert node.op.fill is not None, node.name
-                given = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            found[node.name] = np.asarray(given, np.float32)
-    return found
+                array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
+            arrays[node.name] = np.asarray(array, np.float32)
+    return arrays
 
 
 SECONDS = 4.0  # for all nets together
@@ -270,13 +270,13 @@ LEAST, MOST = 5, 2000  # rounds
 def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
     """Seconds of a forward pass of each written net on one thread of the CPU: minima of passes that take turns."""
     nets = {}
-    with ExitStack() as opened:
+    with ExitStack() as stack:
         for form, artifact in artifacts.items():
-            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-")))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lstmc-")))
             for name, content in artifact.files.items():
                 (folder / name).write_bytes(content)
-            described = next(content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
-            inputs = parse_manifest(described).inputs
+            manifest = next(content for name, content in artifact.files.items() if name.endswith(".manifest.json"))
+            inputs = parse_manifest(manifest).inputs
             fed = {b: part for n, e in inputs.items() for b, part in e.place.fed(_drawn(n, e))}
             nets[form] = load(folder / artifact.net, threads=1), fed
         return least_seconds(nets)
@@ -284,15 +284,15 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
 
 def least_seconds(nets: Mapping[str, tuple[Loaded, Mapping[str, Array]]]) -> dict[str, float]:
     """The least seconds of a pass of each net on these inputs."""
-    found = dict.fromkeys(nets, float("inf"))
+    best = dict.fromkeys(nets, float("inf"))
     rounds, end = 0, perf_counter() + SECONDS
     while rounds < LEAST or (rounds < MOST and perf_counter() < end):
         rounds += 1
         for form, (net, fed) in nets.items():
             began = perf_counter()
             net.forward(fed, net.outputs)
-            found[form] = min(found[form], perf_counter() - began)
-    return found
+            best[form] = min(best[form], perf_counter() - began)
+    return best
 
 
 def build() -> str:
@@ -317,14 +317,16 @@ def lint_file(path: Path) -> LintReport:
     try:
         checker.check_model(str(path), full_check=True)
     except Exception as error:  # its own, and of shape inference
-        what = Violation(name, "graph", _first_line(error), "a valid ONNX model", "onnx.checker refuses it", CHECKER)
-        return LintReport((what,), (), layers)
+        violation = Violation(
+            name, "graph", _first_line(error), "a valid ONNX model", "onnx.checker refuses it", CHECKER
+        )
+        return LintReport((violation,), (), layers)
     try:
         load(path, threads=1)
     except BackendError as error:
-        found = _first_line(error)
-        what = Violation(name, "graph", found, "a net that it loads", "ONNX Runtime on the CPU lacks it", RUNTIME)
-        return LintReport((what,), (), layers)
+        reason = _first_line(error)
+        violation = Violation(name, "graph", reason, "a net that it loads", "ONNX Runtime on the CPU lacks it", RUNTIME)
+        return LintReport((violation,), (), layers)
     return LintReport((), (), layers)
 
 

@@ -31,27 +31,27 @@ OLDEST = 13  # the opset in which axes and sizes are operands, and softmax is al
 
 @dataclass(frozen=True)
 class Call:
-    """An op that is to be written: the names and types of its operands and results."""
+    """An op to lower: the names, types and shapes of its operands and results."""
 
     op: Op
     args: tuple[str, ...]
     types: tuple[TensorType, ...]
     results: tuple[str, ...]
-    made: tuple[TensorType, ...]
-    given: tuple[OpenShape, ...]  # the shapes of operands and of results, with names for sizes that are open
+    result_types: tuple[TensorType, ...]
+    arg_shapes: tuple[OpenShape, ...]  # the shapes of operands and of results, with names for dynamic dimensions
     shapes: tuple[OpenShape, ...]
 
 
 @dataclass
 class Shared:
-    """What the main graph and the bodies in it share: a name is taken once in all of them."""
+    """The state that the main graph and its bodies share; names are unique among all of them."""
 
     opset: int
-    taken: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
     tensors: list[Any] = field(default_factory=list)
     constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     dims: Mapping[str, tuple[str, int]] = field(default_factory=dict)  # an input, and its axis, of each open dimension
-    sizes: dict[str, str] = field(default_factory=dict)  # what has its size, and the shapes of inputs
+    sizes: dict[str, str] = field(default_factory=dict)  # values that hold a dimension's size or an input's shape
     main: Writer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,14 +65,14 @@ class Writer:
         self.shared = shared
         self.nodes: list[Any] = []
 
-    def name(self, wanted: str) -> str:
-        """The name, or with a number if it is taken."""
-        found, count = wanted, 1
-        while found in self.shared.taken:
+    def name(self, base: str) -> str:
+        """Return a unique name: ``base``, or with a number appended."""
+        name, count = base, 1
+        while name in self.shared.names:
             count += 1
-            found = f"{wanted}_{count}"
-        self.shared.taken.add(found)
-        return found
+            name = f"{base}_{count}"
+        self.shared.names.add(name)
+        return name
 
     def add(
         self, kind: str, inputs: Sequence[str], results: Sequence[str] | str, title: str = "", **attributes: Any
@@ -84,9 +84,9 @@ class Writer:
         """
         names = (self.name(results),) if isinstance(results, str) else tuple(results)
         check_operator(kind, self.shared.opset)
-        called = self.name(title) if title else next(filter(None, names))
-        made = onnx().helper.make_node(kind, list(inputs), list(names), name=called, **attributes)
-        self.nodes.append(made)
+        node_name = self.name(title) if title else next(filter(None, names))
+        node = onnx().helper.make_node(kind, list(inputs), list(names), name=node_name, **attributes)
+        self.nodes.append(node)
         return names
 
     def constant(self, values: ArrayLike, name: str) -> str:
@@ -95,46 +95,46 @@ class Writer:
         return self._once((array.dtype.str, array.shape, array.tobytes()), lambda: self.tensor(array, name))
 
     def scalar(self, value: float) -> str:
-        """The name of a number, which is written where the main graph begins to need it: no parameter of the model."""
+        """Return the name of a scalar constant in the main graph; it is no initialiser."""
         array = np.asarray(value, np.float32)
 
-        def written() -> str:
+        def write() -> str:
             tensor = onnx().numpy_helper.from_array(array)
             return self.shared.main.add("Constant", (), f"number_{value:g}", value=tensor)[0]
 
-        return self._once(("scalar", (), array.tobytes()), written)
+        return self._once(("scalar", (), array.tobytes()), write)
 
     def _once(self, key: tuple[str, tuple[int, ...], bytes], write: Callable[[], str]) -> str:
-        """The name of a constant, written where it is new."""
+        """Return the name of a constant, written at its first use."""
         if key not in self.shared.constants:
             self.shared.constants[key] = write()
         return self.shared.constants[key]
 
     def tensor(self, array: Any, name: str) -> str:
         """A new initialiser."""
-        found = self.name(name)
-        self.shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, order="C"), found))
-        return found
+        tensor_name = self.name(name)
+        self.shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, order="C"), tensor_name))
+        return tensor_name
 
     def numbers(self, values: Sequence[int], name: str) -> str:
         """Integers, such as axes and sizes."""
         return self.constant(np.asarray(values, np.int64), name)
 
-    def shape(self, wanted: OpenShape, filled: bool = False) -> str:
-        """The name of a shape, for what is reshaped to it, or is to be ``filled`` with something.
+    def shape(self, sizes: OpenShape, filled: bool = False) -> str:
+        """Return the name of a shape, for a Reshape, or for an array to be ``filled``.
 
-        One size that is open is then -1, as the others tell it; more are found out as the net runs.
+        One dynamic dimension of a Reshape is -1; others are computed at run time.
         """
-        title = "shape_" + ("x".join(str(size) or "_" for size in wanted) or "of_one")
-        is_open = [isinstance(size, str) for size in wanted]
+        title = "shape_" + ("x".join(str(size) or "_" for size in sizes) or "of_one")
+        is_open = [isinstance(size, str) for size in sizes]
         if not filled and sum(is_open) <= 1:
-            return self.numbers([-1 if isinstance(size, str) else size for size in wanted], title)
+            return self.numbers([-1 if isinstance(size, str) else size for size in sizes], title)
         if not any(is_open):
-            return self.numbers([int(size) for size in wanted], title)
-        return self.add("Concat", [self._size(size) for size in wanted], title, axis=0)[0]
+            return self.numbers([int(size) for size in sizes], title)
+        return self.add("Concat", [self._size(size) for size in sizes], title, axis=0)[0]
 
     def _size(self, size: int | str) -> str:
-        """One size as [1]; of an open dimension it is read from an input."""
+        """Return a size as [1]; a dynamic dimension is read from an input."""
         if isinstance(size, int) or not size:
             return self.numbers([size or -1], f"size_{size or 'left'}")
         main, sizes = self.shared.main, self.shared.sizes
@@ -149,7 +149,7 @@ class Writer:
 
 
 def check_opset(opset: int) -> None:
-    """Raise :class:`BackendError` for a version of ONNX's operators that is too old for all this, or not known."""
+    """Raise :class:`BackendError` for a version of ONNX's operators that is too old or unknown."""
     newest = int(onnx().defs.onnx_opset_version())
     if not OLDEST <= opset <= newest:
         raise BackendError(
@@ -158,12 +158,12 @@ def check_opset(opset: int) -> None:
 
 
 def check_operator(kind: str, opset: int) -> None:
-    """Raise :class:`BackendError` unless ONNX's own set of operators has this one in that version."""
+    """Raise :class:`BackendError` unless ONNX has this operator in that opset."""
     defs = onnx().defs
     if defs.has(kind, opset):
         return
-    known = [schema for schema in defs.get_all_schemas_with_history() if (schema.name, schema.domain) == (kind, "")]
-    if not known:
+    versions = [schema for schema in defs.get_all_schemas_with_history() if (schema.name, schema.domain) == (kind, "")]
+    if not versions:
         raise BackendError(f"ONNX has no operator {kind}")
-    since = min(schema.since_version for schema in known)
+    since = min(schema.since_version for schema in versions)
     raise BackendError(f"opset {opset} has no operator {kind}: expected opset {since} or newer")

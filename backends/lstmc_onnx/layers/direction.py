@@ -31,28 +31,28 @@ Range = tuple[int, int]
 
 
 class Pieces:
-    """Cuts weights of ``graph`` in the graph that is being built; ``need`` gives what stands for a value there."""
+    """Slices of the weights of ``graph`` in the graph under construction; ``need`` maps a value to its new one."""
 
-    def __init__(self, graph: Graph, b: Builder, need: Callable[[Ref], Ref], wanted: Iterable[Matrix | Place]) -> None:
+    def __init__(self, graph: Graph, b: Builder, need: Callable[[Ref], Ref], parts: Iterable[Matrix | Place]) -> None:
         self.graph, self.b, self.need = graph, b, need
         self._cuts: dict[tuple[Ref, Range | None], set[int]] = {}
-        self._made: dict[tuple[Ref, Range | None], dict[Range, Ref]] = {}
-        for at in wanted:
+        self._pieces: dict[tuple[Ref, Range | None], dict[Range, Ref]] = {}
+        for at in parts:
             rows = self._rows(at)
             self._cuts.setdefault((at.ref, None), set()).update(rows)
             if isinstance(at, Matrix):
                 self._cuts.setdefault((at.ref, rows), set()).update(at.columns)
 
     def part(self, at: Matrix | Place, negated: bool = False) -> Ref:
-        """Rows, and columns, of a matrix; or a part of a vector, [H]."""
+        """Return rows and columns of a matrix, or a part of a vector [H]."""
         rows = self._rows(at)
         axis = 0 if isinstance(at, Matrix) else self._rank(at) - 1
-        found = self._cut(self.need(at.ref), at.ref, None, rows, axis)
+        piece = self._cut(self.need(at.ref), at.ref, None, rows, axis)
         if isinstance(at, Matrix):
-            found = self._cut(found, at.ref, rows, at.columns, 1)
+            piece = self._cut(piece, at.ref, rows, at.columns, 1)
         elif self._rank(at) > 1:
-            (found,) = self.b.add(Reshape((rows[1] - rows[0],)), found)
-        return self.b.add(NEGATE, found)[0] if negated else found
+            (piece,) = self.b.add(Reshape((rows[1] - rows[0],)), piece)
+        return self.b.add(NEGATE, piece)[0] if negated else piece
 
     def zeros(self, *shape: int) -> Ref:
         return self.b.add(Full(shape))[0]
@@ -68,16 +68,16 @@ class Pieces:
         assert rows is not None
         return rows
 
-    def _cut(self, x: Ref, ref: Ref, rows: Range | None, wanted: Range, axis: int) -> Ref:
-        """Part of x along an axis: of what stands for ``ref``, or for some rows of it."""
+    def _cut(self, x: Ref, ref: Ref, rows: Range | None, span: Range, axis: int) -> Ref:
+        """Return a part of x along an axis; x is the new value of ``ref``, or of some rows of it."""
         key = ref, rows
-        if key not in self._made:
+        if key not in self._pieces:
             size = self.b.type(x).shape[axis]
             bounds = sorted({0, size, *self._cuts[key]})
             ranges = list(pairwise(bounds))
             pieces = (x,) if len(ranges) == 1 else self.b.add(Split(axis, tuple(e - s for s, e in ranges)), x)
-            self._made[key] = dict(zip(ranges, pieces, strict=True))
-        inside = [piece for (start, end), piece in self._made[key].items() if wanted[0] <= start and end <= wanted[1]]
+            self._pieces[key] = dict(zip(ranges, pieces, strict=True))
+        inside = [piece for (start, end), piece in self._pieces[key].items() if span[0] <= start and end <= span[1]]
         return self.join(inside, axis)
 
 
@@ -90,27 +90,27 @@ FUNCTIONS: Mapping[type, tuple[str, tuple[str, ...]]] = {
     Elu: ("Elu", ("alpha",)),
     HardSigmoid: ("HardSigmoid", ("slope", "offset")),
 }
-Named = tuple[str, tuple[float, ...]]  # a function by ONNX's name, with its numbers
-IDENTITY: Named = ("Affine", (1.0, 0.0))
+Function = tuple[str, tuple[float, ...]]  # ONNX's name of a function, with its parameters
+IDENTITY: Function = ("Affine", (1.0, 0.0))
 
 
 @dataclass(frozen=True)
-class Lane:
-    """A scan as one direction of a layer. ``gates`` are in ONNX's order; None is one that another stands for."""
+class Direction:
+    """A scan as one direction of a layer. ``gates`` are in ONNX's order; None is a coupled gate."""
 
     kind: type[ops.Recurrent]
-    found: LSTM | GRU | RNN
+    match: LSTM | GRU | RNN
     gates: tuple[Gate | None, ...]
     negated: tuple[bool, ...]
     inner: tuple[tuple[Place, ...], ...]  # biases that belong to R
-    activations: tuple[Named, ...]
+    activations: tuple[Function, ...]
     coupled: bool = False
     reset_after: bool = False
     initial: bool = False
 
     @property
     def sequences(self) -> tuple[Place, ...]:
-        """What enters, in order: sequences, and values that are the same at every step."""
+        """The inputs in order: sequences, and values that are equal at every step."""
         return tuple(dict.fromkeys(e.x for gate in self.gates if gate is not None for e in gate.entering))
 
     @property
@@ -124,10 +124,10 @@ class Lane:
 
     @property
     def lengths(self) -> Ref | None:
-        return None if self.found.valid is None else self.found.valid.lengths
+        return None if self.match.valid is None else self.match.valid.lengths
 
     def weights(self) -> Iterator[Matrix | Place]:
-        """Every part of a weight that it reads."""
+        """Yield every part of a weight that it reads."""
         for gate, inner in zip(self.gates, self.inner, strict=True):
             if gate is not None:
                 yield from (entering.matrix for entering in gate.entering)
@@ -137,26 +137,26 @@ class Lane:
 
     @property
     def clip(self) -> float:
-        """What everything that a gate is a function of is held below, and above less it; 0 for nothing."""
-        first = next(iter(self.found.gates().values())).activation
+        """The bound c of gate inputs, clipped to [-c, c]; 0 for none."""
+        first = next(iter(self.match.gates().values())).activation
         return first.high if isinstance(first, Clipped) else 0.0
 
     @property
     def pair(self) -> tuple[object, ...]:
-        """What the other direction of the same layer has too."""
+        """The key that two directions of one layer share."""
         return (
-            self.kind, self.found.units, self.sequences, self.lengths, self.coupled, self.reset_after, self.peephole,
+            self.kind, self.match.units, self.sequences, self.lengths, self.coupled, self.reset_after, self.peephole,
             self.initial, self.bias, self.clip,
         )  # fmt: skip
 
 
-def lane_of(graph: Graph, name: str) -> Lane:
-    """The scan as a direction of a layer. Raises :class:`Mismatch`: it is none, with the first thing that differs."""
-    found = recognise(graph, name)
-    if isinstance(found, Unrecognised):
+def match_direction(graph: Graph, name: str) -> Direction:
+    """Return the scan as a direction of a layer. Raises :class:`Mismatch` with the first difference."""
+    match = recognise(graph, name)
+    if isinstance(match, Unrecognised):
         nearest = {2: "LSTM", 1: "GRU"}.get(_states(graph, name), "RNN")
-        raise Mismatch(found.differences[nearest])
-    return _Reader(graph, found).lane()
+        raise Mismatch(match.differences[nearest])
+    return _Matcher(graph, match).direction()
 
 
 def _states(graph: Graph, name: str) -> int:
@@ -165,65 +165,69 @@ def _states(graph: Graph, name: str) -> int:
     return scan.states
 
 
-class _Reader:
-    def __init__(self, graph: Graph, found: LSTM | GRU | RNN) -> None:
-        self.graph, self.found, self.loc = graph, found, graph.node(found.scan).loc
+class _Matcher:
+    def __init__(self, graph: Graph, match: LSTM | GRU | RNN) -> None:
+        self.graph, self.match, self.loc = graph, match, graph.node(match.scan).loc
 
-    def mismatch(self, expected: str, found: str) -> Mismatch:
-        return Mismatch(Difference(expected, found, self.loc))
+    def mismatch(self, expected: str, actual: str) -> Mismatch:
+        return Mismatch(Difference(expected, actual, self.loc))
 
-    def lane(self) -> Lane:
+    def direction(self) -> Direction:
         self._check_steps()
-        made = self._lane()
+        direction = self._match()
         self._check_clip()
-        for name, gate in self.found.gates().items():
+        for name, gate in self.match.gates().items():
             self._check_gate(name, gate)
-        if not made.sequences:
+        if not direction.sequences:
             raise self.mismatch("a sequence that enters", "none")
-        return made
+        return direction
 
-    def _lane(self) -> Lane:
-        found, initial = self.found, not all(map(self._zero, (state.initial for state in self.found.states)))
-        if isinstance(found, LSTM):
-            return self._lstm(found, initial)
-        if isinstance(found, GRU):
-            f, g = self._one([found.z, found.r]), self._function(found.n.activation)
-            if found.update_new and not _mirrored(f):
+    def _match(self) -> Direction:
+        match, initial = self.match, not all(map(self._zero, (state.initial for state in self.match.states)))
+        if isinstance(match, LSTM):
+            return self._lstm(match, initial)
+        if isinstance(match, GRU):
+            f, g = self._one([match.z, match.r]), self._function(match.n.activation)
+            if match.update_new and not _mirrored(f):
                 raise self.mismatch("an update gate whose rest is a gate too, a sigmoid", f[0])
-            named = {"z": found.z, "r": found.r, "n": found.n}
-            gates = tuple(named[name] for name in GRU_ORDERS["onnx"])
-            inner = tuple(found.inner_biases if name == "n" else () for name in GRU_ORDERS["onnx"])
-            negated = tuple(found.update_new and name == "z" for name in GRU_ORDERS["onnx"])
-            return Lane(ops.GRU, found, gates, negated, inner, (f, g), reset_after=found.reset_after, initial=initial)
-        return Lane(ops.RNN, found, (found.h,), (False,), ((),), (self._function(found.h.activation),), initial=initial)
+            by_name = {"z": match.z, "r": match.r, "n": match.n}
+            gates = tuple(by_name[name] for name in GRU_ORDERS["onnx"])
+            inner = tuple(match.inner_biases if name == "n" else () for name in GRU_ORDERS["onnx"])
+            negated = tuple(match.update_new and name == "z" for name in GRU_ORDERS["onnx"])
+            return Direction(
+                ops.GRU, match, gates, negated, inner, (f, g), reset_after=match.reset_after, initial=initial
+            )
+        return Direction(
+            ops.RNN, match, (match.h,), (False,), ((),), (self._function(match.h.activation),), initial=initial
+        )
 
-    def _lstm(self, found: LSTM, initial: bool) -> Lane:
-        """Coupled gates are i and 1 - i there: of f and 1 - f, i is the sigmoid of minus what f is of."""
-        f = self._one([gate for gate in (found.i, found.f, found.o) if gate is not None])
-        if found.i is None and not _mirrored(f):
+    def _lstm(self, lstm: LSTM, initial: bool) -> Direction:
+        """Coupled gates are i and 1 - i in ONNX: for f and 1 - f, i is the sigmoid of minus f's input."""
+        f = self._one([gate for gate in (lstm.i, lstm.f, lstm.o) if gate is not None])
+        if lstm.i is None and not _mirrored(f):
             raise self.mismatch("a forget gate whose rest is a gate too, a sigmoid", f[0])
-        coupled = found.i is None or found.f is None
-        named = {"i": found.i or found.f, "f": None if coupled else found.f, "o": found.o, "g": found.g}
+        coupled = lstm.i is None or lstm.f is None
+        by_name = {"i": lstm.i or lstm.f, "f": None if coupled else lstm.f, "o": lstm.o, "g": lstm.g}
         order = LSTM_ORDERS["onnx"]
-        h = IDENTITY if found.activation is None else self._function(found.activation)
-        return Lane(
+        h = IDENTITY if lstm.activation is None else self._function(lstm.activation)
+        return Direction(
             ops.LSTM,
-            found,
-            tuple(named[name] for name in order),
-            tuple(found.i is None and name == "i" for name in order),
+            lstm,
+            tuple(by_name[name] for name in order),
+            tuple(lstm.i is None and name == "i" for name in order),
             ((),) * len(order),
-            (f, self._function(found.g.activation), h),
+            (f, self._function(lstm.g.activation), h),
             coupled=coupled,
             initial=initial,
         )
 
-    def _one(self, gates: list[Gate]) -> Named:
+    def _one(self, gates: list[Gate]) -> Function:
         functions = list(dict.fromkeys(self._function(gate.activation) for gate in gates))
         if len(functions) > 1:
             raise self.mismatch("one function for all gates", ", ".join(name for name, _ in functions))
         return functions[0]
 
-    def _function(self, op: Activation) -> Named:
+    def _function(self, op: Activation) -> Function:
         op = op.function if isinstance(op, Clipped) else op
         if type(op) not in FUNCTIONS:
             raise self.mismatch(f"one of the functions {', '.join(name for name, _ in FUNCTIONS.values())}", op.name)
@@ -235,23 +239,23 @@ class _Reader:
         return isinstance(op, Full) and op.value == 0
 
     def _check_steps(self) -> None:
-        found = self.found
-        if found.reset is not None:
+        match = self.match
+        if match.reset is not None:
             raise self.mismatch("states that go on from step to step", "an indicator that they are multiplied by")
-        if found.valid is not None and found.valid.lengths is None:
+        if match.valid is not None and match.valid.lengths is None:
             raise self.mismatch("sequences that end at their lengths", "a mask of steps")
-        for result in found.results:
+        for result in match.results:
             if result.read and result.of != "h":
                 raise self.mismatch("h to be all that is read of each step", f"each {result.of}'")
-            if result.read and result.masked != (found.valid is not None):
+            if result.read and result.masked != (match.valid is not None):
                 raise self.mismatch("zeros past the end of a sequence", "what the states are there")
 
     def _check_clip(self) -> None:
-        gates = self.found.gates()
+        gates = self.match.gates()
         bounds = {name: (a.low, a.high) for name, gate in gates.items() if isinstance(a := gate.activation, Clipped)}
         if bounds and (len(bounds) < len(gates) or len(set(bounds.values())) > 1 or any(map(sum, bounds.values()))):
-            told = ", ".join(f"{name} between {low:g} and {high:g}" for name, (low, high) in bounds.items())
-            raise self.mismatch("every gate to be clipped between -c and c, or none", told)
+            ranges = ", ".join(f"{name} between {low:g} and {high:g}" for name, (low, high) in bounds.items())
+            raise self.mismatch("every gate to be clipped between -c and c, or none", ranges)
 
     def _check_gate(self, name: str, gate: Gate) -> None:
         for place in gate.added:
@@ -271,7 +275,7 @@ class _Reader:
             raise self.mismatch("weights that are the same at every step", f"%{inside[0]}, which is made at each step")
 
 
-def _mirrored(function: Named) -> bool:
-    """Whether 1 - f(x) is f(-x)."""
+def _mirrored(function: Function) -> bool:
+    """Return whether 1 - f(x) is f(-x)."""
     name, numbers = function
     return name == "Sigmoid" or (name == "HardSigmoid" and numbers[1] == 0.5)

@@ -16,7 +16,7 @@ from lstmc.patterns import GRU_ORDERS, LSTM_ORDERS
 
 
 class Layer(Protocol):
-    """What is asked of a layer, besides what its own kind alone has."""
+    """The fields and methods that all kinds of layers share."""
 
     name: str
     gates: int
@@ -33,11 +33,11 @@ class Layer(Protocol):
     def initial(self) -> bool: ...
 
     @property
-    def reversed_lanes(self) -> tuple[bool, ...]: ...
+    def reversed_directions(self) -> tuple[bool, ...]: ...
 
     def roles(self) -> tuple[str, ...]: ...
 
-    def lane_functions(self) -> Iterator[list[tuple[str, tuple[float, ...]]]]: ...
+    def direction_functions(self) -> Iterator[list[tuple[str, tuple[float, ...]]]]: ...
 
 
 Function = Callable[[Value], Value]
@@ -60,19 +60,19 @@ def meaning(op: Layer, types: Types) -> Graph:
     """The model of a layer whose operands have these types: its inputs are called as the operands' roles."""
     shapes = {role: list(type_.shape) for role, type_ in zip(op.roles(), types, strict=True)}
 
-    def layer(**given: Value) -> dict[str, Value]:
-        lanes = len(op.reversed_lanes)
-        parts = {role: _lanes(value, lanes) for role, value in given.items() if role not in ("x", "lengths")}
+    def layer(**operands: Value) -> dict[str, Value]:
+        count = len(op.reversed_directions)
+        parts = {role: _by_direction(value, count) for role, value in operands.items() if role not in ("x", "lengths")}
         ys: list[Value] = []
         last: dict[str, list[Value]] = {state: [] for state in op.states}
-        for lane, (back, functions) in enumerate(zip(op.reversed_lanes, op.lane_functions(), strict=True)):
-            own = {role: values[lane] for role, values in parts.items()}
-            y, states = _lane(op, shapes, given["x"], own, given.get("lengths"), back, functions)
+        for number, (back, functions) in enumerate(zip(op.reversed_directions, op.direction_functions(), strict=True)):
+            own = {role: values[number] for role, values in parts.items()}
+            y, states = _direction(op, shapes, operands["x"], own, operands.get("lengths"), back, functions)
             ys.append(reshape(y, y.shape[0], 1, *y.shape[1:]))
             for state, values in last.items():
                 value = states[state]
                 if op.lengths:  # an empty sequence has no last state: ONNX Runtime gives 0
-                    value = value * reshape(1 - lstmc.relu(1 - given["lengths"]), -1, 1)
+                    value = value * reshape(1 - lstmc.relu(1 - operands["lengths"]), -1, 1)
                 values.append(reshape(value, 1, *value.shape))
         return {"Y": concat(*ys, axis=1), **{f"Y_{state}": concat(*values, axis=0) for state, values in last.items()}}
 
@@ -82,16 +82,16 @@ def meaning(op: Layer, types: Types) -> Graph:
     return Model(layer).graph()
 
 
-def _lanes(value: Value, lanes: int) -> list[Value]:
+def _by_direction(value: Value, count: int) -> list[Value]:
     """Each direction's part of an operand."""
     return (
-        [reshape(part, *part.shape[1:]) for part in split(value, lanes, axis=0)]
-        if lanes > 1
+        [reshape(part, *part.shape[1:]) for part in split(value, count, axis=0)]
+        if count > 1
         else [reshape(value, *value.shape[1:])]
     )
 
 
-def _lane(
+def _direction(
     op: Layer,
     shapes: Mapping[str, Sequence[int]],
     x: Value,
@@ -112,8 +112,8 @@ def _lane(
     if op.bias:
         static["Wb"], static["Rb"] = split(own["B"], 2, axis=0)
 
-    def body(**given: Value) -> tuple[Value, dict[str, Value]]:
-        states = step(**given)
+    def body(**operands: Value) -> tuple[Value, dict[str, Value]]:
+        states = step(**operands)
         return states["h"], states
 
     parameters = {"x": Input(batch, width), **{state: State(batch, units) for state in op.states}}
@@ -134,22 +134,22 @@ def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
     return function
 
 
-def _sums(given: Mapping[str, Value], gates: int) -> tuple[list[Value], list[Value]]:
+def _sums(operands: Mapping[str, Value], gates: int) -> tuple[list[Value], list[Value]]:
     """W x + Wb and R h + Rb, gate by gate."""
-    biases = [[given[name]] if name in given else [] for name in ("Wb", "Rb")]
-    wx = linear(given["x"], given["W"], *biases[0])
-    rh = linear(given["h"], given["R"], *biases[1])
+    biases = [[operands[name]] if name in operands else [] for name in ("Wb", "Rb")]
+    wx = linear(operands["x"], operands["W"], *biases[0])
+    rh = linear(operands["h"], operands["R"], *biases[1])
     return list(split(wx, gates)), list(split(rh, gates))
 
 
 def _lstm(op: Any, f: Sequence[Function]) -> Callable[..., dict[str, Value]]:
-    def step(**given: Value) -> dict[str, Value]:
-        sums = {gate: w + r for gate, w, r in zip(LSTM_ORDERS["onnx"], *_sums(given, 4), strict=True)}
-        seen = dict(zip("iof", split(given["P"], 3, axis=0), strict=True)) if op.peephole else {}
-        before = {gate: sums[gate] + p * given["c"] for gate, p in seen.items() if gate != "o"}
+    def step(**operands: Value) -> dict[str, Value]:
+        sums = {gate: w + r for gate, w, r in zip(LSTM_ORDERS["onnx"], *_sums(operands, 4), strict=True)}
+        seen = dict(zip("iof", split(operands["P"], 3, axis=0), strict=True)) if op.peephole else {}
+        before = {gate: sums[gate] + p * operands["c"] for gate, p in seen.items() if gate != "o"}
         i = f[0](before.get("i", sums["i"]))
         forget = 1 - i if op.coupled else f[0](before.get("f", sums["f"]))
-        c = forget * given["c"] + i * f[1](sums["g"])
+        c = forget * operands["c"] + i * f[1](sums["g"])
         o = f[0](sums["o"] + seen["o"] * c if seen else sums["o"])
         return {"h": o * f[2](c), "c": c}
 
@@ -157,24 +157,24 @@ def _lstm(op: Any, f: Sequence[Function]) -> Callable[..., dict[str, Value]]:
 
 
 def _gru(op: Any, f: Sequence[Function]) -> Callable[..., dict[str, Value]]:
-    def step(**given: Value) -> dict[str, Value]:
+    def step(**operands: Value) -> dict[str, Value]:
         order = GRU_ORDERS["onnx"]
-        wx, rh = (dict(zip(order, parts, strict=True)) for parts in _sums(given, 3))
+        wx, rh = (dict(zip(order, parts, strict=True)) for parts in _sums(operands, 3))
         z, r = f[0](wx["z"] + rh["z"]), f[0](wx["r"] + rh["r"])
         if op.reset_after:
             n = f[1](wx["n"] + r * rh["n"])
         else:
-            matrix = split(given["R"], 3, axis=0)[order.index("n")]
-            bias = [split(given["Rb"], 3, axis=0)[order.index("n")]] if op.bias else []
-            n = f[1](wx["n"] + linear(r * given["h"], matrix, *bias))
-        return {"h": z * given["h"] + (1 - z) * n}
+            matrix = split(operands["R"], 3, axis=0)[order.index("n")]
+            bias = [split(operands["Rb"], 3, axis=0)[order.index("n")]] if op.bias else []
+            n = f[1](wx["n"] + linear(r * operands["h"], matrix, *bias))
+        return {"h": z * operands["h"] + (1 - z) * n}
 
     return step
 
 
 def _rnn(op: Any, f: Sequence[Function]) -> Callable[..., dict[str, Value]]:
-    def step(**given: Value) -> dict[str, Value]:
-        ((wx,), (rh,)) = _sums(given, 1)
+    def step(**operands: Value) -> dict[str, Value]:
+        ((wx,), (rh,)) = _sums(operands, 1)
         return {"h": f[0](wx + rh)}
 
     return step

@@ -47,12 +47,12 @@ class Recurrent(Op):
         """ONNX's attributes that this operator alone has."""
 
     @property
-    def reversed_lanes(self) -> tuple[bool, ...]:
+    def reversed_directions(self) -> tuple[bool, ...]:
         """For each direction, whether it runs from the last step to the first."""
         return {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[self.direction]
 
     def roles(self) -> tuple[str, ...]:
-        """What each operand is, in order."""
+        """The role of each operand, in order."""
         first = [f"{state}_0" for state in self.states] if self.initial else []
         return ("x", "W", "R", *(["B"] if self.bias else []), *(["lengths"] if self.lengths else []), *first)
 
@@ -61,37 +61,39 @@ class Recurrent(Op):
         return (self.roles().index("lengths"),) if self.lengths else ()
 
     def shapes(self, x: TensorType, r: TensorType) -> dict[str, TensorType]:
-        """The type of every operand that it may have."""
-        (steps, batch, width), units, lanes = x.shape, r.shape[-1], len(self.reversed_lanes)
+        """Return the type of every possible operand, by role."""
+        (steps, batch, width), units, directions = x.shape, r.shape[-1], len(self.reversed_directions)
         rows = self.gates * units
-        found: dict[str, tuple[int, ...]] = {
+        shapes: dict[str, tuple[int, ...]] = {
             "x": (steps, batch, width),
-            "W": (lanes, rows, width),
-            "R": (lanes, rows, units),
+            "W": (directions, rows, width),
+            "R": (directions, rows, units),
         }
-        found |= {"B": (lanes, 2 * rows), "lengths": (batch,), "P": (lanes, 3 * units)}
-        found |= {f"{state}_0": (lanes, batch, units) for state in self.states}
-        return {role: TensorType(shape) for role, shape in found.items()}
+        shapes |= {"B": (directions, 2 * rows), "lengths": (batch,), "P": (directions, 3 * units)}
+        shapes |= {f"{state}_0": (directions, batch, units) for state in self.states}
+        return {role: TensorType(shape) for role, shape in shapes.items()}
 
     def infer(self, *args: TensorType) -> Types:
         roles = self.roles()
         if len(args) != len(roles) or args[0].rank != 3 or args[2].rank != 3:
             raise ShapeError(f"{self.name}: takes {', '.join(roles)}, found {', '.join(map(str, args))}")
-        wanted = self.shapes(args[0], args[2])
-        for role, found in zip(roles, args, strict=True):
-            if found != wanted[role]:
-                raise ShapeError(f"{self.name}: {role} must be {wanted[role]}, found {found}")
-        if len(self.activations) != self.functions * len(self.reversed_lanes) or set(self.activations) - set(FUNCTIONS):
+        expected = self.shapes(args[0], args[2])
+        for role, actual in zip(roles, args, strict=True):
+            if actual != expected[role]:
+                raise ShapeError(f"{self.name}: {role} must be {expected[role]}, found {actual}")
+        if len(self.activations) != self.functions * len(self.reversed_directions) or set(self.activations) - set(
+            FUNCTIONS
+        ):
             raise ShapeError(f"{self.name}: takes {self.functions} functions a direction, found {self.activations}")
-        (lanes, batch, units), steps = wanted["h_0"].shape, args[0].shape[0]
-        return (TensorType((steps, lanes, batch, units)), *(wanted["h_0"],) * len(self.states))
+        (directions, batch, units), steps = expected["h_0"].shape, args[0].shape[0]
+        return (TensorType((steps, directions, batch, units)), *(expected["h_0"],) * len(self.states))
 
-    def lane_functions(self) -> Iterator[list[tuple[str, tuple[float, ...]]]]:
+    def direction_functions(self) -> Iterator[list[tuple[str, tuple[float, ...]]]]:
         """Of each direction, its functions with their numbers."""
         alphas, betas = iter(self.alpha), iter(self.beta)
-        found = [(name, tuple(next(n) for n in (alphas, betas)[: FUNCTIONS[name][0]])) for name in self.activations]
-        for lane in range(len(self.reversed_lanes)):
-            yield found[lane * self.functions : (lane + 1) * self.functions]
+        functions = [(name, tuple(next(n) for n in (alphas, betas)[: FUNCTIONS[name][0]])) for name in self.activations]
+        for number in range(len(self.reversed_directions)):
+            yield functions[number * self.functions : (number + 1) * self.functions]
 
     def eval(self, *args: Array) -> Arrays:
         run = forward(meaning(self, _types(args)), dict(zip(self.roles(), args, strict=True)), dtype=args[0].dtype)
@@ -99,8 +101,8 @@ class Recurrent(Op):
 
     def vjp(self, cts: Arrays, outs: Arrays, *args: Any) -> tuple[Array | None, ...]:
         run = forward(meaning(self, _types(args)), dict(zip(self.roles(), args, strict=True)), dtype=args[0].dtype)
-        found = backward(run, dict(zip(run.outputs, cts, strict=True))).inputs
-        return tuple(None if role == "lengths" else found[role] for role in self.roles())
+        gradients = backward(run, dict(zip(run.outputs, cts, strict=True))).inputs
+        return tuple(None if role == "lengths" else gradients[role] for role in self.roles())
 
     def cost(self, args: Types) -> int:
         return flops(meaning(self, args))
@@ -110,13 +112,13 @@ class Recurrent(Op):
 
     @classmethod
     def sample(cls, draw: Draw) -> Sample:
-        lanes = draw.choice(("forward", "reverse", "bidirectional"))
-        count = cls.functions * (2 if lanes == "bidirectional" else 1)
+        direction = draw.choice(("forward", "reverse", "bidirectional"))
+        count = cls.functions * (2 if direction == "bidirectional" else 1)
         names = tuple(draw.choice(("Sigmoid", "Tanh", "Elu", "Affine")) for _ in range(count))
         alpha = tuple(0.5 for name in names if FUNCTIONS[name][0])
         beta = tuple(0.25 for name in names if FUNCTIONS[name][0] > 1)
         flags = {field: draw.choice((False, True)) for field in cls.flags()}
-        op = cls(names, alpha, beta, lanes, draw.choice((0.0, 0.5)), **flags)
+        op = cls(names, alpha, beta, direction, draw.choice((0.0, 0.5)), **flags)
         steps, batch, width, units = (draw.integer(1, 2) for _ in range(4))
         x, r = TensorType((steps, batch, width)), TensorType((1, 1, units))
         shapes = op.shapes(x, r)
