@@ -34,6 +34,7 @@ from lstmc.passes import (
     Sink,
     Snapshot,
     run_passes,
+    unrolled_scans,
     with_installed,
 )
 from lstmc.prepare import one_step, without
@@ -107,6 +108,7 @@ def compile_graph(
         model=graph,
         expanded=history[-1].graph,
         history=tuple(history),
+        scans=unrolled_scans(history),
         states=None if stepped is None else stepped.states,
         trained=trained,
     )

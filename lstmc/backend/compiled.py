@@ -27,6 +27,7 @@ class Compiled:
     history: tuple[Snapshot, ...]
     states: tuple[StatePair, ...] | None = None  # of a one-step net: what to read after a step and feed to the next
     trained: bool = True  # whether nets for the target can be trained: others keep nothing for training
+    scans: Mapping[str, Scan] = field(default_factory=dict)  # the unrolled scans by name, as they were just before
     resized: Mapping[str, Graph] = field(default_factory=dict)  # the expanded graph with one dimension LARGER, by name
 
 

@@ -9,7 +9,7 @@ from lstmc.backend import LARGER, Compiled
 from lstmc.ir import Graph, Step
 from lstmc.manifest.manifest import InputPlace, Manifest, Parameter, Place, ScanBlobs, State, Stored
 from lstmc.ops import Input, IntegerRange
-from lstmc.passes import step_pattern, unrolled_scans
+from lstmc.passes import step_pattern
 from lstmc.weights import parameters
 
 
@@ -78,7 +78,7 @@ def scan_blobs(compiled: Compiled) -> dict[str, ScanBlobs]:
     is one."""
     values = {pair for node in compiled.expanded if node.steps for pair in zip(node.names, node.steps, strict=True)}
     blobs_by_scan = {}
-    for title, scan in unrolled_scans(compiled.history).items():
+    for title, scan in compiled.scans.items():
         names = dict.fromkeys(output.name for output in (*scan.next_states, *scan.step_outputs))
         pattern = step_pattern(scan)
         blobs = {

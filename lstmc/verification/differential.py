@@ -27,7 +27,7 @@ from lstmc.ir import (
     precomputed_nodes,
 )
 from lstmc.ops import Array, Constant, Dropout, Input, IntegerRange, Reshape, Split
-from lstmc.passes import step_pattern, unrolled_scans
+from lstmc.passes import step_pattern
 from lstmc.prepare import fixed_masks, mask_name
 from lstmc.process.status import counted, doing
 from lstmc.verification.conditioning import (
@@ -256,7 +256,7 @@ def _report(
     reference, graph = against
     expanded = forward(graph, arrays.inputs, arrays.weights)
     gradients = backward(reference, arrays.cotangents)
-    scans = unrolled_scans(compiled.history)
+    scans = compiled.scans
     compared = (
         *_outputs(compiled, reference, execution),
         *_blobs(expanded, execution, scans),

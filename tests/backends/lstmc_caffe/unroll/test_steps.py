@@ -11,7 +11,7 @@ from lstmc.cells.gru import gru
 from lstmc.cells.lstm import lstm
 from lstmc.dsl import Model
 from lstmc.ir import Step
-from lstmc.passes import step_pattern, unrolled_scans
+from lstmc.passes import step_pattern
 from lstmc.pipeline import compile_graph
 from lstmc.weights import initial_weights
 from lstmc_caffe import CaffeBackend
@@ -40,9 +40,7 @@ def deep(X=Input(STEPS, 2, 4)):
 def test_every_value_that_is_called_after_a_step_says_so(of: Model, target: str, step: bool) -> None:
     compiled = compile_graph(of.graph(), BACKEND, target, step=step)
     called = {
-        (step_pattern(scan) % t): Step(title, t)
-        for title, scan in unrolled_scans(compiled.history).items()
-        for t in range(scan.length)
+        (step_pattern(scan) % t): Step(title, t) for title, scan in compiled.scans.items() for t in range(scan.length)
     }
     found = 0
     for node in compiled.expanded:
