@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Literal
 
 from lstmc.errors import BackendError
 from lstmc.ops import Linear
@@ -54,76 +55,24 @@ from lstmc_caffe.targets.target import Target
 from lstmc_caffe.unroll import CaffeTimeAxis, LimitFan
 
 Passes = tuple[Pass, ...]
+Gates = Literal["unit", "packed", "separate"]
 
 
-def _units(target: Target) -> Passes:
+def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = False) -> Passes:
+    """Layers for every step. ``gates``: see ``unit``, ``packed`` and ``separate`` above.
+
+    ``hoisted``: products with inputs are computed once for all steps, not step by step. ``native``: scans that compute
+    the same as Caffe's LSTM or RNN layer become that layer.
+    """
+    keep_axis = KeepTimeAxis(FindLSTMUnit().applies, ReshapeLayer)
     return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
+        *(Simplify(), Cse(), Dead(), FuseLinears()),
+        *(() if gates == "separate" else (FuseHorizontal(),)),
+        *((Hoist(), Sink()) if hoisted else (Sink(),)),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
         *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
-        *(KeepTimeAxis(FindLSTMUnit().applies, ReshapeLayer), FindLSTMUnit(), Cse(), Dead()),
-        *(Narrow(target), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
-    )
-
-
-def _units_in_loop(target: Target) -> Passes:
-    return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Sink()),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
-        *(KeepTimeAxis(FindLSTMUnit().applies, ReshapeLayer), FindLSTMUnit(), Cse(), Dead()),
-        *(Narrow(target), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
-    )
-
-
-def _packed(target: Target) -> Passes:
-    return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
-        *(Narrow(target), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
-    )
-
-
-def _packed_in_loop(target: Target) -> Passes:
-    return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Sink()),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
-        *(Narrow(target), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
-    )
-
-
-def _separate(target: Target) -> Passes:
-    return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(), Sink()),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
-        *(Narrow(target), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
-    )
-
-
-def _separate_in_loop(target: Target) -> Passes:
-    return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), Sink()),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
-        *(Narrow(target), Cse(), Dead()),
-        *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
-    )
-
-
-def _native(target: Target) -> Passes:
-    return (
-        *(Simplify(), Cse(), Dead(), FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
-        *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
-        *(FindNativeLayers(), Cse(), Dead()),
+        *((FindNativeLayers(), Cse(), Dead()) if native else ()),
+        *((keep_axis, FindLSTMUnit(), Cse(), Dead()) if gates == "unit" else ()),
         *(Narrow(target), Cse(), Dead()),
         *(Expand(CaffeTimeAxis()), Dead(), LimitFan(), Constants(target)),
     )
@@ -188,9 +137,9 @@ def passes_of(name: str) -> Passes:
 def _passes(target: Target) -> Passes:
     match (target.layout, target.time, target.scans):
         case ("blobs", "slice", "unrolled"):
-            return _units(target) if target.allows("LSTMUnit") else _packed(target)
+            return _layers(target, "unit" if target.allows("LSTMUnit") else "packed")
         case ("blobs", "slice", "layers"):
-            return _native(target)
+            return _layers(target, "packed", native=True)
         case ("blobs", "slice", "fused"):
             return _fused(target)
         case ("rows", "slice", "unrolled"):
@@ -209,11 +158,7 @@ def forms_of(target: Target) -> Mapping[str, Passes]:
     """The forms that a target has, by name."""
     if target.layout == "rows" or target.scans != "unrolled" or not target.allows("LSTMUnit"):
         return {}
-    return {
-        "unit": _units(target),
-        "packed": _packed(target),
-        "separate": _separate(target),
-        "unit-in-loop": _units_in_loop(target),
-        "packed-in-loop": _packed_in_loop(target),
-        "separate-in-loop": _separate_in_loop(target),
+    gates: tuple[Gates, ...] = ("unit", "packed", "separate")
+    return {name: _layers(target, name) for name in gates} | {
+        f"{name}-in-loop": _layers(target, name, hoisted=False) for name in gates
     }
