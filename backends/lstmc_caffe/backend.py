@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport, Settings
@@ -10,7 +11,7 @@ from lstmc.data.request import Trained, TrainingData, TrainingRequest
 from lstmc.files.arrays import AnyArray
 from lstmc.files.output import Content
 from lstmc.ir import Graph
-from lstmc.nets.session import LoadedOnce, StepSession
+from lstmc.nets.session import LoadedOnce, StepSession, find_files, run_net
 from lstmc.ops import Array, Op
 from lstmc.passes import Pass
 from lstmc_caffe.fused.rows import FusedScan
@@ -19,7 +20,7 @@ from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.readers.session import ReaderExecutor, reader_findings
-from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, open_session, run_files, step_session
+from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_file
@@ -89,15 +90,17 @@ class CaffeBackend:
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass in real Caffe, by the manifest beside the net."""
-        return run_files(net, inputs, weights, gpu)
+        files = find_files(net, weights, WEIGHTS_SUFFIX)
+        return run_net(files, partial(loaded_net, files, gpu), inputs)
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
         """A net in real Caffe for many passes, by the manifest beside it."""
-        return open_session(net, weights, gpu)
+        files = find_files(net, weights, WEIGHTS_SUFFIX)
+        return LoadedOnce(files, partial(loaded_net, files, gpu))
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
         """A one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
-        return step_session(net, weights, gpu)
+        return StepSession(self.opened(net, weights, gpu))
 
     def executors(self) -> Sequence[CaffeExecutor]:
         """Caffe on the CPU and on a GPU, each in its own worker process: they are different builds."""

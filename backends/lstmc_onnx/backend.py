@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from lstmc.backend import Artifact, Compiled, Finding, Layer, LintReport
 from lstmc.errors import BackendError
 from lstmc.files.arrays import AnyArray
 from lstmc.ir import Scan
-from lstmc.nets.session import LoadedOnce, StepSession
+from lstmc.nets.session import LoadedOnce, StepSession, find_files, run_net
 from lstmc.ops import Array, Input, Op
 from lstmc.passes import Pass
 from lstmc.process.status import collector_paused
@@ -27,10 +28,8 @@ from lstmc_onnx.runtime import (
     findings,
     lint_file,
     listed_layers,
-    open_session,
+    loaded_net,
     read_weights,
-    run_files,
-    step_session,
 )
 
 
@@ -106,15 +105,17 @@ class OnnxBackend:
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
         """One forward pass in ONNX Runtime, by the manifest beside the net."""
-        return run_files(net, inputs, weights, gpu)
+        files = find_files(net, weights, SUFFIX)
+        return run_net(files, partial(loaded_net, files, gpu), inputs)
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
         """A net in ONNX Runtime for many passes, by the manifest beside it."""
-        return open_session(net, weights, gpu)
+        files = find_files(net, weights, SUFFIX)
+        return LoadedOnce(files, partial(loaded_net, files, gpu))
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
         """A one-step net in ONNX Runtime, by the manifest beside it."""
-        return step_session(net, weights, gpu)
+        return StepSession(self.opened(net, weights, gpu))
 
     def executors(self) -> Sequence[RuntimeExecutor]:
         """ONNX Runtime on the CPU."""

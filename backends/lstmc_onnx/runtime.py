@@ -14,11 +14,10 @@ import numpy as np
 
 from lstmc.backend import Artifact, Compiled, Execution, Finding, Layer, LintReport, RunArrays, Violation
 from lstmc.errors import BackendError, WeightsError
-from lstmc.files.arrays import AnyArray
 from lstmc.interp import named_rng
 from lstmc.ir import Ref
 from lstmc.manifest import InputPlace, Stored, parse_manifest, read_manifest
-from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
+from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
 from lstmc.ops import Array, Input
 from lstmc.verification.differential import wanted_gradients
@@ -172,8 +171,8 @@ def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
 
 
 @contextmanager
-def _loaded(files: NetFiles, gpu: bool) -> Iterator[Loaded]:
-    """The net; with the weights of another file where one is given."""
+def loaded_net(files: NetFiles, gpu: bool) -> Iterator[Loaded]:
+    """Load a net, with the weights of another file if one is given."""
     if files.weights == files.net:
         yield load(files.net, gpu)
         return
@@ -183,23 +182,6 @@ def _loaded(files: NetFiles, gpu: bool) -> Iterator[Loaded]:
         if tensor.name in arrays:
             tensor.CopyFrom(onnx().numpy_helper.from_array(arrays[tensor.name], tensor.name))
     yield load(model.SerializeToString(), gpu)
-
-
-def run_files(net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-    """One forward pass of ``NAME.onnx``. Raises as :func:`~lstmc.nets.session.run_net`, and what ONNX Runtime says."""
-    files = find_files(net, weights, SUFFIX)
-    return run_net(files, lambda: _loaded(files, gpu), inputs)
-
-
-def open_session(net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-    """A net for many passes; it is loaded with the first pass."""
-    files = find_files(net, weights, SUFFIX)
-    return LoadedOnce(files, lambda: _loaded(files, gpu))
-
-
-def step_session(net: Path, weights: Path | None, gpu: bool) -> StepSession:
-    """A one-step net; it is loaded with the first step."""
-    return StepSession(open_session(net, weights, gpu))
 
 
 FORWARD_ONLY = "an ONNX net has no backward pass"

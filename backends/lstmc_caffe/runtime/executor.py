@@ -12,11 +12,10 @@ from pathlib import Path
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import BackendError
-from lstmc.files.arrays import AnyArray
 from lstmc.interp import backward, forward
 from lstmc.ir import Graph
 from lstmc.manifest import parse_manifest
-from lstmc.nets.session import LoadedOnce, NetFiles, StepSession, find_files, run_net
+from lstmc.nets.session import NetFiles
 from lstmc.nets.tune import processor
 from lstmc.ops import Array, Param
 from lstmc.verification.differential import wanted_gradients
@@ -29,7 +28,7 @@ from lstmc_caffe.runtime.runner import Mode, Phase, Runner
 from lstmc_caffe.worker import TIMING
 from lstmc_caffe.write.artifact import SUFFIX, blobs_in_place, layers_source, read_sources, stored_source
 from lstmc_caffe.write.feeds import blob_gradients, fed_inputs, feed_blobs, host_values, input_arrays, input_gradients
-from lstmc_caffe.write.net import WEIGHTS_SUFFIX, read_blobs
+from lstmc_caffe.write.net import read_blobs
 
 LOST = "Caffe's Scale overwrites it at each step"
 OVERWRITTEN = "overwritten in place"
@@ -202,8 +201,8 @@ class _InCaffe:
 
 
 @contextmanager
-def _loaded(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
-    """The net in a worker of its own, its weights checked against the manifest before."""
+def loaded_net(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
+    """Load a net in a worker of its own, after its weights are checked against the manifest."""
     _check_layers(files.net)
     read_blobs(files.weights, files.manifest.blobs)
     source = _layers_source(files.net)
@@ -234,20 +233,3 @@ def _check_layers(path: Path) -> None:
                 f"{path}: layer {layer.name} is of type {layer.type}, which reads or writes files: expected a net that"
                 " takes its inputs and gives its outputs as arrays"
             )
-
-
-def run_files(prototxt: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-    """One forward pass of ``NAME.prototxt``. Raises as :func:`~lstmc.nets.session.run_net`, and what Caffe says."""
-    files = find_files(prototxt, weights, WEIGHTS_SUFFIX)
-    return run_net(files, lambda: _loaded(files, gpu), inputs)
-
-
-def open_session(prototxt: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-    """A net for many passes; Caffe starts with the first pass."""
-    files = find_files(prototxt, weights, WEIGHTS_SUFFIX)
-    return LoadedOnce(files, lambda: _loaded(files, gpu))
-
-
-def step_session(prototxt: Path, weights: Path | None, gpu: bool) -> StepSession:
-    """A one-step net; Caffe starts with the first step."""
-    return StepSession(open_session(prototxt, weights, gpu))
