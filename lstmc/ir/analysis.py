@@ -26,8 +26,8 @@ def differentiable_inputs(graph: Graph, outputs: Iterable[str]) -> tuple[str, ..
 
     Not so one that an op on the way does not differentiate by, such as indices and labels: Caffe would abort.
     """
-    wanted = set(outputs)
-    stopped = _stopped(graph, [output.ref for output in graph.outputs if output.name in wanted])
+    names = set(outputs)
+    stopped = _stopped(graph, [output.ref for output in graph.outputs if output.name in names])
     return tuple(node.name for node in graph if isinstance(node.op, Input) and node.name not in stopped)
 
 
@@ -54,16 +54,16 @@ def _stopped_operands(scan: Scan, read: set[int]) -> tuple[int, ...]:
 
     def reached(outs: set[int], of: Callable[[Graph, list[Ref]], set[str]]) -> set[int]:
         """The arguments that ``of`` these results has in a body."""
-        found = [(body, of(body, [body.outputs[out].ref for out in outs])) for body in scan.bodies]
-        return {slot for body, names in found for slot, arg in enumerate(body.body_args()) if arg.name in names}
+        reached_by = [(body, of(body, [body.outputs[out].ref for out in outs])) for body in scan.bodies]
+        return {slot for body, names in reached_by for slot, arg in enumerate(body.body_args()) if arg.name in names}
 
     while more := {out for out, slot in results if slot in reached(read, Graph.needed)} - read:
         read |= more
-    found, stopped = reached(read, _stopped), set[int]()
-    while stopped != found:
-        stopped = found
-        found = stopped | reached({out for out, slot in results if slot in stopped}, Graph.needed)
-    return tuple(found)
+    reachable, stopped = reached(read, _stopped), set[int]()
+    while stopped != reachable:
+        stopped = reachable
+        reachable = stopped | reached({out for out, slot in results if slot in stopped}, Graph.needed)
+    return tuple(reachable)
 
 
 def flops(graph: Graph) -> int:
@@ -117,13 +117,13 @@ def depending(
 def _results(scan: Scan, operands: list[bool], starts: Callable[[Node], bool], found: Found | None) -> list[int]:
     """Which results of a scan depend so, given which of its operands do."""
     args = [arg.name for arg in scan.body.body_args()]
-    given = {name for name, depends in zip(args, operands, strict=True) if depends}
+    dependent = {name for name, depends in zip(args, operands, strict=True) if depends}
     states = [name for i, name in enumerate(args) if scan.role(i) == "state"]
     while True:
-        values = depending(scan.body, starts, found, given)
-        more = {s for s, o in zip(states, scan.next_states, strict=True) if o.ref in values} - given
+        values = depending(scan.body, starts, found, dependent)
+        more = {s for s, o in zip(states, scan.next_states, strict=True) if o.ref in values} - dependent
         if not more:
             last = [None] * len(scan.step_outputs) + states
             results = zip(scan.body.outputs, last, strict=True)
-            return [i for i, (output, state) in enumerate(results) if output.ref in values or state in given]
-        given |= more
+            return [i for i, (output, state) in enumerate(results) if output.ref in values or state in dependent]
+        dependent |= more

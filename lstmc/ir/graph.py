@@ -174,10 +174,10 @@ class Graph:
 
     def dependents(self, names: set[str]) -> set[str]:
         """The names of the nodes that depend on any of ``names``, those included."""
-        found = set(names)
+        reachable = set(names)
         for name in names:
-            found |= nx.descendants(self._digraph, name)
-        return found
+            reachable |= nx.descendants(self._digraph, name)
+        return reachable
 
     def check_structure(self) -> None:
         """Raise :class:`VerifyError` unless edges and order are well formed: slots without gaps, producers first."""
@@ -243,10 +243,10 @@ class Builder:
         """
         if types is None:
             types = op.infer(*[self.type(ref) for ref in operands])
-            for made in types:
-                if made.size > MOST_ELEMENTS:
+            for type_ in types:
+                if type_.size > MOST_ELEMENTS:
                     raise ShapeError(
-                        f"{op.name}: {made} has {made.size} elements: expected at most {MOST_ELEMENTS}",
+                        f"{op.name}: {type_} has {type_.size} elements: expected at most {MOST_ELEMENTS}",
                         loc=loc,
                     )
         bases = names or (op.name.rpartition(".")[2].lower(),)

@@ -28,9 +28,9 @@ class Rebuild:
 
     def copy(self, node: Node, operands: Sequence[Ref] | None = None) -> tuple[Ref, ...]:
         """Add a node like an old one, to stand for it: on what stands for its operands, or on other ``operands``."""
-        made = self.builder.copy(node, self.args(node) if operands is None else operands)
-        self.put(node, made)
-        return made
+        refs = self.builder.copy(node, self.args(node) if operands is None else operands)
+        self.put(node, refs)
+        return refs
 
     def put(self, node: Node, values: Sequence[Ref] | Mapping[int, Ref]) -> None:
         """Let new values stand for an old node's: for all in order, or for those at the given positions."""
@@ -58,18 +58,18 @@ def rename_values(graph: Graph, names: Mapping[Ref, str], others: Mapping[Ref, s
     """
     leaves = {node.name for node in graph if isinstance(node.op, Leaf)}
     exact = {ref: name for ref, name in names.items() if ref.node not in leaves and name not in leaves}
-    taken = leaves.union(exact.values())
+    used = leaves.union(exact.values())
     called = {**(others or {}), **names}
     counts: dict[str, int] = {}
     rebuild = Rebuild(graph)
 
     def unique(base: str) -> str:
         name, count = base, counts.get(base, 1)
-        while name in taken:
+        while name in used:
             count += 1
             name = f"{base}_{count}"
         counts[base] = count
-        taken.add(name)
+        used.add(name)
         return name
 
     for node in graph:
@@ -92,9 +92,9 @@ def reshaped(
     Reshapes of other kinds than ``op``, such as a view that is the host's, are left alone.
     """
     source = reshape_source(b, ref, type(op))
-    for known in (ref, source):
-        if b.type(known).shape == op.shape:
-            return known
+    for candidate in (ref, source):
+        if b.type(candidate).shape == op.shape:
+            return candidate
     return b.add(op, source, names=names, loc=loc, steps=steps)[0]
 
 
@@ -119,8 +119,8 @@ class GraphValue(Symbolic):
         return self.builder.type(self.ref).shape
 
     def apply(self, op: Op, *operands: GraphValue) -> tuple[GraphValue, ...]:
-        made = self.builder.add(op, *[value.ref for value in operands], names=(self.name,), loc=self.loc)
-        return tuple(GraphValue(self.builder, ref, self.name, self.loc) for ref in made)
+        refs = self.builder.add(op, *[value.ref for value in operands], names=(self.name,), loc=self.loc)
+        return tuple(GraphValue(self.builder, ref, self.name, self.loc) for ref in refs)
 
     def _with(self, op: Op, *others: GraphValue) -> GraphValue:
         return self.apply(op, self, *others)[0]

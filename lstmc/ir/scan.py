@@ -66,9 +66,9 @@ class Scan(Op):
         if len(args) != len(params):
             raise ShapeError(f"scan: the body takes {len(params)} arguments, found {len(args)}")
         for i, (arg, param) in enumerate(zip(args, params, strict=True)):
-            wanted = self._sequence(param.types[0]) if self.role(i) == "x" else param.types[0]
-            if arg != wanted:
-                raise ShapeError(f"scan: argument {param.name} must be {wanted}, found {arg}")
+            expected = self._sequence(param.types[0]) if self.role(i) == "x" else param.types[0]
+            if arg != expected:
+                raise ShapeError(f"scan: argument {param.name} must be {expected}, found {arg}")
         steps = tuple(self._sequence(self.body.type(o.ref)) for o in self.step_outputs)
         return steps + tuple(self.body.type(o.ref) for o in self.next_states)
 
@@ -135,22 +135,22 @@ def op_of_step(op: Op, operands: Sequence[TensorType], mapped: Sequence[bool]) -
 
 def values_over_time(graph: Graph) -> set[Ref]:
     """The values that have an axis of time, first: found from what scans read and give, both ways along ops."""
-    found: set[Ref] = set()
+    over_time: set[Ref] = set()
     along: list[set[Ref]] = []  # the values of a node that have such an axis, or none of them has
     for node in graph:
         refs = {Ref(node.name, out) for out in range(len(node.types))}
         if isinstance(node.op, Scan):
-            found |= {ref for i, ref in enumerate(graph.args(node.name)) if node.op.role(i) == "x"}
-            found |= {Ref(node.name, i) for i in range(len(node.op.step_outputs))}
+            over_time |= {ref for i, ref in enumerate(graph.args(node.name)) if node.op.role(i) == "x"}
+            over_time |= {Ref(node.name, i) for i in range(len(node.op.step_outputs))}
         elif carriers := _carriers(graph, node):
             along.append(refs | carriers)
     while True:
-        before = len(found)
+        before = len(over_time)
         for values in along:
-            if not found.isdisjoint(values):
-                found |= values
-        if len(found) == before:
-            return found
+            if not over_time.isdisjoint(values):
+                over_time |= values
+        if len(over_time) == before:
+            return over_time
 
 
 def _carriers(graph: Graph, node: Node) -> set[Ref]:

@@ -120,8 +120,8 @@ def parse_graph(text: str, ops: Sequence[type[Op]] = ()) -> Graph:
 
     Raises :class:`ParseError` with the line's number and text, :class:`PluginError` where a dialect does not load.
     """
-    known: tuple[type[Op], ...] = (Scan, *ops)
-    return _Parser(text, {op.name: op for op in known}).whole()
+    classes: tuple[type[Op], ...] = (Scan, *ops)
+    return _Parser(text, {op.name: op for op in classes}).whole()
 
 
 class _Parser:
@@ -219,27 +219,27 @@ class _Parser:
         cls, start = self.ops[name], self.at
         try:
             short = len(attributes) <= _SHORT
-            given = dict(_short_values(attributes) if short else _attribute_values(attributes))
+            fields = dict(_short_values(attributes) if short else _attribute_values(attributes))
         except (SyntaxError, ValueError):
             raise self.error("attributes as NAME=VALUE") from None
         except (TypeError, DslError) as error:
             raise self.error(f"attributes of {name} ({getattr(error, 'message', error)})") from None
         if issubclass(cls, Leaf):
-            given["shape"] = types[0].shape
+            fields["shape"] = types[0].shape
         self.at += 1
         if block:
-            given["body"] = self.graph("body")
+            fields["body"] = self.graph("body")
             if self.peek().startswith("first"):
-                given["first"] = self.graph("first")
+                fields["first"] = self.graph("first")
             if self.peek() != "}":
                 raise self.error("`}`")
             self.at += 1
-        known = _fields(cls)
-        unknown = [field for field in given if field not in known]
+        valid = _fields(cls)
+        unknown = [field for field in fields if field not in valid]
         try:
             if unknown:
-                raise TypeError(f"it has {', '.join(known) or 'none'}, not {', '.join(unknown)}")
-            return cls(**given)
+                raise TypeError(f"it has {', '.join(valid) or 'none'}, not {', '.join(unknown)}")
+            return cls(**fields)
         except TypeError as error:
             self.at = start
             raise self.error(f"attributes of {name} ({error})") from None
@@ -285,13 +285,13 @@ def _parse_type(text: str) -> TensorType:
 
 def _parse_steps(text: str | None) -> Steps | None:
     """The steps that stand after ``@``, () where nothing does; None for a text that is none."""
-    found: list[Step | None] = []
+    steps: list[Step | None] = []
     for item in text.split(", ") if text else ():
         match = _STEP.fullmatch(item)
         if match is None and item != _NO_STEP:
             return None
-        found.append(Step(match[1], int(match[2])) if match else None)
-    return tuple(found)
+        steps.append(Step(match[1], int(match[2])) if match else None)
+    return tuple(steps)
 
 
 def _parse_loc(text: str | None) -> SrcLoc | None:

@@ -97,7 +97,7 @@ def _verify_graph(graph: Graph, legal: Legality, stage: Stage) -> None:
 
 def _verify_carried(graph: Graph) -> None:
     """What goes on to the next batch goes into inputs of its type, one into each."""
-    taken: set[Ref] = set()
+    targets: set[Ref] = set()
     for name, ref, carried_to in graph.outputs:
         if carried_to is None:
             continue
@@ -106,20 +106,20 @@ def _verify_carried(graph: Graph) -> None:
             raise VerifyError(f"{what}which is no input")
         if graph.type(carried_to) != graph.type(ref):
             raise VerifyError(f"{what}which is {graph.type(carried_to)}, from {graph.type(ref)}")
-        if carried_to in taken:
+        if carried_to in targets:
             raise VerifyError(f"{what}as another output is")
-        taken.add(carried_to)
+        targets.add(carried_to)
 
 
-def _verify_types(graph: Graph, node: Node, known: dict[tuple[int, ...], Types]) -> None:
+def _verify_types(graph: Graph, node: Node, inferred_by_key: dict[tuple[int, ...], Types]) -> None:
     operands = [graph.type(ref) for ref in graph.args(node.name)]
     key = (id(node.op), *map(id, operands))
-    if key not in known:
+    if key not in inferred_by_key:
         try:
-            known[key] = node.op.infer(*operands)
+            inferred_by_key[key] = node.op.infer(*operands)
         except (ShapeError, TypeError) as error:
             raise _at(graph, node, f"is not well typed: {getattr(error, 'message', error)}") from None
-    inferred = known[key]
+    inferred = inferred_by_key[key]
     if inferred is not node.types and inferred != node.types:
         raise _at(graph, node, f"has the wrong type: expected {', '.join(map(str, inferred))}")
     if len(node.names) != len(node.types):

@@ -63,11 +63,11 @@ def rewrite(graph: Graph, visit: Visit) -> Graph:
     for node in graph:
         operands = rebuild.args(node)
         try:
-            made = visit(rebuild.builder, node, operands) or rebuild.builder.copy(node, operands)
+            values = visit(rebuild.builder, node, operands) or rebuild.builder.copy(node, operands)
         except Exception as error:
             note_node(error, graph, node)
             raise
-        rebuild.put(node, made)
+        rebuild.put(node, values)
     return rebuild.finish()
 
 

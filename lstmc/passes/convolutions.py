@@ -148,8 +148,8 @@ class _Products:
         def add(op: Op, name: str, *operands: Ref) -> Ref:
             return b.add(op, *operands, names=(f"{node.name}/{name}",), loc=node.loc)[0]
 
-        made = add(op, "responses", self._identity(b, image, f"{node.name}/images"), weights[0])
-        matrix = add(Transpose(0), "matrix", add(Reshape((prod(image), columns)), "rows", made))
+        responses = add(op, "responses", self._identity(b, image, f"{node.name}/images"), weights[0])
+        matrix = add(Transpose(0), "matrix", add(Reshape((prod(image), columns)), "rows", responses))
         operands = [add(Reshape((prod(shape[:-3]), prod(image))), "elements", x), matrix]
         if len(weights) == 2:
             column = add(Reshape((out[-3], 1)), "column", weights[1])

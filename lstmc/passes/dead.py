@@ -48,7 +48,7 @@ class _Shrunk:
 
 
 def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -> dict[str, _Shrunk]:
-    found = {}
+    shrunk = {}
     readers: dict[Ref, int] | None = None
     for node in graph:
         if not isinstance(node.op, Scan) or node.name not in needed:
@@ -57,8 +57,8 @@ def _shrunk_scans(graph: Graph, needed: Collection[str], counts: Counter[str]) -
         read = {out for out in range(len(node.types)) if Ref(node.name, out) in readers}
         smaller = _shrink(node.op, read, counts)
         if smaller is not None:
-            found[node.name] = smaller
-    return found
+            shrunk[node.name] = smaller
+    return shrunk
 
 
 def _shrink(scan: Scan, read: set[int], counts: Counter[str]) -> _Shrunk | None:
@@ -107,6 +107,6 @@ def _rebuilt(
             continue
         args = rebuild.args(node)
         operands, names = [args[i] for i in small.operands], [node.names[i] for i in small.results]
-        made = rebuild.builder.add(small.scan, *operands, names=names, loc=node.loc)
-        rebuild.put(node, dict(zip(small.results, made, strict=True)))
+        results = rebuild.builder.add(small.scan, *operands, names=names, loc=node.loc)
+        rebuild.put(node, dict(zip(small.results, results, strict=True)))
     return rebuild.finish(outputs)

@@ -38,10 +38,10 @@ class Decompose(Pass):
             if type(node.op) is not self.op:
                 return None
             counts["decompose"] += 1
-            made = self.formula(node.op, *(GraphValue(b, ref, node.name, node.loc) for ref in args))
-            results = made if isinstance(made, tuple) else (made,)
-            found = tuple(value.ref for value in results)
-            assert tuple(map(b.type, found)) == node.types, f"the formula of {self.name} gives other shapes"
-            return found
+            formula = self.formula(node.op, *(GraphValue(b, ref, node.name, node.loc) for ref in args))
+            results = formula if isinstance(formula, tuple) else (formula,)
+            refs = tuple(value.ref for value in results)
+            assert tuple(map(b.type, refs)) == node.types, f"the formula of {self.name} gives other shapes"
+            return refs
 
         return rewrite(graph, visit)

@@ -198,12 +198,12 @@ class _Unroller:
             outputs[t] = results[:count]
             for slot, ref in zip(state_slots, results[count:], strict=True):
                 current[slot] = ref
-        made = {count + i: current[slot] for i, slot in enumerate(state_slots)}
+        by_index = {count + i: current[slot] for i, slot in enumerate(state_slots)}
         for out in range(count):
             if Ref(self.node.name, out) in readers:
                 steps = [outputs[t][out] for t in range(scan.length)]
-                made[out] = self.time_axis.stack(self.builder, steps, self.node.names[out], scan.kept)
-        return made
+                by_index[out] = self.time_axis.stack(self.builder, steps, self.node.names[out], scan.kept)
+        return by_index
 
     def _cut(self, sequence: Ref, slot: int) -> Refs:
         key = sequence, self.scan.kept
@@ -227,18 +227,18 @@ class _Unroller:
     def _same(self, args: Sequence[Ref]) -> dict[Ref, dict[int, Ref]]:
         """For each value of the body that is the same at every step: what each step reads of it."""
         new = {Ref(name): ref for name, ref in zip(self.body.arguments, args, strict=True)}
-        found = {}
+        shared = {}
         first = self.first.reads() if self.first is self.body else set[Ref]()
         for node, operands in self.body.same:
             names = [f"{self.scan.body.name}/{name}" for name in node.names]
-            made = self.builder.add(node.op, *[new[ref] for ref in operands], names=names, loc=node.loc)
-            new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+            refs = self.builder.add(node.op, *[new[ref] for ref in operands], names=names, loc=node.loc)
+            new.update((Ref(node.name, out), ref) for out, ref in enumerate(refs))
         read = self.body.reads()
         for node, _ in self.body.same:
             for ref in (Ref(node.name, out) for out in range(len(node.types))):
                 if ref in read:
-                    found[ref] = self._shared(ref, new[ref], first)
-        return found
+                    shared[ref] = self._shared(ref, new[ref], first)
+        return shared
 
     def _step(self, template: _Template, args: Sequence[Ref], same: dict[Ref, dict[int, Ref]], t: int) -> Refs:
         prefix, at = self.prefixes[t], (self.steps[t],)
@@ -248,7 +248,7 @@ class _Unroller:
         add = self.builder.add
         for node, operands in template.nodes:
             names = [prefix + name for name in node.names]
-            made = add(
+            refs = add(
                 node.op,
                 *[new[ref] for ref in operands],
                 names=names,
@@ -256,6 +256,6 @@ class _Unroller:
                 types=node.types,
                 steps=at * len(node.types),
             )
-            for out, ref in enumerate(made):
+            for out, ref in enumerate(refs):
                 new[Ref(node.name, out)] = ref
         return tuple(new[ref] for ref in template.results)

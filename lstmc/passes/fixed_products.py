@@ -71,8 +71,8 @@ class _Products:
         (x,) = args
         if is_weight(self.b, x):
             return None
-        made = node.op.eval(_identity(shapes[0]))
-        return self._products(x, made, node, "moved")
+        rows = node.op.eval(_identity(shapes[0]))
+        return self._products(x, rows, node, "moved")
 
     def _largest(self, node: Node, x: Ref, axis: int) -> Refs | None:
         """Of two that are equal, Maximum gives the gradient to the second: the first of them is the last operand."""
@@ -101,19 +101,19 @@ class _Products:
             if len(shape) < len(large) or shape[0] != large[0]:
                 return None  # every row has the same
             rows = np.broadcast_to(_identity(shape), (prod(shape[1:]), *large[1:]))
-            made = self._products(ref, [rows], replace(node, names=(f"{node.name}/spread",)), "spread")
-            if made is None:
+            product = self._products(ref, [rows], replace(node, names=(f"{node.name}/spread",)), "spread")
+            if product is None:
                 return None
-            (operands[slot],) = made
+            (operands[slot],) = product
         return self.b.copy(node, operands) if operands != list(args) else None
 
-    def _products(self, x: Ref, made: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
+    def _products(self, x: Ref, arrays: list[Array] | tuple[Array, ...], node: Node, rule: str) -> Refs | None:
         """For each array that was made of the identity's rows, the same made of those of x."""
-        if any(array.size > LARGEST for array in made):
+        if any(array.size > LARGEST for array in arrays):
             return None
         count = self.b.type(x).shape[0]
         results: list[Ref] = []
-        for name, array in zip(node.names, made, strict=True):
+        for name, array in zip(node.names, arrays, strict=True):
             matrix = self.matrix(array.reshape(len(array), -1).T, f"{name}/ones")
             row = (f"{name}/rows",)
             (rows,) = self.b.add(Linear(1), x, matrix, names=row, loc=node.loc)

@@ -70,9 +70,9 @@ def _find_run(graph: Graph) -> _Run | None:
             for i in range(len(node.types))
         ]
         for run in _runs(kinds):
-            found = _run_of(graph, readers, reading, node.name, run)
-            if found is not None:
-                return found
+            match = _run_of(graph, readers, reading, node.name, run)
+            if match is not None:
+                return match
     return None
 
 
@@ -95,12 +95,12 @@ def _kind(graph: Graph, piece: Ref, reading: dict[Ref, str]) -> object:
 
 def _runs(kinds: Sequence[object]) -> list[range]:
     """Neighbouring indices of one kind, two or more."""
-    found = []
+    runs = []
     for kind, group in groupby(range(len(kinds)), key=lambda i: kinds[i]):
         indices = list(group)
         if kind is not None and len(indices) > 1:
-            found.append(range(indices[0], indices[-1] + 1))
-    return found
+            runs.append(range(indices[0], indices[-1] + 1))
+    return runs
 
 
 def _run_of(graph: Graph, readers: dict[Ref, int], reading: dict[Ref, str], split: str, run: range) -> _Run | None:
@@ -151,8 +151,8 @@ def _coarser(b: Builder, node: Node, x: Ref, start: int, count: int) -> tuple[Re
         return (x,) * len(op.sizes), x
     joined = joined_name(node.names[start:stop])
     names = (*node.names[:start], joined, *node.names[stop:])
-    made = b.add(Split(op.axis, sizes), x, names=names, loc=node.loc)
-    return (*made[:start], *(made[start],) * count, *made[start + 1 :]), made[start]
+    pieces = b.add(Split(op.axis, sizes), x, names=names, loc=node.loc)
+    return (*pieces[:start], *(pieces[start],) * count, *pieces[start + 1 :]), pieces[start]
 
 
 def _wide_op(b: Builder, graph: Graph, run: _Run, wide: dict[str, Ref]) -> dict[str, Ref]:
@@ -240,17 +240,17 @@ class _Group:
 
 
 def _groups(graph: Graph) -> list[_Group]:
-    found: dict[object, _Group] = {}
+    by_operand: dict[object, _Group] = {}
     for scan, node, x, params in _linears(graph):
         kinds = tuple(
             (p.lr_mult, p.decay_mult) for p in (graph.node(name).op for name in params) if isinstance(p, Param)
         )
         assert isinstance(node.op, Linear)
-        group = found.setdefault((scan, x, node.op.axis, kinds), _Group(scan))
+        group = by_operand.setdefault((scan, x, node.op.axis, kinds), _Group(scan))
         group.nodes.append(node.name)
         group.weights.append(params[0])
         group.biases += params[1:]
-    groups = [group for group in found.values() if len(group.nodes) > 1]
+    groups = [group for group in by_operand.values() if len(group.nodes) > 1]
     uses = _parameter_uses(graph)
     packed = Counter(tuple(params) for group in groups for params in (group.weights, group.biases) if params)
     return [
@@ -336,7 +336,7 @@ class _Fuser:
         groups = [group for group in self.groups if group.scan == node.name]
         inner = Rebuild(scan.body)
         operands: list[Ref] = []
-        given = iter(args)
+        operand_iter = iter(args)
         for old in scan.body:
             for group in groups:
                 if old.name == group.nodes[0]:
@@ -351,7 +351,7 @@ class _Fuser:
             if Ref(old.name) in inner.new:
                 continue
             if isinstance(old.op, Arg):
-                operands.append(next(given))
+                operands.append(next(operand_iter))
             inner.copy(old)
         return b.add(replace(scan, body=inner.finish()), *operands, names=node.names, loc=node.loc)
 

@@ -31,12 +31,12 @@ def gradient_graph(graph: Graph) -> Graph:
     for output in graph.outputs:
         (ref,) = tape.b.add(Input(graph.type(output.ref).shape), names=(PREFIX + output.name,))
         tape.accumulate(seeds, output.ref, tape.value(ref, PREFIX + output.name))
-    found = tape.backward(graph, seeds)
-    leaves = [node.name for node in graph if isinstance(node.op, Input | Param) and Ref(node.name) in found]
-    return tape.b.finish([(PREFIX + name, found[Ref(name)].ref) for name in leaves])
+    cotangents = tape.backward(graph, seeds)
+    leaves = [node.name for node in graph if isinstance(node.op, Input | Param) and Ref(node.name) in cotangents]
+    return tape.b.finish([(PREFIX + name, cotangents[Ref(name)].ref) for name in leaves])
 
 
-def backward_body(body: Graph, wanted: Sequence[bool] | None = None) -> Graph:
+def backward_body(body: Graph, needed: Sequence[bool] | None = None) -> Graph:
     """The body of the scan that goes back through a scan of ``body``, as :func:`gradient_graph` runs it.
 
     Arguments: those of ``body`` in their order, its states as ``x`` (what they were before the step); then ``d_NAME``
@@ -56,13 +56,13 @@ def backward_body(body: Graph, wanted: Sequence[bool] | None = None) -> Graph:
         op = Arg(body.type(output.ref).shape, "x" if i < cut else "state")
         (ref,) = tape.b.add(op, names=(name,), loc=states[i - cut].loc if i >= cut else None)
         tape.accumulate(seeds, output.ref, tape.value(ref, name))
-    found = tape.backward(body, seeds)
+    cotangents = tape.backward(body, seeds)
     outputs = []
-    for arg, want in zip(args, wanted or (True,) * len(args), strict=True):
+    for arg, want in zip(args, needed or (True,) * len(args), strict=True):
         if not _is_state(arg) and want:
-            outputs.append((PREFIX + arg.name, tape.gradient(found, Ref(arg.name), arg.types[0]).ref))
+            outputs.append((PREFIX + arg.name, tape.gradient(cotangents, Ref(arg.name), arg.types[0]).ref))
     for state in states:
-        outputs.append((PREFIX + state.name, tape.gradient(found, Ref(state.name), state.types[0]).ref))
+        outputs.append((PREFIX + state.name, tape.gradient(cotangents, Ref(state.name), state.types[0]).ref))
     return tape.b.finish(outputs)
 
 
@@ -102,8 +102,8 @@ class _Tape:
             if Ref(node.name) in self.new:
                 continue
             operands = [self.new[ref] for ref in graph.args(node.name)]
-            made = self._scan(node, node.op, operands) if isinstance(node.op, Scan) else self.b.copy(node, operands)
-            self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(made))
+            outs = self._scan(node, node.op, operands) if isinstance(node.op, Scan) else self.b.copy(node, operands)
+            self.new.update((Ref(node.name, out), ref) for out, ref in enumerate(outs))
 
     def _scan(self, node: Node, scan: Scan, operands: Sequence[Ref]) -> tuple[Ref, ...]:
         """The scan, which returns its states before each step too."""
@@ -118,9 +118,9 @@ class _Tape:
         seen = [Output(f"{args[slot].name}/before", Ref(args[slot].name)) for slot in slots]
         outputs = (*scan.step_outputs, *seen, *scan.next_states)
         names = (*node.names[:cut], *(f"{node.name}/{o.name}" for o in seen), *node.names[cut:])
-        made = self.b.add(replace(scan, body=_returning(scan.body, outputs)), *operands, names=names, loc=node.loc)
-        self.before[node.name] = dict(zip(slots, made[cut : cut + len(slots)], strict=True))
-        return (*made[:cut], *made[cut + len(slots) :])
+        results = self.b.add(replace(scan, body=_returning(scan.body, outputs)), *operands, names=names, loc=node.loc)
+        self.before[node.name] = dict(zip(slots, results[cut : cut + len(slots)], strict=True))
+        return (*results[:cut], *results[cut + len(slots) :])
 
     def backward(self, graph: Graph, seeds: Cotangents) -> Cotangents:
         """From gradients of some values to those of all that they depend on."""
@@ -129,27 +129,27 @@ class _Tape:
             refs = [Ref(node.name, out) for out in range(len(node.types))]
             if isinstance(node.op, Leaf) or not any(ref in cts for ref in refs):
                 continue
-            given = tuple(self.gradient(cts, ref, type_) for ref, type_ in zip(refs, node.types, strict=True))
+            cotangents = tuple(self.gradient(cts, ref, type_) for ref, type_ in zip(refs, node.types, strict=True))
             operands = graph.args(node.name)
-            back = self._back(graph, node, given)
+            back = self._back(graph, node, cotangents)
             for ref, ct in zip(operands, back, strict=True):
                 if ct is not None:
                     self.accumulate(cts, ref, ct)
         return cts
 
-    def _back(self, graph: Graph, node: Node, given: tuple[GraphValue, ...]) -> Iterable[GraphValue | None]:
+    def _back(self, graph: Graph, node: Node, cotangents: tuple[GraphValue, ...]) -> Iterable[GraphValue | None]:
         if isinstance(node.op, Scan):
-            return self._back_scan(graph, node, node.op, given)
-        return self._vjp(graph, node, given)
+            return self._back_scan(graph, node, node.op, cotangents)
+        return self._vjp(graph, node, cotangents)
 
-    def _vjp(self, graph: Graph, node: Node, given: tuple[GraphValue, ...]) -> Iterable[GraphValue | None]:
-        def known(ref: Ref) -> GraphValue:
+    def _vjp(self, graph: Graph, node: Node, cotangents: tuple[GraphValue, ...]) -> Iterable[GraphValue | None]:
+        def value_of(ref: Ref) -> GraphValue:
             return self.value(self.new[ref], PREFIX + graph.value_name(ref), node)
 
-        outs = tuple(known(Ref(node.name, out)) for out in range(len(node.types)))
-        cts = tuple(replace(ct, name=PREFIX + node.name, loc=node.loc) for ct in given)
+        outs = tuple(value_of(Ref(node.name, out)) for out in range(len(node.types)))
+        cts = tuple(replace(ct, name=PREFIX + node.name, loc=node.loc) for ct in cotangents)
         try:
-            back: tuple[GraphValue | None, ...] = node.op.vjp(cts, outs, *map(known, graph.args(node.name)))  # type: ignore[arg-type, assignment]
+            back: tuple[GraphValue | None, ...] = node.op.vjp(cts, outs, *map(value_of, graph.args(node.name)))  # type: ignore[arg-type, assignment]
         except LstmcError:
             raise
         except Exception as error:
@@ -159,7 +159,7 @@ class _Tape:
         return back
 
     def _back_scan(
-        self, graph: Graph, node: Node, scan: Scan, given: tuple[GraphValue, ...]
+        self, graph: Graph, node: Node, scan: Scan, cotangents: tuple[GraphValue, ...]
     ) -> Iterable[GraphValue | None]:
         operands, before = graph.args(node.name), self.before[node.name]
         forward = [before.get(slot) or self.new[ref] for slot, ref in enumerate(operands)]
@@ -167,11 +167,11 @@ class _Tape:
         back = replace(scan, body=body, reverse=not scan.reverse)
         names = [f"{PREFIX}{graph.value_name(ref)}" for slot, ref in enumerate(operands) if slot not in before]
         names += [f"{PREFIX}{graph.value_name(operands[slot])}" for slot in before]
-        made = iter(self.b.add(back, *forward, *[ct.ref for ct in given], names=names, loc=node.loc))
-        found = {slot: next(made) for slot in range(len(operands)) if slot not in before}
-        found |= {slot: next(made) for slot in before}
+        results = iter(self.b.add(back, *forward, *[ct.ref for ct in cotangents], names=names, loc=node.loc))
+        by_slot = {slot: next(results) for slot in range(len(operands)) if slot not in before}
+        by_slot |= {slot: next(results) for slot in before}
         for slot, ref in enumerate(operands):
-            value = self.value(found[slot], PREFIX + graph.value_name(ref), node)
+            value = self.value(by_slot[slot], PREFIX + graph.value_name(ref), node)
             yield value if scan.role(slot) in ("x", "state") else value.apply(Sum(0), value)[0]
 
     def accumulate(self, into: Cotangents, ref: Ref, ct: GraphValue) -> None:

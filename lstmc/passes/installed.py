@@ -38,16 +38,16 @@ class Insertion:
 
     def put_into(self, passes: PassList, backend: str | None, target: str | None) -> bool:
         """Insert the pass into a list in place; return whether it belongs there."""
-        wanted = self.backend in (None, backend) and (self.targets is None or target in self.targets)
+        applies = self.backend in (None, backend) and (self.targets is None or target in self.targets)
         anchor = self.after if self.before is None else self.before
         assert anchor is not None
         try:
             at = passes.at(anchor)
         except PassError:
             return False
-        if wanted:
+        if applies:
             passes.insert(at + (self.before is None), self.step)
-        return wanted
+        return applies
 
 
 def installed_passes() -> dict[str, Insertion]:
@@ -62,8 +62,8 @@ def load_insertion(name: str) -> Insertion:
     """Return an installed pass. Raises :class:`~lstmc.errors.PluginError` for none, several, or a malformed one."""
     point = the_one(PASSES, name, "pass")
     insertion = load_point(point, "pass")
-    for expected, found in _problems(insertion, point):
-        raise malformed(point, "pass", expected, found)
+    for expected, actual in _problems(insertion, point):
+        raise malformed(point, "pass", expected, actual)
     assert isinstance(insertion, Insertion)
     return insertion
 

@@ -53,9 +53,9 @@ class KeepTimeAxis(Pass):
         operands = [self._step(b, ref) if scan.role(i) == "state" else ref for i, ref in enumerate(args)]
         steps = len(scan.step_outputs)
         names = (*node.names[:steps], *(f"{name}/step" for name in node.names[steps:]))
-        made = b.add(scan, *operands, names=names, loc=node.loc)
-        last = zip(made[steps:], node.types[steps:], node.names[steps:], strict=True)
-        return (*made[:steps], *(b.add(self.reshape(t.shape), ref, names=(name,))[0] for ref, t, name in last))
+        results = b.add(scan, *operands, names=names, loc=node.loc)
+        last = zip(results[steps:], node.types[steps:], node.names[steps:], strict=True)
+        return (*results[:steps], *(b.add(self.reshape(t.shape), ref, names=(name,))[0] for ref, t, name in last))
 
     def _step(self, b: Builder, state: Ref) -> Ref:
         """A first state as the step before the first."""
@@ -78,8 +78,8 @@ def _kept_body(body: Graph) -> Graph | None:
             continue
         operands = body.args(node.name)
         if kept.keys().isdisjoint(operands):
-            made = builder.copy(node, [same[ref] for ref in operands])
-            same.update(zip(refs, made, strict=True))
+            outs = builder.copy(node, [same[ref] for ref in operands])
+            same.update(zip(refs, outs, strict=True))
             continue
         for ref in operands:
             if ref not in kept and _is_constant(body, ref) and body.type(ref).rank == node.types[0].rank:
@@ -90,8 +90,8 @@ def _kept_body(body: Graph) -> Graph | None:
         op = op_over_time(node.op, 1, [body.type(ref) for ref in operands], mapped)
         if op is None:
             return None
-        made = builder.add(op, *[kept.get(r) or same[r] for r in operands], names=node.names, loc=node.loc)
-        kept.update(zip(refs, made, strict=True))
+        outs = builder.add(op, *[kept.get(r) or same[r] for r in operands], names=node.names, loc=node.loc)
+        kept.update(zip(refs, outs, strict=True))
     if not kept.keys() >= {output.ref for output in body.outputs}:
         return None  # a result that is the same at every step has no axis to keep
     whole = builder.finish([(o.name, kept[o.ref]) for o in body.outputs])

@@ -80,8 +80,8 @@ def _scan_of(b: Builder, node: Node, args: Refs, mapped: list[bool]) -> Scan | N
         type_ = of_step(b.type(ref)) if m else b.type(ref)
         role: Role = "x" if m else "weight" if is_weight(b, ref) else "static"
         operands += body.add(Arg(type_.shape, role), names=(f"x{i}",))
-    made = body.add(op, *operands, names=node.names, loc=node.loc)
-    return Scan(body.finish(list(zip(node.names, made, strict=True))), node.types[0].shape[0])
+    refs = body.add(op, *operands, names=node.names, loc=node.loc)
+    return Scan(body.finish(list(zip(node.names, refs, strict=True))), node.types[0].shape[0])
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class _Hoister:
             Ref(a.name): Outer(args[i], scan.role(i) == "x") for i, a in enumerate(params) if scan.role(i) != "state"
         }
         self.hoisted: set[str] = set()
-        self.made: set[Ref] = set()  # outside, of parameters alone
+        self.weights: set[Ref] = set()  # outside, of parameters alone
         self.titles = {o.ref: name for o, name in zip(scan.step_outputs, node.names, strict=False)}
 
     def run(self, counts: Counter[str]) -> Refs | None:
@@ -159,24 +159,24 @@ class _Hoister:
                 self.outer[ref] = Outer(self.b.add(leaf.op, names=(self._name(leaf.name),), loc=leaf.loc)[0], False)
         if not all(ref in self.outer for ref in operands):
             return False
-        found = [self.outer[ref] for ref in operands]
-        if self.what.of_parameters and not made_of_parameters(self.b, *[o.ref for o in found], known=self.made):
+        outer = [self.outer[ref] for ref in operands]
+        if self.what.of_parameters and not made_of_parameters(self.b, *[o.ref for o in outer], known=self.weights):
             return False
-        mapped = any(o.mapped for o in found)
+        mapped = any(o.mapped for o in outer)
         op: Op | None = node.op
         if mapped and isinstance(node.op, self.what.apart):
             return False
         if mapped:
             types = [self.body.type(ref) for ref in operands]
-            op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in found])
+            op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in outer])
         if op is None:
             return False
         refs = [Ref(node.name, out) for out in range(len(node.types))]
         names = [self.titles.get(r) or self._name(n) for r, n in zip(refs, node.names, strict=True)]
-        made = self.b.add(op, *[o.ref for o in found], names=names, loc=node.loc)
-        self.outer.update((r, Outer(m, mapped)) for r, m in zip(refs, made, strict=True))
+        outs = self.b.add(op, *[o.ref for o in outer], names=names, loc=node.loc)
+        self.outer.update((r, Outer(m, mapped)) for r, m in zip(refs, outs, strict=True))
         if self.what.of_parameters:
-            self.made.update(made)
+            self.weights.update(outs)
         self.hoisted.add(node.name)
         return True
 
@@ -193,13 +193,13 @@ class _Hoister:
         counts["hoist_output"] += len(direct)
         kept = [i for i in range(len(self.body.outputs)) if i not in direct]
         body, operands = self._new_body(kept)
-        made: dict[int, Ref] = dict(direct)
+        by_index: dict[int, Ref] = dict(direct)
         if kept:
             scan = replace(self.scan, body=body)
             names = [self.node.names[i] for i in kept]
             refs = self.b.add(scan, *operands, names=names, loc=self.node.loc)
-            made.update(zip(kept, refs, strict=True))
-        return tuple(made[i] for i in range(len(self.body.outputs)))
+            by_index.update(zip(kept, refs, strict=True))
+        return tuple(by_index[i] for i in range(len(self.body.outputs)))
 
     def _new_body(self, kept: Sequence[int]) -> tuple[Graph, list[Ref]]:
         inner = Rebuild(self.body)
@@ -211,8 +211,8 @@ class _Hoister:
                 role: Role = "x" if outer.mapped else "weight" if is_weight(self.b, outer.ref) else "static"
                 node = self.body.node(ref.node)
                 name = node.names[ref.out]
-                (made,) = inner.builder.add(Arg(self.body.type(ref).shape, role), names=(name,), loc=node.loc)
-                inner.new[ref] = made
+                (argument,) = inner.builder.add(Arg(self.body.type(ref).shape, role), names=(name,), loc=node.loc)
+                inner.new[ref] = argument
                 operands.append(outer.ref)
             return inner.new[ref]
 
@@ -277,13 +277,13 @@ class _Sinker:
         for node in self.body:
             for ref in self.body.args(node.name):
                 read_by.setdefault(ref.node, set()).add(node.name)
-        found: set[str] = set()
+        sinkable: set[str] = set()
         for node in reversed(list(self.body)):
-            if node.name in feeding or isinstance(node.op, Leaf) or not read_by.get(node.name, set()) <= found:
+            if node.name in feeding or isinstance(node.op, Leaf) or not read_by.get(node.name, set()) <= sinkable:
                 continue
             if self._wide(node) is not None:
-                found.add(node.name)
-        return found
+                sinkable.add(node.name)
+        return sinkable
 
     def _mapped(self, ref: Ref) -> bool:
         """Whether a value differs from step to step; a body's constants and static arguments do not."""
@@ -307,10 +307,10 @@ class _Sinker:
         counts["sink_node"] += len(self.sunk)
         kept = [o for o in steps if o.ref.node not in self.sunk and o.ref not in passed]
         crossing = self._crossing()
-        known = {o.ref for o in kept}
+        kept_refs = {o.ref for o in kept}
         names = {o.name for o in steps}
         for ref in crossing:
-            if ref not in known:
+            if ref not in kept_refs:
                 name = self.body.value_name(ref)
                 while name in names:
                     name += "_"
@@ -324,13 +324,13 @@ class _Sinker:
 
     def _crossing(self) -> list[Ref]:
         """The body's own values that sunk nodes read, in order."""
-        wanted: dict[Ref, None] = {}
+        crossing: dict[Ref, None] = {}
         for node in self.body:
             if node.name in self.sunk:
                 for ref in self.body.args(node.name):
                     if ref.node not in self.sunk and ref not in self.outer and self._mapped(ref):
-                        wanted[ref] = None
-        return list(wanted)
+                        crossing[ref] = None
+        return list(crossing)
 
     def _scan_without(self, kept: list[Output]) -> tuple[dict[str, Ref], Refs]:
         """Add the scan that returns ``kept``: their sequences by name, and the last states."""
@@ -362,11 +362,11 @@ class _Sinker:
                 if ref not in self.outer:  # a constant of the body
                     leaf = self.body.node(ref.node)
                     self.outer[ref] = Outer(self.b.add(leaf.op, loc=leaf.loc)[0], False)
-            found = [self.outer[ref] for ref in operands]
+            outer = [self.outer[ref] for ref in operands]
             types = [self.body.type(ref) for ref in operands]
-            op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in found])
+            op = op_over_time(node.op, self.scan.length, types, [o.mapped for o in outer])
             assert op is not None
             refs = [Ref(node.name, out) for out in range(len(node.types))]
             names = [titles.get(r, f"{self.body.name}/{n}") for r, n in zip(refs, node.names, strict=True)]
-            made = self.b.add(op, *[o.ref for o in found], names=names, loc=node.loc)
-            self.outer.update((r, Outer(m, True)) for r, m in zip(refs, made, strict=True))
+            outs = self.b.add(op, *[o.ref for o in outer], names=names, loc=node.loc)
+            self.outer.update((r, Outer(m, True)) for r, m in zip(refs, outs, strict=True))

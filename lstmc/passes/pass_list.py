@@ -15,28 +15,28 @@ from lstmc.text import did_you_mean
 def numbered(names: Sequence[str]) -> list[str]:
     """Names of passes in order, each that is there again with the number of its run: ``cse:1``, ``cse:2``."""
     counts, seen = Counter(names), Counter[str]()
-    found = []
+    labels = []
     for name in names:
         seen[name] += 1
-        found.append(f"{name}:{seen[name]}" if counts[name] > 1 else name)
-    return found
+        labels.append(f"{name}:{seen[name]}" if counts[name] > 1 else name)
+    return labels
 
 
-def place_of(names: Sequence[str], wanted: str) -> int:
+def place_of(names: Sequence[str], name_or_run: str) -> int:
     """Where a pass is among the names of all, in order: ``cse:2`` is its second run, ``cse`` its last.
 
     Raises :class:`PassError` where there is none.
     """
-    runs = [i for i, name in enumerate(names) if name == wanted]
+    runs = [i for i, name in enumerate(names) if name == name_or_run]
     if runs:
         return runs[-1]
     each = numbered(names)
-    if wanted not in each and wanted.removesuffix(":1") in each:  # the first run of a pass that runs once
-        wanted = wanted.removesuffix(":1")
-    if wanted not in each:
-        near = did_you_mean(wanted, names) or f": found {', '.join(each) or 'none'}"
-        raise PassError(f"there is no pass {wanted}{near}")
-    return each.index(wanted)
+    if name_or_run not in each and name_or_run.removesuffix(":1") in each:  # the first run of a pass that runs once
+        name_or_run = name_or_run.removesuffix(":1")
+    if name_or_run not in each:
+        near = did_you_mean(name_or_run, names) or f": found {', '.join(each) or 'none'}"
+        raise PassError(f"there is no pass {name_or_run}{near}")
+    return each.index(name_or_run)
 
 
 class PassList(list[Pass]):
@@ -95,7 +95,9 @@ class PassList(list[Pass]):
 
         Raises :class:`PassError` where no pass brings a graph to the stage.
         """
-        found = {self.stage_after(index): index for index in range(-1, len(self))}
-        if stage not in found:
-            raise PassError(f"no pass brings a graph to stage {stage.value}: found {', '.join(s.value for s in found)}")
-        return found[stage]
+        last_index = {self.stage_after(index): index for index in range(-1, len(self))}
+        if stage not in last_index:
+            raise PassError(
+                f"no pass brings a graph to stage {stage.value}: found {', '.join(s.value for s in last_index)}"
+            )
+        return last_index[stage]

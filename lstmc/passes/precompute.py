@@ -37,8 +37,8 @@ class Precompute(Pass):
             return PassResult(graph, False)
         hoisted = Hoist(of_parameters=True).run(graph)
         counts = Counter(hoisted.counts)
-        made = _marked(hoisted.graph, counts)
-        return result(graph, made, counts)
+        marked = _marked(hoisted.graph, counts)
+        return result(graph, marked, counts)
 
 
 def _marked(graph: Graph, counts: Counter[str]) -> Graph:
@@ -83,9 +83,9 @@ def _made_of_parameters(graph: Graph) -> set[str]:
         elif not isinstance(node.op, Leaf | Scan) and all(
             ref.node in made_of or _is_fill(graph, ref) for ref in operands
         ):
-            found = {name: n for ref in operands for name, n in made_of.get(ref.node, {}).items()}
-            if found and size <= max(LARGEST, sum(found.values())):
-                made_of[node.name] = found
+            sources = {name: n for ref in operands for name, n in made_of.get(ref.node, {}).items()}
+            if sources and size <= max(LARGEST, sum(sources.values())):
+                made_of[node.name] = sources
     return {name for name in made_of if not isinstance(graph.node(name).op, Param)}
 
 

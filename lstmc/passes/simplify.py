@@ -73,10 +73,10 @@ def _visit(b: Builder, node: Node, args: Refs, counts: Counter[str]) -> Refs | N
         scan = in_bodies(node.op, lambda body: simplified(body, counts))
         return b.add(scan, *args, names=node.names, loc=node.loc)
     for rule in RULES:
-        made = rule(b, node, args)
-        if made is not None:
+        rewritten = rule(b, node, args)
+        if rewritten is not None:
             counts[rule.__name__] += 1
-            return made
+            return rewritten
     return None
 
 

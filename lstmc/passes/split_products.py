@@ -47,7 +47,7 @@ class _Pieces:
 
     def __init__(self, b: Builder, counts: Counter[str]) -> None:
         self.b, self.counts = b, counts
-        self.made: dict[Cut, Refs] = {}
+        self.pieces: dict[Cut, Refs] = {}
 
     def of_node(self, node: Node, args: Refs) -> Refs | None:
         """What replaces a split, or None where it stays."""
@@ -57,12 +57,12 @@ class _Pieces:
 
     def _pieces(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
         cut = (ref, axis, sizes)
-        if cut not in self.made:
-            made = self._cut(ref, axis, sizes, names)
-            if made is None:
+        if cut not in self.pieces:
+            pieces = self._cut(ref, axis, sizes, names)
+            if pieces is None:
                 return None
-            self.made[cut] = made
-        return self.made[cut]
+            self.pieces[cut] = pieces
+        return self.pieces[cut]
 
     def _cut(self, ref: Ref, axis: int, sizes: tuple[int, ...], names: tuple[str, ...]) -> Refs | None:
         node, args = self.b.node(ref.node), self.b.args(ref.node)
@@ -77,18 +77,18 @@ class _Pieces:
             self.counts["function_per_piece"] += 1
         else:
             return None
-        made = [
+        pieces = [
             self.b.add(node.op, *operands, names=(name,), loc=node.loc)[0]
             for name, *operands in zip(names, *parts, strict=True)
         ]
-        return tuple(made)
+        return tuple(pieces)
 
     def _goes_apart(self, arg: Ref, whole: Ref, axis: int) -> bool:
         """Whether an operand of an element-wise op whose result is cut is cut too, or is the same for all pieces."""
-        wanted, found = self.b.type(whole).shape, self.b.type(arg).shape
-        if is_weight(self.b, arg) and found == wanted[axis:] and len(found) == 1:
+        shape, arg_shape = self.b.type(whole).shape, self.b.type(arg).shape
+        if is_weight(self.b, arg) and arg_shape == shape[axis:] and len(arg_shape) == 1:
             return True
-        return (found == wanted and not is_weight(self.b, arg)) or self._is_same(arg, whole, axis)
+        return (arg_shape == shape and not is_weight(self.b, arg)) or self._is_same(arg, whole, axis)
 
     def _is_same(self, arg: Ref, whole: Ref, axis: int) -> bool:
         covered = covered_axes(self.b.type(arg).shape, self.b.type(whole).shape)
@@ -110,11 +110,11 @@ class _Pieces:
     def weight(self, ref: Ref, axis: int, sizes: tuple[int, ...]) -> Refs:
         """The pieces of a weight."""
         cut = (ref, axis, sizes)
-        if cut not in self.made:
+        if cut not in self.pieces:
             name = self.b.node(ref.node).names[ref.out]
             names = [f"{name}/{i}" for i in range(len(sizes))]
-            self.made[cut] = self.b.add(Split(axis, sizes), ref, names=names)
-        return self.made[cut]
+            self.pieces[cut] = self.b.add(Split(axis, sizes), ref, names=names)
+        return self.pieces[cut]
 
 
 class _PiecesInBody(_Pieces):
@@ -128,15 +128,15 @@ class _PiecesInBody(_Pieces):
         if not isinstance(self.b.node(ref.node).op, Arg):
             return super().weight(ref, axis, sizes)  # made in the body, of weights
         cut = (ref, axis, sizes)
-        if cut not in self.made:
+        if cut not in self.pieces:
             shape = self.b.type(ref).shape
-            made: list[Ref] = []
+            slices: list[Ref] = []
             for i, size in enumerate(sizes):
                 arg = Arg((*shape[:axis], size, *shape[axis + 1 :]), "weight")
-                made += self.b.add(arg, names=(f"{ref.node}/{i}",))
-                self.arguments[made[-1].node] = (ref.node, i, axis, sizes)
-            self.made[cut] = tuple(made)
-        return self.made[cut]
+                slices += self.b.add(arg, names=(f"{ref.node}/{i}",))
+                self.arguments[slices[-1].node] = (ref.node, i, axis, sizes)
+            self.pieces[cut] = tuple(slices)
+        return self.pieces[cut]
 
 
 def _in_scan(b: Builder, node: Node, scan: Scan, args: Refs, counts: Counter[str]) -> Refs:

@@ -44,15 +44,15 @@ def _function(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -
 def _split(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     if columns is None:
         return None
-    found = part_of(r.graph, r.place.ref, columns, node.types[0].rank - 1)
-    return None if found is None else r.operand(*found)
+    part = part_of(r.graph, r.place.ref, columns, node.types[0].rank - 1)
+    return None if part is None else r.operand(*part)
 
 
 def _concat(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
     if columns is None or not isinstance(node.op, Concat) or node.op.axis != node.types[0].rank - 1:
         return None
-    found = piece_of(r.graph, node, columns, node.op.axis)
-    return None if found is None else r.operand(*found)
+    piece = piece_of(r.graph, node, columns, node.op.axis)
+    return None if piece is None else r.operand(*piece)
 
 
 def _reshape(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial | None:
@@ -83,11 +83,11 @@ def _linear(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> 
     total = Polynomial.constant(0)
     width = r.graph.type(w).shape[1]
     last = node.op.axis == r.graph.type(x).rank - 1
-    for piece, taken in _joined(r.graph, x) if last else [(x, (0, width))]:
-        matrix = r.equations.matrix(w, r.place.where, columns, taken)
+    for piece, span in _joined(r.graph, x) if last else [(x, (0, width))]:
+        matrix = r.equations.matrix(w, r.place.where, columns, span)
         if matrix is None:
             return None
-        of = r.at(piece, (0, taken[1] - taken[0]) if last else None)
+        of = r.at(piece, (0, span[1] - span[0]) if last else None)
         total += Polynomial.atom(r.equations.product(r.place, matrix, of))
     for b in bias:
         total += r.operand(b, columns)

@@ -87,14 +87,16 @@ class Equations:
             node = self._to_list.popleft()
             for ref in (Ref(node.name, out) for out, type_ in enumerate(node.types) if type_.rank):
                 self._equals.setdefault(self.value(ref), []).append(ref)
-        found = [(self._position[ref.node], ref) for ref in self._equals.get(formula, ())]
-        return [ref for position, ref in sorted(found) if position <= last]
+        matches = [(self._position[ref.node], ref) for ref in self._equals.get(formula, ())]
+        return [ref for position, ref in sorted(matches) if position <= last]
 
     def cut(self, ref: Ref) -> None:
         """From now on, do not look into a value, nor into what was read of it before."""
         self.cuts[ref] = ref
         stale = self.body.dependents({ref.node})
-        self._known = {at: known for at, known in self._known.items() if at.where != "step" or at.ref.node not in stale}
+        self._known = {
+            at: formula for at, formula in self._known.items() if at.where != "step" or at.ref.node not in stale
+        }
         for listed in self._equals.values():
             listed[:] = [equal for equal in listed if equal.node not in stale]
         until = self._position[self._to_list[0].name] if self._to_list else len(self._position)
@@ -104,16 +106,16 @@ class Equations:
     def inside(self, ref: Ref) -> Polynomial:
         """The formula of a whole value, though it be cut."""
         place = Place(ref, self.whole(ref))
-        found = self._op(place)
-        return Polynomial.atom(self.given(place)) if found is None else found
+        formula = self._op(place)
+        return Polynomial.atom(self.given(place)) if formula is None else formula
 
     def at(self, place: Place) -> Polynomial:
         """The formula of what is at a place."""
         if place not in self._known:
             self._depth += 1
-            found = None if self._depth > DEEPEST else self._read(place)
+            formula = None if self._depth > DEEPEST else self._read(place)
             self._depth -= 1
-            self._known[place] = Polynomial.atom(self.given(place)) if found is None else found
+            self._known[place] = Polynomial.atom(self.given(place)) if formula is None else formula
         return self._known[place]
 
     # atoms ---------------------------------------------------------------------------------------------------
@@ -193,10 +195,10 @@ class Equations:
             place = self._sequence(place)
             graph, columns = self.graph(place.where), place.columns
             assert columns is not None
-            found = part_of(graph, place.ref, columns, graph.type(place.ref).rank - 1, place.where == "step")
-            if found is None:
+            part = part_of(graph, place.ref, columns, graph.type(place.ref).rank - 1, place.where == "step")
+            if part is None:
                 return place
-            place = Place(*found, place.where)
+            place = Place(*part, place.where)
 
     def matrix(self, ref: Ref, where: Where, rows: tuple[int, int], columns: tuple[int, int]) -> Matrix | None:
         """A part of a matrix of weights, where it is stored; None if it is computed."""

@@ -102,10 +102,10 @@ class Gates:
 
     def opened(self, function: Function) -> tuple[Activation, Polynomial]:
         """The function that a gate has, and the terms that it is of. Raises :class:`~lstmc.patterns.Mismatch`."""
-        found = activation_of(function)
-        if found is None:
+        activation = activation_of(function)
+        if activation is None:
             raise self.step.mismatch_at("a function such as sigmoid", function.place)
-        return found
+        return activation
 
     def _no_term(self, function: Function) -> Mismatch:
         return self.step.mismatch_at("a sum of W x, R h and b", function.operand_place)
@@ -131,13 +131,13 @@ class Gates:
         factor = None if read is None else without(read, (h,))
         if factor is None or not all(self.step.by_rows(atom) for atom in factor):
             raise self.step.mismatch_at(f"a product of the state %{self.h.node}", product.place)
-        ((other, wanted),) = self.resets.items()
-        if factor != wanted:
-            found = [(self.h, factor), (other, wanted)][: 1 + (other != self.h)]
+        ((other, expected),) = self.resets.items()
+        if factor != expected:
+            factors = [(self.h, factor), (other, expected)][: 1 + (other != self.h)]
             raise Mismatch(
                 Difference(
                     "every state to be multiplied by the same indicator, or none",
-                    " and ".join(self._times(state, by) for state, by in found),
+                    " and ".join(self._times(state, by) for state, by in factors),
                     self.step.node.loc,
                 )
             )

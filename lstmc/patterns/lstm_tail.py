@@ -51,12 +51,12 @@ def _tails(equations: Equations, h: Ref, o: Atom, shown: Atom) -> Iterator[LSTMT
     if c.where != "step" or c.columns != equations.whole(c.ref):
         return
     for gates, before in _updates(shown.operand, o.op):
-        found = _before(equations, before, c.ref)
-        if found is not None:
+        before_c = _before(equations, before, c.ref)
+        if before_c is not None:
             gates["o"] = o
             places = {name: gate.operand_place for name, gate in gates.items()}
             seen = {name: (gate.op, places[name]) for name, gate in gates.items() if not isinstance(gate.op, Clip)}
-            yield LSTMTail(c.ref, h, shown.op, seen, *found)
+            yield LSTMTail(c.ref, h, shown.op, seen, *before_c)
 
 
 def _updates(c: Polynomial, gate: Op | Clip) -> Iterator[tuple[dict[str, Function], Monomial]]:
@@ -91,7 +91,7 @@ def _before(equations: Equations, monomial: Monomial, c: Ref) -> tuple[Ref | Non
 
 def packed(body: Graph, places: dict[str, Place], parts: int) -> tuple[Ref, dict[str, int]] | None:
     """The one value of the body that all places are equal parts of, ``parts`` in all, and which one each is."""
-    found: dict[str, tuple[Ref, int]] = {}
+    pieces: dict[str, tuple[Ref, int]] = {}
     for name, place in places.items():
         if place.where != "step" or place.columns is None:
             return None
@@ -105,7 +105,7 @@ def packed(body: Graph, places: dict[str, Place], parts: int) -> tuple[Ref, dict
             (ref,) = body.args(node.name)
         if start % size:
             return None
-        found[name] = ref, start // size
-    sources = {ref for ref, _ in found.values()}
-    numbers = {name: number for name, (_, number) in found.items()}
+        pieces[name] = ref, start // size
+    sources = {ref for ref, _ in pieces.values()}
+    numbers = {name: number for name, (_, number) in pieces.items()}
     return (sources.pop(), numbers) if len(sources) == 1 and len(set(numbers.values())) == len(numbers) else None

@@ -116,13 +116,13 @@ def match_gru(graph: Graph, name: str, formulas: Formulas = CORE_FORMULAS) -> GR
         raise step.mismatch_at(
             "two gates, an update gate z and a reset gate r (one alone is a minimal gated unit)", z.place
         )
-    found = {"z": reader.gate(z), "r": reader.gate(inner.r), "n": reader.gate(n, skipped=inner.terms)}
-    if found["n"].recurrent:
+    gates = {"z": reader.gate(z), "r": reader.gate(inner.r), "n": reader.gate(n, skipped=inner.terms)}
+    if gates["n"].recurrent:
         raise step.mismatch_at("n to see h through the reset gate alone", n.operand_place)
-    found["n"] = replace(found["n"], recurrent=tuple(product.matrix for product in inner.products))
+    gates["n"] = replace(gates["n"], recurrent=tuple(product.matrix for product in inner.products))
     common = step.common({"h": h}, step.results({"h": step.updates[h]}), reset)
     common |= {"update_new": update_new, "reset_after": inner.after, "inner_biases": inner.biases}
-    return GRU(**common, z=found["z"], r=found["r"], n=found["n"])
+    return GRU(**common, z=gates["z"], r=gates["r"], n=gates["n"])
 
 
 @dataclass
@@ -139,12 +139,12 @@ class _ResetGate:
     terms: set[Monomial] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        found = {gate: (term, product, after) for term, product, gate, after in self._seen()}
-        if len(found) != 1:
+        resets = {gate: (term, product, after) for term, product, gate, after in self._seen()}
+        if len(resets) != 1:
             raise self.reader.step.mismatch_at(
                 "n = tanh(W x + b + R (r * h)), or r * (R h) in it", self.n.operand_place
             )
-        ((self.r, (_, _, self.after)),) = found.items()
+        ((self.r, (_, _, self.after)),) = resets.items()
         self.products = [product for _, product, _, _ in self._seen()]
         self.terms = {term for term, _, _, _ in self._seen()}
         if self.after:

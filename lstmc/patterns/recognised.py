@@ -134,8 +134,8 @@ class LSTM(Recognised):
     c: Ref
 
     def gates(self) -> dict[str, Gate]:
-        found = {"i": self.i, "f": self.f, "o": self.o, "g": self.g}
-        return {name: gate for name, gate in found.items() if gate is not None}
+        by_name = {"i": self.i, "f": self.f, "o": self.o, "g": self.g}
+        return {name: gate for name, gate in by_name.items() if gate is not None}
 
 
 @dataclass(frozen=True)
@@ -191,25 +191,27 @@ class Unrecognised:
     differences: dict[str, Difference]
 
 
-def describe(found: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
+def describe(pattern: LSTM | GRU | RNN | Unrecognised, graph: Graph) -> str:
     """What was found, as a person reads it: one equation a line. ``graph`` is the one that the scan stands in."""
-    if isinstance(found, Unrecognised):
-        return "".join(f"{kind}: {difference.located()}\n" for kind, difference in found.differences.items())
-    text = _Text(graph, found)
-    direction = ", backward" if found.reverse else ""
-    lines = [f"{type(found).__name__} {found.scan}: {found.units} units, {found.steps} steps{direction}"]
-    lines += [f"{name} = {text.gate(name, gate)}" for name, gate in found.gates().items() if not isinstance(found, RNN)]
+    if isinstance(pattern, Unrecognised):
+        return "".join(f"{kind}: {difference.located()}\n" for kind, difference in pattern.differences.items())
+    text = _Text(graph, pattern)
+    direction = ", backward" if pattern.reverse else ""
+    lines = [f"{type(pattern).__name__} {pattern.scan}: {pattern.units} units, {pattern.steps} steps{direction}"]
+    lines += [
+        f"{name} = {text.gate(name, gate)}" for name, gate in pattern.gates().items() if not isinstance(pattern, RNN)
+    ]
     lines += text.update()
-    for state in found.states:
+    for state in pattern.states:
         lines.append(f"{state.name} starts from {graph.value_name(state.initial)}")
-    if found.reset is not None:
-        lines.append(f"states are multiplied by {text.place(found.reset)} before each step")
-    if found.valid is not None:
-        lines.append(f"a step is there {text.valid(found.valid)}")
-    returned = [f"{result.of}'{' or zero' if result.masked else ''}" for result in found.results]
+    if pattern.reset is not None:
+        lines.append(f"states are multiplied by {text.place(pattern.reset)} before each step")
+    if pattern.valid is not None:
+        lines.append(f"a step is there {text.valid(pattern.valid)}")
+    returned = [f"{result.of}'{' or zero' if result.masked else ''}" for result in pattern.results]
     lines.append(f"each step returns {', '.join(returned) or 'nothing'}")
-    read = [f"each {result.of}'" for result in found.results if result.read]
-    read += [f"the last {state.name}" for state in found.states if state.read]
+    read = [f"each {result.of}'" for result in pattern.results if result.read]
+    read += [f"the last {state.name}" for state in pattern.states if state.read]
     lines.append(f"read of it: {', '.join(read) or 'nothing'}")
     return "\n  ".join(lines) + "\n"
 
@@ -293,12 +295,12 @@ GRU_ORDERS: Mapping[str, str] = {
 }
 
 
-def moved(order: str, wanted: str) -> tuple[int, ...]:
+def moved(order: str, target: str) -> tuple[int, ...]:
     """Which part of what is packed in ``order`` is each part of what is packed as ``wanted``.
 
     >>> moved("ifgo", "ifog")
     (0, 1, 3, 2)
     """
-    if sorted(order) != sorted(wanted):
-        raise ValueError(f"expected the gates {wanted} in some order, found {order}")
-    return tuple(order.index(gate) for gate in wanted)
+    if sorted(order) != sorted(target):
+        raise ValueError(f"expected the gates {target} in some order, found {order}")
+    return tuple(order.index(gate) for gate in target)

@@ -44,9 +44,9 @@ class Step:
     def atom(self, state: Ref) -> Atom:
         return self.equations.given(Place(state, self.equations.whole(state)))
 
-    def mismatch(self, expected: str, *found: Ref) -> Mismatch:
-        text = "; ".join(print_node(self.body, self.body.node(ref.node)) for ref in found)
-        return Mismatch(Difference(expected, text, self.body.node(found[0].node).loc or self.node.loc))
+    def mismatch(self, expected: str, *refs: Ref) -> Mismatch:
+        text = "; ".join(print_node(self.body, self.body.node(ref.node)) for ref in refs)
+        return Mismatch(Difference(expected, text, self.body.node(refs[0].node).loc or self.node.loc))
 
     def mismatch_at(self, expected: str, place: Place) -> Mismatch:
         graph = self.equations.graph(place.where)
@@ -55,11 +55,11 @@ class Step:
 
     def expect_states(self, count: int, expected: str) -> None:
         if len(self.states) != count:
-            found = ", ".join(f"%{ref.node}" for ref in self.states) or "none"
-            raise Mismatch(Difference(expected, found, self.node.loc))
+            actual = ", ".join(f"%{ref.node}" for ref in self.states) or "none"
+            raise Mismatch(Difference(expected, actual, self.node.loc))
         if not self.updates or len({self.body.type(s) for s in self.states}) != 1:
-            found = ", ".join(f"%{ref.node}: {self.body.type(ref)}" for ref in self.states)
-            raise Mismatch(Difference("states [N, H]", found, self.node.loc))
+            actual = ", ".join(f"%{ref.node}: {self.body.type(ref)}" for ref in self.states)
+            raise Mismatch(Difference("states [N, H]", actual, self.node.loc))
 
     def by_rows(self, atom: Atom) -> bool:
         """Whether an atom is one number for each row, of no state."""
@@ -101,17 +101,17 @@ class Step:
         return (), quotient
 
     def results(self, named: Mapping[str, Polynomial]) -> tuple[Result, ...]:
-        found = []
+        matches = []
         readers = self.graph.readers()
         for number, output in enumerate(self.scan.step_outputs):
             formula = self.equations.value(output.ref)
             for name, value in named.items():
                 if formula in (value, value * self.present):
-                    found.append(Result(name, formula != value, Ref(self.node.name, number) in readers))
+                    matches.append(Result(name, formula != value, Ref(self.node.name, number) in readers))
                     break
             else:
                 raise self.mismatch(f"each step to return {' or '.join(named)} alone", output.ref)
-        return tuple(found)
+        return tuple(matches)
 
     def _state(self, name: str, arg: Ref, initial: Ref) -> State:
         last = Ref(self.node.name, len(self.scan.step_outputs) + self.states.index(arg))
@@ -152,5 +152,5 @@ def _lengths(graph: Graph, mask: Atom, formulas: Formulas) -> Ref | None:
     state = Ref(scan.body.body_args()[number].name)
     before = Polynomial.atom(counted.given(Place(state, None)))
     following = counted.at(Place(scan.next_states[0].ref, None))
-    told = counted.at(Place(scan.step_outputs[ref.out].ref, None))
-    return graph.args(ref.node)[number] if (told, following) == (before, before - ONE) else None
+    counter = counted.at(Place(scan.step_outputs[ref.out].ref, None))
+    return graph.args(ref.node)[number] if (counter, following) == (before, before - ONE) else None
