@@ -26,7 +26,7 @@ from lstmc.testing.random_models import RandomModel, seeded_model
 from lstmc.verification import differential
 from lstmc.verification.differential import ILL_CONDITIONED, InterpreterExecutor, check
 from lstmc.weights import initial_weights
-from lstmc_caffe.install.system import Report
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.readers.environment import make
 from lstmc_caffe.readers.known import Reader, load_reader, reader_names
 from lstmc_caffe.readers.session import ReaderError, ReaderExecutor, ReaderSession

@@ -13,7 +13,7 @@ from rich.console import Console
 from lstmc.errors import LstmcError
 from lstmc_caffe.install.installer import install
 from lstmc_caffe.install.recipe import DEFAULT_ARCHITECTURES, cuda_recipe, parse_architectures
-from lstmc_caffe.install.system import Report
+from lstmc_caffe.install.report import Report
 from tools.bundle import python312
 from tools.bundle.make import Plan, make
 

@@ -16,7 +16,8 @@ from lstmc_caffe.install import source, toolkit
 from lstmc_caffe.install.build import Order, compile_binding, link_binding, prepare_python, run_step, unpack
 from lstmc_caffe.install.recipe import cuda_recipe
 from lstmc_caffe.install.record import CUDA, LIBRARY, Installed, caffe_folder
-from lstmc_caffe.install.system import InstallError, Report, run
+from lstmc_caffe.install.report import Report
+from lstmc_caffe.install.system import InstallError, run
 from tools.bundle import boost_python, libraries, packages, python312
 
 CARRIED = Path(__file__).with_name("carried")

@@ -11,7 +11,7 @@ import argparse
 import sys
 
 from lstmc.errors import LstmcError
-from lstmc_caffe.install.system import Report
+from lstmc_caffe.install.report import Report
 from lstmc_caffe.readers.environment import make
 from lstmc_caffe.readers.known import load_reader, reader_names
 from lstmc_caffe.readers.session import ReaderExecutor, ReaderSession

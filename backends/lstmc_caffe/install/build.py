@@ -14,7 +14,8 @@ from pathlib import Path
 
 from lstmc_caffe.install import record, source, toolkit
 from lstmc_caffe.install.recipe import ADDED, CPU, Recipe
-from lstmc_caffe.install.system import Interpreter, Report, run
+from lstmc_caffe.install.report import Report
+from lstmc_caffe.install.system import Interpreter, run
 from lstmc_caffe.install.toolkit import Toolkit
 
 RunCommand = Callable[[Sequence[str], str], str]

@@ -19,7 +19,8 @@ from lstmc.files.cache import private_folder
 from lstmc_caffe.install import record
 from lstmc_caffe.install.build import Order, build
 from lstmc_caffe.install.recipe import CPU, Platform, Recipe
-from lstmc_caffe.install.system import Apt, InstallError, Interpreter, Report, describe, require, run
+from lstmc_caffe.install.report import Report
+from lstmc_caffe.install.system import Apt, InstallError, Interpreter, describe, require, run
 from lstmc_caffe.processes.location import CaffeLocation, gpu_state
 from lstmc_caffe.processes.ranks import PACKAGES
 

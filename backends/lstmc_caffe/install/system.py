@@ -1,4 +1,4 @@
-"""The system of a build: commands with readable failures, progress, the interpreter, and distribution packages."""
+"""The system of a build: commands with readable failures, the interpreter, and distribution packages."""
 
 from __future__ import annotations
 
@@ -8,82 +8,15 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lstmc.errors import BackendError
 
-
-class Report:
-    """Tells ``console`` what is being done. Where it is not a terminal, each message is one plain line."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-
-    @classmethod
-    def on_standard_error(cls, quiet: bool = False) -> Report:
-        return cls(Console(stderr=True, quiet=quiet))
-
-    def step(self, text: str) -> None:
-        """One line: something begins, or has ended."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    @contextmanager
-    def busy(self, text: str) -> Iterator[None]:
-        """For work of unknown length."""
-        self.step(text)
-        if self.console.is_terminal:
-            with self.console.status("working"):
-                yield
-        else:
-            yield
-
-    @contextmanager
-    def counted(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        """For ``total`` pieces of work; what it gives is to be called after each of them."""
-        with self._bar(text, total) if self.console.is_terminal else self._lines(text, total) as advance:
-            yield advance
-
-    @contextmanager
-    def _bar(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task(text, total=total)
-            yield lambda: progress.advance(task)
-
-    @contextmanager
-    def _lines(self, text: str, total: int) -> Iterator[Callable[[], None]]:
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            if done * 10 // total != (done - 1) * 10 // total:
-                self.step(f"{text}: {done} of {total}")
-
-        self.step(f"{text}: {total} to do")
-        yield advance
+if TYPE_CHECKING:
+    from lstmc_caffe.install.report import Report
 
 
 class InstallError(BackendError):

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from lstmc_caffe.install import toolkit
 from lstmc_caffe.install.recipe import LIBRARIES, Recipe, Wheel, cuda_recipe
-from lstmc_caffe.install.system import InstallError, Report
+from lstmc_caffe.install.report import Report
+from lstmc_caffe.install.system import InstallError
 
 HEADER = "include/crt/host_defines.h"
 WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
