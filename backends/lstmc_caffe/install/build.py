@@ -11,11 +11,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lstmc_caffe.install import record, source, toolkit
 from lstmc_caffe.install.recipe import ADDED, CPU, Recipe
-from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.system import Interpreter, run
+
+if TYPE_CHECKING:
+    from lstmc_caffe.install.report import Report
 from lstmc_caffe.install.toolkit import Toolkit
 
 RunCommand = Callable[[Sequence[str], str], str]
