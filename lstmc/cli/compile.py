@@ -11,7 +11,7 @@ import typer
 from lstmc.api import Net, compile_model, training_files, why_not_trained
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.console import out, output, table
-from lstmc.cli.options import ADVANCED, BatchOption, SolverOption
+from lstmc.cli.options import ADVANCED, BatchOption, ExampleOption, SolverOption
 from lstmc.errors import BackendError
 from lstmc.files.output import Content, write_files
 from lstmc.ir import Graph, Ref, node_count
@@ -55,10 +55,7 @@ def compile_command(
         Path, typer.Option("-o", "--output", metavar="DIR", help="Write the files into this folder.")
     ] = Path(),
     training: ExportArguments,
-    example: Annotated[
-        str | None,
-        typer.Option("--example", metavar="cpp|python", help="Write a program too that runs the net of --step."),
-    ] = None,
+    example: ExampleOption = None,
     dump_dir: Annotated[
         Path | None,
         typer.Option(

@@ -13,6 +13,7 @@ from lstmc.api import convert_model
 from lstmc.cli.arguments import TargetArguments, compile_options
 from lstmc.cli.console import out, renamed, table
 from lstmc.cli.options import (
+    ExampleOption,
     PlacesOption,
     SeedOption,
     SizesOption,
@@ -135,6 +136,7 @@ def convert_command(
     arguments: ImportArguments,
     whole: WholeOption = False,
     verification: VerificationArguments,
+    example: ExampleOption = None,
     no_compile: Annotated[
         bool,
         typer.Option("--no-compile", help="Write only model.py in lstmc's language, weights.npz and import.json."),
@@ -148,21 +150,24 @@ def convert_command(
 
     ```console
     lstmc convert tagger.pt -o net -D T=20 -D N=1 --target flat
-    lstmc convert keywords.pt2 -o net --step --target opencv
+    lstmc convert keywords.pt2 -o net --step --target opencv --example python
     lstmc convert model.keras -o net -D T=20 -D N=8 --on interpreter
     lstmc convert vad.onnx --shape x=1,576 --constant sr=16000 -o vad
     lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
     ```
     """
     if no_compile:
-        if sizes or target.target or verification.on or target.choices:
-            raise SourceError("--no-compile writes no net: expected no -D, --target, --on and --backend-option with it")
+        if sizes or target.target or verification.on or target.choices or example:
+            raise SourceError(
+                "--no-compile writes no net: expected no -D, --target, --on, --example and --backend-option with it"
+            )
         model = arguments.imported(source)
         write_model(model.whole() if whole else model, folder, arguments.step)
         return
     options = compile_options(target, sizes, step=arguments.step, seed=verification.seed)
     result = convert_model(arguments.imported(source), folder, options, verification.on, whole)
-    report(result.model, [*result.paths])
+    program = write_files(folder, result.net.example(example)) if example else ()
+    report(result.model, [*result.paths, *program])
     print_report(Report("model.py by NumPy", result.proof), "NumPy on the source's own description")
     if result.source is not None and result.source.not_run is not None:
         out.print(f"\nnot compared with {result.source.runtime}: {result.source.not_run}", style="dim")

@@ -361,3 +361,7 @@ TrainedOption = Annotated[
         help="Take the parameters from this .caffemodel or .onnx. Default: from the file beside the net.",
     ),
 ]
+ExampleOption = Annotated[
+    str | None,
+    typer.Option("--example", metavar="cpp|python", help="Write a program too that runs the net of --step."),
+]

@@ -88,6 +88,19 @@ def test_a_model_that_does_not_mean_its_source_does_not_pass(tmp_path: Path) -> 
     assert [difference.passed for difference in done.proof] == [False, False, False]
 
 
+def test_a_program_that_streams_is_written_beside_the_net(command: LSTMC) -> None:  # noqa: F811
+    save(tagger(), Path("tagger.pt"), "zip")
+    sizes = ("-D", "N=1", "-D", "T=5", "--recurrent-only", "--step", "--target", "opencv", "--on", "interpreter")
+    done = command("convert", "tagger.pt", "-o", "out", *sizes, "--example", "python")
+    assert (done.err, done.code) == ("", 0)
+    (program,) = Path("out").glob("*_stream.py")
+    compile(program.read_text(), str(program), "exec")
+    assert str(program) in done.out
+    done = command("convert", "tagger.pt", "-o", "none", "--recurrent-only", "--no-compile", "--example", "python")
+    expected = "expected no -D, --target, --on, --example and --backend-option with it"
+    assert done.err == f"SourceError: --no-compile writes no net: {expected}\n"
+
+
 def test_sizes_that_the_source_leaves_open_are_asked_for(command: LSTMC) -> None:  # noqa: F811
     save(tagger(), Path("tagger.pt"), "zip")
     done = command("convert", "tagger.pt", "-o", "out", "-D", "T=3", "--recurrent-only")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from lstmc.cli.console import error_text
 from lstmc.errors import LstmcError
 from lstmc.importers import RefusedError, SourceError, from_onnx, import_file
 from lstmc.ops import Array
@@ -179,6 +180,20 @@ def test_a_value_is_repeated_a_number_of_times_from_1_on() -> None:
         "  Tile_0 (Tile): shapes = [2, 3, 6] repeated [1, 0, 2] times: they do not fit, or are not known; give shape,"
         " or check the model"
     )
+
+
+def test_a_size_that_must_be_known_is_given_by_shape(tmp_path: Path) -> None:
+    model = built([("Conv", ["x", "W"], ["y"], {})], [1, 4, "time"], {"W": floats(6, 4, 5)})
+    path = tmp_path / "conv.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(RefusedError) as caught:
+        import_file(path)
+    assert error_text(caught.value) == (
+        "RefusedError: conv.onnx cannot be imported: 1 problem\n"
+        "  Conv_0 (Conv): shapes = an image's size must be known here, and is time: they do not fit, or are not known;"
+        " fix the sizes by --shape x=1,4,TIME"
+    )
+    assert import_file(path, shapes={"x": (1, 4, 20)}).net.inputs == {"x": (1, 4, 20)}
 
 
 def test_the_largest_element_of_an_open_axis() -> None:

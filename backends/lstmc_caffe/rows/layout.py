@@ -85,6 +85,12 @@ def _is_whole(power: float) -> bool:
 LEAST = 2.0**-126
 
 
+# what to do without a layer that many targets lack
+INSTEAD_OF = {
+    "Log": "return what log reads, as softmax in place of log_softmax, and take the log of the output in your program"
+}
+
+
 @dataclass(frozen=True)
 class FixedBlobs(Pass):
     """Write layers that a target does not have by such as have blobs of fixed numbers, on matrices.
@@ -301,9 +307,8 @@ class Form:
         if self.target.allows(found.type):
             what = f"target {self.target.name} has no such {found.type} layer: {found.found}, expected {found.expected}"
             reason, source = found.reason, found.source
-        raise BackendError(
-            f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=(reason, f"documented in: {source}")
-        )
+        notes = [reason, f"documented in: {source}", *([INSTEAD_OF[found.type]] if found.type in INSTEAD_OF else [])]
+        raise BackendError(f"{what}, which %{self.node.name} needs", loc=self.node.loc, notes=notes)
 
     def view(self, ref: Ref, shape: Shape, names: Sequence[str] = ()) -> Ref:
         """A value in another shape: for matrices a view, which may turn out to be no layer; else a Reshape."""

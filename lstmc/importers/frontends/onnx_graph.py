@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lstmc.errors import Argument
 from lstmc.files.format import shortest
 from lstmc.importers.describe.net import Net, NetBuilder
 from lstmc.importers.describe.op import Shape
@@ -16,8 +18,8 @@ from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_moves, on
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
-from lstmc.importers.frontends.onnx_values import Node, Onnx, Unsupported, folded, known
-from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Unsupported, folded, known
+from lstmc.importers.frontends.refused import SHAPE, Refused
 from lstmc.importers.read.onnx_file import stored_tensor
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
@@ -64,7 +66,12 @@ def describe_onnx(
         raise SourceError(f"{origin}: it has no input {unknown[0]}: found {inputs}")
     reader.run(graph)
     if reader.refusals:
-        raise RefusedError(origin, reader.refusals)
+        fixed = [
+            _fixed(name, shape) for name, shape in builder.inputs.items() if any(isinstance(n, str) for n in shape)
+        ]
+        mend = f"fix the sizes by {' and '.join(map(str, fixed))}"
+        refusals = [replace(one, mend=mend) if fixed and one.mend in _SHAPES else one for one in reader.refusals]
+        raise RefusedError(origin, refusals, fixed)
     for told in graph.output:
         value = reader.values.get(told.name)
         if value is None:
@@ -90,6 +97,15 @@ def _declared(told: Any, origin: str) -> Shape:
         name = re.sub(r"\W+", "_", name, flags=re.ASCII)
         found.append(int(dim.dim_value) if dim.dim_value > 0 else name if name[0].isalpha() else f"size_{name}")
     return tuple(found)
+
+
+_SHAPES = (PIN, SHAPE)  # what to do where a size is not known
+
+
+def _fixed(name: str, shape: Shape) -> Argument:
+    """The argument that gives an input with open sizes its shape: these sizes are in capitals."""
+    sizes = [str(size).upper() for size in shape]
+    return Argument("shapes", f"{name}={','.join(sizes)}", f'shapes={{"{name}": ({", ".join(sizes)})}}')
 
 
 class _Reader:

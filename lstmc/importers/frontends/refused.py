@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lstmc.importers.describe.op import ShapeProblem
 
+SHAPE = "give shape, or check the model"
+
 
 class Refused(Exception):
     """Becomes a :class:`~lstmc.importers.refusal.Refusal` once it is known which node it is of."""
@@ -18,5 +20,5 @@ class Refused(Exception):
         if isinstance(error, cls):
             return error
         if isinstance(error, ShapeProblem):
-            return cls("shapes", str(error), "they do not fit, or are not known", "give shape, or check the model")
+            return cls("shapes", str(error), "they do not fit, or are not known", SHAPE)
         return cls(parts, f"{type(error).__name__}: {str(error)[:200]}", "they do not fit together", mend)

@@ -47,7 +47,9 @@ def test_what_becomes_of_nets_in_opencv(monkeypatch: pytest.MonkeyPatch) -> None
     (refused,) = outcomes(executor, replace(reader, target="noslice"), {}, 0)  # which is told without a run
     assert (refused.net, refused.outcome) == ("ntm N=2 --step", "not written")
     assert re.fullmatch(
-        r"target noslice has no Log layer, which %log\w* needs; TensorRT's Caffe parser has no Log", refused.said
+        r"target noslice has no Log layer, which %log\w* needs; TensorRT's Caffe parser has no Log; return what log"
+        " reads, as softmax in place of log_softmax, and take the log of the output in your program",
+        refused.said,
     )
 
 
