@@ -127,6 +127,18 @@ class VerificationArguments:
     seed: SeedOption = 0
 
 
+@dataclass(frozen=True)
+class OutputArguments:
+    """What is written of a converted model."""
+
+    whole: WholeOption = False
+    example: ExampleOption = None
+    no_compile: Annotated[
+        bool,
+        typer.Option("--no-compile", help="Write only model.py in lstmc's language, weights.npz and import.json."),
+    ] = False
+
+
 def convert_command(
     *,
     source: SourceArgument,
@@ -134,13 +146,8 @@ def convert_command(
     sizes: SizesOption = None,
     target: TargetArguments,
     arguments: ImportArguments,
-    whole: WholeOption = False,
+    written: OutputArguments,
     verification: VerificationArguments,
-    example: ExampleOption = None,
-    no_compile: Annotated[
-        bool,
-        typer.Option("--no-compile", help="Write only model.py in lstmc's language, weights.npz and import.json."),
-    ] = False,
 ) -> None:
     """Convert a trained model to a net, and compare the net with the model, and the model with its source.
 
@@ -156,17 +163,17 @@ def convert_command(
     lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
     ```
     """
-    if no_compile:
-        if sizes or target.target or verification.on or target.choices or example:
+    if written.no_compile:
+        if sizes or target.target or verification.on or target.choices or written.example:
             raise SourceError(
                 "--no-compile writes no net: expected no -D, --target, --on, --example and --backend-option with it"
             )
         model = arguments.imported(source)
-        write_model(model.whole() if whole else model, folder, arguments.step)
+        write_model(model.whole() if written.whole else model, folder, arguments.step)
         return
     options = compile_options(target, sizes, step=arguments.step, seed=verification.seed)
-    result = convert_model(arguments.imported(source), folder, options, verification.on, whole)
-    program = write_files(folder, result.net.example(example)) if example else ()
+    result = convert_model(arguments.imported(source), folder, options, verification.on, written.whole)
+    program = write_files(folder, result.net.example(written.example)) if written.example else ()
     report(result.model, [*result.paths, *program])
     print_report(Report("model.py by NumPy", result.proof), "NumPy on the source's own description")
     if result.source is not None and result.source.not_run is not None:
