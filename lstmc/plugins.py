@@ -20,7 +20,7 @@ from lstmc.text import nearest_or_all
 Offers = dict[str, tuple[EntryPoint, ...]]
 
 
-def offered(group: str) -> Offers:
+def entry_points_of(group: str) -> Offers:
     """Return the entry points of a group by name, sorted. Several of one name: distributions that clash."""
     folders = [(folder, _modified(folder)) for folder in sys.path]
     return dict(_offered(group, tuple([stamp for stamp in folders if _has_metadata(*stamp)])))
@@ -69,9 +69,9 @@ def distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist else "an unknown distribution"
 
 
-def the_one(group: str, name: str, kind: str) -> EntryPoint:
+def only_entry_point(group: str, name: str, kind: str) -> EntryPoint:
     """Return the entry point of that name. Raises :class:`PluginError` if there is none, or several."""
-    offers = offered(group)
+    offers = entry_points_of(group)
     if name not in offers:
         raise PluginError(f"unknown {kind} {name!r}{nearest_or_all(name, offers, 'available')}")
     points = offers[name]
@@ -84,7 +84,7 @@ def the_one(group: str, name: str, kind: str) -> EntryPoint:
 
 def load(group: str, name: str, kind: str) -> Any:
     """Return the object of the entry point of that name. Raises :class:`PluginError` if that cannot be had."""
-    return load_point(the_one(group, name, kind), kind)
+    return load_point(only_entry_point(group, name, kind), kind)
 
 
 def load_point(point: EntryPoint, kind: str) -> Any:
@@ -207,7 +207,7 @@ def entry_of(name: str) -> Entry | None:
 
 def library_names() -> Iterator[str]:
     """Yield all installed cells, group by group."""
-    installed = offered(CELLS)
+    installed = entry_points_of(CELLS)
     order = [*GROUPS, ELSEWHERE]
     own = [name for names in GROUPS.values() for name in names]
     key = {name: (order.index(group_of(name)), own.index(name) if name in own else 0, name) for name in installed}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lstmc.files.json_file import Count, NotExpected, Number, Shape, parsed, read_bounded, read_json
+from lstmc.files.json_file import Count, NotExpected, Number, Shape, parse_json, read_bounded, read_json
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Held:
 
 def wrong(content: bytes | dict[str, Any], kind: Any = Held) -> str:
     with pytest.raises(NotExpected) as caught:
-        parsed(content if isinstance(content, bytes) else json.dumps(content).encode(), kind)
+        parse_json(content if isinstance(content, bytes) else json.dumps(content).encode(), kind)
     return str(caught.value)
 
 
 def test_what_is_there_is_read() -> None:
     text = '{"whole": -2, "number": 1, "text": "\\u00e9", "flag": true, "shape": [2, 0], "by_name": {"a": [3]}, "x": 0}'
-    held = parsed(text.encode(), Held)
+    held = parse_json(text.encode(), Held)
     assert held == Held(-2, 0, 1.0, "é", True, (2, 0), {"a": (3,)})
     assert isinstance(held.number, float)
-    assert parsed(b'{"a": 10000000000000000000000}', dict[str, int]) == {"a": 10**22}
+    assert parse_json(b'{"a": 10000000000000000000000}', dict[str, int]) == {"a": 10**22}
 
 
 @pytest.mark.parametrize(

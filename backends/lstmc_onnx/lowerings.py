@@ -53,7 +53,7 @@ from lstmc.ops import (
     Transpose,
     Unstack,
 )
-from lstmc.plugins import load, malformed, offered
+from lstmc.plugins import entry_points_of, load, malformed
 from lstmc.types import TensorType
 from lstmc_onnx.ops import GRU, LSTM, RNN, Recurrent
 from lstmc_onnx.writer import Call, Writer, onnx
@@ -358,7 +358,7 @@ def lowerings() -> Mapping[type[Op], Lowering]:
     Raises :class:`~lstmc.errors.PluginError` for a package's table that does not load.
     """
     tables: dict[type[Op], Lowering] = dict(LOWERINGS)
-    for name, points in offered(GROUP).items():
+    for name, points in entry_points_of(GROUP).items():
         table = load(GROUP, name, "ONNX forms")
         if not isinstance(table, Mapping):
             raise malformed(points[0], "ONNX forms", "a table from ops to functions that write them", repr(table))

@@ -17,10 +17,10 @@ from lstmc.api.models import (
     all_sizes,
     backend_of,
     bound_weights,
+    keep_outputs,
     model_in,
-    only,
-    part,
-    traced,
+    phase_graph,
+    trace_model,
 )
 from lstmc.api.net import Net
 from lstmc.api.options import CompileOptions
@@ -100,12 +100,12 @@ def compile(
 
 def compile_model(model: AnyModel, options: CompileOptions) -> Net:
     """Compile a model: :func:`lstmc.compile` with its keywords as one object."""
-    source, whole = traced(model, options.sizes, options.step)
+    source, whole = trace_model(model, options.sizes, options.step)
     backend = options.resolved_backend()
     target = target_of(backend, options.target)
     weights = bound_weights(whole, options.weights, options.seed, backend)
     # the phase first: labels that only losses read are no inputs of a net with other outputs
-    graph = only(part(whole, options.phase), options.outputs)
+    graph = keep_outputs(phase_graph(whole, options.phase), options.outputs)
     form, tuning = options.form, None
     if options.tuned:
         tuning = tune(graph, backend, target, {name: weights[name] for name in parameters(graph)}, options.step)
@@ -125,8 +125,8 @@ def compile_model(model: AnyModel, options: CompileOptions) -> Net:
         resized = {}
         for dim in backend.open_dims(compiled):
             with suppress(LstmcError):  # at another size it is no model, or none for this target
-                _, other = traced(model, _larger(options.sizes, dim))
-                resized[dim] = compile_part(only(part(other, options.phase), options.outputs)).expanded
+                _, other = trace_model(model, _larger(options.sizes, dim))
+                resized[dim] = compile_part(keep_outputs(phase_graph(other, options.phase), options.outputs)).expanded
         compiled = replace(compiled, resized=resized)
     return Net.from_compiled(
         source, whole, backend, compiled, weights, tuning, options.outputs, options.weights is not None
@@ -183,14 +183,14 @@ def graph_after(
 
 def model_graph(model: AnyModel, options: CompileOptions, name: str | None = None, stage: Stage | None = None) -> Graph:
     """Return the graph of a model after a pass or a stage: :func:`graph_after` with its keywords as one object."""
-    source, whole = traced(model, options.sizes, options.step)
+    source, whole = trace_model(model, options.sizes, options.step)
     backend = options.resolved_backend()
 
     def first_passes(listed: PassList) -> Sequence[Pass]:
         edited = PassList(listed if options.passes is None else options.passes(listed))
         return edited.upto(_index(edited, name, stage))
 
-    graph = part(whole, options.phase)
+    graph = phase_graph(whole, options.phase)
     compiled = compile_graph(
         graph, backend, options.target, source.name, step=options.step, form=options.form, passes=first_passes
     )
@@ -348,7 +348,7 @@ def convert_model(
         findings = tuple(model.surroundings.findings(files, net.compiled.target))
     # the whole model, at the sizes of the source, of which the net may have one step, or others
     graph = imported.graph(**{**options.sizes, **model.net.sizes})
-    whole_model = replace(net.compiled, model=part(graph, "deploy"))
+    whole_model = replace(net.compiled, model=phase_graph(graph, "deploy"))
     proof = prove(model, whole_model, net.weights, options.seed)
     source_check = check_source(model, whole_model, net.weights, options.seed)
     verification = net.verify(on, options.seed)

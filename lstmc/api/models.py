@@ -247,7 +247,7 @@ class DimensionSize(Protocol):
     def __index__(self) -> int: ...
 
 
-def traced(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tuple[ModelSource, Graph]:
+def trace_model(model: AnyModel, sizes: Mapping[str, int], step: bool = False) -> tuple[ModelSource, Graph]:
     """Return a model and its whole graph. Raises what tracing raises, at the user's own lines.
 
     With ``step``, for a net of one step, the length of sequences needs no size.
@@ -301,7 +301,7 @@ def all_sizes(sizes: Mapping[str, int] | None, dims: Mapping[str, DimensionSize]
     return {**cast(Mapping[str, int], dims), **(sizes or {})}
 
 
-def part(graph: Graph, phase: Phase) -> Graph:
+def phase_graph(graph: Graph, phase: Phase) -> Graph:
     """Return the part of a model that a phase needs."""
     match phase:
         case "deploy":
@@ -318,7 +318,7 @@ def widest_phase(backend: Backend, target: str | None, step: bool = False) -> Ph
     return "all" if not step and target_of(backend, target) in training_targets(backend) else "deploy"
 
 
-def only(graph: Graph, names: Sequence[str] | None) -> Graph:
+def keep_outputs(graph: Graph, names: Sequence[str] | None) -> Graph:
     """Return the graph with these outputs, and those that inputs take in the next batch; by default all outputs."""
     names_of_outputs = [output.name for output in graph.outputs]
     for name in names or ():

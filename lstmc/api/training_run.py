@@ -224,7 +224,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
         )
         compiled = compile_graph(run_data.graph, backend, target, source.name)
         parts = rank_parts(ranks.count, source, fitted, options.batch, backend, target) if ranks else ()
-        progress(started(settings.max_iter, run_data))
+        progress(started_event(settings.max_iter, run_data))
         metrics, drawing = Metrics(folder, run.resume, record_file(facts)), CurveDrawing(folder)
         not_drawn = None
         with interruptible(run.stop) as interrupted:
@@ -251,7 +251,7 @@ def train_model(model: AnyModel, data: Data, options: TrainingOptions, run: RunO
                     not_drawn = drawing.finish()
             all_weights = {**first_weights, **trained.weights}
             net = Net.from_compiled(source, fitted.graph, backend, deployed, all_weights, weights_given=True)
-            result = finished(folder, trained, net, all_weights, not_drawn, facts)
+            result = write_run(folder, trained, net, all_weights, not_drawn, facts)
     if result.ended == "stopped" and run.stop is None and not progress.stopped:
         raise KeyboardInterrupt(f"{result}: resume=True continues from {result.snapshot}")
     return result
@@ -265,7 +265,7 @@ def _data_facts(data: Data, test_data: Data | None, run_data: RunData) -> dict[s
     return {"data": about_data(run_data.train, data_name(data, "arrays")), "test_data": test}
 
 
-def started(iterations: int, data: RunData) -> Started:
+def started_event(iterations: int, data: RunData) -> Started:
     """Return the event before the first update."""
     train, test = data.train, data.test
     event = Started(iterations, train.rows, train.of, train.per_batch, data.shuffle)
@@ -294,7 +294,7 @@ def costs(graph: Graph, axes: Mapping[str, Axes]) -> dict[str, int]:
     return {"parameters": count, "flops": round(flops(deploy_graph(graph)) / examples)}
 
 
-def finished(
+def write_run(
     folder: Path,
     trained: Trained,
     net: Net,
@@ -361,7 +361,7 @@ def interruptible(stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool
 Arguments = ParamSpec("Arguments")
 
 
-def yielding(run: Callable[Arguments, Run]) -> Callable[Arguments, Iterator[Event | Run]]:
+def event_iterator(run: Callable[Arguments, Run]) -> Callable[Arguments, Iterator[Event | Run]]:
     """Return a function with the arguments of ``run`` that yields its events, and at last the run itself."""
 
     def events(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Iterator[Event | Run]:
@@ -404,7 +404,7 @@ def yielding(run: Callable[Arguments, Run]) -> Callable[Arguments, Iterator[Even
     return events
 
 
-training = yielding(train)
+training = event_iterator(train)
 training.__name__ = training.__qualname__ = "training"
 training.__doc__ = """Train as :func:`lstmc.train` does, with the same arguments, and yield each event as it happens;
 the last thing it yields is the :class:`lstmc.Run`.

@@ -12,7 +12,7 @@ from lstmc.errors import Argument, PluginError
 from lstmc.ops.dialects import dialects, load_dialect
 from lstmc.passes import PassList
 from lstmc.passes.installed import PASSES, installed_passes, load_insertion, with_installed
-from lstmc.plugins import CELLS, does_not_load, load_point, malformed, offered, the_one
+from lstmc.plugins import CELLS, does_not_load, entry_points_of, load_point, malformed, only_entry_point
 from lstmc.text import nearest_or_all
 
 BACKENDS = "lstmc.backends"
@@ -21,18 +21,18 @@ DEFAULT = "caffe"  # the backend where neither one nor a target of another is na
 
 def find_backends() -> tuple[str, ...]:
     """Return the names of all installed backends."""
-    return tuple(offered(BACKENDS))
+    return tuple(entry_points_of(BACKENDS))
 
 
 def find_cells() -> tuple[str, ...]:
     """Return the names of all installed library cells."""
-    return tuple(offered(CELLS))
+    return tuple(entry_points_of(CELLS))
 
 
 def load_backend(name: str) -> Backend:
     """Return an installed backend. Raises :class:`PluginError` if there is none of that name, or two, or it is not
     whole."""
-    point = the_one(BACKENDS, name, "backend")
+    point = only_entry_point(BACKENDS, name, "backend")
     make = load_point(point, "backend")
     try:
         backend = make()
@@ -67,7 +67,7 @@ def _other_with(target: str, name: str) -> str | None:
 def load_cell(name: str) -> Cell:
     """Return an installed library cell. Raises :class:`PluginError` if there is none of that name, or two, or it is
     none."""
-    point = the_one(CELLS, name, "cell")
+    point = only_entry_point(CELLS, name, "cell")
     cell = load_point(point, "cell")
     if not isinstance(cell, Cell):
         raise malformed(point, "cell", "a function made with @cell", repr(cell))
@@ -79,7 +79,7 @@ def plugin_faults() -> Iterator[Finding]:
     kinds: tuple[tuple[str, Iterable[str], Callable[[str], object]], ...] = (
         ("cell", find_cells(), load_cell),
         ("dialect", dialects(), load_dialect),
-        ("pass", offered(PASSES), _load_placed),
+        ("pass", entry_points_of(PASSES), _load_placed),
     )
     for kind, names, loaded in kinds:
         for name in names:
@@ -101,7 +101,7 @@ def _load_placed(name: str) -> None:
             lists = [backend.passes(target), *(backend.forms(target).values() if isinstance(backend, Tunes) else ())]
             if any(insertion.step in with_installed(PassList(passes), backend.name, target) for passes in lists):
                 return
-    point = the_one(PASSES, name, "pass")
+    point = only_entry_point(PASSES, name, "pass")
     raise malformed(point, "pass", "a position in the pass list of some target", f"none that has it: {insertion.place}")
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from lstmc.bulk.batches import SUFFIXES, Layout, NetUse, Part, close_nets, hdf5, join, layout_of, run_part
 from lstmc.data import read_arrays
 from lstmc.errors import DataError, LstmcError, OutputError, SweepError
-from lstmc.files.output import held, write_files
+from lstmc.files.output import hold_folder, write_files
 from lstmc.process.pool import Ended, SerialPool, pool
 from lstmc.process.status import doing
 
@@ -176,7 +176,7 @@ def _held(job: _Job) -> Iterator[None]:
     """Hold the folder of a job's parts for this process; parts of another net or of other data are removed."""
     lock = job.to.with_name(f".{job.to.name}.lock")
     busy = SweepError(f"another process writes {job.to}: wait for it")
-    with held(job.folder, lock, busy, str(job.to)):
+    with hold_folder(job.folder, lock, busy, str(job.to)):
         about, now = job.folder / ABOUT, _about(job)
         if not about.exists() or about.read_bytes() != now:
             shutil.rmtree(job.folder)

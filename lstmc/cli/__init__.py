@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from lstmc.cli.commands import Command, Group, speaking
+from lstmc.cli.commands import Command, Group, typer_command
 from lstmc.cli.console import error_text, output, standard_output, unknown_option
 from lstmc.errors import LstmcError
 from lstmc.text import plain
@@ -33,7 +33,7 @@ EXIT_CODES = """Exit codes: 0, done. 1, done, with a difference, a finding, or s
 
 
 class Entry(NamedTuple):
-    """A command: a function of ``lstmc.cli.MODULE``, or a Typer app; see ``speaking`` for the rest.
+    """A command: a function of ``lstmc.cli.MODULE``, or a Typer app; see ``typer_command`` for the rest.
 
     ``panel`` is the part of ``lstmc --help`` that lists it; a command without one is not listed.
     """
@@ -93,7 +93,7 @@ def _command(name: str) -> Any:
         command.name = name
     else:
         alone = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-        alone.command(name, cls=Command)(speaking(function, entry.tables, entry.waits))
+        alone.command(name, cls=Command)(typer_command(function, entry.tables, entry.waits))
         command = typer.main.get_command(alone)
     command.rich_help_panel, command.hidden = entry.panel, not entry.panel
     return command

@@ -1,7 +1,7 @@
 """Groups of arguments that several commands share, as dataclasses, and the options of the library made of them.
 
 A command with a parameter of such a type has an argument or an option for each of its fields
-(:func:`lstmc.cli.commands.speaking`).
+(:func:`lstmc.cli.commands.typer_command`).
 """
 
 from __future__ import annotations

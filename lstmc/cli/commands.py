@@ -20,14 +20,14 @@ from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 from lstmc.cli.console import Form, err, out, output
-from lstmc.cli.progress import working
+from lstmc.cli.progress import activity_line
 
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only; the exit code has the result.")]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
-def speaking(command: Callable[..., None], tables: bool = True, waits: bool = True) -> Callable[..., None]:
+def typer_command(command: Callable[..., None], tables: bool = True, waits: bool = True) -> Callable[..., None]:
     """Return a command for Typer: with these options added to its own, ``--json`` if it prints ``tables``.
 
     A parameter that is a dataclass becomes an option for each of its fields. A command that ``waits`` prints nothing
@@ -40,7 +40,7 @@ def speaking(command: Callable[..., None], tables: bool = True, waits: bool = Tr
     def spoken(**values: Any) -> None:
         form = Form.JSON if values.get("json") else Form.QUIET if values["quiet"] else Form.TEXT
         output.begin(form, values["verbose"])
-        with working(err, out) if waits else nullcontext():
+        with activity_line(err, out) if waits else nullcontext():
             command(**{p.name: _value(p.name, p.annotation, values) for p in own.parameters.values()})
 
     added = [

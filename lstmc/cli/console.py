@@ -190,7 +190,7 @@ class Output:
         self.begin(Form.TEXT, False)
 
 
-def renamed(old: str, new: str) -> None:
+def print_new_name(old: str, new: str) -> None:
     """Print on standard error that a command has a new name; not with --quiet."""
     if output.form is not Form.QUIET:
         err.print(f"`lstmc {old}` is now `lstmc {new}`", markup=False, soft_wrap=True)

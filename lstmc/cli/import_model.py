@@ -11,7 +11,7 @@ import typer
 
 from lstmc.api import convert_model
 from lstmc.cli.arguments import TargetArguments, compile_options
-from lstmc.cli.console import out, renamed, table
+from lstmc.cli.console import out, print_new_name, table
 from lstmc.cli.options import (
     ExampleOption,
     PlacesOption,
@@ -104,7 +104,7 @@ def import_command(*, source: SourceArgument, folder: FolderOption, arguments: I
     lstmc import old.prototxt --weights old.caffemodel -o old
     ```
     """
-    renamed("import", "convert --no-compile")
+    print_new_name("import", "convert --no-compile")
     write_model(arguments.imported(source), folder, arguments.step)
 
 

@@ -14,10 +14,10 @@ from rich.text import Text
 import lstmc
 from lstmc.api.installed import findings
 from lstmc.backend import Finding
-from lstmc.cli.console import Form, out, output, renamed, table
+from lstmc.cli.console import Form, out, output, print_new_name, table
 from lstmc.cli.options import BackendOption, SizesOption, complete_cells, parse_sizes
 from lstmc.errors import DslError, PluginError
-from lstmc.plugins import CELLS, entry_of, group_of, library_names, offered, the_one
+from lstmc.plugins import CELLS, entry_of, entry_points_of, group_of, library_names, only_entry_point
 
 WIDEST = 19  # of the names of lstmc's own cells
 
@@ -45,7 +45,7 @@ def cells_command(
     ```
     """
     if names and names[0] == "show":  # a command of its own in lstmc 0.1
-        renamed("cells show", "cells NAME")
+        print_new_name("cells show", "cells NAME")
         names = names[1:]
     parsed_sizes = parse_sizes(sizes or [])
     if parsed_sizes:
@@ -66,7 +66,7 @@ def _print_names() -> None:
         for name in names:
             entry = entry_of(name)
             try:
-                the_one(CELLS, name, "cell")
+                only_entry_point(CELLS, name, "cell")
                 title = f"{entry.year}  {entry.title}" if entry else _summary(name)
             except PluginError as error:  # one broken plug-in must not hide the others
                 out.print(error.message, markup=False, style="red", soft_wrap=True)
@@ -117,7 +117,7 @@ def backends_command() -> None:
     lstmc backends --json
     ```
     """
-    renamed("backends", "targets")
+    print_new_name("backends", "targets")
     _print_targets("backends")
 
 
@@ -140,7 +140,7 @@ def _print_targets(key: str) -> None:
         rows.add_row(target.backend, target.name, target.purpose or target.fault)
     out.print(rows)
     added = table("passes of packages", "pass", "where", "what it does", key="passes")
-    for name in offered("lstmc.passes"):
+    for name in entry_points_of("lstmc.passes"):
         try:
             insertion = lstmc.passes.load_insertion(name)
         except PluginError as error:

@@ -72,7 +72,7 @@ SECONDS = 1.0  # what a person waits without asking
 FRAMES_PER_SECOND = 8
 
 
-class Working:
+class ActivityLine:
     """A line with the current activity and the seconds since the command began, shown after ``seconds`` without a
     print.
 
@@ -138,7 +138,7 @@ class Working:
 
 
 @contextmanager
-def working(console: Console, printer: Printer) -> Iterator[Working | None]:
+def activity_line(console: Console, printer: Printer) -> Iterator[ActivityLine | None]:
     """Show the library's progress on ``console`` in the block; the line disappears while ``printer`` prints.
 
     Nothing is, where the console is no terminal, is that of several ranks, or the printer is quiet.
@@ -146,7 +146,7 @@ def working(console: Console, printer: Printer) -> Iterator[Working | None]:
     if not console.is_terminal or launched() > 1 or printer.quiet:
         yield None
         return
-    line = Working(console, printer, SECONDS)
+    line = ActivityLine(console, printer, SECONDS)
     line.start()
     try:
         with listening(line.tell), printer.making_room(line.away):
@@ -256,10 +256,10 @@ class Both:
         self._bar.close()
 
 
-class Shown:
+class EventDisplay:
     """A display of a run's events, created when the run begins; until then ``before`` may be shown."""
 
-    def __init__(self, console: Console, make: Callable[[Work], Display], before: Working | None = None) -> None:
+    def __init__(self, console: Console, make: Callable[[Work], Display], before: ActivityLine | None = None) -> None:
         self._console, self._make, self._before = console, make, before
         self._display: Display | None = None
         self._loss, self._seconds = Smoothed(WINDOW), Smoothed(WINDOW)
@@ -284,7 +284,7 @@ class Shown:
 
 
 @contextmanager
-def shown(printer: Printer, console: Console) -> Iterator[Shown]:
+def run_display(printer: Printer, console: Console) -> Iterator[EventDisplay]:
     """Show a run's events: as a bar on ``console`` if that is a terminal, and as lines by ``printer`` if that
     is not."""
 
@@ -294,8 +294,8 @@ def shown(printer: Printer, console: Console) -> Iterator[Shown]:
         bar = Bar(console, printer, work)
         return bar if printer.is_terminal else Both(bar, Lines(printer, work))
 
-    with working(console, printer) as before:
-        listener = Shown(printer, display, before)
+    with activity_line(console, printer) as before:
+        listener = EventDisplay(printer, display, before)
         try:
             yield listener
         finally:

@@ -11,7 +11,7 @@ import typer
 
 from lstmc.api import compile_model, widest_phase
 from lstmc.cli.arguments import TargetArguments, WeightArguments, compile_options
-from lstmc.cli.console import out, renamed
+from lstmc.cli.console import out, print_new_name
 from lstmc.cli.options import CellOption, FormOption, PlacesOption, SizesOption, StepOption, named_model
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
@@ -117,5 +117,5 @@ def plot_command(
     lstmc plot run1 run2 -o curves.svg
     ```
     """
-    renamed("plot", "report RUN... -o FILE")
+    print_new_name("plot", "report RUN... -o FILE")
     out.print(f"wrote {plot_runs(runs, to)}", markup=False, soft_wrap=True)

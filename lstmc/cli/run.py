@@ -15,8 +15,8 @@ import typer
 from lstmc.api import SavedNet, load, place, trained_weights
 from lstmc.bulk import SUFFIXES, NetUse, run_bulk
 from lstmc.cli.arguments import WorkerArguments
-from lstmc.cli.commands import Command, Group, speaking
-from lstmc.cli.console import out, output, renamed, table
+from lstmc.cli.commands import Command, Group, typer_command
+from lstmc.cli.console import out, output, print_new_name, table
 from lstmc.cli.options import (
     GpuOption,
     NetArgument,
@@ -172,11 +172,11 @@ def extract_command(
     lstmc weights extract old.caffemodel --manifest net.manifest.json -o w.npz
     ```
     """
-    renamed("weights extract", "run NET --weights FILE --save-weights FILE.npz")
+    print_new_name("weights extract", "run NET --weights FILE --save-weights FILE.npz")
     print_saved_weights(to, *trained_weights(trained, manifest, backend))
 
 
-weights_app.command("extract", cls=Command)(speaking(extract_command))
+weights_app.command("extract", cls=Command)(typer_command(extract_command))
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def sweep_command(
         {name: value} for name, each in space.values.items() if not isinstance(each, Range) for value in each
     )
     say_which_cells(model_in(file), [model_options, *listed_values])
-    with interruptible() as interruption, watched(out) as watch:
+    with interruptible() as interruption, sweep_display(out) as watch:
         options = training_options(
             trial.settings, trial.examples, trial.device, test_data=test_data, test_split=test_split
         )
@@ -153,9 +153,9 @@ def sweep_command(
         result = sweep_model(
             file, data, Search(space, search.random, search.halving, goal), options, run, model_options
         )
-    out.print(listed(result.rows, final=True))
+    out.print(points_table(result.rows, final=True))
     if groups := over_seeds(result.rows):
-        out.print(summary(groups))
+        out.print(seeds_table(groups))
     if trial.overwrite and (folder / PREVIOUS).is_dir():
         out.print(f"earlier sweeps are in {folder / PREVIOUS}", markup=False, soft_wrap=True)
     for path in result.files:
@@ -170,7 +170,7 @@ def sweep_command(
         raise typer.Exit(1)
 
 
-def listed(rows: Sequence[Row], final: bool = False) -> Rows:
+def points_table(rows: Sequence[Row], final: bool = False) -> Rows:
     """Return the rows as a table; ``final``: the command prints it at the end."""
     varied = list(dict.fromkeys(name for row in rows for name in row.point))
     scores = list(dict.fromkeys(name for row in rows for name in row.scores))
@@ -184,7 +184,7 @@ def listed(rows: Sequence[Row], final: bool = False) -> Rows:
     return rows_table
 
 
-def summary(groups: Sequence[OverSeeds]) -> Rows:
+def seeds_table(groups: Sequence[OverSeeds]) -> Rows:
     """Return the means and standard deviations over seeds as a table."""
     varied, scores = list(groups[0].point), list(dict.fromkeys(name for group in groups for name in group.scores))
     rows_table = table("means and standard deviations over seeds", *varied, "runs", *scores, *COSTS, key="over_seeds")
@@ -196,13 +196,13 @@ def summary(groups: Sequence[OverSeeds]) -> Rows:
 
 
 @contextmanager
-def watched(console: Console) -> Iterator[Callable[[Sequence[Row]], object]]:
+def sweep_display(console: Console) -> Iterator[Callable[[Sequence[Row]], object]]:
     """Show a sweep while it runs: a moving table on a terminal, elsewhere a line for each point that ends."""
     if not console.is_terminal or console.quiet:
         yield _Lines(console)
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
-        yield lambda rows: live.update(listed(rows[:SHOWN]).__rich__(), refresh=True)
+        yield lambda rows: live.update(points_table(rows[:SHOWN]).__rich__(), refresh=True)
 
 
 class _Lines:

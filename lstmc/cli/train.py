@@ -26,7 +26,7 @@ from lstmc.cli.options import (
     say_which_cells,
     whole_from_0,
 )
-from lstmc.cli.progress import interruptible, shown
+from lstmc.cli.progress import interruptible, run_display
 from lstmc.files.output import PREVIOUS
 from lstmc.runs.events import Event, EventFiles, Progress
 
@@ -90,7 +90,7 @@ def train_command(
     lstmc train model.py --data train.npz -D N=60 -o run --resume
     ```
     """
-    with interruptible() as interruption, shown(out, err) as progress, ExitStack() as stack:
+    with interruptible() as interruption, run_display(out, err) as progress, ExitStack() as stack:
         listeners: list[Progress] = [progress]
         if run.tensorboard:
             listeners.append(stack.enter_context(closing(EventFiles(folder))))
@@ -102,7 +102,7 @@ def train_command(
             resume=run.resume,
             overwrite=run.overwrite,
             ranks=run.ranks,
-            progress=lambda event: tell(event, listeners),
+            progress=lambda event: notify(event, listeners),
             stop=interruption.requested,
             command=command(),
         )
@@ -126,7 +126,7 @@ def train_command(
     out.print(f"finished after {result.iteration} iterations")
 
 
-def tell(event: Event, listeners: Sequence[Progress]) -> None:
+def notify(event: Event, listeners: Sequence[Progress]) -> None:
     """Pass an event to each listener; none of them stops the run."""
     for listener in listeners:
         listener(event)

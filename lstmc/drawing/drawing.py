@@ -197,7 +197,7 @@ TITLE = 16.0  # the height of a frame's title
 Places = dict[str, Rectangle]
 
 
-def laid_out(picture: Picture) -> str:
+def layout_text(picture: Picture) -> str:
     """Return the picture in Graphviz's language, with a place for everything but the arrows. Raises
     :class:`DrawingError`."""
     return placed_dot(picture, *places_of(picture))
@@ -330,7 +330,7 @@ class Drawing:
         """Return the drawing of a graph at any stage; of an unrolled scan at most ``steps + 1`` steps are drawn."""
         doing(f"drawing {graph.name}")
         picture = picture_of(graph, steps)
-        return cls(picture, laid_out(picture))
+        return cls(picture, layout_text(picture))
 
     def __repr__(self) -> str:
         return f"<lstmc.Drawing: {len(self.picture.boxes)} boxes, {len(self.picture.arrows)} arrows>"

@@ -48,7 +48,7 @@ class NotExpected(Exception):
 def read_json(path: Path, kind: type[T]) -> T:
     """Return the content of a JSON file as a ``kind``. Raises :class:`NotExpected` for a file that is not what it
     should be, and OSError for one that cannot be read."""
-    return parsed(read_bounded(path), kind)
+    return parse_json(read_bounded(path), kind)
 
 
 def read_bounded(path: Path) -> bytes:
@@ -61,7 +61,7 @@ def read_bounded(path: Path) -> bytes:
     return content
 
 
-def parsed(content: bytes, kind: type[T]) -> T:
+def parse_json(content: bytes, kind: type[T]) -> T:
     """Return the value of a JSON text as a ``kind``: a type of the language, or a dataclass. Keys that a dataclass does
     not have are passed over, nothing is converted. A check of the kind's own raises ValueError with what it expects.
     Raises :class:`NotExpected`, also for half of a character and for what is nested too deep to be anything."""

@@ -17,7 +17,7 @@ from lstmc.errors import LstmcError, OutputError
 
 
 @contextmanager
-def held(folder: Path, lock: Path, busy: LstmcError, place: str) -> Iterator[None]:
+def hold_folder(folder: Path, lock: Path, busy: LstmcError, place: str) -> Iterator[None]:
     """Make a folder, and hold it by the file ``lock`` until this process ends, however it does.
 
     Raises ``busy`` where another process holds it, and :class:`OutputError` where ``place`` ("into FOLDER") cannot be

@@ -11,7 +11,7 @@ from lstmc.backend import Artifact, Violation
 from lstmc.importers.describe.net import Net
 from lstmc.importers.runtime import Runtime
 from lstmc.ops import Array
-from lstmc.plugins import load, malformed, offered, the_one
+from lstmc.plugins import entry_points_of, load, malformed, only_entry_point
 
 SOURCES = "lstmc.sources"
 
@@ -77,10 +77,12 @@ def net_source(name: str) -> NetSource:
     source = load(SOURCES, name, "source")()
     if not isinstance(source, NetSource):
         found = f"a {type(source).__name__} without all of that"
-        raise malformed(the_one(SOURCES, name, "source"), "source", "something with summary, knows and read", found)
+        raise malformed(
+            only_entry_point(SOURCES, name, "source"), "source", "something with summary, knows and read", found
+        )
     return source
 
 
 def net_sources() -> Iterator[NetSource]:
     """All that are installed."""
-    yield from map(net_source, offered(SOURCES))
+    yield from map(net_source, entry_points_of(SOURCES))

@@ -3,7 +3,7 @@
 Any backend writes one with :func:`describe`; what runs or reads its nets needs no more than the file.
 """
 
-from lstmc.manifest.describe import describe, described_states, step_blobs
+from lstmc.manifest.describe import describe, manifest_states, step_blobs
 from lstmc.manifest.manifest import (
     FORMAT,
     InputPlace,
@@ -28,8 +28,8 @@ __all__ = [
     "State",
     "Stored",
     "describe",
-    "described_states",
     "manifest_path",
+    "manifest_states",
     "parse_manifest",
     "read_manifest",
     "step_blobs",

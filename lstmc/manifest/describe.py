@@ -32,7 +32,7 @@ def describe(
         target=compiled.target,
         inputs={name: _input(compiled, name, *entry) for name, entry in inputs.items()},
         outputs=outputs,
-        states=described_states(compiled),
+        states=manifest_states(compiled),
         parameters={
             name: Parameter(op.shape, op.lr_mult, op.decay_mult) for name, op in parameters(compiled.model).items()
         },
@@ -42,7 +42,7 @@ def describe(
     )
 
 
-def described_states(compiled: Compiled) -> dict[str, State] | None:
+def manifest_states(compiled: Compiled) -> dict[str, State] | None:
     """Return the states of a net of one step by name; None of another net."""
     if compiled.states is None:
         return None

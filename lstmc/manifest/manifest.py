@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, with_config
 
 from lstmc.errors import Mend, ParseError, WeightsError
-from lstmc.files.json_file import Count, NotExpected, Number, Shape, parsed, read_bounded
+from lstmc.files.json_file import Count, NotExpected, Number, Shape, parse_json, read_bounded
 from lstmc.ir import Graph, parse_filler, parse_graph, print_graph
 from lstmc.ops import Array, Domain, Filler, IntegerRange, RealRange
 from lstmc.types import TensorType
@@ -235,7 +235,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def parse_manifest(content: bytes) -> Manifest:
     """Return the manifest of a content. Raises :class:`~lstmc.files.json_file.NotExpected`."""
-    file = parsed(content, ManifestFile)
+    file = parse_json(content, ManifestFile)
     manifest = Manifest(
         name=file.name,
         source=file.source,

@@ -15,7 +15,7 @@ from pydantic import AfterValidator
 
 from lstmc.backend import Steps
 from lstmc.errors import Argument, BackendError, DataError
-from lstmc.files.json_file import NotExpected, parsed, read_bounded
+from lstmc.files.json_file import NotExpected, parse_json, read_bounded
 from lstmc.ops import Array
 from lstmc.text import nearest_or_all
 
@@ -65,7 +65,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     """
     try:
         content = read_bounded(path)  # not as text, which would make one of the two kinds of line ends
-        symbols = tuple(parsed(content, list[Symbol]) if path.suffix == ".json" else content.decode())
+        symbols = tuple(parse_json(content, list[Symbol]) if path.suffix == ".json" else content.decode())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except UnicodeDecodeError:
@@ -112,7 +112,7 @@ class Writer:
             self._next(number)
         number = prime[-1]
         for _ in range(length):
-            number = drawn(self._next(number), temperature, rng)
+            number = sample_id(self._next(number), temperature, rng)
             yield number
 
     def _next(self, number: int) -> Array:
@@ -121,7 +121,7 @@ class Writer:
         return self.steps.step(fed)[self.probabilities].ravel()
 
 
-def drawn(probabilities: Array, temperature: float, rng: np.random.Generator) -> int:
+def sample_id(probabilities: Array, temperature: float, rng: np.random.Generator) -> int:
     """Sample an id from p^(1/temperature), normalized; the most likely one at temperature 0.
 
     Raises :class:`DataError` for what are no probabilities.

@@ -21,7 +21,7 @@ from lstmc.errors import BackendError, DataError, Mend
 from lstmc.files.arrays import AnyArray, StoredArray, element_problem, value_problem
 from lstmc.files.json_file import Shape
 from lstmc.interp import forward, named_rng
-from lstmc.manifest import InputPlace, Manifest, State, described_states, manifest_path, read_manifest
+from lstmc.manifest import InputPlace, Manifest, State, manifest_path, manifest_states, read_manifest
 from lstmc.ops import Array, Domain, Input
 from lstmc.text import did_you_mean
 
@@ -205,7 +205,7 @@ class Interpreted:
         self.outputs: Mapping[str, Shape] = {
             output.name: compiled.model.type(output.ref).shape for output in compiled.model.outputs
         }
-        self.states: Mapping[str, State] | None = described_states(compiled)
+        self.states: Mapping[str, State] | None = manifest_states(compiled)
 
     def run(self, inputs: Mapping[str, AnyArray]) -> dict[str, Array]:
         """Run one forward pass; an absent input with a fill is drawn from it."""

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from lstmc.ops.base import Op
-from lstmc.plugins import load_point, malformed, offered, the_one
+from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 
 DIALECTS = "lstmc.dialects"
 CORE_DIALECT = "core"
@@ -34,12 +34,12 @@ def dialect_of(op: str) -> str:
 
 def dialects() -> tuple[str, ...]:
     """The names of all installed dialects."""
-    return tuple(offered(DIALECTS))
+    return tuple(entry_points_of(DIALECTS))
 
 
 def load_dialect(name: str) -> dict[str, type[Op]]:
     """The ops of an installed dialect by name. Raises :class:`PluginError` if there is none, or it is not whole."""
-    return _loaded(the_one(DIALECTS, name, "dialect"))
+    return _loaded(only_entry_point(DIALECTS, name, "dialect"))
 
 
 @cache

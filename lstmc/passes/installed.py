@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 from lstmc.errors import PassError
 from lstmc.passes.base import Pass
 from lstmc.passes.pass_list import PassList
-from lstmc.plugins import load_point, malformed, offered, the_one
+from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 
 PASSES = "lstmc.passes"
 
@@ -55,12 +55,12 @@ def installed_passes() -> dict[str, Insertion]:
 
     A broken one is not left out: the net would be another one, without a word.
     """
-    return {name: load_insertion(name) for name in offered(PASSES)}
+    return {name: load_insertion(name) for name in entry_points_of(PASSES)}
 
 
 def load_insertion(name: str) -> Insertion:
     """Return an installed pass. Raises :class:`~lstmc.errors.PluginError` for none, several, or a malformed one."""
-    point = the_one(PASSES, name, "pass")
+    point = only_entry_point(PASSES, name, "pass")
     insertion = load_point(point, "pass")
     for expected, actual in _problems(insertion, point):
         raise malformed(point, "pass", expected, actual)

@@ -80,7 +80,7 @@ def run_facts(folder: Path) -> RunFacts:
         raise DataError(f"the run in {folder} has measured nothing: no line in {METRICS}")
     curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
     settings = recorded.settings if isinstance(recorded.settings, dict) else {"solver": recorded.settings}
-    curve = curves.drawn({folder.resolve().name: records}, ["png"])["png"]
+    curve = curves.figure_files({folder.resolve().name: records}, ["png"])["png"]
     return RunFacts(
         recorded.command,
         settings,

@@ -33,7 +33,7 @@ LEGEND_LINE, HANDLE = 0.19, 0.75  # inches: a line of the legend, and what stand
 Points = tuple[list[Any], list[Any]]
 
 
-def drawn(
+def figure_files(
     runs: Mapping[str, Sequence[Record]], forms: Iterable[str], kinds: Mapping[str, str] | None = None
 ) -> dict[str, bytes]:
     """Return the figure of some runs, by their names, in each of the ``forms``: ``png``, ``svg``, ``pdf``.

@@ -33,7 +33,7 @@ def plot_runs(folders: Sequence[Path], to: Path) -> Path:
     if empty:
         raise DrawingError(f"expected the folder of a run, with {METRICS} in it, found none in {', '.join(empty)}")
     curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
-    return write_files(to.parent, {to.name: curves.drawn(runs, [form])[form]})[0]
+    return write_files(to.parent, {to.name: curves.figure_files(runs, [form])[form]})[0]
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
@@ -106,7 +106,7 @@ def draw(folder: Path) -> list[Path]:
         return []
     forms = {name: name.rpartition(".")[2] for name in CURVES}
     curves = need("lstmc.runs.curves", "matplotlib", "plot", DrawingError)
-    pictures = curves.drawn({folder.resolve().name: records}, forms.values())
+    pictures = curves.figure_files({folder.resolve().name: records}, forms.values())
     return write_files(folder, {name: pictures[form] for name, form in forms.items()})
 
 

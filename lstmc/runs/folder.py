@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lstmc.errors import Mend, OutputError, TrainingError
-from lstmc.files.json_file import Count, NotExpected, parsed, read_bounded, read_json
-from lstmc.files.output import PREVIOUS, held, set_aside, write_files
+from lstmc.files.json_file import Count, NotExpected, parse_json, read_bounded, read_json
+from lstmc.files.output import PREVIOUS, hold_folder, set_aside, write_files
 from lstmc.runs.drawing import CURVES
 from lstmc.runs.events import FOLDER as TENSORBOARD
 from lstmc.runs.events import RECORD
@@ -90,7 +90,7 @@ def read_about(path: Path, kind: type[T]) -> T:
     try:
         content = read_bounded(path / ABOUT)
         if _is_intact(path, content):
-            return parsed(content, kind)
+            return parse_json(content, kind)
     except (NotExpected, OSError):
         pass
     raise TrainingError(f"{path} is no whole snapshot")
@@ -146,7 +146,7 @@ def _own_digest(described: Mapping[str, Any]) -> str:
 def _is_intact(path: Path, content: bytes) -> bool:
     """Return whether all files have the hashes that ``content``, of ``snapshot.json``, says. Raises
     :class:`NotExpected`."""
-    about = parsed(content, Description)
+    about = parse_json(content, Description)
     own = {key: value for key, value in json.loads(content).items() if key != HASH}
     return about.sha256 == _own_digest(own) and all(
         (path / name).stat().st_size == facts.size and _digest((path / name).read_bytes()) == facts.sha256
@@ -305,5 +305,5 @@ def _write(folder: Path, identity: RunIdentity) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a lock that ends with this process, however it ends."""
     busy = TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
-    with held(folder, folder / LOCK, busy, f"into {folder}"):
+    with hold_folder(folder, folder / LOCK, busy, f"into {folder}"):
         yield

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TextIO
 from pydantic import Field
 
 from lstmc.errors import OutputError
-from lstmc.files.json_file import Count, NotExpected, Number, parsed
+from lstmc.files.json_file import Count, NotExpected, Number, parse_json
 from lstmc.files.output import write_files
 
 METRICS = "metrics.jsonl"
@@ -122,7 +122,7 @@ def read_metrics(path: Path) -> list[Record]:
 def _records(content: bytes) -> Iterator[Record]:
     for line in content.splitlines():
         with suppress(NotExpected):
-            yield asdict(parsed(line, Line))  # type: ignore[arg-type]  # to mypy a union is no type
+            yield asdict(parse_json(line, Line))  # type: ignore[arg-type]  # to mypy a union is no type
 
 
 def _order(record: Record) -> tuple[int, bool]:

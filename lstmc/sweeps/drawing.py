@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lstmc.runs.curves import drawn, figure_bytes, palette, wrapped
+from lstmc.runs.curves import figure_bytes, figure_files, palette, wrapped
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.results import CURVES, SCORES, Goal, Row, best_of
+from lstmc.sweeps.results import CURVES, SCORES, Goal, Row, best_row
 from lstmc.text import number
 
 MOST_CURVES = 8
@@ -32,7 +32,7 @@ def pictures(rows: Sequence[Row], goal: Goal, runs: Path) -> dict[str, bytes]:
     if any(curves.values()):
         kind, colors = _colors(scored)
         kinds = {row.name: f"{kind}={row.point[kind]}" for row in scored[:MOST_CURVES]} if colors else None
-        files[CURVES] = drawn(curves, ["png"], kinds)["png"]
+        files[CURVES] = figure_files(curves, ["png"], kinds)["png"]
     return files
 
 
@@ -44,7 +44,7 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
     """
     names = [name for name in rows[0].point if len({row.point[name] for row in rows}) > 1] or list(rows[0].point)[:1]
     figure = Figure(figsize=(max(PANEL * len(names), 4.5), PANEL), layout="constrained")
-    best = best_of(rows, goal)
+    best = best_row(rows, goal)
     kind, colors = _colors(rows)
     for axes, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
         places, ticks = _places([row.point[name] for row in rows], axes)

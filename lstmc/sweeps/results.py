@@ -92,7 +92,7 @@ class OverSeeds:
     costs: Mapping[str, float]
 
 
-def measured(records: Iterable[Record]) -> dict[str, float]:
+def last_scores(records: Iterable[Record]) -> dict[str, float]:
     """Return the scores of a run's last test; without one, the mean of its last losses."""
     tested: dict[str, float] = {}
     losses = Smoothed(WINDOW)
@@ -122,13 +122,13 @@ def _outcome_name(budget: int) -> str:
     return f"outcome_{budget:06d}.json"
 
 
-def best_of(rows: Iterable[Row], goal: Goal) -> Row | None:
+def best_row(rows: Iterable[Row], goal: Goal) -> Row | None:
     """Return the finished point with the best score; None where no finished point has one."""
     scored = [row for row in rows if row.state == "finished" and goal.score_of(row.scores) is not None]
     return min(scored, key=lambda row: goal.order(row.scores), default=None)
 
 
-def ranked(rows: Iterable[Row], goal: Goal) -> list[Row]:
+def rank_rows(rows: Iterable[Row], goal: Goal) -> list[Row]:
     """Return the rows, the best first: finished ones before those that were dropped, and failed ones last."""
     order = ("finished", "running", "dropped", "waiting", "interrupted", "failed")
     return sorted(rows, key=lambda row: (order.index(row.state), goal.order(row.scores), row.name))
@@ -195,7 +195,7 @@ def budgets(points: int, updates: int, factor: int | None) -> list[int]:
     return ascending[::-1]
 
 
-def kept(rows: Sequence[Row], factor: int, goal: Goal) -> list[str]:
+def survivors(rows: Sequence[Row], factor: int, goal: Goal) -> list[str]:
     """Return the names of the points that continue: one in ``factor``, at least one, of those that have not failed.
 
     ``rows`` are all that were trained to this budget: how many go on does not depend on how many failed.

@@ -17,7 +17,7 @@ from lstmc.api.training_files import iterations_of, solver_settings
 from lstmc.backend import Trains, require
 from lstmc.errors import LstmcError, Mend, SweepError
 from lstmc.files.json_file import NotExpected, read_json
-from lstmc.files.output import held, set_aside, write_files
+from lstmc.files.output import hold_folder, set_aside, write_files
 from lstmc.plugins import need
 from lstmc.process.pool import Pool, pool
 from lstmc.runs.metrics import METRICS, read_metrics
@@ -29,15 +29,15 @@ from lstmc.sweeps.results import (
     Goal,
     Outcome,
     Row,
-    best_of,
+    best_row,
     budgets,
-    kept,
-    measured,
+    last_scores,
     over_seeds,
-    ranked,
+    rank_rows,
     read_outcome,
     results_csv,
     summary_csv,
+    survivors,
 )
 from lstmc.sweeps.space import Point, Space
 from lstmc.sweeps.task import Task, Training, at_point, train_point
@@ -77,7 +77,7 @@ class Definition:
         return lines
 
 
-def defined(
+def sweep_definition(
     training: Mapping[str, Any], files: list[str], points: Mapping[str, Point], halving: int | None, goal: str
 ) -> Definition:
     """Return the definition of a sweep, with ``training`` as JSON represents it. Raises :class:`SweepError` for a file
@@ -99,7 +99,7 @@ def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) 
     the folder has another sweep, or another process works in it, and :class:`OutputError` where it cannot be written.
     """
     busy = SweepError(f"another sweep runs in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
-    with held(folder, folder / LOCK, busy, f"into {folder}"):
+    with hold_folder(folder, folder / LOCK, busy, f"into {folder}"):
         if overwrite and any(os.path.exists(folder / name) for name in LEFT):
             set_aside(folder, LEFT)
         _agree(folder, definition)
@@ -299,7 +299,7 @@ def sweep_model(
     drawing = need("lstmc.sweeps.drawing", "matplotlib", "sweep", SweepError)  # before anything is trained
     files = [_file_of(training.model), training.data, *([training.test_data] if training.test_data else [])]
     settings = {name: value for name, value in asdict(training).items() if name != "tensorboard"}
-    definition = defined(settings, files, points, halving, str(search.goal))
+    definition = sweep_definition(settings, files, points, halving, str(search.goal))
     folder = Path(run.out).absolute()
     with sweep_folder(folder, definition, run.overwrite) as runs, pool(run.scheduler, run.workers) as workers:
         state = _Sweep(training, rows, runs, search.goal, run.watch, run.stop, workers, drawing)
@@ -310,8 +310,8 @@ def sweep_model(
                 state.halve(updates[0], halving)
         finally:
             files_written = state.write(folder)
-    results = ranked(state.rows.values(), search.goal)
-    best = best_of(results, search.goal)
+    results = rank_rows(state.rows.values(), search.goal)
+    best = best_row(results, search.goal)
     return Swept(folder, tuple(results), None if best is None else runs / best.name, files_written, state.stopped)
 
 
@@ -341,7 +341,7 @@ class _Sweep:
             if self.stopped:
                 return
             if budget < updates:
-                going_on = set(kept([self.rows[name] for name in names], factor, self.goal))
+                going_on = set(survivors([self.rows[name] for name in names], factor, self.goal))
                 for name in names:
                     if name not in going_on and self.rows[name].state == "finished":
                         self.rows[name] = replace(self.rows[name], state="dropped")
@@ -391,18 +391,18 @@ class _Sweep:
                 if records:
                     last = records[-1]["iteration"]
                     self.rows[name] = replace(
-                        self.rows[name], state="running", iteration=last, scores=measured(records)
+                        self.rows[name], state="running", iteration=last, scores=last_scores(records)
                     )
-        self.watch(ranked(self.rows.values(), self.goal))
+        self.watch(rank_rows(self.rows.values(), self.goal))
 
     def write(self, folder: Path) -> tuple[Path, ...]:
         """Write the results of all points, the link to the best, and the pictures."""
-        rows = ranked(self.rows.values(), self.goal)
+        rows = rank_rows(self.rows.values(), self.goal)
         pictures = self.drawing.pictures(rows, self.goal, self.runs)
         groups = over_seeds(rows)
         tables = {RESULTS: results_csv(rows), **({SUMMARY: summary_csv(groups)} if groups else {})}
         paths = write_files(folder, {**tables, **pictures})
-        best = best_of(rows, self.goal)
+        best = best_row(rows, self.goal)
         return (*paths, *([link_best(folder, best.name)] if best is not None else []))
 
 

@@ -19,7 +19,7 @@ from lstmc.plugins import need
 from lstmc.runs.events import EventFiles
 from lstmc.runs.folder import RUN, SNAPSHOTS
 from lstmc.runs.metrics import METRICS, read_metrics
-from lstmc.sweeps.results import COSTS, Outcome, measured, outcome_file, read_outcome
+from lstmc.sweeps.results import COSTS, Outcome, last_scores, outcome_file, read_outcome
 from lstmc.sweeps.space import SEED, SOLVER, Point
 from lstmc.text import did_you_mean, whole
 
@@ -104,7 +104,7 @@ def train_point(task: Task) -> Outcome:
         iteration = iteration or max((record["iteration"] for record in records), default=0)
         if not reason and iteration < task.budget:
             reason, final = "stopped", False
-        outcome = Outcome(task.budget, iteration, measured(records), reason, final, costs)
+        outcome = Outcome(task.budget, iteration, last_scores(records), reason, final, costs)
         if outcome.final:
             write_files(folder, outcome_file(outcome))
         return outcome

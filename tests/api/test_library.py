@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from lstmc.api import library_cell
-from lstmc.plugins import CELLS, GROUPS, library_names, offered
+from lstmc.plugins import CELLS, GROUPS, entry_points_of, library_names
 from lstmc_caffe.targets.load import OWN
 
 
 def test_every_cell_of_lstmc_is_in_one_group() -> None:
-    own = sorted(name for name, (point, *_) in offered(CELLS).items() if point.value.startswith("lstmc.cells."))
+    own = sorted(name for name, (point, *_) in entry_points_of(CELLS).items() if point.value.startswith("lstmc.cells."))
     assert sorted(name for names in GROUPS.values() for name in names) == own
-    assert sorted(library_names()) == sorted(offered(CELLS))
+    assert sorted(library_names()) == sorted(entry_points_of(CELLS))
 
 
 def test_parameters_and_operations_of_an_rnn() -> None:

@@ -18,14 +18,14 @@ from lstmc.api.installed import refusal, targets_written
 from lstmc.backend import load_backend, load_cell
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import CELLS as GROUP
-from lstmc.plugins import offered
+from lstmc.plugins import entry_points_of
 from lstmc_caffe.runtime.runner import Runner
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees
 from tests.cells.references import REFERENCES
 from tests.cells.scanned import LENGTHS, by_hand, cell_graph, drawn, interpreted
 from tests.quick_sample import one_in
 
-CELLS = [name for name, (point, *_) in offered(GROUP).items() if point.value.startswith("lstmc.cells.")]
+CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 
 
 def test_every_cell_has_a_reference() -> None:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from lstmc.cli.console import Printer
-from lstmc.cli.progress import Bar, Lines, Shown, Work, interruptible, shown
+from lstmc.cli.progress import Bar, EventDisplay, Lines, Work, interruptible, run_display
 from lstmc.runs.events import Saved, Scored, Started, Updated
 
 WORK = Work(total=100, amount=32, unit="examples")
@@ -47,17 +47,17 @@ def test_a_bar_shows_loss_pace_and_the_time_left() -> None:
     bar.show(20, 0.123456, 0.01, 0.5)
     bar.say("iteration 20, test: accuracy 0.9")
     bar.close()
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert " 20/100" in shown
-    assert " 20%" in shown
-    assert "loss 0.1235  64 examples/s  0:00:40 left" in shown
-    assert "iteration 20, test: accuracy 0.9" in shown
-    assert shown.rstrip().endswith("\x1b[?25h")  # the cursor is there again
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert " 20/100" in text
+    assert " 20%" in text
+    assert "loss 0.1235  64 examples/s  0:00:40 left" in text
+    assert "iteration 20, test: accuracy 0.9" in text
+    assert text.rstrip().endswith("\x1b[?25h")  # the cursor is there again
 
 
 def test_the_events_of_a_run_are_shown() -> None:
     console = Console(file=io.StringIO(), width=90)
-    made = Shown(console, lambda work: Lines(console, work, Clock()))
+    made = EventDisplay(console, lambda work: Lines(console, work, Clock()))
     made(Started(iterations=2, rows=10, of="examples", per_batch=4, shuffled=True))
     made(Updated(1, 2.0, 0.1, 0.5))
     made(Updated(2, 1.0, 0.1, 0.5))
@@ -74,7 +74,7 @@ def test_the_events_of_a_run_are_shown() -> None:
 
 def test_where_nothing_begins_nothing_is_shown() -> None:
     console = Printer(file=io.StringIO(), width=60)
-    with shown(console, console):
+    with run_display(console, console):
         pass
     assert console.file.getvalue() == ""  # type: ignore[attr-defined]
 
@@ -105,7 +105,7 @@ SAID = (
 def test_a_terminal_has_a_bar_besides_the_lines_of_a_file(kind: str) -> None:
     printer = Printer(file=io.StringIO(), width=90, quiet=kind == "quiet")
     console = Console(file=io.StringIO(), width=90, force_terminal=True)
-    with shown(printer, console) as made:
+    with run_display(printer, console) as made:
         for event in RUN:
             made(event)
     assert printer.file.getvalue().splitlines() == list(SAID if kind == "file" else ())  # type: ignore[attr-defined]
@@ -115,7 +115,7 @@ def test_a_terminal_has_a_bar_besides_the_lines_of_a_file(kind: str) -> None:
 def test_a_run_on_a_terminal_has_a_bar_and_no_lines() -> None:
     printer = Printer(file=io.StringIO(), width=90, force_terminal=True, highlight=False)
     console = Console(file=io.StringIO(), width=90, force_terminal=True)
-    with shown(printer, console) as made:
+    with run_display(printer, console) as made:
         for event in RUN:
             made(event)
     assert printer.file.getvalue().splitlines() == [SAID[0]]  # type: ignore[attr-defined]

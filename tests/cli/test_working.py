@@ -18,7 +18,7 @@ import lstmc
 from lstmc.cli import main
 from lstmc.cli import progress as of_working
 from lstmc.cli.console import Printer, err
-from lstmc.cli.progress import Working, working
+from lstmc.cli.progress import ActivityLine, activity_line
 from lstmc.process.status import counted, doing, listening
 
 GRU = ("--cell", "gru", "-D", "T=3", "-D", "N=2", "-D", "D=3", "-D", "H=4")
@@ -49,7 +49,7 @@ def on(screen: io.StringIO) -> Printer:
 
 def test_what_takes_its_time_is_told_and_taken_away_again() -> None:
     screen, console = terminal("pass cse, 2 of 40  ")
-    shown = Working(console, on(screen), seconds=0.001)
+    shown = ActivityLine(console, on(screen), seconds=0.001)
     shown.tell("pass cse, 2 of 40")
     shown.start()
     assert screen.seen.wait(60)
@@ -60,7 +60,7 @@ def test_what_takes_its_time_is_told_and_taken_away_again() -> None:
 
 def test_what_is_done_within_a_second_shows_nothing() -> None:
     screen, console = terminal("")
-    shown = Working(console, on(screen), seconds=3600)
+    shown = ActivityLine(console, on(screen), seconds=3600)
     shown.start()
     shown.close()
     shown.start()  # as after a print
@@ -72,7 +72,7 @@ def test_nothing_is_shown_where_nobody_looks(kind: str, monkeypatch: pytest.Monk
     if kind == "rank":
         monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     console = Console(file=io.StringIO(), force_terminal=kind != "file")
-    with working(console, Printer(file=io.StringIO(), quiet=kind == "quiet")) as shown:
+    with activity_line(console, Printer(file=io.StringIO(), quiet=kind == "quiet")) as shown:
         assert shown is None
 
 
@@ -80,7 +80,7 @@ def test_the_line_is_away_while_something_is_printed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(of_working, "SECONDS", 0)
     screen, console = terminal("")
     printer = on(screen)
-    with working(console, printer) as shown:
+    with activity_line(console, printer) as shown:
         assert shown is not None
         shown.tell("first")
         printer.print("printed")

@@ -14,7 +14,7 @@ import pytest
 from lstmc.api import graph_after
 from lstmc.api.models import model_in
 from lstmc.drawing import Box, Drawing, Group, Kind, Picture, picture_of
-from lstmc.drawing.drawing import Rectangle, laid_out, places_of
+from lstmc.drawing.drawing import Rectangle, layout_text, places_of
 from lstmc.errors import DrawingError
 from lstmc.ir import Stage
 
@@ -86,7 +86,7 @@ def test_a_frame_is_as_wide_as_its_title() -> None:
 def test_what_arrows_and_frames_mean_is_said_below_of_those_that_are_there(drawing: Drawing) -> None:
     said = ["grey arrow", "dashed orange arrow", "thick blue arrow", "thick frame"]
     assert [each for each in said if each not in drawing.dot] == []
-    alone = laid_out(Picture("one", Group(parts=[Box("a", "a", "", Kind.OTHER)]), ()))
+    alone = layout_text(Picture("one", Group(parts=[Box("a", "a", "", Kind.OTHER)]), ()))
     assert [each for each in said if each in alone] == []
 
 
@@ -156,7 +156,7 @@ def test_without_graphviz_the_error_says_what_brings_it(monkeypatch: pytest.Monk
 def test_names_are_no_markup() -> None:
     box = Box("a", '<b>"&\\n', "x" * 90, Kind.OTHER, '\\ " <')
     picture = Picture('a"b', Group(parts=[box]), ())
-    svg = Drawing(picture, laid_out(picture)).svg
+    svg = Drawing(picture, layout_text(picture)).svg
     assert "&lt;b&gt;&quot;&amp;\\n" in svg
     assert f"{'x' * 18} ... {'x' * 17}" in svg
 

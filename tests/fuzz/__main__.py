@@ -19,7 +19,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 from lstmc.cli.console import Printer, err
-from lstmc.cli.progress import working
+from lstmc.cli.progress import activity_line
 from lstmc_caffe.runtime.runner import Runner
 from tests.fuzz.files import Counts, damaged_files
 from tests.fuzz.hunt import TARGETS, Tally, hunt
@@ -46,7 +46,7 @@ def main() -> int:
     until = time.monotonic() + 60 * given.minutes
     total: Tally | Counts = Counts() if given.files else Tally()
     out, told = Printer(highlight=False, soft_wrap=True), time.monotonic()
-    with working(err, out) as line:
+    with activity_line(err, out) as line:
         for tally in by_processes(given, until) if given.scheduler is None else by_scheduler(given, until):
             total.add(tally)  # type: ignore[arg-type]
             for failed in tally.failed:
@@ -74,11 +74,11 @@ def by_processes(given: argparse.Namespace, until: float) -> Iterator[Tally | Co
     ]
     for process in processes:
         process.start()
-    working = len(processes)
-    while working:
+    running = len(processes)
+    while running:
         tally = results.get()
         if tally is None:
-            working -= 1
+            running -= 1
         else:
             yield tally
     for process in processes:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lstmc.errors import DataError
-from lstmc.nets.generation import Vocabulary, Writer, drawn, read_vocabulary
+from lstmc.nets.generation import Vocabulary, Writer, read_vocabulary, sample_id
 
 
 class Echo:
@@ -46,7 +46,7 @@ def test_temperature_sharpens_and_flattens() -> None:
 
     def share(temperature: float) -> list[float]:
         rng = np.random.default_rng(0)
-        counts = np.bincount([drawn(p, temperature, rng) for _ in range(4000)], minlength=4)
+        counts = np.bincount([sample_id(p, temperature, rng) for _ in range(4000)], minlength=4)
         return [float(count) for count in counts / 4000]
 
     assert share(1) == pytest.approx([0.5, 0.3, 0.2, 0], abs=0.03)
@@ -59,7 +59,7 @@ def test_temperature_sharpens_and_flattens() -> None:
 @pytest.mark.parametrize("numbers", [[0.5, 0.6], [1.5, -0.5], [np.nan, 1]])
 def test_what_are_no_probabilities(numbers: list[float]) -> None:
     with pytest.raises(DataError) as caught:
-        drawn(np.array(numbers), 1, np.random.default_rng(0))
+        sample_id(np.array(numbers), 1, np.random.default_rng(0))
     assert str(caught.value).startswith(
         "DataError: expected probabilities that add up to 1 and are not below 0, as softmax makes them, found "
     )

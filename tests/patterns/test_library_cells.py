@@ -10,7 +10,7 @@ from lstmc.ops import Input, Param
 from lstmc.passes import run_passes
 from lstmc.patterns import GRU, LSTM, RNN, Unrecognised, recognise
 from lstmc.pipeline import MODEL_PASSES
-from lstmc.plugins import CELLS, offered
+from lstmc.plugins import CELLS, entry_points_of
 from lstmc.testing.equivalence import random_leaves
 from tests.cells.scanned import cell_graph
 from tests.patterns.by_numpy import assert_computes
@@ -71,7 +71,7 @@ def scans(graph: Graph) -> list[str]:
 
 
 def test_every_library_cell_is_here() -> None:
-    names = {name for name, (point, *_) in offered(CELLS).items() if point.value.startswith("lstmc.cells.")}
+    names = {name for name, (point, *_) in entry_points_of(CELLS).items() if point.value.startswith("lstmc.cells.")}
     assert names == {*RECOGNISED, *BY_PASSES, *OTHERS}
 
 

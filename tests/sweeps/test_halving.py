@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lstmc.sweeps.results import Goal, Row, best_of, budgets, kept, measured, ranked, results_csv
+from lstmc.sweeps.results import Goal, Row, best_row, budgets, last_scores, rank_rows, results_csv, survivors
 
 
 @pytest.mark.parametrize(
@@ -34,17 +34,17 @@ def rows() -> list[Row]:
 
 
 def test_one_in_so_many_goes_on_and_failed_ones_do_not() -> None:
-    assert kept(rows(), 3, Goal()) == ["p4", "p3", "p2"]  # of seven points three, though one failed
-    assert kept(rows(), 7, Goal("accuracy", highest=True)) == ["p4"]
-    assert kept(rows(), 7, Goal("accuracy")) == ["p0"]
+    assert survivors(rows(), 3, Goal()) == ["p4", "p3", "p2"]  # of seven points three, though one failed
+    assert survivors(rows(), 7, Goal("accuracy", highest=True)) == ["p4"]
+    assert survivors(rows(), 7, Goal("accuracy")) == ["p0"]
 
 
 def test_the_best_has_finished_and_has_a_score() -> None:
-    best = best_of(rows(), Goal())
+    best = best_row(rows(), Goal())
     assert best is not None
     assert best.name == "p4"
-    assert best_of(rows()[5:], Goal()) is None
-    assert [row.name for row in ranked(rows(), Goal())] == ["p4", "p3", "p2", "p1", "p0", "none", "bad"]
+    assert best_row(rows()[5:], Goal()) is None
+    assert [row.name for row in rank_rows(rows(), Goal())] == ["p4", "p3", "p2", "p1", "p0", "none", "bad"]
 
 
 def test_a_row_of_the_table_for_each_point() -> None:
@@ -58,7 +58,7 @@ def test_a_row_of_the_table_for_each_point() -> None:
 
 def test_without_a_test_the_mean_of_the_last_losses_is_the_score() -> None:
     losses = [{"kind": "train", "iteration": i, "loss": loss} for i, loss in enumerate([5.0, 1.0, None])]
-    assert 1 < measured(losses)["loss"] < 5
+    assert 1 < last_scores(losses)["loss"] < 5
     test = {"kind": "test", "iteration": 2, "scores": {"loss": 0.25, "accuracy": None}}
-    assert measured([*losses, test]) == {"loss": 0.25}
-    assert measured([]) == {}
+    assert last_scores([*losses, test]) == {"loss": 0.25}
+    assert last_scores([]) == {}

@@ -16,7 +16,7 @@ from lstmc.errors import BackendError, LstmcError, PluginError
 from lstmc.ir import Builder, Node, Ref, is_weight
 from lstmc.ops import Op
 from lstmc.passes import Refs
-from lstmc.plugins import distribution, load_point, malformed, offered, origin
+from lstmc.plugins import distribution, entry_points_of, load_point, malformed, origin
 from lstmc_caffe.legalize.blobs import LegalizeRule, layer_of
 from lstmc_caffe.ops import CaffeOp
 
@@ -34,7 +34,7 @@ class RuleTable:
 
 def rules() -> RuleTable:
     """What is installed. A fault of one entry point keeps its rules out, and no others."""
-    return _table(tuple(point for points in offered(GROUP).values() for point in points))
+    return _table(tuple(point for points in entry_points_of(GROUP).values() for point in points))
 
 
 @cache

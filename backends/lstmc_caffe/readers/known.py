@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lstmc.plugins import load_point, malformed, offered, the_one
+from lstmc.plugins import entry_points_of, load_point, malformed, only_entry_point
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -198,12 +198,12 @@ NCNN = Reader(
 
 def reader_names() -> tuple[str, ...]:
     """The names of all readers that are offered."""
-    return tuple(offered(GROUP))
+    return tuple(entry_points_of(GROUP))
 
 
 def load_reader(name: str) -> Reader:
     """A reader by its name. Raises :class:`PluginError` if there is none of that name, or two, or it is none."""
-    point = the_one(GROUP, name, "reader")
+    point = only_entry_point(GROUP, name, "reader")
     reader = load_point(point, "reader")
     if not isinstance(reader, Reader):
         raise malformed(point, "reader", "a lstmc_caffe.readers.known.Reader", repr(reader))

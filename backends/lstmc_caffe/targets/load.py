@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lstmc.errors import BackendError, PluginError
-from lstmc.plugins import distribution, load_point, malformed, offered, origin, the_one
+from lstmc.plugins import distribution, entry_points_of, load_point, malformed, only_entry_point, origin
 from lstmc.text import did_you_mean
 from lstmc_caffe.targets.target import Parsed, Target, parse
 
@@ -73,12 +73,12 @@ def is_path(name: str) -> bool:
 
 
 def _names() -> tuple[str, ...]:
-    return (*OWN, *(name for name in offered(GROUP) if name not in OWN))
+    return (*OWN, *(name for name in entry_points_of(GROUP) if name not in OWN))
 
 
 def target_faults() -> Iterator[tuple[str, str]]:
     """The name of each target of a package that cannot be used, and why."""
-    for name, points in offered(GROUP).items():
+    for name, points in entry_points_of(GROUP).items():
         if name in OWN:
             others = " and ".join(map(origin, points))
             yield name, f"target {name} of {others} is not used: lstmc has one of that name. Give it another"
@@ -100,8 +100,8 @@ def _parsed(name: str, folder: Path = Path(), above: tuple[str, ...] = ()) -> Pa
 def _by_name(name: str, above: tuple[str, ...]) -> Parsed:
     if name in OWN:
         return _read(files(__package__).joinpath(f"{name}.toml"), f"targets/{name}.toml", above)
-    if name in offered(GROUP):
-        return _of_plug_in(the_one(GROUP, name, "target"), above)
+    if name in entry_points_of(GROUP):
+        return _of_plug_in(only_entry_point(GROUP, name, "target"), above)
     near = did_you_mean(name, _names()) or f": expected {', '.join(_names())}, or the path of a TOML file"
     raise BackendError(f"there is no target {name}{near}")
 

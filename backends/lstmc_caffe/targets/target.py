@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, PlainValidator, with_config
 
 from lstmc.errors import BackendError
-from lstmc.files.json_file import NotExpected, parsed
+from lstmc.files.json_file import NotExpected, parse_json
 from lstmc_caffe.proto.net import LayerParameter
 
 ANY_LAYER = "*"
@@ -315,7 +315,7 @@ def parse(data: Mapping[str, Any], where: str, base: Parsed = _NOTHING) -> Parse
     what was found.
     """
     try:
-        return _built(parsed(json.dumps(data, default=str).encode(), TargetFile), base)
+        return _built(parse_json(json.dumps(data, default=str).encode(), TargetFile), base)
     except NotExpected as wrong:
         raise BackendError(f"{where}: {wrong}") from None
 

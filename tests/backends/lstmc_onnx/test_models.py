@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from lstmc.errors import BackendError
 from lstmc.pipeline import compile_graph
 from lstmc.plugins import CELLS as GROUP
-from lstmc.plugins import offered
+from lstmc.plugins import entry_points_of
 from lstmc.testing.random_models import RandomModel
 from lstmc.verification.differential import check
 from lstmc_onnx.runtime import RuntimeExecutor
@@ -20,7 +20,7 @@ from tests.quick_sample import one_in
 from tests.shares import least
 from tests.strategies import random_models
 
-CELLS = [name for name, (point, *_) in offered(GROUP).items() if point.value.startswith("lstmc.cells.")]
+CELLS = [name for name, (point, *_) in entry_points_of(GROUP).items() if point.value.startswith("lstmc.cells.")]
 LAYERS = ("gru", "gru_reset_after", "lstm", "lstm_cifg", "lstm_peephole", "rnn")  # what ONNX has an operator for
 
 
