@@ -1,8 +1,8 @@
 """Trained models of other frameworks, brought in as models in the public language."""
 
 from lstmc.importers.importer import ImportedModel, from_onnx, from_torch, import_file
-from lstmc.importers.prove import SourceCheck, check_source, prove
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
+from lstmc.importers.validate import SourceCheck, check_source, prove
 
 __all__ = [
     "ImportedModel",

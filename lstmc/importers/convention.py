@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lstmc.importers.describe.recur import Cell
+from lstmc.importers.ir.recur import Cell
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 from lstmc.patterns.recognised import GRU_ORDERS, LSTM_ORDERS

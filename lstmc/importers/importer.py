@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lstmc.importers.describe.net import Net
+from lstmc.importers.canonical import settled, settled_in_place
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_export import exported
 from lstmc.importers.frontends.torch_graph import describe_program
 from lstmc.importers.frontends.torch_names import describe_state_dict, groups_of
+from lstmc.importers.ir.net import Net
 from lstmc.importers.read.keras_file import read_keras
 from lstmc.importers.read.onnx_file import load_onnx, read_safetensors
 from lstmc.importers.read.torch_file import hints, read_torch
@@ -22,7 +23,6 @@ from lstmc.importers.runtime import Runtime
 from lstmc.importers.runtimes.keras_runtime import KerasRuntime
 from lstmc.importers.runtimes.onnx_runtime import OnnxRuntime
 from lstmc.importers.runtimes.torch_runtime import TorchLayers, TorchProgram
-from lstmc.importers.settle import settled, settled_in_place
 from lstmc.importers.sniff import sniff
 from lstmc.importers.sources import SourceNet, Surroundings
 from lstmc.importers.write.files import files

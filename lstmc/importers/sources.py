@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from lstmc.backend import Artifact, Violation
-from lstmc.importers.describe.net import Net
+from lstmc.importers.ir.net import Net
 from lstmc.importers.runtime import Runtime
 from lstmc.ops import Array
 from lstmc.plugins import entry_points_of, load, malformed, only_entry_point

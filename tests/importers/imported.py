@@ -17,8 +17,8 @@ from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import WeightsError
 from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
-from lstmc.importers.describe.net import Net
-from lstmc.importers.settle import settled
+from lstmc.importers.canonical import settled
+from lstmc.importers.ir.net import Net
 from lstmc.importers.write.files import files
 from lstmc.interp import forward
 from lstmc.ir import Graph, differentiable_outputs

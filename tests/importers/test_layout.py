@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.op import TANH
-from lstmc.importers.describe.ops import Apply, Binary, Concat, Linear, Normalize, Reduce, Reshape, Softmax, Transpose
-from lstmc.importers.settle import settled
-from lstmc.importers.settle.layout import regrouped
+from lstmc.importers.canonical import settled
+from lstmc.importers.canonical.layout import regrouped
+from lstmc.importers.ir.net import Net, NetBuilder
+from lstmc.importers.ir.op import TANH
+from lstmc.importers.ir.ops import Apply, Binary, Concat, Linear, Normalize, Reduce, Reshape, Softmax, Transpose
 from lstmc.importers.weight import number
 from tests.importers.imported import assert_close, imported
 

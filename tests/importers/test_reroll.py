@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lstmc.importers import from_onnx, from_torch
-from lstmc.importers.describe.net import Rolled
+from lstmc.importers.ir.net import Rolled
 from lstmc_caffe.runtime.runner import Runner
 from tests.importers.imported import assert_close, imported
 

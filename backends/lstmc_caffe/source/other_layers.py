@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from lstmc.files.format import shortest
-from lstmc.importers.describe.op import Activation
-from lstmc.importers.describe.ops import Apply, Conv, Dropout
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.ir.op import Activation
+from lstmc.importers.ir.ops import Apply, Conv, Dropout
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array, Types
 from lstmc.types import TensorType

@@ -15,10 +15,10 @@ import numpy as np
 
 from lstmc.backend import Artifact
 from lstmc.importers.convention import cell_weights
-from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.op import TANH
-from lstmc.importers.describe.ops import Apply, Linear, Reshape
-from lstmc.importers.describe.recur import Cell, Extra, Recur
+from lstmc.importers.ir.net import Net, NetBuilder
+from lstmc.importers.ir.op import TANH
+from lstmc.importers.ir.ops import Apply, Linear, Reshape
+from lstmc.importers.ir.recur import Cell, Extra, Recur
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.weight import number
 from lstmc.manifest import Manifest, Place, parse_manifest

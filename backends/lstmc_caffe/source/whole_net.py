@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from lstmc.errors import Argument, LstmcError, ShapeError
-from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.op import ShapeProblem
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.ir.net import Net, NetBuilder
+from lstmc.importers.ir.op import ShapeProblem
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lstmc.importers.describe.op import Activation
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.ir.op import Activation
 from lstmc.importers.weight import Weight
 
 _PLAIN: Mapping[str, Activation] = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.op import Shape
 from lstmc.importers.frontends.keras_call import Call
 from lstmc.importers.frontends.keras_layers import HANDLERS, MASK_GOES_ON, MASK_REFUSED, MERGES, mask_made
 from lstmc.importers.frontends.keras_ops import HANDLERS as OPERATIONS
@@ -22,6 +20,8 @@ from lstmc.importers.frontends.keras_weights import (
 )
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.ir.net import Net, NetBuilder
+from lstmc.importers.ir.op import Shape
 from lstmc.importers.read.keras_file import version_of
 from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError

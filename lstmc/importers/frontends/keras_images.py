@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from lstmc.importers.describe.op import fixed
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.layers import Layers, Pair
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.ir.op import fixed
 
 
 def _channels_first(layers: Layers, call: Call, rank: int) -> tuple[str, list[int]]:

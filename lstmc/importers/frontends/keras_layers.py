@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from lstmc.importers.describe.op import axis_in, fixed, resolved
-from lstmc.importers.describe.ops import Dropout
 from lstmc.importers.frontends import keras_images, keras_recurrent
 from lstmc.importers.frontends.keras_call import Call, Handler, activated
 from lstmc.importers.frontends.keras_recurrent import KINDS, bidirectional, of_cells, recurrent
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.ir.op import axis_in, fixed, resolved
+from lstmc.importers.ir.ops import Dropout
 from lstmc.importers.weight import number
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.op import axis_in, fixed, resolved
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.op import axis_in, fixed, resolved
 
 _DEEPEST = 10  # lists in lists of arguments
 

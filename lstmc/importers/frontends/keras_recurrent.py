@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.net import NetBuilder
-from lstmc.importers.describe.op import Activation
-from lstmc.importers.describe.ops import Binary
-from lstmc.importers.describe.recur import Cell, Extra, Kind
 from lstmc.importers.frontends.keras_call import Call, activation
 from lstmc.importers.frontends.keras_images import pads_of
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.recurrent import one_direction, rolled
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.net import NetBuilder
+from lstmc.importers.ir.op import Activation
+from lstmc.importers.ir.ops import Binary
+from lstmc.importers.ir.recur import Cell, Extra, Kind
 from lstmc.importers.weight import Weight, joined
 from lstmc.ops import Array
 

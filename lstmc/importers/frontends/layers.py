@@ -9,8 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.describe.op import Op, ShapeProblem, Size, axis_in, fixed, resolved
-from lstmc.importers.describe.ops import (
+from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Moves, Operand
+from lstmc.importers.ir.op import Op, ShapeProblem, Size, axis_in, fixed, resolved
+from lstmc.importers.ir.ops import (
     Apply,
     Binary,
     Concat,
@@ -30,8 +32,6 @@ from lstmc.importers.describe.ops import (
     Transpose,
     Windows,
 )
-from lstmc.importers.frontends.moves import Moves, Operand
-from lstmc.importers.frontends.refused import Refused
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 

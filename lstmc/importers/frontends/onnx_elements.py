@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
 
 Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
 

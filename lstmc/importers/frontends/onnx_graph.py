@@ -12,14 +12,14 @@ import numpy as np
 
 from lstmc.errors import Argument
 from lstmc.files.format import shortest
-from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.op import Shape
-from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_moves, onnx_quantized, onnx_recurrent
+from lstmc.importers.frontends import onnx_elements, onnx_layers, onnx_quantized, onnx_recurrent, onnx_shape_ops
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_recurrent import loop, scan
 from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Unsupported, folded, known
 from lstmc.importers.frontends.refused import SHAPE, Refused
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.net import Net, NetBuilder
+from lstmc.importers.ir.op import Shape
 from lstmc.importers.read.onnx_file import stored_tensor
 from lstmc.importers.refusal import Refusal, RefusedError, SourceError
 from lstmc.importers.weight import Weight
@@ -28,7 +28,7 @@ from lstmc.ops import Array
 HANDLERS = {
     **onnx_elements.HANDLERS,
     **onnx_layers.HANDLERS,
-    **onnx_moves.HANDLERS,
+    **onnx_shape_ops.HANDLERS,
     **onnx_recurrent.HANDLERS,
     **onnx_quantized.HANDLERS,
 }

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from lstmc.importers.frontends import onnx_layers, onnx_recurrent
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_values import Node, Onnx, known, weight, weight_or_none
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 

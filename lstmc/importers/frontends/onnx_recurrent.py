@@ -7,14 +7,14 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from lstmc.importers.describe.net import NetBuilder, Rolled
-from lstmc.importers.describe.op import Activation, axis_in, fixed
-from lstmc.importers.describe.recur import Cell, Extra, Kind, Recur
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_values import PIN, Node, Onnx, Unsupported, known, weight
 from lstmc.importers.frontends.recurrent import one_direction, rolled
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.net import NetBuilder, Rolled
+from lstmc.importers.ir.op import Activation, axis_in, fixed
+from lstmc.importers.ir.recur import Cell, Extra, Kind, Recur
 from lstmc.importers.refusal import Refusal
 from lstmc.importers.weight import Weight
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.op import Size
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.op import Size
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 

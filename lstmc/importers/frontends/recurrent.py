@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lstmc.importers.convention import cell_weights
-from lstmc.importers.describe.net import Net, Rolled
-from lstmc.importers.describe.op import Size
-from lstmc.importers.describe.recur import Cell, Extra, Recur
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.moves import Operand
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.net import Net, Rolled
+from lstmc.importers.ir.op import Size
+from lstmc.importers.ir.recur import Cell, Extra, Recur
 from lstmc.importers.weight import Weight
 
 

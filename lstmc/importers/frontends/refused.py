@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstmc.importers.describe.op import ShapeProblem
+from lstmc.importers.ir.op import ShapeProblem
 
 SHAPE = "give shape, or check the model"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.op import fixed
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import Torch
+from lstmc.importers.ir.op import fixed
 
 Handler = Callable[..., Any]
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.op import ShapeProblem
-from lstmc.importers.frontends import torch_elements, torch_layers, torch_moves, torch_values
+from lstmc.importers.frontends import torch_elements, torch_layers, torch_shape_ops, torch_values
 from lstmc.importers.frontends.layers import Layers
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.torch_constants import Known
 from lstmc.importers.frontends.torch_export import decomposed
-from lstmc.importers.frontends.torch_known import Known
 from lstmc.importers.frontends.torch_values import Torch, Unsupported, Untold
+from lstmc.importers.ir.net import Net, NetBuilder
+from lstmc.importers.ir.op import ShapeProblem
 from lstmc.importers.refusal import Refusal, RefusedError
 from lstmc.importers.weight import Weight
 
 HANDLERS: Mapping[str, Callable[..., Any]] = {
     **torch_elements.HANDLERS,
-    **torch_moves.HANDLERS,
+    **torch_shape_ops.HANDLERS,
     **torch_layers.HANDLERS,
     **torch_values.HANDLERS,
 }

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lstmc.importers.describe.op import RELU, TANH, fixed
-from lstmc.importers.describe.ops import Dropout
-from lstmc.importers.describe.recur import Cell, Kind
 from lstmc.importers.frontends.layers import Pair
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.recurrent import one_direction
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
 from lstmc.importers.frontends.torch_values import Torch, Untold, weight_or_none
+from lstmc.importers.ir.op import RELU, TANH, fixed
+from lstmc.importers.ir.ops import Dropout
+from lstmc.importers.ir.recur import Cell, Kind
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 

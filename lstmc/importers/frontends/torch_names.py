@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from lstmc.errors import Argument
 from lstmc.importers.convention import cell_weights
-from lstmc.importers.describe.net import Net, NetBuilder
-from lstmc.importers.describe.op import RELU, TANH
-from lstmc.importers.describe.ops import Concat
-from lstmc.importers.describe.recur import Cell, Kind, Recur
+from lstmc.importers.ir.net import Net, NetBuilder
+from lstmc.importers.ir.op import RELU, TANH
+from lstmc.importers.ir.ops import Concat
+from lstmc.importers.ir.recur import Cell, Kind, Recur
 from lstmc.importers.read.source import Source, StoredTensor
 from lstmc.importers.read.torch_file import TORCHSCRIPT
 from lstmc.importers.refusal import Refusal, RefusedError

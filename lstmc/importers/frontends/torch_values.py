@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.op import Shape, axis_in, fixed
 from lstmc.importers.frontends.layers import Layers
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.op import Shape, axis_in, fixed
 from lstmc.importers.weight import Weight
 
 Unsupported = object()  # what a node makes that was refused

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.net import Net
 from lstmc.importers.frontends.keras_layers import HANDLERS
 from lstmc.importers.frontends.keras_weights import weights_by_layer
+from lstmc.importers.ir.net import Net
 from lstmc.importers.read.source import Source
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtimes.installed import not_installed

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lstmc.importers.describe.net import Net
 from lstmc.importers.frontends.onnx_quantized import ROUNDED
+from lstmc.importers.ir.net import Net
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtimes.installed import not_installed
 from lstmc.ops import Array

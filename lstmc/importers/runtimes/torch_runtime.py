@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lstmc.importers.describe.net import Net
-from lstmc.importers.describe.op import RELU
-from lstmc.importers.describe.recur import Recur
 from lstmc.importers.frontends.torch_names import Group
+from lstmc.importers.ir.net import Net
+from lstmc.importers.ir.op import RELU
+from lstmc.importers.ir.recur import Recur
 from lstmc.importers.refusal import SourceError
 from lstmc.importers.runtimes.installed import not_installed
 from lstmc.ops import Array

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmc.importers.describe.net import Step
-from lstmc.importers.describe.op import Shape
-from lstmc.importers.describe.ops import (
+from lstmc.importers.ir.net import Step
+from lstmc.importers.ir.op import Shape
+from lstmc.importers.ir.ops import (
     Apply,
     Binary,
     Concat,

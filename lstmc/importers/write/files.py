@@ -9,7 +9,7 @@ from typing import Any
 
 from lstmc.errors import WeightsError
 from lstmc.files.arrays import element_problem, npz_bytes
-from lstmc.importers.describe.net import Net
+from lstmc.importers.ir.net import Net
 from lstmc.importers.write.model import model_text
 from lstmc.ops import Array
 from lstmc.version import __version__

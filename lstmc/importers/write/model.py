@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from textwrap import shorten, wrap
 
 from lstmc.files.format import text_templates
-from lstmc.importers.describe.net import LANGUAGE, Net, Rolled, Step
-from lstmc.importers.describe.op import FUNCTIONS, Activation
-from lstmc.importers.describe.ops import Split
-from lstmc.importers.describe.recur import Cell, Recur
+from lstmc.importers.ir.net import LANGUAGE, Net, Rolled, Step
+from lstmc.importers.ir.op import FUNCTIONS, Activation
+from lstmc.importers.ir.ops import Split
+from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.write.expressions import expression, helpers, listed
 from lstmc.version import __version__
 

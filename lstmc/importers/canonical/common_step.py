@@ -6,10 +6,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lstmc.importers.describe.net import Net, Rolled, Step
-from lstmc.importers.describe.op import Op
-from lstmc.importers.describe.ops import Concat, Conv, Linear, Reshape, Select, Split, Transpose
-from lstmc.importers.describe.recur import Recur
+from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.op import Op
+from lstmc.importers.ir.ops import Concat, Conv, Linear, Reshape, Select, Split, Transpose
+from lstmc.importers.ir.recur import Recur
 
 ROUNDS = 3  # so far back steps are told apart by what made their operands, where they have no weights
 Label = Hashable

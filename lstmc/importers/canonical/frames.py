@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmc.importers.describe.net import Net, NetBuilder, Rolled, Step
-from lstmc.importers.describe.op import Activation, Op, Shape, Size, fixed
-from lstmc.importers.describe.ops import Apply, Binary, Concat, Conv, Linear, Pool, Reshape, Split, Transpose
-from lstmc.importers.settle.one_step import names_of
+from lstmc.importers.canonical.one_step import names_of
+from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step
+from lstmc.importers.ir.op import Activation, Op, Shape, Size, fixed
+from lstmc.importers.ir.ops import Apply, Binary, Concat, Conv, Linear, Pool, Reshape, Split, Transpose
 from lstmc.importers.weight import Weight
 
 ONES = Apply(Activation("affine", 0.0, 1.0))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmc.importers.describe.net import NetBuilder
-from lstmc.importers.describe.op import Activation, Op, Shape, ShapeProblem, Size, axis_in, broadcast, fixed, listed
-from lstmc.importers.describe.ops import Apply, Concat, Expand, Reshape, Select, Split, Transpose
+from lstmc.importers.ir.net import NetBuilder
+from lstmc.importers.ir.op import Activation, Op, Shape, ShapeProblem, Size, axis_in, broadcast, fixed, listed
+from lstmc.importers.ir.ops import Apply, Concat, Expand, Reshape, Select, Split, Transpose
 from lstmc.importers.weight import Weight, number
 from lstmc.ops import Array
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from lstmc.importers.describe.net import Net, Rolled, Step
-from lstmc.importers.describe.op import Op, Shape, volume
-from lstmc.importers.describe.ops import (
+from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.op import Op, Shape, volume
+from lstmc.importers.ir.ops import (
     Binary,
     Concat,
     Conv,
@@ -33,7 +33,7 @@ from lstmc.importers.describe.ops import (
     Split,
     Transpose,
 )
-from lstmc.importers.describe.recur import Recur
+from lstmc.importers.ir.recur import Recur
 from lstmc.ops.binary import covered_axes
 
 Order = tuple[int, ...]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lstmc.backend import Compiled
-from lstmc.importers.describe.net import Net
 from lstmc.importers.importer import ImportedModel
+from lstmc.importers.ir.net import Net
 from lstmc.importers.refusal import SourceError
 from lstmc.interp import forward
 from lstmc.ops import Array

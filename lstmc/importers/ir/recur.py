@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from lstmc.importers.describe.op import SIGMOID, TANH, Activation, Op, Shape, ShapeProblem, Size, fixed, listed
+from lstmc.importers.ir.op import SIGMOID, TANH, Activation, Op, Shape, ShapeProblem, Size, fixed, listed
 from lstmc.ops import Array
 
 Kind = Literal["rnn", "gru", "lstm"]

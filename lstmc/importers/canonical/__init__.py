@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lstmc.importers.describe.net import Net
-from lstmc.importers.settle.layout import settle_layout, with_biases
-from lstmc.importers.settle.reroll import rolled_up
-from lstmc.importers.settle.streaming import with_open_time
+from lstmc.importers.canonical.layout import settle_layout, with_biases
+from lstmc.importers.canonical.reroll import rolled_up
+from lstmc.importers.canonical.streaming import with_open_time
+from lstmc.importers.ir.net import Net
 
 __all__ = ["settled", "settled_in_place"]
 

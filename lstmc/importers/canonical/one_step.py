@@ -13,9 +13,10 @@ from itertools import combinations
 
 import numpy as np
 
-from lstmc.importers.describe.net import Net, NetBuilder, Rolled, Step, around_scan
-from lstmc.importers.describe.op import Activation, Op, ShapeProblem, broadcast
-from lstmc.importers.describe.ops import (
+from lstmc.importers.canonical.common_step import CommonStep, NotAlike, Part, Values
+from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step, around_scan
+from lstmc.importers.ir.op import Activation, Op, ShapeProblem, broadcast
+from lstmc.importers.ir.ops import (
     Apply,
     Binary,
     Concat,
@@ -29,8 +30,7 @@ from lstmc.importers.describe.ops import (
     Split,
     Transpose,
 )
-from lstmc.importers.describe.recur import Recur
-from lstmc.importers.settle.common_step import CommonStep, NotAlike, Part, Values
+from lstmc.importers.ir.recur import Recur
 from lstmc.importers.weight import number
 
 

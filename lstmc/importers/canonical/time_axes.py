@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from lstmc.importers.describe.net import Net, Rolled, Step
-from lstmc.importers.describe.op import Activation, fixed
-from lstmc.importers.describe.ops import (
+from lstmc.importers.canonical.layout import groups
+from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.op import Activation, fixed
+from lstmc.importers.ir.ops import (
     Apply,
     Binary,
     Concat,
@@ -22,8 +23,7 @@ from lstmc.importers.describe.ops import (
     Split,
     Transpose,
 )
-from lstmc.importers.describe.recur import Recur
-from lstmc.importers.settle.layout import groups
+from lstmc.importers.ir.recur import Recur
 
 ZEROS = Apply(Activation("affine", 0.0, 0.0))
 Place = tuple[str, int]  # a value, and one of its axes

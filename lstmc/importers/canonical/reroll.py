@@ -12,12 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from lstmc.importers.describe.net import Net, NetBuilder, Rolled, Step
-from lstmc.importers.describe.op import Shape
-from lstmc.importers.describe.ops import Concat, Reshape, Select, Split, Transpose
-from lstmc.importers.describe.recur import Recur
-from lstmc.importers.settle.common_step import Chain, CommonStep, Dependence, NotAlike, Values, chains
-from lstmc.importers.settle.one_step import extend, extend_from_zero, in_a_row, in_steps, names_of
+from lstmc.importers.canonical.common_step import Chain, CommonStep, Dependence, NotAlike, Values, chains
+from lstmc.importers.canonical.one_step import extend, extend_from_zero, in_a_row, in_steps, names_of
+from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step
+from lstmc.importers.ir.op import Shape
+from lstmc.importers.ir.ops import Concat, Reshape, Select, Split, Transpose
+from lstmc.importers.ir.recur import Recur
 
 Words = tuple[str, ...]
 

@@ -12,8 +12,8 @@ from typing import Self, TypeVar
 import numpy as np
 
 from lstmc.dsl import language
-from lstmc.importers.describe.op import Op, Shape, ShapeProblem, Size, listed, with_sizes
-from lstmc.importers.describe.recur import Cell, Recur
+from lstmc.importers.ir.op import Op, Shape, ShapeProblem, Size, listed, with_sizes
+from lstmc.importers.ir.recur import Cell, Recur
 from lstmc.importers.weight import Weight
 from lstmc.ops import Array
 
@@ -140,7 +140,7 @@ class NetBuilder:
         return name
 
     def add(self, op: Op, *values: str, hint: str, origin: str, hints: Iterable[str] = ()) -> tuple[str, ...]:
-        """The results' names. Raises :class:`~lstmc.importers.describe.op.ShapeProblem`."""
+        """The results' names. Raises :class:`~lstmc.importers.ir.op.ShapeProblem`."""
         shapes = op.infer(*(self.shapes[value] for value in values))
         given = list(hints) or [hint] * len(shapes)
         names = tuple(self.fresh(one) for one in given)

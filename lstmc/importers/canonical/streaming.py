@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lstmc.importers.describe.net import Net, Rolled, Step
-from lstmc.importers.describe.op import Shape, ShapeProblem, Size, fixed
-from lstmc.importers.describe.ops import (
+from lstmc.importers.canonical.frames import Frames
+from lstmc.importers.canonical.time_axes import is_zero, time_axes
+from lstmc.importers.ir.net import Net, Rolled, Step
+from lstmc.importers.ir.op import Shape, ShapeProblem, Size, fixed
+from lstmc.importers.ir.ops import (
     Apply,
     Concat,
     Conv,
@@ -26,10 +28,8 @@ from lstmc.importers.describe.ops import (
     Split,
     Transpose,
 )
-from lstmc.importers.describe.recur import Recur
+from lstmc.importers.ir.recur import Recur
 from lstmc.importers.refusal import Refusal, RefusedError
-from lstmc.importers.settle.frames import Frames
-from lstmc.importers.settle.time_axes import is_zero, time_axes
 
 
 def with_open_time(net: Net, step: bool = False) -> Net:

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from lstmc.importers.describe.op import axis_in, broadcast, fixed, resolved
-from lstmc.importers.describe.ops import Dropout
-from lstmc.importers.frontends.moves import Operand
 from lstmc.importers.frontends.onnx_values import Node, Onnx, fixed_numbers, known, sizes, slices, triangle, weight
 from lstmc.importers.frontends.refused import Refused
+from lstmc.importers.frontends.shape_ops import Operand
+from lstmc.importers.ir.op import axis_in, broadcast, fixed, resolved
+from lstmc.importers.ir.ops import Dropout
 
 Handler = Callable[[Onnx, Node], Operand | list[Operand | None]]
 

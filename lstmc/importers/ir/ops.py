@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 import numpy as np
 
-from lstmc.importers.describe.op import (
+from lstmc.importers.ir.op import (
     Activation,
     Op,
     Shape,
