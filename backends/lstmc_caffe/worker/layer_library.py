@@ -9,13 +9,13 @@ import os
 import re
 import struct
 
-MADE_FOR = re.compile(b"lstmc layers for Caffe of build ([0-9a-f]+)\0")
+BUILD_MARK = re.compile(b"lstmc layers for Caffe of build ([0-9a-f]+)\0")
 # a function of Caffe's that is in one file alone: caffe::Caffe::Get()
 IN_CAFFE = "_ZN5caffe5Caffe3GetEv"
 NOLOAD = 4  # RTLD_NOLOAD of Linux
 
 
-class _Found(ctypes.Structure):
+class _DlInfo(ctypes.Structure):
     """Dl_info of dladdr."""
 
     _fields_ = [
@@ -28,42 +28,42 @@ class _Found(ctypes.Structure):
 
 def load_layers(path):
     # type: (str) -> None
-    """Have this process's Caffe know the layers of a library: ``NAME.layers.so``, as lstmc made it.
+    """Register the layers of a library ``NAME.layers.so`` in this process's Caffe.
 
-    Raises OSError where the file cannot be read, and ValueError for one that is no such library, or that was made
-    for another build of Caffe: it is not opened then.
+    Raises OSError if the file cannot be read, and ValueError, before it is opened, for a file that is no such library
+    or was compiled for another build of Caffe.
     """
     import caffe
 
     with io.open(path, "rb") as library:
-        made_for = MADE_FOR.search(library.read())
-    if made_for is None:
+        mark = BUILD_MARK.search(library.read())
+    if mark is None:
         raise ValueError("%s: expected a library of generated layers, as lstmc writes NAME.layers.so" % path)
-    found = caffe_file(caffe._caffe.__file__)
-    build, wanted = build_id(found), made_for.group(1).decode()
-    if build != wanted:
+    file = caffe_file(caffe._caffe.__file__)
+    build, expected = build_id(file), mark.group(1).decode()
+    if build != expected:
         raise ValueError(
             "%s: made for the Caffe of build %s, found %s of build %s: make it for this one, by"
-            " python -m lstmc_caffe.layers" % (path, wanted, found, build or "unknown")
+            " python -m lstmc_caffe.layers" % (path, expected, file, build or "unknown")
         )
-    # what the library asks for is in what Python has opened for itself alone
+    # Python opens pycaffe with local symbols; the library needs them global
     ctypes.CDLL(caffe._caffe.__file__, ctypes.RTLD_GLOBAL | NOLOAD)
     ctypes.CDLL(os.path.abspath(path), ctypes.RTLD_GLOBAL)
 
 
 def caffe_file(binding):
     # type: (str) -> str
-    """The file that holds Caffe's own code: libcaffe.so, or pycaffe's module ``binding`` where that has all of it."""
-    inside = getattr(ctypes.CDLL(binding, NOLOAD), IN_CAFFE)
-    dladdr, found = ctypes.CDLL(None).dladdr, _Found()
-    dladdr.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Found)]
-    dladdr(ctypes.cast(inside, ctypes.c_void_p), ctypes.byref(found))
-    return os.path.realpath(os.fsdecode(found.file) if hasattr(os, "fsdecode") else found.file)
+    """Return the file with Caffe's own code: libcaffe.so, or pycaffe's module ``binding`` if that contains it."""
+    symbol = getattr(ctypes.CDLL(binding, NOLOAD), IN_CAFFE)
+    dladdr, info = ctypes.CDLL(None).dladdr, _DlInfo()
+    dladdr.argtypes = [ctypes.c_void_p, ctypes.POINTER(_DlInfo)]
+    dladdr(ctypes.cast(symbol, ctypes.c_void_p), ctypes.byref(info))
+    return os.path.realpath(os.fsdecode(info.file) if hasattr(os, "fsdecode") else info.file)
 
 
 def build_id(path):
     # type: (str) -> str
-    """What the linker wrote into a file to tell it from any other (ELF's note NT_GNU_BUILD_ID); empty without one."""
+    """Return the linker's build id of a file (ELF's note NT_GNU_BUILD_ID); empty without one."""
     with io.open(path, "rb") as file:
         head = file.read(64)
         if head[:6] != b"\x7fELF\x02\x01":  # 64 bits, the lower byte first
@@ -76,9 +76,9 @@ def build_id(path):
             if kind == 4:  # PT_NOTE
                 file.seek(offset)
                 notes = file.read(length)
-                found = re.search(b"\x04\0\0\0(....)\x03\0\0\0GNU\0", notes, re.DOTALL)
-                if found:
-                    return "".join("%02x" % byte for byte in bytearray(notes[found.end() :][: _number(found.group(1))]))
+                note = re.search(b"\x04\0\0\0(....)\x03\0\0\0GNU\0", notes, re.DOTALL)
+                if note:
+                    return "".join("%02x" % byte for byte in bytearray(notes[note.end() :][: _number(note.group(1))]))
     return ""
 
 

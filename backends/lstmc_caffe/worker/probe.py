@@ -1,4 +1,4 @@
-"""What the caffe of the Python that runs this file is worth: the last line on stdout is JSON that says so.
+"""Probe the caffe of the Python that runs this file; the last line on stdout is the result as JSON.
 
 Without arguments {"version", "file"} or {"reason"}; with --gpu {"device", "emulated"} where a GPU can be used, else
 {"reason"}, or what the driver says and an abort by Caffe; with --build {"file", "build"}, which file holds Caffe's own
@@ -37,7 +37,7 @@ def try_import():
 
 
 def driver_refusal():
-    """Why NVIDIA's driver has no GPU for this process; empty where it has one."""
+    """Return why NVIDIA's driver has no GPU for this process; empty if it has one."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -59,7 +59,7 @@ def device():
 
 
 def computed():
-    """What is wrong with a small net on the GPU; empty where nothing is. Caffe aborts without code for this GPU."""
+    """Return an error of a small net on the GPU, or nothing. Caffe aborts without code for this GPU."""
     import caffe
 
     caffe.set_mode_gpu()
@@ -71,8 +71,8 @@ def computed():
         net = caffe.Net("/dev/fd/%d" % file.fileno(), caffe.TEST)
     net.blobs["x"].data[...] = [1, 2]
     net.forward()
-    found = net.blobs["y"].data.tolist()
-    return "" if found == [2, 4] else "it computes wrongly: twice 1 and 2 is %s" % found
+    result = net.blobs["y"].data.tolist()
+    return "" if result == [2, 4] else "it computes wrongly: twice 1 and 2 is %s" % result
 
 
 def try_gpu():
@@ -89,9 +89,9 @@ def try_gpu():
 
 def caffe_build():
     """Which file holds Caffe's own code, and the linker's id of it."""
-    tried = try_import()
-    if "reason" in tried:
-        return tried
+    report = try_import()
+    if "reason" in report:
+        return report
     import caffe
 
     path = LAYER_LIBRARY["caffe_file"](caffe._caffe.__file__)

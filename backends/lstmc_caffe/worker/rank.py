@@ -39,16 +39,16 @@ def own_header(header, rank):
 
 
 def own_groups(groups, prefix):
-    found = {}
+    own = {}
     for group, arrays in groups.items():
         for name, array in arrays.items():
             if "|" not in name or name.startswith(prefix):
-                found.setdefault(group, {})[name.partition("|")[2] if "|" in name else name] = array
-    return found
+                own.setdefault(group, {})[name.partition("|")[2] if "|" in name else name] = array
+    return own
 
 
 def next_request(comm, channel):
-    """What this rank is to do next. A rank that waits for it sleeps, as lstmc works in between: MPI would spin."""
+    """Return this rank's next request. A waiting rank sleeps between probes, as MPI's own wait spins."""
     if channel:
         requests = handed_out(channel.receive(), comm.size)
         for rank in range(1, comm.size):
@@ -80,10 +80,10 @@ def main():
     worker = WORKER["Worker"]()
     try:
         while True:
-            mine = next_request(comm, channel)
-            if mine is None:
+            request = next_request(comm, channel)
+            if request is None:
                 break
-            reply, groups = getattr(worker, "on_" + mine[0]["request"])(*mine)
+            reply, groups = getattr(worker, "on_" + request[0]["request"])(*request)
             if channel:
                 channel.send(WORKER["encode"](dict(reply, kind="reply"), groups))
     except BaseException:

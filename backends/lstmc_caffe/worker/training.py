@@ -43,11 +43,11 @@ class Run(object):
         getattr(caffe, "set_mode_" + self.mode)()
 
     def keep(self):
-        """Copies what the next update begins from, where it is on the CPU."""
+        """Copy the parameters and states before the next update, on the CPU."""
         if self.watched:
-            kept = dict(("param:" + name, blob.data) for name, blob in self.watched.items())
-            kept.update(("carried:" + target, self.blobs[target].data) for _, target in self.carried)
-            for name, array in kept.items():
+            sources = dict(("param:" + name, blob.data) for name, blob in self.watched.items())
+            sources.update(("carried:" + target, self.blobs[target].data) for _, target in self.carried)
+            for name, array in sources.items():
                 np.copyto(self.before.setdefault(name, np.empty_like(array)), array)
 
     def not_finite(self):
@@ -88,10 +88,10 @@ class Ranks(object):
     Their messages are one a step: all gradients and the loss in one array.
     """
 
-    def __init__(self, run, given):
+    def __init__(self, run, config):
         from mpi4py import MPI
 
-        self.comm, self.in_place, self.masks, self.axes = MPI.COMM_WORLD, MPI.IN_PLACE, given["masks"], given["axes"]
+        self.comm, self.in_place, self.masks, self.axes = MPI.COMM_WORLD, MPI.IN_PLACE, config["masks"], config["axes"]
         self.run, self.loss = run, 0.0
         learned = [run.params[name] for name in sorted(run.params)]
         self.diffs = [blob.diff for blob in learned]
@@ -130,17 +130,17 @@ class Ranks(object):
                 mask = mask[(slice(None),) * axis + (slice(start, stop),)]
             blobs[name].data[...] = mask
 
-    def joined(self, found):
-        """The states that are carried over, of all examples; rank 0 has them."""
-        all_ranks = self.comm.gather(found, 0)
+    def gather_states(self, states):
+        """Return the carried states of all examples, on rank 0."""
+        all_ranks = self.comm.gather(states, 0)
         if all_ranks is None:
-            return found
-        joined = {}
-        for name, array in found.items():
+            return states
+        whole = {}
+        for name, array in states.items():
             axis = self.axes[name[len("carried:") :]]
             parts = [each[name] for each in all_ranks]
-            joined[name] = array if axis is None else np.concatenate(parts, axis)
-        return joined
+            whole[name] = array if axis is None else np.concatenate(parts, axis)
+        return whole
 
 
 def own_loss(run):
@@ -149,17 +149,17 @@ def own_loss(run):
 
 
 def unnamed_file():
-    """A file that nothing is left of: in memory where this Python can, so that no disk can be full."""
+    """Return a temporary file without a name: in memory if this Python can, so that no disk can be full."""
     memory = getattr(os, "memfd_create", None)
     return os.fdopen(memory("lstmc"), "w+b") if memory else tempfile.TemporaryFile()
 
 
-def through_file(read, content):
-    """What ``read`` makes of the path of a file with this content."""
+def through_file(function, content):
+    """Return ``function(path)`` for the path of a file with this content."""
     with unnamed_file() as file:
         file.write(content)
         file.flush()
-        return read("/dev/fd/%d" % file.fileno())
+        return function("/dev/fd/%d" % file.fileno())
 
 
 def blobs_of(net):
@@ -173,8 +173,8 @@ def layers_of(net, message):
     for layer in message.layer:
         specs.setdefault(str(layer.name), [str(spec.name) for spec in layer.param])
     for name, layer in zip(net._layer_names, net.layers):
-        given = specs.get(name, [])
-        keys = [(given[i] if i < len(given) else "") or "%s/%d" % (name, i) for i in range(len(layer.blobs))]
+        names = specs.get(name, [])
+        keys = [(names[i] if i < len(names) else "") or "%s/%d" % (name, i) for i in range(len(layer.blobs))]
         if any(key not in params for key in keys):
             layers.append([name, layer.type, keys])
         for key, blob in zip(keys, layer.blobs):
@@ -191,16 +191,16 @@ def start(args, arrays):
     """
     end(args, arrays)
     run = Run(args)
-    copy(run.params, picked(arrays, "param:"))
+    copy(run.params, with_prefix(arrays, "param:"))
     if args["restored"]:
-        copy(run.blobs, picked(arrays, "carried:"))
+        copy(run.blobs, with_prefix(arrays, "carried:"))
         through_file(run.solver.restore, arrays["state"].tobytes())
     _RUNS["now"] = run
     shapes = dict((name, list(blob.data.shape)) for name, blob in run.params.items())
     return {"layers": run.layers, "params": shapes, "iteration": run.solver.iter}, {}
 
 
-def picked(arrays, prefix):
+def with_prefix(arrays, prefix):
     return dict((name[len(prefix) :], array) for name, array in arrays.items() if name.startswith(prefix))
 
 
@@ -210,14 +210,14 @@ def copy(blobs, arrays):
         if name not in blobs:
             raise ValueError("the net has no %s" % name)
         if tuple(blobs[name].data.shape) != arrays[name].shape:
-            found = list(arrays[name].shape)
-            raise ValueError("%s: expected shape %s, found %s" % (name, list(blobs[name].data.shape), found))
+            shape = list(arrays[name].shape)
+            raise ValueError("%s: expected shape %s, found %s" % (name, list(blobs[name].data.shape), shape))
     for name, array in arrays.items():
         blobs[name].data[...] = array
 
 
 def carry(blobs, pairs):
-    """The values that the next batch starts from. They are read before any is written, as pairs may form a chain."""
+    """Copy carried values for the next batch. All are read before any is written, as pairs may form a chain."""
     values = [(target, blobs[source].data.copy()) for source, target in pairs]
     for target, value in values:
         blobs[target].data[...] = value.reshape(blobs[target].data.shape)
@@ -249,9 +249,9 @@ def before(args, arrays):
     run = _RUNS["now"]
     if not run.ranks:
         return None, run.before
-    found = dict(run.before)
-    found.update(run.ranks.joined(dict(pair for pair in found.items() if pair[0].startswith("carried:"))))
-    return None, found
+    values = dict(run.before)
+    values.update(run.ranks.gather_states(dict(pair for pair in values.items() if pair[0].startswith("carried:"))))
+    return None, values
 
 
 def test(args, arrays):
@@ -274,12 +274,12 @@ def test(args, arrays):
 def snapshot(args, arrays):
     """All that the next iterations depend on: ``param:NAME``, ``carried:NAME``, and ``state``, Caffe's solverstate."""
     run = _RUNS["now"]
-    found = dict(("carried:" + target, run.blobs[target].data) for _, target in run.carried)
+    arrays_out = dict(("carried:" + target, run.blobs[target].data) for _, target in run.carried)
     if run.ranks:
-        found = run.ranks.joined(found)
-    found.update(blobs(args, arrays)[1])
-    found["state"] = np.frombuffer(solver_state(run.solver), np.uint8)
-    return {"iteration": run.solver.iter}, found
+        arrays_out = run.ranks.gather_states(arrays_out)
+    arrays_out.update(blobs(args, arrays)[1])
+    arrays_out["state"] = np.frombuffer(solver_state(run.solver), np.uint8)
+    return {"iteration": run.solver.iter}, arrays_out
 
 
 def solver_state(solver):

@@ -33,15 +33,15 @@ PROTOCOL = 1
 DTYPES = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
 
 
-def _beside(name):
-    """What a file beside this one has, which is no module here as sys.path is without this folder."""
-    found = {"__name__": __name__}
+def _load_sibling(name):
+    """Return the globals of a file beside this one, which cannot be imported: sys.path lacks this folder."""
+    module = {"__name__": __name__}
     with io.open(os.path.join(_HERE, name), "rb") as source:
-        exec(compile(source.read(), source.name, "exec"), found)
-    return found
+        exec(compile(source.read(), source.name, "exec"), module)
+    return module
 
 
-LAYER_LIBRARY = _beside("layer_library.py")
+LAYER_LIBRARY = _load_sibling("layer_library.py")
 PROBE = "lstmc:probe:"  # begins the names of the reader layers that carry injected gradients
 FED = "lstmc:fed:"  # begins the names of the blobs that are fed in place of inputs whose gradient is wanted
 
@@ -57,7 +57,7 @@ def instrument(message, request):
         if blob not in tops:
             raise RequestError("cannot probe blob %s: no layer of the net makes it" % blob)
     if request["gradients"] is not None:
-        _want_gradients(message, request["gradients"])
+        _add_gradient_inputs(message, request["gradients"])
     for blob in request["probes"]:
         _add_probe(message, blob)
     if request["force_backward"]:
@@ -70,13 +70,13 @@ def _add_probe(message, blob):
     message.layer.add(name=PROBE + blob, type="Power", bottom=[blob], top=[PROBE + blob], loss_weight=[1])
 
 
-def _want_gradients(message, blobs):
-    """Caffe goes backward to what learned blobs go into. So a wanted input has a Bias behind it, with a zero to learn.
+def _add_gradient_inputs(message, blobs):
+    """Caffe goes backward to layers with learned blobs. So such an input gets a Bias behind it, with a zero to learn.
 
     Not force_backward: that asks for gradients of indices and labels too, where Caffe aborts. What lr_mult 0 would
     keep from having a gradient has one too.
     """
-    wanted, layers = set(blobs), []
+    missing, layers = set(blobs), []
     for layer in message.layer:
         copy = type(layer)()
         copy.CopyFrom(layer)
@@ -85,14 +85,14 @@ def _want_gradients(message, blobs):
                 spec.lr_mult = 1
         layers.append(copy)
         for index, top in enumerate(layer.top):
-            if str(top) in wanted and not layer.bottom:
-                wanted.remove(str(top))
+            if str(top) in missing and not layer.bottom:
+                missing.remove(str(top))
                 copy.top[index] = FED + top
                 bias = type(layer)(name=FED + top, type="Bias", bottom=[FED + top], top=[top])
                 bias.bias_param.axis = bias.bias_param.num_axes = 0
                 layers.append(bias)
-    if wanted:
-        raise RequestError("no gradient of %s: no layer without bottoms makes it" % ", ".join(sorted(wanted)))
+    if missing:
+        raise RequestError("no gradient of %s: no layer without bottoms makes it" % ", ".join(sorted(missing)))
     del message.layer[:]
     message.layer.extend(layers)
 
@@ -206,12 +206,12 @@ class LoadedNet(object):
         return keys
 
 
-def copy_into(what, blobs, arrays, part):
+def copy_into(kind, blobs, arrays, part):
     """Copies arrays to the data or the diff of the blobs of their names: all, or none where a shape differs."""
     for name in sorted(arrays):
-        expected, found = tuple(blobs[name].shape), arrays[name].shape
-        if expected != found:
-            raise RequestError("%s %s: expected shape %s, found %s" % (what, name, expected, found))
+        expected, actual = tuple(blobs[name].shape), arrays[name].shape
+        if expected != actual:
+            raise RequestError("%s %s: expected shape %s, found %s" % (kind, name, expected, actual))
     for name, array in arrays.items():
         getattr(blobs[name], part)[...] = array
 

@@ -18,8 +18,8 @@ def run(args, arrays):
     net = CaffeLoader(model=base + ".prototxt", weights=base + ".caffemodel").load()
     session = Inference(net)
     session.build_session()
-    given = {layer.name: arrays[layer.name] for layer in net.get_input_layers()}
-    _, found = session.run_session(given)
+    inputs = {layer.name: arrays[layer.name] for layer in net.get_input_layers()}
+    _, outputs = session.run_session(inputs)
     # each output is a layer `output` of its own, which has the name of the layer that it reads
     names = [layer.input_layers[0].name for layer in net.get_output_layers()]
-    return {}, dict(zip(names, found))
+    return {}, dict(zip(names, outputs))

@@ -33,14 +33,14 @@ def run(args, arrays):
     for name, array in arrays.items():
         net.getSessionInput(session, name).copyFrom(_host(array))
     net.runSession(session)
-    found = {}
+    outputs = {}
     for name in args["wanted"]:
         tensor = net.getSessionOutput(session, name)
         array = np.zeros(tensor.getShape(), np.float32)
         host = _host(array)
         tensor.copyToHostTensor(host)
-        found[name] = np.array(host.getData(), np.float32).reshape(array.shape)
-    return {}, found
+        outputs[name] = np.array(host.getData(), np.float32).reshape(array.shape)
+    return {}, outputs
 
 
 def _host(array):

@@ -6,10 +6,10 @@ import subprocess
 
 
 def _program():
-    found = shutil.which("caffe2ncnn")
-    if found is None:
+    converter = shutil.which("caffe2ncnn")
+    if converter is None:
         raise RuntimeError("no caffe2ncnn on the path: docs/readers/index.md has how to build it")
-    return found
+    return converter
 
 
 def about(args, arrays):

@@ -23,10 +23,10 @@ def run(args, arrays):
         # a copy in ncnn's own memory: some of its layers end the process on an array that does not start at a
         # multiple of 16 bytes (src/layer/x86/eltwise_x86.cpp, _mm_load_ps), and ncnn.Mat(array) copies nothing
         extractor.input(name, ncnn.Mat(np.ascontiguousarray(array.reshape(-1))).clone())
-    found = {}
+    outputs = {}
     for name in args["wanted"]:
         status, blob = extractor.extract(name)
         if status != 0:
             raise RuntimeError("ncnn gives no blob %s: status %d" % (name, status))
-        found[name] = np.array(blob, np.float32)
-    return {}, found
+        outputs[name] = np.array(blob, np.float32)
+    return {}, outputs

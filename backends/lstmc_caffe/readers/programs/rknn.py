@@ -16,13 +16,13 @@ def run(args, arrays):
     try:
         net.config(target_platform="rk3588")
         _done("load_caffe", net.load_caffe(model=base + ".prototxt", blobs=base + ".caffemodel"))
-        names = [name for name, told in net.rknn_base.inputs_meta["attrs"].items() if not told["is_output"]]
+        names = [name for name, attributes in net.rknn_base.inputs_meta["attrs"].items() if not attributes["is_output"]]
         _done("build", net.build(do_quantization=False))
         outputs = list(net.rknn_base.ir.outputs)  # without those that depend on no input, which build takes out
         _done("init_runtime", net.init_runtime())
-        given = [arrays[name] for name in names]
-        found = net.inference(inputs=given, data_format=["nchw"] * len(given))
-        return {}, dict(zip(outputs, found))
+        inputs = [arrays[name] for name in names]
+        results = net.inference(inputs=inputs, data_format=["nchw"] * len(inputs))
+        return {}, dict(zip(outputs, results))
     finally:
         net.release()
 

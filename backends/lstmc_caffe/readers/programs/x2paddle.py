@@ -16,22 +16,22 @@ def about(args, arrays):
 
 def run(args, arrays):
     base = os.path.join(args["folder"], "net")
-    made = os.path.join(args["folder"], "made")
-    caffe2paddle(base + ".prototxt", base + ".caffemodel", made, None, disable_feedback=True)
-    code = os.path.join(made, "x2paddle_code.py")
+    folder = os.path.join(args["folder"], "made")
+    caffe2paddle(base + ".prototxt", base + ".caffemodel", folder, None, disable_feedback=True)
+    code = os.path.join(folder, "x2paddle_code.py")
     spec = importlib.util.spec_from_file_location("x2paddle_code", code)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with open(code) as file:
         # the names of what the net's forward takes and gives are in its text alone
-        given, gives = re.search(r"def forward\(self, (.*?)\):.*?return (.*?)\n", file.read(), re.DOTALL).groups()
+        parameters, gives = re.search(r"def forward\(self, (.*?)\):.*?return (.*?)\n", file.read(), re.DOTALL).groups()
     paddle.disable_static()
     net = next(value for value in vars(module).values() if isinstance(value, type))()
-    net.set_dict(paddle.load(os.path.join(made, "model.pdparams")), use_structured_name=True)
+    net.set_dict(paddle.load(os.path.join(folder, "model.pdparams")), use_structured_name=True)
     net.eval()
     tensors = {_called(name): paddle.to_tensor(np.ascontiguousarray(array)) for name, array in arrays.items()}
-    found = net(*[tensors[name] for name in given.split(", ")])
-    outputs = dict(zip(gives.split(", "), found if isinstance(found, (list, tuple)) else [found]))
+    results = net(*[tensors[name] for name in parameters.split(", ")])
+    outputs = dict(zip(gives.split(", "), results if isinstance(results, (list, tuple)) else [results]))
     return {}, {name: outputs[_called(name)].numpy() for name in args["wanted"]}
 
 
