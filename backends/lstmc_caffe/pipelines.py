@@ -40,7 +40,7 @@ from lstmc.passes import (
     SplitProducts,
 )
 from lstmc_caffe.legalize.blobs import ReshapeOnce
-from lstmc_caffe.legalize.legalize import Legalize
+from lstmc_caffe.legalize.legalize import legalization
 from lstmc_caffe.ops import ReshapeLayer
 from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 from lstmc_caffe.recurrent.native import FindNativeLayers
@@ -70,7 +70,7 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
         *(() if gates == "separate" else (FuseHorizontal(),)),
         *((Hoist(), Sink()) if hoisted else (Sink(),)),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Cse(), ReshapeOnce(), Dead()),
+        *(*legalization(target.trained), Cse(), ReshapeOnce(), Dead()),
         *((FindNativeLayers(), Cse(), Dead()) if native else ()),
         *((keep_axis, FindLSTMUnit(), Cse(), Dead()) if gates == "unit" else ()),
         *(Narrow(target), Cse(), Dead()),
@@ -87,7 +87,7 @@ def _fused(target: Target) -> Passes:
         *(Simplify(), Cse(), Dead(), FuseLinears(), Hoist(apart=(Linear,)), Sink()),
         *(ConvProducts(target.trained, loops=True), Hoist(apart=(Linear,))),
         *(Simplify(), Cse(), Dead()),
-        *(Legalize(target.trained, fused=True), Cse()),
+        *(*legalization(target.trained, fused=True), Cse()),
     )
 
 
@@ -103,7 +103,7 @@ def _rows(target: Target) -> Passes:
         *(HalfSteps(target), Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(FuseLinears(), FuseHorizontal(), Hoist(), Sink()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
+        *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),
         *(FixedBlobs(target), UnreadInputs(target), WordNames(target)),
@@ -117,7 +117,7 @@ def _rows_of_steps(target: Target) -> Passes:
         *(HalfSteps(target), Simplify(), Cse(), Dead(), *_convolutions(target), Precompute(target.trained)),
         *(RollIn(), SplitProducts(), FixedProducts()),
         *(Simplify(), Cse(), Dead(), Peel(), Dead()),
-        *(Legalize(target.trained), Narrow(rows), Cse(), Dead()),
+        *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
         *(SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),

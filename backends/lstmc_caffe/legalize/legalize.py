@@ -1,7 +1,8 @@
 """Legalisation: rewrite core ops to Caffe layers by named rules. The result is a graph of the same meaning.
 
-Before it: values for a layer and for a blob get nodes of their own, packed parameters that no step has as a blob enter
-their scan as values, and gradients to operands for which Caffe has none are refused.
+Three passes prepare a model that is trained: gradients to operands for which Caffe has none are refused, transposed
+parameters get a node for each use, and packed parameters that no step has as a blob enter their scan as values. One
+pass prepares other models: values of layers and of blobs get nodes of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lstmc.ir import (
     precomputed_nodes,
 )
 from lstmc.ops import Arg, Conv, Embed, Linear, Op, Param, Precomputed
-from lstmc.passes import Pass, PassResult, Refs, in_bodies, result, rewrite, with_role
+from lstmc.passes import Pass, PassResult, Refs, compared, in_bodies, result, rewrite, with_role
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.legalize.blobs import alone_in_a_blob, as_value, outputs_as_values, packing_nodes, weight_nodes
@@ -160,8 +161,7 @@ class Legalize(Pass):
 
     With ``fused`` a scan => one generated layer (FusedScan), whose body stays as it is.
 
-    Refused: an embed or conv whose matrix is computed; indices, labels and targets that depend on a parameter (if it is
-    trained).
+    Refused: an embed or conv whose matrix is computed.
     """
 
     name = "legalize"
@@ -171,14 +171,58 @@ class Legalize(Pass):
 
     def run(self, graph: Graph) -> PassResult:
         counts: Counter[str] = Counter()
-        if self.trained:
-            check_gradients_end(graph)
-        if self.trained:
-            ready = with_packed_values(with_transposes_in_bodies(with_transposes_apart(graph)))
-        else:
-            ready = with_layers_apart(graph)
-        legal = legalized(ready, counts, self.trained, self.fused)
-        return result(graph, legal, counts)
+        return result(graph, legalized(graph, counts, self.trained, self.fused), counts)
+
+
+@dataclass(frozen=True)
+class CheckGradients(Pass):
+    """Refuse indices, labels and targets that depend on a parameter."""
+
+    name = "check_gradients"
+
+    def run(self, graph: Graph) -> PassResult:
+        check_gradients_end(graph)
+        return PassResult(graph, False)
+
+
+@dataclass(frozen=True)
+class UntieTransposes(Pass):
+    """Give a transposed parameter a node for each use.
+
+    1. matrix of a product and value too => transposed once for each
+    2. matrix of a scan's products       => transposed in the scan's body
+    """
+
+    name = "untie_transposes"
+
+    def run(self, graph: Graph) -> PassResult:
+        return compared(graph, with_transposes_in_bodies(with_transposes_apart(graph)), Counter())
+
+
+@dataclass(frozen=True)
+class PassPackedValues(Pass):
+    """Pass packed parameters that no step has as a blob to their scan as values."""
+
+    name = "pass_packed_values"
+
+    def run(self, graph: Graph) -> PassResult:
+        return compared(graph, with_packed_values(graph), Counter())
+
+
+@dataclass(frozen=True)
+class SeparateLayers(Pass):
+    """Copy functions of parameters for layers, where a weight has them as a part too."""
+
+    name = "separate_layers"
+
+    def run(self, graph: Graph) -> PassResult:
+        return compared(graph, with_layers_apart(graph), Counter())
+
+
+def legalization(trained: bool = True, fused: bool = False) -> tuple[Pass, ...]:
+    """Return the passes from a model's graph to layers. See :class:`Legalize` for ``trained`` and ``fused``."""
+    prepare: tuple[Pass, ...] = (CheckGradients(), UntieTransposes(), PassPackedValues())
+    return (*(prepare if trained else (SeparateLayers(),)), Legalize(trained, fused))
 
 
 def legalized(graph: Graph, counts: Counter[str], trained: bool = True, fused: bool = False) -> Graph:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 
 from lstmc.backend import Artifact, Compiled
 from lstmc.dsl import Model
+from lstmc.ir import Graph
 from lstmc.ops import Array
+from lstmc.passes import PassResult
 from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import Report, check
 from lstmc.weights import initial_weights
 from lstmc_caffe.backend import CaffeBackend
+from lstmc_caffe.legalize.legalize import legalization
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
 
@@ -33,3 +36,13 @@ def assert_caffe_agrees(
     report = check(net, CaffeBackend().emit(net, weights), weights, CaffeExecutor(caffe, "cpu"), seed)
     assert report.passed, [difference for difference in report.differences if not difference.passed]
     return report
+
+
+def legalised(graph: Graph, trained: bool = True) -> PassResult:
+    """The result of the passes of legalisation, one after the other, as that of one pass."""
+    outcomes = [PassResult(graph, False)]
+    for step in legalization(trained):
+        outcomes.append(step.run(outcomes[-1].graph))
+    counts = {rule: count for outcome in outcomes for rule, count in outcome.counts.items()}
+    modified = any(outcome.modified for outcome in outcomes)
+    return PassResult(outcomes[-1].graph, modified, counts)

@@ -7,8 +7,8 @@ import pytest
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS
+from tests.backends.lstmc_caffe.nets import legalised
 
 LEAVES = {
     "x": "f32[2,3,4] = input()",
@@ -34,10 +34,10 @@ def graph_of(lines: str, returned: str) -> Graph:
 
 
 def legalized(before: Graph, low: float = -2.0) -> Graph:
-    outcome = Legalize().run(before)
+    outcome = legalised(before)
     verify(outcome.graph, Stage.LEGAL, CAFFE_OPS)
     assert_same_meaning(before, outcome.graph, low)
-    again = Legalize().run(outcome.graph)
+    again = legalised(outcome.graph)
     assert again == PassResult(outcome.graph, False, {})
     return outcome.graph
 

@@ -8,9 +8,9 @@ from lstmc.errors import BackendError
 from lstmc.ir import Graph, Stage, parse_graph, verify
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS
 from tests.backends.lstmc_caffe.legalize.test_legalize import layers
+from tests.backends.lstmc_caffe.nets import legalised
 
 LEAVES = {
     "x": "f32[2,3,4] = input()",
@@ -164,10 +164,10 @@ CASES: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("before", "after"), CASES.values(), ids=CASES)
 def test_core_ops_become_layers(before: str, after: str) -> None:
     graph = graph_of(before, "z=%z")
-    outcome = Legalize().run(graph)
+    outcome = legalised(graph)
     verify(outcome.graph, Stage.LEGAL, CAFFE_OPS)
     assert_same_meaning(graph, outcome.graph)
-    assert Legalize().run(outcome.graph) == PassResult(outcome.graph, False, {})
+    assert legalised(outcome.graph) == PassResult(outcome.graph, False, {})
     assert layers(outcome.graph) == "\n".join(line.strip() for line in after.strip().splitlines())
 
 
@@ -228,7 +228,7 @@ SCAN = """\
 def test_what_caffe_cannot_do_is_refused(text: str, error: str, found: str) -> None:
     graph = graph_of(text, "z=%z")
     with pytest.raises(BackendError) as caught:
-        Legalize().run(graph)
+        legalised(graph)
     assert str(caught.value) == f"BackendError: {error}\n  net.py:1:1\n  found {found}"
 
 
@@ -237,13 +237,13 @@ def test_what_goes_into_a_state_is_followed_through_the_loop(following: str, ref
     leaves = "  %X: f32[3,2] = input()\n  %h0: f32[2] = full()\n  %W: f32[4,5] = param()\n"
     graph = parse_graph(f"graph g {{\n{leaves}{SCAN.replace('NEXT', following)}}}\n")
     if not refused:
-        assert Legalize().run(graph).modified
+        assert legalised(graph).modified
         return
     with pytest.raises(BackendError) as caught:
-        Legalize().run(graph)
+        legalised(graph)
     assert str(caught.value) == f"BackendError: embed: x {ENDS}\n  found h_prev: f32[2]"
 
 
 def test_accuracy_may_look_at_trained_scores() -> None:
     graph = graph_of("%s: f32[2,3,4] = add(%x, %b)\n%z: f32[] = accuracy(%s, %j, axis=1)", "z=%z")
-    assert Legalize().run(graph).counts == {"input_to_layer": 2, "add_to_layers": 1, "accuracy_to_layer": 1}
+    assert legalised(graph).counts == {"input_to_layer": 2, "add_to_layers": 1, "accuracy_to_layer": 1}

@@ -8,9 +8,10 @@ from lstmc.ir import Graph, Scan, Stage, parse_graph, print_graph, verify
 from lstmc.ops import CORE, Arg, Largest, Param, Positive, Precomputed
 from lstmc.passes import PassResult
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.legalize.legalize import KEPT, Legalize
+from lstmc_caffe.legalize.legalize import KEPT
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS
+from tests.backends.lstmc_caffe.nets import legalised
 
 SCAN = """\
 graph g {
@@ -86,11 +87,11 @@ graph g {
 
 def legalized(text: str) -> Graph:
     before = parse_graph(text)
-    outcome = Legalize().run(before)
+    outcome = legalised(before)
     assert outcome.modified
     verify(outcome.graph, Stage.LEGAL, CAFFE_OPS)
     assert_same_meaning(before, outcome.graph)
-    assert Legalize().run(outcome.graph) == PassResult(outcome.graph, False, {})
+    assert legalised(outcome.graph) == PassResult(outcome.graph, False, {})
     return outcome.graph
 
 
@@ -144,7 +145,7 @@ graph g {
   return z=%z
 }
 """)
-    legal = Legalize().run(graph).graph
+    legal = legalised(graph).graph
     assert_same_meaning(graph, legal)
     lines = [line.strip() for line in print_graph(legal).splitlines()[4:]]
     assert lines == [

@@ -11,8 +11,9 @@ from lstmc import Input, Param, State, cell, dims, exp, linear, model, scan, tan
 from lstmc.ir import Graph, parse_graph, print_graph
 from lstmc.passes import Dead
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.legalize.legalize import Legalize, with_layers_apart
+from lstmc_caffe.legalize.legalize import with_layers_apart
 from lstmc_caffe.runtime.runner import Runner
+from tests.backends.lstmc_caffe.nets import legalised
 
 T, N, D, H = dims("T N D H")
 
@@ -66,7 +67,7 @@ def test_what_is_not_shared_is_left() -> None:
 
 def test_both_are_legal() -> None:
     before = shared("y=%y, z=%z, o=%zeros")
-    after = Legalize(trained=False).run(before).graph
+    after = legalised(before, trained=False).graph
     assert [after.node(output.ref.node).op.name for output in after.outputs] == [
         "caffe.Bias",
         "caffe.Bias",

@@ -8,7 +8,7 @@ import pytest
 
 import lstmc
 from lstmc import Input, Param, State, cell, dims, linear, model, scan, tanh, xavier
-from lstmc_caffe.legalize.legalize import Legalize
+from tests.backends.lstmc_caffe.nets import legalised
 
 T, N, D, H = dims("T N D H")
 
@@ -79,6 +79,6 @@ def test_a_second_run_makes_no_layers_of_the_transposed_parameter_that_the_first
     def product(X: Any = Input(2, 3), W: Any = Param(3, 4, fill=xavier())) -> Any:
         return {"y": X @ W}
 
-    legal = Legalize().run(product.graph())
+    legal = legalised(product.graph())
     assert legal.counts == {"input_to_layer": 1, "linear_to_inner_product": 1}
-    assert not Legalize().run(legal.graph).modified
+    assert not legalised(legal.graph).modified

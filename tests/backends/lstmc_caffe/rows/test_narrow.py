@@ -13,11 +13,11 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, Stage, parse_graph, print_graph, verify
 from lstmc.passes import Dead
 from lstmc.testing.equivalence import assert_same_meaning
-from lstmc_caffe.legalize.legalize import Legalize
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.rows.narrow import HalfSteps, Narrow
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target
+from tests.backends.lstmc_caffe.nets import legalised
 from tests.backends.lstmc_caffe.rows.graphs import graph_of, lines_of
 
 FLAT, NOSLICE = load_target("flat"), load_target("noslice")
@@ -25,7 +25,7 @@ FLAT, NOSLICE = load_target("flat"), load_target("noslice")
 
 def narrowed(before: Graph, target: Target, low: float = -2.0) -> Graph:
     """What a model of core ops becomes: it means the same, and a second run changes nothing."""
-    legal = Legalize(trained=target.trained).run(before).graph
+    legal = legalised(before, target.trained).graph
     outcome = Narrow(target).run(legal)
     verify(outcome.graph, Stage.LEGAL, CAFFE_OPS + HOST_OPS)
     assert_same_meaning(before, outcome.graph, low)
