@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from lstmc.data import read_arrays
 from lstmc.errors import DataError
+from lstmc.files.arrays import read_arrays
 
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from lstmc.api.models import model_in
-from lstmc.data import batch_axes, dataset_for, read_arrays
+from lstmc.data import batch_axes, dataset_for
+from lstmc.files.arrays import read_arrays
 from lstmc.pipeline import compile_graph
 from lstmc.prepare import training_graph
 from lstmc_caffe import CaffeBackend, Solver

@@ -29,11 +29,10 @@ from lstmc.api.running import (
     verification,
 )
 from lstmc.backend import Artifact, Backend, Builds, Compiled, Layer, ListsLayers, Runs, WritesExamples, require
-from lstmc.data import read_arrays
 from lstmc.data.run_data import Data
 from lstmc.drawing import STEPS, Drawing
 from lstmc.errors import BackendError, OutputError
-from lstmc.files.arrays import AnyArray
+from lstmc.files.arrays import AnyArray, read_arrays
 from lstmc.files.output import write_files
 from lstmc.ir import Graph
 from lstmc.nets.session import Interpreted, StepSession, check_inputs

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from lstmc.backend import OpenNet, Runs, load_backend, require
-from lstmc.data import read_arrays
 from lstmc.errors import DataError
-from lstmc.files.arrays import StoredArray, npz_bytes, read_npz
+from lstmc.files.arrays import StoredArray, npz_bytes, read_arrays, read_npz
 from lstmc.files.output import write_files
 from lstmc.ops import Array
 from lstmc.plugins import need

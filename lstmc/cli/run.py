@@ -27,9 +27,8 @@ from lstmc.cli.options import (
     whole_from_0,
 )
 from lstmc.cli.progress import interruptible
-from lstmc.data import read_arrays
 from lstmc.errors import DataError, OutputError
-from lstmc.files.arrays import npz_bytes
+from lstmc.files.arrays import npz_bytes, read_arrays
 from lstmc.files.output import write_files
 from lstmc.nets.generation import read_vocabulary
 from lstmc.ops import Array

@@ -10,9 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lstmc.data.dataset import Axes, Dataset, dataset_for
-from lstmc.data.files import read_arrays
 from lstmc.errors import Argument, DataError
-from lstmc.files.arrays import AnyArray
+from lstmc.files.arrays import AnyArray, read_arrays
 from lstmc.ir import Builder, Graph, Node
 from lstmc.ops import Input
 from lstmc.passes import Refs, rewrite

@@ -14,8 +14,8 @@ import numpy as np
 
 import lstmc
 from lstmc.cells.gru import gru
-from lstmc.data import batch_axes, dataset_for, read_arrays
-from lstmc.files.arrays import npz_bytes
+from lstmc.data import batch_axes, dataset_for
+from lstmc.files.arrays import npz_bytes, read_arrays
 from lstmc.importers.importer import import_file
 from lstmc.manifest import read_manifest
 from lstmc.nets import tune
