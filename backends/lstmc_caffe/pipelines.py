@@ -44,7 +44,7 @@ from lstmc_caffe.legalize.legalize import legalization
 from lstmc_caffe.ops import ReshapeLayer
 from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 from lstmc_caffe.recurrent.native import FindNativeLayers
-from lstmc_caffe.rows.constants import Constants, SettleViews, UnreadInputs
+from lstmc_caffe.rows.constants import Constants, SettleViews, UnreadInputs, VaryingOutputs
 from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.layout import FixedBlobs
 from lstmc_caffe.rows.narrow import HalfSteps, Narrow, WordNames
@@ -106,7 +106,7 @@ def _rows(target: Target) -> Passes:
         *(*legalization(target.trained), Narrow(rows), Cse(), Dead()),
         *(Expand(RowsTimeAxis(rows)), Dead(), SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),
-        *(FixedBlobs(target), UnreadInputs(target), WordNames(target)),
+        *(VaryingOutputs(target), FixedBlobs(target), UnreadInputs(target), WordNames(target)),
     )
 
 
@@ -121,7 +121,7 @@ def _rows_of_steps(target: Target) -> Passes:
         *(Expand(RowsTimeAxis(rows)), Dead(), FitReaders()),
         *(SettleViews(reshapes), Constants(rows), SettleViews(reshapes), Dead()),
         *(OneRow(target), Cse(), SettleViews(target), Dead()),
-        *(FixedBlobs(target), UnreadInputs(target), WordNames(target)),
+        *(VaryingOutputs(target), FixedBlobs(target), UnreadInputs(target), WordNames(target)),
     )
 
 

@@ -1,4 +1,4 @@
-"""``python -m lstmc_caffe.readers install READER``: makes the environments of readers that have their own."""
+"""``python -m lstmc_caffe.readers install READER``: makes a reader's own environments, or installs it beside lstmc."""
 
 from __future__ import annotations
 

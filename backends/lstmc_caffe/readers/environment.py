@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from importlib.metadata import distributions, requires
 from pathlib import Path
 from typing import Protocol
 
@@ -47,23 +49,44 @@ class BusyReport(Protocol):
 
 
 def make(reader: Reader, report: BusyReport) -> None:
-    """Make the environments of a reader that are not there. Raises :class:`BackendError` that says what failed."""
+    """Make the environments of a reader that are not there; install its extra of lstmc into lstmc's own environment.
+
+    Raises :class:`BackendError` that says what failed.
+    """
     for environment in reader.environments:
         if interpreter(environment) is None:
             with report.busy(f"installing {', '.join(environment.requires)} for {reader.title}"):
                 _make(environment)
+    missing = _missing(reader.extra)
+    if missing:
+        with report.busy(f"installing {', '.join(missing)} for {reader.title}"):
+            command = ("uv", "pip", "install", "--quiet", "--python", sys.executable, *missing)
+            _run(f"the extra {reader.extra} cannot be installed", *command)
+
+
+def _missing(extra: str) -> list[str]:
+    """The requirements of an extra of lstmc of which no version is installed here."""
+    parts = [each.partition(";") for each in requires("lstmc") or ()]
+    required = [each.strip() for each, _, marker in parts if re.fullmatch(rf""" *extra *== *['"]{extra}['"]""", marker)]
+    installed = {_canonical(dist.name) for dist in distributions()}
+    return [each for each in required if _canonical(re.split(r"[^\w.-]", each)[0]) not in installed]
+
+
+def _canonical(name: str) -> str:
+    """The name of a distribution as indices compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _make(environment: Environment) -> None:
     folder = private_folder(readers_folder()) / environment.name
     shutil.rmtree(folder, ignore_errors=True)
-    _run(environment, "uv", "venv", "--quiet", "--python", str(_python(environment)), str(folder))
+    failed = f"environment {environment.name} cannot be made"
+    _run(failed, "uv", "venv", "--quiet", "--python", str(_python(environment)), str(folder))
     python = folder / "bin" / "python"
-    _run(environment, "uv", "pip", "install", "--quiet", "--python", str(python), *environment.requires)
+    _run(failed, "uv", "pip", "install", "--quiet", "--python", str(python), *environment.requires)
     if environment.setup is not None:
-        _run(
-            environment, str(python), "-I", str(environment.setup)
-        )  # without its folder, where modules are called alike
+        # without its folder, where modules are called alike
+        _run(failed, str(python), "-I", str(environment.setup))
     (folder / RECORD).write_text(_record(environment), encoding="utf-8")
 
 
@@ -94,7 +117,7 @@ def _candidates(version: str) -> Iterator[Path]:
         yield from sorted(Path(root, folder).glob(f"*{version}.*/bin/{name}"))
 
 
-def _run(environment: Environment, *command: str) -> None:
+def _run(failed: str, *command: str) -> None:
     program = shutil.which(command[0], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if program is None:
         raise BackendError(f"{command[0]} is needed for this: python -m pip install 'lstmc[readers]'")
@@ -102,4 +125,4 @@ def _run(environment: Environment, *command: str) -> None:
     if ran.returncode != 0:
         lines = [line.strip() for line in (ran.stderr + ran.stdout).splitlines() if line.strip()]
         title = " ".join(command[:3])
-        raise BackendError(f"environment {environment.name} cannot be made: {title} failed", notes=lines[-6:])
+        raise BackendError(f"{failed}: {title} failed", notes=lines[-6:])

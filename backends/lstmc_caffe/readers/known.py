@@ -46,7 +46,8 @@ class Reader:
     """A program that reads Caffe nets. What a package offers through the entry-point group ``lstmc_caffe.readers``.
 
     ``target`` is what nets are compiled for where nothing else is asked for. ``tolerance`` is for outputs, relative,
-    None where it computes in float32. ``install`` is the command that brings it where it has no environment of its own.
+    None where it computes in float32. Where it has no environment of its own, ``extra`` is the extra of lstmc that brings
+    it, or ``install`` the command.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Reader:
     target: str
     stages: tuple[Stage, ...]
     tolerance: float | None = None
+    extra: str = ""
     install: str = ""
 
     @property
@@ -64,6 +66,8 @@ class Reader:
     @property
     def install_command(self) -> str:
         """The command that brings it."""
+        if self.extra:
+            return f"python -m pip install 'lstmc[{self.extra}]'"
         return self.install or f"python -m lstmc_caffe.readers install {self.name}"
 
 
@@ -74,14 +78,14 @@ OPENCV = Reader(
     title="OpenCV 4 DNN",
     target="opencv",
     stages=(Stage(PROGRAMS / "opencv.py"),),
-    install="python -m pip install 'lstmc[opencv]'",
+    extra="opencv",
 )
 MNN = Reader(
     name="mnn",
     title="MNN",
     target="mnn",
     stages=(Stage(PROGRAMS / "mnn.py"),),
-    install="python -m pip install 'lstmc[mnn]'",
+    extra="mnn",
 )
 
 

@@ -13,6 +13,7 @@ from lstmc.ir import Builder, Graph, Node, Output, Rebuild, Ref, Step, renewed
 from lstmc.ops import Input, Param, Values
 from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
 from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.functions import NO_SHIFT
 from lstmc_caffe.rows.layout import last_axis, matrix_at, stood_for, viewed
 from lstmc_caffe.targets.lint import lint_op
 from lstmc_caffe.targets.target import Target
@@ -212,7 +213,8 @@ class SettleViews(Pass):
     4. a layer reads another view   => Reshape
     5. only outputs read a view     => the host reads the blob so
     6. a layer reads an output, or it is fed, or one of several tops => a Power that changes nothing (or a Concat of one
-       blob; of images a Reshape), under the output's name (for targets whose outputs must be unread)
+       blob; of images a Reshape), under the output's name (for targets whose outputs must be unread). One of several
+       tops => a Power that adds nearly nothing (for targets whose outputs must be ``outputs_alone``)
     7. a layer reads one of a type that it may not => a Power between them (for targets whose rules say ``not_after``)
 
     After it every blob has two axes, or those that the target's rules say of its layer.
@@ -257,6 +259,38 @@ class UnreadInputs(Pass):
             return b.copy(node, (), caffe.HostInput(op.shape, op.fill, op.values))
 
         return result(graph, rewrite(graph, visit), counts)
+
+
+@dataclass(frozen=True)
+class VaryingOutputs(Pass):
+    """Refuse an output that depends on no input, for targets whose readers take it out of the net (``outputs_vary``).
+
+    A constant is a Power with scale 0 of another blob, and depends on nothing; nor does a product with one that is 0.
+    """
+
+    name = "varying_outputs"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        varying: set[str] = set()
+        zeros: set[str] = set()
+        for node in graph:
+            read = {ref.node for ref in graph.args(node.name)}
+            fed = isinstance(node.op, Input | caffe.InputLayer | caffe.HostInput | caffe.Feed)
+            constant = isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0
+            product = isinstance(node.op, caffe.Eltwise) and node.op.operation == "PROD"
+            if (constant and node.op == caffe.PowerLayer(scale=0.0)) or (product and read & zeros):
+                zeros.add(node.name)
+            elif fed or (not constant and read & varying):
+                varying.add(node.name)
+        for output in graph.outputs if self.target.outputs_vary else ():
+            if output.ref.node not in varying:
+                raise BackendError(
+                    f"target {self.target.name}: output {output.name} depends on no input",
+                    loc=graph.node(output.ref.node).loc,
+                    notes=("this reader computes constants while it builds the net, and gives no output that is one",),
+                )
+        return PassResult(graph, False)
 
 
 @dataclass
@@ -390,6 +424,10 @@ class _Settler:
                 self.counts["copy_output"] += 1
                 self._copy(blob, name)
             blob = self.copies[blob]
+        if self.target.outputs_alone and len(self.b.node(blob.node).names) > 1:
+            self.counts["copy_output"] += 1
+            almost = caffe.PowerLayer(shift=NO_SHIFT)  # a copy would be taken out, and its name with it
+            (blob,) = self.b.add(almost, blob, names=(name,))
         return blob
 
     def _is_own(self, blob: Ref) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from lstmc.errors import BackendError
@@ -24,3 +26,20 @@ def test_what_is_installed_is_told_on_standard_error(
     (made,) = TVM.environments
     said = "" if quiet else f"installing {', '.join(made.requires)} for TVM relay\n"
     assert (printed.out, printed.err) == ("", f"{said}BackendError: stopped here\n")
+
+
+def test_a_reader_that_is_an_extra_is_installed_beside_lstmc(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(environment, "_run", lambda failed, *command: commands.append((failed, *command)))
+    assert main(["install", "opencv"]) == 0  # it is here
+    assert commands == []
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(environment, "distributions", lambda: [])
+    assert main(["install", "opencv"]) == 0
+    failed = "the extra opencv cannot be installed"
+    ((*command, requirement),) = commands
+    assert command == [failed, "uv", "pip", "install", "--quiet", "--python", sys.executable]
+    assert requirement.startswith("opencv-python-headless")
+    assert capsys.readouterr().err == f"installing {requirement} for OpenCV 4 DNN\n"

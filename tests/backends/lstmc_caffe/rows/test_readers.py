@@ -24,6 +24,7 @@ from lstmc import (
     scan,
     sigmoid,
     softmax,
+    split,
     tanh,
     transpose,
     uniform,
@@ -336,6 +337,29 @@ def test_a_scale_of_images_is_of_channels_alone(opencv: ReaderExecutor) -> None:
     (scale,) = [layer for layer in net.layers if layer.type == "Scale"]
     assert scale.shapes == ((1, 30),)
     assert check(net.compiled, net.artifact, net.weights, opencv).passed
+
+
+@model
+def halves(X=Input(2, 6)):
+    p, q = split(X, 2)
+    return {"first": tanh(p), "q": q, "second": tanh(q)}
+
+
+def test_openvino_finds_each_output_by_its_layer_s_name(opencv: ReaderExecutor) -> None:
+    """It finds no second blob of a Slice, and takes out a layer that changes nothing."""
+    net = compile_net(halves, target="openvino")
+    layers = {layer.name: layer for layer in net.layers}
+    assert net.artifact.outputs == {"first": "first", "q": "q_2", "second": "second"}
+    assert all(layers[blob].tops == (blob,) for blob in net.artifact.outputs.values())
+    assert layers["q_2"].bottoms == ("q",)
+    assert "shift: 1.17549435e-38" in net.prototxt
+    assert check(net.compiled, net.artifact, net.weights, opencv).passed
+
+
+def test_an_output_that_depends_on_no_input_is_refused_for_rknn() -> None:
+    """It takes a constant out of the net, and the output with it."""
+    with pytest.raises(BackendError, match=re.escape("target rknn: output p depends on no input")):
+        compile_net(kept, target="rknn")
 
 
 def test_tpu_mlir_has_no_scale_of_two_axes() -> None:
