@@ -46,8 +46,8 @@ class Reader:
     """A program that reads Caffe nets. What a package offers through the entry-point group ``lstmc_caffe.readers``.
 
     ``target`` is what nets are compiled for where nothing else is asked for. ``tolerance`` is for outputs, relative,
-    None where it computes in float32. Where it has no environment of its own, ``extra`` is the extra of lstmc that brings
-    it, or ``install`` the command.
+    None where it computes in float32. Where it has no environment of its own, ``extra`` is the extra of lstmc that
+    brings it, or ``install`` the command.
     """
 
     name: str

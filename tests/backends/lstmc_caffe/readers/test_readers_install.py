@@ -36,7 +36,7 @@ def test_a_reader_that_is_an_extra_is_installed_beside_lstmc(
     assert main(["install", "opencv"]) == 0  # it is here
     assert commands == []
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(environment, "distributions", lambda: [])
+    monkeypatch.setattr(environment, "distributions", list)
     assert main(["install", "opencv"]) == 0
     failed = "the extra opencv cannot be installed"
     ((*command, requirement),) = commands
