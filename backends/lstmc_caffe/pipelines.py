@@ -44,11 +44,12 @@ from lstmc_caffe.legalize.legalize import legalization
 from lstmc_caffe.ops import ReshapeLayer
 from lstmc_caffe.recurrent.lstm_unit import FindLSTMUnit
 from lstmc_caffe.recurrent.native import FindNativeLayers
-from lstmc_caffe.rows.constants import Constants, SettleViews, UnreadInputs, VaryingOutputs
+from lstmc_caffe.rows.constants import Constants
 from lstmc_caffe.rows.fit_readers import FitReaders
 from lstmc_caffe.rows.layout import FixedBlobs
 from lstmc_caffe.rows.narrow import HalfSteps, Narrow, WordNames
 from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
+from lstmc_caffe.rows.settle import SettleViews, UnreadInputs, VaryingOutputs
 from lstmc_caffe.rows.time_axis import RowsTimeAxis
 from lstmc_caffe.targets.load import load_target
 from lstmc_caffe.targets.target import Target

@@ -1,0 +1,277 @@
+"""Views as blobs in other shapes; a net's inputs and outputs as readers find them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from lstmc.errors import BackendError, PassError
+from lstmc.ir import Builder, Graph, Node, Output, Ref, Step, renewed
+from lstmc.ops import Input
+from lstmc.passes import Pass, PassResult, Refs, compared, result, rewrite
+from lstmc_caffe import ops as caffe
+from lstmc_caffe.rows.functions import NO_SHIFT
+from lstmc_caffe.rows.layout import last_axis, matrix_at, stood_for, viewed
+from lstmc_caffe.targets.lint import lint_op
+from lstmc_caffe.targets.target import Target
+
+
+@dataclass(frozen=True)
+class SettleViews(Pass):
+    """Give every view its place.
+
+    1. view(view(x)) => one view of x; a view in x's own shape => x
+    2. an input of the host that is fed as it is, with two axes => Input
+    3. a layer reads a view of an input of the host => Feed: the blob is fed in that shape
+    4. a layer reads another view   => Reshape
+    5. only outputs read a view     => the host reads the blob so
+    6. a layer reads an output, or it is fed, or one of several tops => a Power that changes nothing (or a Concat of one
+       blob; of images a Reshape), under the output's name (for targets whose outputs must be unread). One of several
+       tops => a Power that adds nearly nothing (for targets whose outputs must be ``outputs_alone``)
+    7. a layer reads one of a type that it may not => a Power between them (for targets whose rules say ``not_after``)
+
+    After it every blob has two axes, or those that the target's rules say of its layer.
+    """
+
+    name = "settle_views"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        settler = _Settler(graph, self.target)
+        return compared(graph, settler.run(), settler.counts)
+
+    def ensures(self, graph: Graph) -> None:
+        for node in graph:
+            if not isinstance(node.op, caffe.CaffeOp):
+                continue
+            axes = self.target.axes_of(node.op.layer_type)
+            if any(type_.rank not in axes for type_ in node.types):
+                raise PassError(f"settle_views left %{node.name} with blobs of other axes than {axes}", loc=node.loc)
+
+
+@dataclass(frozen=True)
+class UnreadInputs(Pass):
+    """Leave inputs that no layer reads out of nets of targets without Silence: readers refuse such nets.
+
+    1. an Input that no layer and no output reads => an input of the host, from which nothing is fed
+
+    It comes last: what makes constants may read an input that the model does not.
+    """
+
+    name = "unread_inputs"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        readers, counts = graph.readers(), Counter[str]()
+
+        def visit(b: Builder, node: Node, args: Refs) -> Refs | None:
+            op = node.op
+            if not isinstance(op, caffe.InputLayer) or Ref(node.name) in readers or self.target.allows("Silence"):
+                return None
+            counts["leave_out"] += 1
+            return b.copy(node, (), caffe.HostInput(op.shape, op.fill, op.values))
+
+        return result(graph, rewrite(graph, visit), counts)
+
+
+@dataclass(frozen=True)
+class VaryingOutputs(Pass):
+    """Refuse an output that depends on no input, for targets whose readers take it out of the net (``outputs_vary``).
+
+    A constant is a Power with scale 0 of another blob, and depends on nothing; nor does a product with one that is 0.
+    """
+
+    name = "varying_outputs"
+    target: Target
+
+    def run(self, graph: Graph) -> PassResult:
+        varying: set[str] = set()
+        zeros: set[str] = set()
+        for node in graph:
+            read = {ref.node for ref in graph.args(node.name)}
+            fed = isinstance(node.op, Input | caffe.InputLayer | caffe.HostInput | caffe.Feed)
+            constant = isinstance(node.op, caffe.PowerLayer) and node.op.scale == 0
+            product = isinstance(node.op, caffe.Eltwise) and node.op.operation == "PROD"
+            if (constant and node.op == caffe.PowerLayer(scale=0.0)) or (product and read & zeros):
+                zeros.add(node.name)
+            elif fed or (not constant and read & varying):
+                varying.add(node.name)
+        for output in graph.outputs if self.target.outputs_vary else ():
+            if output.ref.node not in varying:
+                raise BackendError(
+                    f"target {self.target.name}: output {output.name} depends on no input",
+                    loc=graph.node(output.ref.node).loc,
+                    notes=("this reader computes constants while it builds the net, and gives no output that is one",),
+                )
+        return PassResult(graph, False)
+
+
+@dataclass
+class _Settler:
+    graph: Graph
+    target: Target
+    counts: Counter[str] = field(default_factory=Counter)
+    sources: dict[Ref, Ref] = field(default_factory=dict)  # old values to new ones, views to what they are views of
+    made: dict[tuple[Ref, tuple[int, ...]], Ref] = field(default_factory=dict)  # new values in other shapes
+    copies: dict[Ref, Ref] = field(default_factory=dict)  # blobs to those of layers that change nothing of them
+
+    def run(self) -> Graph:
+        self.b = Builder(self.graph.name, self.graph)
+        self.read: set[Ref] = set()  # by layers
+        feeds = [(node.op, self.graph.args(node.name)[0]) for node in self.graph if isinstance(node.op, caffe.Feed)]
+        self.stepwise = {source.node for op, source in feeds if op.step is not None}
+        self.reshaped = {source.node for op, source in feeds if op.step is None}
+        for node in self.graph:
+            self._node(node)
+        # all blobs before all views, as a second run finds them: blobs stay where they are, views are made anew
+        blobs = [self._output_blob(output) for output in self.graph.outputs]
+        views = [self._output_view(*found) for found in zip(self.graph.outputs, blobs, strict=True)]
+        outputs = renewed(self.graph.outputs, self.sources)
+        return self.b.finish(output._replace(ref=view) for output, view in zip(outputs, views, strict=True))
+
+    def _node(self, node: Node) -> None:
+        args = self.graph.args(node.name)
+        if isinstance(node.op, caffe.View):
+            self.sources[Ref(node.name)] = self.sources[args[0]]
+            return
+        fed = node.name in self.stepwise | self.reshaped
+        if isinstance(node.op, caffe.HostInput) and len(node.op.shape) == 2 and not fed:
+            made = self.b.copy(node, (), caffe.InputLayer(node.op.shape, node.op.fill, node.op.values))
+        else:
+            operands = [self._source(node, slot, ref) for slot, ref in enumerate(args)]
+            if isinstance(node.op, caffe.HostStack) and len({self.b.type(ref) for ref in operands}) > 1:
+                # blobs of several shapes, as a first step's may be: the host reads each in the shape of a step
+                operands = [viewed(self.b, ref, self.graph.type(args[0]).shape) for ref in operands]
+            made = self.b.copy(node, operands)
+            if isinstance(node.op, caffe.Feed) and node.op.step is None:
+                self.made[operands[0], ()] = made[0]
+            self.read.update(operands if isinstance(node.op, caffe.CaffeOp) else ())
+            if node.op == caffe.PowerLayer():
+                self.copies.setdefault(operands[0], made[0])
+        self.sources.update((Ref(node.name, i), ref) for i, ref in enumerate(made))
+
+    def _source(self, node: Node, slot: int, ref: Ref) -> Ref:
+        """What a node of the new graph has as an operand."""
+        if isinstance(node.op, caffe.HostStack):
+            shape = self.graph.type(ref).shape
+            return self._fed(self.sources[ref], last_axis(shape))
+        learned = node.op.blobs(len(self.graph.args(node.name))) if isinstance(node.op, caffe.CaffeOp) else None
+        if isinstance(node.op, caffe.Feed) or learned is None or slot in learned:
+            return self.sources[ref]
+        return self._apart(node, self._operand(node, ref))
+
+    def _apart(self, reader: Node, ref: Ref) -> Ref:
+        """The blob, or a copy where the layer may not read what writes it."""
+        writer, op = self.b.node(ref.node), reader.op
+        if not (isinstance(writer.op, caffe.CaffeOp) and isinstance(op, caffe.CaffeOp)):
+            return ref
+        if self.target.may_read(op.layer_type, writer.op.layer_type):
+            return ref
+        if ref not in self.copies:
+            self.counts["apart"] += 1
+            self._copy(ref, f"{writer.names[ref.out]}/copy", writer.of_step(ref.out))
+        return self.copies[ref]
+
+    def _operand(self, reader: Node, ref: Ref) -> Ref:
+        """The value that a layer reads, as a blob."""
+        source, old = self.sources[ref], self.graph.node(ref.node)
+        shape = self.graph.type(ref).shape
+        source = self._fed(source, shape)
+        if self.b.type(source).shape == shape:
+            return source
+        if not isinstance(self.b.node(source.node).op, caffe.CaffeOp):
+            why = "a layer cannot read a sequence whose steps are blobs of their own"
+            raise self._refused(reader, source, why, *self._reason("Slice"))
+        if (source, shape) not in self.made:
+            if not self.target.allows("Reshape"):
+                raise self._refused(
+                    reader,
+                    source,
+                    "there is no Reshape",
+                    f"expected {self.graph.type(ref)}: give this reader an input of its own to compute it from",
+                    *self._reason("Reshape"),
+                )
+            self.counts["view_to_reshape"] += 1
+            self.read.add(source)
+            self.made[source, shape] = self.b.copy(old, (source,), caffe.ReshapeLayer(shape))[0]
+        return self.made[source, shape]
+
+    def _fed(self, source: Ref, shape: tuple[int, ...]) -> Ref:
+        """The blob that an input of the host is fed to; other values are what they are."""
+        node = self.b.node(source.node)
+        if not isinstance(node.op, caffe.HostInput):
+            return source
+        if (source, ()) not in self.made:
+            if node.name in self.stepwise:
+                raise BackendError(
+                    f"target {self.target.name}: input {node.name} is read step by step and as a whole",
+                    loc=node.loc,
+                    notes=("there is no Slice to cut it into steps: make it two inputs", *self._reason("Slice")),
+                )
+            self.counts["feed"] += 1
+            self.made[source, ()] = self.b.add(caffe.Feed(shape), source, names=(f"{node.name}/rows",), loc=node.loc)[0]
+        return self.made[source, ()]
+
+    def _output_blob(self, output: Output) -> Ref:
+        """What the host reads an output from: a blob that no layer reads, or such blobs of all steps."""
+        source = self._fed(self.sources[output.ref], last_axis(self.graph.type(output.ref).shape))
+        if not isinstance(self.b.node(source.node).op, caffe.HostStack):
+            return self._unread(source, output.name)
+        steps = self.b.args(source.node)
+        copies = [self._unread(step, f"{output.name}/{t}") for t, step in enumerate(steps)]
+        return source if copies == list(steps) else self.b.add(caffe.HostStack(), *copies, names=(output.name,))[0]
+
+    def _output_view(self, output: Output, source: Ref) -> Ref:
+        """The output in its own shape."""
+        shape, old = self.graph.type(output.ref).shape, self.graph.node(output.ref.node)
+        if self.b.type(source).shape == shape:
+            return source
+        name, step = old.names[output.ref.out], old.of_step(output.ref.out)
+        return self.b.add(caffe.View(shape), source, names=(name,), loc=old.loc, steps=(step,))[0]
+
+    def _unread(self, blob: Ref, name: str) -> Ref:
+        """A blob that no layer reads, and that is called as its layer, which is where OpenCV finds it; outputs that are
+        one value are one blob, as MNN makes one of two copies."""
+        while self.target.outputs_unread and not self._is_own(blob):
+            if blob not in self.copies:
+                self.counts["copy_output"] += 1
+                self._copy(blob, name)
+            blob = self.copies[blob]
+        if self.target.outputs_alone and len(self.b.node(blob.node).names) > 1:
+            self.counts["copy_output"] += 1
+            almost = caffe.PowerLayer(shift=NO_SHIFT)  # a copy would be taken out, and its name with it
+            (blob,) = self.b.add(almost, blob, names=(name,))
+        return blob
+
+    def _is_own(self, blob: Ref) -> bool:
+        """Whether no layer reads a blob and it is the one top of its layer. Readers refuse an Input that none reads."""
+        writer = self.b.node(blob.node)
+        fed = isinstance(writer.op, caffe.Feed | caffe.InputLayer)
+        return blob not in self.read and blob.out == 0 and len(writer.names) == 1 and not fed
+
+    def _copy(self, blob: Ref, name: str, step: Step | None = None) -> None:
+        """Add a layer that changes no element: a Power, or where there is none a Concat of one blob; of images a
+        Reshape to a matrix."""
+        type_ = self.b.type(blob)
+        power = caffe.PowerLayer()
+        op: caffe.CaffeOp
+        if type_.rank not in self.target.axes_of(power.layer_type):
+            op = caffe.ReshapeLayer(matrix_at(type_.shape, 1))
+        elif stood_for(power, self.target) or not lint_op(power, [type_], [type_], self.target):
+            op = power
+        else:
+            op = caffe.ConcatLayer(1)
+        self.read.add(blob)
+        self.copies[blob] = self.b.add(op, blob, names=(name,), steps=() if step is None else (step,))[0]
+
+    def _reason(self, layer_type: str) -> tuple[str, str]:
+        """Why the target does not have a type of layer."""
+        reason, source = self.target.reason_against(layer_type)
+        return reason, f"documented in: {source}"
+
+    def _refused(self, reader: Node, source: Ref, why: str, *notes: str) -> BackendError:
+        return BackendError(
+            f"target {self.target.name}: {reader.name} cannot read {source.node} in another shape: {why}",
+            loc=reader.loc,
+            notes=(f"found {self.b.type(source)}", *notes),
+        )
