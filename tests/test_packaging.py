@@ -78,6 +78,12 @@ def test_what_is_small_starts_without_the_compiler(statement: str) -> None:
     assert imported(statement, ("numpy", "networkx", "pydantic", "jinja2", "lstmc.dsl", "lstmc.ops")) == []
 
 
+def test_the_list_of_commands_is_printed_without_the_compiler() -> None:
+    help_of = "with redirect_stdout(StringIO()): app(['--help'], standalone_mode=False)"
+    statement = f"from contextlib import redirect_stdout; from io import StringIO; from lstmc.cli import app\n{help_of}"
+    assert imported(statement, ("numpy", "networkx", "pydantic", "lstmc.dsl", "lstmc.ops", "lstmc.cli.train")) == []
+
+
 def imported(statement: str, names: tuple[str, ...]) -> list[str]:
     """Those of the modules that a new Python has imported after a statement."""
     text = f"import sys\n{statement}\nprint(*(name for name in {names!r} if name in sys.modules))"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -108,6 +110,22 @@ class Root(Group):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the list of commands, for which no command's module is imported."""
+        self.commands = {name: _listed(name, entry) for name, entry in COMMANDS.items() if entry.panel}
+        super().format_help(ctx, formatter)
+
+
+def _listed(name: str, entry: Entry) -> Any:
+    """A command as the list has it: its help, from the source of its module."""
+    source = (files(__name__) / f"{entry.module}.py").read_text(encoding="utf-8")
+    (function,) = [
+        node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == entry.function
+    ]
+    command = Command(name, help=ast.get_docstring(function))
+    command.rich_help_panel = entry.panel
+    return command
 
 
 app = typer.Typer(

@@ -12,8 +12,6 @@ import typer
 from rich.text import Text
 
 import lstmc
-from lstmc.api.installed import findings
-from lstmc.backend import Finding
 from lstmc.cli.console import Form, out, output, print_new_name, table
 from lstmc.cli.options import BackendOption, SizesOption, complete_cells, parse_sizes
 from lstmc.errors import DslError, PluginError
@@ -168,11 +166,11 @@ def doctor_command() -> None:
     lstmc doctor -v
     ```
     """
-    listed = list(findings())
+    listed = list(lstmc.api.installed.findings())
     rows = table("", "", "component", "status", "fix", key="findings")
     for finding in listed:
         rows.add_row(_state(finding), finding.subject, finding.detail, finding.fix)
-    shared: dict[tuple[str, str], list[Finding]] = {}
+    shared: dict[tuple[str, str], list[lstmc.backend.Finding]] = {}
     for finding in listed:
         alone = output.verbose or finding.fix or not finding.group
         shared.setdefault((_state(finding), "" if alone else finding.group), []).append(finding)
@@ -189,11 +187,11 @@ def doctor_command() -> None:
         raise typer.Exit(1)
 
 
-def _state(finding: Finding) -> str:
+def _state(finding: lstmc.backend.Finding) -> str:
     return "ok" if finding.found else "missing" if finding.fix else "no"
 
 
-def _together(title: str, group: Sequence[Finding]) -> str:
+def _together(title: str, group: Sequence[lstmc.backend.Finding]) -> str:
     """Return the findings of a group as one text: with their versions, or the names of those that are not there."""
     if group[0].found:
         items = [f"{finding.subject} {finding.detail}" for finding in group]

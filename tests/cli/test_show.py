@@ -154,7 +154,7 @@ def test_doctor_prints_each_command_whole_on_a_narrow_terminal(lstmc: LSTMC, mon
     long = Finding("Caffe", False, "not found, " + "which is long " * 8, "python -m lstmc_caffe.install --" + "x" * 90)
     grouped = [Finding(f"package{i}", True, "1.2.3", group="packages") for i in range(12)]
     absent = [Finding(name, False, f"install it: get {name}", group="runtimes") for name in ("a", "b")]
-    monkeypatch.setattr("lstmc.cli.listing.findings", lambda: iter([*grouped, long, *absent]))
+    monkeypatch.setattr("lstmc.api.installed.findings", lambda: iter([*grouped, long, *absent]))
     monkeypatch.setattr("lstmc.cli.listing.out.width", 80)
     ended = lstmc("doctor")
     lines = ended.out.splitlines()
