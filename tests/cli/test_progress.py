@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from lstmc.cli.console import Printer
-from lstmc.cli.progress import Bar, EventDisplay, Lines, Work, interruptible, run_display
+from lstmc.cli.progress import interruptible
+from lstmc.cli.train import Bar, EventDisplay, Lines, Work, run_display
 from lstmc.runs.events import Saved, Scored, Started, Updated
 
 WORK = Work(total=100, amount=32, unit="examples")
