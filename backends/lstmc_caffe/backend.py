@@ -43,7 +43,7 @@ class CaffeBackend:
     most_weights = MOST_BYTES // 4
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """The target's list, as ``pipelines.py`` writes it out."""
+        """Return the target's list, as ``pipelines.py`` writes it out."""
         return passes_of(target)
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
@@ -51,7 +51,7 @@ class CaffeBackend:
         return artifact(compiled, weights)
 
     def explain(self, graph: Graph) -> str:
-        """The plans of generated layers."""
+        """Return the plans of generated layers."""
         return layers_text(graph)
 
     def built(self, files: Mapping[str, bytes]) -> Mapping[str, bytes]:
@@ -71,15 +71,15 @@ class CaffeBackend:
         return artifact_seconds(artifacts)
 
     def build(self) -> str:
-        """The Caffe that is used, and the processor it runs on."""
+        """Return the Caffe that is used, and the processor it runs on."""
         return build()
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """A prototxt against ``targets/TARGET.toml``."""
+        """Return a prototxt against ``targets/TARGET.toml``."""
         return lint_file(net, load_target(target))
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Every layer of a prototxt, with the shapes of its tops."""
+        """Return every layer of a prototxt, with the shapes of its tops."""
         return listed_layers(net)
 
     weights_suffix = WEIGHTS_SUFFIX
@@ -89,17 +89,17 @@ class CaffeBackend:
         return read_weights(trained, manifest)
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """One forward pass in real Caffe, by the manifest beside the net."""
+        """Return one forward pass in real Caffe, by the manifest beside the net."""
         files = find_files(net, weights, WEIGHTS_SUFFIX)
         return run_net(files, partial(loaded_net, files, gpu), inputs)
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-        """A net in real Caffe for many passes, by the manifest beside it."""
+        """Return a net in real Caffe for many passes, by the manifest beside it."""
         files = find_files(net, weights, WEIGHTS_SUFFIX)
         return LoadedOnce(files, partial(loaded_net, files, gpu))
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
-        """A one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
+        """Return a one-step net in real Caffe, by the manifest beside it; Caffe starts with the first step."""
         return StepSession(self.opened(net, weights, gpu))
 
     def executors(self) -> Sequence[CaffeExecutor]:
@@ -112,13 +112,13 @@ class CaffeBackend:
         return reader_names()
 
     def reader(self, name: str) -> ReaderExecutor:
-        """One of them, in processes of its own that start with its first net."""
+        """Return one of them, in processes of its own that start with its first net."""
         return ReaderExecutor(load_reader(name))
 
     training_targets: Collection[str] = Summaries(trained=True)
 
     def settings(self, solver: object, overrides: Sequence[str] = ()) -> Solver:
-        """A model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
+        """Return a model's own :class:`Solver`, or one of defaults, with texts ``key=value`` put over it."""
         return resolve_solver(solver, overrides)
 
     def emit_training(self, compiled: Compiled, settings: Settings, data: TrainingData | None) -> Mapping[str, Content]:
@@ -139,7 +139,7 @@ class CaffeBackend:
         return CaffeRanks(count, gpu)
 
     def doctor(self) -> Iterator[Finding]:
-        """Which Caffe there is, what was tried, whether a GPU can be used; and which other readers there are."""
+        """Yield findings on Caffe, its candidates and its GPU, on other runtimes, rules and targets."""
         yield from findings()
         yield from reader_findings()
         yield from (Finding(f"rules {name}", False, fault) for name, fault in rules().faults.items())

@@ -21,7 +21,7 @@ from lstmc_caffe.write.artifact import stored_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compiles for the Caffe that lstmc uses, and gives the exit code: 0, or 2 for an error."""
+    """Compile for the Caffe that lstmc uses, and return the exit code: 0, or 2 for an error."""
     parser = argparse.ArgumentParser(
         prog="python -m lstmc_caffe.layers",
         description="Compiles the generated layers of a net into a library for the Caffe that lstmc uses.",

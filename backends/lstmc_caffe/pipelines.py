@@ -80,7 +80,7 @@ def _layers(target: Target, gates: Gates, hoisted: bool = True, native: bool = F
 
 
 def _fused(target: Target) -> Passes:
-    """What is left in a scan is one layer. Gates stay apart there: one loop computes all that is of one size.
+    """Each scan is one generated layer. Gates stay separate there: one loop computes all ops of one size.
 
     A convolution of a state is a product there: generated layers have no code for one.
     """
@@ -127,7 +127,7 @@ def _rows_of_steps(target: Target) -> Passes:
 
 
 def passes_of(name: str) -> Passes:
-    """The list of a target of any package or file, by its layout, how it cuts time and what becomes of scans.
+    """Return the list of a target of any package or file, by its layout, how it cuts time and what becomes of scans.
 
     Raises :class:`BackendError` for what no list is written for.
     """
@@ -156,7 +156,7 @@ def _passes(target: Target) -> Passes:
 
 @cache
 def forms_of(target: Target) -> Mapping[str, Passes]:
-    """The forms that a target has, by name."""
+    """Return the forms that a target has, by name."""
     if target.layout == "rows" or target.scans != "unrolled" or not target.allows("LSTMUnit"):
         return {}
     gates: tuple[Gates, ...] = ("unit", "packed", "separate")

@@ -35,12 +35,12 @@ def _branch_name(name: str, branch: range) -> str:
 
 
 def _top_names(name: str, leaves: Sequence[str], inside: Sequence[range]) -> list[str]:
-    """The names of a layer's tops: a leaf's own name for one that is a leaf."""
+    """Return the names of a layer's tops: a leaf's own name for one that is a leaf."""
     return [leaves[i.start] if len(i) == 1 else _branch_name(name, i) for i in inside]
 
 
 def _top_steps(step: Step | None, leaves: Sequence[Step | None], inside: Sequence[range]) -> Steps:
-    """The steps of a layer's tops: a leaf's own for one that is a leaf."""
+    """Return the steps of a layer's tops: a leaf's own for one that is a leaf."""
     return tuple([leaves[i.start] if len(i) == 1 else step for i in inside])
 
 
@@ -53,7 +53,7 @@ def slice_tree(
     steps: Sequence[Step | None] = (),
     most: int = FAN,
 ) -> Refs:
-    """The pieces of x along ``axis``, called ``names`` and of ``steps``, by Slices of at most ``most`` tops."""
+    """Return the pieces of x along ``axis``, called ``names`` and of ``steps``, by Slices of at most ``most`` tops."""
     if len(sizes) == 1:
         return (x,)
     inside = branches(len(sizes), most)
@@ -140,7 +140,7 @@ class LimitFan(Pass):
 
 
 def _layers_reading(graph: Graph) -> Counter[Ref]:
-    """How many bottoms read each value (or blobs of layers: weights are shared by name, and have no tops)."""
+    """Return the number of bottoms that read each value (weights, which are shared by name, have no tops)."""
     readers = Counter(graph.readers())
     readers.subtract(output.ref for output in graph.outputs)
     return readers

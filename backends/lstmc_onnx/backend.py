@@ -51,7 +51,7 @@ class OnnxBackend:
     }
 
     def with_options(self, options: Mapping[str, str]) -> OnnxBackend:
-        """The backend with another opset, or other dimensions to leave open."""
+        """Return the backend with another opset, or other dimensions to leave open."""
         opset = options.get("opset", str(self.opset))
         if not re.fullmatch("[0-9]{1,3}", opset):
             raise BackendError(f"opset={opset}: expected an integer")
@@ -59,7 +59,7 @@ class OnnxBackend:
         return replace(self, opset=int(opset), open=tuple(filter(None, dims.split(","))))
 
     def open_dims(self, compiled: Compiled) -> Collection[str]:
-        """Those asked for; where steps are unrolled the net has their number."""
+        """Return those asked for; where steps are unrolled the net has their number."""
         unrolled = any(node.steps for node in compiled.expanded)
         return [dim for dim in self.open if dim != "T" or not unrolled]
 
@@ -69,7 +69,7 @@ class OnnxBackend:
         return (Input, Scan, *lowerings())
 
     def passes(self, target: str) -> tuple[Pass, ...]:
-        """The list of the target, as ``pipelines.py`` writes it out."""
+        """Return the list of the target, as ``pipelines.py`` writes it out."""
         return CHOSEN
 
     def forms(self, target: str) -> Mapping[str, tuple[Pass, ...]]:
@@ -81,7 +81,7 @@ class OnnxBackend:
         return artifact_seconds(artifacts)
 
     def build(self) -> str:
-        """The ONNX Runtime that is used, and the processor it runs on."""
+        """Return the ONNX Runtime that is used, and the processor it runs on."""
         return build()
 
     def emit(self, compiled: Compiled, weights: Mapping[str, Array]) -> Artifact:
@@ -90,11 +90,11 @@ class OnnxBackend:
             return artifact(compiled, weights, self.opset)
 
     def lint(self, net: Path, target: str) -> LintReport:
-        """A model by ``onnx.checker``, and by ONNX Runtime."""
+        """Return a model by ``onnx.checker``, and by ONNX Runtime."""
         return lint_file(net)
 
     def layers(self, net: bytes) -> tuple[Layer, ...]:
-        """Every operator of a model, with the shapes of its results where no size is open."""
+        """Return every operator of a model, with the shapes of its results where no size is open."""
         return listed_layers(net)
 
     weights_suffix: ClassVar[str] = SUFFIX
@@ -104,17 +104,17 @@ class OnnxBackend:
         return read_weights(trained, manifest)
 
     def run(self, net: Path, inputs: Mapping[str, AnyArray], weights: Path | None, gpu: bool) -> dict[str, Array]:
-        """One forward pass in ONNX Runtime, by the manifest beside the net."""
+        """Return one forward pass in ONNX Runtime, by the manifest beside the net."""
         files = find_files(net, weights, SUFFIX)
         return run_net(files, partial(loaded_net, files, gpu), inputs)
 
     def opened(self, net: Path, weights: Path | None, gpu: bool) -> LoadedOnce:
-        """A net in ONNX Runtime for many passes, by the manifest beside it."""
+        """Return a net in ONNX Runtime for many passes, by the manifest beside it."""
         files = find_files(net, weights, SUFFIX)
         return LoadedOnce(files, partial(loaded_net, files, gpu))
 
     def steps(self, net: Path, weights: Path | None, gpu: bool) -> StepSession:
-        """A one-step net in ONNX Runtime, by the manifest beside it."""
+        """Return a one-step net in ONNX Runtime, by the manifest beside it."""
         return StepSession(self.opened(net, weights, gpu))
 
     def executors(self) -> Sequence[RuntimeExecutor]:
@@ -122,5 +122,5 @@ class OnnxBackend:
         return (RuntimeExecutor(),)
 
     def doctor(self) -> Iterator[Finding]:
-        """Which packages of the extra are there."""
+        """Yield findings on the packages of the extra."""
         return findings()

@@ -150,7 +150,7 @@ def reshape(w: Writer, call: Call) -> None:
 
 
 def ones_left_out(longer: Sequence[Size], shorter: Sequence[Size]) -> list[int] | None:
-    """The axes of 1 without which a shape is another one; None if it is not so."""
+    """Return the axes of 1 without which a shape is another one; None if it is not so."""
     axes, left = [], list(shorter)
     for axis, size in enumerate(longer):
         if left and size == left[0]:
@@ -287,7 +287,7 @@ def _share(call: Call) -> Array:
 
 
 def _images(w: Writer, call: Call, kind: str, results: Any, **attributes: Any) -> tuple[str, ...]:
-    """An operator on [N, C, H, W], for x with any axes before the last three."""
+    """Return an operator on [N, C, H, W], for x with any axes before the last three."""
     if call.types[0].rank == 4:
         return w.add(kind, call.args, results, **attributes)
     lead = call.types[0].shape[:-3]

@@ -29,7 +29,7 @@ SUFFIX = ".onnx"
 
 
 def read_model(path: Path, data: bool = True) -> Any:
-    """The ``ModelProto`` of a file; without ``data`` those of its weights that lie beside it are left there.
+    """Return the ``ModelProto`` of a file; without ``data`` those of its weights that lie beside it are left there.
 
     Raises :class:`BackendError` for what is none.
     """
@@ -47,7 +47,7 @@ def read_model(path: Path, data: bool = True) -> Any:
 
 
 def model_of(content: bytes) -> Any:
-    """The ``ModelProto`` that bytes are. Raises :class:`BackendError` for what is none."""
+    """Return the ``ModelProto`` that bytes are. Raises :class:`BackendError` for what is none."""
     try:
         model = onnx().load_model_from_string(content)
     except Exception as error:  # of protobuf
@@ -83,7 +83,7 @@ def read_initializers(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Arra
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """The parameters by the model's names, and the names of those that no initialiser has.
+    """Return the parameters by the model's names, and the names of those that no initialiser has.
 
     The file need not be the one that was written: its initialisers must be called as they were.
     """
@@ -93,7 +93,7 @@ def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[
 
 
 def listed_layers(content: bytes) -> tuple[Layer, ...]:
-    """Every operator of the main graph in order. Raises :class:`BackendError` for what is no model."""
+    """Return every operator of the main graph in order. Raises :class:`BackendError` for what is no model."""
     graph = onnx().shape_inference.infer_shapes(model_of(content)).graph
     shapes = {info.name: _shape(info) for info in (*graph.value_info, *graph.output)}
     return tuple(
@@ -103,7 +103,7 @@ def listed_layers(content: bytes) -> tuple[Layer, ...]:
 
 
 def _shape(info: Any) -> tuple[int, ...] | None:
-    """The sizes, if all of them are numbers: one that is open is not."""
+    """Return the sizes, if all of them are numbers: one that is open is not."""
     dims = info.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.HasField("dim_value") for dim in dims) else None
 
@@ -115,7 +115,7 @@ def findings() -> Iterator[Finding]:
 
 
 def newest(onnx: Any) -> int:
-    """The newest version of the operators' set that the package knows."""
+    """Return the newest version of the operators' set that the package knows."""
     return int(onnx.defs.onnx_opset_version())
 
 
@@ -141,7 +141,7 @@ class Loaded:
         return [slot.name for slot in self.session.get_outputs()]
 
     def forward(self, blobs: Mapping[str, Array], outputs: Iterable[str]) -> Mapping[str, Array]:
-        """One forward pass; inputs that the net does not read are left out."""
+        """Return one forward pass; inputs that the net does not read are left out."""
         names = list(outputs)
         fed = {slot.name: np.asarray(blobs[slot.name], np.float32) for slot in self.session.get_inputs()}
         arrays = self.session.run(names, fed) if names else ()  # without names it gives all
@@ -149,7 +149,7 @@ class Loaded:
 
 
 def load(net: Path | bytes, gpu: bool = False, threads: int = 0) -> Loaded:
-    """A net from its file or its bytes, on this many threads (0: as many as ONNX Runtime thinks best).
+    """Return a net from its file or its bytes, on this many threads (0: as many as ONNX Runtime thinks best).
 
     Raises :class:`BackendError` with what ONNX Runtime says of a net that it cannot load, and where it has no GPU.
     """
@@ -194,7 +194,7 @@ class RuntimeExecutor:
     name = "onnx-cpu"
 
     def unavailable(self) -> str | None:
-        """Why ONNX Runtime cannot be used here, or None."""
+        """Return why ONNX Runtime cannot be used here, or None."""
         try:
             onnxruntime()
         except BackendError as error:
@@ -233,7 +233,7 @@ class RuntimeExecutor:
 
 
 def _input_arrays(compiled: Compiled, inputs: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
-    """An array for each input; one that has a fill and is not given is drawn."""
+    """Return an array for each input; one that has a fill and is not given is drawn."""
     arrays = {}
     for node in compiled.expanded:
         if isinstance(node.op, Input):
@@ -265,7 +265,7 @@ def artifact_seconds(artifacts: Mapping[str, Artifact]) -> dict[str, float]:
 
 
 def least_seconds(nets: Mapping[str, tuple[Loaded, Mapping[str, Array]]]) -> dict[str, float]:
-    """The least seconds of a pass of each net on these inputs."""
+    """Return the least seconds of a pass of each net on these inputs."""
     best = dict.fromkeys(nets, float("inf"))
     rounds, end = 0, perf_counter() + SECONDS
     while rounds < LEAST or (rounds < MOST and perf_counter() < end):
@@ -278,7 +278,7 @@ def least_seconds(nets: Mapping[str, tuple[Loaded, Mapping[str, Array]]]) -> dic
 
 
 def build() -> str:
-    """The ONNX Runtime that measures, and the processor that it runs on."""
+    """Return the ONNX Runtime that measures, and the processor that it runs on."""
     return f"onnxruntime {onnxruntime().__version__} {processor()}"
 
 
@@ -292,7 +292,7 @@ RUNTIME = "https://onnxruntime.ai/docs/reference/compatibility.html"
 
 
 def lint_file(path: Path) -> LintReport:
-    """What the checker says of the whole net, with all shapes inferred; then what ONNX Runtime says of it."""
+    """Check a net with onnx.checker, all shapes inferred, then load it in ONNX Runtime; report the first refusal."""
     model = read_model(path, data=False)
     layers, name = len(model.graph.node), model.graph.name or path.stem
     checker = onnx().checker

@@ -17,12 +17,12 @@ from lstmc.types import TensorType
 
 
 def onnx() -> Any:
-    """The package that writes, checks and reads ONNX. Raises :class:`BackendError` where it is not installed."""
+    """Return the package that writes, checks and reads ONNX. Raises :class:`BackendError` where it is not installed."""
     return need("onnx", "The onnx package", "onnx", BackendError)
 
 
 def onnxruntime() -> Any:
-    """The package that runs ONNX. Raises :class:`BackendError` where it is not installed."""
+    """Return the package that runs ONNX. Raises :class:`BackendError` where it is not installed."""
     return need("onnxruntime", "ONNX Runtime", "onnx", BackendError)
 
 
@@ -90,7 +90,7 @@ class Writer:
         return names
 
     def constant(self, values: ArrayLike, name: str) -> str:
-        """The name of a small array that is the same in every run, called like ``name`` where it is new."""
+        """Return the name of a small array that is the same in every run, called like ``name`` where it is new."""
         array = np.asarray(values)
         return self._once((array.dtype.str, array.shape, array.tobytes()), lambda: self.tensor(array, name))
 
@@ -111,7 +111,7 @@ class Writer:
         return self.shared.constants[key]
 
     def tensor(self, array: Any, name: str) -> str:
-        """A new initialiser."""
+        """Return a new initialiser."""
         tensor_name = self.name(name)
         self.shared.tensors.append(onnx().numpy_helper.from_array(np.asarray(array, order="C"), tensor_name))
         return tensor_name

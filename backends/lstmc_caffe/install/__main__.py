@@ -52,7 +52,7 @@ def _architectures(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Installs, prints what is where, and gives the exit code: 0, 2 for an error, 130 when interrupted."""
+    """Install, print the locations, and return the exit code: 0, 2 for an error, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True, quiet=options.quiet)
     try:

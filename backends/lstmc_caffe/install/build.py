@@ -35,7 +35,7 @@ def link(
     common: Sequence[Path],
     toolkit: Toolkit | None = None,
 ) -> None:
-    """Links a library of all Caffe, and pycaffe and the program to it. ``python`` is the interpreter's version, as in
+    """Link a library of all Caffe, and pycaffe and the program to it. ``python`` is the interpreter's version, as in
     ``3.13``. With CUDA, NVIDIA's libraries go into ``stage/cuda``, where ``stage/lib/libcaffe.so`` finds them.
     """
     cuda = () if toolkit is None else toolkit.libraries
@@ -69,7 +69,7 @@ def link(
 def link_binding(
     run: RunCommand, recipe: Recipe, python: str, stage: Path, binding: Path, boost: Sequence[str] | None = None
 ) -> None:
-    """Links pycaffe to ``stage/lib/libcaffe.so``; ``boost`` takes the place of the system's Boost.Python."""
+    """Link pycaffe to ``stage/lib/libcaffe.so``; ``boost`` takes the place of the system's Boost.Python."""
     own = _libraries(recipe, python) if boost is None else [*_libraries(recipe), *boost]
     run(
         [
@@ -107,7 +107,7 @@ _MESSAGE_HEADERS = Path("caffe/proto/caffe.pb.h")
 
 
 def keep_headers(unpacked: Path, generated: Path, target: Path) -> None:
-    """Copies Caffe's headers, and that of its messages, from the source of a build into ``target``."""
+    """Copy Caffe's headers, and that of its messages, from the source of a build into ``target``."""
     shutil.copytree(unpacked / "include/caffe", target / "caffe")
     (target / _MESSAGE_HEADERS).parent.mkdir(exist_ok=True)
     shutil.copy(generated / _MESSAGE_HEADERS, target / _MESSAGE_HEADERS)
@@ -163,7 +163,7 @@ class Order:
 
 
 def build(order: Order) -> None:
-    """Fills ``order.stage``.
+    """Fill ``order.stage``.
 
     Raises InstallError with the failing command and its last lines when a step fails, OSError on a full disk.
     """
@@ -194,14 +194,14 @@ def prepare_python(order: Order) -> None:
 
 
 def compile_binding(order: Order) -> Path:
-    """Compiles pycaffe's own file alone, the only one that depends on the interpreter; gives its object file."""
+    """Compile pycaffe's own file alone, the only one that depends on the interpreter; return its object file."""
     target = order.work / "binding.o"
     _compile(order, _BINDING, target)
     return target
 
 
 def run_step(order: Order, command: Sequence[str], what: str) -> str:
-    """Runs a command in the source folder; gives what it printed. InstallError as :func:`command.run` raises it."""
+    """Run a command in the source folder; return what it printed. InstallError as :func:`command.run` raises it."""
     # Compilers write temporary files: on the disk that was checked for space. The system's own directories come
     # first, because a protoc of another version (conda's, say) makes code that does not fit the system's headers.
     temporary = order.work / "temporary"
@@ -256,7 +256,7 @@ def _compile_command(order: Order, path: str) -> list[str]:
 
 
 def _compile_all(order: Order) -> dict[str, Path]:
-    """Compiles what is not compiled yet; gives each source file's object file."""
+    """Compile what is not compiled yet; return each source file's object file."""
     programs = [order.recipe.compiler, order.recipe.protoc]
     programs += [str(order.toolkit.nvcc)] if order.toolkit is not None else []
     tools = [run_step(order, [program, "--version"], f"asking {program} for its version") for program in programs]

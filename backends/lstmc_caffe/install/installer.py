@@ -41,7 +41,7 @@ def require_mpi(console: Console | None = None) -> None:
 
 
 def smoke_test(order: Order) -> str:
-    """Runs what was built; gives the version that Caffe says it has. Raises InstallError when it does not work."""
+    """Run what was built; return the version that Caffe says it has. Raises InstallError when it does not work."""
     script = Path(__file__).with_name("smoke_test.py")
     env = {"PYTHONPATH": str(order.stage / "python"), "PYTHONNOUSERSITE": "1", "GLOG_minloglevel": "1"}
     printed = run([str(order.interpreter.executable), str(script)], "trying the new pycaffe", env=env)
@@ -56,7 +56,7 @@ def smoke_test(order: Order) -> str:
 
 
 def _try_gpu(order: Order) -> None:
-    """Says whether a GPU can be used; a machine may have none, but the build must know that it is for GPUs."""
+    """Say whether a GPU can be used; a machine may have none, but the build must know that it is for GPUs."""
     gpu = gpu_state(CaffeLocation(order.interpreter.executable, str(order.stage / "python"), None, "installed"))
     if not gpu.built:
         raise InstallError(f"the new pycaffe cannot use GPUs: {gpu.reason}")
@@ -75,7 +75,7 @@ def install(
     build: Callable[[Order], None] = build,
     smoke_test: Callable[[Order], str] = smoke_test,
 ) -> record.Installed:
-    """Builds Caffe unless it is there already, and says where it is. Takes minutes, and about 150 MB at its peak.
+    """Build Caffe unless it is there already, and says where it is. Takes minutes, and about 150 MB at its peak.
 
     ``cache`` is the compiler's cache folder (default: the user's), ``jobs`` how many compilers run at a time
     (default: one per core), ``console`` where progress goes (default: standard error). ``force`` builds anew,
@@ -126,7 +126,7 @@ def _private_umask() -> Iterator[None]:
 
 
 def _finish(order: Order, folder: Path, caffe: str, started: float) -> None:
-    """Records a build that works, and puts it in place."""
+    """Record a build that works, and put it in place."""
     platform = Platform.current(order.interpreter.version)
     record.write(
         order.stage,

@@ -39,7 +39,7 @@ RECENT = 3600.0  # seconds: another process may be about to open what was used s
 
 
 def is_cached(path: Path) -> bool:
-    """Whether a file is there as it was kept; it counts as used now."""
+    """Return whether a file is there as it was kept; it counts as used now."""
     try:
         content = path.read_bytes()
         if not content or content[-_DIGEST:] != _file_digest(content[:-_DIGEST]):
@@ -96,8 +96,9 @@ class CaffeBuild:
 
     @classmethod
     def of(cls, location: CaffeLocation) -> Self:
-        """Of the Caffe at a place. Raises :class:`BackendError` where it has no headers, or no id; InstallError where
-        it has CUDA, and what compiles that is not there.
+        """Return the build of the Caffe at a location.
+
+        Raises :class:`BackendError` if it has no headers or no id, InstallError if it has CUDA and no compiler of it.
         """
         includes = _include_folders(location)
         if location.origin == "installed":
@@ -128,7 +129,7 @@ def _identity(library: Path) -> str:
 
 
 def _include_folders(location: CaffeLocation) -> tuple[Path, ...]:
-    """The folders of Caffe's headers, of the very source that it was built from."""
+    """Return the folders of Caffe's headers, of the very source that it was built from."""
     value = os.environ.get(INCLUDE)
     if value:
         folders = tuple(Path(entry) for entry in value.split(os.pathsep))
@@ -158,7 +159,7 @@ _HEADER, _LAYER = "layer.h", "caffe_layer.cpp"
 
 
 def library(source: Source, location: CaffeLocation) -> Path:
-    """The library of the layers in ``source``, for the Caffe at ``location``: compiled now, or found as it was.
+    """Return the library of the layers in ``source``, for the Caffe at ``location``: compiled now, or found as it was.
 
     For a Caffe with CUDA it holds them for a GPU too. Raises :class:`BackendError` where there is no compiler, no
     header of Caffe's, or what they say, where the cache folder cannot be written, and where others can write there.

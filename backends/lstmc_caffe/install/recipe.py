@@ -81,23 +81,23 @@ class Recipe:
         return f"{self.distribution}-{self.version}.tar.gz"
 
     def flags_for(self, path: str) -> tuple[str, ...]:
-        """The flags that compile the source file at ``path`` (relative to the source folder)."""
+        """Return the flags that compile the source file at ``path`` (relative to the source folder)."""
         common = self.gpu_flags if path.endswith(".cu") else self.flags
         return common + dict(self.file_flags).get(path, ())
 
     def libraries_for_python(self, version: str) -> tuple[str, ...]:
-        """What pycaffe is linked with for an interpreter of ``version`` (as in ``3.13``)."""
+        """Return the libraries of pycaffe for an interpreter of ``version`` (as in ``3.13``)."""
         major, minor = version.split(".")
         own = tuple(name.format(major=major, minor=minor) for name in self.python_libraries)
         return self.libraries + own
 
     @cached_property
     def added_content(self) -> dict[str, bytes]:
-        """What is in the files that are ``added``, by their names."""
+        """The contents of the ``added`` files, by name."""
         return _content(self.added)
 
     def key(self, platform: Platform) -> str:
-        """The name of the folder that holds this build on ``platform``."""
+        """Return the name of the folder that holds this build on ``platform``."""
         inputs: tuple[object, ...] = (
             self.sha256,
             self.compiler,
@@ -174,13 +174,13 @@ X86_64_V3 = frozenset(("avx2", "bmi2", "f16c", "fma", "movbe"))
 
 
 def processor_flags(cpuinfo: str) -> tuple[str, ...]:
-    """The -march flag that a machine with this ``/proc/cpuinfo`` can run, if it is wider than the common one."""
+    """Return the -march flag that a machine with this ``/proc/cpuinfo`` can run, if it is wider than the common one."""
     features = {word for line in cpuinfo.splitlines() if line.startswith("flags") for word in line.split()}
     return ("-march=x86-64-v3",) if features >= X86_64_V3 else ()
 
 
 def vector_file_flags() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The flags of the activation layers for this machine."""
+    """Return the flags of the activation layers for this machine."""
     try:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -309,7 +309,7 @@ def parse_architectures(text: str) -> tuple[str, ...]:
 
 
 def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recipe:
-    """The recipe of a Caffe that runs on GPUs of ``architectures`` (sorted), and, by PTX, on all later ones.
+    """Return the recipe of a Caffe that runs on GPUs of ``architectures`` (sorted), and, by PTX, on all later ones.
 
     That for ``(EMULATED,)`` runs on no GPU but on the device that the CPU emulates.
     """
@@ -335,7 +335,7 @@ def cuda_recipe(architectures: tuple[str, ...] = DEFAULT_ARCHITECTURES) -> Recip
 
 
 def _for_nvcc(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """The same flags as nvcc takes them: those that it does not know itself are handed on to g++."""
+    """Return the same flags as nvcc takes them: those that it does not know itself are handed on to g++."""
     return tuple(f"-Xcompiler={flag}" if flag in ("-fPIC", "-pipe") else flag for flag in flags)
 
 

@@ -69,7 +69,7 @@ class Installed:
 
 
 def caffe_folder(cache: Path | None = None) -> Path:
-    """The folder of all builds; ``cache`` is the compiler's cache folder, by default the user's own."""
+    """Return the folder of all builds; ``cache`` is the compiler's cache folder, by default the user's own."""
     return (cache or platformdirs.user_cache_path("lstmc")) / "caffe"
 
 
@@ -92,18 +92,18 @@ def installed_with_cuda(cache: Path | None = None) -> Installed | None:
 
 
 def installed_emulated(cache: Path | None = None) -> Installed | None:
-    """The build for this machine whose GPU is emulated by the CPU, or None."""
+    """Return the build for this machine whose GPU is emulated by the CPU, or None."""
     return installed(cache, cuda_recipe((EMULATED,)))
 
 
 def architectures_of(folder: Path) -> tuple[str, ...]:
-    """The GPUs that the build in a folder was compiled for, as its record says; none for the CPU alone."""
+    """Return the GPUs that the build in a folder was compiled for, as its record says; none for the CPU alone."""
     record = _read(folder / RECORD)
     return record.architectures if isinstance(record, Record) else ()
 
 
 def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]:
-    """Why builds of that kind (with or without CUDA) that are in the cache are not used, one line each."""
+    """Return why cached builds of that kind (with or without CUDA) are not used, one line each."""
     kind = bool(recipe.architectures)
     reasons = ((build.folder, _refusal(build, recipe)) for build in _builds(cache) if build.for_gpus == kind)
     return tuple(f"{folder}: {reason}" for folder, reason in reasons if reason is not None)
@@ -112,7 +112,7 @@ def refusals(cache: Path | None = None, recipe: Recipe = CPU) -> tuple[str, ...]
 def write(
     folder: Path, recipe: Recipe, platform: Platform, python: Path, *, caffe: str, built: str, seconds: float
 ) -> None:
-    """Writes the record of a build in ``folder``: the last file to be written there.
+    """Write the record of a build in ``folder``: the last file to be written there.
 
     ``caffe`` is the version that Caffe gives of itself, ``built`` the UTC time in ISO form, ``seconds`` what
     the build took. The folder itself is not named in it, so it can be renamed.
@@ -174,7 +174,7 @@ def _read(path: Path) -> Record | str:
 
 
 def _refusal(build: Build, recipe: Recipe) -> str | None:
-    """Why a recorded build cannot be used, or None."""
+    """Return why a recorded build cannot be used, or None."""
     folder, record = build.folder, build.record
     if isinstance(record, str):
         return f"{RECORD}: {record}"

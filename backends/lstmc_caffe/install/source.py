@@ -16,7 +16,7 @@ from lstmc_caffe.install.system import InstallError
 
 
 def pip(*arguments: str) -> tuple[int, str]:
-    """Runs this interpreter's pip; gives its exit code and what it printed."""
+    """Run this interpreter's pip; return its exit code and what it printed."""
     process = subprocess.run(
         [sys.executable, "-m", "pip", *arguments],
         stdin=subprocess.DEVNULL,
@@ -29,13 +29,13 @@ def pip(*arguments: str) -> tuple[int, str]:
 
 
 def wrong_hash(output: str) -> str | None:
-    """The sha256 of the file that pip refused for it, where that is why it failed."""
+    """Return the sha256 of the file that pip refused for it, where that is why it failed."""
     wrong = re.search(r"DO NOT MATCH THE HASHES.*Got\s+([0-9a-f]{64})", output, re.DOTALL)
     return wrong and wrong.group(1)
 
 
 def pip_failure(message: str, output: str, notes: Sequence[str]) -> InstallError:
-    """The error for a pip that failed and printed ``output``; ``notes`` come after what it says."""
+    """Return the error for a pip that failed and printed ``output``; ``notes`` come after what it says."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     causes = [f"pip's last line: {lines[-1] if lines else '(it printed nothing)'}"]
     # Without a network that line only says that there is no such package; the reason is in a warning before it.
@@ -70,7 +70,7 @@ def fetch(recipe: Recipe, folder: Path, sdist: Path | None = None) -> Path:
 
 
 def check(recipe: Recipe, archive: Path) -> None:
-    """Raises InstallError unless ``archive`` is, to the byte, what the recipe was written for."""
+    """Raise InstallError unless ``archive`` is, to the byte, what the recipe was written for."""
     digest = _sha256(archive)
     if digest != recipe.sha256:
         raise _wrong_sha256(recipe, digest, str(archive))
@@ -94,7 +94,7 @@ def download(recipe: Recipe, folder: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Puts what the build needs of ``archive`` into ``folder``, which is emptied first."""
+    """Put what the build needs of ``archive`` into ``folder``, which is emptied first."""
     shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -110,7 +110,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def add(recipe: Recipe, folder: Path) -> None:
-    """Puts the files that the recipe adds beside Caffe's own in ``folder``."""
+    """Put the files that the recipe adds beside Caffe's own in ``folder``."""
     for name, content in recipe.added_content.items():
         (folder / ADDED).mkdir(exist_ok=True)
         (folder / ADDED / name).write_bytes(content)

@@ -42,7 +42,7 @@ TAIL_LINES = 20
 
 
 def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Runs ``command`` and returns what it printed (both streams together).
+    """Run ``command`` and return what it printed (both streams together).
 
     ``what`` says in an error what was being done. ``env`` is added to the environment. Raises InstallError with
     the command and the last lines of its output, and OSError (ENOSPC) when the output says the disk is full.
@@ -70,7 +70,7 @@ def run(command: Sequence[str], what: str, *, cwd: Path | None = None, env: Mapp
 def failure(
     what: str, command: Sequence[str], returncode: int, output: str, cwd: Path | None = None
 ) -> InstallError | OSError:
-    """The error for a program that ended with ``returncode``, a negative one being the signal that ended it."""
+    """Return the error for a program that ended with ``returncode``, a negative one being the signal that ended it."""
     if os.strerror(errno.ENOSPC) in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     ending = f"exit code {returncode}" if returncode >= 0 else f"ended by signal {-returncode}"
@@ -110,7 +110,7 @@ class Interpreter:
 
 
 def describe(executable: str) -> Interpreter:
-    """Asks the interpreter at ``executable`` about itself. Raises InstallError when it or its NumPy does not run."""
+    """Ask the interpreter at ``executable`` about itself. Raises InstallError when it or its NumPy does not run."""
     # -E and -s: a user's PYTHONPATH or ~/.local must not bring in another NumPy than the distribution's.
     answer = run([executable, "-E", "-s", "-c", _ASK], f"asking {executable} for its version and NumPy")
     try:
@@ -127,19 +127,19 @@ class PackageSystem(Protocol):
     """What is asked of a distribution's package manager."""
 
     def available(self) -> bool:
-        """Whether this machine has one."""
+        """Return whether this machine has one."""
 
     def may_install(self) -> bool:
-        """Whether this process may install packages."""
+        """Return whether this process may install packages."""
 
     def installed(self, names: Sequence[str]) -> frozenset[str]:
-        """Those of ``names`` that are installed."""
+        """Return those of ``names`` that are installed."""
 
     def update(self) -> tuple[int, str]:
-        """Fetches the list of packages; gives the exit code and the output."""
+        """Fetch the list of packages; return the exit code and the output."""
 
     def install(self, names: Sequence[str]) -> tuple[int, str]:
-        """Installs ``names``; gives the exit code and the output."""
+        """Install ``names``; return the exit code and the output."""
 
 
 class Apt:
@@ -181,13 +181,13 @@ class Apt:
 
 
 def missing(packages: Sequence[str], system: PackageSystem) -> tuple[str, ...]:
-    """Those of ``packages`` that are not installed, in the same order."""
+    """Return those of ``packages`` that are not installed, in the same order."""
     present = system.installed(packages)
     return tuple(name for name in packages if name not in present)
 
 
 def install_command(packages: Sequence[str]) -> str:
-    """What a user types to install ``packages``."""
+    """Return the command that installs ``packages``."""
     return shlex.join(["sudo", "apt-get", "install", "--no-install-recommends", *packages])
 
 
@@ -198,7 +198,7 @@ def require(
     what: str = "building Caffe",
     otherwise: str = _OWN_CAFFE,
 ) -> None:
-    """Makes sure that ``packages``, which ``what`` needs, are installed, installing them where this process may.
+    """Make sure that ``packages``, which ``what`` needs, are installed, installing them where this process may.
 
     Raises MissingPackagesError where it may not or where there is no apt-get, InstallError when apt-get fails.
     """

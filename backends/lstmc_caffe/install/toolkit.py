@@ -38,14 +38,14 @@ class Toolkit:
 
 
 def system_compilers() -> list[Path]:
-    """The places where a toolkit puts nvcc."""
+    """Return the places where a toolkit puts nvcc."""
     standard = [Path("/usr/local/cuda/bin/nvcc"), *sorted(Path("/usr/local").glob("cuda-13*/bin/nvcc"))]
     on_path = shutil.which("nvcc")
     return standard + ([Path(on_path).resolve()] if on_path else [])
 
 
 def system_nvcc() -> Path | None:
-    """The first nvcc of the system that is one of CUDA 13, with its headers; None where there is none."""
+    """Return the first nvcc of the system that is one of CUDA 13, with its headers; None where there is none."""
     return _usable(system_compilers())
 
 
@@ -75,7 +75,7 @@ def prepare(recipe: Recipe, folder: Path, report: StepReport, compilers: Sequenc
 
 
 def keep(toolkit: Toolkit, work: Path, build: Path) -> None:
-    """Copies NVIDIA's headers into a build, and nvcc where it was fetched into the ``work`` of that build: with these
+    """Copy NVIDIA's headers into a build, and nvcc where it was fetched into the ``work`` of that build: with these
     other code is compiled for it later."""
     shutil.copytree(toolkit.includes[0], build / _BUILD_HEADERS)
     if toolkit.nvcc.is_relative_to(work):
@@ -119,7 +119,7 @@ _LINKED = {
 
 
 def _emulated(recipe: Recipe, folder: Path) -> Toolkit:
-    """The toolkit of an emulated device: the files of ``recipe.emulation``, compiled below ``folder``."""
+    """Return the toolkit of an emulated device: the files of ``recipe.emulation``, compiled below ``folder``."""
     shutil.rmtree(folder, ignore_errors=True)
     include, nvcc, lib = (folder / path for path in ("compiler/include", "compiler/bin/nvcc", "lib"))
     for path in (include / "thrust", include / _HEADER.parent.name, nvcc.parent, lib):
@@ -148,7 +148,7 @@ def _usable(candidates: Sequence[Path]) -> Path | None:
 
 
 def _is_usable(nvcc: Path) -> bool:
-    """Whether it is one of CUDA 13, with the headers that g++ needs beside it."""
+    """Return whether it is one of CUDA 13, with the headers that g++ needs beside it."""
     if not (nvcc.parents[1] / _HEADER).is_file():
         return False
     try:
@@ -159,7 +159,7 @@ def _is_usable(nvcc: Path) -> bool:
 
 
 def _unpacked(wheels: Sequence[Wheel], folder: Path, report: StepReport) -> Path:
-    """The folder that holds what is in the wheels."""
+    """Return the folder that holds what is in the wheels."""
     names = " ".join(f"{wheel.name}=={wheel.version}" for wheel in wheels)
     if not folder.exists():
         report.step(f"fetching {names}")

@@ -28,15 +28,15 @@ class CaffeOp(Op):
     own_param: ClassVar[str] = ""
 
     def blobs(self, operands: int) -> range:
-        """Which of its operands are the layer's own learned blobs, not bottoms; they come last."""
+        """Return the range of operands that are the layer's own learned blobs, not bottoms; they come last."""
         return range(0)
 
     def blob_types(self, bottoms: Types) -> Types:
-        """The types of its learned blobs, on bottoms of these types."""
+        """Return the types of its learned blobs, on bottoms of these types."""
         return ()
 
     def infer_tops(self, bottoms: Types) -> Types:
-        """The types of the layer's tops. Raises :class:`ShapeError` for bottoms that it does not take."""
+        """Return the types of the layer's tops. Raises :class:`ShapeError` for bottoms that it does not take."""
         operands = len(self.operands)
         learned = self.blobs(operands)
         expected = learned.start if learned else operands
@@ -45,7 +45,7 @@ class CaffeOp(Op):
         return self.infer(*bottoms, *self.blob_types(bottoms))
 
     def inlined(self, operands: int) -> frozenset[int]:
-        """Which of its operands, all constants, the layer has in itself: they are no bottoms."""
+        """Return the constant operands that are fields of the layer: they are no bottoms."""
         return frozenset()
 
     def write(self, layer: Any) -> None:
@@ -68,12 +68,12 @@ class CaffeOp(Op):
         return cls(**{attribute: value for attribute, value in attributes.items() if value is not None})
 
     def fillers(self, layer: Any) -> list[Any]:
-        """The FillerParameter message of each learned blob, in order."""
+        """Return the FillerParameter message of each learned blob, in order."""
         return []
 
 
 def front_axis(op: str, axis: int, x: TensorType) -> int:
-    """An axis counted from the first. Raises :class:`ShapeError` for one that x does not have."""
+    """Return an axis counted from the first. Raises :class:`ShapeError` for one that x does not have."""
     if not -x.rank <= axis < x.rank:
         raise ShapeError(f"{op}: axis {axis} does not exist: x is {x}, with {x.rank} axes")
     return axis % x.rank
@@ -98,7 +98,7 @@ def write_filler(message: Any, filler: Filler) -> None:
 
 
 def read_filler(message: Any) -> Filler | None:
-    """The filler of a FillerParameter message; None for one that the language does not have."""
+    """Return the filler of a FillerParameter message; None for one that the language does not have."""
     norm = field_value(message, "variance_norm").lower()
     match message.type:
         case "constant":
@@ -118,7 +118,7 @@ LayerOps = Mapping[str, tuple[type[CaffeOp], ...]]
 
 
 def layer_ops() -> LayerOps:
-    """The ops of each type of layer, of all installed dialects; one that does not load is `doctor`'s to name."""
+    """Return the ops of each type of layer, of all installed dialects; one that does not load is `doctor`'s to name."""
     by_type: dict[str, tuple[type[CaffeOp], ...]] = {}
     for name in dialects():
         try:
@@ -132,7 +132,7 @@ def layer_ops() -> LayerOps:
 
 
 def read_layer(layer: Any, bottoms: Types, ops: LayerOps) -> CaffeOp | None:
-    """The op that a LayerParameter is, on bottoms of these types; None where none of ``ops`` does what it does.
+    """Return the op that a LayerParameter is, on bottoms of these types; None where none of ``ops`` does what it does.
 
     What the layer's blobs begin with, how they are trained and how much its tops weigh in a loss is not the op's.
     Raises :class:`ShapeError` where its parameters do not fit its bottoms.

@@ -22,7 +22,7 @@ def _check_axes(name: str, x: TensorType) -> None:
 
 
 def _four_axes(sample: Sample) -> TensorType:
-    """The sample's images, as a batch."""
+    """Return the sample's images, as a batch."""
     x = sample.operands[0]
     return TensorType((2, *x.shape[-3:]), x.dtype)
 

@@ -170,7 +170,7 @@ def _write_dummy_data(layer: Any, shape: tuple[int, ...], filler: Filler) -> Non
 
 
 def _data_filler(layer: Any) -> Filler | None:
-    """The filler of a DummyData; without one it is constant, 0."""
+    """Return the filler of a DummyData; without one it is constant, 0."""
     fillers = layer.dummy_data_param.data_filler
     return read_filler(fillers[0]) if fillers else Constant(0.0)
 

@@ -71,7 +71,7 @@ def missing_for_mpi(location: CaffeLocation) -> str | None:
 
 
 def launcher() -> str | None:
-    """The MPI launcher of this machine."""
+    """Return the MPI launcher of this machine."""
     return next(filter(None, map(shutil.which, LAUNCHERS)), None)
 
 
@@ -152,7 +152,7 @@ class RanksProcess(Rank):
         super().__init__([guard, "--pdeathsig", "KILL", *start] if guard else start, environment)
 
     def _connect(self) -> None:
-        """Opens the pipes to rank 0 in place of those to the launcher."""
+        """Open the pipes to rank 0 in place of those to the launcher."""
         incoming, outgoing = self._pipes
         reading = os.open(outgoing, os.O_RDONLY | os.O_NONBLOCK)
         until = time.monotonic() + CONNECT_SECONDS

@@ -210,7 +210,7 @@ class WorkerProcess:
             return []
 
     def end(self) -> None:
-        """Kills the worker and what it started, and closes everything. Safe to call again."""
+        """Kill the worker and what it started, and closes everything. Safe to call again."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -218,7 +218,7 @@ class WorkerProcess:
             file.close()
 
     def _wait(self) -> int:
-        """The return code of a worker that has closed its pipe, and so is ending."""
+        """Return the return code of a worker that has closed its pipe, and so is ending."""
         try:
             return self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -255,7 +255,7 @@ class WorkerProcess:
         return reply, groups
 
     def _fill(self, view: memoryview, deadline: float, look: Callable[[], None]) -> None:
-        """Reads as many bytes as ``view`` has; EOFError where the pipe closes before."""
+        """Read as many bytes as ``view`` has; EOFError where the pipe closes before."""
         descriptor = self._output.fileno()
         while view:
             try:
@@ -276,7 +276,7 @@ def _status(process: psutil.Process) -> str:
 
 
 def _wait_until_ready(descriptor: int, event: int, deadline: float, look: Callable[[], None]) -> None:
-    """Returns when the pipe can be used or has closed; TimeoutError at the deadline, which may be infinite. Calls
+    """Return when the pipe can be used or has closed; TimeoutError at the deadline, which may be infinite. Calls
     ``look`` after each second."""
     poller = select.poll()
     poller.register(descriptor, event)

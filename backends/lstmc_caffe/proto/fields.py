@@ -24,7 +24,7 @@ def write_setting(layer: Any, path: str, value: Any) -> None:
 
 
 def read_setting(layer: Any, path: str) -> Any:
-    """What a field says, or what Caffe takes where it is not set; None where nothing is then taken."""
+    """Return a field's value, or Caffe's default; None without a default."""
     message, field = _field(layer, path)
     old = OLD_NAMES.get(path)
     if old is not None and message.HasField(old):
@@ -33,7 +33,7 @@ def read_setting(layer: Any, path: str) -> Any:
 
 
 def field_value(message: Any, name: str) -> Any:
-    """A field as a value of Python: a float as the shortest number that it is, an enum by its name."""
+    """Return a field as a value of Python: a float as the shortest number that it is, an enum by its name."""
     value, field = getattr(message, name), message.DESCRIPTOR.fields_by_name[name]
     if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
         return shortest(value)

@@ -306,7 +306,7 @@ def layer_field(name: str, number: int, message: str, fields: Fields) -> None:
 
 @cache
 def _pool(layer_fields: Fields) -> descriptor_pool.DescriptorPool:
-    """All messages, with LayerParameter as it is now."""
+    """Return all messages, with LayerParameter as it is now."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_file())
     return pool

@@ -15,7 +15,7 @@ from lstmc_caffe.readers.session import ReaderSession
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Installs, prints the version of each, and gives the exit code: 0, or 2 for an error."""
+    """Install runtimes, print the version of each, and return the exit code: 0, or 2 for an error."""
     parser = argparse.ArgumentParser(prog="python -m lstmc_caffe.readers", description=__doc__)
     parser.add_argument("command", choices=("install",))
     parser.add_argument("reader", nargs="+", help=f"one of {', '.join(reader_names())}")

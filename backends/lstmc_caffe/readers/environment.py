@@ -25,7 +25,7 @@ RECORD = "environment.json"
 
 
 def readers_folder() -> Path:
-    """The folder of all environments."""
+    """Return the folder of all environments."""
     return platformdirs.user_cache_path("lstmc") / "readers"
 
 

@@ -201,12 +201,12 @@ NCNN = Reader(
 
 
 def reader_names() -> tuple[str, ...]:
-    """The names of all readers that are offered."""
+    """Return the names of all readers that are offered."""
     return tuple(entry_points_of(GROUP))
 
 
 def load_reader(name: str) -> Reader:
-    """A reader by its name. Raises :class:`PluginError` if there is none of that name, or two, or it is none."""
+    """Return a reader by its name. Raises :class:`PluginError` if there is none of that name, or two, or it is none."""
     point = only_entry_point(GROUP, name, "reader")
     reader = load_point(point, "reader")
     if not isinstance(reader, Reader):

@@ -67,7 +67,7 @@ class ReaderSession:
     def run(
         self, prototxt: bytes, caffemodel: bytes, blobs: Mapping[str, Array], outputs: Mapping[str, Shape]
     ) -> dict[str, Array]:
-        """The blobs ``outputs``, by their names and in these shapes, of one forward pass on ``blobs``.
+        """Run one forward pass on ``blobs``; return the blobs ``outputs`` by name, in these shapes.
 
         Raises :class:`ReaderError` with the reader's own message where it does not take the net, or gives other blobs.
         """
@@ -147,7 +147,7 @@ class ReaderExecutor:
         self._session = ReaderSession(reader)
 
     def unavailable(self) -> str | None:
-        """Why it cannot be used here, with the command that installs it, or None."""
+        """Return why it cannot be used here, with the command that installs it, or None."""
         try:
             self._session.version()
         except ReaderError as error:
@@ -155,7 +155,7 @@ class ReaderExecutor:
         return None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """One forward pass of the artifact's own prototxt and caffemodel, the outputs' blobs read back by name.
+        """Return one forward pass of the artifact's own prototxt and caffemodel, the outputs' blobs read back by name.
 
         Raises :class:`ReaderError` with what the reader says where it does not take the net.
         """

@@ -60,7 +60,7 @@ class ScanInModel:
         return "%" + (self.scan.body if at.where == "step" else self.graph).value_name(at.ref)
 
     def states(self) -> list[Ref]:
-        """The state arguments of the body."""
+        """Return the state arguments of the body."""
         return [Ref(a.name) for a in self.scan.body.body_args() if isinstance(a.op, Arg) and a.op.role == "state"]
 
     def first(self, state: Ref) -> Ref:
@@ -341,7 +341,7 @@ def _without_carried(graph: Graph, carried: Collection[str]) -> Graph:
 
 
 def _results(b: Builder, node: Node, h: Ref) -> Refs:
-    """The scan's results from the layer's top: all steps, and the last one for each last state.
+    """Return the scan's results from the layer's top: all steps, and the last one for each last state.
 
     For the last c, which nothing reads, the last h stands in.
     """

@@ -61,11 +61,11 @@ class CaffeExecutor:
         return None
 
     def run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """One forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back."""
+        """Run one forward and backward pass of the artifact's own prototxt and caffemodel, every blob read back."""
         return self._run(compiled, artifact, arrays, "TEST")
 
     def run_training(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays) -> Execution:
-        """The same in the phase TRAIN, in which Dropout draws."""
+        """Run the same in the phase TRAIN, in which Dropout draws."""
         return self._run(compiled, artifact, arrays, "TRAIN")
 
     def _run(self, compiled: Compiled, artifact: Artifact, arrays: RunArrays, phase: Phase) -> Execution:
@@ -213,7 +213,7 @@ def loaded_net(files: NetFiles, gpu: bool) -> Iterator[_InCaffe]:
 
 
 def _layers_source(path: Path) -> Source | None:
-    """The source of a net's generated layers, which stands beside it; None where it has none."""
+    """Return the source of a net's generated layers, which stands beside it; None where it has none."""
     if f'"{PREFIX}'.encode() not in path.read_bytes():
         return None
     beside = path.with_name(path.name.removesuffix(".prototxt") + SUFFIX)

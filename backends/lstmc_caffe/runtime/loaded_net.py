@@ -86,7 +86,7 @@ class Net:
         want_param_diffs: bool = False,
         timeout: float | None = None,
     ) -> RunResult:
-        """One forward pass, and where ``backward`` is given (``{}`` will do) one backward pass.
+        """Run one forward pass, and with ``backward`` (``{}`` will do) one backward pass.
 
         ``inputs`` has every input of the net, in its exact shape; all is converted to float32. ``want`` names the
         blobs to return, by default the outputs. ``backward`` holds gradients of probed blobs, those left out being
@@ -115,21 +115,21 @@ class Net:
         return RunResult(*(groups.get(name, {}) for name in ("blobs", "diffs", "param_diffs")))
 
     def set_params(self, values: Mapping[str, ArrayLike], timeout: float | None = None) -> None:
-        """Sets parameters by name; each must have the parameter's own shape. Others keep their values."""
+        """Set parameters by name; each must have the parameter's own shape. Others keep their values."""
         action = f"set parameters of {self.title}"
         self._pick(action, "parameter", self.params, values)
         request = {"request": "params", "net": self._number, "names": []}
         self._ask(action, request, {"params": _floats(values)}, timeout)
 
     def get_params(self, names: Names = "all", timeout: float | None = None) -> dict[str, Floats]:
-        """The values of parameters, by name."""
+        """Return the values of parameters, by name."""
         action = f"get parameters of {self.title}"
         picked = self._pick(action, "parameter", self.params, names)
         request = {"request": "params", "net": self._number, "names": picked}
         return self._ask(action, request, {}, timeout)[1].get("params", {})
 
     def unload(self) -> None:
-        """Frees the net's memory in the worker. Leaving a ``with`` block does it too."""
+        """Free the net's memory in the worker. Leaving a ``with`` block does it too."""
         self._ask(f"unload {self.title}", {"request": "unload", "net": self._number}, {}, None)
 
     def _check_backward(

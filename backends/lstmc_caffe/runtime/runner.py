@@ -137,7 +137,7 @@ class Runner:
             return self._running().pid
 
     def schema(self) -> bytes:
-        """The installed Caffe's caffe.proto as a serialized FileDescriptorProto."""
+        """Return the installed Caffe's caffe.proto as a serialized FileDescriptorProto."""
         _, groups = self._ask(None, "send its schema", {"request": "schema"}, {}, None)
         return groups["schema"]["file"].tobytes()
 
@@ -166,7 +166,7 @@ class Runner:
         mode: Mode = "cpu",
         timeout: float | None = None,
     ) -> Net:
-        """Loads a net from a prototxt, given as a Path or as text, and weights from a caffemodel (or .h5) if given.
+        """Load a net from a prototxt, given as a Path or as text, and weights from a caffemodel (or .h5) if given.
 
         A ``probe`` is a blob into which ``Net.run`` can inject a gradient, also when layers read it.
         ``force_backward`` has Caffe compute gradients of everything, inputs and ``lr_mult: 0`` included; Caffe
@@ -209,7 +209,7 @@ class Runner:
         timeout: float | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> CallResult:
-        """Calls ``function(args, arrays)`` of a Python file in the worker, by the worker's Python.
+        """Call ``function(args, arrays)`` of a Python file in the worker, by the worker's Python.
 
         ``args`` is JSON data; arrays may be of float32, float64, int32, int64, uint8 and bool. The function must
         return (JSON data, {name: array}). The file is run once by each worker, so its globals last as long as that.
@@ -221,7 +221,7 @@ class Runner:
         return CallResult(reply["value"], groups.get("arrays", {}))
 
     def close(self) -> None:
-        """Ends the worker. Requests after that are refused."""
+        """End the worker. Requests after that are refused."""
         with self._lock:
             self._closed = True
             self._stop()
@@ -235,7 +235,7 @@ class Runner:
         timeout: float | None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Reply:
-        """Sends a request to the worker; ``owner`` is the worker that must still be there, None for any."""
+        """Send a request to the worker; ``owner`` is the worker that must still be there, None for any."""
         with self._lock:
             if owner is not None and owner is not self._worker:
                 if request["request"] == "unload":
@@ -264,7 +264,7 @@ class Runner:
             raise
 
     def _running(self) -> WorkerProcess:
-        """The worker, started if there is none."""
+        """Return the worker, started if there is none."""
         if self._closed:
             raise CaffeError("this Runner is closed")
         if self._worker is None:

@@ -67,7 +67,7 @@ def hdf5_sources(name: str, data: TrainingData | None) -> dict[str, Source]:
 
 
 def hdf5_files(name: str, data: TrainingData | None) -> dict[str, Content]:
-    """The HDF5 file of each phase, and the list of files that names it."""
+    """Return the HDF5 file of each phase, and the list of files that names it."""
     files: dict[str, Content] = {}
     for phase, batches in phase_data(data).items():
         file = f"{name}.{phase.lower()}"
@@ -261,7 +261,7 @@ def train(
 
 
 def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: TrainableNet) -> RankNets:
-    """The nets of ranks that train together what ``trainable`` would train alone."""
+    """Return the nets of ranks that train together what ``trainable`` would train alone."""
     smallest = min(parts, key=lambda part: part.stop - part.start).compiled
     whole, part = compiled.expanded, smallest.expanded
     texts: dict[int, str] = {}
@@ -280,12 +280,12 @@ def rank_nets(compiled: Compiled, parts: Sequence[RankPart], trainable: Trainabl
 
 
 def _is_random(op: Op) -> bool:
-    """Whether a layer draws other numbers at each forward pass."""
+    """Return whether a layer draws other numbers at each forward pass."""
     return isinstance(op, DropoutLayer) or (isinstance(op, FilledInput) and not isinstance(op.fill, Constant))
 
 
 def with_masks(graph: Graph) -> Graph:
-    """An expanded graph whose dropouts multiply by inputs, called as ``mask_name`` says."""
+    """Return an expanded graph whose dropouts multiply by inputs, called as ``mask_name`` says."""
 
     def visit(b: Any, node: Any, args: Refs) -> Refs | None:
         if not isinstance(node.op, DropoutLayer):
@@ -297,7 +297,7 @@ def with_masks(graph: Graph) -> Graph:
 
 
 def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
-    """The dropouts of the whole batch's net that training runs, in the order of its layers.
+    """Return the dropouts of the whole batch's net that training runs, in the order of its layers.
 
     Raises :class:`TrainingError` where a rank's net has others, or draws numbers that are no dropout's.
     """
@@ -322,12 +322,12 @@ def masks(whole: Graph, part: Graph) -> tuple[Mask, ...]:
 
 
 def example_axis(whole: Sequence[int], part: Sequence[int]) -> int | None:
-    """The axis in which shapes for two sizes of the batch differ."""
+    """Return the axis in which shapes for two sizes of the batch differ."""
     return next((axis for axis, (a, b) in enumerate(zip(whole, part, strict=True)) if a != b), None)
 
 
 def example_axes(whole: Graph, part: Graph, names: Iterable[str]) -> dict[str, int | None]:
-    """The axis of examples of inputs of the net."""
+    """Return the axis of examples of inputs of the net."""
     return {
         name: example_axis(whole.type(Ref(name)).shape, part.type(Ref(name)).shape)
         for name in names

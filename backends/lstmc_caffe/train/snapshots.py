@@ -62,7 +62,7 @@ class About:
 
 
 def save_state(folder: Path, state: TrainingState) -> Path:
-    """Writes a snapshot. Raises :class:`~lstmc.errors.OutputError` where it cannot be written."""
+    """Write a snapshot. Raises :class:`~lstmc.errors.OutputError` where it cannot be written."""
     final = snapshot_folder(folder, state.iteration)
     about = About(state.layers, state.first_losses, state.run)
     return write_snapshot(folder, state.iteration, _files(state, final.absolute()), asdict(about), read_state)
@@ -93,7 +93,7 @@ def read_state(path: Path) -> TrainingState:
 
 
 def _files(state: TrainingState, final: Path) -> dict[str, bytes]:
-    """The contents by name."""
+    """Return the contents by name."""
     net = RawNet(name="weights")
     for name, kind, keys in state.layers:
         layer = net.layer.add(name=name, type=kind)

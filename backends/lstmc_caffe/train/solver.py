@@ -57,7 +57,7 @@ class Kind:
 
 
 def _number(expected: str, fits: Callable[[np.float32], bool]) -> Kind:
-    """A finite number. Caffe has it as float32, so that is what must fit: 0.99999999999 is not below 1."""
+    """Return a finite number. Caffe has it as float32, so that is what must fit: 0.99999999999 is not below 1."""
 
     def convert(value: Any) -> float | None:
         if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
@@ -206,7 +206,7 @@ class Solver:
         return dict(self.__dict__["_explicit"])
 
     def rate(self, iteration: int) -> float:
-        """The learning rate of the update after ``iteration`` updates (``sgd_solver.cpp: GetLearningRate``)."""
+        """Return the learning rate of the update after ``iteration`` updates (``sgd_solver.cpp: GetLearningRate``)."""
         with np.errstate(over="ignore"):
             return float(self.base_lr * _factor(self, iteration))
 

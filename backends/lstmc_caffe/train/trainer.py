@@ -136,7 +136,7 @@ def train_net(
     ranks: RankNets | None = None,
     locate: Locate = lambda blobs, batch: None,
 ) -> TrainedNet:
-    """Trains to ``solver.max_iter``, or until ``run.stop()``; ``fingerprint`` is of the data.
+    """Train to ``solver.max_iter``, or until ``run.stop()``; ``fingerprint`` is of the data.
 
     With ``ranks`` the runner's workers train ``net`` together. ``locate`` returns the first value that is not finite,
     of the parameters before an update and its batch. Raises :class:`TrainingError` where the run cannot start or go on,
@@ -328,7 +328,7 @@ class _Training:
     def stopped(
         self, message: str, batch: Mapping[str, Array] | None = None, at: NotFinite | None = None
     ) -> LstmcError:
-        """An error for a run that would fail again in the same way: so nothing of resuming."""
+        """Return an error for a run that would fail again in the same way: so nothing of resuming."""
         advice = training_advice(self.solver, batch or {}, at)
         return TrainingError(message, loc=at.loc if at else None, notes=(*advice, self.last_good()))
 

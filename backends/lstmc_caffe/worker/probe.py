@@ -26,7 +26,7 @@ with io.open(os.path.join(_HERE, "layer_library.py"), "rb") as _source:
 
 
 def try_import():
-    """Imports caffe and looks whether it is more than PyPI's placeholder."""
+    """Import caffe and looks whether it is more than PyPI's placeholder."""
     try:
         import caffe
     except Exception as error:
@@ -76,7 +76,7 @@ def computed():
 
 
 def try_gpu():
-    """Computes on a GPU. The driver is asked first, as Caffe aborts without saying why there is none."""
+    """Compute on a GPU. The driver is asked first, as Caffe aborts without saying why there is none."""
     import caffe
 
     reason = driver_refusal()
@@ -88,7 +88,7 @@ def try_gpu():
 
 
 def caffe_build():
-    """Which file holds Caffe's own code, and the linker's id of it."""
+    """Return the file with Caffe's own code, and its linker id."""
     report = try_import()
     if "reason" in report:
         return report

@@ -23,7 +23,7 @@ with io.open(_FILE, "rb") as _source:
 
 
 def handed_out(received, ranks):
-    """What each rank is asked: (header, arrays) for each, or None for each where nothing more is asked."""
+    """Return the request of each rank, (header, arrays), or None for each at the end."""
     if received is None:
         return [None] * ranks
     header, groups = received

@@ -20,7 +20,7 @@ def load(text):
 
 
 def finisher(mode):
-    """What waits for the work that was begun: a GPU's goes on by itself."""
+    """Return a function that waits for the end of work on a GPU, which is asynchronous."""
     return ctypes.CDLL("libcuda.so.1").cuCtxSynchronize if mode == "gpu" else lambda: None
 
 

@@ -183,7 +183,7 @@ def layers_of(net, message):
 
 
 def start(args, arrays):
-    """Makes the solver and its nets. Returns the layers that own parameters, and the shapes of all.
+    """Make the solver and its nets. Returns the layers that own parameters, and the shapes of all.
 
     args: solver and net (texts), mode, test (whether there is a test net), carried ([[from, to]]), scores, ranks (None,
     or of one of several: test_net, masks, axes), and where a run goes on: restored. arrays: ``param:NAME``;
@@ -205,7 +205,7 @@ def with_prefix(arrays, prefix):
 
 
 def copy(blobs, arrays):
-    """Copies arrays into the blobs of their names, all or none."""
+    """Copy arrays into the blobs of their names, all or none."""
     for name in sorted(arrays):
         if name not in blobs:
             raise ValueError("the net has no %s" % name)
@@ -310,6 +310,6 @@ def blobs(args, arrays):
 
 
 def end(args, arrays):
-    """Frees the nets."""
+    """Free the nets."""
     _RUNS.clear()
     return None, {}

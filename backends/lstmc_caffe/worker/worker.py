@@ -51,7 +51,7 @@ class RequestError(Exception):
 
 
 def instrument(message, request):
-    """Adds to a NetParameter what a request asks for: probes, gradients (of inputs), force_backward."""
+    """Add to a NetParameter what a request asks for: probes, gradients (of inputs), force_backward."""
     tops = {str(top) for layer in message.layer for top in layer.top}.union(str(name) for name in message.input)
     for blob in request["probes"]:
         if blob not in tops:
@@ -101,7 +101,7 @@ class Channel(object):
     """The two ends of the pipe, kept away from everything else that writes to stdout or reads stdin."""
 
     def __init__(self, source=None, sink=None):
-        """Of stdin and stdout, or of two named pipes by their paths."""
+        """Use stdin and stdout, or two named pipes by their paths."""
         self.sink = io.open(_private(1) if sink is None else sink, "wb")
         self.source = io.open(_private(0) if source is None else source, "rb")
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -207,7 +207,7 @@ class LoadedNet(object):
 
 
 def copy_into(kind, blobs, arrays, part):
-    """Copies arrays to the data or the diff of the blobs of their names: all, or none where a shape differs."""
+    """Copy arrays to the data or the diff of the blobs of their names: all, or none where a shape differs."""
     for name in sorted(arrays):
         expected, actual = tuple(blobs[name].shape), arrays[name].shape
         if expected != actual:
@@ -223,7 +223,7 @@ class Worker(object):
         self.nets, self.count, self.modules = {}, 0, {}
 
     def on_hello(self, request, arrays):
-        """Imports caffe. Reply: the protocol's version and those of everything else, the types of layers."""
+        """Import caffe. Reply: the protocol's version and those of everything else, the types of layers."""
         import caffe
         from caffe.proto import caffe_pb2
         from google.protobuf import text_format
@@ -239,7 +239,7 @@ class Worker(object):
         return {}, {"schema": {"file": np.frombuffer(self.messages.DESCRIPTOR.serialized_pb, np.uint8)}}
 
     def on_open(self, request, arrays):
-        """Opens a library of layers, which registers them. Reply: layer_types, all that there are then."""
+        """Open a library of layers, which registers them. Reply: layer_types, all that there are then."""
         LAYER_LIBRARY["load_layers"](request["library"])
         return {"layer_types": sorted(self.caffe.layer_type_list())}, {}
 
@@ -310,13 +310,13 @@ class Worker(object):
         return {}, reply
 
     def on_params(self, request, arrays):
-        """Sets parameters to the arrays of params, all or none; then returns those in names, as params."""
+        """Set parameters to the arrays of params, all or none; then return those in names, as params."""
         loaded = self.use(request)
         copy_into("parameter", loaded.params, arrays.get("params", {}), "data")
         return {}, {"params": {name: loaded.params[name].data for name in request["names"]}}
 
     def on_call(self, request, arrays):
-        """Calls function(args, arrays) of the Python file at path, run once: it returns (JSON data, {name: array})."""
+        """Call function(args, arrays) of the Python file at path, run once: it returns (JSON data, {name: array})."""
         path, name = request["path"], request["function"]
         module = self.modules.get(path) or {"__name__": os.path.basename(path)[:-3], "__file__": path}
         if path not in self.modules:

@@ -49,7 +49,7 @@ SUFFIX, GPU_SUFFIX = ".layers.cpp", ".layers.cu"
 
 
 def layers_source(graph: Graph) -> Source | None:
-    """The source of all generated layers of a net's graph; None where it has none."""
+    """Return the source of all generated layers of a net's graph; None where it has none."""
     layers = [layer_code(plan_of(node.op, node.op.initial)) for node in graph if isinstance(node.op, FusedScan)]
     return source(graph.name, layers) if layers else None
 
@@ -64,7 +64,7 @@ def layers_files(name: str, graph: Graph) -> dict[str, bytes]:
 
 
 def read_sources(files: Mapping[str, bytes]) -> dict[str, Source]:
-    """The sources among some files, by the NAME of each."""
+    """Return the sources among some files, by the NAME of each."""
     names = [name.removesuffix(SUFFIX) for name in files if name.endswith(SUFFIX)]
     sources = {}
     for name in names:
@@ -194,7 +194,7 @@ def written_net(compiled: Compiled) -> WrittenNet:
 
 
 def blobs_in_place(compiled: Compiled) -> dict[Ref, str]:
-    """The values that are overwritten in the net, and the name that their blob has then."""
+    """Return the values that are overwritten in the net, and the name that their blob has then."""
     allowed = load_target(compiled.target).in_place
     return overwritten(compiled.expanded, step_blobs(compiled)) if allowed else {}
 

@@ -54,12 +54,12 @@ class WrittenNet:
     weights: Graph  # from the user's parameters to the blobs, outputs named as the blobs' ``param { name }``
 
     def layers(self) -> Iterator[Any]:
-        """Every layer, in order."""
+        """Yield every layer, in order."""
         for section in self.sections:
             yield from section.net.layer
 
     def message(self) -> Any:
-        """The whole net as one NetParameter."""
+        """Return the whole net as one NetParameter."""
         whole = NetParameter(name=self.name)
         for section in self.sections:
             whole.layer.extend(section.net.layer)
@@ -67,7 +67,7 @@ class WrittenNet:
 
 
 def write_net(graph: Graph, target: Target | None = None, in_place: Mapping[Ref, str] | None = None) -> WrittenNet:
-    """A net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
+    """Return a net of an expanded graph: one layer a node, blobs named as values, parameters shared by their names.
 
     ``in_place`` are the values that a layer overwrites, and what their blobs are called (``overwritten``).
 
@@ -129,7 +129,7 @@ def _checked_weights(weights: Graph, target: Target) -> Graph:
 
 
 def _inlined(graph: Graph) -> set[str]:
-    """The constants that only layers read which have them in themselves."""
+    """Return the constants that only layers read which have them in themselves."""
     reads: Counter[Ref] = Counter()
     for node in graph:
         args = graph.args(node.name)
@@ -183,13 +183,13 @@ def _write_layer(
 
 
 def _unwanted_fields(layer: Any, target: Target) -> list[Any]:
-    """What a target wants a layer to be written without."""
+    """Return the messages that a target's layers must not have."""
     paths = [rule.field.rpartition(".") for rule in target.restrictions_on(layer.type) if rule.absent]
     return [getattr(getattr(layer, param), name) for param, _, name in paths]
 
 
 def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
-    """The user's parameters that a blob is made of, by name."""
+    """Return the user's parameters that a blob is made of, by name."""
     op = graph.node(blob.node).op
     if isinstance(op, Param):
         return {blob.node: op}
@@ -198,7 +198,7 @@ def _parameters_in(graph: Graph, blob: Ref) -> dict[str, Param]:
 
 
 def _common_filler(graph: Graph, blob: Ref, params: Mapping[str, Param]) -> Filler | None:
-    """A packed blob's filler, if every element of it would be drawn as the user declared it."""
+    """Return a packed blob's filler, if every element of it would be drawn as the user declared it."""
     fillers = {param.fill for param in params.values()}
     if isinstance(graph.node(blob.node).op, Param):
         filler = fillers.pop()
@@ -321,7 +321,7 @@ def read_blobs(path: Path, blobs: Mapping[str, Stored]) -> dict[str, Array]:
 
 
 def read_weights(trained: Path, manifest: Path) -> tuple[dict[str, Array], list[str]]:
-    """The parameters by the model's names, and the names of those that are in no layer.
+    """Return the parameters by the model's names, and the names of those that are in no layer.
 
     The caffemodel need not be the one that was written: Caffe keeps the names of layers.
     """

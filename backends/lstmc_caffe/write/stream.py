@@ -115,7 +115,7 @@ class NamedState:
 
     @property
     def words(self) -> str:
-        """What it begins with where that is no number of the model's."""
+        """The initial value in words, where it is no number."""
         return self.initial if isinstance(self.initial, str) else ""
 
     @property

@@ -57,7 +57,7 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., Value]]] = {
 
 @lru_cache(maxsize=256)
 def meaning(op: Layer, types: Types) -> Graph:
-    """The model of a layer whose operands have these types: its inputs are called as the operands' roles."""
+    """Return the model of a layer whose operands have these types: its inputs are called as the operands' roles."""
     shapes = {role: list(type_.shape) for role, type_ in zip(op.roles(), types, strict=True)}
 
     def layer(**operands: Value) -> dict[str, Value]:
@@ -83,7 +83,7 @@ def meaning(op: Layer, types: Types) -> Graph:
 
 
 def _by_direction(value: Value, count: int) -> list[Value]:
-    """Each direction's part of an operand."""
+    """Return each direction's part of an operand."""
     return (
         [reshape(part, *part.shape[1:]) for part in split(value, count, axis=0)]
         if count > 1
@@ -126,7 +126,7 @@ def _direction(
 
 
 def _applied(name: str, numbers: Sequence[float], clip: float) -> Function:
-    """A function of a value, which is first held between -clip and clip where that is not 0."""
+    """Return a function of a value, which is first held between -clip and clip where that is not 0."""
 
     def function(x: Value) -> Value:
         return FUNCTIONS[name][1](lstmc.clip(x, -clip, clip) if clip else x, *numbers)

@@ -52,7 +52,7 @@ class Recurrent(Op):
         return {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[self.direction]
 
     def roles(self) -> tuple[str, ...]:
-        """The role of each operand, in order."""
+        """Return the role of each operand, in order."""
         first = [f"{state}_0" for state in self.states] if self.initial else []
         return ("x", "W", "R", *(["B"] if self.bias else []), *(["lengths"] if self.lengths else []), *first)
 
@@ -89,7 +89,7 @@ class Recurrent(Op):
         return (TensorType((steps, directions, batch, units)), *(expected["h_0"],) * len(self.states))
 
     def direction_functions(self) -> Iterator[list[tuple[str, tuple[float, ...]]]]:
-        """Of each direction, its functions with their numbers."""
+        """Yield the functions of each direction, with their parameters."""
         alphas, betas = iter(self.alpha), iter(self.beta)
         functions = [(name, tuple(next(n) for n in (alphas, betas)[: FUNCTIONS[name][0]])) for name in self.activations]
         for number in range(len(self.reversed_directions)):
@@ -126,7 +126,7 @@ class Recurrent(Op):
 
     @classmethod
     def flags(cls) -> tuple[str, ...]:
-        """The fields that are yes or no."""
+        """Return the fields that are yes or no."""
         return ("bias", "lengths", "initial")
 
 
