@@ -158,11 +158,11 @@ class _Rewrite:
 
     def _or_initial(self, last: Ref, first: Ref, lengths: Ref, names: tuple[str, ...]) -> Ref:
         """Return a last state, or for empty sequences the initial one: ONNX does not define its result."""
-        (below,) = self.b.add(Affine(-1.0, 1.0), lengths)
-        (empty,) = self.b.add(Relu(), below, names=("empty",))
+        (complement,) = self.b.add(Affine(-1.0, 1.0), lengths)
+        (empty,) = self.b.add(Relu(), complement, names=("empty",))
         (rows,) = self.b.add(Reshape((*self.b.type(empty).shape, 1)), empty)
-        (there,) = self.b.add(Affine(-1.0, 1.0), rows, names=("there",))
-        terms = self.b.add(Mul(), last, there)[0], self.b.add(Mul(), first, rows)[0]
+        (nonempty,) = self.b.add(Affine(-1.0, 1.0), rows, names=("there",))
+        terms = self.b.add(Mul(), last, nonempty)[0], self.b.add(Mul(), first, rows)[0]
         return self.b.add(Add(), *terms, names=names)[0]
 
     def _stacked(self, parts: Sequence[Ref], name: str) -> Ref:

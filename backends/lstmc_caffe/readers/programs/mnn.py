@@ -18,9 +18,9 @@ def convert(args, arrays):
     base = os.path.join(args["folder"], "net")
     files = ["--modelFile", base + ".caffemodel", "--prototxt", base + ".prototxt", "--MNNModel", base + ".mnn"]
     command = [sys.executable, "-c", CONVERT, "-f", "CAFFE", "--bizCode", "lstmc"] + files
-    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if not os.path.isfile(base + ".mnn"):
-        raise RuntimeError("mnnconvert wrote no net: " + said.stdout.decode(errors="replace").strip())
+        raise RuntimeError("mnnconvert wrote no net: " + process.stdout.decode(errors="replace").strip())
     return {}, {}
 
 

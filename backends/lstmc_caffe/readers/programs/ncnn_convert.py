@@ -20,7 +20,7 @@ def about(args, arrays):
 def convert(args, arrays):
     base = os.path.join(args["folder"], "net")
     command = [_program(), base + ".prototxt", base + ".caffemodel", base + ".param", base + ".bin"]
-    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if said.returncode != 0:
-        raise RuntimeError("caffe2ncnn ended with %d: %s" % (said.returncode, said.stdout.decode(errors="replace")))
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    if process.returncode != 0:
+        raise RuntimeError("caffe2ncnn ended with %d: %s" % (process.returncode, process.stdout.decode(errors="replace")))
     return {}, {}

@@ -19,10 +19,10 @@ def run(args, arrays):
     model = core.read_model(os.path.join(args["folder"], "net.xml"))
     compiled = core.compile_model(model, "CPU", F32)
     # an input also has the names of layers after it that change nothing
-    given = {name: arrays[name] for port in compiled.inputs for name in port.get_names() if name in arrays}
-    results = compiled.create_infer_request().infer(given)
-    found = {}
+    inputs = {name: arrays[name] for port in compiled.inputs for name in port.get_names() if name in arrays}
+    results = compiled.create_infer_request().infer(inputs)
+    outputs = {}
     for port, array in results.items():
         for name in port.get_names():
-            found[name] = array
-    return {}, {name: found[name] for name in args["wanted"] if name in found}
+            outputs[name] = array
+    return {}, {name: outputs[name] for name in args["wanted"] if name in outputs}
