@@ -98,7 +98,7 @@ THIRD_PARTY = {
         ("lstmc_caffe/readers/programs/",),
     ),
     "platformdirs": (
-        "lstmc_caffe/readers/environment.py",
+        "lstmc_caffe/readers/executor.py",
         "lstmc_caffe/install/record.py",
         "lstmc_caffe/install/layer_compiler.py",
         "lstmc/nets/tune.py",

@@ -14,7 +14,7 @@ from lstmc.files.cache import check_private, foreign, private_folder
 from lstmc_caffe.fused.code import source
 from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.install.layer_compiler import keep, library
-from lstmc_caffe.readers.environment import interpreter
+from lstmc_caffe.readers.executor import interpreter
 from lstmc_caffe.readers.known import Environment
 from lstmc_caffe.runtime.runner import Runner
 

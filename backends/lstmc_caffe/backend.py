@@ -18,8 +18,8 @@ from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.legalize.rules import rules
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS
 from lstmc_caffe.pipelines import forms_of, passes_of
+from lstmc_caffe.readers.executor import ReaderExecutor, reader_findings
 from lstmc_caffe.readers.known import load_reader, reader_names
-from lstmc_caffe.readers.session import ReaderExecutor, reader_findings
 from lstmc_caffe.runtime.executor import CaffeExecutor, artifact_seconds, build, loaded_net
 from lstmc_caffe.runtime.locate import findings, libraries
 from lstmc_caffe.runtime.runner import Runner

@@ -27,9 +27,8 @@ from lstmc.verification import differential
 from lstmc.verification.differential import ILL_CONDITIONED, InterpreterExecutor, check
 from lstmc.weights import initial_weights
 from lstmc_caffe.install.report import Report
-from lstmc_caffe.readers.environment import make
+from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor, ReaderSession, make
 from lstmc_caffe.readers.known import Reader, load_reader, reader_names
-from lstmc_caffe.readers.session import ReaderError, ReaderExecutor, ReaderSession
 from lstmc_caffe.targets.load import load_target
 from tests.fuzz.streams import NO_STEP, streamed
 from tests.fuzz.trial import BACKEND, generic

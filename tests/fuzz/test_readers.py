@@ -12,8 +12,8 @@ import pytest
 
 from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.testing.random_models import seeded_model
+from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor
 from lstmc_caffe.readers.known import load_reader
-from lstmc_caffe.readers.session import ReaderError, ReaderExecutor
 from tests.fuzz.readers import FAILED, OUTCOMES, hunt, run_reader
 from tools.readers import found, table
 

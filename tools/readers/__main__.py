@@ -12,9 +12,8 @@ import sys
 
 from lstmc.errors import LstmcError
 from lstmc_caffe.install.report import Report
-from lstmc_caffe.readers.environment import make
+from lstmc_caffe.readers.executor import ReaderExecutor, ReaderSession, make
 from lstmc_caffe.readers.known import load_reader, reader_names
-from lstmc_caffe.readers.session import ReaderExecutor, ReaderSession
 from tools.readers.found import Found, known
 from tools.readers.grid import outcomes
 from tools.readers.table import write_table

@@ -17,8 +17,8 @@ from lstmc.pipeline import compile_graph
 from lstmc.plugins import library_names
 from lstmc.verification.differential import check
 from lstmc.weights import random_weights
+from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor
 from lstmc_caffe.readers.known import Reader
-from lstmc_caffe.readers.session import ReaderError, ReaderExecutor
 from tools.readers.found import Row
 
 STEPS, SIZES = 4, {"D": 5, "H": 4}  # other dimensions of a cell are 3

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from lstmc.errors import LstmcError
 from lstmc.text import plain
 from lstmc_caffe.install.report import Report
-from lstmc_caffe.readers.environment import make
+from lstmc_caffe.readers.executor import ReaderSession, make
 from lstmc_caffe.readers.known import load_reader, reader_names
-from lstmc_caffe.readers.session import ReaderSession
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

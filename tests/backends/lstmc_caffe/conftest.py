@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.known import load_reader
-from lstmc_caffe.readers.session import ReaderExecutor
 
 
 def started(name: str) -> Iterator[ReaderExecutor]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.readers.known import Reader, Stage, load_reader
-from lstmc_caffe.readers.session import ReaderExecutor
 from tools.readers import __main__ as tool
 from tools.readers import found, table
 from tools.readers.found import Found, Row, known

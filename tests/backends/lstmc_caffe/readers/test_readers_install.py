@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from lstmc.errors import BackendError
-from lstmc_caffe.readers import environment
+from lstmc_caffe.readers import executor
 from lstmc_caffe.readers.__main__ import main
 from lstmc_caffe.readers.known import TVM, Environment
 
@@ -19,8 +19,8 @@ def test_what_is_installed_is_told_on_standard_error(
     def fail(made: Environment) -> None:
         raise BackendError("stopped here")
 
-    monkeypatch.setattr(environment, "interpreter", lambda made: None)
-    monkeypatch.setattr(environment, "_make", fail)
+    monkeypatch.setattr(executor, "interpreter", lambda made: None)
+    monkeypatch.setattr(executor, "_make", fail)
     assert main(["install", "tvm", *(["--quiet"] if quiet else [])]) == 2
     printed = capsys.readouterr()
     (made,) = TVM.environments
@@ -32,11 +32,11 @@ def test_a_reader_that_is_an_extra_is_installed_beside_lstmc(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands: list[tuple[str, ...]] = []
-    monkeypatch.setattr(environment, "_run", lambda failed, *command: commands.append((failed, *command)))
+    monkeypatch.setattr(executor, "_run_command", lambda failed, *command: commands.append((failed, *command)))
     assert main(["install", "opencv"]) == 0  # it is here
     assert commands == []
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(environment, "distributions", list)
+    monkeypatch.setattr(executor, "distributions", list)
     assert main(["install", "opencv"]) == 0
     failed = "the extra opencv cannot be installed"
     ((*command, requirement),) = commands

@@ -9,7 +9,7 @@ from lstmc import Input, model, scan
 from lstmc.cells.lstm import lstm
 from lstmc.verification.differential import check
 from lstmc_caffe.proto.net import NetParameter
-from lstmc_caffe.readers.session import ReaderExecutor
+from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.unroll import FAN
 from tests.backends.lstmc_caffe.nets import assert_caffe_agrees, compiled, emitted

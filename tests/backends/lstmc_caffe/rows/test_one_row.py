@@ -26,7 +26,7 @@ from lstmc.passes import Dead, PassResult
 from lstmc.testing.equivalence import assert_same_meaning
 from lstmc.verification.differential import check
 from lstmc_caffe.ops import CAFFE_OPS, HOST_OPS, CaffeOp
-from lstmc_caffe.readers.session import ReaderExecutor
+from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.rows.one_row import OneRow, with_reshapes, with_rows
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text

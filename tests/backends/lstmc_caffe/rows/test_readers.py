@@ -37,7 +37,7 @@ from lstmc.errors import BackendError, DataError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc.verification.differential import check
-from lstmc_caffe.readers.session import ReaderExecutor
+from lstmc_caffe.readers.executor import ReaderExecutor
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lstmc.ops import Array
+from lstmc_caffe.readers.executor import ReaderError, ReaderExecutor, ReaderSession
 from lstmc_caffe.readers.known import load_reader
-from lstmc_caffe.readers.session import ReaderError, ReaderExecutor, ReaderSession
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.targets.lint import lint_text
 from lstmc_caffe.targets.load import load_target

@@ -19,7 +19,7 @@ from lstmc.cells.lstm import lstm
 from lstmc.errors import BackendError
 from lstmc.ops import Array
 from lstmc_caffe.install.build import headers
-from lstmc_caffe.readers.environment import interpreter
+from lstmc_caffe.readers.executor import interpreter
 from lstmc_caffe.readers.known import load_reader
 from lstmc_caffe.runtime.runner import Runner
 

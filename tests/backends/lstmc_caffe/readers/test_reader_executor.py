@@ -11,8 +11,8 @@ import pytest
 
 from lstmc import compile
 from lstmc.errors import BackendError, PluginError
+from lstmc_caffe.readers.executor import ReaderError, ReaderSession, reader_findings
 from lstmc_caffe.readers.known import Environment, Reader, Stage, load_reader
-from lstmc_caffe.readers.session import ReaderError, ReaderSession, reader_findings
 from tests.conftest import Install
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
