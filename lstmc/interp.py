@@ -86,14 +86,14 @@ def forward(
             array = inputs.get(node.name)
             if array is None and node.op.fill is not None:
                 array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            leaves[node.name] = _checked("input", node.name, array, node.types[0], dtype)
+            leaves[node.name] = _checked_array("input", node.name, array, node.types[0], dtype)
         elif isinstance(node.op, Param):
             array = params.get(node.name)
             if array is None and node.op.fixed:
                 array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            leaves[node.name] = _checked("parameter", node.name, array, node.types[0], dtype)
+            leaves[node.name] = _checked_array("parameter", node.name, array, node.types[0], dtype)
     with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
-        return _run(graph, leaves, dtype, partial(counted, what=f"computing {graph.name}"))
+        return _evaluate(graph, leaves, dtype, partial(counted, what=f"computing {graph.name}"))
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
@@ -101,7 +101,7 @@ def named_rng(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, crc32(name.encode())])
 
 
-def _checked(kind: str, name: str, value: Any, expected: TensorType, dtype: DTypeLike) -> Array:
+def _checked_array(kind: str, name: str, value: Any, expected: TensorType, dtype: DTypeLike) -> Array:
     if value is None:
         raise InterpreterError(f"{kind} {name} is not given: expected {expected}")
     array: Array = np.asarray(value, dtype)
@@ -111,7 +111,7 @@ def _checked(kind: str, name: str, value: Any, expected: TensorType, dtype: DTyp
     return array
 
 
-def _run(
+def _evaluate(
     graph: Graph,
     leaves: Mapping[str, Array],
     dtype: DTypeLike,
@@ -129,7 +129,7 @@ def _run(
             try:
                 results = node.op.eval(*args)
             except Exception as error:
-                raise _failed(graph, node, "executing", error) from error
+                raise _op_error(graph, node, "executing", error) from error
             if isinstance(node.op, Leaf):
                 results = (results[0].astype(dtype),)
         run.values.update((Ref(node.name, i), array) for i, array in enumerate(results))
@@ -143,7 +143,7 @@ def _counted_nodes(nodes: Collection[Node], progress: Progress[Any]) -> Iterable
     return progress(nodes)
 
 
-def _failed(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
+def _op_error(graph: Graph, node: Node, doing: str, error: Exception) -> InterpreterError:
     """Return the error for an op that raised one: its ``eval`` or ``vjp`` is wrong, or its operands are."""
     return InterpreterError(
         f"{node.op.name} failed ({type(error).__name__}: {error})",
@@ -156,7 +156,7 @@ def _body(scan: Scan, position: int) -> Graph:
     return scan.first if position == 0 and scan.first is not None else scan.body
 
 
-def _at(scan: Scan, t: int) -> int | slice:
+def _step_index(scan: Scan, t: int) -> int | slice:
     """Return the index of step ``t`` in a sequence."""
     return slice(t, t + 1) if scan.kept else t
 
@@ -172,11 +172,11 @@ def _run_scan(
         body = _body(scan, position)
         following = iter(states)
         leaves = {
-            param.name: arg[_at(scan, t)] if role == "x" else next(following) if role == "state" else arg
+            param.name: arg[_step_index(scan, t)] if role == "x" else next(following) if role == "state" else arg
             for param, arg, role in zip(body.body_args(), args, roles, strict=True)
         }
         try:
-            step = steps[t] = _run(body, leaves, dtype, within=((body.name, t), *run.within))
+            step = steps[t] = _evaluate(body, leaves, dtype, within=((body.name, t), *run.within))
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
             raise
@@ -199,10 +199,10 @@ def backward(run: Evaluation, cotangents: Mapping[str, Any], observer: Observer 
     for output in run.graph.outputs:
         if output.name in cotangents:
             dtype, expected = run.values[output.ref].dtype, run.graph.type(output.ref)
-            ct = _checked("cotangent", output.name, cotangents[output.name], expected, dtype)
+            ct = _checked_array("cotangent", output.name, cotangents[output.name], expected, dtype)
             _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
-        all_cotangents = _back(run, seeds, observer, partial(counted, what=f"gradients of {run.graph.name}"))
+        all_cotangents = _propagate(run, seeds, observer, partial(counted, what=f"gradients of {run.graph.name}"))
 
     def cotangents_of(kind: type[Leaf]) -> dict[str, Array]:
         leaves = (node for node in run.graph if isinstance(node.op, kind))
@@ -215,7 +215,7 @@ def _accumulate(into: dict[Ref, Array], ref: Ref, ct: Array) -> None:
     into[ref] = into[ref] + ct if ref in into else ct
 
 
-def _back(
+def _propagate(
     run: Evaluation, seeds: dict[Ref, Array], observer: Observer | None, progress: Progress[Any] = _silent
 ) -> dict[Ref, Array]:
     """Propagate cotangents of some values to all values that they depend on."""
@@ -229,12 +229,12 @@ def _back(
         operands = run.graph.args(node.name)
         args = [run.values[ref] for ref in operands]
         if isinstance(node.op, Scan):
-            back: tuple[Array | None, ...] = _back_scan(run, node, node.op, result_cts, args, observer, progress)
+            back: tuple[Array | None, ...] = _propagate_scan(run, node, node.op, result_cts, args, observer, progress)
         else:
             try:
                 back = node.op.vjp(result_cts, outs, *args)
             except Exception as error:
-                raise _failed(run.graph, node, "differentiating", error) from error
+                raise _op_error(run.graph, node, "differentiating", error) from error
             if observer is not None:
                 observer(run, node, args, result_cts, back)
         for ref, ct in zip(operands, back, strict=True):
@@ -243,7 +243,7 @@ def _back(
     return cts
 
 
-def _back_scan(
+def _propagate_scan(
     run: Evaluation,
     node: Node,
     scan: Scan,
@@ -259,10 +259,12 @@ def _back_scan(
     for position, t in progress(list(reversed(list(enumerate(scan.order()))))):
         step, body = run.steps[node.name][t], _body(scan, position)
         seeds: dict[Ref, Array] = {}
-        for output, seed in zip(body.outputs, [*(c[_at(scan, t)] for c in cts[:count]), *state_cts], strict=True):
+        for output, seed in zip(
+            body.outputs, [*(c[_step_index(scan, t)] for c in cts[:count]), *state_cts], strict=True
+        ):
             _accumulate(seeds, output.ref, seed)
         try:
-            body_cts = _back(step, seeds, observer)
+            body_cts = _propagate(step, seeds, observer)
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
             raise
@@ -272,7 +274,7 @@ def _back_scan(
             if role == "state":
                 state_cts.append(np.zeros(param.types[0].shape, args[i].dtype) if ct is None else ct)
             elif ct is not None and role == "x":
-                grads[i][_at(scan, t)] = ct
+                grads[i][_step_index(scan, t)] = ct
             elif ct is not None:
                 grads[i] += ct
     initial = iter(state_cts)

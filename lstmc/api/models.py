@@ -143,18 +143,18 @@ def model_in(file: str) -> ModelSource:
 
     Raises :class:`ModelFileError` for a file that is not there, does not import, or has no such model.
     """
-    path, name = _split(file)
-    module = _import(path)
-    model = _pick(module, path, name)
+    path, name = _split_name(file)
+    module = _import_file(path)
+    model = _select_model(module, path, name)
     return ModelSource(model, f"{display(str(path))}:{model.name}", _of_kind(module, Cell))
 
 
-def _split(file: str) -> tuple[Path, str | None]:
+def _split_name(file: str) -> tuple[Path, str | None]:
     path, colon, name = file.rpartition(":")
     return (Path(path), name) if colon and name.isidentifier() else (Path(file), None)
 
 
-class _AsItIsNow(SourceFileLoader):
+class _UncachedLoader(SourceFileLoader):
     """Compiles the file each time: no compiled module is left beside it, nor one of an older text taken, which Python
     does where a file changes within a second and keeps its length."""
 
@@ -162,13 +162,13 @@ class _AsItIsNow(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _import(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     if not os.path.isfile(path):
         raise ModelFileError(f"no such model file: {path}")
     if path.suffix not in SOURCE_SUFFIXES:
         raise ModelFileError(f"{path} is not a Python file: expected a name ending in .py")
     name, file = f"model_file_{path.stem}", str(path.resolve())
-    spec = importlib.util.spec_from_file_location(name, file, loader=_AsItIsNow(name, file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=_UncachedLoader(name, file))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -208,7 +208,7 @@ def _from_user_code(what: str, error: BaseException, filename: str) -> ModelFile
     return ModelFileError(f"{what}: {type(error).__name__}: {text}{hint}", loc=loc)
 
 
-def _pick(module: ModuleType, path: Path, name: str | None) -> Model:
+def _select_model(module: ModuleType, path: Path, name: str | None) -> Model:
     models, cells = _of_kind(module, Model), _of_kind(module, Cell)
     if name is not None:
         if name in cells:

@@ -46,7 +46,7 @@ class Layout:
         """Return the examples of a batch: the first, and the one after the last."""
         return batch * self.per_batch, min((batch + 1) * self.per_batch, self.count)
 
-    def fed(self, name: str, part: Array) -> Array:
+    def net_input(self, name: str, part: Array) -> Array:
         """Return a part of an input in the net's shape; the last example of a batch that is not full is repeated."""
         axis = self.inputs[name]
         if axis is None:
@@ -57,7 +57,7 @@ class Layout:
         width = [(0, missing if at == axis else 0) for at in range(part.ndim)]
         return np.pad(part, width, mode="edge") if missing else part
 
-    def kept(self, name: str, array: Array, count: int) -> Array:
+    def first_examples(self, name: str, array: Array, count: int) -> Array:
         """Return the first ``count`` examples of an output."""
         axis = self.outputs[name]
         if self.stacked:
@@ -196,11 +196,11 @@ def run_part(part: Part) -> None:
     for batch in range(part.first, part.end):
         start, stop = part.layout.rows(batch)
         fed = {
-            name: part.layout.fed(name, _slice(arrays[name], axis, start, stop))
+            name: part.layout.net_input(name, _slice(arrays[name], axis, start, stop))
             for name, axis in part.layout.inputs.items()
         }
         for name, array in net.run(fed).items():
-            outputs.setdefault(name, []).append(part.layout.kept(name, array, stop - start))
+            outputs.setdefault(name, []).append(part.layout.first_examples(name, array, stop - start))
     joined = {name: np.concatenate(pieces, part.layout.outputs[name] or 0) for name, pieces in outputs.items()}
     _close_at_the_end()
     path = Path(part.to)

@@ -63,9 +63,9 @@ class _Job:
 
     @property
     def folder(self) -> Path:
-        return _parts_of(self.to)
+        return _parts_folder(self.to)
 
-    def left(self) -> list[Part]:
+    def pending_parts(self) -> list[Part]:
         """Return the parts that have not been run."""
         return [part for part in self.parts if not Path(part.to).exists()]
 
@@ -88,7 +88,7 @@ def run_bulk(
     """
     hdf5()  # before anything is run
     several = os.path.isdir(source)
-    pairs = _files(source, to) if several else [(source, _named(to))]
+    pairs = _files(source, to) if several else [(source, _hdf5_path(to))]
     with ExitStack() as stack:
         stack.callback(close_nets)
         opened = use.open()
@@ -106,7 +106,7 @@ def run_bulk(
                 yield Finished(path, target, problem=error.message)
                 continue
             job = _job(use, path, target, layout, _batch_bytes(inputs, outputs))
-            stack.enter_context(_held(job))
+            stack.enter_context(_hold_parts(job))
             jobs.append(job)
         pool_of_workers: Workers = (
             SerialPool() if scheduler is None and workers is None else stack.enter_context(pool(scheduler, workers))
@@ -115,12 +115,12 @@ def run_bulk(
 
 
 def _run(jobs: list[_Job], workers: Workers, several: bool, stop: Callable[[], bool]) -> Iterator[Finished]:
-    left = {job.to: {part.to for part in job.left()} for job in jobs}
-    parts = {part.to: (job, part) for job in jobs for part in job.left()}
+    left = {job.to: {part.to for part in job.pending_parts()} for job in jobs}
+    parts = {part.to: (job, part) for job in jobs for part in job.pending_parts()}
     queue, tries, failed = list(parts), dict.fromkeys(parts, 0), set[Path]()
     for job in jobs:
         if not left[job.to]:
-            yield _joined(job)
+            yield _join_parts(job)
     total = len(parts)
     while (queue or workers.waiting) and not stop():
         while queue and workers.waiting < AHEAD * workers.workers:
@@ -145,10 +145,10 @@ def _run(jobs: list[_Job], workers: Workers, several: bool, stop: Callable[[], b
                 done = total - sum(map(len, left.values()))
                 doing(f"{done} of {total} parts, {100 * done // total} %")
                 if not left[job.to]:
-                    yield _joined(job)
+                    yield _join_parts(job)
 
 
-def _joined(job: _Job) -> Finished:
+def _join_parts(job: _Job) -> Finished:
     join([Path(part.to) for part in job.parts], job.layout, job.to)
     shutil.rmtree(job.folder, ignore_errors=True)
     return Finished(job.source, job.to, job.layout.count)
@@ -164,7 +164,7 @@ def _job(use: NetUse, source: Path, to: Path, layout: Layout, batch_bytes: int) 
             layout,
             first,
             min(first + per_part, layout.batches),
-            str(_parts_of(to).absolute() / f"{first:09d}.npz"),
+            str(_parts_folder(to).absolute() / f"{first:09d}.npz"),
         )
         for first in starts
     )
@@ -172,12 +172,12 @@ def _job(use: NetUse, source: Path, to: Path, layout: Layout, batch_bytes: int) 
 
 
 @contextmanager
-def _held(job: _Job) -> Iterator[None]:
+def _hold_parts(job: _Job) -> Iterator[None]:
     """Hold the folder of a job's parts for this process; parts of another net or of other data are removed."""
     lock = job.to.with_name(f".{job.to.name}.lock")
     busy = SweepError(f"another process writes {job.to}: wait for it")
     with hold_folder(job.folder, lock, busy, str(job.to)):
-        about, now = job.folder / ABOUT, _about(job)
+        about, now = job.folder / ABOUT, _dependences(job)
         if not about.exists() or about.read_bytes() != now:
             shutil.rmtree(job.folder)
             write_files(job.folder, {ABOUT: now})
@@ -185,7 +185,7 @@ def _held(job: _Job) -> Iterator[None]:
     lock.unlink(missing_ok=True)
 
 
-def _about(job: _Job) -> bytes:
+def _dependences(job: _Job) -> bytes:
     """Return what the parts depend on: hashes of the net's files, size and time of the data, as they may be large."""
     part = job.parts[0]
     net = Path(part.use.net)
@@ -200,7 +200,7 @@ def _about(job: _Job) -> bytes:
     return json.dumps(facts, indent=1).encode()
 
 
-def _parts_of(to: Path) -> Path:
+def _parts_folder(to: Path) -> Path:
     return to.with_name(f".{to.name}.parts")
 
 
@@ -212,7 +212,7 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in read_arrays(path).items()}
 
 
-def _named(to: Path) -> Path:
+def _hdf5_path(to: Path) -> Path:
     if to.suffix not in SUFFIXES:
         raise OutputError(f"{to}: expected a file that ends in {' or '.join(SUFFIXES)}, for outputs of any size")
     return to

@@ -146,7 +146,7 @@ def convert_command(
     sizes: SizesOption = None,
     target: TargetArguments,
     arguments: ImportArguments,
-    written: OutputArguments,
+    choices: OutputArguments,
     verification: VerificationArguments,
 ) -> None:
     """Convert a trained model to a net, and compare the net with the model, and the model with its source.
@@ -163,17 +163,17 @@ def convert_command(
     lstmc convert old.prototxt --weights old.caffemodel -o net --target noslice
     ```
     """
-    if written.no_compile:
-        if sizes or target.target or verification.on or target.choices or written.example:
+    if choices.no_compile:
+        if sizes or target.target or verification.on or target.choices or choices.example:
             raise SourceError(
                 "--no-compile writes no net: expected no -D, --target, --on, --example and --backend-option with it"
             )
         model = arguments.imported(source)
-        write_model(model.whole() if written.whole else model, folder, arguments.step)
+        write_model(model.whole() if choices.whole else model, folder, arguments.step)
         return
     options = compile_options(target, sizes, step=arguments.step, seed=verification.seed)
-    result = convert_model(arguments.imported(source), folder, options, verification.on, written.whole)
-    program = write_files(folder, result.net.example(written.example)) if written.example else ()
+    result = convert_model(arguments.imported(source), folder, options, verification.on, choices.whole)
+    program = write_files(folder, result.net.example(choices.example)) if choices.example else ()
     report(result.model, [*result.paths, *program])
     print_report(Report("model.py by NumPy", result.proof), "NumPy on the source's own description")
     if result.source is not None and result.source.not_run is not None:

@@ -65,7 +65,7 @@ def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
 
 
 def sizes_of_data(
-    model: Model, axes: Mapping[str, Axes], arrays: Mapping[str, AnyArray], given: Collection[str]
+    model: Model, axes: Mapping[str, Axes], arrays: Mapping[str, AnyArray], names: Collection[str]
 ) -> dict[str, int]:
     """Return the sizes of the model's dimensions that the arrays show, besides the names in ``given``.
 
@@ -80,7 +80,7 @@ def sizes_of_data(
         if len(example_shape) != len(declared.shape):
             continue
         for axis, (size, number) in enumerate(zip(declared.shape, example_shape, strict=True)):
-            if isinstance(size, Dim) and size.name not in given and (batches or axis != axes[name].batch):
+            if isinstance(size, Dim) and size.name not in names and (batches or axis != axes[name].batch):
                 try:
                     scope.bind(size.name, number, f"in {name} {list(shape)} of the data")
                 except DimError as error:

@@ -92,7 +92,7 @@ def placed_dot(picture: Picture, boxes: Mapping[str, Rectangle], frames: Mapping
     led = "true" if len(names) <= MOST_ROUTED else "line"
     head = (*DEFAULTS, f'splines={led}; sep="+4"; esep="+3"; bgcolor="white";', _legend(picture))
     body = "\n".join(f"  {line}" for line in (*head, *lines))
-    return f"digraph {quoted(picture.name)} {{\n{body}\n}}\n"
+    return f"digraph {quote(picture.name)} {{\n{body}\n}}\n"
 
 
 def title_width(title: str) -> float:
@@ -100,7 +100,7 @@ def title_width(title: str) -> float:
     return LETTER * len(_cut(title)) + 16 if title else 0.0
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """Return a text as Graphviz reads it."""
     return '"' + plain(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
@@ -134,7 +134,7 @@ def _parts(
                 part,
                 f'pos="{place.x:.1f},{place.y:.1f}"',
                 f"width={place.width / 72:.3f}, height={place.height / 72:.3f}",
-                f"tooltip={quoted(part.tip or part.title)}, id={names[part.key]}, class={part.kind.value}",
+                f"tooltip={quote(part.tip or part.title)}, id={names[part.key]}, class={part.kind.value}",
             )
 
 
@@ -150,7 +150,7 @@ def _legend(picture: Picture) -> str:
 def _arrow(arrow: Arrow, names: Mapping[str, str]) -> str:
     tip = f"{arrow.tail} to {arrow.head}"
     ends = f"{names[arrow.tail]} -> {names[arrow.head]}"
-    return f"{ends} [{LINES[arrow.flow]}, tooltip={quoted(tip)}, class={arrow.flow.value}];"
+    return f"{ends} [{LINES[arrow.flow]}, tooltip={quote(tip)}, class={arrow.flow.value}];"
 
 
 def _line(text: str) -> str:
@@ -229,16 +229,16 @@ class _Layout:
                 if part.title:  # its top is the row's
                     place = replace(place, y=place.y + (place.height - own.height) / 2)
                 frames[id(part)] = replace(own, x=place.x, y=place.y)
-                boxes |= {key: _moved(each, place) for key, each in within.items()}
-                frames |= {key: _moved(each, place) for key, each in framed.items()}
+                boxes |= {key: _move(each, place) for key, each in within.items()}
+                frames |= {key: _move(each, place) for key, each in framed.items()}
         margin, title = (MARGIN, TITLE) if group.title else (0.0, 0.0)
         whole = places[""]
         down = Rectangle(0, -title / 2, 0, 0)
         wide = max(whole.width + 2 * margin, title_width(group.title))
         size = Rectangle(0, 0, wide, whole.height + 2 * margin + title)
         return (
-            {key: _moved(each, down) for key, each in boxes.items()},
-            {key: _moved(each, down) for key, each in frames.items()},
+            {key: _move(each, down) for key, each in boxes.items()},
+            {key: _move(each, down) for key, each in frames.items()},
             size,
         )
 
@@ -299,7 +299,7 @@ def _read_plain(text: str) -> Places:
     return places
 
 
-def _moved(place: Rectangle, by: Rectangle) -> Rectangle:
+def _move(place: Rectangle, by: Rectangle) -> Rectangle:
     return replace(place, x=place.x + by.x, y=place.y + by.y)
 
 

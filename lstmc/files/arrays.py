@@ -151,11 +151,11 @@ def read_npz(path: Path, error: type[LstmcError], expected: str = NPZ) -> dict[s
                 raise error(f"{path}: expected {expected}, found {member.filename} in it, which is no {SUFFIX}")
             if name in arrays:
                 raise error(f"{path}: expected {expected}, found {name} twice")
-            arrays[name] = _stored(archive, member, name, path, error, expected)
+            arrays[name] = _stored_array(archive, member, name, path, error, expected)
         return arrays
 
 
-def _stored(
+def _stored_array(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, path: Path, error: type[LstmcError], expected: str
 ) -> StoredArray:
     with archive.open(member) as packed:

@@ -22,7 +22,7 @@ MOST_AXES = 32
 MOST_BYTES = 64 << 20  # of a file: the largest manifests have less than one MiB
 
 
-def _of_an_array(sizes: tuple[int, ...]) -> tuple[int, ...]:
+def _array_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Check a shape: as many axes as NumPy 1 allows, and as many elements as int32 counts."""
     if len(sizes) > MOST_AXES or prod(sizes) > MOST_ELEMENTS:
         raise ValueError("sizes of an array's axes")
@@ -31,7 +31,7 @@ def _of_an_array(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Shape = Annotated[tuple[Count, ...], AfterValidator(_of_an_array)]
+Shape = Annotated[tuple[Count, ...], AfterValidator(_array_sizes)]
 
 
 class NotExpected(Exception):
@@ -40,9 +40,9 @@ class NotExpected(Exception):
     @classmethod
     def at(cls, place: tuple[str | int, ...], expected: str, actual: Any) -> NotExpected:
         """Return the error at ``place``, the path of keys and positions to the actual value."""
-        steps = (f"[{step}]" if isinstance(step, int) else f".{_shown(step)}" for step in place)
+        steps = (f"[{step}]" if isinstance(step, int) else f".{_excerpt(step)}" for step in place)
         where = "".join(steps).lstrip(".")
-        return cls(f"{where}{': ' if where else ''}expected {expected}, found {_shown(json.dumps(actual))}")
+        return cls(f"{where}{': ' if where else ''}expected {expected}, found {_excerpt(json.dumps(actual))}")
 
 
 def read_json(path: Path, kind: type[T]) -> T:
@@ -89,7 +89,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def _shown(text: str) -> str:
+def _excerpt(text: str) -> str:
     """Return a text as an error can print it: not too long, and of plain characters where it has others."""
     plain = text if text.isprintable() else json.dumps(text)
     return plain if len(plain) <= SHOWN else f"{plain[:SHOWN]} ..."

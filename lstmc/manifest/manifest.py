@@ -250,7 +250,7 @@ def parse_manifest(content: bytes) -> Manifest:
         scans=file.scans,
         lstmc=file.lstmc,
     )
-    _agree(manifest)
+    _check_names(manifest)
     return manifest
 
 
@@ -358,7 +358,7 @@ class ManifestFile:
     scans: dict[str, ScanBlobs]
 
 
-def _agree(manifest: Manifest) -> None:
+def _check_names(manifest: Manifest) -> None:
     """Check that the parts of a manifest have the same names."""
     for name, state in (manifest.states or {}).items():
         if state.input not in manifest.inputs or state.output not in manifest.outputs:

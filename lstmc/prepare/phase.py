@@ -148,7 +148,7 @@ class _Sharing:
         self.counted: dict[str, Counted] = {}
         kept = [output.name for output in part.outputs if output.name == LOSS or output.carried_to]
         self.rebuild = Rebuild(part.returning(kept))
-        self.mixed = _mixed(whole, part)
+        self.mixed = _mixed_values(whole, part)
 
     def run(self) -> Share:
         if [node.name for node in self.whole] != [node.name for node in self.part]:
@@ -207,7 +207,7 @@ class _Sharing:
             if op.length != other.length:
                 self.refuse(node, "goes over the examples of a batch")
             for inner, outer in zip(op.bodies, other.bodies, strict=True):
-                inside = _mixed(outer, inner)
+                inside = _mixed_values(outer, inner)
                 for each in inner:
                     self.check(each, outer, inner, inside)
 
@@ -254,7 +254,7 @@ class _Sharing:
         return self.rebuild.builder.add(Mul(), loss, weight, loc=node.loc)[0]
 
 
-def _mixed(whole: Graph, part: Graph) -> set[Ref]:
+def _mixed_values(whole: Graph, part: Graph) -> set[Ref]:
     """Return the values that depend on examples."""
     mixed: set[Ref] = set()
     for node in part:

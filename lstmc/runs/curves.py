@@ -69,7 +69,7 @@ def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, str] |
     entries = {name: kinds[name] if kinds else label for name, label in zip(runs, short_names(runs), strict=True)}
     colors = palette(entries.values())
     lines = [] if single else _entries(colors, any("loss" in run_scores for run_scores in scores.values()))
-    labels = [wrapped(str(line.get_label()), WIDTH - HANDLE) for line in lines]
+    labels = [wrap(str(line.get_label()), WIDTH - HANDLE) for line in lines]
     columns = 3 if single else _columns(labels)
     rows = -(-len(labels) // columns) * max((label.count("\n") + 1 for label in labels), default=1)
     heights = [LOSS_HEIGHT, *[SCORE_HEIGHT] * len(panels)]
@@ -83,7 +83,7 @@ def runs_figure(runs: Mapping[str, Sequence[Record]], kinds: Mapping[str, str] |
             if score in scores[name]:
                 panel.plot(*scores[name][score], "s-", color=color, markersize=3)
             panel.set_ylabel(f"test {score}")
-    losses.set(title=wrapped(next(iter(runs)), WIDTH - HANDLE) if single else "", ylabel="loss")
+    losses.set(title=wrap(next(iter(runs)), WIDTH - HANDLE) if single else "", ylabel="loss")
     axes[-1].set_xlabel("iteration")
     values = [value for line in losses.lines for value in line.get_ydata()]
     if values and min(values) > 0:
@@ -134,7 +134,7 @@ def text_width(text: str) -> float:
     return max((float(line.get_extents().width) / 72 for line in lines), default=0.0)
 
 
-def wrapped(text: str, width: float) -> str:
+def wrap(text: str, width: float) -> str:
     """Return a text with line breaks, so that it is at most so many inches wide."""
     characters = len(text)
     while characters > 1 and text_width(fill(text, characters)) > width:

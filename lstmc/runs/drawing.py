@@ -57,7 +57,7 @@ class CurveDrawing:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
-        self._drawn = (0, 0)  # what was recorded as the process began
+        self._last_state = (0, 0)  # what was recorded as the process began
 
     def start(self) -> None:
         """Begin a drawing unless one is in progress."""
@@ -71,13 +71,13 @@ class CurveDrawing:
         """
         last = self._process
         stderr = "" if last is None else last.communicate()[1]
-        if last is None or self._recorded() != self._drawn:
+        if last is None or self._metrics_state() != self._last_state:
             last = self._begin()
             stderr = last.communicate()[1]
         lines = stderr.strip().splitlines() or [f"exit status {last.returncode}"]
         return f"the loss curve could not be drawn: {lines[-1]}" if last.returncode else None
 
-    def _recorded(self) -> tuple[int, int]:
+    def _metrics_state(self) -> tuple[int, int]:
         """Return the length and the time of the metrics' file, which change with each record."""
         try:
             status = (self._folder / METRICS).stat()
@@ -87,7 +87,7 @@ class CurveDrawing:
 
     def _begin(self) -> subprocess.Popen[str]:
         # -P: a file of the user's that is called as some module must not be taken for it
-        self._drawn = self._recorded()
+        self._last_state = self._metrics_state()
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         return subprocess.Popen(
             [sys.executable, "-P", "-m", PROGRAM, str(self._folder)],

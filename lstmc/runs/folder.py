@@ -67,7 +67,7 @@ def write_snapshot(
         folder.mkdir(parents=True, exist_ok=True)
         clean(folder)
         staged.mkdir()
-        for name, content in {**files, ABOUT: _described(iteration, files, about)}.items():
+        for name, content in {**files, ABOUT: _description(iteration, files, about)}.items():
             _write_snapshot(staged / name, content)
         _sync(staged)
         read(staged)
@@ -99,7 +99,7 @@ def read_about(path: Path, kind: type[T]) -> T:
 def newest(folder: Path, read: Callable[[Path], T]) -> tuple[Path, T] | None:
     """Return the newest snapshot that ``read`` accepts, and its result. One for which it raises :class:`TrainingError`
     is passed over."""
-    for path in _numbered(folder):
+    for path in _snapshot_folders(folder):
         try:
             return path, read(path)
         except TrainingError:
@@ -115,7 +115,7 @@ def clean(folder: Path) -> None:
 
 def _remove_old(folder: Path, iteration: int) -> None:
     kept = 1
-    for path in _numbered(folder):
+    for path in _snapshot_folders(folder):
         if int(path.name) >= iteration:
             continue
         if kept < KEPT and _is_whole(path):
@@ -132,7 +132,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _described(iteration: int, files: Mapping[str, bytes], about: Mapping[str, Any]) -> bytes:
+def _description(iteration: int, files: Mapping[str, bytes], about: Mapping[str, Any]) -> bytes:
     facts = {name: {"size": len(data), HASH: _digest(data)} for name, data in files.items()}
     described = {"iteration": iteration, "files": facts, **about}
     return json.dumps({**described, HASH: _own_digest(described)}, indent=1).encode()
@@ -154,7 +154,7 @@ def _is_intact(path: Path, content: bytes) -> bool:
     )
 
 
-def _numbered(folder: Path) -> Iterator[Path]:
+def _snapshot_folders(folder: Path) -> Iterator[Path]:
     """Yield the folders called by an iteration, the newest first."""
     folders = [path for path in folder.glob("*") if path.name.isdecimal() and path.is_dir()]
     yield from sorted(folders, key=lambda path: int(path.name), reverse=True)
@@ -234,9 +234,9 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: boo
     where a new run would write over another one, where one that should go on is not there or is of other settings, and
     where another process trains in it; :class:`OutputError` where the folder cannot be written.
     """
-    if resume and not os.path.isfile(folder / RUN) and _of_snapshots(folder) is None:
+    if resume and not os.path.isfile(folder / RUN) and _snapshot_identity(folder) is None:
         raise TrainingError(f"{folder} has no run to resume", mends=[Mend.START])
-    with _locked(folder):
+    with _run_lock(folder):
         _agree(folder, identity, resume, overwrite)
         yield folder / SNAPSHOTS
 
@@ -244,7 +244,7 @@ def run_folder(folder: Path, identity: RunIdentity, resume: bool, overwrite: boo
 def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -> None:
     path = folder / RUN
     if not resume:
-        has_snapshot = _of_snapshots(folder) is not None
+        has_snapshot = _snapshot_identity(folder) is not None
         if overwrite and (os.path.exists(path) or has_snapshot):
             set_aside(folder, [*_files(folder), RUN])
         elif has_snapshot:
@@ -255,7 +255,7 @@ def _agree(folder: Path, identity: RunIdentity, resume: bool, overwrite: bool) -
             )
         _write(folder, identity)
         return
-    before = _before(folder)
+    before = _earlier_identity(folder)
     if differences := identity.differences(before):
         raise TrainingError(
             f"cannot resume the run in {folder}: it was started with different settings",
@@ -273,10 +273,10 @@ def _files(folder: Path) -> list[str]:
     return [*left, WEIGHTS, METRICS, RECORD, *CURVES, TENSORBOARD, SNAPSHOTS]
 
 
-def _before(folder: Path) -> RunIdentity:
+def _earlier_identity(folder: Path) -> RunIdentity:
     """Return the identity of the run to resume. Its last whole snapshot tells, which is known to be undamaged; where
     that is not what its own file says, the file is written again."""
-    path, snapshot_identity = folder / RUN, _of_snapshots(folder)
+    path, snapshot_identity = folder / RUN, _snapshot_identity(folder)
     try:
         identity = read_json(path, RunIdentity)
     except OSError as error:
@@ -292,7 +292,7 @@ def _before(folder: Path) -> RunIdentity:
     return snapshot_identity
 
 
-def _of_snapshots(folder: Path) -> RunIdentity | None:
+def _snapshot_identity(folder: Path) -> RunIdentity | None:
     snapshot = newest(folder / SNAPSHOTS, lambda path: read_about(path, OfRun).run)
     return snapshot and snapshot[1]
 
@@ -302,7 +302,7 @@ def _write(folder: Path, identity: RunIdentity) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _run_lock(folder: Path) -> Iterator[None]:
     """Hold a lock that ends with this process, however it ends."""
     busy = TrainingError(f"another process trains in {folder}: wait for it", mends=[Mend.OTHER_FOLDER])
     with hold_folder(folder, folder / LOCK, busy, f"into {folder}"):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lstmc.runs.curves import figure_bytes, figure_files, palette, wrapped
+from lstmc.runs.curves import figure_bytes, figure_files, palette, wrap
 from lstmc.runs.metrics import METRICS, read_metrics
 from lstmc.sweeps.results import CURVES, SCORES, Goal, Row, best_row
 from lstmc.text import number
@@ -62,7 +62,7 @@ def scores_figure(rows: Sequence[Row], goal: Goal) -> Figure:
             axes.set_xlim(-0.5, len(ticks) - 0.5)
         axes.set_xlabel(name)
     figure.axes[0].set_ylabel(goal.score)
-    figure.suptitle(wrapped(f"{goal}: {best.name}" if best else str(goal), figure.get_figwidth() - 0.2), fontsize=9)
+    figure.suptitle(wrap(f"{goal}: {best.name}" if best else str(goal), figure.get_figwidth() - 0.2), fontsize=9)
     if colors and len(names) > 1:
         handles = [
             Line2D([], [], linestyle="", marker="o", color=color, label=value) for value, color in colors.items()

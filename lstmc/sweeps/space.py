@@ -108,14 +108,14 @@ class Space:
         """
         if not self.values:
             raise SweepError("a sweep varies something: expected values for some name, found none")
-        points = self._grid() if random is None else self._drawn(random, seed)
+        points = self._all_points() if random is None else self._random_points(random, seed)
         named: dict[str, Point] = {}
         for point in points:
             name = _UNSAFE.sub("_", ",".join(f"{key}={value}" for key, value in point.items()))
             named.setdefault(name if len(name) <= LONGEST else f"{len(named):04d}", point)
         return named
 
-    def _grid(self) -> list[Point]:
+    def _all_points(self) -> list[Point]:
         for name, values in self.values.items():
             if isinstance(values, Range):
                 argument = Argument("random")
@@ -126,7 +126,7 @@ class Space:
         _check_count(prod(map(len, lists)))
         return [dict(zip(self.values, chosen, strict=True)) for chosen in itertools.product(*lists)]
 
-    def _drawn(self, count: int, seed: int) -> list[Point]:
+    def _random_points(self, count: int, seed: int) -> list[Point]:
         argument = Argument("random", str(count))
         if count < 1:
             raise SweepError(f"{argument}: expected at least one point", arguments=(argument,))

@@ -84,7 +84,7 @@ def sweep_definition(
     that is not there."""
     return Definition(
         json.loads(json.dumps(training)),
-        {name: _digest(Path(name)) for name in files},
+        {name: _file_digest(Path(name)) for name in files},
         {name: dict(point) for name, point in points.items()},
         halving,
         goal,
@@ -102,7 +102,7 @@ def sweep_folder(folder: Path, definition: Definition, overwrite: bool = False) 
     with hold_folder(folder, folder / LOCK, busy, f"into {folder}"):
         if overwrite and any(os.path.exists(folder / name) for name in LEFT):
             set_aside(folder, LEFT)
-        _agree(folder, definition)
+        _check_definition(folder, definition)
         yield folder / POINTS
 
 
@@ -116,7 +116,7 @@ def link_best(folder: Path, name: str) -> Path:
     return link
 
 
-def _agree(folder: Path, definition: Definition) -> None:
+def _check_definition(folder: Path, definition: Definition) -> None:
     path = folder / SWEEP
     if not os.path.exists(path):
         if os.path.exists(folder / POINTS):
@@ -139,7 +139,7 @@ def _agree(folder: Path, definition: Definition) -> None:
         )
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -39,7 +39,7 @@ def assert_same_meaning(
     after: Graph,
     low: float = -2.0,
     high: float = 2.0,
-    given: Mapping[str, Array] | None = None,
+    arrays: Mapping[str, Array] | None = None,
     rtol: float = 1e-12,
     same_inputs: bool = True,
 ) -> None:
@@ -48,7 +48,7 @@ def assert_same_meaning(
     A parameter that ``after`` no longer has must have had no gradient; without ``same_inputs`` an input too. Fixed
     arrays may be added.
     """
-    inputs = random_leaves(before, Input, low, high) | dict(given or {})
+    inputs = random_leaves(before, Input, low, high) | dict(arrays or {})
     params = random_leaves(before, Param, low, high)
     cotangents = random_cotangents(before)
     runs = [forward(graph, inputs, params) for graph in (before, after)]

@@ -66,8 +66,8 @@ def images(net: Net) -> Variable:
 def normalized(body: Body, images: str, channels: int) -> str:
     """Images times a number of each channel, plus another one, or one of these; then ``relu``, or nothing."""
     factor, term = (body.param((channels, 1, 1), value=False).name for _ in range(2))
-    made = body.choose((f"{images} * {factor} + {term}", f"{images} * {factor}", f"({images} - {term}) * {factor}"))
-    return f"relu({made})" if body.chance(2) else f"({made})"
+    affine = body.choose((f"{images} * {factor} + {term}", f"{images} * {factor}", f"({images} - {term}) * {factor}"))
+    return f"relu({affine})" if body.chance(2) else f"({affine})"
 
 
 def losses(net: Net) -> list[Variable]:

@@ -17,24 +17,24 @@ def test_examples_are_on_the_axis_that_differs() -> None:
     assert (layout.inputs, layout.outputs) == ({"X": 1, "table": None}, {"y": 1, "last": 0})
     assert (layout.count, layout.batches, layout.rows(2)) == (10, 3, (8, 10))
     part = np.arange(12.0).reshape(3, 2, 2)
-    fed = layout.fed("X", part)
+    fed = layout.net_input("X", part)
     assert fed.shape == (3, 4, 2)
     assert (fed[:, 2:] == part[:, 1:]).all()  # the last example again
-    assert layout.kept("last", np.arange(28).reshape(4, 7), 2).shape == (2, 7)
+    assert layout.first_examples("last", np.arange(28).reshape(4, 7), 2).shape == (2, 7)
 
 
 def test_whole_batches_are_rows() -> None:
     layout = layout_of("f", WANTED, OUTPUTS, {"X": (9, 3, 4, 2), "table": (5,)})
     assert layout.stacked
     assert (layout.inputs, layout.outputs, layout.batches) == ({"X": 0, "table": None}, {"y": 0, "last": 0}, 9)
-    assert layout.fed("X", np.zeros((1, 3, 4, 2))).shape == (3, 4, 2)
-    assert layout.kept("y", np.zeros((3, 4)), 1).shape == (1, 3, 4)
+    assert layout.net_input("X", np.zeros((1, 3, 4, 2))).shape == (3, 4, 2)
+    assert layout.first_examples("y", np.zeros((3, 4)), 1).shape == (1, 3, 4)
 
 
 def test_arrays_as_the_net_takes_them_are_one_batch() -> None:
     layout = layout_of("f", WANTED, {"loss": ()}, {"X": (3, 4, 2), "table": (5,)})
     assert (layout.batches, layout.stacked, layout.outputs) == (1, False, {"loss": None})
-    assert layout.kept("loss", np.ones(()), 1).shape == ()
+    assert layout.first_examples("loss", np.ones(()), 1).shape == ()
 
 
 @pytest.mark.parametrize(
