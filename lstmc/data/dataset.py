@@ -67,7 +67,7 @@ def batch_axes(model: Model, dim: str | None = None) -> dict[str, Axes]:
 def sizes_of_data(
     model: Model, axes: Mapping[str, Axes], arrays: Mapping[str, AnyArray], names: Collection[str]
 ) -> dict[str, int]:
-    """Return the sizes of the model's dimensions that the arrays show, besides the names in ``given``.
+    """Return the sizes of the model's dimensions that the arrays show, besides those in ``names``.
 
     An array shows all sizes of its input but the batch size; that too if it has one more axis, in front, which counts
     batches. Raises :class:`~lstmc.errors.DimError` where two arrays show different sizes.
