@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lstmc.importers.canonical import settled, settled_in_place
+from lstmc.importers.canonical import canonicalize, canonicalize_static
 from lstmc.importers.frontends.keras_graph import describe_keras
 from lstmc.importers.frontends.onnx_graph import describe_onnx
 from lstmc.importers.frontends.torch_export import exported
@@ -58,7 +58,7 @@ class ImportedModel:
         step: bool = False,
     ) -> ImportedModel:
         # in a net around it the lengths are those of that net
-        net = settled(described, step) if surroundings is None else settled_in_place(described)
+        net = canonicalize(described, step) if surroundings is None else canonicalize_static(described)
         return cls(described, net, kind, surroundings, runtime)
 
     @classmethod

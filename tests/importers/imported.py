@@ -17,7 +17,7 @@ from lstmc.backend import Artifact, Compiled, Execution, RunArrays
 from lstmc.errors import WeightsError
 from lstmc.files.arrays import read_npz
 from lstmc.files.output import write_files
-from lstmc.importers.canonical import settled
+from lstmc.importers.canonical import canonicalize
 from lstmc.importers.ir.net import Net
 from lstmc.importers.write.files import files
 from lstmc.interp import forward
@@ -74,7 +74,7 @@ class Imported:
 
 def imported(net: Net, sizes: Mapping[str, int] | None = None, kind: str = "a test") -> Imported:
     """Settle, write, load, trace, compile. The written model is what a user would get, byte for byte."""
-    net, path = settled(net), list(sys.path)
+    net, path = canonicalize(net), list(sys.path)
     with TemporaryDirectory() as folder:
         made = files(net, kind)
         write_files(Path(folder), made)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstmc.importers.canonical import settled
+from lstmc.importers.canonical import canonicalize
 from lstmc.importers.canonical.layout import regrouped
 from lstmc.importers.ir.net import Net, NetBuilder
 from lstmc.importers.ir.op import TANH
@@ -29,7 +29,7 @@ def test_a_transpose_before_an_op_that_does_not_mind_is_gone() -> None:
     x = builder.one(Transpose((1, 0, 2)), "X", hint="x", origin="t")
     x = builder.one(Apply(TANH), x, hint="y", origin="tanh")
     builder.outputs["Y"] = builder.one(Transpose((1, 0, 2)), x, hint="z", origin="u")
-    net = settled(builder.finish())
+    net = canonicalize(builder.finish())
     assert [type(step.op) for step in net.steps] == [Apply]
     assert net.axes == {}
 
@@ -39,7 +39,7 @@ def test_a_transpose_before_an_op_that_minds_stays() -> None:
     x = builder.one(Transpose((0, 2, 1)), "X", hint="x", origin="t")
     w = builder.param(number(RNG.normal(size=(5, 3))), "w")
     builder.outputs["Y"] = builder.one(Linear(), x, w, hint="y", origin="product")
-    net = settled(builder.finish())
+    net = canonicalize(builder.finish())
     assert [type(step.op) for step in net.steps] == [Transpose, Linear]
 
 

@@ -1,23 +1,23 @@
-"""What is done to a description before it is written."""
+"""Canonicalisation of imported nets: loops rolled up, a dynamic time axis, biases merged, transposes removed."""
 
 from __future__ import annotations
 
-from lstmc.importers.canonical.layout import settle_layout, with_biases
-from lstmc.importers.canonical.reroll import rolled_up
-from lstmc.importers.canonical.streaming import with_open_time
+from lstmc.importers.canonical.layout import choose_layout, with_biases
+from lstmc.importers.canonical.reroll import roll_up
+from lstmc.importers.canonical.streaming import with_dynamic_time
 from lstmc.importers.ir.net import Net
 
-__all__ = ["settled", "settled_in_place"]
+__all__ = ["canonicalize", "canonicalize_static"]
 
 
-def settled(net: Net, step: bool = False) -> Net:
-    """Return the same model, as the language can say it; with ``step`` one that can be streamed.
+def canonicalize(net: Net, step: bool = False) -> Net:
+    """Return the canonical form of a net, which can be written as a model; with ``step`` one that can be streamed.
 
-    Raises :class:`~lstmc.importers.refusal.RefusedError` where ``step`` is asked for and cannot be had.
+    Raises :class:`~lstmc.importers.refusal.RefusedError` for ``step`` of a net that cannot be streamed.
     """
-    return settle_layout(with_open_time(with_biases(rolled_up(net)), step))
+    return choose_layout(with_dynamic_time(with_biases(roll_up(net)), step))
 
 
-def settled_in_place(net: Net) -> Net:
-    """Return the same model, as the language can say it, of the same sizes."""
-    return settle_layout(with_biases(rolled_up(net)))
+def canonicalize_static(net: Net) -> Net:
+    """Return the canonical form of a net, with all sizes unchanged."""
+    return choose_layout(with_biases(roll_up(net)))

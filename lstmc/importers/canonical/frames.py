@@ -1,10 +1,10 @@
-"""Cells over the frames of a sequence, added to a net: delays, masks and windows, with what came before as a state."""
+"""Cells over the frames of a sequence: delays, masks and windows, with past frames as the state."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lstmc.importers.canonical.one_step import names_of
+from lstmc.importers.canonical.one_step import builder_for
 from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step
 from lstmc.importers.ir.op import Activation, Op, Shape, Size, fixed
 from lstmc.importers.ir.ops import Apply, Binary, Concat, Conv, Linear, Pool, Reshape, Split, Transpose
@@ -14,15 +14,15 @@ ONES = Apply(Activation("affine", 0.0, 1.0))
 
 
 class Frames:
-    """A net while it is made anew of the values of ``old``; ``time`` is the length of its sequences."""
+    """Builds a new net from ``old`` with cells over frames; ``time`` is the length of its sequences."""
 
     def __init__(self, old: Net, time: str) -> None:
         self.old, self.time = old, time
-        self.builder = names_of(old)
+        self.builder = builder_for(old)
         self.builder.steps = []
         self.shapes = self.builder.shapes
         self.params = dict(old.params)
-        self.late: dict[str, int] = {}  # by how many steps values are late that have no axis of time
+        self.late: dict[str, int] = {}  # delay in steps of values without a time axis
         self._delayed: dict[tuple[str, int], str] = {}
         self._begun: dict[tuple[int, Size], str] = {}
 
@@ -54,7 +54,7 @@ class Frames:
         return self.one(Transpose(tuple(order)), name, hint=f"{name}_back", step=step)
 
     def scan(self, stem: str, body: Net, sequences: Sequence[str], step: Step) -> str:
-        """A cell with one state, run over time: what it gives at each step."""
+        """Add a cell with one state, run over time, and return its outputs."""
         name = self.builder.scan_name(stem)
         weights = {f"{name}/{role}": weight for role, weight in body.params.items()}
         self.params |= weights
@@ -66,7 +66,7 @@ class Frames:
         return y
 
     def later(self, name: str, axis: int, by: int, step: Step) -> str:
-        """A value over time, so many steps later."""
+        """Return a value over time, delayed by ``by`` steps."""
         if (name, by) not in self._delayed:
             x = self.front(name, axis, step)
             shape = self.shapes[x][1:]
@@ -77,12 +77,12 @@ class Frames:
             first, rest = body.add(Split(0, (1, by)), window, hint="rows", origin=step.origin)
             y = body.one(Reshape(shape), first, hint="y", origin=step.origin)
             body.outputs = {"past": rest, "y_0": y}
-            made = self.scan(f"{name}_later", body.finish({"x": shape, "past": (by, *shape)}), [x], step)
-            self._delayed[name, by] = self.back(made, axis, step)
+            delayed = self.scan(f"{name}_later", body.finish({"x": shape, "past": (by, *shape)}), [x], step)
+            self._delayed[name, by] = self.back(delayed, axis, step)
         return self._delayed[name, by]
 
     def has_begun(self, lag: int, n: Size, step: Step) -> str:
-        """[T, n, 1]: 0 at the first ``lag`` steps, then 1."""
+        """Return a mask [T, n, 1] that is 0 at the first ``lag`` steps, then 1."""
         if (lag, n) not in self._begun:
             body = NetBuilder("step", self.old.origin)
             before = body.input("before", (n, lag))
@@ -92,12 +92,12 @@ class Frames:
             ones = body.one(ONES, first, hint="one", origin=step.origin)
             following = body.one(Concat(1), *rest, ones, hint="after", origin=step.origin) if rest else ones
             body.outputs = {"before": following, "y_0": first}
-            made = self.scan("begun", body.finish({"before": (n, lag)}), [], step)
-            self._begun[lag, n] = made
+            flags = self.scan("begun", body.finish({"before": (n, lag)}), [], step)
+            self._begun[lag, n] = flags
         return self._begun[lag, n]
 
     def masked(self, name: str, lag: int, axis: int, step: Step) -> str:
-        """A value with zeros before its first element."""
+        """Return a value with its first ``lag`` steps set to zero."""
         mask = self.has_begun(lag, 1, step)
         shape: list[Size] = [1] * len(self.shapes[name])
         shape[axis] = self.time
@@ -105,7 +105,7 @@ class Frames:
         return self.one(Binary("mul"), name, mask, hint=f"{name}_begun", step=step)
 
     def framed(self, step: Step, op: Conv | Pool, frames: str, spatial: int, reach: int) -> str:
-        """[T, N, C, F] by a window over the last ``reach`` + 1 frames: [T, N, O, F']."""
+        """Apply a window over the last ``reach`` + 1 frames [T, N, C, F], and return [T, N, O, F']."""
         _, n, channels, features = self.shapes[frames]
         swap = spatial == 1
 
@@ -142,7 +142,7 @@ class Frames:
         return y
 
     def _param(self, weight: Weight, step: Step) -> str:
-        name = next((name for name, known in self.params.items() if known == weight and "/" not in name), None)
+        name = next((name for name, other in self.params.items() if other == weight and "/" not in name), None)
         if name is None:
             name = self.builder.fresh(f"{step.outputs[0]}_weight")
             self.params[name], self.shapes[name] = weight, weight.shape
@@ -152,7 +152,7 @@ class Frames:
     def _dense(
         body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str
     ) -> dict[str, Shape]:
-        """y = W [x[t - reach], ..., x[t]] + b: one product, the past being one row of numbers."""
+        """Build the body y = W [x[t - reach], ..., x[t]] + b: one product, with the past as one row."""
         assert isinstance(op, Conv)
         n, channels = frame
         size, spread = fixed(channels, "channels"), op.dilation[0]
@@ -175,7 +175,7 @@ class Frames:
     def _rows(
         body: NetBuilder, op: Conv | Pool, weights: list[Weight], frame: Shape, reach: int, origin: str
     ) -> dict[str, Shape]:
-        """Frames as the rows of an image of ``reach`` + 1 of them."""
+        """Build the body that stacks ``reach`` + 1 frames as the rows of an image."""
         n, channels, features = frame
         past: Shape = (n, channels, reach, features)
         x, before = body.input("x", frame), body.input("past", past)

@@ -40,7 +40,7 @@ Order = tuple[int, ...]
 
 
 def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
-    """The fewest axes of ``old`` that together are fewest axes of ``new``, from the front, as many elements."""
+    """Yield the smallest groups of axes of ``old`` and of ``new`` with as many elements, from the front."""
     i = j = 0
     pending: tuple[list[int], list[int]] | None = None
     while i < len(old) or j < len(new):
@@ -66,8 +66,8 @@ def groups(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
-    """The order of the new axes if the old ones lie in ``order``; None where the reshape would tear a group apart."""
-    found: list[int] = []
+    """Return the order of the new axes for old ones in ``order``; None if the reshape would split a group."""
+    new_order: list[int] = []
     parts = list(groups(old, new))
     wide = [axis for axis in order if old[axis] != 1]
     waiting = [([axis for axis in mine if old[axis] != 1], theirs) for mine, theirs in parts]
@@ -75,20 +75,20 @@ def regrouped(old: Shape, new: Shape, order: Sequence[int]) -> Order | None:
         group = next((part for part in waiting if part[0] and part[0][0] == wide[0]), None)
         if group is None or wide[: len(group[0])] != group[0]:
             return None
-        found += group[1]
+        new_order += group[1]
         wide = wide[len(group[0]) :]
         waiting.remove(group)
-    # groups of ones lie where they are told
+    # groups of size 1 keep the source's order
     for _, theirs in waiting:
-        found += theirs
-    return tuple(found)
+        new_order += theirs
+    return tuple(new_order)
 
 
 ADD = Binary("add")
 
 
 def with_biases(net: Net) -> Net:
-    """The net whose products have their biases: where nothing else reads a product, and the vector is a parameter."""
+    """Merge the addition of a vector parameter into a product without other consumers, as its bias."""
     readers = Counter(name for step in net.steps for name in step.inputs)
     readers.update(net.outputs.values())
     alone = {
@@ -96,11 +96,11 @@ def with_biases(net: Net) -> Net:
         for step in net.steps
         if step.op == Linear() and len(step.inputs) == 2 and readers[step.outputs[0]] == 1
     }
-    joined = {step.outputs[0]: found for step in net.steps if (found := _joined(net, step, alone)) is not None}
-    taken = {product.outputs[0] for product, _ in joined.values()}
+    joined = {step.outputs[0]: pair for step in net.steps if (pair := _joined(net, step, alone)) is not None}
+    products = {product.outputs[0] for product, _ in joined.values()}
     steps: list[Step] = []
     for step in net.steps:
-        if step.outputs[0] in taken:
+        if step.outputs[0] in products:
             continue
         if step.outputs[0] in joined:
             product, bias = joined[step.outputs[0]]
@@ -112,7 +112,7 @@ def with_biases(net: Net) -> Net:
 
 
 def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | None:
-    """The product and the vector that a step adds, if it does that and nothing else."""
+    """Return the product and the vector parameter that a step adds, else None."""
     if step.op != ADD:
         return None
     for x, b in (step.inputs, step.inputs[::-1]):
@@ -121,18 +121,18 @@ def _joined(net: Net, step: Step, alone: dict[str, Step]) -> tuple[Step, str] | 
     return None
 
 
-UNKNOWN = 1000  # what a size without a number is taken to cost
+UNKNOWN = 1000  # cost of a named size
 
 
-def settle_layout(net: Net) -> Net:
-    """The net with no Transpose that can be done without; ``axes`` tells the new orders of its inputs and outputs."""
+def choose_layout(net: Net) -> Net:
+    """Return the net with the fewest transposes; ``axes`` has the new orders of its inputs and outputs."""
     choices = [_orders(shape) for shape in net.inputs.values()]
     tried = [_Layout(net, dict(zip(net.inputs, orders, strict=True))) for orders in product(*choices)]
     return min(tried, key=lambda layout: (layout.cost, layout.late_times())).net()
 
 
 def _orders(shape: Shape) -> list[Order]:
-    """The orders worth trying for an input: as it is, time before batch, channels before rows."""
+    """Return candidate orders for an input: unchanged, time before batch, channels before rows."""
     rank = len(shape)
     orders = [tuple(range(rank))]
     orders += [
@@ -148,7 +148,7 @@ def _orders(shape: Shape) -> list[Order]:
 
 
 class _Layout:
-    """One try. ``order[value][j]`` is the logical axis that lies at place j; ``name`` is the value that holds it."""
+    """A layout for some input orders. ``order[value][j]`` is the logical axis at position j; ``name`` the new value."""
 
     def __init__(self, source: Net, inputs: dict[str, Order]) -> None:
         self.source = source
@@ -160,7 +160,7 @@ class _Layout:
         self.inputs = {name: self.shapes[name] for name in inputs}
         self.steps: list[Step] = []
         self.cost = 0
-        self.moved: dict[tuple[str, Order], str] = {}  # a value in another order, made once for all that want it
+        self.moved: dict[tuple[str, Order], str] = {}  # values in another order, shared by their consumers
         for step in source.steps:
             self._step(step)
 
@@ -180,7 +180,7 @@ class _Layout:
         )
 
     def late_times(self) -> int:
-        """The number of inputs that have time behind another axis: a net of one step has it in front."""
+        """Return the number of inputs with time behind another axis: a net of one step needs it in front."""
         return sum(size in self.source.time for shape in self.inputs.values() for size in shape[1:])
 
     def _step(self, step: Step) -> None:
@@ -193,19 +193,19 @@ class _Layout:
         elif isinstance(op, Binary):
             self._binary(step)
         elif isinstance(op, Recur | Conv | Pool):
-            given = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in step.inputs]
-            self._put(op, given, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
+            operands = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in step.inputs]
+            self._put(op, operands, step, [tuple(range(len(self.source.shapes[name]))) for name in step.outputs])
         elif isinstance(op, Rolled):
             self._rolled(op, step)
         elif isinstance(op, Linear | Normalize):
             order = (*(axis for axis in first if axis != plain[-1]), plain[-1])
-            given = [self._aligned(step.inputs[0], order, step), *(self.name[value] for value in step.inputs[1:])]
-            self._put(op, given, step, [order])
+            operands = [self._aligned(step.inputs[0], order, step), *(self.name[value] for value in step.inputs[1:])]
+            self._put(op, operands, step, [order])
         elif isinstance(op, Embed):
             self._put(op, [self.name[value] for value in step.inputs], step, [(*first, len(first))])
         elif isinstance(op, Concat | Split):
-            given = [self._aligned(value, first, step) for value in step.inputs]
-            self._put(replace(op, axis=first.index(op.axis)), given, step, [first] * len(step.outputs))
+            operands = [self._aligned(value, first, step) for value in step.inputs]
+            self._put(replace(op, axis=first.index(op.axis)), operands, step, [first] * len(step.outputs))
         elif isinstance(op, Reduce | Select):
             order = tuple(axis - (axis > op.axis) for axis in first if axis != op.axis)
             self._put(replace(op, axis=first.index(op.axis)), [self.name[step.inputs[0]]], step, [order])
@@ -219,49 +219,53 @@ class _Layout:
         else:
             self._put(op, [self.name[value] for value in step.inputs], step, [first])
 
-    def _put(self, op: Op, given: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
-        shapes = op.infer(*(self.shapes[name] for name in given))
+    def _put(self, op: Op, operands: Sequence[str], step: Step, orders: Sequence[Order]) -> None:
+        shapes = op.infer(*(self.shapes[name] for name in operands))
         for name, shape, order in zip(step.outputs, shapes, orders, strict=True):
             self.shapes[name], self.order[name], self.name[name] = shape, order, name
-        self.steps.append(Step(op, tuple(given), step.outputs, step.origin))
+        self.steps.append(Step(op, tuple(operands), step.outputs, step.origin))
 
     def _alias(self, step: Step, order: Order) -> None:
-        """The result is the operand itself, seen with its axes in another order."""
+        """Make the result a view of the operand, with its axes in another order."""
         self.order[step.outputs[0]], self.name[step.outputs[0]] = order, self.name[step.inputs[0]]
 
-    def _made(self, op: Op, name: str, order: Order, hint: str, origin: str) -> str:
-        """A step of its own that a value needs before it can be used."""
-        made, count = f"{name}_{hint}", 1
-        while made in self.shapes or made in self.source.shapes:
-            made, count = f"{name}_{hint}{count + 1}", count + 1
-        (self.shapes[made],) = op.infer(self.shapes[name])
-        self.order[made], self.name[made] = order, made
-        self.steps.append(Step(op, (name,), (made,), origin))
-        return made
+    def _insert(self, op: Op, name: str, order: Order, hint: str, origin: str) -> str:
+        """Add a step that converts a value, and return its result."""
+        result, count = f"{name}_{hint}", 1
+        while result in self.shapes or result in self.source.shapes:
+            result, count = f"{name}_{hint}{count + 1}", count + 1
+        (self.shapes[result],) = op.infer(self.shapes[name])
+        self.order[result], self.name[result] = order, result
+        self.steps.append(Step(op, (name,), (result,), origin))
+        return result
 
     def _aligned(self, value: str, order: Order, step: Step) -> str:
-        """A value with its axes in this order."""
-        name, found = self.name[value], self.order[value]
-        if found == order:
+        """Return a value with its axes in this order."""
+        name, current = self.name[value], self.order[value]
+        if current == order:
             return name
         if (name, order) not in self.moved:
-            self.moved[name, order] = self._moved(name, found, order, step)
+            self.moved[name, order] = self._moved(name, current, order, step)
         return self.moved[name, order]
 
-    def _moved(self, name: str, found: Order, order: Order, step: Step) -> str:
-        axes = tuple(found.index(axis) for axis in order)
+    def _moved(self, name: str, current: Order, order: Order, step: Step) -> str:
+        axes = tuple(current.index(axis) for axis in order)
         shape = tuple(self.shapes[name][axis] for axis in axes)
         if name in self.params:
-            made = f"{name}_{''.join(map(str, axes))}"
-            self.params[made] = self.params[name].transposed(*axes)
-            self.shapes[made], self.order[made], self.name[made] = self.params[made].shape, order, made
-            return made
+            permuted = f"{name}_{''.join(map(str, axes))}"
+            self.params[permuted] = self.params[name].transposed(*axes)
+            self.shapes[permuted], self.order[permuted], self.name[permuted] = (
+                self.params[permuted].shape,
+                order,
+                permuted,
+            )
+            return permuted
         wide = [axis for axis in axes if self.shapes[name][axis] != 1]
         if wide == sorted(wide):
-            return self._made(Reshape(shape), name, order, "as", step.origin)
+            return self._insert(Reshape(shape), name, order, "as", step.origin)
         moved = [axis for place, axis in enumerate(axes) if axis != place]
         self.cost += sum(s if isinstance(s, int) else UNKNOWN for s in (self.shapes[name][axis] for axis in moved))
-        return self._made(Transpose(axes), name, order, "moved", step.origin)
+        return self._insert(Transpose(axes), name, order, "moved", step.origin)
 
     def _reshape(self, step: Step) -> None:
         (value,), (result,) = step.inputs, step.outputs
@@ -279,7 +283,7 @@ class _Layout:
             self._put(Reshape(shape), [name], step, [order])
 
     def _time_in_front(self, shape: Shape, order: Order) -> Order:
-        """An order with time before axes of one element that it has in front of it."""
+        """Return the order with time moved before leading axes of size 1."""
         place = next((place for place, axis in enumerate(order) if shape[axis] in self.source.time), None)
         if place is None or any(shape[axis] != 1 for axis in order[:place]):
             return order
@@ -291,40 +295,44 @@ class _Layout:
         full = [value for value in step.inputs if len(self.order[value]) == rank]
         lead = next((value for value in full if self.name[value] not in self.params), full[0])
         order = self.order[lead]
-        given = [self._without_ones(self._spread(value, order, step)) for value in step.inputs]
-        a, b = (self.shapes[name] for name in given)
+        operands = [self._without_ones(self._spread(value, order, step)) for value in step.inputs]
+        a, b = (self.shapes[name] for name in operands)
         if not (a == b or covered(a, b) or covered(b, a)):  # one is repeated
             self.cost += sum(s if isinstance(s, int) else UNKNOWN for s in (*a, *b))
-        self._put(step.op, given, step, [order])
+        self._put(step.op, operands, step, [order])
 
     def _without_ones(self, name: str) -> str:
-        """A parameter without axes of one element in front, which NumPy adds: so it has none in the place of time."""
+        """Return a parameter without leading axes of size 1, which broadcasting adds: so none of them is time."""
         shape = self.shapes[name]
         first = next((axis for axis, size in enumerate(shape) if size != 1), len(shape) - 1)
         if name not in self.params or not self.source.time or not first:
             return name
         sizes = self.params[name].shape[first:]
-        made = f"{name}_{'x'.join(map(str, sizes))}"
-        self.params[made] = self.params[name].reshaped(*sizes)
-        self.shapes[made] = sizes
-        return made
+        reshaped = f"{name}_{'x'.join(map(str, sizes))}"
+        self.params[reshaped] = self.params[name].reshaped(*sizes)
+        self.shapes[reshaped] = sizes
+        return reshaped
 
     def _rolled(self, op: Rolled, step: Step) -> None:
-        """The body is settled for itself, its inputs and outputs in the order that they have."""
+        """Lay out the body separately, with its inputs and outputs in their own order."""
         inner = _Layout(op.body, {name: tuple(range(len(shape))) for name, shape in op.body.inputs.items()})
-        made = {name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in op.body.outputs.items()}
-        body = replace(inner.net(), outputs=made, axes={})
-        body = replace(body, params={n: w for n, w in inner.params.items() if n in body.params or n in made.values()})
-        given = step.inputs[len(op.body.params) :]
+        outputs = {
+            name: inner._aligned(v, tuple(range(len(inner.order[v]))), step) for name, v in op.body.outputs.items()
+        }
+        body = replace(inner.net(), outputs=outputs, axes={})
+        body = replace(
+            body, params={n: w for n, w in inner.params.items() if n in body.params or n in outputs.values()}
+        )
+        operands = step.inputs[len(op.body.params) :]
         weights = {f"{op.name}/{role}": weight for role, weight in body.params.items()}
         self.params |= weights
         self.shapes |= {name: weight.shape for name, weight in weights.items()}
-        plain = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in given]
+        plain = [self._aligned(value, tuple(range(len(self.order[value]))), step) for value in operands]
         orders = [tuple(range(len(self.source.shapes[name]))) for name in step.outputs]
         self._put(replace(op, body=body), [*weights, *plain], step, orders)
 
     def _einsum(self, op: Einsum, step: Step) -> None:
-        """Operands lie as they do; the result as its first operand, then as what the second one adds."""
+        """Keep the orders of the operands; the result has the first operand's axes, then the second's others."""
         x, y = (
             "".join(letters[axis] for axis in self.order[value])
             for letters, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
@@ -334,7 +342,7 @@ class _Layout:
         self._put(Einsum(x, y, result), [self.name[value] for value in step.inputs], step, [order])
 
     def _spread(self, value: str, order: Order, step: Step) -> str:
-        """An operand of fewer axes, with axes of 1 where it has none, in the order of the other operand."""
+        """Return an operand of fewer axes in the other's order, with axes of size 1 inserted."""
         own, rank = self.order[value], len(order)
         missing = rank - len(own)
         if not missing:
@@ -345,20 +353,20 @@ class _Layout:
             return name
         lead = next(place for place, axis in enumerate(order) if axis >= missing)
         if order[lead:] == tuple(axis for axis in order if axis >= missing):
-            return name  # what it lacks stands in front, where NumPy adds it
+            return name  # broadcasting adds the leading axes
         sizes = iter(self.shapes[name])
         shape = tuple(next(sizes) if axis >= missing else 1 for axis in order)[lead:]
         if name in self.params:
-            made = f"{name}_{'x'.join(map(str, shape))}"
-            self.params[made] = self.params[name].reshaped(*(s for s in shape if isinstance(s, int)))
-            self.shapes[made] = self.params[made].shape
-            return made
-        return self._made(Reshape(shape), name, tuple(range(len(shape))), "spread", step.origin)
+            reshaped = f"{name}_{'x'.join(map(str, shape))}"
+            self.params[reshaped] = self.params[name].reshaped(*(s for s in shape if isinstance(s, int)))
+            self.shapes[reshaped] = self.params[reshaped].shape
+            return reshaped
+        return self._insert(Reshape(shape), name, tuple(range(len(shape))), "spread", step.origin)
 
 
 def covered(small: Shape, large: Shape) -> bool:
-    """Whether the language broadcasts ``small`` over ``large``; a size without a number stands for itself."""
+    """Return whether the language broadcasts ``small`` over ``large``; a named size equals itself only."""
     names = {name: -k - 2 for k, name in enumerate(dict.fromkeys(s for s in (*small, *large) if isinstance(s, str)))}
-    known = [tuple(names[s] if isinstance(s, str) else s for s in shape) for shape in (small, large)]
-    spans = covered_axes(*known)
-    return spans is not None and (spans != (0, 0) or all(s == 1 for s in known[0]))
+    shapes = [tuple(names[s] if isinstance(s, str) else s for s in shape) for shape in (small, large)]
+    spans = covered_axes(*shapes)
+    return spans is not None and (spans != (0, 0) or all(s == 1 for s in shapes[0]))

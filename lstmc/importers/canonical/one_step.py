@@ -1,4 +1,4 @@
-"""Cells that a program calls step by step, each as its ops, so that a chain of them can be recognised.
+"""Recurrent layers of one step lowered to ops, so that chains of them are recognised; steps added at a chain's ends.
 
 After a chain's last member nothing marks the end of its step, and before the first one there may be a step that
 started from zeros, whose products with zero are absent: a step more is matched at either end.
@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from lstmc.importers.canonical.common_step import CommonStep, NotAlike, Part, Values
-from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step, around_scan
+from lstmc.importers.canonical.common_step import BodyOp, CommonStep, StepsDiffer, Values
+from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step, scan_names
 from lstmc.importers.ir.op import Activation, Op, ShapeProblem, broadcast
 from lstmc.importers.ir.ops import (
     Apply,
@@ -36,7 +36,7 @@ from lstmc.importers.weight import number
 
 @dataclass(frozen=True)
 class Element:
-    """``size`` elements of an axis of ``base``, from ``start`` on; ``dropped``: an axis of one that is gone."""
+    """A slice: ``size`` elements of an axis of ``base`` from ``start``; ``dropped``: the result lacks the axis."""
 
     base: str
     axis: int
@@ -44,16 +44,16 @@ class Element:
     dropped: bool
     start: int
 
-    def of_one(self, other: Element) -> bool:
-        """Whether they are cut from the same, in the same way."""
+    def same_source(self, other: Element) -> bool:
+        """Return whether both are slices of one value that differ in ``start`` alone."""
         return (self.base, self.axis, self.size, self.dropped) == (other.base, other.axis, other.size, other.dropped)
 
 
-def element(net: Net, made: Mapping[str, int], value: str) -> Element | None:
-    """Where a value was cut from; None for one that was not."""
-    if value not in made:
+def element(net: Net, producer: Mapping[str, int], value: str) -> Element | None:
+    """Return the slice that a value is; None for any other value."""
+    if value not in producer:
         return None
-    step = net.steps[made[value]]
+    step = net.steps[producer[value]]
     if isinstance(step.op, Select) and step.op.index >= 0:
         return Element(step.inputs[0], step.op.axis, 1, True, step.op.index)
     if isinstance(step.op, Split):
@@ -62,40 +62,40 @@ def element(net: Net, made: Mapping[str, int], value: str) -> Element | None:
     return None
 
 
-def in_a_row(net: Net, made: Mapping[str, int], values: Sequence[str]) -> Element | None:
-    """The first one, if all are elements of one value, each beside the one before."""
-    found = [element(net, made, value) for value in values]
-    first = found[0]
+def consecutive(net: Net, producer: Mapping[str, int], values: Sequence[str]) -> Element | None:
+    """Return the first slice if the values are consecutive slices of one value, else None."""
+    elements = [element(net, producer, value) for value in values]
+    first = elements[0]
     if first is None:
         return None
-    for place, one in enumerate(found):
-        if one is None or not one.of_one(first) or one.start != first.start + place * first.size:
+    for place, one in enumerate(elements):
+        if one is None or not one.same_source(first) or one.start != first.start + place * first.size:
             return None
     return first
 
 
-def names_of(net: Net) -> NetBuilder:
-    """A builder that knows the net's shapes, and gives none of its names again."""
+def builder_for(net: Net) -> NetBuilder:
+    """Return a builder with the net's shapes, whose new names differ from all of the net's."""
     builder = NetBuilder(net.name, net.origin)
     builder.shapes = dict(net.shapes)
     builder.reserve(name.partition("/")[0] for name in (*net.shapes, *net.params))
     for step in net.steps:
         if isinstance(step.op, Recur | Rolled):
-            builder.reserve(around_scan(step.op.name))
+            builder.reserve(scan_names(step.op.name))
     return builder
 
 
-def in_steps(net: Net) -> Net:
-    """Recurrent layers of one step, where there are several of one cell, as products and functions."""
-    ones = [step for step in net.steps if isinstance(step.op, Recur) and _of_one_step(net, step)]
+def lower_single_steps(net: Net) -> Net:
+    """Lower recurrent layers of one step to products and functions, where one cell has several of them."""
+    ones = [step for step in net.steps if isinstance(step.op, Recur) and _is_single_step(net, step)]
     counts = Counter(step.op.name for step in ones if isinstance(step.op, Recur))
-    taken = [step for step in ones if isinstance(step.op, Recur) and counts[step.op.name] > 1]
-    if not taken:
+    lowered = [step for step in ones if isinstance(step.op, Recur) and counts[step.op.name] > 1]
+    if not lowered:
         return net
-    builder = names_of(net)
+    builder = builder_for(net)
     builder.params = dict(net.params)
     for step in net.steps:
-        if step in taken:
+        if step in lowered:
             _Cell(builder, step).write()
         else:
             builder.steps.append(step)
@@ -105,7 +105,7 @@ def in_steps(net: Net) -> Net:
     )  # fmt: skip
 
 
-def _of_one_step(net: Net, step: Step) -> bool:
+def _is_single_step(net: Net, step: Step) -> bool:
     op = step.op
     assert isinstance(op, Recur)
     cell = op.cell
@@ -114,7 +114,7 @@ def _of_one_step(net: Net, step: Step) -> bool:
 
 
 class _Cell:
-    """One step of a cell, written as ops."""
+    """Lowers one step of a cell to ops."""
 
     def __init__(self, builder: NetBuilder, step: Step) -> None:
         assert isinstance(step.op, Recur)
@@ -136,7 +136,7 @@ class _Cell:
         return [*self.builder.add(Split(1, sizes), x, hint=f"{self.op.name}_gate", origin=self.step.origin)]
 
     def first(self, state: str) -> str:
-        """The state before; zeros where none is given."""
+        """Return the initial value of a state; zeros if the layer has none."""
         if state in self.op.init:
             return self.step.inputs[1 + len(self.w) + self.op.init.index(state)]
         batch = self.builder.shapes[self.step.inputs[0]][1]
@@ -177,8 +177,8 @@ class _Cell:
         i, f, o, g = self.cut(self.one(Binary("add"), seen, kept), self.cell.gates)
         i, f, o = (self.apply(self.cell.gate, value) for value in (i, f, o))
         held = self.one(Binary("mul"), f, self.first("c"))
-        taken = self.one(Binary("mul"), i, self.apply(self.cell.new, g))
-        self.named(Binary("add"), c_next, held, taken)
+        update = self.one(Binary("mul"), i, self.apply(self.cell.new, g))
+        self.named(Binary("add"), c_next, held, update)
         shown = self.apply(self.cell.out, c_next)
         if self.cell.projection:
             self.named(Linear(), h_next, self.one(Binary("mul"), o, shown), self.w["W_p"])
@@ -187,7 +187,7 @@ class _Cell:
 
 
 def extend(common: CommonStep) -> None:
-    """As many steps more as there are, at the end and at the beginning."""
+    """Add all further steps that match, at the end and at the beginning."""
     while _longer(common, _after(common), at_end=True):
         pass
     while _longer(common, _before(common), at_end=False):
@@ -195,7 +195,7 @@ def extend(common: CommonStep) -> None:
 
 
 def extend_from_zero(common: CommonStep) -> None:
-    """A first step in which all states, or some, are zero and so not there, if there is one."""
+    """Add a first step from zero states, whose products with zero are absent, if there is one."""
     states = [*common.states]
     for count in range(len(states), 0, -1):
         for zero in combinations(states, count):
@@ -206,24 +206,24 @@ def extend_from_zero(common: CommonStep) -> None:
 def _longer(common: CommonStep, column: dict[Values, str] | None, at_end: bool) -> bool:
     if column is None:
         return False
-    names = {v: (*v, column[v]) if at_end else (column[v], *v) for v in common.known}
+    names = {v: (*v, column[v]) if at_end else (column[v], *v) for v in common.values}
     common.replace(names)
     return True
 
 
 def _same(common: CommonStep) -> dict[Values, str]:
-    """What is the same in every step."""
+    """Return the parameters and static inputs, which are the same in every step."""
     return {values: values[0] for values in (*common.params, *common.static)}
 
 
 def _after(common: CommonStep) -> dict[Values, str] | None:
     states = {state: values[-1] for state, values in common.following().items()}
-    return _Column(common, common.parts, _same(common) | states, at_end=True).matched(common.known)
+    return _Column(common, common.parts, _same(common) | states, at_end=True).matched(common.values)
 
 
 def _before(common: CommonStep) -> dict[Values, str] | None:
     states = {values: state[0] for state, values in common.following().items()}
-    return _Column(common, common.parts, _same(common) | states, at_end=False).matched(common.known)
+    return _Column(common, common.parts, _same(common) | states, at_end=False).matched(common.values)
 
 
 def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str] | None:
@@ -237,31 +237,31 @@ def _from_zero(common: CommonStep, states: Sequence[Values]) -> dict[Values, str
         elif isinstance(part.op, Binary) and len(kept) == 1 and (part.op.kind, operands[0] in zero) in _SUMS:
             same[part.results[0]] = kept[0]
         else:
-            parts.append(Part(part.op, operands, part.results, part.origin))
+            parts.append(BodyOp(part.op, operands, part.results, part.origin))
     following = common.following()
     if any(values in zero for values in following.values()):
         return None
     starts = {same.get(values, values): state[0] for state, values in following.items()}
-    wanted, needed = {*starts}, []
+    required, needed = {*starts}, []
     for part in reversed(parts):
-        if wanted & {*part.results}:
-            wanted |= {*part.operands}
+        if required & {*part.results}:
+            required |= {*part.operands}
             needed.append(part)
-    made = {values for part in needed for values in part.results}
-    if wanted & zero or not made.issuperset(starts):
+    computed = {values for part in needed for values in part.results}
+    if required & zero or not computed.issuperset(starts):
         return None  # a state that would be an element of a sequence
-    column = _Column(common, needed[::-1], _same(common) | starts, at_end=False).matched(wanted)
+    column = _Column(common, needed[::-1], _same(common) | starts, at_end=False).matched(required)
     if column is None:
         return None
-    column |= {values: column[other] for values, other in same.items() if other in made}
-    return {values: column.get(values, "") for values in common.known}
+    column |= {values: column[other] for values, other in same.items() if other in computed}
+    return {values: column.get(values, "") for values in common.values}
 
 
-_SUMS = {("add", True), ("add", False), ("sub", False)}  # what adds zero, and whether zero is its first operand
+_SUMS = {("add", True), ("add", False), ("sub", False)}  # ops that add zero, and whether zero is the first operand
 
 
-def _is_zero(part: Part, zero: list[bool]) -> bool:
-    """Whether the results are zero where these operands are."""
+def _is_zero(part: BodyOp, zero: list[bool]) -> bool:
+    """Return whether the results are zero if these operands are."""
     op = part.op
     if isinstance(op, Binary):
         return any(zero) if op.kind == "mul" else all(zero) and op.kind != "div"
@@ -275,65 +275,65 @@ def _is_zero(part: Part, zero: list[bool]) -> bool:
 
 
 class _Column:
-    """The values of one step more, found from those that are known of it, both up and down."""
+    """Matches one further step against the body, from the values that are known to producers and consumers."""
 
-    def __init__(self, common: CommonStep, parts: list[Part], known: dict[Values, str], at_end: bool) -> None:
-        self.common, self.net, self.known, self.at_end = common, common.net, known, at_end
+    def __init__(self, common: CommonStep, parts: list[BodyOp], match: dict[Values, str], at_end: bool) -> None:
+        self.common, self.net, self.match, self.at_end = common, common.net, match, at_end
         self.waiting = list(parts)
         self.claimed = common.claimed()
 
-    def matched(self, wanted: Iterable[Values]) -> dict[Values, str] | None:
-        """One value for each; None where there is no such step."""
+    def matched(self, required: Iterable[Values]) -> dict[Values, str] | None:
+        """Return the step's value for each of the body's; None if there is no such step."""
         try:
             while self.waiting:
                 self._one()
             self._elements()
-        except NotAlike:
+        except StepsDiffer:
             return None
-        return self.known if all(values in self.known for values in wanted) else None
+        return self.match if all(values in self.match for values in required) else None
 
     def _one(self) -> None:
-        """Matches the part of which most is certain: what makes a value that is known, or the only reader of one."""
-        several: tuple[Part, int] | None = None
+        """Match the op with the fewest candidates: the producer, or the only consumer, of a value that is matched."""
+        several: tuple[BodyOp, int] | None = None
         for part in self.waiting:
             numbers = self._candidates(part)
             if numbers is None:
                 continue
             if not numbers:
-                raise NotAlike
+                raise StepsDiffer
             if len(numbers) == 1:
                 self._take(part, numbers[0])
                 return
             several = several or (part, numbers[0])
         if several is None:
-            raise NotAlike
+            raise StepsDiffer
         self._take(*several)
 
-    def _candidates(self, part: Part) -> list[int] | None:
-        """The steps that may be this part; None where nothing of it is known."""
-        made = self.common.made
+    def _candidates(self, part: BodyOp) -> list[int] | None:
+        """Return the steps that may be this op; None if none of its values is matched."""
+        producer = self.common.producer
         for values in part.results:
-            if values in self.known:
-                number = made.get(self.known[values])
+            if values in self.match:
+                number = producer.get(self.match[values])
                 return [number] if number is not None and self._fits(part, number) else []
-        dynamic = [v for v in part.operands if v in self.known and v not in self._fixed]
+        dynamic = [v for v in part.operands if v in self.match and v not in self._fixed]
         if not dynamic:
             return None
-        readers = self.common.dependence.readers.get(self.known[dynamic[0]], [])
+        readers = self.common.dependence.consumers.get(self.match[dynamic[0]], [])
         return [number for number in readers if self._fits(part, number)]
 
     @property
     def _fixed(self) -> set[Values]:
         return {*self.common.params, *self.common.static}
 
-    def _fits(self, part: Part, number: int) -> bool:
+    def _fits(self, part: BodyOp, number: int) -> bool:
         step: Step = self.net.steps[number]
         if self.claimed >> number & 1 or step.op != part.op or len(step.inputs) != len(part.operands):
             return False
         pairs = [*zip(part.operands, step.inputs, strict=True), *zip(part.results, step.outputs, strict=True)]
-        return all(self.known.get(values, name) == name for values, name in pairs)
+        return all(self.match.get(values, name) == name for values, name in pairs)
 
-    def _take(self, part: Part, number: int) -> None:
+    def _take(self, part: BodyOp, number: int) -> None:
         step = self.net.steps[number]
         self.waiting.remove(part)
         self.claimed |= 1 << number
@@ -347,49 +347,49 @@ class _Column:
             except ShapeProblem:
                 fits = False
             if not fits:
-                raise NotAlike
-            self.known[values] = name
+                raise StepsDiffer
+            self.match[values] = name
 
     def _elements(self) -> None:
-        """An element that no part reads is the one beside those that there are; all are known before the steps run."""
+        """Match unread sequence elements as neighbours, and check that no input of the step depends on the loop."""
         for values in self.common.sequences:
-            if values not in self.known:
-                self.known[values] = self._beside(values)
-            if self.known[values] in self.net.params or self.known[values] in values:
-                raise NotAlike
+            if values not in self.match:
+                self.match[values] = self._beside(values)
+            if self.match[values] in self.net.params or self.match[values] in values:
+                raise StepsDiffer
         self._repeated()
-        fixed = [self.known[values] for values in (*self.common.sequences, *self._fixed)]
+        fixed = [self.match[values] for values in (*self.common.sequences, *self._fixed)]
         fixed += [value for values in self.common.sequences for value in values]
         if not self.at_end:
-            fixed += [self.known[values] for values in self.common.states if values in self.known]
-        if any(self.common.dependence.on(value, self.claimed) for value in filter(None, fixed)):
-            raise NotAlike
+            fixed += [self.match[values] for values in self.common.states if values in self.match]
+        if any(self.common.dependence.depends(value, self.claimed) for value in filter(None, fixed)):
+            raise StepsDiffer
 
     def _repeated(self) -> None:
-        """Zeros of fewer elements than a state has are none; what is made of them nobody else may read."""
-        for values, name in [*self.known.items()]:
+        """Drop broadcast zero states, and check that nothing else reads values computed from them."""
+        for values, name in [*self.match.items()]:
             if self.net.shapes[name] == self.net.shapes[values[-1]]:
                 continue
             weight = self.net.params.get(name)
             if values in self.common.states and weight is not None and not weight.sources and not weight.make().any():
-                self.known[values] = ""
+                self.match[values] = ""
                 continue
-            readers = self.common.dependence.readers.get(name, ())
+            readers = self.common.dependence.consumers.get(name, ())
             outside = any(not self.claimed >> number & 1 for number in readers) or name in self.net.outputs.values()
-            if outside or not self.claimed >> self.common.made.get(name, len(self.net.steps)) & 1:
-                raise NotAlike
+            if outside or not self.claimed >> self.common.producer.get(name, len(self.net.steps)) & 1:
+                raise StepsDiffer
 
     def _beside(self, values: Values) -> str:
-        """The element after the last, or before the first, of what they were cut from."""
-        places = [element(self.net, self.common.made, value) for value in values]
+        """Return the slice after the last, or before the first, of the same sequence."""
+        places = [element(self.net, self.common.producer, value) for value in values]
         first, last = places[0], places[-1]
         if first is None or last is None or len(values) < 2:
-            raise NotAlike
+            raise StepsDiffer
         step = places[1].start - first.start if places[1] is not None else 0
-        wanted = last.start + step if self.at_end else first.start - step
-        for reader in self.common.dependence.readers.get(first.base, ()):
+        start = last.start + step if self.at_end else first.start - step
+        for reader in self.common.dependence.consumers.get(first.base, ()):
             for name in self.net.steps[reader].outputs:
-                place = element(self.net, self.common.made, name)
-                if place is not None and place.of_one(first) and place.start == wanted:
+                place = element(self.net, self.common.producer, name)
+                if place is not None and place.same_source(first) and place.start == start:
                     return name
-        raise NotAlike
+        raise StepsDiffer

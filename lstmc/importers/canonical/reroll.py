@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 
-from lstmc.importers.canonical.common_step import Chain, CommonStep, Dependence, NotAlike, Values, chains
-from lstmc.importers.canonical.one_step import extend, extend_from_zero, in_a_row, in_steps, names_of
+from lstmc.importers.canonical.common_step import Chain, CommonStep, Dependences, StepsDiffer, Values, candidate_chains
+from lstmc.importers.canonical.one_step import builder_for, consecutive, extend, extend_from_zero, lower_single_steps
 from lstmc.importers.ir.net import Net, NetBuilder, Rolled, Step
 from lstmc.importers.ir.op import Shape
 from lstmc.importers.ir.ops import Concat, Reshape, Select, Split, Transpose
@@ -22,18 +22,18 @@ from lstmc.importers.ir.recur import Recur
 Words = tuple[str, ...]
 
 
-def names_of_step(common: CommonStep) -> tuple[str, dict[Values, str]]:
-    """A name for the whole, and one for each value: ``lstm``, and ``h`` of ``lstm_t000_h``, ``lstm_t001_h``, ...
+def body_names(common: CommonStep) -> tuple[str, dict[Values, str]]:
+    """Return a name for the loop, and one for each value: ``lstm``, and ``h`` of ``lstm_t000_h``, ``lstm_t001_h``, ...
 
-    A step from zeros, which lacks some of them, has no say.
+    A first step from zeros, which lacks some values, is not considered.
     """
     results = [values for part in common.parts for values in part.results]
     first = any("" in state for state in common.states)
-    words = {values: common_words(values[first:]) for values in common.known}
+    words = {values: common_words(values[first:]) for values in common.values}
     words |= {values: common_words([values[0].rpartition("/")[2]]) for values in common.params}
-    stem = _most_begin([words[values] for values in results])
-    named = NetBuilder("names", "")
-    found: dict[Values, str] = {}
+    stem = _common_stem([words[values] for values in results])
+    scope = NetBuilder("names", "")
+    names: dict[Values, str] = {}
     hints = {values: "_".join(_without(words[values], stem)) for values in words}
     states = {state: hints[values] for state, values in common.following().items()}
     inputs = {
@@ -42,12 +42,12 @@ def names_of_step(common: CommonStep) -> tuple[str, dict[Values, str]]:
         **{values: _short(hints[values], "s") for values in common.static},
     }
     for values, hint in (inputs | {values: hints[values] for values in (*common.params, *results)}).items():
-        found[values] = named.fresh(hint)
-    return "_".join(stem) or "rolled", found
+        names[values] = scope.fresh(hint)
+    return "_".join(stem) or "rolled", names
 
 
 def common_words(names: Iterable[str]) -> Words:
-    """The words that all names begin with, and those that they end with; a number at the end is none."""
+    """Return the common first and last words of names, without a number at the end."""
     split = [name.replace("/", "_").split("_") for name in names]
     begin = _beginning(split)
     ends = [list(reversed(words[len(begin) :])) for words in split]
@@ -58,20 +58,20 @@ def common_words(names: Iterable[str]) -> Words:
 
 
 def _beginning(names: Sequence[Sequence[str]]) -> Words:
-    """The words that all begin with."""
+    """Return the longest common prefix."""
     columns = zip(*names, strict=False)
     return tuple(column[0] for column in takewhile(lambda column: len({*column}) == 1, columns))
 
 
-def _most_begin(names: Sequence[Words]) -> Words:
-    """The words that nine of ten begin with."""
+def _common_stem(names: Sequence[Words]) -> Words:
+    """Return the longest prefix of nine tenths of the names."""
     stem: Words = ()
     while True:
         longer = Counter(words[: len(stem) + 1] for words in names if len(words) > len(stem))
-        found, count = max(longer.items(), key=lambda item: item[1], default=(stem, 0))
+        prefix, count = max(longer.items(), key=lambda item: item[1], default=(stem, 0))
         if 10 * count < 9 * len(names):
             return stem
-        stem = found
+        stem = prefix
 
 
 def _without(words: Words, stem: Words) -> Words:
@@ -79,26 +79,26 @@ def _without(words: Words, stem: Words) -> Words:
 
 
 def _short(hint: str, otherwise: str) -> str:
-    """A hint that is one word, else a letter."""
+    """Return a hint of one word, else ``otherwise``."""
     return hint if hint and "_" not in hint else otherwise
 
 
-def replaced(common: CommonStep) -> Net:
-    """The net with the step over time. Raises :class:`NotAlike` where something would be read before it is known."""
-    return _Replaced(common).net()
+def with_scan(common: CommonStep) -> Net:
+    """Return the net with the steps replaced by a loop. Raises :class:`StepsDiffer` for a cyclic dependence."""
+    return _ScanRewrite(common).net()
 
 
-class _Replaced:
+class _ScanRewrite:
     def __init__(self, common: CommonStep) -> None:
-        self.common, self.old, self.builder = common, common.net, names_of(common.net)
+        self.common, self.old, self.builder = common, common.net, builder_for(common.net)
         self.following = common.following()
         claimed = common.claimed()
         self.left = [step for number, step in enumerate(self.old.steps) if not claimed >> number & 1]
         self.read = {name for step in self.left for name in step.inputs} | set(self.old.outputs.values())
         self.read |= {state[0] for state in common.states if state[0]}
         self.origin = f"{common.count} steps, the first {self.old.steps[common.chain.numbers[0]].origin}"
-        backward = [in_a_row(self.old, common.made, values[::-1]) is not None for values in common.sequences]
-        forward = [in_a_row(self.old, common.made, values) is not None for values in common.sequences]
+        backward = [consecutive(self.old, common.producer, values[::-1]) is not None for values in common.sequences]
+        forward = [consecutive(self.old, common.producer, values) is not None for values in common.sequences]
         self.reverse = any(backward) and not any(forward)
 
     def net(self) -> Net:
@@ -106,7 +106,7 @@ class _Replaced:
         ends = {values[-1] for values in self.following.values()}
         results = [values for part in common.parts for values in part.results]
         ys = [v for v in results if {*v} & self.read - ({v[-1]} & ends if v in self.following.values() else set())]
-        stem, names = names_of_step(common)
+        stem, names = body_names(common)
         sequences = [self._joined(values) for values in common.sequences]
         first = {names[state]: state[0] for state in common.states if not self._zero(state[0])}
         inner = self._step(names, ys)
@@ -116,11 +116,11 @@ class _Replaced:
         states = [names[state] for state in common.states]
         op = Rolled(inner, name, common.count, len(sequences), tuple(states), tuple(first), self.reverse)
         hints = [*(f"{name}_{names[values]}" for values in ys), *(f"{name}_{state}_T" for state in states)]
-        given = (*params, *sequences, *first.values(), *(values[0] for values in common.static))
-        made = builder.add(op, *given, hint="", hints=hints, origin=self.origin)
-        lasts = zip(self.following.values(), made[len(ys) :], strict=True)
+        operands = (*params, *sequences, *first.values(), *(values[0] for values in common.static))
+        scan_values = builder.add(op, *operands, hint="", hints=hints, origin=self.origin)
+        lasts = zip(self.following.values(), scan_values[len(ys) :], strict=True)
         renamed = {values[-1]: end for values, end in lasts}
-        joins = {self._in_time(values): y for values, y in zip(ys, made, strict=False)}
+        joins = {self._in_time(values): y for values, y in zip(ys, scan_values, strict=False)}
         steps = [self._joining(step, joins) for step in self.left]
         read = {name for step in steps for name in step.inputs} | {*self.old.outputs.values()}
         for values, y in joins.items():
@@ -130,7 +130,7 @@ class _Replaced:
         builder.steps += [replace(s, inputs=tuple(renamed.get(name, name) for name in s.inputs)) for s in steps]
         outputs = {name: renamed.get(value, value) for name, value in self.old.outputs.items()}
         net = replace(self.old, params={**self.old.params, **params}, outputs=outputs, shapes=builder.shapes)
-        return in_order(replace(net, steps=tuple(builder.steps)))
+        return topologically_sorted(replace(net, steps=tuple(builder.steps)))
 
     def _in_time(self, values: Values) -> Values:
         return values[::-1] if self.reverse else values
@@ -139,28 +139,28 @@ class _Replaced:
         return self.old.shapes[values[-1]]  # a first step may have fewer elements, or none
 
     def _step(self, names: Mapping[Values, str], ys: list[Values]) -> Net:
-        """The body of the step over time."""
+        """Return the body of the loop."""
         common, builder = self.common, NetBuilder("step", self.old.origin)
         for values, name in names.items():
             builder.shapes[name] = self._shape(values)
         builder.params = {names[values]: self.old.params[values[0]] for values in common.params}
         for part in common.parts:
-            given, made = (tuple(names[v] for v in values) for values in (part.operands, part.results))
-            builder.steps.append(Step(part.op, given, made, part.origin))
+            operands, results = (tuple(names[v] for v in values) for values in (part.operands, part.results))
+            builder.steps.append(Step(part.op, operands, results, part.origin))
         builder.outputs = {names[state]: names[values] for state, values in self.following.items()}
         builder.outputs |= {f"y_{number}": names[values] for number, values in enumerate(ys)}
         order = [*common.sequences, *common.states, *common.static]
         return builder.finish({names[values]: self._shape(values) for values in order})
 
     def _zero(self, value: str) -> bool:
-        """Whether a first value is none or zeros, where states start anyway."""
+        """Return whether an initial state is absent or zero, which is the default."""
         weight = self.old.params.get(value)
         return not value or (weight is not None and not weight.sources and not weight.make().any())
 
     def _joined(self, values: Values) -> str:
-        """One sequence [T, ...] of a value of each step: what they were cut from, or they joined."""
+        """Return the sequence [T, ...] of a value of each step: the value that it is a slice of, or a concatenation."""
         values, shape, builder = self._in_time(values), self._shape(values), self.builder
-        place = in_a_row(self.old, self.common.made, values)
+        place = consecutive(self.old, self.common.producer, values)
         if place is None:
             rows = [builder.one(Reshape((1, *shape)), v, hint=f"{v}_row", origin=self.origin) for v in values]
             return builder.one(Concat(0), *rows, hint=f"{values[0]}_steps", origin=self.origin)
@@ -185,15 +185,17 @@ class _Replaced:
         return self.builder.one(Reshape(shape), value, hint=f"{value}_rows", origin=self.origin)
 
     def _joining(self, step: Step, joins: Mapping[Values, str]) -> Step:
-        """Of what joins a value of all steps, the sequence itself in place of its elements."""
+        """Return a concatenation of a value of all steps with the sequence in place of its elements."""
         if not isinstance(step.op, Concat):
             return step
-        makers = [self.old.steps[self.common.made[name]] if name in self.common.made else None for name in step.inputs]
+        makers = [
+            self.old.steps[self.common.producer[name]] if name in self.common.producer else None for name in step.inputs
+        ]
         plain = tuple(m.inputs[0] if m and isinstance(m.op, Reshape) else "" for m in makers)
         for values, y in joins.items():
-            for given in (step.inputs, plain):
-                for at in range(len(given) - len(values) + 1):
-                    if given[at : at + len(values)] == values:
+            for operands in (step.inputs, plain):
+                for at in range(len(operands) - len(values) + 1):
+                    if operands[at : at + len(values)] == values:
                         one = self._sequence(y, self.old.shapes[step.inputs[at]], step.op.axis)
                         left = (*step.inputs[:at], one, *step.inputs[at + len(values) :])
                         if len(left) > 1:
@@ -202,7 +204,7 @@ class _Replaced:
         return step
 
     def _sequence(self, y: str, shape: Shape, axis: int) -> str:
-        """[T, ...] with its elements, of this shape, beside one another along an axis of theirs."""
+        """Return a sequence [T, ...] with its elements, of this shape, concatenated along one of their axes."""
         steps = self.common.count
         size = shape[axis]
         assert isinstance(size, int)
@@ -214,12 +216,12 @@ class _Replaced:
         return self._as(y, (*shape[:axis], steps * size, *shape[axis + 1 :]))
 
 
-def in_order(net: Net) -> Net:
-    """The steps in an order in which each follows what it reads, without those that nothing needs."""
-    made = {name: number for number, step in enumerate(net.steps) for name in step.outputs}
-    found: list[Step] = []
+def topologically_sorted(net: Net) -> Net:
+    """Return the net with its steps in topological order, without unused ones."""
+    producer = {name: number for number, step in enumerate(net.steps) for name in step.outputs}
+    ordered: list[Step] = []
     state: dict[int, bool] = {}  # whether a step that was begun is done
-    waiting: list[Iterator[int]] = [iter(sorted({made[v] for v in net.outputs.values() if v in made}))]
+    waiting: list[Iterator[int]] = [iter(sorted({producer[v] for v in net.outputs.values() if v in producer}))]
     path: list[int] = []
     while waiting:
         number = next(waiting[-1], None)
@@ -227,38 +229,38 @@ def in_order(net: Net) -> Net:
             waiting.pop()
             if path:
                 state[path[-1]] = True
-                found.append(net.steps[path.pop()])
+                ordered.append(net.steps[path.pop()])
         elif number not in state:
             state[number] = False
             path.append(number)
-            waiting.append(iter(sorted({made[name] for name in net.steps[number].inputs if name in made})))
+            waiting.append(iter(sorted({producer[name] for name in net.steps[number].inputs if name in producer})))
         elif not state[number]:
-            raise NotAlike  # a sequence that depends on the steps that read it
-    there = {*made, *net.inputs, *net.params}
-    if any(name not in there for step in found for name in step.inputs):
-        raise NotAlike  # something that was one of the steps
-    used = {name for step in found for name in step.inputs} | set(net.outputs.values())
+            raise StepsDiffer  # a sequence that depends on the steps that read it
+    there = {*producer, *net.inputs, *net.params}
+    if any(name not in there for step in ordered for name in step.inputs):
+        raise StepsDiffer  # something that was one of the steps
+    used = {name for step in ordered for name in step.inputs} | set(net.outputs.values())
     params = {name: weight for name, weight in net.params.items() if name in used}
-    return replace(net, steps=tuple(found), params=params)
+    return replace(net, steps=tuple(ordered), params=params)
 
 
-MOST = 20_000  # steps of a description that is looked at
-CUTS = 8  # ways to cut steps without products that are compared
+MOST = 20_000  # steps of a net in which loops are searched
+CUTS = 8  # chains without products that are compared
 
 
-def rolled_up(net: Net) -> Net:
-    """The same model, each chain of equal steps being one step over time; notes say which chains are none."""
+def roll_up(net: Net) -> Net:
+    """Return the net with unrolled recurrences as loops; its notes name the chains that could not be rolled up."""
     net = _with_constants_once(net)
-    taken_apart = in_steps(net)
-    found = _rolled_up(net if taken_apart is net else in_order(taken_apart))
-    used = {name for step in found.steps if not isinstance(step.op, Recur | Rolled) for name in step.inputs}
-    if any("/" in name for name in used):  # a cell that was taken apart, and is no chain
-        return _rolled_up(net)
-    return found
+    lowered = lower_single_steps(net)
+    rolled = _roll_up(net if lowered is net else topologically_sorted(lowered))
+    used = {name for step in rolled.steps if not isinstance(step.op, Recur | Rolled) for name in step.inputs}
+    if any("/" in name for name in used):  # a cell that was lowered, and is in no loop
+        return _roll_up(net)
+    return rolled
 
 
 def _with_constants_once(net: Net) -> Net:
-    """Equal constants by one name: a state's first value may be there once for each that reads it."""
+    """Merge equal constants: an initial state may be stored once for each of its consumers."""
     first: dict[tuple[object, ...], str] = {}
     same: dict[str, str] = {}
     for name, weight in net.params.items():
@@ -270,26 +272,28 @@ def _with_constants_once(net: Net) -> Net:
     return replace(net, steps=steps, params=params, outputs=outputs)
 
 
-def _rolled_up(net: Net) -> Net:
+def _roll_up(net: Net) -> Net:
     while len(net.steps) <= MOST:
-        dependence = Dependence(net)
+        dependence = Dependences(net)
         left: list[Chain] = []
-        found: list[Net] = []
-        for chain in chains(net, dependence):
-            if chain.weight is None and len(found) == CUTS:
+        candidates: list[Net] = []
+        for chain in candidate_chains(net, dependence):
+            if chain.weight is None and len(candidates) == CUTS:
                 break
-            one = _of_chain(net, dependence, chain)
+            one = _roll_chain(net, dependence, chain)
             if one is None:
                 left.append(chain)
             else:
-                found.append(one)
+                candidates.append(one)
                 if chain.weight is not None:
                     break
-        if not found:
+        if not candidates:
             trained = [chain for chain in left if chain.weight is not None and net.params[chain.weight].sources]
             notes = dict.fromkeys(_note(net, chain) for chain in trained)
             return replace(net, notes=(*net.notes, *notes))
-        net = min(found, key=lambda one: len(one.steps))  # a step may be cut anywhere: where least is left of others
+        net = min(
+            candidates, key=lambda one: len(one.steps)
+        )  # a step may be cut anywhere: where least is left of others
     return net
 
 
@@ -301,9 +305,9 @@ def _note(net: Net, chain: Chain) -> str:
     )
 
 
-def _of_chain(net: Net, dependence: Dependence, chain: Chain) -> Net | None:
-    """The net with the chain rolled up; None where its steps are not the same."""
-    for absorbing in (True, False):  # what reads the steps may not be there before all of them are done
+def _roll_chain(net: Net, dependence: Dependences, chain: Chain) -> Net | None:
+    """Return the net with the chain rolled up; None if its steps differ."""
+    for absorbing in (True, False):  # a consumer may depend on the whole loop
         try:
             common = CommonStep(net, dependence, chain)
             if chain.weight is None and not common.sequences:
@@ -312,7 +316,7 @@ def _of_chain(net: Net, dependence: Dependence, chain: Chain) -> Net | None:
             extend_from_zero(common)
             if absorbing:
                 common.absorb()
-            return replaced(common)
-        except (NotAlike, RecursionError):  # a step deeper than Python goes stays written out
+            return with_scan(common)
+        except (StepsDiffer, RecursionError):  # a step deeper than Python goes stays written out
             continue
     return None

@@ -1,4 +1,4 @@
-"""Time: the axis that recurrent layers run over is left open, and convolutions over it become cells with a past."""
+"""A dynamic time axis: recurrent layers of any length; convolutions over time as cells whose state is their past."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ from lstmc.importers.ir.recur import Recur
 from lstmc.importers.refusal import Refusal, RefusedError
 
 
-def with_open_time(net: Net, step: bool = False) -> Net:
-    """Return the net with a name for the length of its sequences where it holds for all lengths.
+def with_dynamic_time(net: Net, step: bool = False) -> Net:
+    """Return the net with a dynamic length of its sequences, if it holds for all lengths.
 
-    Convolutions over time that see no future frame become cells whose state is their past. With ``step`` those that do
-    become such cells too: ``delays`` then says by how many steps each output is late. Raises :class:`RefusedError`
-    where ``step`` is asked for and some layer needs more of a sequence than its past.
+    Convolutions over time without future frames become cells whose state is their past. With ``step``, others
+    become such cells too: ``delays`` then has the number of steps by which each output is late. Raises
+    :class:`RefusedError` with ``step`` if a layer needs more of a sequence than its past.
     """
     axes = time_axes(net)
     if axes is None:
         return net
-    opening = _Opening(net, axes)
-    made = opening.net()
+    opening = _DynamicTime(net, axes)
+    opened = opening.net()
     if step:
         if opening.closed or opening.mixed:
             raise RefusedError(net.origin, [*opening.closed, *opening.mixed])
-        return made
+        return opened
     if isinstance(opening.length, str):
-        return made if not (opening.closed or made.delays) else net
-    if not (opening.closed or opening.ahead or made.delays or opening.short):
-        return made
+        return opened if not (opening.closed or opened.delays) else net
+    if not (opening.closed or opening.ahead or opened.delays or opening.short):
+        return opened
     reasons = [f"{one.node}: {one.why}" for one in opening.closed] + opening.ahead + opening.short
     note = f"The length of sequences is fixed at {opening.length}. {reasons[0]}."
     if not (opening.closed or opening.mixed):
@@ -61,7 +61,7 @@ def with_open_time(net: Net, step: bool = False) -> Net:
 
 @dataclass(frozen=True)
 class _Value:
-    """A value over time in the net that is made.
+    """A value over time in the new net.
 
     Its step t has the source's element t - ``lag``, or anything before that; with ``zeros`` more elements of zero in
     front of the first one, which are not in it. ``lag`` is None of a value that is the same at all steps.
@@ -72,10 +72,10 @@ class _Value:
     zeros: int = 0
 
 
-class _Opening(Frames):
-    """One try. ``closed`` are reasons why the length is fixed, ``mixed`` why the net cannot go step by step.
+class _DynamicTime(Frames):
+    """The rewrite to a dynamic length. ``closed`` are reasons for a fixed length, ``mixed`` against streaming.
 
-    ``ahead`` says which layers see future frames, ``short`` which results have fewer steps than the inputs.
+    ``ahead`` lists layers that read future frames, ``short`` results with fewer steps than the inputs.
     """
 
     def __init__(self, net: Net, axes: dict[str, int]) -> None:
@@ -109,26 +109,26 @@ class _Opening(Frames):
     def net(self) -> Net:
         outputs, delays = {}, {}
         for name, value in self.old.outputs.items():
-            found = self.values.get(value, _Value(value, self.late.get(value, 0)))
-            if found is None:
+            result = self.values.get(value, _Value(value, self.late.get(value, 0)))
+            if result is None:
                 return self.old
-            if found.zeros:
+            if result.zeros:
                 self._close(f"output {name}", "", "it is padded along time", "pad what reads it instead")
             if value in self.values:
                 self._whole(value, f"output {name}")
-            outputs[name] = found.name
-            if found.lag:
-                delays[name] = found.lag
-        wanted, steps = set(outputs.values()), []
+            outputs[name] = result.name
+            if result.lag:
+                delays[name] = result.lag
+        needed, steps = set(outputs.values()), []
         for step in reversed(self.builder.steps):
-            if wanted & set(step.outputs):
+            if needed & set(step.outputs):
                 steps.append(step)
-                wanted |= set(step.inputs)
+                needed |= set(step.inputs)
         notes = [self._delay_note(name, lag) for name, lag in delays.items()]
         return replace(
             self.old,
             inputs=self.inputs,
-            params={name: weight for name, weight in self.params.items() if name in wanted},
+            params={name: weight for name, weight in self.params.items() if name in needed},
             steps=tuple(reversed(steps)),
             outputs=outputs,
             shapes=self.shapes,
@@ -141,20 +141,20 @@ class _Opening(Frames):
     def _delay_note(self, name: str, lag: int) -> str:
         steps = f"{lag} step{'s' if lag > 1 else ''}"
         if self.old.outputs[name] in self.axes:
-            told = f"at step t it is the source's at t - {lag}"
+            meaning = f"at step t it is the source's at t - {lag}"
         else:
-            told = f"at step t it is that of the sequence up to t - {lag} (not compared with the source)"
-        return f"Output {name} comes {steps} late: {told}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
+            meaning = f"at step t it is that of the sequence up to t - {lag} (not compared with the source)"
+        return f"Output {name} comes {steps} late: {meaning}, since {'; '.join(self.ahead) or 'it has fewer steps'}."
 
     def _needed(self) -> Iterator[Step]:
-        """The steps that outputs need, where padding with zeros needs nothing."""
-        wanted, found = set(self.old.outputs.values()), []
+        """Return the steps that outputs depend on, apart from padding with zeros."""
+        needed, steps = set(self.old.outputs.values()), []
         for step in reversed(self.old.steps):
-            if wanted & set(step.outputs):
-                found.append(step)
+            if needed & set(step.outputs):
+                steps.append(step)
                 padding = isinstance(step.op, Concat) and self.axes.get(step.outputs[0]) == step.op.axis
-                wanted |= {v for v in step.inputs if not (padding and is_zero(self.old, self.makers, v))}
-        return reversed(found)
+                needed |= {v for v in step.inputs if not (padding and is_zero(self.old, self.makers, v))}
+        return reversed(steps)
 
     def _close(self, node: str, value: str, why: str, mend: str) -> None:
         self.closed.append(Refusal(node, "", value or "time", why, mend))
@@ -166,12 +166,12 @@ class _Opening(Frames):
             self.short.append(f"{node} has {size} steps of {self.length}")
 
     def _step(self, step: Step) -> None:
-        given = [self.values[value] for value in step.inputs if value in self.values]
-        if any(value is None for value in given):
+        operands = [self.values[value] for value in step.inputs if value in self.values]
+        if any(value is None for value in operands):
             self.values |= dict.fromkeys(step.outputs, None)
             return
         try:
-            if given or any(value in self.axes for value in step.outputs):
+            if operands or any(value in self.axes for value in step.outputs):
                 self._over_time(step)
             else:
                 self.put(step.op, step.inputs, step)
@@ -251,7 +251,7 @@ class _Opening(Frames):
             self._results(step, lag)
 
     def _each_step(self, step: Step, op: Einsum) -> bool:
-        """Whether a product is of the same step of both operands."""
+        """Return whether a product multiplies equal steps of both operands."""
         letters = {
             of[self.axes[value]]
             for of, value in zip((op.of_x, op.of_y), step.inputs, strict=True)
@@ -267,7 +267,7 @@ class _Opening(Frames):
         return x.name
 
     def _aligned(self, step: Step) -> tuple[list[str], int | None]:
-        """The operands, all as late as the latest of them."""
+        """Return the operands, delayed to the latest of them, and their lag."""
         lags = [x.lag for v in step.inputs if (x := self.values.get(v)) is not None and x.lag is not None]
         lag, names = max(lags, default=None), []
         for value in step.inputs:
@@ -279,7 +279,7 @@ class _Opening(Frames):
         return names, lag
 
     def _window(self, step: Step, op: Conv | Pool, x: _Value, axis: int) -> None:
-        """A convolution or pooling, of each frame alone or over several of them."""
+        """Rewrite a convolution or pooling, of single frames or over several."""
         shape = self.old.shapes[step.inputs[0]]
         spatial = axis - len(shape) + 2
         kernel = op.size if isinstance(op, Pool) else self._kernel(step)
@@ -307,8 +307,8 @@ class _Opening(Frames):
             self.ahead.append(f"{step.origin}: {what} sees {count} future frame{'s' if count > 1 else ''}")
         name = self.masked(x.name, x.lag, axis, step) if zeros and x.lag else x.name
         frames = self.front(name, axis, step)  # [T, N, C, F]
-        made = self.framed(step, op, frames, spatial, reach)
-        self.put(Transpose((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [made], step)
+        windowed = self.framed(step, op, frames, spatial, reach)
+        self.put(Transpose((1, 2, 0, 3) if spatial == 0 else (1, 2, 3, 0)), [windowed], step)
         self._results(step, lag)
 
     def _kernel(self, step: Step) -> tuple[int, int]:
@@ -316,20 +316,20 @@ class _Opening(Frames):
         return rows, columns
 
     def _padding(self, step: Step, op: Concat) -> None:
-        """Zeros in front of a sequence, or after it."""
-        given = [v for v in step.inputs if not is_zero(self.old, self.makers, v)]
-        if len(given) != 1 or given[0] not in self.values:
+        """Rewrite padding with zeros in front of a sequence, or after it."""
+        sequences = [v for v in step.inputs if not is_zero(self.old, self.makers, v)]
+        if len(sequences) != 1 or sequences[0] not in self.values:
             self._refuse(step, self.closed, "it joins sequences along time", "join them outside of the net")
-        x = self.values[given[0]]
+        x = self.values[sequences[0]]
         assert x is not None
-        at = step.inputs.index(given[0])
+        at = step.inputs.index(sequences[0])
         before = sum(fixed(self.old.shapes[v][op.axis], "a padding") for v in step.inputs[:at])
         if x.zeros and x.lag != 0:
             self._refuse(step, self.closed, "it pads a sequence that is padded already", "pad once")
         self.values[step.outputs[0]] = _Value(x.name, x.lag, x.zeros + before)
 
     def _cut(self, step: Step, op: Split, x: _Value) -> None:
-        """Some elements of a sequence, side by side: the rest of it, from one on; or the last one."""
+        """Rewrite a slice of a sequence: all elements from one on, or the last one."""
         readers = {v for s in self._needed() for v in s.inputs} | set(self.old.outputs.values())
         at = 0
         for value, size in zip(step.outputs, op.sizes, strict=True):
@@ -389,10 +389,10 @@ class _Opening(Frames):
 
 
 def _new_size(net: Net) -> str:
-    """A name for a size that no other one has."""
-    taken = {size for shape in net.inputs.values() for size in shape if isinstance(size, str)}
-    return next(name for name in ("T", *(f"T_{number}" for number in range(2, 99))) if name not in taken)
+    """Return an unused name for a size."""
+    sizes = {size for shape in net.inputs.values() for size in shape if isinstance(size, str)}
+    return next(name for name in ("T", *(f"T_{number}" for number in range(2, 99))) if name not in sizes)
 
 
 class _Closed(Exception):
-    """A step was refused."""
+    """Raised for a step that fixes the length."""

@@ -1,4 +1,4 @@
-"""Which axis of each value of a net is time: that which recurrent layers, or causal convolutions, run over."""
+"""The time axis of each value: the axis along which recurrent layers, or causal convolutions, run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Place = tuple[str, int]  # a value, and one of its axes
 
 
 def time_axes(net: Net) -> dict[str, int] | None:
-    """The axis of time of each value that has one; None where no layer shows it, or several axes would be it."""
+    """Return the time axis of each value that has one; None if no layer has one, or if there are several."""
     parent: dict[Place, Place] = {}
 
     def root(place: Place) -> Place:
@@ -46,12 +46,12 @@ def time_axes(net: Net) -> dict[str, int] | None:
     if len(classes) != 1:
         return None
     (time,) = classes
-    found: dict[str, int] = {}
+    axes: dict[str, int] = {}
     for value, axis in [*parent]:
         of_time = root((value, axis)) == time and net.shapes[value][axis] != 1
-        if of_time and found.setdefault(value, axis) != axis:
+        if of_time and axes.setdefault(value, axis) != axis:
             return None  # two axes of time: every step is related to every other one
-    return found if any(name in net.inputs for name in found) else None
+    return axes if any(name in net.inputs for name in axes) else None
 
 
 def _recurrent_axes(net: Net) -> Iterator[Place]:
@@ -63,7 +63,7 @@ def _recurrent_axes(net: Net) -> Iterator[Place]:
 
 
 def _causal_axes(net: Net) -> Iterator[Place]:
-    """The axes of convolutions that are padded in front alone, as over time and in no image."""
+    """Yield the axes of convolutions that are padded only in front, as over time and not in images."""
     makers = {value: step for step in net.steps for value in step.outputs}
     readers: dict[str, list[Step]] = {}
     for step in net.steps:
@@ -97,7 +97,7 @@ def is_zero(net: Net, makers: dict[str, Step], value: str) -> bool:
 
 
 def _paths(step: Step, net: Net) -> Iterator[tuple[Place, Place]]:
-    """The axes of operands and results that go on in one another, of another length perhaps."""
+    """Yield pairs of an operand's and a result's axes that are the same axis, perhaps of another length."""
     op, shapes = step.op, net.shapes
     x, y = step.inputs[0], step.outputs[0]
     old, new = shapes[x], shapes[y]

@@ -184,7 +184,7 @@ class Layers(Moves):
 
         An input stays as it is: of which type it is is said of no value, and it is fed as it is meant.
         """
-        if not isinstance(x, str) or self.builder.maker(x) is None:
+        if not isinstance(x, str) or self.builder.producer(x) is None:
             return x
         if dtype == "bool":
             return self.apply("step", self.apply("abs", x))
@@ -200,7 +200,7 @@ class Layers(Moves):
         waiting, seen = [x], set[Operand]()
         while waiting:
             value = waiting.pop()
-            maker = self.builder.maker(value) if isinstance(value, str) else None
+            maker = self.builder.producer(value) if isinstance(value, str) else None
             if maker is None:
                 return False
             if _makes_whole(maker.op) or value in seen:

@@ -60,7 +60,7 @@ class Moves:
         return self._one(Concat(axis_in(axis, len(self.shape(xs[0])))), *xs)
 
     def reshape(self, x: Operand, shape: Sequence[Size]) -> str:
-        step = self.builder.maker(x) if isinstance(x, str) else None
+        step = self.builder.producer(x) if isinstance(x, str) else None
         if step is not None and isinstance(step.op, Reshape):
             x = step.inputs[0]
         return self.value(x) if tuple(shape) == self.shape(x) else self._one(Reshape(tuple(shape)), x)
@@ -88,7 +88,7 @@ class Moves:
 
     def _of_joined(self, x: Operand, axis: int, start: int, stop: int) -> str | None:
         """One of the values that x was joined from, if the cut is exactly it."""
-        step = self.builder.maker(x) if isinstance(x, str) else None
+        step = self.builder.producer(x) if isinstance(x, str) else None
         if step is None or step.op != Concat(axis):
             return None
         at = 0

@@ -1,4 +1,4 @@
-"""The base of a description's ops: shapes with named sizes, ``infer`` and ``eval``, and elementwise functions.
+"""The base of the import IR's ops: shapes with named sizes, ``infer`` and ``eval``, and elementwise functions.
 
 A size is a number, or a name (``N``, ``T``) where the graph does not depend on it.
 """
@@ -22,47 +22,47 @@ Shape = tuple[Size, ...]
 
 
 class ShapeProblem(ValueError):
-    """Shapes that do not fit, or a size that must be known here and is a name."""
+    """Raised for shapes that do not fit, and for a named size where a number is required."""
 
 
 def volume(shape: Sequence[Size]) -> tuple[int, Counter[str]]:
-    """The number of elements: a number, times names."""
+    """Return the number of elements as a product: a number, and named sizes with their exponents."""
     return prod(s for s in shape if isinstance(s, int)), Counter(s for s in shape if isinstance(s, str))
 
 
 def with_sizes(shape: Sequence[Size], sizes: Mapping[str, int]) -> Shape:
-    """The shape, its names being numbers as far as they are told."""
+    """Return the shape with each name in ``sizes`` replaced by its number."""
     return tuple(sizes.get(size, size) if isinstance(size, str) else size for size in shape)
 
 
 def resolved(shape: Sequence[Size], old: Shape) -> Shape:
-    """A shape in which one size may be -1 for what remains of the elements of ``old``."""
+    """Return ``shape`` with a size of -1 replaced, so that it has as many elements as ``old``."""
     if -1 not in shape:
         if volume(shape) != volume(old):
             raise ShapeProblem(f"{listed(old)} cannot be reshaped to {listed(shape)}")
         return tuple(shape)
     number, names = volume(old)
-    known, known_names = volume([s for s in shape if s != -1])
-    names.subtract(known_names)
+    product, product_names = volume([s for s in shape if s != -1])
+    names.subtract(product_names)
     left: list[Size] = list((+names).elements())
-    if list(shape).count(-1) > 1 or min(names.values(), default=0) < 0 or known < 1 or number % known:
+    if list(shape).count(-1) > 1 or min(names.values(), default=0) < 0 or product < 1 or number % product:
         raise ShapeProblem(f"{listed(old)} cannot be reshaped to {listed(shape)}")
-    if number != known or not left:
-        left.append(number // known)
+    if number != product or not left:
+        left.append(number // product)
     if len(left) > 1:
         raise ShapeProblem(f"one size of {listed(shape)} would be {' * '.join(map(str, left))}")
     return tuple(left[0] if s == -1 else s for s in shape)
 
 
 def fixed(size: Size, what: str) -> int:
-    """A size that must be a number here."""
+    """Return a size that must be a number. Raises :class:`ShapeProblem` for a name."""
     if isinstance(size, str):
         raise ShapeProblem(f"{what} must be known here, and is {size}")
     return size
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:
-    """The shape of an element-wise result, as in NumPy; a name equals itself only."""
+    """Return the broadcast shape of two operands, as in NumPy; a name equals itself only."""
     rank = max(len(a), len(b))
     pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True)
     sizes = []
@@ -74,7 +74,7 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 
 def axis_in(axis: int, rank: int) -> int:
-    """An axis counted from the front."""
+    """Return a possibly negative axis as counted from the front."""
     if not -rank <= axis < rank:
         raise ShapeProblem(f"there is no axis {axis} among {rank}")
     return axis % rank
@@ -86,13 +86,13 @@ def listed(shape: Sequence[Size]) -> str:
 
 @dataclass(frozen=True)
 class Op:
-    """``infer`` takes the shapes of the operands, ``eval`` the operands."""
+    """The base class of an op: ``infer`` computes shapes from shapes, ``eval`` arrays from arrays."""
 
     @abstractmethod
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]: ...
 
     def bound(self, sizes: Mapping[str, int]) -> Self:
-        """The same, the names of sizes in it being numbers."""
+        """Return the op with its named sizes replaced by numbers."""
         return self
 
     @abstractmethod
@@ -101,7 +101,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Function:
-    """``compute`` takes x and the two numbers; ``text`` writes it; ``helpers`` are functions that the text calls."""
+    """An elementwise function: ``compute`` for NumPy, its ``text`` in a model, and ``helpers`` that the text calls."""
 
     compute: Callable[[Array, float, float], Array]
     text: str
@@ -187,7 +187,7 @@ FUNCTIONS: dict[str, Function] = {
 
 @dataclass(frozen=True)
 class Activation:
-    """One of :data:`FUNCTIONS` with its numbers, which may be of no use to it."""
+    """A function of :data:`FUNCTIONS` with its coefficients; a function without them ignores ``a`` and ``b``."""
 
     function: str
     a: float = 0.0
@@ -201,7 +201,7 @@ class Activation:
         return FUNCTIONS[self.function].helpers
 
     def text(self, x: str) -> str:
-        """The expression; ``x`` stands where it is used as it is, so it must be a name or in brackets."""
+        """Return the expression. ``x`` is inserted unchanged, so it must be a name or in brackets."""
         if self.function == "affine":
             scaled = x if self.a == 1 else f"{self.a!r} * {x}"
             return scaled if self.b == 0 else f"{scaled} + {self.b!r}"

@@ -1,4 +1,4 @@
-"""The ops of a description around recurrent layers; convolution and pooling of images [..., C, H, W]."""
+"""The import IR's ops other than recurrent layers; convolution and pooling of images [..., C, H, W]."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Linear(Op):
 
 @dataclass(frozen=True)
 class Embed(Op):
-    """The rows of w [V, H] that x names."""
+    """The rows of w [V, H] at the indices x."""
 
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
         return ((*shapes[0], shapes[1][1]),)
@@ -126,10 +126,10 @@ class Reshape(Op):
         return replace(self, shape=with_sizes(self.shape, sizes))
 
     def eval(self, *arrays: Array) -> tuple[Array, ...]:
-        known = [-1 if isinstance(size, str) else size for size in self.shape]
-        if known.count(-1) > 1:  # two names: those that x has keep their places
+        sizes = [-1 if isinstance(size, str) else size for size in self.shape]
+        if sizes.count(-1) > 1:  # two names: those that x has keep their places
             raise ShapeProblem(f"{listed(self.shape)} has more than one name: its sizes must be bound first")
-        return (arrays[0].reshape(known),)
+        return (arrays[0].reshape(sizes),)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ Reduction = Literal["sum", "mean", "max", "min", "argmax"]
 
 @dataclass(frozen=True)
 class Reduce(Op):
-    """One of :data:`REDUCED` along an axis, which is gone in the result."""
+    """A reduction of :data:`REDUCED` along one axis, which the result lacks."""
 
     kind: Reduction
     axis: int
@@ -187,7 +187,7 @@ class Reduce(Op):
 
 @dataclass(frozen=True)
 class Select(Op):
-    """One element of an axis, which is gone in the result; -1 is the last one, however many there are."""
+    """One element of an axis, which the result lacks; -1 is the last element of an axis of any length."""
 
     axis: int
     index: int
@@ -242,7 +242,7 @@ class Einsum(Op):
 
 @dataclass(frozen=True)
 class Dropout(Op):
-    """x; what it does in training is written, and has no place here."""
+    """The identity; in training, x with elements set to zero at random."""
 
     ratio: float
 
@@ -268,7 +268,7 @@ class Normalize(Op):
 
 
 def window_count(size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, dilation: int = 1) -> int:
-    """How many windows there are along an axis."""
+    """Return the number of windows along an axis."""
     room = fixed(size, "an image's size") + sum(pads) - dilation * (kernel - 1) - 1
     if room < 0:
         raise ShapeProblem(f"a window of {kernel} is larger than the padded image of {size}")
@@ -278,10 +278,10 @@ def window_count(size: Size, kernel: int, stride: int, pads: tuple[int, int], ce
 
 @dataclass(frozen=True)
 class Windows:
-    """How Caffe, which pads both sides alike and rounds up, is to pool along an axis to make another's windows.
+    """Pooling along an axis in Caffe, which pads both sides equally and rounds up, for another framework's windows.
 
-    ``pad`` on either side; the first ``skip`` windows and those after the next ``count`` are cut off. ``scales`` are
-    what the means of the windows are multiplied by: they count other places than Caffe does.
+    ``pad`` on either side; only ``count`` windows after the first ``skip`` are kept. ``scales`` multiply the means of
+    the windows, where the other framework divides by another number of elements than Caffe.
     """
 
     pad: int
@@ -291,7 +291,7 @@ class Windows:
 
     @classmethod
     def of(cls, size: Size, kernel: int, stride: int, pads: tuple[int, int], ceil: bool, counted: bool) -> Windows:
-        """``pads`` are (before, after); ``counted``: a mean counts the padding."""
+        """Return the windows of another framework; ``pads`` are (before, after); ``counted``: a mean counts padding."""
         n, (before, after) = fixed(size, "an image's size"), pads
         count = window_count(n, kernel, stride, pads, ceil)
         for pad, skip in ((before, 0), (after, (after - before) // stride)):
@@ -300,8 +300,8 @@ class Windows:
                 starts = [i * stride - before for i in range(count)]
                 by_caffe = [min(at + kernel, n + pad) - at for at in starts]
                 edge = n + after if counted else n
-                wanted = [min(at + kernel, edge) - (at if counted else max(at, 0)) for at in starts]
-                return cls(pad, skip, count, tuple(c / w for c, w in zip(by_caffe, wanted, strict=True)))
+                by_source = [min(at + kernel, edge) - (at if counted else max(at, 0)) for at in starts]
+                return cls(pad, skip, count, tuple(c / w for c, w in zip(by_caffe, by_source, strict=True)))
         raise ShapeProblem(
             f"windows of {kernel} with padding {list(pads)} and stride {stride} over {n}, as Caffe has none"
         )

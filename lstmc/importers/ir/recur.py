@@ -1,4 +1,4 @@
-"""A recurrent layer: one step, described by its equations instead of a framework's layer name, run over time."""
+"""A recurrent layer of the import IR: the equations of its cell, and the op that runs the cell over time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ GATES: dict[str, tuple[str, ...]] = {"rnn": ("h",), "gru": ("z", "r", "n"), "lst
 
 @dataclass(frozen=True)
 class Cell:
-    """What the three kinds of recurrent layers differ in.
+    """The equations of a recurrent layer.
 
-    ``gate`` is the function of the gates, ``new`` that of what is added (the only one of an ``rnn``), ``out`` that of
-    an LSTM's cell state where it leaves. ``reset_after``: a GRU's reset gate multiplies the recurrent product, not
-    what goes into it. ``coupled``: an LSTM forgets what it does not take in, f = 1 - i. ``clip`` holds what goes into
-    each function between -clip and clip. ``static``: every step sees one more input, always the same. ``masked``: it
-    sees a mask, and where that is 0 all states stay.
+    ``gate`` is the function of the gates, ``new`` of the candidate (the only one of an ``rnn``), ``out`` of
+    an LSTM's cell state in the output. ``reset_after``: a GRU's reset gate multiplies the recurrent product, not
+    its operand. ``coupled``: the forget gate is f = 1 - i. ``clip`` limits the argument of
+    each function to [-clip, clip]. ``static``: there is one more input, the same at every step. ``masked``: there is
+    a mask, and where it is 0 all states stay.
     """
 
     kind: Kind
@@ -45,34 +45,34 @@ class Cell:
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """The order of the gates in the rows of the written model's weights."""
+        """Return the order of the gates in the rows of the written model's weights."""
         return tuple(gate for gate in GATES[self.kind] if not (self.coupled and gate == "f"))
 
     def weights(self) -> dict[str, str]:
-        """Its weights by name, with their shapes: D is the input's width, S the static one's, H units, P outputs."""
+        """Return the shapes of the weights by name: D is the input's width, S the static one's, H units, P outputs."""
         rows = "H" if self.kind == "rnn" else f"{len(self.gates)} * H"
         recurrent = "P" if self.projection else "H"
-        found = {"W_x": f"{rows}, D"}
+        shapes = {"W_x": f"{rows}, D"}
         if self.bias:
-            found["b"] = rows
+            shapes["b"] = rows
         if self.static:
-            found["W_s"] = f"{rows}, S"
+            shapes["W_s"] = f"{rows}, S"
         if self.kind == "gru" and not self.reset_after:
-            found |= {"W_h": "2 * H, H", "U": "H, H"}
+            shapes |= {"W_h": "2 * H, H", "U": "H, H"}
         else:
-            found["W_h"] = f"{rows}, {recurrent}"
+            shapes["W_h"] = f"{rows}, {recurrent}"
         if self.kind == "gru" and self.reset_after and self.bias:
-            found["b_h"] = "H"
+            shapes["b_h"] = "H"
         if self.peepholes:
-            found |= {f"p_{gate}": "H" for gate in self.gates if gate != "g"}
+            shapes |= {f"p_{gate}": "H" for gate in self.gates if gate != "g"}
         if self.projection:
-            found["W_p"] = "P, H"
-        return found
+            shapes["W_p"] = "P, H"
+        return shapes
 
     def step(
         self, x: Array, state: Mapping[str, Array], w: Mapping[str, Array], static: Array | None = None
     ) -> dict[str, Array]:
-        """The next states from this step's input and the states before, in NumPy."""
+        """Return the next states, computed by NumPy from the input and the current states."""
         a = x @ w["W_x"].T + w.get("b", 0.0)
         if static is not None:
             a = a + static @ w["W_s"].T
@@ -115,10 +115,10 @@ Extra = Literal["mask", "static", "cont", "lengths"]
 class Recur(Op):
     """A cell of ``units`` run over x [T, N, D]; results: the outputs [T, N, P], then each last state.
 
-    Operands: x; the cell's weights in its order; a first value [N, .] for each state of ``init``; then those of
-    ``more``: ``mask`` [T, N, 1] of a masked cell; ``static`` [N, S], what every step sees; ``cont`` [T, N], which
+    Operands: x; the cell's weights in its order; the initial value [N, .] of each state of ``init``; then those of
+    ``more``: ``mask`` [T, N, 1] of a masked cell; ``static`` [N, S], the static input; ``cont`` [T, N], which
     multiplies every state before a step; ``lengths`` [N], past which a sequence's states stay, and its outputs are
-    zero. ``name`` is the written cell's, under which its weights are found; two of one name share them.
+    zero. ``name`` is the name of the written cell, and the prefix of its weights; layers of one name share weights.
     """
 
     cell: Cell
@@ -130,7 +130,7 @@ class Recur(Op):
     more: tuple[Extra, ...] = ()
 
     def extras(self, operands: Sequence[T]) -> dict[Extra, T]:
-        """The last operands, those of ``more``, by name."""
+        """Return the operands of ``more`` by name."""
         return dict(zip(self.more, operands[len(operands) - len(self.more) :], strict=True))
 
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
@@ -144,12 +144,12 @@ class Recur(Op):
         if self.cell.static:
             units["S"] = weights["W_s"][1]
         for name, text in self.cell.weights().items():
-            wanted: Shape = tuple(_size(size, units) for size in text.split(", "))
-            if weights[name] != wanted:
-                raise ShapeProblem(f"{name} must be {listed(wanted)}, found {listed(weights[name])}")
+            expected: Shape = tuple(_size(size, units) for size in text.split(", "))
+            if weights[name] != expected:
+                raise ShapeProblem(f"{name} must be {listed(expected)}, found {listed(weights[name])}")
         states: dict[str, Shape] = {"h": (x[1], self.outputs), "c": (x[1], self.units)}
-        given = shapes[1 + len(weights) : 1 + len(weights) + len(self.init)]
-        for state, shape in zip(self.init, given, strict=True):
+        initial = shapes[1 + len(weights) : 1 + len(weights) + len(self.init)]
+        for state, shape in zip(self.init, initial, strict=True):
             if shape not in (states[state], states[state][1:]):
                 raise ShapeProblem(f"the first {state} must be {listed(states[state])}, found {listed(shape)}")
         fits: dict[Extra, Shape] = {"cont": x[:2], "lengths": (x[1],), "static": (x[1], weights.get("W_s", (0, 0))[1])}
@@ -162,9 +162,9 @@ class Recur(Op):
     def eval(self, *arrays: Array) -> tuple[Array, ...]:
         x, names = arrays[0], list(self.cell.weights())
         weights = dict(zip(names, arrays[1 : 1 + len(names)], strict=True))
-        given = dict(zip(self.init, arrays[1 + len(names) :], strict=False))
+        initial = dict(zip(self.init, arrays[1 + len(names) :], strict=False))
         size = {"h": self.outputs, "c": self.units}
-        state = {name: np.broadcast_to(given.get(name, 0.0), (x.shape[1], size[name])) for name in self.cell.states}
+        state = {name: np.broadcast_to(initial.get(name, 0.0), (x.shape[1], size[name])) for name in self.cell.states}
         more = self.extras(arrays)
         y = np.zeros((*x.shape[:2], self.outputs), x.dtype)
         for t in reversed(range(len(x))) if self.reverse else range(len(x)):
@@ -184,6 +184,6 @@ class Recur(Op):
 
 
 def _size(text: str, sizes: dict[str, Size]) -> Size:
-    """``4 * H`` with the sizes put in."""
+    """Return the value of a product such as ``4 * H``."""
     number, _, name = text.rpartition(" * ")
     return fixed(sizes[name], name) * int(number or 1)
