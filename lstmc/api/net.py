@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,18 @@ from lstmc.nets.tune import Tuning
 from lstmc.ops import Array, Input
 from lstmc.passes import numbered, place_of
 from lstmc.process.status import doing
+from lstmc.text import did_you_mean
 from lstmc.weights import parameters, random_weights
 
+# what models of PyTorch and Keras have, and what it is here
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("predict", "forward"), "net.run(array), or net.run(NAME=array) for several inputs"),
+    "summary": "print(net), or net.layers for a table in a notebook; lstmc report FILE is a page about a net",
+    "evaluate": "net.verify()",
+    "fit": "lstmc.train(model, data, out=FOLDER)",
+    **dict.fromkeys(("parameters", "state_dict", "get_weights"), "net.weights"),
+    "export": "net.save(FOLDER)",
+}
 NET_SUFFIXES = (".onnx", ".prototxt", ".caffemodel")  # of paths that name a net's file, and no folder
 
 
@@ -297,6 +307,17 @@ class Net:
 
     def __repr__(self) -> str:
         return f"<lstmc.Net {self}>"
+
+    if not TYPE_CHECKING:  # which says itself that there is no such name
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise for a name that a net does not have: with the nearest, or what it is called here."""
+            known = ELSEWHERE.get(name)
+            rest = f": write {known}" if known else did_you_mean(name, dir(type(self)))
+            raise AttributeError(f"a Net has no attribute {name!r}{rest}", name=name, obj=self)
+
+        def __call__(self, *inputs: object, **named: object) -> NoReturn:
+            raise TypeError(f"a Net is not called: write {ELSEWHERE['predict']}")
 
     def _repr_html_(self) -> str:
         return layers_html(str(self), self.layers)

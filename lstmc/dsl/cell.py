@@ -8,7 +8,7 @@ from typing import Any, Generic
 
 import numpy as np
 
-from lstmc.dsl.declare import Definition, as_filler, fixed_values
+from lstmc.dsl.declare import Definition, as_filler, fixed_values, option_text
 from lstmc.dsl.dims import Dim, as_size
 from lstmc.dsl.function import suggested_argument
 from lstmc.dsl.step import Binding, Out, StepResult, call_step, check_is_value
@@ -104,6 +104,10 @@ class BoundCell(Binding, Generic[Out]):
     """A cell with its sizes. It is an identity: every use of one object shares its parameters."""
 
     cell: Cell[Out]
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={option_text(value):.40}" for name, value in {**self.sizes, **self.options}.items())
+        return f"<bound cell {self.cell.name}({given})>"
 
     def __call__(self, /, *inputs: Any, **named: Any) -> StepResult[Out]:
         """Run one step inside another cell's body, or in a model: the output, and the next states by name."""

@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from types import FunctionType
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -245,6 +246,11 @@ class Signature:
         return {name: d for name, d in self.declarations.items() if isinstance(d, kind)}
 
 
+def option_text(value: object) -> str:
+    """An option's value as its user wrote it: a function by its name."""
+    return value.__name__ if isinstance(value, FunctionType) else repr(value)
+
+
 class Definition:
     """A function to be traced. ``owner`` is how errors call it: ``cell 'lstm'``."""
 
@@ -269,7 +275,8 @@ class Definition:
         ]
         if self.signature.options:
             parts.append(
-                "options " + ", ".join(f"{name}={value!r:.40}" for name, value in self.signature.options.items())
+                "options "
+                + ", ".join(f"{name}={option_text(value):.40}" for name, value in self.signature.options.items())
             )
         return f"<{self.kind} {self.name}{': ' if parts else ''}{'; '.join(parts)}>"
 

@@ -269,7 +269,7 @@ def _instead(
 ) -> str:
     """Return the remedy for a name of another library, along the axis that it was called with."""
     if name not in INSTEAD and name not in FUNCTIONS:
-        return did_you_mean(name, known).removeprefix(": ") or f"functions of Values are {_functions()}"
+        return did_you_mean(name, {*known, *FUNCTIONS}).removeprefix(": ") or "docs/language.md has the functions"
     written = INSTEAD.get(name, f"{name}(x)")
     args, kwargs = arguments
     axes = [kwargs[word] for word in ("axis", "dim") if word in kwargs] or list(args)[1:2]

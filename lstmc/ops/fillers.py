@@ -16,6 +16,7 @@ import numpy as np
 from lstmc.errors import DslError
 from lstmc.ops.base import Array
 from lstmc.source import argument_location, here
+from lstmc.text import did_you_mean
 
 __all__ = ["FILLERS", "Constant", "Filler", "Gaussian", "Msra", "Uniform", "Values", "Xavier"]
 
@@ -33,7 +34,8 @@ class Filler:
         unknown = [name for name in kwargs if name not in known]
         if unknown or len(args) > len(known):
             takes = "takes 1 argument" if len(known) == 1 else f"takes {len(known)} arguments"
-            wrong = f"has no argument {unknown[0]}" if unknown else f"{takes}, found {len(args)}"
+            near = did_you_mean(unknown[0], known) if unknown else ""
+            wrong = f"has no argument {unknown[0]}{near}" if unknown else f"{takes}, found {len(args)}"
             usage = ", ".join(f"{name}={default!r}" for name, default in known.items())
             raise DslError(f"{cls.name} {wrong}; it is {cls.name}({usage})", loc=here())
         return super().__new__(cls)

@@ -18,6 +18,7 @@ from lstmc.errors import (
     BackendError,
     DataError,
     DimError,
+    LstmcError,
     ModelFileError,
     OutputError,
     PassError,
@@ -347,3 +348,37 @@ def test_no_repr_is_longer_than_a_screen() -> None:
     assert repr(net.verify(on=["interpreter"])).startswith("<lstmc.Verification: interpreter: all ")
     assert repr(step) == "<cell step: input x [N, 3]; state h [N, 4]; parameter W [4, 3]>"
     assert repr(trained) == "<model trained: inputs X [T, N, 3], label [N]>"
+
+
+def test_an_option_that_is_a_function_is_shown_by_its_name() -> None:
+    @lstmc.cell
+    def step(x: Any = lstmc.Input(2, 3), h: Any = lstmc.State(2, 3), *, act: Any = lstmc.tanh) -> Any:
+        h = act(x + h)
+        return h, {"h": h}
+
+    assert repr(step) == "<cell step: input x [2, 3]; state h [2, 3]; options act=tanh>"
+    assert repr(step(act=lstmc.relu)) == "<bound cell step(act=lstmc.relu)>"
+
+
+def test_names_that_other_frameworks_give_to_models_have_their_counterpart() -> None:
+    net = lstmc.compile("rnn", T=2, N=1, D=3, H=3)
+    for name, said in (
+        ("predict", ": write net.run(array), or net.run(NAME=array) for several inputs"),
+        ("state_dict", ": write net.weights"),
+        ("wieghts", ": did you mean weights?"),
+        ("qqq", ""),
+    ):
+        with pytest.raises(AttributeError) as error:
+            getattr(net, name)
+        assert str(error.value) == f"a Net has no attribute {name!r}{said}"
+    with pytest.raises(TypeError) as called:
+        net(1)  # type: ignore[operator]
+    assert str(called.value) == "a Net is not called: write net.run(array), or net.run(NAME=array) for several inputs"
+
+
+def test_an_argument_of_a_filler_has_its_near_name() -> None:
+    with pytest.raises(LstmcError) as error:
+        lstmc.gaussian(stddev=1)  # type: ignore[call-arg]
+    assert (
+        error.value.message == "gaussian has no argument stddev: did you mean std?; it is gaussian(mean=0.0, std=1.0)"
+    )

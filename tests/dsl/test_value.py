@@ -239,7 +239,7 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «h.ndim»", "a Value has no attribute 'ndim': write len(x.shape)"),
         ("z = «h.data»", "a Value has no attribute 'data': write x itself, or stop_gradient(x)"),
         ("z = «h.softmx»()", "a Value has no attribute 'softmx': did you mean softmax?"),
-        ("z = «h.qqq»()", f"a Value has no attribute 'qqq': functions of Values are {FUNCTIONS}"),
+        ("z = «h.qqq»()", "a Value has no attribute 'qqq': docs/language.md has the functions"),
         (
             "import lstmc; z = lstmc.softmax(h, «dim=-1»)",
             "softmax has no argument dim: write axis=; it is softmax(x, axis=-1)",
@@ -256,7 +256,9 @@ DIVISOR = "/ takes a divisor whose inverse is finite, found {}"
         ("z = «np.sum(h)»", "NumPy's sum cannot take a Value: write sum(x, axis=0)"),
         ("z = «np.std(h)»", "NumPy's std cannot take a Value: write var(x, axis=0) ** 0.5"),
         ("z = «np.roll(h, 1)»", "NumPy's roll cannot take a Value: write concat(x[-n:], x[:-n], axis=0)"),
-        ("z = «np.median(h)»", f"NumPy's median cannot take a Value: functions of Values are {FUNCTIONS}"),
+        ("z = «np.convolve(h, h)»", "NumPy's convolve cannot take a Value: did you mean conv?"),
+        ("z = «np.fft.fft(h)»", "NumPy's fft cannot take a Value: docs/language.md has the functions"),
+        ("z = «np.sinc(h)»", "NumPy's sinc cannot take a Value: did you mean sin?"),
         ("z = «np.max(h, -1)»", "NumPy's max cannot take a Value: write max(x, axis=-1)"),
         # PyTorch
         ("import torch; z = «torch.cat([h, h])»", "PyTorch's cat cannot take a Value: write concat(a, b)"),
