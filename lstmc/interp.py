@@ -22,6 +22,7 @@ from lstmc.types import TensorType
 
 T = TypeVar("T")
 Progress = Callable[[Collection[T]], Iterable[T]]  # the items as they are, and tells how far they are
+Conversion = Callable[[Any], Array]
 
 
 def _silent(items: Collection[T]) -> Iterable[T]:
@@ -34,13 +35,15 @@ class Evaluation:
     """One forward evaluation of a graph: every value of it, kept for reading and for :func:`backward`.
 
     ``steps`` has the evaluations of each scan's steps. ``within`` are the steps that this one is of, the innermost
-    first: the name of a scan's body, and the step's place in time.
+    first: the name of a scan's body, and the step's place in time. ``convert`` makes an array of each value and
+    cotangent, where these are not numbers (:mod:`lstmc.verification.symbolic_arrays`).
     """
 
     graph: Graph
     values: dict[Ref, Array]
     steps: dict[str, dict[int, Evaluation]] = field(default_factory=dict)
     within: tuple[tuple[str, int], ...] = ()
+    convert: Conversion | None = None
 
     @property
     def outputs(self) -> dict[str, Array]:
@@ -74,26 +77,30 @@ def forward(
     params: Mapping[str, Any] = {},
     dtype: DTypeLike = np.float64,
     seed: int = 0,
+    convert: Conversion | None = None,
 ) -> Evaluation:
     """Evaluate a graph. ``inputs`` and ``params`` are arrays by name, in the declared shapes.
 
-    An input that has a fill and is not given is drawn from it (``seed``); a fixed array has its own numbers. Raises
+    An input that has a fill and is not given is drawn from it (``seed``); a fixed array has its own numbers. With
+    ``convert`` the elements may be any objects: it makes an array of each value, and ``dtype`` is not used. Raises
     :class:`InterpreterError` for what is missing or has another shape.
     """
+    as_array = convert or partial(np.asarray, dtype=dtype)
     leaves: dict[str, Array] = {}
     for node in graph:
         if isinstance(node.op, Input):
             array = inputs.get(node.name)
             if array is None and node.op.fill is not None:
                 array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            leaves[node.name] = _checked_array("input", node.name, array, node.types[0], dtype)
+            leaves[node.name] = _checked_array("input", node.name, array, node.types[0], as_array)
         elif isinstance(node.op, Param):
             array = params.get(node.name)
             if array is None and node.op.fixed:
                 array = node.op.fill.draw(named_rng(seed, node.name), node.op.shape)
-            leaves[node.name] = _checked_array("parameter", node.name, array, node.types[0], dtype)
+            leaves[node.name] = _checked_array("parameter", node.name, array, node.types[0], as_array)
     with np.errstate(all="ignore"):  # inf and NaN are values here; the caller looks for them
-        return _evaluate(graph, leaves, dtype, partial(counted, what=f"computing {graph.name}"))
+        progress = partial(counted, what=f"computing {graph.name}")
+        return _evaluate(Evaluation(graph, {}, convert=convert), leaves, as_array, progress)
 
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
@@ -101,10 +108,10 @@ def named_rng(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, crc32(name.encode())])
 
 
-def _checked_array(kind: str, name: str, value: Any, expected: TensorType, dtype: DTypeLike) -> Array:
+def _checked_array(kind: str, name: str, value: Any, expected: TensorType, as_array: Conversion) -> Array:
     if value is None:
         raise InterpreterError(f"{kind} {name} is not given: expected {expected}")
-    array: Array = np.asarray(value, dtype)
+    array = as_array(value)
     if array.shape != expected.shape:
         actual = TensorType(array.shape, expected.dtype)
         raise InterpreterError(f"{kind} {name} has the wrong shape: expected {expected}, found {actual}")
@@ -112,26 +119,24 @@ def _checked_array(kind: str, name: str, value: Any, expected: TensorType, dtype
 
 
 def _evaluate(
-    graph: Graph,
-    leaves: Mapping[str, Array],
-    dtype: DTypeLike,
-    progress: Progress[Any] = _silent,
-    within: tuple[tuple[str, int], ...] = (),
+    run: Evaluation, leaves: Mapping[str, Array], as_array: Conversion, progress: Progress[Any] = _silent
 ) -> Evaluation:
-    run = Evaluation(graph, {}, within=within)
+    graph = run.graph
     for node in _counted_nodes(graph, progress):
         args = [run.values[ref] for ref in graph.args(node.name)]
         if node.name in leaves:
             results: tuple[Array, ...] = (leaves[node.name],)
         elif isinstance(node.op, Scan):
-            results = _run_scan(run, node, node.op, args, dtype, progress)
+            results = _run_scan(run, node, node.op, args, as_array, progress)
         else:
             try:
                 results = node.op.eval(*args)
             except Exception as error:
                 raise _op_error(graph, node, "executing", error) from error
             if isinstance(node.op, Leaf):
-                results = (results[0].astype(dtype),)
+                results = (as_array(results[0]),)
+        if run.convert is not None:
+            results = tuple(map(run.convert, results))
         run.values.update((Ref(node.name, i), array) for i, array in enumerate(results))
     return run
 
@@ -162,7 +167,7 @@ def _step_index(scan: Scan, t: int) -> int | slice:
 
 
 def _run_scan(
-    run: Evaluation, node: Node, scan: Scan, args: list[Array], dtype: DTypeLike, progress: Progress[Any]
+    run: Evaluation, node: Node, scan: Scan, args: list[Array], as_array: Conversion, progress: Progress[Any]
 ) -> tuple[Array, ...]:
     roles = [scan.role(i) for i in range(len(args))]
     states = [arg for arg, role in zip(args, roles, strict=True) if role == "state"]
@@ -176,7 +181,8 @@ def _run_scan(
             for param, arg, role in zip(body.body_args(), args, roles, strict=True)
         }
         try:
-            step = steps[t] = _evaluate(body, leaves, dtype, within=((body.name, t), *run.within))
+            within = ((body.name, t), *run.within)
+            step = steps[t] = _evaluate(Evaluation(body, {}, within=within, convert=run.convert), leaves, as_array)
         except InterpreterError as error:
             error.located(notes=(f"in step {t} of %{node.name}",))
             raise
@@ -198,8 +204,8 @@ def backward(run: Evaluation, cotangents: Mapping[str, Any], observer: Observer 
     seeds: dict[Ref, Array] = {}
     for output in run.graph.outputs:
         if output.name in cotangents:
-            dtype, expected = run.values[output.ref].dtype, run.graph.type(output.ref)
-            ct = _checked_array("cotangent", output.name, cotangents[output.name], expected, dtype)
+            as_array = run.convert or partial(np.asarray, dtype=run.values[output.ref].dtype)
+            ct = _checked_array("cotangent", output.name, cotangents[output.name], run.graph.type(output.ref), as_array)
             _accumulate(seeds, output.ref, ct)
     with np.errstate(all="ignore"):
         all_cotangents = _propagate(run, seeds, observer, partial(counted, what=f"gradients of {run.graph.name}"))
@@ -237,6 +243,8 @@ def _propagate(
                 raise _op_error(run.graph, node, "differentiating", error) from error
             if observer is not None:
                 observer(run, node, args, result_cts, back)
+        if run.convert is not None:
+            back = tuple(None if ct is None else run.convert(ct) for ct in back)
         for ref, ct in zip(operands, back, strict=True):
             if ct is not None:
                 _accumulate(cts, ref, ct)
@@ -272,7 +280,7 @@ def _propagate_scan(
         for i, (param, role) in enumerate(zip(body.body_args(), roles, strict=True)):
             ct = body_cts.get(Ref(param.name))
             if role == "state":
-                state_cts.append(np.zeros(param.types[0].shape, args[i].dtype) if ct is None else ct)
+                state_cts.append(np.zeros_like(step.values[Ref(param.name)]) if ct is None else ct)
             elif ct is not None and role == "x":
                 grads[i][_step_index(scan, t)] = ct
             elif ct is not None:

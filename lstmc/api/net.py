@@ -205,6 +205,7 @@ class Net:
         *,
         inputs: Data | None = None,
         fillers: bool = False,
+        prove: bool = False,
     ) -> Verification:
         """Run it forward and backward on random inputs, and compare all of it with the float64 interpreter.
 
@@ -215,19 +216,24 @@ class Net:
 
         Parameters are drawn at random, none of them zero or like another, unless their values were given to
         :func:`lstmc.compile`, or ``fillers`` asks for those that the net was written with. ``inputs`` are arrays by
-        name, or a file of them; the others are drawn, such as their ``values`` say. Raises :class:`BackendError` for a
-        place that is named and cannot be used, and :class:`DataError` for inputs that do not fit.
+        name, or a file of them; the others are drawn, such as their ``values`` say. With ``prove``,
+        ``verification.proof`` says which outputs and gradients of the compiled graph are proved to be equal to the
+        model's, for all real inputs. Raises :class:`BackendError` for a place that is named and cannot be used, and
+        :class:`DataError` for inputs that do not fit.
 
         >>> import lstmc
         >>> print(lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"]))
         interpreter: all 18 agree
+        >>> lstmc.compile("rnn", T=2, N=1, D=3, H=3).verify(on=["interpreter"], prove=True).proof.proved
+        True
         """
         arrays = None if inputs is None else self._some_inputs(inputs)
         weights, artifact = self.weights, self.artifact
         if not self.weights_given and not fillers:
             weights = random_weights(self.compiled.model, seed)
             artifact = self.backend.emit(self.compiled, weights)
-        return verification(self.backend, self.compiled, artifact, weights, places(self.backend, on), seed, arrays)
+        where = places(self.backend, on)
+        return verification(self.backend, self.compiled, artifact, weights, where, seed, arrays, prove)
 
     def run(
         self, inputs: Arrays | NDArray[Any] | None = None, /, *, on: On | None = None, **named: NDArray[Any]

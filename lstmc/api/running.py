@@ -31,9 +31,11 @@ from lstmc.backend import (
 )
 from lstmc.errors import Argument, BackendError, DataError
 from lstmc.ops import Array, Dropout
+from lstmc.process.status import doing
 from lstmc.text import did_you_mean
 from lstmc.types import shape_text
 from lstmc.verification.differential import InterpreterExecutor, Report, check, check_training
+from lstmc.verification.proof import Proof, prove
 
 ROWS = 60  # of a table; longer ones have their middle left out
 
@@ -74,12 +76,13 @@ class Verification:
     """The result of :meth:`lstmc.Net.verify`: a report for each runtime, and the reasons why others were not run.
 
     It is true where everything agrees: ``assert net.verify()``. ``no_hardware`` are those of ``not_run`` whose hardware
-    this machine does not have.
+    this machine does not have. ``proof`` is there if it was asked for.
     """
 
     reports: tuple[Report, ...]
     not_run: Mapping[str, str]
     no_hardware: frozenset[str] = frozenset()
+    proof: Proof | None = None
 
     @property
     def passed(self) -> bool:
@@ -96,7 +99,7 @@ class Verification:
         missing = {name: reason for name, reason in self.not_run.items() if name not in self.no_hardware}
         not_run = [f"{name}: not run: {reason.splitlines()[0]}" for name, reason in missing.items()]
         verdicts = [f"{report.place}: {report.verdict()}" for report in self.reports]
-        return "\n".join([*not_run, *verdicts, *self.remarks])
+        return "\n".join([*not_run, *verdicts, *self.remarks, *(self.proof.lines() if self.proof else ())])
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -125,6 +128,7 @@ def verification(
     on: Sequence[str] | None,
     seed: int,
     inputs: Mapping[str, Array] | None = None,
+    proof: bool = False,
 ) -> Verification:
     """Compare a net with its model, for :meth:`lstmc.Net.verify`. ``artifact`` was written with ``weights``; ``inputs``
     are by name."""
@@ -146,7 +150,11 @@ def verification(
         for executor in executors:
             executor.close()
     special = {executor.name for executor in executors if isinstance(executor, OnHardware) and executor.hardware}
-    return Verification(tuple(reports), not_run, frozenset(special & not_run.keys()))
+    hardware = frozenset(special & not_run.keys())
+    if not proof:
+        return Verification(tuple(reports), not_run, hardware)
+    doing("proving that the compiled graph is equal to the model")
+    return Verification(tuple(reports), not_run, hardware, prove(compiled.model, compiled.expanded))
 
 
 def _chosen(

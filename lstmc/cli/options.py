@@ -213,6 +213,12 @@ PlacesOption = Annotated[
         autocompletion=complete_places,
     ),
 ]
+ProveOption = Annotated[
+    bool,
+    typer.Option(
+        "--prove", help="Prove the compiled graph equal to the model too, for all real inputs at these sizes."
+    ),
+]
 SeedOption = Annotated[
     int,
     typer.Option(

@@ -12,7 +12,7 @@ import typer
 from lstmc.api import compile_model, widest_phase
 from lstmc.cli.arguments import TargetArguments, WeightArguments, compile_options
 from lstmc.cli.console import out, print_new_name
-from lstmc.cli.options import CellOption, FormOption, PlacesOption, SizesOption, StepOption, named_model
+from lstmc.cli.options import CellOption, FormOption, PlacesOption, ProveOption, SizesOption, StepOption, named_model
 from lstmc.errors import DataError
 from lstmc.files.output import write_files
 from lstmc.report import net_page, recipes_beside, run_facts, trained_model
@@ -56,6 +56,7 @@ def report_command(
     step: StepOption = False,
     form: FormOption = None,
     on: PlacesOption = None,
+    prove: ProveOption = False,
 ) -> None:
     """Write a page about a net: diagrams, source, passes, layers, text and the result of verify, with links.
 
@@ -94,7 +95,7 @@ def report_command(
         sizes = {**facts.sizes, **options.sizes}
         options = replace(options, target=name, weights=options.weights or facts.weights, sizes=sizes)
     net = compile_model(source, replace(options, phase=widest_phase(backend, name, step)))
-    verification = net.verify(on, weights.seed)
+    verification = net.verify(on, weights.seed, prove=prove)
     page = net_page(net, verification, facts, recipes_beside(source))
     write_files(to.parent, {to.name: page.encode()})
     out.print(f"wrote {to}", markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from lstmc.backend import Backend, HasReaders, LintReport, require
 from lstmc.cli.arguments import ModelArguments, TargetArguments, VariantArguments, WeightArguments, compile_options
 from lstmc.cli.compile import print_tuning
 from lstmc.cli.console import out, output, table
-from lstmc.cli.options import ADVANCED, PlacesOption, TargetOption, WriterOption
+from lstmc.cli.options import ADVANCED, PlacesOption, ProveOption, TargetOption, WriterOption
 from lstmc.errors import BackendError
 from lstmc.verification.differential import Report
 
@@ -41,11 +41,12 @@ def verify_command(
     on: PlacesOption = None,
     inputs: InputsOption = None,
     fillers: FillersOption = False,
+    prove: ProveOption = False,
 ) -> None:
     """Run a compiled net forward and backward, and compare everything with the float64 interpreter.
 
     Parameters are random and not zero, unless --weights or --fillers is given. Exits with 1 if a difference is larger
-    than its tolerance.
+    than its tolerance. What --prove does not prove is listed with the reason, and changes no exit code.
 
     Examples:
 
@@ -54,6 +55,7 @@ def verify_command(
     lstmc verify model.py -D T=5 -D N=2 --on opencv
     lstmc verify --cell lstm -D T=5 -D N=2 -D D=8 -D H=8 --target flat -v
     lstmc verify model.py -D T=5 -D N=2 --on interpreter --json
+    lstmc verify model.py -D T=2 -D N=1 --on interpreter --prove
     ```
     """
     backend = target.chosen_backend()
@@ -64,7 +66,7 @@ def verify_command(
     net = compile_model(source, options)
     if net.tuning is not None:
         print_tuning(net.tuning)
-    verification = net.verify(on, weights.seed, inputs=inputs, fillers=fillers)
+    verification = net.verify(on, weights.seed, inputs=inputs, fillers=fillers, prove=prove)
     print_verification(verification)
     if not verification.passed:
         raise typer.Exit(1)
@@ -92,6 +94,10 @@ def print_verification(verification: Verification) -> None:
     output.fact("remarks", list(verification.remarks))
     for remark in verification.remarks:
         out.print(remark, markup=False, soft_wrap=True)
+    if verification.proof is not None:
+        output.fact("proof", asdict(verification.proof) | {"proved": verification.proof.proved})
+        for line in verification.proof.lines():
+            out.print(line, markup=False, soft_wrap=True)
 
 
 def print_report(report: Report, against: str = "the float64 interpreter") -> None:

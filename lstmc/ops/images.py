@@ -219,13 +219,13 @@ class MaxPool(Pool):
 
     def eval(self, x: Array) -> Arrays:
         padded = self._room(x, -np.inf)
-        return (np.max([padded[..., rows, columns] for rows, columns in self._places(x)], axis=0),)
+        return (np.stack([padded[..., rows, columns] for rows, columns in self._places(x)]).max(axis=0),)
 
     def _shares(self, x: Array, y: Array) -> Iterator[tuple[tuple[slice, slice], Array]]:
         padded, found = self._room(x, -np.inf), np.zeros(y.shape, bool)
         for rows, columns in self._places(x):
             first = (padded[..., rows, columns] == y) & ~found
-            found |= first
+            found = found | first
             yield (rows, columns), first.astype(x.dtype)
 
 

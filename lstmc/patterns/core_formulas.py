@@ -29,7 +29,7 @@ def multiplied(x: Polynomial, y: Polynomial) -> Polynomial | None:
 
 def _affine(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:
     assert isinstance(node.op, Affine)
-    return r.operand(args[0], columns).times(node.op.scale) + Polynomial.constant(node.op.shift)
+    return r.operand(args[0], columns).scaled(node.op.scale) + Polynomial.constant(node.op.shift)
 
 
 def _full(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> Polynomial:

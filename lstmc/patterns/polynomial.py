@@ -6,14 +6,17 @@ atoms: a value that is not looked into, a part of a weight, a function of a poly
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from lstmc.ir import Ref
 from lstmc.ops import Op
 
+M = TypeVar("M")  # what a monomial is
 MOST_TERMS = 64  # of one polynomial: a longer one would be no gate of a cell, and its powers have no end
 
 
@@ -91,69 +94,115 @@ class Product(Atom):
 Monomial = tuple[Atom, ...]  # in the order of their numbers; a square has an atom twice
 
 
-@dataclass(frozen=True)
-class Polynomial:
-    """A sum of products of atoms, each with a coefficient that is not 0."""
+class LinearCombination(ABC, Generic[M]):
+    """A sum of monomials, each with a coefficient that is not 0. A subclass says what monomials are."""
 
-    terms: frozenset[tuple[Monomial, float]] = field(default=frozenset())
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: Mapping[M, Any] = MappingProxyType({})) -> None:
+        self.terms = terms
+        self._hash: int | None = None
+
+    @staticmethod
+    @abstractmethod
+    def unit() -> M:
+        """Return the monomial 1."""
+
+    @staticmethod
+    @abstractmethod
+    def product(one: M, two: M) -> M:
+        """Return the product of two monomials."""
 
     @classmethod
-    def of(cls, terms: Mapping[Monomial, float]) -> Polynomial:
-        return cls(frozenset((monomial, float(value)) for monomial, value in terms.items() if value))
-
-    @classmethod
-    def constant(cls, value: float) -> Polynomial:
-        return cls.of({(): value})
-
-    @classmethod
-    def atom(cls, atom: Atom) -> Polynomial:
-        return cls.of({(atom,): 1.0})
-
-    def __iter__(self) -> Iterator[tuple[Monomial, float]]:
-        """The terms, in the order in which their atoms were met."""
-        return iter(sorted(self.terms, key=lambda term: [atom.number for atom in term[0]]))
+    def constant(cls, value: Any) -> Self:
+        return cls({cls.unit(): value} if value else {})
 
     def __len__(self) -> int:
         return len(self.terms)
 
-    def __add__(self, other: Polynomial) -> Polynomial:
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(frozenset(self.terms.items()))
+        return self._hash
+
+    def __add__(self, other: Self) -> Self:
         terms = dict(self.terms)
-        for monomial, value in other.terms:
-            terms[monomial] = terms.get(monomial, 0.0) + value
-        return Polynomial.of(terms)
+        for monomial, value in other.terms.items():
+            _add_term(terms, monomial, value)
+        return type(self)(terms)
 
-    def __mul__(self, other: Polynomial) -> Polynomial:
-        terms: dict[Monomial, float] = {}
-        for one, a in self.terms:
-            for two, b in other.terms:
-                monomial = tuple(sorted((*one, *two), key=lambda atom: atom.number))
-                terms[monomial] = terms.get(monomial, 0.0) + a * b
-        return Polynomial.of(terms)
+    def __neg__(self) -> Self:
+        return self.scaled(-1)
 
-    def __sub__(self, other: Polynomial) -> Polynomial:
-        return self + other.times(-1)
+    def __sub__(self, other: Self) -> Self:
+        return self + -other
 
-    def times(self, number: float) -> Polynomial:
-        return Polynomial.of({monomial: value * number for monomial, value in self.terms})
+    def __mul__(self, other: Self) -> Self:
+        terms: dict[M, Any] = {}
+        for one, a in self.terms.items():
+            for two, b in other.terms.items():
+                _add_term(terms, self.product(one, two), a * b)
+        return type(self)(terms)
+
+    def scaled(self, number: Any) -> Self:
+        """Return the product with a number."""
+        return type(self)({monomial: value * number for monomial, value in self.terms.items()} if number else {})
+
+
+def _add_term(terms: dict[M, Any], monomial: M, value: Any) -> None:
+    total = terms.get(monomial, 0) + value
+    if total:
+        terms[monomial] = total
+    else:
+        terms.pop(monomial, None)
+
+
+class Polynomial(LinearCombination[Monomial]):
+    """A polynomial with floats as coefficients."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, terms: Mapping[Monomial, float]) -> Polynomial:
+        return cls({monomial: float(value) for monomial, value in terms.items() if value})
+
+    @classmethod
+    def atom(cls, atom: Atom) -> Polynomial:
+        return cls({(atom,): 1.0})
+
+    @staticmethod
+    def unit() -> Monomial:
+        return ()
+
+    @staticmethod
+    def product(one: Monomial, two: Monomial) -> Monomial:
+        return tuple(sorted((*one, *two), key=lambda atom: atom.number))
+
+    def __iter__(self) -> Iterator[tuple[Monomial, float]]:
+        """The terms, in the order in which their atoms were met."""
+        return iter(sorted(self.terms.items(), key=lambda term: [atom.number for atom in term[0]]))
 
     @property
     def recurrent(self) -> bool:
         """Whether it depends on a state of the scan."""
-        return any(atom.recurrent for monomial, _ in self.terms for atom in monomial)
+        return any(atom.recurrent for monomial in self.terms for atom in monomial)
 
     @property
     def single(self) -> Monomial | None:
         """Its one monomial, if it is one with the coefficient 1."""
         if len(self.terms) != 1:
             return None
-        ((monomial, value),) = self.terms
+        ((monomial, value),) = self.terms.items()
         return monomial if value == 1 else None
 
     def divided(self, by: Monomial) -> tuple[Polynomial, Polynomial]:
         """Quotient and rest: the polynomial is ``quotient * by + rest``, and no monomial of the rest has ``by``."""
         quotient: dict[Monomial, float] = {}
         rest: dict[Monomial, float] = {}
-        for monomial, value in self.terms:
+        for monomial, value in self.terms.items():
             left = without(monomial, by)
             (rest if left is None else quotient)[monomial if left is None else left] = value
         return Polynomial.of(quotient), Polynomial.of(rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,13 @@ def test_inputs_of_a_file_and_weights_by_their_fillers(lstmc: LSTMC, model_file:
     np.savez("y.npz", Y=np.zeros(2))
     refused = lstmc("verify", str(model_file), *SIZES, "--inputs", "y.npz")
     assert (refused.code, refused.err.splitlines()[1]) == (2, "  extra: Y [2]: the inputs are X")
+
+
+def test_verify_says_what_is_proved(lstmc: LSTMC, model_file: Path) -> None:
+    sizes = ("-D", "T=2", "-D", "N=1", "--on", "interpreter")
+    ended = lstmc("verify", str(model_file), *sizes, "--prove")
+    assert ended.code == 0
+    assert ended.out.splitlines()[1].startswith("proved for all real inputs and parameters at these sizes (X [2, 1, ")
+    assert ": outputs Y, h_T; gradients X, " in ended.out
+    assert "proved" not in lstmc("verify", str(model_file), *sizes).out
+    assert json.loads(lstmc("verify", str(model_file), *sizes, "--prove", "--json").out)["proof"]["proved"] is True

@@ -39,7 +39,7 @@ def _eltwise(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) ->
     operands = [r.operand(ref, columns) for ref in args]
     if node.op.operation == "SUM":
         weights = node.op.coeff or (1.0,) * len(args)
-        return sum((x.times(w) for x, w in zip(operands, weights, strict=True)), Polynomial())
+        return sum((x.scaled(w) for x, w in zip(operands, weights, strict=True)), Polynomial())
     product: Polynomial | None = operands[0]
     for x in operands[1:]:
         product = None if product is None else multiplied(product, x)
@@ -72,7 +72,7 @@ def _power(r: Reading, node: Node, args: tuple[Ref, ...], columns: Columns) -> P
     op = node.op
     assert isinstance(op, caffe.PowerLayer)
     if op.power == 1:
-        return r.operand(args[0], columns).times(op.scale) + Polynomial.constant(op.shift)
+        return r.operand(args[0], columns).scaled(op.scale) + Polynomial.constant(op.shift)
     return r.equations.function(r.place, op, r.at(args[0], columns))
 
 

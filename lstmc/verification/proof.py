@@ -1,0 +1,200 @@
+"""Proof that two graphs compute the same for all real inputs, at the sizes that they have.
+
+Both are run by the interpreter on the same symbols (:mod:`lstmc.verification.symbols`), forward and backward. What has
+equal normal forms is equal for all real numbers. Numbers are exact there: rounding is no part of the proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lstmc.errors import InterpreterError
+from lstmc.interp import Evaluation, backward, forward, named_rng
+from lstmc.ir import Graph, differentiable_outputs
+from lstmc.ops import Array, Constant, Input, IntegerRange, Param, Values
+from lstmc.types import shape_text
+from lstmc.verification.symbolic_arrays import SymbolicArray, as_symbolic, symbols
+from lstmc.verification.symbols import DIGITS, MOST_FACTORS, Algebra, Atom, BudgetExceeded, Number, Rational
+
+BUDGET = 1_000_000  # products of two terms: some seconds
+LARGEST = (32, 800)  # terms of a product, tried in order: few are fast, many prove more
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One array that two graphs compute: ``kind`` is output or gradient. ``reason`` says why it is not proved to be
+    equal; it is empty where it is."""
+
+    kind: str
+    name: str
+    reason: str = ""
+
+    @property
+    def proved(self) -> bool:
+        """Whether it is."""
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is proved of two graphs. ``shapes`` are those of the inputs, and ``integers`` are inputs of integers, which
+    had drawn values: of these alone the rest is proved. ``rounded``: constants agree in the digits that floats have."""
+
+    claims: tuple[Claim, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    integers: tuple[str, ...] = ()
+    rounded: bool = False
+
+    @property
+    def proved(self) -> bool:
+        """Whether everything is."""
+        return all(claim.proved for claim in self.claims)
+
+    @property
+    def scope(self) -> str:
+        """What the proof is of, as the end of a sentence."""
+        shapes = ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
+        drawn = f", and for the drawn values of {', '.join(self.integers)}" if self.integers else ""
+        rounded = "; constants agree within their rounding" if self.rounded else ""
+        return f"for all real inputs and parameters at these sizes ({shapes}){drawn}{rounded}"
+
+    def lines(self) -> list[str]:
+        """Return what is proved as one sentence, and what is not as one for each reason."""
+        groups: dict[str, dict[str, list[str]]] = {}
+        for claim in self.claims:
+            groups.setdefault(claim.reason, {}).setdefault(claim.kind, []).append(claim.name)
+
+        def listed(kinds: Mapping[str, Sequence[str]]) -> str:
+            return "; ".join(f"{kind}{'s' * (len(names) > 1)} {', '.join(names)}" for kind, names in kinds.items())
+
+        proved = groups.pop("", None)
+        unproved = [f"only tested, not proved: {listed(kinds)}: {reason}" for reason, kinds in groups.items()]
+        return [f"proved {self.scope}: {listed(proved)}", *unproved] if proved else unproved
+
+
+def prove(before: Graph, after: Graph, gradients: bool = True, budget: int = BUDGET) -> Proof:
+    """Return which outputs of ``before``, and gradients of its inputs and parameters, ``after`` computes equally.
+
+    Inputs and parameters are matched by name; ``after`` may have fixed arrays of its own. The sum of the gradients of
+    all outputs is compared, each output with a cotangent of symbols.
+    """
+    proof = _prove(before, after, gradients, budget, LARGEST[0])
+    for largest in LARGEST[1:]:
+        if proof.proved:
+            break
+        proof = max(proof, _prove(before, after, gradients, budget, largest), key=_count_proved)
+    return proof
+
+
+def _count_proved(proof: Proof) -> int:
+    return sum(claim.proved for claim in proof.claims)
+
+
+def _prove(before: Graph, after: Graph, gradients: bool, budget: int, largest: int) -> Proof:
+    algebra = Algebra(budget, largest)
+    inputs = symbolic_leaves(before, Input, algebra)
+    params = symbolic_leaves(before, Param, algebra)
+    shapes = {name: array.shape for name, array in inputs.items()}
+    integers = tuple(name for name, array in inputs.items() if not isinstance(array, SymbolicArray))
+    cotangents = {
+        name: symbols(algebra, f"cotangent of {name}", before.type(output.ref).shape)
+        for name in differentiable_outputs(before)
+        for output in before.outputs
+        if output.name == name
+    }
+    names = {"output": [output.name for output in before.outputs]}
+    if gradients and cotangents:
+        names["gradient"] = [name for name in (*inputs, *params) if name not in integers]
+    claims: list[Claim] = []
+    runs: list[Evaluation] = []
+    for kind, each in names.items():
+        try:
+            if kind == "output":
+                runs = [forward(graph, inputs, params, convert=as_symbolic) for graph in (before, after)]
+                pair = [run.outputs for run in runs]
+            else:
+                pair = [_gradients(run, cotangents) for run in runs]
+        except (InterpreterError, BudgetExceeded) as error:
+            rest = names.items() if kind == "output" else [(kind, each)]
+            claims += [Claim(kind, name, _reason(error)) for kind, each in rest for name in each]
+            break
+        claims += [Claim(kind, name, _difference(kind, *(found.get(name) for found in pair))) for name in each]
+    return Proof(tuple(claims), shapes, integers, algebra.rounded)
+
+
+def symbolic_leaves(graph: Graph, kind: type[Input | Param], algebra: Algebra) -> dict[str, Array]:
+    """Return symbols for each input or parameter that is fed or trained, and integers where an input is of integers."""
+    found: dict[str, Array] = {}
+    for node in graph:
+        op = node.op
+        if not isinstance(op, kind) or (isinstance(op, Input) and isinstance(op.fill, Constant | Values)):
+            continue
+        if isinstance(op, Input) and isinstance(op.values, IntegerRange):
+            found[node.name] = op.values.draw(named_rng(0, node.name), op.shape)
+        elif not (isinstance(op, Param) and op.fixed):
+            found[node.name] = symbols(algebra, node.name, op.shape)
+    return found
+
+
+def _gradients(run: Evaluation, cotangents: Mapping[str, Array]) -> dict[str, Array]:
+    outputs = {output.name for output in run.graph.outputs}
+    found = backward(run, {name: ct for name, ct in cotangents.items() if name in outputs})
+    return found.inputs | found.params
+
+
+def _difference(kind: str, wanted: Array | None, found: Array | None) -> str:
+    """Return where two arrays have other normal forms; empty if nowhere. An absent gradient is zero."""
+    assert wanted is not None
+    if found is None and kind == "output":
+        return "the compiled graph does not have it"
+    found = np.zeros(wanted.shape) if found is None else found
+    if found.shape != wanted.shape:
+        return f"the shapes differ: {shape_text(wanted.shape)} and {shape_text(found.shape)}"
+    for at in np.ndindex(wanted.shape):
+        one, other = (Number.of(array[at]) for array in (wanted, found))
+        try:
+            same = equal(one, other)
+        except BudgetExceeded as error:
+            return _reason(error)
+        if not same:
+            place = f"[{','.join(map(str, at))}]"
+            return f"the normal forms differ at {place}: {one}; {other}"
+    return ""
+
+
+def equal(x: Number, y: Number) -> bool:
+    """Return whether two numbers have equal normal forms, also after their difference is multiplied by its divisors."""
+    gap = x - y
+    scale = max((abs(value) for each in (x, y) for value in each.terms.values()), default=1)
+    for _ in range(MOST_FACTORS):
+        if all(abs(value) * 10**DIGITS <= scale for value in gap.terms.values()):
+            if gap.terms:
+                _mark_rounded(x, y)
+            return True
+        divisors: dict[Atom, Rational] = {}
+        for monomial in gap.terms:
+            for atom, exponent in monomial:
+                if atom.kind == "power":
+                    divisors[atom] = min(divisors.get(atom, 0), exponent)
+        if not any(divisors.values()):
+            return False
+        atom = max(atom for atom, exponent in divisors.items() if exponent)
+        gap = gap * Number.atom(atom, -divisors[atom])
+    return False
+
+
+def _mark_rounded(*numbers: Number) -> None:
+    for number in numbers:
+        if number.algebra is not None:
+            number.algebra.rounded = True
+
+
+def _reason(error: Exception) -> str:
+    """Return why no normal form was computed: a short sentence."""
+    cause = error.__cause__ or error
+    if isinstance(cause, BudgetExceeded):
+        return "its normal form is past the budget"
+    return error.message if isinstance(error, InterpreterError) else str(error)

@@ -1,0 +1,436 @@
+"""Symbolic numbers in normal form.
+
+A number is a polynomial with rational coefficients in atoms. An atom is a symbol, or a function of such polynomials,
+and nothing is known of a function but the identities of this module. Numbers with equal normal forms are equal for all
+real values of the symbols for which both are defined: where no divisor is 0, and every operand of a logarithm or of a
+root is positive. Different normal forms show nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache, reduce
+from itertools import islice
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from lstmc.patterns.polynomial import LinearCombination
+
+Rational = int | Fraction
+DIGITS = 10  # coefficients that agree in so many digits are one: constants of a graph are rounded
+LOST = 2.0**-120  # constants below it are 0: divisions add FLT_MIN to divisors that may be 0
+MOST_FACTORS = 16  # of a power that is multiplied out
+
+
+class BudgetExceeded(Exception):
+    """The normal forms have more terms than the budget of the algebra allows."""
+
+
+class NoRule(Exception):
+    """An op does something with numbers that symbols cannot: a comparison that decides, a number as an index."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Atom:
+    """A symbol, or a function (``kind``) of numbers. Equal atoms of one algebra are one object, ordered by age."""
+
+    algebra: Algebra
+    number: int
+    kind: str
+    operands: tuple[Number, ...]
+    name: str = ""
+
+    def __lt__(self, other: Atom) -> bool:
+        return self.number < other.number
+
+    def text(self, depth: int) -> str:
+        inner = ", ".join(operand.text(depth - 1) for operand in self.operands) if depth else "..."
+        return self.name or f"{self.kind}({inner})"
+
+
+Monomial = tuple[tuple[Atom, Rational], ...]  # atoms in order, each with its exponent, which is not 0
+
+
+class Number(LinearCombination[Monomial]):
+    """A polynomial in atoms. NumPy's arithmetic works on arrays of them, with each other and with floats."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, value: Any) -> Number:
+        """Return a number, or a float or an integer as one. Raises :class:`NoRule` for one that is not finite."""
+        return value if isinstance(value, Number) else cls.constant(rational(value))
+
+    @classmethod
+    def atom(cls, atom: Atom, exponent: Rational = 1) -> Number:
+        return cls({((atom, exponent),): 1})
+
+    @staticmethod
+    def unit() -> Monomial:
+        return ()
+
+    @staticmethod
+    def product(one: Monomial, two: Monomial) -> Monomial:
+        if not one or not two:
+            return one or two
+        exponents = dict(one)
+        for atom, exponent in two:
+            total = exponents.get(atom, 0) + exponent
+            exponents[atom] = 1 if atom.kind == "positive" else total  # it is 0 or 1, and so are its powers
+        return tuple(sorted((atom, exponent) for atom, exponent in exponents.items() if exponent))
+
+    @property
+    def value(self) -> Rational | None:
+        """The number itself, if it is a constant."""
+        if not self.terms:
+            return 0
+        found: Rational | None = self.terms.get(()) if len(self.terms) == 1 else None
+        return found
+
+    @property
+    def lead(self) -> Fraction:
+        """The coefficient of the least monomial."""
+        return Fraction(self.terms[min(self.terms)])
+
+    def over(self, divisor: Fraction) -> Number:
+        """Return the quotient by a constant."""
+        return self if divisor == 1 else self.scaled(1 / divisor)
+
+    @property
+    def algebra(self) -> Algebra | None:
+        """The algebra of its atoms; None for a constant."""
+        return next((monomial[0][0].algebra for monomial in self.terms if monomial), None)
+
+    def atoms(self) -> set[Atom]:
+        """All atoms, not those of their operands."""
+        return {atom for monomial in self.terms for atom, _ in monomial}
+
+    def times(self, monomial: Monomial, by: Rational = 1) -> Number:
+        """Return the product with one monomial."""
+        return Number({self.product(own, monomial): value * by for own, value in self.terms.items()})
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
+        more, less = sorted((self, Number.of(other)), key=len, reverse=True)
+        if more.algebra is not None:
+            more.algebra.spend(len(less))
+        return super(Number, more).__add__(less)
+
+    def __sub__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, np.ndarray) else self + -Number.of(other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return -self + other
+
+    def __mul__(self, other: Any) -> Any:
+        if isinstance(other, np.ndarray):
+            return NotImplemented
+        one, two = self, Number.of(other)
+        algebra = one.algebra or two.algebra
+        if algebra is not None:
+            one, two = algebra.factors(one, two)
+        return _multiplied_out(super(Number, one).__mul__(two))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        return NotImplemented if isinstance(other, np.ndarray) else self * power(Number.of(other), -1)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return Number.of(other) * power(self, -1)
+
+    def __pow__(self, exponent: Any) -> Any:
+        return power(self, rational(exponent))
+
+    def __abs__(self) -> Any:
+        return relu(self).scaled(2) - self
+
+    def __float__(self) -> float:
+        if self.value is None:
+            raise NoRule("it needs the number that a symbol stands for")
+        return float(self.value)
+
+    def __int__(self) -> int:
+        return int(float(self))
+
+    __index__ = __int__
+
+    def __bool__(self) -> bool:
+        return bool(float(self))
+
+    def _compared(self, other: Any) -> Any:
+        raise NoRule("it decides by comparing symbols")
+
+    __lt__ = __le__ = __gt__ = __ge__ = _compared
+
+    def text(self, depth: int = 1, most: int = 3) -> str:
+        """Return the first terms, with functions of functions up to ``depth`` written out."""
+
+        def factor(atom: Atom, exponent: Rational) -> str:
+            return atom.text(depth) + ("" if exponent == 1 else f"**{exponent}" if exponent > 0 else f"**({exponent})")
+
+        def term(monomial: Monomial, value: Rational) -> str:
+            factors = [factor(*each) for each in monomial]
+            return " ".join(factors if value == 1 and factors else [f"{float(value):.6g}", *factors])
+
+        terms = [term(*each) for each in islice(self.terms.items(), most)]
+        return " + ".join([*terms, *(["..."] if len(self) > most else [])]) or "0"
+
+    __str__ = __repr__ = text
+
+
+class Algebra:
+    """The atoms of one proof.
+
+    ``budget`` is how many terms may be added and multiplied in all. A product of more than ``largest`` takes the longer
+    factor as one atom, which is sound, but a factor that is written in another way is then another atom.
+    ``rounded`` says whether constants were taken for equal that agree in DIGITS digits only.
+    """
+
+    def __init__(self, budget: int = 2_000_000, largest: int = 800) -> None:
+        self.budget = budget
+        self.largest = largest
+        self.rounded = False
+        self.maxima: dict[Number, tuple[Number, ...]] = {}
+        self._count = 0
+        self._exact: dict[tuple[str, tuple[Number, ...]], Atom] = {}
+        self._near: dict[tuple[str, tuple[Any, ...]], Atom] = {}
+
+    def symbol(self, name: str) -> Number:
+        """Return a new symbol."""
+        return Number.atom(self._new("symbol", (), name))
+
+    def function(self, kind: str, *operands: Number) -> Number:
+        """Return a function of numbers, of which no more is known."""
+        return Number.atom(self.atom(kind, *operands))
+
+    def atom(self, kind: str, *operands: Number) -> Atom:
+        """Return the atom of a function of numbers."""
+        key = kind, operands
+        atom = self._exact.get(key)
+        if atom is None:
+            near = kind, tuple(map(_rounded, operands))
+            if near in self._near:
+                self.rounded, atom = True, self._near[near]
+            else:
+                atom = self._near[near] = self._new(kind, operands)
+            self._exact[key] = atom
+        return atom
+
+    def factors(self, one: Number, two: Number) -> tuple[Number, Number]:
+        """Return two factors as they are to be multiplied."""
+        if len(one) * len(two) > self.largest and min(len(one), len(two)) > 1:
+            one, two = sorted((one, two), key=len, reverse=True)
+            one = self.function("value", one)
+        self.spend(len(one) * len(two))
+        return one, two
+
+    def spend(self, terms: int) -> None:
+        """Count terms that are computed. Raises :class:`BudgetExceeded`."""
+        self.budget -= terms
+        if self.budget < 0:
+            raise BudgetExceeded
+
+    def _new(self, kind: str, operands: tuple[Number, ...], name: str = "") -> Atom:
+        self._count += 1
+        return Atom(self, self._count, kind, operands, name)
+
+
+def _rounded(number: Number) -> Any:
+    return frozenset((monomial, f"{float(value):.{DIGITS}e}") for monomial, value in number.terms.items())
+
+
+@lru_cache(maxsize=4096)
+def rational(value: Any) -> Rational:
+    """Return a constant of a graph: of a float the simplest fraction that differs from it by rounding alone.
+
+    So 0.1 is 1/10, and so is the float 0.1 * 3 / 3. One that is lost beside any normal float is 0. Raises
+    :class:`NoRule` for one that is not finite.
+    """
+    if isinstance(value, Fraction):
+        return value.numerator if value.denominator == 1 else value
+    if not isfinite(value):
+        raise NoRule(f"it computes with {float(value)}")
+    exact = Fraction(float(value)) if abs(value) >= LOST else Fraction(0)
+    if exact.denominator == 1:
+        return exact.numerator
+    margin = abs(exact) / 2**50
+    found = _simplest(abs(exact) - margin, abs(exact) + margin)
+    return rational(found if exact > 0 else -found)
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """Return the fraction with the least denominator between two positive ones."""
+    whole = low.numerator // low.denominator
+    if whole == low or whole + 1 <= high:
+        return Fraction(whole if whole == low else whole + 1)
+    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
+
+
+# identities -------------------------------------------------------------------------------------------------------
+
+
+def _multiplied_out(number: Number) -> Number:
+    """Return the number with whole powers of sums, which come of the product of a root with itself, as products."""
+    for monomial, value in number.terms.items():
+        for atom, exponent in monomial:
+            if atom.kind == "power" and exponent >= 1 and exponent == int(exponent):
+                rest = tuple(each for each in monomial if each[0] is not atom)
+                others = Number({m: v for m, v in number.terms.items() if m != monomial})
+                return _sum(others, _product(Number({rest: value}), *[atom.operands[0]] * int(exponent)))
+    return number
+
+
+def _sum(*numbers: Number) -> Number:
+    return reduce(Number.__add__, numbers)
+
+
+def _product(*numbers: Number) -> Number:
+    return reduce(Number.__mul__, numbers)
+
+
+def power(x: Number, exponent: Rational) -> Number:
+    """Return x ** exponent: positive factors to the exponent, times what is left as one atom, with a lead of 1.
+
+    Every factor counts as positive for a whole exponent.
+    """
+    if exponent == 0:
+        return Number.constant(1)
+    if x.value is not None:
+        return Number.constant(_constant_power(x.value, exponent))
+    whole = exponent == int(exponent)
+    if whole and 0 < exponent <= MOST_FACTORS:
+        return _product(*[x] * int(exponent))
+    if len(x) == 1:
+        ((monomial, value),) = x.terms.items()
+        if whole or (value > 0 and all(atom.kind == "exp" for atom, _ in monomial)):
+            raised = tuple((atom, rational(Fraction(own * exponent))) for atom, own in monomial)
+            return Number({raised: 1}).scaled(_constant_power(value, exponent))
+    shared = _shared_exponentials(x)
+    rest = x.times(_inverse(shared))
+    scale = rest.lead if whole or rest.lead > 0 else Fraction(1)
+    base = _algebra(x).atom("power", rest.over(scale))
+    atoms = Number({tuple((atom, own * exponent) for atom, own in shared): _constant_power(scale, exponent)})
+    return _product(atoms, Number.atom(base, exponent))
+
+
+def _constant_power(value: Rational, exponent: Rational) -> Rational:
+    if exponent == int(exponent):
+        if value == 0 and exponent < 0:
+            raise NoRule("it divides by 0")
+        return rational(Fraction(value) ** int(exponent))
+    if value < 0:
+        raise NoRule(f"it takes a root of {float(value)}")
+    return rational(float(value) ** float(exponent))
+
+
+def _shared_exponentials(x: Number) -> Monomial:
+    """Return the largest product of exponentials that divides each term; it is positive."""
+    powers = [dict(monomial) for monomial in x.terms]
+    atoms = sorted(atom for atom in x.atoms() if atom.kind == "exp")
+    return tuple((atom, least) for atom in atoms if (least := min(each.get(atom, 0) for each in powers)))
+
+
+def _inverse(monomial: Monomial) -> Monomial:
+    return tuple((atom, -exponent) for atom, exponent in monomial)
+
+
+def exp(x: Number) -> Number:
+    """Return exp(x): the product of exp(m) ** c over the terms c m of x, and exp(c log(y)) is y ** c."""
+    factors = [Number.constant(1)]
+    for monomial, value in x.terms.items():
+        if not monomial:
+            factors.append(_of_constant(np.exp, value))
+        elif len(monomial) == 1 and monomial[0][0].kind == "log" and monomial[0][1] == 1:
+            factors.append(power(monomial[0][0].operands[0], value))
+        else:
+            factors.append(Number.atom(_algebra(x).atom("exp", Number({monomial: 1})), value))
+    return _product(*factors)
+
+
+def log(x: Number) -> Number:
+    """Return log(x): exponentials that divide it come out, log(exp(y) z) is y + log(z)."""
+    if x.value is not None:
+        return _of_constant(np.log, x.value)
+    shared = _shared_exponentials(x)
+    rest = x.times(_inverse(shared))
+    last = _algebra(x).function("log", rest) if rest.value is None else log(rest)
+    return _sum(last, *(atom.operands[0].scaled(exponent) for atom, exponent in shared))
+
+
+def odd(kind: str, function: Callable[[float], Any]) -> Callable[[Number], Number]:
+    """Return a function with f(-x) = -f(x)."""
+
+    def normal(x: Number) -> Number:
+        if x.value is not None:
+            return _of_constant(function, x.value)
+        return -_algebra(x).function(kind, -x) if x.lead < 0 else _algebra(x).function(kind, x)
+
+    return normal
+
+
+def relu(x: Number) -> Number:
+    """Return max(x, 0): c relu(x) for relu(c x) with c > 0, x + relu(-x), and x itself where no factor is negative."""
+    if x.value is not None:
+        return Number.constant(max(x.value, 0))
+    if len(x) == 1:
+        ((monomial, value),) = x.terms.items()
+        if all(_not_negative(atom, exponent) for atom, exponent in monomial):
+            return x if value > 0 else Number.constant(0)
+    normal, algebra = x.over(abs(x.lead)), _algebra(x)
+    found = _sum(normal, algebra.function("relu", -normal)) if x.lead < 0 else algebra.function("relu", normal)
+    return found.scaled(abs(x.lead))
+
+
+def _not_negative(atom: Atom, exponent: Rational) -> bool:
+    return atom.kind in ("relu", "exp", "positive") or exponent % 2 == 0
+
+
+def maximum(x: Number | float, y: Number | float) -> Number | float:
+    """Return the larger of two: x + relu(y - x), and of more than two one function of their differences."""
+    if -np.inf in (x, y):  # what padding has outside of an image
+        return y if x == -np.inf else x
+    x, y = Number.of(x), Number.of(y)
+    algebra = x.algebra or y.algebra
+    if algebra is None:
+        return max(x, y, key=float)
+    parts = dict.fromkeys(part for each in (x, y) for part in algebra.maxima.get(each, (each,)))
+    first, *others = sorted(parts, key=lambda part: sorted((*part.terms.items(),)))
+    if not others:
+        return first
+    gaps = [other - first for other in others]
+    found = _sum(first, relu(gaps[0]) if len(gaps) == 1 else algebra.function("max", *gaps))
+    if found.value is None:
+        algebra.maxima[found] = (first, *others)
+    return found
+
+
+def positive(x: Number) -> Number:
+    """Return 1 where x > 0, else 0: of c x with c > 0, and of relu(x), that of x."""
+    if x.value is not None:
+        return Number.constant(int(x.value > 0))
+    if len(x) == 1:
+        ((monomial, value),) = x.terms.items()
+        if all(atom.kind == "exp" for atom, _ in monomial):
+            return Number.constant(int(value > 0))
+        if value < 0 and all(_not_negative(atom, exponent) for atom, exponent in monomial):
+            return Number.constant(0)
+        if value > 0 and len(monomial) == 1 and monomial[0][0].kind == "relu" and monomial[0][1] == 1:
+            return positive(monomial[0][0].operands[0])
+    return _algebra(x).function("positive", x.over(abs(x.lead)))
+
+
+def _of_constant(function: Callable[[float], Any], value: Rational) -> Number:
+    with np.errstate(all="ignore"):
+        return Number.constant(rational(float(function(float(value)))))
+
+
+def _algebra(x: Number) -> Algebra:
+    algebra = x.algebra
+    assert algebra is not None, "a constant is computed"
+    return algebra

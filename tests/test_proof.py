@@ -1,0 +1,185 @@
+"""Proofs: whole compiles of every library cell, and no proof of a net with a planted fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from lstmc.catalog import library_names
+
+import lstmc
+from lstmc.backend import Compiled
+from lstmc.errors import BackendError
+from lstmc.interp import forward
+from lstmc.ir import Graph, parse_graph, print_graph
+from lstmc.ops import Input, Param
+from lstmc.pipeline import compile_graph
+from lstmc.testing.equivalence import random_leaves
+from lstmc.testing.random_models import seeded_model
+from lstmc.verification.proof import Proof, prove
+from lstmc_caffe import CaffeBackend
+from tests.cells import scanned
+from tests.quick_sample import one_in
+from tests.shares import least
+
+BACKEND = CaffeBackend()
+CELLS = sorted(library_names())
+# Of these cells and targets not all is proved: a normal form is past the budget, or of two ways to write one formula
+# (noslice has exp and log as polynomials of their bits).
+UNPROVED = {
+    "flat": {"mamba", "ntm"},
+    "noslice": {"mamba", "lstm_layernorm", "mlstm", "slstm", "gru_d", "ltc"},
+}
+REFUSED = {"noslice": {"bahdanau", "luong", "ntm", "pointer", "conv_gru", "conv_lstm"}}
+
+
+@pytest.fixture(autouse=True)
+def _small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for dim in scanned.SIZES:
+        monkeypatch.setitem(scanned.SIZES, dim, 2)
+
+
+def compiled_cell(name: str, target: str) -> Compiled:
+    if name == "clockwork":
+        scanned.SIZES["H"] = 4  # of four modules
+    return compile_graph(scanned.cell_graph(name, (2, 1), states=False), BACKEND, target)
+
+
+def unproved(proof: Proof) -> list[str]:
+    return [f"{claim.kind} {claim.name}: {claim.reason}" for claim in proof.claims if not claim.proved]
+
+
+@pytest.mark.parametrize("name", one_in(4, CELLS))
+def test_every_cell_on_caffe_is_proved_with_all_gradients(name: str) -> None:
+    compiled = compiled_cell(name, "caffe")
+    proof = prove(compiled.model, compiled.expanded)
+    assert {claim.kind for claim in proof.claims} == {"output", "gradient"}
+    assert unproved(proof) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["caffe-fused", "flat", "noslice"])
+@pytest.mark.parametrize("name", CELLS)
+def test_outputs_of_every_cell_are_proved_for_other_targets(name: str, target: str) -> None:
+    try:
+        compiled = compiled_cell(name, target)
+    except BackendError:
+        assert name in REFUSED.get(target, ()), "refused"
+        return
+    proof = prove(compiled.model, compiled.expanded, gradients=False, budget=300_000)
+    assert bool(unproved(proof)) <= (name in UNPROVED.get(target, ())), unproved(proof)
+
+
+# planted faults -----------------------------------------------------------------------------------------------------
+
+FAULTS = [
+    (r"caffe\.TanH\(", "caffe.Sigmoid("),
+    (r"caffe\.Sigmoid\(", "caffe.TanH("),
+    (r"caffe\.Eltwise\((.*), operation='PROD'\)", r"caffe.Eltwise(\1)"),
+    (r"caffe\.Eltwise\((%\S+, %[^,()]+)\)", r"caffe.Eltwise(\1, operation='PROD')"),
+    (r"caffe\.Eltwise\((%\S+), (%[^,()]+), coeff=", r"caffe.Eltwise(\2, \1, coeff="),
+    (r"coeff=\(1\.0, -1\.0\)", "coeff=(1.0, 1.0)"),
+    (r"scale=-1\.0", "scale=-1.0001"),
+    (r"scale=-1\.0", "scale=1.0"),
+    (r"shift=1\.0", "shift=1.001"),
+    (r"shift=1e-05", "shift=2e-05"),
+    (r"scale=0\.(125|5)", r"scale=0.2"),
+    (r"power=-0\.5", "power=-0.25"),
+    (r"(%\S+), (%\S+): (f32\S+), \3 = caffe\.Slice", r"\2, \1: \3, \3 = caffe.Slice"),
+    (r"caffe\.Concat\((%[^,]+), (%[^,]+), axis", r"caffe.Concat(\2, \1, axis"),
+    (r"caffe\.InnerProduct\(%(\S+), %(\S+), %\S+, (.*), bias=True\)", r"caffe.InnerProduct(%\1, %\2, \3)"),
+    (r"caffe\.ReLU\(", "caffe.AbsVal("),
+    (r"caffe\.Eltwise\((%\S+), (%[^,()]+)(.*)\)", r"caffe.Eltwise(\1, \1\3)"),
+]
+
+
+def faulty(graph: Graph) -> Iterator[Graph]:
+    """The graph with one line changed, in every way that the table has."""
+    lines = print_graph(graph).splitlines()
+    for number, line in enumerate(lines):
+        for pattern, by in FAULTS:
+            changed = re.sub(pattern, by, line)
+            if changed != line:
+                yield parse_graph("\n".join([*lines[:number], changed, *lines[number + 1 :]]) + "\n")
+
+
+def same_numbers(graph: Graph, other: Graph) -> bool:
+    inputs, params = random_leaves(graph, Input), random_leaves(graph, Param)
+    runs = [forward(each, inputs, params).outputs for each in (graph, other)]
+    return all(np.allclose(value, runs[1][name], 1e-9, 1e-9) for name, value in runs[0].items())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("gru", 25), pytest.param("lstm", 30, marks=pytest.mark.slow),
+                        pytest.param("lstm_layernorm", 60, marks=pytest.mark.slow)]
+)  # fmt: skip
+def test_no_planted_fault_is_proved(name: str, count: int) -> None:
+    compiled = compiled_cell(name, "caffe")
+    assert prove(compiled.model, compiled.expanded, gradients=False).proved
+    planted = 0
+    for wrong in faulty(compiled.expanded):
+        if not same_numbers(compiled.model, wrong):
+            planted += 1
+            assert not prove(compiled.model, wrong, gradients=False, budget=100_000).proved, print_graph(wrong)
+    assert planted >= count
+
+
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 40), marks=pytest.mark.slow)])
+def test_random_models_are_proved(seeds: range) -> None:
+    outputs = whole = models = 0
+    for seed in seeds:
+        graph = seeded_model(seed).graph()
+        try:
+            compiled = compile_graph(graph, BACKEND, "caffe")
+        except BackendError:
+            continue
+        proof = prove(compiled.model, compiled.expanded, budget=200_000)
+        models += 1
+        whole += proof.proved
+        outputs += all(claim.proved for claim in proof.claims if claim.kind == "output")
+    assert outputs >= least(0.95, models)  # of the 40, all
+    assert whole >= least(0.8, models)  # of the 40, 35
+
+
+# what is said -------------------------------------------------------------------------------------------------------
+
+
+def test_reasons_for_what_is_not_proved() -> None:
+    text = "graph g {\n  %x: f32[2] = input()\n  %w: f32[2] = param()\n  %y: f32[2] = mul(%x, %w)\n  return y=%y\n}\n"
+    graph = parse_graph(text)
+    assert prove(graph, graph).proved
+    swapped = parse_graph(text.replace("mul(%x, %w)", "mul(%x, %x)"))
+    assert unproved(prove(graph, swapped)) == [
+        "output y: the normal forms differ at [0]: x[0] w[0]; x[0]**2",
+        "gradient x: the normal forms differ at [0]: w[0] cotangent of y[0]; 2 x[0] cotangent of y[0]",
+        "gradient w: the normal forms differ at [0]: x[0] cotangent of y[0]; 0",
+    ]
+    assert {claim.reason for claim in prove(graph, graph, budget=1).claims} == {"its normal form is past the budget"}
+    largest = parse_graph(text.replace("mul(%x, %w)", "largest(%x, axis=0)"))
+    (claim,) = prove(largest, largest, gradients=False).claims
+    assert claim.reason == "largest failed (NoRule: it decides by comparing symbols)"
+
+
+def test_integers_are_drawn_and_said() -> None:
+    @lstmc.model
+    def words(x: object = lstmc.Input(3, values=lstmc.integers(0, 3)), w: object = lstmc.Param(4, 2)) -> object:
+        return {"y": lstmc.tanh(lstmc.embed(x, w))}
+
+    compiled = compile_graph(words.graph(), BACKEND)
+    proof = prove(compiled.model, compiled.expanded)
+    assert unproved(proof) == []
+    assert proof.lines() == [
+        "proved for all real inputs and parameters at these sizes (x [3]), and for the drawn values of x:"
+        " output y; gradient w"
+    ]
+
+
+def test_rounded_constants_are_said() -> None:
+    text = "graph g {\n  %x: f32[1] = input()\n  %y: f32[1] = affine(%x, scale=1.4142135623730951)\n  return y=%y\n}\n"
+    other = text.replace("1.4142135623730951", "1.4142135623740001")
+    assert not prove(parse_graph(text), parse_graph(text)).rounded
+    proof = prove(parse_graph(text), parse_graph(other))
+    assert (proof.proved, proof.rounded) == (True, True)
+    assert "constants agree within their rounding" in proof.lines()[0]
