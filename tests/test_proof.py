@@ -33,7 +33,8 @@ UNPROVED = {
     "noslice": {"mamba", "mlstm", "slstm", "gru_d"},
 }
 WITHOUT_GRADIENTS = {"pointer"}  # on caffe: of eight, four are not proved
-REFUSED = {"noslice": {"bahdanau", "luong", "ntm", "pointer", "conv_gru", "conv_lstm"}}
+CONV = {"conv_gru", "conv_lstm"}
+REFUSED = {"caffe-fused": CONV, "noslice": {*CONV, "bahdanau", "luong", "ntm", "pointer"}}
 
 
 @pytest.fixture(autouse=True)
