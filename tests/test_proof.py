@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from lstmc.catalog import library_names
 
 import lstmc
 from lstmc.backend import Compiled
@@ -16,6 +15,7 @@ from lstmc.interp import forward
 from lstmc.ir import Graph, parse_graph, print_graph
 from lstmc.ops import Input, Param
 from lstmc.pipeline import compile_graph
+from lstmc.plugins import library_names
 from lstmc.testing.equivalence import random_leaves
 from lstmc.testing.random_models import seeded_model
 from lstmc.verification.proof import Proof, prove

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ LOGICAL = {"bitwise_and", "bitwise_or", "invert"}
 def evaluated(number: Number) -> float:
     """The value of a normal form, from what its atoms mean."""
 
+    @cache
     def of(atom: Any) -> float:
-        operands = [evaluated(each) for each in atom.operands]
+        operands = [total(each) for each in atom.operands]
         match atom.kind:
             case "symbol":
                 return VALUES[atom.name]
@@ -40,10 +42,12 @@ def evaluated(number: Number) -> float:
             case kind:
                 return float(getattr(np, kind)(operands[0]))
 
-    total = 0.0
-    for monomial, value in number.terms.items():
-        total += float(value) * math.prod(of(atom) ** float(exponent) for atom, exponent in monomial)
-    return total
+    def total(polynomial: Number) -> float:
+        factors = ([of(atom) ** float(exponent) for atom, exponent in monomial] for monomial in polynomial.terms)
+        values = map(float, polynomial.terms.values())
+        return sum(value * math.prod(each) for value, each in zip(values, factors, strict=True))
+
+    return total(number)
 
 
 @st.composite

@@ -157,7 +157,7 @@ def _difference(kind: str, wanted: Array | None, found: Array | None) -> str:
         one, other = (Number.of(array[at]) for array in (wanted, found))
         try:
             same = equal(one, other)
-        except BudgetExceeded as error:
+        except (BudgetExceeded, OverflowError) as error:
             return _reason(error)
         if not same:
             place = f"[{','.join(map(str, at))}]"
