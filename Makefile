@@ -85,7 +85,7 @@ fuzz: caffe ## random models in real Caffe, each failure saved as a file: make f
 	$(BIN)/python -m tests.fuzz -o $(OUT)/fuzz --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED)) $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(FUZZ)
 	$(BIN)/python -m tests.fuzz.sanitized -o $(OUT)/fuzz $(if $(SEED),--seed $(SEED))
 
-faults: mpi ## full disks, closed output, and trainings and sweeps that are killed and damaged: make faults KILLS=100 PROCESSES=20
+faults: mpi emulated ## full disks, closed output, and trainings and sweeps that are killed and damaged: make faults KILLS=100 PROCESSES=20
 	$(PYTEST) -m "faults or ranks"
 	$(BIN)/python -m tests.fuzz.process_kills --kills $(or $(PROCESSES),5) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.fuzz.kills --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))

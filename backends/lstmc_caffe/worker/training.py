@@ -93,21 +93,20 @@ class Ranks(object):
 
         self.comm, self.in_place, self.masks, self.axes = MPI.COMM_WORLD, MPI.IN_PLACE, config["masks"], config["axes"]
         self.run, self.loss = run, 0.0
-        learned = [run.params[name] for name in sorted(run.params)]
-        self.diffs = [blob.diff for blob in learned]
-        self.message = np.empty(sum(diff.size for diff in self.diffs) + 1, np.float32)
+        self.learned = [run.params[name] for name in sorted(run.params)]
+        self.message = np.empty(sum(blob.count for blob in self.learned) + 1, np.float32)
         run.solver.add_callback(lambda: None, self.add_up)
 
     def add_up(self):
         """Called by Caffe between the backward pass and the update."""
-        at = 0
-        for diff in self.diffs:
+        at, diffs = 0, [blob.diff for blob in self.learned]  # asked for anew: a GPU's gradients are copied then
+        for diff in diffs:
             self.message[at : at + diff.size] = diff.reshape(-1)
             at += diff.size
         self.message[at] = own_loss(self.run)
         self.comm.Allreduce(self.in_place, self.message)
         at = 0
-        for diff in self.diffs:
+        for diff in diffs:
             diff[...] = self.message[at : at + diff.size].reshape(diff.shape)
             at += diff.size
         self.loss = float(self.message[at])

@@ -129,6 +129,16 @@ def test_several_ranks_end_with_the_weights_of_one(case: str, caffe: object, tmp
     assert_same(one, several)
 
 
+@pytest.mark.ranks
+@pytest.mark.caffe
+def test_ranks_that_share_one_gpu_end_with_the_weights_of_one(caffe: object, tmp_path: Path) -> None:
+    """Or one device that the CPU emulates. Without dropout, which a GPU draws otherwise."""
+    net, solver, _ = CASES["sgd, clipped"]
+    solver = {**solver, "max_iter": 6}
+    one = trained(net, tmp_path / "one", 1, solver=solver)
+    assert_same(one, trained(net, tmp_path / "several", 2, solver=solver, gpu=True))
+
+
 class Killing:
     """Kills or stops a process of a training as soon as there is a snapshot: told of events, as ``progress``."""
 
