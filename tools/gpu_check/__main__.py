@@ -1,10 +1,13 @@
-"""``python -m tools.gpu_check``: the card, the differential suite, the benchmark, and one line that sums up."""
+"""``python -m tools.gpu_check [-o FILE]``: the card, the differential suite, the benchmark, and a line that sums up."""
 
 from __future__ import annotations
 
+import argparse
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from lstmc import __version__
 from lstmc.errors import LstmcError
@@ -14,6 +17,21 @@ from tools.gpu_check.benchmark import benchmark
 from tools.gpu_check.cases import CHECKED, TIMED, cases
 from tools.gpu_check.outcome import Outcome
 from tools.gpu_check.suite import suite
+
+_DESCRIPTION = "Whether lstmc's nets compute the same on this machine's GPU, and how fast they are there."
+_PAGE = """# Measured on a GPU
+
+Written by `python -m tools.gpu_check -o FILE`, with lstmc {version}.
+
+- card: {card}
+- checks against the float64 interpreter, and of the GPU against the CPU: {counts}
+
+A forward and backward pass of an LSTM, in milliseconds, and as a ratio to Caffe's own LSTM layer on the same GPU:
+
+```
+{times}
+```
+"""
 
 
 def card() -> str:
@@ -28,8 +46,11 @@ def card() -> str:
     return "; ".join(ended.stdout.strip().splitlines()) or "none"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Prints as it goes; gives 0 when everything passed, on the GPU too, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="python -m tools.gpu_check", description=_DESCRIPTION)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write what a GPU was measured as: Markdown")
+    output: Path | None = parser.parse_args(arguments).output
     print(f"lstmc {__version__}, Python {platform.python_version()}, {platform.machine()}, {platform.platform()}")
     print(f"card: {card()}", flush=True)
     executors = CaffeBackend().executors()
@@ -43,15 +64,23 @@ def main() -> int:
     if usable:
         for outcome in suite(cases(CHECKED), usable):
             _count(outcome, tally)
-    _print_benchmark(usable, tally)
+    times = _print_benchmark(usable, tally)
     for executor in executors:
         executor.close()
-    print(f"{tally[True]} passed, {tally[False]} failed")
+    counts = f"{tally[True]} passed, {tally[False]} failed"
+    if output is not None and times:
+        output.write_text(_PAGE.format(card=card(), version=__version__, counts=counts, times="\n".join(times)))
+        print(f"wrote {output}")
+    elif output is not None:
+        print(f"did not write {output}: no GPU was measured")
+    print(counts)
     return 0 if tally[True] and not tally[False] else 1
 
 
-def _print_benchmark(usable: list[CaffeExecutor], tally: dict[bool, int]) -> None:
+def _print_benchmark(usable: list[CaffeExecutor], tally: dict[bool, int]) -> list[str]:
+    """The lines of a GPU's times; empty where there is none, or one that is emulated."""
     gpu = [executor for executor in usable if executor.mode == "gpu"]
+    times: list[str] = []
     if not gpu:
         print("no benchmark: there is no GPU to measure")
     for executor in gpu:
@@ -62,8 +91,10 @@ def _print_benchmark(usable: list[CaffeExecutor], tally: dict[bool, int]) -> Non
         try:
             for line in benchmark(executor, TIMED):
                 print(line, flush=True)
+                times.append(line)
         except LstmcError as error:
             _count(Outcome("benchmark", 0, 0, str(error)), tally)
+    return times
 
 
 def _count(outcome: Outcome, tally: dict[bool, int]) -> None:
@@ -72,4 +103,4 @@ def _count(outcome: Outcome, tally: dict[bool, int]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -8,8 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from lstmc.errors import BackendError
+from lstmc.pipeline import compile_graph
+from lstmc.weights import initial_weights
+from lstmc_caffe.backend import CaffeBackend
 from lstmc_caffe.runtime.executor import CaffeExecutor, fastest_seconds, with_loss
-from tools.gpu_check.cases import NATIVE, Size, cases
+from lstmc_caffe.write.artifact import layers_source
+from tools.gpu_check.cases import FUSED, NATIVE, Case, Size, cases, sequence_of
 
 TORCH = Path(__file__).with_name("torch_lstm.py")
 
@@ -19,12 +24,27 @@ def benchmark(executor: CaffeExecutor, sizes: tuple[Size, ...]) -> Iterator[str]
     yield f"{'T, N, D, H':>18}  {'net':<12}  {'ms':>9}  times the LSTM layer's"
     for size in sizes:
         nets = {c.compiled.target: with_loss(c.prototxt, c.outputs) for c in cases((size,), ("lstm",))}
+        fused, refused = _fused(executor, size)
+        nets |= fused
         found = fastest_seconds(executor.runner, nets, executor.mode)
         found, reason = _with_torch(found, size) if executor.mode == "gpu" else (found, "")
         for name, seconds in found.items():
             yield f"{', '.join(map(str, size)):>18}  {name:<12}  {1000 * seconds:9.3f}  {seconds / found[NATIVE]:.2f}"
-        if reason:
-            yield f"{', '.join(map(str, size)):>18}  {'torch':<12}  not measured: {reason}"
+        for name, why in ((FUSED, refused), ("torch", reason)):
+            if why:
+                yield f"{', '.join(map(str, size)):>18}  {name:<12}  not measured: {why}"
+
+
+def _fused(executor: CaffeExecutor, size: Size) -> tuple[dict[str, str], str]:
+    """The net of generated layers, which the executor's Caffe then knows; or why there is none: no compiler is here."""
+    compiled = compile_graph(sequence_of("lstm", size), CaffeBackend(), FUSED)
+    try:
+        executor.runner.open_layers(layers_source(compiled.expanded))
+    except BackendError as error:
+        return {}, error.message
+    weights = initial_weights(compiled.model)
+    case = Case("lstm", size, compiled, CaffeBackend().emit(compiled, weights), weights)
+    return {FUSED: with_loss(case.prototxt, case.outputs)}, ""
 
 
 def _with_torch(found: dict[str, float], size: Size) -> tuple[dict[str, float], str]:

@@ -26,6 +26,8 @@ CHECKED: tuple[Size, ...] = ((1, 1, 1, 1), (7, 3, 5, 4), (20, 10, 64, 96))
 TIMED: tuple[Size, ...] = ((20, 10, 128, 256), (100, 1, 64, 128), (50, 32, 256, 512))
 NATIVE = next(name for name in BASES if load_target(name).scans == "layers")
 """The target whose net is one layer of Caffe's own."""
+FUSED = next(name for name in BASES if load_target(name).scans == "fused")
+"""The target whose net is one generated layer, compiled where the check runs."""
 
 
 @dataclass(frozen=True)

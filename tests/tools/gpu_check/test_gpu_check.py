@@ -12,6 +12,7 @@ from lstmc.backend import Execution, find_cells
 from lstmc.errors import BackendError
 from lstmc.verification.differential import GRADIENT_TOLERANCE, VALUE_TOLERANCE, Difference, Report
 from lstmc_caffe import CaffeBackend
+from lstmc_caffe.fused.code import Source
 from lstmc_caffe.processes.location import CaffeLocation, GpuState
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
@@ -124,7 +125,7 @@ def test_the_benchmark_is_a_table_of_ratios(caffe: Runner, monkeypatch: pytest.M
     header, *rows = timing.benchmark(CaffeExecutor(caffe, "cpu"), (SIZE,))
     assert header.split() == ["T,", "N,", "D,", "H", "net", "ms", "times", "the", "LSTM", "layer's"]
     cells = [row.split() for row in rows]
-    assert {row[4] for row in cells} == {"caffe", "flat", "noslice", "caffe-native"}
+    assert {row[4] for row in cells} == {"caffe", "flat", "noslice", "caffe-native", "caffe-fused"}
     assert all(row[:4] == ["3,", "2,", "3,", "4"] and float(row[5]) > 0 and float(row[6]) > 0 for row in cells)
     assert [row[6] for row in cells if row[4] == "caffe-native"] == ["1.00"]
 
@@ -152,9 +153,14 @@ def test_torch_is_measured_where_it_can_be(
         def call(self, *_, **__):  # type: ignore[no-untyped-def]
             return type("Result", (), {"value": {"caffe-native": 0.004}})
 
+        def open_layers(self, source: Source | None) -> None:
+            raise BackendError("there is no compiler")
+
     torch_program(monkeypatch, tmp_path, source)
+    rows = ["caffe-fused   not measured: there is no compiler", *rows]
     found = list(timing.benchmark(CaffeExecutor(Measured(), "gpu"), (SIZE,)))[1:]
-    assert [re.sub("^ *3, 2, 3, 4  ", "", row) for row in found] == ["caffe-native      4.000  1.00", *rows]
+    named = sorted(re.sub("^ *3, 2, 3, 4  ", "", row) for row in found)
+    assert named == sorted(["caffe-native      4.000  1.00", *rows])
 
 
 def test_an_emulated_device_is_not_timed() -> None:
@@ -192,6 +198,40 @@ def test_without_a_gpu_every_cell_passes_on_the_cpu_and_the_gpu_is_refused_with_
     passed = [line for line in lines if line.startswith("ok ")]
     assert lines[-2:] == ["no benchmark: there is no GPU to measure", f"{len(passed)} passed, 1 failed"]
     assert {found[1] for line in passed if (found := re.match(r"ok +(\w+) as caffe ", line))} == set(find_cells())
+
+
+class Passing(CaffeExecutor):
+    """A place without a worker."""
+
+    def unavailable(self) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_a_page_is_written_of_a_gpu_alone(
+    emulated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class OnDevice(Runner):
+        gpu = GpuState(True, True, "", "", "no GPU: emulated by the CPU" if emulated else "a card", emulated)
+
+    executors = (Passing(Runner(), "cpu"), Passing(OnDevice(), "gpu"))
+    monkeypatch.setattr(program, "CaffeBackend", type("Backend", (), {"executors": lambda self: executors}))
+    monkeypatch.setattr(program, "suite", lambda *_: [Outcome("a", 0, 1), Outcome("b", 2, 1)])
+    monkeypatch.setattr(program, "benchmark", lambda *_: ["T, N, D, H  net  ms", "1, 1, 1, 1  caffe  2.000"])
+    monkeypatch.setattr(program, "card", lambda: "H100, 9.0")
+    page = tmp_path / "gpu-measured.md"
+    assert program.main(["-o", str(page)]) == 1
+    *_, said, counts = capsys.readouterr().out.splitlines()
+    assert counts == "1 passed, 1 failed"
+    if emulated:
+        assert said == f"did not write {page}: no GPU was measured"
+        assert not page.exists()
+    else:
+        assert said == f"wrote {page}"
+        text = page.read_text()
+        assert "- card: H100, 9.0\n" in text
+        assert "1 passed, 1 failed\n" in text
+        assert "1, 1, 1, 1  caffe  2.000\n```\n" in text
 
 
 def test_without_any_caffe_it_still_ends_with_one_line(
