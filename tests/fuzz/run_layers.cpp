@@ -69,7 +69,7 @@ int main(int count, char** arguments) {
     sums[0] = run(*layer, T, rows, weights);
     other.join();
     std::printf("%s %.9g %.9g\n", (*layer)->type, sums[0], sums[1]);
-#ifndef CUDA_HOST_THREADS  // with these, atomic additions come in any order
+#ifndef ON_HOST_THREADS  // with these, atomic additions come in any order
     if (std::memcmp(&sums[0], &sums[1], sizeof(double)) != 0) return 1;
 #endif
   }

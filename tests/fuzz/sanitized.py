@@ -2,8 +2,9 @@
 
 Each source is compiled with a program that gives every array just the memory that it should need, and runs each layer
 forward and backward in two threads that share the weights: once under the sanitizers of addresses and of undefined
-behaviour, once under that of threads. So is its CUDA, as a program for the CPU, where several threads of the host share
-the threads of each kernel. Exits with 1 if one of them found something; the source is saved.
+behaviour, once under that of threads. So is its CUDA, as a program for the CPU, where each thread of a kernel is one of
+the host: with few rows, whose steps are one kernel with barriers, and with more. Exits with 1 if one of them found
+something; the source is saved.
 """
 
 from __future__ import annotations
@@ -31,31 +32,32 @@ from lstmc_caffe.write.artifact import layers_source
 TARGET = "caffe-fused"
 PROGRAM = Path(__file__).with_name("run_layers.cpp")
 # With these g++ compiles NAME.layers.cu, as if its layers were those for the CPU.
-CUDA = (f"-I{Path(__file__).with_name('cuda')}", "-Dlstmc_gpu_layers=lstmc_layers", "-DCUDA_HOST_THREADS=3")
+CUDA = (f"-I{Path(__file__).with_name('cuda')}", "-Dlstmc_gpu_layers=lstmc_layers", "-DON_HOST_THREADS")
 SANITIZERS = ("address,undefined", "thread")
 SIZES = ((1, 1), (2, 3), (7, 13))  # T, N: fewer rows in all than are packed for, and more
+CUDA_SIZES = ((1, 1), (4, 3), (2, 65))  # one row and thread; persistent kernels; more rows than those have
 
 
-def found_in(source: str, sanitizers: Sequence[str] = SANITIZERS, added: Sequence[str] = ()) -> str | None:
-    """What a sanitizer says of the layers in ``source``, compiled with flags that are ``added``; None for nothing."""
+def found_in(source: str, sanitizers: Sequence[str] = SANITIZERS, *, cuda: bool = False) -> str | None:
+    """What a sanitizer says of the layers in ``source``, which may be CUDA; None for nothing."""
     with tempfile.TemporaryDirectory(prefix="lstmc-sanitized-") as name:
         folder = Path(name)
         (folder / "layers.cpp").write_text(source, encoding="utf-8")
         for sanitizer in sanitizers:
-            found = _ran_under(sanitizer, folder, added)
+            found = _ran_under(sanitizer, folder, cuda)
             if found is not None:
                 return found
     return None
 
 
-def _ran_under(sanitizer: str, folder: Path, added: Sequence[str]) -> str | None:
-    flags = [*added, *(flag for flag in FLAGS if not flag.startswith("-O"))]
+def _ran_under(sanitizer: str, folder: Path, cuda: bool) -> str | None:
+    flags = [*(CUDA if cuda else ()), *(flag for flag in FLAGS if not flag.startswith("-O"))]
     flags += ["-O0", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f'-DLAYERS="{folder}/layers.cpp"']
     command = ["g++", *flags, str(PROGRAM), "-o", str(folder / "run_layers"), "-lopenblas", "-pthread"]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         return f"it does not compile with -fsanitize={sanitizer}:\n{made.stderr}"
-    for steps, rows in SIZES:
+    for steps, rows in CUDA_SIZES if cuda else SIZES:
         ended = subprocess.run(
             [folder / "run_layers", str(steps), str(rows)], env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             capture_output=True, text=True, check=False,
@@ -89,8 +91,8 @@ def main() -> int:
             continue
         tried += 1
         assert source.cu is not None
-        for suffix, text, added in (("cpp", source.cpp, ()), ("cu", source.cu, CUDA)):
-            found = found_in(text, added=added)
+        for suffix, text in (("cpp", source.cpp), ("cu", source.cu)):
+            found = found_in(text, cuda=suffix == "cu")
             if found is not None:
                 failed += 1
                 given.out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import pytest
 
 import lstmc
 from tests.backends.lstmc_caffe.fused.small_scans import square
-from tests.fuzz.sanitized import CUDA, SANITIZERS, found_in
+from tests.fuzz.sanitized import SANITIZERS, found_in
 
 pytestmark = [pytest.mark.caffe, pytest.mark.slow]  # g++ and a BLAS are there where Caffe is
 ADDRESSES, THREADS = SANITIZERS[:1], SANITIZERS[1:]
@@ -32,8 +32,8 @@ def cuda() -> str:
 
 @pytest.mark.cuda
 def test_memory_beyond_its_end_is_found_in_cuda(cuda: str) -> None:
-    assert found_in(cuda, added=CUDA) is None
-    found = found_in(changed(cuda, "if (i >= count) return;", "if (i > count) return;"), ADDRESSES, CUDA)
+    assert found_in(cuda, cuda=True) is None
+    found = found_in(changed(cuda, "if (i >= count) return;", "if (i > count) return;"), ADDRESSES, cuda=True)
     assert found is not None
     assert "heap-buffer-overflow" in found
 
@@ -41,7 +41,17 @@ def test_memory_beyond_its_end_is_found_in_cuda(cuda: str) -> None:
 @pytest.mark.cuda
 def test_a_race_of_the_threads_of_a_kernel_is_found(cuda: str) -> None:
     """All rows add to the gradient of a vector."""
-    found = found_in(re.sub(r"atomicAdd\(&(.*), (.*)\);", r"\1 += \2;", cuda), THREADS, CUDA)
+    found = found_in(re.sub(r"atomicAdd\(&(.*), (.*)\);", r"\1 += \2;", cuda), THREADS, cuda=True)
+    assert found is not None
+    assert "data race" in found
+
+
+@pytest.mark.cuda
+def test_a_barrier_that_is_left_out_of_a_persistent_kernel_is_found() -> None:
+    """A thread of a block reads what others computed."""
+    cell = lstmc.compile("rnn", T=2, N=1, D=3, H=4, target="caffe-fused").files["rnn.layers.cu"].decode()
+    assert found_in(cell, THREADS, cuda=True) is None
+    found = found_in(changed(cell, "__syncthreads();", ""), THREADS, cuda=True)
     assert found is not None
     assert "data race" in found
 

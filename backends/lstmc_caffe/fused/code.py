@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lstmc.files.format import text_templates
+from lstmc_caffe.fused.gpu import persistent
 from lstmc_caffe.fused.loop_code import number
 from lstmc_caffe.fused.memory import CPU, GPU, Array, Loop, Product, Work, functions, header, plain
 from lstmc_caffe.fused.plan import Plan, plan_text
@@ -83,16 +84,21 @@ def _rendered(plan: Plan, where: str) -> str:
     backward |= {s.bottom_diff.name for s in plan.states if s.bottom_diff}
     backward |= {place.array.name for o in plan.outers for place in (o.ct, o.x, o.into) if place}
     read = _read(plan.backward)  # one gradient may be that of several states
+    panels = {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)}
+    kernels = {"forward": persistent(plan, plan.forward), "backward": persistent(plan, plan.backward)}
+    packed = {w.panels.name for kernel in kernels.values() if kernel for w in kernel.packed}
     told = {
         "type": _PLACE,
         "plan": plan,
+        "persistent": kernels,
+        "unpacked": panels - packed,  # of no use to a GPU
+        "swaps": [_swap(*(array.name for array in state.gradient)) for state in plan.states],
         "text": plan_text(plan).splitlines(),
         "number": number,
         "axes": _axes,
         "used_forward": [a for a in blobs if a.name in forward],
         "used_backward": [a for a in blobs if a.name in backward - swapped],
         "zeroed": zeroed,
-        "panels": {w.panels.name for w in (*plan.forward, *plan.backward) if isinstance(w, Product)},
         # a product with a state that begins as zeros, and one for a gradient that nobody has: not at the first step
         "zero_at_first": [s.kept.array for s in plan.states if s.bottom is None and s.value == 0],
         "before": 1 if plan.reverse else 0,  # the shift of a state as it was before the step
@@ -103,6 +109,10 @@ def _rendered(plan: Plan, where: str) -> str:
     on = _TEMPLATES.get_template(where).make_module(told)
     text = _TEMPLATES.get_template("layer.j2").render(told, on=on)
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"\n\s*\n(?=\s*[})]|  for|    //)", "\n", text))
+
+
+def _swap(one: str, other: str) -> str:
+    return f"{{ float* const before = {one}; {one} = {other}; {other} = before; }}"
 
 
 def _axes(array: Array) -> str:

@@ -21,15 +21,23 @@ static inline void expect(int status, const char* what) {
   std::abort();
 }
 
-enum { THREADS = 256 };  // of a block
+enum {
+  THREADS = 256,        // of a block
+  PERSISTENT_ROWS = 64  // of a batch: with more, each step has launches of its own
+};
+
+template <typename... Wanted, typename... Given>
+static inline void launch_blocks(void (*kernel)(Wanted...), long blocks, int threads, Given... given) {
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(blocks));
+  config.blockDim = dim3(threads);
+  expect(cudaLaunchKernelEx(&config, kernel, given...), "a kernel");
+}
 
 // A kernel with a thread for each of ``count`` elements, which it is told first.
 template <typename... Wanted, typename... Given>
 static inline void launch(void (*kernel)(long, Wanted...), long count, Given... given) {
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>((count + THREADS - 1) / THREADS));
-  config.blockDim = dim3(THREADS);
-  expect(cudaLaunchKernelEx(&config, kernel, count, given...), "a kernel");
+  launch_blocks(kernel, (count + THREADS - 1) / THREADS, THREADS, count, given...);
 }
 
 static inline void copy(float* into, const float* from, long count) {
@@ -61,7 +69,28 @@ static __global__ void sum_of_rows(long count, long rows, const float* ct, int l
   into[i] += sum;
 }
 
+static __global__ void transposed(long count, int outs, int ins, const float* w, float* into) {
+  const long i = blockIdx.x * static_cast<long>(blockDim.x) + threadIdx.x;
+  if (i < count) into[i] = w[i % outs * ins + i / outs];
+}
+
 }  // namespace kernels
+
+// y [lead, outs] = x [lead, ins] times w [ins, outs], plus b in each row, by all threads of a block
+static __device__ inline void block_product(int lead, int outs, int ins, const float* x, const float* w, const float* b,
+                                            float* y) {
+  for (int i = threadIdx.x; i < lead * outs; i += blockDim.x) {
+    const int n = i / outs, j = i % outs;
+    float sum = b ? b[j] : 0.0f;
+    for (int k = 0; k < ins; ++k) sum += x[n * ins + k] * w[k * outs + j];
+    y[i] = sum;
+  }
+}
+
+// into [ins, outs] = w [outs, ins] transposed
+static inline void transpose(int outs, int ins, const float* w, float* into) {
+  launch(kernels::transposed, static_cast<long>(outs) * ins, outs, ins, w, into);
+}
 
 static inline void fill(float* into, long count, float value) { launch(kernels::fill, count, into, value); }
 

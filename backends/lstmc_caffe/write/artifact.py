@@ -18,6 +18,7 @@ from lstmc.version import __version__
 from lstmc.weights import parameters
 from lstmc_caffe import ops as caffe
 from lstmc_caffe.fused.code import Source, layer_code, source
+from lstmc_caffe.fused.gpu import gpu_text
 from lstmc_caffe.fused.plan import memory_text, plan_of, plan_text
 from lstmc_caffe.fused.rows import FusedScan, batch_of
 from lstmc_caffe.targets.lint import warnings
@@ -92,7 +93,8 @@ def layers_text(graph: Graph) -> str:
     for node in graph:
         if isinstance(node.op, FusedScan):
             plan = plan_of(node.op, node.op.initial)
-            texts.append(plan_text(plan) + memory_text(plan, node.op.length, batch_of(node.op)))
+            sizes = node.op.length, batch_of(node.op)
+            texts.append(plan_text(plan) + memory_text(plan, *sizes) + gpu_text(plan, *sizes))
     return "\n".join(texts)
 
 

@@ -1,7 +1,8 @@
-// As much of CUDA as generated layers use, for sanitizers: CUDA_HOST_THREADS threads of the host share the threads of
-// each launch, on ordinary memory, and cublasSgemm is a BLAS's.
+// As much of CUDA as generated layers use, for sanitizers: each thread of a launch is a thread of the host, on ordinary
+// memory, and cublasSgemm is a BLAS's. Two launches run one after the other, as in one stream.
 #pragma once
 #include <math.h>
+#include <pthread.h>
 
 #include <cstring>
 #include <thread>
@@ -9,12 +10,14 @@
 
 #define __global__
 #define __device__
+#define __launch_bounds__(...)
 
 struct dim3 {
   unsigned x, y, z;
   explicit dim3(unsigned x = 1) : x(x), y(1), z(1) {}
 };
 static thread_local dim3 blockIdx, threadIdx, blockDim;
+static thread_local pthread_barrier_t* block_barrier;
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -22,26 +25,27 @@ struct cudaLaunchConfig_t {
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidConfiguration = 9 };
 enum cudaMemcpyKind { cudaMemcpyDeviceToDevice = 3 };
 
-#ifndef CUDA_HOST_THREADS  // where generated code is only compiled
-#define CUDA_HOST_THREADS 1
-#endif
+static inline void __syncthreads() { pthread_barrier_wait(block_barrier); }
 
 template <typename... Wanted, typename... Given>
 static cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Wanted...), Given&&... given) {
   if (config->gridDim.x == 0 || config->blockDim.x > 1024) return cudaErrorInvalidConfiguration;
+  std::vector<pthread_barrier_t> barriers(config->gridDim.x);
   std::vector<std::thread> threads;
-  for (unsigned own = 0; own < CUDA_HOST_THREADS; ++own) {
-    threads.emplace_back([=] {
-      blockDim = config->blockDim;
-      for (unsigned i = 0; i < config->gridDim.x * blockDim.x; ++i) {
-        if ((i * 2654435761u >> 16) % CUDA_HOST_THREADS != own) continue;  // neighbours, and rows, with different ones
-        blockIdx.x = i / blockDim.x;
-        threadIdx.x = i % blockDim.x;
+  for (unsigned block = 0; block < config->gridDim.x; ++block) {
+    pthread_barrier_init(&barriers[block], nullptr, config->blockDim.x);
+    for (unsigned thread = 0; thread < config->blockDim.x; ++thread) {
+      threads.emplace_back([=, &barriers] {
+        blockDim = config->blockDim;
+        blockIdx.x = block;
+        threadIdx.x = thread;
+        block_barrier = &barriers[block];
         kernel(given...);
-      }
-    });
+      });
+    }
   }
   for (std::thread& thread : threads) thread.join();
+  for (pthread_barrier_t& barrier : barriers) pthread_barrier_destroy(&barrier);
   return cudaSuccess;
 }
 

@@ -188,3 +188,18 @@ def of_biases(
 @model
 def biases(X=Input(T, N, 3), u=Input(T, 3)):
     return {"y": scan(of_biases(), [X, u])[0]}
+
+
+@cell
+def of_one_bias(
+    x=Input(N, 3), h=State(N, 3), *,
+    W=Param(3, 3, fill=xavier()), U=Param(3, 3, fill=xavier()), b=Param(3, fill=xavier()),
+):  # fmt: skip
+    """Two products with the same bias: its gradient is the sum of two sums of rows."""
+    h = tanh(linear(x, W, b)) + tanh(linear(h, U, b))
+    return h, {"h": h}
+
+
+@model
+def one_bias(X=Input(T, N, 3)):
+    return {"y": scan(of_one_bias(), X)[0]}

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from lstmc.backend import find_cells
-from lstmc.errors import BackendError
+from lstmc.errors import BackendError, LstmcError
 from lstmc.ir import Graph
 from lstmc.pipeline import compile_graph
 from lstmc_caffe import CaffeBackend
 from lstmc_caffe.fused.code import LayerCode, layer_code, source
+from lstmc_caffe.fused.gpu import PERSISTENT_ROWS, PERSISTENT_WEIGHTS, step_cost, step_works
+from lstmc_caffe.fused.memory import Product, header
 from lstmc_caffe.fused.plan import plan_of
 from lstmc_caffe.fused.rows import FusedScan
 from lstmc_caffe.install import toolkit
 from lstmc_caffe.install.recipe import cuda_recipe
-from tests.backends.lstmc_caffe.fused.small_scans import (
-    square,
-)
+from tests.backends.lstmc_caffe.fused.small_scans import square
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
 from tests.cells.scanned import cell_graph
+from tools.gpu_check.cases import sequence_of
 
 BACKEND = CaffeBackend()
 TARGET = "caffe-fused"
@@ -53,19 +55,28 @@ def nvcc() -> Path:
     return found
 
 
-def compiled_by(nvcc: Path, text: str, folder: Path) -> None:
-    """By the flags that layers of a Caffe with CUDA are compiled by, for one GPU."""
+def compiled_by(nvcc: Path, text: str, folder: Path) -> str:
+    """By the flags that layers of a Caffe with CUDA are compiled by, for one GPU; returns what each kernel uses."""
     (folder / "layers.cu").write_text(text)
-    command = [nvcc, *cuda_recipe(("sm_90",)).gpu_flags, "-c", "layers.cu", "-o", "layers.o"]
+    command = [nvcc, *cuda_recipe(("sm_90",)).gpu_flags, "--resource-usage", "-c", "layers.cu", "-o", "layers.o"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def assert_no_kernel_spills(usage: str, persistent: int) -> None:
+    """No kernel keeps registers in memory; ``persistent`` of them are for all steps of a pass."""
+    assert len(re.findall(r"Compiling entry function '\w+_steps", usage)) == persistent
+    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", usage)
+    assert len(spills) == usage.count("Compiling entry function") > persistent
+    assert set(spills) == {("0", "0", "0")}
 
 
 @pytest.mark.slow
 def test_nvcc_compiles_a_net_s_layers(nvcc: Path, tmp_path: Path) -> None:
     text = source("everything", codes(everything.graph(T=5, N=3))).cu
     assert text is not None
-    compiled_by(nvcc, text, tmp_path)
+    assert_no_kernel_spills(compiled_by(nvcc, text, tmp_path), 6)
     assert b"sm_90" in (tmp_path / "layers.o").read_bytes(), "there is code for the GPU in it"
 
 
@@ -76,12 +87,40 @@ def test_nvcc_compiles_every_cell_of_the_library(nvcc: Path, tmp_path: Path) -> 
     assert len({layer.type for layer in layers}) >= 35
     text = source("cells", layers).cu
     assert text is not None
-    compiled_by(nvcc, text, tmp_path)
+    assert_no_kernel_spills(compiled_by(nvcc, text, tmp_path), text.count("_steps(long T"))
+
+
+@pytest.mark.parametrize("units", [64, 256])
+def test_steps_of_few_rows_launch_nothing(units: int) -> None:
+    """Of each cell whose weights are small enough, as those of LSTM and GRU are."""
+    launching = {}
+    for cell in find_cells():
+        try:
+            graph = sequence_of(cell, (3, 2, units, units))
+            expanded = compile_graph(graph, BACKEND, TARGET).expanded
+        except LstmcError:
+            continue
+        for node in expanded:
+            if isinstance(node.op, FusedScan):
+                plan = plan_of(node.op, node.op.initial)
+                for works in (plan.forward, plan.backward):
+                    weights = sum(w.outs * w.ins for w in step_works(works) if isinstance(w, Product))
+                    cost = step_cost(plan, works, PERSISTENT_ROWS)
+                    assert (cost.launches == 0) == (weights <= PERSISTENT_WEIGHTS and not plan.rows.fixed), cell
+                    assert step_cost(plan, works, PERSISTENT_ROWS + 1).launches > 0
+                    launching[cell] = launching.get(cell, False) or cost.launches > 0
+    assert not launching["lstm"]
+    assert not launching["gru"]
+    assert sum(launching.values()) <= len(launching) // 3
+
+
+def test_the_header_has_as_many_rows_as_the_plan() -> None:
+    assert f"PERSISTENT_ROWS = {PERSISTENT_ROWS} " in header("gpu_functions.h")
 
 
 def test_what_every_row_adds_to_is_added_to_by_atomic_operations() -> None:
     (code,) = codes(square.graph(T=5, N=3))
     (kernel,) = (part for part in code.cu.split("static __global__ ") if "atomicAdd" in part)
     assert kernel.count("atomicAdd(&") == 2, "the gradient of a vector is the sum of two products"
-    assert "+=" not in code.cu.replace(" += n * 3;", "")
+    assert "+=" not in code.cu.replace(" += n * 3;", "").replace("j += blockDim.x", "")
     assert "atomicAdd" not in code.cpp
