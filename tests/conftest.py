@@ -65,6 +65,15 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    launched: dict[str, bool] = {}
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        for name, kernels in getattr(report, "user_properties", ()):
+            if name == "kernels":
+                launched |= {kernel: ran or launched.get(kernel, False) for kernel, ran in kernels.items()}
+    if launched:
+        never = sorted(kernel for kernel, ran in launched.items() if not ran)
+        ran = f"{len(launched) - len(never)} of Caffe's {len(launched)} kernels ran on the emulated device"
+        terminalreporter.write_line(f"{ran}; never: {', '.join(never)}")
     seed = terminalreporter.config.option.hypothesis_seed
     terminalreporter.write_line(
         f"random examples of seed {seed}; the same again: make test SEED={seed}, or pytest --hypothesis-seed={seed}"

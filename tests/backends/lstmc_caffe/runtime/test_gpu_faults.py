@@ -22,7 +22,7 @@ from lstmc_caffe.install import layer_compiler
 from lstmc_caffe.runtime.executor import CaffeExecutor
 from lstmc_caffe.runtime.runner import Runner
 from lstmc_caffe.write.feeds import feed_blobs, input_arrays
-from tests.backends.lstmc_caffe.fused.small_scans import biases, square
+from tests.backends.lstmc_caffe.fused.small_scans import biases, both_states, one_bias, square
 from tests.backends.lstmc_caffe.fused.test_in_caffe import everything
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
@@ -50,10 +50,31 @@ IN_CUDA = {
     "a bias is of another element": ("= b[i % outs]", "= b[(i + 1) % outs]"),
     "a gradient of a weight overwrites": ("ct, ldct, &one, into", "ct, ldct, &none, into"),
     "a sum leaves the last row out": ("n < rows; ++n", "n + 1 < rows; ++n"),
+    "a sum overwrites": ("into[i] += sum;", "into[i] = sum;"),
     "a function has another sign": ("1.0f + expf(-x)", "1.0f + expf(x)"),
 }
 # the nets that have what these change; the others are found in ``everything``
-NETS = {"an atomic addition is an assignment": square, "a gradient of a weight overwrites": biases}
+NETS = {
+    "an atomic addition is an assignment": square,
+    "a gradient of a weight overwrites": biases,
+    "a sum overwrites": one_bias,
+    "gradients of states are not swapped at the end": both_states,
+}
+# the same in persistent kernels, which batches of few rows have
+IN_PERSISTENT = {
+    "a barrier is left out": ("    __syncthreads();\n", ""),
+    "a thread alone computes": ("for (int i = threadIdx.x; i < lead * outs", "for (int i = threadIdx.x; i < outs - 1"),
+    "every block computes the first row": ("const long n = blockIdx.x;\n  for", "const long n = 0;\n  for"),
+    "a step is left out": (
+        "for (long t = 0; t < T; ++t) {\n    // linear",
+        "for (long t = 1; t < T; ++t) {\n    // linear",
+    ),
+    "weights are not transposed": ("into[i] = w[i % outs * ins + i / outs]", "into[i] = w[i]"),
+    "gradients of states are not swapped at the end": ("if (T % 2) {", "if (T % 2 == 2) {"),
+    "a product adds nothing": ("sum += x[n * ins + k] * w", "sum = x[n * ins + k] * w"),
+    "there is a block too few": ("_steps, N, ", "_steps, N - 1, "),
+}
+FEW = 3
 # the same in the part of caffe_layer.cpp that is for GPUs
 IN_GLUE = {
     "a layer reads the host's data": ("blob.gpu_data()", "blob.cpu_data()"),
@@ -91,9 +112,9 @@ class Faulty(Runner):
         super().open_layers(Source(source.cpp, text))
 
 
-def problem(runner: Runner, folder: Path, net: Model = everything) -> str | None:
+def problem(runner: Runner, folder: Path, net: Model = everything, rows: int = 90) -> str | None:
     """What the tests on a GPU say of a net: of all its values and gradients, and of a second pass; None for nothing."""
-    graph, backend = net.graph(T=3, N=90), CaffeBackend()
+    graph, backend = net.graph(T=3, N=rows), CaffeBackend()
     compiled = compile_graph(graph, backend, "caffe-fused")
     weights = random_leaves(graph, Param)
     artifact = backend.emit(compiled, weights)
@@ -128,10 +149,14 @@ def runner(monkeypatch: pytest.MonkeyPatch) -> Faulty:
     return Faulty(for_gpu=True)
 
 
-@pytest.mark.parametrize("net", [everything, *NETS.values()], ids=lambda net: net.name)
-def test_without_a_fault_there_is_nothing_to_say(runner: Faulty, tmp_path: Path, net: Model) -> None:
+@pytest.mark.parametrize(
+    ("net", "rows"),
+    [(everything, 90), (everything, FEW), *((net, 90) for net in NETS.values())],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_without_a_fault_there_is_nothing_to_say(runner: Faulty, tmp_path: Path, net: Model, rows: int) -> None:
     with runner:
-        assert problem(runner, tmp_path, net) is None
+        assert problem(runner, tmp_path, net, rows) is None
 
 
 @pytest.mark.parametrize("fault", IN_CUDA)
@@ -139,6 +164,13 @@ def test_a_fault_in_generated_cuda(runner: Faulty, tmp_path: Path, fault: str) -
     with runner:
         runner.fault = IN_CUDA[fault]
         assert problem(runner, tmp_path, NETS.get(fault, everything)) is not None
+
+
+@pytest.mark.parametrize("fault", IN_PERSISTENT)
+def test_a_fault_in_a_persistent_kernel(runner: Faulty, tmp_path: Path, fault: str) -> None:
+    with runner:
+        runner.fault = IN_PERSISTENT[fault]
+        assert problem(runner, tmp_path, NETS.get(fault, everything), FEW) is not None
 
 
 @pytest.mark.parametrize("fault", IN_GLUE)
