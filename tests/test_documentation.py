@@ -42,6 +42,7 @@ OTHERS = {
         "on_gradients_ready",
         "syncedmem",
     ),  # Caffe
+    *("__device__", "__syncthreads"),  # CUDA
     *("CUDA_VISIBLE_DEVICES", "clockRate", "cudaDeviceProp", "deviceOverlap", "kernelExecTimeoutEnabled"),
     *("cublasSgemm", "cudaLaunchKernelEx", "sm_86", "sm_89"),
     *("cblas_sgemm", "cblas_sgemv"),  # BLAS

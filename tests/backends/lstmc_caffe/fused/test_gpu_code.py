@@ -64,19 +64,20 @@ def compiled_by(nvcc: Path, text: str, folder: Path) -> str:
     return ended.stdout + ended.stderr
 
 
-def assert_no_kernel_spills(usage: str, persistent: int) -> None:
-    """No kernel keeps registers in memory; ``persistent`` of them are for all steps of a pass."""
-    assert len(re.findall(r"Compiling entry function '\w+_steps", usage)) == persistent
-    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", usage)
+def assert_no_kernel_spills(usage: str, text: str) -> None:
+    """No kernel of a source keeps registers in memory, persistent ones included."""
+    persistent = len(re.findall(r"Compiling entry function '\w+(?:forward|backward)_stepsE", usage))
+    assert persistent == text.count("_steps(long T") >= 2
+    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", usage)
     assert len(spills) == usage.count("Compiling entry function") > persistent
-    assert set(spills) == {("0", "0", "0")}
+    assert set(spills) == {("0", "0")}
 
 
 @pytest.mark.slow
 def test_nvcc_compiles_a_net_s_layers(nvcc: Path, tmp_path: Path) -> None:
     text = source("everything", codes(everything.graph(T=5, N=3))).cu
     assert text is not None
-    assert_no_kernel_spills(compiled_by(nvcc, text, tmp_path), 6)
+    assert_no_kernel_spills(compiled_by(nvcc, text, tmp_path), text)
     assert b"sm_90" in (tmp_path / "layers.o").read_bytes(), "there is code for the GPU in it"
 
 
@@ -87,7 +88,7 @@ def test_nvcc_compiles_every_cell_of_the_library(nvcc: Path, tmp_path: Path) -> 
     assert len({layer.type for layer in layers}) >= 35
     text = source("cells", layers).cu
     assert text is not None
-    assert_no_kernel_spills(compiled_by(nvcc, text, tmp_path), text.count("_steps(long T"))
+    assert_no_kernel_spills(compiled_by(nvcc, text, tmp_path), text)
 
 
 @pytest.mark.parametrize("units", [64, 256])
