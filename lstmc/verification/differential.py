@@ -6,7 +6,7 @@ it does not give is listed with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -276,6 +276,8 @@ def _report(
         f" {alone:.0e} in the model itself"
         for difference, alone in moved.items()
     )
+    if not passed and not problem:
+        remarks += _written_rounding([d for d in compared if d not in moved], model, compiled, arrays)
     return Report(
         name,
         compared,
@@ -311,6 +313,23 @@ def _ill_conditioned(compared: Iterable[Difference], model: Evaluation, arrays: 
     moved = own_rounding(model, arrays.inputs, arrays.weights, arrays.cotangents)
     alone = {difference: moved.get((difference.kind, difference.name), 0.0) for difference in compared}
     return {d: off for d, off in alone.items() if not d.passed and not d.relative > ILL_CONDITIONED * off}
+
+
+def _written_rounding(
+    compared: Iterable[Difference], model: Evaluation, compiled: Compiled, arrays: RunArrays
+) -> Iterator[str]:
+    """Yield a remark for each output whose difference the net's own layers make in float32, whatever runs them."""
+    failed = [d for d in compared if d.kind == "output" and not d.passed]
+    if not failed:
+        return
+    written = forward(compiled.expanded, arrays.inputs, arrays.weights, np.float32)
+    for difference in failed:
+        alone = relative_gap(written.outputs[difference.name], model.outputs[difference.name])
+        if alone > VALUE_TOLERANCE and difference.relative <= ILL_CONDITIONED * alone:
+            yield (
+                f"output {difference.name} is off by {alone:.0e} in the interpreter too, where it computes the net in"
+                f" float32: target {compiled.target} writes layers that it does not have by others that round more"
+            )
 
 
 def _settings(compiled: Compiled) -> Iterable[Difference]:

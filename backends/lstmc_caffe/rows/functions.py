@@ -303,13 +303,12 @@ def _exp_by_two_sigmoids(form: Form, x: Ref, name: str) -> Ref:
 
 
 def _exp_by_tanh(form: Form, x: Ref, name: str) -> Ref:
-    """((1 + t) / (1 - t)) ** 16, where t = tanh(x / 32)."""
+    """(1 + 2 t / (1 - t)) ** 16, where t = tanh(x / 32): the root of exp(x) keeps its digits where it is near 1."""
     half = power_layers(form, caffe.PowerLayer(scale=0.5 / ROOT), x, f"{name}/half")
     t = form.layer(caffe.TanHLayer(), half, name=f"{name}/tanh")
-    above = power_layers(form, caffe.PowerLayer(shift=1.0), t, f"{name}/above")
     below = power_layers(form, BELOW, t, f"{name}/below")
-    root = form.layer(caffe.Eltwise("PROD"), above, below, name=f"{name}/root")
-    return power_layers(form, caffe.PowerLayer(float(ROOT)), root, name)
+    growth = form.layer(caffe.Eltwise("PROD"), t, below, name=f"{name}/growth")
+    return power_layers(form, caffe.PowerLayer(float(ROOT), 2.0, 1.0), growth, name)
 
 
 def _exp_by_sigmoid(form: Form, x: Ref, name: str) -> Ref:
