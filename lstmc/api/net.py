@@ -319,7 +319,7 @@ class Net:
         def __getattr__(self, name: str) -> NoReturn:
             """Raise for a name that a net does not have: with the nearest, or what it is called here."""
             known = ELSEWHERE.get(name)
-            rest = f": write {known}" if known else did_you_mean(name, dir(type(self)))
+            rest = f": write {known}" if known else did_you_mean(name, dir(self))
             raise AttributeError(f"a Net has no attribute {name!r}{rest}", name=name, obj=self)
 
         def __call__(self, *inputs: object, **named: object) -> NoReturn:

@@ -357,7 +357,7 @@ def test_an_option_that_is_a_function_is_shown_by_its_name() -> None:
         return h, {"h": h}
 
     assert repr(step) == "<cell step: input x [2, 3]; state h [2, 3]; options act=tanh>"
-    assert repr(step(act=lstmc.relu)) == "<bound cell step(act=lstmc.relu)>"
+    assert repr(step(act=lstmc.relu)) == "<bound cell step(act=relu)>"
 
 
 def test_names_that_other_frameworks_give_to_models_have_their_counterpart() -> None:
