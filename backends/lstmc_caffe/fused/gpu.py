@@ -9,7 +9,7 @@ from lstmc_caffe.fused.memory import Array, Loop, Product, Work
 from lstmc_caffe.fused.plan import Plan
 
 PERSISTENT_WEIGHTS = 2**18
-"""Floats of weights that a step of a persistent kernel reads, at most: see docs/decisions/0035."""
+"""Floats of weights that a step of a persistent kernel reads, at most: see docs/decisions/0036."""
 PERSISTENT_ROWS = 64
 """Rows of a batch that a persistent kernel has blocks for, at most; ``gpu_functions.h`` has the same number."""
 WARP, MOST_THREADS = 32, 512
